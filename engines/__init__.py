@@ -1,0 +1,1 @@
+"""Everything that runs inside an engine's own interpreter: the standard library and numpy only."""

@@ -1,0 +1,111 @@
+"""The adapter contract: what the loop may ask of an engine, and what an engine may answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+
+class UnsupportedSetting(ValueError):
+    """A setting that this engine cannot honour; raised by `Engine.load` before the model is read."""
+
+
+class WrongTokenCount(RuntimeError):
+    """A request ended with another number of tokens than was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request: every engine must produce exactly `output_tokens` tokens, greedy, end-of-sequence ignored."""
+
+    index: int
+    prompt: list[int]
+    output_tokens: int
+
+
+@dataclass(slots=True)
+class StepReport:
+    """What one iteration of the engine did. `None` means that the engine cannot say, never zero.
+
+    Times are `time.monotonic_ns`. `tokens` holds (request index, token ids) for every request that received tokens.
+    `prefill_tokens` and `decode_tokens` count the input positions that the step computed: prefill is every prompt
+    position and every position computed again after a preemption; decode is the newest known token of a request
+    that already has output. The `*_ns` phases are durations inside [start_ns, end_ns]. `running` counts the
+    requests in this step's batch, `waiting` those queued behind it, `preempted` those thrown out by this step.
+    `kv_usage` is the used share of the KV cache, 0 to 1.
+    """
+
+    start_ns: int
+    end_ns: int
+    tokens: list[tuple[int, Sequence[int]]]
+    prefill_tokens: int | None = None
+    decode_tokens: int | None = None
+    running: int | None = None
+    waiting: int | None = None
+    preempted: int | None = None
+    kv_usage: float | None = None
+    schedule_ns: int | None = None
+    prepare_ns: int | None = None
+    execute_ns: int | None = None
+    wait_ns: int | None = None
+    sample_ns: int | None = None
+    update_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What was loaded. `effective` holds the settings as the engine resolved them, by their common names."""
+
+    version: str
+    effective: dict[str, Any] = field(default_factory=dict)
+    native: dict[str, Any] = field(default_factory=dict)  # what the common settings became in the engine's own words
+    kv_cache_tokens: int | None = None
+    kv_cache_bytes: int | None = None
+    weights_bytes: int | None = None
+    cannot_report: tuple[str, ...] = ()  # StepReport fields that this engine leaves None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What to load and how. `settings` holds the common settings by name, `None` = the engine's own choice."""
+
+    checkpoint: str
+    device: str  # "cpu" or "cuda"
+    layer: str
+    settings: dict[str, Any]
+    engine_args: dict[str, Any]
+    trust_remote_code: bool = False
+
+
+class Engine(ABC):
+    """One inference engine, driven from the outside one step at a time, in one thread."""
+
+    name: ClassVar[str]
+    layers: ClassVar[tuple[str, ...]]  # entry points offered, innermost first
+
+    @abstractmethod
+    def load(self, load: Load) -> EngineInfo:
+        """Blocks until the engine can step.
+
+        Raises:
+            UnsupportedSetting: a setting that this engine cannot honour.
+        """
+
+    @abstractmethod
+    def submit(self, request: Request) -> None:
+        """Queues a request; it may join the next step."""
+
+    @abstractmethod
+    def step(self) -> StepReport | None:
+        """Runs one iteration. `None`: nothing was computed (a flush, or the pipeline was only filled)."""
+
+    @abstractmethod
+    def has_work(self) -> bool:
+        """Whether any submitted request is unfinished or any result is still in flight."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Releases everything. Called once, also after a failure."""

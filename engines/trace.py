@@ -1,0 +1,90 @@
+"""The layout of a trace on disk: three files of fixed-size records, each behind a 4 KiB header page.
+
+The header's `count` is written after the records that it counts, so a reader in another process, or one that comes
+after a crash, never sees a record that is not whole. Missing integers are -1, missing fractions NaN.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+HEADER_BYTES = 4096
+MAGIC = b"innerlp1"
+MISSING = -1
+
+PHASES = ("schedule", "prepare", "execute", "wait", "sample", "update")
+
+HEADER = np.dtype(
+    [
+        ("magic", "S8"),
+        ("record_bytes", "<i8"),
+        ("count", "<i8"),  # whole records behind this page
+        ("beat_ns", "<i8"),  # monotonic time of the last sign of life
+        ("start_ns", "<i8"),  # the window's edges; 0 until they are known
+        ("end_ns", "<i8"),
+        ("recorder_ns", "<i8"),  # time spent writing records so far
+        ("tokens", "<i8"),  # output tokens so far
+        ("finished", "<i8"),  # requests finished so far
+    ]
+)
+
+STEP = np.dtype(
+    [
+        ("start_ns", "<i8"),
+        ("end_ns", "<i8"),
+        *[(f"{phase}_ns", "<i8") for phase in PHASES],
+        ("prefill_tokens", "<i4"),
+        ("decode_tokens", "<i4"),
+        ("output_tokens", "<i4"),
+        ("running", "<i4"),
+        ("waiting", "<i4"),
+        ("preempted", "<i4"),
+        ("kv_usage", "<f8"),
+    ]
+)
+
+TOKEN = np.dtype([("time_ns", "<i8"), ("request", "<i4"), ("count", "<i4"), ("step", "<i8")])
+
+REQUEST = np.dtype(
+    [
+        ("due_ns", "<i8"),  # absolute monotonic times, -1 until they happen
+        ("submitted_ns", "<i8"),
+        ("first_token_ns", "<i8"),
+        ("last_token_ns", "<i8"),
+        ("prompt_tokens", "<i4"),
+        ("asked_tokens", "<i4"),
+        ("output_tokens", "<i4"),
+        ("user", "<i4"),
+        ("state", "<i4"),  # see STATES
+        ("reserved", "<i4"),
+    ]
+)
+
+STATES = ("unsent", "running", "finished", "cut")  # cut: still running when the window closed
+
+LAYOUT = {"steps": STEP, "tokens": TOKEN, "requests": REQUEST}
+
+
+def header(path: Path) -> np.ndarray:
+    """The live header of a trace file, a 0-d record of dtype HEADER mapped read-only."""
+    return np.memmap(path, dtype=HEADER, mode="r", shape=())
+
+
+def records(folder: Path, name: str) -> np.ndarray:
+    """The whole records of one file of a trace (`name` is a key of LAYOUT), mapped read-only, shape [count].
+
+    Raises:
+        FileNotFoundError: the worker never opened its trace.
+        ValueError: the file is not a trace of this version.
+    """
+    path = Path(folder) / f"{name}.bin"
+    dtype = LAYOUT[name]
+    head = header(path)
+    if head["magic"] != MAGIC or int(head["record_bytes"]) != dtype.itemsize:
+        raise ValueError(f"{path} is not a trace of this version of innerloop")
+    count = int(head["count"])
+    if count == 0:
+        return np.empty(0, dtype=dtype)
+    return np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=(count,))
