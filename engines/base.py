@@ -34,12 +34,14 @@ class StepReport:
     position and every position computed again after a preemption; decode is the newest known token of a request
     that already has output. The `*_ns` phases are durations inside [start_ns, end_ns]. `running` counts the
     requests in this step's batch, `waiting` those queued behind it, `preempted` those thrown out by this step.
-    `kv_usage` is the used share of the KV cache, 0 to 1.
+    `kv_usage` is the used share of the KV cache, 0 to 1. `finished` names the requests that the engine holds for
+    done, so that one cut short is found at once; a request appears at most once in `tokens`.
     """
 
     start_ns: int
     end_ns: int
-    tokens: list[tuple[int, Sequence[int]]]
+    tokens: Sequence[tuple[int, Sequence[int]]]
+    finished: Sequence[int] = ()
     prefill_tokens: int | None = None
     decode_tokens: int | None = None
     running: int | None = None
@@ -85,6 +87,10 @@ class Engine(ABC):
 
     name: ClassVar[str]
     layers: ClassVar[tuple[str, ...]]  # entry points offered, innermost first
+
+    @abstractmethod
+    def imports(self) -> str:
+        """Imports the engine's packages and returns its version; apart from `load` so that each is timed."""
 
     @abstractmethod
     def load(self, load: Load) -> EngineInfo:

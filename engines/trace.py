@@ -52,10 +52,10 @@ REQUEST = np.dtype(
         ("due_ns", "<i8"),  # absolute monotonic times, -1 until they happen
         ("submitted_ns", "<i8"),
         ("first_token_ns", "<i8"),
-        ("last_token_ns", "<i8"),
+        ("last_token_ns", "<i8"),  # written when a request finishes; until then the token records tell
         ("prompt_tokens", "<i4"),
         ("asked_tokens", "<i4"),
-        ("output_tokens", "<i4"),
+        ("output_tokens", "<i4"),  # likewise
         ("user", "<i4"),
         ("state", "<i4"),  # see STATES
         ("reserved", "<i4"),

@@ -1,0 +1,1 @@
+"""What is timed: run by hand on a quiet machine, never as a test."""

@@ -1,0 +1,165 @@
+"""What innerloop costs: the engine's own loop bare against fully recorded, and the core loop against LLM.generate.
+
+    python -m benchmarks.overhead observer --engine vllm
+    python -m benchmarks.overhead observer --engine torch
+    python -m benchmarks.overhead generate
+
+Both roads run in one process on one loaded engine with the same requests, in pairs whose order is drawn, so that the
+machine's drift falls on both; printed are the ratio's median over the pairs and its quartiles. "Fully recorded" has
+everything on that a run has: the adapter's wrappers, the loop, the recorder, and in the harness's process the host
+sampler and the reading of the live page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import environments, live
+from harness.checkpoints import ensure_checkpoint
+from harness.engines import load_engine
+from harness.launcher import environment
+from harness.machine import this_machine
+from harness.spec import Asked, resolve
+from harness.telemetry.host import HostSampler
+from harness.workloads import build
+
+ROOT = Path(__file__).parents[1]
+LIVE_EVERY_S = 0.2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comparison", choices=("observer", "generate"))
+    parser.add_argument("--engine", default="vllm", choices=("vllm", "torch"))
+    parser.add_argument("--model", default="llama-tiny")
+    parser.add_argument("--workload", default="quick")
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--warmup", type=int, default=4, help="pairs that are run first and not counted")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = run(arguments, Path(folder))
+    if arguments.comparison == "observer":
+        print_ratio(arguments, rounds, "bare", "recorded")
+        print_recorder(rounds)
+    else:
+        print_ratio(arguments, rounds, "generate", "core")
+
+
+def run(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Starts the engine's side and follows it; returns its counted rounds."""
+    engine = load_engine(arguments.engine)
+    spec = resolve(Asked(engine=engine.name, model=arguments.model, workload=arguments.workload), this_machine())
+    made = environments.create(engine, spec.device, say=print)
+    checkpoint = ensure_checkpoint(spec.model, spec.settings.dtype)
+    build(spec.workload, spec.model, spec.seeds, spec.settings.context_length).save(folder / "workload.npz")
+    job = {
+        "comparison": arguments.comparison,
+        "engine": engine.name,
+        "load": {
+            "checkpoint": str(checkpoint.path),
+            "device": spec.device,
+            "layer": spec.layer,
+            "settings": spec.settings.model_dump(),
+            "engine_args": {},
+        },
+        "workload": str(folder / "workload.npz"),
+        "trace": str(folder / "trace"),
+        "rounds": arguments.pairs,
+        "warmup_rounds": arguments.warmup,
+        "pause_s": 0.3,
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    variables = {**made.variables, "PYTHONPATH": str(ROOT)}
+    with open(folder / "engine.log", "w") as log:
+        worker = subprocess.Popen(
+            [str(made.python), str(ROOT / "benchmarks" / "in_engine.py"), str(folder / "job.json")],
+            env=environment(variables), stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
+        rounds = list(follow(worker, folder / "trace"))
+    if worker.wait() != 0:
+        sys.exit((folder / "engine.log").read_text()[-3000:])
+    return rounds
+
+
+def follow(worker: subprocess.Popen[str], trace: Path) -> Any:
+    """Yields the counted rounds, observing the recorded ones as a run does."""
+    observer: Observer | None = None
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        if not line.startswith("@"):
+            continue
+        message = json.loads(line[1:])
+        if message.get("begin"):
+            if message["kind"] in ("recorded", "core"):
+                observer = Observer(worker.pid, trace)
+            continue
+        if observer is not None:
+            observer.stop()
+            observer = None
+        if message["counted"]:
+            print(f"  {message['kind']:<9} {message['loop_s']:.3f} s", flush=True)
+            yield message
+
+
+class Observer:
+    """What the harness does while a run is measured."""
+
+    def __init__(self, pid: int, trace: Path) -> None:
+        import threading
+
+        self._sampler = HostSampler()
+        self._sampler.start(pid)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=(trace,), daemon=True)
+        self._thread.start()
+
+    def _watch(self, trace: Path) -> None:
+        while not self._over.wait(LIVE_EVERY_S):
+            live.read(trace)
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+        self._sampler.stop()
+
+
+def print_ratio(arguments: argparse.Namespace, rounds: list[dict[str, Any]], base: str, ours: str) -> None:
+    times = {kind: np.array([r["loop_s"] for r in rounds if r["kind"] == kind]) for kind in (base, ours)}
+    ratios = times[base] / times[ours]
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    rng = np.random.default_rng(0)
+    medians = np.median(rng.choice(ratios, (10_000, len(ratios))), axis=1)
+    a, b = np.quantile(medians, [0.025, 0.975])
+    medians_s = {kind: statistics.median(t.tolist()) for kind, t in times.items()}
+    print(
+        f"{arguments.engine} {arguments.model} {arguments.workload}: {base} {medians_s[base]:.3f} s, "
+        f"{ours} {medians_s[ours]:.3f} s (medians of {len(ratios)} pairs)"
+    )
+    print(
+        f"{base}/{ours}: median {middle:.4f}, quartiles {low:.4f} to {high:.4f}, "
+        f"95 % interval of the median {a:.4f} to {b:.4f}"
+    )
+
+
+def print_recorder(rounds: list[dict[str, Any]]) -> None:
+    own = [r for r in rounds if r["kind"] == "recorded"]
+    step = statistics.median(r["recorder_ns"] / r["steps"] for r in own)
+    token = statistics.median(r["recorder_ns"] / r["tokens"] for r in own)
+    share = statistics.median(r["recorder_ns"] / 1e9 / r["loop_s"] for r in own)
+    print(f"recorder: {step:,.0f} ns a step, {token:,.0f} ns a token, {share:.3%} of the loop's time")
+
+
+if __name__ == "__main__":
+    begun = time.monotonic()
+    main()
+    print(f"took {time.monotonic() - begun:.0f} s")

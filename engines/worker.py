@@ -1,0 +1,154 @@
+"""The subprocess: one job file in, trace files out, and a line of JSON on the control channel for each change."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import sys
+import time
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engines.base import Engine, Load, UnsupportedSetting, WrongTokenCount
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+TRACEBACK_LINES = 20
+
+
+class Control:
+    """The worker's side of the control channel: newline-separated JSON, each with the monotonic time."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def send(self, event: str, **fields: Any) -> None:
+        line = json.dumps({"event": event, "time_ns": time.monotonic_ns(), **fields}, default=str) + "\n"
+        data = line.encode()
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+
+def main(job_path: str, control_fd: int) -> None:
+    """Runs the job and leaves with exit code 0, or 1 after an `error` event. Never returns."""
+    started = time.monotonic_ns()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.set_inheritable(control_fd, False)  # the engine's own children have no business here
+    job = json.loads(Path(job_path).read_text())
+    control = Control(control_fd)
+    control.send("started", pid=os.getpid(), interpreter_s=(started - job["spawn_ns"]) / 1e9)
+    engine: Engine | None = None
+    code = 0
+    try:
+        engine = adapter(job["engine"])
+        run(engine, job, control)
+    except BaseException as error:
+        code = 1
+        control.send("error", cause=cause_of(error), message=message_of(error), traceback=last_lines(error))
+        traceback.print_exc()
+    finally:
+        close(engine, control)
+    control.send("done")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # an engine's leftover threads and atexit hooks can hang an orderly exit
+
+
+def adapter(name: str) -> Engine:
+    """The adapter of that name: engines/NAME.py defines one class called `Adapter`."""
+    return importlib.import_module(f"engines.{name}").Adapter()
+
+
+def run(engine: Engine, job: dict[str, Any], control: Control) -> None:
+    """Import, load, warm up, measure: the four phases of every run."""
+    control.send("phase", phase="import")
+    begun = time.monotonic_ns()
+    engine.imports()
+    import_s = seconds_since(begun)
+    control.send("phase", phase="load", import_s=import_s)
+
+    begun = time.monotonic_ns()
+    info = engine.load(Load(**job["load"]))
+    load_s = seconds_since(begun)
+    control.send("phase", phase="warmup", load_s=load_s, info=asdict(info), versions=versions())
+
+    from engines.loop import Work, drive  # numpy comes with the engine: its import is not to be counted twice
+    from engines.warmup import warm_up
+
+    trace = Path(job["trace"])
+    warmup = warm_up(engine, Work.load(job["warmup"]["workload"]), trace / "warmup", **job["warmup"]["rule"])
+    work = Work.load(job["workload"])
+    recorder = work.recorder(trace / "measure", job["keep_token_ids"])
+    control.send("phase", phase="measure", warmup=warmup, clock_ns_per_call=clock_cost_ns())
+    gc.collect()  # the warm-up's garbage is not the window's
+    drive(engine, work, recorder)
+    control.send("phase", phase="close")
+    recorder.close()
+
+
+def close(engine: Engine | None, control: Control) -> None:
+    if engine is None:
+        return
+    try:
+        engine.close()
+    except Exception as error:
+        control.send("note", text=f"closing the engine failed: {message_of(error)}")
+        traceback.print_exc()
+
+
+def cause_of(error: BaseException) -> str:
+    """Tells the causes apart that need different advice."""
+    if isinstance(error, WrongTokenCount):
+        return "wrong_token_count"
+    if isinstance(error, UnsupportedSetting):
+        return "unsupported_setting"
+    if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
+        return "disk_full"
+    text = f"{type(error).__name__}: {error}".lower()
+    if "cuda out of memory" in text or "cudaerrormemoryallocation" in text or "outofmemoryerror" in text:
+        return "out_of_memory_device"
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "cannot allocate memory" in text:
+        return "out_of_memory_host"
+    return "engine_exception"
+
+
+def message_of(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def last_lines(error: BaseException) -> list[str]:
+    text = "".join(traceback.format_exception(error))
+    return text.rstrip().splitlines()[-TRACEBACK_LINES:]
+
+
+def versions() -> dict[str, Any]:
+    """Python, every installed distribution, and torch's own account of its build where the engine has loaded it."""
+    packages = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    torch = sys.modules.get("torch")
+    return {
+        "python": platform.python_version(),
+        "packages": dict(sorted(packages.items(), key=lambda p: p[0].lower())),
+        "torch": None
+        if torch is None
+        else {"version": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads()},
+    }
+
+
+def clock_cost_ns(calls: int = 10_000) -> float:
+    """Nanoseconds that one `time.monotonic_ns` call takes here."""
+    clock = time.monotonic_ns
+    begun = clock()
+    for _ in range(calls):
+        clock()
+    return (clock() - begun) / calls
+
+
+def seconds_since(begun_ns: int) -> float:
+    return (time.monotonic_ns() - begun_ns) / 1e9

@@ -1,0 +1,122 @@
+"""Where the time of the steps went: wall time, its phases, and the gaps between one step and the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from engines.trace import PHASES
+from harness.analysis.columns import NS, known
+from harness.analysis.latency import finished
+from harness.analysis.summary import summary
+
+
+def wall_ns(steps: np.ndarray) -> np.ndarray:
+    """Each step's duration, int64 [steps]."""
+    return steps["end_ns"] - steps["start_ns"]
+
+
+def other_host_ns(steps: np.ndarray) -> np.ndarray:
+    """Wall minus all reported phases, of the steps that report `execute` (without it the rest is no remainder)."""
+    rows = steps[known(steps["execute_ns"])]
+    rest = wall_ns(rows)
+    for phase in PHASES:
+        column = rows[f"{phase}_ns"]
+        rest = rest - np.where(known(column), column, 0)
+    return rest
+
+
+def step_s(steps: np.ndarray) -> dict[str, dict[str, float | int | None]]:
+    """Summaries in seconds of wall time, of every phase and of the remainder; a phase never reported is all None.
+
+    `decode_only` and `with_prefill` are the wall times of the steps that computed no prompt position and of those
+    that did, where the engine says.
+    """
+    wall = wall_ns(steps)
+    prefill = steps["prefill_tokens"]
+    out = {"wall": summary(wall, NS)}
+    for phase in PHASES:
+        column = steps[f"{phase}_ns"]
+        out[phase] = summary(column[known(column)], NS)
+    out["other_host"] = summary(other_host_ns(steps), NS)
+    out["decode_only"] = summary(wall[prefill == 0], NS)
+    out["with_prefill"] = summary(wall[prefill > 0], NS)
+    return out
+
+
+def step_share(steps: np.ndarray) -> dict[str, float | None]:
+    """Each phase's share of the wall time of the steps that report it, 0 to 1, by name; the remainder's likewise."""
+    wall = wall_ns(steps)
+    out = {}
+    for phase in PHASES:
+        column = steps[f"{phase}_ns"]
+        have = known(column)
+        out[phase] = _share(int(column[have].sum()), int(wall[have].sum()))
+    have = known(steps["execute_ns"])
+    out["other_host"] = _share(int(other_host_ns(steps).sum()), int(wall[have].sum()))
+    return out
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole > 0 else None
+
+
+def gaps_ns(
+    steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The time outside steps, gap by gap: (length, idle part, bubble part), int64 [steps + 1] each.
+
+    Gap 0 lies before the first step, the last one behind the last step. Idle is the time in which no request was due
+    and unfinished; the rest of a gap is a bubble: there was work, and no step ran. Overlapping steps have a gap of 0.
+    """
+    ends = np.concatenate(([start_ns], np.maximum.accumulate(steps["end_ns"])))
+    starts = np.concatenate((steps["start_ns"], [end_ns]))
+    length = np.maximum(starts - ends, 0)
+    due = np.sort(requests["due_ns"][requests["due_ns"] >= 0])
+    last = np.sort(requests["last_token_ns"][finished(requests)])
+    arrived = np.searchsorted(due, ends, side="right")
+    working = arrived > np.searchsorted(last, ends, side="right")
+    next_due = np.append(due, np.iinfo(np.int64).max)[arrived]
+    idle = np.where(working, 0, np.clip(np.minimum(next_due, starts) - ends, 0, length))
+    return length, idle, length - idle
+
+
+def time_share(steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int) -> dict[str, float | None]:
+    """Shares of the window spent in steps, between steps while there was work (bubbles), and with no work (idle)."""
+    window = end_ns - start_ns
+    if window <= 0 or len(steps) == 0:
+        return {"steps": None, "bubbles": None, "idle": None}
+    _, idle, bubble = gaps_ns(steps, requests, start_ns, end_ns)
+    bubbles, idles = float(bubble.sum() / window), float(idle.sum() / window)
+    return {"steps": 1.0 - bubbles - idles, "bubbles": bubbles, "idle": idles}
+
+
+def bubble_s(steps: np.ndarray, requests: np.ndarray) -> dict[str, float | int | None]:
+    """Summary in seconds of the bubble between each step and the next one (not of those at the window's edges)."""
+    if len(steps) < 2:
+        return summary(np.empty(0))
+    _, _, bubble = gaps_ns(steps, requests, int(steps["start_ns"][0]), int(steps["end_ns"][-1]))
+    return summary(bubble[1:-1], NS)
+
+
+def level(steps: np.ndarray, name: str) -> dict[str, float | None]:
+    """Mean (weighted by the steps' wall time) and maximum of `running`, `waiting` or `kv_usage`."""
+    rows = steps[known(steps[name])]
+    weight = wall_ns(rows)
+    if len(rows) == 0 or weight.sum() <= 0:
+        return {"mean": None, "max": None}
+    mean = float(np.average(rows[name], weights=weight))
+    return {"mean": mean, "max": rows[name].max().item()}
+
+
+def figures(steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int) -> dict[str, Any]:
+    """The result's sections on steps: step_s, step_share, time_share, batch, waiting, kv_usage."""
+    return {
+        "step_s": {**step_s(steps), "bubble": bubble_s(steps, requests)},
+        "step_share": step_share(steps),
+        "time_share": time_share(steps, requests, start_ns, end_ns),
+        "batch": level(steps, "running"),
+        "waiting": level(steps, "waiting"),
+        "kv_usage": level(steps, "kv_usage"),
+    }

@@ -1,0 +1,27 @@
+"""How far the requests came that did not finish: the worker writes that only into the token records."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.analysis.latency import finished
+
+
+def filled(requests: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """`requests` with `output_tokens` and `last_token_ns` of every unfinished one taken from `tokens`; a new table.
+
+    `requests` is of dtype REQUEST, `tokens` of dtype TOKEN in order of time.
+    """
+    out = np.array(requests)
+    open_ = ~finished(requests)
+    if not open_.any() or len(tokens) == 0 or int(tokens["request"].min()) < 0:
+        return out
+    number = tokens["request"]
+    own = np.zeros(int(number.max()) + 1, dtype=bool)  # a broken trace may name requests that are not there
+    own[: len(open_)] = open_[: len(own)]
+    rows = tokens[own[number]]
+    received = np.bincount(rows["request"], rows["count"], minlength=len(requests)).astype(np.int32)
+    out["output_tokens"][open_] = received[open_]
+    some = rows[rows["count"] > 0]
+    out["last_token_ns"][some["request"]] = some["time_ns"]  # the latest of a request's arrivals is the one that stays
+    return out

@@ -1,0 +1,35 @@
+"""The console script: `innerloop VERB ...` is `python -m harness.VERB ...`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from harness.errors import EXIT_REFUSED, nearest
+
+VERBS = {
+    "run": "run an engine on a workload and report",
+    "show": "print a run again",
+    "doctor": "say what this machine is and what runs on it",
+    "environments": "list, create or remove engines' virtual environments",
+    "checkpoints": "list, plan, create or remove synthetic checkpoints",
+}
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: innerloop VERB [options]\n")
+        print("\n".join(f"  {verb:<14}{what}" for verb, what in VERBS.items()))
+        print("\ninnerloop VERB --help tells more about one of them")
+        return 0
+    verb = arguments[0]
+    if verb == "--version":
+        import harness
+
+        print(f"innerloop {harness.__version__}")
+        return 0
+    if verb not in VERBS:
+        print(f"innerloop: no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
+        return EXIT_REFUSED
+    return importlib.import_module(f"harness.{verb}").main(arguments[1:])

@@ -1,0 +1,56 @@
+"""Chance that is the same everywhere: every draw is a function of (seed, stream, index), not of what was drawn before.
+
+numpy guarantees the streams of its bit generators, not those of its distributions, so the draws are made here:
+SplitMix64 (Steele, Lea, Flood 2014) over a counter. Draw i is therefore the same however many are asked for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Words = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+CONTENT, LENGTHS, SCHEDULE, WARMUP = 1, 2, 3, 4  # streams: no two uses of chance share one
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_HIGH32 = np.uint64(32)
+
+
+def key(seed: int, stream: int, part: int = 0) -> Words:
+    """The 64-bit key of one part of a stream, shape [1]."""
+    return np.random.SeedSequence(seed, spawn_key=(stream, part)).generate_state(1, np.uint64).astype(np.uint64)
+
+
+def words(keys: Words, counters: Ints) -> Words:
+    """64 random bits for each (key, counter); the two shapes broadcast, the counters are not negative."""
+    x: Words = keys + (counters.astype(np.uint64) + np.uint64(1)) * _GAMMA
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
+
+
+def below(bits: Words, bound: int) -> Ints:
+    """Whole numbers from 0 to bound-1; bound <= 2**32. The bias is at most bound / 2**32."""
+    return (((bits >> _HIGH32) * np.uint64(bound)) >> _HIGH32).astype(np.int64)
+
+
+def uniform(bits: Words) -> Floats:
+    """Numbers in (0, 1), never 0 or 1."""
+    high: Floats = (bits >> np.uint64(12)).astype(np.float64)
+    return (high + 0.5) * 2.0**-52
+
+
+def normal(key_: Words, count: int) -> Floats:
+    """Standard normal numbers, shape [count] (Box-Muller, one of each pair)."""
+    index = np.arange(count, dtype=np.int64)
+    radius, angle = uniform(words(key_, 2 * index)), uniform(words(key_, 2 * index + 1))
+    return np.sqrt(-2.0 * np.log(radius)) * np.cos(2.0 * np.pi * angle)
+
+
+def exponential(key_: Words, count: int) -> Floats:
+    """Exponential numbers with mean 1, shape [count]."""
+    return -np.log(uniform(words(key_, np.arange(count, dtype=np.int64))))

@@ -1,0 +1,93 @@
+"""The NVIDIA GPUs that an engine started from here would see."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One device. `driver` is the driver's version, `cuda` the newest CUDA version that this driver runs."""
+
+    index: int  # NVML's, in PCI bus order
+    name: str
+    uuid: str
+    memory_bytes: int
+    compute_capability: str  # "9.0"
+    driver: str
+    cuda: str  # "13.0"
+
+
+def visible_gpus() -> tuple[Gpu, ...]:
+    """Every GPU that NVML shows and CUDA_VISIBLE_DEVICES lets through; empty without a driver. Never raises."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the deprecated package of the same import name warns on import
+            import pynvml
+    except ImportError:
+        return ()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        found = [gpu for index, handle in enumerate(handles) if (gpu := _gpu(pynvml, index, handle))]
+        return tuple(_visible(pynvml, found, os.environ.get("CUDA_VISIBLE_DEVICES")))
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _gpu(nvml: Any, index: int, handle: Any) -> Gpu | None:
+    """What NVML says of one device; None if it has fallen off the bus."""
+    try:
+        cuda = nvml.nvmlSystemGetCudaDriverVersion_v2()
+        return Gpu(
+            index=index,
+            name=_text(nvml.nvmlDeviceGetName(handle)),
+            uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+            memory_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+            compute_capability=".".join(map(str, nvml.nvmlDeviceGetCudaComputeCapability(handle))),
+            driver=_text(nvml.nvmlSystemGetDriverVersion()),
+            cuda=f"{cuda // 1000}.{cuda % 1000 // 10}",
+        )
+    except nvml.NVMLError:
+        return None
+
+
+def _visible(nvml: Any, gpus: list[Gpu], allowed: str | None) -> list[Gpu]:
+    """What CUDA_VISIBLE_DEVICES names, in its order: indices or beginnings of UUIDs, up to the first unknown one."""
+    if allowed is None:
+        return gpus
+    chosen = []
+    for word in (part.strip() for part in allowed.split(",")):
+        if word.startswith("MIG-"):
+            match = _slice(nvml, gpus, word)
+        else:
+            match = [g for g in gpus if (g.index == int(word) if word.isdigit() else word and g.uuid.startswith(word))]
+        if not match:
+            break
+        chosen.append(match[0])
+    return chosen
+
+
+def _slice(nvml: Any, gpus: list[Gpu], uuid: str) -> list[Gpu]:
+    """A MIG slice as a GPU: its own memory and UUID, the rest from the device that it is a part of."""
+    try:
+        handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+        whole = _text(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)))
+        memory = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except nvml.NVMLError:
+        return []
+    return [replace(gpu, uuid=uuid, memory_bytes=memory) for gpu in gpus if gpu.uuid == whole]
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

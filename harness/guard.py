@@ -1,0 +1,105 @@
+"""Stands between the harness and a worker, so that nothing of a run outlives either of them.
+
+Run as a script of its own (`python -I -S guard.py CONTROL_FD GRACE_S -- COMMAND...`), standard library only. It is the
+worker's parent and the adopter of every orphan below it (PR_SET_CHILD_SUBREAPER), it reads standard input, which the
+harness holds open for as long as it lives, and it ends everything below it when the worker ends, when a byte arrives
+or when the harness is gone, however it went. The last line on the control channel is its own: how the worker ended.
+"""
+
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+POLL_S = 0.02
+
+
+def main() -> int:
+    control_fd, grace_s = int(sys.argv[1]), float(sys.argv[2])
+    command = sys.argv[4:]
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)  # only the harness, or its end, stops a run
+    wake, wakened = os.pipe()
+    os.set_blocking(wakened, False)
+    signal.set_wakeup_fd(wakened, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[control_fd], start_new_session=True)
+    while worker.poll() is None:
+        ready, _, _ = select.select([0, wake], [], [])
+        if wake in ready:
+            os.read(wake, 4096)
+        if 0 in ready:
+            os.read(0, 1)
+            stop(worker, grace_s)
+    code = worker.returncode
+    leftover = sweep()
+    line = json.dumps({"event": "exit", "time_ns": time.monotonic_ns(), "code": code, "leftover": leftover}) + "\n"
+    try:
+        os.write(control_fd, line.encode())
+    except OSError:
+        pass  # nobody is left to read it
+    return 0
+
+
+def stop(worker: subprocess.Popen, grace_s: float) -> None:
+    """SIGTERM to the worker's group, then SIGKILL after the grace time; a stopped process only feels the second."""
+    for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(worker.pid, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + patience_s
+        while worker.poll() is None and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+
+
+def sweep() -> int:
+    """Kills and reaps every process that is still below this one, and says how many there were.
+
+    Orphans are handed to this process one generation at a time, so it goes on until there are none.
+    """
+    seen: set[int] = set()
+    while True:
+        below = descendants(os.getpid())
+        seen |= below
+        for pid in below:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return len(seen)
+        time.sleep(POLL_S)
+
+
+def descendants(root: int) -> set[int]:
+    """Every process below `root`, from /proc."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as f:
+                    parent = int(f.read().rpartition(b")")[2].split()[1])
+            except (OSError, IndexError, ValueError):
+                continue
+            children.setdefault(parent, []).append(int(name))
+    found: set[int] = set()
+    queue = [root]
+    while queue:
+        for child in children.get(queue.pop(), ()):
+            found.add(child)
+            queue.append(child)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""What a run would do, without doing it: `--dry-run`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness import environments
+from harness.checkpoints import planned_checkpoint
+from harness.weights import use_weights
+from harness.workloads import build, warmup
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.spec import RunSpec
+
+
+def plan(spec: RunSpec) -> dict[str, Any]:
+    """The resolved run as plain data: its environment, checkpoint, requests and settings. Nothing is written.
+
+    Raises:
+        Refused: something that the run itself would be refused for.
+    """
+    work = build(spec.workload, spec.model, spec.seeds, spec.settings.context_length)
+    warm = warmup(spec.workload, spec.model, spec.seeds, spec.settings.max_batch_size)
+    if spec.weights is not None:
+        own = use_weights(spec.weights, spec.model)
+        checkpoint: dict[str, Any] = {"path": str(own.path), "bytes": own.bytes, "synthetic": False, "exists": True}
+    else:
+        checkpoint = {**planned_checkpoint(spec.model, spec.settings.dtype), "synthetic": True}
+    return {
+        "spec": spec.describe(),
+        "environment": planned_environment(spec),
+        "checkpoint": checkpoint,
+        "workload_hash": work.hash,
+        "workload": work.describe(),
+        "warmup": warm.describe(),
+        "kv_bytes_per_token": spec.model.kv_bytes_per_token(spec.settings.dtype),
+    }
+
+
+def planned_environment(spec: RunSpec) -> dict[str, Any]:
+    if spec.engine_python is not None:
+        own = environments.adopt(spec.engine_python, spec.engine, spec.device)
+        return {"path": str(own.python), "exists": True, "lock": None, "lock_hash": None}
+    planned = environments.plan(spec.engine, spec.device)
+    exists = environments.existing(planned) is not None
+    return {"path": str(planned.folder), "exists": exists, "lock": planned.lock.name, "lock_hash": planned.lock_hash}
+
+
+def print_plan(resolved: dict[str, Any], console: Console) -> None:
+    """The plan for people: one line a fact."""
+    from rich.table import Table
+
+    spec, environment, checkpoint = resolved["spec"], resolved["environment"], resolved["checkpoint"]
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column()
+    table.add_row("engine", f"{spec['engine']}, layer {spec['layer']}, on {spec['device']}")
+    table.add_row("environment", f"{environment['path']} ({'exists' if environment['exists'] else 'would be made'})")
+    if environment.get("lock"):
+        table.add_row("", f"lock {environment['lock']}, sha256 {environment['lock_hash'][:12]}")
+    made = "exists" if checkpoint["exists"] else "would be written"
+    kind = "synthetic" if checkpoint["synthetic"] else "your own"
+    table.add_row("model", f"{spec['model']}, {kind} weights, {checkpoint['bytes'] / 2**30:,.2f} GiB ({made})")
+    table.add_row("", checkpoint["path"])
+    table.add_row(
+        "workload", f"{spec['workload']}, hash {resolved['workload_hash'][:12]}, {words(resolved['workload'])}"
+    )
+    table.add_row("warm-up", f"rounds of {words(resolved['warmup'])}")
+    table.add_row("seeds", ", ".join(f"{name} {seed}" for name, seed in spec["seeds"].items()))
+    for index, (name, value) in enumerate(spec["settings"].items()):
+        given = "  (given)" if name in spec["settings_given"] else ""
+        shown = "the engine's own choice" if value is None else str(value).lower() if value in (True, False) else value
+        table.add_row("settings" if index == 0 else "", f"{name} = {shown}{given}")
+    for index, (name, value) in enumerate(spec["engine_args"].items()):
+        table.add_row("engine args" if index == 0 else "", f"{name} = {value}")
+    console.print(table, highlight=False)
+
+
+def words(described: dict[str, Any]) -> str:
+    prompt, output = described["prompt_tokens"], described["output_tokens"]
+    users = f", {described['users']} users" if described["users"] else ""
+    lasts = f", {described['duration_s']:g} s" if described["duration_s"] else ""
+    return (
+        f"{described['requests']:,} requests{users}{lasts}, prompts {prompt['min']} to {prompt['max']}, "
+        f"outputs {output['min']} to {output['max']} tokens"
+    )

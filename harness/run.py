@@ -1,0 +1,164 @@
+"""`python -m harness.run`: runs one engine on one workload and reports."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.spec import Asked
+
+EXAMPLES = """\
+examples:
+  python -m harness.run
+      the best engine that runs here, a model that fits here, a workload of some seconds
+  python -m harness.run --engine vllm --model llama3-8b --workload users-100
+  python -m harness.run --engine torch --workload ./mine.yaml --workload-arg load.rate_per_s=4
+  python -m harness.run --set max_batch_size=64 --set prefix_caching=true --engine-arg block_size=32
+  python -m harness.run --engine vllm --model llama3-70b-awq --dry-run
+      everything that would be done, without doing it
+
+Profiles lie in profiles/models and profiles/workloads; a path to a YAML file of your own does as well.
+`python -m harness.doctor` says which engines run on this machine. What the figures mean: docs/metrics.md.
+
+exit codes:
+  0 the run came to its end (its status may be "suspect": the reasons are printed)
+  2 refused before anything was started: wrong input, or this machine cannot
+  3 the engine failed: the result says how, and keeps what was recorded
+  130 interrupted by SIGINT or SIGTERM: likewise
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(
+        prog="python -m harness.run",
+        description="Run one inference engine, in its own process and interpreter, on one workload, and report.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = out.add_argument_group("what to run")
+    what.add_argument("--engine", metavar="NAME", help="default: the best one that runs here")
+    what.add_argument("--model", metavar="NAME|YAML", help="default: llama-tiny on a CPU, llama3-8b on a large GPU")
+    what.add_argument("--workload", metavar="NAME|YAML", help="default: quick")
+    what.add_argument("--weights", metavar="DIR", type=Path, help="a model folder of your own; default: synthetic")
+    what.add_argument("--layer", metavar="NAME", help="the height at which requests enter; default: core")
+    what.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto")
+    what.add_argument(
+        "--seed", default="0", metavar="N", help="of contents, lengths and arrivals; or e.g. 1,schedule=7; default: 0"
+    )
+    how = out.add_argument_group("how to run it (each may be given many times)")
+    how.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting all engines share")
+    how.add_argument("--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="an engine's own argument")
+    how.add_argument("--workload-arg", action="append", default=[], metavar="FIELD=VALUE", help="a workload's field")
+    how.add_argument("--model-arg", action="append", default=[], metavar="FIELD=VALUE", help="a model profile's field")
+    how.add_argument("--trust-remote-code", action="store_true", help="let the engine run code from the model folder")
+    how.add_argument("--engine-python", metavar="PATH", type=Path, help="an interpreter that already has the engine")
+    end = out.add_argument_group("when to give up, in seconds")
+    end.add_argument("--timeout", type=positive, metavar="S", help="for the whole run; default: none")
+    end.add_argument("--load-timeout", type=positive, default=1800.0, metavar="S", help="to load; default: 1800")
+    end.add_argument("--hang-timeout", type=positive, default=120.0, metavar="S", help="for one step; default: 120")
+    result = out.add_argument_group("what to do with the result")
+    result.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: a new one under runs/")
+    result.add_argument("--json", action="store_true", help="print the result on stdout as JSON, and nothing else")
+    result.add_argument("--keep-token-ids", action="store_true", help="also write the token ids: output_ids.npz")
+    result.add_argument("--dry-run", action="store_true", help="print the resolved plan and stop")
+    return out
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text}")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        return run(arguments)
+    except InnerloopError as error:
+        print(f"innerloop: {error}", *(f"  {line}" for line in error.details), sep="\n", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("innerloop: interrupted before the run began", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from harness import session
+    from harness.launcher import Limits
+    from harness.machine import this_machine
+    from harness.plan import plan, print_plan
+    from harness.spec import resolve
+
+    console = Console(stderr=True)
+    machine = this_machine()
+    spec = resolve(asked(arguments), machine)
+    if arguments.dry_run:
+        resolved = plan(spec)
+        if arguments.json:
+            print_json(resolved)
+        else:
+            print_plan(resolved, Console())
+        return EXIT_OK
+    limits = Limits(arguments.load_timeout, arguments.hang_timeout, arguments.timeout)
+    out = arguments.out or session.default_folder(spec)
+    result, folder = session.run(spec, machine, session.Options(out, limits, arguments.keep_token_ids), console)
+    report(result, folder, as_json=arguments.json, console=console)
+    return exit_code(result)
+
+
+def asked(arguments: argparse.Namespace) -> Asked:
+    from harness.spec import Asked
+
+    return Asked(
+        engine=arguments.engine,
+        model=arguments.model,
+        workload=arguments.workload,
+        set=tuple(arguments.set),
+        engine_arg=tuple(arguments.engine_arg),
+        model_arg=tuple(arguments.model_arg),
+        workload_arg=tuple(arguments.workload_arg),
+        layer=arguments.layer,
+        seed=arguments.seed,
+        device=arguments.device,
+        weights=arguments.weights,
+        engine_python=arguments.engine_python,
+        trust_remote_code=arguments.trust_remote_code,
+    )
+
+
+def report(result: dict[str, Any], folder: Path, *, as_json: bool, console: Console) -> None:
+    """The result on stdout, as JSON or for people; with JSON, what went wrong also in words on stderr."""
+    if not as_json:
+        from harness.report import print_report
+
+        print_report(result, folder)
+        return
+    print_json(result)
+    if result["failure"]:
+        console.print(f"{result['failure']['cause']}: {result['failure']['message']}", style="red", highlight=False)
+
+
+def print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def exit_code(result: dict[str, Any]) -> int:
+    if result["failure"] is None:
+        return EXIT_OK
+    return EXIT_INTERRUPTED if result["failure"]["cause"] == "interrupted" else EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""One run from a resolved spec to its result on disk: environment, checkpoint, worker, analysis."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import environments, launcher, results
+from harness.checkpoints import Checkpoint, ensure_checkpoint, use_weights
+from harness.errors import InnerloopError, InstallFailed, Refused
+from harness.launcher import Limits, Outcome, Stopped, Worker, failure
+from harness.live import LiveView
+from harness.machine import Machine, checkout_commit
+from harness.telemetry.host import HostSampler
+from harness.workloads import Workload, build, warmup
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.spec import RunSpec
+
+WARMUP_TOLERANCE = 0.05  # rounds have settled when the last ones lie this close together (docs/metrics.md)
+WARMUP_WINDOW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What concerns a run but not what it measures."""
+
+    out: Path
+    limits: Limits
+    keep_token_ids: bool = False
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What was there before the worker started; None where it was not reached."""
+
+    environment: environments.Environment | None = None
+    checkpoint: Checkpoint | None = None
+
+
+def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> tuple[dict[str, Any], Path]:
+    """Runs `spec` and returns its result and its folder, where the result is also written, whatever happens.
+
+    Raises:
+        Refused: nothing was started.
+    """
+    model, settings = spec.model, spec.settings
+    work = build(spec.workload, model, spec.seeds, settings.context_length)
+    warm = warmup(spec.workload, model, spec.seeds, settings.max_batch_size)
+    environments.check(spec.engine, spec.device, spec.engine_python)
+    prepared, outcome = Prepared(), Outcome()
+    folder = make_folder(options.out)
+    sampler = HostSampler()
+    with launcher.stop_signals():
+        try:
+            prepare(spec, prepared, say=lambda text: console.print(text, style="dim", highlight=False))
+            job = write_job(spec, prepared, work, warm, folder, options)
+            assert prepared.environment is not None
+            measure(spec, prepared.environment, job, work, folder, options, outcome, sampler, console)
+        except Stopped as stopped:
+            outcome.failure = failure("interrupted", f"{stopped} reached the harness")
+        except Refused:
+            remove_empty(folder)
+            raise
+        except InstallFailed as error:
+            outcome.failure = {**failure("install_failed", str(error)), "traceback": list(error.details)}
+        except (InnerloopError, OSError) as error:
+            outcome.failure = failure("disk_full" if is_full(error) else "harness", str(error))
+        return conclude(spec, machine, prepared, work, folder, outcome, sampler), folder
+
+
+def prepare(spec: RunSpec, prepared: Prepared, say: Callable[[str], None]) -> None:
+    """Makes what is not there yet: the engine's environment and the checkpoint."""
+    if spec.engine_python is not None:
+        prepared.environment = environments.adopt(spec.engine_python, spec.engine, spec.device)
+    else:
+        prepared.environment = environments.create(spec.engine, spec.device, say=say)
+    if spec.weights is not None:
+        prepared.checkpoint = use_weights(spec.weights, spec.model)
+    else:
+        prepared.checkpoint = ensure_checkpoint(spec.model, spec.settings.dtype, say=say)
+
+
+def write_job(
+    spec: RunSpec, prepared: Prepared, work: Workload, warm: Workload, folder: Path, options: Options
+) -> dict[str, Any]:
+    """Writes all that the worker is told, and what `harness.show` needs should the harness not live to tell it."""
+    assert prepared.checkpoint is not None
+    work.save(folder / "workload.npz")
+    warm.save(folder / "warmup.npz")
+    knobs = spec.workload.warmup
+    job = {
+        "engine": spec.engine.name,
+        "load": {
+            "checkpoint": str(prepared.checkpoint.path),
+            "device": spec.device,
+            "layer": spec.layer,
+            "settings": spec.settings.model_dump(),
+            "engine_args": spec.engine_args,
+            "trust_remote_code": spec.trust_remote_code,
+        },
+        "workload": str(folder / "workload.npz"),
+        "warmup": {
+            "workload": str(folder / "warmup.npz"),
+            "rule": {
+                "max_rounds": knobs.max_rounds,
+                "max_s": knobs.max_s,
+                "tolerance": WARMUP_TOLERANCE,
+                "window": WARMUP_WINDOW,
+            },
+        },
+        "trace": str(folder / "trace"),
+        "keep_token_ids": options.keep_token_ids,
+        "spec": spec.describe(),
+        "workload_hash": work.hash,
+        "harness_pid": os.getpid(),
+        "spawn_ns": time.monotonic_ns(),
+    }
+    (folder / "job.json").write_text(json.dumps(job, indent=1))
+    return job
+
+
+def measure(
+    spec: RunSpec,
+    environment: environments.Environment,
+    job: dict[str, Any],
+    work: Workload,
+    folder: Path,
+    options: Options,
+    outcome: Outcome,
+    sampler: HostSampler,
+    console: Console,
+) -> None:
+    """Starts the worker and follows it to its end."""
+    trace = folder / "trace"
+    duration_s = float(work.duration_ns) / 1e9 if work.duration_ns >= 0 else None
+    worker = Worker(environment.python, folder / "job.json", folder / "engine.log", dict(environment.variables))
+    try:
+        sampler.start(worker.guard_pid)
+        with LiveView(console, trace, int(work.output_lens.sum()), len(work.output_lens), duration_s) as live:
+            launcher.watch(worker, trace, options.limits, live.tick, outcome)
+    finally:
+        worker.close()
+
+
+def conclude(
+    spec: RunSpec,
+    machine: Machine,
+    prepared: Prepared,
+    work: Workload,
+    folder: Path,
+    outcome: Outcome,
+    sampler: HostSampler,
+) -> dict[str, Any]:
+    """Turns the trace into tables and figures, also after a failure, and writes them."""
+    if outcome.failure is not None:
+        outcome.failure["log_tail"] = launcher.log_tail(folder / "engine.log")
+    environment, checkpoint = prepared.environment, prepared.checkpoint
+    facts = {
+        "lock_hash": environment.lock_hash if environment else None,
+        "python": outcome.reported.get("versions", {}).get("python"),
+        "packages": outcome.reported.get("versions", {}).get("packages"),
+        "torch": outcome.reported.get("versions", {}).get("torch"),
+        "interpreter": str(environment.python) if environment else None,
+        "variables": dict(environment.variables) if environment else None,
+        **machine.describe(),
+        "commit": checkout_commit(),
+    }
+    kept = folder / "trace" / "measure" / "output_ids.npz"
+    if kept.exists():
+        kept.rename(folder / kept.name)
+    tables = results.convert(folder, sampler)
+    result = results.build(
+        spec=spec.describe(),
+        workload=work.describe(),
+        workload_hash=work.hash,
+        checkpoint=asdict(checkpoint) if checkpoint else None,
+        reported=outcome.reported,
+        phases=outcome.phases,
+        notes=outcome.notes,
+        tables=tables,
+        environment=facts,
+        failure=outcome.failure,
+    )
+    results.write(folder, result)
+    return result
+
+
+def make_folder(out: Path) -> Path:
+    """Makes the run's folder; a second run within the same second gets a number of its own."""
+    for suffix in ("", *(f"-{k}" for k in range(2, 100))):
+        folder = out.with_name(out.name + suffix)
+        try:
+            folder.mkdir(parents=True)
+            return folder.absolute()
+        except FileExistsError:
+            if not any(folder.iterdir()):
+                return folder.absolute()
+    raise Refused(f"--out: {out} exists and holds another run")
+
+
+def default_folder(spec: RunSpec) -> Path:
+    moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    return Path("runs") / f"{moment}-{spec.engine.name}-{spec.model.name}-{spec.workload.name}"
+
+
+def remove_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def is_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (28, 122)  # ENOSPC, EDQUOT

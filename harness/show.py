@@ -1,0 +1,64 @@
+"""`python -m harness.show RUN`: prints a run again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import EXIT_OK, InnerloopError
+
+EXAMPLES = """\
+examples:
+  python -m harness.show runs/20260102T030405Z-vllm-llama-tiny-quick
+  python -m harness.show runs/20260102T030405Z-vllm-llama-tiny-quick/result.json
+  python -m harness.show RUN --json | python -m json.tool --indent 1 | less
+
+A run whose harness was killed has records but no result; it is put together from them, and said to be so.
+What the figures mean is in docs/metrics.md. Exit codes: 0 printed, also when the run itself had failed;
+2 there is no such run, or it is still going on.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(
+        prog="python -m harness.show",
+        description="Print the result of a run again.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    out.add_argument("run", metavar="RUN", type=Path, help="a run's folder, or its result.json")
+    out.add_argument("--json", action="store_true", help="print the result as one JSON document and nothing else")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        return show(arguments.run, as_json=arguments.json)
+    except InnerloopError as error:
+        print(f"innerloop: {error}", *error.details, sep="\n", file=sys.stderr)
+        return error.exit_code
+
+
+def show(run: Path, *, as_json: bool) -> int:
+    """Prints the run's result; makes it first where the harness was killed before it could."""
+    from harness import results
+    from harness.recover import recover
+
+    folder = run if run.is_dir() else run.parent
+    interrupted = run.is_dir() and not (run / results.FILE).exists()
+    result = recover(run) if interrupted else results.read(run)
+    if as_json:
+        print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+        return EXIT_OK
+    from harness.report import print_report
+
+    print_report(result, folder)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""What a model's checkpoint holds, from the profile alone: its config.json, and every tensor's name, shape and shard.
+
+One function a weight format says what a linear layer becomes on disk; the rest of the model is the same for all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from harness.errors import Refused, nearest
+
+SHARD_BYTES = 2_000_000_000
+ATTENTION_GAIN = 0.25  # at 1, attention's averages drown what tells positions apart: greedy output repeats one token
+ARCHITECTURES = ("LlamaForCausalLM",)
+DTYPES = {"float32": ("F32", 4), "bfloat16": ("BF16", 2), "float16": ("F16", 2)}  # safetensors name, bytes a value
+WEIGHT_DTYPES = ("float32", "bfloat16", "float16")
+
+
+class Model(Protocol):
+    """What a checkpoint needs to know of a model profile; the names are those of config.json."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def num_hidden_layers(self) -> int: ...
+    @property
+    def num_attention_heads(self) -> int: ...
+    @property
+    def num_key_value_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def max_position_embeddings(self) -> int: ...
+    @property
+    def rope_theta(self) -> float: ...
+    @property
+    def rope_scaling(self) -> Any: ...  # mapping or None
+    @property
+    def rms_norm_eps(self) -> float: ...
+    @property
+    def tie_word_embeddings(self) -> bool: ...
+    @property
+    def bos_token_id(self) -> Any: ...  # int or None
+    @property
+    def eos_token_id(self) -> Any: ...  # int, list of int or None
+    @property
+    def quantization(self) -> Any: ...  # None, or a method with its details
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """What a tensor's values are: "normal" (zero mean, `value` = standard deviation) or "constant" (`value`)."""
+
+    kind: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of a checkpoint: `dtype` is a key of DTYPES, `shard` counts from 1."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    fill: Fill
+    shard: int = 0
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        return self.count * DTYPES[self.dtype][1]
+
+
+def dense_linear(name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0) -> Iterator[Tensor]:
+    """An unquantized linear layer whose output varies `gain` times as much as its input."""
+    yield Tensor(f"{name}.weight", (outputs, inputs), dtype, Fill("normal", gain * inputs**-0.5))
+
+
+class Linear(Protocol):
+    """Lays out one linear layer in a weight format; every format takes the same arguments."""
+
+    def __call__(self, name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0) -> Iterator[Tensor]: ...
+
+
+LINEAR_FORMATS: dict[str, Linear] = {"none": dense_linear}
+
+
+def linear_format(model: Model) -> Linear:
+    """The function that lays out the model's linear layers.
+
+    Raises:
+        Refused: a weight format that cannot be made yet.
+    """
+    quantization = model.quantization
+    if quantization is None:
+        method = "none"
+    elif isinstance(quantization, dict):
+        method = str(quantization["method"])
+    else:
+        method = str(getattr(quantization, "method", quantization))
+    if method not in LINEAR_FORMATS:
+        raise Refused(
+            f"no synthetic checkpoint can be made of {model.name}: {method} weights are not supported yet",
+            "give real weights with --weights PATH, or choose a model profile without quantization",
+        )
+    return LINEAR_FORMATS[method]
+
+
+def llama(model: Model, dtype: str, linear: Linear) -> Iterator[Tensor]:
+    """The tensors of a LlamaForCausalLM in layer order, not yet given to shards."""
+    hidden, inner = model.hidden_size, model.intermediate_size
+    queries, keys = model.num_attention_heads * model.head_dim, model.num_key_value_heads * model.head_dim
+    embedding = Tensor("model.embed_tokens.weight", (model.vocab_size, hidden), dtype, Fill("normal", hidden**-0.5))
+    norm = Tensor("model.norm.weight", (hidden,), dtype, Fill("constant", 1.0))
+
+    yield embedding
+    for i in range(model.num_hidden_layers):
+        layer = f"model.layers.{i}"
+        yield Tensor(f"{layer}.input_layernorm.weight", (hidden,), dtype, norm.fill)
+        yield from linear(f"{layer}.self_attn.q_proj", queries, hidden, dtype)
+        yield from linear(f"{layer}.self_attn.k_proj", keys, hidden, dtype)
+        yield from linear(f"{layer}.self_attn.v_proj", keys, hidden, dtype)
+        yield from linear(f"{layer}.self_attn.o_proj", hidden, queries, dtype, ATTENTION_GAIN)
+        yield Tensor(f"{layer}.post_attention_layernorm.weight", (hidden,), dtype, norm.fill)
+        yield from linear(f"{layer}.mlp.gate_proj", inner, hidden, dtype)
+        yield from linear(f"{layer}.mlp.up_proj", inner, hidden, dtype)
+        yield from linear(f"{layer}.mlp.down_proj", hidden, inner, dtype)
+    yield norm
+    if not model.tie_word_embeddings:
+        yield Tensor("lm_head.weight", embedding.shape, dtype, embedding.fill)
+
+
+def config_json(model: Model, dtype: str) -> dict[str, Any]:
+    """The content of config.json, with the rotary embedding and the dtype in both their old and their new spelling."""
+    scaling = dict(model.rope_scaling) if model.rope_scaling else None
+    return {
+        "architectures": [model.architecture],
+        "model_type": "llama",
+        "hidden_size": model.hidden_size,
+        "num_hidden_layers": model.num_hidden_layers,
+        "num_attention_heads": model.num_attention_heads,
+        "num_key_value_heads": model.num_key_value_heads,
+        "head_dim": model.head_dim,
+        "intermediate_size": model.intermediate_size,
+        "vocab_size": model.vocab_size,
+        "max_position_embeddings": model.max_position_embeddings,
+        "rope_theta": model.rope_theta,
+        "rope_scaling": scaling,
+        "rope_parameters": {"rope_type": "default", **(scaling or {}), "rope_theta": model.rope_theta},
+        "rms_norm_eps": model.rms_norm_eps,
+        "tie_word_embeddings": model.tie_word_embeddings,
+        "bos_token_id": model.bos_token_id,
+        "eos_token_id": model.eos_token_id,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "mlp_bias": False,
+        "initializer_range": 0.02,
+        "pretraining_tp": 1,
+        "use_cache": True,
+        "torch_dtype": dtype,
+        "dtype": dtype,
+    }
+
+
+def plan(model: Model, dtype: str, shard_bytes: int = SHARD_BYTES) -> list[Tensor]:
+    """Every tensor of the model's checkpoint in the order of the files, each with its shard.
+
+    A shard holds at most `shard_bytes` of data, or one tensor that is larger than that by itself.
+
+    Raises:
+        Refused: an architecture, number format or weight format that cannot be made.
+    """
+    if model.architecture not in ARCHITECTURES:
+        raise Refused(
+            f"no synthetic checkpoint can be made of architecture {model.architecture!r}"
+            f"{nearest(model.architecture, ARCHITECTURES)}"
+        )
+    if dtype not in WEIGHT_DTYPES:
+        raise Refused(f"a checkpoint's dtype cannot be {dtype!r}{nearest(dtype, WEIGHT_DTYPES)}")
+    tensors, shard, filled = [], 1, 0
+    for tensor in llama(model, dtype, linear_format(model)):
+        if filled and filled + tensor.bytes > shard_bytes:
+            shard, filled = shard + 1, 0
+        filled += tensor.bytes
+        tensors.append(Tensor(tensor.name, tensor.shape, tensor.dtype, tensor.fill, shard))
+    return tensors
+
+
+def shards(tensors: list[Tensor]) -> dict[str, list[Tensor]]:
+    """The plan by file name: `model.safetensors` alone, or `model-0000i-of-0000n.safetensors`."""
+    last = tensors[-1].shard
+    files: dict[str, list[Tensor]] = {}
+    for tensor in tensors:
+        file = "model.safetensors" if last == 1 else f"model-{tensor.shard:05d}-of-{last:05d}.safetensors"
+        files.setdefault(file, []).append(tensor)
+    return files

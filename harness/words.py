@@ -1,0 +1,56 @@
+"""Numbers as a person reads them; None, which is missing, is a dash."""
+
+from __future__ import annotations
+
+NONE = "-"
+BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """At least `digits` significant digits, thousands set apart: 11 482, 96.4, 0.0123."""
+    if value is None:
+        return NONE
+    if value == 0 or isinstance(value, int):
+        return f"{int(value):,}".replace(",", " ")
+    decimals = max(digits - 1 - _magnitude(value, digits), 0)
+    return f"{value:,.{decimals}f}".replace(",", " ")
+
+
+def _magnitude(value: float, digits: int) -> int:
+    """The exponent of the first significant digit once rounded: 0 for 1 to 9.99, -1 for 0.1 to 0.999."""
+    return int(f"{value:.{digits - 1}e}".split("e")[1])
+
+
+def seconds(value: float | None) -> str:
+    """A duration in the unit that suits it: 41.2 s, 3.21 ms, 850 µs."""
+    if value is None:
+        return NONE
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if abs(value) >= 0.9995 * scale:
+            return f"{number(value / scale)} {unit}"
+    return f"{number(value * 1e9)} ns" if value else "0 s"
+
+
+def size(value: float | None) -> str:
+    """Bytes in the binary unit that suits them: 15.0 GiB."""
+    if value is None:
+        return NONE
+    power = 0
+    while abs(value) >= 999.5 and power + 1 < len(BYTES):
+        value, power = value / 1024, power + 1
+    return f"{number(float(value)) if power else int(value)} {BYTES[power]}"
+
+
+def share(value: float | None) -> str:
+    """A part of one as a percentage: 38.1 %."""
+    if value is None:
+        return NONE
+    percent = value * 100
+    return f"{percent:.1f} %" if abs(percent) >= 0.1 or percent == 0 else f"{percent:.2g} %"
+
+
+def levels(values: list[float | None], top: float | None = None) -> str:
+    """A row of bars, one a value, from 0 to `top` (the largest value if not given); a space where there is none."""
+    top = top or max((v for v in values if v is not None), default=0) or 1
+    bars = "▁▂▃▄▅▆▇█"
+    return "".join(" " if v is None else bars[min(int(v / top * len(bars)), len(bars) - 1)] for v in values)

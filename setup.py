@@ -1,0 +1,50 @@
+"""Packaging of innerloop: `pip install -e .` to use it from a checkout, `.[dev]` to work on it."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="innerloop",
+    version="0.1.0",
+    description="An in-process benchmarker for LLM inference engines: the engine's own step loop, without a server",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.10",
+    packages=["engines", "harness", "harness.analysis", "harness.telemetry", "profiles"],
+    package_data={"profiles": ["*/*.yaml", "engines/locks/*"]},
+    install_requires=[
+        "filelock>=3.13",
+        "numpy>=1.26",
+        "nvidia-ml-py>=12.535",
+        "platformdirs>=4",
+        "psutil>=5.9",
+        "pyarrow>=15",
+        "pydantic>=2.6",
+        "PyYAML>=6",
+        "rich>=13",
+        "uv>=0.9",
+    ],
+    extras_require={
+        "dev": [
+            "mypy>=1.11",
+            "pytest>=8",
+            "ruff>=0.6",
+            "safetensors>=0.4",
+            "tokenizers>=0.20",
+            "types-psutil",
+            "types-PyYAML",
+        ],
+    },
+    entry_points={"console_scripts": ["innerloop = harness.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: System :: Benchmark",
+    ],
+)

@@ -1,0 +1,140 @@
+"""The thread that reads one source at a fixed rate."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.telemetry.sampler import TIMES, Sampler, Samples, cost
+
+
+class Counting(Sampler):
+    source = "counting"
+    dtype = np.dtype([*TIMES, ("value", "<i8")])
+
+    def __init__(self, interval_s: float, fail_at: int | None = None) -> None:
+        super().__init__(interval_s)
+        self.reads = 0
+        self.closed = False
+        self.fail_at = fail_at
+
+    def open(self, pid: int) -> None:
+        self.facts["pid"] = pid
+
+    def read(self) -> tuple[Any, ...]:
+        if self.reads == self.fail_at:
+            raise OSError("the device is gone")
+        self.reads += 1
+        return (self.reads,)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def wait_for(sampler: Counting, reads: int) -> None:
+    while sampler.reads < reads:
+        time.sleep(0.001)
+
+
+def test_it_samples_until_it_is_stopped_and_once_more_then() -> None:
+    sampler = Counting(0.005)
+    sampler.start(42)
+    wait_for(sampler, 3)
+    reads = sampler.reads
+    samples = sampler.stop()
+    assert len(samples.table) == sampler.reads > reads
+    assert samples.table["value"].tolist() == list(range(1, len(samples.table) + 1))
+    assert (np.diff(samples.table["time_ns"]) > 0).all()
+    assert (samples.table["late_ns"] >= 0).all()
+    assert (samples.facts, samples.error, sampler.closed) == ({"pid": 42}, None, True)
+
+
+def test_a_long_interval_does_not_delay_the_stop() -> None:
+    sampler = Counting(3600)
+    sampler.start(1)
+    wait_for(sampler, 1)
+    assert len(sampler.stop().table) == 2
+
+
+def test_stopping_twice_or_before_the_start_is_harmless() -> None:
+    sampler = Counting(0.01)
+    assert len(sampler.stop().table) == 0
+    sampler = Counting(0.01)
+    sampler.start(1)
+    once = sampler.stop().table
+    assert len(once) >= 1
+    assert sampler.stop().table.tolist() == once.tolist()
+
+
+def test_an_error_ends_the_sampling_and_is_kept() -> None:
+    sampler = Counting(0.001, fail_at=2)
+    sampler.start(1)
+    wait_for(sampler, 2)
+    assert sampler._thread is not None
+    sampler._thread.join()
+    samples = sampler.stop()
+    assert samples.error == "OSError: the device is gone"
+    assert len(samples.table) == 2
+    assert sampler.closed
+
+
+def test_the_newest_sample_can_be_read_while_it_runs() -> None:
+    sampler = Counting(0.001)
+    assert sampler.latest is None
+    sampler.start(1)
+    wait_for(sampler, 2)
+    latest = sampler.latest
+    sampler.stop()
+    assert latest is not None
+    assert latest["value"] >= 1
+
+
+def test_missed_samples_are_not_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = Counting(0.01)
+    clock = iter([0, 0, 0, 10_000_000, 47_000_000, 50_000_000, 50_500_000, 60_000_000, 60_000_000])
+    monkeypatch.setattr("harness.telemetry.sampler.time.monotonic_ns", lambda: next(clock))
+    waits: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return len(waits) == 4
+
+    monkeypatch.setattr(sampler._stop, "wait", wait)
+    sampler._pace()
+    # planned 0, 10, then (37 ms late: 20, 30 and 40 are left out) 50, then 60, at which it is stopped
+    assert [row[:2] for row in sampler._rows] == [
+        (0, 0),
+        (47_000_000, 37_000_000),
+        (50_500_000, 500_000),
+        (60_000_000, 0),
+    ]
+
+
+def samples_at(times_ms: list[float], late_ms: list[float]) -> Samples:
+    rows = np.zeros(len(times_ms), dtype=Counting.dtype)
+    rows["time_ns"], rows["late_ns"] = np.multiply(times_ms, 1e6), np.multiply(late_ms, 1e6)
+    return Samples("counting", rows, 0.1, cpu_s=0.02)
+
+
+def test_its_cost_is_that_inside_the_window_with_a_neighbour_on_either_side() -> None:
+    samples = samples_at([0, 100, 200, 350, 400, 500], [50, 1, 2, 3, 4, 50])
+    found = cost(samples, int(150e6), int(380e6))
+    assert found["samples"] == 4
+    assert found["late_p50_s"] == pytest.approx(0.0025)
+    assert found["longest_gap_s"] == pytest.approx(0.150)
+    assert found["cpu_share"] == pytest.approx(0.02 / 0.5)
+
+
+def test_the_cost_of_a_sampler_that_saw_nothing_is_not_known() -> None:
+    found = cost(samples_at([], []), 0, 10**9)
+    assert found["samples"] == 0
+    assert [found[name] for name in ("late_p50_s", "late_p99_s", "longest_gap_s", "cpu_share")] == [None] * 4
+
+
+@pytest.mark.parametrize("interval", [0, -1])
+def test_an_interval_that_is_not_positive_is_an_error(interval: float) -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        Counting(interval)

@@ -1,0 +1,96 @@
+"""The doctor says what the machine is, what runs on it, and why the rest does not."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from harness import doctor
+from harness.doctor import examine, report
+from harness.environments import MARKER, environments_folder
+from harness.machine import Machine, this_machine
+from tests.harness.test_engines import CPU, GPU
+
+ENGINES = {"vllm", "torch", "lmdeploy", "tensorrt_llm", "mlc_llm", "sglang", "tgi"}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+
+
+def text(machine: Machine, width: int = 80, terminal: bool = False) -> str:
+    out = io.StringIO()
+    report(examine(machine), Console(file=out, width=width, force_terminal=terminal, color_system=None))
+    return out.getvalue()
+
+
+def test_json_is_one_document_about_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main(["--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    here = this_machine()
+    assert found["machine"]["cpu"] == here.cpu
+    assert found["machine"]["memory_bytes"] == here.memory_bytes
+    assert {engine["name"] for engine in found["engines"]} == ENGINES
+
+
+def test_without_a_gpu_every_engine_is_named_with_why_it_does_not_run() -> None:
+    found = examine(CPU)
+    assert found["default_engine"] == "vllm"
+    reasons = {engine["name"]: engine["why_not"] for engine in found["engines"]}
+    assert {name for name, reason in reasons.items() if reason is None} == {"vllm", "torch"}
+    assert "no NVIDIA GPU" in reasons["lmdeploy"]
+
+
+def test_a_gpu_is_described_and_engines_run_on_it() -> None:
+    shown = text(GPU)
+    assert "NVIDIA H200, 140 GiB, compute capability 9.0, driver 580.65, CUDA 13.0" in shown
+    assert "cuda, cpu" in shown
+
+
+def test_in_a_pipe_each_engine_has_one_whole_line() -> None:
+    lines = text(CPU, width=40).splitlines()
+    for name in ENGINES - {"vllm", "torch"}:
+        [line] = [line for line in lines if line.startswith(name + " ")]
+        assert "no NVIDIA GPU" in line
+    assert any(line.startswith("vllm *") and "runs" in line for line in lines)
+    assert not any("─" in line for line in lines)
+
+
+def test_on_a_terminal_lines_fit() -> None:
+    shown = text(CPU, width=100, terminal=True)
+    assert "─" in shown
+    table = [line for line in shown.splitlines() if line.startswith((" ", "─"))]
+    assert all(len(line) <= 100 for line in table)
+
+
+def test_where_nothing_runs_it_says_what_each_engine_needs() -> None:
+    shown = text(replace(CPU, os="darwin", arch="aarch64", libc=None))
+    assert "No engine runs here" in shown
+    assert "lmdeploy: an NVIDIA GPU of compute capability 7.0 or newer" in shown
+
+
+def test_limits_of_a_container_are_told() -> None:
+    shown = text(replace(CPU, cpu_quota=1.5, machine_logical_cores=64))
+    assert "2 threads usable of 64 threads, limited to 1.5 CPUs' time" in shown
+
+
+def test_environments_that_exist_are_listed() -> None:
+    assert "no environments yet" in text(CPU)
+    folder = environments_folder() / "vllm-cpu-0123456789ab"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").touch()
+    record = {"created": "2026-01-01T00:00:00+00:00", "version": "9.9.9", "python_version": "3.11.1", "lock_hash": "x"}
+    (folder / MARKER).write_text(json.dumps(record))
+    [made] = examine(CPU)["environments"]
+    assert (made["name"], made["state"], made["version"]) == (folder.name, "outdated", "9.9.9")
+    assert folder.name in text(CPU)
+
+
+def test_device_telemetry_has_its_place() -> None:
+    assert "telemetry" in examine(CPU)

@@ -1,0 +1,254 @@
+"""Profiles from YAML by name and by path, overrides, and refusals that say what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import Refused
+from harness.profiles import (
+    Closed,
+    Fixed,
+    Lognormal,
+    Offline,
+    Open,
+    Seeds,
+    Uniform,
+    load_model,
+    load_workload,
+    names,
+    parse_seeds,
+)
+
+WORKLOAD = """
+prompt:
+  tokens: {kind: uniform, min: 8, max: 16}
+output:
+  tokens: 4
+load: {kind: offline, requests: 3}
+"""
+
+
+def write(folder: Path, text: str, name: str = "mine.yaml") -> str:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def refusal(name: str, *overrides: str) -> Refused:
+    with pytest.raises(Refused) as refused:
+        load_workload(name, overrides)
+    assert "pydantic" not in str(refused.value) + " ".join(refused.value.details)
+    return refused.value
+
+
+def test_every_shipped_workload_is_named_as_its_file_and_described() -> None:
+    shipped = names("workloads")
+    assert {"quick", "users-10", "users-50", "users-100"} <= {*shipped}
+    assert any(name.startswith("offline-") for name in shipped)
+    assert any(name.startswith("poisson-") for name in shipped)
+    for name in shipped:
+        workload = load_workload(name)
+        assert (workload.name, bool(workload.title), bool(workload.description)) == (name, True, True)
+
+
+@pytest.mark.parametrize("users", [10, 50, 100])
+def test_users_are_those_of_the_study(users: int) -> None:
+    workload = load_workload(f"users-{users}")
+    load, prompt, output = workload.load, workload.prompt.tokens, workload.output.tokens
+    assert isinstance(load, Closed)
+    assert (load.users, load.rest_ms, load.arrive_over_s, load.duration_s) == (users, 10, 20, 300)
+    assert isinstance(prompt, Uniform)
+    assert (prompt.min, prompt.max) == (30, 150)
+    assert isinstance(output, Lognormal)
+    assert output.max == 512
+
+
+def test_a_shared_variant_differs_only_in_its_prefix() -> None:
+    for users in (10, 50, 100):
+        plain, shared = load_workload(f"users-{users}"), load_workload(f"users-{users}-shared")
+        assert (plain.prompt.shared_prefix_tokens, shared.prompt.shared_prefix_tokens) == (0, 512)
+        assert (plain.prompt.tokens, plain.output) == (shared.prompt.tokens, shared.output)
+
+
+def test_poisson_workloads_are_open_loops_at_the_rate_in_their_name() -> None:
+    for name in names("workloads"):
+        if name.startswith("poisson-"):
+            load = load_workload(name).load
+            assert isinstance(load, Open)
+            assert (load.arrivals, load.rate_per_s) == ("poisson", float(name.removeprefix("poisson-")))
+
+
+def test_a_file_of_the_user_is_loaded_by_its_path(tmp_path: Path) -> None:
+    workload = load_workload(write(tmp_path, WORKLOAD, "my load.yaml"))
+    assert (workload.name, workload.load) == ("my-load", Offline(kind="offline", requests=3))
+    assert workload.output.tokens == Fixed(kind="fixed", tokens=4)
+
+
+def test_a_model_of_the_user_is_loaded_by_its_path(tmp_path: Path) -> None:
+    fields = load_model("llama-tiny").model_dump_json(exclude={"name"})
+    assert load_model(write(tmp_path, fields, "own.yml")).name == "own"
+
+
+def test_a_misspelt_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(Refused, match="there is no model 'lama3'; did you mean 'llama3-8b'"):
+        load_model("lama3")
+    assert "there is no workload 'user-10'; did you mean 'users-10'" in str(refusal("user-10"))
+
+
+def test_a_name_like_nothing_is_refused_with_all_that_exist() -> None:
+    assert "known: offline-balanced, " in str(refusal("zzzz"))
+
+
+def test_a_path_to_nothing_is_refused_with_the_nearest_file(tmp_path: Path) -> None:
+    write(tmp_path, WORKLOAD)
+    assert "did you mean 'mine.yaml'" in str(refusal(f"{tmp_path}/mien.yaml"))
+    assert "there is no file ./no/such.yaml" in str(refusal("./no/such.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must hold a mapping of fields to values; it holds empty"),
+        ("- 1", "it holds a list"),
+        ("a: [1", "line 1: "),
+        ("prompt: 1\nprompt: 2", "line 2: prompt is given twice"),
+        ("on: 1", "the key true is not text; put it in quotes"),
+        ("a: !!python/object:os.system x", "line 1: could not determine a constructor"),
+        ("a: " + "[" * 3000, "is not readable YAML"),
+        ("a: &a [*a]", "is not readable YAML"),
+        ("a: !!binary aGk=", "a is of a type that a profile cannot hold"),
+    ],
+)
+def test_a_file_that_is_no_profile_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    said = str(refusal(path))
+    assert said.startswith(path)
+    assert message in said
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    assert "is not UTF-8 text" in str(refusal(f"{tmp_path}/binary.yaml"))
+    (tmp_path / "folder.yaml").mkdir()
+    assert "there is no file" in str(refusal(f"{tmp_path}/folder.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("prompt.tokens.min=-5", "prompt.tokens.min is -5; it must be at least 1"),
+        ("prompt.tokens.max='64'", "prompt.tokens.max is the text '64'; it must be a whole number"),
+        ("prompt.tokens.max=64.5", "prompt.tokens.max is 64.5; it must be a whole number"),
+        ("prompt.tokens.maximum=64", "there is no field prompt.tokens.maximum of kind uniform; did you mean 'max'"),
+        ("prompt.token.max=64", "there is no field prompt.token; did you mean 'tokens'"),
+        ("promt.tokens.max=64", "there is no field promt; did you mean 'prompt'"),
+        ("prompt.tokens.min=200", "prompt.tokens: min (200) is more than max (128)"),
+        ("prompt.tokens.kind=unifrom", "prompt.tokens.kind is 'unifrom', which is no kind; did you mean 'uniform'"),
+        ("prompt.tokens={min: 1}", "prompt.tokens.kind is missing; known: file, fixed, lognormal, normal, uniform"),
+        ("prompt.tokens=many", "prompt.tokens is the text 'many'; it must be a mapping with a kind: file, fixed"),
+        ("prompt.tokens=-3", "prompt.tokens.tokens is -3; it must be at least 1"),
+        ("prompt.tokens=true", "prompt.tokens is true; it must be a mapping with a kind"),
+        ("prompt.tokens.kind=normal", "4 problems"),
+        ("prompt.shared_prefix_tokens=-1", "prompt.shared_prefix_tokens is -1; it must be at least 0"),
+        ("load.requests=0", "load.requests is 0; it must be at least 1"),
+        ("load.requests.x=1", "load.requests is 32, not a mapping of fields"),
+        ("load=closed", "load is the text 'closed'; it must be a mapping with a kind: closed, offline, open"),
+        ("load={kind: open, rate_per_s: 2}", "load: give exactly one of requests and duration_s: neither is given"),
+        ("load={kind: open, rate_per_s: 0, requests: 1}", "load.rate_per_s is 0; it must be more than 0"),
+        ("load={kind: open, rate_per_s: 1e-4, requests: 900}", "would take more than a week"),
+        ("load={kind: closed, users: 2}", "give exactly one of duration_s and requests_per_user: neither"),
+        ("load={kind: closed, users: 2, duration_s: 9, requests_per_user: 1}", "both are given; set one to null"),
+        ("load={kind: closed, users: 2, duration_s: 9, arrive_over_s: 9}", "arrive_over_s (9) must be less than"),
+        ("warmup.max_round=3", "there is no field warmup.max_round; did you mean 'max_rounds'"),
+        ("name=a/b", "name is the text 'a/b'; it must be letters, digits"),
+        ("prompt=null", "prompt is empty; it must be a mapping"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_its_path(override: str, message: str) -> None:
+    refused = refusal("quick", override)
+    assert message in str(refused)
+    assert "profiles/workloads/quick.yaml" in str(refused) or "--workload-arg" in str(refused)
+
+
+def test_a_missing_field_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, WORKLOAD.replace(", max: 16", ""))
+    assert str(refusal(path)) == f"{path}: prompt.tokens.max is missing"
+
+
+def test_a_yaml_text_for_a_number_is_refused_with_file_and_field(tmp_path: Path) -> None:
+    path = write(tmp_path, WORKLOAD.replace("max: 16", "max: '16'"))
+    assert str(refusal(path)) == f"{path}: prompt.tokens.max is the text '16'; it must be a whole number"
+
+
+def test_several_problems_are_all_listed(tmp_path: Path) -> None:
+    refused = refusal(write(tmp_path, WORKLOAD.replace("max: 16", "max: x").replace("requests: 3", "request: 3")))
+    assert "3 problems" in str(refused)
+    assert set(refused.details) == {
+        "prompt.tokens.max is the text 'x'; it must be a whole number",
+        "load.requests is missing",
+        "there is no field load.request of kind offline; did you mean 'requests'?",
+    }
+
+
+def test_a_misspelt_setting_in_a_model_profile_is_refused() -> None:
+    with pytest.raises(
+        Refused, match=r"llama-tiny.yaml .*there is no setting settings\.max_bach_size; did you mean 'max_batch_size'"
+    ):
+        load_model("llama-tiny", ["settings.max_bach_size=4"])
+
+
+def test_overrides_change_single_fields_and_leave_the_others() -> None:
+    base, changed = load_workload("quick"), load_workload("quick", ["prompt.tokens.max=64", "load.requests=8"])
+    assert isinstance(base.prompt.tokens, Uniform)
+    assert isinstance(changed.prompt.tokens, Uniform)
+    assert (changed.prompt.tokens.min, changed.prompt.tokens.max) == (base.prompt.tokens.min, 64)
+    assert changed.load == Offline(kind="offline", requests=8)
+    assert changed.output == base.output
+
+
+def test_another_kind_begins_its_mapping_afresh_whatever_the_order_of_the_overrides() -> None:
+    overrides = ["load.rate_per_s=2", "load.requests=5", "load.kind=open"]
+    assert load_workload("quick", overrides).load == Open(kind="open", rate_per_s=2, requests=5)
+    assert load_workload("quick", ["prompt.tokens=64"]).prompt.tokens == Fixed(kind="fixed", tokens=64)
+
+
+def test_the_same_kind_again_keeps_its_fields() -> None:
+    assert load_workload("quick", ["prompt.tokens.kind=uniform"]) == load_workload("quick")
+
+
+def test_a_limit_can_be_exchanged_for_another() -> None:
+    load = load_workload("users-10", ["load.duration_s=null", "load.requests_per_user=2"]).load
+    assert isinstance(load, Closed)
+    assert (load.duration_s, load.requests_per_user) == (None, 2)
+
+
+def test_a_lengths_file_counts_from_the_profile_and_in_an_override_from_here(tmp_path: Path) -> None:
+    path = write(tmp_path, WORKLOAD.replace("tokens: 4", "tokens: {kind: file, path: lens.txt}"))
+    assert load_workload(path).output.tokens.path == str(tmp_path / "lens.txt")  # type: ignore[union-attr]
+    override = "output.tokens={kind: file, path: lens.txt}"
+    assert load_workload(path, [override]).output.tokens.path == "lens.txt"  # type: ignore[union-attr]
+
+
+def test_seeds_are_one_number_or_three() -> None:
+    assert parse_seeds("1") == parse_seeds(1) == Seeds(content=1, lengths=1, schedule=1)
+    assert parse_seeds("1,schedule=7") == Seeds(content=1, lengths=1, schedule=7)
+    assert parse_seeds("lengths=2") == Seeds(content=0, lengths=2, schedule=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("-1", "content is -1; it must be at least 0"),
+        ("x", "--seed takes name=value; got 'x'"),
+        ("", "--seed takes name=value; got ''"),
+        ("1,shedule=2", "there is no field shedule; did you mean 'schedule'"),
+        ("content=a", "content is the text 'a'; it must be a whole number"),
+        ("9" * 25, "it must be less than"),
+    ],
+)
+def test_a_wrong_seed_is_refused(text: str, message: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse_seeds(text)
+    assert message in str(refused.value) + " ".join(refused.value.details)

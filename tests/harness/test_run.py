@@ -1,0 +1,172 @@
+"""Real runs of both engines, end to end, through the command that a user types."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from engines.trace import PHASES
+from tests.real import ROOT, run
+
+pytestmark = pytest.mark.real
+ENGINES = ["torch", "vllm"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Each engine's run of `quick` with seed 1: (result, folder)."""
+    found = {}
+    for engine in ENGINES:
+        folder = tmp_path_factory.mktemp(engine) / "run"
+        done = run(
+            "--engine", engine, "--model", "llama-tiny", "--workload", "quick", "--seed", 1, "--json", "--out", folder,
+            cwd=folder.parent,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found[engine] = (json.loads(done.stdout), folder)
+    return found
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_stdout_is_the_result_and_nothing_else(runs, engine):
+    result, folder = runs[engine]
+    assert result == json.loads((folder / "result.json").read_text())
+    assert result["schema_version"] == 1
+    assert result["status"] in ("ok", "suspect")
+    assert result["checks"] == []
+
+
+def test_both_engines_were_given_the_same_requests(runs):
+    assert runs["vllm"][0]["workload_hash"] == runs["torch"][0]["workload_hash"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_request_got_exactly_the_tokens_that_were_asked_for(runs, engine):
+    result, folder = runs[engine]
+    requests = pq.read_table(folder / "requests.parquet").to_pydict()
+    tokens = pq.read_table(folder / "tokens.parquet")
+    with np.load(folder / "workload.npz", allow_pickle=False) as work:
+        asked = work["output_lens"].tolist()
+    assert requests["output_tokens"] == requests["asked_tokens"] == asked
+    by_request = np.bincount(tokens["request"].to_numpy(), tokens["count"].to_numpy())
+    assert by_request.astype(int).tolist() == asked
+    assert result["counts"]["output_tokens"] == sum(asked)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_steps_account_for_every_token(runs, engine):
+    """Prefill positions are the prompts'; each output token but a request's first was a decode position before."""
+    _, folder = runs[engine]
+    steps = {name: column.to_numpy() for name, column in zip(*_columns(folder / "steps.parquet"), strict=True)}
+    requests = pq.read_table(folder / "requests.parquet").to_pydict()
+    output = sum(requests["output_tokens"])
+    assert steps["prefill_tokens"].sum() == sum(requests["prompt_tokens"])
+    assert steps["decode_tokens"].sum() == output - len(requests["output_tokens"])
+    assert steps["output_tokens"].sum() == output == pq.read_table(folder / "tokens.parquet")["count"].to_numpy().sum()
+
+
+def _columns(path):
+    table = pq.read_table(path)
+    return table.column_names, table.columns
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_phases_fill_the_step(runs, engine):
+    result, folder = runs[engine]
+    table = pq.read_table(folder / "steps.parquet").to_pydict()
+    wall = sum(table["end_ns"]) - sum(table["start_ns"])
+    cannot = result["engine"]["cannot_report"]
+    spent = sum(sum(table[f"{phase}_ns"]) for phase in PHASES if f"{phase}_ns" not in cannot)
+    assert 0.95 * wall <= spent <= wall
+    for name in cannot:
+        assert set(table[name]) == {None}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_result_has_what_it_takes_to_repeat_it(runs, engine):
+    result, _ = runs[engine]
+    environment = result["environment"]
+    assert len(environment["lock_hash"]) == 64
+    assert environment["packages"]["torch"].startswith("2.")
+    assert not [name for name in environment["packages"] if name.startswith(("nvidia-", "cuda-"))]
+    assert result["engine"]["version"]
+    assert result["engine"]["effective"]["dtype"] == "float32"
+    assert result["spec"]["seeds"] == {"content": 1, "lengths": 1, "schedule": 1}
+    assert all(result["startup_s"][part] > 0 for part in ("interpreter", "import", "load", "warmup"))
+    assert result["warmup"]["rounds"] >= 3
+    assert result["telemetry"]["host"] is not None
+    assert result["memory_bytes"]["peak"] > result["memory_bytes"]["before_load"] > 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_only_the_engines_package_of_the_checkout_is_importable_in_the_worker(runs, engine):
+    from harness.launcher import BOOTSTRAP
+
+    head = BOOTSTRAP[: BOOTSTRAP.index("from engines.worker")]
+    code = head + (
+        "import importlib.util, numpy\n"
+        "print(importlib.util.find_spec('harness'), importlib.util.find_spec('profiles'), numpy.__file__)\n"
+        "import engines.trace\n"
+    )
+    interpreter = runs[engine][0]["environment"]["interpreter"]
+    done = subprocess.run(
+        [interpreter, "-c", code, str(ROOT / "engines")], cwd="/", capture_output=True, text=True, check=True
+    )
+    harness, profiles, numpy_path = done.stdout.split()
+    assert (harness, profiles) == ("None", "None")
+    assert interpreter.rsplit("/bin/", 1)[0] in numpy_path
+
+
+def test_both_engines_decode_the_same_tokens_greedily_in_fp32(tmp_path):
+    (tmp_path / "eight.yaml").write_text(
+        "prompt: {tokens: {kind: uniform, min: 5, max: 40}}\noutput: {tokens: 8}\n"
+        "load: {kind: offline, requests: 8}\nwarmup: {max_rounds: 1}\n"
+    )
+    ids = {}
+    for engine in ENGINES:
+        done = run(
+            "--engine", engine, "--workload", tmp_path / "eight.yaml", "--set", "dtype=float32", "--keep-token-ids",
+            "--out", tmp_path / engine, "--json", cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        with np.load(tmp_path / engine / "output_ids.npz", allow_pickle=False) as kept:
+            ids[engine] = kept["ids"].reshape(8, 8)
+    assert ids["torch"].tolist() == ids["vllm"].tolist()
+    assert len(np.unique(ids["torch"])) > 8  # a model that always says the same would agree as well
+
+
+def test_preempted_requests_are_prefilled_again_and_still_get_all_their_tokens(tmp_path):
+    """A KV cache too small for what runs: both engines throw requests out and take them up again."""
+    (tmp_path / "tight.yaml").write_text(
+        "prompt: {tokens: 200}\noutput: {tokens: 200}\nload: {kind: offline, requests: 8}\nwarmup: {max_rounds: 1}\n"
+    )
+    for engine in ENGINES:
+        done = run(
+            "--engine", engine, "--workload", tmp_path / "tight.yaml", "--out", tmp_path / engine, "--json",
+            "--set", "context_length=512", "--set", "kv_cache_tokens=1536", cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        steps = pq.read_table(tmp_path / engine / "steps.parquet").to_pydict()
+        assert result["counts"]["preemptions"] == sum(steps["preempted"]) > 0, engine
+        assert sum(steps["prefill_tokens"]) > 8 * 200
+        assert sum(steps["decode_tokens"]) == 8 * 199
+        assert result["counts"]["output_tokens"] == 8 * 200
+
+
+def test_a_closed_loop_stops_at_its_time_and_says_what_it_cut(tmp_path):
+    (tmp_path / "closed.yaml").write_text(
+        "prompt: {tokens: 16}\noutput: {tokens: 40}\nload: {kind: closed, users: 4, duration_s: 3}\n"
+        "warmup: {max_rounds: 2}\n"
+    )
+    done = run("--engine", "torch", "--workload", "closed.yaml", "--out", tmp_path / "run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert 3.0 <= result["window"]["duration_s"] < 4.0
+    assert result["counts"]["finished"] > 4
+    assert result["counts"]["cut"] <= 4
+    assert result["checks"] == []

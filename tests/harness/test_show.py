@@ -1,0 +1,160 @@
+"""`python -m harness.show RUN`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import results
+from harness.errors import EXIT_OK, EXIT_REFUSED
+from harness.show import main
+from tests.harness.conftest import SECOND
+
+RunFolder = Callable[..., Path]
+
+
+@pytest.fixture
+def finished(run_folder: RunFolder, spec: dict[str, Any], reported: dict[str, Any]) -> Path:
+    folder = run_folder()
+    tables = results.convert(folder)
+    result = results.build(spec=spec, workload=None, workload_hash="abc123", tables=tables, reported=reported)
+    results.write(folder, result)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["", "result.json"])
+def test_a_run_is_printed_by_its_folder_or_its_file(
+    finished: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(finished / name)]) == EXIT_OK
+    printed = capsys.readouterr().out
+    assert "OK  8 of 8 requests finished" in printed
+    assert "steps.parquet" in printed
+
+
+def test_json_is_the_result_and_nothing_else(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(finished), "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out) == results.read(finished)
+
+
+def test_a_run_whose_harness_was_killed_is_put_together_from_its_records(
+    run_folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(end_ns=0, beat_ns=SECOND, count=30)
+    assert main([str(folder), "--json"]) == EXIT_OK
+    result = json.loads(capsys.readouterr().out)
+    assert result["status"] == "failed"
+    assert result["failure"]["cause"] == "interrupted"
+    assert "30 steps and 240 tokens had been recorded" in result["failure"]["message"]
+    assert result["failure"]["log_tail"][-1] == "the last line of the engine"
+    assert result["workload_hash"] == "abc123"
+    assert result["counts"]["steps"] == 30
+    assert results.read(folder) == result
+    assert (folder / "steps.parquet").exists()
+    assert not (folder / "trace").exists()
+
+
+def test_a_recovered_run_prints_again_the_same(run_folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_folder(end_ns=0)
+    main([str(folder), "--json"])
+    first = capsys.readouterr().out
+    main([str(folder), "--json"])
+    assert capsys.readouterr().out == first
+
+
+def test_a_run_killed_before_it_measured_is_recovered_too(
+    run_folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder()
+    for path in (folder / "trace").rglob("*.bin"):
+        path.unlink()
+    assert main([str(folder)]) == EXIT_OK
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "nothing had been measured yet" in printed
+
+
+def test_a_folder_that_cannot_be_written_is_still_printed(
+    run_folder: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder(end_ns=0)
+
+    def read_only(*_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("harness.results.put", read_only)
+    monkeypatch.setattr("harness.tables.put", read_only)
+    assert main([str(folder), "--json"]) == EXIT_OK
+    result = json.loads(capsys.readouterr().out)
+    assert result["counts"]["steps"] == 50
+    assert any("Read-only file system" in note for note in result["notes"])
+    assert (folder / "trace" / "measure" / "steps.bin").exists()
+
+
+def test_a_run_that_shows_signs_of_life_is_left_alone(
+    run_folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(end_ns=0, beat_ns=time.monotonic_ns())
+    assert main([str(folder)]) == EXIT_REFUSED
+    assert "showed a sign of life" in capsys.readouterr().err
+    assert (folder / "trace" / "measure" / "steps.bin").exists()
+
+
+def test_a_run_whose_harness_lives_is_left_alone(run_folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_folder(end_ns=0)
+    job = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps({**job, "harness_pid": os.getppid()}))
+    assert main([str(folder)]) == EXIT_REFUSED
+    assert f"is still going on (process {os.getppid()})" in capsys.readouterr().err
+
+
+def test_a_later_process_with_the_harnesss_number_is_not_the_harness(run_folder: RunFolder) -> None:
+    folder = run_folder(end_ns=0)
+    job = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps({**job, "harness_pid": os.getppid()}))
+    os.utime(folder / "job.json", (1, 1))  # written long before that process began
+    assert main([str(folder), "--json"]) == EXIT_OK
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "neither a result.json nor a job.json"),
+        ({"job.json": "{}"}, "is not a run's job"),
+        ({"job.json": "[]"}, "is not a run's job"),
+        ({"job.json": '{"spec": 1}'}, "is not a run's job"),
+        ({"result.json": "no"}, "is not JSON"),
+    ],
+)
+def test_a_folder_without_a_run_is_refused(
+    tmp_path: Path, files: dict[str, str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert main([str(tmp_path)]) == EXIT_REFUSED
+    assert words in capsys.readouterr().err
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none")]) == EXIT_REFUSED
+    assert "there is no" in capsys.readouterr().err
+
+
+def test_help_has_examples_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from harness.show import parser\n"
+        "print(parser().format_help())\n"
+        "heavy = {'numpy', 'pyarrow', 'rich', 'pydantic', 'psutil'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "examples:" in done.stdout
