@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
@@ -13,7 +13,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
-    packages=["engines", "harness", "harness.analysis", "harness.telemetry", "profiles"],
+    packages=[*find_packages(include=["engines", "harness", "harness.*"]), "profiles"],
     package_data={"profiles": ["*/*.yaml", "engines/locks/*"]},
     install_requires=[
         "filelock>=3.13",

@@ -26,9 +26,9 @@ import numpy as np
 
 from harness import environments, live
 from harness.checkpoints import ensure_checkpoint
-from harness.engines import load_engine
 from harness.launcher import environment
 from harness.machine import this_machine
+from harness.profiles.engines import load_engine
 from harness.spec import Asked, resolve
 from harness.telemetry.host import HostSampler
 from harness.workloads import build

@@ -9,16 +9,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import engines
 from harness.errors import Refused, nearest
-from harness.models import ModelProfile
-from harness.profiles import WorkloadProfile, load_model, names
-from harness.settings import Settings
+from harness.profiles import WorkloadProfile, engines, load_model, names
+from harness.profiles.models import ModelProfile
+from harness.profiles.settings import Settings
 from harness.workloads import check_context, longest_request
 
 if TYPE_CHECKING:
-    from harness.engines import EngineProfile
     from harness.machine import Machine
+    from harness.profiles.engines import EngineProfile
 
 DEVICES = ("auto", "cpu", "cuda")
 GIB = 2**30
@@ -131,7 +130,7 @@ def paths(model: ModelProfile, weights: Path | None, engine_python: Path | None)
         state = "is no program" if engine_python.exists() else "does not exist"
         raise Refused(f"--engine-python: {engine_python} {state}; give the python of the engine's environment")
     if weights is not None:
-        from harness.weights import use_weights
+        from harness.checkpoints.weights import use_weights
 
         use_weights(weights, model)
 

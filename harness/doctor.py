@@ -57,10 +57,10 @@ def main(argv: list[str] | None = None) -> int:
 def examine(machine: Machine) -> dict[str, Any]:
     """Everything that the report says, as JSON data. `devices` of an engine: where it runs here, the default first."""
     import harness
-    from harness import engines
-    from harness.environment_commands import listed
-    from harness.installer import find_uv
+    from harness.environments.commands import listed
+    from harness.environments.installer import find_uv
     from harness.machine import cache_folder, checkout_commit
+    from harness.profiles import engines
 
     known = [
         {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import environments
 from harness.checkpoints import planned_checkpoint
-from harness.weights import use_weights
+from harness.checkpoints.weights import use_weights
 from harness.workloads import build, warmup
 
 if TYPE_CHECKING:

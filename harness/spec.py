@@ -7,15 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness import checks, engines
+from harness import checks
 from harness.errors import Refused
-from harness.profiles import ModelProfile, Seeds, Settings, WorkloadProfile, load_model, load_workload, parse_seeds
-from harness.settings import parse_settings, resolve_settings
-from harness.validation import parse_assignments
+from harness.profiles import (
+    ModelProfile,
+    Seeds,
+    Settings,
+    WorkloadProfile,
+    engines,
+    load_model,
+    load_workload,
+    parse_seeds,
+)
+from harness.profiles.settings import parse_settings, resolve_settings
+from harness.profiles.validation import parse_assignments
 
 if TYPE_CHECKING:
-    from harness.engines import EngineProfile
     from harness.machine import Machine
+    from harness.profiles.engines import EngineProfile
 
 DEFAULT_WORKLOAD = "quick"
 LARGE_GPU_BYTES = 22 * 2**30  # what a 24 GB card reports

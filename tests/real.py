@@ -97,10 +97,9 @@ def start_long(engine: str, folder: Path, *arguments: object) -> Going:
     """Starts a run that would take many minutes."""
     workload = folder.parent / "long.yaml"
     workload.write_text(LONG)
+    fixed = ("--engine", engine, "--workload", workload, "--out", folder, "--set", "max_batch_size=8")
     harness = subprocess.Popen(
-        command(
-            "--engine", engine, "--workload", workload, "--out", folder, "--set", "max_batch_size=8", *arguments
-        ),  # fmt: skip
+        command(*fixed, *arguments),
         cwd=folder.parent,
         env=variables(),
         stdout=subprocess.PIPE,

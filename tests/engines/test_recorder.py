@@ -34,7 +34,8 @@ def test_a_step_is_written_field_by_field_as_reported(tmp_path):
     rec = recorder(tmp_path / "t", [9])
     report = StepReport(
         start_ns=1, end_ns=2, tokens=[(0, [5, 6])], prefill_tokens=3, decode_tokens=4, running=5, waiting=6,
-        preempted=7, kv_usage=0.25, schedule_ns=11, prepare_ns=12, execute_ns=13, wait_ns=14, sample_ns=15, update_ns=16,
+        preempted=7, kv_usage=0.25, schedule_ns=11, prepare_ns=12, execute_ns=13, wait_ns=14, sample_ns=15,
+        update_ns=16,
     )  # fmt: skip
     rec.step(report)
     step = trace.records(tmp_path / "t", "steps")[0]

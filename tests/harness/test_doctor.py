@@ -14,7 +14,7 @@ from harness import doctor
 from harness.doctor import examine, report
 from harness.environments import MARKER, environments_folder
 from harness.machine import Machine, this_machine
-from tests.harness.test_engines import CPU, GPU
+from tests.harness.profiles.test_engines import CPU, GPU
 
 ENGINES = {"vllm", "torch", "lmdeploy", "tensorrt_llm", "mlc_llm", "sglang", "tgi"}
 

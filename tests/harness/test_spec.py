@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from harness.errors import Refused
-from harness.gpus import Gpu
 from harness.machine import Machine
+from harness.machine.gpus import Gpu
 from harness.spec import Asked, RunSpec, resolve
 
 GIB = 2**30

@@ -1,0 +1,193 @@
+"""A folder of weights that every engine of a comparison is given, and the check of one that the user brings.
+
+Nothing in the folder is ever executed: the configuration is read as data, and pickled weights are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.checkpoints.tensors import Model
+from harness.errors import Refused
+
+INDEX = "model.safetensors.index.json"
+JSON_LIMIT_BYTES = 100_000_000  # the safetensors format's own limit for a header; an index is never larger
+PICKLES = (".bin", ".pt", ".pth")
+EQUAL_FIELDS = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "vocab_size",
+    "tie_word_embeddings",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder that an engine can load: `bytes` counts the weight files, `seconds` is what this call took.
+
+    `cached`: nothing had to be written. `digest`: SHA-256 of what the files were made from if synthetic, else of
+    config.json with the weight files' names and sizes.
+    """
+
+    path: Path
+    bytes: int
+    cached: bool
+    digest: str
+    seconds: float
+    synthetic: bool
+
+
+def use_weights(path: str | Path, model: Model) -> Checkpoint:
+    """The user's own folder, once it is sure that it holds whole safetensors weights of the profile's architecture.
+
+    Raises:
+        Refused: no such folder, another architecture, missing or cut files, pickled weights.
+    """
+    started = time.monotonic()
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise Refused(f"--weights {path}: {'not a folder' if folder.exists() else 'no such folder'}")
+    folder = folder.resolve()
+    if not (folder / "config.json").is_file():
+        raise Refused(f"--weights {path}: there is no config.json in the folder")
+    config = read_json(folder / "config.json")
+    differences = compare(config, model)
+    if differences:
+        raise Refused(
+            f"--weights {path} does not match the model profile {model.name}: {'; '.join(differences)}",
+            "choose the profile of this model with --model, or write one (a YAML file) and give its path",
+        )
+    files = weight_files(folder)
+    sizes = {file.name: whole_size(file) for file in files}
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    digest.update(json.dumps(sizes, sort_keys=True).encode())
+    return Checkpoint(folder, sum(sizes.values()), True, digest.hexdigest(), time.monotonic() - started, False)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that must hold an object.
+
+    Raises:
+        Refused: unreadable, too large, not JSON, or not an object.
+    """
+    try:
+        if path.stat().st_size > JSON_LIMIT_BYTES:
+            raise Refused(f"{path} is too large to be what its name says")
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise Refused(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise Refused(f"{path} should hold a JSON object, not a {type(content).__name__}")
+    return content
+
+
+def compare(config: dict[str, Any], model: Model) -> list[str]:
+    """The numbers that decide speed and memory where config.json and the profile disagree, as sentences."""
+    names = config.get("architectures")
+    found: list[tuple[str, object, object]] = []
+    if not isinstance(names, list) or model.architecture not in names:
+        found.append(("architectures", model.architecture, names))
+    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
+    implied: dict[str, object] = {"num_key_value_heads": heads, "tie_word_embeddings": False}
+    if isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
+        implied["head_dim"] = hidden // heads
+    for field in EQUAL_FIELDS:
+        here = config.get(field)
+        here = implied.get(field) if here is None else here
+        if here != getattr(model, field):
+            found.append((field, getattr(model, field), here))
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions < model.max_position_embeddings:
+        found.append(("max_position_embeddings", model.max_position_embeddings, positions))
+    found += compare_quantization(config.get("quantization_config"), quantization(model))
+    return [
+        f"{field}: the profile says {profile}, the folder says {'nothing' if here is None else here}"
+        for field, profile, here in found
+    ]
+
+
+def quantization(model: Model) -> dict[str, Any]:
+    """The profile's quantization by its keys (method, bits, group_size ...); empty for dense weights."""
+    given = model.quantization
+    if given is None or isinstance(given, dict):
+        return dict(given or {})
+    return {key: getattr(given, key, None) for key in ("method", "bits", "group_size")}
+
+
+def compare_quantization(here: Any, profile: dict[str, Any]) -> list[tuple[str, object, object]]:
+    """Where config.json's quantization_config says another method, width or group than the profile."""
+    folder = here if isinstance(here, dict) else {}
+    method = folder.get("quant_method")
+    if method != profile.get("method"):
+        return [("quantization", profile.get("method") or "none", method or "none")]
+    spellings = {"bits": ("bits", "w_bit"), "group_size": ("group_size", "q_group_size")}
+    found: list[tuple[str, object, object]] = []
+    for field, keys in spellings.items():
+        value = next((folder[key] for key in keys if key in folder), None)
+        if None not in (value, profile.get(field)) and value != profile[field]:
+            found.append((f"quantization {field}", profile[field], value))
+    return found
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that engines will read: those that the index names, else every one in the folder.
+
+    Raises:
+        Refused: a file that is named but missing, a name that leads outside, pickled weights only, or none at all.
+    """
+    index = folder / INDEX
+    if index.is_file():
+        names = read_json(index).get("weight_map")
+        if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+            raise Refused(f"{index} has no weight_map of tensor names to file names")
+        files = sorted(set(names.values()))
+        for name in files:
+            if "/" in name or "\\" in name or not name.endswith(".safetensors"):
+                raise Refused(f"{index} names {name!r}, which is not a safetensors file of this folder")
+        missing = [name for name in files if not (folder / name).is_file()]
+        if missing:
+            raise Refused(f"{folder}: {len(missing)} of {len(files)} weight files are missing", *missing)
+        return [folder / name for name in files]
+    found = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
+    if found:
+        return found
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+    if pickles:
+        raise Refused(
+            f"{folder} holds pickled weights ({pickles[0]}), which can run code when loaded: not supported",
+            "convert them to safetensors, for instance with transformers' save_pretrained(folder)",
+        )
+    raise Refused(f"{folder} holds no *.safetensors files")
+
+
+def whole_size(path: Path) -> int:
+    """The size of a safetensors file in bytes, after checking that its header accounts for every one of them.
+
+    Raises:
+        Refused: the file is cut short, or no safetensors file.
+    """
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(JSON_LIMIT_BYTES, size - 8):
+                raise ValueError("its header does not fit into it")
+            entries = json.loads(file.read(length))
+        end = max((int(e["data_offsets"][1]) for name, e in entries.items() if name != "__metadata__"), default=0)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise Refused(f"{path} is not a whole safetensors file: {error}", "download or convert it again") from error
+    if size != 8 + length + end:
+        raise Refused(
+            f"{path} is damaged: its header speaks of {8 + length + end} bytes, the file has {size}",
+            "download or convert it again",
+        )
+    return size

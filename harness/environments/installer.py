@@ -1,0 +1,152 @@
+"""uv, the installer: where it is, what it is told, and its own words when it fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.environments.pip_settings import no_index, pip_settings, uv_variables
+from harness.errors import InstallFailed, Refused
+
+Say = Callable[[str], None]
+
+# What would make the environment another one than the lock says, or put it elsewhere.
+MISLEADING = (
+    "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__",
+    "UV_BUILD_CONSTRAINT", "UV_CONSTRAINT", "UV_EXCLUDE", "UV_EXCLUDE_NEWER", "UV_NO_VERIFY_HASHES", "UV_OVERRIDE",
+    "UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_REQUIRE_HASHES", "UV_RESOLUTION", "UV_SYSTEM_PYTHON",
+    "UV_TORCH_BACKEND", "UV_VENV_CLEAR", "UV_VENV_RELOCATABLE", "UV_VENV_SEED", "UV_WORKING_DIR",
+)  # fmt: skip
+UNSAID = ("+ ", "- ", "~ ", "Using Python", "error:", "cause:", "hint:")  # each package, and what an exception will say
+SHOWN_LINES = 40  # of the installer's own words in an error
+
+
+def find_uv() -> str | None:
+    """The uv program: of the Python package, else the one on PATH; None if there is none."""
+    try:
+        from uv import find_uv_bin
+
+        return str(find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        return shutil.which("uv")
+
+
+def require_uv() -> str:
+    """`find_uv`, or Refused."""
+    uv = find_uv()
+    if uv is None:
+        raise Refused("engines' environments are made by uv, which is not installed: pip install uv")
+    return uv
+
+
+def make_venv(folder: Path, python: str, lock_fd: int, say: Say) -> None:
+    """A new virtual environment in `folder`, which must not exist. `python`: a path, or a version that uv is to get.
+
+    Raises:
+        Refused: there is no Python of that version and uv could not get it.
+        InstallFailed: anything else.
+    """
+    command = [require_uv(), "venv", "--quiet", "--no-project", "--python", python, str(folder)]
+    code, lines = _run(command, folder.parent, lock_fd, say)
+    if code == 0:
+        return
+    if os.sep in python:
+        raise InstallFailed(f"no environment could be made with {python} (uv exit {code}); uv's words:", *_last(lines))
+    raise Refused(
+        f"this needs Python {python}, which is not here, and uv could not get it",
+        "install it, or run innerloop with it; uv's words:",
+        *_last(lines),
+    )
+
+
+def install(folder: Path, lock: Path, lock_fd: int, say: Say) -> None:
+    """Installs every package of `lock` into the environment in `folder`.
+
+    Packages come from where pip is configured to look. torch's CPU builds (`+cpu`) are on PyTorch's own index: where
+    the configured sources do not have the one in the lock, it is tried as well.
+
+    Raises:
+        InstallFailed: with the installer's own words.
+    """
+    uv = require_uv()
+    python = folder / "bin" / "python"
+    command = [uv, "pip", "install", "--python", str(python), "--no-deps", "--requirements", str(lock)]
+    offline = no_index(pip_settings())
+    if offline:
+        command.append("--no-index")
+    code, lines = _run(command, folder.parent, lock_fd, say)
+    if code == 0:
+        return
+    message = f"the packages of {lock.name} could not be installed (uv exit {code}); uv's words:"
+    if offline or not (_has_cpu_torch(lock) and any("torch" in line and "+cpu" in line for line in lines)):
+        raise InstallFailed(message, *_last(lines))
+    say("torch's CPU build is not where pip is configured to look; trying PyTorch's own index")
+    code, more = _run([*command, "--torch-backend", "cpu"], folder.parent, lock_fd, say)
+    if code != 0:
+        raise InstallFailed(
+            message, "from the configured sources:", *_last(lines), "with --torch-backend cpu:", *_last(more)
+        )
+
+
+def find_python(wanted: str) -> tuple[str, str] | None:
+    """(path, version) of an interpreter on this machine in a range such as ">=3.11,<3.15"; None if uv knows none."""
+    command = [require_uv(), "python", "find", "--no-project", "--no-python-downloads", wanted]
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return None
+    path = done.stdout.strip()
+    ask = [path, "-I", "-c", "import platform; print(platform.python_version())"]
+    version = subprocess.run(ask, capture_output=True, text=True, check=False)
+    return (path, version.stdout.strip()) if version.returncode == 0 else None
+
+
+def _run(command: Sequence[str], cwd: Path, lock_fd: int, say: Say) -> tuple[int, list[str]]:
+    """(exit status, lines of stderr) of uv; its progress is also said. Ends uv and its children if anything interrupts.
+
+    `cwd` keeps uv from the project files around the user's own working folder. uv inherits `lock_fd`, so that the
+    environment stays locked while uv still writes to it, even if this process is killed.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        pass_fds=[lock_fd],
+        start_new_session=True,
+    )
+    lines = []
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.append(line.rstrip())
+            if line.strip() and not line.lstrip().startswith(UNSAID) and not line.startswith("    "):
+                say(line.strip())
+        return process.wait(), lines
+    except BaseException:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+        raise
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in MISLEADING}
+    return kept | uv_variables(pip_settings()) | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+
+
+def _has_cpu_torch(lock: Path) -> bool:
+    return any(line.startswith("torch==") and "+cpu" in line for line in lock.read_text().splitlines())
+
+
+def _last(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.strip() and not line.startswith("Using Python")][-SHOWN_LINES:]

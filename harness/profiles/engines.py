@@ -1,0 +1,192 @@
+"""The engines that innerloop knows: what each needs, and why one cannot run on a machine."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from harness.errors import Refused, nearest
+from harness.machine import Machine
+from harness.profiles.validation import NAME, Strict, read_mapping, validate
+
+FOLDER = Path(__file__).resolve().parents[2] / "profiles" / "engines"
+LOCKS = FOLDER / "locks"
+
+Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
+Range = Annotated[str, Field(pattern=r"^(>=|<)\d+\.\d+(,(>=|<)\d+\.\d+)*$")]
+
+
+class Recipe(Strict):
+    """An engine's environment on one kind of device.
+
+    lock: the file in profiles/engines/locks that lists every package; None: innerloop cannot make it.
+    python: which versions of Python the lock is for, `>=` and `<` only.
+    distribution: the installed distribution whose version is the engine's; `alternatives`: others that will do where
+        the user gives an interpreter of their own.
+    package: what the engine is imported as.
+    platforms: as `Machine.platform` says; empty: any.
+    glibc, compute_capability, cuda: the oldest that will do; `cuda` is what the driver must be able to run.
+    env: environment variables of the worker.
+    preload: shared libraries, as patterns below the environment's folder, put into the worker's LD_PRELOAD.
+    """
+
+    lock: str | None = None
+    python: Range | None = None
+    distribution: str | None = None
+    alternatives: list[str] = []
+    package: str | None = None
+    platforms: list[str] = []
+    glibc: Version | None = None
+    compute_capability: Version | None = None
+    cuda: Version | None = None
+    env: dict[str, str] = {}
+    preload: list[str] = []
+
+
+class EngineProfile(Strict):
+    """One engine, as profiles/engines/NAME.yaml says.
+
+    layers: the entry points that it offers, innermost first; with an adapter, those that the adapter drives.
+    adapter: whether this version of innerloop can drive it.
+    rank: which engine is the default where several run: the lowest.
+    needs: what it needs to run, to follow "needs"; shown where it cannot.
+    quantization: the methods that it runs, by kind of device; unquantized weights always run.
+    environments: by kind of device, "cpu" or "cuda".
+    """
+
+    name: Annotated[str, Field(pattern=NAME)]
+    title: str
+    summary: str
+    layers: Annotated[list[str], Field(min_length=1)]
+    adapter: bool
+    rank: Annotated[int, Field(ge=0)]
+    needs: str
+    quantization: dict[str, list[str]] = {}
+    environments: Annotated[dict[str, Recipe], Field(min_length=1)]
+
+
+def engine_names() -> list[str]:
+    """Every engine that has a profile, the preferred ones first."""
+    return [engine.name for engine in all_engines()]
+
+
+@cache
+def load_engine(name: str) -> EngineProfile:
+    """The profile of an engine.
+
+    Raises:
+        Refused: there is none of that name; says which is nearest.
+    """
+    known = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    if name not in known:
+        raise Refused(f"--engine: there is no engine {name!r}{nearest(name, known)}")
+    source = f"profiles/engines/{name}.yaml"
+    engine = validate(EngineProfile, read_mapping(FOLDER / f"{name}.yaml", source), source)
+    if engine.name != name:
+        raise Refused(f"{source}: name is {engine.name!r}; it must be {name!r}, as the file is called")
+    return engine
+
+
+def all_engines() -> list[EngineProfile]:
+    """Every engine, by rank."""
+    engines = [load_engine(path.stem) for path in FOLDER.glob("*.yaml")]
+    return sorted(engines, key=lambda engine: (engine.rank, engine.name))
+
+
+def runnable(machine: Machine) -> list[EngineProfile]:
+    """The engines that run here, by rank: the first is the default."""
+    return [engine for engine in all_engines() if why_not(engine, machine) is None]
+
+
+def devices(engine: EngineProfile, machine: Machine) -> list[str]:
+    """The kinds of device that the engine runs on here, the preferred one first."""
+    return [kind for kind in machine.device_kinds() if why_not(engine, machine, kind) is None]
+
+
+def why_not(engine: EngineProfile, machine: Machine, device: str | None = None, own_python: bool = False) -> str | None:
+    """Why the engine cannot run on this machine; None if it can.
+
+    device: on this kind only, else on any. own_python: the user brings the engine's interpreter, so that what our lock
+    needs (platform, glibc, Python) does not matter.
+    """
+    if device is not None:
+        return _obstacle(engine, machine, device, own_python)
+    reasons: dict[str, str] = {}
+    for kind in engine.environments:
+        reason = _obstacle(engine, machine, kind, own_python)
+        if reason is None:
+            return None
+        reasons[kind] = reason
+    if len(set(reasons.values())) == 1:
+        return next(iter(reasons.values()))
+    return "; ".join(f"on {kind}: {reason}" for kind, reason in reasons.items())
+
+
+def refuse(engine: EngineProfile, machine: Machine) -> Refused:
+    """The refusal of an engine that cannot run here: what it needs, what this machine has, what runs instead."""
+    here = [f"{other.name} ({', '.join(devices(other, machine))})" for other in runnable(machine)]
+    return Refused(
+        f"{engine.name} cannot run here: {why_not(engine, machine)}\n"
+        f"  {engine.name} needs {engine.needs}\n"
+        f"  this machine has {machine.summary()}\n"
+        f"  what runs here: {', '.join(here) or 'none of the engines that innerloop knows'}"
+    )
+
+
+def in_range(version: str, wanted: str) -> bool:
+    """Whether a version such as "3.11.7" lies in a range such as ">=3.11,<3.15"."""
+    found = numbers(version)
+    for part in wanted.split(","):
+        bound = numbers(part.lstrip("<>="))
+        if not (found >= bound if part.startswith(">=") else found < bound):
+            return False
+    return True
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: "13.0" is (13, 0), "3.15.0a2" is (3, 15, 0)."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match.group().split(".")) if match else ()
+
+
+def _obstacle(engine: EngineProfile, machine: Machine, device: str, own_python: bool) -> str | None:
+    recipe = engine.environments.get(device)
+    if recipe is None:
+        return f"it runs on {' and '.join(engine.environments)} only"
+    reason = _hardware(recipe, machine) if device == "cuda" else None
+    if reason is None and not own_python:
+        reason = _software(recipe, machine)
+    if reason is None and not engine.adapter:
+        reason = "this version of innerloop has no adapter for it"
+    return reason
+
+
+def _hardware(recipe: Recipe, machine: Machine) -> str | None:
+    if not machine.gpus:
+        return "this machine has no NVIDIA GPU that can be used"
+    best = max((gpu.compute_capability for gpu in machine.gpus), key=numbers)
+    if recipe.compute_capability and numbers(best) < numbers(recipe.compute_capability):
+        return f"it needs compute capability {recipe.compute_capability} or newer; this machine's GPU has {best}"
+    driver, cuda = machine.gpus[0].driver, machine.gpus[0].cuda
+    if recipe.cuda and numbers(cuda) < numbers(recipe.cuda):
+        return f"it needs a driver that runs CUDA {recipe.cuda}; this machine's ({driver}) runs {cuda}"
+    return None
+
+
+def _software(recipe: Recipe, machine: Machine) -> str | None:
+    if recipe.platforms and machine.platform not in recipe.platforms:
+        return f"it needs {' or '.join(recipe.platforms)}; this machine is {machine.platform}"
+    if recipe.glibc and machine.os == "linux":
+        found = machine.libc.partition(" ")[2] if machine.libc else ""
+        if numbers(found) < numbers(recipe.glibc):
+            return f"it needs glibc {recipe.glibc} or newer; this machine has {machine.libc or 'another C library'}"
+    if recipe.python and not in_range(machine.python, recipe.python):
+        from harness.environments.installer import find_uv
+
+        if find_uv() is None:
+            return f"it needs Python {recipe.python}; this is {machine.python}, and there is no uv to get another"
+    return None

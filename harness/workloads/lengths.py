@@ -1,0 +1,137 @@
+"""Numbers of tokens, drawn from a profile's length distribution or read from a file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import Refused, nearest
+from harness.profiles import MAX_TOKENS, Fixed, FromFile, Lognormal, Normal, Uniform
+from harness.workloads import draws
+
+AnyLength = Fixed | Uniform | Normal | Lognormal | FromFile
+
+PROMPT, OUTPUT, ROW = 0, 1, 2  # parts of the lengths stream
+
+
+def draw(length: AnyLength, count: int, seed: int, part: int, folder: Path | None = None) -> draws.Ints:
+    """Lengths of `count` requests, int64 [count]; `part` is PROMPT or OUTPUT. A longer draw begins with a shorter one.
+
+    Raises:
+        Refused: a lengths file that cannot be used.
+    """
+    index = np.arange(count, dtype=np.int64)
+    key = draws.key(seed, draws.LENGTHS, part)
+    if isinstance(length, Fixed):
+        return np.full(count, length.tokens, dtype=np.int64)
+    if isinstance(length, Uniform):
+        return length.min + draws.below(draws.words(key, index), length.max - length.min + 1)
+    if isinstance(length, FromFile):
+        rows = from_file(length, folder)
+        if length.order == "sequence":
+            return rows[index % len(rows)]
+        return rows[draws.below(draws.words(draws.key(seed, draws.LENGTHS, ROW), index), len(rows))]
+    z = draws.normal(key, count)
+    if isinstance(length, Normal):
+        drawn = length.mean + length.std * z
+    else:
+        drawn = np.exp(np.log(length.median) + length.sigma * z)
+    return np.rint(np.clip(drawn, length.min, length.max)).astype(np.int64)
+
+
+def longest(length: AnyLength, folder: Path | None = None) -> tuple[int, str]:
+    """The most tokens that can be drawn, and the field that says so.
+
+    Raises:
+        Refused: a lengths file that cannot be used.
+    """
+    if isinstance(length, Fixed):
+        return length.tokens, "tokens"
+    if isinstance(length, FromFile):
+        return int(from_file(length, folder).max()), "max"
+    return length.max, "max"
+
+
+def from_file(length: FromFile, folder: Path | None = None) -> draws.Ints:
+    """All lengths in a file, int64 [rows >= 1], cut to `length.max`.
+
+    Raises:
+        Refused: names the file, and the line or the column that is wrong.
+    """
+    path = (folder or Path()) / length.path
+    try:
+        changed_ns = path.stat().st_mtime_ns
+    except OSError as error:
+        raise Refused(f"the lengths file {path} cannot be read: {error.strerror}") from None
+    rows = _read(path, length.column, changed_ns)
+    return rows if length.max is None else np.minimum(rows, length.max)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, column: str | None, changed_ns: int) -> draws.Ints:
+    """Reads a file once for the bounds, the prompts and the outputs, and again when it has changed."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            found = [_whole(value, path, line) for line, value in _values(lines, path, column)]
+    except UnicodeDecodeError:
+        raise Refused(f"the lengths file {path} is not UTF-8 text") from None
+    except csv.Error as error:
+        raise Refused(f"the lengths file {path} is not readable CSV: {error}") from None
+    except OSError as error:
+        raise Refused(f"the lengths file {path} cannot be read: {error.strerror}") from None
+    if not found:
+        raise Refused(f"the lengths file {path} holds no lengths")
+    rows = np.array(found, dtype=np.int64)
+    rows.flags.writeable = False
+    return rows
+
+
+def _values(lines: Any, path: Path, column: str | None) -> Iterator[tuple[int, Any]]:
+    """(line number, raw value) of every row that is not blank."""
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        table = csv.DictReader(lines, skipinitialspace=True)
+        _check_column(column, [name for name in table.fieldnames or [] if name], path)
+        for row in table:
+            yield table.line_num, row[str(column)]
+    elif suffix == ".jsonl":
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                raise Refused(f"the lengths file {path}, line {number}, is not JSON") from None
+            if isinstance(record, dict):
+                _check_column(column, record, path)
+                record = record[column]
+            yield number, record
+    else:
+        if column is not None:
+            raise Refused(f"column {column!r}: {path} has none; only .csv and .jsonl files have")
+        yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _check_column(column: str | None, known: Any, path: Path) -> None:
+    if column is None:
+        raise Refused(f"column is missing: which of {', '.join(map(str, known))} in {path} holds the lengths?")
+    if column not in known:
+        raise Refused(f"{path} has no column {column!r}{nearest(column, known)}")
+
+
+def _whole(value: Any, path: Path, line: int) -> int:
+    """A length from 1 to MAX_TOKENS; 12, "12" and "12.0" are one."""
+    try:
+        number = float(value) if not isinstance(value, bool) else 0.0
+    except (TypeError, ValueError, OverflowError):
+        number = 0.0
+    if not (1 <= number <= MAX_TOKENS and number.is_integer()):
+        shown = str(value).strip()[:40]
+        raise Refused(f"the lengths file {path}, line {line}: {shown!r} is no whole number from 1 to {MAX_TOKENS}")
+    return int(number)

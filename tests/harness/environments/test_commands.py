@@ -1,0 +1,134 @@
+"""`python -m harness.environments` lists, creates and removes, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import environments
+from harness.environments.commands import disk_bytes, main
+from harness.profiles import engines
+from harness.profiles.engines import EngineProfile
+from tests.harness import toys
+from tests.real import ROOT
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineProfile]:
+    """The only engine there is; it can be installed."""
+    for name in os.environ:
+        if name.startswith(("PIP_", "UV_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    toys.wheel(tmp_path / "wheels", "toy")
+    lock = tmp_path / "toy.txt"
+    lock.write_text("toy==1.0\n")
+    engine = toys.engine(lock)
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "toy.yaml").write_text(engine.model_dump_json())
+    monkeypatch.setattr(engines, "FOLDER", tmp_path / "profiles")
+    engines.load_engine.cache_clear()
+    yield engine
+    engines.load_engine.cache_clear()
+
+
+def listed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    capsys.readouterr()
+    assert main(["list", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_create_list_and_remove(toy: EngineProfile, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["create", "toy"]) == 0
+    assert "ready: Toy 1.0" in capsys.readouterr().out
+    [one] = listed(capsys)
+    assert (one["engine"], one["device"], one["state"], one["version"]) == ("toy", "cpu", "ready", "1.0")
+    assert one["bytes"] == disk_bytes(Path(str(one["folder"]))) > 1000
+    assert one["created"]
+    assert one["last_used"]
+    assert main(["list"]) == 0
+    assert str(one["name"]) in capsys.readouterr().out
+    assert main(["remove", "toy"]) == 0
+    assert listed(capsys) == []
+    assert main(["remove", "toy"]) == 0
+    assert "nothing to remove" in capsys.readouterr().out
+
+
+def test_list_tells_states_apart(toy: EngineProfile, capsys: pytest.CaptureFixture[str]) -> None:
+    made = environments.create(toy, "cpu")
+    assert made.folder is not None
+    Path(str(toy.environments["cpu"].lock)).write_text("toy==1.0 \n")
+    assert [one["state"] for one in listed(capsys)] == ["outdated"]
+    made.python.unlink()
+    assert [one["state"] for one in listed(capsys)] == ["broken"]
+    (made.folder / environments.MARKER).unlink()
+    assert [one["state"] for one in listed(capsys)] == ["unfinished"]
+
+
+def test_remove_can_be_for_one_kind_of_device_or_for_all(
+    toy: EngineProfile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = environments.environments_folder()
+    for name in ("toy-cpu-0123456789ab", "toy-cuda-0123456789ab", "gone-cpu-0123456789ab"):
+        (root / name).mkdir(parents=True)
+    assert main(["remove", "toy", "--device", "cuda"]) == 0
+    assert [one["name"] for one in listed(capsys)] == ["gone-cpu-0123456789ab", "toy-cpu-0123456789ab"]
+    assert main(["remove", "--all"]) == 0
+    assert listed(capsys) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["create", "tyo"], "did you mean 'toy'"),
+        (["remove", "tyo"], "did you mean 'toy'"),
+        (["create", "toy", "--device", "cuda"], "cannot make an environment"),
+        (["remove"], "--all"),
+        (["remove", "toy", "--all"], "--all"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    arguments: list[str], words: str, toy: EngineProfile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert words in err
+    assert out == ""
+
+
+def test_a_failed_install_shows_its_words_and_exits_with_3(
+    toy: EngineProfile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(str(toy.environments["cpu"].lock)).write_text("no-such-toy==1.0\n")
+    assert main(["create", "toy"]) == 3
+    assert "no-such-toy" in capsys.readouterr().err
+
+
+def test_the_same_file_is_counted_once(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(1 << 20))
+    single = disk_bytes(tmp_path)
+    os.link(tmp_path / "a", tmp_path / "b")
+    assert disk_bytes(tmp_path) == single >= 1 << 20
+
+
+@pytest.mark.parametrize("module", ["environments", "doctor"])
+def test_help_has_examples_and_loads_nothing_heavy(module: str) -> None:
+    script = (
+        f"import sys\nfrom harness.{module} import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(*sorted({'numpy', 'pydantic', 'rich', 'yaml', 'psutil', 'pyarrow'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "examples:" in done.stdout
+    assert f"python -m harness.{module}" in done.stdout
+    assert done.stderr.strip() == ""

@@ -1,0 +1,107 @@
+"""GPUs as NVML tells of them; the library is played by a stand-in, since most machines have none."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import pytest
+
+from harness.machine.gpus import visible_gpus
+
+
+class NVMLError(Exception):
+    pass
+
+
+def nvml(*names: str, fallen: int | None = None) -> Any:
+    """A stand-in for pynvml with one device a name; `fallen`: the one that no longer answers."""
+    module: Any = types.ModuleType("pynvml")
+    module.calls = []
+
+    def name(handle: int) -> bytes:
+        if handle == fallen:
+            raise NVMLError("GPU is lost")
+        return names[handle].encode()
+
+    def by_uuid(uuid: str) -> str:
+        if uuid != "MIG-7":
+            raise NVMLError("not found")
+        return "slice"
+
+    module.NVMLError = NVMLError
+    module.nvmlInit = lambda: module.calls.append("init")
+    module.nvmlShutdown = lambda: module.calls.append("shutdown")
+    module.nvmlDeviceGetCount = lambda: len(names)
+    module.nvmlDeviceGetHandleByIndex = lambda index: index
+    module.nvmlDeviceGetName = name
+    module.nvmlDeviceGetUUID = lambda handle: f"GPU-{handle}abc"
+    module.nvmlDeviceGetMemoryInfo = lambda handle: types.SimpleNamespace(total=10 if handle == "slice" else 80)
+    module.nvmlDeviceGetCudaComputeCapability = lambda handle: (9, 0)
+    module.nvmlSystemGetDriverVersion = lambda: "580.65.06"
+    module.nvmlSystemGetCudaDriverVersion_v2 = lambda: 13020
+    module.nvmlDeviceGetHandleByUUID = by_uuid
+    module.nvmlDeviceGetDeviceHandleFromMigDeviceHandle = lambda handle: 1
+    return module
+
+
+@pytest.fixture(autouse=True)
+def every_device_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def seen(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[str]:
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    return [gpu.name for gpu in visible_gpus()]
+
+
+def test_every_fact_of_a_device_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = nvml("H200")
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    [gpu] = visible_gpus()
+    assert (gpu.index, gpu.name, gpu.uuid, gpu.memory_bytes) == (0, "H200", "GPU-0abc", 80)
+    assert (gpu.compute_capability, gpu.driver, gpu.cuda) == ("9.0", "580.65.06", "13.2")
+    assert module.calls == ["init", "shutdown"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "names"),
+    [
+        ("1", ["B"]),
+        ("2, 0", ["C", "A"]),
+        ("GPU-1", ["B"]),
+        ("0,9,1", ["A"]),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+    ],
+)
+def test_only_visible_devices_count(allowed: str, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
+    assert seen(monkeypatch, nvml("A", "B", "C")) == names
+
+
+def test_a_slice_has_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-7")
+    monkeypatch.setitem(sys.modules, "pynvml", nvml("A", "B"))
+    [gpu] = visible_gpus()
+    assert (gpu.name, gpu.uuid, gpu.memory_bytes) == ("B", "MIG-7", 10)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-8")
+    assert visible_gpus() == ()
+
+
+def test_a_device_that_does_not_answer_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert seen(monkeypatch, nvml("A", "B", fallen=0)) == ["B"]
+
+
+def test_without_a_driver_or_the_library_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = nvml("A")
+
+    def no_driver() -> None:
+        raise NVMLError("library not found")
+
+    module.nvmlInit = no_driver
+    assert seen(monkeypatch, module) == []
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert visible_gpus() == ()
