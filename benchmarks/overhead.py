@@ -26,7 +26,7 @@ import numpy as np
 
 from harness import environments, live
 from harness.checkpoints import ensure_checkpoint
-from harness.launcher import environment
+from harness.launcher import TICK_S, environment
 from harness.machine import this_machine
 from harness.profiles.engines import load_engine
 from harness.spec import Asked, resolve
@@ -34,7 +34,6 @@ from harness.telemetry.host import HostSampler
 from harness.workloads import build
 
 ROOT = Path(__file__).parents[1]
-LIVE_EVERY_S = 0.2
 
 
 def main() -> None:
@@ -124,7 +123,7 @@ class Observer:
         self._thread.start()
 
     def _watch(self, trace: Path) -> None:
-        while not self._over.wait(LIVE_EVERY_S):
+        while not self._over.wait(TICK_S):
             live.read(trace)
 
     def stop(self) -> None:

@@ -58,7 +58,8 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What was loaded. `effective` holds the settings as the engine resolved them, by their common names."""
+    """What was loaded. `effective` holds the settings as the engine resolved them, by their common names; sizes are
+    those of all devices together, None where the engine does not say."""
 
     version: str
     effective: dict[str, Any] = field(default_factory=dict)

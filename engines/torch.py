@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
+from engines.shapes import kv_bytes_per_token
 
 PAGE_TOKENS = 256  # ContinuousBatchingConfig's default page
 
@@ -188,6 +189,7 @@ class Adapter(Engine):
             },
             native=arguments,
             kv_cache_tokens=tokens,
+            kv_cache_bytes=tokens * kv_bytes_per_token(load.checkpoint, load.settings["dtype"]),
             weights_bytes=weights,
             cannot_report=("sample_ns",),
             notes=("sampling is part of the execute phase",),

@@ -5,15 +5,12 @@ from __future__ import annotations
 import difflib
 import inspect
 import itertools
-import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
-
-DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+from engines.shapes import kv_bytes_per_token
 
 
 @dataclass(slots=True)
@@ -59,7 +56,7 @@ class Adapter(Engine):
                 raise UnsupportedSetting(f"vLLM {vllm.__version__} has no engine argument {name!r}{guess(name, known)}")
         config = EngineArgs(**arguments).create_engine_config(UsageContext.LLM_CLASS)
         self.attach(InprocClient(config, Executor.get_class(config), log_stats=False))
-        return self._info(vllm.__version__, config, arguments)
+        return self._info(vllm.__version__, config, arguments, load)
 
     def attach(self, client: Any) -> None:
         """Takes charge of the engine core of an `InprocClient`."""
@@ -71,6 +68,7 @@ class Adapter(Engine):
         self._ids = map(str, itertools.count())
         self._index: dict[str, int] = {}
         self._partial: set[str] = set()  # requests whose prefill is unfinished, or to be done again
+        self._thrown = 0
         self._batches: dict[int, Batch] = {}  # by id() of the SchedulerOutput, alive until its update
         self._batch: Batch | None = None
         self._spent = dict.fromkeys(("schedule", "execute", "wait", "sample", "update"), 0)
@@ -210,25 +208,31 @@ class Adapter(Engine):
                 partial.discard(name)
                 prefill -= min(request.num_output_tokens, 1)
         total = output.total_num_scheduled_tokens
+        self._thrown += len(output.preempted_req_ids or ())
+        preempted = self._thrown if total else 0
+        self._thrown -= preempted  # an empty batch is no step: what it threw out is told with the next
         return Batch(
             prefill=prefill,
             decode=total - prefill,
             running=len(scheduled),
             waiting=self._scheduler.get_request_counts()[1],
-            preempted=len(output.preempted_req_ids or ()),
+            preempted=preempted,
             kv_usage=self._scheduler.get_kv_cache_usage(),
         )
 
-    def _info(self, version: str, config: Any, arguments: dict[str, Any]) -> EngineInfo:
+    def _info(self, version: str, config: Any, arguments: dict[str, Any], load: Load) -> EngineInfo:
         model, cache, sched = config.model_config, config.cache_config, config.scheduler_config
+        dtype, ranks = str(model.dtype).removeprefix("torch."), config.parallel_config.tensor_parallel_size
+        token = kv_bytes_per_token(load.checkpoint, dtype, ranks) * ranks if cache.cache_dtype == "auto" else None
+        runner = model_runner(self._core)
         blocks, block = cache.num_gpu_blocks, cache.block_size
         graphs = getattr(config.compilation_config, "cudagraph_mode", None)
         return EngineInfo(
             version=version,
             effective={
-                "dtype": str(model.dtype).removeprefix("torch."),
+                "dtype": dtype,
                 "quantization": model.quantization,
-                "tensor_parallel": config.parallel_config.tensor_parallel_size,
+                "tensor_parallel": ranks,
                 "context_length": model.max_model_len,
                 "max_batch_size": sched.max_num_seqs,
                 "max_tokens_per_step": sched.max_num_batched_tokens,
@@ -240,11 +244,13 @@ class Adapter(Engine):
                 "cuda_graphs": None if load_is_cpu(config) else not model.enforce_eager,
                 "cuda_graph_mode": getattr(graphs, "name", None),
                 "async_scheduling": bool(getattr(sched, "async_scheduling", False)),
-                "attention_backend": attention_backend(self._core),
+                "attention_backend": attention_backend(runner),
                 "seed": model.seed,
             },
             native=arguments,
             kv_cache_tokens=blocks * block,
+            kv_cache_bytes=None if token is None else blocks * block * token,
+            weights_bytes=weights_bytes(runner),
             cannot_report=("prepare_ns",),
         )
 
@@ -274,20 +280,11 @@ def native_arguments(load: Load) -> dict[str, Any]:
     if cpu or s["cuda_graphs"] is False:
         arguments["enforce_eager"] = True
     if s["kv_cache_tokens"] is not None:
-        arguments["kv_cache_memory_bytes"] = kv_bytes(Path(load.checkpoint), s)
+        token = kv_bytes_per_token(load.checkpoint, s["dtype"], s["tensor_parallel"])
+        arguments["kv_cache_memory_bytes"] = s["kv_cache_tokens"] * token
     elif s["kv_memory_fraction"] is not None:
         arguments["gpu_memory_utilization"] = s["kv_memory_fraction"]
     return {**arguments, **load.engine_args}
-
-
-def kv_bytes(checkpoint: Path, settings: dict[str, Any]) -> int:
-    """Bytes of KV cache a device needs for `kv_cache_tokens`: keys and values of every layer, heads split by rank."""
-    c = json.loads((checkpoint / "config.json").read_text())
-    heads = c.get("num_key_value_heads") or c["num_attention_heads"]
-    head_dim = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
-    heads = max(heads // settings["tensor_parallel"], 1)
-    token = 2 * c["num_hidden_layers"] * heads * head_dim * DTYPE_BYTES[settings["dtype"]]
-    return settings["kv_cache_tokens"] * token
 
 
 def guess(name: str, known: Any) -> str:
@@ -299,10 +296,19 @@ def load_is_cpu(config: Any) -> bool:
     return config.device_config.device_type == "cpu"
 
 
-def attention_backend(core: Any) -> str | None:
-    """The backend that the model runner chose; None where this version keeps it elsewhere."""
+def model_runner(core: Any) -> Any:
+    """The model runner in this process; None where the workers are processes of their own."""
     worker = getattr(core.model_executor, "driver_worker", None)
-    runner = getattr(getattr(worker, "worker", worker), "model_runner", None)
+    return getattr(getattr(worker, "worker", worker), "model_runner", None)
+
+
+def weights_bytes(runner: Any) -> int | None:
+    model: Any = getattr(runner, "model", None)
+    return sum(p.numel() * p.element_size() for p in model.parameters()) if hasattr(model, "parameters") else None
+
+
+def attention_backend(runner: Any) -> str | None:
+    """The backend that the model runner chose; None where this version keeps it elsewhere."""
     groups: Any = getattr(runner, "attn_groups", None)
     try:
         return groups[0][0].backend.get_name()

@@ -17,7 +17,7 @@ from typing import Any
 
 import engines
 
-TICK_S = 0.2
+TICK_S = 1.0  # news on the control channel is heard at once; this is for the live view and the time limits
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
 CLEANUP_S = 8.0  # for the guard to end everything below it, before its own group is killed too
 LOG_TAIL_LINES = 20
@@ -151,7 +151,7 @@ def environment(variables: dict[str, str]) -> dict[str, str]:
 def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome], None], outcome: Outcome) -> None:
     """Follows a worker to its end, filling `outcome`; the caller closes the worker, whatever comes.
 
-    `tick` is called about five times a second, and after each change of phase.
+    `tick` is called every `TICK_S` seconds, and after each change of phase.
     """
     begun = time.monotonic()
     kills = oom_kills()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from harness.launcher import Outcome
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
-RATE_WINDOW_S = 2.0  # tokens/s is that of the last seconds
+RATE_WINDOW_S = 3.0  # tokens/s is that of the last seconds
 PLAIN_EVERY_S = 10.0  # where the output is no terminal
 WORDS = {
     "start": "starting the engine's interpreter",
@@ -21,6 +21,14 @@ WORDS = {
     "warmup": "warming up",
     "measure": "measuring",
     "close": "closing the engine",
+}
+DONE = {
+    "start": "interpreter started",
+    "import": "engine imported",
+    "load": "model loaded",
+    "warmup": "warmed up",
+    "measure": "measured",
+    "close": "engine closed",
 }
 
 
@@ -56,66 +64,70 @@ class LiveView:
     """A progress line, redrawn in place on a terminal and printed now and then elsewhere.
 
     Remaining time is that of the workload's duration, or else what the tokens still to come take at the present
-    rate.
+    rate. Nothing is drawn between ticks: a spinner's thread would take the engine's cores many times a second.
     """
 
     def __init__(self, console: Console, trace: Path, tokens: int, requests: int, duration_s: float | None) -> None:
+        from rich.live import Live
+
         self._console, self._trace = console, trace
         self._tokens, self._requests, self._duration_s = tokens, requests, duration_s
         self._phase = ""
-        self._since = time.monotonic()
-        self._printed = 0.0
+        self._since = self._printed = time.monotonic()
         self._history: list[tuple[float, int]] = []
-        self._status = console.status("") if console.is_terminal else None
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> LiveView:
-        if self._status is not None:
-            self._status.start()
+        if self._live is not None:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._status is not None:
-            self._status.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def tick(self, outcome: Outcome) -> None:
         phase = next(reversed(outcome.phases), "start")
-        if phase == "done":
-            return
         now = time.monotonic()
         if phase != self._phase:
             if self._phase:
-                self._console.print(f"{WORDS[self._phase]}: {now - self._since:.1f} s", style="dim", highlight=False)
+                self._console.print(f"{DONE[self._phase]} in {now - self._since:.1f} s", style="dim", highlight=False)
             self._phase, self._since, self._printed, self._history = phase, now, now, []
-        if self._status is not None:
-            self._status.update(self.line(now))
+        if phase == "done":
+            return
+        if self._live is not None:
+            self._live.update(self.line(now), refresh=True)
         elif now - self._printed >= PLAIN_EVERY_S:
             self._printed = now
             self._console.print(self.line(now), highlight=False)
 
-    def line(self, now: float) -> str:
+    def line(self, now: float) -> RenderableType:
+        """What is going on: phase, how far, tokens/s, batch and KV cache."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
         elapsed = now - self._since
         folder = self._trace / ("measure" if self._phase == "measure" else "warmup")
         reading = read(folder) if self._phase in ("measure", "warmup") else None
-        text = f"{WORDS[self._phase]}  {elapsed:.0f} s"
         if reading is None:
-            return text
+            return f"{WORDS[self._phase]}   {elapsed:.0f} s"
         self._history = [(t, n) for t, n in self._history if now - t <= RATE_WINDOW_S] + [(now, reading.tokens)]
         (t0, n0), (t1, n1) = self._history[0], self._history[-1]
         rate = (n1 - n0) / (t1 - t0) if t1 > t0 else None
-        if self._phase == "measure":
-            text += self._remaining(elapsed, reading, rate)
-            text += f"   {reading.finished}/{self._requests} requests" if self._duration_s is None else ""
-        if rate is not None:
-            text += f"   {rate:,.0f} tok/s"
-        if reading.running is not None:
-            text += f"   batch {reading.running}"
-        if reading.kv_usage is not None:
-            text += f"   KV {reading.kv_usage:.0%}"
-        return text
-
-    def _remaining(self, elapsed: float, reading: Reading, rate: float | None) -> str:
+        facts = [] if rate is None else [f"{rate:,.0f} tok/s"]
+        facts += [] if reading.running is None else [f"batch {reading.running}"]
+        facts += [] if reading.kv_usage is None else [f"KV {reading.kv_usage:.0%}"]
+        if self._phase != "measure":
+            return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *facts])
         if self._duration_s is not None:
-            return f" of {self._duration_s:.0f} s"
-        if rate:
-            return f", about {(self._tokens - reading.tokens) / rate:.0f} s left"
-        return ""
+            share, progress = elapsed / self._duration_s, f"{elapsed:.0f}/{self._duration_s:.0f} s"
+        else:
+            share, progress = reading.tokens / self._tokens, f"{reading.finished}/{self._requests} requests"
+            progress += f", {elapsed:.0f} s"
+            progress += f", about {(self._tokens - reading.tokens) / rate:.0f} s left" if rate else ""
+        text = "   ".join([progress, *facts])
+        if self._live is None:
+            return f"{WORDS[self._phase]}   {text}"
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row(WORDS[self._phase], ProgressBar(total=1.0, completed=min(share, 1.0), width=24), text)
+        return grid

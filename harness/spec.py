@@ -96,7 +96,7 @@ def resolve(asked: Asked, machine: Machine) -> RunSpec:
         Refused: the first kind of check that fails; wrong names are all listed at once.
     """
     named = _names(asked)
-    engine, device = _engine_and_device(named.engine, asked.device, machine)
+    engine, device = _engine_and_device(named.engine, asked, machine)
     layer = checks.layer(engine, asked.layer)
     model = named.model or load_model(_default_model(device, machine), asked.model_arg)
     settings, given = resolve_settings(model, device, asked.set)
@@ -169,24 +169,26 @@ def _names(asked: Asked) -> _Named:
     return _Named(engine, model, workload, engine_args, seeds)
 
 
-def _engine_and_device(named: EngineProfile | None, device: str, machine: Machine) -> tuple[EngineProfile, str]:
+def _engine_and_device(named: EngineProfile | None, asked: Asked, machine: Machine) -> tuple[EngineProfile, str]:
     """The engine named, else the first that runs here; on the device asked for, else a GPU if it can.
 
     Raises:
         Refused: it, or none, runs here; says why.
     """
+    device, own = asked.device, asked.engine_python is not None
     kinds = machine.device_kinds() if device == "auto" else (device,)
     candidates = [named] if named else engines.runnable(machine)
     for engine in candidates:
         for kind in kinds:
-            if engines.why_not(engine, machine, kind) is None:
+            if engines.why_not(engine, machine, kind, own_python=own) is None:
                 return engine, kind
     if named is None:
         where = "this machine" if device == "auto" else f"device {device} of this machine"
         raise Refused(f"no engine runs on {where}", "python -m harness.doctor says what each one needs")
     if device == "auto":
         raise engines.refuse(named, machine)
-    raise Refused(f"{named.name} does not run on device {device} here: {engines.why_not(named, machine, device)}")
+    why = engines.why_not(named, machine, device, own_python=own)
+    raise Refused(f"{named.name} does not run on device {device} here: {why}")
 
 
 def _default_model(device: str, machine: Machine) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from harness.telemetry.processes import PAGE_BYTES, TICK_S, Counters, Tree
 from harness.telemetry.sampler import TIMES, Sampler, Samples
 
-INTERVAL_S = 0.25
+INTERVAL_S = 1.0  # each sample takes a core from an engine that uses all of them
 SWITCHES_EVERY_S = 1.0  # context switches cost a file a thread, so they are read less often
 
 HOST = np.dtype(

@@ -1,0 +1,16 @@
+"""What a checkpoint's config.json says about sizes, for adapters whose engine does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def kv_bytes_per_token(checkpoint: str, dtype: str, tensor_parallel: int = 1) -> int:
+    """Bytes that one token's keys and values take on each device: all layers, KV heads split over the devices."""
+    c = json.loads((Path(checkpoint) / "config.json").read_text())
+    heads = c.get("num_key_value_heads") or c["num_attention_heads"]
+    head_dim = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
+    return 2 * c["num_hidden_layers"] * max(heads // tensor_parallel, 1) * head_dim * DTYPE_BYTES[dtype]

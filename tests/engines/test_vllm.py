@@ -1,0 +1,259 @@
+"""vLLM's adapter against a double of its engine core, for what a CPU cannot show: asynchronous scheduling.
+
+The double follows vLLM 0.32's `EngineCore.step_with_batch_queue` and `Scheduler`: a call schedules the next batch and
+returns the tokens of an earlier one, and a request's state is advanced when it is scheduled, not when its token comes.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections import deque
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engines.base import Request
+from engines.vllm import Adapter
+
+
+@dataclass
+class CoreRequest:
+    request_id: str
+    prompt_token_ids: list[int]
+    sampling_params: Any
+    num_computed_tokens: int = 0
+    num_output_tokens: int = 0
+    num_output_placeholders: int = 0
+    is_prefill_chunk: bool = False
+
+    @property
+    def known(self) -> int:
+        return len(self.prompt_token_ids) + self.num_output_tokens + self.num_output_placeholders
+
+
+@dataclass
+class SchedulerOutput:
+    num_scheduled_tokens: dict[str, int]
+    scheduled_new_reqs: list[Any]
+    preempted_req_ids: set[str] | None = None
+    total_num_scheduled_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        self.total_num_scheduled_tokens = sum(self.num_scheduled_tokens.values())
+
+
+@dataclass
+class Scheduler:
+    budget: int = 8
+    requests: dict[str, CoreRequest] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
+    finished: set[str] = field(default_factory=set)
+    preempt_next: set[str] = field(default_factory=set)
+
+    def has_requests(self) -> bool:
+        return bool(self.requests or self.finished)
+
+    def get_request_counts(self) -> tuple[int, int]:
+        return len(self.started), len(self.requests) - len(self.started)
+
+    def get_kv_cache_usage(self) -> float:
+        return 0.5
+
+    def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
+        thrown, self.preempt_next = self.preempt_next, set()
+        for name in thrown:
+            self.requests[name].num_computed_tokens = self.requests[name].num_output_placeholders = 0
+        budget, scheduled, new = self.budget, {}, []
+        for name, request in self.requests.items():
+            generated = request.num_output_tokens + request.num_output_placeholders
+            wanted = request.known - request.num_computed_tokens
+            if name in thrown or generated >= request.sampling_params.max_tokens:
+                continue
+            count = min(wanted, budget)
+            if count <= 0:
+                continue
+            budget -= count
+            scheduled[name] = count
+            if name not in self.started:
+                self.started.add(name)
+                new.append(SimpleNamespace(req_id=name, num_computed_tokens=request.num_computed_tokens))
+            request.num_computed_tokens += count
+            request.is_prefill_chunk = request.num_computed_tokens < request.known
+            if not request.is_prefill_chunk:
+                request.num_output_placeholders += 1
+        if not scheduled:
+            self.finished.clear()
+        return SchedulerOutput(scheduled, new, thrown or None)
+
+    def update_from_output(self, output: SchedulerOutput, sampled: set[str]) -> dict[int, Any]:
+        outputs = []
+        for name in output.num_scheduled_tokens:
+            if name in sampled:
+                request = self.requests[name]
+                request.num_output_tokens += 1
+                request.num_output_placeholders = max(request.num_output_placeholders - 1, 0)
+                done = request.num_output_tokens == request.sampling_params.max_tokens
+                outputs.append(
+                    SimpleNamespace(request_id=name, new_token_ids=[7], finish_reason="length" if done else None)
+                )
+                if done:
+                    del self.requests[name]
+                    self.started.discard(name)
+                    self.finished.add(name)
+        return {0: SimpleNamespace(outputs=outputs)} if outputs else {}
+
+
+class Future:
+    """A result that is not there until it is waited for."""
+
+    def __init__(self, value: Any) -> None:
+        self._value, self._done = value, False
+
+    def done(self) -> bool:
+        return self._done
+
+    def result(self) -> Any:
+        self._done = True
+        return self._value
+
+
+class Executor:
+    _sampled: set[str]
+
+    def execute_model(self, output: SchedulerOutput, non_block: bool = False) -> Future:
+        self._last = output
+        return Future(None)
+
+    def sample_tokens(self, grammar: Any, non_block: bool = False) -> Future:
+        return Future(self._sampled)
+
+
+class AsyncCore:
+    """Two batches in flight, as with `async_scheduling` on a GPU."""
+
+    def __init__(self, depth: int = 2) -> None:
+        self.scheduler, self.model_executor = Scheduler(), Executor()
+        self.batch_queue: deque[Any] = deque(maxlen=depth)
+        self.depth, self.calls = depth, 0
+        self.step_fn = self.step_with_batch_queue
+
+    def preprocess_add_request(self, request: Any) -> tuple[CoreRequest, int]:
+        return CoreRequest(request.request_id, request.prompt_token_ids, request.sampling_params), 0
+
+    def add_request(self, request: CoreRequest, wave: int) -> None:
+        self.scheduler.requests[request.request_id] = request
+
+    def step_with_batch_queue(self) -> tuple[Any, bool]:
+        self.calls += 1
+        executed = False
+        if self.scheduler.has_requests():
+            output = self.scheduler.schedule(False)
+            self.model_executor.execute_model(output, non_block=True)
+            executed = output.total_num_scheduled_tokens > 0
+            names = output.num_scheduled_tokens
+            self.model_executor._sampled = {n for n in names if not self.scheduler.requests[n].is_prefill_chunk}
+            future = self.model_executor.sample_tokens(None, non_block=True)
+            self.batch_queue.appendleft((future, output))
+            if len(self.batch_queue) < self.depth and (executed or self.scheduler.has_requests()):
+                return None, executed
+        elif not self.batch_queue:
+            return None, False
+        future, output = self.batch_queue.pop()
+        return self.scheduler.update_from_output(output, future.result()), executed
+
+    def post_step(self, model_executed: bool) -> None:
+        pass
+
+
+class Client:
+    def __init__(self, core: AsyncCore) -> None:
+        self.engine_core = core
+
+    def add_request(self, request: Any) -> None:
+        self.engine_core.add_request(*self.engine_core.preprocess_add_request(request))
+
+    def shutdown(self) -> None:
+        pass
+
+
+@pytest.fixture
+def adapter(monkeypatch):
+    """The adapter on the double; what it imports of vLLM is two plain data classes."""
+    names = ("vllm", "vllm.sampling_params", "vllm.v1", "vllm.v1.engine")
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setattr(sys.modules["vllm.sampling_params"], "SamplingParams", SimpleNamespace, raising=False)
+    monkeypatch.setattr(sys.modules["vllm.v1.engine"], "EngineCoreRequest", SimpleNamespace, raising=False)
+    made = Adapter()
+    made.attach(Client(AsyncCore()))
+    return made
+
+
+def steps(adapter: Adapter, limit: int = 100) -> list[Any]:
+    reports = []
+    while adapter.has_work():
+        reports.append(adapter.step())
+        assert len(reports) < limit
+    return [report for report in reports if report is not None]
+
+
+def test_a_report_carries_the_make_up_of_the_batch_whose_tokens_it_returns(adapter):
+    adapter.submit(Request(3, [1] * 6, 3))
+    reports = steps(adapter)
+    assert [(r.prefill_tokens, r.decode_tokens, len(r.tokens)) for r in reports] == [(6, 0, 1), (0, 1, 1), (0, 1, 1)]
+    assert [index for r in reports for index, _ in r.tokens] == [3, 3, 3]
+    assert [list(r.finished) for r in reports] == [[], [], [3]]
+
+
+def test_the_first_report_spans_the_call_that_only_fills_the_pipeline(adapter):
+    adapter.submit(Request(0, [1] * 4, 2))
+    first = adapter.step()
+    assert adapter._core.calls == 2
+    assert first.tokens
+    assert first.end_ns - first.start_ns >= first.schedule_ns + first.execute_ns + first.sample_ns + first.update_ns
+
+
+def test_a_prompt_in_chunks_is_prefill_until_its_last_position(adapter):
+    adapter.submit(Request(0, [1] * 20, 2))  # the budget is 8 positions a step
+    reports = steps(adapter)
+    assert [(r.prefill_tokens, r.decode_tokens, len(r.tokens)) for r in reports] == [
+        (8, 0, 0),
+        (8, 0, 0),
+        (4, 0, 1),
+        (0, 1, 1),
+    ]
+
+
+def test_positions_add_up_over_mixed_batches(adapter):
+    lengths = [(5, 4), (11, 3), (2, 6), (17, 1)]
+    for index, (prompt, output) in enumerate(lengths):
+        adapter.submit(Request(index, [1] * prompt, output))
+    reports = steps(adapter)
+    assert sum(r.prefill_tokens for r in reports) == sum(prompt for prompt, _ in lengths)
+    assert sum(r.decode_tokens for r in reports) == sum(output - 1 for _, output in lengths)
+    assert sum(len(ids) for r in reports for _, ids in r.tokens) == sum(output for _, output in lengths)
+    assert all(r.running == len(r.tokens) for r in reports if r.prefill_tokens == 0)
+
+
+def test_what_a_preemption_computes_again_is_prefill(adapter):
+    adapter.submit(Request(0, [1] * 3, 5))
+    reports = [adapter.step() for _ in range(3)]
+    known_output = adapter._scheduler.requests["0"].num_output_tokens
+    adapter._scheduler.preempt_next = {"0"}
+    while adapter.has_work():
+        report = adapter.step()
+        if report is not None:
+            reports.append(report)
+    again = sum(r.prefill_tokens for r in reports) - 3
+    assert sum(r.preempted for r in reports) == 1
+    assert again >= 3 + known_output - 1  # the prompt and the output known by then, but for its newest token
+
+
+def test_a_flush_of_finished_requests_is_no_step(adapter):
+    adapter.submit(Request(0, [1], 1))
+    assert adapter.step() is not None
+    while adapter.has_work():
+        assert adapter.step() is None
