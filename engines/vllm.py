@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
-from engines.shapes import kv_bytes_per_token
+from engines.shapes import is_quantized, kv_bytes_per_token
 
 
 @dataclass(slots=True)
@@ -266,7 +266,8 @@ def native_arguments(load: Load) -> dict[str, Any]:
         "skip_tokenizer_init": True,
         "trust_remote_code": load.trust_remote_code,
         "dtype": s["dtype"],
-        "quantization": s["quantization"],
+        # Named, a stored method would get its plain kernels; found in config.json, the best ones (awq_marlin, say).
+        "quantization": None if is_quantized(load.checkpoint) else s["quantization"],
         "tensor_parallel_size": s["tensor_parallel"],
         "max_model_len": s["context_length"],
         "max_num_seqs": s["max_batch_size"],

@@ -26,7 +26,7 @@ GIB = 2**30
 def device(name: str) -> None:
     """A kind of device that exists."""
     if name not in DEVICES:
-        raise Refused(f"--device: there is no device {name!r}{nearest(name, DEVICES)}")
+        raise Refused(f"--device: there is no device {name!r}; it is one of {', '.join(DEVICES)}")
 
 
 def layer(engine: EngineProfile, name: str | None) -> str:

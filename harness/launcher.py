@@ -69,8 +69,7 @@ def stop_signals() -> Iterator[None]:
     """Turns the first SIGINT or SIGTERM into `Stopped`; later ones are ignored: they must not cut cleaning up short."""
 
     def handler(number: int, _frame: Any) -> None:
-        for other in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(other, signal.SIG_IGN)
+        ignore_signals()
         raise Stopped(number)
 
     before = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -79,6 +78,12 @@ def stop_signals() -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def ignore_signals() -> None:
+    """From here to the end of `stop_signals` nothing interrupts: what was measured is being put away."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Worker:

@@ -74,6 +74,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
             outcome.failure = {**failure("install_failed", str(error)), "traceback": list(error.details)}
         except (InnerloopError, OSError) as error:
             outcome.failure = failure("disk_full" if is_full(error) else "harness", str(error))
+        launcher.ignore_signals()
         return conclude(spec, machine, prepared, work, folder, outcome, sampler), folder
 
 

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import pytest
+
+from engines import worker
+from engines.base import UnsupportedSetting, WrongTokenCount
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names its own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (WrongTokenCount("x"), "wrong_token_count"),
+        (UnsupportedSetting("x"), "unsupported_setting"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "out_of_memory_device"),
+        (RuntimeError("CUDA error: out of memory; CUDA out of memory"), "out_of_memory_device"),
+        (MemoryError(), "out_of_memory_host"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+            "out_of_memory_host",
+        ),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out_of_memory_host"),
+        (ValueError("shapes differ"), "engine_exception"),
+        (SystemExit(3), "engine_exception"),
+    ],
+)
+def test_causes_are_told_apart(error, cause):
+    assert worker.cause_of(error) == cause
+
+
+def test_the_control_channel_carries_one_json_document_a_line():
+    read_fd, write_fd = os.pipe()
+    control = worker.Control(write_fd)
+    control.send("phase", phase="load", import_s=1.5)
+    control.send("note", text="two\nlines")
+    lines = os.read(read_fd, 65536).decode().splitlines()
+    first, second = map(json.loads, lines)
+    assert (first["event"], first["phase"], first["import_s"]) == ("phase", "load", 1.5)
+    assert second["text"] == "two\nlines"
+    assert second["time_ns"] >= first["time_ns"] > 0
+
+
+def test_a_traceback_is_kept_by_its_last_lines():
+    try:
+        raise ValueError("the reason")
+    except ValueError as error:
+        lines = worker.last_lines(error)
+    assert lines[-1] == "ValueError: the reason"
+    assert len(lines) <= worker.TRACEBACK_LINES

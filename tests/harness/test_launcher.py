@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from engines.recorder import Recorder
+from harness import launcher
+from harness.launcher import Limits, Outcome
+
+NS = 1_000_000_000
+
+
+def outcome(**phases: int) -> Outcome:
+    return Outcome(phases=phases)
+
+
+def test_loading_may_take_its_time_but_not_more(tmp_path):
+    loading = outcome(start=time.monotonic_ns(), load=time.monotonic_ns())
+    assert launcher.overdue(loading, tmp_path, Limits(load_s=60), time.monotonic()) is None
+    found = launcher.overdue(loading, tmp_path, Limits(load_s=60), time.monotonic() - 61)
+    assert found["cause"] == "load_timeout"
+
+
+def test_silence_counts_from_the_last_sign_of_life(tmp_path):
+    one = np.array([1], np.int32)
+    recorder = Recorder(tmp_path / "measure", one, one, one)
+    long_ago = time.monotonic_ns() - 100 * NS
+    stepping = outcome(measure=long_ago)
+    recorder.beat(long_ago)
+    assert launcher.overdue(stepping, tmp_path, Limits(hang_s=60), time.monotonic())["cause"] == "hang"
+    recorder.beat(time.monotonic_ns())
+    assert launcher.overdue(stepping, tmp_path, Limits(hang_s=60), time.monotonic()) is None
+
+
+def test_a_phase_that_has_just_begun_is_a_sign_of_life_too(tmp_path):
+    assert launcher.overdue(outcome(warmup=time.monotonic_ns()), tmp_path, Limits(hang_s=5), time.monotonic()) is None
+
+
+def test_the_whole_run_is_bounded_in_every_phase(tmp_path):
+    begun = time.monotonic() - 11
+    for phase in ("start", "load", "measure", "close"):
+        found = launcher.overdue(outcome(**{phase: time.monotonic_ns()}), tmp_path, Limits(total_s=10), begun)
+        assert found["cause"] == "timeout", phase
+
+
+@pytest.mark.parametrize(
+    ("code", "out_of_memory", "cause", "words"),
+    [
+        (-signal.SIGKILL, False, "killed_by_signal", "SIGKILL"),
+        (-signal.SIGSEGV, False, "killed_by_signal", "SIGSEGV"),
+        (-signal.SIGKILL, True, "out_of_memory_host", "out of memory"),
+        (-signal.SIGSEGV, True, "killed_by_signal", "SIGSEGV"),
+        (7, False, "engine_exception", "exit code 7"),
+        (None, False, "killed_by_signal", "guard"),
+    ],
+)
+def test_a_worker_that_ends_without_a_word_is_read_from_its_exit(code, out_of_memory, cause, words):
+    found = launcher.ended(code, out_of_memory)
+    assert found["cause"] == cause
+    assert words in found["message"]
+
+
+def test_the_logs_end_is_shown_without_control_characters_and_empty_lines(tmp_path):
+    log = tmp_path / "engine.log"
+    log.write_bytes(b"one\n\x1b[31mtwo\x1b[0m\n\n" + b"loading: 1%\rloading: 2%\r" + b"\xff\nlast\n")
+    lines = launcher.log_tail(log, 3)
+    assert lines[-1] == "last"
+    assert len(lines) == 3
+    assert all(character.isprintable() for line in lines for character in line)
+    assert launcher.log_tail(tmp_path / "none") == []
+
+
+def test_variables_of_the_harness_s_interpreter_do_not_reach_the_engine_s(monkeypatch):
+    monkeypatch.setenv("VIRTUAL_ENV", "/somewhere")
+    monkeypatch.setenv("PYTHONHOME", "/elsewhere")
+    monkeypatch.setenv("KEPT", "yes")
+    found = launcher.environment({"ENGINE": "1"})
+    assert found["KEPT"] == "yes"
+    assert found["ENGINE"] == "1"
+    assert "VIRTUAL_ENV" not in found
+    assert "PYTHONHOME" not in found
+
+
+def test_only_the_first_signal_is_raised():
+    def interrupted_while_cleaning_up():
+        with launcher.stop_signals():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(launcher.Stopped) as stopped:
+        interrupted_while_cleaning_up()
+    assert stopped.value.number == signal.SIGTERM
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
