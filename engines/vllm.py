@@ -304,8 +304,8 @@ def model_runner(core: Any) -> Any:
 
 
 def weights_bytes(runner: Any) -> int | None:
-    model: Any = getattr(runner, "model", None)
-    return sum(p.numel() * p.element_size() for p in model.parameters()) if hasattr(model, "parameters") else None
+    """What loading the model took on the device; the CPU's runner, which repacks its weights, does not count it."""
+    return getattr(runner, "model_memory_usage", None) or None
 
 
 def attention_backend(runner: Any) -> str | None:

@@ -115,7 +115,7 @@ def test_the_description_is_json_with_names_and_whole_profiles() -> None:
     assert json.loads(json.dumps(described, allow_nan=False)) == described
     assert (described["engine"], described["model"], described["workload"]) == ("vllm", "llama-tiny", "quick")
     assert described["model_profile"]["hidden_size"] == 512
-    assert described["workload_profile"]["load"] == {"kind": "offline", "requests": 32}
+    assert described["workload_profile"]["load"] == {"kind": "offline", "requests": 64}
     assert {"layer", "device", "settings", "settings_given", "engine_args", "seeds", "weights"} <= described.keys()
 
 
@@ -214,9 +214,9 @@ def test_more_devices_than_there_are_is_refused(machine: Machine, asked: dict[st
     ("asked", "message"),
     [
         ({"set": ("context_length=4096",)}, "context_length (4096) is more than the 2048 positions of llama-tiny"),
-        ({"set": ("context_length=100",)}, "prompt.tokens.max (128) + output.tokens.max (64) = 192 tokens, more than"),
+        ({"set": ("context_length=100",)}, "prompt.tokens.max (128) + output.tokens.max (192) = 320 tokens, more than"),
         ({"workload_arg": ("output.tokens=2000",)}, "output.tokens.tokens at most 1920"),
-        ({"set": ("kv_cache_tokens=191",)}, "kv_cache_tokens (191) is less than the longest request of quick: 128"),
+        ({"set": ("kv_cache_tokens=319",)}, "kv_cache_tokens (319) is less than the longest request of quick: 128"),
         ({"set": ("max_tokens_per_step=128",)}, "max_tokens_per_step (128) is less than max_batch_size (256)"),
         (
             {"set": ("max_tokens_per_step=100", "max_batch_size=4", "chunked_prefill=false")},
@@ -229,8 +229,8 @@ def test_numbers_that_cannot_go_together_are_refused(asked: dict[str, Any], mess
 
 
 def test_numbers_that_just_fit_are_accepted() -> None:
-    spec = resolve(Asked(set=("kv_cache_tokens=192", "context_length=192", "chunked_prefill=false")), CPU)
-    assert spec.settings.kv_cache_tokens == 192
+    spec = resolve(Asked(set=("kv_cache_tokens=320", "context_length=320", "chunked_prefill=false")), CPU)
+    assert spec.settings.kv_cache_tokens == 320
 
 
 def test_weights_larger_than_the_memory_are_refused_with_both_numbers() -> None:

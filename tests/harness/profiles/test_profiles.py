@@ -153,7 +153,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ("prompt.tokens.kind=normal", "4 problems"),
         ("prompt.shared_prefix_tokens=-1", "prompt.shared_prefix_tokens is -1; it must be at least 0"),
         ("load.requests=0", "load.requests is 0; it must be at least 1"),
-        ("load.requests.x=1", "load.requests is 32, not a mapping of fields"),
+        ("load.requests.x=1", "load.requests is 64, not a mapping of fields"),
         ("load=closed", "load is the text 'closed'; it must be a mapping with a kind: closed, offline, open"),
         ("load={kind: open, rate_per_s: 2}", "load: give exactly one of requests and duration_s: neither is given"),
         ("load={kind: open, rate_per_s: 0, requests: 1}", "load.rate_per_s is 0; it must be more than 0"),

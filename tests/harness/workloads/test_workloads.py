@@ -17,7 +17,7 @@ from harness.workloads import Workload, build, check_context, load, longest_requ
 
 TINY = load_model("llama-tiny")
 ONE = parse_seeds(1)
-QUICK_SEED_1 = "c73a5900b0c1d3368559bf66c5f1b761b83fcd11f03548090f09147ddacd8079"
+QUICK_SEED_1 = "cf912fd991dab5aef5b36c565b13c8d345ec8fe6948bd8634825f45e5371d2a7"
 
 
 def make(name: str, *overrides: str, seeds: Seeds = ONE, context_length: int = 2048) -> Workload:
@@ -167,11 +167,11 @@ def test_open_and_offline_requests_belong_to_no_user_and_run_to_their_end() -> N
 def test_describe_counts_what_will_be_asked() -> None:
     work = make("quick", "prompt.tokens=10", "output.tokens=3")
     assert work.describe() == {
-        "requests": 32,
+        "requests": 64,
         "users": None,
         "duration_s": None,
-        "prompt_tokens": {"total": 320, "min": 10, "mean": 10.0, "max": 10},
-        "output_tokens": {"total": 96, "min": 3, "mean": 3.0, "max": 3},
+        "prompt_tokens": {"total": 640, "min": 10, "mean": 10.0, "max": 10},
+        "output_tokens": {"total": 192, "min": 3, "mean": 3.0, "max": 3},
     }
 
 
@@ -222,8 +222,8 @@ def test_a_file_that_is_no_workload_is_refused(tmp_path: Path) -> None:
     [
         (
             ["prompt.tokens.max=2000"],
-            "prompt.tokens.max (2000) + output.tokens.max (64) = 2064 tokens, more than context_length (2048)",
-            "prompt.tokens.max at most 1984, or output.tokens.max at most 48, or context_length at least 2064",
+            "prompt.tokens.max (2000) + output.tokens.max (192) = 2192 tokens, more than context_length (2048)",
+            "prompt.tokens.max at most 1856, or output.tokens.max at most 48, or context_length at least 2192",
         ),
         (
             ["prompt.tokens=2000", "output.tokens=100"],
@@ -232,10 +232,10 @@ def test_a_file_that_is_no_workload_is_refused(tmp_path: Path) -> None:
         ),
         (
             ["prompt.shared_prefix_tokens=1900"],
-            "prompt.shared_prefix_tokens (1900) + prompt.tokens.max (128) + output.tokens.max (64) = 2092",
+            "prompt.shared_prefix_tokens (1900) + prompt.tokens.max (128) + output.tokens.max (192) = 2220",
             "output.tokens.max at most 20",
         ),
-        (["prompt.tokens.max=9000"], "9064 tokens", "prompt.tokens.max at most 1984, or context_length at least 9064"),
+        (["prompt.tokens.max=9000"], "9192 tokens", "prompt.tokens.max at most 1856, or context_length at least 9192"),
     ],
 )
 def test_more_than_the_context_is_refused_with_fields_and_numbers(
@@ -248,9 +248,9 @@ def test_more_than_the_context_is_refused_with_fields_and_numbers(
 
 
 def test_exactly_the_context_is_allowed() -> None:
-    assert make("quick", context_length=192).requests == 32
+    assert make("quick", context_length=320).requests == 64
     with pytest.raises(Refused):
-        make("quick", context_length=191)
+        make("quick", context_length=319)
 
 
 def test_too_many_prompt_tokens_are_refused_before_they_are_drawn() -> None:
@@ -265,7 +265,7 @@ def warm(name: str, *overrides: str, max_batch: int = 256) -> Workload:
 @pytest.mark.parametrize(
     ("name", "overrides", "max_batch", "requests"),
     [
-        ("quick", [], 256, 32),
+        ("quick", [], 256, 64),
         ("quick", [], 8, 8),
         ("users-10", [], 256, 10),
         ("users-100", [], 64, 64),
