@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         "engine": engine.name,
         "load": {
             "checkpoint": str(checkpoint.path),
+            "config": json.loads((checkpoint.path / "config.json").read_text()),
             "device": spec.device,
             "layer": spec.layer,
             "settings": spec.settings.model_dump(),

@@ -67,15 +67,16 @@ class EngineInfo:
     kv_cache_tokens: int | None = None
     kv_cache_bytes: int | None = None
     weights_bytes: int | None = None
-    cannot_report: tuple[str, ...] = ()  # StepReport fields that this engine leaves None
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to load and how. `settings` holds the common settings by name, `None` = the engine's own choice."""
+    """What to load and how. `config` is the checkpoint's config.json; `settings` holds the common settings by name,
+    `None` = the engine's own choice."""
 
     checkpoint: str
+    config: dict[str, Any]
     device: str  # "cpu" or "cuda"
     layer: str
     settings: dict[str, Any]
@@ -88,6 +89,7 @@ class Engine(ABC):
 
     name: ClassVar[str]
     layers: ClassVar[tuple[str, ...]]  # entry points offered, innermost first
+    cannot_report: ClassVar[tuple[str, ...]] = ()  # StepReport fields that it leaves None
 
     @abstractmethod
     def imports(self) -> str:

@@ -22,6 +22,7 @@ class Adapter(Engine):
 
     name = "torch"
     layers = ("core",)
+    cannot_report = ("sample_ns",)
 
     def imports(self) -> str:
         import torch  # noqa: F401
@@ -189,9 +190,8 @@ class Adapter(Engine):
             },
             native=arguments,
             kv_cache_tokens=tokens,
-            kv_cache_bytes=tokens * kv_bytes_per_token(load.checkpoint, load.settings["dtype"]),
+            kv_cache_bytes=tokens * kv_bytes_per_token(load.config, load.settings["dtype"]),
             weights_bytes=weights,
-            cannot_report=("sample_ns",),
             notes=("sampling is part of the execute phase",),
         )
 

@@ -35,6 +35,7 @@ class Adapter(Engine):
 
     name = "vllm"
     layers = ("core",)
+    cannot_report = ("prepare_ns",)
 
     def imports(self) -> str:
         import vllm
@@ -223,7 +224,7 @@ class Adapter(Engine):
     def _info(self, version: str, config: Any, arguments: dict[str, Any], load: Load) -> EngineInfo:
         model, cache, sched = config.model_config, config.cache_config, config.scheduler_config
         dtype, ranks = str(model.dtype).removeprefix("torch."), config.parallel_config.tensor_parallel_size
-        token = kv_bytes_per_token(load.checkpoint, dtype, ranks) * ranks if cache.cache_dtype == "auto" else None
+        token = kv_bytes_per_token(load.config, dtype, ranks) * ranks if cache.cache_dtype == "auto" else None
         runner = model_runner(self._core)
         blocks, block = cache.num_gpu_blocks, cache.block_size
         graphs = getattr(config.compilation_config, "cudagraph_mode", None)
@@ -251,7 +252,6 @@ class Adapter(Engine):
             kv_cache_tokens=blocks * block,
             kv_cache_bytes=None if token is None else blocks * block * token,
             weights_bytes=weights_bytes(runner),
-            cannot_report=("prepare_ns",),
         )
 
 
@@ -267,7 +267,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
         "trust_remote_code": load.trust_remote_code,
         "dtype": s["dtype"],
         # Named, a stored method would get its plain kernels; found in config.json, the best ones (awq_marlin, say).
-        "quantization": None if is_quantized(load.checkpoint) else s["quantization"],
+        "quantization": None if is_quantized(load.config) else s["quantization"],
         "tensor_parallel_size": s["tensor_parallel"],
         "max_model_len": s["context_length"],
         "max_num_seqs": s["max_batch_size"],
@@ -281,7 +281,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
     if cpu or s["cuda_graphs"] is False:
         arguments["enforce_eager"] = True
     if s["kv_cache_tokens"] is not None:
-        token = kv_bytes_per_token(load.checkpoint, s["dtype"], s["tensor_parallel"])
+        token = kv_bytes_per_token(load.config, s["dtype"], s["tensor_parallel"])
         arguments["kv_cache_memory_bytes"] = s["kv_cache_tokens"] * token
     elif s["kv_memory_fraction"] is not None:
         arguments["gpu_memory_utilization"] = s["kv_memory_fraction"]

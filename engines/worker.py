@@ -77,7 +77,8 @@ def run(engine: Engine, job: dict[str, Any], control: Control) -> None:
     begun = time.monotonic_ns()
     info = engine.load(Load(**job["load"]))
     load_s = seconds_since(begun)
-    control.send("phase", phase="warmup", load_s=load_s, info=asdict(info), versions=versions())
+    told = {**asdict(info), "cannot_report": engine.cannot_report}
+    control.send("phase", phase="warmup", load_s=load_s, info=told, versions=versions())
 
     from engines.loop import Work, drive  # numpy comes with the engine: its import is not to be counted twice
     from engines.warmup import warm_up

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from harness import environments
 from harness.checkpoints import planned_checkpoint
 from harness.checkpoints.weights import use_weights
+from harness.native import native_settings
 from harness.workloads import build, warmup
 
 if TYPE_CHECKING:
@@ -28,8 +29,11 @@ def plan(spec: RunSpec) -> dict[str, Any]:
         checkpoint: dict[str, Any] = {"path": str(own.path), "bytes": own.bytes, "synthetic": False, "exists": True}
     else:
         checkpoint = {**planned_checkpoint(spec.model, spec.settings.dtype), "synthetic": True}
+    native, cannot_report = native_settings(spec)
     return {
         "spec": spec.describe(),
+        "native_settings": native,
+        "cannot_report": cannot_report,
         "environment": planned_environment(spec),
         "checkpoint": checkpoint,
         "workload_hash": work.hash,
@@ -71,11 +75,18 @@ def print_plan(resolved: dict[str, Any], console: Console) -> None:
     table.add_row("seeds", ", ".join(f"{name} {seed}" for name, seed in spec["seeds"].items()))
     for index, (name, value) in enumerate(spec["settings"].items()):
         given = "  (given)" if name in spec["settings_given"] else ""
-        shown = "the engine's own choice" if value is None else str(value).lower() if value in (True, False) else value
-        table.add_row("settings" if index == 0 else "", f"{name} = {shown}{given}")
-    for index, (name, value) in enumerate(spec["engine_args"].items()):
-        table.add_row("engine args" if index == 0 else "", f"{name} = {value}")
+        table.add_row("settings" if index == 0 else "", f"{name} = {shown(name, value)}{given}")
+    for index, (name, value) in enumerate(resolved["native_settings"].items()):
+        table.add_row("in its words" if index == 0 else "", f"{name} = {shown(name, value)}")
+    if resolved["cannot_report"]:
+        table.add_row("cannot report", ", ".join(resolved["cannot_report"]))
     console.print(table, highlight=False)
+
+
+def shown(name: str, value: Any) -> str:
+    if value is None:
+        return "none" if name == "quantization" else "the engine's own choice"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def words(described: dict[str, Any]) -> str:

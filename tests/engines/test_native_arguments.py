@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from engines import torch as torch_adapter
@@ -27,13 +25,12 @@ SETTINGS = {
 
 
 @pytest.fixture
-def load(tmp_path):
+def load():
     config = {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}
 
     def make(device="cuda", engine_args=None, quantized=False, **settings):
         stored = {"quantization_config": {"quant_method": "awq"}} if quantized else {}
-        (tmp_path / "config.json").write_text(json.dumps({**config, **stored}))
-        return Load(str(tmp_path), device, "core", {**SETTINGS, **settings}, engine_args or {})
+        return Load("/model", {**config, **stored}, device, "core", {**SETTINGS, **settings}, engine_args or {})
 
     return make
 

@@ -126,11 +126,6 @@ def test_an_argument_that_the_engine_does_not_know_is_named(tmp_path):
     assert "'page_size'" in failure["message"]
 
 
-def test_a_setting_that_the_engine_cannot_honour_is_no_silent_default(tmp_path):
-    failure = failed(tmp_path, "--set", "chunked_prefill=false")
-    assert failure["cause"] == "unsupported_setting"
-
-
 def test_too_large_a_kv_cache_is_out_of_memory(tmp_path):
     failure = failed(tmp_path, "--engine-arg", "num_blocks=100000000")
     assert failure["cause"] == "out_of_memory_host"

@@ -21,6 +21,7 @@ def test_loading_may_take_its_time_but_not_more(tmp_path):
     loading = outcome(start=time.monotonic_ns(), load=time.monotonic_ns())
     assert launcher.overdue(loading, tmp_path, Limits(load_s=60), time.monotonic()) is None
     found = launcher.overdue(loading, tmp_path, Limits(load_s=60), time.monotonic() - 61)
+    assert found is not None
     assert found["cause"] == "load_timeout"
 
 
@@ -30,7 +31,9 @@ def test_silence_counts_from_the_last_sign_of_life(tmp_path):
     long_ago = time.monotonic_ns() - 100 * NS
     stepping = outcome(measure=long_ago)
     recorder.beat(long_ago)
-    assert launcher.overdue(stepping, tmp_path, Limits(hang_s=60), time.monotonic())["cause"] == "hang"
+    found = launcher.overdue(stepping, tmp_path, Limits(hang_s=60), time.monotonic())
+    assert found is not None
+    assert found["cause"] == "hang"
     recorder.beat(time.monotonic_ns())
     assert launcher.overdue(stepping, tmp_path, Limits(hang_s=60), time.monotonic()) is None
 
@@ -43,6 +46,7 @@ def test_the_whole_run_is_bounded_in_every_phase(tmp_path):
     begun = time.monotonic() - 11
     for phase in ("start", "load", "measure", "close"):
         found = launcher.overdue(outcome(**{phase: time.monotonic_ns()}), tmp_path, Limits(total_s=10), begun)
+        assert found is not None
         assert found["cause"] == "timeout", phase
 
 

@@ -56,6 +56,11 @@ def test_a_wrong_name_is_refused_with_the_nearest(capsys, arguments, field, near
     assert nearest in words
 
 
+def test_a_setting_that_the_engine_cannot_honour_is_no_silent_default(capsys):
+    words = refused(capsys, "--engine", "torch", "--set", "chunked_prefill=false")
+    assert "chunked_prefill=False: the torch engine always splits long prompts" in words
+
+
 def test_several_wrong_names_are_told_together(capsys):
     words = refused(capsys, "--engine", "vlm", "--model", "lama3", "--set", "max_bach_size=4")
     assert all(name in words for name in ("'vllm'", "'llama3-8b'", "'max_batch_size'"))
