@@ -1,4 +1,4 @@
-"""The engine's side of benchmarks/overhead.py: one engine, the same requests by two roads, in turn.
+"""The engine's side of overhead.py and telemetry.py: one engine, the same requests by two roads, in turn.
 
 Runs in the engine's interpreter with the checkout on PYTHONPATH. Reads a job from the file named by its argument and
 prints one JSON line before and after each timed round: {"kind", "begin"} and {"kind", "seconds", ...}.
@@ -17,9 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engines.base import Engine, Load
 from engines.loop import Work, drive
-from engines.trace import header
+from engines.trace import header, records
 from engines.worker import adapter
 
 
@@ -62,9 +64,10 @@ def recorded(engine: Any, work: Work, folder: Path) -> Callable[[], dict[str, An
         recorder.close()
         while engine.has_work():
             engine.step()
-        head = header(folder / "steps.bin")
+        head, steps = header(folder / "steps.bin"), records(folder, "steps")
         return {
             "loop_s": seconds,
+            "step_s": float(np.median(steps["end_ns"] - steps["start_ns"])) / 1e9,
             "steps": int(head["count"]),
             "tokens": int(head["tokens"]),
             "recorder_ns": int(head["recorder_ns"]),
@@ -167,10 +170,19 @@ def generate_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> R
     return {"generate": generate, "core": recorded(engine, work, Path(job["trace"]))}
 
 
+def telemetry(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
+    """The same road twice: what differs is what the harness samples meanwhile."""
+    engine.load(load)
+    road = recorded(engine, work, Path(job["trace"]))
+    return {"off": road, "on": road}
+
+
 ROADS: dict[tuple[str, str], Callable[[Engine, Load, Work, dict[str, Any]], Roads]] = {
     ("observer", "vllm"): observer_vllm,
     ("observer", "torch"): observer_torch,
     ("generate", "vllm"): generate_vllm,
+    ("telemetry", "vllm"): telemetry,
+    ("telemetry", "torch"): telemetry,
 }
 
 if __name__ == "__main__":

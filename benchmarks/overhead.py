@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,11 @@ def main() -> None:
         print_ratio(arguments, rounds, "generate", "core")
 
 
-def run(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Starts the engine's side and follows it; returns its counted rounds."""
+def run(
+    arguments: argparse.Namespace, folder: Path, observers: Mapping[str, Callable[[int, Path], Observer]] | None = None
+) -> list[dict[str, Any]]:
+    """Starts the engine's side and follows it, with an observer in the rounds of the kinds that are named in
+    `observers` (all recorded ones, if not given); returns its counted rounds."""
     engine = load_engine(arguments.engine)
     asked = Asked(engine=engine.name, model=arguments.model, workload="quick", workload_arg=WORKLOAD)
     spec = resolve(asked, this_machine())
@@ -86,14 +90,14 @@ def run(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
             [str(made.python), str(ROOT / "benchmarks" / "in_engine.py"), str(folder / "job.json")],
             env=environment(variables), stdout=subprocess.PIPE, stderr=log, text=True,
         )  # fmt: skip
-        rounds = list(follow(worker, folder / "trace"))
+        rounds = list(follow(worker, folder / "trace", observers or {"recorded": Observer, "core": Observer}))
     if worker.wait() != 0:
         sys.exit((folder / "engine.log").read_text()[-3000:])
     return rounds
 
 
-def follow(worker: subprocess.Popen[str], trace: Path) -> Any:
-    """Yields the counted rounds, observing the recorded ones as a run does."""
+def follow(worker: subprocess.Popen[str], trace: Path, observers: Mapping[str, Callable[[int, Path], Observer]]) -> Any:
+    """Yields the counted rounds, observed as a run is where there is an observer for their kind."""
     observer: Observer | None = None
     assert worker.stdout is not None
     for line in worker.stdout:
@@ -101,8 +105,8 @@ def follow(worker: subprocess.Popen[str], trace: Path) -> Any:
             continue
         message = json.loads(line[1:])
         if message.get("begin"):
-            if message["kind"] in ("recorded", "core"):
-                observer = Observer(worker.pid, trace)
+            if message["kind"] in observers:
+                observer = observers[message["kind"]](worker.pid, trace)
             continue
         if observer is not None:
             observer.stop()
@@ -134,8 +138,10 @@ class Observer:
         self._sampler.stop()
 
 
-def print_ratio(arguments: argparse.Namespace, rounds: list[dict[str, Any]], base: str, ours: str) -> None:
-    times = {kind: np.array([r["loop_s"] for r in rounds if r["kind"] == kind]) for kind in (base, ours)}
+def print_ratio(
+    arguments: argparse.Namespace, rounds: list[dict[str, Any]], base: str, ours: str, what: str = "loop_s"
+) -> None:
+    times = {kind: np.array([r[what] for r in rounds if r["kind"] == kind]) for kind in (base, ours)}
     ratios = times[base] / times[ours]
     low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
     rng = np.random.default_rng(0)
@@ -143,8 +149,8 @@ def print_ratio(arguments: argparse.Namespace, rounds: list[dict[str, Any]], bas
     a, b = np.quantile(medians, [0.025, 0.975])
     medians_s = {kind: statistics.median(t.tolist()) for kind, t in times.items()}
     print(
-        f"{arguments.engine} {arguments.model}: {base} {medians_s[base]:.3f} s, "
-        f"{ours} {medians_s[ours]:.3f} s (medians of {len(ratios)} pairs)"
+        f"{arguments.engine} {arguments.model}: {base} {medians_s[base]:.4g} s, "
+        f"{ours} {medians_s[ours]:.4g} s (medians of {len(ratios)} pairs)"
     )
     print(
         f"{base}/{ours}: median {middle:.4f}, quartiles {low:.4f} to {high:.4f}, "

@@ -11,6 +11,7 @@ VERBS = {
     "run": "run an engine on a workload and report",
     "show": "print a run again",
     "doctor": "say what this machine is and what runs on it",
+    "watch": "show what the devices and the host do, live",
     "environments": "list, create or remove engines' virtual environments",
     "checkpoints": "list, plan, create or remove synthetic checkpoints",
 }

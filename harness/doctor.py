@@ -61,6 +61,7 @@ def examine(machine: Machine) -> dict[str, Any]:
     from harness.environments.installer import find_uv
     from harness.machine import cache_folder, checkout_commit
     from harness.profiles import engines
+    from harness.telemetry.watched import inventory
 
     known = [
         {
@@ -85,7 +86,7 @@ def examine(machine: Machine) -> dict[str, Any]:
             for one in listed()
         ],
         "uv": find_uv(),
-        "telemetry": None,  # what the devices' sensors can measure: power, energy, clocks
+        "telemetry": inventory(),
     }
 
 
@@ -103,6 +104,14 @@ def report(found: dict[str, Any], console: Console) -> None:
     say(f"innerloop {innerloop['version']}{commit}{dirty}, cache in {innerloop['cache']}")
     say()
     print_list(console, ("machine", ""), machine_rows(found["machine"]))
+    say()
+    telemetry = found["telemetry"]
+    if telemetry["devices"]:
+        columns = ("device", "driver", "memory", "power limit", "MIG", "cannot be read there")
+        print_list(console, columns, device_rows(telemetry["devices"]))
+    if telemetry["note"]:
+        say(f"no device telemetry: {telemetry['note']}" if not telemetry["devices"] else telemetry["note"])
+    say("the CPU's energy " + ("can be read" if telemetry["cpu_energy"] else "cannot be read (powercap, RAPL)"))
     say()
     rows = [
         (
@@ -128,6 +137,27 @@ def report(found: dict[str, Any], console: Console) -> None:
         say("no environments yet: a run makes the one that it needs, or python -m harness.environments create ENGINE")
     if found["uv"] is None:
         say("uv is missing, so no environment can be made: pip install uv")
+
+
+def device_rows(devices: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The devices as telemetry sees them, one a row."""
+    from harness.words import NONE, size
+
+    rows: list[tuple[str, ...]] = []
+    for one in devices:
+        limit, mig = one["power_limit_w"], one["mig"]
+        lacking = [name.replace("_", " ") for name, there in one["supported"].items() if not there]
+        rows.append(
+            (
+                f"GPU {one['index']} {one['name']}",
+                one["driver"] or NONE,
+                size(one["memory_total_bytes"]),
+                NONE if limit is None else f"{limit:.0f} W",
+                f"slice {mig['gpu_instance']}.{mig['compute_instance']}" if mig else "off",
+                ", ".join(lacking) or "nothing: all is there",
+            )
+        )
+    return rows
 
 
 def machine_rows(machine: dict[str, Any]) -> list[tuple[str, str]]:

@@ -148,9 +148,13 @@ class Worker:
 
 
 def environment(variables: dict[str, str]) -> dict[str, str]:
-    """The user's variables without those that would leak the harness's interpreter into the engine's, then ours."""
+    """The user's variables without those that would leak the harness's interpreter into the engine's, then ours.
+
+    Unless the user says otherwise, CUDA numbers devices as NVML does, so that what is sampled is what is used.
+    """
     leaky = ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-    return {**{k: v for k, v in os.environ.items() if k not in leaky}, **variables}
+    own = {k: v for k, v in os.environ.items() if k not in leaky}
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **own, **variables}
 
 
 def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome], None], outcome: Outcome) -> None:

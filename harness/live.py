@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.launcher import Outcome
+from harness.words import size
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+    from harness.telemetry.device import DeviceSampler
 
 RATE_WINDOW_S = 3.0  # tokens/s is that of the last seconds
 PLAIN_EVERY_S = 10.0  # where the output is no terminal
@@ -60,6 +64,19 @@ def read(folder: Path) -> Reading | None:
     )
 
 
+def device_words(devices: Sequence[DeviceSampler]) -> list[str]:
+    """The devices together, where they tell: mean utilization, power and memory."""
+    shown = [device.shown for device in devices]
+    watts = [one.power_w for one in shown if one.power_w is not None]
+    busy = [one.utilization for one in shown if one.utilization is not None]
+    held = [one.memory_bytes for one in shown if one.memory_bytes is not None]
+    return [
+        *([f"GPU {sum(busy) / len(busy):.0%}"] if busy else []),
+        *([f"{sum(watts):.0f} W"] if watts else []),
+        *([size(sum(held))] if held else []),
+    ]
+
+
 class LiveView:
     """A progress line, redrawn in place on a terminal and printed now and then elsewhere.
 
@@ -67,10 +84,18 @@ class LiveView:
     rate. Nothing is drawn between ticks: a spinner's thread would take the engine's cores many times a second.
     """
 
-    def __init__(self, console: Console, trace: Path, tokens: int, requests: int, duration_s: float | None) -> None:
+    def __init__(
+        self,
+        console: Console,
+        trace: Path,
+        tokens: int,
+        requests: int,
+        duration_s: float | None,
+        devices: Sequence[DeviceSampler] = (),
+    ) -> None:
         from rich.live import Live
 
-        self._console, self._trace = console, trace
+        self._console, self._trace, self._devices = console, trace, devices
         self._tokens, self._requests, self._duration_s = tokens, requests, duration_s
         self._phase = ""
         self._since = self._printed = time.monotonic()
@@ -99,10 +124,10 @@ class LiveView:
             self._live.update(self.line(now), refresh=True)
         elif now - self._printed >= PLAIN_EVERY_S:
             self._printed = now
-            self._console.print(self.line(now), highlight=False)
+            self._console.print(self.line(now), highlight=False, soft_wrap=True)
 
     def line(self, now: float) -> RenderableType:
-        """What is going on: phase, how far, tokens/s, batch and KV cache."""
+        """What is going on: phase, how far, tokens/s, batch and KV cache, and what the devices do."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
@@ -110,13 +135,14 @@ class LiveView:
         folder = self._trace / ("measure" if self._phase == "measure" else "warmup")
         reading = read(folder) if self._phase in ("measure", "warmup") else None
         if reading is None:
-            return f"{WORDS[self._phase]}   {elapsed:.0f} s"
+            return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *device_words(self._devices)])
         self._history = [(t, n) for t, n in self._history if now - t <= RATE_WINDOW_S] + [(now, reading.tokens)]
         (t0, n0), (t1, n1) = self._history[0], self._history[-1]
         rate = (n1 - n0) / (t1 - t0) if t1 > t0 else None
         facts = [] if rate is None else [f"{rate:,.0f} tok/s"]
         facts += [] if reading.running is None else [f"batch {reading.running}"]
         facts += [] if reading.kv_usage is None else [f"KV {reading.kv_usage:.0%}"]
+        facts += device_words(self._devices)
         if self._phase != "measure":
             return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *facts])
         if self._duration_s is not None:

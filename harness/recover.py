@@ -37,6 +37,7 @@ def recover(folder: Path) -> dict[str, Any]:
             "traceback": [],
             "log_tail": log_tail(folder / "engine.log"),
         },
+        device_note="no device telemetry: it died with the harness",
         notes=["This result was recovered afterwards, without host telemetry and the worker's own account."],
     )
     try:

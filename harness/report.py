@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engines.trace import PHASES
+from harness.report_devices import devices
 from harness.words import levels, number, seconds, share, size
 
 POINTS = ("mean", "p50", "p90", "p99")
@@ -37,7 +38,10 @@ def report(result: Mapping[str, Any], folder: Path | None = None) -> RenderableT
     """The whole report: what ran, its figures, what makes them doubtful or why there are none, and the files."""
     parts: list[RenderableType] = [header(result)]
     if result["counts"]["steps"]:
-        parts += [speed(result), steps(result), facts(result), Padding(over_time(result), (0, 0, 0, 2), expand=False)]
+        parts += [speed(result), steps(result), facts(result)]
+        if result["telemetry"]["devices"]:
+            parts.append(_section("Devices", devices(result)))
+        parts.append(Padding(over_time(result), (0, 0, 0, 2), expand=False))
     elif result["startup_s"]["interpreter"] is not None:
         parts.append(facts(result))
     parts += warnings(result)

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 
 from harness import __version__
+from harness.analysis import devices as device_analysis
+from harness.analysis import suspect_device
+from harness.analysis.columns import NS
 from harness.analysis.run import analyse, edges
 from harness.analysis.suspect import Reason, suspicions
 from harness.errors import Refused
@@ -38,13 +41,15 @@ def build(
     environment: Mapping[str, Any] | None = None,
     failure: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    device_note: str | None = None,
     created: str | None = None,
 ) -> dict[str, Any]:
     """The result as plain data, ready for `write`.
 
     `spec` is RunSpec.describe(), `workload` Workload.describe() (its `duration_s` is the window that was asked for),
     `tables` come from `convert` or `read_tables`, `reported` is the worker's account (any part may be missing),
-    `phases` the monotonic ns at which each of its phases began, `failure` is None for a run that came to its end.
+    `phases` the monotonic ns at which each of its phases began, `failure` is None for a run that came to its end,
+    `device_note` says why no device could be sampled (None also where the engine uses none).
     `created` is a UTC time in ISO 8601, now if it is not given.
     """
     reported, workload = reported or {}, workload or {}
@@ -54,7 +59,7 @@ def build(
     checks = found.pop("checks")
     found["window"]["asked_s"] = workload.get("duration_s")
     found["overhead"]["clock_ns_per_call"] = reported.get("clock_ns_per_call")
-    telemetry = _telemetry(tables)
+    telemetry = _telemetry(tables, spec, info, phases or {}, device_note)
     if failure is not None:
         reasons = [{"code": failure["cause"], "detail": failure["message"], "advice": ADVICE.get(failure["cause"])}]
     else:
@@ -65,7 +70,7 @@ def build(
         "created": created or datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "status": "failed" if failure is not None else "suspect" if reasons else "ok",
         "reasons": reasons,
-        "notes": [*(info.get("notes") or ()), *notes, *tables.notes],
+        "notes": [*(info.get("notes") or ()), *notes, *([device_note] if device_note else []), *tables.notes],
         "spec": dict(spec),
         "workload": dict(workload) or None,
         "workload_hash": workload_hash,
@@ -92,7 +97,7 @@ def _suspicions(
 ) -> list[Reason]:
     start_ns, end_ns = edges(tables.steps, tables.header)
     asked_s = found["window"]["asked_s"]
-    return suspicions(
+    of_run = suspicions(
         tables.steps,
         tables.requests,
         start_ns=start_ns,
@@ -105,6 +110,10 @@ def _suspicions(
         sampler=telemetry["sampler"].get("host"),
         checks=checks,
     )
+    of_devices = suspect_device.suspicions(
+        telemetry["devices"] or (), telemetry["sampler"], max(end_ns - start_ns, 0) * NS
+    )
+    return [*of_run, *of_devices]
 
 
 ADVICE = {
@@ -124,13 +133,26 @@ ADVICE = {
 }
 
 
-def _telemetry(tables: Tables) -> dict[str, Any]:
+def _telemetry(
+    tables: Tables,
+    spec: Mapping[str, Any],
+    info: Mapping[str, Any],
+    phases: Mapping[str, int],
+    device_note: str | None,
+) -> dict[str, Any]:
     start_ns, end_ns = edges(tables.steps, tables.header)
     by_source = {one.source: one for one in tables.samples}
     host = by_source.get("host")
+    on_device = spec.get("device") != "cpu"  # else weights and KV cache lie in the host's memory
+    held = {name: info.get(f"{name}_bytes") if on_device else None for name in ("weights", "kv_cache")}
+    window = device_analysis.Window(start_ns, end_ns, tables.steps, phases, held)
+    sampled = [one for one in tables.samples if one.facts.get("kind") == "device"]
+    devices = device_analysis.describe(sampled, window)
+    cpu = device_analysis.cpu_energy_j(by_source.get("cpu"), start_ns, end_ns, window.tokens)
     return {
         "host": None if host is None else host_telemetry.summary(host, start_ns, end_ns),
-        "devices": [],
+        "devices": devices if device_note is None else None,
+        "energy_j": {"devices": device_analysis.total_energy_j(devices, window.tokens), "cpu": cpu},
         "sampler": {source: cost(one, start_ns, end_ns) for source, one in by_source.items()},
     }
 

@@ -61,6 +61,14 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--model-arg", action="append", default=[], metavar="FIELD=VALUE", help="a model profile's field")
     how.add_argument("--trust-remote-code", action="store_true", help="let the engine run code from the model folder")
     how.add_argument("--engine-python", metavar="PATH", type=Path, help="an interpreter that already has the engine")
+    seen = out.add_argument_group("how to watch the devices")
+    seen.add_argument("--device-hz", type=rate, default=20.0, metavar="HZ", help="samples a second; default: 20")
+    seen.add_argument(
+        "--device-telemetry",
+        choices=("used", "all", "off"),
+        default="used",
+        help="which to sample: those that the engine runs on, all that are visible, none; default: used",
+    )
     end = out.add_argument_group("when to give up, in seconds")
     end.add_argument("--timeout", type=positive, metavar="S", help="for the whole run; default: none")
     end.add_argument("--load-timeout", type=positive, default=1800.0, metavar="S", help="to load; default: 1800")
@@ -77,6 +85,13 @@ def positive(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text}")
+    return value
+
+
+def rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 200:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 200 a second, not {text}")
     return value
 
 
@@ -113,7 +128,8 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_OK
     limits = Limits(arguments.load_timeout, arguments.hang_timeout, arguments.timeout)
     out = arguments.out or session.default_folder(spec)
-    result, folder = session.run(spec, machine, session.Options(out, limits, arguments.keep_token_ids), console)
+    options = session.Options(out, limits, arguments.keep_token_ids, arguments.device_hz, arguments.device_telemetry)
+    result, folder = session.run(spec, machine, options, console)
     report(result, folder, as_json=arguments.json, console=console)
     return exit_code(result)
 

@@ -17,7 +17,10 @@ from harness.errors import InnerloopError, InstallFailed, Refused
 from harness.launcher import Limits, Outcome, Stopped, Worker, failure
 from harness.live import LiveView
 from harness.machine import Machine, checkout_commit
-from harness.telemetry.host import HostSampler
+from harness.native import native_settings
+from harness.telemetry import samplers
+from harness.telemetry.device import DEFAULT_HZ
+from harness.telemetry.samplers import Samplers
 from harness.workloads import Workload, build, warmup
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ class Options:
     out: Path
     limits: Limits
     keep_token_ids: bool = False
+    device_hz: float = DEFAULT_HZ
+    device_telemetry: str = "used"  # one of harness.telemetry.samplers.CHOICES
 
 
 @dataclass(slots=True)
@@ -55,16 +60,22 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
     model, settings = spec.model, spec.settings
     work = build(spec.workload, model, spec.seeds, settings.context_length)
     warm = warmup(spec.workload, model, spec.seeds, settings.max_batch_size)
+    native_settings(spec)
     environments.check(spec.engine, spec.device, spec.engine_python)
     prepared, outcome = Prepared(), Outcome()
     folder = make_folder(options.out)
-    sampler = HostSampler()
+    sampled = samplers.for_run(
+        spec.device, spec.settings.tensor_parallel, machine, options.device_telemetry, options.device_hz
+    )
     with launcher.stop_signals():
         try:
             prepare(spec, prepared, say=lambda text: console.print(text, style="dim", highlight=False))
+            if sampled.devices:
+                console.print(f"measuring idle power for {samplers.IDLE_S:g} s", style="dim", highlight=False)
+            sampled.measure_idle()
             job = write_job(spec, prepared, work, warm, folder, options)
             assert prepared.environment is not None
-            measure(spec, prepared.environment, job, work, folder, options, outcome, sampler, console)
+            measure(spec, prepared.environment, job, work, folder, options, outcome, sampled, console)
         except Stopped as stopped:
             outcome.failure = failure("interrupted", f"{stopped} reached the harness")
         except Refused:
@@ -75,7 +86,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
         except (InnerloopError, OSError) as error:
             outcome.failure = failure("disk_full" if is_full(error) else "harness", str(error))
         launcher.ignore_signals()
-        return conclude(spec, machine, prepared, work, folder, outcome, sampler), folder
+        return conclude(spec, machine, prepared, work, folder, outcome, sampled), folder
 
 
 def prepare(spec: RunSpec, prepared: Prepared, say: Callable[[str], None]) -> None:
@@ -102,6 +113,7 @@ def write_job(
         "engine": spec.engine.name,
         "load": {
             "checkpoint": str(prepared.checkpoint.path),
+            "config": json.loads((prepared.checkpoint.path / "config.json").read_text()),
             "device": spec.device,
             "layer": spec.layer,
             "settings": spec.settings.model_dump(),
@@ -137,7 +149,7 @@ def measure(
     folder: Path,
     options: Options,
     outcome: Outcome,
-    sampler: HostSampler,
+    sampled: Samplers,
     console: Console,
 ) -> None:
     """Starts the worker and follows it to its end."""
@@ -145,8 +157,9 @@ def measure(
     duration_s = float(work.duration_ns) / 1e9 if work.duration_ns >= 0 else None
     worker = Worker(environment.python, folder / "job.json", folder / "engine.log", dict(environment.variables))
     try:
-        sampler.start(worker.guard_pid)
-        with LiveView(console, trace, int(work.output_lens.sum()), len(work.output_lens), duration_s) as live:
+        sampled.follow(worker.guard_pid)
+        tokens, requests = int(work.output_lens.sum()), len(work.output_lens)
+        with LiveView(console, trace, tokens, requests, duration_s, sampled.devices) as live:
             launcher.watch(worker, trace, options.limits, live.tick, outcome)
     finally:
         worker.close()
@@ -159,7 +172,7 @@ def conclude(
     work: Workload,
     folder: Path,
     outcome: Outcome,
-    sampler: HostSampler,
+    sampled: Samplers,
 ) -> dict[str, Any]:
     """Turns the trace into tables and figures, also after a failure, and writes them."""
     if outcome.failure is not None:
@@ -178,7 +191,7 @@ def conclude(
     kept = folder / "trace" / "measure" / "output_ids.npz"
     if kept.exists():
         kept.rename(folder / kept.name)
-    tables = results.convert(folder, sampler)
+    tables = results.convert(folder, *sampled.all)
     result = results.build(
         spec=spec.describe(),
         workload=work.describe(),
@@ -190,6 +203,7 @@ def conclude(
         tables=tables,
         environment=facts,
         failure=outcome.failure,
+        device_note=sampled.note,
     )
     results.write(folder, result)
     return result

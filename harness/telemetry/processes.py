@@ -79,6 +79,11 @@ class Tree:
         user, system, faults = _sum(self._last.values(), self._ended)
         return Usage(user * TICK_S, system * TICK_S, faults, pages * PAGE_BYTES, threads, processes)
 
+    def members(self) -> set[int]:
+        """The processes of the tree, including those that ended since the last call of `usage`."""
+        self._discover()
+        return set(self._files)
+
     def switches(self) -> Counters:
         """(voluntary, involuntary) context switches of every thread so far; dearer than `usage`: one file a thread."""
         now: dict[tuple[int, int], Counters] = {}

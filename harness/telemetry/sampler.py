@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 TIMES = [("time_ns", "<i8"), ("late_ns", "<i8")]  # every source's first columns: when it was read, and how late
+CODES = {"<f8": "d", "<i8": "q", "<i4": "i"}  # numpy's names of the columns' types, and struct's
+BLOCK_ROWS = 1024
+STOP_S = 5.0  # for a reading under way to return, when sampling is to end
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,40 @@ class Samples:
         return self.table[first : int(np.searchsorted(times, end_ns)) + 1]
 
 
+class Rows:
+    """Records of one packed dtype, kept as bytes: small, cheap to add to, and nothing for the garbage collector."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype = dtype
+        self._struct = struct.Struct("<" + "".join(CODES[dtype[name].str] for name in dtype.names or ()))
+        self._blocks: list[bytearray] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, *values: Any) -> None:
+        """Adds one record, its values in the order of the dtype."""
+        place = self._count % BLOCK_ROWS
+        if place == 0:
+            self._blocks.append(bytearray(BLOCK_ROWS * self._struct.size))
+        self._struct.pack_into(self._blocks[-1], place * self._struct.size, *values)
+        self._count += 1
+
+    def table(self) -> np.ndarray:
+        """A copy of all records, [rows] of the dtype."""
+        return np.frombuffer(b"".join(self._blocks), self._dtype)[: self._count].copy()
+
+    @property
+    def last(self) -> np.void | None:
+        """The newest record; None before the first."""
+        newest = self._count - 1
+        if newest < 0:
+            return None
+        place = newest % BLOCK_ROWS * self._struct.size
+        return np.frombuffer(self._blocks[newest // BLOCK_ROWS], self._dtype, 1, place)[0]
+
+
 class Sampler(ABC):
     """Reads a source every `interval_s` seconds from `start` to `stop`, also once at each.
 
@@ -47,11 +86,14 @@ class Sampler(ABC):
             raise ValueError(f"a sampling interval must be positive, not {interval_s}")
         self.interval_s = interval_s
         self.facts: dict[str, Any] = {}
-        self._rows: list[tuple[Any, ...]] = []
         self._stop = threading.Event()
         self._error: str | None = None
         self._cpu_s = 0.0
         self._thread: threading.Thread | None = None
+
+    @cached_property
+    def _rows(self) -> Rows:
+        return Rows(self.dtype)
 
     @abstractmethod
     def open(self, pid: int) -> None:
@@ -67,7 +109,7 @@ class Sampler(ABC):
     @property
     def latest(self) -> np.void | None:
         """The newest sample as a record of `dtype`, for a live view; None before the first."""
-        return np.array([self._rows[-1]], dtype=self.dtype)[0] if self._rows else None
+        return self._rows.last
 
     def start(self, pid: int) -> None:
         """Begins to sample; returns at once."""
@@ -75,12 +117,16 @@ class Sampler(ABC):
         self._thread.start()
 
     def stop(self) -> Samples:
-        """Takes the last sample and ends the thread. May be called again, and without a start."""
+        """Takes the last sample and ends the thread. May be called again, and without a start.
+
+        A reading that does not return, as of a driver that hangs, is left to itself.
+        """
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()
-        table = np.array(self._rows, dtype=self.dtype)
-        return Samples(self.source, table, self.interval_s, self._cpu_s, self._error, dict(self.facts))
+            self._thread.join(STOP_S)
+            if self._thread.is_alive():
+                self._error = "a reading has not returned"
+        return Samples(self.source, self._rows.table(), self.interval_s, self._cpu_s, self._error, dict(self.facts))
 
     def _run(self, pid: int) -> None:
         begun = time.thread_time()
@@ -101,7 +147,7 @@ class Sampler(ABC):
             stopping = self._stop.wait(max(planned - time.monotonic_ns(), 0) / 1e9)
             now = time.monotonic_ns()
             late = 0 if stopping else max(now - planned, 0)
-            self._rows.append((now, late, *self.read()))
+            self._rows.append(now, late, *self.read())
             if stopping:
                 return
             planned += interval_ns * (1 + late // interval_ns)  # what was missed is not made up for

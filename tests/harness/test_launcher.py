@@ -88,6 +88,13 @@ def test_variables_of_the_harness_s_interpreter_do_not_reach_the_engine_s(monkey
     assert "PYTHONHOME" not in found
 
 
+def test_devices_are_numbered_as_the_driver_does_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    assert launcher.environment({})["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert launcher.environment({})["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+
+
 def test_only_the_first_signal_is_raised():
     def interrupted_while_cleaning_up():
         with launcher.stop_signals():

@@ -10,6 +10,7 @@ from engines.base import StepReport
 from engines.recorder import Recorder
 from harness import live
 from harness.launcher import Outcome
+from harness.telemetry.device import Shown
 
 
 def recorder(folder):
@@ -74,3 +75,23 @@ def test_on_a_terminal_a_bar_is_drawn_and_taken_away(tmp_path):
         shown.tick(Outcome(phases={"measure": 1}))
     assert "measuring" in out.getvalue()
     assert "\x1b" in out.getvalue()
+
+
+class Sampled:
+    def __init__(self, *shown):
+        self.shown = Shown(*shown)
+
+
+def test_devices_are_shown_together_in_every_phase(tmp_path):
+    both = [Sampled(300.4, 0.9, 2 << 30), Sampled(250.1, 0.8, 1 << 30)]
+    shown = live.LiveView(Console(file=io.StringIO()), tmp_path, 20, 2, None, both)
+    shown.tick(Outcome(phases={"load": 1}))
+    assert shown.line(time.monotonic()).endswith("0 s   GPU 85%   550 W   3.00 GiB")
+    recorder(tmp_path / "measure").step(StepReport(1, 2, [(0, [5])], running=1))
+    shown.tick(Outcome(phases={"measure": 1}))
+    assert shown.line(time.monotonic()).endswith("batch 1   GPU 85%   550 W   3.00 GiB")
+
+
+def test_what_devices_do_not_tell_is_left_out():
+    assert live.device_words([Sampled(None, None, None)]) == []
+    assert live.device_words([Sampled(None, 0.5, None), Sampled(100.0, None, None)]) == ["GPU 50%", "100 W"]

@@ -90,6 +90,14 @@ def test_a_request_longer_than_the_context_is_refused_with_the_numbers(capsys):
     assert "4128" in words  # quick's longest prompt is 128
 
 
+@pytest.mark.parametrize("rate", ["0", "201", "-1", "nan"])
+def test_devices_are_sampled_at_most_200_times_a_second(capsys, rate):
+    with pytest.raises(SystemExit) as left:
+        run.main(["--device-hz", rate])
+    assert left.value.code == 2
+    assert "--device-hz" in capsys.readouterr().err
+
+
 def test_a_time_limit_must_be_a_time(capsys):
     with pytest.raises(SystemExit) as left:
         run.main(["--timeout", "-1"])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.telemetry.sampler import TIMES, Sampler, Samples, cost
+from harness.telemetry.sampler import BLOCK_ROWS, TIMES, Rows, Sampler, Samples, cost
 
 
 class Counting(Sampler):
@@ -37,6 +37,19 @@ class Counting(Sampler):
 def wait_for(sampler: Counting, reads: int) -> None:
     while sampler.reads < reads:
         time.sleep(0.001)
+
+
+def test_rows_come_back_as_they_were_added_over_many_blocks() -> None:
+    dtype = np.dtype([*TIMES, ("share", "<f8"), ("count", "<i4")])
+    rows = Rows(dtype)
+    assert (len(rows), rows.last, len(rows.table())) == (0, None, 0)
+    added = [(k, 2 * k, k / 3, -k) for k in range(2 * BLOCK_ROWS + 1)]
+    for row in added:
+        rows.append(*row)
+    assert rows.table().tolist() == added
+    assert rows.last is not None
+    assert rows.last.tolist() == added[-1]
+    assert rows.table().dtype == dtype
 
 
 def test_it_samples_until_it_is_stopped_and_once_more_then() -> None:
@@ -105,7 +118,7 @@ def test_missed_samples_are_not_made_up_for(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sampler._stop, "wait", wait)
     sampler._pace()
     # planned 0, 10, then (37 ms late: 20, 30 and 40 are left out) 50, then 60, at which it is stopped
-    assert [row[:2] for row in sampler._rows] == [
+    assert sampler._rows.table()[["time_ns", "late_ns"]].tolist() == [
         (0, 0),
         (47_000_000, 37_000_000),
         (50_500_000, 500_000),

@@ -1,0 +1,95 @@
+"""What a run is sampled by: the host always, devices and the CPU's energy counters where there are any."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from harness.telemetry.device import DEFAULT_HZ, DeviceSampler
+from harness.telemetry.host import HostSampler
+from harness.telemetry.powercap import CpuEnergySampler, zones
+from harness.telemetry.sampler import Sampler
+
+if TYPE_CHECKING:
+    from harness.machine import Machine
+    from harness.machine.gpus import Gpu
+
+IDLE_S = 2.0  # before the worker starts, a device's idle power is measured for so long
+READY_S = 10.0  # to open a device: a driver without persistence mode wakes it first
+CHOICES = ("used", "all", "off")
+
+
+class Samplers:
+    """The samplers of one run, in the order in which they start. `note` says why no device is sampled, if so."""
+
+    def __init__(self, gpus: Sequence[Gpu] = (), note: str | None = None, hz: float = DEFAULT_HZ) -> None:
+        self.host = HostSampler()
+        self.devices = [device_sampler(gpu, hz) for gpu in gpus]
+        self.cpu_energy = CpuEnergySampler() if zones()["package"] else None
+        self.note = note
+
+    def measure_idle(self) -> None:
+        """Starts what needs no worker, and measures the devices' idle power. Takes no time where there is no device."""
+        if self.cpu_energy is not None:
+            self.cpu_energy.start(-1)
+        for device in self.devices:
+            device.start(-1)
+        deadline = time.monotonic() + READY_S
+        for device in self.devices:
+            device.ready.wait(max(deadline - time.monotonic(), 0))
+        if self.devices:
+            time.sleep(IDLE_S)
+
+    def follow(self, pid: int) -> None:
+        """Names the worker, by the root of its process tree."""
+        self.host.start(pid)
+        for device in self.devices:
+            device.follow(pid)
+
+    @property
+    def all(self) -> list[Sampler]:
+        return [self.host, *([self.cpu_energy] if self.cpu_energy is not None else []), *self.devices]
+
+
+def device_sampler(gpu: Gpu, hz: float) -> DeviceSampler:
+    from harness.telemetry.nvml import NvmlDevice
+
+    source = f"gpu{gpu.index}" + (f"-{gpu.uuid}" if gpu.uuid.startswith("MIG-") else "")
+    identity = {"index": gpu.index, "uuid": gpu.uuid, "name": gpu.name, "driver": gpu.driver}
+    return DeviceSampler(source, identity, partial(NvmlDevice, gpu.uuid), hz)
+
+
+def for_run(device: str, tensor_parallel: int, machine: Machine, choice: str, hz: float) -> Samplers:
+    """The samplers of a run on `device` ("cpu" or "cuda"); `choice` is one of CHOICES.
+
+    An engine on GPUs uses the first `tensor_parallel` visible ones, one on the CPU none.
+    """
+    if choice == "off":
+        return Samplers(note="no device telemetry: it was turned off")
+    if not machine.gpus:
+        return Samplers(note=f"no device telemetry: {why_none()}")
+    if choice == "all":
+        return Samplers(machine.gpus, hz=hz)
+    return Samplers(machine.gpus[:tensor_parallel] if device == "cuda" else (), hz=hz)
+
+
+def why_none() -> str:
+    """Why no device can be sampled here, in words."""
+    from harness.telemetry.nvml import NoDriver, connect
+
+    try:
+        nvml = connect()
+    except NoDriver as reason:
+        return str(reason)
+    count = 0
+    try:
+        for index in range(nvml.nvmlDeviceGetCount()):
+            nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(index))
+            count += 1
+    except nvml.NVMLError as error:
+        return f"the NVIDIA driver cannot read GPU {count}: {error}"
+    finally:
+        nvml.nvmlShutdown()
+    return "CUDA_VISIBLE_DEVICES lets none through" if count else "the NVIDIA driver has no device"
