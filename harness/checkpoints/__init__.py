@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoints.tensors import SHARD_BYTES, WEIGHT_DTYPES, Model, Tensor, config_json, plan, shards
+from harness.checkpoints.formats import Tensor
+from harness.checkpoints.tensors import SHARD_BYTES, WEIGHT_DTYPES, Model, config_json, plan, shards
 from harness.checkpoints.tokenizer import tokenizer_files
 from harness.checkpoints.weights import INDEX, Checkpoint, use_weights
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused, nearest

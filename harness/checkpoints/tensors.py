@@ -1,21 +1,19 @@
 """What a model's checkpoint holds, from the profile alone: its config.json, and every tensor's name, shape and shard.
 
-One function a weight format says what a linear layer becomes on disk; the rest of the model is the same for all.
+What a linear layer becomes on disk is its weight format's concern; the rest of the model is the same for all.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from harness.checkpoints.formats import Fill, Linear, Tensor, linear_format, quantization_config
 from harness.errors import Refused, nearest
 
 SHARD_BYTES = 2_000_000_000
 ATTENTION_GAIN = 0.25  # at 1, attention's averages drown what tells positions apart: greedy output repeats one token
 ARCHITECTURES = ("LlamaForCausalLM",)
-DTYPES = {"float32": ("F32", 4), "bfloat16": ("BF16", 2), "float16": ("F16", 2)}  # safetensors name, bytes a value
 WEIGHT_DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -58,68 +56,6 @@ class Model(Protocol):
     def quantization(self) -> Any: ...  # None, or a method with its details
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
-    """What a tensor's values are: "normal" (zero mean, `value` = standard deviation) or "constant" (`value`)."""
-
-    kind: str
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One tensor of a checkpoint: `dtype` is a key of DTYPES, `shard` counts from 1."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    fill: Fill
-    shard: int = 0
-
-    @property
-    def count(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def bytes(self) -> int:
-        return self.count * DTYPES[self.dtype][1]
-
-
-def dense_linear(name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0) -> Iterator[Tensor]:
-    """An unquantized linear layer whose output varies `gain` times as much as its input."""
-    yield Tensor(f"{name}.weight", (outputs, inputs), dtype, Fill("normal", gain * inputs**-0.5))
-
-
-class Linear(Protocol):
-    """Lays out one linear layer in a weight format; every format takes the same arguments."""
-
-    def __call__(self, name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0) -> Iterator[Tensor]: ...
-
-
-LINEAR_FORMATS: dict[str, Linear] = {"none": dense_linear}
-
-
-def linear_format(model: Model) -> Linear:
-    """The function that lays out the model's linear layers.
-
-    Raises:
-        Refused: a weight format that cannot be made yet.
-    """
-    quantization = model.quantization
-    if quantization is None:
-        method = "none"
-    elif isinstance(quantization, dict):
-        method = str(quantization["method"])
-    else:
-        method = str(getattr(quantization, "method", quantization))
-    if method not in LINEAR_FORMATS:
-        raise Refused(
-            f"no synthetic checkpoint can be made of {model.name}: {method} weights are not supported yet",
-            "give real weights with --weights PATH, or choose a model profile without quantization",
-        )
-    return LINEAR_FORMATS[method]
-
-
 def llama(model: Model, dtype: str, linear: Linear) -> Iterator[Tensor]:
     """The tensors of a LlamaForCausalLM in layer order, not yet given to shards."""
     hidden, inner = model.hidden_size, model.intermediate_size
@@ -147,6 +83,7 @@ def llama(model: Model, dtype: str, linear: Linear) -> Iterator[Tensor]:
 def config_json(model: Model, dtype: str) -> dict[str, Any]:
     """The content of config.json, with the rotary embedding and the dtype in both their old and their new spelling."""
     scaling = dict(model.rope_scaling) if model.rope_scaling else None
+    stored = quantization_config(model)
     return {
         "architectures": [model.architecture],
         "model_type": "llama",
@@ -174,6 +111,7 @@ def config_json(model: Model, dtype: str) -> dict[str, Any]:
         "use_cache": True,
         "torch_dtype": dtype,
         "dtype": dtype,
+        **({"quantization_config": stored} if stored else {}),
     }
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.checkpoints.formats import details, quantization_method
 from harness.checkpoints.tensors import Model
 from harness.errors import Refused
 
@@ -108,25 +109,17 @@ def compare(config: dict[str, Any], model: Model) -> list[str]:
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int) or positions < model.max_position_embeddings:
         found.append(("max_position_embeddings", model.max_position_embeddings, positions))
-    found += compare_quantization(config.get("quantization_config"), quantization(model))
+    found += compare_quantization(config.get("quantization_config"), details(model))
     return [
         f"{field}: the profile says {profile}, the folder says {'nothing' if here is None else here}"
         for field, profile, here in found
     ]
 
 
-def quantization(model: Model) -> dict[str, Any]:
-    """The profile's quantization by its keys (method, bits, group_size ...); empty for dense weights."""
-    given = model.quantization
-    if given is None or isinstance(given, dict):
-        return dict(given or {})
-    return {key: getattr(given, key, None) for key in ("method", "bits", "group_size")}
-
-
 def compare_quantization(here: Any, profile: dict[str, Any]) -> list[tuple[str, object, object]]:
-    """Where config.json's quantization_config says another method, width or group than the profile."""
+    """Where config.json's quantization_config says another method, width, group or block than the profile."""
     folder = here if isinstance(here, dict) else {}
-    method = folder.get("quant_method")
+    method = quantization_method(here)
     if method != profile.get("method"):
         return [("quantization", profile.get("method") or "none", method or "none")]
     spellings = {"bits": ("bits", "w_bit"), "group_size": ("group_size", "q_group_size")}
@@ -135,6 +128,9 @@ def compare_quantization(here: Any, profile: dict[str, Any]) -> list[tuple[str, 
         value = next((folder[key] for key in keys if key in folder), None)
         if None not in (value, profile.get(field)) and value != profile[field]:
             found.append((f"quantization {field}", profile[field], value))
+    side, blocks = profile.get("block_size"), folder.get("weight_block_size")
+    if blocks != (side and [side, side]):
+        found.append(("quantization block_size", side or "none", blocks))
     return found
 
 

@@ -19,12 +19,13 @@ from statistics import NormalDist
 
 import numpy as np
 
-from harness.checkpoints.tensors import DTYPES, Tensor
+from harness.checkpoints.formats import DTYPES, Tensor
 
 CHUNK_VALUES = 1 << 21  # values made at once; a multiple of 4, since one 64-bit draw makes four values
 BLOCK_VALUES = 1 << 15  # values looked up at once: few enough for the processor's cache, a multiple of 4
 LEVELS = 1 << 16  # how many different values a random tensor can hold
-BIT_PATTERNS = {"float32": "<u4", "bfloat16": "<u2", "float16": "<u2"}  # the numpy dtypes that stand for them
+BIT_PATTERNS = {"float32": "<u4", "bfloat16": "<u2", "float16": "<u2", "float8_e4m3": "u1", "int32": "<u4"}  # in numpy
+SPREAD = 1 / 8  # deviation of random scales, as a part of their mean: the smallest is 0.46 times the mean
 
 
 def header(tensors: list[Tensor]) -> bytes:
@@ -45,13 +46,28 @@ def header(tensors: list[Tensor]) -> bytes:
 
 
 def encode(values: np.ndarray, dtype: str) -> np.ndarray:
-    """The bit patterns of float64 `values` in `dtype` (uint16 or uint32), rounded to nearest, ties to even."""
+    """The bit patterns of float64 `values` in `dtype`, as unsigned integers, rounded to nearest, ties to even."""
+    if dtype == "int32":
+        return values.astype("<i4").view("<u4")
+    if dtype == "float8_e4m3":
+        return encode_e4m3(values)
     if dtype == "float16":
         return values.astype("<f2").view("<u2")
     bits: np.ndarray = values.astype("<f4").view("<u4")
     if dtype == "float32":
         return bits
     return ((bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16).astype("<u2")
+
+
+def encode_e4m3(values: np.ndarray) -> np.ndarray:
+    """As `encode`: one bit of sign, 4 of exponent (bias 7), 3 of mantissa, no infinity, largest number 448."""
+    code = np.arange(127)
+    exponent, mantissa = np.maximum(code >> 3, 1) - 7, (code & 7) + 8 * (code > 7)
+    numbers = np.ldexp(mantissa / 8, exponent)
+    halfway, sizes = (numbers[1:] + numbers[:-1]) / 2, np.abs(values)
+    nearest = np.searchsorted(halfway, sizes)
+    tie = np.searchsorted(halfway, sizes, side="right") > nearest
+    return (nearest + (tie & (nearest % 2 == 1)) + 128 * np.signbit(values)).astype("u1")
 
 
 @functools.cache
@@ -68,20 +84,58 @@ def table(deviation: float, dtype: str) -> np.ndarray:
     return encode(gaussian() * deviation, dtype)
 
 
-def normal(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
-    """Fills `out` with the bit patterns of a random tensor's values from `start` on, a multiple of 4.
+@functools.lru_cache(maxsize=64)
+def scales_table(size: float, dtype: str) -> np.ndarray:
+    """As `table`, of positive numbers whose root mean square is `size`."""
+    return encode((1 + SPREAD * gaussian()) * (size / (1 + SPREAD**2) ** 0.5), dtype)
 
-    They depend on the seed, the tensor's name and their place alone. The number format only rounds them. The raw
-    bits of PCG64DXSM are the same in every numpy.
+
+@functools.cache
+def nibbles_table(deviation: float) -> np.ndarray:
+    """The bytes of two 4-bit numbers that the LEVELS random indices stand for; shape [LEVELS], uint8.
+
+    Each half of an index picks one of 256 equally likely normal values, which is rounded and moved to around 8.
     """
-    stream = np.random.PCG64DXSM(int.from_bytes(hashlib.sha256(f"{seed}:{tensor.name}".encode()).digest(), "little"))
+    inverse = NormalDist().inv_cdf
+    rounded = np.rint([deviation * inverse((i + 0.5) / 256) for i in range(256)]).clip(-7, 7)
+    numbers, index = (8 + rounded).astype("u1"), np.arange(LEVELS)
+    return numbers[index & 255] | numbers[index >> 8] << 4
+
+
+def look_up(levels: np.ndarray, name: str, seed: int, start: int, out: np.ndarray) -> None:
+    """Fills `out` with random picks of `levels`, of the same dtype, as a stream of values from `start` on.
+
+    `start` is a multiple of 4. The picks depend on the seed, the tensor's name and their place alone. The raw bits
+    of PCG64DXSM are the same in every numpy.
+    """
+    stream = np.random.PCG64DXSM(int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest(), "little"))
     stream.advance(start // 4)
-    levels, index = table(tensor.fill.value, tensor.dtype), np.empty(BLOCK_VALUES, np.intp)
+    index = np.empty(BLOCK_VALUES, np.intp)
     for at in range(0, out.size, BLOCK_VALUES):
         block = out[at : at + BLOCK_VALUES]
         draws = stream.random_raw(-(-block.size // 4)).astype("<u8", copy=False).view("<u2")
         index[: block.size] = draws[: block.size]
         np.take(levels, index[: block.size], mode="clip", out=block)
+
+
+def normal(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
+    """Fills `out` with the bit patterns of a random tensor's values from `start` on; the format only rounds them."""
+    look_up(table(tensor.fill.value, tensor.dtype), tensor.name, seed, start, out)
+
+
+def scales(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
+    """Fills `out` with positive random numbers."""
+    look_up(scales_table(tensor.fill.value, tensor.dtype), tensor.name, seed, start, out)
+
+
+def nibbles(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
+    """Fills `out` with eight random 4-bit numbers a value."""
+    look_up(nibbles_table(tensor.fill.value), tensor.name, seed, 4 * start, out.view("u1"))
+
+
+def groups(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
+    """Fills `out` with the number of the group that each place belongs to."""
+    out[:] = np.arange(start, start + out.size) // int(tensor.fill.value)
 
 
 def constant(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
@@ -90,7 +144,7 @@ def constant(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
 
 
 Filler = Callable[[Tensor, int, int, np.ndarray], None]
-FILLS: dict[str, Filler] = {"normal": normal, "constant": constant}
+FILLS: dict[str, Filler] = {f.__name__: f for f in (normal, constant, scales, nibbles, groups)}
 
 
 def chunks(tensors: list[Tensor], seed: int) -> Generator[np.ndarray, None, None]:

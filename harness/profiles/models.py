@@ -21,10 +21,13 @@ class Quantization(Strict):
     bits: Literal[4, 8] = 4
     group_size: int = Field(default=128, ge=8, le=65536)  # input rows that share a scale; of no meaning for fp8
     zero_point: bool = True
-    version: str = "gemm"
+    version: str = "gemm"  # of awq
+    block_size: int | None = Field(default=None, ge=8, le=65536)  # fp8: side of the squares that share a scale
 
     @model_validator(mode="after")
     def _layouts(self) -> Quantization:
+        if self.method != "fp8" and self.block_size is not None:
+            raise ValueError(f"block_size is of fp8; {self.method} has a group_size")
         if self.method == "fp8" and self.bits != 8:
             raise ValueError(f"fp8 has bits: 8, not {self.bits}")
         if self.method == "awq" and self.bits != 4:
@@ -37,10 +40,11 @@ class Quantization(Strict):
         awq (gemm): qweight int32 [rows, columns/8], qzeros int32 [rows/group, columns/8],
             scales float16 [rows/group, columns].
         gptq: qweight int32 [rows*bits/32, columns], the same qzeros and scales, g_idx int32 [rows].
-        fp8: weight 1 byte each, and one float32 scale.
+        fp8: weight 1 byte each, and a float32 scale for each output, or for each block.
         """
         if self.method == "fp8":
-            return rows * columns + 4
+            side = self.block_size
+            return rows * columns + 4 * (-(-rows // side) * -(-columns // side) if side else columns)
         groups = rows // self.group_size
         packed = 4 * (rows * columns * self.bits // 32 + groups * columns * self.bits // 32)
         order = 4 * rows if self.method == "gptq" else 0

@@ -386,9 +386,11 @@ def test_a_synthetic_folder_can_be_given_as_the_users_own(tmp_path: Path) -> Non
     assert (own.path, own.bytes, own.synthetic) == (made.path, made.bytes, False)
 
 
-def test_quantized_models_are_refused(tmp_path: Path) -> None:
+def test_a_weight_format_that_cannot_be_made_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="awq"):
-        ensure_checkpoint(load_model("llama3-8b-awq"), "float16", folder=tmp_path / "cache")
+        ensure_checkpoint(
+            load_model("llama3-8b-awq", ["quantization.version=gemv"]), "float16", folder=tmp_path / "cache"
+        )
     assert not (tmp_path / "cache").exists()
 
 

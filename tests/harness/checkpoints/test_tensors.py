@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -97,23 +95,6 @@ def test_files_are_named_as_hugging_face_names_them() -> None:
     assert names[0] == f"model-00001-of-{len(names):05d}.safetensors"
     assert names[-1] == f"model-{len(names):05d}-of-{len(names):05d}.safetensors"
     assert len(names) > 2
-
-
-def test_quantized_models_are_refused_with_the_way_out() -> None:
-    with pytest.raises(Refused, match="awq weights are not supported yet") as refusal:
-        plan(load_model("llama3-70b-awq"), "float16")
-    assert "--weights" in refusal.value.details[0]
-
-
-def test_a_quantization_given_as_a_mapping_is_refused_too() -> None:
-    @dataclass(frozen=True)
-    class Quantized:
-        name: str = "mine"
-        architecture: str = "LlamaForCausalLM"
-        quantization: Any = None
-
-    with pytest.raises(Refused, match="gptq"):
-        plan(Quantized(quantization={"method": "gptq", "bits": 4}), "float16")  # type: ignore[arg-type]
 
 
 def test_unknown_architectures_and_dtypes_are_refused_with_the_nearest_name() -> None:

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from harness.checkpoints import writer as writer
-from harness.checkpoints.tensors import Fill, Tensor
+from harness.checkpoints.formats import Fill, Tensor
 from harness.checkpoints.writer import encode, header, normal, write_shard
 
 WEIGHT = Tensor("w", (1000, 333), "float32", Fill("normal", 0.02))

@@ -56,7 +56,16 @@ def test_gptq_weights_also_hold_an_index_of_the_rows() -> None:
 
 def test_fp8_weights_take_a_byte_each() -> None:
     fp8 = load_model("llama3-8b", ["quantization={method: fp8, bits: 8}"])
-    assert fp8.weights_bytes() == fp8.linear_parameters() + 32 * 7 * 4 + 2 * fp8.other_parameters()
+    outputs = 3 * 4096 + 2 * 1024 + 2 * 14336  # each with a float32 scale
+    assert fp8.weights_bytes() == fp8.linear_parameters() + 32 * 4 * outputs + 2 * fp8.other_parameters()
+
+
+def test_fp8_weights_in_blocks_have_a_scale_a_block_even_where_the_last_is_not_full() -> None:
+    fp8 = load_model("llama3-8b-fp8")
+    blocks = 2 * 32 * 32 + 2 * 8 * 32 + 3 * 112 * 32
+    assert fp8.weights_bytes() == fp8.linear_parameters() + 32 * 4 * blocks + 2 * fp8.other_parameters()
+    assert fp8.quantization is not None
+    assert fp8.quantization.matrix_bytes(129, 256) == 129 * 256 + 4 * 2 * 2
 
 
 def test_tied_embeddings_are_counted_once() -> None:
@@ -92,6 +101,7 @@ def test_fields_that_config_files_leave_out_are_filled_in() -> None:
         ("rope_scaling={rope_type: lama3}", "rope_scaling.rope_type is lama3; did you mean 'llama3'"),
         ("quantization.group_size=96", "quantization.group_size (96) must divide the 4096 inputs"),
         ("quantization.bits=8", "quantization: awq has bits: 4, not 8"),
+        ("quantization.block_size=128", "quantization: block_size is of fp8; awq has a group_size"),
         ("num_hidden_layers=0", "num_hidden_layers is 0; it must be at least 1"),
         ("rms_norm_eps=0", "rms_norm_eps is 0; it must be more than 0"),
     ],

@@ -1,0 +1,200 @@
+"""How a linear layer lies on disk in each weight format, and the `quantization_config` that tells engines so.
+
+Layouts: AutoAWQ's for its gemm kernels; AutoGPTQ's format 1; fp8 as llm-compressor (a scale an output,
+"compressed-tensors") or DeepSeek V3 (a scale a block) store it, both with activations that are quantized on the way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.errors import Refused
+
+if TYPE_CHECKING:
+    from harness.checkpoints.tensors import Model
+
+DTYPES = {  # safetensors name, bytes a value
+    "float32": ("F32", 4),
+    "bfloat16": ("BF16", 2),
+    "float16": ("F16", 2),
+    "float8_e4m3": ("F8_E4M3", 1),
+    "int32": ("I32", 4),
+}
+DETAILS = ("method", "bits", "group_size", "zero_point", "version", "block_size")
+LEVELS_AMPLITUDE = 2.4  # 4-bit levels: a normal distribution of this deviation around 8, cut at 1 and 15
+LEVELS_RMS = 2.424  # the root mean square distance of such levels from 8
+ZEROS_AMPLITUDE = 0.7  # zero points are drawn likewise and lie between 6 and 10
+ZEROS_RMS = 0.755
+STORED_EIGHTS = 0x77777777  # a zero point of 8 in all places: format 1 of GPTQ stores one less
+FP8_DEVIATION = 100.0  # the largest of all values drawn is 4.33 deviations, e4m3's largest number 448
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """What a tensor's values are, by `kind`:
+
+    normal: random, zero mean, `value` = standard deviation. constant: `value` everywhere.
+    scales: random, all positive, `value` = root mean square. groups: a row's index, divided by `value`, rounded down.
+    nibbles: eight 4-bit numbers in an int32, random around 8, before rounding normal with `value` = deviation.
+    """
+
+    kind: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of a checkpoint: `dtype` is a key of DTYPES, `shard` counts from 1."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    fill: Fill
+    shard: int = 0
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        return self.count * DTYPES[self.dtype][1]
+
+
+class Linear(Protocol):
+    """Lays out one linear layer in a weight format. Its output varies `gain` times as much as its input."""
+
+    def __call__(self, name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0) -> Iterator[Tensor]: ...
+
+
+def dense(name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0) -> Iterator[Tensor]:
+    """An unquantized linear layer."""
+    yield Tensor(f"{name}.weight", (outputs, inputs), dtype, Fill("normal", gain * inputs**-0.5))
+
+
+def awq(name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0, *, group: int) -> Iterator[Tensor]:
+    """4 bits packed along the outputs, in the order 0 2 4 6 1 3 5 7 from the lowest bits on; w = scale * (q - zero)."""
+    groups, size = inputs // group, gain * inputs**-0.5 / math.hypot(LEVELS_RMS, ZEROS_RMS)
+    yield Tensor(f"{name}.qweight", (inputs, outputs // 8), "int32", Fill("nibbles", LEVELS_AMPLITUDE))
+    yield Tensor(f"{name}.qzeros", (groups, outputs // 8), "int32", Fill("nibbles", ZEROS_AMPLITUDE))
+    yield Tensor(f"{name}.scales", (groups, outputs), "float16", Fill("scales", size))
+
+
+def gptq(name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0, *, group: int) -> Iterator[Tensor]:
+    """4 bits packed along the inputs, lowest bits first; w = scale * (q - 8), rows in their own order."""
+    groups, size = inputs // group, gain * inputs**-0.5 / LEVELS_RMS
+    yield Tensor(f"{name}.qweight", (inputs // 8, outputs), "int32", Fill("nibbles", LEVELS_AMPLITUDE))
+    yield Tensor(f"{name}.qzeros", (groups, outputs // 8), "int32", Fill("constant", STORED_EIGHTS))
+    yield Tensor(f"{name}.scales", (groups, outputs), "float16", Fill("scales", size))
+    yield Tensor(f"{name}.g_idx", (inputs,), "int32", Fill("groups", group))
+
+
+def fp8(name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0) -> Iterator[Tensor]:
+    """e4m3 with a scale for each output."""
+    yield Tensor(f"{name}.weight", (outputs, inputs), "float8_e4m3", Fill("normal", FP8_DEVIATION))
+    yield Tensor(f"{name}.weight_scale", (outputs, 1), "float32", Fill("scales", gain * inputs**-0.5 / FP8_DEVIATION))
+
+
+def fp8_blocks(name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0, *, block: int) -> Iterator[Tensor]:
+    """e4m3 with a scale for each `block` x `block` values (called inverse, yet weights are multiplied with it)."""
+    yield Tensor(f"{name}.weight", (outputs, inputs), "float8_e4m3", Fill("normal", FP8_DEVIATION))
+    blocks, size = (-(-outputs // block), -(-inputs // block)), gain * inputs**-0.5 / FP8_DEVIATION
+    yield Tensor(f"{name}.weight_scale_inv", blocks, "float32", Fill("scales", size))
+
+
+def details(model: Model) -> dict[str, Any]:
+    """The profile's quantization by its keys (method, bits, group_size ...); empty for dense weights."""
+    given = model.quantization
+    if given is None or isinstance(given, dict):
+        return dict(given or {})
+    return {key: getattr(given, key, None) for key in DETAILS}
+
+
+def linear_format(model: Model) -> Linear:
+    """The function that lays out the model's linear layers.
+
+    Raises:
+        Refused: a weight format that cannot be made.
+    """
+    stored = details(model)
+    method, bits = stored.get("method"), stored.get("bits")
+    if not stored:
+        return dense
+    if method == "awq" and bits == 4 and stored.get("zero_point") and stored.get("version") == "gemm":
+        return partial(awq, group=stored["group_size"])
+    if method == "gptq" and bits == 4 and not stored.get("zero_point"):
+        return partial(gptq, group=stored["group_size"])
+    if method == "fp8":
+        return partial(fp8_blocks, block=stored["block_size"]) if stored.get("block_size") else fp8
+    known = {
+        "awq": "awq weights are made with quantization.bits=4, zero_point=true and version=gemm",
+        "gptq": "gptq weights are made with quantization.bits=4 and zero_point=false",
+    }
+    raise Refused(
+        f"no synthetic checkpoint can be made of {model.name}: its {method} format is another than what is known here",
+        known.get(str(method), "the methods known here are awq, gptq and fp8"),
+        "or give real weights with --weights PATH",
+    )
+
+
+def quantization_config(model: Model) -> dict[str, Any] | None:
+    """What config.json says about the weights, in the words of the tools that publish such checkpoints."""
+    stored = details(model)
+    if not stored:
+        return None
+    if stored["method"] == "fp8":
+        return fp8_config(stored.get("block_size"))
+    config = {"quant_method": stored["method"], "bits": stored.get("bits"), "group_size": stored.get("group_size")}
+    if stored["method"] == "awq":
+        more = {key: stored.get(key) for key in ("zero_point", "version")}
+        return {**config, **more, "modules_to_not_convert": None}
+    return {
+        **config,
+        "checkpoint_format": "gptq",
+        "desc_act": False,
+        "sym": not stored.get("zero_point"),
+        "damp_percent": 0.01,
+        "true_sequential": True,
+        "lm_head": False,
+    }
+
+
+def fp8_config(block: int | None) -> dict[str, Any]:
+    """`quantization_config` of fp8 weights in blocks, or of fp8 weights with a scale for each output."""
+    if block:
+        kept = {"ignored_layers": ["lm_head"], "modules_to_not_convert": ["lm_head"]}  # the engines differ in the name
+        blocks = {"weight_block_size": [block, block]}
+        return {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", **blocks, **kept}
+    number = {"num_bits": 8, "type": "float", "symmetric": True, "group_size": None}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "float-quantized",
+        "quantization_status": "compressed",
+        "kv_cache_scheme": None,
+        "ignore": ["lm_head"],
+        "config_groups": {
+            "group_0": {
+                "targets": ["Linear"],
+                "weights": {**number, "strategy": "channel", "dynamic": False, "observer": "minmax"},
+                "input_activations": {**number, "strategy": "token", "dynamic": True, "observer": None},
+                "output_activations": None,
+            }
+        },
+    }
+
+
+def quantization_method(config: Any) -> str | None:
+    """The method that a config.json's quantization_config speaks of, in the words of the model profiles."""
+    config = config if isinstance(config, dict) else {}
+    method = config.get("quant_method")
+    if method != "compressed-tensors":
+        return method
+    groups = config.get("config_groups")
+    held = groups.values() if isinstance(groups, dict) else ()
+    stored = [group.get("weights") if isinstance(group, dict) else None for group in held]
+    kinds = {(w.get("type"), w.get("num_bits")) if isinstance(w, dict) else None for w in stored}
+    return "fp8" if kinds == {("float", 8)} else method

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.checkpoints import ensure_checkpoint, plan, writer
+from harness.checkpoints.formats import Fill, Tensor, quantization_config, quantization_method
+from harness.checkpoints.weights import use_weights
+from harness.errors import Refused
+from harness.profiles import load_model
+from harness.profiles.models import ModelProfile
+from tests.harness.checkpoints.dequantize import dequantized, e4m3, read, unpacked
+from tests.harness.checkpoints.test_synthetic_weights import forward
+
+NAMES = ["llama-tiny-awq", "llama-tiny-gptq", "llama-tiny-fp8", "llama3-8b-fp8"]  # the last one in blocks
+SMALL = ["hidden_size=256", "num_hidden_layers=2", "num_attention_heads=4", "num_key_value_heads=2", "head_dim=64"]
+SMALL += ["intermediate_size=768", "vocab_size=512", "bos_token_id=1", "eos_token_id=2"]
+
+
+def small(name: str, *changes: str) -> ModelProfile:
+    return load_model(name, [*SMALL, *changes])
+
+
+def made(model: ModelProfile, folder: Path, seed: int = 0) -> Path:
+    return ensure_checkpoint(model, model.dtype, seed, folder=folder).path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dequantized_weights_are_normal_with_the_deviation_of_the_dense_ones(tmp_path: Path, name: str) -> None:
+    model = small(name, *(["quantization.block_size=16"] if name == "llama3-8b-fp8" else []))  # many scales
+    meant = {t.name: t for t in plan(model.model_copy(update={"quantization": None}), model.dtype)}
+    weights = dequantized(made(model, tmp_path))
+    assert {name: array.shape for name, array in weights.items()} == {name: t.shape for name, t in meant.items()}
+    for matrix, tensor in meant.items():
+        if "_proj" in matrix:
+            values, deviation = weights[matrix].astype(np.float64), tensor.fill.value
+            assert np.isfinite(values).all()
+            assert abs(values.mean()) < 4 * deviation * (8 / values.size) ** 0.5  # 8: zero points are shared
+            assert values.std() == pytest.approx(deviation, rel=0.03)
+            assert np.abs(values).max() < 8 * deviation
+            assert np.mean(np.abs(values) < deviation) == pytest.approx(0.68, abs=0.06)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_of_quantized_weights_is_finite_varied_and_clear_in_its_choice(tmp_path: Path, name: str) -> None:
+    model = small(name)
+    weights = dequantized(made(model, tmp_path))
+    prompts = np.random.default_rng(0).integers(3, model.vocab_size, (4, 48))
+    results = [forward(model, weights, prompt) for prompt in prompts]
+    logits = np.concatenate([logits for logits, _ in results])
+    assert np.isfinite(logits).all()
+    assert max(largest for _, largest in results) < 200  # float16 ends at 65504
+    assert logits.std() == pytest.approx(1, rel=0.1)
+    assert len(np.unique(logits.argmax(-1))) > 100  # of 192 positions
+    second, first = np.sort(logits, axis=-1)[:, -2:].T
+    assert np.median(first - second) > 0.1
+
+
+def test_the_reference_reads_what_autoawq_packs() -> None:
+    """AutoAWQ's WQLinear_GEMM.from_linear: column 8c + order[i] goes to the four bits from 4i on."""
+    from tests.harness.checkpoints import dequantize
+
+    rng = np.random.default_rng(0)
+    levels, zeros = rng.integers(0, 16, (256, 16)), rng.integers(0, 16, (2, 16))
+    scales = rng.uniform(0.5, 1, (2, 16)).astype(np.float16)
+
+    def packed(numbers: np.ndarray) -> np.ndarray:
+        words = np.zeros((len(numbers), 2), np.uint32)
+        for column in range(2):
+            for i, place in enumerate((0, 2, 4, 6, 1, 3, 5, 7)):
+                words[:, column] |= numbers[:, 8 * column + place].astype(np.uint32) << np.uint32(4 * i)
+        return words
+
+    part = {"qweight": packed(levels), "qzeros": packed(zeros), "scales": scales}
+    meant = np.concatenate([(levels[128 * g : 128 * g + 128] - zeros[g]) * scales[g].astype(float) for g in (0, 1)])
+    np.testing.assert_array_equal(dequantize.awq(part, 128), meant.T)
+
+
+def test_four_bit_levels_zero_points_and_scales_differ_from_place_to_place(tmp_path: Path) -> None:
+    tensors, _ = read(made(small("llama-tiny-awq"), tmp_path))
+    layer = "model.layers.1.mlp.up_proj"
+    assert np.unique(unpacked(tensors[f"{layer}.qweight"])).tolist() == list(range(1, 16))
+    assert np.unique(unpacked(tensors[f"{layer}.qzeros"])).tolist() == [6, 7, 8, 9, 10]
+    scales = tensors[f"{layer}.scales"].astype(float)
+    assert scales.min() > 0
+    assert scales.std() / scales.mean() == pytest.approx(1 / 8, rel=0.1)
+    numbers = unpacked(tensors[f"{layer}.qweight"]).reshape(-1, 8).astype(float)
+    correlated = np.corrcoef(numbers.T) - np.eye(8)
+    assert np.abs(correlated).max() < 5 / len(numbers) ** 0.5
+
+
+def test_gptq_stores_one_less_than_its_zero_point_and_rows_in_order(tmp_path: Path) -> None:
+    tensors, types = read(made(small("llama-tiny-gptq"), tmp_path))
+    layer = "model.layers.0.mlp.down_proj"
+    assert (unpacked(tensors[f"{layer}.qzeros"]) == 7).all()
+    assert tensors[f"{layer}.g_idx"].tolist() == [row // 128 for row in range(768)]
+    assert {part: types[f"{layer}.{part}"] for part in ("qweight", "qzeros", "scales", "g_idx")} == {
+        "qweight": "I32", "qzeros": "I32", "scales": "F16", "g_idx": "I32",
+    }  # fmt: skip
+
+
+def shapes(name: str, layer: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    model = load_model(name)
+    start = f"model.layers.{layer}."
+    held = [t for t in plan(model, model.dtype) if t.name.startswith(start)]
+    return {t.name.removeprefix(start): (t.dtype, t.shape) for t in held}
+
+
+def test_the_70b_awq_plan_has_the_published_names_shapes_and_types() -> None:
+    inputs = {"q": 8192, "k": 8192, "v": 8192, "o": 8192, "gate": 8192, "up": 8192, "down": 28672}
+    outputs = {"q": 8192, "k": 1024, "v": 1024, "o": 8192, "gate": 28672, "up": 28672, "down": 8192}
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        "input_layernorm.weight": ("float16", (8192,)),
+        "post_attention_layernorm.weight": ("float16", (8192,)),
+    }
+    for short, n in inputs.items():
+        name, m = f"{'self_attn' if short in 'qkvo' else 'mlp'}.{short}_proj", outputs[short]
+        expected[f"{name}.qweight"] = ("int32", (n, m // 8))
+        expected[f"{name}.qzeros"] = ("int32", (n // 128, m // 8))
+        expected[f"{name}.scales"] = ("float16", (n // 128, m))
+    for layer in ("0", "79"):
+        assert shapes("llama3-70b-awq", layer) == expected
+
+
+def test_the_70b_awq_plan_is_right_to_the_byte() -> None:
+    model = load_model("llama3-70b-awq")
+    tensors = plan(model, model.dtype)
+    weights = 80 * (2 * 8192 * 8192 + 2 * 8192 * 1024 + 3 * 8192 * 28672)
+    rest = 2 * 128256 * 8192 + 80 * 2 * 8192 + 8192
+    assert len(tensors) == 80 * (7 * 3 + 2) + 3
+    assert sum(t.bytes for t in tensors) == weights // 2 + weights // 128 // 2 + weights // 128 * 2 + 2 * rest
+    assert sum(t.bytes for t in tensors) == model.weights_bytes() == 39_767_785_472
+    assert sum(t.count for t in tensors) == 11_260_665_856
+    assert {t.name for t in tensors if t.name.startswith(("model.embed", "model.norm", "lm_head"))} == {
+        "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight",
+    }  # fmt: skip
+    assert len({t.shard for t in tensors}) == tensors[-1].shard > 19
+
+
+@pytest.mark.parametrize("name", [*NAMES, "llama3-8b-awq", "llama3-8b-gptq", "llama3-70b-awq"])
+def test_planned_bytes_are_those_of_the_profile(name: str) -> None:
+    model = load_model(name)
+    assert sum(t.bytes for t in plan(model, model.dtype)) == model.weights_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_files_hold_what_was_planned(tmp_path: Path, name: str) -> None:
+    model = small(name)
+    tensors, types = read(made(model, tmp_path))
+    spelled = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "int32": "I32", "float8_e4m3": "F8_E4M3"}
+    assert {name: (a.shape, types[name]) for name, a in tensors.items()} == {
+        t.name: (t.shape, spelled[t.dtype]) for t in plan(model, model.dtype)
+    }
+    assert sum(a.nbytes for a in tensors.values()) == model.weights_bytes()
+
+
+def test_each_config_is_what_the_publishing_tool_writes() -> None:
+    assert quantization_config(load_model("llama-tiny")) is None
+    assert quantization_config(load_model("llama3-70b-awq")) == {
+        "quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm",
+        "modules_to_not_convert": None,
+    }  # fmt: skip
+    gptq = quantization_config(load_model("llama3-8b-gptq")) or {}
+    wanted = {"bits": 4, "group_size": 128, "desc_act": False, "sym": True, "checkpoint_format": "gptq"}
+    assert gptq["quant_method"] == "gptq"
+    assert gptq.items() >= wanted.items()
+    blocks = quantization_config(load_model("llama3-8b-fp8")) or {}
+    assert (blocks["quant_method"], blocks["weight_block_size"]) == ("fp8", [128, 128])
+    assert (blocks["activation_scheme"], blocks["ignored_layers"]) == ("dynamic", ["lm_head"])
+    outputs = quantization_config(load_model("llama-tiny-fp8")) or {}
+    assert outputs["quant_method"] == "compressed-tensors"
+    weights = outputs["config_groups"]["group_0"]["weights"]
+    assert (weights["type"], weights["num_bits"], weights["strategy"]) == ("float", 8, "channel")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_json_names_the_quantization_and_a_made_folder_can_be_given_as_ones_own(
+    tmp_path: Path, name: str
+) -> None:
+    model = small(name)
+    path = made(model, tmp_path)
+    assert json.loads((path / "config.json").read_text())["quantization_config"] == quantization_config(model)
+    assert use_weights(path, model).path == path
+    other = small("llama-tiny-gptq" if name == "llama-tiny-awq" else "llama-tiny-awq")
+    with pytest.raises(Refused, match="quantization"):
+        use_weights(path, other)
+
+
+def test_fp8_in_blocks_is_not_taken_for_fp8_without(tmp_path: Path) -> None:
+    path = made(small("llama3-8b-fp8", "rope_theta=10000"), tmp_path)
+    blocks = small("llama3-8b-fp8", "quantization.block_size=64")
+    with pytest.raises(Refused, match=r"block_size: the profile says 64, the folder says \[128, 128\]"):
+        use_weights(path, blocks)
+
+
+@pytest.mark.parametrize(
+    ("config", "method"),
+    [
+        (None, None),
+        ({"quant_method": "awq"}, "awq"),
+        ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"a": 3}}, "compressed-tensors"),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"type": "int", "num_bits": 4}}}},
+            "compressed-tensors",
+        ),
+    ],
+)
+def test_only_eight_bit_floats_of_compressed_tensors_are_fp8(config: Any, method: str | None) -> None:
+    assert quantization_method(config) == method
+    assert quantization_method(quantization_config(load_model("llama-tiny-fp8"))) == "fp8"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("llama3-70b-awq", "quantization.version=gemv", "version=gemm"),
+        ("llama3-70b-awq", "quantization.zero_point=false", "zero_point=true"),
+        ("llama3-8b-gptq", "quantization.zero_point=true", "zero_point=false"),
+        ("llama3-8b-gptq", "quantization.bits=8", "bits=4"),
+    ],
+)
+def test_a_format_that_engines_do_not_read_is_refused_with_the_way_out(name: str, change: str, words: str) -> None:
+    model = load_model(name, [change])
+    with pytest.raises(Refused, match=f"no synthetic checkpoint can be made of {model.name}") as refused:
+        plan(model, model.dtype)
+    assert words in refused.value.details[0]
+    assert "--weights" in refused.value.details[1]
+
+
+def test_e4m3_is_rounded_to_nearest_with_ties_to_even() -> None:
+    codes = np.array([code for code in range(256) if code & 127 != 127], np.uint8)
+    np.testing.assert_array_equal(writer.encode(e4m3(codes), "float8_e4m3"), codes)
+    ties = np.array([1.0625, 1.1875, -1.0625, 2.0**-10, 3 * 2.0**-10, 447.9, 1e9, -1e9])
+    assert e4m3(writer.encode(ties, "float8_e4m3")).tolist() == [1, 1.25, -1, 0, 2.0**-8, 448, 448, -448]
+
+
+@pytest.mark.parametrize("chunk", [4, 1000, 65536])
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        Tensor("w", (300, 7), "int32", Fill("nibbles", 2.4)),
+        Tensor("w", (300, 7), "float16", Fill("scales", 0.01)),
+        Tensor("w", (2100,), "int32", Fill("groups", 128)),
+        Tensor("w", (300, 7), "float8_e4m3", Fill("normal", 100.0)),
+    ],
+)
+def test_values_do_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch, chunk: int, tensor: Tensor) -> None:
+    whole = np.concatenate([values.copy() for values in writer.chunks([tensor], 3)])
+    monkeypatch.setattr(writer, "CHUNK_VALUES", chunk)
+    np.testing.assert_array_equal(np.concatenate([values.copy() for values in writer.chunks([tensor], 3)]), whole)
+    assert whole.size == tensor.count
+    assert whole.nbytes == tensor.bytes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_depend_on_the_seed(tmp_path: Path, name: str) -> None:
+    first, second = (dequantized(made(small(name), tmp_path, seed)) for seed in (0, 1))
+    matrix = "model.layers.0.self_attn.o_proj.weight"
+    assert np.mean(first[matrix] == second[matrix]) < 0.1
+    assert abs(np.corrcoef(first[matrix].ravel(), second[matrix].ravel())[0, 1]) < 0.05
