@@ -178,6 +178,8 @@ def _hardware(recipe: Recipe, machine: Machine) -> str | None:
 
 
 def _software(recipe: Recipe, machine: Machine) -> str | None:
+    if recipe.lock is None:
+        return "innerloop cannot install it; name an interpreter that has it with --engine-python"
     if recipe.platforms and machine.platform not in recipe.platforms:
         return f"it needs {' or '.join(recipe.platforms)}; this machine is {machine.platform}"
     if recipe.glibc and machine.os == "linux":
