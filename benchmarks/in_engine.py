@@ -99,6 +99,10 @@ def vllm_methods(engine: Any) -> list[tuple[Any, str]]:
 
 def observer_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
     engine.load(load)
+    return {"bare": observer_bare_vllm(engine, work), "recorded": recorded(engine, work, Path(job["trace"]))}
+
+
+def observer_bare_vllm(engine: Any, work: Work) -> Callable[[], dict[str, Any]]:
     core = engine._core
 
     def bare() -> dict[str, Any]:
@@ -115,7 +119,7 @@ def observer_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> R
         engine._index.clear()
         return {"loop_s": seconds}
 
-    return {"bare": bare, "recorded": recorded(engine, work, Path(job["trace"]))}
+    return bare
 
 
 def observer_torch(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
@@ -167,7 +171,8 @@ def generate_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> R
                 engine._core.step_fn()
         return {"loop_s": seconds}
 
-    return {"generate": generate, "core": recorded(engine, work, Path(job["trace"]))}
+    bare = observer_bare_vllm(engine, work)
+    return {"generate": generate, "core": recorded(engine, work, Path(job["trace"])), "unobserved": bare}
 
 
 def telemetry(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:

@@ -53,6 +53,7 @@ def main() -> None:
         print_recorder(rounds)
     else:
         print_ratio(arguments, rounds, "generate", "core")
+        print_ratio(arguments, rounds, "generate", "unobserved")
 
 
 def run(

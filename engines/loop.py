@@ -53,20 +53,20 @@ def drive(engine: Engine, work: Work, recorder: Recorder) -> None:
         WrongTokenCount: the engine ran out of work while a request still lacks tokens.
     """
     clock = time.monotonic_ns
+    due = [(d, i) for i, d in enumerate(work.due_ns.tolist()) if d >= 0]  # from the window's start, as all times here
+    heapq.heapify(due)
     start = clock()
     recorder.open_window(start)
     end = start + work.duration_ns if work.duration_ns >= 0 else None
-    due = [(start + int(d), i) for i, d in enumerate(work.due_ns) if d >= 0]
-    heapq.heapify(due)
     unfinished = 0
     while True:
         now = clock()
         if end is not None and now >= end:
             break
-        while due and due[0][0] <= now:
+        while due and start + due[0][0] <= now:
             due_ns, index = heapq.heappop(due)
             engine.submit(work.request(index))
-            recorder.submitted(index, due_ns, clock())
+            recorder.submitted(index, start + due_ns, clock())
             unfinished += 1
         if unfinished:
             report = engine.step()
@@ -75,11 +75,12 @@ def drive(engine: Engine, work: Work, recorder: Recorder) -> None:
                     unfinished -= 1
                     follower = int(work.next_request[index])
                     if follower >= 0:
-                        heapq.heappush(due, (report.end_ns + work.rest_ns, follower))
+                        heapq.heappush(due, (report.end_ns - start + work.rest_ns, follower))
             elif not engine.has_work():
                 raise WrongTokenCount(f"the engine says that it has no work left, but {recorder.unfinished()}")
         elif due:
-            _wait_until(due[0][0] if end is None else min(due[0][0], end), recorder)
+            moment = start + due[0][0]
+            _wait_until(moment if end is None else min(moment, end), recorder)
         else:
             break
     recorder.close_window(clock())

@@ -12,6 +12,7 @@ from engines.base import Engine, EngineInfo, Load, Request, StepReport, Unsuppor
 from engines.shapes import kv_bytes_per_token
 
 PAGE_TOKENS = 256  # ContinuousBatchingConfig's default page
+RESERVED = {"use_async_batching", "max_queue_size"}
 
 
 class Adapter(Engine):
@@ -55,6 +56,9 @@ class Adapter(Engine):
             local_files_only=True,
             trust_remote_code=load.trust_remote_code,
         ).to(load.device)
+        if "max_memory_percent" in arguments and "max_memory_percent" not in load.engine_args:
+            arguments["max_memory_percent"] = share_of_free(load.settings["kv_memory_fraction"], load.device)
+        self._context_length = load.settings["context_length"]
         config = ContinuousBatchingConfig(**arguments)
         # The config is taken as it is: a model folder's own sampling settings must not make greedy decoding random.
         self._manager = self._model.init_continuous_batching(
@@ -63,6 +67,8 @@ class Adapter(Engine):
         )
         self._processor = self._manager._create_batch_processor()
         self._manager.batch_processor = self._processor
+        if any(self._manager.continuous_batching_config.cuda_graph_booleans):
+            self._manager.warmup()  # else graphs are captured when a shape is first seen, in the window too
         self._io = self._processor.inputs_and_outputs
         self._scheduler = self._processor.scheduler
         self._finished_status = RequestStatus.FINISHED
@@ -77,6 +83,8 @@ class Adapter(Engine):
     # ---------------------------------------------------------------- one step
 
     def submit(self, request: Request) -> None:
+        if len(request.prompt) + request.output_tokens > self._context_length:
+            raise ValueError(f"request {request.index} is longer than context_length {self._context_length}")
         name = next(self._ids)
         self._index[name] = request.index
         self._manager.add_request(
@@ -175,7 +183,7 @@ class Adapter(Engine):
                 "dtype": str(self._model.dtype).removeprefix("torch."),
                 "quantization": None,
                 "tensor_parallel": 1,
-                "context_length": self._model.config.max_position_embeddings,
+                "context_length": self._context_length,
                 "max_batch_size": config.max_requests_per_batch,
                 "max_tokens_per_step": config.max_batch_tokens,
                 "kv_cache_tokens": tokens,
@@ -196,6 +204,25 @@ class Adapter(Engine):
         )
 
 
+def share_of_free(fraction: float, device: str) -> float:
+    """transformers' `max_memory_percent` is of the memory that is free once the model is loaded; the setting is of all
+    memory, weights included."""
+    if device == "cuda":
+        import torch
+
+        free, total = torch.cuda.mem_get_info()
+    else:
+        with open("/proc/meminfo") as f:
+            kib = {line.split(":")[0]: int(line.split()[1]) for line in f}
+        free, total = kib["MemAvailable"], kib["MemTotal"]
+    share = (fraction * total - (total - free)) / free
+    if share <= 0:
+        raise UnsupportedSetting(
+            f"kv_memory_fraction={fraction:g}: the loaded model leaves nothing of that for the KV cache"
+        )
+    return share
+
+
 def make_up(batch: list[Any]) -> tuple[int, int]:
     """(prefill, decode) positions of a prepared batch.
 
@@ -205,7 +232,9 @@ def make_up(batch: list[Any]) -> tuple[int, int]:
     total = decode = 0
     for scheduled in batch:
         total += scheduled.query_length
-        if scheduled.state.generated_tokens or (scheduled.state._true_initial_tokens and scheduled.has_new_token):
+        state = scheduled.state
+        had_output = state._true_initial_tokens and len(state.initial_tokens) > state._true_initial_tokens
+        if state.generated_tokens or (had_output and scheduled.has_new_token):
             decode += 1
     return total - decode, decode
 
@@ -213,6 +242,8 @@ def make_up(batch: list[Any]) -> tuple[int, int]:
 def native_arguments(load: Load) -> dict[str, Any]:
     """The common settings as fields of ContinuousBatchingConfig, then the user's own `engine_args`, which win."""
     s = load.settings
+    for name in RESERVED & load.engine_args.keys():
+        raise UnsupportedSetting(f"engine argument {name}: the adapter steps one batch at a time and needs it as it is")
     refusals = {
         "quantization": (s["quantization"] is not None, "reads unquantized checkpoints only"),
         "tensor_parallel": (s["tensor_parallel"] != 1, "runs on one device here"),
@@ -233,7 +264,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
     if s["cuda_graphs"] is not None:
         arguments["use_cuda_graph"] = s["cuda_graphs"]
     if s["kv_cache_tokens"] is not None:
-        arguments["num_blocks"] = -(-s["kv_cache_tokens"] // PAGE_TOKENS)
+        arguments["num_blocks"] = -(-s["kv_cache_tokens"] // load.engine_args.get("page_size", PAGE_TOKENS))
     elif s["kv_memory_fraction"] is not None:
         arguments["max_memory_percent"] = s["kv_memory_fraction"]
     return {**arguments, **load.engine_args}

@@ -5,12 +5,16 @@ from __future__ import annotations
 import difflib
 import inspect
 import itertools
+import os
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+from engines import versions
 from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
 from engines.shapes import is_quantized, kv_bytes_per_token
+
+RESERVED = {"speculative_config", "data_parallel_size", "pipeline_parallel_size", "kv_transfer_config"}
 
 
 @dataclass(slots=True)
@@ -35,9 +39,12 @@ class Adapter(Engine):
 
     name = "vllm"
     layers = ("core",)
+    versions: ClassVar[tuple[str, str]] = ("0.26", "0.33")
     cannot_report = ("prepare_ns",)
 
     def imports(self) -> str:
+        os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would silently win over kv_cache_tokens
+
         import vllm
         import vllm.v1.engine.core_client
 
@@ -45,6 +52,11 @@ class Adapter(Engine):
 
     def load(self, load: Load) -> EngineInfo:
         import vllm
+
+        with versions.explained("vLLM", vllm.__version__, self.versions):
+            return self._load(load, vllm)
+
+    def _load(self, load: Load, vllm: Any) -> EngineInfo:
         from vllm.engine.arg_utils import EngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.core_client import InprocClient
@@ -218,7 +230,7 @@ class Adapter(Engine):
             running=len(scheduled),
             waiting=self._scheduler.get_request_counts()[1],
             preempted=preempted,
-            kv_usage=self._scheduler.get_kv_cache_usage(),
+            kv_usage=self._scheduler.kv_cache_manager.usage,
         )
 
     def _info(self, version: str, config: Any, arguments: dict[str, Any], load: Load) -> EngineInfo:
@@ -252,6 +264,7 @@ class Adapter(Engine):
             kv_cache_tokens=blocks * block,
             kv_cache_bytes=None if token is None else blocks * block * token,
             weights_bytes=weights_bytes(runner),
+            notes=versions.notes("vLLM", version, self.versions),
         )
 
 
@@ -259,6 +272,8 @@ def native_arguments(load: Load) -> dict[str, Any]:
     """The common settings in vLLM's words, then the user's own `engine_args`, which win."""
     s = load.settings
     cpu = load.device == "cpu"
+    for name in RESERVED & load.engine_args.keys():
+        raise UnsupportedSetting(f"engine argument {name}: the adapter does not follow what it changes about a step")
     if cpu and s["cuda_graphs"]:
         raise UnsupportedSetting("cuda_graphs=true: there are no CUDA graphs on a CPU; leave it unset")
     arguments: dict[str, Any] = {

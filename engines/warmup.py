@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def warm_up(
         if rates and (time.monotonic_ns() - begun) / 1e9 > max_s:
             break
         start = time.monotonic_ns()
-        drive(engine, work, rounds.next())
+        drive(engine, other_content(work, len(rates)), rounds.next())
         rates.append(float(work.output_lens.sum()) / ((time.monotonic_ns() - start) / 1e9))
         while engine.has_work():  # flushes are not the next round's
             engine.step()
@@ -42,6 +43,14 @@ def warm_up(
         "window": window,
         "round_tokens_per_s": rates,
     }
+
+
+def other_content(work: Work, number: int) -> Work:
+    """The same lengths and shared prefixes with other token ids, so that a prefix cache never knows a whole prompt."""
+    if number == 0:
+        return work
+    ids, places = np.unique(work.prompt_tokens, return_inverse=True)
+    return replace(work, prompt_tokens=np.random.default_rng(number).permutation(ids)[places])
 
 
 class _Rounds(Recorder):

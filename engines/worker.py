@@ -51,7 +51,8 @@ def main(job_path: str, control_fd: int) -> None:
         run(engine, job, control)
     except BaseException as error:
         code = 1
-        control.send("error", cause=cause_of(error), message=message_of(error), traceback=last_lines(error))
+        cause = cause_of(error, job["load"]["device"])
+        control.send("error", cause=cause, message=message_of(error), traceback=last_lines(error))
         traceback.print_exc()
     finally:
         close(engine, control)
@@ -69,6 +70,7 @@ def adapter(name: str) -> Engine:
 def run(engine: Engine, job: dict[str, Any], control: Control) -> None:
     """Import, load, warm up, measure: the four phases of every run."""
     control.send("phase", phase="import")
+    memory = {"before_load": resident_bytes()}
     begun = time.monotonic_ns()
     engine.imports()
     import_s = seconds_since(begun)
@@ -77,6 +79,7 @@ def run(engine: Engine, job: dict[str, Any], control: Control) -> None:
     begun = time.monotonic_ns()
     info = engine.load(Load(**job["load"]))
     load_s = seconds_since(begun)
+    memory["after_load"] = resident_bytes()
     told = {**asdict(info), "cannot_report": engine.cannot_report}
     control.send("phase", phase="warmup", load_s=load_s, info=told, versions=versions())
 
@@ -85,12 +88,14 @@ def run(engine: Engine, job: dict[str, Any], control: Control) -> None:
 
     trace = Path(job["trace"])
     warmup = warm_up(engine, Work.load(job["warmup"]["workload"]), trace / "warmup", **job["warmup"]["rule"])
+    memory["after_warmup"] = resident_bytes()
     work = Work.load(job["workload"])
     recorder = work.recorder(trace / "measure", job["keep_token_ids"])
     control.send("phase", phase="measure", warmup=warmup, clock_ns_per_call=clock_cost_ns())
     gc.collect()  # the warm-up's garbage is not the window's
     drive(engine, work, recorder)
-    control.send("phase", phase="close")
+    memory["after_measure"], memory["peak"] = resident_bytes(), resident_bytes("VmHWM")
+    control.send("phase", phase="close", memory_bytes=memory)
     recorder.close()
 
 
@@ -104,8 +109,18 @@ def close(engine: Engine | None, control: Control) -> None:
         traceback.print_exc()
 
 
-def cause_of(error: BaseException) -> str:
-    """Tells the causes apart that need different advice."""
+def cause_of(error: BaseException, device: str = "cpu") -> str:
+    """Tells the causes apart that need different advice. What an engine wraps in an error of its own is looked into."""
+    seen: BaseException | None = error
+    while seen is not None:
+        cause = own_cause(seen, device)
+        if cause is not None:
+            return cause
+        seen = seen.__cause__ or seen.__context__
+    return "engine_exception"
+
+
+def own_cause(error: BaseException, device: str) -> str | None:
     if isinstance(error, WrongTokenCount):
         return "wrong_token_count"
     if isinstance(error, UnsupportedSetting):
@@ -115,9 +130,11 @@ def cause_of(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}".lower()
     if "cuda out of memory" in text or "cudaerrormemoryallocation" in text or "outofmemoryerror" in text:
         return "out_of_memory_device"
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or "cannot allocate memory" in text:
+    if "can't allocate memory" in text or "cannot allocate memory" in text:  # torch's CPU allocator, and the system
         return "out_of_memory_host"
-    return "engine_exception"
+    if isinstance(error, MemoryError) or "no available memory for the cache blocks" in text:
+        return "out_of_memory_device" if device == "cuda" else "out_of_memory_host"
+    return None
 
 
 def message_of(error: BaseException) -> str:
@@ -140,6 +157,12 @@ def versions() -> dict[str, Any]:
         if torch is None
         else {"version": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads()},
     }
+
+
+def resident_bytes(field: str = "VmRSS") -> int:
+    """Resident memory of this process, now or (VmHWM) at most; without its children."""
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith(field + ":"))
 
 
 def clock_cost_ns(calls: int = 10_000) -> float:

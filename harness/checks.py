@@ -5,7 +5,6 @@ Every check raises `Refused` with the field, the numbers and what would do inste
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,13 +61,18 @@ def quantization(engine: EngineProfile, model: ModelProfile, device: str, settin
         )
 
 
-def parallel(model: ModelProfile, device: str, settings: Settings, machine: Machine) -> None:
-    """There are as many devices as `tensor_parallel` says, and the heads can be shared out among them."""
+def devices(device: str, settings: Settings, machine: Machine) -> None:
+    """There are as many devices as `tensor_parallel` says."""
+    ways = settings.tensor_parallel
+    if device == "cuda" and ways > len(machine.gpus):
+        raise Refused(f"tensor_parallel is {ways}, but this machine has {len(machine.gpus)} GPU(s)")
+
+
+def heads(model: ModelProfile, device: str, settings: Settings) -> None:
+    """The heads can be shared out among the devices."""
     ways = settings.tensor_parallel
     if device == "cpu" and ways > 1:
         raise Refused(f"tensor_parallel is {ways}, but a run on the CPU is one process: it must be 1")
-    if device == "cuda" and ways > len(machine.gpus):
-        raise Refused(f"tensor_parallel is {ways}, but this machine has {len(machine.gpus)} GPU(s)")
     if model.num_attention_heads % ways:
         raise Refused(f"tensor_parallel ({ways}) must divide num_attention_heads ({model.num_attention_heads})")
 
@@ -124,11 +128,8 @@ def memory(model: ModelProfile, device: str, settings: Settings, machine: Machin
     )
 
 
-def paths(model: ModelProfile, weights: Path | None, engine_python: Path | None) -> None:
-    """The user's own weights are those of the model, and the user's own interpreter is one."""
-    if engine_python is not None and not (engine_python.is_file() and os.access(engine_python, os.X_OK)):
-        state = "is no program" if engine_python.exists() else "does not exist"
-        raise Refused(f"--engine-python: {engine_python} {state}; give the python of the engine's environment")
+def paths(model: ModelProfile, weights: Path | None) -> None:
+    """The user's own weights are those of the model."""
     if weights is not None:
         from harness.checkpoints.weights import use_weights
 

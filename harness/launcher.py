@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,15 @@ import engines
 
 TICK_S = 1.0  # news on the control channel is heard at once; this is for the live view and the time limits
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
+CLOSE_S = 10.0  # for an engine to close after its failure
 CLEANUP_S = 8.0  # for the guard to end everything below it, before its own group is killed too
 LOG_TAIL_LINES = 20
+
+TELLING = (
+    "CUDA_", "CUBLAS_", "CUDNN_", "GOMP_", "GLIBC_", "KMP_", "LD_", "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_",
+    "ONEDNN_", "DNNL_", "PYTHON", "PYTORCH_", "TORCH", "TRITON_", "VLLM_", "LMDEPLOY_", "TM_", "TLLM_", "TRTLLM_",
+    "MLC_", "TVM_", "SGLANG_", "SGL_", "HF_HUB_OFFLINE", "TRANSFORMERS_",
+)  # fmt: skip
 
 # Makes the `engines` package importable in the engine's interpreter, and nothing else of this checkout.
 BOOTSTRAP = """
@@ -121,6 +128,8 @@ class Worker:
     def events(self, wait_s: float) -> list[dict[str, Any]]:
         """What has arrived on the control channel, waiting at most `wait_s` seconds for the first of it."""
         if not self._selector.select(wait_s):
+            if self._guard.poll() is not None:
+                self.alive = False  # killed: a forked child of the engine may still hold the channel open
             return []
         data = os.read(self._control, 1 << 20)
         if not data:
@@ -141,8 +150,12 @@ class Worker:
             os.killpg(self._guard.pid, signal.SIGKILL)
             self._guard.wait()
 
-    def close(self) -> None:
+    def close(self, worker_pid: int | None = None) -> None:
+        """`worker_pid` leads the group that is ended here should the guard itself have been killed."""
         self.kill()
+        if self._guard.returncode != 0 and worker_pid is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(worker_pid, signal.SIGKILL)
         self._selector.close()
         os.close(self._control)
 
@@ -154,7 +167,15 @@ def environment(variables: dict[str, str]) -> dict[str, str]:
     """
     leaky = ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
     own = {k: v for k, v in os.environ.items() if k not in leaky}
+    checkout = str(Path(engines.__file__).parents[1])  # only `engines` is to be found of it, and by its own path
+    entries = [entry for entry in own.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != checkout]
+    own["PYTHONPATH"] = os.pathsep.join(entries)
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **own, **variables}
+
+
+def telling(variables: dict[str, str]) -> dict[str, str]:
+    """Of a worker's variables those that can change what is measured, to be kept with the result."""
+    return {name: value for name, value in sorted(variables.items()) if name.startswith(TELLING)}
 
 
 def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome], None], outcome: Outcome) -> None:
@@ -165,6 +186,7 @@ def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome],
     begun = time.monotonic()
     kills = oom_kills()
     exit_code: int | None = None
+    failed_at: float | None = None
     while worker.alive and exit_code is None:
         for event in worker.events(TICK_S):
             if event["event"] == "exit":
@@ -177,6 +199,11 @@ def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome],
         if outcome.failure is None:
             outcome.failure = overdue(outcome, trace, limits, begun)
             if outcome.failure is not None:
+                return
+        else:
+            failed_at = failed_at or time.monotonic()
+            if time.monotonic() - failed_at > CLOSE_S:
+                outcome.notes.append(f"the engine did not close within {CLOSE_S:g} s of its failure and was ended")
                 return
     if outcome.failure is None and "done" not in outcome.phases:
         outcome.failure = ended(exit_code, oom_kills() > kills)
@@ -242,9 +269,15 @@ def ended(exit_code: int | None, out_of_memory: bool) -> dict[str, Any]:
     if exit_code is None:
         return failure("killed_by_signal", "the guard of the worker was killed")
     if exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        return failure("killed_by_signal", f"the worker was killed by {name}")
+        return failure("killed_by_signal", f"the worker was killed by {signal_name(-exit_code)}")
     return failure("engine_exception", f"the worker ended with exit code {exit_code} before its work was done")
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def failure(cause: str, message: str) -> dict[str, Any]:

@@ -115,8 +115,11 @@ class LiveView:
         phase = next(reversed(outcome.phases), "start")
         now = time.monotonic()
         if phase != self._phase:
-            if self._phase:
-                self._console.print(f"{DONE[self._phase]} in {now - self._since:.1f} s", style="dim", highlight=False)
+            if self._phase and outcome.failure is None:
+                took_s = (outcome.phases[phase] - outcome.phases[self._phase]) / 1e9
+                if self._phase == "start":
+                    took_s = outcome.reported.get("interpreter_s", 0.0)
+                self._console.print(f"{DONE[self._phase]} in {took_s:.1f} s", style="dim", highlight=False)
             self._phase, self._since, self._printed, self._history = phase, now, now, []
         if phase == "done":
             return

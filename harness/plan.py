@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Any
 from harness import environments
 from harness.checkpoints import planned_checkpoint
 from harness.checkpoints.weights import use_weights
-from harness.native import native_settings
+from harness.native import native_settings, preparation_steps
+from harness.profiles.engines import why_not
 from harness.workloads import build, warmup
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.machine import Machine
     from harness.spec import RunSpec
 
 
-def plan(spec: RunSpec) -> dict[str, Any]:
+def plan(spec: RunSpec, machine: Machine) -> dict[str, Any]:
     """The resolved run as plain data: its environment, checkpoint, requests and settings. Nothing is written.
+
+    `why_not_here` says why it cannot run on this machine, None if it can.
 
     Raises:
         Refused: something that the run itself would be refused for.
@@ -32,7 +36,9 @@ def plan(spec: RunSpec) -> dict[str, Any]:
     native, cannot_report = native_settings(spec)
     return {
         "spec": spec.describe(),
+        "why_not_here": why_not(spec.engine, machine, spec.device, own_python=spec.engine_python is not None),
         "native_settings": native,
+        "preparation": preparation_steps(spec),
         "cannot_report": cannot_report,
         "environment": planned_environment(spec),
         "checkpoint": checkpoint,
@@ -44,6 +50,9 @@ def plan(spec: RunSpec) -> dict[str, Any]:
 
 
 def planned_environment(spec: RunSpec) -> dict[str, Any]:
+    recipe = spec.engine.environments[spec.device]
+    if spec.engine_python is None and recipe.lock is None:
+        return {"path": "an interpreter of yours (--engine-python)", "exists": False, "lock": None, "lock_hash": None}
     if spec.engine_python is not None:
         own = environments.adopt(spec.engine_python, spec.engine, spec.device)
         return {"path": str(own.python), "exists": True, "lock": None, "lock_hash": None}
@@ -61,6 +70,8 @@ def print_plan(resolved: dict[str, Any], console: Console) -> None:
     table.add_column(no_wrap=True, style="dim")
     table.add_column()
     table.add_row("engine", f"{spec['engine']}, layer {spec['layer']}, on {spec['device']}")
+    if resolved["why_not_here"]:
+        table.add_row("not here", resolved["why_not_here"])
     table.add_row("environment", f"{environment['path']} ({'exists' if environment['exists'] else 'would be made'})")
     if environment.get("lock"):
         table.add_row("", f"lock {environment['lock']}, sha256 {environment['lock_hash'][:12]}")
@@ -78,6 +89,8 @@ def print_plan(resolved: dict[str, Any], console: Console) -> None:
         table.add_row("settings" if index == 0 else "", f"{name} = {shown(name, value)}{given}")
     for index, (name, value) in enumerate(resolved["native_settings"].items()):
         table.add_row("in its words" if index == 0 else "", f"{name} = {shown(name, value)}")
+    for index, step in enumerate(resolved["preparation"]):
+        table.add_row("preparation" if index == 0 else "", step)
     if resolved["cannot_report"]:
         table.add_row("cannot report", ", ".join(resolved["cannot_report"]))
     console.print(table, highlight=False)

@@ -17,7 +17,7 @@ from harness.analysis import devices as device_analysis
 from harness.analysis import suspect_device
 from harness.analysis.columns import NS
 from harness.analysis.run import analyse, edges
-from harness.analysis.suspect import Reason, suspicions
+from harness.analysis.suspect import Reason, suspicions, unhonoured
 from harness.errors import Refused
 from harness.tables import Tables, convert, put, read_tables
 from harness.telemetry import host as host_telemetry
@@ -63,7 +63,9 @@ def build(
     if failure is not None:
         reasons = [{"code": failure["cause"], "detail": failure["message"], "advice": ADVICE.get(failure["cause"])}]
     else:
-        reasons = [asdict(reason) for reason in _suspicions(tables, found, checks, reported, telemetry)]
+        doubts = _suspicions(tables, found, checks, reported, telemetry)
+        doubts += unhonoured(spec.get("settings") or {}, info.get("effective") or {})
+        reasons = [asdict(doubt) for doubt in doubts]
     result = {
         "schema_version": SCHEMA_VERSION,
         "innerloop_version": __version__,
@@ -169,9 +171,11 @@ def _memory(reported: Mapping[str, Any], phases: Mapping[str, int], tables: Tabl
     """Memory of the worker's processes at the phases' ends and its peak; what the engine says of its own."""
     info = reported.get("info") or {}
     host = next((one for one in tables.samples if one.source == "host"), None)
+    sampled, own = host_telemetry.memory_bytes(host, phases), reported.get("memory_bytes") or {}
+    known = {name: [m[name] or 0 for m in (sampled, own) if m.get(name)] for name in sampled}
+    largest = {name: max(values) if values else None for name, values in known.items()}
     return {
-        **host_telemetry.memory_bytes(host, phases),
-        **(reported.get("memory_bytes") or {}),
+        **largest,  # the samples count the worker's children, its own account misses no moment
         "weights": info.get("weights_bytes"),
         "kv_cache": info.get("kv_cache_bytes"),
     }

@@ -70,14 +70,18 @@ def parser() -> argparse.ArgumentParser:
         help="which to sample: those that the engine runs on, all that are visible, none; default: used",
     )
     end = out.add_argument_group("when to give up, in seconds")
-    end.add_argument("--timeout", type=positive, metavar="S", help="for the whole run; default: none")
+    end.add_argument(
+        "--timeout", type=positive, metavar="S", help="for the engine's process, from its start; default: none"
+    )
     end.add_argument("--load-timeout", type=positive, default=1800.0, metavar="S", help="to load; default: 1800")
     end.add_argument("--hang-timeout", type=positive, default=120.0, metavar="S", help="for one step; default: 120")
     result = out.add_argument_group("what to do with the result")
     result.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: a new one under runs/")
     result.add_argument("--json", action="store_true", help="print the result on stdout as JSON, and nothing else")
     result.add_argument("--keep-token-ids", action="store_true", help="also write the token ids: output_ids.npz")
-    result.add_argument("--dry-run", action="store_true", help="print the resolved plan and stop")
+    result.add_argument(
+        "--dry-run", action="store_true", help="print the resolved plan and stop, also for another machine"
+    )
     return out
 
 
@@ -120,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
     machine = this_machine()
     spec = resolve(asked(arguments), machine)
     if arguments.dry_run:
-        resolved = plan(spec)
+        resolved = plan(spec, machine)
         if arguments.json:
             print_json(resolved)
         else:
@@ -151,6 +155,7 @@ def asked(arguments: argparse.Namespace) -> Asked:
         weights=arguments.weights,
         engine_python=arguments.engine_python,
         trust_remote_code=arguments.trust_remote_code,
+        planning=arguments.dry_run,
     )
 
 

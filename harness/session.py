@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import environments, launcher, results
-from harness.checkpoints import Checkpoint, ensure_checkpoint, use_weights
+from harness.checkpoints import Checkpoint, ensure_checkpoint, planned_checkpoint, use_weights
 from harness.errors import InnerloopError, InstallFailed, Refused
 from harness.launcher import Limits, Outcome, Stopped, Worker, failure
 from harness.live import LiveView
@@ -58,6 +59,8 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
         Refused: nothing was started.
     """
     model, settings = spec.model, spec.settings
+    if spec.weights is None:
+        planned_checkpoint(model, settings.dtype)
     work = build(spec.workload, model, spec.seeds, settings.context_length)
     warm = warmup(spec.workload, model, spec.seeds, settings.max_batch_size)
     native_settings(spec)
@@ -85,6 +88,9 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
             outcome.failure = {**failure("install_failed", str(error)), "traceback": list(error.details)}
         except (InnerloopError, OSError) as error:
             outcome.failure = failure("disk_full" if is_full(error) else "harness", str(error))
+        except Exception as error:
+            lines = traceback.format_exc().splitlines()
+            outcome.failure = {**failure("harness", f"{type(error).__name__}: {error}"), "traceback": lines}
         launcher.ignore_signals()
         return conclude(spec, machine, prepared, work, folder, outcome, sampled), folder
 
@@ -162,7 +168,7 @@ def measure(
         with LiveView(console, trace, tokens, requests, duration_s, sampled.devices) as live:
             launcher.watch(worker, trace, options.limits, live.tick, outcome)
     finally:
-        worker.close()
+        worker.close(outcome.worker_pid)
 
 
 def conclude(
@@ -184,7 +190,7 @@ def conclude(
         "packages": outcome.reported.get("versions", {}).get("packages"),
         "torch": outcome.reported.get("versions", {}).get("torch"),
         "interpreter": str(environment.python) if environment else None,
-        "variables": dict(environment.variables) if environment else None,
+        "variables": launcher.telling(launcher.environment(dict(environment.variables))) if environment else None,
         **machine.describe(),
         "commit": checkout_commit(),
     }
@@ -205,26 +211,36 @@ def conclude(
         failure=outcome.failure,
         device_note=sampled.note,
     )
-    results.write(folder, result)
+    try:
+        results.write(folder, result)
+    except OSError as error:
+        result["notes"].append(f"this result could not be written to {folder}: {error}")
     return result
 
 
 def make_folder(out: Path) -> Path:
-    """Makes the run's folder; a second run within the same second gets a number of its own."""
-    for suffix in ("", *(f"-{k}" for k in range(2, 100))):
-        folder = out.with_name(out.name + suffix)
-        try:
-            folder.mkdir(parents=True)
-            return folder.absolute()
-        except FileExistsError:
-            if not any(folder.iterdir()):
-                return folder.absolute()
-    raise Refused(f"--out: {out} exists and holds another run")
+    """Makes the run's folder, which may be there already as long as it is empty.
+
+    Raises:
+        Refused: something else is there, or it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise Refused(f"--out: {out} is not empty; name a new folder, so that no run is mixed with another")
+        if not os.access(out, os.W_OK):
+            raise Refused(f"--out: {out} cannot be written")
+    except OSError as error:
+        raise Refused(f"--out: {out} cannot be made: {error.strerror or error}") from None
+    return out.absolute()
 
 
 def default_folder(spec: RunSpec) -> Path:
+    """A folder under runs/ that is not there yet; a second run within the same second gets a number of its own."""
     moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    return Path("runs") / f"{moment}-{spec.engine.name}-{spec.model.name}-{spec.workload.name}"
+    name = f"{moment}-{spec.engine.name}-{spec.model.name}-{spec.workload.name}"
+    names = (name, *(f"{name}-{k}" for k in range(2, 1000)))
+    return next(folder for folder in (Path("runs") / n for n in names) if not folder.exists())
 
 
 def remove_empty(folder: Path) -> None:

@@ -48,6 +48,7 @@ class Asked:
     weights: Path | None = None
     engine_python: Path | None = None
     trust_remote_code: bool = False
+    planning: bool = False  # for a machine that need not be this one: nothing is refused for what this one lacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +102,12 @@ def resolve(asked: Asked, machine: Machine) -> RunSpec:
     model = named.model or load_model(_default_model(device, machine), asked.model_arg)
     settings, given = resolve_settings(model, device, asked.set)
     checks.quantization(engine, model, device, settings, machine)
-    checks.parallel(model, device, settings, machine)
+    checks.heads(model, device, settings)
     checks.numbers(model, named.workload, settings)
-    checks.memory(model, device, settings, machine)
-    checks.paths(model, asked.weights, asked.engine_python)
+    if not asked.planning:
+        checks.devices(device, settings, machine)
+        checks.memory(model, device, settings, machine)
+    checks.paths(model, asked.weights)
     return RunSpec(
         engine=engine,
         model=model,
@@ -182,6 +185,10 @@ def _engine_and_device(named: EngineProfile | None, asked: Asked, machine: Machi
         for kind in kinds:
             if engines.why_not(engine, machine, kind, own_python=own) is None:
                 return engine, kind
+    if named is not None and asked.planning:
+        planned = [kind for kind in (("cuda", "cpu") if device == "auto" else (device,)) if kind in named.environments]
+        if planned:
+            return named, planned[0]
     if named is None:
         where = "this machine" if device == "auto" else f"device {device} of this machine"
         raise Refused(f"no engine runs on {where}", "python -m harness.doctor says what each one needs")

@@ -24,6 +24,12 @@ EARLY_SHARE = 0.02  # of the window: how long before its end the work may run ou
 SHOWN_CHECKS = 3
 
 
+HONOURED = (
+    "dtype", "tensor_parallel", "context_length", "max_batch_size", "max_tokens_per_step", "kv_cache_tokens",
+    "prefix_caching", "chunked_prefill",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Reason:
     code: str
@@ -171,3 +177,25 @@ def _harness(bubble_share: float | None, recorder_share: float | None) -> Iterat
 
 def _over(value: float | None, limit: float) -> bool:
     return value is not None and value > limit
+
+
+def unhonoured(asked: dict[str, Any], effective: dict[str, Any]) -> list[Reason]:
+    """The settings that the engine resolved otherwise than asked; what it does not report is taken on trust.
+
+    A KV cache may be larger than asked by less than one block, since it is made of whole ones.
+    """
+    found = []
+    for name in HONOURED:
+        wanted, got = asked.get(name), effective.get(name)
+        if wanted is None or got is None or got == wanted:
+            continue
+        if name == "kv_cache_tokens" and 0 < got - wanted < (effective.get("kv_block_tokens") or 1):
+            continue
+        found.append(
+            Reason(
+                "setting_not_honoured",
+                f"{name}: {wanted} was asked for and the engine runs with {got}",
+                "Ask for what the engine can do, so that engines are compared on the same settings.",
+            )
+        )
+    return found

@@ -68,6 +68,7 @@ def probe(python: Path, variables: Mapping[str, str] | None = None) -> dict[str,
         done = subprocess.run(
             command,
             env=environment(dict(variables or {})),
+            cwd="/",  # else what lies in the current folder counts as installed
             capture_output=True,
             text=True,
             errors="replace",

@@ -79,11 +79,8 @@ class NvmlDevice(Device):
             return self._maybe(lambda: getattr(nvml, name)(*arguments))
 
         memory = self._maybe(self._memory_info) if self.supported["memory"] else None
-        limit, default = (
-            get("nvmlDeviceGetEnforcedPowerLimit", whole),
-            get("nvmlDeviceGetPowerManagementDefaultLimit", whole),
-        )
-        architecture = get("nvmlDeviceGetArchitecture", whole)
+        limit = get("nvmlDeviceGetEnforcedPowerLimit", whole)
+        default = get("nvmlDeviceGetPowerManagementDefaultLimit", whole)
         mig = None
         if self._instance is not None:
             mig = {
@@ -97,7 +94,7 @@ class NvmlDevice(Device):
             "name": get("nvmlDeviceGetName", whole),
             "mig": mig,
             "driver": get("nvmlSystemGetDriverVersion"),
-            "architecture": ARCHITECTURES.get(architecture),
+            "architecture": ARCHITECTURES.get(get("nvmlDeviceGetArchitecture", whole)),
             "memory_total_bytes": None if memory is None else int(memory.total),
             "power_limit_w": None if limit is None else limit / 1000,
             "power_default_limit_w": None if default is None else default / 1000,
@@ -122,8 +119,8 @@ class NvmlDevice(Device):
         for listed in self._lists:
             try:
                 for one in listed(self._own):
-                    held = one.usedGpuMemory
-                    found[one.pid] = held if held is None else held + (found.get(one.pid) or 0)
+                    before, more = found.get(one.pid), one.usedGpuMemory
+                    found[one.pid] = before if more is None else more + (before or 0)
             except self._nvml.NVMLError as error:
                 self._refused(error)
                 return None

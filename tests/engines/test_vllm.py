@@ -59,8 +59,9 @@ class Scheduler:
     def get_request_counts(self) -> tuple[int, int]:
         return len(self.started), len(self.requests) - len(self.started)
 
-    def get_kv_cache_usage(self) -> float:
-        return 0.5
+    @property
+    def kv_cache_manager(self) -> Any:
+        return SimpleNamespace(usage=0.5)
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         thrown, self.preempt_next = self.preempt_next, set()

@@ -36,6 +36,14 @@ def test_causes_are_told_apart(error, cause):
     assert worker.cause_of(error) == cause
 
 
+@pytest.mark.parametrize(("device", "cause"), [("cuda", "out_of_memory_device"), ("cpu", "out_of_memory_host")])
+def test_what_an_engine_wraps_is_looked_into_and_belongs_to_its_device(device, cause):
+    error = RuntimeError("engine core failed")
+    error.__cause__ = MemoryError("footprint")
+    assert worker.cause_of(error, device) == cause
+    assert worker.cause_of(ValueError("No available memory for the cache blocks."), device) == cause
+
+
 def test_the_control_channel_carries_one_json_document_a_line():
     read_fd, write_fd = os.pipe()
     control = worker.Control(write_fd)

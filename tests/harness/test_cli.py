@@ -7,6 +7,7 @@ from harness import __version__, cli
 
 def call(monkeypatch, capsys, *arguments):
     monkeypatch.setattr("sys.argv", ["innerloop", *arguments])
+    code: object
     try:
         code = cli.main()
     except SystemExit as left:

@@ -21,15 +21,16 @@ orphan = subprocess.run([sys.executable, "-c",
     "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
     "stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True).pid)"],
     capture_output=True, text=True).stdout
+{first}
 os.write(int(sys.argv[1]), f"{os.getpid()} {child.pid} {orphan}".encode())
 {then}
 """
 
 
 class Started:
-    def __init__(self, then: str, grace_s: float = 0.3) -> None:
+    def __init__(self, then: str, first: str, grace_s: float = 0.3) -> None:
         self.read_fd, write_fd = os.pipe()
-        worker = [sys.executable, "-c", WORKER.replace("{then}", then), str(write_fd)]
+        worker = [sys.executable, "-c", WORKER.replace("{first}", first).replace("{then}", then), str(write_fd)]
         self.guard = subprocess.Popen(
             [sys.executable, "-I", "-S", str(GUARD), str(write_fd), str(grace_s), "--", *worker],
             stdin=subprocess.PIPE,
@@ -64,8 +65,8 @@ def alive(pid: int) -> bool:
 def start():
     started: list[Started] = []
 
-    def make(then: str) -> Started:
-        started.append(Started(then))
+    def make(then: str, first: str = "pass") -> Started:
+        started.append(Started(then, first))
         return started[-1]
 
     yield make
@@ -93,7 +94,8 @@ def test_closing_the_guards_input_ends_everything(start):
 
 
 def test_a_worker_that_is_stopped_and_deaf_to_sigterm_is_killed(start):
-    run = start("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.kill(os.getpid(), signal.SIGSTOP)")
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    run = start("os.kill(os.getpid(), signal.SIGSTOP)", first=deaf)
     run.guard.stdin.close()
     assert run.last_word()["code"] == -signal.SIGKILL
     assert run.gone()

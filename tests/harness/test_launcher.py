@@ -9,6 +9,7 @@ import pytest
 from engines.recorder import Recorder
 from harness import launcher
 from harness.launcher import Limits, Outcome
+from tests.real import ROOT
 
 NS = 1_000_000_000
 
@@ -93,6 +94,43 @@ def test_devices_are_numbered_as_the_driver_does_unless_the_user_says_otherwise(
     assert launcher.environment({})["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
     assert launcher.environment({})["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+
+
+def test_an_unnamed_signal_has_a_number():
+    assert launcher.signal_name(40) == "signal 40"
+
+
+def test_the_checkout_is_no_part_of_the_workers_path(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:/theirs")
+    assert launcher.environment({})["PYTHONPATH"] == "/theirs"
+
+
+def test_what_can_change_a_measurement_is_kept_and_nothing_private(monkeypatch):
+    found = launcher.telling({"OMP_NUM_THREADS": "2", "LD_PRELOAD": "x", "HOME": "/me", "MY_TOKEN": "secret"})
+    assert found == {"LD_PRELOAD": "x", "OMP_NUM_THREADS": "2"}
+
+
+class Hanging:
+    """A worker that says that it failed and then never ends."""
+
+    alive = True
+
+    def __init__(self):
+        self.said = [{"event": "error", "time_ns": 1, "cause": "engine_exception", "message": "x", "traceback": []}]
+
+    def events(self, wait_s):
+        time.sleep(0.01)
+        said, self.said = self.said, []
+        return said
+
+
+def test_an_engine_that_hangs_in_closing_after_a_failure_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "CLOSE_S", 0.1)
+    outcome = Outcome()
+    launcher.watch(Hanging(), tmp_path, Limits(), lambda outcome: None, outcome)  # type: ignore[arg-type]
+    assert outcome.failure is not None
+    assert outcome.failure["cause"] == "engine_exception"
+    assert any("did not close" in note for note in outcome.notes)
 
 
 def test_only_the_first_signal_is_raised():

@@ -10,7 +10,7 @@ from engines.base import StepReport
 from engines.recorder import Recorder
 from harness import live
 from harness.launcher import Outcome
-from harness.telemetry.device import Shown
+from harness.telemetry.device import DeviceSampler, Shown
 
 
 def recorder(folder):
@@ -37,8 +37,10 @@ def view(tmp_path, *, terminal, duration_s=None):
 def test_without_a_terminal_each_phase_ends_with_a_plain_line(tmp_path):
     shown, out = view(tmp_path, terminal=False)
     with shown:
-        for phase in ("start", "import", "load", "done"):
-            shown.tick(Outcome(phases={phase: 1}))
+        told: dict[str, int] = {}
+        for second, phase in enumerate(("start", "import", "load", "done")):
+            told[phase] = second * 1_000_000_000
+            shown.tick(Outcome(phases=told))
     lines = out.getvalue().splitlines()
     assert [line.rsplit(" in ", 1)[0] for line in lines] == ["interpreter started", "engine imported", "model loaded"]
     assert "\x1b" not in out.getvalue()
@@ -77,7 +79,7 @@ def test_on_a_terminal_a_bar_is_drawn_and_taken_away(tmp_path):
     assert "\x1b" in out.getvalue()
 
 
-class Sampled:
+class Sampled(DeviceSampler):
     def __init__(self, *shown):
         self.shown = Shown(*shown)
 
@@ -86,10 +88,10 @@ def test_devices_are_shown_together_in_every_phase(tmp_path):
     both = [Sampled(300.4, 0.9, 2 << 30), Sampled(250.1, 0.8, 1 << 30)]
     shown = live.LiveView(Console(file=io.StringIO()), tmp_path, 20, 2, None, both)
     shown.tick(Outcome(phases={"load": 1}))
-    assert shown.line(time.monotonic()).endswith("0 s   GPU 85%   550 W   3.00 GiB")
+    assert str(shown.line(time.monotonic())).endswith("0 s   GPU 85%   550 W   3.00 GiB")
     recorder(tmp_path / "measure").step(StepReport(1, 2, [(0, [5])], running=1))
-    shown.tick(Outcome(phases={"measure": 1}))
-    assert shown.line(time.monotonic()).endswith("batch 1   GPU 85%   550 W   3.00 GiB")
+    shown.tick(Outcome(phases={"load": 1, "measure": 2}))
+    assert str(shown.line(time.monotonic())).endswith("batch 1   GPU 85%   550 W   3.00 GiB")
 
 
 def test_what_devices_do_not_tell_is_left_out():

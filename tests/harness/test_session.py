@@ -1,17 +1,28 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from harness import session
 from harness.errors import Refused
 
 
-def test_a_run_never_writes_into_another_ones_folder(tmp_path):
+def test_a_folder_that_holds_something_is_refused(tmp_path):
     first = session.make_folder(tmp_path / "run")
     (first / "result.json").write_text("{}")
-    second = session.make_folder(tmp_path / "run")
-    assert first != second
-    assert second.name == "run-2"
+    with pytest.raises(Refused, match="is not empty"):
+        session.make_folder(tmp_path / "run")
+
+
+def test_the_default_folder_is_always_a_new_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec: Any = SimpleNamespace(**{part: SimpleNamespace(name=part) for part in ("engine", "model", "workload")})
+    first = session.default_folder(spec)
+    session.make_folder(first)
+    assert first.parts[0] == "runs"
+    assert session.default_folder(spec) != first
 
 
 def test_an_empty_folder_that_the_user_made_is_taken(tmp_path):
@@ -25,9 +36,8 @@ def test_a_refused_run_leaves_no_folder(tmp_path):
     assert not made.exists()
 
 
-def test_out_of_names_is_refused(tmp_path):
-    for suffix in ("", *(f"-{k}" for k in range(2, 100))):
-        (tmp_path / f"run{suffix}").mkdir()
-        (tmp_path / f"run{suffix}" / "x").touch()
-    with pytest.raises(Refused, match="--out"):
-        session.make_folder(tmp_path / "run")
+def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(Refused, match="--out"):
+            session.make_folder(out)

@@ -261,12 +261,6 @@ def test_tensor_parallel_adds_up_the_memory_of_the_devices() -> None:
     assert resolve(Asked(model="llama3-70b", set=("tensor_parallel=2",)), FOUR).settings.tensor_parallel == 2
 
 
-def test_an_interpreter_that_is_none_is_refused(tmp_path: Path) -> None:
-    assert "python3.99 does not exist" in refusal(CPU, engine_python=tmp_path / "python3.99")
-    (tmp_path / "python").write_text("")
-    assert "python is no program" in refusal(CPU, engine_python=tmp_path / "python")
-
-
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     assert "no such folder" in refusal(CPU, weights=tmp_path / "none")
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "vocab_size": 32000}))

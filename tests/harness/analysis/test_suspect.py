@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis.suspect import exhausted_ns, suspicions
+from harness.analysis.suspect import exhausted_ns, suspicions, unhonoured
 from tests.harness.conftest import MS, SECOND, Make
 
 QUIET_HOST = {
@@ -122,3 +122,22 @@ def test_an_open_loop_may_pause_as_long_as_its_arrivals_are_apart(make_requests:
 
 def test_without_a_duration_a_workload_cannot_run_out(make_requests: Make) -> None:
     assert exhausted_ns(make_requests([0], [1], [5], [2]), 0, 10 * SECOND, -1) is None
+
+
+def test_a_setting_that_the_engine_resolved_otherwise_is_named():
+    asked = {"context_length": 512, "max_batch_size": 8, "kv_cache_tokens": 1000, "chunked_prefill": None}
+    effective = {"context_length": 2048, "max_batch_size": 8, "kv_cache_tokens": 1024, "chunked_prefill": True}
+    [reason] = unhonoured(asked, {**effective, "kv_block_tokens": 128})
+    assert reason.code == "setting_not_honoured"
+    assert reason.detail == "context_length: 512 was asked for and the engine runs with 2048"
+
+
+def test_a_kv_cache_may_be_rounded_up_by_less_than_a_block_and_no_more():
+    effective = {"kv_cache_tokens": 1024, "kv_block_tokens": 128}
+    assert unhonoured({"kv_cache_tokens": 897}, effective) == []
+    assert len(unhonoured({"kv_cache_tokens": 896}, effective)) == 1
+    assert len(unhonoured({"kv_cache_tokens": 2000}, effective)) == 1
+
+
+def test_what_the_engine_does_not_report_is_taken_on_trust():
+    assert unhonoured({"max_batch_size": 8, "prefix_caching": False}, {"max_batch_size": None}) == []

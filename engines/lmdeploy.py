@@ -1,0 +1,198 @@
+"""LMDeploy: TurboMind, whose own threads run the loop, or with `backend=pytorch` the PyTorch engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+from pathlib import Path
+from typing import Any, ClassVar
+
+from engines import versions
+from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
+from engines.lmdeploy_pytorch import PyTorchLoop
+from engines.lmdeploy_turbomind import TurboMindLoop
+from engines.shapes import kv_bytes_per_token
+
+BACKENDS: dict[str, Any] = {"turbomind": TurboMindLoop, "pytorch": PyTorchLoop}
+BLOCK_TOKENS = 64  # both backends' default
+FP8_BLOCK = [128, 128]
+
+
+class Adapter(Engine):
+    """Hands every call to the backend's loop. The phases of a step are inside the engine's threads and stay unknown."""
+
+    name = "lmdeploy"
+    layers = ("core",)
+    versions: ClassVar[tuple[str, str]] = ("0.18", "0.18")
+    cannot_report = TurboMindLoop.cannot_report  # the default backend's; an instance has those of its own backend
+
+    def imports(self) -> str:
+        import lmdeploy
+        import torch  # noqa: F401
+
+        logging.getLogger("lmdeploy").setLevel(logging.ERROR)
+        return lmdeploy.__version__
+
+    def load(self, load: Load) -> EngineInfo:
+        import lmdeploy
+
+        with versions.explained("LMDeploy", lmdeploy.__version__, self.versions):
+            return self._load(load, lmdeploy)
+
+    def _load(self, load: Load, lmdeploy: Any) -> EngineInfo:
+        arguments = native_arguments(load)
+        backend = arguments.pop("backend")
+        kind = lmdeploy.TurbomindEngineConfig if backend == "turbomind" else lmdeploy.PytorchEngineConfig
+        known = {field.name for field in dataclasses.fields(kind)}
+        for name in arguments:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                raise UnsupportedSetting(
+                    f"{kind.__name__} of LMDeploy {lmdeploy.__version__} has no field {name!r}"
+                    + (f"; did you mean {close[0]!r}?" if close else "")
+                )
+        notes = versions.notes("LMDeploy", lmdeploy.__version__, self.versions)
+        if load.settings["kv_memory_fraction"] is not None and "cache_max_entry_count" not in load.engine_args:
+            arguments["cache_max_entry_count"] = free_share(load, *device_memory())
+            notes += (
+                f"cache_max_entry_count {arguments['cache_max_entry_count']} is the share of what the weights leave"
+                f" free that fills {load.settings['kv_memory_fraction']} of the device",
+            )
+        logging.getLogger("lmdeploy").setLevel(logging.ERROR)
+        self._loop = BACKENDS[backend](load.checkpoint, kind(**arguments), load.trust_remote_code)
+        self.cannot_report = self._loop.cannot_report  # type: ignore[misc]
+        dtype = self._loop.effective()["dtype"]
+        if dtype != arguments["dtype"] != "auto":
+            raise UnsupportedSetting(f"dtype={arguments['dtype']}: LMDeploy computes this model in {dtype} here")
+        return self._info(lmdeploy.__version__, {"backend": backend, **arguments}, load, notes)
+
+    def submit(self, request: Request) -> None:
+        self._loop.submit(request)
+
+    def step(self) -> StepReport | None:
+        return self._loop.step()
+
+    def has_work(self) -> bool:
+        return self._loop.has_work()
+
+    def close(self) -> None:
+        loop = getattr(self, "_loop", None)
+        if loop is not None:
+            loop.close()
+
+    def _info(self, version: str, arguments: dict[str, Any], load: Load, notes: tuple[str, ...]) -> EngineInfo:
+        found = self._loop.effective()
+        tokens, dtype = found["kv_cache_tokens"], found["dtype"]
+        token = kv_bytes_per_token(load.config, dtype, found["tensor_parallel"]) * found["tensor_parallel"]
+        plain = not arguments.get("quant_policy")  # a quantized KV cache has another size
+        return EngineInfo(
+            version=version,
+            effective={**found, "seed": load.settings["seed"]},
+            native=arguments,
+            kv_cache_tokens=tokens,
+            kv_cache_bytes=tokens * token if tokens is not None and plain else None,
+            notes=(*notes, *self._loop.notes),
+        )
+
+
+def native_arguments(load: Load) -> dict[str, Any]:
+    """The common settings as fields of the backend's engine config, with the backend's own name among them, then the
+    user's own `engine_args`, which win."""
+    s, given = load.settings, dict(load.engine_args)
+    backend = given.pop("backend", "turbomind")
+    if backend not in BACKENDS:
+        raise UnsupportedSetting(f"backend={backend}: LMDeploy's backends are {' and '.join(BACKENDS)}")
+    for name, why in refusals(load, backend).items():
+        raise UnsupportedSetting(f"{name}={s[name]}: {why}")
+    arguments: dict[str, Any] = {
+        "backend": backend,
+        "dtype": s["dtype"],
+        "tp": s["tensor_parallel"],
+        "session_len": s["context_length"],
+        "max_batch_size": s["max_batch_size"],
+        "enable_prefix_caching": s["prefix_caching"],
+    }
+    if s["kv_memory_fraction"] is not None:
+        arguments["cache_max_entry_count"] = s["kv_memory_fraction"]  # what the weights take is known on the device
+    if backend == "turbomind":
+        # Its forward pass holds max_prefill_token_num positions and one more for every running request.
+        arguments["max_prefill_token_num"] = s["max_tokens_per_step"] - s["max_batch_size"]
+    else:
+        arguments["max_prefill_token_num"] = s["max_tokens_per_step"]
+        if s["cuda_graphs"] is not None:
+            arguments["eager_mode"] = not s["cuda_graphs"]
+        if s["kv_cache_tokens"] is not None:
+            arguments["num_gpu_blocks"] = -(-s["kv_cache_tokens"] // BLOCK_TOKENS) + 1  # one is kept for padding
+        if s["quantization"] == "fp8" and "quantization_config" not in load.config:
+            arguments["model_format"] = "fp8"
+    return {**arguments, **given}
+
+
+def refusals(load: Load, backend: str) -> dict[str, str]:
+    """Why a setting cannot be honoured, by the setting's name."""
+    s, turbomind = load.settings, backend == "turbomind"
+    stored = load.config.get("quantization_config") or {}
+    found = {}
+    if s["dtype"] == "float32":
+        found["dtype"] = "LMDeploy computes in bfloat16 or float16"
+    elif not turbomind and stored.get("quant_method") == "awq" and s["dtype"] != "float16":
+        found["dtype"] = "LMDeploy's pytorch backend computes AWQ models in float16"
+    if s["quantization"] is not None:
+        why = quantization_refusal(stored, turbomind)
+        if why is not None:
+            found["quantization"] = why
+    if s["chunked_prefill"] is False:
+        found["chunked_prefill"] = "LMDeploy always splits prompts longer than a step"
+    if s["max_tokens_per_step"] <= s["max_batch_size"]:
+        found["max_tokens_per_step"] = "LMDeploy needs more than max_batch_size, a position for every running request"
+    if turbomind and s["cuda_graphs"]:
+        found["cuda_graphs"] = "TurboMind has no CUDA graphs; leave it unset, or choose backend=pytorch"
+    if turbomind and s["kv_cache_tokens"] is not None:
+        found["kv_cache_tokens"] = "TurboMind takes a share of the memory only; give kv_memory_fraction"
+    return found
+
+
+def quantization_refusal(stored: dict[str, Any], turbomind: bool) -> str | None:
+    """Why a backend cannot run a checkpoint's quantization; None if it can. `stored` is config.json's own account."""
+    method = stored.get("quant_method")
+    if method is None:
+        return "TurboMind runs quantized checkpoints only as they are stored" if turbomind else None
+    if method == "awq" and stored.get("version", "gemm") != "gemm":
+        return "LMDeploy reads AWQ weights in the gemm layout only"
+    if method == "gptq":
+        if not turbomind:
+            return "LMDeploy's pytorch backend reads no GPTQ weights; TurboMind does"
+        if stored.get("desc_act") or not stored.get("sym", True):
+            return "TurboMind reads symmetric GPTQ weights without activation order only"
+    if method == "fp8" and stored.get("weight_block_size") != FP8_BLOCK:
+        static = stored.get("activation_scheme") == "static" and stored.get("weight_block_size") is None
+        if turbomind or not static:
+            return "LMDeploy reads FP8 weights with one scale a block of 128 x 128 only"
+    if method == "compressed-tensors" and stored.get("format") != "pack-quantized":
+        return "LMDeploy reads compressed-tensors weights of 4 bits (pack-quantized) only"
+    if method in ("awq", "gptq") and turbomind and stored.get("group_size") != 128:
+        return f"TurboMind reads {method.upper()} weights in groups of 128 only"
+    return None
+
+
+def device_memory() -> tuple[int, int]:
+    """(free, total) bytes of the current device before anything is loaded."""
+    import torch
+
+    return torch.cuda.mem_get_info()
+
+
+def free_share(load: Load, free: int, total: int) -> float:
+    """The share of the memory that the weights leave free which, with the weights, fills `kv_memory_fraction` of it.
+
+    Raises:
+        UnsupportedSetting: the weights alone take more.
+    """
+    fraction = load.settings["kv_memory_fraction"]
+    stored = sum(path.stat().st_size for path in Path(load.checkpoint).glob("*.safetensors"))
+    left = free - stored // load.settings["tensor_parallel"]
+    unused = total * (1.0 - fraction)
+    if left <= unused:
+        raise UnsupportedSetting(f"kv_memory_fraction={fraction}: the weights leave nothing of it for the KV cache")
+    return round(1.0 - unused / left, 4)

@@ -1,0 +1,231 @@
+"""TensorRT-LLM (PyTorch backend): `PyExecutor` in this process, whose loop is a thread of its own."""
+
+from __future__ import annotations
+
+import difflib
+import queue
+from pathlib import Path
+from typing import Any, ClassVar
+
+from engines import versions
+from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
+from engines.shapes import is_quantized, kv_bytes_per_token
+from engines.tensorrt_llm_iterations import Failure, Iteration, watch
+
+TITLE = "TensorRT-LLM"
+WAIT_S = 0.1  # how long a step waits before it looks whether the loop still lives
+SINGLE_PROCESS = "TLLM_WORKER_USE_SINGLE_PROCESS"  # set by the environment's recipe, read where LLM is made
+OVERLAPPED = (
+    "overlap scheduler: a step's tokens are those of the batch launched one iteration before, and its time spans both"
+)
+
+
+class Adapter(Engine):
+    """Waits for the iterations of `PyExecutor`'s loop.
+
+    Requests enter its queue without LLM's own input and output processing; a step is one pass of its loop, told by
+    `tensorrt_llm_iterations`. With the overlap scheduler (the engine's default) batch n is launched while the tokens of
+    batch n-1 are still to come: the report carries the make-up of the batch whose tokens it returns and the phase times
+    of the pass that returned them.
+    """
+
+    name = "tensorrt_llm"
+    layers = ("core",)
+    cannot_report = ()
+    versions: ClassVar[tuple[str, str]] = ("1.2", "1.2")
+
+    def imports(self) -> str:
+        import tensorrt_llm
+
+        return tensorrt_llm.__version__
+
+    def load(self, load: Load) -> EngineInfo:
+        import tensorrt_llm
+        from tensorrt_llm.llmapi.llm_args import TorchLlmArgs
+
+        arguments = native_arguments(load)
+        known = TorchLlmArgs.model_fields
+        for name in arguments:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                guess = f"; did you mean {close[0]!r}?" if close else ""
+                raise UnsupportedSetting(f"TensorRT-LLM {tensorrt_llm.__version__} has no argument {name!r}{guess}")
+        if load.settings["kv_memory_fraction"] is not None and "kv_cache_config" not in load.engine_args:
+            arguments["kv_cache_config"]["free_gpu_memory_fraction"] = free_share(load, *device_memory())
+        with versions.explained(TITLE, tensorrt_llm.__version__, self.versions):
+            self._llm = tensorrt_llm.LLM(**arguments)
+            worker = self._llm._executor
+            if not hasattr(getattr(worker, "engine", None), "worker_thread"):
+                raise RuntimeError(f"{TITLE} runs its executor in another process: {SINGLE_PROCESS}=1 is not set")
+            self.attach(worker)
+            return self._info(tensorrt_llm.__version__, arguments, load)
+
+    def attach(self, worker: Any) -> None:
+        """Takes charge of the worker that holds the `PyExecutor`, before any request came."""
+        from tensorrt_llm.executor.request import GenerationRequest
+        from tensorrt_llm.sampling_params import SamplingParams
+
+        self._worker, self._executor = worker, worker.engine
+        self._make_request, self._make_sampling = GenerationRequest, SamplingParams
+        self._index: dict[int, int] = {}  # request index by the executor's request id
+        self._said: queue.SimpleQueue[Iteration | Failure] = queue.SimpleQueue()
+        self._watch = watch(self._executor, self._said.put)
+
+    # ---------------------------------------------------------------- one step
+
+    def submit(self, request: Request) -> None:
+        sampling = self._make_sampling(
+            max_tokens=request.output_tokens, ignore_eos=True, end_id=-1, pad_id=0, top_k=1, detokenize=False
+        )
+        asked = self._make_request(prompt_token_ids=request.prompt, sampling_params=sampling, streaming=True)
+        asked.set_id(self._worker._get_next_client_id())
+        self._watch.enqueued += 1
+        self._index[self._worker._enqueue_request(asked)] = request.index
+
+    def step(self) -> StepReport | None:
+        try:
+            said = self._said.get(timeout=WAIT_S)
+        except queue.Empty:
+            if not self._executor.worker_thread.is_alive():
+                raise RuntimeError("TensorRT-LLM's executor loop has ended; its log says why") from None
+            return None
+        if isinstance(said, Failure):
+            raise RuntimeError(f"TensorRT-LLM: {said.message}")
+        index, tokens, finished = self._index, [], []
+        for name, response in said.responses:
+            result = response.result
+            result.deserialize()
+            ids = result.output_token_ids[0]
+            if ids:
+                tokens.append((index[name], ids))
+            if result.is_final:
+                finished.append(index.pop(name))
+        return StepReport(
+            start_ns=said.start_ns,
+            end_ns=said.end_ns,
+            tokens=tokens,
+            finished=finished,
+            prefill_tokens=said.batch.prefill,
+            decode_tokens=said.batch.decode,
+            running=said.batch.running,
+            waiting=said.batch.waiting,
+            preempted=said.batch.preempted,
+            kv_usage=said.kv_usage,
+            schedule_ns=said.spent["schedule"],
+            prepare_ns=said.spent["prepare"],
+            execute_ns=said.spent["execute"],
+            wait_ns=said.spent["wait"],
+            sample_ns=said.spent["sample"],
+            update_ns=said.spent["update"],
+        )
+
+    def has_work(self) -> bool:
+        return bool(self._index)
+
+    def close(self) -> None:
+        llm = getattr(self, "_llm", None)
+        for name in getattr(self, "_index", ()):  # its loop ends only when its requests have
+            self._executor.cancel_request(name)
+        if llm is not None:
+            llm.shutdown()
+
+    def _info(self, version: str, arguments: dict[str, Any], load: Load) -> EngineInfo:
+        executor, args = self._executor, self._executor.llm_args
+        ranks = args.tensor_parallel_size
+        dtype = str(arguments["dtype"])
+        cache = args.kv_cache_config
+        stats = executor.kv_cache_manager.get_kv_cache_stats()
+        tokens = stats.max_num_blocks * stats.tokens_per_block
+        plain = cache.dtype in ("auto", dtype)
+        notes = ["sampling is greedy: TensorRT-LLM takes no seed", *versions.notes(TITLE, version, self.versions)]
+        if not executor.disable_overlap_scheduler:
+            notes.append(OVERLAPPED)
+        return EngineInfo(
+            version=version,
+            effective={
+                "dtype": dtype,
+                "quantization": load.settings["quantization"],
+                "tensor_parallel": ranks,
+                "context_length": executor.max_seq_len,
+                "max_batch_size": executor.max_batch_size,
+                "max_tokens_per_step": executor.max_num_tokens,
+                "kv_cache_tokens": tokens,
+                "kv_cache_dtype": dtype if cache.dtype == "auto" else cache.dtype,
+                "kv_block_tokens": stats.tokens_per_block,
+                "prefix_caching": executor.enable_kv_cache_reuse,
+                "chunked_prefill": args.enable_chunked_prefill,
+                "cuda_graphs": args.cuda_graph_config is not None,
+                "async_scheduling": not executor.disable_overlap_scheduler,
+                "attention_backend": args.attn_backend,
+                "seed": None,
+            },
+            native=arguments,
+            kv_cache_tokens=tokens,
+            kv_cache_bytes=tokens * kv_bytes_per_token(load.config, dtype, ranks) * ranks if plain else None,
+            weights_bytes=sum(p.numel() * p.element_size() for p in executor.model_engine.model.parameters()) or None,
+            notes=tuple(notes),
+        )
+
+
+def native_arguments(load: Load) -> dict[str, Any]:
+    """The common settings as arguments of LLM, then the user's own `engine_args`, which win."""
+    s = load.settings
+    refusals = {
+        "tensor_parallel": (
+            s["tensor_parallel"] != 1,
+            "with more than one device runs its executors in processes of its own, which cannot be stepped from here",
+        ),
+        "quantization": (
+            s["quantization"] is not None and not is_quantized(load.config),
+            "reads checkpoints that are stored quantized; it does not quantize one while loading",
+        ),
+        "dtype": (s["dtype"] == "float32", "runs float16 or bfloat16"),
+    }
+    for name, (refused, why) in refusals.items():
+        if refused:
+            raise UnsupportedSetting(f"{name}={s[name]}: TensorRT-LLM {why}")
+    cache: dict[str, Any] = {"enable_block_reuse": s["prefix_caching"]}
+    if s["kv_cache_tokens"] is not None:
+        cache["max_tokens"] = s["kv_cache_tokens"]
+    elif s["kv_memory_fraction"] is not None:
+        cache["free_gpu_memory_fraction"] = s["kv_memory_fraction"]  # what the weights take is known on the device
+    arguments: dict[str, Any] = {
+        "model": load.checkpoint,
+        "backend": "pytorch",
+        "skip_tokenizer_init": True,
+        "trust_remote_code": load.trust_remote_code,
+        "dtype": s["dtype"],
+        "tensor_parallel_size": 1,
+        "max_seq_len": s["context_length"],
+        "max_batch_size": s["max_batch_size"],
+        "max_num_tokens": s["max_tokens_per_step"],
+        "kv_cache_config": cache,
+    }
+    if s["chunked_prefill"] is not None:
+        arguments["enable_chunked_prefill"] = s["chunked_prefill"]
+    if s["cuda_graphs"] is not None:
+        sizes = {"max_batch_size": s["max_batch_size"], "enable_padding": True}
+        arguments["cuda_graph_config"] = sizes if s["cuda_graphs"] else None
+    return {**arguments, **load.engine_args}
+
+
+def device_memory() -> tuple[int, int]:
+    """(free, total) bytes of the current device before anything is loaded."""
+    import torch
+
+    return torch.cuda.mem_get_info()
+
+
+def free_share(load: Load, free: int, total: int) -> float:
+    """TensorRT-LLM takes a share of what is free once the model is loaded: the one that, with the weights, fills
+    `kv_memory_fraction` of the device.
+
+    Raises:
+        UnsupportedSetting: the weights alone take more.
+    """
+    fraction = load.settings["kv_memory_fraction"]
+    left = free - sum(path.stat().st_size for path in Path(load.checkpoint).glob("*.safetensors"))
+    unused = total * (1.0 - fraction)
+    if left <= unused:
+        raise UnsupportedSetting(f"kv_memory_fraction={fraction}: the weights leave nothing of it for the KV cache")
+    return round(1.0 - unused / left, 4)

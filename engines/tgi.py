@@ -1,0 +1,288 @@
+"""Text Generation Inference: its Python model server stepped in this process; the batching is the adapter's."""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib import metadata
+from typing import Any, ClassVar
+
+from engines import versions
+from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
+from engines.shapes import is_quantized, kv_bytes_per_token
+from engines.tgi_batches import Pool, Prompts, pool_tokens, request_batch, warm
+
+DISTRIBUTION = "text-generation-server"
+TITLE = "TGI's Python server"
+BATCHED_HERE = "TGI's scheduler is its router, which is Rust; this run's continuous batching is innerloop's"
+
+
+class Adapter(Engine):
+    """Steps `Model.generate_token`.
+
+    One step is one call: the prefill of requests that are admitted now, or one token for all that run. A request is
+    admitted when it has a place in the batch, its prompt fits into the step's tokens and its whole length fits into
+    the KV cache, as TGI's router does; prefill goes before decode, and prefilled requests join the others at their
+    next step. Nothing is ever preempted.
+    """
+
+    name = "tgi"
+    layers = ("core",)
+    cannot_report = ("wait_ns", "sample_ns")
+    versions: ClassVar[tuple[str, str]] = ("2.0", "2.0")  # the server package's own number, which TGI 3.3 still bears
+
+    def imports(self) -> str:
+        import text_generation_server.models  # noqa: F401
+
+        return metadata.version(DISTRIBUTION)
+
+    def load(self, load: Load) -> EngineInfo:
+        from text_generation_server.models import get_model
+
+        arguments = native_arguments(load)
+        places = {name: arguments.pop(name) for name in OURS}
+        known = set(get_model.__code__.co_varnames[: get_model.__code__.co_argcount])
+        for name in arguments:
+            if name not in known:
+                raise UnsupportedSetting(f"TGI's get_model has no argument {name!r}; innerloop's own are {list(OURS)}")
+        flash = sys.modules.get("text_generation_server.models.flash_causal_lm")
+        if flash is not None and load.device == "cuda":
+            settle_memory(flash, load.settings)
+        with versions.explained(TITLE, metadata.version(DISTRIBUTION), self.versions):
+            model = get_model(**arguments)
+            paged = hasattr(model, "kv_cache")
+            if load.device == "cuda" and not paged:
+                raise RuntimeError("TGI fell back to its path without paged attention: its kernels are not installed")
+            tokens = places["kv_cache_tokens"]
+            context = load.settings["context_length"]
+            if paged:
+                held = warm(model, places["max_tokens_per_step"], context) - block_tokens()
+                tokens = pool_tokens(tokens, held)
+            elif tokens is None:
+                tokens = places["max_batch_size"] * context
+            self.attach(model, places["max_batch_size"], places["max_tokens_per_step"], tokens)
+        return self._info(load, {**arguments, **places})
+
+    def attach(self, model: Any, max_batch_size: int, max_tokens_per_step: int, kv_cache_tokens: int) -> None:
+        """Takes charge of a loaded model; the last three are the limits that requests are admitted by."""
+        self._model, self._paged = model, hasattr(model, "kv_cache")
+        self._places, self._step_tokens = max_batch_size, max_tokens_per_step
+        self._prompts = Prompts(model.tokenizer)
+        self._pool = Pool(kv_cache_tokens, block_tokens() if self._paged else 1)
+        self._queue: list[Request] = []
+        self._left: dict[int, int] = {}  # tokens still to come, by id, of every request that runs
+        self._index: dict[int, int] = {}
+        self._next = self._batches = 0
+        self._running: Any = None
+        self._fresh: Any = None  # prefilled by the last step, not yet with the others
+        # Text is not made: the step's tokens are ids.
+        model.decode_token = lambda ids, prefix_offset=0, read_offset=0, skip_special_tokens=False: (
+            "",
+            prefix_offset,
+            read_offset,
+        )
+
+    # ---------------------------------------------------------------- one step
+
+    def submit(self, request: Request) -> None:
+        if not self._pool.ever_holds(request) or len(request.prompt) > self._step_tokens:
+            raise UnsupportedSetting(
+                f"a prompt of {len(request.prompt)} and {request.output_tokens} tokens can never be admitted: "
+                f"max_tokens_per_step is {self._step_tokens}, the KV cache holds {self._pool.tokens} tokens"
+            )
+        self._queue.append(request)
+
+    def step(self) -> StepReport | None:
+        if not self.has_work():
+            return None
+        start = time.monotonic_ns()
+        admitted = self._admit()
+        scheduled = time.monotonic_ns()
+        batch = self._prefill_batch(admitted) if admitted else self._decode_batch()
+        size = len(batch)
+        prepared = time.monotonic_ns()
+        generations, after, (forward_ns, _) = self._model.generate_token(batch)
+        called = time.monotonic_ns()
+        tokens, finished = self._tokens(generations)
+        if after is not None:
+            after = self._without_finished(after)
+        if admitted:
+            self._fresh = after
+        else:
+            self._running = after
+        end = time.monotonic_ns()
+        return StepReport(
+            start_ns=start,
+            end_ns=end,
+            tokens=tokens,
+            finished=finished,
+            prefill_tokens=sum(len(request.prompt) for _, request in admitted),
+            decode_tokens=0 if admitted else size,
+            running=size,
+            waiting=len(self._queue),
+            preempted=0,
+            kv_usage=self._pool.usage if self._paged else None,
+            schedule_ns=scheduled - start,
+            prepare_ns=prepared - scheduled,
+            execute_ns=forward_ns,
+            update_ns=max(called - prepared - forward_ns, 0) + end - called,
+        )
+
+    def has_work(self) -> bool:
+        return bool(self._queue or self._left)
+
+    def close(self) -> None:
+        self._running = self._fresh = self._model = None
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    # ---------------------------------------------------------------- the scheduler that TGI has in its router
+
+    def _admit(self) -> list[tuple[int, Request]]:
+        """Takes requests from the queue's head while places, the step's tokens and the KV cache allow."""
+        admitted: list[tuple[int, Request]] = []
+        room, budget = self._places - len(self._left), self._step_tokens
+        while self._queue and room > 0:
+            request = self._queue[0]
+            if len(request.prompt) > budget or not self._pool.take(self._next, request):
+                break
+            self._queue.pop(0)
+            admitted.append((self._next, request))
+            self._index[self._next], self._left[self._next] = request.index, request.output_tokens
+            self._next, room, budget = self._next + 1, room - 1, budget - len(request.prompt)
+        return admitted
+
+    def _prefill_batch(self, admitted: list[tuple[int, Request]]) -> Any:
+        """A batch of new requests; those of the last prefill join the others first."""
+        self._running = self._joined()
+        self._batches += 1
+        pb = request_batch(self._batches, admitted, self._pool if self._paged else None)
+        model = self._model
+        prompts = [request.prompt for _, request in admitted]
+        if self._paged:
+            return model.batch_type.from_tokenized(pb, model.tokenizer, prompts, model.dtype, model.device)
+        return model.batch_type.from_pb(pb, self._prompts.holding(prompts), model.dtype, model.device)
+
+    def _decode_batch(self) -> Any:
+        self._running = self._joined()
+        return self._running
+
+    def _joined(self) -> Any:
+        """What runs, with what the last prefill left."""
+        batches = [batch for batch in (self._running, self._fresh) if batch is not None]
+        self._fresh = None
+        joined = self._model.batch_type.concatenate(batches) if len(batches) > 1 else (batches or [None])[0]
+        if joined is not None and not self._paged:
+            as_cache(joined)
+        return joined
+
+    def _tokens(self, generations: Any) -> tuple[list[tuple[int, list[int]]], list[int]]:
+        tokens, finished = [], []
+        for generation in generations:
+            ids = [int(token) for token in generation.tokens.token_ids]
+            tokens.append((self._index[generation.request_id], ids))
+            self._left[generation.request_id] -= len(ids)
+            if generation.generated_text is not None:
+                finished.append(self._index.pop(generation.request_id))
+                self._pool.give_back(generation.request_id)
+                del self._left[generation.request_id]
+        return tokens, finished
+
+    def _without_finished(self, batch: Any) -> Any:
+        kept = [request.id for request in batch.requests if request.id in self._left]
+        return batch.filter(kept) if kept else None
+
+    def _info(self, load: Load, arguments: dict[str, Any]) -> EngineInfo:
+        model, s = self._model, load.settings
+        dtype = str(model.dtype).removeprefix("torch.")
+        tokens = self._pool.tokens if self._paged else None
+        version = metadata.version(DISTRIBUTION)
+        globals_ = sys.modules["text_generation_server.models.globals"]
+        graphs = getattr(sys.modules.get("text_generation_server.models.flash_causal_lm"), "CUDA_GRAPHS", None)
+        return EngineInfo(
+            version=version,
+            effective={
+                "dtype": dtype,
+                "quantization": getattr(model, "quantize", None),
+                "tensor_parallel": model.world_size,
+                "context_length": s["context_length"],
+                "max_batch_size": self._places,
+                "max_tokens_per_step": self._step_tokens,
+                "kv_cache_tokens": tokens,
+                "kv_block_tokens": block_tokens() if self._paged else None,
+                "prefix_caching": False,
+                "chunked_prefill": False,
+                "cuda_graphs": None if load.device == "cpu" else bool(graphs),
+                "async_scheduling": False,
+                "attention_backend": globals_.ATTENTION if self._paged else "transformers",
+                "seed": s["seed"],
+            },
+            native=arguments,
+            kv_cache_tokens=tokens,
+            kv_cache_bytes=None if tokens is None else tokens * kv_bytes_per_token(load.config, dtype),
+            weights_bytes=sum(p.numel() * p.element_size() for p in model.model.parameters()) or None,
+            notes=(
+                BATCHED_HERE,
+                "sampling is part of the update phase",
+                *versions.notes(TITLE, version, self.versions),
+            ),
+        )
+
+
+OURS = ("max_batch_size", "max_tokens_per_step", "kv_cache_tokens")  # what TGI's router would be told
+
+
+def native_arguments(load: Load) -> dict[str, Any]:
+    """The common settings as arguments of `get_model`, with the limits of the adapter's batching beside them, then the
+    user's own `engine_args`, which win."""
+    s, cpu = load.settings, load.device == "cpu"
+    refusals = {
+        "quantization": (cpu and s["quantization"] is not None, "reads unquantized checkpoints only on a CPU"),
+        "tensor_parallel": (s["tensor_parallel"] != 1, "is stepped in one process, on one device"),
+        "prefix_caching": (s["prefix_caching"], "keeps its prefix cache in its router, which does not run here"),
+        "chunked_prefill": (bool(s["chunked_prefill"]), "splits prompts in its router, which does not run here"),
+        "cuda_graphs": (cpu and bool(s["cuda_graphs"]), "has no CUDA graphs on a CPU"),
+        "kv_memory_fraction": (cpu and s["kv_memory_fraction"] is not None, "takes kv_cache_tokens on a CPU"),
+        "dtype": (s["dtype"] == "float32" and not cpu, "runs float16 or bfloat16 on a GPU"),
+    }
+    for name, (refused, why) in refusals.items():
+        if refused:
+            raise UnsupportedSetting(f"{name}={s[name]}: TGI {why}")
+    arguments: dict[str, Any] = {
+        "model_id": load.checkpoint,
+        "lora_adapter_ids": None,
+        "revision": None,
+        "sharded": False,
+        "quantize": None if is_quantized(load.config) else s["quantization"],
+        "speculate": None,
+        "dtype": None if s["dtype"] == "float32" else s["dtype"],  # float32 is its own choice on a CPU, and unnameable
+        "kv_cache_dtype": None,
+        "trust_remote_code": load.trust_remote_code,
+        "max_input_tokens": s["max_tokens_per_step"],
+        "max_batch_size": s["max_batch_size"],
+        "max_tokens_per_step": s["max_tokens_per_step"],
+        "kv_cache_tokens": s["kv_cache_tokens"],
+    }
+    return {**arguments, **load.engine_args}
+
+
+def settle_memory(flash: Any, settings: dict[str, Any]) -> None:
+    """Sets what TGI's launcher passes by environment variable, before the model is made."""
+    if settings["kv_memory_fraction"] is not None:
+        flash.TGI_WIGGLE_ROOM = settings["kv_memory_fraction"]
+    if settings["cuda_graphs"] is False:
+        flash.CUDA_GRAPHS = None
+
+
+def block_tokens() -> int:
+    return sys.modules["text_generation_server.models.globals"].BLOCK_SIZE
+
+
+def as_cache(batch: Any) -> None:
+    """Batches joined or filtered hold lists of keys and values, which transformers no longer takes for a cache."""
+    past = batch.past_key_values
+    if isinstance(past, (list, tuple)):
+        from transformers import DynamicCache
+
+        batch.past_key_values = DynamicCache.from_legacy_cache(tuple(tuple(layer) for layer in past))

@@ -1,0 +1,140 @@
+"""What the LMDeploy adapter touches, in the wheel that its lock pins."""
+
+from __future__ import annotations
+
+import pytest
+
+from engines.lmdeploy import Adapter, native_arguments
+from engines.versions import is_known
+
+from ..loads import make_load
+from .locked import locked_version
+from .source import missing
+from .wheels import source_of
+
+INFER = "lmdeploy.turbomind.turbomind:TurboMindInstance.async_stream_infer"
+
+TURBOMIND = [
+    "lmdeploy:__version__",
+    "lmdeploy:TurbomindEngineConfig",
+    "lmdeploy.messages:GenerationConfig(max_new_tokens, ignore_eos, top_k, top_p, temperature)",
+    "lmdeploy.turbomind:is_available()",
+    "lmdeploy.turbomind:_import_error",
+    "lmdeploy.turbomind:TurboMind.from_pretrained(pretrained_model_name_or_path, engine_config, trust_remote_code)",
+    "lmdeploy.turbomind.turbomind:TurboMind.create_instance()",
+    "lmdeploy.turbomind.turbomind:TurboMind.close()",
+    "lmdeploy.turbomind.turbomind:TurboMind.model_comm",
+    "lmdeploy.turbomind.turbomind:TurboMind.engine_config",
+    "lmdeploy.turbomind.turbomind:TurboMind.session_len",
+    "lmdeploy.turbomind.turbomind:TurboMind.get_schedule_metrics()",
+    "lmdeploy.messages:ScheduleMetrics(active_seqs, waiting_seqs, cache_usage)",
+    "lmdeploy.turbomind.turbomind:TurboMindInstance._get_generation_config(cfg)",
+    "lmdeploy.turbomind.turbomind:TurboMindInstance.prepare_inputs(input_ids, gen_config)",
+    "lmdeploy.turbomind.turbomind:TurboMindInstance.errcode_map",
+    "lmdeploy.turbomind.turbomind:_np_dict_to_tm_dict(np_dict)",
+    "lmdeploy.turbomind.turbomind:_tm_dict_to_torch_dict(tm_dict)",
+    "lmdeploy.turbomind.turbomind:_tm",
+    # TurboMind's own extension is compiled: what is asked of it is what LMDeploy's Python asks of it.
+    "lmdeploy.turbomind.turbomind:TurboMindInstance._create_model_instance ~ self.tm_model.model_comm.create_request()",
+    f"{INFER} ~ _tm.SessionParam(id=session_id, step=0)",
+    f"{INFER} ~ self.model_inst.forward(inputs, mm_inputs, session, gen_cfg, stream_output,"
+    " self.tm_model.engine_config.enable_metrics, signal_cb)",
+    f"{INFER} ~ output_ids_buf = outputs['output_ids']",
+    f"{INFER} ~ state = shared_state.consume()",
+    f"{INFER} ~ status, seq_len = (state.status, state.seq_len)",
+    f"{INFER} ~ prev_len = input_len",
+    f"{INFER} ~ output_ids_buf[prev_len:seq_len].tolist()",
+    f"{INFER} ~ self.model_inst.cancel()",
+    f"{INFER} ~ ret_status = ResponseType.FINISH if status == 7 else ResponseType.CANCEL",
+]
+PYTORCH = [
+    "lmdeploy:PytorchEngineConfig",
+    "lmdeploy.pytorch.engine:Engine.from_pretrained(pretrained_model_name_or_path, engine_config, trust_remote_code)",
+    "lmdeploy.pytorch.engine:Engine.start_loop()",
+    "lmdeploy.pytorch.engine:Engine.close()",
+    "lmdeploy.pytorch.engine:Engine.get_schedule_metrics()",
+    *(
+        f"lmdeploy.pytorch.engine:Engine.{name}"
+        for name in (
+            "req_manager",
+            "_engine_loop",
+            "model_config",
+            "cache_config",
+            "engine_config",
+            "scheduler_config",
+            "backend_config",
+            "max_session_len",
+        )
+    ),
+    "lmdeploy.pytorch.engine.request:RequestManager.build_sender()",
+    "lmdeploy.pytorch.engine.request:RequestManager._loop_task",
+    "lmdeploy.pytorch.engine.request:RequestSender.batched_send_async(req_types, data)",
+    "lmdeploy.pytorch.engine.request:RequestSender.send_async(req_type, data)",
+    "lmdeploy.pytorch.engine.request:RequestType.ADD_SESSION",
+    "lmdeploy.pytorch.engine.request:RequestType.ADD_MESSAGE",
+    "lmdeploy.pytorch.engine.request:RequestType.END_SESSION",
+    "lmdeploy.pytorch.engine.engine:Engine._on_add_session ~ req.data.get('response', True)",
+    "lmdeploy.pytorch.engine.engine:Engine._on_end_session ~ req.data['session_id']",
+    "lmdeploy.pytorch.engine.engine:Engine._add_message ~ req.data['token_ids']",
+    "lmdeploy.pytorch.engine.engine:Engine._add_message ~ req.data['sampling_param']",
+    "lmdeploy.pytorch.engine.engine:Engine._add_message ~ req.data['adapter_name']",
+    "lmdeploy.pytorch.messages:SamplingParam.from_gen_config(gen_config)",
+    "lmdeploy.pytorch.messages:SchedulerSequence.num_new_tokens",
+    "lmdeploy.pytorch.engine.engine_loop:EngineLoop._make_infer_outputs(batched_outputs, running, model_inputs, delta)",
+    "lmdeploy.pytorch.engine.engine_loop:EngineLoop._finish_forward_output ~"
+    " self._make_infer_outputs(out, running=running, model_inputs=model_inputs, delta=delta)",
+    "lmdeploy.pytorch.engine.engine:InferOutput(token_ids, finish)",
+    "lmdeploy.pytorch.model_inputs:ModelInputs(input_ids, is_decoding, is_chunk, is_last_chunk)",
+    "lmdeploy.pytorch.config:ModelConfig(dtype, quant_config)",
+    "lmdeploy.pytorch.config:QuantizationConfig(quant_method)",
+    "lmdeploy.pytorch.config:SchedulerConfig(max_batches)",
+    "lmdeploy.pytorch.config:BackendConfig(eager_mode)",
+    "lmdeploy.pytorch.config:CacheConfig(max_prefill_token_num, num_gpu_blocks, num_reserved_gpu_blocks, block_size,"
+    " enable_prefix_caching)",
+]
+READ = {  # what an engine's config is asked for once it is loaded
+    "turbomind": "dtype, model_format, tp, max_batch_size, max_prefill_token_num, quant_policy, cache_block_seq_len,"
+    " enable_prefix_caching, async_",
+    "pytorch": "tp, quant_policy",
+}
+KINDS = {"turbomind": "TurbomindEngineConfig", "pytorch": "PytorchEngineConfig"}
+TOUCHES = [*TURBOMIND, *PYTORCH, *(f"lmdeploy.messages:{KINDS[name]}({fields})" for name, fields in READ.items())]
+
+
+@pytest.fixture(scope="module")
+def source():
+    return source_of("lmdeploy", locked_version("lmdeploy-cuda.txt", "lmdeploy"))
+
+
+def test_the_lock_pins_a_version_that_the_adapter_knows():
+    assert is_known(locked_version("lmdeploy-cuda.txt", "lmdeploy"), Adapter.versions)
+
+
+def test_everything_that_the_adapter_touches_is_there(source):
+    assert missing(TOUCHES, source) == []
+
+
+@pytest.mark.parametrize("backend", KINDS)
+def test_every_native_argument_is_a_field_of_the_backends_config(source, backend):
+    args = {"backend": backend}
+    kv = {"kv_cache_tokens": 4096} if backend == "pytorch" else {}
+    graphs = {"cuda_graphs": True} if backend == "pytorch" else {}
+    names: set[str] = set()
+    for settings in ({"kv_memory_fraction": 0.9}, {**kv, **graphs}):
+        names |= native_arguments(make_load(engine_args=args, **settings)).keys()
+    fields = ", ".join(sorted(names - {"backend"}))
+    assert missing([f"lmdeploy.messages:{KINDS[backend]}({fields})"], source) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "words"),
+    [
+        ("lmdeploy/messages.py", "max_prefill_token_num: int = 8192", "max_prefill_tokens: int = 8192", "max_prefill"),
+        ("lmdeploy/turbomind/turbomind.py", "step=0)", "step=0, user=1)", "SessionParam"),
+        ("lmdeploy/pytorch/engine/engine_loop.py", "delta: 'ModelInputsDelta',\n    ):", "d: 'x',\n    ):", "delta"),
+    ],
+)
+def test_a_renamed_parameter_is_found_out(source, changed, module, old, new, words):
+    reasons = missing(TOUCHES, changed(source, module, old, new))
+    assert reasons
+    assert any(words in reason for reason in reasons)

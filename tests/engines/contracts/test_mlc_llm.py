@@ -1,0 +1,86 @@
+"""What the MLC-LLM adapter touches, in a table of signatures taken from its repository."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from engines.mlc_llm import AWQ, NO_GRAPHS, OURS, QUANTIZATION, Adapter, native_arguments, preparation
+from engines.mlc_llm_prepare import TEMPLATE
+from engines.versions import is_known
+
+from ..loads import make_load
+from .repository import TABLES
+from .source import Table, missing
+
+REPOSITORY = "mlc-ai/mlc-llm"
+ENGINE = "mlc_llm.serve.sync_engine:SyncMLCEngine"
+FLAGS = "mlc_llm.interface.compiler_flags"
+
+LOADS = [make_load(kv_cache_tokens=9), make_load(kv_memory_fraction=0.9)]
+FIELDS = sorted({name for load in LOADS for name in native_arguments(load)} - set(OURS))
+OVERRIDES = preparation(LOADS[0], native_arguments(LOADS[0]), "0").overrides
+
+TOUCHES = [
+    "mlc_llm:__version__",
+    f"{ENGINE}(model, device, model_lib, mode, engine_config, request_stream_callback)",
+    f"{ENGINE}.create_request(request_id, inputs, generation_config)",
+    f"{ENGINE}.add_request(request)",
+    f"{ENGINE}.step()",
+    f"{ENGINE}.reset()",
+    f"{ENGINE}.metrics()",
+    f"{ENGINE}.model_config_dicts",
+    "mlc_llm.serve.engine_base:EngineMetrics.__getitem__(key)",
+    "cpp.serve.metrics:engine_prefill_time_sum",
+    "cpp.serve.metrics:engine_decode_time_sum",
+    f"mlc_llm.serve.config:EngineConfig(verbose, {', '.join(FIELDS)})",
+    "mlc_llm.serve.data:TokenData(token_ids)",
+    "mlc_llm.serve.data:RequestStreamOutput.unpack()",
+    "mlc_llm.serve.data:SingleRequestStreamOutput(delta_token_ids, finish_reason)",
+    "mlc_llm.protocol.generation_config:GenerationConfig(temperature, max_tokens, seed, debug_config)",
+    "mlc_llm.protocol.debug_protocol:DebugConfig(ignore_eos)",
+    *(
+        f"mlc_llm.cli.convert_weight:{option}"
+        for option in ("config", "--quantization", "--device", "--source", "--source-format", "-o")
+    ),
+    *(f"mlc_llm.cli.gen_config:{option}" for option in ("config", "--quantization", "--conv-template", "-o")),
+    *(f"mlc_llm.cli.compile:{option}" for option in ("model", "--device", "--opt", "--overrides", "-o")),
+    *(f"mlc_llm.quantization.quantization:QUANTIZATION[{name}]" for name in (*QUANTIZATION.values(), AWQ)),
+    f"mlc_llm.interface.gen_config:CONV_TEMPLATES[{TEMPLATE}]",
+    f"{FLAGS}:ModelConfigOverride({', '.join(OVERRIDES)})",
+    f"{FLAGS}:OPT_FLAG_PRESET[O2]",
+    f"{FLAGS}:OptimizationFlags({', '.join(flag.partition('=')[0] for flag in NO_GRAPHS.split(';'))})",
+]
+
+
+@pytest.fixture(scope="module")
+def source():
+    return Table(TABLES / "mlc_llm.json")
+
+
+def test_the_table_is_of_a_version_that_the_adapter_knows(source):
+    assert source.content["source"] == REPOSITORY
+    assert is_known(source.content["version"], Adapter.versions)
+
+
+def test_everything_that_the_adapter_touches_is_there(source):
+    assert missing(TOUCHES, source) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"request_stream_callback"', '"stream_callback"', "has no parameter request_stream_callback"),
+        ('"max_total_sequence_length"', '"max_total_tokens"', "has no parameter max_total_sequence_length"),
+        ('"--conv-template"', '"--template"', "has no --conv-template"),
+        ('"engine_decode_time_sum"', '"decode_time_sum"', "has no engine_decode_time_sum"),
+    ],
+)
+def test_a_renamed_name_is_found_out(source, old, new, words):
+    text = json.dumps(source.content)
+    assert old in text
+    changed = copy.copy(source)
+    changed.content = json.loads(text.replace(old, new))
+    assert any(words in reason for reason in missing(TOUCHES, changed))

@@ -1,0 +1,158 @@
+"""What the SGLang adapter touches, in the wheel that its lock pins."""
+
+from __future__ import annotations
+
+import pytest
+
+from engines.sglang import Adapter, native_arguments
+from engines.versions import is_known
+
+from ..loads import make_load
+from .locked import locked_version
+from .source import missing
+from .wheels import source_of
+
+SCHEDULER = "sglang.srt.managers.scheduler"
+BATCH = "sglang.srt.managers.schedule_batch"
+PARTS = "sglang.srt.managers.scheduler_components"
+
+TOUCHES = [
+    "sglang:__version__",
+    "sglang.srt.server_args:ServerArgs.resolve_once()",
+    "sglang.srt.server_args:ServerArgs.resolved_dict()",
+    "sglang.srt.server_args:PortArgs.init_new(server_args)",
+    "sglang.srt.server_args:PortArgs(tokenizer_ipc_name, scheduler_input_ipc_name, detokenizer_ipc_name)",
+    "sglang.srt.runtime_context:SpawnRanks(world_rank, gpu_id)",
+    "sglang.srt.runtime_context:spawn_world_rank(server_args, tp_rank, pp_rank)",
+    "sglang.srt.runtime_context:publish(server_args, role, ranks)",
+    "sglang.srt.distributed.parallel_state:abort_distributed_environment()",
+    f"{SCHEDULER}:Scheduler(server_args, port_args)",
+    f"{SCHEDULER}:DynamicGradMode",
+    f"{SCHEDULER}:dispatch_event_loop(scheduler)",
+    # What is prepared, and the two loops whose passes the adapter repeats: if one changes, it must be read again.
+    f"{SCHEDULER}:Scheduler.run_event_loop # acb76acdb9ab",
+    f"{SCHEDULER}:_dispatch_event_loop_once # 6853e9353933",
+    f"{SCHEDULER}:Scheduler.event_loop_normal # 11db29d161eb",
+    f"{SCHEDULER}:Scheduler.event_loop_overlap # 627e92a044e7",
+    f"{SCHEDULER}:Scheduler.ingest_requests ~ self.process_input_requests(recv_reqs)",
+    f"{SCHEDULER}:Scheduler.process_input_requests(recv_reqs)",
+    f"{SCHEDULER}:Scheduler.get_next_batch_to_run(running_batch, last_batch)",
+    f"{SCHEDULER}:NextBatchPlan(batch_to_run, running_batch)",
+    f"{SCHEDULER}:Scheduler.run_batch(batch)",
+    f"{SCHEDULER}:Scheduler.process_batch_result(batch, result)",
+    f"{SCHEDULER}:Scheduler.is_disable_overlap_for_batch(batch, last_batch)",
+    f"{SCHEDULER}:Scheduler.launch_batch_sample_if_needed(batch_result, cur_batch)",
+    f"{SCHEDULER}:Scheduler._apply_war_barrier()",
+    f"{SCHEDULER}:Scheduler.on_idle()",
+    f"{SCHEDULER}:Scheduler._add_request_to_queue(req, is_retracted)",
+    f"{SCHEDULER}:Scheduler.update_running_batch ~ self._add_request_to_queue(req, is_retracted=True)",
+    f"{SCHEDULER}:Scheduler.send_abort_output ~ self.ipc_channels.send_to_tokenizer.send_output(abort_req, req)",
+    f"{SCHEDULER}:Scheduler.init_output_streamer ~ self.ipc_channels.send_to_detokenizer",
+    f"{SCHEDULER}:Scheduler.release_host_resources()",
+    *(
+        f"{SCHEDULER}:Scheduler.{name}"
+        for name in (
+            "enable_overlap",
+            "enable_skip_finishing_decode",
+            "result_queue",
+            "running_batch",
+            "last_batch",
+            "cur_batch_for_debug",
+            "waiting_queue",
+            "_sched_idled",
+            "ipc_channels",
+            "device_module",
+            "schedule_stream",
+            "tp_worker",
+            "max_total_num_tokens",
+            "max_running_requests",
+            "max_prefill_tokens",
+            "chunked_prefill_size",
+            "page_size",
+            "disable_radix_cache",
+            "random_seed",
+            "model_config",
+        )
+    ),
+    f"{SCHEDULER}:Scheduler.init_pool_stats_observer ~ SchedulerPoolStatsObserver",
+    f"{PARTS}.pool_stats_observer:SchedulerPoolStatsObserver.get_pool_stats()",
+    f"{PARTS}.pool_stats_observer:PoolStats.get_kv_token_stats()",
+    f"{PARTS}.pool_stats_observer:PoolStats.get_kv_token_stats ~ return (num_used, token_usage)",
+    f"{PARTS}.ipc_channels:SchedulerIpcChannels(send_to_tokenizer, send_to_detokenizer)",
+    f"{PARTS}.output_sender:SenderWrapper.send_output(output, recv_obj)",
+    f"{BATCH}:ScheduleBatch(reqs, forward_mode, extend_num_tokens, decoding_reqs, chunked_req)",
+    f"{BATCH}:ScheduleBatch.copy()",
+    f"{BATCH}:ScheduleBatch.mix_with_running ~ self.extend_num_tokens = self.extend_num_tokens + running_bs",
+    f"{BATCH}:Req.rid",
+    f"{BATCH}:Req.output_ids",
+    f"{BATCH}:Req.finished()",
+    f"{BATCH}:Req.finished_reason",
+    f"{BATCH}:FINISH_ABORT.to_json ~ {{'type': 'abort', 'message': self.message, 'status_code': self.status_code,"
+    " 'err_type': self.err_type}",
+    "sglang.srt.model_executor.forward_batch_info:ForwardMode.is_extend()",
+    "sglang.srt.managers.utils:GenerationBatchResult(copy_done)",
+    f"{PARTS}.batch_result_processor:SchedulerBatchResultProcessor.process_batch_result_decode ~"
+    " result.copy_done.synchronize()",
+    "sglang.srt.managers.io_struct:TokenizedGenerateReqInput(rid, input_text, input_ids, input_embeds, mm_inputs,"
+    " token_type_ids, sampling_params, return_logprob, logprob_start_len, top_logprobs_num, token_ids_logprob, stream)",
+    "sglang.srt.sampling.sampling_params:SamplingParams(max_new_tokens, temperature, ignore_eos)",
+    "sglang.srt.sampling.sampling_params:SamplingParams.normalize(tokenizer)",
+    # An output of exactly the length that was asked for needs a context so much longer.
+    f"{SCHEDULER}:Scheduler.init_req_max_new_tokens ~ self.max_req_len - input_len - 1",
+    "sglang.srt.managers.tp_worker:TpModelWorker.get_worker_info ~ max_req_input_len = max_req_len - 5",
+    "sglang.srt.managers.tp_worker:TpModelWorker.model_runner",
+    "sglang.srt.model_executor.model_runner:ModelRunner.weight_load_mem_usage",
+    "sglang.srt.model_executor.model_runner:ModelRunner.decode_cuda_graph_runner",
+    "sglang.srt.model_executor.model_runner:ModelRunner.eager_runner",
+    "sglang.srt.configs.model_config:ModelConfig.dtype",
+    "sglang.srt.configs.model_config:ModelConfig.quantization",
+    "sglang.srt.configs.model_config:ModelConfig.context_len",
+]
+READ = {"kv_cache_dtype", "attention_backend", "tp_size", "base_gpu_id"}  # of what ServerArgs have resolved to
+FIELDS = "sglang.srt.arg_groups.fields"  # ServerArgs are put together of these
+
+
+@pytest.fixture(scope="module")
+def source():
+    return source_of("sglang", locked_version("sglang-cuda.txt", "sglang"))
+
+
+def server_arguments(source):
+    """Every field of ServerArgs, as `collect_input_fields` finds them."""
+    found = set()
+    for path in sorted((source.folder / FIELDS.replace(".", "/")).glob("*.py")):
+        module = source.module(f"{FIELDS}.{path.stem}")
+        for kind in module.classes.values():
+            found |= set(kind.fields)
+    return found
+
+
+def test_the_lock_pins_a_version_that_the_adapter_knows():
+    assert is_known(locked_version("sglang-cuda.txt", "sglang"), Adapter.versions)
+
+
+def test_everything_that_the_adapter_touches_is_there(source):
+    assert missing(TOUCHES, source) == []
+
+
+def test_every_native_argument_is_a_server_argument(source):
+    names = set(READ)
+    for settings in ({"kv_memory_fraction": 0.9, "cuda_graphs": False}, {"kv_cache_tokens": 9, "cuda_graphs": True}):
+        names |= native_arguments(make_load(**settings)).keys()
+    assert names - server_arguments(source) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        ("sglang/srt/managers/scheduler.py", "last_batch: Optional[ScheduleBatch]\n    ) -> NextBatchPlan",
+         "last: Optional[ScheduleBatch]\n    ) -> NextBatchPlan", "has no parameter last_batch"),
+        ("sglang/srt/managers/scheduler.py", "self._apply_war_barrier()\n                self.result_queue",
+         "self.result_queue", "event_loop_overlap # "),
+        ("sglang/srt/managers/io_struct.py", "    token_ids_logprob: Optional[List[int]]\n    # Whether to stream o",
+         "    token_ids: Optional[List[int]]\n    # Whether to stream o", "has no parameter token_ids_logprob"),
+    ],
+)  # fmt: skip
+def test_a_renamed_parameter_or_a_changed_loop_is_found_out(source, changed, file, old, new, words):
+    reasons = missing(TOUCHES, changed(source, file, old, new))
+    assert any(words in reason for reason in reasons), reasons

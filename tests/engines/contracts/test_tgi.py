@@ -1,0 +1,84 @@
+"""What the TGI adapter touches, in a table of signatures taken from its repository."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from engines.tgi import OURS, Adapter, native_arguments
+from engines.versions import is_known
+
+from ..loads import make_load
+from .repository import PB2, TABLES
+from .source import Table, missing
+
+REPOSITORY = "huggingface/text-generation-inference"
+MODELS = "text_generation_server.models"
+ARGUMENTS = [name for name in native_arguments(make_load()) if name not in OURS]
+
+TOUCHES = [
+    f"{MODELS}:get_model({', '.join(ARGUMENTS)})",
+    *(f"{MODELS}.model:Model.{name}" for name in ("batch_type", "dtype", "device", "world_size", "tokenizer", "model")),
+    f"{MODELS}.model:Model.generate_token(batch)",
+    f"{MODELS}.model:Model.decode_token(all_input_ids, prefix_offset, read_offset, skip_special_tokens)",
+    f"{MODELS}.causal_lm:CausalLM.generate_token(batch)",
+    f"{MODELS}.causal_lm:CausalLM.quantize",
+    f"{MODELS}.causal_lm:CausalLMBatch.from_pb(pb, tokenizer, dtype, device)",
+    f"{MODELS}.causal_lm:CausalLMBatch.filter(request_ids)",
+    f"{MODELS}.causal_lm:CausalLMBatch.concatenate(batches)",
+    f"{MODELS}.causal_lm:CausalLMBatch(requests, past_key_values)",
+    f"{MODELS}.flash_causal_lm:FlashCausalLM.generate_token(batch)",
+    f"{MODELS}.flash_causal_lm:FlashCausalLM.warmup(batch, max_input_tokens, max_total_tokens)",
+    f"{MODELS}.flash_causal_lm:FlashCausalLM.kv_cache",
+    f"{MODELS}.flash_causal_lm:FlashCausalLM.quantize",
+    f"{MODELS}.flash_causal_lm:FlashCausalLMBatch.from_tokenized(pb, tokenizer, batch_tokenized_inputs, dtype, device)",
+    f"{MODELS}.flash_causal_lm:FlashCausalLMBatch.filter(request_ids)",
+    f"{MODELS}.flash_causal_lm:FlashCausalLMBatch.concatenate(batches)",
+    f"{MODELS}.flash_causal_lm:FlashCausalLMBatch(requests, num_blocks)",
+    f"{MODELS}.flash_causal_lm:TGI_WIGGLE_ROOM",
+    f"{MODELS}.flash_causal_lm:CUDA_GRAPHS",
+    *(f"{MODELS}.globals:{name}" for name in ("ATTENTION", "BLOCK_SIZE", "PREFIX_CACHING", "PREFILL_CHUNKING")),
+    "text_generation_server.layers.gptq:create_exllama_buffers",
+    "text_generation_server.layers.gptq:set_device",
+    f"{MODELS}.types:Generation(request_id, tokens, generated_text)",
+    f"{MODELS}.types:Tokens(token_ids)",
+    f"{PB2}:Batch(id, requests, size)",
+    f"{PB2}:Request(id, input_chunks, truncate, parameters, stopping_parameters, blocks, slots)",
+    f"{PB2}:Input(chunks)",
+    f"{PB2}:InputChunk(text)",
+    f"{PB2}:NextTokenChooserParameters(temperature, top_k, top_p, typical_p, do_sample, repetition_penalty)",
+    f"{PB2}:StoppingCriteriaParameters(max_new_tokens, ignore_eos_token)",
+]
+
+
+@pytest.fixture(scope="module")
+def source():
+    return Table(TABLES / "tgi.json")
+
+
+def test_the_table_is_of_a_version_that_the_adapter_knows(source):
+    assert source.content["source"] == REPOSITORY
+    assert is_known(source.content["version"], Adapter.versions)
+
+
+def test_everything_that_the_adapter_touches_is_there(source):
+    assert missing(TOUCHES, source) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"max_input_tokens"', '"max_prompt_tokens"', "has no parameter max_input_tokens"),
+        ('"batch_tokenized_inputs"', '"tokenized"', "has no parameter batch_tokenized_inputs"),
+        ('"ignore_eos_token"', '"ignore_eos"', "has no parameter ignore_eos_token"),
+        ('"past_key_values"', '"cache"', "has no parameter past_key_values"),
+    ],
+)
+def test_a_renamed_name_is_found_out(source, old, new, words):
+    text = json.dumps(source.content)
+    assert old in text
+    changed = copy.copy(source)
+    changed.content = json.loads(text.replace(old, new))
+    assert any(words in reason for reason in missing(TOUCHES, changed))

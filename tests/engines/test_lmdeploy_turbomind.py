@@ -1,0 +1,129 @@
+"""LMDeploy's adapter on a double of TurboMind, through the loop, the recorder and the analysis."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from engines.base import Request, WrongTokenCount
+from engines.lmdeploy import Adapter
+
+from .driving import driven, work
+from .loads import make_load
+from .turbomind_double import Faults, TurboMind, modules
+
+LENGTHS = [(5, 4), (11, 9), (2, 1), (7, 6)]
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    made: list[TurboMind] = []
+    adapters: list[Adapter] = []
+
+    def make(**faults):
+        for name, module in modules(Faults(**faults), made).items():
+            monkeypatch.setitem(sys.modules, name, module)
+        adapter = Adapter()
+        adapters.append(adapter)
+        info = adapter.load(make_load(context_length=64))
+        return adapter, made[-1], info
+
+    yield make
+    for adapter in adapters:
+        adapter.close()
+
+
+def test_every_request_gets_its_tokens_and_the_trace_adds_up(engine, tmp_path):
+    adapter, _, _ = engine()
+    run = driven(adapter, work(LENGTHS), tmp_path / "t")
+    assert run.requests["output_tokens"].tolist() == [4, 9, 1, 6]
+    assert run.figures["counts"]["finished"] == 4
+    assert run.figures["checks"] == []
+
+
+def test_a_step_is_an_iteration(engine, tmp_path):
+    adapter, double, _ = engine(waits=True)
+    run = driven(adapter, work([(4, 20)]), tmp_path / "t")
+    assert run.steps["output_tokens"].tolist() == [1] * 20
+    assert double.iterations == 20
+    assert (run.steps["start_ns"][1:] == run.steps["end_ns"][:-1]).all()
+
+
+def test_what_turbomind_does_not_tell_is_missing(engine, tmp_path):
+    adapter, _, _ = engine()
+    run = driven(adapter, work(LENGTHS), tmp_path / "t")
+    for name in adapter.cannot_report:
+        assert (run.steps[name] == -1).all(), name
+    assert (run.steps["waiting"] == 0).all()
+    assert (run.steps["kv_usage"] == 0.25).all()
+    assert run.figures["counts"]["prefill_positions"] is None
+
+
+def test_states_that_the_engine_has_merged_lose_no_token(engine, tmp_path):
+    adapter, double, _ = engine(merge=3)
+    run = driven(adapter, work(LENGTHS), tmp_path / "t")
+    assert run.requests["output_tokens"].tolist() == [4, 9, 1, 6]
+    assert len(run.steps) < double.iterations
+    assert run.figures["checks"] == []
+
+
+def test_a_signal_before_the_submission_returns_is_kept(engine, tmp_path):
+    adapter, _, _ = engine(early=True)
+    run = driven(adapter, work(LENGTHS), tmp_path / "t")
+    assert run.requests["output_tokens"].tolist() == [4, 9, 1, 6]
+    assert (run.requests["first_token_ns"] >= run.requests["submitted_ns"]).all()
+    assert run.figures["checks"] == []
+
+
+def test_the_tokens_are_those_behind_the_prompt(engine):
+    adapter, _, _ = engine()
+    adapter.submit(Request(8, [1, 2, 3], 5))
+    tokens = []
+    while adapter.has_work():
+        report = adapter.step()
+        if report is not None:
+            tokens += [token for index, ids in report.tokens for token in ids if index == 8]
+    assert tokens == [1000, 1001, 1002, 1003, 1004]
+
+
+def test_an_output_cut_short_is_found_out(engine, tmp_path):
+    adapter, _, _ = engine(short=1)
+    with pytest.raises(WrongTokenCount, match="request 1 was to produce 9 tokens and ended with 8"):
+        driven(adapter, work(LENGTHS), tmp_path / "t")
+
+
+def test_a_request_that_fails_ends_the_run_with_the_engines_word_for_it(engine, tmp_path):
+    adapter, _, _ = engine(fails=2)
+    with pytest.raises(RuntimeError, match=r"request 2 with INTERNAL_ENGINE_ERROR \(status 5\)"):
+        driven(adapter, work(LENGTHS), tmp_path / "t")
+
+
+def test_a_step_without_a_signal_gives_the_caller_a_look_at_the_clock(engine):
+    adapter, _, _ = engine()
+    assert adapter.step() is None
+    assert not adapter.has_work()
+
+
+def test_what_still_runs_when_the_window_closes_is_cancelled(engine, tmp_path):
+    adapter, double, _ = engine()
+    run = driven(adapter, work([(2, 60), (2, 60)], duration_ns=20_000_000), tmp_path / "t")
+    assert run.figures["counts"]["cut"] == 2
+    adapter.close()
+    assert double.cancelled == 2
+    assert double.closed
+
+
+def test_the_effective_settings_are_the_engines_own(engine):
+    _, double, info = engine()
+    assert info.version == "0.18.0"
+    assert info.effective["max_tokens_per_step"] == 2048
+    assert double.engine_config.max_prefill_token_num == 2048 - 64
+    assert info.effective["context_length"] == 64
+    assert info.kv_cache_tokens is None
+    assert info.native["backend"] == "turbomind"
+
+
+def test_an_extension_that_did_not_load_says_why(engine):
+    with pytest.raises(RuntimeError, match=r"did not load: libcublas\.so\.12: cannot open"):
+        engine(extension=OSError("libcublas.so.12: cannot open shared object file"))

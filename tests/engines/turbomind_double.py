@@ -1,0 +1,191 @@
+"""A double of what LMDeploy's Python sees of TurboMind 0.18: an engine thread, and signals from a thread of its own.
+
+As csrc's engine.cc and gateway.cc: a request's newest state replaces the one that was not read yet, a signal may come
+before `forward` returns, and what is signalled together is signalled in one go.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+FINISH, FAILED = 7, 5
+
+
+@dataclass
+class TurbomindEngineConfig:
+    dtype: str = "auto"
+    model_format: str | None = None
+    tp: int = 1
+    session_len: int | None = None
+    max_batch_size: int = 128
+    cache_max_entry_count: float = 0.8
+    cache_block_seq_len: int = 64
+    enable_prefix_caching: bool = False
+    max_prefill_token_num: int = 8192
+    quant_policy: int = 0
+    async_: int = 1
+
+
+class State:
+    def __init__(self) -> None:
+        self._newest: Any = None
+        self._lock = threading.Lock()
+
+    def put(self, status: int, seq_len: int) -> None:
+        with self._lock:
+            self._newest = SimpleNamespace(status=status, seq_len=seq_len)
+
+    def unread(self) -> bool:
+        with self._lock:
+            return self._newest is not None
+
+    def consume(self) -> Any:
+        with self._lock:
+            newest, self._newest = self._newest, None
+            return newest
+
+
+@dataclass(eq=False)
+class Running:
+    prompt: int
+    asked: int
+    ids: np.ndarray
+    state: State
+    signal: Any
+    made: int = 0
+
+
+@dataclass
+class Faults:
+    """What goes otherwise than one signal a token: `merge` iterations per signal; the first token before `forward`
+    returns; the request that fails, or ends a token short, by the order of submission. `waits`: an iteration begins
+    only when the tokens of the last have been read, so that none are ever merged."""
+
+    merge: int = 1
+    waits: bool = False
+    early: bool = False
+    fails: int | None = None
+    short: int | None = None
+    extension: Exception | None = None  # why the compiled part did not load
+
+
+@dataclass
+class TurboMind:
+    """The engine: every iteration gives each running request a token."""
+
+    engine_config: Any
+    faults: Faults = field(default_factory=Faults)
+    iterations: int = 0
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.session_len, self.model_comm = self.engine_config.session_len, self
+        self._running: list[Running] = []
+        self._lock, self._count = threading.Condition(), itertools.count()
+        self.cancelled = 0
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def create_instance(self) -> Any:
+        return SimpleNamespace(
+            _get_generation_config=lambda cfg: cfg,
+            prepare_inputs=lambda input_ids, gen_config: ({"input_ids": input_ids}, len(input_ids)),
+            errcode_map={FAILED: SimpleNamespace(name="INTERNAL_ENGINE_ERROR")},
+        )
+
+    def create_request(self) -> Any:
+        return SimpleNamespace(forward=self._forward, cancel=self._cancel)
+
+    def get_schedule_metrics(self) -> Any:
+        with self._lock:
+            return SimpleNamespace(active_seqs=len(self._running), waiting_seqs=0, cache_usage=0.25)
+
+    def close(self) -> None:
+        with self._lock:
+            self.closed = True
+            self._lock.notify()
+
+    def _cancel(self) -> None:
+        self.cancelled += 1
+
+    def _forward(self, inputs, mm_inputs, session, gen_cfg, stream_output, enable_metrics, cb) -> Any:
+        assert gen_cfg.ignore_eos
+        assert (gen_cfg.top_k, session.step, stream_output) == (1, 0, True)
+        number, prompt = next(self._count), len(inputs["input_ids"])
+        ids = np.zeros(self.session_len + 1, dtype=np.int32)
+        ids[:prompt] = inputs["input_ids"]
+        asked = min(gen_cfg.max_new_tokens, self.session_len - prompt) - (number == self.faults.short)
+        running = Running(prompt, asked, ids, State(), cb)
+        if number == self.faults.fails:
+            running.asked = -1
+        with self._lock:
+            if self.faults.early:
+                self._advance(running)
+                running.signal()
+            if running.made != running.asked:
+                self._running.append(running)
+            self._lock.notify()
+        return {"output_ids": SimpleNamespace(numpy=lambda: ids)}, running.state, None
+
+    def _advance(self, r: Running) -> None:
+        if r.asked < 0:
+            r.state.put(FAILED, 0)
+            return
+        r.ids[r.prompt + r.made] = 1000 + r.made
+        r.made += 1
+        r.state.put(FINISH if r.made == r.asked else 0, r.prompt + r.made)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                self._lock.wait_for(lambda: self._running or self.closed)
+                if self.closed:
+                    return
+                batch, signals = list(self._running), []
+                if self.faults.waits and any(running.state.unread() for running in batch):
+                    self._lock.wait(0.001)
+                    continue
+                for _ in range(self.faults.merge):
+                    self.iterations += 1
+                    for running in [r for r in batch if r.made != r.asked]:
+                        self._advance(running)
+                        signals.append(running.signal)
+                        if running.asked in (running.made, -1):
+                            self._running.remove(running)
+                            batch.remove(running)
+            for signal in signals:  # the signal thread's work
+                signal()
+            time.sleep(0.001)
+
+
+def modules(faults: Faults, made: list[TurboMind]) -> dict[str, ModuleType]:
+    """`lmdeploy` and what the adapter imports of it; engines that are made are put into `made`."""
+
+    def from_pretrained(path: str, engine_config: Any, trust_remote_code: bool) -> TurboMind:
+        made.append(TurboMind(engine_config, faults))
+        return made[-1]
+
+    names = ("lmdeploy", "lmdeploy.messages", "lmdeploy.turbomind", "lmdeploy.turbomind.turbomind")
+    found = {name: ModuleType(name) for name in names}
+    found["lmdeploy"].__dict__.update(
+        __version__="0.18.0", TurbomindEngineConfig=TurbomindEngineConfig, turbomind=found["lmdeploy.turbomind"]
+    )
+    found["lmdeploy.messages"].__dict__.update(GenerationConfig=SimpleNamespace)
+    found["lmdeploy.turbomind"].__dict__.update(
+        TurboMind=SimpleNamespace(from_pretrained=from_pretrained),
+        turbomind=found["lmdeploy.turbomind.turbomind"],
+        is_available=lambda: faults.extension is None,
+        _import_error=faults.extension,
+    )
+    found["lmdeploy.turbomind.turbomind"].__dict__.update(
+        _tm=SimpleNamespace(SessionParam=SimpleNamespace),
+        _np_dict_to_tm_dict=lambda inputs: inputs,
+        _tm_dict_to_torch_dict=lambda outputs: outputs,
+    )
+    return found
