@@ -276,6 +276,10 @@ def native_arguments(load: Load) -> dict[str, Any]:
         raise UnsupportedSetting(f"engine argument {name}: the adapter does not follow what it changes about a step")
     if cpu and s["cuda_graphs"]:
         raise UnsupportedSetting("cuda_graphs=true: there are no CUDA graphs on a CPU; leave it unset")
+    if cpu and s["quantization"] == "fp8" and not is_quantized(load.config):
+        raise UnsupportedSetting(
+            "quantization=fp8: vLLM's CPU build cannot quantize on loading; choose a model with FP8 weights"
+        )
     arguments: dict[str, Any] = {
         "model": load.checkpoint,
         "skip_tokenizer_init": True,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness import environments
+from harness import checks, environments
 from harness.checkpoints import planned_checkpoint
 from harness.checkpoints.weights import use_weights
+from harness.errors import Refused
 from harness.native import native_settings, preparation_steps
 from harness.profiles.engines import why_not
 from harness.workloads import build, warmup
@@ -36,7 +37,7 @@ def plan(spec: RunSpec, machine: Machine) -> dict[str, Any]:
     native, cannot_report = native_settings(spec)
     return {
         "spec": spec.describe(),
-        "why_not_here": why_not(spec.engine, machine, spec.device, own_python=spec.engine_python is not None),
+        "why_not_here": why_not_here(spec, machine),
         "native_settings": native,
         "preparation": preparation_steps(spec),
         "cannot_report": cannot_report,
@@ -47,6 +48,19 @@ def plan(spec: RunSpec, machine: Machine) -> dict[str, Any]:
         "warmup": warm.describe(),
         "kv_bytes_per_token": spec.model.kv_bytes_per_token(spec.settings.dtype),
     }
+
+
+def why_not_here(spec: RunSpec, machine: Machine) -> str | None:
+    """What this machine lacks for the run, None if nothing."""
+    reason = why_not(spec.engine, machine, spec.device, own_python=spec.engine_python is not None)
+    if reason is not None:
+        return reason
+    try:
+        checks.devices(spec.device, spec.settings, machine)
+        checks.memory(spec.model, spec.device, spec.settings, machine)
+    except Refused as refusal:
+        return str(refusal)
+    return None
 
 
 def planned_environment(spec: RunSpec) -> dict[str, Any]:

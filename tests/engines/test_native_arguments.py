@@ -87,6 +87,7 @@ def test_torch_gets_every_common_setting_by_its_own_name(load):
     ("adapter", "settings"),
     [
         (vllm_adapter, {"device": "cpu", "cuda_graphs": True}),
+        (vllm_adapter, {"device": "cpu", "quantization": "fp8"}),
         (torch_adapter, {"device": "cpu", "cuda_graphs": True}),
         (torch_adapter, {"quantization": "awq"}),
         (torch_adapter, {"tensor_parallel": 2}),
