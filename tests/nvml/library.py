@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ NAME = "libnvidia-ml.so.1"  # pynvml asks the loader for this name
 
 
 def build(folder: Path) -> Path:
-    """Compiles the library into `folder` with the system's C compiler (CC, or cc), and returns `folder`.
+    """Compiles the library into `folder`, and returns `folder`.
 
     It carries no soname: loaded by its path it does not pass for the real library, which others in this process may ask
     the loader for by name.
@@ -25,9 +27,20 @@ def build(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden"]
     sources = sorted(map(str, HERE.glob("*.c")))
-    command = [os.environ.get("CC", "cc"), *flags, "-o", str(folder / NAME), *sources]
+    command = [*compiler(), *flags, "-o", str(folder / NAME), *sources]
     subprocess.run([*command, "-lm", "-lpthread"], check=True)
     return folder
+
+
+def compiler() -> list[str]:
+    """The C compiler's command: CC, the system's, or on a machine without one that of the PyPI package `ziglang`."""
+    if named := os.environ.get("CC"):
+        return shlex.split(named)
+    if shutil.which("cc"):
+        return ["cc"]
+    if importlib.util.find_spec("ziglang"):
+        return [sys.executable, "-m", "ziglang", "cc"]
+    raise RuntimeError("the played NVML needs a C compiler: install one, or `pip install ziglang`")
 
 
 def variables(library: Path, scenario: Scenario, file: Path) -> dict[str, str]:

@@ -21,7 +21,7 @@ import pytest
 from tests.conftest import Play
 from tests.nvml import devices
 from tests.nvml.devices import GIB, h100, mig_slice, p100
-from tests.nvml.library import HERE, NAME, variables
+from tests.nvml.library import HERE, NAME, compiler, variables
 from tests.nvml.scenario import (
     STALL,
     ZERO,
@@ -132,7 +132,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     (folder / "layout.c").write_text(
         f'#include <stddef.h>\n#include <stdio.h>\n#include "{HERE}/abi.h"\nint main(void) {{ {prints} }}\n'
     )
-    command = [os.environ.get("CC", "cc"), "-o", str(folder / "layout"), str(folder / "layout.c")]
+    command = [*compiler(), "-o", str(folder / "layout"), str(folder / "layout.c")]
     subprocess.run(command, check=True)
     done = subprocess.run([folder / "layout"], check=True, capture_output=True, text=True)
     return {name: int(value) for name, value in (line.split() for line in done.stdout.splitlines())}
