@@ -68,6 +68,7 @@ class EngineInfo:
     kv_cache_bytes: int | None = None
     weights_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    client: dict[str, Any] | None = None  # of layer http: what its client was measured to be able to (http_null.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,10 @@ class Engine(ABC):
     name: ClassVar[str]
     layers: ClassVar[tuple[str, ...]]  # entry points offered, innermost first
     cannot_report: ClassVar[tuple[str, ...]] = ()  # StepReport fields that it leaves None
+    layer: str = "core"  # set before `imports`: a layer whose engine is another process's needs none of it in this one
+    # Set by the loop before each step: when the next request is due or the window ends, in absolute monotonic ns. An
+    # engine whose step only waits for what others compute returns None by then, so that a due request is sent on time.
+    due_ns: int | None = None
 
     @abstractmethod
     def imports(self) -> str:
@@ -109,7 +114,7 @@ class Engine(ABC):
 
     @abstractmethod
     def step(self) -> StepReport | None:
-        """Runs one iteration. `None`: nothing was computed (a flush, or the pipeline was only filled)."""
+        """Runs one iteration. `None`: nothing was computed (a flush, a pipeline only filled, or `due_ns` came)."""
 
     @abstractmethod
     def has_work(self) -> bool:

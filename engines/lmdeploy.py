@@ -25,7 +25,7 @@ class Adapter(Engine):
     name = "lmdeploy"
     layers = ("core",)
     versions: ClassVar[tuple[str, str]] = ("0.18", "0.18")
-    cannot_report = TurboMindLoop.cannot_report  # the default backend's; an instance has those of its own backend
+    cannot_report = TurboMindLoop.cannot_report  # the default backend's; see the function of this name
 
     def imports(self) -> str:
         import lmdeploy
@@ -61,7 +61,7 @@ class Adapter(Engine):
             )
         logging.getLogger("lmdeploy").setLevel(logging.ERROR)
         self._loop = BACKENDS[backend](load.checkpoint, kind(**arguments), load.trust_remote_code)
-        self.cannot_report = self._loop.cannot_report  # type: ignore[misc]
+        self.cannot_report = cannot_report(load)  # type: ignore[misc]
         dtype = self._loop.effective()["dtype"]
         if dtype != arguments["dtype"] != "auto":
             raise UnsupportedSetting(f"dtype={arguments['dtype']}: LMDeploy computes this model in {dtype} here")
@@ -71,7 +71,7 @@ class Adapter(Engine):
         self._loop.submit(request)
 
     def step(self) -> StepReport | None:
-        return self._loop.step()
+        return self._loop.step(self.due_ns)
 
     def has_work(self) -> bool:
         return self._loop.has_work()
@@ -129,13 +129,18 @@ def native_arguments(load: Load) -> dict[str, Any]:
     return {**arguments, **given}
 
 
+def cannot_report(load: Load) -> tuple[str, ...]:
+    """The fields of a step that the load's backend leaves None."""
+    return BACKENDS[load.engine_args.get("backend", "turbomind")].cannot_report
+
+
 def refusals(load: Load, backend: str) -> dict[str, str]:
     """Why a setting cannot be honoured, by the setting's name."""
     s, turbomind = load.settings, backend == "turbomind"
     stored = load.config.get("quantization_config") or {}
     found = {}
     if s["dtype"] == "float32":
-        found["dtype"] = "LMDeploy computes in bfloat16 or float16"
+        found["dtype"] = "LMDeploy computes in bfloat16 or float16: --set dtype=bfloat16"
     elif not turbomind and stored.get("quant_method") == "awq" and s["dtype"] != "float16":
         found["dtype"] = "LMDeploy's pytorch backend computes AWQ models in float16"
     if s["quantization"] is not None:

@@ -9,8 +9,8 @@ from collections import deque
 from typing import Any, ClassVar
 
 from engines.base import Request, StepReport
+from engines.waiting import seconds_left
 
-WAIT_S = 0.1  # how long a step waits for an iteration before it gives the caller a look at the clock
 CLOSE_S = 10.0
 
 
@@ -87,9 +87,9 @@ class PyTorchLoop:
             [self._types.ADD_SESSION, self._types.ADD_MESSAGE], [{"session_id": session, "response": False}, message]
         )
 
-    def step(self) -> StepReport | None:
+    def step(self, due_ns: int | None = None) -> StepReport | None:
         if not self._reports:
-            timer = self._loop.call_later(WAIT_S, self._loop.stop)
+            timer = self._loop.call_later(seconds_left(due_ns), self._loop.stop)
             self._loop.run_forever()  # until `_report`, the timer or the engine's end stops it
             timer.cancel()
         if self._reports:

@@ -5,31 +5,53 @@ from __future__ import annotations
 import itertools
 import queue
 import time
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from engines.base import Request, StepReport
+from engines.waiting import seconds_left
 
-FINISH = 7  # of the status codes in csrc's request.h; 0 is "goes on"
-WAIT_S = 0.1  # how long a step waits for a signal before it gives the caller a look at the clock
+FINISH = 7  # of the status codes in TurboMind's engine/request.h; 0 is "goes on"
+STRAGGLER_S = 0.002  # for the rest of an iteration's signals, which the signal thread runs one after the other
 
 
 class Flight:
-    """A request under way: where its token ids appear, and how many of them have been reported."""
+    """A request under way: where its token ids appear, how many of them have been reported, and the number of the
+    last iteration that it took part in."""
 
-    __slots__ = ("handle", "ids", "index", "reported", "state")
+    __slots__ = ("handle", "ids", "index", "iteration", "reported", "state")
 
     def __init__(self, index: int, prompt_tokens: int) -> None:
-        self.index, self.reported = index, prompt_tokens
+        self.index, self.reported, self.iteration = index, prompt_tokens, 0
         self.handle = self.ids = self.state = None  # type: Any
 
 
-class TurboMindLoop:
-    """A step is one iteration of TurboMind: all signals up to the first request that signals again.
+class Signal(NamedTuple):
+    """A request's part in one iteration. `state` is None where it came before the request's submission returned."""
 
-    The engine's signal thread only notes the time and the request; what has come of a request is read here. Two
-    signals of one request that are read together are merged into one by the engine; the step then holds both tokens,
-    and the counts stay right. Running and waiting requests and the cache's use are those that its scheduler has last
-    published, which is at most one iteration ahead of the tokens.
+    time_ns: int
+    flight: Flight
+    state: Any
+
+
+class TurboMindLoop:
+    """A step is one iteration of TurboMind: the signals up to the first request that signals again.
+
+    An iteration signals each of its requests once (engine.cc, `Update`), and the signals of one come before those of
+    the next (gateway.cc: one buffer, one thread), so a request's second signal opens the next iteration. Who took part
+    in the last iteration and goes on is waited for: a queue that is read faster than the signal thread fills it does
+    not split a step. Only a request that lost its cache stays away; the step then ends with the next iteration's first
+    signal, or after STRAGGLER_S.
+
+    The state of a request is taken in its signal, in the engine's own signal thread: TurboMind signals a request again
+    only when its last state was taken (request.cc, `UpdateState`), and would merge what a slow reader leaves there.
+
+    `scheduler_tick` cannot be the key. The engine thread raises it right after it has scheduled an iteration
+    (engine.cc:840), and signals the tokens at the end of that pass (:867), where with `async_` they are the batch's of
+    the pass before; the signals are run by another thread (gateway.cc:99), which first waits for Python's lock, while
+    the engine goes on to the next pass and raises the tick again. A signal that reads it finds the number of its own
+    pass or of a later one, and not all signals of an iteration find the same. (Lines of commit 1263d5cd88; the wheel
+    of 0.18.0 has the same functions.) Running and waiting requests and the cache's use are what the scheduler has last
+    published, so they too may be an iteration ahead of the tokens.
     """
 
     cannot_report: ClassVar[tuple[str, ...]] = (
@@ -52,8 +74,10 @@ class TurboMindLoop:
         self._boundary, self._make_generation = turbomind, GenerationConfig
         self._template = self._engine.create_instance()  # makes inputs and generation settings; runs no request itself
         self._sessions = itertools.count(1)
-        self._signals: queue.SimpleQueue[tuple[int, Flight]] = queue.SimpleQueue()
-        self._held: tuple[int, Flight] | None = None  # the first signal of the next iteration
+        self._signals: queue.SimpleQueue[Signal] = queue.SimpleQueue()
+        self._held: Signal | None = None  # the first one of the next iteration
+        self._iterations = 0
+        self._awaited: set[Flight] = set()  # took part in the last iteration and go on
         self._flying: set[Flight] = set()
         self._since = 0  # when the engine got to work: the last iteration's end, or the first request after a rest
         self._entered: int | None = None  # when the first step after the latest submission began
@@ -78,15 +102,13 @@ class TurboMindLoop:
         flight.ids = boundary._tm_dict_to_torch_dict(outputs)["output_ids"].numpy()
         self._entered = None
 
-    def step(self) -> StepReport | None:
+    def step(self, due_ns: int | None = None) -> StepReport | None:
         if self._entered is None:
             self._entered = time.monotonic_ns()
-        signals = self._iteration()
+        signals = self._iteration(due_ns)
         tokens, finished = [], []
-        for _, flight in signals:
-            state = flight.state.consume()
-            if state is None:  # read with the signal before
-                continue
+        for _, flight, taken in signals:
+            state = flight.state.consume() if taken is None else taken
             if state.status not in (0, FINISH):
                 raise RuntimeError(f"TurboMind ended request {flight.index} with {self._meaning(state.status)}")
             if state.seq_len > flight.reported:
@@ -95,10 +117,12 @@ class TurboMindLoop:
             if state.status == FINISH:
                 finished.append(flight.index)
                 self._flying.discard(flight)
+            else:
+                self._awaited.add(flight)
         if not tokens and not finished:
             return None
         # Tokens that were there before their request was submitted, as the caller sees it, count from here.
-        start, self._since = self._since, max(signals[-1][0], self._entered)
+        start, self._since = self._since, max(signals[-1].time_ns, self._entered)
         metrics = self._engine.get_schedule_metrics()
         return StepReport(
             start_ns=min(start, self._since),
@@ -143,29 +167,34 @@ class TurboMindLoop:
         put, clock = self._signals.put, time.monotonic_ns
 
         def signal() -> None:
-            put((clock(), flight))
+            now, state = clock(), flight.state
+            put(Signal(now, flight, None if state is None else state.consume()))
 
         return signal
 
-    def _iteration(self) -> list[tuple[int, Flight]]:
-        """The signals of one iteration, in order; empty after WAIT_S without one.
+    def _iteration(self, due_ns: int | None) -> list[Signal]:
+        """The signals of one iteration, in order; empty where none came in time."""
+        signal, self._held = self._held or self._next(seconds_left(due_ns)), None
+        if signal is None:
+            return []
+        self._iterations += 1
+        awaited, self._awaited = self._awaited, set()
+        signals = []
+        while signal is not None:
+            if signal.flight.iteration == self._iterations:
+                self._held = signal
+                break
+            signal.flight.iteration = self._iterations
+            awaited.discard(signal.flight)
+            signals.append(signal)
+            signal = self._next(seconds_left(due_ns, STRAGGLER_S) if awaited else 0.0)
+        return signals
 
-        An iteration signals each of its requests once, all in one go: a request's second signal opens the next.
-        """
-        first, self._held = self._held, None
+    def _next(self, wait_s: float) -> Signal | None:
         try:
-            if first is None:
-                first = self._signals.get(timeout=WAIT_S)
-            signals, seen = [first], {first[1]}
-            while True:
-                signal = self._signals.get_nowait()
-                if signal[1] in seen:
-                    self._held = signal
-                    return signals
-                signals.append(signal)
-                seen.add(signal[1])
+            return self._signals.get(timeout=wait_s) if wait_s else self._signals.get_nowait()
         except queue.Empty:
-            return [] if first is None else signals
+            return None
 
     def _meaning(self, status: int) -> str:
         known = self._template.errcode_map.get(status)

@@ -47,7 +47,8 @@ class Work:
 def drive(engine: Engine, work: Work, recorder: Recorder) -> None:
     """Runs the workload through the engine, recording every step, until it is finished or its duration is over.
 
-    Requests that are due together are submitted before the next step, in the order of their indices.
+    Requests that are due together are submitted before the next step, in the order of their indices. The engine is told
+    by `due_ns` until when a step that only waits may last.
 
     Raises:
         WrongTokenCount: the engine ran out of work while a request still lacks tokens.
@@ -68,6 +69,7 @@ def drive(engine: Engine, work: Work, recorder: Recorder) -> None:
             engine.submit(work.request(index))
             recorder.submitted(index, start + due_ns, clock())
             unfinished += 1
+        engine.due_ns = moment = _next(start + due[0][0] if due else None, end)
         if unfinished:
             report = engine.step()
             if report is not None:
@@ -78,12 +80,19 @@ def drive(engine: Engine, work: Work, recorder: Recorder) -> None:
                         heapq.heappush(due, (report.end_ns - start + work.rest_ns, follower))
             elif not engine.has_work():
                 raise WrongTokenCount(f"the engine says that it has no work left, but {recorder.unfinished()}")
-        elif due:
-            moment = start + due[0][0]
-            _wait_until(moment if end is None else min(moment, end), recorder)
+        elif due and moment is not None:
+            _wait_until(moment, recorder)
         else:
             break
     recorder.close_window(clock())
+    engine.due_ns = None
+
+
+def _next(due_ns: int | None, end_ns: int | None) -> int | None:
+    """The earlier of the next due time and the window's end; None where there is neither."""
+    if due_ns is None or end_ns is None:
+        return end_ns if due_ns is None else due_ns
+    return min(due_ns, end_ns)
 
 
 def _wait_until(moment_ns: int, recorder: Recorder) -> None:

@@ -16,6 +16,9 @@ from engines.shapes import is_quantized, kv_bytes_per_token
 CONTEXT_MARGIN = 6
 WATCHDOG_S = 1e6  # its watchdog would send a signal to the worker's parent; the harness has one of its own
 
+CANNOT_REPORT = ("prepare_ns", "sample_ns")
+IN_ORDER_CANNOT_REPORT = (*CANNOT_REPORT, "wait_ns")  # without overlap the tokens are waited for inside other calls
+
 
 class Adapter(Engine):
     """Overlapped scheduling is the engine's default; `disable_overlap_schedule=true` runs one batch after the other."""
@@ -23,7 +26,7 @@ class Adapter(Engine):
     name = "sglang"
     layers = ("core",)
     versions: ClassVar[tuple[str, str]] = ("0.5.23", "0.5.23")
-    cannot_report: ClassVar[tuple[str, ...]] = ("prepare_ns", "sample_ns")
+    cannot_report: ClassVar[tuple[str, ...]] = CANNOT_REPORT
 
     def imports(self) -> str:
         import sglang
@@ -58,8 +61,8 @@ class Adapter(Engine):
         publish(args, role="scheduler", ranks=SpawnRanks(world_rank=rank, gpu_id=args.base_gpu_id))
         self._scheduler = scheduler.Scheduler(args, self._ports)
         self._passes = Passes(self._scheduler)
-        if not self._passes.overlap:  # the tokens are waited for inside other calls
-            self.cannot_report = (*self.cannot_report, "wait_ns")  # type: ignore[misc]
+        if not self._passes.overlap:  # whoever switched it off
+            self.cannot_report = IN_ORDER_CANNOT_REPORT  # type: ignore[misc]
         # What its event loop sets up before the first pass; the passes are ours.
         scheduler.dispatch_event_loop = lambda _: None
         self._scheduler.run_event_loop()
@@ -127,12 +130,20 @@ class Adapter(Engine):
         )
 
 
+def cannot_report(load: Load) -> tuple[str, ...]:
+    """The fields of a step that stay None with this load."""
+    return IN_ORDER_CANNOT_REPORT if load.engine_args.get("disable_overlap_schedule") else CANNOT_REPORT
+
+
 def native_arguments(load: Load) -> dict[str, Any]:
     """The common settings as fields of ServerArgs, then the user's own `engine_args`, which win."""
     s = load.settings
     whole = s["chunked_prefill"] is False
     refusals = {
-        "dtype": (s["dtype"] == "float32", "SGLang's attention kernels compute in bfloat16 or float16"),
+        "dtype": (
+            s["dtype"] == "float32",
+            "SGLang computes in bfloat16 or float16: --set dtype=bfloat16",
+        ),
         "tensor_parallel": (s["tensor_parallel"] != 1, "this layer steps one scheduler, which has one device"),
         "chunked_prefill": (
             whole and s["max_tokens_per_step"] < s["context_length"],

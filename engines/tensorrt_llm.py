@@ -11,9 +11,9 @@ from engines import versions
 from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
 from engines.shapes import is_quantized, kv_bytes_per_token
 from engines.tensorrt_llm_iterations import Failure, Iteration, watch
+from engines.waiting import seconds_left
 
 TITLE = "TensorRT-LLM"
-WAIT_S = 0.1  # how long a step waits before it looks whether the loop still lives
 SINGLE_PROCESS = "TLLM_WORKER_USE_SINGLE_PROCESS"  # set by the environment's recipe, read where LLM is made
 OVERLAPPED = (
     "overlap scheduler: a step's tokens are those of the batch launched one iteration before, and its time spans both"
@@ -84,7 +84,7 @@ class Adapter(Engine):
 
     def step(self) -> StepReport | None:
         try:
-            said = self._said.get(timeout=WAIT_S)
+            said = self._said.get(timeout=seconds_left(self.due_ns))
         except queue.Empty:
             if not self._executor.worker_thread.is_alive():
                 raise RuntimeError("TensorRT-LLM's executor loop has ended; its log says why") from None
@@ -179,7 +179,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
             s["quantization"] is not None and not is_quantized(load.config),
             "reads checkpoints that are stored quantized; it does not quantize one while loading",
         ),
-        "dtype": (s["dtype"] == "float32", "runs float16 or bfloat16"),
+        "dtype": (s["dtype"] == "float32", "runs float16 or bfloat16: --set dtype=bfloat16"),
     }
     for name, (refused, why) in refusals.items():
         if refused:

@@ -28,7 +28,7 @@ class Adapter(Engine):
 
     name = "tgi"
     layers = ("core",)
-    cannot_report = ("wait_ns", "sample_ns")
+    cannot_report: ClassVar[tuple[str, ...]] = ("wait_ns", "sample_ns")
     versions: ClassVar[tuple[str, str]] = ("2.0", "2.0")  # the server package's own number, which TGI 3.3 still bears
 
     def imports(self) -> str:
@@ -61,6 +61,7 @@ class Adapter(Engine):
             elif tokens is None:
                 tokens = places["max_batch_size"] * context
             self.attach(model, places["max_batch_size"], places["max_tokens_per_step"], tokens)
+        self.cannot_report = cannot_report(load)  # type: ignore[misc]
         return self._info(load, {**arguments, **places})
 
     def attach(self, model: Any, max_batch_size: int, max_tokens_per_step: int, kv_cache_tokens: int) -> None:
@@ -233,6 +234,11 @@ class Adapter(Engine):
 OURS = ("max_batch_size", "max_tokens_per_step", "kv_cache_tokens")  # what TGI's router would be told
 
 
+def cannot_report(load: Load) -> tuple[str, ...]:
+    """The fields of a step that stay None with this load: its path on CPUs has no KV cache of a fixed size."""
+    return Adapter.cannot_report if load.device == "cuda" else (*Adapter.cannot_report, "kv_usage")
+
+
 def native_arguments(load: Load) -> dict[str, Any]:
     """The common settings as arguments of `get_model`, with the limits of the adapter's batching beside them, then the
     user's own `engine_args`, which win."""
@@ -244,7 +250,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
         "chunked_prefill": (bool(s["chunked_prefill"]), "splits prompts in its router, which does not run here"),
         "cuda_graphs": (cpu and bool(s["cuda_graphs"]), "has no CUDA graphs on a CPU"),
         "kv_memory_fraction": (cpu and s["kv_memory_fraction"] is not None, "takes kv_cache_tokens on a CPU"),
-        "dtype": (s["dtype"] == "float32" and not cpu, "runs float16 or bfloat16 on a GPU"),
+        "dtype": (s["dtype"] == "float32" and not cpu, "runs float16 or bfloat16 on a GPU: --set dtype=bfloat16"),
     }
     for name, (refused, why) in refusals.items():
         if refused:

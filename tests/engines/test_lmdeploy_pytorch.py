@@ -89,6 +89,20 @@ def test_a_request_that_comes_later_joins(engine, tmp_path):
     assert run.figures["checks"] == []
 
 
+def test_a_step_waits_no_longer_than_until_a_request_is_due(engine, monkeypatch):
+    asked = []
+
+    def no_time(due_ns):
+        asked.append(due_ns)
+        return 0.0
+
+    monkeypatch.setattr("engines.lmdeploy_pytorch.seconds_left", no_time)
+    adapter, _, _ = engine()
+    adapter.due_ns = 5_000
+    assert adapter.step() is None
+    assert asked == [5_000]
+
+
 def test_what_it_does_not_tell_is_missing_and_the_rest_is_not(engine, tmp_path):
     adapter, _, _ = engine()
     run = driven(adapter, work(LENGTHS), tmp_path / "t")

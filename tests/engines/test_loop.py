@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engines import trace
-from engines.base import WrongTokenCount
+from engines.base import StepReport, WrongTokenCount
 from engines.loop import Work, drive
 
 from .scripted import ScriptedEngine
@@ -102,3 +103,35 @@ def test_an_engine_that_runs_dry_is_found_out(tmp_path):
 
     with pytest.raises(WrongTokenCount, match="no work left, but request 0 was to produce 3 tokens and ended with 2"):
         run(Forgetful(cheat={0: 2}), work([3]), tmp_path / "t")
+
+
+class WaitingEngine(ScriptedEngine):
+    """Its first request gives nothing before a second one has come; until then a step only waits, as it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[int | None] = []
+
+    def step(self) -> StepReport | None:
+        self.told.append(self.due_ns)
+        if len(self.submitted) > 1:
+            return super().step()
+        assert self.due_ns is not None
+        time.sleep(max(self.due_ns - time.monotonic_ns(), 0) / 1e9)
+        return None
+
+
+def test_a_step_that_only_waits_is_told_when_the_next_request_is_due(tmp_path):
+    engine = WaitingEngine()
+    _, _, requests = run(engine, work([2, 1], due_ns=[0, 20 * MS]), tmp_path / "t")
+    head = trace.header(tmp_path / "t" / "steps.bin")
+    assert engine.told[0] == requests["due_ns"][1] == int(head["start_ns"]) + 20 * MS
+    assert engine.told[-1] is None  # nothing more is due and no duration was asked for
+    assert engine.due_ns is None
+
+
+def test_a_step_that_only_waits_is_told_when_the_window_ends(tmp_path):
+    engine = WaitingEngine()
+    run(engine, work([1], duration_ns=20 * MS), tmp_path / "t")
+    head = trace.header(tmp_path / "t" / "steps.bin")
+    assert engine.told == [int(head["start_ns"]) + 20 * MS]

@@ -268,9 +268,9 @@ def test_with_overlap_a_step_spans_the_launch_of_its_batch_and_of_the_next(adapt
 
 
 def test_the_first_step_after_a_pause_in_the_load_begins_when_the_engine_wakes(adapter_on, tmp_path):
-    out = driven(adapter_on(PyExecutor(overlap=False)), work([(4, 2), (4, 2)], due_ns=[0, 50_000_000]), tmp_path / "t")
+    out = driven(adapter_on(PyExecutor(overlap=False)), work([(4, 2), (4, 2)], due_ns=[0, 400_000_000]), tmp_path / "t")
     idle = out.steps["start_ns"][2] - out.steps["end_ns"][1]
-    assert idle > 20_000_000
+    assert idle > 50_000_000
 
 
 def test_what_a_paused_request_computes_again_is_prefill_but_for_its_newest_token(adapter_on, tmp_path):
@@ -314,6 +314,20 @@ def test_an_error_in_the_middle_ends_the_run_with_the_engines_words(adapter_on, 
 def test_a_loop_that_died_silently_is_noticed(adapter_on, tmp_path):
     with pytest.raises(RuntimeError, match="loop has ended"):
         driven(adapter_on(PyExecutor(overlap=False, dies_at=2)), work([(4, 9)]), tmp_path / "t")
+
+
+def test_a_step_waits_no_longer_than_until_a_request_is_due(adapter_on, monkeypatch):
+    asked = []
+
+    def no_time(due_ns):
+        asked.append(due_ns)
+        return 0.0
+
+    monkeypatch.setattr("engines.tensorrt_llm.seconds_left", no_time)
+    adapter = adapter_on(PyExecutor(overlap=True))
+    adapter.due_ns = 5_000
+    assert adapter.step() is None
+    assert asked == [5_000]
 
 
 def test_closing_cancels_what_still_runs(adapter_on, tmp_path):

@@ -1,12 +1,15 @@
-"""A double of what LMDeploy's Python sees of TurboMind 0.18: an engine thread, and signals from a thread of its own.
+"""A double of what LMDeploy's Python sees of TurboMind 0.18: an engine thread, and a thread that runs its signals.
 
-As csrc's engine.cc and gateway.cc: a request's newest state replaces the one that was not read yet, a signal may come
-before `forward` returns, and what is signalled together is signalled in one go.
+As engine.cc, gateway.cc and request.cc: a pass of the engine schedules, raises the tick, computes, and hands its
+signals on, all in one go; the other thread runs them one after the other while the engine goes on. A signal puts a
+request's newest state in place of the one before, and calls back only where that one has been taken. A signal may come
+before `forward` returns.
 """
 
 from __future__ import annotations
 
 import itertools
+import queue
 import threading
 import time
 from dataclasses import dataclass, field
@@ -38,22 +41,18 @@ class State:
         self._newest: Any = None
         self._lock = threading.Lock()
 
-    def put(self, status: int, seq_len: int) -> None:
+    def exchange(self, newest: Any) -> Any:
         with self._lock:
-            self._newest = SimpleNamespace(status=status, seq_len=seq_len)
-
-    def unread(self) -> bool:
-        with self._lock:
-            return self._newest is not None
+            old, self._newest = self._newest, newest
+            return old
 
     def consume(self) -> Any:
-        with self._lock:
-            newest, self._newest = self._newest, None
-            return newest
+        return self.exchange(None)
 
 
 @dataclass(eq=False)
 class Running:
+    number: int
     prompt: int
     asked: int
     ids: np.ndarray
@@ -61,15 +60,23 @@ class Running:
     signal: Any
     made: int = 0
 
+    def update(self, status: int, seq_len: int) -> None:
+        if self.state.exchange(SimpleNamespace(status=status, seq_len=seq_len)) is None:
+            self.signal()
+
 
 @dataclass
 class Faults:
-    """What goes otherwise than one signal a token: `merge` iterations per signal; the first token before `forward`
-    returns; the request that fails, or ends a token short, by the order of submission. `waits`: an iteration begins
-    only when the tokens of the last have been read, so that none are ever merged."""
+    """What goes otherwise than one round of signals an iteration, each read before the next.
 
-    merge: int = 1
-    waits: bool = False
+    together: iterations whose signals run in one go. straddles: the signal thread rests in the middle of each
+    iteration's. swapped_out: (request, first, last) pass in which it has no place. early: the first token comes before
+    `forward` returns. fails, short: the request that fails, or ends a token short. Requests by the order of submission.
+    """
+
+    together: int = 1
+    straddles: bool = False
+    swapped_out: tuple[int, int, int] | None = None
     early: bool = False
     fails: int | None = None
     short: int | None = None
@@ -78,19 +85,24 @@ class Faults:
 
 @dataclass
 class TurboMind:
-    """The engine: every iteration gives each running request a token."""
+    """The engine: every iteration gives each running request a token. `ticks`: what a signal of each iteration would
+    have read as the scheduler's tick."""
 
     engine_config: Any
     faults: Faults = field(default_factory=Faults)
     iterations: int = 0
+    tick: int = 0
     closed: bool = False
 
     def __post_init__(self) -> None:
         self.session_len, self.model_comm = self.engine_config.session_len, self
         self._running: list[Running] = []
         self._lock, self._count = threading.Condition(), itertools.count()
+        self._handed: queue.SimpleQueue[list[tuple[int, Any]]] = queue.SimpleQueue()
         self.cancelled = 0
+        self.ticks: dict[int, set[int]] = {}
         threading.Thread(target=self._run, daemon=True).start()
+        threading.Thread(target=self._run_signals, daemon=True).start()
 
     def create_instance(self) -> Any:
         return SimpleNamespace(
@@ -121,47 +133,60 @@ class TurboMind:
         ids = np.zeros(self.session_len + 1, dtype=np.int32)
         ids[:prompt] = inputs["input_ids"]
         asked = min(gen_cfg.max_new_tokens, self.session_len - prompt) - (number == self.faults.short)
-        running = Running(prompt, asked, ids, State(), cb)
+        running = Running(number, prompt, asked, ids, State(), cb)
         if number == self.faults.fails:
             running.asked = -1
         with self._lock:
             if self.faults.early:
-                self._advance(running)
-                running.signal()
+                running.update(*self._advance(running))
             if running.made != running.asked:
                 self._running.append(running)
             self._lock.notify()
         return {"output_ids": SimpleNamespace(numpy=lambda: ids)}, running.state, None
 
-    def _advance(self, r: Running) -> None:
+    def _advance(self, r: Running) -> tuple[int, int]:
         if r.asked < 0:
-            r.state.put(FAILED, 0)
-            return
+            return FAILED, 0
         r.ids[r.prompt + r.made] = 1000 + r.made
         r.made += 1
-        r.state.put(FINISH if r.made == r.asked else 0, r.prompt + r.made)
+        return (FINISH if r.made == r.asked else 0), r.prompt + r.made
 
     def _run(self) -> None:
+        signals: list[tuple[int, Any]] = []
         while True:
             with self._lock:
                 self._lock.wait_for(lambda: self._running or self.closed)
                 if self.closed:
                     return
-                batch, signals = list(self._running), []
-                if self.faults.waits and any(running.state.unread() for running in batch):
-                    self._lock.wait(0.001)
-                    continue
-                for _ in range(self.faults.merge):
-                    self.iterations += 1
-                    for running in [r for r in batch if r.made != r.asked]:
-                        self._advance(running)
-                        signals.append(running.signal)
-                        if running.asked in (running.made, -1):
-                            self._running.remove(running)
-                            batch.remove(running)
-            for signal in signals:  # the signal thread's work
+                self.tick += 1
+            time.sleep(0.003)
+            with self._lock:
+                self.iterations += 1
+                for running in [r for r in self._running if not self._out(r)]:
+                    update = self._advance(running)
+                    signals.append((self.iterations, lambda r=running, u=update: r.update(*u)))
+                    if running.asked in (running.made, -1):
+                        self._running.remove(running)
+                last = not self._running
+            if last or self.iterations % self.faults.together == 0:
+                self._handed.put(signals)
+                signals = []
+
+    def _out(self, running: Running) -> bool:
+        out = self.faults.swapped_out
+        return out is not None and running.number == out[0] and out[1] <= self.iterations <= out[2]
+
+    def _run_signals(self) -> None:
+        while not self.closed:
+            try:
+                signals = self._handed.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            for place, (iteration, signal) in enumerate(signals):
+                if self.faults.straddles and place == len(signals) // 2:
+                    time.sleep(0.001)
+                self.ticks.setdefault(iteration, set()).add(self.tick)
                 signal()
-            time.sleep(0.001)
 
 
 def modules(faults: Faults, made: list[TurboMind]) -> dict[str, ModuleType]:
