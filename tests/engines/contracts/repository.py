@@ -4,7 +4,8 @@
 
 writes tables/mlc_llm.json with what TOUCHES of test_mlc_llm.py need. Beside Python it reads what else is a name there:
 the options of an argument parser (`module:--option`), the keys of a constant (`module:NAME[key]`), the messages of a
-.proto file, and the quoted words of a C++ file.
+.proto file, the quoted words of a C++ file, and, where an object's class is compiled, what a Python file reads of it
+(`reads.module:attribute`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .describe import Class, Module
 from .source import Tree, missing, table
 
 TABLES = Path(__file__).parent / "tables"
+READS = "reads."
 PB2 = "text_generation_server.pb.generate_pb2"  # generated from proto/v3/generate.proto
 
 
@@ -32,6 +34,9 @@ class Repository(Tree):
         if name.startswith("cpp."):
             words = re.findall(r'"(\w+)"', (self.folder / ".." / f"{name.replace('.', '/')}.cc").read_text())
             return Module(names=dict.fromkeys(words))
+        if name.startswith(READS):
+            read = self._parsed(name.removeprefix(READS))
+            return None if read is None else Module(names=dict.fromkeys(attributes(read[0])))
         found, parsed = super().module(name), self._parsed(name)
         if found is not None and parsed is not None:
             found.names.update(dict.fromkeys([*options(parsed[0]), *keys(parsed[0])]))
@@ -67,6 +72,12 @@ def keys(tree: ast.Module) -> list[str]:
             f"{target.id}[{m.value}]" for m in members if isinstance(m, ast.Constant) and isinstance(m.value, str)
         ]
     return found
+
+
+def attributes(tree: ast.Module) -> list[str]:
+    """The attributes that the module reads of any object."""
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load))
+    return sorted({node.attr for node in nodes})
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python -m tests.engines.contracts.store vllm 0.26.0 tests.engines.contracts.test_vllm
 
-writes tables/vllm-0.26.0.json with what the module's TOUCHES need.
+writes tables/vllm-0.26.0.json with what the module's TOUCHES, and its ALSO_STORED if it has any, need.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def main() -> None:
     parser.add_argument("module", help="the contract test that declares TOUCHES")
     parser.add_argument("--wheel", type=Path, help="a wheel that is here already")
     given = parser.parse_args()
-    touches = importlib.import_module(given.module).TOUCHES
+    declared = importlib.import_module(given.module)
+    touches = [*declared.TOUCHES, *getattr(declared, "ALSO_STORED", ())]  # the latter may be missing
     with tempfile.TemporaryDirectory() as room:
         wheel = given.wheel or fetch(given.distribution, given.version, Path(room))
         unpack(wheel, Path(room) / "source")

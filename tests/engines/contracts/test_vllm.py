@@ -8,6 +8,7 @@ import pytest
 
 from engines.versions import is_known
 from engines.vllm import Adapter, native_arguments
+from engines.vllm_server import ARGUMENT_MODULES
 
 from ..loads import make_load
 from .locked import locked_version
@@ -17,6 +18,11 @@ from .wheels import source_of
 CORE = "vllm.v1.engine.core:EngineCore"
 SCHEDULER = "vllm.v1.core.sched.scheduler:Scheduler"
 OUTPUT = "vllm.v1.core.sched.output:SchedulerOutput"
+RUNNER_V1 = "vllm.v1.worker.gpu_model_runner:GPUModelRunner"
+RUNNER_V2 = "vllm.v1.worker.gpu.model_runner:GPUModelRunner"
+LLM = "vllm.v1.engine.llm_engine:LLMEngine"
+ASYNC = "vllm.v1.engine.async_llm:AsyncLLM"
+COMPLETION = "vllm.entrypoints.openai.completion.protocol"
 
 TOUCHES = [
     "vllm:__version__",
@@ -26,7 +32,8 @@ TOUCHES = [
     "vllm.v1.engine.core_client:InprocClient.add_request(request)",
     "vllm.v1.engine.core_client:InprocClient.shutdown()",
     "vllm.v1.executor.abstract:Executor.get_class(vllm_config)",
-    "vllm.sampling_params:SamplingParams(temperature, ignore_eos, max_tokens, detokenize)",
+    "vllm.sampling_params:SamplingParams(temperature, ignore_eos, max_tokens, detokenize, output_kind)",
+    "vllm.sampling_params:RequestOutputKind.DELTA",
     "vllm.v1.engine:EngineCoreRequest(request_id, prompt_token_ids, mm_features, sampling_params, pooling_params,"
     " arrival_time, lora_request, cache_salt, data_parallel_rank)",
     "vllm.v1.engine:EngineCoreOutputs(outputs)",
@@ -62,6 +69,37 @@ TOUCHES = [
     "vllm.config:ParallelConfig(tensor_parallel_size)",
     "vllm.config:DeviceConfig.device_type",
     "vllm.config:CompilationConfig(cudagraph_mode)",
+    # Input preparation: the model runners of both generations.
+    "vllm.v1.worker.worker_base:WorkerWrapperBase.worker",
+    f"{RUNNER_V1}.execute_model(scheduler_output)",
+    f"{RUNNER_V1}._preprocess",
+    f"{RUNNER_V1}.execute_model ~ self._preprocess(scheduler_output, num_tokens_padded, intermediate_tensors)",
+    f"{RUNNER_V2}.execute_model(scheduler_output)",
+    f"{RUNNER_V2}.model_state",
+    f"{RUNNER_V2}.execute_model ~ self.model_state.prepare_inputs(input_batch, self.req_states)",
+    # Layer engine.
+    f"{LLM}(vllm_config, executor_class, log_stats, usage_context, multiprocess_mode)",
+    f"{LLM}.add_request(request_id, prompt, params)",
+    f"{LLM}.step()",
+    f"{LLM}.engine_core",
+    f"{LLM}.output_processor",
+    f"{LLM}.step ~ self.engine_core.get_output()",
+    "vllm.v1.engine.output_processor:OutputProcessor.process_outputs(engine_core_outputs)",
+    "vllm.inputs.engine:tokens_input(prompt_token_ids)",
+    "vllm.outputs:RequestOutput(request_id, outputs, finished)",
+    "vllm.outputs:CompletionOutput(token_ids)",
+    # Layer async.
+    f"{ASYNC}.from_vllm_config(vllm_config, disable_log_stats)",
+    f"{ASYNC}.generate(prompt, sampling_params, request_id)",
+    f"{ASYNC}.shutdown()",
+    f"{ASYNC}.vllm_config",
+    f"{ASYNC}.__init__ ~ EngineCoreClient.make_async_mp_client",
+    # Layer http.
+    "vllm.entrypoints.openai.api_server:run_server",
+    "vllm.utils.argparse_utils:FlexibleArgumentParser",
+    f"{COMPLETION}:CompletionRequest(model, prompt, max_tokens, temperature, ignore_eos, stream, return_token_ids)",
+    f"{COMPLETION}:CompletionResponseStreamChoice(token_ids, finish_reason)",
+    f"{COMPLETION}:CompletionStreamResponse(choices)",
 ]
 # Fields of EngineArgs: all that the common settings can become.
 ARGUMENTS = sorted(
@@ -101,6 +139,23 @@ def test_everything_that_the_adapter_touches_is_there(source):
 def test_everything_is_there_in_the_releases_at_both_ends(path):
     signatures = [touch for touch in TOUCHES if " ~ " not in touch]  # a table keeps no bodies
     assert missing(signatures, Table(path)) == []
+
+
+def arguments_of(module):
+    return [f"{module}:make_arg_parser(parser)", f"{module}:validate_parsed_serve_args(args)"]
+
+
+# Each release keeps its server's command line elsewhere; a table holds what it found at one of the three places.
+ALSO_STORED = [touch for module in ARGUMENT_MODULES for touch in arguments_of(module)]
+
+
+def test_the_servers_command_line_is_at_one_of_the_places_where_it_is_looked_for(source):
+    assert any(missing(arguments_of(module), source) == [] for module in ARGUMENT_MODULES)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_the_servers_command_line_is_found_in_the_releases_at_both_ends(path):
+    assert any(missing(arguments_of(module), Table(path)) == [] for module in ARGUMENT_MODULES)
 
 
 @pytest.mark.parametrize(
