@@ -1,28 +1,28 @@
-"""torch: transformers' continuous batching, its batch processor stepped in this process."""
+"""torch: transformers' continuous batching in this process: its batch processor, or its manager with a thread."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import itertools
-import time
 from typing import Any
 
 from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
 from engines.shapes import kv_bytes_per_token
+from engines.torch_rungs import CoreRung, EngineRung
 
 PAGE_TOKENS = 256  # ContinuousBatchingConfig's default page
 RESERVED = {"use_async_batching", "max_queue_size"}
+RUNGS: dict[str, Any] = {"core": CoreRung, "engine": EngineRung}
 
 
 class Adapter(Engine):
-    """Steps `ContinuousBatchProcessor`: prepare_next_batch, _generation_step, update_batch, as its own thread would.
+    """Loads the model and its `ContinuousBatchingManager`, and hands every call to the rung of the load's layer.
 
     Asynchronous batching is off, so that a step's tokens are those of the batch that it computed.
     """
 
     name = "torch"
-    layers = ("core",)
+    layers = tuple(RUNGS)
     cannot_report = ("sample_ns",)
 
     def imports(self) -> str:
@@ -65,116 +65,33 @@ class Adapter(Engine):
             generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
             continuous_batching_config=config,
         )
-        self._processor = self._manager._create_batch_processor()
-        self._manager.batch_processor = self._processor
+        self._manager.batch_processor = self._manager._create_batch_processor()
         if any(self._manager.continuous_batching_config.cuda_graph_booleans):
             self._manager.warmup()  # else graphs are captured when a shape is first seen, in the window too
-        self._io = self._processor.inputs_and_outputs
-        self._scheduler = self._processor.scheduler
-        self._finished_status = RequestStatus.FINISHED
-        self._ids = map(str, itertools.count())
-        self._index: dict[str, int] = {}
-        self._submitted = 0
-        self._spent = dict.fromkeys(("schedule", "execute", "wait"), 0)
-        self._preempted = 0
-        self.instrument()
-        return self._info(transformers.__version__, arguments, load)
-
-    # ---------------------------------------------------------------- one step
+        info = self._info(transformers.__version__, arguments, load)
+        self._rung = RUNGS[load.layer](self._manager, RequestStatus.FINISHED)
+        return info
 
     def submit(self, request: Request) -> None:
         if len(request.prompt) + request.output_tokens > self._context_length:
             raise ValueError(f"request {request.index} is longer than context_length {self._context_length}")
-        name = next(self._ids)
-        self._index[name] = request.index
-        self._manager.add_request(
-            request.prompt, request_id=name, max_new_tokens=request.output_tokens, eos_token_id=-1
-        )
+        self._rung.submit(request)
 
     def step(self) -> StepReport | None:
-        processor, spent, clock = self._processor, self._spent, time.monotonic_ns
-        for phase in spent:
-            spent[phase] = 0
-        self._preempted = 0
-        start = clock()
-        if not processor.prepare_next_batch():
-            return None
-        prepared = clock()
-        batch = self._io.requests_in_batch
-        prefill, decode = make_up(batch)
-        waiting, kv_usage = len(self._scheduler.waiting_requests), 1.0 - processor.cache.compute_free_capacity()
-        begun = clock()
-        processor._generation_step(self._model)
-        updating = clock()
-        processor.update_batch()
-        end = clock()
-        tokens, finished = self._collect(batch)
-        return StepReport(
-            start_ns=start,
-            end_ns=end,
-            tokens=tokens,
-            finished=finished,
-            prefill_tokens=prefill,
-            decode_tokens=decode,
-            running=len(batch),
-            waiting=waiting,
-            preempted=self._preempted,
-            kv_usage=kv_usage,
-            schedule_ns=spent["schedule"],
-            prepare_ns=prepared - start - spent["schedule"],
-            execute_ns=updating - begun - spent["wait"],
-            wait_ns=spent["wait"],
-            update_ns=end - updating,
-        )
-
-    def _collect(self, batch: list[Any]) -> tuple[list[tuple[int, list[int]]], list[int]]:
-        index, tokens, finished = self._index, [], []
-        for scheduled in batch:
-            if scheduled.has_new_token:
-                state = scheduled.state
-                tokens.append((index[state.request_id], state.generated_tokens[-1:]))
-                if state.status == self._finished_status:
-                    finished.append(index.pop(state.request_id))
-        if finished:
-            self._manager.output_router.output_queue.queue.clear()  # nobody reads it, and it holds every token
-        return tokens, finished
+        return self._rung.step(self.due_ns)
 
     def has_work(self) -> bool:
-        return self._processor.has_pending_requests() or not self._manager.input_queue.empty()
+        return self._rung.has_work()
 
     def close(self) -> None:
-        manager = getattr(self, "_manager", None)
-        if manager is not None:
+        rung, manager = getattr(self, "_rung", None), getattr(self, "_manager", None)
+        if rung is not None:
+            rung.close()
+        elif manager is not None:
             manager.destroy()
 
-    # ---------------------------------------------------------------- what is seen of a step
-
-    def instrument(self) -> None:
-        """Wraps the scheduler, the read-back of the tokens and the eviction of requests, on these instances only."""
-
-        def timed(phase: str, call: Any) -> Any:
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
-                begun = time.monotonic_ns()
-                result = call(*args, **kwargs)
-                self._spent[phase] += time.monotonic_ns() - begun
-                return result
-
-            return wrapper
-
-        self._scheduler.schedule_batch = timed("schedule", self._scheduler.schedule_batch)
-        self._io.retrieve_device_outputs = timed("wait", self._io.retrieve_device_outputs)
-        evict = self._processor.offloading_manager.offload_requests
-
-        def counted() -> Any:
-            before = len(self._scheduler.active_requests)
-            result = evict()
-            self._preempted += before - len(self._scheduler.active_requests)
-            return result
-
-        self._processor.offloading_manager.offload_requests = counted
-
     def _info(self, version: str, arguments: dict[str, Any], load: Load) -> EngineInfo:
-        config, cache = self._manager.continuous_batching_config, self._processor.cache
+        config, cache = self._manager.continuous_batching_config, self._manager.batch_processor.cache
         tokens = config.num_blocks * config.page_size
         weights = sum(p.numel() * p.element_size() for p in self._model.parameters())
         return EngineInfo(
@@ -194,13 +111,14 @@ class Adapter(Engine):
                 "cuda_graphs": None if load.device == "cpu" else any(config.cuda_graph_booleans),
                 "async_scheduling": False,
                 "attention_backend": self._model.config._attn_implementation,
+                "process_hops": 0,
                 "seed": load.settings["seed"],
             },
             native=arguments,
             kv_cache_tokens=tokens,
             kv_cache_bytes=tokens * kv_bytes_per_token(load.config, load.settings["dtype"]),
             weights_bytes=weights,
-            notes=("sampling is part of the execute phase",),
+            notes=("sampling is part of the execute phase", *RUNGS[load.layer].notes),
         )
 
 
@@ -221,22 +139,6 @@ def share_of_free(fraction: float, device: str) -> float:
             f"kv_memory_fraction={fraction:g}: the loaded model leaves nothing of that for the KV cache"
         )
     return share
-
-
-def make_up(batch: list[Any]) -> tuple[int, int]:
-    """(prefill, decode) positions of a prepared batch.
-
-    A request without output is in prefill. One that was thrown out comes back with its output made part of its
-    prompt: all of that is prefill again, but for the newest token.
-    """
-    total = decode = 0
-    for scheduled in batch:
-        total += scheduled.query_length
-        state = scheduled.state
-        had_output = state._true_initial_tokens and len(state.initial_tokens) > state._true_initial_tokens
-        if state.generated_tokens or (had_output and scheduled.has_new_token):
-            decode += 1
-    return total - decode, decode
 
 
 def native_arguments(load: Load) -> dict[str, Any]:

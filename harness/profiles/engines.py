@@ -51,6 +51,7 @@ class EngineProfile(Strict):
     """One engine, as profiles/engines/NAME.yaml says.
 
     layers: the entry points that it offers, innermost first; with an adapter, those that the adapter drives.
+    missing_layers: why one that others have is not among them, by its name.
     adapter: whether this version of innerloop can drive it.
     rank: which engine is the default where several run: the lowest.
     needs: what it needs to run, to follow "needs"; shown where it cannot.
@@ -62,6 +63,7 @@ class EngineProfile(Strict):
     title: str
     summary: str
     layers: Annotated[list[str], Field(min_length=1)]
+    missing_layers: dict[str, str] = {}
     adapter: bool
     rank: Annotated[int, Field(ge=0)]
     needs: str
@@ -179,7 +181,7 @@ def _hardware(recipe: Recipe, machine: Machine) -> str | None:
 
 def _software(recipe: Recipe, machine: Machine) -> str | None:
     if recipe.lock is None:
-        return "innerloop cannot install it; name an interpreter that has it with --engine-python"
+        return "innerloop cannot install it; register an environment that has it, or give --engine-python"
     if recipe.platforms and machine.platform not in recipe.platforms:
         return f"it needs {' or '.join(recipe.platforms)}; this machine is {machine.platform}"
     if recipe.glibc and machine.os == "linux":

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engines import torch as torch_adapter
 from engines import vllm as vllm_adapter
 from engines.base import Load, UnsupportedSetting
+
+from .loads import make_load
 
 SETTINGS = {
     "dtype": "bfloat16",
@@ -98,3 +102,17 @@ def test_what_an_engine_cannot_honour_is_refused_by_name(load, adapter, settings
     name = next(name for name in settings if name != "device")
     with pytest.raises(UnsupportedSetting, match=name):
         adapter.native_arguments(load(**settings))
+
+
+@pytest.mark.parametrize("layer", ["engine", "async", "http"])
+def test_vllms_layers_differ_by_their_tokenizer_only(layer):
+    core, own = make_load(), replace(make_load(), layer=layer)
+    assert vllm_adapter.native_arguments(own) == {**vllm_adapter.native_arguments(core), "skip_tokenizer_init": False}
+
+
+def test_what_vllm_cannot_report_depends_on_the_layer_and_on_where_its_model_runs():
+    cannot_report = vllm_adapter.cannot_report
+    assert cannot_report(make_load()) == ()
+    assert cannot_report(make_load(tensor_parallel=2)) == ("prepare_ns",)
+    assert "running" in cannot_report(replace(make_load(), layer="async"))
+    assert "wait_ns" not in cannot_report(replace(make_load(), layer="http"))

@@ -1,4 +1,4 @@
-"""vLLM's adapter against a double of its engine core, for what a CPU cannot show: asynchronous scheduling.
+"""vLLM's rungs core and engine on a double of its engine core, for what a CPU cannot show: asynchronous scheduling.
 
 The double follows vLLM 0.32's `EngineCore.step_with_batch_queue` and `Scheduler`: a call schedules the next batch and
 returns the tokens of an earlier one, and a request's state is advanced when it is scheduled, not when its token comes.
@@ -7,6 +7,7 @@ returns the tokens of an earlier one, and a request's state is advanced when it 
 from __future__ import annotations
 
 import sys
+import time
 import types
 from collections import deque
 from dataclasses import dataclass, field
@@ -15,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from engines import marks
 from engines.base import Request
-from engines.vllm import Adapter
+from engines.vllm_core import CoreRung
+from engines.vllm_engine import EngineRung
 
 
 @dataclass
@@ -121,11 +124,46 @@ class Future:
         return self._value
 
 
+class Runner:
+    """A V1 model runner: `_preprocess` is the last call before the forward pass."""
+
+    def __init__(self, prepare_s: float = 0.0) -> None:
+        self.prepare_s, self.forward_s = prepare_s, 0.003
+
+    def execute_model(self, output: SchedulerOutput) -> None:
+        self._update_states()
+        self._preprocess()
+        time.sleep(self.forward_s)
+
+    def _update_states(self) -> None:
+        time.sleep(self.prepare_s / 2)
+
+    def _preprocess(self) -> None:
+        time.sleep(self.prepare_s / 2)
+
+
+class RunnerV2:
+    """A V2 model runner: its model state's `prepare_inputs` is the last call before the forward pass."""
+
+    def __init__(self) -> None:
+        self.model_state = SimpleNamespace(prepare_inputs=lambda: time.sleep(0.002))
+        self.forward_s = 0.003
+
+    def execute_model(self, output: SchedulerOutput) -> None:
+        self.model_state.prepare_inputs()
+        time.sleep(self.forward_s)
+
+
 class Executor:
     _sampled: set[str]
 
+    def __init__(self, runner: Any = None) -> None:
+        if runner is not None:
+            self.driver_worker = SimpleNamespace(worker=SimpleNamespace(model_runner=runner))
+
     def execute_model(self, output: SchedulerOutput, non_block: bool = False) -> Future:
-        self._last = output
+        if hasattr(self, "driver_worker"):
+            self.driver_worker.worker.model_runner.execute_model(output)
         return Future(None)
 
     def sample_tokens(self, grammar: Any, non_block: bool = False) -> Future:
@@ -135,8 +173,8 @@ class Executor:
 class AsyncCore:
     """Two batches in flight, as with `async_scheduling` on a GPU."""
 
-    def __init__(self, depth: int = 2) -> None:
-        self.scheduler, self.model_executor = Scheduler(), Executor()
+    def __init__(self, depth: int = 2, runner: Any = None) -> None:
+        self.scheduler, self.model_executor = Scheduler(), Executor(runner)
         self.batch_queue: deque[Any] = deque(maxlen=depth)
         self.depth, self.calls = depth, 0
         self.step_fn = self.step_with_batch_queue
@@ -180,20 +218,73 @@ class Client:
         pass
 
 
+class Engine:
+    """As `LLMEngine` of 0.32: `step` gets the core's outputs and turns them into those of requests."""
+
+    def __init__(self, core: AsyncCore) -> None:
+        self.engine_core = Client(core)
+        self.output_processor = SimpleNamespace(process_outputs=self._process)
+        self.prompts: list[Any] = []
+
+    def add_request(self, request_id: str, prompt: Any, params: Any) -> None:
+        self.prompts.append(prompt)
+        ids = prompt["prompt_token_ids"]
+        self.engine_core.add_request(
+            SimpleNamespace(request_id=request_id, prompt_token_ids=ids, sampling_params=params)
+        )
+
+    def step(self) -> list[Any]:
+        core = self.engine_core.engine_core
+        outputs, executed = core.step_fn()
+        core.post_step(model_executed=executed)
+        return self.output_processor.process_outputs(outputs[0].outputs if outputs else [])
+
+    def _process(self, outputs: list[Any]) -> list[Any]:
+        time.sleep(0.001)
+        return [
+            SimpleNamespace(
+                request_id=output.request_id,
+                outputs=[SimpleNamespace(token_ids=output.new_token_ids)],
+                finished=output.finish_reason is not None,
+            )
+            for output in outputs
+        ]
+
+
 @pytest.fixture
-def adapter(monkeypatch):
-    """The adapter on the double; what it imports of vLLM is two plain data classes."""
-    names = ("vllm", "vllm.sampling_params", "vllm.v1", "vllm.v1.engine")
+def plain_data(monkeypatch):
+    """What the rungs import of vLLM: plain data."""
+    names = ("vllm", "vllm.sampling_params", "vllm.inputs", "vllm.inputs.engine", "vllm.v1", "vllm.v1.engine")
     for name in names:
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    kinds = SimpleNamespace(DELTA="delta")
     monkeypatch.setattr(sys.modules["vllm.sampling_params"], "SamplingParams", SimpleNamespace, raising=False)
+    monkeypatch.setattr(sys.modules["vllm.sampling_params"], "RequestOutputKind", kinds, raising=False)
+    monkeypatch.setattr(
+        sys.modules["vllm.inputs.engine"], "tokens_input", lambda ids: {"prompt_token_ids": ids}, raising=False
+    )
     monkeypatch.setattr(sys.modules["vllm.v1.engine"], "EngineCoreRequest", SimpleNamespace, raising=False)
-    made = Adapter()
-    made.attach(Client(AsyncCore()))
+
+
+def core_rung(runner: Any = None) -> CoreRung:
+    made = CoreRung()
+    made.attach(Client(AsyncCore(runner=runner)))
     return made
 
 
-def steps(adapter: Adapter, limit: int = 100) -> list[Any]:
+def engine_rung(runner: Any = None) -> EngineRung:
+    made = EngineRung()
+    made.attach(Engine(AsyncCore(runner=runner)))
+    return made
+
+
+@pytest.fixture(params=[core_rung, engine_rung], ids=["core", "engine"])
+def adapter(plain_data, request):
+    """Either rung on the double."""
+    return request.param()
+
+
+def steps(adapter: Any, limit: int = 100) -> list[Any]:
     reports = []
     while adapter.has_work():
         reports.append(adapter.step())
@@ -242,8 +333,8 @@ def test_positions_add_up_over_mixed_batches(adapter):
 def test_what_a_preemption_computes_again_is_prefill(adapter):
     adapter.submit(Request(0, [1] * 3, 5))
     reports = [adapter.step() for _ in range(3)]
-    known_output = adapter._scheduler.requests["0"].num_output_tokens
-    adapter._scheduler.preempt_next = {"0"}
+    known_output = adapter._core.scheduler.requests["0"].num_output_tokens
+    adapter._core.scheduler.preempt_next = {"0"}
     while adapter.has_work():
         report = adapter.step()
         if report is not None:
@@ -258,3 +349,60 @@ def test_a_flush_of_finished_requests_is_no_step(adapter):
     assert adapter.step() is not None
     while adapter.has_work():
         assert adapter.step() is None
+
+
+PHASES = ("schedule_ns", "prepare_ns", "execute_ns", "wait_ns", "sample_ns", "update_ns")
+
+
+@pytest.mark.parametrize("rung", [core_rung, engine_rung])
+@pytest.mark.parametrize("runner", [Runner(0.004), RunnerV2()], ids=["V1", "V2"])
+def test_input_preparation_is_a_phase_of_its_own_and_not_part_of_execute(plain_data, rung, runner):
+    made = rung(runner)
+    made.submit(Request(0, [1] * 4, 4))
+    reports = steps(made)
+    assert made.cannot_report == ()
+    for report in reports[:2]:  # later calls of the double only drain what is in flight
+        assert report.prepare_ns >= 2_000_000  # what the double sleeps
+        assert report.execute_ns >= runner.forward_s * 1e9
+        assert sum(getattr(report, phase) for phase in PHASES) <= report.end_ns - report.start_ns
+
+
+def test_where_the_runner_is_not_to_be_seen_preparation_is_unknown_and_said_to_be(plain_data):
+    made = core_rung()
+    made.submit(Request(0, [1], 2))
+    assert made.cannot_report == ("prepare_ns",)
+    assert {report.prepare_ns for report in steps(made)} == {None}
+
+
+def test_a_runner_of_a_version_that_keeps_its_inputs_elsewhere_is_left_alone(plain_data):
+    runner = SimpleNamespace(execute_model=lambda output: None)
+    before = runner.execute_model
+    made = core_rung(runner)
+    assert made.cannot_report == ("prepare_ns",)
+    assert runner.execute_model is before
+
+
+def test_output_processing_is_part_of_the_engine_layers_update(plain_data):
+    made = engine_rung()
+    made.submit(Request(0, [1], 3))
+    assert all(report.update_ns >= 1_000_000 for report in steps(made))
+
+
+def test_the_engine_layer_asks_for_every_token_as_it_comes_and_its_text(plain_data):
+    made = engine_rung()
+    made.submit(Request(0, [1, 2], 3))
+    params = made._core.scheduler.requests["0"].sampling_params
+    assert (params.output_kind, params.max_tokens, params.ignore_eos) == ("delta", 3, True)
+    assert not hasattr(params, "detokenize")  # vLLM's own default, which is to do it
+
+
+def test_marks_that_are_on_range_every_phase(plain_data):
+    seen: list[str] = []
+    marks.turn_on(seen.append, lambda: None)
+    try:
+        made = core_rung(Runner())
+        made.submit(Request(0, [1], 1))
+        steps(made)
+    finally:
+        marks.turn_off()
+    assert {"schedule", "prepare", "execute", "wait", "sample", "update"} == set(seen)

@@ -63,3 +63,23 @@ def test_a_traceback_is_kept_by_its_last_lines():
         lines = worker.last_lines(error)
     assert lines[-1] == "ValueError: the reason"
     assert len(lines) <= worker.TRACEBACK_LINES
+
+
+def test_the_control_channel_is_a_file_of_this_process_alone(tmp_path):
+    read_fd, write_fd = os.pipe()
+    os.set_inheritable(write_fd, True)
+    assert worker.opened(str(write_fd)) == write_fd
+    assert not os.get_inheritable(write_fd)
+
+    by_hand = worker.opened("1")  # standard output stays the engine's as well
+    assert by_hand > 2
+    assert not os.get_inheritable(by_hand)
+    os.close(by_hand)
+
+    fifo = tmp_path / "control"
+    os.mkfifo(fifo)
+    listening = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    worker.Control(worker.opened(str(fifo))).send("note", text="heard")
+    assert json.loads(os.read(listening, 65536))["text"] == "heard"
+    for fd in (read_fd, write_fd, listening):
+        os.close(fd)

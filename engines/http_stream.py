@@ -1,0 +1,133 @@
+"""Reads one HTTP/1.1 connection's responses as they arrive: a status, and server-sent events from a chunked body.
+
+RFC 9112 (messages and chunked coding) and the HTML standard's event stream, as far as servers of language models use
+them. Bytes in, events out; no sockets.
+"""
+
+from __future__ import annotations
+
+LONGEST_LINE = 1 << 16
+LONGEST_ERROR = 1 << 16
+
+
+class BadResponse(RuntimeError):
+    """What arrived is not HTTP/1.1 as expected, or is an error of the server's, in its words."""
+
+
+class ResponseReader:
+    """`feed` takes bytes and returns the data of the events that they complete.
+
+    `done` is whether the response has ended, `reusable` whether another request may follow on its connection.
+    """
+
+    def __init__(self) -> None:
+        self.begun = False  # whether any byte of this response has come
+        self.done = False
+        self.reusable = True
+        self._buffer = b""
+        self._body = b""  # decoded, and not yet a whole event
+        self._read = self._head
+        self._status = 0
+        self._left = 0  # of the chunk, or of the body where its length is told
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Raises BadResponse: see there. An error's whole body is waited for first."""
+        self.begun = True
+        self._buffer += data
+        while not self.done and self._read():
+            pass
+        if self._status != 200:
+            if self.done:
+                raise BadResponse(f"the server answered {self._status}: {_words(self._body)}")
+            if len(self._body) > LONGEST_ERROR:
+                raise BadResponse(f"the server answered {self._status}: {_words(self._body)} ...")
+            return []
+        return self._events()
+
+    # ---------------------------------------------------------------- states: each returns whether it got further
+
+    def _line(self) -> bytes | None:
+        end = self._buffer.find(b"\n")
+        if end < 0:
+            if len(self._buffer) > LONGEST_LINE:
+                raise BadResponse(f"the server sent a line of more than {LONGEST_LINE} bytes")
+            return None
+        line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
+        return line.removesuffix(b"\r")
+
+    def _head(self) -> bool:
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._buffer) > LONGEST_LINE:
+                raise BadResponse(f"the server sent a head of more than {LONGEST_LINE} bytes")
+            return False
+        head, self._buffer = self._buffer[:end].decode("latin-1"), self._buffer[end + 4 :]
+        first, *lines = head.split("\r\n")
+        words = first.split(" ", 2)
+        if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
+            raise BadResponse(f"the server does not speak HTTP/1.1: {first[:80]!r}")
+        fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        self._status = int(words[1])
+        if self._status == 100:  # Continue
+            return True
+        self.reusable = words[0] == "HTTP/1.1" and fields.get("connection", "").lower() != "close"
+        if "chunked" in fields.get("transfer-encoding", "").lower():
+            self._read = self._chunk_size
+        elif "content-length" in fields:
+            self._left = int(fields["content-length"])
+            self._read = self._sized
+        else:
+            raise BadResponse(f"the server answered {self._status} without saying how long its answer is")
+        return True
+
+    def _chunk_size(self) -> bool:
+        line = self._line()
+        if line is None:
+            return False
+        try:
+            self._left = int(line.partition(b";")[0], 16)
+        except ValueError:
+            raise BadResponse(f"the server sent no chunk size but {line[:40]!r}") from None
+        self._read = self._chunk if self._left else self._trailer
+        return True
+
+    def _chunk(self) -> bool:
+        if len(self._buffer) < self._left + 2:  # with the line end behind it
+            return False
+        self._body += self._buffer[: self._left]
+        if self._buffer[self._left : self._left + 2] != b"\r\n":
+            raise BadResponse("a chunk of the server's answer is longer than it said")
+        self._buffer = self._buffer[self._left + 2 :]
+        self._read = self._chunk_size
+        return True
+
+    def _trailer(self) -> bool:
+        line = self._line()
+        if line == b"":
+            self.done = True
+        return line is not None
+
+    def _sized(self) -> bool:
+        took, self._buffer = self._buffer[: self._left], self._buffer[self._left :]
+        self._body += took
+        self._left -= len(took)
+        self.done = self._left == 0
+        return False
+
+    def _events(self) -> list[bytes]:
+        if b"\n" not in self._body:
+            return []
+        if b"\r" in self._body:
+            self._body = self._body.replace(b"\r\n", b"\n")
+        *whole, self._body = self._body.split(b"\n\n")
+        events = []
+        for block in whole:
+            data = [line[5:].removeprefix(b" ") for line in block.split(b"\n") if line.startswith(b"data:")]
+            if data:
+                events.append(data[0] if len(data) == 1 else b"\n".join(data))
+        return events
+
+
+def _words(body: bytes) -> str:
+    text = body.decode(errors="replace").strip()
+    return text if len(text) <= 500 else text[:500] + " ..."
