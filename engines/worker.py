@@ -9,15 +9,19 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import signal
 import sys
 import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engines.base import Engine, Load, UnsupportedSetting, WrongTokenCount
+
+if TYPE_CHECKING:
+    from engines.profiling import Pass
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TRACEBACK_LINES = 20
@@ -36,13 +40,16 @@ class Control:
             data = data[os.write(self._fd, data) :]
 
 
-def main(job_path: str, control_fd: int) -> None:
-    """Runs the job and leaves with exit code 0, or 1 after an `error` event. Never returns."""
+def main(job_path: str, channel: str) -> None:
+    """Runs the job and leaves with exit code 0, or 1 after an `error` event. Never returns.
+
+    `channel` is where the harness listens: the number of an open file, or the path of a FIFO.
+    """
     started = time.monotonic_ns()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.set_inheritable(control_fd, False)  # the engine's own children have no business here
     job = json.loads(Path(job_path).read_text())
-    control = Control(control_fd)
+    if not (job.get("profile") or {}).get("under_tool"):  # a tool may start this process from a thread that ends
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    control = Control(opened(channel))
     control.send("started", pid=os.getpid(), interpreter_s=(started - job["spawn_ns"]) / 1e9)
     engine: Engine | None = None
     code = 0
@@ -62,18 +69,30 @@ def main(job_path: str, control_fd: int) -> None:
     os._exit(code)  # an engine's leftover threads and atexit hooks can hang an orderly exit
 
 
+def opened(channel: str) -> int:
+    """The control channel as a file of this process alone: the engine's own children have no business there."""
+    if not channel.isdigit():
+        return os.open(channel, os.O_WRONLY)  # not inheritable
+    if int(channel) <= 2:
+        return os.dup(int(channel))
+    os.set_inheritable(int(channel), False)
+    return int(channel)
+
+
 def adapter(name: str) -> Engine:
     """The adapter of that name: engines/NAME.py defines one class called `Adapter`."""
     return importlib.import_module(f"engines.{name}").Adapter()
 
 
 def run(engine: Engine, job: dict[str, Any], control: Control) -> None:
-    """Import, load, warm up, measure: the four phases of every run."""
+    """Import, load, warm up, measure: the four phases of every run. In a profiling pass the last one ends early."""
     control.send("phase", phase="import")
     memory = {"before_load": resident_bytes()}
+    engine.layer = job["load"]["layer"]
     begun = time.monotonic_ns()
     engine.imports()
     import_s = seconds_since(begun)
+    profiling = profiling_pass(job, control)
     control.send("phase", phase="load", import_s=import_s)
 
     begun = time.monotonic_ns()
@@ -93,10 +112,27 @@ def run(engine: Engine, job: dict[str, Any], control: Control) -> None:
     recorder = work.recorder(trace / "measure", job["keep_token_ids"])
     control.send("phase", phase="measure", warmup=warmup, clock_ns_per_call=clock_cost_ns())
     gc.collect()  # the warm-up's garbage is not the window's
-    drive(engine, work, recorder)
+    cpu = time.process_time()
+    if profiling is None:
+        drive(engine, work, recorder)
+    else:
+        profiling.drive(engine, lambda: drive(engine, work, recorder))
+    cpu_s = time.process_time() - cpu
     memory["after_measure"], memory["peak"] = resident_bytes(), resident_bytes("VmHWM")
-    control.send("phase", phase="close", memory_bytes=memory)
+    control.send("phase", phase="close", memory_bytes=memory, process_cpu_s=cpu_s)
     recorder.close()
+    if profiling is not None:
+        profiling.write()
+
+
+def profiling_pass(job: dict[str, Any], control: Control) -> Pass | None:
+    """The profiler's side of a profiling pass; None in a run that measures."""
+    if job.get("profile") is None:
+        return None
+    from engines.profiling import Pass
+
+    shutil.rmtree(job["trace"], ignore_errors=True)  # of the same pass, when a user repeats it by hand
+    return Pass(job["profile"], job["load"]["device"], control.send)
 
 
 def close(engine: Engine | None, control: Control) -> None:

@@ -17,6 +17,7 @@ import time
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 POLL_S = 0.02
+SETTLE_S = 0.5  # after a worker's orderly end
 
 
 def main() -> int:
@@ -38,6 +39,8 @@ def main() -> int:
             os.read(0, 1)
             stop(worker, grace_s)
     code = worker.returncode
+    if code == 0:
+        settle(SETTLE_S)
     leftover = sweep()
     line = json.dumps({"event": "exit", "time_ns": time.monotonic_ns(), "code": code, "leftover": leftover}) + "\n"
     try:
@@ -57,6 +60,18 @@ def stop(worker: subprocess.Popen, grace_s: float) -> None:
         deadline = time.monotonic() + patience_s
         while worker.poll() is None and time.monotonic() < deadline:
             time.sleep(POLL_S)
+
+
+def settle(patience_s: float) -> None:
+    """Waits a moment for what ends by itself once the worker has, such as multiprocessing's resource tracker."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(POLL_S)
 
 
 def sweep() -> int:

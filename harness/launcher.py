@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,25 +22,13 @@ GRACE_S = 1.0  # between SIGTERM and SIGKILL
 CLOSE_S = 10.0  # for an engine to close after its failure
 CLEANUP_S = 8.0  # for the guard to end everything below it, before its own group is killed too
 LOG_TAIL_LINES = 20
+CHANNEL = "control"  # the FIFO beside the job of a worker that a tool starts
 
 TELLING = (
     "CUDA_", "CUBLAS_", "CUDNN_", "GOMP_", "GLIBC_", "KMP_", "LD_", "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_",
     "ONEDNN_", "DNNL_", "PYTHON", "PYTORCH_", "TORCH", "TRITON_", "VLLM_", "LMDEPLOY_", "TM_", "TLLM_", "TRTLLM_",
     "MLC_", "TVM_", "SGLANG_", "SGL_", "HF_HUB_OFFLINE", "TRANSFORMERS_",
 )  # fmt: skip
-
-# Makes the `engines` package importable in the engine's interpreter, and nothing else of this checkout.
-BOOTSTRAP = """
-import sys
-sys.path[:] = [p for p in sys.path if p]
-import importlib.util
-folder = sys.argv[1]
-spec = importlib.util.spec_from_file_location("engines", folder + "/__init__.py", submodule_search_locations=[folder])
-sys.modules["engines"] = package = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(package)
-from engines.worker import main
-main(sys.argv[2], int(sys.argv[3]))
-"""
 
 
 class Stopped(BaseException):
@@ -69,6 +57,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     failure: dict[str, Any] | None = None
     worker_pid: int | None = None
+    captures: list[dict[str, Any]] = field(default_factory=list)  # a pass's windows opening and closing
 
 
 @contextmanager
@@ -94,12 +83,27 @@ def ignore_signals() -> None:
 
 
 class Worker:
-    """One worker process and its guard."""
+    """One worker process and its guard; `tool` is the command of a profiler that the worker is started by, `module`
+    the one of the package `engines` that it runs."""
 
-    def __init__(self, python: Path, job_path: Path, log_path: Path, variables: dict[str, str]) -> None:
-        read_fd, write_fd = os.pipe()
-        package = str(Path(engines.__file__).parent)
-        command = [str(python), "-c", BOOTSTRAP, package, str(job_path), str(write_fd)]
+    def __init__(
+        self,
+        python: Path,
+        job_path: Path,
+        log_path: Path,
+        variables: dict[str, str],
+        tool: Sequence[str] = (),
+        module: str = "worker",
+    ) -> None:
+        if tool:  # which may close what the worker would inherit
+            fifo = job_path.with_name(CHANNEL)
+            fifo.unlink(missing_ok=True)
+            os.mkfifo(fifo)
+            read_fd, write_fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), os.open(fifo, os.O_WRONLY)
+        else:
+            fifo = None
+            read_fd, write_fd = os.pipe()
+        command = [*tool, *worker_command(python, job_path, str(fifo or write_fd), module)]
         guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(write_fd), str(GRACE_S)]
         self.log_path = log_path
         with open(log_path, "ab") as log:
@@ -115,7 +119,7 @@ class Worker:
             )
         os.close(write_fd)
         os.set_blocking(read_fd, False)
-        self._control = read_fd
+        self._fifo, self._control = fifo, read_fd
         self._pending = b""
         self._selector = selectors.DefaultSelector()
         self._selector.register(read_fd, selectors.EVENT_READ)
@@ -154,10 +158,18 @@ class Worker:
         """`worker_pid` leads the group that is ended here should the guard itself have been killed."""
         self.kill()
         if self._guard.returncode != 0 and worker_pid is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(worker_pid, signal.SIGKILL)
+            for kill in (os.killpg, os.kill):  # behind a tool a worker leads no group
+                with suppress(ProcessLookupError):
+                    kill(worker_pid, signal.SIGKILL)
         self._selector.close()
         os.close(self._control)
+        if self._fifo is not None:
+            self._fifo.unlink(missing_ok=True)
+
+
+def worker_command(python: Path, job_path: Path, channel: str, module: str = "worker") -> list[str]:
+    """What starts a worker (see engines/__main__.py)."""
+    return [str(python), str(Path(engines.__file__).parent), str(job_path), channel, module]
 
 
 def environment(variables: dict[str, str]) -> dict[str, str]:
@@ -225,6 +237,8 @@ def take(event: dict[str, Any], outcome: Outcome) -> None:
         outcome.failure = event
     elif kind == "note":
         outcome.notes.append(event["text"])
+    elif kind == "capture":
+        outcome.captures.append({**event, "time_ns": time_ns})
     elif kind == "done":
         outcome.phases["done"] = time_ns
 

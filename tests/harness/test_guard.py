@@ -108,3 +108,24 @@ def test_interrupts_meant_for_the_harness_do_not_reach_the_worker(start):
     time.sleep(0.5)
     assert run.guard.poll() is None
     assert all(alive(pid) for pid in run.pids)
+
+
+def test_what_ends_by_itself_just_after_the_worker_is_not_counted_as_left_behind():
+    """As multiprocessing's resource tracker does: it ends when the worker's end of its pipe is closed."""
+    worker = (
+        "import subprocess, sys\n"
+        "subprocess.Popen([sys.executable, '-c', 'import sys, time; sys.stdin.read(); time.sleep(0.05)'],"
+        " stdin=subprocess.PIPE)\n"
+    )
+    read_fd, write_fd = os.pipe()
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(GUARD), str(write_fd), "0.3", "--", sys.executable, "-c", worker],
+        stdin=subprocess.PIPE,
+        pass_fds=[write_fd],
+        start_new_session=True,
+    )
+    os.close(write_fd)
+    guard.wait(20)
+    last = json.loads(os.read(read_fd, 4096))
+    os.close(read_fd)
+    assert (last["code"], last["leftover"]) == (0, 0)

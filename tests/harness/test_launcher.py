@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 import signal
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +148,30 @@ def test_only_the_first_signal_is_raised():
         interrupted_while_cleaning_up()
     assert stopped.value.number == signal.SIGTERM
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+TOOL = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:], close_fds=True))"
+
+
+def test_a_worker_behind_a_tool_is_heard_though_the_tool_closes_what_it_inherits(tmp_path):
+    """The job names an engine that there is none of: the worker says so, and goes."""
+    job = tmp_path / "job.json"
+    load = {"device": "cpu"}
+    job.write_text(json.dumps({"engine": "no_such", "load": load, "spawn_ns": 0, "profile": {"under_tool": True}}))
+    tool = [sys.executable, "-c", TOOL]
+    worker = launcher.Worker(Path(sys.executable), job, tmp_path / "engine.log", {}, tool=tool)
+    outcome = Outcome()
+    try:
+        launcher.watch(worker, tmp_path / "trace", Limits(total_s=60), lambda outcome: None, outcome)
+    finally:
+        worker.close(outcome.worker_pid)
+    assert outcome.failure is not None
+    assert "no_such" in outcome.failure["message"]
+    assert "done" in outcome.phases
+    assert not (tmp_path / launcher.CHANNEL).exists()
+
+
+def test_a_profiler_s_windows_are_kept_as_they_are_told():
+    outcome = Outcome()
+    launcher.take({"event": "capture", "time_ns": 5, "open": True, "step": 7}, outcome)
+    assert outcome.captures == [{"open": True, "step": 7, "time_ns": 5}]

@@ -1,0 +1,196 @@
+"""What a profiler saw, whichever it was: one table of kernels, copies or operators, joined to the pass's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.analysis.kernel_classes import CLASSES, class_of, nested_class
+from harness.analysis.nesting import nest
+
+EVENT = np.dtype(
+    [
+        ("start_ns", "<i8"),  # monotonic
+        ("end_ns", "<i8"),
+        ("self_ns", "<i8"),  # without what ran inside it; of a kernel its duration
+        ("step", "<i4"),  # number of its record in the pass's trace, -1 if it belongs to none
+        ("name", "<i4"),  # index into the names
+        ("class_", "<i1"),  # index into CLASSES
+        ("lane", "<i8"),  # CUDA stream, or thread
+        ("device", "<i4"),  # -1: the host
+        ("depth", "<i2"),  # of nesting: 0 inside no other operator
+    ]
+)
+RANGE = np.dtype([("step", "<i4"), ("thread", "<i8"), ("start_ns", "<i8"), ("end_ns", "<i8"), ("window", "<i4")])
+FILE = "kernels.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """`table`: dtype EVENT [events], `names` their names, `ranges`: dtype RANGE, one a captured call of step.
+
+    `device` is "cuda" (kernels, copies, memsets) or "cpu" (operators). `by_time` counts the events whose launch was
+    not recorded, so that their step was found by their own time.
+    """
+
+    table: np.ndarray
+    names: tuple[str, ...]
+    ranges: np.ndarray
+    device: str
+    by_time: int = 0
+
+
+def kernels(
+    start_ns: np.ndarray,
+    end_ns: np.ndarray,
+    names: Sequence[str],
+    stream: np.ndarray,
+    device: np.ndarray,
+    launch: np.ndarray,
+    launch_thread: np.ndarray,
+    ranges: np.ndarray,
+) -> Events:
+    """What ran on devices. `launch` (int64, ns) is when each was launched, -1 unknown, and by which thread."""
+    table = _table(start_ns, end_ns, names, stream)
+    table["self_ns"] = table["end_ns"] - table["start_ns"]
+    table["device"] = device
+    unknown = launch < 0
+    thread = np.where(unknown, -1, launch_thread)
+    table["step"] = steps_of(np.where(unknown, start_ns, launch), thread, ranges)
+    codes, kept = _codes(names)
+    table["name"] = codes
+    table["class_"] = np.array([CLASSES.index(class_of(name)) for name in kept], dtype=np.int8)[codes]
+    return Events(table, kept, ranges, "cuda", int(unknown.sum()))
+
+
+def operators(
+    start_ns: np.ndarray, end_ns: np.ndarray, names: Sequence[str], thread: np.ndarray, ranges: np.ndarray
+) -> Events:
+    """Operators of the host, with their self times by the nesting on each thread."""
+    table = _table(start_ns, end_ns, names, thread)
+    table["device"] = -1
+    parent, table["depth"], table["self_ns"], order = nest(table["start_ns"], table["end_ns"], thread)
+    table["step"] = steps_of(table["start_ns"], thread, ranges)
+    codes, kept = _codes(names)
+    table["name"] = codes
+    found: list[str] = [""] * len(table)
+    for index in order:  # parents come before their children
+        found[index] = nested_class(names[index], found[parent[index]] if parent[index] >= 0 else None)
+    table["class_"] = [CLASSES.index(name) for name in found]
+    return Events(table, kept, ranges, "cpu")
+
+
+def steps_of(moment_ns: np.ndarray, thread: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+    """The step in whose range each moment of a thread lies: int32, -1 for none.
+
+    On a thread that steps, a moment between two ranges belongs to neither. Any other thread works for the step that
+    began last, also after the call of step has returned.
+    """
+    out = np.full(len(moment_ns), -1, dtype=np.int32)
+    if len(ranges) == 0:
+        return out
+    ordered = np.sort(ranges, order="start_ns")
+    stepping = np.unique(ordered["thread"])
+    for one in stepping:
+        own = ordered[ordered["thread"] == one]
+        mine = thread == one
+        place = np.searchsorted(own["start_ns"], moment_ns[mine], side="right") - 1
+        inside = (place >= 0) & (moment_ns[mine] < own["end_ns"][place])
+        out[mine] = np.where(inside, own["step"][place], -1)
+    others = ~np.isin(thread, stepping)
+    place = np.searchsorted(ordered["start_ns"], moment_ns[others], side="right") - 1
+    out[others] = np.where(place >= 0, ordered["step"][place], -1)
+    return out
+
+
+def write(path: Path, events: Events) -> None:
+    """Writes the table as Parquet, names and classes as words; null is a step that there is none of."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = events.table
+    columns: dict[str, pa.Array] = {
+        name: pa.array(np.ascontiguousarray(table[name])) for name in ("start_ns", "end_ns", "self_ns", "lane", "depth")
+    }
+    for name in ("step", "device"):
+        values = np.ascontiguousarray(table[name])
+        columns[name] = pa.array(values, mask=values < 0)
+    columns["name"] = pa.DictionaryArray.from_arrays(pa.array(table["name"]), pa.array(events.names, pa.string()))
+    columns["class"] = pa.DictionaryArray.from_arrays(pa.array(table["class_"]), pa.array(CLASSES))
+    pq.write_table(pa.table(columns), path, compression="zstd")
+
+
+def joined(parts: Sequence[Events]) -> Events:
+    """The events of several windows as one."""
+    names: dict[str, int] = {}
+    tables = []
+    for part in parts:
+        codes = np.array([names.setdefault(name, len(names)) for name in part.names], dtype=np.int32)
+        table = part.table.copy()
+        if len(table):
+            table["name"] = codes[table["name"]]
+        tables.append(table)
+    return Events(
+        np.concatenate(tables) if tables else np.empty(0, EVENT),
+        tuple(names),
+        np.concatenate([part.ranges for part in parts]) if parts else np.empty(0, RANGE),
+        "cuda" if any(part.device == "cuda" for part in parts) else "cpu",
+        sum(part.by_time for part in parts),
+    )
+
+
+def captured(document: Mapping[str, list]) -> np.ndarray:
+    """The worker's captured.json as ranges, whose thread is not known: dtype RANGE.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not one.
+    """
+    rows = np.array(document["rows"], dtype=np.int64).reshape(-1, len(document["columns"]))
+    out = np.zeros(len(rows), RANGE)
+    for place, name in enumerate(document["columns"]):
+        out[name] = rows[:, place]
+    return out
+
+
+def aligned(ranges: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, int]:
+    """The profiler's own ranges on the monotonic clock, and the nanoseconds that were added.
+
+    Both are of dtype RANGE. A step's calls are matched in their order. The offset is the median over all of them: the
+    worker reads its clock just before each range is opened.
+
+    Raises:
+        ValueError: they have no step in common.
+    """
+    places: dict[int, list] = {}
+    for row in known:
+        places.setdefault(int(row["step"]), []).append(row)
+    offsets, windows = [], []
+    for row in ranges:
+        waiting = places.get(int(row["step"]))
+        match = waiting.pop(0) if waiting else None
+        windows.append(-1 if match is None else match["window"])
+        if match is not None:
+            offsets.append(int(match["start_ns"]) - int(row["start_ns"]))
+    if not offsets:
+        raise ValueError("the profile holds none of the steps that the worker captured")
+    offset = int(np.median(offsets))
+    out = ranges.copy()
+    out["start_ns"] += offset
+    out["end_ns"] += offset
+    out["window"] = windows
+    return out, offset
+
+
+def _table(start_ns: np.ndarray, end_ns: np.ndarray, names: Sequence[str], lane: np.ndarray) -> np.ndarray:
+    table = np.zeros(len(names), EVENT)
+    table["start_ns"], table["end_ns"], table["lane"] = start_ns, end_ns, lane
+    return table
+
+
+def _codes(names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    known: dict[str, int] = {}
+    codes = np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int32)
+    return codes, tuple(known)

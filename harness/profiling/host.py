@@ -1,0 +1,140 @@
+"""py-spy, attached to the worker while the chosen steps run: where the host's time goes, as a flame graph."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InnerloopError, Refused
+from harness.profiling.flame import flame_graph
+from harness.profiling.tools import with_parent
+
+RATE_HZ = 100
+STACKS, GRAPH, LOG = "stacks.txt", "flame.svg", "py-spy.log"
+END_S = 20.0  # for py-spy to write what it has once it is told to stop
+TOP = 12
+
+
+def py_spy() -> str | None:
+    """Its program: beside this interpreter, where pip puts it, or on PATH."""
+    return shutil.which("py-spy", path=str(Path(sys.executable).parent)) or shutil.which("py-spy")
+
+
+def require_py_spy() -> str:
+    """Raises: Refused: it is not here."""
+    found = py_spy()
+    if found is None:
+        raise Refused("--profile host: py-spy is not installed", "pip install py-spy")
+    return found
+
+
+def command(pid: int, folder: Path, program: str = "py-spy") -> list[str]:
+    """Every Python thread of the process that is not waiting, the calls in C++ left out, `RATE_HZ` times a second."""
+    return [
+        program,
+        "record",
+        f"--pid={pid}",
+        f"--rate={RATE_HZ}",
+        "--format=raw",
+        "--threads",
+        "--nolineno",
+        f"--output={folder / STACKS}",
+    ]
+
+
+class Sampling:
+    """One py-spy, from when it is made until it is stopped."""
+
+    def __init__(self, pid: int, folder: Path) -> None:
+        self._folder = folder
+        words = with_parent(command(pid, folder, require_py_spy()))
+        with open(folder / LOG, "wb") as log:
+            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def stop(self) -> None:
+        """Has py-spy write what it has; it is gone when this returns."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+
+    def found(self) -> dict[str, Any]:
+        """Writes the flame graph; how often it looked, how late it was, and the functions that took most.
+
+        Raises:
+            InnerloopError: py-spy could not look, with its own words and what to do.
+        """
+        said = (self._folder / LOG).read_text(errors="replace")
+        stacks = self._folder / STACKS
+        if not stacks.exists():
+            raise InnerloopError(trouble(said))
+        counts = parse(stacks.read_text(errors="replace"))
+        if not counts:
+            raise InnerloopError("the chosen steps were over before py-spy had seen any; choose more of them")
+        (self._folder / GRAPH).write_text(flame_graph(counts, "samples of the worker's Python threads"))
+        return {"rate_hz": RATE_HZ, **lateness(said), **summary(counts)}
+
+
+def trouble(said: str) -> str:
+    """What py-spy said, and what helps."""
+    words = " ".join(said.split())[-400:] or "it said nothing"
+    if "permission" in said.lower() or "not permitted" in said.lower() or "EPERM" in said:
+        return (
+            f"py-spy was not permitted to look at the worker: {words}. In a container, start it with"
+            " --cap-add SYS_PTRACE; elsewhere, run as root or set /proc/sys/kernel/yama/ptrace_scope to 0 or 1"
+        )
+    return f"py-spy could not look at the worker: {words}"
+
+
+def lateness(said: str) -> dict[str, Any]:
+    """Samples, errors and the worst delay by py-spy's own words: None where it says nothing of it."""
+    ended = re.search(r"Samples: (\d+) Errors: (\d+)", said)
+    behind = [float(value) for value in re.findall(r"([\d.]+)s behind in sampling", said)]
+    return {
+        "samples": int(ended[1]) if ended else None,
+        "errors": int(ended[2]) if ended else None,
+        "behind_s": max(behind, default=0.0),
+    }
+
+
+def parse(text: str) -> Counter[tuple[str, ...]]:
+    """Collapsed stacks, one a line: frames from the outside in, joined by ";", a blank and the count."""
+    out: Counter[tuple[str, ...]] = Counter()
+    for line in text.splitlines():
+        stack, _, count = line.rpartition(" ")
+        if stack and count.isdigit():
+            out[tuple(stack.split(";"))] += int(count)
+    return out
+
+
+def summary(counts: Counter[tuple[str, ...]]) -> dict[str, Any]:
+    """The share of samples of each of the `threads`, and the `top` functions of the one that steps, Python's main one:
+    their shares of its samples, of themselves and with all that they call."""
+    threads: Counter[str] = Counter()
+    for stack, count in counts.items():
+        threads[stack[0]] += count
+    stepping = next((name for name in threads if name.endswith("MainThread")), threads.most_common(1)[0][0])
+    own: Counter[str] = Counter()
+    with_calls: Counter[str] = Counter()
+    for stack, count in counts.items():
+        if stack[0] == stepping:
+            own[stack[-1]] += count
+            for frame in set(stack[1:]):
+                with_calls[frame] += count
+    whole, mine = sum(counts.values()), threads[stepping]
+    return {
+        "threads": [{"name": name, "share": count / whole} for name, count in threads.most_common(TOP)],
+        "top": [
+            {"name": name, "self_share": count / mine, "total_share": with_calls[name] / mine}
+            for name, count in own.most_common(TOP)
+        ],
+    }

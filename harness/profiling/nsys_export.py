@@ -1,0 +1,105 @@
+"""Reads an nsys report exported to SQLite (`nsys export --type=sqlite`), by its documented schema.
+
+CUPTI_ACTIVITY_KIND_KERNEL, _MEMCPY and _MEMSET ran on a device; CUPTI_ACTIVITY_KIND_RUNTIME are the calls that launched
+them, with the same `correlationId` in the same process (all kernels of a CUDA graph share the one of its launch);
+NVTX_EVENTS with `eventType` 59 are push-pop ranges, their text in `text` or, registered, in StringIds by `textId`.
+Tables are made only when there is something in them. Times are nanoseconds. globalTid and globalPid hold the process
+in the bits from 24 up ("Nsight Systems User Guide", SQLite schema reference).
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+
+from harness.profiling.events import RANGE, Events, aligned, kernels
+
+PUSH_POP = 59
+STEP = re.compile(r"step (\d+)")
+PROCESS_BITS = 24
+NO_STEPS = (
+    "the nsys report holds no NVTX range of a step: the package nvtx in the engine's interpreter may be too new for "
+    "this nsys (Nsight Systems 2023.4 sees those of nvtx 0.2.11 and none of 0.2.13): use a newer nsys or an older nvtx"
+)
+COPY_KINDS = {1: "HtoD", 2: "DtoH", 3: "HtoA", 4: "AtoH", 5: "AtoA", 6: "AtoD", 7: "DtoA", 8: "DtoD", 10: "PtoP"}
+
+
+def read(path: Path, captured: np.ndarray) -> Events:
+    """The kernels, copies and memsets on the monotonic clock, joined to their steps; `captured` is of dtype RANGE.
+
+    Raises:
+        ValueError: the file is no such export, or holds none of the captured steps, or no kernel.
+    """
+    try:
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            return _read(db, captured)
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        raise ValueError(f"{path.name} is not an SQLite export of nsys: {error}") from None
+
+
+def _read(db: sqlite3.Connection, captured: np.ndarray) -> Events:
+    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "NVTX_EVENTS" not in tables:
+        raise ValueError(NO_STEPS)
+    if len(named := _ranges(db)) == 0:
+        raise ValueError(NO_STEPS)
+    ranges, offset = aligned(named, captured)
+    rows: list[tuple] = []
+    if "CUPTI_ACTIVITY_KIND_KERNEL" in tables:
+        rows += db.execute(
+            "SELECT k.start, k.end, s.value, k.streamId, k.deviceId, k.correlationId, k.globalPid"
+            " FROM CUPTI_ACTIVITY_KIND_KERNEL k LEFT JOIN StringIds s ON s.id = k.demangledName"
+        ).fetchall()
+    if "CUPTI_ACTIVITY_KIND_MEMCPY" in tables:
+        rows += [
+            (start, end, f"Memcpy {COPY_KINDS.get(kind, kind)}", *rest)
+            for start, end, kind, *rest in db.execute(
+                "SELECT start, end, copyKind, streamId, deviceId, correlationId, globalPid"
+                " FROM CUPTI_ACTIVITY_KIND_MEMCPY"
+            )
+        ]
+    if "CUPTI_ACTIVITY_KIND_MEMSET" in tables:
+        rows += db.execute(
+            "SELECT start, end, 'Memset', streamId, deviceId, correlationId, globalPid FROM CUPTI_ACTIVITY_KIND_MEMSET"
+        ).fetchall()
+    if not rows:
+        raise ValueError("the nsys report holds no kernel: nothing ran on a device in the capture range")
+    launches: dict[tuple[int, int], tuple[int, int]] = {}
+    if "CUPTI_ACTIVITY_KIND_RUNTIME" in tables:
+        for start, thread, correlation in db.execute(
+            "SELECT start, globalTid, correlationId FROM CUPTI_ACTIVITY_KIND_RUNTIME"
+        ):
+            launches[thread >> PROCESS_BITS, correlation] = (start + offset, thread)
+    by = [launches.get((pid >> PROCESS_BITS, correlation), (-1, -1)) for *_, correlation, pid in rows]
+    columns = list(zip(*rows, strict=True))
+    return kernels(
+        np.array(columns[0], np.int64) + offset,
+        np.array(columns[1], np.int64) + offset,
+        [name or "unnamed" for name in columns[2]],
+        np.array(columns[3], np.int64),
+        np.array(columns[4], np.int32),
+        np.array([start for start, _ in by], np.int64),
+        np.array([thread for _, thread in by], np.int64),
+        ranges,
+    )
+
+
+def _ranges(db: sqlite3.Connection) -> np.ndarray:
+    rows = db.execute(
+        "SELECT COALESCE(n.text, s.value), n.globalTid, n.start, n.end FROM NVTX_EVENTS n"
+        " LEFT JOIN StringIds s ON s.id = n.textId"
+        " WHERE n.eventType = ? AND n.end IS NOT NULL ORDER BY n.start",
+        (PUSH_POP,),
+    )
+    found = [
+        (int(match[1]), thread, start, end, -1)
+        for text, thread, start, end in rows
+        if text is not None and (match := STEP.fullmatch(text))
+    ]
+    return np.array(found, dtype=RANGE)

@@ -1,0 +1,90 @@
+"""Reads torch's profiler: traces in Chrome's JSON format, as `torch.profiler.profile.export_chrome_trace` writes them.
+
+Categories (`cat`) as libkineto names them: `kernel`, `gpu_memcpy` and `gpu_memset` ran on a device, `cuda_runtime` and
+`cuda_driver` are the calls that launched them (the same `correlation` in both's `args`; all kernels of a CUDA graph
+share the one of its launch), `cpu_op` are torch's operators, `user_annotation` the ranges of record_function. Times are
+microseconds with three decimals.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.profiling.events import RANGE, Events, aligned, joined, kernels, operators
+
+STEP = re.compile(r"innerloop/step (\d+)")
+ON_DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}
+CALLS = {"cuda_runtime", "cuda_driver"}
+
+
+def read(paths: Sequence[Path], captured: np.ndarray) -> Events:
+    """The events of all windows on the monotonic clock, joined to their steps; `captured` is of dtype RANGE.
+
+    Raises:
+        ValueError: a file is no such trace, or holds none of the captured steps.
+    """
+    parts = []
+    for path in paths:
+        try:
+            with gzip.open(path, "rt", encoding="utf-8") as file:
+                document = json.load(file)
+            parts.append(one_window(document["traceEvents"], captured))
+        except (OSError, EOFError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path.name} is not a trace of torch's profiler: {error}") from None
+    return joined(parts)
+
+
+def one_window(events: Sequence[dict[str, Any]], captured: np.ndarray) -> Events:
+    """One trace. With anything that ran on a device those are its events, else torch's operators."""
+    timed = [event for event in events if event.get("ph") == "X"]
+    found = [
+        (int(match[1]), event)
+        for event in timed
+        if event.get("cat") == "user_annotation" and (match := STEP.fullmatch(event["name"]))
+    ]
+    ranges = np.array([(step, _thread(e), *_times(e), -1) for step, e in found], dtype=RANGE)
+    ranges, offset = aligned(np.sort(ranges, order="start_ns"), captured)
+    device = [event for event in timed if event.get("cat") in ON_DEVICE]
+    if device:
+        return _kernels(device, [event for event in timed if event.get("cat") in CALLS], ranges, offset)
+    host = [event for event in timed if event.get("cat") == "cpu_op"]
+    start, end = _columns(host, offset)
+    threads = np.array([_thread(event) for event in host], dtype=np.int64)
+    return operators(start, end, [event["name"] for event in host], threads, ranges)
+
+
+def _kernels(device: list[dict[str, Any]], calls: list[dict[str, Any]], ranges: np.ndarray, offset: int) -> Events:
+    launches = {event["args"]["correlation"]: event for event in calls if "correlation" in event.get("args", {})}
+    start, end = _columns(device, offset)
+    by = [launches.get(event["args"].get("correlation")) for event in device]
+    return kernels(
+        start,
+        end,
+        [event["name"] for event in device],
+        np.array([event["args"].get("stream", -1) for event in device], dtype=np.int64),
+        np.array([event["args"].get("device", 0) for event in device], dtype=np.int32),
+        np.array([-1 if call is None else _times(call)[0] + offset for call in by], dtype=np.int64),
+        np.array([-1 if call is None else _thread(call) for call in by], dtype=np.int64),
+        ranges,
+    )
+
+
+def _columns(events: list[dict[str, Any]], offset: int) -> tuple[np.ndarray, np.ndarray]:
+    times = np.array([_times(event) for event in events], dtype=np.int64).reshape(-1, 2) + offset
+    return times[:, 0], times[:, 1]
+
+
+def _times(event: dict[str, Any]) -> tuple[int, int]:
+    start = round(float(event["ts"]) * 1000)
+    return start, start + round(float(event["dur"]) * 1000)
+
+
+def _thread(event: dict[str, Any]) -> int:
+    return int(event["tid"])

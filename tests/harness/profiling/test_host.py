@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.errors import InnerloopError, Refused
+from harness.profiling import host
+from harness.profiling.flame import flame_graph
+from tests.real import variables
+
+SPIN = "import time\ndef spin():\n    while True: sum(range(1000))\nspin()\n"
+
+
+@pytest.fixture
+def spinning():
+    """A Python process that computes."""
+    process = subprocess.Popen([sys.executable, "-c", SPIN])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def gone_within(pid: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_process_is_looked_at_until_it_is_said_to_be_enough(tmp_path, spinning):
+    sampling = host.Sampling(spinning.pid, tmp_path)
+    deadline = time.monotonic() + 30
+    while "Sampling process" not in (tmp_path / host.LOG).read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    sampling.stop()
+    found = sampling.found()
+    assert found["samples"] > 0
+    assert found["rate_hz"] == host.RATE_HZ
+    assert found["top"][0]["name"].startswith("spin")
+    assert spinning.poll() is None  # it is left alone
+    assert "spin" in (tmp_path / host.GRAPH).read_text()
+
+
+def test_a_process_that_is_gone_is_an_error_in_words(tmp_path):
+    sampling = host.Sampling(2**22 + 12345, tmp_path)
+    sampling.stop()
+    with pytest.raises(InnerloopError, match="py-spy could not look"):
+        sampling.found()
+
+
+def test_py_spy_ends_with_a_harness_that_is_killed(tmp_path, spinning):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom harness.profiling.host import Sampling\n"
+        f"s = Sampling({spinning.pid}, Path({str(tmp_path)!r}))\nprint(s._process.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    harness = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=variables())
+    try:
+        assert harness.stdout is not None
+        pid = int(harness.stdout.readline())
+        deadline = time.monotonic() + 30
+        while "Sampling process" not in (tmp_path / host.LOG).read_text() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        os.kill(harness.pid, signal.SIGKILL)
+        harness.communicate()
+    assert gone_within(pid, 10)
+
+
+def test_without_py_spy_a_host_profile_is_refused(monkeypatch):
+    monkeypatch.setattr(host, "py_spy", lambda: None)
+    with pytest.raises(Refused, match="py-spy"):
+        host.require_py_spy()
+
+
+def test_a_refusal_by_the_kernel_is_explained():
+    said = "Error: Permission Denied: Try running again with elevated permissions by going 'sudo env \"PATH=$PATH\" !!'"
+    assert "--cap-add SYS_PTRACE" in host.trouble(said)
+    assert "ptrace_scope" in host.trouble(said)
+    assert host.trouble("") == "py-spy could not look at the worker: it said nothing"
+
+
+def test_lateness_is_what_py_spy_says_of_it():
+    said = (
+        "py-spy> Sampling process 100 times a second. Press Control-C to exit.\n"
+        "py-spy> 1.02s behind in sampling, results may be inaccurate. Try reducing the sampling rate\n"
+        "py-spy> 3.86s behind in sampling, results may be inaccurate. Try reducing the sampling rate\n"
+        "py-spy> Wrote raw flamegraph data to 'x'. Samples: 2050 Errors: 3\n"
+    )
+    assert host.lateness(said) == {"samples": 2050, "errors": 3, "behind_s": 3.86}
+    assert host.lateness("") == {"samples": None, "errors": None, "behind_s": 0.0}
+
+
+STACKS = """\
+thread (7): MainThread;main (a.py);step (a.py);schedule (b.py) 6
+thread (7): MainThread;main (a.py);step (a.py) 2
+thread (9): tqdm_monitor;wait (threading.py) 12
+no count here
+"""
+
+
+def test_functions_are_those_of_the_thread_that_steps():
+    found = host.summary(host.parse(STACKS))
+    assert found["threads"] == [
+        {"name": "thread (9): tqdm_monitor", "share": 0.6},
+        {"name": "thread (7): MainThread", "share": 0.4},
+    ]
+    assert found["top"] == [
+        {"name": "schedule (b.py)", "self_share": 0.75, "total_share": 0.75},
+        {"name": "step (a.py)", "self_share": 0.25, "total_share": 1.0},
+    ]
+
+
+def test_a_flame_graph_is_as_wide_as_what_it_shows():
+    counts: Counter[tuple[str, ...]] = Counter({("main", "a<b>"): 3, ("main", "c"): 1})
+    root = ET.fromstring(flame_graph(counts, "samples"))
+    space = "{http://www.w3.org/2000/svg}"
+    titles = [title.text for title in root.iter(f"{space}title")]
+    assert titles == [
+        "all: 4 samples, 100.0%",
+        "main: 4 samples, 100.0%",
+        "a<b>: 3 samples, 75.0%",
+        "c: 1 samples, 25.0%",
+    ]
+    boxes = [group.find(f"{space}rect") for group in root.iter(f"{space}g")]
+    assert [float(box.attrib["width"]) for box in boxes if box is not None] == [1200.0, 1200.0, 900.0, 300.0]
+    assert [float(box.attrib["x"]) for box in boxes if box is not None] == [0.0, 0.0, 0.0, 900.0]
+
+
+def test_boxes_too_narrow_to_be_seen_are_left_out():
+    counts: Counter[tuple[str, ...]] = Counter({("main", "often"): 100_000, ("main", "once"): 1})
+    assert "once" not in flame_graph(counts, "samples")
+
+
+def test_its_command_line_is_this():
+    assert host.command(42, Path("/run/profile-host")) == [
+        "py-spy", "record", "--pid=42", "--rate=100", "--format=raw", "--threads", "--nolineno",
+        "--output=/run/profile-host/stacks.txt",
+    ]  # fmt: skip

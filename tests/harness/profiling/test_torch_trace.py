@@ -1,0 +1,114 @@
+"""Traces as torch's profiler exports them, made by hand: the form of torch 2.13's, with CUDA's categories."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.analysis.kernel_classes import CLASSES
+from harness.profiling import events, torch_trace
+
+MAIN, OTHER = 4242, 4300
+
+
+def event(cat: str, name: str, ts: float, dur: float, tid: int = MAIN, **arguments) -> dict:
+    return {"ph": "X", "cat": cat, "name": name, "pid": 4242, "tid": tid, "ts": ts, "dur": dur, "args": arguments}
+
+
+def kernel(name: str, ts: float, dur: float, correlation: int, cat: str = "kernel", stream: int = 7) -> dict:
+    return event(cat, name, ts, dur, stream, stream=stream, device=0, correlation=correlation)
+
+
+def step(number: int, ts: float, dur: float) -> dict:
+    return event("user_annotation", f"innerloop/step {number}", ts, dur)
+
+
+def write(folder: Path, *trace: dict, name: str = "window-0.json.gz") -> Path:
+    path = folder / name
+    document = {"schemaVersion": 1, "baseTimeNanoseconds": 0, "traceEvents": list(trace)}
+    with gzip.open(path, "wt") as file:
+        json.dump(document, file)
+    return path
+
+
+def captured(*rows: tuple[int, int, int]):
+    """(step, start, end) in microseconds of the worker's clock."""
+    return events.captured(
+        {"columns": ["step", "start_ns", "end_ns", "window"], "rows": [[n, a * 1000, b * 1000, 0] for n, a, b in rows]}
+    )
+
+
+GPU = (
+    {"ph": "M", "name": "process_name", "pid": 4242, "args": {"name": "python"}},
+    step(30, 1000.0, 100.0),
+    step(31, 1200.0, 100.0),
+    event("user_annotation", "innerloop/schedule", 1001.0, 5.0),
+    event("cpu_op", "aten::mm", 1010.0, 8.0),
+    event("cuda_runtime", "cudaLaunchKernel", 1010.5, 4.0, correlation=11),
+    event("cuda_runtime", "cudaGraphLaunch", 1090.0, 9.0, correlation=12),
+    event("cuda_runtime", "cudaMemcpyAsync", 1150.0, 2.0, correlation=13),
+    event("cuda_runtime", "cudaLaunchKernel", 1180.0, 2.0, OTHER, correlation=14),
+    event("gpu_user_annotation", "innerloop/step 30", 1020.0, 300.0, 7, stream=7, device=0),
+    kernel("nvjet_tst_64x8", 1020.0, 10.0, 11),
+    kernel("flash::flash_fwd_splitkv_kernel", 1110.0, 50.0, 12),
+    kernel("void vllm::reshape_and_cache_flash_kernel", 1160.0, 20.125, 12),
+    kernel("Memcpy HtoD (Pinned -> Device)", 1185.0, 3.0, 13, cat="gpu_memcpy"),
+    kernel("ncclDevKernel_AllReduce_Sum_bf16_RING_LL", 1190.0, 4.0, 14),
+    kernel("Memset (Device)", 1230.0, 1.0, 99, cat="gpu_memset"),
+)
+
+
+def test_each_kernel_goes_to_the_step_that_launched_it(tmp_path):
+    found = torch_trace.read([write(tmp_path, *GPU)], captured((30, 5000, 5101), (31, 5200, 5301)))
+    by_name = {found.names[row["name"]]: row for row in found.table}
+    assert {name: int(row["step"]) for name, row in by_name.items()} == {
+        "nvjet_tst_64x8": 30,
+        "flash::flash_fwd_splitkv_kernel": 30,  # of a graph that was launched in step 30 and ran after it
+        "void vllm::reshape_and_cache_flash_kernel": 30,  # of the same graph: the same correlation
+        "Memcpy HtoD (Pinned -> Device)": -1,  # launched between two steps
+        "ncclDevKernel_AllReduce_Sum_bf16_RING_LL": 30,  # by a thread that does not step
+        "Memset (Device)": 31,  # its launch is not in the trace
+    }
+    assert found.device == "cuda"
+    assert found.by_time == 1
+    assert by_name["nvjet_tst_64x8"]["start_ns"] == 5_020_000  # on the worker's clock
+    assert by_name["void vllm::reshape_and_cache_flash_kernel"]["self_ns"] == 20_125
+    assert by_name["nvjet_tst_64x8"]["lane"] == 7
+
+
+def test_on_a_cpu_the_operators_are_what_ran(tmp_path):
+    trace = (
+        step(0, 100.0, 50.0),
+        event("user_annotation", "innerloop/execute", 101.0, 45.0),
+        event("cpu_op", "aten::linear", 110.0, 30.0),
+        event("cpu_op", "aten::addmm", 112.5, 25.25),
+        event("cpu_op", "aten::silu", 120.0, 5.0, OTHER),
+    )
+    found = torch_trace.read([write(tmp_path, *trace)], captured((0, 100, 150)))
+    assert found.device == "cpu"
+    assert found.table["self_ns"].tolist() == [4_750, 25_250, 5_000]
+    assert found.table["step"].tolist() == [0, 0, 0]
+    assert [CLASSES[k] for k in found.table["class_"]] == ["gemm", "gemm", "norm_activation"]
+
+
+def test_the_windows_of_a_pass_are_read_together(tmp_path):
+    paths = [
+        write(
+            tmp_path, step(n, 10.0 * n, 5.0), event("cpu_op", "aten::mm", 10.0 * n + 1, 2.0), name=f"window-{n}.json.gz"
+        )
+        for n in (1, 2)
+    ]
+    found = torch_trace.read(paths, captured((1, 10, 15), (2, 20, 25)))
+    assert found.table["step"].tolist() == [1, 2]
+    assert len(found.ranges) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"{"), gzip.compress(b"[]"), gzip.compress(b"{}")])
+def test_a_file_that_is_no_trace_is_said_to_be_none(tmp_path, content):
+    path = tmp_path / "window-0.json.gz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="window-0"):
+        torch_trace.read([path], captured((0, 1, 2)))

@@ -1,0 +1,90 @@
+"""Profiling passes of real engines on a CPU, through the command that a user types."""
+
+from __future__ import annotations
+
+import json
+import os
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from tests.real import run
+
+pytestmark = pytest.mark.real
+WORKLOAD = """\
+prompt: {tokens: {kind: uniform, min: 16, max: 48}}
+output: {tokens: 40}
+load: {kind: offline, requests: 8}
+warmup: {requests: 4, output_tokens: 8, max_rounds: 1}
+"""
+
+
+def profiled(tmp_path, engine, *arguments):
+    """(result, folder, stderr) of a run with a pass."""
+    (tmp_path / "small.yaml").write_text(WORKLOAD)
+    done = run(
+        "--engine", engine, "--model", "llama-tiny", "--workload", "small.yaml", "--out", "run", "--json",
+        "--set", "max_batch_size=8", "--ceilings", "off", *arguments, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), tmp_path / "run", done.stderr
+
+
+@pytest.mark.parametrize("engine", ["vllm", "torch"])
+def test_kernels_on_a_cpu_add_up_and_the_measured_run_is_another_process(tmp_path, engine):
+    result, folder, said = profiled(tmp_path, engine, "--profile", "kernels")
+    about, found = result["profile"], result["kernels"]
+    assert about["failure"] is None
+    assert result == json.loads((folder / "result.json").read_text())
+
+    # another worker, on the same requests, after the measured one
+    assert about["worker_pid"] != about["measured_worker_pid"]
+    jobs = [json.loads((part / "job.json").read_text()) for part in (folder, folder / "profile-kernels")]
+    assert jobs[0]["workload_hash"] == jobs[1]["workload_hash"] == result["workload_hash"]
+    assert jobs[0]["load"] == jobs[1]["load"]
+    assert jobs[0].get("profile") is None
+    first, second = (pq.read_table(part / "steps.parquet") for part in (folder, folder / "profile-kernels"))
+    assert second["start_ns"][0].as_py() > first["end_ns"][-1].as_py()
+    assert second["prefill_tokens"].to_pylist() == first["prefill_tokens"].to_pylist()[: len(second)]
+    assert "profiling pass (kernels): from step 0" in said
+
+    # classes add up, in the result and in the table that it came from
+    table = pq.read_table(folder / "profile-kernels" / "kernels.parquet")
+    assert found["steps"]["with_prefill"] >= 1
+    assert found["steps"]["decode_only"] >= 20
+    for kind, total in found["total_ns"].items():
+        assert sum(part["ns"] for part in found["classes"][kind].values()) == total
+    inside = np.array([step is not None for step in table["step"].to_pylist()])
+    assert table["self_ns"].to_numpy()[inside].sum() == found["total_ns"]["all"]
+    assert found["classes"]["decode_only"]["gemm"]["ns"] > 0
+    assert found["classes"]["decode_only"]["attention"]["ns"] > 0
+    assert found["classes"]["decode_only"]["kv_write"]["ns"] > 0
+    assert found["classes"]["all"]["other"]["share"] < 0.05
+
+    # an operator's step is the one in whose record its time lies
+    walls = {
+        n: (start, end)
+        for n, (start, end) in enumerate(zip(*(second[c].to_pylist() for c in ("start_ns", "end_ns")), strict=True))
+    }
+    starts, steps = table["start_ns"].to_numpy(), table["step"].to_pylist()
+    for start, step in list(zip(starts, steps, strict=True))[::97]:
+        if step is not None:
+            assert walls[step][0] - 5_000_000 <= start <= walls[step][1] + 5_000_000
+    assert found["busy_s_per_step"]["all"] <= found["wall_s_per_step"]["all"] * 1.05
+    assert 0 < found["estimate"]["busy_s"] <= result["window"]["duration_s"]
+
+
+def test_the_host_s_flame_graph_shows_the_engine_s_step(tmp_path):
+    result, folder, _ = profiled(tmp_path, "torch", "--profile", "host", "--profile-steps", "0:30")
+    about = result["profile"]
+    assert about["failure"] is None, about["failure"]
+    assert about["captured"]["ranges"] == [[0, 30]]
+    assert about["host"]["samples"] > 0
+    stacks = (folder / "profile-host" / "stacks.txt").read_text()
+    assert "step (engines/torch.py)" in stacks or "step (torch.py)" in stacks
+    ET.parse(folder / "profile-host" / "flame.svg")
+    assert result["kernels"] is None
+    assert not [p for p in psutil.Process(os.getpid()).children(recursive=True) if "py-spy" in p.name()]
