@@ -1,0 +1,53 @@
+"""Whether the client of layer `http` was the bottleneck: what it used, and what it can take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.analysis.suspect import Reason
+from harness.words import number, share
+
+NEAR_SHARE = 0.5  # of what it managed against a server that computes nothing
+BUSY_SHARE = 0.8  # of one core: it has one thread
+
+
+def account(
+    able: Mapping[str, Any] | None, cpu_s: float | None, window_s: float | None, tokens_per_s: float | None
+) -> dict[str, Any] | None:
+    """The result's section `client`; None where the run had none.
+
+    `able` is what `engines.http_null.capacity` found, `cpu_s` the CPU time of the client's process over the window.
+    """
+    if able is None:
+        return None
+    capacity = able["tokens_per_s"]
+    return {
+        "cpu_s": cpu_s,
+        "cpu_s_per_s": cpu_s / window_s if cpu_s is not None and window_s else None,
+        "capacity_tokens_per_s": capacity,
+        "share_of_capacity": tokens_per_s / capacity if tokens_per_s is not None else None,
+        "null_server": dict(able),
+    }
+
+
+def suspicions(client: Mapping[str, Any] | None) -> list[Reason]:
+    """Reasons to think that the client, not the server, set the pace."""
+    if client is None:
+        return []
+    near, busy = client["share_of_capacity"], client["cpu_s_per_s"]
+    found = []
+    if near is not None and near > NEAR_SHARE:
+        most = number(round(client["capacity_tokens_per_s"]))
+        found.append(f"it received {share(near)} of the {most} tokens/s that it can take")
+    if busy is not None and busy > BUSY_SHARE:
+        found.append(f"it used {share(busy)} of a core")
+    if not found:
+        return []
+    return [
+        Reason(
+            "client_near_limit",
+            f"the HTTP client was near its limit: {' and '.join(found)}",
+            "The figures may be the client's and not the server's: compare with layer async, or use a smaller batch.",
+        )
+    ]

@@ -1,0 +1,8 @@
+"""`python -m harness.ceilings`."""
+
+import sys
+
+from harness.ceilings import main
+
+if __name__ == "__main__":
+    sys.exit(main())

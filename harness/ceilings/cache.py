@@ -1,0 +1,82 @@
+"""Where measured ceilings are kept: one JSON file a device, driver and version of torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.ceilings import Ceilings, Key
+from harness.machine import cache_folder
+
+VERSION = 1  # raise it when what is measured changes
+RATES = ("copy_bytes_per_s", "read_bytes_per_s")
+
+
+def folder() -> Path:
+    return cache_folder() / "ceilings"
+
+
+def path_of(key: Key) -> Path:
+    """The file of a key: the device's name for people, and a hash of all of it."""
+    words = re.sub(r"[^a-z0-9]+", "-", key.name.lower()).strip("-")[:40]
+    digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode()).hexdigest()
+    return folder() / f"{key.device}-{words}-{digest[:12]}.json"
+
+
+def read(key: Key) -> Ceilings | None:
+    """What was kept for `key`; None if nothing was, or what lies there is not what `write` wrote."""
+    found = load(path_of(key))
+    return found if found is not None and found.key == key else None
+
+
+def load(path: Path) -> Ceilings | None:
+    """One file, checked; None if it cannot be read or makes no sense."""
+    try:
+        return checked(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def every() -> list[Ceilings]:
+    """All that is kept, by file name."""
+    found = [load(path) for path in sorted(folder().glob("*.json"))] if folder().is_dir() else []
+    return [one for one in found if one is not None]
+
+
+def checked(data: Any) -> Ceilings:
+    """
+    Raises:
+        ValueError, KeyError, TypeError: this is not a measurement of this version.
+    """
+    if data["version"] != VERSION:
+        raise ValueError("measured by another version of innerloop")
+    fields = {name: data[name] for name in Ceilings.__slots__}
+    fields["key"] = Key(**fields["key"])
+    found = Ceilings(**fields)
+    rates = [found.memory[name] for name in RATES]
+    rates += [rate for one in found.matrix.values() if (rate := one["ops_per_s"]) is not None]
+    if not all(isinstance(rate, (int, float)) and 1e3 < rate < 1e20 for rate in rates):
+        raise ValueError(f"no rates: {rates}")
+    return found
+
+
+def write(made: Ceilings) -> Path:
+    """Keeps a measurement, whole or not at all; returns its file. What cannot be kept is only measured again."""
+    from harness.tables import put
+
+    path = path_of(made.key)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({"version": VERSION, **asdict(made)}, indent=1))
+        put(partial, path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+    return path

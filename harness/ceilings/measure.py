@@ -1,0 +1,148 @@
+"""One measurement of the ceilings: a process behind the guard, followed to its end."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.ceilings import Ceilings, Key
+from harness.errors import InnerloopError
+from harness.launcher import Worker, log_tail
+
+if TYPE_CHECKING:
+    from harness.environments import Environment
+    from harness.machine import Machine
+
+LIMIT_S = 180.0  # importing torch from a cold disk takes most of it
+TICK_S = 0.2
+
+
+def measure(
+    environment: Environment, machine: Machine, key: Key, dtypes: Sequence[str], known: Ceilings | None
+) -> Ceilings:
+    """Measures the matrix rates of `dtypes`, and the memory's unless `known` has it; what is known is kept.
+
+    Raises:
+        InnerloopError: the process failed, or did not end in time.
+    """
+    with tempfile.TemporaryDirectory(prefix="innerloop-ceilings-") as name:
+        folder = Path(name)
+        job = {"device": environment.device, "dtypes": list(dtypes), "memory": known is None}
+        (folder / "job.json").write_text(json.dumps(job))
+        meter = Meter(machine if environment.device == "cuda" else None)
+        try:
+            told = follow(environment, folder, meter)
+        finally:
+            meter.close()
+    earlier = {} if known is None else known.matrix
+    return Ceilings(
+        key=key,
+        memory=told["memory"] if known is None else known.memory,
+        matrix={**earlier, **told["matrix"]},
+        measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        threads=told["threads"],
+        tf32=told["tf32"],
+        other_cores=meter.other_cores(told["cpu_s"]),
+        clocks=meter.most,
+    )
+
+
+def follow(environment: Environment, folder: Path, meter: Meter) -> dict[str, Any]:
+    """Starts the process and returns its result; nothing of it is left.
+
+    Raises:
+        InnerloopError: it sent none.
+    """
+    log = folder / "ceilings.log"
+    worker = Worker(environment.python, folder / "job.json", log, dict(environment.variables), module="ceilings")
+    deadline = time.monotonic() + LIMIT_S
+    pid: int | None = None
+    try:
+        while worker.alive and time.monotonic() < deadline:
+            for event in worker.events(TICK_S):
+                kind = event["event"]
+                if kind == "started":
+                    pid = event["pid"]
+                elif kind == "measuring":
+                    meter.begin()
+                elif kind == "result":
+                    meter.end()
+                    return event
+                elif kind == "error":
+                    raise InnerloopError(f"the ceilings could not be measured: {event['message']}", *event["traceback"])
+                elif kind == "exit":
+                    raise InnerloopError(
+                        f"the measurement of the ceilings ended with exit code {event['code']}", *log_tail(log)
+                    )
+            meter.look()
+        raise InnerloopError(f"the ceilings were not measured within {LIMIT_S:g} s", *log_tail(log))
+    finally:
+        worker.close(pid)
+
+
+class Meter:
+    """What else went on during a measurement: the CPU time of other processes, a GPU's clock and power."""
+
+    def __init__(self, machine: Machine | None) -> None:
+        """`machine`: the first of its GPUs is looked at; None: no GPU is."""
+        from harness.telemetry.device import Device, DeviceLost
+        from harness.telemetry.nvml import NoDriver, NvmlDevice
+
+        self.most: dict[str, float | None] | None = None
+        self._device: Device | None = None
+        self._begun: tuple[float, float] | None = None
+        self._ended: tuple[float, float] | None = None
+        if machine is not None and machine.gpus:
+            with suppress(NoDriver, DeviceLost):
+                self._device = NvmlDevice(machine.gpus[0].uuid)
+                self.most = dict.fromkeys(("sm_clock_mhz", "power_instant_w"))
+
+    def begin(self) -> None:
+        self._begun = (time.monotonic(), busy_s())
+
+    def end(self) -> None:
+        self._ended = (time.monotonic(), busy_s())
+
+    def look(self) -> None:
+        """Takes one reading of the GPU; the highest ones are kept."""
+        from harness.telemetry.device import SLOT, DeviceLost, Row
+
+        if self._device is None or self.most is None or self._begun is None:
+            return
+        row: Row = [None] * len(SLOT)
+        try:
+            self._device.fast(row)
+            self._device.medium(row)
+        except DeviceLost:
+            self.close()
+            return
+        for name, most in self.most.items():
+            value = row[SLOT[name]]
+            if value is not None:
+                self.most[name] = max(value, most or 0.0)
+
+    def other_cores(self, own_cpu_s: float) -> float | None:
+        """Cores' worth of CPU time that others used between `begin` and `end`."""
+        if self._begun is None or self._ended is None:
+            return None
+        seconds, busy = (b - a for a, b in zip(self._begun, self._ended, strict=True))
+        return max(busy - own_cpu_s, 0.0) / seconds if seconds > 0 else None
+
+    def close(self) -> None:
+        if self._device is not None:
+            self._device.close()
+            self._device = None
+
+
+def busy_s() -> float:
+    """Seconds of CPU time that the whole machine has spent since it started, over all cores."""
+    import psutil
+
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))

@@ -1,0 +1,322 @@
+"""The ceilings as a run asks for them: from the cache, or measured; what counts as one; what is kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from harness import ceilings as limits
+from harness.ceilings import Ceilings, Key, cache, commands, measure
+from harness.ceilings.commands import formats, main
+from harness.environments import Environment
+from harness.errors import EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
+from harness.machine import this_machine
+from tests.nvml.devices import h100
+from tests.nvml.scenario import Scenario
+
+NOW = datetime.now(timezone.utc).isoformat(timespec="seconds")
+KEY = Key("cpu", "AMD EPYC", "2.13.0+cpu", cores=2)
+
+
+def rate(ops, size=1024):
+    return {"ops_per_s": ops, "median_ops_per_s": ops, "size": size, "reason": None if ops else "no", "how": "mm"}
+
+
+def memory(read=40e9, copy=38e9):
+    rates = {"copy_bytes_per_s": copy, "read_bytes_per_s": read}
+    medians = {"copy_median_bytes_per_s": copy, "read_median_bytes_per_s": read}
+    return {**rates, **medians, "repeats": 20, "array_bytes": 1 << 29, "cache_bytes": 1 << 25}
+
+
+def made(**changes):
+    fields = {"key": KEY, "memory": memory(), "matrix": {"float32": rate(4e11)}, "measured": NOW, "threads": 2}
+    return Ceilings(**{**fields, **changes})
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """An environment that claims to have torch 2.13."""
+    folder = tmp_path / "toy-cpu-abc"
+    (folder / "lib/python3.12/site-packages/torch-2.13.0+cpu.dist-info").mkdir(parents=True)
+    return Environment("toy", "cpu", folder / "bin/python", folder, "lock", NOW, {}, "1.0", "3.12.1")
+
+
+@pytest.fixture
+def machine():
+    return replace(this_machine(), cpu="AMD EPYC", logical_cores=2, cpu_quota=None, gpus=())
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Takes the place of the measurement: what it was asked for, and gives `answers` in turn."""
+    asked = []
+
+    def fake(environment, machine, key, dtypes, known):
+        asked.append((sorted(dtypes), known is None))
+        matrix = {**(known.matrix if known else {}), **{dtype: rate(1e12) for dtype in dtypes}}
+        return made(key=key, matrix=matrix, memory=known.memory if known else memory())
+
+    monkeypatch.setattr(measure, "measure", fake)
+    return asked
+
+
+def test_the_larger_of_copy_and_read_is_the_ceiling():
+    assert made(memory=memory(read=40e9, copy=45e9)).bytes_per_s == 45e9
+    assert made().bytes_per_s == 40e9
+
+
+def test_a_format_without_units_of_its_own_is_widened():
+    found = made(matrix={"float32": rate(4e11), "float16": rate(2e9), "bfloat16": rate(9e11)})
+    assert found.ops_per_s("float16") == 4e11
+    assert found.ops_per_s("bfloat16") == 9e11
+    assert found.ops_per_s("float32") == 4e11
+    assert found.ops_per_s("float8_e4m3fn") == 9e11
+
+
+def test_a_rate_of_nothing_measured_is_unknown():
+    assert made(matrix={"bfloat16": rate(9e11)}).ops_per_s("float32") is None
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "quantization", "wanted"),
+    [
+        ("cpu", "float32", None, ["float32"]),
+        ("cpu", "bfloat16", "fp8", ["bfloat16", "float32"]),
+        ("cuda", "bfloat16", None, ["bfloat16"]),
+        ("cuda", "bfloat16", "fp8", ["bfloat16", "float8_e4m3fn"]),
+        ("cuda", "float16", "awq", ["float16"]),
+    ],
+)
+def test_a_run_asks_for_the_formats_that_it_computes_in(device, dtype, quantization, wanted):
+    assert limits.wanted(device, dtype, quantization) == wanted
+
+
+def test_what_was_measured_is_kept_and_not_measured_again(home, environment, machine, counted):
+    said: list[str] = []
+    first = limits.ceilings(environment, machine, ["float32"], say=said.append)
+    again = limits.ceilings(environment, machine, ["float32"], say=said.append)
+    assert counted == [(["float32"], True)]
+    assert first == again
+    assert said == ["measuring memory bandwidth and matrix rate of AMD EPYC, once for this device"]
+
+
+def test_only_what_is_missing_is_measured(home, environment, machine, counted):
+    limits.ceilings(environment, machine, ["float32"])
+    both = limits.ceilings(environment, machine, ["bfloat16", "float32"])
+    assert counted[1] == (["bfloat16"], False)
+    assert set(both.matrix) == {"float32", "bfloat16"}
+
+
+def test_remeasuring_forgets_what_was_known(home, environment, machine, counted):
+    limits.ceilings(environment, machine, ["float32"])
+    limits.ceilings(environment, machine, ["bfloat16"], remeasure=True)
+    assert counted[1] == (["bfloat16"], True)
+
+
+def test_another_torch_or_machine_is_another_measurement(home, environment, machine, counted):
+    limits.ceilings(environment, machine, ["float32"])
+    limits.ceilings(environment, replace(machine, logical_cores=4), ["float32"])
+    assert len(counted) == 2
+
+
+def test_what_a_busy_machine_gave_is_measured_again_after_an_hour_and_the_best_is_kept(
+    home, environment, machine, counted
+):
+    hour = timedelta(seconds=limits.DISTURBED_FOR_S + 1)
+    before = (datetime.now(timezone.utc) - hour).isoformat(timespec="seconds")
+    old = made(measured=before, other_cores=1.0, matrix={"float32": rate(3e12)}, memory=memory(read=10e9, copy=9e9))
+    cache.write(old)
+    found = limits.ceilings(environment, machine, ["float32"])
+    assert counted == [(["float32"], True)]
+    assert found.ops_per_s("float32") == 3e12
+    assert found.bytes_per_s == 40e9
+    cache.write(replace(old, measured=NOW))
+    limits.ceilings(environment, machine, ["float32"])
+    assert len(counted) == 1  # just now: the machine is still as busy as it was
+
+
+def test_a_file_that_makes_no_sense_is_measured_again(home, environment, machine, counted):
+    limits.ceilings(environment, machine, ["float32"])
+    path = cache.path_of(KEY)
+    for text in (
+        "",
+        "[]",
+        '{"version": 1}',
+        path.read_text().replace('"version": 1', '"version": 99'),
+        path.read_text().replace("1000000000000.0", '"fast"'),
+        path.read_text().replace("1000000000000.0", "-5"),
+    ):
+        path.write_text(text)
+        assert cache.read(KEY) is None
+        limits.ceilings(environment, machine, ["float32"])
+    assert len(counted) == 7
+
+
+def test_a_folder_that_cannot_be_written_costs_only_another_measurement(home, environment, machine, counted):
+    home.parent.mkdir(exist_ok=True)
+    home.write_text("a file, where the cache should be")
+    for _ in range(2):
+        assert limits.ceilings(environment, machine, ["float32"]).bytes_per_s == 40e9
+    assert len(counted) == 2
+
+
+def test_an_engine_without_torch_borrows_another_environments(home, environment, machine, monkeypatch, tmp_path):
+    bare = replace(environment, engine="mlc_llm", folder=tmp_path / "bare")
+    with pytest.raises(Refused, match="brings no torch"):
+        limits.with_torch(bare)
+    monkeypatch.setattr("harness.environments.plan", lambda engine, device: engine.name)
+    monkeypatch.setattr("harness.environments.existing", lambda name: environment if name == "torch" else None)
+    assert limits.with_torch(bare) == (environment, "2.13.0+cpu")
+
+
+def test_a_run_goes_on_without_what_could_not_be_measured(home, environment, machine, monkeypatch):
+    spec = cast("Any", SimpleNamespace(device="cpu", settings=SimpleNamespace(dtype="float32", quantization=None)))
+
+    def fails(*_):
+        raise InnerloopError("it broke")
+
+    monkeypatch.setattr(measure, "measure", fails)
+    assert limits.for_run(spec, environment, machine, say=lambda _: None) == (None, "it broke")
+
+
+def test_a_gpu_that_is_not_there_has_no_key(machine):
+    with pytest.raises(Refused, match="no NVIDIA GPU"):
+        limits.key_of("cuda", machine, "2.13")
+
+
+def script(tmp_path: Path, body: str) -> Environment:
+    """An interpreter that is a shell script: it is started as the worker is, with a channel to tell on."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{body}\n")
+    python.chmod(0o755)
+    return Environment("toy", "cpu", python, None, None, None, {}, None, "3.12.1")
+
+
+def test_a_process_that_fails_is_an_error_with_its_words(tmp_path, machine):
+    environment = script(tmp_path, "echo no torch in here >&2; exit 7")
+    with pytest.raises(InnerloopError, match="exit code 7") as caught:
+        measure.measure(environment, machine, KEY, ["float32"], None)
+    assert "no torch in here" in caught.value.details
+
+
+def test_an_error_that_is_told_is_passed_on(tmp_path, machine):
+    told = json.dumps({"event": "error", "message": "CUDA is gone", "traceback": ["line"]})
+    environment = script(tmp_path, f"echo '{told}' >/proc/self/fd/$3; sleep 60")
+    with pytest.raises(InnerloopError, match="CUDA is gone"):
+        measure.measure(environment, machine, KEY, ["float32"], None)
+
+
+def test_a_process_that_hangs_is_ended(tmp_path, machine, monkeypatch):
+    monkeypatch.setattr(measure, "LIMIT_S", 0.5)
+    with pytest.raises(InnerloopError, match="not measured within"):
+        measure.measure(script(tmp_path, "sleep 60"), machine, KEY, ["float32"], None)
+
+
+def test_a_result_is_taken_with_what_was_known_before(tmp_path, machine):
+    result = {"memory": None, "matrix": {"bfloat16": rate(9e11)}, "torch": "2.13", "threads": 2, "tf32": None}
+    lines = [{"event": "measuring"}, {"event": "result", "cpu_s": 0.1, **result}]
+    body = "; ".join(f"echo '{json.dumps(line)}' >/proc/self/fd/$3" for line in lines)
+    found = measure.measure(script(tmp_path, body), machine, KEY, ["bfloat16"], made())
+    assert set(found.matrix) == {"float32", "bfloat16"}
+    assert found.memory == memory()
+    assert found.other_cores is not None
+
+
+def test_list_shows_what_is_kept(home, capsys):
+    assert main(["--list"]) == EXIT_OK
+    assert "nothing has been measured" in capsys.readouterr().out
+    cache.write(made(matrix={"float32": rate(4e11), "float16": rate(2e9), "float8_e4m3fn": rate(None)}))
+    assert main(["--list"]) == EXIT_OK
+    out = capsys.readouterr().out
+    assert "AMD EPYC" in out
+    assert "40.0  GB/s" in out
+    assert "400" in out
+    assert "taken as 400: widened" in out
+    assert main(["--list", "--json"]) == EXIT_OK
+    [document] = json.loads(capsys.readouterr().out)
+    assert document["bytes_per_s"] == 40e9
+    assert document["ops_per_s"]["float32"] == 4e11
+
+
+def test_wrong_names_are_refused_with_the_nearest(home, capsys):
+    with pytest.raises(Refused, match="bfloat16"):
+        formats("bfloat61", "cpu")
+    assert formats(None, "cpu") == ["float32", "bfloat16", "float16"]
+    assert formats("float32, bfloat16", "cpu") == ["float32", "bfloat16"]
+    assert main(["--engine", "vlm", "--device", "cpu"]) == EXIT_REFUSED
+    assert "vllm" in capsys.readouterr().err
+
+
+@pytest.mark.real
+def test_the_ceilings_of_this_cpu_are_measured_and_kept(tmp_path):
+    """By a real torch, in a folder of its own; what is there of environments is used."""
+    import subprocess
+    import sys
+
+    from harness.machine import cache_folder
+    from tests.real import variables
+
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "environments").symlink_to(cache_folder() / "environments")
+    command = [sys.executable, "-m", "harness.ceilings", "--device", "cpu", "--dtype", "float32", "--json"]
+
+    def measured():
+        done = subprocess.run(
+            command, env=variables(INNERLOOP_HOME=str(home)), capture_output=True, text=True, timeout=600, check=True
+        )
+        return json.loads(done.stdout), done.stderr
+
+    found, said = measured()
+    assert "measuring memory bandwidth" in said
+    assert 1e9 < found["memory"]["copy_bytes_per_s"] < 1e13
+    assert 1e9 < found["memory"]["read_bytes_per_s"] < 1e13
+    assert found["bytes_per_s"] == max(found["memory"][f"{kind}_bytes_per_s"] for kind in ("copy", "read"))
+    assert 1e9 < found["ops_per_s"]["float32"] < 1e15
+    assert found["memory"]["array_bytes"] >= 8 * found["memory"]["cache_bytes"]
+    again, said = measured()
+    assert again == found
+    assert said == ""
+
+
+def test_a_gpus_key_and_its_clock_while_it_is_measured(play):
+    play(Scenario((h100(),)))
+    machine = this_machine()
+    key = limits.key_of("cuda", machine, "2.13.0+cu130")
+    assert (key.name, key.driver) == ("NVIDIA H100 80GB HBM3", "580.65.06")
+    assert key.memory_bytes is not None
+    meter = measure.Meter(machine)
+    meter.look()
+    assert meter.most == {"sm_clock_mhz": None, "power_instant_w": None}  # not measuring yet
+    meter.begin()
+    meter.look()
+    meter.end()
+    meter.close()
+    assert meter.most is not None
+    assert all(value and value > 0 for value in meter.most.values())
+    facts = commands.facts(made(key=key, clocks=meter.most, threads=None))
+    assert "SM clock up to" in facts
+    assert "driver 580.65.06" in facts
+
+
+def test_a_gpu_whose_driver_does_not_answer_is_measured_without_its_clock(play, machine):
+    play(Scenario((h100(),)))
+    there = this_machine()
+    play(Scenario((h100(),), init_error=18))
+    meter = measure.Meter(there)
+    meter.begin()
+    meter.look()
+    assert meter.most is None
+    meter.close()

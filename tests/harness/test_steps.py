@@ -1,0 +1,127 @@
+"""`python -m harness.steps`: what it prints and writes of runs that went well, were cut, or failed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from rich.console import Console
+
+from harness import steps as verb
+from harness.errors import EXIT_OK, EXIT_REFUSED
+from harness.report_steps import parts, print_steps, short
+from harness.results import build, write
+from harness.tables import convert
+from tests.harness.conftest import offline_run
+
+
+def whole(run_folder, spec, reported, **header):
+    folder = run_folder(**header)
+    write(folder, build(spec=spec, workload=None, workload_hash="abc", tables=convert(folder), reported=reported))
+    return folder
+
+
+def printed(found, width=80):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_steps(found, console)
+    return console.export_text()
+
+
+def test_json_is_one_document_with_every_part(run_folder, spec, reported, capsys):
+    folder = whole(run_folder, spec, reported)
+    assert verb.main([str(folder), "--json", "--slowest", "3"]) == EXIT_OK
+    found = json.loads(capsys.readouterr().out)
+    assert found["kind"] == "steps"
+    assert found["steps"] == 50
+    assert len(found["slowest"]) == 3
+    assert set(found["fit_s"]) == {"decode_only", "with_prefill"}
+    assert found["preemptions"]["count"] == 0
+    assert found["interference_s"]["decode_only"]["count"] == 8 * 49
+    assert set(found["host_s"]) == {"schedule"}
+
+
+def test_the_report_fits_eighty_columns_and_needs_no_terminal(run_folder, spec, reported, capsys):
+    folder = whole(run_folder, spec, reported)
+    assert verb.main([str(folder)]) == EXIT_OK
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    for title in ("Slowest steps", "Step time against", "Preemptions", "What prefill does", "The host's phases"):
+        assert title in out
+    assert max(map(len, printed(verb.investigate(folder, 10)).splitlines())) <= 80
+
+
+def test_a_run_without_a_result_is_read_from_its_raw_trace(run_folder):
+    folder = run_folder(end_ns=0)  # killed: the window was never closed
+    found = verb.investigate(folder, 2)
+    assert found["steps"] == 50
+    assert found["engine"] is None
+    assert found["slowest"][0]["floor_s"] is None
+    assert "50 steps" in printed(found)
+
+
+def test_a_run_that_measured_nothing_says_so(tmp_path, capsys):
+    (tmp_path / "job.json").write_text("{}")
+    assert verb.main([str(tmp_path)]) == EXIT_OK
+    assert "no step was recorded" in capsys.readouterr().out
+    assert verb.main([str(tmp_path), "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out)["duration_s"] is None
+
+
+def test_one_step_is_printed(offline_tables):
+    tables = type(offline_tables)(
+        offline_tables.steps[:1],
+        offline_tables.tokens[:8],
+        offline_tables.requests,
+        offline_tables.warmup_steps,
+        offline_tables.header,
+    )
+    text = printed({"run": "one", **verb.findings(tables, None, 5)})
+    assert "decode only: 0 steps are too few for a fit" in text
+    assert "no request had a second token" in text
+
+
+def test_an_engine_that_reports_little_is_printed_with_what_it_leaves_out(offline_tables):
+    for name in ("prefill_tokens", "decode_tokens", "running", "preempted", "execute_ns", "schedule_ns"):
+        offline_tables.steps[name] = -1
+    text = printed({"run": "silent", **verb.findings(offline_tables, None, 5)})
+    assert "the engine does not report its steps' prefill" in text
+    assert "the engine does not report them" in text
+    assert "the engine reports no such phases" in text
+
+
+def test_the_limit_of_a_step_is_shown_where_the_run_has_one(offline_tables, spec):
+    cost = dict.fromkeys(
+        ("layers_bytes", "lm_head_bytes", "embedding_bytes", "kv_bytes", "linear_ops", "lm_head_ops", "attention_ops"),
+        1000.0,
+    )
+    roofline = {
+        "reason": None,
+        "cost": {**cost, "dtype": "float32", "linear_dtype": "float32"},
+        "limits": {"bytes_per_s": 1e6, "ops_per_s": 1e9, "linear_ops_per_s": 1e9},
+    }
+    found = verb.findings(offline_tables, {"spec": spec, "status": "ok", "roofline": roofline}, 1)
+    assert 0 < found["slowest"][0]["floor_s"] < 10
+
+
+@pytest.mark.parametrize("arguments", [["/no/such/run"], ["."]])
+def test_what_is_no_run_is_refused(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert verb.main(arguments) == EXIT_REFUSED
+    assert "holds no run" in capsys.readouterr().err
+
+
+def test_a_storm_has_a_row_of_its_own(offline_tables):
+    offline_tables.steps["preempted"][[20, 21, 22]] = 2
+    text = printed({"run": "storm", **verb.findings(offline_tables, None, 1)})
+    assert "6 in 3 steps, 1 storms" in text
+    assert "20 to 22" in text
+
+
+def test_a_long_context_is_shortened():
+    assert [short(n) for n in (None, 0.0, 1234.0, 123456.0, 4567890.0)] == ["-", "0", "1 234", "123 k", "4.57 M"]
+
+
+def test_nothing_is_printed_after_the_headline_of_an_empty_run():
+    made = offline_run()
+    assert made["steps"].dtype.names  # the trace's layout is the one that this verb reads
+    assert len(list(parts({"run": "x", "engine": None, "model": None, "workload": None, "steps": 0}))) == 2
