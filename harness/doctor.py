@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.machine import Machine
+    from harness.profiles.engines import EngineProfile
 
 EXAMPLES = """\
 examples:
@@ -63,18 +64,20 @@ def examine(machine: Machine) -> dict[str, Any]:
     from harness.profiles import engines
     from harness.telemetry.watched import inventory
 
-    known = [
-        {
-            "name": engine.name,
-            "title": engine.title,
-            "adapter": engine.adapter,
-            "layers": engine.layers,
-            "devices": engines.devices(engine, machine),
-            "why_not": engines.why_not(engine, machine),
-            "needs": engine.needs,
-        }
-        for engine in engines.all_engines()
-    ]
+    known = []
+    for engine in engines.all_engines():
+        able = runs_on(engine, machine)
+        known.append(
+            {
+                "name": engine.name,
+                "title": engine.title,
+                "adapter": engine.adapter,
+                "layers": engine.layers,
+                "devices": able,
+                "why_not": None if able else engines.why_not(engine, machine),
+                "needs": engine.needs,
+            }
+        )
     runnable = [engine["name"] for engine in known if engine["why_not"] is None]
     return {
         "innerloop": {"version": harness.__version__, "commit": checkout_commit(), "cache": str(cache_folder())},
@@ -88,6 +91,18 @@ def examine(machine: Machine) -> dict[str, Any]:
         "uv": find_uv(),
         "telemetry": inventory(),
     }
+
+
+def runs_on(engine: EngineProfile, machine: Machine) -> list[str]:
+    """The kinds of device that the engine runs on here, in its own environment or in one that is registered for it."""
+    from harness.environments import registered
+    from harness.profiles import engines
+
+    return [
+        kind
+        for kind in machine.device_kinds()
+        if engines.why_not(engine, machine, kind, own_python=registered.automatic(engine, kind) is not None) is None
+    ]
 
 
 def report(found: dict[str, Any], console: Console) -> None:

@@ -23,6 +23,8 @@ def recover(folder: Path) -> dict[str, Any]:
         Refused: the folder holds no run, or one that is still going on.
     """
     job = _job(folder)
+    if job.get("profile") is not None:
+        raise Refused(f"{folder} is the profiling pass of a run", f"Show the run itself: {folder.absolute().parent}")
     refuse_if_alive(folder, job)
     tables = convert(folder)
     result = results.build(

@@ -10,16 +10,18 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.environments import installer
+from harness.environments import installer, registered
+from harness.environments.environment import OWN_PACKAGES, Environment, worker_variables
 from harness.environments.installer import Say
 from harness.environments.interpreters import choose_python, packages, probe
+from harness.environments.own import adopt
 from harness.errors import InnerloopError, InstallFailed, Refused
 from harness.folders import lock_file
 from harness.machine import cache_folder
@@ -27,30 +29,9 @@ from harness.machine import cache_folder
 if TYPE_CHECKING:
     from harness.profiles.engines import EngineProfile, Recipe
 
-__all__ = ["Environment", "adopt", "check", "create", "main", "packages", "plan"]
+__all__ = ["Environment", "adopt", "check", "create", "main", "obtain", "packages", "plan", "worker_variables"]
 
 MARKER = ".complete"
-OWN_PACKAGES = {"PYTHONPATH": ""}  # a user's own would put foreign packages before the engine's
-OLDEST_PYTHON = (3, 10)  # what the `engines` package itself needs
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """An interpreter that an engine can be started with.
-
-    folder, lock_hash, created: None where it is the user's own. lock_hash: SHA-256 of the lock file, hex. created: UTC,
-    ISO 8601. variables: what the worker's environment needs. version: the engine's.
-    """
-
-    engine: str
-    device: str
-    python: Path
-    folder: Path | None
-    lock_hash: str | None
-    created: str | None
-    variables: Mapping[str, str]
-    version: str | None
-    python_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +85,34 @@ def lock_path(name: str) -> Path:
     return LOCKS / name
 
 
-def check(engine: EngineProfile, device: str, engine_python: Path | None = None) -> None:
-    """Whether `adopt` or `create` could begin; makes nothing.
+def obtain(
+    engine: EngineProfile, device: str, engine_python: Path | None, name: str | None, *, say: Say | None = None
+) -> Environment:
+    """The user's interpreter, or what is registered by that name, or innerloop's own, made now unless it is there.
 
     Raises:
-        Refused: they could not.
+        Refused, InstallFailed: as `adopt`, `registered.environment` and `create`.
     """
+    own = yours(engine, device, engine_python, name)
+    return create(engine, device, say=say) if own is None else own
+
+
+def yours(engine: EngineProfile, device: str, engine_python: Path | None, name: str | None) -> Environment | None:
+    """The environment that the user brings, as it is now; None where innerloop is to make one."""
     if engine_python is not None:
-        adopt(engine_python, engine, device)
-    elif existing(planned := plan(engine, device)) is None:
+        return adopt(engine_python, engine, device)
+    return None if name is None else registered.environment(registered.load(name), engine, device)
+
+
+def check(engine: EngineProfile, device: str, engine_python: Path | None = None, name: str | None = None) -> None:
+    """Whether `obtain` could begin; makes nothing.
+
+    Raises:
+        Refused: it could not.
+    """
+    if yours(engine, device, engine_python, name) is not None:
+        return
+    if existing(planned := plan(engine, device)) is None:
         installer.require_uv()
         _make_root(planned.folder.parent)
 
@@ -144,6 +144,27 @@ def create(engine: EngineProfile, device: str, *, say: Say | None = None, recrea
     return found
 
 
+def look_up(engine: EngineProfile, device: str, *, say: Say | None = None) -> tuple[Plan, list[str]]:
+    """What `create` would make, and every package of it as "name==version", found where pip is configured to look.
+
+    Raises:
+        Refused: it cannot be made on this machine.
+        InstallFailed: a package is not to be had.
+    """
+    planned = plan(engine, device)
+    root = planned.folder.parent
+    _make_root(root)
+    trial = root / f".{planned.folder.name}.trial-{os.getpid()}"
+    with _locked(trial, None) as lock_fd:
+        try:
+            installer.make_venv(trial, planned.python, lock_fd, say or (lambda text: None))
+            found = installer.install(trial, planned.lock, lock_fd, say or (lambda text: None), only_look=True)
+        finally:
+            discard(trial)
+            lock_file(trial).unlink(missing_ok=True)
+    return planned, found
+
+
 def existing(planned: Plan) -> Environment | None:
     """The environment that `planned` describes, if it is there and whole."""
     record = read_marker(planned.folder)
@@ -161,56 +182,6 @@ def existing(planned: Plan) -> Environment | None:
         version=record["version"],
         python_version=record["python_version"],
     )
-
-
-def adopt(path: Path, engine: EngineProfile, device: str) -> Environment:
-    """The user's own interpreter as the engine's environment. `path`: a Python, or the folder of an environment.
-
-    Raises:
-        Refused: it does not run, or has no such engine installed.
-    """
-    recipe = engine.environments.get(device)
-    if recipe is None:
-        raise Refused(f"{engine.name} runs on {' and '.join(engine.environments)} only, not on {device}")
-    python = Path(path).expanduser().absolute()
-    if (python / "bin" / "python").exists():
-        python = python / "bin" / "python"
-    if not python.is_file() or not os.access(python, os.X_OK):
-        state = "is no program" if python.exists() else "does not exist"
-        raise Refused(f"--engine-python: {path} {state}; give the python of the engine's environment")
-    probed = probe(python)
-    installed, version = probed["packages"], probed["version"]
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_PYTHON:
-        raise Refused(f"--engine-python: {path} is Python {version}; innerloop's worker needs 3.10 or newer")
-    names = [name for name in (recipe.distribution, *recipe.alternatives) if name]
-    held = next((name for name in names if name in installed), None)
-    for name, there in ((" or ".join(names), held is not None), ("numpy", "numpy" in installed)):
-        if not there:
-            raise Refused(
-                f"--engine-python: {path} has no distribution {name}; {engine.name} on {device} needs it",
-                "install it there, or leave --engine-python out: innerloop then makes an environment itself",
-            )
-    return Environment(
-        engine=engine.name,
-        device=device,
-        python=python,
-        folder=None,
-        lock_hash=None,
-        created=None,
-        variables=worker_variables(recipe, Path(probed["prefix"])),
-        version=installed[held] if held else None,
-        python_version=version,
-    )
-
-
-def worker_variables(recipe: Recipe, prefix: Path) -> dict[str, str]:
-    """The environment variables of a worker whose packages lie under `prefix`."""
-    variables = dict(recipe.env)
-    libraries = [str(path) for pattern in recipe.preload for path in sorted(prefix.glob(pattern))]
-    libraries = [path for path in libraries if not set(" :") & set(path)]  # LD_PRELOAD cannot hold such paths
-    if libraries:
-        variables["LD_PRELOAD"] = ":".join([*libraries, *os.environ.get("LD_PRELOAD", "").split()])
-    return variables
 
 
 def read_marker(folder: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""`python -m harness.environments`: list, create and remove the engines' virtual environments."""
+"""`python -m harness.environments`: list, create, register and remove the engines' environments."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from harness import environments
+from harness.environments import registered
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
 
 EXAMPLES = """\
@@ -19,9 +20,15 @@ examples:
   python -m harness.environments create vllm --device cpu --recreate
   python -m harness.environments remove vllm
   python -m harness.environments remove --all
+  python -m harness.environments register mine --engine vllm --python python3.12 --site /opt/vllm --env NAME=VALUE
+  python -m harness.environments register mine --engine vllm --bundle /opt/vllm
 
 A run makes its engine's environment itself; `create` does it beforehand. Environments lie in the user's cache folder,
 or in $INNERLOOP_HOME/environments. Packages come from where pip is configured to look.
+
+`register` keeps under a name what innerloop did not make: an interpreter, folders of packages for its PYTHONPATH, which
+then holds nothing else, and variables. A run uses it when it is named (harness.run --environment NAME), and, where it
+is the only one for its engine and device, also unnamed if innerloop cannot install its own: no lock, no uv, no index.
 """
 
 
@@ -29,9 +36,9 @@ or in $INNERLOOP_HOME/environments. Packages come from where pip is configured t
 class Listed:
     """An environment's folder as `list` shows it. Times are UTC, ISO 8601; None: unknown.
 
-    state: "ready"; "outdated": made from another lock than this version's; "broken": its Python is gone;
-    "unfinished": half-made, to be made again at the next use.
-    bytes: on disk, hard links counted once (uv may share files with its cache).
+    state: "ready"; "outdated": made from another lock than this version's; "broken": its Python, or a folder that was
+    registered, is gone; "unfinished": half-made, to be made again at the next use; "registered": not made by innerloop.
+    bytes: on disk, hard links counted once (uv may share files with its cache); None where it was registered.
     """
 
     name: str
@@ -40,7 +47,7 @@ class Listed:
     state: str
     version: str | None
     python: str | None
-    bytes: int
+    bytes: int | None
     created: str | None
     last_used: str | None
     folder: str
@@ -53,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="list | create | remove")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="list | create | register | remove")
     listing = verbs.add_parser("list", help="what is there, its size and last use")
     listing.add_argument("--json", action="store_true", help="one JSON document on stdout")
     create = verbs.add_parser("create", help="make an engine's environment, unless it is there")
@@ -62,8 +69,23 @@ def parser() -> argparse.ArgumentParser:
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
     )
     create.add_argument("--recreate", action="store_true", help="remove the one that is there first")
-    remove = verbs.add_parser("remove", help="remove an engine's environments, of every device and lock")
-    remove.add_argument("engine", nargs="?")
+    create.add_argument("--dry-run", action="store_true", help="look up every package and make nothing")
+    known = verbs.add_parser("register", help="keep an environment that is there already under a name")
+    known.add_argument("name")
+    known.add_argument("--engine", required=True)
+    known.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="default: cuda")
+    known.add_argument(
+        "--python", type=Path, default=Path(sys.executable), metavar="PATH", help="default: the one that runs this"
+    )
+    known.add_argument(
+        "--site", type=Path, action="append", default=[], metavar="DIR", help="a folder of packages (many times)"
+    )
+    known.add_argument(
+        "--env", action="append", default=[], metavar="KEY=VALUE", help="a variable of the worker (many times)"
+    )
+    known.add_argument("--bundle", type=Path, metavar="DIR", help="an unpacked bundle: what its env.sh says, first")
+    remove = verbs.add_parser("remove", help="remove an engine's environments, or forget a registered one")
+    remove.add_argument("engine", nargs="?", metavar="ENGINE|NAME", help="of every device and lock")
     remove.add_argument("--device", choices=("cpu", "cuda"), help="only those for this kind of device")
     remove.add_argument("--all", action="store_true", help="remove every engine's")
     return top
@@ -79,7 +101,9 @@ def main(argv: list[str] | None = None) -> int:
             if arguments.verb == "list":
                 show(arguments.json)
             elif arguments.verb == "create":
-                make(arguments.engine, arguments.device, arguments.recreate)
+                make(arguments.engine, arguments.device, arguments.recreate, arguments.dry_run)
+            elif arguments.verb == "register":
+                keep(arguments)
             else:
                 clear(arguments.engine, arguments.device, arguments.all)
     except InnerloopError as error:
@@ -121,7 +145,7 @@ def show(as_json: bool) -> None:
     console.out(f"in {environments.environments_folder()}, times in UTC", highlight=False)
 
 
-def make(name: str, device: str, recreate: bool) -> None:
+def make(name: str, device: str, recreate: bool, only_look: bool = False) -> None:
     from harness.machine import this_machine
     from harness.profiles import engines
 
@@ -129,29 +153,78 @@ def make(name: str, device: str, recreate: bool) -> None:
     if device == "auto":  # a device that is named may be one that only the machine this is prepared for has
         machine = this_machine()
         able = engines.devices(engine, machine)
-        if not able:
+        if not able and not only_look:
             raise engines.refuse(engine, machine)
-        device = able[0]
-    made = environments.create(engine, device, say=lambda text: print(text, flush=True), recreate=recreate)
-    print(f"ready: {engine.title} {made.version} with Python {made.python_version} in {made.folder}")
+        device = able[0] if able else next(iter(engine.environments))
+    if only_look:
+        planned, packages = environments.look_up(engine, device, say=lambda text: print(text, flush=True))
+        print(*packages, sep="\n")
+        print(f"{planned.lock.name}: {len(packages)} package(s), all to be had, for Python {planned.python_version}")
+        print(f"would be made: {planned.folder}")
+        return
+    one = environments.create(engine, device, say=lambda text: print(text, flush=True), recreate=recreate)
+    print(f"ready: {engine.title} {one.version} with Python {one.python_version} in {one.folder}")
+
+
+def keep(arguments: argparse.Namespace) -> None:
+    from harness.profiles.engines import load_engine
+
+    sites, env = registered.bundle(arguments.bundle) if arguments.bundle else ([], {})
+    for text in arguments.env:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise Refused(f"--env: {text!r} is not KEY=VALUE")
+        env[key] = value
+    engine = load_engine(arguments.engine)
+    one = registered.register(
+        arguments.name, engine, arguments.device, arguments.python, [*sites, *arguments.site], env
+    )
+    print(f"registered {one.name}: {engine.title} {one.version} on {one.device} with Python {one.python_version}")
+    print(f"use it: python -m harness.run --environment {one.name}")
 
 
 def clear(name: str | None, device: str | None, every: bool) -> None:
     if (name is None) != every:
-        raise Refused("name one engine to remove its environments, or give --all")
+        raise Refused("name one engine or a registered environment to remove, or give --all")
+    forgotten = [one.name for one in registered.everything() if every or one.name == name]
+    for one_name in forgotten:
+        registered.unregister(one_name)
+        print(f"forgot {one_name}; what it named stays")
+    if forgotten and not every:
+        return
     if name is not None:
         from harness.profiles.engines import load_engine
 
         load_engine(name)
-    chosen = [one for one in listed(sizes=False) if name in (None, one.engine) and device in (None, one.device)]
+    chosen = [one for one in made(sizes=False) if name in (None, one.engine) and device in (None, one.device)]
     for one in chosen:
         environments.remove(Path(one.folder))
         print(f"removed {one.name}")
-    if not chosen:
+    if not chosen and not forgotten:
         print("nothing to remove")
 
 
 def listed(sizes: bool = True) -> list[Listed]:
+    """Every environment that innerloop has made or that is registered, by name; those that it made first."""
+    return [*made(sizes), *map(look_up, registered.everything())]
+
+
+def look_up(one: registered.Registered) -> Listed:
+    return Listed(
+        name=one.name,
+        engine=one.engine,
+        device=one.device,
+        state="broken" if registered.missing(one) else "registered",
+        version=one.version,
+        python=one.python_version,
+        bytes=None,
+        created=one.created,
+        last_used=None,
+        folder=str(one.python),
+    )
+
+
+def made(sizes: bool = True) -> list[Listed]:
     """Every environment in the cache folder, whole or not, by name."""
     root = environments.environments_folder()
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []

@@ -63,11 +63,12 @@ def make_venv(folder: Path, python: str, lock_fd: int, say: Say) -> None:
     )
 
 
-def install(folder: Path, lock: Path, lock_fd: int, say: Say) -> None:
-    """Installs every package of `lock` into the environment in `folder`.
+def install(folder: Path, lock: Path, lock_fd: int, say: Say, only_look: bool = False) -> list[str]:
+    """Installs every package of `lock` into the environment in `folder`; returns them as "name==version".
 
     Packages come from where pip is configured to look. torch's CPU builds (`+cpu`) are on PyTorch's own index: where
-    the configured sources do not have the one in the lock, it is tried as well.
+    the configured sources do not have the one in the lock, it is tried as well. `only_look`: all of it is looked up,
+    with its hashes, and nothing is fetched.
 
     Raises:
         InstallFailed: with the installer's own words.
@@ -78,9 +79,11 @@ def install(folder: Path, lock: Path, lock_fd: int, say: Say) -> None:
     offline = no_index(pip_settings())
     if offline:
         command.append("--no-index")
+    if only_look:
+        command.append("--dry-run")
     code, lines = _run(command, folder.parent, lock_fd, say)
     if code == 0:
-        return
+        return _added(lines)
     message = f"the packages of {lock.name} could not be installed (uv exit {code}); uv's words:"
     if offline or not (_has_cpu_torch(lock) and any("torch" in line and "+cpu" in line for line in lines)):
         raise InstallFailed(message, *_last(lines))
@@ -90,6 +93,11 @@ def install(folder: Path, lock: Path, lock_fd: int, say: Say) -> None:
         raise InstallFailed(
             message, "from the configured sources:", *_last(lines), "with --torch-backend cpu:", *_last(more)
         )
+    return _added(more)
+
+
+def _added(lines: list[str]) -> list[str]:
+    return [line.strip()[2:] for line in lines if line.strip().startswith("+ ")]
 
 
 def find_python(wanted: str) -> tuple[str, str] | None:

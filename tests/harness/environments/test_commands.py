@@ -64,6 +64,19 @@ def test_create_list_and_remove(toy: EngineProfile, capsys: pytest.CaptureFixtur
     assert "nothing to remove" in capsys.readouterr().out
 
 
+def test_a_trial_looks_every_package_up_and_makes_nothing(
+    toy: EngineProfile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["create", "toy", "--dry-run"]) == 0
+    words = capsys.readouterr().out
+    assert "toy==1.0" in words
+    assert "1 package(s), all to be had" in words
+    assert list(environments.environments_folder().iterdir()) == []
+    Path(str(toy.environments["cpu"].lock)).write_text("no-such-toy==1.0\n")
+    assert main(["create", "toy", "--dry-run"]) == 3
+    assert list(environments.environments_folder().iterdir()) == []
+
+
 def test_list_tells_states_apart(toy: EngineProfile, capsys: pytest.CaptureFixture[str]) -> None:
     made = environments.create(toy, "cpu")
     assert made.folder is not None

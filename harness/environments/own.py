@@ -1,0 +1,92 @@
+"""The user's own interpreter as an engine's environment: `--engine-python`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.environments.environment import Environment, worker_variables
+from harness.environments.interpreters import probe
+from harness.errors import Refused
+
+if TYPE_CHECKING:
+    from harness.profiles.engines import EngineProfile, Recipe
+
+OLDEST_PYTHON = (3, 10)  # what the `engines` package itself needs
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an interpreter has: `version` is the engine's, None where its recipe names no distribution."""
+
+    python: Path
+    python_version: str
+    prefix: Path
+    version: str | None
+
+
+def adopt(path: Path, engine: EngineProfile, device: str) -> Environment:
+    """The user's own interpreter as the engine's environment. `path`: a Python, or the folder of an environment.
+
+    Raises:
+        Refused: it does not run, or has no such engine installed.
+    """
+    recipe = recipe_of(engine, device)
+    advice = "install it there, or leave --engine-python out: innerloop then makes an environment itself"
+    found = look(path, engine, device, "--engine-python", advice)
+    return Environment(
+        engine=engine.name,
+        device=device,
+        python=found.python,
+        folder=None,
+        lock_hash=None,
+        created=None,
+        variables=worker_variables(recipe, found.prefix),
+        version=found.version,
+        python_version=found.python_version,
+    )
+
+
+def recipe_of(engine: EngineProfile, device: str) -> Recipe:
+    """What the engine needs on this kind of device."""
+    recipe = engine.environments.get(device)
+    if recipe is None:
+        raise Refused(f"{engine.name} runs on {' and '.join(engine.environments)} only, not on {device}")
+    return recipe
+
+
+def look(
+    path: Path,
+    engine: EngineProfile,
+    device: str,
+    option: str,
+    advice: str,
+    variables: Mapping[str, str] | None = None,
+) -> Found:
+    """What the Python at `path` has for the engine, asked with `variables` as a worker would be started with.
+
+    option: where the path comes from, for the words of a refusal; `advice`: what to do where something is missing.
+
+    Raises:
+        Refused: it does not run, is too old, or lacks the engine or numpy.
+    """
+    recipe = recipe_of(engine, device)
+    python = Path(path).expanduser().absolute()
+    if (python / "bin" / "python").exists():
+        python = python / "bin" / "python"
+    if not python.is_file() or not os.access(python, os.X_OK):
+        state = "is no program" if python.exists() else "does not exist"
+        raise Refused(f"{option}: {path} {state}; give the python of the engine's environment")
+    probed = probe(python, variables)
+    installed, version = probed["packages"], probed["version"]
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_PYTHON:
+        raise Refused(f"{option}: {path} is Python {version}; innerloop's worker needs 3.10 or newer")
+    names = [name for name in (recipe.distribution, *recipe.alternatives) if name]
+    held = next((name for name in names if name in installed), None)
+    for name, there in ((" or ".join(names), held is not None), ("numpy", "numpy" in installed)):
+        if not there:
+            raise Refused(f"{option}: {path} has no distribution {name}; {engine.name} on {device} needs it", advice)
+    return Found(python, version, Path(probed["prefix"]), installed[held] if held else None)

@@ -1,0 +1,241 @@
+"""Environments that innerloop did not make: an interpreter, folders of packages and variables, kept under a name.
+
+On a machine that reaches no package index an engine comes as an unpacked folder. Registered once, it is used by name
+like an environment that innerloop has made. A registration is one JSON file in the cache folder; it is data, and what
+it names is looked at again before every use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.environments.environment import Environment, worker_variables
+from harness.environments.installer import find_uv
+from harness.environments.own import look, recipe_of
+from harness.environments.pip_settings import no_index, pip_settings
+from harness.errors import Refused, nearest
+from harness.machine import cache_folder
+
+if TYPE_CHECKING:
+    from harness.profiles.engines import EngineProfile
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+OURS = {"PYTHONPATH": "give its folders with --site", "PYTHONHOME": "give the interpreter with --python"}
+FIELDS = {"name", "engine", "device", "python", "sites", "env", "version", "python_version", "created"}
+SCRIPT = "env.sh"  # of a bundle: export lines, one a variable
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What is kept of an environment. version: the engine's when it was registered. created: UTC, ISO 8601."""
+
+    name: str
+    engine: str
+    device: str
+    python: Path
+    sites: tuple[Path, ...]
+    env: Mapping[str, str]
+    version: str | None
+    python_version: str
+    created: str
+
+
+def folder() -> Path:
+    """Where registrations are kept."""
+    return cache_folder() / "registered"
+
+
+def register(
+    name: str, engine: EngineProfile, device: str, python: Path, sites: Sequence[Path], env: Mapping[str, str]
+) -> Registered:
+    """Looks whether the environment has the engine and numpy, and keeps it under `name`, in place of one of that name.
+
+    Raises:
+        Refused: something that was given is wrong; nothing is kept.
+    """
+    from harness.profiles.engines import engine_names
+
+    if not NAME.fullmatch(name):
+        raise Refused(f"{name!r} cannot be a name: letters in lower case, digits, dots, hyphens and underscores")
+    if name in engine_names():
+        raise Refused(f"{name!r} is an engine's name; give the environment another, {name}-bundle for one")
+    whole = tuple(_site(site) for site in sites)
+    for key, value in env.items():
+        _check_variable(key, value)
+    variables = {**recipe_of(engine, device).env, **_variables(whole, env)}
+    advice = "give the folder that holds it with --site; PYTHONPATH of this shell does not count"
+    found = look(python, engine, device, "--python", advice, variables)
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    one = Registered(
+        name, engine.name, device, found.python, whole, dict(env), found.version, found.python_version, created
+    )
+    _write(one)
+    return one
+
+
+def environment(one: Registered, engine: EngineProfile, device: str) -> Environment:
+    """A registered environment as it is now.
+
+    Raises:
+        Refused: it is for something else, or what it names is gone.
+    """
+    if (one.engine, one.device) != (engine.name, device):
+        raise Refused(
+            f"--environment: {one.name} is for {one.engine} on {one.device}, not for {engine.name} on {device}"
+        )
+    recipe, own = recipe_of(engine, device), _variables(one.sites, one.env)
+    advice = f"register it again, or remove it: python -m harness.environments remove {one.name}"
+    if broken := missing(one):
+        raise Refused(f"--environment: of {one.name}, {broken} is gone", advice)
+    found = look(one.python, engine, device, f"--environment {one.name}", advice, {**recipe.env, **own})
+    return Environment(
+        engine=engine.name,
+        device=device,
+        python=found.python,
+        folder=None,
+        lock_hash=None,
+        created=one.created,
+        variables={**worker_variables(recipe, found.prefix, one.sites), **own},
+        version=found.version,
+        python_version=found.python_version,
+        name=one.name,
+        sites=one.sites,
+    )
+
+
+def load(name: str) -> Registered:
+    """What is registered by that name.
+
+    Raises:
+        Refused: nothing is; says which name is nearest.
+    """
+    known = {one.name: one for one in everything()}
+    if name not in known:
+        hint = nearest(name, known) or "; python -m harness.environments list shows what there is"
+        raise Refused(f"--environment: nothing is registered as {name!r}{hint}")
+    return known[name]
+
+
+def everything() -> list[Registered]:
+    """All that is registered, by name. A file that is not one of ours is passed over."""
+    found = [_read(path) for path in sorted(folder().glob("*.json"))]
+    return [one for one in found if one is not None]
+
+
+def automatic(engine: EngineProfile, device: str) -> str | None:
+    """The name of the environment that a run uses without being told: the only one for the engine and device, where
+    innerloop cannot install its own: it has no lock for it, there is no uv, or pip is told to use no index.
+    """
+    fitting = [one.name for one in everything() if (one.engine, one.device) == (engine.name, device)]
+    recipe, settings = engine.environments.get(device), pip_settings()
+    offline = no_index(settings) and not settings.get("find-links")
+    stuck = recipe is None or recipe.lock is None or offline or find_uv() is None
+    return fitting[0] if len(fitting) == 1 and stuck else None
+
+
+def unregister(name: str) -> None:
+    """Forgets an environment; what it named stays where it is."""
+    (folder() / f"{name}.json").unlink(missing_ok=True)
+
+
+def missing(one: Registered) -> str | None:
+    """What of a registered environment is no longer there; None if all is."""
+    gone = [path for path in (one.python, *one.sites) if not path.exists()]
+    return str(gone[0]) if gone else None
+
+
+def bundle(path: Path) -> tuple[list[Path], dict[str, str]]:
+    """(site folders, variables) of an unpacked bundle: what the export lines of its `env.sh` say. Nothing is executed.
+
+    Raises:
+        Refused: it has no such file, or a line in it is something else.
+    """
+    script = path / SCRIPT
+    try:
+        lines = script.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        advice = "give the folder that a bundle was unpacked into"
+        raise Refused(f"--bundle: {script} cannot be read: {error}", advice) from None
+    sites: list[Path] = []
+    env: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            words = shlex.split(line)
+        except ValueError:
+            words = []
+        key, equals, value = words[1].partition("=") if len(words) == 2 and words[0] == "export" else ("", "", "")
+        if not equals:
+            raise Refused(f"--bundle: line {number} of {script} is not export NAME=VALUE")
+        if key == "PYTHONPATH":  # its folders, then what was there before: ${PYTHONPATH:+:$PYTHONPATH}
+            sites += [Path(entry) for entry in value.partition("${")[0].split(os.pathsep) if entry]
+        else:
+            env[key] = value
+    return sites, env
+
+
+def _variables(sites: Sequence[Path], env: Mapping[str, str]) -> dict[str, str]:
+    return {**env, "PYTHONPATH": os.pathsep.join(map(str, sites))}
+
+
+def _site(path: Path) -> Path:
+    whole = path.expanduser().absolute()
+    if not whole.is_dir():
+        raise Refused(f"--site: {path} is no folder")
+    if os.pathsep in str(whole):
+        raise Refused(f"--site: {path} has a {os.pathsep!r} in it, which PYTHONPATH cannot hold")
+    return whole
+
+
+def _check_variable(key: str, value: str) -> None:
+    if not VARIABLE.fullmatch(key):
+        raise Refused(f"--env: {key!r} cannot be the name of a variable")
+    if key in OURS:
+        raise Refused(f"--env: {key} is not to be given; {OURS[key]}")
+    if "\0" in value:
+        raise Refused(f"--env: the value of {key} has a NUL in it")
+
+
+def _write(one: Registered) -> None:
+    content = {
+        **{key: getattr(one, key) for key in FIELDS},
+        "python": str(one.python),
+        "sites": [str(site) for site in one.sites],
+    }
+    path = folder() / f"{one.name}.json"
+    half = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+        os.replace(half, path)
+    except OSError as error:
+        raise Refused(
+            f"{path} cannot be written: {error}", "set INNERLOOP_HOME to a folder that you may write"
+        ) from None
+
+
+def _read(path: Path) -> Registered | None:
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.keys() != FIELDS or content["name"] != path.stem:
+        return None
+    if not isinstance(content["sites"], list) or not isinstance(content["env"], dict):
+        return None
+    texts = [content[key] for key in ("engine", "device", "python", "python_version", "created")]
+    if not all(isinstance(text, str) for text in (*texts, *content["sites"], *content["env"].values())):
+        return None
+    return Registered(
+        **{**content, "python": Path(content["python"]), "sites": tuple(Path(site) for site in content["sites"])}
+    )

@@ -1,0 +1,226 @@
+"""Environments that innerloop did not make: registered, listed, used and forgotten."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from harness import doctor, environments, run
+from harness.environments import registered
+from harness.environments.commands import main
+from harness.errors import Refused
+from harness.profiles.engines import load_engine
+from tests.harness import toys
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """A bare interpreter, without even pip."""
+    venv.create(tmp_path / "bare", with_pip=False)
+    return tmp_path / "bare" / "bin" / "python"
+
+
+def site(folder: Path, *distributions: str) -> Path:
+    """A folder of packages, as pip's --target makes it."""
+    wheels = folder.parent / f"{folder.name}-wheels"
+    for name in distributions:
+        toys.wheel(wheels, name)
+    command = ["-m", "pip", "install", "--quiet", "--no-index", "--find-links", str(wheels), "--target", str(folder)]
+    subprocess.run([sys.executable, *command, *distributions], check=True)
+    return folder
+
+
+def listed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    capsys.readouterr()
+    assert main(["list", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_what_is_registered_is_listed_planned_with_and_forgotten(
+    home: Path, python: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages, more = site(tmp_path / "engine", "transformers"), site(tmp_path / "more", "numpy")
+    given = ["register", "mine", "--engine", "torch", "--device", "cpu", "--python", str(python)]
+    given += ["--site", str(packages), "--site", str(more), "--env", "OMP_NUM_THREADS=2", "--env", "A=b=c"]
+    assert main(given) == 0
+    assert "registered mine: transformers continuous batching 1.0 on cpu" in capsys.readouterr().out
+    [one] = listed(capsys)
+    assert (one["name"], one["engine"], one["state"], one["version"]) == ("mine", "torch", "registered", "1.0")
+    assert main(["list"]) == 0
+    assert "mine" in capsys.readouterr().out
+
+    assert run.main(["--environment", "mine", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["spec"]["engine"], plan["spec"]["device"], plan["spec"]["environment"]) == ("torch", "cpu", "mine")
+    assert plan["environment"]["sites"] == [str(packages), str(more)]
+    found = environments.yours(load_engine("torch"), "cpu", None, "mine")
+    assert found is not None
+    assert found.variables["PYTHONPATH"] == f"{packages}{os.pathsep}{more}"
+    assert (found.variables["OMP_NUM_THREADS"], found.variables["A"]) == ("2", "b=c")
+    assert found.variables["TRANSFORMERS_OFFLINE"] == "1"  # the engine's own stay
+
+    assert main(["remove", "mine"]) == 0
+    assert "forgot mine" in capsys.readouterr().out
+    assert listed(capsys) == []
+    assert packages.is_dir()
+
+
+def test_a_bundle_is_registered_by_what_its_script_says(home: Path, python: Path, tmp_path: Path) -> None:
+    packages = site(tmp_path / "a bundle", "transformers", "numpy")
+    (packages / "env.sh").write_text(
+        "# a-bundle: read this file into a shell\n"
+        f"export PYTHONPATH='{packages}'\"${{PYTHONPATH:+:$PYTHONPATH}}\"\n"
+        "export LEVEL='two words'\nexport EMPTY=''\n"
+    )
+    given = ["register", "mine", "--engine", "torch", "--device", "cpu", "--python", str(python)]
+    assert main([*given, "--bundle", str(packages), "--env", "LEVEL=other"]) == 0
+    one = registered.load("mine")
+    assert one.sites == (packages,)
+    assert one.env == {"LEVEL": "other", "EMPTY": ""}
+
+
+@pytest.mark.parametrize("line", ["touch ran", "export A=1 B=2", "export A='", "A=1", "export A=$(id)x y"])
+def test_a_script_that_does_more_than_export_is_refused(line: str, tmp_path: Path) -> None:
+    (tmp_path / "env.sh").write_text(line + "\n")
+    with pytest.raises(Refused, match="line 1"):
+        registered.bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["Mine", "--engine", "torch"], "cannot be a name"),
+        (["../mine", "--engine", "torch"], "cannot be a name"),
+        (["vllm", "--engine", "torch"], "is an engine's name"),
+        (["mine", "--engine", "troch"], "did you mean 'torch'"),
+        (["mine", "--engine", "lmdeploy"], "lmdeploy runs on cuda only, not on cpu"),
+        (["mine", "--engine", "torch"], "has no distribution transformers"),
+        (["mine", "--engine", "torch", "--site", "nowhere"], "--site: nowhere is no folder"),
+        (["mine", "--engine", "torch", "--env", "PLAIN"], "is not KEY=VALUE"),
+        (["mine", "--engine", "torch", "--env", "A B=1"], "cannot be the name of a variable"),
+        (["mine", "--engine", "torch", "--env", "PYTHONPATH=/x"], "give its folders with --site"),
+        (["mine", "--engine", "torch", "--python", "/nowhere/python"], "does not exist"),
+        (["mine", "--engine", "torch", "--bundle", "/nowhere"], "cannot be read"),
+    ],
+)
+def test_what_cannot_be_registered_is_refused_and_not_kept(
+    arguments: list[str], words: str, home: Path, python: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [] if "--python" in arguments else ["--python", str(python)]
+    assert main(["register", *arguments, *own, "--device", "cpu"]) == 2
+    assert words in capsys.readouterr().err
+    assert registered.everything() == []
+
+
+def test_an_engine_without_numpy_is_refused(home: Path, python: Path, tmp_path: Path) -> None:
+    packages = site(tmp_path / "engine", "transformers")
+    with pytest.raises(Refused, match="has no distribution numpy"):
+        registered.register("mine", load_engine("torch"), "cpu", python, [packages], {})
+
+
+def test_a_registered_environment_whose_folder_went_is_refused_before_a_run(
+    home: Path, python: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages = site(tmp_path / "engine", "transformers", "numpy")
+    registered.register("mine", load_engine("torch"), "cpu", python, [packages], {})
+    packages.rename(tmp_path / "elsewhere")
+    assert run.main(["--environment", "mine", "--out", str(tmp_path / "out")]) == 2
+    assert f"{packages} is gone" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert [one["state"] for one in listed(capsys)] == ["broken"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--environment", "mien"], "nothing is registered as 'mien'; did you mean 'mine'"),
+        (["--environment", "mine", "--engine", "vllm"], "mine is for torch on cpu, and --engine is vllm"),
+        (["--environment", "mine", "--device", "cuda"], "mine is for torch on cpu, and --device is cuda"),
+        (["--environment", "mine", "--engine-python", sys.executable], "give one of them"),
+    ],
+)
+def test_an_environment_that_does_not_fit_what_is_asked_is_refused(
+    arguments: list[str], words: str, home: Path, python: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages = site(tmp_path / "engine", "transformers", "numpy")
+    registered.register("mine", load_engine("torch"), "cpu", python, [packages], {})
+    assert run.main([*arguments, "--dry-run"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_unnamed_it_is_used_only_where_innerloop_cannot_install_its_own(
+    home: Path, python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = site(tmp_path / "engine", "transformers", "numpy", "text-generation-server")
+    torch, tgi = load_engine("torch"), load_engine("tgi")
+    monkeypatch.setattr(registered, "pip_settings", dict)
+    for engine in (torch, tgi):
+        registered.register(f"my-{engine.name}", engine, "cpu", python, [packages], {})
+    assert registered.automatic(torch, "cpu") is None
+    assert registered.automatic(tgi, "cpu") == "my-tgi"  # there is no lock for it
+    monkeypatch.setattr(registered, "pip_settings", lambda: {"no-index": "true"})
+    assert registered.automatic(torch, "cpu") == "my-torch"
+    monkeypatch.setattr(registered, "pip_settings", lambda: {"no-index": "true", "find-links": "/wheels"})
+    assert registered.automatic(torch, "cpu") is None
+    monkeypatch.setattr(registered, "find_uv", lambda: None)
+    assert registered.automatic(torch, "cpu") == "my-torch"
+    registered.register("another", torch, "cpu", python, [packages], {})
+    assert registered.automatic(torch, "cpu") is None
+
+
+def test_the_doctor_shows_what_runs_by_being_registered(
+    home: Path, python: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tgi() -> dict[str, object]:
+        capsys.readouterr()
+        assert doctor.main(["--json"]) == 0
+        return next(one for one in json.loads(capsys.readouterr().out)["engines"] if one["name"] == "tgi")
+
+    assert tgi()["devices"] == []
+    packages = site(tmp_path / "engine", "text-generation-server", "numpy")
+    registered.register("mine", load_engine("tgi"), "cpu", python, [packages], {})
+    assert (tgi()["devices"], tgi()["why_not"]) == (["cpu"], None)
+    assert doctor.main([]) == 0
+    assert "mine" in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_registration_is_passed_over(home: Path) -> None:
+    registered.folder().mkdir(parents=True)
+    for name, text in {"a": "[]", "b": "{", "c": '{"name": "c"}', "d": '{"name": "other"}'}.items():
+        (registered.folder() / f"{name}.json").write_text(text)
+    assert registered.everything() == []
+
+
+@pytest.mark.real
+def test_a_registered_environment_runs_the_engine(tmp_path: Path) -> None:
+    """The packages of innerloop's own environment, given to a bare interpreter of the same version."""
+    engine = load_engine("torch")
+    made = environments.create(engine, "cpu")
+    assert made.folder is not None
+    subprocess.run([made.python, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    [packages] = made.folder.glob("lib/python3*/site-packages")
+    registered.register("test-bare", engine, "cpu", tmp_path / "bare" / "bin" / "python", [packages], {"MINE": "1"})
+    try:
+        given = ["--environment", "test-bare", "--workload", "quick", "--workload-arg", "load.requests=2"]
+        assert run.main([*given, "--out", str(tmp_path / "out")]) == 0
+    finally:
+        registered.unregister("test-bare")
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    environment = result["environment"]
+    assert (environment["registered"], environment["sites"]) == ("test-bare", [str(packages)])
+    assert environment["variables"]["MINE"] == "1"
+    assert environment["interpreter"] == str(tmp_path / "bare" / "bin" / "python")
+    assert result["counts"]["finished"] == 2
