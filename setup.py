@@ -13,7 +13,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
-    packages=[*find_packages(include=["engines", "harness", "harness.*"]), "profiles"],
+    packages=[*find_packages(include=["engines", "engines.*", "harness", "harness.*"]), "profiles"],
     package_data={"profiles": ["*/*.yaml", "engines/locks/*"]},
     install_requires=[
         "filelock>=3.13",
@@ -21,6 +21,7 @@ setup(
         "nvidia-ml-py>=12.535",
         "platformdirs>=4",
         "psutil>=5.9",
+        "py-spy>=0.4",
         "pyarrow>=15",
         "pydantic>=2.6",
         "PyYAML>=6",
@@ -30,6 +31,7 @@ setup(
     extras_require={
         "dev": [
             "mypy>=1.11",
+            "perfetto>=0.50",
             "pytest>=8",
             "ruff>=0.6",
             "safetensors>=0.4",

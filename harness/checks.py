@@ -32,6 +32,9 @@ def layer(engine: EngineProfile, name: str | None) -> str:
     """The layer asked for, if the engine offers it; its innermost one by default."""
     if name is None:
         return engine.layers[0]
+    if name in engine.missing_layers:
+        offered = ", ".join(engine.layers)
+        raise Refused(f"--layer {name}: {engine.name} has none: {engine.missing_layers[name]}", f"it has: {offered}")
     if name not in engine.layers:
         raise Refused(f"--layer: {engine.name} has no layer {name!r}{nearest(name, engine.layers)}")
     return name
@@ -53,11 +56,13 @@ def quantization(engine: EngineProfile, model: ModelProfile, device: str, settin
             f"models with {wanted} weights: {', '.join(same) or 'none here; give a profile of your own by its path'}",
         )
     if wanted is not None and wanted not in engine.quantization.get(device, ()):
-        able = [other.name for other in engines.runnable(machine) if wanted in other.quantization.get(device, ())]
+        able = [other for other in engines.all_engines() if wanted in other.quantization.get(device, ())]
+        here = [other.name for other in able if engines.why_not(other, machine, device) is None]
         can = ", ".join(engine.quantization.get(device, ())) or "unquantized weights only"
         raise Refused(
             f"{engine.name} on {device} cannot run {wanted} weights ({model.name}); it can: {can}",
-            f"engines that can on {device} here: {', '.join(able) or 'none'}",
+            f"engines that can, on {device}: {', '.join(other.name for other in able) or 'none'}"
+            f" (here: {', '.join(here) or 'none'})",
         )
 
 

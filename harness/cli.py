@@ -11,8 +11,10 @@ VERBS = {
     "run": "run an engine on a workload and report",
     "show": "print a run again",
     "doctor": "say what this machine is and what runs on it",
+    "steps": "say where the time of a run's steps went",
+    "ceilings": "measure what this machine's memory and matrix units can do at most",
     "watch": "show what the devices and the host do, live",
-    "environments": "list, create or remove engines' virtual environments",
+    "environments": "list, create, register or remove engines' environments",
     "checkpoints": "list, plan, create or remove synthetic checkpoints",
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib
 import json
 from types import ModuleType
@@ -10,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from engines.base import Load, UnsupportedSetting
 from harness.checkpoints.tensors import config_json
 from harness.errors import Refused
+from harness.profiles.engines import all_engines
 
 if TYPE_CHECKING:
+    from harness.profiles.engines import EngineProfile
     from harness.spec import RunSpec
 
 
@@ -21,21 +25,42 @@ def native_settings(spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
     Raises:
         Refused: the engine cannot honour a setting.
     """
-    adapter, load = _adapter(spec), _load(spec)
+    adapter, load = _adapter(spec.engine), _load(spec)
     try:
-        return adapter.native_arguments(load), list(adapter.Adapter.cannot_report)
+        arguments = adapter.native_arguments(load)
     except UnsupportedSetting as error:
-        raise Refused(f"{spec.engine.name} cannot honour a setting: {error}") from None
+        others = ", ".join(_able(spec, load)) or "none"
+        raise Refused(
+            f"{spec.engine.name} cannot honour a setting: {error}",
+            f"engines that take all of these settings, on {spec.device}: {others}",
+        ) from None
+    # Where it depends on the load, the adapter's module has a function for it.
+    told = getattr(adapter, "cannot_report", None)
+    return arguments, list(adapter.Adapter.cannot_report if told is None else told(load))
 
 
 def preparation_steps(spec: RunSpec) -> list[str]:
     """The commands that prepare the model for the engine when it is loaded; most engines need none."""
-    steps = getattr(_adapter(spec), "preparation_steps", None)
+    steps = getattr(_adapter(spec.engine), "preparation_steps", None)
     return [] if steps is None else steps(_load(spec))
 
 
-def _adapter(spec: RunSpec) -> ModuleType:
-    return importlib.import_module(f"engines.{spec.engine.name}")
+def _able(spec: RunSpec, load: Load) -> list[str]:
+    """The other engines that could honour the run's settings on its kind of device, whether or not they run here."""
+    able = []
+    for other in all_engines():
+        reads = spec.settings.quantization is None or spec.settings.quantization in other.quantization.get(
+            load.device, ()
+        )
+        if other.name != spec.engine.name and other.adapter and reads and load.device in other.environments:
+            with contextlib.suppress(UnsupportedSetting):
+                _adapter(other).native_arguments(dataclasses.replace(load, layer=other.layers[0], engine_args={}))
+                able.append(other.name)
+    return able
+
+
+def _adapter(engine: EngineProfile) -> ModuleType:
+    return importlib.import_module(f"engines.{engine.name}")
 
 
 def _load(spec: RunSpec) -> Load:

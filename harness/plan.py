@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import checks, environments
@@ -10,19 +12,25 @@ from harness.checkpoints.weights import use_weights
 from harness.errors import Refused
 from harness.native import native_settings, preparation_steps
 from harness.profiles.engines import why_not
+from harness.profiling import passes
+from harness.profiling.choice import TOOLS
+from harness.profiling.tools import FROM
 from harness.workloads import build, warmup
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.layers import Ladder
     from harness.machine import Machine
+    from harness.profiling.choice import Profile
     from harness.spec import RunSpec
 
 
-def plan(spec: RunSpec, machine: Machine) -> dict[str, Any]:
+def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: Path | None = None) -> dict[str, Any]:
     """The resolved run as plain data: its environment, checkpoint, requests and settings. Nothing is written.
 
-    `why_not_here` says why it cannot run on this machine, None if it can.
+    `why_not_here` says why it cannot run on this machine, None if it can. `profile` is the pass after the measured
+    run, `out` the run's folder where one is named.
 
     Raises:
         Refused: something that the run itself would be refused for.
@@ -47,12 +55,47 @@ def plan(spec: RunSpec, machine: Machine) -> dict[str, Any]:
         "workload": work.describe(),
         "warmup": warm.describe(),
         "kv_bytes_per_token": spec.model.kv_bytes_per_token(spec.settings.dtype),
+        "profile": None if profile is None else passes.describe(profile, spec, out or Path("runs") / "RUN"),
     }
+
+
+def plan_layers(
+    ladder: Ladder, spec_of: Callable[[str], RunSpec], machine: Machine, profile: Profile | None, out: Path
+) -> dict[str, Any]:
+    """The plans of all layers of a ladder, by layer, and the folders of their runs. Nothing is written.
+
+    Raises:
+        Refused: as `plan`.
+    """
+    first = ladder.layers[0]
+    return {
+        "trials": ladder.trials,
+        "folders": [str(out / f"{layer}-{k}") for k in range(1, ladder.trials + 1) for layer in ladder.layers],
+        "layers": {
+            layer: plan(spec_of(layer), machine, profile if layer == first else None, out / f"{layer}-1")
+            for layer in ladder.layers
+        },
+    }
+
+
+def print_plan_of_layers(resolved: dict[str, Any], console: Console) -> None:
+    """The plan of the innermost layer for people, and of the others what is not the same."""
+    (first, common), *others = resolved["layers"].items()
+    console.print(f"layer {first}, and what is the same on all layers", style="bold")
+    print_plan(common, console)
+    for layer, own in others:
+        native = common["native_settings"]
+        new = {name: value for name, value in own["native_settings"].items() if native.get(name) != value}
+        told = ", ".join(f"{name} = {shown(name, value)}" for name, value in new.items()) or "nothing"
+        console.print(f"layer {layer}: not alike: {told}", highlight=False)
+        if own["cannot_report"]:
+            console.print(f"  cannot report {', '.join(own['cannot_report'])}", style="dim", highlight=False)
+    console.print(f"runs, in this order: {', '.join(Path(f).name for f in resolved['folders'])}", highlight=False)
 
 
 def why_not_here(spec: RunSpec, machine: Machine) -> str | None:
     """What this machine lacks for the run, None if nothing."""
-    reason = why_not(spec.engine, machine, spec.device, own_python=spec.engine_python is not None)
+    reason = why_not(spec.engine, machine, spec.device, own_python=spec.brings_python)
     if reason is not None:
         return reason
     try:
@@ -65,11 +108,12 @@ def why_not_here(spec: RunSpec, machine: Machine) -> str | None:
 
 def planned_environment(spec: RunSpec) -> dict[str, Any]:
     recipe = spec.engine.environments[spec.device]
-    if spec.engine_python is None and recipe.lock is None:
+    own = environments.yours(spec.engine, spec.device, spec.engine_python, spec.environment)
+    if own is not None:
+        found = {"path": str(own.python), "exists": True, "lock": None, "lock_hash": None}
+        return {**found, "name": own.name, "sites": [str(site) for site in own.sites]}
+    if recipe.lock is None:
         return {"path": "an interpreter of yours (--engine-python)", "exists": False, "lock": None, "lock_hash": None}
-    if spec.engine_python is not None:
-        own = environments.adopt(spec.engine_python, spec.engine, spec.device)
-        return {"path": str(own.python), "exists": True, "lock": None, "lock_hash": None}
     planned = environments.plan(spec.engine, spec.device)
     exists = environments.existing(planned) is not None
     return {"path": str(planned.folder), "exists": exists, "lock": planned.lock.name, "lock_hash": planned.lock_hash}
@@ -87,6 +131,9 @@ def print_plan(resolved: dict[str, Any], console: Console) -> None:
     if resolved["why_not_here"]:
         table.add_row("not here", resolved["why_not_here"])
     table.add_row("environment", f"{environment['path']} ({'exists' if environment['exists'] else 'would be made'})")
+    if environment.get("name"):
+        path = ":".join(environment["sites"]) or "empty"
+        table.add_row("", f"registered as {environment['name']}, PYTHONPATH {path}")
     if environment.get("lock"):
         table.add_row("", f"lock {environment['lock']}, sha256 {environment['lock_hash'][:12]}")
     made = "exists" if checkpoint["exists"] else "would be written"
@@ -105,6 +152,12 @@ def print_plan(resolved: dict[str, Any], console: Console) -> None:
         table.add_row("in its words" if index == 0 else "", f"{name} = {shown(name, value)}")
     for index, step in enumerate(resolved["preparation"]):
         table.add_row("preparation" if index == 0 else "", step)
+    if resolved["profile"]:
+        of = resolved["profile"]
+        table.add_row("profiling pass", f"{of['kind']}, steps: {of['steps']}, in a process of its own afterwards")
+        if of["kind"] in TOOLS and of["tool"] is None:
+            table.add_row("", f"{of['kind']} is not on this machine: {FROM[of['kind']]}")
+        table.add_row("", of["command"])
     if resolved["cannot_report"]:
         table.add_row("cannot report", ", ".join(resolved["cannot_report"]))
     console.print(table, highlight=False)

@@ -14,6 +14,8 @@ from rich.text import Text
 
 from engines.trace import PHASES
 from harness.report_devices import devices
+from harness.report_kernels import profile
+from harness.report_limit import limit
 from harness.words import levels, number, seconds, share, size
 
 POINTS = ("mean", "p50", "p90", "p99")
@@ -38,9 +40,14 @@ def report(result: Mapping[str, Any], folder: Path | None = None) -> RenderableT
     """The whole report: what ran, its figures, what makes them doubtful or why there are none, and the files."""
     parts: list[RenderableType] = [header(result)]
     if result["counts"]["steps"]:
-        parts += [speed(result), steps(result), facts(result)]
+        parts += [speed(result), steps(result)]
+        if result.get("roofline") is not None:
+            parts.append(_section("Limit", limit(result["roofline"])))
+        parts.append(facts(result))
         if result["telemetry"]["devices"]:
             parts.append(_section("Devices", devices(result)))
+        if result.get("profile"):
+            parts.append(_section(f"Profile ({result['profile']['kind']})", profile(result)))
         parts.append(Padding(over_time(result), (0, 0, 0, 2), expand=False))
     elif result["startup_s"]["interpreter"] is not None:
         parts.append(facts(result))
@@ -182,6 +189,11 @@ def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if warmup:
         yield "warm-up", f"{warmup['rounds']} rounds, {'settled' if warmup['settled'] else 'not settled'}"
     yield from _host(result["telemetry"]["host"])
+    client = result.get("client")
+    if client is not None:
+        used = f"{client['cpu_s_per_s']:.2f} cores, " if client["cpu_s_per_s"] is not None else ""
+        most = number(round(client["capacity_tokens_per_s"]))
+        yield "client", f"{used}{share(client['share_of_capacity'])} of the {most} tokens/s that it can take"
     cost = result["overhead"]
     if cost["recorder_ns_per_step"] is not None:
         yield (

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness import __version__
+from harness import __version__, limit
+from harness.analysis import client as client_analysis
 from harness.analysis import devices as device_analysis
 from harness.analysis import suspect_device
 from harness.analysis.columns import NS
@@ -22,6 +23,9 @@ from harness.errors import Refused
 from harness.tables import Tables, convert, put, read_tables
 from harness.telemetry import host as host_telemetry
 from harness.telemetry.sampler import cost
+
+if TYPE_CHECKING:
+    from harness.ceilings import Ceilings
 
 __all__ = ["Tables", "build", "convert", "read", "read_tables", "write"]
 
@@ -42,6 +46,8 @@ def build(
     failure: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     device_note: str | None = None,
+    ceilings: Ceilings | None = None,
+    no_ceilings: str | None = None,
     created: str | None = None,
 ) -> dict[str, Any]:
     """The result as plain data, ready for `write`.
@@ -50,20 +56,30 @@ def build(
     `tables` come from `convert` or `read_tables`, `reported` is the worker's account (any part may be missing),
     `phases` the monotonic ns at which each of its phases began, `failure` is None for a run that came to its end,
     `device_note` says why no device could be sampled (None also where the engine uses none).
+    `ceilings` are what the machine can do at most, `no_ceilings` says why they are not known.
     `created` is a UTC time in ISO 8601, now if it is not given.
     """
     reported, workload = reported or {}, workload or {}
-    info = reported.get("info") or {}
+    info = dict(reported.get("info") or {})
+    able = info.pop("client", None)
     caching = bool((info.get("effective") or {}).get("prefix_caching"))
     found = analyse(tables.steps, tables.tokens, tables.requests, tables.header, prefix_caching=caching)
     checks = found.pop("checks")
     found["window"]["asked_s"] = workload.get("duration_s")
     found["overhead"]["clock_ns_per_call"] = reported.get("clock_ns_per_call")
+    found["client"] = client_analysis.account(
+        able,
+        reported.get("process_cpu_s"),
+        found["window"]["duration_s"],
+        found["throughput"]["decode_tokens_per_s"],
+    )
     telemetry = _telemetry(tables, spec, info, phases or {}, device_note)
+    roofline = limit.section(spec, info.get("effective") or {}, tables, ceilings, no_ceilings)
     if failure is not None:
         reasons = [{"code": failure["cause"], "detail": failure["message"], "advice": ADVICE.get(failure["cause"])}]
     else:
         doubts = _suspicions(tables, found, checks, reported, telemetry)
+        doubts += client_analysis.suspicions(found["client"])
         doubts += unhonoured(spec.get("settings") or {}, info.get("effective") or {})
         reasons = [asdict(doubt) for doubt in doubts]
     result = {
@@ -72,7 +88,13 @@ def build(
         "created": created or datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "status": "failed" if failure is not None else "suspect" if reasons else "ok",
         "reasons": reasons,
-        "notes": [*(info.get("notes") or ()), *notes, *([device_note] if device_note else []), *tables.notes],
+        "notes": [
+            *(info.get("notes") or ()),
+            *notes,
+            *([device_note] if device_note else []),
+            *tables.notes,
+            *limit.notes(roofline),
+        ],
         "spec": dict(spec),
         "workload": dict(workload) or None,
         "workload_hash": workload_hash,
@@ -82,6 +104,9 @@ def build(
         "startup_s": _startup(reported),
         "warmup": reported.get("warmup"),
         **found,
+        "roofline": roofline,
+        "profile": None,  # harness.profiling.passes adds both when a pass was asked for
+        "kernels": None,
         "checks": checks,
         "memory_bytes": _memory(reported, phases or {}, tables),
         "telemetry": telemetry,

@@ -27,6 +27,8 @@ from harness.workloads import Workload, build, warmup
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.ceilings import Ceilings
+    from harness.profiling.choice import Profile
     from harness.spec import RunSpec
 
 WARMUP_TOLERANCE = 0.05  # rounds have settled when the last ones lie this close together (docs/metrics.md)
@@ -42,6 +44,9 @@ class Options:
     keep_token_ids: bool = False
     device_hz: float = DEFAULT_HZ
     device_telemetry: str = "used"  # one of harness.telemetry.samplers.CHOICES
+    profile: Profile | None = None  # a pass with a profiler, after the measured run
+    ceilings: str = "auto"  # or "off": don't measure what the machine can do at most
+    trace: bool = False  # also write a Perfetto trace
 
 
 @dataclass(slots=True)
@@ -50,6 +55,8 @@ class Prepared:
 
     environment: environments.Environment | None = None
     checkpoint: Checkpoint | None = None
+    ceilings: Ceilings | None = None
+    no_ceilings: str | None = None  # why there are none
 
 
 def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> tuple[dict[str, Any], Path]:
@@ -64,18 +71,27 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
     work = build(spec.workload, model, spec.seeds, settings.context_length)
     warm = warmup(spec.workload, model, spec.seeds, settings.max_batch_size)
     native_settings(spec)
-    environments.check(spec.engine, spec.device, spec.engine_python)
+    environments.check(spec.engine, spec.device, spec.engine_python, spec.environment)
+    if options.profile is not None:
+        from harness.profiling import passes
+
+        passes.check(options.profile, spec, options.out)
     prepared, outcome = Prepared(), Outcome()
     folder = make_folder(options.out)
     sampled = samplers.for_run(
         spec.device, spec.settings.tensor_parallel, machine, options.device_telemetry, options.device_hz
     )
+
+    def say(text: str) -> None:
+        console.print(text, style="dim", highlight=False)
+
     with launcher.stop_signals():
         try:
-            prepare(spec, prepared, say=lambda text: console.print(text, style="dim", highlight=False))
+            prepare(spec, prepared, say)
             if sampled.devices:
                 console.print(f"measuring idle power for {samplers.IDLE_S:g} s", style="dim", highlight=False)
             sampled.measure_idle()
+            find_ceilings(spec, machine, prepared, options, say)
             job = write_job(spec, prepared, work, warm, folder, options)
             assert prepared.environment is not None
             measure(spec, prepared.environment, job, work, folder, options, outcome, sampled, console)
@@ -92,19 +108,51 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
             lines = traceback.format_exc().splitlines()
             outcome.failure = {**failure("harness", f"{type(error).__name__}: {error}"), "traceback": lines}
         launcher.ignore_signals()
-        return conclude(spec, machine, prepared, work, folder, outcome, sampled), folder
+        result = conclude(spec, machine, prepared, work, folder, outcome, sampled)
+    if options.profile is not None and prepared.environment is not None:
+        place = passes.Place(prepared.environment.python, prepared.environment.variables, folder)
+        passes.add(options.profile, spec.device, place, options.limits, (result, outcome.worker_pid), console)
+    if options.trace:
+        write_trace(folder, result, say)
+    return result, folder
+
+
+def write_trace(folder: Path, result: dict[str, Any], say: Callable[[str], None]) -> None:
+    """The run for https://ui.perfetto.dev; a disk that has no room for it takes nothing from the run."""
+    from harness import perfetto
+
+    try:
+        perfetto.write(folder, result)
+    except OSError as error:
+        say(f"{perfetto.FILE} could not be written: {error}")
 
 
 def prepare(spec: RunSpec, prepared: Prepared, say: Callable[[str], None]) -> None:
     """Makes what is not there yet: the engine's environment and the checkpoint."""
-    if spec.engine_python is not None:
-        prepared.environment = environments.adopt(spec.engine_python, spec.engine, spec.device)
-    else:
-        prepared.environment = environments.create(spec.engine, spec.device, say=say)
+    prepared.environment = environments.obtain(spec.engine, spec.device, spec.engine_python, spec.environment, say=say)
     if spec.weights is not None:
         prepared.checkpoint = use_weights(spec.weights, spec.model)
     else:
         prepared.checkpoint = ensure_checkpoint(spec.model, spec.settings.dtype, say=say)
+
+
+def worker_variables(environment: environments.Environment) -> dict[str, str]:
+    """The variables of a worker that can change what is measured; of a registered environment all that it sets."""
+    found = launcher.telling(launcher.environment(dict(environment.variables)))
+    return {**found, **environment.variables} if environment.name else found
+
+
+def find_ceilings(
+    spec: RunSpec, machine: Machine, prepared: Prepared, options: Options, say: Callable[[str], None]
+) -> None:
+    """What the machine can do at most, measured now if it never was; after the idle power, since it heats a device."""
+    from harness.ceilings import for_run
+
+    assert prepared.environment is not None
+    if options.ceilings == "off":
+        prepared.no_ceilings = "the ceilings of this machine were left out (--ceilings off)"
+    else:
+        prepared.ceilings, prepared.no_ceilings = for_run(spec, prepared.environment, machine, say)
 
 
 def write_job(
@@ -190,7 +238,9 @@ def conclude(
         "packages": outcome.reported.get("versions", {}).get("packages"),
         "torch": outcome.reported.get("versions", {}).get("torch"),
         "interpreter": str(environment.python) if environment else None,
-        "variables": launcher.telling(launcher.environment(dict(environment.variables))) if environment else None,
+        "registered": environment.name if environment else None,
+        "sites": [str(site) for site in environment.sites] if environment else None,
+        "variables": worker_variables(environment) if environment else None,
         **machine.describe(),
         "commit": checkout_commit(),
     }
@@ -210,6 +260,8 @@ def conclude(
         environment=facts,
         failure=outcome.failure,
         device_note=sampled.note,
+        ceilings=prepared.ceilings,
+        no_ceilings=prepared.no_ceilings,
     )
     try:
         results.write(folder, result)

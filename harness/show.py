@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import EXIT_OK, InnerloopError
+from harness.errors import EXIT_OK, InnerloopError, Refused
 
 EXAMPLES = """\
 examples:
   python -m harness.show runs/20260102T030405Z-vllm-llama-tiny-quick
   python -m harness.show runs/20260102T030405Z-vllm-llama-tiny-quick/result.json
+  python -m harness.show runs/20260102T030405Z-vllm-llama-tiny-quick-layers
+  python -m harness.show RUN --trace
   python -m harness.show RUN --json | python -m json.tool --indent 1 | less
 
 A run whose harness was killed has records but no result; it is put together from them, and said to be so.
@@ -29,26 +31,58 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    out.add_argument("run", metavar="RUN", type=Path, help="a run's folder, or its result.json")
+    out.add_argument("run", metavar="RUN", type=Path, help="a run's folder or its result.json; or of --layers")
     out.add_argument("--json", action="store_true", help="print the result as one JSON document and nothing else")
+    out.add_argument(
+        "--trace", action="store_true", help="print nothing, and write trace.perfetto-trace, for ui.perfetto.dev"
+    )
     return out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
-        return show(arguments.run, as_json=arguments.json)
+        return write_trace(arguments.run) if arguments.trace else show(arguments.run, as_json=arguments.json)
     except InnerloopError as error:
         print(f"innerloop: {error}", *error.details, sep="\n", file=sys.stderr)
         return error.exit_code
 
 
-def show(run: Path, *, as_json: bool) -> int:
-    """Prints the run's result; makes it first where the harness was killed before it could."""
-    from harness import results
+def write_trace(run: Path) -> int:
+    """Writes the Perfetto trace of a run that exists, with or without a result, and says where it is.
+
+    Raises:
+        Refused: there is no such run, or it is one of --layers.
+    """
+    from harness import layers, perfetto, results
     from harness.recover import recover
 
     folder = run if run.is_dir() else run.parent
+    if layers.is_ladder(run):
+        raise Refused(f"{run} holds a run of each layer: name one of the folders in it")
+    result = results.read(folder) if (folder / results.FILE).exists() else recover(folder)
+    try:
+        print(perfetto.write(folder, result))
+    except OSError as error:
+        raise InnerloopError(f"{folder / perfetto.FILE} cannot be written: {error.strerror}") from None
+    return EXIT_OK
+
+
+def show(run: Path, *, as_json: bool) -> int:
+    """Prints the run's result; makes it first where the harness was killed before it could."""
+    from harness import layers, results
+    from harness.recover import recover
+
+    folder = run if run.is_dir() else run.parent
+    if layers.is_ladder(run):
+        document = layers.read(run)
+        if as_json:
+            print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+            return EXIT_OK
+        from harness.report_layers import print_waterfall
+
+        print_waterfall(document, folder)
+        return EXIT_OK
     interrupted = run.is_dir() and not (run / results.FILE).exists()
     result = recover(run) if interrupted else results.read(run)
     if as_json:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness import checks
+from harness.environments import registered
 from harness.errors import Refused
 from harness.profiles import (
     ModelProfile,
@@ -47,6 +48,7 @@ class Asked:
     device: str = "auto"
     weights: Path | None = None
     engine_python: Path | None = None
+    environment: str | None = None
     trust_remote_code: bool = False
     planning: bool = False  # for a machine that need not be this one: nothing is refused for what this one lacks
 
@@ -67,6 +69,12 @@ class RunSpec:
     weights: Path | None
     trust_remote_code: bool
     engine_python: Path | None
+    environment: str | None  # the name of a registered one
+
+    @property
+    def brings_python(self) -> bool:
+        """Whether the user brings the engine's interpreter."""
+        return self.engine_python is not None or self.environment is not None
 
     def describe(self) -> dict[str, Any]:
         """All of it as JSON data, with the profiles by name and in full, so that a result can be repeated."""
@@ -83,6 +91,7 @@ class RunSpec:
             "weights": str(self.weights) if self.weights else None,
             "trust_remote_code": self.trust_remote_code,
             "engine_python": str(self.engine_python) if self.engine_python else None,
+            "environment": self.environment,
             "model_profile": self.model.model_dump(mode="json"),
             "workload_profile": self.workload.model_dump(mode="json"),
         }
@@ -121,6 +130,7 @@ def resolve(asked: Asked, machine: Machine) -> RunSpec:
         weights=asked.weights,
         trust_remote_code=asked.trust_remote_code,
         engine_python=asked.engine_python,
+        environment=asked.environment or (None if asked.engine_python else registered.automatic(engine, device)),
     )
 
 
@@ -179,11 +189,14 @@ def _engine_and_device(named: EngineProfile | None, asked: Asked, machine: Machi
         Refused: it, or none, runs here; says why.
     """
     device, own = asked.device, asked.engine_python is not None
+    if asked.environment is not None:
+        return _registered(named, asked, machine)
     kinds = machine.device_kinds() if device == "auto" else (device,)
     candidates = [named] if named else engines.runnable(machine)
     for engine in candidates:
         for kind in kinds:
-            if engines.why_not(engine, machine, kind, own_python=own) is None:
+            brought = own or registered.automatic(engine, kind) is not None
+            if engines.why_not(engine, machine, kind, own_python=brought) is None:
                 return engine, kind
     if named is not None and asked.planning:
         planned = [kind for kind in (("cuda", "cpu") if device == "auto" else (device,)) if kind in named.environments]
@@ -196,6 +209,23 @@ def _engine_and_device(named: EngineProfile | None, asked: Asked, machine: Machi
         raise engines.refuse(named, machine)
     why = engines.why_not(named, machine, device, own_python=own)
     raise Refused(f"{named.name} does not run on device {device} here: {why}")
+
+
+def _registered(named: EngineProfile | None, asked: Asked, machine: Machine) -> tuple[EngineProfile, str]:
+    """The engine and device that the environment asked for is registered for."""
+    assert asked.environment is not None
+    one = registered.load(asked.environment)
+    if asked.engine_python is not None:
+        raise Refused("--environment and --engine-python both name an interpreter; give one of them")
+    asks = (("engine", named.name if named else None, one.engine), ("device", asked.device, one.device))
+    for option, given, its in asks:
+        if given not in (None, "auto", its):
+            raise Refused(f"--environment: {one.name} is for {one.engine} on {one.device}, and --{option} is {given}")
+    engine = named or engines.load_engine(one.engine)
+    why = engines.why_not(engine, machine, one.device, own_python=True)
+    if why is not None and not asked.planning:
+        raise Refused(f"{engine.name} does not run on device {one.device} here: {why}")
+    return engine, one.device
 
 
 def _default_model(device: str, machine: Machine) -> str:

@@ -228,3 +228,17 @@ def test_a_missing_result_is_refused(tmp_path: Path) -> None:
         results.read(tmp_path)
     with pytest.raises(Refused, match="there is no file"):
         results.read(tmp_path / "nothing.json")
+
+
+def test_the_clients_account_is_a_section_of_its_own_and_nears_its_limit_is_a_doubt(
+    spec: dict[str, Any], reported: dict[str, Any], offline_tables: Tables
+) -> None:
+    reported["info"]["client"] = {"tokens_per_s": 100.0}
+    reported["process_cpu_s"] = 0.5
+    result = results.build(
+        spec={**spec, "layer": "http"}, workload=None, workload_hash=None, tables=offline_tables, reported=reported
+    )
+    assert "client" not in result["engine"]
+    assert result["client"]["cpu_s"] == 0.5
+    assert result["client"]["share_of_capacity"] == result["throughput"]["decode_tokens_per_s"] / 100.0 > 0.5
+    assert "client_near_limit" in [reason["code"] for reason in result["reasons"]]

@@ -32,6 +32,16 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_the_share_of_the_machines_limit_lies_between_nothing_and_all(runs, engine):
+    roofline = runs[engine][0]["roofline"]
+    assert roofline["reason"] is None
+    for kind in ("all", "decode_only", "with_prefill"):
+        for figure in ("mbu", "mfu", "limit_share"):
+            assert 0 < roofline[figure][kind] < 1, (figure, kind)
+    assert roofline["unattributed_prefill_positions"] == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_stdout_is_the_result_and_nothing_else(runs, engine):
     result, folder = runs[engine]
     assert result == json.loads((folder / "result.json").read_text())
@@ -104,21 +114,25 @@ def test_the_result_has_what_it_takes_to_repeat_it(runs, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_only_the_engines_package_of_the_checkout_is_importable_in_the_worker(runs, engine):
-    from harness.launcher import BOOTSTRAP
-
-    head = BOOTSTRAP[: BOOTSTRAP.index("from engines.worker")]
-    code = head + (
-        "import importlib.util, numpy\n"
-        "print(importlib.util.find_spec('harness'), importlib.util.find_spec('profiles'), numpy.__file__)\n"
-        "import engines.trace\n"
+    start = ROOT / "engines" / "__main__.py"
+    head = start.read_text().partition("\nmain = ")[0].replace("__file__", repr(str(start)))
+    code = (
+        f"import sys\nsys.path.insert(0, {str(start.parent)!r})\n"
+        + head
+        + (
+            "\nimport numpy\n"
+            "print(importlib.util.find_spec('harness'), importlib.util.find_spec('profiles'), numpy.__file__)\n"
+            "print(importlib.util.find_spec('torch').origin)\n"
+            "import engines.trace\n"
+        )
     )
     interpreter = runs[engine][0]["environment"]["interpreter"]
-    done = subprocess.run(
-        [interpreter, "-c", code, str(ROOT / "engines")], cwd="/", capture_output=True, text=True, check=True
-    )
-    harness, profiles, numpy_path = done.stdout.split()
+    done = subprocess.run([interpreter, "-c", code], cwd="/", capture_output=True, text=True, check=True)
+    harness, profiles, numpy_path, torch_path = done.stdout.split()
     assert (harness, profiles) == ("None", "None")
-    assert interpreter.rsplit("/bin/", 1)[0] in numpy_path
+    environment = interpreter.rsplit("/bin/", 1)[0]
+    assert environment in numpy_path
+    assert environment in torch_path  # and not engines/torch.py
 
 
 def test_both_engines_decode_the_same_tokens_greedily_in_fp32(tmp_path):

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from harness import session
 from harness.errors import Refused
+from harness.launcher import Limits
 
 
 def test_a_folder_that_holds_something_is_refused(tmp_path):
@@ -41,3 +42,31 @@ def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path):
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(Refused, match="--out"):
             session.make_folder(out)
+
+
+def test_ceilings_are_left_out_when_they_are_not_wanted(monkeypatch, tmp_path):
+    def measured(*_: Any) -> Any:
+        raise AssertionError("nothing was to be measured")
+
+    monkeypatch.setattr("harness.ceilings.for_run", measured)
+    nothing: Any = None
+    prepared = session.Prepared(environment=cast("Any", SimpleNamespace()))
+    options = session.Options(tmp_path, Limits(), ceilings="off")
+    session.find_ceilings(nothing, nothing, prepared, options, print)
+    assert prepared.ceilings is None
+    assert prepared.no_ceilings is not None
+    assert "--ceilings off" in prepared.no_ceilings
+
+
+def test_a_trace_that_cannot_be_written_takes_nothing_from_the_run(run_folder, monkeypatch):
+    folder = run_folder()
+
+    def full(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    said: list[str] = []
+    monkeypatch.setattr("harness.perfetto.put", full)
+    session.write_trace(folder, {}, said.append)
+    assert "could not be written" in said[0]
+    assert not list(folder.glob("*perfetto*"))
+    assert not list(folder.glob(".*perfetto*"))

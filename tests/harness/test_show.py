@@ -158,3 +158,11 @@ def test_help_has_examples_and_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "examples:" in done.stdout
+
+
+def test_a_profiling_pass_is_no_run_of_its_own(run_folder, capsys):
+    folder = run_folder()
+    job = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps({**job, "profile": {"kind": "kernels"}}))
+    assert main([str(folder)]) == EXIT_REFUSED
+    assert str(folder.parent) in capsys.readouterr().err
