@@ -87,36 +87,42 @@ def unwrapped(*methods: tuple[Any, str]) -> Iterator[None]:
         setattr(owner, name, wrapper)
 
 
-def vllm_methods(engine: Any) -> list[tuple[Any, str]]:
-    scheduler, executor = engine._scheduler, engine._core.model_executor
+def wrapped(*owners: Any) -> list[tuple[Any, str]]:
+    """The (owner, method) pairs that an adapter has wrapped: what an object has itself in place of its class's own."""
     return [
-        (scheduler, "schedule"),
-        (scheduler, "update_from_output"),
-        (executor, "execute_model"),
-        (executor, "sample_tokens"),
+        (owner, name)
+        for owner in owners
+        for name, value in vars(owner).items()
+        if callable(value) and callable(getattr(type(owner), name, None))
     ]
+
+
+def vllm_methods(rung: Any) -> list[tuple[Any, str]]:
+    from engines.vllm_settings import model_runner
+
+    return wrapped(rung._scheduler, rung._core.model_executor, model_runner(rung._core))
 
 
 def observer_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
     engine.load(load)
-    return {"bare": observer_bare_vllm(engine, work), "recorded": recorded(engine, work, Path(job["trace"]))}
+    return {"bare": observer_bare_vllm(engine._rung, work), "recorded": recorded(engine, work, Path(job["trace"]))}
 
 
-def observer_bare_vllm(engine: Any, work: Work) -> Callable[[], dict[str, Any]]:
-    core = engine._core
+def observer_bare_vllm(rung: Any, work: Work) -> Callable[[], dict[str, Any]]:
+    core = rung._core
 
     def bare() -> dict[str, Any]:
-        with unwrapped(*vllm_methods(engine)):
+        with unwrapped(*vllm_methods(rung)):
             begun = time.perf_counter()
             for index in range(len(work.output_lens)):
-                engine.submit(work.request(index))
+                rung.submit(work.request(index))
             while core.scheduler.has_unfinished_requests():
                 _, executed = core.step_fn()
                 core.post_step(model_executed=executed)
             seconds = time.perf_counter() - begun
-            while engine.has_work():
+            while rung.has_work():
                 core.step_fn()
-        engine._index.clear()
+        rung._index.clear()
         return {"loop_s": seconds}
 
     return bare
@@ -124,12 +130,9 @@ def observer_bare_vllm(engine: Any, work: Work) -> Callable[[], dict[str, Any]]:
 
 def observer_torch(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
     engine.load(load)
-    processor, manager = engine._processor, engine._manager
-    methods = [
-        (engine._scheduler, "schedule_batch"),
-        (engine._io, "retrieve_device_outputs"),
-        (processor.offloading_manager, "offload_requests"),
-    ]
+    rung, manager = engine._rung, engine._manager
+    processor = rung._processor
+    methods = wrapped(processor.scheduler, processor.inputs_and_outputs, processor.offloading_manager)
 
     def bare() -> dict[str, Any]:
         with unwrapped(*methods):
@@ -138,11 +141,11 @@ def observer_torch(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> 
                 engine.submit(work.request(index))
             while processor.has_pending_requests() or not manager.input_queue.empty():
                 if processor.prepare_next_batch():
-                    processor._generation_step(engine._model)
+                    processor._generation_step(manager.model)
                     processor.update_batch()
             seconds = time.perf_counter() - begun
         manager.output_router.output_queue.queue.clear()
-        engine._index.clear()
+        rung._index.clear()
         return {"loop_s": seconds}
 
     return {"bare": bare, "recorded": recorded(engine, work, Path(job["trace"]))}
@@ -150,29 +153,50 @@ def observer_torch(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> 
 
 def generate_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
     """The innermost loop against `LLM.generate`, on one and the same engine core in this process."""
+    from engines.vllm_core import CoreRung
+
+    llm, generate = llm_generate(load, work)
+    engine._rung = rung = CoreRung()
+    rung.attach(llm.llm_engine.engine_core)
+
+    def generate_unwrapped() -> dict[str, Any]:
+        with unwrapped(*vllm_methods(rung)):
+            figures = generate()
+            while rung.has_work():
+                rung._core.step_fn()
+        return figures
+
+    bare = observer_bare_vllm(rung, work)
+    return {"generate": generate_unwrapped, "core": recorded(engine, work, Path(job["trace"])), "unobserved": bare}
+
+
+def default_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
+    """`LLM.generate` as it comes, its engine core in a process of its own."""
+    llm, generate = llm_generate(load, work)
+    engine.close = llm.llm_engine.engine_core.shutdown
+    return {"default": generate}
+
+
+def llm_generate(load: Load, work: Work) -> tuple[Any, Callable[[], dict[str, Any]]]:
+    """vLLM's `LLM`, and a call that has it generate the workload."""
     from vllm import LLM, SamplingParams
 
-    from engines.vllm import native_arguments
+    from engines.vllm_settings import native_arguments
 
     llm = LLM(**native_arguments(load))
-    engine.attach(llm.llm_engine.engine_core)
     prompts = [{"prompt_token_ids": work.request(i).prompt} for i in range(len(work.output_lens))]
     sampling = [
         SamplingParams(temperature=0.0, ignore_eos=True, max_tokens=int(n), detokenize=False) for n in work.output_lens
     ]
 
     def generate() -> dict[str, Any]:
-        with unwrapped(*vllm_methods(engine)):
-            begun = time.perf_counter()
-            outputs = llm.generate(prompts, sampling, use_tqdm=False)
-            seconds = time.perf_counter() - begun
-            assert [len(o.outputs[0].token_ids) for o in outputs] == work.output_lens.tolist()
-            while engine.has_work():
-                engine._core.step_fn()
+        begun = time.perf_counter()
+        outputs = llm.generate(prompts, sampling, use_tqdm=False)
+        seconds = time.perf_counter() - begun
+        assert [len(o.outputs[0].token_ids) for o in outputs] == work.output_lens.tolist()
         return {"loop_s": seconds}
 
-    bare = observer_bare_vllm(engine, work)
-    return {"generate": generate, "core": recorded(engine, work, Path(job["trace"])), "unobserved": bare}
+    return llm, generate
 
 
 def telemetry(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
@@ -186,6 +210,7 @@ ROADS: dict[tuple[str, str], Callable[[Engine, Load, Work, dict[str, Any]], Road
     ("observer", "vllm"): observer_vllm,
     ("observer", "torch"): observer_torch,
     ("generate", "vllm"): generate_vllm,
+    ("default", "vllm"): default_vllm,
     ("telemetry", "vllm"): telemetry,
     ("telemetry", "torch"): telemetry,
 }

@@ -3,6 +3,7 @@
     python -m benchmarks.overhead observer --engine vllm
     python -m benchmarks.overhead observer --engine torch
     python -m benchmarks.overhead generate
+    python -m benchmarks.overhead default       the time of LLM.generate alone, its core in another process as it comes
 
 Both roads run in one process on one loaded engine with the same requests, in pairs whose order is drawn, so that the
 machine's drift falls on both; printed are the ratio's median over the pairs and its quartiles, and the ratio of the
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -41,17 +43,21 @@ WORKLOAD = ("load.requests=32", "output.tokens.min=16", "output.tokens.max=64") 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("comparison", choices=("observer", "generate"))
+    parser.add_argument("comparison", choices=("observer", "generate", "default"))
     parser.add_argument("--engine", default="vllm", choices=("vllm", "torch"))
     parser.add_argument("--model", default="llama-tiny")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--warmup", type=int, default=4, help="pairs that are run first and not counted")
+    parser.add_argument("--environment", help="a registered one, and its device")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rounds = run(arguments, Path(folder))
     if arguments.comparison == "observer":
         print_ratio(arguments, rounds, "bare", "recorded")
         print_recorder(rounds)
+    elif arguments.comparison == "default":
+        times = [r["loop_s"] for r in rounds]
+        print(f"LLM.generate with its core in another process: median {statistics.median(times):.4g} s")
     else:
         print_ratio(arguments, rounds, "generate", "core")
         print_ratio(arguments, rounds, "generate", "unobserved")
@@ -63,9 +69,10 @@ def run(
     """Starts the engine's side and follows it, with an observer in the rounds of the kinds that are named in
     `observers` (all recorded ones, if not given); returns its counted rounds."""
     engine = load_engine(arguments.engine)
-    asked = Asked(engine=engine.name, model=arguments.model, workload="quick", workload_arg=WORKLOAD)
+    named = getattr(arguments, "environment", None)
+    asked = Asked(engine=engine.name, model=arguments.model, workload="quick", workload_arg=WORKLOAD, environment=named)
     spec = resolve(asked, this_machine())
-    made = environments.create(engine, spec.device, say=print)
+    made = environments.obtain(engine, spec.device, None, spec.environment, say=print)
     checkpoint = ensure_checkpoint(spec.model, spec.settings.dtype)
     build(spec.workload, spec.model, spec.seeds, spec.settings.context_length).save(folder / "workload.npz")
     job = {
@@ -86,7 +93,8 @@ def run(
         "pause_s": 0.3,
     }
     (folder / "job.json").write_text(json.dumps(job))
-    variables = {**made.variables, "PYTHONPATH": str(ROOT)}
+    apart = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"} if arguments.comparison == "default" else {}
+    variables = {**made.variables, **apart, "PYTHONPATH": os.pathsep.join(map(str, (*made.sites, ROOT)))}
     with open(folder / "engine.log", "w") as log:
         worker = subprocess.Popen(
             [str(made.python), str(ROOT / "benchmarks" / "in_engine.py"), str(folder / "job.json")],

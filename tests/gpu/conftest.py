@@ -1,0 +1,57 @@
+"""What needs a real GPU: skipped, with the reason, where there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import environments
+from harness.environments import registered
+from harness.errors import Refused
+from harness.machine.gpus import Gpu, visible_gpus
+from harness.profiles.engines import load_engine
+from harness.telemetry.samplers import why_none
+from tests import real
+
+Run = Callable[..., tuple[dict[str, Any], Path]]
+
+
+@pytest.fixture(autouse=True)
+def gpu() -> Gpu:
+    """The first GPU that is visible here."""
+    found = visible_gpus()
+    if not found:
+        pytest.skip(f"needs an NVIDIA GPU: {why_none()}")
+    return found[0]
+
+
+def how_to_start(name: str) -> list[str]:
+    """The arguments that choose the engine's environment for GPUs: the first registered one, else innerloop's own."""
+    for one in registered.everything():
+        if (one.engine, one.device) == (name, "cuda") and registered.missing(one) is None:
+            return ["--engine", name, "--environment", one.name]
+    try:
+        if environments.existing(environments.plan(load_engine(name), "cuda")) is not None:
+            return ["--engine", name, "--device", "cuda"]
+    except Refused as refusal:
+        pytest.skip(str(refusal))
+    pytest.skip(f"needs {name} for GPUs: harness.environments create {name}, or register one")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """run(engine, *arguments): the result of 8 requests of llama-tiny in bfloat16, and the run's folder."""
+
+    def start(name: str, *arguments: str) -> tuple[dict[str, Any], Path]:
+        folder = tmp_path / f"run-{name}"
+        small = ["--model", "llama-tiny", "--set", "dtype=bfloat16", "--set", "kv_memory_fraction=0.3"]
+        small += ["--workload", "quick", "--workload-arg", "load.requests=8"]
+        done = real.run(*how_to_start(name), *small, *arguments, "--out", folder, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads((folder / "result.json").read_text()), folder
+
+    return start
