@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 FILE = "waterfall.json"
 SCHEMA_VERSION = 1
 MOST_TRIALS = 100
+PARTS = {  # of the document, without which it cannot be shown
+    "innerloop_version", "status", "engine", "model", "dtype", "device", "workload", "workload_hash", "layers",
+    "trials", "tokens_per_step", "rungs", "differences", "paced_by_load", "client",
+}  # fmt: skip
+RUNG_PARTS = {"name", "kind", "reason", "trials", "s_per_output_token", "s_per_output_token_range", "runs"}
 Runs = dict[str, list[dict[str, Any]]]  # results by layer, in the order of the trials
 
 
@@ -64,7 +69,7 @@ def chosen(engine: EngineProfile, layers: str, trials: int | None, profiled: boo
 def run(
     ladder: Ladder, spec_of: Callable[[str], RunSpec], machine: Machine, options: Options, console: Console
 ) -> tuple[dict[str, Any], Path]:
-    """Runs every trial of every layer, trial by trial; returns the waterfall and the folder, where it also lies.
+    """Runs every trial of every layer, in `order`; returns the waterfall and the folder, where it also lies.
 
     A layer that fails does not stop the others; an interruption does, and what was done until then is kept. Every run
     has a folder of its own in the ladder's: core-1, engine-1, ..., core-2, ...
@@ -78,7 +83,7 @@ def run(
     specs = {layer: spec_of(layer) for layer in ladder.layers}
     folder = session.make_folder(options.out)
     runs: Runs = {layer: [] for layer in ladder.layers}
-    plan = [(layer, trial) for trial in range(1, ladder.trials + 1) for layer in ladder.layers]
+    plan = order(ladder)
     document, interrupted = build(ladder, runs), False
     with stop_signals():
         try:
@@ -103,6 +108,16 @@ def run(
         document = {**document, "status": "interrupted"}
         write(folder, document)
     return document, folder
+
+
+def order(ladder: Ladder) -> list[tuple[str, int]]:
+    """(layer, trial) of every run: up the ladder and down again, so that a machine that slowly gets faster or slower
+    does so for all layers alike."""
+    return [
+        (layer, trial)
+        for trial in range(1, ladder.trials + 1)
+        for layer in (ladder.layers if trial % 2 else ladder.layers[::-1])
+    ]
 
 
 def one(spec: RunSpec, machine: Machine, options: Options, console: Console, first: bool) -> dict[str, Any]:
@@ -228,6 +243,11 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} has schema version {document.get('schema_version')}, and this innerloop ({__version__}) reads"
             f" version {SCHEMA_VERSION}"
         )
+    rungs = document.get("rungs")
+    whole = isinstance(rungs, list) and all(isinstance(rung, dict) and rung.keys() >= RUNG_PARTS for rung in rungs)
+    if not whole or not document.keys() >= PARTS:
+        lost = ", ".join(sorted(PARTS - document.keys())) or "a rung's figures"
+        raise Refused(f"{path} is not whole: it lacks {lost}")
     return document
 
 

@@ -10,11 +10,13 @@ from harness import checks, environments
 from harness.checkpoints import planned_checkpoint
 from harness.checkpoints.weights import use_weights
 from harness.errors import Refused
+from harness.layers import order
 from harness.native import native_settings, preparation_steps
 from harness.profiles.engines import why_not
 from harness.profiling import passes
 from harness.profiling.choice import TOOLS
 from harness.profiling.tools import FROM
+from harness.words import number
 from harness.workloads import build, warmup
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def plan_layers(
     first = ladder.layers[0]
     return {
         "trials": ladder.trials,
-        "folders": [str(out / f"{layer}-{k}") for k in range(1, ladder.trials + 1) for layer in ladder.layers],
+        "folders": [str(out / f"{layer}-{trial}") for layer, trial in order(ladder)],
         "layers": {
             layer: plan(spec_of(layer), machine, profile if layer == first else None, out / f"{layer}-1")
             for layer in ladder.layers
@@ -174,6 +176,6 @@ def words(described: dict[str, Any]) -> str:
     users = f", {described['users']} users" if described["users"] else ""
     lasts = f", {described['duration_s']:g} s" if described["duration_s"] else ""
     return (
-        f"{described['requests']:,} requests{users}{lasts}, prompts {prompt['min']} to {prompt['max']}, "
+        f"{number(described['requests'])} requests{users}{lasts}, prompts {prompt['min']} to {prompt['max']}, "
         f"outputs {output['min']} to {output['max']} tokens"
     )

@@ -12,6 +12,7 @@ from harness import results
 from harness.errors import InnerloopError, Refused
 from harness.launcher import log_tail
 from harness.tables import Tables, convert
+from harness.words import number
 
 QUIET_S = 10.0  # a worker that shows no sign of life for this long has ended: nothing outlives its harness longer
 
@@ -105,4 +106,8 @@ def _workload(folder: Path) -> dict[str, Any] | None:
 
 def _kept(tables: Tables) -> str:
     steps, tokens = len(tables.steps), int(tables.steps["output_tokens"].sum())
-    return f"{steps:,} steps and {tokens:,} tokens had been recorded" if steps else "nothing had been measured yet"
+    return (
+        f"{number(steps)} steps and {number(tokens)} tokens had been recorded"
+        if steps
+        else "nothing had been measured yet"
+    )

@@ -133,7 +133,7 @@ def remarks(document: Mapping[str, Any]) -> Iterator[str]:
             if rung["kind"] == "layer" and rung["trials"] > 1:
                 yield f"{rung['name']}: {number(round(1 / high))} to {number(round(1 / low))} tokens/s in its trials"
         if any(rung["within_scatter"] for rung in known):
-            yield "?: the trials of this layer and the one below overlap, so the difference may be chance"
+            yield "?: in some trials this layer was the faster one, in others the one below: it may be chance"
     for rung in document["rungs"]:
         if rung["reason"]:
             yield f"{rung['name']}: {rung['reason']}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.analysis.columns import NS
 from harness.analysis.latency import finished
-from harness.words import share
+from harness.words import number, share
 
 LEAST_WINDOW_S = 1.0  # a window shorter than this is mostly its edges
 LEAST_STEPS = 10
@@ -123,7 +123,7 @@ def exhausted_ns(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: 
 
 def _warmup(warmup: dict[str, Any]) -> Iterator[Reason]:
     if warmup.get("settled") is False:
-        rates = ", ".join(f"{rate:,.0f}" for rate in (warmup.get("round_tokens_per_s") or [])[-5:])
+        rates = ", ".join(number(round(rate)) for rate in (warmup.get("round_tokens_per_s") or [])[-5:])
         yield Reason(
             "not_settled",
             f"the speed had not settled after {warmup.get('rounds')} rounds of warm-up (last, tokens/s: {rates})",
@@ -148,7 +148,7 @@ def _host(host: dict[str, Any], sampler: dict[str, Any]) -> Iterator[Reason]:
     if swapped > SWAP_BYTES:
         yield Reason(
             "swapping",
-            f"{swapped / 2**20:,.0f} MiB went to or came from swap while measuring",
+            f"{number(round(swapped / 2**20))} MiB went to or came from swap while measuring",
             "Free memory, or choose a smaller model or KV cache.",
         )
     if _over(sampler.get("longest_gap_s"), SAMPLING_GAP_S):

@@ -23,6 +23,7 @@ def waterfall(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]
     tokens_per_step = None if core is None else core.pop("tokens_per_step")
     for rung in layers:
         rung.pop("tokens_per_step", None)
+    by_trial = {name: [_spent(result) for result in results] for name, results in runs.items()}
     good = [result for result in runs.get("core", ()) if result["failure"] is None]
     rungs = [*_below_core(good), *layers]
     below, last = 0.0, None
@@ -35,7 +36,8 @@ def waterfall(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]
         rung["added_s_per_output_token"] = added
         rung["added_ms_per_step"] = _ms(added, tokens_per_step)
         rung["added_share"] = added / total if added is not None and total else None
-        rung["within_scatter"] = _within(last, rung)
+        rung["added_s_per_output_token_range"] = apart = _apart(by_trial, last, rung)
+        rung["within_scatter"] = None if apart is None else apart[0] <= 0.0 <= apart[1]
         if spent is not None:
             below, last = spent, rung
     return {"tokens_per_step": tokens_per_step, "rungs": rungs}
@@ -115,14 +117,20 @@ def _ms(seconds: float | None, tokens_per_step: float | None) -> float | None:
     return None if seconds is None or tokens_per_step is None else seconds * tokens_per_step * 1e3
 
 
-def _within(lower: Mapping[str, Any] | None, upper: Mapping[str, Any]) -> bool | None:
-    """Whether two layers' trials overlap, so that their difference may be chance; None with fewer than two trials."""
-    if lower is None or lower["kind"] != "layer" or upper["s_per_output_token"] is None:
+def _spent(result: Mapping[str, Any]) -> float | None:
+    return seconds_per_token(result) if result["failure"] is None else None
+
+
+def _apart(
+    by_trial: Mapping[str, Sequence[float | None]], lower: Mapping[str, Any] | None, upper: Mapping[str, Any]
+) -> list[float] | None:
+    """The least and the most of the differences between two layers within a trial, whose runs stand close together in
+    time; None with fewer than two trials of both."""
+    if lower is None or lower["kind"] != "layer" or upper["kind"] != "layer":
         return None
-    if min(lower["trials"], upper["trials"]) < 2:
-        return None
-    (a, b), (c, d) = lower["s_per_output_token_range"], upper["s_per_output_token_range"]
-    return bool(c <= b and a <= d)
+    pairs = zip(by_trial[lower["name"]], by_trial[upper["name"]], strict=False)
+    apart = [above - below for below, above in pairs if below is not None and above is not None]
+    return [min(apart), max(apart)] if len(apart) > 1 else None
 
 
 def differences(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:

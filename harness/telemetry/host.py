@@ -120,13 +120,16 @@ def _number_after(text: bytes, key: bytes) -> int | None:
 def summary(samples: Samples, start_ns: int, end_ns: int) -> dict[str, Any] | None:
     """The host over [start_ns, end_ns], for the result's telemetry.host; None with fewer than two samples around it.
 
-    Counters are interpolated to the window's edges. `*_cores` are mean cores in use, `*_share` parts of all cores'
-    time (0 to 1). What /proc does not tell is None.
+    Counters are interpolated to the window's edges; where processes of the worker ended between the last sample inside
+    and the next, what they used since is not known, and the figures end with that sample (`covered_s`). `*_cores` are
+    mean cores in use, `*_share` parts of all cores' time (0 to 1). What /proc does not tell is None.
     """
     rows = samples.between(start_ns, end_ns)
     if len(rows) < 2:
         return None
     edges = np.clip([start_ns, end_ns], rows["time_ns"][0], rows["time_ns"][-1])
+    if rows["worker_processes"][-1] < rows["worker_processes"][-2] and rows["time_ns"][-2] > edges[0]:
+        edges[1] = min(edges[1], rows["time_ns"][-2])
     seconds = float(edges[1] - edges[0]) / 1e9
     if seconds <= 0:
         return None

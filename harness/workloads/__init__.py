@@ -19,6 +19,7 @@ import numpy.typing as npt
 from harness.errors import InnerloopError, Refused
 from harness.profiles import Closed, Offline, Seeds, WorkloadProfile
 from harness.profiles.models import ModelProfile
+from harness.words import number
 from harness.workloads import arrivals, draws, lengths
 from harness.workloads.arrivals import NS
 
@@ -225,7 +226,8 @@ def _prompts(
     offsets = np.concatenate([[0], np.cumsum(own_lens + prefix_len)]).astype(np.int64)
     if offsets[-1] > MAX_PROMPT_TOKENS:
         raise Refused(
-            f"the prompts have {offsets[-1]:,} tokens together; at most {MAX_PROMPT_TOKENS:,} can be prepared"
+            f"the prompts have {number(int(offsets[-1]))} tokens together; at most {number(MAX_PROMPT_TOKENS)} can "
+            "be prepared"
         )
     prefix = _ids(draws.words(draws.key(seed, stream, PREFIX), np.arange(prefix_len, dtype=np.int64)), model)
     request_keys = draws.words(draws.key(seed, stream, OWN), np.arange(len(own_lens), dtype=np.int64))

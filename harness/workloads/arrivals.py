@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from harness.errors import Refused
 from harness.profiles import Closed, Offline, Open, Seeds, WorkloadProfile
+from harness.words import number
 from harness.workloads import draws, lengths
 
 NS = 1_000_000_000
@@ -76,5 +77,5 @@ def _rounds(plan: Closed, workload: WorkloadProfile, seeds: Seeds, folder: Path 
 
 def _bounded(count: int) -> int:
     if count > MAX_REQUESTS:
-        raise Refused(f"the workload has {count:,} requests; at most {MAX_REQUESTS:,} can be prepared")
+        raise Refused(f"the workload has {number(count)} requests; at most {number(MAX_REQUESTS)} can be prepared")
     return count

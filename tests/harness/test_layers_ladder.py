@@ -58,9 +58,9 @@ def ladder(tmp_path: Path, trials: int = 1, profile: Any = None) -> tuple[dict[s
     )
 
 
-def test_trials_are_interleaved_each_in_a_folder_of_its_own(ran, tmp_path):
+def test_trials_go_up_the_ladder_and_down_again_each_in_a_folder_of_its_own(ran, tmp_path):
     document, folder = ladder(tmp_path, trials=2)
-    assert ran.folders == ["core-1", "engine-1", "http-1", "core-2", "engine-2", "http-2"]
+    assert ran.folders == ["core-1", "engine-1", "http-1", "http-2", "engine-2", "core-2"]
     assert layers.exit_code(document) == EXIT_OK
     assert all((folder / name / "result.json").exists() for name in ran.folders)
     assert json.loads((folder / "waterfall.json").read_text()) == layers.read(folder)
@@ -214,7 +214,7 @@ def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path)
     print_waterfall(document, folder, Console(file=out, width=80))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
-    assert "the difference may be chance" in " ".join(text.split())
+    assert "it may be chance" in " ".join(text.split())
     assert "not alike: skip_tokenizer_init is True on core; False on http" in " ".join(text.split())
     assert "10.0 % of the 100 000 tokens/s" in text
 

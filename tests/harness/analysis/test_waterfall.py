@@ -64,7 +64,20 @@ def test_with_trials_the_medians_stand_and_the_ranges_are_told():
     assert rungs["engine"]["within_scatter"] is True
 
 
-def test_trials_that_do_not_overlap_are_not_chance_and_one_trial_says_nothing_about_it():
+def test_what_drifts_from_trial_to_trial_is_told_from_what_differs_within_each():
+    drifting = waterfall({"core": [run(2.0), run(3.0), run(4.0)], "engine": [run(2.2), run(3.1), run(4.3)]})
+    engine = by_name(drifting)["engine"]
+    assert engine["added_s_per_output_token_range"] == pytest.approx([0.1e-3, 0.3e-3])
+    assert engine["within_scatter"] is False
+
+
+def test_a_trial_that_failed_on_one_layer_is_no_pair():
+    found = waterfall({"core": [run(2.0), run(2.0, failed="it hung")], "engine": [run(2.2), run(1.0)]})
+    assert by_name(found)["engine"]["added_s_per_output_token_range"] is None
+    assert by_name(found)["engine"]["within_scatter"] is None
+
+
+def test_trials_that_agree_are_not_chance_and_one_trial_says_nothing_about_it():
     apart = waterfall({"core": [run(2.0), run(2.1)], "engine": [run(3.0), run(3.1)]})
     assert by_name(apart)["engine"]["within_scatter"] is False
     single = waterfall({"core": [run(2.0)], "engine": [run(3.0)]})

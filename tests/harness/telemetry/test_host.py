@@ -83,6 +83,25 @@ def test_counters_are_interpolated_to_the_windows_edges() -> None:
     assert found["worker_user_s"] == pytest.approx(1.0)
 
 
+def test_what_an_ended_process_used_since_the_last_sample_is_not_taken_for_others_work() -> None:
+    # a child that used a whole core ends at 2.4 s: what it used since 2 s is lost with it
+    found = summary(
+        samples(
+            [0, 1, 2, 3],
+            worker_user_s=[0, 1, 2, 2],
+            machine_busy_s=[0, 1, 2, 2.4],
+            machine_idle_s=[0, 3, 6, 9.6],
+            worker_processes=[2, 2, 2, 1],
+        ),
+        0,
+        2_400_000_000,
+    )
+    assert found is not None
+    assert found["other_cores"] == pytest.approx(0)
+    assert found["worker_cores"] == pytest.approx(1)
+    assert found["covered_s"] == pytest.approx(2)
+
+
 def test_a_window_that_is_covered_in_part_says_how_much() -> None:
     found = summary(samples([1, 2], worker_user_s=[0, 1]), 0, 4 * SECOND)
     assert found is not None
