@@ -33,6 +33,7 @@ from harness.checkpoints import ensure_checkpoint
 from harness.launcher import TICK_S, environment
 from harness.machine import this_machine
 from harness.profiles.engines import load_engine
+from harness.profiling.tools import with_parent
 from harness.spec import Asked, resolve
 from harness.telemetry.host import HostSampler
 from harness.workloads import build
@@ -97,7 +98,7 @@ def run(
     variables = {**made.variables, **apart, "PYTHONPATH": os.pathsep.join(map(str, (*made.sites, ROOT)))}
     with open(folder / "engine.log", "w") as log:
         worker = subprocess.Popen(
-            [str(made.python), str(ROOT / "benchmarks" / "in_engine.py"), str(folder / "job.json")],
+            with_parent([str(made.python), str(ROOT / "benchmarks" / "in_engine.py"), str(folder / "job.json")]),
             env=environment(variables), stdout=subprocess.PIPE, stderr=log, text=True,
         )  # fmt: skip
         rounds = list(follow(worker, folder / "trace", observers or {"recorded": Observer, "core": Observer}))

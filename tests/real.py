@@ -29,7 +29,9 @@ def command(*arguments: object) -> list[str]:
 
 
 def variables(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+    """This process's variables, with the checkout first: innerloop's own packages may come from PYTHONPATH too."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, **more}
 
 
 def run(*arguments: object, cwd: Path, timeout: float = 600, **more: str) -> subprocess.CompletedProcess[str]:

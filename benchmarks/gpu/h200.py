@@ -6,8 +6,8 @@
 
 It is started in a checkout by the Python that has torch, and needs nothing but the standard library; PARTS is a folder
 with manifest.json and part-* (docs/gpu.md). The most important step comes first, and one for which too little of
---seconds is left is not begun. After each, OUT/results.tar.xz and OUT/table.txt are written anew, so that a session
-that is cut off loses only the step it was in.
+--seconds is left is not begun, nor may one take much longer than it should. After each, OUT/results.tar.xz and
+OUT/table.txt are written anew, so that a session that is cut off loses only the step it was in.
 """
 
 from __future__ import annotations
@@ -25,18 +25,22 @@ import sys
 import tarfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.steps import STEPS, Place, Step
+from harness.profiling.tools import with_parent
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ENGINES = {False: ("vllm", "lmdeploy", "torch"), True: ("vllm", "torch")}  # by whether it is a rehearsal
-KEPT = ("*.json", "*.txt", "engine.log", "*.html", "*.svg")  # of a step's folders; raw traces and tables stay behind
+# Of a step's folders; what has a row a token, and traces, stay behind.
+KEPT = ("*.json", "*.txt", "engine.log", "*.html", "*.svg", "steps.parquet", "*.ncu-rep")
 DONE = "steps.json"
 LARGEST = 4 << 20  # bytes of a file that is kept
 GRACE_S = 20.0  # for a command that was told to end
+LONGEST = 2.5  # times what a step should take: one that hangs must not cost those behind it their time
 
 
 @dataclass(slots=True)
@@ -70,7 +74,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="where the results go")
     parser.add_argument("--work", type=Path, default=Path("/tmp/innerloop-gpu"), help="where all else goes")
-    parser.add_argument("--bundle", action="append", default=[], metavar="NAME=PARTS", help="vllm, lmdeploy or harness")
+    parser.add_argument(
+        "--bundle", action="append", default=[], metavar="NAME=PARTS", help="vllm, lmdeploy, torch or harness"
+    )
     parser.add_argument("--steps", metavar="A,B", help=f"of {', '.join(step.name for step in STEPS)}; default: all")
     parser.add_argument("--seconds", type=float, default=1200.0, help="for all of it; default: 1200")
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, with llama-tiny and short workloads")
@@ -90,30 +96,45 @@ def arguments() -> argparse.Namespace:
 def prepare(given: argparse.Namespace, work: Path) -> tuple[dict[str, str], str]:
     """Unpacks what was brought and registers the engines; returns every command's variables and a Python with torch."""
     for name, parts in given.bundles.items():
-        unpack(Path(parts), work / f"site-{name}")
-    paths = [str(CHECKOUT), *([str(work / "site-harness")] if (work / "site-harness").is_dir() else [])]
+        try:
+            unpack(Path(parts), work / f"site-{name}")
+        except (OSError, ValueError, KeyError, lzma.LZMAError, tarfile.TarError) as error:
+            print(f"the bundle of {name} cannot be unpacked: {error!r}", flush=True)
+    paths = [str(CHECKOUT), *([str(work / "site-harness")] if unpacked(work / "site-harness") else [])]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     variables["PATH"] = os.pathsep.join([str(work / "site-harness" / "bin"), variables["PATH"]])
     if not given.rehearse:
         variables["INNERLOOP_HOME"] = str(work / "home")
-    device = "cpu" if given.rehearse else "cuda"
-    for name in given.engines:
-        site = work / f"site-{name}"
-        if name != "torch" and not given.rehearse and not site.is_dir():
-            print(f"no bundle of {name}: its steps are left out", flush=True)
-            given.engines = tuple(one for one in given.engines if one != name)
-            continue
-        python = made(name, variables) if given.rehearse else sys.executable
-        command = ["register", f"session-{name}", "--engine", name, "--device", device, "--python", python]
-        if site.is_dir():
-            manifest = json.loads((site / "manifest.json").read_text())
-            command += ["--site", str(site)]
-            command += [
-                f"--env={key}={value.replace('{site}', str(site))}" for key, value in manifest["environment"].items()
-            ]
-        run = [sys.executable, "-m", "harness.environments", *command]
+    given.engines = tuple(name for name in given.engines if registered(name, given.rehearse, work, variables))
+    return variables, made("torch", variables) if given.rehearse else sys.executable
+
+
+def registered(name: str, small: bool, work: Path, variables: dict[str, str]) -> bool:
+    """Registers an engine as session-NAME; one that cannot be is left out, and the others' steps are run."""
+    site = work / f"site-{name}"
+    if name != "torch" and not small and not unpacked(site):
+        print(f"no bundle of {name}: its steps are left out", flush=True)
+        return False
+    python, device = (made(name, variables), "cpu") if small else (sys.executable, "cuda")
+    command = ["register", f"session-{name}", "--engine", name, "--device", device, "--python", python]
+    if unpacked(site):
+        manifest = json.loads((site / "manifest.json").read_text())
+        command += ["--site", str(site)]
+        command += [
+            f"--env={key}={value.replace('{site}', str(site))}" for key, value in manifest["environment"].items()
+        ]
+    run = [sys.executable, "-m", "harness.environments", *command]
+    try:
         subprocess.run(run, env=variables, cwd=CHECKOUT, check=True, timeout=300)
-    return variables, python
+    except subprocess.SubprocessError as error:
+        print(f"{name} cannot be registered, its steps are left out: {error}", flush=True)
+        return False
+    return True
+
+
+def unpacked(site: Path) -> bool:
+    """Whether all of a bundle lies there: its manifest is written last."""
+    return (site / "manifest.json").exists()
 
 
 def made(name: str, variables: dict[str, str]) -> str:
@@ -131,15 +152,19 @@ def made(name: str, variables: dict[str, str]) -> str:
 
 
 def unpack(parts: Path, site: Path) -> None:
-    """Checks every part's sum, and unpacks them into `site` unless that was done before."""
-    if (site / "manifest.json").exists():
+    """Checks every part's sum, and unpacks them into `site` unless that was done before.
+
+    Raises:
+        OSError, ValueError, KeyError, LZMAError, TarError: a part is missing or damaged, or there is no room.
+    """
+    if unpacked(site):
         return
     manifest = json.loads((parts / "manifest.json").read_text())
     content = b""
     for part in manifest["parts"]:
         piece = (parts / part["file"]).read_bytes()
         if hashlib.sha256(piece).hexdigest() != part["sha256"]:
-            sys.exit(f"{parts / part['file']} is damaged")
+            raise ValueError(f"{parts / part['file']} is damaged")
         content += piece
     begun = time.monotonic()
     with lzma.open(io.BytesIO(content)) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
@@ -154,21 +179,30 @@ def unpack(parts: Path, site: Path) -> None:
 
 
 def carry_out(step: Step, place: Place, variables: dict[str, str], engines: Sequence[str], end: float) -> Done:
-    """Runs a step's commands, each to its end whatever the one before came to."""
-    wanted = [name for name in step.needs if name not in engines]
-    if wanted and not place.small:
-        return Done(step.name, None, 0.0, f"there is no {', '.join(wanted)}")
+    """Runs a step's commands, each to its end whatever the one before came to, but for those of a missing engine."""
+    missing = [name for name in step.needs if name not in engines and not place.small]
+    if missing and len(missing) == len(step.needs):
+        return Done(step.name, None, 0.0, f"there is no {', '.join(missing)}")
     left = end - time.monotonic()
     if left < (step.seconds if not place.small else 10.0):
         return Done(step.name, None, 0.0, f"{step.seconds:.0f} s were not left: --steps {step.name}")
     begun, worst, notes = time.monotonic(), 0, []
+    end = min(end - GRACE_S, begun + LONGEST * step.seconds)
     folder = place.folder / step.name
     folder.mkdir(parents=True, exist_ok=True)
     for number, command in enumerate(step.commands(place)):
+        if any(f"session-{name}" in command for name in missing):
+            worst = max(worst, 2)
+            notes.append(f"command {number} needs {', '.join(missing)}")
+            continue
         if "--out" in command:  # of an earlier call
             shutil.rmtree(command[command.index("--out") + 1], ignore_errors=True)
-        seconds = max(end - GRACE_S - time.monotonic(), 1.0)
-        code = call([place.python, *command], folder / f"output-{number}.txt", variables, seconds)
+        seconds = end - time.monotonic()
+        if number and seconds < 1.0:
+            worst = max(worst, 124)
+            notes.append(f"command {number} was not begun: the time was over")
+            continue
+        code = call([place.python, *command], folder / f"output-{number}.txt", variables, max(seconds, 1.0))
         worst = max(worst, code)
         if code:
             notes.append(f"command {number} exited {code}")
@@ -176,24 +210,27 @@ def carry_out(step: Step, place: Place, variables: dict[str, str], engines: Sequ
 
 
 def call(command: Sequence[str], output: Path, variables: dict[str, str], seconds: float) -> int:
-    """Runs a command, what it prints going to `output` with the command itself; 124 where it had to be ended."""
+    """Runs a command, what it prints going to `output` with the command itself; 124 where it had to be ended.
+
+    Nothing of it is left, also where this process is killed: what it started would hold the GPU.
+    """
     with open(output, "w") as file:
         file.write(" ".join(command) + "\n\n")
         file.flush()
         process = subprocess.Popen(
-            command, cwd=CHECKOUT, env=variables, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-        )
+            with_parent(command), cwd=CHECKOUT, env=variables, stdout=file, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
         try:
             return abs(process.wait(seconds))
         except subprocess.TimeoutExpired:
-            pass
-        for number, grace in ((signal.SIGINT, GRACE_S), (signal.SIGKILL, 5.0)):  # a run ends orderly at the first
-            os.killpg(process.pid, number)
-            try:
-                process.wait(grace)
-                break
-            except subprocess.TimeoutExpired:
-                continue
+            os.killpg(process.pid, signal.SIGINT)  # a run ends orderly at it
+        finally:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_S)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what is left of it, also below a command that ended itself
+            process.wait()
         return 124
 
 

@@ -81,18 +81,29 @@ def look(device: Device, seconds: float) -> dict[str, Any]:
     device.medium(row)
     device.slow(row)
     t, p, e = np.array(times), np.array(powers), np.array(energies)
-    counted, integral = float(e[-1] - e[0]), float(np.sum((p[1:] + p[:-1]) / 2 * np.diff(t)))
+    both = np.isfinite(p) & np.isfinite(e)
+    counted = integral = None
+    if both.sum() > 1:
+        counted = float(e[both][-1] - e[both][0])
+        integral = float(np.sum((p[both][1:] + p[both][:-1]) / 2 * np.diff(t[both])))
     return {
         "readings": len(t),
         "ms_per_reading": spread(np.diff(t) * 1e3),
         "power_w": spread(p),
-        "ms_between_changes_of_power": spread(np.diff(t[1:][np.diff(p) != 0]) * 1e3),
-        "ms_between_changes_of_energy": spread(np.diff(t[1:][np.diff(e) != 0]) * 1e3),
+        "ms_between_changes_of_power": changes(t, p),
+        "ms_between_changes_of_energy": changes(t, e),
         "energy_j": {"counter": counted, "integral": integral},
-        "integral_over_counter": integral / counted if counted > 0 else None,
-        "once": {name: row[SLOT[name]] for name in SLOT if row[SLOT[name]] != MISSING[SLOT[name]]},
+        "integral_over_counter": integral / counted if counted and integral is not None else None,
+        "once": {name: value for name, value in zip(SLOT, row, strict=True) if value >= 0},  # missing: -1 or NaN
         "faults": dict(device.faults),
     }
+
+
+def changes(times: np.ndarray, values: np.ndarray) -> dict[str, float] | None:
+    """How long a value stayed as it was, in ms; what was not read is passed over."""
+    have = np.isfinite(values)
+    times, values = times[have], values[have]
+    return spread(np.diff(times[1:][np.diff(values) != 0]) * 1e3)
 
 
 def spread(values: np.ndarray) -> dict[str, float] | None:

@@ -16,6 +16,14 @@ GIVE_UP = ("--load-timeout", "300", "--hang-timeout", "60")
 MINUTE = ("--workload-arg", "load.duration_s=60", "--workload-arg", "load.arrive_over_s=4")
 NCU = ("--profile", "ncu", "--profile-steps", "20:22")
 HOST = ("--profile", "host")  # in its place where there is no GPU
+READ_NCU = (  # its report in words: the figures of each kernel
+    "import subprocess, sys; from harness.profiling.tools import find; sys.exit(subprocess.call([find('ncu') or 'ncu', "
+    "'--import', sys.argv[1], '--page', 'details', '--csv', '--print-summary', 'per-kernel']))"
+)
+SOON = (
+    "--load-timeout",
+    "150",
+)  # for what has been loaded before, where a layer that does not come up should not cost all
 OFFLINE = ("--workload", "offline-decode", "--workload-arg", "load.requests=256")
 
 
@@ -90,6 +98,13 @@ def facts(place: Place) -> list[list[str]]:
     ]
 
 
+def inside(place: Place) -> list[list[str]]:
+    """Nsight Compute on two decode steps, and its report as text."""
+    run = offline(place, "vllm", "llama3-8b", *(HOST if place.small else NCU), run="vllm-ncu")
+    report = Path(run[run.index("--out") + 1]) / "profile-ncu" / "report.ncu-rep"
+    return [run, *([] if place.small else [["-c", READ_NCU, str(report)]])]
+
+
 STEPS = (
     Step("facts", 60, (), facts),
     Step("vllm-100", 150, ("vllm",), lambda p: [users(p, "vllm", "llama3-8b", 100)]),
@@ -104,7 +119,7 @@ STEPS = (
     ),
     Step(
         "layers", 260, ("vllm",),
-        lambda p: [offline(p, "vllm", "llama3-8b", "--layers", "all", run="vllm-layers")],
+        lambda p: [offline(p, "vllm", "llama3-8b", "--layers", "all", *SOON, run="vllm-layers")],
     ),
     Step("vllm-10-50", 220, ("vllm",), lambda p: [users(p, "vllm", "llama3-8b", count) for count in (50, 10)]),
     Step(
@@ -113,10 +128,7 @@ STEPS = (
                    for what in ("observer", "generate", "default")],
     ),
     Step("torch", 150, ("vllm", "torch"), agreement),
-    Step(
-        "ncu", 120, ("vllm",),
-        lambda p: [offline(p, "vllm", "llama3-8b", *(HOST if p.small else NCU), run="vllm-ncu")],
-    ),
+    Step("ncu", 120, ("vllm",), inside),
     Step("tests", 150, (), lambda p: [["-m", "pytest", "-q", "-rs", "-m", "gpu", "tests/gpu"]]),
     Step(
         "70b-awq", 420, ("vllm", "lmdeploy"),

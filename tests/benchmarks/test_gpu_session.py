@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 
-from benchmarks.gpu import h200, pack
+from benchmarks.gpu import h200, pack, power
 from benchmarks.gpu.steps import STEPS, Place, Step
 from harness.run import parser
+from harness.telemetry.device import SLOT
+from tests import real
 
 FOREVER = "import time; print('begun', flush=True); time.sleep(600)"
+WITH_CHILD = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open({path!r}, "w").write(str(child.pid))
+{then}
+"""
 
 
 @pytest.fixture
@@ -24,8 +36,8 @@ def place(tmp_path: Path) -> Place:
     return Place(sys.executable, sys.executable, tmp_path / "runs", small=True)
 
 
-def carried(place: Place, seconds: float, *programs: str) -> h200.Done:
-    step = Step("some", 1.0, (), lambda _: [["-c", program] for program in programs])
+def carried(place: Place, seconds: float, *programs: str, usual: float = 100.0) -> h200.Done:
+    step = Step("some", usual, (), lambda _: [["-c", program] for program in programs])
     return h200.carry_out(step, place, dict(os.environ), (), time.monotonic() + seconds)
 
 
@@ -44,8 +56,121 @@ def test_a_command_that_does_not_end_is_ended_when_the_time_is_over(
     assert "begun" in (place.folder / "some" / "output-0.txt").read_text()
 
 
+def ends(pid: int) -> bool:
+    """Whether a process is gone, or about to be taken off the table, within 5 s."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_step_that_hangs_leaves_time_for_the_others(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(h200, "GRACE_S", 0.5)
+    done = carried(place, 500.0, FOREVER, "print('after')", usual=0.6)  # at most 1.5 s
+    assert done.code == 124
+    assert done.note == "command 0 exited 124; command 1 was not begun: the time was over"
+    assert done.seconds < 30
+    assert not (place.folder / "some" / "output-1.txt").exists()
+
+
+@pytest.mark.parametrize("then", ["raise SystemExit(1)", "import time; time.sleep(600)"], ids=["failed", "hung"])
+def test_what_a_command_leaves_behind_is_ended(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    monkeypatch.setattr(h200, "GRACE_S", 1.0)
+    path = tmp_path / "pid"
+    program = WITH_CHILD.format(path=str(path), then=then)
+    code = h200.call([sys.executable, "-c", program], tmp_path / "output.txt", dict(os.environ), 2.0)
+    assert code == (1 if "Exit" in then else 124)
+    assert ends(int(path.read_text()))
+
+
+def test_a_session_that_is_killed_takes_its_command_along(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    inner = f"import os, time; open({str(path)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    outer = (
+        "import os, sys; from pathlib import Path; from benchmarks.gpu import h200; "
+        f"h200.call([sys.executable, '-c', {inner!r}], Path({str(tmp_path / 'output.txt')!r}), dict(os.environ), 600)"
+    )
+    session = subprocess.Popen([sys.executable, "-c", outer], env=real.variables())
+    try:
+        deadline = time.monotonic() + 30
+        while not (path.exists() and path.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        pid = int(path.read_text())
+    finally:
+        session.kill()
+        session.wait()
+    assert ends(pid)
+
+
+def test_an_engine_that_cannot_be_registered_is_left_out_and_the_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    def run(command: list[str], **_: object) -> None:
+        calls.append(command[command.index("register") + 1])
+        if "session-vllm" in command:
+            raise subprocess.CalledProcessError(2, command)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for name in ("vllm", "torch"):
+        (tmp_path / f"site-{name}").mkdir()
+        (tmp_path / f"site-{name}" / "manifest.json").write_text('{"environment": {}}')
+    broken = tmp_path / "parts"
+    broken.mkdir()
+    (broken / "manifest.json").write_text('{"name": "lmdeploy", "parts": [{"file": "part-000", "sha256": ""}]}')
+    given = argparse.Namespace(bundles={"lmdeploy": str(broken)}, rehearse=False, engines=("vllm", "lmdeploy", "torch"))
+    variables, python = h200.prepare(given, tmp_path)
+    assert given.engines == ("torch",)
+    assert calls == ["session-vllm", "session-torch"]
+    assert python == sys.executable
+    assert variables["INNERLOOP_HOME"] == str(tmp_path / "home")
+    told = capfd.readouterr().out
+    assert "the bundle of lmdeploy cannot be unpacked: FileNotFoundError" in told
+    assert "vllm cannot be registered" in told
+
+
+def test_the_gpu_tests_runs_find_packages_that_pythonpath_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/a/site")
+    assert real.variables()["PYTHONPATH"] == f"{real.ROOT}:/a/site"
+    monkeypatch.delenv("PYTHONPATH")
+    assert real.variables()["PYTHONPATH"] == str(real.ROOT)
+
+
+def test_what_a_device_does_not_answer_is_missing_in_its_account_and_no_nan() -> None:
+    class Silent:
+        """Answers power now and then, and never energy."""
+
+        faults: dict[str, int] = {}
+        readings = 0
+
+        def fast(self, row: list[object]) -> None:
+            self.readings += 1
+            row[SLOT["power_instant_w"]] = 100.0 if self.readings % 2 else float("nan")
+
+        def medium(self, row: list[object]) -> None:
+            row[SLOT["temperature_c"]] = 40.0
+
+        def slow(self, row: list[object]) -> None:
+            pass
+
+    found = power.look(Silent(), 0.01)  # type: ignore[arg-type]
+    json.dumps(found, allow_nan=False)
+    assert found["once"] == {"temperature_c": 40.0}
+    assert found["energy_j"] == {"counter": None, "integral": None}
+    assert found["power_w"]["p50"] == 100.0
+    assert found["ms_between_changes_of_power"] is None
+
+
 def test_a_step_without_enough_time_is_not_begun_and_says_how_to_go_on(place: Place) -> None:
-    done = carried(place, 5.0, "print('begun')")
+    done = carried(place, 5.0, "print('begun')", usual=1.0)
     assert done.code is None
     assert "--steps some" in done.note
     assert not (place.folder / "some").exists()
@@ -58,10 +183,22 @@ def test_a_step_without_its_engine_is_left_out(place: Place) -> None:
     assert (done.code, done.note) == (None, "there is no lmdeploy")
 
 
+def test_of_a_step_of_two_engines_what_the_one_needs_is_run_without_the_other(place: Place) -> None:
+    programs = [["-c", f"print('{name}')", f"session-{name}"] for name in ("lmdeploy", "vllm")]
+    step = Step("some", 1.0, ("vllm", "lmdeploy"), lambda _: programs)
+    real_place = Place(place.python, place.torch, place.folder, small=False)
+    done = h200.carry_out(step, real_place, dict(os.environ), ("vllm",), time.monotonic() + 100)
+    assert (done.code, done.note) == (2, "command 0 needs lmdeploy")
+    assert not (place.folder / "some" / "output-0.txt").exists()
+    assert "vllm" in (place.folder / "some" / "output-1.txt").read_text()
+
+
 def test_results_are_kept_without_raw_traces(place: Place, tmp_path: Path) -> None:
     run = place.folder / "a-run"
     (run / "trace").mkdir(parents=True)
     (run / "trace" / "steps.bin").write_bytes(bytes(100))
+    for name in ("steps.parquet", "tokens.parquet", "report.ncu-rep", "kernels.parquet", "trace.perfetto-trace"):
+        (run / name).write_bytes(bytes(100))
     result = {
         "status": "ok",
         "reasons": [],
@@ -71,7 +208,7 @@ def test_results_are_kept_without_raw_traces(place: Place, tmp_path: Path) -> No
     (run / "result.json").write_text(json.dumps(result))
     h200.save(tmp_path, tmp_path, [h200.Done("some", 0, 1.0, "")])
     with tarfile.open(tmp_path / "results.tar.xz") as kept:
-        assert kept.getnames() == ["a-run/result.json"]
+        assert kept.getnames() == ["a-run/report.ncu-rep", "a-run/result.json", "a-run/steps.parquet"]
     table = (tmp_path / "table.txt").read_text()
     assert "1,234 tok/s  TTFT 500.0 ms  TPOT 10.0 ms" in table
 
@@ -96,8 +233,6 @@ def test_every_steps_commands_are_ones_that_the_harness_takes(step: Step, small:
 def test_a_damaged_part_is_not_unpacked(tmp_path: Path) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
-    import zipfile
-
     with zipfile.ZipFile(wheels / "toy-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("toy/__init__.py", "A = 1\n")
         wheel.writestr("toy/tests/test_toy.py", "")
@@ -112,5 +247,5 @@ def test_a_damaged_part_is_not_unpacked(tmp_path: Path) -> None:
     assert os.access(tmp_path / "site" / "bin" / "toy", os.X_OK)
     part = tmp_path / "parts" / "part-000"
     part.write_bytes(part.read_bytes()[:-1] + b"x")
-    with pytest.raises(SystemExit, match="is damaged"):
+    with pytest.raises(ValueError, match="is damaged"):
         h200.unpack(tmp_path / "parts", tmp_path / "other")
