@@ -187,7 +187,7 @@ class TurboMindLoop:
             signal.flight.iteration = self._iterations
             awaited.discard(signal.flight)
             signals.append(signal)
-            signal = self._next(seconds_left(due_ns, STRAGGLER_S) if awaited else 0.0)
+            signal = self._next(STRAGGLER_S if awaited else 0.0)  # also past due_ns: half an iteration is no step
         return signals
 
     def _next(self, wait_s: float) -> Signal | None:

@@ -30,15 +30,18 @@ def turn_off() -> None:
     _push = _pop = None
 
 
-def ranged(name: str, call: Callable[P, R]) -> Callable[P, R]:
-    """`call` itself while marks are off; else `call` with a range of that name around it, also when it raises."""
+def ranged(name: str | Callable[[], str], call: Callable[P, R]) -> Callable[P, R]:
+    """`call` itself while marks are off; else `call` with a range of that name around it, also when it raises.
+
+    A name that is not known before is made at each call.
+    """
     push, pop = _push, _pop
     if push is None or pop is None:
         return call
 
     @functools.wraps(call)
     def marked(*args: P.args, **kwargs: P.kwargs) -> R:
-        push(name)
+        push(name if isinstance(name, str) else name())
         try:
             return call(*args, **kwargs)
         finally:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.base import Request, StepReport
+from engines.marks import ranged
 
 
 @dataclass(slots=True)
@@ -62,6 +63,8 @@ class Passes:
         if self.overlap:
             scheduler.enable_skip_finishing_decode = True
             scheduler.result_queue = deque()
+            self._sample = ranged(self._ahead, scheduler.launch_batch_sample_if_needed)
+        self._launch = ranged(self._ahead, scheduler.run_batch)
         channels = scheduler.ipc_channels
         channels.send_to_detokenizer.send_output = lambda *args, **kwargs: None
         channels.send_to_tokenizer.send_output = lambda output, *args, **kwargs: self._refused.append(str(output))
@@ -153,7 +156,7 @@ class Passes:
             s._sched_idled = True
             s.on_idle()
             return None
-        self._take(batch, self._timed("execute", s.run_batch, batch))
+        self._take(batch, self._timed("execute", self._launch, batch))
         return batch
 
     def _overlapped(self, batch: Any) -> Any:
@@ -162,7 +165,7 @@ class Passes:
         if alone:
             done = self._take(*s.result_queue.popleft())
         if batch:
-            result = self._timed("execute", s.run_batch, batch)
+            result = self._timed("execute", self._launch, batch)
             s._apply_war_barrier()
             s.result_queue.append((batch.copy(), result))
         else:
@@ -172,8 +175,12 @@ class Passes:
                 done = self._take(*s.result_queue.popleft())
         elif batch is None:
             s.on_idle()
-        self._timed("execute", s.launch_batch_sample_if_needed, result, batch)
+        self._timed("execute", self._sample, result, batch)
         return done
+
+    def _ahead(self) -> str:
+        """For profilers: how many steps after this one the batch comes out that is launched now."""
+        return f"ahead {max(len(self._batches) - 1, 0)}"
 
     def _take(self, batch: Any, result: Any) -> Any:
         if self.overlap and result.copy_done is not None:

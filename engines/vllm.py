@@ -43,6 +43,7 @@ class Adapter(Engine):
 
     def imports(self) -> str:
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would silently win over kv_cache_tokens
+        os.environ.pop("VLLM_API_KEY", None)  # would have layer http's server refuse its client
         self._version = installed_version()
         if self.layer != "http":  # whose server imports it
             importlib.import_module("vllm.v1.engine.core_client")

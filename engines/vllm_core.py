@@ -61,8 +61,9 @@ class CoreRung:
         while True:
             outputs, executed = core.step_fn()
             core.post_step(model_executed=executed)
-            # With a batch queue the first call only fills it: the step goes on until something comes out of it.
-            if outputs is not None or not core.batch_queue:
+            # With a batch queue the first call only fills it, and an empty batch may be left in it from before: the
+            # step goes on until a batch comes out.
+            if not self._watch.filling:
                 break
         end = time.monotonic_ns()
         index, tokens, finished = self._index, [], []

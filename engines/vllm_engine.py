@@ -53,12 +53,11 @@ class EngineRung:
         self._engine.add_request(name, self._prompt(request.prompt), self._params(request.output_tokens))
 
     def step(self, due_ns: int | None = None) -> StepReport | None:
-        core, watch = self._core, self._watch
+        watch = self._watch
         start = watch.begin()
         while True:
             outputs = self._engine.step()
-            # As on layer core: with a batch queue the step goes on until a batch has come out of it.
-            if watch.updated or not core.batch_queue:
+            if not watch.filling:  # as on layer core
                 break
         end = time.monotonic_ns()
         index, tokens, finished = self._index, [], []

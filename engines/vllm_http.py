@@ -78,12 +78,15 @@ class HttpRung:
             "disable_uvicorn_access_log": True,
             "uvicorn_log_level": "warning",
         }
-        self._server = children.Child("vllm_server", json.dumps({"arguments": arguments, "server": own}))
-        told = json.loads(self._server.ready())  # how long that may take is the harness's to say
-        if "unsupported" in told:
+        # Else a model's generation_config.json fills in what a request leaves open (a repetition penalty, fewer tokens
+        # at most), which the other layers do not do.
+        told = {"arguments": {"generation_config": "vllm", **arguments}, "server": own}
+        self._server = children.Child("vllm_server", json.dumps(told))
+        found: dict[str, Any] = json.loads(self._server.ready())  # how long that may take is the harness's to say
+        if "unsupported" in found:
             self._server.end()
-            raise UnsupportedSetting(told["unsupported"])
-        return told
+            raise UnsupportedSetting(found["unsupported"])
+        return found
 
     def _wait_until_ready(self, port: int) -> None:
         """Returns once the server that answers is ours, which only it can tell: it was given a name to serve under."""

@@ -29,6 +29,10 @@ class Batch:
     preempted: int
     kv_usage: float
 
+    @property
+    def positions(self) -> int:
+        return self.prefill + self.decode
+
 
 class Watch:
     """Wraps the calls that make up a step of an `EngineCore`, on this instance only.
@@ -51,17 +55,17 @@ class Watch:
         self.sees_preparation = self._watch_preparation(model_runner(core))
         self._watch_scheduler()
         executor = core.model_executor
-        executor.execute_model = self._timed("execute", executor.execute_model)
-        executor.sample_tokens = self._timed("sample", executor.sample_tokens)
+        executor.execute_model = self._timed("execute", ranged(self._ahead, executor.execute_model))
+        executor.sample_tokens = self._timed("sample", ranged(self._ahead, executor.sample_tokens))
 
     @property
     def cannot_report(self) -> tuple[str, ...]:
         return () if self.sees_preparation else ("prepare_ns",)
 
     @property
-    def updated(self) -> bool:
-        """Whether a batch has come out since `begin`."""
-        return self._batch is not None
+    def filling(self) -> bool:
+        """Whether this step goes on: a batch is in flight and none has come out since `begin`, but for empty ones."""
+        return not (self._batch and self._batch.positions) and self._in_flight() > 0
 
     def begin(self) -> int:
         """Forgets the last step; returns the time at which this one starts."""
@@ -75,7 +79,7 @@ class Watch:
     ) -> StepReport | None:
         """The step since `begin`; None if it computed nothing."""
         batch, spent = self._batch, self._spent
-        if batch is None or batch.prefill + batch.decode == 0:
+        if batch is None or batch.positions == 0:
             return None
         return StepReport(
             start_ns=start_ns,
@@ -101,6 +105,13 @@ class Watch:
         return self._timed("update", call)
 
     # ---------------------------------------------------------------- the wrappers
+
+    def _in_flight(self) -> int:
+        return sum(batch.positions > 0 for batch in self._batches.values())
+
+    def _ahead(self) -> str:
+        """For profilers: how many steps after this one the batch comes out that is launched now."""
+        return f"ahead {max(self._in_flight() - 1, 0)}"
 
     def _watch_scheduler(self) -> None:
         scheduler, spent, clock = self._scheduler, self._spent, time.monotonic_ns

@@ -3,6 +3,7 @@ launched it; on a CPU torch's operators. Each window becomes one trace in Chrome
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,20 @@ class TorchProfiler(Capture):
         self._activities = [activity.CPU, *([activity.CUDA] if device == "cuda" else [])]
         self._sessions: list[Any] = []
         self._session: Any = None
-        self._ranges: list[Any] = []
+        self._open = threading.local()  # ranges nest by thread: an engine's own one has marks too
 
     def ranges(self) -> Ranges | None:
         return self._push, self._pop
 
     def _push(self, name: str) -> None:
-        if self._session is None:
-            self._ranges.append(None)
-            return
-        scope = self._torch.profiler.record_function(PREFIX + name)
-        scope.__enter__()
-        self._ranges.append(scope)
+        scope = None
+        if self._session is not None:
+            scope = self._torch.profiler.record_function(PREFIX + name)
+            scope.__enter__()
+        vars(self._open).setdefault("scopes", []).append(scope)
 
     def _pop(self) -> None:
-        scope = self._ranges.pop()
+        scope = self._open.scopes.pop()
         if scope is not None:
             scope.__exit__(None, None, None)
 

@@ -33,7 +33,8 @@ class Events:
     """`table`: dtype EVENT [events], `names` their names, `ranges`: dtype RANGE, one a captured call of step.
 
     `device` is "cuda" (kernels, copies, memsets) or "cpu" (operators). `by_time` counts the events whose launch was
-    not recorded, so that their step was found by their own time.
+    not recorded, so that their step was found by their own time. Steps whose batch was launched before the profiler
+    looked have no range.
     """
 
     table: np.ndarray
@@ -52,14 +53,25 @@ def kernels(
     launch: np.ndarray,
     launch_thread: np.ndarray,
     ranges: np.ndarray,
+    ahead: np.ndarray | None = None,
 ) -> Events:
-    """What ran on devices. `launch` (int64, ns) is when each was launched, -1 unknown, and by which thread."""
+    """What ran on devices. `launch` (int64, ns) is when each was launched, -1 unknown, and by which thread.
+
+    `ahead` (dtype RANGE) are the calls that launched a batch, of those engines that say; their `step` is how many steps
+    later the batch came out. With asynchronous scheduling that is not the step in which it was launched, and the
+    make-up and wall time of a step are those of the batch that comes out of it.
+    """
     table = _table(start_ns, end_ns, names, stream)
     table["self_ns"] = table["end_ns"] - table["start_ns"]
     table["device"] = device
     unknown = launch < 0
     thread = np.where(unknown, -1, launch_thread)
     table["step"] = steps_of(np.where(unknown, start_ns, launch), thread, ranges)
+    if ahead is not None and ahead["step"].any():
+        later = np.maximum(steps_of(launch, thread, ahead), 0) * np.isin(thread, ahead["thread"])
+        table["step"] += np.where(table["step"] >= 0, later, 0).astype(np.int32)
+        begun = steps_of(ahead["start_ns"], ahead["thread"], ranges)
+        ranges = ranges[np.isin(ranges["step"], (begun + ahead["step"])[begun >= 0])]
     codes, kept = _codes(names)
     table["name"] = codes
     table["class_"] = np.array([CLASSES.index(class_of(name)) for name in kept], dtype=np.int8)[codes]

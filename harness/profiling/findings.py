@@ -62,6 +62,13 @@ def find(
             + ("; --profile nsys follows it there" if device == "cuda" else "; profile the layer core")
         )
     events.write(folder / events.FILE, found)
+    numbers = np.intersect1d(numbers, found.ranges["step"])
+    if len(numbers) == 0:
+        raise ValueError(
+            "no batch was both launched and finished in the captured steps: the engine launches each one step ahead;"
+            " name two steps or more by --profile-steps A:B"
+        )
+    rows = steps[numbers]
     busy, _, _ = analysis.per_step(found.table, numbers)
     devices = max(len(np.unique(found.table["device"])), 1)
     told["kernels"] = {

@@ -18,7 +18,7 @@ import numpy as np
 from harness.profiling.events import RANGE, Events, aligned, kernels
 
 PUSH_POP = 59
-STEP = re.compile(r"step (\d+)")
+STEP, AHEAD = re.compile(r"step (\d+)"), re.compile(r"ahead (\d+)")
 PROCESS_BITS = 24
 NO_STEPS = (
     "the nsys report holds no NVTX range of a step: the package nvtx in the engine's interpreter may be too new for "
@@ -47,9 +47,12 @@ def _read(db: sqlite3.Connection, captured: np.ndarray) -> Events:
     tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if "NVTX_EVENTS" not in tables:
         raise ValueError(NO_STEPS)
-    if len(named := _ranges(db)) == 0:
+    if len(named := _ranges(db, STEP)) == 0:
         raise ValueError(NO_STEPS)
     ranges, offset = aligned(named, captured)
+    ahead = _ranges(db, AHEAD)
+    ahead["start_ns"] += offset
+    ahead["end_ns"] += offset
     rows: list[tuple] = []
     if "CUPTI_ACTIVITY_KIND_KERNEL" in tables:
         rows += db.execute(
@@ -87,10 +90,11 @@ def _read(db: sqlite3.Connection, captured: np.ndarray) -> Events:
         np.array([start for start, _ in by], np.int64),
         np.array([thread for _, thread in by], np.int64),
         ranges,
+        ahead,
     )
 
 
-def _ranges(db: sqlite3.Connection) -> np.ndarray:
+def _ranges(db: sqlite3.Connection, name: re.Pattern[str]) -> np.ndarray:
     rows = db.execute(
         "SELECT COALESCE(n.text, s.value), n.globalTid, n.start, n.end FROM NVTX_EVENTS n"
         " LEFT JOIN StringIds s ON s.id = n.textId"
@@ -100,6 +104,6 @@ def _ranges(db: sqlite3.Connection) -> np.ndarray:
     found = [
         (int(match[1]), thread, start, end, -1)
         for text, thread, start, end in rows
-        if text is not None and (match := STEP.fullmatch(text))
+        if text is not None and (match := name.fullmatch(text))
     ]
     return np.array(found, dtype=RANGE)

@@ -189,9 +189,11 @@ class Pass:
         try:
             launcher.watch(worker, self.folder / "trace", self.limits, self.tick, outcome)
         finally:
-            if self._sampling is not None:
-                self._sampling.stop()
-            worker.close(outcome.worker_pid)
+            try:
+                if self._sampling is not None:
+                    self._sampling.stop()
+            finally:  # also where a signal cuts that short
+                worker.close(outcome.worker_pid)
 
     def write_job(self) -> Path:
         """The measured run's job with a trace of its own and what is to be profiled."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from harness.profiling.events import RANGE, Events, aligned, joined, kernels, operators
 
-STEP = re.compile(r"innerloop/step (\d+)")
+STEP, AHEAD = re.compile(r"innerloop/step (\d+)"), re.compile(r"innerloop/ahead (\d+)")
 ON_DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}
 CALLS = {"cuda_runtime", "cuda_driver"}
 
@@ -44,23 +44,32 @@ def read(paths: Sequence[Path], captured: np.ndarray) -> Events:
 def one_window(events: Sequence[dict[str, Any]], captured: np.ndarray) -> Events:
     """One trace. With anything that ran on a device those are its events, else torch's operators."""
     timed = [event for event in events if event.get("ph") == "X"]
-    found = [
-        (int(match[1]), event)
-        for event in timed
-        if event.get("cat") == "user_annotation" and (match := STEP.fullmatch(event["name"]))
-    ]
-    ranges = np.array([(step, _thread(e), *_times(e), -1) for step, e in found], dtype=RANGE)
-    ranges, offset = aligned(np.sort(ranges, order="start_ns"), captured)
+    ranges, offset = aligned(_ranges(timed, STEP), captured)
     device = [event for event in timed if event.get("cat") in ON_DEVICE]
     if device:
-        return _kernels(device, [event for event in timed if event.get("cat") in CALLS], ranges, offset)
+        ahead = _ranges(timed, AHEAD)
+        ahead["start_ns"] += offset
+        ahead["end_ns"] += offset
+        return _kernels(device, [event for event in timed if event.get("cat") in CALLS], ranges, ahead, offset)
     host = [event for event in timed if event.get("cat") == "cpu_op"]
     start, end = _columns(host, offset)
     threads = np.array([_thread(event) for event in host], dtype=np.int64)
     return operators(start, end, [event["name"] for event in host], threads, ranges)
 
 
-def _kernels(device: list[dict[str, Any]], calls: list[dict[str, Any]], ranges: np.ndarray, offset: int) -> Events:
+def _ranges(timed: list[dict[str, Any]], name: re.Pattern[str]) -> np.ndarray:
+    """The ranges of that name, its number as `step`: dtype RANGE, by their start."""
+    found = [
+        (int(match[1]), _thread(event), *_times(event), -1)
+        for event in timed
+        if event.get("cat") == "user_annotation" and (match := name.fullmatch(event["name"]))
+    ]
+    return np.sort(np.array(found, dtype=RANGE), order="start_ns")
+
+
+def _kernels(
+    device: list[dict[str, Any]], calls: list[dict[str, Any]], ranges: np.ndarray, ahead: np.ndarray, offset: int
+) -> Events:
     launches = {event["args"]["correlation"]: event for event in calls if "correlation" in event.get("args", {})}
     start, end = _columns(device, offset)
     by = [launches.get(event["args"].get("correlation")) for event in device]
@@ -73,6 +82,7 @@ def _kernels(device: list[dict[str, Any]], calls: list[dict[str, Any]], ranges: 
         np.array([-1 if call is None else _times(call)[0] + offset for call in by], dtype=np.int64),
         np.array([-1 if call is None else _thread(call) for call in by], dtype=np.int64),
         ranges,
+        ahead,
     )
 
 

@@ -110,6 +110,26 @@ def test_out_of_memory_at_a_larger_size_leaves_what_was_measured(measured):
     assert found["reason"] is None
 
 
+def test_the_fp8_product_accumulates_fast_as_engines_do():
+    asked = {}
+
+    class Matrix:
+        def to(self, dtype):
+            return self
+
+        t = lambda self: self  # noqa: E731
+
+    torch = SimpleNamespace(
+        randn=lambda *_, device: Matrix(),
+        ones=lambda *_, device: "one",
+        float8_e4m3fn="e4m3",
+        bfloat16="bf16",
+        _scaled_mm=lambda a, b, **options: asked.update(options),
+    )
+    ceilings.product(torch, "cuda", ceilings.FP8, 16)()
+    assert asked == {"scale_a": "one", "scale_b": "one", "out_dtype": "bf16", "use_fast_accum": True}
+
+
 def cache(root: Path, cpu: int, index: int, level: int, size: str, shared: str) -> None:
     folder = root / f"cpu{cpu}" / "cache" / f"index{index}"
     folder.mkdir(parents=True)

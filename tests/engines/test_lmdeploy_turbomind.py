@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import pytest
 
@@ -95,6 +96,22 @@ def test_a_step_waits_no_longer_than_until_a_request_is_due(engine, monkeypatch)
     adapter.due_ns = 5_000
     assert adapter.step() is None
     assert asked == [5_000]
+
+
+def test_a_request_that_is_due_does_not_split_an_iteration(engine, monkeypatch):
+    monkeypatch.setattr("engines.lmdeploy_turbomind.STRAGGLER_S", 2.0)  # however busy the machine is
+    adapter, double, _ = engine(straddles=True)
+    adapter.due_ns = 0  # long past
+    for index in range(4):
+        adapter.submit(Request(index, [1] * 4, 12))
+    reports = []
+    while adapter.has_work():
+        report = adapter.step()
+        if report is None:
+            time.sleep(0.0005)
+        else:
+            reports.append(report)
+    assert len(reports) <= double.iterations + 1  # who has its first token in an iteration is not known beforehand
 
 
 def test_what_turbomind_does_not_tell_is_missing(engine, tmp_path):

@@ -30,6 +30,14 @@ def test_a_range_surrounds_the_call_and_passes_arguments_and_result(heard: list[
     assert heard == ["step", "execute", "work", ".", "."]
 
 
+def test_a_name_may_be_made_at_each_call(heard: list[str]) -> None:
+    names = iter(("first", "second"))
+    call = marks.ranged(lambda: next(names), lambda: None)
+    call()
+    call()
+    assert heard == ["first", ".", "second", "."]
+
+
 def test_a_range_ends_also_when_the_call_raises(heard: list[str]) -> None:
     with pytest.raises(ZeroDivisionError):
         marks.ranged("sample", lambda: 1 // 0)()

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from engines import marks
 from engines.base import Request, UnsupportedSetting, WrongTokenCount
 from engines.sglang import CONTEXT_MARGIN, Adapter, native_arguments
 from engines.versions import UnknownVersion
@@ -54,6 +55,23 @@ def test_a_report_carries_the_make_up_of_the_batch_whose_tokens_it_returns(engin
         reports.append(adapter.step())
     assert [(r.prefill_tokens, r.decode_tokens, len(r.tokens)) for r in reports] == [(6, 0, 1), (0, 1, 1), (0, 1, 1)]
     assert [list(r.finished) for r in reports] == [[], [], [3]]
+
+
+def test_a_batch_is_marked_with_how_many_steps_after_its_launch_it_comes_out(engine):
+    seen: list[str] = []
+    marks.turn_on(seen.append, lambda: None)
+    try:
+        adapter, _, _ = engine()
+        adapter.submit(Request(0, [1] * 6, 4))
+        by_step = []
+        while adapter.has_work():
+            adapter.step()
+            by_step.append(list(seen))
+            seen.clear()
+    finally:
+        marks.turn_off()
+    # Each launch is a run and a sampling; the last pass launches nothing.
+    assert by_step == [["ahead 0"] * 2 + ["ahead 1"] * 2, ["ahead 1"] * 2, ["ahead 1"] * 2, ["ahead 0"]]
 
 
 def test_the_first_step_spans_the_pass_that_only_fills_the_pipeline(engine):

@@ -308,6 +308,19 @@ def test_the_first_report_spans_the_call_that_only_fills_the_pipeline(adapter):
     assert first.end_ns - first.start_ns >= first.schedule_ns + first.execute_ns + first.sample_ns + first.update_ns
 
 
+def test_a_launch_after_a_rest_is_part_of_the_step_and_not_of_a_bubble(adapter):
+    """The last request leaves an empty batch in the queue, which comes out when the next request is launched."""
+    adapter.submit(Request(0, [1] * 4, 2))
+    while not any(report is not None and report.finished for report in [adapter.step()]):
+        pass
+    assert adapter._core.batch_queue  # nothing more was asked of it, as by the loop
+    adapter.submit(Request(1, [1] * 4, 2))
+    first = adapter.step()
+    assert first is not None
+    assert [index for index, _ in first.tokens] == [1]
+    assert (first.prefill_tokens, first.decode_tokens) == (4, 0)
+
+
 def test_a_prompt_in_chunks_is_prefill_until_its_last_position(adapter):
     adapter.submit(Request(0, [1] * 20, 2))  # the budget is 8 positions a step
     reports = steps(adapter)
@@ -405,4 +418,21 @@ def test_marks_that_are_on_range_every_phase(plain_data):
         steps(made)
     finally:
         marks.turn_off()
-    assert {"schedule", "prepare", "execute", "wait", "sample", "update"} == set(seen)
+    assert {"schedule", "prepare", "execute", "wait", "sample", "update", "ahead 0"} == set(seen)
+
+
+def test_a_batch_is_marked_with_how_many_steps_after_its_launch_it_comes_out(plain_data):
+    seen: list[str] = []
+    marks.turn_on(seen.append, lambda: None)
+    try:
+        made = core_rung(Runner())
+        made.submit(Request(0, [1], 3))
+        by_step: list[list[str]] = []
+        while made.has_work() and len(by_step) < 3:
+            made.step()
+            by_step.append([name for name in seen if name.startswith("ahead")])
+            seen.clear()
+    finally:
+        marks.turn_off()
+    # Each launch is an execution and a sampling; an empty batch, as the third call's second one, does nothing.
+    assert by_step == [["ahead 0"] * 2 + ["ahead 1"] * 2, ["ahead 1"] * 2, ["ahead 0"] * 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from engines import vllm_server
+from engines import children, vllm, vllm_server
 from engines.base import Request
 from engines.http_client import ServerFailed
 from engines.vllm_http import HttpRung, free_port
@@ -62,6 +63,31 @@ def test_a_server_of_somebody_else_on_the_port_is_not_taken_for_ours(models):
         rung()._wait_until_ready(port)
     named[0] = "innerloop-1234"
     rung()._wait_until_ready(port)
+
+
+@pytest.mark.parametrize(("given", "used"), [({}, "vllm"), ({"generation_config": "auto"}, "auto")])
+def test_the_model_s_own_sampling_defaults_are_left_out_unless_asked_for(monkeypatch, given, used):
+    told: list[dict] = []
+
+    class Child:
+        def __init__(self, module: str, what: str) -> None:
+            told.append(json.loads(what))
+
+        def ready(self) -> str:
+            return "{}"
+
+    monkeypatch.setattr(children, "Child", Child)
+    rung()._start({"model": "m", **given}, 1234)
+    assert told[0]["arguments"] == {"model": "m", "generation_config": used}
+
+
+def test_a_key_of_the_user_s_does_not_shut_out_the_client(monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    monkeypatch.setattr(vllm, "installed_version", lambda: "0.33.0")
+    adapter = vllm.Adapter()
+    adapter.layer = "http"
+    adapter.imports()
+    assert "VLLM_API_KEY" not in os.environ
 
 
 def test_a_server_that_ends_before_it_is_ready_is_an_error():

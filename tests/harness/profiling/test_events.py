@@ -49,6 +49,39 @@ def test_kernels_belong_to_the_step_that_launched_them_however_late_they_ran():
     assert found.names == ("nvjet_tst", "flash::flash_fwd_splitkv_kernel", "unseen_launch")
 
 
+def test_kernels_of_a_batch_that_comes_out_later_belong_to_the_step_that_it_comes_out_of():
+    """As with asynchronous scheduling: each call launches the next batch while it waits for the last one."""
+    found = events.kernels(
+        np.array([90, 120, 130, 330]),
+        np.array([99, 125, 135, 340]),
+        ["of_a_batch_launched_before", "copy_of_its_tokens", "next_batch", "one_after"],
+        np.full(4, 7),
+        np.zeros(4, np.int32),
+        launch=np.array([-1, 180, 120, 320]),
+        launch_thread=np.array([-1, 1, 1, 1]),
+        ranges=ranges((4, 1, 100, 200), (5, 1, 300, 400)),
+        ahead=ranges((1, 1, 110, 140), (1, 1, 310, 350)),
+    )
+    assert found.table["step"].tolist() == [-1, 4, 5, 6]
+    assert found.ranges["step"].tolist() == [5]  # the batch of step 4 was launched before anybody looked
+
+
+def test_without_batches_that_come_out_later_every_step_has_its_own_kernels():
+    found = events.kernels(
+        np.array([150]),
+        np.array([160]),
+        ["nvjet_tst"],
+        np.full(1, 7),
+        np.zeros(1, np.int32),
+        launch=np.array([120]),
+        launch_thread=np.array([1]),
+        ranges=TWO,
+        ahead=ranges((0, 1, 110, 140), (0, 1, 310, 350)),
+    )
+    assert found.table["step"].tolist() == [4]
+    assert found.ranges["step"].tolist() == [4, 5]
+
+
 def test_operators_have_self_times_that_add_up_to_the_outermost_ones():
     found = events.operators(
         np.array([110, 120, 150, 310]),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.errors import InnerloopError
@@ -80,3 +81,13 @@ def test_an_engine_that_runs_its_kernels_elsewhere_is_not_taken_for_idle(tmp_pat
         found(tmp_path, "kernels", said)
     with pytest.raises(ValueError, match="layer core"):
         found(tmp_path, "kernels", said, device="cpu")
+
+
+def test_a_step_whose_batch_was_launched_before_it_has_no_kernels_to_show(tmp_path, said, monkeypatch):
+    from harness.profiling import events
+
+    captured(tmp_path, 0)
+    launched = events.Events(np.zeros(1, events.EVENT), ("of_the_next_step",), np.empty(0, events.RANGE), "cuda")
+    monkeypatch.setattr(findings, "read", lambda *_: launched)
+    with pytest.raises(ValueError, match="two steps or more"):
+        found(tmp_path, "kernels", said)

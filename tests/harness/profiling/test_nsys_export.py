@@ -106,6 +106,18 @@ def steps_by_name(path: Path) -> dict[str, int]:
     return {found.names[row["name"]]: int(row["step"]) for row in found.table}
 
 
+def test_a_batch_launched_ahead_has_the_step_that_it_comes_out_of(export):
+    export.range("step 200", 100, 200)
+    export.range("ahead 1", 110, 140)
+    export.range("step 201", 300, 400)
+    export.range("ahead 1", 310, 340)
+    export.launch(1, 120)
+    export.kernel("nvjet_tst_64x8", 1, 210, 290)
+    export.launch(2, 180)
+    export.copy(2, 2, 190, 191)  # of the tokens that step 200 waited for
+    assert steps_by_name(export.done()) == {"nvjet_tst_64x8": 201, "Memcpy DtoH": 200}
+
+
 def test_each_step_gets_its_kernels(export):
     export.range("step 200", 100, 200)
     export.range("step 201", 300, 400, registered=True)  # text by StringIds, as registered strings are kept

@@ -16,7 +16,7 @@ from rich.console import Console
 from engines.trace import STEP
 from harness import results
 from harness.errors import Refused
-from harness.launcher import Limits, Outcome, failure
+from harness.launcher import Limits, Outcome, Stopped, failure
 from harness.profiling import passes, tools
 from harness.profiling.choice import choose
 from harness.run import exit_code
@@ -164,6 +164,25 @@ def test_the_pass_s_job_is_the_measured_one_with_a_folder_of_its_own(measured):
     assert made["profile"]["kind"] == "kernels"
     assert not made["profile"]["under_tool"]
     assert json.loads((folder / "job.json").read_text()) == job
+
+
+def test_the_worker_is_ended_also_where_a_signal_cuts_the_end_of_py_spy_short(measured, monkeypatch):
+    closed: list[Any] = []
+    monkeypatch.setattr(passes, "Worker", lambda *_, **__: SimpleNamespace(close=closed.append))
+    monkeypatch.setattr(passes.Pass, "write_job", lambda self: self.folder / "job.json")
+
+    def stop() -> None:
+        raise Stopped(signal.SIGINT)
+
+    def watch(worker: Any, trace: Path, limits: Limits, tick: Any, outcome: Outcome) -> None:
+        outcome.worker_pid = 4242
+        tick.__self__._sampling = SimpleNamespace(stop=stop)
+
+    monkeypatch.setattr(passes.launcher, "watch", watch)
+    one = passes.Pass(KERNELS, passes.Place(Path("python"), {}, measured[1]), Limits(), Console(quiet=True))
+    with pytest.raises(Stopped):
+        one.run(Outcome())
+    assert closed == [4242]
 
 
 def test_the_usual_batch_is_that_of_most_of_the_time():

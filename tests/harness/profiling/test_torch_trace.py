@@ -79,6 +79,19 @@ def test_each_kernel_goes_to_the_step_that_launched_it(tmp_path):
     assert by_name["nvjet_tst_64x8"]["lane"] == 7
 
 
+def test_a_batch_launched_ahead_has_the_step_that_it_comes_out_of(tmp_path):
+    trace = (
+        *GPU,
+        event("user_annotation", "innerloop/ahead 1", 1005.0, 50.0),
+        event("user_annotation", "innerloop/ahead 1", 1205.0, 50.0),
+    )
+    found = torch_trace.read([write(tmp_path, *trace)], captured((30, 5000, 5101), (31, 5200, 5301)))
+    by_name = {found.names[row["name"]]: int(row["step"]) for row in found.table}
+    assert by_name["nvjet_tst_64x8"] == 31  # launched at 1010
+    assert by_name["flash::flash_fwd_splitkv_kernel"] == 30  # launched at 1090, outside of the range
+    assert found.ranges["step"].tolist() == [31]
+
+
 def test_on_a_cpu_the_operators_are_what_ran(tmp_path):
     trace = (
         step(0, 100.0, 50.0),
