@@ -94,13 +94,13 @@ def tops(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     """The kernels that take most, for each kind of step."""
     for kind, words in _kinds(found).items():
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-        table.add_column(f"top, {words}", no_wrap=True, overflow="ellipsis", max_width=NAME)
+        table.add_column(f"top, {words}", max_width=NAME)  # the one column that gives way
         table.add_column("class", no_wrap=True, min_width=16)
         for title, width in {"share": 6, "mean": 7, "calls": 6}.items():
             table.add_column(title, justify="right", no_wrap=True, min_width=width)
         for one in found["top"].get(kind, [])[:SHOWN]:
             table.add_row(
-                Text(one["name"]),
+                one_line(one["name"]),
                 TITLES[one["class"]],
                 share(one["share"]),
                 seconds(one["mean_s"]),
@@ -128,7 +128,8 @@ def _estimate(result: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[s
         + f"; {share(estimate['covered_share'])} of the steps are like captured ones"
     )
     if found["unknown_names"]:
-        yield f'in "other": {", ".join(found["unknown_names"])}'
+        names = (one if len(one) <= NAME else one[: NAME - 1] + "…" for one in found["unknown_names"])
+        yield f'in "other": {", ".join(names)}'
 
 
 def host(found: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -140,9 +141,14 @@ def host(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         style="dim",
     )
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("function", no_wrap=True, overflow="ellipsis", max_width=58)
+    table.add_column("function", max_width=58)
     for title in ("itself", "with calls"):
         table.add_column(title, justify="right", no_wrap=True)
     for one in found["top"][:SHOWN]:
-        table.add_row(Text(one["name"]), share(one["self_share"]), share(one["total_share"]))
+        table.add_row(one_line(one["name"]), share(one["self_share"]), share(one["total_share"]))
     yield table
+
+
+def one_line(text: str) -> Text:
+    """A name in a column that may give way, on one line however long it is."""
+    return Text(text, no_wrap=True, overflow="ellipsis")

@@ -58,7 +58,7 @@ def slowest(rows: list[dict[str, Any]]) -> RenderableType:
     if not rows:
         return Text("none asked for", style="dim")
     out = table("step", "at", "wall", "fit", "limit", "prefill", "decode", "context", "mostly", left=0, gap=1)
-    out.columns[-1].justify = "left"
+    out.columns[-1].justify, out.columns[-1].no_wrap = "left", False  # words give way to figures
     for row in rows:
         marks = f", preempted {row['preempted']}" if row["preempted"] else ""
         out.add_row(

@@ -31,6 +31,11 @@ __all__ = ["Tables", "build", "convert", "read", "read_tables", "write"]
 
 SCHEMA_VERSION = 1
 FILE = "result.json"
+PARTS = {  # of every result of this version, without which it cannot be shown
+    "innerloop_version", "reasons", "notes", "engine", "startup_s", "warmup", "window", "counts", "throughput",
+    "latency_s", "step_s", "step_share", "time_share", "batch", "waiting", "kv_usage", "steady", "over_time",
+    "overhead", "memory_bytes", "telemetry", "failure",
+}  # fmt: skip
 
 
 def build(
@@ -259,4 +264,6 @@ def read(run: Path) -> dict[str, Any]:
             "Read it with the innerloop that wrote it"
             + (f" ({result['innerloop_version']})." if result.get("innerloop_version") else "."),
         )
+    if lost := PARTS - result.keys():
+        raise Refused(f"{path} is not whole: it lacks {', '.join(sorted(lost))}")
     return result

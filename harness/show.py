@@ -42,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
+        if arguments.trace and arguments.json:
+            raise Refused("--trace prints no result, and --json nothing else: give one of them")
         return write_trace(arguments.run) if arguments.trace else show(arguments.run, as_json=arguments.json)
     except InnerloopError as error:
         print(f"innerloop: {error}", *error.details, sep="\n", file=sys.stderr)

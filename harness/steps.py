@@ -73,10 +73,12 @@ def investigate(run: Path, slowest: int) -> dict[str, Any]:
     Raises:
         Refused: the folder holds no run.
     """
-    from harness import results
+    from harness import layers, results
     from harness.tables import read_tables
 
     folder = run if run.is_dir() or not run.exists() else run.parent
+    if layers.is_ladder(run):
+        raise Refused(f"{run} holds a run of each layer: name one of the folders in it")
     if not any((folder / name).exists() for name in (results.FILE, "job.json", "steps.parquet")):
         raise Refused(f"{folder} holds no run: there is neither a {results.FILE} nor a job.json in it")
     result = results.read(folder) if (folder / results.FILE).exists() else None

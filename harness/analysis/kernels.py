@@ -168,8 +168,8 @@ def estimate(captured: np.ndarray, busy: np.ndarray, device: str, measured: np.n
         x, y = by_positions(captured[source], values[source])
         positions = _positions(measured[mine])
         found = np.interp(positions, x, y)
-        if device == "cuda":  # more positions than were ever captured take more time; prefill's in proportion
-            found = np.where((positions > x[-1]) & (kind == "with_prefill"), y[-1] * positions / x[-1], found)
+        if device == "cuda" and kind == "with_prefill":  # more positions than were ever captured take more time
+            found = np.where(positions > x[-1], y[-1] * positions / x[-1], found)
         spent[mine] = found * (theirs[mine] if device == "cpu" else 1.0)
         covered[mine] = (positions >= 0.9 * x[0]) & (positions <= 1.1 * x[-1])
     if np.isnan(spent).any():

@@ -71,8 +71,9 @@ class Ceilings:
 
     @property
     def disturbed(self) -> bool:
-        """Whether others used the machine so much that the true ceilings are probably higher."""
-        return self.other_cores is not None and self.other_cores > DISTURBED * (self.key.cores or 1)
+        """Whether others used the CPU so much that its ceilings are probably higher; a GPU's don't suffer by that."""
+        cores = self.key.cores
+        return self.other_cores is not None and cores is not None and self.other_cores > DISTURBED * cores
 
     def lacks(self, dtypes: Sequence[str]) -> list[str]:
         return [dtype for dtype in dtypes if dtype not in self.matrix]

@@ -8,6 +8,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def load(path: Path) -> Ceilings | None:
     """One file, checked; None if it cannot be read or makes no sense."""
     try:
         return checked(json.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -52,7 +53,7 @@ def every() -> list[Ceilings]:
 def checked(data: Any) -> Ceilings:
     """
     Raises:
-        ValueError, KeyError, TypeError: this is not a measurement of this version.
+        ValueError, KeyError, TypeError, AttributeError: this is not a measurement of this version.
     """
     if data["version"] != VERSION:
         raise ValueError("measured by another version of innerloop")
@@ -63,6 +64,11 @@ def checked(data: Any) -> Ceilings:
     rates += [rate for one in found.matrix.values() if (rate := one["ops_per_s"]) is not None]
     if not all(isinstance(rate, (int, float)) and 1e3 < rate < 1e20 for rate in rates):
         raise ValueError(f"no rates: {rates}")
+    if datetime.fromisoformat(found.measured).tzinfo is None:
+        raise ValueError("no time zone")
+    numbers = [found.memory["array_bytes"], found.other_cores, *(found.clocks or {}).values()]
+    if not all(number is None or isinstance(number, (int, float)) for number in numbers):
+        raise ValueError(f"no numbers: {numbers}")
     return found
 
 

@@ -41,6 +41,7 @@ def measure(
         finally:
             meter.close()
     earlier = {} if known is None else known.matrix
+    others = [meter.other_cores(told["cpu_s"]), None if known is None else known.other_cores]
     return Ceilings(
         key=key,
         memory=told["memory"] if known is None else known.memory,
@@ -48,7 +49,7 @@ def measure(
         measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         threads=told["threads"],
         tf32=told["tf32"],
-        other_cores=meter.other_cores(told["cpu_s"]),
+        other_cores=max((cores for cores in others if cores is not None), default=None),  # of all that is kept
         clocks=meter.most,
     )
 

@@ -236,6 +236,11 @@ def _read(path: Path) -> Registered | None:
     texts = [content[key] for key in ("engine", "device", "python", "python_version", "created")]
     if not all(isinstance(text, str) for text in (*texts, *content["sites"], *content["env"].values())):
         return None
+    try:
+        for key, value in content["env"].items():
+            _check_variable(key, value)
+    except Refused:
+        return None
     return Registered(
         **{**content, "python": Path(content["python"]), "sites": tuple(Path(site) for site in content["sites"])}
     )

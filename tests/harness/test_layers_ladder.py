@@ -185,7 +185,7 @@ def test_a_dry_run_says_what_would_be_run_and_where_the_layers_differ(capsys, tm
     given = ["--engine", "vllm", "--layers", "core,http", "--trials", "2", "--dry-run", "--out", str(tmp_path / "x")]
     assert main(given) == EXIT_OK
     printed = capsys.readouterr().out
-    assert "core-1, http-1, core-2, http-2" in printed
+    assert "core-1, http-1, http-2, core-2" in printed
     assert "skip_tokenizer_init = false" in printed
     assert main([*given, "--json"]) == EXIT_OK
     resolved = json.loads(capsys.readouterr().out)

@@ -113,6 +113,21 @@ def test_names_are_shown_as_they_are():
     assert "nvjet_decode[bold]" in shown()
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_long_name_gives_way_to_the_figures(width):
+    text = shown(width)
+    assert row(text, "nvjet_decode").endswith("… GEMM 90.0 % 75.0 µs 12")
+    host = {
+        "rate_hz": 100, "samples": 20, "errors": 0, "behind_s": 0.0, "threads": [],
+        "top": [{"name": "f" * 200, "self_share": 0.6, "total_share": 0.7}],
+    }  # fmt: skip
+    assert row(shown(width, profile__host=host, kernels=None), "fff").endswith("… 60.0 % 70.0 %")
+
+
+def test_a_name_that_nobody_knows_is_shortened():
+    assert "x" * 63 + "…" in shown(kernels__unknown_names=["x" * 160])
+
+
 def test_where_prefill_is_not_told_there_is_one_column():
     kinds = {"all": 12, "with_prefill": 0, "decode_only": 0}
     text = shown(kernels__steps=kinds, profile__captured__steps=kinds, kernels__top={"all": [top("nvjet")]})

@@ -207,6 +207,7 @@ def test_a_result_is_read_by_its_folder_or_its_file(build: Any, tmp_path: Path) 
         ('{"name": "other tool"}', "is not a result of innerloop"),
         ('{"schema_version": "1", "status": "ok", "spec": {}}', "is not a result of innerloop"),
         ('{"schema_version": 2, "status": "ok", "spec": {}}', "has schema version 2, and this innerloop"),
+        ('{"schema_version": 1, "status": "ok", "spec": {}}', "is not whole: it lacks batch, counts"),
     ],
 )
 def test_a_file_that_is_no_result_of_this_version_is_refused(tmp_path: Path, text: str, words: str) -> None:

@@ -147,6 +147,27 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path, capsys: pytest.
     assert "there is no" in capsys.readouterr().err
 
 
+def test_a_trace_and_json_cannot_both_be_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--trace", "--json"]) == EXIT_REFUSED
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "give one of them" in told.err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"kind": "waterfall", "schema_version": 1}',
+        '{"kind": "waterfall", "schema_version": 1, "rungs": [1]}',
+        '{"kind": "waterfall", "schema_version": 1, "rungs": {}}',
+    ],
+)
+def test_a_waterfall_that_lost_a_part_is_refused(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "waterfall.json").write_text(text)
+    assert main([str(tmp_path)]) == EXIT_REFUSED
+    assert "is not whole" in capsys.readouterr().err
+
+
 def test_help_has_examples_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"

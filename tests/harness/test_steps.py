@@ -110,6 +110,22 @@ def test_what_is_no_run_is_refused(arguments, tmp_path, monkeypatch, capsys):
     assert "holds no run" in capsys.readouterr().err
 
 
+def test_the_figures_of_a_long_run_of_large_steps_are_not_cut(run_folder, spec, reported):
+    found = verb.investigate(whole(run_folder, spec, reported), 1)
+    [row] = found["slowest"]
+    row |= {"step": 1_234_567, "at_s": 123.4, "wall_s": 0.389, "expected_s": 0.237, "floor_s": 0.236, "preempted": 12}
+    row |= {"prefill_tokens": 16_384, "decode_tokens": 1024, "context_tokens": 8.3e6}
+    text = " ".join(printed(found).split())
+    assert "1234567 123 s 389 ms 237 ms 236 ms 16 384 1 024 8.30 M" in text
+    assert "preempted 12" in text
+
+
+def test_of_a_ladder_a_run_is_to_be_named(tmp_path, capsys):
+    (tmp_path / "waterfall.json").write_text("{}")
+    assert verb.main([str(tmp_path)]) == EXIT_REFUSED
+    assert "name one of the folders in it" in capsys.readouterr().err
+
+
 def test_a_storm_has_a_row_of_its_own(offline_tables):
     offline_tables.steps["preempted"][[20, 21, 22]] = 2
     text = printed({"run": "storm", **verb.findings(offline_tables, None, 1)})

@@ -160,6 +160,15 @@ def test_on_a_cpu_measured_steps_keep_their_wall_time_s_busy_share():
     assert found["busy_s"] == pytest.approx((500 * 0.8 + 400 * 0.5) * 1e-6)
 
 
+@pytest.mark.filterwarnings("error")
+def test_steps_that_tell_nothing_and_gave_no_token_are_estimated_without_a_division_by_zero():
+    silent = steps((0, 100, -1, -1), (110, 150, -1, -1))
+    silent["output_tokens"] = 0
+    told = kernels.estimate(silent, np.array([30 * US, 10 * US]), "cuda", silent)
+    assert told["busy_s"] == pytest.approx(40e-6)  # the median of both, for either
+    assert told["output_tokens_per_s"] == 0
+
+
 def test_an_unseen_kind_of_step_leaves_the_estimate_unknown():
     found = kernels.estimate(CAPTURED[1:], BUSY[1:], "cuda", steps((0, 500, 64, 0)))
     assert found["busy_s"] is None

@@ -147,6 +147,33 @@ def test_what_a_busy_machine_gave_is_measured_again_after_an_hour_and_the_best_i
     assert len(counted) == 1  # just now: the machine is still as busy as it was
 
 
+def test_what_other_processes_do_on_the_cpu_does_not_disturb_a_gpu():
+    gpu = Key("cuda", "NVIDIA H200", "2.11.0", driver="580", memory_bytes=1)
+    assert made(other_cores=1.0).disturbed
+    assert not made(key=gpu, other_cores=1.0).disturbed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"matrix": [1]},
+        {"matrix": None},
+        {"measured": "2026-01-01T00:00:00"},  # no time zone
+        {"measured": 5},
+        {"other_cores": "x"},
+        {"clocks": "x"},
+        {"key": [1]},
+        {"memory": {**memory(), "copy_bytes_per_s": "fast"}},
+    ],
+    ids=str,
+)
+def test_a_file_of_another_shape_counts_as_none(home, change):
+    path = cache.write(made())
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert cache.load(path) is None
+    assert cache.every() == []
+
+
 def test_a_file_that_makes_no_sense_is_measured_again(home, environment, machine, counted):
     limits.ceilings(environment, machine, ["float32"])
     path = cache.path_of(KEY)
@@ -232,6 +259,9 @@ def test_a_result_is_taken_with_what_was_known_before(tmp_path, machine):
     assert set(found.matrix) == {"float32", "bfloat16"}
     assert found.memory == memory()
     assert found.other_cores is not None
+    busy = measure.measure(script(tmp_path, body), machine, KEY, ["bfloat16"], made(other_cores=64.0))
+    assert busy.other_cores == 64.0  # the memory's rate is of then
+    assert busy.disturbed
 
 
 def test_list_shows_what_is_kept(home, capsys):

@@ -204,6 +204,19 @@ def test_a_file_that_is_no_registration_is_passed_over(home: Path) -> None:
     assert registered.everything() == []
 
 
+def test_a_file_with_variables_that_nobody_may_register_is_passed_over(
+    home: Path, python: Path, tmp_path: Path
+) -> None:
+    packages = site(tmp_path / "engine", "transformers", "numpy")
+    registered.register("mine", load_engine("torch"), "cpu", python, [packages], {"A": "1"})
+    path = registered.folder() / "mine.json"
+    content = json.loads(path.read_text())
+    assert [one.name for one in registered.everything()] == ["mine"]
+    for env in ({"PYTHONHOME": "/elsewhere"}, {"A=B": "1"}, {"A": "1\0"}):
+        path.write_text(json.dumps({**content, "env": env}))
+        assert registered.everything() == []
+
+
 @pytest.mark.real
 def test_a_registered_environment_runs_the_engine(tmp_path: Path) -> None:
     """The packages of innerloop's own environment, given to a bare interpreter of the same version."""
