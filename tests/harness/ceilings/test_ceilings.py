@@ -291,7 +291,7 @@ def test_wrong_names_are_refused_with_the_nearest(home, capsys):
 
 @pytest.mark.real
 def test_the_ceilings_of_this_cpu_are_measured_and_kept(tmp_path):
-    """By a real torch, in a folder of its own; what is there of environments is used."""
+    """By a real torch, in a folder of its own; what is there of environments is used, or one is made."""
     import subprocess
     import sys
 
@@ -300,7 +300,9 @@ def test_the_ceilings_of_this_cpu_are_measured_and_kept(tmp_path):
 
     home = tmp_path / "home"
     home.mkdir()
-    (home / "environments").symlink_to(cache_folder() / "environments")
+    environments = cache_folder() / "environments"
+    environments.mkdir(parents=True, exist_ok=True)
+    (home / "environments").symlink_to(environments)
     command = [sys.executable, "-m", "harness.ceilings", "--device", "cpu", "--dtype", "float32", "--json"]
 
     def measured():
