@@ -19,6 +19,8 @@ RATE_HZ = 100
 STACKS, GRAPH, LOG = "stacks.txt", "flame.svg", "py-spy.log"
 END_S = 20.0  # for py-spy to write what it has once it is told to stop
 TOP = 12
+# py-spy knows a waiting thread by its innermost function, but not by the qualified names of Python 3.11 and later.
+WAITING = re.compile(r"\.(wait|select|poll|accept|get) \((threading|selectors|socket|queue)\.py\)$")
 
 
 def py_spy() -> str | None:
@@ -107,11 +109,12 @@ def lateness(said: str) -> dict[str, Any]:
 
 
 def parse(text: str) -> Counter[tuple[str, ...]]:
-    """Collapsed stacks, one a line: frames from the outside in, joined by ";", a blank and the count."""
+    """Collapsed stacks, one a line: frames from the outside in, joined by ";", a blank and the count. Threads that only
+    wait for a lock, a queue or a socket are left out."""
     out: Counter[tuple[str, ...]] = Counter()
     for line in text.splitlines():
         stack, _, count = line.rpartition(" ")
-        if stack and count.isdigit():
+        if stack and count.isdigit() and not WAITING.search(stack):
             out[tuple(stack.split(";"))] += int(count)
     return out
 

@@ -148,3 +148,13 @@ def test_its_command_line_is_this():
         "py-spy", "record", "--pid=42", "--rate=100", "--format=raw", "--threads", "--nolineno",
         "--output=/run/profile-host/stacks.txt",
     ]  # fmt: skip
+
+
+def test_threads_that_only_wait_are_left_out():
+    """As py-spy names them under Python 3.11: qualified, so that it takes them for work."""
+    raw = (
+        "thread (2): tqdm;TMonitor.run (tqdm/_monitor.py);Event.wait (threading.py);Condition.wait (threading.py) 9\n"
+        "thread (1): MainThread;EpollSelector.select (selectors.py) 4\n"
+        "thread (1): MainThread;Scheduler.schedule (vllm/v1/core/sched/scheduler.py) 3\n"
+    )
+    assert host.parse(raw) == {("thread (1): MainThread", "Scheduler.schedule (vllm/v1/core/sched/scheduler.py)"): 3}
