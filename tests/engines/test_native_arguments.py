@@ -8,39 +8,13 @@ import pytest
 
 from engines import torch as torch_adapter
 from engines import vllm as vllm_adapter
-from engines.base import Load, UnsupportedSetting
+from engines.base import UnsupportedSetting
 
 from .loads import make_load
 
-SETTINGS = {
-    "dtype": "bfloat16",
-    "quantization": None,
-    "tensor_parallel": 1,
-    "context_length": 4096,
-    "max_batch_size": 64,
-    "max_tokens_per_step": 2048,
-    "kv_cache_tokens": None,
-    "kv_memory_fraction": None,
-    "prefix_caching": False,
-    "chunked_prefill": None,
-    "cuda_graphs": None,
-    "seed": 3,
-}
 
-
-@pytest.fixture
-def load():
-    config = {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}
-
-    def make(device="cuda", engine_args=None, quantized=False, **settings):
-        stored = {"quantization_config": {"quant_method": "awq"}} if quantized else {}
-        return Load("/model", {**config, **stored}, device, "core", {**SETTINGS, **settings}, engine_args or {})
-
-    return make
-
-
-def test_vllm_gets_every_common_setting_by_its_own_name(load):
-    found = vllm_adapter.native_arguments(load(tensor_parallel=2, chunked_prefill=False, prefix_caching=True))
+def test_vllm_gets_every_common_setting_by_its_own_name():
+    found = vllm_adapter.native_arguments(make_load(tensor_parallel=2, chunked_prefill=False, prefix_caching=True))
     assert found["dtype"] == "bfloat16"
     assert found["max_model_len"] == 4096
     assert found["max_num_seqs"] == 64
@@ -51,34 +25,39 @@ def test_vllm_gets_every_common_setting_by_its_own_name(load):
     assert found["seed"] == 3
 
 
-def test_vllm_takes_the_kv_cache_as_bytes_of_each_device(load):
+def test_vllm_takes_the_kv_cache_as_bytes_of_each_device():
     token = 2 * 32 * 8 * 128 * 2  # keys and values, layers, KV heads, 4096 / 32, bf16
-    assert vllm_adapter.native_arguments(load(kv_cache_tokens=1000))["kv_cache_memory_bytes"] == 1000 * token
-    halved = vllm_adapter.native_arguments(load(kv_cache_tokens=1000, tensor_parallel=2))
+    assert vllm_adapter.native_arguments(make_load(kv_cache_tokens=1000))["kv_cache_memory_bytes"] == 1000 * token
+    halved = vllm_adapter.native_arguments(make_load(kv_cache_tokens=1000, tensor_parallel=2))
     assert halved["kv_cache_memory_bytes"] == 1000 * token // 2
-    share = vllm_adapter.native_arguments(load(kv_memory_fraction=0.8))
+    share = vllm_adapter.native_arguments(make_load(kv_memory_fraction=0.8))
     assert share["gpu_memory_utilization"] == 0.8
     assert "kv_cache_memory_bytes" not in share
 
 
-def test_vllm_finds_a_stored_quantization_by_itself(load):
-    assert vllm_adapter.native_arguments(load(quantization="awq", quantized=True))["quantization"] is None
-    assert vllm_adapter.native_arguments(load(quantization="fp8"))["quantization"] == "fp8"
+def test_vllm_finds_a_stored_quantization_by_itself():
+    assert (
+        vllm_adapter.native_arguments(make_load(quantization="awq", stored={"quant_method": "awq"}))["quantization"]
+        is None
+    )
+    assert vllm_adapter.native_arguments(make_load(quantization="fp8"))["quantization"] == "fp8"
 
 
-def test_what_is_not_set_is_the_engines_own_choice(load):
-    found = vllm_adapter.native_arguments(load())
+def test_what_is_not_set_is_the_engines_own_choice():
+    found = vllm_adapter.native_arguments(make_load())
     assert not {"enable_chunked_prefill", "enforce_eager", "gpu_memory_utilization"} & found.keys()
-    assert not {"use_cuda_graph", "num_blocks", "max_memory_percent"} & torch_adapter.native_arguments(load()).keys()
+    assert (
+        not {"use_cuda_graph", "num_blocks", "max_memory_percent"} & torch_adapter.native_arguments(make_load()).keys()
+    )
 
 
-def test_an_engines_own_argument_wins(load):
-    assert vllm_adapter.native_arguments(load(engine_args={"max_num_seqs": 7}))["max_num_seqs"] == 7
-    assert torch_adapter.native_arguments(load(engine_args={"page_size": 64}))["page_size"] == 64
+def test_an_engines_own_argument_wins():
+    assert vllm_adapter.native_arguments(make_load(engine_args={"max_num_seqs": 7}))["max_num_seqs"] == 7
+    assert torch_adapter.native_arguments(make_load(engine_args={"page_size": 64}))["page_size"] == 64
 
 
-def test_torch_gets_every_common_setting_by_its_own_name(load):
-    found = torch_adapter.native_arguments(load(kv_cache_tokens=1000, prefix_caching=True, cuda_graphs=True))
+def test_torch_gets_every_common_setting_by_its_own_name():
+    found = torch_adapter.native_arguments(make_load(kv_cache_tokens=1000, prefix_caching=True, cuda_graphs=True))
     assert found["max_requests_per_batch"] == 64
     assert found["max_batch_tokens"] == 2048
     assert found["num_blocks"] == 4  # of 256 tokens
@@ -98,10 +77,10 @@ def test_torch_gets_every_common_setting_by_its_own_name(load):
         (torch_adapter, {"chunked_prefill": False}),
     ],
 )
-def test_what_an_engine_cannot_honour_is_refused_by_name(load, adapter, settings):
+def test_what_an_engine_cannot_honour_is_refused_by_name(adapter, settings):
     name = next(name for name in settings if name != "device")
     with pytest.raises(UnsupportedSetting, match=name):
-        adapter.native_arguments(load(**settings))
+        adapter.native_arguments(make_load(**settings))
 
 
 @pytest.mark.parametrize("layer", ["engine", "async", "http"])

@@ -2,7 +2,7 @@
 
     python -m tests.engines.contracts.repository mlc_llm CHECKOUT/python --revision 79d603f --version 0.26
 
-writes tables/mlc_llm.json with what TOUCHES of test_mlc_llm.py need. Beside Python it reads what else is a name there:
+writes tables/mlc_llm.json with what TOUCHES of mlc_llm.py needs. Beside Python it reads what else is a name there:
 the options of an argument parser (`module:--option`), the keys of a constant (`module:NAME[key]`), the messages of a
 .proto file, the quoted words of a C++ file, and, where an object's class is compiled, what a Python file reads of it
 (`reads.module:attribute`).
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--revision", required=True)
     parser.add_argument("--version", required=True)
     given = parser.parse_args()
-    contract = importlib.import_module(f"tests.engines.contracts.test_{given.engine}")
+    contract = importlib.import_module(f"tests.engines.contracts.{given.engine}")
     source = Repository(given.folder)
     for reason in missing(contract.TOUCHES, source):
         print(reason)
