@@ -4,10 +4,17 @@ Fields of objects that come from its C++ bindings are in no Python source: `cont
 `orig_prompt_len` and `is_last_context_chunk` of a request are here because PyExecutor itself reads them,
 `output_token_ids` of a result and the counts of the KV cache's statistics are left out.
 
-The table is not of one revision: when it was made, single files of the 1.2 line could be read, most of them without
-their commit, but no checkout and no wheel (its wheels are on NVIDIA's own index). What the files leave open is whether
-a name was renamed between them. With a checkout, `python -m tests.engines.contracts.repository tensorrt_llm CHECKOUT
---revision v1.2.1 --version 1.2` makes the table from it, prints what the adapter touches in vain, and ORIGIN goes.
+The table is not of one revision: its wheels are on NVIDIA's own index, and of the 1.2 line single files could be read,
+each at a stored commit, but no checkout. JANUARY and DECEMBER are developers' branches, with changes of their own, off
+`main` shortly after and before release/1.2 left it (`main` is 1.3.0rc0 since 15 January 2026, release/1.2 has commits
+of its own since the 16th). JANUARY is the nearer one and comes first; what it does not hold is from the nearest commit
+where it was found. DECEMBER holds py_executor.py, llm_args.py and base_worker.py too: what is touched is the same
+there, but that _forward_step has no `num_accepted_tokens_device` yet. The dates are those of the changes named beside
+them in main's log, of which HuiGao-NV/TensorRT-LLM keeps a copy (commit_section_2.md to _5.md at
+31d1a1e79bd18d3f3cb854a23e6fd26cbb61564e).
+
+With a checkout, `python -m tests.engines.contracts.repository tensorrt_llm CHECKOUT --revision v1.2.1 --version 1.2`
+makes the table from it, prints what the adapter touches in vain, and ORIGIN goes.
 """
 
 from __future__ import annotations
@@ -18,16 +25,26 @@ from ..loads import make_load
 from .repository import READS
 
 REPOSITORY = "NVIDIA/TensorRT-LLM"
+JANUARY = "HuiGao-NV/TensorRT-LLM@195839a73571888fc1236254c12fa6db7a815920, 16 to 20 January 2026"
+DECEMBER = "Shixiaowei02/TensorRT-LLM@4e47c1cb96292f6e3db173eff911de0b4d2b27a0, 1 to 9 December 2025, 1.2.0rc5"
 ORIGIN = {
     "transcribed": "only what is touched, copied by hand from the files below, which were read one by one",
     "files": {
-        "tensorrt_llm/_torch/pyexecutor/py_executor.py": "1.2 line, a text of 155,167 characters; revision unknown",
-        "tensorrt_llm/_torch/pyexecutor/llm_request.py": "1.2 line, a text of 33,847 characters; revision unknown",
-        "tensorrt_llm/llmapi/llm_args.py": "1.2 line, a text of 139,423 characters; revision unknown",
-        "tensorrt_llm/sampling_params.py": "older, a text of 24,821 characters; revision unknown",
-        "tensorrt_llm/executor/base_worker.py": "000bd1a6c3231651a9abe3cc6e7494042b6d2228, newer than 1.2",
-        "tensorrt_llm/executor/request.py": "08c3313049a824d5b4dd95e296f129f00b8b3884, older than 1.2",
-        "tensorrt_llm/llmapi/llm.py, executor/executor.py": "excerpts: LLM._executor, shutdown, _get_next_client_id",
+        "tensorrt_llm/_torch/pyexecutor/py_executor.py": f"{JANUARY}: has HangDetector (#10480), not yet #9891",
+        "tensorrt_llm/_torch/pyexecutor/llm_request.py": f"{DECEMBER}: beside it llm_args.py has "
+        "env_overrides (#9104), py_executor.py not yet #9659",
+        "tensorrt_llm/llmapi/llm_args.py": f"{JANUARY}: has max_stats_len (#10569)",
+        "tensorrt_llm/sampling_params.py": f"{JANUARY}: has LogprobMode (#9675)",
+        "tensorrt_llm/executor/base_worker.py": f"{JANUARY}: has py_logprobs_mode (#9675), not yet #10187",
+        "tensorrt_llm/executor/executor.py": "NVIDIA/TensorRT-LLM@ed53795b33fc139493f762a1c6c53f691cf52d38, "
+        "22 to 27 October 2025, 1.2.0rc2: has logger_debug (#8417), not yet trace_headers (#5897)",
+        "tensorrt_llm/executor/request.py": "hchings/TensorRT-LLM@54ef9f35323e0f44c9bafa6b71f1f32858c1e388, "
+        "27 October to 7 November 2025, 1.2.0rc2: has trace_headers (#5897), beside it py_executor.py not yet #8856",
+        "tensorrt_llm/llmapi/llm.py": JANUARY,
+        "tensorrt_llm/llmapi/__init__.py": "NVIDIA/TensorRT-LLM@5ca85aff65b2c7d0ba06fb6c7d7c015ed78886f8, "
+        "14 October to 11 December 2025: has RocketSparseAttentionConfig (#8086), not yet AsyncLLM (#9353)",
+        "tensorrt_llm/__init__.py": f"{JANUARY}: has AsyncLLM (#9353)",
+        "tensorrt_llm/version.py": "NVIDIA/TensorRT-LLM@b35ac1b64368513d215c57d2ed01d62d910df8da: says 1.2.0rc2",
     },
 }
 EXECUTOR = "tensorrt_llm._torch.pyexecutor.py_executor:PyExecutor"
