@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,8 +44,9 @@ def watch(executor: Any, say: Callable[[Iteration | Failure], None]) -> Watch:
     """Wraps the calls that make up a pass of the loop, on this instance only.
 
     The loop runs `_schedule`, `prepare_resources`, `_forward_step`, `_sample_async`, `_update_requests` and
-    `_handle_responses`, the last two for the previous batch where it overlaps. What `_handle_responses` hands on to
-    `_enqueue_responses` is kept from the executor's own store, which nobody empties here.
+    `_handle_responses`, the last two for the previous batch where it overlaps: even a second time, where the pass after
+    it had nothing to launch. `_sample_async` returns the state by which `_update_requests` names its batch. What
+    `_handle_responses` hands on to `_enqueue_responses` is kept from the executor's own store: nobody empties it here.
     """
     seen = Watch(executor, say)
     clock = time.monotonic_ns
@@ -63,6 +63,8 @@ def watch(executor: Any, say: Callable[[Iteration | Failure], None]) -> Watch:
 
     schedules = timed("schedule", executor._schedule)
     runs = timed("execute", executor._forward_step)
+    samples = timed("sample", executor._sample_async)
+    updates = timed("wait", executor._update_requests)
     answers = timed("update", executor._handle_responses)
 
     def schedule(*args: Any, **kwargs: Any) -> Any:
@@ -75,6 +77,15 @@ def watch(executor: Any, say: Callable[[Iteration | Failure], None]) -> Watch:
         seen.launch(batch)
         return runs(batch, *args, **kwargs)
 
+    def sample(*args: Any, **kwargs: Any) -> Any:
+        state = samples(*args, **kwargs)
+        seen.sampled(state)
+        return state
+
+    def update(state: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.update(state)
+        return updates(state, *args, **kwargs)
+
     def responses(*args: Any, **kwargs: Any) -> Any:
         result = answers(*args, **kwargs)
         seen.close()
@@ -83,8 +94,7 @@ def watch(executor: Any, say: Callable[[Iteration | Failure], None]) -> Watch:
     manager = executor.resource_manager
     manager.prepare_resources = timed("prepare", manager.prepare_resources)
     executor._schedule, executor._forward_step = schedule, forward
-    executor._sample_async = timed("sample", executor._sample_async)
-    executor._update_requests = timed("wait", executor._update_requests)
+    executor._sample_async, executor._update_requests = sample, update
     executor._handle_responses, executor._enqueue_responses = responses, seen.take
     return seen
 
@@ -101,7 +111,9 @@ class Watch:
     enqueued: int = 0
     spent: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
     _begun: int | None = None  # where the pass began
-    _launched: deque[Batch] = field(default_factory=deque)
+    _launched: Batch | None = None  # until it is sampled
+    _sampled: dict[int, Batch] = field(default_factory=dict)  # by id() of the sample state, alive until its update
+    _out: Batch | None = None  # whose tokens this pass brings
     _responses: list[tuple[int, Any]] = field(default_factory=list)
     _active: set[int] = field(default_factory=set)  # ids of the requests that were scheduled and still run
     _started: int = 0  # requests that are no longer waiting
@@ -132,8 +144,16 @@ class Watch:
                 self._active.add(request.py_request_id)
                 self._started += 1
         running = len(batch.context_requests) + len(batch.generation_requests)
-        self._launched.append(Batch(prefill, decode, running, max(self.enqueued - self._started, 0), self._thrown))
+        self._launched = Batch(prefill, decode, running, max(self.enqueued - self._started, 0), self._thrown)
         self._thrown = 0
+
+    def sampled(self, state: Any) -> None:
+        if self._launched is not None:
+            self._sampled[id(state)], self._launched = self._launched, None
+
+    def update(self, state: Any) -> None:
+        """The executor holds on to the state of its last batch, so that one seen before is not found here again."""
+        self._out = self._sampled.pop(id(state), None)
 
     def take(self, responses: Any) -> None:
         """Stands for `_enqueue_responses`, which is also called with the errors of requests that were given up."""
@@ -146,8 +166,9 @@ class Watch:
                     self._active.discard(name)
 
     def close(self) -> None:
-        """Ends a pass. One that brought out no batch (a flush, say) goes untold, and its time to the next."""
-        if not self._launched:
+        """Ends a pass. One that brought out no batch goes untold, and its time to the next."""
+        batch, self._out = self._out, None
+        if batch is None:
             return
         now = time.monotonic_ns()
         start = now if self._begun is None else self._begun
@@ -155,7 +176,7 @@ class Watch:
         self._responses, self.spent = [], dict.fromkeys(PHASES, 0)
         # The next pass follows at once where requests are left; else the loop sleeps until one comes.
         self._begun = now if self.executor.active_requests else None
-        self.say(Iteration(start, now, self._launched.popleft(), given, self._kv_usage(), spent))
+        self.say(Iteration(start, now, batch, given, self._kv_usage(), spent))
 
     def _kv_usage(self) -> float | None:
         manager = self.executor.kv_cache_manager

@@ -1,7 +1,8 @@
 """TensorRT-LLM's adapter on a double of `PyExecutor`, through the real loop, recorder and analysis.
 
 The double's two loops follow `_executor_loop` and `_executor_loop_overlap` of TensorRT-LLM 1.2: a thread of its own,
-a queue, and with overlap the tokens of a batch one pass after its launch.
+a queue, and with overlap the tokens of a batch one pass after its launch. A pass that launches nothing keeps the batch
+before it as the previous one, whose tokens it has just given: the next pass handles that batch once more.
 """
 
 from __future__ import annotations
@@ -89,23 +90,22 @@ class PyExecutor:
         if self._size(batch):
             self.resource_manager.prepare_resources(batch)
             self._forward_step(batch)
-            self._sample_async(batch, None)
-            self._update_requests(batch)
+            self._update_requests(self._sample_async(batch, None), self.resource_manager)
             self._handle_responses()
 
     def _overlapped_pass(self, batch: Any) -> None:
+        state = None
         if self._size(batch):
             self.resource_manager.prepare_resources(batch)
             self._forward_step(batch, None)
         if self.previous_batch is not None:
-            self._update_requests(self.previous_batch)
+            self._update_requests(self.previous_batch.sample_state)
         if self._size(batch):
-            self._sample_async(batch, None)
+            state = self._sample_async(batch, None)
         if self.previous_batch is not None:
             self._handle_responses()
-        else:
-            self._enqueue_responses([])
-        self.previous_batch = batch if self._size(batch) else None
+        if state is not None:
+            self.previous_batch = SimpleNamespace(sample_state=state)
 
     def _size(self, batch: Any) -> int:
         return len(batch.context_requests) + len(batch.generation_requests)
@@ -114,7 +114,7 @@ class PyExecutor:
         """Takes what is queued, waiting for it where nothing runs; whether it is the end."""
         while True:
             try:
-                item = self.requests.get(block=not self.active_requests and self.previous_batch is None)
+                item = self.requests.get(block=not self.active_requests)
             except queue.Empty:
                 return False
             if item is None:
@@ -144,6 +144,7 @@ class PyExecutor:
 
     def _forward_step(self, batch: Any, new_tensors_device: Any = None) -> Any:
         time.sleep(0.001)
+        batch.sampled = []
         if self.passes == self.fails_at:
             self._handle_errors("CUDA error: an illegal memory access was encountered")
             return None
@@ -155,10 +156,11 @@ class PyExecutor:
         return {}
 
     def _sample_async(self, batch: Any, outputs: Any) -> Any:
-        return batch
+        return SimpleNamespace(scheduled_requests=batch)
 
-    def _update_requests(self, batch: Any, resource_manager: Any = None) -> None:
-        self.new = {r.py_request_id: [7] for r in getattr(batch, "sampled", []) if r.given < r.launched}
+    def _update_requests(self, sample_state: Any, resource_manager: Any = None) -> None:
+        batch = sample_state.scheduled_requests
+        self.new = {r.py_request_id: [7] for r in batch.sampled if r.given < min(r.launched, r.limit)}
 
     def _handle_responses(self) -> list[Any]:
         responses, left = [], []
@@ -250,6 +252,16 @@ def test_every_position_and_token_is_counted_once(adapter_on, tmp_path, overlap)
     assert out.steps["decode_tokens"].sum() == sum(output - 1 for _, output in LENGTHS)
     assert out.figures["checks"] == []
     assert not executor.responses  # nothing piles up where nobody collects it
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_second_burst_is_told_like_the_first(adapter_on, tmp_path, overlap):
+    out = driven(adapter_on(PyExecutor(overlap)), work([(4, 3), (5, 3)], due_ns=[0, 200_000_000]), tmp_path / "t")
+    made = zip(
+        *(out.steps[name].tolist() for name in ("prefill_tokens", "decode_tokens", "output_tokens")), strict=True
+    )
+    assert list(made) == [(4, 0, 1), (0, 1, 1), (0, 1, 1), (5, 0, 1), (0, 1, 1), (0, 1, 1)]
+    assert out.figures["checks"] == []
 
 
 @pytest.mark.parametrize("overlap", [False, True])
