@@ -24,6 +24,7 @@ TOUCHES = [
     f"{ENGINE}.reset()",
     f"{ENGINE}.metrics()",
     f"{ENGINE}.model_config_dicts",
+    "mlc_llm.protocol.mlc_chat_config:MLCChatConfig(quantization)",
     "mlc_llm.serve.engine_base:EngineMetrics.__getitem__(key)",
     "cpp.serve.metrics:engine_prefill_time_sum",
     "cpp.serve.metrics:engine_decode_time_sum",
@@ -33,6 +34,7 @@ TOUCHES = [
     "mlc_llm.serve.data:SingleRequestStreamOutput(delta_token_ids, finish_reason)",
     "mlc_llm.protocol.generation_config:GenerationConfig(temperature, max_tokens, seed, debug_config)",
     "mlc_llm.protocol.debug_protocol:DebugConfig(ignore_eos)",
+    "mlc_llm.__main__:subcommand",
     *(
         f"mlc_llm.cli.convert_weight:{option}"
         for option in ("config", "--quantization", "--device", "--source", "--source-format", "-o")

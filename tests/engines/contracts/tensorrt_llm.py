@@ -1,8 +1,9 @@
 """What the TensorRT-LLM adapter touches, in a table of signatures read in its repository.
 
-Fields of objects that come from its C++ bindings are in no Python source: `context_chunk_size`, `max_beam_num_tokens`,
-`orig_prompt_len` and `is_last_context_chunk` of a request are here because PyExecutor itself reads them,
-`output_token_ids` of a result and the counts of the KV cache's statistics are left out.
+Fields of objects that come from its C++ bindings are in no Python source: those of a request and the counts of the KV
+cache's statistics are here because PyExecutor itself reads them, `output_token_ids` of a result because the engine's
+own handling of responses does. resource_manager.py was not read at a commit of those months: what is called of its
+classes is what PyExecutor calls.
 
 The table is not of one revision: its wheels are on NVIDIA's own index, and of the 1.2 line single files could be read,
 each at a stored commit, but no checkout. JANUARY and DECEMBER are developers' branches, with changes of their own, off
@@ -31,6 +32,9 @@ ORIGIN = {
     "transcribed": "only what is touched, copied by hand from the files below, which were read one by one",
     "files": {
         "tensorrt_llm/_torch/pyexecutor/py_executor.py": f"{JANUARY}: has HangDetector (#10480), not yet #9891",
+        "tensorrt_llm/_torch/pyexecutor/model_engine.py": JANUARY,
+        "tensorrt_llm/_torch/pyexecutor/scheduler.py": "NVIDIA/TensorRT-LLM@034fffb0900632b2aefdec1ce9a5b5cbe63d22ba, "
+        "24 December 2025 or later: has PyCapacityScheduler (#10273, in main since 20 January 2026)",
         "tensorrt_llm/_torch/pyexecutor/llm_request.py": f"{DECEMBER}: beside it llm_args.py has "
         "env_overrides (#9104), py_executor.py not yet #9659",
         "tensorrt_llm/llmapi/llm_args.py": f"{JANUARY}: has max_stats_len (#10569)",
@@ -40,6 +44,8 @@ ORIGIN = {
         "22 to 27 October 2025, 1.2.0rc2: has logger_debug (#8417), not yet trace_headers (#5897)",
         "tensorrt_llm/executor/request.py": "hchings/TensorRT-LLM@54ef9f35323e0f44c9bafa6b71f1f32858c1e388, "
         "27 October to 7 November 2025, 1.2.0rc2: has trace_headers (#5897), beside it py_executor.py not yet #8856",
+        "tensorrt_llm/executor/result.py": "hchings/TensorRT-LLM@54ef9f35323e0f44c9bafa6b71f1f32858c1e388, "
+        "as executor/request.py",
         "tensorrt_llm/llmapi/llm.py": JANUARY,
         "tensorrt_llm/llmapi/__init__.py": "NVIDIA/TensorRT-LLM@5ca85aff65b2c7d0ba06fb6c7d7c015ed78886f8, "
         "14 October to 11 December 2025: has RocketSparseAttentionConfig (#8086), not yet AsyncLLM (#9353)",
@@ -47,8 +53,9 @@ ORIGIN = {
         "tensorrt_llm/version.py": "NVIDIA/TensorRT-LLM@b35ac1b64368513d215c57d2ed01d62d910df8da: says 1.2.0rc2",
     },
 }
-EXECUTOR = "tensorrt_llm._torch.pyexecutor.py_executor:PyExecutor"
-REQUEST = "tensorrt_llm._torch.pyexecutor.llm_request"
+PYEXECUTOR = "tensorrt_llm._torch.pyexecutor"
+EXECUTOR = f"{PYEXECUTOR}.py_executor:PyExecutor"
+REQUEST = f"{PYEXECUTOR}.llm_request"
 ARGS = "tensorrt_llm.llmapi.llm_args"
 
 LOADS = [
@@ -101,8 +108,24 @@ TOUCHES = [
     f"{REQUEST}:LlmRequest.py_request_id",
     *(
         f"{READS}{EXECUTOR.partition(':')[0]}:{name}"
-        for name in ("context_chunk_size", "is_last_context_chunk", "max_beam_num_tokens", "orig_prompt_len")
+        for name in (
+            "context_chunk_size",
+            "get_kv_cache_stats",
+            "is_last_context_chunk",
+            "max_beam_num_tokens",
+            "max_num_blocks",
+            "orig_prompt_len",
+            "prepare_resources",
+            "tokens_per_block",
+            "used_num_blocks",
+        )
     ),
+    f"{READS}tensorrt_llm.executor.result:output_token_ids",
+    *(
+        f"{PYEXECUTOR}.scheduler:ScheduledRequests.{name}"
+        for name in ("context_requests", "generation_requests", "paused_requests")
+    ),
+    f"{PYEXECUTOR}.model_engine:PyTorchModelEngine.model",
 ]
 
 RENAMED = [  # in the table, and what is then said
@@ -110,4 +133,6 @@ RENAMED = [  # in the table, and what is then said
     ('"_handle_responses"', '"_emit_responses"', "has no _handle_responses"),
     ('"streaming"', '"stream"', "has no parameter streaming"),
     ('"enable_block_reuse"', '"reuse"', "has no parameter enable_block_reuse"),
+    ('"paused_requests"', '"evicted_requests"', "has no paused_requests"),
+    ('"prepare_resources"', '"prepare"', "has no prepare_resources"),
 ]

@@ -37,6 +37,8 @@ TURBOMIND = [
     # TurboMind's own extension is compiled: what is asked of it is what LMDeploy's Python asks of it.
     "lmdeploy.turbomind.turbomind:TurboMindInstance._create_model_instance ~ self.tm_model.model_comm.create_request()",
     f"{INFER} ~ _tm.SessionParam(id=session_id, step=0)",
+    f"{INFER} ~ self.tm_model.mm_input_converter(multimodal)",
+    "lmdeploy.turbomind.turbomind:TurboMind.mm_input_converter ~ not multimodal",  # then None, as `forward` gets here
     f"{INFER} ~ self.model_inst.forward(inputs, mm_inputs, session, gen_cfg, stream_output,"
     " self.tm_model.engine_config.enable_metrics, signal_cb)",
     f"{INFER} ~ output_ids_buf = outputs['output_ids']",
@@ -73,8 +75,11 @@ PYTORCH = [
     "lmdeploy.pytorch.engine.request:RequestType.ADD_SESSION",
     "lmdeploy.pytorch.engine.request:RequestType.ADD_MESSAGE",
     "lmdeploy.pytorch.engine.request:RequestType.END_SESSION",
+    "lmdeploy.pytorch.engine.engine:Engine._on_add_session ~ req.data['session_id']",
     "lmdeploy.pytorch.engine.engine:Engine._on_add_session ~ req.data.get('response', True)",
     "lmdeploy.pytorch.engine.engine:Engine._on_end_session ~ req.data['session_id']",
+    "lmdeploy.pytorch.engine.engine:Engine._on_end_session ~ req.data.get('response', True)",
+    "lmdeploy.pytorch.engine.engine:Engine._add_message ~ req.data['session_id']",
     "lmdeploy.pytorch.engine.engine:Engine._add_message ~ req.data['token_ids']",
     "lmdeploy.pytorch.engine.engine:Engine._add_message ~ req.data['sampling_param']",
     "lmdeploy.pytorch.engine.engine:Engine._add_message ~ req.data['adapter_name']",

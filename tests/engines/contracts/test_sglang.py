@@ -74,6 +74,7 @@ TOUCHES = [
             "model_config",
         )
     ),
+    f"{SCHEDULER}:Scheduler.pool_stats_observer",
     f"{SCHEDULER}:Scheduler.init_pool_stats_observer ~ SchedulerPoolStatsObserver",
     f"{PARTS}.pool_stats_observer:SchedulerPoolStatsObserver.get_pool_stats()",
     f"{PARTS}.pool_stats_observer:PoolStats.get_kv_token_stats()",
@@ -87,6 +88,7 @@ TOUCHES = [
     f"{BATCH}:Req.output_ids",
     f"{BATCH}:Req.finished()",
     f"{BATCH}:Req.finished_reason",
+    f"{BATCH}:BaseFinishReason.to_json()",
     f"{BATCH}:FINISH_ABORT.to_json ~ {{'type': 'abort', 'message': self.message, 'status_code': self.status_code,"
     " 'err_type': self.err_type}",
     "sglang.srt.model_executor.forward_batch_info:ForwardMode.is_extend()",
@@ -109,6 +111,7 @@ TOUCHES = [
     "sglang.srt.configs.model_config:ModelConfig.context_len",
 ]
 READ = {"kv_cache_dtype", "attention_backend", "tp_size", "base_gpu_id"}  # of what ServerArgs have resolved to
+LOOKED_FOR = {"disable_overlap_schedule"}  # among the user's own arguments
 FIELDS = "sglang.srt.arg_groups.fields"  # ServerArgs are put together of these
 
 
@@ -136,7 +139,7 @@ def test_everything_that_the_adapter_touches_is_there(source):
 
 
 def test_every_native_argument_is_a_server_argument(source):
-    names = set(READ)
+    names = READ | LOOKED_FOR
     for settings in ({"kv_memory_fraction": 0.9, "cuda_graphs": False}, {"kv_cache_tokens": 9, "cuda_graphs": True}):
         names |= native_arguments(make_load(**settings)).keys()
     assert names - server_arguments(source) == set()

@@ -8,7 +8,9 @@ import pytest
 
 from engines.versions import is_known
 from engines.vllm import Adapter, native_arguments
+from engines.vllm_phases import PREPARING
 from engines.vllm_server import ARGUMENT_MODULES
+from engines.vllm_settings import RESERVED
 
 from ..loads import make_load
 from .locked import locked_version
@@ -26,6 +28,10 @@ COMPLETION = "vllm.entrypoints.openai.completion.protocol"
 
 TOUCHES = [
     "vllm:__version__",
+    # Read from the environment: taken out of it by the adapter, and set by the environment's recipe.
+    "vllm.envs:VLLM_API_KEY",
+    "vllm.envs:VLLM_CPU_KVCACHE_SPACE",
+    "vllm.envs:VLLM_ENABLE_V1_MULTIPROCESSING",
     "vllm.engine.arg_utils:EngineArgs.create_engine_config(usage_context)",
     "vllm.usage.usage_lib:UsageContext.LLM_CLASS",
     "vllm.v1.engine.core_client:InprocClient.engine_core",
@@ -66,16 +72,22 @@ TOUCHES = [
     "vllm.config:ModelConfig(dtype, quantization, max_model_len, enforce_eager, seed)",
     "vllm.config:CacheConfig(cache_dtype, num_gpu_blocks, block_size, enable_prefix_caching)",
     "vllm.config:SchedulerConfig(max_num_seqs, max_num_batched_tokens, enable_chunked_prefill, async_scheduling)",
-    "vllm.config:ParallelConfig(tensor_parallel_size)",
+    "vllm.config:ParallelConfig(tensor_parallel_size, distributed_executor_backend)",
     "vllm.config:DeviceConfig.device_type",
     "vllm.config:CompilationConfig(cudagraph_mode)",
-    # Input preparation: the model runners of both generations.
+    # The model runners of both generations: what loading took, the attention backend, input preparation.
     "vllm.v1.worker.worker_base:WorkerWrapperBase.worker",
+    "vllm.v1.worker.gpu_worker:Worker.model_runner",
+    "vllm.v1.worker.cpu_worker:CPUWorker.model_runner",
+    *(f"{runner}.{name}" for runner in (RUNNER_V1, RUNNER_V2) for name in ("model_memory_usage", "attn_groups")),
+    "vllm.v1.worker.utils:AttentionGroup(backend)",
+    "vllm.v1.attention.backend:AttentionBackend.get_name()",
+    *(f"{RUNNER_V1 if name.startswith('_') else RUNNER_V2}.{name}" for name in PREPARING),
     f"{RUNNER_V1}.execute_model(scheduler_output)",
-    f"{RUNNER_V1}._preprocess",
     f"{RUNNER_V1}.execute_model ~ self._preprocess(scheduler_output, num_tokens_padded, intermediate_tensors)",
     f"{RUNNER_V2}.execute_model(scheduler_output)",
     f"{RUNNER_V2}.model_state",
+    "vllm.v1.worker.gpu.model_states.interface:ModelState.prepare_inputs(input_batch, req_states)",
     f"{RUNNER_V2}.execute_model ~ self.model_state.prepare_inputs(input_batch, self.req_states)",
     # Layer engine.
     f"{LLM}(vllm_config, executor_class, log_stats, usage_context, multiprocess_mode)",
@@ -89,21 +101,24 @@ TOUCHES = [
     "vllm.outputs:RequestOutput(request_id, outputs, finished)",
     "vllm.outputs:CompletionOutput(token_ids)",
     # Layer async.
+    f"{ASYNC}(vllm_config)",
     f"{ASYNC}.from_vllm_config(vllm_config, disable_log_stats)",
     f"{ASYNC}.generate(prompt, sampling_params, request_id)",
     f"{ASYNC}.shutdown()",
     f"{ASYNC}.vllm_config",
     f"{ASYNC}.__init__ ~ EngineCoreClient.make_async_mp_client",
     # Layer http.
-    "vllm.entrypoints.openai.api_server:run_server",
-    "vllm.utils.argparse_utils:FlexibleArgumentParser",
+    "vllm.entrypoints.openai.api_server:run_server(args)",
+    "vllm.entrypoints.openai.models.api_router:show_available_models ~ router.get('/v1/models')",
+    "vllm.utils.argparse_utils:FlexibleArgumentParser.parse_args(args)",
     f"{COMPLETION}:CompletionRequest(model, prompt, max_tokens, temperature, ignore_eos, stream, return_token_ids)",
     f"{COMPLETION}:CompletionResponseStreamChoice(token_ids, finish_reason)",
     f"{COMPLETION}:CompletionStreamResponse(choices)",
 ]
-# Fields of EngineArgs: all that the common settings can become.
+# Fields of EngineArgs: all that the common settings can become, what layer http sets, and what is refused by name.
 ARGUMENTS = sorted(
-    {
+    {"generation_config", "served_model_name", *RESERVED}
+    | {
         name
         for settings in (
             {"kv_memory_fraction": 0.9, "chunked_prefill": True, "cuda_graphs": False},
@@ -142,7 +157,11 @@ def test_everything_is_there_in_the_releases_at_both_ends(path):
 
 
 def arguments_of(module):
-    return [f"{module}:make_arg_parser(parser)", f"{module}:validate_parsed_serve_args(args)"]
+    return [
+        f"{module}:make_arg_parser(parser)",
+        f"{module}:validate_parsed_serve_args(args)",
+        f"{module}:FrontendArgs(host, port, uvicorn_log_level, disable_uvicorn_access_log)",
+    ]
 
 
 # Each release keeps its server's command line elsewhere; a table holds what it found at one of the three places.
