@@ -14,11 +14,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.alternating import Alternating, Bare
 from engines.base import Engine, Load
 from engines.loop import Work, drive
 from engines.trace import header, records
@@ -128,14 +130,18 @@ def observer_bare_vllm(rung: Any, work: Work) -> Callable[[], dict[str, Any]]:
     return bare
 
 
+def torch_methods(rung: Any) -> list[tuple[Any, str]]:
+    processor = rung._processor
+    return wrapped(processor.scheduler, processor.inputs_and_outputs, processor.offloading_manager)
+
+
 def observer_torch(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
     engine.load(load)
     rung, manager = engine._rung, engine._manager
     processor = rung._processor
-    methods = wrapped(processor.scheduler, processor.inputs_and_outputs, processor.offloading_manager)
 
     def bare() -> dict[str, Any]:
-        with unwrapped(*methods):
+        with unwrapped(*torch_methods(rung)):
             begun = time.perf_counter()
             for index in range(len(work.output_lens)):
                 engine.submit(work.request(index))
@@ -149,6 +155,51 @@ def observer_torch(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> 
         return {"loop_s": seconds}
 
     return {"bare": bare, "recorded": recorded(engine, work, Path(job["trace"]))}
+
+
+def steps(engine: Any, work: Work, folder: Path, bare: Bare) -> Roads:
+    """Every decode step either bare or recorded."""
+
+    def run() -> dict[str, Any]:
+        shutil.rmtree(folder, ignore_errors=True)
+        recorder, alternating = work.recorder(folder), Alternating(engine, bare)
+        drive(alternating, work, recorder)  # type: ignore[arg-type]  # has all of an engine that the loop uses
+        recorder.close()
+        while engine.has_work():
+            engine.step()
+        return {"pairs": alternating.pairs}
+
+    return {"steps": run}
+
+
+def steps_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
+    engine.load(load)
+    rung, core = engine._rung, engine._rung._core
+    if core.batch_queue is not None:
+        raise SystemExit("with asynchronous scheduling a call's tokens are of an earlier one: use `observer`")
+
+    def step() -> Any:
+        outputs, executed = core.step_fn()
+        core.post_step(model_executed=executed)
+        return outputs
+
+    return steps(engine, work, Path(job["trace"]), Bare(step, rung.taken, partial(unwrapped, *vllm_methods(rung))))
+
+
+def steps_torch(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
+    engine.load(load)
+    rung, model = engine._rung, engine._manager.model
+    processor = rung._processor
+
+    def step() -> Any:
+        if not processor.prepare_next_batch():
+            return []
+        batch = processor.inputs_and_outputs.requests_in_batch
+        processor._generation_step(model)
+        processor.update_batch()
+        return batch
+
+    return steps(engine, work, Path(job["trace"]), Bare(step, rung.taken, partial(unwrapped, *torch_methods(rung))))
 
 
 def generate_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
@@ -209,6 +260,8 @@ def telemetry(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads
 ROADS: dict[tuple[str, str], Callable[[Engine, Load, Work, dict[str, Any]], Roads]] = {
     ("observer", "vllm"): observer_vllm,
     ("observer", "torch"): observer_torch,
+    ("steps", "vllm"): steps_vllm,
+    ("steps", "torch"): steps_torch,
     ("generate", "vllm"): generate_vllm,
     ("default", "vllm"): default_vllm,
     ("telemetry", "vllm"): telemetry,

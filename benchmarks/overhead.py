@@ -2,6 +2,7 @@
 
     python -m benchmarks.overhead observer --engine vllm
     python -m benchmarks.overhead observer --engine torch
+    python -m benchmarks.overhead steps --engine vllm        the same, step by step in one loop: its decode steps only
     python -m benchmarks.overhead generate
     python -m benchmarks.overhead default       the time of LLM.generate alone, its core in another process as it comes
 
@@ -44,7 +45,7 @@ WORKLOAD = ("load.requests=32", "output.tokens.min=16", "output.tokens.max=64") 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("comparison", choices=("observer", "generate", "default"))
+    parser.add_argument("comparison", choices=("observer", "steps", "generate", "default"))
     parser.add_argument("--engine", default="vllm", choices=("vllm", "torch"))
     parser.add_argument("--model", default="llama-tiny")
     parser.add_argument("--pairs", type=int, default=15)
@@ -54,14 +55,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rounds = run(arguments, Path(folder))
     if arguments.comparison == "observer":
-        print_ratio(arguments, rounds, "bare", "recorded")
+        print_ratio(arguments, times(rounds, "bare", "recorded"))
         print_recorder(rounds)
+    elif arguments.comparison == "steps":
+        bare, recorded = np.concatenate([r["pairs"] for r in rounds]).T / 1e9
+        print_ratio(arguments, {"bare": bare, "recorded": recorded})
     elif arguments.comparison == "default":
-        times = [r["loop_s"] for r in rounds]
-        print(f"LLM.generate with its core in another process: median {statistics.median(times):.4g} s")
+        median = statistics.median(r["loop_s"] for r in rounds)
+        print(f"LLM.generate with its core in another process: median {median:.4g} s")
     else:
-        print_ratio(arguments, rounds, "generate", "core")
-        print_ratio(arguments, rounds, "generate", "unobserved")
+        print_ratio(arguments, times(rounds, "generate", "core"))
+        print_ratio(arguments, times(rounds, "generate", "unobserved"))
 
 
 def run(
@@ -123,7 +127,8 @@ def follow(worker: subprocess.Popen[str], trace: Path, observers: Mapping[str, C
             observer.stop()
             observer = None
         if message["counted"]:
-            print(f"  {message['kind']:<9} {message['loop_s']:.3f} s", flush=True)
+            took_s = message.get("loop_s", message["seconds"])
+            print(f"  {message['kind']:<9} {took_s:.3f} s", flush=True)
             yield message
 
 
@@ -149,26 +154,28 @@ class Observer:
         self._sampler.stop()
 
 
-def print_ratio(
-    arguments: argparse.Namespace, rounds: list[dict[str, Any]], base: str, ours: str, what: str = "loop_s"
-) -> None:
-    times = {kind: np.array([r[what] for r in rounds if r["kind"] == kind]) for kind in (base, ours)}
-    ratios = times[base] / times[ours]
-    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-    rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(ratios, (10_000, len(ratios))), axis=1)
-    a, b = np.quantile(medians, [0.025, 0.975])
-    medians_s = {kind: statistics.median(t.tolist()) for kind, t in times.items()}
+def times(rounds: list[dict[str, Any]], base: str, ours: str, what: str = "loop_s") -> dict[str, np.ndarray]:
+    """Seconds of each kind, float64 [pairs]."""
+    return {kind: np.array([r[what] for r in rounds if r["kind"] == kind]) for kind in (base, ours)}
+
+
+def print_ratio(arguments: argparse.Namespace, seconds: dict[str, np.ndarray]) -> None:
+    """The ratio of two kinds' times over their pairs; its median's 95 % interval by order statistics (sign test)."""
+    (base, ours), (a, b) = seconds, seconds.values()
+    ratios = np.sort(a / b)
+    count, off = len(ratios), 0.98 * len(ratios) ** 0.5
+    low, high = ratios[max(int(count / 2 - off), 0)], ratios[min(int(count / 2 + off), count - 1)]
+    quarter, middle, three_quarters = np.quantile(ratios, [0.25, 0.5, 0.75])
     print(
-        f"{arguments.engine} {arguments.model}: {base} {medians_s[base]:.4g} s, "
-        f"{ours} {medians_s[ours]:.4g} s (medians of {len(ratios)} pairs)"
+        f"{arguments.engine} {arguments.model}: {base} {np.median(a):.4g} s, {ours} {np.median(b):.4g} s "
+        f"(medians of {count} pairs)"
     )
     print(
-        f"{base}/{ours}: median {middle:.4f}, quartiles {low:.4f} to {high:.4f}, "
-        f"95 % interval of the median {a:.4f} to {b:.4f}"
+        f"{base}/{ours}: median {middle:.4f}, quartiles {quarter:.4f} to {three_quarters:.4f}, "
+        f"95 % interval of the median {low:.4f} to {high:.4f}"
     )
-    fast = {kind: np.quantile(t, 0.1) for kind, t in times.items()}  # what else the machine does only ever adds time
-    print(f"{base}/{ours}: {fast[base] / fast[ours]:.4f} by the fastest tenth of each")
+    fast = np.quantile(a, 0.1) / np.quantile(b, 0.1)  # what else the machine does only ever adds time
+    print(f"{base}/{ours}: {fast:.4f} by the fastest tenth of each")
 
 
 def print_recorder(rounds: list[dict[str, Any]]) -> None:

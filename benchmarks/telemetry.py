@@ -126,7 +126,7 @@ def effect(arguments: argparse.Namespace, folder: Path) -> None:
     rounds = overhead.run(arguments, folder, {"off": overhead.Observer, "on": watched})
     for time_of in ("loop_s", "step_s"):
         print(f"{time_of}:")
-        overhead.print_ratio(arguments, rounds, "off", "on", time_of)
+        overhead.print_ratio(arguments, overhead.times(rounds, "off", "on", time_of))
 
 
 if __name__ == "__main__":

@@ -38,8 +38,12 @@ class CoreRung:
             return None
         watch.execute(self._manager.model)
         watch.update()
+        return watch.report(*self.taken(watch.batch))
+
+    def taken(self, batch: Any) -> tuple[list[tuple[int, list[int]]], list[int]]:
+        """Who of a batch that has run got which token ids, and who is finished; both by the requests' indices."""
         index, tokens, finished = self._index, [], []
-        for scheduled in watch.batch:
+        for scheduled in batch:
             if scheduled.has_new_token:
                 state = scheduled.state
                 tokens.append((index[state.request_id], state.generated_tokens[-1:]))
@@ -47,7 +51,7 @@ class CoreRung:
                     finished.append(index.pop(state.request_id))
         if finished:
             self._manager.output_router.output_queue.queue.clear()  # nobody reads it, and it holds every token
-        return watch.report(tokens, finished)
+        return tokens, finished
 
     def has_work(self) -> bool:
         return self._processor.has_pending_requests() or not self._manager.input_queue.empty()

@@ -66,6 +66,10 @@ class CoreRung:
             if not self._watch.filling:
                 break
         end = time.monotonic_ns()
+        return self._watch.report(start, end, *self.taken(outputs))
+
+    def taken(self, outputs: Any) -> tuple[list[tuple[int, list[int]]], list[int]]:
+        """Who got which token ids in a step's outputs, and who is finished; both by the requests' indices."""
         index, tokens, finished = self._index, [], []
         for group in (outputs or {}).values():
             for output in group.outputs:
@@ -73,7 +77,7 @@ class CoreRung:
                     tokens.append((index[output.request_id], output.new_token_ids))
                 if output.finish_reason is not None:
                     finished.append(index.pop(output.request_id))
-        return self._watch.report(start, end, tokens, finished)
+        return tokens, finished
 
     def has_work(self) -> bool:
         return self._scheduler.has_requests() or bool(self._core.batch_queue)
