@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import logging
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,13 +44,7 @@ class Adapter(Engine):
         backend = arguments.pop("backend")
         kind = lmdeploy.TurbomindEngineConfig if backend == "turbomind" else lmdeploy.PytorchEngineConfig
         known = {field.name for field in dataclasses.fields(kind)}
-        for name in arguments:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                raise UnsupportedSetting(
-                    f"{kind.__name__} of LMDeploy {lmdeploy.__version__} has no field {name!r}"
-                    + (f"; did you mean {close[0]!r}?" if close else "")
-                )
+        versions.check_known(arguments, known, f"{kind.__name__} of LMDeploy {lmdeploy.__version__} has no field")
         notes = versions.notes("LMDeploy", lmdeploy.__version__, self.versions)
         if load.settings["kv_memory_fraction"] is not None and "cache_max_entry_count" not in load.engine_args:
             arguments["cache_max_entry_count"] = free_share(load, *device_memory())

@@ -58,11 +58,8 @@ class Adapter(Engine):
         version = mlc_llm.__version__
         arguments = native_arguments(load)
         config = {name: value for name, value in arguments.items() if name not in OURS}
-        known = {field.name for field in fields(EngineConfig)}
-        for name in config:
-            if name not in known:
-                raise UnsupportedSetting(f"MLC-LLM {version} has no engine setting {name!r}; it has {sorted(known)}")
         with versions.explained("MLC-LLM", version, self.versions):
+            versions.check_known(config, {f.name for f in fields(EngineConfig)}, f"MLC-LLM {version} has no setting")
             ready = prepare(preparation(load, arguments, version))
             engine = SyncMLCEngine(
                 model=str(ready.model),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -46,14 +45,7 @@ class Adapter(Engine):
         from sglang.srt.server_args import PortArgs, ServerArgs
 
         arguments = native_arguments(load)
-        known = ServerArgs.__struct_fields__
-        for name in arguments:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                raise UnsupportedSetting(
-                    f"SGLang {version} has no server argument {name!r}"
-                    + (f"; did you mean {close[0]!r}?" if close else "")
-                )
+        versions.check_known(arguments, ServerArgs.__struct_fields__, f"SGLang {version} has no server argument")
         args = ServerArgs(**arguments)
         args.resolve_once()
         self._ports = PortArgs.init_new(args)

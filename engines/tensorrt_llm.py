@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import queue
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,22 +42,18 @@ class Adapter(Engine):
         import tensorrt_llm
         from tensorrt_llm.llmapi.llm_args import TorchLlmArgs
 
-        arguments = native_arguments(load)
-        known = TorchLlmArgs.model_fields
-        for name in arguments:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                guess = f"; did you mean {close[0]!r}?" if close else ""
-                raise UnsupportedSetting(f"TensorRT-LLM {tensorrt_llm.__version__} has no argument {name!r}{guess}")
-        if load.settings["kv_memory_fraction"] is not None and "kv_cache_config" not in load.engine_args:
-            arguments["kv_cache_config"]["free_gpu_memory_fraction"] = free_share(load, *device_memory())
-        with versions.explained(TITLE, tensorrt_llm.__version__, self.versions):
+        version = tensorrt_llm.__version__
+        with versions.explained(TITLE, version, self.versions):
+            arguments = native_arguments(load)
+            versions.check_known(arguments, TorchLlmArgs.model_fields, f"{TITLE} {version} has no argument")
+            if load.settings["kv_memory_fraction"] is not None and "kv_cache_config" not in load.engine_args:
+                arguments["kv_cache_config"]["free_gpu_memory_fraction"] = free_share(load, *device_memory())
             self._llm = tensorrt_llm.LLM(**arguments)
             worker = self._llm._executor
             if not hasattr(getattr(worker, "engine", None), "worker_thread"):
                 raise RuntimeError(f"{TITLE} runs its executor in another process: {SINGLE_PROCESS}=1 is not set")
             self.attach(worker)
-            return self._info(tensorrt_llm.__version__, arguments, load)
+            return self._info(version, arguments, load)
 
     def attach(self, worker: Any) -> None:
         """Takes charge of the worker that holds the `PyExecutor`, before any request came."""

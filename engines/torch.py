@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from typing import Any
+from typing import Any, ClassVar
 
+from engines import versions
 from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
 from engines.shapes import kv_bytes_per_token
 from engines.torch_rungs import CoreRung, EngineRung
 
+TITLE = "transformers"
 PAGE_TOKENS = 256  # ContinuousBatchingConfig's default page
 RESERVED = {"use_async_batching", "max_queue_size"}
 RUNGS: dict[str, Any] = {"core": CoreRung, "engine": EngineRung}
@@ -24,6 +25,7 @@ class Adapter(Engine):
     name = "torch"
     layers = tuple(RUNGS)
     cannot_report = ("sample_ns",)
+    versions: ClassVar[tuple[str, str]] = ("5.18", "5.23")
 
     def imports(self) -> str:
         import torch  # noqa: F401
@@ -35,20 +37,26 @@ class Adapter(Engine):
     def load(self, load: Load) -> EngineInfo:
         import torch
         import transformers
+        from transformers.generation.configuration_utils import ContinuousBatchingConfig
+
+        with versions.explained(TITLE, transformers.__version__, self.versions):
+            arguments = native_arguments(load)
+            known = {field.name for field in dataclasses.fields(ContinuousBatchingConfig)}
+            versions.check_known(
+                arguments, known, f"ContinuousBatchingConfig of {TITLE} {transformers.__version__} has no field"
+            )
+            torch.manual_seed(load.settings["seed"])
+            self._context_length = load.settings["context_length"]
+            self._start(arguments, load)
+            return self._info(transformers.__version__, arguments, load)
+
+    def _start(self, arguments: dict[str, Any], load: Load) -> None:
+        """Loads the model and its manager, and hands them to the rung."""
+        import torch
         from transformers import AutoModelForCausalLM, GenerationConfig
         from transformers.generation.configuration_utils import ContinuousBatchingConfig
         from transformers.generation.continuous_batching.requests import RequestStatus
 
-        arguments = native_arguments(load)
-        known = {f.name for f in dataclasses.fields(ContinuousBatchingConfig)}
-        for name in arguments:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                raise UnsupportedSetting(
-                    f"ContinuousBatchingConfig of transformers {transformers.__version__} has no field {name!r}"
-                    + (f"; did you mean {close[0]!r}?" if close else "")
-                )
-        torch.manual_seed(load.settings["seed"])
         self._model = AutoModelForCausalLM.from_pretrained(
             load.checkpoint,
             dtype=getattr(torch, load.settings["dtype"]),
@@ -58,19 +66,15 @@ class Adapter(Engine):
         ).to(load.device)
         if "max_memory_percent" in arguments and "max_memory_percent" not in load.engine_args:
             arguments["max_memory_percent"] = share_of_free(load.settings["kv_memory_fraction"], load.device)
-        self._context_length = load.settings["context_length"]
-        config = ContinuousBatchingConfig(**arguments)
         # The config is taken as it is: a model folder's own sampling settings must not make greedy decoding random.
         self._manager = self._model.init_continuous_batching(
             generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
-            continuous_batching_config=config,
+            continuous_batching_config=ContinuousBatchingConfig(**arguments),
         )
         self._manager.batch_processor = self._manager._create_batch_processor()
         if any(self._manager.continuous_batching_config.cuda_graph_booleans):
             self._manager.warmup()  # else graphs are captured when a shape is first seen, in the window too
-        info = self._info(transformers.__version__, arguments, load)
         self._rung = RUNGS[load.layer](self._manager, RequestStatus.FINISHED)
-        return info
 
     def submit(self, request: Request) -> None:
         if len(request.prompt) + request.output_tokens > self._context_length:
@@ -118,7 +122,11 @@ class Adapter(Engine):
             kv_cache_tokens=tokens,
             kv_cache_bytes=tokens * kv_bytes_per_token(load.config, load.settings["dtype"]),
             weights_bytes=weights,
-            notes=("sampling is part of the execute phase", *RUNGS[load.layer].notes),
+            notes=(
+                "sampling is part of the execute phase",
+                *RUNGS[load.layer].notes,
+                *versions.notes(TITLE, version, self.versions),
+            ),
         )
 
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+
+from engines.base import UnsupportedSetting
 
 DRIFT = (AttributeError, ImportError, TypeError)  # what a call into an engine that has changed raises
 
 
 class UnknownVersion(RuntimeError):
     """An engine of a version that its adapter does not know behaves otherwise than the adapter expects."""
+
+
+class UnknownArgument(UnsupportedSetting):
+    """An argument that the engine does not have: the user's slip, or one of ours that a version has renamed."""
+
+
+def check_known(arguments: Iterable[str], known: Collection[str], said: str) -> None:
+    """Raises UnknownArgument for the first that is not known; `said` is what precedes its name."""
+    for name in arguments:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise UnknownArgument(f"{said} {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
 
 
 def notes(name: str, version: str, versions: tuple[str, str]) -> tuple[str, ...]:
@@ -26,9 +41,12 @@ def explained(name: str, version: str, versions: tuple[str, str]) -> Iterator[No
 
     Raises:
         UnknownVersion: in place of one of DRIFT.
+        UnknownArgument: with the version's note.
     """
     try:
         yield
+    except UnknownArgument as error:
+        raise UnknownArgument(str(error) + "".join(f" ({note})" for note in notes(name, version, versions))) from None
     except DRIFT as error:
         said = notes(name, version, versions)
         if not said:

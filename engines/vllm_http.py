@@ -9,8 +9,8 @@ import socket
 import time
 from typing import Any
 
-from engines import children, http_null
-from engines.base import EngineInfo, Load, Request, StepReport, UnsupportedSetting
+from engines import children, http_null, versions
+from engines.base import EngineInfo, Load, Request, StepReport
 from engines.http_client import HttpClient, ServerFailed, read_completion
 from engines.vllm_async import UNSEEN
 from engines.vllm_settings import engine_info
@@ -85,7 +85,7 @@ class HttpRung:
         found: dict[str, Any] = json.loads(self._server.ready())  # how long that may take is the harness's to say
         if "unsupported" in found:
             self._server.end()
-            raise UnsupportedSetting(found["unsupported"])
+            raise versions.UnknownArgument(found["unsupported"])
         return found
 
     def _wait_until_ready(self, port: int) -> None:

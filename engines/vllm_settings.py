@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any
 
@@ -77,13 +76,7 @@ def check_known(arguments: dict[str, Any]) -> None:
     from vllm.engine.arg_utils import EngineArgs
 
     known = inspect.signature(EngineArgs).parameters
-    for name in arguments:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise UnsupportedSetting(
-                f"vLLM {vllm.__version__} has no engine argument {name!r}"
-                + (f"; did you mean {close[0]!r}?" if close else "")
-            )
+    versions.check_known(arguments, known, f"vLLM {vllm.__version__} has no engine argument")
 
 
 def effective(config: Any) -> dict[str, Any]:

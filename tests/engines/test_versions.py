@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from engines import versions
+from engines.base import UnsupportedSetting
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,15 @@ def test_an_error_of_an_unknown_version_is_explained():
         versions.explained("vLLM", "0.34", ("0.26", "0.33")),
     ):
         raise AttributeError("step_fn")
+
+
+@pytest.mark.parametrize(("version", "more"), [("0.30", ""), ("0.34", r" [(]vLLM 0\.34 is not among the versions")])
+def test_an_argument_that_the_engine_lacks_is_named_with_a_guess(version, more):
+    with (
+        pytest.raises(UnsupportedSetting, match=f"^vLLM has no 'max_seqs'; did you mean 'max_num_seqs'[?]{more}"),
+        versions.explained("vLLM", version, ("0.26", "0.33")),
+    ):
+        versions.check_known({"seed": 0, "max_seqs": 1}, ("max_num_seqs", "seed"), "vLLM has no")
 
 
 @pytest.mark.parametrize(("version", "error"), [("0.30", AttributeError), ("0.34", ValueError)])
