@@ -57,16 +57,15 @@ class Jobs:
 
 
 def work(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Work:
-    """`steps`, `tokens` and `requests` are of dtype STEP, TOKEN and REQUEST. Some 2 s for 10 million tokens."""
+    """`steps`, `tokens` and `requests` are of dtype STEP, TOKEN and REQUEST. benchmarks/analysis.py times it."""
     count = len(steps)
     tokens = sane(tokens, count, len(requests))
     step, request, prompt, before = arrivals(tokens, requests)
-    given = tokens["count"].astype(np.float64)
-    first = before == 0
-    fed = given - first  # the first token comes out of the prompt; each later one is a position fed back
-    context = fed * (prompt + np.maximum(before, 1)) + fed * (fed - 1) / 2
+    outputs = np.bincount(step, tokens["count"], minlength=count)
+    fed = tokens["count"].astype(np.float64)
+    fed -= before == 0  # a prompt's first token comes out of it; each later one is a position fed back
     decode = np.bincount(step, fed, minlength=count)
-    decode_context = np.bincount(step, context, minlength=count)
+    decode_context = np.bincount(step, fed * ((fed - 1) / 2 + prompt + np.maximum(before, 1)), minlength=count)
     jobs = prefill_jobs(steps, requests, step, request, prompt, before)
     prefill, prefill_context, prefill_read, unattributed = prefill_work(steps, jobs)
     return Work(
@@ -75,7 +74,7 @@ def work(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Work:
         prefill=prefill,
         prefill_context=prefill_context,
         kv_read=decode_context - decode + prefill_read,
-        outputs=np.bincount(step, given, minlength=count),
+        outputs=outputs,
         unattributed=unattributed,
     )
 
@@ -105,7 +104,8 @@ def first_steps(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> 
 def arrivals(tokens: np.ndarray, requests: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(step, request, its prompt's tokens, the tokens it had before), int64 [arrivals] each."""
     step, request = tokens["step"].astype(np.int64), tokens["request"].astype(np.int64)
-    return step, request, requests["prompt_tokens"].astype(np.int64)[request], before_each(request, tokens["count"])
+    before = before_each(request, tokens["count"])
+    return step, request, requests["prompt_tokens"].astype(np.int64)[request], before
 
 
 def before_each(request: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -114,12 +114,14 @@ def before_each(request: np.ndarray, count: np.ndarray) -> np.ndarray:
     if n == 0:
         return np.empty(0, dtype=np.int64)
     order = by_request(request)
-    sorted_request, sorted_count = request[order], count[order].astype(np.int64)
-    after = np.cumsum(sorted_count)
-    opens = np.flatnonzero(np.concatenate(([True], sorted_request[1:] != sorted_request[:-1])))
-    base = np.repeat((after - sorted_count)[opens], np.diff(np.append(opens, n)))
+    grouped = request[order]
+    opens = np.flatnonzero(np.concatenate(([True], grouped[1:] != grouped[:-1])))
+    grouped = count[order]
+    before = np.cumsum(grouped, dtype=np.int64)
+    before -= grouped
+    before -= np.repeat(before[opens], np.diff(np.append(opens, n)))  # in place: these arrays are the longest there are
     out = np.empty(n, dtype=np.int64)
-    out[order] = after - sorted_count - base
+    out[order] = before
     return out
 
 
