@@ -6,23 +6,11 @@ import itertools
 import time
 from array import array
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 from engines.base import Request, StepReport
+from engines.batch import Batch
 from engines.marks import ranged
-
-
-@dataclass(slots=True)
-class Batch:
-    """A launched batch's make-up, kept until its tokens come out."""
-
-    prefill: int
-    decode: int
-    running: int
-    waiting: int
-    preempted: int
-    kv_usage: float
 
 
 class Waited:
@@ -116,17 +104,11 @@ class Passes:
         batch = self._batches.popleft()
         tokens, finished = self._collect(done)
         self.sound = True
-        return StepReport(
-            start_ns=start,
-            end_ns=end,
-            tokens=tokens,
-            finished=finished,
-            prefill_tokens=batch.prefill,
-            decode_tokens=batch.decode,
-            running=batch.running,
-            waiting=batch.waiting,
-            preempted=batch.preempted,
-            kv_usage=batch.kv_usage,
+        return batch.report(
+            start,
+            end,
+            tokens,
+            finished,
             schedule_ns=spent["schedule"],
             execute_ns=spent["execute"],
             wait_ns=spent["wait"] if self.overlap else None,

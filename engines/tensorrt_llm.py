@@ -95,24 +95,8 @@ class Adapter(Engine):
                 tokens.append((index[name], ids))
             if result.is_final:
                 finished.append(index.pop(name))
-        return StepReport(
-            start_ns=said.start_ns,
-            end_ns=said.end_ns,
-            tokens=tokens,
-            finished=finished,
-            prefill_tokens=said.batch.prefill,
-            decode_tokens=said.batch.decode,
-            running=said.batch.running,
-            waiting=said.batch.waiting,
-            preempted=said.batch.preempted,
-            kv_usage=said.kv_usage,
-            schedule_ns=said.spent["schedule"],
-            prepare_ns=said.spent["prepare"],
-            execute_ns=said.spent["execute"],
-            wait_ns=said.spent["wait"],
-            sample_ns=said.spent["sample"],
-            update_ns=said.spent["update"],
-        )
+        phases = {f"{phase}_ns": spent for phase, spent in said.spent.items()}
+        return said.batch.report(said.start_ns, said.end_ns, tokens, finished, **phases)
 
     def has_work(self) -> bool:
         return bool(self._index)

@@ -7,18 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from engines.batch import Batch
+
 PHASES = ("schedule", "prepare", "execute", "wait", "sample", "update")
-
-
-@dataclass(slots=True)
-class Batch:
-    """A scheduled batch's make-up, kept from its launch until its tokens come out."""
-
-    prefill: int
-    decode: int
-    running: int
-    waiting: int
-    preempted: int
 
 
 @dataclass(slots=True)
@@ -29,7 +20,6 @@ class Iteration:
     end_ns: int
     batch: Batch
     responses: list[tuple[int, Any]]
-    kv_usage: float | None
     spent: dict[str, int]
 
 
@@ -176,7 +166,8 @@ class Watch:
         self._responses, self.spent = [], dict.fromkeys(PHASES, 0)
         # The next pass follows at once where requests are left; else the loop sleeps until one comes.
         self._begun = now if self.executor.active_requests else None
-        self.say(Iteration(start, now, batch, given, self._kv_usage(), spent))
+        batch.kv_usage = self._kv_usage()
+        self.say(Iteration(start, now, batch, given, spent))
 
     def _kv_usage(self) -> float | None:
         manager = self.executor.kv_cache_manager

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from engines.base import StepReport
+from engines.batch import Batch
 from engines.marks import ranged
 from engines.vllm_settings import model_runner
 
@@ -16,22 +16,6 @@ PREPARING = (
     "_update_states", "_prepare_inputs", "_get_slot_mappings", "_build_attention_metadata", "_preprocess",
     "finish_requests", "free_states", "add_requests", "update_requests", "prepare_inputs", "prepare_attn",
 )  # fmt: skip
-
-
-@dataclass(slots=True)
-class Batch:
-    """A scheduled batch's make-up, kept from its scheduling until its tokens come out."""
-
-    prefill: int
-    decode: int
-    running: int
-    waiting: int
-    preempted: int
-    kv_usage: float
-
-    @property
-    def positions(self) -> int:
-        return self.prefill + self.decode
 
 
 class Watch:
@@ -81,17 +65,11 @@ class Watch:
         batch, spent = self._batch, self._spent
         if batch is None or batch.positions == 0:
             return None
-        return StepReport(
-            start_ns=start_ns,
-            end_ns=end_ns,
-            tokens=tokens,
-            finished=finished,
-            prefill_tokens=batch.prefill,
-            decode_tokens=batch.decode,
-            running=batch.running,
-            waiting=batch.waiting,
-            preempted=batch.preempted,
-            kv_usage=batch.kv_usage,
+        return batch.report(
+            start_ns,
+            end_ns,
+            tokens,
+            finished,
             schedule_ns=spent["schedule"],
             prepare_ns=spent["prepare"] if self.sees_preparation else None,
             execute_ns=spent["execute"],
