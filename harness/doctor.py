@@ -7,7 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import EXIT_OK, InnerloopError
+from harness.command import as_command
+from harness.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,14 +40,14 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 also where no engine runs, since saying so is what it is for."""
     arguments = parser().parse_args(argv)
-    try:
-        from harness.machine import this_machine
+    return as_command(lambda: tell(as_json=arguments.json))
 
-        found = examine(this_machine())
-    except InnerloopError as error:
-        print(f"innerloop: {error}", *error.details, sep="\n  ", file=sys.stderr)
-        return error.exit_code
-    if arguments.json:
+
+def tell(*, as_json: bool) -> int:
+    from harness.machine import this_machine
+
+    found = examine(this_machine())
+    if as_json:
         print(json.dumps(found, indent=1))
     else:
         from rich.console import Console

@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,6 @@ TELLING = (
     "ONEDNN_", "DNNL_", "PYTHON", "PYTORCH_", "TORCH", "TRITON_", "VLLM_", "LMDEPLOY_", "TM_", "TLLM_", "TRTLLM_",
     "MLC_", "TVM_", "SGLANG_", "SGL_", "HF_HUB_OFFLINE", "TRANSFORMERS_",
 )  # fmt: skip
-
-
-class Stopped(BaseException):
-    """SIGINT or SIGTERM reached the harness. Not an Exception, so that no handler for errors swallows it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +50,6 @@ class Outcome:
     failure: dict[str, Any] | None = None
     worker_pid: int | None = None
     captures: list[dict[str, Any]] = field(default_factory=list)  # a pass's windows opening and closing
-
-
-@contextmanager
-def stop_signals() -> Iterator[None]:
-    """Turns the first SIGINT or SIGTERM into `Stopped`; later ones are ignored: they must not cut cleaning up short."""
-
-    def handler(number: int, _frame: Any) -> None:
-        ignore_signals()
-        raise Stopped(number)
-
-    before = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-def ignore_signals() -> None:
-    """From here to the end of `stop_signals` nothing interrupts: what was measured is being put away."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 class Worker:

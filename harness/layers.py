@@ -78,7 +78,7 @@ def run(
         Refused: nothing was started.
     """
     from harness import session
-    from harness.launcher import Stopped, stop_signals
+    from harness.command import Stopped, stop_signals
 
     specs = {layer: spec_of(layer) for layer in ladder.layers}
     folder = session.make_folder(options.out)

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
+from harness.command import as_command
+from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Refused
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -130,14 +131,7 @@ def rate(text: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    try:
-        return run(arguments)
-    except InnerloopError as error:
-        print(f"innerloop: {error}", *(f"  {line}" for line in error.details), sep="\n", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("innerloop: interrupted before the run began", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return as_command(lambda: run(arguments))
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness import environments, launcher, results
 from harness.checkpoints import Checkpoint, ensure_checkpoint, planned_checkpoint, use_weights
+from harness.command import Stopped, ignore_signals, stop_signals
 from harness.errors import InnerloopError, InstallFailed, Refused
-from harness.launcher import Limits, Outcome, Stopped, Worker, failure
+from harness.launcher import Limits, Outcome, Worker, failure
 from harness.live import LiveView
 from harness.machine import Machine, checkout_commit
 from harness.native import native_settings
@@ -85,7 +86,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
     def say(text: str) -> None:
         console.print(text, style="dim", highlight=False)
 
-    with launcher.stop_signals():
+    with stop_signals():
         try:
             prepare(spec, prepared, say)
             if sampled.devices:
@@ -107,7 +108,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
         except Exception as error:
             lines = traceback.format_exc().splitlines()
             outcome.failure = {**failure("harness", f"{type(error).__name__}: {error}"), "traceback": lines}
-        launcher.ignore_signals()
+        ignore_signals()
         result = conclude(spec, machine, prepared, work, folder, outcome, sampled)
     if options.profile is not None and prepared.environment is not None:
         place = passes.Place(prepared.environment.python, prepared.environment.variables, folder)

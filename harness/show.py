@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.command import as_command
 from harness.errors import EXIT_OK, InnerloopError, Refused
 
 EXAMPLES = """\
@@ -41,13 +42,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    try:
-        if arguments.trace and arguments.json:
-            raise Refused("--trace prints no result, and --json nothing else: give one of them")
-        return write_trace(arguments.run) if arguments.trace else show(arguments.run, as_json=arguments.json)
-    except InnerloopError as error:
-        print(f"innerloop: {error}", *error.details, sep="\n", file=sys.stderr)
-        return error.exit_code
+    return as_command(lambda: tell(arguments))
+
+
+def tell(arguments: argparse.Namespace) -> int:
+    if arguments.trace and arguments.json:
+        raise Refused("--trace prints no result, and --json nothing else: give one of them")
+    return write_trace(arguments.run) if arguments.trace else show(arguments.run, as_json=arguments.json)
 
 
 def write_trace(run: Path) -> int:

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import EXIT_OK, InnerloopError, Refused
+from harness.command import as_command
+from harness.errors import EXIT_OK, Refused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,11 +54,11 @@ def count(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    try:
-        found = investigate(arguments.run, arguments.slowest)
-    except InnerloopError as error:
-        print(f"innerloop: {error}", *error.details, sep="\n", file=sys.stderr)
-        return error.exit_code
+    return as_command(lambda: tell(arguments))
+
+
+def tell(arguments: argparse.Namespace) -> int:
+    found = investigate(arguments.run, arguments.slowest)
     if arguments.json:
         print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
         return EXIT_OK

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.ceilings import DTYPES, Ceilings, Say, ceilings, torch_version
-from harness.errors import EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused, nearest
+from harness.command import as_command
+from harness.errors import EXIT_OK, Refused, nearest
 
 if TYPE_CHECKING:
     from harness.environments import Environment
@@ -51,17 +52,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 2 refused, 3 it could not be measured, 130 interrupted."""
     arguments = parser().parse_args(argv)
-    from harness.launcher import Stopped, stop_signals
+    return as_command(lambda: tell(arguments))
 
-    try:
-        with stop_signals():
-            found = listed() if arguments.list else [measured(arguments)]
-    except InnerloopError as error:
-        print(f"innerloop: {error}", *error.details, sep="\n  ", file=sys.stderr)
-        return error.exit_code
-    except Stopped as stopped:
-        print(f"innerloop: interrupted by {stopped}", file=sys.stderr)
-        return EXIT_INTERRUPTED
+
+def tell(arguments: argparse.Namespace) -> int:
+    found = listed() if arguments.list else [measured(arguments)]
     if arguments.json:
         made = [one.describe() for one in found]
         print(json.dumps(made if arguments.list else made[0], indent=2))

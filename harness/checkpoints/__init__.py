@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,8 @@ from harness.checkpoints.formats import Tensor
 from harness.checkpoints.tensors import SHARD_BYTES, WEIGHT_DTYPES, Model, config_json, plan, shards
 from harness.checkpoints.tokenizer import tokenizer_files
 from harness.checkpoints.weights import INDEX, Checkpoint, use_weights
-from harness.errors import EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused, nearest
+from harness.command import as_command
+from harness.errors import EXIT_OK, Refused, nearest
 from harness.folders import DiskFull, Say, discard, disk_errors, locked, sweep, written_whole
 
 __all__ = ["Checkpoint", "DiskFull", "checkpoints_folder", "ensure_checkpoint", "plan", "use_weights"]
@@ -259,25 +259,23 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb and returns the exit code."""
     asked = parser().parse_args(argv)
-    try:
-        if asked.verb == "list":
-            show_list(checkpoints_folder())
-        elif asked.verb == "remove":
-            for name in asked.names:
-                print(f"removed {remove(name, checkpoints_folder())}")
-        else:
-            from harness.profiles import load_model
+    return as_command(lambda: do(asked))
 
-            model = load_model(asked.model)
-            if asked.verb == "plan":
-                show_plan(model, asked.dtype or model.dtype)
-            else:
-                checkpoint = ensure_checkpoint(model, asked.dtype or model.dtype, asked.seed, print)
-                state = "was there already" if checkpoint.cached else f"made in {checkpoint.seconds:.1f} s"
-                print(f"{checkpoint.path}  {size_text(checkpoint.bytes)}  {state}")
-    except InnerloopError as error:
-        print(f"innerloop: {error}", *error.details, sep="\n  ", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+
+def do(asked: argparse.Namespace) -> int:
+    if asked.verb == "list":
+        show_list(checkpoints_folder())
+    elif asked.verb == "remove":
+        for name in asked.names:
+            print(f"removed {remove(name, checkpoints_folder())}")
+    else:
+        from harness.profiles import load_model
+
+        model = load_model(asked.model)
+        if asked.verb == "plan":
+            show_plan(model, asked.dtype or model.dtype)
+        else:
+            checkpoint = ensure_checkpoint(model, asked.dtype or model.dtype, asked.seed, print)
+            state = "was there already" if checkpoint.cached else f"made in {checkpoint.seconds:.1f} s"
+            print(f"{checkpoint.path}  {size_text(checkpoint.bytes)}  {state}")
     return EXIT_OK

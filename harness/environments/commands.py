@@ -10,8 +10,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from harness import environments
+from harness.command import as_command
 from harness.environments import registered
-from harness.errors import EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
+from harness.errors import EXIT_OK, Refused
 
 EXAMPLES = """\
 examples:
@@ -94,24 +95,18 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0, 2 refused, 3 the installer failed, 130 interrupted."""
     arguments = parser().parse_args(argv)
-    from harness.launcher import Stopped, stop_signals
+    return as_command(lambda: do(arguments))
 
-    try:
-        with stop_signals():
-            if arguments.verb == "list":
-                show(arguments.json)
-            elif arguments.verb == "create":
-                make(arguments.engine, arguments.device, arguments.recreate, arguments.dry_run)
-            elif arguments.verb == "register":
-                keep(arguments)
-            else:
-                clear(arguments.engine, arguments.device, arguments.all)
-    except InnerloopError as error:
-        print(f"innerloop: {error}", *error.details, sep="\n  ", file=sys.stderr)
-        return error.exit_code
-    except Stopped as stopped:
-        print(f"innerloop: interrupted by {stopped}", file=sys.stderr)
-        return EXIT_INTERRUPTED
+
+def do(arguments: argparse.Namespace) -> int:
+    if arguments.verb == "list":
+        show(arguments.json)
+    elif arguments.verb == "create":
+        make(arguments.engine, arguments.device, arguments.recreate, arguments.dry_run)
+    elif arguments.verb == "register":
+        keep(arguments)
+    else:
+        clear(arguments.engine, arguments.device, arguments.all)
     return EXIT_OK
 
 

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness import launcher, results
+from harness.command import Stopped, ignore_signals, stop_signals
 from harness.errors import InnerloopError, Refused
-from harness.launcher import Limits, Outcome, Stopped, Worker, failure
+from harness.launcher import Limits, Outcome, Worker, failure
 from harness.live import WORDS
 from harness.profiling import findings, tools
 from harness.profiling.choice import TOOLS, Profile
@@ -118,7 +119,7 @@ def add(
     outcome, about = Outcome(), Pass(profile, place, limits, console)
     begun = time.monotonic()
     told: dict[str, Any] = dict.fromkeys(("captured", "slowdown", "host", "kernels"))
-    with launcher.stop_signals():
+    with stop_signals():
         try:
             if result["failure"] is not None:
                 raise InnerloopError("the measured run failed, so there was nothing to profile")
@@ -134,7 +135,7 @@ def add(
         except Exception as error:
             lines = traceback.format_exc().splitlines()
             outcome.failure = {**failure("harness", f"{type(error).__name__}: {error}"), "traceback": lines}
-        launcher.ignore_signals()
+        ignore_signals()
         if outcome.failure is not None:
             outcome.failure["log_tail"] = launcher.log_tail(about.folder / "engine.log")
         if about.folder.is_dir():

@@ -136,20 +136,6 @@ def test_an_engine_that_hangs_in_closing_after_a_failure_is_not_waited_for(tmp_p
     assert any("did not close" in note for note in outcome.notes)
 
 
-def test_only_the_first_signal_is_raised():
-    def interrupted_while_cleaning_up():
-        with launcher.stop_signals():
-            try:
-                signal.raise_signal(signal.SIGTERM)
-            finally:
-                signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(launcher.Stopped) as stopped:
-        interrupted_while_cleaning_up()
-    assert stopped.value.number == signal.SIGTERM
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
 TOOL = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:], close_fds=True))"
 
 

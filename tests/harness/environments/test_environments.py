@@ -29,7 +29,7 @@ CREATE = """
 import json, sys
 from harness import environments
 from harness.profiles.engines import EngineProfile
-from harness.launcher import stop_signals
+from harness.command import stop_signals
 say = lambda text: print(json.dumps(text), flush=True)
 with stop_signals():
     made = environments.create(EngineProfile.model_validate_json(sys.argv[1]), "cpu", say=say)

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from engines.trace import STEP
 from harness import results
+from harness.command import Stopped
 from harness.errors import Refused
-from harness.launcher import Limits, Outcome, Stopped, failure
+from harness.launcher import Limits, Outcome, failure
 from harness.profiling import passes, tools
 from harness.profiling.choice import choose
 from harness.run import exit_code
