@@ -77,11 +77,11 @@ def run(
     Raises:
         Refused: nothing was started.
     """
-    from harness import session
     from harness.command import Stopped, stop_signals
+    from harness.run_folder import make_folder, remove_empty
 
     specs = {layer: spec_of(layer) for layer in ladder.layers}
-    folder = session.make_folder(options.out)
+    folder = make_folder(options.out)
     runs: Runs = {layer: [] for layer in ladder.layers}
     plan = order(ladder)
     document, interrupted = build(ladder, runs), False
@@ -102,7 +102,7 @@ def run(
         except Stopped:
             interrupted = True
         except Refused:
-            session.remove_empty(folder)
+            remove_empty(folder)
             raise
     if interrupted:
         document = {**document, "status": "interrupted"}
@@ -252,7 +252,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def default_folder(spec: RunSpec) -> Path:
-    from harness.session import default_folder as for_run
+    from harness.run_folder import default_folder as for_run
 
     path = for_run(spec)
     return path.with_name(f"{path.name}-layers")

@@ -141,6 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.machine import this_machine
     from harness.plan import plan, print_plan
     from harness.profiling.choice import choose
+    from harness.run_folder import default_folder
     from harness.spec import resolve
 
     console = Console(stderr=True)
@@ -158,7 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             print_plan(resolved, Console())
         return EXIT_OK
-    options = options_of(arguments, arguments.out or session.default_folder(spec), profile)
+    options = options_of(arguments, arguments.out or default_folder(spec), profile)
     result, folder = session.run(spec, machine, options, console)
     report(result, folder, as_json=arguments.json, console=console)
     return exit_code(result)

@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from harness.launcher import Limits, Outcome, Worker, failure
 from harness.live import LiveView
 from harness.machine import Machine, checkout_commit
 from harness.native import native_settings
+from harness.run_folder import make_folder, remove_empty
 from harness.telemetry import samplers
 from harness.telemetry.device import DEFAULT_HZ
 from harness.telemetry.samplers import Samplers
@@ -269,36 +269,6 @@ def conclude(
     except OSError as error:
         result["notes"].append(f"this result could not be written to {folder}: {error}")
     return result
-
-
-def make_folder(out: Path) -> Path:
-    """Makes the run's folder, which may be there already as long as it is empty.
-
-    Raises:
-        Refused: something else is there, or it cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
-            raise Refused(f"--out: {out} is not empty; name a new folder, so that no run is mixed with another")
-        if not os.access(out, os.W_OK):
-            raise Refused(f"--out: {out} cannot be written")
-    except OSError as error:
-        raise Refused(f"--out: {out} cannot be made: {error.strerror or error}") from None
-    return out.absolute()
-
-
-def default_folder(spec: RunSpec) -> Path:
-    """A folder under runs/ that is not there yet; a second run within the same second gets a number of its own."""
-    moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    name = f"{moment}-{spec.engine.name}-{spec.model.name}-{spec.workload.name}"
-    names = (name, *(f"{name}-{k}" for k in range(2, 1000)))
-    return next(folder for folder in (Path("runs") / n for n in names) if not folder.exists())
-
-
-def remove_empty(folder: Path) -> None:
-    if not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def is_full(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ from harness.layers import Ladder, chosen
 from harness.profiles.engines import load_engine
 from harness.report_layers import bar, doubts, print_waterfall
 from harness.run import main
+from harness.run_folder import make_folder
 from harness.show import main as show
 
 LAYERS = ("core", "engine", "http")
@@ -30,7 +31,7 @@ def ran(monkeypatch, offline_tables, spec, reported):
     noted = SimpleNamespace(folders=[], does={}, profiles=[])
 
     def run(one: Any, machine: Any, options: Any, console: Any) -> tuple[dict[str, Any], Path]:
-        folder = session.make_folder(options.out)
+        folder = make_folder(options.out)
         noted.folders.append(folder.name)
         noted.profiles.append(options.profile)
         does = noted.does.get(folder.name)
