@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,10 +44,12 @@ class Adapter(Engine):
         from sglang.srt.managers import scheduler
         from sglang.srt.runtime_context import SpawnRanks, publish, spawn_world_rank
         from sglang.srt.server_args import PortArgs, ServerArgs
+        from sglang.srt.utils import configure_logger
 
         arguments = native_arguments(load)
         versions.check_known(arguments, ServerArgs.__struct_fields__, f"SGLang {version} has no server argument")
         args = ServerArgs(**arguments)
+        configure_logger(args)  # as its launcher does, which is not used here
         args.resolve_once()
         self._ports = PortArgs.init_new(args)
         rank = spawn_world_rank(args, tp_rank=0, pp_rank=0)
@@ -61,6 +64,8 @@ class Adapter(Engine):
         self._held = contextlib.ExitStack()
         self._held.enter_context(self._scheduler.device_module.StreamContext(self._scheduler.schedule_stream))
         self._held.enter_context(scheduler.DynamicGradMode())
+        gc.collect()
+        gc.freeze()  # as its server does once it is warm
         return self._info(version, args.resolved_dict(), arguments, load)
 
     def submit(self, request: Request) -> None:
@@ -85,12 +90,15 @@ class Adapter(Engine):
         for address in vars(self._ports).values() if hasattr(self, "_ports") else ():
             if isinstance(address, str) and address.startswith("ipc://"):  # sockets to processes that never were
                 Path(address.removeprefix("ipc://")).unlink(missing_ok=True)
+        snapshot = getattr(getattr(self, "_scheduler", None), "load_snapshot_writer", None)
+        if snapshot is not None and hasattr(snapshot, "path"):  # in shared memory, for its router
+            Path(snapshot.path).unlink(missing_ok=True)
 
     def _info(self, version: str, found: dict[str, Any], arguments: dict[str, Any], load: Load) -> EngineInfo:
         scheduler = self._scheduler
         runner, tokens = scheduler.tp_worker.model_runner, scheduler.max_total_num_tokens
         dtype = str(scheduler.model_config.dtype).removeprefix("torch.")
-        plain = found["kv_cache_dtype"] in ("auto", dtype)
+        kept = str(runner.kv_cache_dtype).removeprefix("torch.")  # of the KV cache; a checkpoint may name its own
         share = load.settings["kv_memory_fraction"]
         notes = versions.notes("SGLang", version, self.versions)
         if share is not None:
@@ -105,7 +113,7 @@ class Adapter(Engine):
                 "max_batch_size": scheduler.max_running_requests,
                 "max_tokens_per_step": scheduler.chunked_prefill_size or scheduler.max_prefill_tokens,
                 "kv_cache_tokens": tokens,
-                "kv_cache_dtype": found["kv_cache_dtype"],
+                "kv_cache_dtype": kept,
                 "kv_block_tokens": scheduler.page_size,
                 "prefix_caching": not scheduler.disable_radix_cache,
                 "chunked_prefill": scheduler.chunked_prefill_size is not None,
@@ -116,7 +124,7 @@ class Adapter(Engine):
             },
             native=arguments,
             kv_cache_tokens=tokens,
-            kv_cache_bytes=tokens * kv_bytes_per_token(load.config, dtype) if plain else None,
+            kv_cache_bytes=tokens * kv_bytes_per_token(load.config, dtype) if kept == dtype else None,
             weights_bytes=int(runner.weight_load_mem_usage * 2**30) or None,
             notes=notes,
         )

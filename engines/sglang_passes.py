@@ -12,6 +12,8 @@ from engines.base import Request, StepReport
 from engines.batch import Batch
 from engines.marks import ranged
 
+RESERVED_TOKENS = 2  # of its budget the scheduler keeps this much and a page free for each request (schedule_policy.py)
+
 
 class Waited:
     """The event that a batch's tokens have arrived; the time spent waiting for it is added to a phase."""
@@ -47,6 +49,7 @@ class Passes:
         self._batches: deque[Batch] = deque()  # launched and not yet reported, the oldest first
         self._refused: list[str] = []
         self._thrown = 0
+        self._dropped: set[str] = set()  # retracted while a batch of theirs was under way: its token is thrown away
         self._spent = dict.fromkeys(("schedule", "execute", "wait", "update"), 0)
         if self.overlap:
             scheduler.enable_skip_finishing_decode = True
@@ -60,11 +63,22 @@ class Passes:
 
         def counted(req: Any, is_retracted: bool = False) -> Any:
             self._thrown += is_retracted
+            if is_retracted and any(req in batch.reqs for batch, _ in scheduler.result_queue):
+                self._dropped.add(req.rid)
             return queued(req, is_retracted=is_retracted)
 
         scheduler._add_request_to_queue = counted
 
     def submit(self, request: Request) -> None:
+        """Hands a request to the scheduler's next pass.
+
+        Raises:
+            ValueError: the KV cache is too small for it; the scheduler would not admit it and say nothing.
+        """
+        page, held = self._scheduler.page_size, self._scheduler.max_total_num_tokens
+        needed = -(-len(request.prompt) // page) * page + request.output_tokens + page + RESERVED_TOKENS
+        if needed > held:
+            raise ValueError(f"SGLang needs a KV cache of {needed} tokens for request {request.index}, and has {held}")
         name = next(self._ids)
         self._index[name], self._seen[name] = request.index, 0
         sampling = self._make_sampling(max_new_tokens=request.output_tokens, temperature=0.0, ignore_eos=True)
@@ -197,14 +211,17 @@ class Passes:
         """Counts a batch's positions.
 
         A prefill batch may hold decoding requests too (enable_mixed_chunk), and requests that come back after a
-        retraction, of whose positions the newest token's is decode and the others are prefill.
+        retraction, of whose positions the newest token's is decode and the others are prefill; but where the batch
+        that computed the newest position was under way at the retraction, that position has been told as decode.
         """
         running = len(batch.reqs)
         prefill, decode = 0, running
         if batch.forward_mode.is_extend():
             decoding = len(batch.decoding_reqs or ())
             fresh = batch.reqs[: running - decoding]
-            again = sum(1 for req in fresh if req.output_ids and req is not batch.chunked_req)
+            back = {req.rid for req in fresh if req.output_ids and req is not batch.chunked_req}
+            again = len(back - self._dropped)
+            self._dropped -= back
             decode = decoding + again
             prefill = batch.extend_num_tokens - decode
         thrown, self._thrown = self._thrown, 0

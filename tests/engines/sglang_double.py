@@ -1,7 +1,8 @@
 """A double of SGLang 0.5.23's `Scheduler`: prefill before decode, results one pass late with overlap.
 
 As managers/scheduler.py: a batch's tokens become known when its result is processed, its requests take part in the
-next batch before that, a retracted request is queued again, and what is ended early is told to the tokenizer.
+next batch before that, a retracted request is queued again (from behind the prefill that was tried first, one at least
+stays, and a token of its that is under way is thrown away), and what is ended early is told to the tokenizer.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Req:
     sampling_params: Any
     output_ids: array[int] = field(default_factory=lambda: array("q"))
     computed: int = 0
+    is_retracted: bool = False
     launched: int = 0  # tokens that batches under way will bring
     finished_reason: Any = None
 
@@ -68,6 +70,8 @@ class Scheduler:
     mixed: bool = False
     retracts_at: int = -1
     fails_at: int = -1
+    never_overlaps_prefills: bool = False  # SGLANG_DISABLE_CONSECUTIVE_PREFILL_OVERLAP
+    snapshot: str = "/nowhere"
     short: str | None = None  # the request that gets a token less than it asked for
     refuses: str | None = None  # the request that is ended while it waits
 
@@ -89,7 +93,11 @@ class Scheduler:
         self.disable_radix_cache, self.random_seed = True, 3
         self.model_config = SimpleNamespace(dtype="torch.bfloat16", quantization=None, context_len=134)
         graphs = object()
-        runner = SimpleNamespace(decode_cuda_graph_runner=graphs, eager_runner=object(), weight_load_mem_usage=0.5)
+        runner = SimpleNamespace(
+            decode_cuda_graph_runner=graphs, eager_runner=object(), weight_load_mem_usage=0.5,
+            kv_cache_dtype="torch.bfloat16",
+        )  # fmt: skip
+        self.load_snapshot_writer = SimpleNamespace(path=self.snapshot)
         self.tp_worker = SimpleNamespace(model_runner=runner)
 
     def run_event_loop(self) -> None:
@@ -110,14 +118,15 @@ class Scheduler:
         if last_batch is not None and last_batch.extend:
             running = running + [r for r in last_batch.reqs if r is not last_batch.chunked_req and r not in running]
         running = [r for r in running if not r.finished()]
-        if self.batches == self.retracts_at and running:
-            lost = running.pop(0)
-            lost.computed = lost.launched = 0
-            self._add_request_to_queue(lost, is_retracted=True)
         batch = self._prefill(running)
         if batch is None:
             active = [r for r in running if self._left(r) > 0]
-            if self.enable_overlap and not self.enable_skip_finishing_decode:
+            if self.batches == self.retracts_at and len(active) > 1:
+                lost = active.pop()
+                running.remove(lost)
+                lost.computed, lost.is_retracted = 0, True
+                self._add_request_to_queue(lost, is_retracted=True)
+            elif self.enable_overlap and not self.enable_skip_finishing_decode:
                 active = running
             batch = ScheduleBatch(active, False) if active else None
         elif batch.decoding_reqs:
@@ -133,7 +142,7 @@ class Scheduler:
             req = self.waiting_queue[0]
             wanted = len(req.origin_input_ids) + len(req.output_ids) - req.computed
             count = min(wanted, self.budget - total)
-            req.computed += count
+            req.computed, req.is_retracted = req.computed + count, False
             total += count
             reqs.append(req)
             if count < wanted:
@@ -160,13 +169,15 @@ class Scheduler:
             if req.finished() or req is result.chunked or not req.launched:
                 continue
             req.launched -= 1
+            if req.is_retracted:
+                continue
             req.output_ids.append(1000 + len(req.output_ids))
             if len(req.output_ids) == req.sampling_params.max_new_tokens - (req.rid == self.short):
                 req.finished_reason = SimpleNamespace(to_json=lambda: {"type": "length"})
         self.ipc_channels.send_to_detokenizer.send_output("payload")
 
     def is_disable_overlap_for_batch(self, batch: Any, last_batch: Any) -> bool:
-        return bool(batch and last_batch and batch.extend and last_batch.extend)
+        return self.never_overlaps_prefills and bool(batch and last_batch and batch.extend and last_batch.extend)
 
     def _apply_war_barrier(self) -> None:
         self._apply += 1
@@ -198,7 +209,7 @@ class ServerArgs(SimpleNamespace):
 
     def resolved_dict(self) -> dict[str, Any]:
         assert self.resolved
-        return {"tp_size": 1, "kv_cache_dtype": "auto", "attention_backend": "fa3"}
+        return {"tp_size": 1, "attention_backend": "fa3"}
 
 
 class SamplingParams(SimpleNamespace):
@@ -230,6 +241,7 @@ def modules(made: list[Scheduler], version: str = "0.5.23", **behaviour: Any) ->
             "ServerArgs": ServerArgs,
             "PortArgs": SimpleNamespace(init_new=lambda args: SimpleNamespace(nccl_port=1)),
         },
+        "sglang.srt.utils": {"configure_logger": lambda args: None},
         "sglang.srt.distributed": {},
         "sglang.srt.distributed.parallel_state": {"abort_distributed_environment": lambda: None},
     }

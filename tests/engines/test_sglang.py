@@ -36,8 +36,9 @@ def engine(monkeypatch):
 
 @pytest.mark.parametrize("overlap", [True, False])
 @pytest.mark.parametrize("mixed", [True, False])
-def test_every_request_gets_its_tokens_and_the_trace_adds_up(engine, tmp_path, overlap, mixed):
-    adapter, double, _ = engine(overlap, mixed=mixed)
+@pytest.mark.parametrize("never_overlaps_prefills", [True, False])
+def test_every_request_gets_its_tokens_and_the_trace_adds_up(engine, tmp_path, overlap, mixed, never_overlaps_prefills):
+    adapter, double, _ = engine(overlap, mixed=mixed, never_overlaps_prefills=never_overlaps_prefills)
     run = driven(adapter, work(LENGTHS), tmp_path / "t")
     assert run.requests["output_tokens"].tolist() == [4, 3, 1, 6]
     assert run.figures["counts"]["prefill_positions"] == PROMPTS
@@ -92,11 +93,30 @@ def test_a_prompt_in_chunks_has_steps_without_tokens(engine, tmp_path):
 
 def test_what_a_retraction_computes_again_is_prefill_but_for_the_newest_token(engine, tmp_path):
     adapter, _, _ = engine(overlap=False, retracts_at=3)
-    run = driven(adapter, work([(3, 6)]), tmp_path / "t")
-    assert run.steps["prefill_tokens"].tolist() == [3, 0, 0, 5, 0, 0]
-    assert run.steps["decode_tokens"].tolist() == [0, 1, 1, 1, 1, 1]
-    assert run.steps["preempted"].tolist() == [0, 0, 0, 1, 0, 0]
-    assert run.requests["output_tokens"].tolist() == [6]
+    run = driven(adapter, work([(3, 6), (3, 6)]), tmp_path / "t")
+    assert run.steps["prefill_tokens"].tolist() == [6, 0, 0, 0, 5, 0, 0]
+    assert run.steps["decode_tokens"].tolist() == [0, 2, 2, 1, 1, 2, 2]
+    assert run.requests["output_tokens"].tolist() == [6, 6]
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("mixed", [True, False])
+@pytest.mark.parametrize("at", [2, 3, 4, 5])
+def test_with_a_retraction_the_trace_still_adds_up(engine, tmp_path, overlap, mixed, at):
+    adapter, _, _ = engine(overlap, mixed=mixed, retracts_at=at)
+    run = driven(adapter, work([(5, 7), (3, 9), (6, 5)]), tmp_path / "t")
+    assert run.requests["output_tokens"].tolist() == [7, 9, 5]
+    assert run.figures["checks"] == []
+    assert run.steps["preempted"].sum() <= 1
+
+
+def test_a_request_that_the_scheduler_would_never_admit_is_refused(engine):
+    adapter, double, _ = engine()
+    double.max_total_num_tokens = 386
+    with pytest.raises(ValueError, match="KV cache of 387 tokens for request 7, and has 386"):
+        adapter.submit(Request(7, [1] * 256, 128))
+    double.max_total_num_tokens = 387
+    adapter.submit(Request(7, [1] * 256, 128))
 
 
 def test_without_overlap_the_wait_is_part_of_other_phases_and_missing(engine, tmp_path):
@@ -127,11 +147,14 @@ def test_after_a_failure_the_device_is_not_asked_to_finish(engine, tmp_path):
     assert not double.released
 
 
-def test_a_sound_scheduler_is_released(engine, tmp_path):
-    adapter, double, _ = engine()
+def test_a_sound_scheduler_is_released_and_leaves_nothing_in_shared_memory(engine, tmp_path):
+    snapshot = tmp_path / "sglang_loads.shm"
+    snapshot.touch()
+    adapter, double, _ = engine(snapshot=str(snapshot))
     driven(adapter, work(LENGTHS), tmp_path / "t")
     adapter.close()
     assert double.released
+    assert not snapshot.exists()
 
 
 def test_the_effective_settings_are_the_engines_own(engine):

@@ -74,6 +74,10 @@ TOUCHES = [
             "model_config",
         )
     ),
+    f"{SCHEDULER}:Scheduler.load_snapshot_writer",
+    "sglang.srt.managers.load_snapshot:ShmLoadSnapshotWriter.path",
+    "sglang.srt.model_executor.model_runner:ModelRunner.kv_cache_dtype",
+    "sglang.srt.utils.common:configure_logger(server_args)",
     f"{SCHEDULER}:Scheduler.pool_stats_observer",
     f"{SCHEDULER}:Scheduler.init_pool_stats_observer ~ SchedulerPoolStatsObserver",
     f"{PARTS}.pool_stats_observer:SchedulerPoolStatsObserver.get_pool_stats()",
@@ -110,7 +114,7 @@ TOUCHES = [
     "sglang.srt.configs.model_config:ModelConfig.quantization",
     "sglang.srt.configs.model_config:ModelConfig.context_len",
 ]
-READ = {"kv_cache_dtype", "attention_backend", "tp_size", "base_gpu_id"}  # of what ServerArgs have resolved to
+READ = {"attention_backend", "tp_size", "base_gpu_id"}  # of what ServerArgs have resolved to
 LOOKED_FOR = {"disable_overlap_schedule"}  # among the user's own arguments
 FIELDS = "sglang.srt.arg_groups.fields"  # ServerArgs are put together of these
 
