@@ -117,6 +117,11 @@ def _estimate(result: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[s
             f"idle in all {share(found['idle_share']['all'])}, in {number(gaps['count'])} gaps: "
             f"p50 {seconds(gaps['p50'])}, p99 {seconds(gaps['p99'])}, longest {seconds(gaps['max'])}"
         )
+    if found.get("launches_lost"):
+        yield (
+            f"of {number(found['launches_lost'])} launches the profiler has no record on the device; their"
+            f" {number(found['steps_left_out'])} steps are left out"
+        )
     estimate = found["estimate"]
     if estimate["output_tokens_per_s"] is None:
         yield f"no kernel throughput: {estimate['reason']}"

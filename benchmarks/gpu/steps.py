@@ -9,6 +9,8 @@ from pathlib import Path
 RUN = ("-m", "harness.run")
 TINY = "llama-tiny"
 LIMITS = ("--set", "kv_memory_fraction=0.85", "--set", "max_batch_size=256")
+# Before it replays a kernel ncu saves the memory that the kernel may write: little of it, or each replay copies it all.
+FEW = ("--set", "kv_cache_tokens=40000", "--set", "max_batch_size=32")
 MAKE_ROOM = (  # the session's own checkpoints, in a cache folder of its own
     "import os, shutil; shutil.rmtree(os.path.join(os.environ['INNERLOOP_HOME'], 'checkpoints'), ignore_errors=True)"
 )
@@ -20,10 +22,7 @@ READ_NCU = (  # its report in words: the figures of each kernel
     "import subprocess, sys; from harness.profiling.tools import find; sys.exit(subprocess.call([find('ncu') or 'ncu', "
     "'--import', sys.argv[1], '--page', 'details', '--csv', '--print-summary', 'per-kernel']))"
 )
-SOON = (
-    "--load-timeout",
-    "150",
-)  # for what has been loaded before, where a layer that does not come up should not cost all
+SOON = ("--load-timeout", "150")  # for what was loaded before: a layer that does not come up should not cost all
 OFFLINE = ("--workload", "offline-decode", "--workload-arg", "load.requests=256")
 
 
@@ -51,13 +50,13 @@ class Step:
     commands: Callable[[Place], Sequence[Sequence[str]]]
 
 
-def engine(place: Place, name: str, model: str, *more: str, run: str) -> list[str]:
+def engine(place: Place, name: str, model: str, *more: str, run: str, limits: Sequence[str] = LIMITS) -> list[str]:
     """One run of an engine, in the folder `run`-MODEL. On a GPU all engines get the same settings."""
     if place.small and name == "lmdeploy":  # it has no CPU path: its plan is what can be rehearsed
-        return [*RUN, "--engine", name, "--model", model, "--device", "cuda", "--dry-run", *LIMITS, *more]
+        return [*RUN, "--engine", name, "--model", model, "--device", "cuda", "--dry-run", *limits, *more]
     if place.small:
         model = TINY + model.removeprefix("llama3-8b").removeprefix("llama3-70b")
-    named = ["--engine", name, "--environment", f"session-{name}", "--model", model, *(() if place.small else LIMITS)]
+    named = ["--engine", name, "--environment", f"session-{name}", "--model", model, *(() if place.small else limits)]
     return [*RUN, *named, *GIVE_UP, *more, "--out", str(place.folder / f"{run}-{model}")]
 
 
@@ -100,7 +99,9 @@ def facts(place: Place) -> list[list[str]]:
 
 def inside(place: Place) -> list[list[str]]:
     """Nsight Compute on two decode steps, and its report as text."""
-    run = offline(place, "vllm", "llama3-8b", *(HOST if place.small else NCU), run="vllm-ncu")
+    size = ("--workload-arg", f"load.requests={8 if place.small else 32}", "--workload-arg", "output.tokens=48")
+    profile = HOST if place.small else NCU
+    run = engine(place, "vllm", "llama3-8b", *OFFLINE, *size, *profile, run="vllm-ncu", limits=FEW)
     report = Path(run[run.index("--out") + 1]) / "profile-ncu" / "report.ncu-rep"
     return [run, *([] if place.small else [["-c", READ_NCU, str(report)]])]
 
@@ -128,8 +129,8 @@ STEPS = (
                    for what in ("observer", "generate", "default")],
     ),
     Step("torch", 150, ("vllm", "torch"), agreement),
-    Step("ncu", 120, ("vllm",), inside),
     Step("tests", 150, (), lambda p: [["-m", "pytest", "-q", "-rs", "-m", "gpu", "tests/gpu"]]),
+    Step("ncu", 120, ("vllm",), inside),
     Step(
         "70b-awq", 420, ("vllm", "lmdeploy"),
         lambda p: [

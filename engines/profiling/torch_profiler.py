@@ -3,6 +3,7 @@ launched it; on a CPU torch's operators. Each window becomes one trace in Chrome
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,17 @@ from engines.base import UnsupportedSetting
 from engines.profiling.capture import Capture, Ranges
 
 PREFIX = "innerloop/"  # sets our ranges apart from an engine's own
+TRIALS = 2  # sessions before the first window: what one leaves behind shows in the next
+# kineto takes CUPTI down after a session where this says so (its default from CUDA 12.6 on in some versions), and a
+# session after that may see nothing.
+KEEP_CUPTI = ("TEARDOWN_CUPTI", "0")
 
 
 class TorchProfiler(Capture):
     """One torch.profiler session a window; they are written only when the last one is closed."""
 
     def __init__(self, device: str) -> None:
+        os.environ.setdefault(*KEEP_CUPTI)
         try:
             import torch
         except ImportError:
@@ -25,7 +31,8 @@ class TorchProfiler(Capture):
             ) from None
         self._torch = torch
         activity = torch.profiler.ProfilerActivity
-        self._activities = [activity.CPU, *([activity.CUDA] if device == "cuda" else [])]
+        self._on_gpu = device == "cuda"
+        self._activities = [activity.CPU, *([activity.CUDA] if self._on_gpu else [])]
         self._sessions: list[Any] = []
         self._session: Any = None
         self._open = threading.local()  # ranges nest by thread: an engine's own one has marks too
@@ -46,17 +53,30 @@ class TorchProfiler(Capture):
             scope.__exit__(None, None, None)
 
     def prepare(self) -> None:
-        """The first session initialises CUPTI and imports what it needs: seconds that belong to no step."""
-        self.open()
-        self._session.stop()
-        self._session = None
+        """The first session initialises CUPTI and imports what it needs: seconds that belong to no step.
+
+        Raises:
+            RuntimeError: on a GPU, a later session sees nothing of what runs there.
+        """
+        for _ in range(TRIALS):
+            self.open()
+            if self._on_gpu:
+                self._torch.ones(8, device="cuda").add_(1)
+                self._torch.cuda.synchronize()
+            self._session.stop()
+            last, self._session = self._session, None
+        if self._on_gpu and not any(str(event.device_type).endswith("CUDA") for event in last.events()):
+            raise RuntimeError(
+                "torch's profiler sees nothing on the device after its first session in this process (CUPTI's or"
+                " kineto's fault); try --profile nsys"
+            )
 
     def open(self) -> None:
         self._session = self._torch.profiler.profile(activities=self._activities)
         self._session.start()
 
     def close(self) -> None:
-        if len(self._activities) > 1:
+        if self._on_gpu:
             self._torch.cuda.synchronize()  # kernels that still run belong to the window's last steps
         self._session.stop()
         self._sessions.append(self._session)

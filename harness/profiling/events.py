@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ EVENT = np.dtype(
 )
 RANGE = np.dtype([("step", "<i4"), ("thread", "<i8"), ("start_ns", "<i8"), ("end_ns", "<i8"), ("window", "<i4")])
 FILE = "kernels.parquet"
+LAUNCHES = re.compile(r"cudaLaunch|cuLaunchKernel|c(?:uda|u)GraphLaunch")  # calls that have something run on a device
+WINDOW_STRIDE = 1 << 16  # more than a window has steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class Events:
 
     `device` is "cuda" (kernels, copies, memsets) or "cpu" (operators). `by_time` counts the events whose launch was
     not recorded, so that their step was found by their own time. Steps whose batch was launched before the profiler
-    looked have no range.
+    looked have no range, nor have the `left_out` steps of `lost` launches: those of which nothing was seen on the
+    device, since the profiler lost its record.
     """
 
     table: np.ndarray
@@ -42,6 +46,16 @@ class Events:
     ranges: np.ndarray
     device: str
     by_time: int = 0
+    lost: int = 0
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Launches:
+    """Calls that had something run on a device: when (int64, ns) and by which thread."""
+
+    time_ns: np.ndarray
+    thread: np.ndarray
 
 
 def kernels(
@@ -54,8 +68,10 @@ def kernels(
     launch_thread: np.ndarray,
     ranges: np.ndarray,
     ahead: np.ndarray | None = None,
+    lost: Launches | None = None,
 ) -> Events:
-    """What ran on devices. `launch` (int64, ns) is when each was launched, -1 unknown, and by which thread.
+    """What ran on devices. `launch` (int64, ns) is when each was launched, -1 unknown, and by which thread; `lost` are
+    the launches of which nothing was seen: the device was not idle then, but what it did is not known.
 
     `ahead` (dtype RANGE) are the calls that launched a batch, of those engines that say; their `step` is how many steps
     later the batch came out. With asynchronous scheduling that is not the step in which it was launched, and the
@@ -67,15 +83,36 @@ def kernels(
     unknown = launch < 0
     thread = np.where(unknown, -1, launch_thread)
     table["step"] = steps_of(np.where(unknown, start_ns, launch), thread, ranges)
+    gone = np.empty(0, np.int32) if lost is None else steps_of(lost.time_ns, lost.thread, ranges)
     if ahead is not None and ahead["step"].any():
-        later = np.maximum(steps_of(launch, thread, ahead), 0) * np.isin(thread, ahead["thread"])
-        table["step"] += np.where(table["step"] >= 0, later, 0).astype(np.int32)
+        table["step"] += later(table["step"], launch, thread, ahead)
+        if lost is not None:
+            gone += later(gone, lost.time_ns, lost.thread, ahead)
         begun = steps_of(ahead["start_ns"], ahead["thread"], ranges)
         ranges = ranges[np.isin(ranges["step"], (begun + ahead["step"])[begun >= 0])]
     codes, kept = _codes(names)
     table["name"] = codes
     table["class_"] = np.array([CLASSES.index(class_of(name)) for name in kept], dtype=np.int8)[codes]
-    return Events(table, kept, ranges, "cuda", int(unknown.sum()))
+    seen = without(ranges, gone[gone >= 0])
+    left_out = len(np.setdiff1d(ranges["step"], seen["step"]))
+    return Events(table, kept, seen, "cuda", int(unknown.sum()), int((gone >= 0).sum()), left_out)
+
+
+def later(step: np.ndarray, moment_ns: np.ndarray, thread: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+    """How many steps after `step` what was launched at each moment comes out: int32, 0 where there is no step."""
+    found = np.maximum(steps_of(moment_ns, thread, ahead), 0) * np.isin(thread, ahead["thread"])
+    return np.where(step >= 0, found, 0).astype(np.int32)
+
+
+def without(ranges: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The ranges of other steps than these; what lies on either side of one is a window of its own."""
+    gone = np.isin(ranges["step"], steps)
+    if not gone.any():
+        return ranges
+    out = np.sort(ranges, order="start_ns")
+    gone = np.isin(out["step"], steps)
+    out["window"] = out["window"] * WINDOW_STRIDE + np.cumsum(gone)
+    return out[~gone]
 
 
 def operators(
@@ -151,6 +188,8 @@ def joined(parts: Sequence[Events]) -> Events:
         np.concatenate([part.ranges for part in parts]) if parts else np.empty(0, RANGE),
         "cuda" if any(part.device == "cuda" for part in parts) else "cpu",
         sum(part.by_time for part in parts),
+        sum(part.lost for part in parts),
+        sum(part.left_out for part in parts),
     )
 
 

@@ -58,11 +58,17 @@ def find(
         return told
     if len(found.table) == 0 or (device == "cuda" and found.device != "cuda"):
         raise ValueError(
-            "nothing that ran on the device was seen in the worker's process: the engine runs it in another one"
-            + ("; --profile nsys follows it there" if device == "cuda" else "; profile the layer core")
+            "nothing that ran on the device was seen in the worker's process: the engine runs it in another one, or the"
+            " profiler lost its records; " + ("try --profile nsys" if device == "cuda" else "profile the layer core")
         )
     events.write(folder / events.FILE, found)
     numbers = np.intersect1d(numbers, found.ranges["step"])
+    if len(numbers) == 0 and found.left_out:
+        raise ValueError(
+            f"of {found.lost} launches, in every captured step, nothing was seen on the device: the profiler lost its"
+            " records (CUPTI does so at the beginning of a session, up to CUDA 13.0); more steps by --profile-steps"
+            " A:B, or --profile nsys"
+        )
     if len(numbers) == 0:
         raise ValueError(
             "no batch was both launched and finished in the captured steps: the engine launches each one step ahead;"
@@ -75,6 +81,8 @@ def find(
         "source": profile.kind,
         **analysis.analyse(found.table, found.names, found.ranges, found.device, steps),
         "joined_by_time": found.by_time,
+        "launches_lost": found.lost,
+        "steps_left_out": found.left_out,
         "slowdown": told["slowdown"],
         "estimate": analysis.estimate(rows, busy // devices, found.device, measured),
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.profiling.events import RANGE, Events, aligned, kernels
+from harness.profiling.events import LAUNCHES, RANGE, Events, Launches, aligned, kernels
 
 PUSH_POP = 59
 STEP, AHEAD = re.compile(r"step (\d+)"), re.compile(r"ahead (\d+)")
@@ -73,12 +73,19 @@ def _read(db: sqlite3.Connection, captured: np.ndarray) -> Events:
         ).fetchall()
     if not rows:
         raise ValueError("the nsys report holds no kernel: nothing ran on a device in the capture range")
+    seen = {(pid >> PROCESS_BITS, correlation) for *_, correlation, pid in rows}
     launches: dict[tuple[int, int], tuple[int, int]] = {}
+    lost: list[tuple[int, int]] = []
     if "CUPTI_ACTIVITY_KIND_RUNTIME" in tables:
-        for start, thread, correlation in db.execute(
-            "SELECT start, globalTid, correlationId FROM CUPTI_ACTIVITY_KIND_RUNTIME"
+        for start, thread, correlation, name in db.execute(
+            "SELECT r.start, r.globalTid, r.correlationId, s.value FROM CUPTI_ACTIVITY_KIND_RUNTIME r"
+            " LEFT JOIN StringIds s ON s.id = r.nameId"
         ):
-            launches[thread >> PROCESS_BITS, correlation] = (start + offset, thread)
+            key = (thread >> PROCESS_BITS, correlation)
+            launches[key] = (start + offset, thread)
+            if name is not None and LAUNCHES.match(name) and key not in seen:
+                lost.append(launches[key])
+    unseen = np.array(lost, np.int64).reshape(-1, 2)
     by = [launches.get((pid >> PROCESS_BITS, correlation), (-1, -1)) for *_, correlation, pid in rows]
     columns = list(zip(*rows, strict=True))
     return kernels(
@@ -91,6 +98,7 @@ def _read(db: sqlite3.Connection, captured: np.ndarray) -> Events:
         np.array([thread for _, thread in by], np.int64),
         ranges,
         ahead,
+        Launches(unseen[:, 0], unseen[:, 1]),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.profiling.events import RANGE, Events, aligned, joined, kernels, operators
+from harness.profiling.events import LAUNCHES, RANGE, Events, Launches, aligned, joined, kernels, operators
 
 STEP, AHEAD = re.compile(r"innerloop/step (\d+)"), re.compile(r"innerloop/ahead (\d+)")
 ON_DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}
@@ -70,6 +70,12 @@ def _ranges(timed: list[dict[str, Any]], name: re.Pattern[str]) -> np.ndarray:
 def _kernels(
     device: list[dict[str, Any]], calls: list[dict[str, Any]], ranges: np.ndarray, ahead: np.ndarray, offset: int
 ) -> Events:
+    seen = {event["args"].get("correlation") for event in device}
+    lost = [
+        event
+        for event in calls
+        if LAUNCHES.match(event["name"]) and event.get("args", {}).get("correlation") not in seen
+    ]
     launches = {event["args"]["correlation"]: event for event in calls if "correlation" in event.get("args", {})}
     start, end = _columns(device, offset)
     by = [launches.get(event["args"].get("correlation")) for event in device]
@@ -83,6 +89,7 @@ def _kernels(
         np.array([-1 if call is None else _thread(call) for call in by], dtype=np.int64),
         ranges,
         ahead,
+        Launches(_columns(lost, offset)[0], np.array([_thread(event) for event in lost], dtype=np.int64)),
     )
 
 

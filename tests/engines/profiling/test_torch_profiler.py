@@ -8,11 +8,17 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from engines.profiling.torch_profiler import TorchProfiler
+from engines.profiling.torch_profiler import KEEP_CUPTI, TorchProfiler
 
 
 @pytest.fixture
-def heard(monkeypatch) -> list[str]:
+def seen() -> list[SimpleNamespace]:
+    """What a session has seen once it is stopped."""
+    return []
+
+
+@pytest.fixture
+def heard(monkeypatch, seen) -> list[str]:
     out: list[str] = []
 
     class Scope:
@@ -25,8 +31,11 @@ def heard(monkeypatch) -> list[str]:
         def __exit__(self, *_: object) -> None:
             out.append(f"-{self.name}")
 
-    session = SimpleNamespace(start=lambda: None, stop=lambda: None)
+    monkeypatch.setenv(*KEEP_CUPTI)  # what the profiler sets is taken back
+    session = SimpleNamespace(start=lambda: out.append("start"), stop=lambda: out.append("stop"), events=lambda: seen)
     torch = ModuleType("torch")
+    torch.ones = lambda *_, device: SimpleNamespace(add_=lambda _: out.append(f"work on {device}"))  # type: ignore[attr-defined]
+    torch.cuda = SimpleNamespace(synchronize=lambda: out.append("wait"))  # type: ignore[attr-defined]
     torch.profiler = SimpleNamespace(  # type: ignore[attr-defined]
         ProfilerActivity=SimpleNamespace(CPU="cpu", CUDA="cuda"),
         record_function=Scope,
@@ -34,6 +43,21 @@ def heard(monkeypatch) -> list[str]:
     )
     monkeypatch.setitem(sys.modules, "torch", torch)
     return out
+
+
+def test_on_a_gpu_a_second_session_must_see_what_runs(heard, seen):
+    profiler = TorchProfiler("cuda")
+    seen += [SimpleNamespace(device_type="DeviceType.CPU"), SimpleNamespace(device_type="DeviceType.CUDA")]
+    profiler.prepare()
+    assert heard == ["start", "work on cuda", "wait", "stop"] * 2
+    seen.pop()
+    with pytest.raises(RuntimeError, match="sees nothing on the device after its first session"):
+        profiler.prepare()
+
+
+def test_on_a_cpu_nothing_is_run_to_try_it(heard):
+    TorchProfiler("cpu").prepare()
+    assert heard == ["start", "stop"] * 2
 
 
 def test_ranges_of_another_thread_do_not_close_those_of_this_one(heard):
@@ -47,7 +71,7 @@ def test_ranges_of_another_thread_do_not_close_those_of_this_one(heard):
     thread.start()
     thread.join()
     pop()
-    assert heard == ["+innerloop/step 3", "+innerloop/execute", "-innerloop/step 3"]
+    assert heard[1:] == ["+innerloop/step 3", "+innerloop/execute", "-innerloop/step 3"]
 
 
 def test_what_begins_outside_of_a_window_is_no_range(heard):
@@ -58,4 +82,4 @@ def test_what_begins_outside_of_a_window_is_no_range(heard):
     push("execute")
     profiler.open()
     pop()
-    assert heard == []
+    assert heard == ["start"]

@@ -77,7 +77,7 @@ def test_an_engine_that_runs_its_kernels_elsewhere_is_not_taken_for_idle(tmp_pat
     captured(tmp_path, 0)
     empty = events.joined([])
     monkeypatch.setattr(findings, "read", lambda *_: empty)
-    with pytest.raises(ValueError, match="in another one; --profile nsys"):
+    with pytest.raises(ValueError, match=r"in another one.*--profile nsys"):
         found(tmp_path, "kernels", said)
     with pytest.raises(ValueError, match="layer core"):
         found(tmp_path, "kernels", said, device="cpu")
@@ -90,4 +90,15 @@ def test_a_step_whose_batch_was_launched_before_it_has_no_kernels_to_show(tmp_pa
     launched = events.Events(np.zeros(1, events.EVENT), ("of_the_next_step",), np.empty(0, events.RANGE), "cuda")
     monkeypatch.setattr(findings, "read", lambda *_: launched)
     with pytest.raises(ValueError, match="two steps or more"):
+        found(tmp_path, "kernels", said)
+
+
+def test_where_every_step_lost_a_record_the_profiler_is_named_and_not_the_engine(tmp_path, said, monkeypatch):
+    from harness.profiling import events
+
+    captured(tmp_path, 0)
+    nothing = np.empty(0, events.RANGE)
+    lost = events.Events(np.zeros(1, events.EVENT), ("of_no_step",), nothing, "cuda", lost=3, left_out=1)
+    monkeypatch.setattr(findings, "read", lambda *_: lost)
+    with pytest.raises(ValueError, match=r"of 3 launches.*the profiler lost its records"):
         found(tmp_path, "kernels", said)

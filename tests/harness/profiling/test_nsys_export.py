@@ -57,10 +57,12 @@ class Export:
         row |= {"textId": self.string(text)} if registered else {"text": text}
         self._insert("NVTX_EVENTS", globalTid=PID << 24 | MAIN, domainId=0, **row)
 
-    def launch(self, correlation: int, start: float, thread: int = MAIN, pid: int = PID) -> None:
+    def launch(
+        self, correlation: int, start: float, thread: int = MAIN, pid: int = PID, call: str = "cudaLaunchKernel_v7000"
+    ) -> None:
         self._insert(
             "CUPTI_ACTIVITY_KIND_RUNTIME", start=start * US, end=start * US + 500, eventClass=0,
-            globalTid=pid << 24 | thread, correlationId=correlation, nameId=0, returnValue=0,
+            globalTid=pid << 24 | thread, correlationId=correlation, nameId=self.string(call), returnValue=0,
         )  # fmt: skip
 
     def kernel(
@@ -172,6 +174,18 @@ def test_a_kernel_without_its_launch_is_joined_by_its_time_and_counted(export):
     found = nsys_export.read(export.done(), CAPTURED)
     assert found.table["step"].tolist() == [201]
     assert found.by_time == 1
+
+
+def test_a_launch_of_which_nothing_was_recorded_leaves_its_step_out(export):
+    export.range("step 200", 100, 200)
+    export.range("step 201", 300, 400)
+    export.launch(1, 120, call="cudaGraphLaunch_v10000")
+    export.launch(2, 130, call="cudaEventRecord_v3020")  # has nothing run
+    export.launch(3, 320)
+    export.kernel("nvjet", 3, 330, 340)
+    found = nsys_export.read(export.done(), CAPTURED)
+    assert (found.lost, found.left_out) == (1, 1)
+    assert found.ranges["step"].tolist() == [201]
 
 
 def test_a_report_without_kernels_is_said_to_have_none(export):

@@ -6,9 +6,12 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from engines.trace import STEP
 from harness.analysis.kernel_classes import CLASSES
+from harness.analysis.kernels import analyse
 from harness.profiling import events, torch_trace
 
 MAIN, OTHER = 4242, 4300
@@ -90,6 +93,43 @@ def test_a_batch_launched_ahead_has_the_step_that_it_comes_out_of(tmp_path):
     assert by_name["nvjet_tst_64x8"] == 31  # launched at 1010
     assert by_name["flash::flash_fwd_splitkv_kernel"] == 30  # launched at 1090, outside of the range
     assert found.ranges["step"].tolist() == [31]
+
+
+def graph_steps(lost: set[int], ahead: int) -> list[dict]:
+    """Six steps of 1000 us, each with one graph that runs 900 us; of some launches no kernel was recorded."""
+    trace = []
+    for k in range(6):
+        at = 1000.0 * k
+        trace += [
+            step(k, at, 990.0),
+            event("user_annotation", f"innerloop/ahead {ahead}", at + 10, 100.0),
+            event("cuda_runtime", "cudaGraphLaunch", at + 20, 30.0, correlation=k + 1),
+        ]
+        trace += [] if k in lost else [kernel("gemm", at + 60, 900.0, k + 1)]
+    return trace
+
+
+@pytest.mark.parametrize(
+    ("lost", "ahead", "left", "idle"),
+    [
+        (set(), 0, [0, 1, 2, 3, 4, 5], 0.1),
+        ({0, 1}, 0, [2, 3, 4, 5], 0.1),  # the beginning of a session, as CUPTI loses it
+        ({2}, 0, [0, 1, 3, 4, 5], 0.1),  # the windows end before it and begin after it
+        ({0}, 1, [2, 3, 4, 5], 0.1),  # the batch that was launched in step 0 comes out of step 1, as 0's own was before
+    ],
+)
+def test_a_launch_of_which_nothing_was_seen_does_not_make_the_device_idle(tmp_path, lost, ahead, left, idle):
+    rows = [(k, 1000 * k, 1000 * k + 990) for k in range(6)]
+    found = torch_trace.read([write(tmp_path, *graph_steps(lost, ahead))], captured(*rows))
+    assert found.ranges["step"].tolist() == left
+    assert found.lost == len(lost)
+    assert found.left_out == len(lost)
+    steps = np.zeros(6, STEP)
+    for k, (_, start, end) in enumerate(rows):
+        steps[k]["start_ns"], steps[k]["end_ns"], steps[k]["decode_tokens"] = start * 1000, end * 1000, 1
+    figures = analyse(found.table, found.names, found.ranges, found.device, steps)
+    assert figures["idle_share"]["all"] == pytest.approx(idle, abs=0.02)
+    assert figures["launches_per_step"]["all"] == 1.0
 
 
 def test_on_a_cpu_the_operators_are_what_ran(tmp_path):
