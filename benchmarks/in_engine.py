@@ -100,9 +100,12 @@ def wrapped(*owners: Any) -> list[tuple[Any, str]]:
 
 
 def vllm_methods(rung: Any) -> list[tuple[Any, str]]:
+    from engines.vllm_phases import inputs_ready
     from engines.vllm_settings import model_runner
 
-    return wrapped(rung._scheduler, rung._core.model_executor, model_runner(rung._core))
+    runner = model_runner(rung._core)
+    owner, _ = inputs_ready(runner) or (runner, "")  # of V2 runners it is their model state
+    return wrapped(rung._scheduler, rung._core.model_executor, *{runner, owner})
 
 
 def observer_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:

@@ -22,9 +22,13 @@ RUNGS: dict[str, Any] = {"core": CoreRung, "engine": EngineRung, "async": AsyncR
 
 def cannot_report(load: Load) -> tuple[str, ...]:
     """The fields of a step that a layer leaves unknown. With several devices the model runners are in processes of
-    their own, and how they prepare their inputs cannot be seen on any layer."""
+    their own, and how they prepare their inputs cannot be seen on any layer; see also `vllm_phases.Watch`."""
     unseen: tuple[str, ...] = RUNGS[load.layer].cannot_report
-    return unseen or (("prepare_ns",) if load.settings["tensor_parallel"] > 1 else ())
+    if unseen:
+        return unseen
+    alone = load.device == "cuda" and load.engine_args.get("async_scheduling") is False
+    unseen = ("prepare_ns",) if load.settings["tensor_parallel"] > 1 else ()
+    return (*unseen, "wait_ns") if alone else unseen
 
 
 def installed_version() -> str:

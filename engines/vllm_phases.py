@@ -27,6 +27,7 @@ class Watch:
 
     Input preparation is timed from the model runner's entry until its inputs are ready, and is not part of `execute`.
     Where the runner is in another process, or a version keeps it elsewhere, it stays unknown and inside of `execute`.
+    On a GPU without asynchronous scheduling the device is waited for inside of `sample`, and `wait` stays unknown.
     """
 
     def __init__(self, core: Any) -> None:
@@ -36,6 +37,7 @@ class Watch:
         self._batches: dict[int, Batch] = {}  # by id() of the SchedulerOutput, alive until its update
         self._batch: Batch | None = None
         self._spent = dict.fromkeys(("schedule", "prepare", "execute", "wait", "sample", "update"), 0)
+        self.sees_wait = core.batch_queue is not None or core.vllm_config.device_config.device_type == "cpu"
         self.sees_preparation = self._watch_preparation(model_runner(core))
         self._watch_scheduler()
         executor = core.model_executor
@@ -44,7 +46,8 @@ class Watch:
 
     @property
     def cannot_report(self) -> tuple[str, ...]:
-        return () if self.sees_preparation else ("prepare_ns",)
+        seen = {"prepare_ns": self.sees_preparation, "wait_ns": self.sees_wait}
+        return tuple(name for name, told in seen.items() if not told)
 
     @property
     def filling(self) -> bool:
@@ -73,7 +76,7 @@ class Watch:
             schedule_ns=spent["schedule"],
             prepare_ns=spent["prepare"] if self.sees_preparation else None,
             execute_ns=spent["execute"],
-            wait_ns=spent["wait"],
+            wait_ns=spent["wait"] if self.sees_wait else None,
             sample_ns=spent["sample"],
             update_ns=spent["update"],
         )

@@ -18,8 +18,12 @@ import pytest
 
 from engines import marks
 from engines.base import Request
+from engines.vllm import cannot_report
 from engines.vllm_core import CoreRung
 from engines.vllm_engine import EngineRung
+from engines.vllm_phases import Watch
+
+from .loads import make_load
 
 
 @dataclass
@@ -385,6 +389,19 @@ def test_where_the_runner_is_not_to_be_seen_preparation_is_unknown_and_said_to_b
     made.submit(Request(0, [1], 2))
     assert made.cannot_report == ("prepare_ns",)
     assert {report.prepare_ns for report in steps(made)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("device", "queue", "unseen"), [("cuda", None, ("wait_ns",)), ("cpu", None, ()), ("cuda", deque(), ())]
+)
+def test_on_a_gpu_the_wait_is_seen_only_with_asynchronous_scheduling(device, queue, unseen):
+    core = AsyncCore(runner=Runner())
+    core.batch_queue = queue
+    core.vllm_config = SimpleNamespace(device_config=SimpleNamespace(device_type=device))  # type: ignore[attr-defined]
+    watch = Watch(core)
+    assert watch.cannot_report == unseen
+    asked = {"async_scheduling": False} if queue is None else {}
+    assert cannot_report(make_load(device=device, engine_args=asked)) == unseen
 
 
 def test_a_runner_of_a_version_that_keeps_its_inputs_elsewhere_is_left_alone(plain_data):

@@ -45,6 +45,7 @@ TOUCHES = [
     "vllm.v1.engine:EngineCoreOutputs(outputs)",
     "vllm.v1.engine:EngineCoreOutput(request_id, new_token_ids, finish_reason)",
     f"{CORE}(vllm_config, executor_class, log_stats)",
+    f"{CORE}.vllm_config",
     f"{CORE}.scheduler",
     f"{CORE}.model_executor",
     f"{CORE}.batch_queue",
