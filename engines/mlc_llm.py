@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import itertools
+import sys
 import time
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from importlib import metadata
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +21,20 @@ QUANTIZATION = {"float16": "q0f16", "bfloat16": "q0bf16", "float32": "q0f32"}  #
 AWQ = "q4f16_autoawq"
 NO_GRAPHS = "flashinfer=1;cublas_gemm=1;faster_transformer=0;cudagraph=0;cutlass=1"  # O2 but for its CUDA graphs
 OURS = ("quantization", "opt", "tensor_parallel_shards", "seed")  # not fields of EngineConfig here
+AWQ_MODELS = ("eagle", "llama", "llava", "olmo")  # model/model.py: those with AWQ both as a source and as a method
+LEARNED_POSITIONS = ("gpt2",)  # model/gpt2/gpt2_model.py: a weight has a row for each position of the context window
+PAGE_TOKENS = 16  # the only size that it has (serve/engine_base.py)
+SPARE_TOKENS = 8  # kept free for each request that runs, else none is admitted (HasPrefillSpace, batch_prefill_base.cc)
+FREE_PAGES = 10  # MAX_AVG_JUMPFORWARD_PAGES_PER_REQUEST (batch_jumpforward.cc): with fewer, requests are thrown out
+ROOM_TOKENS = (FREE_PAGES + 1) * PAGE_TOKENS  # for those pages and the rest of a request's last one
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request has to fit into, in tokens; None where that is not known. `total` is the KV cache."""
+
+    context_length: int | None = None
+    total: int | None = None
 
 
 class Adapter(Engine):
@@ -25,7 +42,8 @@ class Adapter(Engine):
 
     With its default prefill mode (hybrid) a prefill also carries the tokens of requests that run. Tokens come through
     a callback on the stepping thread, which a refused request calls already while it is submitted. The engine tells
-    neither which prompt tokens an action took, nor its queues, nor the KV cache's use.
+    neither which prompt tokens an action took, nor its queues, nor the KV cache's use. How many positions it computed
+    again, of the requests that ended, is told in its log when it is closed.
     """
 
     name = "mlc_llm"
@@ -48,19 +66,19 @@ class Adapter(Engine):
         import mlc_llm
         import mlc_llm.serve.sync_engine
 
-        return mlc_llm.__version__
+        return version_of(mlc_llm)
 
     def load(self, load: Load) -> EngineInfo:
         import mlc_llm
         from mlc_llm.serve.config import EngineConfig
         from mlc_llm.serve.sync_engine import SyncMLCEngine
 
-        version = mlc_llm.__version__
+        version = version_of(mlc_llm)
         arguments = native_arguments(load)
         config = {name: value for name, value in arguments.items() if name not in OURS}
         with versions.explained("MLC-LLM", version, self.versions):
             versions.check_known(config, {f.name for f in fields(EngineConfig)}, f"MLC-LLM {version} has no setting")
-            ready = prepare(preparation(load, arguments, version))
+            ready = prepare(preparation(load, arguments, version, compiler_version()))
             engine = SyncMLCEngine(
                 model=str(ready.model),
                 device=load.device,
@@ -69,30 +87,48 @@ class Adapter(Engine):
                 engine_config=EngineConfig(verbose=False, **config),
                 request_stream_callback=self._streamed,
             )
-            self.attach(engine, arguments["seed"])
+            sliding = engine.model_config_dicts[0]["sliding_window_size"] != -1  # then not all of a request is kept
+            limits = Limits(
+                load.engine_args.get("max_single_sequence_length", load.settings["context_length"]),
+                None if sliding else arguments.get("max_total_sequence_length"),
+            )
+            self.attach(engine, arguments["seed"], limits)
         return self._info(version, load, arguments)
 
-    def attach(self, engine: Any, seed: int = 0) -> None:
+    def attach(self, engine: Any, seed: int = 0, limits: Limits | None = None) -> None:
         """Takes charge of an engine whose callback is `_streamed`."""
         from mlc_llm.protocol.debug_protocol import DebugConfig
         from mlc_llm.protocol.generation_config import GenerationConfig
         from mlc_llm.serve.data import TokenData
 
-        self._engine, self._seed = engine, seed
+        self._engine, self._seed, self._limits = engine, seed, limits or Limits()
         self._make_generation, self._make_debug, self._make_tokens = GenerationConfig, DebugConfig, TokenData
         self._ids = map(str, itertools.count())
         self._index: dict[str, int] = {}
         self._told: list[tuple[str, list[int], bool]] = []  # (request, new tokens, finished) of the callbacks so far
         self._decoding: set[str] = set()  # requests that have output
-        self._busy_s = self._action_seconds()
+        self._idle = False  # whether the last step computed nothing
+        self._sums = self._action_sums()
 
     # ---------------------------------------------------------------- one step
 
     def submit(self, request: Request) -> None:
+        prompt, longest, total = len(request.prompt), self._limits.context_length, self._limits.total
+        if longest is not None and prompt + request.output_tokens > longest:
+            raise ValueError(f"request {request.index} is longer than context_length {longest}")
+        if total is not None and prompt + max(request.output_tokens - 1, 0) + SPARE_TOKENS > total:
+            raise ValueError(
+                f"request {request.index} ({prompt} + {request.output_tokens} tokens) does not fit into the KV cache "
+                f"(kv_cache_tokens {total}), of which MLC-LLM keeps {SPARE_TOKENS} tokens free for it"
+            )
         name = next(self._ids)
         self._index[name] = request.index
         generation = self._make_generation(
             temperature=0.0,
+            top_p=1.0,  # these and the penalties else come from the checkpoint's generation_config.json
+            presence_penalty=0.0,
+            frequency_penalty=0.0,
+            repetition_penalty=1.0,
             max_tokens=request.output_tokens,
             seed=self._seed,
             debug_config=self._make_debug(ignore_eos=True),
@@ -107,9 +143,13 @@ class Adapter(Engine):
         if not self._told:  # a request refused on its way in is told without an action
             self._engine.step()
         end = time.monotonic_ns()
-        busy_s = self._action_seconds()
-        spent_ns, self._busy_s = round((busy_s - self._busy_s) * 1e9), busy_s
+        before, self._sums = self._sums, self._action_sums()
         told, self._told = self._told, []
+        if self._sums == before and not told:
+            self._computed_nothing()
+            return None
+        self._idle = False
+        spent_ns = round((sum(self._sums) - sum(before)) * 1e9)
         tokens: dict[str, list[int]] = {}
         finished, decode = [], 0
         for name, ids, done in told:
@@ -138,6 +178,13 @@ class Adapter(Engine):
     def close(self) -> None:
         engine, self._engine = getattr(self, "_engine", None), None
         if engine is not None:
+            if self._again > 0:
+                print(
+                    f"mlc_llm: at least {self._again} positions were computed again, warm-up included: requests were "
+                    f"thrown out of a KV cache that had too few free pages for them",
+                    file=sys.stderr,
+                    flush=True,
+                )
             engine.reset()
         del engine
         gc.collect()  # what holds the device's memory is C++ objects that end with their last reference
@@ -149,9 +196,29 @@ class Adapter(Engine):
             stream = streams[0]
             self._told.append((name, list(stream.delta_token_ids), stream.finish_reason is not None))
 
-    def _action_seconds(self) -> float:
+    def _action_sums(self) -> tuple[float, float]:
+        """Seconds in prefills and in decodes so far; both stand still in a step that takes no action (engine.cc)."""
         metrics = self._engine.metrics()
-        return metrics["engine_prefill_time_sum"] + metrics["engine_decode_time_sum"]
+        # Positions computed again, less what a prefix cache held: both sums grow as requests end (metrics.h).
+        self._again = metrics["prefill_tokens_sum"] - metrics["prompt_tokens_sum"]
+        return metrics["engine_prefill_time_sum"], metrics["engine_decode_time_sum"]
+
+    def _computed_nothing(self) -> None:
+        """One such step may have thrown out all that ran; the next then admits the first of those that wait, or none
+        ever will be.
+
+        Raises:
+            RuntimeError: it is the second in a row.
+        """
+        if self._idle:
+            known = f" of kv_cache_tokens {self._limits.total}" if self._limits.total is not None else ""
+            raise RuntimeError(
+                f"MLC-LLM computes nothing while {len(self._index)} request(s) wait: the first of them does not fit "
+                f"into the KV cache{known}. It has to hold a request's tokens so far with {SPARE_TOKENS} tokens free, "
+                f"and {FREE_PAGES} free pages of {PAGE_TOKENS} tokens for each request that runs: give more "
+                f"kv_cache_tokens"
+            )
+        self._idle = True
 
     def _info(self, version: str, load: Load, arguments: dict[str, Any]) -> EngineInfo:
         s, model = load.settings, self._engine.model_config_dicts[0]
@@ -163,14 +230,15 @@ class Adapter(Engine):
                 "dtype": s["dtype"],
                 "quantization": model["quantization"],
                 "tensor_parallel": ranks,
-                "context_length": arguments["max_single_sequence_length"],
-                "max_batch_size": arguments["max_num_sequence"],
+                "context_length": self._limits.context_length,
+                # CanPrefill (batch_prefill_base.cc)
+                "max_batch_size": min(arguments["max_num_sequence"], arguments["prefill_chunk_size"]),
                 "max_tokens_per_step": arguments["prefill_chunk_size"],
                 "kv_cache_tokens": tokens,  # what it makes of a share of the memory is only in its log
-                "kv_block_tokens": 16,  # the only size that it has
+                "kv_block_tokens": PAGE_TOKENS,
                 "prefix_caching": arguments["prefix_cache_mode"] != "disable",
                 "chunked_prefill": True,
-                "cuda_graphs": arguments["opt"] != NO_GRAPHS,
+                "cuda_graphs": has_cuda_graphs(arguments["opt"]),
                 "async_scheduling": False,
                 "attention_backend": None,
                 "seed": arguments["seed"],
@@ -182,12 +250,30 @@ class Adapter(Engine):
         )
 
 
-def preparation(load: Load, arguments: dict[str, Any], version: str) -> Preparation:
+def version_of(package: Any) -> str:
+    """The version of the distribution that holds the package, whose own one is never set (libinfo.py)."""
+    names = packages_distributions().get("mlc_llm", [])
+    return metadata.version(names[0]) if names else str(package.__version__)
+
+
+def compiler_version() -> str:
+    """The distributions that hold TVM, with their versions."""
+    names = sorted(set(packages_distributions().get("tvm", [])))
+    return ", ".join(f"{name} {metadata.version(name)}" for name in names)
+
+
+def has_cuda_graphs(opt: str) -> bool:
+    """Whether these optimizations, a level or flags (interface/compiler_flags.py), have them."""
+    return opt in ("O2", "O3") or "cudagraph=1" in opt.split(";")
+
+
+def preparation(load: Load, arguments: dict[str, Any], version: str, compiler: str) -> Preparation:
     """What is to be converted and compiled for these settings."""
     return Preparation(
         checkpoint=load.checkpoint,
         device=load.device,
         version=version,
+        compiler=compiler,
         quantization=arguments["quantization"],
         source_format="awq" if arguments["quantization"] == AWQ else "auto",
         opt=arguments["opt"],
@@ -202,7 +288,7 @@ def preparation(load: Load, arguments: dict[str, Any], version: str) -> Preparat
 
 def preparation_steps(load: Load) -> list[str]:
     """The commands that prepare a model for these settings, without running them; folders by what they are."""
-    wanted = preparation(load, native_arguments(load), "")
+    wanted = preparation(load, native_arguments(load), "", "")
     source, model, library = Path(load.checkpoint), Path("MODEL"), Path("LIBRARY.so")
     commands = (
         convert_command(wanted, source, model),
@@ -216,7 +302,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
     """The common settings as fields of EngineConfig and, in `OURS`, as what the model is compiled with, then the
     user's own `engine_args`, which win."""
     s = load.settings
-    awq = s["quantization"] == "awq"
+    awq, model_type = s["quantization"] == "awq", load.config.get("model_type")
     refusals = {
         "quantization": (
             s["quantization"] not in (None, "awq"),
@@ -228,12 +314,18 @@ def native_arguments(load: Load) -> dict[str, Any]:
     for name, (refused, why) in refusals.items():
         if refused:
             raise UnsupportedSetting(f"{name}={s[name]}: MLC-LLM {why}")
+    if awq and model_type is not None and model_type not in AWQ_MODELS:
+        raise UnsupportedSetting(
+            f"quantization=awq: MLC-LLM reads AWQ of {', '.join(AWQ_MODELS)} only, not {model_type}"
+        )
+    # Without kv_cache_tokens the KV cache is at most max_num_sequence times the longest sequence (cpp/serve/config.cc).
+    roomy = s["kv_cache_tokens"] is None and model_type not in LEARNED_POSITIONS
     arguments: dict[str, Any] = {
         "quantization": AWQ if awq else QUANTIZATION[s["dtype"]],
         "opt": NO_GRAPHS if s["cuda_graphs"] is False else "O2",
         "tensor_parallel_shards": s["tensor_parallel"],
         "seed": s["seed"],
-        "max_single_sequence_length": s["context_length"],
+        "max_single_sequence_length": s["context_length"] + (ROOM_TOKENS if roomy else 0),
         "max_num_sequence": s["max_batch_size"],
         "prefill_chunk_size": min(s["max_tokens_per_step"], s["context_length"]),  # its compiler takes no more
         "prefix_cache_mode": "radix" if s["prefix_caching"] else "disable",

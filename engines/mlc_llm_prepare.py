@@ -21,11 +21,13 @@ TEMPLATE = "LM"  # a conversation template; no conversation takes place
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What is to be made. `overrides` are what the library is compiled for: the weights do not depend on them."""
+    """What is to be made. `compiler` is TVM's version and `overrides` are what the library is compiled for: the weights
+    do not depend on them."""
 
     checkpoint: str
     device: str
     version: str
+    compiler: str
     quantization: str
     source_format: str
     opt: str
@@ -111,7 +113,7 @@ def run(what: str, command: Sequence[str]) -> None:
 
 def keys(wanted: Preparation) -> tuple[str, str]:
     """(what the weights are kept under, what the library is): content, method, version, and for the library also what
-    it is compiled for."""
+    it is compiled with and for."""
     config = (Path(wanted.checkpoint) / "config.json").read_text()
     shards = sorted(Path(wanted.checkpoint).glob("*.safetensors"))
     content = {

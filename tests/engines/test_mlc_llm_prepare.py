@@ -43,7 +43,7 @@ def checkpoint(tmp_path):
 
 @pytest.fixture
 def wanted(checkpoint):
-    return Preparation(str(checkpoint), "cpu", "0.26", "q0f16", "auto", "O2", {"max_batch_size": 4})
+    return Preparation(str(checkpoint), "cpu", "0.26", "mlc-ai 0.25", "q0f16", "auto", "O2", {"max_batch_size": 4})
 
 
 @pytest.fixture
@@ -88,6 +88,12 @@ def test_other_settings_compile_again_and_convert_nothing(wanted, commands, tmp_
     assert names(commands) == ["convert_weight", "gen_config", "compile", "compile"]
     assert first.model == second.model
     assert first.library != second.library
+
+
+def test_another_compiler_compiles_again_and_converts_nothing(wanted):
+    before, after = keys(wanted), keys(replace(wanted, compiler="mlc-ai 0.26"))
+    assert before[0] == after[0]
+    assert before[1] != after[1]
 
 
 def test_other_content_another_method_or_version_converts_again(wanted, checkpoint):

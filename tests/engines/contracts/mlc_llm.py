@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from engines.mlc_llm import AWQ, NO_GRAPHS, OURS, QUANTIZATION, native_arguments, preparation
+from engines.mlc_llm import (
+    AWQ,
+    AWQ_MODELS,
+    LEARNED_POSITIONS,
+    NO_GRAPHS,
+    OURS,
+    QUANTIZATION,
+    native_arguments,
+    preparation,
+)
 from engines.mlc_llm_prepare import TEMPLATE
 
 from ..loads import make_load
@@ -13,7 +22,7 @@ FLAGS = "mlc_llm.interface.compiler_flags"
 
 LOADS = [make_load(kv_cache_tokens=9), make_load(kv_memory_fraction=0.9)]
 FIELDS = sorted({name for load in LOADS for name in native_arguments(load)} - set(OURS))
-OVERRIDES = preparation(LOADS[0], native_arguments(LOADS[0]), "0").overrides
+OVERRIDES = preparation(LOADS[0], native_arguments(LOADS[0]), "0", "0").overrides
 
 TOUCHES = [
     "mlc_llm:__version__",
@@ -24,15 +33,18 @@ TOUCHES = [
     f"{ENGINE}.reset()",
     f"{ENGINE}.metrics()",
     f"{ENGINE}.model_config_dicts",
-    "mlc_llm.protocol.mlc_chat_config:MLCChatConfig(quantization)",
+    "mlc_llm.protocol.mlc_chat_config:MLCChatConfig(quantization, sliding_window_size)",
     "mlc_llm.serve.engine_base:EngineMetrics.__getitem__(key)",
     "cpp.serve.metrics:engine_prefill_time_sum",
     "cpp.serve.metrics:engine_decode_time_sum",
+    "cpp.serve.metrics:prompt_tokens_sum",
+    "cpp.serve.metrics:prefill_tokens_sum",
     f"mlc_llm.serve.config:EngineConfig(verbose, {', '.join(FIELDS)})",
     "mlc_llm.serve.data:TokenData(token_ids)",
     "mlc_llm.serve.data:RequestStreamOutput.unpack()",
     "mlc_llm.serve.data:SingleRequestStreamOutput(delta_token_ids, finish_reason)",
-    "mlc_llm.protocol.generation_config:GenerationConfig(temperature, max_tokens, seed, debug_config)",
+    "mlc_llm.protocol.generation_config:GenerationConfig(temperature, top_p, presence_penalty, frequency_penalty, "
+    "repetition_penalty, max_tokens, seed, debug_config)",
     "mlc_llm.protocol.debug_protocol:DebugConfig(ignore_eos)",
     "mlc_llm.__main__:subcommand",
     *(
@@ -42,9 +54,11 @@ TOUCHES = [
     *(f"mlc_llm.cli.gen_config:{option}" for option in ("config", "--quantization", "--conv-template", "-o")),
     *(f"mlc_llm.cli.compile:{option}" for option in ("model", "--device", "--opt", "--overrides", "-o")),
     *(f"mlc_llm.quantization.quantization:QUANTIZATION[{name}]" for name in (*QUANTIZATION.values(), AWQ)),
+    *(f"mlc_llm.model.model:MODELS[{name}]" for name in (*AWQ_MODELS, *LEARNED_POSITIONS)),
+    *(f"mlc_llm.model.{name}.{name}_loader:awq" for name in AWQ_MODELS),
     f"mlc_llm.interface.gen_config:CONV_TEMPLATES[{TEMPLATE}]",
     f"{FLAGS}:ModelConfigOverride({', '.join(OVERRIDES)})",
-    f"{FLAGS}:OPT_FLAG_PRESET[O2]",
+    *(f"{FLAGS}:OPT_FLAG_PRESET[{level}]" for level in ("O0", "O1", "O2", "O3")),
     f"{FLAGS}:OptimizationFlags({', '.join(flag.partition('=')[0] for flag in NO_GRAPHS.split(';'))})",
 ]
 
