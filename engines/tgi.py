@@ -10,20 +10,29 @@ from typing import Any, ClassVar
 from engines import versions
 from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
 from engines.shapes import is_quantized, kv_bytes_per_token
-from engines.tgi_batches import Pool, Prompts, pool_tokens, request_batch, warm
+from engines.tgi_batches import (
+    MAX_WAITING_TOKENS,
+    WAITING_SERVED_RATIO,
+    Pool,
+    Prompts,
+    Turns,
+    pool_tokens,
+    request_batch,
+    warm,
+)
 
 DISTRIBUTION = "text-generation-server"
 TITLE = "TGI's Python server"
-BATCHED_HERE = "TGI's scheduler is its router, which is Rust; this run's continuous batching is innerloop's"
+BATCHED_HERE = "TGI's scheduler is its router, which is Rust; this run's batching is innerloop's, by the router's rules"
 
 
 class Adapter(Engine):
     """Steps `Model.generate_token`.
 
-    One step is one call: the prefill of requests that are admitted now, or one token for all that run. A request is
-    admitted when it has a place in the batch, its prompt fits into the step's tokens and its whole length fits into
-    the KV cache, as TGI's router does; prefill goes before decode, and prefilled requests join the others at their
-    next step. Nothing is ever preempted.
+    One step is one call: the prefill of requests that are admitted now, or one token for all that run. Which of both,
+    `Turns` says as TGI's router would. A request is admitted when it has a place in the batch, its prompt fits into the
+    step's tokens and its whole length fits into the KV cache, in the order of arrival. Prefilled requests join the
+    others at the next decode. Nothing is ever preempted.
     """
 
     name = "tgi"
@@ -51,6 +60,8 @@ class Adapter(Engine):
         with versions.explained(TITLE, metadata.version(DISTRIBUTION), self.versions):
             model = get_model(**arguments)
             paged = hasattr(model, "kv_cache")
+            if model.support_chunking:
+                raise RuntimeError("TGI would take prompts in chunks, which its router cuts: set PREFILL_CHUNKING=0")
             if load.device == "cuda" and not paged:
                 raise RuntimeError("TGI fell back to its path without paged attention: its kernels are not installed")
             tokens = places["kv_cache_tokens"]
@@ -60,16 +71,26 @@ class Adapter(Engine):
                 tokens = pool_tokens(tokens, held)
             elif tokens is None:
                 tokens = places["max_batch_size"] * context
-            self.attach(model, places["max_batch_size"], places["max_tokens_per_step"], tokens)
+            self.attach(model, **{**places, "kv_cache_tokens": tokens})
         self.cannot_report = cannot_report(load)  # type: ignore[misc]
         return self._info(load, {**arguments, **places})
 
-    def attach(self, model: Any, max_batch_size: int, max_tokens_per_step: int, kv_cache_tokens: int) -> None:
-        """Takes charge of a loaded model; the last three are the limits that requests are admitted by."""
+    def attach(
+        self,
+        model: Any,
+        max_batch_size: int,
+        max_tokens_per_step: int,
+        kv_cache_tokens: int,
+        waiting_served_ratio: float = WAITING_SERVED_RATIO,
+        max_waiting_tokens: int = MAX_WAITING_TOKENS,
+    ) -> None:
+        """Takes charge of a loaded model; the others are what TGI's router would be told."""
+        server_globals().set_adapter_to_index({})  # as serve() of server.py; thinning a paged batch looks adapters up
         self._model, self._paged = model, hasattr(model, "kv_cache")
         self._places, self._step_tokens = max_batch_size, max_tokens_per_step
         self._prompts = Prompts(model.tokenizer)
         self._pool = Pool(kv_cache_tokens, block_tokens() if self._paged else 1)
+        self._turns = Turns(waiting_served_ratio, max_waiting_tokens)
         self._queue: list[Request] = []
         self._left: dict[int, int] = {}  # tokens still to come, by id, of every request that runs
         self._index: dict[int, int] = {}
@@ -97,9 +118,10 @@ class Adapter(Engine):
         if not self.has_work():
             return None
         start = time.monotonic_ns()
+        ran = len(self._left)
         admitted = self._admit()
         scheduled = time.monotonic_ns()
-        batch = self._prefill_batch(admitted) if admitted else self._decode_batch()
+        batch = self._prefill_batch(admitted) if admitted else self._joined()
         size = len(batch)
         prepared = time.monotonic_ns()
         generations, after, (forward_ns, _) = self._model.generate_token(batch)
@@ -107,10 +129,14 @@ class Adapter(Engine):
         tokens, finished = self._tokens(generations)
         if after is not None:
             after = self._without_finished(after)
-        if admitted:
+        if admitted and ran:
             self._fresh = after
         else:
             self._running = after
+        if admitted:
+            self._turns.prefilled(ran)
+        else:
+            self._turns.decoded()
         end = time.monotonic_ns()
         return StepReport(
             start_ns=start,
@@ -141,40 +167,44 @@ class Adapter(Engine):
     # ---------------------------------------------------------------- the scheduler that TGI has in its router
 
     def _admit(self) -> list[tuple[int, Request]]:
-        """Takes requests from the queue's head while places, the step's tokens and the KV cache allow."""
-        admitted: list[tuple[int, Request]] = []
-        room, budget = self._places - len(self._left), self._step_tokens
-        while self._queue and room > 0:
-            request = self._queue[0]
-            if len(request.prompt) > budget or not self._pool.take(self._next, request):
-                break
-            self._queue.pop(0)
-            admitted.append((self._next, request))
-            self._index[self._next], self._left[self._next] = request.index, request.output_tokens
-            self._next, room, budget = self._next + 1, room - 1, budget - len(request.prompt)
+        """Takes requests from the queue's head for a prefill; none where those that run have their turn."""
+        wanted = self._turns.wanted(len(self._left))
+        if wanted is None or (count := self._fitting()) < wanted:
+            return []
+        admitted = list(enumerate(self._queue[:count], self._next))
+        del self._queue[:count]
+        self._next += count
+        for name, request in admitted:
+            self._pool.take(name, request)
+            self._index[name], self._left[name] = request.index, request.output_tokens
         return admitted
 
+    def _fitting(self) -> int:
+        """How many of the queue places, the step's tokens and the KV cache allow."""
+        count, tokens, blocks = 0, self._step_tokens, self._pool.free
+        for request in self._queue[: self._places - len(self._left)]:
+            tokens, blocks = tokens - len(request.prompt), blocks - self._pool.needs(request)
+            if tokens < 0 or blocks < 0:
+                break
+            count += 1
+        return count
+
     def _prefill_batch(self, admitted: list[tuple[int, Request]]) -> Any:
-        """A batch of new requests; those of the last prefill join the others first."""
-        self._running = self._joined()
+        """A batch of new requests. Its prompts are copies: the paged path appends its output to what it is given."""
         self._batches += 1
         pb = request_batch(self._batches, admitted, self._pool if self._paged else None)
         model = self._model
-        prompts = [request.prompt for _, request in admitted]
+        prompts = [list(request.prompt) for _, request in admitted]
         if self._paged:
             return model.batch_type.from_tokenized(pb, model.tokenizer, prompts, model.dtype, model.device)
         return model.batch_type.from_pb(pb, self._prompts.holding(prompts), model.dtype, model.device)
 
-    def _decode_batch(self) -> Any:
-        self._running = self._joined()
-        return self._running
-
     def _joined(self) -> Any:
         """What runs, with what the last prefill left."""
         batches = [batch for batch in (self._running, self._fresh) if batch is not None]
-        self._fresh = None
-        joined = self._model.batch_type.concatenate(batches) if len(batches) > 1 else (batches or [None])[0]
-        if joined is not None and not self._paged:
+        joined = self._model.batch_type.concatenate(batches) if len(batches) > 1 else batches[0]
+        self._running, self._fresh = joined, None
+        if not self._paged:
             as_cache(joined)
         return joined
 
@@ -199,7 +229,6 @@ class Adapter(Engine):
         dtype = str(model.dtype).removeprefix("torch.")
         tokens = self._pool.tokens if self._paged else None
         version = metadata.version(DISTRIBUTION)
-        globals_ = sys.modules["text_generation_server.models.globals"]
         graphs = getattr(sys.modules.get("text_generation_server.models.flash_causal_lm"), "CUDA_GRAPHS", None)
         return EngineInfo(
             version=version,
@@ -216,22 +245,24 @@ class Adapter(Engine):
                 "chunked_prefill": False,
                 "cuda_graphs": None if load.device == "cpu" else bool(graphs),
                 "async_scheduling": False,
-                "attention_backend": globals_.ATTENTION if self._paged else "transformers",
+                "attention_backend": server_globals().ATTENTION if self._paged else "transformers",
                 "seed": s["seed"],
             },
             native=arguments,
             kv_cache_tokens=tokens,
             kv_cache_bytes=None if tokens is None else tokens * kv_bytes_per_token(load.config, dtype),
-            weights_bytes=sum(p.numel() * p.element_size() for p in model.model.parameters()) or None,
+            weights_bytes=weights_bytes(model),
             notes=(
                 BATCHED_HERE,
-                "sampling is part of the update phase",
+                # What TGI calls forward ends after sampling in flash_causal_lm.py, before it in causal_lm.py.
+                f"sampling is part of the {'execute' if self._paged else 'update'} phase",
                 *versions.notes(TITLE, version, self.versions),
             ),
         )
 
 
-OURS = ("max_batch_size", "max_tokens_per_step", "kv_cache_tokens")  # what TGI's router would be told
+# What TGI's router would be told.
+OURS = ("max_batch_size", "max_tokens_per_step", "kv_cache_tokens", "waiting_served_ratio", "max_waiting_tokens")
 
 
 def cannot_report(load: Load) -> tuple[str, ...]:
@@ -269,6 +300,8 @@ def native_arguments(load: Load) -> dict[str, Any]:
         "max_batch_size": s["max_batch_size"],
         "max_tokens_per_step": s["max_tokens_per_step"],
         "kv_cache_tokens": s["kv_cache_tokens"],
+        "waiting_served_ratio": WAITING_SERVED_RATIO,
+        "max_waiting_tokens": MAX_WAITING_TOKENS,
     }
     return {**arguments, **load.engine_args}
 
@@ -281,8 +314,24 @@ def settle_memory(flash: Any, settings: dict[str, Any]) -> None:
         flash.CUDA_GRAPHS = None
 
 
+def server_globals() -> Any:
+    return sys.modules["text_generation_server.models.globals"]
+
+
 def block_tokens() -> int:
-    return sys.modules["text_generation_server.models.globals"].BLOCK_SIZE
+    return server_globals().BLOCK_SIZE
+
+
+def weights_bytes(model: Any) -> int | None:
+    """Bytes of the weights: parameters, and the plain tensors that experts are (layers/moe/unquantized.py). None where
+    they are quantized: those lie in objects of each kernel's own, with its scratch space beside them."""
+    if getattr(model, "quantize", None) is not None:
+        return None
+    tensors = {}
+    for module in model.model.modules():
+        plain = [value for name, value in vars(module).items() if not name.startswith("_")]
+        tensors.update({id(t): t for t in (*module._parameters.values(), *plain) if hasattr(t, "element_size")})
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) or None
 
 
 def as_cache(batch: Any) -> None:

@@ -1,10 +1,43 @@
-"""What TGI's router does for its model server: room in the KV cache, and requests in the server's own words."""
+"""What TGI's router does for its model server: turns, room in the KV cache, and requests in the server's own words."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from engines.base import Request
+
+WAITING_SERVED_RATIO, MAX_WAITING_TOKENS = 0.3, 20  # the defaults of TGI's launcher: launcher/src/main.rs
+
+
+class Turns:
+    """Whether a step prefills waiting requests or decodes those that run: `batching_task` of TGI's
+    backends/v3/src/backend.rs, as it is for models that do not take prompts in chunks.
+
+    While requests run, others are prefilled if at least `waiting_served_ratio` times as many wait, or if the running
+    ones got `max_waiting_tokens` tokens since the last prefill, its own included. A decode follows, except after a
+    prefill before which nothing ran: then a second prefill may come first.
+    """
+
+    def __init__(self, waiting_served_ratio: float, max_waiting_tokens: int) -> None:
+        self._ratio, self._limit = np.float32(waiting_served_ratio), max_waiting_tokens
+        self._tokens, self._decode_is_next = 0, False
+
+    def wanted(self, running: int) -> float | None:
+        """How many requests a prefill has to take at least, while so many run; None where a decode has to be next."""
+        if self._decode_is_next:
+            return None
+        if self._tokens >= self._limit:
+            return 0
+        return float(np.floor(np.float32(running) * self._ratio))
+
+    def prefilled(self, running: int) -> None:
+        """Notes a prefill, and how many ran before it."""
+        self._tokens, self._decode_is_next = 1, running > 0
+
+    def decoded(self) -> None:
+        self._tokens, self._decode_is_next = self._tokens + 1, False
 
 
 class Pool:
@@ -25,7 +58,12 @@ class Pool:
 
     @property
     def usage(self) -> float:
-        return 1 - len(self._free) / self._count
+        return 1 - self.free / self._count
+
+    @property
+    def free(self) -> int:
+        """Blocks that nobody has."""
+        return len(self._free)
 
     def needs(self, request: Request) -> int:
         """Blocks for the prompt and all output but its last token, which is never attended to."""

@@ -1,15 +1,9 @@
-"""TGI's adapter on a double of its model server, through the real loop, recorder and analysis.
-
-The double follows `CausalLM` and `FlashCausalLM`: the first `generate_token` of a batch is its prefill, batches are
-joined by `concatenate` and thinned by `filter`, and a batch whose requests have all ended leaves none behind.
-"""
+"""TGI's adapter on a double of its model server, through the real loop, recorder and analysis."""
 
 from __future__ import annotations
 
 import sys
-import time
 import types
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,109 +15,13 @@ from engines.tgi_batches import Pool, Prompts, pool_tokens, warm
 
 from .driving import driven, work
 from .loads import make_load
-
-BLOCK = 4
-
-
-class Batch:
-    """`prefilled` is False until its first step; `given` counts tokens by request id."""
-
-    past_key_values: Any = None
-
-    def __init__(self, requests: list[Any], prompts: list[list[int]], prefilled: bool = False) -> None:
-        self.requests, self.prompts, self.prefilled = requests, prompts, prefilled
-        self.given = {request.id: 0 for request in requests}
-
-    def __len__(self) -> int:
-        return len(self.requests)
-
-    @property
-    def num_blocks(self) -> int:
-        return sum(len(r.blocks) for r in self.requests)
-
-    @classmethod
-    def from_pb(cls, pb: Any, tokenizer: Any, dtype: Any, device: Any) -> Batch:
-        return cls(list(pb.requests), tokenizer._prompts)
-
-    @classmethod
-    def from_tokenized(cls, pb: Any, tokenizer: Any, prompts: list[list[int]], dtype: Any, device: Any) -> Batch:
-        return cls(list(pb.requests), prompts)
-
-    @classmethod
-    def concatenate(cls, batches: list[Batch]) -> Batch:
-        assert all(batch.prefilled for batch in batches)
-        joined = cls([r for b in batches for r in b.requests], [p for b in batches for p in b.prompts], True)
-        joined.given = {name: count for batch in batches for name, count in batch.given.items()}
-        return joined
-
-    def filter(self, names: list[int]) -> Batch:
-        assert names
-        kept = [(r, p) for r, p in zip(self.requests, self.prompts, strict=True) if r.id in names]
-        thinned = Batch([r for r, _ in kept], [p for _, p in kept], True)
-        thinned.given = {name: self.given[name] for name in names}
-        return thinned
-
-
-class Model:
-    """`cut`: tokens by which every output falls short; `fails_at`: the call that raises."""
-
-    batch_type, dtype, device, world_size = Batch, "torch.float32", "cpu", 1
-    tokenizer = SimpleNamespace(pad_token_id=2, eos_token_id=2)
-
-    def __init__(self, cut: int = 0, fails_at: int = -1) -> None:
-        self.cut, self.fails_at, self.calls = cut, fails_at, 0
-        self.blocks_held: list[list[list[int]]] = []
-
-    def generate_token(self, batch: Batch) -> tuple[list[Any], Batch | None, tuple[int, int]]:
-        self.calls += 1
-        if self.calls == self.fails_at:
-            raise RuntimeError("CUDA error: an illegal memory access was encountered")
-        begun = time.time_ns()
-        time.sleep(0.001)
-        self.blocks_held.append([list(r.blocks) for r in batch.requests])
-        batch.prefilled, generations = True, []
-        for request in batch.requests:
-            assert request.stopping_parameters.ignore_eos_token
-            batch.given[request.id] += 1
-            assert self.decode_token([1, 2], 3, 4) == ("", 3, 4)  # type: ignore[attr-defined]
-            done = batch.given[request.id] >= request.stopping_parameters.max_new_tokens - self.cut
-            text = SimpleNamespace(text="") if done else None
-            tokens = SimpleNamespace(token_ids=[7])
-            generations.append(SimpleNamespace(request_id=request.id, tokens=tokens, generated_text=text))
-        forward_ns = time.time_ns() - begun
-        over = all(generation.generated_text is not None for generation in generations)
-        return generations, None if over else batch, (forward_ns, 0)
-
-
-class PagedModel(Model):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.kv_cache: list[Any] = []
-        self.warmed: Any = None
-
-    def warmup(self, batch: Batch, max_input_tokens: int, max_total_tokens: int) -> tuple[int, int, int]:
-        self.warmed = (batch, max_input_tokens, max_total_tokens)
-        return 640, max_input_tokens, max_total_tokens
+from .tgi_double import Model, PagedModel, install
 
 
 @pytest.fixture
 def adapter_on(monkeypatch):
     """adapter_on(model, places, step tokens, KV tokens): the adapter in charge of a double."""
-    names = ("text_generation_server", "text_generation_server.pb", "text_generation_server.pb.generate_pb2")
-    for name in (*names, "text_generation_server.models", "text_generation_server.models.globals"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    pb2 = sys.modules[names[2]]
-    monkeypatch.setattr(sys.modules[names[1]], "generate_pb2", pb2, raising=False)
-    for message in (
-        "Batch",
-        "Request",
-        "Input",
-        "InputChunk",
-        "NextTokenChooserParameters",
-        "StoppingCriteriaParameters",
-    ):
-        monkeypatch.setattr(pb2, message, SimpleNamespace, raising=False)
-    monkeypatch.setattr(sys.modules["text_generation_server.models.globals"], "BLOCK_SIZE", BLOCK, raising=False)
+    install(monkeypatch)
 
     def make(model: Model, places: int = 8, step_tokens: int = 64, kv_tokens: int = 1024) -> Adapter:
         adapter = Adapter()
@@ -207,7 +105,7 @@ def test_warming_up_takes_the_largest_prefill_and_the_caches_size(adapter_on):
 @pytest.mark.parametrize(("quantize", "made"), [("gptq", ["cpu", 100]), ("awq", [])])
 def test_gptq_gets_the_scratch_space_of_its_kernels(adapter_on, monkeypatch, quantize, made):
     adapter_on(model := PagedModel())
-    model.quantize = quantize  # type: ignore[attr-defined]
+    model.quantize = quantize
     calls: list[Any] = []
     for name in ("text_generation_server.layers", "text_generation_server.layers.gptq"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))

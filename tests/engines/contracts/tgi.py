@@ -9,11 +9,12 @@ from .repository import PB2
 
 REPOSITORY = "huggingface/text-generation-inference"
 MODELS = "text_generation_server.models"
+MODEL = ("batch_type", "dtype", "device", "world_size", "tokenizer", "model", "support_chunking")
 ARGUMENTS = [name for name in native_arguments(make_load()) if name not in OURS]
 
 TOUCHES = [
     f"{MODELS}:get_model({', '.join(ARGUMENTS)})",
-    *(f"{MODELS}.model:Model.{name}" for name in ("batch_type", "dtype", "device", "world_size", "tokenizer", "model")),
+    *(f"{MODELS}.model:Model.{name}" for name in MODEL),
     f"{MODELS}.model:Model.generate_token(batch)",
     f"{MODELS}.model:Model.decode_token(all_input_ids, prefix_offset, read_offset, skip_special_tokens)",
     f"{MODELS}.causal_lm:CausalLM.generate_token(batch)",
@@ -35,6 +36,7 @@ TOUCHES = [
     f"{MODELS}.flash_causal_lm:TGI_WIGGLE_ROOM",
     f"{MODELS}.flash_causal_lm:CUDA_GRAPHS",
     *(f"{MODELS}.globals:{name}" for name in ("ATTENTION", "BLOCK_SIZE", "PREFIX_CACHING", "PREFILL_CHUNKING")),
+    f"{MODELS}.globals:set_adapter_to_index(adapter_to_index)",
     "text_generation_server.layers.gptq:create_exllama_buffers(max_total_tokens)",
     "text_generation_server.layers.gptq:set_device(device)",
     f"{MODELS}.types:Generation(request_id, tokens, generated_text)",
@@ -51,5 +53,7 @@ RENAMED = [  # in the table, and what is then said
     ('"max_input_tokens"', '"max_prompt_tokens"', "has no parameter max_input_tokens"),
     ('"batch_tokenized_inputs"', '"tokenized"', "has no parameter batch_tokenized_inputs"),
     ('"ignore_eos_token"', '"ignore_eos"', "has no parameter ignore_eos_token"),
+    ('"set_adapter_to_index"', '"set_adapters"', "has no set_adapter_to_index"),
+    ('"support_chunking": null', '"chunks": null', "has no support_chunking"),
     ('"past_key_values"', '"cache"', "has no parameter past_key_values"),
 ]
