@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import queue
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
 from engines import versions
 from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
-from engines.shapes import is_quantized, kv_bytes_per_token
-from engines.tensorrt_llm_iterations import Failure, Iteration, watch
+from engines.shapes import kv_bytes_per_token
+from engines.tensorrt_llm_iterations import Failure, Iteration, keep_awake, watch, watch_thread
 from engines.waiting import seconds_left
 
 TITLE = "TensorRT-LLM"
 SINGLE_PROCESS = "TLLM_WORKER_USE_SINGLE_PROCESS"  # set by the environment's recipe, read where LLM is made
+BLOCK_TOKENS = 32  # KvCacheConfig.tokens_per_block's default (llmapi/llm_args.py)
+FP8_BLOCK = [128, 128]
+MODELOPT = "hf_quant_config.json"  # written by ModelOpt; read before config.json's own account
+DTYPES = {"HALF": "float16", "BF16": "bfloat16"}  # of bindings.DataType (_utils.py), by the common names
 OVERLAPPED = (
     "overlap scheduler: a step's tokens are those of the batch launched one iteration before, and its time spans both"
 )
@@ -65,10 +70,18 @@ class Adapter(Engine):
         self._index: dict[int, int] = {}  # request index by the executor's request id
         self._said: queue.SimpleQueue[Iteration | Failure] = queue.SimpleQueue()
         self._watch = watch(self._executor, self._said.put)
+        self._unwatch = watch_thread(self._executor.worker_thread, self._said.put)
+        model = self._executor.model_engine
+        self._longest = None if model.attn_runtime_features.chunked_prefill else model.max_num_tokens
 
     # ---------------------------------------------------------------- one step
 
     def submit(self, request: Request) -> None:
+        if self._longest is not None and len(request.prompt) > self._longest:  # else its scheduler raises: no more loop
+            raise ValueError(
+                f"request {request.index}: a prompt of {len(request.prompt)} tokens is longer than a step"
+                f" ({self._longest}); TensorRT-LLM splits prompts only with chunked_prefill=true"
+            )
         sampling = self._make_sampling(
             max_tokens=request.output_tokens, ignore_eos=True, end_id=-1, pad_id=0, top_k=1, detokenize=False
         )
@@ -78,10 +91,11 @@ class Adapter(Engine):
         self._index[self._worker._enqueue_request(asked)] = request.index
 
     def step(self) -> StepReport | None:
+        alive = self._executor.worker_thread.is_alive()  # asked first: what it says at its end is there by then
         try:
             said = self._said.get(timeout=seconds_left(self.due_ns))
         except queue.Empty:
-            if not self._executor.worker_thread.is_alive():
+            if not alive:
                 raise RuntimeError("TensorRT-LLM's executor loop has ended; its log says why") from None
             return None
         if isinstance(said, Failure):
@@ -102,20 +116,33 @@ class Adapter(Engine):
         return bool(self._index)
 
     def close(self) -> None:
-        llm = getattr(self, "_llm", None)
-        for name in getattr(self, "_index", ()):  # its loop ends only when its requests have
+        llm, left = getattr(self, "_llm", None), list(getattr(self, "_index", ()))
+        for name in left:  # its loop ends only when its requests have
             self._executor.cancel_request(name)
-        if llm is not None:
-            llm.shutdown()
+        ended = threading.Event()
+        if left:
+            threading.Thread(target=keep_awake, args=(self._executor, left[0], ended), daemon=True).start()
+        try:
+            if llm is not None:
+                llm.shutdown()
+        finally:
+            ended.set()
+            if hasattr(self, "_unwatch"):
+                self._unwatch()
 
     def _info(self, version: str, arguments: dict[str, Any], load: Load) -> EngineInfo:
         executor, args = self._executor, self._executor.llm_args
+        model, manager = executor.model_engine, executor.kv_cache_manager
         ranks = args.tensor_parallel_size
-        dtype = str(arguments["dtype"])
-        cache = args.kv_cache_config
-        stats = executor.kv_cache_manager.get_kv_cache_stats()
+        dtype = str(model.dtype).removeprefix("torch.")
+        kept = DTYPES.get(manager.dtype.name, manager.dtype.name.lower())
+        stats = manager.get_kv_cache_stats()
         tokens = stats.max_num_blocks * stats.tokens_per_block
-        plain = cache.dtype in ("auto", dtype)
+        algorithm = model.model.model_config.quant_config.quant_algo
+        if load.settings["quantization"] is not None and algorithm is None:
+            raise UnsupportedSetting(
+                f"quantization={load.settings['quantization']}: TensorRT-LLM has loaded the weights as unquantized ones"
+            )
         notes = ["sampling is greedy: TensorRT-LLM takes no seed", *versions.notes(TITLE, version, self.versions)]
         if not executor.disable_overlap_scheduler:
             notes.append(OVERLAPPED)
@@ -123,16 +150,17 @@ class Adapter(Engine):
             version=version,
             effective={
                 "dtype": dtype,
-                "quantization": load.settings["quantization"],
+                "quantization": None if algorithm is None else str(algorithm).lower(),
                 "tensor_parallel": ranks,
-                "context_length": executor.max_seq_len,
+                # With overlap the executor's own is one more (py_executor_creator.py); a small KV cache makes it less.
+                "context_length": min(executor.max_seq_len, model.max_seq_len),
                 "max_batch_size": executor.max_batch_size,
-                "max_tokens_per_step": executor.max_num_tokens,
+                "max_tokens_per_step": model.max_num_tokens,
                 "kv_cache_tokens": tokens,
-                "kv_cache_dtype": dtype if cache.dtype == "auto" else cache.dtype,
+                "kv_cache_dtype": kept,
                 "kv_block_tokens": stats.tokens_per_block,
                 "prefix_caching": executor.enable_kv_cache_reuse,
-                "chunked_prefill": args.enable_chunked_prefill,
+                "chunked_prefill": model.attn_runtime_features.chunked_prefill,
                 "cuda_graphs": args.cuda_graph_config is not None,
                 "async_scheduling": not executor.disable_overlap_scheduler,
                 "attention_backend": args.attn_backend,
@@ -140,24 +168,21 @@ class Adapter(Engine):
             },
             native=arguments,
             kv_cache_tokens=tokens,
-            kv_cache_bytes=tokens * kv_bytes_per_token(load.config, dtype, ranks) * ranks if plain else None,
-            weights_bytes=sum(p.numel() * p.element_size() for p in executor.model_engine.model.parameters()) or None,
+            kv_cache_bytes=tokens * kv_bytes_per_token(load.config, dtype, ranks) * ranks if kept == dtype else None,
+            weights_bytes=sum(p.numel() * p.element_size() for p in model.model.parameters()) or None,
             notes=tuple(notes),
         )
 
 
 def native_arguments(load: Load) -> dict[str, Any]:
     """The common settings as arguments of LLM, then the user's own `engine_args`, which win."""
-    s = load.settings
+    s, quantization = load.settings, quantization_refusal(load)
     refusals = {
         "tensor_parallel": (
             s["tensor_parallel"] != 1,
             "with more than one device runs its executors in processes of its own, which cannot be stepped from here",
         ),
-        "quantization": (
-            s["quantization"] is not None and not is_quantized(load.config),
-            "reads checkpoints that are stored quantized; it does not quantize one while loading",
-        ),
+        "quantization": (quantization is not None, quantization),
         "dtype": (s["dtype"] == "float32", "runs float16 or bfloat16: --set dtype=bfloat16"),
     }
     for name, (refused, why) in refusals.items():
@@ -165,7 +190,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
             raise UnsupportedSetting(f"{name}={s[name]}: TensorRT-LLM {why}")
     cache: dict[str, Any] = {"enable_block_reuse": s["prefix_caching"]}
     if s["kv_cache_tokens"] is not None:
-        cache["max_tokens"] = s["kv_cache_tokens"]
+        cache["max_tokens"] = -(-s["kv_cache_tokens"] // BLOCK_TOKENS) * BLOCK_TOKENS  # it rounds down to whole blocks
     elif s["kv_memory_fraction"] is not None:
         cache["free_gpu_memory_fraction"] = s["kv_memory_fraction"]  # what the weights take is known on the device
     arguments: dict[str, Any] = {
@@ -186,6 +211,24 @@ def native_arguments(load: Load) -> dict[str, Any]:
         sizes = {"max_batch_size": s["max_batch_size"], "enable_padding": True}
         arguments["cuda_graph_config"] = sizes if s["cuda_graphs"] else None
     return {**arguments, **load.engine_args}
+
+
+def quantization_refusal(load: Load) -> str | None:
+    """Why TensorRT-LLM cannot run the weights as they are stored; None if it can.
+
+    Of what config.json says of itself, `load_hf_quant_config` (_torch/model_config.py) knows FP8 in blocks and MXFP4:
+    anything else is loaded as if it were not quantized, without a word.
+    """
+    stored = load.config.get("quantization_config")
+    if (Path(load.checkpoint) / MODELOPT).is_file():
+        return None
+    if stored is None:
+        asked = load.settings["quantization"] is not None
+        return "runs quantized checkpoints only as they are stored" if asked else None
+    method = stored.get("quant_method")
+    if method == "mxfp4" or (method == "fp8" and stored.get("weight_block_size") == FP8_BLOCK):
+        return None
+    return "reads FP8 weights with one scale a block of 128 x 128; it would load others as if they were not quantized"
 
 
 def device_memory() -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 from engines.batch import Batch
 
+AWAKE_S = 0.02
 PHASES = ("schedule", "prepare", "execute", "wait", "sample", "update")
 
 
@@ -25,7 +27,7 @@ class Iteration:
 
 @dataclass(slots=True)
 class Failure:
-    """The engine gave up a request."""
+    """The engine gave up a request, or its loop ended with an exception."""
 
     message: str
 
@@ -87,6 +89,36 @@ def watch(executor: Any, say: Callable[[Iteration | Failure], None]) -> Watch:
     executor._sample_async, executor._update_requests = sample, update
     executor._handle_responses, executor._enqueue_responses = responses, seen.take
     return seen
+
+
+def watch_thread(thread: threading.Thread, say: Callable[[Failure], None]) -> Callable[[], None]:
+    """Tells of an exception that ends the loop's thread: py_executor.py's `_event_loop_wrapper` logs and raises it.
+
+    Returns what undoes it.
+    """
+    earlier = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> Any:
+        if args.thread is thread:
+            say(Failure(f"{args.exc_type.__name__}: {args.exc_value}"))
+        return earlier(args)
+
+    def undo() -> None:
+        if threading.excepthook is hook:
+            threading.excepthook = earlier
+
+    threading.excepthook = hook
+    return undo
+
+
+def keep_awake(executor: Any, name: int, ended: threading.Event) -> None:
+    """Cancels a request again and again until `ended`, so that a loop that was shut down amid requests comes to an end.
+
+    It sees that it is to end only after it has fetched (`_prepare_and_schedule_batch` of py_executor.py), and once its
+    last request has gone it waits there for something to fetch.
+    """
+    while not ended.wait(AWAKE_S):
+        executor.cancel_request(name)
 
 
 @dataclass(slots=True)

@@ -1,13 +1,7 @@
-"""TensorRT-LLM's adapter on a double of `PyExecutor`, through the real loop, recorder and analysis.
-
-The double's two loops follow `_executor_loop` and `_executor_loop_overlap` of TensorRT-LLM 1.2: a thread of its own,
-a queue, and with overlap the tokens of a batch one pass after its launch. A pass that launches nothing keeps the batch
-before it as the previous one, whose tokens it has just given: the next pass handles that batch once more.
-"""
+"""TensorRT-LLM's adapter on a double of `PyExecutor`, through the real loop, recorder and analysis."""
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
 import time
@@ -19,197 +13,12 @@ import pytest
 
 from engines.base import UnsupportedSetting, WrongTokenCount
 from engines.tensorrt_llm import Adapter, free_share, native_arguments
+from harness.analysis.suspect import unhonoured
+from harness.checkpoints.formats import fp8_config
 
 from .driving import driven, work
 from .loads import make_load
-
-BLOCKS = 40
-
-
-class Result:
-    def __init__(self, ids: list[int], is_final: bool) -> None:
-        self._serialized, self.is_final = [ids], is_final
-
-    def deserialize(self) -> None:
-        self.output_token_ids = self._serialized
-
-
-class Response:
-    def __init__(self, result: Result | None, error_msg: str | None = None) -> None:
-        self.result, self.error_msg = result, error_msg
-
-    def has_error(self) -> bool:
-        return self.error_msg is not None
-
-
-class LlmRequest:
-    def __init__(self, name: int, asked: Any, cut: int) -> None:
-        self.py_request_id, self.orig_prompt_len = name, len(asked.prompt_token_ids)
-        self.context = self.orig_prompt_len  # positions to compute before the next token
-        self.context_chunk_size, self.is_last_context_chunk = 0, False
-        self.launched = self.given = 0  # tokens whose batch was launched, and those handed out
-        self.limit = asked.sampling_params.max_tokens - cut
-
-    @property
-    def max_beam_num_tokens(self) -> int:
-        return self.orig_prompt_len + self.given
-
-
-class PyExecutor:
-    """`budget`: prompt positions a pass; `cut`: tokens by which every output falls short."""
-
-    def __init__(self, overlap: bool, budget: int = 8, cut: int = 0, fails_at: int = -1, dies_at: int = -1) -> None:
-        self.disable_overlap_scheduler, self.budget, self.cut = not overlap, budget, cut
-        self.fails_at, self.dies_at, self.passes, self.shut = fails_at, dies_at, 0, False
-        self.requests: queue.Queue[Any] = queue.Queue()
-        self.active_requests: list[LlmRequest] = []
-        self.pause_next: set[int] = set()
-        self.previous_batch: Any = None
-        self.responses: dict[int, list[Any]] = {}
-        self.canceled: list[int] = []
-        stats = SimpleNamespace(used_num_blocks=10, max_num_blocks=BLOCKS, tokens_per_block=32)
-        self.kv_cache_manager = SimpleNamespace(get_kv_cache_stats=lambda: stats)
-        self.resource_manager = SimpleNamespace(prepare_resources=lambda batch: None)
-        self.worker_thread = threading.Thread(target=self._event_loop, daemon=True)
-        self.worker_thread.start()
-
-    def _event_loop(self) -> None:
-        while not self.shut:
-            if self._fetch():
-                break
-            self.passes += 1
-            if self.passes == self.dies_at:
-                return
-            batch = self._schedule()[0]
-            if self.disable_overlap_scheduler:
-                self._plain_pass(batch)
-            else:
-                self._overlapped_pass(batch)
-
-    def _plain_pass(self, batch: Any) -> None:
-        if self._size(batch):
-            self.resource_manager.prepare_resources(batch)
-            self._forward_step(batch)
-            self._update_requests(self._sample_async(batch, None), self.resource_manager)
-            self._handle_responses()
-
-    def _overlapped_pass(self, batch: Any) -> None:
-        state = None
-        if self._size(batch):
-            self.resource_manager.prepare_resources(batch)
-            self._forward_step(batch, None)
-        if self.previous_batch is not None:
-            self._update_requests(self.previous_batch.sample_state)
-        if self._size(batch):
-            state = self._sample_async(batch, None)
-        if self.previous_batch is not None:
-            self._handle_responses()
-        if state is not None:
-            self.previous_batch = SimpleNamespace(sample_state=state)
-
-    def _size(self, batch: Any) -> int:
-        return len(batch.context_requests) + len(batch.generation_requests)
-
-    def _fetch(self) -> bool:
-        """Takes what is queued, waiting for it where nothing runs; whether it is the end."""
-        while True:
-            try:
-                item = self.requests.get(block=not self.active_requests)
-            except queue.Empty:
-                return False
-            if item is None:
-                return True
-            self.active_requests.append(item)
-
-    def _schedule(self) -> tuple[Any, list[Any], int]:
-        paused = [r for r in self.active_requests if r.py_request_id in self.pause_next]
-        self.pause_next = set()
-        context, generation, left = [], [], self.budget
-        for request in paused:
-            request.context, request.launched = request.orig_prompt_len + request.given, request.given
-        for request in self.active_requests:
-            if request in paused or request.launched >= request.limit:
-                continue
-            if request.context:
-                if not left:
-                    continue
-                request.context_chunk_size = min(request.context, left)
-                request.is_last_context_chunk = request.context_chunk_size == request.context
-                left -= request.context_chunk_size
-                context.append(request)
-            else:
-                generation.append(request)
-        batch = SimpleNamespace(context_requests=context, generation_requests=generation, paused_requests=paused)
-        return batch, [], len(context) + len(generation)
-
-    def _forward_step(self, batch: Any, new_tensors_device: Any = None) -> Any:
-        time.sleep(0.001)
-        batch.sampled = []
-        if self.passes == self.fails_at:
-            self._handle_errors("CUDA error: an illegal memory access was encountered")
-            return None
-        batch.sampled = [r for r in batch.context_requests if r.is_last_context_chunk] + batch.generation_requests
-        for request in batch.context_requests:
-            request.context -= request.context_chunk_size
-        for request in batch.sampled:
-            request.launched += 1
-        return {}
-
-    def _sample_async(self, batch: Any, outputs: Any) -> Any:
-        return SimpleNamespace(scheduled_requests=batch)
-
-    def _update_requests(self, sample_state: Any, resource_manager: Any = None) -> None:
-        batch = sample_state.scheduled_requests
-        self.new = {r.py_request_id: [7] for r in batch.sampled if r.given < min(r.launched, r.limit)}
-
-    def _handle_responses(self) -> list[Any]:
-        responses, left = [], []
-        for request in self.active_requests:
-            ids = self.new.get(request.py_request_id, [])
-            request.given += len(ids)
-            done = request.given >= request.limit
-            if ids:
-                responses.append((request.py_request_id, Response(Result(ids, done))))
-            if not done:
-                left.append(request)
-        self.active_requests[:] = left
-        self._enqueue_responses(responses)
-        return []
-
-    def _handle_errors(self, message: str) -> None:
-        failed, self.active_requests[:] = list(self.active_requests), []
-        self._enqueue_responses([(r.py_request_id, Response(None, message)) for r in failed])
-
-    def _enqueue_responses(self, responses: Any) -> None:
-        for name, response in responses:
-            self.responses.setdefault(name, []).append(response)
-
-    def cancel_request(self, name: int) -> None:
-        self.canceled.append(name)
-
-
-class Worker:
-    def __init__(self, engine: PyExecutor) -> None:
-        self.engine, self.ids = engine, 0
-
-    def _get_next_client_id(self) -> int:
-        self.ids += 1
-        return self.ids
-
-    def _enqueue_request(self, request: Any) -> int:
-        name = 1000 + request.id
-        self.engine.requests.put(LlmRequest(name, request, self.engine.cut))
-        return name
-
-
-class GenerationRequest:
-    def __init__(self, prompt_token_ids: list[int], sampling_params: Any, streaming: bool = False) -> None:
-        assert streaming  # else tokens come only with the last
-        assert sampling_params.ignore_eos
-        self.prompt_token_ids, self.sampling_params = prompt_token_ids, sampling_params
-
-    def set_id(self, name: int) -> None:
-        self.id = name
+from .tensorrt_llm_double import BLOCKS, CONTEXT_LENGTH, GenerationRequest, PyExecutor, Worker
 
 
 @pytest.fixture
@@ -225,27 +34,26 @@ def adapter_on(monkeypatch):
     module = sys.modules["tensorrt_llm.executor.request"]
     monkeypatch.setattr(module, "GenerationRequest", GenerationRequest, raising=False)
     monkeypatch.setattr(sys.modules["tensorrt_llm.sampling_params"], "SamplingParams", SimpleNamespace, raising=False)
-    executors = []
+    made = []
 
     def make(executor: PyExecutor) -> Adapter:
-        executors.append(executor)
         adapter = Adapter()
         adapter.attach(Worker(executor))
+        adapter._llm = SimpleNamespace(shutdown=executor.shutdown)
+        made.append(adapter)
         return adapter
 
     yield make
-    for executor in executors:
-        executor.shut = True
-        executor.requests.put(None)
-        executor.worker_thread.join(5)
+    for adapter in made:
+        adapter.close()
 
 
 LENGTHS = [(5, 4), (11, 3), (2, 6), (17, 1)]
 
 
-@pytest.mark.parametrize("overlap", [False, True])
-def test_every_position_and_token_is_counted_once(adapter_on, tmp_path, overlap):
-    executor = PyExecutor(overlap)
+@pytest.mark.parametrize(("overlap", "withholds"), [(False, False), (True, False), (True, True)])
+def test_every_position_and_token_is_counted_once(adapter_on, tmp_path, overlap, withholds):
+    executor = PyExecutor(overlap, withholds=withholds)
     out = driven(adapter_on(executor), work(LENGTHS), tmp_path / "t")
     assert out.requests["output_tokens"].tolist() == [output for _, output in LENGTHS]
     assert out.steps["prefill_tokens"].sum() == sum(prompt for prompt, _ in LENGTHS)
@@ -261,6 +69,24 @@ def test_a_second_burst_is_told_like_the_first(adapter_on, tmp_path, overlap):
         *(out.steps[name].tolist() for name in ("prefill_tokens", "decode_tokens", "output_tokens")), strict=True
     )
     assert list(made) == [(4, 0, 1), (0, 1, 1), (0, 1, 1), (5, 0, 1), (0, 1, 1), (0, 1, 1)]
+    assert out.figures["checks"] == []
+
+
+def test_where_the_token_before_the_last_is_withheld_the_last_step_brings_two(adapter_on, tmp_path):
+    out = driven(adapter_on(PyExecutor(overlap=True, withholds=True)), work([(4, 4)]), tmp_path / "t")
+    made = zip(*(out.steps[name].tolist() for name in ("decode_tokens", "output_tokens")), strict=True)
+    assert list(made) == [(0, 1), (1, 1), (1, 0), (1, 2)]
+    assert out.figures["checks"] == []
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_burst_into_an_idle_engine_starts_with_a_batch_of_one(adapter_on, tmp_path, overlap):
+    adapter = adapter_on(PyExecutor(overlap, budget=64))
+    time.sleep(0.05)  # until its loop waits for the queue
+    out = driven(adapter, work([(4, 20)] * 4), tmp_path / "t")
+    assert out.steps["running"][0] == 1
+    assert out.steps["running"].max() == 4
+    assert out.steps["waiting"][-1] == 0
     assert out.figures["checks"] == []
 
 
@@ -318,14 +144,45 @@ def test_an_output_cut_short_is_found_at_its_end(adapter_on, tmp_path):
         driven(adapter_on(PyExecutor(overlap=True, cut=1)), work([(4, 5)]), tmp_path / "t")
 
 
-def test_an_error_in_the_middle_ends_the_run_with_the_engines_words(adapter_on, tmp_path):
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_in_the_middle_ends_the_run_with_the_engines_words(adapter_on, tmp_path, overlap):
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        driven(adapter_on(PyExecutor(overlap=True, fails_at=3)), work([(4, 9)]), tmp_path / "t")
+        driven(adapter_on(PyExecutor(overlap, fails_at=3)), work([(4, 9)]), tmp_path / "t")
 
 
-def test_a_loop_that_died_silently_is_noticed(adapter_on, tmp_path):
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_exception_that_ends_the_loop_is_told_by_its_words(adapter_on, tmp_path, monkeypatch, overlap):
+    heard: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", heard.append)
+    with pytest.raises(RuntimeError, match="TensorRT-LLM: RuntimeError: no free block is left"):
+        driven(adapter_on(PyExecutor(overlap, dies_at=2)), work([(4, 9)]), tmp_path / "t")
+    assert len(heard) == 1  # who listened before still hears of it
+
+
+def test_an_exception_in_another_thread_is_not_the_engines(adapter_on, tmp_path, monkeypatch):
+    heard: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", heard.append)
+    adapter = adapter_on(PyExecutor(overlap=True))
+    other = threading.Thread(target=lambda: 1 / 0)
+    other.start()
+    other.join()
+    assert driven(adapter, work([(4, 3)]), tmp_path / "t").figures["checks"] == []
+    assert len(heard) == 1
+
+
+def test_a_loop_that_ended_without_a_word_is_noticed(adapter_on):
+    executor = PyExecutor(overlap=False)
+    adapter = adapter_on(executor)
+    executor.shutdown()
     with pytest.raises(RuntimeError, match="loop has ended"):
-        driven(adapter_on(PyExecutor(overlap=False, dies_at=2)), work([(4, 9)]), tmp_path / "t")
+        adapter.step()
+
+
+def test_a_prompt_longer_than_a_step_is_refused_where_it_would_not_be_split(adapter_on, tmp_path):
+    with pytest.raises(ValueError, match=r"request 1: a prompt of 9 tokens .* step \(8\).*chunked_prefill=true"):
+        driven(adapter_on(PyExecutor(overlap=True, chunked=False)), work([(8, 2), (9, 2)]), tmp_path / "t")
 
 
 def test_a_step_waits_no_longer_than_until_a_request_is_due(adapter_on, monkeypatch):
@@ -342,20 +199,60 @@ def test_a_step_waits_no_longer_than_until_a_request_is_due(adapter_on, monkeypa
     assert asked == [5_000]
 
 
-def test_closing_cancels_what_still_runs(adapter_on, tmp_path):
-    executor = PyExecutor(overlap=False)
+@pytest.mark.parametrize("overlap", [False, True])
+def test_closing_cancels_what_still_runs(adapter_on, tmp_path, overlap):
+    executor, hook = PyExecutor(overlap), threading.excepthook
     adapter = adapter_on(executor)
+    assert threading.excepthook is not hook
     driven(adapter, work([(4, 100_000)], duration_ns=20_000_000), tmp_path / "t")
-    adapter._llm = SimpleNamespace(shutdown=lambda: None)
     adapter.close()
-    assert executor.canceled == [1001]
+    assert not executor.worker_thread.is_alive()
+    assert threading.excepthook is hook
+
+
+def info(adapter, **settings):
+    load = make_load(**settings)
+    return adapter._info("1.2.0", native_arguments(load), load)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_what_was_asked_for_is_found_honoured(adapter_on, overlap):
+    asked: dict[str, Any] = {"max_tokens_per_step": 2048, "kv_cache_tokens": 1270, "chunked_prefill": True}
+    found = info(adapter_on(PyExecutor(overlap, budget=2048)), **asked)
+    assert unhonoured(make_load(**asked).settings, found.effective) == []
+    assert found.effective["context_length"] == CONTEXT_LENGTH
+    assert found.effective["kv_cache_tokens"] == 1280
+    assert found.kv_cache_bytes == 1280 * 2 * 32 * 8 * 128 * 2  # keys and values, layers, KV heads, 4096 / 32, bf16
+    assert found.effective["async_scheduling"] is overlap
+
+
+def test_what_the_engine_made_of_the_settings_is_read_and_not_repeated(adapter_on):
+    executor = PyExecutor(overlap=False, budget=512, chunked=False)
+    executor.llm_args.enable_chunked_prefill = True  # its model cannot
+    executor.model_engine.dtype, executor.max_seq_len = "torch.float16", 1280
+    executor.kv_cache_manager.dtype.name = "FP8"
+    asked: dict[str, Any] = {"chunked_prefill": True, "context_length": 4096}
+    found = info(adapter_on(executor), **asked)
+    assert (found.effective["dtype"], found.effective["kv_cache_dtype"]) == ("float16", "fp8")
+    assert found.kv_cache_bytes is None
+    told = {reason.detail.partition(":")[0] for reason in unhonoured(make_load(**asked).settings, found.effective)}
+    assert told == {"dtype", "context_length", "max_tokens_per_step", "chunked_prefill"}
+
+
+def test_weights_that_were_loaded_as_unquantized_are_noticed(adapter_on):
+    executor = PyExecutor(overlap=True)
+    adapter, asked = adapter_on(executor), {"quantization": "fp8", "stored": fp8_config(128)}
+    with pytest.raises(UnsupportedSetting, match="quantization=fp8"):
+        info(adapter, **asked)
+    executor.model_engine.model.model_config.quant_config.quant_algo = "FP8_BLOCK_SCALES"
+    assert info(adapter, **asked).effective["quantization"] == "fp8_block_scales"
 
 
 def test_common_settings_become_arguments_of_llm():
     found = native_arguments(make_load(kv_cache_tokens=1000, chunked_prefill=True, cuda_graphs=False))
     assert (found["max_seq_len"], found["max_batch_size"]) == (4096, 64)
     assert found["max_num_tokens"] == 2048
-    assert found["kv_cache_config"] == {"enable_block_reuse": False, "max_tokens": 1000}
+    assert found["kv_cache_config"] == {"enable_block_reuse": False, "max_tokens": 1024}  # whole blocks of 32
     assert found["enable_chunked_prefill"] is True
     assert found["cuda_graph_config"] is None
     unset = native_arguments(make_load(kv_memory_fraction=0.8))
@@ -379,3 +276,24 @@ def test_an_argument_of_its_own_wins():
 def test_what_it_cannot_honour_is_refused_by_name(settings):
     with pytest.raises(UnsupportedSetting, match=next(iter(settings))):
         native_arguments(make_load(**settings))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        fp8_config(None),
+        fp8_config(64),
+        {"quant_method": "fp8", "activation_scheme": "static"},
+        {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm"},
+        {"quant_method": "gptq", "bits": 4, "group_size": 128},
+    ],
+)
+def test_a_format_that_it_would_take_for_unquantized_weights_is_refused(stored):
+    with pytest.raises(UnsupportedSetting, match=r"quantization=fp8: .* 128 x 128"):
+        native_arguments(make_load(quantization="fp8", stored=stored))
+
+
+def test_fp8_in_blocks_and_what_modelopt_has_written_is_taken(tmp_path):
+    assert native_arguments(make_load(quantization="fp8", stored=fp8_config(128)))["dtype"] == "bfloat16"
+    (tmp_path / "hf_quant_config.json").write_text("{}")
+    assert native_arguments(make_load(stored={"quant_method": "modelopt"}, checkpoint=str(tmp_path)))

@@ -3,7 +3,8 @@
 Fields of objects that come from its C++ bindings are in no Python source: those of a request and the counts of the KV
 cache's statistics are here because PyExecutor itself reads them, `output_token_ids` of a result because the engine's
 own handling of responses does. resource_manager.py was not read at a commit of those months: what is called of its
-classes is what PyExecutor calls.
+classes is what PyExecutor calls, and the one field that is read, `dtype`, is from a later commit, whose KVCacheManager
+takes what JANUARY's _util.py gives it. Its value is an enum of the bindings, whose names _utils.py reads.
 
 The table is not of one revision: its wheels are on NVIDIA's own index, and of the 1.2 line single files could be read,
 each at a stored commit, but no checkout. JANUARY and DECEMBER are developers' branches, with changes of their own, off
@@ -33,6 +34,10 @@ ORIGIN = {
     "files": {
         "tensorrt_llm/_torch/pyexecutor/py_executor.py": f"{JANUARY}: has HangDetector (#10480), not yet #9891",
         "tensorrt_llm/_torch/pyexecutor/model_engine.py": JANUARY,
+        "tensorrt_llm/_torch/model_config.py": JANUARY,
+        "tensorrt_llm/_utils.py": JANUARY,
+        "tensorrt_llm/_torch/pyexecutor/resource_manager.py": "NVIDIA/TensorRT-LLM@"
+        "001541bad83b84ae4c5c4a279e464572d5f690f7, later: has KVCacheManagerV2, which _util.py of JANUARY lacks",
         "tensorrt_llm/_torch/pyexecutor/scheduler.py": "NVIDIA/TensorRT-LLM@034fffb0900632b2aefdec1ce9a5b5cbe63d22ba, "
         "24 December 2025 or later: has PyCapacityScheduler (#10273, in main since 20 January 2026)",
         "tensorrt_llm/_torch/pyexecutor/llm_request.py": f"{DECEMBER}: beside it llm_args.py has "
@@ -63,7 +68,7 @@ LOADS = [
     make_load(kv_memory_fraction=0.9, engine_args={"disable_overlap_scheduler": True}),
 ]
 FOUND = [native_arguments(load) for load in LOADS]
-CACHE = sorted({name for found in FOUND for name in found["kv_cache_config"]} | {"dtype"})
+CACHE = sorted({name for found in FOUND for name in found["kv_cache_config"]} | {"tokens_per_block"})
 
 TOUCHES = [
     "tensorrt_llm:__version__",
@@ -94,7 +99,6 @@ TOUCHES = [
             "kv_cache_manager",
             "llm_args",
             "max_batch_size",
-            "max_num_tokens",
             "max_seq_len",
             "model_engine",
             "resource_manager",
@@ -125,7 +129,15 @@ TOUCHES = [
         f"{PYEXECUTOR}.scheduler:ScheduledRequests.{name}"
         for name in ("context_requests", "generation_requests", "paused_requests")
     ),
-    f"{PYEXECUTOR}.model_engine:PyTorchModelEngine.model",
+    *(
+        f"{PYEXECUTOR}.model_engine:PyTorchModelEngine.{name}"
+        for name in ("attn_runtime_features", "dtype", "max_num_tokens", "max_seq_len", "model")
+    ),
+    *(f"{READS}{PYEXECUTOR}.model_engine:{name}" for name in ("chunked_prefill", "model_config", "quant_config")),
+    "tensorrt_llm._torch.model_config:ModelConfig.quant_config",
+    f"{READS}tensorrt_llm._torch.model_config:quant_algo",
+    f"{PYEXECUTOR}.resource_manager:KVCacheManager.dtype",
+    *(f"{READS}tensorrt_llm._utils:{name}" for name in ("BF16", "FP8", "HALF", "name")),
 ]
 
 RENAMED = [  # in the table, and what is then said
@@ -134,5 +146,8 @@ RENAMED = [  # in the table, and what is then said
     ('"streaming"', '"stream"', "has no parameter streaming"),
     ('"enable_block_reuse"', '"reuse"', "has no parameter enable_block_reuse"),
     ('"paused_requests"', '"evicted_requests"', "has no paused_requests"),
+    ('"attn_runtime_features"', '"attn_features"', "has no attn_runtime_features"),
+    ('"quant_algo"', '"quant_method"', "has no quant_algo"),
+    ('"tokens_per_block"', '"block_size"', "has no parameter tokens_per_block"),
     ('"prepare_resources"', '"prepare"', "has no prepare_resources"),
 ]
