@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from engines.lmdeploy_turbomind import TurboMindLoop
 from engines.shapes import kv_bytes_per_token
 
 BACKENDS: dict[str, Any] = {"turbomind": TurboMindLoop, "pytorch": PyTorchLoop}
-BLOCK_TOKENS = 64  # both backends' default
+BLOCK_TOKENS = 64  # the pytorch backend's default
 FP8_BLOCK = [128, 128]
 
 
@@ -55,9 +56,9 @@ class Adapter(Engine):
         logging.getLogger("lmdeploy").setLevel(logging.ERROR)
         self._loop = BACKENDS[backend](load.checkpoint, kind(**arguments), load.trust_remote_code)
         self.cannot_report = cannot_report(load)  # type: ignore[misc]
-        dtype = self._loop.effective()["dtype"]
-        if dtype != arguments["dtype"] != "auto":
-            raise UnsupportedSetting(f"dtype={arguments['dtype']}: LMDeploy computes this model in {dtype} here")
+        why = unhonoured(arguments, self._loop.effective())
+        if why is not None:
+            raise UnsupportedSetting(why)
         return self._info(lmdeploy.__version__, {"backend": backend, **arguments}, load, notes)
 
     def submit(self, request: Request) -> None:
@@ -116,15 +117,34 @@ def native_arguments(load: Load) -> dict[str, Any]:
         if s["cuda_graphs"] is not None:
             arguments["eager_mode"] = not s["cuda_graphs"]
         if s["kv_cache_tokens"] is not None:
-            arguments["num_gpu_blocks"] = -(-s["kv_cache_tokens"] // BLOCK_TOKENS) + 1  # one is kept for padding
+            arguments["num_gpu_blocks"] = -(-s["kv_cache_tokens"] // block_tokens(load)) + 1  # one is kept for padding
         if s["quantization"] == "fp8" and "quantization_config" not in load.config:
             arguments["model_format"] = "fp8"
     return {**arguments, **given}
 
 
+def unhonoured(arguments: dict[str, Any], found: dict[str, Any]) -> str | None:
+    """Why the engine that was loaded would not do what was asked; None if it would."""
+    dtype, context = arguments["dtype"], arguments["session_len"]
+    if found["dtype"] != dtype != "auto":
+        return f"dtype={dtype}: LMDeploy computes this model in {found['dtype']} here"
+    if context is not None and found["context_length"] < context:  # it would cut outputs there; pytorch backend only
+        needed = context + found["kv_block_tokens"]
+        return (
+            f"context_length={context}: the KV cache has room for sequences of {found['context_length']} tokens only;"
+            f" they need {needed} tokens of it, and it has {found['kv_cache_tokens']}"
+        )
+    return None
+
+
 def cannot_report(load: Load) -> tuple[str, ...]:
     """The fields of a step that the load's backend leaves None."""
     return BACKENDS[load.engine_args.get("backend", "turbomind")].cannot_report
+
+
+def block_tokens(load: Load) -> int:
+    """Tokens in a block of the PyTorch backend's KV cache."""
+    return load.engine_args.get("block_size", BLOCK_TOKENS)
 
 
 def refusals(load: Load, backend: str) -> dict[str, str]:
@@ -148,6 +168,12 @@ def refusals(load: Load, backend: str) -> dict[str, str]:
         found["cuda_graphs"] = "TurboMind has no CUDA graphs; leave it unset, or choose backend=pytorch"
     if turbomind and s["kv_cache_tokens"] is not None:
         found["kv_cache_tokens"] = "TurboMind takes a share of the memory only; give kv_memory_fraction"
+    if not turbomind and s["kv_cache_tokens"] is not None and not load.config.get("sliding_window"):
+        # engine.py, `_get_max_session_len`: the longest sequence leaves a block free, for what is allocated ahead.
+        block = block_tokens(load)
+        least = (-(-s["context_length"] // block) + 1) * block
+        if s["kv_cache_tokens"] <= least - block and not {"num_gpu_blocks", "session_len"} & load.engine_args.keys():
+            found["kv_cache_tokens"] = f"LMDeploy needs {least} for a context_length of {s['context_length']}"
     return found
 
 
@@ -185,12 +211,13 @@ def free_share(load: Load, free: int, total: int) -> float:
     """The share of the memory that the weights leave free which, with the weights, fills `kv_memory_fraction` of it.
 
     Raises:
-        UnsupportedSetting: the weights alone take more.
+        UnsupportedSetting: of what the weights leave free, the cache would get less than a ten-thousandth.
     """
     fraction = load.settings["kv_memory_fraction"]
     stored = sum(path.stat().st_size for path in Path(load.checkpoint).glob("*.safetensors"))
     left = free - stored // load.settings["tensor_parallel"]
     unused = total * (1.0 - fraction)
-    if left <= unused:
+    share = math.floor((1.0 - unused / left) * 10_000) / 10_000 if left > 0 else 0.0
+    if share <= 0.0:
         raise UnsupportedSetting(f"kv_memory_fraction={fraction}: the weights leave nothing of it for the KV cache")
-    return round(1.0 - unused / left, 4)
+    return share

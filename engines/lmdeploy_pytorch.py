@@ -18,7 +18,10 @@ class PyTorchLoop:
     """A step runs the engine's event loop until `EngineLoop._make_infer_outputs` has an iteration's outputs.
 
     That is where the engine itself first sees an iteration's tokens; its own consumers would get them up to a
-    millisecond later. The next iteration is already under way on the device while the event loop stands still.
+    millisecond later. The next iteration is already under way on the device while the event loop stands still: it was
+    chosen before these tokens were known (engine_loop.py, `_main_loop_get_outputs`). So a request that has just ended
+    is in it once more, and a burst's last requests are in one that brings nothing; neither is reported. A token that is
+    in flight while its request loses its cache is dropped (strategies/ar/sequence.py, `update_running`).
     Prefill and decode are iterations of their own. A prompt in chunks has iterations without tokens.
     """
 
@@ -33,9 +36,10 @@ class PyTorchLoop:
         from lmdeploy.messages import GenerationConfig
         from lmdeploy.pytorch.engine import Engine
         from lmdeploy.pytorch.engine.request import RequestType
-        from lmdeploy.pytorch.messages import SamplingParam
+        from lmdeploy.pytorch.messages import MessageStatus, SamplingParam
 
         self._make_generation, self._make_sampling, self._types = GenerationConfig, SamplingParam, RequestType
+        self._goes_on = MessageStatus.RUNNING
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)  # the engine asks for the current one
         self._engine = Engine.from_pretrained(checkpoint, engine_config=config, trust_remote_code=trust_remote_code)
@@ -45,6 +49,7 @@ class PyTorchLoop:
         self._reported: dict[int, int] = {}
         self._reports: deque[StepReport] = deque()
         self._since = 0
+        self._closing = False
         self._loop.run_until_complete(self._start())
 
     async def _start(self) -> None:
@@ -58,9 +63,11 @@ class PyTorchLoop:
         make = loop._make_infer_outputs
 
         def observed(batched_outputs: Any, running: Any, model_inputs: Any, delta: Any) -> Any:
-            prefill, decode = make_up(running, model_inputs)
+            alive = [sequence for sequence in running if sequence.status == self._goes_on]
+            prefill, decode = make_up(alive, model_inputs)
             outputs = make(batched_outputs, running=running, model_inputs=model_inputs, delta=delta)
-            self._report(outputs, prefill, decode, len(running))
+            if (alive or model_inputs is not None) and not self._closing:
+                self._report(outputs, prefill, decode, len(alive if model_inputs is None else running))
             return outputs
 
         loop._make_infer_outputs = observed
@@ -103,6 +110,7 @@ class PyTorchLoop:
         return bool(self._index or self._reports)
 
     def close(self) -> None:
+        self._closing = True  # a report would stop the loop that the engine ends in
         self._main.remove_done_callback(self._ended)
         self._engine.close()  # only asks its loop to end
         if not self._main.done():
@@ -160,16 +168,17 @@ class PyTorchLoop:
         self._loop.stop()
 
 
-def make_up(running: Any, model_inputs: Any) -> tuple[int, int]:
+def make_up(alive: Any, model_inputs: Any) -> tuple[int, int]:
     """(prefill, decode) positions of an iteration, before its outputs change its sequences.
 
-    `model_inputs` is there for a prefill only. A request that comes back after its cache was taken away is prefilled
-    with all that it had; the newest of its tokens counts as decode.
+    `alive` are those of its sequences that get a token. `model_inputs` is there for a prefill only. A request that
+    comes back after its cache was taken away is prefilled with all that it had; the newest of its tokens counts as
+    decode.
     """
     if model_inputs is None or model_inputs.is_decoding:
-        return 0, len(running)
+        return 0, len(alive)
     positions = int(model_inputs.input_ids.numel())
     if model_inputs.is_chunk and not model_inputs.is_last_chunk:
         return positions, 0
-    again = sum(1 for sequence in running if sequence.num_new_tokens)
+    again = sum(1 for sequence in alive if sequence.num_new_tokens)
     return positions - again, again

@@ -50,8 +50,12 @@ class TurboMindLoop:
     the pass before; the signals are run by another thread (gateway.cc:99), which first waits for Python's lock, while
     the engine goes on to the next pass and raises the tick again. A signal that reads it finds the number of its own
     pass or of a later one, and not all signals of an iteration find the same. (Lines of commit 1263d5cd88; the wheel
-    of 0.18.0 has the same functions.) Running and waiting requests and the cache's use are what the scheduler has last
-    published, so they too may be an iteration ahead of the tokens.
+    of 0.18.0 has the same functions.) Running requests and the cache's use are what the scheduler has last published,
+    so they too may be an iteration ahead of the tokens.
+
+    What it publishes leaves out the requests behind a full batch, which stay in the gateway's queue (engine.cc:794),
+    and those that the iteration has finished (:865, after `Update`). So who signals counts as running, and who is in
+    flight and not active as waiting.
     """
 
     cannot_report: ClassVar[tuple[str, ...]] = (
@@ -79,6 +83,7 @@ class TurboMindLoop:
         self._iterations = 0
         self._awaited: set[Flight] = set()  # took part in the last iteration and go on
         self._flying: set[Flight] = set()
+        self._unheard = 0  # of those in flight, the ones without a signal yet
         self._since = 0  # when the engine got to work: the last iteration's end, or the first request after a rest
         self._entered: int | None = None  # when the first step after the latest submission began
 
@@ -92,7 +97,6 @@ class TurboMindLoop:
         flight = Flight(request.index, tokens)
         if not self._flying:
             self._since = time.monotonic_ns()
-        self._flying.add(flight)
         flight.handle = self._engine.model_comm.create_request()
         session = boundary._tm.SessionParam(id=next(self._sessions), step=0)
         # A signal may come before `forward` returns: it is looked at in `step`, when the flight is complete.
@@ -100,6 +104,8 @@ class TurboMindLoop:
             boundary._np_dict_to_tm_dict(inputs), None, session, generation, True, False, self._signal(flight)
         )
         flight.ids = boundary._tm_dict_to_torch_dict(outputs)["output_ids"].numpy()
+        self._flying.add(flight)
+        self._unheard += 1
         self._entered = None
 
     def step(self, due_ns: int | None = None) -> StepReport | None:
@@ -129,8 +135,8 @@ class TurboMindLoop:
             end_ns=self._since,
             tokens=tokens,
             finished=finished,
-            running=metrics.active_seqs,
-            waiting=metrics.waiting_seqs,
+            running=max(metrics.active_seqs, len(signals)),
+            waiting=self._waiting(metrics),
             kv_usage=metrics.cache_usage,
         )
 
@@ -151,7 +157,7 @@ class TurboMindLoop:
             "tensor_parallel": config.tp,
             "context_length": self._engine.session_len,
             "max_batch_size": config.max_batch_size,
-            "max_tokens_per_step": config.max_prefill_token_num + config.max_batch_size,
+            "max_tokens_per_step": most_positions(config, self._engine.session_len),
             "kv_cache_tokens": None,  # a share of the memory, which it does not tell in tokens
             "kv_cache_dtype": config.dtype if not config.quant_policy else f"int{int(config.quant_policy)}",
             "kv_block_tokens": config.cache_block_seq_len,
@@ -184,11 +190,18 @@ class TurboMindLoop:
             if signal.flight.iteration == self._iterations:
                 self._held = signal
                 break
+            if not signal.flight.iteration:
+                self._unheard -= 1
             signal.flight.iteration = self._iterations
             awaited.discard(signal.flight)
             signals.append(signal)
             signal = self._next(STRAGGLER_S if awaited else 0.0)  # also past due_ns: half an iteration is no step
         return signals
+
+    def _waiting(self, metrics: Any) -> int:
+        """An end that the engine knows and whose signal has not been read yet is no request that waits."""
+        left = len(self._flying) - metrics.active_seqs
+        return max(min(left, metrics.waiting_seqs + self._unheard), 0)
 
     def _next(self, wait_s: float) -> Signal | None:
         try:
@@ -199,3 +212,15 @@ class TurboMindLoop:
     def _meaning(self, status: int) -> str:
         known = self._template.errcode_map.get(status)
         return f"status {status}" if known is None else f"{known.name} (status {status})"
+
+
+def most_positions(config: Any, session_len: int) -> int:
+    """The input positions of one iteration at most.
+
+    Besides max_prefill_token_num and a position for every running request (turbomind.cc:173), the requests that an
+    iteration prefills may have contexts of max_context_token_num together, parts that are computed already and those
+    that it leaves for later included (models/llama/context_token_resource.h). LMDeploy's Python does not set that;
+    TurboMind then takes session_len, and that squared where it is no more than max_batch_size (turbomind.cc:121).
+    """
+    contexts = session_len if session_len > config.max_batch_size else session_len**2
+    return min(config.max_prefill_token_num + config.max_batch_size, contexts + config.max_batch_size - 1)

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TRACEBACK_LINES = 20
+OUT_OF_DEVICE_MEMORY = (
+    "cuda out of memory",
+    "cudaerrormemoryallocation",
+    "outofmemoryerror",
+    "out_of_memory",  # LMDeploy's name for TurboMind's status 11
+    "no enough gpu memory",  # lmdeploy/pytorch/engine/executor/base.py
+)
 
 
 class Control:
@@ -164,7 +171,7 @@ def own_cause(error: BaseException, device: str) -> str | None:
     if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
         return "disk_full"
     text = f"{type(error).__name__}: {error}".lower()
-    if "cuda out of memory" in text or "cudaerrormemoryallocation" in text or "outofmemoryerror" in text:
+    if any(words in text for words in OUT_OF_DEVICE_MEMORY):
         return "out_of_memory_device"
     if "can't allocate memory" in text or "cannot allocate memory" in text:  # torch's CPU allocator, and the system
         return "out_of_memory_host"

@@ -1,17 +1,23 @@
-"""A double of LMDeploy 0.18's PyTorch engine: an asyncio loop that prefills or decodes, and answers later.
+"""A double of LMDeploy 0.18's PyTorch engine: an asyncio loop that prefills or decodes, one batch ahead of the tokens.
 
-As engine_loop.py: `_make_infer_outputs` is called with `model_inputs` for a prefill and None for a decode, a prompt
-longer than a step has iterations without outputs, and a session keeps its cache until it is ended.
+As engine_loop.py: the next batch is chosen and sent before the outputs of the one on the device are known, so a request
+that ends stays in one more decode batch, stopped, and a token in flight is dropped where its request loses its cache
+meanwhile. `_make_infer_outputs` is called with `model_inputs` for a prefill and None for a decode, a prompt longer than
+a step has iterations without outputs, and a session keeps its cache until it is ended. The main task only waits for the
+tasks that it started, and releases the executor when it ends. As engine.py: the longest sequence leaves a block free.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+BLOCK = 64
 
 
 @dataclass
@@ -28,11 +34,19 @@ class PytorchEngineConfig:
     quant_policy: int = 0
 
 
+class MessageStatus(enum.Enum):
+    WAITING = enum.auto()
+    READY = enum.auto()
+    RUNNING = enum.auto()
+    STOPPED = enum.auto()
+
+
 @dataclass(eq=False)
 class Sequence:
     session_id: int
     prompt: int
     asked: int
+    status: MessageStatus = MessageStatus.WAITING
     computed: int = 0
     num_new_tokens: int = 0
 
@@ -40,35 +54,42 @@ class Sequence:
     def generated_ids(self) -> np.ndarray:
         return np.arange(1000, 1000 + self.num_new_tokens)
 
+    @property
+    def left(self) -> int:
+        return self.prompt + self.num_new_tokens - self.computed
+
 
 @dataclass
 class Engine:
     engine_config: Any
     fails_after: int = -1  # iterations until the loop raises
-    evicts_at: int = -1  # iteration before which the first running request loses its cache
-    iterations: int = 0
+    evicts_at: tuple[int, ...] = ()  # in which choices of a batch, from 1, the first running request loses its cache
+    iterations: int = 0  # those that ended, also of requests that had all stopped
+    released: bool = False
     sessions: dict[int, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        config = self.engine_config
-        self.req_manager, self.max_session_len = self, config.session_len
+        config, blocks = self.engine_config, self.engine_config.num_gpu_blocks or 101
+        self.req_manager, self.max_session_len = self, min((blocks - 1) * BLOCK - BLOCK, config.session_len)
         self._engine_loop: Any = None
         self._loop_task: Any = None
         self.model_config = SimpleNamespace(dtype="torch." + config.dtype, quant_config=SimpleNamespace())
         self.cache_config = SimpleNamespace(
-            max_prefill_token_num=config.max_prefill_token_num, num_gpu_blocks=config.num_gpu_blocks or 101,
-            num_reserved_gpu_blocks=1, block_size=64, enable_prefix_caching=config.enable_prefix_caching,
+            max_prefill_token_num=config.max_prefill_token_num, num_gpu_blocks=blocks,
+            num_reserved_gpu_blocks=1, block_size=BLOCK, enable_prefix_caching=config.enable_prefix_caching,
         )  # fmt: skip
         self.scheduler_config = SimpleNamespace(max_batches=config.max_batch_size)
         self.backend_config = SimpleNamespace(eager_mode=config.eager_mode)
         self._waiting: list[Sequence] = []
-        self._running: list[Sequence] = []
+        self._running: list[Sequence] = []  # of the last decode batch, and who was prefilled since
+        self._choices = 0
 
     def build_sender(self) -> Any:
         return self
 
     def start_loop(self) -> None:
         self._requests: asyncio.Queue[Any] = asyncio.Queue()
+        self._runnable = asyncio.Event()
         self._loop_task = asyncio.get_event_loop().create_task(self._main())
 
     def close(self) -> None:
@@ -81,25 +102,31 @@ class Engine:
         self._requests.put_nowait(list(zip(kinds, data, strict=True)))
 
     def get_schedule_metrics(self) -> Any:
-        used = len(self.sessions) / 8
-        return SimpleNamespace(active_seqs=len(self._running), waiting_seqs=len(self._waiting), cache_usage=used)
+        running = [s for s in self._running if s.status is MessageStatus.RUNNING]
+        ready = [s for s in self._running if s.status is MessageStatus.READY]
+        return SimpleNamespace(
+            active_seqs=len(running), waiting_seqs=len(self._waiting) + len(ready), cache_usage=len(self.sessions) / 8
+        )
 
     async def _main(self) -> None:
         self._engine_loop = SimpleNamespace(_make_infer_outputs=self._outputs)
+        tasks = [asyncio.get_event_loop().create_task(c) for c in (self._preprocess(), self._main_loop())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.released = True
+
+    async def _preprocess(self) -> None:
         while True:
-            while not self._requests.empty() or not (self._waiting or self._running):
-                for kind, data in await self._requests.get():
-                    self._handle(kind, data)
-            if self.iterations == self.fails_after:
-                raise RuntimeError("CUDA error: an illegal memory access was encountered")
-            if self.iterations == self.evicts_at:
-                lost = self._running.pop(0)
-                lost.computed = 0
-                self._waiting.insert(0, lost)
-            running, inputs = self._schedule()
-            await asyncio.sleep(0)  # the device is at work
-            self.iterations += 1
-            self._engine_loop._make_infer_outputs(object(), running=running, model_inputs=inputs, delta=None)
+            for kind, data in await self._requests.get():
+                self._handle(kind, data)
+            if self._waiting:
+                self._runnable.set()
 
     def _handle(self, kind: str, data: Any) -> None:
         if kind == "add":
@@ -108,39 +135,68 @@ class Engine:
             del self.sessions[data["session_id"]]
         else:
             assert data["session_id"] in self.sessions
-            asked = data["sampling_param"].max_new_tokens
-            self._waiting.append(Sequence(data["session_id"], len(data["token_ids"]), asked))
+            prompt, asked = len(data["token_ids"]), data["sampling_param"].max_new_tokens
+            self._waiting.append(Sequence(data["session_id"], prompt, min(asked, self.max_session_len - prompt)))
 
-    def _schedule(self) -> tuple[list[Sequence], Any]:
-        budget, batch, total = self.engine_config.max_prefill_token_num, [], 0
-        if not self._waiting:
-            return list(self._running), None
+    async def _main_loop(self) -> None:
+        chosen = None
+        while True:
+            if chosen is None:
+                if not self._waiting:
+                    self._runnable.clear()
+                    await self._runnable.wait()
+                chosen = self._choose()
+                continue
+            running, inputs = chosen
+            for sequence in running:
+                if sequence.status is MessageStatus.READY:
+                    sequence.status = MessageStatus.RUNNING
+            chosen = self._choose()
+            await asyncio.sleep(0)  # the device is at work
+            if self.iterations == self.fails_after:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            self.iterations += 1
+            self._engine_loop._make_infer_outputs(object(), running=running, model_inputs=inputs, delta=None)
+
+    def _choose(self) -> tuple[list[Sequence], Any] | None:
+        self._choices += 1
+        self._running = [s for s in self._running if s.status in (MessageStatus.RUNNING, MessageStatus.READY)]
+        if self._waiting and len(self._running) < self.engine_config.max_batch_size:
+            return self._prefill()
+        if self._choices in self.evicts_at:
+            lost = self._running.pop(0)
+            lost.status, lost.computed = MessageStatus.WAITING, 0
+            self._waiting.insert(0, lost)
+        return (list(self._running), None) if self._running else None
+
+    def _prefill(self) -> tuple[list[Sequence], Any]:
+        budget, total = self.engine_config.max_prefill_token_num, 0
+        batch: list[Sequence] = []
         long = self._waiting[0]
-        left = long.prompt + long.num_new_tokens - long.computed
-        if left > budget:
+        if long.left > budget:
             long.computed += budget
             return [long], prefill(budget, is_chunk=True)
-        while self._waiting and total + (left := self._left(self._waiting[0])) <= budget:
+        free = self.engine_config.max_batch_size - len(self._running)
+        while self._waiting and len(batch) < free and total + self._waiting[0].left <= budget:
+            total += self._waiting[0].left
             batch.append(self._waiting.pop(0))
-            total += left
+            batch[-1].status = MessageStatus.READY
         self._running += batch
         return batch, prefill(total, is_chunk=bool(batch[0].computed), is_last_chunk=bool(batch[0].computed))
-
-    @staticmethod
-    def _left(sequence: Sequence) -> int:
-        return sequence.prompt + sequence.num_new_tokens - sequence.computed
 
     def _outputs(self, batched_outputs: Any, running: Any, model_inputs: Any, delta: Any) -> dict[int, Any]:
         if model_inputs is not None and model_inputs.is_chunk and not model_inputs.is_last_chunk:
             return {}
         outputs = {}
         for sequence in running:
+            if sequence.status is not MessageStatus.RUNNING:
+                continue
             sequence.num_new_tokens += 1
             sequence.computed = sequence.prompt + sequence.num_new_tokens - 1
             finish = sequence.num_new_tokens == sequence.asked
             outputs[sequence.session_id] = SimpleNamespace(token_ids=sequence.generated_ids, finish=finish)
             if finish:
-                self._running.remove(sequence)
+                sequence.status = MessageStatus.STOPPED
         return outputs
 
 
@@ -165,5 +221,5 @@ def modules(made: list[Engine], **faults: Any) -> dict[str, ModuleType]:
     kinds = SimpleNamespace(ADD_SESSION="add", ADD_MESSAGE="message", END_SESSION="end")
     found["lmdeploy.pytorch.engine.request"].__dict__.update(RequestType=kinds)
     sampling = SimpleNamespace(from_gen_config=lambda gen_config: gen_config)
-    found["lmdeploy.pytorch.messages"].__dict__.update(SamplingParam=sampling)
+    found["lmdeploy.pytorch.messages"].__dict__.update(SamplingParam=sampling, MessageStatus=MessageStatus)
     return found

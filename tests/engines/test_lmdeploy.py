@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -34,16 +35,32 @@ def test_turbomind_gets_every_common_setting_by_its_own_name():
 
 
 def test_the_pytorch_backend_gets_every_common_setting_by_its_own_name():
-    found = native_arguments(make_load(**PYTORCH, cuda_graphs=False, kv_cache_tokens=1000, quantization="fp8"))
+    found = native_arguments(make_load(**PYTORCH, cuda_graphs=False, kv_cache_tokens=5000, quantization="fp8"))
     assert found["backend"] == "pytorch"
     assert found["max_prefill_token_num"] == 2048
     assert found["eager_mode"] is True
-    assert found["num_gpu_blocks"] == 16 + 1  # of 64 tokens, and the one that it keeps
+    assert found["num_gpu_blocks"] == 79 + 1  # of 64 tokens, and the one that it keeps
     assert found["model_format"] == "fp8"
 
 
 def test_an_engines_own_argument_wins():
     assert native_arguments(make_load(engine_args={"cache_block_seq_len": 128, "tp": 4}))["tp"] == 4
+    blocks = make_load(engine_args={"backend": "pytorch", "block_size": 128}, kv_cache_tokens=5000)
+    assert native_arguments(blocks)["num_gpu_blocks"] == 40 + 1
+
+
+def test_a_cache_of_one_block_more_than_the_context_is_the_least():
+    assert native_arguments(make_load(**PYTORCH, kv_cache_tokens=4096 + 64))["num_gpu_blocks"] == 65 + 1
+    with pytest.raises(UnsupportedSetting, match="kv_cache_tokens=4096: LMDeploy needs 4160 for a context_length"):
+        native_arguments(make_load(**PYTORCH, kv_cache_tokens=4096))
+    own = {"backend": "pytorch", "session_len": 4000}
+    assert native_arguments(make_load(engine_args=own, kv_cache_tokens=4096))["session_len"] == 4000
+
+
+def test_a_sliding_window_needs_no_more_cache_than_itself():
+    load = make_load(**PYTORCH, kv_cache_tokens=1024)
+    windowed = dataclasses.replace(load, config={**load.config, "sliding_window": 512})
+    assert native_arguments(windowed)["num_gpu_blocks"] == 16 + 1
 
 
 def test_a_stored_quantization_is_left_to_the_engine():
@@ -96,3 +113,12 @@ def test_weights_that_fill_the_share_alone_are_refused(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(bytes(800))
     with pytest.raises(UnsupportedSetting, match="kv_memory_fraction="):
         free_share(make_load(checkpoint=str(tmp_path), kv_memory_fraction=0.5), free=950, total=1000)
+
+
+def test_a_share_that_rounds_to_nothing_is_refused_and_none_rounds_to_all(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(bytes(1))
+    load = make_load(checkpoint=str(tmp_path), kv_memory_fraction=0.5)
+    with pytest.raises(UnsupportedSetting, match="kv_memory_fraction="):
+        free_share(load, free=500_011, total=1_000_000)  # the weights leave 500010 of 500000 that stay unused
+    nearly = make_load(checkpoint=str(tmp_path), kv_memory_fraction=0.99999)
+    assert free_share(nearly, free=1_000_000, total=1_000_000) == 0.9999

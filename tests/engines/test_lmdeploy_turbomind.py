@@ -22,12 +22,12 @@ def engine(monkeypatch):
     made: list[TurboMind] = []
     adapters: list[Adapter] = []
 
-    def make(**faults):
+    def make(context_length=64, max_batch_size=64, **faults):
         for name, module in modules(Faults(**faults), made).items():
             monkeypatch.setitem(sys.modules, name, module)
         adapter = Adapter()
         adapters.append(adapter)
-        info = adapter.load(make_load(context_length=64))
+        info = adapter.load(make_load(context_length=context_length, max_batch_size=max_batch_size))
         return adapter, made[-1], info
 
     yield make
@@ -119,9 +119,33 @@ def test_what_turbomind_does_not_tell_is_missing(engine, tmp_path):
     run = driven(adapter, work(LENGTHS), tmp_path / "t")
     for name in adapter.cannot_report:
         assert (run.steps[name] == -1).all(), name
-    assert (run.steps["waiting"] == 0).all()
+    assert (run.steps["waiting"] >= 0).all()
     assert (run.steps["kv_usage"] == 0.25).all()
     assert run.figures["counts"]["prefill_positions"] is None
+
+
+def test_who_is_behind_a_full_batch_waits_and_who_has_just_ended_ran(engine, tmp_path):
+    adapter, _, _ = engine(max_batch_size=2, begins_with=6)
+    run = driven(adapter, work([(4, 6)] * 6), tmp_path / "t")
+    assert run.steps["running"].tolist() == [2] * 18
+    waiting = run.steps["waiting"].tolist()
+    assert waiting[:5] + waiting[6:11] + waiting[12:] == [4] * 5 + [2] * 5 + [0] * 6
+    assert waiting[5] in (2, 4)  # as the batch ends, or when the next one has been taken in
+    assert waiting[11] in (0, 2)
+
+
+def test_nobody_waits_whose_end_is_known_to_the_engine_only(engine, tmp_path):
+    adapter, _, _ = engine(together=3, begins_with=3)
+    run = driven(adapter, work([(4, 12)] * 3), tmp_path / "t")
+    assert run.steps["waiting"].tolist() == [0] * 12
+
+
+def test_who_has_lost_its_cache_waits(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr("engines.lmdeploy_turbomind.STRAGGLER_S", 2.0)  # however busy the machine is
+    adapter, _, _ = engine(swapped_out=(1, 5, 8), begins_with=3)
+    run = driven(adapter, work([(4, 20)] * 3), tmp_path / "t")
+    assert 1 in run.steps["waiting"].tolist()
+    assert set(run.steps["waiting"].tolist()) == {0, 1}
 
 
 def test_a_signal_before_the_submission_returns_is_kept(engine, tmp_path):
@@ -178,6 +202,31 @@ def test_the_effective_settings_are_the_engines_own(engine):
     assert info.effective["context_length"] == 64
     assert info.kv_cache_tokens is None
     assert info.native["backend"] == "turbomind"
+
+
+@pytest.mark.parametrize(
+    ("context_length", "most"),
+    [
+        (63, 2048),  # no more than max_batch_size: the engine then allows as many contexts
+        (64, 2048),
+        (65, 65 + 63),  # a prefill or more with 65 positions, and the other requests' decodes
+        (1984, 2047),
+        (1985, 2048),
+    ],
+)
+def test_the_whole_contexts_that_an_iteration_prefills_are_no_more_than_context_length(engine, context_length, most):
+    _, _, info = engine(context_length=context_length)
+    assert info.effective["max_tokens_per_step"] == most
+
+
+def test_a_request_that_cannot_be_made_is_not_in_flight(engine):
+    adapter, double, _ = engine(no_room=True)
+    with pytest.raises(RuntimeError, match="no room"):
+        adapter.submit(Request(0, [1], 1))
+    assert not adapter.has_work()
+    adapter.close()
+    assert double.closed
+    assert double.cancelled == 0
 
 
 def test_an_extension_that_did_not_load_says_why(engine):

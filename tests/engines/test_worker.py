@@ -22,6 +22,8 @@ class OutOfMemoryError(RuntimeError):
         (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
         (OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "out_of_memory_device"),
         (RuntimeError("CUDA error: out of memory; CUDA out of memory"), "out_of_memory_device"),
+        (RuntimeError("TurboMind ended request 3 with OUT_OF_MEMORY (status 11)"), "out_of_memory_device"),
+        (RuntimeError("No enough gpu memory for kv cache."), "out_of_memory_device"),
         (MemoryError(), "out_of_memory_host"),
         (
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),

@@ -3,7 +3,8 @@
 As engine.cc, gateway.cc and request.cc: a pass of the engine schedules, raises the tick, computes, and hands its
 signals on, all in one go; the other thread runs them one after the other while the engine goes on. A signal puts a
 request's newest state in place of the one before, and calls back only where that one has been taken. A signal may come
-before `forward` returns.
+before `forward` returns. A pass takes no more requests from the gateway than the batch has room for; the metrics, which
+a pass publishes when its requests that ended are gone, do not count the ones that are left there.
 """
 
 from __future__ import annotations
@@ -70,12 +71,15 @@ class Faults:
     """What goes otherwise than one round of signals an iteration, each read before the next.
 
     together: iterations whose signals run in one go. straddles: the signal thread rests in the middle of each
-    iteration's. swapped_out: (request, first, last) pass in which it has no place. early: the first token comes before
-    `forward` returns. fails, short: the request that fails, or ends a token short. Requests by the order of submission.
+    iteration's. begins_with: requests that the first pass waits for. no_room: `create_request` fails. swapped_out:
+    (request, first, last) pass in which it has no place. early: the first token comes before `forward` returns. fails,
+    short: the request that fails, or ends a token short. Requests by the order of submission.
     """
 
     together: int = 1
     straddles: bool = False
+    begins_with: int = 1
+    no_room: bool = False
     swapped_out: tuple[int, int, int] | None = None
     early: bool = False
     fails: int | None = None
@@ -96,6 +100,7 @@ class TurboMind:
 
     def __post_init__(self) -> None:
         self.session_len, self.model_comm = self.engine_config.session_len, self
+        self._queued: list[Running] = []  # in the gateway
         self._running: list[Running] = []
         self._lock, self._count = threading.Condition(), itertools.count()
         self._handed: queue.SimpleQueue[list[tuple[int, Any]]] = queue.SimpleQueue()
@@ -112,11 +117,14 @@ class TurboMind:
         )
 
     def create_request(self) -> Any:
+        if self.faults.no_room:
+            raise RuntimeError("no room for a request")
         return SimpleNamespace(forward=self._forward, cancel=self._cancel)
 
     def get_schedule_metrics(self) -> Any:
         with self._lock:
-            return SimpleNamespace(active_seqs=len(self._running), waiting_seqs=0, cache_usage=0.25)
+            waiting = sum(1 for r in self._running if self._out(r))
+            return SimpleNamespace(active_seqs=len(self._running) - waiting, waiting_seqs=waiting, cache_usage=0.25)
 
     def close(self) -> None:
         with self._lock:
@@ -140,7 +148,7 @@ class TurboMind:
             if self.faults.early:
                 running.update(*self._advance(running))
             if running.made != running.asked:
-                self._running.append(running)
+                self._queued.append(running)
             self._lock.notify()
         return {"output_ids": SimpleNamespace(numpy=lambda: ids)}, running.state, None
 
@@ -153,11 +161,16 @@ class TurboMind:
 
     def _run(self) -> None:
         signals: list[tuple[int, Any]] = []
+        with self._lock:
+            self._lock.wait_for(lambda: len(self._queued) >= self.faults.begins_with or self.closed)
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: self._running or self.closed)
+                self._lock.wait_for(lambda: self._running or self._queued or self.closed)
                 if self.closed:
                     return
+                free = self.engine_config.max_batch_size - len(self._running)
+                self._running += self._queued[:free]
+                del self._queued[:free]
                 self.tick += 1
             time.sleep(0.003)
             with self._lock:
@@ -167,7 +180,7 @@ class TurboMind:
                     signals.append((self.iterations, lambda r=running, u=update: r.update(*u)))
                     if running.asked in (running.made, -1):
                         self._running.remove(running)
-                last = not self._running
+                last = not self._running and not self._queued
             if last or self.iterations % self.faults.together == 0:
                 self._handed.put(signals)
                 signals = []

@@ -6,6 +6,7 @@ import pytest
 
 from engines.lmdeploy import Adapter, native_arguments
 from engines.versions import is_known
+from harness.profiles.engines import load_engine
 
 from ..loads import make_load
 from .locked import locked_version
@@ -31,6 +32,7 @@ TURBOMIND = [
     "lmdeploy.turbomind.turbomind:TurboMindInstance._get_generation_config(cfg)",
     "lmdeploy.turbomind.turbomind:TurboMindInstance.prepare_inputs(input_ids, gen_config)",
     "lmdeploy.turbomind.turbomind:TurboMindInstance.errcode_map",
+    "lmdeploy.messages:ResponseType.OUT_OF_MEMORY",
     "lmdeploy.turbomind.turbomind:_np_dict_to_tm_dict(np_dict)",
     "lmdeploy.turbomind.turbomind:_tm_dict_to_torch_dict(tm_dict)",
     "lmdeploy.turbomind.turbomind:_tm",
@@ -85,10 +87,22 @@ PYTORCH = [
     "lmdeploy.pytorch.engine.engine:Engine._add_message ~ req.data['adapter_name']",
     "lmdeploy.pytorch.messages:SamplingParam.from_gen_config(gen_config)",
     "lmdeploy.pytorch.messages:SchedulerSequence.num_new_tokens",
+    "lmdeploy.pytorch.messages:SchedulerSequence.status",
+    "lmdeploy.pytorch.messages:MessageStatus.RUNNING",
     "lmdeploy.pytorch.engine.engine_loop:EngineLoop._make_infer_outputs(batched_outputs, running, model_inputs, delta)",
     "lmdeploy.pytorch.engine.engine_loop:EngineLoop._finish_forward_output ~"
     " self._make_infer_outputs(out, running=running, model_inputs=model_inputs, delta=delta)",
+    # The next batch is chosen before this one's outputs; only sequences that still run get one.
+    "lmdeploy.pytorch.engine.engine_loop:EngineLoop._main_loop_get_outputs ~"
+    " forward_inputs, next_running = await self._prefetch_next_inputs()",
+    "lmdeploy.pytorch.engine.engine_loop:EngineLoop._make_infer_outputs ~"
+    " is_run = [seq.status == MessageStatus.RUNNING for seq in running]",
     "lmdeploy.pytorch.engine.engine:InferOutput(token_ids, finish)",
+    "lmdeploy.pytorch.engine.engine:Engine._get_max_session_len ~ max_tokens -= self.cache_config.block_size",
+    "lmdeploy.pytorch.paging.scheduler:Scheduler.schedule_metrics ~"
+    " cache_usage = 1.0 - free_blocks / total_blocks if total_blocks else 0.0",
+    "lmdeploy.pytorch.engine.executor.base:ExecutorBase._get_num_gpu_blocks ~"
+    " raise RuntimeError('No enough gpu memory for kv cache.')",
     "lmdeploy.pytorch.model_inputs:ModelInputs(input_ids, is_decoding, is_chunk, is_last_chunk)",
     "lmdeploy.pytorch.config:ModelConfig(dtype, quant_config)",
     "lmdeploy.pytorch.config:QuantizationConfig(quant_method)",
@@ -99,8 +113,8 @@ PYTORCH = [
 ]
 READ = {  # what an engine's config is asked for once it is loaded
     "turbomind": "dtype, model_format, tp, max_batch_size, max_prefill_token_num, quant_policy, cache_block_seq_len,"
-    " enable_prefix_caching, async_",
-    "pytorch": "tp, quant_policy",
+    " enable_prefix_caching, async_, session_len",
+    "pytorch": "tp, quant_policy, block_size, num_gpu_blocks, session_len",
 }
 KINDS = {"turbomind": "TurbomindEngineConfig", "pytorch": "PytorchEngineConfig"}
 TOUCHES = [*TURBOMIND, *PYTORCH, *(f"lmdeploy.messages:{KINDS[name]}({fields})" for name, fields in READ.items())]
@@ -122,13 +136,24 @@ def test_everything_that_the_adapter_touches_is_there(source):
 @pytest.mark.parametrize("backend", KINDS)
 def test_every_native_argument_is_a_field_of_the_backends_config(source, backend):
     args = {"backend": backend}
-    kv = {"kv_cache_tokens": 4096} if backend == "pytorch" else {}
+    kv = {"kv_cache_tokens": 8192} if backend == "pytorch" else {}
     graphs = {"cuda_graphs": True} if backend == "pytorch" else {}
     names: set[str] = set()
     for settings in ({"kv_memory_fraction": 0.9}, {**kv, **graphs}):
         names |= native_arguments(make_load(engine_args=args, **settings)).keys()
     fields = ", ".join(sorted(names - {"backend"}))
     assert missing([f"lmdeploy.messages:{KINDS[backend]}({fields})"], source) == []
+
+
+def test_turbominds_budget_for_contexts_is_left_to_it(source):
+    assert "max_context_token_num" not in (source.folder / "lmdeploy/turbomind/turbomind.py").read_text()
+
+
+def test_every_variable_that_the_profile_sets_is_one_of_the_engines(source):
+    known = (source.folder / "lmdeploy/pytorch/envs.py").read_text()
+    names = [name for name in load_engine("lmdeploy").environments["cuda"].env if name.startswith("LMDEPLOY_")]
+    assert names
+    assert [name for name in names if f"'{name}'" not in known] == []
 
 
 @pytest.mark.parametrize(
