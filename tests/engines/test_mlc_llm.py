@@ -12,8 +12,9 @@ import pytest
 
 from engines import trace
 from engines.base import Load, Request, UnsupportedSetting, WrongTokenCount
-from engines.mlc_llm import NO_GRAPHS, Adapter, Limits, native_arguments, preparation, preparation_steps
+from engines.mlc_llm import Adapter, Limits
 from engines.mlc_llm_prepare import Preparation, Ready
+from engines.mlc_llm_settings import NO_GRAPHS, native_arguments, preparation, preparation_steps
 
 from .driving import driven, work
 from .loads import make_load

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from engines.mlc_llm import (
+from engines.mlc_llm_prepare import TEMPLATE
+from engines.mlc_llm_settings import (
     AWQ,
     AWQ_MODELS,
     LEARNED_POSITIONS,
@@ -12,7 +13,6 @@ from engines.mlc_llm import (
     native_arguments,
     preparation,
 )
-from engines.mlc_llm_prepare import TEMPLATE
 
 from ..loads import make_load
 
