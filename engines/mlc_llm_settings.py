@@ -32,6 +32,8 @@ def native_arguments(load: Load) -> dict[str, Any]:
         ),
         "chunked_prefill": (s["chunked_prefill"] is False, "always splits long prompts"),
         "dtype": (awq and s["dtype"] != "float16", "runs AWQ in float16 only"),
+        # AWQQuantizeLinear.from_linear (quantization/awq_quantization.py) forgets how a layer is split.
+        "tensor_parallel": (awq and s["tensor_parallel"] != 1, "cannot split AWQ weights over devices"),
     }
     for name, (refused, why) in refusals.items():
         if refused:

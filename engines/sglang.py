@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 from engines import versions
 from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
 from engines.sglang_passes import Passes
-from engines.shapes import is_quantized, kv_bytes_per_token
+from engines.shapes import fp8_in_blocks, is_quantized, kv_bytes_per_token
 
 # The scheduler ends a request two positions before context_length, and refuses prompts within seven of it.
 CONTEXT_MARGIN = 6
+# Their load_weights (models/llama.py) renames the scales of blocks to what no parameter is called, and goes on.
+LOSES_BLOCK_SCALES = {"LlamaForCausalLM", "MistralForCausalLM"}
 WATCHDOG_S = 1e6  # its watchdog would send a signal to the worker's parent; the harness has one of its own
 
 CANNOT_REPORT = ("prepare_ns", "sample_ns")
@@ -139,7 +141,13 @@ def native_arguments(load: Load) -> dict[str, Any]:
     """The common settings as fields of ServerArgs, then the user's own `engine_args`, which win."""
     s = load.settings
     whole = s["chunked_prefill"] is False
+    lost = fp8_in_blocks(load.config) and not LOSES_BLOCK_SCALES.isdisjoint(load.config.get("architectures", ()))
     refusals = {
+        "quantization": (
+            lost,
+            "SGLang loses the scales of a Llama's FP8 weights in blocks and computes NaN; it reads those with a scale "
+            "for each output (llama3-8b-fp8-channel)",
+        ),
         "dtype": (
             s["dtype"] == "float32",
             "SGLang computes in bfloat16 or float16: --set dtype=bfloat16",

@@ -12,6 +12,12 @@ def is_quantized(config: dict[str, Any]) -> bool:
     return config.get("quantization_config") is not None
 
 
+def fp8_in_blocks(config: dict[str, Any]) -> bool:
+    """Whether the weights are stored in FP8 with a scale for each block, as DeepSeek V3's are."""
+    stored = config.get("quantization_config") or {}
+    return stored.get("quant_method") == "fp8" and stored.get("weight_block_size") is not None
+
+
 def kv_bytes_per_token(config: dict[str, Any], dtype: str, tensor_parallel: int = 1) -> int:
     """Bytes that one token's keys and values take on each device: all layers, KV heads split over the devices."""
     heads = config.get("num_key_value_heads") or config["num_attention_heads"]

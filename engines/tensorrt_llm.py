@@ -226,7 +226,10 @@ def quantization_refusal(load: Load) -> str | None:
         asked = load.settings["quantization"] is not None
         return "runs quantized checkpoints only as they are stored" if asked else None
     method = stored.get("quant_method")
-    if method == "mxfp4" or (method == "fp8" and stored.get("weight_block_size") == FP8_BLOCK):
+    if method == "fp8" and stored.get("weight_block_size") == FP8_BLOCK:
+        # FP8BlockScalesLinearMethod.apply (_torch/modules/linear.py) asserts it
+        return None if load.settings["dtype"] == "bfloat16" else "runs FP8 weights in blocks in bfloat16 only"
+    if method == "mxfp4":
         return None
     return "reads FP8 weights with one scale a block of 128 x 128; it would load others as if they were not quantized"
 

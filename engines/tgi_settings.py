@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engines.base import Load, UnsupportedSetting
-from engines.shapes import is_quantized
+from engines.shapes import fp8_in_blocks, is_quantized
 from engines.tgi_batches import MAX_WAITING_TOKENS, WAITING_SERVED_RATIO
 
 # What TGI's router would be told.
@@ -16,6 +16,11 @@ def native_arguments(load: Load) -> dict[str, Any]:
     """The common settings as arguments of `get_model`, with the limits of the adapter's batching beside them, then the
     user's own `engine_args`, which win."""
     s, cpu = load.settings, load.device == "cpu"
+    if fp8_in_blocks(load.config):  # moe_kernels (layers/fp8.py), which only Dockerfile_amd builds
+        raise UnsupportedSetting(
+            "quantization=fp8: TGI has its kernels for FP8 weights in blocks on AMD's GPUs only; it reads those with a "
+            "scale for each output (llama3-8b-fp8-channel)"
+        )
     refusals = {
         "quantization": (cpu and s["quantization"] is not None, "reads unquantized checkpoints only on a CPU"),
         "tensor_parallel": (s["tensor_parallel"] != 1, "is stepped in one process, on one device"),

@@ -18,6 +18,11 @@ from harness.errors import Refused
 
 INDEX = "model.safetensors.index.json"
 JSON_LIMIT_BYTES = 100_000_000  # the safetensors format's own limit for a header; an index is never larger
+SIDE_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")  # of ModelOpt, AutoGPTQ, AutoAWQ
+LAYOUT = {  # what of a method's details decides how the weights lie, by config.json's names; absent is as here
+    "awq": {"version": "gemm", "zero_point": True},
+    "gptq": {"sym": True, "desc_act": False, "checkpoint_format": "gptq"},
+}
 PICKLES = (".bin", ".pt", ".pth")
 EQUAL_FIELDS = (
     "hidden_size",
@@ -67,11 +72,29 @@ def use_weights(path: str | Path, model: Model) -> Checkpoint:
             f"--weights {path} does not match the model profile {model.name}: {'; '.join(differences)}",
             "choose the profile of this model with --model, or write one (a YAML file) and give its path",
         )
+    if config.get("quantization_config") is None:
+        refuse_hidden_quantization(folder, config)
     files = weight_files(folder)
     sizes = {file.name: whole_size(file) for file in files}
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     digest.update(json.dumps(sizes, sort_keys=True).encode())
     return Checkpoint(folder, sum(sizes.values()), True, digest.hexdigest(), time.monotonic() - started, False)
+
+
+def refuse_hidden_quantization(folder: Path, config: dict[str, Any]) -> None:
+    """Some engines look beyond config.json's quantization_config, and would not run what the others do.
+
+    Raises:
+        Refused: another place says that the weights are quantized.
+    """
+    places = [name for name in SIDE_FILES if (folder / name).is_file()]
+    places += ["config.json's compression_config"] if config.get("compression_config") else []
+    if places:
+        raise Refused(
+            f"--weights {folder}: {places[0]} says that the weights are quantized and config.json has no"
+            " quantization_config, so that engines would differ in what they run",
+            "put the quantization into config.json as quantization_config, or take a folder that has it there",
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -128,10 +151,20 @@ def compare_quantization(here: Any, profile: dict[str, Any]) -> list[tuple[str, 
         value = next((folder[key] for key in keys if key in folder), None)
         if None not in (value, profile.get(field)) and value != profile[field]:
             found.append((f"quantization {field}", profile[field], value))
-    side, blocks = profile.get("block_size"), folder.get("weight_block_size")
+    for field, value in LAYOUT.get(str(method), {}).items():
+        if field in folder and str(folder[field]).lower() != str(value).lower():
+            found.append((f"quantization {field}", value, folder[field]))
+    side, blocks = profile.get("block_size"), folder.get("weight_block_size") or block_structure(folder)
     if blocks != (side and [side, side]):
         found.append(("quantization block_size", side or "none", blocks))
     return found
+
+
+def block_structure(stored: dict[str, Any]) -> Any:
+    """The blocks that have scales of their own in a compressed-tensors configuration; None if there are none."""
+    groups = stored.get("config_groups")
+    weights = [group.get("weights") for group in (groups or {}).values()] if isinstance(groups, dict) else []
+    return next((one.get("block_structure") for one in weights if isinstance(one, dict)), None)
 
 
 def weight_files(folder: Path) -> list[Path]:

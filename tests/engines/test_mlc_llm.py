@@ -309,3 +309,9 @@ def test_whether_there_are_cuda_graphs_is_in_the_optimizations(adapter_on, packa
 
 def test_a_batch_is_never_larger_than_an_action(adapter_on, package):
     assert Adapter().load(make_load(max_batch_size=64, max_tokens_per_step=16)).effective["max_batch_size"] == 16
+
+
+def test_awq_is_not_split_over_devices():
+    stored = {"quant_method": "awq"}
+    with pytest.raises(UnsupportedSetting, match=r"tensor_parallel=2: .*cannot split AWQ"):
+        native_arguments(of_type("llama", quantization="awq", dtype="float16", stored=stored, tensor_parallel=2))

@@ -208,6 +208,15 @@ def test_a_stored_quantization_is_left_to_the_engine():
     assert native_arguments(make_load(quantization="fp8"))["quantization"] == "fp8"
 
 
+def test_a_llamas_fp8_in_blocks_is_refused_since_its_scales_would_be_lost():
+    blocks = make_load(quantization="fp8", stored={"quant_method": "fp8", "weight_block_size": [128, 128]})
+    blocks.config["architectures"] = ["LlamaForCausalLM"]
+    with pytest.raises(UnsupportedSetting, match=r"^quantization=fp8: SGLang loses the scales"):
+        native_arguments(blocks)
+    blocks.config["architectures"] = ["DeepseekV3ForCausalLM"]
+    assert native_arguments(blocks)["quantization"] is None
+
+
 @pytest.mark.parametrize("given", [{"dtype": "float32"}, {"tensor_parallel": 2}])
 def test_what_sglang_cannot_honour_is_refused_by_name(given):
     with pytest.raises(UnsupportedSetting, match=f"^{next(iter(given))}="):

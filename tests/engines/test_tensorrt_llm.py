@@ -297,3 +297,10 @@ def test_fp8_in_blocks_and_what_modelopt_has_written_is_taken(tmp_path):
     assert native_arguments(make_load(quantization="fp8", stored=fp8_config(128)))["dtype"] == "bfloat16"
     (tmp_path / "hf_quant_config.json").write_text("{}")
     assert native_arguments(make_load(stored={"quant_method": "modelopt"}, checkpoint=str(tmp_path)))
+
+
+def test_fp8_in_blocks_is_run_in_bfloat16_only():
+    stored = fp8_config(128)
+    assert native_arguments(make_load(quantization="fp8", stored=stored))["dtype"] == "bfloat16"
+    with pytest.raises(UnsupportedSetting, match=r"quantization=fp8: .* in bfloat16 only"):
+        native_arguments(make_load(quantization="fp8", stored=stored, dtype="float16"))

@@ -166,3 +166,9 @@ def test_common_settings_become_arguments_of_get_model_and_limits_of_the_batchin
 def test_what_it_cannot_honour_is_refused_by_name(settings):
     with pytest.raises(UnsupportedSetting, match=next(iter(settings))):
         native_arguments(make_load(**settings))
+
+
+def test_fp8_in_blocks_has_no_kernels_on_nvidias_gpus_and_is_refused():
+    stored = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    with pytest.raises(UnsupportedSetting, match=r"^quantization=fp8: TGI has its kernels .* AMD"):
+        native_arguments(make_load(quantization="fp8", stored=stored))

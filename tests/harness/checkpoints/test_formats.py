@@ -198,6 +198,49 @@ def test_fp8_in_blocks_is_not_taken_for_fp8_without(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("llama-tiny-awq", {"version": "gemv"}, "version: the profile says gemm, the folder says gemv"),
+        ("llama-tiny-awq", {"zero_point": False}, "zero_point: the profile says True"),
+        ("llama-tiny-gptq", {"desc_act": True}, "desc_act: the profile says False"),
+        ("llama-tiny-gptq", {"checkpoint_format": "gptq_v2"}, "checkpoint_format: the profile says gptq"),
+    ],
+)
+def test_another_layout_of_the_same_method_is_refused(tmp_path: Path, name: str, change: Any, words: str) -> None:
+    model = small(name)
+    path = made(model, tmp_path)
+    config = json.loads((path / "config.json").read_text())
+    config["quantization_config"] |= change
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Refused, match=words):
+        use_weights(path, model)
+
+
+def test_blocks_of_compressed_tensors_are_not_taken_for_a_scale_an_output(tmp_path: Path) -> None:
+    model = small("llama-tiny-fp8")
+    path = made(model, tmp_path)
+    config = json.loads((path / "config.json").read_text())
+    for group in config["quantization_config"]["config_groups"].values():
+        group["weights"]["block_structure"] = [128, 128]
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Refused, match=r"block_size: the profile says none, the folder says \[128, 128\]"):
+        use_weights(path, model)
+
+
+@pytest.mark.parametrize("place", ["hf_quant_config.json", "quantize_config.json", "compression_config"])
+def test_weights_that_are_quantized_by_what_only_some_engines_read_are_refused(tmp_path: Path, place: str) -> None:
+    model = small("llama-tiny")
+    path = made(model, tmp_path)
+    if place.endswith(".json"):
+        (path / place).write_text("{}")
+    else:
+        config = json.loads((path / "config.json").read_text())
+        (path / "config.json").write_text(json.dumps({**config, place: {"quant_method": "fp8"}}))
+    with pytest.raises(Refused, match=f"{place} says that the weights are quantized"):
+        use_weights(path, model)
+
+
+@pytest.mark.parametrize(
     ("config", "method"),
     [
         (None, None),
