@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 from engines import versions
 from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
 from engines.shapes import kv_bytes_per_token
+from engines.torch_attention import SDPA, refuse_wide_mask, settle
 from engines.torch_rungs import CoreRung, EngineRung
 
 TITLE = "transformers"
 PAGE_TOKENS = 256  # ContinuousBatchingConfig's default page
+OURS = ("attn_implementation",)  # the model's, not the batching's
 RESERVED = {"use_async_batching", "max_queue_size"}
 RUNGS: dict[str, Any] = {"core": CoreRung, "engine": EngineRung}
 
@@ -25,7 +27,7 @@ class Adapter(Engine):
     name = "torch"
     layers = tuple(RUNGS)
     cannot_report = ("sample_ns",)
-    versions: ClassVar[tuple[str, str]] = ("5.18", "5.23")
+    versions: ClassVar[tuple[str, str]] = ("5.19", "5.23")
 
     def imports(self) -> str:
         import torch  # noqa: F401
@@ -43,7 +45,9 @@ class Adapter(Engine):
             arguments = native_arguments(load)
             known = {field.name for field in dataclasses.fields(ContinuousBatchingConfig)}
             versions.check_known(
-                arguments, known, f"ContinuousBatchingConfig of {TITLE} {transformers.__version__} has no field"
+                arguments,
+                known | set(OURS),
+                f"ContinuousBatchingConfig of {TITLE} {transformers.__version__} has no field",
             )
             torch.manual_seed(load.settings["seed"])
             self._context_length = load.settings["context_length"]
@@ -52,15 +56,17 @@ class Adapter(Engine):
 
     def _start(self, arguments: dict[str, Any], load: Load) -> None:
         """Loads the model and its manager, and hands them to the rung."""
+        attention = arguments["attn_implementation"]
         import torch
         from transformers import AutoModelForCausalLM, GenerationConfig
         from transformers.generation.configuration_utils import ContinuousBatchingConfig
         from transformers.generation.continuous_batching.requests import RequestStatus
 
+        self._said = settle(torch, load.device, attention)
         self._model = AutoModelForCausalLM.from_pretrained(
             load.checkpoint,
             dtype=getattr(torch, load.settings["dtype"]),
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             local_files_only=True,
             trust_remote_code=load.trust_remote_code,
         ).to(load.device)
@@ -69,11 +75,17 @@ class Adapter(Engine):
         # The config is taken as it is: a model folder's own sampling settings must not make greedy decoding random.
         self._manager = self._model.init_continuous_batching(
             generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
-            continuous_batching_config=ContinuousBatchingConfig(**arguments),
+            continuous_batching_config=ContinuousBatchingConfig(
+                **{name: value for name, value in arguments.items() if name not in OURS}
+            ),
         )
         self._manager.batch_processor = self._manager._create_batch_processor()
-        if any(self._manager.continuous_batching_config.cuda_graph_booleans):
-            self._manager.warmup()  # else graphs are captured when a shape is first seen, in the window too
+        config = self._manager.continuous_batching_config
+        if load.device == "cuda" and attention == SDPA:
+            refuse_wide_mask(torch.__version__, config.max_batch_tokens, config.num_blocks * config.page_size)
+        if any(config.cuda_graph_booleans):
+            self._manager.warmup()  # one shape for each way of computing; others are captured when they first come
+            torch.cuda.synchronize()
         self._rung = RUNGS[load.layer](self._manager, RequestStatus.FINISHED)
 
     def submit(self, request: Request) -> None:
@@ -124,6 +136,7 @@ class Adapter(Engine):
             weights_bytes=weights,
             notes=(
                 "sampling is part of the execute phase",
+                *self._said,
                 *RUNGS[load.layer].notes,
                 *versions.notes(TITLE, version, self.versions),
             ),
@@ -169,6 +182,8 @@ def native_arguments(load: Load) -> dict[str, Any]:
         "max_batch_tokens": s["max_tokens_per_step"],
         "allow_block_sharing": s["prefix_caching"],
         "use_async_batching": False,
+        "auto_switch_to_flash": False,  # else what runs depends on what else is installed
+        "attn_implementation": SDPA,
         "seed": s["seed"],
     }
     if s["cuda_graphs"] is not None:

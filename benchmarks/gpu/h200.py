@@ -181,7 +181,7 @@ def unpack(parts: Path, site: Path) -> None:
 def carry_out(step: Step, place: Place, variables: dict[str, str], engines: Sequence[str], end: float) -> Done:
     """Runs a step's commands, each to its end whatever the one before came to, but for those of a missing engine."""
     missing = [name for name in step.needs if name not in engines and not place.small]
-    if missing and len(missing) == len(step.needs):
+    if missing and (step.together or len(missing) == len(step.needs)):
         return Done(step.name, None, 0.0, f"there is no {', '.join(missing)}")
     left = end - time.monotonic()
     if left < (step.seconds if not place.small else 10.0):

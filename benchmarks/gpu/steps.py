@@ -9,6 +9,7 @@ from pathlib import Path
 RUN = ("-m", "harness.run")
 TINY = "llama-tiny"
 LIMITS = ("--set", "kv_memory_fraction=0.85", "--set", "max_batch_size=256")
+# A small cache. The reference's mask is as wide as the cache, and before torch 2.13 only so much of it is read rightly.
 # Before it replays a kernel ncu saves the memory that the kernel may write: little of it, or each replay copies it all.
 FEW = ("--set", "kv_cache_tokens=40000", "--set", "max_batch_size=32")
 MAKE_ROOM = (  # the session's own checkpoints, in a cache folder of its own
@@ -41,13 +42,15 @@ class Place:
 class Step:
     """Commands that belong together, each the arguments of a Python.
 
-    needs: the engines whose environments it uses. seconds: what it should take; with less left it is not begun.
+    needs: the engines whose environments it uses; `together`: none of its commands says anything without all of them.
+    seconds: what it should take; with less left it is not begun.
     """
 
     name: str
     seconds: float
     needs: tuple[str, ...]
     commands: Callable[[Place], Sequence[Sequence[str]]]
+    together: bool = False
 
 
 def engine(place: Place, name: str, model: str, *more: str, run: str, limits: Sequence[str] = LIMITS) -> list[str]:
@@ -85,7 +88,7 @@ def measured(place: Place, *arguments: str) -> list[str]:
 
 def agreement(place: Place) -> list[list[str]]:
     few = ("--workload", "quick", "--workload-arg", "load.requests=8", "--keep-token-ids")
-    runs = [engine(place, name, "llama3-8b", *few, run=f"agree-{name}") for name in ("vllm", "torch")]
+    runs = [engine(place, name, "llama3-8b", *few, run=f"agree-{name}", limits=FEW) for name in ("vllm", "torch")]
     return [*runs, ["-m", "benchmarks.gpu.agree", *(run[run.index("--out") + 1] for run in runs)]]
 
 
@@ -128,7 +131,7 @@ STEPS = (
         lambda p: [measured(p, what, "--engine", "vllm", "--environment", "session-vllm")
                    for what in ("observer", "generate", "default")],
     ),
-    Step("torch", 150, ("vllm", "torch"), agreement),
+    Step("torch", 150, ("vllm", "torch"), agreement, together=True),
     Step("tests", 150, (), lambda p: [["-m", "pytest", "-q", "-rs", "-m", "gpu", "tests/gpu"]]),
     Step("ncu", 120, ("vllm",), inside),
     Step(

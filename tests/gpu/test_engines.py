@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.gpu.agree import outputs, same_from_the_start
+from benchmarks.gpu.agree import alike, outputs, same_from_the_start
 
 from .conftest import Run
 
@@ -23,10 +23,9 @@ def test_every_request_gets_exactly_its_tokens_and_the_device_is_seen(run: Run, 
 
 
 def test_vllm_and_torch_begin_alike(run: Run) -> None:
-    """bfloat16 kernels round differently, so that later tokens may part; the first come from one clear maximum each."""
+    """bfloat16 kernels round differently, so that requests part sooner or later; another model would agree in none."""
     one, other = (outputs(run(engine, "--keep-token-ids")[1]) for engine in ("vllm", "torch"))
-    agreed = [same_from_the_start(one[index], other[index]) for index in one]
-    assert sum(length > 0 for length in agreed) >= 6
+    assert alike([same_from_the_start(one[index], other[index]) for index in one])
 
 
 def test_the_kernel_pass_sees_the_devices_kernels(run: Run) -> None:

@@ -16,12 +16,12 @@ MANAGER = f"{BATCHING}.continuous_api:ContinuousBatchingManager"
 PROCESSOR = f"{BATCHING}.continuous_api:ContinuousBatchProcessor"
 CONFIG = "transformers.generation.configuration_utils:ContinuousBatchingConfig"
 LOCKS = ("torch-cpu.txt", "torch-cuda.txt")
-OLDEST = "5.18.0"
+OLDEST = "5.19.0"
 
 TOUCHES = [
     "transformers:__version__",
     f"{CONFIG}(page_size, max_requests_per_batch, max_batch_tokens, allow_block_sharing, use_async_batching, seed,"
-    " use_cuda_graph, num_blocks, max_memory_percent, max_queue_size)",
+    " use_cuda_graph, num_blocks, max_memory_percent, max_queue_size, auto_switch_to_flash)",
     f"{CONFIG}.cuda_graph_booleans",
     "transformers.generation.configuration_utils:GenerationConfig",
     f"{BATCHING}.continuous_api:ContinuousMixin.init_continuous_batching(generation_config,"
