@@ -57,7 +57,10 @@ def section(
 
 
 def limits_of(ceilings: Ceilings, cost: Cost, ranks: int) -> Limits | None:
-    """The ceilings of one device times the devices that share every layer; None where a rate is not known."""
+    """The ceilings of one device times the devices that share every layer; None where a rate is not known. A format
+    that was not tried on a GPU is not known; one that was, and is not there, is computed in a wider one."""
+    if ceilings.key.device == "cuda" and cost.linear_dtype not in ceilings.matrix:
+        return None
     rate, linear = ceilings.ops_per_s(cost.dtype), ceilings.ops_per_s(cost.linear_dtype)
     if rate is None or linear is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -87,6 +88,18 @@ def test_devices_share_bytes_and_operations_and_bring_a_ceiling_each():
     assert limits is not None
     assert limits.bytes_per_s == 160e9
     assert limits.ops_per_s == limits.linear_ops_per_s == 4e12
+
+
+@pytest.mark.parametrize(
+    ("device", "tried", "known"), [("cuda", {}, False), ("cuda", {"float8_e4m3fn": None}, True), ("cpu", {}, True)]
+)
+def test_on_a_gpu_fp8_is_not_held_against_the_rate_of_another_format(device, tried, known):
+    """What an engine quantizes by its own argument was not asked for when the ceilings were measured."""
+    cost = cost_of(spec("llama3-8b"), {"quantization": "fbgemm_fp8"})
+    measured = ceilings(bfloat16=1e12, float32=1e11)
+    matrix = {**measured.matrix, **{name: {"ops_per_s": rate} for name, rate in tried.items()}}
+    measured = replace(measured, key=replace(measured.key, device=device), matrix=matrix)
+    assert (limits_of(measured, cost, 1) is not None) is known
 
 
 def test_more_devices_than_kv_heads_read_copies():
