@@ -7,10 +7,10 @@
     python -m benchmarks.overhead default       the time of LLM.generate alone, its core in another process as it comes
 
 Both roads run in one process on one loaded engine with the same requests, in pairs whose order is drawn, so that the
-machine's drift falls on both; printed are the ratio's median over the pairs and its quartiles, and the ratio of the
-times that the fastest tenth of each stays below, which other work on the machine blurs less. "Fully recorded" has
-everything on that a run has: the adapter's wrappers, the loop, the recorder, and in the harness's process the host
-sampler and the reading of the live page.
+machine's drift falls on both; printed are the ratio's median over the pairs with its quartiles and its 95 % interval,
+and the ratio of the times that the fastest tenth of each stays below, which other work on the machine blurs less.
+"Fully recorded" has everything on that a run has: the adapter's wrappers, the loop, the recorder, and in the harness's
+process the host sampler and the reading of the live page.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
         print_ratio(arguments, times(rounds, "bare", "recorded"))
         print_recorder(rounds)
     elif arguments.comparison == "steps":
-        bare, recorded = np.concatenate([r["pairs"] for r in rounds]).T / 1e9
+        bare, recorded = np.concatenate([np.reshape(r["pairs"], (-1, 2)) for r in rounds]).T / 1e9
         print_ratio(arguments, {"bare": bare, "recorded": recorded})
     elif arguments.comparison == "default":
         median = statistics.median(r["loop_s"] for r in rounds)
@@ -162,6 +162,8 @@ def times(rounds: list[dict[str, Any]], base: str, ours: str, what: str = "loop_
 def print_ratio(arguments: argparse.Namespace, seconds: dict[str, np.ndarray]) -> None:
     """The ratio of two kinds' times over their pairs; its median's 95 % interval by order statistics (sign test)."""
     (base, ours), (a, b) = seconds, seconds.values()
+    if not len(a):
+        sys.exit("no pairs: give more --pairs, or a model whose requests decode longer")
     ratios = np.sort(a / b)
     count, off = len(ratios), 0.98 * len(ratios) ** 0.5
     low, high = ratios[max(int(count / 2 - off), 0)], ratios[min(int(count / 2 + off), count - 1)]

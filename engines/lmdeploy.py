@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
-from pathlib import Path
 from typing import Any, ClassVar
 
 from engines import versions
 from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
+from engines.device_memory import device_memory, free_share
 from engines.lmdeploy_pytorch import PyTorchLoop
 from engines.lmdeploy_turbomind import TurboMindLoop
 from engines.shapes import kv_bytes_per_token
@@ -198,26 +197,3 @@ def quantization_refusal(stored: dict[str, Any], turbomind: bool) -> str | None:
     if method in ("awq", "gptq") and turbomind and stored.get("group_size") != 128:
         return f"TurboMind reads {method.upper()} weights in groups of 128 only"
     return None
-
-
-def device_memory() -> tuple[int, int]:
-    """(free, total) bytes of the current device before anything is loaded."""
-    import torch
-
-    return torch.cuda.mem_get_info()
-
-
-def free_share(load: Load, free: int, total: int) -> float:
-    """The share of the memory that the weights leave free which, with the weights, fills `kv_memory_fraction` of it.
-
-    Raises:
-        UnsupportedSetting: of what the weights leave free, the cache would get less than a ten-thousandth.
-    """
-    fraction = load.settings["kv_memory_fraction"]
-    stored = sum(path.stat().st_size for path in Path(load.checkpoint).glob("*.safetensors"))
-    left = free - stored // load.settings["tensor_parallel"]
-    unused = total * (1.0 - fraction)
-    share = math.floor((1.0 - unused / left) * 10_000) / 10_000 if left > 0 else 0.0
-    if share <= 0.0:
-        raise UnsupportedSetting(f"kv_memory_fraction={fraction}: the weights leave nothing of it for the KV cache")
-    return share

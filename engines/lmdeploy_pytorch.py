@@ -66,7 +66,7 @@ class PyTorchLoop:
             alive = [sequence for sequence in running if sequence.status == self._goes_on]
             prefill, decode = make_up(alive, model_inputs)
             outputs = make(batched_outputs, running=running, model_inputs=model_inputs, delta=delta)
-            if (alive or model_inputs is not None) and not self._closing:
+            if (alive or prefill) and not self._closing:
                 self._report(outputs, prefill, decode, len(alive if model_inputs is None else running))
             return outputs
 

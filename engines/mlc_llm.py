@@ -101,7 +101,7 @@ class Adapter(Engine):
         from mlc_llm.protocol.generation_config import GenerationConfig
         from mlc_llm.serve.data import TokenData
 
-        self._engine, self._seed, self._limits = engine, seed, limits or Limits()
+        self._engine, self._seed, self._limits, self._again = engine, seed, limits or Limits(), 0
         self._make_generation, self._make_debug, self._make_tokens = GenerationConfig, DebugConfig, TokenData
         self._ids = map(str, itertools.count())
         self._index: dict[str, int] = {}

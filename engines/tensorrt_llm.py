@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
-from pathlib import Path
 from typing import Any, ClassVar
 
 from engines import versions
 from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
+from engines.device_memory import device_memory, free_share
 from engines.shapes import kv_bytes_per_token
 from engines.tensorrt_llm_iterations import Failure, Iteration, keep_awake, watch, watch_thread
 from engines.waiting import seconds_left
@@ -17,7 +17,6 @@ TITLE = "TensorRT-LLM"
 SINGLE_PROCESS = "TLLM_WORKER_USE_SINGLE_PROCESS"  # set by the environment's recipe, read where LLM is made
 BLOCK_TOKENS = 32  # KvCacheConfig.tokens_per_block's default (llmapi/llm_args.py)
 FP8_BLOCK = [128, 128]
-MODELOPT = "hf_quant_config.json"  # written by ModelOpt; read before config.json's own account
 DTYPES = {"HALF": "float16", "BF16": "bfloat16"}  # of bindings.DataType (_utils.py), by the common names
 OVERLAPPED = (
     "overlap scheduler: a step's tokens are those of the batch launched one iteration before, and its time spans both"
@@ -220,8 +219,6 @@ def quantization_refusal(load: Load) -> str | None:
     anything else is loaded as if it were not quantized, without a word.
     """
     stored = load.config.get("quantization_config")
-    if (Path(load.checkpoint) / MODELOPT).is_file():
-        return None
     if stored is None:
         asked = load.settings["quantization"] is not None
         return "runs quantized checkpoints only as they are stored" if asked else None
@@ -232,25 +229,3 @@ def quantization_refusal(load: Load) -> str | None:
     if method == "mxfp4":
         return None
     return "reads FP8 weights with one scale a block of 128 x 128; it would load others as if they were not quantized"
-
-
-def device_memory() -> tuple[int, int]:
-    """(free, total) bytes of the current device before anything is loaded."""
-    import torch
-
-    return torch.cuda.mem_get_info()
-
-
-def free_share(load: Load, free: int, total: int) -> float:
-    """TensorRT-LLM takes a share of what is free once the model is loaded: the one that, with the weights, fills
-    `kv_memory_fraction` of the device.
-
-    Raises:
-        UnsupportedSetting: the weights alone take more.
-    """
-    fraction = load.settings["kv_memory_fraction"]
-    left = free - sum(path.stat().st_size for path in Path(load.checkpoint).glob("*.safetensors"))
-    unused = total * (1.0 - fraction)
-    if left <= unused:
-        raise UnsupportedSetting(f"kv_memory_fraction={fraction}: the weights leave nothing of it for the KV cache")
-    return round(1.0 - unused / left, 4)

@@ -56,7 +56,10 @@ def quantization(engine: EngineProfile, model: ModelProfile, device: str, settin
             f"models with {wanted} weights: {', '.join(same) or 'none here; give a profile of your own by its path'}",
         )
     if wanted is not None and wanted not in engine.quantization.get(device, ()):
-        able = [other for other in engines.all_engines() if wanted in other.quantization.get(device, ())]
+        from harness.native import load_of, takes
+
+        load = load_of(model, device, settings)
+        able = [other for other in engines.all_engines() if takes(other, load)]
         here = [other.name for other in able if engines.why_not(other, machine, device) is None]
         can = ", ".join(engine.quantization.get(device, ())) or "unquantized weights only"
         raise Refused(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import json
@@ -16,6 +15,8 @@ from harness.profiles.engines import all_engines
 
 if TYPE_CHECKING:
     from harness.profiles.engines import EngineProfile
+    from harness.profiles.models import ModelProfile
+    from harness.profiles.settings import Settings
     from harness.spec import RunSpec
 
 
@@ -47,16 +48,27 @@ def preparation_steps(spec: RunSpec) -> list[str]:
 
 def _able(spec: RunSpec, load: Load) -> list[str]:
     """The other engines that could honour the run's settings on its kind of device, whether or not they run here."""
-    able = []
-    for other in all_engines():
-        reads = spec.settings.quantization is None or spec.settings.quantization in other.quantization.get(
-            load.device, ()
-        )
-        if other.name != spec.engine.name and other.adapter and reads and load.device in other.environments:
-            with contextlib.suppress(UnsupportedSetting):
-                _adapter(other).native_arguments(dataclasses.replace(load, layer=other.layers[0], engine_args={}))
-                able.append(other.name)
-    return able
+    return [other.name for other in all_engines() if other.name != spec.engine.name and takes(other, load)]
+
+
+def takes(engine: EngineProfile, load: Load) -> bool:
+    """Whether an engine has such weights and settings on that kind of device, as far as its adapter can tell without
+    it; arguments of another engine's own are left out."""
+    quantization = load.settings["quantization"]
+    if not engine.adapter or load.device not in engine.environments:
+        return False
+    if quantization is not None and quantization not in engine.quantization.get(load.device, ()):
+        return False
+    try:
+        _adapter(engine).native_arguments(dataclasses.replace(load, layer=engine.layers[0], engine_args={}))
+    except UnsupportedSetting:
+        return False
+    return True
+
+
+def load_of(model: ModelProfile, device: str, settings: Settings) -> Load:
+    """A load of the model's synthetic checkpoint, for asking an adapter."""
+    return Load("CHECKPOINT", config_json(model, settings.dtype), device, "core", settings.model_dump(), {})
 
 
 def _adapter(engine: EngineProfile) -> ModuleType:

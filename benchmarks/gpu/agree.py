@@ -24,7 +24,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs=2, metavar="RUN")
     runs = parser.parse_args().runs
-    if len({what_was_run(run) for run in runs}) > 1:
+    try:
+        ran = {what_was_run(run) for run in runs}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"a run has no whole result: {error}", file=sys.stderr)
+        return 2
+    if len(ran) > 1:
         print("the runs are not of the same requests and weights", file=sys.stderr)
         return 2
     one, other = (outputs(run) for run in runs)

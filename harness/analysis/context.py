@@ -1,6 +1,6 @@
 """What each step computed: how many positions of which kind, and over how much context they attended.
 
-Decode is exact: the token records say which request got its how-manieth token in which step. Prefill is attributed
+Decode is exact: the token records say which of its tokens each request got in which step. Prefill is attributed
 (see `prefill_work`), since engines report only how many prompt positions a step computed, not whose.
 """
 

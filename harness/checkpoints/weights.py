@@ -93,7 +93,7 @@ def refuse_hidden_quantization(folder: Path, config: dict[str, Any]) -> None:
         raise Refused(
             f"--weights {folder}: {places[0]} says that the weights are quantized and config.json has no"
             " quantization_config, so that engines would differ in what they run",
-            "put the quantization into config.json as quantization_config, or take a folder that has it there",
+            "take a folder whose config.json has it as quantization_config (checkpoints of ModelOpt are not supported)",
         )
 
 

@@ -27,7 +27,9 @@ EVENT = np.dtype(
 )
 RANGE = np.dtype([("step", "<i4"), ("thread", "<i8"), ("start_ns", "<i8"), ("end_ns", "<i8"), ("window", "<i4")])
 FILE = "kernels.parquet"
-LAUNCHES = re.compile(r"cudaLaunch|cuLaunchKernel|c(?:uda|u)GraphLaunch")  # calls that have something run on a device
+# Calls that have something run on a device; functions of the host have not.
+LAUNCHES = re.compile(r"cudaLaunch(?!HostFunc)|cuLaunch(?:Cooperative)?Kernel|c(?:uda|u)GraphLaunch")
+CAPTURES = re.compile(r"c(?:uda|u)Stream(Begin|End)Capture")  # what is launched in between becomes part of a graph
 WINDOW_STRIDE = 1 << 16  # more than a window has steps
 
 
@@ -93,9 +95,9 @@ def kernels(
     codes, kept = _codes(names)
     table["name"] = codes
     table["class_"] = np.array([CLASSES.index(class_of(name)) for name in kept], dtype=np.int8)[codes]
-    seen = without(ranges, gone[gone >= 0])
+    seen = without(ranges, gone)
     left_out = len(np.setdiff1d(ranges["step"], seen["step"]))
-    return Events(table, kept, seen, "cuda", int(unknown.sum()), int((gone >= 0).sum()), left_out)
+    return Events(table, kept, seen, "cuda", int(unknown.sum()), int(np.isin(gone, ranges["step"]).sum()), left_out)
 
 
 def later(step: np.ndarray, moment_ns: np.ndarray, thread: np.ndarray, ahead: np.ndarray) -> np.ndarray:
@@ -105,10 +107,7 @@ def later(step: np.ndarray, moment_ns: np.ndarray, thread: np.ndarray, ahead: np
 
 
 def without(ranges: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """The ranges of other steps than these; what lies on either side of one is a window of its own."""
-    gone = np.isin(ranges["step"], steps)
-    if not gone.any():
-        return ranges
+    """The ranges of other steps than these, by their start; what lies on either side of one is a window of its own."""
     out = np.sort(ranges, order="start_ns")
     gone = np.isin(out["step"], steps)
     out["window"] = out["window"] * WINDOW_STRIDE + np.cumsum(gone)

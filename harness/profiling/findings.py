@@ -53,7 +53,7 @@ def find(
         },
         "slowdown": analysis.slowdown(rows, measured),
     }
-    found = read(profile.kind, folder, captured, tool, say)
+    found = read(profile.kind, folder, captured, device, tool, say)
     if found is None:
         return told
     if len(found.table) == 0 or (device == "cuda" and found.device != "cuda"):
@@ -90,12 +90,12 @@ def find(
 
 
 def read(
-    kind: str, folder: Path, captured: np.ndarray, tool: str | None, say: Callable[[str], None]
+    kind: str, folder: Path, captured: np.ndarray, device: str, tool: str | None, say: Callable[[str], None]
 ) -> events.Events | None:
     """The events that a profiler of that kind left; None for those that leave none."""
     if kind == "kernels":
         say("reading what the profiler saw")
-        return torch_trace.read(sorted(folder.glob("window-*.json.gz")), captured)
+        return torch_trace.read(sorted(folder.glob("window-*.json.gz")), captured, device)
     if kind == "nsys":
         return nsys_export.read(exported(folder / tools.REPORT["nsys"], tool or "nsys", say), captured)
     if kind == "ncu" and not (folder / tools.REPORT["ncu"]).exists():

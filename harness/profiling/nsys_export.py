@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.profiling.events import LAUNCHES, RANGE, Events, Launches, aligned, kernels
+from harness.profiling.events import CAPTURES, LAUNCHES, RANGE, Events, Launches, aligned, kernels
 
 PUSH_POP = 59
 STEP, AHEAD = re.compile(r"step (\d+)"), re.compile(r"ahead (\d+)")
@@ -76,14 +76,17 @@ def _read(db: sqlite3.Connection, captured: np.ndarray) -> Events:
     seen = {(pid >> PROCESS_BITS, correlation) for *_, correlation, pid in rows}
     launches: dict[tuple[int, int], tuple[int, int]] = {}
     lost: list[tuple[int, int]] = []
+    capturing: set[int] = set()
     if "CUPTI_ACTIVITY_KIND_RUNTIME" in tables:
         for start, thread, correlation, name in db.execute(
             "SELECT r.start, r.globalTid, r.correlationId, s.value FROM CUPTI_ACTIVITY_KIND_RUNTIME r"
-            " LEFT JOIN StringIds s ON s.id = r.nameId"
+            " LEFT JOIN StringIds s ON s.id = r.nameId ORDER BY r.start"
         ):
             key = (thread >> PROCESS_BITS, correlation)
             launches[key] = (start + offset, thread)
-            if name is not None and LAUNCHES.match(name) and key not in seen:
+            if name is not None and (capture := CAPTURES.match(name)):
+                (capturing.add if capture[1] == "Begin" else capturing.discard)(thread)
+            elif name is not None and LAUNCHES.match(name) and key not in seen and thread not in capturing:
                 lost.append(launches[key])
     unseen = np.array(lost, np.int64).reshape(-1, 2)
     by = [launches.get((pid >> PROCESS_BITS, correlation), (-1, -1)) for *_, correlation, pid in rows]

@@ -17,15 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from harness.profiling.events import LAUNCHES, RANGE, Events, Launches, aligned, joined, kernels, operators
+from harness.profiling.events import CAPTURES, LAUNCHES, RANGE, Events, Launches, aligned, joined, kernels, operators
 
 STEP, AHEAD = re.compile(r"innerloop/step (\d+)"), re.compile(r"innerloop/ahead (\d+)")
 ON_DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}
 CALLS = {"cuda_runtime", "cuda_driver"}
 
 
-def read(paths: Sequence[Path], captured: np.ndarray) -> Events:
-    """The events of all windows on the monotonic clock, joined to their steps; `captured` is of dtype RANGE.
+def read(paths: Sequence[Path], captured: np.ndarray, device: str) -> Events:
+    """The events of all windows on the monotonic clock, joined to their steps; `captured` is of dtype RANGE, `device`
+    "cuda" or "cpu".
 
     Raises:
         ValueError: a file is no such trace, or holds none of the captured steps.
@@ -35,22 +36,22 @@ def read(paths: Sequence[Path], captured: np.ndarray) -> Events:
         try:
             with gzip.open(path, "rt", encoding="utf-8") as file:
                 document = json.load(file)
-            parts.append(one_window(document["traceEvents"], captured))
+            parts.append(one_window(document["traceEvents"], captured, device))
         except (OSError, EOFError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path.name} is not a trace of torch's profiler: {error}") from None
     return joined(parts)
 
 
-def one_window(events: Sequence[dict[str, Any]], captured: np.ndarray) -> Events:
-    """One trace. With anything that ran on a device those are its events, else torch's operators."""
+def one_window(events: Sequence[dict[str, Any]], captured: np.ndarray, device: str) -> Events:
+    """One trace: what ran on a GPU, be it nothing that was recorded, or torch's operators on a CPU."""
     timed = [event for event in events if event.get("ph") == "X"]
     ranges, offset = aligned(_ranges(timed, STEP), captured)
-    device = [event for event in timed if event.get("cat") in ON_DEVICE]
-    if device:
+    if device == "cuda":
         ahead = _ranges(timed, AHEAD)
         ahead["start_ns"] += offset
         ahead["end_ns"] += offset
-        return _kernels(device, [event for event in timed if event.get("cat") in CALLS], ranges, ahead, offset)
+        ran = [event for event in timed if event.get("cat") in ON_DEVICE]
+        return _kernels(ran, [event for event in timed if event.get("cat") in CALLS], ranges, ahead, offset)
     host = [event for event in timed if event.get("cat") == "cpu_op"]
     start, end = _columns(host, offset)
     threads = np.array([_thread(event) for event in host], dtype=np.int64)
@@ -71,11 +72,7 @@ def _kernels(
     device: list[dict[str, Any]], calls: list[dict[str, Any]], ranges: np.ndarray, ahead: np.ndarray, offset: int
 ) -> Events:
     seen = {event["args"].get("correlation") for event in device}
-    lost = [
-        event
-        for event in calls
-        if LAUNCHES.match(event["name"]) and event.get("args", {}).get("correlation") not in seen
-    ]
+    lost = [event for event in launched(calls) if event.get("args", {}).get("correlation") not in seen]
     launches = {event["args"]["correlation"]: event for event in calls if "correlation" in event.get("args", {})}
     start, end = _columns(device, offset)
     by = [launches.get(event["args"].get("correlation")) for event in device]
@@ -91,6 +88,18 @@ def _kernels(
         ahead,
         Launches(_columns(lost, offset)[0], np.array([_thread(event) for event in lost], dtype=np.int64)),
     )
+
+
+def launched(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The calls that had something run: launches, but for those that a thread's capture made part of a graph."""
+    out: list[dict[str, Any]] = []
+    capturing: set[int] = set()
+    for event in sorted(calls, key=lambda event: float(event["ts"])):
+        if capture := CAPTURES.match(event["name"]):
+            (capturing.add if capture[1] == "Begin" else capturing.discard)(_thread(event))
+        elif LAUNCHES.match(event["name"]) and _thread(event) not in capturing:
+            out.append(event)
+    return out
 
 
 def _columns(events: list[dict[str, Any]], offset: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from engines.base import UnsupportedSetting
-from engines.lmdeploy import free_share, native_arguments
+from engines.device_memory import free_share
+from engines.lmdeploy import native_arguments
 
 from .loads import make_load
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from engines.base import UnsupportedSetting, WrongTokenCount
-from engines.tensorrt_llm import Adapter, free_share, native_arguments
+from engines.device_memory import free_share
+from engines.tensorrt_llm import Adapter, native_arguments
 from harness.analysis.suspect import unhonoured
 from harness.checkpoints.formats import fp8_config
 
@@ -291,12 +292,6 @@ def test_what_it_cannot_honour_is_refused_by_name(settings):
 def test_a_format_that_it_would_take_for_unquantized_weights_is_refused(stored):
     with pytest.raises(UnsupportedSetting, match=r"quantization=fp8: .* 128 x 128"):
         native_arguments(make_load(quantization="fp8", stored=stored))
-
-
-def test_fp8_in_blocks_and_what_modelopt_has_written_is_taken(tmp_path):
-    assert native_arguments(make_load(quantization="fp8", stored=fp8_config(128)))["dtype"] == "bfloat16"
-    (tmp_path / "hf_quant_config.json").write_text("{}")
-    assert native_arguments(make_load(stored={"quant_method": "modelopt"}, checkpoint=str(tmp_path)))
 
 
 def test_fp8_in_blocks_is_run_in_bfloat16_only():

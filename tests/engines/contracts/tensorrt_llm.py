@@ -37,7 +37,8 @@ ORIGIN = {
         "tensorrt_llm/_torch/model_config.py": JANUARY,
         "tensorrt_llm/_utils.py": JANUARY,
         "tensorrt_llm/_torch/pyexecutor/resource_manager.py": "NVIDIA/TensorRT-LLM@"
-        "001541bad83b84ae4c5c4a279e464572d5f690f7, later: has KVCacheManagerV2, which _util.py of JANUARY lacks",
+        "001541bad83b84ae4c5c4a279e464572d5f690f7, later: has KVCacheManagerV2, "
+        "which tensorrt_llm/_torch/pyexecutor/_util.py of the January commit lacks",
         "tensorrt_llm/_torch/pyexecutor/scheduler.py": "NVIDIA/TensorRT-LLM@034fffb0900632b2aefdec1ce9a5b5cbe63d22ba, "
         "24 December 2025 or later: has PyCapacityScheduler (#10273, in main since 20 January 2026)",
         "tensorrt_llm/_torch/pyexecutor/llm_request.py": f"{DECEMBER}: beside it llm_args.py has "
@@ -50,7 +51,7 @@ ORIGIN = {
         "tensorrt_llm/executor/request.py": "hchings/TensorRT-LLM@54ef9f35323e0f44c9bafa6b71f1f32858c1e388, "
         "27 October to 7 November 2025, 1.2.0rc2: has trace_headers (#5897), beside it py_executor.py not yet #8856",
         "tensorrt_llm/executor/result.py": "hchings/TensorRT-LLM@54ef9f35323e0f44c9bafa6b71f1f32858c1e388, "
-        "as executor/request.py",
+        "27 October to 7 November 2025, 1.2.0rc2, as executor/request.py",
         "tensorrt_llm/llmapi/llm.py": JANUARY,
         "tensorrt_llm/llmapi/__init__.py": "NVIDIA/TensorRT-LLM@5ca85aff65b2c7d0ba06fb6c7d7c015ed78886f8, "
         "14 October to 11 December 2025: has RocketSparseAttentionConfig (#8086), not yet AsyncLLM (#9353)",

@@ -65,7 +65,7 @@ GPU = (
 
 
 def test_each_kernel_goes_to_the_step_that_launched_it(tmp_path):
-    found = torch_trace.read([write(tmp_path, *GPU)], captured((30, 5000, 5101), (31, 5200, 5301)))
+    found = torch_trace.read([write(tmp_path, *GPU)], captured((30, 5000, 5101), (31, 5200, 5301)), "cuda")
     by_name = {found.names[row["name"]]: row for row in found.table}
     assert {name: int(row["step"]) for name, row in by_name.items()} == {
         "nvjet_tst_64x8": 30,
@@ -88,7 +88,7 @@ def test_a_batch_launched_ahead_has_the_step_that_it_comes_out_of(tmp_path):
         event("user_annotation", "innerloop/ahead 1", 1005.0, 50.0),
         event("user_annotation", "innerloop/ahead 1", 1205.0, 50.0),
     )
-    found = torch_trace.read([write(tmp_path, *trace)], captured((30, 5000, 5101), (31, 5200, 5301)))
+    found = torch_trace.read([write(tmp_path, *trace)], captured((30, 5000, 5101), (31, 5200, 5301)), "cuda")
     by_name = {found.names[row["name"]]: int(row["step"]) for row in found.table}
     assert by_name["nvjet_tst_64x8"] == 31  # launched at 1010
     assert by_name["flash::flash_fwd_splitkv_kernel"] == 30  # launched at 1090, outside of the range
@@ -120,7 +120,7 @@ def graph_steps(lost: set[int], ahead: int) -> list[dict]:
 )
 def test_a_launch_of_which_nothing_was_seen_does_not_make_the_device_idle(tmp_path, lost, ahead, left, idle):
     rows = [(k, 1000 * k, 1000 * k + 990) for k in range(6)]
-    found = torch_trace.read([write(tmp_path, *graph_steps(lost, ahead))], captured(*rows))
+    found = torch_trace.read([write(tmp_path, *graph_steps(lost, ahead))], captured(*rows), "cuda")
     assert found.ranges["step"].tolist() == left
     assert found.lost == len(lost)
     assert found.left_out == len(lost)
@@ -132,6 +132,47 @@ def test_a_launch_of_which_nothing_was_seen_does_not_make_the_device_idle(tmp_pa
     assert figures["launches_per_step"]["all"] == 1.0
 
 
+@pytest.mark.parametrize("lost", [{0}, {0, 1, 2}])
+def test_what_one_window_lost_leaves_the_others_apart(tmp_path, lost):
+    """Windows lie far apart; the first one has lost some of its records, or all."""
+    rows, traces = [], []
+    for window in range(2):
+        at = 100_000 * window
+        rows += [[3 * window + k, (at + 1000 * k) * 1000, (at + 1000 * k + 990) * 1000, window] for k in range(3)]
+        trace = []
+        for k in range(3):
+            begun = at + 1000.0 * k
+            trace += [step(3 * window + k, begun, 990.0), event("cpu_op", "aten::mm", begun + 1, 5.0)]
+            trace.append(event("cuda_runtime", "cudaGraphLaunch", begun + 20, 30.0, correlation=k + 1))
+            trace += [] if not window and k in lost else [kernel("gemm", begun + 60, 900.0, k + 1)]
+        traces.append(write(tmp_path, *trace, name=f"window-{window}.json.gz"))
+    known = events.captured({"columns": ["step", "start_ns", "end_ns", "window"], "rows": rows})
+    found = torch_trace.read(traces, known, "cuda")
+    assert (found.device, found.lost, found.left_out) == ("cuda", len(lost), len(lost))
+    assert set(found.names) == {"gemm"}
+    steps = np.zeros(6, STEP)
+    for number, start, end, _ in rows:
+        steps[number]["start_ns"], steps[number]["end_ns"], steps[number]["decode_tokens"] = start, end, 1
+    figures = analyse(found.table, found.names, found.ranges, found.device, steps)
+    assert figures["idle_share"]["all"] == pytest.approx(0.1, abs=0.02)
+    assert figures["devices"] == 1
+
+
+def test_what_nothing_runs_of_is_no_lost_launch(tmp_path):
+    trace = [
+        *graph_steps(set(), 0),
+        event("cuda_runtime", "cudaLaunchHostFunc_v10000", 100.0, 1.0, correlation=90),
+        event("cuda_runtime", "cudaStreamBeginCapture", 1100.0, 1.0, correlation=91),
+        event("cuda_runtime", "cudaLaunchKernel", 1102.0, 1.0, correlation=92),  # becomes part of a graph
+        event("cuda_runtime", "cudaStreamEndCapture", 1104.0, 1.0, correlation=93),
+        event("cuda_driver", "cuLaunchCooperativeKernel", 2100.0, 1.0, correlation=94),
+    ]
+    rows = [(k, 1000 * k, 1000 * k + 990) for k in range(6)]
+    found = torch_trace.read([write(tmp_path, *trace)], captured(*rows), "cuda")
+    assert found.lost == 1
+    assert found.ranges["step"].tolist() == [0, 1, 3, 4, 5]
+
+
 def test_on_a_cpu_the_operators_are_what_ran(tmp_path):
     trace = (
         step(0, 100.0, 50.0),
@@ -140,7 +181,7 @@ def test_on_a_cpu_the_operators_are_what_ran(tmp_path):
         event("cpu_op", "aten::addmm", 112.5, 25.25),
         event("cpu_op", "aten::silu", 120.0, 5.0, OTHER),
     )
-    found = torch_trace.read([write(tmp_path, *trace)], captured((0, 100, 150)))
+    found = torch_trace.read([write(tmp_path, *trace)], captured((0, 100, 150)), "cpu")
     assert found.device == "cpu"
     assert found.table["self_ns"].tolist() == [4_750, 25_250, 5_000]
     assert found.table["step"].tolist() == [0, 0, 0]
@@ -154,7 +195,7 @@ def test_the_windows_of_a_pass_are_read_together(tmp_path):
         )
         for n in (1, 2)
     ]
-    found = torch_trace.read(paths, captured((1, 10, 15), (2, 20, 25)))
+    found = torch_trace.read(paths, captured((1, 10, 15), (2, 20, 25)), "cpu")
     assert found.table["step"].tolist() == [1, 2]
     assert len(found.ranges) == 2
 
@@ -164,4 +205,4 @@ def test_a_file_that_is_no_trace_is_said_to_be_none(tmp_path, content):
     path = tmp_path / "window-0.json.gz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="window-0"):
-        torch_trace.read([path], captured((0, 1, 2)))
+        torch_trace.read([path], captured((0, 1, 2)), "cpu")
