@@ -10,7 +10,7 @@ Both roads run in one process on one loaded engine with the same requests, in pa
 machine's drift falls on both; printed are the ratio's median over the pairs with its quartiles and its 95 % interval,
 and the ratio of the times that the fastest tenth of each stays below, which other work on the machine blurs less.
 "Fully recorded" has everything on that a run has: the adapter's wrappers, the loop, the recorder, and in the harness's
-process the host sampler and the reading of the live page.
+process the host sampler and the reading of the live page; but for `steps`, where those would fall on both kinds alike.
 """
 
 from __future__ import annotations
