@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engines.base import StepReport
+from innerloop.engines.base import StepReport
 
 
 @dataclass(slots=True)

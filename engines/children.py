@@ -29,7 +29,7 @@ class Child:
         read_fd, write_fd = os.pipe()
         try:
             self.process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).parent), told, str(write_fd), module],  # see __main__.py
+                [sys.executable, str(Path(__file__).resolve().parent), told, str(write_fd), module],  # see __main__.py
                 stdin=subprocess.DEVNULL,
                 pass_fds=(write_fd,),
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from engines.base import Load, UnsupportedSetting
+from innerloop.engines.base import Load, UnsupportedSetting
 
 
 def device_memory() -> tuple[int, int]:

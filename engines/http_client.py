@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from engines.base import Request, StepReport
-from engines.http_stream import BadResponse, ResponseReader
+from innerloop.engines.base import Request, StepReport
+from innerloop.engines.http_stream import BadResponse, ResponseReader
 
 READ_BYTES = 1 << 18
 SLICE_S = 1.0  # a step that waits for longer returns, so that whoever drives it can look around

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engines import children
-from engines.base import Engine, EngineInfo, Load, Request, StepReport
-from engines.http_client import HttpClient, Read
+from innerloop.engines import children
+from innerloop.engines.base import Engine, EngineInfo, Load, Request, StepReport
+from innerloop.engines.http_client import HttpClient, Read
 
 AT_ONCE = 16  # streams, at most: fewer than in most runs, since a client gains from reading many of them at a time
 REQUESTS = 512
@@ -39,7 +39,7 @@ def capacity(batch: int, body: Callable[[Request], bytes], read: Read) -> dict[s
     """
     import numpy as np
 
-    from engines.loop import Work, drive
+    from innerloop.engines.loop import Work, drive
 
     n, at_once = REQUESTS, min(batch, AT_ONCE)
     work = Work(

@@ -6,12 +6,12 @@ import dataclasses
 import logging
 from typing import Any, ClassVar
 
-from engines import versions
-from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
-from engines.device_memory import device_memory, free_share
-from engines.lmdeploy_pytorch import PyTorchLoop
-from engines.lmdeploy_turbomind import TurboMindLoop
-from engines.shapes import kv_bytes_per_token
+from innerloop.engines import versions
+from innerloop.engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
+from innerloop.engines.device_memory import device_memory, free_share
+from innerloop.engines.lmdeploy_pytorch import PyTorchLoop
+from innerloop.engines.lmdeploy_turbomind import TurboMindLoop
+from innerloop.engines.shapes import kv_bytes_per_token
 
 BACKENDS: dict[str, Any] = {"turbomind": TurboMindLoop, "pytorch": PyTorchLoop}
 BLOCK_TOKENS = 64  # the pytorch backend's default

@@ -8,8 +8,8 @@ import time
 from collections import deque
 from typing import Any, ClassVar
 
-from engines.base import Request, StepReport
-from engines.waiting import seconds_left
+from innerloop.engines.base import Request, StepReport
+from innerloop.engines.waiting import seconds_left
 
 CLOSE_S = 10.0
 

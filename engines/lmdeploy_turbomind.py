@@ -7,8 +7,8 @@ import queue
 import time
 from typing import Any, ClassVar, NamedTuple
 
-from engines.base import Request, StepReport
-from engines.waiting import seconds_left
+from innerloop.engines.base import Request, StepReport
+from innerloop.engines.waiting import seconds_left
 
 FINISH = 7  # of the status codes in TurboMind's engine/request.h; 0 is "goes on"
 STRAGGLER_S = 0.002  # for the rest of an iteration's signals, which the signal thread runs one after the other

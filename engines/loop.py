@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.base import Engine, Request, WrongTokenCount
-from engines.recorder import Recorder
+from innerloop.engines.base import Engine, Request, WrongTokenCount
+from innerloop.engines.recorder import Recorder
 
 IDLE_SLICE_NS = 20_000_000  # while nothing is due, life is shown this often
 

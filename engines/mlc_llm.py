@@ -11,10 +11,10 @@ from importlib import metadata
 from importlib.metadata import packages_distributions
 from typing import Any, ClassVar
 
-from engines import versions
-from engines.base import Engine, EngineInfo, Load, Request, StepReport
-from engines.mlc_llm_prepare import prepare
-from engines.mlc_llm_settings import (
+from innerloop.engines import versions
+from innerloop.engines.base import Engine, EngineInfo, Load, Request, StepReport
+from innerloop.engines.mlc_llm_prepare import prepare
+from innerloop.engines.mlc_llm_settings import (
     FREE_PAGES,
     OURS,
     PAGE_TOKENS,
@@ -24,7 +24,7 @@ from engines.mlc_llm_settings import (
     preparation,
     preparation_steps,
 )
-from engines.shapes import kv_bytes_per_token
+from innerloop.engines.shapes import kv_bytes_per_token
 
 __all__ = ["Adapter", "native_arguments", "preparation_steps"]
 

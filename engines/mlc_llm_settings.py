@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engines.base import Load, UnsupportedSetting
-from engines.mlc_llm_prepare import Preparation, compile_command, configure_command, convert_command
+from innerloop.engines.base import Load, UnsupportedSetting
+from innerloop.engines.mlc_llm_prepare import Preparation, compile_command, configure_command, convert_command
 
 QUANTIZATION = {"float16": "q0f16", "bfloat16": "q0bf16", "float32": "q0f32"}  # none, by dtype
 AWQ = "q4f16_autoawq"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.base import StepReport, WrongTokenCount
-from engines.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, MISSING, PHASES, STATES, STEP
+from innerloop.engines.base import StepReport, WrongTokenCount
+from innerloop.engines.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, MISSING, PHASES, STATES, STEP
 
 CHUNK_BYTES = 1 << 20  # a file's size is a multiple of this; when it is full it doubles
 SLOT = {name: place // 8 for name, (_, place, *_) in (HEADER.fields or {}).items()}  # as 64-bit slots of the header

@@ -7,10 +7,10 @@ import gc
 from pathlib import Path
 from typing import Any, ClassVar
 
-from engines import versions
-from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
-from engines.sglang_passes import Passes
-from engines.shapes import fp8_in_blocks, is_quantized, kv_bytes_per_token
+from innerloop.engines import versions
+from innerloop.engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
+from innerloop.engines.sglang_passes import Passes
+from innerloop.engines.shapes import fp8_in_blocks, is_quantized, kv_bytes_per_token
 
 # The scheduler ends a request two positions before context_length, and refuses prompts within seven of it.
 CONTEXT_MARGIN = 6

@@ -8,9 +8,9 @@ from array import array
 from collections import deque
 from typing import Any
 
-from engines.base import Request, StepReport
-from engines.batch import Batch
-from engines.marks import ranged
+from innerloop.engines.base import Request, StepReport
+from innerloop.engines.batch import Batch
+from innerloop.engines.marks import ranged
 
 RESERVED_TOKENS = 2  # of its budget the scheduler keeps this much and a page free for each request (schedule_policy.py)
 

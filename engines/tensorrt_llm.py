@@ -6,12 +6,12 @@ import queue
 import threading
 from typing import Any, ClassVar
 
-from engines import versions
-from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
-from engines.device_memory import device_memory, free_share
-from engines.shapes import kv_bytes_per_token
-from engines.tensorrt_llm_iterations import Failure, Iteration, keep_awake, watch, watch_thread
-from engines.waiting import seconds_left
+from innerloop.engines import versions
+from innerloop.engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
+from innerloop.engines.device_memory import device_memory, free_share
+from innerloop.engines.shapes import kv_bytes_per_token
+from innerloop.engines.tensorrt_llm_iterations import Failure, Iteration, keep_awake, watch, watch_thread
+from innerloop.engines.waiting import seconds_left
 
 TITLE = "TensorRT-LLM"
 SINGLE_PROCESS = "TLLM_WORKER_USE_SINGLE_PROCESS"  # set by the environment's recipe, read where LLM is made

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from engines.batch import Batch
+from innerloop.engines.batch import Batch
 
 AWAKE_S = 0.02
 PHASES = ("schedule", "prepare", "execute", "wait", "sample", "update")

@@ -7,10 +7,10 @@ import time
 from importlib import metadata
 from typing import Any, ClassVar
 
-from engines import versions
-from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
-from engines.shapes import kv_bytes_per_token
-from engines.tgi_batches import (
+from innerloop.engines import versions
+from innerloop.engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
+from innerloop.engines.shapes import kv_bytes_per_token
+from innerloop.engines.tgi_batches import (
     MAX_WAITING_TOKENS,
     WAITING_SERVED_RATIO,
     Pool,
@@ -20,7 +20,7 @@ from engines.tgi_batches import (
     request_batch,
     warm,
 )
-from engines.tgi_settings import OURS, native_arguments, settle_memory
+from innerloop.engines.tgi_settings import OURS, native_arguments, settle_memory
 
 __all__ = ["Adapter", "cannot_report", "native_arguments"]
 

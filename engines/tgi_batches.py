@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.base import Request
+from innerloop.engines.base import Request
 
 WAITING_SERVED_RATIO, MAX_WAITING_TOKENS = 0.3, 20  # the defaults of TGI's launcher: launcher/src/main.rs
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from engines.base import Load, UnsupportedSetting
-from engines.shapes import fp8_in_blocks, is_quantized
-from engines.tgi_batches import MAX_WAITING_TOKENS, WAITING_SERVED_RATIO
+from innerloop.engines.base import Load, UnsupportedSetting
+from innerloop.engines.shapes import fp8_in_blocks, is_quantized
+from innerloop.engines.tgi_batches import MAX_WAITING_TOKENS, WAITING_SERVED_RATIO
 
 # What TGI's router would be told.
 OURS = ("max_batch_size", "max_tokens_per_step", "kv_cache_tokens", "waiting_served_ratio", "max_waiting_tokens")

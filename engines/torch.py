@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from engines import versions
-from engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
-from engines.shapes import kv_bytes_per_token
-from engines.torch_attention import SDPA, refuse_wide_mask, settle
-from engines.torch_rungs import CoreRung, EngineRung
+from innerloop.engines import versions
+from innerloop.engines.base import Engine, EngineInfo, Load, Request, StepReport, UnsupportedSetting
+from innerloop.engines.shapes import kv_bytes_per_token
+from innerloop.engines.torch_attention import SDPA, refuse_wide_mask, settle
+from innerloop.engines.torch_rungs import CoreRung, EngineRung
 
 TITLE = "transformers"
 PAGE_TOKENS = 256  # ContinuousBatchingConfig's default page

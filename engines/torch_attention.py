@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from engines.base import UnsupportedSetting
+from innerloop.engines.base import UnsupportedSetting
 
 SDPA = "sdpa"
 MASKED = (

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from engines.base import StepReport
-from engines.marks import ranged
+from innerloop.engines.base import StepReport
+from innerloop.engines.marks import ranged
 
 
 class Watch:

@@ -7,9 +7,9 @@ import queue
 import time
 from typing import Any
 
-from engines.base import Request, StepReport
-from engines.torch_phases import Watch
-from engines.waiting import seconds_left
+from innerloop.engines.base import Request, StepReport
+from innerloop.engines.torch_phases import Watch
+from innerloop.engines.waiting import seconds_left
 
 STOP_S = 5.0  # for the manager's thread to end
 

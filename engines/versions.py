@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
-from engines.base import UnsupportedSetting
+from innerloop.engines.base import UnsupportedSetting
 
 DRIFT = (AttributeError, ImportError, TypeError)  # what a call into an engine that has changed raises
 

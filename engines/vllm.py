@@ -7,13 +7,13 @@ import importlib.metadata
 import os
 from typing import Any, ClassVar
 
-from engines import versions
-from engines.base import Engine, EngineInfo, Load, Request, StepReport
-from engines.vllm_async import AsyncRung
-from engines.vllm_core import CoreRung
-from engines.vllm_engine import EngineRung
-from engines.vllm_http import HttpRung
-from engines.vllm_settings import VERSIONS, native_arguments
+from innerloop.engines import versions
+from innerloop.engines.base import Engine, EngineInfo, Load, Request, StepReport
+from innerloop.engines.vllm_async import AsyncRung
+from innerloop.engines.vllm_core import CoreRung
+from innerloop.engines.vllm_engine import EngineRung
+from innerloop.engines.vllm_http import HttpRung
+from innerloop.engines.vllm_settings import VERSIONS, native_arguments
 
 __all__ = ["Adapter", "cannot_report", "native_arguments"]
 

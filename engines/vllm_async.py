@@ -8,9 +8,9 @@ import itertools
 import time
 from typing import Any
 
-from engines.base import EngineInfo, Load, Request, StepReport
-from engines.vllm_engine import streamed_params, tokens_prompt
-from engines.vllm_settings import effective, engine_config, engine_info
+from innerloop.engines.base import EngineInfo, Load, Request, StepReport
+from innerloop.engines.vllm_engine import streamed_params, tokens_prompt
+from innerloop.engines.vllm_settings import effective, engine_config, engine_info
 
 UNSEEN = (
     "prefill_tokens", "decode_tokens", "running", "waiting", "preempted", "kv_usage", "schedule_ns", "prepare_ns",

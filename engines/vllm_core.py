@@ -6,9 +6,9 @@ import itertools
 import time
 from typing import Any
 
-from engines.base import EngineInfo, Load, Request, StepReport
-from engines.vllm_phases import Watch
-from engines.vllm_settings import effective, engine_config, engine_info, model_runner
+from innerloop.engines.base import EngineInfo, Load, Request, StepReport
+from innerloop.engines.vllm_phases import Watch
+from innerloop.engines.vllm_settings import effective, engine_config, engine_info, model_runner
 
 
 class CoreRung:

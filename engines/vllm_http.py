@@ -9,11 +9,11 @@ import socket
 import time
 from typing import Any
 
-from engines import children, http_null, versions
-from engines.base import EngineInfo, Load, Request, StepReport
-from engines.http_client import HttpClient, ServerFailed, read_completion
-from engines.vllm_async import UNSEEN
-from engines.vllm_settings import engine_info
+from innerloop.engines import children, http_null, versions
+from innerloop.engines.base import EngineInfo, Load, Request, StepReport
+from innerloop.engines.http_client import HttpClient, ServerFailed, read_completion
+from innerloop.engines.vllm_async import UNSEEN
+from innerloop.engines.vllm_settings import engine_info
 
 PATH = "/v1/completions"
 POLL_S = 0.05

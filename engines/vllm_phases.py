@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from engines.base import StepReport
-from engines.batch import Batch
-from engines.marks import ranged
-from engines.vllm_settings import model_runner
+from innerloop.engines.base import StepReport
+from innerloop.engines.batch import Batch
+from innerloop.engines.marks import ranged
+from innerloop.engines.vllm_settings import model_runner
 
 # What a model runner does before its forward pass, in both generations: for the ranges of a profiler.
 PREPARING = (

@@ -10,9 +10,9 @@ import json
 import os
 from typing import Any
 
-from engines import children
-from engines.base import UnsupportedSetting
-from engines.vllm_settings import check_known, effective
+from innerloop.engines import children
+from innerloop.engines.base import UnsupportedSetting
+from innerloop.engines.vllm_settings import check_known, effective
 
 ARGUMENT_MODULES = (  # where the releases keep `make_arg_parser`, newest first
     "vllm.entrypoints.common.cli_args",

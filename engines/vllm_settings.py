@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from engines import versions
-from engines.base import EngineInfo, Load, UnsupportedSetting
-from engines.shapes import is_quantized, kv_bytes_per_token
+from innerloop.engines import versions
+from innerloop.engines.base import EngineInfo, Load, UnsupportedSetting
+from innerloop.engines.shapes import is_quantized, kv_bytes_per_token
 
 VERSIONS = ("0.26", "0.33")
 RESERVED = {"speculative_config", "data_parallel_size", "pipeline_parallel_size", "kv_transfer_config"}

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from engines.base import Engine, StepReport
-from engines.loop import Work, drive
-from engines.recorder import Recorder
-from engines.settle import settled
+from innerloop.engines.base import Engine, StepReport
+from innerloop.engines.loop import Work, drive
+from innerloop.engines.recorder import Recorder
+from innerloop.engines.settle import settled
 
 
 def warm_up(

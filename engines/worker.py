@@ -18,10 +18,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.base import Engine, Load, UnsupportedSetting, WrongTokenCount
+from innerloop.engines.base import Engine, Load, UnsupportedSetting, WrongTokenCount
 
 if TYPE_CHECKING:
-    from engines.profiling import Pass
+    from innerloop.engines.profiling import Pass
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TRACEBACK_LINES = 20
@@ -88,7 +88,7 @@ def opened(channel: str) -> int:
 
 def adapter(name: str) -> Engine:
     """The adapter of that name: engines/NAME.py defines one class called `Adapter`."""
-    return importlib.import_module(f"engines.{name}").Adapter()
+    return importlib.import_module(f"innerloop.engines.{name}").Adapter()
 
 
 def run(engine: Engine, job: dict[str, Any], control: Control) -> None:
@@ -109,8 +109,8 @@ def run(engine: Engine, job: dict[str, Any], control: Control) -> None:
     told = {**asdict(info), "cannot_report": engine.cannot_report}
     control.send("phase", phase="warmup", load_s=load_s, info=told, versions=versions())
 
-    from engines.loop import Work, drive  # numpy comes with the engine: its import is not to be counted twice
-    from engines.warmup import warm_up
+    from innerloop.engines.loop import Work, drive  # numpy comes with the engine: its import is not to be counted twice
+    from innerloop.engines.warmup import warm_up
 
     trace = Path(job["trace"])
     warmup = warm_up(engine, Work.load(job["warmup"]["workload"]), trace / "warmup", **job["warmup"]["rule"])
@@ -136,7 +136,7 @@ def profiling_pass(job: dict[str, Any], control: Control) -> Pass | None:
     """The profiler's side of a profiling pass; None in a run that measures."""
     if job.get("profile") is None:
         return None
-    from engines.profiling import Pass
+    from innerloop.engines.profiling import Pass
 
     shutil.rmtree(job["trace"], ignore_errors=True)  # of the same pass, when a user repeats it by hand
     return Pass(job["profile"], job["load"]["device"], control.send)

@@ -8,15 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import Refused, nearest
-from harness.profiles import WorkloadProfile, engines, load_model, names
-from harness.profiles.models import ModelProfile
-from harness.profiles.settings import Settings
-from harness.workloads import check_context, longest_request
+from innerloop.harness.errors import Refused, nearest
+from innerloop.harness.profiles import WorkloadProfile, engines, load_model, names
+from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.profiles.settings import Settings
+from innerloop.harness.workloads import check_context, longest_request
 
 if TYPE_CHECKING:
-    from harness.machine import Machine
-    from harness.profiles.engines import EngineProfile
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.profiles.engines import EngineProfile
 
 DEVICES = ("auto", "cpu", "cuda")
 GIB = 2**30
@@ -56,7 +56,7 @@ def quantization(engine: EngineProfile, model: ModelProfile, device: str, settin
             f"models with {wanted} weights: {', '.join(same) or 'none here; give a profile of your own by its path'}",
         )
     if wanted is not None and wanted not in engine.quantization.get(device, ()):
-        from harness.native import load_of, takes
+        from innerloop.harness.native import load_of, takes
 
         load = load_of(model, device, settings)
         able = [other for other in engines.all_engines() if takes(other, load)]
@@ -139,7 +139,7 @@ def memory(model: ModelProfile, device: str, settings: Settings, machine: Machin
 def paths(model: ModelProfile, weights: Path | None) -> None:
     """The user's own weights are those of the model."""
     if weights is not None:
-        from harness.checkpoints.weights import use_weights
+        from innerloop.harness.checkpoints.weights import use_weights
 
         use_weights(weights, model)
 

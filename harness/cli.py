@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from harness.errors import EXIT_REFUSED, nearest
+from innerloop.harness.errors import EXIT_REFUSED, nearest
 
 VERBS = {
     "run": "run an engine on a workload and report",
@@ -28,11 +28,11 @@ def main() -> int:
         return 0
     verb = arguments[0]
     if verb == "--version":
-        import harness
+        from innerloop import harness
 
         print(f"innerloop {harness.__version__}")
         return 0
     if verb not in VERBS:
         print(f"innerloop: no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
         return EXIT_REFUSED
-    return importlib.import_module(f"harness.{verb}").main(arguments[1:])
+    return importlib.import_module(f"innerloop.harness.{verb}").main(arguments[1:])

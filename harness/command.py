@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from harness.errors import EXIT_INTERRUPTED, InnerloopError
+from innerloop.harness.errors import EXIT_INTERRUPTED, InnerloopError
 
 
 class Stopped(BaseException):

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from harness.errors import InnerloopError, Refused
+from innerloop.harness.errors import InnerloopError, Refused
 
 Say = Callable[[str], None]
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import engines
+import innerloop
+from innerloop import engines
 
 TICK_S = 1.0  # news on the control channel is heard at once; this is for the live view and the time limits
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
@@ -139,7 +140,7 @@ class Worker:
 
 def worker_command(python: Path, job_path: Path, channel: str, module: str = "worker") -> list[str]:
     """What starts a worker (see engines/__main__.py)."""
-    return [str(python), str(Path(engines.__file__).parent), str(job_path), channel, module]
+    return [str(python), str(Path(engines.__file__).resolve().parent), str(job_path), channel, module]
 
 
 def environment(variables: dict[str, str]) -> dict[str, str]:
@@ -149,7 +150,7 @@ def environment(variables: dict[str, str]) -> dict[str, str]:
     """
     leaky = ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
     own = {k: v for k, v in os.environ.items() if k not in leaky}
-    checkout = str(Path(engines.__file__).parents[1])  # only `engines` is to be found of it, and by its own path
+    checkout = str(Path(innerloop.__file__).resolve().parents[1])  # the worker finds `engines` by its own path
     entries = [entry for entry in own.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != checkout]
     own["PYTHONPATH"] = os.pathsep.join(entries)
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **own, **variables}
@@ -231,7 +232,7 @@ def overdue(outcome: Outcome, trace: Path, limits: Limits, begun_s: float) -> di
 
 
 def last_beat_ns(trace: Path) -> int:
-    from engines.trace import header
+    from innerloop.engines.trace import header
 
     beats = [int(header(path)["beat_ns"]) for path in trace.glob("*/steps.bin") if path.stat().st_size]
     return max(beats, default=0)

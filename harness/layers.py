@@ -9,17 +9,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import __version__
-from harness.analysis.waterfall import differences, paced_by_load, waterfall
-from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
+from innerloop.harness import __version__
+from innerloop.harness.analysis.waterfall import differences, paced_by_load, waterfall
+from innerloop.harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.machine import Machine
-    from harness.profiles.engines import EngineProfile
-    from harness.session import Options
-    from harness.spec import RunSpec
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.profiles.engines import EngineProfile
+    from innerloop.harness.session import Options
+    from innerloop.harness.spec import RunSpec
 
 FILE = "waterfall.json"
 SCHEMA_VERSION = 1
@@ -47,7 +47,7 @@ def chosen(engine: EngineProfile, layers: str, trials: int | None, profiled: boo
         Refused: a layer that the engine does not offer, one named twice, fewer than two, a senseless number, or a pass
             without layer core.
     """
-    from harness import checks
+    from innerloop.harness import checks
 
     trials = 1 if trials is None else trials
     if not 1 <= trials <= MOST_TRIALS:
@@ -77,8 +77,8 @@ def run(
     Raises:
         Refused: nothing was started.
     """
-    from harness.command import Stopped, stop_signals
-    from harness.run_folder import make_folder, remove_empty
+    from innerloop.harness.command import Stopped, stop_signals
+    from innerloop.harness.run_folder import make_folder, remove_empty
 
     specs = {layer: spec_of(layer) for layer in ladder.layers}
     folder = make_folder(options.out)
@@ -122,9 +122,9 @@ def order(ladder: Ladder) -> list[tuple[str, int]]:
 
 def one(spec: RunSpec, machine: Machine, options: Options, console: Console, first: bool) -> dict[str, Any]:
     """One run. A refusal stops the first one; later it is that rung's failure, and the others go on."""
-    from harness import results, session
-    from harness.launcher import failure
-    from harness.tables import convert
+    from innerloop.harness import results, session
+    from innerloop.harness.launcher import failure
+    from innerloop.harness.tables import convert
 
     try:
         return session.run(spec, machine, options, console)[0]
@@ -206,8 +206,8 @@ def exit_code(document: Mapping[str, Any]) -> int:
 
 def write(folder: Path, document: Mapping[str, Any]) -> Path:
     """Writes waterfall.json whole or not at all, and returns its path."""
-    from harness.results import plain
-    from harness.tables import put
+    from innerloop.harness.results import plain
+    from innerloop.harness.tables import put
 
     path = folder / FILE
     partial = path.with_name(f".{FILE}.partial")
@@ -252,7 +252,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def default_folder(spec: RunSpec) -> Path:
-    from harness.run_folder import default_folder as for_run
+    from innerloop.harness.run_folder import default_folder as for_run
 
     path = for_run(spec)
     return path.with_name(f"{path.name}-layers")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.analysis.roofline import Cost, Limits, none, roofline
-from harness.ceilings import QUANTIZED_DTYPE, Ceilings
-from harness.errors import Refused
-from harness.profiles.models import DTYPE_BYTES, ModelProfile
-from harness.profiles.validation import validate
-from harness.tables import Tables
+from innerloop.harness.analysis.roofline import Cost, Limits, none, roofline
+from innerloop.harness.ceilings import QUANTIZED_DTYPE, Ceilings
+from innerloop.harness.errors import Refused
+from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
+from innerloop.harness.profiles.validation import validate
+from innerloop.harness.tables import Tables
 
 KV_BYTES = {"int8": 1.0, "int4": 0.5, "uint8": 1.0, **DTYPE_BYTES}  # fp8 is recognised by its beginning
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.launcher import Outcome
-from harness.words import size
+from innerloop.harness.launcher import Outcome
+from innerloop.harness.words import size
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from harness.telemetry.device import DeviceSampler
+    from innerloop.harness.telemetry.device import DeviceSampler
 
 RATE_WINDOW_S = 3.0  # tokens/s is that of the last seconds
 PLAIN_EVERY_S = 10.0  # where the output is no terminal
@@ -48,7 +48,7 @@ class Reading:
 
 def read(folder: Path) -> Reading | None:
     """Reads the pages that the worker is writing; None before it has opened them."""
-    from engines import trace
+    from innerloop.engines import trace
 
     try:
         head = trace.header(folder / "steps.bin")

@@ -8,16 +8,16 @@ import json
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from engines.base import Load, UnsupportedSetting
-from harness.checkpoints.tensors import config_json
-from harness.errors import Refused
-from harness.profiles.engines import all_engines
+from innerloop.engines.base import Load, UnsupportedSetting
+from innerloop.harness.checkpoints.tensors import config_json
+from innerloop.harness.errors import Refused
+from innerloop.harness.profiles.engines import all_engines
 
 if TYPE_CHECKING:
-    from harness.profiles.engines import EngineProfile
-    from harness.profiles.models import ModelProfile
-    from harness.profiles.settings import Settings
-    from harness.spec import RunSpec
+    from innerloop.harness.profiles.engines import EngineProfile
+    from innerloop.harness.profiles.models import ModelProfile
+    from innerloop.harness.profiles.settings import Settings
+    from innerloop.harness.spec import RunSpec
 
 
 def native_settings(spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
@@ -72,7 +72,7 @@ def load_of(model: ModelProfile, device: str, settings: Settings) -> Load:
 
 
 def _adapter(engine: EngineProfile) -> ModuleType:
-    return importlib.import_module(f"engines.{engine.name}")
+    return importlib.import_module(f"innerloop.engines.{engine.name}")
 
 
 def _load(spec: RunSpec) -> Load:

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from engines.trace import PHASES, STATES
-from harness.analysis.columns import known
-from harness.analysis.context import Work, first_steps, work
-from harness.analysis.lanes import lanes
-from harness.analysis.run import edges
-from harness.analysis.steps import gaps_ns, wall_ns
-from harness.perfetto_format import CHRONOLOGICAL, TraceWriter, Value
-from harness.steps import floors_of
-from harness.tables import Tables, put, read_tables
+from innerloop.engines.trace import PHASES, STATES
+from innerloop.harness.analysis.columns import known
+from innerloop.harness.analysis.context import Work, first_steps, work
+from innerloop.harness.analysis.lanes import lanes
+from innerloop.harness.analysis.run import edges
+from innerloop.harness.analysis.steps import gaps_ns, wall_ns
+from innerloop.harness.perfetto_format import CHRONOLOGICAL, TraceWriter, Value
+from innerloop.harness.steps import floors_of
+from innerloop.harness.tables import Tables, put, read_tables
 
 FILE = "trace.perfetto-trace"
 MOST_PHASED = 300_000  # steps; of a longer run the phases are left out, or the file would not open

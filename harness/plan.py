@@ -6,26 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import checks, environments
-from harness.checkpoints import planned_checkpoint
-from harness.checkpoints.weights import use_weights
-from harness.errors import Refused
-from harness.layers import order
-from harness.native import native_settings, preparation_steps
-from harness.profiles.engines import why_not
-from harness.profiling import passes
-from harness.profiling.choice import TOOLS
-from harness.profiling.tools import FROM
-from harness.words import number
-from harness.workloads import build, warmup
+from innerloop.harness import checks, environments
+from innerloop.harness.checkpoints import planned_checkpoint
+from innerloop.harness.checkpoints.weights import use_weights
+from innerloop.harness.errors import Refused
+from innerloop.harness.layers import order
+from innerloop.harness.native import native_settings, preparation_steps
+from innerloop.harness.profiles.engines import why_not
+from innerloop.harness.profiling import passes
+from innerloop.harness.profiling.choice import TOOLS
+from innerloop.harness.profiling.tools import FROM
+from innerloop.harness.words import number
+from innerloop.harness.workloads import build, warmup
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.layers import Ladder
-    from harness.machine import Machine
-    from harness.profiling.choice import Profile
-    from harness.spec import RunSpec
+    from innerloop.harness.layers import Ladder
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.profiling.choice import Profile
+    from innerloop.harness.spec import RunSpec
 
 
 def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: Path | None = None) -> dict[str, Any]:

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import results
-from harness.errors import InnerloopError, Refused
-from harness.launcher import log_tail
-from harness.tables import Tables, convert
-from harness.words import number
+from innerloop.harness import results
+from innerloop.harness.errors import InnerloopError, Refused
+from innerloop.harness.launcher import log_tail
+from innerloop.harness.tables import Tables, convert
+from innerloop.harness.words import number
 
 QUIET_S = 10.0  # a worker that shows no sign of life for this long has ended: nothing outlives its harness longer
 
@@ -64,7 +64,7 @@ def refuse_if_alive(folder: Path, job: dict[str, Any]) -> None:
 
 def last_beat_ns(folder: Path) -> int:
     """The monotonic time of the trace's last sign of life; long ago when there is none."""
-    from engines.trace import HEADER_BYTES, header
+    from innerloop.engines.trace import HEADER_BYTES, header
 
     raw = (folder / "trace").glob("*/steps.bin")
     return max((int(header(path)["beat_ns"]) for path in raw if path.stat().st_size >= HEADER_BYTES), default=-1 << 62)
@@ -96,7 +96,7 @@ def _job(folder: Path) -> dict[str, Any]:
 
 
 def _workload(folder: Path) -> dict[str, Any] | None:
-    from harness.workloads import load
+    from innerloop.harness.workloads import load
 
     try:
         return load(folder / "workload.npz").describe()

@@ -12,11 +12,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from engines.trace import PHASES
-from harness.report_devices import devices
-from harness.report_kernels import profile
-from harness.report_limit import limit
-from harness.words import levels, number, seconds, share, size
+from innerloop.engines.trace import PHASES
+from innerloop.harness.report_devices import devices
+from innerloop.harness.report_kernels import profile
+from innerloop.harness.report_limit import limit
+from innerloop.harness.words import levels, number, seconds, share, size
 
 POINTS = ("mean", "p50", "p90", "p99")
 STYLE = {"ok": "bold green", "suspect": "bold yellow", "failed": "bold red"}

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.words import NONE, number, size
+from innerloop.harness.words import NONE, number, size
 
 
 def devices(result: Mapping[str, Any]) -> RenderableType:

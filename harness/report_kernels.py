@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.kernel_classes import TITLES
-from harness.words import NONE, number, seconds, share
+from innerloop.harness.analysis.kernel_classes import TITLES
+from innerloop.harness.words import NONE, number, seconds, share
 
 KINDS = {"with_prefill": "with prefill", "decode_only": "decode only"}
 SHOWN = 8  # of the top kernels

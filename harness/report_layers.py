@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.words import NONE, number, seconds, share
+from innerloop.harness.words import NONE, number, seconds, share
 
 STYLE = {"ok": "bold green", "suspect": "bold yellow"}
 BAR = 18  # columns

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.words import number, share
+from innerloop.harness.words import number, share
 
 LABELS = {"all": "all steps", "decode_only": "decode only", "with_prefill": "with prefill", "steady": "steady"}
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))

@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from engines.trace import PHASES
-from harness.words import number, seconds, share
+from innerloop.engines.trace import PHASES
+from innerloop.harness.words import number, seconds, share
 
 COSTS = {
     "fixed": "fixed cost a step",

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness import __version__, limit
-from harness.analysis import client as client_analysis
-from harness.analysis import devices as device_analysis
-from harness.analysis import suspect_device
-from harness.analysis.columns import NS
-from harness.analysis.run import analyse, edges
-from harness.analysis.suspect import Reason, suspicions, unhonoured
-from harness.errors import Refused
-from harness.tables import Tables, convert, put, read_tables
-from harness.telemetry import host as host_telemetry
-from harness.telemetry.sampler import cost
+from innerloop.harness import __version__, limit
+from innerloop.harness.analysis import client as client_analysis
+from innerloop.harness.analysis import devices as device_analysis
+from innerloop.harness.analysis import suspect_device
+from innerloop.harness.analysis.columns import NS
+from innerloop.harness.analysis.run import analyse, edges
+from innerloop.harness.analysis.suspect import Reason, suspicions, unhonoured
+from innerloop.harness.errors import Refused
+from innerloop.harness.tables import Tables, convert, put, read_tables
+from innerloop.harness.telemetry import host as host_telemetry
+from innerloop.harness.telemetry.sampler import cost
 
 if TYPE_CHECKING:
-    from harness.ceilings import Ceilings
+    from innerloop.harness.ceilings import Ceilings
 
 __all__ = ["Tables", "build", "convert", "read", "read_tables", "write"]
 

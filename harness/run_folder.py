@@ -7,10 +7,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import Refused
+from innerloop.harness.errors import Refused
 
 if TYPE_CHECKING:
-    from harness.spec import RunSpec
+    from innerloop.harness.spec import RunSpec
 
 
 def make_folder(out: Path) -> Path:

@@ -11,26 +11,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import environments, launcher, results
-from harness.checkpoints import Checkpoint, ensure_checkpoint, planned_checkpoint, use_weights
-from harness.command import Stopped, ignore_signals, stop_signals
-from harness.errors import InnerloopError, InstallFailed, Refused
-from harness.launcher import Limits, Outcome, Worker, failure
-from harness.live import LiveView
-from harness.machine import Machine, checkout_commit
-from harness.native import native_settings
-from harness.run_folder import make_folder, remove_empty
-from harness.telemetry import samplers
-from harness.telemetry.device import DEFAULT_HZ
-from harness.telemetry.samplers import Samplers
-from harness.workloads import Workload, build, warmup
+from innerloop.harness import environments, launcher, results
+from innerloop.harness.checkpoints import Checkpoint, ensure_checkpoint, planned_checkpoint, use_weights
+from innerloop.harness.command import Stopped, ignore_signals, stop_signals
+from innerloop.harness.errors import InnerloopError, InstallFailed, Refused
+from innerloop.harness.launcher import Limits, Outcome, Worker, failure
+from innerloop.harness.live import LiveView
+from innerloop.harness.machine import Machine, checkout_commit
+from innerloop.harness.native import native_settings
+from innerloop.harness.run_folder import make_folder, remove_empty
+from innerloop.harness.telemetry import samplers
+from innerloop.harness.telemetry.device import DEFAULT_HZ
+from innerloop.harness.telemetry.samplers import Samplers
+from innerloop.harness.workloads import Workload, build, warmup
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.ceilings import Ceilings
-    from harness.profiling.choice import Profile
-    from harness.spec import RunSpec
+    from innerloop.harness.ceilings import Ceilings
+    from innerloop.harness.profiling.choice import Profile
+    from innerloop.harness.spec import RunSpec
 
 WARMUP_TOLERANCE = 0.05  # rounds have settled when the last ones lie this close together (docs/metrics.md)
 WARMUP_WINDOW = 3
@@ -74,7 +74,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
     native_settings(spec)
     environments.check(spec.engine, spec.device, spec.engine_python, spec.environment)
     if options.profile is not None:
-        from harness.profiling import passes
+        from innerloop.harness.profiling import passes
 
         passes.check(options.profile, spec, options.out)
     prepared, outcome = Prepared(), Outcome()
@@ -120,7 +120,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
 
 def write_trace(folder: Path, result: dict[str, Any], say: Callable[[str], None]) -> None:
     """The run for https://ui.perfetto.dev; a disk that has no room for it takes nothing from the run."""
-    from harness import perfetto
+    from innerloop.harness import perfetto
 
     try:
         perfetto.write(folder, result)
@@ -147,7 +147,7 @@ def find_ceilings(
     spec: RunSpec, machine: Machine, prepared: Prepared, options: Options, say: Callable[[str], None]
 ) -> None:
     """What the machine can do at most, measured now if it never was; after the idle power, since it heats a device."""
-    from harness.ceilings import for_run
+    from innerloop.harness.ceilings import for_run
 
     assert prepared.environment is not None
     if options.ceilings == "off":

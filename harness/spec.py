@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness import checks
-from harness.environments import registered
-from harness.errors import Refused
-from harness.profiles import (
+from innerloop.harness import checks
+from innerloop.harness.environments import registered
+from innerloop.harness.errors import Refused
+from innerloop.harness.profiles import (
     ModelProfile,
     Seeds,
     Settings,
@@ -20,12 +20,12 @@ from harness.profiles import (
     load_workload,
     parse_seeds,
 )
-from harness.profiles.settings import parse_settings, resolve_settings
-from harness.profiles.validation import parse_assignments
+from innerloop.harness.profiles.settings import parse_settings, resolve_settings
+from innerloop.harness.profiles.validation import parse_assignments
 
 if TYPE_CHECKING:
-    from harness.machine import Machine
-    from harness.profiles.engines import EngineProfile
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.profiles.engines import EngineProfile
 
 DEFAULT_WORKLOAD = "quick"
 LARGE_GPU_BYTES = 22 * 2**30  # what a 24 GB card reports

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, STATES
-from harness.analysis.columns import known
-from harness.analysis.unfinished import filled
-from harness.errors import Refused
-from harness.telemetry.sampler import Sampler, Samples
+from innerloop.engines.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, STATES
+from innerloop.harness.analysis.columns import known
+from innerloop.harness.analysis.unfinished import filled
+from innerloop.harness.errors import Refused
+from innerloop.harness.telemetry.sampler import Sampler, Samples
 
 if TYPE_CHECKING:
     import pyarrow as pa

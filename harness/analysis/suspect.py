@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.columns import NS
-from harness.analysis.latency import finished
-from harness.words import number, share
+from innerloop.harness.analysis.columns import NS
+from innerloop.harness.analysis.latency import finished
+from innerloop.harness.words import number, share
 
 LEAST_WINDOW_S = 1.0  # a window shorter than this is mostly its edges
 LEAST_STEPS = 10

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.analysis import energy
-from harness.analysis.suspect import SAMPLING_GAP_S, Reason
-from harness.words import number, share, size
+from innerloop.harness.analysis import energy
+from innerloop.harness.analysis.suspect import SAMPLING_GAP_S, Reason
+from innerloop.harness.words import number, share, size
 
 THROTTLES = {  # event reasons that hold the clocks down, and what to do about each
     "sw_power_cap": "It runs at its power limit: raise the limit if the device allows it, or compare at equal limits.",

@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness import launcher, results
-from harness.command import Stopped, ignore_signals, stop_signals
-from harness.errors import InnerloopError, Refused
-from harness.launcher import Limits, Outcome, Worker, failure
-from harness.live import WORDS
-from harness.profiling import findings, tools
-from harness.profiling.choice import TOOLS, Profile
-from harness.profiling.host import Sampling, require_py_spy
+from innerloop.harness import launcher, results
+from innerloop.harness.command import Stopped, ignore_signals, stop_signals
+from innerloop.harness.errors import InnerloopError, Refused
+from innerloop.harness.launcher import Limits, Outcome, Worker, failure
+from innerloop.harness.live import WORDS
+from innerloop.harness.profiling import findings, tools
+from innerloop.harness.profiling.choice import TOOLS, Profile
+from innerloop.harness.profiling.host import Sampling, require_py_spy
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.spec import RunSpec
+    from innerloop.harness.spec import RunSpec
 
 WARMUP_ROUNDS = 2  # enough to compile and allocate what is needed; nothing is timed that has to have settled
 PATIENCE = 10.0  # times its usual limits that a tool may need, which runs every kernel many times over
@@ -75,7 +75,7 @@ def suits(profile: Profile, device: str) -> None:
 
 def interpreter(spec: RunSpec) -> Path:
     """The engine's interpreter, also where its environment is not made yet."""
-    from harness import environments
+    from innerloop.harness import environments
 
     own = environments.yours(spec.engine, spec.device, spec.engine_python, spec.environment)
     return own.python if own is not None else environments.plan(spec.engine, spec.device).folder / "bin" / "python"
@@ -253,8 +253,8 @@ def usual_batch(steps: np.ndarray) -> list[int | None]:
     running = steps["running"]
     if len(steps) == 0 or (running < 0).any():
         return [None, None]
-    from harness.analysis.steady import FULL
-    from harness.analysis.steps import wall_ns
+    from innerloop.harness.analysis.steady import FULL
+    from innerloop.harness.analysis.steps import wall_ns
 
     order = np.argsort(running)
     time_up_to = np.cumsum(wall_ns(steps)[order])

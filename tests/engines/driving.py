@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from engines import trace
-from engines.base import Engine
-from engines.loop import Work, drive
-from harness.analysis.run import analyse
+from innerloop.engines import trace
+from innerloop.engines.base import Engine
+from innerloop.engines.loop import Work, drive
+from innerloop.harness.analysis.run import analyse
 
 
 @dataclass(frozen=True)

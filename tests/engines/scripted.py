@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from engines.base import Engine, EngineInfo, Load, Request, StepReport
+from innerloop.engines.base import Engine, EngineInfo, Load, Request, StepReport
 
 
 class ScriptedEngine(Engine):

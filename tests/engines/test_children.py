@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from engines.children import Child
+from innerloop.engines.children import Child
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PARENT = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from engines.children import Child
+from innerloop.engines.children import Child
 child = Child("http_null", "")
 print(child.process.pid, child.ready(30), flush=True)
 time.sleep(600)

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from engines.base import Request
-from engines.http_client import HttpClient, ServerFailed, read_completion
+from innerloop.engines.base import Request
+from innerloop.engines.http_client import HttpClient, ServerFailed, read_completion
 
 from .http_server import OK, chunk, close, scripted, stream, token
 

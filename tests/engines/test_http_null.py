@@ -7,10 +7,10 @@ import json
 import psutil
 import pytest
 
-from engines import http_null
-from engines.children import Child, ChildFailed
-from engines.http_client import read_completion
-from engines.http_stream import ResponseReader
+from innerloop.engines import http_null
+from innerloop.engines.children import Child, ChildFailed
+from innerloop.engines.http_client import read_completion
+from innerloop.engines.http_stream import ResponseReader
 
 
 def body(request):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from engines.http_stream import BadResponse, ResponseReader
+from innerloop.engines.http_stream import BadResponse, ResponseReader
 
 from .http_server import END, OK, chunk, stream, token
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from engines.base import UnsupportedSetting
-from engines.device_memory import free_share
-from engines.lmdeploy import native_arguments
+from innerloop.engines.base import UnsupportedSetting
+from innerloop.engines.device_memory import free_share
+from innerloop.engines.lmdeploy import native_arguments
 
 from .loads import make_load
 

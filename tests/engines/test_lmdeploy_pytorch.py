@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from engines.base import Request, UnsupportedSetting
-from engines.lmdeploy import Adapter
+from innerloop.engines.base import Request, UnsupportedSetting
+from innerloop.engines.lmdeploy import Adapter
 
 from .driving import driven, work
 from .lmdeploy_pytorch_double import Engine, modules
@@ -136,7 +136,7 @@ def test_a_step_waits_no_longer_than_until_a_request_is_due(engine, monkeypatch)
         asked.append(due_ns)
         return 0.0
 
-    monkeypatch.setattr("engines.lmdeploy_pytorch.seconds_left", no_time)
+    monkeypatch.setattr("innerloop.engines.lmdeploy_pytorch.seconds_left", no_time)
     adapter, _, _ = engine()
     adapter.due_ns = 5_000
     assert adapter.step() is None

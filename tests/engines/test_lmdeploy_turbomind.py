@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from engines.base import Request, WrongTokenCount
-from engines.lmdeploy import Adapter
+from innerloop.engines.base import Request, WrongTokenCount
+from innerloop.engines.lmdeploy import Adapter
 
 from .driving import driven, work
 from .loads import make_load
@@ -52,7 +52,7 @@ def test_a_step_is_an_iteration(engine, tmp_path):
 
 
 def test_an_iteration_whose_signals_are_read_before_the_last_has_come_stays_one_step(engine, tmp_path, monkeypatch):
-    monkeypatch.setattr("engines.lmdeploy_turbomind.STRAGGLER_S", 2.0)  # however busy the machine is
+    monkeypatch.setattr("innerloop.engines.lmdeploy_turbomind.STRAGGLER_S", 2.0)  # however busy the machine is
     adapter, double, _ = engine(straddles=True)
     run = driven(adapter, work([(4, 12)] * 4), tmp_path / "t")
     tokens = run.steps["output_tokens"].tolist()
@@ -76,7 +76,7 @@ def test_iterations_that_are_signalled_together_are_steps_of_their_own(engine, t
 
 
 def test_a_request_that_loses_its_cache_does_not_split_the_steps_of_the_others(engine, tmp_path, monkeypatch):
-    monkeypatch.setattr("engines.lmdeploy_turbomind.STRAGGLER_S", 2.0)  # however busy the machine is
+    monkeypatch.setattr("innerloop.engines.lmdeploy_turbomind.STRAGGLER_S", 2.0)  # however busy the machine is
     adapter, double, _ = engine(swapped_out=(1, 5, 8))
     run = driven(adapter, work([(4, 20)] * 3), tmp_path / "t")
     assert run.requests["output_tokens"].tolist() == [20, 20, 20]
@@ -91,7 +91,7 @@ def test_a_step_waits_no_longer_than_until_a_request_is_due(engine, monkeypatch)
         asked.append(due_ns)
         return 0.0
 
-    monkeypatch.setattr("engines.lmdeploy_turbomind.seconds_left", no_time)
+    monkeypatch.setattr("innerloop.engines.lmdeploy_turbomind.seconds_left", no_time)
     adapter, _, _ = engine()
     adapter.due_ns = 5_000
     assert adapter.step() is None
@@ -99,7 +99,7 @@ def test_a_step_waits_no_longer_than_until_a_request_is_due(engine, monkeypatch)
 
 
 def test_a_request_that_is_due_does_not_split_an_iteration(engine, monkeypatch):
-    monkeypatch.setattr("engines.lmdeploy_turbomind.STRAGGLER_S", 2.0)  # however busy the machine is
+    monkeypatch.setattr("innerloop.engines.lmdeploy_turbomind.STRAGGLER_S", 2.0)  # however busy the machine is
     adapter, double, _ = engine(straddles=True)
     adapter.due_ns = 0  # long past
     for index in range(4):
@@ -141,7 +141,7 @@ def test_nobody_waits_whose_end_is_known_to_the_engine_only(engine, tmp_path):
 
 
 def test_who_has_lost_its_cache_waits(engine, tmp_path, monkeypatch):
-    monkeypatch.setattr("engines.lmdeploy_turbomind.STRAGGLER_S", 2.0)  # however busy the machine is
+    monkeypatch.setattr("innerloop.engines.lmdeploy_turbomind.STRAGGLER_S", 2.0)  # however busy the machine is
     adapter, _, _ = engine(swapped_out=(1, 5, 8), begins_with=3)
     run = driven(adapter, work([(4, 20)] * 3), tmp_path / "t")
     assert 1 in run.steps["waiting"].tolist()

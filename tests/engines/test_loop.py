@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines import trace
-from engines.base import StepReport, WrongTokenCount
-from engines.loop import Work, drive
+from innerloop.engines import trace
+from innerloop.engines.base import StepReport, WrongTokenCount
+from innerloop.engines.loop import Work, drive
 
 from .scripted import ScriptedEngine
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engines import marks
+from innerloop.engines import marks
 
 
 @pytest.fixture

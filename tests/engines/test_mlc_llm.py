@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from engines import trace
-from engines.base import Load, Request, UnsupportedSetting, WrongTokenCount
-from engines.mlc_llm import Adapter, Limits
-from engines.mlc_llm_prepare import Preparation, Ready
-from engines.mlc_llm_settings import NO_GRAPHS, native_arguments, preparation, preparation_steps
+from innerloop.engines import trace
+from innerloop.engines.base import Load, Request, UnsupportedSetting, WrongTokenCount
+from innerloop.engines.mlc_llm import Adapter, Limits
+from innerloop.engines.mlc_llm_prepare import Preparation, Ready
+from innerloop.engines.mlc_llm_settings import NO_GRAPHS, native_arguments, preparation, preparation_steps
 
 from .driving import driven, work
 from .loads import make_load
@@ -225,7 +225,7 @@ def package(monkeypatch, tmp_path):
         prepared.append(wanted)
         return Ready(tmp_path / "model", tmp_path / "library.so")
 
-    monkeypatch.setattr("engines.mlc_llm.prepare", prepare)
+    monkeypatch.setattr("innerloop.engines.mlc_llm.prepare", prepare)
     monkeypatch.setattr(sys.modules["mlc_llm.serve.config"], "EngineConfig", Config, raising=False)
     monkeypatch.setattr(sys.modules["mlc_llm.serve.sync_engine"], "SyncMLCEngine", make_engine, raising=False)
     return prepared
@@ -265,7 +265,7 @@ def test_the_version_is_that_of_the_distribution_that_holds_the_package(adapter_
 
 
 def test_without_a_distribution_it_is_the_packages_own(package, monkeypatch):
-    monkeypatch.setattr("engines.mlc_llm.packages_distributions", dict)
+    monkeypatch.setattr("innerloop.engines.mlc_llm.packages_distributions", dict)
     assert Adapter().imports() == "0.1.dev0"
 
 

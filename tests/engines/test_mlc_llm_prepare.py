@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engines import mlc_llm_prepare
-from engines.mlc_llm_prepare import CONFIG, Preparation, keys, prepare, prepared_folder
+from innerloop.engines import mlc_llm_prepare
+from innerloop.engines.mlc_llm_prepare import CONFIG, Preparation, keys, prepare, prepared_folder
 
 MLC = """
 import json, pathlib, sys

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from engines import torch as torch_adapter
-from engines import vllm as vllm_adapter
-from engines.base import UnsupportedSetting
+from innerloop.engines import torch as torch_adapter
+from innerloop.engines import vllm as vllm_adapter
+from innerloop.engines.base import UnsupportedSetting
 
 from .loads import make_load
 

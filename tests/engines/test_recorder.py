@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines import trace
-from engines.base import StepReport
-from engines.recorder import Recorder
+from innerloop.engines import trace
+from innerloop.engines.base import StepReport
+from innerloop.engines.recorder import Recorder
 
 
 def recorder(folder: Path, outputs: list[int], **kwargs) -> Recorder:

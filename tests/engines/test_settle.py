@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from engines.settle import settled
+from innerloop.engines.settle import settled
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from engines import marks
-from engines.base import Request, UnsupportedSetting, WrongTokenCount
-from engines.sglang import CONTEXT_MARGIN, Adapter, native_arguments
-from engines.versions import UnknownVersion
+from innerloop.engines import marks
+from innerloop.engines.base import Request, UnsupportedSetting, WrongTokenCount
+from innerloop.engines.sglang import CONTEXT_MARGIN, Adapter, native_arguments
+from innerloop.engines.versions import UnknownVersion
 
 from .driving import driven, work
 from .loads import make_load

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from engines.base import UnsupportedSetting, WrongTokenCount
-from engines.device_memory import free_share
-from engines.tensorrt_llm import Adapter, native_arguments
-from harness.analysis.suspect import unhonoured
-from harness.checkpoints.formats import fp8_config
+from innerloop.engines.base import UnsupportedSetting, WrongTokenCount
+from innerloop.engines.device_memory import free_share
+from innerloop.engines.tensorrt_llm import Adapter, native_arguments
+from innerloop.harness.analysis.suspect import unhonoured
+from innerloop.harness.checkpoints.formats import fp8_config
 
 from .driving import driven, work
 from .loads import make_load
@@ -193,7 +193,7 @@ def test_a_step_waits_no_longer_than_until_a_request_is_due(adapter_on, monkeypa
         asked.append(due_ns)
         return 0.0
 
-    monkeypatch.setattr("engines.tensorrt_llm.seconds_left", no_time)
+    monkeypatch.setattr("innerloop.engines.tensorrt_llm.seconds_left", no_time)
     adapter = adapter_on(PyExecutor(overlap=True))
     adapter.due_ns = 5_000
     assert adapter.step() is None

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.base import Request, UnsupportedSetting, WrongTokenCount
-from engines.tgi import Adapter, native_arguments
-from engines.tgi_batches import Pool, Prompts, pool_tokens, warm
+from innerloop.engines.base import Request, UnsupportedSetting, WrongTokenCount
+from innerloop.engines.tgi import Adapter, native_arguments
+from innerloop.engines.tgi_batches import Pool, Prompts, pool_tokens, warm
 
 from .driving import driven, work
 from .loads import make_load

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engines.tgi import Adapter
+from innerloop.engines.tgi import Adapter
 
 from .driving import driven, work
 from .loads import make_load

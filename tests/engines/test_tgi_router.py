@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engines.base import Request, StepReport
-from engines.tgi import Adapter, native_arguments
-from engines.tgi_batches import Turns
+from innerloop.engines.base import Request, StepReport
+from innerloop.engines.tgi import Adapter, native_arguments
+from innerloop.engines.tgi_batches import Turns
 
 from .loads import make_load
 from .tgi_double import Model, PagedModel, install

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from engines.torch_phases import make_up
+from innerloop.engines.torch_phases import make_up
 
 
 def scheduled(positions, *, prompt, output=0, before_reset=None, last=True):

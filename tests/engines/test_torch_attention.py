@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from engines.base import UnsupportedSetting
-from engines.torch_attention import MASKED, NO_CUDNN, refuse_wide_mask, settle
+from innerloop.engines.base import UnsupportedSetting
+from innerloop.engines.torch_attention import MASKED, NO_CUDNN, refuse_wide_mask, settle
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from engines.base import Request
-from engines.torch_rungs import CoreRung, EngineRung
+from innerloop.engines.base import Request
+from innerloop.engines.torch_rungs import CoreRung, EngineRung
 
 DONE = "finished"
 

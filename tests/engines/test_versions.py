@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from engines import versions
-from engines.base import UnsupportedSetting
+from innerloop.engines import versions
+from innerloop.engines.base import UnsupportedSetting
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from engines import marks
-from engines.base import Request
-from engines.vllm import cannot_report
-from engines.vllm_core import CoreRung
-from engines.vllm_engine import EngineRung
-from engines.vllm_phases import Watch
+from innerloop.engines import marks
+from innerloop.engines.base import Request
+from innerloop.engines.vllm import cannot_report
+from innerloop.engines.vllm_core import CoreRung
+from innerloop.engines.vllm_engine import EngineRung
+from innerloop.engines.vllm_phases import Watch
 
 from .loads import make_load
 

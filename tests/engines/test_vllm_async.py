@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from engines.base import Request
-from engines.vllm_async import UNSEEN, AsyncRung
+from innerloop.engines.base import Request
+from innerloop.engines.vllm_async import UNSEEN, AsyncRung
 
 
 class Llm:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines import trace
-from harness import environments
-from harness.checkpoints import ensure_checkpoint
-from harness.launcher import environment
-from harness.profiles import load_model
-from harness.profiles.engines import load_engine
+from innerloop.engines import trace
+from innerloop.harness import environments
+from innerloop.harness.checkpoints import ensure_checkpoint
+from innerloop.harness.launcher import environment
+from innerloop.harness.profiles import load_model
+from innerloop.harness.profiles.engines import load_engine
 from tests.real import ROOT
 
 pytestmark = pytest.mark.real

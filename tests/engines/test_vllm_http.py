@@ -13,10 +13,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from engines import children, vllm, vllm_server
-from engines.base import Request
-from engines.http_client import ServerFailed
-from engines.vllm_http import HttpRung, free_port
+from innerloop.engines import children, vllm, vllm_server
+from innerloop.engines.base import Request
+from innerloop.engines.http_client import ServerFailed
+from innerloop.engines.vllm_http import HttpRung, free_port
 
 
 @pytest.fixture

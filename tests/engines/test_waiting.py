@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 
-from engines.waiting import seconds_left
+from innerloop.engines.waiting import seconds_left
 
 
 def test_without_anything_due_a_step_waits_its_usual_time():

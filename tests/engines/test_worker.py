@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from engines import worker
-from engines.base import UnsupportedSetting, WrongTokenCount
+from innerloop.engines import worker
+from innerloop.engines.base import UnsupportedSetting, WrongTokenCount
 
 
 class OutOfMemoryError(RuntimeError):

@@ -206,5 +206,5 @@ def install(monkeypatch: pytest.MonkeyPatch, model: Model | None = None) -> type
         set_adapter_to_index=set_adapter_to_index,
         get_adapter_to_index=lambda: vars(globals_)["ADAPTER_TO_INDEX"],
     )
-    monkeypatch.setattr("engines.tgi.metadata.version", lambda name: VERSION)
+    monkeypatch.setattr("innerloop.engines.tgi.metadata.version", lambda name: VERSION)
     return globals_

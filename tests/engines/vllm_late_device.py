@@ -30,11 +30,11 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, AsyncModelRunnerOutput, ModelRunnerOutput
 from vllm.v1.worker.worker_base import CompilationTimes
 
-from engines.base import Engine, EngineInfo, Load, Request, StepReport
-from engines.loop import Work, drive
-from engines.vllm_core import CoreRung
-from engines.vllm_engine import EngineRung
-from engines.vllm_settings import engine_config
+from innerloop.engines.base import Engine, EngineInfo, Load, Request, StepReport
+from innerloop.engines.loop import Work, drive
+from innerloop.engines.vllm_core import CoreRung
+from innerloop.engines.vllm_engine import EngineRung
+from innerloop.engines.vllm_settings import engine_config
 from tests.engines.driving import work
 
 BATCH_S = 0.002  # what the device takes for a batch

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from harness import environments
-from harness.environments import registered
-from harness.errors import Refused
-from harness.machine.gpus import Gpu, visible_gpus
-from harness.profiles.engines import load_engine
-from harness.telemetry.samplers import why_none
+from innerloop.harness import environments
+from innerloop.harness.environments import registered
+from innerloop.harness.errors import Refused
+from innerloop.harness.machine.gpus import Gpu, visible_gpus
+from innerloop.harness.profiles.engines import load_engine
+from innerloop.harness.telemetry.samplers import why_none
 from tests import real
 
 Run = Callable[..., tuple[dict[str, Any], Path]]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import __version__, cli
+from innerloop.harness import __version__, cli
 
 
 def call(monkeypatch, capsys, *arguments):

@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from harness import command
-from harness.errors import InstallFailed, Refused
+from innerloop.harness import command
+from innerloop.harness.errors import InstallFailed, Refused
 
 
 def test_only_the_first_signal_is_raised():

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.recorder import Recorder
-from harness import launcher
-from harness.launcher import Limits, Outcome
+from innerloop.engines.recorder import Recorder
+from innerloop.harness import launcher
+from innerloop.harness.launcher import Limits, Outcome
 from tests.real import ROOT
 
 NS = 1_000_000_000

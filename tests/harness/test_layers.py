@@ -10,8 +10,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from engines import trace
-from engines.trace import PHASES
+from innerloop.engines import trace
+from innerloop.engines.trace import PHASES
 from tests.real import run, start_long
 
 pytestmark = pytest.mark.real

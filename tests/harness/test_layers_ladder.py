@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness import layers, results, session
-from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
-from harness.launcher import Limits, failure
-from harness.layers import Ladder, chosen
-from harness.profiles.engines import load_engine
-from harness.report_layers import bar, doubts, print_waterfall
-from harness.run import main
-from harness.run_folder import make_folder
-from harness.show import main as show
+from innerloop.harness import layers, results, session
+from innerloop.harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
+from innerloop.harness.launcher import Limits, failure
+from innerloop.harness.layers import Ladder, chosen
+from innerloop.harness.profiles.engines import load_engine
+from innerloop.harness.report_layers import bar, doubts, print_waterfall
+from innerloop.harness.run import main
+from innerloop.harness.run_folder import make_folder
+from innerloop.harness.show import main as show
 
 LAYERS = ("core", "engine", "http")
 

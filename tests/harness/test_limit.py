@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from harness import limit
-from harness.ceilings import Ceilings, Key
-from harness.limit import cost_of, limits_of, section
-from harness.spec import load_model
+from innerloop.harness import limit
+from innerloop.harness.ceilings import Ceilings, Key
+from innerloop.harness.limit import cost_of, limits_of, section
+from innerloop.harness.spec import load_model
 from tests.harness.perfetto_reader import Read
 from tests.real import run
 

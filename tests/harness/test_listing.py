@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from harness.listing import print_list
+from innerloop.harness.listing import print_list
 
 ROWS = [("vllm", "2 GiB"), ("a name that is much longer than any terminal is wide " * 3, "1 KiB")]
 

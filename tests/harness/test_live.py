@@ -6,11 +6,11 @@ import time
 import numpy as np
 from rich.console import Console
 
-from engines.base import StepReport
-from engines.recorder import Recorder
-from harness import live
-from harness.launcher import Outcome
-from harness.telemetry.device import DeviceSampler, Shown
+from innerloop.engines.base import StepReport
+from innerloop.engines.recorder import Recorder
+from innerloop.harness import live
+from innerloop.harness.launcher import Outcome
+from innerloop.harness.telemetry.device import DeviceSampler, Shown
 
 
 def recorder(folder):

@@ -7,12 +7,12 @@ import io
 import numpy as np
 import pytest
 
-from engines.trace import STATES
-from harness import perfetto, show
-from harness.errors import EXIT_OK, EXIT_REFUSED
-from harness.perfetto_format import TraceWriter, varint
-from harness.results import build, write
-from harness.tables import Tables, convert
+from innerloop.engines.trace import STATES
+from innerloop.harness import perfetto, show
+from innerloop.harness.errors import EXIT_OK, EXIT_REFUSED
+from innerloop.harness.perfetto_format import TraceWriter, varint
+from innerloop.harness.results import build, write
+from innerloop.harness.tables import Tables, convert
 from tests.harness.conftest import MS, SECOND, offline_run
 from tests.harness.perfetto_reader import Read
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from harness import run
-from harness.profiling import tools
+from innerloop.harness import run
+from innerloop.harness.profiling import tools
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, monkeypatch, capsys):

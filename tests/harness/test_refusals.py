@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import run
+from innerloop.harness import run
 
 
 def refused(capsys, *arguments) -> str:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from harness import results
-from harness.report import print_report
-from harness.tables import Tables
-from harness.telemetry.host import HOST
-from harness.telemetry.sampler import Samples
+from innerloop.harness import results
+from innerloop.harness.report import print_report
+from innerloop.harness.tables import Tables
+from innerloop.harness.telemetry.host import HOST
+from innerloop.harness.telemetry.sampler import Samples
 from tests.harness.conftest import SECOND
 
 

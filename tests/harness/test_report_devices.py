@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.report_devices import devices
+from innerloop.harness.report_devices import devices
 
 GIB = 1 << 30
 ONE: dict[str, Any] = {

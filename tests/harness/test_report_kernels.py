@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.analysis.kernel_classes import CLASSES
-from harness.report_kernels import profile
+from innerloop.harness.analysis.kernel_classes import CLASSES
+from innerloop.harness.report_kernels import profile
 
 
 def parts(gemm: int, copies: int) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import json
 import pytest
 from rich.console import Console
 
-from harness.ceilings import Ceilings, Key
-from harness.report import print_report
-from harness.report_limit import bound_by, scaled
-from harness.results import build
-from harness.spec import load_model
+from innerloop.harness.ceilings import Ceilings, Key
+from innerloop.harness.report import print_report
+from innerloop.harness.report_limit import bound_by, scaled
+from innerloop.harness.results import build
+from innerloop.harness.spec import load_model
 
 MEMORY = {"copy_bytes_per_s": 30e9, "read_bytes_per_s": 40e9}
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import results
-from harness.errors import Refused
-from harness.tables import Tables
-from harness.telemetry.host import HOST
-from harness.telemetry.sampler import Samples
+from innerloop.harness import results
+from innerloop.harness.errors import Refused
+from innerloop.harness.tables import Tables
+from innerloop.harness.telemetry.host import HOST
+from innerloop.harness.telemetry.sampler import Samples
 from tests.harness.conftest import SECOND
 
 SKELETON = {

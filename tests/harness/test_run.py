@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engines.trace import PHASES
+from innerloop.engines.trace import PHASES
 from tests.real import ROOT, run
 
 pytestmark = pytest.mark.real

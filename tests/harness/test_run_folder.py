@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from harness import run_folder
-from harness.errors import Refused
+from innerloop.harness import run_folder
+from innerloop.harness.errors import Refused
 
 
 def test_a_folder_that_holds_something_is_refused(tmp_path):

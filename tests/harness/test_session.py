@@ -3,15 +3,15 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from harness import session
-from harness.launcher import Limits
+from innerloop.harness import session
+from innerloop.harness.launcher import Limits
 
 
 def test_ceilings_are_left_out_when_they_are_not_wanted(monkeypatch, tmp_path):
     def measured(*_: Any) -> Any:
         raise AssertionError("nothing was to be measured")
 
-    monkeypatch.setattr("harness.ceilings.for_run", measured)
+    monkeypatch.setattr("innerloop.harness.ceilings.for_run", measured)
     nothing: Any = None
     prepared = session.Prepared(environment=cast("Any", SimpleNamespace()))
     options = session.Options(tmp_path, Limits(), ceilings="off")
@@ -28,7 +28,7 @@ def test_a_trace_that_cannot_be_written_takes_nothing_from_the_run(run_folder, m
         raise OSError(28, "No space left on device")
 
     said: list[str] = []
-    monkeypatch.setattr("harness.perfetto.put", full)
+    monkeypatch.setattr("innerloop.harness.perfetto.put", full)
     session.write_trace(folder, {}, said.append)
     assert "could not be written" in said[0]
     assert not list(folder.glob("*perfetto*"))

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from harness.errors import Refused
-from harness.machine import Machine
-from harness.machine.gpus import Gpu
-from harness.spec import Asked, RunSpec, resolve
+from innerloop.harness.errors import Refused
+from innerloop.harness.machine import Machine
+from innerloop.harness.machine.gpus import Gpu
+from innerloop.harness.spec import Asked, RunSpec, resolve
 
 GIB = 2**30
 

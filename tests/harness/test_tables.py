@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engines.trace import HEADER_BYTES, STEP
-from harness import tables as module
-from harness.errors import Refused
-from harness.tables import FILES, convert, read_tables
-from harness.telemetry.sampler import TIMES, Sampler
+from innerloop.engines.trace import HEADER_BYTES, STEP
+from innerloop.harness import tables as module
+from innerloop.harness.errors import Refused
+from innerloop.harness.tables import FILES, convert, read_tables
+from innerloop.harness.telemetry.sampler import TIMES, Sampler
 from tests.harness.conftest import SECOND, offline_run, write_raw
 
 NAMES = ("steps", "tokens", "requests", "warmup_steps")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.words import levels, number, seconds, share, size
+from innerloop.harness.words import levels, number, seconds, share, size
 
 
 @pytest.mark.parametrize(

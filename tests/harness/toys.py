@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from harness.profiles.engines import EngineProfile
+from innerloop.harness.profiles.engines import EngineProfile
 
 
 def wheel(folder: Path, name: str, version: str = "1.0") -> Path:

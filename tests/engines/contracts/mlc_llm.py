@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engines.mlc_llm_prepare import TEMPLATE
-from engines.mlc_llm_settings import (
+from innerloop.engines.mlc_llm_prepare import TEMPLATE
+from innerloop.engines.mlc_llm_settings import (
     AWQ,
     AWQ_MODELS,
     LEARNED_POSITIONS,

@@ -21,7 +21,7 @@ makes the table from it, prints what the adapter touches in vain, and ORIGIN goe
 
 from __future__ import annotations
 
-from engines.tensorrt_llm import native_arguments
+from innerloop.engines.tensorrt_llm import native_arguments
 
 from ..loads import make_load
 from .repository import READS

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engines.lmdeploy import Adapter, native_arguments
-from engines.versions import is_known
-from harness.profiles.engines import load_engine
+from innerloop.engines.lmdeploy import Adapter, native_arguments
+from innerloop.engines.versions import is_known
+from innerloop.harness.profiles.engines import load_engine
 
 from ..loads import make_load
 from .locked import locked_version

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engines.sglang import Adapter, native_arguments
-from engines.versions import is_known
+from innerloop.engines.sglang import Adapter, native_arguments
+from innerloop.engines.versions import is_known
 
 from ..loads import make_load
 from .locked import locked_version

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engines.torch import Adapter
-from engines.versions import is_known
+from innerloop.engines.torch import Adapter
+from innerloop.engines.versions import is_known
 
 from .locked import locked_version
 from .source import missing

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from engines.versions import is_known
-from engines.vllm import Adapter, native_arguments
-from engines.vllm_phases import PREPARING
-from engines.vllm_server import ARGUMENT_MODULES
-from engines.vllm_settings import RESERVED
+from innerloop.engines.versions import is_known
+from innerloop.engines.vllm import Adapter, native_arguments
+from innerloop.engines.vllm_phases import PREPARING
+from innerloop.engines.vllm_server import ARGUMENT_MODULES
+from innerloop.engines.vllm_settings import RESERVED
 
 from ..loads import make_load
 from .locked import locked_version

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engines.tgi_settings import OURS, native_arguments
+from innerloop.engines.tgi_settings import OURS, native_arguments
 
 from ..loads import make_load
 from .repository import PB2

@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from harness.machine import cache_folder
+from innerloop.harness.machine import cache_folder
 
 from .source import Tree
 

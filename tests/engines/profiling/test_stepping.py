@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from engines import marks, profiling, trace
-from engines.base import StepReport
-from engines.loop import drive
-from engines.profiling.capture import Capture, Ranges
-from engines.profiling.windows import Window
+from innerloop.engines import marks, profiling, trace
+from innerloop.engines.base import StepReport
+from innerloop.engines.loop import drive
+from innerloop.engines.profiling.capture import Capture, Ranges
+from innerloop.engines.profiling.windows import Window
 from tests.engines.driving import work
 from tests.engines.scripted import ScriptedEngine
 

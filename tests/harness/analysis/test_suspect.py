@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis.suspect import exhausted_ns, suspicions, unhonoured
+from innerloop.harness.analysis.suspect import exhausted_ns, suspicions, unhonoured
 from tests.harness.conftest import MS, SECOND, Make
 
 QUIET_HOST = {

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.suspect import Reason
-from harness.analysis.suspect_device import suspicions
+from innerloop.harness.analysis.suspect import Reason
+from innerloop.harness.analysis.suspect_device import suspicions
 
 SOUND: dict[str, Any] = {
     "index": 0,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import doctor, environments, run
-from harness.environments import registered
-from harness.environments.commands import main
-from harness.errors import Refused
-from harness.profiles.engines import load_engine
+from innerloop.harness import doctor, environments, run
+from innerloop.harness.environments import registered
+from innerloop.harness.environments.commands import main
+from innerloop.harness.errors import Refused
+from innerloop.harness.profiles.engines import load_engine
 from tests.harness import toys
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from engines.trace import STEP
-from harness import results
-from harness.command import Stopped
-from harness.errors import Refused
-from harness.launcher import Limits, Outcome, failure
-from harness.profiling import passes, tools
-from harness.profiling.choice import choose
-from harness.run import exit_code
+from innerloop.engines.trace import STEP
+from innerloop.harness import results
+from innerloop.harness.command import Stopped
+from innerloop.harness.errors import Refused
+from innerloop.harness.launcher import Limits, Outcome, failure
+from innerloop.harness.profiling import passes, tools
+from innerloop.harness.profiling.choice import choose
+from innerloop.harness.run import exit_code
 from tests.harness.conftest import MS, offline_run, table, write_raw
 
 KERNELS: Any = choose("kernels", None)
@@ -211,6 +211,5 @@ def test_a_missing_nsys_is_refused_with_the_whole_command_to_run_by_hand(tmp_pat
     command = refusal.value.details[-1]
     assert command.startswith("nsys profile --trace=cuda,nvtx,osrt")
     assert f"--output={tmp_path}/run/profile-nsys/report" in command
-    assert (
-        f"/env/bin/python {Path(passes.__file__).parents[2]}/engines {tmp_path}/run/profile-nsys/job.json 1" in command
-    )
+    checkout = Path(passes.__file__).resolve().parents[2]
+    assert f"/env/bin/python {checkout}/engines {tmp_path}/run/profile-nsys/job.json 1" in command
