@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from innerloop.engines.trace import HEADER, HEADER_BYTES, MAGIC, REQUEST, STATES, STEP, TOKEN
+from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, MAGIC, REQUEST, STATES, STEP, TOKEN
 from innerloop.harness.analysis.context import work
 from innerloop.harness.analysis.run import analyse
 from innerloop.harness.tables import read_tables

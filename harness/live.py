@@ -48,7 +48,7 @@ class Reading:
 
 def read(folder: Path) -> Reading | None:
     """Reads the pages that the worker is writing; None before it has opened them."""
-    from innerloop.engines import trace
+    from innerloop.engines.worker import trace
 
     try:
         head = trace.header(folder / "steps.bin")

@@ -8,7 +8,7 @@ import json
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from innerloop.engines.base import Load, UnsupportedSetting
+from innerloop.engines.contract import Load, UnsupportedSetting
 from innerloop.harness.checkpoints.tensors import config_json
 from innerloop.harness.errors import Refused
 from innerloop.harness.profiles.engines import all_engines

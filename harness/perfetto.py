@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.engines.trace import PHASES, STATES
+from innerloop.engines.worker.trace import PHASES, STATES
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.analysis.context import Work, first_steps, work
 from innerloop.harness.analysis.lanes import lanes

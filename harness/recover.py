@@ -64,7 +64,7 @@ def refuse_if_alive(folder: Path, job: dict[str, Any]) -> None:
 
 def last_beat_ns(folder: Path) -> int:
     """The monotonic time of the trace's last sign of life; long ago when there is none."""
-    from innerloop.engines.trace import HEADER_BYTES, header
+    from innerloop.engines.worker.trace import HEADER_BYTES, header
 
     raw = (folder / "trace").glob("*/steps.bin")
     return max((int(header(path)["beat_ns"]) for path in raw if path.stat().st_size >= HEADER_BYTES), default=-1 << 62)

@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from innerloop.engines.trace import PHASES
+from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.report_devices import devices
 from innerloop.harness.report_kernels import profile
 from innerloop.harness.report_limit import limit

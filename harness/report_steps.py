@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from innerloop.engines.trace import PHASES
+from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.words import number, seconds, share
 
 COSTS = {

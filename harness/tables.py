@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from innerloop.engines.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, STATES
+from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, STATES
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.analysis.unfinished import filled
 from innerloop.harness.errors import Refused

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from innerloop.engines import marks
-from innerloop.engines.base import Engine
+from innerloop.engines.contract import Engine
 from innerloop.engines.profiling.capture import Capture
 from innerloop.engines.profiling.stepping import Enough, Stepping
 from innerloop.engines.profiling.windows import Chooser, Window
+from innerloop.engines.support import marks
 
 
 class Pass:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from innerloop.engines.base import Engine, Request, StepReport
+from innerloop.engines.contract import Engine, Request, StepReport
 from innerloop.engines.profiling.capture import Capture
 from innerloop.engines.profiling.windows import Chooser, Seen
 

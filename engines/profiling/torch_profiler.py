@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from innerloop.engines.base import UnsupportedSetting
+from innerloop.engines.contract import UnsupportedSetting
 from innerloop.engines.profiling.capture import Capture, Ranges
 
 PREFIX = "innerloop/"  # sets our ranges apart from an engine's own

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from innerloop.engines.trace import PHASES
+from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.analysis.columns import total
 from innerloop.harness.analysis.latency import finished
 from innerloop.harness.analysis.steps import wall_ns

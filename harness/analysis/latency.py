@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from innerloop.engines.trace import STATES
+from innerloop.engines.worker.trace import STATES
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.summary import summary
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.engines.trace import STATES
+from innerloop.engines.worker.trace import STATES
 from innerloop.harness.analysis import steps as step_analysis
 from innerloop.harness.analysis.checks import checks
 from innerloop.harness.analysis.columns import NS, total

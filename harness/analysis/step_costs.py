@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.engines.trace import PHASES
+from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.analysis.columns import NS, known
 from innerloop.harness.analysis.context import Work
 from innerloop.harness.analysis.fit import Fit, least_squares

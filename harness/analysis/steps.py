@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.engines.trace import PHASES
+from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.analysis.columns import NS, known
 from innerloop.harness.analysis.latency import finished
 from innerloop.harness.analysis.summary import summary

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from innerloop.engines.lmdeploy_pytorch import PyTorchLoop
+from innerloop.engines.lmdeploy.pytorch import PyTorchLoop
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "engines.md"
 COLUMNS = {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.engines.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, REQUEST, STATES, STEP, TOKEN
+from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, REQUEST, STATES, STEP, TOKEN
 from innerloop.harness.tables import Tables
 
 MS = 1_000_000

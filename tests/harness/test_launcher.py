@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.engines.recorder import Recorder
+from innerloop.engines.worker.recorder import Recorder
 from innerloop.harness import launcher
 from innerloop.harness.launcher import Limits, Outcome
 from tests.real import ROOT

@@ -10,8 +10,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from innerloop.engines import trace
-from innerloop.engines.trace import PHASES
+from innerloop.engines.worker import trace
+from innerloop.engines.worker.trace import PHASES
 from tests.real import run, start_long
 
 pytestmark = pytest.mark.real
@@ -128,7 +128,7 @@ def test_killing_the_harness_during_layer_http_leaves_no_process_and_keeps_the_r
     try:
         going.until_measuring()
         names = [" ".join(process.cmdline()) for process in going.members]
-        assert any("vllm_server" in name for name in names)
+        assert any("vllm.server" in name for name in names)
         assert len(names) >= 4  # guard, client, server and the engine core
         going.harness.kill()
         assert going.gone_within(15), [process.cmdline() for process in going.left()]

@@ -6,8 +6,8 @@ import time
 import numpy as np
 from rich.console import Console
 
-from innerloop.engines.base import StepReport
-from innerloop.engines.recorder import Recorder
+from innerloop.engines.contract import StepReport
+from innerloop.engines.worker.recorder import Recorder
 from innerloop.harness import live
 from innerloop.harness.launcher import Outcome
 from innerloop.harness.telemetry.device import DeviceSampler, Shown

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from innerloop.engines.trace import STATES
+from innerloop.engines.worker.trace import STATES
 from innerloop.harness import perfetto, show
 from innerloop.harness.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.perfetto_format import TraceWriter, varint

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from innerloop.engines.trace import HEADER_BYTES, STEP
+from innerloop.engines.worker.trace import HEADER_BYTES, STEP
 from innerloop.harness import tables as module
 from innerloop.harness.errors import Refused
 from innerloop.harness.tables import FILES, convert, read_tables

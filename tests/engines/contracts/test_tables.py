@@ -9,11 +9,10 @@ from types import ModuleType
 
 import pytest
 
-from innerloop.engines.versions import is_known
-
-from . import mlc_llm, tensorrt_llm, tgi
-from .repository import TABLES
-from .source import Table, missing
+from innerloop.engines.support.versions import is_known
+from tests.engines.contracts import mlc_llm, tensorrt_llm, tgi
+from tests.engines.contracts.repository import TABLES
+from tests.engines.contracts.source import Table, missing
 
 CONTRACTS = (mlc_llm, tensorrt_llm, tgi)
 

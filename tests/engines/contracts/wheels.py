@@ -10,8 +10,7 @@ import zipfile
 from pathlib import Path
 
 from innerloop.harness.machine import cache_folder
-
-from .source import Tree
+from tests.engines.contracts.source import Tree
 
 PYTHON = "3.12"  # the wheels' Python; whichever runs the tests, the same wheel is read
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (35, 34, 31, 28, 17)] + ["manylinux2014_x86_64", "any"]

@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from innerloop.engines.base import UnsupportedSetting
+from innerloop.engines.contract import UnsupportedSetting
 from innerloop.engines.profiling import cuda_tool
 from innerloop.engines.profiling.cuda_tool import CudaTool
 from innerloop.engines.profiling.torch_profiler import TorchProfiler

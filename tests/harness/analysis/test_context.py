@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from innerloop.engines.trace import REQUEST, STATES, STEP, TOKEN
+from innerloop.engines.worker.trace import REQUEST, STATES, STEP, TOKEN
 from innerloop.harness.analysis.context import before_each, first_steps, prefill_jobs, work
 from tests.harness.conftest import offline_run, table
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.engines.trace import REQUEST, STATES, STEP, TOKEN
+from innerloop.engines.worker.trace import REQUEST, STATES, STEP, TOKEN
 from innerloop.harness.analysis.context import work
 from innerloop.harness.analysis.interference import interference
 from innerloop.harness.analysis.lanes import lanes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from innerloop.engines.trace import STEP
+from innerloop.engines.worker.trace import STEP
 from innerloop.harness.analysis import kernels
 from innerloop.harness.analysis.kernel_classes import CLASSES
 from innerloop.harness.profiling.events import EVENT, RANGE

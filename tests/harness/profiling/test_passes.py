@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from innerloop.engines.trace import STEP
+from innerloop.engines.worker.trace import STEP
 from innerloop.harness import results
 from innerloop.harness.command import Stopped
 from innerloop.harness.errors import Refused

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.engines.trace import STEP
+from innerloop.engines.worker.trace import STEP
 from innerloop.harness.analysis.kernel_classes import CLASSES
 from innerloop.harness.analysis.kernels import analyse
 from innerloop.harness.profiling import events, torch_trace
