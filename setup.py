@@ -46,7 +46,7 @@ setup(
             "types-PyYAML",
         ],
     },
-    entry_points={"console_scripts": ["innerloop = innerloop.harness.cli:main"]},
+    entry_points={"console_scripts": ["innerloop = innerloop.harness.__main__:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Environment :: Console",

@@ -25,7 +25,7 @@ import numpy as np
 from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, MAGIC, REQUEST, STATES, STEP, TOKEN
 from innerloop.harness.analysis.context import work
 from innerloop.harness.analysis.run import analyse
-from innerloop.harness.tables import read_tables
+from innerloop.harness.store.tables import read_tables
 
 BATCH, OUTPUT, PROMPT, STEP_NS = 256, 500, 100, 10_000_000
 AIM_RATIO, AIM_BYTES = 10.0, 1 << 30

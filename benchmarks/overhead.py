@@ -29,13 +29,14 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.harness import environments, live
+from innerloop.harness import environments
 from innerloop.harness.checkpoints import ensure_checkpoint
-from innerloop.harness.launcher import TICK_S, environment
 from innerloop.harness.machine import this_machine
+from innerloop.harness.process.launcher import TICK_S, environment
 from innerloop.harness.profiles.engines import load_engine
 from innerloop.harness.profiling.tools import with_parent
-from innerloop.harness.spec import Asked, resolve
+from innerloop.harness.session import live
+from innerloop.harness.spec.resolve import Asked, resolve
 from innerloop.harness.telemetry.host import HostSampler
 from innerloop.harness.workloads import build
 

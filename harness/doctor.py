@@ -7,8 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.command import as_command
-from innerloop.harness.errors import EXIT_OK
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,8 +108,8 @@ def runs_on(engine: EngineProfile, machine: Machine) -> list[str]:
 
 def report(found: dict[str, Any], console: Console) -> None:
     """Prints what `examine` found."""
-    from innerloop.harness.listing import print_list
-    from innerloop.harness.words import size
+    from innerloop.harness.cli.lists import print_list
+    from innerloop.harness.cli.words import size
 
     def say(text: str = "") -> None:
         console.out(text, highlight=False)
@@ -157,7 +157,7 @@ def report(found: dict[str, Any], console: Console) -> None:
 
 def device_rows(devices: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """The devices as telemetry sees them, one a row."""
-    from innerloop.harness.words import NONE, size
+    from innerloop.harness.cli.words import NONE, size
 
     rows: list[tuple[str, ...]] = []
     for one in devices:
@@ -178,7 +178,7 @@ def device_rows(devices: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 def machine_rows(machine: dict[str, Any]) -> list[tuple[str, str]]:
     """The machine's facts, one a row."""
-    from innerloop.harness.words import size
+    from innerloop.harness.cli.words import size
 
     cores = f"{machine['physical_cores']} cores, {machine['logical_cores']} threads usable"
     if machine["machine_logical_cores"] != machine["logical_cores"]:

@@ -10,14 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.command import as_command
-from innerloop.harness.errors import EXIT_OK, Refused
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.errors import EXIT_OK, Refused
 
 if TYPE_CHECKING:
     import numpy as np
 
     from innerloop.harness.analysis.context import Work
-    from innerloop.harness.tables import Tables
+    from innerloop.harness.store.tables import Tables
 
 SCHEMA_VERSION = 1
 EXAMPLES = """\
@@ -62,7 +62,7 @@ def tell(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
         return EXIT_OK
-    from innerloop.harness.report_steps import print_steps
+    from innerloop.harness.report.steps import print_steps
 
     print_steps(found)
     return EXIT_OK
@@ -74,8 +74,9 @@ def investigate(run: Path, slowest: int) -> dict[str, Any]:
     Raises:
         Refused: the folder holds no run.
     """
-    from innerloop.harness import layers, results
-    from innerloop.harness.tables import read_tables
+    from innerloop.harness.experiments import ladder as layers
+    from innerloop.harness.result import build as results
+    from innerloop.harness.store.tables import read_tables
 
     folder = run if run.is_dir() or not run.exists() else run.parent
     if layers.is_ladder(run):

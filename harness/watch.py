@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.errors import EXIT_OK
+from innerloop.harness.cli.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -128,7 +128,7 @@ def table(one: dict[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from innerloop.harness.words import NONE, number, share, size
+    from innerloop.harness.cli.words import NONE, number, share, size
 
     def unit(value: float | None, word: str) -> str:
         return NONE if value is None else f"{number(round(value))} {word}"

@@ -2,6 +2,6 @@
 
 import sys
 
-from innerloop.harness.cli import main
+from innerloop.harness.__main__ import main
 
 sys.exit(main())

@@ -12,12 +12,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import InnerloopError, Refused
 
 if TYPE_CHECKING:
     from innerloop.harness.environments import Environment
     from innerloop.harness.machine import Machine
-    from innerloop.harness.spec import RunSpec
+    from innerloop.harness.spec.resolve import RunSpec
 
 Say = Callable[[str], None]
 

@@ -74,7 +74,7 @@ def checked(data: Any) -> Ceilings:
 
 def write(made: Ceilings) -> Path:
     """Keeps a measurement, whole or not at all; returns its file. What cannot be kept is only measured again."""
-    from innerloop.harness.tables import put
+    from innerloop.harness.store.tables import put
 
     path = path_of(made.key)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness.ceilings import DTYPES, Ceilings, Say, ceilings, torch_version
-from innerloop.harness.command import as_command
-from innerloop.harness.errors import EXIT_OK, Refused, nearest
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.errors import EXIT_OK, Refused, nearest
 
 if TYPE_CHECKING:
     from innerloop.harness.environments import Environment
@@ -166,7 +166,7 @@ def show(found: Sequence[Ceilings]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from innerloop.harness.words import number
+    from innerloop.harness.cli.words import number
 
     console = Console(highlight=False)
     if not found:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.ceilings import Ceilings, Key
-from innerloop.harness.errors import InnerloopError
-from innerloop.harness.launcher import Worker, log_tail
+from innerloop.harness.cli.errors import InnerloopError
+from innerloop.harness.process.launcher import Worker, log_tail
 
 if TYPE_CHECKING:
     from innerloop.harness.environments import Environment

@@ -20,9 +20,9 @@ from innerloop.harness.checkpoints.formats import Tensor
 from innerloop.harness.checkpoints.tensors import SHARD_BYTES, WEIGHT_DTYPES, Model, config_json, plan, shards
 from innerloop.harness.checkpoints.tokenizer import tokenizer_files
 from innerloop.harness.checkpoints.weights import INDEX, Checkpoint, use_weights
-from innerloop.harness.command import as_command
-from innerloop.harness.errors import EXIT_OK, Refused, nearest
-from innerloop.harness.folders import DiskFull, Say, discard, disk_errors, locked, sweep, written_whole
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.errors import EXIT_OK, Refused, nearest
+from innerloop.harness.store.folders import DiskFull, Say, discard, disk_errors, locked, sweep, written_whole
 
 __all__ = ["Checkpoint", "DiskFull", "checkpoints_folder", "ensure_checkpoint", "plan", "use_weights"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 
 if TYPE_CHECKING:
     from innerloop.harness.checkpoints.tensors import Model

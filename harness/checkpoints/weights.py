@@ -14,7 +14,7 @@ from typing import Any
 
 from innerloop.harness.checkpoints.formats import details, quantization_method
 from innerloop.harness.checkpoints.tensors import Model
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 
 INDEX = "model.safetensors.index.json"
 JSON_LIMIT_BYTES = 100_000_000  # the safetensors format's own limit for a header; an index is never larger

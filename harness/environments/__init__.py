@@ -17,14 +17,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
 from innerloop.harness.environments import installer, registered
 from innerloop.harness.environments.environment import OWN_PACKAGES, Environment, worker_variables
 from innerloop.harness.environments.installer import Say
 from innerloop.harness.environments.interpreters import choose_python, packages, probe
 from innerloop.harness.environments.own import adopt
-from innerloop.harness.errors import InnerloopError, InstallFailed, Refused
-from innerloop.harness.folders import lock_file
 from innerloop.harness.machine import cache_folder
+from innerloop.harness.store.folders import lock_file
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.engines import EngineProfile, Recipe

@@ -10,9 +10,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from innerloop.harness import environments
-from innerloop.harness.command import as_command
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.errors import EXIT_OK, Refused
 from innerloop.harness.environments import registered
-from innerloop.harness.errors import EXIT_OK, Refused
 
 EXAMPLES = """\
 examples:
@@ -120,8 +120,8 @@ def show(as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from innerloop.harness.listing import print_list
-    from innerloop.harness.words import size
+    from innerloop.harness.cli.lists import print_list
+    from innerloop.harness.cli.words import size
 
     columns = ("name", "state", "engine version", "python", "size", "created", "last used")
     rows = [

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import installer
-from innerloop.harness.errors import Refused
 
 PROBE = """
 import json, platform, sys
@@ -61,7 +61,7 @@ def probe(python: Path, variables: Mapping[str, str] | None = None) -> dict[str,
     Raises:
         Refused: it does not run, or does not answer as a Python does.
     """
-    from innerloop.harness.launcher import environment
+    from innerloop.harness.process.launcher import environment
 
     command = [str(python), "-c", PROBE]
     try:

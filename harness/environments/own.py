@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments.environment import Environment, worker_variables
 from innerloop.harness.environments.interpreters import probe
-from innerloop.harness.errors import Refused
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.engines import EngineProfile, Recipe

@@ -17,11 +17,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.environments.environment import Environment, worker_variables
 from innerloop.harness.environments.installer import find_uv
 from innerloop.harness.environments.own import look, recipe_of
 from innerloop.harness.environments.pip_settings import no_index, pip_settings
-from innerloop.harness.errors import Refused, nearest
 from innerloop.harness.machine import cache_folder
 
 if TYPE_CHECKING:

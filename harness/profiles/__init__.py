@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from innerloop.harness.errors import Refused, nearest
+from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.profiles.settings import Settings, check_settings, resolve_settings
 from innerloop.harness.profiles.validation import (

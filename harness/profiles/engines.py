@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from innerloop.harness.errors import Refused, nearest
+from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.machine import Machine
 from innerloop.harness.profiles.validation import NAME, Strict, read_mapping, validate
 

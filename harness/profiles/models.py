@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from innerloop.harness.errors import nearest
+from innerloop.harness.cli.errors import nearest
 from innerloop.harness.profiles.settings import DType, QuantizationMethod
 from innerloop.harness.profiles.validation import NAME, Strict
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from innerloop.engines.profiling.windows import Window
-from innerloop.harness.errors import Refused, nearest
+from innerloop.harness.cli.errors import Refused, nearest
 
 KINDS = ("kernels", "nsys", "ncu", "host")
 NAMED = ("prefill", "decode", "steady")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from innerloop.harness.analysis import kernels as analysis
-from innerloop.harness.errors import InnerloopError
+from innerloop.harness.cli.errors import InnerloopError
 from innerloop.harness.profiling import events, nsys_export, tools, torch_trace
 from innerloop.harness.profiling.choice import Profile
 

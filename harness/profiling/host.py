@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from innerloop.harness.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.profiling.flame import flame_graph
 from innerloop.harness.profiling.tools import with_parent
 

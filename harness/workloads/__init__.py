@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from innerloop.harness.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.words import number
 from innerloop.harness.profiles import Closed, Offline, Seeds, WorkloadProfile
 from innerloop.harness.profiles.models import ModelProfile
-from innerloop.harness.words import number
 from innerloop.harness.workloads import arrivals, draws, lengths
 from innerloop.harness.workloads.arrivals import NS
 

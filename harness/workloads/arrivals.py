@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.words import number
 from innerloop.harness.profiles import Closed, Offline, Open, Seeds, WorkloadProfile
-from innerloop.harness.words import number
 from innerloop.harness.workloads import draws, lengths
 
 NS = 1_000_000_000

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.harness.errors import Refused, nearest
+from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.profiles import MAX_TOKENS, Fixed, FromFile, Lognormal, Normal, Uniform
 from innerloop.harness.workloads import draws
 

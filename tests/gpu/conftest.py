@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from innerloop.harness import environments
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import registered
-from innerloop.harness.errors import Refused
 from innerloop.harness.machine.gpus import Gpu, visible_gpus
 from innerloop.harness.profiles.engines import load_engine
 from innerloop.harness.telemetry.samplers import why_none

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, REQUEST, STATES, STEP, TOKEN
-from innerloop.harness.tables import Tables
+from innerloop.harness.store.tables import Tables
 
 MS = 1_000_000
 SECOND = 1_000_000_000

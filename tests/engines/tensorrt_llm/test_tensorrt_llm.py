@@ -14,8 +14,8 @@ import pytest
 from innerloop.engines.contract import UnsupportedSetting, WrongTokenCount
 from innerloop.engines.support.device_memory import free_share
 from innerloop.engines.tensorrt_llm import Adapter, native_arguments
-from innerloop.harness.analysis.suspect import unhonoured
 from innerloop.harness.checkpoints.formats import fp8_config
+from innerloop.harness.result.suspect import unhonoured
 from tests.engines.support.driving import driven, work
 from tests.engines.support.loads import make_load
 from tests.engines.tensorrt_llm.double import BLOCKS, CONTEXT_LENGTH, GenerationRequest, PyExecutor, Worker

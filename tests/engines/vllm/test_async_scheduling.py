@@ -18,7 +18,7 @@ import pytest
 from innerloop.engines.worker import trace
 from innerloop.harness import environments
 from innerloop.harness.checkpoints import ensure_checkpoint
-from innerloop.harness.launcher import environment
+from innerloop.harness.process.launcher import environment
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.engines import load_engine
 from tests.real import ROOT

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from innerloop.harness.analysis.checks import checks
-from innerloop.harness.tables import Tables
+from innerloop.harness.store.tables import Tables
 
 
 def found(tables: Tables, **options: Any) -> list[str]:

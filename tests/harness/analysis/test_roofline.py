@@ -7,8 +7,8 @@ import pytest
 
 from innerloop.harness.analysis.context import Work
 from innerloop.harness.analysis.roofline import Cost, Limits, floors, none, roofline
-from innerloop.harness.limit import cost_of
 from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.result.roofline import cost_of
 from tests.harness.conftest import offline_run
 
 TOY = ModelProfile(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from innerloop.harness.analysis.run import analyse, edges
-from innerloop.harness.tables import Tables
+from innerloop.harness.store.tables import Tables
 from tests.harness.conftest import MS, SECOND
 
 

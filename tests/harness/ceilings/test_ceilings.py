@@ -14,8 +14,8 @@ import pytest
 from innerloop.harness import ceilings as limits
 from innerloop.harness.ceilings import Ceilings, Key, cache, commands, measure
 from innerloop.harness.ceilings.commands import formats, main
+from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
 from innerloop.harness.environments import Environment
-from innerloop.harness.errors import EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
 from innerloop.harness.machine import this_machine
 from tests.nvml.devices import h100
 from tests.nvml.scenario import Scenario

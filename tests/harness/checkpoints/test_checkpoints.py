@@ -17,7 +17,7 @@ import pytest
 from innerloop.harness import checkpoints
 from innerloop.harness.checkpoints import DiskFull, ensure_checkpoint, main, plan, writer
 from innerloop.harness.checkpoints.weights import use_weights
-from innerloop.harness.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.models import ModelProfile
 

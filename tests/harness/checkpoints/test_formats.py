@@ -10,7 +10,7 @@ import pytest
 from innerloop.harness.checkpoints import ensure_checkpoint, plan, writer
 from innerloop.harness.checkpoints.formats import Fill, Tensor, quantization_config, quantization_method
 from innerloop.harness.checkpoints.weights import use_weights
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.models import ModelProfile
 from tests.harness.checkpoints.dequantize import dequantized, e4m3, read, unpacked

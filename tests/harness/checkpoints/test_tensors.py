@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from innerloop.harness.checkpoints.tensors import config_json, plan, shards
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.models import ModelProfile
 

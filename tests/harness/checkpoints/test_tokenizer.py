@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from innerloop.harness.checkpoints.tokenizer import special_tokens, tokenizer_files, vocabulary, word
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 
 TEXTS = ["", "Hello, world", "Grüße, 世界 👋🏽\n\ttabs  and   spaces ", "\x00\x7f\u202e", " bado  dodo9x", "a" * 500]
 

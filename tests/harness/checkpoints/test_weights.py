@@ -10,7 +10,7 @@ import pytest
 
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.checkpoints.weights import use_weights
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.models import ModelProfile
 

@@ -15,7 +15,7 @@ from innerloop.harness import environments
 from innerloop.harness.environments.commands import disk_bytes, main
 from innerloop.harness.profiles import engines
 from innerloop.harness.profiles.engines import EngineProfile
-from tests.harness import toys
+from tests.harness.process import toys
 from tests.real import ROOT
 
 

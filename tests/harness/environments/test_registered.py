@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from innerloop.harness import doctor, environments, run
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import registered
 from innerloop.harness.environments.commands import main
-from innerloop.harness.errors import Refused
 from innerloop.harness.profiles.engines import load_engine
-from tests.harness import toys
+from tests.harness.process import toys
 
 
 @pytest.fixture

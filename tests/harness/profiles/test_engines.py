@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import installer
-from innerloop.harness.errors import Refused
 from innerloop.harness.machine import Machine
 from innerloop.harness.machine.gpus import Gpu
 from innerloop.harness.profiles import engines

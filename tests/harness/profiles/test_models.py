@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles import load_model, names
 
 

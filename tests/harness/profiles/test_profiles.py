@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles import (
     Closed,
     Fixed,

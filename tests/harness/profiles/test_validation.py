@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.validation import apply_overrides, parse_assignments, parse_yaml
 
 

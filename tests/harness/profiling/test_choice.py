@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from innerloop.engines.profiling.windows import Window
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiling.choice import DEFAULT, KINDS, choose
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.harness.errors import InnerloopError
+from innerloop.harness.cli.errors import InnerloopError
 from innerloop.harness.profiling import findings
 from innerloop.harness.profiling.choice import choose
 from tests.harness.conftest import offline_run

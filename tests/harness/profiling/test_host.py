@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from innerloop.harness.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.profiling import host
 from innerloop.harness.profiling.flame import flame_graph
 from tests.real import variables

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiling import tools
 
 # NVIDIA Nsight Systems User Guide, "CLI Profile Command Switch Options" and "CLI Export Command Switch

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles import Seeds, WorkloadProfile, load_workload, parse_seeds
 from innerloop.harness.profiles.validation import validate
 from innerloop.harness.workloads import lengths

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles import Fixed, FromFile, Lognormal, Normal, Uniform
 from innerloop.harness.workloads import lengths
 from innerloop.harness.workloads.lengths import AnyLength, draw

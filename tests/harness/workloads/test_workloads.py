@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from innerloop.harness import workloads
-from innerloop.harness.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.profiles import Seeds, WorkloadProfile, load_model, load_workload, names, parse_seeds
 from innerloop.harness.profiles.settings import resolve_settings
 from innerloop.harness.workloads import Workload, build, check_context, load, longest_request, warmup
