@@ -1,9 +1,10 @@
 """The worker's start: `python PATH/TO/engines JOB CHANNEL [MODULE]`, in the engine's interpreter.
 
-Makes the package `innerloop.engines` importable there by its path, and nothing else of innerloop or of the folder that
-holds it: neither `harness` nor, by their bare names, its own files, of which some are called like the engines they
-drive. JOB is a run's job.json; what happens is told on CHANNEL, a line of JSON each: the number of an open file (by
-hand: 1) or a FIFO. MODULE is the one of this package whose `main` takes both: `worker.main` unless given.
+Makes the package `innerloop.engines` importable there by its path, and the contract by its public name for plug-ins;
+nothing else of innerloop or of the folder that holds it: neither `harness` nor, by their bare names, its own files, of
+which some are called like the engines they drive. JOB is a run's job.json; what happens is told on CHANNEL, a line of
+JSON each: the number of an open file (by hand: 1) or a FIFO. MODULE is the one of this package whose `main` takes
+both: `worker.main` unless given.
 """
 
 import importlib.util
@@ -23,6 +24,7 @@ assert spec is not None
 assert spec.loader is not None
 sys.modules["innerloop.engines"] = innerloop.engines = package = importlib.util.module_from_spec(spec)  # type: ignore[attr-defined]
 spec.loader.exec_module(package)
+sys.modules["innerloop.contract"] = innerloop.contract = importlib.import_module("innerloop.engines.contract")  # type: ignore[attr-defined]
 
 main = importlib.import_module(f"innerloop.engines.{sys.argv[3] if len(sys.argv) > 3 else 'worker.main'}").main
 main(sys.argv[1], sys.argv[2])

@@ -1,26 +1,40 @@
-"""The adapter contract: what the loop may ask of an engine, and what an engine may answer."""
+"""The adapter contract, version 2: what the harness may ask of an engine, and what an engine may answer."""
 
 from __future__ import annotations
 
+import enum
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, Literal
+
+CONTRACT = 2
 
 
 class UnsupportedSetting(ValueError):
-    """A setting that this engine cannot honour; raised by `Engine.load` before the model is read."""
+    """A setting that this engine cannot honour; raised before the model is read."""
 
 
 class WrongTokenCount(RuntimeError):
     """A request ended with another number of tokens than was asked for."""
 
 
+class Nothing(enum.Enum):
+    """A step that brought no batch out."""
+
+    FLUSHED = "flushed"  # only results that were still in flight, or requests that had ended
+    FILLED = "filled"  # a batch went into the engine's pipeline, and none came out
+    TIMED_OUT = "timed out"  # `until_ns` came first
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: every engine must produce exactly `output_tokens` tokens, greedy, end-of-sequence ignored."""
+    """One request: every engine must produce exactly `output_tokens` tokens, greedy, end-of-sequence ignored.
 
-    index: int
+    `id` is unique over the warm-up and all windows of one loaded engine: `str(id)` can be the engine's own name for it.
+    """
+
+    id: int
     prompt: list[int]
     output_tokens: int
 
@@ -29,21 +43,30 @@ class Request:
 class StepReport:
     """What one iteration of the engine did. `None` means that the engine cannot say, never zero.
 
-    Times are `time.monotonic_ns`. `tokens` holds (request index, token ids) for every request that received tokens.
+    Times are `time.monotonic_ns`. `tokens` holds (request id, token ids) for every request that received tokens, each
+    request at most once; `token_ns`, where the engine knows it, the time at which each entry of `tokens` arrived (else
+    that is `end_ns`). `finished` names the requests that the engine holds for done, so that one cut short is found at
+    once.
+
     `prefill_tokens` and `decode_tokens` count the input positions that the step computed: prefill is every prompt
     position and every position computed again after a preemption; decode is the newest known token of a request
-    that already has output. The `*_ns` phases are durations inside [start_ns, end_ns]. `running` counts the
-    requests in this step's batch, `waiting` those queued behind it, `preempted` those thrown out by this step.
-    `kv_usage` is the used share of the KV cache, 0 to 1. `finished` names the requests that the engine holds for
-    done, so that one cut short is found at once; a request appears at most once in `tokens`.
+    that already has output. `cached_tokens` counts the prompt positions that requests scheduled for the first time in
+    this step took from a prefix cache instead of computing them. `drafted_tokens` and `accepted_tokens` are those of
+    speculative decoding. `running` counts the requests in this step's batch, `waiting` those queued behind it,
+    `preempted` those evicted by this step. `kv_usage` is the used share of the KV cache, 0 to 1. The `*_ns` phases are
+    durations inside [start_ns, end_ns].
     """
 
     start_ns: int
     end_ns: int
     tokens: Sequence[tuple[int, Sequence[int]]]
     finished: Sequence[int] = ()
+    token_ns: Sequence[int] | None = None
     prefill_tokens: int | None = None
     decode_tokens: int | None = None
+    cached_tokens: int | None = None
+    drafted_tokens: int | None = None
+    accepted_tokens: int | None = None
     running: int | None = None
     waiting: int | None = None
     preempted: int | None = None
@@ -59,22 +82,28 @@ class StepReport:
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """What was loaded. `effective` holds the settings as the engine resolved them, by their common names; sizes are
-    those of all devices together, None where the engine does not say."""
+    those of all devices together, None where the engine does not say.
+
+    `stepping` says who runs the engine's loop: "driven", this process's main thread calls each iteration; "observed",
+    a thread or process of the engine's own, whose steps are only watched (there are no gaps between those).
+    """
 
     version: str
+    stepping: Literal["driven", "observed"] = "driven"
     effective: dict[str, Any] = field(default_factory=dict)
     native: dict[str, Any] = field(default_factory=dict)  # what the common settings became in the engine's own words
     kv_cache_tokens: int | None = None
     kv_cache_bytes: int | None = None
     weights_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    unreported: tuple[str, ...] = ()  # StepReport fields that this loaded engine leaves None
     client: dict[str, Any] | None = None  # of layer http: what its client was measured to be able to (http/null.py)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """What to load and how. `config` is the checkpoint's config.json; `settings` holds the common settings by name,
-    `None` = the engine's own choice."""
+    `None` = the engine's own choice; `prepared` the folder of each of the adapter's preparations, by its name."""
 
     checkpoint: str
     config: dict[str, Any]
@@ -83,43 +112,97 @@ class Load:
     settings: dict[str, Any]
     engine_args: dict[str, Any]
     trust_remote_code: bool = False
+    prepared: Mapping[str, str] = field(default_factory=dict)
 
 
-class Engine(ABC):
-    """One inference engine, driven from the outside one step at a time, in one thread."""
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What is known of the environment that the engine is installed in, as data; empty where there is none yet."""
 
-    name: ClassVar[str]
-    layers: ClassVar[tuple[str, ...]]  # entry points offered, innermost first
-    cannot_report: ClassVar[tuple[str, ...]] = ()  # StepReport fields that it leaves None
-    layer: str = "core"  # set before `imports`: a layer whose engine is another process's needs none of it in this one
-    # Set by the loop before each step: when the next request is due or the window ends, in absolute monotonic ns. An
-    # engine whose step only waits for what others compute returns None by then, so that a due request is sent on time.
-    due_ns: int | None = None
+    version: str | None = None  # the engine's
+    packages: Mapping[str, str] = field(default_factory=dict)  # every distribution's version, by its normalised name
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """A folder that an engine needs of a model and that takes a while to make: converted weights, a compiled library.
+
+    The harness runs `command` in the engine's interpreter (`command` are the arguments behind it), with progress, apart
+    from the load, and keeps the folder. In `command`, `{checkpoint}`, `{output}` (the folder to fill) and `{NAME}` (an
+    earlier preparation's folder) stand for paths. What is in `inputs`, with the engine's version and the checkpoint,
+    decides the content: it is the key under which the folder is kept.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Session(ABC):
+    """One loaded engine at one layer, driven from one thread."""
+
+    info: EngineInfo
+
+    def prepare(self, request: Request) -> Any:
+        """What `submit` takes, made before the request is due, off the critical path. By default the request itself."""
+        return request
 
     @abstractmethod
-    def imports(self) -> str:
-        """Imports the engine's packages and returns its version; apart from `load` so that each is timed."""
-
-    @abstractmethod
-    def load(self, load: Load) -> EngineInfo:
-        """Blocks until the engine can step.
-
-        Raises:
-            UnsupportedSetting: a setting that this engine cannot honour.
-        """
-
-    @abstractmethod
-    def submit(self, request: Request) -> None:
+    def submit(self, prepared: Any) -> None:
         """Queues a request; it may join the next step."""
 
     @abstractmethod
-    def step(self) -> StepReport | None:
-        """Runs one iteration. `None`: nothing was computed (a flush, a pipeline only filled, or `due_ns` came)."""
+    def step(self, until_ns: int | None) -> StepReport | Nothing:
+        """Runs one iteration. One that only waits for what others compute returns by `until_ns` (monotonic ns; None:
+        no limit), when the next request is due or the window ends."""
 
     @abstractmethod
     def has_work(self) -> bool:
         """Whether any submitted request is unfinished or any result is still in flight."""
 
+    def reset_caches(self) -> bool:
+        """Empties the prefix cache; called while nothing runs. False: this engine cannot."""
+        return False
+
     @abstractmethod
     def close(self) -> None:
         """Releases everything. Called once, also after a failure."""
+
+
+class Adapter(ABC):
+    """What can be asked about an engine without loading it. Importable without the engine, by both interpreters."""
+
+    name: str  # as in --engine NAME
+    title: str  # as its makers write it
+    layers: tuple[str, ...] = ("core",)  # entry points offered, innermost first
+    versions: tuple[str, str]  # oldest and newest that the adapter was written against, both included
+    reserved: Mapping[str, str] = {}  # engine arguments that may not be given, each with what to do instead or why
+    out_of_memory: tuple[str, ...] = ()  # words of its errors, in lower case, that say that the device's memory is full
+    variables: tuple[str, ...] = ()  # prefixes of environment variables that change what it does: kept with a result
+
+    @abstractmethod
+    def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:
+        """The common settings in the engine's own words, and the user's `engine_args`.
+
+        Raises:
+            UnsupportedSetting: a setting that this engine cannot honour.
+        """
+
+    def unreported(self, load: Load) -> tuple[str, ...]:
+        """The StepReport fields that stay None under this load, as far as that is known beforehand."""
+        return ()
+
+    def preparation(self, load: Load) -> Sequence[Preparation]:
+        """What has to be made of the model before it can be loaded, in order. Most engines need nothing."""
+        return ()
+
+    def imports(self, load: Load) -> None:  # noqa: B027
+        """Imports the engine's packages, so that this is timed apart from `open`."""
+
+    @abstractmethod
+    def open(self, load: Load) -> Session:
+        """Loads the model; blocks until the engine can step. What it holds when it fails, it releases.
+
+        Raises:
+            UnsupportedSetting: a setting that this engine cannot honour.
+        """

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from innerloop.engines.contract import Request, StepReport
+from innerloop.engines.contract import Nothing, Request, Session, StepReport
 from innerloop.engines.http.stream import BadResponse, ResponseReader
 
 READ_BYTES = 1 << 18
@@ -31,15 +31,15 @@ class Connection:
 
     socket: socket.socket
     fresh: bool = True  # no response has come over it yet
-    index: int | None = None
+    request: int | None = None
     message: bytes = b""
     unsent: memoryview = field(default_factory=lambda: memoryview(b""))
     reader: ResponseReader = field(default_factory=ResponseReader)
     finished: bool = False  # the last token has come; the end of the response may not have
 
 
-class HttpClient:
-    """Streams completions of one path of a server on 127.0.0.1.
+class HttpClient(Session):
+    """Streams completions of one path of a server on 127.0.0.1. Its `info` is for whoever makes it to set.
 
     body: makes the JSON body of a request; read: takes a streamed event's data apart.
     """
@@ -57,24 +57,28 @@ class HttpClient:
 
     # ---------------------------------------------------------------- as the loop drives an engine
 
-    def submit(self, request: Request) -> None:
+    def prepare(self, request: Request) -> tuple[int, bytes]:
+        """(id, message)"""
         body = self._body(request)
-        message = self._head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-        self._unfinished += 1
-        self._send(self._free() or self._open(), request.index, message)
+        head = self._head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        return request.id, head + body
 
-    def step(self, due_ns: int | None = None) -> StepReport | None:
-        """Waits for tokens, until `due_ns` or for a second at most; None if none came.
+    def submit(self, prepared: tuple[int, bytes]) -> None:
+        self._unfinished += 1
+        self._send(self._free() or self._open(), *prepared)
+
+    def step(self, until_ns: int | None) -> StepReport | Nothing:
+        """Waits for tokens, until `until_ns` or for a second at most.
 
         The report's tokens are those that were there together; `wait` is the time in which nothing was. A step that was
-        cut short by `due_ns` is part of the next one.
+        cut short by `until_ns` is part of the next one.
 
         Raises:
             ServerFailed: the server is gone, refuses a request or breaks off.
         """
         now = time.monotonic_ns()
         start, waited = self._begun or (now, 0)
-        until = now + int(SLICE_S * 1e9) if due_ns is None else min(due_ns, now + int(SLICE_S * 1e9))
+        until = now + int(SLICE_S * 1e9) if until_ns is None else min(until_ns, now + int(SLICE_S * 1e9))
         tokens: dict[int, list[int]] = {}
         finished: list[int] = []
         while not tokens and not finished:
@@ -84,7 +88,7 @@ class HttpClient:
             waited += now - begun
             if not ready and now >= until:
                 self._begun = (start, waited) if self._unfinished else None
-                return None
+                return Nothing.TIMED_OUT
             for key, events in ready:
                 if events & selectors.EVENT_WRITE:
                     self._flush(key.data)
@@ -137,8 +141,8 @@ class HttpClient:
         connection.socket.close()
         self._all.remove(connection)
 
-    def _send(self, connection: Connection, index: int, message: bytes) -> None:
-        connection.index, connection.message, connection.finished = index, message, False
+    def _send(self, connection: Connection, request: int, message: bytes) -> None:
+        connection.request, connection.message, connection.finished = request, message, False
         connection.reader = ResponseReader()
         connection.unsent = memoryview(message)
         self._flush(connection)
@@ -169,25 +173,25 @@ class HttpClient:
         if not data:
             self._broken(connection, "it closed the connection")
             return
-        index = connection.index
-        if index is None:
+        request = connection.request
+        if request is None:
             raise ServerFailed(f"the server sent what nobody had asked for: {data[:80]!r}")
         reader = connection.reader
         try:
             for event in reader.feed(data):
                 ids, last = self._read(event)
                 if ids:
-                    tokens.setdefault(index, []).extend(ids)
+                    tokens.setdefault(request, []).extend(ids)
                 if last and not connection.finished:
                     connection.finished = True
-                    finished.append(index)
+                    finished.append(request)
                     self._unfinished -= 1
         except (BadResponse, ValueError) as error:
-            raise ServerFailed(f"request {index}: {error}") from error
+            raise ServerFailed(f"request {request}: {error}") from error
         if reader.done:
             if not connection.finished:
-                raise ServerFailed(f"request {index}: the server's answer ended before its last token")
-            connection.index, connection.message, connection.fresh = None, b"", False
+                raise ServerFailed(f"request {request}: the server's answer ended before its last token")
+            connection.request, connection.message, connection.fresh = None, b"", False
             if reader.reusable:
                 self._idle.append(connection)
             else:
@@ -196,16 +200,16 @@ class HttpClient:
     def _broken(self, connection: Connection, why: str) -> None:
         """A kept connection may be closed by the server just as it is used again: then, and if nothing of the answer
         has come, the request is sent once more on a new one."""
-        index, message = connection.index, connection.message
-        retry = index is not None and not connection.fresh and not connection.reader.begun
+        request, message = connection.request, connection.message
+        retry = request is not None and not connection.fresh and not connection.reader.begun
         if connection in self._idle:
             self._idle.remove(connection)
         self._drop(connection)
-        if index is None:
+        if request is None:
             return
         if not retry:
-            raise ServerFailed(f"request {index}: the server broke off: {why}")
-        self._send(self._open(), index, message)
+            raise ServerFailed(f"request {request}: the server broke off: {why}")
+        self._send(self._open(), request, message)
 
 
 def read_completion(event: bytes) -> tuple[list[int], bool]:

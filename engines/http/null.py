@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from innerloop.engines.contract import Engine, EngineInfo, Load, Request, StepReport
+from innerloop.engines.contract import Request
 from innerloop.engines.http.client import HttpClient, Read
 from innerloop.engines.support import children
 
@@ -59,7 +59,7 @@ def capacity(batch: int, body: Callable[[Request], bytes], read: Read) -> dict[s
         with tempfile.TemporaryDirectory() as folder:
             recorder = work.recorder(Path(folder) / "null")
             cpu, begun = time.process_time_ns(), time.monotonic_ns()
-            drive(_Driven(client), work, recorder)
+            drive(client, work, recorder)
             wall_s, cpu_s = (time.monotonic_ns() - begun) / 1e9, (time.process_time_ns() - cpu) / 1e9
             recorder.close()
     finally:
@@ -75,34 +75,6 @@ def capacity(batch: int, body: Callable[[Request], bytes], read: Read) -> dict[s
         "seconds": wall_s,
         "connections_opened": client.opened,
     }
-
-
-class _Driven(Engine):
-    """The client as the loop drives an engine."""
-
-    name = "http_null"
-    layers = ("http",)
-
-    def __init__(self, client: HttpClient) -> None:
-        self._client = client
-
-    def imports(self) -> str:
-        return ""
-
-    def load(self, load: Load) -> EngineInfo:
-        return EngineInfo("")
-
-    def submit(self, request: Request) -> None:
-        self._client.submit(request)
-
-    def step(self) -> StepReport | None:
-        return self._client.step(self.due_ns)
-
-    def has_work(self) -> bool:
-        return self._client.has_work()
-
-    def close(self) -> None:
-        self._client.close()
 
 
 # -------------------------------------------------------------------- the server's side

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from innerloop.engines.contract import Engine
+from innerloop.engines.contract import Session
 from innerloop.engines.profiling.capture import Capture
-from innerloop.engines.profiling.stepping import Enough, Stepping
+from innerloop.engines.profiling.stepping import AllWindowsCaptured, Stepping
 from innerloop.engines.profiling.windows import Chooser, Window
 from innerloop.engines.support import marks
 
@@ -32,13 +32,13 @@ class Pass:
         if ranges is not None:
             marks.turn_on(*ranges)
 
-    def drive(self, engine: Engine, run: Callable[[], None]) -> None:
+    def drive(self, session: Session, run: Callable[[], None]) -> None:
         """Runs the workload until the chosen steps are through, or it ends by itself."""
         self._capture.prepare()
-        self._stepping = stepping = Stepping(engine, self._capture, self._chooser, self._tell)
+        self._stepping = stepping = Stepping(session, self._capture, self._chooser, self._tell)
         try:
             run()
-        except Enough:
+        except AllWindowsCaptured:
             pass
         finally:
             stepping.close()

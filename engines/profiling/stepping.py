@@ -8,43 +8,44 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from innerloop.engines.contract import Engine, Request, StepReport
+from innerloop.engines.contract import Nothing, Request, Session, StepReport
 from innerloop.engines.profiling.capture import Capture
 from innerloop.engines.profiling.windows import Chooser, Seen
 
 
-class Enough(Exception):
+class AllWindowsCaptured(Exception):
     """Every chosen step has been captured: the rest of the workload need not run."""
 
 
 class Stepping:
-    """Takes the place of `submit` and `step` on this instance of an engine.
+    """Takes the place of `prepare` and `step` on this session.
 
-    A step's number is that of its record in the pass's trace. `Enough` is raised when another step is asked for after
-    the last window, so that the last step of it is recorded too. `tell(event, ...)` says when windows open and close.
+    A step's number is that of its record in the pass's trace. `AllWindowsCaptured` is raised when another step is asked
+    for after the last window, so that the last step of it is recorded too. `tell(event, ...)` says when windows open
+    and close.
     """
 
-    def __init__(self, engine: Engine, capture: Capture, chooser: Chooser, tell: Callable[..., None]) -> None:
+    def __init__(self, session: Session, capture: Capture, chooser: Chooser, tell: Callable[..., None]) -> None:
         self._capture, self._chooser, self._tell = capture, chooser, tell
-        self._step, self._submit = engine.step, engine.submit
+        self._step, self._prepare = session.step, session.prepare
         self._ranges = capture.ranges()
         self._fresh: set[int] = set()  # requests without a token
         self._number = 0
         self._open = False
         self._captured: list[tuple[int, int, int, int]] = []
-        vars(engine).update(step=self.step, submit=self.submit)
+        vars(session).update(step=self.step, prepare=self.prepare)
 
-    def submit(self, request: Request) -> None:
-        self._fresh.add(request.index)
-        self._submit(request)
+    def prepare(self, request: Request) -> Any:
+        self._fresh.add(request.id)
+        return self._prepare(request)
 
-    def step(self) -> StepReport | None:
+    def step(self, until_ns: int | None) -> StepReport | Nothing:
         if self._chooser.through:
-            raise Enough
+            raise AllWindowsCaptured
         if not self._chooser.captures():
             self._tell_left_out()
-            report = self._step()
-            if report is not None:
+            report = self._step(until_ns)
+            if not isinstance(report, Nothing):
                 self._note(report)
             return report
         if not self._open:
@@ -52,10 +53,10 @@ class Stepping:
             self._open = True
             self._tell("capture", open=True, step=self._number)
         window, begun = self._chooser.index, time.monotonic_ns()
-        report = self._ranged_step()
+        report = self._ranged_step(until_ns)
         ended = time.monotonic_ns()
         self._captured.append((self._number, begun, ended, window))
-        if report is not None:
+        if not isinstance(report, Nothing):
             self._capture.mark(words(self._number, report))
             if self._note(report):
                 self.close()
@@ -80,13 +81,13 @@ class Stepping:
             self._tell("note", text=f"{kind} did not come within {window.wait_s:g} s and are not captured")
         self._chooser.left_out.clear()
 
-    def _ranged_step(self) -> StepReport | None:
+    def _ranged_step(self, until_ns: int | None) -> StepReport | Nothing:
         if self._ranges is None:
-            return self._step()
+            return self._step(until_ns)
         push, pop = self._ranges
         push(f"step {self._number}")
         try:
-            return self._step()
+            return self._step(until_ns)
         finally:
             pop()
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from innerloop.engines.contract import StepReport
 
 
 @dataclass(slots=True)
 class Batch:
-    """A batch's make-up, in the words of `StepReport`: positions, requests, and the KV cache's use (0 to 1)."""
+    """A batch's composition, in the words of `StepReport`: positions, requests, and the KV cache's use (0 to 1).
+
+    Nothing is drafted: the adapters that schedule ahead refuse speculative decoding.
+    """
 
     prefill: int
     decode: int
@@ -18,6 +22,7 @@ class Batch:
     waiting: int
     preempted: int
     kv_usage: float | None = None
+    cached: int | None = None
 
     @property
     def positions(self) -> int:
@@ -29,7 +34,7 @@ class Batch:
         end_ns: int,
         tokens: Sequence[tuple[int, Sequence[int]]],
         finished: Sequence[int],
-        **phases: int | None,
+        **phases: Any,
     ) -> StepReport:
         """The step that brings the batch out; `phases` are its `*_ns`."""
         return StepReport(
@@ -39,6 +44,9 @@ class Batch:
             finished=finished,
             prefill_tokens=self.prefill,
             decode_tokens=self.decode,
+            cached_tokens=self.cached,
+            drafted_tokens=0,
+            accepted_tokens=0,
             running=self.running,
             waiting=self.waiting,
             preempted=self.preempted,

@@ -7,8 +7,8 @@ import time
 WAIT_S = 0.1  # then the caller gets a look at the clock, whether or not anything is due
 
 
-def seconds_left(due_ns: int | None, most_s: float = WAIT_S) -> float:
-    """`most_s`, or less where the next request is due before: the seconds until `due_ns` (monotonic), at least 0."""
-    if due_ns is None:
+def seconds_left(until_ns: int | None, most_s: float = WAIT_S) -> float:
+    """`most_s`, or less where `until_ns` (monotonic) comes before; at least 0."""
+    if until_ns is None:
         return most_s
-    return min(max((due_ns - time.monotonic_ns()) / 1e9, 0.0), most_s)
+    return min(max((until_ns - time.monotonic_ns()) / 1e9, 0.0), most_s)

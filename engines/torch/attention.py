@@ -17,7 +17,7 @@ INDEX_LIMIT = 2**32  # elements of a mask that memory-efficient attention indexe
 FIXED_IN = (2, 13)  # mem_eff_attention/kernel_forward.h: an offset into the mask became 64 bits wide
 
 
-def settle(torch: Any, device: str, implementation: str) -> tuple[str, ...]:
+def configure_sdpa(torch: Any, device: str, implementation: str) -> tuple[str, ...]:
     """Settles what SDPA runs on, before a model is made; returns what there is to say about it."""
     if implementation != SDPA:
         return ()

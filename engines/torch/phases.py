@@ -1,4 +1,4 @@
-"""What is seen of a step of transformers' continuous batching: its phases and the make-up of its batch."""
+"""What is seen of a step of transformers' continuous batching: its phases and the composition of its batch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 from innerloop.engines.contract import StepReport
 from innerloop.engines.support.marks import ranged
+from innerloop.engines.support.phases import Phases
 
 
-class Watch:
+class StepProbe:
     """The three calls that make up a step of a `ContinuousBatchProcessor`, timed.
 
     Of `prepare_next_batch` the scheduler is `schedule` and the rest `prepare`; of `_generation_step` reading the tokens
@@ -22,22 +23,22 @@ class Watch:
         self._preparing = ranged("prepare", processor.prepare_next_batch)
         self._executing = ranged("execute", processor._generation_step)
         self._updating = ranged("update", processor.update_batch)
-        self._spent = dict.fromkeys(("schedule", "wait"), 0)
+        self._phases = Phases("schedule", "wait")
         self._preempted = 0
-        self._scheduler.schedule_batch = self._timed("schedule", self._scheduler.schedule_batch)
-        self._io.retrieve_device_outputs = self._timed("wait", self._io.retrieve_device_outputs)
+        self._scheduler.schedule_batch = self._phases.timed("schedule", self._scheduler.schedule_batch)
+        self._io.retrieve_device_outputs = self._phases.timed("wait", self._io.retrieve_device_outputs)
         self._count_evictions(processor.offloading_manager)
+        self._count_matches()
 
     def prepare(self) -> bool:
         """Begins a step. Whether there is anything to do: else it was none."""
-        clock = time.monotonic_ns
-        self._spent["schedule"] = self._spent["wait"] = self._preempted = 0
-        self._start = clock()
+        self._preempted = self._cached = 0
+        self._start = self._phases.begin()
         if not self._preparing():
             return False
-        self._prepared = clock()
+        self._prepared = time.monotonic_ns()
         self.batch = self._io.requests_in_batch
-        self._prefill, self._decode = make_up(self.batch)
+        self._prefill, self._decode = count_positions(self.batch)
         self._waiting = len(self._scheduler.waiting_requests)
         self._kv_usage = 1.0 - self._cache.compute_free_capacity()
         return True
@@ -53,7 +54,7 @@ class Watch:
 
     def report(self, tokens: Sequence[tuple[int, Sequence[int]]] = (), finished: Sequence[int] = ()) -> StepReport:
         """The step that `update` has ended."""
-        spent = self._spent
+        spent = self._phases.spent
         return StepReport(
             start_ns=self._start,
             end_ns=self._end,
@@ -61,6 +62,9 @@ class Watch:
             finished=finished,
             prefill_tokens=self._prefill,
             decode_tokens=self._decode,
+            cached_tokens=self._cached,
+            drafted_tokens=0,
+            accepted_tokens=0,
             running=len(self.batch),
             waiting=self._waiting,
             preempted=self._preempted,
@@ -71,17 +75,6 @@ class Watch:
             wait_ns=spent["wait"],
             update_ns=self._end - self._updated,
         )
-
-    def _timed(self, phase: str, call: Any) -> Any:
-        spent, ranged_call = self._spent, ranged(phase, call)
-
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            begun = time.monotonic_ns()
-            result = ranged_call(*args, **kwargs)
-            spent[phase] += time.monotonic_ns() - begun
-            return result
-
-        return wrapper
 
     def _count_evictions(self, manager: Any) -> None:
         evict = manager.offload_requests
@@ -94,11 +87,24 @@ class Watch:
 
         manager.offload_requests = counted
 
+    def _count_matches(self) -> None:
+        """What a request's prompt finds in the prefix cache, the first time it is looked up."""
+        search, known = self._cache.search_prefix_match, set[str]()
 
-def make_up(batch: list[Any]) -> tuple[int, int]:
+        def counted(request_id: str, prompt_ids: list[int]) -> Any:
+            length = search(request_id, prompt_ids)
+            if request_id not in known:  # else it was preempted, and these positions are computed ones
+                known.add(request_id)
+                self._cached += length
+            return length
+
+        self._cache.search_prefix_match = counted
+
+
+def count_positions(batch: list[Any]) -> tuple[int, int]:
     """(prefill, decode) positions of a prepared batch.
 
-    A request without output is in prefill. One that was thrown out comes back with its output made part of its
+    A request without output is in prefill. One that was preempted comes back with its output made part of its
     prompt: all of that is prefill again, but for the newest token.
     """
     total = decode = 0

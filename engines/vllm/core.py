@@ -2,46 +2,46 @@
 
 from __future__ import annotations
 
-import itertools
 import time
+from dataclasses import replace
 from typing import Any
 
-from innerloop.engines.contract import EngineInfo, Load, Request, StepReport
-from innerloop.engines.vllm.phases import Watch
+from innerloop.engines.contract import Load, Nothing, Request, Session, StepReport
+from innerloop.engines.vllm.phases import StepProbe
 from innerloop.engines.vllm.settings import effective, engine_config, engine_info, model_runner
 
 
-class CoreRung:
+class CoreSession(Session):
     """Steps `EngineCore.step_fn` of an `InprocClient`."""
 
-    cannot_report: tuple[str, ...] = ()
+    unreported: tuple[str, ...] = ()
 
-    def load(self, arguments: dict[str, Any], load: Load, version: str) -> EngineInfo:
+    @classmethod
+    def open(cls, arguments: dict[str, Any], load: Load, version: str) -> CoreSession:
         from vllm.v1.engine.core_client import InprocClient
         from vllm.v1.executor.abstract import Executor
 
         config = engine_config(arguments)
-        self.attach(InprocClient(config, Executor.get_class(config), log_stats=False))
-        return engine_info(version, effective(config), arguments, load, runner=model_runner(self._core))
+        session = cls(InprocClient(config, Executor.get_class(config), log_stats=False))
+        info = engine_info(version, effective(config), arguments, load, runner=model_runner(session._core))
+        session.info = replace(info, unreported=session.unreported)
+        return session
 
-    def attach(self, client: Any) -> None:
+    def __init__(self, client: Any) -> None:
         """Takes charge of the engine core of an `InprocClient`."""
         from vllm.sampling_params import SamplingParams
         from vllm.v1.engine import EngineCoreRequest
 
         self._client, self._core, self._scheduler = client, client.engine_core, client.engine_core.scheduler
         self._make_request, self._make_sampling = EngineCoreRequest, SamplingParams
-        self._ids = map(str, itertools.count())
-        self._index: dict[str, int] = {}
-        self._watch = Watch(self._core)
-        self.cannot_report = self._watch.cannot_report
+        self._probe = StepProbe(self._core)
+        self.unreported = self._probe.unreported
 
-    def submit(self, request: Request) -> None:
-        name = next(self._ids)
-        self._index[name] = request.index
-        self._client.add_request(
+    def prepare(self, request: Request) -> Any:
+        """(vLLM's request, its wave), as vLLM's own input thread makes them while the model runs."""
+        return self._core.preprocess_add_request(
             self._make_request(
-                request_id=name,
+                request_id=str(request.id),
                 prompt_token_ids=request.prompt,
                 mm_features=None,
                 sampling_params=self._make_sampling(
@@ -55,34 +55,39 @@ class CoreRung:
             )
         )
 
-    def step(self, due_ns: int | None = None) -> StepReport | None:
+    def submit(self, prepared: Any) -> None:
+        self._core.add_request(*prepared)
+
+    def step(self, until_ns: int | None) -> StepReport | Nothing:
         core = self._core
-        start = self._watch.begin()
+        start = self._probe.begin()
         while True:
             outputs, executed = core.step_fn()
             core.post_step(model_executed=executed)
             # With a batch queue the first call only fills it, and an empty batch may be left in it from before: the
             # step goes on until a batch comes out.
-            if not self._watch.filling:
+            if not self._probe.filling:
                 break
         end = time.monotonic_ns()
-        return self._watch.report(start, end, *self.taken(outputs))
-
-    def taken(self, outputs: Any) -> tuple[list[tuple[int, list[int]]], list[int]]:
-        """Who got which token ids in a step's outputs, and who is finished; both by the requests' indices."""
-        index, tokens, finished = self._index, [], []
-        for group in (outputs or {}).values():
-            for output in group.outputs:
-                if output.new_token_ids:
-                    tokens.append((index[output.request_id], output.new_token_ids))
-                if output.finish_reason is not None:
-                    finished.append(index.pop(output.request_id))
-        return tokens, finished
+        return self._probe.report(start, end, *collect(outputs))
 
     def has_work(self) -> bool:
         return self._scheduler.has_requests() or bool(self._core.batch_queue)
 
+    def reset_caches(self) -> bool:
+        return bool(self._core.reset_prefix_cache())
+
     def close(self) -> None:
-        client = getattr(self, "_client", None)
-        if client is not None:
-            client.shutdown()
+        self._client.shutdown()
+
+
+def collect(outputs: Any) -> tuple[list[tuple[int, list[int]]], list[int]]:
+    """Who got which token ids in a step's outputs, and who is finished; both by the requests' ids."""
+    tokens, finished = [], []
+    for group in (outputs or {}).values():
+        for output in group.outputs:
+            if output.new_token_ids:
+                tokens.append((int(output.request_id), output.new_token_ids))
+            if output.finish_reason is not None:
+                finished.append(int(output.request_id))
+    return tokens, finished

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
 import time
+from dataclasses import replace
 from typing import Any
 
-from innerloop.engines.contract import EngineInfo, Load, Request, StepReport
-from innerloop.engines.vllm.phases import Watch
+from innerloop.engines.contract import Load, Nothing, Request, Session, StepReport
+from innerloop.engines.vllm.phases import StepProbe
 from innerloop.engines.vllm.settings import effective, engine_config, engine_info, model_runner
 
 
-class EngineRung:
+class EngineSession(Session):
     """Steps `LLMEngine.step`, whose engine core is in this process too and is watched as on layer `core`.
 
     Processing a step's outputs is part of the phase `update`; processing a request's input happens between steps.
     """
 
-    cannot_report: tuple[str, ...] = ()
+    unreported: tuple[str, ...] = ()
 
-    def load(self, arguments: dict[str, Any], load: Load, version: str) -> EngineInfo:
+    @classmethod
+    def open(cls, arguments: dict[str, Any], load: Load, version: str) -> EngineSession:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
         from vllm.v1.executor.abstract import Executor
 
         config = engine_config(arguments)
-        self.attach(
+        session = cls(
             LLMEngine(
                 vllm_config=config,
                 executor_class=Executor.get_class(config),
@@ -34,48 +35,51 @@ class EngineRung:
                 multiprocess_mode=False,
             )
         )
-        return engine_info(version, effective(config), arguments, load, runner=model_runner(self._core))
+        info = engine_info(version, effective(config), arguments, load, runner=model_runner(session._core))
+        session.info = replace(info, unreported=session.unreported)
+        return session
 
-    def attach(self, engine: Any) -> None:
+    def __init__(self, engine: Any) -> None:
         """Takes charge of an `LLMEngine` whose core is in this process."""
         self._engine, self._core = engine, engine.engine_core.engine_core
         self._params, self._prompt = streamed_params(), tokens_prompt()
-        self._ids = map(str, itertools.count())
-        self._index: dict[str, int] = {}
-        self._watch = Watch(self._core)
-        self.cannot_report = self._watch.cannot_report
+        self._probe = StepProbe(self._core)
+        self.unreported = self._probe.unreported
         processor = engine.output_processor
-        processor.process_outputs = self._watch.also_update(processor.process_outputs)
+        processor.process_outputs = self._probe.also_update(processor.process_outputs)
 
-    def submit(self, request: Request) -> None:
-        name = next(self._ids)
-        self._index[name] = request.index
-        self._engine.add_request(name, self._prompt(request.prompt), self._params(request.output_tokens))
+    def prepare(self, request: Request) -> Any:
+        """The arguments of `LLMEngine.add_request`, whose input processing is part of this layer."""
+        return str(request.id), self._prompt(request.prompt), self._params(request.output_tokens)
 
-    def step(self, due_ns: int | None = None) -> StepReport | None:
-        watch = self._watch
-        start = watch.begin()
+    def submit(self, prepared: Any) -> None:
+        self._engine.add_request(*prepared)
+
+    def step(self, until_ns: int | None) -> StepReport | Nothing:
+        probe = self._probe
+        start = probe.begin()
         while True:
             outputs = self._engine.step()
-            if not watch.filling:  # as on layer core
+            if not probe.filling:  # as on layer core
                 break
         end = time.monotonic_ns()
-        index, tokens, finished = self._index, [], []
+        tokens, finished = [], []
         for output in outputs:
             ids = output.outputs[0].token_ids
             if ids:
-                tokens.append((index[output.request_id], ids))
+                tokens.append((int(output.request_id), ids))
             if output.finished:
-                finished.append(index.pop(output.request_id))
-        return watch.report(start, end, tokens, finished)
+                finished.append(int(output.request_id))
+        return probe.report(start, end, tokens, finished)
 
     def has_work(self) -> bool:
         return self._core.scheduler.has_requests() or bool(self._core.batch_queue)
 
+    def reset_caches(self) -> bool:
+        return bool(self._engine.reset_prefix_cache())
+
     def close(self) -> None:
-        engine = getattr(self, "_engine", None)
-        if engine is not None:
-            engine.engine_core.shutdown()
+        self._engine.engine_core.shutdown()
 
 
 def streamed_params() -> Any:

@@ -7,9 +7,10 @@ import json
 import secrets
 import socket
 import time
+from dataclasses import replace
 from typing import Any
 
-from innerloop.engines.contract import EngineInfo, Load, Request, StepReport
+from innerloop.engines.contract import Load, Nothing, Request, Session, StepReport
 from innerloop.engines.http import null as http_null
 from innerloop.engines.http.client import HttpClient, ServerFailed, read_completion
 from innerloop.engines.support import children, versions
@@ -24,18 +25,30 @@ NOTES = (
 )
 
 
-class HttpRung:
+class HttpSession(Session):
     """The worker's own process is the client; the server, and the engine core below it, are its children."""
 
-    cannot_report = tuple(name for name in UNSEEN if name != "wait_ns")
+    unreported = tuple(name for name in UNSEEN if name != "wait_ns")
 
-    def load(self, arguments: dict[str, Any], load: Load, version: str) -> EngineInfo:
-        self._model, port = f"innerloop-{secrets.token_hex(4)}", free_port()
-        found = self._start(arguments, port)
-        self._wait_until_ready(port)
-        self._client = HttpClient(port, PATH, self.body, read_completion)
-        able = http_null.capacity(load.settings["max_batch_size"], self.body, read_completion)
-        return engine_info(version, found, arguments, load, process_hops=2, notes=NOTES, client=able)
+    @classmethod
+    def open(cls, arguments: dict[str, Any], load: Load, version: str) -> HttpSession:
+        session = cls()
+        try:
+            found = session._start(arguments, port := free_port())
+            session._wait_until_ready(port)
+            session._client = HttpClient(port, PATH, session.body, read_completion)
+            able = http_null.capacity(load.settings["max_batch_size"], session.body, read_completion)
+        except BaseException:
+            session.close()
+            raise
+        info = engine_info(version, found, arguments, load, process_hops=2, notes=NOTES)
+        session.info = replace(info, stepping="observed", unreported=cls.unreported, client=able)
+        return session
+
+    def __init__(self) -> None:
+        self._model = f"innerloop-{secrets.token_hex(4)}"
+        self._server: children.Child | None = None
+        self._client: HttpClient | None = None
 
     def body(self, request: Request) -> bytes:
         asked = {
@@ -49,24 +62,30 @@ class HttpRung:
         }
         return json.dumps(asked, separators=(",", ":")).encode()
 
-    def submit(self, request: Request) -> None:
-        self._client.submit(request)
+    def prepare(self, request: Request) -> Any:
+        assert self._client is not None
+        return self._client.prepare(request)
 
-    def step(self, due_ns: int | None = None) -> StepReport | None:
-        report = self._client.step(due_ns)
-        if report is None and (code := self._server.process.poll()) is not None:
+    def submit(self, prepared: Any) -> None:
+        assert self._client is not None
+        self._client.submit(prepared)
+
+    def step(self, until_ns: int | None) -> StepReport | Nothing:
+        assert self._client is not None
+        assert self._server is not None
+        report = self._client.step(until_ns)
+        if isinstance(report, Nothing) and (code := self._server.process.poll()) is not None:
             raise ServerFailed(f"vLLM's server ended with exit code {code}")
         return report
 
     def has_work(self) -> bool:
-        return self._client.has_work()
+        return self._client is not None and self._client.has_work()
 
     def close(self) -> None:
-        client, server = getattr(self, "_client", None), getattr(self, "_server", None)
-        if client is not None:
-            client.close()
-        if server is not None:
-            server.end()
+        if self._client is not None:
+            self._client.close()
+        if self._server is not None:
+            self._server.end()
 
     # ---------------------------------------------------------------- the server
 
@@ -81,8 +100,8 @@ class HttpRung:
         }
         # Else a model's generation_config.json fills in what a request leaves open (a repetition penalty, fewer tokens
         # at most), which the other layers do not do.
-        told = {"arguments": {"generation_config": "vllm", **arguments}, "server": own}
-        self._server = children.Child("vllm.server", json.dumps(told))
+        job = {"arguments": {"generation_config": "vllm", **arguments}, "server": own}
+        self._server = children.Child("vllm.server", json.dumps(job))
         found: dict[str, Any] = json.loads(self._server.ready())  # how long that may take is the harness's to say
         if "unsupported" in found:
             self._server.end()
@@ -91,6 +110,7 @@ class HttpRung:
 
     def _wait_until_ready(self, port: int) -> None:
         """Returns once the server that answers is ours, which only it can tell: it was given a name to serve under."""
+        assert self._server is not None
         while self._server.process.poll() is None:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
             try:

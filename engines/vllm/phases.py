@@ -1,4 +1,4 @@
-"""What is seen of a vLLM engine core that runs in this process: the phases of a step and the make-up of its batch."""
+"""What is seen of a vLLM engine core in this process: the phases of a step and the composition of its batch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from innerloop.engines.contract import StepReport
+from innerloop.engines.contract import Nothing, StepReport
 from innerloop.engines.support.batch import Batch
 from innerloop.engines.support.marks import ranged
+from innerloop.engines.support.phases import Phases
 from innerloop.engines.vllm.settings import model_runner
 
 # What a model runner does before its forward pass, in both generations: for the ranges of a profiler.
@@ -18,11 +19,11 @@ PREPARING = (
 )  # fmt: skip
 
 
-class Watch:
+class StepProbe:
     """Wraps the calls that make up a step of an `EngineCore`, on this instance only.
 
     With asynchronous scheduling (the engine's default on GPUs) a call schedules one batch and returns the tokens of
-    an earlier one: a report then carries the make-up of the batch whose tokens it returns and the phase times of
+    an earlier one: a report then carries the composition of the batch whose tokens it returns and the phase times of
     the call itself, so that phases stay within the step's wall time.
 
     Input preparation is timed from the model runner's entry until its inputs are ready, and is not part of `execute`.
@@ -33,19 +34,20 @@ class Watch:
     def __init__(self, core: Any) -> None:
         self._scheduler = core.scheduler
         self._partial: set[str] = set()  # requests whose prefill is unfinished, or to be done again
-        self._thrown = 0
+        self._started: set[str] = set()  # requests that have been scheduled before
+        self._preempted = 0
         self._batches: dict[int, Batch] = {}  # by id() of the SchedulerOutput, alive until its update
         self._batch: Batch | None = None
-        self._spent = dict.fromkeys(("schedule", "prepare", "execute", "wait", "sample", "update"), 0)
+        self._phases = Phases("schedule", "prepare", "execute", "wait", "sample", "update")
         self.sees_wait = core.batch_queue is not None or core.vllm_config.device_config.device_type == "cpu"
         self.sees_preparation = self._watch_preparation(model_runner(core))
         self._watch_scheduler()
         executor = core.model_executor
-        executor.execute_model = self._timed("execute", ranged(self._ahead, executor.execute_model))
-        executor.sample_tokens = self._timed("sample", ranged(self._ahead, executor.sample_tokens))
+        executor.execute_model = self._launching("execute", ranged(self._ahead, executor.execute_model))
+        executor.sample_tokens = self._launching("sample", ranged(self._ahead, executor.sample_tokens))
 
     @property
-    def cannot_report(self) -> tuple[str, ...]:
+    def unreported(self) -> tuple[str, ...]:
         seen = {"prepare_ns": self.sees_preparation, "wait_ns": self.sees_wait}
         return tuple(name for name, told in seen.items() if not told)
 
@@ -56,18 +58,16 @@ class Watch:
 
     def begin(self) -> int:
         """Forgets the last step; returns the time at which this one starts."""
-        for phase in self._spent:
-            self._spent[phase] = 0
         self._batch = None
-        return time.monotonic_ns()
+        return self._phases.begin()
 
     def report(
         self, start_ns: int, end_ns: int, tokens: Sequence[tuple[int, Sequence[int]]], finished: Sequence[int]
-    ) -> StepReport | None:
-        """The step since `begin`; None if it computed nothing."""
-        batch, spent = self._batch, self._spent
+    ) -> StepReport | Nothing:
+        """The step since `begin`; FLUSHED if it computed nothing."""
+        batch, spent = self._batch, self._phases.spent
         if batch is None or batch.positions == 0:
-            return None
+            return Nothing.FLUSHED
         return batch.report(
             start_ns,
             end_ns,
@@ -83,7 +83,7 @@ class Watch:
 
     def also_update(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """`call` timed as part of `update`: what a layer above the core does with a step's outputs."""
-        return self._timed("update", call)
+        return self._phases.timed("update", call)
 
     # ---------------------------------------------------------------- the wrappers
 
@@ -95,47 +95,30 @@ class Watch:
         return f"ahead {max(self._in_flight() - 1, 0)}"
 
     def _watch_scheduler(self) -> None:
-        scheduler, spent, clock = self._scheduler, self._spent, time.monotonic_ns
-        scheduling = ranged("schedule", scheduler.schedule)
-        updating = ranged("update", scheduler.update_from_output)
+        scheduler, timed = self._scheduler, self._phases.timed
+        scheduling = timed("schedule", scheduler.schedule)
+        updating = timed("update", scheduler.update_from_output)
 
         def schedule(*args: Any, **kwargs: Any) -> Any:
-            begun = clock()
             output = scheduling(*args, **kwargs)
-            spent["schedule"] += clock() - begun
-            self._batches[id(output)] = self._make_up(output)
+            self._batches[id(output)] = self._composition(output)
             return output
 
         def update(output: Any, *args: Any, **kwargs: Any) -> Any:
-            begun = clock()
             self._batch = self._batches.pop(id(output))
-            result = updating(output, *args, **kwargs)
-            spent["update"] += clock() - begun
-            return result
+            return updating(output, *args, **kwargs)
 
         scheduler.schedule, scheduler.update_from_output = schedule, update
 
-    def _timed(self, phase: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        """`call` timed as `phase`, without what it spent on preparing inputs; also what is waited for its future."""
-        spent, clock = self._spent, time.monotonic_ns
-        ranged_call = ranged(phase, call)
+    def _launching(self, phase: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call` timed as `phase`, without preparing inputs; waiting for the future that it returns is `wait`."""
+        timed = self._phases.timed(phase, call, without="prepare")
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            prepared, begun = spent["prepare"], clock()
-            result = ranged_call(*args, **kwargs)
-            spent[phase] += clock() - begun - (spent["prepare"] - prepared)
+            result = timed(*args, **kwargs)
             if hasattr(result, "result") and not result.done():
-                result.result = waited(ranged("wait", result.result))
+                result.result = self._phases.timed("wait", result.result)
             return result
-
-        def waited(call: Any) -> Any:
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
-                begun = clock()
-                result = call(*args, **kwargs)
-                spent["wait"] += clock() - begun
-                return result
-
-            return wrapper
 
         return wrapper
 
@@ -150,7 +133,7 @@ class Watch:
                 if marked is not call:
                     setattr(runner, name, marked)
         owner, name = last
-        spent, clock, entered = self._spent, time.monotonic_ns, [0]
+        spent, clock, entered = self._phases.spent, time.monotonic_ns, [0]
         entering, readying = runner.execute_model, getattr(owner, name)
 
         def execute_model(*args: Any, **kwargs: Any) -> Any:
@@ -168,18 +151,22 @@ class Watch:
         setattr(owner, name, ready)
         return True
 
-    def _make_up(self, output: Any) -> Batch:
+    def _composition(self, output: Any) -> Batch:
         """Counts a batch's prefill and decode positions from what was computed and what is known.
 
         The newest known token of a request that has output is a decode position; every other scheduled position is
         prefill: the prompt's, and after a preemption all that is computed again.
         """
-        scheduled, partial = output.num_scheduled_tokens, self._partial
-        prefill = 0
+        scheduled, partial, started = output.num_scheduled_tokens, self._partial, self._started
+        prefill = cached = 0
         if output.preempted_req_ids:
             partial |= output.preempted_req_ids
-        if output.scheduled_new_reqs:
-            partial |= {new.req_id for new in output.scheduled_new_reqs}
+        for new in output.scheduled_new_reqs:
+            partial.add(new.req_id)
+            if new.req_id not in started:  # some runners are given a preempted request as a new one
+                started.add(new.req_id)
+                cached += new.num_computed_tokens
+        started -= output.finished_req_ids
         for name in [name for name in partial if name in scheduled]:
             request = self._scheduler.requests[name]
             prefill += scheduled[name]
@@ -187,9 +174,9 @@ class Watch:
                 partial.discard(name)
                 prefill -= min(request.num_output_tokens, 1)
         total = output.total_num_scheduled_tokens
-        self._thrown += len(output.preempted_req_ids or ())
-        preempted = self._thrown if total else 0
-        self._thrown -= preempted  # an empty batch is no step: what it threw out is told with the next
+        self._preempted += len(output.preempted_req_ids or ())
+        preempted = self._preempted if total else 0
+        self._preempted -= preempted  # an empty batch is no step: what it preempted is reported with the next
         return Batch(
             prefill=prefill,
             decode=total - prefill,
@@ -197,6 +184,7 @@ class Watch:
             waiting=self._scheduler.get_request_counts()[1],
             preempted=preempted,
             kv_usage=self._scheduler.kv_cache_manager.usage,
+            cached=cached,
         )
 
 

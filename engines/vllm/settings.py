@@ -7,10 +7,32 @@ from typing import Any
 
 from innerloop.engines.contract import EngineInfo, Load, UnsupportedSetting
 from innerloop.engines.support import versions
+from innerloop.engines.support.refusals import by_setting
 from innerloop.engines.support.shapes import is_quantized, kv_bytes_per_token
 
 VERSIONS = ("0.26", "0.33")
-RESERVED = {"speculative_config", "data_parallel_size", "pipeline_parallel_size", "kv_transfer_config"}
+UNFOLLOWED = "the adapter does not follow what it changes about a step"
+RESERVED = {
+    **dict.fromkeys(
+        ("speculative_config", "data_parallel_size", "pipeline_parallel_size", "kv_transfer_config"), UNFOLLOWED
+    ),
+    **by_setting(
+        dtype="dtype",
+        quantization="quantization",
+        tensor_parallel_size="tensor_parallel",
+        max_model_len="context_length",
+        max_num_seqs="max_batch_size",
+        max_num_batched_tokens="max_tokens_per_step",
+        enable_prefix_caching="prefix_caching",
+        enable_chunked_prefill="chunked_prefill",
+        enforce_eager="cuda_graphs",
+        kv_cache_memory_bytes="kv_cache_tokens",
+        gpu_memory_utilization="kv_memory_fraction",
+        seed="seed",
+    ),
+    "model": "it is --model, or --weights DIR",
+    "trust_remote_code": "it is --trust-remote-code",
+}
 
 
 def native_arguments(load: Load) -> dict[str, Any]:
@@ -20,8 +42,6 @@ def native_arguments(load: Load) -> dict[str, Any]:
     """
     s = load.settings
     cpu = load.device == "cpu"
-    for name in RESERVED & load.engine_args.keys():
-        raise UnsupportedSetting(f"engine argument {name}: the adapter does not follow what it changes about a step")
     if cpu and s["cuda_graphs"]:
         raise UnsupportedSetting("cuda_graphs=true: there are no CUDA graphs on a CPU; leave it unset")
     if cpu and s["quantization"] == "fp8" and not is_quantized(load.config):
@@ -118,7 +138,6 @@ def engine_info(
     runner: Any = None,
     process_hops: int = 0,
     notes: tuple[str, ...] = (),
-    client: dict[str, Any] | None = None,
 ) -> EngineInfo:
     """What is told of a loaded engine; `found` is `effective`'s, `runner` the model runner where it can be seen.
 
@@ -140,7 +159,6 @@ def engine_info(
         kv_cache_bytes=None if token is None else tokens * token,
         weights_bytes=weights_bytes(runner),
         notes=(*versions.notes("vLLM", version, VERSIONS), *notes),
-        client=client,
     )
 
 

@@ -11,7 +11,7 @@ TOLERANCE = 0.05
 WINDOW = 3
 
 
-def settled(rates: Sequence[float], tolerance: float = TOLERANCE, window: int = WINDOW) -> bool:
+def has_converged(rates: Sequence[float], tolerance: float = TOLERANCE, window: int = WINDOW) -> bool:
     """Whether the last `window` rounds ran at one speed. `rates` holds each round's output tokens a second, in order.
 
     Two conditions, both over the last `window` rounds: every one lies within `tolerance` (a fraction) of their median,

@@ -6,13 +6,14 @@ import heapq
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from innerloop.engines.contract import Engine, Request, WrongTokenCount
+from innerloop.engines.contract import Nothing, Request, Session, WrongTokenCount
 from innerloop.engines.worker.recorder import Recorder
 
-IDLE_SLICE_NS = 20_000_000  # while nothing is due, life is shown this often
+HEARTBEAT_NS = 20_000_000  # while nothing is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,21 @@ class Work:
             arrays = {k: f[k] for k in cls.__slots__}
         return cls(**{**arrays, "rest_ns": int(arrays["rest_ns"]), "duration_ns": int(arrays["duration_ns"])})
 
-    def request(self, index: int) -> Request:
+    def request(self, index: int, request_id: int) -> Request:
         a, b = self.prompt_offsets[index], self.prompt_offsets[index + 1]
-        return Request(index, self.prompt_tokens[a:b].tolist(), int(self.output_lens[index]))
+        return Request(request_id, self.prompt_tokens[a:b].tolist(), int(self.output_lens[index]))
 
-    def recorder(self, folder: Path, keep_ids: bool = False) -> Recorder:
+    def recorder(self, folder: Path, keep_ids: bool = False, first_id: int = 0) -> Recorder:
         lens = np.diff(self.prompt_offsets).astype(np.int32)
-        return Recorder(folder, lens, self.output_lens, self.user, keep_ids)
+        return Recorder(folder, lens, self.output_lens, self.user, keep_ids, first_id)
 
 
-def drive(engine: Engine, work: Work, recorder: Recorder) -> None:
+def drive(session: Session, work: Work, recorder: Recorder, first_id: int = 0) -> None:
     """Runs the workload through the engine, recording every step, until it is finished or its duration is over.
 
-    Requests that are due together are submitted before the next step, in the order of their indices. The engine is told
-    by `due_ns` until when a step that only waits may last.
+    Requests that are due together are submitted before the next step, in the order of their indices; their ids are the
+    indices from `first_id` on. What is due first, and what is due next while the engine has nothing to do, is prepared
+    ahead of its time.
 
     Raises:
         WrongTokenCount: the engine ran out of work while a request still lacks tokens.
@@ -56,6 +58,14 @@ def drive(engine: Engine, work: Work, recorder: Recorder) -> None:
     clock = time.monotonic_ns
     due = [(d, i) for i, d in enumerate(work.due_ns.tolist()) if d >= 0]  # from the window's start, as all times here
     heapq.heapify(due)
+    prepared: dict[int, Any] = {}
+
+    def prepare(index: int) -> Any:
+        return session.prepare(work.request(index, first_id + index))
+
+    for at_ns, index in due:
+        if at_ns == 0:
+            prepared[index] = prepare(index)
     start = clock()
     recorder.open_window(start)
     end = start + work.duration_ns if work.duration_ns >= 0 else None
@@ -66,26 +76,27 @@ def drive(engine: Engine, work: Work, recorder: Recorder) -> None:
             break
         while due and start + due[0][0] <= now:
             due_ns, index = heapq.heappop(due)
-            engine.submit(work.request(index))
-            recorder.submitted(index, start + due_ns, clock())
+            session.submit(prepared.pop(index) if index in prepared else prepare(index))
+            recorder.submitted(first_id + index, start + due_ns, clock())
             unfinished += 1
-        engine.due_ns = moment = _next(start + due[0][0] if due else None, end)
+        until_ns = _next(start + due[0][0] if due else None, end)
         if unfinished:
-            report = engine.step()
-            if report is not None:
-                for index in recorder.step(report):
+            report = session.step(until_ns)
+            if not isinstance(report, Nothing):
+                for request in recorder.step(report):
                     unfinished -= 1
-                    follower = int(work.next_request[index])
+                    follower = int(work.next_request[request - first_id])
                     if follower >= 0:
                         heapq.heappush(due, (report.end_ns - start + work.rest_ns, follower))
-            elif not engine.has_work():
+            elif not session.has_work():
                 raise WrongTokenCount(f"the engine says that it has no work left, but {recorder.unfinished()}")
-        elif due and moment is not None:
-            _wait_until(moment, recorder)
+        elif due and until_ns is not None:
+            if due[0][1] not in prepared:
+                prepared[due[0][1]] = prepare(due[0][1])
+            _wait_until(until_ns, recorder)
         else:
             break
     recorder.close_window(clock())
-    engine.due_ns = None
 
 
 def _next(due_ns: int | None, end_ns: int | None) -> int | None:
@@ -97,5 +108,5 @@ def _next(due_ns: int | None, end_ns: int | None) -> int | None:
 
 def _wait_until(moment_ns: int, recorder: Recorder) -> None:
     while (left := moment_ns - time.monotonic_ns()) > 0:
-        recorder.beat(time.monotonic_ns())
-        time.sleep(min(left, IDLE_SLICE_NS) / 1e9)
+        recorder.heartbeat(time.monotonic_ns())
+        time.sleep(min(left, HEARTBEAT_NS) / 1e9)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import importlib
 import importlib.metadata
 import json
 import os
@@ -18,20 +17,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.engines.contract import Engine, Load, UnsupportedSetting, WrongTokenCount
+from innerloop.engines.adapters import load_adapter
+from innerloop.engines.contract import CONTRACT, Adapter, Load, Session, UnsupportedSetting, WrongTokenCount
+from innerloop.engines.support.refusals import refuse_reserved
 
 if TYPE_CHECKING:
     from innerloop.engines.profiling import Pass
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TRACEBACK_LINES = 20
-OUT_OF_DEVICE_MEMORY = (
-    "cuda out of memory",
-    "cudaerrormemoryallocation",
-    "outofmemoryerror",
-    "out_of_memory",  # LMDeploy's name for TurboMind's status 11
-    "no enough gpu memory",  # lmdeploy/pytorch/engine/executor/base.py
-)
+OUT_OF_DEVICE_MEMORY = ("cuda out of memory", "cudaerrormemoryallocation", "outofmemoryerror")  # and the adapter's own
 
 
 class Control:
@@ -58,18 +53,20 @@ def main(job_path: str, channel: str) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     control = Control(opened(channel))
     control.send("started", pid=os.getpid(), interpreter_s=(started - job["spawn_ns"]) / 1e9)
-    engine: Engine | None = None
+    adapter: Adapter | None = None
+    sessions: list[Session] = []
     code = 0
     try:
-        engine = adapter(job["engine"])
-        run(engine, job, control)
+        adapter = load_adapter(job["engine"], job.get("plugin"))
+        run(adapter, job, control, sessions)
     except BaseException as error:
         code = 1
-        cause = cause_of(error, job["load"]["device"])
+        cause = cause_of(error, job["load"]["device"], adapter.out_of_memory if adapter else ())
         control.send("error", cause=cause, message=message_of(error), traceback=last_lines(error))
         traceback.print_exc()
     finally:
-        close(engine, control)
+        for session in sessions:
+            close(session, control)
     control.send("done")
     sys.stdout.flush()
     sys.stderr.flush()
@@ -86,47 +83,47 @@ def opened(channel: str) -> int:
     return int(channel)
 
 
-def adapter(name: str) -> Engine:
-    """The adapter of that name: engines/NAME.py defines one class called `Adapter`."""
-    return importlib.import_module(f"innerloop.engines.{name}").Adapter()
+def run(adapter: Adapter, job: dict[str, Any], control: Control, sessions: list[Session]) -> None:
+    """Import, load, warm up, measure: the four phases of every run. In a profiling pass the last one ends early.
 
-
-def run(engine: Engine, job: dict[str, Any], control: Control) -> None:
-    """Import, load, warm up, measure: the four phases of every run. In a profiling pass the last one ends early."""
+    The session is put into `sessions` as soon as there is one, for whoever has to close it.
+    """
+    if job.get("contract", CONTRACT) != CONTRACT:
+        raise UnsupportedSetting(f"the job is of adapter contract {job['contract']}, this worker of {CONTRACT}")
     control.send("phase", phase="import")
     memory = {"before_load": resident_bytes()}
-    engine.layer = job["load"]["layer"]
+    load = Load(**job["load"])
+    refuse_reserved(adapter, load)
     begun = time.monotonic_ns()
-    engine.imports()
+    adapter.imports(load)
     import_s = seconds_since(begun)
     profiling = profiling_pass(job, control)
     control.send("phase", phase="load", import_s=import_s)
 
     begun = time.monotonic_ns()
-    info = engine.load(Load(**job["load"]))
+    session = adapter.open(load)
+    sessions.append(session)
     load_s = seconds_since(begun)
     memory["after_load"] = resident_bytes()
-    told = {**asdict(info), "cannot_report": engine.cannot_report}
-    control.send("phase", phase="warmup", load_s=load_s, info=told, versions=versions())
+    control.send("phase", phase="warmup", load_s=load_s, info=account_of(session), versions=versions())
 
-    from innerloop.engines.worker.loop import (  # numpy comes with the engine: its import is not to be counted twice
-        Work,
-        drive,
-    )
-    from innerloop.engines.worker.warmup import warm_up
+    # numpy comes with the engine: its import is not to be counted twice
+    from innerloop.engines.worker.loop import Work, drive
+    from innerloop.engines.worker.warmup import request_ids, warm_up
 
-    trace = Path(job["trace"])
-    warmup = warm_up(engine, Work.load(job["warmup"]["workload"]), trace / "warmup", **job["warmup"]["rule"])
+    trace, rule = Path(job["trace"]), job["warmup"]["rule"]
+    rounds = Work.load(job["warmup"]["workload"])
+    warmup = warm_up(session, rounds, trace / "warmup", **rule)
     memory["after_warmup"] = resident_bytes()
-    work = Work.load(job["workload"])
-    recorder = work.recorder(trace / "measure", job["keep_token_ids"])
+    work, first_id = Work.load(job["workload"]), request_ids(rounds, rule["max_rounds"])
+    recorder = work.recorder(trace / "measure", job["keep_token_ids"], first_id)
     control.send("phase", phase="measure", warmup=warmup, clock_ns_per_call=clock_cost_ns())
     gc.collect()  # the warm-up's garbage is not the window's
     cpu = time.process_time()
     if profiling is None:
-        drive(engine, work, recorder)
+        drive(session, work, recorder, first_id)
     else:
-        profiling.drive(engine, lambda: drive(engine, work, recorder))
+        profiling.drive(session, lambda: drive(session, work, recorder, first_id))
     cpu_s = time.process_time() - cpu
     memory["after_measure"], memory["peak"] = resident_bytes(), resident_bytes("VmHWM")
     control.send("phase", phase="close", memory_bytes=memory, process_cpu_s=cpu_s)
@@ -145,28 +142,34 @@ def profiling_pass(job: dict[str, Any], control: Control) -> Pass | None:
     return Pass(job["profile"], job["load"]["device"], control.send)
 
 
-def close(engine: Engine | None, control: Control) -> None:
-    if engine is None:
-        return
+def account_of(session: Session) -> dict[str, Any]:
+    """What the result says of the loaded engine."""
+    info = asdict(session.info)
+    cannot_report = info.pop("unreported")
+    return {**info, "cannot_report": cannot_report}
+
+
+def close(session: Session, control: Control) -> None:
     try:
-        engine.close()
+        session.close()
     except Exception as error:
         control.send("note", text=f"closing the engine failed: {message_of(error)}")
         traceback.print_exc()
 
 
-def cause_of(error: BaseException, device: str = "cpu") -> str:
-    """Tells the causes apart that need different advice. What an engine wraps in an error of its own is looked into."""
+def cause_of(error: BaseException, device: str = "cpu", out_of_memory: tuple[str, ...] = ()) -> str:
+    """Tells the causes apart that need different advice. What an engine wraps in an error of its own is looked into;
+    `out_of_memory` are the adapter's words for a full device."""
     seen: BaseException | None = error
     while seen is not None:
-        cause = own_cause(seen, device)
+        cause = own_cause(seen, device, out_of_memory)
         if cause is not None:
             return cause
         seen = seen.__cause__ or seen.__context__
     return "engine_exception"
 
 
-def own_cause(error: BaseException, device: str) -> str | None:
+def own_cause(error: BaseException, device: str, out_of_memory: tuple[str, ...]) -> str | None:
     if isinstance(error, WrongTokenCount):
         return "wrong_token_count"
     if isinstance(error, UnsupportedSetting):
@@ -174,7 +177,7 @@ def own_cause(error: BaseException, device: str) -> str | None:
     if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
         return "disk_full"
     text = f"{type(error).__name__}: {error}".lower()
-    if any(words in text for words in OUT_OF_DEVICE_MEMORY):
+    if any(words in text for words in (*OUT_OF_DEVICE_MEMORY, *out_of_memory)):
         return "out_of_memory_device"
     if "can't allocate memory" in text or "cannot allocate memory" in text:  # torch's CPU allocator, and the system
         return "out_of_memory_host"

@@ -7,6 +7,7 @@ import os
 import struct
 import time
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ CHUNK_BYTES = 1 << 20  # a file's size is a multiple of this; when it is full it
 SLOT = {name: place // 8 for name, (_, place, *_) in (HEADER.fields or {}).items()}  # as 64-bit slots of the header
 RUNNING, FINISHED, CUT = (STATES.index(s) for s in ("running", "finished", "cut"))
 
-STEP_FORMAT = struct.Struct(f"<{2 + len(PHASES)}q6id")  # trace.STEP, packed in one call
+STEP_FORMAT = struct.Struct(f"<{2 + len(PHASES)}q9id")  # trace.STEP, packed in one call
 assert STEP_FORMAT.size == STEP.itemsize
 
 
@@ -57,9 +58,9 @@ class RecordFile:
 class Recorder:
     """Records one window of one engine: a step, the tokens it gave and what became of each request.
 
-    `prompt_lens`, `output_lens` and `users` are int32 arrays of shape [requests]. With `keep_ids` the token ids
-    themselves are kept in memory and written when the recorder is closed: `output_ids.npz` with `ids` int32 [total]
-    and `offsets` int64 [requests + 1].
+    `prompt_lens`, `output_lens` and `users` are int32 arrays of shape [requests]; the requests' ids follow each other
+    from `first_id`. With `keep_ids` the token ids themselves are kept in memory and written when the recorder is
+    closed: `output_ids.npz` with `ids` int32 [total] and `offsets` int64 [requests + 1].
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class Recorder:
         output_lens: np.ndarray,
         users: np.ndarray,
         keep_ids: bool = False,
+        first_id: int = 0,
     ) -> None:
         self._folder = folder = Path(folder)
+        self._first = first_id
         folder.mkdir(parents=True)
         n = len(prompt_lens)
         self.steps = RecordFile(folder / "steps.bin", LAYOUT["steps"], 4096)
@@ -83,7 +86,7 @@ class Recorder:
         self.requests.slots[SLOT["count"]] = n
         self._table = table
         self._asked: list[int] = output_lens.tolist()
-        self._left: list[int] = output_lens.tolist()
+        self._left = [0] * n  # tokens that a submitted request still lacks
         self._ids: list[list[int]] | None = [[] for _ in self._asked] if keep_ids else None
         self._step_count = self._token_count = self._finished = self._spent_ns = 0
         self._head = self.steps.slots
@@ -96,63 +99,70 @@ class Recorder:
     def open_window(self, start_ns: int) -> None:
         self._head[SLOT["start_ns"]] = self._head[SLOT["beat_ns"]] = start_ns
 
-    def beat(self, now_ns: int) -> None:
-        """A sign of life while there is nothing to step."""
+    def heartbeat(self, now_ns: int) -> None:
+        """Says that this process lives while there is nothing to step."""
         self._head[SLOT["beat_ns"]] = now_ns
 
-    def submitted(self, index: int, due_ns: int, now_ns: int) -> None:
+    def submitted(self, request: int, due_ns: int, now_ns: int) -> None:
+        index = request - self._first
+        self._left[index] = self._asked[index]
         row = self._table[index]
         row["due_ns"], row["submitted_ns"], row["state"] = due_ns, now_ns, RUNNING
 
     def step(self, report: StepReport) -> Sequence[int]:
-        """Writes one step and returns the requests that it finished.
+        """Writes one step and returns the ids of the requests that it finished.
 
         Raises:
-            WrongTokenCount: a request got more tokens than asked, or the engine ended one before it had all.
+            WrongTokenCount: a request got more tokens than asked, or the engine ended one before it had all, or gave
+                tokens to one that does not run.
             OSError: the disk is full.
         """
         begun = time.monotonic_ns()
-        left, asked, end_ns = self._left, self._asked, report.end_ns
-        requests: list[int] = []
+        left, asked, first = self._left, self._asked, self._first
+        times = repeat(report.end_ns) if report.token_ns is None else report.token_ns
+        rows: list[int] = []
         counts: list[int] = []
-        done: list[int] = []
-        for request, ids in report.tokens:
-            count = len(ids)
-            before = left[request]
-            left[request] = after = before - count
-            if before == asked[request]:
-                self._table[request]["first_token_ns"] = end_ns
+        done: list[tuple[int, int]] = []
+        for (request, ids), time_ns in zip(report.tokens, times, strict=False):
+            row, count = request - first, len(ids)
+            if not 0 <= row < len(left) or not left[row]:
+                raise WrongTokenCount(self._unexpected(row, count))
+            before = left[row]
+            left[row] = after = before - count
+            if before == asked[row]:
+                self._table[row]["first_token_ns"] = time_ns
             if after <= 0:
-                done.append(request)
-            requests.append(request)
+                done.append((row, time_ns))
+            rows.append(row)
             counts.append(count)
         output = sum(counts)
         i = self._token_count
-        j = i + len(requests)
+        j = i + len(rows)
         if j > self.tokens.capacity:
             self.tokens.grow(j * 2)
             self._bind()
-        for column, values in zip(self._columns, (end_ns, requests, counts, self._step_count), strict=True):
+        arrivals = report.end_ns if report.token_ns is None else report.token_ns
+        for column, values in zip(self._columns, (arrivals, rows, counts, self._step_count), strict=True):
             column[i:j] = values
         self.tokens.slots[SLOT["count"]] = self._token_count = j
         if self._ids is not None:
             for request, ids in report.tokens:
-                self._ids[request].extend(ids)
-        for request in done:
-            self._finish(request, end_ns)
+                self._ids[request - first].extend(ids)
+        for row, time_ns in done:
+            self._finish(row, time_ns)
         self._write_step(report, output)
         for request in report.finished:
-            if left[request]:
-                raise WrongTokenCount(self._miscount(request))
+            if left[request - first]:
+                raise WrongTokenCount(self._miscount(request - first))
         self._spent_ns += time.monotonic_ns() - begun
         self._head[SLOT["recorder_ns"]] = self._spent_ns
-        return done
+        return [row + first for row, _ in done]
 
-    def _finish(self, request: int, end_ns: int) -> None:
-        if self._left[request] < 0:
-            raise WrongTokenCount(self._miscount(request))
-        row = self._table[request]
-        row["last_token_ns"], row["output_tokens"], row["state"] = end_ns, self._asked[request], FINISHED
+    def _finish(self, index: int, time_ns: int) -> None:
+        if self._left[index] < 0:
+            raise WrongTokenCount(self._miscount(index))
+        row = self._table[index]
+        row["last_token_ns"], row["output_tokens"], row["state"] = time_ns, self._asked[index], FINISHED
         self._finished += 1
 
     def _write_step(self, report: StepReport, output: int) -> None:
@@ -176,6 +186,9 @@ class Recorder:
                     report.update_ns,
                     report.prefill_tokens,
                     report.decode_tokens,
+                    report.cached_tokens,
+                    report.drafted_tokens,
+                    report.accepted_tokens,
                     output,
                     report.running,
                     report.waiting,
@@ -190,10 +203,16 @@ class Recorder:
         head[SLOT["beat_ns"]] = report.end_ns
         self._step_count = head[SLOT["count"]] = k + 1
 
-    def _miscount(self, request: int) -> str:
-        asked, left = self._asked[request], self._left[request]
+    def _miscount(self, index: int) -> str:
+        asked, left = self._asked[index], self._left[index]
         verb = "received" if left < 0 else "ended with"
-        return f"request {request} was to produce {asked} tokens and {verb} {asked - left}"
+        return f"request {index} was to produce {asked} tokens and {verb} {asked - left}"
+
+    def _unexpected(self, index: int, count: int) -> str:
+        if not 0 <= index < len(self._asked) or self._table[index]["state"] < RUNNING:
+            return f"the engine gave tokens to request {index}, which was not submitted in this window"
+        asked = self._asked[index]
+        return f"request {index} was to produce {asked} tokens and received {asked + count}"
 
     def unfinished(self) -> str:
         """Names one request that never got all its tokens, for the error of an engine that stopped too early."""

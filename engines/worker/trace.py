@@ -21,7 +21,7 @@ HEADER = np.dtype(
         ("magic", "S8"),
         ("record_bytes", "<i8"),
         ("count", "<i8"),  # whole records behind this page
-        ("beat_ns", "<i8"),  # monotonic time of the last sign of life
+        ("beat_ns", "<i8"),  # monotonic time of the last heartbeat
         ("start_ns", "<i8"),  # the window's edges; 0 until they are known
         ("end_ns", "<i8"),
         ("recorder_ns", "<i8"),  # time spent writing records so far
@@ -37,6 +37,9 @@ STEP = np.dtype(
         *[(f"{phase}_ns", "<i8") for phase in PHASES],
         ("prefill_tokens", "<i4"),
         ("decode_tokens", "<i4"),
+        ("cached_tokens", "<i4"),
+        ("drafted_tokens", "<i4"),
+        ("accepted_tokens", "<i4"),
         ("output_tokens", "<i4"),
         ("running", "<i4"),
         ("waiting", "<i4"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.engines.contract import Engine
+from innerloop.engines.contract import Session
 from innerloop.engines.worker import trace
 from innerloop.engines.worker.loop import Work, drive
 from innerloop.harness.analysis.run import analyse
@@ -40,10 +40,10 @@ def work(lengths: Sequence[tuple[int, int]], due_ns: Sequence[int] | None = None
     )
 
 
-def driven(engine: Engine, load: Work, folder: Path) -> Driven:
+def driven(session: Session, load: Work, folder: Path) -> Driven:
     recorder = load.recorder(folder)
     try:
-        drive(engine, load, recorder)
+        drive(session, load, recorder)
     finally:
         recorder.close()
     steps, tokens, requests = (trace.records(folder, name) for name in ("steps", "tokens", "requests"))

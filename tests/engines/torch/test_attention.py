@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from innerloop.engines.contract import UnsupportedSetting
-from innerloop.engines.torch.attention import MASKED, NO_CUDNN, refuse_wide_mask, settle
+from innerloop.engines.torch.attention import MASKED, NO_CUDNN, refuse_wide_mask, configure_sdpa
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from innerloop.engines.torch.attention import MASKED, NO_CUDNN, refuse_wide_mask
 def test_cudnn_is_switched_off_where_it_would_plan_in_every_step(device, implementation, notes, switched):
     asked: list[bool] = []
     torch = SimpleNamespace(backends=SimpleNamespace(cuda=SimpleNamespace(enable_cudnn_sdp=asked.append)))
-    assert settle(torch, device, implementation) == notes
+    assert configure_sdpa(torch, device, implementation) == notes
     assert asked == switched
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 
-from innerloop.engines.contract import Engine, EngineInfo, Load, Request, StepReport
+from innerloop.engines.contract import EngineInfo, Nothing, Request, Session, StepReport
 
 
-class ScriptedEngine(Engine):
+class ScriptedEngine(Session):
     """Gives every running request one token a step; `step_s` is how long a step takes, `cheat` changes counts."""
 
-    name = "scripted"
-    layers = ("core",)
+    info = EngineInfo(version="1")
 
     def __init__(self, step_s: float = 0.0, cheat: dict[int, int] | None = None) -> None:
         self.step_s, self.cheat = step_s, cheat or {}
@@ -20,20 +19,14 @@ class ScriptedEngine(Engine):
         self.steps = 0
         self.most_running = 0
 
-    def imports(self) -> str:
-        return "1"
+    def submit(self, prepared: Request) -> None:
+        self.submitted.append((self.steps, prepared.id))
+        count = self.cheat.get(prepared.id, prepared.output_tokens)
+        self.running[prepared.id] = list(range(count))
 
-    def load(self, load: Load) -> EngineInfo:
-        return EngineInfo(version="1")
-
-    def submit(self, request: Request) -> None:
-        self.submitted.append((self.steps, request.index))
-        count = self.cheat.get(request.index, request.output_tokens)
-        self.running[request.index] = list(range(count))
-
-    def step(self) -> StepReport | None:
+    def step(self, until_ns: int | None) -> StepReport | Nothing:
         if not self.running:
-            return None
+            return Nothing.FLUSHED
         start = time.monotonic_ns()
         time.sleep(self.step_s)
         self.steps += 1

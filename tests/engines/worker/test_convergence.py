@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from innerloop.engines.worker.convergence import settled
+from innerloop.engines.worker.convergence import has_converged
 
 
 @pytest.mark.parametrize(
@@ -27,17 +27,17 @@ from innerloop.engines.worker.convergence import settled
         ([100, math.inf, 100], False, "infinite"),
     ],
 )
-def test_settled(rates: list[float], expected: bool, why: str) -> None:
-    assert settled(rates) is expected, why
+def test_has_converged(rates: list[float], expected: bool, why: str) -> None:
+    assert has_converged(rates) is expected, why
 
 
 def test_tolerance_and_window_are_the_callers() -> None:
-    assert not settled([100, 90, 100, 100])
-    assert settled([100, 90, 100, 100], tolerance=0.2)
-    assert not settled([100, 90, 100, 100, 100], window=4)
+    assert not has_converged([100, 90, 100, 100])
+    assert has_converged([100, 90, 100, 100], tolerance=0.2)
+    assert not has_converged([100, 90, 100, 100, 100], window=4)
 
 
 @pytest.mark.parametrize("arguments", [{"window": 1}, {"tolerance": 0.0}])
 def test_a_rule_that_could_not_say_no_is_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="needs a window"):
-        settled([1.0, 1.0, 1.0], **arguments)  # type: ignore[arg-type]
+        has_converged([1.0, 1.0, 1.0], **arguments)  # type: ignore[arg-type]

@@ -1,0 +1,27 @@
+"""What an adapter refuses of a load, in one form for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from innerloop.engines.contract import Adapter, Load, UnsupportedSetting
+
+
+def refuse(title: str, settings: dict[str, Any], table: Iterable[tuple[str, bool, str]]) -> None:
+    """Raises UnsupportedSetting for the first row that holds: (setting, whether it is refused, why)."""
+    for name, refused, why in table:
+        if refused:
+            raise UnsupportedSetting(f"{name}={settings[name]}: {title} {why}")
+
+
+def refuse_reserved(adapter: Adapter, load: Load) -> None:
+    """Raises UnsupportedSetting for the first engine argument that the adapter keeps to itself."""
+    for name in load.engine_args:
+        if name in adapter.reserved:
+            raise UnsupportedSetting(f"engine argument {name}: {adapter.reserved[name]}")
+
+
+def by_setting(**settings: str) -> dict[str, str]:
+    """Entries of `reserved`: an engine's argument that a common setting becomes, by the setting's name."""
+    return {argument: f"it is --set {setting}" for argument, setting in settings.items()}
