@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from innerloop.engines.contract import Engine, StepReport
+from innerloop.engines.contract import Nothing, Request, Session, StepReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Bare:
     """The engine's own step: what to call, what its outputs hold, and a context in which no wrapper is in place."""
 
     step: Callable[[], Any]
-    taken: Callable[[Any], tuple[list[tuple[int, list[int]]], list[int]]]
+    collect: Callable[[Any], tuple[list[tuple[int, list[int]]], list[int]]]
     unwrapped: Callable[[], AbstractContextManager[None]]
 
 
@@ -28,32 +28,41 @@ class Timed:
     requests: int
 
 
-class Alternating:
-    """An engine for `drive` that takes some of its decode steps bare and the others as the product does.
+class Alternating(Session):
+    """A session for `drive` that takes some of its decode steps bare and the others as the product does.
 
     Two neighbouring steps of the same number of requests make a pair, one bare and one recorded, which of them first
     being drawn. A recorded step lasts until the loop asks for the next one, so that the recorder and the loop are in
     it; a bare one is the engine's own calls, and what makes a report of their outputs afterwards is in neither.
     """
 
-    due_ns = None
-
-    def __init__(self, engine: Engine, bare: Bare) -> None:
-        self._engine, self._bare = engine, bare
-        self.submit, self.has_work = engine.submit, engine.has_work
+    def __init__(self, session: Session, bare: Bare) -> None:
+        self._session, self._bare, self.info = session, bare, session.info
         self._draw = random.Random(0)
         self._began: tuple[int, int] | None = None  # a recorded step that goes on, and its requests
         self._first: Timed | None = None  # of a pair
         self._decoding = False  # what the next step can be compared with has begun
         self.pairs: list[tuple[int, int]] = []  # ns: bare, recorded
 
-    def step(self) -> StepReport | None:
+    def prepare(self, request: Request) -> Any:
+        return self._session.prepare(request)
+
+    def submit(self, prepared: Any) -> None:
+        self._session.submit(prepared)
+
+    def has_work(self) -> bool:
+        return self._session.has_work()
+
+    def close(self) -> None:
+        self._session.close()
+
+    def step(self, until_ns: int | None) -> StepReport | Nothing:
         self._end(time.monotonic_ns())
         if self._decoding and self._next() == "bare":
             return self._bare_step()
         begun = time.monotonic_ns()
-        report = self._engine.step()
-        if report is None or report.prefill_tokens:
+        report = self._session.step(until_ns)
+        if isinstance(report, Nothing) or report.prefill_tokens:
             self._decoding, self._first = False, None
         else:
             self._began = (begun, len(report.tokens)) if self._decoding else None
@@ -65,7 +74,7 @@ class Alternating:
             begun = time.monotonic_ns()
             outputs = self._bare.step()
             end = time.monotonic_ns()
-        tokens, finished = self._bare.taken(outputs)
+        tokens, finished = self._bare.collect(outputs)
         self._pair(Timed("bare", end - begun, len(tokens)))
         return StepReport(begun, end, tokens, finished)
 

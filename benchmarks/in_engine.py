@@ -1,4 +1,4 @@
-"""The engine's side of overhead.py and telemetry.py: one engine, the same requests by two roads, in turn.
+"""The engine's side of overhead.py and telemetry.py: one engine, the same requests in two ways, in turn.
 
 Runs in the engine's interpreter with the checkout on PYTHONPATH. Reads a job from the file named by its argument and
 prints one JSON line before and after each timed round: {"kind", "begin"} and {"kind", "seconds", ...}.
@@ -7,6 +7,7 @@ prints one JSON line before and after each timed round: {"kind", "begin"} and {"
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import random
 import shutil
@@ -21,17 +22,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.alternating import Alternating, Bare
-from innerloop.engines.contract import Engine, Load
+from innerloop.engines.adapters import load_adapter
+from innerloop.engines.contract import Adapter, Load, Session
 from innerloop.engines.worker.loop import Work, drive
-from innerloop.engines.worker.main import adapter
 from innerloop.engines.worker.trace import header, records
 
 
 def main(job_path: str) -> None:
     job = json.loads(Path(job_path).read_text())
-    engine = adapter(job["engine"])
-    engine.imports()
-    roads = ROADS[job["comparison"], job["engine"]](engine, Load(**job["load"]), Work.load(job["workload"]), job)
+    adapter, load = load_adapter(job["engine"]), Load(**job["load"])
+    adapter.imports(load)
+    roads, close = ROADS[job["comparison"], job["engine"]](adapter, load, Work.load(job["workload"]), job)
     order = random.Random(0)
     for number in range(job["rounds"] + job["warmup_rounds"]):
         kinds = list(roads)
@@ -44,7 +45,7 @@ def main(job_path: str) -> None:
             figures = roads[kind]() or {}
             seconds = time.perf_counter() - begun
             say(kind=kind, seconds=seconds, counted=number >= job["warmup_rounds"], **figures)
-    engine.close()
+    close()
 
 
 def say(**fields: Any) -> None:
@@ -52,20 +53,36 @@ def say(**fields: Any) -> None:
 
 
 Roads = dict[str, Callable[[], Any]]
+Made = tuple[Roads, Callable[[], object]]  # the ways, and what closes the engine
+ids = itertools.count()  # of requests: unique while an engine is loaded
 
 
-def recorded(engine: Any, work: Work, folder: Path) -> Callable[[], dict[str, Any]]:
+def submit(session: Session, work: Work) -> None:
+    for index in range(len(work.output_lens)):
+        session.submit(session.prepare(work.request(index, next(ids))))
+
+
+def next_first_id(work: Work) -> int:
+    """The first of as many ids as the workload has requests."""
+    first = next(ids)
+    for _ in range(len(work.output_lens) - 1):
+        next(ids)
+    return first
+
+
+def recorded(session: Session, work: Work, folder: Path) -> Callable[[], dict[str, Any]]:
     """The product's own way: instrumented engine, loop and recorder."""
 
     def run() -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
-        recorder = work.recorder(folder)
+        first_id = next_first_id(work)
+        recorder = work.recorder(folder, first_id=first_id)
         begun = time.perf_counter()
-        drive(engine, work, recorder)
+        drive(session, work, recorder, first_id)
         seconds = time.perf_counter() - begun
         recorder.close()
-        while engine.has_work():
-            engine.step()
+        while session.has_work():
+            session.step(None)
         head, steps = header(folder / "steps.bin"), records(folder, "steps")
         return {
             "loop_s": seconds,
@@ -99,85 +116,84 @@ def wrapped(*owners: Any) -> list[tuple[Any, str]]:
     ]
 
 
-def vllm_methods(rung: Any) -> list[tuple[Any, str]]:
+def vllm_methods(session: Any) -> list[tuple[Any, str]]:
     from innerloop.engines.vllm.phases import inputs_ready
     from innerloop.engines.vllm.settings import model_runner
 
-    runner = model_runner(rung._core)
+    runner = model_runner(session._core)
     owner, _ = inputs_ready(runner) or (runner, "")  # of V2 runners it is their model state
-    return wrapped(rung._scheduler, rung._core.model_executor, *{runner, owner})
+    return wrapped(session._scheduler, session._core.model_executor, *{runner, owner})
 
 
-def observer_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
-    engine.load(load)
-    return {"bare": observer_bare_vllm(engine._rung, work), "recorded": recorded(engine, work, Path(job["trace"]))}
+def observer_vllm(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]) -> Made:
+    session = adapter.open(load)
+    roads = {"bare": observer_bare_vllm(session, work), "recorded": recorded(session, work, Path(job["trace"]))}
+    return roads, session.close
 
 
-def observer_bare_vllm(rung: Any, work: Work) -> Callable[[], dict[str, Any]]:
-    core = rung._core
+def observer_bare_vllm(session: Any, work: Work) -> Callable[[], dict[str, Any]]:
+    core = session._core
 
     def bare() -> dict[str, Any]:
-        with unwrapped(*vllm_methods(rung)):
+        with unwrapped(*vllm_methods(session)):
             begun = time.perf_counter()
-            for index in range(len(work.output_lens)):
-                rung.submit(work.request(index))
+            submit(session, work)
             while core.scheduler.has_unfinished_requests():
                 _, executed = core.step_fn()
                 core.post_step(model_executed=executed)
             seconds = time.perf_counter() - begun
-            while rung.has_work():
+            while session.has_work():
                 core.step_fn()
-        rung._index.clear()
         return {"loop_s": seconds}
 
     return bare
 
 
-def torch_methods(rung: Any) -> list[tuple[Any, str]]:
-    processor = rung._processor
+def torch_methods(session: Any) -> list[tuple[Any, str]]:
+    processor = session._processor
     return wrapped(processor.scheduler, processor.inputs_and_outputs, processor.offloading_manager)
 
 
-def observer_torch(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
-    engine.load(load)
-    rung, manager = engine._rung, engine._manager
-    processor = rung._processor
+def observer_torch(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]) -> Made:
+    session: Any = adapter.open(load)
+    manager, processor = session._manager, session._processor
 
     def bare() -> dict[str, Any]:
-        with unwrapped(*torch_methods(rung)):
+        with unwrapped(*torch_methods(session)):
             begun = time.perf_counter()
-            for index in range(len(work.output_lens)):
-                engine.submit(work.request(index))
+            submit(session, work)
             while processor.has_pending_requests() or not manager.input_queue.empty():
                 if processor.prepare_next_batch():
                     processor._generation_step(manager.model)
                     processor.update_batch()
             seconds = time.perf_counter() - begun
         manager.output_router.output_queue.queue.clear()
-        rung._index.clear()
         return {"loop_s": seconds}
 
-    return {"bare": bare, "recorded": recorded(engine, work, Path(job["trace"]))}
+    return {"bare": bare, "recorded": recorded(session, work, Path(job["trace"]))}, session.close
 
 
-def steps(engine: Any, work: Work, folder: Path, bare: Bare) -> Roads:
+def steps(session: Session, work: Work, folder: Path, bare: Bare) -> Roads:
     """Every decode step either bare or recorded."""
 
     def run() -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
-        recorder, alternating = work.recorder(folder), Alternating(engine, bare)
-        drive(alternating, work, recorder)  # type: ignore[arg-type]  # has all of an engine that the loop uses
+        first_id = next_first_id(work)
+        recorder, alternating = work.recorder(folder, first_id=first_id), Alternating(session, bare)
+        drive(alternating, work, recorder, first_id)
         recorder.close()
-        while engine.has_work():
-            engine.step()
+        while session.has_work():
+            session.step(None)
         return {"pairs": alternating.pairs}
 
     return {"steps": run}
 
 
-def steps_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
-    engine.load(load)
-    rung, core = engine._rung, engine._rung._core
+def steps_vllm(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]) -> Made:
+    from innerloop.engines.vllm.core import collect
+
+    session: Any = adapter.open(load)
+    core = session._core
     if core.batch_queue is not None:
         raise SystemExit("with asynchronous scheduling a call's tokens are of an earlier one: use `observer`")
 
@@ -186,13 +202,13 @@ def steps_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Road
         core.post_step(model_executed=executed)
         return outputs
 
-    return steps(engine, work, Path(job["trace"]), Bare(step, rung.taken, partial(unwrapped, *vllm_methods(rung))))
+    bare = Bare(step, collect, partial(unwrapped, *vllm_methods(session)))
+    return steps(session, work, Path(job["trace"]), bare), session.close
 
 
-def steps_torch(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
-    engine.load(load)
-    rung, model = engine._rung, engine._manager.model
-    processor = rung._processor
+def steps_torch(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]) -> Made:
+    session: Any = adapter.open(load)
+    model, processor = session._manager.model, session._processor
 
     def step() -> Any:
         if not processor.prepare_next_batch():
@@ -202,33 +218,32 @@ def steps_torch(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roa
         processor.update_batch()
         return batch
 
-    return steps(engine, work, Path(job["trace"]), Bare(step, rung.taken, partial(unwrapped, *torch_methods(rung))))
+    bare = Bare(step, session.collect, partial(unwrapped, *torch_methods(session)))
+    return steps(session, work, Path(job["trace"]), bare), session.close
 
 
-def generate_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
+def generate_vllm(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]) -> Made:
     """The innermost loop against `LLM.generate`, on one and the same engine core in this process."""
-    from innerloop.engines.vllm.core import CoreRung
+    from innerloop.engines.vllm.core import CoreSession
 
     llm, generate = llm_generate(load, work)
-    engine._rung = rung = CoreRung()
-    rung.attach(llm.llm_engine.engine_core)
+    session = CoreSession(llm.llm_engine.engine_core)
 
     def generate_unwrapped() -> dict[str, Any]:
-        with unwrapped(*vllm_methods(rung)):
+        with unwrapped(*vllm_methods(session)):
             figures = generate()
-            while rung.has_work():
-                rung._core.step_fn()
+            while session.has_work():
+                session._core.step_fn()
         return figures
 
-    bare = observer_bare_vllm(rung, work)
-    return {"generate": generate_unwrapped, "core": recorded(engine, work, Path(job["trace"])), "unobserved": bare}
+    bare, core = observer_bare_vllm(session, work), recorded(session, work, Path(job["trace"]))
+    return {"generate": generate_unwrapped, "core": core, "unobserved": bare}, session.close
 
 
-def default_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
+def default_vllm(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]) -> Made:
     """`LLM.generate` as it comes, its engine core in a process of its own."""
     llm, generate = llm_generate(load, work)
-    engine.close = llm.llm_engine.engine_core.shutdown
-    return {"default": generate}
+    return {"default": generate}, llm.llm_engine.engine_core.shutdown
 
 
 def llm_generate(load: Load, work: Work) -> tuple[Any, Callable[[], dict[str, Any]]]:
@@ -238,7 +253,7 @@ def llm_generate(load: Load, work: Work) -> tuple[Any, Callable[[], dict[str, An
     from innerloop.engines.vllm.settings import native_arguments
 
     llm = LLM(**native_arguments(load))
-    prompts = [{"prompt_token_ids": work.request(i).prompt} for i in range(len(work.output_lens))]
+    prompts = [{"prompt_token_ids": work.request(i, i).prompt} for i in range(len(work.output_lens))]
     sampling = [
         SamplingParams(temperature=0.0, ignore_eos=True, max_tokens=int(n), detokenize=False) for n in work.output_lens
     ]
@@ -253,14 +268,14 @@ def llm_generate(load: Load, work: Work) -> tuple[Any, Callable[[], dict[str, An
     return llm, generate
 
 
-def telemetry(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
+def telemetry(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]) -> Made:
     """The same road twice: what differs is what the harness samples meanwhile."""
-    engine.load(load)
-    road = recorded(engine, work, Path(job["trace"]))
-    return {"off": road, "on": road}
+    session = adapter.open(load)
+    road = recorded(session, work, Path(job["trace"]))
+    return {"off": road, "on": road}, session.close
 
 
-ROADS: dict[tuple[str, str], Callable[[Engine, Load, Work, dict[str, Any]], Roads]] = {
+ROADS: dict[tuple[str, str], Callable[[Adapter, Load, Work, dict[str, Any]], Made]] = {
     ("observer", "vllm"): observer_vllm,
     ("observer", "torch"): observer_torch,
     ("steps", "vllm"): steps_vllm,

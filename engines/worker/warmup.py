@@ -24,7 +24,7 @@ def warm_up(
     """
     begun = time.monotonic_ns()
     rates: list[float] = []
-    recorder = replace(work, **tiled(work, max_rounds)).recorder(folder)
+    recorder = repeated(work, max_rounds).recorder(folder)
     while len(rates) < max_rounds and not has_converged(rates, tolerance, window):
         if rates and (time.monotonic_ns() - begun) / 1e9 > max_s:
             break
@@ -50,14 +50,15 @@ def request_ids(work: Work, max_rounds: int) -> int:
     return max_rounds * len(work.output_lens)
 
 
-def tiled(work: Work, rounds: int) -> dict[str, np.ndarray]:
-    """The arrays of `work` that a recorder needs, for all rounds."""
+def repeated(work: Work, rounds: int) -> Work:
+    """The requests of all rounds, one round after the other, for a recorder: their prompts are not in it."""
     lens = np.tile(np.diff(work.prompt_offsets), rounds)
-    return {
-        "prompt_offsets": np.concatenate([[0], np.cumsum(lens)]),
-        "output_lens": np.tile(work.output_lens, rounds),
-        "user": np.tile(work.user, rounds),
-    }
+    return replace(
+        work,
+        prompt_offsets=np.concatenate([[0], np.cumsum(lens)]),
+        output_lens=np.tile(work.output_lens, rounds),
+        user=np.tile(work.user, rounds),
+    )
 
 
 def other_content(work: Work, number: int) -> Work:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from innerloop.engines.contract import Load, UnsupportedSetting
+from innerloop.engines.adapters import load_adapter
+from innerloop.engines.contract import Adapter, Load, Probe, UnsupportedSetting
+from innerloop.engines.support.refusals import refuse_reserved
 from innerloop.harness.checkpoints.tensors import config_json
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.engines import all_engines
@@ -26,24 +26,30 @@ def native_settings(spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
     Raises:
         Refused: the engine cannot honour a setting.
     """
-    adapter, load = _adapter(spec.engine), _load(spec)
+    adapter, load = adapter_of(spec.engine), _load(spec)
     try:
-        arguments = adapter.native_arguments(load)
+        arguments = _arguments(adapter, load)
     except UnsupportedSetting as error:
         others = ", ".join(_able(spec, load)) or "none"
         raise Refused(
             f"{spec.engine.name} cannot honour a setting: {error}",
             f"engines that take all of these settings, on {spec.device}: {others}",
         ) from None
-    # Where it depends on the load, the adapter's module has a function for it.
-    told = getattr(adapter, "cannot_report", None)
-    return arguments, list(adapter.Adapter.cannot_report if told is None else told(load))
+    return arguments, list(adapter.unreported(load))
 
 
 def preparation_steps(spec: RunSpec) -> list[str]:
-    """The commands that prepare the model for the engine when it is loaded; most engines need none."""
-    steps = getattr(_adapter(spec.engine), "preparation_steps", None)
-    return [] if steps is None else steps(_load(spec))
+    """The commands that prepare the model for the engine; most engines need none."""
+    return [" ".join(step.command) for step in adapter_of(spec.engine).preparation(_load(spec))]
+
+
+def adapter_of(engine: EngineProfile) -> Adapter:
+    return load_adapter(engine.name)
+
+
+def _arguments(adapter: Adapter, load: Load) -> dict[str, Any]:
+    refuse_reserved(adapter, load)
+    return adapter.arguments(load, Probe())
 
 
 def _able(spec: RunSpec, load: Load) -> list[str]:
@@ -60,7 +66,7 @@ def takes(engine: EngineProfile, load: Load) -> bool:
     if quantization is not None and quantization not in engine.quantization.get(load.device, ()):
         return False
     try:
-        _adapter(engine).native_arguments(dataclasses.replace(load, layer=engine.layers[0], engine_args={}))
+        _arguments(adapter_of(engine), dataclasses.replace(load, layer=engine.layers[0], engine_args={}))
     except UnsupportedSetting:
         return False
     return True
@@ -69,10 +75,6 @@ def takes(engine: EngineProfile, load: Load) -> bool:
 def load_of(model: ModelProfile, device: str, settings: Settings) -> Load:
     """A load of the model's synthetic checkpoint, for asking an adapter."""
     return Load("CHECKPOINT", config_json(model, settings.dtype), device, "core", settings.model_dump(), {})
-
-
-def _adapter(engine: EngineProfile) -> ModuleType:
-    return importlib.import_module(f"innerloop.engines.{engine.name}")
 
 
 def _load(spec: RunSpec) -> Load:

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks import alternating
 from benchmarks.alternating import Alternating, Bare
-from innerloop.engines.contract import StepReport
+from innerloop.engines.contract import EngineInfo, Session, StepReport
 from innerloop.engines.worker.loop import Work, drive
 
 OUTPUT = (12, 12, 30)  # two requests end together: the batch shrinks once
@@ -24,18 +24,21 @@ class Clock:
         return self.now
 
 
-class Engine:
+class Engine(Session):
     """Takes 1000 ns a step, 1100 through its wrappers; the first step is the prefill."""
 
-    due_ns = None
+    info = EngineInfo("1")
 
     def __init__(self, clock: Clock) -> None:
         self.clock, self.wrapped = clock, True
         self.left: dict[int, int] = {}
         self.kinds: list[str] = []
 
-    def submit(self, request) -> None:
-        self.left[request.index] = request.output_tokens
+    def submit(self, prepared) -> None:
+        self.left[prepared.id] = prepared.output_tokens
+
+    def close(self) -> None:
+        pass
 
     def has_work(self) -> bool:
         return bool(self.left)
@@ -45,18 +48,18 @@ class Engine:
         self.kinds.append("recorded" if self.wrapped else "bare")
         return list(self.left)
 
-    def taken(self, requests):
+    def collect(self, requests):
         self.clock.now += REPORT_NS
         finished = [i for i in requests if self.left[i] == 1]
         self.left = {i: n - 1 for i, n in self.left.items() if n > 1}
         return [(i, [5]) for i in requests], finished
 
-    def step(self) -> StepReport:
+    def step(self, until_ns: int | None) -> StepReport:
         first = not self.kinds
         begun = self.clock.now
         requests = self.compute()
         end = self.clock.now
-        tokens, finished = self.taken(requests)
+        tokens, finished = self.collect(requests)
         return StepReport(begun, end, tokens, finished, prefill_tokens=9 if first else 0)
 
     @contextmanager
@@ -92,7 +95,7 @@ def test_pairs_are_neighbours_of_one_kind_each_and_of_equal_batches(monkeypatch)
         prompt_tokens=np.zeros(3, np.int32), prompt_offsets=np.arange(4), output_lens=np.array(OUTPUT, np.int32),
         due_ns=np.zeros(3, np.int64), next_request=three, user=three, rest_ns=0, duration_ns=-1,
     )  # fmt: skip
-    turns: Any = Alternating(engine, Bare(engine.compute, engine.taken, engine.unwrapped))
+    turns: Any = Alternating(engine, Bare(engine.compute, engine.collect, engine.unwrapped))
     drive(turns, work, recorder)
 
     assert recorder.left == [0, 0, 0]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from innerloop.engines.contract import Request
+from innerloop.engines.contract import Nothing, Request
 from innerloop.engines.http.client import HttpClient, ServerFailed, read_completion
 from tests.engines.http.server import OK, chunk, close, scripted, stream, token
 
@@ -26,8 +26,8 @@ def until_done(client: HttpClient, limit: int = 1000) -> tuple[dict[int, list[in
     for _ in range(limit):
         if not client.has_work():
             return got, finished
-        report = client.step()
-        if report is not None:
+        report = client.step(None)
+        if not isinstance(report, Nothing):
             assert report.start_ns <= report.end_ns
             assert report.wait_ns is not None
             assert report.wait_ns <= report.end_ns - report.start_ns
@@ -45,7 +45,7 @@ def test_every_token_id_of_every_request_arrives_once_and_in_order():
     with scripted(answer_all) as server:
         client = client_of(server)
         for index in range(5):
-            client.submit(Request(index, [100 * index], index + 1))
+            client.submit(client.prepare(Request(index, [100 * index], index + 1)))
         got, finished = until_done(client)
         client.close()
     assert got == {index: list(range(100 * index, 100 * index + index + 1)) for index in range(5)}
@@ -57,7 +57,7 @@ def test_connections_are_used_again():
     with scripted(answer_all) as server:
         client = client_of(server)
         for index in range(6):
-            client.submit(Request(index, [0], 2))
+            client.submit(client.prepare(Request(index, [0], 2)))
             until_done(client)
             time.sleep(0.01)  # the end of the answer comes after its last token
         client.close()
@@ -70,9 +70,9 @@ def test_tokens_that_are_there_together_are_one_report_with_one_entry_a_request(
 
     with scripted(answer) as server:
         client = client_of(server)
-        client.submit(Request(7, [0], 4))
-        report = client.step()
-        assert report is not None
+        client.submit(client.prepare(Request(7, [0], 4)))
+        report = client.step(None)
+        assert not isinstance(report, Nothing)
         rest, _ = until_done(client)
         client.close()
     [(index, ids)] = report.tokens
@@ -89,15 +89,15 @@ def test_a_step_returns_when_the_next_request_is_due():
 
     with scripted(answer) as server:
         client = client_of(server)
-        client.submit(Request(0, [0], 1))
+        client.submit(client.prepare(Request(0, [0], 1)))
         due = time.monotonic_ns() + 20_000_000
-        assert client.step(due) is None
+        assert isinstance(client.step(due), Nothing)
         assert time.monotonic_ns() >= due
         assert client.has_work()
         release.set()
-        report = client.step()
+        report = client.step(None)
         client.close()
-    assert report is not None
+    assert not isinstance(report, Nothing)
     assert report.tokens == [(0, [1])]
     assert report.start_ns < due <= report.end_ns  # what was cut short is part of the step: no gap while there is work
     assert report.wait_ns is not None
@@ -107,7 +107,7 @@ def test_a_step_returns_when_the_next_request_is_due():
 def test_a_large_prompt_is_sent_whole():
     with scripted(answer_all) as server:
         client = client_of(server)
-        client.submit(Request(0, list(range(1_000_000)), 2))
+        client.submit(client.prepare(Request(0, list(range(1_000_000)), 2)))
         got, _ = until_done(client)
         client.close()
     assert got == {0: [0, 1]}
@@ -122,7 +122,7 @@ def test_a_kept_connection_that_the_server_closed_meanwhile_is_replaced():
     with scripted(answer) as server:
         client = client_of(server)
         for index in range(3):
-            client.submit(Request(index, [0], 2))
+            client.submit(client.prepare(Request(index, [0], 2)))
             assert until_done(client)[0] == {index: [0, 1]}
             time.sleep(0.02)
         client.close()
@@ -138,10 +138,10 @@ def test_a_request_that_met_its_connections_end_is_sent_again_on_a_new_one():
 
     with scripted(answer) as server:
         client = client_of(server)
-        client.submit(Request(0, [0], 1))
+        client.submit(client.prepare(Request(0, [0], 1)))
         until_done(client)
         client.step(time.monotonic_ns() + 50_000_000)  # the answer's end
-        client.submit(Request(1, [5], 2))
+        client.submit(client.prepare(Request(1, [5], 2)))
         assert until_done(client)[0] == {1: [5, 6]}
         client.close()
     assert [asked["prompt"] for asked in server.bodies] == [[0], [5], [5]]
@@ -160,7 +160,7 @@ def test_a_request_that_met_its_connections_end_is_sent_again_on_a_new_one():
 def test_an_error_names_the_request_and_has_the_servers_words(said, words):
     with scripted(lambda connection, asked, number: connection.sendall(said)) as server:
         client = client_of(server)
-        client.submit(Request(3, [0], 2))
+        client.submit(client.prepare(Request(3, [0], 2)))
         with pytest.raises(ServerFailed, match="request 3") as caught:
             until_done(client)
         client.close()
@@ -174,7 +174,7 @@ def test_a_server_that_breaks_off_is_an_error_and_not_asked_again():
 
     with scripted(answer) as server:
         client = client_of(server)
-        client.submit(Request(0, [0], 2))
+        client.submit(client.prepare(Request(0, [0], 2)))
         with pytest.raises(ServerFailed, match="broke off"):
             until_done(client)
         client.close()
@@ -185,4 +185,4 @@ def test_where_nothing_listens_is_an_error():
     with scripted(answer_all) as server:
         client = client_of(server)
     with pytest.raises(ServerFailed, match="cannot be reached"):
-        client.submit(Request(0, [0], 2))
+        client.submit(client.prepare(Request(0, [0], 2)))

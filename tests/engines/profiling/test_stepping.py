@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from innerloop.engines import profiling
-from innerloop.engines.contract import StepReport
+from innerloop.engines.contract import Nothing, StepReport
 from innerloop.engines.profiling.capture import Capture, Ranges
 from innerloop.engines.profiling.windows import Window
 from innerloop.engines.support import marks
@@ -42,10 +42,10 @@ class Notebook(Capture):
 
 
 class Failing(ScriptedEngine):
-    def step(self) -> StepReport | None:
+    def step(self, until_ns: int | None) -> StepReport | Nothing:
         if self.steps == 2:
             raise RuntimeError("the engine broke")
-        return super().step()
+        return super().step(until_ns)
 
 
 @pytest.fixture
@@ -119,9 +119,9 @@ def test_an_engine_that_fails_still_has_its_profiler_closed(tmp_path, notebook):
 
 def test_phases_are_ranges_within_the_step(tmp_path, notebook):
     class Phased(ScriptedEngine):
-        def step(self):
+        def step(self, until_ns):
             marks.ranged("schedule", lambda: None)()
-            return super().step()
+            return super().step(until_ns)
 
     run_pass(Phased(), tmp_path, Window(opens=0, counts="any", steps=1))
     assert notebook.said[2:6] == ["step 0", "schedule", ".", "."]

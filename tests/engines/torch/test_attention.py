@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from innerloop.engines.contract import UnsupportedSetting
-from innerloop.engines.torch.attention import MASKED, NO_CUDNN, refuse_wide_mask, configure_sdpa
+from innerloop.engines.torch.attention import MASKED, NO_CUDNN, configure_sdpa, refuse_wide_mask
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from innerloop.engines.contract import Request
-from innerloop.engines.torch.layers import CoreRung, EngineRung
+from innerloop.engines.contract import Nothing, Request
+from innerloop.engines.torch.layers import CoreSession, EngineSession
 
 DONE = "finished"
+CONTEXT = 1 << 20
 
 
 class Processor:
@@ -28,7 +29,9 @@ class Processor:
         self.scheduler = SimpleNamespace(
             schedule_batch=lambda: time.sleep(0.001), waiting_requests={}, active_requests={}
         )
-        self.cache = SimpleNamespace(compute_free_capacity=lambda: 0.75)
+        self.cache = SimpleNamespace(
+            compute_free_capacity=lambda: 0.75, search_prefix_match=lambda request_id, prompt_ids: 0
+        )
         self.offloading_manager = SimpleNamespace(offload_requests=lambda: True)
 
     def has_pending_requests(self) -> bool:
@@ -90,11 +93,11 @@ class Manager:
         for output in outputs:
             self.output_router.output_queue.put(output)
 
-    def add_request(self, ids: list[int], request_id: str, max_new_tokens: int, **more: Any) -> None:
+    def add_request(self, input_ids: list[int], request_id: str, max_new_tokens: int, **more: Any) -> None:
         self.input_queue.put(
             SimpleNamespace(
                 request_id=request_id,
-                initial_tokens=ids,
+                initial_tokens=input_ids,
                 max_new_tokens=max_new_tokens,
                 generated_tokens=[],
                 status="running",
@@ -133,16 +136,16 @@ class Manager:
 def steps(rung: Any, limit: int = 500) -> list[Any]:
     reports = []
     while rung.has_work():
-        reports.append(rung.step())
+        reports.append(rung.step(None))
         assert len(reports) < limit
-    return [report for report in reports if report is not None]
+    return [report for report in reports if not isinstance(report, Nothing)]
 
 
-@pytest.mark.parametrize("kind", [CoreRung, EngineRung])
+@pytest.mark.parametrize("kind", [CoreSession, EngineSession])
 def test_both_rungs_give_every_token_once_in_order_and_say_what_a_step_was(kind):
-    rung = kind(Manager(), DONE)
+    rung = kind(Manager(), DONE, CONTEXT)
     for index, tokens in ((3, 2), (8, 4)):
-        rung.submit(Request(index, [100 * index] * 5, tokens))
+        rung.submit(rung.prepare(Request(index, [100 * index] * 5, tokens)))
     reports = steps(rung)
     rung.close()
     got: dict[int, list[int]] = {}
@@ -164,8 +167,8 @@ def test_both_rungs_give_every_token_once_in_order_and_say_what_a_step_was(kind)
 
 def test_the_engines_thread_may_be_ahead_and_each_step_still_has_its_own_tokens():
     manager = Manager()
-    rung = EngineRung(manager, DONE)
-    rung.submit(Request(0, [10], 5))
+    rung = EngineSession(manager, DONE, CONTEXT)
+    rung.submit(rung.prepare(Request(0, [10], 5)))
     while manager.output_router.output_queue.qsize() < 5:  # nobody looks while all steps are run
         time.sleep(0.001)
     reports = steps(rung)
@@ -174,9 +177,9 @@ def test_the_engines_thread_may_be_ahead_and_each_step_still_has_its_own_tokens(
 
 
 def test_a_step_that_only_waits_returns_when_the_next_request_is_due():
-    rung = EngineRung(Manager(), DONE)
+    rung = EngineSession(Manager(), DONE, CONTEXT)
     due = time.monotonic_ns() + 10_000_000
-    assert rung.step(due) is None
+    assert isinstance(rung.step(due), Nothing)
     assert time.monotonic_ns() >= due
     rung.close()
 
@@ -184,8 +187,8 @@ def test_a_step_that_only_waits_returns_when_the_next_request_is_due():
 def test_an_engine_whose_thread_has_died_is_an_error_in_its_own_words():
     manager = Manager()
     manager.batch_processor.fail_at = 1
-    rung = EngineRung(manager, DONE)
-    rung.submit(Request(0, [10], 5))
+    rung = EngineSession(manager, DONE, CONTEXT)
+    rung.submit(rung.prepare(Request(0, [10], 5)))
     with pytest.raises(RuntimeError, match="out of blocks"):
         steps(rung)
     rung.close()
@@ -194,9 +197,9 @@ def test_an_engine_whose_thread_has_died_is_an_error_in_its_own_words():
 
 def test_closing_stops_the_thread_also_in_the_middle_of_requests():
     manager = Manager()
-    rung = EngineRung(manager, DONE)
-    rung.submit(Request(0, [10], 100_000))
-    rung.step()
+    rung = EngineSession(manager, DONE, CONTEXT)
+    rung.submit(rung.prepare(Request(0, [10], 100_000)))
+    rung.step(None)
     rung.close()
     assert not manager.is_running()
     assert manager.destroyed

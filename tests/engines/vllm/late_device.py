@@ -3,7 +3,7 @@
 Only the worker is a double: its batches queue up as on a GPU, and their results come late. Windows are driven through
 the adapter's rungs; their traces go into a folder, and what the device saw of them is printed as one JSON document.
 
-`python -m tests.engines.vllm_late_device CHECKPOINT FOLDER V1|V2`
+`python -m tests.engines.vllm.late_device CHECKPOINT FOLDER V1|V2`
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, AsyncModelRunnerOutput, ModelRunnerOutput
 from vllm.v1.worker.worker_base import CompilationTimes
 
-from innerloop.engines.contract import Engine, EngineInfo, Load, Request, StepReport
-from innerloop.engines.vllm.core import CoreRung
-from innerloop.engines.vllm.engine import EngineRung
+from innerloop.engines.contract import Nothing, Request, Session, StepReport
+from innerloop.engines.vllm.core import CoreSession
+from innerloop.engines.vllm.engine import EngineSession
 from innerloop.engines.vllm.settings import engine_config
 from innerloop.engines.worker.loop import Work, drive
 from tests.engines.support.driving import work
@@ -198,48 +198,42 @@ class LateExecutor(UniProcExecutor):
 # ---------------------------------------------------------------- the engine
 
 
-class LateEngine(Engine):
-    """A rung as an adapter has it; `silent` counts its steps that brought nothing out."""
+class LateEngine(Session):
+    """A session as an adapter has it; `silent` counts its steps that brought nothing out."""
 
-    name = "vllm"
     layers = ("core", "engine")
 
     def __init__(self, layer: str, config: VllmConfig) -> None:
-        self.layer, self.silent = layer, 0
-        self.rung: CoreRung | EngineRung
+        self.silent = self.first_id = 0
+        self.session: CoreSession | EngineSession
         if layer == "core":
             client = InprocClient(config, LateExecutor, log_stats=False)
-            self.core, self.rung = client.engine_core, CoreRung()
-            self.rung.attach(client)
+            self.core, self.session = client.engine_core, CoreSession(client)
         else:
             engine = LLMEngine(config, LateExecutor, log_stats=False, usage_context=UsageContext.LLM_CLASS)
-            self.core, self.rung = engine.engine_core.engine_core, EngineRung()
-            self.rung.attach(engine)
+            self.core, self.session = engine.engine_core.engine_core, EngineSession(engine)
         self.worker: Worker = self.core.model_executor.driver_worker
 
-    def imports(self) -> str:
-        raise NotImplementedError
+    def prepare(self, request: Request) -> Any:
+        return self.session.prepare(request)
 
-    def load(self, load: Load) -> EngineInfo:
-        raise NotImplementedError
+    def submit(self, prepared: Any) -> None:
+        self.session.submit(prepared)
 
-    def submit(self, request: Request) -> None:
-        self.rung.submit(request)
-
-    def step(self) -> StepReport | None:
-        report = self.rung.step(self.due_ns)
-        self.silent += report is None
+    def step(self, until_ns: int | None) -> StepReport | Nothing:
+        report = self.session.step(until_ns)
+        self.silent += isinstance(report, Nothing)
         return report
 
     def has_work(self) -> bool:
-        return self.rung.has_work()
+        return self.session.has_work()
 
     def close(self) -> None:
-        self.rung.close()
+        self.session.close()
 
     def left(self) -> dict[str, Any]:
-        """What is left in the engine: batches in the core's queue, those that the watch knows of, and any work."""
-        batches = list(self.rung._watch._batches.values())
+        """What is left in the engine: batches in the core's queue, those that the probe knows of, and any work."""
+        batches = list(self.session._probe._batches.values())
         return {
             "queued": len(self.core.batch_queue),
             "watched": len(batches),
@@ -305,9 +299,10 @@ def run(engine: LateEngine, window: Window, folder: Path) -> dict[str, Any]:
     """Drives a window, its trace going into `folder`; what the device saw of it and what is left after it."""
     runner = engine.worker.model_runner
     runner.batches, preempted_before, silent_before = [], runner.preempted, engine.silent
-    recorder = window.work.recorder(folder, keep_ids=True)
+    first_id, engine.first_id = engine.first_id, engine.first_id + len(window.work.output_lens)
+    recorder = window.work.recorder(folder, keep_ids=True, first_id=first_id)
     try:
-        drive(engine, window.work, recorder)
+        drive(engine, window.work, recorder, first_id)
     finally:
         recorder.close()
     seen = {
@@ -318,7 +313,7 @@ def run(engine: LateEngine, window: Window, folder: Path) -> dict[str, Any]:
     }
     if window.then_drained:
         while engine.has_work():
-            engine.step()
+            engine.step(None)
         seen["left_when_drained"] = engine.left()
     return seen
 
@@ -330,7 +325,7 @@ def run_layer(layer: str, config: VllmConfig, folder: Path) -> dict[str, Any]:
         "scheduler": type(scheduler).__name__,
         "step": engine.core.step_fn.__name__,
         "v2": scheduler.use_v2_model_runner,
-        "cannot_report": engine.rung.cannot_report,
+        "cannot_report": engine.session.unreported,
         "windows": {window.name: run(engine, window, folder / window.name) for window in windows()},
     }
     engine.close()

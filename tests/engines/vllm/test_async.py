@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from innerloop.engines.contract import Request
-from innerloop.engines.vllm.async_ import UNSEEN, AsyncRung
+from innerloop.engines.contract import Nothing, Request
+from innerloop.engines.vllm.async_ import UNSEEN, AsyncSession
 
 
 class Llm:
@@ -46,24 +46,22 @@ class Llm:
             self._ticker.cancel()
 
 
-def rung(llm: Llm) -> AsyncRung:
-    made = AsyncRung()
-    made.attach(llm, asyncio.new_event_loop(), lambda n: SimpleNamespace(max_tokens=n), list)
-    return made
+def rung(llm: Llm) -> AsyncSession:
+    return AsyncSession(llm, asyncio.new_event_loop(), lambda n: SimpleNamespace(max_tokens=n), list)
 
 
-def steps(made: AsyncRung, limit: int = 200) -> list[Any]:
+def steps(made: AsyncSession, limit: int = 200) -> list[Any]:
     reports = []
     while made.has_work():
-        reports.append(made.step())
+        reports.append(made.step(None))
         assert len(reports) < limit
-    return [report for report in reports if report is not None]
+    return [report for report in reports if not isinstance(report, Nothing)]
 
 
 def test_what_came_out_together_is_one_step():
     made = rung(Llm())
     for index in (4, 9):
-        made.submit(Request(index, [100 * index], 3))
+        made.submit(made.prepare(Request(index, [100 * index], 3)))
     reports = steps(made)
     made.close()
     assert [sorted(index for index, _ in report.tokens) for report in reports] == [[4, 9]] * 3
@@ -73,8 +71,8 @@ def test_what_came_out_together_is_one_step():
 
 def test_tokens_that_came_while_nobody_looked_are_told_once():
     made = rung(Llm(step_s=0.001))
-    made.submit(Request(0, [7], 4))
-    first = made.step()
+    made.submit(made.prepare(Request(0, [7], 4)))
+    first = made.step(None)
     made._loop.run_until_complete(asyncio.sleep(0.05))
     reports = [first, *steps(made)]
     made.close()
@@ -84,20 +82,20 @@ def test_tokens_that_came_while_nobody_looked_are_told_once():
 
 def test_a_step_returns_when_the_next_request_is_due():
     made = rung(Llm(step_s=0.2))
-    made.submit(Request(0, [0], 1))
+    made.submit(made.prepare(Request(0, [0], 1)))
     due = time.monotonic_ns() + 10_000_000
-    assert made.step(due) is None
+    assert isinstance(made.step(due), Nothing)
     assert time.monotonic_ns() >= due
     assert made.has_work()
-    report = made.step()
+    report = made.step(None)
     made.close()
-    assert report is not None
+    assert not isinstance(report, Nothing)
     assert report.start_ns < due <= report.end_ns  # what was cut short is part of the step: no gap while there is work
 
 
 def test_an_engine_that_dies_is_an_error():
     made = rung(Llm(fail_after=1))
-    made.submit(Request(0, [0], 3))
+    made.submit(made.prepare(Request(0, [0], 3)))
     with pytest.raises(RuntimeError, match="engine core died"):
         steps(made)
     made.close()
@@ -106,7 +104,7 @@ def test_an_engine_that_dies_is_an_error():
 def test_closing_cancels_what_still_runs_and_shuts_the_engine_down():
     llm = Llm(step_s=5.0)
     made = rung(llm)
-    made.submit(Request(0, [0], 3))
+    made.submit(made.prepare(Request(0, [0], 3)))
     made.step(time.monotonic_ns() + 1_000_000)
     made.close()
     assert llm.shut_down
@@ -116,7 +114,7 @@ def test_closing_cancels_what_still_runs_and_shuts_the_engine_down():
 
 def test_what_is_in_another_process_stays_unknown():
     made = rung(Llm())
-    made.submit(Request(0, [0], 1))
+    made.submit(made.prepare(Request(0, [0], 1)))
     [report] = steps(made)
     made.close()
     assert {getattr(report, name) for name in UNSEEN} == {None}

@@ -68,7 +68,7 @@ def layers(request, tmp_path_factory):
     made = environments.create(load_engine("vllm"), "cpu")
     checkpoint = ensure_checkpoint(load_model("llama-tiny"), "float32").path
     done = subprocess.run(
-        [made.python, "-m", "tests.engines.vllm_late_device", checkpoint, folder, request.param],
+        [made.python, "-m", "tests.engines.vllm.late_device", checkpoint, folder, request.param],
         cwd=folder,
         env={**environment(dict(made.variables)), "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -105,7 +105,7 @@ def test_every_request_gets_exactly_its_tokens_in_their_order(finished):
     assert finished.ids == [list(range(1, count + 1)) for count in asked]  # the device numbers a request's tokens
 
 
-def test_a_step_is_a_launched_batch_and_carries_its_make_up(finished):
+def test_a_step_is_a_launched_batch_and_carries_its_composition(finished):
     steps = finished.steps
     assert finished.seen["silent_steps"] == 0
     assert len(steps) == len(finished.seen["batches"])

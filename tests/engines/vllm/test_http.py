@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import types
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import SimpleNamespace
@@ -14,11 +15,12 @@ from types import SimpleNamespace
 import pytest
 
 from innerloop.engines import vllm
-from innerloop.engines.contract import Request
+from innerloop.engines.contract import Nothing, Request
 from innerloop.engines.http.client import ServerFailed
 from innerloop.engines.support import children
 from innerloop.engines.vllm import server as vllm_server
-from innerloop.engines.vllm.http import HttpRung, free_port
+from innerloop.engines.vllm.http import HttpSession, free_port
+from tests.engines.support.loads import make_load
 
 
 @pytest.fixture
@@ -44,8 +46,8 @@ def models():
     server.server_close()
 
 
-def rung(code: int | None = None) -> HttpRung:
-    made = HttpRung()
+def rung(code: int | None = None) -> HttpSession:
+    made = HttpSession()
     made._model = "innerloop-1234"
     made._server = SimpleNamespace(process=SimpleNamespace(poll=lambda: code, returncode=code))  # type: ignore[assignment]
     return made
@@ -86,9 +88,7 @@ def test_the_model_s_own_sampling_defaults_are_left_out_unless_asked_for(monkeyp
 def test_a_key_of_the_user_s_does_not_shut_out_the_client(monkeypatch):
     monkeypatch.setenv("VLLM_API_KEY", "secret")
     monkeypatch.setattr(vllm, "installed_version", lambda: "0.33.0")
-    adapter = vllm.Adapter()
-    adapter.layer = "http"
-    adapter.imports()
+    vllm.adapter.imports(replace(make_load(), layer="http"))
     assert "VLLM_API_KEY" not in os.environ
 
 
@@ -99,9 +99,9 @@ def test_a_server_that_ends_before_it_is_ready_is_an_error():
 
 def test_a_server_that_ends_while_tokens_are_waited_for_is_an_error():
     made = rung(code=-9)
-    made._client = SimpleNamespace(step=lambda due_ns: None)  # type: ignore[assignment]
+    made._client = SimpleNamespace(step=lambda until_ns: Nothing.TIMED_OUT)  # type: ignore[assignment]
     with pytest.raises(ServerFailed, match="exit code -9"):
-        made.step()
+        made.step(None)
 
 
 @pytest.mark.parametrize("place", vllm_server.ARGUMENT_MODULES)

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from innerloop.engines.contract import Request
+from innerloop.engines.contract import Nothing, Request
 from innerloop.engines.support import marks
-from innerloop.engines.vllm import cannot_report
-from innerloop.engines.vllm.core import CoreRung
-from innerloop.engines.vllm.engine import EngineRung
-from innerloop.engines.vllm.phases import Watch
+from innerloop.engines.vllm import adapter as vllm_adapter
+from innerloop.engines.vllm.core import CoreSession
+from innerloop.engines.vllm.engine import EngineSession
+from innerloop.engines.vllm.phases import StepProbe
 from tests.engines.support.loads import make_load
 
 
@@ -45,6 +45,7 @@ class SchedulerOutput:
     num_scheduled_tokens: dict[str, int]
     scheduled_new_reqs: list[Any]
     preempted_req_ids: set[str] | None = None
+    finished_req_ids: set[str] = field(default_factory=set)
     total_num_scheduled_tokens: int = 0
 
     def __post_init__(self) -> None:
@@ -269,16 +270,12 @@ def plain_data(monkeypatch):
     monkeypatch.setattr(sys.modules["vllm.v1.engine"], "EngineCoreRequest", SimpleNamespace, raising=False)
 
 
-def core_rung(runner: Any = None) -> CoreRung:
-    made = CoreRung()
-    made.attach(Client(AsyncCore(runner=runner)))
-    return made
+def core_rung(runner: Any = None) -> CoreSession:
+    return CoreSession(Client(AsyncCore(runner=runner)))
 
 
-def engine_rung(runner: Any = None) -> EngineRung:
-    made = EngineRung()
-    made.attach(Engine(AsyncCore(runner=runner)))
-    return made
+def engine_rung(runner: Any = None) -> EngineSession:
+    return EngineSession(Engine(AsyncCore(runner=runner)))
 
 
 @pytest.fixture(params=[core_rung, engine_rung], ids=["core", "engine"])
@@ -290,13 +287,13 @@ def adapter(plain_data, request):
 def steps(adapter: Any, limit: int = 100) -> list[Any]:
     reports = []
     while adapter.has_work():
-        reports.append(adapter.step())
+        reports.append(adapter.step(None))
         assert len(reports) < limit
-    return [report for report in reports if report is not None]
+    return [report for report in reports if not isinstance(report, Nothing)]
 
 
-def test_a_report_carries_the_make_up_of_the_batch_whose_tokens_it_returns(adapter):
-    adapter.submit(Request(3, [1] * 6, 3))
+def test_a_report_carries_the_composition_of_the_batch_whose_tokens_it_returns(adapter):
+    adapter.submit(adapter.prepare(Request(3, [1] * 6, 3)))
     reports = steps(adapter)
     assert [(r.prefill_tokens, r.decode_tokens, len(r.tokens)) for r in reports] == [(6, 0, 1), (0, 1, 1), (0, 1, 1)]
     assert [index for r in reports for index, _ in r.tokens] == [3, 3, 3]
@@ -304,8 +301,8 @@ def test_a_report_carries_the_make_up_of_the_batch_whose_tokens_it_returns(adapt
 
 
 def test_the_first_report_spans_the_call_that_only_fills_the_pipeline(adapter):
-    adapter.submit(Request(0, [1] * 4, 2))
-    first = adapter.step()
+    adapter.submit(adapter.prepare(Request(0, [1] * 4, 2)))
+    first = adapter.step(None)
     assert adapter._core.calls == 2
     assert first.tokens
     assert first.end_ns - first.start_ns >= first.schedule_ns + first.execute_ns + first.sample_ns + first.update_ns
@@ -313,19 +310,19 @@ def test_the_first_report_spans_the_call_that_only_fills_the_pipeline(adapter):
 
 def test_a_launch_after_a_rest_is_part_of_the_step_and_not_of_a_bubble(adapter):
     """The last request leaves an empty batch in the queue, which comes out when the next request is launched."""
-    adapter.submit(Request(0, [1] * 4, 2))
-    while not any(report is not None and report.finished for report in [adapter.step()]):
+    adapter.submit(adapter.prepare(Request(0, [1] * 4, 2)))
+    while not any(not isinstance(report, Nothing) and report.finished for report in [adapter.step(None)]):
         pass
     assert adapter._core.batch_queue  # nothing more was asked of it, as by the loop
-    adapter.submit(Request(1, [1] * 4, 2))
-    first = adapter.step()
-    assert first is not None
+    adapter.submit(adapter.prepare(Request(1, [1] * 4, 2)))
+    first = adapter.step(None)
+    assert not isinstance(first, Nothing)
     assert [index for index, _ in first.tokens] == [1]
     assert (first.prefill_tokens, first.decode_tokens) == (4, 0)
 
 
 def test_a_prompt_in_chunks_is_prefill_until_its_last_position(adapter):
-    adapter.submit(Request(0, [1] * 20, 2))  # the budget is 8 positions a step
+    adapter.submit(adapter.prepare(Request(0, [1] * 20, 2)))  # the budget is 8 positions a step
     reports = steps(adapter)
     assert [(r.prefill_tokens, r.decode_tokens, len(r.tokens)) for r in reports] == [
         (8, 0, 0),
@@ -338,7 +335,7 @@ def test_a_prompt_in_chunks_is_prefill_until_its_last_position(adapter):
 def test_positions_add_up_over_mixed_batches(adapter):
     lengths = [(5, 4), (11, 3), (2, 6), (17, 1)]
     for index, (prompt, output) in enumerate(lengths):
-        adapter.submit(Request(index, [1] * prompt, output))
+        adapter.submit(adapter.prepare(Request(index, [1] * prompt, output)))
     reports = steps(adapter)
     assert sum(r.prefill_tokens for r in reports) == sum(prompt for prompt, _ in lengths)
     assert sum(r.decode_tokens for r in reports) == sum(output - 1 for _, output in lengths)
@@ -347,13 +344,13 @@ def test_positions_add_up_over_mixed_batches(adapter):
 
 
 def test_what_a_preemption_computes_again_is_prefill(adapter):
-    adapter.submit(Request(0, [1] * 3, 5))
-    reports = [adapter.step() for _ in range(3)]
+    adapter.submit(adapter.prepare(Request(0, [1] * 3, 5)))
+    reports = [adapter.step(None) for _ in range(3)]
     known_output = adapter._core.scheduler.requests["0"].num_output_tokens
     adapter._core.scheduler.preempt_next = {"0"}
     while adapter.has_work():
-        report = adapter.step()
-        if report is not None:
+        report = adapter.step(None)
+        if not isinstance(report, Nothing):
             reports.append(report)
     again = sum(r.prefill_tokens for r in reports) - 3
     assert sum(r.preempted for r in reports) == 1
@@ -361,10 +358,10 @@ def test_what_a_preemption_computes_again_is_prefill(adapter):
 
 
 def test_a_flush_of_finished_requests_is_no_step(adapter):
-    adapter.submit(Request(0, [1], 1))
-    assert adapter.step() is not None
+    adapter.submit(adapter.prepare(Request(0, [1], 1)))
+    assert not isinstance(adapter.step(None), Nothing)
     while adapter.has_work():
-        assert adapter.step() is None
+        assert isinstance(adapter.step(None), Nothing)
 
 
 PHASES = ("schedule_ns", "prepare_ns", "execute_ns", "wait_ns", "sample_ns", "update_ns")
@@ -374,9 +371,9 @@ PHASES = ("schedule_ns", "prepare_ns", "execute_ns", "wait_ns", "sample_ns", "up
 @pytest.mark.parametrize("runner", [Runner(0.004), RunnerV2()], ids=["V1", "V2"])
 def test_input_preparation_is_a_phase_of_its_own_and_not_part_of_execute(plain_data, rung, runner):
     made = rung(runner)
-    made.submit(Request(0, [1] * 4, 4))
+    made.submit(made.prepare(Request(0, [1] * 4, 4)))
     reports = steps(made)
-    assert made.cannot_report == ()
+    assert made.unreported == ()
     for report in reports[:2]:  # later calls of the double only drain what is in flight
         assert report.prepare_ns >= 2_000_000  # what the double sleeps
         assert report.execute_ns >= runner.forward_s * 1e9
@@ -385,8 +382,8 @@ def test_input_preparation_is_a_phase_of_its_own_and_not_part_of_execute(plain_d
 
 def test_where_the_runner_is_not_to_be_seen_preparation_is_unknown_and_said_to_be(plain_data):
     made = core_rung()
-    made.submit(Request(0, [1], 2))
-    assert made.cannot_report == ("prepare_ns",)
+    made.submit(made.prepare(Request(0, [1], 2)))
+    assert made.unreported == ("prepare_ns",)
     assert {report.prepare_ns for report in steps(made)} == {None}
 
 
@@ -397,29 +394,29 @@ def test_on_a_gpu_the_wait_is_seen_only_with_asynchronous_scheduling(device, que
     core = AsyncCore(runner=Runner())
     core.batch_queue = queue
     core.vllm_config = SimpleNamespace(device_config=SimpleNamespace(device_type=device))  # type: ignore[attr-defined]
-    watch = Watch(core)
-    assert watch.cannot_report == unseen
+    watch = StepProbe(core)
+    assert watch.unreported == unseen
     asked = {"async_scheduling": False} if queue is None else {}
-    assert cannot_report(make_load(device=device, engine_args=asked)) == unseen
+    assert vllm_adapter.unreported(make_load(device=device, engine_args=asked)) == unseen
 
 
 def test_a_runner_of_a_version_that_keeps_its_inputs_elsewhere_is_left_alone(plain_data):
     runner = SimpleNamespace(execute_model=lambda output: None)
     before = runner.execute_model
     made = core_rung(runner)
-    assert made.cannot_report == ("prepare_ns",)
+    assert made.unreported == ("prepare_ns",)
     assert runner.execute_model is before
 
 
 def test_output_processing_is_part_of_the_engine_layers_update(plain_data):
     made = engine_rung()
-    made.submit(Request(0, [1], 3))
+    made.submit(made.prepare(Request(0, [1], 3)))
     assert all(report.update_ns >= 1_000_000 for report in steps(made))
 
 
 def test_the_engine_layer_asks_for_every_token_as_it_comes_and_its_text(plain_data):
     made = engine_rung()
-    made.submit(Request(0, [1, 2], 3))
+    made.submit(made.prepare(Request(0, [1, 2], 3)))
     params = made._core.scheduler.requests["0"].sampling_params
     assert (params.output_kind, params.max_tokens, params.ignore_eos) == ("delta", 3, True)
     assert not hasattr(params, "detokenize")  # vLLM's own default, which is to do it
@@ -430,7 +427,7 @@ def test_marks_that_are_on_range_every_phase(plain_data):
     marks.turn_on(seen.append, lambda: None)
     try:
         made = core_rung(Runner())
-        made.submit(Request(0, [1], 1))
+        made.submit(made.prepare(Request(0, [1], 1)))
         steps(made)
     finally:
         marks.turn_off()
@@ -442,10 +439,10 @@ def test_a_batch_is_marked_with_how_many_steps_after_its_launch_it_comes_out(pla
     marks.turn_on(seen.append, lambda: None)
     try:
         made = core_rung(Runner())
-        made.submit(Request(0, [1], 3))
+        made.submit(made.prepare(Request(0, [1], 3)))
         by_step: list[list[str]] = []
         while made.has_work() and len(by_step) < 3:
-            made.step()
+            made.step(None)
             by_step.append([name for name in seen if name.startswith("ahead")])
             seen.clear()
     finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.engines.contract import StepReport, WrongTokenCount
+from innerloop.engines.contract import Nothing, StepReport, WrongTokenCount
 from innerloop.engines.worker import trace
 from innerloop.engines.worker.loop import Work, drive
 from tests.engines.worker.scripted import ScriptedEngine
@@ -94,9 +94,9 @@ def test_an_engine_that_miscounts_is_found_out(tmp_path, given, words):
 
 def test_an_engine_that_runs_dry_is_found_out(tmp_path):
     class Forgetful(ScriptedEngine):
-        def step(self):
-            report = super().step()
-            if report is not None:
+        def step(self, until_ns):
+            report = super().step(until_ns)
+            if not isinstance(report, Nothing):
                 report.finished = ()
             return report
 
@@ -111,13 +111,13 @@ class WaitingEngine(ScriptedEngine):
         super().__init__()
         self.told: list[int | None] = []
 
-    def step(self) -> StepReport | None:
-        self.told.append(self.due_ns)
+    def step(self, until_ns: int | None) -> StepReport | Nothing:
+        self.told.append(until_ns)
         if len(self.submitted) > 1:
-            return super().step()
-        assert self.due_ns is not None
-        time.sleep(max(self.due_ns - time.monotonic_ns(), 0) / 1e9)
-        return None
+            return super().step(until_ns)
+        assert until_ns is not None
+        time.sleep(max(until_ns - time.monotonic_ns(), 0) / 1e9)
+        return Nothing.TIMED_OUT
 
 
 def test_a_step_that_only_waits_is_told_when_the_next_request_is_due(tmp_path):
@@ -126,7 +126,6 @@ def test_a_step_that_only_waits_is_told_when_the_next_request_is_due(tmp_path):
     head = trace.header(tmp_path / "t" / "steps.bin")
     assert engine.told[0] == requests["due_ns"][1] == int(head["start_ns"]) + 20 * MS
     assert engine.told[-1] is None  # nothing more is due and no duration was asked for
-    assert engine.due_ns is None
 
 
 def test_a_step_that_only_waits_is_told_when_the_window_ends(tmp_path):

@@ -14,6 +14,9 @@ class OutOfMemoryError(RuntimeError):
     """Named as torch names its own."""
 
 
+WORDS = ("out_of_memory", "no enough gpu memory")  # of an adapter
+
+
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
@@ -35,7 +38,7 @@ class OutOfMemoryError(RuntimeError):
     ],
 )
 def test_causes_are_told_apart(error, cause):
-    assert worker.cause_of(error) == cause
+    assert worker.cause_of(error, "cpu", WORDS) == cause
 
 
 @pytest.mark.parametrize(("device", "cause"), [("cuda", "out_of_memory_device"), ("cpu", "out_of_memory_host")])

@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.engines.contract import StepReport
+from innerloop.engines.contract import StepReport, WrongTokenCount
 from innerloop.engines.worker import trace
 from innerloop.engines.worker.recorder import Recorder
 
 
 def recorder(folder: Path, outputs: list[int], **kwargs) -> Recorder:
     n = len(outputs)
-    return Recorder(folder, np.full(n, 4, np.int32), np.array(outputs, np.int32), np.full(n, -1, np.int32), **kwargs)
+    made = Recorder(folder, np.full(n, 4, np.int32), np.array(outputs, np.int32), np.full(n, -1, np.int32), **kwargs)
+    for request in range(n):
+        made.submitted(request, 0, 0)
+    return made
 
 
 def test_what_an_engine_cannot_say_is_missing_and_never_zero(tmp_path):
@@ -33,8 +36,8 @@ def test_what_an_engine_cannot_say_is_missing_and_never_zero(tmp_path):
 def test_a_step_is_written_field_by_field_as_reported(tmp_path):
     rec = recorder(tmp_path / "t", [9])
     report = StepReport(
-        start_ns=1, end_ns=2, tokens=[(0, [5, 6])], prefill_tokens=3, decode_tokens=4, running=5, waiting=6,
-        preempted=7, kv_usage=0.25, schedule_ns=11, prepare_ns=12, execute_ns=13, wait_ns=14, sample_ns=15,
+        start_ns=1, end_ns=2, tokens=[(0, [5, 6])], prefill_tokens=3, decode_tokens=4, cached_tokens=8,
+        drafted_tokens=9, accepted_tokens=10, running=5, waiting=6, preempted=7, kv_usage=0.25, schedule_ns=11, prepare_ns=12, execute_ns=13, wait_ns=14, sample_ns=15,
         update_ns=16,
     )  # fmt: skip
     rec.step(report)
@@ -42,6 +45,33 @@ def test_a_step_is_written_field_by_field_as_reported(tmp_path):
     for name in step.dtype.names:
         expected = 2 if name == "output_tokens" else getattr(report, name)
         assert step[name] == expected, name
+
+
+def test_requests_are_known_by_ids_that_go_on_where_the_warm_up_ended(tmp_path):
+    rec = Recorder(tmp_path / "t", *(np.full(2, n, np.int32) for n in (4, 1, -1)), first_id=100)
+    for request in (100, 101):
+        rec.submitted(request, 5, 6)
+    assert list(rec.step(StepReport(10, 20, [(101, [7])], finished=[101]))) == [101]
+    assert trace.records(tmp_path / "t", "tokens")["request"].tolist() == [1]
+    assert [trace.STATES[s] for s in trace.records(tmp_path / "t", "requests")["state"]] == ["running", "finished"]
+
+
+@pytest.mark.parametrize("request_id", [-1, 0, 99, 102, 103])
+def test_tokens_for_a_request_that_was_not_submitted_are_found_out(tmp_path, request_id):
+    rec = Recorder(tmp_path / "t", *(np.full(3, n, np.int32) for n in (4, 1, -1)), first_id=100)
+    rec.submitted(100, 5, 6)
+    with pytest.raises(WrongTokenCount, match="was not submitted in this window"):
+        rec.step(StepReport(10, 20, [(request_id, [7])]))
+
+
+def test_tokens_may_have_times_of_their_own(tmp_path):
+    rec = recorder(tmp_path / "t", [2, 1])
+    rec.step(StepReport(10, 20, [(0, [7]), (1, [8])], token_ns=[14, 17]))
+    rec.step(StepReport(20, 30, [(0, [7])]))
+    assert trace.records(tmp_path / "t", "tokens")["time_ns"].tolist() == [14, 17, 30]
+    requests = trace.records(tmp_path / "t", "requests")
+    assert requests["first_token_ns"].tolist() == [14, 17]
+    assert requests["last_token_ns"].tolist() == [30, 17]
 
 
 def test_files_grow_past_their_first_size_without_losing_a_record(tmp_path):
