@@ -8,7 +8,9 @@ import pytest
 
 from innerloop.engines import torch as torch_adapter
 from innerloop.engines import vllm as vllm_adapter
-from innerloop.engines.contract import UnsupportedSetting
+from innerloop.engines.adapters import load_adapter
+from innerloop.engines.contract import StepReport, UnsupportedSetting
+from innerloop.engines.support.refusals import refuse_reserved
 from tests.engines.support.loads import make_load
 
 
@@ -50,8 +52,11 @@ def test_what_is_not_set_is_the_engines_own_choice():
     )
 
 
-def test_an_engines_own_argument_wins():
-    assert vllm_adapter.native_arguments(make_load(engine_args={"max_num_seqs": 7}))["max_num_seqs"] == 7
+def test_an_engines_own_argument_is_added_and_wins_over_what_the_adapter_chooses():
+    assert vllm_adapter.native_arguments(make_load(engine_args={"block_size": 32}))["block_size"] == 32
+    assert (
+        vllm_adapter.native_arguments(make_load(engine_args={"disable_log_stats": False}))["disable_log_stats"] is False
+    )
     assert torch_adapter.native_arguments(make_load(engine_args={"page_size": 64}))["page_size"] == 64
 
 
@@ -89,8 +94,25 @@ def test_vllms_layers_differ_by_their_tokenizer_only(layer):
 
 
 def test_what_vllm_cannot_report_depends_on_the_layer_and_on_where_its_model_runs():
-    cannot_report = vllm_adapter.cannot_report
-    assert cannot_report(make_load()) == ()
-    assert cannot_report(make_load(tensor_parallel=2)) == ("prepare_ns",)
-    assert "running" in cannot_report(replace(make_load(), layer="async"))
-    assert "wait_ns" not in cannot_report(replace(make_load(), layer="http"))
+    unreported = vllm_adapter.adapter.unreported
+    assert unreported(make_load()) == ()
+    assert unreported(make_load(tensor_parallel=2)) == ("prepare_ns",)
+    assert "running" in unreported(replace(make_load(), layer="async"))
+    assert "wait_ns" not in unreported(replace(make_load(), layer="http"))
+
+
+@pytest.mark.parametrize("name", ["vllm", "torch", "lmdeploy", "sglang", "tensorrt_llm", "mlc_llm", "tgi"])
+def test_no_engine_argument_walks_around_a_common_setting_or_a_refusal(name):
+    adapter = load_adapter(name)
+    assert adapter.reserved
+    for argument, why in adapter.reserved.items():
+        with pytest.raises(UnsupportedSetting, match=f"engine argument {argument}: "):
+            refuse_reserved(adapter, make_load(engine_args={argument: 1}))
+        assert why
+    refuse_reserved(adapter, make_load(engine_args={"anything_else": 1}))
+
+
+@pytest.mark.parametrize("name", ["vllm", "torch", "lmdeploy", "sglang", "tensorrt_llm", "mlc_llm", "tgi"])
+def test_what_is_said_to_be_unreported_are_fields_of_a_report(name):
+    fields = set(StepReport.__dataclass_fields__)
+    assert set(load_adapter(name).unreported(make_load())) < fields - {"start_ns", "end_ns", "tokens", "finished"}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 from types import ModuleType
 
 import pytest
 
+from innerloop.engines.adapters import load_adapter
 from innerloop.engines.support.versions import is_known
 from tests.engines.contracts import mlc_llm, tensorrt_llm, tgi
 from tests.engines.contracts.repository import TABLES
@@ -29,8 +29,7 @@ def table(contract: ModuleType) -> Table:
 def test_the_table_is_of_a_version_that_the_adapter_knows(contract):
     content = table(contract).content
     assert content["source"] == contract.REPOSITORY
-    adapter = importlib.import_module(f"innerloop.engines.{name(contract)}").Adapter
-    assert is_known(content["version"], adapter.versions)
+    assert is_known(content["version"], load_adapter(name(contract)).versions)
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from innerloop.engines.support.versions import is_known
-from innerloop.engines.torch import Adapter
+from innerloop.engines.torch import adapter
 from tests.engines.contracts.locked import locked_version
 from tests.engines.contracts.source import missing
 from tests.engines.contracts.wheels import source_of
@@ -47,6 +47,7 @@ TOUCHES = [
     *(f"{PROCESSOR}.{name}" for name in ("cache", "inputs_and_outputs", "offloading_manager", "scheduler")),
     f"{BATCHING}.cache:PagedAttentionCache.use_prefix_sharing",
     f"{BATCHING}.cache:PagedAttentionCache.compute_free_capacity()",
+    f"{BATCHING}.cache:PagedAttentionCache.search_prefix_match(request_id, prompt_ids)",
     *(f"{BATCHING}.scheduler:Scheduler.{name}" for name in ("active_requests", "schedule_batch", "waiting_requests")),
     f"{BATCHING}.input_outputs:ContinuousBatchingIOs.retrieve_device_outputs",
     f"{BATCHING}.input_outputs:ContinuousBatchingIOs.requests_in_batch",
@@ -67,7 +68,7 @@ def source():
 def test_the_locks_pin_one_version_and_the_adapter_knows_it():
     versions = {locked_version(lock, "transformers") for lock in LOCKS}
     assert len(versions) == 1
-    assert is_known(versions.pop(), Adapter.versions)
+    assert is_known(versions.pop(), adapter.versions)
 
 
 def test_everything_that_the_adapter_touches_is_there(source):
@@ -75,7 +76,7 @@ def test_everything_that_the_adapter_touches_is_there(source):
 
 
 def test_everything_is_there_in_the_oldest_version_that_the_adapter_knows():
-    assert OLDEST.rpartition(".")[0] == Adapter.versions[0]
+    assert OLDEST.rpartition(".")[0] == adapter.versions[0]
     assert missing(TOUCHES, source_of("transformers", OLDEST)) == []
 
 

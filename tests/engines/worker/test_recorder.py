@@ -14,11 +14,13 @@ from innerloop.engines.worker import trace
 from innerloop.engines.worker.recorder import Recorder
 
 
-def recorder(folder: Path, outputs: list[int], **kwargs) -> Recorder:
+def recorder(folder: Path, outputs: list[int], submitted: int | None = None, first_id: int = 0, **kwargs) -> Recorder:
+    """A recorder of such requests, of which the first `submitted` (all by default) have been submitted."""
     n = len(outputs)
-    made = Recorder(folder, np.full(n, 4, np.int32), np.array(outputs, np.int32), np.full(n, -1, np.int32), **kwargs)
-    for request in range(n):
-        made.submitted(request, 0, 0)
+    prompts, users = np.full(n, 4, np.int32), np.full(n, -1, np.int32)
+    made = Recorder(folder, prompts, np.array(outputs, np.int32), users, first_id=first_id, **kwargs)
+    for request in range(n if submitted is None else submitted):
+        made.submitted(first_id + request, 0, 0)
     return made
 
 
@@ -37,8 +39,8 @@ def test_a_step_is_written_field_by_field_as_reported(tmp_path):
     rec = recorder(tmp_path / "t", [9])
     report = StepReport(
         start_ns=1, end_ns=2, tokens=[(0, [5, 6])], prefill_tokens=3, decode_tokens=4, cached_tokens=8,
-        drafted_tokens=9, accepted_tokens=10, running=5, waiting=6, preempted=7, kv_usage=0.25, schedule_ns=11, prepare_ns=12, execute_ns=13, wait_ns=14, sample_ns=15,
-        update_ns=16,
+        drafted_tokens=9, accepted_tokens=10, running=5, waiting=6, preempted=7, kv_usage=0.25, schedule_ns=11,
+        prepare_ns=12, execute_ns=13, wait_ns=14, sample_ns=15, update_ns=16,
     )  # fmt: skip
     rec.step(report)
     step = trace.records(tmp_path / "t", "steps")[0]
@@ -48,9 +50,7 @@ def test_a_step_is_written_field_by_field_as_reported(tmp_path):
 
 
 def test_requests_are_known_by_ids_that_go_on_where_the_warm_up_ended(tmp_path):
-    rec = Recorder(tmp_path / "t", *(np.full(2, n, np.int32) for n in (4, 1, -1)), first_id=100)
-    for request in (100, 101):
-        rec.submitted(request, 5, 6)
+    rec = recorder(tmp_path / "t", [1, 1], first_id=100)
     assert list(rec.step(StepReport(10, 20, [(101, [7])], finished=[101]))) == [101]
     assert trace.records(tmp_path / "t", "tokens")["request"].tolist() == [1]
     assert [trace.STATES[s] for s in trace.records(tmp_path / "t", "requests")["state"]] == ["running", "finished"]
@@ -58,8 +58,7 @@ def test_requests_are_known_by_ids_that_go_on_where_the_warm_up_ended(tmp_path):
 
 @pytest.mark.parametrize("request_id", [-1, 0, 99, 102, 103])
 def test_tokens_for_a_request_that_was_not_submitted_are_found_out(tmp_path, request_id):
-    rec = Recorder(tmp_path / "t", *(np.full(3, n, np.int32) for n in (4, 1, -1)), first_id=100)
-    rec.submitted(100, 5, 6)
+    rec = recorder(tmp_path / "t", [1, 1, 1], submitted=1, first_id=100)
     with pytest.raises(WrongTokenCount, match="was not submitted in this window"):
         rec.step(StepReport(10, 20, [(request_id, [7])]))
 

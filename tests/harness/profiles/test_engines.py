@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from innerloop.engines.adapters import load_adapter
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import installer
 from innerloop.harness.machine import Machine
@@ -58,11 +58,12 @@ def test_an_engine_says_what_it_needs(name: str) -> None:
 def test_a_profile_promises_an_adapter_only_where_there_is_one(name: str) -> None:
     engine = load_engine(name)
     if engine.adapter:
-        adapter = importlib.import_module(f"innerloop.engines.{name}").Adapter
+        adapter = load_adapter(name)
         assert list(adapter.layers) == engine.layers
+        assert adapter.name == name
     else:
         with pytest.raises(ModuleNotFoundError):
-            importlib.import_module(f"innerloop.engines.{name}")
+            load_adapter(name)
 
 
 def test_a_wrong_name_is_refused_with_the_nearest() -> None:
