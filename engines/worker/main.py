@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from innerloop.engines.adapters import load_adapter
 from innerloop.engines.contract import CONTRACT, Adapter, Load, Session, UnsupportedSetting, WrongTokenCount
 from innerloop.engines.support.refusals import refuse_reserved
+from innerloop.engines.worker.control import Control, opened
 
 if TYPE_CHECKING:
     from innerloop.engines.profiling import Pass
@@ -27,19 +28,6 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TRACEBACK_LINES = 20
 OUT_OF_DEVICE_MEMORY = ("cuda out of memory", "cudaerrormemoryallocation", "outofmemoryerror")  # and the adapter's own
-
-
-class Control:
-    """The worker's side of the control channel: newline-separated JSON, each with the monotonic time."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def send(self, event: str, **fields: Any) -> None:
-        line = json.dumps({"event": event, "time_ns": time.monotonic_ns(), **fields}, default=str) + "\n"
-        data = line.encode()
-        while data:
-            data = data[os.write(self._fd, data) :]
 
 
 def main(job_path: str, channel: str) -> None:
@@ -71,16 +59,6 @@ def main(job_path: str, channel: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # an engine's leftover threads and atexit hooks can hang an orderly exit
-
-
-def opened(channel: str) -> int:
-    """The control channel as a file of this process alone: the engine's own children have no business there."""
-    if not channel.isdigit():
-        return os.open(channel, os.O_WRONLY)  # not inheritable
-    if int(channel) <= 2:
-        return os.dup(int(channel))
-    os.set_inheritable(int(channel), False)
-    return int(channel)
 
 
 def run(adapter: Adapter, job: dict[str, Any], control: Control, sessions: list[Session]) -> None:

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from innerloop.engines.contract import UnsupportedSetting, WrongTokenCount
+from innerloop.engines.worker import control
 from innerloop.engines.worker import main as worker
 
 
@@ -51,9 +52,9 @@ def test_what_an_engine_wraps_is_looked_into_and_belongs_to_its_device(device, c
 
 def test_the_control_channel_carries_one_json_document_a_line():
     read_fd, write_fd = os.pipe()
-    control = worker.Control(write_fd)
-    control.send("phase", phase="load", import_s=1.5)
-    control.send("note", text="two\nlines")
+    channel = control.Control(write_fd)
+    channel.send("phase", phase="load", import_s=1.5)
+    channel.send("note", text="two\nlines")
     lines = os.read(read_fd, 65536).decode().splitlines()
     first, second = map(json.loads, lines)
     assert (first["event"], first["phase"], first["import_s"]) == ("phase", "load", 1.5)
@@ -73,10 +74,10 @@ def test_a_traceback_is_kept_by_its_last_lines():
 def test_the_control_channel_is_a_file_of_this_process_alone(tmp_path):
     read_fd, write_fd = os.pipe()
     os.set_inheritable(write_fd, True)
-    assert worker.opened(str(write_fd)) == write_fd
+    assert control.opened(str(write_fd)) == write_fd
     assert not os.get_inheritable(write_fd)
 
-    by_hand = worker.opened("1")  # standard output stays the engine's as well
+    by_hand = control.opened("1")  # standard output stays the engine's as well
     assert by_hand > 2
     assert not os.get_inheritable(by_hand)
     os.close(by_hand)
@@ -84,7 +85,7 @@ def test_the_control_channel_is_a_file_of_this_process_alone(tmp_path):
     fifo = tmp_path / "control"
     os.mkfifo(fifo)
     listening = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    worker.Control(worker.opened(str(fifo))).send("note", text="heard")
+    control.Control(control.opened(str(fifo))).send("note", text="heard")
     assert json.loads(os.read(listening, 65536))["text"] == "heard"
     for fd in (read_fd, write_fd, listening):
         os.close(fd)
