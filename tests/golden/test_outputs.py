@@ -1,0 +1,63 @@
+"""What is printed is what it was: of runs that the first version stored, of plans, refusals, help and the doctor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.golden.call import NOWHERE, started
+from tests.golden.cases import CASES, EXPECTED, STORED, VERBS, copy_of_the_runs, expected
+from tests.golden.shape import unlike
+
+NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]\d+)?"
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if expected(name).suffix == ".txt"])
+def test_text_is_the_same_to_the_letter(name: str) -> None:
+    assert CASES[name].told() == expected(name).read_text(encoding="utf-8")
+    assert not Path(NOWHERE).exists()
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if expected(name).suffix == ".json"])
+def test_json_is_the_same(name: str) -> None:
+    """Also in its order and layout; only the last digits of fractions may differ (see `unlike`)."""
+    told = CASES[name].told()
+    recorded = expected(name).read_text(encoding="utf-8")
+    assert list(unlike(json.loads(told), json.loads(recorded))) == []
+    assert re.sub(NUMBER, "N", told) == re.sub(NUMBER, "N", recorded)
+    assert not Path(NOWHERE).exists()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_is_also_a_module_that_python_runs(verb: str) -> None:
+    done = started(verb, "--help", columns=100)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == CASES[f"help_{verb}"].done().out
+
+
+def test_the_trace_of_an_old_run_is_the_one_that_it_had(tmp_path: Path) -> None:
+    place = copy_of_the_runs(tmp_path)
+    written = place / STORED.name / "torch" / "trace.perfetto-trace"
+    written.unlink()
+    assert CASES["show_trace"].done(place).code == 0
+    assert written.read_bytes() == (STORED / "torch" / written.name).read_bytes()
+
+
+def test_every_recorded_file_is_compared() -> None:
+    recorded = {path for path in EXPECTED.iterdir() if not path.name.startswith("real_")}
+    assert recorded == {expected(name) for name in CASES}
+
+
+def test_the_stored_runs_are_as_the_first_version_wrote_them() -> None:
+    """Nothing above wrote into them, and nobody has edited them."""
+    sums = dict(line.split("  ")[::-1] for line in (STORED / "SHA256SUMS").read_text().splitlines())
+    found = {
+        path.relative_to(STORED).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in STORED.rglob("*")
+        if path.is_file() and path.name != "SHA256SUMS"
+    }
+    assert found == sums
