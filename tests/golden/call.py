@@ -15,7 +15,7 @@ from pathlib import Path
 PACKAGE = "harness"  # where the verbs are: PACKAGE.run, PACKAGE.show, ...
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-NOWHERE = "/nonexistent/innerloop"  # an INNERLOOP_HOME with nothing in it, of the same length on every machine
+NOWHERE = "/proc/innerloop"  # an INNERLOOP_HOME in which there is nothing, and nothing can be made
 COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE", "PYTHON_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 

@@ -122,6 +122,7 @@ PLANS = {
         "run --engine lmdeploy --device cuda --model llama3-8b --engine-arg backend=pytorch --dry-run"
     ),
     "plan_sglang": case("run --engine sglang --device cuda --model llama3-8b-fp8-channel --dry-run"),
+    "plan_parallel": case("run --engine vllm --device cuda --model llama3-70b --set tensor_parallel=4 --dry-run"),
     "plan_tensorrt_llm": case("run --engine tensorrt_llm --device cuda --model llama3-8b --dry-run"),
     **both("plan_mlc_llm", "run --engine mlc_llm --device cuda --model llama3-8b --dry-run"),
     "plan_tgi": case("run --engine tgi --device cuda --model llama3-8b-gptq --dry-run"),
@@ -129,7 +130,7 @@ PLANS = {
 }
 
 REFUSED = {
-    f"refused_{name}": case(f"run {words}")
+    f"refused_{name}": case(f"run {words} --dry-run")
     for name, words in {
         "engine": "--engine vlm --model lama3 --set max_bach_size=4",
         "workload": "--workload quikc",
@@ -137,14 +138,22 @@ REFUSED = {
         "length": "--workload-arg output.tokens=0",
         "value": "--set dtype=bf16",
         "layer": "--layer cor",
-        "no_layer": "--engine lmdeploy --device cuda --layer http --dry-run",
+        "no_layer": "--engine lmdeploy --device cuda --layer http",
         "device": "--device gpu",
-        "gpu_here": "--engine lmdeploy --model llama3-70b-awq",
-        "quantization": "--engine torch --model llama3-8b-awq --dry-run",
+        "quantization": "--engine torch --model llama3-8b-awq",
         "setting": "--engine torch --set chunked_prefill=false",
-        "weights": "--engine sglang --device cuda --model llama3-8b-fp8 --dry-run",
-        "setting_cuda": "--engine lmdeploy --model llama3-8b --set dtype=float32 --dry-run",
+        "weights": "--engine sglang --device cuda --model llama3-8b-fp8",
+        "setting_cuda": "--engine lmdeploy --model llama3-8b --set dtype=float32",
         "context": "--workload-arg output.tokens=4000 --set context_length=1024",
+        "positions": "--set context_length=4096",
+        "kv_cache": "--set kv_cache_tokens=64",
+        "batch": "--set max_tokens_per_step=16",
+        "parallel_cpu": "--engine vllm --device cpu --set tensor_parallel=2",
+        "heads": "--engine vllm --device cuda --model llama3-8b --set tensor_parallel=3",
+        "quantization_of_model": "--engine vllm --model llama-tiny --set quantization=awq",
+        "layer_of_torch": "--engine torch --layer http",
+        "profile_field": "--model-arg hidden_sise=64",
+        "both_pythons": "--engine torch --environment mine --engine-python /nonexistent/python",
         "python": "--engine-python /nonexistent/python",
         "environment": "--engine vllm --environment mine",
         "trials": "--trials 2",
@@ -153,11 +162,15 @@ REFUSED = {
         "layer_and_layers": "--engine torch --layer core --layers all",
         "profile": "--profile kernel",
         "profile_steps": "--profile kernels --profile-steps 5:2",
-        "profile_cpu": "--engine torch --device cpu --profile nsys --dry-run",
+        "profile_cpu": "--engine torch --device cpu --profile nsys",
         "profile_layers": "--engine vllm --layers engine,async --profile kernels",
         "rate": "--device-hz 201",
         "timeout": "--timeout -1",
     }.items()
+}
+REFUSED |= {  # a plan of them can be made, and they cannot run on a machine without GPUs
+    "refused_gpu_here": case("run --engine lmdeploy --model llama3-70b-awq"),
+    "refused_engine_cpu": case("run --engine tgi --device cpu"),
 }
 
 MACHINE = {
