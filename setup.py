@@ -1,10 +1,16 @@
-"""Packaging of innerloop: `pip install -e .` to use it from a checkout, `.[dev]` to work on it."""
+"""Packaging of innerloop: `pip install -e .` to use it from a checkout, `.[dev]` to work on it.
 
+A wheel installs `innerloop` and nothing beside it. An editable install also finds `harness`, so that
+`python -m harness.run` works in any folder as it does in the checkout.
+"""
+
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+EDITABLE = find_packages(include=["harness", "harness.*"]) if "editable_wheel" in sys.argv else []
 
 setup(
     name="innerloop",
@@ -13,8 +19,8 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
-    packages=[*find_packages(include=["engines", "engines.*", "harness", "harness.*"]), "profiles"],
-    package_data={"profiles": ["*/*.yaml", "engines/locks/*"]},
+    packages=[*find_packages(include=["innerloop", "innerloop.*"]), "innerloop.profiles", *EDITABLE],
+    package_data={"innerloop.profiles": ["*/*.yaml", "engines/locks/*"]},
     install_requires=[
         "filelock>=3.13",
         "numpy>=1.26",
@@ -40,7 +46,7 @@ setup(
             "types-PyYAML",
         ],
     },
-    entry_points={"console_scripts": ["innerloop = harness.cli:main"]},
+    entry_points={"console_scripts": ["innerloop = innerloop.harness.__main__:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Environment :: Console",

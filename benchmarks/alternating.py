@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from engines.base import Engine, StepReport
+from innerloop.engines.contract import Engine, StepReport
 
 
 @dataclass(frozen=True, slots=True)

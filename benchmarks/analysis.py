@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.trace import HEADER, HEADER_BYTES, MAGIC, REQUEST, STATES, STEP, TOKEN
-from harness.analysis.context import work
-from harness.analysis.run import analyse
-from harness.tables import read_tables
+from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, MAGIC, REQUEST, STATES, STEP, TOKEN
+from innerloop.harness.analysis.context import work
+from innerloop.harness.analysis.run import analyse
+from innerloop.harness.store.tables import read_tables
 
 BATCH, OUTPUT, PROMPT, STEP_NS = 256, 500, 100, 10_000_000
 AIM_RATIO, AIM_BYTES = 10.0, 1 << 30

@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.checkpoints import ensure_checkpoint
-from harness.checkpoints.tensors import Fill, Tensor
-from harness.profiles import load_model
-from harness.profiles.models import ModelProfile
+from innerloop.harness.checkpoints import ensure_checkpoint
+from innerloop.harness.checkpoints.tensors import Fill, Tensor
+from innerloop.harness.profiles import load_model
+from innerloop.harness.profiles.models import ModelProfile
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -46,7 +46,7 @@ def fill(dtype: str, rounds: int) -> str:
     """The rate at which one thread makes random values."""
     import numpy as np
 
-    from harness.checkpoints.writer import BIT_PATTERNS, CHUNK_VALUES, FILLS
+    from innerloop.harness.checkpoints.writer import BIT_PATTERNS, CHUNK_VALUES, FILLS
 
     tensor = Tensor("weight", (16, CHUNK_VALUES), dtype, Fill("normal", 0.02))
     out = np.empty(CHUNK_VALUES, BIT_PATTERNS[dtype])
@@ -78,7 +78,7 @@ def grown_bytes(folder: str, model: ModelProfile) -> int:
 
 def child(folder: Path, vocabulary: int) -> None:
     """Writes one checkpoint and prints by how many bytes the process grew."""
-    from harness.checkpoints.writer import gaussian
+    from innerloop.harness.checkpoints.writer import gaussian
 
     gaussian()
     model = model_of(512).model_copy(update={"vocab_size": vocabulary})

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.alternating import Alternating, Bare
-from engines.base import Engine, Load
-from engines.loop import Work, drive
-from engines.trace import header, records
-from engines.worker import adapter
+from innerloop.engines.contract import Engine, Load
+from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.main import adapter
+from innerloop.engines.worker.trace import header, records
 
 
 def main(job_path: str) -> None:
@@ -100,8 +100,8 @@ def wrapped(*owners: Any) -> list[tuple[Any, str]]:
 
 
 def vllm_methods(rung: Any) -> list[tuple[Any, str]]:
-    from engines.vllm_phases import inputs_ready
-    from engines.vllm_settings import model_runner
+    from innerloop.engines.vllm.phases import inputs_ready
+    from innerloop.engines.vllm.settings import model_runner
 
     runner = model_runner(rung._core)
     owner, _ = inputs_ready(runner) or (runner, "")  # of V2 runners it is their model state
@@ -207,7 +207,7 @@ def steps_torch(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roa
 
 def generate_vllm(engine: Any, load: Load, work: Work, job: dict[str, Any]) -> Roads:
     """The innermost loop against `LLM.generate`, on one and the same engine core in this process."""
-    from engines.vllm_core import CoreRung
+    from innerloop.engines.vllm.core import CoreRung
 
     llm, generate = llm_generate(load, work)
     engine._rung = rung = CoreRung()
@@ -235,7 +235,7 @@ def llm_generate(load: Load, work: Work) -> tuple[Any, Callable[[], dict[str, An
     """vLLM's `LLM`, and a call that has it generate the workload."""
     from vllm import LLM, SamplingParams
 
-    from engines.vllm_settings import native_arguments
+    from innerloop.engines.vllm.settings import native_arguments
 
     llm = LLM(**native_arguments(load))
     prompts = [{"prompt_token_ids": work.request(i).prompt} for i in range(len(work.output_lens))]

@@ -29,15 +29,16 @@ from typing import Any
 
 import numpy as np
 
-from harness import environments, live
-from harness.checkpoints import ensure_checkpoint
-from harness.launcher import TICK_S, environment
-from harness.machine import this_machine
-from harness.profiles.engines import load_engine
-from harness.profiling.tools import with_parent
-from harness.spec import Asked, resolve
-from harness.telemetry.host import HostSampler
-from harness.workloads import build
+from innerloop.harness import environments
+from innerloop.harness.checkpoints import ensure_checkpoint
+from innerloop.harness.machine import this_machine
+from innerloop.harness.process.launcher import TICK_S, environment
+from innerloop.harness.profiles.engines import load_engine
+from innerloop.harness.profiling.tools import with_parent
+from innerloop.harness.session import live
+from innerloop.harness.spec.resolve import Asked, resolve
+from innerloop.harness.telemetry.host import HostSampler
+from innerloop.harness.workloads import build
 
 ROOT = Path(__file__).parents[1]
 WORKLOAD = ("load.requests=32", "output.tokens.min=16", "output.tokens.max=64")  # a second on two cores: many pairs

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.base import StepReport
-from engines.recorder import Recorder
+from innerloop.engines.contract import StepReport
+from innerloop.engines.worker.recorder import Recorder
 
 FILLING_BYTES = 128_000_000
 

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import overhead
-from harness.machine.gpus import visible_gpus
-from harness.telemetry.device import DeviceSampler
-from harness.telemetry.sampler import cost
-from harness.telemetry.samplers import device_sampler
+from innerloop.harness.machine.gpus import visible_gpus
+from innerloop.harness.telemetry.device import DeviceSampler
+from innerloop.harness.telemetry.sampler import cost
+from innerloop.harness.telemetry.samplers import device_sampler
 from tests.nvml.devices import SLOW_READINGS_S, h100
 from tests.nvml.library import build, load, variables
 from tests.nvml.scenario import Scenario, wave

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from engines.worker import PR_SET_PDEATHSIG, Control, last_lines, message_of, opened
+from innerloop.engines.worker.main import PR_SET_PDEATHSIG, Control, last_lines, message_of, opened
 
 LEAST_REPEATS = 5
 PATIENCE = 8  # repeats without a better one after which it has stopped improving

@@ -7,14 +7,14 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from harness.command import as_command
-from harness.errors import EXIT_OK
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.machine import Machine
-    from harness.profiles.engines import EngineProfile
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.profiles.engines import EngineProfile
 
 EXAMPLES = """\
 examples:
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def tell(*, as_json: bool) -> int:
-    from harness.machine import this_machine
+    from innerloop.harness.machine import this_machine
 
     found = examine(this_machine())
     if as_json:
@@ -58,12 +58,12 @@ def tell(*, as_json: bool) -> int:
 
 def examine(machine: Machine) -> dict[str, Any]:
     """Everything that the report says, as JSON data. `devices` of an engine: where it runs here, the default first."""
-    import harness
-    from harness.environments.commands import listed
-    from harness.environments.installer import find_uv
-    from harness.machine import cache_folder, checkout_commit
-    from harness.profiles import engines
-    from harness.telemetry.watched import inventory
+    from innerloop import harness
+    from innerloop.harness.environments.commands import listed
+    from innerloop.harness.environments.installer import find_uv
+    from innerloop.harness.machine import cache_folder, checkout_commit
+    from innerloop.harness.profiles import engines
+    from innerloop.harness.telemetry.watched import inventory
 
     known = []
     for engine in engines.all_engines():
@@ -96,8 +96,8 @@ def examine(machine: Machine) -> dict[str, Any]:
 
 def runs_on(engine: EngineProfile, machine: Machine) -> list[str]:
     """The kinds of device that the engine runs on here, in its own environment or in one that is registered for it."""
-    from harness.environments import registered
-    from harness.profiles import engines
+    from innerloop.harness.environments import registered
+    from innerloop.harness.profiles import engines
 
     return [
         kind
@@ -108,8 +108,8 @@ def runs_on(engine: EngineProfile, machine: Machine) -> list[str]:
 
 def report(found: dict[str, Any], console: Console) -> None:
     """Prints what `examine` found."""
-    from harness.listing import print_list
-    from harness.words import size
+    from innerloop.harness.cli.lists import print_list
+    from innerloop.harness.cli.words import size
 
     def say(text: str = "") -> None:
         console.out(text, highlight=False)
@@ -157,7 +157,7 @@ def report(found: dict[str, Any], console: Console) -> None:
 
 def device_rows(devices: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """The devices as telemetry sees them, one a row."""
-    from harness.words import NONE, size
+    from innerloop.harness.cli.words import NONE, size
 
     rows: list[tuple[str, ...]] = []
     for one in devices:
@@ -178,7 +178,7 @@ def device_rows(devices: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 def machine_rows(machine: dict[str, Any]) -> list[tuple[str, str]]:
     """The machine's facts, one a row."""
-    from harness.words import size
+    from innerloop.harness.cli.words import size
 
     cores = f"{machine['physical_cores']} cores, {machine['logical_cores']} threads usable"
     if machine["machine_logical_cores"] != machine["logical_cores"]:

@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.command import as_command
-from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Refused
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Refused
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.machine import Machine
-    from harness.profiling.choice import Profile
-    from harness.session import Options
-    from harness.spec import Asked, RunSpec
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.profiling.choice import Profile
+    from innerloop.harness.session.run import Options
+    from innerloop.harness.spec.resolve import Asked, RunSpec
 
 EXAMPLES = """\
 examples:
@@ -137,12 +137,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from harness import session
-    from harness.machine import this_machine
-    from harness.plan import plan, print_plan
-    from harness.profiling.choice import choose
-    from harness.run_folder import default_folder
-    from harness.spec import resolve
+    from innerloop.harness.machine import this_machine
+    from innerloop.harness.profiling.choice import choose
+    from innerloop.harness.session import run as session
+    from innerloop.harness.session.plan import plan, print_plan
+    from innerloop.harness.spec.resolve import resolve
+    from innerloop.harness.store.run_folder import default_folder
 
     console = Console(stderr=True)
     machine = this_machine()
@@ -171,10 +171,10 @@ def run_layers(
     """The same at several layers: every run in a folder of its own, and the waterfall over them."""
     from rich.console import Console
 
-    from harness import layers
-    from harness.plan import plan_layers, print_plan_of_layers
-    from harness.report_layers import print_waterfall
-    from harness.spec import resolve
+    from innerloop.harness.experiments import ladder as layers
+    from innerloop.harness.report.layers import print_waterfall
+    from innerloop.harness.session.plan import plan_layers, print_plan_of_layers
+    from innerloop.harness.spec.resolve import resolve
 
     if arguments.layer is not None:
         raise Refused("--layer and --layers: give one of them")
@@ -200,8 +200,8 @@ def run_layers(
 
 
 def options_of(arguments: argparse.Namespace, out: Path, profile: Profile | None) -> Options:
-    from harness import session
-    from harness.launcher import Limits
+    from innerloop.harness.process.launcher import Limits
+    from innerloop.harness.session import run as session
 
     limits = Limits(arguments.load_timeout, arguments.hang_timeout, arguments.timeout)
     options = session.Options(out, limits, arguments.keep_token_ids, arguments.device_hz, arguments.device_telemetry)
@@ -209,7 +209,7 @@ def options_of(arguments: argparse.Namespace, out: Path, profile: Profile | None
 
 
 def asked(arguments: argparse.Namespace) -> Asked:
-    from harness.spec import Asked
+    from innerloop.harness.spec.resolve import Asked
 
     return Asked(
         engine=arguments.engine,
@@ -233,7 +233,7 @@ def asked(arguments: argparse.Namespace) -> Asked:
 def report(result: dict[str, Any], folder: Path, *, as_json: bool, console: Console) -> None:
     """The result on stdout, as JSON or for people; with JSON, what went wrong also in words on stderr."""
     if not as_json:
-        from harness.report import print_report
+        from innerloop.harness.report.run import print_report
 
         print_report(result, folder)
         return

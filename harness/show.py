@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.command import as_command
-from harness.errors import EXIT_OK, InnerloopError, Refused
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.errors import EXIT_OK, InnerloopError, Refused
 
 EXAMPLES = """\
 examples:
@@ -57,8 +57,10 @@ def write_trace(run: Path) -> int:
     Raises:
         Refused: there is no such run, or it is one of --layers.
     """
-    from harness import layers, perfetto, results
-    from harness.recover import recover
+    from innerloop.harness.experiments import ladder as layers
+    from innerloop.harness.export import perfetto
+    from innerloop.harness.result import build as results
+    from innerloop.harness.session.recover import recover
 
     folder = run if run.is_dir() else run.parent
     if layers.is_ladder(run):
@@ -73,8 +75,9 @@ def write_trace(run: Path) -> int:
 
 def show(run: Path, *, as_json: bool) -> int:
     """Prints the run's result; makes it first where the harness was killed before it could."""
-    from harness import layers, results
-    from harness.recover import recover
+    from innerloop.harness.experiments import ladder as layers
+    from innerloop.harness.result import build as results
+    from innerloop.harness.session.recover import recover
 
     folder = run if run.is_dir() else run.parent
     if layers.is_ladder(run):
@@ -82,7 +85,7 @@ def show(run: Path, *, as_json: bool) -> int:
         if as_json:
             print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
             return EXIT_OK
-        from harness.report_layers import print_waterfall
+        from innerloop.harness.report.layers import print_waterfall
 
         print_waterfall(document, folder)
         return EXIT_OK
@@ -91,7 +94,7 @@ def show(run: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
         return EXIT_OK
-    from harness.report import print_report
+    from innerloop.harness.report.run import print_report
 
     print_report(result, folder)
     return EXIT_OK

@@ -10,14 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.command import as_command
-from harness.errors import EXIT_OK, Refused
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.errors import EXIT_OK, Refused
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from harness.analysis.context import Work
-    from harness.tables import Tables
+    from innerloop.harness.analysis.context import Work
+    from innerloop.harness.store.tables import Tables
 
 SCHEMA_VERSION = 1
 EXAMPLES = """\
@@ -62,7 +62,7 @@ def tell(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
         return EXIT_OK
-    from harness.report_steps import print_steps
+    from innerloop.harness.report.steps import print_steps
 
     print_steps(found)
     return EXIT_OK
@@ -74,8 +74,9 @@ def investigate(run: Path, slowest: int) -> dict[str, Any]:
     Raises:
         Refused: the folder holds no run.
     """
-    from harness import layers, results
-    from harness.tables import read_tables
+    from innerloop.harness.experiments import ladder as layers
+    from innerloop.harness.result import build as results
+    from innerloop.harness.store.tables import read_tables
 
     folder = run if run.is_dir() or not run.exists() else run.parent
     if layers.is_ladder(run):
@@ -88,10 +89,10 @@ def investigate(run: Path, slowest: int) -> dict[str, Any]:
 
 def findings(tables: Tables, result: dict[str, Any] | None, slowest: int) -> dict[str, Any]:
     """The same from tables; `result` is the run's, None where it has none."""
-    from harness.analysis import interference, preemptions, step_costs
-    from harness.analysis import slowest as slowest_steps
-    from harness.analysis.context import work
-    from harness.analysis.run import edges
+    from innerloop.harness.analysis import interference, preemptions, step_costs
+    from innerloop.harness.analysis import slowest as slowest_steps
+    from innerloop.harness.analysis.context import work
+    from innerloop.harness.analysis.run import edges
 
     steps, tokens, requests = tables.steps, tables.tokens, tables.requests
     start_ns, end_ns = edges(steps, tables.header)
@@ -132,7 +133,7 @@ def findings(tables: Tables, result: dict[str, Any] | None, slowest: int) -> dic
 
 def floors_of(done: Work, result: dict[str, Any] | None) -> np.ndarray | None:
     """The least time that the machine allows each step, float64 [steps] in seconds; None where it is not known."""
-    from harness.analysis.roofline import Cost, Limits, floors
+    from innerloop.harness.analysis.roofline import Cost, Limits, floors
 
     roofline = (result or {}).get("roofline")
     if roofline is None or roofline["reason"] is not None:

@@ -11,13 +11,13 @@ from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import EXIT_OK
+from innerloop.harness.cli.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from harness.telemetry.device import Device
-    from harness.telemetry.watched import WatchedHost
+    from innerloop.harness.telemetry.device import Device
+    from innerloop.harness.telemetry.watched import WatchedHost
 
 FIRST_S = 0.2  # before the first sample: rates need two readings
 EXAMPLES = """\
@@ -66,11 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def watch(hz: float, once: bool, stack: ExitStack) -> Iterator[dict[str, Any]]:
     """Samples of all visible devices and the host, at a fixed rate; what was missed is left out."""
-    from harness.machine.gpus import visible_gpus
-    from harness.telemetry.device import DeviceLost
-    from harness.telemetry.nvml import NvmlDevice
-    from harness.telemetry.samplers import why_none
-    from harness.telemetry.watched import WatchedHost
+    from innerloop.harness.machine.gpus import visible_gpus
+    from innerloop.harness.telemetry.device import DeviceLost
+    from innerloop.harness.telemetry.nvml import NvmlDevice
+    from innerloop.harness.telemetry.samplers import why_none
+    from innerloop.harness.telemetry.watched import WatchedHost
 
     gpus = visible_gpus()
     note = None if gpus else f"no devices: {why_none()}"
@@ -97,7 +97,7 @@ def watch(hz: float, once: bool, stack: ExitStack) -> Iterator[dict[str, Any]]:
 
 def sample(host: WatchedHost, devices: list[tuple[dict[str, Any], Device]], note: str | None) -> dict[str, Any]:
     """One look at everything, as plain data."""
-    from harness.telemetry.watched import device_now
+    from innerloop.harness.telemetry.watched import device_now
 
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
@@ -128,7 +128,7 @@ def table(one: dict[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from harness.words import NONE, number, share, size
+    from innerloop.harness.cli.words import NONE, number, share, size
 
     def unit(value: float | None, word: str) -> str:
         return NONE if value is None else f"{number(round(value))} {word}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from engines import trace
+from innerloop.engines.worker import trace
 
 ROOT = Path(__file__).parents[1]
 LONG = """\

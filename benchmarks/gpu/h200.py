@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.steps import STEPS, Place, Step
-from harness.profiling.tools import with_parent
+from innerloop.harness.profiling.tools import with_parent
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ENGINES = {False: ("vllm", "lmdeploy", "torch"), True: ("vllm", "torch")}  # by whether it is a rehearsal

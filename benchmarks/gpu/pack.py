@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PACKAGES = ("engines", "harness", "profiles")
+PACKAGES = ("innerloop", "engines", "harness", "profiles")
 MIB = 1 << 20
 TIMEOUT_S = 900
 FILTERS = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 64 * MIB}]
@@ -73,7 +73,8 @@ def fetch(wheels: Path, python: str, glibc: str) -> None:
         shutil.rmtree(build)
     [own] = wheels.glob("*.whl")
     with zipfile.ZipFile(own) as wheel:
-        sources = {str(path.relative_to(CHECKOUT)) for name in PACKAGES for path in (CHECKOUT / name).rglob("*.py")}
+        files = [path for name in PACKAGES[1:] for path in (CHECKOUT / name).rglob("*.py")]
+        sources = {f"innerloop/{path.relative_to(CHECKOUT)}" for path in files}
         if lost := sources - set(wheel.namelist()):
             sys.exit(f"innerloop's wheel lacks {', '.join(sorted(lost))}: setup.py does not name their package")
     platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(int(glibc.removeprefix("2.")), 16, -1)]

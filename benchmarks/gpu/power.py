@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.machine.gpus import visible_gpus
-from harness.telemetry.device import MISSING, SLOT, Device
+from innerloop.harness.machine.gpus import visible_gpus
+from innerloop.harness.telemetry.device import MISSING, SLOT, Device
 
 LOAD = """
 import time, torch
@@ -41,7 +41,7 @@ def main() -> None:
     gpus = visible_gpus()
     if not gpus:
         sys.exit("there is no GPU here that could be read")
-    from harness.telemetry.nvml import NvmlDevice
+    from innerloop.harness.telemetry.nvml import NvmlDevice
 
     device = NvmlDevice(gpus[0].uuid)
     try:

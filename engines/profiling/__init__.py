@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engines import marks
-from engines.base import Engine
-from engines.profiling.capture import Capture
-from engines.profiling.stepping import Enough, Stepping
-from engines.profiling.windows import Chooser, Window
+from innerloop.engines.contract import Engine
+from innerloop.engines.profiling.capture import Capture
+from innerloop.engines.profiling.stepping import Enough, Stepping
+from innerloop.engines.profiling.windows import Chooser, Window
+from innerloop.engines.support import marks
 
 
 class Pass:
@@ -52,13 +52,13 @@ class Pass:
 def capture_of(job: dict[str, Any], device: str) -> Capture:
     """The profiler of that kind."""
     if job["kind"] == "kernels":
-        from engines.profiling.torch_profiler import TorchProfiler
+        from innerloop.engines.profiling.torch_profiler import TorchProfiler
 
         return TorchProfiler(device)
     if job["kind"] in ("nsys", "ncu"):
-        from engines.profiling.cuda_tool import CudaTool
+        from innerloop.engines.profiling.cuda_tool import CudaTool
 
         return CudaTool()
-    from engines.profiling.host import HostSampler
+    from innerloop.engines.profiling.host import HostSampler
 
     return HostSampler(job["tracer_pid"])

@@ -6,8 +6,8 @@ import ctypes
 import importlib.util
 from typing import Any
 
-from engines.base import UnsupportedSetting
-from engines.profiling.capture import Capture, Ranges
+from innerloop.engines.contract import UnsupportedSetting
+from innerloop.engines.profiling.capture import Capture, Ranges
 
 RUNTIMES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0")
 

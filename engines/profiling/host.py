@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from engines.profiling.capture import Capture
+from innerloop.engines.profiling.capture import Capture
 
 PR_SET_PTRACER = 0x59616D61  # linux/prctl.h; only Yama knows it, and without Yama nothing has to be allowed
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engines.base import Engine, Request, StepReport
-from engines.profiling.capture import Capture
-from engines.profiling.windows import Chooser, Seen
+from innerloop.engines.contract import Engine, Request, StepReport
+from innerloop.engines.profiling.capture import Capture
+from innerloop.engines.profiling.windows import Chooser, Seen
 
 
 class Enough(Exception):

@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from engines.base import UnsupportedSetting
-from engines.profiling.capture import Capture, Ranges
+from innerloop.engines.contract import UnsupportedSetting
+from innerloop.engines.profiling.capture import Capture, Ranges
 
 PREFIX = "innerloop/"  # sets our ranges apart from an engine's own
 TRIALS = 2  # sessions before the first window: what one leaves behind shows in the next

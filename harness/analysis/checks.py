@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from engines.trace import PHASES
-from harness.analysis.columns import total
-from harness.analysis.latency import finished
-from harness.analysis.steps import wall_ns
+from innerloop.engines.worker.trace import PHASES
+from innerloop.harness.analysis.columns import total
+from innerloop.harness.analysis.latency import finished
+from innerloop.harness.analysis.steps import wall_ns
 
 
 def checks(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.analysis.suspect import Reason
-from harness.words import number, share
+from innerloop.harness.cli.words import number, share
+from innerloop.harness.result.suspect import Reason
 
 NEAR_SHARE = 0.5  # of what it managed against a server that computes nothing
 BUSY_SHARE = 0.8  # of one core: it has one thread

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.analysis.columns import known
-from harness.analysis.latency import finished
+from innerloop.harness.analysis.columns import known
+from innerloop.harness.analysis.latency import finished
 
 SLIVER = 1e-3  # of a position: what rounding leaves between a step's end and a prompt's
 

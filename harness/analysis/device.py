@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import energy
-from harness.analysis.columns import NS, known
+from innerloop.harness.analysis import energy
+from innerloop.harness.analysis.columns import NS, known
 
 BUSY = 0.1  # utilization above which a device without event reasons counts as working
 REASONS = {  # bits of NVML's nvmlClocksEventReasons

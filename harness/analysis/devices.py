@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.analysis import device, energy
-from harness.analysis.columns import NS
+from innerloop.harness.analysis import device, energy
+from innerloop.harness.analysis.columns import NS
 
 if TYPE_CHECKING:
-    from harness.telemetry.sampler import Samples
+    from innerloop.harness.telemetry.sampler import Samples
 
 MIG_NOTE = "the whole GPU's power: other slices share it"
 UNKNOWN_WORKER = "the driver lists no process of the worker's (as in a container), so its own memory is not known"

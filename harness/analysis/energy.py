@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.analysis.columns import NS
+from innerloop.harness.analysis.columns import NS
 
 LONGEST_GAP_S = 3.0  # between two power readings: the integral over a longer one would be invented
 LEAST_PERIODS = 20  # in a span whose energy is to be known to 5 %: an edge can be wrong by half a period

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.columns import NS, known
-from harness.analysis.context import by_request, sane
-from harness.analysis.summary import summary
+from innerloop.harness.analysis.columns import NS, known
+from innerloop.harness.analysis.context import by_request, sane
+from innerloop.harness.analysis.summary import summary
 
 
 def interference(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> dict[str, Any] | None:

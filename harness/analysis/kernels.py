@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.columns import NS, known
-from harness.analysis.kernel_classes import CLASSES
-from harness.analysis.nesting import covered_ns, gaps_ns, union
-from harness.analysis.steps import wall_ns
-from harness.analysis.summary import summary
+from innerloop.harness.analysis.columns import NS, known
+from innerloop.harness.analysis.kernel_classes import CLASSES
+from innerloop.harness.analysis.nesting import covered_ns, gaps_ns, union
+from innerloop.harness.analysis.steps import wall_ns
+from innerloop.harness.analysis.summary import summary
 
 KINDS = ("all", "with_prefill", "decode_only")
 TOP = 12

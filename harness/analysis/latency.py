@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from engines.trace import STATES
-from harness.analysis.columns import NS
-from harness.analysis.summary import summary
+from innerloop.engines.worker.trace import STATES
+from innerloop.harness.analysis.columns import NS
+from innerloop.harness.analysis.summary import summary
 
 FINISHED = STATES.index("finished")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.columns import NS, known
+from innerloop.harness.analysis.columns import NS, known
 
 CLOSE_STEPS = 20  # preemptions within this many steps of each other belong together
 STORM = 3  # preemptions that belong together make a storm

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.columns import NS
-from harness.analysis.context import Work, work
-from harness.analysis.steady import steady
-from harness.analysis.steps import wall_ns
+from innerloop.harness.analysis.columns import NS
+from innerloop.harness.analysis.context import Work, work
+from innerloop.harness.analysis.steady import steady
+from innerloop.harness.analysis.steps import wall_ns
 
 KINDS = ("all", "decode_only", "with_prefill", "steady")
 OVER = 1.0  # a share above this: a ceiling was measured too low, or something was counted that was not done

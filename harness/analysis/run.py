@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from engines.trace import STATES
-from harness.analysis import steps as step_analysis
-from harness.analysis.checks import checks
-from harness.analysis.columns import NS, total
-from harness.analysis.latency import finished, latency_s
-from harness.analysis.series import over_time
-from harness.analysis.steady import steady
-from harness.analysis.steps import wall_ns
-from harness.analysis.throughput import throughput
+from innerloop.engines.worker.trace import STATES
+from innerloop.harness.analysis import steps as step_analysis
+from innerloop.harness.analysis.checks import checks
+from innerloop.harness.analysis.columns import NS, total
+from innerloop.harness.analysis.latency import finished, latency_s
+from innerloop.harness.analysis.series import over_time
+from innerloop.harness.analysis.steady import steady
+from innerloop.harness.analysis.steps import wall_ns
+from innerloop.harness.analysis.throughput import throughput
 
 
 def analyse(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.columns import NS, known
+from innerloop.harness.analysis.columns import NS, known
 
 BINS = 60
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from engines.trace import PHASES
-from harness.analysis.columns import NS, known
-from harness.analysis.context import Work
-from harness.analysis.steps import gaps_ns, wall_ns
+from innerloop.engines.worker.trace import PHASES
+from innerloop.harness.analysis.columns import NS, known
+from innerloop.harness.analysis.context import Work
+from innerloop.harness.analysis.steps import gaps_ns, wall_ns
 
 COUNTS = ("prefill_tokens", "decode_tokens", "output_tokens", "running", "waiting", "preempted")
 

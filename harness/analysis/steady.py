@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.columns import NS
-from harness.analysis.steps import level, wall_ns
-from harness.analysis.summary import summary
-from harness.analysis.throughput import throughput
+from innerloop.harness.analysis.columns import NS
+from innerloop.harness.analysis.steps import level, wall_ns
+from innerloop.harness.analysis.summary import summary
+from innerloop.harness.analysis.throughput import throughput
 
 FULL = 0.95  # of the largest batch of the run
 LEAST_S = 1.0

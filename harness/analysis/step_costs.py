@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from engines.trace import PHASES
-from harness.analysis.columns import NS, known
-from harness.analysis.context import Work
-from harness.analysis.fit import Fit, least_squares
-from harness.analysis.steps import wall_ns
+from innerloop.engines.worker.trace import PHASES
+from innerloop.harness.analysis.columns import NS, known
+from innerloop.harness.analysis.context import Work
+from innerloop.harness.analysis.fit import Fit, least_squares
+from innerloop.harness.analysis.steps import wall_ns
 
 BINS = 8
 HOST = tuple(phase for phase in PHASES if phase not in ("execute", "wait"))

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from engines.trace import PHASES
-from harness.analysis.columns import NS, known
-from harness.analysis.latency import finished
-from harness.analysis.summary import summary
+from innerloop.engines.worker.trace import PHASES
+from innerloop.harness.analysis.columns import NS, known
+from innerloop.harness.analysis.latency import finished
+from innerloop.harness.analysis.summary import summary
 
 
 def wall_ns(steps: np.ndarray) -> np.ndarray:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.analysis.columns import NS, total
-from harness.analysis.latency import finished, tpot_ns
+from innerloop.harness.analysis.columns import NS, total
+from innerloop.harness.analysis.latency import finished, tpot_ns
 
 FIELDS = (
     "prefill_tokens_per_s",

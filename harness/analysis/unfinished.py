@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.analysis.latency import finished
+from innerloop.harness.analysis.latency import finished
 
 
 def filled(requests: np.ndarray, tokens: np.ndarray) -> np.ndarray:

@@ -12,12 +12,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import InnerloopError, Refused
 
 if TYPE_CHECKING:
-    from harness.environments import Environment
-    from harness.machine import Machine
-    from harness.spec import RunSpec
+    from innerloop.harness.environments import Environment
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.spec.resolve import RunSpec
 
 Say = Callable[[str], None]
 
@@ -121,7 +121,7 @@ def ceilings(
     Raises:
         InnerloopError: no interpreter with torch, or the measurement failed.
     """
-    from harness.ceilings import cache, measure
+    from innerloop.harness.ceilings import cache, measure
 
     environment, torch = with_torch(environment)
     key = key_of(environment.device, machine, torch)
@@ -180,8 +180,8 @@ def with_torch(environment: Environment) -> tuple[Environment, str]:
     Raises:
         Refused: there is none.
     """
-    from harness import environments
-    from harness.profiles.engines import all_engines
+    from innerloop.harness import environments
+    from innerloop.harness.profiles.engines import all_engines
 
     version = torch_version(environment)
     if version is not None:
@@ -204,7 +204,7 @@ def with_torch(environment: Environment) -> tuple[Environment, str]:
 
 def torch_version(environment: Environment) -> str | None:
     """The version of torch that an environment's interpreter finds; None if it finds none."""
-    from harness import environments
+    from innerloop.harness import environments
 
     if environment.folder is not None:  # ours: what lies in it is all that it finds
         found = [path.name for path in environment.folder.glob("lib/python*/site-packages/torch-*.dist-info")]
@@ -214,6 +214,6 @@ def torch_version(environment: Environment) -> str | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `python -m harness.ceilings`; returns its exit code."""
-    from harness.ceilings.commands import main
+    from innerloop.harness.ceilings.commands import main
 
     return main(argv)

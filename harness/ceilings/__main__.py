@@ -2,7 +2,7 @@
 
 import sys
 
-from harness.ceilings import main
+from innerloop.harness.ceilings import main
 
 if __name__ == "__main__":
     sys.exit(main())

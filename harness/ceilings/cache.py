@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.ceilings import Ceilings, Key
-from harness.machine import cache_folder
+from innerloop.harness.ceilings import Ceilings, Key
+from innerloop.harness.machine import cache_folder
 
 VERSION = 1  # raise it when what is measured changes
 RATES = ("copy_bytes_per_s", "read_bytes_per_s")
@@ -74,7 +74,7 @@ def checked(data: Any) -> Ceilings:
 
 def write(made: Ceilings) -> Path:
     """Keeps a measurement, whole or not at all; returns its file. What cannot be kept is only measured again."""
-    from harness.tables import put
+    from innerloop.harness.store.tables import put
 
     path = path_of(made.key)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

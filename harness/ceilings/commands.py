@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.ceilings import DTYPES, Ceilings, Say, ceilings, torch_version
-from harness.command import as_command
-from harness.errors import EXIT_OK, Refused, nearest
+from innerloop.harness.ceilings import DTYPES, Ceilings, Say, ceilings, torch_version
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.errors import EXIT_OK, Refused, nearest
 
 if TYPE_CHECKING:
-    from harness.environments import Environment
-    from harness.machine import Machine
-    from harness.profiles.engines import EngineProfile
+    from innerloop.harness.environments import Environment
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.profiles.engines import EngineProfile
 
 EXAMPLES = """\
 examples:
@@ -66,7 +66,7 @@ def tell(arguments: argparse.Namespace) -> int:
 
 
 def listed() -> list[Ceilings]:
-    from harness.ceilings import cache
+    from innerloop.harness.ceilings import cache
 
     return cache.every()
 
@@ -76,7 +76,7 @@ def measured(arguments: argparse.Namespace) -> Ceilings:
     Raises:
         InnerloopError: see `ceilings`; Refused: a wrong name, or no such device.
     """
-    from harness.machine import this_machine
+    from innerloop.harness.machine import this_machine
 
     machine = this_machine()
     device = machine.device_kinds()[0] if arguments.device == "auto" else arguments.device
@@ -114,8 +114,8 @@ def environment_for(name: str | None, device: str, machine: Machine, say: Say) -
     Raises:
         Refused: the engine does not run here.
     """
-    from harness import environments
-    from harness.profiles import engines
+    from innerloop.harness import environments
+    from innerloop.harness.profiles import engines
 
     if name is None:
         for engine in engines.runnable(machine):
@@ -130,7 +130,7 @@ def environment_for(name: str | None, device: str, machine: Machine, say: Say) -
 
 def ready(engine: EngineProfile, device: str) -> Environment | None:
     """The engine's environment for that device, if it is there."""
-    from harness import environments
+    from innerloop.harness import environments
 
     recipe = engine.environments.get(device)
     if recipe is None or recipe.lock is None:
@@ -147,8 +147,8 @@ def adopted(path: Path, device: str) -> Environment:
     Raises:
         Refused: it does not run, or has no torch.
     """
-    from harness import environments
-    from harness.environments.interpreters import probe
+    from innerloop.harness import environments
+    from innerloop.harness.environments.interpreters import probe
 
     python = path.expanduser().absolute()
     if (python / "bin" / "python").exists():
@@ -166,7 +166,7 @@ def show(found: Sequence[Ceilings]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.words import number
+    from innerloop.harness.cli.words import number
 
     console = Console(highlight=False)
     if not found:

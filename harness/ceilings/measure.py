@@ -11,13 +11,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.ceilings import Ceilings, Key
-from harness.errors import InnerloopError
-from harness.launcher import Worker, log_tail
+from innerloop.harness.ceilings import Ceilings, Key
+from innerloop.harness.cli.errors import InnerloopError
+from innerloop.harness.process.launcher import Worker, log_tail
 
 if TYPE_CHECKING:
-    from harness.environments import Environment
-    from harness.machine import Machine
+    from innerloop.harness.environments import Environment
+    from innerloop.harness.machine import Machine
 
 LIMIT_S = 180.0  # importing torch from a cold disk takes most of it
 TICK_S = 0.2
@@ -92,8 +92,8 @@ class Meter:
 
     def __init__(self, machine: Machine | None) -> None:
         """`machine`: the first of its GPUs is looked at; None: no GPU is."""
-        from harness.telemetry.device import Device, DeviceLost
-        from harness.telemetry.nvml import NoDriver, NvmlDevice
+        from innerloop.harness.telemetry.device import Device, DeviceLost
+        from innerloop.harness.telemetry.nvml import NoDriver, NvmlDevice
 
         self.most: dict[str, float | None] | None = None
         self._device: Device | None = None
@@ -112,7 +112,7 @@ class Meter:
 
     def look(self) -> None:
         """Takes one reading of the GPU; the highest ones are kept."""
-        from harness.telemetry.device import SLOT, DeviceLost, Row
+        from innerloop.harness.telemetry.device import SLOT, DeviceLost, Row
 
         if self._device is None or self.most is None or self._begun is None:
             return

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoints.formats import Tensor
-from harness.checkpoints.tensors import SHARD_BYTES, WEIGHT_DTYPES, Model, config_json, plan, shards
-from harness.checkpoints.tokenizer import tokenizer_files
-from harness.checkpoints.weights import INDEX, Checkpoint, use_weights
-from harness.command import as_command
-from harness.errors import EXIT_OK, Refused, nearest
-from harness.folders import DiskFull, Say, discard, disk_errors, locked, sweep, written_whole
+from innerloop.harness.checkpoints.formats import Tensor
+from innerloop.harness.checkpoints.tensors import SHARD_BYTES, WEIGHT_DTYPES, Model, config_json, plan, shards
+from innerloop.harness.checkpoints.tokenizer import tokenizer_files
+from innerloop.harness.checkpoints.weights import INDEX, Checkpoint, use_weights
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.errors import EXIT_OK, Refused, nearest
+from innerloop.harness.store.folders import DiskFull, Say, discard, disk_errors, locked, sweep, written_whole
 
 __all__ = ["Checkpoint", "DiskFull", "checkpoints_folder", "ensure_checkpoint", "plan", "use_weights"]
 
@@ -34,7 +34,7 @@ ADVICE = "free some space (`python -m harness.checkpoints list`, `remove`) or se
 
 def checkpoints_folder() -> Path:
     """Where checkpoints are kept: a folder of the cache."""
-    from harness.machine import cache_folder
+    from innerloop.harness.machine import cache_folder
 
     return Path(cache_folder()) / "checkpoints"
 
@@ -158,7 +158,7 @@ def make(
     Raises:
         DiskFull: it would not fit.
     """
-    from harness.checkpoints.writer import header, write_shard
+    from innerloop.harness.checkpoints.writer import header, write_shard
 
     discard(path)
     sweep(path.parent)
@@ -269,7 +269,7 @@ def do(asked: argparse.Namespace) -> int:
         for name in asked.names:
             print(f"removed {remove(name, checkpoints_folder())}")
     else:
-        from harness.profiles import load_model
+        from innerloop.harness.profiles import load_model
 
         model = load_model(asked.model)
         if asked.verb == "plan":

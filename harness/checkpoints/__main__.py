@@ -2,7 +2,7 @@
 
 import sys
 
-from harness.checkpoints import main
+from innerloop.harness.checkpoints import main
 
 if __name__ == "__main__":
     sys.exit(main())

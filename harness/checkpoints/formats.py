@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 
 if TYPE_CHECKING:
-    from harness.checkpoints.tensors import Model
+    from innerloop.harness.checkpoints.tensors import Model
 
 DTYPES = {  # safetensors name, bytes a value
     "float32": ("F32", 4),

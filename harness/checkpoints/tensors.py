@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from harness.checkpoints.formats import Fill, Linear, Tensor, linear_format, quantization_config
-from harness.errors import Refused, nearest
+from innerloop.harness.checkpoints.formats import Fill, Linear, Tensor, linear_format, quantization_config
+from innerloop.harness.cli.errors import Refused, nearest
 
 SHARD_BYTES = 2_000_000_000
 ATTENTION_GAIN = 0.25  # at 1, attention's averages drown what tells positions apart: greedy output repeats one token

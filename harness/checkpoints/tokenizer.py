@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any, Protocol
 
-from harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 
 CONSONANTS = "bdfghjklmnprstvz"
 VOWELS = "aeiou"

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoints.formats import details, quantization_method
-from harness.checkpoints.tensors import Model
-from harness.errors import Refused
+from innerloop.harness.checkpoints.formats import details, quantization_method
+from innerloop.harness.checkpoints.tensors import Model
+from innerloop.harness.cli.errors import Refused
 
 INDEX = "model.safetensors.index.json"
 JSON_LIMIT_BYTES = 100_000_000  # the safetensors format's own limit for a header; an index is never larger

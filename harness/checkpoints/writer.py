@@ -19,7 +19,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from harness.checkpoints.formats import DTYPES, Tensor
+from innerloop.harness.checkpoints.formats import DTYPES, Tensor
 
 CHUNK_VALUES = 1 << 21  # values made at once; a multiple of 4, since one 64-bit draw makes four values
 BLOCK_VALUES = 1 << 15  # values looked up at once: few enough for the processor's cache, a multiple of 4

@@ -17,17 +17,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.environments import installer, registered
-from harness.environments.environment import OWN_PACKAGES, Environment, worker_variables
-from harness.environments.installer import Say
-from harness.environments.interpreters import choose_python, packages, probe
-from harness.environments.own import adopt
-from harness.errors import InnerloopError, InstallFailed, Refused
-from harness.folders import lock_file
-from harness.machine import cache_folder
+from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
+from innerloop.harness.environments import installer, registered
+from innerloop.harness.environments.environment import OWN_PACKAGES, Environment, worker_variables
+from innerloop.harness.environments.installer import Say
+from innerloop.harness.environments.interpreters import choose_python, packages, probe
+from innerloop.harness.environments.own import adopt
+from innerloop.harness.machine import cache_folder
+from innerloop.harness.store.folders import lock_file
 
 if TYPE_CHECKING:
-    from harness.profiles.engines import EngineProfile, Recipe
+    from innerloop.harness.profiles.engines import EngineProfile, Recipe
 
 __all__ = ["Environment", "adopt", "check", "create", "main", "obtain", "packages", "plan", "worker_variables"]
 
@@ -80,7 +80,7 @@ def plan(engine: EngineProfile, device: str) -> Plan:
 
 def lock_path(name: str) -> Path:
     """The lock file of a recipe."""
-    from harness.profiles.engines import LOCKS
+    from innerloop.harness.profiles.engines import LOCKS
 
     return LOCKS / name
 
@@ -287,6 +287,6 @@ def _locked(folder: Path, say: Say | None) -> Iterator[int]:
 
 def main(argv: list[str] | None = None) -> int:
     """The command `python -m harness.environments`; returns its exit code."""
-    from harness.environments.commands import main
+    from innerloop.harness.environments.commands import main
 
     return main(argv)

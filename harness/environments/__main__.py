@@ -2,7 +2,7 @@
 
 import sys
 
-from harness.environments import main
+from innerloop.harness.environments import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from harness import environments
-from harness.command import as_command
-from harness.environments import registered
-from harness.errors import EXIT_OK, Refused
+from innerloop.harness import environments
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.errors import EXIT_OK, Refused
+from innerloop.harness.environments import registered
 
 EXAMPLES = """\
 examples:
@@ -120,8 +120,8 @@ def show(as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from harness.listing import print_list
-    from harness.words import size
+    from innerloop.harness.cli.lists import print_list
+    from innerloop.harness.cli.words import size
 
     columns = ("name", "state", "engine version", "python", "size", "created", "last used")
     rows = [
@@ -141,8 +141,8 @@ def show(as_json: bool) -> None:
 
 
 def make(name: str, device: str, recreate: bool, only_look: bool = False) -> None:
-    from harness.machine import this_machine
-    from harness.profiles import engines
+    from innerloop.harness.machine import this_machine
+    from innerloop.harness.profiles import engines
 
     engine = engines.load_engine(name)
     if device == "auto":  # a device that is named may be one that only the machine this is prepared for has
@@ -162,7 +162,7 @@ def make(name: str, device: str, recreate: bool, only_look: bool = False) -> Non
 
 
 def keep(arguments: argparse.Namespace) -> None:
-    from harness.profiles.engines import load_engine
+    from innerloop.harness.profiles.engines import load_engine
 
     sites, env = registered.bundle(arguments.bundle) if arguments.bundle else ([], {})
     for text in arguments.env:
@@ -188,7 +188,7 @@ def clear(name: str | None, device: str | None, every: bool) -> None:
     if forgotten and not every:
         return
     if name is not None:
-        from harness.profiles.engines import load_engine
+        from innerloop.harness.profiles.engines import load_engine
 
         load_engine(name)
     chosen = [one for one in made(sizes=False) if name in (None, one.engine) and device in (None, one.device)]
@@ -258,7 +258,7 @@ def current_lock_hash(engine: str, device: str) -> str | None:
     """The hash of the lock that this version of innerloop would use; None if it has none."""
     import hashlib
 
-    from harness.profiles.engines import load_engine
+    from innerloop.harness.profiles.engines import load_engine
 
     try:
         recipe = load_engine(engine).environments.get(device)

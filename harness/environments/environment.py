@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.profiles.engines import Recipe
+    from innerloop.harness.profiles.engines import Recipe
 
 OWN_PACKAGES = {"PYTHONPATH": ""}  # a user's own would put foreign packages before the engine's
 PREFIX = 2  # which parent of a site folder is its environment: PREFIX/lib/python3.12/site-packages

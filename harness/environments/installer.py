@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.environments.pip_settings import no_index, pip_settings, uv_variables
-from harness.errors import InstallFailed, Refused
+from innerloop.harness.cli.errors import InstallFailed, Refused
+from innerloop.harness.environments.pip_settings import no_index, pip_settings, uv_variables
 
 Say = Callable[[str], None]
 

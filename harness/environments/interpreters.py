@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.environments import installer
-from harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.environments import installer
 
 PROBE = """
 import json, platform, sys
@@ -33,7 +33,7 @@ def choose_python(wanted: str) -> tuple[str, str]:
     Raises:
         Refused: uv is needed for it and not installed.
     """
-    from harness.profiles.engines import in_range
+    from innerloop.harness.profiles.engines import in_range
 
     if sys.implementation.name == "cpython" and in_range(platform.python_version(), wanted):
         return sys.executable, platform.python_version()
@@ -61,7 +61,7 @@ def probe(python: Path, variables: Mapping[str, str] | None = None) -> dict[str,
     Raises:
         Refused: it does not run, or does not answer as a Python does.
     """
-    from harness.launcher import environment
+    from innerloop.harness.process.launcher import environment
 
     command = [str(python), "-c", PROBE]
     try:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.environments.environment import Environment, worker_variables
-from harness.environments.interpreters import probe
-from harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.environments.environment import Environment, worker_variables
+from innerloop.harness.environments.interpreters import probe
 
 if TYPE_CHECKING:
-    from harness.profiles.engines import EngineProfile, Recipe
+    from innerloop.harness.profiles.engines import EngineProfile, Recipe
 
 OLDEST_PYTHON = (3, 10)  # what the `engines` package itself needs
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 
 SECTIONS = ("global", "install")  # a later section wins, whichever file it stands in
 TRUE = ("1", "true", "yes", "on", "y", "t")

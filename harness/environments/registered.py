@@ -17,15 +17,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.environments.environment import Environment, worker_variables
-from harness.environments.installer import find_uv
-from harness.environments.own import look, recipe_of
-from harness.environments.pip_settings import no_index, pip_settings
-from harness.errors import Refused, nearest
-from harness.machine import cache_folder
+from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.environments.environment import Environment, worker_variables
+from innerloop.harness.environments.installer import find_uv
+from innerloop.harness.environments.own import look, recipe_of
+from innerloop.harness.environments.pip_settings import no_index, pip_settings
+from innerloop.harness.machine import cache_folder
 
 if TYPE_CHECKING:
-    from harness.profiles.engines import EngineProfile
+    from innerloop.harness.profiles.engines import EngineProfile
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -62,7 +62,7 @@ def register(
     Raises:
         Refused: something that was given is wrong; nothing is kept.
     """
-    from harness.profiles.engines import engine_names
+    from innerloop.harness.profiles.engines import engine_names
 
     if not NAME.fullmatch(name):
         raise Refused(f"{name!r} cannot be a name: letters in lower case, digits, dots, hyphens and underscores")

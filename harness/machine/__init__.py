@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.machine.gpus import Gpu
+    from innerloop.harness.machine.gpus import Gpu
 
 # The instruction sets that decide which kernels an engine picks on a CPU.
 CPU_FLAGS = (
@@ -77,8 +77,8 @@ class Machine:
 
 def this_machine() -> Machine:
     """Looks at this machine (about 0.1 s). What cannot be found out is left out; never raises for it."""
-    from harness.machine import cgroups
-    from harness.machine.gpus import visible_gpus
+    from innerloop.harness.machine import cgroups
+    from innerloop.harness.machine.gpus import visible_gpus
 
     system = platform.system().lower()
     arch = platform.machine().lower()

@@ -10,10 +10,17 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from harness.errors import Refused, nearest
-from harness.profiles.models import ModelProfile
-from harness.profiles.settings import Settings, check_settings, resolve_settings
-from harness.profiles.validation import NAME, Strict, apply_overrides, parse_assignments, read_mapping, validate
+from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.profiles.settings import Settings, check_settings, resolve_settings
+from innerloop.harness.profiles.validation import (
+    NAME,
+    Strict,
+    apply_overrides,
+    parse_assignments,
+    read_mapping,
+    validate,
+)
 
 __all__ = ["ModelProfile", "Seeds", "Settings", "WorkloadProfile", "load_model", "load_workload", "resolve_settings"]
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from harness.errors import Refused, nearest
-from harness.machine import Machine
-from harness.profiles.validation import NAME, Strict, read_mapping, validate
+from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.machine import Machine
+from innerloop.harness.profiles.validation import NAME, Strict, read_mapping, validate
 
 FOLDER = Path(__file__).resolve().parents[2] / "profiles" / "engines"
 LOCKS = FOLDER / "locks"
@@ -189,7 +189,7 @@ def _software(recipe: Recipe, machine: Machine) -> str | None:
         if numbers(found) < numbers(recipe.glibc):
             return f"it needs glibc {recipe.glibc} or newer; this machine has {machine.libc or 'another C library'}"
     if recipe.python and not in_range(machine.python, recipe.python):
-        from harness.environments.installer import find_uv
+        from innerloop.harness.environments.installer import find_uv
 
         if find_uv() is None:
             return f"it needs Python {recipe.python}; this is {machine.python}, and there is no uv to get another"

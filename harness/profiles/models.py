@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from harness.errors import nearest
-from harness.profiles.settings import DType, QuantizationMethod
-from harness.profiles.validation import NAME, Strict
+from innerloop.harness.cli.errors import nearest
+from innerloop.harness.profiles.settings import DType, QuantizationMethod
+from innerloop.harness.profiles.validation import NAME, Strict
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")  # transformers' names

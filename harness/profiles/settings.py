@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from harness.profiles.validation import Strict, parse_assignments, validate
+from innerloop.harness.profiles.validation import Strict, parse_assignments, validate
 
 if TYPE_CHECKING:
-    from harness.profiles.models import ModelProfile
+    from innerloop.harness.profiles.models import ModelProfile
 
 DType = Literal["float32", "bfloat16", "float16"]
 QuantizationMethod = Literal["awq", "gptq", "fp8"]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.errors import Refused, nearest
+from innerloop.harness.cli.errors import Refused, nearest
 
 Schema = TypeVar("Schema", bound=BaseModel)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # what a profile may be called: its name becomes part of a folder's name

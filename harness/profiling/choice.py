@@ -6,8 +6,8 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from engines.profiling.windows import Window
-from harness.errors import Refused, nearest
+from innerloop.engines.profiling.windows import Window
+from innerloop.harness.cli.errors import Refused, nearest
 
 KINDS = ("kernels", "nsys", "ncu", "host")
 NAMED = ("prefill", "decode", "steady")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.analysis.kernel_classes import CLASSES, class_of, nested_class
-from harness.analysis.nesting import nest
+from innerloop.harness.analysis.kernel_classes import CLASSES, class_of, nested_class
+from innerloop.harness.analysis.nesting import nest
 
 EVENT = np.dtype(
     [

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis import kernels as analysis
-from harness.errors import InnerloopError
-from harness.profiling import events, nsys_export, tools, torch_trace
-from harness.profiling.choice import Profile
+from innerloop.harness.analysis import kernels as analysis
+from innerloop.harness.cli.errors import InnerloopError
+from innerloop.harness.profiling import events, nsys_export, tools, torch_trace
+from innerloop.harness.profiling.choice import Profile
 
 EXPORT_S = 600.0  # for nsys to turn its report into SQLite
 

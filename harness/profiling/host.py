@@ -11,9 +11,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from harness.errors import InnerloopError, Refused
-from harness.profiling.flame import flame_graph
-from harness.profiling.tools import with_parent
+from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.profiling.flame import flame_graph
+from innerloop.harness.profiling.tools import with_parent
 
 RATE_HZ = 100
 STACKS, GRAPH, LOG = "stacks.txt", "flame.svg", "py-spy.log"

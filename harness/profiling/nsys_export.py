@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.profiling.events import CAPTURES, LAUNCHES, RANGE, Events, Launches, aligned, kernels
+from innerloop.harness.profiling.events import CAPTURES, LAUNCHES, RANGE, Events, Launches, aligned, kernels
 
 PUSH_POP = 59
 STEP, AHEAD = re.compile(r"step (\d+)"), re.compile(r"ahead (\d+)")

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
 
 PLACES = {  # where NVIDIA's packages put them when they are not on PATH
     "nsys": (

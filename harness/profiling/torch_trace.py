@@ -17,7 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from harness.profiling.events import CAPTURES, LAUNCHES, RANGE, Events, Launches, aligned, joined, kernels, operators
+from innerloop.harness.profiling.events import (
+    CAPTURES,
+    LAUNCHES,
+    RANGE,
+    Events,
+    Launches,
+    aligned,
+    joined,
+    kernels,
+    operators,
+)
 
 STEP, AHEAD = re.compile(r"innerloop/step (\d+)"), re.compile(r"innerloop/ahead (\d+)")
 ON_DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.telemetry.owners import Owners
-from harness.telemetry.sampler import TIMES, Sampler
+from innerloop.harness.telemetry.owners import Owners
+from innerloop.harness.telemetry.sampler import TIMES, Sampler
 
 DEFAULT_HZ = 20.0
 MOST_HZ = 200.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.telemetry.device import SLOT, Row
+from innerloop.harness.telemetry.device import SLOT, Row
 
 RECORD = "24xIIQ"  # nvmlFieldValue_t from its valueType on: type, return code, and the eight bytes of the value
 ALL_LINKS = 0xFFFFFFFF  # the scope of an NVLink field: the sum over all links

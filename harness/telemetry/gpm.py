@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from harness.telemetry.device import SLOT, Row
+from innerloop.harness.telemetry.device import SLOT, Row
 
 MIB = float(1 << 20)
 METRICS = {  # NVML's name without NVML_GPM_METRIC_ -> (column, scale): percent to a share, MiB/s to bytes/s

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.telemetry.processes import PAGE_BYTES, TICK_S, Counters, Tree
-from harness.telemetry.sampler import TIMES, Sampler, Samples
+from innerloop.harness.telemetry.processes import PAGE_BYTES, TICK_S, Counters, Tree
+from innerloop.harness.telemetry.sampler import TIMES, Sampler, Samples
 
 INTERVAL_S = 1.0  # each sample takes a core from an engine that uses all of them
 SWITCHES_EVERY_S = 1.0  # context switches cost a file a thread, so they are read less often

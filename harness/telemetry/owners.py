@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.telemetry.processes import Tree
+from innerloop.harness.telemetry.processes import Tree
 
 if TYPE_CHECKING:
-    from harness.telemetry.device import Process
+    from innerloop.harness.telemetry.device import Process
 
 
 @dataclass(slots=True)

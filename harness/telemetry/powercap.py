@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.telemetry.sampler import TIMES, Sampler
+from innerloop.harness.telemetry.sampler import TIMES, Sampler
 
 ROOT = Path("/sys/class/powercap")
 INTERVAL_S = 0.2

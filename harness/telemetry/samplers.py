@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness.telemetry.device import DEFAULT_HZ, DeviceSampler
-from harness.telemetry.host import HostSampler
-from harness.telemetry.powercap import CpuEnergySampler, zones
-from harness.telemetry.sampler import Sampler
+from innerloop.harness.telemetry.device import DEFAULT_HZ, DeviceSampler
+from innerloop.harness.telemetry.host import HostSampler
+from innerloop.harness.telemetry.powercap import CpuEnergySampler, zones
+from innerloop.harness.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
-    from harness.machine import Machine
-    from harness.machine.gpus import Gpu
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.machine.gpus import Gpu
 
 IDLE_S = 2.0  # before the worker starts, a device's idle power is measured for so long
 READY_S = 10.0  # to open a device: a driver without persistence mode wakes it first
@@ -54,7 +54,7 @@ class Samplers:
 
 
 def device_sampler(gpu: Gpu, hz: float) -> DeviceSampler:
-    from harness.telemetry.nvml import NvmlDevice
+    from innerloop.harness.telemetry.nvml import NvmlDevice
 
     source = f"gpu{gpu.index}" + (f"-{gpu.uuid}" if gpu.uuid.startswith("MIG-") else "")
     identity = {"index": gpu.index, "uuid": gpu.uuid, "name": gpu.name, "driver": gpu.driver}
@@ -77,7 +77,7 @@ def for_run(device: str, tensor_parallel: int, machine: Machine, choice: str, hz
 
 def why_none() -> str:
     """Why no device can be sampled here, in words."""
-    from harness.telemetry.nvml import NoDriver, connect
+    from innerloop.harness.telemetry.nvml import NoDriver, connect
 
     try:
         nvml = connect()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from harness.analysis.device import reason_names
-from harness.telemetry.device import MISSING, READ, Device, DeviceLost, Row
-from harness.telemetry.owners import process_name
-from harness.telemetry.powercap import Zone, zones
+from innerloop.harness.analysis.device import reason_names
+from innerloop.harness.telemetry.device import MISSING, READ, Device, DeviceLost, Row
+from innerloop.harness.telemetry.owners import process_name
+from innerloop.harness.telemetry.powercap import Zone, zones
 
 FIXED = ("index", "uuid", "name", "mig", "driver", "memory_total_bytes", "power_limit_w")
 NAMES = {  # of the columns that are shown
@@ -58,9 +58,9 @@ def device_now(facts: dict[str, Any], device: Device) -> dict[str, Any]:
 def inventory() -> dict[str, Any]:
     """What could be sampled here: `devices`, the facts of every visible one, None with a `note` where there is none;
     `cpu_energy`, whether the CPU's energy counters can be read."""
-    from harness.machine.gpus import visible_gpus
-    from harness.telemetry.nvml import NoDriver, NvmlDevice
-    from harness.telemetry.samplers import why_none
+    from innerloop.harness.machine.gpus import visible_gpus
+    from innerloop.harness.telemetry.nvml import NoDriver, NvmlDevice
+    from innerloop.harness.telemetry.samplers import why_none
 
     devices, notes = [], []
     for gpu in visible_gpus():

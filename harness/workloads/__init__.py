@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import InnerloopError, Refused
-from harness.profiles import Closed, Offline, Seeds, WorkloadProfile
-from harness.profiles.models import ModelProfile
-from harness.words import number
-from harness.workloads import arrivals, draws, lengths
-from harness.workloads.arrivals import NS
+from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.words import number
+from innerloop.harness.profiles import Closed, Offline, Seeds, WorkloadProfile
+from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.workloads import arrivals, draws, lengths
+from innerloop.harness.workloads.arrivals import NS
 
 MAX_PROMPT_TOKENS = 2**30  # 4 GiB of ids
 BLOCK_TOKENS = 2**20  # ids drawn at a time, to bound the memory of the drawing

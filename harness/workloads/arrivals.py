@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import Refused
-from harness.profiles import Closed, Offline, Open, Seeds, WorkloadProfile
-from harness.words import number
-from harness.workloads import draws, lengths
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.words import number
+from innerloop.harness.profiles import Closed, Offline, Open, Seeds, WorkloadProfile
+from innerloop.harness.workloads import draws, lengths
 
 NS = 1_000_000_000
 MAX_REQUESTS = 20_000_000

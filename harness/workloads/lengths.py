@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import Refused, nearest
-from harness.profiles import MAX_TOKENS, Fixed, FromFile, Lognormal, Normal, Uniform
-from harness.workloads import draws
+from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.profiles import MAX_TOKENS, Fixed, FromFile, Lognormal, Normal, Uniform
+from innerloop.harness.workloads import draws
 
 AnyLength = Fixed | Uniform | Normal | Lognormal | FromFile
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks import alternating
 from benchmarks.alternating import Alternating, Bare
-from engines.base import StepReport
-from engines.loop import Work, drive
+from innerloop.engines.contract import StepReport
+from innerloop.engines.worker.loop import Work, drive
 
 OUTPUT = (12, 12, 30)  # two requests end together: the batch shrinks once
 BARE_NS, WRAPPED_NS, REPORT_NS, RECORDER_NS = 1000, 1100, 7, 50

@@ -17,8 +17,8 @@ import pytest
 
 from benchmarks.gpu import h200, pack, power
 from benchmarks.gpu.steps import STEPS, Place, Step
-from harness.run import parser
-from harness.telemetry.device import SLOT
+from innerloop.harness.run import parser
+from innerloop.harness.telemetry.device import SLOT
 from tests import real
 
 FOREVER = "import time; print('begun', flush=True); time.sleep(600)"

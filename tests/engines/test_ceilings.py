@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from engines import ceilings
+from innerloop.engines import ceilings
 
 
 def test_repeats_end_when_the_best_has_stopped_improving():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.lmdeploy_pytorch import PyTorchLoop
+from innerloop.engines.lmdeploy.pytorch import PyTorchLoop
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "engines.md"
 COLUMNS = {
@@ -35,7 +35,11 @@ def rows(heading: str) -> list[dict[str, str]]:
 def test_what_a_step_does_not_tell_is_what_the_adapter_cannot_report(row):
     name = row["engine"].split("`")[1]
     pytorch = "backend=pytorch" in row["engine"]
-    missing = PyTorchLoop.cannot_report if pytorch else importlib.import_module(f"engines.{name}").Adapter.cannot_report
+    missing = (
+        PyTorchLoop.cannot_report
+        if pytorch
+        else importlib.import_module(f"innerloop.engines.{name}").Adapter.cannot_report
+    )
     for column, fields in COLUMNS.items():
         if row[column] == "yes":
             assert not fields & set(missing), column
@@ -45,7 +49,7 @@ def test_what_a_step_does_not_tell_is_what_the_adapter_cannot_report(row):
 
 @pytest.mark.parametrize("row", rows("At a glance"), ids=lambda row: row["engine"])
 def test_the_versions_and_layers_are_the_adapters(row):
-    adapter = importlib.import_module(f"engines.{row['engine'].split('`')[1]}").Adapter
+    adapter = importlib.import_module(f"innerloop.engines.{row['engine'].split('`')[1]}").Adapter
     assert row["layers"] == ", ".join(adapter.layers)
     oldest, newest = adapter.versions
     assert oldest in row["versions"]

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from engines import torch as torch_adapter
-from engines import vllm as vllm_adapter
-from engines.base import UnsupportedSetting
-
-from .loads import make_load
+from innerloop.engines import torch as torch_adapter
+from innerloop.engines import vllm as vllm_adapter
+from innerloop.engines.contract import UnsupportedSetting
+from tests.engines.support.loads import make_load
 
 
 def test_vllm_gets_every_common_setting_by_its_own_name():

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from harness import environments
-from harness.environments import registered
-from harness.errors import Refused
-from harness.machine.gpus import Gpu, visible_gpus
-from harness.profiles.engines import load_engine
-from harness.telemetry.samplers import why_none
+from innerloop.harness import environments
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.environments import registered
+from innerloop.harness.machine.gpus import Gpu, visible_gpus
+from innerloop.harness.profiles.engines import load_engine
+from innerloop.harness.telemetry.samplers import why_none
 from tests import real
 
 Run = Callable[..., tuple[dict[str, Any], Path]]
@@ -48,7 +48,7 @@ def run(tmp_path: Path) -> Run:
 
     def start(name: str, *arguments: str) -> tuple[dict[str, Any], Path]:
         folder = tmp_path / f"run-{name}"
-        # A share of a large GPU would be a cache for which torch before 2.13 is refused (engines/torch_attention.py).
+        # A share of a large GPU would be a cache for which torch before 2.13 is refused (engines/torch/attention.py).
         room = "kv_cache_tokens=32768" if name == "torch" else "kv_memory_fraction=0.3"
         small = ["--model", "llama-tiny", "--set", "dtype=bfloat16", "--set", room]
         small += ["--workload", "quick", "--workload-arg", "load.requests=8"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.gpu.agree import alike, outputs, same_from_the_start
-
-from .conftest import Run
+from tests.gpu.conftest import Run
 
 pytestmark = pytest.mark.gpu
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.machine.gpus import Gpu
-from harness.telemetry.device import MISSING, SLOT, Row
-from harness.telemetry.nvml import NvmlDevice
+from innerloop.harness.machine.gpus import Gpu
+from innerloop.harness.telemetry.device import MISSING, SLOT, Row
+from innerloop.harness.telemetry.nvml import NvmlDevice
 
 pytestmark = pytest.mark.gpu
 

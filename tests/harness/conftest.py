@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, REQUEST, STATES, STEP, TOKEN
-from harness.tables import Tables
+from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, REQUEST, STATES, STEP, TOKEN
+from innerloop.harness.store.tables import Tables
 
 MS = 1_000_000
 SECOND = 1_000_000_000

@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from harness.analysis.suspect_device import THROTTLES
-from harness.words import number
+from innerloop.harness.cli.words import number
+from innerloop.harness.result.suspect_device import THROTTLES
 from tests.nvml.devices import GIB, HW_THERMAL, SW_POWER_CAP, h100, mig_slice
 from tests.nvml.library import NAME
 from tests.nvml.runs import Played, Stage, played_run

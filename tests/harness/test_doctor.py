@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness import doctor
-from harness.doctor import examine, report
-from harness.environments import MARKER, environments_folder
-from harness.machine import Machine, this_machine
+from innerloop.harness import doctor
+from innerloop.harness.doctor import examine, report
+from innerloop.harness.environments import MARKER, environments_folder
+from innerloop.harness.machine import Machine, this_machine
 from tests.harness.profiles.test_engines import CPU, GPU
 
 ENGINES = {"vllm", "torch", "lmdeploy", "tensorrt_llm", "mlc_llm", "sglang", "tgi"}

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engines.trace import PHASES
+from innerloop.engines.worker.trace import PHASES
 from tests.real import ROOT, run
 
 pytestmark = pytest.mark.real
@@ -132,7 +132,7 @@ def test_only_the_engines_package_of_the_checkout_is_importable_in_the_worker(ru
     assert (harness, profiles) == ("None", "None")
     environment = interpreter.rsplit("/bin/", 1)[0]
     assert environment in numpy_path
-    assert environment in torch_path  # and not engines/torch.py
+    assert environment in torch_path  # and not engines/torch/__init__.py
 
 
 def test_both_engines_decode_the_same_tokens_greedily_in_fp32(tmp_path):

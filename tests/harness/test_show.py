@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from harness import results
-from harness.errors import EXIT_OK, EXIT_REFUSED
-from harness.show import main
+from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
+from innerloop.harness.result import build as results
+from innerloop.harness.show import main
 from tests.harness.conftest import SECOND
 
 RunFolder = Callable[..., Path]
@@ -89,8 +89,8 @@ def test_a_folder_that_cannot_be_written_is_still_printed(
     def read_only(*_: Any) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("harness.results.put", read_only)
-    monkeypatch.setattr("harness.tables.put", read_only)
+    monkeypatch.setattr("innerloop.harness.result.build.put", read_only)
+    monkeypatch.setattr("innerloop.harness.store.tables.put", read_only)
     assert main([str(folder), "--json"]) == EXIT_OK
     result = json.loads(capsys.readouterr().out)
     assert result["counts"]["steps"] == 50

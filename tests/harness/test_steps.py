@@ -7,11 +7,11 @@ import json
 import pytest
 from rich.console import Console
 
-from harness import steps as verb
-from harness.errors import EXIT_OK, EXIT_REFUSED
-from harness.report_steps import parts, print_steps, short
-from harness.results import build, write
-from harness.tables import convert
+from innerloop.harness import steps as verb
+from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
+from innerloop.harness.report.steps import parts, print_steps, short
+from innerloop.harness.result.build import build, write
+from innerloop.harness.store.tables import convert
 from tests.harness.conftest import offline_run
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .source import Tree
+from tests.engines.contracts.source import Tree
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.profiles.engines import LOCKS
+from innerloop.harness.profiles.engines import LOCKS
 
 
 def locked_version(lock: str, distribution: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engines.mlc_llm_prepare import TEMPLATE
-from engines.mlc_llm_settings import (
+from innerloop.engines.mlc_llm.prepare import TEMPLATE
+from innerloop.engines.mlc_llm.settings import (
     AWQ,
     AWQ_MODELS,
     LEARNED_POSITIONS,
@@ -13,8 +13,7 @@ from engines.mlc_llm_settings import (
     native_arguments,
     preparation,
 )
-
-from ..loads import make_load
+from tests.engines.support.loads import make_load
 
 REPOSITORY = "mlc-ai/mlc-llm"
 ENGINE = "mlc_llm.serve.sync_engine:SyncMLCEngine"

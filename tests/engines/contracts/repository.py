@@ -17,8 +17,8 @@ import json
 import re
 from pathlib import Path
 
-from .describe import Class, Module
-from .source import Tree, missing, table
+from tests.engines.contracts.describe import Class, Module
+from tests.engines.contracts.source import Tree, missing, table
 
 TABLES = Path(__file__).parent / "tables"
 READS = "reads."

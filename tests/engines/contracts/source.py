@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from .describe import Class, Module, describe, statements
+from tests.engines.contracts.describe import Class, Module, describe, statements
 
 
 class Source(Protocol):

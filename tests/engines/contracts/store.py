@@ -13,8 +13,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from .source import Tree, missing, table
-from .wheels import fetch, unpack
+from tests.engines.contracts.source import Tree, missing, table
+from tests.engines.contracts.wheels import fetch, unpack
 
 TABLES = Path(__file__).parent / "tables"
 

@@ -21,10 +21,9 @@ makes the table from it, prints what the adapter touches in vain, and ORIGIN goe
 
 from __future__ import annotations
 
-from engines.tensorrt_llm import native_arguments
-
-from ..loads import make_load
-from .repository import READS
+from innerloop.engines.tensorrt_llm import native_arguments
+from tests.engines.contracts.repository import READS
+from tests.engines.support.loads import make_load
 
 REPOSITORY = "NVIDIA/TensorRT-LLM"
 JANUARY = "HuiGao-NV/TensorRT-LLM@195839a73571888fc1236254c12fa6db7a815920, 16 to 20 January 2026"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from engines.lmdeploy import Adapter, native_arguments
-from engines.versions import is_known
-from harness.profiles.engines import load_engine
-
-from ..loads import make_load
-from .locked import locked_version
-from .source import missing
-from .wheels import source_of
+from innerloop.engines.lmdeploy import Adapter, native_arguments
+from innerloop.engines.support.versions import is_known
+from innerloop.harness.profiles.engines import load_engine
+from tests.engines.contracts.locked import locked_version
+from tests.engines.contracts.source import missing
+from tests.engines.contracts.wheels import source_of
+from tests.engines.support.loads import make_load
 
 INFER = "lmdeploy.turbomind.turbomind:TurboMindInstance.async_stream_infer"
 

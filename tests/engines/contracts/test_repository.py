@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from .repository import READS, Repository
-from .source import missing
+from tests.engines.contracts.repository import READS, Repository
+from tests.engines.contracts.source import missing
 
 PROGRAM = """
 import argparse

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from engines.sglang import Adapter, native_arguments
-from engines.versions import is_known
-
-from ..loads import make_load
-from .locked import locked_version
-from .source import missing
-from .wheels import source_of
+from innerloop.engines.sglang import Adapter, native_arguments
+from innerloop.engines.support.versions import is_known
+from tests.engines.contracts.locked import locked_version
+from tests.engines.contracts.source import missing
+from tests.engines.contracts.wheels import source_of
+from tests.engines.support.loads import make_load
 
 SCHEDULER = "sglang.srt.managers.scheduler"
 BATCH = "sglang.srt.managers.schedule_batch"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from .source import Table, Tree, fingerprint, missing, table
+from tests.engines.contracts.source import Table, Tree, fingerprint, missing, table
 
 FILES = {
     "engine/__init__.py": "from .core import Core as Core\nimport os\n__version__ = '1'\n",

@@ -9,11 +9,10 @@ from types import ModuleType
 
 import pytest
 
-from engines.versions import is_known
-
-from . import mlc_llm, tensorrt_llm, tgi
-from .repository import TABLES
-from .source import Table, missing
+from innerloop.engines.support.versions import is_known
+from tests.engines.contracts import mlc_llm, tensorrt_llm, tgi
+from tests.engines.contracts.repository import TABLES
+from tests.engines.contracts.source import Table, missing
 
 CONTRACTS = (mlc_llm, tensorrt_llm, tgi)
 
@@ -30,7 +29,7 @@ def table(contract: ModuleType) -> Table:
 def test_the_table_is_of_a_version_that_the_adapter_knows(contract):
     content = table(contract).content
     assert content["source"] == contract.REPOSITORY
-    adapter = importlib.import_module(f"engines.{name(contract)}").Adapter
+    adapter = importlib.import_module(f"innerloop.engines.{name(contract)}").Adapter
     assert is_known(content["version"], adapter.versions)
 
 

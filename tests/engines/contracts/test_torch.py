@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from engines.torch import Adapter
-from engines.versions import is_known
-
-from .locked import locked_version
-from .source import missing
-from .wheels import source_of
+from innerloop.engines.support.versions import is_known
+from innerloop.engines.torch import Adapter
+from tests.engines.contracts.locked import locked_version
+from tests.engines.contracts.source import missing
+from tests.engines.contracts.wheels import source_of
 
 BATCHING = "transformers.generation.continuous_batching"
 MANAGER = f"{BATCHING}.continuous_api:ContinuousBatchingManager"

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from engines.versions import is_known
-from engines.vllm import Adapter, native_arguments
-from engines.vllm_phases import PREPARING
-from engines.vllm_server import ARGUMENT_MODULES
-from engines.vllm_settings import RESERVED
-
-from ..loads import make_load
-from .locked import locked_version
-from .source import Table, missing
-from .wheels import source_of
+from innerloop.engines.support.versions import is_known
+from innerloop.engines.vllm import Adapter, native_arguments
+from innerloop.engines.vllm.phases import PREPARING
+from innerloop.engines.vllm.server import ARGUMENT_MODULES
+from innerloop.engines.vllm.settings import RESERVED
+from tests.engines.contracts.locked import locked_version
+from tests.engines.contracts.source import Table, missing
+from tests.engines.contracts.wheels import source_of
+from tests.engines.support.loads import make_load
 
 CORE = "vllm.v1.engine.core:EngineCore"
 SCHEDULER = "vllm.v1.core.sched.scheduler:Scheduler"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from engines.tgi_settings import OURS, native_arguments
-
-from ..loads import make_load
-from .repository import PB2
+from innerloop.engines.tgi.settings import OURS, native_arguments
+from tests.engines.contracts.repository import PB2
+from tests.engines.support.loads import make_load
 
 REPOSITORY = "huggingface/text-generation-inference"
 MODELS = "text_generation_server.models"

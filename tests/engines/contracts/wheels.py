@@ -9,9 +9,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from harness.machine import cache_folder
-
-from .source import Tree
+from innerloop.harness.machine import cache_folder
+from tests.engines.contracts.source import Tree
 
 PYTHON = "3.12"  # the wheels' Python; whichever runs the tests, the same wheel is read
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (35, 34, 31, 28, 17)] + ["manylinux2014_x86_64", "any"]

@@ -7,10 +7,10 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from engines.base import UnsupportedSetting
-from engines.profiling import cuda_tool
-from engines.profiling.cuda_tool import CudaTool
-from engines.profiling.torch_profiler import TorchProfiler
+from innerloop.engines.contract import UnsupportedSetting
+from innerloop.engines.profiling import cuda_tool
+from innerloop.engines.profiling.cuda_tool import CudaTool
+from innerloop.engines.profiling.torch_profiler import TorchProfiler
 
 
 class Calls(list):

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from engines import marks, profiling, trace
-from engines.base import StepReport
-from engines.loop import drive
-from engines.profiling.capture import Capture, Ranges
-from engines.profiling.windows import Window
-from tests.engines.driving import work
-from tests.engines.scripted import ScriptedEngine
+from innerloop.engines import profiling
+from innerloop.engines.contract import StepReport
+from innerloop.engines.profiling.capture import Capture, Ranges
+from innerloop.engines.profiling.windows import Window
+from innerloop.engines.support import marks
+from innerloop.engines.worker import trace
+from innerloop.engines.worker.loop import drive
+from tests.engines.support.driving import work
+from tests.engines.worker.scripted import ScriptedEngine
 
 
 class Notebook(Capture):

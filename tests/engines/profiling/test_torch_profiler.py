@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from engines.profiling.torch_profiler import KEEP_CUPTI, TorchProfiler
+from innerloop.engines.profiling.torch_profiler import KEEP_CUPTI, TorchProfiler
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from engines.profiling.windows import QUIET, SETTLED, Chooser, Seen, Window
+from innerloop.engines.profiling.windows import QUIET, SETTLED, Chooser, Seen, Window
 
 PREFILL, DECODE = Seen(prefill=True, running=8), Seen(prefill=False, running=8)
 
@@ -71,7 +71,7 @@ def test_windows_follow_each_other():
 
 def test_a_window_of_seconds_ends_with_the_step_in_which_they_ran_out(monkeypatch):
     now = iter(range(0, 10**12, 10**9))  # each look at the clock is a second later
-    monkeypatch.setattr("engines.profiling.windows.time.monotonic_ns", lambda: next(now))
+    monkeypatch.setattr("innerloop.engines.profiling.windows.time.monotonic_ns", lambda: next(now))
     assert captured([Window(opens="start", counts="any", most_s=3)], [DECODE] * 10) == [0, 1, 2]
 
 
@@ -82,7 +82,7 @@ def test_a_window_whose_steps_never_come_stays_closed(opens):
 
 def test_a_window_that_is_waited_for_too_long_is_left_out_and_the_next_one_comes(monkeypatch):
     now = iter(range(0, 10**12, 10**9))  # each look at the clock is a second later
-    monkeypatch.setattr("engines.profiling.windows.time.monotonic_ns", lambda: next(now))
+    monkeypatch.setattr("innerloop.engines.profiling.windows.time.monotonic_ns", lambda: next(now))
     waiting = Window(opens="decode", counts="decode", steps=3, wait_s=4)
     assert captured([waiting, Window(opens=8, counts="any", steps=2)], [PREFILL] * 20) == [8, 9]
     chooser = Chooser([waiting], (None, None))

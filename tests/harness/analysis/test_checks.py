@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis.checks import checks
-from harness.tables import Tables
+from innerloop.harness.analysis.checks import checks
+from innerloop.harness.store.tables import Tables
 
 
 def found(tables: Tables, **options: Any) -> list[str]:

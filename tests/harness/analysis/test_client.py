@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.client import account, suspicions
+from innerloop.harness.analysis.client import account, suspicions
 
 ABLE = {"tokens_per_s": 100_000.0, "cpu_s_per_s": 0.98, "tokens": 1000}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engines.trace import REQUEST, STATES, STEP, TOKEN
-from harness.analysis.context import before_each, first_steps, prefill_jobs, work
+from innerloop.engines.worker.trace import REQUEST, STATES, STEP, TOKEN
+from innerloop.harness.analysis.context import before_each, first_steps, prefill_jobs, work
 from tests.harness.conftest import offline_run, table
 
 

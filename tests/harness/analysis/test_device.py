@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis import device
-from harness.telemetry.device import DEVICE
+from innerloop.harness.analysis import device
+from innerloop.harness.telemetry.device import DEVICE
 from tests.harness.conftest import SECOND, table
 
 HOT = 0x40

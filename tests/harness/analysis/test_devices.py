@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis.devices import Window, cpu_energy_j, describe, missing, per_token, total_energy_j
-from harness.telemetry.powercap import CPU_ENERGY
-from harness.telemetry.sampler import Samples
+from innerloop.harness.analysis.devices import Window, cpu_energy_j, describe, missing, per_token, total_energy_j
+from innerloop.harness.telemetry.powercap import CPU_ENERGY
+from innerloop.harness.telemetry.sampler import Samples
 from tests.harness.analysis.test_device import GIB, PHASES, samples, wave
 from tests.harness.conftest import SECOND, Make, table
 

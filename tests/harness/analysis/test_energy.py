@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analysis.energy import (
+from innerloop.harness.analysis.energy import (
     Curve,
     by_kind,
     counter_curve,

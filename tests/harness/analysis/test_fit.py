@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analysis.fit import least_squares, t_quantile
+from innerloop.harness.analysis.fit import least_squares, t_quantile
 
 
 def noise(size, scale, seed=0):

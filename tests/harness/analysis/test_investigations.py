@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.trace import REQUEST, STATES, STEP, TOKEN
-from harness.analysis.context import work
-from harness.analysis.interference import interference
-from harness.analysis.lanes import lanes
-from harness.analysis.preemptions import preemptions
-from harness.analysis.slowest import slowest
+from innerloop.engines.worker.trace import REQUEST, STATES, STEP, TOKEN
+from innerloop.harness.analysis.context import work
+from innerloop.harness.analysis.interference import interference
+from innerloop.harness.analysis.lanes import lanes
+from innerloop.harness.analysis.preemptions import preemptions
+from innerloop.harness.analysis.slowest import slowest
 from tests.harness.conftest import MS, offline_run, table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.kernel_classes import CLASSES, RULES, TITLES, class_of, nested_class
+from innerloop.harness.analysis.kernel_classes import CLASSES, RULES, TITLES, class_of, nested_class
 
 KNOWN = {
     "gemm": """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engines.trace import STEP
-from harness.analysis import kernels
-from harness.analysis.kernel_classes import CLASSES
-from harness.profiling.events import EVENT, RANGE
+from innerloop.engines.worker.trace import STEP
+from innerloop.harness.analysis import kernels
+from innerloop.harness.analysis.kernel_classes import CLASSES
+from innerloop.harness.profiling.events import EVENT, RANGE
 from tests.harness.conftest import table
 
 US = 1000

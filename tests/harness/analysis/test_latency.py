@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analysis.latency import e2e_ns, itl_ns, latency_s, tpot_ns, ttft_ns
+from innerloop.harness.analysis.latency import e2e_ns, itl_ns, latency_s, tpot_ns, ttft_ns
 from tests.harness.conftest import MS, Make
 
 

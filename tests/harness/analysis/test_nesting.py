@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.analysis.nesting import covered_ns, gaps_ns, nest, union
+from innerloop.harness.analysis.nesting import covered_ns, gaps_ns, nest, union
 
 
 def arrays(*intervals: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

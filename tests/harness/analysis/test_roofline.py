@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analysis.context import Work
-from harness.analysis.roofline import Cost, Limits, floors, none, roofline
-from harness.limit import cost_of
-from harness.profiles.models import ModelProfile
+from innerloop.harness.analysis.context import Work
+from innerloop.harness.analysis.roofline import Cost, Limits, floors, none, roofline
+from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.result.roofline import cost_of
 from tests.harness.conftest import offline_run
 
 TOY = ModelProfile(

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.analysis.run import analyse, edges
-from harness.tables import Tables
+from innerloop.harness.analysis.run import analyse, edges
+from innerloop.harness.store.tables import Tables
 from tests.harness.conftest import MS, SECOND
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analysis.series import over_time
+from innerloop.harness.analysis.series import over_time
 from tests.harness.conftest import MS, Make
 
 

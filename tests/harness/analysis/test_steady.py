@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analysis.steady import full_steps, steady
+from innerloop.harness.analysis.steady import full_steps, steady
 from tests.harness.conftest import MS, Make
 
 

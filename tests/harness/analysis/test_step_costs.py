@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engines.trace import REQUEST, STATES, STEP, TOKEN
-from harness.analysis.context import work
-from harness.analysis.step_costs import binned, expected_s, fits, host_costs
+from innerloop.engines.worker.trace import REQUEST, STATES, STEP, TOKEN
+from innerloop.harness.analysis.context import work
+from innerloop.harness.analysis.step_costs import binned, expected_s, fits, host_costs
 from tests.harness.conftest import offline_run, table
 
 FIXED, PREFILL, DECODE, CONTEXT = 4e-3, 60e-6, 90e-6, 0.4e-6  # seconds

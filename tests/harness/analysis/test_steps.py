@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analysis.steps import bubble_s, gaps_ns, level, other_host_ns, step_s, step_share, time_share
+from innerloop.harness.analysis.steps import bubble_s, gaps_ns, level, other_host_ns, step_s, step_share, time_share
 from tests.harness.conftest import MS, Make
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analysis.summary import QUANTILES, summary
+from innerloop.harness.analysis.summary import QUANTILES, summary
 
 
 def test_a_hand_worked_example() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.throughput import FIELDS, throughput
+from innerloop.harness.analysis.throughput import FIELDS, throughput
 from tests.harness.conftest import MS, SECOND, Make
 
 

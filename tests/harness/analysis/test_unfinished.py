@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.analysis.unfinished import filled
+from innerloop.harness.analysis.unfinished import filled
 from tests.harness.conftest import MS, Make
 
 

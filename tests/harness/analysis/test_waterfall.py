@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.waterfall import differences, paced_by_load, waterfall
+from innerloop.harness.analysis.waterfall import differences, paced_by_load, waterfall
 
 
 def run(

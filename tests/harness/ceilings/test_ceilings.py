@@ -11,12 +11,12 @@ from typing import Any, cast
 
 import pytest
 
-from harness import ceilings as limits
-from harness.ceilings import Ceilings, Key, cache, commands, measure
-from harness.ceilings.commands import formats, main
-from harness.environments import Environment
-from harness.errors import EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
-from harness.machine import this_machine
+from innerloop.harness import ceilings as limits
+from innerloop.harness.ceilings import Ceilings, Key, cache, commands, measure
+from innerloop.harness.ceilings.commands import formats, main
+from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
+from innerloop.harness.environments import Environment
+from innerloop.harness.machine import this_machine
 from tests.nvml.devices import h100
 from tests.nvml.scenario import Scenario
 
@@ -203,8 +203,10 @@ def test_an_engine_without_torch_borrows_another_environments(home, environment,
     bare = replace(environment, engine="mlc_llm", folder=tmp_path / "bare")
     with pytest.raises(Refused, match="brings no torch"):
         limits.with_torch(bare)
-    monkeypatch.setattr("harness.environments.plan", lambda engine, device: engine.name)
-    monkeypatch.setattr("harness.environments.existing", lambda name: environment if name == "torch" else None)
+    monkeypatch.setattr("innerloop.harness.environments.plan", lambda engine, device: engine.name)
+    monkeypatch.setattr(
+        "innerloop.harness.environments.existing", lambda name: environment if name == "torch" else None
+    )
     assert limits.with_torch(bare) == (environment, "2.13.0+cpu")
 
 
@@ -295,7 +297,7 @@ def test_the_ceilings_of_this_cpu_are_measured_and_kept(tmp_path):
     import subprocess
     import sys
 
-    from harness.machine import cache_folder
+    from innerloop.harness.machine import cache_folder
     from tests.real import variables
 
     home = tmp_path / "home"

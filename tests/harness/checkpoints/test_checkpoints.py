@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from harness import checkpoints
-from harness.checkpoints import DiskFull, ensure_checkpoint, main, plan, writer
-from harness.checkpoints.weights import use_weights
-from harness.errors import InnerloopError, Refused
-from harness.profiles import load_model
-from harness.profiles.models import ModelProfile
+from innerloop.harness import checkpoints
+from innerloop.harness.checkpoints import DiskFull, ensure_checkpoint, main, plan, writer
+from innerloop.harness.checkpoints.weights import use_weights
+from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.profiles import load_model
+from innerloop.harness.profiles.models import ModelProfile
 
 SMALL = ["hidden_size=64", "num_hidden_layers=3", "intermediate_size=96", "vocab_size=300", "num_attention_heads=4"]
 SMALL += ["num_key_value_heads=2", "head_dim=16"]
@@ -44,8 +44,8 @@ def python(code: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     head = f"""
 import sys, time
 from pathlib import Path
-from harness.checkpoints import ensure_checkpoint
-from harness.profiles import load_model
+from innerloop.harness.checkpoints import ensure_checkpoint
+from innerloop.harness.profiles import load_model
 folder = Path(sys.argv[1])
 def small(*changes): return load_model("llama-tiny", {SMALL!r} + list(changes))
 """
@@ -365,11 +365,11 @@ print(made.cached, made.digest)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak from /proc")
 def test_memory_stays_far_below_one_shard(tmp_path: Path) -> None:
     code = """
-import harness.checkpoints.writer
+import innerloop.harness.checkpoints.writer
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-harness.checkpoints.writer.gaussian()
+innerloop.harness.checkpoints.writer.gaussian()
 before = peak()
 made = ensure_checkpoint(small("hidden_size=1024", "vocab_size=32768"), "float32", folder=folder)
 print(made.bytes, peak() - before)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.checkpoints import ensure_checkpoint, plan, writer
-from harness.checkpoints.formats import Fill, Tensor, quantization_config, quantization_method
-from harness.checkpoints.weights import use_weights
-from harness.errors import Refused
-from harness.profiles import load_model
-from harness.profiles.models import ModelProfile
+from innerloop.harness.checkpoints import ensure_checkpoint, plan, writer
+from innerloop.harness.checkpoints.formats import Fill, Tensor, quantization_config, quantization_method
+from innerloop.harness.checkpoints.weights import use_weights
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.profiles import load_model
+from innerloop.harness.profiles.models import ModelProfile
 from tests.harness.checkpoints.dequantize import dequantized, e4m3, read, unpacked
 from tests.harness.checkpoints.test_synthetic_weights import forward
 

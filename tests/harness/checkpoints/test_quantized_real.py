@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import environments
-from harness.checkpoints import ensure_checkpoint
-from harness.profiles import load_model
-from harness.profiles.engines import load_engine
+from innerloop.harness import environments
+from innerloop.harness.checkpoints import ensure_checkpoint
+from innerloop.harness.profiles import load_model
+from innerloop.harness.profiles.engines import load_engine
 from tests.harness.checkpoints.dequantize import dequantized
 from tests.harness.checkpoints.test_synthetic_weights import forward
 from tests.real import run

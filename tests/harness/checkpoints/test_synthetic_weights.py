@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from harness.checkpoints import ensure_checkpoint
-from harness.profiles import load_model
-from harness.profiles.models import ModelProfile
+from innerloop.harness.checkpoints import ensure_checkpoint
+from innerloop.harness.profiles import load_model
+from innerloop.harness.profiles.models import ModelProfile
 
 SHAPE = ["hidden_size=128", "intermediate_size=384", "num_attention_heads=8", "num_key_value_heads=4", "head_dim=16"]
 

@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 
-from harness.checkpoints.tensors import config_json, plan, shards
-from harness.errors import Refused
-from harness.profiles import load_model
-from harness.profiles.models import ModelProfile
+from innerloop.harness.checkpoints.tensors import config_json, plan, shards
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.profiles import load_model
+from innerloop.harness.profiles.models import ModelProfile
 
 SMALL = ["hidden_size=64", "num_hidden_layers=3", "intermediate_size=96", "vocab_size=300", "num_attention_heads=4"]
 SMALL += ["num_key_value_heads=2", "head_dim=16"]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pytest
 from tokenizers import Tokenizer
 
-from harness.checkpoints.tokenizer import special_tokens, tokenizer_files, vocabulary, word
-from harness.errors import Refused
+from innerloop.harness.checkpoints.tokenizer import special_tokens, tokenizer_files, vocabulary, word
+from innerloop.harness.cli.errors import Refused
 
 TEXTS = ["", "Hello, world", "Grüße, 世界 👋🏽\n\ttabs  and   spaces ", "\x00\x7f\u202e", " bado  dodo9x", "a" * 500]
 

@@ -8,9 +8,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from harness.checkpoints import writer as writer
-from harness.checkpoints.formats import Fill, Tensor
-from harness.checkpoints.writer import encode, header, normal, write_shard
+from innerloop.harness.checkpoints import writer as writer
+from innerloop.harness.checkpoints.formats import Fill, Tensor
+from innerloop.harness.checkpoints.writer import encode, header, normal, write_shard
 
 WEIGHT = Tensor("w", (1000, 333), "float32", Fill("normal", 0.02))
 TENSORS = [

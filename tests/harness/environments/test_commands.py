@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import environments
-from harness.environments.commands import disk_bytes, main
-from harness.profiles import engines
-from harness.profiles.engines import EngineProfile
-from tests.harness import toys
+from innerloop.harness import environments
+from innerloop.harness.environments.commands import disk_bytes, main
+from innerloop.harness.profiles import engines
+from innerloop.harness.profiles.engines import EngineProfile
+from tests.harness.process import toys
 from tests.real import ROOT
 
 

@@ -16,20 +16,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import environments
-from harness.environments import installer
-from harness.errors import InstallFailed, Refused
-from harness.folders import lock_file
-from harness.profiles.engines import EngineProfile
-from tests.harness import toys
+from innerloop.harness import environments
+from innerloop.harness.cli.errors import InstallFailed, Refused
+from innerloop.harness.environments import installer
+from innerloop.harness.profiles.engines import EngineProfile
+from innerloop.harness.store.folders import lock_file
+from tests.harness.process import toys
 from tests.real import ROOT
 
 # Started with: the engine's profile as JSON. Says one JSON line for each thing said, and a last one for the outcome.
 CREATE = """
 import json, sys
-from harness import environments
-from harness.profiles.engines import EngineProfile
-from harness.command import stop_signals
+from innerloop.harness import environments
+from innerloop.harness.profiles.engines import EngineProfile
+from innerloop.harness.cli.command import stop_signals
 say = lambda text: print(json.dumps(text), flush=True)
 with stop_signals():
     made = environments.create(EngineProfile.model_validate_json(sys.argv[1]), "cpu", say=say)
@@ -407,8 +407,8 @@ def test_a_lock_that_another_process_holds_is_waited_for(lock: Path) -> None:
     [("vllm", "vllm.v1.engine.core_client"), ("torch", "transformers.generation.continuous_batching")],
 )
 def test_the_real_engines_install_on_a_cpu_and_import(name: str, module: str) -> None:
-    from harness.launcher import environment
-    from harness.profiles.engines import load_engine
+    from innerloop.harness.process.launcher import environment
+    from innerloop.harness.profiles.engines import load_engine
 
     made = environments.create(load_engine(name), "cpu")
     script = f"import {module}, torch; print(torch.__version__)"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.environments.pip_settings import config_files, no_index, pip_settings, uv_variables
-from harness.errors import Refused
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.environments.pip_settings import config_files, no_index, pip_settings, uv_variables
 
 
 def conf(path: Path, text: str) -> Path:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import doctor, environments, run
-from harness.environments import registered
-from harness.environments.commands import main
-from harness.errors import Refused
-from harness.profiles.engines import load_engine
-from tests.harness import toys
+from innerloop.harness import doctor, environments, run
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.environments import registered
+from innerloop.harness.environments.commands import main
+from innerloop.harness.profiles.engines import load_engine
+from tests.harness.process import toys
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.machine import cgroups
+from innerloop.harness.machine import cgroups
 
 GIB = 1 << 30
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.machine.gpus import visible_gpus
+from innerloop.harness.machine.gpus import visible_gpus
 
 
 class NVMLError(Exception):

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import machine
-from harness.machine import cache_folder, cgroups, commit_of, this_machine
-from harness.machine.gpus import Gpu
+from innerloop.harness import machine
+from innerloop.harness.machine import cache_folder, cgroups, commit_of, this_machine
+from innerloop.harness.machine.gpus import Gpu
 from tests.real import ROOT
 
 H200 = Gpu(0, "NVIDIA H200", "GPU-0", 140 * 2**30, "9.0", "580.65", "13.0")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.environments import installer
-from harness.errors import Refused
-from harness.machine import Machine
-from harness.machine.gpus import Gpu
-from harness.profiles import engines
-from harness.profiles.engines import LOCKS, load_engine
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.environments import installer
+from innerloop.harness.machine import Machine
+from innerloop.harness.machine.gpus import Gpu
+from innerloop.harness.profiles import engines
+from innerloop.harness.profiles.engines import LOCKS, load_engine
 from tests.real import ROOT
 
 GIB = 2**30
@@ -58,11 +58,11 @@ def test_an_engine_says_what_it_needs(name: str) -> None:
 def test_a_profile_promises_an_adapter_only_where_there_is_one(name: str) -> None:
     engine = load_engine(name)
     if engine.adapter:
-        adapter = importlib.import_module(f"engines.{name}").Adapter
+        adapter = importlib.import_module(f"innerloop.engines.{name}").Adapter
         assert list(adapter.layers) == engine.layers
     else:
         with pytest.raises(ModuleNotFoundError):
-            importlib.import_module(f"engines.{name}")
+            importlib.import_module(f"innerloop.engines.{name}")
 
 
 def test_a_wrong_name_is_refused_with_the_nearest() -> None:
@@ -227,8 +227,9 @@ def test_files_of_locks_name_no_host_and_no_path_of_a_machine(path: Path) -> Non
 
 def test_the_harness_imports_no_engine() -> None:
     script = (
-        "import importlib, pkgutil, sys, harness\n"
-        "for found in pkgutil.walk_packages(harness.__path__, 'harness.'): importlib.import_module(found.name)\n"
+        "import importlib, pkgutil, sys\nfrom innerloop import harness\n"
+        "for found in pkgutil.walk_packages(harness.__path__, 'innerloop.harness.'):\n"
+        "    importlib.import_module(found.name)\n"
         "print(*sorted({'torch', 'vllm', 'transformers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

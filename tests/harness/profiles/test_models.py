@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import Refused
-from harness.profiles import load_model, names
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.profiles import load_model, names
 
 
 @pytest.mark.parametrize(

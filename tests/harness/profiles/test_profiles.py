@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import Refused
-from harness.profiles import (
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.profiles import (
     Closed,
     Fixed,
     Lognormal,

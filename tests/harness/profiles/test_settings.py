@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import Refused
-from harness.profiles import load_model
-from harness.profiles.settings import parse_settings, resolve_settings
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.profiles import load_model
+from innerloop.harness.profiles.settings import parse_settings, resolve_settings
 
 TINY = load_model("llama-tiny")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.errors import Refused
-from harness.profiles.validation import apply_overrides, parse_assignments, parse_yaml
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.profiles.validation import apply_overrides, parse_assignments, parse_yaml
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from engines.profiling.windows import Window
-from harness.errors import Refused
-from harness.profiling.choice import DEFAULT, KINDS, choose
+from innerloop.engines.profiling.windows import Window
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.profiling.choice import DEFAULT, KINDS, choose
 
 
 def test_without_a_profile_there_is_no_pass():

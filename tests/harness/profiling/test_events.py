@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from harness.analysis.kernel_classes import CLASSES
-from harness.profiling import events
-from harness.profiling.events import RANGE, Events
+from innerloop.harness.analysis.kernel_classes import CLASSES
+from innerloop.harness.profiling import events
+from innerloop.harness.profiling.events import RANGE, Events
 
 
 def ranges(*rows: tuple[int, int, int, int]) -> np.ndarray:

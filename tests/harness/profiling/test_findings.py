@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.errors import InnerloopError
-from harness.profiling import findings
-from harness.profiling.choice import choose
+from innerloop.harness.cli.errors import InnerloopError
+from innerloop.harness.profiling import findings
+from innerloop.harness.profiling.choice import choose
 from tests.harness.conftest import offline_run
 
 
@@ -72,7 +72,7 @@ def test_ncu_s_report_is_left_to_ncu_and_the_captured_steps_are_told(tmp_path, s
 
 
 def test_an_engine_that_runs_its_kernels_elsewhere_is_not_taken_for_idle(tmp_path, said, monkeypatch):
-    from harness.profiling import events
+    from innerloop.harness.profiling import events
 
     captured(tmp_path, 0)
     empty = events.joined([])
@@ -84,7 +84,7 @@ def test_an_engine_that_runs_its_kernels_elsewhere_is_not_taken_for_idle(tmp_pat
 
 
 def test_a_step_whose_batch_was_launched_before_it_has_no_kernels_to_show(tmp_path, said, monkeypatch):
-    from harness.profiling import events
+    from innerloop.harness.profiling import events
 
     captured(tmp_path, 0)
     launched = events.Events(np.zeros(1, events.EVENT), ("of_the_next_step",), np.empty(0, events.RANGE), "cuda")
@@ -94,7 +94,7 @@ def test_a_step_whose_batch_was_launched_before_it_has_no_kernels_to_show(tmp_pa
 
 
 def test_where_every_step_lost_a_record_the_profiler_is_named_and_not_the_engine(tmp_path, said, monkeypatch):
-    from harness.profiling import events
+    from innerloop.harness.profiling import events
 
     captured(tmp_path, 0)
     nothing = np.empty(0, events.RANGE)

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.errors import InnerloopError, Refused
-from harness.profiling import host
-from harness.profiling.flame import flame_graph
+from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.profiling import host
+from innerloop.harness.profiling.flame import flame_graph
 from tests.real import variables
 
 SPIN = "import time\ndef spin():\n    while True: sum(range(1000))\nspin()\n"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.profiling import events, nsys_export
+from innerloop.harness.profiling import events, nsys_export
 
 PID, MAIN, LAUNCHER = 4242, 4242, 4300
 SCHEMA = """

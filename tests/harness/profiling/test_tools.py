@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import Refused
-from harness.profiling import tools
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.profiling import tools
 
 # NVIDIA Nsight Systems User Guide, "CLI Profile Command Switch Options" and "CLI Export Command Switch
 # Options": the options used here and the values documented for them; a value of None is free. Long options take

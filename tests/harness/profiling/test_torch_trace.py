@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.trace import STEP
-from harness.analysis.kernel_classes import CLASSES
-from harness.analysis.kernels import analyse
-from harness.profiling import events, torch_trace
+from innerloop.engines.worker.trace import STEP
+from innerloop.harness.analysis.kernel_classes import CLASSES
+from innerloop.harness.analysis.kernels import analyse
+from innerloop.harness.profiling import events, torch_trace
 
 MAIN, OTHER = 4242, 4300
 

@@ -11,8 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.telemetry import device as module
-from harness.telemetry.device import DEVICE, MISSING, READ, SLOT, Device, DeviceLost, DeviceSampler, Process, Row
+from innerloop.harness.telemetry import device as module
+from innerloop.harness.telemetry.device import (
+    DEVICE,
+    MISSING,
+    READ,
+    SLOT,
+    Device,
+    DeviceLost,
+    DeviceSampler,
+    Process,
+    Row,
+)
 
 
 class Scripted(Device):
@@ -172,7 +182,7 @@ def test_a_device_that_cannot_be_opened_is_missing_from_the_start() -> None:
 
 
 def test_a_driver_that_hangs_does_not_hold_up_the_end(device: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.telemetry.sampler.STOP_S", 0.1)
+    monkeypatch.setattr("innerloop.harness.telemetry.sampler.STOP_S", 0.1)
     hanging, go_on = threading.Event(), threading.Event()
 
     def hang(row: Row) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.telemetry.host import HOST, HostSampler, memory_bytes, summary
-from harness.telemetry.sampler import Samples
+from innerloop.harness.telemetry.host import HOST, HostSampler, memory_bytes, summary
+from innerloop.harness.telemetry.sampler import Samples
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 SECOND = 1_000_000_000
@@ -198,7 +198,7 @@ def test_no_file_stays_open() -> None:
 
 
 def test_another_system_is_said_to_have_no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.telemetry.host.sys.platform", "darwin")
+    monkeypatch.setattr("innerloop.harness.telemetry.host.sys.platform", "darwin")
     sampler = HostSampler()
     sampler.start(1)
     assert sampler._thread is not None

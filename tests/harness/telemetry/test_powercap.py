@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.telemetry.powercap import CpuEnergySampler, Zone, zones
+from innerloop.harness.telemetry.powercap import CpuEnergySampler, Zone, zones
 
 
 def zone(root: Path, folder: str, name: str, microjoules: int = 0, most: int = 1_000_000) -> Path:

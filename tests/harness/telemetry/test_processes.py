@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from harness.telemetry.processes import Stat, Tree
+from innerloop.harness.telemetry.processes import Stat, Tree
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.telemetry.sampler import BLOCK_ROWS, TIMES, Rows, Sampler, Samples, cost
+from innerloop.harness.telemetry.sampler import BLOCK_ROWS, TIMES, Rows, Sampler, Samples, cost
 
 
 class Counting(Sampler):
@@ -108,7 +108,7 @@ def test_the_newest_sample_can_be_read_while_it_runs() -> None:
 def test_missed_samples_are_not_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
     sampler = Counting(0.01)
     clock = iter([0, 0, 0, 10_000_000, 47_000_000, 50_000_000, 50_500_000, 60_000_000, 60_000_000])
-    monkeypatch.setattr("harness.telemetry.sampler.time.monotonic_ns", lambda: next(clock))
+    monkeypatch.setattr("innerloop.harness.telemetry.sampler.time.monotonic_ns", lambda: next(clock))
     waits: list[float] = []
 
     def wait(seconds: float) -> bool:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness.machine.gpus import visible_gpus
-from harness.telemetry import samplers as module
-from harness.telemetry.samplers import Samplers, for_run, why_none
+from innerloop.harness.machine.gpus import visible_gpus
+from innerloop.harness.telemetry import samplers as module
+from innerloop.harness.telemetry.samplers import Samplers, for_run, why_none
 from tests.conftest import Play
 from tests.harness.profiles.test_engines import CPU, GPU
 from tests.nvml.devices import h100, mig_slice

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import Refused
-from harness.profiles import Seeds, WorkloadProfile, load_workload, parse_seeds
-from harness.profiles.validation import validate
-from harness.workloads import lengths
-from harness.workloads.arrivals import NS, due_times
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.profiles import Seeds, WorkloadProfile, load_workload, parse_seeds
+from innerloop.harness.profiles.validation import validate
+from innerloop.harness.workloads import lengths
+from innerloop.harness.workloads.arrivals import NS, due_times
 
 
 def workload(output: Any = 10, **load: Any) -> WorkloadProfile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.workloads import draws
+from innerloop.harness.workloads import draws
 
 KEY = draws.key(1, draws.LENGTHS)
 INDEX = np.arange(100_000, dtype=np.int64)

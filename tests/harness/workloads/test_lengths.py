@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.errors import Refused
-from harness.profiles import Fixed, FromFile, Lognormal, Normal, Uniform
-from harness.workloads import lengths
-from harness.workloads.lengths import AnyLength, draw
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.profiles import Fixed, FromFile, Lognormal, Normal, Uniform
+from innerloop.harness.workloads import lengths
+from innerloop.harness.workloads.lengths import AnyLength, draw
 
 MANY = 50_000
 KINDS: list[AnyLength] = [

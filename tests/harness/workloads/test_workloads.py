@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import workloads
-from harness.errors import InnerloopError, Refused
-from harness.profiles import Seeds, WorkloadProfile, load_model, load_workload, names, parse_seeds
-from harness.profiles.settings import resolve_settings
-from harness.workloads import Workload, build, check_context, load, longest_request, warmup
+from innerloop.harness import workloads
+from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.profiles import Seeds, WorkloadProfile, load_model, load_workload, names, parse_seeds
+from innerloop.harness.profiles.settings import resolve_settings
+from innerloop.harness.workloads import Workload, build, check_context, load, longest_request, warmup
 
 TINY = load_model("llama-tiny")
 ONE = parse_seeds(1)

@@ -1,0 +1,230 @@
+"""A streaming HTTP client for one server on this host, driven one step at a time in one thread, standard library only.
+
+Requests go out on kept connections, the streams are read as they come, and every token is counted by its id.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from innerloop.engines.contract import Request, StepReport
+from innerloop.engines.http.stream import BadResponse, ResponseReader
+
+READ_BYTES = 1 << 18
+SLICE_S = 1.0  # a step that waits for longer returns, so that whoever drives it can look around
+
+Read = Callable[[bytes], tuple[list[int], bool]]  # an event's data -> the new token ids, whether they are the last
+
+
+class ServerFailed(RuntimeError):
+    """The server ended a connection or answered with an error; its own words where it has any."""
+
+
+@dataclass(slots=True)
+class Connection:
+    """One connection, and the request on it: None while it waits for one."""
+
+    socket: socket.socket
+    fresh: bool = True  # no response has come over it yet
+    index: int | None = None
+    message: bytes = b""
+    unsent: memoryview = field(default_factory=lambda: memoryview(b""))
+    reader: ResponseReader = field(default_factory=ResponseReader)
+    finished: bool = False  # the last token has come; the end of the response may not have
+
+
+class HttpClient:
+    """Streams completions of one path of a server on 127.0.0.1.
+
+    body: makes the JSON body of a request; read: takes a streamed event's data apart.
+    """
+
+    def __init__(self, port: int, path: str, body: Callable[[Request], bytes], read: Read) -> None:
+        self._address = ("127.0.0.1", port)
+        self._body, self._read = body, read
+        self._head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n".encode()
+        self._selector = selectors.DefaultSelector()
+        self._idle: list[Connection] = []
+        self._all: list[Connection] = []
+        self._unfinished = 0
+        self._begun: tuple[int, int] | None = None  # of a step that was cut short: its start, what it has waited
+        self.opened = 0  # connections, ever: far fewer than requests where they are reused
+
+    # ---------------------------------------------------------------- as the loop drives an engine
+
+    def submit(self, request: Request) -> None:
+        body = self._body(request)
+        message = self._head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        self._unfinished += 1
+        self._send(self._free() or self._open(), request.index, message)
+
+    def step(self, due_ns: int | None = None) -> StepReport | None:
+        """Waits for tokens, until `due_ns` or for a second at most; None if none came.
+
+        The report's tokens are those that were there together; `wait` is the time in which nothing was. A step that was
+        cut short by `due_ns` is part of the next one.
+
+        Raises:
+            ServerFailed: the server is gone, refuses a request or breaks off.
+        """
+        now = time.monotonic_ns()
+        start, waited = self._begun or (now, 0)
+        until = now + int(SLICE_S * 1e9) if due_ns is None else min(due_ns, now + int(SLICE_S * 1e9))
+        tokens: dict[int, list[int]] = {}
+        finished: list[int] = []
+        while not tokens and not finished:
+            begun = time.monotonic_ns()
+            ready = self._selector.select(max(until - begun, 0) / 1e9)
+            now = time.monotonic_ns()
+            waited += now - begun
+            if not ready and now >= until:
+                self._begun = (start, waited) if self._unfinished else None
+                return None
+            for key, events in ready:
+                if events & selectors.EVENT_WRITE:
+                    self._flush(key.data)
+                if events & selectors.EVENT_READ and key.data.socket.fileno() >= 0:  # not dropped just now
+                    self._receive(key.data, tokens, finished)
+        self._begun = None
+        end = time.monotonic_ns()
+        return StepReport(start_ns=start, end_ns=end, tokens=list(tokens.items()), finished=finished, wait_ns=waited)
+
+    def has_work(self) -> bool:
+        return self._unfinished > 0
+
+    def close(self) -> None:
+        for connection in self._all:
+            connection.socket.close()
+        self._all.clear()
+        self._idle.clear()
+        self._selector.close()
+
+    # ---------------------------------------------------------------- connections
+
+    def _open(self) -> Connection:
+        try:
+            made = socket.create_connection(self._address, timeout=10)
+        except OSError as error:
+            raise ServerFailed(f"the server on port {self._address[1]} cannot be reached: {error}") from None
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.setblocking(False)
+        connection = Connection(made)
+        self._selector.register(made, selectors.EVENT_READ, connection)
+        self._all.append(connection)
+        self.opened += 1
+        return connection
+
+    def _free(self) -> Connection | None:
+        """A kept connection that the server has not closed meanwhile; None if there is none."""
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                connection.socket.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                return connection
+            except OSError:
+                pass
+            self._drop(connection)  # it has ended, or something came that nobody asked for
+        return None
+
+    def _drop(self, connection: Connection) -> None:
+        self._selector.unregister(connection.socket)
+        connection.socket.close()
+        self._all.remove(connection)
+
+    def _send(self, connection: Connection, index: int, message: bytes) -> None:
+        connection.index, connection.message, connection.finished = index, message, False
+        connection.reader = ResponseReader()
+        connection.unsent = memoryview(message)
+        self._flush(connection)
+
+    def _flush(self, connection: Connection) -> None:
+        """Sends what the socket takes; the rest goes when it takes more."""
+        pending = bool(connection.unsent)
+        try:
+            while connection.unsent:
+                connection.unsent = connection.unsent[connection.socket.send(connection.unsent) :]
+            wanted = selectors.EVENT_READ
+        except BlockingIOError:
+            wanted = selectors.EVENT_READ | selectors.EVENT_WRITE
+        except OSError as error:
+            self._broken(connection, str(error))
+            return
+        if pending and self._selector.get_key(connection.socket).events != wanted:
+            self._selector.modify(connection.socket, wanted, connection)
+
+    def _receive(self, connection: Connection, tokens: dict[int, list[int]], finished: list[int]) -> None:
+        try:
+            data = connection.socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._broken(connection, str(error))
+            return
+        if not data:
+            self._broken(connection, "it closed the connection")
+            return
+        index = connection.index
+        if index is None:
+            raise ServerFailed(f"the server sent what nobody had asked for: {data[:80]!r}")
+        reader = connection.reader
+        try:
+            for event in reader.feed(data):
+                ids, last = self._read(event)
+                if ids:
+                    tokens.setdefault(index, []).extend(ids)
+                if last and not connection.finished:
+                    connection.finished = True
+                    finished.append(index)
+                    self._unfinished -= 1
+        except (BadResponse, ValueError) as error:
+            raise ServerFailed(f"request {index}: {error}") from error
+        if reader.done:
+            if not connection.finished:
+                raise ServerFailed(f"request {index}: the server's answer ended before its last token")
+            connection.index, connection.message, connection.fresh = None, b"", False
+            if reader.reusable:
+                self._idle.append(connection)
+            else:
+                self._drop(connection)
+
+    def _broken(self, connection: Connection, why: str) -> None:
+        """A kept connection may be closed by the server just as it is used again: then, and if nothing of the answer
+        has come, the request is sent once more on a new one."""
+        index, message = connection.index, connection.message
+        retry = index is not None and not connection.fresh and not connection.reader.begun
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._drop(connection)
+        if index is None:
+            return
+        if not retry:
+            raise ServerFailed(f"request {index}: the server broke off: {why}")
+        self._send(self._open(), index, message)
+
+
+def read_completion(event: bytes) -> tuple[list[int], bool]:
+    """One streamed chunk of an OpenAI-compatible completion that carries `token_ids`, as vLLM's does on demand.
+
+    Raises:
+        ValueError: it is an error, or carries no token ids.
+    """
+    if event == b"[DONE]":
+        return [], False
+    chunk = json.loads(event)
+    if "error" in chunk:
+        raise ValueError(f"the server says: {json.dumps(chunk['error'])[:500]}")
+    ids: list[int] = []
+    last = False
+    for choice in chunk["choices"]:
+        new = choice.get("token_ids")
+        if new is None:
+            raise ValueError(f"the server's stream carries no token ids: {event[:200]!r}")
+        ids += new
+        last = last or choice.get("finish_reason") is not None
+    return ids, last

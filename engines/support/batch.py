@@ -1,0 +1,47 @@
+"""What an engine has scheduled, kept from its launch until its tokens come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from innerloop.engines.contract import StepReport
+
+
+@dataclass(slots=True)
+class Batch:
+    """A batch's make-up, in the words of `StepReport`: positions, requests, and the KV cache's use (0 to 1)."""
+
+    prefill: int
+    decode: int
+    running: int
+    waiting: int
+    preempted: int
+    kv_usage: float | None = None
+
+    @property
+    def positions(self) -> int:
+        return self.prefill + self.decode
+
+    def report(
+        self,
+        start_ns: int,
+        end_ns: int,
+        tokens: Sequence[tuple[int, Sequence[int]]],
+        finished: Sequence[int],
+        **phases: int | None,
+    ) -> StepReport:
+        """The step that brings the batch out; `phases` are its `*_ns`."""
+        return StepReport(
+            start_ns=start_ns,
+            end_ns=end_ns,
+            tokens=tokens,
+            finished=finished,
+            prefill_tokens=self.prefill,
+            decode_tokens=self.decode,
+            running=self.running,
+            waiting=self.waiting,
+            preempted=self.preempted,
+            kv_usage=self.kv_usage,
+            **phases,
+        )

@@ -1,0 +1,45 @@
+"""Which attention transformers' continuous batching runs on: PyTorch's SDPA, unless another is asked for."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from innerloop.engines.contract import UnsupportedSetting
+
+SDPA = "sdpa"
+MASKED = (
+    "attention is PyTorch's SDPA with one mask over the whole batch, so that every position meets every request's "
+    "context: its cost grows with both, and it says nothing of transformers with FlashAttention"
+)
+NO_CUDNN = "cuDNN's attention is off: it would make a new plan for each new length of context, which is every step"
+INDEX_LIMIT = 2**32  # elements of a mask that memory-efficient attention indexed rightly before torch 2.13
+FIXED_IN = (2, 13)  # mem_eff_attention/kernel_forward.h: an offset into the mask became 64 bits wide
+
+
+def settle(torch: Any, device: str, implementation: str) -> tuple[str, ...]:
+    """Settles what SDPA runs on, before a model is made; returns what there is to say about it."""
+    if implementation != SDPA:
+        return ()
+    if device != "cuda":
+        return (MASKED,)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # preferred for masks on Hopper and Blackwell (sdp_utils.cpp)
+    return (MASKED, NO_CUDNN)
+
+
+def refuse_wide_mask(torch_version: str, rows: int, tokens: int) -> None:
+    """Before torch 2.13 a large mask is read at wrong places on CUDA, without an error.
+
+    `rows` are the positions of the largest step, `tokens` those of the KV cache.
+
+    Raises:
+        UnsupportedSetting: the mask would be too large.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)", torch_version)
+    if numbers and (int(numbers[1]), int(numbers[2])) < FIXED_IN and rows * (tokens + rows) > INDEX_LIMIT:
+        most = max(INDEX_LIMIT // rows - rows, 0)
+        raise UnsupportedSetting(
+            f"kv_cache_tokens={tokens}: torch {torch_version} computes attention wrongly with a mask of {rows}"
+            f" positions by a KV cache of more than {most} tokens; give fewer, or fewer max_tokens_per_step, or use"
+            " torch 2.13"
+        )

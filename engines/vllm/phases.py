@@ -1,0 +1,214 @@
+"""What is seen of a vLLM engine core that runs in this process: the phases of a step and the make-up of its batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from innerloop.engines.contract import StepReport
+from innerloop.engines.support.batch import Batch
+from innerloop.engines.support.marks import ranged
+from innerloop.engines.vllm.settings import model_runner
+
+# What a model runner does before its forward pass, in both generations: for the ranges of a profiler.
+PREPARING = (
+    "_update_states", "_prepare_inputs", "_get_slot_mappings", "_build_attention_metadata", "_preprocess",
+    "finish_requests", "free_states", "add_requests", "update_requests", "prepare_inputs", "prepare_attn",
+)  # fmt: skip
+
+
+class Watch:
+    """Wraps the calls that make up a step of an `EngineCore`, on this instance only.
+
+    With asynchronous scheduling (the engine's default on GPUs) a call schedules one batch and returns the tokens of
+    an earlier one: a report then carries the make-up of the batch whose tokens it returns and the phase times of
+    the call itself, so that phases stay within the step's wall time.
+
+    Input preparation is timed from the model runner's entry until its inputs are ready, and is not part of `execute`.
+    Where the runner is in another process, or a version keeps it elsewhere, it stays unknown and inside of `execute`.
+    On a GPU without asynchronous scheduling the device is waited for inside of `sample`, and `wait` stays unknown.
+    """
+
+    def __init__(self, core: Any) -> None:
+        self._scheduler = core.scheduler
+        self._partial: set[str] = set()  # requests whose prefill is unfinished, or to be done again
+        self._thrown = 0
+        self._batches: dict[int, Batch] = {}  # by id() of the SchedulerOutput, alive until its update
+        self._batch: Batch | None = None
+        self._spent = dict.fromkeys(("schedule", "prepare", "execute", "wait", "sample", "update"), 0)
+        self.sees_wait = core.batch_queue is not None or core.vllm_config.device_config.device_type == "cpu"
+        self.sees_preparation = self._watch_preparation(model_runner(core))
+        self._watch_scheduler()
+        executor = core.model_executor
+        executor.execute_model = self._timed("execute", ranged(self._ahead, executor.execute_model))
+        executor.sample_tokens = self._timed("sample", ranged(self._ahead, executor.sample_tokens))
+
+    @property
+    def cannot_report(self) -> tuple[str, ...]:
+        seen = {"prepare_ns": self.sees_preparation, "wait_ns": self.sees_wait}
+        return tuple(name for name, told in seen.items() if not told)
+
+    @property
+    def filling(self) -> bool:
+        """Whether this step goes on: a batch is in flight and none has come out since `begin`, but for empty ones."""
+        return not (self._batch and self._batch.positions) and self._in_flight() > 0
+
+    def begin(self) -> int:
+        """Forgets the last step; returns the time at which this one starts."""
+        for phase in self._spent:
+            self._spent[phase] = 0
+        self._batch = None
+        return time.monotonic_ns()
+
+    def report(
+        self, start_ns: int, end_ns: int, tokens: Sequence[tuple[int, Sequence[int]]], finished: Sequence[int]
+    ) -> StepReport | None:
+        """The step since `begin`; None if it computed nothing."""
+        batch, spent = self._batch, self._spent
+        if batch is None or batch.positions == 0:
+            return None
+        return batch.report(
+            start_ns,
+            end_ns,
+            tokens,
+            finished,
+            schedule_ns=spent["schedule"],
+            prepare_ns=spent["prepare"] if self.sees_preparation else None,
+            execute_ns=spent["execute"],
+            wait_ns=spent["wait"] if self.sees_wait else None,
+            sample_ns=spent["sample"],
+            update_ns=spent["update"],
+        )
+
+    def also_update(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call` timed as part of `update`: what a layer above the core does with a step's outputs."""
+        return self._timed("update", call)
+
+    # ---------------------------------------------------------------- the wrappers
+
+    def _in_flight(self) -> int:
+        return sum(batch.positions > 0 for batch in self._batches.values())
+
+    def _ahead(self) -> str:
+        """For profilers: how many steps after this one the batch comes out that is launched now."""
+        return f"ahead {max(self._in_flight() - 1, 0)}"
+
+    def _watch_scheduler(self) -> None:
+        scheduler, spent, clock = self._scheduler, self._spent, time.monotonic_ns
+        scheduling = ranged("schedule", scheduler.schedule)
+        updating = ranged("update", scheduler.update_from_output)
+
+        def schedule(*args: Any, **kwargs: Any) -> Any:
+            begun = clock()
+            output = scheduling(*args, **kwargs)
+            spent["schedule"] += clock() - begun
+            self._batches[id(output)] = self._make_up(output)
+            return output
+
+        def update(output: Any, *args: Any, **kwargs: Any) -> Any:
+            begun = clock()
+            self._batch = self._batches.pop(id(output))
+            result = updating(output, *args, **kwargs)
+            spent["update"] += clock() - begun
+            return result
+
+        scheduler.schedule, scheduler.update_from_output = schedule, update
+
+    def _timed(self, phase: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call` timed as `phase`, without what it spent on preparing inputs; also what is waited for its future."""
+        spent, clock = self._spent, time.monotonic_ns
+        ranged_call = ranged(phase, call)
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            prepared, begun = spent["prepare"], clock()
+            result = ranged_call(*args, **kwargs)
+            spent[phase] += clock() - begun - (spent["prepare"] - prepared)
+            if hasattr(result, "result") and not result.done():
+                result.result = waited(ranged("wait", result.result))
+            return result
+
+        def waited(call: Any) -> Any:
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                begun = clock()
+                result = call(*args, **kwargs)
+                spent["wait"] += clock() - begun
+                return result
+
+            return wrapper
+
+        return wrapper
+
+    def _watch_preparation(self, runner: Any) -> bool:
+        """Stamps the runner's entry and the moment its inputs are ready; whether both are to be found."""
+        last = inputs_ready(runner)
+        if last is None or not callable(getattr(runner, "execute_model", None)):
+            return False
+        for name in PREPARING:
+            if callable(call := getattr(runner, name, None)):
+                marked = ranged("prepare", call)
+                if marked is not call:
+                    setattr(runner, name, marked)
+        owner, name = last
+        spent, clock, entered = self._spent, time.monotonic_ns, [0]
+        entering, readying = runner.execute_model, getattr(owner, name)
+
+        def execute_model(*args: Any, **kwargs: Any) -> Any:
+            entered[0] = clock()
+            return entering(*args, **kwargs)
+
+        def ready(*args: Any, **kwargs: Any) -> Any:
+            result = readying(*args, **kwargs)
+            if entered[0]:
+                spent["prepare"] += clock() - entered[0]
+                entered[0] = 0
+            return result
+
+        runner.execute_model = execute_model
+        setattr(owner, name, ready)
+        return True
+
+    def _make_up(self, output: Any) -> Batch:
+        """Counts a batch's prefill and decode positions from what was computed and what is known.
+
+        The newest known token of a request that has output is a decode position; every other scheduled position is
+        prefill: the prompt's, and after a preemption all that is computed again.
+        """
+        scheduled, partial = output.num_scheduled_tokens, self._partial
+        prefill = 0
+        if output.preempted_req_ids:
+            partial |= output.preempted_req_ids
+        if output.scheduled_new_reqs:
+            partial |= {new.req_id for new in output.scheduled_new_reqs}
+        for name in [name for name in partial if name in scheduled]:
+            request = self._scheduler.requests[name]
+            prefill += scheduled[name]
+            if not request.is_prefill_chunk:
+                partial.discard(name)
+                prefill -= min(request.num_output_tokens, 1)
+        total = output.total_num_scheduled_tokens
+        self._thrown += len(output.preempted_req_ids or ())
+        preempted = self._thrown if total else 0
+        self._thrown -= preempted  # an empty batch is no step: what it threw out is told with the next
+        return Batch(
+            prefill=prefill,
+            decode=total - prefill,
+            running=len(scheduled),
+            waiting=self._scheduler.get_request_counts()[1],
+            preempted=preempted,
+            kv_usage=self._scheduler.kv_cache_manager.usage,
+        )
+
+
+def inputs_ready(runner: Any) -> tuple[Any, str] | None:
+    """The last call before a model runner's forward pass, as (owner, name); None where it is not to be found.
+
+    V1 runners (gpu_model_runner.py) end their preparation with `_preprocess`, V2 runners (gpu/model_runner.py) with
+    the model state's `prepare_inputs`.
+    """
+    if callable(getattr(runner, "_preprocess", None)):
+        return runner, "_preprocess"
+    state = getattr(runner, "model_state", None)
+    if callable(getattr(state, "prepare_inputs", None)):
+        return state, "prepare_inputs"
+    return None

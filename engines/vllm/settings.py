@@ -1,0 +1,164 @@
+"""vLLM's settings: the common ones in its own words, and what it made of them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from innerloop.engines.contract import EngineInfo, Load, UnsupportedSetting
+from innerloop.engines.support import versions
+from innerloop.engines.support.shapes import is_quantized, kv_bytes_per_token
+
+VERSIONS = ("0.26", "0.33")
+RESERVED = {"speculative_config", "data_parallel_size", "pipeline_parallel_size", "kv_transfer_config"}
+
+
+def native_arguments(load: Load) -> dict[str, Any]:
+    """The common settings in vLLM's words, then the user's own `engine_args`, which win.
+
+    They are the same on every layer, but that the layers above `core` have a tokenizer, since they detokenize.
+    """
+    s = load.settings
+    cpu = load.device == "cpu"
+    for name in RESERVED & load.engine_args.keys():
+        raise UnsupportedSetting(f"engine argument {name}: the adapter does not follow what it changes about a step")
+    if cpu and s["cuda_graphs"]:
+        raise UnsupportedSetting("cuda_graphs=true: there are no CUDA graphs on a CPU; leave it unset")
+    if cpu and s["quantization"] == "fp8" and not is_quantized(load.config):
+        raise UnsupportedSetting(
+            "quantization=fp8: vLLM's CPU build cannot quantize on loading; choose a model with FP8 weights"
+        )
+    arguments: dict[str, Any] = {
+        "model": load.checkpoint,
+        "skip_tokenizer_init": load.layer == "core",
+        "trust_remote_code": load.trust_remote_code,
+        "dtype": s["dtype"],
+        # Named, a stored method would get its plain kernels; found in config.json, the best ones (awq_marlin, say).
+        "quantization": None if is_quantized(load.config) else s["quantization"],
+        "tensor_parallel_size": s["tensor_parallel"],
+        "max_model_len": s["context_length"],
+        "max_num_seqs": s["max_batch_size"],
+        "max_num_batched_tokens": s["max_tokens_per_step"],
+        "enable_prefix_caching": s["prefix_caching"],
+        "seed": s["seed"],
+        "disable_log_stats": True,
+    }
+    if s["chunked_prefill"] is not None:
+        arguments["enable_chunked_prefill"] = s["chunked_prefill"]
+    if cpu or s["cuda_graphs"] is False:
+        arguments["enforce_eager"] = True
+    if s["kv_cache_tokens"] is not None:
+        token = kv_bytes_per_token(load.config, s["dtype"], s["tensor_parallel"])
+        arguments["kv_cache_memory_bytes"] = s["kv_cache_tokens"] * token
+    elif s["kv_memory_fraction"] is not None:
+        arguments["gpu_memory_utilization"] = s["kv_memory_fraction"]
+    return {**arguments, **load.engine_args}
+
+
+def engine_config(arguments: dict[str, Any]) -> Any:
+    """vLLM's `VllmConfig` of the arguments.
+
+    What vLLM would fill in by who asks (the largest batch and step) is always given, so that it is the same everywhere.
+
+    Raises:
+        UnsupportedSetting: this version has no such argument.
+    """
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.usage.usage_lib import UsageContext
+
+    check_known(arguments)
+    return EngineArgs(**arguments).create_engine_config(UsageContext.LLM_CLASS)
+
+
+def check_known(arguments: dict[str, Any]) -> None:
+    """Raises UnsupportedSetting for an argument that this version of vLLM does not have."""
+    import vllm
+    from vllm.engine.arg_utils import EngineArgs
+
+    known = inspect.signature(EngineArgs).parameters
+    versions.check_known(arguments, known, f"vLLM {vllm.__version__} has no engine argument")
+
+
+def effective(config: Any) -> dict[str, Any]:
+    """The common settings as a `VllmConfig` has them once its engine is loaded, as plain data.
+
+    `attention_backend` is the model runner's to say, `process_hops` the layer's.
+    """
+    model, cache, sched = config.model_config, config.cache_config, config.scheduler_config
+    blocks, block = cache.num_gpu_blocks, cache.block_size
+    graphs = getattr(config.compilation_config, "cudagraph_mode", None)
+    on_cpu = config.device_config.device_type == "cpu"
+    return {
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "quantization": model.quantization,
+        "tensor_parallel": config.parallel_config.tensor_parallel_size,
+        "context_length": model.max_model_len,
+        "max_batch_size": sched.max_num_seqs,
+        "max_tokens_per_step": sched.max_num_batched_tokens,
+        "kv_cache_tokens": blocks * block if blocks else None,
+        "kv_cache_dtype": str(cache.cache_dtype),
+        "kv_block_tokens": block,
+        "prefix_caching": cache.enable_prefix_caching,
+        "chunked_prefill": sched.enable_chunked_prefill,
+        "cuda_graphs": None if on_cpu else not model.enforce_eager,
+        "cuda_graph_mode": getattr(graphs, "name", None),
+        "async_scheduling": bool(getattr(sched, "async_scheduling", False)),
+        "attention_backend": None,
+        "executor": str(config.parallel_config.distributed_executor_backend),
+        "seed": model.seed,
+    }
+
+
+def engine_info(
+    version: str,
+    found: dict[str, Any],
+    arguments: dict[str, Any],
+    load: Load,
+    *,
+    runner: Any = None,
+    process_hops: int = 0,
+    notes: tuple[str, ...] = (),
+    client: dict[str, Any] | None = None,
+) -> EngineInfo:
+    """What is told of a loaded engine; `found` is `effective`'s, `runner` the model runner where it can be seen.
+
+    `process_hops` counts the walls between processes that a request crosses from here to the engine core; an executor
+    with worker processes of its own adds one.
+    """
+    tokens, ranks = found["kv_cache_tokens"], found["tensor_parallel"]
+    plain = tokens is not None and found["kv_cache_dtype"] == "auto"
+    token = kv_bytes_per_token(load.config, found["dtype"], ranks) * ranks if plain else None
+    return EngineInfo(
+        version=version,
+        effective={
+            **found,
+            "attention_backend": attention_backend(runner),
+            "process_hops": process_hops + (found["executor"] != "uni"),
+        },
+        native=arguments,
+        kv_cache_tokens=tokens,
+        kv_cache_bytes=None if token is None else tokens * token,
+        weights_bytes=weights_bytes(runner),
+        notes=(*versions.notes("vLLM", version, VERSIONS), *notes),
+        client=client,
+    )
+
+
+def model_runner(core: Any) -> Any:
+    """The model runner in this process; None where the workers are processes of their own."""
+    worker = getattr(core.model_executor, "driver_worker", None)
+    return getattr(getattr(worker, "worker", worker), "model_runner", None)
+
+
+def weights_bytes(runner: Any) -> int | None:
+    """What loading the model took on the device; the CPU's runner, which repacks its weights, does not count it."""
+    return getattr(runner, "model_memory_usage", None) or None
+
+
+def attention_backend(runner: Any) -> str | None:
+    """The backend that the model runner chose; None where it cannot be seen or this version keeps it elsewhere."""
+    groups: Any = getattr(runner, "attn_groups", None)
+    try:
+        return groups[0][0].backend.get_name()
+    except (TypeError, IndexError, AttributeError):
+        return None

@@ -1,0 +1,1 @@
+"""The subprocess that loads an engine and drives it: its job, its loop and its records."""

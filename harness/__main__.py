@@ -1,0 +1,42 @@
+"""The console script: `innerloop VERB ...` and `python -m harness VERB ...` are `python -m harness.VERB ...`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from innerloop.harness.cli.errors import EXIT_REFUSED, nearest
+
+VERBS = {
+    "run": "run an engine on a workload and report",
+    "show": "print a run again",
+    "doctor": "say what this machine is and what runs on it",
+    "steps": "say where the time of a run's steps went",
+    "ceilings": "measure what this machine's memory and matrix units can do at most",
+    "watch": "show what the devices and the host do, live",
+    "environments": "list, create, register or remove engines' environments",
+    "checkpoints": "list, plan, create or remove synthetic checkpoints",
+}
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: innerloop VERB [options]\n")
+        print("\n".join(f"  {verb:<14}{what}" for verb, what in VERBS.items()))
+        print("\ninnerloop VERB --help tells more about one of them")
+        return 0
+    verb = arguments[0]
+    if verb == "--version":
+        from innerloop import harness
+
+        print(f"innerloop {harness.__version__}")
+        return 0
+    if verb not in VERBS:
+        print(f"innerloop: no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
+        return EXIT_REFUSED
+    return importlib.import_module(f"innerloop.harness.{verb}").main(arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What every command shares: signals, exit codes, errors, words."""

@@ -1,0 +1,281 @@
+"""Starts a worker behind its guard, watches it, and always leaves nothing of it behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import innerloop
+from innerloop import engines
+
+TICK_S = 1.0  # news on the control channel is heard at once; this is for the live view and the time limits
+GRACE_S = 1.0  # between SIGTERM and SIGKILL
+CLOSE_S = 10.0  # for an engine to close after its failure
+CLEANUP_S = 8.0  # for the guard to end everything below it, before its own group is killed too
+LOG_TAIL_LINES = 20
+CHANNEL = "control"  # the FIFO beside the job of a worker that a tool starts
+
+TELLING = (
+    "CUDA_", "CUBLAS_", "CUDNN_", "GOMP_", "GLIBC_", "KMP_", "LD_", "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_",
+    "ONEDNN_", "DNNL_", "PYTHON", "PYTORCH_", "TORCH", "TRITON_", "VLLM_", "LMDEPLOY_", "TM_", "TLLM_", "TRTLLM_",
+    "MLC_", "TVM_", "SGLANG_", "SGL_", "HF_HUB_OFFLINE", "TRANSFORMERS_",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds that a run may take: to load, without a sign of life once it steps, and altogether."""
+
+    load_s: float = 1800.0
+    hang_s: float = 120.0
+    total_s: float | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a worker's life went. `failure` is None, or why it did not reach its end."""
+
+    reported: dict[str, Any] = field(default_factory=dict)
+    phases: dict[str, int] = field(default_factory=dict)  # monotonic ns at which each began
+    notes: list[str] = field(default_factory=list)
+    failure: dict[str, Any] | None = None
+    worker_pid: int | None = None
+    captures: list[dict[str, Any]] = field(default_factory=list)  # a pass's windows opening and closing
+
+
+class Worker:
+    """One worker process and its guard; `tool` is the command of a profiler that the worker is started by, `module`
+    the one of the package `engines` that it runs."""
+
+    def __init__(
+        self,
+        python: Path,
+        job_path: Path,
+        log_path: Path,
+        variables: dict[str, str],
+        tool: Sequence[str] = (),
+        module: str = "worker.main",
+    ) -> None:
+        if tool:  # which may close what the worker would inherit
+            fifo = job_path.with_name(CHANNEL)
+            fifo.unlink(missing_ok=True)
+            os.mkfifo(fifo)
+            read_fd, write_fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), os.open(fifo, os.O_WRONLY)
+        else:
+            fifo = None
+            read_fd, write_fd = os.pipe()
+        command = [*tool, *worker_command(python, job_path, str(fifo or write_fd), module)]
+        guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(write_fd), str(GRACE_S)]
+        self.log_path = log_path
+        with open(log_path, "ab") as log:
+            self._guard = subprocess.Popen(
+                [*guard, "--", *command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=job_path.parent,
+                env=environment(variables),
+                pass_fds=[write_fd],
+                start_new_session=True,
+            )
+        os.close(write_fd)
+        os.set_blocking(read_fd, False)
+        self._fifo, self._control = fifo, read_fd
+        self._pending = b""
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(read_fd, selectors.EVENT_READ)
+        self.alive = True
+
+    @property
+    def guard_pid(self) -> int:
+        return self._guard.pid
+
+    def events(self, wait_s: float) -> list[dict[str, Any]]:
+        """What has arrived on the control channel, waiting at most `wait_s` seconds for the first of it."""
+        if not self._selector.select(wait_s):
+            if self._guard.poll() is not None:
+                self.alive = False  # killed: a forked child of the engine may still hold the channel open
+            return []
+        data = os.read(self._control, 1 << 20)
+        if not data:
+            self.alive = False  # the worker, the guard and all their children have let go of the channel
+            self._selector.unregister(self._control)
+            return []
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def kill(self) -> None:
+        """Ends the worker and everything below it; returns when nothing is left."""
+        if self._guard.stdin is not None:
+            self._guard.stdin.close()  # the guard reads its end as the order to stop
+            self._guard.stdin = None
+        try:
+            self._guard.wait(CLEANUP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._guard.pid, signal.SIGKILL)
+            self._guard.wait()
+
+    def close(self, worker_pid: int | None = None) -> None:
+        """`worker_pid` leads the group that is ended here should the guard itself have been killed."""
+        self.kill()
+        if self._guard.returncode != 0 and worker_pid is not None:
+            for kill in (os.killpg, os.kill):  # behind a tool a worker leads no group
+                with suppress(ProcessLookupError):
+                    kill(worker_pid, signal.SIGKILL)
+        self._selector.close()
+        os.close(self._control)
+        if self._fifo is not None:
+            self._fifo.unlink(missing_ok=True)
+
+
+def worker_command(python: Path, job_path: Path, channel: str, module: str = "worker.main") -> list[str]:
+    """What starts a worker (see engines/__main__.py)."""
+    return [str(python), str(Path(engines.__file__).resolve().parent), str(job_path), channel, module]
+
+
+def environment(variables: dict[str, str]) -> dict[str, str]:
+    """The user's variables without those that would leak the harness's interpreter into the engine's, then ours.
+
+    Unless the user says otherwise, CUDA numbers devices as NVML does, so that what is sampled is what is used.
+    """
+    leaky = ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+    own = {k: v for k, v in os.environ.items() if k not in leaky}
+    checkout = str(Path(innerloop.__file__).resolve().parents[1])  # the worker finds `engines` by its own path
+    entries = [entry for entry in own.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != checkout]
+    own["PYTHONPATH"] = os.pathsep.join(entries)
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **own, **variables}
+
+
+def telling(variables: dict[str, str]) -> dict[str, str]:
+    """Of a worker's variables those that can change what is measured, to be kept with the result."""
+    return {name: value for name, value in sorted(variables.items()) if name.startswith(TELLING)}
+
+
+def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome], None], outcome: Outcome) -> None:
+    """Follows a worker to its end, filling `outcome`; the caller closes the worker, whatever comes.
+
+    `tick` is called every `TICK_S` seconds, and after each change of phase.
+    """
+    begun = time.monotonic()
+    kills = oom_kills()
+    exit_code: int | None = None
+    failed_at: float | None = None
+    while worker.alive and exit_code is None:
+        for event in worker.events(TICK_S):
+            if event["event"] == "exit":
+                exit_code = event["code"]
+                if event["leftover"]:
+                    outcome.notes.append(f"{event['leftover']} processes that the engine left behind were ended")
+            else:
+                take(event, outcome)
+        tick(outcome)
+        if outcome.failure is None:
+            outcome.failure = overdue(outcome, trace, limits, begun)
+            if outcome.failure is not None:
+                return
+        else:
+            failed_at = failed_at or time.monotonic()
+            if time.monotonic() - failed_at > CLOSE_S:
+                outcome.notes.append(f"the engine did not close within {CLOSE_S:g} s of its failure and was ended")
+                return
+    if outcome.failure is None and "done" not in outcome.phases:
+        outcome.failure = ended(exit_code, oom_kills() > kills)
+    if outcome.failure is not None:
+        outcome.failure["exit"] = exit_code
+
+
+def take(event: dict[str, Any], outcome: Outcome) -> None:
+    """One message of the worker."""
+    kind, time_ns = event.pop("event"), event.pop("time_ns")
+    if kind == "started":
+        outcome.worker_pid = event.pop("pid")
+        outcome.phases["start"] = time_ns
+        outcome.reported.update(event)
+    elif kind == "phase":
+        outcome.phases[event.pop("phase")] = time_ns
+        outcome.reported.update(event)
+    elif kind == "error":
+        outcome.failure = event
+    elif kind == "note":
+        outcome.notes.append(event["text"])
+    elif kind == "capture":
+        outcome.captures.append({**event, "time_ns": time_ns})
+    elif kind == "done":
+        outcome.phases["done"] = time_ns
+
+
+def overdue(outcome: Outcome, trace: Path, limits: Limits, begun_s: float) -> dict[str, Any] | None:
+    """The failure of a worker that has taken too long, if it has."""
+    now_s = time.monotonic()
+    if limits.total_s is not None and now_s - begun_s > limits.total_s:
+        return failure("timeout", f"the run took longer than --timeout {limits.total_s:g} s")
+    phase = next(reversed(outcome.phases), "start")
+    if phase in ("start", "import", "load"):
+        if now_s - begun_s > limits.load_s:
+            return failure("load_timeout", f"the engine was not loaded within --load-timeout {limits.load_s:g} s")
+        return None
+    quiet_s = now_s - max(last_beat_ns(trace), outcome.phases[phase]) / 1e9
+    if quiet_s > limits.hang_s:
+        what = "finished closing" if phase == "close" else "finished a step"
+        return failure("hang", f"the engine has not {what} for {quiet_s:.0f} s (--hang-timeout {limits.hang_s:g} s)")
+    return None
+
+
+def last_beat_ns(trace: Path) -> int:
+    from innerloop.engines.worker.trace import header
+
+    beats = [int(header(path)["beat_ns"]) for path in trace.glob("*/steps.bin") if path.stat().st_size]
+    return max(beats, default=0)
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory since it started."""
+    try:
+        with open("/proc/vmstat") as f:
+            return next((int(line.split()[1]) for line in f if line.startswith("oom_kill ")), 0)
+    except OSError:
+        return 0
+
+
+def ended(exit_code: int | None, out_of_memory: bool) -> dict[str, Any]:
+    """The failure of a worker that ended without a word."""
+    if exit_code == -signal.SIGKILL and out_of_memory:
+        return failure("out_of_memory_host", "the kernel killed the worker: the machine ran out of memory")
+    if exit_code is None:
+        return failure("killed_by_signal", "the guard of the worker was killed")
+    if exit_code < 0:
+        return failure("killed_by_signal", f"the worker was killed by {signal_name(-exit_code)}")
+    return failure("engine_exception", f"the worker ended with exit code {exit_code} before its work was done")
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def failure(cause: str, message: str) -> dict[str, Any]:
+    return {"cause": cause, "message": message, "exit": None, "traceback": []}
+
+
+def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> list[str]:
+    """The last lines of the engine's log, without control characters."""
+    try:
+        with open(path, "rb") as f:
+            f.seek(max(os.path.getsize(path) - (64 << 10), 0))
+            text = f.read().decode(errors="replace")
+    except OSError:
+        return []
+    text = "".join(c if c.isprintable() or c in "\n\t" else "\n" for c in text)
+    return [line for line in text.splitlines() if line.strip()][-lines:]

@@ -1,0 +1,1 @@
+"""What was observed of a run, turned into its result."""

@@ -1,0 +1,142 @@
+"""The machine's limit of one run: what its model costs a step, by its profile and what the engine says it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from innerloop.harness.analysis.roofline import Cost, Limits, none, roofline
+from innerloop.harness.ceilings import QUANTIZED_DTYPE, Ceilings
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
+from innerloop.harness.profiles.validation import validate
+from innerloop.harness.store.tables import Tables
+
+KV_BYTES = {"int8": 1.0, "int4": 0.5, "uint8": 1.0, **DTYPE_BYTES}  # fp8 is recognised by its beginning
+
+
+def section(
+    spec: Mapping[str, Any],
+    effective: Mapping[str, Any],
+    tables: Tables,
+    ceilings: Ceilings | None,
+    why_none: str | None,
+) -> dict[str, Any]:
+    """result["roofline"]: the figures of `harness.analysis.roofline`, and the ceilings that they stand on.
+
+    `spec` is RunSpec.describe(), `effective` the settings as the engine resolved them.
+    """
+    if ceilings is None:
+        return {"ceilings": None, **none(why_none or "the ceilings of this machine were not measured")}
+    try:
+        cost = cost_of(spec, effective)
+    except (Refused, KeyError) as error:
+        return {"ceilings": None, **none(f"the run's model is not known: {error}")}
+    ranks = ranks_of(spec, effective)
+    limits = limits_of(ceilings, cost, ranks)
+    if limits is None:
+        return {"ceilings": None, **none(f"the matrix rate of {cost.linear_dtype} is not known on this machine")}
+    used = {
+        "device": ceilings.key.name,
+        "devices": ranks,
+        "bytes_per_s": ceilings.bytes_per_s,
+        "copy_bytes_per_s": ceilings.memory["copy_bytes_per_s"],
+        "read_bytes_per_s": ceilings.memory["read_bytes_per_s"],
+        "dtype": cost.dtype,
+        "ops_per_s": ceilings.ops_per_s(cost.dtype),
+        "linear_dtype": cost.linear_dtype,
+        "linear_ops_per_s": ceilings.ops_per_s(cost.linear_dtype),
+        "tf32": ceilings.tf32,
+        "torch": ceilings.key.torch,
+        "measured": ceilings.measured,
+        "other_cores": ceilings.other_cores,
+        "disturbed": ceilings.disturbed,
+        "clocks": ceilings.clocks,
+    }
+    return {"ceilings": used, **roofline(tables.steps, tables.tokens, tables.requests, cost, limits)}
+
+
+def limits_of(ceilings: Ceilings, cost: Cost, ranks: int) -> Limits | None:
+    """The ceilings of one device times the devices that share every layer; None where a rate is not known. A format
+    that was not tried on a GPU is not known; one that was, and is not there, is computed in a wider one."""
+    if ceilings.key.device == "cuda" and cost.linear_dtype not in ceilings.matrix:
+        return None
+    rate, linear = ceilings.ops_per_s(cost.dtype), ceilings.ops_per_s(cost.linear_dtype)
+    if rate is None or linear is None:
+        return None
+    return Limits(ceilings.bytes_per_s * ranks, rate * ranks, linear * ranks)
+
+
+def ranks_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> int:
+    settings = spec.get("settings") or {}
+    return int(effective.get("tensor_parallel") or settings.get("tensor_parallel") or 1)
+
+
+def cost_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> Cost:
+    """What a step costs, of all devices together.
+
+    Quantized matrices are read at their stored size and, but for FP8, multiplied in the run's dtype. With more devices
+    than KV heads each device keeps a copy of some, and the copies are read too.
+
+    Raises:
+        KeyError, Refused: the spec holds no model profile.
+    """
+    model = validate(ModelProfile, spec["model_profile"], "model_profile")
+    settings = spec.get("settings") or {}
+    dtype = str(effective.get("dtype") or settings.get("dtype") or model.dtype)
+    size = DTYPE_BYTES.get(dtype, DTYPE_BYTES[model.dtype])
+    stored = model.quantization.method if model.quantization is not None else None
+    method = stored or effective.get("quantization") or settings.get("quantization")
+    norms = model.hidden_size * (2 * model.num_hidden_layers + 1)
+    copies = max(ranks_of(spec, effective) / model.num_key_value_heads, 1.0)
+    head = model.hidden_size * model.vocab_size
+    pairs = model.num_hidden_layers * model.num_attention_heads * model.head_dim
+    return Cost(
+        layers_bytes=matrices_bytes(model, size, method) + norms * size,
+        lm_head_bytes=head * size,
+        embedding_bytes=model.hidden_size * size,
+        kv_bytes=copies * kv_values(model) * kv_size(effective.get("kv_cache_dtype"), size),
+        linear_ops=2 * model.linear_parameters(),
+        lm_head_ops=2 * head,
+        attention_ops=4 * pairs,
+        dtype=dtype,
+        linear_dtype=QUANTIZED_DTYPE.get(quantization_family(method), dtype),
+    )
+
+
+def matrices_bytes(model: ModelProfile, size: int, method: str | None) -> float:
+    """Bytes of the layers' matrices as stored, or as FP8 where they are quantized on loading."""
+    if model.quantization is not None:
+        matrices = sum(model.quantization.matrix_bytes(rows, columns) for _, rows, columns in model.linear_shapes())
+        return float(model.num_hidden_layers * matrices)
+    made_on_loading = quantization_family(method) == "fp8"
+    return float(model.linear_parameters() * (1 if made_on_loading else size))
+
+
+def quantization_family(method: str | None) -> str:
+    """The common name of what an engine calls a method that it quantizes with on loading (`fbgemm_fp8`)."""
+    return "fp8" if method is not None and "fp8" in method.lower() else str(method)
+
+
+def kv_values(model: ModelProfile) -> int:
+    """Numbers that one token of context keeps: keys and values of all layers."""
+    return 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim
+
+
+def kv_size(name: str | None, size: int) -> float:
+    """Bytes of a number in the KV cache, by the engine's name of its format; `auto` is the run's dtype."""
+    if name is None or name == "auto":
+        return float(size)
+    return 1.0 if name.startswith(("fp8", "float8")) else float(KV_BYTES.get(name, size))
+
+
+def notes(roofline: Mapping[str, Any]) -> list[str]:
+    """What makes the figures of the limit doubtful, for the result's notes."""
+    out = [roofline["above_limit"]] if roofline["above_limit"] else []
+    other = (roofline["ceilings"] or {}).get("other_cores")
+    if (roofline["ceilings"] or {}).get("disturbed"):
+        out.append(
+            f"the machine's limit was measured while other processes used {other:.1f} cores and is probably higher: "
+            "python -m harness.ceilings --remeasure when it is quiet"
+        )
+    return out

@@ -1,0 +1,201 @@
+"""What makes a run's figures doubtful: a code, what was seen, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from innerloop.harness.analysis.columns import NS
+from innerloop.harness.analysis.latency import finished
+from innerloop.harness.cli.words import number, share
+
+LEAST_WINDOW_S = 1.0  # a window shorter than this is mostly its edges
+LEAST_STEPS = 10
+STEAL_SHARE = 0.01  # of all cores' time, taken by the hypervisor
+OTHER_SHARE = 0.05  # of all cores' time, used by neither the worker nor the harness
+SWAP_BYTES = 1 << 20  # moved between memory and swap while measuring
+BUBBLE_SHARE = 0.10  # of the window: work was there and no step ran
+RECORDER_SHARE = 0.02  # of the steps' time; four times what the recorder is meant to stay below
+SAMPLING_GAP_S = 3.0  # between two samples of the host
+EARLY_SHARE = 0.02  # of the window: how long before its end the work may run out
+SHOWN_CHECKS = 3
+
+
+HONOURED = (
+    "dtype", "tensor_parallel", "context_length", "max_batch_size", "max_tokens_per_step", "kv_cache_tokens",
+    "prefix_caching", "chunked_prefill",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reason:
+    code: str
+    detail: str
+    advice: str
+
+
+def suspicions(
+    steps: np.ndarray,
+    requests: np.ndarray,
+    *,
+    start_ns: int,
+    end_ns: int,
+    duration_ns: int,
+    bubble_share: float | None,
+    recorder_share: float | None,
+    warmup: dict[str, Any] | None,
+    host: dict[str, Any] | None,
+    sampler: dict[str, Any] | None,
+    checks: list[dict[str, str]],
+) -> list[Reason]:
+    """Every reason to doubt a finished run. `duration_ns` is what the workload asked for, -1 = until all is finished.
+
+    `warmup` is the worker's account of it, `host` is `telemetry.host.summary`'s, `sampler` is its sampler's cost; each
+    is None where it is not known, and then nothing is concluded from it.
+    """
+    window_s = (end_ns - start_ns) * NS
+    return [
+        *_trace(checks),
+        *_window(window_s, len(steps)),
+        *_workload(requests, start_ns, end_ns, duration_ns),
+        *_warmup(warmup or {}),
+        *_host(host or {}, sampler or {}),
+        *_harness(bubble_share, recorder_share),
+    ]
+
+
+def _trace(checks: list[dict[str, str]]) -> Iterator[Reason]:
+    if checks:
+        shown = "; ".join(check["detail"] for check in checks[:SHOWN_CHECKS])
+        more = f"; and {len(checks) - SHOWN_CHECKS} more" if len(checks) > SHOWN_CHECKS else ""
+        yield Reason(
+            "trace_mismatch",
+            shown + more,
+            "The trace does not add up, so no figure of this run can be trusted: report it with the run's folder.",
+        )
+
+
+def _window(window_s: float, steps: int) -> Iterator[Reason]:
+    if window_s < LEAST_WINDOW_S or steps < LEAST_STEPS:
+        yield Reason(
+            "short_window",
+            f"only {window_s:.2f} s and {steps} steps were measured",
+            f"Measure at least {LEAST_WINDOW_S:g} s and {LEAST_STEPS} steps: give the workload more requests.",
+        )
+
+
+def _workload(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: int) -> Iterator[Reason]:
+    moment = exhausted_ns(requests, start_ns, end_ns, duration_ns)
+    if moment is not None:
+        yield Reason(
+            "workload_exhausted",
+            f"the requests ran out {(moment - start_ns) * NS:.1f} s into a window of {duration_ns * NS:.1f} s, "
+            "so the load fell before it closed",
+            "Give the workload more requests, or a shorter duration.",
+        )
+
+
+def exhausted_ns(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: int) -> int | None:
+    """When the load first fell because requests ran out, in a window that was to close at a time; else None.
+
+    Closed loop (requests have a user): the first user whose requests are all finished. Open loop: when the last
+    request of all has finished. The last 2 % of the window do not count, nor, in an open loop, a pause of five times
+    the mean time between arrivals.
+    """
+    if duration_ns < 0 or len(requests) == 0:
+        return None
+    allowed = EARLY_SHARE * duration_ns
+    users = requests["user"]
+    done = np.where(finished(requests), requests["last_token_ns"], np.iinfo(np.int64).max)
+    if (users >= 0).all():
+        ends = np.full(int(users.max()) + 1, -1, dtype=np.int64)
+        np.maximum.at(ends, users, done)
+        moment = int(ends[ends >= 0].min())
+    else:
+        moment = int(done.max())
+        allowed = max(allowed, 5 * float(np.ptp(requests["due_ns"])) / len(requests))
+    close = max(end_ns, start_ns + duration_ns)
+    return moment if moment < close - allowed else None
+
+
+def _warmup(warmup: dict[str, Any]) -> Iterator[Reason]:
+    if warmup.get("settled") is False:
+        rates = ", ".join(number(round(rate)) for rate in (warmup.get("round_tokens_per_s") or [])[-5:])
+        yield Reason(
+            "not_settled",
+            f"the speed had not settled after {warmup.get('rounds')} rounds of warm-up (last, tokens/s: {rates})",
+            "Allow more rounds of warm-up, and look for what disturbs this machine.",
+        )
+
+
+def _host(host: dict[str, Any], sampler: dict[str, Any]) -> Iterator[Reason]:
+    if _over(host.get("steal_share"), STEAL_SHARE):
+        yield Reason(
+            "cpu_stolen",
+            f"the hypervisor took {share(host['steal_share'])} of this machine's CPU time",
+            "Repeat on a machine with cores of its own.",
+        )
+    if _over(host.get("other_share"), OTHER_SHARE):
+        yield Reason(
+            "other_processes",
+            f"other processes used {share(host['other_share'])} of all cores' time ({host['other_cores']:.2f} cores)",
+            "Stop what else runs on this machine, and repeat.",
+        )
+    swapped = (host.get("swap_in_bytes") or 0) + (host.get("swap_out_bytes") or 0)
+    if swapped > SWAP_BYTES:
+        yield Reason(
+            "swapping",
+            f"{number(round(swapped / 2**20))} MiB went to or came from swap while measuring",
+            "Free memory, or choose a smaller model or KV cache.",
+        )
+    if _over(sampler.get("longest_gap_s"), SAMPLING_GAP_S):
+        yield Reason(
+            "sampling_gap",
+            f"the host was not sampled for {sampler['longest_gap_s']:.1f} s",
+            "The harness was starved or the machine was suspended: repeat on a machine with a core to spare.",
+        )
+
+
+def _harness(bubble_share: float | None, recorder_share: float | None) -> Iterator[Reason]:
+    if _over(bubble_share, BUBBLE_SHARE):
+        yield Reason(
+            "bubbles",
+            f"{share(bubble_share)} of the window passed between steps although there was work",
+            "Submitting or recording took that time, not the engine's step: look at step_s.bubble, "
+            "and compare layers with a larger batch or longer outputs.",
+        )
+    if _over(recorder_share, RECORDER_SHARE):
+        yield Reason(
+            "recorder_cost",
+            f"recording took {share(recorder_share)} of the steps' time",
+            "The steps are too short for this recorder on this machine: use a larger batch or model.",
+        )
+
+
+def _over(value: float | None, limit: float) -> bool:
+    return value is not None and value > limit
+
+
+def unhonoured(asked: dict[str, Any], effective: dict[str, Any]) -> list[Reason]:
+    """The settings that the engine resolved otherwise than asked; what it does not report is taken on trust.
+
+    A KV cache may be larger than asked by less than one block, since it is made of whole ones.
+    """
+    found = []
+    for name in HONOURED:
+        wanted, got = asked.get(name), effective.get(name)
+        if wanted is None or got is None or got == wanted:
+            continue
+        if name == "kv_cache_tokens" and 0 < got - wanted < (effective.get("kv_block_tokens") or 1):
+            continue
+        found.append(
+            Reason(
+                "setting_not_honoured",
+                f"{name}: {wanted} was asked for and the engine runs with {got}",
+                "Ask for what the engine can do, so that engines are compared on the same settings.",
+            )
+        )
+    return found

@@ -1,0 +1,1 @@
+"""One run: from a resolved spec to its result on disk."""

@@ -1,0 +1,162 @@
+"""The line that a user watches while an engine loads, warms up and is measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from innerloop.harness.cli.words import size
+from innerloop.harness.process.launcher import Outcome
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from innerloop.harness.telemetry.device import DeviceSampler
+
+RATE_WINDOW_S = 3.0  # tokens/s is that of the last seconds
+PLAIN_EVERY_S = 10.0  # where the output is no terminal
+WORDS = {
+    "start": "starting the engine's interpreter",
+    "import": "importing the engine",
+    "load": "loading the model",
+    "warmup": "warming up",
+    "measure": "measuring",
+    "close": "closing the engine",
+}
+DONE = {
+    "start": "interpreter started",
+    "import": "engine imported",
+    "load": "model loaded",
+    "warmup": "warmed up",
+    "measure": "measured",
+    "close": "engine closed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the trace's pages say at one moment."""
+
+    tokens: int
+    finished: int
+    running: int | None
+    kv_usage: float | None
+
+
+def read(folder: Path) -> Reading | None:
+    """Reads the pages that the worker is writing; None before it has opened them."""
+    from innerloop.engines.worker import trace
+
+    try:
+        head = trace.header(folder / "steps.bin")
+        steps = trace.records(folder, "steps")
+    except (OSError, ValueError):
+        return None
+    if not len(steps):
+        return Reading(0, 0, None, None)
+    last = steps[-1]
+    running, kv = int(last["running"]), float(last["kv_usage"])
+    return Reading(
+        int(head["tokens"]), int(head["finished"]), running if running >= 0 else None, kv if kv == kv else None
+    )
+
+
+def device_words(devices: Sequence[DeviceSampler]) -> list[str]:
+    """The devices together, where they tell: mean utilization, power and memory."""
+    shown = [device.shown for device in devices]
+    watts = [one.power_w for one in shown if one.power_w is not None]
+    busy = [one.utilization for one in shown if one.utilization is not None]
+    held = [one.memory_bytes for one in shown if one.memory_bytes is not None]
+    return [
+        *([f"GPU {sum(busy) / len(busy):.0%}"] if busy else []),
+        *([f"{sum(watts):.0f} W"] if watts else []),
+        *([size(sum(held))] if held else []),
+    ]
+
+
+class LiveView:
+    """A progress line, redrawn in place on a terminal and printed now and then elsewhere.
+
+    Remaining time is that of the workload's duration, or else what the tokens still to come take at the present
+    rate. Nothing is drawn between ticks: a spinner's thread would take the engine's cores many times a second.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        trace: Path,
+        tokens: int,
+        requests: int,
+        duration_s: float | None,
+        devices: Sequence[DeviceSampler] = (),
+    ) -> None:
+        from rich.live import Live
+
+        self._console, self._trace, self._devices = console, trace, devices
+        self._tokens, self._requests, self._duration_s = tokens, requests, duration_s
+        self._phase = ""
+        self._since = self._printed = time.monotonic()
+        self._history: list[tuple[float, int]] = []
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> LiveView:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def tick(self, outcome: Outcome) -> None:
+        phase = next(reversed(outcome.phases), "start")
+        now = time.monotonic()
+        if phase != self._phase:
+            if self._phase and outcome.failure is None:
+                took_s = (outcome.phases[phase] - outcome.phases[self._phase]) / 1e9
+                if self._phase == "start":
+                    took_s = outcome.reported.get("interpreter_s", 0.0)
+                self._console.print(f"{DONE[self._phase]} in {took_s:.1f} s", style="dim", highlight=False)
+            self._phase, self._since, self._printed, self._history = phase, now, now, []
+        if phase == "done":
+            return
+        if self._live is not None:
+            self._live.update(self.line(now), refresh=True)
+        elif now - self._printed >= PLAIN_EVERY_S:
+            self._printed = now
+            self._console.print(self.line(now), highlight=False, soft_wrap=True)
+
+    def line(self, now: float) -> RenderableType:
+        """What is going on: phase, how far, tokens/s, batch and KV cache, and what the devices do."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        elapsed = now - self._since
+        folder = self._trace / ("measure" if self._phase == "measure" else "warmup")
+        reading = read(folder) if self._phase in ("measure", "warmup") else None
+        if reading is None:
+            return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *device_words(self._devices)])
+        self._history = [(t, n) for t, n in self._history if now - t <= RATE_WINDOW_S] + [(now, reading.tokens)]
+        (t0, n0), (t1, n1) = self._history[0], self._history[-1]
+        rate = (n1 - n0) / (t1 - t0) if t1 > t0 else None
+        facts = [] if rate is None else [f"{rate:,.0f} tok/s"]
+        facts += [] if reading.running is None else [f"batch {reading.running}"]
+        facts += [] if reading.kv_usage is None else [f"KV {reading.kv_usage:.0%}"]
+        facts += device_words(self._devices)
+        if self._phase != "measure":
+            return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *facts])
+        if self._duration_s is not None:
+            share, progress = elapsed / self._duration_s, f"{elapsed:.0f}/{self._duration_s:.0f} s"
+        else:
+            share, progress = reading.tokens / self._tokens, f"{reading.finished}/{self._requests} requests"
+            progress += f", {elapsed:.0f} s"
+            progress += f", about {(self._tokens - reading.tokens) / rate:.0f} s left" if rate else ""
+        text = "   ".join([progress, *facts])
+        if self._live is None:
+            return f"{WORDS[self._phase]}   {text}"
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row(WORDS[self._phase], ProgressBar(total=1.0, completed=min(share, 1.0), width=24), text)
+        return grid

@@ -1,0 +1,263 @@
+"""Runs a profiling pass beside a measured run: same workload, same settings, a fresh worker, a folder of its own.
+
+The measured run is over and written before a pass begins. Whatever becomes of the pass is said in the result, in
+`profile`, and changes nothing else of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
+from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.process import launcher
+from innerloop.harness.process.launcher import Limits, Outcome, Worker, failure
+from innerloop.harness.profiling import findings, tools
+from innerloop.harness.profiling.choice import TOOLS, Profile
+from innerloop.harness.profiling.host import Sampling, require_py_spy
+from innerloop.harness.result import build as results
+from innerloop.harness.session.live import WORDS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from innerloop.harness.spec.resolve import RunSpec
+
+WARMUP_ROUNDS = 2  # enough to compile and allocate what is needed; nothing is timed that has to have settled
+PATIENCE = 10.0  # times its usual limits that a tool may need, which runs every kernel many times over
+
+
+class Unreadable(InnerloopError):
+    """The pass came to its end, and what the profiler left is not what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the pass runs: the engine's interpreter with its variables, and the measured run's folder."""
+
+    python: Path
+    variables: Mapping[str, str]
+    run_folder: Path
+
+    def folder(self, profile: Profile) -> Path:
+        return self.run_folder / f"profile-{profile.kind}"
+
+
+def check(profile: Profile, spec: RunSpec, out: Path) -> None:
+    """What can be known before anything is started.
+
+    Raises:
+        Refused: the profiler is not here, or it has nothing to look at.
+    """
+    suits(profile, spec.device)
+    if profile.kind in TOOLS:
+        tools.require(profile.kind, command(profile, Place(interpreter(spec), {}, out.absolute())))
+    if profile.kind == "host":
+        require_py_spy()
+
+
+def suits(profile: Profile, device: str) -> None:
+    """Raises: Refused: on this device there is nothing for that profiler to see."""
+    if profile.kind in TOOLS and device != "cuda":
+        raise Refused(
+            f"--profile {profile.kind} looks at CUDA kernels, and this run is on the CPU",
+            "--profile kernels gives the operators' times, --profile host a flame graph",
+        )
+
+
+def interpreter(spec: RunSpec) -> Path:
+    """The engine's interpreter, also where its environment is not made yet."""
+    from innerloop.harness import environments
+
+    own = environments.yours(spec.engine, spec.device, spec.engine_python, spec.environment)
+    return own.python if own is not None else environments.plan(spec.engine, spec.device).folder / "bin" / "python"
+
+
+def command(profile: Profile, place: Place, tool: str | None = None) -> list[str]:
+    """The command line of the pass, to be run by hand as well: it then tells on its standard output what it does."""
+    folder = place.folder(profile)
+    worker = launcher.worker_command(place.python, folder / "job.json", "1")
+    return [*tools.prefix(profile.kind, folder, tool), *worker] if profile.kind in TOOLS else worker
+
+
+def describe(profile: Profile, spec: RunSpec, out: Path) -> dict[str, Any]:
+    """The pass as it would be run, for the plan, which may be one for another machine.
+
+    Raises:
+        Refused: on this device there is nothing for that profiler to see.
+    """
+    suits(profile, spec.device)
+    tool = tools.find(profile.kind) if profile.kind in TOOLS else None
+    return {
+        **profile.describe(),
+        "tool": tool,
+        "command": tools.text(command(profile, Place(interpreter(spec), {}, out.absolute()), tool)),
+    }
+
+
+def add(
+    profile: Profile,
+    device: str,
+    place: Place,
+    limits: Limits,
+    measured: tuple[dict[str, Any], int | None],
+    console: Console,
+) -> None:
+    """Runs the pass and adds `profile` and `kernels` to the measured result, which is written anew.
+
+    `measured` is that result and the pid of the worker that it came from.
+    """
+    result, measured_pid = measured
+    outcome, about = Outcome(), Pass(profile, place, limits, console)
+    begun = time.monotonic()
+    told: dict[str, Any] = dict.fromkeys(("captured", "slowdown", "host", "kernels"))
+    with stop_signals():
+        try:
+            if result["failure"] is not None:
+                raise InnerloopError("the measured run failed, so there was nothing to profile")
+            about.run(outcome)
+            if outcome.failure is None:
+                told |= about.found(device)
+        except Stopped as stopped:
+            outcome.failure = failure("interrupted", f"{stopped} reached the harness")
+        except Unreadable as error:
+            outcome.failure = failure("profile", str(error))
+        except (InnerloopError, OSError) as error:
+            outcome.failure = failure("harness", str(error))
+        except Exception as error:
+            lines = traceback.format_exc().splitlines()
+            outcome.failure = {**failure("harness", f"{type(error).__name__}: {error}"), "traceback": lines}
+        ignore_signals()
+        if outcome.failure is not None:
+            outcome.failure["log_tail"] = launcher.log_tail(about.folder / "engine.log")
+        if about.folder.is_dir():
+            outcome.notes += results.convert(about.folder).notes
+        result["kernels"] = told.pop("kernels")
+        result["profile"] = {
+            **profile.describe(),
+            "folder": about.folder.name,
+            "command": tools.text(about.command()),
+            "seconds": time.monotonic() - begun,
+            "worker_pid": outcome.worker_pid,
+            "measured_worker_pid": measured_pid,
+            "failure": outcome.failure,
+            "notes": list(outcome.notes),
+            **told,
+        }
+        try:
+            results.write(place.run_folder, result)
+        except OSError as error:
+            result["notes"].append(f"the profiling pass could not be added to {place.run_folder}: {error}")
+
+
+class Pass:
+    """One pass on its way."""
+
+    def __init__(self, profile: Profile, place: Place, limits: Limits, console: Console) -> None:
+        self.profile, self.place, self.console = profile, place, console
+        self.folder = place.folder(profile)
+        slower = PATIENCE if profile.kind == "ncu" else 1.0
+        self.limits = Limits(limits.load_s * slower, limits.hang_s * slower, limits.total_s)
+        self._tool = tools.find(profile.kind) if profile.kind in TOOLS else None
+        self._sampling: Sampling | None = None
+        self._phase, self._told = "", 0
+
+    def command(self) -> list[str]:
+        return command(self.profile, self.place, self._tool)
+
+    def say(self, text: str) -> None:
+        self.console.print(f"profiling pass ({self.profile.kind}): {text}", style="dim", highlight=False)
+
+    def run(self, outcome: Outcome) -> None:
+        """Starts the pass's worker and follows it to its end."""
+        self.folder.mkdir()
+        job_path = self.write_job()
+        prefix: list[str] = []
+        if self.profile.kind in TOOLS:
+            prefix = tools.prefix(self.profile.kind, self.folder, self._tool)
+            self.console.print(tools.text(self.command()), highlight=False, soft_wrap=True)
+        worker = Worker(
+            self.place.python, job_path, self.folder / "engine.log", dict(self.place.variables), tool=prefix
+        )
+        try:
+            launcher.watch(worker, self.folder / "trace", self.limits, self.tick, outcome)
+        finally:
+            try:
+                if self._sampling is not None:
+                    self._sampling.stop()
+            finally:  # also where a signal cuts that short
+                worker.close(outcome.worker_pid)
+
+    def write_job(self) -> Path:
+        """The measured run's job with a trace of its own and what is to be profiled."""
+        job = json.loads((self.place.run_folder / "job.json").read_text())
+        job["warmup"]["rule"]["max_rounds"] = WARMUP_ROUNDS
+        job |= {
+            "trace": str(self.folder / "trace"),
+            "keep_token_ids": False,
+            "spawn_ns": time.monotonic_ns(),
+            "harness_pid": os.getpid(),
+            "profile": {
+                **self.profile.describe(),
+                "folder": str(self.folder),
+                "batch": usual_batch(results.read_tables(self.place.run_folder).steps),
+                "under_tool": self.profile.kind in TOOLS,
+                "tracer_pid": os.getpid(),
+            },
+        }
+        path = self.folder / "job.json"
+        path.write_text(json.dumps(job, indent=1))
+        return path
+
+    def tick(self, outcome: Outcome) -> None:
+        """Says what is going on; attaches and detaches what looks at the worker from outside."""
+        phase = next(reversed(outcome.phases), "start")
+        if phase != self._phase and phase in WORDS:
+            self.say(WORDS[phase] if phase != "measure" else f"running the workload, steps: {self.profile.steps}")
+        self._phase = phase
+        for event in outcome.captures[self._told :]:
+            self.say(f"{'from' if event['open'] else 'up to'} step {event['step']}")
+            if self.profile.kind == "host" and event["open"] and outcome.worker_pid is not None:
+                self._sampling = Sampling(outcome.worker_pid, self.folder)
+            elif self._sampling is not None:
+                self._sampling.stop()
+        self._told = len(outcome.captures)
+
+    def found(self, device: str) -> dict[str, Any]:
+        """What the pass found: `captured`, `slowdown`, `kernels` and `host`, as far as this kind has them.
+
+        Raises:
+            Unreadable: nothing was captured, or it cannot be read.
+        """
+        steps = results.convert(self.folder).steps
+        measured = results.read_tables(self.place.run_folder).steps
+        try:
+            told = findings.find(self.profile, self.folder, device, steps, measured, self._tool, self.say)
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unreadable(str(error)) from error
+        if self._sampling is not None:
+            told["host"] = self._sampling.found()
+        return told
+
+
+def usual_batch(steps: np.ndarray) -> list[int | None]:
+    """(usual, largest) batch of a run: the median over its steps' time, and what counts as full (docs/metrics.md)."""
+    running = steps["running"]
+    if len(steps) == 0 or (running < 0).any():
+        return [None, None]
+    from innerloop.harness.analysis.steady import FULL
+    from innerloop.harness.analysis.steps import wall_ns
+
+    order = np.argsort(running)
+    time_up_to = np.cumsum(wall_ns(steps)[order])
+    middle = int(np.searchsorted(time_up_to, time_up_to[-1] / 2))
+    return [int(running[order[middle]]), int(np.ceil(FULL * running.max()))]

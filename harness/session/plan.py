@@ -1,0 +1,182 @@
+"""What a run would do, without doing it: `--dry-run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from innerloop.harness import environments
+from innerloop.harness.checkpoints import planned_checkpoint
+from innerloop.harness.checkpoints.weights import use_weights
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.words import number
+from innerloop.harness.experiments.ladder import order
+from innerloop.harness.profiles.engines import why_not
+from innerloop.harness.profiling.choice import TOOLS
+from innerloop.harness.profiling.tools import FROM
+from innerloop.harness.session import passes
+from innerloop.harness.spec import preconditions as checks
+from innerloop.harness.spec.adapter_settings import native_settings, preparation_steps
+from innerloop.harness.workloads import build, warmup
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from innerloop.harness.experiments.ladder import Ladder
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.profiling.choice import Profile
+    from innerloop.harness.spec.resolve import RunSpec
+
+
+def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: Path | None = None) -> dict[str, Any]:
+    """The resolved run as plain data: its environment, checkpoint, requests and settings. Nothing is written.
+
+    `why_not_here` says why it cannot run on this machine, None if it can. `profile` is the pass after the measured
+    run, `out` the run's folder where one is named.
+
+    Raises:
+        Refused: something that the run itself would be refused for.
+    """
+    work = build(spec.workload, spec.model, spec.seeds, spec.settings.context_length)
+    warm = warmup(spec.workload, spec.model, spec.seeds, spec.settings.max_batch_size)
+    if spec.weights is not None:
+        own = use_weights(spec.weights, spec.model)
+        checkpoint: dict[str, Any] = {"path": str(own.path), "bytes": own.bytes, "synthetic": False, "exists": True}
+    else:
+        checkpoint = {**planned_checkpoint(spec.model, spec.settings.dtype), "synthetic": True}
+    native, cannot_report = native_settings(spec)
+    return {
+        "spec": spec.describe(),
+        "why_not_here": why_not_here(spec, machine),
+        "native_settings": native,
+        "preparation": preparation_steps(spec),
+        "cannot_report": cannot_report,
+        "environment": planned_environment(spec),
+        "checkpoint": checkpoint,
+        "workload_hash": work.hash,
+        "workload": work.describe(),
+        "warmup": warm.describe(),
+        "kv_bytes_per_token": spec.model.kv_bytes_per_token(spec.settings.dtype),
+        "profile": None if profile is None else passes.describe(profile, spec, out or Path("runs") / "RUN"),
+    }
+
+
+def plan_layers(
+    ladder: Ladder, spec_of: Callable[[str], RunSpec], machine: Machine, profile: Profile | None, out: Path
+) -> dict[str, Any]:
+    """The plans of all layers of a ladder, by layer, and the folders of their runs. Nothing is written.
+
+    Raises:
+        Refused: as `plan`.
+    """
+    first = ladder.layers[0]
+    return {
+        "trials": ladder.trials,
+        "folders": [str(out / f"{layer}-{trial}") for layer, trial in order(ladder)],
+        "layers": {
+            layer: plan(spec_of(layer), machine, profile if layer == first else None, out / f"{layer}-1")
+            for layer in ladder.layers
+        },
+    }
+
+
+def print_plan_of_layers(resolved: dict[str, Any], console: Console) -> None:
+    """The plan of the innermost layer for people, and of the others what is not the same."""
+    (first, common), *others = resolved["layers"].items()
+    console.print(f"layer {first}, and what is the same on all layers", style="bold")
+    print_plan(common, console)
+    for layer, own in others:
+        native = common["native_settings"]
+        new = {name: value for name, value in own["native_settings"].items() if native.get(name) != value}
+        told = ", ".join(f"{name} = {shown(name, value)}" for name, value in new.items()) or "nothing"
+        console.print(f"layer {layer}: not alike: {told}", highlight=False)
+        if own["cannot_report"]:
+            console.print(f"  cannot report {', '.join(own['cannot_report'])}", style="dim", highlight=False)
+    console.print(f"runs, in this order: {', '.join(Path(f).name for f in resolved['folders'])}", highlight=False)
+
+
+def why_not_here(spec: RunSpec, machine: Machine) -> str | None:
+    """What this machine lacks for the run, None if nothing."""
+    reason = why_not(spec.engine, machine, spec.device, own_python=spec.brings_python)
+    if reason is not None:
+        return reason
+    try:
+        checks.devices(spec.device, spec.settings, machine)
+        checks.memory(spec.model, spec.device, spec.settings, machine)
+    except Refused as refusal:
+        return str(refusal)
+    return None
+
+
+def planned_environment(spec: RunSpec) -> dict[str, Any]:
+    recipe = spec.engine.environments[spec.device]
+    own = environments.yours(spec.engine, spec.device, spec.engine_python, spec.environment)
+    if own is not None:
+        found = {"path": str(own.python), "exists": True, "lock": None, "lock_hash": None}
+        return {**found, "name": own.name, "sites": [str(site) for site in own.sites]}
+    if recipe.lock is None:
+        return {"path": "an interpreter of yours (--engine-python)", "exists": False, "lock": None, "lock_hash": None}
+    planned = environments.plan(spec.engine, spec.device)
+    exists = environments.existing(planned) is not None
+    return {"path": str(planned.folder), "exists": exists, "lock": planned.lock.name, "lock_hash": planned.lock_hash}
+
+
+def print_plan(resolved: dict[str, Any], console: Console) -> None:
+    """The plan for people: one line a fact."""
+    from rich.table import Table
+
+    spec, environment, checkpoint = resolved["spec"], resolved["environment"], resolved["checkpoint"]
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column()
+    table.add_row("engine", f"{spec['engine']}, layer {spec['layer']}, on {spec['device']}")
+    if resolved["why_not_here"]:
+        table.add_row("not here", resolved["why_not_here"])
+    table.add_row("environment", f"{environment['path']} ({'exists' if environment['exists'] else 'would be made'})")
+    if environment.get("name"):
+        path = ":".join(environment["sites"]) or "empty"
+        table.add_row("", f"registered as {environment['name']}, PYTHONPATH {path}")
+    if environment.get("lock"):
+        table.add_row("", f"lock {environment['lock']}, sha256 {environment['lock_hash'][:12]}")
+    made = "exists" if checkpoint["exists"] else "would be written"
+    kind = "synthetic" if checkpoint["synthetic"] else "your own"
+    table.add_row("model", f"{spec['model']}, {kind} weights, {checkpoint['bytes'] / 2**30:,.2f} GiB ({made})")
+    table.add_row("", checkpoint["path"])
+    table.add_row(
+        "workload", f"{spec['workload']}, hash {resolved['workload_hash'][:12]}, {words(resolved['workload'])}"
+    )
+    table.add_row("warm-up", f"rounds of {words(resolved['warmup'])}")
+    table.add_row("seeds", ", ".join(f"{name} {seed}" for name, seed in spec["seeds"].items()))
+    for index, (name, value) in enumerate(spec["settings"].items()):
+        given = "  (given)" if name in spec["settings_given"] else ""
+        table.add_row("settings" if index == 0 else "", f"{name} = {shown(name, value)}{given}")
+    for index, (name, value) in enumerate(resolved["native_settings"].items()):
+        table.add_row("in its words" if index == 0 else "", f"{name} = {shown(name, value)}")
+    for index, step in enumerate(resolved["preparation"]):
+        table.add_row("preparation" if index == 0 else "", step)
+    if resolved["profile"]:
+        of = resolved["profile"]
+        table.add_row("profiling pass", f"{of['kind']}, steps: {of['steps']}, in a process of its own afterwards")
+        if of["kind"] in TOOLS and of["tool"] is None:
+            table.add_row("", f"{of['kind']} is not on this machine: {FROM[of['kind']]}")
+        table.add_row("", of["command"])
+    if resolved["cannot_report"]:
+        table.add_row("cannot report", ", ".join(resolved["cannot_report"]))
+    console.print(table, highlight=False)
+
+
+def shown(name: str, value: Any) -> str:
+    if value is None:
+        return "none" if name == "quantization" else "the engine's own choice"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def words(described: dict[str, Any]) -> str:
+    prompt, output = described["prompt_tokens"], described["output_tokens"]
+    users = f", {described['users']} users" if described["users"] else ""
+    lasts = f", {described['duration_s']:g} s" if described["duration_s"] else ""
+    return (
+        f"{number(described['requests'])} requests{users}{lasts}, prompts {prompt['min']} to {prompt['max']}, "
+        f"outputs {output['min']} to {output['max']} tokens"
+    )

@@ -1,0 +1,113 @@
+"""A result for a run whose harness did not live to write one."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.words import number
+from innerloop.harness.process.launcher import log_tail
+from innerloop.harness.result import build as results
+from innerloop.harness.store.tables import Tables, convert
+
+QUIET_S = 10.0  # a worker that shows no sign of life for this long has ended: nothing outlives its harness longer
+
+
+def recover(folder: Path) -> dict[str, Any]:
+    """Makes and writes the failed result of an interrupted run from its job and what it had recorded.
+
+    Raises:
+        Refused: the folder holds no run, or one that is still going on.
+    """
+    job = _job(folder)
+    if job.get("profile") is not None:
+        raise Refused(f"{folder} is the profiling pass of a run", f"Show the run itself: {folder.absolute().parent}")
+    refuse_if_alive(folder, job)
+    tables = convert(folder)
+    result = results.build(
+        spec=job["spec"],
+        workload=_workload(folder),
+        workload_hash=job.get("workload_hash"),
+        tables=tables,
+        failure={
+            "cause": "interrupted",
+            "message": f"the harness was killed before it could write a result; {_kept(tables)}",
+            "exit": None,
+            "traceback": [],
+            "log_tail": log_tail(folder / "engine.log"),
+        },
+        device_note="no device telemetry: it died with the harness",
+        notes=["This result was recovered afterwards, without host telemetry and the worker's own account."],
+    )
+    try:
+        results.write(folder, result)
+    except OSError as error:
+        result["notes"].append(f"It could not be saved: {error}")
+    return result
+
+
+def refuse_if_alive(folder: Path, job: dict[str, Any]) -> None:
+    """A live run's trace must not be taken from under it."""
+    if _is_running(job.get("harness_pid"), folder / "job.json"):
+        raise Refused(f"the run in {folder} is still going on (process {job['harness_pid']})")
+    quiet_s = (time.monotonic_ns() - last_beat_ns(folder)) / 1e9
+    if 0 <= quiet_s < QUIET_S:
+        raise Refused(
+            f"the run in {folder} showed a sign of life {quiet_s:.0f} s ago",
+            f"If its harness was killed, try again {QUIET_S:.0f} s after that.",
+        )
+
+
+def last_beat_ns(folder: Path) -> int:
+    """The monotonic time of the trace's last sign of life; long ago when there is none."""
+    from innerloop.engines.worker.trace import HEADER_BYTES, header
+
+    raw = (folder / "trace").glob("*/steps.bin")
+    return max((int(header(path)["beat_ns"]) for path in raw if path.stat().st_size >= HEADER_BYTES), default=-1 << 62)
+
+
+def _is_running(pid: int | None, written: Path) -> bool:
+    """Whether the process that wrote a file still runs (and not a later one with its number)."""
+    import psutil
+
+    if pid is None or pid == os.getpid():
+        return False
+    try:
+        return psutil.Process(pid).create_time() <= written.stat().st_mtime + 1
+    except psutil.Error:
+        return False
+
+
+def _job(folder: Path) -> dict[str, Any]:
+    path = folder / "job.json"
+    try:
+        job = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(job["spec"], dict):
+            raise ValueError("its spec is no mapping")
+    except FileNotFoundError:
+        raise Refused(f"{folder} holds no run: there is neither a result.json nor a job.json in it") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{path} is not a run's job: {error}") from None
+    return job
+
+
+def _workload(folder: Path) -> dict[str, Any] | None:
+    from innerloop.harness.workloads import load
+
+    try:
+        return load(folder / "workload.npz").describe()
+    except InnerloopError:
+        return None
+
+
+def _kept(tables: Tables) -> str:
+    steps, tokens = len(tables.steps), int(tables.steps["output_tokens"].sum())
+    return (
+        f"{number(steps)} steps and {number(tokens)} tokens had been recorded"
+        if steps
+        else "nothing had been measured yet"
+    )

@@ -1,0 +1,149 @@
+"""What must hold between an engine, a model, a workload, the settings and this machine before a run may start.
+
+Every check raises `Refused` with the field, the numbers and what would do instead.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.profiles import WorkloadProfile, engines, load_model, names
+from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.profiles.settings import Settings
+from innerloop.harness.workloads import check_context, longest_request
+
+if TYPE_CHECKING:
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.profiles.engines import EngineProfile
+
+DEVICES = ("auto", "cpu", "cuda")
+GIB = 2**30
+
+
+def device(name: str) -> None:
+    """A kind of device that exists."""
+    if name not in DEVICES:
+        raise Refused(f"--device: there is no device {name!r}; it is one of {', '.join(DEVICES)}")
+
+
+def layer(engine: EngineProfile, name: str | None) -> str:
+    """The layer asked for, if the engine offers it; its innermost one by default."""
+    if name is None:
+        return engine.layers[0]
+    if name in engine.missing_layers:
+        offered = ", ".join(engine.layers)
+        raise Refused(f"--layer {name}: {engine.name} has none: {engine.missing_layers[name]}", f"it has: {offered}")
+    if name not in engine.layers:
+        raise Refused(f"--layer: {engine.name} has no layer {name!r}{nearest(name, engine.layers)}")
+    return name
+
+
+def quantization(engine: EngineProfile, model: ModelProfile, device: str, settings: Settings, machine: Machine) -> None:
+    """The weights are what the settings say, and the engine runs such weights on this device."""
+    stored = model.quantization.method if model.quantization else None
+    wanted = settings.quantization
+    if stored is not None and wanted != stored:
+        raise Refused(
+            f"quantization is {wanted or 'null'}, but the weights of {model.name} are {stored}",
+            f"leave quantization out, or choose a model with {wanted or 'unquantized'} weights",
+        )
+    if stored is None and wanted not in (None, "fp8"):
+        same = [name for name in names("models") if _method(name) == wanted]
+        raise Refused(
+            f"quantization is {wanted}, but the weights of {model.name} are not quantized",
+            f"models with {wanted} weights: {', '.join(same) or 'none here; give a profile of your own by its path'}",
+        )
+    if wanted is not None and wanted not in engine.quantization.get(device, ()):
+        from innerloop.harness.spec.adapter_settings import load_of, takes
+
+        load = load_of(model, device, settings)
+        able = [other for other in engines.all_engines() if takes(other, load)]
+        here = [other.name for other in able if engines.why_not(other, machine, device) is None]
+        can = ", ".join(engine.quantization.get(device, ())) or "unquantized weights only"
+        raise Refused(
+            f"{engine.name} on {device} cannot run {wanted} weights ({model.name}); it can: {can}",
+            f"engines that can, on {device}: {', '.join(other.name for other in able) or 'none'}"
+            f" (here: {', '.join(here) or 'none'})",
+        )
+
+
+def devices(device: str, settings: Settings, machine: Machine) -> None:
+    """There are as many devices as `tensor_parallel` says."""
+    ways = settings.tensor_parallel
+    if device == "cuda" and ways > len(machine.gpus):
+        raise Refused(f"tensor_parallel is {ways}, but this machine has {len(machine.gpus)} GPU(s)")
+
+
+def heads(model: ModelProfile, device: str, settings: Settings) -> None:
+    """The heads can be shared out among the devices."""
+    ways = settings.tensor_parallel
+    if device == "cpu" and ways > 1:
+        raise Refused(f"tensor_parallel is {ways}, but a run on the CPU is one process: it must be 1")
+    if model.num_attention_heads % ways:
+        raise Refused(f"tensor_parallel ({ways}) must divide num_attention_heads ({model.num_attention_heads})")
+
+
+def numbers(model: ModelProfile, workload: WorkloadProfile, settings: Settings) -> None:
+    """The workload fits into the context, the context into the model, and a request into the KV cache and a step."""
+    if settings.context_length > model.max_position_embeddings:
+        raise Refused(
+            f"context_length ({settings.context_length}) is more than the {model.max_position_embeddings} positions "
+            f"of {model.name} (max_position_embeddings)"
+        )
+    check_context(workload, settings.context_length)
+    prompt, output = longest_request(workload)
+    if settings.kv_cache_tokens is not None and settings.kv_cache_tokens < prompt + output:
+        raise Refused(
+            f"kv_cache_tokens ({settings.kv_cache_tokens}) is less than the longest request of {workload.name}: "
+            f"{prompt} prompt + {output} output tokens = {prompt + output}"
+        )
+    if settings.max_tokens_per_step < settings.max_batch_size:
+        raise Refused(
+            f"max_tokens_per_step ({settings.max_tokens_per_step}) is less than max_batch_size "
+            f"({settings.max_batch_size}): a full batch could not decode in one step",
+            f"set max_batch_size to {settings.max_tokens_per_step} at most",
+        )
+    if settings.chunked_prefill is False and settings.max_tokens_per_step < prompt:
+        raise Refused(
+            f"max_tokens_per_step ({settings.max_tokens_per_step}) is less than the longest prompt of {workload.name} "
+            f"({prompt}), and chunked_prefill=false forbids to share it out over steps"
+        )
+
+
+def memory(model: ModelProfile, device: str, settings: Settings, machine: Machine) -> None:
+    """The weights, and the KV cache where its size is known, fit into the memory of the device."""
+    weights = model.weights_bytes(settings.dtype)
+    kv = (settings.kv_cache_tokens or 0) * model.kv_bytes_per_token(settings.dtype)
+    if device == "cpu":
+        room, place = machine.memory_available_bytes, "available on this machine"
+    else:
+        sizes = sorted((gpu.memory_bytes for gpu in machine.gpus), reverse=True)[: settings.tensor_parallel]
+        share = settings.kv_memory_fraction or 1.0
+        room = int(share * settings.tensor_parallel * min(sizes, default=0))
+        place = f"on {len(sizes)} GPU(s)" + (f" (kv_memory_fraction {share:g} of it)" if share < 1 else "")
+    if weights + kv <= room:
+        return
+    parts = f"{weights / GIB:.1f} GiB for its weights ({settings.dtype}"
+    parts += f", {settings.quantization})" if settings.quantization else ")"
+    if kv:
+        parts += f" and {kv / GIB:.1f} GiB for kv_cache_tokens {settings.kv_cache_tokens}"
+    fitting = [name for name in names("models") if load_model(name).weights_bytes() < room]
+    raise Refused(
+        f"{model.name} needs {parts}; {room / GIB:.1f} GiB are {place}",
+        f"models whose weights fit: {', '.join(fitting) or 'none of those shipped'}",
+    )
+
+
+def paths(model: ModelProfile, weights: Path | None) -> None:
+    """The user's own weights are those of the model."""
+    if weights is not None:
+        from innerloop.harness.checkpoints.weights import use_weights
+
+        use_weights(weights, model)
+
+
+def _method(name: str) -> str | None:
+    stored = load_model(name).quantization
+    return stored.method if stored else None

@@ -1,0 +1,1 @@
+"""Folders and files of runs: whole or absent, and read back."""

@@ -1,0 +1,43 @@
+"""The folder of one run: a new one of its own."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from innerloop.harness.cli.errors import Refused
+
+if TYPE_CHECKING:
+    from innerloop.harness.spec.resolve import RunSpec
+
+
+def make_folder(out: Path) -> Path:
+    """Makes the run's folder, which may be there already as long as it is empty.
+
+    Raises:
+        Refused: something else is there, or it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise Refused(f"--out: {out} is not empty; name a new folder, so that no run is mixed with another")
+        if not os.access(out, os.W_OK):
+            raise Refused(f"--out: {out} cannot be written")
+    except OSError as error:
+        raise Refused(f"--out: {out} cannot be made: {error.strerror or error}") from None
+    return out.absolute()
+
+
+def default_folder(spec: RunSpec) -> Path:
+    """A folder under runs/ that is not there yet; a second run within the same second gets a number of its own."""
+    moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    name = f"{moment}-{spec.engine.name}-{spec.model.name}-{spec.workload.name}"
+    names = (name, *(f"{name}-{k}" for k in range(2, 1000)))
+    return next(folder for folder in (Path("runs") / n for n in names) if not folder.exists())
+
+
+def remove_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,244 @@
+"""A run's records on disk: the worker's raw trace, and the Parquet files that it becomes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, STATES
+from innerloop.harness.analysis.columns import known
+from innerloop.harness.analysis.unfinished import filled
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.telemetry.sampler import Sampler, Samples
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FILES = {  # the table's name -> its place in the raw trace
+    "steps": ("measure", "steps"),
+    "tokens": ("measure", "tokens"),
+    "requests": ("measure", "requests"),
+    "warmup_steps": ("warmup", "steps"),
+}
+LEFT_OUT = ("reserved",)
+NEVER_MISSING = ("start_ns", "end_ns", "time_ns", "output_tokens", "prompt_tokens", "asked_tokens", "count", "request")
+CHUNK = 1 << 20  # records converted at once
+METADATA = b"innerloop.header."  # the raw header's fields in the Parquet file's metadata
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A run's records: structured arrays of dtype STEP, TOKEN, REQUEST and STEP, [rows] each.
+
+    `header` holds the fields of engines.trace.HEADER for the measured steps (all 0 when nothing was measured),
+    `samples` what the samplers saw, `notes` what went wrong while the records were put away.
+    """
+
+    steps: np.ndarray
+    tokens: np.ndarray
+    requests: np.ndarray
+    warmup_steps: np.ndarray
+    header: dict[str, int]
+    samples: tuple[Samples, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_tables(run_folder: Path) -> Tables:
+    """The tables of a run, each from the raw trace where that still lies there, else from Parquet.
+
+    A table of which nothing was written is empty. A trace that was cut off gives the records that are whole.
+
+    Raises:
+        Refused: a file of another version of innerloop.
+    """
+    folder = Path(run_folder)
+    steps, header = _table(folder, "steps")
+    tokens = _table(folder, "tokens")[0]
+    return Tables(
+        steps=steps,
+        tokens=tokens,
+        requests=filled(_table(folder, "requests")[0], tokens),
+        warmup_steps=_table(folder, "warmup_steps")[0],
+        header=header,
+    )
+
+
+def convert(run_folder: Path, *samplers: Sampler) -> Tables:
+    """Puts a run's records away as Parquet and returns them: the raw trace is converted and deleted, and the samplers,
+    which are stopped, give telemetry.parquet.
+
+    Each file appears whole or not at all, and the raw trace goes last, so that an interrupted conversion can be
+    repeated. When the disk is full or cannot be written, the raw trace stays and the tables' `notes` say so.
+    """
+    folder = Path(run_folder)
+    samples = tuple(sampler.stop() for sampler in samplers)
+    tables = replace(read_tables(folder), samples=samples)
+    try:
+        for name in FILES:
+            if _raw(folder, name).exists():
+                _write_parquet(folder / f"{name}.parquet", getattr(tables, name), _table(folder, name)[1])
+        write_telemetry(folder, samples)
+        _remove_raw(folder / "trace")
+    except OSError as error:
+        return replace(tables, notes=(f"the raw trace was left in {folder / 'trace'}: {error}",))
+    return tables
+
+
+def _remove_raw(trace: Path) -> None:
+    """Deletes a trace's own files, and its folders where nothing else lies in them."""
+    for folder in (trace / "measure", trace / "warmup", trace):
+        for file in LAYOUT:
+            (folder / f"{file}.bin").unlink(missing_ok=True)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _raw(run_folder: Path, name: str) -> Path:
+    part, file = FILES[name]
+    return run_folder / "trace" / part / f"{file}.bin"
+
+
+def _table(run_folder: Path, name: str) -> tuple[np.ndarray, dict[str, int]]:
+    dtype = LAYOUT[FILES[name][1]]
+    if (raw := _raw(run_folder, name)).exists():
+        return _read_raw(raw, dtype)
+    if (parquet := run_folder / f"{name}.parquet").exists():
+        return _read_parquet(parquet, dtype)
+    return np.empty(0, dtype=dtype), _no_header()
+
+
+def _no_header() -> dict[str, int]:
+    return {name: 0 for name in HEADER.names or () if name != "magic"}
+
+
+def _read_raw(path: Path, dtype: np.dtype) -> tuple[np.ndarray, dict[str, int]]:
+    """The whole records and the header of a raw file, also of one that is shorter than its header says."""
+    size = path.stat().st_size
+    empty = np.empty(0, dtype=dtype)
+    if size < HEADER_BYTES:
+        return empty, _no_header()
+    head = np.fromfile(path, dtype=HEADER, count=1)[0]
+    if head["magic"] == b"":  # made, and not one record written
+        return empty, _no_header()
+    if head["magic"] != MAGIC or int(head["record_bytes"]) != dtype.itemsize:
+        raise Refused(f"{path} is not a trace of this version of innerloop")
+    header = {name: int(head[name]) for name in _no_header()}
+    count = min(header["count"], (size - HEADER_BYTES) // dtype.itemsize)
+    if count <= 0:
+        return empty, header
+    return np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=(count,)), header
+
+
+def _schema(dtype: np.dtype, header: dict[str, int]) -> pa.Schema:
+    import pyarrow as pa
+
+    fields = []
+    for name in dtype.names or ():
+        if name in LEFT_OUT:
+            continue
+        kind = pa.dictionary(pa.int8(), pa.string()) if name == "state" else pa.from_numpy_dtype(dtype[name])
+        fields.append(pa.field(name, kind, nullable=name not in NEVER_MISSING))
+    metadata = {METADATA + name.encode(): str(value).encode() for name, value in header.items()}
+    return pa.schema(fields, metadata=metadata)
+
+
+def _write_parquet(path: Path, table: np.ndarray, header: dict[str, int]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(table.dtype, header)
+    partial = path.with_name(f".{path.name}.partial")
+    times = [name for name in schema.names if name.endswith("_ns") or name == "step"]
+    try:
+        with pq.ParquetWriter(
+            partial,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=["state"],
+            column_encoding={name: "DELTA_BINARY_PACKED" for name in times},
+        ) as writer:
+            for begin in range(0, len(table), CHUNK):
+                chunk = table[begin : begin + CHUNK]
+                arrays = [_column(chunk, field) for field in schema]
+                writer.write_batch(pa.record_batch(arrays, schema=schema))
+        put(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _column(chunk: np.ndarray, field: pa.Field) -> pa.Array:
+    import pyarrow as pa
+
+    values = np.ascontiguousarray(chunk[field.name])
+    if field.name == "state":
+        return pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int8)), pa.array(STATES))
+    return pa.array(values, mask=None if not field.nullable else ~known(values))
+
+
+def write_telemetry(run_folder: Path, samples: Sequence[Samples]) -> None:
+    """Writes telemetry.parquet: every source's samples below each other, wide, with a `source` column.
+
+    A column that a source does not have is null in its rows. Nothing is written when there is no sample at all.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = []
+    for one in samples:
+        columns = {"source": pa.array([one.source] * len(one.table), pa.string())}
+        for name in one.table.dtype.names or ():
+            values = np.ascontiguousarray(one.table[name])
+            columns[name] = pa.array(values, mask=~known(values))
+        parts.append(pa.table(columns))
+    if sum(len(part) for part in parts) == 0:
+        return
+    path = Path(run_folder) / "telemetry.parquet"
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        pq.write_table(pa.concat_tables(parts, promote_options="default"), partial, compression="zstd")
+        put(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read_parquet(path: Path, dtype: np.dtype) -> tuple[np.ndarray, dict[str, int]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    stored = file.schema_arrow.metadata or {}
+    if METADATA + b"record_bytes" not in stored or int(stored[METADATA + b"record_bytes"]) not in (0, dtype.itemsize):
+        raise Refused(f"{path} was not written by this version of innerloop")
+    out = np.zeros(file.metadata.num_rows, dtype=dtype)
+    begin = 0
+    for batch in file.iter_batches(batch_size=CHUNK):
+        rows = out[begin : begin + len(batch)]
+        for name in batch.schema.names:
+            column = batch.column(name)
+            if pa.types.is_dictionary(column.type):
+                places = [STATES.index(state) for state in column.dictionary.to_pylist()]
+                rows[name] = np.array(places)[column.indices.to_numpy()]
+            else:
+                missing = float("nan") if pa.types.is_floating(column.type) else -1
+                rows[name] = (column.fill_null(missing) if column.null_count else column).to_numpy()
+        begin += len(batch)
+    header = {name: int(stored.get(METADATA + name.encode(), b"0")) for name in _no_header()}
+    return out, header
+
+
+def put(partial: Path, path: Path) -> None:
+    """Puts a finished file in its place so that a reader, also after a power cut, sees the old one or the new one."""
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+
+from innerloop.engines.contract import Request
+from innerloop.engines.http.client import HttpClient, ServerFailed, read_completion
+from tests.engines.http.server import OK, chunk, close, scripted, stream, token
+
+
+def body(request: Request) -> bytes:
+    return json.dumps({"prompt": request.prompt, "max_tokens": request.output_tokens}).encode()
+
+
+def client_of(server) -> HttpClient:
+    return HttpClient(server.port, "/v1/completions", body, read_completion)
+
+
+def until_done(client: HttpClient, limit: int = 1000) -> tuple[dict[int, list[int]], list[int]]:
+    """Every request's token ids, and the requests in the order in which they finished."""
+    got: dict[int, list[int]] = {}
+    finished: list[int] = []
+    for _ in range(limit):
+        if not client.has_work():
+            return got, finished
+        report = client.step()
+        if report is not None:
+            assert report.start_ns <= report.end_ns
+            assert report.wait_ns is not None
+            assert report.wait_ns <= report.end_ns - report.start_ns
+            for index, ids in report.tokens:
+                got.setdefault(index, []).extend(ids)
+            finished += report.finished
+    raise AssertionError("it does not come to an end")
+
+
+def answer_all(connection, asked, number) -> None:
+    connection.sendall(stream(list(range(asked["prompt"][0], asked["prompt"][0] + asked["max_tokens"]))))
+
+
+def test_every_token_id_of_every_request_arrives_once_and_in_order():
+    with scripted(answer_all) as server:
+        client = client_of(server)
+        for index in range(5):
+            client.submit(Request(index, [100 * index], index + 1))
+        got, finished = until_done(client)
+        client.close()
+    assert got == {index: list(range(100 * index, 100 * index + index + 1)) for index in range(5)}
+    assert sorted(finished) == [0, 1, 2, 3, 4]
+    assert all(head.startswith("POST /v1/completions HTTP/1.1") for head in server.heads)
+
+
+def test_connections_are_used_again():
+    with scripted(answer_all) as server:
+        client = client_of(server)
+        for index in range(6):
+            client.submit(Request(index, [0], 2))
+            until_done(client)
+            time.sleep(0.01)  # the end of the answer comes after its last token
+        client.close()
+    assert client.opened == server.connections < 6
+
+
+def test_tokens_that_are_there_together_are_one_report_with_one_entry_a_request():
+    def answer(connection, asked, number):
+        connection.sendall(OK + chunk(token(1) + token(2)) + chunk(token(3, 4, last=True)) + b"0\r\n\r\n")
+
+    with scripted(answer) as server:
+        client = client_of(server)
+        client.submit(Request(7, [0], 4))
+        report = client.step()
+        assert report is not None
+        rest, _ = until_done(client)
+        client.close()
+    [(index, ids)] = report.tokens
+    assert index == 7
+    assert [*ids, *rest.get(7, [])] == [1, 2, 3, 4]
+
+
+def test_a_step_returns_when_the_next_request_is_due():
+    release = threading.Event()
+
+    def answer(connection, asked, number):
+        release.wait(10)
+        connection.sendall(stream([1]))
+
+    with scripted(answer) as server:
+        client = client_of(server)
+        client.submit(Request(0, [0], 1))
+        due = time.monotonic_ns() + 20_000_000
+        assert client.step(due) is None
+        assert time.monotonic_ns() >= due
+        assert client.has_work()
+        release.set()
+        report = client.step()
+        client.close()
+    assert report is not None
+    assert report.tokens == [(0, [1])]
+    assert report.start_ns < due <= report.end_ns  # what was cut short is part of the step: no gap while there is work
+    assert report.wait_ns is not None
+    assert 0 < report.wait_ns <= report.end_ns - report.start_ns
+
+
+def test_a_large_prompt_is_sent_whole():
+    with scripted(answer_all) as server:
+        client = client_of(server)
+        client.submit(Request(0, list(range(1_000_000)), 2))
+        got, _ = until_done(client)
+        client.close()
+    assert got == {0: [0, 1]}
+    assert len(server.bodies[0]["prompt"]) == 1_000_000
+
+
+def test_a_kept_connection_that_the_server_closed_meanwhile_is_replaced():
+    def answer(connection, asked, number):
+        answer_all(connection, asked, number)
+        close(connection)
+
+    with scripted(answer) as server:
+        client = client_of(server)
+        for index in range(3):
+            client.submit(Request(index, [0], 2))
+            assert until_done(client)[0] == {index: [0, 1]}
+            time.sleep(0.02)
+        client.close()
+    assert len(server.bodies) == 3
+
+
+def test_a_request_that_met_its_connections_end_is_sent_again_on_a_new_one():
+    def answer(connection, asked, number):
+        if number == 1:
+            close(connection)  # as a server whose keep-alive time runs out just then
+        else:
+            answer_all(connection, asked, number)
+
+    with scripted(answer) as server:
+        client = client_of(server)
+        client.submit(Request(0, [0], 1))
+        until_done(client)
+        client.step(time.monotonic_ns() + 50_000_000)  # the answer's end
+        client.submit(Request(1, [5], 2))
+        assert until_done(client)[0] == {1: [5, 6]}
+        client.close()
+    assert [asked["prompt"] for asked in server.bodies] == [[0], [5], [5]]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 15\r\n\r\nprompt too long", "answered 400: prompt too long"),
+        (OK + chunk(b'data: {"error": {"message": "out of blocks"}}\n\n'), "out of blocks"),
+        (OK + chunk(b'data: {"choices": [{"text": "a"}]}\n\n'), "no token ids"),
+        (OK + chunk(token(1)) + b"0\r\n\r\n", "ended before its last token"),
+        (OK + chunk(b"data: {not json\n\n"), "request 3"),
+    ],
+)
+def test_an_error_names_the_request_and_has_the_servers_words(said, words):
+    with scripted(lambda connection, asked, number: connection.sendall(said)) as server:
+        client = client_of(server)
+        client.submit(Request(3, [0], 2))
+        with pytest.raises(ServerFailed, match="request 3") as caught:
+            until_done(client)
+        client.close()
+    assert words in str(caught.value)
+
+
+def test_a_server_that_breaks_off_is_an_error_and_not_asked_again():
+    def answer(connection, asked, number):
+        connection.sendall(OK + chunk(token(1)))
+        close(connection)
+
+    with scripted(answer) as server:
+        client = client_of(server)
+        client.submit(Request(0, [0], 2))
+        with pytest.raises(ServerFailed, match="broke off"):
+            until_done(client)
+        client.close()
+    assert len(server.bodies) == 1
+
+
+def test_where_nothing_listens_is_an_error():
+    with scripted(answer_all) as server:
+        client = client_of(server)
+    with pytest.raises(ServerFailed, match="cannot be reached"):
+        client.submit(Request(0, [0], 2))

@@ -1,0 +1,124 @@
+"""What the common settings become in LMDeploy's words, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from innerloop.engines.contract import UnsupportedSetting
+from innerloop.engines.lmdeploy import native_arguments
+from innerloop.engines.support.device_memory import free_share
+from tests.engines.support.loads import make_load
+
+PYTORCH: dict[str, Any] = {"engine_args": {"backend": "pytorch"}}
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True}
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc_act": False}
+FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+
+CHANNELS = {"quant_method": "compressed-tensors", "format": "float-quantized"}
+
+
+def test_turbomind_gets_every_common_setting_by_its_own_name():
+    found = native_arguments(make_load(tensor_parallel=2, prefix_caching=True, kv_memory_fraction=0.8))
+    assert found == {
+        "backend": "turbomind",
+        "dtype": "bfloat16",
+        "tp": 2,
+        "session_len": 4096,
+        "max_batch_size": 64,
+        "enable_prefix_caching": True,
+        "cache_max_entry_count": 0.8,
+        "max_prefill_token_num": 2048 - 64,  # and a position for every running request
+    }
+
+
+def test_the_pytorch_backend_gets_every_common_setting_by_its_own_name():
+    found = native_arguments(make_load(**PYTORCH, cuda_graphs=False, kv_cache_tokens=5000, quantization="fp8"))
+    assert found["backend"] == "pytorch"
+    assert found["max_prefill_token_num"] == 2048
+    assert found["eager_mode"] is True
+    assert found["num_gpu_blocks"] == 79 + 1  # of 64 tokens, and the one that it keeps
+    assert found["model_format"] == "fp8"
+
+
+def test_an_engines_own_argument_wins():
+    assert native_arguments(make_load(engine_args={"cache_block_seq_len": 128, "tp": 4}))["tp"] == 4
+    blocks = make_load(engine_args={"backend": "pytorch", "block_size": 128}, kv_cache_tokens=5000)
+    assert native_arguments(blocks)["num_gpu_blocks"] == 40 + 1
+
+
+def test_a_cache_of_one_block_more_than_the_context_is_the_least():
+    assert native_arguments(make_load(**PYTORCH, kv_cache_tokens=4096 + 64))["num_gpu_blocks"] == 65 + 1
+    with pytest.raises(UnsupportedSetting, match="kv_cache_tokens=4096: LMDeploy needs 4160 for a context_length"):
+        native_arguments(make_load(**PYTORCH, kv_cache_tokens=4096))
+    own = {"backend": "pytorch", "session_len": 4000}
+    assert native_arguments(make_load(engine_args=own, kv_cache_tokens=4096))["session_len"] == 4000
+
+
+def test_a_sliding_window_needs_no_more_cache_than_itself():
+    load = make_load(**PYTORCH, kv_cache_tokens=1024)
+    windowed = dataclasses.replace(load, config={**load.config, "sliding_window": 512})
+    assert native_arguments(windowed)["num_gpu_blocks"] == 16 + 1
+
+
+def test_a_stored_quantization_is_left_to_the_engine():
+    for stored in (AWQ, GPTQ, FP8):
+        method = stored["quant_method"]
+        found = native_arguments(make_load(stored=stored, quantization=method, dtype="float16"))
+        assert "model_format" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "why"),
+    [
+        ("dtype", {"dtype": "float32"}, "bfloat16 or float16"),
+        ("dtype", {**PYTORCH, "stored": AWQ, "quantization": "awq"}, "AWQ models in float16"),
+        ("chunked_prefill", {"chunked_prefill": False}, "always splits"),
+        ("cuda_graphs", {"cuda_graphs": True}, "backend=pytorch"),
+        ("kv_cache_tokens", {"kv_cache_tokens": 9}, "kv_memory_fraction"),
+        ("max_tokens_per_step", {"max_tokens_per_step": 64}, "max_batch_size"),
+        ("quantization", {"quantization": "fp8"}, "as they are stored"),
+        ("quantization", {"quantization": "awq", "stored": {**AWQ, "version": "gemv"}}, "gemm"),
+        ("quantization", {"quantization": "awq", "stored": {**AWQ, "group_size": 64}}, "groups of 128"),
+        ("quantization", {"quantization": "gptq", "stored": {**GPTQ, "sym": False}}, "symmetric"),
+        ("quantization", {"quantization": "gptq", "stored": {**GPTQ, "desc_act": True}}, "activation order"),
+        ("quantization", {**PYTORCH, "quantization": "gptq", "stored": GPTQ}, "TurboMind does"),
+        ("quantization", {"quantization": "fp8", "stored": {**FP8, "weight_block_size": None}}, "128 x 128"),
+        ("quantization", {**PYTORCH, "quantization": "fp8", "stored": CHANNELS}, "pack-quantized"),
+    ],
+)
+def test_what_lmdeploy_cannot_honour_is_refused_by_name(name, given, why):
+    with pytest.raises(UnsupportedSetting, match=f"^{name}=.*{why}"):
+        native_arguments(make_load(**given))
+
+
+def test_a_backend_that_there_is_not_is_refused():
+    with pytest.raises(UnsupportedSetting, match="turbomind and pytorch"):
+        native_arguments(make_load(engine_args={"backend": "triton"}))
+
+
+def test_the_cache_fills_with_the_weights_the_share_of_the_device_that_was_asked_for(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.safetensors").write_bytes(bytes(200))
+    load = make_load(checkpoint=str(tmp_path), kv_memory_fraction=0.9)
+    share = free_share(load, free=950, total=1000)  # 50 are taken already; the weights leave 550
+    assert 50 + 400 + share * 550 == pytest.approx(900, abs=0.1)
+    halved = free_share(make_load(checkpoint=str(tmp_path), kv_memory_fraction=0.9, tensor_parallel=2), 950, 1000)
+    assert 50 + 200 + halved * 750 == pytest.approx(900, abs=0.1)
+
+
+def test_weights_that_fill_the_share_alone_are_refused(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(bytes(800))
+    with pytest.raises(UnsupportedSetting, match="kv_memory_fraction="):
+        free_share(make_load(checkpoint=str(tmp_path), kv_memory_fraction=0.5), free=950, total=1000)
+
+
+def test_a_share_that_rounds_to_nothing_is_refused_and_none_rounds_to_all(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(bytes(1))
+    load = make_load(checkpoint=str(tmp_path), kv_memory_fraction=0.5)
+    with pytest.raises(UnsupportedSetting, match="kv_memory_fraction="):
+        free_share(load, free=500_011, total=1_000_000)  # the weights leave 500010 of 500000 that stay unused
+    nearly = make_load(checkpoint=str(tmp_path), kv_memory_fraction=0.99999)
+    assert free_share(nearly, free=1_000_000, total=1_000_000) == 0.9999

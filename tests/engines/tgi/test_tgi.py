@@ -1,0 +1,173 @@
+"""TGI's adapter on a double of its model server, through the real loop, recorder and analysis."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+from innerloop.engines.contract import Request, UnsupportedSetting, WrongTokenCount
+from innerloop.engines.tgi import Adapter, native_arguments
+from innerloop.engines.tgi.batches import Pool, Prompts, pool_tokens, warm
+from tests.engines.support.driving import driven, work
+from tests.engines.support.loads import make_load
+from tests.engines.tgi.double import Model, PagedModel, install
+
+
+@pytest.fixture
+def adapter_on(monkeypatch):
+    """adapter_on(model, places, step tokens, KV tokens): the adapter in charge of a double."""
+    install(monkeypatch)
+
+    def make(model: Model, places: int = 8, step_tokens: int = 64, kv_tokens: int = 1024) -> Adapter:
+        adapter = Adapter()
+        adapter.attach(model, places, step_tokens, kv_tokens)
+        return adapter
+
+    return make
+
+
+LENGTHS = [(5, 4), (11, 3), (2, 6), (17, 1)]
+
+
+@pytest.mark.parametrize("kind", [Model, PagedModel])
+def test_every_position_and_token_is_counted_once(adapter_on, tmp_path, kind):
+    out = driven(adapter_on(kind()), work(LENGTHS), tmp_path / "t")
+    assert out.requests["output_tokens"].tolist() == [output for _, output in LENGTHS]
+    assert out.steps["prefill_tokens"].sum() == sum(prompt for prompt, _ in LENGTHS)
+    assert out.steps["decode_tokens"].sum() == sum(output - 1 for _, output in LENGTHS)
+    assert out.figures["checks"] == []
+    assert (out.steps["execute_ns"] >= 1_000_000).all()
+
+
+def test_prompts_that_do_not_fit_into_a_step_come_in_the_next(adapter_on, tmp_path):
+    out = driven(adapter_on(Model(), step_tokens=20), work(LENGTHS), tmp_path / "t")
+    assert out.steps["prefill_tokens"].tolist()[:2] == [18, 17]
+    assert out.steps["waiting"].tolist()[:2] == [1, 0]
+
+
+def test_no_more_run_than_there_are_places(adapter_on, tmp_path):
+    out = driven(adapter_on(Model(), places=2), work([(4, 5)] * 5), tmp_path / "t")
+    assert out.steps["running"].max() == 2
+    assert out.requests["output_tokens"].tolist() == [5] * 5
+
+
+def test_prefilled_requests_join_those_that_run(adapter_on, tmp_path):
+    out = driven(adapter_on(Model()), work([(4, 30), (4, 4)], due_ns=[0, 8_000_000]), tmp_path / "t")
+    assert out.steps["running"].max() == 2
+    assert out.figures["checks"] == []
+
+
+def test_a_request_gets_its_whole_kv_cache_at_once_and_gives_it_back(adapter_on, tmp_path):
+    model = PagedModel()
+    out = driven(adapter_on(model, kv_tokens=32), work([(8, 5)] * 4), tmp_path / "t")  # 3 blocks each, 8 in all
+    assert out.steps["running"].max() == 2
+    assert out.steps["kv_usage"].max() == pytest.approx(6 / 8)
+    for batch in model.blocks_held:
+        held = [block for blocks in batch for block in blocks]
+        assert len(held) == len(set(held))
+        assert all(1 <= block <= 8 for block in held)  # the first block is TGI's own
+
+
+def test_the_plain_path_has_no_kv_cache_to_tell_the_use_of(adapter_on, tmp_path):
+    out = driven(adapter_on(Model()), work([(4, 2)]), tmp_path / "t")
+    assert np.isnan(out.steps["kv_usage"]).all()
+
+
+def test_an_output_cut_short_is_found_at_its_end(adapter_on, tmp_path):
+    with pytest.raises(WrongTokenCount, match="was to produce 5 tokens and ended with 4"):
+        driven(adapter_on(Model(cut=1)), work([(4, 5)]), tmp_path / "t")
+
+
+def test_an_error_in_the_middle_is_the_engines_own(adapter_on, tmp_path):
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        driven(adapter_on(Model(fails_at=3)), work([(4, 9)]), tmp_path / "t")
+
+
+@pytest.mark.parametrize("limits", [{"step_tokens": 8}, {"kv_tokens": 8}])
+def test_a_request_that_can_never_be_admitted_is_refused(adapter_on, limits):
+    with pytest.raises(UnsupportedSetting, match="can never be admitted"):
+        adapter_on(PagedModel(), **limits).submit(Request(0, [1] * 12, 2))
+
+
+def test_warming_up_takes_the_largest_prefill_and_the_caches_size(adapter_on):
+    adapter_on(model := PagedModel())
+    assert warm(model, step_tokens=100, context=64) == 640
+    batch, longest_input, longest = model.warmed
+    assert [len(prompt) for prompt in batch.prompts] == [63, 37]
+    assert (longest_input, longest) == (63, 64)
+
+
+@pytest.mark.parametrize(("quantize", "made"), [("gptq", ["cpu", 100]), ("awq", [])])
+def test_gptq_gets_the_scratch_space_of_its_kernels(adapter_on, monkeypatch, quantize, made):
+    adapter_on(model := PagedModel())
+    model.quantize = quantize
+    calls: list[Any] = []
+    for name in ("text_generation_server.layers", "text_generation_server.layers.gptq"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    for name in ("set_device", "create_exllama_buffers"):
+        monkeypatch.setattr(sys.modules["text_generation_server.layers.gptq"], name, calls.append, raising=False)
+    warm(model, step_tokens=100, context=64)
+    assert calls == made
+
+
+def test_more_cache_than_there_is_cannot_be_had():
+    assert pool_tokens(None, 640) == 640
+    assert pool_tokens(512, 640) == 512
+    with pytest.raises(RuntimeError, match="room for 640"):
+        pool_tokens(1024, 640)
+
+
+def test_blocks_hold_all_tokens_but_the_last():
+    pool = Pool(tokens=16, block=4)
+    assert pool.needs(Request(0, [1] * 8, 1)) == 2
+    assert pool.needs(Request(0, [1] * 8, 2)) == 3
+    assert pool.take(5, Request(0, [1] * 8, 2))
+    assert not pool.take(6, Request(1, [1] * 8, 1))
+    blocks, slots = pool.places(5)
+    assert slots == [slot for b in blocks for slot in range(4 * b, 4 * b + 4)]
+    pool.give_back(5)
+    assert pool.usage == 0
+
+
+def test_prompts_stand_in_for_the_tokenizer_padded_on_the_left(monkeypatch):
+    for name, part, value in (("torch", "tensor", list), ("transformers", "BatchEncoding", dict)):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+        monkeypatch.setattr(sys.modules[name], part, value, raising=False)
+    found = Prompts(Model.tokenizer).holding([[5, 6, 7], [8]])(["", ""], padding=True, max_length=3)
+    assert found["input_ids"] == [[5, 6, 7], [2, 2, 8]]
+    assert found["attention_mask"] == [[1, 1, 1], [0, 0, 1]]
+
+
+def test_common_settings_become_arguments_of_get_model_and_limits_of_the_batching():
+    found = native_arguments(make_load(kv_cache_tokens=1000, quantization="gptq", stored={"quant_method": "gptq"}))
+    assert found["dtype"] == "bfloat16"
+    assert found["quantize"] is None  # found in the checkpoint
+    assert (found["max_batch_size"], found["max_tokens_per_step"], found["kv_cache_tokens"]) == (64, 2048, 1000)
+    assert native_arguments(make_load(device="cpu", dtype="float32"))["dtype"] is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tensor_parallel": 2},
+        {"prefix_caching": True},
+        {"chunked_prefill": True},
+        {"dtype": "float32"},
+        {"quantization": "awq", "device": "cpu"},
+        {"cuda_graphs": True, "device": "cpu"},
+        {"kv_memory_fraction": 0.9, "device": "cpu"},
+    ],
+)
+def test_what_it_cannot_honour_is_refused_by_name(settings):
+    with pytest.raises(UnsupportedSetting, match=next(iter(settings))):
+        native_arguments(make_load(**settings))
+
+
+def test_fp8_in_blocks_has_no_kernels_on_nvidias_gpus_and_is_refused():
+    stored = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    with pytest.raises(UnsupportedSetting, match=r"^quantization=fp8: TGI has its kernels .* AMD"):
+        native_arguments(make_load(quantization="fp8", stored=stored))

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from innerloop.engines.contract import StepReport, WrongTokenCount
+from innerloop.engines.worker import trace
+from innerloop.engines.worker.loop import Work, drive
+from tests.engines.worker.scripted import ScriptedEngine
+
+MS = 1_000_000
+
+
+def work(outputs, due_ns=None, following=None, rest_ns=0, duration_ns=-1) -> Work:
+    n = len(outputs)
+    return Work(
+        prompt_tokens=np.arange(2 * n, dtype=np.int32),
+        prompt_offsets=np.arange(0, 2 * n + 1, 2, dtype=np.int64),
+        output_lens=np.array(outputs, dtype=np.int32),
+        due_ns=np.array(due_ns if due_ns is not None else [0] * n, dtype=np.int64),
+        next_request=np.array(following if following is not None else [-1] * n, dtype=np.int32),
+        user=np.full(n, -1, dtype=np.int32),
+        rest_ns=rest_ns,
+        duration_ns=duration_ns,
+    )
+
+
+def run(engine: ScriptedEngine, load: Work, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    recorder = load.recorder(folder)
+    drive(engine, load, recorder)
+    recorder.close()
+    return tuple(trace.records(folder, name) for name in ("steps", "tokens", "requests"))  # type: ignore[return-value]
+
+
+def test_requests_due_together_join_the_same_step_in_order(tmp_path):
+    engine = ScriptedEngine()
+    run(engine, work([2, 1, 3]), tmp_path / "t")
+    assert engine.submitted == [(0, 0), (0, 1), (0, 2)]
+    assert engine.most_running == 3
+
+
+def test_every_token_is_recorded_with_its_request_and_step(tmp_path):
+    steps, tokens, requests = run(ScriptedEngine(), work([2, 1, 3]), tmp_path / "t")
+    assert steps["output_tokens"].tolist() == [3, 2, 1]
+    assert list(zip(tokens["step"].tolist(), tokens["request"].tolist(), strict=True)) == [
+        (0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 2),
+    ]  # fmt: skip
+    assert (tokens["time_ns"] == steps["end_ns"][tokens["step"]]).all()
+    assert requests["output_tokens"].tolist() == [2, 1, 3]
+    assert [trace.STATES[s] for s in requests["state"]] == ["finished"] * 3
+
+
+def test_a_follower_becomes_due_its_rest_after_its_predecessor_has_finished(tmp_path):
+    load = work([2, 2], due_ns=[0, -1], following=[1, -1], rest_ns=30 * MS)
+    _, _, requests = run(ScriptedEngine(), load, tmp_path / "t")
+    assert requests["due_ns"][1] == requests["last_token_ns"][0] + 30 * MS
+    assert requests["submitted_ns"][1] >= requests["due_ns"][1]
+
+
+def test_a_request_is_due_at_its_own_time_even_when_a_step_delays_its_submission(tmp_path):
+    load = work([3, 1], due_ns=[0, 20 * MS])
+    engine = ScriptedEngine(step_s=0.05)
+    _, _, requests = run(engine, load, tmp_path / "t")
+    head = trace.header(tmp_path / "t" / "steps.bin")
+    assert requests["due_ns"][1] == int(head["start_ns"]) + 20 * MS
+    assert requests["submitted_ns"][1] - requests["due_ns"][1] >= 25 * MS  # it had to wait for the step under way
+    assert engine.submitted[1] == (1, 1)
+
+
+def test_the_window_closes_at_the_duration_and_what_runs_is_cut(tmp_path):
+    load = work([1, 10_000], duration_ns=60 * MS)
+    steps, tokens, requests = run(ScriptedEngine(step_s=0.01), load, tmp_path / "t")
+    head = trace.header(tmp_path / "t" / "steps.bin")
+    assert [trace.STATES[s] for s in requests["state"]] == ["finished", "cut"]
+    assert int(head["end_ns"]) - int(head["start_ns"]) >= 60 * MS
+    assert int(tokens["count"].sum()) == int(steps["output_tokens"].sum()) == int(head["tokens"])
+
+
+def test_requests_that_never_became_due_stay_unsent(tmp_path):
+    load = work([5, 1], due_ns=[0, 10_000 * MS], duration_ns=50 * MS)
+    _, _, requests = run(ScriptedEngine(step_s=0.001), load, tmp_path / "t")
+    assert trace.STATES[requests["state"][1]] == "unsent"
+    assert requests["submitted_ns"][1] == trace.MISSING
+
+
+@pytest.mark.parametrize(("given", "words"), [(1, "ended with 1"), (4, "received 4")])
+def test_an_engine_that_miscounts_is_found_out(tmp_path, given, words):
+    with pytest.raises(WrongTokenCount, match=rf"request 1 was to produce 3 tokens and {words}"):
+        run(ScriptedEngine(cheat={1: given}), work([6, 3]), tmp_path / "t")
+
+
+def test_an_engine_that_runs_dry_is_found_out(tmp_path):
+    class Forgetful(ScriptedEngine):
+        def step(self):
+            report = super().step()
+            if report is not None:
+                report.finished = ()
+            return report
+
+    with pytest.raises(WrongTokenCount, match="no work left, but request 0 was to produce 3 tokens and ended with 2"):
+        run(Forgetful(cheat={0: 2}), work([3]), tmp_path / "t")
+
+
+class WaitingEngine(ScriptedEngine):
+    """Its first request gives nothing before a second one has come; until then a step only waits, as it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[int | None] = []
+
+    def step(self) -> StepReport | None:
+        self.told.append(self.due_ns)
+        if len(self.submitted) > 1:
+            return super().step()
+        assert self.due_ns is not None
+        time.sleep(max(self.due_ns - time.monotonic_ns(), 0) / 1e9)
+        return None
+
+
+def test_a_step_that_only_waits_is_told_when_the_next_request_is_due(tmp_path):
+    engine = WaitingEngine()
+    _, _, requests = run(engine, work([2, 1], due_ns=[0, 20 * MS]), tmp_path / "t")
+    head = trace.header(tmp_path / "t" / "steps.bin")
+    assert engine.told[0] == requests["due_ns"][1] == int(head["start_ns"]) + 20 * MS
+    assert engine.told[-1] is None  # nothing more is due and no duration was asked for
+    assert engine.due_ns is None
+
+
+def test_a_step_that_only_waits_is_told_when_the_window_ends(tmp_path):
+    engine = WaitingEngine()
+    run(engine, work([1], duration_ns=20 * MS), tmp_path / "t")
+    head = trace.header(tmp_path / "t" / "steps.bin")
+    assert engine.told == [int(head["start_ns"]) + 20 * MS]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import pytest
+
+from innerloop.engines.contract import UnsupportedSetting, WrongTokenCount
+from innerloop.engines.worker import main as worker
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names its own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (WrongTokenCount("x"), "wrong_token_count"),
+        (UnsupportedSetting("x"), "unsupported_setting"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "out_of_memory_device"),
+        (RuntimeError("CUDA error: out of memory; CUDA out of memory"), "out_of_memory_device"),
+        (RuntimeError("TurboMind ended request 3 with OUT_OF_MEMORY (status 11)"), "out_of_memory_device"),
+        (RuntimeError("No enough gpu memory for kv cache."), "out_of_memory_device"),
+        (MemoryError(), "out_of_memory_host"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+            "out_of_memory_host",
+        ),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out_of_memory_host"),
+        (ValueError("shapes differ"), "engine_exception"),
+        (SystemExit(3), "engine_exception"),
+    ],
+)
+def test_causes_are_told_apart(error, cause):
+    assert worker.cause_of(error) == cause
+
+
+@pytest.mark.parametrize(("device", "cause"), [("cuda", "out_of_memory_device"), ("cpu", "out_of_memory_host")])
+def test_what_an_engine_wraps_is_looked_into_and_belongs_to_its_device(device, cause):
+    error = RuntimeError("engine core failed")
+    error.__cause__ = MemoryError("footprint")
+    assert worker.cause_of(error, device) == cause
+    assert worker.cause_of(ValueError("No available memory for the cache blocks."), device) == cause
+
+
+def test_the_control_channel_carries_one_json_document_a_line():
+    read_fd, write_fd = os.pipe()
+    control = worker.Control(write_fd)
+    control.send("phase", phase="load", import_s=1.5)
+    control.send("note", text="two\nlines")
+    lines = os.read(read_fd, 65536).decode().splitlines()
+    first, second = map(json.loads, lines)
+    assert (first["event"], first["phase"], first["import_s"]) == ("phase", "load", 1.5)
+    assert second["text"] == "two\nlines"
+    assert second["time_ns"] >= first["time_ns"] > 0
+
+
+def test_a_traceback_is_kept_by_its_last_lines():
+    try:
+        raise ValueError("the reason")
+    except ValueError as error:
+        lines = worker.last_lines(error)
+    assert lines[-1] == "ValueError: the reason"
+    assert len(lines) <= worker.TRACEBACK_LINES
+
+
+def test_the_control_channel_is_a_file_of_this_process_alone(tmp_path):
+    read_fd, write_fd = os.pipe()
+    os.set_inheritable(write_fd, True)
+    assert worker.opened(str(write_fd)) == write_fd
+    assert not os.get_inheritable(write_fd)
+
+    by_hand = worker.opened("1")  # standard output stays the engine's as well
+    assert by_hand > 2
+    assert not os.get_inheritable(by_hand)
+    os.close(by_hand)
+
+    fifo = tmp_path / "control"
+    os.mkfifo(fifo)
+    listening = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    worker.Control(worker.opened(str(fifo))).send("note", text="heard")
+    assert json.loads(os.read(listening, 65536))["text"] == "heard"
+    for fd in (read_fd, write_fd, listening):
+        os.close(fd)

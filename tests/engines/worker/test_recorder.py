@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from innerloop.engines.contract import StepReport
+from innerloop.engines.worker import trace
+from innerloop.engines.worker.recorder import Recorder
+
+
+def recorder(folder: Path, outputs: list[int], **kwargs) -> Recorder:
+    n = len(outputs)
+    return Recorder(folder, np.full(n, 4, np.int32), np.array(outputs, np.int32), np.full(n, -1, np.int32), **kwargs)
+
+
+def test_what_an_engine_cannot_say_is_missing_and_never_zero(tmp_path):
+    rec = recorder(tmp_path / "t", [1])
+    rec.step(StepReport(10, 20, [(0, [7])]))
+    step = trace.records(tmp_path / "t", "steps")[0]
+    numbers = [step[name] for name in step.dtype.names if name.endswith("_tokens") and name != "output_tokens"]
+    numbers += [step[f"{phase}_ns"] for phase in trace.PHASES]
+    numbers += [step[name] for name in ("running", "waiting", "preempted")]
+    assert all(n == trace.MISSING for n in numbers)
+    assert np.isnan(step["kv_usage"])
+
+
+def test_a_step_is_written_field_by_field_as_reported(tmp_path):
+    rec = recorder(tmp_path / "t", [9])
+    report = StepReport(
+        start_ns=1, end_ns=2, tokens=[(0, [5, 6])], prefill_tokens=3, decode_tokens=4, running=5, waiting=6,
+        preempted=7, kv_usage=0.25, schedule_ns=11, prepare_ns=12, execute_ns=13, wait_ns=14, sample_ns=15,
+        update_ns=16,
+    )  # fmt: skip
+    rec.step(report)
+    step = trace.records(tmp_path / "t", "steps")[0]
+    for name in step.dtype.names:
+        expected = 2 if name == "output_tokens" else getattr(report, name)
+        assert step[name] == expected, name
+
+
+def test_files_grow_past_their_first_size_without_losing_a_record(tmp_path):
+    rec = recorder(tmp_path / "t", [30_000, 30_000])
+    for k in range(30_000):
+        rec.step(StepReport(k, k + 1, [(0, [1]), (1, [1])]))
+    steps, tokens = (trace.records(tmp_path / "t", n) for n in ("steps", "tokens"))
+    assert steps["end_ns"].tolist() == list(range(1, 30_001))
+    assert tokens["step"].tolist() == [k for k in range(30_000) for _ in range(2)]
+
+
+def test_a_reader_sees_every_record_of_a_writer_that_was_killed(tmp_path):
+    code = f"""
+import os, signal
+from tests.engines.worker.test_recorder import recorder, StepReport
+from pathlib import Path
+rec = recorder(Path({str(tmp_path / "t")!r}), [1000])
+rec.open_window(5)
+for k in range(1000):
+    if k == 777:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rec.step(StepReport(k, k + 1, [(0, [1])]))
+"""
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    assert done.returncode == -signal.SIGKILL
+    assert len(trace.records(tmp_path / "t", "steps")) == 777
+    assert len(trace.records(tmp_path / "t", "tokens")) == 777
+    assert int(trace.header(tmp_path / "t" / "steps.bin")["tokens"]) == 777
+
+
+def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path):
+    code = f"""
+import resource
+from tests.engines.worker.test_recorder import recorder, StepReport
+from pathlib import Path
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+rec = recorder(Path({str(tmp_path / "t")!r}), [10_000_000])
+resource.setrlimit(resource.RLIMIT_FSIZE, (30 << 20, 30 << 20))
+try:
+    for k in range(10_000_000):
+        rec.step(StepReport(k, k + 1, [(0, [1])]))
+except OSError as error:
+    print("refused", rec._step_count > 1000)
+"""
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "refused True", done.stderr
+    assert len(trace.records(tmp_path / "t", "steps")) > 1000
+
+
+def test_token_ids_are_kept_when_asked_for(tmp_path):
+    rec = recorder(tmp_path / "t", [2, 3], keep_ids=True)
+    rec.step(StepReport(0, 1, [(0, [4]), (1, [5, 6])]))
+    rec.step(StepReport(1, 2, [(1, [7]), (0, [8])]))
+    rec.close()
+    with np.load(tmp_path / "t" / "output_ids.npz", allow_pickle=False) as f:
+        assert f["ids"].tolist() == [4, 8, 5, 6, 7]
+        assert f["offsets"].tolist() == [0, 2, 5]
+
+
+def test_a_foreign_file_is_not_taken_for_a_trace(tmp_path):
+    (tmp_path / "steps.bin").write_bytes(b"x" * 8192)
+    with pytest.raises(ValueError, match="not a trace"):
+        trace.records(tmp_path, "steps")

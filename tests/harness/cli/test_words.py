@@ -1,0 +1,72 @@
+"""Numbers as a person reads them."""
+
+from __future__ import annotations
+
+import pytest
+
+from innerloop.harness.cli.words import levels, number, seconds, share, size
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0, "0"),
+        (0.0, "0"),
+        (11482, "11 482"),
+        (11481.6, "11 482"),
+        (96.44, "96.4"),
+        (9.996, "10.0"),
+        (1.0, "1.00"),
+        (0.01234, "0.0123"),
+        (1234567.8, "1 234 568"),
+    ],
+)
+def test_number(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0, "0 s"),
+        (41.23, "41.2 s"),
+        (300.0, "300 s"),
+        (0.9996, "1.00 s"),
+        (0.0321, "32.1 ms"),
+        (0.00085, "850 µs"),
+        (40e-9, "40.0 ns"),
+    ],
+)
+def test_seconds(value: float | None, text: str) -> None:
+    assert seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (15 << 30, "15.0 GiB"),
+        (1023 << 20, "0.999 GiB"),
+        (3 << 52, "12 288 TiB"),
+    ],
+)
+def test_size(value: float | None, text: str) -> None:
+    assert size(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (0.0, "0.0 %"), (0.381, "38.1 %"), (1.0, "100.0 %"), (0.0005, "0.05 %")]
+)
+def test_share(value: float | None, text: str) -> None:
+    assert share(value) == text
+
+
+def test_levels_go_from_nothing_to_the_largest() -> None:
+    assert levels([0, 4, None, 8]) == "▁▅ █"
+    assert levels([1, 2], top=8) == "▂▃"
+    assert levels([0, 0]) == "▁▁"
+    assert levels([None]) == " "

@@ -1,0 +1,166 @@
+"""Real ladders of vLLM: its engine core, `LLMEngine`, `AsyncLLM` and its server, on the same requests."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from innerloop.engines.worker import trace
+from innerloop.engines.worker.trace import PHASES
+from tests.real import run, start_long
+
+pytestmark = pytest.mark.real
+LAYERS = ["core", "engine", "async", "http"]
+WORKLOAD = """\
+prompt: {tokens: {kind: uniform, min: 5, max: 40}}
+output: {tokens: {kind: uniform, min: 12, max: 24}}
+load: {kind: offline, requests: 24}
+warmup: {requests: 8, output_tokens: 4, max_rounds: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory):
+    """A ladder of all layers: (waterfall, folder, results by layer)."""
+    folder = tmp_path_factory.mktemp("ladder") / "ladder"
+    (folder.parent / "small.yaml").write_text(WORKLOAD)
+    done = run(
+        "--engine", "vllm", "--model", "llama-tiny", "--workload", folder.parent / "small.yaml", "--layers", "all",
+        "--ceilings", "off", "--keep-token-ids", "--json", "--out", folder, cwd=folder.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = {layer: json.loads((folder / f"{layer}-1" / "result.json").read_text()) for layer in LAYERS}
+    return json.loads(done.stdout), folder, results
+
+
+def test_every_layer_was_given_the_same_requests_and_settings(ladder):
+    waterfall, _, results = ladder
+    assert waterfall["layers"] == LAYERS
+    assert {result["workload_hash"] for result in results.values()} == {waterfall["workload_hash"]}
+    assert list(waterfall["differences"]) == ["skip_tokenizer_init"]
+    own = {"attention_backend", "process_hops"}  # the one cannot be seen from another process, the other is the layer's
+    effective = [result["engine"]["effective"] for result in results.values()]
+    assert len({json.dumps({k: v for k, v in e.items() if k not in own}) for e in effective}) == 1
+
+
+def test_every_layer_gave_exactly_the_same_tokens(ladder):
+    _, folder, _ = ladder
+    ids = {}
+    for layer in LAYERS:
+        with np.load(folder / f"{layer}-1" / "output_ids.npz", allow_pickle=False) as kept:
+            ids[layer] = (kept["ids"].tolist(), kept["offsets"].tolist())
+    assert all(ids[layer] == ids["core"] for layer in LAYERS)
+    assert len(set(ids["core"][0])) > 8
+
+
+def test_the_parts_of_the_waterfall_add_up(ladder):
+    waterfall, folder, results = ladder
+    assert json.loads((folder / "waterfall.json").read_text()) == waterfall
+    rungs = waterfall["rungs"]
+    assert [rung["name"] for rung in rungs] == LAYERS
+    assert sum(rung["added_ms_per_step"] for rung in rungs) == pytest.approx(rungs[-1]["ms_per_step"])
+    for below, above in pairwise(rungs):
+        assert above["ms_per_step"] == pytest.approx(below["ms_per_step"] + above["added_ms_per_step"])
+    for rung in rungs:
+        throughput = results[rung["name"]]["throughput"]["decode_tokens_per_s"]
+        assert rung["tokens_per_s"] == pytest.approx(throughput, rel=0.05)  # but for the time without any request
+
+
+@pytest.mark.parametrize("layer", ["core", "engine"])
+def test_the_phases_add_up_to_the_steps_within_two_percent(ladder, layer):
+    _, folder, results = ladder
+    assert results[layer]["engine"]["cannot_report"] == []
+    table = pq.read_table(folder / f"{layer}-1" / "steps.parquet").to_pydict()
+    wall = sum(table["end_ns"]) - sum(table["start_ns"])
+    spent = sum(sum(table[f"{phase}_ns"]) for phase in PHASES)
+    assert 0.98 * wall <= spent <= wall
+    assert all(value > 0 for value in table["prepare_ns"])
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_steps_and_bubbles_and_idle_time_are_the_window(ladder, layer):
+    _, folder, results = ladder
+    shares = results[layer]["time_share"]
+    assert sum(shares.values()) == pytest.approx(1.0)
+    table = pq.read_table(folder / f"{layer}-1" / "steps.parquet").to_pydict()
+    steps_s = (sum(table["end_ns"]) - sum(table["start_ns"])) / 1e9
+    between_s = (shares["bubbles"] + shares["idle"]) * results[layer]["window"]["duration_s"]
+    assert steps_s + between_s == pytest.approx(results[layer]["window"]["duration_s"], rel=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["async", "http"])
+def test_what_is_in_another_process_is_unknown_and_not_zero(ladder, layer):
+    _, folder, results = ladder
+    table = pq.read_table(folder / f"{layer}-1" / "steps.parquet").to_pydict()
+    for name in results[layer]["engine"]["cannot_report"]:
+        assert set(table[name]) == {None}, name
+    assert results[layer]["batch"]["mean"] is None
+
+
+def test_the_walls_between_processes_are_told(ladder):
+    _, _, results = ladder
+    hops = {layer: result["engine"]["effective"]["process_hops"] for layer, result in results.items()}
+    assert hops == {"core": 0, "engine": 0, "async": 1, "http": 2}
+
+
+def test_the_client_is_shown_not_to_be_the_bottleneck(ladder):
+    waterfall, _, results = ladder
+    client = results["http"]["client"]
+    assert client == waterfall["client"]
+    assert client["cpu_s_per_s"] > 0
+    assert 0 < client["share_of_capacity"] < 0.5
+    assert client["null_server"]["tokens"] > 10_000
+    assert all(results[layer]["client"] is None for layer in LAYERS if layer != "http")
+
+
+def test_server_and_client_are_gone_afterwards(ladder):
+    _, folder, _ = ladder
+    assert processes_of(folder) == []
+
+
+def test_killing_the_harness_during_layer_http_leaves_no_process_and_keeps_the_records(tmp_path):
+    going = start_long("vllm", tmp_path / "run", "--layer", "http", "--ceilings", "off")
+    try:
+        going.until_measuring()
+        names = [" ".join(process.cmdline()) for process in going.members]
+        assert any("vllm.server" in name for name in names)
+        assert len(names) >= 4  # guard, client, server and the engine core
+        going.harness.kill()
+        assert going.gone_within(15), [process.cmdline() for process in going.left()]
+    finally:
+        going.end()
+    assert processes_of(tmp_path) == []
+    assert len(trace.records(tmp_path / "run" / "trace" / "measure", "tokens")) >= 5
+
+
+def test_torch_has_its_manager_as_a_layer_above_and_gives_the_same_tokens(tmp_path):
+    (tmp_path / "small.yaml").write_text(WORKLOAD)
+    done = run(
+        "--engine", "torch", "--workload", tmp_path / "small.yaml", "--layers", "all", "--ceilings", "off",
+        "--keep-token-ids", "--json", "--out", tmp_path / "ladder", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    waterfall = json.loads(done.stdout)
+    assert [rung["name"] for rung in waterfall["rungs"]] == ["core", "engine"]
+    assert waterfall["differences"] == {}
+    kept = [np.load(tmp_path / "ladder" / f"{layer}-1" / "output_ids.npz") for layer in ("core", "engine")]
+    assert kept[0]["ids"].tolist() == kept[1]["ids"].tolist()
+    table = pq.read_table(tmp_path / "ladder" / "engine-1" / "steps.parquet").to_pydict()
+    requests = pq.read_table(tmp_path / "ladder" / "engine-1" / "requests.parquet").to_pydict()
+    assert sum(table["prefill_tokens"]) == sum(requests["prompt_tokens"])
+    assert sum(table["decode_tokens"]) == sum(requests["output_tokens"]) - len(requests["output_tokens"])
+
+
+def processes_of(folder) -> list[list[str]]:
+    """The command lines of processes that work for a run in `folder`, or are servers that it had."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        line = process.info["cmdline"] or []
+        if str(folder) in (process.info["cwd"] or "") or any(str(folder) in word for word in line):
+            found.append(line)
+    return found

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+GUARD = Path(__file__).parents[3] / "harness" / "process" / "guard.py"
+
+# A worker with a child of its own and a grandchild that has left both its group and its parent, as daemons do.
+WORKER = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+orphan = subprocess.run([sys.executable, "-c",
+    "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
+    "stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True).pid)"],
+    capture_output=True, text=True).stdout
+{first}
+os.write(int(sys.argv[1]), f"{os.getpid()} {child.pid} {orphan}".encode())
+{then}
+"""
+
+
+class Started:
+    def __init__(self, then: str, first: str, grace_s: float = 0.3) -> None:
+        self.read_fd, write_fd = os.pipe()
+        worker = [sys.executable, "-c", WORKER.replace("{first}", first).replace("{then}", then), str(write_fd)]
+        self.guard = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(GUARD), str(write_fd), str(grace_s), "--", *worker],
+            stdin=subprocess.PIPE,
+            pass_fds=[write_fd],
+            start_new_session=True,
+        )
+        os.close(write_fd)
+        self.pids = [int(p) for p in os.read(self.read_fd, 4096).split()]
+        assert len(self.pids) == 3
+
+    def last_word(self) -> dict:
+        self.guard.wait(20)
+        return json.loads(os.read(self.read_fd, 4096))
+
+    def gone(self, within_s: float = 10.0) -> bool:
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            if not any(alive(pid) for pid in self.pids):
+                return True
+            time.sleep(0.02)
+        return False
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture
+def start():
+    started: list[Started] = []
+
+    def make(then: str, first: str = "pass") -> Started:
+        started.append(Started(then, first))
+        return started[-1]
+
+    yield make
+    for s in started:
+        for pid in (s.guard.pid, *s.pids):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        s.guard.wait()
+
+
+def test_a_worker_that_ends_takes_what_it_left_behind_with_it(start):
+    run = start("sys.exit(3)")
+    assert run.last_word() | {"time_ns": 0} == {"event": "exit", "time_ns": 0, "code": 3, "leftover": 2}
+    assert run.gone()
+
+
+def test_closing_the_guards_input_ends_everything(start):
+    run = start("time.sleep(600)")
+    assert all(alive(pid) for pid in run.pids)
+    run.guard.stdin.close()
+    assert run.last_word()["code"] == -signal.SIGTERM
+    assert run.gone()
+
+
+def test_a_worker_that_is_stopped_and_deaf_to_sigterm_is_killed(start):
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    run = start("os.kill(os.getpid(), signal.SIGSTOP)", first=deaf)
+    run.guard.stdin.close()
+    assert run.last_word()["code"] == -signal.SIGKILL
+    assert run.gone()
+
+
+def test_interrupts_meant_for_the_harness_do_not_reach_the_worker(start):
+    run = start("time.sleep(600)")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        run.guard.send_signal(number)
+    time.sleep(0.5)
+    assert run.guard.poll() is None
+    assert all(alive(pid) for pid in run.pids)
+
+
+def test_what_ends_by_itself_just_after_the_worker_is_not_counted_as_left_behind():
+    """As multiprocessing's resource tracker does: it ends when the worker's end of its pipe is closed."""
+    worker = (
+        "import subprocess, sys\n"
+        "subprocess.Popen([sys.executable, '-c', 'import sys, time; sys.stdin.read(); time.sleep(0.05)'],"
+        " stdin=subprocess.PIPE)\n"
+    )
+    read_fd, write_fd = os.pipe()
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(GUARD), str(write_fd), "0.3", "--", sys.executable, "-c", worker],
+        stdin=subprocess.PIPE,
+        pass_fds=[write_fd],
+        start_new_session=True,
+    )
+    os.close(write_fd)
+    guard.wait(20)
+    last = json.loads(os.read(read_fd, 4096))
+    os.close(read_fd)
+    assert (last["code"], last["leftover"]) == (0, 0)

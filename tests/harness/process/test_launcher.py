@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from innerloop.engines.worker.recorder import Recorder
+from innerloop.harness.process import launcher
+from innerloop.harness.process.launcher import Limits, Outcome
+from tests.real import ROOT
+
+NS = 1_000_000_000
+
+
+def outcome(**phases: int) -> Outcome:
+    return Outcome(phases=phases)
+
+
+def test_loading_may_take_its_time_but_not_more(tmp_path):
+    loading = outcome(start=time.monotonic_ns(), load=time.monotonic_ns())
+    assert launcher.overdue(loading, tmp_path, Limits(load_s=60), time.monotonic()) is None
+    found = launcher.overdue(loading, tmp_path, Limits(load_s=60), time.monotonic() - 61)
+    assert found is not None
+    assert found["cause"] == "load_timeout"
+
+
+def test_silence_counts_from_the_last_sign_of_life(tmp_path):
+    one = np.array([1], np.int32)
+    recorder = Recorder(tmp_path / "measure", one, one, one)
+    long_ago = time.monotonic_ns() - 100 * NS
+    stepping = outcome(measure=long_ago)
+    recorder.beat(long_ago)
+    found = launcher.overdue(stepping, tmp_path, Limits(hang_s=60), time.monotonic())
+    assert found is not None
+    assert found["cause"] == "hang"
+    recorder.beat(time.monotonic_ns())
+    assert launcher.overdue(stepping, tmp_path, Limits(hang_s=60), time.monotonic()) is None
+
+
+def test_a_phase_that_has_just_begun_is_a_sign_of_life_too(tmp_path):
+    assert launcher.overdue(outcome(warmup=time.monotonic_ns()), tmp_path, Limits(hang_s=5), time.monotonic()) is None
+
+
+def test_the_whole_run_is_bounded_in_every_phase(tmp_path):
+    begun = time.monotonic() - 11
+    for phase in ("start", "load", "measure", "close"):
+        found = launcher.overdue(outcome(**{phase: time.monotonic_ns()}), tmp_path, Limits(total_s=10), begun)
+        assert found is not None
+        assert found["cause"] == "timeout", phase
+
+
+@pytest.mark.parametrize(
+    ("code", "out_of_memory", "cause", "words"),
+    [
+        (-signal.SIGKILL, False, "killed_by_signal", "SIGKILL"),
+        (-signal.SIGSEGV, False, "killed_by_signal", "SIGSEGV"),
+        (-signal.SIGKILL, True, "out_of_memory_host", "out of memory"),
+        (-signal.SIGSEGV, True, "killed_by_signal", "SIGSEGV"),
+        (7, False, "engine_exception", "exit code 7"),
+        (None, False, "killed_by_signal", "guard"),
+    ],
+)
+def test_a_worker_that_ends_without_a_word_is_read_from_its_exit(code, out_of_memory, cause, words):
+    found = launcher.ended(code, out_of_memory)
+    assert found["cause"] == cause
+    assert words in found["message"]
+
+
+def test_the_logs_end_is_shown_without_control_characters_and_empty_lines(tmp_path):
+    log = tmp_path / "engine.log"
+    log.write_bytes(b"one\n\x1b[31mtwo\x1b[0m\n\n" + b"loading: 1%\rloading: 2%\r" + b"\xff\nlast\n")
+    lines = launcher.log_tail(log, 3)
+    assert lines[-1] == "last"
+    assert len(lines) == 3
+    assert all(character.isprintable() for line in lines for character in line)
+    assert launcher.log_tail(tmp_path / "none") == []
+
+
+def test_variables_of_the_harness_s_interpreter_do_not_reach_the_engine_s(monkeypatch):
+    monkeypatch.setenv("VIRTUAL_ENV", "/somewhere")
+    monkeypatch.setenv("PYTHONHOME", "/elsewhere")
+    monkeypatch.setenv("KEPT", "yes")
+    found = launcher.environment({"ENGINE": "1"})
+    assert found["KEPT"] == "yes"
+    assert found["ENGINE"] == "1"
+    assert "VIRTUAL_ENV" not in found
+    assert "PYTHONHOME" not in found
+
+
+def test_devices_are_numbered_as_the_driver_does_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    assert launcher.environment({})["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert launcher.environment({})["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+
+
+def test_an_unnamed_signal_has_a_number():
+    assert launcher.signal_name(40) == "signal 40"
+
+
+def test_the_checkout_is_no_part_of_the_workers_path(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:/theirs")
+    assert launcher.environment({})["PYTHONPATH"] == "/theirs"
+
+
+def test_what_can_change_a_measurement_is_kept_and_nothing_private(monkeypatch):
+    found = launcher.telling({"OMP_NUM_THREADS": "2", "LD_PRELOAD": "x", "HOME": "/me", "MY_TOKEN": "secret"})
+    assert found == {"LD_PRELOAD": "x", "OMP_NUM_THREADS": "2"}
+
+
+class Hanging:
+    """A worker that says that it failed and then never ends."""
+
+    alive = True
+
+    def __init__(self):
+        self.said = [{"event": "error", "time_ns": 1, "cause": "engine_exception", "message": "x", "traceback": []}]
+
+    def events(self, wait_s):
+        time.sleep(0.01)
+        said, self.said = self.said, []
+        return said
+
+
+def test_an_engine_that_hangs_in_closing_after_a_failure_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "CLOSE_S", 0.1)
+    outcome = Outcome()
+    launcher.watch(Hanging(), tmp_path, Limits(), lambda outcome: None, outcome)  # type: ignore[arg-type]
+    assert outcome.failure is not None
+    assert outcome.failure["cause"] == "engine_exception"
+    assert any("did not close" in note for note in outcome.notes)
+
+
+TOOL = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:], close_fds=True))"
+
+
+def test_a_worker_behind_a_tool_is_heard_though_the_tool_closes_what_it_inherits(tmp_path):
+    """The job names an engine that there is none of: the worker says so, and goes."""
+    job = tmp_path / "job.json"
+    load = {"device": "cpu"}
+    job.write_text(json.dumps({"engine": "no_such", "load": load, "spawn_ns": 0, "profile": {"under_tool": True}}))
+    tool = [sys.executable, "-c", TOOL]
+    worker = launcher.Worker(Path(sys.executable), job, tmp_path / "engine.log", {}, tool=tool)
+    outcome = Outcome()
+    try:
+        launcher.watch(worker, tmp_path / "trace", Limits(total_s=60), lambda outcome: None, outcome)
+    finally:
+        worker.close(outcome.worker_pid)
+    assert outcome.failure is not None
+    assert "no_such" in outcome.failure["message"]
+    assert "done" in outcome.phases
+    assert not (tmp_path / launcher.CHANNEL).exists()
+
+
+def test_a_profiler_s_windows_are_kept_as_they_are_told():
+    outcome = Outcome()
+    launcher.take({"event": "capture", "time_ns": 5, "open": True, "step": 7}, outcome)
+    assert outcome.captures == [{"open": True, "step": 7, "time_ns": 5}]

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import copy
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from innerloop.harness.analysis.kernel_classes import CLASSES
+from innerloop.harness.report.kernels import profile
+
+
+def parts(gemm: int, copies: int) -> dict[str, Any]:
+    whole = gemm + copies
+    spent = {**dict.fromkeys(CLASSES, 0), "gemm": gemm, "copies": copies}
+    return {
+        name: {"ns": ns, "share": ns / whole if whole else None, "launches": 2 if ns else 0}
+        for name, ns in spent.items()
+    }
+
+
+def top(name: str) -> dict[str, Any]:
+    return {"name": name, "class": "gemm", "ns": 900, "share": 0.9, "launches": 12, "mean_s": 75e-6}
+
+
+RESULT: dict[str, Any] = {
+    "throughput": {"decode_tokens_per_s": 900.0},
+    "profile": {
+        "kind": "kernels",
+        "steps": "prefill, then decode",
+        "folder": "profile-kernels",
+        "seconds": 23.0,
+        "captured": {"steps": {"all": 12, "with_prefill": 2, "decode_only": 10}, "ranges": [[0, 6], [40, 46]]},
+        "slowdown": {"with_prefill": 1.05, "decode_only": 1.31},
+        "failure": None,
+        "notes": [],
+        "host": None,
+    },
+    "kernels": {
+        "device": "cuda",
+        "steps": {"all": 12, "with_prefill": 2, "decode_only": 10},
+        "busy_s_per_step": {"all": 0.01, "with_prefill": 0.02, "decode_only": 0.008},
+        "launches_per_step": {"all": 300.0, "with_prefill": 400.0, "decode_only": 280.0},
+        "idle_share": {"all": 0.25, "with_prefill": 0.1, "decode_only": 0.3},
+        "idle_gaps_s": {"count": 31, "p50": 2e-6, "p99": 5e-5, "max": 1e-3},
+        "total_ns": {"all": 120_000_000, "with_prefill": 40_000_000, "decode_only": 80_000_000},
+        "classes": {
+            "all": parts(110_000_000, 10_000_000),
+            "with_prefill": parts(40_000_000, 0),
+            "decode_only": parts(70_000_000, 10_000_000),
+        },
+        "top": {"with_prefill": [top("nvjet_prefill")], "decode_only": [top("nvjet_decode[bold]" + "x" * 200)]},
+        "unknown_names": ["a_kernel_that_nobody_knows"],
+        "estimate": {"busy_s": 5.0, "output_tokens_per_s": 1234.0, "covered_share": 0.9, "reason": None},
+    },
+}  # fmt: skip
+
+
+def shown(width: int = 80, **changes: Any) -> str:
+    result = copy.deepcopy(RESULT)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = result
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    out = io.StringIO()
+    Console(file=out, width=width).print(profile(result))
+    return out.getvalue()
+
+
+def row(text: str, label: str) -> str:
+    return " ".join(next(line for line in text.splitlines() if line.strip().startswith(label)).split())
+
+
+def test_prefill_and_decode_are_apart_and_add_up():
+    text = shown()
+    assert row(text, "kernel time a step") == "kernel time a step with prefill share decode only share"
+    assert row(text, "in all") == "in all 20.0 ms 100.0 % 8.00 ms 100.0 %"
+    assert row(text, "GEMM") == "GEMM 20.0 ms 100.0 % 7.00 ms 87.5 %"
+    assert row(text, "copies") == "copies 0 s 0.0 % 1.00 ms 12.5 %"
+    assert "attention" not in text  # of which there was none
+    assert row(text, "launches a step") == "launches a step 400 280"
+    assert row(text, "idle in the step").endswith("10.0 % - 30.0 %")
+
+
+def test_what_ran_and_what_it_cost_comes_first():
+    text = " ".join(shown().split())
+    assert "steps 0:6, 40:46 of a second run of 23.0 s, in profile-kernels: 2 with prefill, 10 decode only" in text
+    assert "1.05 times with prefill, 1.31 times decode only" in text
+
+
+def test_the_estimate_stands_beside_what_was_measured():
+    text = " ".join(shown().split())
+    assert "kernel throughput 1 234 output tokens/s if the device never waited, measured 900" in text
+    assert "90.0 % of the steps are like captured ones" in text
+    assert 'in "other": a_kernel_that_nobody_knows' in text
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_no_line_is_wider_than_the_terminal(width):
+    assert max(len(line.rstrip()) for line in shown(width).splitlines()) <= width
+
+
+def test_what_the_pass_remarked_is_shown():
+    assert "note: steps with a full batch did not come" in shown(
+        profile__notes=["steps with a full batch did not come"]
+    )
+
+
+def test_names_are_shown_as_they_are():
+    assert "nvjet_decode[bold]" in shown()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_long_name_gives_way_to_the_figures(width):
+    text = shown(width)
+    assert row(text, "nvjet_decode").endswith("… GEMM 90.0 % 75.0 µs 12")
+    host = {
+        "rate_hz": 100, "samples": 20, "errors": 0, "behind_s": 0.0, "threads": [],
+        "top": [{"name": "f" * 200, "self_share": 0.6, "total_share": 0.7}],
+    }  # fmt: skip
+    assert row(shown(width, profile__host=host, kernels=None), "fff").endswith("… 60.0 % 70.0 %")
+
+
+def test_a_name_that_nobody_knows_is_shortened():
+    assert "x" * 63 + "…" in shown(kernels__unknown_names=["x" * 160])
+
+
+def test_where_prefill_is_not_told_there_is_one_column():
+    kinds = {"all": 12, "with_prefill": 0, "decode_only": 0}
+    text = shown(kernels__steps=kinds, profile__captured__steps=kinds, kernels__top={"all": [top("nvjet")]})
+    assert row(text, "in all") == "in all 10.0 ms 100.0 %"
+
+
+def test_a_failed_pass_says_why():
+    text = shown(
+        profile__failure={"cause": "profile", "message": "no step was captured"}, profile__captured=None, kernels=None
+    )
+    assert "the pass failed (profile): no step was captured" in text
+
+
+def test_an_estimate_that_there_is_none_of_says_why():
+    none = {"busy_s": None, "output_tokens_per_s": None, "covered_share": None, "reason": "no step was measured"}
+    assert "no kernel throughput: no step was measured" in shown(kernels__estimate=none)
+
+
+def test_the_host_s_functions_are_shown_with_how_late_the_samples_were():
+    host = {
+        "rate_hz": 100, "samples": 2050, "errors": 0, "behind_s": 3.86,
+        "threads": [], "top": [{"name": "schedule (scheduler.py)", "self_share": 0.6, "total_share": 0.7}],
+    }  # fmt: skip
+    text = shown(profile__host=host, kernels=None)
+    assert "2 050 samples, 100 a second, up to 3.86 s late; 0 errors" in " ".join(text.split())
+    assert row(text, "schedule").endswith("60.0 % 70.0 %")

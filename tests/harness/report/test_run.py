@@ -1,0 +1,148 @@
+"""A result as a person reads it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from innerloop.harness.report.run import print_report
+from innerloop.harness.result import build as results
+from innerloop.harness.store.tables import Tables
+from innerloop.harness.telemetry.host import HOST
+from innerloop.harness.telemetry.sampler import Samples
+from tests.harness.conftest import SECOND
+
+
+@pytest.fixture
+def result(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Tables) -> dict[str, Any]:
+    rows = np.zeros(3, dtype=HOST)
+    rows["time_ns"] = [SECOND // 2, 2 * SECOND, 4 * SECOND]
+    rows["worker_user_s"], rows["machine_busy_s"], rows["machine_idle_s"] = [0, 2, 4], [0, 2, 4], [0, 1, 2]
+    rows["worker_rss_bytes"] = 3 << 30
+    host = Samples("host", rows, 0.25, 0.01, facts={"cpus": 2})
+    return results.build(
+        spec=spec,
+        workload={"duration_s": None},
+        workload_hash="abc",
+        tables=replace(offline_tables, samples=(host,)),
+        reported=reported,
+        notes=["the weights are random"],
+    )
+
+
+@pytest.fixture
+def failed(result: dict[str, Any]) -> dict[str, Any]:
+    failure = {
+        "cause": "out_of_memory_host",
+        "message": "MemoryError: [Errno 12] cannot allocate memory",
+        "exit": 1,
+        "traceback": ['  File "engine.py", line 7, in load', "MemoryError: [/red] is no markup"],
+        "log_tail": ["loading " * 40],
+    }
+    reason = {"code": "out_of_memory_host", "detail": failure["message"], "advice": "Choose a smaller model."}
+    return {**result, "status": "failed", "failure": failure, "reasons": [reason]}
+
+
+def text(result: dict[str, Any], width: int = 80, folder: Path | None = None) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    print_report(result, folder, console)
+    return console.export_text()
+
+
+def row(printed: str, label: str) -> list[str]:
+    return next(line for line in printed.splitlines() if line.strip().startswith(label)).split()
+
+
+def test_the_figures_of_a_sound_run_are_printed(result: dict[str, Any]) -> None:
+    printed = text(result)
+    assert "vllm 1.2.3 core · llama-tiny float32 · cpu · quick" in printed
+    assert "OK  8 of 8 requests finished · 128 + 400 tokens in 2.00 s" in printed
+    assert row(printed, "decode")[:2] == ["decode", "200"]
+    assert row(printed, "per user")[2] == "25.0"
+    assert row(printed, "TTFT")[1:3] == ["39.0", "ms"]
+    assert row(printed, "execute")[1:3] == ["76.9", "%"]
+    assert row(printed, "rest of the host")[4:6] == ["17.9", "%"]
+    assert "host peak 3.00 GiB" in printed
+    assert "20.0 µs a step, 0.051 % of it" in printed
+    assert "note: the weights are random" in printed
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("which", ["result", "failed"])
+def test_no_line_is_wider_than_the_console_and_no_number_is_cut(
+    request: pytest.FixtureRequest, which: str, width: int, tmp_path: Path
+) -> None:
+    printed = text(request.getfixturevalue(which), width, tmp_path / "runs" / "a-folder")
+    assert max(len(line) for line in printed.splitlines()) <= width
+    if width >= 80:
+        assert "…" not in printed
+
+
+def test_a_pipe_gets_plain_text(result: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(result)
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_each_suspicion_is_printed_with_what_to_do(result: dict[str, Any]) -> None:
+    reasons = [{"code": "a", "detail": "the CPU was stolen", "advice": "Repeat elsewhere."}]
+    printed = text({**result, "status": "suspect", "reasons": reasons})
+    assert "SUSPECT" in printed
+    assert "! the CPU was stolen\n  Repeat elsewhere." in printed
+
+
+def test_a_failure_shows_its_cause_and_the_engines_last_words(failed: dict[str, Any]) -> None:
+    printed = text(failed)
+    for words in (
+        "FAILED",
+        "failed: out_of_memory_host",
+        "MemoryError: [Errno 12] cannot allocate memory",
+        "exit 1",
+        "Choose a smaller model.",
+        "[/red] is no markup",
+        "loading loading",
+    ):
+        assert words in printed
+
+
+def test_what_the_engine_does_not_report_is_a_dash_or_left_out(result: dict[str, Any]) -> None:
+    printed = text(result)
+    assert not any(line.strip().startswith("sample") for line in printed.splitlines())
+    result["throughput"]["prefill_tokens_per_s"] = None
+    assert row(text(result), "prefill")[1] == "-"
+
+
+def test_a_run_without_a_steady_window_says_why(result: dict[str, Any]) -> None:
+    result["steady"] = {**dict.fromkeys(result["steady"]), "reason": "the batch was full for 0.10 s"}
+    assert "no steady figures: the batch was full for 0.10 s" in text(result)
+
+
+def test_a_run_that_measured_nothing_has_no_tables_of_figures(spec: dict[str, Any], tmp_path: Path) -> None:
+    failure = {"cause": "install_failed", "message": "no network"}
+    empty = results.build(
+        spec=spec, workload=None, workload_hash=None, tables=results.read_tables(tmp_path), failure=failure
+    )
+    printed = text(empty)
+    assert "no network" in printed
+    assert "Throughput" not in printed
+    assert "0 of 0" not in printed
+
+
+def test_the_files_are_named(result: dict[str, Any], run_folder: Callable[..., Path]) -> None:
+    folder = run_folder("a")
+    (folder / ".partial").touch()
+    printed = text(result, 120, folder)
+    assert str(folder)[-20:] in printed.replace("\n", "")
+    assert "engine.log  job.json" in printed
+    assert ".partial" not in printed
+
+
+def test_a_result_read_from_disk_prints_the_same(result: dict[str, Any]) -> None:
+    assert text(json.loads(json.dumps(result))) == text(result)

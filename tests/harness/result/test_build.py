@@ -1,0 +1,245 @@
+"""A run's result: built, written, read again."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.result import build as results
+from innerloop.harness.store.tables import Tables
+from innerloop.harness.telemetry.host import HOST
+from innerloop.harness.telemetry.sampler import Samples
+from tests.harness.conftest import SECOND
+
+SKELETON = {
+    *("schema_version", "status", "reasons", "spec", "workload_hash", "engine", "environment", "startup_s", "window"),
+    *("counts", "throughput", "latency_s", "step_s", "memory_bytes", "telemetry", "overhead", "failure"),
+}
+KILLED = {"cause": "killed_by_signal", "message": "the worker was killed by SIGKILL", "exit": -9, "log_tail": ["x"]}
+
+
+@pytest.fixture
+def build(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Tables) -> Any:
+    """build(**what differs from a sound run)"""
+
+    def make(**changes: Any) -> dict[str, Any]:
+        arguments = {
+            "spec": spec,
+            "workload": {"duration_s": None, "requests": 8},
+            "workload_hash": "abc",
+            "tables": offline_tables,
+            "reported": reported,
+            "environment": {"python": "3.11.9", "lock_hash": "def"},
+            **changes,
+        }
+        return results.build(**arguments)
+
+    return make
+
+
+def host_samples(**columns: list[float]) -> Samples:
+    rows = np.zeros(3, dtype=HOST)
+    rows["time_ns"] = [SECOND // 2, 2 * SECOND, 4 * SECOND]
+    for name, values in columns.items():
+        rows[name] = values
+    return Samples("host", rows, 0.25, 0.01, facts={"cpus": 2})
+
+
+def test_a_sound_run_is_ok_and_has_every_part(build: Any) -> None:
+    result = build()
+    assert (result["status"], result["reasons"], result["checks"]) == ("ok", [], [])
+    assert set(result) >= SKELETON
+    assert result["schema_version"] == 1
+    assert result["engine"]["name"] == "vllm"
+    assert result["engine"]["version"] == "1.2.3"
+    assert result["environment"]["lock_hash"] == "def"
+    assert result["failure"] is None
+
+
+def test_start_up_is_broken_into_its_parts(build: Any, reported: dict[str, Any]) -> None:
+    assert build()["startup_s"] == {
+        "interpreter": 0.2,
+        "import": 4.0,
+        "load": 6.0,
+        "warmup": 3.0,
+        "total": pytest.approx(13.2),
+    }
+    del reported["load_s"]
+    partly = build(reported=reported)["startup_s"]
+    assert (partly["load"], partly["total"]) == (None, None)
+
+
+def test_an_unsettled_warm_up_makes_it_suspect_and_says_what_to_do(build: Any, reported: dict[str, Any]) -> None:
+    reported["warmup"]["settled"] = False
+    result = build(reported=reported)
+    assert result["status"] == "suspect"
+    assert [reason["code"] for reason in result["reasons"]] == ["not_settled"]
+    assert result["reasons"][0]["advice"]
+
+
+def test_a_trace_that_does_not_add_up_makes_it_suspect(build: Any, offline_tables: Tables) -> None:
+    steps = offline_tables.steps.copy()
+    steps["output_tokens"][0] += 1
+    result = build(tables=replace(offline_tables, steps=steps))
+    assert [reason["code"] for reason in result["reasons"]] == ["trace_mismatch"]
+    assert result["checks"][0]["code"] == "output_sums"
+
+
+def test_a_prefix_cache_is_allowed_for(build: Any, reported: dict[str, Any], offline_tables: Tables) -> None:
+    steps = offline_tables.steps.copy()
+    steps["prefill_tokens"][0] -= 16
+    tables = replace(offline_tables, steps=steps)
+    assert build(tables=tables)["status"] == "suspect"
+    reported["info"]["effective"]["prefix_caching"] = True
+    assert build(tables=tables, reported=reported)["status"] == "ok"
+
+
+def test_work_that_ran_out_makes_it_suspect(build: Any) -> None:
+    result = build(workload={"duration_s": 10.0})
+    assert [reason["code"] for reason in result["reasons"]] == ["workload_exhausted"]
+    assert result["window"]["asked_s"] == 10.0
+
+
+def test_a_disturbed_machine_makes_it_suspect(build: Any, offline_tables: Tables) -> None:
+    host = host_samples(machine_busy_s=[0, 3, 6], machine_steal_s=[0, 0.1, 0.2], worker_user_s=[0, 1, 2])
+    result = build(tables=replace(offline_tables, samples=(host,)))
+    assert {reason["code"] for reason in result["reasons"]} == {"cpu_stolen", "other_processes"}
+    assert result["telemetry"]["host"]["cpus"] == 2
+    assert result["telemetry"]["sampler"]["host"]["samples"] == 3
+
+
+def test_memory_comes_from_the_samples_at_the_phases_and_from_the_engine(build: Any, offline_tables: Tables) -> None:
+    tables = replace(offline_tables, samples=(host_samples(worker_rss_bytes=[5, 9, 7]),))
+    memory = build(tables=tables, phases={"load": SECOND, "warmup": 3 * SECOND})["memory_bytes"]
+    assert memory == {
+        "before_load": 5,
+        "after_load": 9,
+        "after_warmup": None,
+        "after_measure": None,
+        "peak": 9,
+        "weights": 100 << 20,
+        "kv_cache": 1 << 30,
+    }
+
+
+def test_a_failure_is_kept_with_what_was_measured(build: Any) -> None:
+    result = build(failure=KILLED)
+    assert result["status"] == "failed"
+    assert result["failure"] == KILLED
+    assert result["reasons"][0]["code"] == "killed_by_signal"
+    assert result["reasons"][0]["advice"]
+    assert result["counts"]["steps"] == 50
+
+
+def test_a_run_that_never_started_is_a_result_too(spec: dict[str, Any], tmp_path: Path) -> None:
+    result = results.build(
+        spec=spec,
+        workload=None,
+        workload_hash=None,
+        tables=results.read_tables(tmp_path),
+        failure={"cause": "install_failed", "message": "no network"},
+    )
+    results.write(tmp_path, result)
+    read = results.read(tmp_path)
+    assert read["status"] == "failed"
+    assert read["window"]["duration_s"] is None
+    assert set(read["startup_s"].values()) == {None}
+
+
+def test_what_is_unknown_is_null_and_never_zero_or_nan(build: Any, tmp_path: Path, offline_tables: Tables) -> None:
+    steps = offline_tables.steps.copy()
+    for name in ("prefill_tokens", "decode_tokens", "running", "preempted", "execute_ns"):
+        steps[name] = -1
+    steps["kv_usage"] = np.nan
+    path = results.write(tmp_path, build(tables=replace(offline_tables, steps=steps)))
+    assert "NaN" not in path.read_text()
+    result = results.read(path)
+    assert result["throughput"]["prefill_tokens_per_s"] is None
+    assert result["counts"]["preemptions"] is None
+    assert result["kv_usage"] == result["batch"] == {"mean": None, "max": None}
+    assert result["step_s"]["execute"]["p50"] is None
+    assert result["over_time"]["kv_usage"] == [None] * 60
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan"), np.array([1.0, np.nan])])
+def test_json_never_holds_what_is_no_number(tmp_path: Path, value: Any) -> None:
+    path = results.write(tmp_path, {"schema_version": 1, "value": {"deep": [value]}})
+    deep = json.loads(path.read_text(), parse_constant=pytest.fail)["value"]["deep"][0]
+    assert deep in (None, [1.0, None])
+
+
+def test_what_json_has_no_type_for_becomes_one_that_it_has() -> None:
+    made = results.plain({1: (np.int64(3), np.float32(0.5), np.bool_(True), Path("a/b"), {"x"})})
+    assert made == {"1": [3, 0.5, True, "a/b", ["x"]]}
+    assert [type(item) for item in made["1"][:3]] == [int, float, bool]
+
+
+def test_writing_replaces_the_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results.write(tmp_path, {"old": 1})
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(results, "put", full)
+    with pytest.raises(OSError, match="No space"):
+        results.write(tmp_path, {"new": 1})
+    assert json.loads((tmp_path / "result.json").read_text()) == {"old": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_result_is_read_by_its_folder_or_its_file(build: Any, tmp_path: Path) -> None:
+    path = results.write(tmp_path, build())
+    assert results.read(tmp_path) == results.read(path) == build(created=results.read(path)["created"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "is not a result of innerloop"),
+        ('{"name": "other tool"}', "is not a result of innerloop"),
+        ('{"schema_version": "1", "status": "ok", "spec": {}}', "is not a result of innerloop"),
+        ('{"schema_version": 2, "status": "ok", "spec": {}}', "has schema version 2, and this innerloop"),
+        ('{"schema_version": 1, "status": "ok", "spec": {}}', "is not whole: it lacks batch, counts"),
+    ],
+)
+def test_a_file_that_is_no_result_of_this_version_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(Refused, match=words):
+        results.read(tmp_path)
+
+
+def test_a_newer_result_names_the_version_that_wrote_it(tmp_path: Path) -> None:
+    newer = {"schema_version": 9, "status": "ok", "spec": {}, "innerloop_version": "7.0"}
+    (tmp_path / "result.json").write_text(json.dumps(newer))
+    with pytest.raises(Refused) as caught:
+        results.read(tmp_path)
+    assert "7.0" in caught.value.details[0]
+
+
+def test_a_missing_result_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"there is no result\.json in"):
+        results.read(tmp_path)
+    with pytest.raises(Refused, match="there is no file"):
+        results.read(tmp_path / "nothing.json")
+
+
+def test_the_clients_account_is_a_section_of_its_own_and_nears_its_limit_is_a_doubt(
+    spec: dict[str, Any], reported: dict[str, Any], offline_tables: Tables
+) -> None:
+    reported["info"]["client"] = {"tokens_per_s": 100.0}
+    reported["process_cpu_s"] = 0.5
+    result = results.build(
+        spec={**spec, "layer": "http"}, workload=None, workload_hash=None, tables=offline_tables, reported=reported
+    )
+    assert "client" not in result["engine"]
+    assert result["client"]["cpu_s"] == 0.5
+    assert result["client"]["share_of_capacity"] == result["throughput"]["decode_tokens_per_s"] / 100.0 > 0.5
+    assert "client_near_limit" in [reason["code"] for reason in result["reasons"]]

@@ -1,0 +1,166 @@
+"""What a model costs a step, by its profile and by what the engine says that it took."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from innerloop.harness.ceilings import Ceilings, Key
+from innerloop.harness.result import roofline as limit
+from innerloop.harness.result.roofline import cost_of, limits_of, section
+from innerloop.harness.spec.resolve import load_model
+from tests.harness.export.perfetto_reader import Read
+from tests.real import run
+
+MEMORY = {"copy_bytes_per_s": 30e9, "read_bytes_per_s": 40e9}
+SHORT = """\
+prompt: {tokens: 48}
+output: {tokens: 24}
+load: {kind: offline, requests: 8}
+warmup: {requests: 2, output_tokens: 4, max_rounds: 2, max_s: 15}
+"""
+
+
+def spec(name, **settings):
+    model = load_model(name)
+    quantization = model.quantization.method if model.quantization else None
+    given = {"dtype": model.dtype, "quantization": quantization, "tensor_parallel": 1, **settings}
+    return {"model": name, "model_profile": model.model_dump(mode="json"), "settings": given}
+
+
+def ceilings(**rates):
+    matrix = {name: {"ops_per_s": rate} for name, rate in rates.items()}
+    return Ceilings(Key("cpu", "a CPU", "2.13.0", cores=2), MEMORY, matrix, "2026-11-20T13:00:00+00:00")
+
+
+def stored(name):
+    return load_model(name).weights_bytes()
+
+
+@pytest.mark.parametrize("name", ["llama-tiny", "llama-1b", "llama3-8b", "llama3-8b-awq", "llama3-8b-fp8"])
+def test_a_decode_step_reads_every_weight_once_but_of_the_embeddings_its_rows(name):
+    model, cost = load_model(name), cost_of(spec(name), {})
+    table = model.hidden_size * model.vocab_size * 2 if not name.startswith("llama-tiny") else 8192 * 512 * 4
+    unread = 0 if model.tie_word_embeddings else table  # a tied table is read as the lm_head
+    assert cost.layers_bytes + cost.lm_head_bytes == stored(name) - unread
+
+
+def test_operations_are_two_a_parameter():
+    model, cost = load_model("llama3-8b"), cost_of(spec("llama3-8b"), {})
+    assert cost.linear_ops == 2 * model.linear_parameters()
+    assert cost.lm_head_ops == 2 * 4096 * 128256
+    assert cost.linear_ops + cost.lm_head_ops == pytest.approx(2 * 7.5e9, rel=0.01)  # 8.03 B less the input embeddings
+    assert cost.attention_ops == 4 * 32 * 32 * 128
+
+
+def test_awq_reads_four_bits_and_computes_in_sixteen():
+    full, packed = cost_of(spec("llama3-8b"), {}), cost_of(spec("llama3-8b-awq"), {})
+    assert packed.layers_bytes < full.layers_bytes / 3.5
+    assert packed.linear_ops == full.linear_ops
+    assert packed.linear_dtype == packed.dtype == "float16"
+
+
+def test_fp8_computes_the_matrices_in_fp8_and_the_rest_in_the_runs_dtype():
+    cost = cost_of(spec("llama3-8b-fp8"), {"quantization": "compressed-tensors"})
+    assert (cost.linear_dtype, cost.dtype) == ("float8_e4m3fn", "bfloat16")
+
+
+def test_weights_made_fp8_on_loading_are_read_as_fp8():
+    made = cost_of(spec("llama3-8b", quantization="fp8"), {})
+    norms = 4096 * 65 * 2
+    assert made.layers_bytes - norms == load_model("llama3-8b").linear_parameters()
+    assert made.linear_dtype == "float8_e4m3fn"
+
+
+def test_the_engines_own_account_goes_before_what_was_asked():
+    cost = cost_of(spec("llama-tiny"), {"dtype": "bfloat16", "kv_cache_dtype": "fp8_e5m2"})
+    assert cost.dtype == "bfloat16"
+    assert cost.kv_bytes == 2 * 8 * 4 * 64
+    assert cost_of(spec("llama-tiny"), {"kv_cache_dtype": "auto"}).kv_bytes == 2 * 8 * 4 * 64 * 4
+
+
+def test_devices_share_bytes_and_operations_and_bring_a_ceiling_each():
+    cost = cost_of(spec("llama3-8b", tensor_parallel=4), {})
+    assert cost == cost_of(spec("llama3-8b"), {})
+    limits = limits_of(ceilings(bfloat16=1e12), cost, 4)
+    assert limits is not None
+    assert limits.bytes_per_s == 160e9
+    assert limits.ops_per_s == limits.linear_ops_per_s == 4e12
+
+
+@pytest.mark.parametrize(
+    ("device", "tried", "known"), [("cuda", {}, False), ("cuda", {"float8_e4m3fn": None}, True), ("cpu", {}, True)]
+)
+def test_on_a_gpu_fp8_is_not_held_against_the_rate_of_another_format(device, tried, known):
+    """What an engine quantizes by its own argument was not asked for when the ceilings were measured."""
+    cost = cost_of(spec("llama3-8b"), {"quantization": "fbgemm_fp8"})
+    measured = ceilings(bfloat16=1e12, float32=1e11)
+    matrix = {**measured.matrix, **{name: {"ops_per_s": rate} for name, rate in tried.items()}}
+    measured = replace(measured, key=replace(measured.key, device=device), matrix=matrix)
+    assert (limits_of(measured, cost, 1) is not None) is known
+
+
+def test_more_devices_than_kv_heads_read_copies():
+    assert cost_of(spec("llama3-8b", tensor_parallel=16), {}).kv_bytes == 2 * cost_of(spec("llama3-8b"), {}).kv_bytes
+
+
+def test_a_rate_that_was_not_measured_is_a_reason(offline_tables):
+    found = section(spec("llama-tiny"), {}, offline_tables, ceilings(bfloat16=1e12), None)
+    assert found["reason"] == "the matrix rate of float32 is not known on this machine"
+    assert found["ceilings"] is None
+
+
+def test_without_ceilings_the_reason_is_theirs(offline_tables):
+    assert section({}, {}, offline_tables, None, "no torch")["reason"] == "no torch"
+    assert limit.notes(section({}, {}, offline_tables, None, None)) == []
+
+
+def test_a_spec_without_its_model_is_a_reason(offline_tables):
+    assert "model_profile" in section({"settings": {}}, {}, offline_tables, ceilings(float32=1e12), None)["reason"]
+
+
+def test_a_section_is_plain_data_and_says_what_it_stands_on(offline_tables):
+    found = section(spec("llama-tiny"), {}, offline_tables, ceilings(float32=4e11), None)
+    assert json.loads(json.dumps(found)) == found
+    assert found["ceilings"]["bytes_per_s"] == 40e9
+    assert 0 < found["limit_share"]["all"] < 1
+
+
+def test_ceilings_measured_on_a_busy_machine_are_a_note(offline_tables):
+    found = section(spec("llama-tiny"), {}, offline_tables, ceilings(float32=4e11), None)
+    assert limit.notes(found) == []
+    busy = {**found["ceilings"], "disturbed": True, "other_cores": 1.2}
+    [note] = limit.notes({**found, "ceilings": busy})
+    assert "other processes used 1.2 cores" in note
+    assert limit.notes({**found, "above_limit": "too fast"}) == ["too fast"]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("engine", ["vllm", "torch"])
+def test_a_model_of_1b_shape_stays_below_the_limit(engine, tmp_path):
+    """Layers of Llama 3.2 1B: two of the sixteen, so that no 2.5 GB checkpoint has to be made."""
+    (tmp_path / "short.yaml").write_text(SHORT)
+    shape = ("num_hidden_layers=2", "vocab_size=32064", "bos_token_id=1", "eos_token_id=2")
+    small = [f"--model-arg={arg}" for arg in shape]
+    sizes = [f"--set={arg}" for arg in ("context_length=256", "kv_cache_tokens=4096", "max_batch_size=8")]
+    done = run(
+        "--engine", engine, "--model", "llama-1b", *small, *sizes, "--workload", tmp_path / "short.yaml", "--json",
+        "--trace", "--out", tmp_path / "run",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    roofline = result["roofline"]
+    assert roofline["reason"] is None
+    for kind in ("all", "decode_only", "with_prefill"):
+        assert 0 < roofline["mbu"][kind] < 1
+        assert 0 < roofline["mfu"][kind] < 1
+        mbu, mfu = roofline["mbu"][kind], roofline["mfu"][kind]
+        assert max(mbu, mfu) - 1e-9 <= roofline["limit_share"][kind] <= mbu + mfu
+    assert roofline["unattributed_prefill_positions"] == 0
+    assert roofline["per_step"]["decode_only"]["decode_positions"] == pytest.approx(8)
+    trace = Read((tmp_path / "run" / "trace.perfetto-trace").read_bytes())
+    trace.check_nesting()
+    assert len([one for one in trace.named("steps", trace.slices) if one[2] == 0]) == result["counts"]["steps"]

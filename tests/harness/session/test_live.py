@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import io
+import time
+
+import numpy as np
+from rich.console import Console
+
+from innerloop.engines.contract import StepReport
+from innerloop.engines.worker.recorder import Recorder
+from innerloop.harness.process.launcher import Outcome
+from innerloop.harness.session import live
+from innerloop.harness.telemetry.device import DeviceSampler, Shown
+
+
+def recorder(folder):
+    ten = np.full(2, 10, np.int32)
+    return Recorder(folder, ten, ten, np.full(2, -1, np.int32))
+
+
+def test_the_page_is_read_while_it_is_written(tmp_path):
+    assert live.read(tmp_path / "measure") is None
+    rec = recorder(tmp_path / "measure")
+    assert live.read(tmp_path / "measure") == live.Reading(0, 0, None, None)
+    rec.step(StepReport(1, 2, [(0, [5]), (1, [6])], running=2, kv_usage=0.25))
+    assert live.read(tmp_path / "measure") == live.Reading(2, 0, 2, 0.25)
+    rec.step(StepReport(2, 3, [(0, [1] * 9)]))
+    assert live.read(tmp_path / "measure") == live.Reading(11, 1, None, None)
+
+
+def view(tmp_path, *, terminal, duration_s=None):
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=120)
+    return live.LiveView(console, tmp_path, tokens=20, requests=2, duration_s=duration_s), out
+
+
+def test_without_a_terminal_each_phase_ends_with_a_plain_line(tmp_path):
+    shown, out = view(tmp_path, terminal=False)
+    with shown:
+        told: dict[str, int] = {}
+        for second, phase in enumerate(("start", "import", "load", "done")):
+            told[phase] = second * 1_000_000_000
+            shown.tick(Outcome(phases=told))
+    lines = out.getvalue().splitlines()
+    assert [line.rsplit(" in ", 1)[0] for line in lines] == ["interpreter started", "engine imported", "model loaded"]
+    assert "\x1b" not in out.getvalue()
+
+
+def test_progress_has_rate_batch_and_kv_use(tmp_path):
+    shown, _ = view(tmp_path, terminal=False)
+    rec = recorder(tmp_path / "measure")
+    rec.step(StepReport(1, 2, [(0, [5])], running=1, kv_usage=0.5))
+    shown.tick(Outcome(phases={"measure": 1}))
+    now = time.monotonic()
+    shown.line(now)
+    rec.step(StepReport(2, 3, [(0, [5] * 4), (1, [5] * 2)], running=2, kv_usage=0.5))
+    text = shown.line(now + 2)
+    assert "0/2 requests" in text
+    assert "3 tok/s" in text  # six more in two seconds
+    assert "about 4 s left" in text  # 13 of 20 are to come
+    assert "batch 2" in text
+    assert "KV 50%" in text
+
+
+def test_a_workload_with_a_duration_counts_seconds(tmp_path):
+    shown, _ = view(tmp_path, terminal=False, duration_s=300.0)
+    recorder(tmp_path / "measure")
+    shown.tick(Outcome(phases={"measure": 1}))
+    assert "12/300 s" in shown.line(shown._since + 12)
+
+
+def test_on_a_terminal_a_bar_is_drawn_and_taken_away(tmp_path):
+    shown, out = view(tmp_path, terminal=True, duration_s=10.0)
+    recorder(tmp_path / "measure")
+    with shown:
+        shown.tick(Outcome(phases={"measure": 1}))
+        shown.tick(Outcome(phases={"measure": 1}))
+    assert "measuring" in out.getvalue()
+    assert "\x1b" in out.getvalue()
+
+
+class Sampled(DeviceSampler):
+    def __init__(self, *shown):
+        self.shown = Shown(*shown)
+
+
+def test_devices_are_shown_together_in_every_phase(tmp_path):
+    both = [Sampled(300.4, 0.9, 2 << 30), Sampled(250.1, 0.8, 1 << 30)]
+    shown = live.LiveView(Console(file=io.StringIO()), tmp_path, 20, 2, None, both)
+    shown.tick(Outcome(phases={"load": 1}))
+    assert str(shown.line(time.monotonic())).endswith("0 s   GPU 85%   550 W   3.00 GiB")
+    recorder(tmp_path / "measure").step(StepReport(1, 2, [(0, [5])], running=1))
+    shown.tick(Outcome(phases={"load": 1, "measure": 2}))
+    assert str(shown.line(time.monotonic())).endswith("batch 1   GPU 85%   550 W   3.00 GiB")
+
+
+def test_what_devices_do_not_tell_is_left_out():
+    assert live.device_words([Sampled(None, None, None)]) == []
+    assert live.device_words([Sampled(None, 0.5, None), Sampled(100.0, None, None)]) == ["GPU 50%", "100 W"]

@@ -1,0 +1,216 @@
+"""The pass around its worker, whose part is played here: what it leaves behind, or how it fails."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from innerloop.engines.worker.trace import STEP
+from innerloop.harness.cli.command import Stopped
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.process.launcher import Limits, Outcome, failure
+from innerloop.harness.profiling import tools
+from innerloop.harness.profiling.choice import choose
+from innerloop.harness.result import build as results
+from innerloop.harness.run import exit_code
+from innerloop.harness.session import passes
+from tests.harness.conftest import MS, offline_run, table, write_raw
+
+KERNELS: Any = choose("kernels", None)
+
+
+def trace_of(steps: np.ndarray, numbers: range) -> dict[str, Any]:
+    """A trace of torch's profiler in which each of those steps runs one operator for half of its time."""
+    made = []
+    for number in numbers:
+        start, end = (int(steps[name][number]) / 1000 for name in ("start_ns", "end_ns"))
+        common = {"ph": "X", "pid": 7, "tid": 7, "args": {}}
+        made.append(
+            {**common, "cat": "user_annotation", "name": f"innerloop/step {number}", "ts": start, "dur": end - start}
+        )
+        made.append({**common, "cat": "cpu_op", "name": "aten::mm", "ts": start, "dur": (end - start) / 2})
+    return {"traceEvents": made}
+
+
+def play(folder: Path, outcome: Outcome, numbers: range = range(3)) -> None:
+    """What a pass's worker leaves behind that captured those steps of `offline_run`."""
+    folder.mkdir()
+    made = offline_run()
+    for part, rows in made.items():
+        write_raw(folder / "trace" / "measure" / f"{part}.bin", rows)
+    calls = [[n, int(made["steps"]["start_ns"][n]), int(made["steps"]["end_ns"][n]), 0] for n in numbers]
+    (folder / "captured.json").write_text(
+        json.dumps({"columns": ["step", "start_ns", "end_ns", "window"], "rows": calls})
+    )
+    with gzip.open(folder / "window-0.json.gz", "wt") as file:
+        json.dump(trace_of(made["steps"], numbers), file)
+    outcome.worker_pid = 4242
+    outcome.phases = {"start": 1, "done": 2}
+
+
+@pytest.fixture
+def measured(run_folder, spec, reported):
+    """(result, folder) of a measured run."""
+    folder = run_folder()
+    result = results.build(
+        spec=spec, workload=None, workload_hash="abc123", tables=results.convert(folder), reported=reported
+    )
+    results.write(folder, result)
+    return result, folder
+
+
+@pytest.fixture
+def add(measured, monkeypatch):
+    """add(run): adds a pass that `run(folder, outcome)` plays; returns the result as it then lies on disk."""
+
+    def make(run, profile=KERNELS) -> dict[str, Any]:
+        result, folder = measured
+        monkeypatch.setattr(passes.Pass, "run", lambda self, outcome: run(self.folder, outcome))
+        place = passes.Place(Path("/env/bin/python"), {}, folder)
+        passes.add(profile, "cpu", place, Limits(), (result, 1717), Console(quiet=True))
+        return results.read(folder)
+
+    return make
+
+
+def test_a_pass_adds_its_findings_and_leaves_the_measured_figures_alone(add, measured):
+    before = results.read(measured[1])
+    after = add(play)
+    assert {k: v for k, v in after.items() if k not in ("profile", "kernels")} == {
+        k: v for k, v in before.items() if k not in ("profile", "kernels")
+    }
+    assert before["profile"] is None
+    assert before["kernels"] is None
+    about, found = after["profile"], after["kernels"]
+    assert about["failure"] is None
+    assert about["captured"] == {"steps": {"all": 3, "with_prefill": 1, "decode_only": 2}, "ranges": [[0, 3]]}
+    assert (about["worker_pid"], about["measured_worker_pid"]) == (4242, 1717)
+    assert about["slowdown"] == {"with_prefill": 1.0, "decode_only": 1.0}
+    assert about["command"].startswith("/env/bin/python ")
+    assert found["busy_s_per_step"]["all"] == pytest.approx(0.0195)
+    assert found["classes"]["all"]["gemm"]["ns"] == found["total_ns"]["all"] == 3 * 39 * MS // 2
+    assert found["estimate"]["busy_s"] == pytest.approx(50 * 0.0195)  # half of the measured steps' wall time
+    assert (measured[1] / "profile-kernels" / "kernels.parquet").exists()
+
+
+def test_a_pass_that_fails_is_told_and_nothing_else_changes(add, measured):
+    def fail(folder: Path, outcome: Outcome) -> None:
+        folder.mkdir()
+        (folder / "engine.log").write_text("the profiler's last words\n")
+        outcome.failure = failure("engine_exception", "no CUPTI")
+
+    result = add(fail)
+    assert (result["status"], result["failure"]) == (measured[0]["status"], None)
+    assert result["profile"]["failure"]["message"] == "no CUPTI"
+    assert result["profile"]["failure"]["log_tail"] == ["the profiler's last words"]
+    assert result["kernels"] is None
+    assert exit_code(result) == 0
+
+
+def test_a_pass_that_captured_nothing_says_so(add):
+    result = add(lambda folder, outcome: play(folder, outcome, range(0)))
+    assert "no step was captured" in result["profile"]["failure"]["message"]
+    assert "--profile-steps" in result["profile"]["failure"]["message"]
+
+
+def test_a_broken_profile_is_a_failed_pass(add):
+    def broken(folder: Path, outcome: Outcome) -> None:
+        play(folder, outcome)
+        (folder / "window-0.json.gz").write_bytes(b"cut off")
+
+    result = add(broken)
+    assert result["profile"]["failure"]["cause"] == "profile"
+    assert result["kernels"] is None
+
+
+def test_an_interrupted_pass_keeps_the_measured_run_and_its_exit_code_says_so(add):
+    def interrupted(folder: Path, outcome: Outcome) -> None:
+        folder.mkdir()
+        signal.raise_signal(signal.SIGINT)
+
+    result = add(interrupted)
+    assert result["failure"] is None
+    assert result["profile"]["failure"]["cause"] == "interrupted"
+    assert exit_code(result) == 130
+
+
+def test_after_a_failed_run_there_is_nothing_to_profile(add, measured):
+    measured[0]["failure"] = {"cause": "engine_exception"}
+    result = add(lambda folder, outcome: pytest.fail("a pass was started"))
+    assert "the measured run failed" in result["profile"]["failure"]["message"]
+
+
+def test_the_pass_s_job_is_the_measured_one_with_a_folder_of_its_own(measured):
+    folder = measured[1]
+    job = json.loads((folder / "job.json").read_text())
+    job |= {
+        "workload": str(folder / "workload.npz"),
+        "trace": str(folder / "trace"),
+        "warmup": {"rule": {"max_rounds": 9}},
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    one = passes.Pass(KERNELS, passes.Place(Path("python"), {}, folder), Limits(), Console(quiet=True))
+    one.folder.mkdir()
+    made = json.loads(one.write_job().read_text())
+    assert (made["workload"], made["workload_hash"]) == (job["workload"], job["workload_hash"])
+    assert made["trace"] == str(folder / "profile-kernels" / "trace")
+    assert made["profile"]["batch"] == [8, 8]
+    assert made["profile"]["kind"] == "kernels"
+    assert not made["profile"]["under_tool"]
+    assert json.loads((folder / "job.json").read_text()) == job
+
+
+def test_the_worker_is_ended_also_where_a_signal_cuts_the_end_of_py_spy_short(measured, monkeypatch):
+    closed: list[Any] = []
+    monkeypatch.setattr(passes, "Worker", lambda *_, **__: SimpleNamespace(close=closed.append))
+    monkeypatch.setattr(passes.Pass, "write_job", lambda self: self.folder / "job.json")
+
+    def stop() -> None:
+        raise Stopped(signal.SIGINT)
+
+    def watch(worker: Any, trace: Path, limits: Limits, tick: Any, outcome: Outcome) -> None:
+        outcome.worker_pid = 4242
+        tick.__self__._sampling = SimpleNamespace(stop=stop)
+
+    monkeypatch.setattr(passes.launcher, "watch", watch)
+    one = passes.Pass(KERNELS, passes.Place(Path("python"), {}, measured[1]), Limits(), Console(quiet=True))
+    with pytest.raises(Stopped):
+        one.run(Outcome())
+    assert closed == [4242]
+
+
+def test_the_usual_batch_is_that_of_most_of_the_time():
+    steps = table(STEP, start_ns=[0, 10, 20, 30], end_ns=[10, 20, 30, 130], running=[40, 40, 40, 20])
+    assert passes.usual_batch(steps) == [20, 38]
+    steps["running"] = -1
+    assert passes.usual_batch(steps) == [None, None]
+    assert passes.usual_batch(steps[:0]) == [None, None]
+
+
+def spec_on(device: str) -> Any:
+    return SimpleNamespace(device=device)
+
+
+def test_nsys_is_refused_where_nothing_runs_on_a_gpu(tmp_path):
+    with pytest.raises(Refused, match="CUDA kernels"):
+        passes.check(choose("nsys", None), spec_on("cpu"), tmp_path)  # type: ignore[arg-type]
+
+
+def test_a_missing_nsys_is_refused_with_the_whole_command_to_run_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(tools, "find", lambda tool: None)
+    monkeypatch.setattr(passes, "interpreter", lambda spec: Path("/env/bin/python"))
+    with pytest.raises(Refused) as refusal:
+        passes.check(choose("nsys", "200:260"), spec_on("cuda"), tmp_path / "run")  # type: ignore[arg-type]
+    command = refusal.value.details[-1]
+    assert command.startswith("nsys profile --trace=cuda,nvtx,osrt")
+    assert f"--output={tmp_path}/run/profile-nsys/report" in command
+    checkout = Path(passes.__file__).resolve().parents[2]
+    assert f"/env/bin/python {checkout}/engines {tmp_path}/run/profile-nsys/job.json 1" in command

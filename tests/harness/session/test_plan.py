@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from innerloop.harness import run
+from innerloop.harness.profiling import tools
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--engine", "torch", "--workload", "users-10", "--set", "max_batch_size=16", "--dry-run"]
+    assert run.main(arguments) == 0
+    words = capsys.readouterr().out
+    assert "max_batch_size = 16  (given)" in words
+    assert "10 users, 300 s" in words
+    assert "would be made" in words
+    assert run.main([*arguments, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["spec"]["settings"]["max_batch_size"] == 16
+    assert plan["checkpoint"]["bytes"] == 33_563_136 * 4
+    assert not plan["checkpoint"]["exists"]
+    assert plan["environment"]["lock"] == "torch-cpu.txt"
+    assert len(plan["workload_hash"]) == 64
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_plans_hash_follows_the_seed_and_not_the_engine(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+
+    def workload_hash(*arguments):
+        assert run.main(["--dry-run", "--json", "--device", "cpu", *arguments]) == 0
+        return json.loads(capsys.readouterr().out)["workload_hash"]
+
+    one = workload_hash("--engine", "torch", "--seed", "1")
+    assert workload_hash("--engine", "vllm", "--seed", "1") == one
+    assert workload_hash("--engine", "torch", "--seed", "2") != one
+
+
+def test_a_plan_can_be_made_for_a_machine_that_is_not_this_one(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert run.main(["--dry-run", "--json", "--engine", "lmdeploy", "--model", "llama3-70b-awq"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert "no NVIDIA GPU" in plan["why_not_here"]
+    assert plan["spec"]["device"] == "cuda"
+    assert plan["checkpoint"]["bytes"] == 39_767_785_472
+    assert plan["native_settings"]["session_len"] == 8192
+
+
+def test_what_an_engine_cannot_report_is_told_for_the_load_at_hand(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    def missing(engine, *arguments):
+        assert run.main(["--dry-run", "--json", "--engine", engine, "--model", "llama3-8b", *arguments]) == 0
+        return set(json.loads(capsys.readouterr().out)["cannot_report"])
+
+    turbomind, pytorch = missing("lmdeploy"), missing("lmdeploy", "--engine-arg", "backend=pytorch")
+    assert "prefill_tokens" in turbomind
+    assert turbomind - pytorch == {"prefill_tokens", "decode_tokens"}
+    assert "wait_ns" not in missing("sglang")
+    assert "wait_ns" in missing("sglang", "--engine-arg", "disable_overlap_schedule=true")
+
+
+def test_a_plan_says_when_the_model_does_not_fit_here(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    assert run.main(["--dry-run", "--json", "--device", "cpu", "--engine", "vllm", "--model", "llama3-70b"]) == 0
+    assert "llama3-70b needs" in json.loads(capsys.readouterr().out)["why_not_here"]
+
+
+def test_a_pair_that_cannot_work_anywhere_is_refused_with_the_alternatives(capsys):
+    assert run.main(["--dry-run", "--engine", "torch", "--model", "llama3-8b-awq"]) == 2
+    words = capsys.readouterr().err
+    assert "cannot run awq weights" in words
+    assert "vllm" in words
+
+
+def test_the_preparation_of_a_compiled_engine_is_shown(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    assert run.main(["--dry-run", "--engine", "mlc_llm", "--model", "llama3-8b", "--device", "cuda"]) == 0
+    words = capsys.readouterr().out
+    assert "convert_weight" in words
+    assert "compile" in words
+
+
+def test_a_setting_that_an_engine_cannot_honour_is_refused_with_the_engines_that_can(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert run.main(["--dry-run", "--engine", "lmdeploy", "--model", "llama3-8b", "--set", "dtype=float32"]) == 2
+    words = capsys.readouterr().err
+    assert "--set dtype=bfloat16" in words
+    assert "on cuda: vllm, mlc_llm, torch" in words
+
+
+def test_the_plan_tells_the_profiling_pass_and_its_command(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+    arguments = ["--engine", "torch", "--device", "cpu", "--dry-run", "--out", str(tmp_path / "out")]
+    assert run.main([*arguments, "--profile", "kernels", "--profile-steps", "5:25", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["profile"]
+    assert (found["kind"], found["steps"], found["tool"]) == ("kernels", "5:25", None)
+    assert {k: v for k, v in found["windows"][0].items() if v is not None} == {"opens": 5, "counts": "any", "steps": 20}
+    assert f"{tmp_path}/out/profile-kernels/job.json" in found["command"]
+    assert run.main([*arguments, "--profile", "host"]) == 0
+    assert "host, steps: the first 20 s" in capsys.readouterr().out
+    assert run.main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["profile"] is None
+
+
+def test_a_plan_for_a_gpu_says_which_profiler_is_missing_and_what_would_be_run(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    monkeypatch.setattr(tools, "find", lambda tool: None)
+    arguments = ["--engine", "torch", "--device", "cuda", "--dry-run", "--profile", "nsys"]
+    assert run.main(arguments) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "nsys is not on this machine: https://developer.nvidia.com/nsight-systems" in words
+    assert "nsys profile --trace=cuda,nvtx,osrt" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--profile", "kernel"], "did you mean 'kernels'"),
+        (["--profile", "nsys"], "looks at CUDA kernels, and this run is on the CPU"),
+        (["--profile-steps", "decode"], "without --profile"),
+        (["--profile", "host", "--profile-steps", "9:3"], "holds no step"),
+    ],
+)
+def test_a_profile_that_cannot_be_made_is_refused_before_anything_starts(
+    monkeypatch, tmp_path, capsys, arguments, words
+):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    assert run.main(["--engine", "torch", "--device", "cpu", "--dry-run", *arguments]) == 2
+    assert words in capsys.readouterr().err

@@ -1,0 +1,187 @@
+"""A run's records on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from innerloop.engines.worker.trace import HEADER_BYTES, STEP
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.store import tables as module
+from innerloop.harness.store.tables import FILES, convert, read_tables
+from innerloop.harness.telemetry.sampler import TIMES, Sampler
+from tests.harness.conftest import SECOND, offline_run, write_raw
+
+NAMES = ("steps", "tokens", "requests", "warmup_steps")
+
+
+class Fixed(Sampler):
+    """Gives the same few numbers, of which some are missing."""
+
+    def __init__(self, source: str, column: str, kind: str, value: Any) -> None:
+        super().__init__(3600)
+        self.source, self.value = source, value
+        self.dtype = np.dtype([*TIMES, (column, kind)])
+
+    def open(self, pid: int) -> None: ...
+
+    def read(self) -> tuple[Any, ...]:
+        return (self.value,)
+
+
+def test_converting_changes_the_place_of_the_records_and_not_one_number(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder()
+    raw = read_tables(folder)
+    returned = convert(folder)
+    read = read_tables(folder)
+    assert len(raw.tokens) == 400
+    for name in NAMES:
+        for rows in (getattr(returned, name), getattr(read, name)):
+            assert rows.tobytes() == getattr(raw, name).tobytes()
+    assert returned.header == read.header == raw.header
+    assert raw.header["start_ns"] == SECOND
+
+
+def test_the_raw_trace_is_gone_afterwards(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder()
+    convert(folder)
+    assert not (folder / "trace").exists()
+    assert {p.name for p in folder.glob("*.parquet")} == {f"{name}.parquet" for name in NAMES}
+    assert not list(folder.glob(".*.partial"))
+
+
+def test_missing_values_are_null_in_parquet_and_times_are_whole_nanoseconds(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder()
+    convert(folder)
+    steps = pq.read_table(folder / "steps.parquet")
+    assert steps["wait_ns"].null_count == len(steps)
+    assert steps["schedule_ns"].null_count == 0
+    assert str(steps.schema.field("start_ns").type) == "int64"
+    requests = pq.read_table(folder / "requests.parquet")
+    assert requests["user"].null_count == len(requests)
+    assert set(requests["state"].to_pylist()) == {"finished"}
+    assert "reserved" not in requests.column_names
+
+
+def test_a_missing_fraction_is_null_and_comes_back_as_nan(tmp_path: Path) -> None:
+    steps = offline_run()["steps"][:3].copy()
+    steps["kv_usage"][1] = np.nan
+    module._write_parquet(tmp_path / "steps.parquet", steps, {"record_bytes": STEP.itemsize})
+    assert pq.read_table(tmp_path / "steps.parquet")["kv_usage"].null_count == 1
+    assert read_tables(tmp_path).steps.tobytes() == steps.tobytes()
+
+
+@pytest.mark.parametrize("size", [0, 1, HEADER_BYTES - 1, HEADER_BYTES, HEADER_BYTES + 1, HEADER_BYTES + 96 * 2 + 95])
+def test_a_trace_cut_off_anywhere_gives_its_whole_records(run_folder: Callable[..., Path], size: int) -> None:
+    folder = run_folder()
+    os.truncate(folder / "trace" / "measure" / "steps.bin", size)
+    whole = max(size - HEADER_BYTES, 0) // STEP.itemsize
+    assert len(read_tables(folder).steps) == whole
+    convert(folder)
+    assert len(read_tables(folder).steps) == whole
+    assert len(read_tables(folder).tokens) == 400
+
+
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_only_what_the_header_counts_is_there(run_folder: Callable[..., Path], count: int) -> None:
+    assert len(read_tables(run_folder(count=count)).steps) == count
+
+
+def test_a_file_made_but_never_written_is_empty(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder()
+    (folder / "trace" / "measure" / "steps.bin").write_bytes(bytes(1 << 20))
+    assert len(read_tables(folder).steps) == 0
+
+
+def test_a_run_that_never_measured_has_empty_tables(tmp_path: Path) -> None:
+    tables = convert(tmp_path)
+    assert [len(getattr(tables, name)) for name in NAMES] == [0] * 4
+    assert set(tables.header.values()) == {0}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_versions_trace_is_refused(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder(record_bytes=104)
+    with pytest.raises(Refused, match="not a trace of this version"):
+        read_tables(folder)
+
+
+def test_a_foreign_parquet_file_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "steps.parquet")
+    with pytest.raises(Refused, match="not written by this version"):
+        read_tables(tmp_path)
+
+
+def test_an_interrupted_conversion_can_be_repeated(
+    run_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder()
+    write = module._write_parquet
+
+    def killed(path: Path, *arguments: Any) -> None:
+        if path.name == "requests.parquet":
+            raise KeyboardInterrupt
+        write(path, *arguments)
+
+    monkeypatch.setattr(module, "_write_parquet", killed)
+    with pytest.raises(KeyboardInterrupt):
+        convert(folder)
+    assert len(read_tables(folder).requests) == 8
+    monkeypatch.undo()
+    convert(folder)
+    assert len(read_tables(folder).requests) == 8
+    assert not (folder / "trace").exists()
+
+
+def test_a_full_disk_leaves_the_raw_trace_and_says_so(
+    run_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder()
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "put", full)
+    tables = convert(folder)
+    assert len(tables.tokens) == 400
+    assert "No space left on device" in tables.notes[0]
+    assert all((folder / "trace" / part / f"{file}.bin").exists() for part, file in FILES.values())
+    assert not list(folder.glob(".*.partial"))
+
+
+def test_every_sources_samples_lie_in_one_file(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder()
+    host, device = Fixed("host", "load", "<f8", 0.5), Fixed("device-0", "power_mw", "<i8", -1)
+    for sampler in (host, device):
+        sampler.start(1)
+    tables = convert(folder, host, device)
+    written = pq.read_table(folder / "telemetry.parquet").to_pylist()
+    assert {row["source"] for row in written} == {"host", "device-0"}
+    assert len(written) == sum(len(one.table) for one in tables.samples) >= 2
+    for row in written:
+        assert (row["load"], row["power_mw"]) == ((0.5, None) if row["source"] == "host" else (None, None))
+
+
+def test_without_samples_there_is_no_telemetry_file(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder()
+    convert(folder, Fixed("host", "load", "<f8", 0.5))
+    assert not (folder / "telemetry.parquet").exists()
+
+
+def test_a_cut_requests_progress_is_in_the_tables_and_in_parquet(tmp_path: Path) -> None:
+    made = offline_run()
+    requests = made["requests"].copy()
+    requests["state"][0], requests["output_tokens"][0], requests["last_token_ns"][0] = 3, 0, -1
+    write_raw(tmp_path / "trace" / "measure" / "tokens.bin", made["tokens"])
+    write_raw(tmp_path / "trace" / "measure" / "requests.bin", requests)
+    for rows in (convert(tmp_path).requests, read_tables(tmp_path).requests):
+        assert (rows["output_tokens"] == 50).all()
+        assert len(set(rows["last_token_ns"].tolist())) == 1
