@@ -12,7 +12,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGE = "harness"  # where the verbs are: PACKAGE.run, PACKAGE.show, ...
+PACKAGE = "innerloop.harness"  # where the verbs are: PACKAGE.run, PACKAGE.show, ...
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 NOWHERE = "/proc/innerloop"  # an INNERLOOP_HOME in which there is nothing, and nothing can be made
@@ -45,7 +45,7 @@ def started(verb: str, *arguments: object, cwd: Path = HERE, columns: int = 1000
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {name: value for name, value in os.environ.items() if name not in COLOURS}
     variables |= {"PYTHONPATH": path, "COLUMNS": str(columns), "NO_COLOR": "1"}
-    command = [sys.executable, "-m", f"{PACKAGE}.{verb}", *map(str, arguments)]
+    command = [sys.executable, "-m", f"harness.{verb}", *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=900)
     return Done(done.returncode, done.stdout, done.stderr)
 
