@@ -3,8 +3,8 @@
 Makes the package `innerloop.engines` importable there by its path, and nothing else of innerloop or of the folder that
 holds it: neither `harness` nor, by their bare names, its own files, of which some are called like the engines they
 drive. JOB is a run's job.json; what happens is told on CHANNEL, a line of JSON each: the number of an open file (by
-hand: 1) or a FIFO. MODULE is the one of this package whose `main` takes both, or a package with such a module `main`: `worker`, unless
-given.
+hand: 1) or a FIFO. MODULE is the one of this package whose `main` takes both, or a package that has such a module
+`main`: `worker` unless given.
 """
 
 import importlib.util
