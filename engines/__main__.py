@@ -4,7 +4,7 @@ Makes the package `innerloop.engines` importable there by its path, and the cont
 nothing else of innerloop or of the folder that holds it: neither `harness` nor, by their bare names, its own files, of
 which some are called like the engines they drive. JOB is a run's job.json; what happens is told on CHANNEL, a line of
 JSON each: the number of an open file (by hand: 1) or a FIFO. MODULE is the one of this package whose `main` takes
-both: `worker.main` unless given.
+both, or a package that has such a module `main`: `worker` unless given.
 """
 
 import importlib.util
@@ -26,5 +26,7 @@ sys.modules["innerloop.engines"] = innerloop.engines = package = importlib.util.
 spec.loader.exec_module(package)
 sys.modules["innerloop.contract"] = innerloop.contract = importlib.import_module("innerloop.engines.contract")  # type: ignore[attr-defined]
 
-main = importlib.import_module(f"innerloop.engines.{sys.argv[3] if len(sys.argv) > 3 else 'worker.main'}").main
-main(sys.argv[1], sys.argv[2])
+module = importlib.import_module(f"innerloop.engines.{sys.argv[3] if len(sys.argv) > 3 else 'worker'}")
+if hasattr(module, "__path__"):
+    module = importlib.import_module(f"{module.__name__}.main")
+module.main(sys.argv[1], sys.argv[2])
