@@ -1,0 +1,92 @@
+"""What a built wheel installs, and that it works where nothing of the checkout is to be found."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ("innerloop", "engines", "harness", "profiles", "setup.py", "pyproject.toml", "README.md")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, so that the checkout gets no build folder."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source]
+    subprocess.run(command, check=True, timeout=600)
+    [built] = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose own `harness`, `engines` and `profiles` must never be taken for innerloop's."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("harness", "engines", "profiles"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(f"raise RuntimeError('the user\\'s own {name} was imported')\n")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "installed")
+    return folder
+
+
+def python(elsewhere: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "PYTHONPATH": str(elsewhere / "installed"), "INNERLOOP_HOME": str(elsewhere / "home")}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=elsewhere, env=variables, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_it_installs_innerloop_and_nothing_beside_it(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"innerloop"}
+    for part in ("harness/run.py", "engines/worker/main.py", "engines/__main__.py", "contract.py"):
+        assert f"innerloop/{part}" in names
+    for folder in ("engines", "harness"):
+        inside = {f"innerloop/{path.relative_to(ROOT)}" for path in (ROOT / folder).rglob("*.py")}
+        assert inside <= set(names), sorted(inside - set(names))
+    data = {f"innerloop/{path.relative_to(ROOT)}" for path in (ROOT / "profiles").rglob("*.*")}
+    assert {path for path in data if path.endswith((".yaml", ".txt"))} <= set(names)
+
+
+def test_its_commands_work_beside_a_users_folders_of_the_same_names(elsewhere: Path) -> None:
+    doctor = python(elsewhere, "-m", "innerloop", "doctor", "--json")
+    assert doctor.returncode == 0, doctor.stderr
+    assert json.loads(doctor.stdout)["innerloop"]["commit"] is None
+    planned = python(elsewhere, "-m", "innerloop", "run", "--engine", "torch", "--device", "cpu", "--dry-run", "--json")
+    assert planned.returncode == 0, planned.stderr
+    assert json.loads(planned.stdout)["spec"]["engine"] == "torch"
+
+
+def test_after_importing_it_a_users_own_package_is_still_theirs(elsewhere: Path) -> None:
+    done = python(elsewhere, "-c", "import innerloop.harness.run, innerloop.contract\nimport engines")
+    assert "the user's own engines was imported" in done.stderr
+
+
+def test_its_worker_finds_the_contract_and_nothing_of_the_harness(elsewhere: Path) -> None:
+    (elsewhere / "plugin.py").write_text(
+        "import importlib.util, sys\nfrom innerloop.contract import Adapter\n"
+        "print(Adapter.__module__, importlib.util.find_spec('innerloop.harness'))\nsys.exit(7)\n"
+    )
+    (elsewhere / "job.json").write_text(
+        json.dumps({"engine": "p", "plugin": str(elsewhere / "plugin.py"), "load": {"device": "cpu"}, "spawn_ns": 0})
+    )
+    worker = elsewhere / "installed" / "innerloop" / "engines"
+    done = python(elsewhere, "-S", str(worker), str(elsewhere / "job.json"), "1")  # -S: no editable install is found
+    assert "innerloop.engines.contract None" in done.stdout, done.stderr
