@@ -130,12 +130,14 @@ class Preparation:
     The harness runs `command` in the engine's interpreter (`command` are the arguments behind it), with progress, apart
     from the load, and keeps the folder. In `command`, `{checkpoint}`, `{output}` (the folder to fill) and `{NAME}` (an
     earlier preparation's folder) stand for paths. What is in `inputs`, with the engine's version and the checkpoint,
-    decides the content: it is the key under which the folder is kept.
+    decides the content: it is the key under which the folder is kept. `shown` is what people read of it, a line for
+    each thing that it runs; the command itself where there is none.
     """
 
     name: str
     command: tuple[str, ...]
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    shown: tuple[str, ...] = ()
 
 
 class Session(ABC):

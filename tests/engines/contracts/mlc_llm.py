@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from innerloop.engines.mlc_llm.prepare import TEMPLATE
+from innerloop.engines.mlc_llm.convert import TEMPLATE
 from innerloop.engines.mlc_llm.settings import (
     AWQ,
     AWQ_MODELS,
     LEARNED_POSITIONS,
     NO_GRAPHS,
-    OURS,
+    NOT_ENGINE_CONFIG,
     QUANTIZATION,
+    RESERVED,
     native_arguments,
     preparation,
 )
@@ -20,8 +21,9 @@ ENGINE = "mlc_llm.serve.sync_engine:SyncMLCEngine"
 FLAGS = "mlc_llm.interface.compiler_flags"
 
 LOADS = [make_load(kv_cache_tokens=9), make_load(kv_memory_fraction=0.9)]
-FIELDS = sorted({name for load in LOADS for name in native_arguments(load)} - set(OURS))
-OVERRIDES = preparation(LOADS[0], native_arguments(LOADS[0]), "0", "0").overrides
+GIVEN = {name for load in LOADS for name in native_arguments(load)} - set(NOT_ENGINE_CONFIG)
+FIELDS = sorted(GIVEN | (RESERVED.keys() - {"quantization", "seed"}))  # which are no fields of it
+OVERRIDES = preparation(LOADS[0])[1].inputs.keys() - {"device", "opt"}
 
 TOUCHES = [
     "mlc_llm:__version__",
@@ -56,7 +58,7 @@ TOUCHES = [
     *(f"mlc_llm.model.model:MODELS[{name}]" for name in (*AWQ_MODELS, *LEARNED_POSITIONS)),
     *(f"mlc_llm.model.{name}.{name}_loader:awq" for name in AWQ_MODELS),
     f"mlc_llm.interface.gen_config:CONV_TEMPLATES[{TEMPLATE}]",
-    f"{FLAGS}:ModelConfigOverride({', '.join(OVERRIDES)})",
+    f"{FLAGS}:ModelConfigOverride({', '.join(sorted(OVERRIDES))})",
     *(f"{FLAGS}:OPT_FLAG_PRESET[{level}]" for level in ("O0", "O1", "O2", "O3")),
     f"{FLAGS}:OptimizationFlags({', '.join(flag.partition('=')[0] for flag in NO_GRAPHS.split(';'))})",
 ]

@@ -1,9 +1,9 @@
 """A double of `SyncMLCEngine`, after `EngineImpl::Step` (cpp/serve/engine.cc) without speculative decoding.
 
 A step is the first of three actions that does anything: a prefill (new_request_prefill.cc), the check before
-jump-forward decoding (batch_jumpforward.cc), which only throws requests out, and a decode (batch_decode.cc). The KV
+jump-forward decoding (batch_jumpforward.cc), which only preempts requests, and a decode (batch_decode.cc). The KV
 cache is pages of 16 tokens and one more page. An action ends in one callback, with a usage record behind every request
-that ends (ActionStepPostProcess). A prompt that is too long is refused while it is added.
+that ends (ActionStepPostProcess). A prompt that is too long is refused while it is added. There is no prefix cache.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Output:
 
 class Engine:
     """`longest`: the longest sequence; `chunk`: positions an action; `total`: tokens of the KV cache; `places`: how
-    many requests run at most; `fails_at`: the step that raises. `preempted`: requests thrown out so far."""
+    many requests run at most; `fails_at`: the step that raises. `preempted`: requests preempted so far."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Engine:
             "prefill_tokens_sum": 0,
         }
         self.model_config_dicts: list[dict[str, Any]] = [{"quantization": "q0bf16", "sliding_window_size": -1}]
-        self.steps, self.preempted, self.was_reset = 0, 0, False
+        self.steps, self.preempted, self.resets = 0, 0, 0
 
     def create_request(self, name: str, inputs: Any, generation: Any) -> SimpleNamespace:
         assert generation.debug_config.ignore_eos
@@ -77,8 +77,9 @@ class Engine:
         )
 
     def add_request(self, request: SimpleNamespace) -> None:
+        assert request.name not in [other.name for other in (*self.waiting, *self.running)]
         if request.prompt >= self.longest:
-            self.callback([Output(request.name, [], "length"), Output(request.name, [], None, NO_USAGE)])
+            self._refuse(request, "length")
         else:
             self.waiting.append(request)
 
@@ -97,7 +98,16 @@ class Engine:
         return dict(self.sums)
 
     def reset(self) -> None:
-        self.was_reset = True
+        """Aborts what is there, and forgets its sums."""
+        self.resets += 1
+        for request in {id(request): request for request in (*self.waiting, *self.running)}.values():
+            self._refuse(request, "abort")
+        self.waiting, self.running = [], []
+        self.sums = dict.fromkeys(self.sums, 0)
+
+    def _refuse(self, request: SimpleNamespace, reason: str) -> None:
+        """StreamBackErrorImpl."""
+        self.callback([Output(request.name, [], reason), Output(request.name, [], None, NO_USAGE)])
 
     # ---------------------------------------------------------------- the actions
 
@@ -159,7 +169,7 @@ class Engine:
         self._tell()
 
     def _keep_free(self, pages: int) -> None:
-        """Throws the last ones out until so many pages are free for each that runs; their KV is lost."""
+        """Preempts the last ones until so many pages are free for each that runs; their KV is lost."""
         while pages * len(self._decoding()) > self._free():
             request = self.running.pop()
             self.preempted += 1

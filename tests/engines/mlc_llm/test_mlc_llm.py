@@ -1,157 +1,19 @@
-"""MLC-LLM's adapter on a double of `SyncMLCEngine`, through the real loop, recorder and analysis."""
+"""MLC-LLM's adapter: what the common settings become, what is refused, and how a prepared model is loaded."""
 
 from __future__ import annotations
 
-import sys
-import types
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from innerloop.engines.contract import Load, Request, UnsupportedSetting, WrongTokenCount
-from innerloop.engines.mlc_llm import Adapter, Limits
-from innerloop.engines.mlc_llm.prepare import Preparation, Ready
-from innerloop.engines.mlc_llm.settings import NO_GRAPHS, native_arguments, preparation, preparation_steps
-from innerloop.engines.worker import trace
+from innerloop.engines.contract import Load, Probe, Request, UnsupportedSetting
+from innerloop.engines.mlc_llm import UNREPORTED, adapter
+from innerloop.engines.mlc_llm.settings import NO_GRAPHS, RESERVED, native_arguments
+from innerloop.engines.support.refusals import refuse_reserved
+from innerloop.engines.worker.main import cause_of
 from tests.engines.mlc_llm.double import Engine
-from tests.engines.support.driving import driven, work
 from tests.engines.support.loads import make_load
-
-
-@pytest.fixture
-def adapter_on(monkeypatch):
-    """adapter_on(limits, longest=..., ...): the adapter in charge of a double, told those `limits` of it."""
-    names = ("mlc_llm", "mlc_llm.protocol", "mlc_llm.serve", "mlc_llm.serve.data")
-    protocols = ("mlc_llm.protocol.debug_protocol", "mlc_llm.protocol.generation_config")
-    for name in (*names, *protocols):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setattr(sys.modules[protocols[0]], "DebugConfig", SimpleNamespace, raising=False)
-    monkeypatch.setattr(sys.modules[protocols[1]], "GenerationConfig", SimpleNamespace, raising=False)
-    monkeypatch.setattr(sys.modules["mlc_llm.serve.data"], "TokenData", list, raising=False)
-
-    def make(limits: Limits | None = None, **options: Any) -> Adapter:
-        adapter = Adapter()
-        adapter.attach(Engine(adapter._streamed, **options), limits=limits)
-        return adapter
-
-    return make
-
-
-LENGTHS = [(5, 4), (11, 3), (2, 6), (17, 1)]
-
-
-def test_every_token_is_counted_once_and_no_figure_is_made_up(adapter_on, tmp_path):
-    out = driven(adapter_on(), work(LENGTHS), tmp_path / "t")
-    assert out.requests["output_tokens"].tolist() == [output for _, output in LENGTHS]
-    assert out.steps["decode_tokens"].sum() == sum(output - 1 for _, output in LENGTHS)
-    assert out.figures["checks"] == []
-    for name in ("prefill_tokens", "running", "waiting", "preempted"):
-        assert name in Adapter.cannot_report
-        assert (out.steps[name] == -1).all()
-
-
-def test_a_prefill_also_carries_the_tokens_of_what_runs(adapter_on, tmp_path):
-    out = driven(adapter_on(), work([(8, 5), (14, 2)]), tmp_path / "t")
-    assert out.steps["output_tokens"].tolist() == [1, 1, 2, 2, 1]
-    assert out.steps["decode_tokens"].tolist() == [0, 1, 1, 2, 1]
-
-
-def test_the_actions_time_is_taken_from_the_engines_sums(adapter_on, tmp_path):
-    out = driven(adapter_on(), work([(4, 3)]), tmp_path / "t")
-    assert out.steps["execute_ns"].tolist() == [1_000_000] * 3
-
-
-def test_a_request_refused_on_its_way_in_is_an_output_cut_short(adapter_on, tmp_path):
-    with pytest.raises(WrongTokenCount, match="was to produce 2 tokens and ended with 0"):
-        driven(adapter_on(longest=6), work([(8, 2)]), tmp_path / "t")
-
-
-def test_an_output_that_meets_the_longest_sequence_is_found_at_its_end(adapter_on, tmp_path):
-    with pytest.raises(WrongTokenCount, match="was to produce 9 tokens and ended with 6"):
-        driven(adapter_on(longest=10), work([(4, 9)]), tmp_path / "t")
-
-
-def test_a_request_that_never_fits_into_the_kv_cache_ends_the_run(adapter_on, tmp_path):
-    adapter = adapter_on(longest=4096, chunk=1024, total=1024)
-    with pytest.raises(RuntimeError, match=r"1 request.* does not fit into the KV cache.*kv_cache_tokens"):
-        driven(adapter, work([(1020, 2)]), tmp_path / "t")
-    assert adapter._engine.steps == 2
-    assert trace.records(tmp_path / "t", "steps").size == 0
-
-
-def test_one_that_stops_fitting_while_it_grows_ends_the_run(adapter_on, tmp_path):
-    adapter = adapter_on(longest=1024, chunk=1024, total=1024, places=1)
-    with pytest.raises(RuntimeError, match="does not fit into the KV cache"):
-        driven(adapter, work([(1000, 24)]), tmp_path / "t")
-    assert trace.records(tmp_path / "t", "steps")["output_tokens"].sum() == 17
-
-
-def test_a_step_that_only_throws_requests_out_computes_nothing(adapter_on, tmp_path):
-    adapter = adapter_on(longest=1024, chunk=1024, total=1024, places=1)
-    out = driven(adapter, work([(1000, 15)]), tmp_path / "t")
-    assert adapter._engine.preempted == 14
-    assert adapter._engine.steps == 29
-    assert out.steps.size == 15
-    assert out.requests["output_tokens"].tolist() == [15]
-
-
-def test_what_cannot_fit_is_refused_when_it_is_submitted(adapter_on):
-    adapter = adapter_on(Limits(context_length=64, total=40), longest=80, total=40)
-    adapter.submit(Request(0, [7] * 20, 13))
-    with pytest.raises(ValueError, match="request 1 is longer than context_length 64"):
-        adapter.submit(Request(1, [7] * 60, 5))
-    with pytest.raises(ValueError, match=r"request 2 .*does not fit into the KV cache.*kv_cache_tokens 40"):
-        adapter.submit(Request(2, [7] * 33, 1))
-    with pytest.raises(ValueError, match=r"request 3 .*does not fit"):
-        adapter.submit(Request(3, [7] * 20, 14))  # its last position would never be computed
-    assert len(adapter._engine.waiting) == 1
-
-
-def test_what_just_fits_comes_to_its_end(adapter_on, tmp_path):
-    out = driven(adapter_on(Limits(64, 40), longest=80, total=40), work([(20, 13)]), tmp_path / "t")
-    assert out.requests["output_tokens"].tolist() == [13]
-
-
-@pytest.mark.parametrize(("lengths", "places"), [([(1000, 24)], 1), ([(512, 512)], 1), ([(512, 500)] * 32, 32)])
-def test_with_the_engines_own_kv_cache_no_request_is_thrown_out(adapter_on, tmp_path, monkeypatch, lengths, places):
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    found = native_arguments(make_load(context_length=1024, max_batch_size=places))
-    longest, seqs = found["max_single_sequence_length"], found["max_num_sequence"]
-    total = seqs * longest  # cpp/serve/config.cc, where the memory suffices
-    adapter = adapter_on(longest=longest, chunk=found["prefill_chunk_size"], places=seqs, total=total)
-    out = driven(adapter, work(lengths), tmp_path / "t")
-    assert adapter._engine.preempted == 0
-    assert out.requests["output_tokens"].tolist() == [output for _, output in lengths]
-
-
-def test_positions_computed_again_are_told_when_it_closes(adapter_on, tmp_path, capfd):
-    adapter = adapter_on(longest=1024, chunk=1024, total=1024, places=1)
-    driven(adapter, work([(1000, 3)]), tmp_path / "t")
-    adapter.close()
-    assert "at least 2003 positions" in capfd.readouterr().err  # 1001 and 1002
-
-
-def test_without_recomputation_nothing_is_said(adapter_on, tmp_path, capfd):
-    adapter = adapter_on()
-    driven(adapter, work(LENGTHS), tmp_path / "t")
-    adapter.close()
-    assert capfd.readouterr().err == ""
-
-
-def test_an_error_in_the_middle_is_the_engines_own(adapter_on, tmp_path):
-    with pytest.raises(ValueError, match="illegal memory access"):
-        driven(adapter_on(fails_at=3), work([(4, 9)]), tmp_path / "t")
-
-
-def test_closing_resets_the_engine_and_lets_go_of_it(adapter_on):
-    adapter = adapter_on()
-    engine = adapter._engine
-    adapter.submit(Request(0, [1, 2], 5))
-    adapter.close()
-    assert engine.was_reset
-    assert adapter._engine is None
 
 
 def of_type(model_type: str, **settings: Any) -> Load:
@@ -161,7 +23,8 @@ def of_type(model_type: str, **settings: Any) -> Load:
 
 
 def test_common_settings_become_fields_of_the_engine_config():
-    found = native_arguments(make_load(kv_cache_tokens=1000, prefix_caching=True, tensor_parallel=2, cuda_graphs=False))
+    load = make_load(kv_cache_tokens=1000, prefix_caching=True, tensor_parallel=2, cuda_graphs=False)
+    found = adapter.arguments(load, Probe())
     assert found["quantization"] == "q0bf16"
     assert found["max_single_sequence_length"] == 4096
     assert native_arguments(make_load())["max_single_sequence_length"] == 4096 + 176
@@ -176,29 +39,18 @@ def test_common_settings_become_fields_of_the_engine_config():
     assert native_arguments(make_load(context_length=512))["prefill_chunk_size"] == 512
 
 
-def test_a_quantized_checkpoint_is_converted_by_its_own_format():
-    load = of_type("llama", quantization="awq", dtype="float16", stored={"quant_method": "awq"})
-    wanted = preparation(load, native_arguments(load), "0.26", "tvm 0.26")
-    assert (wanted.quantization, wanted.source_format) == ("q4f16_autoawq", "awq")
-    assert wanted.overrides["max_batch_size"] == 64
-
-
-def test_its_preparation_can_be_told_without_it():
-    assert preparation_steps(make_load(checkpoint="CHECKPOINT", tensor_parallel=2)) == [
-        "mlc_llm convert_weight CHECKPOINT --quantization q0bf16 --device cuda -o MODEL",
-        "mlc_llm gen_config CHECKPOINT --quantization q0bf16 --conv-template LM -o MODEL",
-        "mlc_llm compile MODEL --device cuda --opt O2 --overrides context_window_size=4272;prefill_chunk_size=2048;"
-        "max_batch_size=64;tensor_parallel_shards=2 -o LIBRARY.so",
-    ]
-
-
 @pytest.mark.parametrize(
-    "settings", [{"quantization": "gptq"}, {"quantization": "fp8"}, {"chunked_prefill": False}, {"dtype": "bfloat16"}]
+    ("settings", "words"),
+    [
+        ({"quantization": "gptq"}, "quantization=gptq: MLC-LLM has no GPTQ, and FP8 only from weights"),
+        ({"quantization": "fp8"}, "quantization=fp8: MLC-LLM has no GPTQ, and FP8 only from weights"),
+        ({"chunked_prefill": False}, "chunked_prefill=False: MLC-LLM always splits long prompts"),
+        ({"quantization": "awq"}, "dtype=bfloat16: MLC-LLM runs AWQ in float16 only"),
+    ],
 )
-def test_what_it_cannot_honour_is_refused_by_name(settings):
-    asked = {"quantization": "awq", **settings} if "dtype" in settings else settings
-    with pytest.raises(UnsupportedSetting, match=next(iter(settings))):
-        native_arguments(make_load(**asked))
+def test_what_it_cannot_honour_is_refused_by_name(settings, words):
+    with pytest.raises(UnsupportedSetting, match=words):
+        native_arguments(make_load(**settings))
 
 
 def test_awq_is_refused_for_a_model_that_it_does_not_read_awq_of():
@@ -206,28 +58,36 @@ def test_awq_is_refused_for_a_model_that_it_does_not_read_awq_of():
         native_arguments(of_type("qwen2", quantization="awq", dtype="float16"))
 
 
-@pytest.fixture
-def package(monkeypatch, tmp_path):
-    """The package, its version as in libinfo.py, held by distributions; what was prepared and built lands in a list."""
-    for name in ("mlc_llm", "mlc_llm.serve", "mlc_llm.serve.config", "mlc_llm.serve.sync_engine", "tvm"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setattr(sys.modules["mlc_llm"], "__version__", "0.1.dev0", raising=False)
-    for distribution, version, holds in (("mlc_llm_nightly_cu130", "0.26.dev7", "mlc_llm"), ("mlc_ai", "0.25", "tvm")):
-        info = tmp_path / f"{distribution}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
-        (info / "top_level.txt").write_text(f"{holds}\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    prepared: list[Preparation] = []
+def test_awq_is_not_split_over_devices():
+    stored = {"quant_method": "awq"}
+    with pytest.raises(UnsupportedSetting, match=r"tensor_parallel=2: .*cannot split AWQ"):
+        native_arguments(of_type("llama", quantization="awq", dtype="float16", stored=stored, tensor_parallel=2))
 
-    def prepare(wanted: Preparation) -> Ready:
-        prepared.append(wanted)
-        return Ready(tmp_path / "model", tmp_path / "library.so")
 
-    monkeypatch.setattr("innerloop.engines.mlc_llm.prepare", prepare)
-    monkeypatch.setattr(sys.modules["mlc_llm.serve.config"], "EngineConfig", Config, raising=False)
-    monkeypatch.setattr(sys.modules["mlc_llm.serve.sync_engine"], "SyncMLCEngine", make_engine, raising=False)
-    return prepared
+@pytest.mark.parametrize("name", RESERVED)
+def test_an_argument_that_is_not_the_users_is_refused_with_what_to_do_instead(name):
+    load = make_load(engine_args={name: 2})
+    with pytest.raises(UnsupportedSetting) as raised:
+        refuse_reserved(adapter, load)
+    assert str(raised.value) == f"engine argument {name}: {RESERVED[name]}"
+
+
+def test_every_argument_that_a_setting_becomes_is_reserved_but_for_the_optimizations():
+    loads = (make_load(kv_cache_tokens=9), make_load(kv_memory_fraction=0.5))
+    assert {name for load in loads for name in native_arguments(load)} - RESERVED.keys() == {"opt"}
+
+
+def test_only_what_a_prefix_cache_holds_depends_on_the_settings():
+    assert adapter.unreported(make_load()) == UNREPORTED
+    assert adapter.unreported(make_load(prefix_caching=True)) == (*UNREPORTED, "cached_tokens")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["InternalError: Check failed: (e == cudaSuccess): CUDA: out of memory", "Insufficient GPU memory error: The ..."],
+)
+def test_its_words_for_a_full_device_are_known(words):
+    assert cause_of(RuntimeError(words), "cuda", adapter.out_of_memory) == "out_of_memory_device"
 
 
 @dataclass
@@ -242,75 +102,120 @@ class Config:
     prefix_cache_mode: str = "radix"
 
 
-def make_engine(*, model, device, model_lib, mode, engine_config, request_stream_callback) -> Engine:
-    """SyncMLCEngine's constructor."""
-    config, total = engine_config, engine_config.max_total_sequence_length
-    return Engine(
-        request_stream_callback,
-        longest=config.max_single_sequence_length,
-        chunk=config.prefill_chunk_size,
-        total=config.max_num_sequence * config.max_single_sequence_length if total is None else total,
-        places=config.max_num_sequence,
-    )
+class Package:
+    """The package, its version as in libinfo.py, held by distributions. `made`: what engines were constructed with;
+    `model`: the entries of model_config_dicts."""
+
+    def __init__(self) -> None:
+        self.made: list[dict[str, Any]] = []
+        self.engines: list[Engine] = []
+        self.model: dict[str, Any] = {"quantization": "q0bf16", "sliding_window_size": -1}
+
+    def make_engine(self, *, model, device, model_lib, mode, engine_config, request_stream_callback) -> Engine:
+        """SyncMLCEngine's constructor."""
+        config, total = engine_config, engine_config.max_total_sequence_length
+        self.made.append({"model": model, "device": device, "model_lib": model_lib, "mode": mode, "config": config})
+        engine = Engine(
+            request_stream_callback,
+            longest=config.max_single_sequence_length,
+            chunk=config.prefill_chunk_size,
+            total=config.max_num_sequence * config.max_single_sequence_length if total is None else total,
+            places=config.max_num_sequence,
+        )
+        engine.model_config_dicts = [self.model]
+        self.engines.append(engine)
+        return engine
 
 
-def test_the_version_is_that_of_the_distribution_that_holds_the_package(adapter_on, package):
-    assert Adapter().imports() == "0.26.dev7"
-    info = Adapter().load(make_load())
+@pytest.fixture
+def package(modules, monkeypatch, tmp_path):
+    vars(modules["mlc_llm"])["__version__"] = "0.1.dev0"
+    info = tmp_path / "mlc_llm_nightly_cu130-0.26.dev7.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mlc_llm_nightly_cu130\nVersion: 0.26.dev7\n")
+    (info / "top_level.txt").write_text("mlc_llm\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    made = Package()
+    vars(modules["mlc_llm.serve.config"])["EngineConfig"] = Config
+    vars(modules["mlc_llm.serve.sync_engine"])["SyncMLCEngine"] = made.make_engine
+    return made
+
+
+def prepared(**settings: Any) -> Load:
+    return replace(make_load(**settings), prepared={"model": "/prepared/model", "library": "/prepared/library"})
+
+
+def submit(session: Any, request: int, prompt: int, output: int) -> None:
+    session.submit(session.prepare(Request(request, [7] * prompt, output)))
+
+
+def test_what_was_prepared_is_what_is_loaded(package):
+    adapter.imports(prepared())
+    adapter.open(prepared(context_length=1024))
+    [made] = package.made
+    assert (made["model"], made["model_lib"]) == ("/prepared/model", "/prepared/library/library.so")
+    assert (made["device"], made["mode"], made["config"].verbose) == ("cuda", "server", False)
+
+
+def test_the_version_is_that_of_the_distribution_that_holds_the_package(package):
+    info = adapter.open(prepared()).info
     assert info.version == "0.26.dev7"
     assert info.notes == ()
-    assert package[0].version == "0.26.dev7"
-    assert package[0].compiler == "mlc_ai 0.25"
+    assert info.stepping == "driven"
+    assert info.unreported == UNREPORTED
 
 
 def test_without_a_distribution_it_is_the_packages_own(package, monkeypatch):
     monkeypatch.setattr("innerloop.engines.mlc_llm.packages_distributions", dict)
-    assert Adapter().imports() == "0.1.dev0"
+    assert adapter.open(prepared()).info.version == "0.1.dev0"
 
 
-def test_the_context_length_stays_the_users(adapter_on, package):
-    adapter = Adapter()
-    info = adapter.load(make_load(context_length=1024))
-    assert info.effective["context_length"] == 1024
-    assert info.native["max_single_sequence_length"] == 1200
-    assert package[0].overrides["context_window_size"] == 1200
+def test_the_context_length_stays_the_users(package):
+    session = adapter.open(prepared(context_length=1024))
+    assert session.info.effective["context_length"] == 1024
+    assert session.info.native["max_single_sequence_length"] == 1200
     with pytest.raises(ValueError, match="longer than context_length 1024"):
-        adapter.submit(Request(0, [7] * 1000, 25))
-    adapter.submit(Request(1, [7] * 1000, 24))
+        submit(session, 0, 1000, 25)
+    submit(session, 1, 1000, 24)
 
 
-def test_the_kv_cache_asked_for_is_what_a_request_has_to_fit_into(adapter_on, package):
-    adapter = Adapter()
-    adapter.load(make_load(kv_cache_tokens=1024))
+def test_the_kv_cache_asked_for_is_what_a_request_has_to_fit_into(package):
+    session = adapter.open(prepared(kv_cache_tokens=1024))
+    assert session.info.kv_cache_tokens == 1024
     with pytest.raises(ValueError, match="kv_cache_tokens 1024"):
-        adapter.submit(Request(0, [7] * 1020, 2))
+        submit(session, 0, 1020, 2)
 
 
-def test_a_sliding_window_takes_no_request_for_too_long(adapter_on, package, monkeypatch):
-    def sliding(**arguments: Any) -> Engine:
-        engine = make_engine(**arguments)
-        engine.model_config_dicts[0]["sliding_window_size"] = 512
-        return engine
-
-    monkeypatch.setattr(sys.modules["mlc_llm.serve.sync_engine"], "SyncMLCEngine", sliding)
-    adapter = Adapter()
-    adapter.load(make_load(kv_cache_tokens=1024))
-    adapter.submit(Request(0, [7] * 1020, 2))
+def test_a_sliding_window_takes_no_request_for_too_long(package):
+    package.model["sliding_window_size"] = 512
+    submit(adapter.open(prepared(kv_cache_tokens=1024)), 0, 1020, 2)
 
 
 @pytest.mark.parametrize(
     ("opt", "graphs"),
     [("O0", False), ("O1", False), ("O2", True), ("O3", True), (NO_GRAPHS, False), ("flashinfer=1;cudagraph=1", True)],
 )
-def test_whether_there_are_cuda_graphs_is_in_the_optimizations(adapter_on, package, opt, graphs):
-    assert Adapter().load(make_load(engine_args={"opt": opt})).effective["cuda_graphs"] is graphs
+def test_whether_there_are_cuda_graphs_is_in_the_optimizations(package, opt, graphs):
+    assert adapter.open(prepared(engine_args={"opt": opt})).info.effective["cuda_graphs"] is graphs
 
 
-def test_a_batch_is_never_larger_than_an_action(adapter_on, package):
-    assert Adapter().load(make_load(max_batch_size=64, max_tokens_per_step=16)).effective["max_batch_size"] == 16
+def test_a_batch_is_never_larger_than_an_action(package):
+    session = adapter.open(prepared(max_batch_size=64, max_tokens_per_step=16))
+    assert session.info.effective["max_batch_size"] == 16
 
 
-def test_awq_is_not_split_over_devices():
-    stored = {"quant_method": "awq"}
-    with pytest.raises(UnsupportedSetting, match=r"tensor_parallel=2: .*cannot split AWQ"):
-        native_arguments(of_type("llama", quantization="awq", dtype="float16", stored=stored, tensor_parallel=2))
+def test_the_users_own_argument_wins(package):
+    adapter.open(prepared(engine_args={"verbose": True}))
+    assert package.made[0]["config"].verbose is True
+
+
+def test_an_argument_that_the_engine_does_not_have_is_refused(package):
+    with pytest.raises(UnsupportedSetting, match=r"MLC-LLM 0\.26\.dev7 has no setting 'prefil_mode'"):
+        adapter.open(prepared(engine_args={"prefil_mode": "chunked"}))
+
+
+def test_an_engine_that_cannot_be_taken_charge_of_is_released(package):
+    del package.model["sliding_window_size"]
+    with pytest.raises(KeyError):
+        adapter.open(prepared())
+    assert package.engines[0].resets == 1
