@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from innerloop.engines.support.children import follow_parent
-from innerloop.engines.worker.main import Control, opened
+from innerloop.engines.worker.control import Control, opened
 
 
 def main(job_path: str, channel: str) -> None:
