@@ -14,7 +14,7 @@ SINGLE_PROCESS = "TLLM_WORKER_USE_SINGLE_PROCESS"  # set by the environment's re
 
 
 class TensorRTLLMAdapter(Adapter):
-    """Loads an `LLM` and watches the loop of its executor; requests skip LLM's input and output processing."""
+    """Loads an `LLM` and observes the loop of its executor; requests skip LLM's input and output processing."""
 
     name = "tensorrt_llm"
     title = TITLE
