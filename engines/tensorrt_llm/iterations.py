@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from innerloop.engines.support.batch import Batch
+from innerloop.engines.support.marks import ranged
+from innerloop.engines.support.phases import Phases
 
-AWAKE_S = 0.02
 PHASES = ("schedule", "prepare", "execute", "wait", "sample", "update")
 
 
 @dataclass(slots=True)
 class Iteration:
-    """One pass of the loop that brought out a batch. `responses` holds (request id, LlmResponse)."""
+    """One pass of the loop that brought out a batch. `responses` are LlmResponses; `spent` has each phase's ns."""
 
     start_ns: int
     end_ns: int
     batch: Batch
-    responses: list[tuple[int, Any]]
+    responses: list[Any]
     spent: dict[str, int]
 
 
@@ -32,66 +32,148 @@ class Failure:
     message: str
 
 
-def watch(executor: Any, say: Callable[[Iteration | Failure], None]) -> Watch:
-    """Wraps the calls that make up a pass of the loop, on this instance only.
+class StepProbe:
+    """Wraps the calls that make up a pass of the loop, on this instance only, and puts a record of each pass.
 
     The loop runs `_schedule`, `prepare_resources`, `_forward_step`, `_sample_async`, `_update_requests` and
     `_handle_responses`, the last two for the previous batch where it overlaps: even a second time, where the pass after
     it had nothing to launch. `_sample_async` returns the state by which `_update_requests` names its batch. What
     `_handle_responses` hands on to `_enqueue_responses` is kept from the executor's own store: nobody empties it here.
+
+    All but `enqueued`, the requests handed to the executor so far, belongs to the loop's thread.
     """
-    seen = Watch(executor, say)
-    clock = time.monotonic_ns
 
-    def timed(phase: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            begun = clock()
-            try:
-                return call(*args, **kwargs)
-            finally:
-                seen.spent[phase] += clock() - begun
+    def __init__(self, executor: Any, put: Callable[[Iteration | Failure], None]) -> None:
+        self._executor, self._put = executor, put
+        self._phases = Phases(*PHASES)
+        self.enqueued = 0
+        self._begun: int | None = None  # where the pass began; None while the loop sleeps
+        self._launched: Batch | None = None  # until it is sampled
+        self._sampled: dict[int, Batch] = {}  # by id() of the sample state, alive until its update
+        self._out: Batch | None = None  # whose tokens this pass brings
+        self._responses: list[Any] = []
+        self._active: set[int] = set()  # the executor's numbers of requests that were scheduled and still run
+        self._evicted: set[int] = set()  # of those that were preempted once
+        self._started = 0  # requests that are no longer waiting
+        self._preempted = 0
+        self._attach(executor, self._phases.timed)
 
-        return wrapper
+    def _attach(self, executor: Any, timed: Callable[..., Any]) -> None:
+        scheduling = timed("schedule", executor._schedule)
+        forwarding = timed("execute", ranged(self._ahead, executor._forward_step))
+        sampling = timed("sample", ranged(self._ahead, executor._sample_async))
+        updating = timed("wait", executor._update_requests)
+        responding = timed("update", executor._handle_responses)
 
-    schedules = timed("schedule", executor._schedule)
-    runs = timed("execute", executor._forward_step)
-    samples = timed("sample", executor._sample_async)
-    updates = timed("wait", executor._update_requests)
-    answers = timed("update", executor._handle_responses)
+        def schedule(*args: Any, **kwargs: Any) -> Any:
+            self._begin()
+            result = scheduling(*args, **kwargs)
+            self._on_scheduled(result[0].paused_requests)
+            return result
 
-    def schedule(*args: Any, **kwargs: Any) -> Any:
-        seen.begin()
-        result = schedules(*args, **kwargs)
-        seen.pause(result[0].paused_requests)
-        return result
+        def forward(batch: Any, *args: Any, **kwargs: Any) -> Any:
+            self._launched = self._composition(batch)
+            return forwarding(batch, *args, **kwargs)
 
-    def forward(batch: Any, *args: Any, **kwargs: Any) -> Any:
-        seen.launch(batch)
-        return runs(batch, *args, **kwargs)
+        def sample(*args: Any, **kwargs: Any) -> Any:
+            state = sampling(*args, **kwargs)
+            if self._launched is not None:
+                self._sampled[id(state)], self._launched = self._launched, None
+            return state
 
-    def sample(*args: Any, **kwargs: Any) -> Any:
-        state = samples(*args, **kwargs)
-        seen.sampled(state)
-        return state
+        def update(state: Any, *args: Any, **kwargs: Any) -> Any:
+            # The executor holds on to the state of its last batch: one seen before is not found here again.
+            self._out = self._sampled.pop(id(state), None)
+            return updating(state, *args, **kwargs)
 
-    def update(state: Any, *args: Any, **kwargs: Any) -> Any:
-        seen.update(state)
-        return updates(state, *args, **kwargs)
+        def respond(*args: Any, **kwargs: Any) -> Any:
+            result = responding(*args, **kwargs)
+            self._end()
+            return result
 
-    def responses(*args: Any, **kwargs: Any) -> Any:
-        result = answers(*args, **kwargs)
-        seen.close()
-        return result
+        manager = executor.resource_manager
+        manager.prepare_resources = timed("prepare", manager.prepare_resources)
+        executor._schedule, executor._forward_step = schedule, forward
+        executor._sample_async, executor._update_requests = sample, update
+        executor._handle_responses, executor._enqueue_responses = respond, self._on_responses
 
-    manager = executor.resource_manager
-    manager.prepare_resources = timed("prepare", manager.prepare_resources)
-    executor._schedule, executor._forward_step = schedule, forward
-    executor._sample_async, executor._update_requests = sample, update
-    executor._handle_responses, executor._enqueue_responses = responses, seen.take
-    return seen
+    def _ahead(self) -> str:
+        """For profilers: how many steps after this one the batch comes out that is launched now."""
+        return f"ahead {len(self._sampled) + (self._out is not None)}"
+
+    def _begin(self) -> None:
+        if self._begun is None:
+            self._begun = self._phases.begin()
+
+    def _on_scheduled(self, paused: Any) -> None:
+        for request in paused:
+            self._preempted += 1
+            if request.py_request_id in self._active:
+                self._active.discard(request.py_request_id)
+                self._evicted.add(request.py_request_id)
+                self._started -= 1
+        if not self._executor.active_requests:  # it woke for a control action, and sleeps again
+            self._begun = None
+
+    def _composition(self, batch: Any) -> Batch:
+        """Counts a batch's positions before it runs: afterwards its requests have moved on.
+
+        A request that comes back after a pause is prefill again, but for the newest token that it already had. By now
+        `prepare_resources` has moved a new request past what its prompt found in the prefix cache.
+        """
+        prefill, decode, cached = 0, len(batch.generation_requests), 0
+        for request in batch.context_requests:
+            prefill += request.context_chunk_size
+            if request.is_last_context_chunk and request.max_beam_num_tokens > request.orig_prompt_len:
+                prefill, decode = prefill - 1, decode + 1
+            if request.py_request_id not in self._active:
+                self._active.add(request.py_request_id)
+                self._started += 1
+                if request.py_request_id not in self._evicted:
+                    cached += request.context_current_position
+        preempted, self._preempted = self._preempted, 0
+        return Batch(
+            prefill=prefill,
+            decode=decode,
+            running=len(batch.context_requests) + len(batch.generation_requests),
+            waiting=max(self.enqueued - self._started, 0),
+            preempted=preempted,
+            cached=cached,
+        )
+
+    def _on_responses(self, responses: Any) -> None:
+        """Stands for `_enqueue_responses`, which is also called with the errors of requests that were given up."""
+        for number, response in responses:
+            if response.has_error():
+                self._put(Failure(response.error_msg))
+            else:
+                self._responses.append(response)
+                if response.result.is_final:
+                    self._active.discard(number)
+                    self._evicted.discard(number)
+
+    def _end(self) -> None:
+        """Ends a pass. One that brought out no batch goes untold, and its time to the next."""
+        batch, self._out = self._out, None
+        if batch is None:
+            return
+        responses, spent = self._responses, dict(self._phases.spent)
+        self._responses, now = [], self._phases.begin()
+        start = now if self._begun is None else self._begun
+        # The next pass follows at once where requests are left; else the loop sleeps until one comes.
+        self._begun = now if self._executor.active_requests else None
+        batch.kv_usage = self._kv_usage()
+        self._put(Iteration(start, now, batch, responses, spent))
+
+    def _kv_usage(self) -> float | None:
+        manager = self._executor.kv_cache_manager
+        if manager is None:
+            return None
+        stats = manager.get_kv_cache_stats()
+        return stats.used_num_blocks / stats.max_num_blocks if stats.max_num_blocks else None
 
 
-def watch_thread(thread: threading.Thread, say: Callable[[Failure], None]) -> Callable[[], None]:
+def hook_thread(thread: threading.Thread, put: Callable[[Failure], None]) -> Callable[[], None]:
     """Tells of an exception that ends the loop's thread: py_executor.py's `_event_loop_wrapper` logs and raises it.
 
     Returns what undoes it.
@@ -100,7 +182,7 @@ def watch_thread(thread: threading.Thread, say: Callable[[Failure], None]) -> Ca
 
     def hook(args: threading.ExceptHookArgs) -> Any:
         if args.thread is thread:
-            say(Failure(f"{args.exc_type.__name__}: {args.exc_value}"))
+            put(Failure(f"{args.exc_type.__name__}: {args.exc_value}"))
         return earlier(args)
 
     def undo() -> None:
@@ -109,101 +191,3 @@ def watch_thread(thread: threading.Thread, say: Callable[[Failure], None]) -> Ca
 
     threading.excepthook = hook
     return undo
-
-
-def keep_awake(executor: Any, name: int, ended: threading.Event) -> None:
-    """Cancels a request again and again until `ended`, so that a loop that was shut down amid requests comes to an end.
-
-    It sees that it is to end only after it has fetched (`_prepare_and_schedule_batch` of py_executor.py), and once its
-    last request has gone it waits there for something to fetch.
-    """
-    while not ended.wait(AWAKE_S):
-        executor.cancel_request(name)
-
-
-@dataclass(slots=True)
-class Watch:
-    """The state of what is seen; all but `enqueued` belongs to the loop's thread.
-
-    enqueued: requests handed to the executor so far.
-    """
-
-    executor: Any
-    say: Callable[[Iteration | Failure], None]
-    enqueued: int = 0
-    spent: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
-    _begun: int | None = None  # where the pass began
-    _launched: Batch | None = None  # until it is sampled
-    _sampled: dict[int, Batch] = field(default_factory=dict)  # by id() of the sample state, alive until its update
-    _out: Batch | None = None  # whose tokens this pass brings
-    _responses: list[tuple[int, Any]] = field(default_factory=list)
-    _active: set[int] = field(default_factory=set)  # ids of the requests that were scheduled and still run
-    _started: int = 0  # requests that are no longer waiting
-    _thrown: int = 0
-
-    def begin(self) -> None:
-        if self._begun is None:
-            self._begun = time.monotonic_ns()
-
-    def pause(self, requests: Any) -> None:
-        for request in requests:
-            self._thrown += 1
-            if request.py_request_id in self._active:
-                self._active.discard(request.py_request_id)
-                self._started -= 1
-
-    def launch(self, batch: Any) -> None:
-        """Counts a batch's positions before it runs: afterwards its requests have moved on.
-
-        A request that comes back after a pause is prefill again, but for the newest token that it already had.
-        """
-        prefill, decode = 0, len(batch.generation_requests)
-        for request in batch.context_requests:
-            prefill += request.context_chunk_size
-            if request.is_last_context_chunk and request.max_beam_num_tokens > request.orig_prompt_len:
-                prefill, decode = prefill - 1, decode + 1
-            if request.py_request_id not in self._active:
-                self._active.add(request.py_request_id)
-                self._started += 1
-        running = len(batch.context_requests) + len(batch.generation_requests)
-        self._launched = Batch(prefill, decode, running, max(self.enqueued - self._started, 0), self._thrown)
-        self._thrown = 0
-
-    def sampled(self, state: Any) -> None:
-        if self._launched is not None:
-            self._sampled[id(state)], self._launched = self._launched, None
-
-    def update(self, state: Any) -> None:
-        """The executor holds on to the state of its last batch, so that one seen before is not found here again."""
-        self._out = self._sampled.pop(id(state), None)
-
-    def take(self, responses: Any) -> None:
-        """Stands for `_enqueue_responses`, which is also called with the errors of requests that were given up."""
-        for name, response in responses:
-            if response.has_error():
-                self.say(Failure(response.error_msg))
-            else:
-                self._responses.append((name, response))
-                if response.result.is_final:
-                    self._active.discard(name)
-
-    def close(self) -> None:
-        """Ends a pass. One that brought out no batch goes untold, and its time to the next."""
-        batch, self._out = self._out, None
-        if batch is None:
-            return
-        now = time.monotonic_ns()
-        start = now if self._begun is None else self._begun
-        given, spent = self._responses, self.spent
-        self._responses, self.spent = [], dict.fromkeys(PHASES, 0)
-        # The next pass follows at once where requests are left; else the loop sleeps until one comes.
-        self._begun = now if self.executor.active_requests else None
-        batch.kv_usage = self._kv_usage()
-        self.say(Iteration(start, now, batch, given, spent))
-
-    def _kv_usage(self) -> float | None:
-        manager = self.executor.kv_cache_manager
-        if manager is None:
-            return None
-        stats = manager.get_kv_cache_stats()
-        return stats.used_num_blocks / stats.max_num_blocks if stats.max_num_blocks else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -72,20 +73,20 @@ class Pool:
     def ever_holds(self, request: Request) -> bool:
         return self.needs(request) <= self._count
 
-    def take(self, name: int, request: Request) -> bool:
+    def take(self, request: Request) -> bool:
         """Takes a request's blocks; False, and nothing taken, where there are not enough."""
         needed = self.needs(request)
         if needed > len(self._free):
             return False
-        self._taken[name] = [self._free.pop() for _ in range(needed)]
+        self._taken[request.id] = [self._free.pop() for _ in range(needed)]
         return True
 
-    def give_back(self, name: int) -> None:
-        self._free += self._taken.pop(name)
+    def give_back(self, request_id: int) -> None:
+        self._free += self._taken.pop(request_id)
 
-    def places(self, name: int) -> tuple[list[int], list[int]]:
+    def places(self, request_id: int) -> tuple[list[int], list[int]]:
         """A request's blocks, and its slots: one a token."""
-        blocks = self._taken[name]
+        blocks = self._taken[request_id]
         return blocks, [slot for b in blocks for slot in range(b * self.block, (b + 1) * self.block)]
 
 
@@ -118,41 +119,58 @@ class Prompts:
         return BatchEncoding({"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)})
 
 
-def request_batch(number: int, admitted: list[tuple[int, Request]], pool: Pool | None) -> Any:
-    """A `Batch` message: greedy, exactly N tokens, end-of-sequence ignored; with a pool, its blocks and slots."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request with the server's `Request` message for it, under our id and not yet with a place in the KV cache."""
+
+    request: Request
+    message: Any
+
+
+def asked(request: Request) -> Asked:
+    """Greedy, exactly N tokens, end-of-sequence ignored."""
     from text_generation_server.pb import generate_pb2 as pb2
 
-    requests = []
-    for name, request in admitted:
-        blocks, slots = pool.places(name) if pool is not None else ([], [])
-        requests.append(
-            pb2.Request(
-                id=name,
-                input_chunks=pb2.Input(chunks=[pb2.InputChunk(text="")]),
-                truncate=len(request.prompt),
-                parameters=pb2.NextTokenChooserParameters(
-                    temperature=1.0, top_k=0, top_p=1.0, typical_p=1.0, do_sample=False, repetition_penalty=1.0
-                ),
-                stopping_parameters=pb2.StoppingCriteriaParameters(
-                    max_new_tokens=request.output_tokens, ignore_eos_token=True
-                ),
-                blocks=blocks,
-                slots=slots,
-            )
-        )
-    return pb2.Batch(id=number, requests=requests, size=len(requests))
+    return Asked(
+        request,
+        pb2.Request(
+            id=request.id,
+            input_chunks=pb2.Input(chunks=[pb2.InputChunk(text="")]),
+            truncate=len(request.prompt),
+            parameters=pb2.NextTokenChooserParameters(
+                temperature=1.0, top_k=0, top_p=1.0, typical_p=1.0, do_sample=False, repetition_penalty=1.0
+            ),
+            stopping_parameters=pb2.StoppingCriteriaParameters(
+                max_new_tokens=request.output_tokens, ignore_eos_token=True
+            ),
+            blocks=[],
+            slots=[],
+        ),
+    )
+
+
+def request_batch(number: int, admitted: list[Asked], pool: Pool | None) -> Any:
+    """A `Batch` message; with a pool, its requests get their blocks and slots."""
+    from text_generation_server.pb import generate_pb2 as pb2
+
+    if pool is not None:
+        for each in admitted:
+            blocks, slots = pool.places(each.request.id)
+            each.message.blocks.extend(blocks)
+            each.message.slots.extend(slots)
+    return pb2.Batch(id=number, requests=[each.message for each in admitted], size=len(admitted))
 
 
 def warm(model: Any, step_tokens: int, context: int) -> int:
     """Runs the largest prefill, so that TGI sizes its KV cache and captures its graphs; returns the cache's tokens."""
-    admitted: list[tuple[int, Request]] = []
+    admitted: list[Asked] = []
     left = step_tokens
     while left > 0:
         prompt = min(left, max(context - 1, 1))
-        admitted.append((len(admitted), Request(len(admitted), [0] * prompt, max(context - prompt, 1))))
+        admitted.append(asked(Request(len(admitted), [0] * prompt, max(context - prompt, 1))))
         left -= prompt
     pb = request_batch(0, admitted, None)
-    prompts = [request.prompt for _, request in admitted]
+    prompts = [each.request.prompt for each in admitted]
     batch = model.batch_type.from_tokenized(pb, model.tokenizer, prompts, model.dtype, model.device)
     make_exllama_room(model, step_tokens)
     tokens, _, _ = model.warmup(batch, context - 1, context)

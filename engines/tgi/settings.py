@@ -5,11 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from innerloop.engines.contract import Load, UnsupportedSetting
+from innerloop.engines.support.refusals import by_setting, refuse
 from innerloop.engines.support.shapes import fp8_in_blocks, is_quantized
 from innerloop.engines.tgi.batches import MAX_WAITING_TOKENS, WAITING_SERVED_RATIO
 
-# What TGI's router would be told.
-OURS = ("max_batch_size", "max_tokens_per_step", "kv_cache_tokens", "waiting_served_ratio", "max_waiting_tokens")
+TITLE = "TGI"
+RULE = ("waiting_served_ratio", "max_waiting_tokens")  # the numbers of the router's rule, which may be given
+SCHEDULER_LIMITS = ("max_batch_size", "max_tokens_per_step", "kv_cache_tokens", *RULE)  # what its router would be told
+RESERVED = {
+    "speculate": "the adapter does not follow what it changes about a step",
+    "sharded": "the adapter steps one process, on one device",
+    "lora_adapter_ids": "TGI loads adapters in its server, which does not run here",
+    **by_setting(
+        quantize="quantization",
+        dtype="dtype",
+        max_input_tokens="max_tokens_per_step",
+        max_batch_size="max_batch_size",
+        max_tokens_per_step="max_tokens_per_step",
+        kv_cache_tokens="kv_cache_tokens",
+    ),
+    "model_id": "it is --model, or --weights DIR",
+    "trust_remote_code": "it is --trust-remote-code",
+}
 
 
 def native_arguments(load: Load) -> dict[str, Any]:
@@ -21,18 +38,19 @@ def native_arguments(load: Load) -> dict[str, Any]:
             "quantization=fp8: TGI has its kernels for FP8 weights in blocks on AMD's GPUs only; it reads those with a "
             "scale for each output (llama3-8b-fp8-channel)"
         )
-    refusals = {
-        "quantization": (cpu and s["quantization"] is not None, "reads unquantized checkpoints only on a CPU"),
-        "tensor_parallel": (s["tensor_parallel"] != 1, "is stepped in one process, on one device"),
-        "prefix_caching": (s["prefix_caching"], "keeps its prefix cache in its router, which does not run here"),
-        "chunked_prefill": (bool(s["chunked_prefill"]), "splits prompts in its router, which does not run here"),
-        "cuda_graphs": (cpu and bool(s["cuda_graphs"]), "has no CUDA graphs on a CPU"),
-        "kv_memory_fraction": (cpu and s["kv_memory_fraction"] is not None, "takes kv_cache_tokens on a CPU"),
-        "dtype": (s["dtype"] == "float32" and not cpu, "runs float16 or bfloat16 on a GPU: --set dtype=bfloat16"),
-    }
-    for name, (refused, why) in refusals.items():
-        if refused:
-            raise UnsupportedSetting(f"{name}={s[name]}: TGI {why}")
+    refuse(
+        TITLE,
+        s,
+        (
+            ("quantization", cpu and s["quantization"] is not None, "reads unquantized checkpoints only on a CPU"),
+            ("tensor_parallel", s["tensor_parallel"] != 1, "is stepped in one process, on one device"),
+            ("prefix_caching", s["prefix_caching"], "keeps its prefix cache in its router, which does not run here"),
+            ("chunked_prefill", bool(s["chunked_prefill"]), "splits prompts in its router, which does not run here"),
+            ("cuda_graphs", cpu and bool(s["cuda_graphs"]), "has no CUDA graphs on a CPU"),
+            ("kv_memory_fraction", cpu and s["kv_memory_fraction"] is not None, "takes kv_cache_tokens on a CPU"),
+            ("dtype", s["dtype"] == "float32" and not cpu, "runs float16 or bfloat16 on a GPU: --set dtype=bfloat16"),
+        ),
+    )
     arguments: dict[str, Any] = {
         "model_id": load.checkpoint,
         "lora_adapter_ids": None,
@@ -53,7 +71,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
     return {**arguments, **load.engine_args}
 
 
-def settle_memory(flash: Any, settings: dict[str, Any]) -> None:
+def apply_memory_limits(flash: Any, settings: dict[str, Any]) -> None:
     """Sets what TGI's launcher passes by environment variable, before the model is made."""
     if settings["kv_memory_fraction"] is not None:
         flash.TGI_WIGGLE_ROOM = settings["kv_memory_fraction"]

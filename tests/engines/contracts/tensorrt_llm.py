@@ -21,7 +21,7 @@ makes the table from it, prints what the adapter touches in vain, and ORIGIN goe
 
 from __future__ import annotations
 
-from innerloop.engines.tensorrt_llm import native_arguments
+from innerloop.engines.tensorrt_llm.settings import CACHE_RESERVED, RESERVED, native_arguments
 from tests.engines.contracts.repository import READS
 from tests.engines.support.loads import make_load
 
@@ -68,21 +68,22 @@ LOADS = [
     make_load(kv_memory_fraction=0.9, engine_args={"disable_overlap_scheduler": True}),
 ]
 FOUND = [native_arguments(load) for load in LOADS]
-CACHE = sorted({name for found in FOUND for name in found["kv_cache_config"]} | {"tokens_per_block"})
+ARGUMENTS = sorted({name for found in FOUND for name in found} | set(RESERVED))
+CACHE = sorted({name for found in FOUND for name in found["kv_cache_config"]} | {"tokens_per_block", *CACHE_RESERVED})
 
 TOUCHES = [
     "tensorrt_llm:__version__",
     "tensorrt_llm:LLM._executor",
     "tensorrt_llm:LLM.shutdown()",
-    f"{ARGS}:TorchLlmArgs({', '.join(sorted({name for found in FOUND for name in found}))}, attn_backend)",
+    f"{ARGS}:TorchLlmArgs({', '.join(ARGUMENTS)}, attn_backend)",
     f"{ARGS}:KvCacheConfig({', '.join(CACHE)})",
     f"{ARGS}:CudaGraphConfig({', '.join(FOUND[0]['cuda_graph_config'])})",
     "tensorrt_llm.sampling_params:SamplingParams(max_tokens, ignore_eos, end_id, pad_id, top_k, detokenize)",
     "tensorrt_llm.executor.request:GenerationRequest(prompt_token_ids, sampling_params, streaming)",
     "tensorrt_llm.executor.request:GenerationRequest.set_id(id)",
+    "tensorrt_llm.executor.request:GenerationRequest.id",
     "tensorrt_llm.executor.base_worker:BaseWorker.engine",
     "tensorrt_llm.executor.base_worker:BaseWorker._enqueue_request(request)",
-    "tensorrt_llm.executor.base_worker:BaseWorker._get_next_client_id()",
     f"{EXECUTOR}._schedule()",
     f"{EXECUTOR}._forward_step(scheduled_requests)",
     f"{EXECUTOR}._sample_async(scheduled_batch, batch_outputs)",
@@ -90,6 +91,8 @@ TOUCHES = [
     f"{EXECUTOR}._handle_responses()",
     f"{EXECUTOR}._enqueue_responses(responses)",
     f"{EXECUTOR}.cancel_request(id)",
+    f"{EXECUTOR}.control_action()",
+    f"{EXECUTOR}.reset_prefix_cache()",
     *(
         f"{EXECUTOR}.{name}"
         for name in (
@@ -105,7 +108,7 @@ TOUCHES = [
             "worker_thread",
         )
     ),
-    f"{REQUEST}:LlmResponse(error_msg, result)",
+    f"{REQUEST}:LlmResponse(error_msg, result, client_id)",
     f"{REQUEST}:LlmResponse.has_error()",
     f"{REQUEST}:LlmResult.deserialize()",
     f"{REQUEST}:LlmResult.is_final",
@@ -114,6 +117,7 @@ TOUCHES = [
         f"{READS}{EXECUTOR.partition(':')[0]}:{name}"
         for name in (
             "context_chunk_size",
+            "context_current_position",
             "get_kv_cache_stats",
             "is_last_context_chunk",
             "max_beam_num_tokens",
@@ -143,6 +147,9 @@ TOUCHES = [
 RENAMED = [  # in the table, and what is then said
     ('"max_num_tokens"', '"max_tokens_per_step"', "has no parameter max_num_tokens"),
     ('"_handle_responses"', '"_emit_responses"', "has no _handle_responses"),
+    ('"speculative_config"', '"speculation"', "has no parameter speculative_config"),
+    ('"result", "client_id"]', '"result", "client"]', "has no parameter client_id"),
+    ('"reset_prefix_cache"', '"clear_cache"', "has no reset_prefix_cache"),
     ('"streaming"', '"stream"', "has no parameter streaming"),
     ('"enable_block_reuse"', '"reuse"', "has no parameter enable_block_reuse"),
     ('"paused_requests"', '"evicted_requests"', "has no paused_requests"),

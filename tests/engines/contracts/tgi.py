@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from innerloop.engines.tgi.settings import OURS, native_arguments
+from innerloop.engines.tgi.settings import RESERVED, SCHEDULER_LIMITS, native_arguments
 from tests.engines.contracts.repository import PB2
 from tests.engines.support.loads import make_load
 
 REPOSITORY = "huggingface/text-generation-inference"
 MODELS = "text_generation_server.models"
 MODEL = ("batch_type", "dtype", "device", "world_size", "tokenizer", "model", "support_chunking")
-ARGUMENTS = [name for name in native_arguments(make_load()) if name not in OURS]
+ARGUMENTS = [name for name in {**native_arguments(make_load()), **RESERVED} if name not in SCHEDULER_LIMITS]
 
 TOUCHES = [
     f"{MODELS}:get_model({', '.join(ARGUMENTS)})",
@@ -50,6 +50,7 @@ TOUCHES = [
 
 RENAMED = [  # in the table, and what is then said
     ('"max_input_tokens"', '"max_prompt_tokens"', "has no parameter max_input_tokens"),
+    ('"speculate", "dtype"', '"speculation", "dtype"', "has no parameter speculate"),
     ('"batch_tokenized_inputs"', '"tokenized"', "has no parameter batch_tokenized_inputs"),
     ('"ignore_eos_token"', '"ignore_eos"', "has no parameter ignore_eos_token"),
     ('"set_adapter_to_index"', '"set_adapters"', "has no set_adapter_to_index"),

@@ -1,4 +1,4 @@
-"""A double of TensorRT-LLM's `PyExecutor` and of what its worker and its requests are.
+"""A double of TensorRT-LLM's `PyExecutor`.
 
 Its two loops follow `_executor_loop` and `_executor_loop_overlap` of py_executor.py, 1.2: a thread of its own, a queue,
 and with overlap the tokens of a batch one pass after its launch. A pass that launches nothing keeps the batch before it
@@ -11,46 +11,15 @@ import contextlib
 import queue
 import threading
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+from tests.engines.tensorrt_llm.double_requests import LlmRequest, Response, Result
+
 BLOCKS = 40
 CONTEXT_LENGTH = 4096
-SHUTDOWN = object()
-
-
-class Result:
-    def __init__(self, ids: list[int], is_final: bool) -> None:
-        self._serialized, self.is_final = [ids], is_final
-
-    def deserialize(self) -> None:
-        self.output_token_ids = self._serialized
-
-
-class Response:
-    def __init__(self, result: Result | None, error_msg: str | None = None) -> None:
-        self.result, self.error_msg = result, error_msg
-
-    def has_error(self) -> bool:
-        return self.error_msg is not None
-
-
-class LlmRequest:
-    def __init__(self, name: int, asked: Any, cut: int) -> None:
-        self.py_request_id, self.orig_prompt_len = name, len(asked.prompt_token_ids)
-        self.context = self.orig_prompt_len  # positions to compute before the next token
-        self.context_chunk_size, self.is_last_context_chunk = 0, False
-        self.launched = self.given = 0  # tokens whose batch was launched, and those that came back
-        self.untold: list[int] = []  # what no response held yet
-        self.limit, self.canceled = asked.sampling_params.max_tokens - cut, False
-
-    @property
-    def max_beam_num_tokens(self) -> int:
-        return self.orig_prompt_len + self.given
-
-    @property
-    def is_finished(self) -> bool:
-        return self.canceled or self.given >= self.limit
+SHUTDOWN, CONTROL = object(), object()
 
 
 class PyExecutor:
@@ -59,6 +28,7 @@ class PyExecutor:
     fails_at, dies_at: the pass whose forward step fails, and the one whose scheduler raises, which ends the loop.
     withholds: whether `createResult` (llmRequest.cpp) makes no response for a request whose last token is on its way.
     chunked: whether a prompt longer than `budget` is split; else the scheduler raises.
+    held: positions of any prompt that are in the prefix cache.
     """
 
     def __init__(
@@ -70,9 +40,11 @@ class PyExecutor:
         dies_at: int = -1,
         withholds: bool = False,
         chunked: bool = True,
+        held: int = 0,
     ) -> None:
         self.disable_overlap_scheduler, self.budget, self.cut = not overlap, budget, cut
         self.fails_at, self.dies_at, self.withholds, self.passes = fails_at, dies_at, withholds, 0
+        self.held = held
         self.requests: queue.Queue[Any] = queue.Queue()
         self.is_shutdown, self.shutdown_event = False, threading.Event()
         self.active_requests: list[LlmRequest] = []
@@ -80,8 +52,10 @@ class PyExecutor:
         self.previous_batch: Any = None
         self.responses: dict[int, list[Any]] = {}
         self.canceled: list[int] = []
+        self.control_requests = 0
+        self.control_request_barrier, self.control_action_done = threading.Event(), threading.Event()
         self.describe(chunked)
-        self.resource_manager = SimpleNamespace(prepare_resources=lambda batch: None)
+        self.resource_manager = SimpleNamespace(prepare_resources=self._add_sequences)
         self.worker_thread = threading.Thread(target=self._event_loop_wrapper, daemon=True)
         self.worker_thread.start()
 
@@ -117,6 +91,20 @@ class PyExecutor:
     def cancel_request(self, name: int) -> None:
         self.requests.put(name)
 
+    @contextlib.contextmanager
+    def control_action(self) -> Iterator[PyExecutor]:
+        self.requests.put(CONTROL)
+        assert self.control_request_barrier.wait(5), "its loop answers only when it has no requests"
+        try:
+            yield self
+        finally:
+            self.control_action_done.set()
+            self.control_request_barrier.clear()
+
+    def reset_prefix_cache(self) -> None:
+        assert self.control_request_barrier.is_set(), "its loop may be using the KV cache"
+        self.held = 0
+
     def _event_loop_wrapper(self) -> None:
         try:
             self._event_loop()
@@ -131,6 +119,7 @@ class PyExecutor:
                 break
             self.passes += 1
             batch = self._schedule()[0]
+            self._handle_control_request()
             if self.disable_overlap_scheduler:
                 self._plain_pass(batch)
             else:
@@ -160,6 +149,21 @@ class PyExecutor:
         if state is not None:
             self.previous_batch = SimpleNamespace(sample_state=state)
 
+    def _handle_control_request(self) -> None:
+        if self.control_requests and not self.active_requests:
+            self.control_requests -= 1
+            self.control_request_barrier.set()
+            self.control_action_done.wait()
+            self.control_action_done.clear()
+
+    def _add_sequences(self, batch: Any) -> None:
+        for request in batch.context_requests:
+            if request.context_current_position == 0:
+                found = min(self.held, request.context - 1)
+                request.context_current_position, request.context = found, request.context - found
+                request.context_chunk_size = min(request.context_chunk_size, request.context)
+                request.is_last_context_chunk = request.context_chunk_size == request.context
+
     def _size(self, batch: Any) -> int:
         return len(batch.context_requests) + len(batch.generation_requests)
 
@@ -176,7 +180,9 @@ class PyExecutor:
             if item is SHUTDOWN:
                 self.is_shutdown = True
                 break
-            if isinstance(item, int):
+            if item is CONTROL:
+                self.control_requests += 1
+            elif isinstance(item, int):
                 self.canceled.append(item)
             else:
                 self.active_requests.append(item)
@@ -189,6 +195,7 @@ class PyExecutor:
         context, generation, left = [], [], self.budget
         for request in paused:
             request.context, request.launched = request.orig_prompt_len + request.given, request.given
+            request.context_current_position = 0
         for request in self.active_requests:
             if request in paused or request.launched >= request.limit:
                 continue
@@ -214,6 +221,7 @@ class PyExecutor:
         batch.sampled = [r for r in batch.context_requests if r.is_last_context_chunk] + batch.generation_requests
         for request in batch.context_requests:
             request.context -= request.context_chunk_size
+            request.context_current_position += request.context_chunk_size
         for request in batch.sampled:
             request.launched += 1
         return {}
@@ -233,13 +241,15 @@ class PyExecutor:
         self.canceled.clear()
 
     def _handle_responses(self) -> list[Any]:
-        """A running request gets a response even where it holds nothing new."""
+        """A running request that streams gets a response even where it holds nothing new; others only at their end."""
         responses, left = [], []
         for request in self.active_requests:
             to_complete = not self.disable_overlap_scheduler and request.launched >= request.limit
-            if request.is_finished or (request.launched and not (self.withholds and to_complete)):
+            running = request.streaming and request.launched and not (self.withholds and to_complete)
+            if request.is_finished or running:
                 ids, request.untold = request.untold, []
-                responses.append((request.py_request_id, Response(Result(ids, request.is_finished))))
+                result = Result(ids, request.is_finished)
+                responses.append((request.py_request_id, Response(request.py_client_id, result)))
             if not request.is_finished:
                 left.append(request)
         self.active_requests[:] = left
@@ -248,32 +258,8 @@ class PyExecutor:
 
     def _handle_errors(self, message: str) -> None:
         failed, self.active_requests[:] = list(self.active_requests), []
-        self._enqueue_responses([(r.py_request_id, Response(None, message)) for r in failed])
+        self._enqueue_responses([(r.py_request_id, Response(r.py_client_id, None, message)) for r in failed])
 
     def _enqueue_responses(self, responses: Any) -> None:
         for name, response in responses:
             self.responses.setdefault(name, []).append(response)
-
-
-class Worker:
-    def __init__(self, engine: PyExecutor) -> None:
-        self.engine, self.ids = engine, 0
-
-    def _get_next_client_id(self) -> int:
-        self.ids += 1
-        return self.ids
-
-    def _enqueue_request(self, request: Any) -> int:
-        name = 1000 + request.id
-        self.engine.requests.put(LlmRequest(name, request, self.engine.cut))
-        return name
-
-
-class GenerationRequest:
-    def __init__(self, prompt_token_ids: list[int], sampling_params: Any, streaming: bool = False) -> None:
-        assert streaming  # else tokens come only with the last
-        assert sampling_params.ignore_eos
-        self.prompt_token_ids, self.sampling_params = prompt_token_ids, sampling_params
-
-    def set_id(self, name: int) -> None:
-        self.id = name

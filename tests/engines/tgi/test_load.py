@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from innerloop.engines.tgi import Adapter
+from innerloop.engines.contract import UnsupportedSetting
+from innerloop.engines.tgi import adapter
+from innerloop.engines.worker.main import cause_of
 from tests.engines.support.driving import driven, work
 from tests.engines.support.loads import make_load
 from tests.engines.tgi.double import Layer, Model, PagedModel, Tensor, install
@@ -15,11 +17,13 @@ KINDS = [pytest.param(Model, "cpu", id="plain"), pytest.param(PagedModel, "cuda"
 @pytest.mark.parametrize(("kind", "device"), KINDS)
 def test_a_loaded_model_runs_requests_that_end_one_before_another(monkeypatch, tmp_path, kind, device):
     globals_ = install(monkeypatch, kind())
-    adapter = Adapter()
-    info = adapter.load(make_load(device=device, max_tokens_per_step=64, context_length=64, kv_cache_tokens=256))
-    assert info.effective["max_batch_size"] == 64
+    load = make_load(device=device, max_tokens_per_step=64, context_length=64, kv_cache_tokens=256)
+    session = adapter.open(load)
+    assert session.info.effective["max_batch_size"] == 64
+    assert session.info.stepping == "driven"
+    assert session.info.unreported == adapter.unreported(load)
     assert globals_.ADAPTER_TO_INDEX == {}
-    out = driven(adapter, work([(5, 2), (6, 4), (7, 9)]), tmp_path / "t")
+    out = driven(session, work([(5, 2), (6, 4), (7, 9)]), tmp_path / "t")
     assert out.figures["checks"] == []
     assert out.steps["prefill_tokens"].sum() == 18
 
@@ -29,18 +33,17 @@ def test_prompts_in_chunks_are_refused(monkeypatch):
     model.support_chunking = True
     install(monkeypatch, model)
     with pytest.raises(RuntimeError, match="PREFILL_CHUNKING=0"):
-        Adapter().load(make_load(max_tokens_per_step=64, context_length=64))
+        adapter.open(make_load(max_tokens_per_step=64, context_length=64))
     assert model.warmed is None
 
 
 @pytest.mark.parametrize(("kind", "device"), KINDS)
 def test_the_phase_that_sampling_is_part_of_is_the_one_that_the_note_names(monkeypatch, tmp_path, kind, device):
     install(monkeypatch, kind(sampling_s=0.005))
-    adapter = Adapter()
-    info = adapter.load(make_load(device=device, max_tokens_per_step=64, context_length=64))
-    out = driven(adapter, work([(5, 4)]), tmp_path / "t")
+    session = adapter.open(make_load(device=device, max_tokens_per_step=64, context_length=64))
+    out = driven(session, work([(5, 4)]), tmp_path / "t")
     sampling, other = ("execute", "update") if device == "cuda" else ("update", "execute")
-    assert any(f"sampling is part of the {sampling} phase" in note for note in info.notes)
+    assert any(f"sampling is part of the {sampling} phase" in note for note in session.info.notes)
     assert (out.steps[f"{sampling}_ns"] >= 5_000_000).all()
     assert out.steps[f"{other}_ns"].min() < 5_000_000
 
@@ -52,12 +55,40 @@ def test_weights_are_parameters_and_plain_tensors_each_counted_once(monkeypatch)
     model = PagedModel()
     model.model = Layer({"embedding": shared}, (rotary, experts, Layer({"head": shared})))
     install(monkeypatch, model)
-    assert Adapter().load(make_load(max_tokens_per_step=64, context_length=64)).weights_bytes == 2 * 123
+    assert adapter.open(make_load(max_tokens_per_step=64, context_length=64)).info.weights_bytes == 2 * 123
 
 
 def test_the_size_of_quantized_weights_is_not_told(monkeypatch):
     model = PagedModel()
     model.quantize = "awq"
     install(monkeypatch, model)
-    info = Adapter().load(make_load(quantization="awq", max_tokens_per_step=64, context_length=64))
-    assert info.weights_bytes is None
+    session = adapter.open(make_load(quantization="awq", max_tokens_per_step=64, context_length=64))
+    assert session.info.weights_bytes is None
+
+
+def test_the_size_of_a_cache_of_another_type_is_not_told(monkeypatch):
+    install(monkeypatch, PagedModel())
+    load = make_load(max_tokens_per_step=64, context_length=64)
+    assert adapter.open(load).info.kv_cache_bytes == 636 * 2 * 32 * 8 * 128 * 4  # the double computes in float32
+    given = make_load(max_tokens_per_step=64, context_length=64, engine_args={"kv_cache_dtype": "fp8_e5m2"})
+    info = adapter.open(given).info
+    assert (info.kv_cache_tokens, info.kv_cache_bytes) == (636, None)
+
+
+def test_an_argument_that_get_model_does_not_have_is_refused(monkeypatch):
+    install(monkeypatch, Model())
+    with pytest.raises(UnsupportedSetting, match=r"no argument 'max_waiting'.*waiting_served_ratio"):
+        adapter.open(make_load(device="cpu", engine_args={"max_waiting": 3}))
+
+
+@pytest.mark.parametrize(
+    ("device", "unreported"),
+    [("cuda", ("wait_ns", "sample_ns")), ("cpu", ("wait_ns", "sample_ns", "kv_usage"))],
+)
+def test_what_is_not_reported_is_said_beforehand(device, unreported):
+    assert adapter.unreported(make_load(device=device)) == unreported
+
+
+def test_a_prefill_that_the_device_cannot_hold_is_told_by_its_words():
+    words = "Not enough memory to handle 2048 prefill tokens. You need to decrease `--max-batch-prefill-tokens`"
+    assert cause_of(RuntimeError(words), "cuda", adapter.out_of_memory) == "out_of_memory_device"

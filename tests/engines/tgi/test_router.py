@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import pytest
 
-from innerloop.engines.contract import Request, StepReport
-from innerloop.engines.tgi import Adapter, native_arguments
+from innerloop.engines.contract import Request, Session, StepReport
+from innerloop.engines.tgi import adapter
 from innerloop.engines.tgi.batches import Turns
+from innerloop.engines.tgi.session import ModelSession
+from innerloop.engines.tgi.settings import native_arguments
 from tests.engines.support.loads import make_load
 from tests.engines.tgi.double import Model, PagedModel, install
 
 
 class Driven:
-    """An adapter on a double, one step at a time; `report` is the last step's."""
+    """A session on a double, one step at a time; `report` is the last step's."""
 
     report: StepReport
 
     def __init__(self, places: int = 64, step_tokens: int = 64, kv_tokens: int = 4096, **rule: float) -> None:
-        self.adapter, self._sent = Adapter(), 0
-        self.adapter.attach(PagedModel(), places, step_tokens, kv_tokens, **rule)  # type: ignore[arg-type]
+        self._sent = 0
+        self.session: Session = ModelSession(PagedModel(), places, step_tokens, kv_tokens, **rule)  # type: ignore[arg-type]
 
     def send(self, count: int, prompt: int = 4, output: int = 99) -> None:
         for _ in range(count):
-            self.adapter.submit(Request(self._sent, [1] * prompt, output))
+            self.session.submit(self.session.prepare(Request(self._sent, [1] * prompt, output)))
             self._sent += 1
 
     def steps(self, count: int) -> str:
         """A letter for each of the next steps: P for a prefill, D for a decode."""
         done = ""
         for _ in range(count):
-            report = self.adapter.step()
-            assert report is not None
+            report = self.session.step(None)
+            assert isinstance(report, StepReport)
             self.report = report
             done += "P" if report.prefill_tokens else "D"
         return done
@@ -102,7 +104,7 @@ def test_where_nothing_runs_prefills_follow_each_other():
     driven = Driven(step_tokens=8)
     driven.send(3, prompt=8, output=1)
     assert driven.steps(3) == "PPP"
-    assert not driven.adapter.has_work()
+    assert not driven.session.has_work()
 
 
 def test_there_is_no_prefill_without_a_place():
@@ -145,10 +147,9 @@ def test_the_numbers_are_the_launchers_own_unless_given():
 def test_numbers_given_as_engine_arguments_reach_the_rule(monkeypatch):
     install(monkeypatch, Model())
     driven = Driven()
-    driven.adapter = Adapter()
     given = {"waiting_served_ratio": 2, "max_waiting_tokens": 4}
-    info = driven.adapter.load(make_load(device="cpu", engine_args=given))
-    assert given.items() <= info.native.items()
+    driven.session = adapter.open(make_load(device="cpu", engine_args=given))
+    assert given.items() <= driven.session.info.native.items()
     driven.send(4)
     assert driven.steps(1) == "P"
     driven.send(4)

@@ -1,31 +1,35 @@
-"""TGI's adapter on a double of its model server, through the real loop, recorder and analysis."""
+"""TGI's session on a double of its model server, through the real loop, recorder and analysis."""
 
 from __future__ import annotations
 
+import gc
 import sys
 import types
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 
-from innerloop.engines.contract import Request, UnsupportedSetting, WrongTokenCount
-from innerloop.engines.tgi import Adapter, native_arguments
+from innerloop.engines.contract import Nothing, Request, UnsupportedSetting, WrongTokenCount
+from innerloop.engines.support import marks
+from innerloop.engines.support.refusals import refuse_reserved
+from innerloop.engines.tgi import adapter
 from innerloop.engines.tgi.batches import Pool, Prompts, pool_tokens, warm
+from innerloop.engines.tgi.session import ModelSession
+from innerloop.engines.tgi.settings import native_arguments
 from tests.engines.support.driving import driven, work
 from tests.engines.support.loads import make_load
 from tests.engines.tgi.double import Model, PagedModel, install
 
 
 @pytest.fixture
-def adapter_on(monkeypatch):
-    """adapter_on(model, places, step tokens, KV tokens): the adapter in charge of a double."""
+def session_on(monkeypatch):
+    """session_on(model, places, step tokens, KV tokens): the session in charge of a double."""
     install(monkeypatch)
 
-    def make(model: Model, places: int = 8, step_tokens: int = 64, kv_tokens: int = 1024) -> Adapter:
-        adapter = Adapter()
-        adapter.attach(model, places, step_tokens, kv_tokens)
-        return adapter
+    def make(model: Model, places: int = 8, step_tokens: int = 64, kv_tokens: int = 1024) -> ModelSession:
+        return ModelSession(model, places, step_tokens, kv_tokens)
 
     return make
 
@@ -34,36 +38,76 @@ LENGTHS = [(5, 4), (11, 3), (2, 6), (17, 1)]
 
 
 @pytest.mark.parametrize("kind", [Model, PagedModel])
-def test_every_position_and_token_is_counted_once(adapter_on, tmp_path, kind):
-    out = driven(adapter_on(kind()), work(LENGTHS), tmp_path / "t")
+def test_every_position_and_token_is_counted_once(session_on, tmp_path, kind):
+    out = driven(session_on(kind()), work(LENGTHS), tmp_path / "t")
     assert out.requests["output_tokens"].tolist() == [output for _, output in LENGTHS]
     assert out.steps["prefill_tokens"].sum() == sum(prompt for prompt, _ in LENGTHS)
     assert out.steps["decode_tokens"].sum() == sum(output - 1 for _, output in LENGTHS)
     assert out.figures["checks"] == []
     assert (out.steps["execute_ns"] >= 1_000_000).all()
+    assert not any(out.steps[name].any() for name in ("cached_tokens", "drafted_tokens", "accepted_tokens"))
 
 
-def test_prompts_that_do_not_fit_into_a_step_come_in_the_next(adapter_on, tmp_path):
-    out = driven(adapter_on(Model(), step_tokens=20), work(LENGTHS), tmp_path / "t")
+@pytest.mark.parametrize("kind", [Model, PagedModel])
+def test_each_token_is_handed_out_in_the_step_that_made_it(session_on, tmp_path, kind):
+    out = driven(session_on(kind()), work([(4, 9)]), tmp_path / "t")
+    assert out.steps["output_tokens"].tolist() == [1] * 9
+
+
+def test_a_request_is_made_before_it_is_due_and_bears_our_id(session_on):
+    model = PagedModel()
+    session = session_on(model)
+    prepared = session.prepare(Request(70, [1, 2, 3], 2))
+    assert (prepared.message.id, prepared.message.blocks) == (70, [])
+    assert session.step(None) is Nothing.FLUSHED
+    session.submit(prepared)
+    assert [session.step(None).tokens for _ in range(2)] == [[(70, [7])]] * 2
+    assert model.blocks_held == [[prepared.message.blocks]] * 2
+    assert not session.has_work()
+
+
+def test_a_profiler_sees_each_phase(session_on, tmp_path):
+    seen: list[str] = []
+    marks.turn_on(seen.append, lambda: None)
+    try:
+        session = session_on(Model())
+    finally:
+        marks.turn_off()
+    driven(session, work([(4, 2)]), tmp_path / "t")
+    assert seen == ["schedule", "prepare", "execute", "update"] * 2
+
+
+def test_a_closed_session_holds_its_model_no_longer(session_on):
+    model = PagedModel()
+    seen = weakref.ref(model)
+    session = session_on(model)
+    del model
+    session.close()
+    gc.collect()
+    assert seen() is None
+
+
+def test_prompts_that_do_not_fit_into_a_step_come_in_the_next(session_on, tmp_path):
+    out = driven(session_on(Model(), step_tokens=20), work(LENGTHS), tmp_path / "t")
     assert out.steps["prefill_tokens"].tolist()[:2] == [18, 17]
     assert out.steps["waiting"].tolist()[:2] == [1, 0]
 
 
-def test_no_more_run_than_there_are_places(adapter_on, tmp_path):
-    out = driven(adapter_on(Model(), places=2), work([(4, 5)] * 5), tmp_path / "t")
+def test_no_more_run_than_there_are_places(session_on, tmp_path):
+    out = driven(session_on(Model(), places=2), work([(4, 5)] * 5), tmp_path / "t")
     assert out.steps["running"].max() == 2
     assert out.requests["output_tokens"].tolist() == [5] * 5
 
 
-def test_prefilled_requests_join_those_that_run(adapter_on, tmp_path):
-    out = driven(adapter_on(Model()), work([(4, 30), (4, 4)], due_ns=[0, 8_000_000]), tmp_path / "t")
+def test_prefilled_requests_join_those_that_run(session_on, tmp_path):
+    out = driven(session_on(Model()), work([(4, 30), (4, 4)], due_ns=[0, 8_000_000]), tmp_path / "t")
     assert out.steps["running"].max() == 2
     assert out.figures["checks"] == []
 
 
-def test_a_request_gets_its_whole_kv_cache_at_once_and_gives_it_back(adapter_on, tmp_path):
+def test_a_request_gets_its_whole_kv_cache_at_once_and_gives_it_back(session_on, tmp_path):
     model = PagedModel()
-    out = driven(adapter_on(model, kv_tokens=32), work([(8, 5)] * 4), tmp_path / "t")  # 3 blocks each, 8 in all
+    out = driven(session_on(model, kv_tokens=32), work([(8, 5)] * 4), tmp_path / "t")  # 3 blocks each, 8 in all
     assert out.steps["running"].max() == 2
     assert out.steps["kv_usage"].max() == pytest.approx(6 / 8)
     for batch in model.blocks_held:
@@ -72,29 +116,29 @@ def test_a_request_gets_its_whole_kv_cache_at_once_and_gives_it_back(adapter_on,
         assert all(1 <= block <= 8 for block in held)  # the first block is TGI's own
 
 
-def test_the_plain_path_has_no_kv_cache_to_tell_the_use_of(adapter_on, tmp_path):
-    out = driven(adapter_on(Model()), work([(4, 2)]), tmp_path / "t")
+def test_the_plain_path_has_no_kv_cache_to_tell_the_use_of(session_on, tmp_path):
+    out = driven(session_on(Model()), work([(4, 2)]), tmp_path / "t")
     assert np.isnan(out.steps["kv_usage"]).all()
 
 
-def test_an_output_cut_short_is_found_at_its_end(adapter_on, tmp_path):
+def test_an_output_cut_short_is_found_at_its_end(session_on, tmp_path):
     with pytest.raises(WrongTokenCount, match="was to produce 5 tokens and ended with 4"):
-        driven(adapter_on(Model(cut=1)), work([(4, 5)]), tmp_path / "t")
+        driven(session_on(Model(cut=1)), work([(4, 5)]), tmp_path / "t")
 
 
-def test_an_error_in_the_middle_is_the_engines_own(adapter_on, tmp_path):
+def test_an_error_in_the_middle_is_the_engines_own(session_on, tmp_path):
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        driven(adapter_on(Model(fails_at=3)), work([(4, 9)]), tmp_path / "t")
+        driven(session_on(Model(fails_at=3)), work([(4, 9)]), tmp_path / "t")
 
 
 @pytest.mark.parametrize("limits", [{"step_tokens": 8}, {"kv_tokens": 8}])
-def test_a_request_that_can_never_be_admitted_is_refused(adapter_on, limits):
+def test_a_request_that_can_never_be_admitted_is_refused(session_on, limits):
     with pytest.raises(UnsupportedSetting, match="can never be admitted"):
-        adapter_on(PagedModel(), **limits).submit(Request(0, [1] * 12, 2))
+        session_on(PagedModel(), **limits).prepare(Request(0, [1] * 12, 2))
 
 
-def test_warming_up_takes_the_largest_prefill_and_the_caches_size(adapter_on):
-    adapter_on(model := PagedModel())
+def test_warming_up_takes_the_largest_prefill_and_the_caches_size(session_on):
+    session_on(model := PagedModel())
     assert warm(model, step_tokens=100, context=64) == 640
     batch, longest_input, longest = model.warmed
     assert [len(prompt) for prompt in batch.prompts] == [63, 37]
@@ -102,8 +146,8 @@ def test_warming_up_takes_the_largest_prefill_and_the_caches_size(adapter_on):
 
 
 @pytest.mark.parametrize(("quantize", "made"), [("gptq", ["cpu", 100]), ("awq", [])])
-def test_gptq_gets_the_scratch_space_of_its_kernels(adapter_on, monkeypatch, quantize, made):
-    adapter_on(model := PagedModel())
+def test_gptq_gets_the_scratch_space_of_its_kernels(session_on, monkeypatch, quantize, made):
+    session_on(model := PagedModel())
     model.quantize = quantize
     calls: list[Any] = []
     for name in ("text_generation_server.layers", "text_generation_server.layers.gptq"):
@@ -125,8 +169,8 @@ def test_blocks_hold_all_tokens_but_the_last():
     pool = Pool(tokens=16, block=4)
     assert pool.needs(Request(0, [1] * 8, 1)) == 2
     assert pool.needs(Request(0, [1] * 8, 2)) == 3
-    assert pool.take(5, Request(0, [1] * 8, 2))
-    assert not pool.take(6, Request(1, [1] * 8, 1))
+    assert pool.take(Request(5, [1] * 8, 2))
+    assert not pool.take(Request(6, [1] * 8, 1))
     blocks, slots = pool.places(5)
     assert slots == [slot for b in blocks for slot in range(4 * b, 4 * b + 4)]
     pool.give_back(5)
@@ -150,6 +194,32 @@ def test_common_settings_become_arguments_of_get_model_and_limits_of_the_batchin
     assert native_arguments(make_load(device="cpu", dtype="float32"))["dtype"] is None
 
 
+RESERVED = {
+    "quantize": "it is --set quantization",
+    "dtype": "it is --set dtype",
+    "max_input_tokens": "it is --set max_tokens_per_step",
+    "max_batch_size": "it is --set max_batch_size",
+    "max_tokens_per_step": "it is --set max_tokens_per_step",
+    "kv_cache_tokens": "it is --set kv_cache_tokens",
+    "model_id": "it is --model, or --weights DIR",
+    "trust_remote_code": "it is --trust-remote-code",
+    "sharded": "the adapter steps one process, on one device",
+    "speculate": "the adapter does not follow what it changes about a step",
+    "lora_adapter_ids": "TGI loads adapters in its server, which does not run here",
+}
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_a_reserved_argument_is_refused_with_what_to_do_instead(name):
+    with pytest.raises(UnsupportedSetting) as refused:
+        refuse_reserved(adapter, make_load(engine_args={name: 1}))
+    assert str(refused.value) == f"engine argument {name}: {RESERVED[name]}"
+
+
+def test_no_other_argument_is_reserved():
+    assert set(adapter.reserved) == set(RESERVED)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -163,7 +233,7 @@ def test_common_settings_become_arguments_of_get_model_and_limits_of_the_batchin
     ],
 )
 def test_what_it_cannot_honour_is_refused_by_name(settings):
-    with pytest.raises(UnsupportedSetting, match=next(iter(settings))):
+    with pytest.raises(UnsupportedSetting, match=f"^{next(iter(settings))}=.*: TGI "):
         native_arguments(make_load(**settings))
 
 
