@@ -22,9 +22,9 @@ class WrongTokenCount(RuntimeError):
 class Nothing(enum.Enum):
     """A step that brought no batch out."""
 
-    FLUSHED = "flushed"  # only results that were still in flight, or requests that had ended
+    FLUSHED = "flushed"  # nothing was computed: leftovers, or no work at all (`has_work` is asked then)
     FILLED = "filled"  # a batch went into the engine's pipeline, and none came out
-    TIMED_OUT = "timed out"  # `until_ns` came first
+    TIMED_OUT = "timed out"  # `until_ns` came first; the step goes on with the next call
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Request:
 class StepReport:
     """What one iteration of the engine did. `None` means that the engine cannot say, never zero.
 
-    Times are `time.monotonic_ns`. `tokens` holds (request id, token ids) for every request that received tokens, each
+    Times are `time.monotonic_ns`; a step starts when or after the last one ended. `tokens` holds (request id, token ids) for every request that received tokens, each
     request at most once; `token_ns`, where the engine knows it, the time at which each entry of `tokens` arrived (else
     that is `end_ns`). `finished` names the requests that the engine holds for done, so that one cut short is found at
     once.
@@ -51,8 +51,8 @@ class StepReport:
     `prefill_tokens` and `decode_tokens` count the input positions that the step computed: prefill is every prompt
     position and every position computed again after a preemption; decode is the newest known token of a request
     that already has output. `cached_tokens` counts the prompt positions that requests scheduled for the first time in
-    this step took from a prefix cache instead of computing them. `drafted_tokens` and `accepted_tokens` are those of
-    speculative decoding. `running` counts the requests in this step's batch, `waiting` those queued behind it,
+    this step took from a prefix cache instead of computing them. `drafted_tokens` are the positions computed for
+    speculative decoding beside those, `accepted_tokens` those of them that became output. `running` counts the requests in this step's batch, `waiting` those queued behind it,
     `preempted` those evicted by this step. `kv_usage` is the used share of the KV cache, 0 to 1. The `*_ns` phases are
     durations inside [start_ns, end_ns].
     """
@@ -156,7 +156,7 @@ class Session(ABC):
     @abstractmethod
     def step(self, until_ns: int | None) -> StepReport | Nothing:
         """Runs one iteration. One that only waits for what others compute returns by `until_ns` (monotonic ns; None:
-        no limit), when the next request is due or the window ends."""
+        no limit), when the next request is due or the window ends; at once where that has passed."""
 
     @abstractmethod
     def has_work(self) -> bool:
@@ -168,7 +168,7 @@ class Session(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Releases everything. Called once, also after a failure."""
+        """Releases everything, in bounded time. Called once, also after a failure or while requests are unfinished."""
 
 
 class Adapter(ABC):
