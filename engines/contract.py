@@ -43,18 +43,18 @@ class Request:
 class StepReport:
     """What one iteration of the engine did. `None` means that the engine cannot say, never zero.
 
-    Times are `time.monotonic_ns`; a step starts when or after the last one ended. `tokens` holds (request id, token ids) for every request that received tokens, each
-    request at most once; `token_ns`, where the engine knows it, the time at which each entry of `tokens` arrived (else
-    that is `end_ns`). `finished` names the requests that the engine holds for done, so that one cut short is found at
-    once.
+    Times are `time.monotonic_ns`; a step starts when or after the last one ended. `tokens` holds (request id, token
+    ids) for every request that received tokens, each request at most once; `token_ns`, where the engine knows it, the
+    time at which each entry of `tokens` arrived (else that is `end_ns`). `finished` names the requests that the engine
+    holds for done, so that one cut short is found at once.
 
     `prefill_tokens` and `decode_tokens` count the input positions that the step computed: prefill is every prompt
     position and every position computed again after a preemption; decode is the newest known token of a request
     that already has output. `cached_tokens` counts the prompt positions that requests scheduled for the first time in
     this step took from a prefix cache instead of computing them. `drafted_tokens` are the positions computed for
-    speculative decoding beside those, `accepted_tokens` those of them that became output. `running` counts the requests in this step's batch, `waiting` those queued behind it,
-    `preempted` those evicted by this step. `kv_usage` is the used share of the KV cache, 0 to 1. The `*_ns` phases are
-    durations inside [start_ns, end_ns].
+    speculative decoding beside those, `accepted_tokens` those of them that became output. `running` counts the requests
+    in this step's batch, `waiting` those queued behind it, `preempted` those evicted by this step. `kv_usage` is the
+    used share of the KV cache, 0 to 1. The `*_ns` phases are durations inside [start_ns, end_ns].
     """
 
     start_ns: int
