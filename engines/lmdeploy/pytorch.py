@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections import deque
-from typing import Any, ClassVar
+from typing import Any
 
-from innerloop.engines.contract import Request, StepReport
+from innerloop.engines.contract import Nothing, Request, Session, StepReport
 from innerloop.engines.support.waiting import seconds_left
 
 CLOSE_S = 10.0
 
 
-class PyTorchLoop:
+class PyTorchSession(Session):
     """A step runs the engine's event loop until `EngineLoop._make_infer_outputs` has an iteration's outputs.
 
     That is where the engine itself first sees an iteration's tokens; its own consumers would get them up to a
@@ -25,32 +24,56 @@ class PyTorchLoop:
     Prefill and decode are iterations of their own. A prompt in chunks has iterations without tokens.
     """
 
-    cannot_report: ClassVar[tuple[str, ...]] = (
-        "preempted", "schedule_ns", "prepare_ns", "execute_ns", "wait_ns", "sample_ns", "update_ns",
-    )  # fmt: skip
-    notes: ClassVar[tuple[str, ...]] = (
+    unreported = ("preempted", "schedule_ns", "prepare_ns", "execute_ns", "wait_ns", "sample_ns", "update_ns")
+    notes = (
         "LMDeploy's PyTorch engine runs its own loop: a step lasts from the last iteration's tokens to this one's",
     )
 
-    def __init__(self, checkpoint: str, config: Any, trust_remote_code: bool) -> None:
-        from lmdeploy.messages import GenerationConfig
+    @classmethod
+    def open(cls, checkpoint: str, config: Any, trust_remote_code: bool) -> PyTorchSession:
         from lmdeploy.pytorch.engine import Engine
+
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)  # the engine asks for the current one
+        try:
+            engine = Engine.from_pretrained(checkpoint, engine_config=config, trust_remote_code=trust_remote_code)
+            try:
+                return cls(engine, loop)
+            except BaseException:
+                end(engine, loop)
+                raise
+        except BaseException:
+            loop.close()
+            raise
+
+    def __init__(self, engine: Any, loop: asyncio.AbstractEventLoop) -> None:
+        """Takes charge of an `Engine` and starts its loop, which releases the engine when it ends."""
+        from lmdeploy.messages import GenerationConfig
         from lmdeploy.pytorch.engine.request import RequestType
         from lmdeploy.pytorch.messages import MessageStatus, SamplingParam
 
         self._make_generation, self._make_sampling, self._types = GenerationConfig, SamplingParam, RequestType
         self._goes_on = MessageStatus.RUNNING
-        self._loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(self._loop)  # the engine asks for the current one
-        self._engine = Engine.from_pretrained(checkpoint, engine_config=config, trust_remote_code=trust_remote_code)
-        self._sender = self._engine.req_manager.build_sender()
-        self._sessions = itertools.count(1)
-        self._index: dict[int, int] = {}  # by session, while the request runs
-        self._reported: dict[int, int] = {}
+        self._engine, self._loop = engine, loop
+        self._sender = engine.req_manager.build_sender()
+        self._open: dict[int, int] = {}  # request -> tokens reported
+        self._cached: dict[int, int] = {}  # request -> prompt positions found in the cache; 0 once that is reported
         self._reports: deque[StepReport] = deque()
         self._since = 0
         self._closing = False
-        self._loop.run_until_complete(self._start())
+        self._watch_cache()
+        loop.run_until_complete(self._start())
+
+    def _watch_cache(self) -> None:
+        """Notes what a request's prompt finds in the prefix cache when it is first admitted."""
+        trie = self._engine.scheduler.block_trie
+        finalize = trie.finalize_match
+
+        def finalize_match(sequence: Any) -> None:
+            finalize(sequence)
+            self._cached.setdefault(sequence.session_id, sequence.cached_tokens)
+
+        trie.finalize_match = finalize_match
 
     async def _start(self) -> None:
         self._engine.start_loop()
@@ -64,10 +87,13 @@ class PyTorchLoop:
 
         def observed(batched_outputs: Any, running: Any, model_inputs: Any, delta: Any) -> Any:
             alive = [sequence for sequence in running if sequence.status == self._goes_on]
-            prefill, decode = make_up(alive, model_inputs)
+            prefill, decode = count_positions(alive, model_inputs)
             outputs = make(batched_outputs, running=running, model_inputs=model_inputs, delta=delta)
             if (alive or prefill) and not self._closing:
-                self._report(outputs, prefill, decode, len(alive if model_inputs is None else running))
+                if model_inputs is None:
+                    self._report(outputs, (prefill, decode, 0), len(alive))
+                else:
+                    self._report(outputs, (prefill, decode, self._newly_cached(running)), len(running))
             return outputs
 
         loop._make_infer_outputs = observed
@@ -76,27 +102,28 @@ class PyTorchLoop:
     def _ended(self, task: Any) -> None:
         self._loop.stop()
 
-    def submit(self, request: Request) -> None:
-        session = next(self._sessions)
+    def prepare(self, request: Request) -> list[dict[str, Any]]:
+        """The data of the two messages that begin a request: a session of its own, and its prompt."""
         settings = self._make_generation(
             max_new_tokens=request.output_tokens, ignore_eos=True, top_k=1, top_p=1.0, temperature=1.0
         )
-        if not self._index:
-            self._since = time.monotonic_ns()
-        self._index[session], self._reported[session] = request.index, 0
         message = {
             "token_ids": request.prompt,
-            "session_id": session,
+            "session_id": request.id,
             "sampling_param": self._make_sampling.from_gen_config(gen_config=settings),
             "adapter_name": None,
         }
-        self._sender.batched_send_async(
-            [self._types.ADD_SESSION, self._types.ADD_MESSAGE], [{"session_id": session, "response": False}, message]
-        )
+        return [{"session_id": request.id, "response": False}, message]
 
-    def step(self, due_ns: int | None = None) -> StepReport | None:
+    def submit(self, prepared: list[dict[str, Any]]) -> None:
+        if not self._open:
+            self._since = time.monotonic_ns()
+        self._open[prepared[0]["session_id"]] = 0
+        self._sender.batched_send_async([self._types.ADD_SESSION, self._types.ADD_MESSAGE], prepared)
+
+    def step(self, until_ns: int | None) -> StepReport | Nothing:
         if not self._reports:
-            timer = self._loop.call_later(seconds_left(due_ns), self._loop.stop)
+            timer = self._loop.call_later(seconds_left(until_ns), self._loop.stop)
             self._loop.run_forever()  # until `_report`, the timer or the engine's end stops it
             timer.cancel()
         if self._reports:
@@ -104,17 +131,15 @@ class PyTorchLoop:
         if self._main.done():
             self._main.result()
             raise RuntimeError("LMDeploy's engine loop has ended")
-        return None
+        return Nothing.TIMED_OUT
 
     def has_work(self) -> bool:
-        return bool(self._index or self._reports)
+        return bool(self._open or self._reports)
 
     def close(self) -> None:
         self._closing = True  # a report would stop the loop that the engine ends in
         self._main.remove_done_callback(self._ended)
-        self._engine.close()  # only asks its loop to end
-        if not self._main.done():
-            self._loop.run_until_complete(asyncio.wait([self._main], timeout=CLOSE_S))
+        end(self._engine, self._loop)
 
     def effective(self) -> dict[str, Any]:
         engine = self._engine
@@ -138,18 +163,30 @@ class PyTorchLoop:
             "attention_backend": "lmdeploy.pytorch",
         }
 
-    def _report(self, outputs: dict[int, Any], prefill: int, decode: int, running: int) -> None:
+    def _newly_cached(self, batch: Any) -> int:
+        """What those requests of a prefill found in the cache that have not been in a batch before."""
+        found = 0
+        for sequence in batch:
+            if hit := self._cached.get(sequence.session_id):
+                found += hit
+                self._cached[sequence.session_id] = 0
+        return found
+
+    def _report(self, outputs: dict[int, Any], positions: tuple[int, int, int], running: int) -> None:
+        """Reports an iteration; `positions` are those prefilled, decoded and taken from the cache."""
         now = time.monotonic_ns()
+        prefill, decode, cached = positions
         tokens, finished = [], []
-        for session, output in outputs.items():
-            ids = output.token_ids[self._reported[session] :].tolist()
+        for request, output in outputs.items():
+            ids = output.token_ids[self._open[request] :].tolist()
             if ids:
-                tokens.append((self._index[session], ids))
-                self._reported[session] += len(ids)
+                tokens.append((request, ids))
+                self._open[request] += len(ids)
             if output.finish:
-                finished.append(self._index.pop(session))
-                del self._reported[session]
-                self._sender.send_async(self._types.END_SESSION, {"session_id": session, "response": False})
+                finished.append(request)
+                del self._open[request]
+                self._cached.pop(request, None)
+                self._sender.send_async(self._types.END_SESSION, {"session_id": request, "response": False})
         metrics = self._engine.get_schedule_metrics()
         self._reports.append(
             StepReport(
@@ -159,6 +196,9 @@ class PyTorchLoop:
                 finished=finished,
                 prefill_tokens=prefill,
                 decode_tokens=decode,
+                cached_tokens=cached,
+                drafted_tokens=0,
+                accepted_tokens=0,
                 running=running,
                 waiting=metrics.waiting_seqs,
                 kv_usage=metrics.cache_usage,
@@ -168,7 +208,15 @@ class PyTorchLoop:
         self._loop.stop()
 
 
-def make_up(alive: Any, model_inputs: Any) -> tuple[int, int]:
+def end(engine: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """Closes the engine, which releases its device when its loop ends."""
+    engine.close()  # only asks its loop to end
+    main = engine.req_manager._loop_task
+    if main is not None and not main.done():
+        loop.run_until_complete(asyncio.wait([main], timeout=CLOSE_S))
+
+
+def count_positions(alive: Any, model_inputs: Any) -> tuple[int, int]:
     """(prefill, decode) positions of an iteration, before its outputs change its sequences.
 
     `alive` are those of its sequences that get a token. `model_inputs` is there for a prefill only. A request that
@@ -180,5 +228,5 @@ def make_up(alive: Any, model_inputs: Any) -> tuple[int, int]:
     positions = int(model_inputs.input_ids.numel())
     if model_inputs.is_chunk and not model_inputs.is_last_chunk:
         return positions, 0
-    again = sum(1 for sequence in alive if sequence.num_new_tokens)
-    return positions - again, again
+    recomputed = sum(1 for sequence in alive if sequence.num_new_tokens)
+    return positions - recomputed, recomputed

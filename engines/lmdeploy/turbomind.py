@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-import itertools
 import queue
 import time
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
-from innerloop.engines.contract import Request, StepReport
+from innerloop.engines.contract import Nothing, Request, Session, StepReport
 from innerloop.engines.support.waiting import seconds_left
 
 FINISH = 7  # of the status codes in TurboMind's engine/request.h; 0 is "goes on"
 STRAGGLER_S = 0.002  # for the rest of an iteration's signals, which the signal thread runs one after the other
 
 
-class Flight:
-    """A request under way: where its token ids appear, how many of them have been reported, and the number of the
+class InFlight:
+    """A request in flight: where its token ids appear, how many of them have been reported, and the number of the
     last iteration that it took part in."""
 
-    __slots__ = ("handle", "ids", "index", "iteration", "reported", "state")
+    __slots__ = ("handle", "id", "ids", "iteration", "reported", "state")
 
-    def __init__(self, index: int, prompt_tokens: int) -> None:
-        self.index, self.reported, self.iteration = index, prompt_tokens, 0
-        self.handle = self.ids = self.state = None  # type: Any
+    def __init__(self, request: int, prompt_tokens: int, handle: Any) -> None:
+        self.id, self.reported, self.iteration, self.handle = request, prompt_tokens, 0, handle
+        self.ids = self.state = None  # type: Any
 
 
 class Signal(NamedTuple):
     """A request's part in one iteration. `state` is None where it came before the request's submission returned."""
 
     time_ns: int
-    flight: Flight
+    request: InFlight
     state: Any
 
 
-class TurboMindLoop:
+class TurboMindSession(Session):
     """A step is one iteration of TurboMind: the signals up to the first request that signals again.
 
     An iteration signals each of its requests once (engine.cc, `Update`), and the signals of one come before those of
     the next (gateway.cc: one buffer, one thread), so a request's second signal opens the next iteration. Who took part
     in the last iteration and goes on is waited for: a queue that is read faster than the signal thread fills it does
     not split a step. Only a request that lost its cache stays away; the step then ends with the next iteration's first
-    signal, or after STRAGGLER_S.
+    signal, or after STRAGGLER_S. An iteration that only computes part of a prompt signals nothing: it is no step, and
+    its time is the next one's.
 
     The state of a request is taken in its signal, in the engine's own signal thread: TurboMind signals a request again
     only when its last state was taken (request.cc, `UpdateState`), and would merge what a slow reader leaves there.
@@ -49,86 +49,100 @@ class TurboMindLoop:
     (engine.cc:840), and signals the tokens at the end of that pass (:867), where with `async_` they are the batch's of
     the pass before; the signals are run by another thread (gateway.cc:99), which first waits for Python's lock, while
     the engine goes on to the next pass and raises the tick again. A signal that reads it finds the number of its own
-    pass or of a later one, and not all signals of an iteration find the same. (Lines of commit 1263d5cd88; the wheel
-    of 0.18.0 has the same functions.) Running requests and the cache's use are what the scheduler has last published,
-    so they too may be an iteration ahead of the tokens.
+    pass or of a later one, and not all signals of an iteration find the same. (Lines of commit 1263d5cd88, which is
+    0.16.0; of 0.18.0 there is a binary only.) Running requests and the cache's use are what the scheduler has last
+    published, so they too may be an iteration ahead of the tokens.
 
     What it publishes leaves out the requests behind a full batch, which stay in the gateway's queue (engine.cc:794),
     and those that the iteration has finished (:865, after `Update`). So who signals counts as running, and who is in
     flight and not active as waiting.
     """
 
-    cannot_report: ClassVar[tuple[str, ...]] = (
-        "prefill_tokens", "decode_tokens", "preempted",
+    unreported = (
+        "prefill_tokens", "decode_tokens", "cached_tokens", "drafted_tokens", "accepted_tokens", "preempted",
         "schedule_ns", "prepare_ns", "execute_ns", "wait_ns", "sample_ns", "update_ns",
     )  # fmt: skip
-    notes: ClassVar[tuple[str, ...]] = (
-        "TurboMind runs its own loop: a step lasts from the last iteration's tokens to this one's",
-    )
+    notes = ("TurboMind runs its own loop: a step lasts from the last iteration's tokens to this one's",)
 
-    def __init__(self, checkpoint: str, config: Any, trust_remote_code: bool) -> None:
+    @classmethod
+    def open(cls, checkpoint: str, config: Any, trust_remote_code: bool) -> TurboMindSession:
         import lmdeploy.turbomind
-        from lmdeploy.messages import GenerationConfig
 
         if not lmdeploy.turbomind.is_available():
             raise RuntimeError(f"TurboMind's extension did not load: {lmdeploy.turbomind._import_error}")
-        from lmdeploy.turbomind import TurboMind, turbomind
+        from lmdeploy.turbomind import TurboMind
 
-        self._engine = TurboMind.from_pretrained(checkpoint, engine_config=config, trust_remote_code=trust_remote_code)
-        self._boundary, self._make_generation = turbomind, GenerationConfig
-        self._template = self._engine.create_instance()  # makes inputs and generation settings; runs no request itself
-        self._sessions = itertools.count(1)
+        engine = TurboMind.from_pretrained(checkpoint, engine_config=config, trust_remote_code=trust_remote_code)
+        try:
+            return cls(engine)
+        except BaseException:
+            engine.close()
+            raise
+
+    def __init__(self, engine: Any) -> None:
+        """Takes charge of a `TurboMind`."""
+        from lmdeploy.messages import GenerationConfig
+        from lmdeploy.turbomind import turbomind
+
+        self._engine, self._boundary, self._make_generation = engine, turbomind, GenerationConfig
+        self._template = engine.create_instance()  # makes inputs and generation settings; runs no request itself
         self._signals: queue.SimpleQueue[Signal] = queue.SimpleQueue()
-        self._held: Signal | None = None  # the first one of the next iteration
+        self._lookahead: Signal | None = None  # the first one of the next iteration
         self._iterations = 0
-        self._awaited: set[Flight] = set()  # took part in the last iteration and go on
-        self._flying: set[Flight] = set()
-        self._unheard = 0  # of those in flight, the ones without a signal yet
+        self._expected: set[InFlight] = set()  # took part in the last iteration and go on
+        self._in_flight: set[InFlight] = set()
+        self._unsignalled = 0  # of those in flight, the ones without a signal yet
         self._since = 0  # when the engine got to work: the last iteration's end, or the first request after a rest
-        self._entered: int | None = None  # when the first step after the latest submission began
+        self._step_entry_ns: int | None = None  # when the first step after the latest submission began
 
-    def submit(self, request: Request) -> None:
+    def prepare(self, request: Request) -> tuple[InFlight, tuple[Any, ...]]:
+        """The engine's request and the arguments of its `forward`, as `TurboMindInstance.async_stream_infer` makes
+        them."""
         boundary, template = self._boundary, self._template
         settings = self._make_generation(
             max_new_tokens=request.output_tokens, ignore_eos=True, top_k=1, top_p=1.0, temperature=1.0
         )
         generation = template._get_generation_config(settings)
-        inputs, tokens = template.prepare_inputs(input_ids=request.prompt, gen_config=settings)
-        flight = Flight(request.index, tokens)
-        if not self._flying:
-            self._since = time.monotonic_ns()
-        flight.handle = self._engine.model_comm.create_request()
-        session = boundary._tm.SessionParam(id=next(self._sessions), step=0)
-        # A signal may come before `forward` returns: it is looked at in `step`, when the flight is complete.
-        outputs, flight.state, _ = flight.handle.forward(
-            boundary._np_dict_to_tm_dict(inputs), None, session, generation, True, False, self._signal(flight)
-        )
-        flight.ids = boundary._tm_dict_to_torch_dict(outputs)["output_ids"].numpy()
-        self._flying.add(flight)
-        self._unheard += 1
-        self._entered = None
+        arrays, tokens = template.prepare_inputs(input_ids=request.prompt, gen_config=settings)
+        inputs = boundary._np_dict_to_tm_dict(arrays)
+        session = boundary._tm.SessionParam(id=request.id, step=0)
+        made = InFlight(request.id, tokens, self._engine.model_comm.create_request())
+        return made, (inputs, None, session, generation, True, False, self._signal(made))
 
-    def step(self, due_ns: int | None = None) -> StepReport | None:
-        if self._entered is None:
-            self._entered = time.monotonic_ns()
-        signals = self._iteration(due_ns)
+    def submit(self, prepared: tuple[InFlight, tuple[Any, ...]]) -> None:
+        request, arguments = prepared
+        if not self._in_flight:
+            self._since = time.monotonic_ns()
+        # A signal may come before `forward` returns: it is looked at in `step`, when the request is complete.
+        outputs, request.state, _ = request.handle.forward(*arguments)
+        request.ids = self._boundary._tm_dict_to_torch_dict(outputs)["output_ids"].numpy()
+        self._in_flight.add(request)
+        self._unsignalled += 1
+        self._step_entry_ns = None
+
+    def step(self, until_ns: int | None) -> StepReport | Nothing:
+        if self._step_entry_ns is None:
+            self._step_entry_ns = time.monotonic_ns()
+        signals = self._iteration(until_ns)
+        if not signals:
+            return Nothing.TIMED_OUT
         tokens, finished = [], []
-        for _, flight, taken in signals:
-            state = flight.state.consume() if taken is None else taken
+        for _, request, read in signals:
+            state = request.state.consume() if read is None else read
             if state.status not in (0, FINISH):
-                raise RuntimeError(f"TurboMind ended request {flight.index} with {self._meaning(state.status)}")
-            if state.seq_len > flight.reported:
-                tokens.append((flight.index, flight.ids[flight.reported : state.seq_len].tolist()))
-                flight.reported = state.seq_len
+                raise RuntimeError(f"TurboMind ended request {request.id} with {self._meaning(state.status)}")
+            if state.seq_len > request.reported:
+                tokens.append((request.id, request.ids[request.reported : state.seq_len].tolist()))
+                request.reported = state.seq_len
             if state.status == FINISH:
-                finished.append(flight.index)
-                self._flying.discard(flight)
+                finished.append(request.id)
+                self._in_flight.discard(request)
             else:
-                self._awaited.add(flight)
+                self._expected.add(request)
         if not tokens and not finished:
-            return None
+            return Nothing.FLUSHED
         # Tokens that were there before their request was submitted, as the caller sees it, count from here.
-        start, self._since = self._since, max(signals[-1].time_ns, self._entered)
+        start, self._since = self._since, max(signals[-1].time_ns, self._step_entry_ns)
         metrics = self._engine.get_schedule_metrics()
         return StepReport(
             start_ns=min(start, self._since),
@@ -141,12 +155,12 @@ class TurboMindLoop:
         )
 
     def has_work(self) -> bool:
-        return bool(self._flying)
+        return bool(self._in_flight)
 
     def close(self) -> None:
-        for flight in self._flying:
-            flight.handle.cancel()
-        self._flying.clear()
+        for request in self._in_flight:
+            request.handle.cancel()
+        self._in_flight.clear()
         self._engine.close()
 
     def effective(self) -> dict[str, Any]:
@@ -168,40 +182,40 @@ class TurboMindLoop:
             "attention_backend": "turbomind",
         }
 
-    def _signal(self, flight: Flight) -> Any:
+    def _signal(self, request: InFlight) -> Any:
         """What the engine's signal thread calls: as little as can be, since it waits for nothing else."""
         put, clock = self._signals.put, time.monotonic_ns
 
         def signal() -> None:
-            now, state = clock(), flight.state
-            put(Signal(now, flight, None if state is None else state.consume()))
+            now, state = clock(), request.state
+            put(Signal(now, request, None if state is None else state.consume()))
 
         return signal
 
-    def _iteration(self, due_ns: int | None) -> list[Signal]:
+    def _iteration(self, until_ns: int | None) -> list[Signal]:
         """The signals of one iteration, in order; empty where none came in time."""
-        signal, self._held = self._held or self._next(seconds_left(due_ns)), None
+        signal, self._lookahead = self._lookahead or self._next(seconds_left(until_ns)), None
         if signal is None:
             return []
         self._iterations += 1
-        awaited, self._awaited = self._awaited, set()
+        expected, self._expected = self._expected, set()
         signals = []
         while signal is not None:
-            if signal.flight.iteration == self._iterations:
-                self._held = signal
+            if signal.request.iteration == self._iterations:
+                self._lookahead = signal
                 break
-            if not signal.flight.iteration:
-                self._unheard -= 1
-            signal.flight.iteration = self._iterations
-            awaited.discard(signal.flight)
+            if not signal.request.iteration:
+                self._unsignalled -= 1
+            signal.request.iteration = self._iterations
+            expected.discard(signal.request)
             signals.append(signal)
-            signal = self._next(STRAGGLER_S if awaited else 0.0)  # also past due_ns: half an iteration is no step
+            signal = self._next(STRAGGLER_S if expected else 0.0)  # also past until_ns: half an iteration is no step
         return signals
 
     def _waiting(self, metrics: Any) -> int:
         """An end that the engine knows and whose signal has not been read yet is no request that waits."""
-        left = len(self._flying) - metrics.active_seqs
-        return max(min(left, metrics.waiting_seqs + self._unheard), 0)
+        left = len(self._in_flight) - metrics.active_seqs
+        return max(min(left, metrics.waiting_seqs + self._unsignalled), 0)
 
     def _next(self, wait_s: float) -> Signal | None:
         try:

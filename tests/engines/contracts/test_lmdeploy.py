@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from innerloop.engines.lmdeploy import Adapter, native_arguments
+from innerloop.engines.lmdeploy import adapter
+from innerloop.engines.lmdeploy.settings import native_arguments
 from innerloop.engines.support.versions import is_known
 from innerloop.harness.profiles.engines import load_engine
 from tests.engines.contracts.locked import locked_version
@@ -67,8 +68,20 @@ PYTORCH = [
             "scheduler_config",
             "backend_config",
             "max_session_len",
+            "scheduler",
         )
     ),
+    # What a prompt finds in the prefix cache is known from its admission on, through the one trie's own attribute.
+    "lmdeploy.pytorch.paging.scheduler:Scheduler.block_trie",
+    "lmdeploy.pytorch.paging.prefill_scheduler:_PrefillScheduler.__init__ ~ self.block_trie = block_trie",
+    "lmdeploy.pytorch.paging.block_trie:BlockTrie.finalize_match(seq)",
+    "lmdeploy.pytorch.paging.prefill_scheduler:_PrefillAdmissionAttempt._allocate_and_commit ~"
+    " prefill.block_trie.finalize_match(seq)",
+    "lmdeploy.pytorch.messages:SchedulerSequence.cached_tokens",
+    "lmdeploy.pytorch.messages:SchedulerSequence.session_id",
+    # A closed engine whose loop never ran releases its device at once.
+    "lmdeploy.pytorch.engine.engine:Engine.close ~ self._loop_finally()",
+    "lmdeploy.pytorch.engine.engine:Engine.async_loop ~ self._loop_finally()",
     "lmdeploy.pytorch.engine.request:RequestManager.build_sender()",
     "lmdeploy.pytorch.engine.request:RequestManager._loop_task",
     "lmdeploy.pytorch.engine.request:RequestSender.batched_send_async(req_types, data)",
@@ -125,7 +138,7 @@ def source():
 
 
 def test_the_lock_pins_a_version_that_the_adapter_knows():
-    assert is_known(locked_version("lmdeploy-cuda.txt", "lmdeploy"), Adapter.versions)
+    assert is_known(locked_version("lmdeploy-cuda.txt", "lmdeploy"), adapter.versions)
 
 
 def test_everything_that_the_adapter_touches_is_there(source):
@@ -142,6 +155,34 @@ def test_every_native_argument_is_a_field_of_the_backends_config(source, backend
         names |= native_arguments(make_load(engine_args=args, **settings)).keys()
     fields = ", ".join(sorted(names - {"backend"}))
     assert missing([f"lmdeploy.messages:{KINDS[backend]}({fields})"], source) == []
+
+
+def test_every_reserved_argument_is_a_field_of_a_backends_config(source):
+    kinds = source.module("lmdeploy.messages").classes
+    fields = {name for kind in KINDS.values() for name in kinds[kind].fields}
+    assert adapter.reserved.keys() - fields == set()
+
+
+def test_every_argument_that_makes_ranks_or_changes_a_step_is_reserved(source):
+    kinds = source.module("lmdeploy.messages").classes
+    fields = {name for kind in KINDS.values() for name in kinds[kind].fields}
+    parts = {
+        "tp",
+        "dp",
+        "cp",
+        "ep",
+        "nnodes",
+        "rank",
+        "dist",
+        "role",
+        "migration",
+        "transfer",
+        "mp",
+        "dllm",
+        "speculative",
+    }
+    found = {name for name in fields if parts & set(name.split("_"))}
+    assert found - adapter.reserved.keys() == {"enable_transfer_obj_ref"}  # how experts are returned to a Ray server
 
 
 def test_turbominds_budget_for_contexts_is_left_to_it(source):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from innerloop.engines.sglang import Adapter, native_arguments
+from innerloop.engines.sglang import adapter
+from innerloop.engines.sglang.settings import native_arguments
 from innerloop.engines.support.versions import is_known
 from tests.engines.contracts.locked import locked_version
 from tests.engines.contracts.source import missing
@@ -14,6 +15,7 @@ from tests.engines.support.loads import make_load
 SCHEDULER = "sglang.srt.managers.scheduler"
 BATCH = "sglang.srt.managers.schedule_batch"
 PARTS = "sglang.srt.managers.scheduler_components"
+STREAMER = f"{PARTS}.output_streamer"
 
 TOUCHES = [
     "sglang:__version__",
@@ -47,6 +49,20 @@ TOUCHES = [
     f"{SCHEDULER}:Scheduler.update_running_batch ~ self._add_request_to_queue(req, is_retracted=True)",
     f"{SCHEDULER}:Scheduler.send_abort_output ~ self.ipc_channels.send_to_tokenizer.send_output(abort_req, req)",
     f"{SCHEDULER}:Scheduler.init_output_streamer ~ self.ipc_channels.send_to_detokenizer",
+    # What is streamed, and when: a request that streams gets each token, another one every fiftieth.
+    f"{STREAMER}:SchedulerOutputStreamer._stream_output_generation ~ self.send_to_detokenizer.send_output(payload)",
+    f"{STREAMER}:SchedulerOutputStreamer._stream_output_generation ~ req.finished() and req.finished_output",
+    f"{STREAMER}:_GenerationStreamAccumulator.accept ~ stream_interval == 1 or num_unsent >= stream_interval or"
+    " (req.send_token_offset == 0 and num_unsent > 0)",
+    f"{STREAMER}:_GenerationStreamAccumulator.accept ~"
+    " should_output = len(req.output_ids) % self.default_force_stream_interval == 0",
+    f"{STREAMER}:_GenerationStreamAccumulator.accept ~ self.rids.append(req.rid)",
+    f"{STREAMER}:_GenerationStreamAccumulator.accept ~ self.output_ids.append(output_ids_[send_token_offset:])",
+    "sglang.srt.managers.io_struct:BatchTokenIDOutput(rids, output_ids, finished_reasons)",
+    # Emptying the cache: refused while a batch is remembered, which a pass without work forgets.
+    f"{SCHEDULER}:Scheduler.flush_cache(empty_cache)",
+    f"{SCHEDULER}:Scheduler.flush_cache ~ self.is_fully_idle(ignore_waiting=self._engine_paused)",
+    f"{SCHEDULER}:Scheduler.get_next_batch_to_run ~ running_batch.filter_batch()",
     f"{SCHEDULER}:Scheduler.release_host_resources()",
     *(
         f"{SCHEDULER}:Scheduler.{name}"
@@ -91,6 +107,9 @@ TOUCHES = [
     f"{BATCH}:ScheduleBatch.copy()",
     f"{BATCH}:ScheduleBatch.mix_with_running ~ self.extend_num_tokens = self.extend_num_tokens + running_bs",
     f"{BATCH}:Req.rid",
+    f"{BATCH}:Req.cached_tokens",
+    f"{BATCH}:ScheduleBatch.prepare_for_extend ~ new_cached = pre_len - req.already_computed",
+    f"{BATCH}:ScheduleBatch.prepare_for_extend ~ not req.retracted_stain",
     f"{BATCH}:Req.output_ids",
     f"{BATCH}:Req.finished()",
     f"{BATCH}:Req.finished_reason",
@@ -109,6 +128,8 @@ TOUCHES = [
     f"{SCHEDULER}:Scheduler.init_req_max_new_tokens ~ self.max_req_len - input_len - 1",
     "sglang.srt.managers.tp_worker:TpModelWorker.get_worker_info ~ max_req_input_len = max_req_len - 5",
     "sglang.srt.managers.tp_worker:TpModelWorker.model_runner",
+    "sglang.srt.model_executor.pool_configurator:MemoryPoolConfig.__post_init__ ~"
+    " msg = 'Not enough memory. Please try to increase --mem-fraction-static.'",
     "sglang.srt.model_executor.model_runner:ModelRunner.weight_load_mem_usage",
     "sglang.srt.model_executor.model_runner:ModelRunner.decode_cuda_graph_runner",
     "sglang.srt.model_executor.model_runner:ModelRunner.eager_runner",
@@ -126,10 +147,10 @@ def source():
     return source_of("sglang", locked_version("sglang-cuda.txt", "sglang"))
 
 
-def server_arguments(source):
-    """Every field of ServerArgs, as `collect_input_fields` finds them."""
+def server_arguments(source, group="*"):
+    """Every field of ServerArgs, as `collect_input_fields` finds them, or those of one group."""
     found = set()
-    for path in sorted((source.folder / FIELDS.replace(".", "/")).glob("*.py")):
+    for path in sorted((source.folder / FIELDS.replace(".", "/")).glob(f"{group}.py")):
         module = source.module(f"{FIELDS}.{path.stem}")
         for kind in module.classes.values():
             found |= set(kind.fields)
@@ -137,7 +158,7 @@ def server_arguments(source):
 
 
 def test_the_lock_pins_a_version_that_the_adapter_knows():
-    assert is_known(locked_version("sglang-cuda.txt", "sglang"), Adapter.versions)
+    assert is_known(locked_version("sglang-cuda.txt", "sglang"), adapter.versions)
 
 
 def test_everything_that_the_adapter_touches_is_there(source):
@@ -149,6 +170,23 @@ def test_every_native_argument_is_a_server_argument(source):
     for settings in ({"kv_memory_fraction": 0.9, "cuda_graphs": False}, {"kv_cache_tokens": 9, "cuda_graphs": True}):
         names |= native_arguments(make_load(**settings)).keys()
     assert names - server_arguments(source) == set()
+
+
+@pytest.mark.parametrize(
+    ("group", "harmless"),
+    [
+        ("parallel", {"nccl_port", "dist_timeout", "enable_p2p_check"}),
+        ("disagg", {"language_model_only"}),
+        ("spec", set()),
+    ],
+)
+def test_every_argument_for_what_is_not_stepped_here_is_reserved(source, group, harmless):
+    assert server_arguments(source, group) - adapter.reserved.keys() == harmless
+
+
+def test_every_reserved_argument_is_a_server_argument(source):
+    assert adapter.reserved.keys() - server_arguments(source) == set()
+    assert {name for name in server_arguments(source) if name.startswith("dllm_")} <= adapter.reserved.keys()
 
 
 @pytest.mark.parametrize(

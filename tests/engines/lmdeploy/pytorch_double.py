@@ -5,6 +5,8 @@ that ends stays in one more decode batch, stopped, and a token in flight is drop
 meanwhile. `_make_infer_outputs` is called with `model_inputs` for a prefill and None for a decode, a prompt longer than
 a step has iterations without outputs, and a session keeps its cache until it is ended. The main task only waits for the
 tasks that it started, and releases the executor when it ends. As engine.py: the longest sequence leaves a block free.
+As prefill_scheduler.py and trie.py: what a prompt finds in the prefix cache is known from its admission
+(`finalize_match`) until it loses its cache, and then anew.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ class Sequence:
     status: MessageStatus = MessageStatus.WAITING
     computed: int = 0
     num_new_tokens: int = 0
+    cached_tokens: int = 0
+    admitted: bool = False  # since it last lost its cache
 
     @property
     def generated_ids(self) -> np.ndarray:
@@ -64,13 +68,20 @@ class Engine:
     engine_config: Any
     fails_after: int = -1  # iterations until the loop raises
     evicts_at: tuple[int, ...] = ()  # in which choices of a batch, from 1, the first running request loses its cache
+    shared: int = 0  # positions that every prompt but the first finds in the prefix cache
+    lacks: str = ""  # a part that this version does not have
     iterations: int = 0  # those that ended, also of requests that had all stopped
     released: bool = False
     sessions: dict[int, Any] = field(default_factory=dict)
+    known: set[int] = field(default_factory=set)  # sessions that have been
 
     def __post_init__(self) -> None:
         config, blocks = self.engine_config, self.engine_config.num_gpu_blocks or 101
         self.req_manager, self.max_session_len = self, min((blocks - 1) * BLOCK - BLOCK, config.session_len)
+        self.scheduler = SimpleNamespace(block_trie=SimpleNamespace(finalize_match=self._finalize_match))
+        self._has_cached = False
+        if self.lacks:
+            del self.scheduler.block_trie
         self._engine_loop: Any = None
         self._loop_task: Any = None
         self.model_config = SimpleNamespace(dtype="torch." + config.dtype, quant_config=SimpleNamespace())
@@ -93,7 +104,10 @@ class Engine:
         self._loop_task = asyncio.get_event_loop().create_task(self._main())
 
     def close(self) -> None:
-        self._loop_task.cancel()
+        if self._loop_task is None:
+            self.released = True
+        else:
+            self._loop_task.cancel()
 
     def send_async(self, kind: str, data: Any) -> None:
         self.batched_send_async([kind], [data])
@@ -130,6 +144,8 @@ class Engine:
 
     def _handle(self, kind: str, data: Any) -> None:
         if kind == "add":
+            assert data["session_id"] not in self.known, "a session's id is used again"
+            self.known.add(data["session_id"])
             self.sessions[data["session_id"]] = None
         elif kind == "end":
             del self.sessions[data["session_id"]]
@@ -165,7 +181,7 @@ class Engine:
             return self._prefill()
         if self._choices in self.evicts_at:
             lost = self._running.pop(0)
-            lost.status, lost.computed = MessageStatus.WAITING, 0
+            lost.status, lost.computed, lost.cached_tokens, lost.admitted = MessageStatus.WAITING, 0, 0, False
             self._waiting.insert(0, lost)
         return (list(self._running), None) if self._running else None
 
@@ -173,16 +189,33 @@ class Engine:
         budget, total = self.engine_config.max_prefill_token_num, 0
         batch: list[Sequence] = []
         long = self._waiting[0]
-        if long.left > budget:
+        if self._match(long).left > budget:
+            self._admit(long)
             long.computed += budget
             return [long], prefill(budget, is_chunk=True)
         free = self.engine_config.max_batch_size - len(self._running)
-        while self._waiting and len(batch) < free and total + self._waiting[0].left <= budget:
+        while self._waiting and len(batch) < free and total + self._match(self._waiting[0]).left <= budget:
             total += self._waiting[0].left
+            self._admit(self._waiting[0])
             batch.append(self._waiting.pop(0))
             batch[-1].status = MessageStatus.READY
         self._running += batch
         return batch, prefill(total, is_chunk=bool(batch[0].computed), is_last_chunk=bool(batch[0].computed))
+
+    def _match(self, sequence: Sequence) -> Sequence:
+        if self.engine_config.enable_prefix_caching and not sequence.admitted:
+            sequence.computed = self.shared if self._has_cached else 0
+        return sequence
+
+    def _admit(self, sequence: Sequence) -> None:
+        if self.engine_config.enable_prefix_caching and not sequence.admitted:
+            self.scheduler.block_trie.finalize_match(sequence)
+            self._has_cached = True
+        sequence.admitted = True
+
+    @staticmethod
+    def _finalize_match(sequence: Sequence) -> None:
+        sequence.cached_tokens = sequence.computed
 
     def _outputs(self, batched_outputs: Any, running: Any, model_inputs: Any, delta: Any) -> dict[int, Any]:
         if model_inputs is not None and model_inputs.is_chunk and not model_inputs.is_last_chunk:

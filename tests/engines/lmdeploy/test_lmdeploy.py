@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from innerloop.engines.contract import UnsupportedSetting
-from innerloop.engines.lmdeploy import native_arguments
+from innerloop.engines.contract import Probe, UnsupportedSetting
+from innerloop.engines.lmdeploy import adapter
+from innerloop.engines.lmdeploy.settings import native_arguments
 from innerloop.engines.support.device_memory import free_share
+from innerloop.engines.support.refusals import refuse_reserved
+from innerloop.engines.worker.main import own_cause
 from tests.engines.support.loads import make_load
 
 PYTORCH: dict[str, Any] = {"engine_args": {"backend": "pytorch"}}
@@ -44,7 +47,9 @@ def test_the_pytorch_backend_gets_every_common_setting_by_its_own_name():
 
 
 def test_an_engines_own_argument_wins():
-    assert native_arguments(make_load(engine_args={"cache_block_seq_len": 128, "tp": 4}))["tp"] == 4
+    own = make_load(engine_args={"cache_block_seq_len": 128, "async_": 0})
+    assert native_arguments(own).items() >= {"cache_block_seq_len": 128, "async_": 0}.items()
+    assert adapter.arguments(own, Probe()) == native_arguments(own)
     blocks = make_load(engine_args={"backend": "pytorch", "block_size": 128}, kv_cache_tokens=5000)
     assert native_arguments(blocks)["num_gpu_blocks"] == 40 + 1
 
@@ -53,8 +58,6 @@ def test_a_cache_of_one_block_more_than_the_context_is_the_least():
     assert native_arguments(make_load(**PYTORCH, kv_cache_tokens=4096 + 64))["num_gpu_blocks"] == 65 + 1
     with pytest.raises(UnsupportedSetting, match="kv_cache_tokens=4096: LMDeploy needs 4160 for a context_length"):
         native_arguments(make_load(**PYTORCH, kv_cache_tokens=4096))
-    own = {"backend": "pytorch", "session_len": 4000}
-    assert native_arguments(make_load(engine_args=own, kv_cache_tokens=4096))["session_len"] == 4000
 
 
 def test_a_sliding_window_needs_no_more_cache_than_itself():
@@ -94,9 +97,59 @@ def test_what_lmdeploy_cannot_honour_is_refused_by_name(name, given, why):
         native_arguments(make_load(**given))
 
 
-def test_a_backend_that_there_is_not_is_refused():
+@pytest.mark.parametrize("ask", [native_arguments, adapter.unreported])
+def test_a_backend_that_there_is_not_is_refused(ask):
     with pytest.raises(UnsupportedSetting, match="turbomind and pytorch"):
-        native_arguments(make_load(engine_args={"backend": "triton"}))
+        ask(make_load(engine_args={"backend": "triton"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("tp", "it is --set tensor_parallel"),
+        ("session_len", "it is --set context_length"),
+        ("num_gpu_blocks", "it is --set kv_cache_tokens"),
+        ("cache_max_entry_count", "it is --set kv_memory_fraction"),
+        ("eager_mode", "it is --set cuda_graphs"),
+        ("model_format", "it is --set quantization"),
+        ("dp", "the adapter runs one replica, split by --set tensor_parallel alone"),
+        ("devices", "the adapter runs one replica, split by --set tensor_parallel alone"),
+        ("role", "the adapter runs one engine that prefills and decodes"),
+        ("kv_transfer_config", "the adapter runs one engine that prefills and decodes"),
+        ("enable_mp_engine", "the adapter sees the steps of an engine in its own process only"),
+        ("dllm_block_length", "the adapter does not follow what it changes about a step"),
+        ("empty_init", "the adapter loads the weights once, before the engine starts"),
+    ],
+)
+def test_what_is_reserved_is_refused_with_what_to_do_instead(name, instead):
+    with pytest.raises(UnsupportedSetting, match=f"^engine argument {name}: {instead}$"):
+        refuse_reserved(adapter, make_load(engine_args={name: 1}))
+
+
+def test_every_reserved_argument_is_refused_in_its_own_words():
+    for name, why in adapter.reserved.items():
+        with pytest.raises(UnsupportedSetting) as refused:
+            refuse_reserved(adapter, make_load(engine_args={name: 1}))
+        assert str(refused.value) == f"engine argument {name}: {why}"
+
+
+def test_whatever_a_setting_becomes_is_reserved():
+    kinds = [
+        {"kv_memory_fraction": 0.8},
+        {**PYTORCH, "kv_cache_tokens": 9000, "cuda_graphs": True, "quantization": "fp8"},
+    ]
+    for given in kinds:
+        assert native_arguments(make_load(**given)).keys() - adapter.reserved.keys() == {"backend"}
+
+
+def test_a_full_device_is_known_by_the_engines_words():
+    messages = [
+        "TurboMind ended request 3 with OUT_OF_MEMORY (status 11)",
+        "No enough gpu memory for kv cache.",
+        "No enough gpu memory for runtime.",
+    ]
+    for message in messages:
+        assert own_cause(RuntimeError(message), "cuda", adapter.out_of_memory) == "out_of_memory_device"
 
 
 def test_the_cache_fills_with_the_weights_the_share_of_the_device_that_was_asked_for(tmp_path):

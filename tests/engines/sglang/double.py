@@ -2,7 +2,10 @@
 
 As managers/scheduler.py: a batch's tokens become known when its result is processed, its requests take part in the
 next batch before that, a retracted request is queued again (from behind the prefill that was tried first, one at least
-stays, and a token of its that is under way is thrown away), and what is ended early is told to the tokenizer.
+stays, and a token of its that is in flight is dropped), and what is ended early is told to the tokenizer. As
+`ScheduleBatch.prepare_for_extend`: a prompt's cache hits are counted when it is first scheduled, until it is retracted.
+As `_GenerationStreamAccumulator.accept` and its caller: a request that streams is sent each of its tokens in the pass
+that processes it, another one only every FORCE_STREAM_INTERVAL tokens, and each one its end, once.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ import contextlib
 from array import array
 from collections import deque
 from dataclasses import dataclass, field
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
+
+FORCE_STREAM_INTERVAL = 50
 
 
 @dataclass(eq=False)
@@ -20,11 +25,16 @@ class Req:
     rid: str
     origin_input_ids: array[int]
     sampling_params: Any
+    stream: bool
     output_ids: array[int] = field(default_factory=lambda: array("q"))
     computed: int = 0
+    cached_tokens: int = 0
     is_retracted: bool = False
-    launched: int = 0  # tokens that batches under way will bring
+    retracted_stain: bool = False
+    launched: int = 0  # tokens that batches in flight will bring
     finished_reason: Any = None
+    finished_output: bool = False
+    send_token_offset: int = 0
 
     def finished(self) -> bool:
         return self.finished_reason is not None
@@ -74,8 +84,14 @@ class Scheduler:
     snapshot: str = "/nowhere"
     short: str | None = None  # the request that gets a token less than it asked for
     refuses: str | None = None  # the request that is ended while it waits
+    aborts: str | None = None  # the request that is ended at its first token
+    shared: int = 0  # positions that every prompt but the first finds in the radix cache
+    no_room: bool = False  # for the KV cache
+    lacks: str = ""  # a part that this version does not have
 
     def __post_init__(self) -> None:
+        if self.no_room:
+            raise RuntimeError("Not enough memory. Please try to increase --mem-fraction-static.")
         self.enable_overlap = not getattr(self.args, "disable_overlap_schedule", False)
         self.enable_skip_finishing_decode = False
         self.waiting_queue: list[Req] = []
@@ -85,7 +101,8 @@ class Scheduler:
         self.ipc_channels = SimpleNamespace(send_to_tokenizer=Sender(), send_to_detokenizer=Sender())
         usage = SimpleNamespace(get_kv_token_stats=lambda: (10, 0.125))
         self.pool_stats_observer = SimpleNamespace(get_pool_stats=lambda: usage)
-        self.batches, self.idle, self.released = 0, 0, False
+        self.batches, self.idle, self.released, self.flushed = 0, 0, False, 0
+        self.holds_prefix = False
         self.prepared = self._apply = 0
         self.schedule_stream, self.device_module = "stream", SimpleNamespace(StreamContext=contextlib.nullcontext)
         self.max_total_num_tokens, self.max_running_requests, self.page_size = 4096, 64, 1
@@ -99,6 +116,8 @@ class Scheduler:
         )  # fmt: skip
         self.load_snapshot_writer = SimpleNamespace(path=self.snapshot)
         self.tp_worker = SimpleNamespace(model_runner=runner)
+        if self.lacks:
+            delattr(self, self.lacks)
 
     def run_event_loop(self) -> None:
         self.prepared += 1
@@ -108,7 +127,7 @@ class Scheduler:
             if r.rid == self.refuses:
                 self.ipc_channels.send_to_tokenizer.send_output("AbortReq(too long)", r)
             else:
-                self._add_request_to_queue(Req(r.rid, r.input_ids, r.sampling_params))
+                self._add_request_to_queue(Req(r.rid, r.input_ids, r.sampling_params, r.stream))
 
     def _add_request_to_queue(self, req: Req, is_retracted: bool = False) -> None:
         self.waiting_queue.append(req)
@@ -124,7 +143,7 @@ class Scheduler:
             if self.batches == self.retracts_at and len(active) > 1:
                 lost = active.pop()
                 running.remove(lost)
-                lost.computed, lost.is_retracted = 0, True
+                lost.computed, lost.is_retracted, lost.retracted_stain = 0, True, True
                 self._add_request_to_queue(lost, is_retracted=True)
             elif self.enable_overlap and not self.enable_skip_finishing_decode:
                 active = running
@@ -140,6 +159,10 @@ class Scheduler:
         reqs, total, chunked = [], 0, None
         while self.waiting_queue and total < self.budget:
             req = self.waiting_queue[0]
+            if not req.computed and self.holds_prefix:
+                req.computed = self.shared
+                req.cached_tokens += 0 if req.retracted_stain else self.shared
+            self.holds_prefix = True
             wanted = len(req.origin_input_ids) + len(req.output_ids) - req.computed
             count = min(wanted, self.budget - total)
             req.computed, req.is_retracted = req.computed + count, False
@@ -172,9 +195,26 @@ class Scheduler:
             if req.is_retracted:
                 continue
             req.output_ids.append(1000 + len(req.output_ids))
-            if len(req.output_ids) == req.sampling_params.max_new_tokens - (req.rid == self.short):
+            if req.rid == self.aborts:
+                req.finished_reason = SimpleNamespace(to_json=lambda: {"type": "abort", "message": "NaN in the logits"})
+            elif len(req.output_ids) == req.sampling_params.max_new_tokens - (req.rid == self.short):
                 req.finished_reason = SimpleNamespace(to_json=lambda: {"type": "length"})
-        self.ipc_channels.send_to_detokenizer.send_output("payload")
+        self._stream_output(batch.reqs, result.chunked)
+
+    def _stream_output(self, reqs: list[Req], skip_req: Req | None) -> None:
+        sent = SimpleNamespace(rids=[], output_ids=[], finished_reasons=[])
+        for req in reqs:
+            if req is skip_req or (req.finished() and req.finished_output):
+                continue
+            if not req.finished() and not req.stream and len(req.output_ids) % FORCE_STREAM_INTERVAL:
+                continue
+            req.finished_output = req.finished()
+            sent.rids.append(req.rid)
+            sent.output_ids.append(req.output_ids[req.send_token_offset :])
+            req.send_token_offset = len(req.output_ids)
+            sent.finished_reasons.append(req.finished_reason.to_json() if req.finished_reason else None)
+        if sent.rids:
+            self.ipc_channels.send_to_detokenizer.send_output(sent)
 
     def is_disable_overlap_for_batch(self, batch: Any, last_batch: Any) -> bool:
         return self.never_overlaps_prefills and bool(batch and last_batch and batch.extend and last_batch.extend)
@@ -188,65 +228,12 @@ class Scheduler:
     def on_idle(self) -> None:
         self.idle += 1
 
+    def flush_cache(self, empty_cache: bool = True) -> bool:
+        assert not empty_cache, "the device's allocator would begin anew"
+        idle = not (self.running_batch.reqs or self.last_batch or self.waiting_queue or self.result_queue)
+        self.flushed += idle
+        self.holds_prefix &= not idle
+        return idle
+
     def release_host_resources(self) -> None:
         self.released = True
-
-
-SERVER_ARGS = {
-    "model_path", "skip_tokenizer_init", "trust_remote_code", "device", "dtype", "quantization", "tp_size",
-    "context_length", "max_running_requests", "max_prefill_tokens", "chunked_prefill_size", "disable_radix_cache",
-    "random_seed", "log_level", "cuda_graph_backend_decode", "cuda_graph_backend_prefill", "max_total_tokens",
-    "mem_fraction_static", "disable_overlap_schedule", "watchdog_timeout",
-}  # fmt: skip
-
-
-class ServerArgs(SimpleNamespace):
-    __struct_fields__ = tuple(sorted(SERVER_ARGS))
-    base_gpu_id = 0
-
-    def resolve_once(self) -> None:
-        self.resolved = True
-
-    def resolved_dict(self) -> dict[str, Any]:
-        assert self.resolved
-        return {"tp_size": 1, "attention_backend": "fa3"}
-
-
-class SamplingParams(SimpleNamespace):
-    def normalize(self, tokenizer: Any) -> None:
-        assert (self.temperature, self.ignore_eos, tokenizer) == (0.0, True, None)
-
-
-def modules(made: list[Scheduler], version: str = "0.5.23", **behaviour: Any) -> dict[str, ModuleType]:
-    """`sglang` and what the adapter imports of it; schedulers that are made are put into `made`."""
-
-    def scheduler(args: Any, ports: Any) -> Scheduler:
-        made.append(Scheduler(args, ports, **behaviour))
-        return made[-1]
-
-    parts: dict[str, dict[str, Any]] = {
-        "sglang": {"__version__": version},
-        "sglang.srt": {},
-        "sglang.srt.managers": {},
-        "sglang.srt.managers.scheduler": {"Scheduler": scheduler, "DynamicGradMode": contextlib.nullcontext},
-        "sglang.srt.managers.io_struct": {"TokenizedGenerateReqInput": SimpleNamespace},
-        "sglang.srt.sampling": {},
-        "sglang.srt.sampling.sampling_params": {"SamplingParams": SamplingParams},
-        "sglang.srt.runtime_context": {
-            "SpawnRanks": SimpleNamespace,
-            "publish": lambda args, role, ranks: None,
-            "spawn_world_rank": lambda args, tp_rank, pp_rank: 0,
-        },
-        "sglang.srt.server_args": {
-            "ServerArgs": ServerArgs,
-            "PortArgs": SimpleNamespace(init_new=lambda args: SimpleNamespace(nccl_port=1)),
-        },
-        "sglang.srt.utils": {"configure_logger": lambda args: None},
-        "sglang.srt.distributed": {},
-        "sglang.srt.distributed.parallel_state": {"abort_distributed_environment": lambda: None},
-    }
-    found = {name: ModuleType(name) for name in parts}
-    for name, content in parts.items():
-        found[name].__dict__.update(content)
-    found["sglang.srt.managers"].__dict__["scheduler"] = found["sglang.srt.managers.scheduler"]
-    return found

@@ -1,0 +1,182 @@
+"""LMDeploy's settings: the common ones in its own words, what it cannot honour, and what it made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from innerloop.engines.contract import Load, UnsupportedSetting
+from innerloop.engines.support.refusals import by_setting, refuse
+
+TURBOMIND, PYTORCH = "turbomind", "pytorch"
+BACKENDS = (TURBOMIND, PYTORCH)
+BLOCK_TOKENS = 64  # the pytorch backend's default
+FP8_BLOCK = [128, 128]
+RESERVED = {
+    **by_setting(
+        dtype="dtype",
+        model_format="quantization",
+        tp="tensor_parallel",
+        session_len="context_length",
+        max_batch_size="max_batch_size",
+        max_prefill_token_num="max_tokens_per_step",
+        num_gpu_blocks="kv_cache_tokens",
+        cache_max_entry_count="kv_memory_fraction",
+        enable_prefix_caching="prefix_caching",
+        eager_mode="cuda_graphs",
+    ),
+    **dict.fromkeys(
+        (
+            "dp", "dp_rank", "cp", "ep", "device_num", "devices", "nnodes", "node_rank", "dist_init_addr",
+            "attn_tp_size", "attn_cp_size", "attn_dp_size", "mlp_tp_size", "mlp_dp_size", "moe_tp_size",
+            "outer_dp_size",
+        ),
+        "the adapter runs one replica, split by --set tensor_parallel alone",
+    ),
+    **dict.fromkeys(
+        ("role", "migration_backend", "kv_transfer_config"), "the adapter runs one engine that prefills and decodes"
+    ),
+    **dict.fromkeys(
+        ("enable_mp_engine", "mp_engine_backend"), "the adapter sees the steps of an engine in its own process only"
+    ),
+    **dict.fromkeys(
+        ("dllm_block_length", "dllm_unmasking_strategy", "dllm_denoising_steps", "dllm_confidence_threshold"),
+        "the adapter does not follow what it changes about a step",
+    ),
+    "empty_init": "the adapter loads the weights once, before the engine starts",
+}  # fmt: skip
+
+
+def backend_of(load: Load) -> str:
+    """The backend that the load names, else TurboMind.
+
+    Raises:
+        UnsupportedSetting: there is no such backend.
+    """
+    backend: str = load.engine_args.get("backend", TURBOMIND)
+    if backend not in BACKENDS:
+        raise UnsupportedSetting(f"backend={backend}: LMDeploy's backends are {' and '.join(BACKENDS)}")
+    return backend
+
+
+def native_arguments(load: Load) -> dict[str, Any]:
+    """The common settings as fields of the backend's engine config, with the backend's own name among them, then the
+    user's own `engine_args`, which win."""
+    s, backend = load.settings, backend_of(load)
+    refuse_settings(load, backend)
+    arguments: dict[str, Any] = {
+        "backend": backend,
+        "dtype": s["dtype"],
+        "tp": s["tensor_parallel"],
+        "session_len": s["context_length"],
+        "max_batch_size": s["max_batch_size"],
+        "enable_prefix_caching": s["prefix_caching"],
+    }
+    if s["kv_memory_fraction"] is not None:
+        arguments["cache_max_entry_count"] = s["kv_memory_fraction"]  # what the weights take is known on the device
+    if backend == TURBOMIND:
+        # Its forward pass holds max_prefill_token_num positions and one more for every running request.
+        arguments["max_prefill_token_num"] = s["max_tokens_per_step"] - s["max_batch_size"]
+    else:
+        arguments["max_prefill_token_num"] = s["max_tokens_per_step"]
+        if s["cuda_graphs"] is not None:
+            arguments["eager_mode"] = not s["cuda_graphs"]
+        if s["kv_cache_tokens"] is not None:
+            arguments["num_gpu_blocks"] = -(-s["kv_cache_tokens"] // block_tokens(load)) + 1  # one is kept for padding
+        if s["quantization"] == "fp8" and "quantization_config" not in load.config:
+            arguments["model_format"] = "fp8"
+    return {**arguments, **load.engine_args}
+
+
+def unhonoured(arguments: dict[str, Any], found: dict[str, Any]) -> str | None:
+    """Why the engine that was loaded would not do what was asked; None if it would."""
+    dtype, context = arguments["dtype"], arguments["session_len"]
+    if found["dtype"] != dtype != "auto":
+        return f"dtype={dtype}: LMDeploy computes this model in {found['dtype']} here"
+    if context is not None and found["context_length"] < context:  # it would cut outputs there; pytorch backend only
+        needed = context + found["kv_block_tokens"]
+        return (
+            f"context_length={context}: the KV cache has room for sequences of {found['context_length']} tokens only;"
+            f" they need {needed} tokens of it, and it has {found['kv_cache_tokens']}"
+        )
+    return None
+
+
+def block_tokens(load: Load) -> int:
+    """Tokens in a block of the PyTorch backend's KV cache."""
+    return load.engine_args.get("block_size", BLOCK_TOKENS)
+
+
+def refuse_settings(load: Load, backend: str) -> None:
+    """Raises UnsupportedSetting for the first setting that the backend cannot honour."""
+    s, turbomind = load.settings, backend == TURBOMIND
+    stored = load.config.get("quantization_config") or {}
+    stored_awq = stored.get("quant_method") == "awq"
+    refuse("LMDeploy", s, [("dtype", s["dtype"] == "float32", "computes in bfloat16 or float16: --set dtype=bfloat16")])
+    if not turbomind:
+        awq_in_another = stored_awq and s["dtype"] != "float16"
+        refuse("LMDeploy's pytorch backend", s, [("dtype", awq_in_another, "computes AWQ models in float16")])
+    if s["quantization"] is not None:
+        refuse_quantization(s, stored, turbomind)
+    refuse(
+        "LMDeploy",
+        s,
+        (
+            ("chunked_prefill", s["chunked_prefill"] is False, "always splits prompts longer than a step"),
+            (
+                "max_tokens_per_step",
+                s["max_tokens_per_step"] <= s["max_batch_size"],
+                "needs more than max_batch_size, a position for every running request",
+            ),
+        ),
+    )
+    if turbomind:
+        refuse(
+            "TurboMind",
+            s,
+            (
+                (
+                    "cuda_graphs",
+                    bool(s["cuda_graphs"]),
+                    "has no CUDA graphs; leave it unset, or choose backend=pytorch",
+                ),
+                (
+                    "kv_cache_tokens",
+                    s["kv_cache_tokens"] is not None,
+                    "takes a share of the memory only; give kv_memory_fraction",
+                ),
+            ),
+        )
+    elif s["kv_cache_tokens"] is not None and not load.config.get("sliding_window"):
+        # engine.py, `_get_max_session_len`: the longest sequence leaves a block free, for what is allocated ahead.
+        block = block_tokens(load)
+        least = (-(-s["context_length"] // block) + 1) * block
+        needs = f"needs {least} for a context_length of {s['context_length']}"
+        refuse("LMDeploy", s, [("kv_cache_tokens", s["kv_cache_tokens"] <= least - block, needs)])
+
+
+def refuse_quantization(s: dict[str, Any], stored: dict[str, Any], turbomind: bool) -> None:
+    """Raises UnsupportedSetting if the backend cannot run a checkpoint's quantization.
+
+    `stored` is config.json's own account.
+    """
+
+    def no(title: str, refused: bool, why: str) -> None:
+        refuse(title, s, [("quantization", refused, why)])
+
+    method, blocks = stored.get("quant_method"), stored.get("weight_block_size")
+    static = stored.get("activation_scheme") == "static" and blocks is None
+    symmetric = not stored.get("desc_act") and stored.get("sym", True)
+    packed = stored.get("format") == "pack-quantized"
+    no("TurboMind", turbomind and method is None, "runs quantized checkpoints only as they are stored")
+    if method == "awq":
+        no("LMDeploy", stored.get("version", "gemm") != "gemm", "reads AWQ weights in the gemm layout only")
+    elif method == "gptq":
+        no("LMDeploy's pytorch backend", not turbomind, "reads no GPTQ weights; TurboMind does")
+        no("TurboMind", not symmetric, "reads symmetric GPTQ weights without activation order only")
+    elif method == "fp8":
+        unread = blocks != FP8_BLOCK and (turbomind or not static)
+        no("LMDeploy", unread, "reads FP8 weights with one scale a block of 128 x 128 only")
+    elif method == "compressed-tensors":
+        no("LMDeploy", not packed, "reads compressed-tensors weights of 4 bits (pack-quantized) only")
+    if turbomind and method in ("awq", "gptq"):
+        no("TurboMind", stored.get("group_size") != 128, f"reads {method.upper()} weights in groups of 128 only")
