@@ -74,17 +74,16 @@ def investigate(run: Path, slowest: int) -> dict[str, Any]:
     Raises:
         Refused: the folder holds no run.
     """
-    from innerloop.harness.experiments import ladder as layers
-    from innerloop.harness.result import build as results
-    from innerloop.harness.store.tables import read_tables
+    from innerloop.harness import store
 
-    folder = run if run.is_dir() or not run.exists() else run.parent
-    if layers.is_ladder(run):
+    stored = store.open(run)
+    if isinstance(stored, store.StoredLadder):
         raise Refused(f"{run} holds a run of each layer: name one of the folders in it")
-    if not any((folder / name).exists() for name in (results.FILE, "job.json", "steps.parquet")):
-        raise Refused(f"{folder} holds no run: there is neither a {results.FILE} nor a job.json in it")
-    result = results.read(folder) if (folder / results.FILE).exists() else None
-    return {"run": folder.name, **findings(read_tables(folder), result, slowest)}
+    stored = stored.in_folder() if run.exists() else stored
+    if stored.kind == "nothing":
+        raise Refused(f"{stored.path} holds no run: there is neither a result.json nor a job.json in it")
+    result = stored.result() if stored.kind == "run" else None
+    return {"run": stored.path.name, **findings(stored.tables(), result, slowest)}
 
 
 def findings(tables: Tables, result: dict[str, Any] | None, slowest: int) -> dict[str, Any]:

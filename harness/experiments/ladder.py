@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from innerloop.harness import __version__
 from innerloop.harness.analysis.waterfall import differences, paced_by_load, waterfall
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
+from innerloop.harness.store.waterfall_file import SCHEMA_VERSION, write
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
     from innerloop.harness.session.run import Options
     from innerloop.harness.spec.resolve import RunSpec
 
-FILE = "waterfall.json"
-SCHEMA_VERSION = 1
 MOST_TRIALS = 100
-PARTS = {  # of the document, without which it cannot be shown
-    "innerloop_version", "status", "engine", "model", "dtype", "device", "workload", "workload_hash", "layers",
-    "trials", "tokens_per_step", "rungs", "differences", "paced_by_load", "client",
-}  # fmt: skip
-RUNG_PARTS = {"name", "kind", "reason", "trials", "s_per_output_token", "s_per_output_token_range", "runs"}
 Runs = dict[str, list[dict[str, Any]]]  # results by layer, in the order of the trials
 
 
@@ -125,6 +118,7 @@ def one(spec: RunSpec, machine: Machine, options: Options, console: Console, fir
     from innerloop.harness.process.launcher import failure
     from innerloop.harness.result import build as results
     from innerloop.harness.session import run as session
+    from innerloop.harness.store import result_file
     from innerloop.harness.store.tables import convert
 
     try:
@@ -140,7 +134,7 @@ def one(spec: RunSpec, machine: Machine, options: Options, console: Console, fir
             tables=convert(options.out),
             failure=failure("harness", str(error)),
         )
-        results.write(options.out, result)
+        result_file.write(options.out, result)
         return result
 
 
@@ -203,53 +197,6 @@ def exit_code(document: Mapping[str, Any]) -> int:
     if document["status"] == "interrupted":
         return EXIT_INTERRUPTED
     return EXIT_OK if document["status"] in ("ok", "suspect") else EXIT_FAILED
-
-
-def write(folder: Path, document: Mapping[str, Any]) -> Path:
-    """Writes waterfall.json whole or not at all, and returns its path."""
-    from innerloop.harness.result.build import plain
-    from innerloop.harness.store.tables import put
-
-    path = folder / FILE
-    partial = path.with_name(f".{FILE}.partial")
-    try:
-        partial.write_text(json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        put(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
-def is_ladder(path: Path) -> bool:
-    return (path / FILE).exists() if path.is_dir() else path.name == FILE
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The waterfall of a ladder, by its folder or by the file itself.
-
-    Raises:
-        Refused: it is not one, or a newer innerloop wrote it.
-    """
-    path = path / FILE if path.is_dir() else path
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise Refused(f"{path} is not JSON: {error}") from None
-    if not isinstance(document, dict) or document.get("kind") != "waterfall":
-        raise Refused(f"{path} is not a waterfall of innerloop")
-    if document.get("schema_version") != SCHEMA_VERSION:
-        raise Refused(
-            f"{path} has schema version {document.get('schema_version')}, and this innerloop ({__version__}) reads"
-            f" version {SCHEMA_VERSION}"
-        )
-    rungs = document.get("rungs")
-    whole = isinstance(rungs, list) and all(isinstance(rung, dict) and rung.keys() >= RUNG_PARTS for rung in rungs)
-    if not whole or not document.keys() >= PARTS:
-        lost = ", ".join(sorted(PARTS - document.keys())) or "a rung's figures"
-        raise Refused(f"{path} is not whole: it lacks {lost}")
-    return document
 
 
 def default_folder(spec: RunSpec) -> Path:

@@ -16,7 +16,8 @@ from innerloop.harness.analysis.run import edges
 from innerloop.harness.analysis.steps import gaps_ns, wall_ns
 from innerloop.harness.export.perfetto_format import CHRONOLOGICAL, TraceWriter, Value
 from innerloop.harness.steps import floors_of
-from innerloop.harness.store.tables import Tables, put, read_tables
+from innerloop.harness.store.atomic import whole
+from innerloop.harness.store.tables import Tables, read_tables
 
 FILE = "trace.perfetto-trace"
 MOST_PHASED = 300_000  # steps; of a longer run the phases are left out, or the file would not open
@@ -46,15 +47,10 @@ def write(folder: Path, result: Mapping[str, Any] | None) -> Path:
         OSError: it cannot be written.
     """
     path = Path(folder) / FILE
-    partial = path.with_name(f".{FILE}.partial")
-    try:
-        with open(partial, "wb") as file:
-            writer = TraceWriter(file)
-            draw(writer, read_tables(folder), result, sampled(folder))
-            writer.flush()
-        put(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as partial, open(partial, "wb") as file:
+        writer = TraceWriter(file)
+        draw(writer, read_tables(folder), result, sampled(folder))
+        writer.flush()
     return path
 
 

@@ -1,42 +1,28 @@
-"""A run's result: put together from what is known about it, written as result.json, read again."""
+"""A run's result: put together from what is known about it."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from innerloop.harness import __version__
 from innerloop.harness.analysis import client as client_analysis
 from innerloop.harness.analysis import devices as device_analysis
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.run import analyse, edges
-from innerloop.harness.cli.errors import Refused
 from innerloop.harness.result import roofline as limit
 from innerloop.harness.result import suspect_device
 from innerloop.harness.result.suspect import Reason, suspicions, unhonoured
-from innerloop.harness.store.tables import Tables, convert, put, read_tables
+from innerloop.harness.store.documents import plain
+from innerloop.harness.store.result_file import SCHEMA_VERSION
+from innerloop.harness.store.tables import Tables
 from innerloop.harness.telemetry import host as host_telemetry
 from innerloop.harness.telemetry.sampler import cost
 
 if TYPE_CHECKING:
     from innerloop.harness.ceilings import Ceilings
-
-__all__ = ["Tables", "build", "convert", "read", "read_tables", "write"]
-
-SCHEMA_VERSION = 1
-FILE = "result.json"
-PARTS = {  # of every result of this version, without which it cannot be shown
-    "innerloop_version", "reasons", "notes", "engine", "startup_s", "warmup", "window", "counts", "throughput",
-    "latency_s", "step_s", "step_share", "time_share", "batch", "waiting", "kv_usage", "steady", "over_time",
-    "overhead", "memory_bytes", "telemetry", "failure",
-}  # fmt: skip
 
 
 def build(
@@ -210,61 +196,3 @@ def _memory(reported: Mapping[str, Any], phases: Mapping[str, int], tables: Tabl
         "weights": info.get("weights_bytes"),
         "kv_cache": info.get("kv_cache_bytes"),
     }
-
-
-def plain(value: Any) -> Any:
-    """The same data as JSON's own types; a number that JSON has no word for (NaN, infinity) becomes None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
-
-
-def write(run_folder: Path, result: Mapping[str, Any]) -> Path:
-    """Writes result.json whole or not at all, and returns its path."""
-    path = Path(run_folder) / FILE
-    text = json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    partial = path.with_name(f".{FILE}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        put(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
-def read(run: Path) -> dict[str, Any]:
-    """The result of a run, by its folder or by the file itself.
-
-    Raises:
-        Refused: there is none, or it is not one, or a newer innerloop wrote it.
-    """
-    run = Path(run)
-    path = run / FILE if run.is_dir() else run
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Refused(f"there is no {FILE} in {run}" if run.is_dir() else f"there is no file {run}") from None
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise Refused(f"{path} is not JSON: {error}") from None
-    version = result.get("schema_version") if isinstance(result, dict) else None
-    if not isinstance(version, int) or "status" not in result or "spec" not in result:
-        raise Refused(f"{path} is not a result of innerloop: it has no schema_version, status and spec")
-    if version != SCHEMA_VERSION:
-        raise Refused(
-            f"{path} has schema version {version}, and this innerloop ({__version__}) reads version {SCHEMA_VERSION}",
-            "Read it with the innerloop that wrote it"
-            + (f" ({result['innerloop_version']})." if result.get("innerloop_version") else "."),
-        )
-    if lost := PARTS - result.keys():
-        raise Refused(f"{path} is not whole: it lacks {', '.join(sorted(lost))}")
-    return result

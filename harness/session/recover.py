@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -12,6 +11,8 @@ from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.words import number
 from innerloop.harness.process.launcher import log_tail
 from innerloop.harness.result import build as results
+from innerloop.harness.store import result_file
+from innerloop.harness.store.stored import read_job
 from innerloop.harness.store.tables import Tables, convert
 
 QUIET_S = 10.0  # a worker that shows no sign of life for this long has ended: nothing outlives its harness longer
@@ -23,7 +24,7 @@ def recover(folder: Path) -> dict[str, Any]:
     Raises:
         Refused: the folder holds no run, or one that is still going on.
     """
-    job = _job(folder)
+    job = read_job(folder)
     if job.get("profile") is not None:
         raise Refused(f"{folder} is the profiling pass of a run", f"Show the run itself: {folder.absolute().parent}")
     refuse_if_alive(folder, job)
@@ -44,7 +45,7 @@ def recover(folder: Path) -> dict[str, Any]:
         notes=["This result was recovered afterwards, without host telemetry and the worker's own account."],
     )
     try:
-        results.write(folder, result)
+        result_file.write(folder, result)
     except OSError as error:
         result["notes"].append(f"It could not be saved: {error}")
     return result
@@ -80,19 +81,6 @@ def _is_running(pid: int | None, written: Path) -> bool:
         return psutil.Process(pid).create_time() <= written.stat().st_mtime + 1
     except psutil.Error:
         return False
-
-
-def _job(folder: Path) -> dict[str, Any]:
-    path = folder / "job.json"
-    try:
-        job = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(job["spec"], dict):
-            raise ValueError("its spec is no mapping")
-    except FileNotFoundError:
-        raise Refused(f"{folder} holds no run: there is neither a result.json nor a job.json in it") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refused(f"{path} is not a run's job: {error}") from None
-    return job
 
 
 def _workload(folder: Path) -> dict[str, Any] | None:

@@ -21,7 +21,10 @@ from innerloop.harness.process.launcher import Limits, Outcome, Worker, failure
 from innerloop.harness.result import build as results
 from innerloop.harness.session.live import LiveView
 from innerloop.harness.spec.adapter_settings import native_settings
+from innerloop.harness.store import result_file
+from innerloop.harness.store.atomic import write_text
 from innerloop.harness.store.run_folder import make_folder, remove_empty
+from innerloop.harness.store.tables import convert
 from innerloop.harness.telemetry import samplers
 from innerloop.harness.telemetry.device import DEFAULT_HZ
 from innerloop.harness.telemetry.samplers import Samplers
@@ -194,7 +197,7 @@ def write_job(
         "harness_pid": os.getpid(),
         "spawn_ns": time.monotonic_ns(),
     }
-    (folder / "job.json").write_text(json.dumps(job, indent=1))
+    write_text(folder / "job.json", json.dumps(job, indent=1))
     return job
 
 
@@ -250,7 +253,7 @@ def conclude(
     kept = folder / "trace" / "measure" / "output_ids.npz"
     if kept.exists():
         kept.rename(folder / kept.name)
-    tables = results.convert(folder, *sampled.all)
+    tables = convert(folder, *sampled.all)
     result = results.build(
         spec=spec.describe(),
         workload=work.describe(),
@@ -267,7 +270,7 @@ def conclude(
         no_ceilings=prepared.no_ceilings,
     )
     try:
-        results.write(folder, result)
+        result_file.write(folder, result)
     except OSError as error:
         result["notes"].append(f"this result could not be written to {folder}: {error}")
     return result

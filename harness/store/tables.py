@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, 
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.analysis.unfinished import filled
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.store.atomic import whole
 from innerloop.harness.telemetry.sampler import Sampler, Samples
 
 if TYPE_CHECKING:
@@ -152,24 +152,22 @@ def _write_parquet(path: Path, table: np.ndarray, header: dict[str, int]) -> Non
     import pyarrow.parquet as pq
 
     schema = _schema(table.dtype, header)
-    partial = path.with_name(f".{path.name}.partial")
     times = [name for name in schema.names if name.endswith("_ns") or name == "step"]
-    try:
-        with pq.ParquetWriter(
+    with (
+        whole(path) as partial,
+        pq.ParquetWriter(
             partial,
             schema,
             compression="zstd",
             compression_level=1,
             use_dictionary=["state"],
             column_encoding={name: "DELTA_BINARY_PACKED" for name in times},
-        ) as writer:
-            for begin in range(0, len(table), CHUNK):
-                chunk = table[begin : begin + CHUNK]
-                arrays = [_column(chunk, field) for field in schema]
-                writer.write_batch(pa.record_batch(arrays, schema=schema))
-        put(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        ) as writer,
+    ):
+        for begin in range(0, len(table), CHUNK):
+            chunk = table[begin : begin + CHUNK]
+            arrays = [_column(chunk, field) for field in schema]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
 def _column(chunk: np.ndarray, field: pa.Field) -> pa.Array:
@@ -198,13 +196,8 @@ def write_telemetry(run_folder: Path, samples: Sequence[Samples]) -> None:
         parts.append(pa.table(columns))
     if sum(len(part) for part in parts) == 0:
         return
-    path = Path(run_folder) / "telemetry.parquet"
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole(Path(run_folder) / "telemetry.parquet") as partial:
         pq.write_table(pa.concat_tables(parts, promote_options="default"), partial, compression="zstd")
-        put(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _read_parquet(path: Path, dtype: np.dtype) -> tuple[np.ndarray, dict[str, int]]:
@@ -230,15 +223,3 @@ def _read_parquet(path: Path, dtype: np.dtype) -> tuple[np.ndarray, dict[str, in
         begin += len(batch)
     header = {name: int(stored.get(METADATA + name.encode(), b"0")) for name in _no_header()}
     return out, header
-
-
-def put(partial: Path, path: Path) -> None:
-    """Puts a finished file in its place so that a reader, also after a power cut, sees the old one or the new one."""
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

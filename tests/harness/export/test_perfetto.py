@@ -12,7 +12,8 @@ from innerloop.harness import show
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.export import perfetto
 from innerloop.harness.export.perfetto_format import TraceWriter, varint
-from innerloop.harness.result.build import build, write
+from innerloop.harness.result.build import build
+from innerloop.harness.store.result_file import write
 from innerloop.harness.store.tables import Tables, convert
 from tests.harness.conftest import MS, SECOND, offline_run
 from tests.harness.export.perfetto_reader import Read

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from innerloop.harness.report.run import print_report
 from innerloop.harness.result import build as results
-from innerloop.harness.store.tables import Tables
+from innerloop.harness.store.tables import Tables, read_tables
 from innerloop.harness.telemetry.host import HOST
 from innerloop.harness.telemetry.sampler import Samples
 from tests.harness.conftest import SECOND
@@ -126,9 +126,7 @@ def test_a_run_without_a_steady_window_says_why(result: dict[str, Any]) -> None:
 
 def test_a_run_that_measured_nothing_has_no_tables_of_figures(spec: dict[str, Any], tmp_path: Path) -> None:
     failure = {"cause": "install_failed", "message": "no network"}
-    empty = results.build(
-        spec=spec, workload=None, workload_hash=None, tables=results.read_tables(tmp_path), failure=failure
-    )
+    empty = results.build(spec=spec, workload=None, workload_hash=None, tables=read_tables(tmp_path), failure=failure)
     printed = text(empty)
     assert "no network" in printed
     assert "Throughput" not in printed

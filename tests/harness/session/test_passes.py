@@ -22,6 +22,8 @@ from innerloop.harness.profiling.choice import choose
 from innerloop.harness.result import build as results
 from innerloop.harness.run import exit_code
 from innerloop.harness.session import passes
+from innerloop.harness.store import result_file
+from innerloop.harness.store.tables import convert
 from tests.harness.conftest import MS, offline_run, table, write_raw
 
 KERNELS: Any = choose("kernels", None)
@@ -60,10 +62,8 @@ def play(folder: Path, outcome: Outcome, numbers: range = range(3)) -> None:
 def measured(run_folder, spec, reported):
     """(result, folder) of a measured run."""
     folder = run_folder()
-    result = results.build(
-        spec=spec, workload=None, workload_hash="abc123", tables=results.convert(folder), reported=reported
-    )
-    results.write(folder, result)
+    result = results.build(spec=spec, workload=None, workload_hash="abc123", tables=convert(folder), reported=reported)
+    result_file.write(folder, result)
     return result, folder
 
 
@@ -76,13 +76,13 @@ def add(measured, monkeypatch):
         monkeypatch.setattr(passes.Pass, "run", lambda self, outcome: run(self.folder, outcome))
         place = passes.Place(Path("/env/bin/python"), {}, folder)
         passes.add(profile, "cpu", place, Limits(), (result, 1717), Console(quiet=True))
-        return results.read(folder)
+        return result_file.read(folder)
 
     return make
 
 
 def test_a_pass_adds_its_findings_and_leaves_the_measured_figures_alone(add, measured):
-    before = results.read(measured[1])
+    before = result_file.read(measured[1])
     after = add(play)
     assert {k: v for k, v in after.items() if k not in ("profile", "kernels")} == {
         k: v for k, v in before.items() if k not in ("profile", "kernels")

@@ -28,7 +28,7 @@ def test_a_trace_that_cannot_be_written_takes_nothing_from_the_run(run_folder, m
         raise OSError(28, "No space left on device")
 
     said: list[str] = []
-    monkeypatch.setattr("innerloop.harness.export.perfetto.put", full)
+    monkeypatch.setattr("innerloop.harness.store.atomic.replace_file", full)
     session.write_trace(folder, {}, said.append)
     assert "could not be written" in said[0]
     assert not list(folder.glob("*perfetto*"))

@@ -149,7 +149,7 @@ def test_a_full_disk_leaves_the_raw_trace_and_says_so(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "put", full)
+    monkeypatch.setattr("innerloop.harness.store.atomic.replace_file", full)
     tables = convert(folder)
     assert len(tables.tokens) == 400
     assert "No space left on device" in tables.notes[0]
