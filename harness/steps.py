@@ -14,9 +14,6 @@ from innerloop.harness.cli.command import as_command
 from innerloop.harness.cli.errors import EXIT_OK, Refused
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from innerloop.harness.analysis.context import Work
     from innerloop.harness.store.tables import Tables
 
 SCHEMA_VERSION = 1
@@ -92,6 +89,7 @@ def findings(tables: Tables, result: dict[str, Any] | None, slowest: int) -> dic
     from innerloop.harness.analysis import slowest as slowest_steps
     from innerloop.harness.analysis.context import work
     from innerloop.harness.analysis.run import edges
+    from innerloop.harness.result.roofline import floors_of
 
     steps, tokens, requests = tables.steps, tables.tokens, tables.requests
     start_ns, end_ns = edges(steps, tables.header)
@@ -128,16 +126,6 @@ def findings(tables: Tables, result: dict[str, Any] | None, slowest: int) -> dic
             phase: {**asdict(one["fit"]), "bins": one["bins"]} for phase, one in step_costs.host_costs(steps).items()
         },
     }
-
-
-def floors_of(done: Work, result: dict[str, Any] | None) -> np.ndarray | None:
-    """The least time that the machine allows each step, float64 [steps] in seconds; None where it is not known."""
-    from innerloop.harness.analysis.roofline import Cost, Limits, floors
-
-    roofline = (result or {}).get("roofline")
-    if roofline is None or roofline["reason"] is not None:
-        return None
-    return floors(done, Cost(**roofline["cost"]), Limits(**roofline["limits"])).floor_s
 
 
 if __name__ == "__main__":

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from innerloop.harness import __version__
 from innerloop.harness.analysis import client as client_analysis
 from innerloop.harness.analysis import devices as device_analysis
+from innerloop.harness.analysis import host as host_analysis
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.run import analyse, edges
+from innerloop.harness.analysis.samples import cost
 from innerloop.harness.result import roofline as limit
-from innerloop.harness.result import suspect_device
+from innerloop.harness.result import suspect_client, suspect_device
 from innerloop.harness.result.suspect import Reason, suspicions, unhonoured
 from innerloop.harness.store.documents import plain
 from innerloop.harness.store.result_file import SCHEMA_VERSION
 from innerloop.harness.store.tables import Tables
-from innerloop.harness.telemetry import host as host_telemetry
-from innerloop.harness.telemetry.sampler import cost
 
 if TYPE_CHECKING:
     from innerloop.harness.ceilings import Ceilings
@@ -71,7 +71,7 @@ def build(
         reasons = [{"code": failure["cause"], "detail": failure["message"], "advice": ADVICE.get(failure["cause"])}]
     else:
         doubts = _suspicions(tables, found, checks, reported, telemetry)
-        doubts += client_analysis.suspicions(found["client"])
+        doubts += suspect_client.suspicions(found["client"])
         doubts += unhonoured(spec.get("settings") or {}, info.get("effective") or {})
         reasons = [asdict(doubt) for doubt in doubts]
     result = {
@@ -169,7 +169,7 @@ def _telemetry(
     devices = device_analysis.describe(sampled, window)
     cpu = device_analysis.cpu_energy_j(by_source.get("cpu"), start_ns, end_ns, window.tokens)
     return {
-        "host": None if host is None else host_telemetry.summary(host, start_ns, end_ns),
+        "host": None if host is None else host_analysis.summary(host, start_ns, end_ns),
         "devices": devices if device_note is None else None,
         "energy_j": {"devices": device_analysis.total_energy_j(devices, window.tokens), "cpu": cpu},
         "sampler": {source: cost(one, start_ns, end_ns) for source, one in by_source.items()},
@@ -188,7 +188,7 @@ def _memory(reported: Mapping[str, Any], phases: Mapping[str, int], tables: Tabl
     """Memory of the worker's processes at the phases' ends and its peak; what the engine says of its own."""
     info = reported.get("info") or {}
     host = next((one for one in tables.samples if one.source == "host"), None)
-    sampled, own = host_telemetry.memory_bytes(host, phases), reported.get("memory_bytes") or {}
+    sampled, own = host_analysis.memory_bytes(host, phases), reported.get("memory_bytes") or {}
     known = {name: [m[name] or 0 for m in (sampled, own) if m.get(name)] for name in sampled}
     largest = {name: max(values) if values else None for name, values in known.items()}
     return {

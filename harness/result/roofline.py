@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from innerloop.harness.analysis.roofline import Cost, Limits, none, roofline
+import numpy as np
+
+from innerloop.harness.analysis.context import Work
+from innerloop.harness.analysis.roofline import Cost, Limits, floors, none, roofline
 from innerloop.harness.ceilings import QUANTIZED_DTYPE, Ceilings
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
@@ -54,6 +57,14 @@ def section(
         "clocks": ceilings.clocks,
     }
     return {"ceilings": used, **roofline(tables.steps, tables.tokens, tables.requests, cost, limits)}
+
+
+def floors_of(done: Work, result: Mapping[str, Any] | None) -> np.ndarray | None:
+    """The least time that the machine allows each step, float64 [steps] in seconds; None where it is not known."""
+    roofline = (result or {}).get("roofline")
+    if roofline is None or roofline["reason"] is not None:
+        return None
+    return floors(done, Cost(**roofline["cost"]), Limits(**roofline["limits"])).floor_s
 
 
 def limits_of(ceilings: Ceilings, cost: Cost, ranks: int) -> Limits | None:

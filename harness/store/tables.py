@@ -11,10 +11,11 @@ import numpy as np
 
 from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, STATES
 from innerloop.harness.analysis.columns import known
+from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.analysis.unfinished import filled
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.store.atomic import whole
-from innerloop.harness.telemetry.sampler import Sampler, Samples
+from innerloop.harness.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.report.run import print_report
 from innerloop.harness.result import build as results
 from innerloop.harness.store.tables import Tables, read_tables
 from innerloop.harness.telemetry.host import HOST
-from innerloop.harness.telemetry.sampler import Samples
 from tests.harness.conftest import SECOND
 
 

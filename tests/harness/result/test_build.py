@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.result import build as results
 from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import Tables, read_tables
 from innerloop.harness.telemetry.host import HOST
-from innerloop.harness.telemetry.sampler import Samples
 from tests.harness.conftest import SECOND
 
 SKELETON = {
