@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness import __version__
-from innerloop.harness.analysis.waterfall import differences, paced_by_load, waterfall
+from innerloop.harness.cli.command import Stopped, stop_signals
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
-from innerloop.harness.store.waterfall_file import SCHEMA_VERSION, write
+from innerloop.harness.experiments.document import build
+from innerloop.harness.process.launcher import failure
+from innerloop.harness.result import build as results
+from innerloop.harness.result.record import Record
+from innerloop.harness.session import run as session
+from innerloop.harness.spec import preconditions as checks
+from innerloop.harness.store import result_file, run_folder
+from innerloop.harness.store.tables import convert
+from innerloop.harness.store.waterfall_file import write
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiles.engines import EngineProfile
-    from innerloop.harness.session.run import Options
+    from innerloop.harness.session.options import Options
     from innerloop.harness.spec.resolve import RunSpec
 
 MOST_TRIALS = 100
@@ -40,8 +46,6 @@ def chosen(engine: EngineProfile, layers: str, trials: int | None, profiled: boo
         Refused: a layer that the engine does not offer, one named twice, fewer than two, a senseless number, or a pass
             without layer core.
     """
-    from innerloop.harness.spec import preconditions as checks
-
     trials = 1 if trials is None else trials
     if not 1 <= trials <= MOST_TRIALS:
         raise Refused(f"--trials: must be 1 to {MOST_TRIALS}, not {trials}")
@@ -70,14 +74,11 @@ def run(
     Raises:
         Refused: nothing was started.
     """
-    from innerloop.harness.cli.command import Stopped, stop_signals
-    from innerloop.harness.store.run_folder import make_folder, remove_empty
-
     specs = {layer: spec_of(layer) for layer in ladder.layers}
-    folder = make_folder(options.out)
+    folder = run_folder.make_folder(options.out)
     runs: Runs = {layer: [] for layer in ladder.layers}
     plan = order(ladder)
-    document, interrupted = build(ladder, runs), False
+    document, interrupted = build(ladder.layers, ladder.trials, runs), False
     with stop_signals():
         try:
             for k, (layer, trial) in enumerate(plan):
@@ -87,7 +88,7 @@ def run(
                     own = replace(own, profile=None)
                 result = one(specs[layer], machine, own, console, first=k == 0)
                 runs[layer].append(result)
-                document = build(ladder, runs)
+                document = build(ladder.layers, ladder.trials, runs)
                 write(folder, document)
                 if stopped(result):
                     interrupted = True
@@ -95,7 +96,7 @@ def run(
         except Stopped:
             interrupted = True
         except Refused:
-            remove_empty(folder)
+            run_folder.remove_empty(folder)
             raise
     if interrupted:
         document = {**document, "status": "interrupted"}
@@ -115,25 +116,14 @@ def order(ladder: Ladder) -> list[tuple[str, int]]:
 
 def one(spec: RunSpec, machine: Machine, options: Options, console: Console, first: bool) -> dict[str, Any]:
     """One run. A refusal stops the first one; later it is that rung's failure, and the others go on."""
-    from innerloop.harness.process.launcher import failure
-    from innerloop.harness.result import build as results
-    from innerloop.harness.session import run as session
-    from innerloop.harness.store import result_file
-    from innerloop.harness.store.tables import convert
-
     try:
         return session.run(spec, machine, options, console)[0]
     except InnerloopError as error:
         if first:
             raise
         options.out.mkdir(parents=True, exist_ok=True)
-        result = results.build(
-            spec=spec.describe(),
-            workload=None,
-            workload_hash=None,
-            tables=convert(options.out),
-            failure=failure("harness", str(error)),
-        )
+        record = Record(spec.describe(), convert(options.out), failure=failure("harness", str(error)))
+        result = results.build(record)
         result_file.write(options.out, result)
         return result
 
@@ -144,55 +134,6 @@ def stopped(result: Mapping[str, Any]) -> bool:
     return any(failure is not None and failure["cause"] == "interrupted" for failure in failures)
 
 
-def build(ladder: Ladder, runs: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """The waterfall document of the runs so far."""
-    done = [result for results in runs.values() for result in results]
-    first: dict[str, Any] = done[0] if done else {}
-    spec, engine = first.get("spec") or {}, first.get("engine") or {}
-    hashes = sorted({result["workload_hash"] for result in done if result["workload_hash"] is not None})
-    found = waterfall(runs)
-    missing = sum(ladder.trials - len(results) for results in runs.values())
-    for rung in found["rungs"]:
-        rung["runs"] = [
-            {
-                "folder": f"{rung['name']}-{trial}",
-                "status": result["status"],
-                "reasons": [{"code": reason["code"], "detail": reason["detail"]} for reason in result["reasons"]],
-                "output_tokens_per_s": result["throughput"]["decode_tokens_per_s"],
-            }
-            for trial, result in enumerate(runs.get(rung["name"], ()), 1)
-        ]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "waterfall",
-        "innerloop_version": __version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "status": status(done, missing, hashes),
-        "engine": {"name": spec.get("engine"), "version": engine.get("version")},
-        "model": spec.get("model"),
-        "dtype": (engine.get("effective") or {}).get("dtype") or (spec.get("settings") or {}).get("dtype"),
-        "device": spec.get("device"),
-        "workload": spec.get("workload"),
-        "workload_hash": hashes[0] if len(hashes) == 1 else None,
-        "layers": list(ladder.layers),
-        "trials": ladder.trials,
-        **found,
-        "differences": differences(runs),
-        "paced_by_load": any(paced_by_load(result) for result in done if result["failure"] is None),
-        "client": next((r["client"] for r in runs.get("http", ()) if r.get("client") is not None), None),
-    }
-
-
-def status(done: list[dict[str, Any]], missing: int, hashes: list[str]) -> str:
-    """ok, suspect (a run is), failed (a run is, or they were not given the same requests) or partial (not all ran)."""
-    states = {result["status"] for result in done}
-    if "failed" in states or len(hashes) > 1:
-        return "failed"
-    if missing:
-        return "partial"
-    return "suspect" if "suspect" in states else "ok"
-
-
 def exit_code(document: Mapping[str, Any]) -> int:
     if document["status"] == "interrupted":
         return EXIT_INTERRUPTED
@@ -200,7 +141,5 @@ def exit_code(document: Mapping[str, Any]) -> int:
 
 
 def default_folder(spec: RunSpec) -> Path:
-    from innerloop.harness.store.run_folder import default_folder as for_run
-
-    path = for_run(spec)
+    path = run_folder.default_folder(spec.engine.name, spec.model.name, spec.workload.name)
     return path.with_name(f"{path.name}-layers")

@@ -24,7 +24,7 @@ from innerloop.harness.process.launcher import Limits, Outcome, Worker, failure
 from innerloop.harness.profiling import findings, tools
 from innerloop.harness.profiling.choice import TOOLS, Profile
 from innerloop.harness.profiling.host import Sampling, require_py_spy
-from innerloop.harness.session.live import WORDS
+from innerloop.harness.session.phases import WORDS
 from innerloop.harness.store import result_file
 from innerloop.harness.store.atomic import write_text
 from innerloop.harness.store.tables import convert, read_tables

@@ -10,7 +10,8 @@ from typing import Any
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.words import number
 from innerloop.harness.process.launcher import log_tail
-from innerloop.harness.result import build as results
+from innerloop.harness.result.build import build
+from innerloop.harness.result.record import Record
 from innerloop.harness.store import result_file
 from innerloop.harness.store.stored import read_job
 from innerloop.harness.store.tables import Tables, convert
@@ -29,20 +30,22 @@ def recover(folder: Path) -> dict[str, Any]:
         raise Refused(f"{folder} is the profiling pass of a run", f"Show the run itself: {folder.absolute().parent}")
     refuse_if_alive(folder, job)
     tables = convert(folder)
-    result = results.build(
-        spec=job["spec"],
-        workload=_workload(folder),
-        workload_hash=job.get("workload_hash"),
-        tables=tables,
-        failure={
-            "cause": "interrupted",
-            "message": f"the harness was killed before it could write a result; {_kept(tables)}",
-            "exit": None,
-            "traceback": [],
-            "log_tail": log_tail(folder / "engine.log"),
-        },
-        device_note="no device telemetry: it died with the harness",
-        notes=["This result was recovered afterwards, without host telemetry and the worker's own account."],
+    result = build(
+        Record(
+            spec=job["spec"],
+            workload=_workload(folder),
+            workload_hash=job.get("workload_hash"),
+            tables=tables,
+            failure={
+                "cause": "interrupted",
+                "message": f"the harness was killed before it could write a result; {_kept(tables)}",
+                "exit": None,
+                "traceback": [],
+                "log_tail": log_tail(folder / "engine.log"),
+            },
+            device_note="no device telemetry: it died with the harness",
+            notes=["This result was recovered afterwards, without host telemetry and the worker's own account."],
+        )
     )
     try:
         result_file.write(folder, result)

@@ -15,6 +15,7 @@ import pytest
 
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.result import build as results
+from innerloop.harness.result.record import Record
 from innerloop.harness.show import main
 from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import convert
@@ -27,7 +28,7 @@ RunFolder = Callable[..., Path]
 def finished(run_folder: RunFolder, spec: dict[str, Any], reported: dict[str, Any]) -> Path:
     folder = run_folder()
     tables = convert(folder)
-    result = results.build(spec=spec, workload=None, workload_hash="abc123", tables=tables, reported=reported)
+    result = results.build(Record(spec=spec, workload_hash="abc123", tables=tables, reported=reported))
     result_file.write(folder, result)
     return folder
 

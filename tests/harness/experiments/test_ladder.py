@@ -14,13 +14,16 @@ from rich.console import Console
 
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
 from innerloop.harness.experiments import ladder as layers
+from innerloop.harness.experiments.document import status
 from innerloop.harness.experiments.ladder import Ladder, chosen
 from innerloop.harness.process.launcher import Limits, failure
 from innerloop.harness.profiles.engines import load_engine
 from innerloop.harness.report.layers import bar, doubts, print_waterfall
 from innerloop.harness.result import build as results
+from innerloop.harness.result.record import Record
 from innerloop.harness.run import main
 from innerloop.harness.session import run as session
+from innerloop.harness.session.options import Options
 from innerloop.harness.show import main as show
 from innerloop.harness.store import result_file, waterfall_file
 from innerloop.harness.store.documents import plain
@@ -43,7 +46,7 @@ def ran(monkeypatch, offline_tables, spec, reported):
             raise does
         told = {**spec, "layer": one.layer}
         result = results.build(
-            spec=told, workload=None, workload_hash="abc123", tables=offline_tables, reported=reported, failure=does
+            Record(spec=told, workload_hash="abc123", tables=offline_tables, reported=reported, failure=does)
         )
         result_file.write(folder, result)
         return result, folder
@@ -53,7 +56,7 @@ def ran(monkeypatch, offline_tables, spec, reported):
 
 
 def ladder(tmp_path: Path, trials: int = 1, profile: Any = None) -> tuple[dict[str, Any], Path]:
-    options = session.Options(tmp_path / "ladder", Limits(), profile=profile)
+    options = Options(tmp_path / "ladder", Limits(), profile=profile)
     return layers.run(
         Ladder(LAYERS, trials),
         lambda layer: SimpleNamespace(layer=layer, describe=lambda: {"layer": layer}),  # type: ignore[arg-type,return-value]
@@ -146,7 +149,7 @@ def test_the_waterfall_is_on_disk_after_every_run(ran, tmp_path, monkeypatch):
 def test_runs_that_were_given_other_requests_are_no_ladder(ran, tmp_path):
     document, _ = ladder(tmp_path)
     assert document["status"] != "failed"
-    assert layers.status([{"status": "ok"}, {"status": "ok"}], 0, ["a", "b"]) == "failed"
+    assert status([{"status": "ok"}, {"status": "ok"}], 0, ["a", "b"]) == "failed"
 
 
 @pytest.mark.parametrize("given", ["all", "http,core,engine,async", " core , engine,async,http"])

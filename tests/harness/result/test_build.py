@@ -11,6 +11,7 @@ import pytest
 
 from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.result import build as results
+from innerloop.harness.result.record import Record
 from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import Tables, read_tables
 from innerloop.harness.telemetry.host import HOST
@@ -37,7 +38,7 @@ def build(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Tables
             "environment": {"python": "3.11.9", "lock_hash": "def"},
             **changes,
         }
-        return results.build(**arguments)
+        return results.build(Record(**arguments))
 
     return make
 
@@ -138,11 +139,11 @@ def test_a_failure_is_kept_with_what_was_measured(build: Any) -> None:
 
 def test_a_run_that_never_started_is_a_result_too(spec: dict[str, Any], tmp_path: Path) -> None:
     result = results.build(
-        spec=spec,
-        workload=None,
-        workload_hash=None,
-        tables=read_tables(tmp_path),
-        failure={"cause": "install_failed", "message": "no network"},
+        Record(
+            spec=spec,
+            tables=read_tables(tmp_path),
+            failure={"cause": "install_failed", "message": "no network"},
+        )
     )
     result_file.write(tmp_path, result)
     read = result_file.read(tmp_path)
@@ -176,9 +177,7 @@ def test_the_clients_account_is_a_section_of_its_own_and_nears_its_limit_is_a_do
 ) -> None:
     reported["info"]["client"] = {"tokens_per_s": 100.0}
     reported["process_cpu_s"] = 0.5
-    result = results.build(
-        spec={**spec, "layer": "http"}, workload=None, workload_hash=None, tables=offline_tables, reported=reported
-    )
+    result = results.build(Record(spec={**spec, "layer": "http"}, tables=offline_tables, reported=reported))
     assert "client" not in result["engine"]
     assert result["client"]["cpu_s"] == 0.5
     assert result["client"]["share_of_capacity"] == result["throughput"]["decode_tokens_per_s"] / 100.0 > 0.5

@@ -20,6 +20,7 @@ from innerloop.harness.process.launcher import Limits, Outcome, failure
 from innerloop.harness.profiling import tools
 from innerloop.harness.profiling.choice import choose
 from innerloop.harness.result import build as results
+from innerloop.harness.result.record import Record
 from innerloop.harness.run import exit_code
 from innerloop.harness.session import passes
 from innerloop.harness.store import result_file
@@ -62,7 +63,7 @@ def play(folder: Path, outcome: Outcome, numbers: range = range(3)) -> None:
 def measured(run_folder, spec, reported):
     """(result, folder) of a measured run."""
     folder = run_folder()
-    result = results.build(spec=spec, workload=None, workload_hash="abc123", tables=convert(folder), reported=reported)
+    result = results.build(Record(spec=spec, workload_hash="abc123", tables=convert(folder), reported=reported))
     result_file.write(folder, result)
     return result, folder
 
