@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from innerloop.harness.analysis.steady import usual_batch
 from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.process import launcher
@@ -249,17 +248,3 @@ class Pass:
         if self._sampling is not None:
             told["host"] = self._sampling.found()
         return told
-
-
-def usual_batch(steps: np.ndarray) -> list[int | None]:
-    """(usual, largest) batch of a run: the median over its steps' time, and what counts as full (docs/metrics.md)."""
-    running = steps["running"]
-    if len(steps) == 0 or (running < 0).any():
-        return [None, None]
-    from innerloop.harness.analysis.steady import FULL
-    from innerloop.harness.analysis.steps import wall_ns
-
-    order = np.argsort(running)
-    time_up_to = np.cumsum(wall_ns(steps)[order])
-    middle = int(np.searchsorted(time_up_to, time_up_to[-1] / 2))
-    return [int(running[order[middle]]), int(np.ceil(FULL * running.max()))]

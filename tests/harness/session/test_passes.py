@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from innerloop.engines.worker.trace import STEP
 from innerloop.harness.cli.command import Stopped
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.process.launcher import Limits, Outcome, failure
@@ -25,7 +24,7 @@ from innerloop.harness.run import exit_code
 from innerloop.harness.session import passes
 from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import convert
-from tests.harness.conftest import MS, offline_run, table, write_raw
+from tests.harness.conftest import MS, offline_run, write_raw
 
 KERNELS: Any = choose("kernels", None)
 
@@ -186,14 +185,6 @@ def test_the_worker_is_ended_also_where_a_signal_cuts_the_end_of_py_spy_short(me
     with pytest.raises(Stopped):
         one.run(Outcome())
     assert closed == [4242]
-
-
-def test_the_usual_batch_is_that_of_most_of_the_time():
-    steps = table(STEP, start_ns=[0, 10, 20, 30], end_ns=[10, 20, 30, 130], running=[40, 40, 40, 20])
-    assert passes.usual_batch(steps) == [20, 38]
-    steps["running"] = -1
-    assert passes.usual_batch(steps) == [None, None]
-    assert passes.usual_batch(steps[:0]) == [None, None]
 
 
 def spec_on(device: str) -> Any:
