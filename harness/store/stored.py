@@ -19,7 +19,7 @@ RECORDS = "steps.parquet"
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run's folder, or a file in one. Nothing is read before it is asked for.
+    """A run's folder, or a file in one. What lies in it is read when it is asked for.
 
     kind: "run" has a result. "interrupted" has a job and no result: its harness was killed, or is still at work.
     "pass" is the job of a profiling pass. "records" has tables and nothing else. "nothing" is no run.
@@ -44,16 +44,9 @@ class StoredRun:
         """
         return result_file.read(self.path)
 
-    def job(self) -> dict[str, Any]:
-        """What the worker was told.
-
-        Raises:
-            Refused: there is no job, or it cannot be read.
-        """
-        return read_job(self.folder)
-
     def tables(self) -> Tables:
-        """
+        """The records of the folder.
+
         Raises:
             Refused: a file of another version of innerloop.
         """
@@ -64,7 +57,7 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True)
 class StoredLadder:
-    """A folder with a run of each layer, or its waterfall.json. Nothing is read before it is asked for."""
+    """A folder with a run of each layer, or its waterfall.json, which is read when it is asked for."""
 
     path: Path
     kind: Literal["ladder"] = "ladder"
@@ -74,7 +67,8 @@ class StoredLadder:
         return self.path if self.path.is_dir() else self.path.parent
 
     def document(self) -> dict[str, Any]:
-        """
+        """The waterfall.
+
         Raises:
             Refused: the waterfall cannot be read.
         """
