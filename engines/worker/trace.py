@@ -69,6 +69,12 @@ STATES = ("unsent", "running", "finished", "cut")  # cut: still running when the
 
 LAYOUT = {"steps": STEP, "tokens": TOKEN, "requests": REQUEST}
 
+# Layouts of earlier versions, whose traces are still read where a harness was killed before it made tables of them.
+SINCE_CONTRACT_2 = ("cached_tokens", "drafted_tokens", "accepted_tokens")
+EARLIER = {
+    "steps": [np.dtype([(name, STEP[name]) for name in STEP.names or () if name not in SINCE_CONTRACT_2])],
+}
+
 
 def header(path: Path) -> np.ndarray:
     """The live header of a trace file, a 0-d record of dtype HEADER mapped read-only."""
@@ -76,18 +82,29 @@ def header(path: Path) -> np.ndarray:
 
 
 def records(folder: Path, name: str) -> np.ndarray:
-    """The whole records of one file of a trace (`name` is a key of LAYOUT), mapped read-only, shape [count].
+    """The whole records of one file of a trace (`name` is a key of LAYOUT), mapped read-only, shape [count];
+    those of an earlier layout as a copy in this one.
 
     Raises:
         FileNotFoundError: the worker never opened its trace.
         ValueError: the file is not a trace of this version.
     """
     path = Path(folder) / f"{name}.bin"
-    dtype = LAYOUT[name]
     head = header(path)
-    if head["magic"] != MAGIC or int(head["record_bytes"]) != dtype.itemsize:
+    layouts = [LAYOUT[name], *EARLIER.get(name, ())]
+    dtype = next((layout for layout in layouts if layout.itemsize == int(head["record_bytes"])), None)
+    if head["magic"] != MAGIC or dtype is None:
         raise ValueError(f"{path} is not a trace of this version of innerloop")
     count = int(head["count"])
     if count == 0:
-        return np.empty(0, dtype=dtype)
-    return np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=(count,))
+        return np.empty(0, dtype=LAYOUT[name])
+    stored = np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=(count,))
+    return stored if dtype is LAYOUT[name] else _with_missing(stored, LAYOUT[name])
+
+
+def _with_missing(stored: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The same records in a newer layout; the columns that it has gained are missing."""
+    found = np.full(len(stored), MISSING, dtype=dtype)
+    for name in stored.dtype.names or ():
+        found[name] = stored[name]
+    return found

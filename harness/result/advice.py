@@ -10,6 +10,7 @@ ADVICE = {
     "hang": "Read the end of engine.log; allow more with the hang limit if a step can take that long here.",
     "wrong_token_count": "The engine did not produce what was asked: report it with the run's folder.",
     "load_timeout": "Allow more with the load's time limit, and read the end of engine.log.",
+    "preparation_failed": "Read the command's words and its log; the engine's own tools made this, not innerloop.",
     "install_failed": "Read the installer's words; check the network and the package index that pip is configured for.",
     "interrupted": None,
     "disk_full": "Free some disk space, or put the run elsewhere with --out.",

@@ -20,6 +20,7 @@ class Record:
     spec: RunSpec.describe(). workload: Workload.describe(), whose `duration_s` is the window that was asked for, with
     its hash. tables: from `convert` or `read_tables`. reported: the worker's account, of which any part may be missing.
     phases: monotonic ns at which each of the worker's phases began. checkpoint, environment: plain data for the result.
+    preparation_s: what making the engine's own form of the model took now, None where it needs none.
     failure: None for a run that came to its end. device_note: why no device could be sampled, None also where the
     engine uses none. ceilings: what the machine can do at most; no_ceilings: why they are not known.
     created: UTC in ISO 8601; None is the time of building.
@@ -33,6 +34,7 @@ class Record:
     phases: Mapping[str, int] = field(default_factory=dict)
     checkpoint: Mapping[str, Any] | None = None
     environment: Mapping[str, Any] | None = None
+    preparation_s: float | None = None
     failure: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
     device_note: str | None = None

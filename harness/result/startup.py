@@ -7,13 +7,17 @@ from innerloop.harness.result.record import Record
 
 
 def startup_s(record: Record) -> dict[str, float | None]:
-    """Seconds of each part of the start and of all; the sum is None as soon as a part is not known."""
+    """Seconds of each part of the start and of all; the sum is None as soon as a part is not known.
+
+    The preparation of the model is apart: it is made once and kept.
+    """
     reported = record.reported
     parts = {name: reported.get(f"{name}_s") for name in ("interpreter", "import", "load", "warmup")}
     if parts["warmup"] is None:
         parts["warmup"] = (reported.get("warmup") or {}).get("seconds")
     known = [seconds for seconds in parts.values() if seconds is not None]
-    return {**parts, "total": sum(known) if len(known) == len(parts) else None}
+    total = sum(known) if len(known) == len(parts) else None
+    return {"preparation": record.preparation_s, **parts, "total": total}
 
 
 def memory_bytes(record: Record) -> dict[str, int | None]:

@@ -49,6 +49,7 @@ def observed(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samp
         phases=outcome.phases,
         checkpoint=asdict(checkpoint) if checkpoint else None,
         environment=environment,
+        preparation_s=sum(made.seconds for made in prepared.folders.values()) if prepared.folders else None,
         failure=outcome.failure,
         notes=outcome.notes,
         device_note=sampled.note,

@@ -5,35 +5,34 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from innerloop.engines.contract import CONTRACT
+from innerloop.harness.spec.adapter_settings import load_of_run
 from innerloop.harness.store.atomic import write_text
 
 if TYPE_CHECKING:
-    from innerloop.harness.checkpoints import Checkpoint
     from innerloop.harness.session.inputs import Inputs
+    from innerloop.harness.session.prepared import Prepared
 
 WARMUP_TOLERANCE = 0.05  # rounds have settled when the last ones lie this close together (docs/metrics.md)
 WARMUP_WINDOW = 3
 
 
-def write_job(inputs: Inputs, checkpoint: Checkpoint) -> None:
+def write_job(inputs: Inputs, prepared: Prepared) -> None:
     """Writes all that the worker is told, and what `harness.show` needs should the harness not live to tell it."""
     spec, folder = inputs.spec, inputs.folder
+    assert prepared.checkpoint is not None
+    load = load_of_run(spec, prepared.checkpoint.path)
+    load = replace(load, prepared={name: str(made.path) for name, made in prepared.folders.items()})
     inputs.work.save(folder / "workload.npz")
     inputs.warm.save(folder / "warmup.npz")
     knobs = spec.workload.warmup
     job = {
+        "contract": CONTRACT,
         "engine": spec.engine.name,
-        "load": {
-            "checkpoint": str(checkpoint.path),
-            "config": json.loads((checkpoint.path / "config.json").read_text()),
-            "device": spec.device,
-            "layer": spec.layer,
-            "settings": spec.settings.model_dump(),
-            "engine_args": spec.engine_args,
-            "trust_remote_code": spec.trust_remote_code,
-        },
+        "load": asdict(load),
         "workload": str(folder / "workload.npz"),
         "warmup": {
             "workload": str(folder / "warmup.npz"),

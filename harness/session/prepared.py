@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from innerloop.harness import environments
 from innerloop.harness.ceilings import for_run
 from innerloop.harness.checkpoints import Checkpoint, ensure_checkpoint, use_weights
+from innerloop.harness.preparations import PreparedFolder, prepare_all
+from innerloop.harness.spec.adapter_settings import adapter_of, load_of_run
 
 if TYPE_CHECKING:
     from innerloop.harness.ceilings import Ceilings
     from innerloop.harness.machine import Machine
+    from innerloop.harness.session.inputs import Inputs
     from innerloop.harness.session.options import Options
     from innerloop.harness.spec.resolve import RunSpec
 
@@ -25,17 +28,22 @@ class Prepared:
 
     environment: environments.Environment | None = None
     checkpoint: Checkpoint | None = None
+    folders: dict[str, PreparedFolder] = field(default_factory=dict)  # what the adapter wants made of the model
     ceilings: Ceilings | None = None
     no_ceilings: str | None = None  # why there are none
 
 
-def prepare(spec: RunSpec, prepared: Prepared, say: Say) -> None:
-    """Makes what is not there yet: the engine's environment and the checkpoint."""
+def prepare(inputs: Inputs, prepared: Prepared, say: Say) -> None:
+    """Makes what is not there yet: the engine's environment, the checkpoint, what the engine needs made of it."""
+    spec = inputs.spec
     prepared.environment = environments.obtain(spec.engine, spec.device, spec.engine_python, spec.environment, say=say)
     if spec.weights is not None:
         prepared.checkpoint = use_weights(spec.weights, spec.model)
     else:
         prepared.checkpoint = ensure_checkpoint(spec.model, spec.settings.dtype, say=say)
+    load, limit_s = load_of_run(spec, prepared.checkpoint.path), inputs.options.limits.total_s
+    adapter, environment = adapter_of(spec.engine), prepared.environment
+    prepared.folders = prepare_all(adapter, load, environment, inputs.machine, say, limit_s)
 
 
 def find_ceilings(spec: RunSpec, machine: Machine, prepared: Prepared, options: Options, say: Say) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
 from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
 from innerloop.harness.export import perfetto
+from innerloop.harness.preparations import PreparationFailed
 from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Outcome, Worker, failure
 from innerloop.harness.session import passes
@@ -48,22 +49,22 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
 
     with stop_signals():
         try:
-            prepare(spec, prepared, say)
+            prepare(inputs, prepared, say)
             if sampled.devices:
                 say(f"measuring idle power for {samplers.IDLE_S:g} s")
             sampled.measure_idle()
             find_ceilings(spec, machine, prepared, options, say)
             assert prepared.environment is not None
-            assert prepared.checkpoint is not None
-            write_job(inputs, prepared.checkpoint)
+            write_job(inputs, prepared)
             measure(inputs, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
             outcome.failure = failure("interrupted", f"{stopped} reached the harness")
         except Refused:
             remove_empty(inputs.folder)
             raise
-        except InstallFailed as error:
-            outcome.failure = {**failure("install_failed", str(error)), "traceback": list(error.details)}
+        except (InstallFailed, PreparationFailed) as error:
+            cause = "install_failed" if isinstance(error, InstallFailed) else "preparation_failed"
+            outcome.failure = {**failure(cause, str(error)), "traceback": list(error.details)}
         except (InnerloopError, OSError) as error:
             outcome.failure = failure("disk_full" if is_full(error) else "harness", str(error))
         except Exception as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.engines.adapters import load_adapter
@@ -11,6 +12,7 @@ from innerloop.engines.contract import Adapter, Load, Probe, UnsupportedSetting
 from innerloop.engines.support.refusals import refuse_reserved
 from innerloop.harness.checkpoints.tensors import config_json
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.preparations import shown
 from innerloop.harness.profiles.engines import all_engines
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def native_settings(spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
 
 def preparation_steps(spec: RunSpec) -> list[str]:
     """The commands that prepare the model for the engine; most engines need none."""
-    return [" ".join(step.command) for step in adapter_of(spec.engine).preparation(_load(spec))]
+    return shown(adapter_of(spec.engine), _load(spec))
 
 
 def adapter_of(engine: EngineProfile) -> Adapter:
@@ -66,7 +68,7 @@ def takes(engine: EngineProfile, load: Load) -> bool:
     if quantization is not None and quantization not in engine.quantization.get(load.device, ()):
         return False
     try:
-        _arguments(adapter_of(engine), dataclasses.replace(load, layer=engine.layers[0], engine_args={}))
+        _arguments(adapter_of(engine), replace(load, layer=engine.layers[0], engine_args={}))
     except UnsupportedSetting:
         return False
     return True
@@ -75,6 +77,11 @@ def takes(engine: EngineProfile, load: Load) -> bool:
 def load_of(model: ModelProfile, device: str, settings: Settings) -> Load:
     """A load of the model's synthetic checkpoint, for asking an adapter."""
     return Load("CHECKPOINT", config_json(model, settings.dtype), device, "core", settings.model_dump(), {})
+
+
+def load_of_run(spec: RunSpec, checkpoint: Path) -> Load:
+    """What the worker is told to load; `checkpoint` is the model's folder."""
+    return replace(_load(spec), checkpoint=str(checkpoint), config=json.loads((checkpoint / "config.json").read_text()))
 
 
 def _load(spec: RunSpec) -> Load:
@@ -86,4 +93,5 @@ def _load(spec: RunSpec) -> Load:
         layer=spec.layer,
         settings=spec.settings.model_dump(),
         engine_args=spec.engine_args,
+        trust_remote_code=spec.trust_remote_code,
     )

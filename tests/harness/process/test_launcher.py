@@ -34,11 +34,11 @@ def test_silence_counts_from_the_last_sign_of_life(tmp_path):
     recorder = Recorder(tmp_path / "measure", one, one, one)
     long_ago = time.monotonic_ns() - 100 * NS
     stepping = outcome(measure=long_ago)
-    recorder.beat(long_ago)
+    recorder.heartbeat(long_ago)
     found = launcher.overdue(stepping, tmp_path, Limits(hang_s=60), time.monotonic())
     assert found is not None
     assert found["cause"] == "hang"
-    recorder.beat(time.monotonic_ns())
+    recorder.heartbeat(time.monotonic_ns())
     assert launcher.overdue(stepping, tmp_path, Limits(hang_s=60), time.monotonic()) is None
 
 

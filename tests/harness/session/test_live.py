@@ -15,7 +15,10 @@ from innerloop.harness.telemetry.device import DeviceSampler, Shown
 
 def recorder(folder):
     ten = np.full(2, 10, np.int32)
-    return Recorder(folder, ten, ten, np.full(2, -1, np.int32))
+    made = Recorder(folder, ten, ten, np.full(2, -1, np.int32))
+    for request in range(2):
+        made.submitted(request, 0, 0)
+    return made
 
 
 def test_the_page_is_read_while_it_is_written(tmp_path):
