@@ -91,19 +91,27 @@ def records(folder: Path, name: str) -> np.ndarray:
     """
     path = Path(folder) / f"{name}.bin"
     head = header(path)
-    layouts = [LAYOUT[name], *EARLIER.get(name, ())]
-    dtype = next((layout for layout in layouts if layout.itemsize == int(head["record_bytes"])), None)
+    dtype = layout_of(name, int(head["record_bytes"]))
     if head["magic"] != MAGIC or dtype is None:
         raise ValueError(f"{path} is not a trace of this version of innerloop")
     count = int(head["count"])
     if count == 0:
         return np.empty(0, dtype=LAYOUT[name])
     stored = np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=(count,))
-    return stored if dtype is LAYOUT[name] else _with_missing(stored, LAYOUT[name])
+    return in_this_layout(name, stored)
 
 
-def _with_missing(stored: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The same records in a newer layout; the columns that it has gained are missing."""
+def layout_of(name: str, record_bytes: int) -> np.dtype | None:
+    """The layout of a trace file's records (`name` is a key of LAYOUT) by their size; None if it is unknown here."""
+    layouts = [LAYOUT[name], *EARLIER.get(name, ())]
+    return next((layout for layout in layouts if layout.itemsize == record_bytes), None)
+
+
+def in_this_layout(name: str, stored: np.ndarray) -> np.ndarray:
+    """Records of any known layout in this one; the columns that it has gained are missing."""
+    dtype = LAYOUT[name]
+    if stored.dtype == dtype:
+        return stored
     found = np.full(len(stored), MISSING, dtype=dtype)
     for name in stored.dtype.names or ():
         found[name] = stored[name]

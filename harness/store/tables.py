@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, STATES
+from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, STATES, in_this_layout, layout_of
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.analysis.unfinished import filled
@@ -106,9 +106,10 @@ def _raw(run_folder: Path, name: str) -> Path:
 
 
 def _table(run_folder: Path, name: str) -> tuple[np.ndarray, dict[str, int]]:
-    dtype = LAYOUT[FILES[name][1]]
+    file = FILES[name][1]
+    dtype = LAYOUT[file]
     if (raw := _raw(run_folder, name)).exists():
-        return _read_raw(raw, dtype)
+        return _read_raw(raw, file)
     if (parquet := run_folder / f"{name}.parquet").exists():
         return _read_parquet(parquet, dtype)
     return np.empty(0, dtype=dtype), _no_header()
@@ -118,22 +119,25 @@ def _no_header() -> dict[str, int]:
     return {name: 0 for name in HEADER.names or () if name != "magic"}
 
 
-def _read_raw(path: Path, dtype: np.dtype) -> tuple[np.ndarray, dict[str, int]]:
-    """The whole records and the header of a raw file, also of one that is shorter than its header says."""
+def _read_raw(path: Path, file: str) -> tuple[np.ndarray, dict[str, int]]:
+    """The whole records and the header of a raw file, also of one that is shorter than its header says, or of an
+    earlier layout."""
     size = path.stat().st_size
-    empty = np.empty(0, dtype=dtype)
+    empty = np.empty(0, dtype=LAYOUT[file])
     if size < HEADER_BYTES:
         return empty, _no_header()
     head = np.fromfile(path, dtype=HEADER, count=1)[0]
     if head["magic"] == b"":  # made, and not one record written
         return empty, _no_header()
-    if head["magic"] != MAGIC or int(head["record_bytes"]) != dtype.itemsize:
+    dtype = layout_of(file, int(head["record_bytes"]))
+    if head["magic"] != MAGIC or dtype is None:
         raise Refused(f"{path} is not a trace of this version of innerloop")
     header = {name: int(head[name]) for name in _no_header()}
     count = min(header["count"], (size - HEADER_BYTES) // dtype.itemsize)
     if count <= 0:
         return empty, header
-    return np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=(count,)), header
+    stored = np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=(count,))
+    return in_this_layout(file, stored), {**header, "record_bytes": LAYOUT[file].itemsize}
 
 
 def _schema(dtype: np.dtype, header: dict[str, int]) -> pa.Schema:
