@@ -14,7 +14,7 @@ from innerloop.harness import doctor
 from innerloop.harness.doctor import examine, report
 from innerloop.harness.environments import MARKER, environments_folder
 from innerloop.harness.machine import Machine, this_machine
-from tests.harness.profiles.test_engines import CPU, GPU
+from tests.harness.machines import CPU, GPU
 
 ENGINES = {"vllm", "torch", "lmdeploy", "tensorrt_llm", "mlc_llm", "sglang", "tgi"}
 
