@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiling.choice import Profile
     from innerloop.harness.session.run import Options
-    from innerloop.harness.spec.resolve import Asked, RunSpec
+    from innerloop.harness.spec.model import RunRequest, RunSpec
 
 EXAMPLES = """\
 examples:
@@ -208,14 +208,14 @@ def options_of(arguments: argparse.Namespace, out: Path, profile: Profile | None
     return replace(options, ceilings=arguments.ceilings, trace=arguments.trace, profile=profile)
 
 
-def asked(arguments: argparse.Namespace) -> Asked:
-    from innerloop.harness.spec.resolve import Asked
+def asked(arguments: argparse.Namespace) -> RunRequest:
+    from innerloop.harness.spec.model import RunRequest
 
-    return Asked(
+    return RunRequest(
         engine=arguments.engine,
         model=arguments.model,
         workload=arguments.workload,
-        set=tuple(arguments.set),
+        settings=tuple(arguments.set),
         engine_arg=tuple(arguments.engine_arg),
         model_arg=tuple(arguments.model_arg),
         workload_arg=tuple(arguments.workload_arg),
