@@ -60,8 +60,8 @@ def examine(machine: Machine) -> dict[str, Any]:
     """Everything that the report says, as JSON data. `devices` of an engine: where it runs here, the default first."""
     from innerloop import harness
     from innerloop.harness.environments.commands import listed
-    from innerloop.harness.environments.installer import find_uv
     from innerloop.harness.machine import cache_folder, checkout_commit
+    from innerloop.harness.machine.uv import find_uv
     from innerloop.harness.profiles import engines
     from innerloop.harness.telemetry.watched import inventory
 

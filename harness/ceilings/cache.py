@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from innerloop.harness.ceilings import Ceilings, Key
+from innerloop.harness.ceilings.model import Ceilings, Key
 from innerloop.harness.machine import cache_folder
 
 VERSION = 1  # raise it when what is measured changes

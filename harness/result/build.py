@@ -26,7 +26,7 @@ from innerloop.harness.telemetry import host as host_telemetry
 from innerloop.harness.telemetry.sampler import cost
 
 if TYPE_CHECKING:
-    from innerloop.harness.ceilings import Ceilings
+    from innerloop.harness.ceilings.model import Ceilings
 
 __all__ = ["Tables", "build", "convert", "read", "read_tables", "write"]
 

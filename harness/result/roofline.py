@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from innerloop.harness.analysis.roofline import Cost, Limits, none, roofline
-from innerloop.harness.ceilings import QUANTIZED_DTYPE, Ceilings
+from innerloop.harness.ceilings.model import QUANTIZED_DTYPE, Ceilings
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
 from innerloop.harness.profiles.validation import validate

@@ -30,7 +30,7 @@ from innerloop.harness.workloads import Workload, build, warmup
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from innerloop.harness.ceilings import Ceilings
+    from innerloop.harness.ceilings.model import Ceilings
     from innerloop.harness.profiling.choice import Profile
     from innerloop.harness.spec.resolve import RunSpec
 
@@ -149,7 +149,7 @@ def find_ceilings(
     spec: RunSpec, machine: Machine, prepared: Prepared, options: Options, say: Callable[[str], None]
 ) -> None:
     """What the machine can do at most, measured now if it never was; after the idle power, since it heats a device."""
-    from innerloop.harness.ceilings import for_run
+    from innerloop.harness.ceilings.obtain import for_run
 
     assert prepared.environment is not None
     if options.ceilings == "off":

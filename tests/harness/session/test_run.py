@@ -11,7 +11,7 @@ def test_ceilings_are_left_out_when_they_are_not_wanted(monkeypatch, tmp_path):
     def measured(*_: Any) -> Any:
         raise AssertionError("nothing was to be measured")
 
-    monkeypatch.setattr("innerloop.harness.ceilings.for_run", measured)
+    monkeypatch.setattr("innerloop.harness.ceilings.obtain.for_run", measured)
     nothing: Any = None
     prepared = session.Prepared(environment=cast("Any", SimpleNamespace()))
     options = session.Options(tmp_path, Limits(), ceilings="off")
