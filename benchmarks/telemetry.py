@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import overhead
+from innerloop.harness.analysis.samples import cost
 from innerloop.harness.machine.gpus import visible_gpus
 from innerloop.harness.telemetry.device import DeviceSampler
-from innerloop.harness.telemetry.sampler import cost
 from innerloop.harness.telemetry.samplers import device_sampler
 from tests.nvml.devices import SLOW_READINGS_S, h100
 from tests.nvml.library import build, load, variables

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiling.choice import Profile
-    from innerloop.harness.session.run import Options
+    from innerloop.harness.session.options import Options
     from innerloop.harness.spec.model import RunRequest, RunSpec
 
 EXAMPLES = """\
@@ -159,7 +159,8 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             print_plan(resolved, Console())
         return EXIT_OK
-    options = options_of(arguments, arguments.out or default_folder(spec), profile)
+    out = arguments.out or default_folder(spec.engine.name, spec.model.name, spec.workload.name)
+    options = options_of(arguments, out, profile)
     result, folder = session.run(spec, machine, options, console)
     report(result, folder, as_json=arguments.json, console=console)
     return exit_code(result)
@@ -172,8 +173,8 @@ def run_layers(
     from rich.console import Console
 
     from innerloop.harness.experiments import ladder as layers
+    from innerloop.harness.experiments.plan import plan_layers, print_plan_of_layers
     from innerloop.harness.report.layers import print_waterfall
-    from innerloop.harness.session.plan import plan_layers, print_plan_of_layers
     from innerloop.harness.spec.resolve import resolve
 
     if arguments.layer is not None:
@@ -201,10 +202,10 @@ def run_layers(
 
 def options_of(arguments: argparse.Namespace, out: Path, profile: Profile | None) -> Options:
     from innerloop.harness.process.launcher import Limits
-    from innerloop.harness.session import run as session
+    from innerloop.harness.session.options import Options
 
     limits = Limits(arguments.load_timeout, arguments.hang_timeout, arguments.timeout)
-    options = session.Options(out, limits, arguments.keep_token_ids, arguments.device_hz, arguments.device_telemetry)
+    options = Options(out, limits, arguments.keep_token_ids, arguments.device_hz, arguments.device_telemetry)
     return replace(options, ceilings=arguments.ceilings, trace=arguments.trace, profile=profile)
 
 

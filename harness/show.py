@@ -57,15 +57,15 @@ def write_trace(run: Path) -> int:
     Raises:
         Refused: there is no such run, or it is one of --layers.
     """
-    from innerloop.harness.experiments import ladder as layers
+    from innerloop.harness import store
     from innerloop.harness.export import perfetto
-    from innerloop.harness.result import build as results
     from innerloop.harness.session.recover import recover
 
-    folder = run if run.is_dir() else run.parent
-    if layers.is_ladder(run):
+    stored = store.open(run)
+    if isinstance(stored, store.StoredLadder):
         raise Refused(f"{run} holds a run of each layer: name one of the folders in it")
-    result = results.read(folder) if (folder / results.FILE).exists() else recover(folder)
+    folder, inside = stored.folder, stored.in_folder()
+    result = inside.result() if inside.kind == "run" else recover(folder)
     try:
         print(perfetto.write(folder, result))
     except OSError as error:
@@ -75,28 +75,26 @@ def write_trace(run: Path) -> int:
 
 def show(run: Path, *, as_json: bool) -> int:
     """Prints the run's result; makes it first where the harness was killed before it could."""
-    from innerloop.harness.experiments import ladder as layers
-    from innerloop.harness.result import build as results
+    from innerloop.harness import store
     from innerloop.harness.session.recover import recover
 
-    folder = run if run.is_dir() else run.parent
-    if layers.is_ladder(run):
-        document = layers.read(run)
+    stored = store.open(run)
+    if isinstance(stored, store.StoredLadder):
+        document = stored.document()
         if as_json:
             print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
             return EXIT_OK
         from innerloop.harness.report.layers import print_waterfall
 
-        print_waterfall(document, folder)
+        print_waterfall(document, stored.folder)
         return EXIT_OK
-    interrupted = run.is_dir() and not (run / results.FILE).exists()
-    result = recover(run) if interrupted else results.read(run)
+    result = stored.result() if stored.kind == "run" or not run.is_dir() else recover(run)
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
         return EXIT_OK
     from innerloop.harness.report.run import print_report
 
-    print_report(result, folder)
+    print_report(result, stored.folder)
     return EXIT_OK
 
 

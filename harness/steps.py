@@ -14,9 +14,6 @@ from innerloop.harness.cli.command import as_command
 from innerloop.harness.cli.errors import EXIT_OK, Refused
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from innerloop.harness.analysis.context import Work
     from innerloop.harness.store.tables import Tables
 
 SCHEMA_VERSION = 1
@@ -74,17 +71,16 @@ def investigate(run: Path, slowest: int) -> dict[str, Any]:
     Raises:
         Refused: the folder holds no run.
     """
-    from innerloop.harness.experiments import ladder as layers
-    from innerloop.harness.result import build as results
-    from innerloop.harness.store.tables import read_tables
+    from innerloop.harness import store
 
-    folder = run if run.is_dir() or not run.exists() else run.parent
-    if layers.is_ladder(run):
+    stored = store.open(run)
+    if isinstance(stored, store.StoredLadder):
         raise Refused(f"{run} holds a run of each layer: name one of the folders in it")
-    if not any((folder / name).exists() for name in (results.FILE, "job.json", "steps.parquet")):
-        raise Refused(f"{folder} holds no run: there is neither a {results.FILE} nor a job.json in it")
-    result = results.read(folder) if (folder / results.FILE).exists() else None
-    return {"run": folder.name, **findings(read_tables(folder), result, slowest)}
+    stored = stored.in_folder() if run.exists() else stored
+    if stored.kind == "nothing":
+        raise Refused(f"{stored.path} holds no run: there is neither a result.json nor a job.json in it")
+    result = stored.result() if stored.kind == "run" else None
+    return {"run": stored.path.name, **findings(stored.tables(), result, slowest)}
 
 
 def findings(tables: Tables, result: dict[str, Any] | None, slowest: int) -> dict[str, Any]:
@@ -93,6 +89,7 @@ def findings(tables: Tables, result: dict[str, Any] | None, slowest: int) -> dic
     from innerloop.harness.analysis import slowest as slowest_steps
     from innerloop.harness.analysis.context import work
     from innerloop.harness.analysis.run import edges
+    from innerloop.harness.result.roofline import floors_of
 
     steps, tokens, requests = tables.steps, tables.tokens, tables.requests
     start_ns, end_ns = edges(steps, tables.header)
@@ -129,16 +126,6 @@ def findings(tables: Tables, result: dict[str, Any] | None, slowest: int) -> dic
             phase: {**asdict(one["fit"]), "bins": one["bins"]} for phase, one in step_costs.host_costs(steps).items()
         },
     }
-
-
-def floors_of(done: Work, result: dict[str, Any] | None) -> np.ndarray | None:
-    """The least time that the machine allows each step, float64 [steps] in seconds; None where it is not known."""
-    from innerloop.harness.analysis.roofline import Cost, Limits, floors
-
-    roofline = (result or {}).get("roofline")
-    if roofline is None or roofline["reason"] is not None:
-        return None
-    return floors(done, Cost(**roofline["cost"]), Limits(**roofline["limits"])).floor_s
 
 
 if __name__ == "__main__":

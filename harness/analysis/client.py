@@ -1,15 +1,9 @@
-"""Whether the client of layer `http` was the bottleneck: what it used, and what it can take."""
+"""The client of layer `http`: what it used, and what it can take."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-
-from innerloop.harness.cli.words import number, share
-from innerloop.harness.result.suspect import Reason
-
-NEAR_SHARE = 0.5  # of what it managed against a server that computes nothing
-BUSY_SHARE = 0.8  # of one core: it has one thread
 
 
 def account(
@@ -29,25 +23,3 @@ def account(
         "share_of_capacity": tokens_per_s / capacity if tokens_per_s is not None else None,
         "null_server": dict(able),
     }
-
-
-def suspicions(client: Mapping[str, Any] | None) -> list[Reason]:
-    """Reasons to think that the client, not the server, set the pace."""
-    if client is None:
-        return []
-    near, busy = client["share_of_capacity"], client["cpu_s_per_s"]
-    found = []
-    if near is not None and near > NEAR_SHARE:
-        most = number(round(client["capacity_tokens_per_s"]))
-        found.append(f"it received {share(near)} of the {most} tokens/s that it can take")
-    if busy is not None and busy > BUSY_SHARE:
-        found.append(f"it used {share(busy)} of a core")
-    if not found:
-        return []
-    return [
-        Reason(
-            "client_near_limit",
-            f"the HTTP client was near its limit: {' and '.join(found)}",
-            "The figures may be the client's and not the server's: compare with layer async, or use a smaller batch.",
-        )
-    ]

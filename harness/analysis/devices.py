@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from innerloop.harness.analysis import device, energy
 from innerloop.harness.analysis.columns import NS
-
-if TYPE_CHECKING:
-    from innerloop.harness.telemetry.sampler import Samples
+from innerloop.harness.analysis.samples import Samples
 
 MIG_NOTE = "the whole GPU's power: other slices share it"
 UNKNOWN_WORKER = "the driver lists no process of the worker's (as in a container), so its own memory is not known"

@@ -6,7 +6,6 @@ max(bytes / memory bandwidth, operations / matrix rate), its floor. Both ceiling
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +17,6 @@ from innerloop.harness.analysis.steady import steady
 from innerloop.harness.analysis.steps import wall_ns
 
 KINDS = ("all", "decode_only", "with_prefill", "steady")
-OVER = 1.0  # a share above this: a ceiling was measured too low, or something was counted that was not done
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ def roofline(
     kinds = kinds_of(steps, requests)
     floor_s = float(of.floor_s.sum())
     outputs = float(done.outputs.sum())
-    found = {
+    return {
         "reason": None,
         "floor_s": floor_s,
         "limit_share": {kind: _share(of.floor_s, wall_s, rows) for kind, rows in kinds.items()},
@@ -130,14 +128,13 @@ def roofline(
         "cost": asdict(cost),
         "limits": asdict(limits),
     }
-    return {**found, "above_limit": above(found)}
 
 
 def none(reason: str) -> dict[str, Any]:
     """The section of a run that has no such figures."""
     names = (
         *("floor_s", "limit_share", "mbu", "mfu", "memory_bound_share", "output_tokens_per_s_at_limit", "bytes"),
-        *("operations", "per_step", "unattributed_prefill_positions", "cost", "limits", "above_limit"),
+        *("operations", "per_step", "unattributed_prefill_positions", "cost", "limits"),
     )
     return {"reason": reason, **dict.fromkeys(names)}
 
@@ -155,20 +152,6 @@ def kinds_of(steps: np.ndarray, requests: np.ndarray) -> dict[str, np.ndarray]:
         "with_prefill": prefill > 0,
         "steady": inside,
     }
-
-
-def above(found: Mapping[str, Any]) -> str | None:
-    """What to say of a run, or of a kind of its steps, that went faster than the limit; None if none did."""
-    shares = {kind: share for kind, share in found["limit_share"].items() if share is not None and share > OVER}
-    if not shares:
-        return None
-    kind, share = max(shares.items(), key=lambda one: one[1])
-    steps = "steps" if kind == "all" else f"{kind.replace('_', ' ')} steps"
-    return (
-        f"{steps} took {1 / share:.2f} of the time that the machine's limit allows, so the limit is too low: either a "
-        "ceiling was measured while the machine was busy (python -m harness.ceilings --remeasure), or what was counted "
-        "as read from memory came from a cache, as a small model's weights do"
-    )
 
 
 def _share(part: np.ndarray, whole: np.ndarray, rows: np.ndarray) -> float | None:

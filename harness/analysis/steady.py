@@ -60,3 +60,14 @@ def steady(steps: np.ndarray, requests: np.ndarray) -> dict[str, Any]:
 def _none(reason: str) -> dict[str, Any]:
     names = ("start_ns", "end_ns", "duration_s", "steps", "throughput", "wall_s", "batch", "kv_usage")
     return {"reason": reason, **dict.fromkeys(names)}
+
+
+def usual_batch(steps: np.ndarray) -> list[int | None]:
+    """(usual, largest) batch of a run: the median over its steps' time, and what counts as full (docs/metrics.md)."""
+    running = steps["running"]
+    if len(steps) == 0 or (running < 0).any():
+        return [None, None]
+    order = np.argsort(running)
+    time_up_to = np.cumsum(wall_ns(steps)[order])
+    middle = int(np.searchsorted(time_up_to, time_up_to[-1] / 2))
+    return [int(running[order[middle]]), int(np.ceil(FULL * running.max()))]

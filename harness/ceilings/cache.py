@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from contextlib import suppress
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from typing import Any
 
 from innerloop.harness.ceilings.model import Ceilings, Key
 from innerloop.harness.machine import cache_folder
+from innerloop.harness.store.atomic import write_text
 
 VERSION = 1  # raise it when what is measured changes
 RATES = ("copy_bytes_per_s", "read_bytes_per_s")
@@ -74,15 +74,8 @@ def checked(data: Any) -> Ceilings:
 
 def write(made: Ceilings) -> Path:
     """Keeps a measurement, whole or not at all; returns its file. What cannot be kept is only measured again."""
-    from innerloop.harness.store.tables import put
-
     path = path_of(made.key)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"version": VERSION, **asdict(made)}, indent=1))
-        put(partial, path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()
+        write_text(path, json.dumps({"version": VERSION, **asdict(made)}, indent=1), contended=True)
     return path

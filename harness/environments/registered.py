@@ -23,6 +23,7 @@ from innerloop.harness.environments.own import environment_of, look, recipe_of
 from innerloop.harness.environments.pip_settings import no_index, pip_settings
 from innerloop.harness.machine import cache_folder
 from innerloop.harness.machine.uv import find_uv
+from innerloop.harness.store.atomic import write_text
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.engines import EngineProfile
@@ -203,11 +204,9 @@ def _write(one: Registered) -> None:
         "sites": [str(site) for site in one.sites],
     }
     path = folder() / f"{one.name}.json"
-    half = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        half.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-        os.replace(half, path)
+        write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
     except OSError as error:
         raise Refused(
             f"{path} cannot be written: {error}", "set INNERLOOP_HOME to a folder that you may write"

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness import __version__
-from innerloop.harness.analysis.waterfall import differences, paced_by_load, waterfall
+from innerloop.harness.cli.command import Stopped, stop_signals
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
+from innerloop.harness.experiments.document import build
+from innerloop.harness.process.launcher import failure
+from innerloop.harness.result import build as results
+from innerloop.harness.result.record import Record
+from innerloop.harness.session import run as session
+from innerloop.harness.spec import preconditions as checks
+from innerloop.harness.store import result_file, run_folder
+from innerloop.harness.store.tables import convert
+from innerloop.harness.store.waterfall_file import write
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiles.engines import EngineProfile
-    from innerloop.harness.session.run import Options
-    from innerloop.harness.spec.resolve import RunSpec
+    from innerloop.harness.session.options import Options
+    from innerloop.harness.spec.model import RunSpec
 
-FILE = "waterfall.json"
-SCHEMA_VERSION = 1
 MOST_TRIALS = 100
-PARTS = {  # of the document, without which it cannot be shown
-    "innerloop_version", "status", "engine", "model", "dtype", "device", "workload", "workload_hash", "layers",
-    "trials", "tokens_per_step", "rungs", "differences", "paced_by_load", "client",
-}  # fmt: skip
-RUNG_PARTS = {"name", "kind", "reason", "trials", "s_per_output_token", "s_per_output_token_range", "runs"}
 Runs = dict[str, list[dict[str, Any]]]  # results by layer, in the order of the trials
 
 
@@ -47,8 +46,6 @@ def chosen(engine: EngineProfile, layers: str, trials: int | None, profiled: boo
         Refused: a layer that the engine does not offer, one named twice, fewer than two, a senseless number, or a pass
             without layer core.
     """
-    from innerloop.harness.spec import preconditions as checks
-
     trials = 1 if trials is None else trials
     if not 1 <= trials <= MOST_TRIALS:
         raise Refused(f"--trials: must be 1 to {MOST_TRIALS}, not {trials}")
@@ -77,14 +74,11 @@ def run(
     Raises:
         Refused: nothing was started.
     """
-    from innerloop.harness.cli.command import Stopped, stop_signals
-    from innerloop.harness.store.run_folder import make_folder, remove_empty
-
     specs = {layer: spec_of(layer) for layer in ladder.layers}
-    folder = make_folder(options.out)
+    folder = run_folder.make_folder(options.out)
     runs: Runs = {layer: [] for layer in ladder.layers}
     plan = order(ladder)
-    document, interrupted = build(ladder, runs), False
+    document, interrupted = build(ladder.layers, ladder.trials, runs), False
     with stop_signals():
         try:
             for k, (layer, trial) in enumerate(plan):
@@ -94,7 +88,7 @@ def run(
                     own = replace(own, profile=None)
                 result = one(specs[layer], machine, own, console, first=k == 0)
                 runs[layer].append(result)
-                document = build(ladder, runs)
+                document = build(ladder.layers, ladder.trials, runs)
                 write(folder, document)
                 if stopped(result):
                     interrupted = True
@@ -102,7 +96,7 @@ def run(
         except Stopped:
             interrupted = True
         except Refused:
-            remove_empty(folder)
+            run_folder.remove_empty(folder)
             raise
     if interrupted:
         document = {**document, "status": "interrupted"}
@@ -122,25 +116,15 @@ def order(ladder: Ladder) -> list[tuple[str, int]]:
 
 def one(spec: RunSpec, machine: Machine, options: Options, console: Console, first: bool) -> dict[str, Any]:
     """One run. A refusal stops the first one; later it is that rung's failure, and the others go on."""
-    from innerloop.harness.process.launcher import failure
-    from innerloop.harness.result import build as results
-    from innerloop.harness.session import run as session
-    from innerloop.harness.store.tables import convert
-
     try:
         return session.run(spec, machine, options, console)[0]
     except InnerloopError as error:
         if first:
             raise
         options.out.mkdir(parents=True, exist_ok=True)
-        result = results.build(
-            spec=spec.describe(),
-            workload=None,
-            workload_hash=None,
-            tables=convert(options.out),
-            failure=failure("harness", str(error)),
-        )
-        results.write(options.out, result)
+        record = Record(spec.describe(), convert(options.out), failure=failure("harness", str(error)))
+        result = results.build(record)
+        result_file.write(options.out, result)
         return result
 
 
@@ -150,110 +134,12 @@ def stopped(result: Mapping[str, Any]) -> bool:
     return any(failure is not None and failure["cause"] == "interrupted" for failure in failures)
 
 
-def build(ladder: Ladder, runs: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """The waterfall document of the runs so far."""
-    done = [result for results in runs.values() for result in results]
-    first: dict[str, Any] = done[0] if done else {}
-    spec, engine = first.get("spec") or {}, first.get("engine") or {}
-    hashes = sorted({result["workload_hash"] for result in done if result["workload_hash"] is not None})
-    found = waterfall(runs)
-    missing = sum(ladder.trials - len(results) for results in runs.values())
-    for rung in found["rungs"]:
-        rung["runs"] = [
-            {
-                "folder": f"{rung['name']}-{trial}",
-                "status": result["status"],
-                "reasons": [{"code": reason["code"], "detail": reason["detail"]} for reason in result["reasons"]],
-                "output_tokens_per_s": result["throughput"]["decode_tokens_per_s"],
-            }
-            for trial, result in enumerate(runs.get(rung["name"], ()), 1)
-        ]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "waterfall",
-        "innerloop_version": __version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "status": status(done, missing, hashes),
-        "engine": {"name": spec.get("engine"), "version": engine.get("version")},
-        "model": spec.get("model"),
-        "dtype": (engine.get("effective") or {}).get("dtype") or (spec.get("settings") or {}).get("dtype"),
-        "device": spec.get("device"),
-        "workload": spec.get("workload"),
-        "workload_hash": hashes[0] if len(hashes) == 1 else None,
-        "layers": list(ladder.layers),
-        "trials": ladder.trials,
-        **found,
-        "differences": differences(runs),
-        "paced_by_load": any(paced_by_load(result) for result in done if result["failure"] is None),
-        "client": next((r["client"] for r in runs.get("http", ()) if r.get("client") is not None), None),
-    }
-
-
-def status(done: list[dict[str, Any]], missing: int, hashes: list[str]) -> str:
-    """ok, suspect (a run is), failed (a run is, or they were not given the same requests) or partial (not all ran)."""
-    states = {result["status"] for result in done}
-    if "failed" in states or len(hashes) > 1:
-        return "failed"
-    if missing:
-        return "partial"
-    return "suspect" if "suspect" in states else "ok"
-
-
 def exit_code(document: Mapping[str, Any]) -> int:
     if document["status"] == "interrupted":
         return EXIT_INTERRUPTED
     return EXIT_OK if document["status"] in ("ok", "suspect") else EXIT_FAILED
 
 
-def write(folder: Path, document: Mapping[str, Any]) -> Path:
-    """Writes waterfall.json whole or not at all, and returns its path."""
-    from innerloop.harness.result.build import plain
-    from innerloop.harness.store.tables import put
-
-    path = folder / FILE
-    partial = path.with_name(f".{FILE}.partial")
-    try:
-        partial.write_text(json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        put(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
-def is_ladder(path: Path) -> bool:
-    return (path / FILE).exists() if path.is_dir() else path.name == FILE
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The waterfall of a ladder, by its folder or by the file itself.
-
-    Raises:
-        Refused: it is not one, or a newer innerloop wrote it.
-    """
-    path = path / FILE if path.is_dir() else path
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise Refused(f"{path} is not JSON: {error}") from None
-    if not isinstance(document, dict) or document.get("kind") != "waterfall":
-        raise Refused(f"{path} is not a waterfall of innerloop")
-    if document.get("schema_version") != SCHEMA_VERSION:
-        raise Refused(
-            f"{path} has schema version {document.get('schema_version')}, and this innerloop ({__version__}) reads"
-            f" version {SCHEMA_VERSION}"
-        )
-    rungs = document.get("rungs")
-    whole = isinstance(rungs, list) and all(isinstance(rung, dict) and rung.keys() >= RUNG_PARTS for rung in rungs)
-    if not whole or not document.keys() >= PARTS:
-        lost = ", ".join(sorted(PARTS - document.keys())) or "a rung's figures"
-        raise Refused(f"{path} is not whole: it lacks {lost}")
-    return document
-
-
 def default_folder(spec: RunSpec) -> Path:
-    from innerloop.harness.store.run_folder import default_folder as for_run
-
-    path = for_run(spec)
+    path = run_folder.default_folder(spec.engine.name, spec.model.name, spec.workload.name)
     return path.with_name(f"{path.name}-layers")

@@ -15,8 +15,9 @@ from innerloop.harness.analysis.lanes import lanes
 from innerloop.harness.analysis.run import edges
 from innerloop.harness.analysis.steps import gaps_ns, wall_ns
 from innerloop.harness.export.perfetto_format import CHRONOLOGICAL, TraceWriter, Value
-from innerloop.harness.steps import floors_of
-from innerloop.harness.store.tables import Tables, put, read_tables
+from innerloop.harness.result.roofline import floors_of
+from innerloop.harness.store.atomic import whole
+from innerloop.harness.store.tables import Tables, read_tables
 
 FILE = "trace.perfetto-trace"
 MOST_PHASED = 300_000  # steps; of a longer run the phases are left out, or the file would not open
@@ -46,15 +47,10 @@ def write(folder: Path, result: Mapping[str, Any] | None) -> Path:
         OSError: it cannot be written.
     """
     path = Path(folder) / FILE
-    partial = path.with_name(f".{FILE}.partial")
-    try:
-        with open(partial, "wb") as file:
-            writer = TraceWriter(file)
-            draw(writer, read_tables(folder), result, sampled(folder))
-            writer.flush()
-        put(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as partial, open(partial, "wb") as file:
+        writer = TraceWriter(file)
+        draw(writer, read_tables(folder), result, sampled(folder))
+        writer.flush()
     return path
 
 
@@ -93,7 +89,7 @@ def draw(
     words = [str(spec[name]) for name in ("engine", "model", "workload") if spec.get(name)]
     root = writer.track(" · ".join(["innerloop", *words]))
     done = work(steps, tokens, requests)
-    floor_s = floors_of(done, dict(result) if result else None)
+    floor_s = floors_of(done, result)
     draw_steps(writer, writer.track("steps", root, rank=1), steps, done, floor_s)
     draw_gaps(writer, writer.track("between steps", root, rank=2), steps, requests, start_ns, end_ns)
     draw_requests(writer, root, tables, start_ns, end_ns)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from innerloop.harness.analysis.roofline import Cost, Limits, none, roofline
+import numpy as np
+
+from innerloop.harness.analysis.context import Work
+from innerloop.harness.analysis.roofline import Cost, Limits, floors, none, roofline
 from innerloop.harness.ceilings.model import QUANTIZED_DTYPE, Ceilings
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
 from innerloop.harness.profiles.validation import validate
 from innerloop.harness.store.tables import Tables
 
+OVER = 1.0  # a share above this: a ceiling was measured too low, or something was counted that was not done
 KV_BYTES = {"int8": 1.0, "int4": 0.5, "uint8": 1.0, **DTYPE_BYTES}  # fp8 is recognised by its beginning
 
 
@@ -27,15 +31,15 @@ def section(
     `spec` is RunSpec.describe(), `effective` the settings as the engine resolved them.
     """
     if ceilings is None:
-        return {"ceilings": None, **none(why_none or "the ceilings of this machine were not measured")}
+        return missing(why_none or "the ceilings of this machine were not measured")
     try:
         cost = cost_of(spec, effective)
     except (Refused, KeyError) as error:
-        return {"ceilings": None, **none(f"the run's model is not known: {error}")}
+        return missing(f"the run's model is not known: {error}")
     ranks = ranks_of(spec, effective)
     limits = limits_of(ceilings, cost, ranks)
     if limits is None:
-        return {"ceilings": None, **none(f"the matrix rate of {cost.linear_dtype} is not known on this machine")}
+        return missing(f"the matrix rate of {cost.linear_dtype} is not known on this machine")
     used = {
         "device": ceilings.key.name,
         "devices": ranks,
@@ -53,7 +57,21 @@ def section(
         "disturbed": ceilings.disturbed,
         "clocks": ceilings.clocks,
     }
-    return {"ceilings": used, **roofline(tables.steps, tables.tokens, tables.requests, cost, limits)}
+    found = roofline(tables.steps, tables.tokens, tables.requests, cost, limits)
+    return {"ceilings": used, **found, "above_limit": above(found)}
+
+
+def missing(reason: str) -> dict[str, Any]:
+    """The section of a run whose limit is not known."""
+    return {"ceilings": None, **none(reason), "above_limit": None}
+
+
+def floors_of(done: Work, result: Mapping[str, Any] | None) -> np.ndarray | None:
+    """The least time that the machine allows each step, float64 [steps] in seconds; None where it is not known."""
+    roofline = (result or {}).get("roofline")
+    if roofline is None or roofline["reason"] is not None:
+        return None
+    return floors(done, Cost(**roofline["cost"]), Limits(**roofline["limits"])).floor_s
 
 
 def limits_of(ceilings: Ceilings, cost: Cost, ranks: int) -> Limits | None:
@@ -128,6 +146,20 @@ def kv_size(name: str | None, size: int) -> float:
     if name is None or name == "auto":
         return float(size)
     return 1.0 if name.startswith(("fp8", "float8")) else float(KV_BYTES.get(name, size))
+
+
+def above(found: Mapping[str, Any]) -> str | None:
+    """What to say of a run, or of a kind of its steps, that went faster than the limit; None if none did."""
+    shares = {kind: share for kind, share in (found["limit_share"] or {}).items() if share is not None and share > OVER}
+    if not shares:
+        return None
+    kind, share = max(shares.items(), key=lambda one: one[1])
+    steps = "steps" if kind == "all" else f"{kind.replace('_', ' ')} steps"
+    return (
+        f"{steps} took {1 / share:.2f} of the time that the machine's limit allows, so the limit is too low: either a "
+        "ceiling was measured while the machine was busy (python -m harness.ceilings --remeasure), or what was counted "
+        "as read from memory came from a cache, as a small model's weights do"
+    )
 
 
 def notes(roofline: Mapping[str, Any]) -> list[str]:

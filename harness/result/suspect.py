@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,37 +37,43 @@ class Reason:
     advice: str
 
 
-def suspicions(
-    steps: np.ndarray,
-    requests: np.ndarray,
-    *,
-    start_ns: int,
-    end_ns: int,
-    duration_ns: int,
-    bubble_share: float | None,
-    recorder_share: float | None,
-    warmup: dict[str, Any] | None,
-    host: dict[str, Any] | None,
-    sampler: dict[str, Any] | None,
-    checks: list[dict[str, str]],
-) -> list[Reason]:
-    """Every reason to doubt a finished run. `duration_ns` is what the workload asked for, -1 = until all is finished.
+@dataclass(frozen=True)
+class Evidence:
+    """What a finished run is judged by. What is not known is None, and then nothing is concluded from it.
 
-    `warmup` is the worker's account of it, `host` is `telemetry.host.summary`'s, `sampler` is its sampler's cost; each
-    is None where it is not known, and then nothing is concluded from it.
+    steps, requests: of dtype STEP and REQUEST. start_ns, end_ns: the window's edges. duration_ns: what the workload
+    asked for, -1 = until all is finished. bubble_share: of the window. recorder_share: of the steps' time.
+    warmup: the worker's account of it. host: `analysis.host.summary`. sampler: the cost of the host's sampler.
+    checks: what does not add up in the trace.
     """
-    window_s = (end_ns - start_ns) * NS
+
+    steps: np.ndarray
+    requests: np.ndarray
+    start_ns: int
+    end_ns: int
+    duration_ns: int
+    bubble_share: float | None
+    recorder_share: float | None
+    warmup: Mapping[str, Any] | None
+    host: Mapping[str, Any] | None
+    sampler: Mapping[str, Any] | None
+    checks: Sequence[Mapping[str, str]]
+
+
+def suspicions(seen: Evidence) -> list[Reason]:
+    """Every reason to doubt a finished run."""
+    window_s = (seen.end_ns - seen.start_ns) * NS
     return [
-        *_trace(checks),
-        *_window(window_s, len(steps)),
-        *_workload(requests, start_ns, end_ns, duration_ns),
-        *_warmup(warmup or {}),
-        *_host(host or {}, sampler or {}),
-        *_harness(bubble_share, recorder_share),
+        *_trace(seen.checks),
+        *_window(window_s, len(seen.steps)),
+        *_workload(seen.requests, seen.start_ns, seen.end_ns, seen.duration_ns),
+        *_warmup(seen.warmup or {}),
+        *_host(seen.host or {}, seen.sampler or {}),
+        *_harness(seen.bubble_share, seen.recorder_share),
     ]
 
 
-def _trace(checks: list[dict[str, str]]) -> Iterator[Reason]:
+def _trace(checks: Sequence[Mapping[str, str]]) -> Iterator[Reason]:
     if checks:
         shown = "; ".join(check["detail"] for check in checks[:SHOWN_CHECKS])
         more = f"; and {len(checks) - SHOWN_CHECKS} more" if len(checks) > SHOWN_CHECKS else ""
@@ -121,7 +127,7 @@ def exhausted_ns(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: 
     return moment if moment < close - allowed else None
 
 
-def _warmup(warmup: dict[str, Any]) -> Iterator[Reason]:
+def _warmup(warmup: Mapping[str, Any]) -> Iterator[Reason]:
     if warmup.get("settled") is False:
         rates = ", ".join(number(round(rate)) for rate in (warmup.get("round_tokens_per_s") or [])[-5:])
         yield Reason(
@@ -131,7 +137,7 @@ def _warmup(warmup: dict[str, Any]) -> Iterator[Reason]:
         )
 
 
-def _host(host: dict[str, Any], sampler: dict[str, Any]) -> Iterator[Reason]:
+def _host(host: Mapping[str, Any], sampler: Mapping[str, Any]) -> Iterator[Reason]:
     if _over(host.get("steal_share"), STEAL_SHARE):
         yield Reason(
             "cpu_stolen",
@@ -179,7 +185,7 @@ def _over(value: float | None, limit: float) -> bool:
     return value is not None and value > limit
 
 
-def unhonoured(asked: dict[str, Any], effective: dict[str, Any]) -> list[Reason]:
+def unhonoured(asked: Mapping[str, Any], effective: Mapping[str, Any]) -> list[Reason]:
     """The settings that the engine resolved otherwise than asked; what it does not report is taken on trust.
 
     A KV cache may be larger than asked by less than one block, since it is made of whole ones.

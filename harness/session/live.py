@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.words import size
 from innerloop.harness.process.launcher import Outcome
+from innerloop.harness.session.phases import DONE, WORDS
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -18,22 +19,6 @@ if TYPE_CHECKING:
 
 RATE_WINDOW_S = 3.0  # tokens/s is that of the last seconds
 PLAIN_EVERY_S = 10.0  # where the output is no terminal
-WORDS = {
-    "start": "starting the engine's interpreter",
-    "import": "importing the engine",
-    "load": "loading the model",
-    "warmup": "warming up",
-    "measure": "measuring",
-    "close": "closing the engine",
-}
-DONE = {
-    "start": "interpreter started",
-    "import": "engine imported",
-    "load": "model loaded",
-    "warmup": "warmed up",
-    "measure": "measured",
-    "close": "engine closed",
-}
 
 
 @dataclass(frozen=True, slots=True)

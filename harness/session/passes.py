@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from innerloop.harness.analysis.steady import usual_batch
 from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.process import launcher
@@ -24,13 +23,15 @@ from innerloop.harness.process.launcher import Limits, Outcome, Worker, failure
 from innerloop.harness.profiling import findings, tools
 from innerloop.harness.profiling.choice import TOOLS, Profile
 from innerloop.harness.profiling.host import Sampling, require_py_spy
-from innerloop.harness.result import build as results
-from innerloop.harness.session.live import WORDS
+from innerloop.harness.session.phases import WORDS
+from innerloop.harness.store import result_file
+from innerloop.harness.store.atomic import write_text
+from innerloop.harness.store.tables import convert, read_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from innerloop.harness.spec.resolve import RunSpec
+    from innerloop.harness.spec.model import RunSpec
 
 WARMUP_ROUNDS = 2  # enough to compile and allocate what is needed; nothing is timed that has to have settled
 PATIENCE = 10.0  # times its usual limits that a tool may need, which runs every kernel many times over
@@ -140,7 +141,7 @@ def add(
         if outcome.failure is not None:
             outcome.failure["log_tail"] = launcher.log_tail(about.folder / "engine.log")
         if about.folder.is_dir():
-            outcome.notes += results.convert(about.folder).notes
+            outcome.notes += convert(about.folder).notes
         result["kernels"] = told.pop("kernels")
         result["profile"] = {
             **profile.describe(),
@@ -154,7 +155,7 @@ def add(
             **told,
         }
         try:
-            results.write(place.run_folder, result)
+            result_file.write(place.run_folder, result)
         except OSError as error:
             result["notes"].append(f"the profiling pass could not be added to {place.run_folder}: {error}")
 
@@ -209,13 +210,13 @@ class Pass:
             "profile": {
                 **self.profile.describe(),
                 "folder": str(self.folder),
-                "batch": usual_batch(results.read_tables(self.place.run_folder).steps),
+                "batch": usual_batch(read_tables(self.place.run_folder).steps),
                 "under_tool": self.profile.kind in TOOLS,
                 "tracer_pid": os.getpid(),
             },
         }
         path = self.folder / "job.json"
-        path.write_text(json.dumps(job, indent=1))
+        write_text(path, json.dumps(job, indent=1))
         return path
 
     def tick(self, outcome: Outcome) -> None:
@@ -238,8 +239,8 @@ class Pass:
         Raises:
             Unreadable: nothing was captured, or it cannot be read.
         """
-        steps = results.convert(self.folder).steps
-        measured = results.read_tables(self.place.run_folder).steps
+        steps = convert(self.folder).steps
+        measured = read_tables(self.place.run_folder).steps
         try:
             told = findings.find(self.profile, self.folder, device, steps, measured, self._tool, self.say)
         except (ValueError, KeyError, TypeError) as error:
@@ -247,17 +248,3 @@ class Pass:
         if self._sampling is not None:
             told["host"] = self._sampling.found()
         return told
-
-
-def usual_batch(steps: np.ndarray) -> list[int | None]:
-    """(usual, largest) batch of a run: the median over its steps' time, and what counts as full (docs/metrics.md)."""
-    running = steps["running"]
-    if len(steps) == 0 or (running < 0).any():
-        return [None, None]
-    from innerloop.harness.analysis.steady import FULL
-    from innerloop.harness.analysis.steps import wall_ns
-
-    order = np.argsort(running)
-    time_up_to = np.cumsum(wall_ns(steps)[order])
-    middle = int(np.searchsorted(time_up_to, time_up_to[-1] / 2))
-    return [int(running[order[middle]]), int(np.ceil(FULL * running.max()))]

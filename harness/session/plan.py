@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ from innerloop.harness.checkpoints import planned_checkpoint
 from innerloop.harness.checkpoints.weights import use_weights
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.words import number
-from innerloop.harness.experiments.ladder import order
 from innerloop.harness.profiles.engines import why_not
 from innerloop.harness.profiling.choice import TOOLS
 from innerloop.harness.profiling.tools import FROM
@@ -23,10 +21,9 @@ from innerloop.harness.workloads import build, warmup
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from innerloop.harness.experiments.ladder import Ladder
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiling.choice import Profile
-    from innerloop.harness.spec.resolve import RunSpec
+    from innerloop.harness.spec.model import RunSpec
 
 
 def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: Path | None = None) -> dict[str, Any]:
@@ -60,40 +57,6 @@ def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: P
         "kv_bytes_per_token": spec.model.kv_bytes_per_token(spec.settings.dtype),
         "profile": None if profile is None else passes.describe(profile, spec, out or Path("runs") / "RUN"),
     }
-
-
-def plan_layers(
-    ladder: Ladder, spec_of: Callable[[str], RunSpec], machine: Machine, profile: Profile | None, out: Path
-) -> dict[str, Any]:
-    """The plans of all layers of a ladder, by layer, and the folders of their runs. Nothing is written.
-
-    Raises:
-        Refused: as `plan`.
-    """
-    first = ladder.layers[0]
-    return {
-        "trials": ladder.trials,
-        "folders": [str(out / f"{layer}-{trial}") for layer, trial in order(ladder)],
-        "layers": {
-            layer: plan(spec_of(layer), machine, profile if layer == first else None, out / f"{layer}-1")
-            for layer in ladder.layers
-        },
-    }
-
-
-def print_plan_of_layers(resolved: dict[str, Any], console: Console) -> None:
-    """The plan of the innermost layer for people, and of the others what is not the same."""
-    (first, common), *others = resolved["layers"].items()
-    console.print(f"layer {first}, and what is the same on all layers", style="bold")
-    print_plan(common, console)
-    for layer, own in others:
-        native = common["native_settings"]
-        new = {name: value for name, value in own["native_settings"].items() if native.get(name) != value}
-        told = ", ".join(f"{name} = {shown(name, value)}" for name, value in new.items()) or "nothing"
-        console.print(f"layer {layer}: not alike: {told}", highlight=False)
-        if own["cannot_report"]:
-            console.print(f"  cannot report {', '.join(own['cannot_report'])}", style="dim", highlight=False)
-    console.print(f"runs, in this order: {', '.join(Path(f).name for f in resolved['folders'])}", highlight=False)
 
 
 def why_not_here(spec: RunSpec, machine: Machine) -> str | None:

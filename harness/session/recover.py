@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -11,7 +10,10 @@ from typing import Any
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.words import number
 from innerloop.harness.process.launcher import log_tail
-from innerloop.harness.result import build as results
+from innerloop.harness.result.build import build
+from innerloop.harness.result.record import Record
+from innerloop.harness.store import result_file
+from innerloop.harness.store.stored import read_job
 from innerloop.harness.store.tables import Tables, convert
 
 QUIET_S = 10.0  # a worker that shows no sign of life for this long has ended: nothing outlives its harness longer
@@ -23,28 +25,30 @@ def recover(folder: Path) -> dict[str, Any]:
     Raises:
         Refused: the folder holds no run, or one that is still going on.
     """
-    job = _job(folder)
+    job = read_job(folder)
     if job.get("profile") is not None:
         raise Refused(f"{folder} is the profiling pass of a run", f"Show the run itself: {folder.absolute().parent}")
     refuse_if_alive(folder, job)
     tables = convert(folder)
-    result = results.build(
-        spec=job["spec"],
-        workload=_workload(folder),
-        workload_hash=job.get("workload_hash"),
-        tables=tables,
-        failure={
-            "cause": "interrupted",
-            "message": f"the harness was killed before it could write a result; {_kept(tables)}",
-            "exit": None,
-            "traceback": [],
-            "log_tail": log_tail(folder / "engine.log"),
-        },
-        device_note="no device telemetry: it died with the harness",
-        notes=["This result was recovered afterwards, without host telemetry and the worker's own account."],
+    result = build(
+        Record(
+            spec=job["spec"],
+            workload=_workload(folder),
+            workload_hash=job.get("workload_hash"),
+            tables=tables,
+            failure={
+                "cause": "interrupted",
+                "message": f"the harness was killed before it could write a result; {_kept(tables)}",
+                "exit": None,
+                "traceback": [],
+                "log_tail": log_tail(folder / "engine.log"),
+            },
+            device_note="no device telemetry: it died with the harness",
+            notes=["This result was recovered afterwards, without host telemetry and the worker's own account."],
+        )
     )
     try:
-        results.write(folder, result)
+        result_file.write(folder, result)
     except OSError as error:
         result["notes"].append(f"It could not be saved: {error}")
     return result
@@ -80,19 +84,6 @@ def _is_running(pid: int | None, written: Path) -> bool:
         return psutil.Process(pid).create_time() <= written.stat().st_mtime + 1
     except psutil.Error:
         return False
-
-
-def _job(folder: Path) -> dict[str, Any]:
-    path = folder / "job.json"
-    try:
-        job = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(job["spec"], dict):
-            raise ValueError("its spec is no mapping")
-    except FileNotFoundError:
-        raise Refused(f"{folder} holds no run: there is neither a result.json nor a job.json in it") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refused(f"{path} is not a run's job: {error}") from None
-    return job
 
 
 def _workload(folder: Path) -> dict[str, Any] | None:

@@ -1,1 +1,5 @@
-"""Folders and files of runs: whole or absent, and read back."""
+"""Folders and files of runs: whole or absent, and read back. `open(path)` says what a path holds."""
+
+from innerloop.harness.store.stored import StoredLadder, StoredRun, open
+
+__all__ = ["StoredLadder", "StoredRun", "open"]

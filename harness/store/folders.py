@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.store.atomic import sync_folder
 
 Say = Callable[[str], None]
 
@@ -80,15 +81,6 @@ def sweep(root: Path) -> None:
         whole = left.with_name(left.name[1:].removesuffix(".partial"))
         with contextlib.suppress(Timeout), FileLock(lock_file(whole)).acquire(timeout=0):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def sync_folder(path: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

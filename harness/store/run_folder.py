@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.errors import Refused
-
-if TYPE_CHECKING:
-    from innerloop.harness.spec.resolve import RunSpec
 
 
 def make_folder(out: Path) -> Path:
@@ -30,10 +26,11 @@ def make_folder(out: Path) -> Path:
     return out.absolute()
 
 
-def default_folder(spec: RunSpec) -> Path:
-    """A folder under runs/ that is not there yet; a second run within the same second gets a number of its own."""
+def default_folder(*words: str) -> Path:
+    """A folder under runs/ that is not there yet, called by the time and `words` (engine, model, workload); a second
+    run within the same second gets a number of its own."""
     moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    name = f"{moment}-{spec.engine.name}-{spec.model.name}-{spec.workload.name}"
+    name = "-".join((moment, *words))
     names = (name, *(f"{name}-{k}" for k in range(2, 1000)))
     return next(folder for folder in (Path("runs") / n for n in names) if not folder.exists())
 

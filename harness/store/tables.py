@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +11,11 @@ import numpy as np
 
 from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, STATES
 from innerloop.harness.analysis.columns import known
+from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.analysis.unfinished import filled
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.telemetry.sampler import Sampler, Samples
+from innerloop.harness.store.atomic import whole
+from innerloop.harness.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +28,7 @@ FILES = {  # the table's name -> its place in the raw trace
 }
 LEFT_OUT = ("reserved",)
 NEVER_MISSING = ("start_ns", "end_ns", "time_ns", "output_tokens", "prompt_tokens", "asked_tokens", "count", "request")
+REQUIRED = (*NEVER_MISSING, "state")  # without which a table cannot be read
 CHUNK = 1 << 20  # records converted at once
 METADATA = b"innerloop.header."  # the raw header's fields in the Parquet file's metadata
 
@@ -152,24 +154,22 @@ def _write_parquet(path: Path, table: np.ndarray, header: dict[str, int]) -> Non
     import pyarrow.parquet as pq
 
     schema = _schema(table.dtype, header)
-    partial = path.with_name(f".{path.name}.partial")
     times = [name for name in schema.names if name.endswith("_ns") or name == "step"]
-    try:
-        with pq.ParquetWriter(
+    with (
+        whole(path) as partial,
+        pq.ParquetWriter(
             partial,
             schema,
             compression="zstd",
             compression_level=1,
             use_dictionary=["state"],
             column_encoding={name: "DELTA_BINARY_PACKED" for name in times},
-        ) as writer:
-            for begin in range(0, len(table), CHUNK):
-                chunk = table[begin : begin + CHUNK]
-                arrays = [_column(chunk, field) for field in schema]
-                writer.write_batch(pa.record_batch(arrays, schema=schema))
-        put(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        ) as writer,
+    ):
+        for begin in range(0, len(table), CHUNK):
+            chunk = table[begin : begin + CHUNK]
+            arrays = [_column(chunk, field) for field in schema]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
 def _column(chunk: np.ndarray, field: pa.Field) -> pa.Array:
@@ -198,47 +198,53 @@ def write_telemetry(run_folder: Path, samples: Sequence[Samples]) -> None:
         parts.append(pa.table(columns))
     if sum(len(part) for part in parts) == 0:
         return
-    path = Path(run_folder) / "telemetry.parquet"
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole(Path(run_folder) / "telemetry.parquet") as partial:
         pq.write_table(pa.concat_tables(parts, promote_options="default"), partial, compression="zstd")
-        put(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _read_parquet(path: Path, dtype: np.dtype) -> tuple[np.ndarray, dict[str, int]]:
-    import pyarrow as pa
+    """A table and its header, by the columns' names, so that a file of another version can be read.
+
+    A column of `dtype` that the file lacks is missing in every row; one that `dtype` lacks is passed over.
+
+    Raises:
+        Refused: it is no table of innerloop, or lacks a column that is never missing.
+    """
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
     stored = file.schema_arrow.metadata or {}
-    if METADATA + b"record_bytes" not in stored or int(stored[METADATA + b"record_bytes"]) not in (0, dtype.itemsize):
+    if METADATA + b"record_bytes" not in stored:
         raise Refused(f"{path} was not written by this version of innerloop")
-    out = np.zeros(file.metadata.num_rows, dtype=dtype)
+    names = [name for name in dtype.names or () if name in file.schema_arrow.names]
+    if lost := [name for name in dtype.names or () if name in REQUIRED and name not in names]:
+        raise Refused(f"{path} is not whole: it lacks {', '.join(lost)}")
+    out = _missing(file.metadata.num_rows, dtype)
     begin = 0
-    for batch in file.iter_batches(batch_size=CHUNK):
+    for batch in file.iter_batches(batch_size=CHUNK, columns=names):
         rows = out[begin : begin + len(batch)]
-        for name in batch.schema.names:
-            column = batch.column(name)
-            if pa.types.is_dictionary(column.type):
-                places = [STATES.index(state) for state in column.dictionary.to_pylist()]
-                rows[name] = np.array(places)[column.indices.to_numpy()]
-            else:
-                missing = float("nan") if pa.types.is_floating(column.type) else -1
-                rows[name] = (column.fill_null(missing) if column.null_count else column).to_numpy()
+        for name in names:
+            rows[name] = _values(batch.column(name))
         begin += len(batch)
     header = {name: int(stored.get(METADATA + name.encode(), b"0")) for name in _no_header()}
     return out, header
 
 
-def put(partial: Path, path: Path) -> None:
-    """Puts a finished file in its place so that a reader, also after a power cut, sees the old one or the new one."""
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _values(column: pa.Array) -> np.ndarray:
+    """A column's values as numbers: a state's place in STATES, -1 or NaN where one is missing."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        places = [STATES.index(state) for state in column.dictionary.to_pylist()]
+        return np.array(places)[column.indices.to_numpy()]
+    missing = float("nan") if pa.types.is_floating(column.type) else -1
+    return (column.fill_null(missing) if column.null_count else column).to_numpy()
+
+
+def _missing(count: int, dtype: np.dtype) -> np.ndarray:
+    """A table of which every value is missing: -1 or NaN, and 0 where a file holds nothing."""
+    out = np.zeros(count, dtype=dtype)
+    for name in dtype.names or ():
+        if name not in LEFT_OUT:
+            out[name] = np.nan if dtype[name].kind == "f" else -1
+    return out

@@ -6,35 +6,17 @@ import struct
 import threading
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from innerloop.harness.analysis.samples import Samples
+
 TIMES = [("time_ns", "<i8"), ("late_ns", "<i8")]  # every source's first columns: when it was read, and how late
 CODES = {"<f8": "d", "<i8": "q", "<i4": "i"}  # numpy's names of the columns' types, and struct's
 BLOCK_ROWS = 1024
 STOP_S = 5.0  # for a reading under way to return, when sampling is to end
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What a sampler saw. `table` is structured, [samples], beginning with `TIMES`; a missing integer is -1, a missing
-    fraction NaN. `cpu_s` is the CPU time that sampling took, `error` what ended it early, `facts` what is constant."""
-
-    source: str
-    table: np.ndarray
-    interval_s: float
-    cpu_s: float
-    error: str | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def between(self, start_ns: int, end_ns: int) -> np.ndarray:
-        """The rows inside [start_ns, end_ns], with the neighbour on either side where there is one."""
-        times = self.table["time_ns"]
-        first = max(int(np.searchsorted(times, start_ns, side="right")) - 1, 0)
-        return self.table[first : int(np.searchsorted(times, end_ns)) + 1]
 
 
 class Rows:
@@ -151,23 +133,3 @@ class Sampler(ABC):
             if stopping:
                 return
             planned += interval_ns * (1 + late // interval_ns)  # what was missed is not made up for
-
-
-def cost(samples: Samples, start_ns: int, end_ns: int) -> dict[str, Any]:
-    """The sampler's own figures: lateness and the longest gap inside [start_ns, end_ns], CPU time over all its life.
-
-    `cpu_share` is of one core. None where there were too few samples to tell.
-    """
-    rows = samples.between(start_ns, end_ns)
-    life_s = (int(samples.table["time_ns"][-1]) - int(samples.table["time_ns"][0])) / 1e9 if len(samples.table) else 0.0
-    late = rows["late_ns"] / 1e9
-    return {
-        "interval_s": samples.interval_s,
-        "samples": len(rows),
-        "late_p50_s": float(np.quantile(late, 0.50)) if len(rows) else None,
-        "late_p99_s": float(np.quantile(late, 0.99)) if len(rows) else None,
-        "longest_gap_s": float(np.diff(rows["time_ns"]).max() / 1e9) if len(rows) > 1 else None,
-        "cpu_s": samples.cpu_s,
-        "cpu_share": samples.cpu_s / life_s if life_s > 0 else None,
-        "error": samples.error,
-    }

@@ -20,6 +20,7 @@ from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.words import number
 from innerloop.harness.profiles import Closed, Offline, Seeds, WorkloadProfile
 from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.store.atomic import whole
 from innerloop.harness.workloads import arrivals, draws, lengths
 from innerloop.harness.workloads.arrivals import NS
 
@@ -70,7 +71,7 @@ class Workload:
 
     def save(self, path: Path) -> None:
         """Writes the arrays as an .npz that needs no pickle to read."""
-        with Path(path).open("wb") as file:
+        with whole(Path(path)) as partial, partial.open("wb") as file:
             np.savez(file, **{name: getattr(self, name) for name in DTYPES})
 
     def describe(self) -> dict[str, Any]:

@@ -15,7 +15,10 @@ import pytest
 
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.result import build as results
+from innerloop.harness.result.record import Record
 from innerloop.harness.show import main
+from innerloop.harness.store import result_file
+from innerloop.harness.store.tables import convert
 from tests.harness.conftest import SECOND
 
 RunFolder = Callable[..., Path]
@@ -24,9 +27,9 @@ RunFolder = Callable[..., Path]
 @pytest.fixture
 def finished(run_folder: RunFolder, spec: dict[str, Any], reported: dict[str, Any]) -> Path:
     folder = run_folder()
-    tables = results.convert(folder)
-    result = results.build(spec=spec, workload=None, workload_hash="abc123", tables=tables, reported=reported)
-    results.write(folder, result)
+    tables = convert(folder)
+    result = results.build(Record(spec=spec, workload_hash="abc123", tables=tables, reported=reported))
+    result_file.write(folder, result)
     return folder
 
 
@@ -42,7 +45,7 @@ def test_a_run_is_printed_by_its_folder_or_its_file(
 
 def test_json_is_the_result_and_nothing_else(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(finished), "--json"]) == EXIT_OK
-    assert json.loads(capsys.readouterr().out) == results.read(finished)
+    assert json.loads(capsys.readouterr().out) == result_file.read(finished)
 
 
 def test_a_run_whose_harness_was_killed_is_put_together_from_its_records(
@@ -57,7 +60,7 @@ def test_a_run_whose_harness_was_killed_is_put_together_from_its_records(
     assert result["failure"]["log_tail"][-1] == "the last line of the engine"
     assert result["workload_hash"] == "abc123"
     assert result["counts"]["steps"] == 30
-    assert results.read(folder) == result
+    assert result_file.read(folder) == result
     assert (folder / "steps.parquet").exists()
     assert not (folder / "trace").exists()
 
@@ -89,8 +92,7 @@ def test_a_folder_that_cannot_be_written_is_still_printed(
     def read_only(*_: Any) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("innerloop.harness.result.build.put", read_only)
-    monkeypatch.setattr("innerloop.harness.store.tables.put", read_only)
+    monkeypatch.setattr("innerloop.harness.store.atomic.replace_file", read_only)
     assert main([str(folder), "--json"]) == EXIT_OK
     result = json.loads(capsys.readouterr().out)
     assert result["counts"]["steps"] == 50

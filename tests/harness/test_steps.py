@@ -10,14 +10,16 @@ from rich.console import Console
 from innerloop.harness import steps as verb
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.report.steps import parts, print_steps, short
-from innerloop.harness.result.build import build, write
+from innerloop.harness.result.build import build
+from innerloop.harness.result.record import Record
+from innerloop.harness.store.result_file import write
 from innerloop.harness.store.tables import convert
 from tests.harness.conftest import offline_run
 
 
 def whole(run_folder, spec, reported, **header):
     folder = run_folder(**header)
-    write(folder, build(spec=spec, workload=None, workload_hash="abc", tables=convert(folder), reported=reported))
+    write(folder, build(Record(spec=spec, workload_hash="abc", tables=convert(folder), reported=reported)))
     return folder
 
 

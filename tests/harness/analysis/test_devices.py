@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from innerloop.harness.analysis.devices import Window, cpu_energy_j, describe, missing, per_token, total_energy_j
+from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.telemetry.powercap import CPU_ENERGY
-from innerloop.harness.telemetry.sampler import Samples
 from tests.harness.analysis.test_device import GIB, PHASES, samples, wave
 from tests.harness.conftest import SECOND, Make, table
 

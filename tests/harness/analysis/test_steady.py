@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from innerloop.harness.analysis.steady import full_steps, steady
-from tests.harness.conftest import MS, Make
+from innerloop.engines.worker.trace import STEP
+from innerloop.harness.analysis.steady import full_steps, steady, usual_batch
+from tests.harness.conftest import MS, Make, table
 
 
 def ramp(make_steps: Make, running: list[int], step_ms: int = 100) -> np.ndarray:
@@ -46,3 +47,11 @@ def test_an_engine_that_does_not_report_its_batch_has_no_steady_window(make_step
 
 def test_no_steps_say_so(make_steps: Make, make_requests: Make) -> None:
     assert steady(make_steps([], []), make_requests([], [], [], []))["reason"] == "no step was recorded"
+
+
+def test_the_usual_batch_is_that_of_most_of_the_time():
+    steps = table(STEP, start_ns=[0, 10, 20, 30], end_ns=[10, 20, 30, 130], running=[40, 40, 40, 20])
+    assert usual_batch(steps) == [20, 38]
+    steps["running"] = -1
+    assert usual_batch(steps) == [None, None]
+    assert usual_batch(steps[:0]) == [None, None]

@@ -14,14 +14,19 @@ from rich.console import Console
 
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
 from innerloop.harness.experiments import ladder as layers
+from innerloop.harness.experiments.document import status
 from innerloop.harness.experiments.ladder import Ladder, chosen
 from innerloop.harness.process.launcher import Limits, failure
 from innerloop.harness.profiles.engines import load_engine
 from innerloop.harness.report.layers import bar, doubts, print_waterfall
 from innerloop.harness.result import build as results
+from innerloop.harness.result.record import Record
 from innerloop.harness.run import main
 from innerloop.harness.session import run as session
+from innerloop.harness.session.options import Options
 from innerloop.harness.show import main as show
+from innerloop.harness.store import result_file, waterfall_file
+from innerloop.harness.store.documents import plain
 from innerloop.harness.store.run_folder import make_folder
 
 LAYERS = ("core", "engine", "http")
@@ -41,9 +46,9 @@ def ran(monkeypatch, offline_tables, spec, reported):
             raise does
         told = {**spec, "layer": one.layer}
         result = results.build(
-            spec=told, workload=None, workload_hash="abc123", tables=offline_tables, reported=reported, failure=does
+            Record(spec=told, workload_hash="abc123", tables=offline_tables, reported=reported, failure=does)
         )
-        results.write(folder, result)
+        result_file.write(folder, result)
         return result, folder
 
     monkeypatch.setattr(session, "run", run)
@@ -51,7 +56,7 @@ def ran(monkeypatch, offline_tables, spec, reported):
 
 
 def ladder(tmp_path: Path, trials: int = 1, profile: Any = None) -> tuple[dict[str, Any], Path]:
-    options = session.Options(tmp_path / "ladder", Limits(), profile=profile)
+    options = Options(tmp_path / "ladder", Limits(), profile=profile)
     return layers.run(
         Ladder(LAYERS, trials),
         lambda layer: SimpleNamespace(layer=layer, describe=lambda: {"layer": layer}),  # type: ignore[arg-type,return-value]
@@ -66,7 +71,7 @@ def test_trials_go_up_the_ladder_and_down_again_each_in_a_folder_of_its_own(ran,
     assert ran.folders == ["core-1", "engine-1", "http-1", "http-2", "engine-2", "core-2"]
     assert layers.exit_code(document) == EXIT_OK
     assert all((folder / name / "result.json").exists() for name in ran.folders)
-    assert json.loads((folder / "waterfall.json").read_text()) == layers.read(folder)
+    assert json.loads((folder / "waterfall.json").read_text()) == waterfall_file.read(folder)
     assert document["workload_hash"] == "abc123"
     assert [len(rung["runs"]) for rung in document["rungs"] if rung["kind"] == "layer"] == [2, 2, 2]
 
@@ -99,7 +104,7 @@ def test_a_refusal_of_a_later_run_is_that_layers_failure(ran, tmp_path):
     ran.does["http-1"] = InnerloopError("no server here")
     document, folder = ladder(tmp_path)
     assert layers.exit_code(document) == EXIT_FAILED
-    assert results.read(folder / "http-1")["failure"]["message"] == "no server here"
+    assert result_file.read(folder / "http-1")["failure"]["message"] == "no server here"
 
 
 def test_an_interruption_stops_the_ladder_and_keeps_what_was_done(ran, tmp_path):
@@ -107,8 +112,8 @@ def test_an_interruption_stops_the_ladder_and_keeps_what_was_done(ran, tmp_path)
     document, folder = ladder(tmp_path, trials=2)
     assert ran.folders == ["core-1", "engine-1"]
     assert layers.exit_code(document) == EXIT_INTERRUPTED
-    assert layers.read(folder)["status"] == "interrupted"
-    assert layers.read(folder)["rungs"][-3]["tokens_per_s"] > 0
+    assert waterfall_file.read(folder)["status"] == "interrupted"
+    assert waterfall_file.read(folder)["rungs"][-3]["tokens_per_s"] > 0
 
 
 def test_a_signal_between_two_runs_stops_the_ladder_too(ran, tmp_path, monkeypatch):
@@ -124,7 +129,7 @@ def test_a_signal_between_two_runs_stops_the_ladder_too(ran, tmp_path, monkeypat
     document, folder = ladder(tmp_path)
     assert ran.folders == ["core-1"]
     assert layers.exit_code(document) == EXIT_INTERRUPTED
-    assert layers.read(folder)["status"] == "interrupted"
+    assert waterfall_file.read(folder)["status"] == "interrupted"
 
 
 def test_the_waterfall_is_on_disk_after_every_run(ran, tmp_path, monkeypatch):
@@ -133,7 +138,7 @@ def test_the_waterfall_is_on_disk_after_every_run(ran, tmp_path, monkeypatch):
 
     def run(one: Any, machine: Any, options: Any, console: Any) -> Any:
         path = options.out.parent / "waterfall.json"
-        seen.append(layers.read(path)["status"] if path.exists() else None)
+        seen.append(waterfall_file.read(path)["status"] if path.exists() else None)
         return inner(one, machine, options, console)
 
     monkeypatch.setattr(session, "run", run)
@@ -144,7 +149,7 @@ def test_the_waterfall_is_on_disk_after_every_run(ran, tmp_path, monkeypatch):
 def test_runs_that_were_given_other_requests_are_no_ladder(ran, tmp_path):
     document, _ = ladder(tmp_path)
     assert document["status"] != "failed"
-    assert layers.status([{"status": "ok"}, {"status": "ok"}], 0, ["a", "b"]) == "failed"
+    assert status([{"status": "ok"}, {"status": "ok"}], 0, ["a", "b"]) == "failed"
 
 
 @pytest.mark.parametrize("given", ["all", "http,core,engine,async", " core , engine,async,http"])
@@ -202,7 +207,7 @@ def test_a_ladder_is_shown_again_by_its_folder_or_its_file(ran, tmp_path, capsys
     printed = capsys.readouterr().out
     for path in (folder, folder / "waterfall.json"):
         assert show([str(path), "--json"]) == EXIT_OK
-        assert json.loads(capsys.readouterr().out) == results.plain(document)
+        assert json.loads(capsys.readouterr().out) == plain(document)
     assert "http" in printed
     assert "the same requests on 3 layers" in printed
     assert max(map(len, printed.splitlines())) <= 80
@@ -225,10 +230,10 @@ def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path)
 def test_a_file_that_is_no_waterfall_is_refused(tmp_path):
     (tmp_path / "waterfall.json").write_text("{}")
     with pytest.raises(Refused, match="not a waterfall"):
-        layers.read(tmp_path)
+        waterfall_file.read(tmp_path)
     (tmp_path / "waterfall.json").write_text('{"kind": "waterfall", "schema_version": 99}')
     with pytest.raises(Refused, match="schema version 99"):
-        layers.read(tmp_path)
+        waterfall_file.read(tmp_path)
 
 
 def test_a_bar_lies_between_the_rung_below_and_its_own():

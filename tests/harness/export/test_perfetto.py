@@ -12,7 +12,9 @@ from innerloop.harness import show
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.export import perfetto
 from innerloop.harness.export.perfetto_format import TraceWriter, varint
-from innerloop.harness.result.build import build, write
+from innerloop.harness.result.build import build
+from innerloop.harness.result.record import Record
+from innerloop.harness.store.result_file import write
 from innerloop.harness.store.tables import Tables, convert
 from tests.harness.conftest import MS, SECOND, offline_run
 from tests.harness.export.perfetto_reader import Read
@@ -159,7 +161,7 @@ def test_an_engine_that_does_not_report_prefill_runs_from_its_first_tokens_on(of
 
 def test_show_writes_the_trace_of_a_run_that_exists(run_folder, spec, reported, capsys):
     folder = run_folder()
-    write(folder, build(spec=spec, workload=None, workload_hash="abc", tables=convert(folder), reported=reported))
+    write(folder, build(Record(spec=spec, workload_hash="abc", tables=convert(folder), reported=reported)))
     assert show.main([str(folder), "--trace"]) == EXIT_OK
     path = folder / "trace.perfetto-trace"
     assert capsys.readouterr().out.strip() == str(path)

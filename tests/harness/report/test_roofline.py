@@ -11,6 +11,7 @@ from innerloop.harness.ceilings.model import Ceilings, Key
 from innerloop.harness.report.roofline import bound_by, scaled
 from innerloop.harness.report.run import print_report
 from innerloop.harness.result.build import build
+from innerloop.harness.result.record import Record
 from innerloop.harness.spec.resolve import load_model
 
 MEMORY = {"copy_bytes_per_s": 30e9, "read_bytes_per_s": 40e9}
@@ -26,9 +27,7 @@ def made(spec, reported, offline_tables):
         key = Key("cpu", "a CPU", "2.13", cores=2)
         rates = {"float32": {"ops_per_s": ops_per_s}}
         ceilings = Ceilings(key, fields.pop("memory", MEMORY), rates, "2026-11-20T13:00:00+00:00", **fields)
-        return build(
-            spec=spec, workload=None, workload_hash="a", tables=offline_tables, reported=reported, ceilings=ceilings
-        )
+        return build(Record(spec=spec, workload_hash="a", tables=offline_tables, reported=reported, ceilings=ceilings))
 
     return make
 
@@ -77,7 +76,13 @@ def test_a_busy_machine_is_a_note(made):
 
 def test_without_ceilings_the_reason_is_printed(spec, reported, offline_tables):
     result = build(
-        spec=spec, workload=None, workload_hash="a", tables=offline_tables, reported=reported, no_ceilings="left out"
+        Record(
+            spec=spec,
+            workload_hash="a",
+            tables=offline_tables,
+            reported=reported,
+            no_ceilings="left out",
+        )
     )
     assert result["roofline"]["reason"] == "left out"
     assert "not known: left out" in printed(result)

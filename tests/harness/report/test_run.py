@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.report.run import print_report
 from innerloop.harness.result import build as results
-from innerloop.harness.store.tables import Tables
+from innerloop.harness.result.record import Record
+from innerloop.harness.store.tables import Tables, read_tables
 from innerloop.harness.telemetry.host import HOST
-from innerloop.harness.telemetry.sampler import Samples
 from tests.harness.conftest import SECOND
 
 
@@ -29,12 +30,14 @@ def result(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Table
     rows["worker_rss_bytes"] = 3 << 30
     host = Samples("host", rows, 0.25, 0.01, facts={"cpus": 2})
     return results.build(
-        spec=spec,
-        workload={"duration_s": None},
-        workload_hash="abc",
-        tables=replace(offline_tables, samples=(host,)),
-        reported=reported,
-        notes=["the weights are random"],
+        Record(
+            spec=spec,
+            workload={"duration_s": None},
+            workload_hash="abc",
+            tables=replace(offline_tables, samples=(host,)),
+            reported=reported,
+            notes=["the weights are random"],
+        )
     )
 
 
@@ -126,9 +129,7 @@ def test_a_run_without_a_steady_window_says_why(result: dict[str, Any]) -> None:
 
 def test_a_run_that_measured_nothing_has_no_tables_of_figures(spec: dict[str, Any], tmp_path: Path) -> None:
     failure = {"cause": "install_failed", "message": "no network"}
-    empty = results.build(
-        spec=spec, workload=None, workload_hash=None, tables=results.read_tables(tmp_path), failure=failure
-    )
+    empty = results.build(Record(spec=spec, tables=read_tables(tmp_path), failure=failure))
     printed = text(empty)
     assert "no network" in printed
     assert "Throughput" not in printed

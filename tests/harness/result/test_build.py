@@ -1,9 +1,7 @@
-"""A run's result: built, written, read again."""
+"""A run's result as it is built."""
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.result import build as results
-from innerloop.harness.store.tables import Tables
+from innerloop.harness.result.record import Record
+from innerloop.harness.store import result_file
+from innerloop.harness.store.tables import Tables, read_tables
 from innerloop.harness.telemetry.host import HOST
-from innerloop.harness.telemetry.sampler import Samples
 from tests.harness.conftest import SECOND
 
 SKELETON = {
@@ -39,7 +38,7 @@ def build(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Tables
             "environment": {"python": "3.11.9", "lock_hash": "def"},
             **changes,
         }
-        return results.build(**arguments)
+        return results.build(Record(**arguments))
 
     return make
 
@@ -140,14 +139,14 @@ def test_a_failure_is_kept_with_what_was_measured(build: Any) -> None:
 
 def test_a_run_that_never_started_is_a_result_too(spec: dict[str, Any], tmp_path: Path) -> None:
     result = results.build(
-        spec=spec,
-        workload=None,
-        workload_hash=None,
-        tables=results.read_tables(tmp_path),
-        failure={"cause": "install_failed", "message": "no network"},
+        Record(
+            spec=spec,
+            tables=read_tables(tmp_path),
+            failure={"cause": "install_failed", "message": "no network"},
+        )
     )
-    results.write(tmp_path, result)
-    read = results.read(tmp_path)
+    result_file.write(tmp_path, result)
+    read = result_file.read(tmp_path)
     assert read["status"] == "failed"
     assert read["window"]["duration_s"] is None
     assert set(read["startup_s"].values()) == {None}
@@ -158,9 +157,9 @@ def test_what_is_unknown_is_null_and_never_zero_or_nan(build: Any, tmp_path: Pat
     for name in ("prefill_tokens", "decode_tokens", "running", "preempted", "execute_ns"):
         steps[name] = -1
     steps["kv_usage"] = np.nan
-    path = results.write(tmp_path, build(tables=replace(offline_tables, steps=steps)))
+    path = result_file.write(tmp_path, build(tables=replace(offline_tables, steps=steps)))
     assert "NaN" not in path.read_text()
-    result = results.read(path)
+    result = result_file.read(path)
     assert result["throughput"]["prefill_tokens_per_s"] is None
     assert result["counts"]["preemptions"] is None
     assert result["kv_usage"] == result["batch"] == {"mean": None, "max": None}
@@ -168,67 +167,9 @@ def test_what_is_unknown_is_null_and_never_zero_or_nan(build: Any, tmp_path: Pat
     assert result["over_time"]["kv_usage"] == [None] * 60
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan"), np.array([1.0, np.nan])])
-def test_json_never_holds_what_is_no_number(tmp_path: Path, value: Any) -> None:
-    path = results.write(tmp_path, {"schema_version": 1, "value": {"deep": [value]}})
-    deep = json.loads(path.read_text(), parse_constant=pytest.fail)["value"]["deep"][0]
-    assert deep in (None, [1.0, None])
-
-
-def test_what_json_has_no_type_for_becomes_one_that_it_has() -> None:
-    made = results.plain({1: (np.int64(3), np.float32(0.5), np.bool_(True), Path("a/b"), {"x"})})
-    assert made == {"1": [3, 0.5, True, "a/b", ["x"]]}
-    assert [type(item) for item in made["1"][:3]] == [int, float, bool]
-
-
-def test_writing_replaces_the_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results.write(tmp_path, {"old": 1})
-
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(results, "put", full)
-    with pytest.raises(OSError, match="No space"):
-        results.write(tmp_path, {"new": 1})
-    assert json.loads((tmp_path / "result.json").read_text()) == {"old": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
-
-
 def test_a_result_is_read_by_its_folder_or_its_file(build: Any, tmp_path: Path) -> None:
-    path = results.write(tmp_path, build())
-    assert results.read(tmp_path) == results.read(path) == build(created=results.read(path)["created"])
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("{", "is not JSON"),
-        ("[1]", "is not a result of innerloop"),
-        ('{"name": "other tool"}', "is not a result of innerloop"),
-        ('{"schema_version": "1", "status": "ok", "spec": {}}', "is not a result of innerloop"),
-        ('{"schema_version": 2, "status": "ok", "spec": {}}', "has schema version 2, and this innerloop"),
-        ('{"schema_version": 1, "status": "ok", "spec": {}}', "is not whole: it lacks batch, counts"),
-    ],
-)
-def test_a_file_that_is_no_result_of_this_version_is_refused(tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "result.json").write_text(text)
-    with pytest.raises(Refused, match=words):
-        results.read(tmp_path)
-
-
-def test_a_newer_result_names_the_version_that_wrote_it(tmp_path: Path) -> None:
-    newer = {"schema_version": 9, "status": "ok", "spec": {}, "innerloop_version": "7.0"}
-    (tmp_path / "result.json").write_text(json.dumps(newer))
-    with pytest.raises(Refused) as caught:
-        results.read(tmp_path)
-    assert "7.0" in caught.value.details[0]
-
-
-def test_a_missing_result_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"there is no result\.json in"):
-        results.read(tmp_path)
-    with pytest.raises(Refused, match="there is no file"):
-        results.read(tmp_path / "nothing.json")
+    path = result_file.write(tmp_path, build())
+    assert result_file.read(tmp_path) == result_file.read(path) == build(created=result_file.read(path)["created"])
 
 
 def test_the_clients_account_is_a_section_of_its_own_and_nears_its_limit_is_a_doubt(
@@ -236,9 +177,7 @@ def test_the_clients_account_is_a_section_of_its_own_and_nears_its_limit_is_a_do
 ) -> None:
     reported["info"]["client"] = {"tokens_per_s": 100.0}
     reported["process_cpu_s"] = 0.5
-    result = results.build(
-        spec={**spec, "layer": "http"}, workload=None, workload_hash=None, tables=offline_tables, reported=reported
-    )
+    result = results.build(Record(spec={**spec, "layer": "http"}, tables=offline_tables, reported=reported))
     assert "client" not in result["engine"]
     assert result["client"]["cpu_s"] == 0.5
     assert result["client"]["share_of_capacity"] == result["throughput"]["decode_tokens_per_s"] / 100.0 > 0.5

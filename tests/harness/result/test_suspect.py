@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.harness.result.suspect import exhausted_ns, suspicions, unhonoured
+from innerloop.harness.result.suspect import Evidence, exhausted_ns, suspicions, unhonoured
 from tests.harness.conftest import MS, SECOND, Make
 
 QUIET_HOST = {
@@ -39,7 +39,7 @@ def codes(make_steps: Make, make_requests: Make) -> Any:
             "checks": [],
             **changes,
         }
-        reasons = suspicions(arguments.pop("steps"), arguments.pop("requests"), **arguments)
+        reasons = suspicions(Evidence(**arguments))
         assert all(reason.detail and reason.advice for reason in reasons)
         return [reason.code for reason in reasons]
 

@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from innerloop.engines.worker.trace import STEP
 from innerloop.harness.cli.command import Stopped
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.process.launcher import Limits, Outcome, failure
 from innerloop.harness.profiling import tools
 from innerloop.harness.profiling.choice import choose
 from innerloop.harness.result import build as results
+from innerloop.harness.result.record import Record
 from innerloop.harness.run import exit_code
 from innerloop.harness.session import passes
-from tests.harness.conftest import MS, offline_run, table, write_raw
+from innerloop.harness.store import result_file
+from innerloop.harness.store.tables import convert
+from tests.harness.conftest import MS, offline_run, write_raw
 
 KERNELS: Any = choose("kernels", None)
 
@@ -60,10 +62,8 @@ def play(folder: Path, outcome: Outcome, numbers: range = range(3)) -> None:
 def measured(run_folder, spec, reported):
     """(result, folder) of a measured run."""
     folder = run_folder()
-    result = results.build(
-        spec=spec, workload=None, workload_hash="abc123", tables=results.convert(folder), reported=reported
-    )
-    results.write(folder, result)
+    result = results.build(Record(spec=spec, workload_hash="abc123", tables=convert(folder), reported=reported))
+    result_file.write(folder, result)
     return result, folder
 
 
@@ -76,13 +76,13 @@ def add(measured, monkeypatch):
         monkeypatch.setattr(passes.Pass, "run", lambda self, outcome: run(self.folder, outcome))
         place = passes.Place(Path("/env/bin/python"), {}, folder)
         passes.add(profile, "cpu", place, Limits(), (result, 1717), Console(quiet=True))
-        return results.read(folder)
+        return result_file.read(folder)
 
     return make
 
 
 def test_a_pass_adds_its_findings_and_leaves_the_measured_figures_alone(add, measured):
-    before = results.read(measured[1])
+    before = result_file.read(measured[1])
     after = add(play)
     assert {k: v for k, v in after.items() if k not in ("profile", "kernels")} == {
         k: v for k, v in before.items() if k not in ("profile", "kernels")
@@ -185,14 +185,6 @@ def test_the_worker_is_ended_also_where_a_signal_cuts_the_end_of_py_spy_short(me
     with pytest.raises(Stopped):
         one.run(Outcome())
     assert closed == [4242]
-
-
-def test_the_usual_batch_is_that_of_most_of_the_time():
-    steps = table(STEP, start_ns=[0, 10, 20, 30], end_ns=[10, 20, 30, 130], running=[40, 40, 40, 20])
-    assert passes.usual_batch(steps) == [20, 38]
-    steps["running"] = -1
-    assert passes.usual_batch(steps) == [None, None]
-    assert passes.usual_batch(steps[:0]) == [None, None]
 
 
 def spec_on(device: str) -> Any:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
 from innerloop.harness.cli.errors import Refused
@@ -18,11 +15,11 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
 
 def test_the_default_folder_is_always_a_new_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    spec: Any = SimpleNamespace(**{part: SimpleNamespace(name=part) for part in ("engine", "model", "workload")})
-    first = run_folder.default_folder(spec)
+    first = run_folder.default_folder("vllm", "llama-tiny", "quick")
     run_folder.make_folder(first)
     assert first.parts[0] == "runs"
-    assert run_folder.default_folder(spec) != first
+    assert first.name.endswith("Z-vllm-llama-tiny-quick")
+    assert run_folder.default_folder("vllm", "llama-tiny", "quick") != first
 
 
 def test_an_empty_folder_that_the_user_made_is_taken(tmp_path):

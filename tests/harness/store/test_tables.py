@@ -120,6 +120,52 @@ def test_a_foreign_parquet_file_is_refused(tmp_path: Path) -> None:
         read_tables(tmp_path)
 
 
+def other_version(path: Path, without: tuple[str, ...] = (), **more: Any) -> None:
+    """Rewrites a table as another version of innerloop would have: fewer columns, further ones, other records."""
+    import pyarrow as pa
+
+    table = pq.read_table(path)
+    metadata = {**table.schema.metadata, module.METADATA + b"record_bytes": b"7"}
+    table = table.drop_columns(list(without))
+    for name, value in more.items():
+        table = table.append_column(name, pa.array([value] * len(table)))
+    pq.write_table(table.select([*reversed(table.column_names)]).replace_schema_metadata(metadata), path)
+
+
+def test_a_table_of_another_version_is_read_by_its_columns_names(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder()
+    raw = convert(folder).steps
+    other_version(folder / "steps.parquet", ("preempted", "kv_usage", "wait_ns"), cached_tokens=3, planted="x")
+    read = read_tables(folder)
+    assert read.steps.dtype == STEP
+    assert set(read.steps["preempted"].tolist()) == set(read.steps["wait_ns"].tolist()) == {-1}
+    assert np.isnan(read.steps["kv_usage"]).all()
+    for name in set(STEP.names or ()) - {"preempted", "kv_usage", "wait_ns"}:
+        assert (read.steps[name] == raw[name]).all()
+    assert read.header["start_ns"] == SECOND
+
+
+def test_columns_that_the_trace_gains_are_missing_in_tables_of_today(
+    run_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder()
+    raw = convert(folder).steps
+    longer = np.dtype([*STEP.descr, ("cached_tokens", "<i4"), ("drafted_tokens", "<i4"), ("accepted_share", "<f8")])
+    monkeypatch.setitem(module.LAYOUT, "steps", longer)
+    read = read_tables(folder).steps
+    assert set(read["cached_tokens"].tolist()) == set(read["drafted_tokens"].tolist()) == {-1}
+    assert np.isnan(read["accepted_share"]).all()
+    assert all((read[name] == raw[name]).all() for name in STEP.names or () if name not in ("kv_usage",))
+
+
+def test_a_table_without_what_is_never_missing_is_refused(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder()
+    convert(folder)
+    other_version(folder / "steps.parquet", ("end_ns", "wait_ns"))
+    with pytest.raises(Refused, match=r"is not whole: it lacks end_ns$"):
+        read_tables(folder)
+
+
 def test_an_interrupted_conversion_can_be_repeated(
     run_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +195,7 @@ def test_a_full_disk_leaves_the_raw_trace_and_says_so(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "put", full)
+    monkeypatch.setattr("innerloop.harness.store.atomic.replace_file", full)
     tables = convert(folder)
     assert len(tables.tokens) == 400
     assert "No space left on device" in tables.notes[0]

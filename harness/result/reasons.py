@@ -1,0 +1,52 @@
+"""The result's `reasons`: why a run failed, or what makes its figures doubtful."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from innerloop.harness.analysis.columns import NS
+from innerloop.harness.result import suspect_client, suspect_device
+from innerloop.harness.result.advice import ADVICE
+from innerloop.harness.result.record import Record
+from innerloop.harness.result.suspect import Evidence, suspicions, unhonoured
+
+
+def reasons(
+    record: Record, figures: Mapping[str, Any], checks: Sequence[Mapping[str, str]], telemetry: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """As plain data; of a failed run its failure alone. Empty: nothing is known against the run.
+
+    `figures` are those of the trace (with `client`), `checks` what does not add up in it, `telemetry` the section.
+    """
+    failure = record.failure
+    if failure is not None:
+        return [{"code": failure["cause"], "detail": failure["message"], "advice": ADVICE.get(failure["cause"])}]
+    start_ns, end_ns = record.window
+    doubts = [
+        *suspicions(evidence(record, figures, checks, telemetry)),
+        *suspect_device.suspicions(telemetry["devices"] or (), telemetry["sampler"], max(end_ns - start_ns, 0) * NS),
+        *suspect_client.suspicions(figures["client"]),
+        *unhonoured(record.spec.get("settings") or {}, record.effective),
+    ]
+    return [asdict(doubt) for doubt in doubts]
+
+
+def evidence(
+    record: Record, figures: Mapping[str, Any], checks: Sequence[Mapping[str, str]], telemetry: Mapping[str, Any]
+) -> Evidence:
+    start_ns, end_ns = record.window
+    return Evidence(
+        steps=record.tables.steps,
+        requests=record.tables.requests,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        duration_ns=-1 if record.asked_s is None else round(record.asked_s * 1e9),
+        bubble_share=figures["time_share"]["bubbles"],
+        recorder_share=figures["overhead"]["recorder_share_of_step_time"],
+        warmup=record.reported.get("warmup"),
+        host=telemetry["host"],
+        sampler=telemetry["sampler"].get("host"),
+        checks=checks,
+    )

@@ -1,0 +1,61 @@
+"""What was observed of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from innerloop.harness.analysis.run import edges
+from innerloop.harness.store.tables import Tables
+
+if TYPE_CHECKING:
+    from innerloop.harness.ceilings.model import Ceilings
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is known about a run once it has ended, however it ended. What was not observed is None or empty.
+
+    spec: RunSpec.describe(). workload: Workload.describe(), whose `duration_s` is the window that was asked for, with
+    its hash. tables: from `convert` or `read_tables`. reported: the worker's account, of which any part may be missing.
+    phases: monotonic ns at which each of the worker's phases began. checkpoint, environment: plain data for the result.
+    failure: None for a run that came to its end. device_note: why no device could be sampled, None also where the
+    engine uses none. ceilings: what the machine can do at most; no_ceilings: why they are not known.
+    created: UTC in ISO 8601; None is the time of building.
+    """
+
+    spec: Mapping[str, Any]
+    tables: Tables
+    workload: Mapping[str, Any] | None = None
+    workload_hash: str | None = None
+    reported: Mapping[str, Any] = field(default_factory=dict)
+    phases: Mapping[str, int] = field(default_factory=dict)
+    checkpoint: Mapping[str, Any] | None = None
+    environment: Mapping[str, Any] | None = None
+    failure: Mapping[str, Any] | None = None
+    notes: Sequence[str] = ()
+    device_note: str | None = None
+    ceilings: Ceilings | None = None
+    no_ceilings: str | None = None
+    created: str | None = None
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What the engine said of itself once it was loaded."""
+        return self.reported.get("info") or {}
+
+    @property
+    def effective(self) -> Mapping[str, Any]:
+        """The settings as the engine resolved them."""
+        return self.info.get("effective") or {}
+
+    @property
+    def asked_s(self) -> float | None:
+        """The length of the window that was asked for; None: until all requests have finished."""
+        return (self.workload or {}).get("duration_s")
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Its start and end in monotonic ns, (0, 0) if it never opened."""
+        return edges(self.tables.steps, self.tables.header)

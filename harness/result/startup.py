@@ -1,0 +1,29 @@
+"""The result's sections on the worker's start and memory."""
+
+from __future__ import annotations
+
+from innerloop.harness.analysis import host as host_analysis
+from innerloop.harness.result.record import Record
+
+
+def startup_s(record: Record) -> dict[str, float | None]:
+    """Seconds of each part of the start and of all; the sum is None as soon as a part is not known."""
+    reported = record.reported
+    parts = {name: reported.get(f"{name}_s") for name in ("interpreter", "import", "load", "warmup")}
+    if parts["warmup"] is None:
+        parts["warmup"] = (reported.get("warmup") or {}).get("seconds")
+    known = [seconds for seconds in parts.values() if seconds is not None]
+    return {**parts, "total": sum(known) if len(known) == len(parts) else None}
+
+
+def memory_bytes(record: Record) -> dict[str, int | None]:
+    """Memory of the worker's processes at the phases' ends and its peak; what the engine says of its own."""
+    host = next((one for one in record.tables.samples if one.source == "host"), None)
+    sampled, own = host_analysis.memory_bytes(host, record.phases), record.reported.get("memory_bytes") or {}
+    known = {name: [m[name] or 0 for m in (sampled, own) if m.get(name)] for name in sampled}
+    largest = {name: max(values) if values else None for name, values in known.items()}
+    return {
+        **largest,  # the samples count the worker's children, its own account misses no moment
+        "weights": record.info.get("weights_bytes"),
+        "kv_cache": record.info.get("kv_cache_bytes"),
+    }

@@ -1,0 +1,30 @@
+"""The result's section `telemetry`: the host, the devices and their energy over the window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from innerloop.harness.analysis import devices as device_analysis
+from innerloop.harness.analysis import host as host_analysis
+from innerloop.harness.analysis.samples import cost
+from innerloop.harness.result.record import Record
+
+
+def section(record: Record) -> dict[str, Any]:
+    """`devices` is None where none could be sampled, and empty where the engine uses none."""
+    samples, info = record.tables.samples, record.info
+    start_ns, end_ns = record.window
+    by_source = {one.source: one for one in samples}
+    host = by_source.get("host")
+    on_device = record.spec.get("device") != "cpu"  # else weights and KV cache lie in the host's memory
+    held = {name: info.get(f"{name}_bytes") if on_device else None for name in ("weights", "kv_cache")}
+    window = device_analysis.Window(start_ns, end_ns, record.tables.steps, record.phases, held)
+    sampled = [one for one in samples if one.facts.get("kind") == "device"]
+    devices = device_analysis.describe(sampled, window)
+    cpu = device_analysis.cpu_energy_j(by_source.get("cpu"), start_ns, end_ns, window.tokens)
+    return {
+        "host": None if host is None else host_analysis.summary(host, start_ns, end_ns),
+        "devices": devices if record.device_note is None else None,
+        "energy_j": {"devices": device_analysis.total_energy_j(devices, window.tokens), "cpu": cpu},
+        "sampler": {source: cost(one, start_ns, end_ns) for source, one in by_source.items()},
+    }

@@ -1,0 +1,80 @@
+"""The end of a run: its records are put away, and its result is made and written."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from innerloop.harness.machine import checkout_commit
+from innerloop.harness.process import launcher
+from innerloop.harness.process.launcher import Outcome
+from innerloop.harness.result.build import build
+from innerloop.harness.result.record import Record
+from innerloop.harness.store import result_file
+from innerloop.harness.store.tables import convert
+
+if TYPE_CHECKING:
+    from innerloop.harness.environments import Environment
+    from innerloop.harness.session.inputs import Inputs
+    from innerloop.harness.session.prepared import Prepared
+    from innerloop.harness.telemetry.samplers import Samplers
+
+
+def conclude(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samplers) -> dict[str, Any]:
+    """Turns the trace into tables and figures, also after a failure, and writes them."""
+    folder = inputs.folder
+    if outcome.failure is not None:
+        outcome.failure["log_tail"] = launcher.log_tail(folder / "engine.log")
+    result = build(observed(inputs, prepared, outcome, sampled))
+    try:
+        result_file.write(folder, result)
+    except OSError as error:
+        result["notes"].append(f"this result could not be written to {folder}: {error}")
+    return result
+
+
+def observed(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samplers) -> Record:
+    """The run's record; stops the samplers and converts the trace."""
+    folder, checkpoint = inputs.folder, prepared.checkpoint
+    environment = environment_facts(inputs, prepared.environment, outcome)
+    kept = folder / "trace" / "measure" / "output_ids.npz"
+    if kept.exists():
+        kept.rename(folder / kept.name)
+    return Record(
+        spec=inputs.spec.describe(),
+        tables=convert(folder, *sampled.all),
+        workload=inputs.work.describe(),
+        workload_hash=inputs.work.hash,
+        reported=outcome.reported,
+        phases=outcome.phases,
+        checkpoint=asdict(checkpoint) if checkpoint else None,
+        environment=environment,
+        failure=outcome.failure,
+        notes=outcome.notes,
+        device_note=sampled.note,
+        ceilings=prepared.ceilings,
+        no_ceilings=prepared.no_ceilings,
+    )
+
+
+def environment_facts(inputs: Inputs, environment: Environment | None, outcome: Outcome) -> dict[str, Any]:
+    """The interpreter, its packages and variables, the machine and innerloop's commit, for the result."""
+    versions = outcome.reported.get("versions", {})
+    return {
+        "lock_hash": environment.lock_hash if environment else None,
+        "python": versions.get("python"),
+        "packages": versions.get("packages"),
+        "torch": versions.get("torch"),
+        "interpreter": str(environment.python) if environment else None,
+        "registered": environment.name if environment else None,
+        "sites": [str(site) for site in environment.sites] if environment else None,
+        "variables": worker_variables(environment) if environment else None,
+        **inputs.machine.describe(),
+        "commit": checkout_commit(),
+    }
+
+
+def worker_variables(environment: Environment) -> dict[str, str]:
+    """The variables of a worker that can change what is measured; of a registered environment all that it sets."""
+    found = launcher.telling(launcher.environment(dict(environment.variables)))
+    return {**found, **environment.variables} if environment.name else found

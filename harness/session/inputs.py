@@ -1,0 +1,49 @@
+"""What a run starts from, checked as far as that goes without starting anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from innerloop.harness import environments
+from innerloop.harness.checkpoints import planned_checkpoint
+from innerloop.harness.session import passes
+from innerloop.harness.spec.adapter_settings import native_settings
+from innerloop.harness.store.run_folder import make_folder
+from innerloop.harness.workloads import Workload, build, warmup
+
+if TYPE_CHECKING:
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.session.options import Options
+    from innerloop.harness.spec.model import RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The run as resolved, its measured requests and those of its warm-up, and its folder, which is there."""
+
+    spec: RunSpec
+    machine: Machine
+    options: Options
+    work: Workload
+    warm: Workload
+    folder: Path
+
+
+def inputs_of(spec: RunSpec, machine: Machine, options: Options) -> Inputs:
+    """Draws the requests, asks everything that can refuse the run, and makes its folder last.
+
+    Raises:
+        Refused: the run cannot be made; no folder was.
+    """
+    model, settings = spec.model, spec.settings
+    if spec.weights is None:
+        planned_checkpoint(model, settings.dtype)
+    work = build(spec.workload, model, spec.seeds, settings.context_length)
+    warm = warmup(spec.workload, model, spec.seeds, settings.max_batch_size)
+    native_settings(spec)
+    environments.check(spec.engine, spec.device, spec.engine_python, spec.environment)
+    if options.profile is not None:
+        passes.check(options.profile, spec, options.out)
+    return Inputs(spec, machine, options, work, warm, make_folder(options.out))

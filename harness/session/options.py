@@ -1,0 +1,27 @@
+"""How a run is made, as against what it measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from innerloop.harness.process.launcher import Limits
+from innerloop.harness.telemetry.device import DEFAULT_HZ
+
+if TYPE_CHECKING:
+    from innerloop.harness.profiling.choice import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What concerns a run but not what it measures."""
+
+    out: Path
+    limits: Limits
+    keep_token_ids: bool = False
+    device_hz: float = DEFAULT_HZ
+    device_telemetry: str = "used"  # one of harness.telemetry.samplers.CHOICES
+    profile: Profile | None = None  # a pass with a profiler, after the measured run
+    ceilings: str = "auto"  # or "off": don't measure what the machine can do at most
+    trace: bool = False  # also write a Perfetto trace

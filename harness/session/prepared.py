@@ -1,0 +1,47 @@
+"""What a run needs before its worker starts: the environment, the checkpoint, the ceilings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from innerloop.harness import environments
+from innerloop.harness.ceilings.obtain import for_run
+from innerloop.harness.checkpoints import Checkpoint, ensure_checkpoint, use_weights
+
+if TYPE_CHECKING:
+    from innerloop.harness.ceilings.model import Ceilings
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.session.options import Options
+    from innerloop.harness.spec.model import RunSpec
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What was there before the worker started; None where it was not reached."""
+
+    environment: environments.Environment | None = None
+    checkpoint: Checkpoint | None = None
+    ceilings: Ceilings | None = None
+    no_ceilings: str | None = None  # why there are none
+
+
+def prepare(spec: RunSpec, prepared: Prepared, say: Say) -> None:
+    """Makes what is not there yet: the engine's environment and the checkpoint."""
+    prepared.environment = environments.obtain(spec.engine, spec.device, spec.engine_python, spec.environment, say=say)
+    if spec.weights is not None:
+        prepared.checkpoint = use_weights(spec.weights, spec.model)
+    else:
+        prepared.checkpoint = ensure_checkpoint(spec.model, spec.settings.dtype, say=say)
+
+
+def find_ceilings(spec: RunSpec, machine: Machine, prepared: Prepared, options: Options, say: Say) -> None:
+    """What the machine can do at most, measured now if it never was; after the idle power, since it heats a device."""
+    assert prepared.environment is not None
+    if options.ceilings == "off":
+        prepared.no_ceilings = "the ceilings of this machine were left out (--ceilings off)"
+    else:
+        prepared.ceilings, prepared.no_ceilings = for_run(spec, prepared.environment, machine, say)

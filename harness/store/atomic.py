@@ -1,0 +1,50 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole(path: Path, *, contended: bool = False) -> Iterator[Path]:
+    """Yields the partial file to write; it replaces `path` at the end, or is removed at an error.
+
+    `contended`: several processes may write `path` at the same time, so each has a partial file of its own.
+    """
+    own = f".{os.getpid()}" if contended else ""
+    partial = path.with_name(f".{path.name}{own}.partial")
+    try:
+        yield partial
+        replace_file(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, *, contended: bool = False) -> None:
+    """Writes `text` as UTF-8.
+
+    Raises:
+        OSError: it cannot be written; what was there before is still there.
+    """
+    with whole(path, contended=contended) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def replace_file(partial: Path, path: Path) -> None:
+    """Puts a finished file in its place so that a reader, also after a power cut, sees the old one or the new one."""
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Waits until the names in a folder are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,118 @@
+"""What a path holds: a run, with or without a result, or a run of several layers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.store import result_file, waterfall_file
+
+if TYPE_CHECKING:
+    from innerloop.harness.store.tables import Tables
+
+JOB = "job.json"
+RECORDS = "steps.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run's folder, or a file in one. What lies in it is read when it is asked for.
+
+    kind: "run" has a result. "interrupted" has a job and no result: its harness was killed, or is still at work.
+    "pass" is the job of a profiling pass. "records" has tables and nothing else. "nothing" is no run.
+    """
+
+    path: Path
+    kind: Literal["run", "interrupted", "pass", "records", "nothing"]
+
+    @property
+    def folder(self) -> Path:
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def in_folder(self) -> StoredRun:
+        """The run of the folder, whichever of its files `path` names."""
+        return _run_in(self.folder)
+
+    def result(self) -> dict[str, Any]:
+        """The result in the folder, or the named file.
+
+        Raises:
+            Refused: there is no result, or it cannot be read.
+        """
+        return result_file.read(self.path)
+
+    def tables(self) -> Tables:
+        """The records of the folder.
+
+        Raises:
+            Refused: a file of another version of innerloop.
+        """
+        from innerloop.harness.store.tables import read_tables
+
+        return read_tables(self.folder)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLadder:
+    """A folder with a run of each layer, or its waterfall.json, which is read when it is asked for."""
+
+    path: Path
+    kind: Literal["ladder"] = "ladder"
+
+    @property
+    def folder(self) -> Path:
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def document(self) -> dict[str, Any]:
+        """The waterfall.
+
+        Raises:
+            Refused: the waterfall cannot be read.
+        """
+        return waterfall_file.read(self.path)
+
+
+def open(path: Path) -> StoredRun | StoredLadder:
+    """Says what `path` is: a run's folder, its result.json, a folder of --layers, its waterfall.json, or nothing.
+
+    Any other file that exists is taken for a result under another name; reading it tells.
+    """
+    if (path / waterfall_file.FILE).exists() if path.is_dir() else path.name == waterfall_file.FILE:
+        return StoredLadder(path)
+    return _run_in(path) if path.is_dir() else StoredRun(path, "run" if path.exists() else "nothing")
+
+
+def read_job(folder: Path) -> dict[str, Any]:
+    """The job of a run's folder.
+
+    Raises:
+        Refused: there is none, or it is not one.
+    """
+    path = folder / JOB
+    try:
+        job = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(job["spec"], dict):
+            raise ValueError("its spec is no mapping")
+    except FileNotFoundError:
+        raise Refused(f"{folder} holds no run: there is neither a {result_file.FILE} nor a {JOB} in it") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{path} is not a run's job: {error}") from None
+    return job
+
+
+def _run_in(folder: Path) -> StoredRun:
+    if (folder / result_file.FILE).exists():
+        return StoredRun(folder, "run")
+    if (folder / JOB).exists():
+        return StoredRun(folder, "pass" if _is_pass(folder) else "interrupted")
+    return StoredRun(folder, "records" if (folder / RECORDS).exists() else "nothing")
+
+
+def _is_pass(folder: Path) -> bool:
+    try:
+        return read_job(folder).get("profile") is not None
+    except Refused:
+        return False

@@ -1,0 +1,51 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from innerloop.harness.store import atomic
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    atomic.write_text(path, "one")
+    atomic.write_text(path, "två")
+    assert path.read_text(encoding="utf-8") == "två"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("contended", [False, True])
+def test_a_write_that_is_cut_leaves_the_old_file(tmp_path: Path, error: type[BaseException], contended: bool) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("old")
+
+    def cut() -> None:
+        with atomic.whole(path, contended=contended) as partial:
+            partial.write_text("ne")
+            assert path.read_text() == "old"
+            raise error
+
+    with pytest.raises(error):
+        cut()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_partial_file_is_hidden_and_in_the_same_folder(tmp_path: Path) -> None:
+    with atomic.whole(tmp_path / "a.json") as partial:
+        assert partial == tmp_path / ".a.json.partial"
+        partial.touch()
+
+
+def test_writers_of_the_same_file_do_not_share_a_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = []
+    for pid in (7, 8):
+        monkeypatch.setattr(atomic.os, "getpid", lambda pid=pid: pid)
+        with atomic.whole(tmp_path / "a.json", contended=True) as partial:
+            names.append(partial.name)
+            partial.touch()
+    assert names == [".a.json.7.partial", ".a.json.8.partial"]

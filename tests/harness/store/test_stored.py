@@ -1,0 +1,77 @@
+"""What a path holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from innerloop.harness import store
+from innerloop.harness.cli.errors import Refused
+from tests.harness.conftest import SPEC
+
+PASS = json.dumps({"spec": SPEC, "profile": {"kind": "kernels"}})
+
+
+def make(folder: Path, files: dict[str, str]) -> Path:
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        ({}, "nothing"),
+        ({"engine.log": ""}, "nothing"),
+        ({"steps.parquet": ""}, "records"),
+        ({"job.json": json.dumps({"spec": SPEC})}, "interrupted"),
+        ({"job.json": "{", "steps.parquet": ""}, "interrupted"),
+        ({"job.json": PASS, "steps.parquet": ""}, "pass"),
+        ({"job.json": PASS, "result.json": ""}, "run"),
+        ({"result.json": ""}, "run"),
+        ({"result.json": "", "waterfall.json": ""}, "ladder"),
+    ],
+)
+def test_a_folder_is_what_lies_in_it(tmp_path: Path, files: dict[str, str], kind: str) -> None:
+    folder = make(tmp_path / "x", files)
+    stored = store.open(folder)
+    assert (stored.kind, stored.folder) == (kind, folder)
+    assert isinstance(stored, store.StoredLadder if kind == "ladder" else store.StoredRun)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("result.json", "run"), ("copy.json", "run"), ("waterfall.json", "ladder"), ("none.json", "nothing")],
+)
+def test_a_file_is_what_its_name_says_or_a_result(tmp_path: Path, name: str, kind: str) -> None:
+    folder = make(tmp_path / "x", {"result.json": "", "copy.json": ""})
+    stored = store.open(folder / name)
+    assert (stored.kind, stored.path, stored.folder) == (kind, folder / name, folder)
+
+
+def test_the_run_of_a_files_folder_is_asked_for(tmp_path: Path) -> None:
+    folder = make(tmp_path / "x", {"job.json": json.dumps({"spec": SPEC}), "engine.log": ""})
+    stored = store.open(folder / "engine.log")
+    assert isinstance(stored, store.StoredRun)
+    assert stored.in_folder() == store.StoredRun(folder, "interrupted")
+
+
+def test_a_runs_tables_are_read_when_they_are_asked_for(run_folder: Callable[..., Path]) -> None:
+    stored = store.open(run_folder())
+    assert isinstance(stored, store.StoredRun)
+    assert len(stored.tables().steps) == 50
+    with pytest.raises(Refused, match="there is no result"):
+        stored.result()
+
+
+def test_a_ladder_is_read_by_its_folder_or_its_file(tmp_path: Path) -> None:
+    folder = make(tmp_path / "x", {"waterfall.json": "{}"})
+    for path in (folder, folder / "waterfall.json"):
+        stored = store.open(path)
+        assert isinstance(stored, store.StoredLadder)
+        with pytest.raises(Refused, match="is not a waterfall"):
+            stored.document()
