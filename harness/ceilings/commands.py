@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from innerloop.harness import environments
 from innerloop.harness.ceilings.model import DTYPES, Ceilings
 from innerloop.harness.ceilings.obtain import Say, ceilings, torch_version
+from innerloop.harness.cli.arguments import command_line
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.environments import Environment
 from innerloop.harness.environments.interpreters import probe
@@ -33,12 +34,8 @@ measures what it lacks. Measure on a machine that does nothing else. What they a
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
-        prog="python -m harness.ceilings",
-        description="Measure the two limits of a device: its memory bandwidth and its matrix rate.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    description = "Measure the two limits of a device: its memory bandwidth and its matrix rate."
+    out = command_line("ceilings", description, EXAMPLES)
     out.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one")
     whose = out.add_mutually_exclusive_group()
     whose.add_argument("--engine", metavar="NAME", help="whose torch measures; default: one whose environment is there")

@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from innerloop.harness.cli.arguments import command_line
 from innerloop.harness.cli.errors import EXIT_OK, Refused
 from innerloop.harness.cli.lists import print_list
 from innerloop.harness.cli.output import print_json
@@ -35,12 +36,8 @@ is the only one for its engine and device, also unnamed if innerloop cannot inst
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="python -m harness.environments",
-        description="Engines' virtual environments: one an engine and kind of device, made once from a lock.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    description = "Engines' virtual environments: one an engine and kind of device, made once from a lock."
+    top = command_line("environments", description, EXAMPLES)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="list | create | register | remove")
     listing = verbs.add_parser("list", help="what is there, its size and last use")
     listing.add_argument("--json", action="store_true", help="one JSON document on stdout")

@@ -36,6 +36,12 @@ def print_report(result: Mapping[str, Any], folder: Path | None = None, console:
     (console or Console(highlight=False)).print(report(result, folder))
 
 
+def print_failure(result: Mapping[str, Any], console: Console) -> None:
+    """What went wrong, if anything, in one line."""
+    if result["failure"]:
+        console.print(f"{result['failure']['cause']}: {result['failure']['message']}", style="red", highlight=False)
+
+
 def report(result: Mapping[str, Any], folder: Path | None = None) -> RenderableType:
     """The whole report: what ran, its figures, what makes them doubtful or why there are none, and the files."""
     parts: list[RenderableType] = [header(result)]
