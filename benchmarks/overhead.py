@@ -36,7 +36,8 @@ from innerloop.harness.process.launcher import TICK_S, environment
 from innerloop.harness.profiles.engines import load_engine
 from innerloop.harness.profiling.tools import with_parent
 from innerloop.harness.session import live
-from innerloop.harness.spec.resolve import Asked, resolve
+from innerloop.harness.spec.model import RunRequest
+from innerloop.harness.spec.resolve import resolve
 from innerloop.harness.telemetry.host import HostSampler
 from innerloop.harness.workloads import build
 
@@ -76,8 +77,10 @@ def run(
     `observers` (all recorded ones, if not given); returns its counted rounds."""
     engine = load_engine(arguments.engine)
     named = getattr(arguments, "environment", None)
-    asked = Asked(engine=engine.name, model=arguments.model, workload="quick", workload_arg=WORKLOAD, environment=named)
-    spec = resolve(asked, this_machine())
+    request = RunRequest(
+        engine=engine.name, model=arguments.model, workload="quick", workload_arg=WORKLOAD, environment=named
+    )
+    spec = resolve(request, this_machine())
     made = environments.obtain(engine, spec.device, None, spec.environment, say=print)
     checkpoint = ensure_checkpoint(spec.model, spec.settings.dtype)
     build(spec.workload, spec.model, spec.seeds, spec.settings.context_length).save(folder / "workload.npz")

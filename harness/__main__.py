@@ -17,6 +17,7 @@ VERBS = {
     "environments": "list, create, register or remove engines' environments",
     "checkpoints": "list, plan, create or remove synthetic checkpoints",
 }
+ROOMS = ("ceilings", "environments", "checkpoints")  # verbs whose module is the room's own __main__.py
 
 
 def main() -> int:
@@ -35,7 +36,8 @@ def main() -> int:
     if verb not in VERBS:
         print(f"innerloop: no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
         return EXIT_REFUSED
-    return importlib.import_module(f"innerloop.harness.{verb}").main(arguments[1:])
+    module = f"{verb}.__main__" if verb in ROOMS else verb
+    return importlib.import_module(f"innerloop.harness.{module}").main(arguments[1:])
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from innerloop.harness.cli.arguments import command_line
 from innerloop.harness.cli.command import as_command
 from innerloop.harness.cli.errors import EXIT_OK, InnerloopError, Refused
+from innerloop.harness.cli.output import print_json
 
 EXAMPLES = """\
 examples:
@@ -26,12 +27,7 @@ What the figures mean is in docs/metrics.md. Exit codes: 0 printed, also when th
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
-        prog="python -m harness.show",
-        description="Print the result of a run again.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    out = command_line("show", "Print the result of a run again.", EXAMPLES)
     out.add_argument("run", metavar="RUN", type=Path, help="a run's folder or its result.json; or of --layers")
     out.add_argument("--json", action="store_true", help="print the result as one JSON document and nothing else")
     out.add_argument(
@@ -42,21 +38,17 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: tell(arguments))
+    return as_command(lambda: show(arguments))
 
 
-def tell(arguments: argparse.Namespace) -> int:
+def show(arguments: argparse.Namespace) -> int:
     if arguments.trace and arguments.json:
         raise Refused("--trace prints no result, and --json nothing else: give one of them")
-    return write_trace(arguments.run) if arguments.trace else show(arguments.run, as_json=arguments.json)
+    return write_trace(arguments.run) if arguments.trace else print_run(arguments.run, arguments.json)
 
 
 def write_trace(run: Path) -> int:
-    """Writes the Perfetto trace of a run that exists, with or without a result, and says where it is.
-
-    Raises:
-        Refused: there is no such run, or it is one of --layers.
-    """
+    """Writes the Perfetto trace of a run that exists, with or without a result, and says where it is."""
     from innerloop.harness import store
     from innerloop.harness.export import perfetto
     from innerloop.harness.session.recover import recover
@@ -73,7 +65,7 @@ def write_trace(run: Path) -> int:
     return EXIT_OK
 
 
-def show(run: Path, *, as_json: bool) -> int:
+def print_run(run: Path, as_json: bool) -> int:
     """Prints the run's result; makes it first where the harness was killed before it could."""
     from innerloop.harness import store
     from innerloop.harness.session.recover import recover
@@ -81,20 +73,16 @@ def show(run: Path, *, as_json: bool) -> int:
     stored = store.open(run)
     if isinstance(stored, store.StoredLadder):
         document = stored.document()
-        if as_json:
-            print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
-            return EXIT_OK
-        from innerloop.harness.report.layers import print_waterfall
-
-        print_waterfall(document, stored.folder)
-        return EXIT_OK
-    result = stored.result() if stored.kind == "run" or not run.is_dir() else recover(run)
+    else:
+        document = stored.result() if stored.kind == "run" or not run.is_dir() else recover(run)
     if as_json:
-        print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(document)
         return EXIT_OK
+    from innerloop.harness.report.layers import print_waterfall
     from innerloop.harness.report.run import print_report
 
-    print_report(result, stored.folder)
+    print_document = print_waterfall if isinstance(stored, store.StoredLadder) else print_report
+    print_document(document, stored.folder)
     return EXIT_OK
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from innerloop.harness.ceilings import Ceilings, Key
+from innerloop.harness.ceilings.model import Ceilings, Key
 from innerloop.harness.machine import cache_folder
 from innerloop.harness.store.atomic import write_text
 

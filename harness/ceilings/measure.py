@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.ceilings import Ceilings, Key
+from innerloop.harness.ceilings.model import Ceilings, Key
 from innerloop.harness.cli.errors import InnerloopError
 from innerloop.harness.process.launcher import Worker, log_tail
 

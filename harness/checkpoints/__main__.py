@@ -1,8 +1,18 @@
-"""`python -m harness.checkpoints`."""
+"""`python -m harness.checkpoints plan MODEL | create MODEL | list | remove NAME`."""
+
+from __future__ import annotations
 
 import sys
 
-from innerloop.harness.checkpoints import main
+from innerloop.harness.checkpoints.commands import do, parser
+from innerloop.harness.cli.command import as_command
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one verb and returns the exit code."""
+    asked = parser().parse_args(argv)
+    return as_command(lambda: do(asked))
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from innerloop.harness.cli.errors import Refused
 
 if TYPE_CHECKING:
-    from innerloop.harness.checkpoints.tensors import Model
+    from innerloop.harness.profiles.models import ModelProfile
 
 DTYPES = {  # safetensors name, bytes a value
     "float32": ("F32", 4),
@@ -24,7 +24,6 @@ DTYPES = {  # safetensors name, bytes a value
     "float8_e4m3": ("F8_E4M3", 1),
     "int32": ("I32", 4),
 }
-DETAILS = ("method", "bits", "group_size", "zero_point", "version", "block_size")
 LEVELS_AMPLITUDE = 2.4  # 4-bit levels: a normal distribution of this deviation around 8, cut at 1 and 15
 LEVELS_RMS = 2.424  # the root mean square distance of such levels from 8
 ZEROS_AMPLITUDE = 0.7  # zero points are drawn likewise and lie between 6 and 10
@@ -106,15 +105,12 @@ def fp8_blocks(name: str, outputs: int, inputs: int, dtype: str, gain: float = 1
     yield Tensor(f"{name}.weight_scale_inv", blocks, "float32", Fill("scales", size))
 
 
-def details(model: Model) -> dict[str, Any]:
+def details(model: ModelProfile) -> dict[str, Any]:
     """The profile's quantization by its keys (method, bits, group_size ...); empty for dense weights."""
-    given = model.quantization
-    if given is None or isinstance(given, dict):
-        return dict(given or {})
-    return {key: getattr(given, key, None) for key in DETAILS}
+    return {} if model.quantization is None else model.quantization.model_dump()
 
 
-def linear_format(model: Model) -> Linear:
+def linear_format(model: ModelProfile) -> Linear:
     """The function that lays out the model's linear layers.
 
     Raises:
@@ -141,7 +137,7 @@ def linear_format(model: Model) -> Linear:
     )
 
 
-def quantization_config(model: Model) -> dict[str, Any] | None:
+def quantization_config(model: ModelProfile) -> dict[str, Any] | None:
     """What config.json says about the weights, in the words of the tools that publish such checkpoints."""
     stored = details(model)
     if not stored:

@@ -6,10 +6,13 @@ What a linear layer becomes on disk is its weight format's concern; the rest of 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.checkpoints.formats import Fill, Linear, Tensor, linear_format, quantization_config
 from innerloop.harness.cli.errors import Refused, nearest
+
+if TYPE_CHECKING:
+    from innerloop.harness.profiles.models import ModelProfile
 
 SHARD_BYTES = 2_000_000_000
 ATTENTION_GAIN = 0.25  # at 1, attention's averages drown what tells positions apart: greedy output repeats one token
@@ -17,46 +20,7 @@ ARCHITECTURES = ("LlamaForCausalLM",)
 WEIGHT_DTYPES = ("float32", "bfloat16", "float16")
 
 
-class Model(Protocol):
-    """What a checkpoint needs to know of a model profile; the names are those of config.json."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def architecture(self) -> str: ...
-    @property
-    def hidden_size(self) -> int: ...
-    @property
-    def num_hidden_layers(self) -> int: ...
-    @property
-    def num_attention_heads(self) -> int: ...
-    @property
-    def num_key_value_heads(self) -> int: ...
-    @property
-    def head_dim(self) -> int: ...
-    @property
-    def intermediate_size(self) -> int: ...
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def max_position_embeddings(self) -> int: ...
-    @property
-    def rope_theta(self) -> float: ...
-    @property
-    def rope_scaling(self) -> Any: ...  # mapping or None
-    @property
-    def rms_norm_eps(self) -> float: ...
-    @property
-    def tie_word_embeddings(self) -> bool: ...
-    @property
-    def bos_token_id(self) -> Any: ...  # int or None
-    @property
-    def eos_token_id(self) -> Any: ...  # int, list of int or None
-    @property
-    def quantization(self) -> Any: ...  # None, or a method with its details
-
-
-def llama(model: Model, dtype: str, linear: Linear) -> Iterator[Tensor]:
+def llama(model: ModelProfile, dtype: str, linear: Linear) -> Iterator[Tensor]:
     """The tensors of a LlamaForCausalLM in layer order, not yet given to shards."""
     hidden, inner = model.hidden_size, model.intermediate_size
     queries, keys = model.num_attention_heads * model.head_dim, model.num_key_value_heads * model.head_dim
@@ -80,7 +44,7 @@ def llama(model: Model, dtype: str, linear: Linear) -> Iterator[Tensor]:
         yield Tensor("lm_head.weight", embedding.shape, dtype, embedding.fill)
 
 
-def config_json(model: Model, dtype: str) -> dict[str, Any]:
+def config_json(model: ModelProfile, dtype: str) -> dict[str, Any]:
     """The content of config.json, with the rotary embedding and the dtype in both their old and their new spelling."""
     scaling = dict(model.rope_scaling) if model.rope_scaling else None
     stored = quantization_config(model)
@@ -115,7 +79,7 @@ def config_json(model: Model, dtype: str) -> dict[str, Any]:
     }
 
 
-def plan(model: Model, dtype: str, shard_bytes: int = SHARD_BYTES) -> list[Tensor]:
+def plan(model: ModelProfile, dtype: str, shard_bytes: int = SHARD_BYTES) -> list[Tensor]:
     """Every tensor of the model's checkpoint in the order of the files, each with its shard.
 
     A shard holds at most `shard_bytes` of data, or one tensor that is larger than that by itself.

@@ -8,27 +8,17 @@ word ids encodes to the same ids again, so a prompt of n word ids can travel as 
 from __future__ import annotations
 
 import json
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.cli.errors import Refused
+
+if TYPE_CHECKING:
+    from innerloop.harness.profiles.models import ModelProfile
 
 CONSONANTS = "bdfghjklmnprstvz"
 VOWELS = "aeiou"
 SYLLABLES = tuple(c + v for c in CONSONANTS for v in VOWELS)
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
-
-
-class Vocabulary(Protocol):
-    """What a tokenizer needs to know of a model: the sizes and special ids of its config.json."""
-
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def max_position_embeddings(self) -> int: ...
-    @property
-    def bos_token_id(self) -> Any: ...  # int or None
-    @property
-    def eos_token_id(self) -> Any: ...  # int, list of int or None
 
 
 def byte_letters() -> list[str]:
@@ -52,7 +42,7 @@ def word(index: int) -> str:
     return SPACE + "".join(syllables)
 
 
-def special_tokens(model: Vocabulary) -> dict[int, str]:
+def special_tokens(model: ModelProfile) -> dict[int, str]:
     """The special tokens by id: the beginning of text, and one end of text or several."""
     ends = model.eos_token_id if isinstance(model.eos_token_id, (list, tuple)) else [model.eos_token_id]
     names = {end: f"<|end_of_text_{i}|>" if i else "<|end_of_text|>" for i, end in enumerate(ends) if end is not None}
@@ -61,7 +51,7 @@ def special_tokens(model: Vocabulary) -> dict[int, str]:
     return dict(sorted(names.items()))
 
 
-def vocabulary(model: Vocabulary) -> list[str]:
+def vocabulary(model: ModelProfile) -> list[str]:
     """All tokens in the order of their ids, in the byte-level alphabet.
 
     Raises:
@@ -80,7 +70,7 @@ def vocabulary(model: Vocabulary) -> list[str]:
     return [specials.get(token_id) or next(ordinary) for token_id in range(model.vocab_size)]
 
 
-def tokenizer_json(model: Vocabulary) -> dict[str, Any]:
+def tokenizer_json(model: ModelProfile) -> dict[str, Any]:
     """The content of tokenizer.json: a BPE without merges in which a word that the vocabulary holds is one token."""
     specials = special_tokens(model)
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -116,7 +106,7 @@ def tokenizer_json(model: Vocabulary) -> dict[str, Any]:
     }
 
 
-def tokenizer_files(model: Vocabulary) -> dict[str, bytes]:
+def tokenizer_files(model: ModelProfile) -> dict[str, bytes]:
     """The files of a tokenizer by name, ready to be written beside the weights."""
     specials = special_tokens(model)
     named: dict[str, str] = {}

@@ -10,11 +10,13 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.checkpoints.formats import details, quantization_method
-from innerloop.harness.checkpoints.tensors import Model
 from innerloop.harness.cli.errors import Refused
+
+if TYPE_CHECKING:
+    from innerloop.harness.profiles.models import ModelProfile
 
 INDEX = "model.safetensors.index.json"
 JSON_LIMIT_BYTES = 100_000_000  # the safetensors format's own limit for a header; an index is never larger
@@ -52,7 +54,7 @@ class Checkpoint:
     synthetic: bool
 
 
-def use_weights(path: str | Path, model: Model) -> Checkpoint:
+def use_weights(path: str | Path, model: ModelProfile) -> Checkpoint:
     """The user's own folder, once it is sure that it holds whole safetensors weights of the profile's architecture.
 
     Raises:
@@ -114,7 +116,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def compare(config: dict[str, Any], model: Model) -> list[str]:
+def compare(config: dict[str, Any], model: ModelProfile) -> list[str]:
     """The numbers that decide speed and memory where config.json and the profile disagree, as sentences."""
     names = config.get("architectures")
     found: list[tuple[str, object, object]] = []

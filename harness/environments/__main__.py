@@ -1,8 +1,18 @@
-"""`python -m harness.environments`."""
+"""`python -m harness.environments`: list, create, register and remove the engines' environments."""
+
+from __future__ import annotations
 
 import sys
 
-from innerloop.harness.environments import main
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.environments.commands import do, parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code: 0, 2 refused, 3 the installer failed, 130 interrupted."""
+    arguments = parser().parse_args(argv)
+    return as_command(lambda: do(arguments))
+
 
 if __name__ == "__main__":
     sys.exit(main())

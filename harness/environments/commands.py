@@ -1,18 +1,20 @@
-"""`python -m harness.environments`: list, create, register and remove the engines' environments."""
+"""What `python -m harness.environments` does: list, create, register and remove the engines' environments."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from dataclasses import asdict
 from pathlib import Path
 
-from innerloop.harness import environments
-from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.arguments import command_line
 from innerloop.harness.cli.errors import EXIT_OK, Refused
-from innerloop.harness.environments import registered
+from innerloop.harness.cli.lists import print_list
+from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.words import size
+from innerloop.harness.environments import build, registered
+from innerloop.harness.environments.folders import environments_folder
+from innerloop.harness.environments.listing import listed, made
 
 EXAMPLES = """\
 examples:
@@ -33,34 +35,9 @@ is the only one for its engine and device, also unnamed if innerloop cannot inst
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An environment's folder as `list` shows it. Times are UTC, ISO 8601; None: unknown.
-
-    state: "ready"; "outdated": made from another lock than this version's; "broken": its Python, or a folder that was
-    registered, is gone; "unfinished": half-made, to be made again at the next use; "registered": not made by innerloop.
-    bytes: on disk, hard links counted once (uv may share files with its cache); None where it was registered.
-    """
-
-    name: str
-    engine: str
-    device: str
-    state: str
-    version: str | None
-    python: str | None
-    bytes: int | None
-    created: str | None
-    last_used: str | None
-    folder: str
-
-
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="python -m harness.environments",
-        description="Engines' virtual environments: one an engine and kind of device, made once from a lock.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    description = "Engines' virtual environments: one an engine and kind of device, made once from a lock."
+    top = command_line("environments", description, EXAMPLES)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="list | create | register | remove")
     listing = verbs.add_parser("list", help="what is there, its size and last use")
     listing.add_argument("--json", action="store_true", help="one JSON document on stdout")
@@ -92,12 +69,6 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0, 2 refused, 3 the installer failed, 130 interrupted."""
-    arguments = parser().parse_args(argv)
-    return as_command(lambda: do(arguments))
-
-
 def do(arguments: argparse.Namespace) -> int:
     if arguments.verb == "list":
         show(arguments.json)
@@ -113,15 +84,12 @@ def do(arguments: argparse.Namespace) -> int:
 def show(as_json: bool) -> None:
     found = listed()
     if as_json:
-        print(json.dumps([asdict(one) for one in found], indent=1))
+        print_json([asdict(one) for one in found], indent=1, ascii=True)
         return
     if not found:
-        print(f"no environments in {environments.environments_folder()}")
+        print(f"no environments in {environments_folder()}")
         return
     from rich.console import Console
-
-    from innerloop.harness.cli.lists import print_list
-    from innerloop.harness.cli.words import size
 
     columns = ("name", "state", "engine version", "python", "size", "created", "last used")
     rows = [
@@ -137,7 +105,7 @@ def show(as_json: bool) -> None:
     ]
     console = Console()
     print_list(console, columns, rows, right=("size",))
-    console.out(f"in {environments.environments_folder()}, times in UTC", highlight=False)
+    console.out(f"in {environments_folder()}, times in UTC", highlight=False)
 
 
 def make(name: str, device: str, recreate: bool, only_look: bool = False) -> None:
@@ -152,12 +120,12 @@ def make(name: str, device: str, recreate: bool, only_look: bool = False) -> Non
             raise engines.refuse(engine, machine)
         device = able[0] if able else next(iter(engine.environments))
     if only_look:
-        planned, packages = environments.look_up(engine, device, say=lambda text: print(text, flush=True))
+        planned, packages = build.look_up(engine, device, say=lambda text: print(text, flush=True))
         print(*packages, sep="\n")
         print(f"{planned.lock.name}: {len(packages)} package(s), all to be had, for Python {planned.python_version}")
         print(f"would be made: {planned.folder}")
         return
-    one = environments.create(engine, device, say=lambda text: print(text, flush=True), recreate=recreate)
+    one = build.create(engine, device, say=lambda text: print(text, flush=True), recreate=recreate)
     print(f"ready: {engine.title} {one.version} with Python {one.python_version} in {one.folder}")
 
 
@@ -193,92 +161,7 @@ def clear(name: str | None, device: str | None, every: bool) -> None:
         load_engine(name)
     chosen = [one for one in made(sizes=False) if name in (None, one.engine) and device in (None, one.device)]
     for one in chosen:
-        environments.remove(Path(one.folder))
+        build.remove(Path(one.folder))
         print(f"removed {one.name}")
     if not chosen and not forgotten:
         print("nothing to remove")
-
-
-def listed(sizes: bool = True) -> list[Listed]:
-    """Every environment that innerloop has made or that is registered, by name; those that it made first."""
-    return [*made(sizes), *map(look_up, registered.everything())]
-
-
-def look_up(one: registered.Registered) -> Listed:
-    return Listed(
-        name=one.name,
-        engine=one.engine,
-        device=one.device,
-        state="broken" if registered.missing(one) else "registered",
-        version=one.version,
-        python=one.python_version,
-        bytes=None,
-        created=one.created,
-        last_used=None,
-        folder=str(one.python),
-    )
-
-
-def made(sizes: bool = True) -> list[Listed]:
-    """Every environment in the cache folder, whole or not, by name."""
-    root = environments.environments_folder()
-    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    return [look(folder, sizes) for folder in folders if folder.name.count("-") >= 2 and folder.name[0] != "."]
-
-
-def look(folder: Path, sizes: bool) -> Listed:
-    engine, device, _ = folder.name.rsplit("-", 2)
-    record = environments.read_marker(folder)
-    state = "ready"
-    if record is None:
-        state = "unfinished"
-    elif not (folder / "bin" / "python").exists():
-        state = "broken"
-    elif record["lock_hash"] != current_lock_hash(engine, device):
-        state = "outdated"
-    used = None
-    if record is not None:
-        seconds = (folder / environments.MARKER).stat().st_mtime
-        used = datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
-    return Listed(
-        name=folder.name,
-        engine=engine,
-        device=device,
-        state=state,
-        version=record["version"] if record else None,
-        python=record["python_version"] if record else None,
-        bytes=disk_bytes(folder) if sizes else 0,
-        created=record["created"] if record else None,
-        last_used=used,
-        folder=str(folder),
-    )
-
-
-def current_lock_hash(engine: str, device: str) -> str | None:
-    """The hash of the lock that this version of innerloop would use; None if it has none."""
-    import hashlib
-
-    from innerloop.harness.profiles.engines import load_engine
-
-    try:
-        recipe = load_engine(engine).environments.get(device)
-    except Refused:
-        return None
-    if recipe is None or recipe.lock is None:
-        return None
-    return hashlib.sha256(environments.lock_path(recipe.lock).read_bytes()).hexdigest()
-
-
-def disk_bytes(folder: Path) -> int:
-    """What a folder takes on the disk, each file once."""
-    import os
-
-    seen: dict[tuple[int, int], int] = {}
-    for top, _, files in os.walk(folder):
-        for name in files:
-            try:
-                status = os.lstat(os.path.join(top, name))
-            except OSError:
-                continue  # removed while we look
-            seen[status.st_dev, status.st_ino] = status.st_blocks * 512
-    return sum(seen.values())

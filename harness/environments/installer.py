@@ -1,9 +1,8 @@
-"""uv, the installer: where it is, what it is told, and its own words when it fails."""
+"""uv, the installer: what it is told, and its own words when it fails."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from innerloop.harness.cli.errors import InstallFailed, Refused
 from innerloop.harness.environments.pip_settings import no_index, pip_settings, uv_variables
+from innerloop.harness.machine.uv import find_uv
 
 Say = Callable[[str], None]
 
@@ -23,16 +23,6 @@ MISLEADING = (
 )  # fmt: skip
 UNSAID = ("+ ", "- ", "~ ", "Using Python", "error:", "cause:", "hint:")  # each package, and what an exception will say
 SHOWN_LINES = 40  # of the installer's own words in an error
-
-
-def find_uv() -> str | None:
-    """The uv program: of the Python package, else the one on PATH; None if there is none."""
-    try:
-        from uv import find_uv_bin
-
-        return str(find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        return shutil.which("uv")
 
 
 def require_uv() -> str:

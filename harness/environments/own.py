@@ -34,9 +34,12 @@ def adopt(path: Path, engine: EngineProfile, device: str) -> Environment:
     Raises:
         Refused: it does not run, or has no such engine installed.
     """
-    recipe = recipe_of(engine, device)
     advice = "install it there, or leave --engine-python out: innerloop then makes an environment itself"
-    found = look(path, engine, device, "--engine-python", advice)
+    return environment_of(look(path, engine, device, "--engine-python", advice), engine, device)
+
+
+def environment_of(found: Found, engine: EngineProfile, device: str, sites: tuple[Path, ...] = ()) -> Environment:
+    """The environment of an interpreter that innerloop did not make; its packages may also lie in `sites`."""
     return Environment(
         engine=engine.name,
         device=device,
@@ -44,9 +47,10 @@ def adopt(path: Path, engine: EngineProfile, device: str) -> Environment:
         folder=None,
         lock_hash=None,
         created=None,
-        variables=worker_variables(recipe, found.prefix),
+        variables=worker_variables(recipe_of(engine, device), found.prefix, sites),
         version=found.version,
         python_version=found.python_version,
+        sites=sites,
     )
 
 

@@ -12,17 +12,17 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.cli.errors import Refused, nearest
-from innerloop.harness.environments.environment import Environment, worker_variables
-from innerloop.harness.environments.installer import find_uv
-from innerloop.harness.environments.own import look, recipe_of
+from innerloop.harness.environments.environment import Environment
+from innerloop.harness.environments.own import environment_of, look, recipe_of
 from innerloop.harness.environments.pip_settings import no_index, pip_settings
 from innerloop.harness.machine import cache_folder
+from innerloop.harness.machine.uv import find_uv
 from innerloop.harness.store.atomic import write_text
 
 if TYPE_CHECKING:
@@ -93,24 +93,14 @@ def environment(one: Registered, engine: EngineProfile, device: str) -> Environm
         raise Refused(
             f"--environment: {one.name} is for {one.engine} on {one.device}, not for {engine.name} on {device}"
         )
-    recipe, own = recipe_of(engine, device), _variables(one.sites, one.env)
+    own = _variables(one.sites, one.env)
+    asked_with = {**recipe_of(engine, device).env, **own}
     advice = f"register it again, or remove it: python -m harness.environments remove {one.name}"
     if broken := missing(one):
         raise Refused(f"--environment: of {one.name}, {broken} is gone", advice)
-    found = look(one.python, engine, device, f"--environment {one.name}", advice, {**recipe.env, **own})
-    return Environment(
-        engine=engine.name,
-        device=device,
-        python=found.python,
-        folder=None,
-        lock_hash=None,
-        created=one.created,
-        variables={**worker_variables(recipe, found.prefix, one.sites), **own},
-        version=found.version,
-        python_version=found.python_version,
-        name=one.name,
-        sites=one.sites,
-    )
+    found = look(one.python, engine, device, f"--environment {one.name}", advice, asked_with)
+    now = environment_of(found, engine, device, one.sites)
+    return replace(now, name=one.name, created=one.created, variables={**now.variables, **own})
 
 
 def load(name: str) -> Registered:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiles.engines import EngineProfile
     from innerloop.harness.session.options import Options
-    from innerloop.harness.spec.resolve import RunSpec
+    from innerloop.harness.spec.model import RunSpec
 
 MOST_TRIALS = 100
 Runs = dict[str, list[dict[str, Any]]]  # results by layer, in the order of the trials

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiling.choice import Profile
-    from innerloop.harness.spec.resolve import RunSpec
+    from innerloop.harness.spec.model import RunSpec
 
 
 def plan_layers(

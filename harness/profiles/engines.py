@@ -11,6 +11,7 @@ from pydantic import Field
 
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.machine import Machine
+from innerloop.harness.machine.uv import find_uv
 from innerloop.harness.profiles.validation import NAME, Strict, read_mapping, validate
 
 FOLDER = Path(__file__).resolve().parents[2] / "profiles" / "engines"
@@ -188,9 +189,6 @@ def _software(recipe: Recipe, machine: Machine) -> str | None:
         found = machine.libc.partition(" ")[2] if machine.libc else ""
         if numbers(found) < numbers(recipe.glibc):
             return f"it needs glibc {recipe.glibc} or newer; this machine has {machine.libc or 'another C library'}"
-    if recipe.python and not in_range(machine.python, recipe.python):
-        from innerloop.harness.environments.installer import find_uv
-
-        if find_uv() is None:
-            return f"it needs Python {recipe.python}; this is {machine.python}, and there is no uv to get another"
+    if recipe.python and not in_range(machine.python, recipe.python) and find_uv() is None:
+        return f"it needs Python {recipe.python}; this is {machine.python}, and there is no uv to get another"
     return None

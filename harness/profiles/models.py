@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from innerloop.harness.cli.errors import nearest
-from innerloop.harness.profiles.settings import DType, QuantizationMethod
+from innerloop.harness.profiles.types import DType, QuantizationMethod
 from innerloop.harness.profiles.validation import NAME, Strict
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
+from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.profiles.types import DType, QuantizationMethod
 from innerloop.harness.profiles.validation import Strict, parse_assignments, validate
-
-if TYPE_CHECKING:
-    from innerloop.harness.profiles.models import ModelProfile
-
-DType = Literal["float32", "bfloat16", "float16"]
-QuantizationMethod = Literal["awq", "gptq", "fp8"]
 
 CPU_KV_CACHE_TOKENS = 32768
 CUDA_KV_MEMORY_FRACTION = 0.9

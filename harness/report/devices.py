@@ -6,23 +6,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from innerloop.harness.cli.words import NONE, number, size
+from innerloop.harness.report.tables import table
 
 
 def devices(result: Mapping[str, Any]) -> RenderableType:
     """A row a device, then their memory's use and their energy together."""
     entries = result["telemetry"]["devices"]
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("device", no_wrap=True)
-    for column in ("power", "most", "busy", "SM clock", "heat", "memory"):
-        table.add_column(column, justify="right", no_wrap=True)
+    rows = table("device", "power", "most", "busy", "SM clock", "heat", "memory")
     for one in entries:
-        table.add_row(*_row(one))
+        rows.add_row(*_row(one))
     lines = [Text(line, style="dim") for line in (*_memory(entries), *_energy(result["telemetry"]))]
-    return Group(table, *lines)
+    return Group(rows, *lines)
 
 
 def _row(one: Mapping[str, Any]) -> Iterator[str]:

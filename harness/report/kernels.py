@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from innerloop.harness.analysis.kernel_classes import TITLES
 from innerloop.harness.cli.words import NONE, number, seconds, share
+from innerloop.harness.report.tables import ALIGNED, table
 
 KINDS = {"with_prefill": "with prefill", "decode_only": "decode only"}
 SHOWN = 8  # of the top kernels
@@ -61,14 +61,11 @@ def classes(found: Mapping[str, Any]) -> RenderableType:
     """Time a step by class, as time and as a share of all; then how busy the device was."""
     kinds = _kinds(found)
     unit = "kernel time" if found["device"] == "cuda" else "operator time"
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column(f"{unit} a step", no_wrap=True, min_width=18)
-    for words in kinds.values():
-        for title in (words, "share"):
-            table.add_column(title, justify="right", no_wrap=True, min_width=9)
+    titles = [title for words in kinds.values() for title in (words, "share")]
+    rows = table(f"{unit} a step", *titles, least=ALIGNED)
 
     def row(label: str, cells: Iterator[tuple[str, str]], style: str = "") -> None:
-        table.add_row(label, *(cell for pair in cells for cell in pair), style=style)
+        rows.add_row(label, *(cell for pair in cells for cell in pair), style=style)
 
     steps = found["steps"]
     row(
@@ -87,26 +84,26 @@ def classes(found: Mapping[str, Any]) -> RenderableType:
     row("idle in the step", ((NONE, share(found["idle_share"][kind])) for kind in kinds))
     what = "launches" if found["device"] == "cuda" else "operators"
     row(f"{what} a step", ((number(found["launches_per_step"][kind]), "") for kind in kinds))
-    return table
+    return rows
 
 
 def tops(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     """The kernels that take most, for each kind of step."""
     for kind, words in _kinds(found).items():
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-        table.add_column(f"top, {words}", max_width=NAME)  # the one column that gives way
-        table.add_column("class", no_wrap=True, min_width=16)
+        rows = table()
+        rows.add_column(f"top, {words}", max_width=NAME)  # the one column that gives way
+        rows.add_column("class", no_wrap=True, min_width=16)
         for title, width in {"share": 6, "mean": 7, "calls": 6}.items():
-            table.add_column(title, justify="right", no_wrap=True, min_width=width)
+            rows.add_column(title, justify="right", no_wrap=True, min_width=width)
         for one in found["top"].get(kind, [])[:SHOWN]:
-            table.add_row(
+            rows.add_row(
                 one_line(one["name"]),
                 TITLES[one["class"]],
                 share(one["share"]),
                 seconds(one["mean_s"]),
                 number(one["launches"]),
             )
-        yield Padding(table, (1, 0, 0, 0), expand=False)
+        yield Padding(rows, (1, 0, 0, 0), expand=False)
 
 
 def _estimate(result: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
@@ -145,13 +142,13 @@ def host(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         "flame.svg in its folder",
         style="dim",
     )
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("function", max_width=58)
+    rows = table()
+    rows.add_column("function", max_width=58)
     for title in ("itself", "with calls"):
-        table.add_column(title, justify="right", no_wrap=True)
+        rows.add_column(title, justify="right", no_wrap=True)
     for one in found["top"][:SHOWN]:
-        table.add_row(one_line(one["name"]), share(one["self_share"]), share(one["total_share"]))
-    yield table
+        rows.add_row(one_line(one["name"]), share(one["self_share"]), share(one["total_share"]))
+    yield rows
 
 
 def one_line(text: str) -> Text:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from innerloop.harness.cli.words import NONE, number, seconds, share
+from innerloop.harness.report.tables import table
 
 STYLE = {"ok": "bold green", "suspect": "bold yellow"}
 BAR = 18  # columns
@@ -66,21 +66,18 @@ def rungs(document: Mapping[str, Any]) -> RenderableType:
     time_key, added_key = (
         ("ms_per_step", "added_ms_per_step") if by_step else ("s_per_output_token", "added_s_per_output_token")
     )
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("layer", no_wrap=True)
-    for name in ("tokens/s", "a step" if by_step else "a token", "added"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True, min_width=BAR)
+    rows = table("layer", "tokens/s", "a step" if by_step else "a token", "added")
+    rows.add_column("", no_wrap=True, min_width=BAR)
     for name in ("TTFT", "TPOT"):
-        table.add_column(name, justify="right", no_wrap=True)
+        rows.add_column(name, justify="right", no_wrap=True)
     scale = 1e-3 if by_step else 1.0
     most = max((rung[time_key] or 0.0 for rung in document["rungs"]), default=0.0)
     for rung in document["rungs"]:
         spent, added = rung[time_key], rung[added_key]
         if spent is None:
-            table.add_row(rung["name"], NONE, NONE, NONE, "", NONE, NONE, style="red")
+            rows.add_row(rung["name"], NONE, NONE, NONE, "", NONE, NONE, style="red")
             continue
-        table.add_row(
+        rows.add_row(
             Text(rung["name"], style="bold" if rung["kind"] == "layer" else "dim"),
             number(round(rung["tokens_per_s"])),
             seconds(spent * scale),
@@ -89,7 +86,7 @@ def rungs(document: Mapping[str, Any]) -> RenderableType:
             seconds((rung["ttft_s"] or {}).get("p50")),
             seconds((rung["tpot_s"] or {}).get("p50")),
         )
-    return table
+    return rows
 
 
 def doubts(rung: Mapping[str, Any]) -> Iterator[str]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from innerloop.harness.cli.words import number, share
+from innerloop.harness.report.tables import ALIGNED, table
 
 LABELS = {"all": "all steps", "decode_only": "decode only", "with_prefill": "with prefill", "steady": "steady"}
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
@@ -19,17 +19,14 @@ def limit(roofline: Mapping[str, Any]) -> RenderableType:
     """A table of the kinds of steps, and the ceilings that it stands on; one line where there are no figures."""
     if roofline["reason"] is not None:
         return Text(f"not known: {roofline['reason']}", style="dim")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("steps", no_wrap=True, min_width=18)
-    for column in ("of limit", "MBU", "MFU"):
-        table.add_column(column, justify="right", no_wrap=True, min_width=9)
-    table.add_column("bound by", no_wrap=True)
+    rows = table("steps", "of limit", "MBU", "MFU", least=ALIGNED)
+    rows.add_column("bound by", no_wrap=True)
     for kind, label in LABELS.items():
         shares = [roofline[name][kind] for name in ("limit_share", "mbu", "mfu")]
         if shares[0] is not None:
             style = "bold" if kind == "all" else ""
-            table.add_row(label, *map(share, shares), bound_by(roofline["memory_bound_share"][kind]), style=style)
-    return Group(table, Text(ceilings(roofline), style="dim"))
+            rows.add_row(label, *map(share, shares), bound_by(roofline["memory_bound_share"][kind]), style=style)
+    return Group(rows, Text(ceilings(roofline), style="dim"))
 
 
 def bound_by(memory: float | None) -> str:

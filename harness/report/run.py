@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from innerloop.engines.worker.trace import PHASES
@@ -17,6 +16,7 @@ from innerloop.harness.cli.words import levels, number, seconds, share, size
 from innerloop.harness.report.devices import devices
 from innerloop.harness.report.kernels import profile
 from innerloop.harness.report.roofline import limit
+from innerloop.harness.report.tables import ALIGNED, section, table
 
 POINTS = ("mean", "p50", "p90", "p99")
 STYLE = {"ok": "bold green", "suspect": "bold yellow", "failed": "bold red"}
@@ -36,18 +36,24 @@ def print_report(result: Mapping[str, Any], folder: Path | None = None, console:
     (console or Console(highlight=False)).print(report(result, folder))
 
 
+def print_failure(result: Mapping[str, Any], console: Console) -> None:
+    """What went wrong, if anything, in one line."""
+    if result["failure"]:
+        console.print(f"{result['failure']['cause']}: {result['failure']['message']}", style="red", highlight=False)
+
+
 def report(result: Mapping[str, Any], folder: Path | None = None) -> RenderableType:
     """The whole report: what ran, its figures, what makes them doubtful or why there are none, and the files."""
     parts: list[RenderableType] = [header(result)]
     if result["counts"]["steps"]:
         parts += [speed(result), steps(result)]
         if result.get("roofline") is not None:
-            parts.append(_section("Limit", limit(result["roofline"])))
+            parts.append(section("Limit", limit(result["roofline"])))
         parts.append(facts(result))
         if result["telemetry"]["devices"]:
-            parts.append(_section("Devices", devices(result)))
+            parts.append(section("Devices", devices(result)))
         if result.get("profile"):
-            parts.append(_section(f"Profile ({result['profile']['kind']})", profile(result)))
+            parts.append(section(f"Profile ({result['profile']['kind']})", profile(result)))
         parts.append(Padding(over_time(result), (0, 0, 0, 2), expand=False))
     elif result["startup_s"]["interpreter"] is not None:
         parts.append(facts(result))
@@ -94,18 +100,6 @@ def _join(*words: Any) -> str:
     return " ".join(str(word) for word in words if word)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column(columns[0], no_wrap=True, min_width=18)
-    for column in columns[1:]:
-        table.add_column(column, justify="right", no_wrap=True, min_width=9)
-    return table
-
-
-def _section(title: str, content: RenderableType) -> RenderableType:
-    return Group(Text(""), Text(title, style="bold cyan"), Padding(content, (0, 0, 0, 2), expand=False))
-
-
 def speed(result: Mapping[str, Any]) -> RenderableType:
     """Throughput, over all the window and over its steady part, and the latencies."""
     whole, steady = result["throughput"], result["steady"]
@@ -116,7 +110,7 @@ def speed(result: Mapping[str, Any]) -> RenderableType:
         "per user": "tokens_per_s_per_user",
     }
     in_steady = steady["throughput"] or {}
-    rates = _table("tokens/s", "window", "steady")
+    rates = table("tokens/s", "window", "steady", least=ALIGNED)
     for label, key in rows.items():
         rates.add_row(label, number(whole[key]), number(in_steady.get(key)))
     rates.add_row("requests/s", number(whole["requests_per_s"]), number(in_steady.get("requests_per_s")))
@@ -125,23 +119,23 @@ def speed(result: Mapping[str, Any]) -> RenderableType:
         if steady["reason"] is None
         else f"no steady figures: {steady['reason']}"
     )
-    latency = _table("latency", *POINTS)
+    latency = table("latency", *POINTS, least=ALIGNED)
     for label, key in {"TTFT": "ttft", "TPOT": "tpot", "ITL": "itl", "end to end": "e2e"}.items():
         latency.add_row(label, *(seconds(result["latency_s"][key][point]) for point in POINTS))
     return Group(
-        _section("Throughput", Group(rates, Text(steady_line, style="dim"))),
-        _section("Latency, from when a request was due", latency),
+        section("Throughput", Group(rates, Text(steady_line, style="dim"))),
+        section("Latency, from when a request was due", latency),
     )
 
 
 def steps(result: Mapping[str, Any]) -> RenderableType:
     """Step time, its kinds and its phases."""
     times, shares = result["step_s"], result["step_share"]
-    table = _table("step", "share", *POINTS)
+    rows = table("step", "share", *POINTS, least=ALIGNED)
 
     def row(label: str, key: str, part: str = "", style: str = "") -> None:
         if times[key]["count"]:
-            table.add_row(label, part, *(seconds(times[key][point]) for point in POINTS), style=style)
+            rows.add_row(label, part, *(seconds(times[key][point]) for point in POINTS), style=style)
 
     row("all steps", "wall", "100.0 %", style="bold")
     for phase in (*PHASES, "other_host"):
@@ -154,17 +148,17 @@ def steps(result: Mapping[str, Any]) -> RenderableType:
         f"of the window: {share(of_time['steps'])} in steps, {share(of_time['bubbles'])} between steps, "
         f"{share(of_time['idle'])} without work"
     )
-    return _section(f"Steps ({number(result['counts']['steps'])})", Group(table, Text(line, style="dim")))
+    return section(f"Steps ({number(result['counts']['steps'])})", Group(rows, Text(line, style="dim")))
 
 
 def facts(result: Mapping[str, Any]) -> RenderableType:
     """Everything that is one line: batch, KV cache, memory, start-up, host, the recorder's cost."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(no_wrap=True, min_width=18, style="dim")
-    table.add_column(overflow="fold")
+    rows = table(header=False)
+    rows.add_column(no_wrap=True, min_width=18, style="dim")
+    rows.add_column(overflow="fold")
     for label, text in _facts(result):
-        table.add_row(label, text)
-    return _section("Machine", table)
+        rows.add_row(label, text)
+    return section("Machine", rows)
 
 
 def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -220,15 +214,15 @@ def over_time(result: Mapping[str, Any]) -> RenderableType:
     series = result["over_time"]
     if series is None:
         return Group()
-    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
+    bars = table(gap=1, header=False)
     for _ in range(2):
-        table.add_column(no_wrap=True, overflow="crop")
+        bars.add_column(no_wrap=True, overflow="crop")
     rows = {"tokens/s": "output_tokens_per_s", "batch": "running", "KV cache": "kv_usage"}
     for label, key in rows.items():
         known = [value for value in series[key] if value is not None]
         if known:
-            table.add_row(Text(label, style="dim"), Text(levels(series[key]), style="cyan"))
-    return Group(Text(""), table)
+            bars.add_row(Text(label, style="dim"), Text(levels(series[key]), style="cyan"))
+    return Group(Text(""), bars)
 
 
 def warnings(result: Mapping[str, Any]) -> list[RenderableType]:

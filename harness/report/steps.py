@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.cli.words import number, seconds, share
+from innerloop.harness.report.tables import section, table
 
 COSTS = {
     "fixed": "fixed cost a step",
@@ -41,17 +40,6 @@ def parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield section("Preemptions", preemptions(found["preemptions"]))
     yield section("What prefill does to the tokens of others", interference(found["interference_s"]))
     yield section("The host's phases against the requests that run", host(found["host_s"]))
-
-
-def section(title: str, content: RenderableType) -> RenderableType:
-    return Group(Text(""), Text(title, style="bold cyan"), Padding(content, (0, 0, 0, 2), expand=False))
-
-
-def table(*columns: str, left: int = 1, gap: int = 2) -> Table:
-    out = Table(box=None, padding=(0, gap, 0, 0), header_style="dim", pad_edge=False)
-    for place, column in enumerate(columns):
-        out.add_column(column, justify="left" if place < left else "right", no_wrap=True)
-    return out
 
 
 def slowest(rows: list[dict[str, Any]]) -> RenderableType:

@@ -10,7 +10,7 @@ from innerloop.harness.analysis.run import edges
 from innerloop.harness.store.tables import Tables
 
 if TYPE_CHECKING:
-    from innerloop.harness.ceilings import Ceilings
+    from innerloop.harness.ceilings.model import Ceilings
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from innerloop.harness.analysis.context import Work
 from innerloop.harness.analysis.roofline import Cost, Limits, floors, none, roofline
-from innerloop.harness.ceilings import QUANTIZED_DTYPE, Ceilings
+from innerloop.harness.ceilings.model import QUANTIZED_DTYPE, Ceilings
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
 from innerloop.harness.profiles.validation import validate

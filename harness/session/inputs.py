@@ -16,7 +16,7 @@ from innerloop.harness.workloads import Workload, build, warmup
 if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
     from innerloop.harness.session.options import Options
-    from innerloop.harness.spec.resolve import RunSpec
+    from innerloop.harness.spec.model import RunSpec
 
 
 @dataclass(frozen=True, slots=True)

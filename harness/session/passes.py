@@ -31,7 +31,7 @@ from innerloop.harness.store.tables import convert, read_tables
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from innerloop.harness.spec.resolve import RunSpec
+    from innerloop.harness.spec.model import RunSpec
 
 WARMUP_ROUNDS = 2  # enough to compile and allocate what is needed; nothing is timed that has to have settled
 PATIENCE = 10.0  # times its usual limits that a tool may need, which runs every kernel many times over

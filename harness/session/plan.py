@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiling.choice import Profile
-    from innerloop.harness.spec.resolve import RunSpec
+    from innerloop.harness.spec.model import RunSpec
 
 
 def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: Path | None = None) -> dict[str, Any]:

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from innerloop.harness import environments
-from innerloop.harness.ceilings import for_run
+from innerloop.harness.ceilings.obtain import for_run
 from innerloop.harness.checkpoints import Checkpoint, ensure_checkpoint, use_weights
 from innerloop.harness.preparations import PreparedFolder, prepare_all
 from innerloop.harness.spec.adapter_settings import adapter_of, load_of_run
 
 if TYPE_CHECKING:
-    from innerloop.harness.ceilings import Ceilings
+    from innerloop.harness.ceilings.model import Ceilings
     from innerloop.harness.machine import Machine
     from innerloop.harness.session.inputs import Inputs
     from innerloop.harness.session.options import Options
-    from innerloop.harness.spec.resolve import RunSpec
+    from innerloop.harness.spec.model import RunSpec
 
 Say = Callable[[str], None]
 

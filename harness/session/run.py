@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from innerloop.harness.environments import Environment
     from innerloop.harness.machine import Machine
-    from innerloop.harness.spec.resolve import RunSpec
+    from innerloop.harness.spec.model import RunSpec
 
 
 def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> tuple[dict[str, Any], Path]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from innerloop.harness.profiles.engines import EngineProfile
     from innerloop.harness.profiles.models import ModelProfile
     from innerloop.harness.profiles.settings import Settings
-    from innerloop.harness.spec.resolve import RunSpec
+    from innerloop.harness.spec.model import RunSpec
 
 
 def native_settings(spec: RunSpec) -> tuple[dict[str, Any], list[str]]:

@@ -12,6 +12,7 @@ from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.profiles import WorkloadProfile, engines, load_model, names
 from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.profiles.settings import Settings
+from innerloop.harness.spec.adapter_settings import load_of, takes
 from innerloop.harness.workloads import check_context, longest_request
 
 if TYPE_CHECKING:
@@ -56,8 +57,6 @@ def quantization(engine: EngineProfile, model: ModelProfile, device: str, settin
             f"models with {wanted} weights: {', '.join(same) or 'none here; give a profile of your own by its path'}",
         )
     if wanted is not None and wanted not in engine.quantization.get(device, ()):
-        from innerloop.harness.spec.adapter_settings import load_of, takes
-
         load = load_of(model, device, settings)
         able = [other for other in engines.all_engines() if takes(other, load)]
         here = [other.name for other in able if engines.why_not(other, machine, device) is None]

@@ -7,11 +7,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from innerloop.harness.telemetry.owners import Owners
+from innerloop.harness.telemetry.owners import Owners, Process
 from innerloop.harness.telemetry.sampler import TIMES, Sampler
 
 DEFAULT_HZ = 20.0
@@ -60,13 +60,6 @@ Row = list[Any]  # one value a column of READ, filled in place
 
 class DeviceLost(Exception):
     """The device does not answer any more; the message is the driver's."""
-
-
-class Process(NamedTuple):
-    """A process that the driver lists on a device; None: the driver does not say how much memory it holds."""
-
-    pid: int
-    bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from innerloop.harness.telemetry.device import SLOT, Device, DeviceLost, Process, Row
+from innerloop.harness.telemetry.device import SLOT, Device, DeviceLost, Row
 from innerloop.harness.telemetry.fields import ALL_LINKS, Field, Fields
 from innerloop.harness.telemetry.gpm import Gpm
+from innerloop.harness.telemetry.owners import Process
 
 TRIES = 3  # a driver may refuse now and then what it supports
 TRY_AGAIN_S = 0.01

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from innerloop.harness.telemetry.processes import Tree
 
-if TYPE_CHECKING:
-    from innerloop.harness.telemetry.device import Process
+
+class Process(NamedTuple):
+    """A process that the driver lists on a device; None: the driver does not say how much memory it holds."""
+
+    pid: int
+    bytes: int | None
 
 
 @dataclass(slots=True)

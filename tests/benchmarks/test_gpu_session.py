@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.gpu import h200, pack, power
 from benchmarks.gpu.steps import STEPS, Place, Step
-from innerloop.harness.run import parser
+from innerloop.harness.session.arguments import parser
 from innerloop.harness.telemetry.device import SLOT
 from tests import real
 

@@ -11,10 +11,11 @@ import pytest
 from rich.console import Console
 
 from innerloop.harness import doctor
-from innerloop.harness.doctor import examine, report
 from innerloop.harness.environments import MARKER, environments_folder
 from innerloop.harness.machine import Machine, this_machine
-from tests.harness.profiles.test_engines import CPU, GPU
+from innerloop.harness.report.doctor import print_examination
+from innerloop.harness.spec.examine import examine
+from tests.harness.machines import CPU, GPU
 
 ENGINES = {"vllm", "torch", "lmdeploy", "tensorrt_llm", "mlc_llm", "sglang", "tgi"}
 
@@ -26,7 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def text(machine: Machine, width: int = 80, terminal: bool = False) -> str:
     out = io.StringIO()
-    report(examine(machine), Console(file=out, width=width, force_terminal=terminal, color_system=None))
+    print_examination(examine(machine), Console(file=out, width=width, force_terminal=terminal, color_system=None))
     return out.getvalue()
 
 

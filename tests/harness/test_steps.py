@@ -12,6 +12,7 @@ from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.report.steps import parts, print_steps, short
 from innerloop.harness.result.build import build
 from innerloop.harness.result.record import Record
+from innerloop.harness.result.steps import findings, investigate
 from innerloop.harness.store.result_file import write
 from innerloop.harness.store.tables import convert
 from tests.harness.conftest import offline_run
@@ -49,12 +50,12 @@ def test_the_report_fits_eighty_columns_and_needs_no_terminal(run_folder, spec, 
     assert "\x1b" not in out
     for title in ("Slowest steps", "Step time against", "Preemptions", "What prefill does", "The host's phases"):
         assert title in out
-    assert max(map(len, printed(verb.investigate(folder, 10)).splitlines())) <= 80
+    assert max(map(len, printed(investigate(folder, 10)).splitlines())) <= 80
 
 
 def test_a_run_without_a_result_is_read_from_its_raw_trace(run_folder):
     folder = run_folder(end_ns=0)  # killed: the window was never closed
-    found = verb.investigate(folder, 2)
+    found = investigate(folder, 2)
     assert found["steps"] == 50
     assert found["engine"] is None
     assert found["slowest"][0]["floor_s"] is None
@@ -77,7 +78,7 @@ def test_one_step_is_printed(offline_tables):
         offline_tables.warmup_steps,
         offline_tables.header,
     )
-    text = printed({"run": "one", **verb.findings(tables, None, 5)})
+    text = printed({"run": "one", **findings(tables, None, 5)})
     assert "decode only: 0 steps are too few for a fit" in text
     assert "no request had a second token" in text
 
@@ -85,7 +86,7 @@ def test_one_step_is_printed(offline_tables):
 def test_an_engine_that_reports_little_is_printed_with_what_it_leaves_out(offline_tables):
     for name in ("prefill_tokens", "decode_tokens", "running", "preempted", "execute_ns", "schedule_ns"):
         offline_tables.steps[name] = -1
-    text = printed({"run": "silent", **verb.findings(offline_tables, None, 5)})
+    text = printed({"run": "silent", **findings(offline_tables, None, 5)})
     assert "the engine does not report its steps' prefill" in text
     assert "the engine does not report them" in text
     assert "the engine reports no such phases" in text
@@ -101,7 +102,7 @@ def test_the_limit_of_a_step_is_shown_where_the_run_has_one(offline_tables, spec
         "cost": {**cost, "dtype": "float32", "linear_dtype": "float32"},
         "limits": {"bytes_per_s": 1e6, "ops_per_s": 1e9, "linear_ops_per_s": 1e9},
     }
-    found = verb.findings(offline_tables, {"spec": spec, "status": "ok", "roofline": roofline}, 1)
+    found = findings(offline_tables, {"spec": spec, "status": "ok", "roofline": roofline}, 1)
     assert 0 < found["slowest"][0]["floor_s"] < 10
 
 
@@ -113,7 +114,7 @@ def test_what_is_no_run_is_refused(arguments, tmp_path, monkeypatch, capsys):
 
 
 def test_the_figures_of_a_long_run_of_large_steps_are_not_cut(run_folder, spec, reported):
-    found = verb.investigate(whole(run_folder, spec, reported), 1)
+    found = investigate(whole(run_folder, spec, reported), 1)
     [row] = found["slowest"]
     row |= {"step": 1_234_567, "at_s": 123.4, "wall_s": 0.389, "expected_s": 0.237, "floor_s": 0.236, "preempted": 12}
     row |= {"prefill_tokens": 16_384, "decode_tokens": 1024, "context_tokens": 8.3e6}
@@ -130,7 +131,7 @@ def test_of_a_ladder_a_run_is_to_be_named(tmp_path, capsys):
 
 def test_a_storm_has_a_row_of_its_own(offline_tables):
     offline_tables.steps["preempted"][[20, 21, 22]] = 2
-    text = printed({"run": "storm", **verb.findings(offline_tables, None, 1)})
+    text = printed({"run": "storm", **findings(offline_tables, None, 1)})
     assert "6 in 3 steps, 1 storms" in text
     assert "20 to 22" in text
 

@@ -11,12 +11,15 @@ from typing import Any, cast
 
 import pytest
 
-from innerloop.harness import ceilings as limits
-from innerloop.harness.ceilings import Ceilings, Key, cache, commands, measure
-from innerloop.harness.ceilings.commands import formats, main
+from innerloop.harness.ceilings import cache, measure
+from innerloop.harness.ceilings import obtain as limits
+from innerloop.harness.ceilings.__main__ import main
+from innerloop.harness.ceilings.commands import formats
+from innerloop.harness.ceilings.model import Ceilings, Key, wanted
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
 from innerloop.harness.environments import Environment
 from innerloop.harness.machine import this_machine
+from innerloop.harness.report.ceilings import facts
 from tests.nvml.devices import h100
 from tests.nvml.scenario import Scenario
 
@@ -90,7 +93,7 @@ def test_a_rate_of_nothing_measured_is_unknown():
 
 
 @pytest.mark.parametrize(
-    ("device", "dtype", "quantization", "wanted"),
+    ("device", "dtype", "quantization", "formats"),
     [
         ("cpu", "float32", None, ["float32"]),
         ("cpu", "bfloat16", "fp8", ["bfloat16", "float32"]),
@@ -99,8 +102,8 @@ def test_a_rate_of_nothing_measured_is_unknown():
         ("cuda", "float16", "awq", ["float16"]),
     ],
 )
-def test_a_run_asks_for_the_formats_that_it_computes_in(device, dtype, quantization, wanted):
-    assert limits.wanted(device, dtype, quantization) == wanted
+def test_a_run_asks_for_the_formats_that_it_computes_in(device, dtype, quantization, formats):
+    assert wanted(device, dtype, quantization) == formats
 
 
 def test_what_was_measured_is_kept_and_not_measured_again(home, environment, machine, counted):
@@ -340,9 +343,9 @@ def test_a_gpus_key_and_its_clock_while_it_is_measured(play):
     meter.close()
     assert meter.most is not None
     assert all(value and value > 0 for value in meter.most.values())
-    facts = commands.facts(made(key=key, clocks=meter.most, threads=None))
-    assert "SM clock up to" in facts
-    assert "driver 580.65.06" in facts
+    words = facts(made(key=key, clocks=meter.most, threads=None))
+    assert "SM clock up to" in words
+    assert "driver 580.65.06" in words
 
 
 def test_a_gpu_whose_driver_does_not_answer_is_measured_without_its_clock(play, machine):

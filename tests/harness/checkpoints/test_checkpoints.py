@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from innerloop.harness import checkpoints
-from innerloop.harness.checkpoints import DiskFull, ensure_checkpoint, main, plan, writer
+from innerloop.harness.checkpoints import Checkpoint, DiskFull, ensure_checkpoint, plan, writer
+from innerloop.harness.checkpoints import cache as module
+from innerloop.harness.checkpoints.__main__ import main
 from innerloop.harness.checkpoints.weights import use_weights
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.profiles import load_model
@@ -128,7 +129,7 @@ def test_everything_that_changes_the_content_changes_the_digest(
         ensure_checkpoint(small("rope_theta=10000"), "float32", folder=tmp_path).digest,
         ensure_checkpoint(small(), "float32", folder=tmp_path, shard_bytes=60_000).digest,
     ]
-    monkeypatch.setattr(checkpoints, "WRITER_VERSION", 99)
+    monkeypatch.setattr(module, "WRITER_VERSION", 99)
     digests.append(ensure_checkpoint(small(), "float32", folder=tmp_path).digest)
     assert len(set(digests)) == len(digests) == len(left_behind(tmp_path))
 
@@ -140,9 +141,9 @@ def test_what_does_not_change_the_content_does_not_change_the_digest(tmp_path: P
 
 
 def test_a_name_never_leads_out_of_the_cache() -> None:
-    assert checkpoints.plain("../../etc/x y") == "etc-x-y"
-    assert checkpoints.plain("..") == "model"
-    assert checkpoints.plain("llama3-8b") == "llama3-8b"
+    assert module.plain("../../etc/x y") == "etc-x-y"
+    assert module.plain("..") == "model"
+    assert module.plain("llama3-8b") == "llama3-8b"
 
 
 def cut_a_shard(path: Path) -> None:
@@ -203,9 +204,9 @@ def test_progress_is_said_in_bytes_and_ends_at_the_whole(tmp_path: Path) -> None
 
 def test_progress_is_not_said_for_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     said: list[str] = []
-    wrote = checkpoints.progress(said.append, "writing x bf16", 16 * 2**30)
+    wrote = module.progress(said.append, "writing x bf16", 16 * 2**30)
     for _ in range(16 * 1024):
         wrote(2**20)
         now[0] += 0.001
@@ -328,7 +329,7 @@ def test_what_a_living_process_is_writing_is_left_alone(tmp_path: Path) -> None:
 
 def test_the_second_of_two_at_once_waits_and_reuses(tmp_path: Path) -> None:
     waiting = threading.Event()
-    results: dict[str, checkpoints.Checkpoint] = {}
+    results: dict[str, Checkpoint] = {}
     said: list[str] = []
 
     def first_says(text: str) -> None:
@@ -396,8 +397,10 @@ def test_a_weight_format_that_cannot_be_made_is_refused_before_anything_is_writt
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(checkpoints, "checkpoints_folder", lambda: tmp_path)
-    return tmp_path
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    return folder
 
 
 def test_plan_prints_the_files_and_the_exact_bytes(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from innerloop.harness import environments
-from innerloop.harness.environments.commands import disk_bytes, main
+from innerloop.harness.environments.__main__ import main
+from innerloop.harness.environments.listing import disk_bytes
 from innerloop.harness.profiles import engines
 from innerloop.harness.profiles.engines import EngineProfile
 from tests.harness.process import toys
@@ -134,7 +135,7 @@ def test_the_same_file_is_counted_once(tmp_path: Path) -> None:
     assert disk_bytes(tmp_path) == single >= 1 << 20
 
 
-@pytest.mark.parametrize("module", ["environments", "doctor"])
+@pytest.mark.parametrize("module", ["environments.__main__", "ceilings.__main__", "doctor"])
 def test_help_has_examples_and_loads_nothing_heavy(module: str) -> None:
     script = (
         f"import sys\nfrom harness.{module} import main\n"
@@ -143,5 +144,5 @@ def test_help_has_examples_and_loads_nothing_heavy(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "examples:" in done.stdout
-    assert f"python -m harness.{module}" in done.stdout
+    assert f"python -m harness.{module.partition('.')[0]}" in done.stdout
     assert done.stderr.strip() == ""

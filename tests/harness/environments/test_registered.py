@@ -14,7 +14,7 @@ import pytest
 from innerloop.harness import doctor, environments, run
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import registered
-from innerloop.harness.environments.commands import main
+from innerloop.harness.environments.__main__ import main
 from innerloop.harness.profiles.engines import load_engine
 from tests.harness.process import toys
 

@@ -12,32 +12,13 @@ import pytest
 
 from innerloop.engines.adapters import load_adapter
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.environments import installer
 from innerloop.harness.machine import Machine
 from innerloop.harness.machine.gpus import Gpu
 from innerloop.harness.profiles import engines
 from innerloop.harness.profiles.engines import LOCKS, load_engine
+from tests.harness.machines import CPU, GPU, H200
 from tests.real import ROOT
 
-GIB = 2**30
-H200 = Gpu(0, "NVIDIA H200", "GPU-0", 140 * GIB, "9.0", "580.65", "13.0")
-CPU = Machine(
-    os="linux",
-    os_name="Debian GNU/Linux 12 (bookworm)",
-    kernel="6.1",
-    libc="glibc 2.36",
-    arch="x86_64",
-    cpu="Test CPU",
-    cpu_flags=("avx2",),
-    physical_cores=2,
-    logical_cores=2,
-    machine_logical_cores=2,
-    cpu_quota=None,
-    memory_bytes=24 * GIB,
-    memory_available_bytes=20 * GIB,
-    python="3.11.9",
-)
-GPU = replace(CPU, gpus=(H200,))
 NAMES = {"vllm", "torch", "lmdeploy", "tensorrt_llm", "mlc_llm", "sglang", "tgi"}
 CUDA = ("nvidia", "cuda", "triton", "cupy", "pynvml")
 
@@ -145,7 +126,7 @@ def test_another_python_is_an_obstacle_only_where_none_can_be_had(monkeypatch: p
     old = replace(CPU, python="3.10.4")
     vllm = load_engine("vllm")
     assert engines.why_not(vllm, old) is None
-    monkeypatch.setattr(installer, "find_uv", lambda: None)
+    monkeypatch.setattr(engines, "find_uv", lambda: None)
     assert engines.why_not(vllm, CPU) is None
     assert "needs Python >=3.11,<3.15; this is 3.10.4" in str(engines.why_not(vllm, old, "cpu"))
 

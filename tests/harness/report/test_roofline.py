@@ -7,7 +7,7 @@ import json
 import pytest
 from rich.console import Console
 
-from innerloop.harness.ceilings import Ceilings, Key
+from innerloop.harness.ceilings.model import Ceilings, Key
 from innerloop.harness.report.roofline import bound_by, scaled
 from innerloop.harness.report.run import print_report
 from innerloop.harness.result.build import build

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from innerloop.harness.ceilings import Ceilings, Key
+from innerloop.harness.ceilings.model import Ceilings, Key
 from innerloop.harness.result import roofline as limit
 from innerloop.harness.result.roofline import cost_of, limits_of, section
 from innerloop.harness.spec.resolve import load_model

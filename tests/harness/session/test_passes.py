@@ -19,8 +19,8 @@ from innerloop.harness.process.launcher import Limits, Outcome, failure
 from innerloop.harness.profiling import tools
 from innerloop.harness.profiling.choice import choose
 from innerloop.harness.result import build as results
+from innerloop.harness.result.exit_code import exit_code
 from innerloop.harness.result.record import Record
-from innerloop.harness.run import exit_code
 from innerloop.harness.session import passes
 from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import convert

@@ -14,39 +14,15 @@ import pytest
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.machine import Machine
 from innerloop.harness.machine.gpus import Gpu
-from innerloop.harness.spec.resolve import Asked, RunSpec, resolve
-
-GIB = 2**30
+from innerloop.harness.spec.model import RunRequest, RunSpec
+from innerloop.harness.spec.resolve import resolve
+from tests.harness.machines import CPU, GIB, GPU
 
 
 def gpu(memory_gib: float) -> Gpu:
-    return Gpu(
-        index=0,
-        name="NVIDIA Test",
-        uuid="GPU-0",
-        memory_bytes=int(memory_gib * GIB),
-        compute_capability="9.0",
-        driver="580.65",
-        cuda="13.0",
-    )
+    return replace(GPU.gpus[0], memory_bytes=int(memory_gib * GIB))
 
 
-CPU = Machine(
-    os="linux",
-    os_name="Debian GNU/Linux 12 (bookworm)",
-    kernel="6.1",
-    libc="glibc 2.36",
-    arch="x86_64",
-    cpu="Test CPU",
-    cpu_flags=("avx2",),
-    physical_cores=2,
-    logical_cores=2,
-    machine_logical_cores=2,
-    cpu_quota=None,
-    memory_bytes=24 * GIB,
-    memory_available_bytes=20 * GIB,
-    python="3.11.9",
-)
 H200 = replace(CPU, gpus=(gpu(139.8),))
 LAPTOP_GPU = replace(CPU, gpus=(gpu(8),))
 FOUR = replace(CPU, gpus=(gpu(80),) * 4)
@@ -55,39 +31,39 @@ FOUR = replace(CPU, gpus=(gpu(80),) * 4)
 def refusal(machine: Machine, **asked: Any) -> str:
     """The refusal's message and details as one text."""
     with pytest.raises(Refused) as refused:
-        resolve(Asked(**asked), machine)
+        resolve(RunRequest(**asked), machine)
     return "\n".join([str(refused.value), *refused.value.details])
 
 
 def test_everything_has_a_default_on_a_machine_without_a_gpu() -> None:
-    spec = resolve(Asked(), CPU)
+    spec = resolve(RunRequest(), CPU)
     assert (spec.engine.name, spec.model.name, spec.workload.name) == ("vllm", "llama-tiny", "quick")
     assert (spec.layer, spec.device, spec.settings.dtype) == (spec.engine.layers[0], "cpu", "float32")
     assert (spec.settings_given, spec.engine_args, spec.seeds.content) == ({}, {}, 0)
 
 
 def test_torch_is_the_default_where_no_better_engine_runs() -> None:
-    assert resolve(Asked(), replace(CPU, libc="glibc 2.28")).engine.name == "torch"
+    assert resolve(RunRequest(), replace(CPU, libc="glibc 2.28")).engine.name == "torch"
 
 
 @pytest.mark.parametrize(("machine", "model"), [(H200, "llama3-8b"), (LAPTOP_GPU, "llama-1b")])
 def test_a_gpu_is_preferred_and_given_a_model_of_its_size(machine: Machine, model: str) -> None:
-    spec = resolve(Asked(), machine)
+    spec = resolve(RunRequest(), machine)
     assert (spec.device, spec.model.name, spec.settings.kv_memory_fraction) == ("cuda", model, 0.9)
 
 
 def test_the_cpu_of_a_machine_with_a_gpu_can_be_asked_for() -> None:
-    spec = resolve(Asked(device="cpu"), H200)
+    spec = resolve(RunRequest(device="cpu"), H200)
     assert (spec.device, spec.model.name) == ("cpu", "llama-tiny")
 
 
 def test_what_is_asked_for_is_what_is_run(tmp_path: Path) -> None:
     spec = resolve(
-        Asked(
+        RunRequest(
             engine="torch",
             model="llama-1b",
             workload="poisson-4",
-            set=("max_batch_size=8", "dtype=float32"),
+            settings=("max_batch_size=8", "dtype=float32"),
             engine_arg=("block_size=32", "flags={a: [1]}"),
             model_arg=("num_hidden_layers=2",),
             workload_arg=("load.rate_per_s=2.5",),
@@ -106,12 +82,12 @@ def test_what_is_asked_for_is_what_is_run(tmp_path: Path) -> None:
 
 
 def test_overrides_also_change_the_default_model_and_workload() -> None:
-    spec = resolve(Asked(model_arg=("num_hidden_layers=2",), workload_arg=("load.requests=4",)), CPU)
+    spec = resolve(RunRequest(model_arg=("num_hidden_layers=2",), workload_arg=("load.requests=4",)), CPU)
     assert (spec.model.num_hidden_layers, spec.workload.load.requests) == (2, 4)  # type: ignore[union-attr]
 
 
 def test_the_description_is_json_with_names_and_whole_profiles() -> None:
-    described = resolve(Asked(set=("seed=3",), engine_arg=("when=2024-06-01",)), CPU).describe()
+    described = resolve(RunRequest(settings=("seed=3",), engine_arg=("when=2024-06-01",)), CPU).describe()
     assert json.loads(json.dumps(described, allow_nan=False)) == described
     assert (described["engine"], described["model"], described["workload"]) == ("vllm", "llama-tiny", "quick")
     assert described["model_profile"]["hidden_size"] == 512
@@ -128,8 +104,8 @@ def test_the_description_is_json_with_names_and_whole_profiles() -> None:
         ({"engine": "vllm", "layer": "cor"}, "vllm has no layer 'cor'; did you mean 'core'"),
         ({"layer": "cor"}, "vllm has no layer 'cor'; did you mean 'core'"),
         ({"device": "cdua"}, "there is no device 'cdua'; it is one of auto, cpu, cuda"),
-        ({"set": ("max_bach_size=4",)}, "there is no setting max_bach_size; did you mean 'max_batch_size'"),
-        ({"set": ("kv_cache_tokens=4", "kv_memory_fraction=0.5")}, "kv_cache_tokens and kv_memory_fraction both"),
+        ({"settings": ("max_bach_size=4",)}, "there is no setting max_bach_size; did you mean 'max_batch_size'"),
+        ({"settings": ("kv_cache_tokens=4", "kv_memory_fraction=0.5")}, "kv_cache_tokens and kv_memory_fraction both"),
         ({"workload_arg": ("prompt.tokens.mx=4",)}, "there is no field prompt.tokens.mx of kind uniform"),
         ({"workload_arg": ("prompt.tokens.min=-4",)}, "prompt.tokens.min is -4; it must be at least 1"),
         ({"model": "llama-tiny", "model_arg": ("hiden_size=4",)}, "there is no field hiden_size; did you mean"),
@@ -144,7 +120,7 @@ def test_a_wrong_name_or_value_is_refused(asked: dict[str, Any], message: str) -
 
 
 def test_all_wrong_names_are_listed_at_once() -> None:
-    said = refusal(CPU, engine="vlm", model="lama3", set=("max_bach_size=4",))
+    said = refusal(CPU, engine="vlm", model="lama3", settings=("max_bach_size=4",))
     assert "did you mean 'vllm'" in said
     assert "did you mean 'llama3-8b'" in said
     assert "did you mean 'max_batch_size'" in said
@@ -178,7 +154,7 @@ def test_quantized_weights_are_refused_on_an_engine_that_cannot() -> None:
 
 
 def test_quantized_weights_are_accepted_on_an_engine_that_can() -> None:
-    assert resolve(Asked(engine="vllm", model="llama3-70b-awq"), H200).settings.quantization == "awq"
+    assert resolve(RunRequest(engine="vllm", model="llama3-70b-awq"), H200).settings.quantization == "awq"
 
 
 @pytest.mark.parametrize(
@@ -191,19 +167,19 @@ def test_quantized_weights_are_accepted_on_an_engine_that_can() -> None:
     ],
 )
 def test_a_quantization_that_the_weights_do_not_have_is_refused(model: str, setting: str, message: str) -> None:
-    assert message in refusal(CPU, model=model, set=(setting,))
+    assert message in refusal(CPU, model=model, settings=(setting,))
 
 
 def test_fp8_may_be_made_of_unquantized_weights_on_loading() -> None:
-    assert resolve(Asked(set=("quantization=fp8",)), CPU).settings.quantization == "fp8"
+    assert resolve(RunRequest(settings=("quantization=fp8",)), CPU).settings.quantization == "fp8"
 
 
 @pytest.mark.parametrize(
     ("machine", "asked", "message"),
     [
-        (CPU, {"set": ("tensor_parallel=2",)}, "tensor_parallel is 2, but a run on the CPU is one process"),
-        (H200, {"set": ("tensor_parallel=2",)}, "tensor_parallel is 2, but this machine has 1 GPU"),
-        (FOUR, {"set": ("tensor_parallel=3",)}, "tensor_parallel (3) must divide num_attention_heads (32)"),
+        (CPU, {"settings": ("tensor_parallel=2",)}, "tensor_parallel is 2, but a run on the CPU is one process"),
+        (H200, {"settings": ("tensor_parallel=2",)}, "tensor_parallel is 2, but this machine has 1 GPU"),
+        (FOUR, {"settings": ("tensor_parallel=3",)}, "tensor_parallel (3) must divide num_attention_heads (32)"),
     ],
 )
 def test_more_devices_than_there_are_is_refused(machine: Machine, asked: dict[str, Any], message: str) -> None:
@@ -213,13 +189,19 @@ def test_more_devices_than_there_are_is_refused(machine: Machine, asked: dict[st
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"set": ("context_length=4096",)}, "context_length (4096) is more than the 2048 positions of llama-tiny"),
-        ({"set": ("context_length=100",)}, "prompt.tokens.max (128) + output.tokens.max (192) = 320 tokens, more than"),
-        ({"workload_arg": ("output.tokens=2000",)}, "output.tokens.tokens at most 1920"),
-        ({"set": ("kv_cache_tokens=319",)}, "kv_cache_tokens (319) is less than the longest request of quick: 128"),
-        ({"set": ("max_tokens_per_step=128",)}, "max_tokens_per_step (128) is less than max_batch_size (256)"),
+        ({"settings": ("context_length=4096",)}, "context_length (4096) is more than the 2048 positions of llama-tiny"),
         (
-            {"set": ("max_tokens_per_step=100", "max_batch_size=4", "chunked_prefill=false")},
+            {"settings": ("context_length=100",)},
+            "prompt.tokens.max (128) + output.tokens.max (192) = 320 tokens, more than",
+        ),
+        ({"workload_arg": ("output.tokens=2000",)}, "output.tokens.tokens at most 1920"),
+        (
+            {"settings": ("kv_cache_tokens=319",)},
+            "kv_cache_tokens (319) is less than the longest request of quick: 128",
+        ),
+        ({"settings": ("max_tokens_per_step=128",)}, "max_tokens_per_step (128) is less than max_batch_size (256)"),
+        (
+            {"settings": ("max_tokens_per_step=100", "max_batch_size=4", "chunked_prefill=false")},
             "max_tokens_per_step (100) is less than the longest prompt of quick (128), and chunked_prefill=false",
         ),
     ],
@@ -229,7 +211,7 @@ def test_numbers_that_cannot_go_together_are_refused(asked: dict[str, Any], mess
 
 
 def test_numbers_that_just_fit_are_accepted() -> None:
-    spec = resolve(Asked(set=("kv_cache_tokens=320", "context_length=320", "chunked_prefill=false")), CPU)
+    spec = resolve(RunRequest(settings=("kv_cache_tokens=320", "context_length=320", "chunked_prefill=false")), CPU)
     assert spec.settings.kv_cache_tokens == 320
 
 
@@ -244,21 +226,25 @@ def test_weights_larger_than_the_memory_are_refused_with_both_numbers() -> None:
 
 def test_memory_is_counted_in_the_type_that_the_weights_are_held_in() -> None:
     small_kv = "kv_cache_tokens=8192"
-    assert resolve(Asked(model="llama3-8b", set=(small_kv,)), CPU).model.name == "llama3-8b"
+    assert resolve(RunRequest(model="llama3-8b", settings=(small_kv,)), CPU).model.name == "llama3-8b"
     assert "needs 29.9 GiB for its weights (float32)" in refusal(
-        CPU, model="llama3-8b", set=(small_kv, "dtype=float32")
+        CPU, model="llama3-8b", settings=(small_kv, "dtype=float32")
     )
 
 
 def test_a_gpu_offers_the_fraction_of_its_memory_that_is_set() -> None:
     said = refusal(H200, model="llama3-70b")
     assert "llama3-70b needs 131.4 GiB for its weights (bfloat16); 125.8 GiB are on 1 GPU(s)" in said
-    assert resolve(Asked(model="llama3-70b", set=("kv_memory_fraction=0.95",)), H200).model.name == "llama3-70b"
+    assert (
+        resolve(RunRequest(model="llama3-70b", settings=("kv_memory_fraction=0.95",)), H200).model.name == "llama3-70b"
+    )
 
 
 def test_tensor_parallel_adds_up_the_memory_of_the_devices() -> None:
-    assert "144.0 GiB are on 2 GPU(s)" in refusal(FOUR, model="llama3-70b", set=("tensor_parallel=2", "dtype=float32"))
-    assert resolve(Asked(model="llama3-70b", set=("tensor_parallel=2",)), FOUR).settings.tensor_parallel == 2
+    assert "144.0 GiB are on 2 GPU(s)" in refusal(
+        FOUR, model="llama3-70b", settings=("tensor_parallel=2", "dtype=float32")
+    )
+    assert resolve(RunRequest(model="llama3-70b", settings=("tensor_parallel=2",)), FOUR).settings.tensor_parallel == 2
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
@@ -268,7 +254,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_spec_does_not_change() -> None:
-    spec: RunSpec = resolve(Asked(), CPU)
+    spec: RunSpec = resolve(RunRequest(), CPU)
     change: Callable[..., Any] = object.__getattribute__(spec, "__setattr__")
     with pytest.raises(AttributeError):
         change("device", "cuda")

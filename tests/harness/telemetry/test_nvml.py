@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from innerloop.harness.telemetry.device import MISSING, READ, DeviceLost, Process
+from innerloop.harness.telemetry.device import MISSING, READ, DeviceLost
 from innerloop.harness.telemetry.fields import number
 from innerloop.harness.telemetry.nvml import NoDriver, NvmlDevice, connect
+from innerloop.harness.telemetry.owners import Process
 from tests.conftest import Play
 from tests.nvml import scenario
 from tests.nvml.devices import GIB, h100, mig_slice, p100

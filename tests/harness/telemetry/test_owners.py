@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from innerloop.harness.telemetry.device import Process
-from innerloop.harness.telemetry.owners import Owners, process_name
+from innerloop.harness.telemetry.owners import Owners, Process, process_name
 
 NOBODY = 1 << 22  # above the kernel's largest process number
 

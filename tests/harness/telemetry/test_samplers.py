@@ -15,7 +15,7 @@ from innerloop.harness.machine.gpus import visible_gpus
 from innerloop.harness.telemetry import samplers as module
 from innerloop.harness.telemetry.samplers import Samplers, for_run, why_none
 from tests.conftest import Play
-from tests.harness.profiles.test_engines import CPU, GPU
+from tests.harness.machines import CPU, GPU
 from tests.nvml.devices import h100, mig_slice
 from tests.nvml.scenario import Scenario
 

@@ -1,0 +1,79 @@
+"""The two ceilings of a device: what its memory moves and what its matrix units compute, as they were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+DISTURBED = 0.1  # of the cores: where others used more of them meanwhile, the machine can do more than was measured
+DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn")  # torch's names
+QUANTIZED_DTYPE = {"fp8": "float8_e4m3fn"}  # what matrices of such weights are multiplied in, where the device can
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a measurement is good for. `cores` and `cpu_quota` are of a CPU, `driver` and `memory_bytes` of a GPU."""
+
+    device: str  # "cpu" or "cuda"
+    name: str
+    torch: str
+    driver: str | None = None
+    memory_bytes: int | None = None  # tells a MIG slice from its GPU
+    cores: int | None = None
+    cpu_quota: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What was measured on one device. `memory` and each of `matrix` as `engines.ceilings` gives them.
+
+    measured: UTC, ISO 8601. other_cores: CPU cores' worth of work that other processes did meanwhile, None if unknown.
+    clocks: the highest SM clock (MHz) and power (W) seen meanwhile, None where no device could be asked.
+    """
+
+    key: Key
+    memory: dict[str, Any]
+    matrix: dict[str, dict[str, Any]]
+    measured: str
+    threads: int | None = None
+    tf32: bool | None = None
+    other_cores: float | None = None
+    clocks: dict[str, float | None] | None = None
+
+    @property
+    def bytes_per_s(self) -> float:
+        """The larger of copying and reading."""
+        return float(max(self.memory["copy_bytes_per_s"], self.memory["read_bytes_per_s"]))
+
+    def ops_per_s(self, dtype: str) -> float | None:
+        """The matrix rate of a number format, or of a wider one that does better: numbers can always be widened, and
+        engines do that where a device has no units for the narrow format. None: neither was measured."""
+        wider = {"float8_e4m3fn": ("bfloat16", "float16", "float32"), "float32": ()}.get(dtype, ("float32",))
+        rates = [(self.matrix.get(name) or {}).get("ops_per_s") for name in (dtype, *wider)]
+        return max((float(rate) for rate in rates if rate), default=None)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether others used the CPU so much that its ceilings are probably higher; a GPU's don't suffer by that."""
+        cores = self.key.cores
+        return self.other_cores is not None and cores is not None and self.other_cores > DISTURBED * cores
+
+    def lacks(self, dtypes: Sequence[str]) -> list[str]:
+        return [dtype for dtype in dtypes if dtype not in self.matrix]
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data: what was measured, and the ceilings that follow."""
+        rates = {dtype: self.ops_per_s(dtype) for dtype in self.matrix}
+        return {**asdict(self), "bytes_per_s": self.bytes_per_s, "ops_per_s": rates}
+
+
+def wanted(device: str, dtype: str, quantization: str | None) -> list[str]:
+    """The number formats whose rates a run needs: those of its matrices, and float32 on a CPU, which may have no units
+    for narrower ones."""
+    formats = [dtype]
+    if quantization in QUANTIZED_DTYPE and device == "cuda":
+        formats.append(QUANTIZED_DTYPE[quantization])
+    if device == "cpu" and dtype != "float32":
+        formats.append("float32")
+    return formats

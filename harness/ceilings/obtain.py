@@ -1,0 +1,135 @@
+"""The ceilings of a device: those that were measured before, else measured now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from innerloop.harness import environments
+from innerloop.harness.ceilings import cache, measure
+from innerloop.harness.ceilings.model import Ceilings, Key, wanted
+from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.environments import Environment
+
+if TYPE_CHECKING:
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.spec.model import RunSpec
+
+Say = Callable[[str], None]
+
+DISTURBED_FOR_S = 3600.0  # after which a run measures again what was measured in such a moment
+
+
+def for_run(spec: RunSpec, environment: Environment, machine: Machine, say: Say) -> tuple[Ceilings | None, str | None]:
+    """(the ceilings for a run, None) from the cache or measured now, or (None, why there are none); never raises for
+    what cannot be measured: a run goes on without."""
+    settings = spec.settings
+    try:
+        dtypes = wanted(spec.device, settings.dtype, settings.quantization)
+        return ceilings(environment, machine, dtypes, say=say), None
+    except InnerloopError as error:
+        return None, str(error)
+
+
+def ceilings(
+    environment: Environment,
+    machine: Machine,
+    dtypes: Sequence[str],
+    *,
+    say: Say | None = None,
+    remeasure: bool = False,
+) -> Ceilings:
+    """The ceilings of the device that an engine's environment is for, as far as they are known measured before.
+
+    Where the engine brings no torch, that of another engine's environment for the same kind of device measures.
+
+    Raises:
+        InnerloopError: no interpreter with torch, or the measurement failed.
+    """
+    environment, torch = with_torch(environment)
+    key = key_of(environment.device, machine, torch)
+    found = None if remeasure else cache.read(key)
+    missing = list(dtypes) if found is None else found.lacks(dtypes)
+    again = found is not None and stale(found)
+    if found is not None and not missing and not again:
+        return found
+    if say is not None:
+        what = "matrix rate" if found is not None and not again else "memory bandwidth and matrix rate"
+        say(f"measuring {what} of {key.name}, once for this device")
+    if found is None or again:
+        made = measure.measure(environment, machine, key, list({*dtypes, *(found.matrix if found else ())}), None)
+        made = made if found is None else better(found, made)
+    else:
+        made = measure.measure(environment, machine, key, missing, found)
+    cache.write(made)
+    return made
+
+
+def stale(found: Ceilings) -> bool:
+    """Whether it was measured on a busy machine, and not just now."""
+    age_s = (datetime.now(timezone.utc) - datetime.fromisoformat(found.measured)).total_seconds()
+    return found.disturbed and not 0 <= age_s < DISTURBED_FOR_S
+
+
+def better(before: Ceilings, now: Ceilings) -> Ceilings:
+    """`now`, with the figures of `before` that are higher: no disturbance makes a machine faster than it is."""
+
+    def rate(one: dict[str, Any]) -> float:
+        return float(one["ops_per_s"] or 0.0)
+
+    matrix = dict(now.matrix)
+    for dtype, one in before.matrix.items():
+        if rate(one) > rate(matrix.get(dtype, {"ops_per_s": None})):
+            matrix[dtype] = one
+    return replace(now, matrix=matrix, memory=now.memory if now.bytes_per_s >= before.bytes_per_s else before.memory)
+
+
+def key_of(device: str, machine: Machine, torch: str) -> Key:
+    """
+    Raises:
+        Refused: there is no such device here.
+    """
+    if device == "cpu":
+        return Key("cpu", machine.cpu, torch, cores=machine.logical_cores, cpu_quota=machine.cpu_quota)
+    if not machine.gpus:
+        raise Refused("this machine has no NVIDIA GPU that can be used")
+    gpu = machine.gpus[0]
+    return Key("cuda", gpu.name, torch, driver=gpu.driver, memory_bytes=gpu.memory_bytes)
+
+
+def with_torch(environment: Environment) -> tuple[Environment, str]:
+    """(an environment that has torch, torch's version): the given one, else another engine's for the same device.
+
+    Raises:
+        Refused: there is none.
+    """
+    from innerloop.harness.profiles.engines import all_engines
+
+    version = torch_version(environment)
+    if version is not None:
+        return environment, version
+    for engine in all_engines():
+        recipe = engine.environments.get(environment.device)
+        if engine.name == environment.engine or recipe is None or recipe.lock is None:
+            continue
+        try:
+            other = environments.existing(environments.plan(engine, environment.device))
+        except Refused:
+            continue
+        if other is not None and (version := torch_version(other)) is not None:
+            return other, version
+    raise Refused(
+        f"{environment.engine} brings no torch to measure the ceilings with, and no other environment for "
+        f"{environment.device} is there (python -m harness.environments create torch)"
+    )
+
+
+def torch_version(environment: Environment) -> str | None:
+    """The version of torch that an environment's interpreter finds; None if it finds none."""
+    if environment.folder is not None:  # ours: what lies in it is all that it finds
+        found = [path.name for path in environment.folder.glob("lib/python*/site-packages/torch-*.dist-info")]
+        return found[0].removeprefix("torch-").removesuffix(".dist-info") if found else None
+    return environments.packages(Path(environment.python), dict(environment.variables)).get("torch")

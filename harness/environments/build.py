@@ -1,0 +1,163 @@
+"""Makes and removes innerloop's own environments: one process at a time, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
+from innerloop.harness.environments import installer
+from innerloop.harness.environments.environment import OWN_PACKAGES, Environment
+from innerloop.harness.environments.folders import MARKER, Plan, existing, plan
+from innerloop.harness.environments.installer import Say
+from innerloop.harness.environments.interpreters import probe
+from innerloop.harness.store.folders import lock_file
+
+if TYPE_CHECKING:
+    from innerloop.harness.profiles.engines import EngineProfile
+
+
+def create(engine: EngineProfile, device: str, *, say: Say | None = None, recreate: bool = False) -> Environment:
+    """The engine's environment, made now unless it is there already. `say` hears what is going on, a line at a time.
+
+    Of two processes that ask at once, one makes it and the other waits.
+
+    Raises:
+        Refused: it cannot be made on this machine.
+        InstallFailed: the installer failed; its words are in `details`, and nothing is left behind.
+    """
+    say = say or (lambda text: None)
+    planned = plan(engine, device)
+    found = None if recreate else existing(planned)
+    if found is None:
+        make_root(planned.folder.parent)
+        with _locked(planned.folder, say) as lock_fd:
+            found = None if recreate else existing(planned)
+            if found is None:
+                if recreate:
+                    _refuse_in_use(planned.folder)
+                _build(planned, lock_fd, say)
+                found = existing(planned)
+    if found is None:
+        raise InstallFailed(f"the environment in {planned.folder} was made but does not work")
+    os.utime(planned.folder / MARKER)  # the last use, as `list` shows it
+    return found
+
+
+def look_up(engine: EngineProfile, device: str, *, say: Say | None = None) -> tuple[Plan, list[str]]:
+    """What `create` would make, and every package of it as "name==version", found where pip is configured to look.
+
+    Raises:
+        Refused: it cannot be made on this machine.
+        InstallFailed: a package is not to be had.
+    """
+    planned = plan(engine, device)
+    root = planned.folder.parent
+    make_root(root)
+    trial = root / f".{planned.folder.name}.trial-{os.getpid()}"
+    with _locked(trial, None) as lock_fd:
+        try:
+            installer.make_venv(trial, planned.python, lock_fd, say or (lambda text: None))
+            found = installer.install(trial, planned.lock, lock_fd, say or (lambda text: None), only_look=True)
+        finally:
+            discard(trial)
+            lock_file(trial).unlink(missing_ok=True)
+    return planned, found
+
+
+def _build(planned: Plan, lock_fd: int, say: Say) -> None:
+    """Makes the environment in its place; on any error or interruption nothing is left. Its lock is held."""
+    folder, recipe = planned.folder, planned.recipe
+    say(f"making {folder.name} from {planned.lock.name} with Python {planned.python_version} (once)")
+    discard(folder)
+    try:
+        installer.make_venv(folder, planned.python, lock_fd, say)
+        installer.install(folder, planned.lock, lock_fd, say)
+        probed = probe(folder / "bin" / "python", OWN_PACKAGES)
+        version = probed["packages"].get(recipe.distribution)
+        if recipe.distribution is not None and version is None:
+            raise InstallFailed(f"{planned.lock.name} was installed, but {recipe.distribution} is not there")
+        record = {
+            "engine": planned.engine.name,
+            "device": planned.device,
+            "version": version,
+            "python_version": probed["version"],
+            "lock": planned.lock.name,
+            "lock_hash": planned.lock_hash,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        half = folder / (MARKER + ".part")
+        half.write_text(json.dumps(record, indent=1))
+        os.replace(half, folder / MARKER)
+    except BaseException:
+        discard(folder)
+        raise
+
+
+def discard(folder: Path) -> None:
+    """Removes an environment; the marker goes first, so that what an interruption leaves is not taken as whole."""
+    (folder / MARKER).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise InnerloopError(f"{folder} cannot be removed; remove it by hand")
+
+
+def remove(folder: Path) -> None:
+    """Removes an environment that nothing uses.
+
+    Raises:
+        Refused: it is in use, or being made.
+    """
+    with _locked(folder, None):
+        _refuse_in_use(folder)
+        discard(folder)
+
+
+def _refuse_in_use(folder: Path) -> None:
+    import psutil
+
+    for process in psutil.process_iter(["cmdline"]):
+        if any(word.startswith(f"{folder}{os.sep}") for word in process.info["cmdline"] or ()):
+            raise Refused(f"{folder.name} is in use by process {process.pid}; end that run first")
+
+
+def make_root(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"{root} cannot be made: {error.strerror}", "set INNERLOOP_HOME to a folder that you may write"
+        ) from None
+    if not os.access(root, os.W_OK):
+        raise Refused(f"{root} cannot be written", "set INNERLOOP_HOME to a folder that you may write")
+
+
+@contextmanager
+def _locked(folder: Path, say: Say | None) -> Iterator[int]:
+    """Holds the lock of an environment and yields its file descriptor, which children may inherit to hold it too.
+
+    `say` None: don't wait.
+
+    Raises:
+        Refused: another process holds it, and `say` is None.
+    """
+    import fcntl
+
+    fd = os.open(lock_file(folder), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if say is None:
+                raise Refused(f"{folder.name} is being made by another process") from None
+            say(f"waiting for another process that is making {folder.name}")
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,48 @@
+"""Which environment an engine gets: the user's own, a registered one, or innerloop's, made if need be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from innerloop.harness.environments import installer, registered
+from innerloop.harness.environments.build import create, make_root
+from innerloop.harness.environments.environment import Environment
+from innerloop.harness.environments.folders import existing, plan
+from innerloop.harness.environments.installer import Say
+from innerloop.harness.environments.own import adopt
+
+if TYPE_CHECKING:
+    from innerloop.harness.profiles.engines import EngineProfile
+
+
+def obtain(
+    engine: EngineProfile, device: str, engine_python: Path | None, name: str | None, *, say: Say | None = None
+) -> Environment:
+    """The user's interpreter, or what is registered by that name, or innerloop's own, made now unless it is there.
+
+    Raises:
+        Refused, InstallFailed: as `adopt`, `registered.environment` and `create`.
+    """
+    own = yours(engine, device, engine_python, name)
+    return create(engine, device, say=say) if own is None else own
+
+
+def yours(engine: EngineProfile, device: str, engine_python: Path | None, name: str | None) -> Environment | None:
+    """The environment that the user brings, as it is now; None where innerloop is to make one."""
+    if engine_python is not None:
+        return adopt(engine_python, engine, device)
+    return None if name is None else registered.environment(registered.load(name), engine, device)
+
+
+def check(engine: EngineProfile, device: str, engine_python: Path | None = None, name: str | None = None) -> None:
+    """Whether `obtain` could begin; makes nothing.
+
+    Raises:
+        Refused: it could not.
+    """
+    if yours(engine, device, engine_python, name) is not None:
+        return
+    if existing(planned := plan(engine, device)) is None:
+        installer.require_uv()
+        make_root(planned.folder.parent)

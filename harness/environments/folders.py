@@ -1,0 +1,102 @@
+"""Innerloop's own environments on disk: one virtual environment an engine and kind of device, outside the checkout.
+
+An environment is whole when its `.complete` marker is there: it is written last, in one rename. A folder without one is
+half-made, whatever left it so, and is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.environments.environment import OWN_PACKAGES, Environment, worker_variables
+from innerloop.harness.environments.interpreters import choose_python
+from innerloop.harness.machine import cache_folder
+
+if TYPE_CHECKING:
+    from innerloop.harness.profiles.engines import EngineProfile, Recipe
+
+MARKER = ".complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an environment will be, before it is."""
+
+    engine: EngineProfile
+    device: str
+    lock: Path
+    lock_hash: str
+    python: str  # a path, or a version that uv is to get
+    python_version: str
+    folder: Path
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.engine.environments[self.device]
+
+
+def environments_folder() -> Path:
+    """Where environments are kept: a folder of the cache."""
+    return cache_folder() / "environments"
+
+
+def plan(engine: EngineProfile, device: str) -> Plan:
+    """What `create` would make, and where.
+
+    The folder's name says what is in it: engine, device, and 12 hex digits of the SHA-256 of the lock and Python's
+    minor version, so that another lock is another environment.
+
+    Raises:
+        Refused: innerloop has no lock for it, or there is no Python for it.
+    """
+    recipe = engine.environments.get(device)
+    if recipe is None or recipe.lock is None:
+        why = "has no adapter for it yet" if not engine.adapter else f"has no lock for it on {device}"
+        raise Refused(f"innerloop cannot make an environment for {engine.name}: this version {why}")
+    lock = lock_path(recipe.lock)
+    content = lock.read_bytes()
+    python, version = choose_python(recipe.python or ">=3.10")
+    minor = ".".join(version.split(".")[:2])
+    digest = hashlib.sha256(content + minor.encode()).hexdigest()
+    folder = environments_folder() / f"{engine.name}-{device}-{digest[:12]}"
+    return Plan(engine, device, lock, hashlib.sha256(content).hexdigest(), python, version, folder)
+
+
+def lock_path(name: str) -> Path:
+    """The lock file of a recipe."""
+    from innerloop.harness.profiles.engines import LOCKS
+
+    return LOCKS / name
+
+
+def existing(planned: Plan) -> Environment | None:
+    """The environment that `planned` describes, if it is there and whole."""
+    record = read_marker(planned.folder)
+    python = planned.folder / "bin" / "python"
+    if record is None or not python.exists():  # its base interpreter may have gone
+        return None
+    return Environment(
+        engine=planned.engine.name,
+        device=planned.device,
+        python=python,
+        folder=planned.folder,
+        lock_hash=planned.lock_hash,
+        created=record["created"],
+        variables=worker_variables(planned.recipe, planned.folder) | OWN_PACKAGES,
+        version=record["version"],
+        python_version=record["python_version"],
+    )
+
+
+def read_marker(folder: Path) -> dict[str, Any] | None:
+    """What was written when an environment was finished; None if it is half-made."""
+    try:
+        record = json.loads((folder / MARKER).read_bytes())
+        return record if {"created", "version", "python_version", "lock_hash"} <= record.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None

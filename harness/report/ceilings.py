@@ -1,0 +1,54 @@
+"""What a machine's memory and matrix units can do at most, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from innerloop.harness.ceilings.model import Ceilings
+from innerloop.harness.cli.words import number
+from innerloop.harness.report.tables import table
+
+
+def print_ceilings(found: Sequence[Ceilings]) -> None:
+    """Prints ceilings for people."""
+    console = Console(highlight=False)
+    if not found:
+        console.print("nothing has been measured yet: python -m harness.ceilings")
+    for one in found:
+        console.print(one.key.name, style="bold", markup=False)
+        console.print(facts(one), style="dim", markup=False)
+        rows = table()
+        for column in ("ceiling", "best", "median", "", "how"):
+            rows.add_column(column, justify="right" if column in ("best", "median") else "left")
+        for kind in ("read", "copy"):
+            best, median = one.memory[f"{kind}_bytes_per_s"], one.memory[f"{kind}_median_bytes_per_s"]
+            how = f"{kind} of {one.memory['array_bytes'] / 2**20:.0f} MiB"
+            rows.add_row(f"memory, {kind}", number(best / 1e9), number(median / 1e9), "GB/s", how)
+        for dtype, rate in one.matrix.items():
+            if rate["ops_per_s"] is None:
+                rows.add_row(dtype, "-", "-", "", rate["reason"] or "")
+                continue
+            best, median = rate["ops_per_s"], rate["median_ops_per_s"]
+            unit, scale = ("TFLOP/s", 1e12) if best >= 1e12 else ("GFLOP/s", 1e9)
+            tf32 = ", TF32" if one.tf32 and dtype == "float32" else ""
+            taken = one.ops_per_s(dtype)
+            note = f"; taken as {number(taken / scale)}: widened" if taken and taken > best else ""
+            how = f"{rate['how']}, {rate['size']} x {rate['size']}{tf32}{note}"
+            rows.add_row(dtype, number(best / scale), number(median / scale), unit, how)
+        console.print(rows)
+
+
+def facts(one: Ceilings) -> str:
+    key = one.key
+    parts = [f"torch {key.torch}"]
+    parts += [f"{key.cores} cores, {one.threads} threads"] if key.device == "cpu" else [f"driver {key.driver}"]
+    if one.clocks and one.clocks.get("sm_clock_mhz"):
+        parts.append(f"SM clock up to {one.clocks['sm_clock_mhz']:.0f} MHz")
+    if one.clocks and one.clocks.get("power_instant_w"):
+        parts.append(f"power up to {one.clocks['power_instant_w']:.0f} W")
+    parts.append(f"measured {one.measured[:16].replace('T', ' ')} UTC")
+    if one.other_cores is not None and one.other_cores > 0.1:
+        parts.append(f"other processes used {one.other_cores:.1f} cores meanwhile")
+    return " · ".join(parts)

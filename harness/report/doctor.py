@@ -1,0 +1,99 @@
+"""What this machine is and what runs on it, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from innerloop.harness.cli.lists import print_list
+from innerloop.harness.cli.words import NONE, size
+
+
+def print_examination(found: Mapping[str, Any], console: Console) -> None:
+    """Prints what `spec.examine` found."""
+
+    def say(text: str = "") -> None:
+        console.out(text, highlight=False)
+
+    innerloop = found["innerloop"]
+    commit = f", commit {innerloop['commit'][:12]}" if innerloop["commit"] else ""
+    dirty = " (changed)" if (innerloop["commit"] or "").endswith("-dirty") else ""
+    say(f"innerloop {innerloop['version']}{commit}{dirty}, cache in {innerloop['cache']}")
+    say()
+    print_list(console, ("machine", ""), machine_rows(found["machine"]))
+    say()
+    telemetry = found["telemetry"]
+    if telemetry["devices"]:
+        columns = ("device", "driver", "memory", "power limit", "MIG", "cannot be read there")
+        print_list(console, columns, device_rows(telemetry["devices"]))
+    if telemetry["note"]:
+        say(f"no device telemetry: {telemetry['note']}" if not telemetry["devices"] else telemetry["note"])
+    say("the CPU's energy " + ("can be read" if telemetry["cpu_energy"] else "cannot be read (powercap, RAPL)"))
+    say()
+    rows = [
+        (
+            engine["name"] + (" *" if engine["name"] == found["default_engine"] else ""),
+            "runs" if engine["why_not"] is None else "no",
+            ", ".join(engine["devices"]) or "-",
+            ", ".join(engine["layers"]) if engine["why_not"] is None else engine["why_not"],
+        )
+        for engine in found["engines"]
+    ]
+    print_list(console, ("engine", "here", "on", "layers, or why not"), rows)
+    if found["default_engine"]:
+        say("* the default where no engine is named")
+    else:
+        say("No engine runs here; each of them needs:")
+        for engine in found["engines"]:
+            say(f"  {engine['name']}: {engine['needs']}")
+    say()
+    if found["environments"]:
+        made = [(one["name"], one["state"], one["version"] or "-", size(one["bytes"])) for one in found["environments"]]
+        print_list(console, ("environment", "state", "engine version", "size"), made, right=("size",))
+    else:
+        say("no environments yet: a run makes the one that it needs, or python -m harness.environments create ENGINE")
+    if found["uv"] is None:
+        say("uv is missing, so no environment can be made: pip install uv")
+
+
+def device_rows(devices: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The devices as telemetry sees them, one a row."""
+    rows: list[tuple[str, ...]] = []
+    for one in devices:
+        limit, mig = one["power_limit_w"], one["mig"]
+        lacking = [name.replace("_", " ") for name, there in one["supported"].items() if not there]
+        rows.append(
+            (
+                f"GPU {one['index']} {one['name']}",
+                one["driver"] or NONE,
+                size(one["memory_total_bytes"]),
+                NONE if limit is None else f"{limit:.0f} W",
+                f"slice {mig['gpu_instance']}.{mig['compute_instance']}" if mig else "off",
+                ", ".join(lacking) or "nothing: all is there",
+            )
+        )
+    return rows
+
+
+def machine_rows(machine: dict[str, Any]) -> list[tuple[str, str]]:
+    """The machine's facts, one a row."""
+    cores = f"{machine['physical_cores']} cores, {machine['logical_cores']} threads usable"
+    if machine["machine_logical_cores"] != machine["logical_cores"]:
+        cores += f" of {machine['machine_logical_cores']} threads"
+    if machine["cpu_quota"] is not None:
+        cores += f", limited to {machine['cpu_quota']:g} CPUs' time"
+    rows = [
+        ("system", f"{machine['os_name']}, {machine['os']} {machine['kernel']}, {machine['libc'] or 'no glibc'}"),
+        ("CPU", f"{machine['cpu']} ({machine['arch']}), {cores}"),
+        ("instructions", " ".join(machine["cpu_flags"]) or "-"),
+        ("memory", f"{size(machine['memory_bytes'])}, {size(machine['memory_available_bytes'])} available"),
+        ("Python", machine["python"]),
+    ]
+    for gpu in machine["gpus"]:
+        words = f"{gpu['name']}, {size(gpu['memory_bytes'])}, compute capability {gpu['compute_capability']}"
+        rows.append((f"GPU {gpu['index']}", f"{words}, driver {gpu['driver']}, CUDA {gpu['cuda']}"))
+    if not machine["gpus"]:
+        rows.append(("GPU", "no NVIDIA GPU that can be used"))
+    return rows

@@ -1,0 +1,160 @@
+"""The command line of a run, and what it says: a request, and options."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from innerloop.harness.cli.arguments import command_line, positive, rate_up_to
+
+if TYPE_CHECKING:
+    from innerloop.harness.profiling.choice import Profile
+    from innerloop.harness.session.options import Options
+    from innerloop.harness.spec.model import RunRequest
+
+EXAMPLES = """\
+examples:
+  python -m harness.run
+      the best engine that runs here, a model that fits here, a workload of some seconds
+  python -m harness.run --engine vllm --model llama3-8b --workload users-100
+  python -m harness.run --engine torch --workload ./mine.yaml --workload-arg load.rate_per_s=4
+  python -m harness.run --set max_batch_size=64 --set prefix_caching=true --engine-arg block_size=32
+  python -m harness.run --engine vllm --layers all --trials 3
+      core, engine, async and http on the same requests, and what each layer adds
+  python -m harness.run --engine vllm --model llama3-70b-awq --dry-run
+      everything that would be done, without doing it
+
+Profiles lie in profiles/models and profiles/workloads; a path to a YAML file of your own does as well.
+`python -m harness.doctor` says which engines run on this machine. What the figures mean: docs/metrics.md.
+
+exit codes:
+  0 the run came to its end (its status may be "suspect": the reasons are printed; so is why a profiling pass failed)
+  2 refused before anything was started: wrong input, or this machine cannot
+  3 the engine failed: the result says how, and keeps what was recorded
+  130 interrupted by SIGINT or SIGTERM: likewise
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    out = command_line(
+        "run",
+        "Run one inference engine, in its own process and interpreter, on one workload, and report.",
+        EXAMPLES,
+    )
+    for add in (add_request, add_watching, add_limits, add_profiling, add_result):
+        add(out)
+    return out
+
+
+def add_request(out: argparse.ArgumentParser) -> None:
+    """What `request_of` reads, and --layers with its --trials."""
+    what = out.add_argument_group("what to run")
+    what.add_argument("--engine", metavar="NAME", help="default: the best one that runs here")
+    what.add_argument("--model", metavar="NAME|YAML", help="default: llama-tiny on a CPU, llama3-8b on a large GPU")
+    what.add_argument("--workload", metavar="NAME|YAML", help="default: quick")
+    what.add_argument("--weights", metavar="DIR", type=Path, help="a model folder of your own; default: synthetic")
+    what.add_argument("--layer", metavar="NAME", help="the height at which requests enter; default: core")
+    what.add_argument(
+        "--layers", metavar="NAMES|all", help="run at several heights, one after the other, and show what each one adds"
+    )
+    what.add_argument("--trials", metavar="N", type=int, help="with --layers: runs of each, interleaved; default: 1")
+    what.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto")
+    what.add_argument(
+        "--seed", default="0", metavar="N", help="of contents, lengths and arrivals; or e.g. 1,schedule=7; default: 0"
+    )
+    how = out.add_argument_group("how to run it (each may be given many times)")
+    how.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting all engines share")
+    how.add_argument("--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="an engine's own argument")
+    how.add_argument("--workload-arg", action="append", default=[], metavar="FIELD=VALUE", help="a workload's field")
+    how.add_argument("--model-arg", action="append", default=[], metavar="FIELD=VALUE", help="a model profile's field")
+    how.add_argument("--trust-remote-code", action="store_true", help="let the engine run code from the model folder")
+    how.add_argument("--engine-python", metavar="PATH", type=Path, help="an interpreter that already has the engine")
+    how.add_argument("--environment", metavar="NAME", help="one that `harness.environments register` has kept")
+
+
+def add_watching(out: argparse.ArgumentParser) -> None:
+    seen = out.add_argument_group("how to watch the devices")
+    seen.add_argument(
+        "--device-hz", type=rate_up_to(200), default=20.0, metavar="HZ", help="samples a second; default: 20"
+    )
+    seen.add_argument(
+        "--device-telemetry",
+        choices=("used", "all", "off"),
+        default="used",
+        help="which to sample: those that the engine runs on, all that are visible, none; default: used",
+    )
+    seen.add_argument(
+        "--ceilings",
+        choices=("auto", "off"),
+        default="auto",
+        help="what the device can do at most: auto takes what was measured before, or measures it; default: auto",
+    )
+
+
+def add_limits(out: argparse.ArgumentParser) -> None:
+    end = out.add_argument_group("when to give up, in seconds")
+    end.add_argument(
+        "--timeout", type=positive, metavar="S", help="for the engine's process, from its start; default: none"
+    )
+    end.add_argument("--load-timeout", type=positive, default=1800.0, metavar="S", help="to load; default: 1800")
+    end.add_argument("--hang-timeout", type=positive, default=120.0, metavar="S", help="for one step; default: 120")
+
+
+def add_profiling(out: argparse.ArgumentParser) -> None:
+    profiled = out.add_argument_group("how to look inside (a second, short run of the same workload; see --profile)")
+    profiled.add_argument(
+        "--profile",
+        metavar="KIND",
+        help="kernels (torch's profiler), nsys, ncu, or host (py-spy): in a process of its own after the measured run",
+    )
+    profiled.add_argument(
+        "--profile-steps",
+        metavar="STEPS",
+        help="A:B (from 0, without B), prefill, decode or steady; default: some tens of the kinds that matter",
+    )
+
+
+def add_result(out: argparse.ArgumentParser) -> None:
+    result = out.add_argument_group("what to do with the result")
+    result.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: a new one under runs/")
+    result.add_argument("--json", action="store_true", help="print the result on stdout as JSON, and nothing else")
+    result.add_argument("--trace", action="store_true", help="also write trace.perfetto-trace, for ui.perfetto.dev")
+    result.add_argument("--keep-token-ids", action="store_true", help="also write the token ids: output_ids.npz")
+    result.add_argument(
+        "--dry-run", action="store_true", help="print the resolved plan and stop, also for another machine"
+    )
+
+
+def request_of(arguments: argparse.Namespace) -> RunRequest:
+    """The run that the command line asks for."""
+    from innerloop.harness.spec.model import RunRequest
+
+    return RunRequest(
+        engine=arguments.engine,
+        model=arguments.model,
+        workload=arguments.workload,
+        settings=tuple(arguments.set),
+        engine_arg=tuple(arguments.engine_arg),
+        model_arg=tuple(arguments.model_arg),
+        workload_arg=tuple(arguments.workload_arg),
+        layer=arguments.layer,
+        seed=arguments.seed,
+        device=arguments.device,
+        weights=arguments.weights,
+        engine_python=arguments.engine_python,
+        environment=arguments.environment,
+        trust_remote_code=arguments.trust_remote_code,
+        planning=arguments.dry_run,
+    )
+
+
+def options_of(arguments: argparse.Namespace, out: Path, profile: Profile | None) -> Options:
+    """How the command line wants it run, into the folder `out`."""
+    from innerloop.harness.process.launcher import Limits
+    from innerloop.harness.session.options import Options
+
+    limits = Limits(arguments.load_timeout, arguments.hang_timeout, arguments.timeout)
+    options = Options(out, limits, arguments.keep_token_ids, arguments.device_hz, arguments.device_telemetry)
+    return replace(options, ceilings=arguments.ceilings, trace=arguments.trace, profile=profile)
