@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.checkpoints import plain
+from innerloop.harness.checkpoints.cache import plain
 from innerloop.harness.machine import cache_folder
 from innerloop.harness.preparations.command import PreparationFailed, placeholders
 from innerloop.harness.preparations.folder import PreparedFolder, Wanted, obtain
