@@ -16,6 +16,7 @@ examples:
   python -m harness.doctor                  a report for people
   python -m harness.doctor --json           the same as one JSON document
   CUDA_VISIBLE_DEVICES= python -m harness.doctor      as if there were no GPU
+  python -m harness.doctor --engine my_engine.py      with an engine of your own
 
 To make an engine's environment beforehand: python -m harness.environments create ENGINE
 """
@@ -27,6 +28,13 @@ def parser() -> argparse.ArgumentParser:
         "Says what this machine is, which engines run on it, which don't and why, what is there already.",
         EXAMPLES,
     )
+    top.add_argument(
+        "--engine",
+        action="append",
+        default=[],
+        metavar="NAME|PATH.py",
+        help="also examine this plug-in (docs/how-to/add-an-engine.md); may be given many times",
+    )
     top.add_argument("--json", action="store_true", help="one JSON document on stdout")
     return top
 
@@ -34,14 +42,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 also where no engine runs, since saying so is what it is for."""
     arguments = parser().parse_args(argv)
-    return as_command(lambda: show(arguments.json))
+    return as_command(lambda: show(arguments.json, arguments.engine))
 
 
-def show(as_json: bool) -> int:
+def show(as_json: bool, plugins: Sequence[str]) -> int:
     from innerloop.harness.machine import this_machine
+    from innerloop.harness.profiles.engines import load_engine
     from innerloop.harness.spec.examine import examine
 
-    found = examine(this_machine())
+    found = examine(this_machine(), [load_engine(name) for name in plugins])
     if as_json:
         print_json(found, indent=1, ascii=True)
         return EXIT_OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from innerloop.harness.environments.build import create, make_root
 from innerloop.harness.environments.environment import Environment
 from innerloop.harness.environments.folders import existing, plan
 from innerloop.harness.environments.installer import Say
-from innerloop.harness.environments.own import adopt
+from innerloop.harness.environments.own import adopt, recipe_of
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.engines import EngineProfile
@@ -29,9 +30,11 @@ def obtain(
 
 
 def yours(engine: EngineProfile, device: str, engine_python: Path | None, name: str | None) -> Environment | None:
-    """The environment that the user brings, as it is now; None where innerloop is to make one."""
+    """The environment that the user brings, or that innerloop itself runs in; None where innerloop is to make one."""
     if engine_python is not None:
         return adopt(engine_python, engine, device)
+    if name is None and recipe_of(engine, device).interpreter == "harness":
+        return adopt(Path(sys.executable), engine, device)
     return None if name is None else registered.environment(registered.load(name), engine, device)
 
 

@@ -90,7 +90,7 @@ def look(
         raise Refused(f"{option}: {path} is Python {version}; innerloop's worker needs 3.10 or newer")
     names = [name for name in (recipe.distribution, *recipe.alternatives) if name]
     held = next((name for name in names if name in installed), None)
-    for name, there in ((" or ".join(names), held is not None), ("numpy", "numpy" in installed)):
+    for name, there in ((" or ".join(names), held is not None or not names), ("numpy", "numpy" in installed)):
         if not there:
             raise Refused(f"{option}: {path} has no distribution {name}; {engine.name} on {device} needs it", advice)
     return Found(python, version, Path(probed["prefix"]), installed[held] if held else None)

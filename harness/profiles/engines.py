@@ -5,71 +5,16 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
 
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.machine import Machine
 from innerloop.harness.machine.uv import find_uv
-from innerloop.harness.profiles.validation import NAME, Strict, read_mapping, validate
+from innerloop.harness.profiles import plugins
+from innerloop.harness.profiles.engine_profile import EngineProfile, Recipe
+from innerloop.harness.profiles.validation import read_mapping, validate
 
 FOLDER = Path(__file__).resolve().parents[2] / "profiles" / "engines"
 LOCKS = FOLDER / "locks"
-
-Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
-Range = Annotated[str, Field(pattern=r"^(>=|<)\d+\.\d+(,(>=|<)\d+\.\d+)*$")]
-
-
-class Recipe(Strict):
-    """An engine's environment on one kind of device.
-
-    lock: the file in profiles/engines/locks that lists every package; None: innerloop cannot make it.
-    python: which versions of Python the lock is for, `>=` and `<` only.
-    distribution: the installed distribution whose version is the engine's; `alternatives`: others that will do where
-        the user gives an interpreter of their own.
-    package: what the engine is imported as.
-    platforms: as `Machine.platform` says; empty: any.
-    glibc, compute_capability, cuda: the oldest that will do; `cuda` is what the driver must be able to run.
-    env: environment variables of the worker.
-    preload: shared libraries, as patterns below the environment's folder, put into the worker's LD_PRELOAD.
-    """
-
-    lock: str | None = None
-    python: Range | None = None
-    distribution: str | None = None
-    alternatives: list[str] = []
-    package: str | None = None
-    platforms: list[str] = []
-    glibc: Version | None = None
-    compute_capability: Version | None = None
-    cuda: Version | None = None
-    env: dict[str, str] = {}
-    preload: list[str] = []
-
-
-class EngineProfile(Strict):
-    """One engine, as profiles/engines/NAME.yaml says.
-
-    layers: the entry points that it offers, innermost first; with an adapter, those that the adapter drives.
-    missing_layers: why one that others have is not among them, by its name.
-    adapter: whether this version of innerloop can drive it.
-    rank: which engine is the default where several run: the lowest.
-    needs: what it needs to run, to follow "needs"; shown where it cannot.
-    quantization: the methods that it runs, by kind of device; unquantized weights always run.
-    environments: by kind of device, "cpu" or "cuda".
-    """
-
-    name: Annotated[str, Field(pattern=NAME)]
-    title: str
-    summary: str
-    layers: Annotated[list[str], Field(min_length=1)]
-    missing_layers: dict[str, str] = {}
-    adapter: bool
-    rank: Annotated[int, Field(ge=0)]
-    needs: str
-    quantization: dict[str, list[str]] = {}
-    environments: Annotated[dict[str, Recipe], Field(min_length=1)]
 
 
 def engine_names() -> list[str]:
@@ -79,14 +24,18 @@ def engine_names() -> list[str]:
 
 @cache
 def load_engine(name: str) -> EngineProfile:
-    """The profile of an engine.
+    """The profile of an engine: one of innerloop's own, of an installed plug-in, or of a plug-in's file.
 
     Raises:
         Refused: there is none of that name; says which is nearest.
     """
-    known = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-    if name not in known:
-        raise Refused(f"--engine: there is no engine {name!r}{nearest(name, known)}")
+    if plugins.is_path(name):
+        return plugins.profile_of(name)
+    own, installed = {path.stem for path in FOLDER.glob("*.yaml")}, plugins.installed()
+    if name not in own and name in installed:
+        return plugins.installed_profile(installed[name])
+    if name not in own:
+        raise Refused(f"--engine: there is no engine {name!r}{nearest(name, sorted({*own, *installed}))}")
     source = f"profiles/engines/{name}.yaml"
     engine = validate(EngineProfile, read_mapping(FOLDER / f"{name}.yaml", source), source)
     if engine.name != name:
@@ -95,9 +44,22 @@ def load_engine(name: str) -> EngineProfile:
 
 
 def all_engines() -> list[EngineProfile]:
-    """Every engine, by rank."""
-    engines = [load_engine(path.stem) for path in FOLDER.glob("*.yaml")]
+    """Every engine, by rank; an installed plug-in that cannot be read is left out (see `broken_plugins`)."""
+    names = {*(path.stem for path in FOLDER.glob("*.yaml")), *plugins.installed()}
+    engines = [load_engine(name) for name in sorted(names - broken_plugins().keys())]
     return sorted(engines, key=lambda engine: (engine.rank, engine.name))
+
+
+@cache
+def broken_plugins() -> dict[str, str]:
+    """Installed plug-ins that cannot be read, and why."""
+    broken = {}
+    for name in plugins.installed():
+        try:
+            load_engine(name)
+        except Refused as refusal:
+            broken[name] = str(refusal)
+    return broken
 
 
 def runnable(machine: Machine) -> list[EngineProfile]:
@@ -181,6 +143,8 @@ def _hardware(recipe: Recipe, machine: Machine) -> str | None:
 
 
 def _software(recipe: Recipe, machine: Machine) -> str | None:
+    if recipe.interpreter == "harness":
+        return None
     if recipe.lock is None:
         return "innerloop cannot install it; register an environment that has it, or give --engine-python"
     if recipe.platforms and machine.platform not in recipe.platforms:

@@ -42,6 +42,8 @@ def print_examination(found: Mapping[str, Any], console: Console) -> None:
         for engine in found["engines"]
     ]
     print_list(console, ("engine", "here", "on", "layers, or why not"), rows)
+    for name, why in (found.get("broken_plugins") or {}).items():
+        say(f"the plug-in {name} is left out: {why}")
     if found["default_engine"]:
         say("* the default where no engine is named")
     else:

@@ -32,6 +32,7 @@ def write_job(inputs: Inputs, prepared: Prepared) -> None:
     job = {
         "contract": CONTRACT,
         "engine": spec.engine.name,
+        "plugin": spec.engine.plugin,
         "load": asdict(load),
         "workload": str(folder / "workload.npz"),
         "warmup": {

@@ -46,7 +46,7 @@ def preparation_steps(spec: RunSpec) -> list[str]:
 
 
 def adapter_of(engine: EngineProfile) -> Adapter:
-    return load_adapter(engine.name)
+    return load_adapter(engine.name, engine.plugin)
 
 
 def _arguments(adapter: Adapter, load: Load) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from innerloop import harness
@@ -14,10 +15,10 @@ from innerloop.harness.profiles.engines import EngineProfile
 from innerloop.harness.telemetry.watched import inventory
 
 
-def examine(machine: Machine) -> dict[str, Any]:
-    """As JSON data. `devices` of an engine: where it runs here, the default first."""
+def examine(machine: Machine, named: Sequence[EngineProfile] = ()) -> dict[str, Any]:
+    """As JSON data. `devices` of an engine: where it runs here, the default first. `named`: plug-ins to list too."""
     known = []
-    for engine in engines.all_engines():
+    for engine in (*engines.all_engines(), *named):
         able = runs_on(engine, machine)
         known.append(
             {
@@ -30,12 +31,14 @@ def examine(machine: Machine) -> dict[str, Any]:
                 "needs": engine.needs,
             }
         )
+    broken = engines.broken_plugins()
     runnable = [engine["name"] for engine in known if engine["why_not"] is None]
     return {
         "innerloop": {"version": harness.__version__, "commit": checkout_commit(), "cache": str(cache_folder())},
         "machine": machine.describe(),
         "default_engine": runnable[0] if runnable else None,
         "engines": known,
+        **({"broken_plugins": broken} if broken else {}),
         "environments": [
             {key: getattr(one, key) for key in ("name", "engine", "device", "state", "version", "bytes", "last_used")}
             for one in listed()

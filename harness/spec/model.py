@@ -56,8 +56,10 @@ class RunSpec:
 
     def describe(self) -> dict[str, Any]:
         """All of it as JSON data, with the profiles by name and in full, so that a result can be repeated."""
+        plugin = {"plugin": self.engine.plugin} if self.engine.plugin else {}
         return {
             "engine": self.engine.name,
+            **plugin,
             "model": self.model.name,
             "workload": self.workload.name,
             "layer": self.layer,

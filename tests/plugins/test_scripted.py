@@ -104,7 +104,7 @@ def test_it_says_what_it_made_of_the_settings():
     info = opened(settings={"kv_cache_tokens": 100}).info
     assert info.stepping == "driven"
     assert info.kv_cache_tokens == info.effective["kv_cache_tokens"] == 112  # whole blocks of 16
-    assert info.unreported == adapter.unreported(make_load()) == ("token_ns",)
+    assert info.unreported == adapter.unreported(make_load()) == ()
     assert opened(pipeline=True).info.effective["async_scheduling"] is True
     session = opened(observed=True)
     session.close()
