@@ -14,6 +14,7 @@ VERBS = {
     "steps": "say where the time of a run's steps went",
     "ceilings": "measure what this machine's memory and matrix units can do at most",
     "watch": "show what the devices and the host do, live",
+    "check-engine": "check that an engine's adapter keeps the contract",
     "environments": "list, create, register or remove engines' environments",
     "checkpoints": "list, plan, create or remove synthetic checkpoints",
 }
@@ -36,7 +37,7 @@ def main() -> int:
     if verb not in VERBS:
         print(f"innerloop: no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
         return EXIT_REFUSED
-    module = f"{verb}.__main__" if verb in ROOMS else verb
+    module = f"{verb}.__main__" if verb in ROOMS else verb.replace("-", "_")
     return importlib.import_module(f"innerloop.harness.{module}").main(arguments[1:])
 
 

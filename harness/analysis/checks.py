@@ -91,7 +91,8 @@ def _position_sums(steps: np.ndarray, requests: np.ndarray, prefix_caching: bool
     """Input positions, where the engine reports them and no request was cut.
 
     A preemption makes an engine compute positions again (more prefill) and may turn the newest token's decode into
-    prefill (one decode less); a prefix cache leaves positions out (less prefill).
+    prefill (one decode less); a prefix cache leaves positions out (less prefill); a drafted token that is accepted
+    follows without a decode position of its own.
     """
     prefill, decode = total(steps["prefill_tokens"]), total(steps["decode_tokens"])
     sent = requests[requests["submitted_ns"] >= 0]
@@ -100,6 +101,7 @@ def _position_sums(steps: np.ndarray, requests: np.ndarray, prefix_caching: bool
     preempted = total(steps["preempted"])
     prompts = int(sent["prompt_tokens"].sum(dtype=np.int64))
     after_first = int(np.maximum(sent["output_tokens"] - 1, 0).sum(dtype=np.int64))
+    after_first -= total(steps["accepted_tokens"]) or 0
     if preempted is None and prefill == prompts:
         preempted = 0
     after = f" after {preempted} preemptions" if preempted else ""

@@ -1,0 +1,93 @@
+"""The conformance kit on the scripted engine: what keeps the contract passes, every planted fault is caught."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.real import ROOT, variables
+
+SCRIPTED = ROOT / "tests" / "plugins" / "scripted"
+HOW_TO = ROOT / "docs" / "how-to" / "add-an-engine.md"
+CACHING = ("--set", "prefix_caching=true")
+
+
+def check(engine: Path, *arguments: str, cwd: Path) -> tuple[int, dict[str, list[str]]]:
+    """The exit code, and what is wrong by check."""
+    command = [sys.executable, "-m", "harness.check_engine", str(engine), "--json", *arguments]
+    done = subprocess.run(command, cwd=cwd, env=variables(), capture_output=True, text=True, timeout=600)
+    assert done.stdout, done.stderr
+    document = json.loads(done.stdout)
+    wrong: dict[str, list[str]] = {}
+    for one in document["checks"]:
+        wrong.setdefault(one["name"], []).extend(one["wrong"])
+    assert document["ok"] == (not any(wrong.values())) == (done.returncode == 0)
+    return done.returncode, wrong
+
+
+def args(**given: object) -> list[str]:
+    return [word for name, value in given.items() for word in ("--engine-arg", f"{name}={value}")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [CACHING, args(observed="true"), args(pipeline="true"), args(draft_tokens=2)],
+    ids=["plain", "observed", "pipeline", "speculating"],
+)
+def test_an_engine_that_keeps_the_contract_passes(arguments, tmp_path):
+    code, wrong = check(SCRIPTED, *arguments, cwd=tmp_path)
+    assert code == 0, wrong
+    assert {"declarations", "open", "burst", "repeated", "joining", "waiting", "full_cache", "close"} <= wrong.keys()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (args(fault="raise", fault_step=5), "Scripted|planted|raised|fault"),
+        (args(fault="segfault", fault_step=5), r"process ended \(exit code -11\)"),
+        (args(fault="kill", fault_step=5), r"process ended \(exit code -9\)"),
+        (args(fault="exit", fault_step=5), r"process ended \(exit code 0\)"),
+        (args(fault="hang", fault_step=5), "was not over within 5 s"),
+        (args(fault="hang", fault_at="close"), "was not over within 5 s"),
+        (args(fault="oom_device", fault_step=5), "CUDA out of memory"),
+        (args(fault="miscount_short", fault_step=5), "ended with"),
+        (args(fault="miscount_long", fault_step=5), "received"),
+        (args(fault="wrong_token", fault_step=5), "other tokens the second time|token"),
+        (args(fault="unknown_id", fault_step=5), "not submitted"),
+        (args(fault="duplicate_entry", fault_step=5), "appears twice|received"),
+        (args(fault="undeclared", fault_step=5), "info.unreported does not name it"),
+        (args(fault="phases_exceed", fault_step=5), "phases add up to more than the step"),
+        (args(fault="lost_work", fault_step=5), "no work left|has_work"),
+        (args(fault="close_raises"), r"close\(\) raised"),
+        (args(fault="children", fault_step=5), "processes were left behind"),
+    ],
+    ids=lambda value: " ".join(value[1::2]) if isinstance(value, list) else "",
+)
+def test_a_planted_fault_is_caught_and_named(fault, words, tmp_path):
+    code, wrong = check(SCRIPTED, "--timeout", "5", *fault, cwd=tmp_path)
+    assert code == 3
+    found = [line for lines in wrong.values() for line in lines]
+    assert any(re.search(words, line) for line in found), found
+
+
+def test_the_how_tos_example_is_an_engine_that_passes_runs_and_is_listed(tmp_path):
+    [code] = re.findall(r"```python\n(.*?)```", HOW_TO.read_text(), re.DOTALL)
+    assert len(code.splitlines()) < 100
+    (tmp_path / "echo.py").write_text(code)
+    exit_code, wrong = check(tmp_path / "echo.py", cwd=tmp_path)
+    assert exit_code == 0, wrong
+    asked = ("--engine", "echo.py", "--workload", "quick", "--ceilings", "off", "--json")
+    run = [sys.executable, "-m", "harness.run", *asked]
+    done = subprocess.run(run, cwd=tmp_path, env=variables(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["engine"]["name"] == "echo"
+    assert result["counts"]["finished"] == 64
+    doctor = [sys.executable, "-m", "harness.doctor", "--engine", "echo.py"]
+    listed = subprocess.run(doctor, cwd=tmp_path, env=variables(), capture_output=True, text=True, timeout=600)
+    assert re.search(r"^echo +runs +cpu", listed.stdout, re.MULTILINE)
