@@ -25,10 +25,9 @@ CLEANUP_S = 8.0  # for the guard to end everything below it, before its own grou
 LOG_TAIL_LINES = 20
 CHANNEL = "control"  # the FIFO beside the job of a worker that a tool starts
 
-TELLING = (
+RECORDED_PREFIXES = (  # of variables that can change what is measured; an engine's own are its adapter's to say
     "CUDA_", "CUBLAS_", "CUDNN_", "GOMP_", "GLIBC_", "KMP_", "LD_", "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_",
-    "ONEDNN_", "DNNL_", "PYTHON", "PYTORCH_", "TORCH", "TRITON_", "VLLM_", "LMDEPLOY_", "TM_", "TLLM_", "TRTLLM_",
-    "MLC_", "TVM_", "SGLANG_", "SGL_", "HF_HUB_OFFLINE", "TRANSFORMERS_",
+    "ONEDNN_", "DNNL_", "PYTHON", "PYTORCH_", "TORCH", "TRITON_", "HF_HUB_OFFLINE", "TRANSFORMERS_",
 )  # fmt: skip
 
 
@@ -156,9 +155,11 @@ def environment(variables: dict[str, str]) -> dict[str, str]:
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **own, **variables}
 
 
-def telling(variables: dict[str, str]) -> dict[str, str]:
-    """Of a worker's variables those that can change what is measured, to be kept with the result."""
-    return {name: value for name, value in sorted(variables.items()) if name.startswith(TELLING)}
+def recorded_variables(variables: dict[str, str], own_prefixes: tuple[str, ...]) -> dict[str, str]:
+    """Of a worker's variables those that can change what is measured, to be kept with the result; `own_prefixes` are
+    those of the engine's (`Adapter.variables`)."""
+    prefixes = (*RECORDED_PREFIXES, *own_prefixes)
+    return {name: value for name, value in sorted(variables.items()) if name.startswith(prefixes)}
 
 
 def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome], None], outcome: Outcome) -> None:

@@ -10,6 +10,7 @@ from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Outcome
 from innerloop.harness.result.build import build
 from innerloop.harness.result.record import Record
+from innerloop.harness.spec.adapter_settings import adapter_of
 from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import convert
 
@@ -69,13 +70,14 @@ def environment_facts(inputs: Inputs, environment: Environment | None, outcome: 
         "interpreter": str(environment.python) if environment else None,
         "registered": environment.name if environment else None,
         "sites": [str(site) for site in environment.sites] if environment else None,
-        "variables": worker_variables(environment) if environment else None,
+        "variables": worker_variables(inputs, environment) if environment else None,
         **inputs.machine.describe(),
         "commit": checkout_commit(),
     }
 
 
-def worker_variables(environment: Environment) -> dict[str, str]:
+def worker_variables(inputs: Inputs, environment: Environment) -> dict[str, str]:
     """The variables of a worker that can change what is measured; of a registered environment all that it sets."""
-    found = launcher.telling(launcher.environment(dict(environment.variables)))
+    own = adapter_of(inputs.spec.engine).variables
+    found = launcher.recorded_variables(launcher.environment(dict(environment.variables)), own)
     return {**found, **environment.variables} if environment.name else found

@@ -109,8 +109,9 @@ def test_the_checkout_is_no_part_of_the_workers_path(monkeypatch):
 
 
 def test_what_can_change_a_measurement_is_kept_and_nothing_private(monkeypatch):
-    found = launcher.telling({"OMP_NUM_THREADS": "2", "LD_PRELOAD": "x", "HOME": "/me", "MY_TOKEN": "secret"})
-    assert found == {"LD_PRELOAD": "x", "OMP_NUM_THREADS": "2"}
+    given = {"OMP_NUM_THREADS": "2", "LD_PRELOAD": "x", "HOME": "/me", "MY_TOKEN": "secret", "VLLM_X": "1", "TM_Y": "2"}
+    found = launcher.recorded_variables(given, ("VLLM_",))  # the prefixes of the engine that runs
+    assert found == {"LD_PRELOAD": "x", "OMP_NUM_THREADS": "2", "VLLM_X": "1"}
 
 
 class Hanging:
