@@ -135,7 +135,7 @@ def other_version(path: Path, without: tuple[str, ...] = (), **more: Any) -> Non
 def test_a_table_of_another_version_is_read_by_its_columns_names(run_folder: Callable[..., Path]) -> None:
     folder = run_folder()
     raw = convert(folder).steps
-    other_version(folder / "steps.parquet", ("preempted", "kv_usage", "wait_ns"), cached_tokens=3, planted="x")
+    other_version(folder / "steps.parquet", ("preempted", "kv_usage", "wait_ns"), later_tokens=3, later_words="x")
     read = read_tables(folder)
     assert read.steps.dtype == STEP
     assert set(read.steps["preempted"].tolist()) == set(read.steps["wait_ns"].tolist()) == {-1}
@@ -150,12 +150,12 @@ def test_columns_that_the_trace_gains_are_missing_in_tables_of_today(
 ) -> None:
     folder = run_folder()
     raw = convert(folder).steps
-    longer = np.dtype([*STEP.descr, ("cached_tokens", "<i4"), ("drafted_tokens", "<i4"), ("accepted_share", "<f8")])
+    longer = np.dtype([*STEP.descr, ("later_tokens", "<i4"), ("later_ns", "<i8"), ("later_share", "<f8")])
     monkeypatch.setitem(module.LAYOUT, "steps", longer)
     read = read_tables(folder).steps
-    assert set(read["cached_tokens"].tolist()) == set(read["drafted_tokens"].tolist()) == {-1}
-    assert np.isnan(read["accepted_share"]).all()
-    assert all((read[name] == raw[name]).all() for name in STEP.names or () if name not in ("kv_usage",))
+    assert set(read["later_tokens"].tolist()) == set(read["later_ns"].tolist()) == {-1}
+    assert np.isnan(read["later_share"]).all()
+    assert all((read[name] == raw[name]).all() for name in STEP.names or ())
 
 
 def test_a_table_without_what_is_never_missing_is_refused(run_folder: Callable[..., Path]) -> None:
