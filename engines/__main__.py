@@ -3,7 +3,8 @@
 Makes the package `innerloop.engines` importable there by its path, and nothing else of innerloop or of the folder that
 holds it: neither `harness` nor, by their bare names, its own files, of which some are called like the engines they
 drive. JOB is a run's job.json; what happens is told on CHANNEL, a line of JSON each: the number of an open file (by
-hand: 1) or a FIFO. MODULE is the one of this package whose `main` takes both: `worker.main` unless given.
+hand: 1) or a FIFO. MODULE is the one of this package whose `main` takes both, or a package that has such a module
+`main`: `worker` unless given.
 """
 
 import importlib.util
@@ -24,5 +25,7 @@ assert spec.loader is not None
 sys.modules["innerloop.engines"] = innerloop.engines = package = importlib.util.module_from_spec(spec)  # type: ignore[attr-defined]
 spec.loader.exec_module(package)
 
-main = importlib.import_module(f"innerloop.engines.{sys.argv[3] if len(sys.argv) > 3 else 'worker.main'}").main
-main(sys.argv[1], sys.argv[2])
+module = importlib.import_module(f"innerloop.engines.{sys.argv[3] if len(sys.argv) > 3 else 'worker'}")
+if hasattr(module, "__path__"):
+    module = importlib.import_module(f"{module.__name__}.main")
+module.main(sys.argv[1], sys.argv[2])

@@ -64,7 +64,7 @@ class Worker:
         log_path: Path,
         variables: dict[str, str],
         tool: Sequence[str] = (),
-        module: str = "worker.main",
+        module: str = "worker",
     ) -> None:
         if tool:  # which may close what the worker would inherit
             fifo = job_path.with_name(CHANNEL)
@@ -138,7 +138,7 @@ class Worker:
             self._fifo.unlink(missing_ok=True)
 
 
-def worker_command(python: Path, job_path: Path, channel: str, module: str = "worker.main") -> list[str]:
+def worker_command(python: Path, job_path: Path, channel: str, module: str = "worker") -> list[str]:
     """What starts a worker (see engines/__main__.py)."""
     return [str(python), str(Path(engines.__file__).resolve().parent), str(job_path), channel, module]
 

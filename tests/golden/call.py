@@ -1,0 +1,80 @@
+"""The one place from which these tests call innerloop."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = "innerloop.harness"  # where the verbs are: PACKAGE.run, PACKAGE.show, ...
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+NOWHERE = "/proc/innerloop"  # an INNERLOOP_HOME in which there is nothing, and nothing can be made
+COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE", "PYTHON_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a call ended: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def innerloop(verb: str, *arguments: object, cwd: Path = HERE, columns: int = 100) -> Done:
+    """Calls a verb in this process, as on a machine without GPUs and with nothing in its cache."""
+    out, err = io.StringIO(), io.StringIO()
+    with environment(columns), folder(cwd), redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = importlib.import_module(f"{PACKAGE}.{verb}").main([*map(str, arguments)])
+        except SystemExit as left:
+            code = left.code
+    assert isinstance(code, int), f"the exit code is {code!r}"
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def started(verb: str, *arguments: object, cwd: Path = HERE, columns: int = 1000) -> Done:
+    """Calls a verb in an interpreter of its own, with this user's cache."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    variables = {name: value for name, value in os.environ.items() if name not in COLOURS}
+    variables |= {"PYTHONPATH": path, "COLUMNS": str(columns), "NO_COLOR": "1"}
+    command = [sys.executable, "-m", f"harness.{verb}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=900)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def environment(columns: int) -> Iterator[None]:
+    """The variables that what is printed depends on."""
+    before = dict(os.environ)
+    for name in COLOURS:
+        os.environ.pop(name, None)
+    os.environ |= {
+        "COLUMNS": str(columns),
+        "NO_COLOR": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "INNERLOOP_HOME": NOWHERE,
+    }
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[None]:
+    """The working folder, so that printed paths are relative and the same everywhere."""
+    before = Path.cwd()
+    os.chdir(path)
+    try:
+        yield
+    finally:
+        os.chdir(before)

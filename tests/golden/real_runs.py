@@ -1,0 +1,65 @@
+"""The runs of real engines that are compared, and what of them is recorded."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from tests.golden.call import HERE, Done, innerloop, started
+from tests.golden.cases import EXPECTED
+from tests.golden.masks import FIGURES, substitute, without_figures
+from tests.golden.shape import Shape, shape
+
+RUNS = {
+    "vllm": "--engine vllm",
+    "torch": "--engine torch --trace --keep-token-ids --json",
+    "ladder": "--engine torch --layers core,engine",
+    "profile": "--engine torch --profile kernels",
+}
+CPU_ENERGY = ("telemetry.sampler.cpu", "telemetry.energy_j.cpu", "telemetry:package_j", "telemetry:dram_j")
+PHASES = {"interpreter started", "engine imported", "model loaded", "warmed up", "measured", "engine closed"}
+
+
+def run(name: str, folder: Path) -> Done:
+    """Runs few.yaml on the CPU; everything that it writes goes to `folder`, which must not exist yet."""
+    words = [*RUNS[name].split(), "--device", "cpu", "--workload", HERE / "few.yaml", "--out", folder]
+    return started("run", *words, cwd=folder.parent)
+
+
+def report(name: str, folder: Path, done: Done) -> list[str]:
+    """The run's report, masked: what it printed, or where that was JSON, what `show` prints."""
+    text = innerloop("show", folder, columns=1000).out if "--json" in RUNS[name] else done.out
+    return without_figures(text, str(folder))
+
+
+def document(folder: Path) -> Path:
+    """The file that holds the result, or of a ladder the waterfall."""
+    ladder = folder / "waterfall.json"
+    return ladder if ladder.exists() else folder / "result.json"
+
+
+def kept(folder: Path) -> Shape:
+    """What the run left: the paths and types of its document, and the columns and types of its tables. Left out is
+    the CPU's energy, which few machines let one read."""
+    found = shape(json.loads(document(folder).read_text()))
+    for path in sorted(folder.glob("*.parquet")):
+        for field in pq.read_schema(path):
+            found[f"{path.stem}:{field.name}"] = {str(field.type).replace(" ", "")}
+    return {path: names for path, names in found.items() if not path.startswith(CPU_ENERGY)}
+
+
+def phases(done: Done) -> list[str]:
+    """Which phases stderr says were over, in this order. A phase that was over too soon to be seen is not told."""
+    lines = [substitute(line.strip(), FIGURES) for line in done.err.splitlines()]
+    return [line.removesuffix(" in N s") for line in lines if re.fullmatch(r"[a-z ]+ in N s", line)]
+
+
+def report_file(name: str) -> Path:
+    return EXPECTED / f"real_{name}.txt"
+
+
+def kept_file(name: str) -> Path:
+    return EXPECTED / f"real_{name}_kept.txt"
