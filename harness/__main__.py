@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable, Sequence
 
 from innerloop.harness.cli.errors import EXIT_REFUSED, nearest
 
@@ -37,8 +38,14 @@ def main() -> int:
     if verb not in VERBS:
         print(f"innerloop: no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
         return EXIT_REFUSED
+    return entry(verb)(arguments[1:])
+
+
+def entry(verb: str) -> Callable[[Sequence[str]], int]:
+    """What runs a verb: it takes the command line after the verb's name, and returns the exit code."""
     module = f"{verb}.__main__" if verb in ROOMS else verb.replace("-", "_")
-    return importlib.import_module(f"innerloop.harness.{module}").main(arguments[1:])
+    main: Callable[[Sequence[str]], int] = importlib.import_module(f"innerloop.harness.{module}").main
+    return main
 
 
 if __name__ == "__main__":

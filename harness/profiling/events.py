@@ -54,37 +54,39 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class Launches:
-    """Calls that had something run on a device: when (int64, ns) and by which thread."""
+    """Calls that had something run on a device: when (int64, ns) and by which thread; both -1 where it is not known."""
 
     time_ns: np.ndarray
     thread: np.ndarray
 
 
-def kernels(
-    start_ns: np.ndarray,
-    end_ns: np.ndarray,
-    names: Sequence[str],
-    stream: np.ndarray,
-    device: np.ndarray,
-    launch: np.ndarray,
-    launch_thread: np.ndarray,
-    ranges: np.ndarray,
-    ahead: np.ndarray | None = None,
-    lost: Launches | None = None,
-) -> Events:
-    """What ran on devices. `launch` (int64, ns) is when each was launched, -1 unknown, and by which thread; `lost` are
-    the launches of which nothing was seen: the device was not idle then, but what it did is not known.
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What ran on devices: kernels, copies and memsets, [events]. Times are int64 ns."""
+
+    start_ns: np.ndarray
+    end_ns: np.ndarray
+    names: Sequence[str]
+    stream: np.ndarray
+    device: np.ndarray
+    launches: Launches  # the call of each
+
+
+def kernels(ran: Ran, ranges: np.ndarray, ahead: np.ndarray | None = None, lost: Launches | None = None) -> Events:
+    """What ran on devices, by steps. `lost` are the launches of which nothing was seen: the device was not idle then,
+    but what it did is not known.
 
     `ahead` (dtype RANGE) are the calls that launched a batch, of those engines that say; their `step` is how many steps
     later the batch came out. With asynchronous scheduling that is not the step in which it was launched, and the
     make-up and wall time of a step are those of the batch that comes out of it.
     """
-    table = _table(start_ns, end_ns, names, stream)
+    table = _table(ran.start_ns, ran.end_ns, ran.names, ran.stream)
     table["self_ns"] = table["end_ns"] - table["start_ns"]
-    table["device"] = device
+    table["device"] = ran.device
+    launch = ran.launches.time_ns
     unknown = launch < 0
-    thread = np.where(unknown, -1, launch_thread)
-    table["step"] = steps_of(np.where(unknown, start_ns, launch), thread, ranges)
+    thread = np.where(unknown, -1, ran.launches.thread)
+    table["step"] = steps_of(np.where(unknown, ran.start_ns, launch), thread, ranges)
     gone = np.empty(0, np.int32) if lost is None else steps_of(lost.time_ns, lost.thread, ranges)
     if ahead is not None and ahead["step"].any():
         table["step"] += later(table["step"], launch, thread, ahead)
@@ -92,7 +94,7 @@ def kernels(
             gone += later(gone, lost.time_ns, lost.thread, ahead)
         begun = steps_of(ahead["start_ns"], ahead["thread"], ranges)
         ranges = ranges[np.isin(ranges["step"], (begun + ahead["step"])[begun >= 0])]
-    codes, kept = _codes(names)
+    codes, kept = _codes(ran.names)
     table["name"] = codes
     table["class_"] = np.array([CLASSES.index(class_of(name)) for name in kept], dtype=np.int8)[codes]
     seen = without(ranges, gone)

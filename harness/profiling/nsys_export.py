@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from innerloop.harness.profiling.events import CAPTURES, LAUNCHES, RANGE, Events, Launches, aligned, kernels
+from innerloop.harness.profiling.events import CAPTURES, LAUNCHES, RANGE, Events, Launches, Ran, aligned, kernels
 
 PUSH_POP = 59
 STEP, AHEAD = re.compile(r"step (\d+)"), re.compile(r"ahead (\d+)")
@@ -91,18 +91,15 @@ def _read(db: sqlite3.Connection, captured: np.ndarray) -> Events:
     unseen = np.array(lost, np.int64).reshape(-1, 2)
     by = [launches.get((pid >> PROCESS_BITS, correlation), (-1, -1)) for *_, correlation, pid in rows]
     columns = list(zip(*rows, strict=True))
-    return kernels(
+    ran = Ran(
         np.array(columns[0], np.int64) + offset,
         np.array(columns[1], np.int64) + offset,
         [name or "unnamed" for name in columns[2]],
         np.array(columns[3], np.int64),
         np.array(columns[4], np.int32),
-        np.array([start for start, _ in by], np.int64),
-        np.array([thread for _, thread in by], np.int64),
-        ranges,
-        ahead,
-        Launches(unseen[:, 0], unseen[:, 1]),
+        Launches(np.array([start for start, _ in by], np.int64), np.array([thread for _, thread in by], np.int64)),
     )
+    return kernels(ran, ranges, ahead, Launches(unseen[:, 0], unseen[:, 1]))
 
 
 def _ranges(db: sqlite3.Connection, name: re.Pattern[str]) -> np.ndarray:

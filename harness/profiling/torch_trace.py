@@ -23,6 +23,7 @@ from innerloop.harness.profiling.events import (
     RANGE,
     Events,
     Launches,
+    Ran,
     aligned,
     joined,
     kernels,
@@ -86,18 +87,19 @@ def _kernels(
     launches = {event["args"]["correlation"]: event for event in calls if "correlation" in event.get("args", {})}
     start, end = _columns(device, offset)
     by = [launches.get(event["args"].get("correlation")) for event in device]
-    return kernels(
+    ran = Ran(
         start,
         end,
         [event["name"] for event in device],
         np.array([event["args"].get("stream", -1) for event in device], dtype=np.int64),
         np.array([event["args"].get("device", 0) for event in device], dtype=np.int32),
-        np.array([-1 if call is None else _times(call)[0] + offset for call in by], dtype=np.int64),
-        np.array([-1 if call is None else _thread(call) for call in by], dtype=np.int64),
-        ranges,
-        ahead,
-        Launches(_columns(lost, offset)[0], np.array([_thread(event) for event in lost], dtype=np.int64)),
+        Launches(
+            np.array([-1 if call is None else _times(call)[0] + offset for call in by], dtype=np.int64),
+            np.array([-1 if call is None else _thread(call) for call in by], dtype=np.int64),
+        ),
     )
+    unseen = Launches(_columns(lost, offset)[0], np.array([_thread(event) for event in lost], dtype=np.int64))
+    return kernels(ran, ranges, ahead, unseen)
 
 
 def launched(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

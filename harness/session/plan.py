@@ -87,46 +87,46 @@ def planned_environment(spec: RunSpec) -> dict[str, Any]:
 
 def print_plan(resolved: dict[str, Any], console: Console) -> None:
     """The plan for people: one line a fact."""
-    from rich.table import Table
+    from innerloop.harness.report.tables import table
 
     spec, environment, checkpoint = resolved["spec"], resolved["environment"], resolved["checkpoint"]
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(no_wrap=True, style="dim")
-    table.add_column()
-    table.add_row("engine", f"{spec['engine']}, layer {spec['layer']}, on {spec['device']}")
+    rows = table(header=False)
+    rows.add_column(no_wrap=True, style="dim")
+    rows.add_column()
+    rows.add_row("engine", f"{spec['engine']}, layer {spec['layer']}, on {spec['device']}")
     if resolved["why_not_here"]:
-        table.add_row("not here", resolved["why_not_here"])
-    table.add_row("environment", f"{environment['path']} ({'exists' if environment['exists'] else 'would be made'})")
+        rows.add_row("not here", resolved["why_not_here"])
+    rows.add_row("environment", f"{environment['path']} ({'exists' if environment['exists'] else 'would be made'})")
     if environment.get("name"):
         path = ":".join(environment["sites"]) or "empty"
-        table.add_row("", f"registered as {environment['name']}, PYTHONPATH {path}")
+        rows.add_row("", f"registered as {environment['name']}, PYTHONPATH {path}")
     if environment.get("lock"):
-        table.add_row("", f"lock {environment['lock']}, sha256 {environment['lock_hash'][:12]}")
+        rows.add_row("", f"lock {environment['lock']}, sha256 {environment['lock_hash'][:12]}")
     made = "exists" if checkpoint["exists"] else "would be written"
     kind = "synthetic" if checkpoint["synthetic"] else "your own"
-    table.add_row("model", f"{spec['model']}, {kind} weights, {checkpoint['bytes'] / 2**30:,.2f} GiB ({made})")
-    table.add_row("", checkpoint["path"])
-    table.add_row(
+    rows.add_row("model", f"{spec['model']}, {kind} weights, {checkpoint['bytes'] / 2**30:,.2f} GiB ({made})")
+    rows.add_row("", checkpoint["path"])
+    rows.add_row(
         "workload", f"{spec['workload']}, hash {resolved['workload_hash'][:12]}, {words(resolved['workload'])}"
     )
-    table.add_row("warm-up", f"rounds of {words(resolved['warmup'])}")
-    table.add_row("seeds", ", ".join(f"{name} {seed}" for name, seed in spec["seeds"].items()))
+    rows.add_row("warm-up", f"rounds of {words(resolved['warmup'])}")
+    rows.add_row("seeds", ", ".join(f"{name} {seed}" for name, seed in spec["seeds"].items()))
     for index, (name, value) in enumerate(spec["settings"].items()):
         given = "  (given)" if name in spec["settings_given"] else ""
-        table.add_row("settings" if index == 0 else "", f"{name} = {shown(name, value)}{given}")
+        rows.add_row("settings" if index == 0 else "", f"{name} = {shown(name, value)}{given}")
     for index, (name, value) in enumerate(resolved["native_settings"].items()):
-        table.add_row("in its words" if index == 0 else "", f"{name} = {shown(name, value)}")
+        rows.add_row("in its words" if index == 0 else "", f"{name} = {shown(name, value)}")
     for index, step in enumerate(resolved["preparation"]):
-        table.add_row("preparation" if index == 0 else "", step)
+        rows.add_row("preparation" if index == 0 else "", step)
     if resolved["profile"]:
         of = resolved["profile"]
-        table.add_row("profiling pass", f"{of['kind']}, steps: {of['steps']}, in a process of its own afterwards")
+        rows.add_row("profiling pass", f"{of['kind']}, steps: {of['steps']}, in a process of its own afterwards")
         if of["kind"] in TOOLS and of["tool"] is None:
-            table.add_row("", f"{of['kind']} is not on this machine: {FROM[of['kind']]}")
-        table.add_row("", of["command"])
+            rows.add_row("", f"{of['kind']} is not on this machine: {FROM[of['kind']]}")
+        rows.add_row("", of["command"])
     if resolved["cannot_report"]:
-        table.add_row("cannot report", ", ".join(resolved["cannot_report"]))
-    console.print(table, highlight=False)
+        rows.add_row("cannot report", ", ".join(resolved["cannot_report"]))
+    console.print(rows, highlight=False)
 
 
 def shown(name: str, value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import subprocess
@@ -12,8 +11,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGE = "innerloop.harness"  # where the verbs are: PACKAGE.run, PACKAGE.show, ...
-ROOMS = ("ceilings", "environments", "checkpoints")  # whose verb is their __main__
+from innerloop.harness.__main__ import entry
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 NOWHERE = "/proc/innerloop"  # an INNERLOOP_HOME in which there is nothing, and nothing can be made
@@ -34,8 +33,7 @@ def innerloop(verb: str, *arguments: object, cwd: Path = HERE, columns: int = 10
     out, err = io.StringIO(), io.StringIO()
     with environment(columns), folder(cwd), redirect_stdout(out), redirect_stderr(err):
         try:
-            module = f"{verb}.__main__" if verb in ROOMS else verb
-            code = importlib.import_module(f"{PACKAGE}.{module}").main([*map(str, arguments)])
+            code: object = entry(verb)([*map(str, arguments)])
         except SystemExit as left:
             code = left.code
     assert isinstance(code, int), f"the exit code is {code!r}"

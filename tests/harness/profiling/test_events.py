@@ -33,14 +33,15 @@ def test_another_thread_works_for_the_step_that_began_last():
 
 def test_kernels_belong_to_the_step_that_launched_them_however_late_they_ran():
     found = events.kernels(
-        np.array([150, 250, 350, 260]),
-        np.array([160, 340, 360, 270]),
-        ["nvjet_tst", "flash::flash_fwd_splitkv_kernel", "nvjet_tst", "unseen_launch"],
-        np.full(4, 7),
-        np.zeros(4, np.int32),
-        launch=np.array([110, 190, 310, -1]),
-        launch_thread=np.array([1, 1, 1, -1]),
-        ranges=TWO,
+        events.Ran(
+            np.array([150, 250, 350, 260]),
+            np.array([160, 340, 360, 270]),
+            ["nvjet_tst", "flash::flash_fwd_splitkv_kernel", "nvjet_tst", "unseen_launch"],
+            np.full(4, 7),
+            np.zeros(4, np.int32),
+            events.Launches(np.array([110, 190, 310, -1]), np.array([1, 1, 1, -1])),
+        ),
+        TWO,
     )
     assert found.table["step"].tolist() == [4, 4, 5, 4]  # the last one by its own time
     assert found.by_time == 1
@@ -52,15 +53,16 @@ def test_kernels_belong_to_the_step_that_launched_them_however_late_they_ran():
 def test_kernels_of_a_batch_that_comes_out_later_belong_to_the_step_that_it_comes_out_of():
     """As with asynchronous scheduling: each call launches the next batch while it waits for the last one."""
     found = events.kernels(
-        np.array([90, 120, 130, 330]),
-        np.array([99, 125, 135, 340]),
-        ["of_a_batch_launched_before", "copy_of_its_tokens", "next_batch", "one_after"],
-        np.full(4, 7),
-        np.zeros(4, np.int32),
-        launch=np.array([-1, 180, 120, 320]),
-        launch_thread=np.array([-1, 1, 1, 1]),
-        ranges=ranges((4, 1, 100, 200), (5, 1, 300, 400)),
-        ahead=ranges((1, 1, 110, 140), (1, 1, 310, 350)),
+        events.Ran(
+            np.array([90, 120, 130, 330]),
+            np.array([99, 125, 135, 340]),
+            ["of_a_batch_launched_before", "copy_of_its_tokens", "next_batch", "one_after"],
+            np.full(4, 7),
+            np.zeros(4, np.int32),
+            events.Launches(np.array([-1, 180, 120, 320]), np.array([-1, 1, 1, 1])),
+        ),
+        ranges((4, 1, 100, 200), (5, 1, 300, 400)),
+        ranges((1, 1, 110, 140), (1, 1, 310, 350)),
     )
     assert found.table["step"].tolist() == [-1, 4, 5, 6]
     assert found.ranges["step"].tolist() == [5]  # the batch of step 4 was launched before anybody looked
@@ -68,15 +70,16 @@ def test_kernels_of_a_batch_that_comes_out_later_belong_to_the_step_that_it_come
 
 def test_without_batches_that_come_out_later_every_step_has_its_own_kernels():
     found = events.kernels(
-        np.array([150]),
-        np.array([160]),
-        ["nvjet_tst"],
-        np.full(1, 7),
-        np.zeros(1, np.int32),
-        launch=np.array([120]),
-        launch_thread=np.array([1]),
-        ranges=TWO,
-        ahead=ranges((0, 1, 110, 140), (0, 1, 310, 350)),
+        events.Ran(
+            np.array([150]),
+            np.array([160]),
+            ["nvjet_tst"],
+            np.full(1, 7),
+            np.zeros(1, np.int32),
+            events.Launches(np.array([120]), np.array([1])),
+        ),
+        TWO,
+        ranges((0, 1, 110, 140), (0, 1, 310, 350)),
     )
     assert found.table["step"].tolist() == [4]
     assert found.ranges["step"].tolist() == [4, 5]
