@@ -39,6 +39,7 @@ setup(
             "mypy>=1.11",
             "perfetto>=0.50",
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "ruff>=0.6",
             "safetensors>=0.4",
             "tokenizers>=0.20",
