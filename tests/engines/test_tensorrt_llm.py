@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 import types
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engines.base import UnsupportedSetting, WrongTokenCount
 from engines.device_memory import free_share
+from engines.loop import Work
 from engines.tensorrt_llm import Adapter, native_arguments
 from harness.analysis.suspect import unhonoured
 from harness.checkpoints.formats import fp8_config
+from tests.waiting import PATIENCE_S
 
 from .driving import driven, work
 from .loads import make_load
@@ -52,6 +55,11 @@ def adapter_on(monkeypatch):
 LENGTHS = [(5, 4), (11, 3), (2, 6), (17, 1)]
 
 
+def after_a_rest(first: tuple[int, int], second: tuple[int, int], rest_ns: int) -> Work:
+    """Two requests, the second one due so long after the end of the first."""
+    return replace(work([first, second], due_ns=[0, -1]), next_request=np.array([1, -1], np.int32), rest_ns=rest_ns)
+
+
 @pytest.mark.parametrize(("overlap", "withholds"), [(False, False), (True, False), (True, True)])
 def test_every_position_and_token_is_counted_once(adapter_on, tmp_path, overlap, withholds):
     executor = PyExecutor(overlap, withholds=withholds)
@@ -65,7 +73,7 @@ def test_every_position_and_token_is_counted_once(adapter_on, tmp_path, overlap,
 
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_second_burst_is_told_like_the_first(adapter_on, tmp_path, overlap):
-    out = driven(adapter_on(PyExecutor(overlap)), work([(4, 3), (5, 3)], due_ns=[0, 200_000_000]), tmp_path / "t")
+    out = driven(adapter_on(PyExecutor(overlap)), after_a_rest((4, 3), (5, 3), 20_000_000), tmp_path / "t")
     made = zip(
         *(out.steps[name].tolist() for name in ("prefill_tokens", "decode_tokens", "output_tokens")), strict=True
     )
@@ -82,8 +90,9 @@ def test_where_the_token_before_the_last_is_withheld_the_last_step_brings_two(ad
 
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_burst_into_an_idle_engine_starts_with_a_batch_of_one(adapter_on, tmp_path, overlap):
-    adapter = adapter_on(PyExecutor(overlap, budget=64))
-    time.sleep(0.05)  # until its loop waits for the queue
+    executor = PyExecutor(overlap, budget=64, expects=4)
+    adapter = adapter_on(executor)
+    assert executor.at_rest.wait(PATIENCE_S)
     out = driven(adapter, work([(4, 20)] * 4), tmp_path / "t")
     assert out.steps["running"][0] == 1
     assert out.steps["running"].max() == 4
@@ -107,34 +116,21 @@ def test_with_overlap_a_step_spans_the_launch_of_its_batch_and_of_the_next(adapt
 
 
 def test_the_first_step_after_a_pause_in_the_load_begins_when_the_engine_wakes(adapter_on, tmp_path):
-    out = driven(adapter_on(PyExecutor(overlap=False)), work([(4, 2), (4, 2)], due_ns=[0, 400_000_000]), tmp_path / "t")
+    out = driven(adapter_on(PyExecutor(overlap=False)), after_a_rest((4, 2), (4, 2), 50_000_000), tmp_path / "t")
     idle = out.steps["start_ns"][2] - out.steps["end_ns"][1]
-    assert idle > 50_000_000
+    assert idle >= 50_000_000
 
 
 def test_what_a_paused_request_computes_again_is_prefill_but_for_its_newest_token(adapter_on, tmp_path):
-    executor = PyExecutor(overlap=False, budget=64)
-    adapter = adapter_on(executor)
-    step = adapter.step
-    paused: set[int] = set()
-
-    def pausing():
-        report = step()
-        if executor.passes >= 3 and not paused:
-            paused.update(r.py_request_id for r in executor.active_requests)
-            executor.pause_next = set(paused)
-        return report
-
-    adapter.step = pausing
-    out = driven(adapter, work([(4, 40)]), tmp_path / "t")
+    out = driven(adapter_on(PyExecutor(overlap=False, budget=64, pauses_at=4)), work([(4, 9)]), tmp_path / "t")
     assert out.steps["preempted"].sum() == 1
-    assert out.steps["decode_tokens"].sum() == 39
-    assert out.steps["prefill_tokens"].sum() > 4
+    assert out.steps["decode_tokens"].sum() == 8
+    assert out.steps["prefill_tokens"].sum() == 4 + 6  # the prompt, and with two of the three tokens that it had
     assert out.figures["checks"] == []
 
 
 def test_requests_behind_the_batch_are_waiting(adapter_on, tmp_path):
-    out = driven(adapter_on(PyExecutor(overlap=False, budget=4)), work([(4, 8)] * 3), tmp_path / "t")
+    out = driven(adapter_on(PyExecutor(overlap=False, budget=4, expects=3)), work([(4, 8)] * 3), tmp_path / "t")
     assert out.steps["waiting"].max() >= 1
     assert out.steps["waiting"][-1] == 0
     assert set(out.steps["kv_usage"]) == {10 / BLOCKS}
