@@ -10,6 +10,7 @@ from engines.recorder import Recorder
 from harness import live
 from harness.launcher import Outcome
 from harness.telemetry.device import DeviceSampler, Shown
+from tests.waiting import Clock
 
 
 def recorder(folder):
@@ -43,6 +44,16 @@ def test_without_a_terminal_each_phase_ends_with_a_plain_line(tmp_path):
     lines = out.getvalue().splitlines()
     assert [line.rsplit(" in ", 1)[0] for line in lines] == ["interpreter started", "engine imported", "model loaded"]
     assert "\x1b" not in out.getvalue()
+
+
+def test_without_a_terminal_a_phase_that_lasts_tells_every_ten_seconds_how_it_goes(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(live, "time", clock)
+    shown, out = view(tmp_path, terminal=False)
+    for _ in range(25):
+        shown.tick(Outcome(phases={"load": 1}))
+        clock.sleep(1)
+    assert out.getvalue().splitlines() == ["loading the model   10 s", "loading the model   20 s"]
 
 
 def test_progress_has_rate_batch_and_kv_use(tmp_path):

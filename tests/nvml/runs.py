@@ -71,12 +71,10 @@ class Played:
         window, with a neighbour on either side."""
         rows = self.rows(self.device(index)["source"])
         times = np.array([self.scenario.seconds(time_ns) for time_ns in rows["time_ns"]])
-        start, end = self.window
-        first, last = (
-            (0, len(times)) if not within else (times.searchsorted(start, "right") - 1, times.searchsorted(end))
-        )
         there = np.array([value is not None for value in rows[column]])
-        there[: max(first, 0)] = there[last + 1 :] = False
+        if within:
+            start, end = self.window
+            there[: max(times.searchsorted(start, "right") - 1, 0)] = there[times.searchsorted(end) + 1 :] = False
         values = np.array([value for value, known in zip(rows[column], there, strict=True) if known])
         return times[there], values
 
