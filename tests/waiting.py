@@ -10,11 +10,11 @@ import psutil
 PATIENCE_S = 120.0  # only what never comes takes so long
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Returns once the condition holds; fails when it does not hold within PATIENCE_S."""
-    deadline = time.monotonic() + PATIENCE_S
+def until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
+    """Returns once the condition holds; fails when it does not hold in all that time."""
+    deadline = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < deadline, f"it did not come within {PATIENCE_S:g} s"
+        assert time.monotonic() < deadline, f"it did not come within {patience_s:g} s"
         time.sleep(0.005)
 
 

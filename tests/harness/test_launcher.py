@@ -63,6 +63,12 @@ def test_the_whole_run_is_bounded_in_every_phase(tmp_path, clock):
         assert found["cause"] == "timeout", phase
 
 
+def test_what_an_end_waits_for_adds_up_to_less_than_ten_seconds():
+    """That nothing else takes long is measured by benchmarks/promises.py."""
+    assert launcher.GRACE_S < launcher.CLEANUP_S
+    assert launcher.TICK_S + launcher.CLEANUP_S < 10
+
+
 @pytest.mark.parametrize(
     ("code", "out_of_memory", "cause", "words"),
     [

@@ -307,7 +307,7 @@ def test_the_ceilings_of_this_cpu_are_measured_and_kept(tmp_path):
 
     def measured():
         done = subprocess.run(
-            command, env=variables(INNERLOOP_HOME=str(home)), capture_output=True, text=True, timeout=600, check=True
+            command, env=variables(INNERLOOP_HOME=str(home)), capture_output=True, text=True, timeout=1800, check=True
         )
         return json.loads(done.stdout), done.stderr
 
