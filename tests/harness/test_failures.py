@@ -1,4 +1,7 @@
-"""Whatever happens to a run ends within ten seconds, leaves no process, and says what it was. Real engines."""
+"""Whatever happens to a run ends it, leaves no process, and says what it was. Real engines.
+
+That it takes no more than ten seconds is measured by benchmarks/promises.py.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 
 from tests.real import ROOT, Going, run, runs_guard, start_long, variables
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 ENGINES = ["torch", "vllm"]
@@ -36,7 +39,7 @@ def check_failed(going: Going, cause: str, exit_code: int) -> dict:
     """The failed result of a run whose records up to then can be read."""
     import pyarrow.parquet as pq
 
-    assert going.gone_within(10), [p.cmdline() for p in going.left()]
+    going.until_gone()
     assert going.harness.returncode == exit_code
     result = going.result()
     assert result["status"] == "failed"
@@ -60,10 +63,10 @@ def test_a_killed_worker_is_named_as_such(long_run, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_stopped_worker_is_a_hang(long_run, engine):
-    going = long_run(engine, "--hang-timeout", 4)
+    going = long_run(engine, "--hang-timeout", 10)  # far longer than a step takes in one thread of a busy machine
     going.worker().suspend()
     result = check_failed(going, "hang", 3)
-    assert "--hang-timeout 4" in result["failure"]["message"]
+    assert "--hang-timeout 10" in result["failure"]["message"]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -79,18 +82,21 @@ def test_an_interrupted_harness_ends_the_run_and_says_so(long_run, engine, numbe
 def test_nothing_outlives_a_killed_harness_and_its_records_can_be_shown(long_run, engine):
     going = long_run(engine)
     going.harness.kill()
-    assert going.gone_within(10), [p.cmdline() for p in going.left()]
+    going.until_gone()
     assert not (going.folder / "result.json").exists()
-    deadline = time.monotonic() + 30
-    while True:  # a sign of life is believed for some seconds
-        shown = subprocess.run(
-            [sys.executable, "-m", "harness.show", str(going.folder), "--json"],
-            cwd=ROOT, env=variables(), capture_output=True, text=True,
+    shown: list[subprocess.CompletedProcess[str]] = []
+
+    def can_be_shown() -> bool:  # a sign of life is believed for some seconds
+        shown.append(
+            subprocess.run(
+                [sys.executable, "-m", "harness.show", str(going.folder), "--json"],
+                cwd=ROOT, env=variables(), capture_output=True, text=True,
+            )
         )  # fmt: skip
-        if shown.returncode == 0 or time.monotonic() > deadline:
-            break
-        time.sleep(1)
-    result = json.loads(shown.stdout)
+        return shown[-1].returncode == 0
+
+    until(can_be_shown)
+    result = json.loads(shown[-1].stdout)
     assert result["failure"]["cause"] == "interrupted"
     assert result["counts"]["output_tokens"] > 0
     assert result["counts"]["steps"] >= 5
@@ -104,7 +110,7 @@ def test_a_killed_guard_takes_the_worker_with_it(long_run):
 
 
 def failed(tmp_path, *arguments, engine="torch", **more):
-    fixed = ("--engine", engine, "--workload", "quick", "--out", tmp_path / "run", "--json")
+    fixed = ("--engine", engine, "--workload", "quick", "--out", tmp_path / "run", "--json", "--ceilings", "off")
     done = run(*fixed, *arguments, cwd=tmp_path, **more)
     assert done.returncode == 3, done.stderr
     result = json.loads(done.stdout)
@@ -160,12 +166,10 @@ def test_an_engine_that_ends_a_request_early_is_caught(tmp_path):
 def test_interrupted_before_the_engine_is_loaded(tmp_path):
     going = start_long("torch", tmp_path / "run")
     try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "run" / "engine.log").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until((tmp_path / "run" / "engine.log").exists)
         going.members = psutil.Process(going.harness.pid).children(recursive=True)
         going.harness.send_signal(signal.SIGINT)
-        assert going.gone_within(10)
+        going.until_gone()
         assert going.harness.returncode == 130
         assert going.result()["failure"]["cause"] == "interrupted"
     finally:
