@@ -1,4 +1,4 @@
-"""The played NVML library, for every test that needs devices."""
+"""The played NVML library, for every test that needs devices, and a home with ceilings of the tests' own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from innerloop.harness.machine import cache_folder
 from tests.nvml.library import build, load, variables
 from tests.nvml.scenario import Scenario
 
@@ -20,6 +21,19 @@ Play = Callable[[Scenario], Any]
 def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the played library lies. Building it takes a C compiler, which the tests require."""
     return build(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture(scope="session")
+def measured_here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables of real runs that have ceilings, which are measured once for all tests, in one thread as the runs are.
+
+    Environments and checkpoints are the user's; the user's own ceilings are left alone.
+    """
+    home = tmp_path_factory.mktemp("home")
+    for name in ("environments", "checkpoints"):
+        (cache_folder() / name).mkdir(parents=True, exist_ok=True)
+        (home / name).symlink_to(cache_folder() / name)
+    return {"INNERLOOP_HOME": str(home)}
 
 
 @pytest.fixture

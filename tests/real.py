@@ -6,14 +6,17 @@ import json
 import os
 import subprocess
 import sys
-import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
+import pyarrow.parquet as pq
 
 from innerloop.engines.worker import trace
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 LONG = """\
@@ -29,12 +32,16 @@ def command(*arguments: object) -> list[str]:
 
 
 def variables(**more: str) -> dict[str, str]:
-    """This process's variables, with the checkout first: innerloop's own packages may come from PYTHONPATH too."""
+    """This process's variables, with the checkout first: innerloop's own packages may come from PYTHONPATH too.
+
+    Engines compute in one thread, so that a busy machine slows them in proportion and no worse: of two threads the one
+    that has a core waits for the other in every operator.
+    """
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": path, **more}
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
-def run(*arguments: object, cwd: Path, timeout: float = 600, **more: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, cwd: Path, timeout: float = 1800, **more: str) -> subprocess.CompletedProcess[str]:
     """Runs the harness to its end; nothing of stdout and stderr is mixed."""
     return subprocess.run(
         command(*arguments), cwd=cwd, env=variables(**more), capture_output=True, text=True, timeout=timeout
@@ -49,20 +56,18 @@ class Going:
     folder: Path
     members: list[psutil.Process] = field(default_factory=list)
 
-    def until_measuring(self, timeout: float = 300) -> None:
+    def until_measuring(self) -> None:
         """Waits until some steps have been measured, and notes who is taking part."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            assert self.harness.poll() is None, f"the harness ended early: {self.harness.communicate()}"
-            try:
-                if len(trace.records(self.folder / "trace" / "measure", "steps")) >= 5:
-                    self.members = psutil.Process(self.harness.pid).children(recursive=True)
-                    assert self.members
-                    return
-            except (OSError, ValueError):
-                pass
-            time.sleep(0.05)
-        raise AssertionError("nothing was measured in time")
+        until(self._measures, patience_s=600)
+        self.members = psutil.Process(self.harness.pid).children(recursive=True)
+        assert self.members
+
+    def _measures(self) -> bool:
+        assert self.harness.poll() is None, f"the harness ended early: {self.harness.communicate()}"
+        try:
+            return len(trace.records(self.folder / "trace" / "measure", "steps")) >= 5
+        except (OSError, ValueError):
+            return False
 
     def worker(self) -> psutil.Process:
         [guard] = [p for p in self.members if runs_guard(p)]
@@ -72,13 +77,9 @@ class Going:
     def left(self) -> list[psutil.Process]:
         return [p for p in self.members if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
-    def gone_within(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if self.harness.poll() is not None and not self.left():
-                return True
-            time.sleep(0.05)
-        return False
+    def until_gone(self) -> None:
+        """Waits until the harness has ended and nobody who took part is left."""
+        until(lambda: self.harness.poll() is not None and not self.left())
 
     def result(self) -> dict[str, Any]:
         return json.loads((self.folder / "result.json").read_text())
@@ -91,6 +92,30 @@ class Going:
                 process.kill()
 
 
+def filled(folder: Path, phases: Iterable[str]) -> np.ndarray:
+    """The part of each of a run's steps that is told as one of those phases."""
+    table = pq.read_table(folder / "steps.parquet")
+    start, end = (table[name].to_numpy() for name in ("start_ns", "end_ns"))
+    return sum(table[f"{phase}_ns"].to_numpy() for phase in phases) / (end - start)
+
+
+def check_limit(result: dict[str, Any]) -> None:
+    """A run's share of the machine's limit is known, and where it is more than all of it, that is said.
+
+    That it is less on a quiet machine is measured by benchmarks/promises.py.
+    """
+    roofline = result["roofline"]
+    assert roofline["reason"] is None
+    for kind in ("all", "decode_only", "with_prefill"):
+        mbu, mfu, share = (roofline[figure][kind] for figure in ("mbu", "mfu", "limit_share"))
+        assert mbu > 0
+        assert mfu > 0
+        assert max(mbu, mfu) - 1e-9 <= share <= mbu + mfu
+    assert roofline["unattributed_prefill_positions"] == 0
+    more = any(share is not None and share > 1 for share in roofline["limit_share"].values())
+    assert (roofline["above_limit"] in result["notes"]) is more
+
+
 def runs_guard(process: psutil.Process) -> bool:
     return any(word.endswith("guard.py") for word in process.cmdline())
 
@@ -101,7 +126,7 @@ def start_long(engine: str, folder: Path, *arguments: object) -> Going:
     workload.write_text(LONG)
     fixed = ("--engine", engine, "--workload", workload, "--out", folder, "--set", "max_batch_size=8")
     harness = subprocess.Popen(
-        command(*fixed, *arguments),
+        command(*fixed, "--ceilings", "off", *arguments),
         cwd=folder.parent,
         env=variables(),
         stdout=subprocess.PIPE,
@@ -110,3 +135,30 @@ def start_long(engine: str, folder: Path, *arguments: object) -> Going:
         start_new_session=True,
     )
     return Going(harness, folder)
+
+
+def check_failed(going: Going, cause: str, exit_code: int) -> dict[str, Any]:
+    """The failed result of a run whose records up to then can be read."""
+    going.until_gone()
+    assert going.harness.returncode == exit_code
+    result = going.result()
+    assert result["status"] == "failed"
+    assert result["failure"]["cause"] == cause
+    tokens = pq.read_table(going.folder / "tokens.parquet")
+    assert sum(tokens["count"].to_pylist()) == result["counts"]["output_tokens"] > 0
+    assert pq.read_metadata(going.folder / "steps.parquet").num_rows >= 5
+    assert not (going.folder / "trace").exists()
+    return result
+
+
+def shown_later(folder: Path) -> dict[str, Any]:
+    """What `show` makes of a run whose harness was killed, once its last heartbeat is believed no more."""
+    shown: list[subprocess.CompletedProcess[str]] = []
+
+    def can_be_shown() -> bool:
+        command = [sys.executable, "-m", "harness.show", str(folder), "--json"]
+        shown.append(subprocess.run(command, cwd=ROOT, env=variables(), capture_output=True, text=True))
+        return shown[-1].returncode == 0
+
+    until(can_be_shown)
+    return json.loads(shown[-1].stdout)

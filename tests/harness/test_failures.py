@@ -1,29 +1,40 @@
-"""Whatever happens to a run ends within ten seconds, leaves no process, and says what it was. Real engines."""
+"""Whatever happens to a run ends it, leaves no process, and says what it was. On the scripted engine, in real processes.
+
+test_failures_real.py has one such case for each real engine. That ending takes no more than ten seconds is measured by
+benchmarks/promises.py.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from tests.real import ROOT, Going, run, runs_guard, start_long, variables
+from tests.real import ROOT, Going, check_failed, run, runs_guard, shown_later, start_long
+from tests.waiting import until
 
-pytestmark = pytest.mark.real
-ENGINES = ["torch", "vllm"]
+SCRIPTED = ROOT / "tests" / "plugins" / "scripted"
+SLOW = ("--engine-arg", "step_us=3000")  # so that a run of half a million steps goes on while it is looked at
+FEW = """\
+prompt: {tokens: 8}
+output: {tokens: 6}
+load: {kind: offline, requests: 8}
+warmup: {requests: 4, output_tokens: 4, max_rounds: 1}
+"""
 
 
 @pytest.fixture
-def long_run(tmp_path):
+def long_run(tmp_path: Path) -> Iterator[Callable[..., Going]]:
     started: list[Going] = []
 
-    def make(engine, *arguments):
-        started.append(start_long(engine, tmp_path / "run", *arguments))
+    def make(*arguments: object) -> Going:
+        started.append(start_long(SCRIPTED, tmp_path / "run", *SLOW, *arguments))
         started[-1].until_measuring()
         return started[-1]
 
@@ -32,141 +43,146 @@ def long_run(tmp_path):
         going.end()
 
 
-def check_failed(going: Going, cause: str, exit_code: int) -> dict:
-    """The failed result of a run whose records up to then can be read."""
-    import pyarrow.parquet as pq
-
-    assert going.gone_within(10), [p.cmdline() for p in going.left()]
-    assert going.harness.returncode == exit_code
-    result = going.result()
-    assert result["status"] == "failed"
-    assert result["failure"]["cause"] == cause
-    tokens = pq.read_table(going.folder / "tokens.parquet")
-    assert sum(tokens["count"].to_pylist()) == result["counts"]["output_tokens"] > 0
-    assert pq.read_metadata(going.folder / "steps.parquet").num_rows >= 5
-    assert not (going.folder / "trace").exists()
-    return result
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_killed_worker_is_named_as_such(long_run, engine):
-    going = long_run(engine)
+def test_a_killed_worker_is_named_as_such(long_run):
+    going = long_run()
     going.worker().kill()
     result = check_failed(going, "killed_by_signal", 3)
     assert "SIGKILL" in result["failure"]["message"]
     assert result["failure"]["exit"] == -signal.SIGKILL
-    assert result["failure"]["log_tail"]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_stopped_worker_is_a_hang(long_run, engine):
-    going = long_run(engine, "--hang-timeout", 4)
+def test_a_stopped_worker_is_a_hang(long_run):
+    going = long_run("--hang-timeout", 2)
     going.worker().suspend()
     result = check_failed(going, "hang", 3)
-    assert "--hang-timeout 4" in result["failure"]["message"]
+    assert "--hang-timeout 2" in result["failure"]["message"]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_harness_ends_the_run_and_says_so(long_run, engine, number):
-    going = long_run(engine)
+def test_an_interrupted_harness_ends_the_run_and_says_so(long_run, number):
+    going = long_run()
     going.harness.send_signal(number)
     result = check_failed(going, "interrupted", 130)
     assert number.name in result["failure"]["message"]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_nothing_outlives_a_killed_harness_and_its_records_can_be_shown(long_run, engine):
-    going = long_run(engine)
+def test_nothing_outlives_a_killed_harness_and_its_records_can_be_shown(long_run):
+    going = long_run()
     going.harness.kill()
-    assert going.gone_within(10), [p.cmdline() for p in going.left()]
+    going.until_gone()
     assert not (going.folder / "result.json").exists()
-    deadline = time.monotonic() + 30
-    while True:  # a sign of life is believed for some seconds
-        shown = subprocess.run(
-            [sys.executable, "-m", "harness.show", str(going.folder), "--json"],
-            cwd=ROOT, env=variables(), capture_output=True, text=True,
-        )  # fmt: skip
-        if shown.returncode == 0 or time.monotonic() > deadline:
-            break
-        time.sleep(1)
-    result = json.loads(shown.stdout)
+    result = shown_later(going.folder)
     assert result["failure"]["cause"] == "interrupted"
     assert result["counts"]["output_tokens"] > 0
     assert result["counts"]["steps"] >= 5
 
 
 def test_a_killed_guard_takes_the_worker_with_it(long_run):
-    going = long_run("torch")
+    going = long_run()
     [guard] = [p for p in going.members if runs_guard(p)]
     guard.kill()
     check_failed(going, "killed_by_signal", 3)
 
 
-def failed(tmp_path, *arguments, engine="torch", **more):
-    fixed = ("--engine", engine, "--workload", "quick", "--out", tmp_path / "run", "--json")
-    done = run(*fixed, *arguments, cwd=tmp_path, **more)
-    assert done.returncode == 3, done.stderr
-    result = json.loads(done.stdout)
-    assert result["status"] == "failed"
-    assert result == json.loads((tmp_path / "run" / "result.json").read_text())
-    return result["failure"]
-
-
-def test_an_engines_exception_keeps_its_traceback(tmp_path):
-    failure = failed(tmp_path, "--engine-arg", "page_size=1")
-    assert failure["cause"] == "engine_exception"
-    assert "page_size must be at least" in failure["message"]
-    assert any("check_cb_values_bounds" in line for line in failure["traceback"])
-
-
-def test_an_argument_that_the_engine_does_not_know_is_named(tmp_path):
-    failure = failed(tmp_path, "--engine-arg", "page_sise=128")
-    assert failure["cause"] == "unsupported_setting"
-    assert "'page_size'" in failure["message"]
-
-
-def test_too_large_a_kv_cache_is_out_of_memory(tmp_path):
-    failure = failed(tmp_path, "--engine-arg", "num_blocks=100000000")
-    assert failure["cause"] == "out_of_memory_host"
-
-
-def test_loading_has_a_time_limit(tmp_path):
-    failure = failed(tmp_path, "--load-timeout", "0.5")
-    assert failure["cause"] == "load_timeout"
-
-
-def test_the_whole_run_has_a_time_limit(tmp_path):
-    failure = failed(tmp_path, "--timeout", "1")
-    assert failure["cause"] == "timeout"
-
-
-def test_a_failed_installation_shows_the_installers_words_and_leaves_nothing(tmp_path):
-    home = tmp_path / "home"
-    nowhere = {"PIP_INDEX_URL": (tmp_path / "no-index").as_uri(), "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
-    failure = failed(tmp_path, INNERLOOP_HOME=str(home), PIP_NO_INDEX="1", **nowhere)
-    assert failure["cause"] == "install_failed"
-    assert failure["traceback"]
-    assert not list(home.glob("environments/*/bin"))
-
-
-def test_an_engine_that_ends_a_request_early_is_caught(tmp_path):
-    """An engine argument wins over the common setting: here it makes vLLM's context too short for what is asked."""
-    failure = failed(tmp_path, "--engine-arg", "max_model_len=130", engine="vllm")
-    assert failure["cause"] == "wrong_token_count"
-    assert "tokens and ended with" in failure["message"]
-
-
 def test_interrupted_before_the_engine_is_loaded(tmp_path):
-    going = start_long("torch", tmp_path / "run")
+    going = start_long(SCRIPTED, tmp_path / "run", "--engine-arg", "fault=slow_load")
     try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "run" / "engine.log").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until((tmp_path / "run" / "engine.log").exists)
         going.members = psutil.Process(going.harness.pid).children(recursive=True)
         going.harness.send_signal(signal.SIGINT)
-        assert going.gone_within(10)
+        going.until_gone()
         assert going.harness.returncode == 130
         assert going.result()["failure"]["cause"] == "interrupted"
     finally:
         going.end()
+
+
+# ---------------------------------------------------------------- what an engine does by itself
+
+
+def ended(tmp_path: Path, *arguments: object, workload: str | None = None, code: int = 3) -> dict[str, Any]:
+    """The result of a short run that is over; nothing below the harness is left."""
+    (tmp_path / "few.yaml").write_text(FEW)
+    fixed = ("--engine", SCRIPTED, "--workload", workload or tmp_path / "few.yaml", "--out", tmp_path / "run")
+    mark = f"innerloop-test-{os.getpid()}-{tmp_path.name}"
+    done = run(*fixed, "--json", "--ceilings", "off", *arguments, cwd=tmp_path, INNERLOOP_TEST_MARK=mark)
+    assert done.returncode == code, done.stderr
+    assert marked(mark) == []
+    result = json.loads(done.stdout)
+    assert result == json.loads((tmp_path / "run" / "result.json").read_text())
+    return result
+
+
+def marked(mark: str) -> list[list[str]]:
+    """The command lines of the processes that carry the mark in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("INNERLOOP_TEST_MARK") == mark:
+                found.append(process.cmdline())
+        except psutil.Error:
+            continue
+    return found
+
+
+def fault(kind: str, **more: object) -> list[str]:
+    return [word for name, value in {"fault": kind, **more}.items() for word in ("--engine-arg", f"{name}={value}")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (fault("raise", fault_step=8), "engine_exception"),
+        (fault("raise", fault_step=2), "engine_exception"),  # in the warm-up
+        (fault("raise", fault_at="load"), "engine_exception"),
+        (fault("raise", fault_at="import"), "engine_exception"),
+        (fault("segfault", fault_step=8), "killed_by_signal"),
+        (fault("kill", fault_step=8), "killed_by_signal"),
+        (fault("segfault", fault_at="load"), "killed_by_signal"),
+        (fault("oom_device", fault_step=8), "out_of_memory_device"),
+        (fault("oom_host", fault_step=8), "out_of_memory_host"),
+        (fault("miscount_short", fault_step=8), "wrong_token_count"),
+        (fault("miscount_long", fault_step=8), "wrong_token_count"),
+        (fault("unknown_id", fault_step=8), "wrong_token_count"),
+        (fault("lost_work", fault_step=8), "wrong_token_count"),
+        ([*fault("hang", fault_step=8), "--hang-timeout", "2"], "hang"),
+        ([*fault("hang_ignoring_signals", fault_step=8), "--hang-timeout", "2"], "hang"),
+        ([*fault("hang", fault_at="load"), "--load-timeout", "1"], "load_timeout"),
+        ([*fault("slow_load"), "--timeout", "1"], "timeout"),
+        (fault("children_then_kill", fault_step=8), "killed_by_signal"),
+    ],
+    ids=lambda value: " ".join(value[1::2]) if isinstance(value, list) else "",
+)
+def test_what_an_engine_does_is_named_by_its_cause(arguments, cause, tmp_path):
+    result = ended(tmp_path, *arguments)
+    assert result["status"] == "failed"
+    assert result["failure"]["cause"] == cause
+    assert [reason["code"] for reason in result["reasons"]] == [cause]
+
+
+def test_an_engines_exception_keeps_its_traceback_and_its_records(tmp_path):
+    result = ended(tmp_path, *fault("raise", fault_step=8))
+    assert any("Traceback" in line for line in result["failure"]["traceback"])
+    assert result["counts"]["steps"] > 0
+    assert (tmp_path / "run" / "steps.parquet").exists()
+
+
+def test_a_process_that_leaves_in_the_middle_is_no_result(tmp_path):
+    assert ended(tmp_path, *fault("exit", fault_step=8))["status"] == "failed"
+
+
+def test_children_in_sessions_of_their_own_are_swept(tmp_path):
+    result = ended(tmp_path, *fault("children", fault_step=8), code=0)
+    assert result["failure"] is None
+
+
+def test_an_engine_that_cannot_be_closed_still_has_its_result(tmp_path):
+    result = ended(tmp_path, *fault("close_raises"), code=0)
+    assert result["counts"]["finished"] == 8
+    assert any("closing the engine failed" in note for note in result["notes"])
+
+
+def test_what_an_engine_prints_is_in_its_log_and_not_in_the_document(tmp_path):
+    result = ended(tmp_path, *fault("noise_on_stdout", fault_step=8), code=0)
+    assert result["counts"]["finished"] == 8
+    assert (tmp_path / "run" / "engine.log").stat().st_size > 0

@@ -62,26 +62,44 @@ def test_kernels_on_a_cpu_add_up_and_the_measured_run_is_another_process(tmp_pat
     assert found["classes"]["decode_only"]["gemm"]["ns"] > 0
     assert found["classes"]["decode_only"]["attention"]["ns"] > 0
     assert found["classes"]["decode_only"]["kv_write"]["ns"] > 0
-    assert found["classes"]["all"]["other"]["share"] < 0.05
+    assert usual_share_of_other(table) < 0.05
 
-    # an operator's step is the one in whose record its time lies
-    walls = {
-        n: (start, end)
-        for n, (start, end) in enumerate(zip(*(second[c].to_pylist() for c in ("start_ns", "end_ns")), strict=True))
-    }
-    starts, steps = table["start_ns"].to_numpy(), table["step"].to_pylist()
-    for start, step in list(zip(starts, steps, strict=True))[::97]:
-        if step is not None:
-            assert walls[step][0] - 5_000_000 <= start <= walls[step][1] + 5_000_000
+    # an operator's step is the one in whose record its time lies, or beside it where it lies in none
+    told = table["step"].to_numpy(zero_copy_only=False)[inside].astype(int)
+    moments = table["start_ns"].to_numpy()[inside]
+    starts, ends = (second[column].to_numpy() for column in ("start_ns", "end_ns"))
+    record = np.searchsorted(starts, moments, side="right") - 1
+    within = (record >= 0) & (moments <= ends[record])
+    assert (record == told)[within].all()
+    assert within.mean() > 0.9
     assert found["busy_s_per_step"]["all"] <= found["wall_s_per_step"]["all"] * 1.05
     assert 0 < found["estimate"]["busy_s"] <= result["window"]["duration_s"]
 
 
+def usual_share_of_other(table):
+    """The part of operators of no known class, had each call of an operator taken as long as its usual one.
+
+    The sums themselves are another matter: any call may be the one in which another process got the core.
+    """
+    spent: dict[tuple[str, str], list[int]] = {}
+    for name, kind, ns in zip(*(table[column].to_pylist() for column in ("name", "class", "self_ns")), strict=True):
+        spent.setdefault((name, kind), []).append(ns)
+    usual = {key: np.median(times) * len(times) for key, times in spent.items()}
+    return sum(ns for (_, kind), ns in usual.items() if kind == "other") / sum(usual.values())
+
+
 def test_the_host_s_flame_graph_shows_the_engine_s_step(tmp_path):
-    result, folder, _ = profiled(tmp_path, "torch", "--profile", "host", "--profile-steps", "0:30")
-    about = result["profile"]
+    """Of more steps where a busy machine let py-spy attach only when the first ones were over."""
+    for steps in (30, 300):
+        given = ("--profile", "host", "--profile-steps", f"0:{steps}", "--workload-arg", f"output.tokens={steps + 10}")
+        (tmp_path / str(steps)).mkdir()
+        result, folder, _ = profiled(tmp_path / str(steps), "torch", *given)
+        about = result["profile"]
+        if about["failure"] is None:
+            break
+        assert "before py-spy had seen any" in about["failure"]["message"]
     assert about["failure"] is None, about["failure"]
-    assert about["captured"]["ranges"] == [[0, 30]]
+    assert about["captured"]["ranges"] == [[0, steps]]
     assert about["host"]["samples"] > 0
     stacks = (folder / "profile-host" / "stacks.txt").read_text()
     assert "step (engines/torch/__init__.py)" in stacks or "step (torch.py)" in stacks

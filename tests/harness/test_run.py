@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import json
 import subprocess
+from itertools import pairwise
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from innerloop.engines.worker.trace import PHASES
-from tests.real import ROOT, run
+from tests.real import ROOT, check_limit, filled, run
 
 pytestmark = pytest.mark.real
 ENGINES = ["torch", "vllm"]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, measured_here):
     """Each engine's run of `quick` with seed 1: (result, folder)."""
     found = {}
     for engine in ENGINES:
         folder = tmp_path_factory.mktemp(engine) / "run"
         done = run(
             "--engine", engine, "--model", "llama-tiny", "--workload", "quick", "--seed", 1, "--json", "--out", folder,
-            cwd=folder.parent,
+            cwd=folder.parent, **measured_here,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found[engine] = (json.loads(done.stdout), folder)
@@ -32,13 +33,8 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_share_of_the_machines_limit_lies_between_nothing_and_all(runs, engine):
-    roofline = runs[engine][0]["roofline"]
-    assert roofline["reason"] is None
-    for kind in ("all", "decode_only", "with_prefill"):
-        for figure in ("mbu", "mfu", "limit_share"):
-            assert 0 < roofline[figure][kind] < 1, (figure, kind)
-    assert roofline["unattributed_prefill_positions"] == 0
+def test_the_share_of_the_machines_limit_is_known(runs, engine):
+    check_limit(runs[engine][0])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -86,12 +82,13 @@ def _columns(path):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_phases_fill_the_step(runs, engine):
+    """The usual one: between two phases another process may get the core, for longer than a whole step."""
     result, folder = runs[engine]
     table = pq.read_table(folder / "steps.parquet").to_pydict()
-    wall = sum(table["end_ns"]) - sum(table["start_ns"])
     cannot = result["engine"]["cannot_report"]
-    spent = sum(sum(table[f"{phase}_ns"]) for phase in PHASES if f"{phase}_ns" not in cannot)
-    assert 0.95 * wall <= spent <= wall
+    told = filled(folder, [phase for phase in PHASES if f"{phase}_ns" not in cannot])
+    assert (told <= 1).all()
+    assert np.median(told) >= 0.95
     for name in cannot:
         assert set(table[name]) == {None}
 
@@ -107,7 +104,7 @@ def test_the_result_has_what_it_takes_to_repeat_it(runs, engine):
     assert result["engine"]["effective"]["dtype"] == "float32"
     assert result["spec"]["seeds"] == {"content": 1, "lengths": 1, "schedule": 1}
     assert all(result["startup_s"][part] > 0 for part in ("interpreter", "import", "load", "warmup"))
-    assert result["warmup"]["rounds"] >= 3
+    assert result["warmup"]["rounds"] >= 3 or result["warmup"]["seconds"] > 30  # what `quick` allows
     assert result["telemetry"]["host"] is not None
     assert result["memory_bytes"]["peak"] > result["memory_bytes"]["before_load"] > 0
 
@@ -144,7 +141,7 @@ def test_both_engines_decode_the_same_tokens_greedily_in_fp32(tmp_path):
     for engine in ENGINES:
         done = run(
             "--engine", engine, "--workload", tmp_path / "eight.yaml", "--set", "dtype=float32", "--keep-token-ids",
-            "--out", tmp_path / engine, "--json", cwd=tmp_path,
+            "--out", tmp_path / engine, "--json", "--ceilings", "off", cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         with np.load(tmp_path / engine / "output_ids.npz", allow_pickle=False) as kept:
@@ -161,7 +158,7 @@ def test_preempted_requests_are_prefilled_again_and_still_get_all_their_tokens(t
     for engine in ENGINES:
         done = run(
             "--engine", engine, "--workload", tmp_path / "tight.yaml", "--out", tmp_path / engine, "--json",
-            "--set", "context_length=512", "--set", "kv_cache_tokens=1536", cwd=tmp_path,
+            "--set", "context_length=512", "--set", "kv_cache_tokens=1536", "--ceilings", "off", cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout)
@@ -173,14 +170,35 @@ def test_preempted_requests_are_prefilled_again_and_still_get_all_their_tokens(t
 
 
 def test_a_closed_loop_stops_at_its_time_and_says_what_it_cut(tmp_path):
+    """A longer window where a busy machine ended the first one before anybody's second request was through."""
     (tmp_path / "closed.yaml").write_text(
-        "prompt: {tokens: 16}\noutput: {tokens: 40}\nload: {kind: closed, users: 4, duration_s: 3}\n"
-        "warmup: {max_rounds: 2}\n"
+        "prompt: {tokens: 16}\noutput: {tokens: 20}\n"
+        "load: {kind: closed, users: 4, rest_ms: 5, arrive_over_s: 0, duration_s: 2}\nwarmup: {max_rounds: 1}\n"
     )
-    done = run("--engine", "torch", "--workload", "closed.yaml", "--out", tmp_path / "run", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert 3.0 <= result["window"]["duration_s"] < 4.0
-    assert result["counts"]["finished"] > 4
-    assert result["counts"]["cut"] <= 4
+    for seconds in (2, 20, 200):
+        folder = tmp_path / f"run-{seconds}"
+        given = ("--workload", "closed.yaml", "--workload-arg", f"load.duration_s={seconds}", "--ceilings", "off")
+        done = run("--engine", "torch", *given, "--out", folder, "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        if result["counts"]["finished"] > 4:
+            break
     assert result["checks"] == []
+    end_ns = result["window"]["start_ns"] + seconds * 1_000_000_000
+    steps = pq.read_table(folder / "steps.parquet")["end_ns"].to_numpy()
+    assert (steps[:-1] < end_ns).all()  # at its time no further step was begun
+    assert result["window"]["end_ns"] >= end_ns
+    requests = pq.read_table(folder / "requests.parquet").to_pylist()
+    states = [request["state"] for request in requests]
+    counts = {name: states.count(name) for name in ("finished", "cut", "unsent")}
+    assert counts == {name: result["counts"][name] for name in counts}
+    assert counts["finished"] > 4
+    for user in range(4):
+        own = [request for request in requests if request["user"] == user]
+        order = [request["state"] for request in own]
+        assert order == sorted(order, key=["finished", "cut", "unsent"].index)
+        assert order.count("cut") <= 1
+        for before, after in pairwise(own):
+            if after["state"] != "unsent":
+                assert after["due_ns"] == before["last_token_ns"] + 5_000_000
+        assert all(request["output_tokens"] < 20 for request in own if request["state"] == "cut")

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ import pytest
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.result import build as results
 from innerloop.harness.result.record import Record
+from innerloop.harness.session import recover
 from innerloop.harness.show import main
 from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import convert
 from tests.harness.conftest import SECOND
+from tests.waiting import Clock
 
 RunFolder = Callable[..., Path]
 
@@ -101,11 +102,12 @@ def test_a_folder_that_cannot_be_written_is_still_printed(
 
 
 def test_a_run_that_shows_signs_of_life_is_left_alone(
-    run_folder: RunFolder, capsys: pytest.CaptureFixture[str]
+    run_folder: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = run_folder(end_ns=0, beat_ns=time.monotonic_ns())
+    monkeypatch.setattr(recover, "time", Clock(1000 * SECOND))
+    folder = run_folder(end_ns=0, beat_ns=991 * SECOND)
     assert main([str(folder)]) == EXIT_REFUSED
-    assert "showed a sign of life" in capsys.readouterr().err
+    assert "showed a sign of life 9 s ago" in capsys.readouterr().err
     assert (folder / "trace" / "measure" / "steps.bin").exists()
 
 

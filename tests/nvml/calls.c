@@ -192,6 +192,8 @@ API nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t d, nvmlMemory_v2_t *out
     out->total = total, out->used = used;
     out->reserved = isnan(given(d, N_memory_reserved_bytes)) ? 0 : given(d, N_memory_reserved_bytes);
     out->free = out->total - out->used - out->reserved;
+    if (d->told.cell)
+        *d->told.cell = used;
     return NVML_SUCCESS;
 }
 

@@ -6,19 +6,25 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
+from innerloop.harness.analysis.energy import LONGEST_GAP_S
+from innerloop.harness.result.suspect import SAMPLING_GAP_S
+from innerloop.harness.result.suspect_device import MISMATCH
 from innerloop.harness.session.phases import DONE
 from tests.nvml.library import variables
 from tests.nvml.scenario import Curve, Scenario
 from tests.real import command, runs_guard
 from tests.real import variables as real_variables
+from tests.waiting import until
 
 WORKLOAD = """\
 prompt: {{tokens: 16}}
@@ -60,6 +66,43 @@ class Played:
         table = pq.read_table(self.folder / "telemetry.parquet", filters=[("source", "=", source)])
         return table.to_pydict()
 
+    def known(self, index: int, column: str, within: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """(times in the scenario's seconds, values) of a device's samples that have the column; of all, or `within` the
+        window, with a neighbour on either side."""
+        rows = self.rows(self.device(index)["source"])
+        times = np.array([self.scenario.seconds(time_ns) for time_ns in rows["time_ns"]])
+        there = np.array([value is not None for value in rows[column]])
+        if within:
+            start, end = self.window
+            there[: max(times.searchsorted(start, "right") - 1, 0)] = there[times.searchsorted(end) + 1 :] = False
+        values = np.array([value for value, known in zip(rows[column], there, strict=True) if known])
+        return times[there], values
+
+    def doubt_j(self, index: int) -> float:
+        """How far off the counter's energy of the window can be, since it is known at samples only.
+
+        At an edge it lies between the samples around it. A sample's time is that before its reading began, so that on a
+        busy machine it may be of any moment until the next one.
+        """
+        times, joules = self.known(index, "energy_j")
+        spans = [(max(int(at) - 2, 0), min(int(at), len(times) - 1)) for at in times.searchsorted(self.window)]
+        return float(sum(joules[last] - joules[first] for first, last in spans))
+
+    def integral_j(self, index: int) -> float | None:
+        """The window's energy by the power readings that there are; None where two are too far apart."""
+        times, watts = self.known(index, "power_instant_w")
+        parts = np.diff(times) * (watts[1:] + watts[:-1]) / 2
+        parts[np.diff(times) > LONGEST_GAP_S] = np.nan
+        start, end = np.interp(self.window, times, np.concatenate(([0.0], parts.cumsum())))
+        return None if np.isnan(end - start) else float(end - start)
+
+    def starved(self, index: int) -> set[str]:
+        """The suspicions about a device that a busy machine alone brings about, as the run's own records have them."""
+        gap_s = self.result["telemetry"]["sampler"][self.device(index)["source"]]["longest_gap_s"]
+        apart = self.device(index)["energy_j"]["counter_integral_difference"]
+        found = {"sampling_gap"} if gap_s > SAMPLING_GAP_S else set()
+        return found | ({"energy_mismatch"} if apart is not None and abs(apart) > MISMATCH else set())
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -67,6 +110,16 @@ class Stage:
 
     phase: str
     worker_pid: int
+
+    def hold(self, condition: Callable[[], object]) -> None:
+        """Lets the engine go on only once the condition holds."""
+        with suppress(psutil.NoSuchProcess):
+            worker = psutil.Process(self.worker_pid)
+            worker.suspend()
+            try:
+                until(condition)
+            finally:
+                worker.resume()
 
 
 def played_run(
@@ -78,17 +131,14 @@ def played_run(
     on_phase: Callable[[Stage], None] = lambda _: None,
     **more: str,
 ) -> Played:
-    """Runs the torch engine on the CPU for a window of that many seconds. `on_phase` is called as each phase begins.
-
-    The engine computes in one thread, so that a busy machine slows it in proportion and no worse.
-    """
+    """Runs the torch engine on the CPU for a window of that many seconds. `on_phase` is called as each phase begins."""
     (folder / "workload.yaml").write_text(WORKLOAD.format(seconds=seconds))
-    environment = {**variables(library, scenario, folder / "scenario.txt"), "OMP_NUM_THREADS": "1", **more}
+    environment = {**variables(library, scenario, folder / "scenario.txt"), **more}
     fixed = ("--engine", "torch", "--device", "cpu", "--workload", folder / "workload.yaml", "--out", folder / "run")
     with (
         open(folder / "stdout", "w+") as stdout,
         subprocess.Popen(
-            command(*fixed, *(arguments or ("--device-telemetry", "all"))),
+            command(*fixed, "--ceilings", "off", *(arguments or ("--device-telemetry", "all"))),
             cwd=folder,
             env=real_variables(**environment),
             stdout=stdout,

@@ -108,8 +108,8 @@ static void copy(char *to, size_t room, const char *text) {
 }
 
 static double *map_cells(const char *path) {
-    int file = open(path, O_RDONLY);
-    void *cells = file < 0 ? MAP_FAILED : mmap(NULL, CELLS * sizeof(double), PROT_READ, MAP_SHARED, file, 0);
+    int file = open(path, O_RDWR), both = PROT_READ | PROT_WRITE;
+    void *cells = file < 0 ? MAP_FAILED : mmap(NULL, CELLS * sizeof(double), both, MAP_SHARED, file, 0);
     if (cells == MAP_FAILED)
         wrong("cannot be mapped", path);
     close(file);
@@ -174,6 +174,8 @@ static void read_device_line(const Scenario *scenario, Device *device, const cha
         copy(device->name, sizeof device->name, strtok(NULL, ""));
     } else if (strcmp(key, "bus_id") == 0) {
         copy(device->bus_id, sizeof device->bus_id, word());
+    } else if (strcmp(key, "told") == 0) {
+        device->told = value(scenario, word());
     } else if (strcmp(key, "fault") == 0) { /* fault WHAT FROM UNTIL ERROR EVERY */
         Fault *fault = new_item(device->faults, &device->fault_count, sizeof(Fault));
         copy(fault->what, sizeof fault->what, word());

@@ -6,7 +6,7 @@
 /* A number that is fixed, or one that the test may change at any time (`@N`: cell N of a file that both map). */
 typedef struct {
     double constant;
-    const volatile double *cell; /* NULL: the constant counts */
+    volatile double *cell; /* NULL: the constant counts */
 } Value;
 
 /* first + (last - first) s / seconds + amplitude sin(2 pi s / period), s seconds after the piece's start */
@@ -67,6 +67,7 @@ typedef struct Device {
     Process processes[MOST];
     Event events[MOST];
     int fault_count, process_count, event_count;
+    Value told; /* its cell, if it has one, gets what was last told of the memory in use */
     struct Device *whole; /* of a MIG slice: the device that it is a part of */
     int index;            /* among the devices, or among the slices of one */
 } Device;

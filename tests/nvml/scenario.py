@@ -170,7 +170,8 @@ class Event:
 @dataclass(frozen=True)
 class Device:
     """A device, or a MIG slice of one. `numbers` and `curves` are named as in scenario.h; what is left out is not
-    supported. A curve may be steered by a cell, and then has no integral."""
+    supported. A curve may be steered by a cell, and then has no integral. `told` gets what was last told of the memory
+    in use."""
 
     uuid: str
     name: str
@@ -181,6 +182,7 @@ class Device:
     processes: tuple[Process, ...] = ()
     events: tuple[Event, ...] = ()
     slices: tuple[Device, ...] = ()
+    told: Cell | None = None
 
     def lines(self) -> list[str]:
         out = [f"uuid {self.uuid}", f"name {self.name}", f"bus_id {self.bus_id}"]
@@ -194,6 +196,7 @@ class Device:
         out += [f"fault {f.what} {f.start} {f.end} {f.error} {f.every}" for f in self.faults]
         out += [f"process {p.pid} {p.bytes} {p.start} {p.end} {int(p.graphics)}" for p in self.processes]
         out += [f"event {e.bits} {e.start} {e.end}" for e in self.events]
+        out += [f"told {self.told}"] if self.told else []
         for part in self.slices:
             out += ["slice", *part.lines()]
         return out

@@ -363,6 +363,19 @@ def test_memory_can_be_steered_while_it_is_read(at: Callable[..., At]) -> None:
         here.nvml.nvmlDeviceGetMemoryInfo(here.device(), 1)
 
 
+def test_what_was_told_of_the_memory_is_seen_outside(at: Callable[..., At]) -> None:
+    told: list[Cell] = []
+
+    def watched(cells: Cells) -> Device:
+        told.append(cells.new(0))
+        return h100(told=told[0])
+
+    here = at(watched)
+    assert told[0].get() == 0
+    here.nvml.nvmlDeviceGetMemoryInfo(here.device())
+    assert told[0].get() == GIB
+
+
 def test_processes_come_and_go(at: Callable[..., At]) -> None:
     pids: list[Cell] = []
 

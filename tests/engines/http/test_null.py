@@ -11,6 +11,12 @@ from innerloop.engines.http import null as http_null
 from innerloop.engines.http.client import read_completion
 from innerloop.engines.http.stream import ResponseReader
 from innerloop.engines.support.children import Child, ChildFailed
+from tests.waiting import PATIENCE_S
+
+
+@pytest.fixture(autouse=True)
+def time_to_start(monkeypatch):
+    monkeypatch.setattr(http_null, "START_S", PATIENCE_S)
 
 
 def body(request):
@@ -50,5 +56,5 @@ def test_its_events_carry_what_the_reader_reads():
 def test_a_child_that_ends_before_it_is_ready_is_an_error():
     child = Child("no_such_module", "")
     with pytest.raises(ChildFailed, match="exit code 1"):
-        child.ready(30)
+        child.ready(PATIENCE_S)
     assert child.process.returncode == 1

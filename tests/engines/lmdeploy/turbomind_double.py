@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.waiting import PATIENCE_S, until
+
 FINISH, FAILED = 7, 5
 
 
@@ -71,9 +73,11 @@ class Faults:
     """What goes otherwise than one round of signals an iteration, each read before the next.
 
     together: iterations whose signals run in one go. straddles: the signal thread rests in the middle of each
-    iteration's. begins_with: requests that the first pass waits for. no_room: `create_request` fails. swapped_out:
-    (request, first, last) pass in which it has no place. early: the first token comes before `forward` returns. fails,
-    short: the request that fails, or ends a token short. Requests by the order of submission.
+    iteration's, until the engine is in the next pass. begins_with: requests that the first pass waits for. no_room:
+    `create_request` fails. swapped_out: (request, first, last) pass in which it has no place, the last of them not
+    before somebody was told that it waits. early: the first token comes before `forward` returns. fails, short: the
+    request that fails, or ends a token short. in_step: a pass begins only when `go_on` was called for it. Requests by
+    the order of submission.
     """
 
     together: int = 1
@@ -84,6 +88,7 @@ class Faults:
     early: bool = False
     fails: int | None = None
     short: int | None = None
+    in_step: bool = False
     extension: Exception | None = None  # why the compiled part did not load
 
 
@@ -105,6 +110,7 @@ class TurboMind:
         self._lock, self._count = threading.Condition(), itertools.count()
         self._handed: queue.SimpleQueue[list[tuple[int, Any]]] = queue.SimpleQueue()
         self.cancelled = 0
+        self._told, self._called_for = threading.Event(), threading.Semaphore(0)
         self.ticks: dict[int, set[int]] = {}
         threading.Thread(target=self._run, daemon=True).start()
         threading.Thread(target=self._run_signals, daemon=True).start()
@@ -124,12 +130,19 @@ class TurboMind:
     def get_schedule_metrics(self) -> Any:
         with self._lock:
             waiting = sum(1 for r in self._running if self._out(r))
+            if waiting:
+                self._told.set()
             return SimpleNamespace(active_seqs=len(self._running) - waiting, waiting_seqs=waiting, cache_usage=0.25)
+
+    def go_on(self) -> None:
+        self._called_for.release()
 
     def close(self) -> None:
         with self._lock:
             self.closed = True
             self._lock.notify()
+        self._told.set()
+        self.go_on()
 
     def _cancel(self) -> None:
         self.cancelled += 1
@@ -166,6 +179,11 @@ class TurboMind:
         while True:
             with self._lock:
                 self._lock.wait_for(lambda: self._running or self._queued or self.closed)
+            if self.faults.in_step:
+                self._called_for.acquire()
+            if self.faults.swapped_out is not None and self.iterations == self.faults.swapped_out[2]:
+                assert self._told.wait(PATIENCE_S)
+            with self._lock:
                 if self.closed:
                     return
                 free = self.engine_config.max_batch_size - len(self._running)
@@ -198,8 +216,13 @@ class TurboMind:
             for place, (iteration, signal) in enumerate(signals):
                 if self.faults.straddles and place == len(signals) // 2:
                     time.sleep(0.001)
+                    self._until_the_pass_after(iteration)
                 self.ticks.setdefault(iteration, set()).add(self.tick)
                 signal()
+
+    def _until_the_pass_after(self, iteration: int) -> None:
+        """Returns once the engine is in it, or rests."""
+        until(lambda: self.tick > iteration or not (self._running or self._queued))
 
 
 def modules(faults: Faults, made: list[TurboMind]) -> dict[str, ModuleType]:

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.engines.tensorrt_llm.double_requests import LlmRequest, Response, Result
+from tests.waiting import PATIENCE_S
 
 BLOCKS = 40
 CONTEXT_LENGTH = 4096
@@ -29,6 +30,8 @@ class PyExecutor:
     withholds: whether `createResult` (llmRequest.cpp) makes no response for a request whose last token is on its way.
     chunked: whether a prompt longer than `budget` is split; else the scheduler raises.
     held: positions of any prompt that are in the prefix cache.
+    pauses_at: the pass in which all that run are paused.
+    expects: requests without which there is no second pass. `at_rest` is set while the loop waits for its queue.
     """
 
     def __init__(
@@ -41,14 +44,16 @@ class PyExecutor:
         withholds: bool = False,
         chunked: bool = True,
         held: int = 0,
+        pauses_at: int = -1,
+        expects: int = 0,
     ) -> None:
         self.disable_overlap_scheduler, self.budget, self.cut = not overlap, budget, cut
         self.fails_at, self.dies_at, self.withholds, self.passes = fails_at, dies_at, withholds, 0
         self.held = held
+        self.pauses_at, self.expects, self.fetched, self.at_rest = pauses_at, expects, 0, threading.Event()
         self.requests: queue.Queue[Any] = queue.Queue()
         self.is_shutdown, self.shutdown_event = False, threading.Event()
         self.active_requests: list[LlmRequest] = []
-        self.pause_next: set[int] = set()
         self.previous_batch: Any = None
         self.responses: dict[int, list[Any]] = {}
         self.canceled: list[int] = []
@@ -85,8 +90,8 @@ class PyExecutor:
 
     def shutdown(self) -> None:
         self.requests.put(SHUTDOWN)
-        assert self.shutdown_event.wait(5), "its loop ends only when its requests have"
-        self.worker_thread.join(5)
+        assert self.shutdown_event.wait(PATIENCE_S), "its loop ends only when its requests have"
+        self.worker_thread.join(PATIENCE_S)
 
     def cancel_request(self, name: int) -> None:
         self.requests.put(name)
@@ -94,7 +99,7 @@ class PyExecutor:
     @contextlib.contextmanager
     def control_action(self) -> Iterator[PyExecutor]:
         self.requests.put(CONTROL)
-        assert self.control_request_barrier.wait(5), "its loop answers only when it has no requests"
+        assert self.control_request_barrier.wait(PATIENCE_S), "its loop answers only when it has no requests"
         try:
             yield self
         finally:
@@ -171,8 +176,12 @@ class PyExecutor:
         """As `_get_from_request_queue`: one item where it had to wait for it, else all that are there."""
         items: list[Any] = []
         if self.requests.empty() and not self.active_requests:
+            self.at_rest.set()
             items.append(self.requests.get())
+            self.at_rest.clear()
         else:
+            while self.fetched + len(items) < self.expects:
+                items.append(self.requests.get())
             with contextlib.suppress(queue.Empty):
                 while True:
                     items.append(self.requests.get_nowait())
@@ -185,13 +194,13 @@ class PyExecutor:
             elif isinstance(item, int):
                 self.canceled.append(item)
             else:
+                self.fetched += 1
                 self.active_requests.append(item)
 
     def _schedule(self) -> tuple[Any, list[Any], int]:
         if self.passes == self.dies_at:
             raise RuntimeError("no free block is left")
-        paused = [r for r in self.active_requests if r.py_request_id in self.pause_next]
-        self.pause_next = set()
+        paused = list(self.active_requests) if self.passes == self.pauses_at else []
         context, generation, left = [], [], self.budget
         for request in paused:
             request.context, request.launched = request.orig_prompt_len + request.given, request.given

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from innerloop.engines.contract import Nothing, Request, WrongTokenCount
 from innerloop.engines.support import marks
 from innerloop.engines.tensorrt_llm.session import LoopSession
+from innerloop.engines.worker.loop import Work
 from tests.engines.support.driving import driven, work
 from tests.engines.tensorrt_llm.double import BLOCKS, PyExecutor
 from tests.engines.tensorrt_llm.double_requests import install, llm
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -35,6 +39,11 @@ def session_on(monkeypatch):
 LENGTHS = [(5, 4), (11, 3), (2, 6), (17, 1)]
 
 
+def after_a_rest(first: tuple[int, int], second: tuple[int, int], rest_ns: int) -> Work:
+    """Two requests, the second one due so long after the end of the first."""
+    return replace(work([first, second], due_ns=[0, -1]), next_request=np.array([1, -1], np.int32), rest_ns=rest_ns)
+
+
 @pytest.mark.parametrize(("overlap", "withholds"), [(False, False), (True, False), (True, True)])
 def test_every_position_and_token_is_counted_once(session_on, tmp_path, overlap, withholds):
     executor = PyExecutor(overlap, withholds=withholds)
@@ -48,7 +57,7 @@ def test_every_position_and_token_is_counted_once(session_on, tmp_path, overlap,
 
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_second_burst_is_told_like_the_first(session_on, tmp_path, overlap):
-    out = driven(session_on(PyExecutor(overlap)), work([(4, 3), (5, 3)], due_ns=[0, 200_000_000]), tmp_path / "t")
+    out = driven(session_on(PyExecutor(overlap)), after_a_rest((4, 3), (5, 3), 20_000_000), tmp_path / "t")
     made = zip(
         *(out.steps[name].tolist() for name in ("prefill_tokens", "decode_tokens", "output_tokens")), strict=True
     )
@@ -65,8 +74,9 @@ def test_where_the_token_before_the_last_is_withheld_the_last_step_brings_two(se
 
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_burst_into_an_idle_engine_starts_with_a_batch_of_one(session_on, tmp_path, overlap):
-    session = session_on(PyExecutor(overlap, budget=64))
-    time.sleep(0.05)  # until its loop waits for the queue
+    executor = PyExecutor(overlap, budget=64, expects=4)
+    session = session_on(executor)
+    assert executor.at_rest.wait(PATIENCE_S)
     out = driven(session, work([(4, 20)] * 4), tmp_path / "t")
     assert out.steps["running"][0] == 1
     assert out.steps["running"].max() == 4
@@ -99,28 +109,19 @@ def test_what_a_prompt_finds_in_the_prefix_cache_is_told_once_and_not_computed(s
     assert (out.steps["accepted_tokens"] == 0).all()
 
 
-def test_what_a_preempted_request_finds_there_is_no_hit(session_on, tmp_path, monkeypatch):
-    executor = PyExecutor(overlap=False, budget=64, held=2)
-    session = session_on(executor)
-    schedule = executor._schedule
-
-    def pausing():
-        if executor.passes == 5:
-            executor.pause_next = {r.py_request_id for r in executor.active_requests}
-        return schedule()
-
-    monkeypatch.setattr(executor, "_schedule", pausing)
-    out = driven(session, work([(4, 20)]), tmp_path / "t")
+def test_what_a_preempted_request_finds_there_is_no_hit(session_on, tmp_path):
+    out = driven(session_on(PyExecutor(overlap=False, budget=64, held=2, pauses_at=5)), work([(4, 20)]), tmp_path / "t")
     assert out.steps["preempted"].sum() == 1
     assert out.steps["cached_tokens"].sum() == 2
 
 
 @pytest.mark.parametrize("overlap", [False, True])
 def test_the_prefix_cache_is_emptied_while_the_loop_is_held(session_on, tmp_path, overlap):
-    session = session_on(PyExecutor(overlap, held=2))
+    executor = PyExecutor(overlap, held=2)
+    session = session_on(executor)
     assert driven(session, work([(4, 2)]), tmp_path / "1").steps["cached_tokens"].sum() == 2
     assert session.reset_caches()
-    time.sleep(0.05)
+    assert executor.at_rest.wait(PATIENCE_S)
     began = time.monotonic_ns()
     out = driven(session, work([(4, 2)]), tmp_path / "2")
     assert out.steps["cached_tokens"].sum() == 0
@@ -167,34 +168,21 @@ def test_with_overlap_a_step_spans_the_launch_of_its_batch_and_of_the_next(sessi
 
 
 def test_the_first_step_after_a_pause_in_the_load_begins_when_the_engine_wakes(session_on, tmp_path):
-    out = driven(session_on(PyExecutor(overlap=False)), work([(4, 2), (4, 2)], due_ns=[0, 400_000_000]), tmp_path / "t")
+    out = driven(session_on(PyExecutor(overlap=False)), after_a_rest((4, 2), (4, 2), 50_000_000), tmp_path / "t")
     idle = out.steps["start_ns"][2] - out.steps["end_ns"][1]
-    assert idle > 50_000_000
+    assert idle >= 50_000_000
 
 
-def test_what_a_paused_request_computes_again_is_prefill_but_for_its_newest_token(session_on, tmp_path, monkeypatch):
-    executor = PyExecutor(overlap=False, budget=64)
-    session = session_on(executor)
-    step = session.step
-    paused: set[int] = set()
-
-    def pausing(until_ns):
-        report = step(until_ns)
-        if executor.passes >= 3 and not paused:
-            paused.update(r.py_request_id for r in executor.active_requests)
-            executor.pause_next = set(paused)
-        return report
-
-    monkeypatch.setattr(session, "step", pausing)
-    out = driven(session, work([(4, 40)]), tmp_path / "t")
+def test_what_a_paused_request_computes_again_is_prefill_but_for_its_newest_token(session_on, tmp_path):
+    out = driven(session_on(PyExecutor(overlap=False, budget=64, pauses_at=4)), work([(4, 9)]), tmp_path / "t")
     assert out.steps["preempted"].sum() == 1
-    assert out.steps["decode_tokens"].sum() == 39
-    assert out.steps["prefill_tokens"].sum() > 4
+    assert out.steps["decode_tokens"].sum() == 8
+    assert out.steps["prefill_tokens"].sum() == 4 + 6  # the prompt, and with two of the three tokens that it had
     assert out.figures["checks"] == []
 
 
 def test_requests_behind_the_batch_are_waiting(session_on, tmp_path):
-    out = driven(session_on(PyExecutor(overlap=False, budget=4)), work([(4, 8)] * 3), tmp_path / "t")
+    out = driven(session_on(PyExecutor(overlap=False, budget=4, expects=3)), work([(4, 8)] * 3), tmp_path / "t")
     assert out.steps["waiting"].max() >= 1
     assert out.steps["waiting"][-1] == 0
     assert set(out.steps["kv_usage"]) == {10 / BLOCKS}

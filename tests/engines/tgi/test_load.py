@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 
 from innerloop.engines.contract import UnsupportedSetting
+from innerloop.engines.support import phases
 from innerloop.engines.tgi import adapter
+from innerloop.engines.tgi import session as tgi_session
 from innerloop.engines.worker.main import cause_of
 from tests.engines.support.driving import driven, work
 from tests.engines.support.loads import make_load
+from tests.engines.tgi import double
 from tests.engines.tgi.double import Layer, Model, PagedModel, Tensor, install
+from tests.waiting import Clock
 
 KINDS = [pytest.param(Model, "cpu", id="plain"), pytest.param(PagedModel, "cuda", id="paged")]
 
@@ -39,13 +43,17 @@ def test_prompts_in_chunks_are_refused(monkeypatch):
 
 @pytest.mark.parametrize(("kind", "device"), KINDS)
 def test_the_phase_that_sampling_is_part_of_is_the_one_that_the_note_names(monkeypatch, tmp_path, kind, device):
+    clock = Clock()
+    for module in (phases, tgi_session, double):
+        monkeypatch.setattr(module, "time", clock)
     install(monkeypatch, kind(sampling_s=0.005))
     session = adapter.open(make_load(device=device, max_tokens_per_step=64, context_length=64))
     out = driven(session, work([(5, 4)]), tmp_path / "t")
     sampling, other = ("execute", "update") if device == "cuda" else ("update", "execute")
     assert any(f"sampling is part of the {sampling} phase" in note for note in session.info.notes)
-    assert (out.steps[f"{sampling}_ns"] >= 5_000_000).all()
-    assert out.steps[f"{other}_ns"].min() < 5_000_000
+    slept = {"execute": 1_000_000, "update": 0}  # by the double, besides
+    assert (out.steps[f"{sampling}_ns"] == 5_000_000 + slept[sampling]).all()
+    assert (out.steps[f"{other}_ns"] == slept[other]).all()
 
 
 def test_weights_are_parameters_and_plain_tensors_each_counted_once(monkeypatch):

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from innerloop.engines.contract import Nothing, Request
+from innerloop.engines.torch import layers
 from innerloop.engines.torch.layers import CoreSession, EngineSession
+from tests.waiting import PATIENCE_S, until
 
 DONE = "finished"
 CONTEXT = 1 << 20
@@ -133,11 +135,15 @@ class Manager:
         self.destroyed = True
 
 
-def steps(rung: Any, limit: int = 500) -> list[Any]:
-    reports = []
-    while rung.has_work():
-        reports.append(rung.step(None))
-        assert len(reports) < limit
+def steps(rung: Any) -> list[Any]:
+    reports: list[Any] = []
+
+    def ended() -> bool:
+        if rung.has_work():
+            reports.append(rung.step(None))
+        return not rung.has_work()
+
+    until(ended)
     return [report for report in reports if not isinstance(report, Nothing)]
 
 
@@ -169,8 +175,7 @@ def test_the_engines_thread_may_be_ahead_and_each_step_still_has_its_own_tokens(
     manager = Manager()
     rung = EngineSession(manager, DONE, CONTEXT)
     rung.submit(rung.prepare(Request(0, [10], 5)))
-    while manager.output_router.output_queue.qsize() < 5:  # nobody looks while all steps are run
-        time.sleep(0.001)
+    until(lambda: manager.output_router.output_queue.qsize() == 5)  # nobody looks while all steps are run
     reports = steps(rung)
     rung.close()
     assert [list(report.tokens) for report in reports] == [[(0, [10 + k])] for k in range(5)]
@@ -195,7 +200,8 @@ def test_an_engine_whose_thread_has_died_is_an_error_in_its_own_words():
     assert manager.destroyed
 
 
-def test_closing_stops_the_thread_also_in_the_middle_of_requests():
+def test_closing_stops_the_thread_also_in_the_middle_of_requests(monkeypatch):
+    monkeypatch.setattr(layers, "STOP_S", PATIENCE_S)
     manager = Manager()
     rung = EngineSession(manager, DONE, CONTEXT)
     rung.submit(rung.prepare(Request(0, [10], 100_000)))

@@ -13,6 +13,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,10 +35,12 @@ from innerloop.engines.contract import Nothing, Request, Session, StepReport
 from innerloop.engines.vllm.core import CoreSession
 from innerloop.engines.vllm.engine import EngineSession
 from innerloop.engines.vllm.settings import engine_config
+from innerloop.engines.worker import loop
 from innerloop.engines.worker.loop import Work, drive
 from tests.engines.support.driving import work
+from tests.waiting import Clock
 
-BATCH_S = 0.002  # what the device takes for a batch
+BATCH_S = 0.002  # what the device takes for a batch, from when its tokens are asked for
 PREPARE_S = 0.0002
 BLOCK_TOKENS = 16
 KV_BLOCKS = 40  # far fewer than the window `preempting` would need, enough for every other
@@ -46,13 +49,13 @@ KV_BLOCKS = 40  # far fewer than the window `preempting` would need, enough for 
 
 
 class LateOutput(AsyncModelRunnerOutput):
-    """A batch's tokens, which are there once the device is done with it."""
+    """A batch's tokens, for which the host always has to wait: however slow it is, the device is slower."""
 
-    def __init__(self, output: ModelRunnerOutput, ready_at: float) -> None:
-        self._output, self._ready_at = output, ready_at
+    def __init__(self, output: ModelRunnerOutput) -> None:
+        self._output = output
 
     def get_output(self) -> ModelRunnerOutput:
-        time.sleep(max(self._ready_at - time.monotonic(), 0))
+        time.sleep(BATCH_S)
         return self._output
 
 
@@ -66,7 +69,7 @@ class OnDevice:
 
 
 class Runner:
-    """A model runner and its device, a queue in which each batch takes BATCH_S after the one before.
+    """A model runner and its device.
 
     A request's tokens are numbered 1, 2, 3, ... What each batch held is noted from what the scheduler sent, not from
     the scheduler's own state.
@@ -76,7 +79,6 @@ class Runner:
         self.batches: list[dict[str, int]] = []  # the launched ones, without empty ones
         self.preempted = 0
         self._requests: dict[str, OnDevice] = {}
-        self._free_at = 0.0
 
     def prepare(self) -> None:
         raise NotImplementedError
@@ -87,7 +89,6 @@ class Runner:
             return EMPTY_MODEL_RUNNER_OUTPUT
         self.prepare()
         self._sampled = self._compute(output)
-        self._free_at = max(self._free_at, time.monotonic()) + BATCH_S
         return None
 
     def sample_tokens(self, grammar: Any) -> LateOutput:
@@ -97,7 +98,7 @@ class Runner:
             req_id_to_index={name: i for i, name in enumerate(names)},
             sampled_token_ids=list(self._sampled.values()),
         )
-        return LateOutput(output, self._free_at)
+        return LateOutput(output)
 
     def _compute(self, output: Any) -> dict[str, list[int]]:
         """Notes a batch's make-up; returns the tokens that each of its requests gets, none before its last chunk."""
@@ -199,12 +200,14 @@ class LateExecutor(UniProcExecutor):
 
 
 class LateEngine(Session):
-    """A session as an adapter has it; `silent` counts its steps that brought nothing out."""
+    """A session as an adapter has it; `silent` counts its steps that brought nothing out, `clock` goes on by BATCH_S a
+    step."""
 
     layers = ("core", "engine")
 
     def __init__(self, layer: str, config: VllmConfig) -> None:
         self.silent = self.first_id = 0
+        self.clock = Clock()
         self.session: CoreSession | EngineSession
         if layer == "core":
             client = InprocClient(config, LateExecutor, log_stats=False)
@@ -222,6 +225,7 @@ class LateEngine(Session):
 
     def step(self, until_ns: int | None) -> StepReport | Nothing:
         report = self.session.step(until_ns)
+        self.clock.sleep(BATCH_S)
         self.silent += isinstance(report, Nothing)
         return report
 
@@ -301,8 +305,10 @@ def run(engine: LateEngine, window: Window, folder: Path) -> dict[str, Any]:
     runner.batches, preempted_before, silent_before = [], runner.preempted, engine.silent
     first_id, engine.first_id = engine.first_id, engine.first_id + len(window.work.output_lens)
     recorder = window.work.recorder(folder, keep_ids=True, first_id=first_id)
+    counted = window.work.duration_ns >= 0  # ends after so many steps, however long they take
     try:
-        drive(engine, window.work, recorder, first_id)
+        with patch.object(loop, "time", engine.clock) if counted else nullcontext():
+            drive(engine, window.work, recorder, first_id)
     finally:
         recorder.close()
     seen = {

@@ -14,26 +14,20 @@ from innerloop.engines.vllm.async_ import UNSEEN, AsyncSession
 
 
 class Llm:
-    """Every running request gets one token whenever `step_s` has gone by, all of them together, as from one batch."""
+    """Every running request gets one token whenever `give` is called, all of them together, as from one batch."""
 
-    def __init__(self, step_s: float = 0.005, fail_after: int | None = None) -> None:
-        self.step_s, self.fail_after = step_s, fail_after
-        self.tick: asyncio.Event | None = None
+    def __init__(self, fail_after: int | None = None) -> None:
+        self.fail_after = fail_after
+        self.tick = asyncio.Event()
         self.shut_down = False
         self.names: list[str] = []
 
-    async def _ticking(self) -> None:
-        while True:
-            await asyncio.sleep(self.step_s)
-            assert self.tick is not None
-            self.tick.set()
-            self.tick = asyncio.Event()
+    def give(self) -> None:
+        self.tick.set()
+        self.tick = asyncio.Event()
 
     async def generate(self, prompt: Any, params: Any, request_id: str) -> Any:
         self.names.append(request_id)
-        if self.tick is None:
-            self.tick = asyncio.Event()
-            self._ticker = asyncio.get_running_loop().create_task(self._ticking())
         for k in range(params.max_tokens):
             await self.tick.wait()
             if self.fail_after == k:
@@ -42,18 +36,22 @@ class Llm:
 
     def shutdown(self) -> None:
         self.shut_down = True
-        if self.tick is not None:
-            self._ticker.cancel()
 
 
 def rung(llm: Llm) -> AsyncSession:
     return AsyncSession(llm, asyncio.new_event_loop(), lambda n: SimpleNamespace(max_tokens=n), list)
 
 
+def step(made: AsyncSession) -> Any:
+    """The session's next step, in which each request gets one token."""
+    made._loop.call_soon(made._engine.give)
+    return made.step(None)
+
+
 def steps(made: AsyncSession, limit: int = 200) -> list[Any]:
     reports = []
     while made.has_work():
-        reports.append(made.step(None))
+        reports.append(step(made))
         assert len(reports) < limit
     return [report for report in reports if not isinstance(report, Nothing)]
 
@@ -70,27 +68,36 @@ def test_what_came_out_together_is_one_step():
 
 
 def test_tokens_that_came_while_nobody_looked_are_told_once():
-    made = rung(Llm(step_s=0.001))
+    llm = Llm()
+    made = rung(llm)
     made.submit(made.prepare(Request(0, [7], 4)))
-    first = made.step(None)
-    made._loop.run_until_complete(asyncio.sleep(0.05))
-    reports = [first, *steps(made)]
+    first = step(made)
+
+    async def go_on() -> None:
+        while made._open:
+            llm.give()
+            await asyncio.sleep(0)
+
+    made._loop.run_until_complete(go_on())
+    second = made.step(None)
+    assert not made.has_work()
     made.close()
-    assert len(reports) == 2
-    assert [i for report in reports for _, ids in report.tokens for i in ids] == [7, 8, 9, 10]
+    assert not isinstance(second, Nothing)
+    assert (first.tokens, second.tokens) == ([(0, [7])], [(0, [8, 9, 10])])
 
 
 def test_a_step_returns_when_the_next_request_is_due():
-    made = rung(Llm(step_s=0.2))
+    made = rung(Llm())
     made.submit(made.prepare(Request(0, [0], 1)))
     due = time.monotonic_ns() + 10_000_000
     assert isinstance(made.step(due), Nothing)
-    assert time.monotonic_ns() >= due
+    cut = time.monotonic_ns()
+    assert cut >= due
     assert made.has_work()
-    report = made.step(None)
+    report = step(made)
     made.close()
     assert not isinstance(report, Nothing)
-    assert report.start_ns < due <= report.end_ns  # what was cut short is part of the step: no gap while there is work
+    assert report.start_ns < cut <= report.end_ns  # what was cut short is part of the step: no gap while there is work
 
 
 def test_an_engine_that_dies_is_an_error():
@@ -102,7 +109,7 @@ def test_an_engine_that_dies_is_an_error():
 
 
 def test_closing_cancels_what_still_runs_and_shuts_the_engine_down():
-    llm = Llm(step_s=5.0)
+    llm = Llm()
     made = rung(llm)
     made.submit(made.prepare(Request(0, [0], 3)))
     made.step(time.monotonic_ns() + 1_000_000)

@@ -1,7 +1,7 @@
 """vLLM's rungs core and engine under asynchronous scheduling, its default on GPUs: its real engine core and scheduler.
 
 The core gives out a batch's tokens while the next batch is already computing. Only the device is played
-(vllm_late_device.py): it takes 2 ms for a batch, and notes of each what it held.
+(late_device.py): the host waits 2 ms for each batch, and of each is noted what it held.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def layers(request, tmp_path_factory):
         env={**environment(dict(made.variables)), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
@@ -148,11 +148,9 @@ def test_nothing_is_negative_or_missing_and_phases_fit_into_their_step(ran, name
     assert (steps["start_ns"][1:] >= steps["end_ns"][:-1]).all()
 
 
-def test_a_decode_step_is_mostly_waiting_for_the_device(finished):
-    decode = finished.steps[finished.steps["prefill_tokens"] == 0]
-    typical = {phase: np.median(decode[f"{phase}_ns"]) for phase in trace.PHASES}
-    assert max(typical, key=lambda phase: typical[phase]) == "wait"
-    assert typical["prepare"] > 0
+def test_what_a_step_waits_for_the_device_is_told_as_that(finished):
+    assert (finished.steps["wait_ns"] >= 2_000_000).all()  # BATCH_S
+    assert finished.steps["prepare_ns"].sum() >= 200_000 * len(finished.seen["batches"])  # PREPARE_S
 
 
 def test_a_finished_window_leaves_an_empty_batch_and_a_drain_leaves_nothing(finished):

@@ -1,17 +1,27 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from innerloop.engines.contract import Nothing, StepReport, WrongTokenCount
-from innerloop.engines.worker import trace
+from innerloop.engines.worker import loop, trace
 from innerloop.engines.worker.loop import Work, drive
+from tests.engines.worker import scripted
 from tests.engines.worker.scripted import ScriptedEngine
+from tests.waiting import Clock
 
 MS = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch) -> Clock:
+    """The loop's and the engine's: a step takes exactly as long as the engine sleeps."""
+    made = Clock()
+    for module in (loop, scripted):
+        monkeypatch.setattr(module, "time", made)
+    return made
 
 
 def work(outputs, due_ns=None, following=None, rest_ns=0, duration_ns=-1) -> Work:
@@ -43,7 +53,8 @@ def test_requests_due_together_join_the_same_step_in_order(tmp_path):
 
 
 def test_every_token_is_recorded_with_its_request_and_step(tmp_path):
-    steps, tokens, requests = run(ScriptedEngine(), work([2, 1, 3]), tmp_path / "t")
+    steps, tokens, requests = run(ScriptedEngine(step_s=0.001), work([2, 1, 3]), tmp_path / "t")
+    assert steps["end_ns"].tolist() == [1001 * MS, 1002 * MS, 1003 * MS]
     assert steps["output_tokens"].tolist() == [3, 2, 1]
     assert list(zip(tokens["step"].tolist(), tokens["request"].tolist(), strict=True)) == [
         (0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 2),
@@ -55,9 +66,9 @@ def test_every_token_is_recorded_with_its_request_and_step(tmp_path):
 
 def test_a_follower_becomes_due_its_rest_after_its_predecessor_has_finished(tmp_path):
     load = work([2, 2], due_ns=[0, -1], following=[1, -1], rest_ns=30 * MS)
-    _, _, requests = run(ScriptedEngine(), load, tmp_path / "t")
+    _, _, requests = run(ScriptedEngine(step_s=0.001), load, tmp_path / "t")
     assert requests["due_ns"][1] == requests["last_token_ns"][0] + 30 * MS
-    assert requests["submitted_ns"][1] >= requests["due_ns"][1]
+    assert requests["submitted_ns"][1] == requests["due_ns"][1]
 
 
 def test_a_request_is_due_at_its_own_time_even_when_a_step_delays_its_submission(tmp_path):
@@ -66,7 +77,7 @@ def test_a_request_is_due_at_its_own_time_even_when_a_step_delays_its_submission
     _, _, requests = run(engine, load, tmp_path / "t")
     head = trace.header(tmp_path / "t" / "steps.bin")
     assert requests["due_ns"][1] == int(head["start_ns"]) + 20 * MS
-    assert requests["submitted_ns"][1] - requests["due_ns"][1] >= 25 * MS  # it had to wait for the step under way
+    assert requests["submitted_ns"][1] - requests["due_ns"][1] == 30 * MS  # it had to wait for the step under way
     assert engine.submitted[1] == (1, 1)
 
 
@@ -75,7 +86,8 @@ def test_the_window_closes_at_the_duration_and_what_runs_is_cut(tmp_path):
     steps, tokens, requests = run(ScriptedEngine(step_s=0.01), load, tmp_path / "t")
     head = trace.header(tmp_path / "t" / "steps.bin")
     assert [trace.STATES[s] for s in requests["state"]] == ["finished", "cut"]
-    assert int(head["end_ns"]) - int(head["start_ns"]) >= 60 * MS
+    assert int(head["end_ns"]) - int(head["start_ns"]) == 60 * MS
+    assert len(steps) == 6
     assert int(tokens["count"].sum()) == int(steps["output_tokens"].sum()) == int(head["tokens"])
 
 
@@ -107,8 +119,9 @@ def test_an_engine_that_runs_dry_is_found_out(tmp_path):
 class WaitingEngine(ScriptedEngine):
     """Its first request gives nothing before a second one has come; until then a step only waits, as it was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         super().__init__()
+        self.clock = clock
         self.told: list[int | None] = []
 
     def step(self, until_ns: int | None) -> StepReport | Nothing:
@@ -116,20 +129,20 @@ class WaitingEngine(ScriptedEngine):
         if len(self.submitted) > 1:
             return super().step(until_ns)
         assert until_ns is not None
-        time.sleep(max(until_ns - time.monotonic_ns(), 0) / 1e9)
+        self.clock.now_ns = max(until_ns, self.clock.now_ns)
         return Nothing.TIMED_OUT
 
 
-def test_a_step_that_only_waits_is_told_when_the_next_request_is_due(tmp_path):
-    engine = WaitingEngine()
+def test_a_step_that_only_waits_is_told_when_the_next_request_is_due(tmp_path, clock):
+    engine = WaitingEngine(clock)
     _, _, requests = run(engine, work([2, 1], due_ns=[0, 20 * MS]), tmp_path / "t")
     head = trace.header(tmp_path / "t" / "steps.bin")
     assert engine.told[0] == requests["due_ns"][1] == int(head["start_ns"]) + 20 * MS
     assert engine.told[-1] is None  # nothing more is due and no duration was asked for
 
 
-def test_a_step_that_only_waits_is_told_when_the_window_ends(tmp_path):
-    engine = WaitingEngine()
+def test_a_step_that_only_waits_is_told_when_the_window_ends(tmp_path, clock):
+    engine = WaitingEngine(clock)
     run(engine, work([1], duration_ns=20 * MS), tmp_path / "t")
     head = trace.header(tmp_path / "t" / "steps.bin")
     assert engine.told == [int(head["start_ns"]) + 20 * MS]

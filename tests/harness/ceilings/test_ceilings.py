@@ -145,7 +145,7 @@ def test_what_a_busy_machine_gave_is_measured_again_after_an_hour_and_the_best_i
     assert counted == [(["float32"], True)]
     assert found.ops_per_s("float32") == 3e12
     assert found.bytes_per_s == 40e9
-    cache.write(replace(old, measured=NOW))
+    cache.write(replace(old, measured=datetime.now(timezone.utc).isoformat(timespec="seconds")))
     limits.ceilings(environment, machine, ["float32"])
     assert len(counted) == 1  # just now: the machine is still as busy as it was
 
@@ -312,16 +312,16 @@ def test_the_ceilings_of_this_cpu_are_measured_and_kept(tmp_path):
 
     def measured():
         done = subprocess.run(
-            command, env=variables(INNERLOOP_HOME=str(home)), capture_output=True, text=True, timeout=600, check=True
+            command, env=variables(INNERLOOP_HOME=str(home)), capture_output=True, text=True, timeout=1800, check=True
         )
         return json.loads(done.stdout), done.stderr
 
     found, said = measured()
     assert "measuring memory bandwidth" in said
-    assert 1e9 < found["memory"]["copy_bytes_per_s"] < 1e13
-    assert 1e9 < found["memory"]["read_bytes_per_s"] < 1e13
+    for kind in ("copy", "read"):
+        assert 0 < found["memory"][f"{kind}_median_bytes_per_s"] <= found["memory"][f"{kind}_bytes_per_s"] < 1e13
     assert found["bytes_per_s"] == max(found["memory"][f"{kind}_bytes_per_s"] for kind in ("copy", "read"))
-    assert 1e9 < found["ops_per_s"]["float32"] < 1e15
+    assert 0 < found["ops_per_s"]["float32"] < 1e15
     assert found["memory"]["array_bytes"] >= 8 * found["memory"]["cache_bytes"]
     again, said = measured()
     assert again == found

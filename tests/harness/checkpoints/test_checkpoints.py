@@ -21,6 +21,7 @@ from innerloop.harness.checkpoints.weights import use_weights
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.models import ModelProfile
+from tests.waiting import PATIENCE_S
 
 SMALL = ["hidden_size=64", "num_hidden_layers=3", "intermediate_size=96", "vocab_size=300", "num_attention_heads=4"]
 SMALL += ["num_key_value_heads=2", "head_dim=16"]
@@ -271,7 +272,7 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-    out, _ = python(code, str(tmp_path)).communicate(timeout=60)
+    out, _ = python(code, str(tmp_path)).communicate(timeout=PATIENCE_S)
     assert out.startswith("InnerloopError ")
     assert "File too large" in out
     assert left_behind(tmp_path) == []
@@ -335,7 +336,7 @@ def test_the_second_of_two_at_once_waits_and_reuses(tmp_path: Path) -> None:
     def first_says(text: str) -> None:
         if not said:
             second.start()
-            assert waiting.wait(30)
+            assert waiting.wait(PATIENCE_S)
 
     def second_says(text: str) -> None:
         said.append(text)
@@ -346,7 +347,7 @@ def test_the_second_of_two_at_once_waits_and_reuses(tmp_path: Path) -> None:
 
     second = threading.Thread(target=make, args=("second", second_says))
     make("first", first_says)
-    second.join(30)
+    second.join(PATIENCE_S)
     assert said == [f"waiting for another process that is writing {results['first'].path.name}"]
     assert (results["first"].cached, results["second"].cached) == (False, True)
     assert left_behind(tmp_path) == [results["first"].path.name]
@@ -358,7 +359,7 @@ made = ensure_checkpoint(small("vocab_size=65536"), "float32", folder=folder)
 print(made.cached, made.digest)
 """
     processes = [python(code, str(tmp_path)) for _ in range(4)]
-    outputs = [process.communicate(timeout=120)[0].split() for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE_S)[0].split() for process in processes]
     assert sorted(output[0] for output in outputs) == ["False", "True", "True", "True"]
     assert len({output[1] for output in outputs}) == 1
 
@@ -375,7 +376,7 @@ before = peak()
 made = ensure_checkpoint(small("hidden_size=1024", "vocab_size=32768"), "float32", folder=folder)
 print(made.bytes, peak() - before)
 """
-    out, _ = python(code, str(tmp_path)).communicate(timeout=120)
+    out, _ = python(code, str(tmp_path)).communicate(timeout=PATIENCE_S)
     shard, grown = map(int, out.split())
     assert shard > 256 * 2**20
     assert grown < shard / 3

@@ -23,6 +23,7 @@ from innerloop.harness.profiles.engines import EngineProfile
 from innerloop.harness.store.folders import lock_file
 from tests.harness.process import toys
 from tests.real import ROOT
+from tests.waiting import PATIENCE_S
 
 # Started with: the engine's profile as JSON. Says one JSON line for each thing said, and a last one for the outcome.
 CREATE = """
@@ -158,7 +159,7 @@ def test_two_processes_at_once_make_it_once(home: Path, lock: Path) -> None:
         for process in processes:
             assert process.stdout is not None
             assert "waiting for another process" in process.stdout.readline()
-    answers = [process.communicate(timeout=60) for process in processes]
+    answers = [process.communicate(timeout=PATIENCE_S) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], answers
     said = [json.loads(line) for out, _ in answers for line in out.splitlines()]
     assert len([text for text in said if isinstance(text, str) and text.startswith("making ")]) == 1
@@ -221,11 +222,11 @@ def test_an_interrupted_install_leaves_nothing_that_is_taken_as_whole(
         monkeypatch.setenv("PIP_INDEX_URL", index.url)
         index.go_on.clear()
         process = start(engine)
-        assert index.downloading.wait(30)
+        assert index.downloading.wait(PATIENCE_S)
         installers = psutil.Process(process.pid).children(recursive=True)
         assert installers
         process.send_signal(how)
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_S)
         assert process.returncode != 0
         if how is signal.SIGKILL:  # uv lives on, and holds the lock until it ends
             assert left(home) == [environments.plan(engine, "cpu").folder.name]
@@ -397,7 +398,7 @@ def test_a_lock_that_another_process_holds_is_waited_for(lock: Path) -> None:
         time.sleep(0.2)
         assert process.poll() is None
         assert not folder.exists()
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     process.communicate()
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from innerloop.engines.worker import trace
 from innerloop.engines.worker.trace import PHASES
-from tests.real import run, start_long
+from innerloop.harness.result.suspect_client import BUSY_SHARE, NEAR_SHARE
+from tests.real import filled, run, start_long
 
 pytestmark = pytest.mark.real
 LAYERS = ["core", "engine", "async", "http"]
@@ -67,19 +68,20 @@ def test_the_parts_of_the_waterfall_add_up(ladder):
     for below, above in pairwise(rungs):
         assert above["ms_per_step"] == pytest.approx(below["ms_per_step"] + above["added_ms_per_step"])
     for rung in rungs:
-        throughput = results[rung["name"]]["throughput"]["decode_tokens_per_s"]
-        assert rung["tokens_per_s"] == pytest.approx(throughput, rel=0.05)  # but for the time without any request
+        result = results[rung["name"]]
+        idle, throughput = result["time_share"]["idle"], result["throughput"]["decode_tokens_per_s"]
+        assert rung["tokens_per_s"] == pytest.approx(throughput / (1 - idle))  # without the time without any request
 
 
 @pytest.mark.parametrize("layer", ["core", "engine"])
 def test_the_phases_add_up_to_the_steps_within_two_percent(ladder, layer):
+    """Of the usual step: between two phases another process may get the core, for longer than a whole step."""
     _, folder, results = ladder
     assert results[layer]["engine"]["cannot_report"] == []
-    table = pq.read_table(folder / f"{layer}-1" / "steps.parquet").to_pydict()
-    wall = sum(table["end_ns"]) - sum(table["start_ns"])
-    spent = sum(sum(table[f"{phase}_ns"]) for phase in PHASES)
-    assert 0.98 * wall <= spent <= wall
-    assert all(value > 0 for value in table["prepare_ns"])
+    told = filled(folder / f"{layer}-1", PHASES)
+    assert (told <= 1).all()
+    assert np.median(told) >= 0.98
+    assert min(pq.read_table(folder / f"{layer}-1" / "steps.parquet")["prepare_ns"].to_pylist()) > 0
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -108,12 +110,15 @@ def test_the_walls_between_processes_are_told(ladder):
     assert hops == {"core": 0, "engine": 0, "async": 1, "http": 2}
 
 
-def test_the_client_is_shown_not_to_be_the_bottleneck(ladder):
+def test_it_is_shown_whether_the_client_is_the_bottleneck(ladder):
     waterfall, _, results = ladder
     client = results["http"]["client"]
     assert client == waterfall["client"]
     assert client["cpu_s_per_s"] > 0
-    assert 0 < client["share_of_capacity"] < 0.5
+    received = results["http"]["throughput"]["decode_tokens_per_s"]
+    assert client["share_of_capacity"] == received / client["null_server"]["tokens_per_s"] > 0
+    near = client["share_of_capacity"] > NEAR_SHARE or client["cpu_s_per_s"] > BUSY_SHARE
+    assert ("client_near_limit" in [reason["code"] for reason in results["http"]["reasons"]]) is near
     assert client["null_server"]["tokens"] > 10_000
     assert all(results[layer]["client"] is None for layer in LAYERS if layer != "http")
 
@@ -131,7 +136,7 @@ def test_killing_the_harness_during_layer_http_leaves_no_process_and_keeps_the_r
         assert any("vllm.server" in name for name in names)
         assert len(names) >= 4  # guard, client, server and the engine core
         going.harness.kill()
-        assert going.gone_within(15), [process.cmdline() for process in going.left()]
+        going.until_gone()
     finally:
         going.end()
     assert processes_of(tmp_path) == []

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,45 +12,61 @@ from innerloop.engines.worker.recorder import Recorder
 from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Limits, Outcome
 from tests.real import ROOT
+from tests.waiting import Clock
 
 NS = 1_000_000_000
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    """The launcher's, which stands still at 1000 s."""
+    made = Clock(1000 * NS)
+    monkeypatch.setattr(launcher, "time", made)
+    return made
 
 
 def outcome(**phases: int) -> Outcome:
     return Outcome(phases=phases)
 
 
-def test_loading_may_take_its_time_but_not_more(tmp_path):
-    loading = outcome(start=time.monotonic_ns(), load=time.monotonic_ns())
-    assert launcher.overdue(loading, tmp_path, Limits(load_s=60), time.monotonic()) is None
-    found = launcher.overdue(loading, tmp_path, Limits(load_s=60), time.monotonic() - 61)
+def test_loading_may_take_its_time_but_not_more(tmp_path, clock):
+    loading = outcome(start=940 * NS, load=941 * NS)
+    assert launcher.overdue(loading, tmp_path, Limits(load_s=60), 940.0) is None
+    found = launcher.overdue(loading, tmp_path, Limits(load_s=60), 939.9)
     assert found is not None
     assert found["cause"] == "load_timeout"
 
 
-def test_silence_counts_from_the_last_sign_of_life(tmp_path):
+def test_silence_counts_from_the_last_sign_of_life(tmp_path, clock):
     one = np.array([1], np.int32)
     recorder = Recorder(tmp_path / "measure", one, one, one)
-    long_ago = time.monotonic_ns() - 100 * NS
-    stepping = outcome(measure=long_ago)
-    recorder.heartbeat(long_ago)
-    found = launcher.overdue(stepping, tmp_path, Limits(hang_s=60), time.monotonic())
+    stepping = outcome(measure=900 * NS)
+    recorder.heartbeat(939 * NS)
+    found = launcher.overdue(stepping, tmp_path, Limits(hang_s=60), 1.0)
     assert found is not None
     assert found["cause"] == "hang"
-    recorder.heartbeat(time.monotonic_ns())
-    assert launcher.overdue(stepping, tmp_path, Limits(hang_s=60), time.monotonic()) is None
+    assert "for 61 s" in found["message"]
+    recorder.heartbeat(941 * NS)
+    assert launcher.overdue(stepping, tmp_path, Limits(hang_s=60), 1.0) is None
 
 
-def test_a_phase_that_has_just_begun_is_a_sign_of_life_too(tmp_path):
-    assert launcher.overdue(outcome(warmup=time.monotonic_ns()), tmp_path, Limits(hang_s=5), time.monotonic()) is None
+def test_a_phase_that_has_just_begun_is_a_sign_of_life_too(tmp_path, clock):
+    assert launcher.overdue(outcome(warmup=996 * NS), tmp_path, Limits(hang_s=5), 1.0) is None
 
 
-def test_the_whole_run_is_bounded_in_every_phase(tmp_path):
-    begun = time.monotonic() - 11
+def test_the_whole_run_is_bounded_in_every_phase(tmp_path, clock):
     for phase in ("start", "load", "measure", "close"):
-        found = launcher.overdue(outcome(**{phase: time.monotonic_ns()}), tmp_path, Limits(total_s=10), begun)
+        begun = outcome(**{phase: 999 * NS})
+        assert launcher.overdue(begun, tmp_path, Limits(total_s=10), 990.0) is None
+        found = launcher.overdue(begun, tmp_path, Limits(total_s=10), 989.9)
         assert found is not None
         assert found["cause"] == "timeout", phase
+
+
+def test_what_an_end_waits_for_adds_up_to_less_than_ten_seconds():
+    """That nothing else takes long is measured by benchmarks/promises.py."""
+    assert launcher.GRACE_S < launcher.CLEANUP_S
+    assert launcher.TICK_S + launcher.CLEANUP_S < 10
 
 
 @pytest.mark.parametrize(
@@ -119,19 +134,20 @@ class Hanging:
 
     alive = True
 
-    def __init__(self):
+    def __init__(self, clock):
+        self.clock = clock
         self.said = [{"event": "error", "time_ns": 1, "cause": "engine_exception", "message": "x", "traceback": []}]
 
     def events(self, wait_s):
-        time.sleep(0.01)
+        self.clock.sleep(wait_s)
         said, self.said = self.said, []
         return said
 
 
-def test_an_engine_that_hangs_in_closing_after_a_failure_is_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(launcher, "CLOSE_S", 0.1)
+def test_an_engine_that_hangs_in_closing_after_a_failure_is_not_waited_for(tmp_path, clock):
     outcome = Outcome()
-    launcher.watch(Hanging(), tmp_path, Limits(), lambda outcome: None, outcome)  # type: ignore[arg-type]
+    launcher.watch(Hanging(clock), tmp_path, Limits(), lambda outcome: None, outcome)  # type: ignore[arg-type]
+    assert launcher.CLOSE_S < clock.monotonic() - 1000 <= launcher.CLOSE_S + 2 * launcher.TICK_S
     assert outcome.failure is not None
     assert outcome.failure["cause"] == "engine_exception"
     assert any("did not close" in note for note in outcome.notes)
@@ -149,7 +165,7 @@ def test_a_worker_behind_a_tool_is_heard_though_the_tool_closes_what_it_inherits
     worker = launcher.Worker(Path(sys.executable), job, tmp_path / "engine.log", {}, tool=tool)
     outcome = Outcome()
     try:
-        launcher.watch(worker, tmp_path / "trace", Limits(total_s=60), lambda outcome: None, outcome)
+        launcher.watch(worker, tmp_path / "trace", Limits(total_s=600), lambda outcome: None, outcome)
     finally:
         worker.close(outcome.worker_pid)
     assert outcome.failure is not None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.harness.profiles.engines import EngineProfile
+from tests.waiting import PATIENCE_S
 
 
 def wheel(folder: Path, name: str, version: str = "1.0") -> Path:
@@ -77,7 +78,7 @@ class Index:
                 index.asked.append(self.path)
                 if self.path.endswith(".whl"):
                     index.downloading.set()
-                    index.go_on.wait(60)
+                    index.go_on.wait(PATIENCE_S)
                     self.answer((folder / self.path.rpartition("/")[2]).read_bytes(), "application/octet-stream")
                     return
                 project = self.path.rstrip("/").rpartition("/")[2]

@@ -200,7 +200,11 @@ def test_the_windows_of_a_pass_are_read_together(tmp_path):
     assert len(found.ranges) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", *(gzip.compress(text, mtime=0) for text in (b"{", b"[]", b"{}"))])
+# The time in gzip's head would make the tests' names differ from one process to the next.
+BROKEN = [b"", b"no gzip", *(gzip.compress(text, mtime=0) for text in (b"{", b"[]", b"{}"))]
+
+
+@pytest.mark.parametrize("content", BROKEN)
 def test_a_file_that_is_no_trace_is_said_to_be_none(tmp_path, content):
     path = tmp_path / "window-0.json.gz"
     path.write_bytes(content)

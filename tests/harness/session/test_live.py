@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import time
 
 import numpy as np
 from rich.console import Console
@@ -11,6 +10,7 @@ from innerloop.engines.worker.recorder import Recorder
 from innerloop.harness.process.launcher import Outcome
 from innerloop.harness.session import live
 from innerloop.harness.telemetry.device import DeviceSampler, Shown
+from tests.waiting import Clock
 
 
 def recorder(folder):
@@ -49,12 +49,22 @@ def test_without_a_terminal_each_phase_ends_with_a_plain_line(tmp_path):
     assert "\x1b" not in out.getvalue()
 
 
+def test_without_a_terminal_a_phase_that_lasts_tells_every_ten_seconds_how_it_goes(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(live, "time", clock)
+    shown, out = view(tmp_path, terminal=False)
+    for _ in range(25):
+        shown.tick(Outcome(phases={"load": 1}))
+        clock.sleep(1)
+    assert out.getvalue().splitlines() == ["loading the model   10 s", "loading the model   20 s"]
+
+
 def test_progress_has_rate_batch_and_kv_use(tmp_path):
     shown, _ = view(tmp_path, terminal=False)
     rec = recorder(tmp_path / "measure")
     rec.step(StepReport(1, 2, [(0, [5])], running=1, kv_usage=0.5))
     shown.tick(Outcome(phases={"measure": 1}))
-    now = time.monotonic()
+    now = shown._since
     shown.line(now)
     rec.step(StepReport(2, 3, [(0, [5] * 4), (1, [5] * 2)], running=2, kv_usage=0.5))
     text = shown.line(now + 2)
@@ -91,10 +101,10 @@ def test_devices_are_shown_together_in_every_phase(tmp_path):
     both = [Sampled(300.4, 0.9, 2 << 30), Sampled(250.1, 0.8, 1 << 30)]
     shown = live.LiveView(Console(file=io.StringIO()), tmp_path, 20, 2, None, both)
     shown.tick(Outcome(phases={"load": 1}))
-    assert str(shown.line(time.monotonic())).endswith("0 s   GPU 85%   550 W   3.00 GiB")
+    assert str(shown.line(shown._since)).endswith("0 s   GPU 85%   550 W   3.00 GiB")
     recorder(tmp_path / "measure").step(StepReport(1, 2, [(0, [5])], running=1))
     shown.tick(Outcome(phases={"load": 1, "measure": 2}))
-    assert str(shown.line(time.monotonic())).endswith("batch 1   GPU 85%   550 W   3.00 GiB")
+    assert str(shown.line(shown._since)).endswith("batch 1   GPU 85%   550 W   3.00 GiB")
 
 
 def test_what_devices_do_not_tell_is_left_out():

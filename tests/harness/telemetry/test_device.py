@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.telemetry import device as module
+from innerloop.harness.telemetry import sampler as sampling
 from innerloop.harness.telemetry.device import (
     DEVICE,
     MISSING,
@@ -23,6 +25,7 @@ from innerloop.harness.telemetry.device import (
     Process,
     Row,
 )
+from tests.waiting import PATIENCE_S, Clock, until
 
 
 class Scripted(Device):
@@ -74,17 +77,31 @@ def make(device: Scripted, hz: float = 200) -> DeviceSampler:
     return DeviceSampler("gpu0", {"index": 0}, lambda: device, hz)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+Live = Callable[..., Samples]
 
 
-def some_more(device: Scripted) -> None:
-    """Waits for a few readings."""
-    asked = len(device.asked)
-    until(lambda: len(device.asked) > asked + 3)
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> Live:
+    """live(sampler, seconds, before): its whole life in this thread, from 100 s on by a clock that only its waiting
+    moves; `before` is called with the time of each sample, before it is taken."""
+
+    def make(sampler: DeviceSampler, seconds: float, before: Callable[[float], None] = lambda _: None) -> Samples:
+        clock = Clock(100_000_000_000)
+        for one in (module, sampling):
+            monkeypatch.setattr(one, "time", clock)
+
+        def wait(wait_s: float) -> bool:
+            clock.sleep(wait_s)
+            before(clock.monotonic())
+            if clock.monotonic() >= 100 + seconds:
+                sampler._stop.set()
+            return sampler._stop.is_set()
+
+        monkeypatch.setattr(sampler._stop, "wait", wait)
+        sampler._run(os.getpid())
+        return sampler.stop()
+
+    return make
 
 
 def test_a_row_has_a_place_for_every_column() -> None:
@@ -92,15 +109,13 @@ def test_a_row_has_a_place_for_every_column() -> None:
     assert [SLOT[name] for name in READ] == list(range(len(READ)))
 
 
-def test_power_is_read_at_every_sample_and_the_rest_less_often(device: Scripted) -> None:
-    sampler = make(device)
-    sampler.start(os.getpid())
-    until(lambda: len(sampler._rows) > 60)
-    table = sampler.stop().table
+def test_power_is_read_at_every_sample_and_the_rest_less_often(device: Scripted, live: Live) -> None:
+    table = live(make(device), 2.25).table
     assert (table["power_instant_w"] == 300).all()
+    assert (np.diff(table["time_ns"]) == 5_000_000).all()
     medium, slow = table["memory_used_bytes"] >= 0, ~np.isnan(table["power_average_w"])
-    assert 0 < slow.sum() < medium.sum() < len(table)
-    assert np.diff(table["time_ns"][medium][:-1]).min() > 0.08e9
+    assert (np.diff(table["time_ns"][medium][:-1]) == 100_000_000).all()
+    assert np.diff(table["time_ns"][slow]).tolist() == [1_000_000_000, 1_000_000_000, 250_000_000]
     for rows in (table[[0]], table[[-1]]):  # everything is read at both ends
         assert rows["memory_used_bytes"][0] == 1000
         assert rows["memory_worker_bytes"][0] == 100
@@ -137,35 +152,26 @@ def test_a_lost_device_ends_its_sampling_and_says_since_when(device: Scripted) -
     sampler = make(device)
     sampler.start(-1)
     until(lambda: len(sampler._rows) > 3)
-    before = time.monotonic_ns()
     device.lost = "GPU is lost"
     until(lambda: device.closed)
     found = sampler.stop()
     assert found.error == "DeviceLost: GPU is lost"
     assert found.facts["missing_reason"] == "GPU is lost"
-    assert before - 1e9 < found.facts["missing_from_ns"] < time.monotonic_ns()
+    assert found.table["time_ns"][-1] < found.facts["missing_from_ns"] < time.monotonic_ns()
     assert (found.table["power_instant_w"] == 300).all()
     assert device.asked[-1] == "fast"  # it is left alone then
 
 
-def test_silence_is_a_loss_only_when_it_lasts(device: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SILENT_S", 0.2)
-    sampler = make(device)
-    sampler.start(-1)
-    until(lambda: len(sampler._rows) > 3)
-    for _ in range(2):
-        device.answers = False
-        some_more(device)
-        device.answers = True
-        some_more(device)
-    assert not device.closed
-    silent_from = time.monotonic_ns()
-    device.answers = False
-    until(lambda: device.closed)
-    found = sampler.stop()
-    assert found.facts["missing_reason"] == "no reading succeeded for 0.2 s"
-    assert abs(found.facts["missing_from_ns"] - silent_from) < 1e9
+def test_silence_is_a_loss_only_when_it_lasts(device: Scripted, live: Live) -> None:
+    def fall_silent(now: float) -> None:
+        device.answers = not (101 <= now < 104 or 105 <= now < 108 or now >= 110)
+
+    found = live(make(device), 20, fall_silent)
+    assert found.facts["missing_reason"] == "no reading succeeded for 3 s"
+    assert found.facts["missing_from_ns"] == 110_000_000_000
+    assert found.table["time_ns"][-1] == 113_000_000_000
     assert np.isnan(found.table["power_instant_w"][-1])
+    assert device.closed
 
 
 def test_a_device_that_cannot_be_opened_is_missing_from_the_start() -> None:
@@ -174,7 +180,7 @@ def test_a_device_that_cannot_be_opened_is_missing_from_the_start() -> None:
 
     sampler = DeviceSampler("gpu0", {"index": 0}, gone, 20)
     sampler.start(-1)
-    assert sampler.ready.wait(20)
+    assert sampler.ready.wait(PATIENCE_S)
     found = sampler.stop()
     assert len(found.table) == 0
     assert found.facts["missing_reason"] == "GPU is lost"
@@ -187,14 +193,14 @@ def test_a_driver_that_hangs_does_not_hold_up_the_end(device: Scripted, monkeypa
 
     def hang(row: Row) -> bool:
         hanging.set()
-        go_on.wait(30)
+        go_on.wait(PATIENCE_S)
         return True
 
     sampler = make(device)
     sampler.start(-1)
     until(lambda: len(sampler._rows) > 3)
     monkeypatch.setattr(device, "fast", hang)
-    assert hanging.wait(20)
+    assert hanging.wait(PATIENCE_S)
     found = sampler.stop()
     go_on.set()
     assert found.error == "a reading has not returned"

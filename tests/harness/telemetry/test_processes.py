@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -41,7 +40,13 @@ for thread in threads: thread.join()
 print("end", flush=True)
 input()
 """
-BUSY = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+BUSY = """
+import time
+end = time.process_time() + 0.3
+while time.process_time() < end: pass
+print(flush=True)
+input()
+"""
 
 
 @pytest.fixture
@@ -122,14 +127,14 @@ def test_an_orphan_of_the_roots_session_still_belongs(spawn: Callable, tree_of: 
 def test_what_a_process_used_stays_counted_after_its_end(spawn: Callable, tree_of: Callable) -> None:
     process = spawn(BUSY)
     tree = tree_of(process.pid)
-    used = 0.0
-    while process.poll() is None:
-        usage = tree.usage()
-        assert usage.user_s + usage.system_s >= used
-        used = usage.user_s + usage.system_s
-        time.sleep(0.02)
+    at_first = tree.usage()
+    line(process)
+    usage = tree.usage()
+    used = usage.user_s + usage.system_s
+    assert used >= at_first.user_s + at_first.system_s
+    assert used > 0.2
+    process.communicate("\n")
     after = tree.usage()
-    assert used > 0.1
     assert after.user_s + after.system_s >= used
     assert (after.processes, after.rss_bytes) == (0, 0)
 

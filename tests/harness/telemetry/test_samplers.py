@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.conftest import Play
 from tests.harness.machines import CPU, GPU
 from tests.nvml.devices import h100, mig_slice
 from tests.nvml.scenario import Scenario
+from tests.waiting import PATIENCE_S, until
 
 TWO = replace(GPU, gpus=(GPU.gpus[0], replace(GPU.gpus[0], index=3, uuid="GPU-3")))
 
@@ -25,6 +27,11 @@ TWO = replace(GPU, gpus=(GPU.gpus[0], replace(GPU.gpus[0], index=3, uuid="GPU-3"
 @pytest.fixture(autouse=True)
 def no_powercap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "zones", lambda: {"package": [], "dram": []})
+
+
+@pytest.fixture(autouse=True)
+def time_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "READY_S", PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -96,19 +103,25 @@ def test_without_devices_measuring_idle_takes_no_time(monkeypatch: pytest.Monkey
 
 
 def test_idle_power_is_measured_before_the_worker_is_named(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "IDLE_S", 0.3)
     parts = h100(0), h100(1)
     play(Scenario(parts))
     made = Samplers(visible_gpus(), hz=100)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        until(lambda: all(len(one._rows) >= 3 for one in made.devices))
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
     made.measure_idle()
-    assert all(len(one._rows) >= 2 for one in made.devices)
+    assert slept == [module.IDLE_S]
     made.follow(os.getpid())
     tables = [one.stop() for one in made.all]
     assert [one.source for one in tables] == ["host", "gpu0", "gpu1"]
     for part, one in zip(parts, tables[1:], strict=True):
         assert one.error is None
         assert one.facts["uuid"] == part.uuid
-        assert one.facts["followed_ns"] - one.table["time_ns"][0] >= 0.25e9
+        assert one.facts["followed_ns"] > one.table["time_ns"][2]
 
 
 def test_a_device_that_is_not_there_does_not_hold_up_the_run(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
