@@ -120,7 +120,7 @@ def runs_guard(process: psutil.Process) -> bool:
     return any(word.endswith("guard.py") for word in process.cmdline())
 
 
-def start_long(engine: str, folder: Path, *arguments: object) -> Going:
+def start_long(engine: str | Path, folder: Path, *arguments: object) -> Going:
     """Starts a run that would take many minutes."""
     workload = folder.parent / "long.yaml"
     workload.write_text(LONG)

@@ -11,7 +11,7 @@ from innerloop.harness.environments.build import create, make_root
 from innerloop.harness.environments.environment import Environment
 from innerloop.harness.environments.folders import existing, plan
 from innerloop.harness.environments.installer import Say
-from innerloop.harness.environments.own import adopt, recipe_of
+from innerloop.harness.environments.own import adopt
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.engines import EngineProfile
@@ -33,7 +33,8 @@ def yours(engine: EngineProfile, device: str, engine_python: Path | None, name: 
     """The environment that the user brings, or that innerloop itself runs in; None where innerloop is to make one."""
     if engine_python is not None:
         return adopt(engine_python, engine, device)
-    if name is None and recipe_of(engine, device).interpreter == "harness":
+    recipe = engine.environments.get(device)
+    if name is None and recipe is not None and recipe.interpreter == "harness":
         return adopt(Path(sys.executable), engine, device)
     return None if name is None else registered.environment(registered.load(name), engine, device)
 

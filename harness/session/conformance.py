@@ -59,7 +59,10 @@ def check_engine(spec: RunSpec, machine: Machine, limit_s: float, say: Say) -> l
         except UnsupportedSetting as error:
             done.append(Check("full_cache", scenario, refused=str(error)))
             continue
-        done += run_scenario(scenario, spec, own, environment, limit_s)
+        found = run_scenario(scenario, spec, own, environment, limit_s)
+        done += found
+        if not any(check.name == "close" and not check.wrong for check in found):
+            break  # it hung, or its process ended: the other scenarios would say the same
     return done
 
 

@@ -46,7 +46,7 @@ def test_torch_ends_when_its_harness_is_interrupted(long_run):
     assert "SIGINT" in result["failure"]["message"]
 
 
-def failed(tmp_path: Path, *arguments: object, **more: str) -> dict[str, Any]:
+def failed(tmp_path: Path, *arguments: object, **more: Any) -> dict[str, Any]:
     fixed = ("--engine", "torch", "--workload", "quick", "--out", tmp_path / "run", "--json", "--ceilings", "off")
     done = run(*fixed, *arguments, cwd=tmp_path, **more)
     assert done.returncode == 3, done.stderr
