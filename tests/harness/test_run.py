@@ -112,7 +112,7 @@ def test_the_result_has_what_it_takes_to_repeat_it(runs, engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_only_the_engines_package_of_the_checkout_is_importable_in_the_worker(runs, engine):
     start = ROOT / "engines" / "__main__.py"
-    head = start.read_text().partition("\nmain = ")[0].replace("__file__", repr(str(start)))
+    head = start.read_text().partition("\nmodule = ")[0].replace("__file__", repr(str(start)))
     code = (
         f"import sys\nsys.path.insert(0, {str(start.parent)!r})\n"
         + head
@@ -120,7 +120,7 @@ def test_only_the_engines_package_of_the_checkout_is_importable_in_the_worker(ru
             "\nimport numpy\n"
             "print(importlib.util.find_spec('harness'), importlib.util.find_spec('profiles'), numpy.__file__)\n"
             "print(importlib.util.find_spec('torch').origin)\n"
-            "import engines.trace\n"
+            "import innerloop.engines.worker.trace\n"
         )
     )
     interpreter = runs[engine][0]["environment"]["interpreter"]
