@@ -34,6 +34,7 @@ from benchmarks.gpu.steps import STEPS, Place, Step
 from innerloop.harness.profiling.tools import with_parent
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # not before Python 3.11.4
 ENGINES = {False: ("vllm", "lmdeploy", "torch"), True: ("vllm", "torch")}  # by whether it is a rehearsal
 # Of a step's folders; what has a row a token, and traces, stay behind.
 KEPT = ("*.json", "*.txt", "engine.log", "*.html", "*.svg", "steps.parquet", "*.ncu-rep")

@@ -52,8 +52,8 @@ def test_an_engine_that_keeps_the_contract_passes(arguments, tmp_path):
         (args(fault="segfault", fault_step=5), r"process ended \(exit code -11\)"),
         (args(fault="kill", fault_step=5), r"process ended \(exit code -9\)"),
         (args(fault="exit", fault_step=5), r"process ended \(exit code 0\)"),
-        (args(fault="hang", fault_step=5), "was not over within 12 s"),
-        (args(fault="hang", fault_at="close"), "was not over within 12 s"),
+        (args(fault="hang", fault_step=5), "was not over within 8 s"),
+        (args(fault="hang", fault_at="close"), "was not over within 8 s"),
         (args(fault="oom_device", fault_step=5), "CUDA out of memory"),
         (args(fault="miscount_short", fault_step=5), "ended with"),
         (args(fault="miscount_long", fault_step=5), "received"),
@@ -69,7 +69,7 @@ def test_an_engine_that_keeps_the_contract_passes(arguments, tmp_path):
     ids=lambda value: " ".join(value[1::2]) if isinstance(value, list) else "",
 )
 def test_a_planted_fault_is_caught_and_named(fault, words, tmp_path):
-    code, wrong = check(SCRIPTED, "--timeout", "12", *fault, cwd=tmp_path)
+    code, wrong = check(SCRIPTED, "--timeout", "8", *fault, cwd=tmp_path)
     assert code == 3
     found = [line for lines in wrong.values() for line in lines]
     assert any(re.search(words, line) for line in found), found

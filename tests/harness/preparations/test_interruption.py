@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,7 @@ import pytest
 
 from tests.harness.preparations.toys import checkpoint_in
 from tests.real import ROOT
+from tests.waiting import PATIENCE_S, until
 
 # A command with a child that has left its session and its parent, as daemons do; both say who they are.
 COMMAND = """
@@ -61,21 +61,16 @@ class Started:
             env={**os.environ, "INNERLOOP_HOME": str(self.home)},
             start_new_session=True,
         )
-        deadline = time.monotonic() + 30
-        while not self.pids_file.exists():
-            assert time.monotonic() < deadline
-            assert self.harness.poll() is None
-            time.sleep(0.02)
+        until(self._begun)
         self.pids = [int(pid) for pid in self.pids_file.read_text().split()]
         assert len(self.pids) == 2
 
-    def gone(self) -> bool:
-        deadline = time.monotonic() + 10
-        while any(alive(pid) for pid in self.pids):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
-        return True
+    def _begun(self) -> bool:
+        assert self.harness.poll() is None
+        return self.pids_file.exists()
+
+    def until_gone(self) -> None:
+        until(lambda: not any(alive(pid) for pid in self.pids))
 
     def half_made(self) -> list[Path]:
         return list((self.home / "prepared").glob(".*.partial"))
@@ -112,8 +107,8 @@ def start(tmp_path):
 def test_an_interrupted_harness_leaves_neither_process_nor_folder(start, number):
     run = start()
     run.harness.send_signal(number)
-    assert run.harness.wait(20) == 130
-    assert run.gone()
+    assert run.harness.wait(PATIENCE_S) == 130
+    run.until_gone()
     assert [path for path in (run.home / "prepared").iterdir() if path.is_dir()] == []
 
 
@@ -122,10 +117,10 @@ def test_of_a_killed_harness_no_process_stays_and_the_next_run_begins_anew(start
     assert len(run.half_made()) == 1
     run.harness.kill()
     run.harness.wait()
-    assert run.gone()
+    run.until_gone()
     again = start()
     [half_made] = again.half_made()
     assert len(list(half_made.glob("content-*"))) == 1
     again.harness.send_signal(signal.SIGINT)
-    again.harness.wait(20)
+    again.harness.wait(PATIENCE_S)
     assert again.half_made() == []

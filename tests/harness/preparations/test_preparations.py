@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.harness.preparations.toys import (
     python,
     writing,
 )
+from tests.waiting import until
 
 
 class Toy:
@@ -132,9 +134,10 @@ def test_what_takes_long_is_said_with_its_seconds(prepare, monkeypatch):
     monkeypatch.setattr(folder, "EVERY_S", 0.3)
     prepare(python("import pathlib, sys, time; time.sleep(1.2); pathlib.Path(sys.argv[1], 'x').touch()"))
     first, *others, last = prepare.said
-    assert first.startswith("preparing model for Toy: 0 s (once; its output goes to ")
-    assert "preparing model for Toy: 1 s" in others
-    assert last.startswith("model for Toy prepared in 1.")
+    assert re.match(r"preparing model for Toy: \d+ s \(once; its output goes to ", first)
+    assert others
+    assert all(re.fullmatch(r"preparing model for Toy: \d+ s", line) for line in others)
+    assert re.match(r"model for Toy prepared in \d", last)
 
 
 def test_a_damaged_folder_is_made_again(prepare):
@@ -147,11 +150,15 @@ def test_a_damaged_folder_is_made_again(prepare):
 
 
 def test_of_two_that_ask_at_once_one_makes_it_and_the_other_waits(prepare):
-    slow = "import pathlib, sys, time; time.sleep(0.7); pathlib.Path(sys.argv[1], 'x').touch()"
+    go_on = prepare.room / "go on"
+    waits = f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)"
+    slow = f"import pathlib, sys, time\n{waits}\npathlib.Path(sys.argv[1], 'x').touch()"
     made: list[PreparedFolder] = []
     threads = [threading.Thread(target=lambda: made.append(prepare(python(slow))["model"])) for _ in range(2)]
     for thread in threads:
         thread.start()
+    until(lambda: any(line.startswith("waiting for another process") for line in prepare.said))
+    go_on.touch()
     for thread in threads:
         thread.join()
     assert sorted(one.cached for one in made) == [False, True]
