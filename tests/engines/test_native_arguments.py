@@ -116,3 +116,14 @@ def test_no_engine_argument_walks_around_a_common_setting_or_a_refusal(name):
 def test_what_is_said_to_be_unreported_are_fields_of_a_report(name):
     fields = set(StepReport.__dataclass_fields__)
     assert set(load_adapter(name).unreported(make_load())) < fields - {"start_ns", "end_ns", "tokens", "finished"}
+
+
+def test_4_bit_weights_need_avx512_on_an_x86_cpu():
+    load = make_load(device="cpu", quantization="awq", stored={"quant_method": "awq"})
+    refuse = vllm_adapter.refuse_4_bit_without_avx512
+    with pytest.raises(UnsupportedSetting, match="AVX-512 only"):
+        refuse(load, {"avx2"})
+    refuse(load, {"avx2", "avx512f"})
+    refuse(load, None)  # not an x86 CPU
+    refuse(make_load(device="cpu"), {"avx2"})
+    refuse(make_load(quantization="awq"), {"avx2"})

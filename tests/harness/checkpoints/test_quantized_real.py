@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from innerloop.engines.vllm.settings import cpu_flags
 from innerloop.harness import environments
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
@@ -29,6 +30,11 @@ warmup: {requests: 1, output_tokens: 2, max_rounds: 1}
 # Largest mean difference of log probabilities, whose own deviation is 1: vLLM rounds activations to float16 with 4-bit
 # weights, to bfloat16 and e4m3 (a relative error of up to 1/16 in each layer) with fp8 weights.
 ALLOWED = {"llama-tiny-awq": 0.01, "llama-tiny-gptq": 0.01, "llama-tiny-fp8": 0.2}
+WITHOUT_AVX512 = "avx512f" not in (cpu_flags() or {"avx512f"})  # then vLLM's CPU build has no 4-bit kernels
+NAMES = [
+    pytest.param(name, marks=pytest.mark.skipif(WITHOUT_AVX512 and not name.endswith("fp8"), reason="needs AVX-512"))
+    for name in ALLOWED
+]
 
 
 def of_vllm(checkpoint: Path, dtype: str, prompts: np.ndarray) -> np.ndarray:
@@ -45,7 +51,7 @@ def of_vllm(checkpoint: Path, dtype: str, prompts: np.ndarray) -> np.ndarray:
     return np.array(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("name", ALLOWED)
+@pytest.mark.parametrize("name", NAMES)
 def test_vllm_computes_what_the_dequantized_weights_mean(tmp_path: Path, name: str) -> None:
     model = load_model(name)
     path = ensure_checkpoint(model, model.dtype, folder=tmp_path).path
@@ -61,7 +67,7 @@ def test_vllm_computes_what_the_dequantized_weights_mean(tmp_path: Path, name: s
     assert np.corrcoef(found.ravel(), np.ravel(meant))[0, 1] > 0.97
 
 
-@pytest.mark.parametrize("name", ALLOWED)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_run_with_quantized_weights_comes_to_its_end(tmp_path: Path, name: str) -> None:
     (tmp_path / "w.yaml").write_text(WORKLOAD)
     done = run(
@@ -72,3 +78,16 @@ def test_a_run_with_quantized_weights_comes_to_its_end(tmp_path: Path, name: str
     result = json.loads(done.stdout)
     assert result["counts"]["output_tokens"] == 4 * 8
     assert result["spec"]["settings"]["quantization"] == load_model(name).quantization.method  # type: ignore[union-attr]
+
+
+@pytest.mark.skipif(not WITHOUT_AVX512, reason="this CPU has AVX-512")
+def test_on_a_cpu_without_avx512_4_bit_weights_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(WORKLOAD)
+    done = run(
+        "--engine", "vllm", "--model", "llama-tiny-awq", "--workload", tmp_path / "w.yaml", "--json",
+        "--ceilings", "off", "--out", tmp_path / "run", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 3
+    failure = json.loads(done.stdout)["failure"]
+    assert failure["cause"] == "unsupported_setting"
+    assert "AVX-512" in failure["message"]
