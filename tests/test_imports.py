@@ -27,6 +27,7 @@ HARNESS = [  # the highest first; an import stays in its room or goes to one of 
     ("profiles",),
     ("machine",),
     ("analysis",),
+    ("schema",),
     ("cli",),
     ("__init__",),  # the version
 ]

@@ -1,0 +1,59 @@
+"""Small figures that several sections are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from innerloop.harness.schema.figure import Figure
+
+NO_VALUES = "there are no values"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One distribution. Quantiles are interpolated linearly between the two nearest values, as by numpy.quantile."""
+
+    mean: Annotated[float | None, Figure("arithmetic mean", null=NO_VALUES)]
+    p50: Annotated[float | None, Figure("median", null=NO_VALUES)]
+    p90: Annotated[float | None, Figure("90 % of the values are at most this", null=NO_VALUES)]
+    p95: Annotated[float | None, Figure("95 % of the values are at most this", null=NO_VALUES)]
+    p99: Annotated[float | None, Figure("99 % of the values are at most this", null=NO_VALUES)]
+    max: Annotated[float | None, Figure("largest value", null=NO_VALUES)]
+    count: Annotated[int, Figure("how many values there are")]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Something that each step reports, over the time of the steps that report it."""
+
+    mean: Annotated[float | None, Figure("mean, weighted by the steps' wall time", null="no step reports it")]
+    max: Annotated[float | None, Figure("largest value", null="no step reports it")]
+
+
+@dataclass(frozen=True, slots=True)
+class ByStepKind:
+    """A figure of all steps, of those that computed prefill positions and of those that did not."""
+
+    all: Annotated[float | None, Figure("of all steps", null="there are none")]
+    with_prefill: Annotated[float | None, Figure("of the steps with prefill", null="there are none, or it is unknown")]
+    decode_only: Annotated[float | None, Figure("of the others", null="there are none, or it is unknown")]
+
+
+@dataclass(frozen=True, slots=True)
+class CountByStepKind:
+    """How many there are of all steps, of those with prefill and of those without."""
+
+    all: int
+    with_prefill: int
+    decode_only: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTotals:
+    """Lengths of the workload's prompts or outputs."""
+
+    total: Annotated[int, Figure("sum", unit="tokens")]
+    min: Annotated[int, Figure("shortest", unit="tokens")]
+    mean: Annotated[float, Figure("mean", unit="tokens")]
+    max: Annotated[int, Figure("longest", unit="tokens")]

@@ -1,0 +1,130 @@
+"""The document of `innerloop steps`: where the time of a run's steps went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from innerloop.harness.schema.common import Summary
+from innerloop.harness.schema.figure import Figure
+
+VERSION = "2.0"
+
+
+@dataclass(frozen=True, slots=True)
+class SlowStep:
+    """One of the slowest steps, and what was in it. Counts are null where the engine does not report them."""
+
+    step: int
+    at_s: Annotated[float, Figure("its start after the window's", unit="s")]
+    wall_s: float
+    expected_s: Annotated[float | None, Figure("by the fit", unit="s", null="nothing was fitted")]
+    bound_s: Annotated[float | None, Figure("by the roofline", unit="s", null="unknown")]
+    prefill_positions: int | None
+    decode_positions: int | None
+    output_tokens: int | None
+    running: int | None
+    waiting: int | None
+    preempted: int | None
+    context_tokens: float | None
+    kv_usage: float | None
+    phases_s: Mapping[str, float | None]
+    bubble_before_s: float
+    bubble_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Steps with about as many running requests."""
+
+    least: int
+    most: int
+    steps: int
+    median_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """Preemptions that came close together."""
+
+    first_step: int
+    last_step: int
+    at_s: float
+    duration_s: float
+    preempted: int
+    kv_usage: float | None
+    share_of_prefill: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Preemptions:
+    """All of a run's."""
+
+    count: int
+    steps: int
+    storms: tuple[Storm, ...]
+    storm_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interference:
+    """Inter-token latency of the tokens that waited for a step with prefill, and of the others, in seconds."""
+
+    with_prefill: Summary
+    decode_only: Summary
+    stalled_share: Annotated[float | None, Figure("tokens that waited for prefill")]
+    lost_share: Annotated[float | None, Figure("time that they waited longer than the others' median")]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A fitted cost: estimate, standard error and 95 % interval, in seconds."""
+
+    estimate: float
+    error: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class FittedCosts:
+    """Seconds = fixed + sum(cost x what was in the step). No costs where there is a reason."""
+
+    costs: Mapping[str, Cost]
+    r2: Annotated[float | None, Figure("share of the variance explained")]
+    rmse: Annotated[float, Figure("root mean square of the rest", unit="s")]
+    rows: int
+    dropped: Annotated[Mapping[str, str], Figure("what could not be fitted, and why")]
+    together: Annotated[
+        tuple[tuple[str, str, float], ...], Figure("pairs that rise and fall together, with their correlation")
+    ]
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseCost:
+    """A phase of the host against the requests that run."""
+
+    fit: FittedCosts
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Investigation:
+    """Where the time of a run's steps went."""
+
+    schema_version: str
+    run: str
+    engine: str | None
+    model: str | None
+    workload: str | None
+    status: str | None
+    steps: int
+    duration_s: float | None
+    slowest: tuple[SlowStep, ...]
+    fit_s: Mapping[str, FittedCosts]
+    preemptions: Preemptions | None
+    interference_s: Interference | None
+    host_s: Mapping[str, PhaseCost]
+    kind: Literal["steps"] = "steps"

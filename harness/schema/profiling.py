@@ -1,0 +1,138 @@
+"""The profiling pass: a second worker that ran the same workload under a profiler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from innerloop.harness.schema.common import ByStepKind, CountByStepKind, Summary
+from innerloop.harness.schema.figure import Figure
+from innerloop.harness.schema.reasons import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """The steps that the profiler saw."""
+
+    steps: CountByStepKind
+    ranges: Annotated[tuple[tuple[int, int], ...], Figure("first step and the one behind the last, of each window")]
+
+
+@dataclass(frozen=True, slots=True)
+class Slowdown:
+    """How many times longer the pass's steps took than like steps of the measured run."""
+
+    with_prefill: Annotated[float | None, Figure("of steps with prefill", null="there are none to compare")]
+    decode_only: Annotated[float | None, Figure("of the others", null="there are none to compare")]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadShare:
+    """A Python thread's part of the samples."""
+
+    name: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionShare:
+    """A function of the thread that steps: its part of that thread's samples."""
+
+    name: str
+    self_share: Annotated[float, Figure("itself")]
+    total_share: Annotated[float, Figure("with all that it calls")]
+
+
+@dataclass(frozen=True, slots=True)
+class HostProfile:
+    """What py-spy saw of the worker's Python threads."""
+
+    rate_hz: int
+    samples: int | None
+    errors: int | None
+    behind_s: Annotated[float, Figure("most that a sample was late", unit="s")]
+    threads: tuple[ThreadShare, ...]
+    top: tuple[FunctionShare, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Profiling:
+    """The pass, and what it cost. Its figures never enter the measured ones."""
+
+    kind: Annotated[str, Figure("kernels, nsys, ncu or host")]
+    steps: Annotated[str, Figure("which steps were asked for")]
+    windows: Annotated[tuple[Mapping[str, Any], ...], Figure("the same as rules")]
+    folder: Annotated[str, Figure("in the run's folder")]
+    command: Annotated[str, Figure("how to repeat the pass by hand")]
+    seconds: Annotated[float, Figure("that it took", unit="s")]
+    worker_pid: int | None
+    measured_worker_pid: int | None
+    failure: Failure | None
+    notes: tuple[str, ...] = ()
+    captured: Captured | None = None
+    slowdown: Slowdown | None = None
+    host: HostProfile | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelClass:
+    """Kernels of one class."""
+
+    ns: Annotated[int, Figure("sum of their times", unit="ns")]
+    share: Annotated[float | None, Figure("of all kernels' time", null="nothing ran")]
+    launches: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """All launches of one kernel."""
+
+    name: str
+    kernel_class: str
+    ns: Annotated[int, Figure("sum of their times", unit="ns")]
+    share: Annotated[float | None, Figure("of all kernels' time", null="nothing ran")]
+    launches: int
+    mean_s: Annotated[float, Figure("of a launch", unit="s")]
+
+
+@dataclass(frozen=True, slots=True)
+class IdleGaps(Summary):
+    """Stretches in which a device had nothing to do, in seconds."""
+
+    total: Annotated[float, Figure("sum, a device", unit="s")]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What the measured run would take if the device never waited."""
+
+    busy_s: Annotated[float | None, Figure("busy time of the measured steps", unit="s", null="see reason")]
+    output_tokens_per_s: Annotated[float | None, Figure("output tokens / that", unit="tokens/s", null="see reason")]
+    covered_share: Annotated[float | None, Figure("measured steps that resemble a captured one", null="see reason")]
+    reason: Annotated[str | None, Figure("why there is none", null="there is one")]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Kernels, or a CPU's operators, of the captured steps."""
+
+    source: Annotated[str, Figure("the kind of pass")]
+    device: Annotated[str, Figure("cuda or cpu")]
+    devices: int
+    steps: CountByStepKind
+    wall_s_per_step: Annotated[ByStepKind, Figure("mean wall time", unit="s")]
+    busy_s_per_step: Annotated[ByStepKind, Figure("mean time in which something ran", unit="s")]
+    launches_per_step: Annotated[ByStepKind, Figure("mean launches")]
+    idle_share: Annotated[ByStepKind, Figure("time in which nothing ran", better="lower")]
+    idle_gaps_s: IdleGaps
+    total_ns: Annotated[CountByStepKind, Figure("sum of all kernels' times", unit="ns")]
+    outside_steps_ns: Annotated[int, Figure("of kernels that belong to no captured step", unit="ns")]
+    classes: Annotated[Mapping[str, Mapping[str, KernelClass]], Figure("by kind of step and class")]
+    top: Annotated[Mapping[str, tuple[Kernel, ...]], Figure("the longest, by kind of step")]
+    unknown_names: Annotated[tuple[str, ...], Figure("longest kernels without a class")]
+    joined_by_time: Annotated[int, Figure("kernels that were given to a step by time alone")]
+    launches_lost: Annotated[int, Figure("launches of which nothing was seen on the device")]
+    steps_left_out: Annotated[int, Figure("captured steps that lost some of their kernels")]
+    slowdown: Slowdown
+    estimate: Estimate

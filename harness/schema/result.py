@@ -1,0 +1,102 @@
+"""result.json: one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from innerloop.harness.schema.common import Level, TokenTotals
+from innerloop.harness.schema.engine import Checkpoint, Engine, Environment
+from innerloop.harness.schema.figure import Figure
+from innerloop.harness.schema.profiling import Kernels, Profiling
+from innerloop.harness.schema.reasons import Check, Failure, Reason
+from innerloop.harness.schema.roofline import Roofline
+from innerloop.harness.schema.startup import Memory, Startup, Warmup
+from innerloop.harness.schema.steps import Client, Overhead, StepSeconds, StepShare, TimeShare
+from innerloop.harness.schema.telemetry import Telemetry
+from innerloop.harness.schema.window import Counts, Latency, OverTime, Steady, Throughput, Window
+
+VERSION = "2.0"
+Status = Literal["ok", "suspect", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What was asked for, with every default filled in, so that the run can be repeated."""
+
+    engine: str
+    model: str
+    workload: str
+    layer: str
+    device: Annotated[str, Figure("cpu or cuda")]
+    settings: Annotated[Mapping[str, Any], Figure("common settings; null leaves a setting to the engine")]
+    settings_given: Annotated[Mapping[str, Any], Figure("those of them that were given")]
+    engine_args: Annotated[Mapping[str, Any], Figure("arguments in the engine's own words")]
+    seeds: Mapping[str, int]
+    weights: Annotated[str | None, Figure("a folder with weights", null="synthetic weights")] = None
+    trust_remote_code: bool = False
+    engine_python: str | None = None
+    environment: str | None = None
+    model_profile: Mapping[str, Any] = field(default_factory=dict)
+    workload_profile: Mapping[str, Any] = field(default_factory=dict)
+    plugin: Annotated[str | None, Figure("the adapter's file", null="it is one of innerloop's own")] = None
+    label: Annotated[Mapping[str, str], Figure("--label")] = field(default_factory=dict)
+    note: Annotated[str | None, Figure("--note", null="none was given")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The requests that were made of the workload's profile."""
+
+    requests: int
+    users: Annotated[int | None, Figure("concurrent users", null="not a closed loop")]
+    duration_s: Annotated[float | None, Figure("of the window", unit="s", null="until all requests are finished")]
+    prompt_tokens: TokenTotals
+    output_tokens: TokenTotals
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run."""
+
+    schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor only adds fields")]
+    innerloop_version: str
+    created: Annotated[str, Figure("when the run ended, UTC in ISO 8601")]
+    status: Annotated[Status, Figure("suspect: a reason that affects figures; failed, interrupted: see failure")]
+    reasons: tuple[Reason, ...]
+    notes: tuple[str, ...]
+    spec: Spec
+    workload: Workload | None
+    workload_hash: Annotated[str | None, Figure("of all token ids, lengths and due times")]
+    engine: Engine
+    checkpoint: Checkpoint | None
+    environment: Environment | None
+    startup_s: Startup
+    warmup: Warmup | None
+    window: Window
+    counts: Counts
+    throughput: Throughput
+    latency_s: Latency
+    step_s: StepSeconds
+    step_share: StepShare
+    time_share: TimeShare
+    batch: Annotated[Level, Figure("requests in a step's batch")]
+    waiting: Annotated[Level, Figure("requests queued behind it")]
+    kv_usage: Annotated[Level, Figure("share of the KV cache in use")]
+    steady: Steady
+    over_time: OverTime | None
+    overhead: Overhead
+    memory_bytes: Memory
+    telemetry: Telemetry
+    failure: Failure | None
+    client: Annotated[Client | None, Figure("the client of layer http", null="there was none")] = None
+    roofline: Roofline | None = None
+    profiling: Annotated[Profiling | None, Figure("the profiling pass", null="there was none")] = None
+    kernels: Annotated[Kernels | None, Figure("what the pass saw", null="it saw none")] = None
+    checks: Annotated[tuple[Check, ...], Figure("what does not add up in the trace")] = ()
+    kind: Annotated[Literal["run"], Figure("what this document is")] = "run"
+    id: Annotated[str | None, Figure("of this run: a UUID of version 7", null="an older innerloop wrote it")] = None
+    key: Annotated[
+        str | None, Figure("hash of what was asked for: runs with the same key ask the same", null="as for id")
+    ] = None

@@ -1,0 +1,114 @@
+"""How far the steps are from what the machine was measured to do at most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from innerloop.harness.schema.figure import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPeaks:
+    """The peaks of one device, and how they were measured."""
+
+    device: str
+    devices: Annotated[int, Figure("devices that share every layer")]
+    bytes_per_s: Annotated[float, Figure("memory bandwidth, the better of copy and read", unit="bytes/s")]
+    copy_bytes_per_s: float
+    read_bytes_per_s: float
+    dtype: Annotated[str, Figure("number format of attention and lm_head")]
+    ops_per_s: Annotated[float | None, Figure("matrix products in that format", unit="operations/s")]
+    linear_dtype: Annotated[str, Figure("number format of the layers' matrix products")]
+    linear_ops_per_s: Annotated[float | None, Figure("matrix products in that format", unit="operations/s")]
+    tf32: bool | None
+    torch: str | None
+    measured: Annotated[str | None, Figure("when, UTC")]
+    other_cores: Annotated[float | None, Figure("cores that other processes used meanwhile")]
+    disturbed: Annotated[bool | None, Figure("other processes used so much that the peaks may be too low")]
+    clocks: Annotated[Mapping[str, Any] | None, Figure("the device's clocks meanwhile", null="it is a CPU")]
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """What all devices together can do at most."""
+
+    bytes_per_s: Annotated[float, Figure("memory bandwidth", unit="bytes/s")]
+    ops_per_s: Annotated[float, Figure("in the format of attention and lm_head", unit="operations/s")]
+    linear_ops_per_s: Annotated[float, Figure("in the format of the layers' matrices", unit="operations/s")]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a model's steps move and compute, of all devices together."""
+
+    layers_bytes: Annotated[float, Figure("read by every step: the layers' matrices as stored, and the norms", "bytes")]
+    lm_head_bytes: Annotated[float, Figure("read by a step that gives a token", "bytes")]
+    embedding_bytes: Annotated[float, Figure("a row of the table, for each position", "bytes")]
+    kv_bytes: Annotated[float, Figure("keys and values of one token", "bytes")]
+    linear_ops: Annotated[float, Figure("of the layers' matrices for each position: 2 a parameter", "operations")]
+    lm_head_ops: Annotated[float, Figure("for each token that comes out: 2 a parameter", "operations")]
+    attention_ops: Annotated[float, Figure("for each pair of positions: 4 head_dim a head and layer", "operations")]
+    dtype: str
+    linear_dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfSteps:
+    """A share of the wall time of a kind of steps."""
+
+    all: Annotated[float | None, Figure("of all steps", null="there are none")]
+    decode_only: Annotated[float | None, Figure("of steps without prefill", null="there are none")]
+    with_prefill: Annotated[float | None, Figure("of steps with prefill", null="there are none")]
+    steady: Annotated[float | None, Figure("of the steady window's", null="there is none")]
+
+
+@dataclass(frozen=True, slots=True)
+class MeanStep:
+    """Means over the steps of a kind."""
+
+    bytes: float
+    operations: float
+    bound_s: float
+    prefill_positions: float
+    decode_positions: float
+    context_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class MeanSteps:
+    """Means over the steps of each kind; null where there are none."""
+
+    all: MeanStep | None
+    decode_only: MeanStep | None
+    with_prefill: MeanStep | None
+    steady: MeanStep | None
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """The roofline model (Williams, Waterman, Patterson, CACM 52(4), 2009) over the steps, with measured peaks.
+
+    A step's bound is max(bytes / bandwidth, operations / matrix rate). All but `reason` are null where there is one.
+    """
+
+    reason: Annotated[str | None, Figure("why there are no figures", null="there are")]
+    peaks: MeasuredPeaks | None = None
+    total_peaks: Peaks | None = None
+    cost: Cost | None = None
+    bound_s: Annotated[float | None, Figure("sum of the steps' bounds", unit="s")] = None
+    bound_share: Annotated[OfSteps | None, Figure("bound / wall", better="higher")] = None
+    mbu: Annotated[
+        OfSteps | None, Figure("bytes / wall / measured bandwidth (model bandwidth utilization)", better="higher")
+    ] = None
+    mfu: Annotated[
+        OfSteps | None, Figure("operations / wall / measured matrix rate (model FLOPs utilization)", better="higher")
+    ] = None
+    memory_bound_share: Annotated[OfSteps | None, Figure("part of the bound in steps that memory bounds")] = None
+    output_tokens_per_s_at_bound: Annotated[float | None, Figure("output tokens / bound", unit="tokens/s")] = None
+    bytes: Annotated[float | None, Figure("moved by all steps", unit="bytes")] = None
+    operations: Annotated[float | None, Figure("of all steps", unit="operations")] = None
+    per_step: MeanSteps | None = None
+    unattributed_prefill_positions: Annotated[int | None, Figure("that no request's prompt explains")] = None
+    above_bound: Annotated[str | None, Figure("what to think of steps faster than their bound", null="none is")] = None

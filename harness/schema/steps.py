@@ -1,0 +1,71 @@
+"""Where the time of the steps went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from innerloop.harness.schema.common import Summary
+from innerloop.harness.schema.figure import Figure
+
+UNREPORTED = "the engine does not report this phase"
+
+
+@dataclass(frozen=True, slots=True)
+class StepSeconds:
+    """Durations in seconds; a phase that is never reported has a count of 0."""
+
+    wall: Annotated[Summary, Figure("end - start of each step", unit="s", better="lower")]
+    schedule: Annotated[Summary, Figure("choosing the batch", unit="s", better="lower")]
+    prepare: Annotated[Summary, Figure("building the model's inputs", unit="s", better="lower")]
+    execute: Annotated[Summary, Figure("running or launching the model", unit="s", better="lower")]
+    wait: Annotated[Summary, Figure("waiting for the device", unit="s", better="lower")]
+    sample: Annotated[Summary, Figure("choosing tokens", unit="s", better="lower")]
+    update: Annotated[Summary, Figure("taking tokens in, ending requests", unit="s", better="lower")]
+    other_host: Annotated[Summary, Figure("wall minus all reported phases", unit="s", better="lower")]
+    decode_only: Annotated[Summary, Figure("wall of steps without prefill", unit="s", better="lower")]
+    with_prefill: Annotated[Summary, Figure("wall of steps with prefill", unit="s", better="lower")]
+    bubble: Annotated[Summary, Figure("time between steps while there was work", unit="s", better="lower")]
+
+
+@dataclass(frozen=True, slots=True)
+class StepShare:
+    """Each phase's part of the wall time of the steps that report it, 0 to 1."""
+
+    schedule: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
+    prepare: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
+    execute: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
+    wait: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
+    sample: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
+    update: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
+    other_host: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeShare:
+    """The window divided; the three add up to 1."""
+
+    steps: Annotated[float | None, Figure("in steps", null="no step was recorded")]
+    bubbles: Annotated[float | None, Figure("between steps while there was work", null="no step was recorded")]
+    idle: Annotated[float | None, Figure("no request was due and unfinished", null="no step was recorded")]
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """What measuring cost."""
+
+    recorder_ns_per_step: Annotated[float | None, Figure("recording, by its own clock", "ns", better="lower")]
+    recorder_ns_per_token: Annotated[float | None, Figure("recording / output tokens", "ns", better="lower")]
+    recorder_share_of_step_time: Annotated[float | None, Figure("recording / wall time of the steps", better="lower")]
+    clock_ns_per_call: Annotated[float | None, Figure("reading the clock once", "ns")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The client of layer http."""
+
+    cpu_s: Annotated[float | None, Figure("CPU time of its process in the window", unit="s")]
+    cpu_s_per_s: Annotated[float | None, Figure("of one core")]
+    capacity_tokens_per_s: Annotated[float | None, Figure("most that it took from a null server", unit="tokens/s")]
+    share_of_capacity: Annotated[float | None, Figure("of that, used in this run", better="lower")]
+    null_server: Annotated[dict[str, float | int | str | None], Figure("how the capacity was measured")]

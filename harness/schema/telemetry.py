@@ -1,0 +1,245 @@
+"""The host and the devices over the window, from their samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from innerloop.harness.schema.figure import Figure
+
+UNSEEN = "the driver does not say"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The worker's processes, the machine, and everybody else on it. `*_cores`: mean cores in use; `*_share`: of all
+    cores' time."""
+
+    covered_s: Annotated[float, Figure("of the window, that the samples cover", unit="s")]
+    cpus: Annotated[int | None, Figure("hardware threads that this process may use")]
+    worker_user_s: float
+    worker_system_s: float
+    worker_cores: float
+    worker_rss_mean_bytes: int
+    worker_rss_peak_bytes: int
+    worker_threads_max: int
+    worker_processes_max: int
+    worker_major_faults: int | None
+    worker_voluntary_switches_per_s: float | None
+    worker_involuntary_switches_per_s: float | None
+    harness_cores: float
+    other_cores: Annotated[float, Figure("used by neither the worker nor the harness", better="lower")]
+    other_share: Annotated[float | None, Figure("the same, of all cores' time", better="lower")]
+    busy_share: float | None
+    iowait_share: float | None
+    steal_share: Annotated[float | None, Figure("taken by the hypervisor", better="lower")]
+    available_least_bytes: Annotated[int | None, Figure("least free memory", unit="bytes")]
+    swap_in_bytes: int | None
+    swap_out_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PerToken:
+    """Energy over output tokens, and the other way round."""
+
+    per_token: Annotated[float | None, Figure("energy / output tokens", "J/token", better="lower")]
+    per_token_above_idle: Annotated[float | None, Figure("the same above idle", "J/token", better="lower")]
+    tokens_per_j: Annotated[float | None, Figure("output tokens / energy", "tokens/J", better="higher")]
+
+
+@dataclass(frozen=True, slots=True)
+class TotalEnergy(PerToken):
+    """The window's energy of all devices together, or of the CPU's sockets."""
+
+    window: Annotated[float | None, Figure("energy of the window", "J", null="a part is unknown", better="lower")]
+    above_idle: Annotated[float | None, Figure("less idle power x duration", "J", null="idle power is unknown")] = None
+    dram: Annotated[float | None, Figure("of the memory, where it is counted apart", "J", null="it is not")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceEnergy(PerToken):
+    """One device's energy."""
+
+    window: Annotated[float | None, Figure("energy of the window", "J", null="see note", better="lower")]
+    above_idle: Annotated[float | None, Figure("less idle power x duration", "J", null="idle power is unknown")]
+    prefill_steps: Annotated[float | None, Figure("of the steps with prefill", "J", null="see note")]
+    decode_only_steps: Annotated[float | None, Figure("of the others", "J", null="see note")]
+    source: Annotated[Literal["counter", "integral"] | None, Figure("where `window` is from")]
+    counter: Annotated[float | None, Figure("by the energy counter", "J", null="there is none")]
+    integral: Annotated[float | None, Figure("by the power reading", "J", null="it does not cover the window")]
+    counter_integral_difference: Annotated[float | None, Figure("integral / counter - 1", null="one is unknown")]
+    resolution_s: Annotated[float | None, Figure("how finely it can tell time", "s")]
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PowerSummary:
+    """The power readings of the window."""
+
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    max: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """A device's memory in use, and what for."""
+
+    before_load: int | None = None
+    after_load: int | None = None
+    after_warmup: int | None = None
+    peak: Annotated[int | None, Figure("most in the window", "bytes", better="lower")] = None
+    worker: Annotated[int | None, Figure("most of the worker's own", "bytes", null=UNSEEN)] = None
+    weights: int | None = None
+    kv_cache: int | None = None
+    rest: Annotated[int | None, Figure("peak - before the load - weights - KV cache", "bytes")] = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """One clock over the window."""
+
+    mean: float | None
+    min: float | None
+    max: float | None
+    busy_mean: Annotated[float | None, Figure("of the samples at work", "MHz")]
+    max_possible: Annotated[float | None, Figure("what the device could do", "MHz", null=UNSEEN)]
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """A device's clocks."""
+
+    sm: Clock
+    memory: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Utilization:
+    """Share of time in which something ran."""
+
+    gpu: Annotated[float | None, Figure("some kernel ran; says nothing of how much of the device it used")]
+    memory: Annotated[float | None, Figure("memory was read or written")]
+
+
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    """Start, middle and end: means of a twentieth of the readings each."""
+
+    start: float | None
+    middle: float | None
+    end: float | None
+    max: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Most:
+    """Only the largest value."""
+
+    max: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockEvent:
+    """For how long the device had a reason to run at other clocks."""
+
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRates:
+    """Bytes a second over a link."""
+
+    tx: float | None
+    rx: float | None
+    source: Literal["gpm", "counter"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A process on the device that is not the worker's."""
+
+    pid: int
+    name: str | None
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mig:
+    """A slice of a GPU."""
+
+    parent_uuid: str | None = None
+    parent_name: str | None = None
+    profile: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One GPU over the window."""
+
+    index: int | None
+    uuid: str | None
+    name: str | None
+    mig: Mapping[str, Any] | None
+    driver: str | None
+    architecture: str | None
+    power_limit_w: float | None
+    supported: Annotated[Mapping[str, bool] | None, Figure("which readings the driver gives")]
+    source: str
+    interval_s: float
+    samples: int
+    missing_from_s: Annotated[float | None, Figure("when it could no longer be read", "s", null="it always could")]
+    missing_reason: str | None
+    faults: Annotated[Mapping[str, int], Figure("readings that failed, by name")]
+    energy_j: DeviceEnergy
+    idle_power_w: Annotated[float | None, Figure("before anything was started", "W", null="not measured")]
+    power_w: PowerSummary
+    update_period_s: Annotated[float | None, Figure("how often the power reading changes", "s", null="unknown")]
+    memory_bytes: DeviceMemory
+    memory_note: str | None
+    utilization: Utilization
+    clocks_mhz: Clocks
+    temperature_c: Temperature
+    memory_temperature_c: Most
+    event_reasons: tuple[ClockEvent, ...]
+    pcie_bytes_per_s: LinkRates
+    nvlink_bytes_per_s: LinkRates
+    gpm: Annotated[Mapping[str, float | None] | None, Figure("means of GPM's readings", null="there is no GPM")]
+    foreign_processes: tuple[Stranger, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerCost:
+    """What a sampler cost, and how late it was."""
+
+    interval_s: float
+    samples: int
+    late_p50_s: float | None
+    late_p99_s: float | None
+    longest_gap_s: float | None
+    cpu_s: Annotated[float, Figure("CPU time over all its life", "s")]
+    cpu_share: Annotated[float | None, Figure("of one core")]
+    error: Annotated[str | None, Figure("what ended it early", null="nothing did")]
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Energy of the window."""
+
+    devices: Annotated[TotalEnergy | None, Figure("all devices together", null="there are none")] = None
+    cpu: Annotated[TotalEnergy | None, Figure("the CPU's sockets", null="they cannot be read")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Everything that was sampled."""
+
+    host: Annotated[Host | None, Figure("the host", null="fewer than two samples")] = None
+    devices: Annotated[tuple[Device, ...] | None, Figure("one entry a GPU", null="none could be sampled")] = None
+    energy_j: Energy = field(default_factory=Energy)
+    sampler: Mapping[str, SamplerCost] = field(default_factory=dict)

@@ -1,0 +1,100 @@
+"""waterfall.json: what every layer adds, from the runs of several layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from innerloop.harness.schema.figure import Figure
+from innerloop.harness.schema.steps import Client
+
+VERSION = "2.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """A latency: medians over the trials of each trial's figure, in seconds."""
+
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p99: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunReason:
+    """A reason of one of the runs."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRun:
+    """One of the runs."""
+
+    folder: str
+    status: str
+    reasons: tuple[RunReason, ...]
+    output_tokens_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A layer, or what lies below the innermost: the roofline's bound, and the kernels."""
+
+    name: str
+    kind: Literal["bound", "kernels", "layer"]
+    reason: Annotated[str | None, Figure("why it has no figures", null="it has")]
+    trials: int
+    s_per_output_token: Annotated[
+        float | None, Figure("busy window / output tokens, median of the trials", unit="s", better="lower")
+    ]
+    s_per_output_token_range: Annotated[tuple[float, float] | None, Figure("least and most of the trials", unit="s")]
+    ttft_s: Points | None
+    tpot_s: Points | None
+    tokens_per_s: Annotated[float | None, Figure("1 / s_per_output_token", unit="tokens/s", better="higher")] = None
+    ms_per_step: Annotated[float | None, Figure("for a step of layer core", unit="ms")] = None
+    added_s_per_output_token: Annotated[float | None, Figure("difference to the one below", unit="s")] = None
+    added_ms_per_step: Annotated[float | None, Figure("the same for a step of layer core", unit="ms")] = None
+    added_share: Annotated[float | None, Figure("of the outermost layer's time")] = None
+    added_s_per_output_token_range: Annotated[
+        tuple[float, float] | None, Figure("least and most of the differences within a trial", unit="s")
+    ] = None
+    within_scatter: Annotated[bool | None, Figure("the range holds 0", null="fewer than two trials")] = None
+    runs: tuple[LayerRun, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineName:
+    """Which engine."""
+
+    name: str | None
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    """What each layer adds to the time of an output token."""
+
+    schema_version: str
+    innerloop_version: str
+    created: str
+    status: Literal["ok", "suspect", "failed", "partial", "interrupted"]
+    engine: EngineName
+    model: str | None
+    dtype: str | None
+    device: str | None
+    workload: str | None
+    workload_hash: str | None
+    layers: tuple[str, ...]
+    trials: int
+    tokens_per_step: Annotated[float | None, Figure("output tokens a step, on layer core")]
+    rungs: tuple[Rung, ...]
+    differences: Annotated[Mapping[str, Mapping[str, Any]], Figure("engine arguments that differ between layers")] = (
+        field(default_factory=dict)
+    )
+    paced_by_load: bool = False
+    client: Client | None = None
+    kind: Literal["waterfall"] = "waterfall"

@@ -1,0 +1,129 @@
+"""The measured window: what was done in it, how fast, and what a request's sender saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from innerloop.harness.schema.common import Level, Summary
+from innerloop.harness.schema.figure import Figure
+
+NEVER_OPENED = "the window never opened"
+UNREPORTED = "the engine does not report it"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Monotonic time of the host; the worker, the harness and the samplers read the same clock."""
+
+    start_ns: Annotated[int | None, Figure("when the loop began", unit="ns", null=NEVER_OPENED)]
+    end_ns: Annotated[
+        int | None,
+        Figure(
+            "when the last request had finished, or the end of the step in which the time ran out",
+            "ns",
+            null=NEVER_OPENED,
+        ),
+    ]
+    duration_s: Annotated[float | None, Figure("end - start", unit="s", null=NEVER_OPENED)]
+    asked_s: Annotated[
+        float | None, Figure("the workload's duration", unit="s", null="it runs until all requests are finished")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was asked, and what was done."""
+
+    requests: Annotated[int, Figure("requests in the workload")]
+    finished: Annotated[int, Figure("got all their tokens")]
+    cut: Annotated[int, Figure("were still running when the window closed, or when the run died")]
+    unsent: Annotated[int, Figure("were never due, or not yet submitted")]
+    without_first_token: Annotated[
+        int, Figure("were submitted and had no token when the window closed: no TTFT stands for them")
+    ]
+    prompt_tokens: Annotated[int, Figure("of the requests that had a first token", unit="tokens")]
+    output_tokens: Annotated[int, Figure("that the engine gave, those of cut requests included", unit="tokens")]
+    prefill_positions: Annotated[
+        int | None, Figure("prompt positions computed, recomputed ones included", null=UNREPORTED)
+    ]
+    decode_positions: Annotated[int | None, Figure("newest tokens fed back", null=UNREPORTED)]
+    steps: Annotated[int, Figure("steps recorded")]
+    preemptions: Annotated[int | None, Figure("requests evicted from the batch", null=UNREPORTED, better="lower")]
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Work done per second of a window. A step, a first token or a finish counts when it ends inside."""
+
+    prefill_positions_per_s: Annotated[
+        float | None,
+        Figure("prefill done; recomputation counts, prefix-cache hits do not", "positions/s",
+               "prefill positions / duration", UNREPORTED, "higher"),
+    ] = None  # fmt: skip
+    output_tokens_per_s: Annotated[
+        float | None,
+        Figure("all tokens that came out, first ones included", "tokens/s", "output tokens / duration", NEVER_OPENED,
+               "higher"),
+    ] = None  # fmt: skip
+    total_tokens_per_s: Annotated[
+        float | None,
+        Figure("useful work: what was computed twice counts once, what came from a cache counts", "tokens/s",
+               "(prompt tokens of requests whose first token came in the window + output tokens) / duration",
+               NEVER_OPENED, "higher"),
+    ] = None  # fmt: skip
+    tokens_per_s_per_user: Annotated[
+        float | None,
+        Figure("how fast one user's text grows once it has begun", "tokens/s",
+               "mean over finished requests of 1 / TPOT", "no request with a rate finished", "higher"),
+    ] = None  # fmt: skip
+    requests_per_s: Annotated[
+        float | None,
+        Figure("requests finished", "requests/s", "finished / duration", NEVER_OPENED, "higher"),
+    ] = None  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """In seconds, each from when the request was due by the workload's schedule."""
+
+    ttft: Annotated[Summary, Figure("time to first token", "s", "first token - due", better="lower")]
+    tpot: Annotated[
+        Summary,
+        Figure(
+            "time per output token after the first", "s", "(last token - first token) / (tokens - 1)", better="lower"
+        ),
+    ]
+    itl: Annotated[
+        Summary,
+        Figure(
+            "gap between a request's arrivals; k tokens that come together make k gaps of a k-th", "s", better="lower"
+        ),
+    ]
+    e2e: Annotated[Summary, Figure("end to end", "s", "last token - due", better="lower")]
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """The same figures over the part of the window in which the load was steady."""
+
+    reason: Annotated[str | None, Figure("why there is none", null="there is one")]
+    start_ns: Annotated[int | None, Figure("its start", unit="ns", null="there is none")] = None
+    end_ns: Annotated[int | None, Figure("its end", unit="ns", null="there is none")] = None
+    duration_s: Annotated[float | None, Figure("end - start", unit="s", null="there is none")] = None
+    steps: Annotated[int | None, Figure("steps in it", null="there is none")] = None
+    throughput: Throughput | None = None
+    wall_s: Annotated[Summary | None, Figure("wall time of its steps", unit="s")] = None
+    batch: Level | None = None
+    kv_usage: Level | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OverTime:
+    """The window cut into equal bins."""
+
+    bin_s: Annotated[float, Figure("length of a bin", unit="s")]
+    running: Annotated[tuple[float | None, ...], Figure("mean batch")]
+    waiting: Annotated[tuple[float | None, ...], Figure("mean queue")]
+    kv_usage: Annotated[tuple[float | None, ...], Figure("mean share of the KV cache in use")]
+    output_tokens_per_s: Annotated[tuple[float, ...], Figure("speed", unit="tokens/s")]
