@@ -57,8 +57,10 @@ def install(folder: Path, lock: Path, lock_fd: int, say: Say, only_look: bool = 
     """Installs every package of `lock` into the environment in `folder`; returns them as "name==version".
 
     Packages come from where pip is configured to look. torch's CPU builds (`+cpu`) are on PyTorch's own index: where
-    the configured sources do not have the one in the lock, it is tried as well. `only_look`: all of it is looked up,
-    with its hashes, and nothing is fetched.
+    the configured sources do not have the one in the lock, it is tried as well. Everything is compiled to bytecode, as
+    pip does: else every start of an engine compiles thousands of files, where the environment or the user's
+    PYTHONDONTWRITEBYTECODE keeps Python from writing them. `only_look`: all of it is looked up, with its hashes, and
+    nothing is fetched.
 
     Raises:
         InstallFailed: with the installer's own words.
@@ -69,8 +71,7 @@ def install(folder: Path, lock: Path, lock_fd: int, say: Say, only_look: bool = 
     offline = no_index(pip_settings())
     if offline:
         command.append("--no-index")
-    if only_look:
-        command.append("--dry-run")
+    command.append("--dry-run" if only_look else "--compile-bytecode")
     code, lines = _run(command, folder.parent, lock_fd, say)
     if code == 0:
         return _added(lines)

@@ -97,6 +97,15 @@ def test_a_created_environment_holds_what_the_lock_says(home: Path, lock: Path) 
     assert made.variables["TOY_QUIET"] == "1"
 
 
+def test_a_created_environment_is_compiled_so_that_no_start_of_an_engine_does_it(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    made = environments.create(toys.engine(lock), "cpu")
+    assert made.folder is not None
+    assert list(made.folder.glob("lib/*/site-packages/toy/**/*.pyc"))
+
+
 def test_the_name_is_made_of_engine_device_lock_and_python(home: Path, lock: Path) -> None:
     import hashlib
 
