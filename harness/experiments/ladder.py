@@ -75,7 +75,7 @@ def run(
         Refused: nothing was started.
     """
     specs = {layer: spec_of(layer) for layer in ladder.layers}
-    folder = run_folder.make_folder(options.out)
+    folder = run_folder.make_folder(options.out, options.numbered)
     runs: Runs = {layer: [] for layer in ladder.layers}
     plan = order(ladder)
     document, interrupted = build(ladder.layers, ladder.trials, runs), False
@@ -83,24 +83,26 @@ def run(
         try:
             for k, (layer, trial) in enumerate(plan):
                 console.rule(f"{layer}, trial {trial} of {ladder.trials} ({k + 1} of {len(plan)})", style="dim")
-                own = replace(options, out=folder / f"{layer}-{trial}")
+                own = replace(options, out=folder / f"{layer}-{trial}", numbered=False)
                 if layer != "core" or trial > 1:
                     own = replace(own, profile=None)
                 result = one(specs[layer], machine, own, console, first=k == 0)
                 runs[layer].append(result)
                 document = build(ladder.layers, ladder.trials, runs)
                 write(folder, document)
+                run_folder.release(folder)
                 if stopped(result):
                     interrupted = True
                     break
         except Stopped:
             interrupted = True
         except Refused:
-            run_folder.remove_empty(folder)
+            run_folder.release(folder)
             raise
     if interrupted:
         document = {**document, "status": "interrupted"}
         write(folder, document)
+        run_folder.release(folder)
     return document, folder
 
 

@@ -13,8 +13,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.cli.reading import read_text
 
 Schema = TypeVar("Schema", bound=BaseModel)
+DEEPEST = 50  # nesting of a profile's mappings and lists
+MOST_VALUES = 100_000  # of one profile
+LARGEST = 2**64  # of a whole number
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # what a profile may be called: its name becomes part of a folder's name
 
 
@@ -27,17 +31,44 @@ class Strict(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """safe_load that reads 1e-5 as a number (YAML 1.1 wants 1.0e-5) and refuses a key that is given twice."""
+    """safe_load that reads 1e-5 as a number (YAML 1.1 wants 1.0e-5) and refuses a key that is given twice, tags
+    (`!!float`), which no field needs, and what unfolds without end: deep nesting, aliases of aliases."""
+
+    depth = values = 0
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._sizes: dict[int, int] = {}  # by a node's id: how many values it holds, aliases unfolded
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event, before = self.peek_event(), self.values
+        alias = isinstance(event, yaml.AliasEvent)
+        if not alias and getattr(event, "tag", None) is not None:
+            raise _wrong(f"{event.tag} is a tag; write the value without it", event)
+        if self.depth > DEEPEST:
+            raise _wrong(f"this is nested more than {DEEPEST} deep", event)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if alias and id(node) not in self._sizes:
+            raise _wrong(f"*{event.anchor} stands inside of itself", event)
+        self.values += self._sizes[id(node)] if alias else 1
+        if self.values > MOST_VALUES:
+            raise _wrong(f"this holds more than {MOST_VALUES} values", event)
+        self._sizes.setdefault(id(node), self.values - before)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
-                )
+                raise _wrong(f"{key.value} is given twice", key)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         return super().construct_mapping(node, deep)
+
+
+def _wrong(problem: str, place: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(problem=problem, problem_mark=place.start_mark)
 
 
 # A date is text here: JSON has none, and everything that was asked for is recorded as JSON.
@@ -79,6 +110,8 @@ def _check_plain(value: Any, source: str, field: str) -> None:
     elif isinstance(value, list):
         for part in value:
             _check_plain(part, source, field)
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        raise Refused(f"{source}: {field or 'it'} is a number of {value.bit_length()} bits; at most 64 are needed")
     elif isinstance(value, float) and not math.isfinite(value):
         raise Refused(f"{source}: {field or 'it'} is {value}; it must be a finite number")
     elif not isinstance(value, (str, int, float, type(None))):
@@ -91,13 +124,7 @@ def read_mapping(path: Path, source: str) -> dict[str, Any]:
     Raises:
         Refused: the file cannot be read, is not YAML, or holds something else than a mapping.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise Refused(f"{source} is not UTF-8 text") from None
-    except OSError as error:
-        raise Refused(f"{source} cannot be read: {error.strerror}") from None
-    data = parse_yaml(text, source)
+    data = parse_yaml(read_text(path, source), source)
     if not isinstance(data, dict):
         raise Refused(f"{source} must hold a mapping of fields to values; it holds {_given(data)}")
     return data

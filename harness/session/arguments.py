@@ -157,4 +157,5 @@ def options_of(arguments: argparse.Namespace, out: Path, profile: Profile | None
 
     limits = Limits(arguments.load_timeout, arguments.hang_timeout, arguments.timeout)
     options = Options(out, limits, arguments.keep_token_ids, arguments.device_hz, arguments.device_telemetry)
-    return replace(options, ceilings=arguments.ceilings, trace=arguments.trace, profile=profile)
+    own_name = arguments.out is None
+    return replace(options, ceilings=arguments.ceilings, trace=arguments.trace, profile=profile, numbered=own_name)

@@ -46,4 +46,4 @@ def inputs_of(spec: RunSpec, machine: Machine, options: Options) -> Inputs:
     environments.check(spec.engine, spec.device, spec.engine_python, spec.environment)
     if options.profile is not None:
         passes.check(options.profile, spec, options.out)
-    return Inputs(spec, machine, options, work, warm, make_folder(options.out))
+    return Inputs(spec, machine, options, work, warm, make_folder(options.out, options.numbered))

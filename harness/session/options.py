@@ -25,3 +25,4 @@ class Options:
     profile: Profile | None = None  # a pass with a profiler, after the measured run
     ceilings: str = "auto"  # or "off": don't measure what the machine can do at most
     trace: bool = False  # also write a Perfetto trace
+    numbered: bool = False  # `out` is innerloop's own choice: a number is put behind it where it is taken

@@ -20,7 +20,7 @@ from innerloop.harness.session.job import write_job
 from innerloop.harness.session.live import LiveView
 from innerloop.harness.session.options import Options
 from innerloop.harness.session.prepared import Prepared, find_ceilings, prepare
-from innerloop.harness.store.run_folder import remove_empty
+from innerloop.harness.store.run_folder import release
 from innerloop.harness.telemetry import samplers
 from innerloop.harness.telemetry.samplers import Samplers
 
@@ -60,7 +60,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
         except Stopped as stopped:
             outcome.failure = failure("interrupted", f"{stopped} reached the harness")
         except Refused:
-            remove_empty(inputs.folder)
+            release(inputs.folder)
             raise
         except (InstallFailed, PreparationFailed) as error:
             cause = "install_failed" if isinstance(error, InstallFailed) else "preparation_failed"
@@ -72,6 +72,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
             outcome.failure = {**failure("harness", f"{type(error).__name__}: {error}"), "traceback": lines}
         ignore_signals()
         result = conclude(inputs, prepared, outcome, sampled)
+        release(inputs.folder)
     if options.profile is not None and prepared.environment is not None:
         place = passes.Place(prepared.environment.python, prepared.environment.variables, inputs.folder)
         passes.add(options.profile, spec.device, place, options.limits, (result, outcome.worker_pid), console)

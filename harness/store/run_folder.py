@@ -1,40 +1,71 @@
-"""The folder of one run: a new one of its own."""
+"""The folder of one run: a new one of its own, claimed by making it."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
 
+CLAIM = ".claim"  # made by the one run that got the folder, until something else lies in it
 
-def make_folder(out: Path) -> Path:
-    """Makes the run's folder, which may be there already as long as it is empty.
+
+def make_folder(out: Path, numbered: bool = False) -> Path:
+    """Makes the run's folder, which may be there already as long as it is empty, and claims it: of two runs that are
+    given the same one at the same moment, one is refused.
+
+    `numbered`: the name is innerloop's own choice, so where it is taken the next free number is put behind it.
 
     Raises:
-        Refused: something else is there, or it cannot be made.
+        Refused: something else is there, another run has it, or it cannot be made.
     """
+    refuse_unwritable_name(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
-            raise Refused(f"--out: {out} is not empty; name a new folder, so that no run is mixed with another")
-        if not os.access(out, os.W_OK):
-            raise Refused(f"--out: {out} cannot be written")
+        for number in count(1):
+            folder = out.with_name(f"{out.name}-{number}") if number > 1 else out
+            if _claim(folder):
+                return folder.absolute()
+            if not numbered:
+                break
     except OSError as error:
         raise Refused(f"--out: {out} cannot be made: {error.strerror or error}") from None
-    return out.absolute()
+    raise Refused(f"--out: {out} is not empty; name a new folder, so that no run is mixed with another")
+
+
+def _claim(folder: Path) -> bool:
+    """Makes the folder and takes it; False if it is not empty or somebody else has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        os.close(os.open(folder / CLAIM, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    except FileExistsError:
+        return False
+    if any(path.name != CLAIM for path in folder.iterdir()):
+        (folder / CLAIM).unlink()
+        return False
+    return True
+
+
+def release(folder: Path) -> None:
+    """Ends the claim, once something else lies in the folder, which no other run will take then. A folder in which
+    nothing lies is removed."""
+    with suppress(OSError):
+        (folder / CLAIM).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def refuse_unwritable_name(out: Path) -> None:
+    """Raises: Refused: the path is not UTF-8, so that no document could name it."""
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise Refused(f"--out: {str(out).encode('utf-8', 'backslashreplace').decode()} is not UTF-8") from None
 
 
 def default_folder(*words: str) -> Path:
-    """A folder under runs/ that is not there yet, called by the time and `words` (engine, model, workload); a second
-    run within the same second gets a number of its own."""
+    """A folder under runs/, called by the time and `words` (engine, model, workload); see `make_folder`'s `numbered`."""
     moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    name = "-".join((moment, *words))
-    names = (name, *(f"{name}-{k}" for k in range(2, 1000)))
-    return next(folder for folder in (Path("runs") / n for n in names) if not folder.exists())
-
-
-def remove_empty(folder: Path) -> None:
-    if not any(folder.iterdir()):
-        folder.rmdir()
+    return Path("runs") / "-".join((moment, *words))

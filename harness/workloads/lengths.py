@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from functools import lru_cache
@@ -12,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.profiles import MAX_TOKENS, Fixed, FromFile, Lognormal, Normal, Uniform
 from innerloop.harness.workloads import draws
 
 AnyLength = Fixed | Uniform | Normal | Lognormal | FromFile
 
+MOST_BYTES = 1 << 30
 PROMPT, OUTPUT, ROW = 0, 1, 2  # parts of the lengths stream
 
 
@@ -77,7 +80,10 @@ def from_file(length: FromFile, folder: Path | None = None) -> draws.Ints:
 def _read(path: Path, column: str | None, changed_ns: int) -> draws.Ints:
     """Reads a file once for the bounds, the prompts and the outputs, and again when it has changed."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
+        with (
+            open_regular(path, f"the lengths file {path}", MOST_BYTES) as file,
+            io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as lines,
+        ):
             found = [_whole(value, path, line) for line, value in _values(lines, path, column)]
     except UnicodeDecodeError:
         raise Refused(f"the lengths file {path} is not UTF-8 text") from None

@@ -18,6 +18,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,8 +43,8 @@ class Tree:
 
     def module(self, name: str) -> Module | None:
         if name not in self._known:
-            found = self._parsed(name)
-            self._known[name] = None if found is None else describe(found[0], name, found[1])
+            found = self._text(name)
+            self._known[name] = None if found is None else _described(found[0], name, found[1])
         return self._known[name]
 
     def body(self, module: str, path: str) -> ast.AST | None:
@@ -51,11 +52,25 @@ class Tree:
         return None if found is None else _definition(found[0], path)
 
     def _parsed(self, name: str) -> tuple[ast.Module, bool] | None:
+        found = self._text(name)
+        return None if found is None else (_parse(found[0]), found[1])
+
+    def _text(self, name: str) -> tuple[str, bool] | None:
         base = self.folder / name.replace(".", "/")
         for path, package in ((base.with_name(base.name + ".py"), False), (base / "__init__.py", True)):
             if path.is_file():
-                return ast.parse(path.read_text(encoding="utf-8")), package
+                return path.read_text(encoding="utf-8"), package
         return None
+
+
+@lru_cache(maxsize=64)  # many tests read trees that differ in one file
+def _parse(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+@lru_cache(maxsize=256)
+def _described(text: str, name: str, package: bool) -> Module:
+    return describe(_parse(text), name, package)
 
 
 class Table:

@@ -115,10 +115,13 @@ def test_a_path_to_nothing_is_refused_with_the_nearest_file(tmp_path: Path) -> N
         ("a: [1", "line 1: "),
         ("prompt: 1\nprompt: 2", "line 2: prompt is given twice"),
         ("on: 1", "the key true is not text; put it in quotes"),
-        ("a: !!python/object:os.system x", "line 1: could not determine a constructor"),
-        ("a: " + "[" * 3000, "is not readable YAML"),
-        ("a: &a [*a]", "is not readable YAML"),
-        ("a: !!binary aGk=", "a is of a type that a profile cannot hold"),
+        ("a: !!python/object:os.system x", "line 1: tag:yaml.org,2002:python/object:os.system is a tag"),
+        ("a: " + "[" * 3000, "line 1: this is nested more than 50 deep"),
+        ("a:\n" + "".join(" " * depth + "-\n" for depth in range(300)), "this is nested more than 50 deep"),
+        ("a: &a [*a]", "line 1: *a stands inside of itself"),
+        ("a: &a [" + "0, " * 999 + "0]\nb: [" + "*a, " * 99 + "*a]\n", "line 2: this holds more than 100000 values"),
+        ("a: !!binary aGk=", "is a tag; write the value without it"),
+        ("a: 0x" + "f" * 5000, "a is a number of 20000 bits; at most 64 are needed"),
     ],
 )
 def test_a_file_that_is_no_profile_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:

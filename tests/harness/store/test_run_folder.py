@@ -1,40 +1,72 @@
+"""A run's folder is claimed by making it: two runs never share one."""
+
 from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.store import run_folder
+from innerloop.harness.store.run_folder import make_folder, release
 
 
-def test_a_folder_that_holds_something_is_refused(tmp_path):
-    first = run_folder.make_folder(tmp_path / "run")
-    (first / "result.json").write_text("{}")
+def contend(barrier: Any, out: str, numbered: bool, got: Any) -> None:
+    barrier.wait()
+    try:
+        got.put(str(make_folder(Path(out), numbered)))
+    except Refused:
+        got.put(None)
+
+
+def contenders(out: Path, numbered: bool, count: int = 4) -> list[str | None]:
+    context = multiprocessing.get_context("fork")
+    barrier, got = context.Barrier(count), context.Queue()
+    processes = [context.Process(target=contend, args=(barrier, str(out), numbered, got)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    answers = [got.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return answers
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_of_runs_that_want_one_folder_at_the_same_moment_one_gets_it(tmp_path: Path, there: bool) -> None:
+    for attempt in range(10):
+        out = tmp_path / f"run{attempt}"
+        if there:
+            out.mkdir()
+        answers = contenders(out, numbered=False)
+        assert sorted(answers, key=str) == [str(out), None, None, None]
+
+
+def test_of_runs_whose_folder_is_named_by_the_second_each_gets_its_own(tmp_path: Path) -> None:
+    for attempt in range(10):
+        out = tmp_path / f"run{attempt}"
+        expected = [str(out), *(f"{out}-{number}" for number in (2, 3, 4))]
+        assert sorted(filter(None, contenders(out, numbered=True))) == expected
+
+
+def test_a_folder_in_which_something_lies_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
     with pytest.raises(Refused, match="is not empty"):
-        run_folder.make_folder(tmp_path / "run")
+        make_folder(tmp_path)
+    assert os.listdir(tmp_path) == ["mine"]
 
 
-def test_the_default_folder_is_always_a_new_one(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    first = run_folder.default_folder("vllm", "llama-tiny", "quick")
-    run_folder.make_folder(first)
-    assert first.parts[0] == "runs"
-    assert first.name.endswith("Z-vllm-llama-tiny-quick")
-    assert run_folder.default_folder("vllm", "llama-tiny", "quick") != first
+def test_a_released_folder_keeps_what_lies_in_it_and_goes_if_nothing_does(tmp_path: Path) -> None:
+    first, second = make_folder(tmp_path / "a"), make_folder(tmp_path / "b")
+    (first / "job.json").touch()
+    release(first)
+    release(second)
+    assert os.listdir(first) == ["job.json"]
+    assert not second.exists()
 
 
-def test_an_empty_folder_that_the_user_made_is_taken(tmp_path):
-    (tmp_path / "mine").mkdir()
-    assert run_folder.make_folder(tmp_path / "mine") == tmp_path / "mine"
-
-
-def test_a_refused_run_leaves_no_folder(tmp_path):
-    made = run_folder.make_folder(tmp_path / "run")
-    run_folder.remove_empty(made)
-    assert not made.exists()
-
-
-def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path):
-    (tmp_path / "file").touch()
-    for out in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(Refused, match="--out"):
-            run_folder.make_folder(out)
+def test_a_path_that_no_document_could_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="not UTF-8"):
+        make_folder(tmp_path / os.fsdecode(b"run\xff"))
+    assert not os.listdir(tmp_path)
