@@ -66,6 +66,6 @@ def refuse_unwritable_name(out: Path) -> None:
 
 
 def default_folder(*words: str) -> Path:
-    """A folder under runs/, called by the time and `words` (engine, model, workload); see `make_folder`'s `numbered`."""
+    """A folder under runs/, called by the time and `words` (engine, model, workload), for `make_folder` to number."""
     moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     return Path("runs") / "-".join((moment, *words))

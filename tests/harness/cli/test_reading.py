@@ -19,7 +19,7 @@ def test_a_byte_order_mark_is_left_out(tmp_path: Path) -> None:
 def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", Path("/dev/zero"), tmp_path):
-        with pytest.raises(Refused, match="^it (is not a regular file|cannot be read)"):
+        with pytest.raises(Refused, match=r"^it (is not a regular file|cannot be read)"):
             read_text(path, "it")
 
 
