@@ -11,6 +11,7 @@ from pathlib import Path
 from innerloop.harness.cli.errors import InstallFailed, Refused
 from innerloop.harness.environments.pip_settings import no_index, pip_settings, uv_variables
 from innerloop.harness.machine.uv import find_uv
+from innerloop.harness.process.bound import with_parent
 
 Say = Callable[[str], None]
 
@@ -106,11 +107,11 @@ def find_python(wanted: str) -> tuple[str, str] | None:
 def _run(command: Sequence[str], cwd: Path, lock_fd: int, say: Say) -> tuple[int, list[str]]:
     """(exit status, lines of stderr) of uv; its progress is also said. Ends uv and its children if anything interrupts.
 
-    `cwd` keeps uv from the project files around the user's own working folder. uv inherits `lock_fd`, so that the
-    environment stays locked while uv still writes to it, even if this process is killed.
+    uv ends with this process, however that goes. `cwd` keeps it from the project files around the user's own working
+    folder. It inherits `lock_fd`, so that the environment stays locked for as long as it still writes to it.
     """
     process = subprocess.Popen(
-        command,
+        with_parent(command),
         cwd=cwd,
         env=_environment(),
         stdin=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from typing import Any
 
 import innerloop
 from innerloop import engines
+from innerloop.harness.cli.secrets import without_secrets
+from innerloop.harness.process.bound import MARK, end_marked
 
 TICK_S = 1.0  # news on the control channel is heard at once; this is for the live view and the time limits
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
@@ -76,6 +79,7 @@ class Worker:
         command = [*tool, *worker_command(python, job_path, str(fifo or write_fd), module)]
         guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(write_fd), str(GRACE_S)]
         self.log_path = log_path
+        self._mark = uuid.uuid4().hex
         with open(log_path, "ab") as log:
             self._guard = subprocess.Popen(
                 [*guard, "--", *command],
@@ -83,7 +87,7 @@ class Worker:
                 stdout=log,
                 stderr=log,
                 cwd=job_path.parent,
-                env=environment(variables),
+                env={**environment(variables), MARK: self._mark},
                 pass_fds=[write_fd],
                 start_new_session=True,
             )
@@ -125,12 +129,15 @@ class Worker:
             self._guard.wait()
 
     def close(self, worker_pid: int | None = None) -> None:
-        """`worker_pid` leads the group that is ended here should the guard itself have been killed."""
+        """Should the guard itself have been killed, the group that `worker_pid` leads is ended here, and whatever the
+        worker started in sessions of its own."""
         self.kill()
-        if self._guard.returncode != 0 and worker_pid is not None:
-            for kill in (os.killpg, os.kill):  # behind a tool a worker leads no group
-                with suppress(ProcessLookupError):
-                    kill(worker_pid, signal.SIGKILL)
+        if self._guard.returncode != 0:
+            if worker_pid is not None:
+                for kill in (os.killpg, os.kill):  # behind a tool a worker leads no group
+                    with suppress(ProcessLookupError):
+                        kill(worker_pid, signal.SIGKILL)
+            end_marked(self._mark)
         self._selector.close()
         os.close(self._control)
         if self._fifo is not None:
@@ -159,7 +166,7 @@ def recorded_variables(variables: dict[str, str], own_prefixes: tuple[str, ...])
     """Of a worker's variables those that can change what is measured, to be kept with the result; `own_prefixes` are
     those of the engine's (`Adapter.variables`)."""
     prefixes = (*RECORDED_PREFIXES, *own_prefixes)
-    return {name: value for name, value in sorted(variables.items()) if name.startswith(prefixes)}
+    return without_secrets({name: value for name, value in sorted(variables.items()) if name.startswith(prefixes)})
 
 
 def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome], None], outcome: Outcome) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from innerloop.harness.analysis import kernels as analysis
 from innerloop.harness.cli.errors import InnerloopError
+from innerloop.harness.process.bound import with_parent
 from innerloop.harness.profiling import events, nsys_export, tools, torch_trace
 from innerloop.harness.profiling.choice import Profile
 
@@ -113,7 +114,7 @@ def exported(report: Path, tool: str, say: Callable[[str], None]) -> Path:
         raise InnerloopError(f"nsys left no report in {report.parent}: see its engine.log")
     command = tools.export(report, tool)
     say(f"exporting: {tools.text(command)}")
-    done = subprocess.run(tools.with_parent(command), capture_output=True, text=True, timeout=EXPORT_S, check=False)
+    done = subprocess.run(with_parent(command), capture_output=True, text=True, timeout=EXPORT_S, check=False)
     if done.returncode != 0:
         raise InnerloopError(f"nsys export failed: {(done.stderr or done.stdout).strip()[-400:]}")
     return report.with_suffix(".sqlite")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.process.bound import with_parent
 from innerloop.harness.profiling.flame import flame_graph
-from innerloop.harness.profiling.tools import with_parent
 
 RATE_HZ = 100
 STACKS, GRAPH, LOG = "stacks.txt", "flame.svg", "py-spy.log"

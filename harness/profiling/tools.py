@@ -8,10 +8,8 @@ Systems 2023.4.4 and Nsight Compute 2024.1.1 take them as they stand here.
 from __future__ import annotations
 
 import glob
-import os
 import shlex
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,18 +38,6 @@ def find(tool: str) -> str | None:
         return found
     candidates = [path for pattern in PLACES[tool] for path in sorted(glob.glob(pattern), reverse=True)]
     return next((path for path in candidates if shutil.which(path)), None)
-
-
-# Lets the kernel end a program with the harness, and only then becomes it.
-WITH_PARENT = (
-    "import ctypes, os, sys; parent = int(sys.argv[1]); ctypes.CDLL(None).prctl(1, 9);"  # PR_SET_PDEATHSIG, SIGKILL
-    " os.getppid() == parent or os._exit(1); os.execvp(sys.argv[2], sys.argv[2:])"
-)
-
-
-def with_parent(command: Sequence[str]) -> list[str]:
-    """The command as one that ends with this process, however that goes."""
-    return [sys.executable, "-I", "-S", "-c", WITH_PARENT, str(os.getpid()), *command]
 
 
 def prefix(tool: str, folder: Path, program: str | None = None) -> list[str]:

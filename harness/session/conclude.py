@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from innerloop.harness.cli.secrets import without_secrets
 from innerloop.harness.machine import checkout_commit
 from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Outcome
@@ -80,4 +81,4 @@ def worker_variables(inputs: Inputs, environment: Environment) -> dict[str, str]
     """The variables of a worker that can change what is measured; of a registered environment all that it sets."""
     own = adapter_of(inputs.spec.engine).variables
     found = launcher.recorded_variables(launcher.environment(dict(environment.variables)), own)
-    return {**found, **environment.variables} if environment.name else found
+    return {**found, **without_secrets(environment.variables)} if environment.name else found

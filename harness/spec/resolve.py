@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.secrets import refuse_secrets
 from innerloop.harness.environments import registered
 from innerloop.harness.profiles import (
     ModelProfile,
@@ -104,6 +105,7 @@ def _names(request: RunRequest) -> _Named:
         attempt(checks.layer, engine, request.layer)
     attempt(parse_settings, request.settings)
     engine_args = attempt(parse_assignments, request.engine_arg, "--engine-arg")
+    attempt(refuse_secrets, engine_args or (), "--engine-arg")
     seeds = attempt(parse_seeds, request.seed)
     if len(refusals) > 1:
         lines = [line for refusal in refusals for line in (str(refusal), *refusal.details)]

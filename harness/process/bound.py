@@ -1,0 +1,53 @@
+"""Programs that end with the harness, however that goes, and what is left of a worker whose guard was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+MARK = "INNERLOOP_WORKER"  # in the environment of a worker and of all that it starts
+POLL_S = 0.02
+PATIENCE_S = 5.0
+
+# Lets the kernel end a program with the harness, and only then becomes it.
+WITH_PARENT = (
+    "import ctypes, os, sys; parent = int(sys.argv[1]); ctypes.CDLL(None).prctl(1, 9);"  # PR_SET_PDEATHSIG, SIGKILL
+    " os.getppid() == parent or os._exit(1); os.execvp(sys.argv[2], sys.argv[2:])"
+)
+
+
+def with_parent(command: Sequence[str]) -> list[str]:
+    """The command as one that ends with this process."""
+    return [sys.executable, "-I", "-S", "-c", WITH_PARENT, str(os.getpid()), *command]
+
+
+def end_marked(mark: str) -> int:
+    """Kills every process whose environment holds the mark, in whatever session; says how many there were.
+
+    Goes on until none is left, since a process may have been forking, for at most `PATIENCE_S`.
+    """
+    seen: set[int] = set()
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := marked(mark)) and time.monotonic() < deadline:
+        seen |= found
+        for pid in found:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(POLL_S)
+    return len(seen)
+
+
+def marked(mark: str) -> set[int]:
+    """The living processes whose environment, as it was when they were started, holds the mark."""
+    wanted = f"{MARK}={mark}".encode()
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            with suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
+                if wanted in file.read().split(b"\0"):
+                    found.add(int(name))
+    return found

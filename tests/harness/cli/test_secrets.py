@@ -1,0 +1,45 @@
+"""Credentials are known by their names, and their values kept nowhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.secrets import HIDDEN, is_secret, refuse_secrets, without_secrets
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("VLLM_API_KEY", "SGLANG_API_KEY", "LMDEPLOY_TOKEN", "PYTHON_KEYRING_PASSWORD", "TORCH_SECRET"),
+        *("CUDA_DB_PASSWD", "AWS_ACCESS_KEY_ID", "AZURE_CREDENTIALS", "api_key", "apiKey", "api-key", "hf_token"),
+        *("auth", "HTTP_AUTHORIZATION", "ssl_keyfile_password", "server.token", "KEY", "GITHUB_PASS"),
+    ],
+)
+def test_names_of_credentials(name: str) -> None:
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("TOKENIZERS_PARALLELISM", "max_num_batched_tokens", "kv_cache_tokens", "pad_token_id", "eos_token_ids"),
+        *("OMP_NUM_THREADS", "KMP_AFFINITY", "num_key_value_heads", "PYTHONPATH", "author", "monkey", "COMPASS"),
+    ],
+)
+def test_names_of_other_things(name: str) -> None:
+    assert not is_secret(name)
+
+
+def test_values_are_hidden_and_names_stay() -> None:
+    given = {"VLLM_API_KEY": "k-1", "NCCL_PROXY": "http://me:pass@host:1/", "OMP_NUM_THREADS": "2"}
+    assert without_secrets(given) == {
+        "VLLM_API_KEY": HIDDEN,
+        "NCCL_PROXY": f"http://{HIDDEN}@host:1/",
+        "OMP_NUM_THREADS": "2",
+    }
+
+
+def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> None:
+    with pytest.raises(Refused, match=r"^--engine-arg api_key looks like a credential"):
+        refuse_secrets({"block_size": 16, "api_key": "k-1"}, "--engine-arg")

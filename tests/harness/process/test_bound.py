@@ -1,0 +1,70 @@
+"""What the harness starts ends with it, and what a worker started ends although its guard was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from innerloop.harness.process.bound import MARK, end_marked, marked, with_parent
+from innerloop.harness.process.launcher import Worker
+from tests.waiting import until
+
+
+def test_a_program_ends_with_the_process_that_started_it() -> None:
+    code = (
+        "import subprocess, sys, time; from innerloop.harness.process.bound import with_parent\n"
+        "print(subprocess.Popen(with_parent(['sleep', '600'])).pid, flush=True); time.sleep(600)"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    program = psutil.Process(int(starter.stdout.readline()))
+    until(lambda: program.name() == "sleep")
+    starter.kill()
+    starter.communicate()
+    until(lambda: not program.is_running())
+
+
+def test_a_program_whose_starter_has_gone_already_does_nothing() -> None:
+    command = with_parent(["touch", "never"])
+    place = command.index(str(os.getpid()))
+    command[place] = "1" if os.getppid() != 1 else "2"
+    assert subprocess.run(command, check=False).returncode == 1
+    assert not Path("never").exists()
+
+
+def test_marked_processes_are_ended_whatever_session_they_are_in() -> None:
+    mark = "a" * 32
+    other = subprocess.Popen(["sleep", "600"], env={**os.environ, MARK: "b" * 32})
+    mine = [
+        subprocess.Popen(["sleep", "600"], env={**os.environ, MARK: mark}, start_new_session=k > 0) for k in range(3)
+    ]
+    try:
+        until(lambda: marked(mark) == {process.pid for process in mine})
+        assert end_marked(mark) >= 3
+        assert [process.wait() for process in mine] == [-signal.SIGKILL] * 3
+        assert other.poll() is None
+    finally:
+        for process in (other, *mine):
+            process.kill()
+            process.wait()
+
+
+def test_nothing_outlives_a_worker_whose_guard_was_killed(tmp_path: Path) -> None:
+    script = tmp_path / "engine.sh"
+    script.write_text("#!/bin/sh\nsetsid sleep 600 &\necho $! > child\nsleep 600\n")
+    script.chmod(0o755)
+    (tmp_path / "job.json").write_text("{}")
+    worker = Worker(script, tmp_path / "job.json", tmp_path / "engine.log", {})
+    try:
+        until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip() != "")
+        child = psutil.Process(int((tmp_path / "child").read_text()))
+        [own] = psutil.Process(worker.guard_pid).children()
+        os.kill(worker.guard_pid, signal.SIGKILL)
+    finally:
+        worker.close(None)
+    until(lambda: not [one for one in (child, own) if one.is_running() and one.status() != psutil.STATUS_ZOMBIE])
