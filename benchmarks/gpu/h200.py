@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.steps import STEPS, Place, Step
-from innerloop.harness.profiling.tools import with_parent
+from innerloop.harness.process.bound import with_parent
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # not before Python 3.11.4

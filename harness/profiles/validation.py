@@ -67,7 +67,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _wrong(problem: str, place: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+def _wrong(problem: str, place: Any) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(problem=problem, problem_mark=place.start_mark)
 
 
