@@ -32,9 +32,9 @@ import numpy as np
 from innerloop.harness import environments
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.machine import this_machine
+from innerloop.harness.process.bound import with_parent
 from innerloop.harness.process.launcher import TICK_S, environment
 from innerloop.harness.profiles.engines import load_engine
-from innerloop.harness.process.bound import with_parent
 from innerloop.harness.session import live
 from innerloop.harness.spec.model import RunRequest
 from innerloop.harness.spec.resolve import resolve

@@ -37,7 +37,7 @@ def measure(
         (folder / "job.json").write_text(json.dumps(job))
         meter = Meter(machine if environment.device == "cuda" else None)
         try:
-            told = follow(environment, folder, meter)
+            told = follow(environment, folder, meter, pinned_threads(machine))
         finally:
             meter.close()
     earlier = {} if known is None else known.matrix
@@ -54,14 +54,24 @@ def measure(
     )
 
 
-def follow(environment: Environment, folder: Path, meter: Meter) -> dict[str, Any]:
+def pinned_threads(machine: Machine) -> dict[str, str]:
+    """Variables with which every usable core takes part, whatever the user's own say: what is kept is the machine's,
+    and the next run may be given another number of threads."""
+    cores = machine.physical_cores
+    if machine.cpu_quota is not None:
+        cores = max(min(cores, round(machine.cpu_quota)), 1)
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores))
+
+
+def follow(environment: Environment, folder: Path, meter: Meter, threads: dict[str, str]) -> dict[str, Any]:
     """Starts the process and returns its result; nothing of it is left.
 
     Raises:
         InnerloopError: it sent none.
     """
     log = folder / "ceilings.log"
-    worker = Worker(environment.python, folder / "job.json", log, dict(environment.variables), module="ceilings")
+    variables = {**environment.variables, **threads}
+    worker = Worker(environment.python, folder / "job.json", log, variables, module="ceilings")
     deadline = time.monotonic() + LIMIT_S
     pid: int | None = None
     try:
@@ -82,7 +92,9 @@ def follow(environment: Environment, folder: Path, meter: Meter) -> dict[str, An
                         f"the measurement of the ceilings ended with exit code {event['code']}", *log_tail(log)
                     )
             meter.look()
-        raise InnerloopError(f"the ceilings were not measured within {LIMIT_S:g} s", *log_tail(log))
+        ended = "the process that measured the ceilings was killed"
+        late = f"the ceilings were not measured within {LIMIT_S:g} s"
+        raise InnerloopError(late if worker.alive else ended, *log_tail(log))
     finally:
         worker.close(pid)
 

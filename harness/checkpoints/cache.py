@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.checkpoints.formats import Tensor
+from innerloop.harness.checkpoints.safetensors_file import INDEX
 from innerloop.harness.checkpoints.tensors import SHARD_BYTES, config_json, plan, shards
 from innerloop.harness.checkpoints.tokenizer import tokenizer_files
-from innerloop.harness.checkpoints.weights import INDEX, Checkpoint
+from innerloop.harness.checkpoints.weights import Checkpoint
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.machine import cache_folder
 from innerloop.harness.store.folders import DiskFull, Say, discard, disk_errors, locked, sweep, written_whole

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.checkpoints.formats import details, quantization_method
+from innerloop.harness.checkpoints.safetensors_file import INDEX, JSON_LIMIT_BYTES, whole_size
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import read_bytes, read_json
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.models import ModelProfile
 
-INDEX = "model.safetensors.index.json"
-JSON_LIMIT_BYTES = 100_000_000  # the safetensors format's own limit for a header; an index is never larger
+LONGEST_NAME = 255  # bytes of a file's name
+SHOWN = 10
 SIDE_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")  # of ModelOpt, AutoGPTQ, AutoAWQ
 LAYOUT = {  # what of a method's details decides how the weights lie, by config.json's names; absent is as here
     "awq": {"version": "gemm", "zero_point": True},
@@ -67,7 +70,7 @@ def use_weights(path: str | Path, model: ModelProfile) -> Checkpoint:
     folder = folder.resolve()
     if not (folder / "config.json").is_file():
         raise Refused(f"--weights {path}: there is no config.json in the folder")
-    config = read_json(folder / "config.json")
+    config = read_object(folder / "config.json")
     differences = compare(config, model)
     if differences:
         raise Refused(
@@ -76,9 +79,8 @@ def use_weights(path: str | Path, model: ModelProfile) -> Checkpoint:
         )
     if config.get("quantization_config") is None:
         refuse_hidden_quantization(folder, config)
-    files = weight_files(folder)
-    sizes = {file.name: whole_size(file) for file in files}
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    sizes = {file.name: whole_size(file, named) for file, named in weight_files(folder).items()}
+    digest = hashlib.sha256(read_bytes(folder / "config.json", "config.json"))
     digest.update(json.dumps(sizes, sort_keys=True).encode())
     return Checkpoint(folder, sum(sizes.values()), True, digest.hexdigest(), time.monotonic() - started, False)
 
@@ -99,18 +101,13 @@ def refuse_hidden_quantization(folder: Path, config: dict[str, Any]) -> None:
         )
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """A JSON file that must hold an object.
 
     Raises:
         Refused: unreadable, too large, not JSON, or not an object.
     """
-    try:
-        if path.stat().st_size > JSON_LIMIT_BYTES:
-            raise Refused(f"{path} is too large to be what its name says")
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise Refused(f"{path} cannot be read as JSON: {error}") from error
+    content = read_json(path, str(path), JSON_LIMIT_BYTES)
     if not isinstance(content, dict):
         raise Refused(f"{path} should hold a JSON object, not a {type(content).__name__}")
     return content
@@ -165,32 +162,24 @@ def compare_quantization(here: Any, profile: dict[str, Any]) -> list[tuple[str, 
 def block_structure(stored: dict[str, Any]) -> Any:
     """The blocks that have scales of their own in a compressed-tensors configuration; None if there are none."""
     groups = stored.get("config_groups")
-    weights = [group.get("weights") for group in (groups or {}).values()] if isinstance(groups, dict) else []
+    each = groups.values() if isinstance(groups, dict) else ()
+    weights = [group.get("weights") for group in each if isinstance(group, dict)]
     return next((one.get("block_structure") for one in weights if isinstance(one, dict)), None)
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that engines will read: those that the index names, else every one in the folder.
+def weight_files(folder: Path) -> dict[Path, set[str] | None]:
+    """The safetensors files that engines will read, each with the tensors that the index says are in it: the files that
+    the index names, or without one every one in the folder, with None.
 
     Raises:
         Refused: a file that is named but missing, a name that leads outside, pickled weights only, or none at all.
     """
     index = folder / INDEX
     if index.is_file():
-        names = read_json(index).get("weight_map")
-        if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-            raise Refused(f"{index} has no weight_map of tensor names to file names")
-        files = sorted(set(names.values()))
-        for name in files:
-            if "/" in name or "\\" in name or not name.endswith(".safetensors"):
-                raise Refused(f"{index} names {name!r}, which is not a safetensors file of this folder")
-        missing = [name for name in files if not (folder / name).is_file()]
-        if missing:
-            raise Refused(f"{folder}: {len(missing)} of {len(files)} weight files are missing", *missing)
-        return [folder / name for name in files]
+        return indexed(folder, index)
     found = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
     if found:
-        return found
+        return dict.fromkeys(found)
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
     if pickles:
         raise Refused(
@@ -200,25 +189,24 @@ def weight_files(folder: Path) -> list[Path]:
     raise Refused(f"{folder} holds no *.safetensors files")
 
 
-def whole_size(path: Path) -> int:
-    """The size of a safetensors file in bytes, after checking that its header accounts for every one of them.
+def indexed(folder: Path, index: Path) -> dict[Path, set[str] | None]:
+    """The files that the index names, with their tensors.
 
     Raises:
-        Refused: the file is cut short, or no safetensors file.
+        Refused: as `weight_files`.
     """
-    size = path.stat().st_size
-    try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(JSON_LIMIT_BYTES, size - 8):
-                raise ValueError("its header does not fit into it")
-            entries = json.loads(file.read(length))
-        end = max((int(e["data_offsets"][1]) for name, e in entries.items() if name != "__metadata__"), default=0)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise Refused(f"{path} is not a whole safetensors file: {error}", "download or convert it again") from error
-    if size != 8 + length + end:
-        raise Refused(
-            f"{path} is damaged: its header speaks of {8 + length + end} bytes, the file has {size}",
-            "download or convert it again",
-        )
-    return size
+    names = read_object(index).get("weight_map")
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise Refused(f"{index} has no weight_map of tensor names to file names")
+    tensors: dict[str, set[str]] = {}
+    for tensor, name in names.items():
+        if "/" in name or "\\" in name or not name.endswith(".safetensors") or len(name.encode()) > LONGEST_NAME:
+            raise Refused(f"{index} names {name[:60]!r}, which is not a safetensors file of this folder")
+        tensors.setdefault(name, set()).add(tensor)
+    there = set(os.listdir(folder))
+    missing = sorted(name for name in tensors if name not in there)
+    if missing:
+        more = f"and {len(missing) - SHOWN} more" if len(missing) > SHOWN else None
+        shown = [*missing[:SHOWN], *filter(None, [more])]
+        raise Refused(f"{folder}: {len(missing)} of {len(tensors)} weight files are missing", *shown)
+    return {folder / name: tensors[name] for name in sorted(tensors)}

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +46,8 @@ def create(engine: EngineProfile, device: str, *, say: Say | None = None, recrea
                 found = existing(planned)
     if found is None:
         raise InstallFailed(f"the environment in {planned.folder} was made but does not work")
-    os.utime(planned.folder / MARKER)  # the last use, as `list` shows it
+    with suppress(OSError):  # another user's, or read-only: it is used all the same
+        os.utime(planned.folder / MARKER)  # the last use, as `list` shows it
     return found
 
 

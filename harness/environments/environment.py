@@ -42,9 +42,11 @@ def worker_variables(recipe: Recipe, prefix: Path, sites: Sequence[Path] = ()) -
     variables = dict(recipe.env)
     prefixes = [site.parents[PREFIX] for site in sites if len(site.parents) > PREFIX]
     found = [path for below in (*prefixes, prefix) for name in recipe.preload for path in sorted(below.glob(name))]
-    libraries = [
-        str(path) for path in dict.fromkeys(found) if not set(" :") & set(str(path))
-    ]  # LD_PRELOAD holds no such
+    libraries = [str(path) for path in dict.fromkeys(found)]
+    if any(set(" :;") & set(path) for path in libraries):  # LD_PRELOAD cannot hold those, LD_LIBRARY_PATH a blank
+        folders = dict.fromkeys(str(path.parent) for path in found)
+        variables["LD_LIBRARY_PATH"] = ":".join([*folders, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
+        libraries = list(dict.fromkeys(path.name for path in found))
     if libraries:
         variables["LD_PRELOAD"] = ":".join([*libraries, *os.environ.get("LD_PRELOAD", "").split()])
     return variables

@@ -68,11 +68,11 @@ class Machine:
             return "no NVIDIA GPU"
         kinds: dict[str, int] = {}
         for gpu in self.gpus:
-            size = f"{gpu.memory_bytes / 2**30:.0f} GiB"
-            words = f"{gpu.name} ({size}, compute capability {gpu.compute_capability})"
+            size = f"{gpu.memory_bytes / 2**30:.0f} GiB" if gpu.memory_bytes else "memory unknown"
+            words = f"{gpu.name} ({size}, compute capability {gpu.compute_capability or 'unknown'})"
             kinds[words] = kinds.get(words, 0) + 1
         devices = " and ".join(f"{count} x {words}" for words, count in kinds.items())
-        return f"{devices}, driver {self.gpus[0].driver}, CUDA {self.gpus[0].cuda}"
+        return f"{devices}, driver {self.gpus[0].driver or 'unknown'}, CUDA {self.gpus[0].cuda or 'unknown'}"
 
 
 def this_machine() -> Machine:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One device. `driver` is the driver's version, `cuda` the newest CUDA version that this driver runs."""
+    """One device. `driver` is the driver's version, `cuda` the newest CUDA version that this driver runs. None is what
+    NVML does not say: a GPU that shares the machine's memory (GB10, Jetson) has none of its own."""
 
     index: int  # NVML's, in PCI bus order
     name: str
     uuid: str
-    memory_bytes: int
-    compute_capability: str  # "9.0"
-    driver: str
-    cuda: str  # "13.0"
+    memory_bytes: int | None
+    compute_capability: str | None  # "9.0"
+    driver: str | None
+    cuda: str | None  # "13.0"
 
 
 def visible_gpus() -> tuple[Gpu, ...]:
@@ -35,8 +37,7 @@ def visible_gpus() -> tuple[Gpu, ...]:
     except pynvml.NVMLError:
         return ()
     try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        found = [gpu for index, handle in enumerate(handles) if (gpu := _gpu(pynvml, index, handle))]
+        found = [gpu for index in range(pynvml.nvmlDeviceGetCount()) if (gpu := _gpu(pynvml, index))]
         return tuple(_visible(pynvml, found, os.environ.get("CUDA_VISIBLE_DEVICES")))
     except pynvml.NVMLError:
         return ()
@@ -45,21 +46,33 @@ def visible_gpus() -> tuple[Gpu, ...]:
             pynvml.nvmlShutdown()
 
 
-def _gpu(nvml: Any, index: int, handle: Any) -> Gpu | None:
-    """What NVML says of one device; None if it has fallen off the bus."""
+def _gpu(nvml: Any, index: int) -> Gpu | None:
+    """What NVML says of one device; None if it has fallen off the bus, so that it cannot even be named."""
     try:
-        cuda = nvml.nvmlSystemGetCudaDriverVersion_v2()
-        return Gpu(
-            index=index,
-            name=_text(nvml.nvmlDeviceGetName(handle)),
-            uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
-            memory_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
-            compute_capability=".".join(map(str, nvml.nvmlDeviceGetCudaComputeCapability(handle))),
-            driver=_text(nvml.nvmlSystemGetDriverVersion()),
-            cuda=f"{cuda // 1000}.{cuda % 1000 // 10}",
-        )
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        uuid, name = _text(nvml.nvmlDeviceGetUUID(handle)), _text(nvml.nvmlDeviceGetName(handle))
     except nvml.NVMLError:
         return None
+
+    def said(ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except nvml.NVMLError:
+            return None
+
+    memory = said(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    capability = said(lambda: nvml.nvmlDeviceGetCudaComputeCapability(handle))
+    driver = said(nvml.nvmlSystemGetDriverVersion)
+    cuda = said(nvml.nvmlSystemGetCudaDriverVersion_v2)
+    return Gpu(
+        index=index,
+        name=name,
+        uuid=uuid,
+        memory_bytes=int(memory) if memory else None,
+        compute_capability=None if capability is None else ".".join(map(str, capability)),
+        driver=None if driver is None else _text(driver),
+        cuda=None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
+    )
 
 
 def _visible(nvml: Any, gpus: list[Gpu], allowed: str | None) -> list[Gpu]:

@@ -133,11 +133,11 @@ def _obstacle(engine: EngineProfile, machine: Machine, device: str, own_python: 
 def _hardware(recipe: Recipe, machine: Machine) -> str | None:
     if not machine.gpus:
         return "this machine has no NVIDIA GPU that can be used"
-    best = max((gpu.compute_capability for gpu in machine.gpus), key=numbers)
-    if recipe.compute_capability and numbers(best) < numbers(recipe.compute_capability):
+    best = max((gpu.compute_capability or "" for gpu in machine.gpus), key=numbers)
+    if recipe.compute_capability and best and numbers(best) < numbers(recipe.compute_capability):
         return f"it needs compute capability {recipe.compute_capability} or newer; this machine's GPU has {best}"
     driver, cuda = machine.gpus[0].driver, machine.gpus[0].cuda
-    if recipe.cuda and numbers(cuda) < numbers(recipe.cuda):
+    if recipe.cuda and cuda and numbers(cuda) < numbers(recipe.cuda):
         return f"it needs a driver that runs CUDA {recipe.cuda}; this machine's ({driver}) runs {cuda}"
     return None
 

@@ -94,8 +94,10 @@ def machine_rows(machine: dict[str, Any]) -> list[tuple[str, str]]:
         ("Python", machine["python"]),
     ]
     for gpu in machine["gpus"]:
-        words = f"{gpu['name']}, {size(gpu['memory_bytes'])}, compute capability {gpu['compute_capability']}"
-        rows.append((f"GPU {gpu['index']}", f"{words}, driver {gpu['driver']}, CUDA {gpu['cuda']}"))
+        memory = size(gpu["memory_bytes"]) if gpu["memory_bytes"] else "memory not told (shared with the machine?)"
+        facts = {"compute capability": gpu["compute_capability"], "driver": gpu["driver"], "CUDA": gpu["cuda"]}
+        words = ", ".join([gpu["name"], memory, *(f"{name} {value or 'unknown'}" for name, value in facts.items())])
+        rows.append((f"GPU {gpu['index']}", words))
     if not machine["gpus"]:
         rows.append(("GPU", "no NVIDIA GPU that can be used"))
     return rows

@@ -118,7 +118,8 @@ def memory(model: ModelProfile, device: str, settings: Settings, machine: Machin
     if device == "cpu":
         room, place = machine.memory_available_bytes, "available on this machine"
     else:
-        sizes = sorted((gpu.memory_bytes for gpu in machine.gpus), reverse=True)[: settings.tensor_parallel]
+        own = [gpu.memory_bytes or machine.memory_available_bytes for gpu in machine.gpus]  # else it is shared
+        sizes = sorted(own, reverse=True)[: settings.tensor_parallel]
         share = settings.kv_memory_fraction or 1.0
         room = int(share * settings.tensor_parallel * min(sizes, default=0))
         place = f"on {len(sizes)} GPU(s)" + (f" (kv_memory_fraction {share:g} of it)" if share < 1 else "")

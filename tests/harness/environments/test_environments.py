@@ -302,6 +302,26 @@ def test_libraries_to_preload_are_named_if_they_are_there(lock: Path, monkeypatc
     assert "LD_PRELOAD" not in environments.create(toys.engine(lock), "cpu").variables
 
 
+def test_libraries_in_a_folder_with_a_blank_are_preloaded_by_their_names(
+    lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "my cache"))
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/own")
+    made = environments.create(toys.engine(lock, preload=["pyvenv.cfg"]), "cpu")
+    assert made.variables["LD_PRELOAD"] == "pyvenv.cfg"
+    assert made.variables["LD_LIBRARY_PATH"] == f"{made.folder}:/own"
+
+
+def test_an_environment_that_may_not_be_written_is_used(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = environments.create(toys.engine(lock), "cpu")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)  # as for a file of another user; root, as which tests run, may do all
+    assert environments.create(toys.engine(lock), "cpu") == made
+
+
 def test_an_engine_without_a_lock_is_refused(home: Path) -> None:
     with pytest.raises(Refused, match="cannot make an environment for toy"):
         environments.create(toys.engine(None), "cpu")

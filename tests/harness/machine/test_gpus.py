@@ -95,6 +95,43 @@ def test_a_device_that_does_not_answer_is_left_out(monkeypatch: pytest.MonkeyPat
     assert seen(monkeypatch, nvml("A", "B", fallen=0)) == ["B"]
 
 
+def test_a_device_whose_handle_cannot_be_had_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = nvml("A", "B", "C")
+
+    def by_index(index: int) -> int:
+        if index == 1:
+            raise NVMLError("GPU is lost")
+        return index
+
+    module.nvmlDeviceGetHandleByIndex = by_index
+    assert seen(monkeypatch, module) == ["A", "C"]
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        ("nvmlDeviceGetMemoryInfo", "memory_bytes"),
+        ("nvmlDeviceGetCudaComputeCapability", "compute_capability"),
+        ("nvmlSystemGetDriverVersion", "driver"),
+        ("nvmlSystemGetCudaDriverVersion_v2", "cuda"),
+    ],
+)
+def test_a_device_of_which_something_is_not_told_is_a_device(
+    call: str, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU that shares the machine's memory answers "Not Supported" when it is asked for its own."""
+    module = nvml("NVIDIA GB10")
+
+    def not_supported(*_: object) -> None:
+        raise NVMLError("Not Supported")
+
+    setattr(module, call, not_supported)
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    [gpu] = visible_gpus()
+    told = {"memory_bytes": 80, "compute_capability": "9.0", "driver": "580.65.06", "cuda": "13.2"}
+    assert {name: getattr(gpu, name) for name in told} == {**told, field: None}
+
+
 def test_without_a_driver_or_the_library_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     module = nvml("A")
 

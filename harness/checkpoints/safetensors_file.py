@@ -1,0 +1,77 @@
+"""A safetensors file: whether it is whole, by its header alone. The format: huggingface/safetensors, README."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import open_regular
+
+INDEX = "model.safetensors.index.json"
+JSON_LIMIT_BYTES = 100_000_000  # the format's own limit for a header; an index is never larger
+MOST_BYTES = 1 << 50
+BITS = {  # a number of each of the format's dtypes; one that is not known is not checked
+    **{name: 8 for name in ("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ")},
+    **{name: 16 for name in ("I16", "U16", "F16", "BF16")},
+    **{name: 32 for name in ("I32", "U32", "F32")},
+    **{name: 64 for name in ("I64", "U64", "F64", "C64")},
+    **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
+}
+
+
+def whole_size(path: Path, named: set[str] | None = None) -> int:
+    """The size of a safetensors file in bytes, after checking that its header accounts for every one of them: the
+    tensors lie one behind the other, without gaps, each as long as its shape and dtype say. `named`: the tensors that
+    the index says are in it.
+
+    Raises:
+        Refused: the file is cut short or damaged, holds no tensor or other ones, or is no safetensors file.
+    """
+    with open_regular(path, str(path), MOST_BYTES) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(JSON_LIMIT_BYTES, size - 8):
+                raise ValueError("its header does not fit into it")
+            entries = json.loads(file.read(length))
+            entries.pop("__metadata__", None)
+            end = tiled(entries)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            why = str(error)[:200] or type(error).__name__
+            raise Refused(f"{path} is not a whole safetensors file: {why}", "download or convert it again") from None
+    if size != 8 + length + end:
+        raise Refused(
+            f"{path} is damaged: its header speaks of {8 + length + end} bytes, the file has {size}",
+            "download or convert it again",
+        )
+    if named is not None and named != entries.keys():
+        first = min(named ^ entries.keys())
+        where = "the index and not in the file" if first in named else "the file and not in the index"
+        raise Refused(f"{path} and {INDEX} disagree: {first[:80]} is in {where}", "download or convert it again")
+    return size
+
+
+def tiled(entries: dict[str, Any]) -> int:
+    """Where the tensors' data ends, once it is sure that they lie one behind the other from 0 on.
+
+    Raises:
+        ValueError, LookupError, TypeError: they do not, or a length is not what shape and dtype say.
+    """
+    if not entries:
+        raise ValueError("it holds no tensor")
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"][0]):
+        begin, stop = entry["data_offsets"]
+        if not all(type(number) is int for number in (begin, stop, *entry["shape"])):
+            raise ValueError(f"{name[:80]}: offsets and shape must be whole numbers")
+        bits = BITS.get(entry["dtype"])
+        if begin != end or stop < begin or min(entry["shape"], default=0) < 0:
+            raise ValueError(f"{name[:80]}: its data does not follow the data before it")
+        if bits is not None and (stop - begin) * 8 != bits * math.prod(entry["shape"]):
+            raise ValueError(f"{name[:80]}: {stop - begin} bytes are not {entry['dtype']} of shape {entry['shape']}")
+        end = stop
+    return end
