@@ -60,8 +60,8 @@ def install(folder: Path, lock: Path, lock_fd: int, say: Say, only_look: bool = 
     Packages come from where pip is configured to look. torch's CPU builds (`+cpu`) are on PyTorch's own index: where
     the configured sources do not have the one in the lock, it is tried as well. Everything is compiled to bytecode, as
     pip does: else every start of an engine compiles thousands of files, where the environment or the user's
-    PYTHONDONTWRITEBYTECODE keeps Python from writing them. `only_look`: all of it is looked up, with its hashes, and
-    nothing is fetched.
+    PYTHONDONTWRITEBYTECODE keeps Python from writing them. `only_look`: all of it is looked up and nothing
+    is fetched, so that no hash is compared.
 
     Raises:
         InstallFailed: with the installer's own words.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,12 @@ def recipe_of(engine: EngineProfile, device: str) -> Recipe:
     return recipe
 
 
+def located(path: Path) -> Path:
+    """The path as given, `~` included; a bare name such as python3.12 is looked up as a shell does."""
+    found = shutil.which(path) if path.name == str(path) and not path.exists() else None
+    return Path(found) if found else path.expanduser().absolute()
+
+
 def look(
     path: Path,
     engine: EngineProfile,
@@ -78,7 +85,7 @@ def look(
         Refused: it does not run, is too old, or lacks the engine or numpy.
     """
     recipe = recipe_of(engine, device)
-    python = Path(path).expanduser().absolute()
+    python = located(path)
     if (python / "bin" / "python").exists():
         python = python / "bin" / "python"
     if not python.is_file() or not os.access(python, os.X_OK):

@@ -20,6 +20,7 @@ import innerloop
 from innerloop import engines
 from innerloop.harness.cli.secrets import without_secrets
 from innerloop.harness.process.bound import MARK, end_marked
+from innerloop.harness.process.temp_folder import temp_variables
 
 TICK_S = 1.0  # news on the control channel is heard at once; this is for the live view and the time limits
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
@@ -30,7 +31,7 @@ CHANNEL = "control"  # the FIFO beside the job of a worker that a tool starts
 
 RECORDED_PREFIXES = (  # of variables that can change what is measured; an engine's own are its adapter's to say
     "CUDA_", "CUBLAS_", "CUDNN_", "GOMP_", "GLIBC_", "KMP_", "LD_", "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_",
-    "ONEDNN_", "DNNL_", "PYTHON", "PYTORCH_", "TORCH", "TRITON_", "HF_HUB_OFFLINE", "TRANSFORMERS_",
+    "ONEDNN_", "DNNL_", "PYTHON", "PYTORCH_", "TMPDIR", "TORCH", "TRITON_", "HF_HUB_OFFLINE", "TRANSFORMERS_",
 )  # fmt: skip
 
 
@@ -152,14 +153,15 @@ def worker_command(python: Path, job_path: Path, channel: str, module: str = "wo
 def environment(variables: dict[str, str]) -> dict[str, str]:
     """The user's variables without those that would leak the harness's interpreter into the engine's, then ours.
 
-    Unless the user says otherwise, CUDA numbers devices as NVML does, so that what is sampled is what is used.
+    Unless the user says otherwise, CUDA numbers devices as NVML does, so that what is sampled is what is used. TMPDIR
+    is another one where sockets would not fit into the user's.
     """
     leaky = ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
     own = {k: v for k, v in os.environ.items() if k not in leaky}
     checkout = str(Path(innerloop.__file__).resolve().parents[1])  # the worker finds `engines` by its own path
     entries = [entry for entry in own.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != checkout]
     own["PYTHONPATH"] = os.pathsep.join(entries)
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **own, **variables}
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **own, **temp_variables(), **variables}
 
 
 def recorded_variables(variables: dict[str, str], own_prefixes: tuple[str, ...]) -> dict[str, str]:

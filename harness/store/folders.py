@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.store.atomic import sync_folder
 
 Say = Callable[[str], None]
@@ -89,11 +89,11 @@ def disk_errors(path: Path, advice: str) -> Iterator[None]:
 
     Raises:
         DiskFull: no space, or none left to this user.
-        InnerloopError: any other trouble with the disk.
+        Refused: any other trouble with the disk.
     """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"the disk became full while {path.name} was written in {path.parent}", advice) from error
-        raise InnerloopError(f"{path} cannot be written: {error}", advice) from error
+        raise Refused(f"{path} cannot be written: {error.strerror or error}", advice) from error

@@ -243,7 +243,7 @@ def test_exactly_enough_room_is_enough(tmp_path: Path, monkeypatch: pytest.Monke
     [
         (errno.ENOSPC, DiskFull, "the disk became full"),
         (errno.EDQUOT, DiskFull, "the disk became full"),
-        (errno.EIO, InnerloopError, "cannot be written"),
+        (errno.EIO, Refused, "cannot be written"),
     ],
 )
 def test_trouble_while_writing_is_explained_and_leaves_nothing(
@@ -273,7 +273,7 @@ except Exception as error:
     print(type(error).__name__, error)
 """
     out, _ = python(code, str(tmp_path)).communicate(timeout=PATIENCE_S)
-    assert out.startswith("InnerloopError ")
+    assert out.startswith("Refused ")
     assert "File too large" in out
     assert left_behind(tmp_path) == []
 

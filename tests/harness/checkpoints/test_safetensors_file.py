@@ -11,7 +11,10 @@ import pytest
 from innerloop.harness.checkpoints.safetensors_file import whole_size
 from innerloop.harness.cli.errors import Refused
 
-GOOD = {"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, "b": {"dtype": "I8", "shape": [], "data_offsets": [24, 25]}}  # fmt: skip
+GOOD: dict[str, dict[str, Any]] = {
+    "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
+    "b": {"dtype": "I8", "shape": [], "data_offsets": [24, 25]},
+}
 
 
 def written(path: Path, header: Any, data: int = 25) -> Path:

@@ -124,6 +124,18 @@ def test_what_cannot_be_registered_is_refused_and_not_kept(
     assert registered.everything() == []
 
 
+def test_a_python_is_found_by_its_name_as_in_a_shell(
+    home: Path, python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "python-of-mine").symlink_to(python)
+    monkeypatch.setenv("PATH", str(tmp_path / "programs"), prepend=os.pathsep)
+    packages, more = site(tmp_path / "engine", "transformers"), site(tmp_path / "more", "numpy")
+    given = ["register", "mine", "--engine", "torch", "--device", "cpu", "--python", "python-of-mine"]
+    assert main([*given, "--site", str(packages), "--site", str(more)]) == 0
+    assert "registered mine" in capsys.readouterr().out
+
+
 def test_an_engine_without_numpy_is_refused(home: Path, python: Path, tmp_path: Path) -> None:
     packages = site(tmp_path / "engine", "transformers")
     with pytest.raises(Refused, match="has no distribution numpy"):
