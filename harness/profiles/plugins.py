@@ -17,9 +17,9 @@ PACKAGE = "__init__.py"
 
 
 def is_path(name: str) -> bool:
-    """Whether `--engine` names a plug-in's file, or its folder, and not an engine."""
-    path = Path(name).expanduser()
-    return name.endswith(".py") or (path / PACKAGE).is_file()
+    """Whether `--engine` names a plug-in's file, or its folder, and not an engine. A bare name is an engine's, whatever
+    lies in the current folder: a checkout of vLLM is called vllm too, and must not be run for it."""
+    return name.endswith(".py") or "/" in name
 
 
 def profile_of(name: str) -> EngineProfile:

@@ -51,7 +51,11 @@ def test_a_wrong_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(Refused, match="'vlm'; did you mean 'vllm'"):
         load_engine("vlm")
     with pytest.raises(Refused, match="known: lmdeploy, mlc_llm"):
-        load_engine("../../etc/passwd")
+        load_engine("passwd")
+    with pytest.raises(Refused, match="/etc/passwd is not a Python file"):
+        load_engine("/etc/passwd")
+    with pytest.raises(Refused, match="there is no file /no/such"):
+        load_engine("/no/such")
 
 
 def test_a_profile_with_a_wrong_field_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,3 +220,16 @@ def test_the_harness_imports_no_engine() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_folder_in_the_current_one_is_not_run_for_an_engine_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("vllm", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('run')")
+    monkeypatch.chdir(tmp_path)
+    load_engine.cache_clear()
+    assert load_engine("vllm").plugin is None
+    with pytest.raises(Refused, match=r"no engine 'mine'; for the plug-in in the folder mine write \./mine"):
+        load_engine("mine")
