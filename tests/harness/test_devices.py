@@ -307,7 +307,7 @@ def strained(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     def steer(stage: Stage) -> None:
         if stage.phase == "measure":
             now = scenario.now()
-            for name, after_s in {"cap": 0, "heat": 3, "uncap": 7, "resume": 7, "stall": 0, "hang": 2}.items():
+            for name, after_s in {"cap": 0, "heat": 3, "uncap": 7, "resume": 7, "stall": 2, "hang": 2}.items():
                 moments[name].set(now + after_s)
 
     run = played_run(scenario, nvml_library, folder, on_phase=steer)
