@@ -42,6 +42,7 @@ setup(
             "pytest-xdist>=3.5",
             "ruff>=0.6",
             "safetensors>=0.4",
+            "scipy>=1.11",
             "tokenizers>=0.20",
             "types-psutil",
             "types-PyYAML",
