@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.cli.secrets import without_secrets
-from innerloop.harness.machine import checkout_commit
+from innerloop.harness.machine.commit import own_commit
 from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Outcome
 from innerloop.harness.result.build import build
@@ -73,7 +73,7 @@ def environment_facts(inputs: Inputs, environment: Environment | None, outcome: 
         "sites": [str(site) for site in environment.sites] if environment else None,
         "variables": worker_variables(inputs, environment) if environment else None,
         **inputs.machine.describe(),
-        "commit": checkout_commit(),
+        "commit": own_commit(),
     }
 
 
