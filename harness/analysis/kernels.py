@@ -131,7 +131,7 @@ def top(work: np.ndarray, names: tuple[str, ...], most: int = TOP) -> list[dict[
     return [
         {
             "name": shortened(names[name]),
-            "class": CLASSES[which],
+            "kernel_class": CLASSES[which],
             "ns": int(spent[name]),
             "share": int(spent[name]) / whole if whole else None,
             "launches": int(counts[name]),

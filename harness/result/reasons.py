@@ -11,6 +11,9 @@ from innerloop.harness.result import suspect_client, suspect_device
 from innerloop.harness.result.advice import ADVICE
 from innerloop.harness.result.record import Record
 from innerloop.harness.result.suspect import Evidence, suspicions, unhonoured
+from innerloop.harness.schema.result import Status
+
+ALL = ("throughput", "latency", "energy", "memory", "comparison")
 
 
 def reasons(
@@ -22,7 +25,15 @@ def reasons(
     """
     failure = record.failure
     if failure is not None:
-        return [{"code": failure["cause"], "detail": failure["message"], "advice": ADVICE.get(failure["cause"])}]
+        return [
+            {
+                "code": failure["cause"],
+                "severity": "invalid",
+                "affects": ALL,
+                "detail": failure["message"],
+                "advice": ADVICE.get(failure["cause"]),
+            }
+        ]
     start_ns, end_ns = record.window
     doubts = [
         *suspicions(evidence(record, figures, checks, telemetry)),
@@ -30,7 +41,14 @@ def reasons(
         *suspect_client.suspicions(figures["client"]),
         *unhonoured(record.spec.get("settings") or {}, record.effective),
     ]
-    return [asdict(doubt) for doubt in doubts]
+    return [{**asdict(doubt), "severity": "suspect", "affects": ALL} for doubt in doubts]
+
+
+def status(failure: Mapping[str, Any] | None, found: Sequence[Mapping[str, Any]]) -> Status:
+    """How a run ended, by its failure and the reasons against it."""
+    if failure is not None:
+        return "interrupted" if failure["cause"] == "interrupted" else "failed"
+    return "suspect" if found else "ok"
 
 
 def evidence(

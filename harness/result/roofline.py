@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from innerloop.harness.ceilings.model import QUANTIZED_DTYPE, Ceilings
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
 from innerloop.harness.profiles.validation import validate
+from innerloop.harness.schema.result import Result
 from innerloop.harness.store.tables import Tables
 
 OVER = 1.0  # a share above this: a ceiling was measured too low, or something was counted that was not done
@@ -58,20 +60,20 @@ def section(
         "clocks": ceilings.clocks,
     }
     found = roofline(tables.steps, tables.tokens, tables.requests, cost, limits)
-    return {"ceilings": used, **found, "above_limit": above(found)}
+    return {"peaks": used, **found, "above_bound": above(found)}
 
 
 def missing(reason: str) -> dict[str, Any]:
     """The section of a run whose limit is not known."""
-    return {"ceilings": None, **none(reason), "above_limit": None}
+    return {"peaks": None, **none(reason), "above_bound": None}
 
 
-def floors_of(done: Work, result: Mapping[str, Any] | None) -> np.ndarray | None:
+def floors_of(done: Work, result: Result | None) -> np.ndarray | None:
     """The least time that the machine allows each step, float64 [steps] in seconds; None where it is not known."""
-    roofline = (result or {}).get("roofline")
-    if roofline is None or roofline["reason"] is not None:
+    roofline = None if result is None else result.roofline
+    if roofline is None or roofline.cost is None or roofline.total_peaks is None:
         return None
-    return floors(done, Cost(**roofline["cost"]), Limits(**roofline["limits"])).floor_s
+    return floors(done, Cost(**asdict(roofline.cost)), Limits(**asdict(roofline.total_peaks))).floor_s
 
 
 def limits_of(ceilings: Ceilings, cost: Cost, ranks: int) -> Limits | None:
@@ -150,7 +152,7 @@ def kv_size(name: str | None, size: int) -> float:
 
 def above(found: Mapping[str, Any]) -> str | None:
     """What to say of a run, or of a kind of its steps, that went faster than the limit; None if none did."""
-    shares = {kind: share for kind, share in (found["limit_share"] or {}).items() if share is not None and share > OVER}
+    shares = {kind: share for kind, share in (found["bound_share"] or {}).items() if share is not None and share > OVER}
     if not shares:
         return None
     kind, share = max(shares.items(), key=lambda one: one[1])
@@ -164,9 +166,9 @@ def above(found: Mapping[str, Any]) -> str | None:
 
 def notes(roofline: Mapping[str, Any]) -> list[str]:
     """What makes the figures of the limit doubtful, for the result's notes."""
-    out = [roofline["above_limit"]] if roofline["above_limit"] else []
-    other = (roofline["ceilings"] or {}).get("other_cores")
-    if (roofline["ceilings"] or {}).get("disturbed"):
+    out = [roofline["above_bound"]] if roofline["above_bound"] else []
+    other = (roofline["peaks"] or {}).get("other_cores")
+    if (roofline["peaks"] or {}).get("disturbed"):
         out.append(
             f"the machine's limit was measured while other processes used {other:.1f} cores and is probably higher: "
             "python -m harness.ceilings --remeasure when it is quiet"
