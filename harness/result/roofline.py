@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from innerloop.harness.analysis.context import Work
-from innerloop.harness.analysis.roofline import Cost, Limits, floors, none, roofline
+from innerloop.harness.analysis.roofline import Cost, Limits, floors, roofline
 from innerloop.harness.ceilings.model import QUANTIZED_DTYPE, Ceilings
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
 from innerloop.harness.profiles.validation import validate
 from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.roofline import Roofline
+from innerloop.harness.store.documents import plain
 from innerloop.harness.store.tables import Tables
+from innerloop.harness.store.typed import typed
 
 OVER = 1.0  # a share above this: a ceiling was measured too low, or something was counted that was not done
 KV_BYTES = {"int8": 1.0, "int4": 0.5, "uint8": 1.0, **DTYPE_BYTES}  # fp8 is recognised by its beginning
@@ -27,7 +30,7 @@ def section(
     tables: Tables,
     ceilings: Ceilings | None,
     why_none: str | None,
-) -> dict[str, Any]:
+) -> Roofline:
     """result["roofline"]: the figures of `harness.analysis.roofline`, and the ceilings that they stand on.
 
     `spec` is RunSpec.describe(), `effective` the settings as the engine resolved them.
@@ -60,12 +63,12 @@ def section(
         "clocks": ceilings.clocks,
     }
     found = roofline(tables.steps, tables.tokens, tables.requests, cost, limits)
-    return {"peaks": used, **found, "above_bound": above(found)}
+    return typed(Roofline, plain({"peaks": used, **found, "above_bound": above(found)}))
 
 
-def missing(reason: str) -> dict[str, Any]:
+def missing(reason: str) -> Roofline:
     """The section of a run whose limit is not known."""
-    return {"peaks": None, **none(reason), "above_bound": None}
+    return Roofline(reason)
 
 
 def floors_of(done: Work, result: Result | None) -> np.ndarray | None:
@@ -164,13 +167,13 @@ def above(found: Mapping[str, Any]) -> str | None:
     )
 
 
-def notes(roofline: Mapping[str, Any]) -> list[str]:
+def notes(roofline: Roofline) -> list[str]:
     """What makes the figures of the limit doubtful, for the result's notes."""
-    out = [roofline["above_bound"]] if roofline["above_bound"] else []
-    other = (roofline["peaks"] or {}).get("other_cores")
-    if (roofline["peaks"] or {}).get("disturbed"):
+    out = [roofline.above_bound] if roofline.above_bound else []
+    peaks = roofline.peaks
+    if peaks is not None and peaks.disturbed:
         out.append(
-            f"the machine's limit was measured while other processes used {other:.1f} cores and is probably higher: "
-            "python -m harness.ceilings --remeasure when it is quiet"
+            f"the machine's limit was measured while other processes used {peaks.other_cores:.1f} cores and is "
+            "probably higher: python -m harness.ceilings --remeasure when it is quiet"
         )
     return out

@@ -11,7 +11,7 @@ import os
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,13 @@ from innerloop.harness.analysis.steady import usual_batch
 from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.process import launcher
-from innerloop.harness.process.launcher import Limits, Outcome, Worker, failure
+from innerloop.harness.process.launcher import Limits, Outcome, Worker
 from innerloop.harness.profiling import findings, tools
 from innerloop.harness.profiling.choice import TOOLS, Profile
 from innerloop.harness.profiling.host import Sampling, require_py_spy
 from innerloop.harness.result.build import with_note
 from innerloop.harness.schema.profiling import Kernels, Profiling
+from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session.phases import WORDS
 from innerloop.harness.store import result_file
@@ -134,17 +135,18 @@ def add(
             if outcome.failure is None:
                 told |= about.found(device)
         except Stopped as stopped:
-            outcome.failure = failure("interrupted", f"{stopped} reached the harness")
+            outcome.failure = Failure("interrupted", f"{stopped} reached the harness")
         except Unreadable as error:
-            outcome.failure = failure("profile", str(error))
+            outcome.failure = Failure("profile", str(error))
         except (InnerloopError, OSError) as error:
-            outcome.failure = failure("harness", str(error))
+            outcome.failure = Failure("harness", str(error))
         except Exception as error:
-            lines = traceback.format_exc().splitlines()
-            outcome.failure = {**failure("harness", f"{type(error).__name__}: {error}"), "traceback": lines}
+            lines = tuple(traceback.format_exc().splitlines())
+            outcome.failure = Failure("harness", f"{type(error).__name__}: {error}", traceback=lines)
         ignore_signals()
         if outcome.failure is not None:
-            outcome.failure["log_tail"] = launcher.log_tail(about.folder / "engine.log")
+            tail = launcher.log_tail(about.folder / "engine.log")
+            outcome.failure = replace(outcome.failure, log_tail=tail)
         if about.folder.is_dir():
             outcome.notes += convert(about.folder).notes
         kernels = told.pop("kernels")
@@ -155,7 +157,7 @@ def add(
             "seconds": time.monotonic() - begun,
             "worker_pid": outcome.worker_pid,
             "measured_worker_pid": measured_pid,
-            "failure": outcome.failure,
+            "failure": None if outcome.failure is None else asdict(outcome.failure),
             "notes": list(outcome.notes),
             **told,
         }
