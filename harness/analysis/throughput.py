@@ -8,8 +8,8 @@ from innerloop.harness.analysis.columns import NS, total
 from innerloop.harness.analysis.latency import finished, tpot_ns
 
 FIELDS = (
-    "prefill_tokens_per_s",
-    "decode_tokens_per_s",
+    "prefill_positions_per_s",
+    "output_tokens_per_s",
     "total_tokens_per_s",
     "tokens_per_s_per_user",
     "requests_per_s",
@@ -32,8 +32,8 @@ def throughput(steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: i
     done = within(requests[finished(requests)], requests["last_token_ns"][finished(requests)], start_ns, end_ns)
     prompts = int(started["prompt_tokens"].sum(dtype=np.int64))
     return {
-        "prefill_tokens_per_s": None if prefill is None else prefill / seconds,
-        "decode_tokens_per_s": output / seconds,
+        "prefill_positions_per_s": None if prefill is None else prefill / seconds,
+        "output_tokens_per_s": output / seconds,
         "total_tokens_per_s": (prompts + output) / seconds,
         "tokens_per_s_per_user": per_user(done),
         "requests_per_s": len(done) / seconds,

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any
 
 from innerloop.harness import __version__
 from innerloop.harness.analysis import client
 from innerloop.harness.analysis.run import analyse
 from innerloop.harness.result import roofline as limit
 from innerloop.harness.result import telemetry
-from innerloop.harness.result.reasons import reasons
+from innerloop.harness.result.identity import key_of, new_id
+from innerloop.harness.result.reasons import reasons, status
 from innerloop.harness.result.record import Record
 from innerloop.harness.result.startup import memory_bytes, startup_s
+from innerloop.harness.schema.result import VERSION, Result
 from innerloop.harness.store.documents import plain
-from innerloop.harness.store.result_file import SCHEMA_VERSION
+from innerloop.harness.store.typed import typed
 
 
-def build(record: Record) -> dict[str, Any]:
-    """The result as plain data, ready for `result_file.write`."""
+def build(record: Record) -> Result:
+    """The result, ready for `result_file.write`."""
     spec, tables = record.spec, record.tables
     info = dict(record.info)
     able = info.pop("client", None)
+    info["unreported"] = info.pop("cannot_report", ())
     caching = bool(record.effective.get("prefix_caching"))
     figures = analyse(tables.steps, tables.tokens, tables.requests, tables.header, prefix_caching=caching)
     checks = figures.pop("checks")
@@ -31,16 +34,16 @@ def build(record: Record) -> dict[str, Any]:
         able,
         record.reported.get("process_cpu_s"),
         figures["window"]["duration_s"],
-        figures["throughput"]["decode_tokens_per_s"],
+        figures["throughput"]["output_tokens_per_s"],
     )
     seen = telemetry.section(record)
     roofline = limit.section(spec, record.effective, tables, record.ceilings, record.no_ceilings)
     found = reasons(record, figures, checks, seen)
     result = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": VERSION,
         "innerloop_version": __version__,
         "created": record.created or datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "status": "failed" if record.failure is not None else "suspect" if found else "ok",
+        "status": status(record.failure, found),
         "reasons": found,
         "notes": [
             *(info.get("notes") or ()),
@@ -59,11 +62,16 @@ def build(record: Record) -> dict[str, Any]:
         "warmup": record.reported.get("warmup"),
         **figures,
         "roofline": roofline,
-        "profile": None,  # session.passes adds both when a pass was asked for
-        "kernels": None,
         "checks": checks,
         "memory_bytes": memory_bytes(record),
         "telemetry": seen,
         "failure": record.failure,
+        "id": new_id(),
+        "key": key_of(spec),
     }
-    return plain(result)
+    return typed(Result, plain(result))
+
+
+def with_note(result: Result, note: str) -> Result:
+    """The same with one more note."""
+    return replace(result, notes=(*result.notes, note))

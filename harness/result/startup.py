@@ -12,7 +12,8 @@ def startup_s(record: Record) -> dict[str, float | None]:
     The preparation of the model is apart: it is made once and kept.
     """
     reported = record.reported
-    parts = {name: reported.get(f"{name}_s") for name in ("interpreter", "import", "load", "warmup")}
+    names = {"interpreter": "interpreter", "imports": "import", "load": "load", "warmup": "warmup"}
+    parts = {name: reported.get(f"{said}_s") for name, said in names.items()}
     if parts["warmup"] is None:
         parts["warmup"] = (reported.get("warmup") or {}).get("seconds")
     known = [seconds for seconds in parts.values() if seconds is not None]

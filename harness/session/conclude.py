@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from innerloop.harness.machine import checkout_commit
 from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Outcome
-from innerloop.harness.result.build import build
+from innerloop.harness.result.build import build, with_note
 from innerloop.harness.result.record import Record
+from innerloop.harness.schema.result import Result
 from innerloop.harness.spec.adapter_settings import adapter_of
 from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import convert
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from innerloop.harness.telemetry.samplers import Samplers
 
 
-def conclude(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samplers) -> dict[str, Any]:
+def conclude(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samplers) -> Result:
     """Turns the trace into tables and figures, also after a failure, and writes them."""
     folder = inputs.folder
     if outcome.failure is not None:
@@ -30,7 +31,7 @@ def conclude(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samp
     try:
         result_file.write(folder, result)
     except OSError as error:
-        result["notes"].append(f"this result could not be written to {folder}: {error}")
+        return with_note(result, f"this result could not be written to {folder}: {error}")
     return result
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.words import number
 from innerloop.harness.process.launcher import log_tail
-from innerloop.harness.result.build import build
+from innerloop.harness.result.build import build, with_note
 from innerloop.harness.result.record import Record
+from innerloop.harness.schema.result import Result
 from innerloop.harness.store import result_file
 from innerloop.harness.store.stored import read_job
 from innerloop.harness.store.tables import Tables, convert
@@ -19,8 +20,8 @@ from innerloop.harness.store.tables import Tables, convert
 QUIET_S = 10.0  # a worker that shows no sign of life for this long has ended: nothing outlives its harness longer
 
 
-def recover(folder: Path) -> dict[str, Any]:
-    """Makes and writes the failed result of an interrupted run from its job and what it had recorded.
+def recover(folder: Path) -> Result:
+    """Makes and writes the result of an interrupted run from its job and what it had recorded.
 
     Raises:
         Refused: the folder holds no run, or one that is still going on.
@@ -50,7 +51,7 @@ def recover(folder: Path) -> dict[str, Any]:
     try:
         result_file.write(folder, result)
     except OSError as error:
-        result["notes"].append(f"It could not be saved: {error}")
+        return with_note(result, f"It could not be saved: {error}")
     return result
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -101,7 +103,7 @@ def run(**changes):
 
 def test_shares_are_time_weighted_over_the_steps_of_a_kind():
     steps, tokens, requests = run()
-    found = roofline(steps, tokens, requests, cost_of(spec(), {}), PEAKS)
+    found: Any = roofline(steps, tokens, requests, cost_of(spec(), {}), PEAKS)
     wall = float((steps["end_ns"] - steps["start_ns"]).sum()) / 1e9
     assert found.bound_share.all == pytest.approx(found.bound_s / wall)
     assert found.output_tokens_per_s_at_bound == pytest.approx(80 / found.bound_s)
@@ -117,7 +119,7 @@ def test_shares_are_time_weighted_over_the_steps_of_a_kind():
 def test_less_than_the_bound_is_said_and_not_clipped():
     steps, tokens, requests = run()
     slow = Peaks(bytes_per_s=1e4, ops_per_s=1e9, linear_ops_per_s=1e9)
-    found = roofline(steps, tokens, requests, cost_of(spec(), {}), slow)
+    found: Any = roofline(steps, tokens, requests, cost_of(spec(), {}), slow)
     assert found.bound_share.all > 1
     assert found.mbu.all == found.bound_share.all
     assert "a peak is too low" in str(above(found.bound_share))
@@ -125,7 +127,7 @@ def test_less_than_the_bound_is_said_and_not_clipped():
 
 def test_an_engine_that_does_not_report_prefill_has_no_bound_but_a_reason():
     steps, tokens, requests = run(prefill_tokens=-1)
-    found = roofline(steps, tokens, requests, cost_of(spec(), {}), PEAKS)
+    found: Any = roofline(steps, tokens, requests, cost_of(spec(), {}), PEAKS)
     assert "does not report how many prompt positions were computed in any step" in str(found.reason)
     assert found == Roofline(reason=found.reason)
 
@@ -133,17 +135,17 @@ def test_an_engine_that_does_not_report_prefill_has_no_bound_but_a_reason():
 def test_one_silent_step_is_enough_for_no_figures():
     steps, tokens, requests = run()
     steps["prefill_tokens"][3] = -1
-    assert "1 of 20 steps" in roofline(steps, tokens, requests, cost_of(spec(), {}), PEAKS).reason or ""
+    assert "1 of 20 steps" in str(roofline(steps, tokens, requests, cost_of(spec(), {}), PEAKS).reason)
 
 
 def test_an_empty_run_has_a_reason():
     steps, tokens, requests = run()
-    found = roofline(steps[:0], tokens[:0], requests, cost_of(spec(), {}), PEAKS)
+    found: Any = roofline(steps[:0], tokens[:0], requests, cost_of(spec(), {}), PEAKS)
     assert found.reason == "no step was recorded"
 
 
 def test_one_step_is_enough():
     steps, tokens, requests = run()
-    found = roofline(steps[:1], tokens[:4], requests, cost_of(spec(), {}), PEAKS)
+    found: Any = roofline(steps[:1], tokens[:4], requests, cost_of(spec(), {}), PEAKS)
     assert found.bound_share.with_prefill == found.bound_share.all > 0
     assert found.bound_share.decode_only is None

@@ -29,7 +29,7 @@ def test_the_offline_runs_figures(offline_tables: Tables) -> None:
         "steps": 50,
         "preemptions": 0,
     }
-    assert found["throughput"]["decode_tokens_per_s"] == pytest.approx(400 / 1.999)
+    assert found["throughput"]["output_tokens_per_s"] == pytest.approx(400 / 1.999)
     assert found["throughput"]["tokens_per_s_per_user"] == pytest.approx(25)
     assert found["latency_s"]["itl"]["p99"] == pytest.approx(0.040)
     assert found["latency_s"]["itl"]["count"] == 8 * 49

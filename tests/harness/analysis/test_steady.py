@@ -25,7 +25,7 @@ def test_figures_over_the_full_batch_leave_ramp_up_and_drain_out(make_steps: Mak
     found = steady(steps, make_requests([0], [100], [1600], [262]))
     assert found["reason"] is None
     assert (found["start_ns"], found["end_ns"], found["steps"]) == (200 * MS, 1400 * MS, 12)
-    assert found["throughput"]["decode_tokens_per_s"] == pytest.approx(20 * 12 / 1.2)
+    assert found["throughput"]["output_tokens_per_s"] == pytest.approx(20 * 12 / 1.2)
     assert found["wall_s"]["mean"] == pytest.approx(0.1)
     assert found["batch"] == {"mean": pytest.approx(20), "max": 20}
 
