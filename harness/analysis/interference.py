@@ -7,7 +7,6 @@ import numpy as np
 from innerloop.harness.analysis.columns import NS, known
 from innerloop.harness.analysis.context import by_request, sane
 from innerloop.harness.analysis.summary import summary
-from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.investigation import Interference
 
 
@@ -32,8 +31,8 @@ def interference(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) ->
     lost = np.maximum(stalled - np.median(clean), 0).sum() if len(clean) and len(stalled) else None
     time = float(gap.sum())
     return Interference(
-        with_prefill=Summary(**summary(stalled, NS)),
-        decode_only=Summary(**summary(clean, NS)),
+        with_prefill=summary(stalled, NS),
+        decode_only=summary(clean, NS),
         stalled_share=len(stalled) / tokens_after if tokens_after else None,
         lost_share=None if lost is None or time <= 0 else float(lost) / time,
     )

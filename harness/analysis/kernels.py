@@ -4,7 +4,7 @@ the device never waited. Arrays in, numbers out; all sums are of whole nanosecon
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def analyse(
             with_prefill=_uncovered(spans, rows[kinds["with_prefill"]]),
             decode_only=_uncovered(spans, rows[kinds["decode_only"]]),
         ),
-        idle_gaps_s=IdleGaps(**summary(gaps, NS), total=float(gaps.sum()) * NS / devices),
+        idle_gaps_s=IdleGaps(**asdict(summary(gaps, NS)), total=float(gaps.sum()) * NS / devices),
         total_ns=CountByStepKind(**{kind: int(total[mask].sum()) for kind, mask in kinds.items()}),
         outside_steps_ns=int(table["self_ns"][~inside].sum()),
         classes={kind: classes(events) for kind, events in of_kind.items()},

@@ -101,8 +101,8 @@ def kinds_of(steps: np.ndarray, requests: np.ndarray) -> dict[str, np.ndarray]:
     prefill = steps["prefill_tokens"]
     span = steady(steps, requests)
     inside = np.zeros(len(steps), dtype=bool)
-    if span["reason"] is None:
-        inside = (steps["start_ns"] >= span["start_ns"]) & (steps["end_ns"] <= span["end_ns"])
+    if span.reason is None:
+        inside = (steps["start_ns"] >= span.start_ns) & (steps["end_ns"] <= span.end_ns)
     return {
         "all": np.ones(len(steps), dtype=bool),
         "decode_only": prefill == 0,

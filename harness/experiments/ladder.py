@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from innerloop.harness.cli.command import Stopped, stop_signals
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
 from innerloop.harness.experiments.document import build
-from innerloop.harness.process.launcher import failure
 from innerloop.harness.result import build as results
 from innerloop.harness.result.exit_code import interrupted as interrupted_run
 from innerloop.harness.result.record import Record
+from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.waterfall import Waterfall
 from innerloop.harness.session import run as session
@@ -125,7 +125,7 @@ def one(spec: RunSpec, machine: Machine, options: Options, console: Console, fir
         if first:
             raise
         options.out.mkdir(parents=True, exist_ok=True)
-        record = Record(spec.describe(), convert(options.out), failure=failure("harness", str(error)))
+        record = Record(spec.describe(), convert(options.out), failure=Failure("harness", str(error)))
         result = results.build(record)
         result_file.write(options.out, result)
         return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.machine import checkout_commit
@@ -26,7 +26,7 @@ def conclude(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samp
     """Turns the trace into tables and figures, also after a failure, and writes them."""
     folder = inputs.folder
     if outcome.failure is not None:
-        outcome.failure["log_tail"] = launcher.log_tail(folder / "engine.log")
+        outcome.failure = replace(outcome.failure, log_tail=launcher.log_tail(folder / "engine.log"))
     result = build(observed(inputs, prepared, outcome, sampled))
     try:
         result_file.write(folder, result)

@@ -19,7 +19,7 @@ from innerloop.harness.analysis.steady import usual_batch
 from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.process import launcher
-from innerloop.harness.process.launcher import Limits, Outcome, Worker, failure
+from innerloop.harness.process.launcher import Limits, Outcome, Worker
 from innerloop.harness.profiling import findings, tools
 from innerloop.harness.profiling.choice import TOOLS, Profile
 from innerloop.harness.profiling.findings import Findings
@@ -32,7 +32,6 @@ from innerloop.harness.session.phases import WORDS
 from innerloop.harness.store import result_file
 from innerloop.harness.store.atomic import write_text
 from innerloop.harness.store.tables import convert, read_tables
-from innerloop.harness.store.typed import typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -135,17 +134,18 @@ def add(
             if outcome.failure is None:
                 seen, host = about.found(device), about.found_of_host()
         except Stopped as stopped:
-            outcome.failure = failure("interrupted", f"{stopped} reached the harness")
+            outcome.failure = Failure("interrupted", f"{stopped} reached the harness")
         except Unreadable as error:
-            outcome.failure = failure("profile", str(error))
+            outcome.failure = Failure("profile", str(error))
         except (InnerloopError, OSError) as error:
-            outcome.failure = failure("harness", str(error))
+            outcome.failure = Failure("harness", str(error))
         except Exception as error:
-            lines = traceback.format_exc().splitlines()
-            outcome.failure = {**failure("harness", f"{type(error).__name__}: {error}"), "traceback": lines}
+            lines = tuple(traceback.format_exc().splitlines())
+            outcome.failure = Failure("harness", f"{type(error).__name__}: {error}", traceback=lines)
         ignore_signals()
         if outcome.failure is not None:
-            outcome.failure["log_tail"] = launcher.log_tail(about.folder / "engine.log")
+            tail = launcher.log_tail(about.folder / "engine.log")
+            outcome.failure = replace(outcome.failure, log_tail=tail)
         if about.folder.is_dir():
             outcome.notes += convert(about.folder).notes
         result = replace(
@@ -160,7 +160,7 @@ def add(
                 seconds=time.monotonic() - begun,
                 worker_pid=outcome.worker_pid,
                 measured_worker_pid=measured_pid,
-                failure=None if outcome.failure is None else typed(Failure, outcome.failure),
+                failure=outcome.failure,
                 notes=tuple(outcome.notes),
                 captured=None if seen is None else seen.captured,
                 slowdown=None if seen is None else seen.slowdown,

@@ -12,6 +12,7 @@ from innerloop.harness.cli.words import number
 from innerloop.harness.process.launcher import log_tail
 from innerloop.harness.result.build import build, with_note
 from innerloop.harness.result.record import Record
+from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.store import result_file
 from innerloop.harness.store.stored import read_job
@@ -37,13 +38,11 @@ def recover(folder: Path) -> Result:
             workload=_workload(folder),
             workload_hash=job.get("workload_hash"),
             tables=tables,
-            failure={
-                "cause": "interrupted",
-                "message": f"the harness was killed before it could write a result; {_kept(tables)}",
-                "exit": None,
-                "traceback": [],
-                "log_tail": log_tail(folder / "engine.log"),
-            },
+            failure=Failure(
+                "interrupted",
+                f"the harness was killed before it could write a result; {_kept(tables)}",
+                log_tail=log_tail(folder / "engine.log"),
+            ),
             device_note="no device telemetry: it died with the harness",
             notes=["This result was recovered afterwards, without host telemetry and the worker's own account."],
         )

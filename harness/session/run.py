@@ -12,7 +12,8 @@ from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
 from innerloop.harness.export import perfetto
 from innerloop.harness.preparations import PreparationFailed
 from innerloop.harness.process import launcher
-from innerloop.harness.process.launcher import Outcome, Worker, failure
+from innerloop.harness.process.launcher import Outcome, Worker
+from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session import passes
 from innerloop.harness.session.conclude import conclude
@@ -59,18 +60,18 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
             write_job(inputs, prepared)
             measure(inputs, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
-            outcome.failure = failure("interrupted", f"{stopped} reached the harness")
+            outcome.failure = Failure("interrupted", f"{stopped} reached the harness")
         except Refused:
             remove_empty(inputs.folder)
             raise
         except (InstallFailed, PreparationFailed) as error:
             cause = "install_failed" if isinstance(error, InstallFailed) else "preparation_failed"
-            outcome.failure = {**failure(cause, str(error)), "traceback": list(error.details)}
+            outcome.failure = Failure(cause, str(error), traceback=tuple(error.details))
         except (InnerloopError, OSError) as error:
-            outcome.failure = failure("disk_full" if is_full(error) else "harness", str(error))
+            outcome.failure = Failure("disk_full" if is_full(error) else "harness", str(error))
         except Exception as error:
-            lines = traceback.format_exc().splitlines()
-            outcome.failure = {**failure("harness", f"{type(error).__name__}: {error}"), "traceback": lines}
+            lines = tuple(traceback.format_exc().splitlines())
+            outcome.failure = Failure("harness", f"{type(error).__name__}: {error}", traceback=lines)
         ignore_signals()
         result = conclude(inputs, prepared, outcome, sampled)
     if options.profile is not None and prepared.environment is not None:

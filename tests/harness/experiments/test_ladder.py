@@ -16,12 +16,13 @@ from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK,
 from innerloop.harness.experiments import ladder as layers
 from innerloop.harness.experiments.document import status
 from innerloop.harness.experiments.ladder import Ladder, chosen
-from innerloop.harness.process.launcher import Limits, failure
+from innerloop.harness.process.launcher import Limits
 from innerloop.harness.profiles.engines import load_engine
 from innerloop.harness.report.layers import bar, doubts, print_waterfall
 from innerloop.harness.result import build as results
 from innerloop.harness.result.record import Record
 from innerloop.harness.run import main
+from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session import run as session
 from innerloop.harness.session.options import Options
@@ -90,7 +91,7 @@ def test_a_profiling_pass_is_made_once_on_layer_core(ran, tmp_path):
 
 
 def test_a_layer_that_fails_does_not_stop_the_others(ran, tmp_path):
-    ran.does["engine-1"] = failure("hang", "it hung")
+    ran.does["engine-1"] = Failure("hang", "it hung")
     document, _ = ladder(tmp_path)
     assert ran.folders == ["core-1", "engine-1", "http-1"]
     assert document["status"] == "failed"
@@ -116,7 +117,7 @@ def test_a_refusal_of_a_later_run_is_that_layers_failure(ran, tmp_path):
 
 
 def test_an_interruption_stops_the_ladder_and_keeps_what_was_done(ran, tmp_path):
-    ran.does["engine-1"] = failure("interrupted", "SIGINT reached the harness")
+    ran.does["engine-1"] = Failure("interrupted", "SIGINT reached the harness")
     document, folder = ladder(tmp_path, trials=2)
     assert ran.folders == ["core-1", "engine-1"]
     assert layers.exit_code(document) == EXIT_INTERRUPTED
@@ -224,7 +225,7 @@ def test_a_ladder_is_shown_again_by_its_folder_or_its_file(ran, tmp_path, capsys
 
 
 def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path):
-    ran.does["engine-1"] = failure("hang", "it hung")
+    ran.does["engine-1"] = Failure("hang", "it hung")
     document, folder = ladder(tmp_path, trials=3)
     document["differences"] = {"skip_tokenizer_init": {"core": True, "http": False}}
     document["client"] = {"share_of_capacity": 0.1, "capacity_tokens_per_s": 1e5}

@@ -131,7 +131,7 @@ def test_a_run_without_a_steady_window_says_why(result: Result) -> None:
 
 
 def test_a_run_that_measured_nothing_has_no_tables_of_figures(spec: dict[str, Any], tmp_path: Path) -> None:
-    failure = {"cause": "install_failed", "message": "no network"}
+    failure = Failure("install_failed", "no network")
     empty = results.build(Record(spec=spec, tables=read_tables(tmp_path), failure=failure))
     printed = text(empty)
     assert "no network" in printed

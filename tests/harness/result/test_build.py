@@ -21,7 +21,7 @@ from innerloop.harness.store.tables import Tables, read_tables
 from innerloop.harness.telemetry.host import HOST
 from tests.harness.conftest import SECOND, WORKLOAD
 
-KILLED = {"cause": "killed_by_signal", "message": "the worker was killed by SIGKILL", "exit": -9, "log_tail": ["x"]}
+KILLED = Failure("killed_by_signal", "the worker was killed by SIGKILL", exit=-9, log_tail=("x",))
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_memory_comes_from_the_samples_at_the_phases_and_from_the_engine(build: 
 def test_a_failure_is_kept_with_what_was_measured(build: Any) -> None:
     result = build(failure=KILLED)
     assert result.status == "failed"
-    assert result.failure == Failure("killed_by_signal", "the worker was killed by SIGKILL", -9, (), ("x",))
+    assert result.failure == KILLED
     assert result.reasons[0].code == "killed_by_signal"
     assert result.reasons[0].advice
     assert result.counts.steps == 50
@@ -127,7 +127,7 @@ def test_a_run_that_never_started_is_a_result_too(spec: dict[str, Any], tmp_path
         Record(
             spec=spec,
             tables=read_tables(tmp_path),
-            failure={"cause": "install_failed", "message": "no network"},
+            failure=Failure("install_failed", "no network"),
         )
     )
     result_file.write(tmp_path, result)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from innerloop.harness.cli.command import Stopped
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.process.launcher import Limits, Outcome, failure
+from innerloop.harness.process.launcher import Limits, Outcome
 from innerloop.harness.profiling import tools
 from innerloop.harness.profiling.choice import choose
 from innerloop.harness.result import build as results
@@ -108,7 +108,7 @@ def test_a_pass_that_fails_is_told_and_nothing_else_changes(add, measured):
     def fail(folder: Path, outcome: Outcome) -> None:
         folder.mkdir()
         (folder / "engine.log").write_text("the profiler's last words\n")
-        outcome.failure = failure("engine_exception", "no CUPTI")
+        outcome.failure = Failure("engine_exception", "no CUPTI")
 
     result = add(fail)
     assert (result.status, result.failure) == (measured[0].status, None)
