@@ -1,61 +1,37 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pytest
 
-from innerloop.engines.worker.trace import STEP
-from innerloop.harness.analysis.kernels import PassFacts, analyse
 from innerloop.harness.analysis.waterfall import differences, paced_by_load, waterfall
-from innerloop.harness.profiling.events import EVENT, RANGE
-from innerloop.harness.schema.common import Summary
-from innerloop.harness.schema.profiling import Estimate, Kernels, Slowdown
-from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
-from innerloop.harness.schema.roofline import Roofline
-from innerloop.harness.schema.steps import TimeShare
 from innerloop.harness.schema.waterfall import Points, Rung
-from tests.harness.results import result
-
-POINTS = Summary(mean=0.2, p50=0.1, p90=0.3, p95=0.35, p99=0.4, max=0.5, count=8)
-NONE = Summary(None, None, None, None, None, None, 0)
+from tests.harness.filled import filled
 
 
 def run(
-    seconds: float,
-    tokens: int = 1000,
-    steps: int = 100,
-    idle: float = 0.0,
-    failed: str | None = None,
-    native: Mapping[str, Any] | None = None,
-    **changes: Any,
+    seconds: float, tokens: int = 1000, steps: int = 100, idle: float = 0.0, failed: str | None = None, **more: Any
 ) -> Result:
     """A result as far as a waterfall looks at it."""
-    sound = result()
-    return result(
-        window=replace(sound.window, duration_s=seconds),
-        counts=replace(sound.counts, output_tokens=tokens, steps=steps),
-        time_share=TimeShare(steps=1 - idle, bubbles=0.0, idle=idle),
-        latency_s=replace(sound.latency_s, ttft=POINTS, tpot=NONE),
-        failure=Failure("hang", failed) if failed else None,
-        engine=replace(sound.engine, native=native or {}),
-        **changes,
+    points = {"mean": 0.2, "p50": 0.1, "p90": 0.3, "p99": 0.4}
+    return filled(
+        Result,
+        {
+            "window": {"duration_s": seconds},
+            "counts": {"output_tokens": tokens, "steps": steps},
+            "time_share": {"steps": 1 - idle, "bubbles": 0.0, "idle": idle},
+            "latency_s": {"ttft": points, "tpot": {}},
+            "failure": {"cause": "hang", "message": failed} if failed else None,
+            "engine": {"native": more.pop("native", {})},
+            **more,
+        },
     )
 
 
-def by_name(found: tuple[float | None, tuple[Rung, ...]]) -> dict[str, Rung]:
+def by_name(found: tuple[float | None, tuple[Rung, ...]]) -> dict[str, Any]:
     return {rung.name: rung for rung in found[1]}
-
-
-def kernels(busy_s: float) -> Kernels:
-    """Kernels of which only the estimate is looked at."""
-    nothing = np.empty(0, EVENT), (), np.empty(0, RANGE), "cuda", np.empty(0, STEP), np.empty(0, STEP)
-    found = analyse(*nothing, PassFacts("kernels", Slowdown(None, None)))
-    return replace(found, estimate=Estimate(busy_s, output_tokens_per_s=None, covered_share=None, reason=None))
 
 
 def test_a_hand_worked_ladder():
@@ -73,7 +49,7 @@ def test_a_hand_worked_ladder():
 
 
 def test_bound_and_kernels_are_the_first_rungs_and_the_parts_add_up_to_the_last():
-    core = run(2.0, roofline=Roofline(None, bound_s=0.5), kernels=kernels(busy_s=1.6))
+    core = run(2.0, roofline={"bound_s": 0.5}, kernels={"estimate": {"busy_s": 1.6}})
     found = waterfall({"core": [core], "engine": [run(1.9)], "async": [run(2.4)], "http": [run(3.1)]})
     rungs: Any = found[1]
     assert [rung.name for rung in rungs] == ["bound", "kernels", "core", "engine", "async", "http"]
@@ -89,7 +65,7 @@ def test_with_trials_the_medians_stand_and_the_ranges_are_told():
     found = waterfall({"core": [run(2.0), run(2.2), run(9.0)], "engine": [run(2.1), run(2.3), run(2.4)]})
     rungs = by_name(found)
     assert rungs["core"].s_per_output_token == pytest.approx(2.2e-3)
-    assert rungs["core"].s_per_output_token_range == pytest.approx([2.0e-3, 9.0e-3])
+    assert rungs["core"].s_per_output_token_range == pytest.approx((2.0e-3, 9.0e-3))
     assert rungs["engine"].added_s_per_output_token == pytest.approx(0.1e-3)
     assert rungs["engine"].within_scatter is True
 
@@ -97,7 +73,7 @@ def test_with_trials_the_medians_stand_and_the_ranges_are_told():
 def test_what_drifts_from_trial_to_trial_is_told_from_what_differs_within_each():
     drifting = waterfall({"core": [run(2.0), run(3.0), run(4.0)], "engine": [run(2.2), run(3.1), run(4.3)]})
     engine = by_name(drifting)["engine"]
-    assert engine.added_s_per_output_token_range == pytest.approx([0.1e-3, 0.3e-3])
+    assert engine.added_s_per_output_token_range == pytest.approx((0.1e-3, 0.3e-3))
     assert engine.within_scatter is False
 
 

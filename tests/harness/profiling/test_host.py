@@ -14,7 +14,7 @@ import pytest
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.profiling import host
 from innerloop.harness.profiling.flame import flame_graph
-from innerloop.harness.schema.profiling import FunctionShare, ThreadShare
+from innerloop.harness.schema.profiling import FunctionShare, HostProfile, ThreadShare
 from tests.real import variables
 from tests.waiting import PATIENCE_S, gone, until
 
@@ -30,7 +30,7 @@ def spinning():
     process.wait()
 
 
-def sampled(pid: int, folder: Path, seconds: float) -> dict | None:
+def sampled(pid: int, folder: Path, seconds: float) -> HostProfile | None:
     """What py-spy found in so many seconds; None where it got to see nothing."""
     sampling = host.Sampling(pid, folder)
     until(lambda: "Sampling process" in (folder / host.LOG).read_text())
@@ -48,9 +48,9 @@ def test_a_process_is_looked_at_until_it_is_said_to_be_enough(tmp_path, spinning
     monkeypatch.setattr(host, "END_S", PATIENCE_S)
     tries = (sampled(spinning.pid, tmp_path, seconds) for seconds in (0.5, 5, 50))
     found = next(one for one in tries if one is not None)
-    assert found.samples > 0
+    assert found.samples
     assert found.rate_hz == host.RATE_HZ
-    assert found.top[0]["name"].startswith("spin")
+    assert found.top[0].name.startswith("spin")
     assert spinning.poll() is None  # it is left alone
     assert "spin" in (tmp_path / host.GRAPH).read_text()
 
