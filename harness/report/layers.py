@@ -16,7 +16,7 @@ STYLE = {"ok": "bold green", "suspect": "bold yellow"}
 BAR = 18  # columns
 ADDED, TAKEN = "█", "░"  # what a layer adds, and by how much it is faster than the one below
 WHAT = {
-    "bound": "bound: the least that the machine's peaks allow",
+    "bound": "bound: the machine's peaks",
     "kernels": "kernels: device busy",
     "core": "core: scheduler and model",
     "engine": "engine: + input, output, text",

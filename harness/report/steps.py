@@ -72,7 +72,7 @@ def slowest(rows: Sequence[SlowStep]) -> RenderableType:
             short(row.context_tokens),
             longest_phase(row) + marks,
         )
-    note = "fit: what a step of this composition takes by the line below; bound: the least that the machine allows"
+    note = "fit: a step of this composition by the line below; bound: the least that the machine allows"
     return Group(out, Text(note, style="dim"))
 
 
