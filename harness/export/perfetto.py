@@ -111,8 +111,8 @@ def draw_steps(writer: TraceWriter, track: int, steps: np.ndarray, done: Work, b
     derived = {
         "context_tokens": done.kv_read.tolist(),
         "kv_usage": steps["kv_usage"].tolist(),
-        "bound_ms": (bound * 1e3).tolist(),
-        "share_of_bound": (bound / wall_s).tolist(),
+        "limit_ms": (bound * 1e3).tolist(),
+        "share_of_limit": (bound / wall_s).tolist(),
     }
     for row, (begin, end) in enumerate(zip(steps["start_ns"].tolist(), steps["end_ns"].tolist(), strict=True)):
         prefill, decode = counts["prefill_tokens"][row], counts["decode_tokens"][row]
@@ -229,7 +229,7 @@ def draw_counters(writer: TraceWriter, group: int, steps: np.ndarray, bound_s: n
             )
     if bound_s is not None:
         have = ~np.isnan(bound_s) & (wall > 0)
-        track = writer.track("share of the bound", group, rank=9, unit="%")
+        track = writer.track("share of the machine's limit", group, rank=9, unit="%")
         curve(writer, track, start[have], bound_s[have] * 1e11 / wall[have])
 
 

@@ -44,7 +44,7 @@ def test_every_step_is_a_slice_with_its_phases_and_facts(offline_tables):
     facts = sorted(steps, key=lambda one: one[0])[1][4]
     assert facts["decode_tokens"] == 8
     assert facts["context_tokens"] == 8 * 16
-    assert "bound_ms" not in facts  # unknown is left out
+    assert "limit_ms" not in facts  # unknown is left out
     phases = sorted(one for one in found if one[2] == 1)
     assert [one[3] for one in phases[:2]] == ["schedule", "execute"]
     assert [one[1] - one[0] for one in phases[:2]] == [2 * MS, 30 * MS]
