@@ -15,8 +15,9 @@ from innerloop.harness.report.devices import devices
 from innerloop.harness.report.kernels import profile
 from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.tables import ALIGNED, section, table
+from innerloop.harness.result.codes import makes_suspect
 from innerloop.harness.schema.common import Summary
-from innerloop.harness.schema.reasons import Failure
+from innerloop.harness.schema.reasons import Failure, Reason
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.telemetry import Host
 from innerloop.harness.schema.window import Counts, Throughput
@@ -54,7 +55,7 @@ def report(result: Result, folder: Path | None = None) -> RenderableType:
             parts.append(section("Roofline", roofline(result.roofline)))
         parts.append(facts(result))
         if result.telemetry.devices:
-            parts.append(section("Devices", devices(result.telemetry)))
+            parts.append(section("Devices", Group(devices(result.telemetry), *aside(result))))
         if result.profiling is not None:
             parts.append(section(f"Profile ({result.profiling.kind})", profile(result, result.profiling)))
         parts.append(Padding(over_time(result), (0, 0, 0, 2), expand=False))
@@ -250,16 +251,27 @@ def warnings(result: Result) -> list[RenderableType]:
     out: list[RenderableType] = []
     if result.status == "suspect":
         out.append(Text(""))
-    for reason in result.reasons if result.status == "suspect" else ():
-        line = Text("! ", style="bold yellow")
-        line.append(reason.detail, style="yellow")
-        out.append(line)
-        if reason.advice:
-            out.append(Padding(Text(reason.advice, style="dim"), (0, 0, 0, 2)))
-    if result.notes:
+        out += [line for reason in result.reasons if makes_suspect(reason) for line in doubt(reason)]
+    notes = [*(reason.detail for reason in result.reasons if reason.severity == "note"), *result.notes]
+    if notes:
         out.append(Text(""))
-        out += [Text(f"note: {note}", style="dim") for note in result.notes]
+        out += [Text(f"note: {note}", style="dim") for note in notes]
     return out
+
+
+def aside(result: Result) -> list[RenderableType]:
+    """What makes only the devices' own figures doubtful, such as their energy; it leaves the run what it is."""
+    known = (reason for reason in result.reasons if reason.severity != "note" and not makes_suspect(reason))
+    return [line for reason in known for line in doubt(reason)]
+
+
+def doubt(reason: Reason) -> Iterator[RenderableType]:
+    """What was seen, and what to do about it."""
+    line = Text("! ", style="bold yellow")
+    line.append(reason.detail, style="yellow")
+    yield line
+    if reason.advice:
+        yield Padding(Text(reason.advice, style="dim"), (0, 0, 0, 2))
 
 
 def failure(result: Result, why: Failure) -> RenderableType:
