@@ -13,7 +13,6 @@ from pathlib import Path
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.process.bound import with_parent
 from innerloop.harness.profiling.flame import flame_graph
-from innerloop.harness.profiling.tools import with_parent
 from innerloop.harness.schema.profiling import FunctionShare, HostProfile, ThreadShare
 
 RATE_HZ = 100
