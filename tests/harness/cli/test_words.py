@@ -59,7 +59,8 @@ def test_size(value: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "-"), (0.0, "0.0 %"), (0.381, "38.1 %"), (1.0, "100.0 %"), (0.0005, "0.05 %")]
+    ("value", "text"),
+    [(None, "-"), (0.0, "0.0 %"), (0.381, "38.1 %"), (1.0, "100.0 %"), (0.0005, "0.05 %"), (-2.2e-16, "0.0 %")],
 )
 def test_share(value: float | None, text: str) -> None:
     assert share(value) == text
