@@ -145,7 +145,7 @@ def check_failed(going: Going, cause: str, exit_code: int) -> dict[str, Any]:
     assert result["status"] == ("interrupted" if cause == "interrupted" else "failed")
     assert result["failure"]["cause"] == cause
     tokens = pq.read_table(going.folder / "tokens.parquet")
-    assert sum(tokens["count"].to_pylist()) == result["counts"]["output_tokens"] > 0
+    assert sum(tokens["tokens"].to_pylist()) == result["counts"]["output_tokens"] > 0
     assert pq.read_metadata(going.folder / "steps.parquet").num_rows >= 5
     assert not (going.folder / "trace").exists()
     return result

@@ -157,8 +157,8 @@ def test_torch_has_its_manager_as_a_layer_above_and_gives_the_same_tokens(tmp_pa
     assert kept[0]["ids"].tolist() == kept[1]["ids"].tolist()
     table = pq.read_table(tmp_path / "ladder" / "engine-1" / "steps.parquet").to_pydict()
     requests = pq.read_table(tmp_path / "ladder" / "engine-1" / "requests.parquet").to_pydict()
-    assert sum(table["prefill_tokens"]) == sum(requests["prompt_tokens"])
-    assert sum(table["decode_tokens"]) == sum(requests["output_tokens"]) - len(requests["output_tokens"])
+    assert sum(table["prefill_positions"]) == sum(requests["prompt_tokens"])
+    assert sum(table["decode_positions"]) == sum(requests["output_tokens"]) - len(requests["output_tokens"])
 
 
 def processes_of(folder) -> list[list[str]]:
