@@ -47,7 +47,7 @@ setup(
             "types-PyYAML",
         ],
     },
-    entry_points={"console_scripts": ["innerloop = innerloop.harness.__main__:main"]},
+    entry_points={"console_scripts": ["innerloop = innerloop.harness.__main__:console"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Environment :: Console",

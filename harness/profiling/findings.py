@@ -39,7 +39,7 @@ def find(
     numbers = numbers[numbers < len(steps)]
     if len(numbers) == 0:
         raise ValueError(
-            f"no step was captured: steps of that kind ({profile.steps}) never came; name others by --profile-steps A:B"
+            f"no step was captured: steps of that kind ({profile.steps}) never came; name others: --profiler-steps A:B"
         )
     rows = steps[numbers]
     kinds = analysis.kinds_of(rows)
@@ -59,20 +59,20 @@ def find(
     if len(found.table) == 0 or (device == "cuda" and found.device != "cuda"):
         raise ValueError(
             "nothing that ran on the device was seen in the worker's process: the engine runs it in another one, or the"
-            " profiler lost its records; " + ("try --profile nsys" if device == "cuda" else "profile the layer core")
+            " profiler lost its records; " + ("try --profiler nsys" if device == "cuda" else "profile the layer core")
         )
     events.write(folder / events.FILE, found)
     numbers = np.intersect1d(numbers, found.ranges["step"])
     if len(numbers) == 0 and found.left_out:
         raise ValueError(
             f"of {found.lost} launches, in every captured step, nothing was seen on the device: the profiler lost its"
-            " records (CUPTI does so at the beginning of a session, up to CUDA 13.0); more steps by --profile-steps"
-            " A:B, or --profile nsys"
+            " records (CUPTI does so at the beginning of a session, up to CUDA 13.0); more steps by --profiler-steps"
+            " A:B, or --profiler nsys"
         )
     if len(numbers) == 0:
         raise ValueError(
             "no batch was both launched and finished in the captured steps: the engine launches each one step ahead;"
-            " name two steps or more by --profile-steps A:B"
+            " name two steps or more by --profiler-steps A:B"
         )
     rows = steps[numbers]
     busy, _, _ = analysis.per_step(found.table, numbers)

@@ -10,14 +10,15 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
-from innerloop.harness.cli.words import NONE, levels, number, seconds, share, size
+from innerloop.harness.cli.verbs import as_called
+from innerloop.harness.cli.words import NONE, assignments, levels, number, seconds, share, size, visible
 from innerloop.harness.report.devices import devices
 from innerloop.harness.report.kernels import profile
 from innerloop.harness.report.roofline import limit
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.result import Result, Spec
 from innerloop.harness.schema.telemetry import Host
 from innerloop.harness.schema.window import Counts, Throughput
 from innerloop.harness.store.typed import document
@@ -86,7 +87,14 @@ def header(result: Result) -> RenderableType:
     if window is not None:
         tokens = f"{number(counts.prompt_tokens)} + {number(counts.output_tokens)} tokens in {seconds(window)}"
         status.append(f" · {tokens}", style="default not bold")
-    return Group(line, status)
+    return Group(line, *(Text(f"{what}: {words}", style="dim") for what, words in _given(spec) if words), status)
+
+
+def _given(spec: Spec) -> Iterator[tuple[str, str]]:
+    """What the user set and said of the run."""
+    yield "set", assignments(spec.given)
+    yield "label", assignments(spec.label)
+    yield "note", visible(spec.note or "")
 
 
 def _done(counts: Counts) -> str:
@@ -256,10 +264,10 @@ def warnings(result: Result) -> list[RenderableType]:
         line.append(reason.detail, style="yellow")
         out.append(line)
         if reason.advice:
-            out.append(Padding(Text(reason.advice, style="dim"), (0, 0, 0, 2)))
+            out.append(Padding(Text(as_called(reason.advice), style="dim"), (0, 0, 0, 2)))
     if result.notes:
         out.append(Text(""))
-        out += [Text(f"note: {note}", style="dim") for note in result.notes]
+        out += [Text(f"note: {as_called(note)}", style="dim") for note in result.notes]
     return out
 
 

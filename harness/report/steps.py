@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.engines.worker.trace import PHASES
-from innerloop.harness.cli.words import number, seconds, share
+from innerloop.harness.cli.words import assignments, number, seconds, share, visible
 from innerloop.harness.report.tables import section, table
 
 COSTS = {
@@ -30,7 +30,8 @@ def print_steps(found: Mapping[str, Any], console: Console | None = None) -> Non
 
 def parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     named = [found[name] for name in ("engine", "model", "workload") if found[name]]
-    yield Text(" · ".join([found["run"], *named]), style="bold")
+    told = [assignments(found[name]) for name in ("given", "label") if found[name]]
+    yield Text(" · ".join([visible(found["run"]), *named, *told]), style="bold")
     if not found["steps"]:
         yield Text("no step was recorded")
         return

@@ -162,7 +162,7 @@ def above(found: Mapping[str, Any]) -> str | None:
     steps = "steps" if kind == "all" else f"{kind.replace('_', ' ')} steps"
     return (
         f"{steps} took {1 / share:.2f} of the time that the machine's limit allows, so the limit is too low: either a "
-        "ceiling was measured while the machine was busy (python -m harness.ceilings --remeasure), or what was counted "
+        "ceiling was measured while the machine was busy (innerloop ceilings measure), or what was counted "
         "as read from memory came from a cache, as a small model's weights do"
     )
 
@@ -174,6 +174,6 @@ def notes(roofline: Roofline) -> list[str]:
     if peaks is not None and peaks.disturbed:
         out.append(
             f"the machine's limit was measured while other processes used {peaks.other_cores:.1f} cores and is "
-            "probably higher: python -m harness.ceilings --remeasure when it is quiet"
+            "probably higher: innerloop ceilings measure, when it is quiet"
         )
     return out

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from innerloop.harness import store
+from innerloop.harness import __version__, store
 from innerloop.harness.analysis import interference, preemptions, step_costs
 from innerloop.harness.analysis import slowest as slowest_steps
 from innerloop.harness.analysis.context import work
@@ -58,9 +58,12 @@ def findings(tables: Tables, result: Result | None, slowest: int) -> dict[str, A
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "steps",
+        "innerloop_version": __version__,
         "engine": spec and spec.engine,
         "model": spec and spec.model,
         "workload": spec and spec.workload,
+        "given": spec.given if spec else {},
+        "label": dict(spec.label) if spec else {},
         "status": result and result.status,
         "steps": len(steps),
         "duration_s": (end_ns - start_ns) / 1e9 if end_ns > start_ns else None,

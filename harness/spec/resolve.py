@@ -21,6 +21,7 @@ from innerloop.harness.profiles.engines import EngineProfile
 from innerloop.harness.profiles.settings import parse_settings, resolve_settings
 from innerloop.harness.profiles.validation import parse_assignments
 from innerloop.harness.spec import preconditions as checks
+from innerloop.harness.spec.labels import check_note, parse_labels
 from innerloop.harness.spec.model import RunRequest, RunSpec
 
 if TYPE_CHECKING:
@@ -65,6 +66,10 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
         trust_remote_code=request.trust_remote_code,
         engine_python=request.engine_python,
         environment=request.environment or (None if request.engine_python else registered.automatic(engine, device)),
+        workload_args=parse_assignments(request.workload_arg, "--workload-arg"),
+        model_args=parse_assignments(request.model_arg, "--model-arg"),
+        label=named.label,
+        note=request.note,
     )
 
 
@@ -77,6 +82,7 @@ class _Named:
     workload: WorkloadProfile
     engine_args: dict[str, Any]
     seeds: Seeds
+    label: dict[str, str]
 
 
 def _names(request: RunRequest) -> _Named:
@@ -105,6 +111,8 @@ def _names(request: RunRequest) -> _Named:
     attempt(parse_settings, request.settings)
     engine_args = attempt(parse_assignments, request.engine_arg, "--engine-arg")
     seeds = attempt(parse_seeds, request.seed)
+    label = attempt(parse_labels, request.label)
+    attempt(check_note, request.note)
     if len(refusals) > 1:
         lines = [line for refusal in refusals for line in (str(refusal), *refusal.details)]
         raise Refused("several things are wrong with what was asked", *lines)
@@ -113,7 +121,8 @@ def _names(request: RunRequest) -> _Named:
     assert workload is not None
     assert engine_args is not None
     assert seeds is not None
-    return _Named(engine, model, workload, engine_args, seeds)
+    assert label is not None
+    return _Named(engine, model, workload, engine_args, seeds, label)
 
 
 def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine: Machine) -> tuple[EngineProfile, str]:
@@ -138,7 +147,7 @@ def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine
             return named, planned[0]
     if named is None:
         where = "this machine" if device == "auto" else f"device {device} of this machine"
-        raise Refused(f"no engine runs on {where}", "python -m harness.doctor says what each one needs")
+        raise Refused(f"no engine runs on {where}", "innerloop doctor says what each one needs")
     if device == "auto":
         raise engines.refuse(named, machine)
     why = engines.why_not(named, machine, device, own_python=own)
