@@ -156,16 +156,15 @@ def clear(arguments: argparse.Namespace) -> None:
     if device := arguments.device:
         ours = [one for one in ours if one.device == device]
         registrations = {name: one for name, one in registrations.items() if one.device == device}
-    known = sorted({*registrations, *(one.name for one in ours), *(one.engine for one in ours)})
-    if not known and (arguments.all or set(arguments.names) <= {*engine_names()}):
-        print("nothing to remove")
-        return
+    known = sorted({*registrations, *engine_names(), *(name for one in ours for name in (one.name, one.engine))})
     names = named_or_all(arguments.names, arguments.all, known, "environment")
-    for name in names:
-        if name in registrations:
-            registered.unregister(name)
-            print(f"forgot {name}; what it named stays")
-    for one in ours:
-        if one.name in names or one.engine in names:
-            build.remove(Path(one.folder))
-            print(f"removed {one.name}")
+    forgotten = [name for name in registrations if name in names]
+    for name in forgotten:
+        registered.unregister(name)
+        print(f"forgot {name}; what it named stays")
+    removed = [one for one in ours if one.name in names or one.engine in names]
+    for one in removed:
+        build.remove(Path(one.folder))
+        print(f"removed {one.name}")
+    if not forgotten and not removed:
+        print("nothing to remove")

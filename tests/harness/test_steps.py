@@ -109,11 +109,11 @@ def test_the_limit_of_a_step_is_shown_where_the_run_has_one(offline_tables, spec
     assert 0 < found["slowest"][0]["floor_s"] < 10
 
 
-@pytest.mark.parametrize("arguments", [["/no/such/run"], ["."]])
-def test_what_is_no_run_is_refused(arguments, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("name", "words"), [("/no/such/run", "there is no file"), (".", "holds no run")])
+def test_what_is_no_run_is_refused(name, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert verb.main(arguments) == EXIT_REFUSED
-    assert "holds no run" in capsys.readouterr().err
+    assert verb.main([name]) == EXIT_REFUSED
+    assert words in capsys.readouterr().err
 
 
 def test_the_figures_of_a_long_run_of_large_steps_are_not_cut(run_folder, spec, reported):
@@ -146,4 +146,5 @@ def test_a_long_context_is_shortened():
 def test_nothing_is_printed_after_the_headline_of_an_empty_run():
     made = offline_run()
     assert made["steps"].dtype.names  # the trace's layout is the one that this verb reads
-    assert len(list(parts({"run": "x", "engine": None, "model": None, "workload": None, "steps": 0}))) == 2
+    named = {"run": "x", "engine": None, "model": None, "workload": None}
+    assert len(list(parts({**named, "given": {}, "label": {}, "steps": 0}))) == 2

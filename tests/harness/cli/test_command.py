@@ -37,14 +37,14 @@ def test_an_error_becomes_its_exit_code_and_its_words_go_to_stderr(error, code, 
     assert capsys.readouterr() == ("", said)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_command_that_is_stopped_says_by_what(number, capsys):
     def stopped() -> int:
         signal.raise_signal(number)
         return 0
 
     before = signal.getsignal(number)
-    assert command.as_command(stopped) == 130
+    assert command.as_command(stopped) == 128 + number
     assert capsys.readouterr().err == f"innerloop: interrupted by {number.name}\n"
     assert signal.getsignal(number) is before
 
