@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    from innerloop.harness.store.listing import chosen, list_runs
+    from innerloop.harness.result.listing import chosen, list_runs
 
     lines = chosen(list_runs(arguments.folder), arguments.where)
     lines = lines[-arguments.last :] if arguments.last else lines

@@ -7,17 +7,15 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
-from rich.panel import Panel
 from rich.text import Text
 
-from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import NONE, assignments, levels, number, seconds, share, size, visible
 from innerloop.harness.report.devices import devices
+from innerloop.harness.report.doubts import aside, failure, warnings
 from innerloop.harness.report.kernels import profile
 from innerloop.harness.report.roofline import limit
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.schema.common import Summary
-from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result, Spec
 from innerloop.harness.schema.telemetry import Host
 from innerloop.harness.schema.window import Counts, Throughput
@@ -56,7 +54,7 @@ def report(result: Result, folder: Path | None = None) -> RenderableType:
             parts.append(section("Limit", limit(document(result.roofline))))
         parts.append(facts(result))
         if result.telemetry.devices:
-            parts.append(section("Devices", devices(document(result))))
+            parts.append(section("Devices", Group(devices(document(result)), *aside(result))))
         if result.profiling is not None:
             parts.append(section(f"Profile ({result.profiling.kind})", profile(document(result))))
         parts.append(Padding(over_time(result), (0, 0, 0, 2), expand=False))
@@ -252,39 +250,6 @@ def over_time(result: Result) -> RenderableType:
         if any(value is not None for value in values):
             bars.add_row(Text(label, style="dim"), Text(levels(values), style="cyan"))
     return Group(Text(""), bars)
-
-
-def warnings(result: Result) -> list[RenderableType]:
-    """What makes the figures doubtful, each with what to do about it; then remarks."""
-    out: list[RenderableType] = []
-    if result.status == "suspect":
-        out.append(Text(""))
-    for reason in result.reasons if result.status == "suspect" else ():
-        line = Text("! ", style="bold yellow")
-        line.append(reason.detail, style="yellow")
-        out.append(line)
-        if reason.advice:
-            out.append(Padding(Text(as_called(reason.advice), style="dim"), (0, 0, 0, 2)))
-    if result.notes:
-        out.append(Text(""))
-        out += [Text(f"note: {as_called(note)}", style="dim") for note in result.notes]
-    return out
-
-
-def failure(result: Result, why: Failure) -> RenderableType:
-    """Why the run failed, what to do, and the last words of the engine."""
-    text = Text(why.message, style="bold")
-    if why.exit is not None:
-        text.append(f"\nexit {why.exit}", style="default not bold")
-    advice = next((reason.advice for reason in result.reasons if reason.code == why.cause), None)
-    if advice:
-        text.append(f"\n{advice}", style="default not bold")
-    for title, lines in (("traceback", why.traceback), ("end of engine.log", why.log_tail)):
-        if lines:
-            text.append(f"\n\n{title}\n", style="cyan not bold")
-            text.append("\n".join(lines), style="dim not bold")
-    title = result.status if result.status == "interrupted" else f"failed: {why.cause}"
-    return Group(Text(""), Panel(text, title=title, title_align="left", border_style="red"))
 
 
 def files(folder: Path) -> RenderableType:

@@ -10,7 +10,7 @@ from rich.console import Console
 from innerloop.harness.cli.lists import print_list
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import NONE, assignments, number, visible
-from innerloop.harness.store.listing import RunLine
+from innerloop.harness.result.listing import RunLine
 
 COLUMNS = ("when", "engine", "model", "workload", "set", "label", "status", "tokens/s", "run", "why")
 

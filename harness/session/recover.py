@@ -11,7 +11,7 @@ from innerloop.harness.process.launcher import log_tail
 from innerloop.harness.result.build import build, with_note
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.result import Result, Workload
 from innerloop.harness.store import result_file
 from innerloop.harness.store.alive import QUIET_S, harness_runs, quiet_s
 from innerloop.harness.store.stored import JOB, read_job
@@ -34,6 +34,7 @@ def recover(folder: Path) -> Result:
             spec=job["spec"],
             workload=_workload(folder),
             workload_hash=job.get("workload_hash"),
+            id=job.get("id"),
             tables=tables,
             failure=Failure(
                 "interrupted",
@@ -63,7 +64,7 @@ def refuse_if_alive(folder: Path, job: dict[str, Any]) -> None:
         )
 
 
-def _workload(folder: Path) -> dict[str, Any] | None:
+def _workload(folder: Path) -> Workload | None:
     from innerloop.harness.workloads import load
 
     try:

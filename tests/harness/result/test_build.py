@@ -13,6 +13,7 @@ from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.result import build as results
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.common import Level
+from innerloop.harness.schema.engine import Environment
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.startup import Memory, Startup
@@ -35,7 +36,7 @@ def build(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Tables
             "workload_hash": "abc",
             "tables": offline_tables,
             "reported": reported,
-            "environment": {"python": "3.11.9", "lock_hash": "def"},
+            "environment": Environment(python="3.11.9", lock_hash="def"),
             **changes,
         }
         return results.build(Record(**arguments))
@@ -94,7 +95,7 @@ def test_a_prefix_cache_is_allowed_for(build: Any, reported: dict[str, Any], off
 
 
 def test_work_that_ran_out_makes_it_suspect(build: Any) -> None:
-    result = build(workload={**WORKLOAD, "duration_s": 10.0})
+    result = build(workload=replace(WORKLOAD, duration_s=10.0))
     assert [reason.code for reason in result.reasons] == ["workload_exhausted"]
     assert result.window.asked_s == 10.0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.result.codes import makes_suspect
 from innerloop.harness.schema.result import Result, Spec
 from innerloop.harness.store.alive import is_running
 from innerloop.harness.store.find import folders
@@ -97,7 +98,7 @@ def _of_result(folder: Path, result: Result) -> RunLine:
     if result.failure is not None:
         reason = result.failure.cause
     elif result.status == "suspect":
-        reason = ", ".join(dict.fromkeys(one.code for one in result.reasons if one.severity != "note"))
+        reason = ", ".join(dict.fromkeys(one.code for one in result.reasons if makes_suspect(one)))
     return RunLine(
         str(folder),
         _utc(result.created, folder),
