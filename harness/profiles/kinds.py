@@ -35,7 +35,7 @@ def _engine(name: str) -> EngineProfile:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("model", "models", ModelProfile, "architecture", load_model),
+        Kind("model", "models", ModelProfile, "hidden_size", load_model),
         Kind("workload", "workloads", Workload, "load", load_workload),
         Kind("engine", "engines", EngineProfile, "environments", _engine),
     )

@@ -45,6 +45,13 @@ def test_json_is_one_document_with_every_part(run_folder, spec, reported, capsys
     assert set(found["host_s"]) == {"schedule"}
 
 
+def test_the_title_says_what_was_set_and_the_labels(run_folder, spec, reported, capsys):
+    given = {"settings_given": {"max_batch_size": 16}, "label": {"try": "small"}}
+    folder = whole(run_folder, {**spec, **given}, reported)
+    assert verb.main([str(folder)]) == EXIT_OK
+    assert capsys.readouterr().out.startswith("run · vllm · llama-tiny · quick · max_batch_size=16 · try=small\n")
+
+
 def test_the_report_fits_eighty_columns_and_needs_no_terminal(run_folder, spec, reported, capsys):
     folder = whole(run_folder, spec, reported)
     assert verb.main([str(folder)]) == EXIT_OK

@@ -38,3 +38,21 @@ def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path):
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(Refused, match="--out"):
             run_folder.make_folder(out)
+
+
+@pytest.mark.parametrize(
+    ("labels", "end"),
+    [
+        ((), "-quick"),
+        (("small", "v2.1"), "-quick-small-v2.1"),
+        (("../../etc/passwd",), "-quick-etc-passwd"),
+        (("größer ✓", "---", "a b"), "-quick-gr-er-a-b"),
+        ((40 * "x",), "-quick-" + 32 * "x"),
+        (4 * (30 * "y",), "-quick-" + "-".join((30 * "y", 30 * "y", 18 * "y"))),
+    ],
+)
+def test_the_values_of_labels_are_in_the_folders_name_as_far_as_they_are_safe(tmp_path, monkeypatch, labels, end):
+    monkeypatch.chdir(tmp_path)
+    folder = run_folder.default_folder("vllm", "quick", labels=labels)
+    assert folder.parent.name == "runs"
+    assert folder.name.partition("-vllm")[2] == end
