@@ -56,8 +56,7 @@ def show(arguments: argparse.Namespace) -> int:
 
     stored = store.open(run)
     if isinstance(stored, store.StoredLadder):
-        document = stored.document()
-        print_json(document) if arguments.json else print_waterfall(document, stored.folder)
+        print_json(stored.document()) if arguments.json else print_waterfall(stored.waterfall(), stored.folder)
         return EXIT_OK
     result, document = result_of(stored)
     print_json(document) if arguments.json else print_report(result, stored.folder)

@@ -45,10 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def show(arguments: argparse.Namespace) -> int:
     from innerloop.harness.result.steps import investigate
     from innerloop.harness.store.find import find_run
+    from innerloop.harness.store.typed import document
 
     found = investigate(find_run(arguments.run), arguments.slowest)
     if arguments.json:
-        print_json(found)
+        print_json(document(found))
         return EXIT_OK
     from innerloop.harness.report.steps import print_steps
 

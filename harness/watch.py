@@ -39,12 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
+        from innerloop.harness.store.typed import document
         from innerloop.harness.telemetry.watch import watch
 
         samples = watch(arguments.rate, arguments.once, stack)
         if arguments.json:
             for sample in samples:
-                print_json(sample, "sample", indent=None)
+                print_json(document(sample), "sample", indent=None)
         else:
             from innerloop.harness.report.watch import draw
 

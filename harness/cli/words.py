@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 NONE = "-"
+NOISE_PERCENT = 1e-6  # what rounding leaves of 0
 BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control characters, surrogates, separators of lines
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they reorder what stands beside
@@ -53,6 +54,8 @@ def share(value: float | None) -> str:
     if value is None:
         return NONE
     percent = value * 100
+    if abs(percent) < NOISE_PERCENT:
+        percent = 0.0
     return f"{percent:.1f} %" if abs(percent) >= 0.1 or percent == 0 else f"{percent:.2g} %"
 
 

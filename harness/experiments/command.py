@@ -24,6 +24,7 @@ def run_layers(arguments: argparse.Namespace) -> int:
     from innerloop.harness.profiling.choice import choose
     from innerloop.harness.report.layers import print_waterfall
     from innerloop.harness.spec.resolve import resolve
+    from innerloop.harness.store.typed import document
 
     machine, profile = this_machine(), choose(arguments.profiler, arguments.profiler_steps)
     spec = resolve(request_of(arguments), machine)
@@ -41,9 +42,9 @@ def run_layers(arguments: argparse.Namespace) -> int:
             print_plan_of_layers(resolved, Console())
         return EXIT_OK
     options = options_of(arguments, out, profile)
-    document, folder = layers.run(ladder, spec_of, machine, options, Console(stderr=True))
+    waterfall, folder = layers.run(ladder, spec_of, machine, options, Console(stderr=True))
     if arguments.json:
-        print_json(document)
+        print_json(document(waterfall))
     else:
-        print_waterfall(document, folder)
-    return layers.exit_code(document, arguments.strict)
+        print_waterfall(waterfall, folder)
+    return layers.exit_code(waterfall, arguments.strict)

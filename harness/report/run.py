@@ -13,13 +13,12 @@ from innerloop.harness.cli.words import NONE, assignments, levels, number, secon
 from innerloop.harness.report.devices import devices
 from innerloop.harness.report.doubts import aside, failure, warnings
 from innerloop.harness.report.kernels import profile
-from innerloop.harness.report.roofline import limit
+from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.result import Result, Spec
 from innerloop.harness.schema.telemetry import Host
 from innerloop.harness.schema.window import Counts, Throughput
-from innerloop.harness.store.typed import document
 
 POINTS = ("mean", "p50", "p90", "p99")
 STYLE = {"ok": "bold green", "suspect": "bold yellow", "failed": "bold red", "interrupted": "bold red"}
@@ -51,12 +50,12 @@ def report(result: Result, folder: Path | None = None) -> RenderableType:
     if result.counts.steps:
         parts += [speed(result), steps(result)]
         if result.roofline is not None:
-            parts.append(section("Limit", limit(document(result.roofline))))
+            parts.append(section("Roofline", roofline(result.roofline)))
         parts.append(facts(result))
         if result.telemetry.devices:
-            parts.append(section("Devices", Group(devices(document(result)), *aside(result))))
+            parts.append(section("Devices", Group(devices(result.telemetry), *aside(result))))
         if result.profiling is not None:
-            parts.append(section(f"Profile ({result.profiling.kind})", profile(document(result))))
+            parts.append(section(f"Profile ({result.profiling.kind})", profile(result, result.profiling)))
         parts.append(Padding(over_time(result), (0, 0, 0, 2), expand=False))
     elif result.startup_s.interpreter is not None:
         parts.append(facts(result))

@@ -112,17 +112,17 @@ def _of_result(folder: Path, result: Result) -> RunLine:
 
 def _of_ladder(stored: StoredLadder) -> RunLine:
     """A run of several layers: what was set is that of the first of its runs."""
-    document = stored.document()
-    runs = [run for rung in document["rungs"] for run in rung["runs"]]
-    inner = open(stored.folder / str(runs[0]["folder"])) if runs else None
-    first = inner.result() if isinstance(inner, StoredRun) and inner.kind == "run" else None
-    spec = _of_spec(first.spec) if first is not None else {"engine": document["engine"]["name"]}
+    waterfall = stored.waterfall()
+    runs = [run.folder for rung in waterfall.rungs for run in rung.runs]
+    inner = open(stored.folder / runs[0]) if runs else None
+    spec = inner.result().spec if isinstance(inner, StoredRun) and inner.kind == "run" else None
+    known = {"engine": waterfall.engine.name, "model": waterfall.model, "workload": waterfall.workload}
     return RunLine(
         str(stored.folder),
-        _utc(document.get("created"), stored.folder),
-        str(document["status"]),
-        version=document["engine"]["version"],
-        **{**spec, "layers": tuple(map(str, document["layers"]))},
+        _utc(waterfall.created, stored.folder),
+        waterfall.status,
+        version=waterfall.engine.version,
+        **{**(known if spec is None else _of_spec(spec)), "layers": waterfall.layers},
     )
 
 

@@ -15,7 +15,8 @@ from tests.golden.masks import mask, without_place
 STORED = HERE / "first_version"
 EXPECTED = HERE / "expected"
 VERBS = (
-    "run", "show", "runs", "steps", "doctor", "watch", "profiles", "environments", "checkpoints", "ceilings", "check-engine"
+    "run", "show", "runs", "steps", "doctor", "watch", "profiles",
+    "environments", "checkpoints", "ceilings", "check-engine",
 )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ def _value(hint: Any, value: Any) -> Any:
         hint = next((one for one in get_args(hint) if one is not type(None)), None)
     if is_dataclass(hint) and (value is None or isinstance(value, Mapping)):
         return filled(hint, value or {})  # type: ignore[arg-type]
+    if get_origin(hint) is Mapping and isinstance(value, Mapping):
+        return {name: _value(get_args(hint)[1], one) for name, one in value.items()}
     if get_origin(hint) is tuple and isinstance(value, list):
         return tuple(_value(get_args(hint)[0], one) for one in value)
     return value

@@ -74,7 +74,7 @@ def test_work_that_was_interrupted_and_kept_what_it_had_has_the_signals_code(num
 
 def ended(code: str, **more: object) -> subprocess.CompletedProcess[str]:
     script = f"import signal, sys\nfrom innerloop.harness.cli import command\n{code}"
-    return subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, **more)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, **more)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("code", [0, 2, 3, 4, 5])

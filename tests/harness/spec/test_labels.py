@@ -39,7 +39,7 @@ def test_a_note_is_one_line_of_text() -> None:
     check_note(None)
     check_note("after the change of the scheduler: größer ✓")
     for note in ("two\nlines", "bell\x07", "\udcff"):
-        with pytest.raises(Refused, match="--note: .* holds a control character"):
+        with pytest.raises(Refused, match=r"--note: .* holds a control character"):
             check_note(note)
     with pytest.raises(Refused, match="2001 characters"):
         check_note(2001 * "x")
