@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.command import Stopped, stop_signals
-from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDECIDED, InnerloopError, Refused
 from innerloop.harness.experiments.document import build
 from innerloop.harness.result import build as results
 from innerloop.harness.result.exit_code import interrupted as interrupted_run
@@ -54,7 +54,7 @@ def chosen(engine: EngineProfile, layers: str, trials: int | None, profiled: boo
         raise Refused(f"--trials: must be 1 to {MOST_TRIALS}, not {trials}")
     names = list(engine.layers) if layers == "all" else [name.strip() for name in layers.split(",") if name.strip()]
     for name in names:
-        checks.layer(engine, name)
+        checks.layer(engine, name, "--layers")
     if len(set(names)) != len(names):
         raise Refused(f"--layers: a layer is named twice in {layers!r}")
     if len(names) < 2:
@@ -62,7 +62,7 @@ def chosen(engine: EngineProfile, layers: str, trials: int | None, profiled: boo
         why = [f"{name}: {reason}" for name, reason in engine.missing_layers.items()]
         raise Refused(f"--layers needs two layers or more to compare; {engine.name} has: {offered}", *why)
     if profiled and "core" not in names:
-        raise Refused("--profile: with --layers the pass is made on layer core, which is not among them")
+        raise Refused("--profiler: with --layers the pass is made on layer core, which is not among them")
     return Ladder(tuple(sorted(names, key=engine.layers.index)), trials)
 
 
@@ -133,12 +133,15 @@ def one(spec: RunSpec, machine: Machine, options: Options, console: Console, fir
         return result
 
 
-def exit_code(document: Waterfall) -> int:
+def exit_code(document: Waterfall, strict: bool = False) -> int:
+    """`strict`: where a run is suspect, that has a code of its own."""
     if document.status == "interrupted":
         return EXIT_INTERRUPTED
-    return EXIT_OK if document.status in ("ok", "suspect") else EXIT_FAILED
+    if document.status not in ("ok", "suspect"):
+        return EXIT_FAILED
+    return EXIT_UNDECIDED if strict and document.status == "suspect" else EXIT_OK
 
 
 def default_folder(spec: RunSpec) -> Path:
-    path = run_folder.default_folder(spec.engine.name, spec.model.name, spec.workload.name)
+    path = run_folder.default_folder(spec.engine.name, spec.model.name, spec.workload.name, labels=spec.label.values())
     return path.with_name(f"{path.name}-layers")

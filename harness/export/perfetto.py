@@ -13,6 +13,7 @@ from innerloop.harness.analysis.context import Work, first_steps, work
 from innerloop.harness.analysis.lanes import lanes
 from innerloop.harness.analysis.run import edges
 from innerloop.harness.analysis.steps import gaps_ns, wall_ns
+from innerloop.harness.cli.words import assignments
 from innerloop.harness.export.perfetto_format import CHRONOLOGICAL, TraceWriter, Value
 from innerloop.harness.result.roofline import bound_s_of
 from innerloop.harness.schema.result import Result
@@ -87,7 +88,8 @@ def draw(
     start_ns, end_ns = edges(steps, tables.header)
     spec = None if result is None else result.spec
     words = [] if spec is None else [spec.engine, spec.model, spec.workload]
-    root = writer.track(" · ".join(["innerloop", *words]))
+    told = [] if spec is None else [assignments(values) for values in (spec.given, spec.label) if values]
+    root = writer.track(" · ".join(["innerloop", *words, *told]))
     done = work(steps, tokens, requests)
     bound_s = bound_s_of(done, None if result is None else result.roofline)
     draw_steps(writer, writer.track("steps", root, rank=1), steps, done, bound_s)

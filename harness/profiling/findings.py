@@ -50,7 +50,7 @@ def find(
     numbers = numbers[numbers < len(steps)]
     if len(numbers) == 0:
         raise ValueError(
-            f"no step was captured: steps of that kind ({profile.steps}) never came; name others by --profile-steps A:B"
+            f"no step was captured: steps of that kind ({profile.steps}) never came; name others: --profiler-steps A:B"
         )
     rows = steps[numbers]
     captured = Captured(steps=analysis.count_kinds(analysis.kinds_of(rows)), ranges=ranges_of(calls))
@@ -76,19 +76,19 @@ def check(seen: events.Events, device: str, numbers: np.ndarray) -> None:
     if len(seen.table) == 0 or (device == "cuda" and seen.device != "cuda"):
         raise ValueError(
             "nothing that ran on the device was seen in the worker's process: the engine runs it in another one, or the"
-            " profiler lost its records; " + ("try --profile nsys" if device == "cuda" else "profile the layer core")
+            " profiler lost its records; " + ("try --profiler nsys" if device == "cuda" else "profile the layer core")
         )
     if len(np.intersect1d(numbers, seen.ranges["step"])):
         return
     if seen.left_out:
         raise ValueError(
             f"of {seen.lost} launches, in every captured step, nothing was seen on the device: the profiler lost its"
-            " records (CUPTI does so at the beginning of a session, up to CUDA 13.0); more steps by --profile-steps"
-            " A:B, or --profile nsys"
+            " records (CUPTI does so at the beginning of a session, up to CUDA 13.0); more steps by --profiler-steps"
+            " A:B, or --profiler nsys"
         )
     raise ValueError(
         "no batch was both launched and finished in the captured steps: the engine launches each one step ahead;"
-        " name two steps or more by --profile-steps A:B"
+        " name two steps or more by --profiler-steps A:B"
     )
 
 

@@ -32,7 +32,7 @@ def require_py_spy() -> str:
     """Raises: Refused: it is not here."""
     found = py_spy()
     if found is None:
-        raise Refused("--profile host: py-spy is not installed", "pip install py-spy")
+        raise Refused("--profiler host: py-spy is not installed", "pip install py-spy")
     return found
 
 

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
+from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.result.codes import makes_suspect
 from innerloop.harness.schema.reasons import Failure, Reason
 from innerloop.harness.schema.result import Result
@@ -23,7 +24,7 @@ def warnings(result: Result) -> list[RenderableType]:
     notes = [*(reason.detail for reason in result.reasons if reason.severity == "note"), *result.notes]
     if notes:
         out.append(Text(""))
-        out += [Text(f"note: {note}", style="dim") for note in notes]
+        out += [Text(f"note: {as_called(note)}", style="dim") for note in notes]
     return out
 
 
@@ -39,7 +40,7 @@ def doubt(reason: Reason) -> Iterator[RenderableType]:
     line.append(reason.detail, style="yellow")
     yield line
     if reason.advice:
-        yield Padding(Text(reason.advice, style="dim"), (0, 0, 0, 2))
+        yield Padding(Text(as_called(reason.advice), style="dim"), (0, 0, 0, 2))
 
 
 def failure(result: Result, why: Failure) -> RenderableType:

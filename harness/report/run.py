@@ -9,14 +9,14 @@ from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from innerloop.harness.cli.words import NONE, levels, number, seconds, share, size
+from innerloop.harness.cli.words import NONE, assignments, levels, number, seconds, share, size, visible
 from innerloop.harness.report.devices import devices
 from innerloop.harness.report.doubts import aside, failure, warnings
 from innerloop.harness.report.kernels import profile
 from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.schema.common import Summary
-from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.result import Result, Spec
 from innerloop.harness.schema.telemetry import Host
 from innerloop.harness.schema.window import Counts, Throughput
 
@@ -84,7 +84,14 @@ def header(result: Result) -> RenderableType:
     if window is not None:
         tokens = f"{number(counts.prompt_tokens)} + {number(counts.output_tokens)} tokens in {seconds(window)}"
         status.append(f" · {tokens}", style="default not bold")
-    return Group(line, status)
+    return Group(line, *(Text(f"{what}: {words}", style="dim") for what, words in _given(spec) if words), status)
+
+
+def _given(spec: Spec) -> Iterator[tuple[str, str]]:
+    """What the user set and said of the run."""
+    yield "set", assignments(spec.given)
+    yield "label", assignments(spec.label)
+    yield "note", visible(spec.note or "")
 
 
 def _done(counts: Counts) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.engines.worker.trace import PHASES
-from innerloop.harness.cli.words import NONE, number, seconds, share
+from innerloop.harness.cli.words import NONE, assignments, number, seconds, share, visible
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.investigation import (
     Bin,
@@ -42,7 +42,8 @@ def print_steps(found: Investigation, console: Console | None = None) -> None:
 
 def parts(found: Investigation) -> Iterator[RenderableType]:
     named = [name for name in (found.engine, found.model, found.workload) if name]
-    yield Text(" · ".join([found.run, *named]), style="bold")
+    told = [assignments(values) for values in (found.given, found.label) if values]
+    yield Text(" · ".join([visible(found.run), *named, *told]), style="bold")
     if not found.steps:
         yield Text("no step was recorded")
         return

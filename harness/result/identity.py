@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 WORDS = ("label", "note")  # of people, for people
+REPEATED = ("workload_args", "model_args")  # the profiles in the spec hold them already
 PATHS = ("weights", "engine_python", "plugin")  # of which the last part is what was asked
 
 
@@ -26,6 +27,6 @@ def new_id(time_ns: int | None = None) -> str:
 
 def key_of(spec: Mapping[str, Any]) -> str:
     """sha256 of the resolved spec, without label and note, with paths cut to their last part; hexadecimal."""
-    asked = {name: value for name, value in spec.items() if name not in WORDS}
+    asked = {name: value for name, value in spec.items() if name not in WORDS + REPEATED}
     asked |= {name: PurePath(asked[name]).name for name in PATHS if asked.get(name)}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -157,7 +157,7 @@ def above(bound_share: OfSteps | None) -> str | None:
     steps = "steps" if kind == "all" else f"{kind.replace('_', ' ')} steps"
     return (
         f"{steps} took {1 / share:.2f} of their bound, the least time that the measured peaks allow, so a peak is too "
-        "low: either it was measured while the machine was busy (python -m harness.ceilings --remeasure), or what was "
+        "low: either it was measured while the machine was busy (innerloop ceilings measure), or what was "
         "counted as read from memory came from a cache, as a small model's weights do"
     )
 
@@ -169,6 +169,6 @@ def notes(roofline: Roofline) -> list[str]:
     if peaks is not None and peaks.disturbed:
         out.append(
             f"the machine's peaks were measured while other processes used {peaks.other_cores:.1f} cores and are "
-            "probably higher: python -m harness.ceilings --remeasure when it is quiet"
+            "probably higher: innerloop ceilings measure, when it is quiet"
         )
     return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from innerloop.harness import store
+from innerloop.harness import __version__, store
 from innerloop.harness.analysis import interference, preemptions, step_costs
 from innerloop.harness.analysis import slowest as slowest_steps
 from innerloop.harness.analysis.context import work
@@ -41,10 +41,13 @@ def findings(run: str, tables: Tables, result: Result | None, slowest: int) -> I
     spec = None if result is None else result.spec
     return Investigation(
         schema_version=VERSION,
+        innerloop_version=__version__,
         run=run,
         engine=None if spec is None else spec.engine,
         model=None if spec is None else spec.model,
         workload=None if spec is None else spec.workload,
+        given={} if spec is None else spec.given,
+        label={} if spec is None else spec.label,
         status=None if result is None else result.status,
         steps=len(steps),
         duration_s=(end_ns - start_ns) / 1e9 if end_ns > start_ns else None,

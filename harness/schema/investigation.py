@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.figure import Figure
@@ -124,10 +124,13 @@ class Investigation:
     """Where the time of a run's steps went."""
 
     schema_version: str
+    innerloop_version: str
     run: str
     engine: str | None
     model: str | None
     workload: str | None
+    given: Annotated[Mapping[str, Any], Figure("what was set")]
+    label: Annotated[Mapping[str, str], Figure("--label")]
     status: str | None
     steps: int
     duration_s: float | None

@@ -43,6 +43,17 @@ class Spec:
     plugin: Annotated[str | None, Figure("the adapter's file", null="it is one of innerloop's own")] = None
     label: Annotated[Mapping[str, str], Figure("--label")] = field(default_factory=dict)
     note: Annotated[str | None, Figure("--note", null="none was given")] = None
+    workload_args: Annotated[Mapping[str, Any], Figure("fields of the workload that were given")] = field(
+        default_factory=dict
+    )
+    model_args: Annotated[Mapping[str, Any], Figure("fields of the model's profile that were given")] = field(
+        default_factory=dict
+    )
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """All that was set: by --set, --engine-arg, --workload-arg and --model-arg."""
+        return {**self.settings_given, **self.engine_args, **self.workload_args, **self.model_args}
 
 
 @dataclass(frozen=True, slots=True)

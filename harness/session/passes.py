@@ -75,8 +75,8 @@ def suits(profile: Profile, device: str) -> None:
     """Raises: Refused: on this device there is nothing for that profiler to see."""
     if profile.kind in TOOLS and device != "cuda":
         raise Refused(
-            f"--profile {profile.kind} looks at CUDA kernels, and this run is on the CPU",
-            "--profile kernels gives the operators' times, --profile host a flame graph",
+            f"--profiler {profile.kind} looks at CUDA kernels, and this run is on the CPU",
+            "--profiler kernels gives the operators' times, --profiler host a flame graph",
         )
 
 

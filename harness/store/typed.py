@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from innerloop.harness.store.documents import plain
-
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
@@ -57,6 +55,8 @@ def typed(kind: type[T], data: Any) -> T:
 
 def document(instance: DataClass) -> dict[str, Any]:
     """The same as JSON's own types, in the order of the fields."""
+    from innerloop.harness.store.documents import plain  # it imports numpy, which help does without
+
     data: Mapping[str, Any] = plain(asdict(instance))
     return dict(data)
 

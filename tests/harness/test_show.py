@@ -15,9 +15,8 @@ import pytest
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.result import build as results
 from innerloop.harness.result.record import Record
-from innerloop.harness.session import recover
 from innerloop.harness.show import main
-from innerloop.harness.store import result_file
+from innerloop.harness.store import alive, result_file
 from innerloop.harness.store.tables import convert
 from tests.harness.conftest import SECOND
 from tests.waiting import Clock
@@ -104,7 +103,7 @@ def test_a_folder_that_cannot_be_written_is_still_printed(
 def test_a_run_that_shows_signs_of_life_is_left_alone(
     run_folder: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recover, "time", Clock(1000 * SECOND))
+    monkeypatch.setattr(alive, "time", Clock(1000 * SECOND))
     folder = run_folder(end_ns=0, beat_ns=991 * SECOND)
     assert main([str(folder)]) == EXIT_REFUSED
     assert "showed a sign of life 9 s ago" in capsys.readouterr().err

@@ -48,6 +48,13 @@ def test_json_is_one_document_with_every_part(run_folder, spec, reported, capsys
     assert set(found["host_s"]) == {"schedule"}
 
 
+def test_the_title_says_what_was_set_and_the_labels(run_folder, spec, reported, capsys):
+    given = {"settings_given": {"max_batch_size": 16}, "label": {"try": "small"}}
+    folder = whole(run_folder, {**spec, **given}, reported)
+    assert verb.main([str(folder)]) == EXIT_OK
+    assert capsys.readouterr().out.startswith("run · vllm · llama-tiny · quick · max_batch_size=16 · try=small\n")
+
+
 def test_the_report_fits_eighty_columns_and_needs_no_terminal(run_folder, spec, reported, capsys):
     folder = whole(run_folder, spec, reported)
     assert verb.main([str(folder)]) == EXIT_OK
@@ -112,11 +119,11 @@ def test_the_bound_of_a_step_is_shown_where_the_run_has_one(offline_tables, spec
     assert 0 < (found.slowest[0].bound_s or 0) < 10
 
 
-@pytest.mark.parametrize("arguments", [["/no/such/run"], ["."]])
-def test_what_is_no_run_is_refused(arguments, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("name", "words"), [("/no/such/run", "there is no file"), (".", "holds no run")])
+def test_what_is_no_run_is_refused(name, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert verb.main(arguments) == EXIT_REFUSED
-    assert "holds no run" in capsys.readouterr().err
+    assert verb.main([name]) == EXIT_REFUSED
+    assert words in capsys.readouterr().err
 
 
 def test_the_figures_of_a_long_run_of_large_steps_are_not_cut(run_folder, spec, reported):

@@ -77,7 +77,7 @@ def test_an_engine_that_runs_its_kernels_elsewhere_is_not_taken_for_idle(tmp_pat
     captured(tmp_path, 0)
     empty = events.joined([])
     monkeypatch.setattr(findings, "read", lambda *_: empty)
-    with pytest.raises(ValueError, match=r"in another one.*--profile nsys"):
+    with pytest.raises(ValueError, match=r"in another one.*--profiler nsys"):
         found(tmp_path, "kernels", said)
     with pytest.raises(ValueError, match="layer core"):
         found(tmp_path, "kernels", said, device="cpu")
