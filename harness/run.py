@@ -46,6 +46,7 @@ def run_one(arguments: argparse.Namespace, spec: RunSpec, machine: Machine, prof
     from innerloop.harness.session import run as session
     from innerloop.harness.session.plan import plan, print_plan
     from innerloop.harness.store.run_folder import default_folder
+    from innerloop.harness.store.typed import document
 
     if arguments.dry_run:
         resolved = plan(spec, machine, profile, arguments.out)
@@ -58,7 +59,7 @@ def run_one(arguments: argparse.Namespace, spec: RunSpec, machine: Machine, prof
     console = Console(stderr=True)
     result, folder = session.run(spec, machine, options_of(arguments, out, profile), console)
     if arguments.json:
-        print_json(result)
+        print_json(document(result))
         print_failure(result, console)
     else:
         print_report(result, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ def interference(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) ->
     lost = np.maximum(stalled - np.median(clean), 0).sum() if len(clean) and len(stalled) else None
     time = float(gap.sum())
     return {
-        "with_prefill": summary(stalled, NS),
-        "decode_only": summary(clean, NS),
+        "with_prefill": asdict(summary(stalled, NS)),
+        "decode_only": asdict(summary(clean, NS)),
         "stalled_share": len(stalled) / tokens_after if tokens_after else None,
         "lost_share": None if lost is None or time <= 0 else float(lost) / time,
     }

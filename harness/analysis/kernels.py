@@ -3,6 +3,7 @@ the device never waited. Arrays in, numbers out; all sums are of whole nanosecon
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def analyse(
             "all": float(idle.sum() / period.sum()) if period.sum() > 0 else None,
             **{kind: _uncovered(spans, rows[kinds[kind]]) for kind in KINDS[1:]},
         },
-        "idle_gaps_s": {**summary(gaps, NS), "total": float(gaps.sum()) * NS / devices},
+        "idle_gaps_s": {**asdict(summary(gaps, NS)), "total": float(gaps.sum()) * NS / devices},
         "total_ns": {kind: int(total[mask].sum()) for kind, mask in kinds.items()},
         "outside_steps_ns": int(table["self_ns"][~inside].sum()),
         "classes": {kind: classes(work[np.isin(work["step"], numbers[mask])]) for kind, mask in kinds.items()},
@@ -131,7 +132,7 @@ def top(work: np.ndarray, names: tuple[str, ...], most: int = TOP) -> list[dict[
     return [
         {
             "name": shortened(names[name]),
-            "class": CLASSES[which],
+            "kernel_class": CLASSES[which],
             "ns": int(spent[name]),
             "share": int(spent[name]) / whole if whole else None,
             "launches": int(counts[name]),

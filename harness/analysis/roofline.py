@@ -112,29 +112,29 @@ def roofline(
     outputs = float(done.outputs.sum())
     return {
         "reason": None,
-        "floor_s": floor_s,
-        "limit_share": {kind: _share(of.floor_s, wall_s, rows) for kind, rows in kinds.items()},
+        "bound_s": floor_s,
+        "bound_share": {kind: _share(of.floor_s, wall_s, rows) for kind, rows in kinds.items()},
         "mbu": {kind: _share(of.memory_s, wall_s, rows) for kind, rows in kinds.items()},
         "mfu": {kind: _share(of.matrix_s, wall_s, rows) for kind, rows in kinds.items()},
         "memory_bound_share": {
             kind: _share(np.where(of.memory_s >= of.matrix_s, of.floor_s, 0.0), of.floor_s, rows)
             for kind, rows in kinds.items()
         },
-        "output_tokens_per_s_at_limit": outputs / floor_s if floor_s > 0 else None,
+        "output_tokens_per_s_at_bound": outputs / floor_s if floor_s > 0 else None,
         "bytes": float(of.bytes.sum()),
         "operations": float(of.ops.sum()),
         "per_step": {kind: _per_step(of, done, rows) for kind, rows in kinds.items()},
         "unattributed_prefill_positions": round(done.unattributed),
         "cost": asdict(cost),
-        "limits": asdict(limits),
+        "total_peaks": asdict(limits),
     }
 
 
 def none(reason: str) -> dict[str, Any]:
     """The section of a run that has no such figures."""
     names = (
-        *("floor_s", "limit_share", "mbu", "mfu", "memory_bound_share", "output_tokens_per_s_at_limit", "bytes"),
-        *("operations", "per_step", "unattributed_prefill_positions", "cost", "limits"),
+        *("bound_s", "bound_share", "mbu", "mfu", "memory_bound_share", "output_tokens_per_s_at_bound", "bytes"),
+        *("operations", "per_step", "unattributed_prefill_positions", "cost", "total_peaks"),
     )
     return {"reason": reason, **dict.fromkeys(names)}
 
@@ -144,8 +144,8 @@ def kinds_of(steps: np.ndarray, requests: np.ndarray) -> dict[str, np.ndarray]:
     prefill = steps["prefill_tokens"]
     span = steady(steps, requests)
     inside = np.zeros(len(steps), dtype=bool)
-    if span["reason"] is None:
-        inside = (steps["start_ns"] >= span["start_ns"]) & (steps["end_ns"] <= span["end_ns"])
+    if span.reason is None:
+        inside = (steps["start_ns"] >= span.start_ns) & (steps["end_ns"] <= span.end_ns)
     return {
         "all": np.ones(len(steps), dtype=bool),
         "decode_only": prefill == 0,
@@ -166,7 +166,7 @@ def _per_step(of: Floors, done: Work, rows: np.ndarray) -> dict[str, float] | No
     columns = {
         "bytes": of.bytes,
         "operations": of.ops,
-        "floor_s": of.floor_s,
+        "bound_s": of.floor_s,
         "prefill_positions": done.prefill,
         "decode_positions": done.decode,
         "context_tokens": done.kv_read,

@@ -73,7 +73,7 @@ def _below_core(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         spent = []
         for result in results:
             found, tokens = result.get(section) or {}, result["counts"]["output_tokens"]
-            busy = found.get("floor_s") if name == "limit" else (found.get("estimate") or {}).get("busy_s")
+            busy = found.get("bound_s") if name == "limit" else (found.get("estimate") or {}).get("busy_s")
             if busy is not None and tokens:
                 spent.append(busy / tokens)
         if spent:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 NONE = "-"
 BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -49,7 +51,7 @@ def share(value: float | None) -> str:
     return f"{percent:.1f} %" if abs(percent) >= 0.1 or percent == 0 else f"{percent:.2g} %"
 
 
-def levels(values: list[float | None], top: float | None = None) -> str:
+def levels(values: Sequence[float | None], top: float | None = None) -> str:
     """A row of bars, one a value, from 0 to `top` (the largest value if not given); a space where there is none."""
     top = top or max((v for v in values if v is not None), default=0) or 1
     bars = "▁▂▃▄▅▆▇█"

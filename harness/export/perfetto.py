@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from innerloop.harness.analysis.run import edges
 from innerloop.harness.analysis.steps import gaps_ns, wall_ns
 from innerloop.harness.export.perfetto_format import CHRONOLOGICAL, TraceWriter, Value
 from innerloop.harness.result.roofline import floors_of
+from innerloop.harness.schema.result import Result
 from innerloop.harness.store.atomic import whole
 from innerloop.harness.store.tables import Tables, read_tables
 
@@ -40,7 +40,7 @@ SAMPLED = {  # column of a sampler -> (title, unit, factor)
 }
 
 
-def write(folder: Path, result: Mapping[str, Any] | None) -> Path:
+def write(folder: Path, result: Result | None) -> Path:
     """Writes RUN/trace.perfetto-trace, whole or not at all, and returns its path. `result` is the run's, if any.
 
     Raises:
@@ -79,14 +79,14 @@ def sampled(folder: Path) -> dict[str, dict[str, np.ndarray]]:
 def draw(
     writer: TraceWriter,
     tables: Tables,
-    result: Mapping[str, Any] | None,
+    result: Result | None,
     samples: Mapping[str, Mapping[str, np.ndarray]],
 ) -> None:
     """All tracks of a run below one that names it."""
     steps, tokens, requests = tables.steps, tables.tokens, tables.requests
     start_ns, end_ns = edges(steps, tables.header)
-    spec = (result or {}).get("spec") or {}
-    words = [str(spec[name]) for name in ("engine", "model", "workload") if spec.get(name)]
+    spec = None if result is None else result.spec
+    words = [] if spec is None else [spec.engine, spec.model, spec.workload]
     root = writer.track(" · ".join(["innerloop", *words]))
     done = work(steps, tokens, requests)
     floor_s = floors_of(done, result)

@@ -21,7 +21,7 @@ AT_WHOLE = "all"
 
 def profile(result: Mapping[str, Any]) -> RenderableType:
     """The section on the pass: which steps, what it cost, what the device did in them."""
-    about, found = result["profile"], result["kernels"]
+    about, found = result["profiling"], result["kernels"]
     parts: list[RenderableType] = [Text(line, style="dim") for line in _about(about)]
     parts += [Text(f"note: {note}", style="dim") for note in about["notes"]]
     if about["failure"] is not None:
@@ -98,7 +98,7 @@ def tops(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         for one in found["top"].get(kind, [])[:SHOWN]:
             rows.add_row(
                 one_line(one["name"]),
-                TITLES[one["class"]],
+                TITLES[one["kernel_class"]],
                 share(one["share"]),
                 seconds(one["mean_s"]),
                 number(one["launches"]),
@@ -123,7 +123,7 @@ def _estimate(result: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[s
     if estimate["output_tokens_per_s"] is None:
         yield f"no kernel throughput: {estimate['reason']}"
         return
-    now = result["throughput"]["decode_tokens_per_s"]
+    now = result["throughput"]["output_tokens_per_s"]
     yield (
         f"kernel throughput {number(estimate['output_tokens_per_s'])} output tokens/s if the device never waited"
         + (f", measured {number(now)}" if now else "")

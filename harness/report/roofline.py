@@ -22,7 +22,7 @@ def limit(roofline: Mapping[str, Any]) -> RenderableType:
     rows = table("steps", "of limit", "MBU", "MFU", least=ALIGNED)
     rows.add_column("bound by", no_wrap=True)
     for kind, label in LABELS.items():
-        shares = [roofline[name][kind] for name in ("limit_share", "mbu", "mfu")]
+        shares = [roofline[name][kind] for name in ("bound_share", "mbu", "mfu")]
         if shares[0] is not None:
             style = "bold" if kind == "all" else ""
             rows.add_row(label, *map(share, shares), bound_by(roofline["memory_bound_share"][kind]), style=style)
@@ -42,7 +42,7 @@ def bound_by(memory: float | None) -> str:
 
 def ceilings(roofline: Mapping[str, Any]) -> str:
     """The ceilings, and the tokens that would come out at the limit."""
-    used, speed = roofline["ceilings"], roofline["output_tokens_per_s_at_limit"]
+    used, speed = roofline["peaks"], roofline["output_tokens_per_s_at_bound"]
     times = f"{used['devices']} x " if used["devices"] > 1 else ""
     rates = f"{scaled(used['ops_per_s'])}FLOP/s {used['dtype']}"
     if used["linear_dtype"] != used["dtype"]:

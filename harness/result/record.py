@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.analysis.run import edges
+from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.store.tables import Tables
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Record:
     checkpoint: Mapping[str, Any] | None = None
     environment: Mapping[str, Any] | None = None
     preparation_s: float | None = None
-    failure: Mapping[str, Any] | None = None
+    failure: Failure | None = None
     notes: Sequence[str] = ()
     device_note: str | None = None
     ceilings: Ceilings | None = None

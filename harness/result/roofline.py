@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from innerloop.harness.analysis.context import Work
-from innerloop.harness.analysis.roofline import Cost, Limits, floors, none, roofline
+from innerloop.harness.analysis.roofline import Cost, Limits, floors, roofline
 from innerloop.harness.ceilings.model import QUANTIZED_DTYPE, Ceilings
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
 from innerloop.harness.profiles.validation import validate
+from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.roofline import Roofline
+from innerloop.harness.store.documents import plain
 from innerloop.harness.store.tables import Tables
+from innerloop.harness.store.typed import typed
 
 OVER = 1.0  # a share above this: a ceiling was measured too low, or something was counted that was not done
 KV_BYTES = {"int8": 1.0, "int4": 0.5, "uint8": 1.0, **DTYPE_BYTES}  # fp8 is recognised by its beginning
@@ -25,7 +30,7 @@ def section(
     tables: Tables,
     ceilings: Ceilings | None,
     why_none: str | None,
-) -> dict[str, Any]:
+) -> Roofline:
     """result["roofline"]: the figures of `harness.analysis.roofline`, and the ceilings that they stand on.
 
     `spec` is RunSpec.describe(), `effective` the settings as the engine resolved them.
@@ -58,20 +63,20 @@ def section(
         "clocks": ceilings.clocks,
     }
     found = roofline(tables.steps, tables.tokens, tables.requests, cost, limits)
-    return {"ceilings": used, **found, "above_limit": above(found)}
+    return typed(Roofline, plain({"peaks": used, **found, "above_bound": above(found)}))
 
 
-def missing(reason: str) -> dict[str, Any]:
+def missing(reason: str) -> Roofline:
     """The section of a run whose limit is not known."""
-    return {"ceilings": None, **none(reason), "above_limit": None}
+    return Roofline(reason)
 
 
-def floors_of(done: Work, result: Mapping[str, Any] | None) -> np.ndarray | None:
+def floors_of(done: Work, result: Result | None) -> np.ndarray | None:
     """The least time that the machine allows each step, float64 [steps] in seconds; None where it is not known."""
-    roofline = (result or {}).get("roofline")
-    if roofline is None or roofline["reason"] is not None:
+    roofline = None if result is None else result.roofline
+    if roofline is None or roofline.cost is None or roofline.total_peaks is None:
         return None
-    return floors(done, Cost(**roofline["cost"]), Limits(**roofline["limits"])).floor_s
+    return floors(done, Cost(**asdict(roofline.cost)), Limits(**asdict(roofline.total_peaks))).floor_s
 
 
 def limits_of(ceilings: Ceilings, cost: Cost, ranks: int) -> Limits | None:
@@ -150,7 +155,7 @@ def kv_size(name: str | None, size: int) -> float:
 
 def above(found: Mapping[str, Any]) -> str | None:
     """What to say of a run, or of a kind of its steps, that went faster than the limit; None if none did."""
-    shares = {kind: share for kind, share in (found["limit_share"] or {}).items() if share is not None and share > OVER}
+    shares = {kind: share for kind, share in (found["bound_share"] or {}).items() if share is not None and share > OVER}
     if not shares:
         return None
     kind, share = max(shares.items(), key=lambda one: one[1])
@@ -162,13 +167,13 @@ def above(found: Mapping[str, Any]) -> str | None:
     )
 
 
-def notes(roofline: Mapping[str, Any]) -> list[str]:
+def notes(roofline: Roofline) -> list[str]:
     """What makes the figures of the limit doubtful, for the result's notes."""
-    out = [roofline["above_limit"]] if roofline["above_limit"] else []
-    other = (roofline["ceilings"] or {}).get("other_cores")
-    if (roofline["ceilings"] or {}).get("disturbed"):
+    out = [roofline.above_bound] if roofline.above_bound else []
+    peaks = roofline.peaks
+    if peaks is not None and peaks.disturbed:
         out.append(
-            f"the machine's limit was measured while other processes used {other:.1f} cores and is probably higher: "
-            "python -m harness.ceilings --remeasure when it is quiet"
+            f"the machine's limit was measured while other processes used {peaks.other_cores:.1f} cores and is "
+            "probably higher: python -m harness.ceilings --remeasure when it is quiet"
         )
     return out

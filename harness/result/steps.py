@@ -13,6 +13,7 @@ from innerloop.harness.analysis.context import work
 from innerloop.harness.analysis.run import edges
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.result.roofline import floors_of
+from innerloop.harness.schema.result import Result
 from innerloop.harness.store.tables import Tables
 
 SCHEMA_VERSION = 1
@@ -34,7 +35,7 @@ def investigate(run: Path, slowest: int) -> dict[str, Any]:
     return {"run": stored.path.name, **findings(stored.tables(), result, slowest)}
 
 
-def findings(tables: Tables, result: dict[str, Any] | None, slowest: int) -> dict[str, Any]:
+def findings(tables: Tables, result: Result | None, slowest: int) -> dict[str, Any]:
     """The same from tables; `result` is the run's, None where it has none."""
     steps, tokens, requests = tables.steps, tables.tokens, tables.requests
     start_ns, end_ns = edges(steps, tables.header)
@@ -53,14 +54,14 @@ def findings(tables: Tables, result: dict[str, Any] | None, slowest: int) -> dic
     for row in rows:
         floor = None if floor_s is None else float(floor_s[row["step"]])
         row["floor_s"] = None if floor is None or floor != floor else floor
-    spec = (result or {}).get("spec") or {}
+    spec = None if result is None else result.spec
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "steps",
-        "engine": spec.get("engine"),
-        "model": spec.get("model"),
-        "workload": spec.get("workload"),
-        "status": (result or {}).get("status"),
+        "engine": spec and spec.engine,
+        "model": spec and spec.model,
+        "workload": spec and spec.workload,
+        "status": result and result.status,
         "steps": len(steps),
         "duration_s": (end_ns - start_ns) / 1e9 if end_ns > start_ns else None,
         "slowest": rows,

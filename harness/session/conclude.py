@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.machine import checkout_commit
 from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Outcome
-from innerloop.harness.result.build import build
+from innerloop.harness.result.build import build, with_note
 from innerloop.harness.result.record import Record
+from innerloop.harness.schema.result import Result
 from innerloop.harness.spec.adapter_settings import adapter_of
 from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import convert
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
     from innerloop.harness.telemetry.samplers import Samplers
 
 
-def conclude(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samplers) -> dict[str, Any]:
+def conclude(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samplers) -> Result:
     """Turns the trace into tables and figures, also after a failure, and writes them."""
     folder = inputs.folder
     if outcome.failure is not None:
-        outcome.failure["log_tail"] = launcher.log_tail(folder / "engine.log")
+        outcome.failure = replace(outcome.failure, log_tail=launcher.log_tail(folder / "engine.log"))
     result = build(observed(inputs, prepared, outcome, sampled))
     try:
         result_file.write(folder, result)
     except OSError as error:
-        result["notes"].append(f"this result could not be written to {folder}: {error}")
+        return with_note(result, f"this result could not be written to {folder}: {error}")
     return result
 
 

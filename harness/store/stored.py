@@ -11,6 +11,7 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.store import result_file, waterfall_file
 
 if TYPE_CHECKING:
+    from innerloop.harness.schema.result import Result
     from innerloop.harness.store.tables import Tables
 
 JOB = "job.json"
@@ -36,13 +37,21 @@ class StoredRun:
         """The run of the folder, whichever of its files `path` names."""
         return _run_in(self.folder)
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Result:
         """The result in the folder, or the named file.
 
         Raises:
             Refused: there is no result, or it cannot be read.
         """
         return result_file.read(self.path)
+
+    def document(self) -> dict[str, Any]:
+        """The same as plain data in this major version, with what a newer minor version added.
+
+        Raises:
+            Refused: as `result`.
+        """
+        return result_file.read_plain(self.path)
 
     def tables(self) -> Tables:
         """The records of the folder.

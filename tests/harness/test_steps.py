@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -13,6 +14,7 @@ from innerloop.harness.report.steps import parts, print_steps, short
 from innerloop.harness.result.build import build
 from innerloop.harness.result.record import Record
 from innerloop.harness.result.steps import findings, investigate
+from innerloop.harness.schema.roofline import Cost, Peaks, Roofline
 from innerloop.harness.store.result_file import write
 from innerloop.harness.store.tables import convert
 from tests.harness.conftest import offline_run
@@ -97,12 +99,13 @@ def test_the_limit_of_a_step_is_shown_where_the_run_has_one(offline_tables, spec
         ("layers_bytes", "lm_head_bytes", "embedding_bytes", "kv_bytes", "linear_ops", "lm_head_ops", "attention_ops"),
         1000.0,
     )
-    roofline = {
-        "reason": None,
-        "cost": {**cost, "dtype": "float32", "linear_dtype": "float32"},
-        "limits": {"bytes_per_s": 1e6, "ops_per_s": 1e9, "linear_ops_per_s": 1e9},
-    }
-    found = findings(offline_tables, {"spec": spec, "status": "ok", "roofline": roofline}, 1)
+    roofline = Roofline(
+        reason=None,
+        cost=Cost(**cost, dtype="float32", linear_dtype="float32"),
+        total_peaks=Peaks(bytes_per_s=1e6, ops_per_s=1e9, linear_ops_per_s=1e9),
+    )
+    result = build(Record(spec=spec, tables=offline_tables))
+    found = findings(offline_tables, replace(result, roofline=roofline), 1)
     assert 0 < found["slowest"][0]["floor_s"] < 10
 
 

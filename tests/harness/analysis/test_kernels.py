@@ -105,7 +105,7 @@ def test_windows_are_apart_so_that_the_time_between_them_is_not_idle():
 
 def test_the_top_kernels_come_with_their_mean_and_class():
     first, second = found()["top"]["with_prefill"]
-    assert (first["name"], first["class"], first["ns"], first["launches"]) == ("gemm", "gemm", 40 * US, 1)
+    assert (first["name"], first["kernel_class"], first["ns"], first["launches"]) == ("gemm", "gemm", 40 * US, 1)
     assert first["mean_s"] == pytest.approx(40e-6)
     assert second["share"] == pytest.approx(1 / 3)
 

@@ -102,23 +102,23 @@ def test_shares_are_time_weighted_over_the_steps_of_a_kind():
     steps, tokens, requests = run()
     found = roofline(steps, tokens, requests, cost_of(spec(), {}), LIMITS)
     wall = float((steps["end_ns"] - steps["start_ns"]).sum()) / 1e9
-    assert found["limit_share"]["all"] == pytest.approx(found["floor_s"] / wall)
-    assert found["output_tokens_per_s_at_limit"] == pytest.approx(80 / found["floor_s"])
-    assert 0 < found["mfu"]["all"] < found["mbu"]["all"] <= found["limit_share"]["all"] < 1
+    assert found["bound_share"]["all"] == pytest.approx(found["bound_s"] / wall)
+    assert found["output_tokens_per_s_at_bound"] == pytest.approx(80 / found["bound_s"])
+    assert 0 < found["mfu"]["all"] < found["mbu"]["all"] <= found["bound_share"]["all"] < 1
     per_step = found["per_step"]
-    parts = per_step["decode_only"]["floor_s"] * 19 + per_step["with_prefill"]["floor_s"]
-    assert parts == pytest.approx(found["floor_s"])
+    parts = per_step["decode_only"]["bound_s"] * 19 + per_step["with_prefill"]["bound_s"]
+    assert parts == pytest.approx(found["bound_s"])
     assert found["memory_bound_share"]["decode_only"] == 1
     assert above(found) is None
-    assert found["limit_share"]["steady"] is None  # 0.8 s is too short for one
+    assert found["bound_share"]["steady"] is None  # 0.8 s is too short for one
 
 
 def test_more_than_the_limit_is_said_and_not_clipped():
     steps, tokens, requests = run()
     slow = Limits(bytes_per_s=1e4, ops_per_s=1e9, linear_ops_per_s=1e9)
     found = roofline(steps, tokens, requests, cost_of(spec(), {}), slow)
-    assert found["limit_share"]["all"] > 1
-    assert found["mbu"]["all"] == found["limit_share"]["all"]
+    assert found["bound_share"]["all"] > 1
+    assert found["mbu"]["all"] == found["bound_share"]["all"]
     assert "the limit is too low" in str(above(found))
 
 
@@ -145,8 +145,8 @@ def test_an_empty_run_has_a_reason():
 def test_one_step_is_enough():
     steps, tokens, requests = run()
     found = roofline(steps[:1], tokens[:4], requests, cost_of(spec(), {}), LIMITS)
-    assert found["limit_share"]["with_prefill"] == found["limit_share"]["all"] > 0
-    assert found["limit_share"]["decode_only"] is None
+    assert found["bound_share"]["with_prefill"] == found["bound_share"]["all"] > 0
+    assert found["bound_share"]["decode_only"] is None
 
 
 def test_a_cost_and_limits_survive_the_result_file():
@@ -154,4 +154,4 @@ def test_a_cost_and_limits_survive_the_result_file():
     cost = cost_of(spec(), {})
     found = roofline(steps, tokens, requests, cost, LIMITS)
     assert Cost(**found["cost"]) == cost
-    assert Limits(**found["limits"]) == LIMITS
+    assert Limits(**found["total_peaks"]) == LIMITS

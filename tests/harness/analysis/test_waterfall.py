@@ -43,7 +43,7 @@ def test_a_hand_worked_ladder():
 
 
 def test_limit_and_kernels_are_the_first_rungs_and_the_parts_add_up_to_the_last():
-    core = run(2.0, roofline={"floor_s": 0.5}, kernels={"estimate": {"busy_s": 1.6}})
+    core = run(2.0, roofline={"bound_s": 0.5}, kernels={"estimate": {"busy_s": 1.6}})
     found = waterfall({"core": [core], "engine": [run(1.9)], "async": [run(2.4)], "http": [run(3.1)]})
     rungs = found["rungs"]
     assert [rung["name"] for rung in rungs] == ["limit", "kernels", "core", "engine", "async", "http"]

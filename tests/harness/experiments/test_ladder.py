@@ -16,18 +16,21 @@ from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK,
 from innerloop.harness.experiments import ladder as layers
 from innerloop.harness.experiments.document import status
 from innerloop.harness.experiments.ladder import Ladder, chosen
-from innerloop.harness.process.launcher import Limits, failure
+from innerloop.harness.process.launcher import Limits
 from innerloop.harness.profiles.engines import load_engine
 from innerloop.harness.report.layers import bar, doubts, print_waterfall
 from innerloop.harness.result import build as results
 from innerloop.harness.result.record import Record
 from innerloop.harness.run import main
+from innerloop.harness.schema.reasons import Failure
+from innerloop.harness.schema.result import Result
 from innerloop.harness.session import run as session
 from innerloop.harness.session.options import Options
 from innerloop.harness.show import main as show
 from innerloop.harness.store import result_file, waterfall_file
 from innerloop.harness.store.documents import plain
 from innerloop.harness.store.run_folder import make_folder
+from tests.harness.conftest import SPEC
 
 LAYERS = ("core", "engine", "http")
 
@@ -37,7 +40,7 @@ def ran(monkeypatch, offline_tables, spec, reported):
     """Stands in for `session.run`: notes each run, and does to it what `ran.does[folder]` says."""
     noted = SimpleNamespace(folders=[], does={}, profiles=[])
 
-    def run(one: Any, machine: Any, options: Any, console: Any) -> tuple[dict[str, Any], Path]:
+    def run(one: Any, machine: Any, options: Any, console: Any) -> tuple[Result, Path]:
         folder = make_folder(options.out)
         noted.folders.append(folder.name)
         noted.profiles.append(options.profile)
@@ -59,11 +62,17 @@ def ladder(tmp_path: Path, trials: int = 1, profile: Any = None) -> tuple[dict[s
     options = Options(tmp_path / "ladder", Limits(), profile=profile)
     return layers.run(
         Ladder(LAYERS, trials),
-        lambda layer: SimpleNamespace(layer=layer, describe=lambda: {"layer": layer}),  # type: ignore[arg-type,return-value]
+        lambda layer: SimpleNamespace(layer=layer, describe=lambda: {**SPEC, "layer": layer}),  # type: ignore[arg-type,return-value]
         None,  # type: ignore[arg-type]
         options,
         Console(file=io.StringIO()),
     )
+
+
+def failure_of(folder: Path) -> str:
+    found = result_file.read(folder).failure
+    assert found is not None
+    return found.message
 
 
 def test_trials_go_up_the_ladder_and_down_again_each_in_a_folder_of_its_own(ran, tmp_path):
@@ -82,7 +91,7 @@ def test_a_profiling_pass_is_made_once_on_layer_core(ran, tmp_path):
 
 
 def test_a_layer_that_fails_does_not_stop_the_others(ran, tmp_path):
-    ran.does["engine-1"] = failure("hang", "it hung")
+    ran.does["engine-1"] = Failure("hang", "it hung")
     document, _ = ladder(tmp_path)
     assert ran.folders == ["core-1", "engine-1", "http-1"]
     assert document["status"] == "failed"
@@ -104,11 +113,11 @@ def test_a_refusal_of_a_later_run_is_that_layers_failure(ran, tmp_path):
     ran.does["http-1"] = InnerloopError("no server here")
     document, folder = ladder(tmp_path)
     assert layers.exit_code(document) == EXIT_FAILED
-    assert result_file.read(folder / "http-1")["failure"]["message"] == "no server here"
+    assert failure_of(folder / "http-1") == "no server here"
 
 
 def test_an_interruption_stops_the_ladder_and_keeps_what_was_done(ran, tmp_path):
-    ran.does["engine-1"] = failure("interrupted", "SIGINT reached the harness")
+    ran.does["engine-1"] = Failure("interrupted", "SIGINT reached the harness")
     document, folder = ladder(tmp_path, trials=2)
     assert ran.folders == ["core-1", "engine-1"]
     assert layers.exit_code(document) == EXIT_INTERRUPTED
@@ -147,9 +156,11 @@ def test_the_waterfall_is_on_disk_after_every_run(ran, tmp_path, monkeypatch):
 
 
 def test_runs_that_were_given_other_requests_are_no_ladder(ran, tmp_path):
-    document, _ = ladder(tmp_path)
+    document, folder = ladder(tmp_path)
     assert document["status"] != "failed"
-    assert status([{"status": "ok"}, {"status": "ok"}], 0, ["a", "b"]) == "failed"
+    done = [result_file.read(folder / name) for name in ("core-1", "http-1")]
+    assert status(done, 0, ["a"]) == "ok"
+    assert status(done, 0, ["a", "b"]) == "failed"
 
 
 @pytest.mark.parametrize("given", ["all", "http,core,engine,async", " core , engine,async,http"])
@@ -214,7 +225,7 @@ def test_a_ladder_is_shown_again_by_its_folder_or_its_file(ran, tmp_path, capsys
 
 
 def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path):
-    ran.does["engine-1"] = failure("hang", "it hung")
+    ran.does["engine-1"] = Failure("hang", "it hung")
     document, folder = ladder(tmp_path, trials=3)
     document["differences"] = {"skip_tokenizer_init": {"core": True, "http": False}}
     document["client"] = {"share_of_capacity": 0.1, "capacity_tokens_per_s": 1e5}

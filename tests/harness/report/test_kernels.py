@@ -21,12 +21,12 @@ def parts(gemm: int, copies: int) -> dict[str, Any]:
 
 
 def top(name: str) -> dict[str, Any]:
-    return {"name": name, "class": "gemm", "ns": 900, "share": 0.9, "launches": 12, "mean_s": 75e-6}
+    return {"name": name, "kernel_class": "gemm", "ns": 900, "share": 0.9, "launches": 12, "mean_s": 75e-6}
 
 
 RESULT: dict[str, Any] = {
-    "throughput": {"decode_tokens_per_s": 900.0},
-    "profile": {
+    "throughput": {"output_tokens_per_s": 900.0},
+    "profiling": {
         "kind": "kernels",
         "steps": "prefill, then decode",
         "folder": "profile-kernels",
@@ -105,7 +105,7 @@ def test_no_line_is_wider_than_the_terminal(width):
 
 def test_what_the_pass_remarked_is_shown():
     assert "note: steps with a full batch did not come" in shown(
-        profile__notes=["steps with a full batch did not come"]
+        profiling__notes=["steps with a full batch did not come"]
     )
 
 
@@ -121,7 +121,7 @@ def test_a_long_name_gives_way_to_the_figures(width):
         "rate_hz": 100, "samples": 20, "errors": 0, "behind_s": 0.0, "threads": [],
         "top": [{"name": "f" * 200, "self_share": 0.6, "total_share": 0.7}],
     }  # fmt: skip
-    assert row(shown(width, profile__host=host, kernels=None), "fff").endswith("… 60.0 % 70.0 %")
+    assert row(shown(width, profiling__host=host, kernels=None), "fff").endswith("… 60.0 % 70.0 %")
 
 
 def test_a_name_that_nobody_knows_is_shortened():
@@ -130,13 +130,15 @@ def test_a_name_that_nobody_knows_is_shortened():
 
 def test_where_prefill_is_not_told_there_is_one_column():
     kinds = {"all": 12, "with_prefill": 0, "decode_only": 0}
-    text = shown(kernels__steps=kinds, profile__captured__steps=kinds, kernels__top={"all": [top("nvjet")]})
+    text = shown(kernels__steps=kinds, profiling__captured__steps=kinds, kernels__top={"all": [top("nvjet")]})
     assert row(text, "in all") == "in all 10.0 ms 100.0 %"
 
 
 def test_a_failed_pass_says_why():
     text = shown(
-        profile__failure={"cause": "profile", "message": "no step was captured"}, profile__captured=None, kernels=None
+        profiling__failure={"cause": "profile", "message": "no step was captured"},
+        profiling__captured=None,
+        kernels=None,
     )
     assert "the pass failed (profile): no step was captured" in text
 
@@ -151,6 +153,6 @@ def test_the_host_s_functions_are_shown_with_how_late_the_samples_were():
         "rate_hz": 100, "samples": 2050, "errors": 0, "behind_s": 3.86,
         "threads": [], "top": [{"name": "schedule (scheduler.py)", "self_share": 0.6, "total_share": 0.7}],
     }  # fmt: skip
-    text = shown(profile__host=host, kernels=None)
+    text = shown(profiling__host=host, kernels=None)
     assert "2 050 samples, 100 a second, up to 3.86 s late; 0 errors" in " ".join(text.split())
     assert row(text, "schedule").endswith("60.0 % 70.0 %")
