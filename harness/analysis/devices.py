@@ -26,10 +26,18 @@ class Window:
     steps: np.ndarray
     phases: Mapping[str, int]
     held: Mapping[str, int | None]
+    steady: tuple[int, int] | None = None
 
     @property
     def tokens(self) -> int:
         return int(self.steps["output_tokens"].sum(dtype=np.int64))
+
+    @property
+    def steady_tokens(self) -> int:
+        if self.steady is None:
+            return 0
+        inside = (self.steps["end_ns"] > self.steady[0]) & (self.steps["end_ns"] <= self.steady[1])
+        return int(self.steps["output_tokens"][inside].sum(dtype=np.int64))
 
 
 def describe(sampled: Sequence[Samples], window: Window) -> list[dict[str, Any]]:
@@ -45,8 +53,7 @@ def _describe(samples: Samples, window: Window, held: Mapping[str, int | None]) 
     start_ns, end_ns = window.start_ns, window.end_ns
     rows = samples.between(start_ns, end_ns) if end_ns > start_ns else table[:0]
     missing_ns, reason = missing(samples, start_ns, end_ns)
-    idle_end_ns = facts.get("followed_ns")
-    used, idle, curve = device.energy_j(table, start_ns, end_ns, idle_end_ns, missing_ns)
+    used, idle, curve = device.energy_j(table, start_ns, end_ns, facts.get("idle_until_ns"), missing_ns)
     period_s = energy.update_period_s(rows["time_ns"], device.power_of(rows))
     processes = facts.get("processes") or []
     seen = any(one["own"] for one in processes)
@@ -78,7 +85,7 @@ def _describe(samples: Samples, window: Window, held: Mapping[str, int | None]) 
         "gpm": {name: device.mean(rows, name) for name in device.GPM}
         if (facts.get("supported") or {}).get("gpm")
         else None,
-        "foreign_processes": device.strangers(processes, start_ns, end_ns, idle_end_ns),
+        "foreign_processes": device.strangers(processes, start_ns, end_ns, facts.get("followed_ns")),
     }
 
 
@@ -119,6 +126,7 @@ def _energy(
         "window": used["window"],
         "above_idle": used["above_idle"],
         **per_token(used["window"], used["above_idle"], window.tokens),
+        **steady_j(None if used["window"] is None else curve, window),
         "prefill_steps": prefill,
         "decode_only_steps": decode,
         **{name: used[name] for name in ("source", "counter", "integral", "counter_integral_difference")},
@@ -127,16 +135,28 @@ def _energy(
     }
 
 
+def steady_j(curve: energy.Curve | None, window: Window) -> dict[str, float | None]:
+    """Energy of the steady window, and over the tokens that came in it."""
+    used = None if window.steady is None else energy.used_j(curve, *window.steady)
+    return {"steady": used, "steady_per_token": _over(used, window.steady_tokens)}
+
+
+def _over(joules: float | None, tokens: int) -> float | None:
+    return joules / tokens if joules is not None and tokens else None
+
+
 def per_token(window_j: float | None, above_idle_j: float | None, tokens: int) -> dict[str, float | None]:
     """Energy over output tokens, and the other way round."""
     return {
-        "per_token": window_j / tokens if window_j is not None and tokens else None,
-        "per_token_above_idle": above_idle_j / tokens if above_idle_j is not None and tokens else None,
+        "per_token": _over(window_j, tokens),
+        "per_token_above_idle": _over(above_idle_j, tokens),
         "tokens_per_j": tokens / window_j if window_j else None,
     }
 
 
-def total_energy_j(entries: Sequence[Mapping[str, Any]], tokens: int) -> dict[str, float | None] | None:
+def total_energy_j(
+    entries: Sequence[Mapping[str, Any]], tokens: int, steady_tokens: int = 0
+) -> dict[str, float | None] | None:
     """All devices together, a GPU of which several slices are used once; None without devices.
 
     One device whose energy is not known makes the sum unknown: a part would pass for the whole.
@@ -145,17 +165,19 @@ def total_energy_j(entries: Sequence[Mapping[str, Any]], tokens: int) -> dict[st
         return None
     whole = {(entry["mig"] or {}).get("parent_uuid") or entry["uuid"]: entry["energy_j"] for entry in entries}
     out: dict[str, float | None] = {}
-    for name in ("window", "above_idle"):
+    for name in ("window", "above_idle", "steady"):
         parts = [one[name] for one in whole.values()]
         out[name] = None if None in parts else sum(parts)
+    out["steady_per_token"] = _over(out["steady"], steady_tokens)
     return {**out, **per_token(out["window"], out["above_idle"], tokens)}
 
 
-def cpu_energy_j(samples: Samples | None, start_ns: int, end_ns: int, tokens: int) -> dict[str, float | None] | None:
+def cpu_energy_j(samples: Samples | None, window: Window) -> dict[str, float | None] | None:
     """The CPU sockets' energy in the window, and their memory's where it is counted apart; None where not readable."""
     if samples is None:
         return None
     times = samples.table["time_ns"]
-    window = energy.used_j(energy.counter_curve(times, samples.table["package_j"]), start_ns, end_ns)
-    dram = energy.used_j(energy.counter_curve(times, samples.table["dram_j"]), start_ns, end_ns)
-    return {"window": window, "dram": dram, **per_token(window, None, tokens)}
+    curve = energy.counter_curve(times, samples.table["package_j"])
+    used = energy.used_j(curve, window.start_ns, window.end_ns)
+    dram = energy.used_j(energy.counter_curve(times, samples.table["dram_j"]), window.start_ns, window.end_ns)
+    return {"window": used, "dram": dram, **steady_j(curve, window), **per_token(used, None, window.tokens)}

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from innerloop.harness.analysis.distributions import t_quantile
+
 LEAST_PER_COLUMN = 5  # rows a column; with fewer a fit describes noise
 SAME = 1e-6  # a column whose part that no other explains is smaller than this, relatively, is not fitted
 TOGETHER = 0.9  # correlation above which two columns' costs are told apart badly
-Z = 1.959964  # of the standard normal distribution, for 95 %
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def least_squares(columns: Mapping[str, np.ndarray], y: np.ndarray) -> Fit:
     freedom = rows - len(kept)
     scores = matrix * rest[:, None]
     errors = np.sqrt(np.diag(inverse @ (scores.T @ scores) @ inverse) * rows / freedom)
-    spread = t_quantile(freedom)
+    spread = t_quantile(0.975, freedom)
     costs = {}
     for place, name in enumerate(kept):
         value, error = float(estimate[place] / scale[name]), float(errors[place] / scale[name])
@@ -108,10 +109,3 @@ def explained(column: np.ndarray, kept: Mapping[str, np.ndarray]) -> str | None:
         others = [name for name in kept if name != "fixed"]
         return f"it rises and falls exactly with {' and '.join(others)}"
     return None
-
-
-def t_quantile(freedom: int) -> float:
-    """The 97.5 % point of Student's t, by the first terms of its expansion about the normal distribution (Abramowitz
-    and Stegun 26.7.5); within 1 % from 4 degrees of freedom on."""
-    terms = (Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96, (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384
-    return Z + sum(term / freedom**power for power, term in enumerate(terms, start=1))

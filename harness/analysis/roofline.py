@@ -13,8 +13,8 @@ import numpy as np
 
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.context import Work, work
-from innerloop.harness.analysis.steady import steady
 from innerloop.harness.analysis.steps import wall_ns
+from innerloop.harness.schema.window import Steady
 
 KINDS = ("all", "decode_only", "with_prefill", "steady")
 
@@ -94,6 +94,7 @@ def roofline(
     requests: np.ndarray,
     cost: Cost,
     limits: Limits,
+    steady: Steady | None = None,
 ) -> dict[str, Any]:
     """The run's figures, each over the wall time of the steps of a kind: {"all", "decode_only", "with_prefill",
     "steady"}, None where a run has no such steps. See docs/metrics.md; `reason` says why there are none at all."""
@@ -107,7 +108,7 @@ def roofline(
     done = work(steps, tokens, requests)
     of = floors(done, cost, limits)
     wall_s = wall_ns(steps) * NS
-    kinds = kinds_of(steps, requests)
+    kinds = kinds_of(steps, steady)
     floor_s = float(of.floor_s.sum())
     outputs = float(done.outputs.sum())
     return {
@@ -139,13 +140,12 @@ def none(reason: str) -> dict[str, Any]:
     return {"reason": reason, **dict.fromkeys(names)}
 
 
-def kinds_of(steps: np.ndarray, requests: np.ndarray) -> dict[str, np.ndarray]:
+def kinds_of(steps: np.ndarray, steady: Steady | None) -> dict[str, np.ndarray]:
     """Which steps are of each kind, bool [steps] each."""
     prefill = steps["prefill_tokens"]
-    span = steady(steps, requests)
     inside = np.zeros(len(steps), dtype=bool)
-    if span.reason is None:
-        inside = (steps["start_ns"] >= span.start_ns) & (steps["end_ns"] <= span.end_ns)
+    if steady is not None and steady.reason is None:
+        inside = (steps["start_ns"] >= steady.start_ns) & (steps["end_ns"] <= steady.end_ns)
     return {
         "all": np.ones(len(steps), dtype=bool),
         "decode_only": prefill == 0,

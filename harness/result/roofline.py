@@ -16,6 +16,7 @@ from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
 from innerloop.harness.profiles.validation import validate
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.roofline import Roofline
+from innerloop.harness.schema.window import Steady
 from innerloop.harness.store.documents import plain
 from innerloop.harness.store.tables import Tables
 from innerloop.harness.store.typed import typed
@@ -30,6 +31,7 @@ def section(
     tables: Tables,
     ceilings: Ceilings | None,
     why_none: str | None,
+    steady: Steady | None = None,
 ) -> Roofline:
     """result["roofline"]: the figures of `harness.analysis.roofline`, and the ceilings that they stand on.
 
@@ -62,7 +64,7 @@ def section(
         "disturbed": ceilings.disturbed,
         "clocks": ceilings.clocks,
     }
-    found = roofline(tables.steps, tables.tokens, tables.requests, cost, limits)
+    found = roofline(tables.steps, tables.tokens, tables.requests, cost, limits, steady)
     return typed(Roofline, plain({"peaks": used, **found, "above_bound": above(found)}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ FACTS = {
     "uuid": "GPU-0",
     "name": "H100",
     "mig": None,
+    "idle_until_ns": 2 * SECOND,
     "followed_ns": 2 * SECOND,
     "supported": {"gpm": False, "processes": True},
     "memory_total_bytes": 80 * GIB,
@@ -52,6 +54,23 @@ def test_a_devices_entry_has_energy_a_token_and_a_kind_of_steps(window: Window) 
     assert energy["note"] is None
     assert (found["missing_from_s"], found["missing_reason"], found["gpm"]) == (None, None, None)
     assert (found["source"], found["interval_s"], found["samples"]) == ("gpu0", 0.05, 401)
+
+
+def test_the_steady_windows_energy_is_over_its_own_tokens(window: Window) -> None:
+    # from 10 s to 20 s: 100 steps of a token each at 470 W
+    [found] = describe([sampled()], replace(window, steady=(10 * SECOND, 20 * SECOND)))
+    assert found["energy_j"]["steady"] == pytest.approx(4700, rel=1e-2)
+    assert found["energy_j"]["steady_per_token"] == pytest.approx(47, rel=1e-2)
+    assert describe([sampled()], window)[0]["energy_j"]["steady"] is None
+
+
+def test_what_heats_the_device_after_it_was_measured_idle_is_no_idle_power(window: Window) -> None:
+    # 70 W for 2 s, the ceilings at 650 W until the worker is named at 4 s, then the window
+    seconds = np.arange(0, 30, 0.05)
+    watts = np.where((seconds >= 2) & (seconds < 4), 650.0, np.where(seconds < 5, 70.0, 470.0))
+    rows = samples(seconds.tolist(), power_instant_w=watts, energy_j=np.cumsum(np.append(0, watts[:-1])) * 0.05)
+    [found] = describe([sampled(rows, idle_until_ns=2 * SECOND, followed_ns=4 * SECOND)], window)
+    assert found["idle_power_w"] == pytest.approx(70, rel=0.02)
 
 
 def test_devices_share_what_the_engine_allotted(window: Window) -> None:
@@ -113,14 +132,16 @@ def entry(uuid: str, joules: float | None, parent: str | None = None) -> dict[st
     return {
         "uuid": uuid,
         "mig": None if parent is None else {"parent_uuid": parent},
-        "energy_j": {"window": joules, "above_idle": None if joules is None else joules / 2},
+        "energy_j": {"window": joules, "above_idle": None if joules is None else joules / 2, "steady": joules},
     }
 
 
 def test_the_devices_energy_adds_up() -> None:
-    assert total_energy_j([entry("A", 100), entry("B", 300)], 50) == {
+    assert total_energy_j([entry("A", 100), entry("B", 300)], 50, 40) == {
         "window": 400,
         "above_idle": 200,
+        "steady": 400,
+        "steady_per_token": 10,
         "per_token": 8,
         "per_token_above_idle": 4,
         "tokens_per_j": 0.125,
@@ -144,7 +165,7 @@ def test_without_tokens_there_is_no_energy_a_token() -> None:
     assert per_token(None, None, 5) == dict.fromkeys(("per_token", "per_token_above_idle", "tokens_per_j"))
 
 
-def test_the_cpus_energy_is_apart() -> None:
+def test_the_cpus_energy_is_apart(window: Window) -> None:
     seconds = np.arange(0, 30, 0.2)
     rows = table(
         CPU_ENERGY,
@@ -153,9 +174,10 @@ def test_the_cpus_energy_is_apart() -> None:
         package_j=seconds * 120,
         dram_j=np.full(150, np.nan),
     )
-    found = cpu_energy_j(Samples("cpu", rows, 0.2, 0.0), START, END, 100)
+    found = cpu_energy_j(Samples("cpu", rows, 0.2, 0.0), replace(window, steady=(START + SECOND, END)))
     assert found is not None
     assert found["window"] == pytest.approx(2400)
-    assert found["per_token"] == pytest.approx(24)
+    assert found["per_token"] == pytest.approx(2400 / 200)
+    assert found["steady"] == pytest.approx(120 * 19)
     assert found["dram"] is None
-    assert cpu_energy_j(None, START, END, 100) is None
+    assert cpu_energy_j(None, window) is None
