@@ -74,6 +74,7 @@ def run_layers(arguments: argparse.Namespace, spec: RunSpec, machine: Machine, p
     from innerloop.harness.experiments.plan import plan_layers, print_plan_of_layers
     from innerloop.harness.report.layers import print_waterfall
     from innerloop.harness.spec.resolve import resolve
+    from innerloop.harness.store.typed import document
 
     if arguments.layer is not None:
         raise Refused("--layer and --layers: give one of them")
@@ -91,12 +92,12 @@ def run_layers(arguments: argparse.Namespace, spec: RunSpec, machine: Machine, p
             print_plan_of_layers(resolved, Console())
         return EXIT_OK
     options = options_of(arguments, out, profile)
-    document, folder = layers.run(ladder, spec_of, machine, options, Console(stderr=True))
+    waterfall, folder = layers.run(ladder, spec_of, machine, options, Console(stderr=True))
     if arguments.json:
-        print_json(document)
+        print_json(document(waterfall))
     else:
-        print_waterfall(document, folder)
-    return layers.exit_code(document)
+        print_waterfall(waterfall, folder)
+    return layers.exit_code(waterfall)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def print_ladder(stored: StoredLadder, as_json: bool) -> int:
         return EXIT_OK
     from innerloop.harness.report.layers import print_waterfall
 
-    print_waterfall(stored.document(), stored.folder)
+    print_waterfall(stored.waterfall(), stored.folder)
     return EXIT_OK
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 NONE = "-"
+NOISE_PERCENT = 1e-6  # what rounding leaves of 0
 BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -48,6 +49,8 @@ def share(value: float | None) -> str:
     if value is None:
         return NONE
     percent = value * 100
+    if abs(percent) < NOISE_PERCENT:
+        percent = 0.0
     return f"{percent:.1f} %" if abs(percent) >= 0.1 or percent == 0 else f"{percent:.2g} %"
 
 

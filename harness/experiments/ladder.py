@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.command import Stopped, stop_signals
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
@@ -15,6 +15,7 @@ from innerloop.harness.result.exit_code import interrupted as interrupted_run
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.waterfall import Waterfall
 from innerloop.harness.session import run as session
 from innerloop.harness.spec import preconditions as checks
 from innerloop.harness.store import result_file, run_folder
@@ -67,7 +68,7 @@ def chosen(engine: EngineProfile, layers: str, trials: int | None, profiled: boo
 
 def run(
     ladder: Ladder, spec_of: Callable[[str], RunSpec], machine: Machine, options: Options, console: Console
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[Waterfall, Path]:
     """Runs every trial of every layer, in `order`; returns the waterfall and the folder, where it also lies.
 
     A layer that fails does not stop the others; an interruption does, and what was done until then is kept. Every run
@@ -101,7 +102,7 @@ def run(
             run_folder.remove_empty(folder)
             raise
     if interrupted:
-        document = {**document, "status": "interrupted"}
+        document = replace(document, status="interrupted")
         write(folder, document)
     return document, folder
 
@@ -130,10 +131,10 @@ def one(spec: RunSpec, machine: Machine, options: Options, console: Console, fir
         return result
 
 
-def exit_code(document: Mapping[str, Any]) -> int:
-    if document["status"] == "interrupted":
+def exit_code(document: Waterfall) -> int:
+    if document.status == "interrupted":
         return EXIT_INTERRUPTED
-    return EXIT_OK if document["status"] in ("ok", "suspect") else EXIT_FAILED
+    return EXIT_OK if document.status in ("ok", "suspect") else EXIT_FAILED
 
 
 def default_folder(spec: RunSpec) -> Path:

@@ -7,23 +7,28 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
-from rich.panel import Panel
 from rich.text import Text
 
 from innerloop.harness.cli.words import NONE, levels, number, seconds, share, size
 from innerloop.harness.report.devices import devices
+from innerloop.harness.report.doubts import aside, failure, warnings
 from innerloop.harness.report.kernels import profile
-from innerloop.harness.report.roofline import limit
+from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.schema.common import Summary
-from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.telemetry import Host
 from innerloop.harness.schema.window import Counts, Throughput
-from innerloop.harness.store.typed import document
 
 POINTS = ("mean", "p50", "p90", "p99")
 STYLE = {"ok": "bold green", "suspect": "bold yellow", "failed": "bold red", "interrupted": "bold red"}
+LEAST = {"p90": 10, "p99": 100}  # values, below which a quantile is one of the largest
+RULES = {
+    None: "with a full batch",
+    "full_batch": "while the batch was full",
+    "after_last_user": "after the last user had come",
+    "mser5": "once the load had settled",
+}
 PHASE_WORDS = {
     "schedule": "schedule",
     "prepare": "prepare",
@@ -52,12 +57,12 @@ def report(result: Result, folder: Path | None = None) -> RenderableType:
     if result.counts.steps:
         parts += [speed(result), steps(result)]
         if result.roofline is not None:
-            parts.append(section("Limit", limit(document(result.roofline))))
+            parts.append(section("Roofline", roofline(result.roofline)))
         parts.append(facts(result))
         if result.telemetry.devices:
-            parts.append(section("Devices", devices(document(result))))
+            parts.append(section("Devices", Group(devices(result.telemetry), *aside(result))))
         if result.profiling is not None:
-            parts.append(section(f"Profile ({result.profiling.kind})", profile(document(result))))
+            parts.append(section(f"Profile ({result.profiling.kind})", profile(result, result.profiling)))
         parts.append(Padding(over_time(result), (0, 0, 0, 2), expand=False))
     elif result.startup_s.interpreter is not None:
         parts.append(facts(result))
@@ -117,23 +122,30 @@ def speed(result: Result) -> RenderableType:
     for label, figures in rows.items():
         rates.add_row(label, *map(number, figures))
     steady_line = (
-        f"steady: {seconds(steady.duration_s)}, {number(steady.steps)} steps with a full batch"
+        f"steady: {seconds(steady.duration_s)}, {number(steady.steps)} steps, {RULES[steady.rule]}"
         if steady.reason is None
         else f"no steady figures: {steady.reason}"
     )
-    latency = table("latency", *POINTS, least=ALIGNED)
+    latency = table("latency", *POINTS, "n", least=ALIGNED)
     of = result.latency_s
     for label, summary in {"TTFT": of.ttft, "TPOT": of.tpot, "ITL": of.itl, "end to end": of.e2e}.items():
-        latency.add_row(label, *points(summary))
+        latency.add_row(label, *points(summary), number(summary.count))
     return Group(
-        section("Throughput", Group(rates, Text(steady_line, style="dim"))),
+        section("Throughput", Group(rates, Text(steady_line + intervals(in_steady), style="dim"))),
         section("Latency, from when a request was due", latency),
     )
 
 
+def intervals(speed: Throughput) -> str:
+    """The 95 % intervals of the steady window's rates, as far as there are any."""
+    known = {"decode": speed.output_tokens_per_s_ci, "per user": speed.tokens_per_s_per_user_ci}
+    shown = [f"{label} {number(ci[0])} to {number(ci[1])}" for label, ci in known.items() if ci is not None]
+    return f"\n95 % intervals: {', '.join(shown)}" if shown else ""
+
+
 def points(summary: Summary) -> Iterator[str]:
-    """The mean and the quantiles that are shown."""
-    return (seconds(getattr(summary, point)) for point in POINTS)
+    """The mean and the quantiles that are shown, those that there are enough values for."""
+    return (seconds(getattr(summary, point) if summary.count >= LEAST.get(point, 0) else None) for point in POINTS)
 
 
 def steps(result: Result) -> RenderableType:
@@ -244,39 +256,6 @@ def over_time(result: Result) -> RenderableType:
         if any(value is not None for value in values):
             bars.add_row(Text(label, style="dim"), Text(levels(values), style="cyan"))
     return Group(Text(""), bars)
-
-
-def warnings(result: Result) -> list[RenderableType]:
-    """What makes the figures doubtful, each with what to do about it; then remarks."""
-    out: list[RenderableType] = []
-    if result.status == "suspect":
-        out.append(Text(""))
-    for reason in result.reasons if result.status == "suspect" else ():
-        line = Text("! ", style="bold yellow")
-        line.append(reason.detail, style="yellow")
-        out.append(line)
-        if reason.advice:
-            out.append(Padding(Text(reason.advice, style="dim"), (0, 0, 0, 2)))
-    if result.notes:
-        out.append(Text(""))
-        out += [Text(f"note: {note}", style="dim") for note in result.notes]
-    return out
-
-
-def failure(result: Result, why: Failure) -> RenderableType:
-    """Why the run failed, what to do, and the last words of the engine."""
-    text = Text(why.message, style="bold")
-    if why.exit is not None:
-        text.append(f"\nexit {why.exit}", style="default not bold")
-    advice = next((reason.advice for reason in result.reasons if reason.code == why.cause), None)
-    if advice:
-        text.append(f"\n{advice}", style="default not bold")
-    for title, lines in (("traceback", why.traceback), ("end of engine.log", why.log_tail)):
-        if lines:
-            text.append(f"\n\n{title}\n", style="cyan not bold")
-            text.append("\n".join(lines), style="dim not bold")
-    title = result.status if result.status == "interrupted" else f"failed: {why.cause}"
-    return Group(Text(""), Panel(text, title=title, title_align="left", border_style="red"))
 
 
 def files(folder: Path) -> RenderableType:

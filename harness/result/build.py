@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any, TypeVar
 
 from innerloop.harness import __version__
 from innerloop.harness.analysis import client as client_analysis
@@ -16,13 +14,11 @@ from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.result.reasons import reasons, status
 from innerloop.harness.result.record import Record
 from innerloop.harness.result.startup import memory_bytes, startup_s
-from innerloop.harness.schema.engine import Checkpoint, Engine, Environment
-from innerloop.harness.schema.result import VERSION, Result, Spec, Workload
+from innerloop.harness.schema.engine import Engine
+from innerloop.harness.schema.result import VERSION, Result, Spec
 from innerloop.harness.schema.startup import Warmup
 from innerloop.harness.store.documents import plain
 from innerloop.harness.store.typed import typed
-
-T = TypeVar("T")
 
 
 def build(record: Record) -> Result:
@@ -44,7 +40,7 @@ def build(record: Record) -> Result:
     window, speed = figures.window, figures.throughput.output_tokens_per_s
     able, cpu_s = record.info.get("client"), reported.get("process_cpu_s")
     client = client_analysis.account(able, cpu_s, window.duration_s, speed)
-    warmup = _section(Warmup, reported.get("warmup"))
+    warmup = typed(Warmup, reported["warmup"]) if reported.get("warmup") else None
     seen = telemetry.section(record, figures.steady)
     roofline = limit.section(spec, record.effective, tables, record.ceilings, record.no_ceilings, figures.steady)
     found = reasons(record, figures, warmup, seen, client)
@@ -62,11 +58,11 @@ def build(record: Record) -> Result:
             *limit.notes(roofline),
         ),
         spec=typed(Spec, plain(spec)),
-        workload=_section(Workload, record.workload),
+        workload=record.workload,
         workload_hash=record.workload_hash,
         engine=engine(record),
-        checkpoint=_section(Checkpoint, record.checkpoint),
-        environment=_section(Environment, record.environment),
+        checkpoint=record.checkpoint,
+        environment=record.environment,
         startup_s=startup_s(record),
         warmup=warmup,
         window=replace(window, asked_s=record.asked_s),
@@ -89,7 +85,7 @@ def build(record: Record) -> Result:
         client=client,
         roofline=roofline,
         checks=figures.checks,
-        id=new_id(),
+        id=record.id or new_id(),
         key=key_of(spec),
     )
 
@@ -104,8 +100,3 @@ def engine(record: Record) -> Engine:
 def with_note(result: Result, note: str) -> Result:
     """The same with one more note."""
     return replace(result, notes=(*result.notes, note))
-
-
-def _section(kind: type[T], observed: Mapping[str, Any] | None) -> T | None:
-    """A section from plain data; None where nothing was observed."""
-    return typed(kind, plain(observed)) if observed else None

@@ -6,10 +6,8 @@ from innerloop.harness.analysis import devices as device_analysis
 from innerloop.harness.analysis import host as host_analysis
 from innerloop.harness.analysis.samples import cost
 from innerloop.harness.result.record import Record
-from innerloop.harness.schema.telemetry import Telemetry
+from innerloop.harness.schema.telemetry import Energy, Telemetry
 from innerloop.harness.schema.window import Steady
-from innerloop.harness.store.documents import plain
-from innerloop.harness.store.typed import typed
 
 
 def section(record: Record, steady: Steady) -> Telemetry:
@@ -24,14 +22,12 @@ def section(record: Record, steady: Steady) -> Telemetry:
     window = device_analysis.Window(start_ns, end_ns, record.tables.steps, record.phases, held, span)
     sampled = [one for one in samples if one.facts.get("kind") == "device"]
     devices = device_analysis.describe(sampled, window)
-    cpu = device_analysis.cpu_energy_j(by_source.get("cpu"), window)
-    seen = {
-        "host": None if host is None else host_analysis.summary(host, start_ns, end_ns),
-        "devices": devices if record.device_note is None else None,
-        "energy_j": {
-            "devices": device_analysis.total_energy_j(devices, window.tokens, window.steady_tokens),
-            "cpu": cpu,
-        },
-        "sampler": {source: cost(one, start_ns, end_ns) for source, one in by_source.items()},
-    }
-    return typed(Telemetry, plain(seen))
+    return Telemetry(
+        host=None if host is None else host_analysis.summary(host, start_ns, end_ns),
+        devices=devices if record.device_note is None else None,
+        energy_j=Energy(
+            devices=device_analysis.total_energy_j(devices, window.tokens, window.steady_tokens),
+            cpu=device_analysis.cpu_energy_j(by_source.get("cpu"), window),
+        ),
+        sampler={source: cost(one, start_ns, end_ns) for source, one in by_source.items()},
+    )

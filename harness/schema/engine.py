@@ -70,7 +70,6 @@ class Gpu:
     compute_capability: str | None
     driver: str | None
     cuda: str | None
-    mig: Annotated[str | None, Figure("the MIG slice", null="it is a whole GPU")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,5 +101,5 @@ class Environment:
     )
     memory_bytes: Annotated[int | None, Figure("memory that this process may use", unit="bytes")] = None
     memory_available_bytes: Annotated[int | None, Figure("free of it at the start", unit="bytes")] = None
-    gpus: tuple[Mapping[str, Any], ...] = ()
+    gpus: tuple[Gpu, ...] = ()
     commit: Annotated[str | None, Figure("innerloop's commit", null="it is unknown")] = None

@@ -22,17 +22,16 @@ from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Limits, Outcome, Worker
 from innerloop.harness.profiling import findings, tools
 from innerloop.harness.profiling.choice import TOOLS, Profile
+from innerloop.harness.profiling.findings import Findings
 from innerloop.harness.profiling.host import Sampling, require_py_spy
 from innerloop.harness.result.build import with_note
-from innerloop.harness.schema.profiling import Kernels, Profiling
+from innerloop.harness.schema.profiling import HostProfile, Profiling
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session.phases import WORDS
 from innerloop.harness.store import result_file
 from innerloop.harness.store.atomic import write_text
-from innerloop.harness.store.documents import plain
 from innerloop.harness.store.tables import convert, read_tables
-from innerloop.harness.store.typed import typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,14 +125,14 @@ def add(
     result, measured_pid = measured
     outcome, about = Outcome(), Pass(profile, place, limits, console)
     begun = time.monotonic()
-    told: dict[str, Any] = dict.fromkeys(("captured", "slowdown", "host", "kernels"))
+    seen, host = None, None
     with stop_signals():
         try:
             if result.failure is not None:
                 raise InnerloopError("the measured run failed, so there was nothing to profile")
             about.run(outcome)
             if outcome.failure is None:
-                told |= about.found(device)
+                seen, host = about.found(device), about.found_of_host()
         except Stopped as stopped:
             outcome.failure = Failure("interrupted", f"{stopped} reached the harness")
         except Unreadable as error:
@@ -149,22 +148,24 @@ def add(
             outcome.failure = replace(outcome.failure, log_tail=tail)
         if about.folder.is_dir():
             outcome.notes += convert(about.folder).notes
-        kernels = told.pop("kernels")
-        about_the_pass = {
-            **profile.describe(),
-            "folder": about.folder.name,
-            "command": tools.text(about.command()),
-            "seconds": time.monotonic() - begun,
-            "worker_pid": outcome.worker_pid,
-            "measured_worker_pid": measured_pid,
-            "failure": None if outcome.failure is None else asdict(outcome.failure),
-            "notes": list(outcome.notes),
-            **told,
-        }
         result = replace(
             result,
-            kernels=None if kernels is None else typed(Kernels, plain(kernels)),
-            profiling=typed(Profiling, plain(about_the_pass)),
+            kernels=None if seen is None else seen.kernels,
+            profiling=Profiling(
+                kind=profile.kind,
+                steps=profile.steps,
+                windows=tuple(asdict(window) for window in profile.windows),
+                folder=about.folder.name,
+                command=tools.text(about.command()),
+                seconds=time.monotonic() - begun,
+                worker_pid=outcome.worker_pid,
+                measured_worker_pid=measured_pid,
+                failure=outcome.failure,
+                notes=tuple(outcome.notes),
+                captured=None if seen is None else seen.captured,
+                slowdown=None if seen is None else seen.slowdown,
+                host=host,
+            ),
         )
         try:
             result_file.write(place.run_folder, result)
@@ -246,8 +247,8 @@ class Pass:
                 self._sampling.stop()
         self._told = len(outcome.captures)
 
-    def found(self, device: str) -> dict[str, Any]:
-        """What the pass found: `captured`, `slowdown`, `kernels` and `host`, as far as this kind has them.
+    def found(self, device: str) -> Findings:
+        """What the pass saw of the device.
 
         Raises:
             Unreadable: nothing was captured, or it cannot be read.
@@ -255,9 +256,10 @@ class Pass:
         steps = convert(self.folder).steps
         measured = read_tables(self.place.run_folder).steps
         try:
-            told = findings.find(self.profile, self.folder, device, steps, measured, self._tool, self.say)
+            return findings.find(self.profile, self.folder, device, steps, measured, self._tool, self.say)
         except (ValueError, KeyError, TypeError) as error:
             raise Unreadable(str(error)) from error
-        if self._sampling is not None:
-            told["host"] = self._sampling.found()
-        return told
+
+    def found_of_host(self) -> HostProfile | None:
+        """What py-spy saw; None where it did not look."""
+        return None if self._sampling is None else self._sampling.found()

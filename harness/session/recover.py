@@ -13,7 +13,7 @@ from innerloop.harness.process.launcher import log_tail
 from innerloop.harness.result.build import build, with_note
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.result import Result, Workload
 from innerloop.harness.store import result_file
 from innerloop.harness.store.stored import read_job
 from innerloop.harness.store.tables import Tables, convert
@@ -37,6 +37,7 @@ def recover(folder: Path) -> Result:
             spec=job["spec"],
             workload=_workload(folder),
             workload_hash=job.get("workload_hash"),
+            id=job.get("id"),
             tables=tables,
             failure=Failure(
                 "interrupted",
@@ -86,7 +87,7 @@ def _is_running(pid: int | None, written: Path) -> bool:
         return False
 
 
-def _workload(folder: Path) -> dict[str, Any] | None:
+def _workload(folder: Path) -> Workload | None:
     from innerloop.harness.workloads import load
 
     try:

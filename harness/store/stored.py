@@ -12,6 +12,7 @@ from innerloop.harness.store import result_file, waterfall_file
 
 if TYPE_CHECKING:
     from innerloop.harness.schema.result import Result
+    from innerloop.harness.schema.waterfall import Waterfall
     from innerloop.harness.store.tables import Tables
 
 JOB = "job.json"
@@ -75,13 +76,21 @@ class StoredLadder:
     def folder(self) -> Path:
         return self.path if self.path.is_dir() else self.path.parent
 
-    def document(self) -> dict[str, Any]:
-        """The waterfall.
+    def waterfall(self) -> Waterfall:
+        """The waterfall in the folder, or the named file.
 
         Raises:
             Refused: the waterfall cannot be read.
         """
         return waterfall_file.read(self.path)
+
+    def document(self) -> dict[str, Any]:
+        """The same as plain data in this major version, with what a newer minor version added.
+
+        Raises:
+            Refused: as `waterfall`.
+        """
+        return waterfall_file.read_plain(self.path)
 
 
 def open(path: Path) -> StoredRun | StoredLadder:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, REQUEST, STATES, STEP, TOKEN
+from innerloop.harness.schema.common import TokenTotals
+from innerloop.harness.schema.result import Workload
 from innerloop.harness.store.tables import Tables
 
 MS = 1_000_000
@@ -167,14 +169,8 @@ SPEC: dict[str, Any] = {
     "weights": None,
 }
 
-LENGTHS = {"total": 400, "min": 50, "mean": 50.0, "max": 50}
-WORKLOAD: dict[str, Any] = {
-    "requests": 8,
-    "users": None,
-    "duration_s": None,
-    "prompt_tokens": LENGTHS,
-    "output_tokens": LENGTHS,
-}
+LENGTHS = TokenTotals(total=400, min=50, mean=50.0, max=50)
+WORKLOAD = Workload(requests=8, users=None, duration_s=None, prompt_tokens=LENGTHS, output_tokens=LENGTHS)
 
 REPORTED: dict[str, Any] = {
     "interpreter_s": 0.2,

@@ -191,3 +191,13 @@ def test_a_profiling_pass_is_no_run_of_its_own(run_folder, capsys):
     (folder / "job.json").write_text(json.dumps({**job, "profile": {"kind": "kernels"}}))
     assert main([str(folder)]) == EXIT_REFUSED
     assert str(folder.parent) in capsys.readouterr().err
+
+
+def test_a_recovered_run_has_the_id_that_its_job_gave_it(
+    run_folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(end_ns=0)
+    job = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps({**job, "id": "0192-an-id"}))
+    assert main([str(folder), "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out)["id"] == "0192-an-id"

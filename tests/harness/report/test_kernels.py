@@ -9,6 +9,8 @@ from rich.console import Console
 
 from innerloop.harness.analysis.kernel_classes import CLASSES
 from innerloop.harness.report.kernels import profile
+from innerloop.harness.schema.result import Result
+from tests.harness.filled import filled
 
 
 def parts(gemm: int, copies: int) -> dict[str, Any]:
@@ -26,6 +28,8 @@ def top(name: str) -> dict[str, Any]:
 
 RESULT: dict[str, Any] = {
     "throughput": {"output_tokens_per_s": 900.0},
+    "time_share": {"steps": 0.98, "bubbles": 0.0, "idle": 0.02},
+    "spec": {"workload_profile": {"load": {"kind": "closed", "users": 10}}},
     "profiling": {
         "kind": "kernels",
         "steps": "prefill, then decode",
@@ -66,7 +70,9 @@ def shown(width: int = 80, **changes: Any) -> str:
             place = place[parent]
         place[last] = value
     out = io.StringIO()
-    Console(file=out, width=width).print(profile(result))
+    typed = filled(Result, result)
+    assert typed.profiling is not None
+    Console(file=out, width=width).print(profile(typed, typed.profiling))
     return out.getvalue()
 
 
@@ -101,6 +107,18 @@ def test_the_estimate_stands_beside_what_was_measured():
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_no_line_is_wider_than_the_terminal(width):
     assert max(len(line.rstrip()) for line in shown(width).splitlines()) <= width
+
+
+@pytest.mark.parametrize(
+    "changes", [{"spec__workload_profile__load": {"kind": "open", "rate_per_s": 4}}, {"time_share__idle": 0.06}]
+)
+def test_a_rate_that_the_load_set_does_not_stand_beside_the_kernels(changes):
+    assert "kernel throughput 1 234 output tokens/s if the device never waited, measured 900;" in one_line(shown())
+    assert "kernel throughput 1 234 output tokens/s if the device never waited; 90.0 %" in one_line(shown(**changes))
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_what_the_pass_remarked_is_shown():

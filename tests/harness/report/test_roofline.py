@@ -1,4 +1,4 @@
-"""The share of the limit in a result and in the printed report."""
+"""The share of the bound in a result and in the printed report."""
 
 from __future__ import annotations
 
@@ -40,23 +40,22 @@ def printed(result, width=80):
     return console.export_text()
 
 
-def test_a_result_holds_the_limit_as_plain_data(made):
+def test_a_result_holds_the_roofline_as_plain_data(made):
     roofline = made().roofline
     assert json.loads(json.dumps(document(roofline))) == document(roofline)
     assert roofline.reason is None
     assert 0 < roofline.bound_share.all < 1
 
 
-def test_the_report_shows_each_kind_of_step_and_the_ceilings(made):
+def test_the_report_shows_each_kind_of_step_and_the_peaks(made):
     text = printed(made())
-    lines = text[text.index("\nLimit") : text.index("\nMachine")].splitlines()
-    assert [line.split("  ")[1].strip() for line in lines[3:7]] == [
+    lines = text[text.index("\nRoofline") : text.index("\nMachine")].splitlines()
+    assert [line.split("  ")[1].strip() for line in lines[3:6]] == [
         "all steps",
         "decode only",
         "with prefill",
-        "steady",
     ]
-    assert "measured: 40.0 GB/s, 400 GFLOP/s float32; at the limit" in text
+    assert "measured peaks: 40.0 GB/s, 400 GFLOP/s float32; at the bound" in text
     assert max(map(len, lines)) <= 80
 
 
@@ -64,10 +63,10 @@ def test_more_devices_are_said(made):
     assert "2 x 40.0 GB/s" in printed(made(ranks=2))
 
 
-def test_above_the_limit_is_a_note_and_the_share_is_shown_as_it_is(made):
+def test_above_the_bound_is_a_note_and_the_share_is_shown_as_it_is(made):
     result = made(memory={"copy_bytes_per_s": 1e9, "read_bytes_per_s": 1e9})
     assert result.roofline.bound_share.all > 1
-    assert any("the limit is too low" in note for note in result.notes)
+    assert any("a peak is too low" in note for note in result.notes)
     assert result.status == "ok"
 
 
@@ -91,9 +90,9 @@ def test_without_ceilings_the_reason_is_printed(spec, reported, offline_tables):
     assert "not known: left out" in printed(result)
 
 
-def test_a_result_of_an_older_version_is_printed_without_a_limit(made):
+def test_a_result_of_an_older_version_is_printed_without_a_roofline(made):
     result = replace(made(), roofline=None)
-    assert "Limit" not in printed(result)
+    assert "Roofline" not in printed(result)
 
 
 def test_what_binds_is_named():

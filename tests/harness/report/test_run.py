@@ -18,11 +18,13 @@ from innerloop.harness.result import build as results
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.reasons import Failure, Reason
 from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.telemetry import Device
 from innerloop.harness.schema.window import Steady
 from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import Tables, read_tables
 from innerloop.harness.telemetry.host import HOST
 from tests.harness.conftest import SECOND, WORKLOAD
+from tests.harness.filled import filled
 
 
 @pytest.fixture
@@ -102,6 +104,19 @@ def test_each_suspicion_is_printed_with_what_to_do(result: Result) -> None:
     printed = text(replace(result, status="suspect", reasons=reasons))
     assert "SUSPECT" in printed
     assert "! the CPU was stolen\n  Repeat elsewhere." in printed
+
+
+def test_a_doubt_about_energy_alone_stands_with_the_devices_and_a_note_with_the_notes(result: Result) -> None:
+    energy = Reason("energy_mismatch", "suspect", ("energy",), "the counter says 9 J", "Trust neither.")
+    capped = Reason("power_cap", "note", ("latency",), "it ran at its power limit", "Compare at equal limits.")
+    device = filled(Device, {"index": 0, "foreign_processes": []})
+    telemetry = replace(result.telemetry, devices=(device,))
+    printed = text(replace(result, reasons=(energy, capped), telemetry=telemetry))
+    assert "OK  8 of 8" in printed
+    devices = printed[printed.index("\nDevices") : printed.rindex("\n  tokens/s")]
+    assert "! the counter says 9 J Trust neither." in " ".join(devices.split())
+    assert "note: it ran at its power limit" in printed
+    assert "! it ran" not in printed
 
 
 def test_a_failure_shows_its_cause_and_the_engines_last_words(failed: Result) -> None:

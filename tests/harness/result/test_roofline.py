@@ -9,7 +9,7 @@ import pytest
 
 from innerloop.harness.ceilings.model import Ceilings, Key
 from innerloop.harness.result import roofline as limit
-from innerloop.harness.result.roofline import cost_of, limits_of, section
+from innerloop.harness.result.roofline import cost_of, section, total_peaks
 from innerloop.harness.spec.resolve import load_model
 from innerloop.harness.store.typed import document
 from tests.harness.export.perfetto_reader import Read
@@ -82,13 +82,13 @@ def test_the_engines_own_account_goes_before_what_was_asked():
     assert cost_of(spec("llama-tiny"), {"kv_cache_dtype": "auto"}).kv_bytes == 2 * 8 * 4 * 64 * 4
 
 
-def test_devices_share_bytes_and_operations_and_bring_a_ceiling_each():
+def test_devices_share_bytes_and_operations_and_bring_peaks_each():
     cost = cost_of(spec("llama3-8b", tensor_parallel=4), {})
     assert cost == cost_of(spec("llama3-8b"), {})
-    limits = limits_of(ceilings(bfloat16=1e12), cost, 4)
-    assert limits is not None
-    assert limits.bytes_per_s == 160e9
-    assert limits.ops_per_s == limits.linear_ops_per_s == 4e12
+    peaks = total_peaks(ceilings(bfloat16=1e12), cost, 4)
+    assert peaks is not None
+    assert peaks.bytes_per_s == 160e9
+    assert peaks.ops_per_s == peaks.linear_ops_per_s == 4e12
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_on_a_gpu_fp8_is_not_held_against_the_rate_of_another_format(device, tri
     measured = ceilings(bfloat16=1e12, float32=1e11)
     matrix = {**measured.matrix, **{name: {"ops_per_s": rate} for name, rate in tried.items()}}
     measured = replace(measured, key=replace(measured.key, device=device), matrix=matrix)
-    assert (limits_of(measured, cost, 1) is not None) is known
+    assert (total_peaks(measured, cost, 1) is not None) is known
 
 
 def test_more_devices_than_kv_heads_read_copies():
