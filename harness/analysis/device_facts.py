@@ -28,7 +28,8 @@ class SeenProcess:
 class DeviceFacts:
     """Names, limits, what the driver can read, who was on the device, and since when it was lost. None: not known.
 
-    followed_ns: when the worker was named to the sampler; until then the device was idle.
+    idle_until_ns: when its idle power had been measured; what heats it later is not idle. followed_ns: when the worker
+    was named to the sampler.
     """
 
     index: int | None = None
@@ -42,6 +43,7 @@ class DeviceFacts:
     max_memory_clock_mhz: float | None = None
     memory_total_bytes: int | None = None
     supported: Mapping[str, bool] | None = None
+    idle_until_ns: int | None = None
     followed_ns: int | None = None
     missing_from_ns: int | None = None
     missing_reason: str | None = None

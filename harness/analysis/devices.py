@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,10 +27,18 @@ class Window:
     steps: np.ndarray
     phases: Mapping[str, int]
     held: Mapping[str, int | None]
+    steady: tuple[int, int] | None = None
 
     @property
     def tokens(self) -> int:
         return int(self.steps["output_tokens"].sum(dtype=np.int64))
+
+    @property
+    def steady_tokens(self) -> int:
+        if self.steady is None:
+            return 0
+        inside = (self.steps["end_ns"] > self.steady[0]) & (self.steps["end_ns"] <= self.steady[1])
+        return int(self.steps["output_tokens"][inside].sum(dtype=np.int64))
 
 
 def describe(sampled: Sequence[Samples], window: Window) -> tuple[Device, ...]:
@@ -46,7 +54,7 @@ def _describe(samples: Samples, window: Window, held: Mapping[str, int | None]) 
     start_ns, end_ns = window.start_ns, window.end_ns
     rows = samples.between(start_ns, end_ns) if end_ns > start_ns else table[:0]
     missing_ns, reason = missing(samples, start_ns, end_ns)
-    joules, idle_w, curve = device.energy_j(table, start_ns, end_ns, facts.followed_ns, missing_ns)
+    joules, idle_w, curve = device.energy_j(table, start_ns, end_ns, facts.idle_until_ns, missing_ns)
     own_seen = any(process.own for process in facts.processes)
     return Device(
         index=facts.index,
@@ -116,6 +124,7 @@ def _energy(
         else:
             notes.append("no energy by phase: the engine does not say which steps had prefill")
     each = per_token(joules.window, joules.above_idle, window.tokens)
+    steady = None if joules.window is None else steady_j(curve, window)
     return DeviceEnergy(
         window=joules.window,
         above_idle=joules.above_idle,
@@ -130,19 +139,30 @@ def _energy(
         counter_integral_difference=joules.counter_integral_difference,
         resolution_s=None if curve is None else curve.resolution_s,
         note="; ".join(notes) or None,
+        steady=steady,
+        steady_per_token=_over(steady, window.steady_tokens),
     )
+
+
+def steady_j(curve: energy.Curve | None, window: Window) -> float | None:
+    """Energy of the steady window; None where there is none, or the curve does not cover it."""
+    return None if window.steady is None else energy.used_j(curve, *window.steady)
+
+
+def _over(joules: float | None, tokens: int) -> float | None:
+    return joules / tokens if joules is not None and tokens else None
 
 
 def per_token(window_j: float | None, above_idle_j: float | None, tokens: int) -> PerToken:
     """Energy over output tokens, and the other way round."""
     return PerToken(
-        per_token=window_j / tokens if window_j is not None and tokens else None,
-        per_token_above_idle=above_idle_j / tokens if above_idle_j is not None and tokens else None,
+        per_token=_over(window_j, tokens),
+        per_token_above_idle=_over(above_idle_j, tokens),
         tokens_per_j=tokens / window_j if window_j else None,
     )
 
 
-def total_energy_j(devices: Sequence[Device], tokens: int) -> TotalEnergy | None:
+def total_energy_j(devices: Sequence[Device], tokens: int, steady_tokens: int = 0) -> TotalEnergy | None:
     """All devices together, a GPU of which several slices are used once; None without devices.
 
     One device whose energy is not known makes the sum unknown: a part would pass for the whole.
@@ -151,7 +171,9 @@ def total_energy_j(devices: Sequence[Device], tokens: int) -> TotalEnergy | None
         return None
     whole = {(one.mig.parent_uuid if one.mig else None) or one.uuid: one.energy_j for one in devices}
     window = _sum([joules.window for joules in whole.values()])
-    return _total(window, _sum([joules.above_idle for joules in whole.values()]), None, tokens)
+    total = _total(window, _sum([joules.above_idle for joules in whole.values()]), None, tokens)
+    steady = _sum([joules.steady for joules in whole.values()])
+    return replace(total, steady=steady, steady_per_token=_over(steady, steady_tokens))
 
 
 def _sum(parts: Sequence[float | None]) -> float | None:
@@ -171,11 +193,14 @@ def _total(window: float | None, above_idle: float | None, dram: float | None, t
     )
 
 
-def cpu_energy_j(samples: Samples | None, start_ns: int, end_ns: int, tokens: int) -> TotalEnergy | None:
+def cpu_energy_j(samples: Samples | None, window: Window) -> TotalEnergy | None:
     """The CPU sockets' energy in the window, and their memory's where it is counted apart; None where not readable."""
     if samples is None:
         return None
     times = samples.table["time_ns"]
-    window = energy.used_j(energy.counter_curve(times, samples.table["package_j"]), start_ns, end_ns)
-    dram = energy.used_j(energy.counter_curve(times, samples.table["dram_j"]), start_ns, end_ns)
-    return _total(window, None, dram, tokens)
+    curve = energy.counter_curve(times, samples.table["package_j"])
+    used = energy.used_j(curve, window.start_ns, window.end_ns)
+    dram = energy.used_j(energy.counter_curve(times, samples.table["dram_j"]), window.start_ns, window.end_ns)
+    steady = steady_j(curve, window)
+    total = _total(used, None, dram, window.tokens)
+    return replace(total, steady=steady, steady_per_token=_over(steady, window.steady_tokens))

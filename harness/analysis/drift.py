@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.stationarity import LEAST, Trend, shift, trend
+from innerloop.harness.schema.stability import Backlog, Drift
 
 BINS = 60
 LEAST_STEPS = 10  # in a bin, on average
 ALARM = 0.01  # how often a run that stays where it is may be called otherwise
 LEAST_CHANGE = 0.05  # of the step's time, over the window; less is not worth a word
 MINUTE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """How the steps' time changed, given what they hold. Shares are of the window's mean.
-
-    kind: `drift`, a steady change; `level_shift`, a sudden one; None, neither. per_minute, low, high: the slope, with
-    its 95 % interval. change: from the window's beginning to its end, or from one level to the other. p: how likely it
-    is where nothing changes. shift_ns: when the level changed.
-    """
-
-    kind: Literal["drift", "level_shift"] | None
-    per_minute: float
-    low: float
-    high: float
-    change: float
-    p: float
-    shift_ns: int | None = None
 
 
 def drift(end_ns: np.ndarray, wall_s: np.ndarray, expected_s: np.ndarray) -> Drift | None:
@@ -97,18 +79,6 @@ def _area(moments: np.ndarray, edges_ns: np.ndarray) -> np.ndarray:
     passed = np.searchsorted(ordered, edges_ns)
     sums = np.concatenate(([0.0], np.cumsum(ordered - edges_ns[0])))
     return np.diff(passed * (edges_ns - edges_ns[0]) - sums[passed])
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """overloaded: the requests in the system grew to the last arrival. per_minute, low, high: by how many, with the
-    99 % interval. mean: how many there were."""
-
-    overloaded: bool
-    per_minute: float
-    low: float
-    high: float
-    mean: float
 
 
 def backlog(due_ns: np.ndarray, left_ns: np.ndarray, start_ns: int) -> Backlog | None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from innerloop.harness.analysis.distributions import t_quantile
 from innerloop.harness.schema.investigation import Cost, FittedCosts
 
 LEAST_PER_COLUMN = 5  # rows a column; with fewer a fit describes noise
@@ -15,7 +16,6 @@ SAME = 1e-6  # a column whose part that no other explains is smaller than this, 
 TOGETHER = 0.9  # correlation above which two columns' costs are told apart badly
 ROUNDING = 1e-9  # rows that differ by less, relatively, are alike: a float64 of nanoseconds is rounded
 LEAST_R2 = 0.3  # share of the variance that a line has to explain to describe its rows
-Z = 1.959964  # of the standard normal distribution, for 95 %
 
 
 def not_fitted(reason: str, rows: int = 0) -> FittedCosts:
@@ -61,7 +61,7 @@ def least_squares(columns: Mapping[str, np.ndarray], y: np.ndarray) -> FittedCos
     freedom = rows - len(kept)
     scores = matrix * rest[:, None]
     errors = np.sqrt(np.diag(inverse @ (scores.T @ scores) @ inverse) * rows / freedom)
-    spread = t_quantile(freedom)
+    spread = t_quantile(0.975, freedom)
     costs = {}
     for place, name in enumerate(kept):
         value, error = float(estimate[place] / scale[name]), float(errors[place] / scale[name])
@@ -114,10 +114,3 @@ def explained(column: np.ndarray, kept: Mapping[str, np.ndarray]) -> str | None:
         others = [name for name in kept if name != "fixed"]
         return f"it rises and falls exactly with {' and '.join(others)}"
     return None
-
-
-def t_quantile(freedom: int) -> float:
-    """The 97.5 % point of Student's t, by the first terms of its expansion about the normal distribution (Abramowitz
-    and Stegun 26.7.5); within 1 % from 4 degrees of freedom on."""
-    terms = (Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96, (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384
-    return Z + sum(term / freedom**power for power, term in enumerate(terms, start=1))

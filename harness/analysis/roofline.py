@@ -13,9 +13,9 @@ import numpy as np
 
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.context import Work, work
-from innerloop.harness.analysis.steady import steady
 from innerloop.harness.analysis.steps import wall_ns
 from innerloop.harness.schema.roofline import Cost, MeanStep, MeanSteps, OfSteps, Peaks, Roofline
+from innerloop.harness.schema.window import Steady
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,14 @@ def bounds(done: Work, cost: Cost, peaks: Peaks) -> Bounds:
     )
 
 
-def roofline(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray, cost: Cost, peaks: Peaks) -> Roofline:
+def roofline(
+    steps: np.ndarray,
+    tokens: np.ndarray,
+    requests: np.ndarray,
+    cost: Cost,
+    peaks: Peaks,
+    steady: Steady | None = None,
+) -> Roofline:
     """The run's figures, each over the wall time of the steps of a kind; `reason` says why there are none.
 
     `peaks` of the result, which says how the peaks were measured, is left None.
@@ -71,7 +78,7 @@ def roofline(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray, cost: 
     done = work(steps, tokens, requests)
     of = bounds(done, cost, peaks)
     wall_s = wall_ns(steps) * NS
-    kinds = kinds_of(steps, requests)
+    kinds = kinds_of(steps, steady)
     bound_s, outputs = float(of.bound_s.sum()), float(done.outputs.sum())
     bound_by_memory_s = np.where(of.memory_s >= of.matrix_s, of.bound_s, 0.0)
     return Roofline(
@@ -96,13 +103,12 @@ def roofline(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray, cost: 
     )
 
 
-def kinds_of(steps: np.ndarray, requests: np.ndarray) -> dict[str, np.ndarray]:
+def kinds_of(steps: np.ndarray, steady: Steady | None) -> dict[str, np.ndarray]:
     """Which steps are of each kind, bool [steps] each."""
     prefill = steps["prefill_tokens"]
-    span = steady(steps, requests)
     inside = np.zeros(len(steps), dtype=bool)
-    if span.reason is None:
-        inside = (steps["start_ns"] >= span.start_ns) & (steps["end_ns"] <= span.end_ns)
+    if steady is not None and steady.reason is None:
+        inside = (steps["end_ns"] > steady.start_ns) & (steps["end_ns"] <= steady.end_ns)
     return {
         "all": np.ones(len(steps), dtype=bool),
         "decode_only": prefill == 0,

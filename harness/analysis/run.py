@@ -10,13 +10,16 @@ import numpy as np
 from innerloop.engines.worker.trace import STATES
 from innerloop.harness.analysis.checks import checks
 from innerloop.harness.analysis.columns import NS, total
-from innerloop.harness.analysis.latency import finished, latency_s
+from innerloop.harness.analysis.latency import finished, first_tokens, gaps_of, latency_s
 from innerloop.harness.analysis.series import over_time
+from innerloop.harness.analysis.stability import stability
 from innerloop.harness.analysis.steady import steady
 from innerloop.harness.analysis.steps import level, step_s, step_share, time_share, wall_ns
 from innerloop.harness.analysis.throughput import throughput
+from innerloop.harness.analysis.windows import steady_span
 from innerloop.harness.schema.common import Level
 from innerloop.harness.schema.reasons import Check
+from innerloop.harness.schema.stability import Stability
 from innerloop.harness.schema.steps import Overhead, StepSeconds, StepShare, TimeShare
 from innerloop.harness.schema.window import Counts, Latency, OverTime, Steady, Throughput, Window
 
@@ -36,6 +39,7 @@ class Figures:
     waiting: Level
     kv_usage: Level
     steady: Steady
+    stability: Stability
     over_time: OverTime | None
     overhead: Overhead
     checks: tuple[Check, ...]
@@ -48,12 +52,16 @@ def analyse(
     header: Mapping[str, int],
     *,
     prefix_caching: bool = False,
+    max_batch_size: int | None = None,
 ) -> Figures:
     """All figures of a window that never opened are None.
 
     `steps`, `tokens` and `requests` are of dtype STEP, TOKEN and REQUEST, `header` the steps file's fields by name.
+    `max_batch_size` is the engine's limit, None if it is not known.
     """
     start_ns, end_ns = edges(steps, header)
+    first, gaps = first_tokens(requests, tokens), gaps_of(tokens)
+    span = steady_span(steps, requests, start_ns, end_ns, max_batch_size)
     return Figures(
         window=Window(
             start_ns=start_ns or None,
@@ -61,15 +69,16 @@ def analyse(
             duration_s=(end_ns - start_ns) * NS if end_ns > start_ns else None,
         ),
         counts=counts(steps, requests),
-        throughput=throughput(steps, requests, start_ns, end_ns),
-        latency_s=latency_s(requests, tokens),
+        throughput=throughput(steps, requests, first, gaps, start_ns, end_ns),
+        latency_s=latency_s(steps, requests, first, gaps, end_ns),
         step_s=step_s(steps, requests),
         step_share=step_share(steps),
         time_share=time_share(steps, requests, start_ns, end_ns),
         batch=level(steps, "running"),
         waiting=level(steps, "waiting"),
         kv_usage=level(steps, "kv_usage"),
-        steady=steady(steps, requests),
+        steady=steady(span, steps, requests, first, gaps, end_ns),
+        stability=stability(span, steps, tokens, requests, start_ns),
         over_time=over_time(steps, start_ns, end_ns),
         overhead=overhead(steps, header),
         checks=checks(steps, tokens, requests, complete=header["end_ns"] > 0, prefix_caching=prefix_caching),

@@ -47,8 +47,17 @@ def standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
+def batch_error(means: np.ndarray) -> float:
+    """Standard error of the mean of batches that follow each other, float [batches >= 2]: wider where a batch is like
+    the one before, as an autoregressive series of first order would have it."""
+    rest = means - means.mean()
+    power = float(rest @ rest)
+    alike = max(float(rest[1:] @ rest[:-1]) / power, 0.0) if power > 0 else 0.0
+    return standard_error(means) * math.sqrt((1 + alike) / (1 - alike))
+
+
 def ratio_interval(above: np.ndarray, below: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
-    """sum(above) / sum(below), of independent batches (float [batches] each), by the delta method.
+    """sum(above) / sum(below), of batches in order of time (float [batches] each), by the delta method.
 
     Batches whose `below` is 0 must have an `above` of 0, and do not count.
     """
@@ -61,7 +70,7 @@ def ratio_interval(above: np.ndarray, below: np.ndarray, confidence: float = CON
     if n < LEAST_BLOCKS:
         return Interval(ratio, None, None, n)
     rest = (above - ratio * below) / below.mean()
-    reach = t_quantile((1 + confidence) / 2, n - 1) * standard_error(rest)
+    reach = t_quantile((1 + confidence) / 2, n - 1) * batch_error(rest)
     return Interval(ratio, ratio - reach, ratio + reach, n)
 
 
@@ -78,7 +87,7 @@ def batch_means_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> 
     means = batched(values)
     if means is None:
         return Interval(float(values.mean()) if len(values) else None, None, None, len(values))
-    reach = t_quantile((1 + confidence) / 2, len(means) - 1) * standard_error(means)
+    reach = t_quantile((1 + confidence) / 2, len(means) - 1) * batch_error(means)
     mean = float(values.mean())
     return Interval(mean, mean - reach, mean + reach, len(means))
 
@@ -108,7 +117,7 @@ def quantile_bounds(
     if n >= BATCHES * LEAST_PER_BATCH:
         below = batched(values <= ordered[min(math.ceil(q * n), n) - 1])
         assert below is not None
-        reach = t_quantile((1 + confidence) / 2, len(below) - 1) * standard_error(below) * n
+        reach = t_quantile((1 + confidence) / 2, len(below) - 1) * batch_error(below) * n
         low = max(min(low, math.floor(q * n - reach)), 0)
         high = min(max(high, math.ceil(q * n + reach) + 1), n + 1)
     return (float(ordered[low - 1]) if low > 0 else None, float(ordered[high - 1]) if high <= n else None)
@@ -152,8 +161,8 @@ def paired_ratio_by_signs(a: np.ndarray, b: np.ndarray, confidence: float = CONF
 
 
 def _exponential(found: Interval) -> Interval:
-    values = (None if one is None else math.exp(one) for one in (found.estimate, found.low, found.high))
-    return Interval(*values, found.count)
+    estimate, low, high = (None if one is None else math.exp(one) for one in (found.estimate, found.low, found.high))
+    return Interval(estimate, low, high, found.count)
 
 
 def paired_p(a: np.ndarray, b: np.ndarray) -> float | None:

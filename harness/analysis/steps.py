@@ -103,6 +103,20 @@ def bubble_s(steps: np.ndarray, requests: np.ndarray) -> Summary:
     return summary(bubble[1:-1], NS)
 
 
+FULL = 0.95  # of the largest batch of the run
+
+
+def usual_batch(steps: np.ndarray) -> list[int | None]:
+    """(usual, largest) batch of a run: the median over its steps' time, and what counts as full (docs/metrics.md)."""
+    running = steps["running"]
+    if len(steps) == 0 or (running < 0).any():
+        return [None, None]
+    order = np.argsort(running)
+    time_up_to = np.cumsum(wall_ns(steps)[order])
+    middle = int(np.searchsorted(time_up_to, time_up_to[-1] / 2))
+    return [int(running[order[middle]]), int(np.ceil(FULL * running.max()))]
+
+
 def level(steps: np.ndarray, name: str) -> Level:
     """Mean (weighted by the steps' wall time) and maximum of `running`, `waiting` or `kv_usage`."""
     rows = steps[known(steps[name])]

@@ -22,6 +22,13 @@ from innerloop.harness.schema.window import Counts, Throughput
 
 POINTS = ("mean", "p50", "p90", "p99")
 STYLE = {"ok": "bold green", "suspect": "bold yellow", "failed": "bold red", "interrupted": "bold red"}
+LEAST = {"p90": 10, "p99": 100}  # values, below which a quantile is one of the largest
+RULES = {
+    None: "with a full batch",
+    "full_batch": "while the batch was full",
+    "after_last_user": "after the last user had come",
+    "mser5": "once the load had settled",
+}
 PHASE_WORDS = {
     "schedule": "schedule",
     "prepare": "prepare",
@@ -122,23 +129,30 @@ def speed(result: Result) -> RenderableType:
     for label, figures in rows.items():
         rates.add_row(label, *map(number, figures))
     steady_line = (
-        f"steady: {seconds(steady.duration_s)}, {number(steady.steps)} steps with a full batch"
+        f"steady: {seconds(steady.duration_s)}, {number(steady.steps)} steps, {RULES[steady.rule]}"
         if steady.reason is None
         else f"no steady figures: {steady.reason}"
     )
-    latency = table("latency", *POINTS, least=ALIGNED)
+    latency = table("latency", *POINTS, "n", least=ALIGNED)
     of = result.latency_s
     for label, summary in {"TTFT": of.ttft, "TPOT": of.tpot, "ITL": of.itl, "end to end": of.e2e}.items():
-        latency.add_row(label, *points(summary))
+        latency.add_row(label, *points(summary), number(summary.count))
     return Group(
-        section("Throughput", Group(rates, Text(steady_line, style="dim"))),
+        section("Throughput", Group(rates, Text(steady_line + intervals(in_steady), style="dim"))),
         section("Latency, from when a request was due", latency),
     )
 
 
+def intervals(speed: Throughput) -> str:
+    """The 95 % intervals of the steady window's rates, as far as there are any."""
+    known = {"decode": speed.output_tokens_per_s_ci, "per user": speed.tokens_per_s_per_user_ci}
+    shown = [f"{label} {number(ci[0])} to {number(ci[1])}" for label, ci in known.items() if ci is not None]
+    return f"\n95 % intervals: {', '.join(shown)}" if shown else ""
+
+
 def points(summary: Summary) -> Iterator[str]:
-    """The mean and the quantiles that are shown."""
-    return (seconds(getattr(summary, point)) for point in POINTS)
+    """The mean and the quantiles that are shown, those that there are enough values for."""
+    return (seconds(getattr(summary, point) if summary.count >= LEAST.get(point, 0) else None) for point in POINTS)
 
 
 def steps(result: Result) -> RenderableType:

@@ -29,13 +29,20 @@ def build(record: Record) -> Result:
     """
     spec, tables, reported = record.spec, record.tables, record.reported
     caching = bool(record.effective.get("prefix_caching"))
-    figures = analyse(tables.steps, tables.tokens, tables.requests, tables.header, prefix_caching=caching)
+    figures = analyse(
+        tables.steps,
+        tables.tokens,
+        tables.requests,
+        tables.header,
+        prefix_caching=caching,
+        max_batch_size=record.effective.get("max_batch_size"),
+    )
     window, speed = figures.window, figures.throughput.output_tokens_per_s
     able, cpu_s = record.info.get("client"), reported.get("process_cpu_s")
     client = client_analysis.account(able, cpu_s, window.duration_s, speed)
     warmup = typed(Warmup, reported["warmup"]) if reported.get("warmup") else None
-    seen = telemetry.section(record)
-    roofline = limit.section(spec, record.effective, tables, record.ceilings, record.no_ceilings)
+    seen = telemetry.section(record, figures.steady)
+    roofline = limit.section(spec, record.effective, tables, record.ceilings, record.no_ceilings, figures.steady)
     found = reasons(record, figures, warmup, seen, client)
     return Result(
         schema_version=VERSION,
@@ -69,6 +76,7 @@ def build(record: Record) -> Result:
         waiting=figures.waiting,
         kv_usage=figures.kv_usage,
         steady=figures.steady,
+        stability=figures.stability,
         over_time=figures.over_time,
         overhead=replace(figures.overhead, clock_ns_per_call=reported.get("clock_ns_per_call")),
         memory_bytes=memory_bytes(record),

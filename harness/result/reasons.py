@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.run import Figures
-from innerloop.harness.result import suspect_client, suspect_device
+from innerloop.harness.result import suspect_client, suspect_device, suspect_load
 from innerloop.harness.result.codes import failed, makes_suspect
 from innerloop.harness.result.record import Record
 from innerloop.harness.result.suspect import Evidence, suspicions, unhonoured
@@ -26,6 +26,7 @@ def reasons(
     start_ns, end_ns = record.window
     return (
         *suspicions(evidence(record, figures, warmup, telemetry)),
+        *suspect_load.suspicions(figures),
         *suspect_device.suspicions(telemetry.devices or (), telemetry.sampler, max(end_ns - start_ns, 0) * NS),
         *suspect_client.suspicions(client),
         *unhonoured(record.spec.get("settings") or {}, record.effective),

@@ -15,6 +15,7 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
 from innerloop.harness.profiles.validation import validate
 from innerloop.harness.schema.roofline import Cost, MeasuredPeaks, OfSteps, Peaks, Roofline
+from innerloop.harness.schema.window import Steady
 from innerloop.harness.store.tables import Tables
 
 OVER = 1.0  # a share above this: a peak was measured too low, or something was counted that was not done
@@ -27,6 +28,7 @@ def section(
     tables: Tables,
     ceilings: Ceilings | None,
     why_none: str | None,
+    steady: Steady | None = None,
 ) -> Roofline:
     """The figures of `harness.analysis.roofline`, and the measured peaks that they stand on.
 
@@ -42,7 +44,7 @@ def section(
     total = total_peaks(ceilings, cost, ranks)
     if total is None:
         return Roofline(reason=f"the matrix rate of {cost.linear_dtype} is not known on this machine")
-    figures = roofline(tables.steps, tables.tokens, tables.requests, cost, total)
+    figures = roofline(tables.steps, tables.tokens, tables.requests, cost, total, steady)
     return replace(figures, peaks=measured_peaks(ceilings, cost, ranks), above_bound=above(figures.bound_share))
 
 

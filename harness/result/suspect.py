@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from innerloop.harness.analysis.columns import NS
-from innerloop.harness.analysis.latency import finished
+from innerloop.harness.analysis.windows import kind_of, out_of_requests_ns
 from innerloop.harness.cli.words import number, share
 from innerloop.harness.result.codes import doubt
 from innerloop.harness.schema.reasons import Check, Reason
@@ -103,26 +103,15 @@ def _workload(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: int
 
 
 def exhausted_ns(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: int) -> int | None:
-    """When the load first fell because requests ran out, in a window that was to close at a time; else None.
+    """When the first user of a closed loop ran out of requests, in a window that was to close at a time; else None.
 
-    Closed loop (requests have a user): the first user whose requests are all finished. Open loop: when the last
-    request of all has finished. The last 2 % of the window do not count, nor, in an open loop, a pause of five times
-    the mean time between arrivals.
+    The last 2 % of the window do not count.
     """
-    if duration_ns < 0 or len(requests) == 0:
+    if duration_ns < 0 or len(requests) == 0 or kind_of(requests) != "closed":
         return None
-    allowed = EARLY_SHARE * duration_ns
-    users = requests["user"]
-    done = np.where(finished(requests), requests["last_token_ns"], np.iinfo(np.int64).max)
-    if (users >= 0).all():
-        ends = np.full(int(users.max()) + 1, -1, dtype=np.int64)
-        np.maximum.at(ends, users, done)
-        moment = int(ends[ends >= 0].min())
-    else:
-        moment = int(done.max())
-        allowed = max(allowed, 5 * float(np.ptp(requests["due_ns"])) / len(requests))
+    moment = out_of_requests_ns(requests)
     close = max(end_ns, start_ns + duration_ns)
-    return moment if moment < close - allowed else None
+    return moment if moment is not None and moment < close - EARLY_SHARE * duration_ns else None
 
 
 def _warmup(warmup: Warmup | None) -> Iterator[Reason]:

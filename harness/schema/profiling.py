@@ -98,7 +98,7 @@ class Kernel:
     mean_s: Annotated[float, Figure("of a launch", unit="s")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IdleGaps(Summary):
     """Stretches in which a device had nothing to do, in seconds."""
 

@@ -12,6 +12,7 @@ from innerloop.harness.schema.figure import Figure
 from innerloop.harness.schema.profiling import Kernels, Profiling
 from innerloop.harness.schema.reasons import Check, Failure, Reason
 from innerloop.harness.schema.roofline import Roofline
+from innerloop.harness.schema.stability import Stability
 from innerloop.harness.schema.startup import Memory, Startup, Warmup
 from innerloop.harness.schema.steps import Client, Overhead, StepSeconds, StepShare, TimeShare
 from innerloop.harness.schema.telemetry import Telemetry
@@ -106,6 +107,7 @@ class Result:
     profiling: Annotated[Profiling | None, Figure("the profiling pass", null="there was none")] = None
     kernels: Annotated[Kernels | None, Figure("what the pass saw", null="it saw none")] = None
     checks: Annotated[tuple[Check, ...], Figure("what does not add up in the trace")] = ()
+    stability: Annotated[Stability | None, Figure("what changed meanwhile", null="an older innerloop wrote it")] = None
     kind: Annotated[Literal["run"], Figure("what this document is")] = "run"
     id: Annotated[str | None, Figure("of this run: a UUID of version 7", null="an older innerloop wrote it")] = None
     key: Annotated[

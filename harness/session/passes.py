@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.analysis.steady import usual_batch
+from innerloop.harness.analysis.steps import usual_batch
 from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.process import launcher

@@ -23,6 +23,7 @@ FACTS = {
     "uuid": "GPU-0",
     "name": "H100",
     "mig": None,
+    "idle_until_ns": 2 * SECOND,
     "followed_ns": 2 * SECOND,
     "supported": {"gpm": False, "processes": True},
     "memory_total_bytes": 80 * GIB,
@@ -55,6 +56,23 @@ def test_a_devices_entry_has_energy_a_token_and_a_kind_of_steps(window: Window) 
     assert energy.note is None
     assert (found.missing_from_s, found.missing_reason, found.gpm) == (None, None, None)
     assert (found.source, found.interval_s, found.samples) == ("gpu0", 0.05, 401)
+
+
+def test_the_steady_windows_energy_is_over_its_own_tokens(window: Window) -> None:
+    # from 10 s to 20 s: 100 steps of a token each at 470 W
+    [found] = describe([sampled()], replace(window, steady=(10 * SECOND, 20 * SECOND)))
+    assert found.energy_j.steady == pytest.approx(4700, rel=1e-2)
+    assert found.energy_j.steady_per_token == pytest.approx(47, rel=1e-2)
+    assert describe([sampled()], window)[0].energy_j.steady is None
+
+
+def test_what_heats_the_device_after_it_was_measured_idle_is_no_idle_power(window: Window) -> None:
+    # 70 W for 2 s, the ceilings at 650 W until the worker is named at 4 s, then the window
+    seconds = np.arange(0, 30, 0.05)
+    watts = np.where((seconds >= 2) & (seconds < 4), 650.0, np.where(seconds < 5, 70.0, 470.0))
+    rows = samples(seconds.tolist(), power_instant_w=watts, energy_j=np.cumsum(np.append(0, watts[:-1])) * 0.05)
+    [found] = describe([sampled(rows, idle_until_ns=2 * SECOND, followed_ns=4 * SECOND)], window)
+    assert found.idle_power_w == pytest.approx(70, rel=0.02)
 
 
 def test_devices_share_what_the_engine_allotted(window: Window) -> None:
@@ -115,13 +133,20 @@ def test_a_device_that_was_never_sampled_has_an_entry_without_figures(window: Wi
 def entry(uuid: str, joules: float | None, parent: str | None = None) -> Device:
     """A device that used this much, half of it above idle."""
     [device] = describe([sampled(uuid=uuid)], Window(0, 0, np.empty(0, STEP), {}, {}))
-    energy = replace(device.energy_j, window=joules, above_idle=None if joules is None else joules / 2)
+    energy = replace(device.energy_j, window=joules, above_idle=None if joules is None else joules / 2, steady=joules)
     return replace(device, mig=None if parent is None else Mig(parent, 1, 0), energy_j=energy)
 
 
 def test_the_devices_energy_adds_up() -> None:
-    assert total_energy_j([entry("A", 100), entry("B", 300)], 50) == TotalEnergy(
-        window=400, above_idle=200, dram=None, per_token=8, per_token_above_idle=4, tokens_per_j=0.125
+    assert total_energy_j([entry("A", 100), entry("B", 300)], 50, 40) == TotalEnergy(
+        window=400,
+        above_idle=200,
+        dram=None,
+        per_token=8,
+        per_token_above_idle=4,
+        tokens_per_j=0.125,
+        steady=400,
+        steady_per_token=10,
     )
 
 
@@ -142,7 +167,7 @@ def test_without_tokens_there_is_no_energy_a_token() -> None:
     assert per_token(None, None, 5) == PerToken(None, None, None)
 
 
-def test_the_cpus_energy_is_apart() -> None:
+def test_the_cpus_energy_is_apart(window: Window) -> None:
     seconds = np.arange(0, 30, 0.2)
     rows = table(
         CPU_ENERGY,
@@ -151,9 +176,10 @@ def test_the_cpus_energy_is_apart() -> None:
         package_j=seconds * 120,
         dram_j=np.full(150, np.nan),
     )
-    found = cpu_energy_j(Samples("cpu", rows, 0.2, 0.0), START, END, 100)
+    found = cpu_energy_j(Samples("cpu", rows, 0.2, 0.0), replace(window, steady=(START + SECOND, END)))
     assert found is not None
     assert found.window == pytest.approx(2400)
-    assert found.per_token == pytest.approx(24)
+    assert found.per_token == pytest.approx(2400 / 200)
+    assert found.steady == pytest.approx(120 * 19)
     assert found.dram is None
-    assert cpu_energy_j(None, START, END, 100) is None
+    assert cpu_energy_j(None, window) is None

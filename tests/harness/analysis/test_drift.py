@@ -5,10 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from innerloop.harness.analysis.drift import backlog, drift, in_system
+from innerloop.harness.analysis import drift as analysis
+from innerloop.harness.analysis.drift import in_system
+from innerloop.harness.schema.stability import Backlog, Drift
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
+
+
+def drift(end_ns: np.ndarray, wall_s: np.ndarray, expected_s: np.ndarray) -> Drift:
+    found = analysis.drift(end_ns, wall_s, expected_s)
+    assert found is not None
+    return found
+
+
+def backlog(due_ns: np.ndarray, left_ns: np.ndarray, start_ns: int) -> Backlog:
+    found = analysis.backlog(due_ns, left_ns, start_ns)
+    assert found is not None
+    return found
 
 
 def steps_of(minutes: float, factor, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -56,8 +70,8 @@ def test_slower_steps_that_hold_more_are_no_drift():
 
 def test_too_few_steps_tell_nothing():
     ends, wall, expected = steps_of(5, lambda at: 1 + at)
-    assert drift(ends[:99], wall[:99], expected[:99]) is None
-    assert drift(ends, wall, np.full(len(ends), np.nan)) is None
+    assert analysis.drift(ends[:99], wall[:99], expected[:99]) is None
+    assert analysis.drift(ends, wall, np.full(len(ends), np.nan)) is None
 
 
 def test_requests_in_the_system_by_hand():
@@ -91,5 +105,5 @@ def test_a_rate_below_it_seldom_looks_like_overload():
 
 def test_few_arrivals_tell_nothing():
     due = np.arange(10) * SECOND
-    assert backlog(due, due + 1, 0) is None
-    assert backlog(np.full(3, -1), np.full(3, -1), 0) is None
+    assert analysis.backlog(due, due + 1, 0) is None
+    assert analysis.backlog(np.full(3, -1), np.full(3, -1), 0) is None

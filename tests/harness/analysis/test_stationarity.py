@@ -5,7 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from innerloop.harness.analysis.stationarity import inflation, ranks, settled_from, shift, trend
+from innerloop.harness.analysis import stationarity
+from innerloop.harness.analysis.stationarity import Shift, Trend, inflation, ranks, settled_from
+
+
+def trend(values: np.ndarray) -> Trend:
+    found = stationarity.trend(values)
+    assert found is not None
+    return found
+
+
+def shift(values: np.ndarray) -> Shift:
+    found = stationarity.shift(values)
+    assert found is not None
+    return found
 
 
 def wandering(seed: int, n: int, memory: float) -> np.ndarray:
@@ -21,9 +34,8 @@ def test_a_level_series_is_settled_from_its_start():
 
 
 def test_a_ramp_before_a_level_is_cut_off():
-    values = np.concatenate((np.linspace(0, 100, 50), np.full(450, 100.0))) + np.random.default_rng(0).standard_normal(
-        500
-    )
+    ramp = np.concatenate((np.linspace(0, 100, 50), np.full(450, 100.0)))
+    values = ramp + np.random.default_rng(0).standard_normal(500)
     assert settled_from(values) == pytest.approx(50, abs=5)
 
 
@@ -51,7 +63,7 @@ def test_one_wild_value_moves_no_slope():
 def test_what_stands_still_has_no_trend():
     found = trend(np.ones(20))
     assert (found.slope, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
-    assert trend(np.arange(9.0)) is None
+    assert stationarity.trend(np.arange(9.0)) is None
 
 
 def test_alike_neighbours_count_for_less():
@@ -79,4 +91,4 @@ def test_a_change_of_level_is_found_where_it_is():
 
 def test_a_level_series_seldom_changes_its_level():
     assert sum(shift(wandering(seed, 60, 0.3)).p < 0.01 for seed in range(200)) <= 8
-    assert shift(np.arange(9.0)) is None
+    assert stationarity.shift(np.arange(9.0)) is None

@@ -7,10 +7,19 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from innerloop.engines.worker.trace import REQUEST
-from innerloop.harness.analysis.steps import bubble_s, gaps_ns, level, other_host_ns, step_s, step_share, time_share
+from innerloop.engines.worker.trace import REQUEST, STEP
+from innerloop.harness.analysis.steps import (
+    bubble_s,
+    gaps_ns,
+    level,
+    other_host_ns,
+    step_s,
+    step_share,
+    time_share,
+    usual_batch,
+)
 from innerloop.harness.schema.common import Level
-from tests.harness.conftest import MS, Make
+from tests.harness.conftest import MS, Make, table
 
 NOBODY = np.empty(0, dtype=REQUEST)
 
@@ -102,3 +111,11 @@ def test_a_level_is_weighted_by_the_time_that_steps_took(make_steps: Make) -> No
 
 def test_a_level_that_is_not_reported_is_missing(make_steps: Make) -> None:
     assert level(make_steps([0], [10]), "kv_usage") == Level(None, None)
+
+
+def test_the_usual_batch_is_that_of_most_of_the_time():
+    steps = table(STEP, start_ns=[0, 10, 20, 30], end_ns=[10, 20, 30, 130], running=[40, 40, 40, 20])
+    assert usual_batch(steps) == [20, 38]
+    steps["running"] = -1
+    assert usual_batch(steps) == [None, None]
+    assert usual_batch(steps[:0]) == [None, None]

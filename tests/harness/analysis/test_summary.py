@@ -7,7 +7,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from innerloop.harness.analysis.summary import summary
+from innerloop.harness.analysis.summary import durations, summary
 from innerloop.harness.schema.common import Summary
 
 
@@ -22,7 +22,26 @@ def test_a_hand_worked_example() -> None:
         "p99": pytest.approx(4.88),
         "max": pytest.approx(5.0),
         "count": 5,
+        **dict.fromkeys(("p50_ci", "p90_ci", "p95_ci", "p99_ci")),
+        "unfinished": 0,
     }
+
+
+def test_intervals_are_values_of_the_sample() -> None:
+    found = summary(np.arange(1, 41), bounds=True)
+    assert found.p50_ci == (14, 27)  # the binomial's ranks of 40
+    assert found.p99_ci == (38, None)
+
+
+def test_few_that_had_not_ended_change_nothing_and_many_make_bounds() -> None:
+    values, ended = np.arange(1, 1001), np.ones(1000, dtype=bool)
+    ended[[3, 7]] = False
+    assert durations(values, ended).p50 == pytest.approx(501.5)
+    ended[900:] = False
+    found = durations(values, ended, scale=0.1)
+    assert found.p50 == pytest.approx(50.1, abs=0.2)
+    assert (found.p99, found.unfinished) == (None, 102)
+    assert found.count == 898
 
 
 def test_nothing_has_no_figures_rather_than_zeros() -> None:

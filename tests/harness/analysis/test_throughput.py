@@ -4,23 +4,40 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 
-from innerloop.harness.analysis.throughput import throughput
+from innerloop.engines.worker.trace import TOKEN
+from innerloop.harness.analysis import throughput as analysis
+from innerloop.harness.analysis.latency import first_tokens, gaps_of
 from innerloop.harness.schema.window import Throughput
-from tests.harness.conftest import MS, SECOND, Make
+from tests.harness.conftest import MS, SECOND, Make, table
+
+NO_TOKENS = table(TOKEN, time_ns=[], request=[], count=[], step=[])
 
 
-def test_a_hand_worked_window_of_two_seconds(make_steps: Make, make_requests: Make) -> None:
+def throughput(
+    steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int, tokens: np.ndarray = NO_TOKENS
+) -> Throughput:
+    return analysis.throughput(steps, requests, first_tokens(requests, tokens), gaps_of(tokens), start_ns, end_ns)
+
+
+def test_a_hand_worked_window_of_two_seconds(make_steps: Make, make_requests: Make, make_tokens: Make) -> None:
     steps = make_steps([0, 1000], [1000, 2000], prefill_tokens=[30, 0], output_tokens=[2, 6], decode_tokens=[0, 6])
     # prompts of 20 and 10; request 0: 5 tokens, first at 1 s, last at 2 s: 4 tokens in 1 s; request 1 still runs
     requests = make_requests([0, 0], [1000, 1000], [2000, 2000], [5, 3], ["finished", "cut"], prompt_tokens=[20, 10])
-    assert asdict(throughput(steps, requests, 0, 2 * SECOND)) == {
+    # arrivals: 4 tokens of request 0 in 1 s, 2 of request 1 in 0.5 s: 6 tokens in 1.5 s of waiting
+    tokens = make_tokens([1000, 1000, 1500, 2000], [0, 1, 1, 0], [1, 1, 2, 4])
+    assert asdict(throughput(steps, requests, 0, 2 * SECOND, tokens)) == {
         "prefill_positions_per_s": pytest.approx(15.0),
         "output_tokens_per_s": pytest.approx(4.0),
         "total_tokens_per_s": pytest.approx((30 + 8) / 2),
         "tokens_per_s_per_user": pytest.approx(4.0),
         "requests_per_s": pytest.approx(0.5),
+        "tokens_per_s_per_request": pytest.approx(4.0),
+        "user_tokens": 6,
+        "output_tokens_per_s_ci": None,
+        "tokens_per_s_per_user_ci": None,
     }
 
 

@@ -50,11 +50,10 @@ def test_a_result_holds_the_roofline_as_plain_data(made):
 def test_the_report_shows_each_kind_of_step_and_the_peaks(made):
     text = printed(made())
     lines = text[text.index("\nRoofline") : text.index("\nMachine")].splitlines()
-    assert [line.split("  ")[1].strip() for line in lines[3:7]] == [
+    assert [line.split("  ")[1].strip() for line in lines[3:6]] == [
         "all steps",
         "decode only",
         "with prefill",
-        "steady",
     ]
     assert "measured peaks: 40.0 GB/s, 400 GFLOP/s float32; at the bound" in text
     assert max(map(len, lines)) <= 80
