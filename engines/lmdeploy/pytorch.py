@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any
 
 from innerloop.engines.contract import Nothing, Request, Session, StepReport
-from innerloop.engines.support.waiting import seconds_left
+from innerloop.engines.support.waiting import WAIT_S, LoopTimer
 
 CLOSE_S = 10.0
 
@@ -61,6 +61,7 @@ class PyTorchSession(Session):
         self._reports: deque[StepReport] = deque()
         self._since = 0
         self._closing = False
+        self._timer = LoopTimer(loop, loop.stop)
         self._watch_cache()
         loop.run_until_complete(self._start())
 
@@ -123,9 +124,10 @@ class PyTorchSession(Session):
 
     def step(self, until_ns: int | None) -> StepReport | Nothing:
         if not self._reports:
-            timer = self._loop.call_later(seconds_left(until_ns), self._loop.stop)
+            look_ns = time.monotonic_ns() + round(WAIT_S * 1e9)
+            self._timer.arm(look_ns if until_ns is None else min(until_ns, look_ns))
             self._loop.run_forever()  # until `_report`, the timer or the engine's end stops it
-            timer.cancel()
+            self._timer.arm(None)
         if self._reports:
             return self._reports.popleft()
         if self._main.done():
@@ -139,6 +141,7 @@ class PyTorchSession(Session):
     def close(self) -> None:
         self._closing = True  # a report would stop the loop that the engine ends in
         self._main.remove_done_callback(self._ended)
+        self._timer.close()
         end(self._engine, self._loop)
 
     def effective(self) -> dict[str, Any]:
