@@ -33,7 +33,8 @@ class Instant(Session):
     info = EngineInfo("1")
 
     def __init__(self, wait: Callable[[int | None], object] | None) -> None:
-        self._wait, self._open, self._held = wait, [], wait is not None
+        self._wait, self._held = wait, wait is not None
+        self._open: list[int] = []
 
     def submit(self, prepared: Request) -> None:
         if self._held:

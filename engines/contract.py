@@ -55,6 +55,9 @@ class StepReport:
     speculative decoding beside those, `accepted_tokens` those of them that became output. `running` counts the requests
     in this step's batch, `waiting` those queued behind it, `preempted` those evicted by this step. `kv_usage` is the
     used share of the KV cache, 0 to 1. The `*_ns` phases are durations inside [start_ns, end_ns].
+
+    `observer_ns` is what the adapter itself spent on this report: on counting the batch, on asking the engine for
+    statistics. It belongs into no phase.
     """
 
     start_ns: int
@@ -77,6 +80,7 @@ class StepReport:
     wait_ns: int | None = None
     sample_ns: int | None = None
     update_ns: int | None = None
+    observer_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

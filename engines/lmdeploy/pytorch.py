@@ -205,6 +205,7 @@ class PyTorchSession(Session):
                 running=running,
                 waiting=metrics.waiting_seqs,
                 kv_usage=metrics.cache_usage,
+                observer_ns=time.monotonic_ns() - now,
             )
         )
         self._since = now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +72,6 @@ def open_session(load: Load, version: str) -> Session:
         made.run_event_loop()
         held.enter_context(made.device_module.StreamContext(made.schedule_stream))
         held.enter_context(scheduler.DynamicGradMode())
-        gc.collect()
-        gc.freeze()  # as its server does once it is warm
         session.info = info_of(session, made, args.resolved_dict(), arguments, load, version)
         session.held = held.pop_all()
     return session

@@ -101,7 +101,9 @@ class StepProbe:
 
         def schedule(*args: Any, **kwargs: Any) -> Any:
             output = scheduling(*args, **kwargs)
-            self._batches[id(output)] = self._composition(output)
+            begun = time.monotonic_ns()
+            self._batches[id(output)] = batch = self._composition(output)
+            batch.observer_ns = time.monotonic_ns() - begun
             return output
 
         def update(output: Any, *args: Any, **kwargs: Any) -> Any:

@@ -16,6 +16,8 @@ from innerloop.harness.analysis.steady import steady
 from innerloop.harness.analysis.steps import wall_ns
 from innerloop.harness.analysis.throughput import throughput
 
+SINCE_OBSERVER = ("observer_ns", "growths", "gc_pauses", "gc_ns", "gc_longest_ns")  # fields that older traces lack
+
 
 def analyse(
     steps: np.ndarray,
@@ -24,10 +26,12 @@ def analyse(
     header: dict[str, int],
     *,
     prefix_caching: bool = False,
+    observed: bool = False,
 ) -> dict[str, Any]:
     """The result's sections that come from the trace; all figures of a window that never opened are None.
 
     `steps`, `tokens` and `requests` are of dtype STEP, TOKEN and REQUEST, `header` the steps file's fields by name.
+    `observed`: the engine runs its own loop, whose steps were only watched.
     Sections: window, counts, throughput, latency_s, step_s, step_share, time_share, batch, waiting, kv_usage, steady,
     over_time, overhead, checks.
     """
@@ -41,7 +45,7 @@ def analyse(
         "counts": counts(steps, requests),
         "throughput": throughput(steps, requests, start_ns, end_ns),
         "latency_s": latency_s(requests, tokens),
-        **step_analysis.figures(steps, requests, start_ns, end_ns),
+        **step_analysis.figures(steps, requests, start_ns, end_ns, observed),
         "steady": steady(steps, requests),
         "over_time": over_time(steps, start_ns, end_ns),
         "overhead": overhead(steps, header),
@@ -81,12 +85,21 @@ def counts(steps: np.ndarray, requests: np.ndarray) -> dict[str, int | None]:
     }
 
 
-def overhead(steps: np.ndarray, header: dict[str, int]) -> dict[str, float | None]:
-    """What recording cost, by the recorder's own clock: ns a step, ns an output token, share of the steps' time."""
+def overhead(steps: np.ndarray, header: dict[str, int]) -> dict[str, float | int | None]:
+    """What measuring cost: recording by its own clock and looking at the engine by the adapter's, in ns a step, ns an
+    output token and as a share of the steps' time; Python's collections of garbage in the window; how often the trace
+    had to grow in it. None where an older trace does not say."""
     spent, tokens = header["recorder_ns"], int(steps["output_tokens"].sum(dtype=np.int64))
     wall = int(wall_ns(steps).sum())
+    told = {name: header[name] if header.get(name, -1) >= 0 else None for name in SINCE_OBSERVER}
+    observer, collecting, longest = told["observer_ns"], told["gc_ns"], told["gc_longest_ns"]
     return {
         "recorder_ns_per_step": spent / len(steps) if len(steps) else None,
         "recorder_ns_per_token": spent / tokens if tokens else None,
         "recorder_share_of_step_time": spent / wall if wall > 0 else None,
+        "observer_ns_per_step": observer / len(steps) if len(steps) and observer is not None else None,
+        "gc_pauses": told["gc_pauses"],
+        "gc_s": None if collecting is None else collecting * NS,
+        "gc_longest_s": None if longest is None else longest * NS,
+        "trace_growths": told["growths"],
     }

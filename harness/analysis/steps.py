@@ -82,13 +82,20 @@ def gaps_ns(
     return length, idle, length - idle
 
 
-def time_share(steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int) -> dict[str, float | None]:
-    """Shares of the window spent in steps, between steps while there was work (bubbles), and with no work (idle)."""
+def time_share(
+    steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int, observed: bool = False
+) -> dict[str, float | None]:
+    """Shares of the window spent in steps, between steps while there was work (bubbles), and with no work (idle).
+
+    Where an engine's own loop is only `observed`, a step begins where the last one ended: only idle is known.
+    """
     window = end_ns - start_ns
     if window <= 0 or len(steps) == 0:
         return {"steps": None, "bubbles": None, "idle": None}
     _, idle, bubble = gaps_ns(steps, requests, start_ns, end_ns)
     bubbles, idles = float(bubble.sum() / window), float(idle.sum() / window)
+    if observed:
+        return {"steps": None, "bubbles": None, "idle": idles}
     return {"steps": 1.0 - bubbles - idles, "bubbles": bubbles, "idle": idles}
 
 
@@ -110,12 +117,15 @@ def level(steps: np.ndarray, name: str) -> dict[str, float | None]:
     return {"mean": mean, "max": rows[name].max().item()}
 
 
-def figures(steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int) -> dict[str, Any]:
+def figures(
+    steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int, observed: bool = False
+) -> dict[str, Any]:
     """The result's sections on steps: step_s, step_share, time_share, batch, waiting, kv_usage."""
+    bubbles = summary(np.empty(0)) if observed else bubble_s(steps, requests)
     return {
-        "step_s": {**step_s(steps), "bubble": bubble_s(steps, requests)},
+        "step_s": {**step_s(steps), "bubble": bubbles},
         "step_share": step_share(steps),
-        "time_share": time_share(steps, requests, start_ns, end_ns),
+        "time_share": time_share(steps, requests, start_ns, end_ns, observed),
         "batch": level(steps, "running"),
         "waiting": level(steps, "waiting"),
         "kv_usage": level(steps, "kv_usage"),

@@ -23,7 +23,10 @@ def build(record: Record) -> dict[str, Any]:
     info = dict(record.info)
     able = info.pop("client", None)
     caching = bool(record.effective.get("prefix_caching"))
-    figures = analyse(tables.steps, tables.tokens, tables.requests, tables.header, prefix_caching=caching)
+    observed = info.get("stepping") == "observed"
+    figures = analyse(
+        tables.steps, tables.tokens, tables.requests, tables.header, prefix_caching=caching, observed=observed
+    )
     checks = figures.pop("checks")
     figures["window"]["asked_s"] = record.asked_s
     figures["overhead"]["clock_ns_per_call"] = record.reported.get("clock_ns_per_call")

@@ -230,7 +230,7 @@ def _read_parquet(path: Path, dtype: np.dtype) -> tuple[np.ndarray, dict[str, in
         for name in names:
             rows[name] = _values(batch.column(name))
         begin += len(batch)
-    header = {name: int(stored.get(METADATA + name.encode(), b"0")) for name in _no_header()}
+    header = {name: int(stored.get(METADATA + name.encode(), b"-1")) for name in _no_header()}
     return out, header
 
 

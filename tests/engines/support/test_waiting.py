@@ -45,7 +45,8 @@ def test_a_timer_is_readable_from_its_moment_on_and_until_it_is_cleared():
 
 
 def test_a_sleep_ends_at_its_moment_and_shows_life_on_the_way(monkeypatch):
-    clock, beats = Clock(0), []
+    clock = Clock(0)
+    beats: list[int] = []
     monkeypatch.setattr(waiting, "time", clock)
     monkeypatch.setattr(waiting, "SPIN_NS", 0)
     sleep_until(50_000_000, beats.append)
