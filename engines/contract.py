@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -144,6 +145,16 @@ class Preparation:
     shown: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """The engine's own step, for measuring what watching it costs: what to call, who got which token ids in its outputs
+    and who is finished, and a context in which no wrapper of the adapter's is in place."""
+
+    step: Callable[[], Any]
+    collect: Callable[[Any], tuple[Sequence[tuple[int, Sequence[int]]], Sequence[int]]]
+    unwrapped: Callable[[], AbstractContextManager[None]]
+
+
 class Session(ABC):
     """One loaded engine at one layer, driven from one thread."""
 
@@ -169,6 +180,11 @@ class Session(ABC):
     def reset_caches(self) -> bool:
         """Empties the prefix cache; called while nothing runs. False: this engine cannot."""
         return False
+
+    def bare(self) -> Bare | None:
+        """The engine's step without the adapter. None: the two cannot take turns. It is only called while all that runs
+        decodes, and may leave no trace in what later reports say."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from innerloop.harness import __version__
 from innerloop.harness.analysis import client
+from innerloop.harness.analysis.observer import step_ratio
 from innerloop.harness.analysis.run import analyse
 from innerloop.harness.result import roofline as limit
 from innerloop.harness.result import telemetry
@@ -30,6 +31,7 @@ def build(record: Record) -> dict[str, Any]:
     checks = figures.pop("checks")
     figures["window"]["asked_s"] = record.asked_s
     figures["overhead"]["clock_ns_per_call"] = record.reported.get("clock_ns_per_call")
+    figures["overhead"].update(step_ratio(record.reported.get("step_pairs") or ()))
     figures["client"] = client.account(
         able,
         record.reported.get("process_cpu_s"),

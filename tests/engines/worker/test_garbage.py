@@ -34,6 +34,6 @@ def test_stopping_what_never_started_is_nothing():
 
 def test_what_lives_at_the_windows_start_is_not_looked_at_again():
     before = gc.get_freeze_count()
-    kept = [[] for _ in range(1000)]
+    kept: list[list[int]] = [[] for _ in range(1000)]
     settle_garbage()
     assert gc.get_freeze_count() >= before + len(kept)
