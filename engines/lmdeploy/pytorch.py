@@ -11,6 +11,7 @@ from innerloop.engines.contract import Nothing, Request, Session, StepReport
 from innerloop.engines.support.waiting import WAIT_S, LoopTimer
 
 CLOSE_S = 10.0
+KV_DTYPES = {4: "int4", 8: "int8", 16: "fp8", 17: "fp8_e5m2"}  # QuantPolicy (lmdeploy/messages.py)
 
 
 class PyTorchSession(Session):
@@ -157,7 +158,7 @@ class PyTorchSession(Session):
             "max_batch_size": engine.scheduler_config.max_batches,
             "max_tokens_per_step": cache.max_prefill_token_num,
             "kv_cache_tokens": (cache.num_gpu_blocks - cache.num_reserved_gpu_blocks) * cache.block_size,
-            "kv_cache_dtype": dtype if not policy else f"quant_policy {policy}",
+            "kv_cache_dtype": KV_DTYPES.get(policy, f"quant_policy {policy}") if policy else dtype,
             "kv_block_tokens": cache.block_size,
             "prefix_caching": cache.enable_prefix_caching,
             "chunked_prefill": True,
