@@ -91,7 +91,8 @@ def overhead(steps: np.ndarray, header: dict[str, int]) -> dict[str, float | int
     had to grow in it. None where an older trace does not say."""
     spent, tokens = header["recorder_ns"], int(steps["output_tokens"].sum(dtype=np.int64))
     wall = int(wall_ns(steps).sum())
-    told = {name: header[name] if header.get(name, -1) >= 0 else None for name in SINCE_OBSERVER}
+    opened = header["start_ns"] > 0
+    told = {name: header[name] if opened and header.get(name, -1) >= 0 else None for name in SINCE_OBSERVER}
     observer, collecting, longest = told["observer_ns"], told["gc_ns"], told["gc_longest_ns"]
     return {
         "recorder_ns_per_step": spent / len(steps) if len(steps) else None,

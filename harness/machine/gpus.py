@@ -8,6 +8,8 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
+from innerloop.harness.machine.state import numa_node
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
@@ -20,6 +22,7 @@ class Gpu:
     compute_capability: str  # "9.0"
     driver: str
     cuda: str  # "13.0"
+    numa_node: int | None = None  # of the host's memory that it is nearest to
 
 
 def visible_gpus() -> tuple[Gpu, ...]:
@@ -57,7 +60,15 @@ def _gpu(nvml: Any, index: int, handle: Any) -> Gpu | None:
             compute_capability=".".join(map(str, nvml.nvmlDeviceGetCudaComputeCapability(handle))),
             driver=_text(nvml.nvmlSystemGetDriverVersion()),
             cuda=f"{cuda // 1000}.{cuda % 1000 // 10}",
+            numa_node=_node(nvml, handle),
         )
+    except nvml.NVMLError:
+        return None
+
+
+def _node(nvml: Any, handle: Any) -> int | None:
+    try:
+        return numa_node(_text(nvml.nvmlDeviceGetPciInfo(handle).busId))
     except nvml.NVMLError:
         return None
 

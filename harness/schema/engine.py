@@ -103,4 +103,5 @@ class Environment:
     memory_bytes: Annotated[int | None, Figure("memory that this process may use", unit="bytes")] = None
     memory_available_bytes: Annotated[int | None, Figure("free of it at the start", unit="bytes")] = None
     gpus: tuple[Mapping[str, Any], ...] = ()
+    host: Annotated[Mapping[str, Any] | None, Figure("the machine's state before the run", null=NOT_LOADED)] = None
     commit: Annotated[str | None, Figure("innerloop's commit", null="it is unknown")] = None

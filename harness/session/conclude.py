@@ -38,6 +38,7 @@ def observed(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samp
     """The run's record; stops the samplers and converts the trace."""
     folder, checkpoint = inputs.folder, prepared.checkpoint
     environment = environment_facts(inputs, prepared.environment, outcome)
+    environment["host"] = asdict(prepared.host) if prepared.host else None
     kept = folder / "trace" / "measure" / "output_ids.npz"
     if kept.exists():
         kept.rename(folder / kept.name)

@@ -25,3 +25,5 @@ class Options:
     profile: Profile | None = None  # a pass with a profiler, after the measured run
     ceilings: str = "auto"  # or "off": don't measure what the machine can do at most
     trace: bool = False  # also write a Perfetto trace
+    cpus: tuple[int, ...] | None = None  # for the worker and all below it; None: those that the harness may use
+    harness_cpus: tuple[int, ...] | None = None  # for the harness while it measures

@@ -129,7 +129,7 @@ def test_4_bit_weights_need_avx512_on_an_x86_cpu():
     refuse(make_load(quantization="awq"), {"avx2"})
 
 
-FP8_CACHE = {
+FP8_CACHE: dict[str, dict[str, object]] = {
     "vllm": {"kv_cache_dtype": "fp8"},
     "sglang": {"kv_cache_dtype": "fp8_e4m3"},
     "tgi": {"kv_cache_dtype": "fp8_e4m3fn"},

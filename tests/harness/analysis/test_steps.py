@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from innerloop.harness.analysis.steps import bubble_s, gaps_ns, level, other_host_ns, step_s, step_share, time_share
+from innerloop.harness.analysis.steps import (
+    bubble_s,
+    figures,
+    gaps_ns,
+    level,
+    other_host_ns,
+    step_s,
+    step_share,
+    time_share,
+)
 from tests.harness.conftest import MS, Make
 
 
@@ -96,3 +105,15 @@ def test_a_level_is_weighted_by_the_time_that_steps_took(make_steps: Make) -> No
 
 def test_a_level_that_is_not_reported_is_missing(make_steps: Make) -> None:
     assert level(make_steps([0], [10]), "kv_usage") == {"mean": None, "max": None}
+
+
+def test_an_observed_engine_has_no_bubbles(make_steps: Make, make_requests: Make) -> None:
+    steps = make_steps([10, 40], [20, 60])
+    requests = make_requests([0], [20], [60], [3])
+    assert time_share(steps, requests, 0, 100 * MS, observed=True) == {
+        "steps": None,
+        "bubbles": None,
+        "idle": pytest.approx(0.4),
+    }
+    assert figures(steps, requests, 0, 100 * MS, observed=True)["step_s"]["bubble"]["count"] == 0
+    assert figures(steps, requests, 0, 100 * MS)["step_s"]["bubble"]["count"] == 1
