@@ -46,6 +46,7 @@ def run_one(arguments: argparse.Namespace, spec: RunSpec, machine: Machine, prof
     from innerloop.harness.session import run as session
     from innerloop.harness.session.plan import plan, print_plan
     from innerloop.harness.store.run_folder import default_folder
+    from innerloop.harness.store.typed import document
 
     if arguments.dry_run:
         resolved = plan(spec, machine, profile, arguments.out)
@@ -58,7 +59,7 @@ def run_one(arguments: argparse.Namespace, spec: RunSpec, machine: Machine, prof
     console = Console(stderr=True)
     result, folder = session.run(spec, machine, options_of(arguments, out, profile), console)
     if arguments.json:
-        print_json(result)
+        print_json(document(result))
         print_failure(result, console)
     else:
         print_report(result, folder)
@@ -73,6 +74,7 @@ def run_layers(arguments: argparse.Namespace, spec: RunSpec, machine: Machine, p
     from innerloop.harness.experiments.plan import plan_layers, print_plan_of_layers
     from innerloop.harness.report.layers import print_waterfall
     from innerloop.harness.spec.resolve import resolve
+    from innerloop.harness.store.typed import document
 
     if arguments.layer is not None:
         raise Refused("--layer and --layers: give one of them")
@@ -90,12 +92,12 @@ def run_layers(arguments: argparse.Namespace, spec: RunSpec, machine: Machine, p
             print_plan_of_layers(resolved, Console())
         return EXIT_OK
     options = options_of(arguments, out, profile)
-    document, folder = layers.run(ladder, spec_of, machine, options, Console(stderr=True))
+    waterfall, folder = layers.run(ladder, spec_of, machine, options, Console(stderr=True))
     if arguments.json:
-        print_json(document)
+        print_json(document(waterfall))
     else:
-        print_waterfall(document, folder)
-    return layers.exit_code(document)
+        print_waterfall(waterfall, folder)
+    return layers.exit_code(waterfall)
 
 
 if __name__ == "__main__":

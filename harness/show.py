@@ -6,11 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.arguments import command_line
 from innerloop.harness.cli.command import as_command
 from innerloop.harness.cli.errors import EXIT_OK, InnerloopError, Refused
 from innerloop.harness.cli.output import print_json
+
+if TYPE_CHECKING:
+    from innerloop.harness.store import StoredLadder
 
 EXAMPLES = """\
 examples:
@@ -69,20 +73,30 @@ def print_run(run: Path, as_json: bool) -> int:
     """Prints the run's result; makes it first where the harness was killed before it could."""
     from innerloop.harness import store
     from innerloop.harness.session.recover import recover
+    from innerloop.harness.store.typed import document
 
     stored = store.open(run)
     if isinstance(stored, store.StoredLadder):
-        document = stored.document()
-    else:
-        document = stored.result() if stored.kind == "run" or not run.is_dir() else recover(run)
+        return print_ladder(stored, as_json)
+    kept = stored.kind == "run" or not run.is_dir()
+    result = stored.result() if kept else recover(run)
     if as_json:
-        print_json(document)
+        print_json(stored.document() if kept else document(result))
         return EXIT_OK
-    from innerloop.harness.report.layers import print_waterfall
     from innerloop.harness.report.run import print_report
 
-    print_document = print_waterfall if isinstance(stored, store.StoredLadder) else print_report
-    print_document(document, stored.folder)
+    print_report(result, stored.folder)
+    return EXIT_OK
+
+
+def print_ladder(stored: StoredLadder, as_json: bool) -> int:
+    """Prints the waterfall of a run of several layers."""
+    if as_json:
+        print_json(stored.document())
+        return EXIT_OK
+    from innerloop.harness.report.layers import print_waterfall
+
+    print_waterfall(stored.waterfall(), stored.folder)
     return EXIT_OK
 
 

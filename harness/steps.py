@@ -50,10 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     from innerloop.harness.result.steps import investigate
+    from innerloop.harness.store.typed import document
 
     found = investigate(arguments.run, arguments.slowest)
     if arguments.json:
-        print_json(found)
+        print_json(document(found))
         return EXIT_OK
     from innerloop.harness.report.steps import print_steps
 

@@ -107,13 +107,13 @@ def check_limit(result: dict[str, Any]) -> None:
     roofline = result["roofline"]
     assert roofline["reason"] is None
     for kind in ("all", "decode_only", "with_prefill"):
-        mbu, mfu, share = (roofline[figure][kind] for figure in ("mbu", "mfu", "limit_share"))
+        mbu, mfu, share = (roofline[figure][kind] for figure in ("mbu", "mfu", "bound_share"))
         assert mbu > 0
         assert mfu > 0
         assert max(mbu, mfu) - 1e-9 <= share <= mbu + mfu
     assert roofline["unattributed_prefill_positions"] == 0
-    more = any(share is not None and share > 1 for share in roofline["limit_share"].values())
-    assert (roofline["above_limit"] in result["notes"]) is more
+    more = any(share is not None and share > 1 for share in roofline["bound_share"].values())
+    assert (roofline["above_bound"] in result["notes"]) is more
 
 
 def runs_guard(process: psutil.Process) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from innerloop.engines.worker.trace import STATES
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.summary import summary
+from innerloop.harness.schema.window import Latency
 
 FINISHED = STATES.index("finished")
 
@@ -65,12 +66,12 @@ def itl_ns(time_ns: np.ndarray, request: np.ndarray, count: np.ndarray) -> np.nd
     return np.repeat(gaps // counts, counts)
 
 
-def latency_s(requests: np.ndarray, tokens: np.ndarray) -> dict[str, dict[str, float | int | None]]:
-    """The four latencies as summaries, in seconds. `requests` is of dtype REQUEST, `tokens` of dtype TOKEN."""
+def latency_s(requests: np.ndarray, tokens: np.ndarray) -> Latency:
+    """The four latencies as summaries. `requests` is of dtype REQUEST, `tokens` of dtype TOKEN."""
     time_ns = np.ascontiguousarray(tokens["time_ns"])
-    return {
-        "ttft": summary(ttft_ns(requests), NS),
-        "tpot": summary(tpot_ns(requests), NS),
-        "itl": summary(itl_ns(time_ns, tokens["request"], tokens["count"]), NS),
-        "e2e": summary(e2e_ns(requests), NS),
-    }
+    return Latency(
+        ttft=summary(ttft_ns(requests), NS),
+        tpot=summary(tpot_ns(requests), NS),
+        itl=summary(itl_ns(time_ns, tokens["request"], tokens["count"]), NS),
+        e2e=summary(e2e_ns(requests), NS),
+    )

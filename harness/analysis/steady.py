@@ -5,14 +5,13 @@ The rule is ML.ENERGY's (see docs/metrics.md): ramp-up and drain are left out, f
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.steps import level, wall_ns
 from innerloop.harness.analysis.summary import summary
 from innerloop.harness.analysis.throughput import throughput
+from innerloop.harness.schema.window import Steady
 
 FULL = 0.95  # of the largest batch of the run
 LEAST_S = 1.0
@@ -27,39 +26,33 @@ def full_steps(running: np.ndarray) -> tuple[int, int] | None:
     return int(full[0]), int(full[-1])
 
 
-def steady(steps: np.ndarray, requests: np.ndarray) -> dict[str, Any]:
+def steady(steps: np.ndarray, requests: np.ndarray) -> Steady:
     """Figures over the steady window, or all None with the `reason`.
 
-    It opens at the start of the first full step and closes at the end of the last one. Keys: reason, start_ns,
-    end_ns, duration_s, steps, throughput (as over the whole window), wall_s, batch, kv_usage.
+    It opens at the start of the first full step and closes at the end of the last one.
     """
     span = full_steps(steps["running"])
     if span is None:
-        return _none("the engine does not report its batch" if len(steps) else "no step was recorded")
+        return Steady("the engine does not report its batch" if len(steps) else "no step was recorded")
     rows = steps[span[0] : span[1] + 1]
     start_ns, end_ns = int(rows["start_ns"][0]), int(rows["end_ns"][-1])
     seconds = (end_ns - start_ns) * NS
     if seconds < LEAST_S or len(rows) < LEAST_STEPS:
-        return _none(
+        return Steady(
             f"the batch was full for {seconds:.2f} s and {len(rows)} steps; "
             f"{LEAST_S:g} s and {LEAST_STEPS} steps are needed"
         )
-    return {
-        "reason": None,
-        "start_ns": start_ns,
-        "end_ns": end_ns,
-        "duration_s": seconds,
-        "steps": len(rows),
-        "throughput": throughput(rows, requests, start_ns, end_ns),
-        "wall_s": summary(wall_ns(rows), NS),
-        "batch": level(rows, "running"),
-        "kv_usage": level(rows, "kv_usage"),
-    }
-
-
-def _none(reason: str) -> dict[str, Any]:
-    names = ("start_ns", "end_ns", "duration_s", "steps", "throughput", "wall_s", "batch", "kv_usage")
-    return {"reason": reason, **dict.fromkeys(names)}
+    return Steady(
+        reason=None,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        duration_s=seconds,
+        steps=len(rows),
+        throughput=throughput(rows, requests, start_ns, end_ns),
+        wall_s=summary(wall_ns(rows), NS),
+        batch=level(rows, "running"),
+        kv_usage=level(rows, "kv_usage"),
+    )
 
 
 def usual_batch(steps: np.ndarray) -> list[int | None]:

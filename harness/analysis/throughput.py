@@ -6,17 +6,10 @@ import numpy as np
 
 from innerloop.harness.analysis.columns import NS, total
 from innerloop.harness.analysis.latency import finished, tpot_ns
-
-FIELDS = (
-    "prefill_tokens_per_s",
-    "decode_tokens_per_s",
-    "total_tokens_per_s",
-    "tokens_per_s_per_user",
-    "requests_per_s",
-)
+from innerloop.harness.schema.window import Throughput
 
 
-def throughput(steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int) -> dict[str, float | None]:
+def throughput(steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int) -> Throughput:
     """Rates over [start_ns, end_ns]. A step, a first token or a finish counts when it ends inside.
 
     `steps` is of dtype STEP, `requests` of dtype REQUEST. See docs/metrics.md for the five definitions. All None when
@@ -25,19 +18,19 @@ def throughput(steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: i
     steps = within(steps, steps["end_ns"], start_ns, end_ns)
     seconds = (end_ns - start_ns) * NS
     if seconds <= 0 or len(steps) == 0:
-        return dict.fromkeys(FIELDS)
+        return Throughput()
     prefill = total(steps["prefill_tokens"])
     output = int(steps["output_tokens"].sum(dtype=np.int64))
     started = within(requests, requests["first_token_ns"], start_ns, end_ns)
     done = within(requests[finished(requests)], requests["last_token_ns"][finished(requests)], start_ns, end_ns)
     prompts = int(started["prompt_tokens"].sum(dtype=np.int64))
-    return {
-        "prefill_tokens_per_s": None if prefill is None else prefill / seconds,
-        "decode_tokens_per_s": output / seconds,
-        "total_tokens_per_s": (prompts + output) / seconds,
-        "tokens_per_s_per_user": per_user(done),
-        "requests_per_s": len(done) / seconds,
-    }
+    return Throughput(
+        prefill_positions_per_s=None if prefill is None else prefill / seconds,
+        output_tokens_per_s=output / seconds,
+        total_tokens_per_s=(prompts + output) / seconds,
+        tokens_per_s_per_user=per_user(done),
+        requests_per_s=len(done) / seconds,
+    )
 
 
 def per_user(requests: np.ndarray) -> float | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 NONE = "-"
+NOISE_PERCENT = 1e-6  # what rounding leaves of 0
 BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -46,10 +49,12 @@ def share(value: float | None) -> str:
     if value is None:
         return NONE
     percent = value * 100
+    if abs(percent) < NOISE_PERCENT:
+        percent = 0.0
     return f"{percent:.1f} %" if abs(percent) >= 0.1 or percent == 0 else f"{percent:.2g} %"
 
 
-def levels(values: list[float | None], top: float | None = None) -> str:
+def levels(values: Sequence[float | None], top: float | None = None) -> str:
     """A row of bars, one a value, from 0 to `top` (the largest value if not given); a space where there is none."""
     top = top or max((v for v in values if v is not None), default=0) or 1
     bars = "▁▂▃▄▅▆▇█"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.command import Stopped, stop_signals
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
 from innerloop.harness.experiments.document import build
-from innerloop.harness.process.launcher import failure
 from innerloop.harness.result import build as results
+from innerloop.harness.result.exit_code import interrupted as interrupted_run
 from innerloop.harness.result.record import Record
+from innerloop.harness.schema.reasons import Failure
+from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.waterfall import Waterfall
 from innerloop.harness.session import run as session
 from innerloop.harness.spec import preconditions as checks
 from innerloop.harness.store import result_file, run_folder
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from innerloop.harness.spec.model import RunSpec
 
 MOST_TRIALS = 100
-Runs = dict[str, list[dict[str, Any]]]  # results by layer, in the order of the trials
+Runs = dict[str, list[Result]]  # results by layer, in the order of the trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ def chosen(engine: EngineProfile, layers: str, trials: int | None, profiled: boo
 
 def run(
     ladder: Ladder, spec_of: Callable[[str], RunSpec], machine: Machine, options: Options, console: Console
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[Waterfall, Path]:
     """Runs every trial of every layer, in `order`; returns the waterfall and the folder, where it also lies.
 
     A layer that fails does not stop the others; an interruption does, and what was done until then is kept. Every run
@@ -90,7 +93,7 @@ def run(
                 runs[layer].append(result)
                 document = build(ladder.layers, ladder.trials, runs)
                 write(folder, document)
-                if stopped(result):
+                if interrupted_run(result):
                     interrupted = True
                     break
         except Stopped:
@@ -99,7 +102,7 @@ def run(
             run_folder.remove_empty(folder)
             raise
     if interrupted:
-        document = {**document, "status": "interrupted"}
+        document = replace(document, status="interrupted")
         write(folder, document)
     return document, folder
 
@@ -114,7 +117,7 @@ def order(ladder: Ladder) -> list[tuple[str, int]]:
     ]
 
 
-def one(spec: RunSpec, machine: Machine, options: Options, console: Console, first: bool) -> dict[str, Any]:
+def one(spec: RunSpec, machine: Machine, options: Options, console: Console, first: bool) -> Result:
     """One run. A refusal stops the first one; later it is that rung's failure, and the others go on."""
     try:
         return session.run(spec, machine, options, console)[0]
@@ -122,22 +125,16 @@ def one(spec: RunSpec, machine: Machine, options: Options, console: Console, fir
         if first:
             raise
         options.out.mkdir(parents=True, exist_ok=True)
-        record = Record(spec.describe(), convert(options.out), failure=failure("harness", str(error)))
+        record = Record(spec.describe(), convert(options.out), failure=Failure("harness", str(error)))
         result = results.build(record)
         result_file.write(options.out, result)
         return result
 
 
-def stopped(result: Mapping[str, Any]) -> bool:
-    """Whether a run, or the profiling pass after it, was interrupted."""
-    failures = (result["failure"], (result.get("profile") or {}).get("failure"))
-    return any(failure is not None and failure["cause"] == "interrupted" for failure in failures)
-
-
-def exit_code(document: Mapping[str, Any]) -> int:
-    if document["status"] == "interrupted":
+def exit_code(document: Waterfall) -> int:
+    if document.status == "interrupted":
         return EXIT_INTERRUPTED
-    return EXIT_OK if document["status"] in ("ok", "suspect") else EXIT_FAILED
+    return EXIT_OK if document.status in ("ok", "suspect") else EXIT_FAILED
 
 
 def default_folder(spec: RunSpec) -> Path:

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True, slots=True)
-class HostState:
-    """What was found when it was looked at; None where the system does not say."""
-
-    governor: str | None  # of the CPUs' frequency, "a, b" where they differ
-    turbo: bool | None  # whether clocks above the nominal one are allowed
-    smt: bool | None  # whether a core runs several threads
-    frequency_mhz: tuple[float, float] | None  # lowest and highest of the CPUs now
-    isolated_cpus: str | None  # kept from the scheduler, as the kernel writes lists
-    affinity: tuple[int, ...]  # the CPUs that this process may run on
-    worker_cpus: tuple[int, ...] | None  # --cpus
-    harness_cpus: tuple[int, ...] | None  # --harness-cpus
-    load_average: tuple[float, float, float] | None  # of the last 1, 5 and 15 minutes
-    boot_id: str | None  # one for each start of the system
+from innerloop.harness.schema.engine import Host
 
 
 def host_state(
     worker_cpus: tuple[int, ...] | None = None, harness_cpus: tuple[int, ...] | None = None, root: Path = Path("/")
-) -> HostState:
+) -> Host:
     """Reads it from below `root`; never raises."""
     affinity = tuple(sorted(os.sched_getaffinity(0)))
     cpus = root / "sys/devices/system/cpu"
-    return HostState(
+    return Host(
         governor=_governor(cpus, affinity),
         turbo=_turbo(cpus),
         smt=_flag(cpus / "smt/active"),

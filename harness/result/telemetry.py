@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from innerloop.harness.analysis import devices as device_analysis
 from innerloop.harness.analysis import host as host_analysis
 from innerloop.harness.analysis.samples import cost
 from innerloop.harness.result.record import Record
+from innerloop.harness.schema.telemetry import Energy, Telemetry
 
 
-def section(record: Record) -> dict[str, Any]:
+def section(record: Record) -> Telemetry:
     """`devices` is None where none could be sampled, and empty where the engine uses none."""
     samples, info = record.tables.samples, record.info
     start_ns, end_ns = record.window
@@ -21,10 +20,12 @@ def section(record: Record) -> dict[str, Any]:
     window = device_analysis.Window(start_ns, end_ns, record.tables.steps, record.phases, held)
     sampled = [one for one in samples if one.facts.get("kind") == "device"]
     devices = device_analysis.describe(sampled, window)
-    cpu = device_analysis.cpu_energy_j(by_source.get("cpu"), start_ns, end_ns, window.tokens)
-    return {
-        "host": None if host is None else host_analysis.summary(host, start_ns, end_ns),
-        "devices": devices if record.device_note is None else None,
-        "energy_j": {"devices": device_analysis.total_energy_j(devices, window.tokens), "cpu": cpu},
-        "sampler": {source: cost(one, start_ns, end_ns) for source, one in by_source.items()},
-    }
+    return Telemetry(
+        host=None if host is None else host_analysis.summary(host, start_ns, end_ns),
+        devices=devices if record.device_note is None else None,
+        energy_j=Energy(
+            devices=device_analysis.total_energy_j(devices, window.tokens),
+            cpu=device_analysis.cpu_energy_j(by_source.get("cpu"), start_ns, end_ns, window.tokens),
+        ),
+        sampler={source: cost(one, start_ns, end_ns) for source, one in by_source.items()},
+    )

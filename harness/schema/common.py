@@ -28,7 +28,7 @@ class Level:
     """Something that each step reports, over the time of the steps that report it."""
 
     mean: Annotated[float | None, Figure("mean, weighted by the steps' wall time", null="no step reports it")]
-    max: Annotated[float | None, Figure("largest value", null="no step reports it")]
+    max: Annotated[int | float | None, Figure("largest value", null="no step reports it")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,3 +100,8 @@ class Result:
     key: Annotated[
         str | None, Figure("hash of what was asked for: runs with the same key ask the same", null="as for id")
     ] = None
+
+    @property
+    def dtype(self) -> str | None:
+        """The model's number format: as the engine resolved it, else as it was asked for."""
+        return self.engine.effective.get("dtype") or self.spec.settings.get("dtype")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -86,4 +87,4 @@ class Client:
     cpu_s_per_s: Annotated[float | None, Figure("of one core")]
     capacity_tokens_per_s: Annotated[float | None, Figure("most that it took from a null server", unit="tokens/s")]
     share_of_capacity: Annotated[float | None, Figure("of that, used in this run", better="lower")]
-    null_server: Annotated[dict[str, float | int | str | None], Figure("how the capacity was measured")]
+    null_server: Annotated[Mapping[str, float | int | str | None], Figure("how the capacity was measured")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from innerloop.harness.schema.figure import Figure
 
@@ -171,11 +171,11 @@ class Stranger:
 
 @dataclass(frozen=True, slots=True)
 class Mig:
-    """A slice of a GPU."""
+    """A slice of a GPU, by the driver's numbers."""
 
-    parent_uuid: str | None = None
-    parent_name: str | None = None
-    profile: str | None = None
+    parent_uuid: Annotated[str | None, Figure("the whole GPU", null=UNSEEN)]
+    gpu_instance: int | None
+    compute_instance: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class Device:
     index: int | None
     uuid: str | None
     name: str | None
-    mig: Mapping[str, Any] | None
+    mig: Annotated[Mig | None, Figure("the slice", null="it is a whole GPU")]
     driver: str | None
     architecture: str | None
     power_limit_w: float | None

@@ -10,8 +10,10 @@ from typing import Any
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.words import number
 from innerloop.harness.process.launcher import log_tail
-from innerloop.harness.result.build import build
+from innerloop.harness.result.build import build, with_note
 from innerloop.harness.result.record import Record
+from innerloop.harness.schema.reasons import Failure
+from innerloop.harness.schema.result import Result, Workload
 from innerloop.harness.store import result_file
 from innerloop.harness.store.stored import read_job
 from innerloop.harness.store.tables import Tables, convert
@@ -19,8 +21,8 @@ from innerloop.harness.store.tables import Tables, convert
 QUIET_S = 10.0  # a worker that shows no sign of life for this long has ended: nothing outlives its harness longer
 
 
-def recover(folder: Path) -> dict[str, Any]:
-    """Makes and writes the failed result of an interrupted run from its job and what it had recorded.
+def recover(folder: Path) -> Result:
+    """Makes and writes the result of an interrupted run from its job and what it had recorded.
 
     Raises:
         Refused: the folder holds no run, or one that is still going on.
@@ -35,14 +37,13 @@ def recover(folder: Path) -> dict[str, Any]:
             spec=job["spec"],
             workload=_workload(folder),
             workload_hash=job.get("workload_hash"),
+            id=job.get("id"),
             tables=tables,
-            failure={
-                "cause": "interrupted",
-                "message": f"the harness was killed before it could write a result; {_kept(tables)}",
-                "exit": None,
-                "traceback": [],
-                "log_tail": log_tail(folder / "engine.log"),
-            },
+            failure=Failure(
+                "interrupted",
+                f"the harness was killed before it could write a result; {_kept(tables)}",
+                log_tail=log_tail(folder / "engine.log"),
+            ),
             device_note="no device telemetry: it died with the harness",
             notes=["This result was recovered afterwards, without host telemetry and the worker's own account."],
         )
@@ -50,7 +51,7 @@ def recover(folder: Path) -> dict[str, Any]:
     try:
         result_file.write(folder, result)
     except OSError as error:
-        result["notes"].append(f"It could not be saved: {error}")
+        return with_note(result, f"It could not be saved: {error}")
     return result
 
 
@@ -86,7 +87,7 @@ def _is_running(pid: int | None, written: Path) -> bool:
         return False
 
 
-def _workload(folder: Path) -> dict[str, Any] | None:
+def _workload(folder: Path) -> Workload | None:
     from innerloop.harness.workloads import load
 
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
 from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
@@ -14,7 +14,9 @@ from innerloop.harness.machine.affinity import running_on, started_on
 from innerloop.harness.machine.state import host_state
 from innerloop.harness.preparations import PreparationFailed
 from innerloop.harness.process import launcher
-from innerloop.harness.process.launcher import Outcome, Worker, failure
+from innerloop.harness.process.launcher import Outcome, Worker
+from innerloop.harness.schema.reasons import Failure
+from innerloop.harness.schema.result import Result
 from innerloop.harness.session import passes
 from innerloop.harness.session.conclude import conclude
 from innerloop.harness.session.inputs import Inputs, inputs_of
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from innerloop.harness.spec.model import RunSpec
 
 
-def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> tuple[dict[str, Any], Path]:
+def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> tuple[Result, Path]:
     """Runs `spec` and returns its result and its folder, where the result is also written, whatever happens.
 
     Raises:
@@ -61,23 +63,23 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
             prepared.host = host_state(options.cpus, options.harness_cpus)
             measure(inputs, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
-            outcome.failure = failure("interrupted", f"{stopped} reached the harness")
+            outcome.failure = Failure("interrupted", f"{stopped} reached the harness")
         except Refused:
             remove_empty(inputs.folder)
             raise
         except (InstallFailed, PreparationFailed) as error:
             cause = "install_failed" if isinstance(error, InstallFailed) else "preparation_failed"
-            outcome.failure = {**failure(cause, str(error)), "traceback": list(error.details)}
+            outcome.failure = Failure(cause, str(error), traceback=tuple(error.details))
         except (InnerloopError, OSError) as error:
-            outcome.failure = failure("disk_full" if is_full(error) else "harness", str(error))
+            outcome.failure = Failure("disk_full" if is_full(error) else "harness", str(error))
         except Exception as error:
-            lines = traceback.format_exc().splitlines()
-            outcome.failure = {**failure("harness", f"{type(error).__name__}: {error}"), "traceback": lines}
+            lines = tuple(traceback.format_exc().splitlines())
+            outcome.failure = Failure("harness", f"{type(error).__name__}: {error}", traceback=lines)
         ignore_signals()
         result = conclude(inputs, prepared, outcome, sampled)
     if options.profile is not None and prepared.environment is not None:
         place = passes.Place(prepared.environment.python, prepared.environment.variables, inputs.folder)
-        passes.add(options.profile, spec.device, place, options.limits, (result, outcome.worker_pid), console)
+        result = passes.add(options.profile, spec.device, place, options.limits, (result, outcome.worker_pid), console)
     if options.trace:
         write_trace(inputs.folder, result, say)
     return result, inputs.folder
@@ -101,7 +103,7 @@ def measure(inputs: Inputs, environment: Environment, outcome: Outcome, sampled:
         worker.close(outcome.worker_pid)
 
 
-def write_trace(folder: Path, result: dict[str, Any], say: Callable[[str], None]) -> None:
+def write_trace(folder: Path, result: Result, say: Callable[[str], None]) -> None:
     """The run for https://ui.perfetto.dev; a disk that has no room for it takes nothing from the run."""
     try:
         perfetto.write(folder, result)

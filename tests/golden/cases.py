@@ -42,7 +42,7 @@ class Case:
             done = self.done()
         text = f"$ {' '.join(self.words)}\n--- exit code {done.code}\n--- stdout\n{done.out}--- stderr\n{done.err}"
         if self.is_json and (done.code, done.err) == (0, ""):
-            text = re.sub(r'"created": ".*"', '"created": "<now>"', done.out) if self.writes else done.out
+            text = re.sub(r'"(created|id)": ".*"', r'"\1": "<new>"', done.out) if self.writes else done.out
         text = without_place(text)
         return text if self.words[0] in ("show", "steps") else mask(text)
 

@@ -85,7 +85,7 @@ def test_the_phases_fill_the_step(runs, engine):
     """The usual one: between two phases another process may get the core, for longer than a whole step."""
     result, folder = runs[engine]
     table = pq.read_table(folder / "steps.parquet").to_pydict()
-    cannot = result["engine"]["cannot_report"]
+    cannot = result["engine"]["unreported"]
     told = filled(folder, [phase for phase in PHASES if f"{phase}_ns" not in cannot])
     assert (told <= 1).all()
     assert np.median(told) >= 0.95

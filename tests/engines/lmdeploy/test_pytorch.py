@@ -45,9 +45,9 @@ def test_every_request_gets_its_tokens_and_the_trace_adds_up(engine, tmp_path):
     session, double = engine()
     run = driven(session, work(LENGTHS), tmp_path / "t")
     assert run.requests["output_tokens"].tolist() == [4, 9, 1, 6]
-    assert run.figures["counts"]["prefill_positions"] == 25
-    assert run.figures["counts"]["decode_positions"] == 3 + 8 + 0 + 5
-    assert run.figures["checks"] == []
+    assert run.figures.counts.prefill_positions == 25
+    assert run.figures.counts.decode_positions == 3 + 8 + 0 + 5
+    assert run.figures.checks == ()
     assert len(run.steps) == double.iterations
 
 
@@ -91,7 +91,7 @@ def test_what_a_lost_cache_computes_again_is_prefill_but_for_the_newest_token(en
     assert run.steps["prefill_tokens"].tolist() == [5, 0, 6, 0, 0, 0]
     assert run.steps["decode_tokens"].tolist() == [0, 1, 1, 1, 1, 1]
     assert run.requests["output_tokens"].tolist() == [6]
-    assert run.figures["checks"] == []
+    assert run.figures.checks == ()
     assert double.iterations == len(run.steps) + 1
 
 
@@ -99,8 +99,8 @@ def test_who_goes_on_is_counted_where_another_loses_its_cache(engine, tmp_path):
     session, _ = engine(evicts_at=(4,))
     run = driven(session, work([(5, 6), (5, 6)]), tmp_path / "t")
     assert run.steps["running"].tolist()[:4] == [2, 2, 1, 1]
-    assert run.figures["counts"]["decode_positions"] == 5 + 5
-    assert run.figures["checks"] == []
+    assert run.figures.counts.decode_positions == 5 + 5
+    assert run.figures.checks == ()
 
 
 @pytest.mark.parametrize(("evicts_at", "prefill"), [((2,), [5, 5]), ((4, 6), [5, 0, 7, 6])])
@@ -108,9 +108,9 @@ def test_a_prefill_whose_token_is_dropped_is_all_prefill(engine, tmp_path, evict
     session, _ = engine(evicts_at=evicts_at)
     run = driven(session, work([(5, 6)]), tmp_path / "t")
     assert run.steps["prefill_tokens"].tolist()[: len(prefill)] == prefill
-    assert run.figures["counts"]["decode_positions"] == 5
+    assert run.figures.counts.decode_positions == 5
     assert run.requests["output_tokens"].tolist() == [6]
-    assert run.figures["checks"] == []
+    assert run.figures.checks == ()
 
 
 def test_a_finished_request_gives_its_cache_back(engine, tmp_path):
@@ -130,7 +130,7 @@ def test_a_request_that_comes_later_joins(engine, tmp_path):
     session, _ = engine()
     run = driven(session, work([(4, 30), (4, 3)], due_ns=[0, 2_000_000]), tmp_path / "t")
     assert run.requests["output_tokens"].tolist() == [30, 3]
-    assert run.figures["checks"] == []
+    assert run.figures.checks == ()
 
 
 def test_a_step_waits_no_longer_than_it_may(engine, monkeypatch):

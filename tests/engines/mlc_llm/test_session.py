@@ -28,7 +28,7 @@ def test_every_token_is_counted_once_and_no_figure_is_made_up(session_on, tmp_pa
     out = driven(session_on(), work(LENGTHS), tmp_path / "t")
     assert out.requests["output_tokens"].tolist() == [output for _, output in LENGTHS]
     assert out.steps["decode_tokens"].sum() == sum(output - 1 for _, output in LENGTHS)
-    assert out.figures["checks"] == []
+    assert out.figures.checks == ()
     assert np.isnan(out.steps["kv_usage"]).all()
     for name in set(UNREPORTED) - {"kv_usage"}:
         assert (out.steps[name] == -1).all()

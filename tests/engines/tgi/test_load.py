@@ -28,7 +28,7 @@ def test_a_loaded_model_runs_requests_that_end_one_before_another(monkeypatch, t
     assert session.info.unreported == adapter.unreported(load)
     assert globals_.ADAPTER_TO_INDEX == {}
     out = driven(session, work([(5, 2), (6, 4), (7, 9)]), tmp_path / "t")
-    assert out.figures["checks"] == []
+    assert out.figures.checks == ()
     assert out.steps["prefill_tokens"].sum() == 18
 
 

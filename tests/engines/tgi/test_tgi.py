@@ -43,7 +43,7 @@ def test_every_position_and_token_is_counted_once(session_on, tmp_path, kind):
     assert out.requests["output_tokens"].tolist() == [output for _, output in LENGTHS]
     assert out.steps["prefill_tokens"].sum() == sum(prompt for prompt, _ in LENGTHS)
     assert out.steps["decode_tokens"].sum() == sum(output - 1 for _, output in LENGTHS)
-    assert out.figures["checks"] == []
+    assert out.figures.checks == ()
     assert (out.steps["execute_ns"] >= 1_000_000).all()
     assert not any(out.steps[name].any() for name in ("cached_tokens", "drafted_tokens", "accepted_tokens"))
 
@@ -102,7 +102,7 @@ def test_no_more_run_than_there_are_places(session_on, tmp_path):
 def test_prefilled_requests_join_those_that_run(session_on, tmp_path):
     out = driven(session_on(Model()), work([(4, 30), (4, 4)], due_ns=[0, 8_000_000]), tmp_path / "t")
     assert out.steps["running"].max() == 2
-    assert out.figures["checks"] == []
+    assert out.figures.checks == ()
 
 
 def test_a_request_gets_its_whole_kv_cache_at_once_and_gives_it_back(session_on, tmp_path):

@@ -85,5 +85,5 @@ def test_the_largest_request_number_is_grouped_right(make_tokens: Make) -> None:
 
 def test_latencies_are_in_seconds(make_requests: Make, make_tokens: Make) -> None:
     found = latency_s(make_requests([0], [250], [1250], [3]), make_tokens([250, 500, 1250], [0, 0, 0]))
-    assert [found[name]["mean"] for name in ("ttft", "tpot", "itl", "e2e")] == pytest.approx([0.25, 0.5, 0.5, 1.25])
-    assert found["itl"]["max"] == pytest.approx(0.75)
+    assert [one.mean for one in (found.ttft, found.tpot, found.itl, found.e2e)] == pytest.approx([0.25, 0.5, 0.5, 1.25])
+    assert found.itl.max == pytest.approx(0.75)

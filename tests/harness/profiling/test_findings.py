@@ -67,8 +67,8 @@ def test_ncu_s_report_is_left_to_ncu_and_the_captured_steps_are_told(tmp_path, s
         found(tmp_path, "ncu", said)
     (tmp_path / "report.ncu-rep").touch()
     told = found(tmp_path, "ncu", said)
-    assert told["captured"]["ranges"] == [[5, 6]]
-    assert "kernels" not in told
+    assert told.captured.ranges == ((5, 6),)
+    assert told.kernels is None
 
 
 def test_an_engine_that_runs_its_kernels_elsewhere_is_not_taken_for_idle(tmp_path, said, monkeypatch):

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from innerloop.engines.worker import trace
 from innerloop.engines.worker.trace import HEADER_BYTES, STEP
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.store import tables as module
@@ -151,7 +152,7 @@ def test_columns_that_the_trace_gains_are_missing_in_tables_of_today(
     folder = run_folder()
     raw = convert(folder).steps
     longer = np.dtype([*STEP.descr, ("later_tokens", "<i4"), ("later_ns", "<i8"), ("later_share", "<f8")])
-    monkeypatch.setitem(module.LAYOUT, "steps", longer)
+    monkeypatch.setitem(trace.LAYOUT, "steps", longer)
     read = read_tables(folder).steps
     assert set(read["later_tokens"].tolist()) == set(read["later_ns"].tolist()) == {-1}
     assert np.isnan(read["later_share"]).all()
