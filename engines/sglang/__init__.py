@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from innerloop.engines.contract import Adapter, EngineInfo, Load, Probe, Session
 from innerloop.engines.sglang.core import IN_ORDER_UNREPORTED, UNREPORTED, CoreSession
 from innerloop.engines.sglang.settings import CONTEXT_MARGIN, RESERVED, native_arguments
 from innerloop.engines.support import versions
-from innerloop.engines.support.shapes import kv_bytes_per_token
+from innerloop.engines.support.shapes import DTYPE_BYTES, kv_bytes_per_token
 
 
 class SglangAdapter(Adapter):
@@ -73,8 +72,6 @@ def open_session(load: Load, version: str) -> Session:
         made.run_event_loop()
         held.enter_context(made.device_module.StreamContext(made.schedule_stream))
         held.enter_context(scheduler.DynamicGradMode())
-        gc.collect()
-        gc.freeze()  # as its server does once it is warm
         session.info = info_of(session, made, args.resolved_dict(), arguments, load, version)
         session.held = held.pop_all()
     return session
@@ -100,6 +97,7 @@ def info_of(
     runner, tokens = scheduler.tp_worker.model_runner, scheduler.max_total_num_tokens
     dtype = str(scheduler.model_config.dtype).removeprefix("torch.")
     kept = str(runner.kv_cache_dtype).removeprefix("torch.")  # of the KV cache; a checkpoint may name its own
+    known = kept in DTYPE_BYTES or kept.startswith("float8")
     notes = versions.notes(adapter.title, version, adapter.versions)
     if load.settings["kv_memory_fraction"] is not None:
         notes += ("mem_fraction_static counts weights and KV cache; activations and CUDA graphs come on top",)
@@ -124,7 +122,7 @@ def info_of(
         },
         native=arguments,
         kv_cache_tokens=tokens,
-        kv_cache_bytes=tokens * kv_bytes_per_token(load.config, dtype) if kept == dtype else None,
+        kv_cache_bytes=tokens * kv_bytes_per_token(load.config, kept) if known else None,
         weights_bytes=int(runner.weight_load_mem_usage * 2**30) or None,
         notes=notes,
         unreported=session.unreported,

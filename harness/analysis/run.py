@@ -45,6 +45,9 @@ class Figures:
     checks: tuple[Check, ...]
 
 
+SINCE_OBSERVER = ("observer_ns", "growths", "gc_pauses", "gc_ns", "gc_longest_ns")  # fields that older traces lack
+
+
 def analyse(
     steps: np.ndarray,
     tokens: np.ndarray,
@@ -53,11 +56,13 @@ def analyse(
     *,
     prefix_caching: bool = False,
     max_batch_size: int | None = None,
+    observed: bool = False,
 ) -> Figures:
     """All figures of a window that never opened are None.
 
     `steps`, `tokens` and `requests` are of dtype STEP, TOKEN and REQUEST, `header` the steps file's fields by name.
     `max_batch_size` is the engine's limit, None if it is not known.
+    `observed`: the engine runs its own loop, whose steps were only watched.
     """
     start_ns, end_ns = edges(steps, header)
     first, gaps = first_tokens(requests, tokens), gaps_of(tokens)
@@ -71,9 +76,9 @@ def analyse(
         counts=counts(steps, requests),
         throughput=throughput(steps, requests, first, gaps, start_ns, end_ns),
         latency_s=latency_s(steps, requests, first, gaps, end_ns),
-        step_s=step_s(steps, requests),
+        step_s=step_s(steps, requests, observed),
         step_share=step_share(steps),
-        time_share=time_share(steps, requests, start_ns, end_ns),
+        time_share=time_share(steps, requests, start_ns, end_ns, observed),
         batch=level(steps, "running"),
         waiting=level(steps, "waiting"),
         kv_usage=level(steps, "kv_usage"),
@@ -114,11 +119,20 @@ def counts(steps: np.ndarray, requests: np.ndarray) -> Counts:
 
 
 def overhead(steps: np.ndarray, header: Mapping[str, int]) -> Overhead:
-    """What recording cost, by the recorder's own clock."""
+    """What recording cost by the recorder's own clock, and looking at the engine by the adapter's; Python's collections
+    of garbage in the window; how often the trace had to grow in it."""
     spent, tokens = header["recorder_ns"], int(steps["output_tokens"].sum(dtype=np.int64))
     wall = int(wall_ns(steps).sum())
+    opened = header["start_ns"] > 0
+    told = {name: header[name] if opened and header.get(name, -1) >= 0 else None for name in SINCE_OBSERVER}
+    observer, collecting, longest = told["observer_ns"], told["gc_ns"], told["gc_longest_ns"]
     return Overhead(
         recorder_ns_per_step=spent / len(steps) if len(steps) else None,
         recorder_ns_per_token=spent / tokens if tokens else None,
         recorder_share_of_step_time=spent / wall if wall > 0 else None,
+        observer_ns_per_step=observer / len(steps) if len(steps) and observer is not None else None,
+        gc_pauses=told["gc_pauses"],
+        gc_s=None if collecting is None else collecting * NS,
+        gc_longest_s=None if longest is None else longest * NS,
+        trace_growths=told["growths"],
     )

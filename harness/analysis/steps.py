@@ -27,11 +27,11 @@ def other_host_ns(steps: np.ndarray) -> np.ndarray:
     return rest
 
 
-def step_s(steps: np.ndarray, requests: np.ndarray) -> StepSeconds:
+def step_s(steps: np.ndarray, requests: np.ndarray, observed: bool = False) -> StepSeconds:
     """Summaries of wall time, of every phase and of the remainder; a phase never reported is all None.
 
     `decode_only` and `with_prefill` are the wall times of the steps that computed no prompt position and of those
-    that did, where the engine says.
+    that did, where the engine says. An engine whose own loop is only `observed` has no bubbles.
     """
     wall = wall_ns(steps)
     prefill = steps["prefill_tokens"]
@@ -45,7 +45,7 @@ def step_s(steps: np.ndarray, requests: np.ndarray) -> StepSeconds:
         other_host=summary(other_host_ns(steps), NS),
         decode_only=summary(wall[prefill == 0], NS),
         with_prefill=summary(wall[prefill > 0], NS),
-        bubble=bubble_s(steps, requests),
+        bubble=summary(np.empty(0)) if observed else bubble_s(steps, requests),
     )
 
 
@@ -85,13 +85,20 @@ def gaps_ns(
     return length, idle, length - idle
 
 
-def time_share(steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int) -> TimeShare:
-    """Shares of the window spent in steps, between steps while there was work (bubbles), and with no work (idle)."""
+def time_share(
+    steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int, observed: bool = False
+) -> TimeShare:
+    """Shares of the window spent in steps, between steps while there was work (bubbles), and with no work (idle).
+
+    Where an engine's own loop is only `observed`, a step begins where the last one ended: only idle is known.
+    """
     window = end_ns - start_ns
     if window <= 0 or len(steps) == 0:
         return TimeShare(None, None, None)
     _, idle, bubble = gaps_ns(steps, requests, start_ns, end_ns)
     bubbles, idles = float(bubble.sum() / window), float(idle.sum() / window)
+    if observed:
+        return TimeShare(steps=None, bubbles=None, idle=idles)
     return TimeShare(steps=1.0 - bubbles - idles, bubbles=bubbles, idle=idles)
 
 

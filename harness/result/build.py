@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 from innerloop.harness import __version__
 from innerloop.harness.analysis import client as client_analysis
+from innerloop.harness.analysis.observer import step_ratio
 from innerloop.harness.analysis.run import analyse
 from innerloop.harness.result import roofline as limit
 from innerloop.harness.result import telemetry
@@ -29,6 +30,7 @@ def build(record: Record) -> Result:
     """
     spec, tables, reported = record.spec, record.tables, record.reported
     caching = bool(record.effective.get("prefix_caching"))
+    observed = record.info.get("stepping") == "observed"
     figures = analyse(
         tables.steps,
         tables.tokens,
@@ -36,7 +38,9 @@ def build(record: Record) -> Result:
         tables.header,
         prefix_caching=caching,
         max_batch_size=record.effective.get("max_batch_size"),
+        observed=observed,
     )
+    ratio = step_ratio(reported.get("step_pairs") or ())
     window, speed = figures.window, figures.throughput.output_tokens_per_s
     able, cpu_s = record.info.get("client"), reported.get("process_cpu_s")
     client = client_analysis.account(able, cpu_s, window.duration_s, speed)
@@ -78,7 +82,14 @@ def build(record: Record) -> Result:
         steady=figures.steady,
         stability=figures.stability,
         over_time=figures.over_time,
-        overhead=replace(figures.overhead, clock_ns_per_call=reported.get("clock_ns_per_call")),
+        overhead=replace(
+            figures.overhead,
+            clock_ns_per_call=reported.get("clock_ns_per_call"),
+            step_ratio=ratio.median,
+            step_ratio_low=ratio.low,
+            step_ratio_high=ratio.high,
+            step_ratio_pairs=ratio.pairs,
+        ),
         memory_bytes=memory_bytes(record),
         telemetry=seen,
         failure=record.failure,

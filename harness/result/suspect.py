@@ -178,12 +178,19 @@ def _over(value: float | None, limit: float) -> bool:
     return value is not None and value > limit
 
 
+ALIKE = "Ask for what the engine can do, so that engines are compared on the same settings."
+
+
 def unhonoured(asked: Mapping[str, Any], effective: Mapping[str, Any]) -> list[Reason]:
     """The settings that the engine resolved otherwise than asked; what it does not report is taken on trust.
 
     A KV cache may be larger than asked by less than one block, since it is made of whole ones.
     """
     found: list[Reason] = []
+    kept = effective.get("kv_cache_dtype")
+    if asked.get("kv_cache_dtype") == "fp8" and kept is not None and not kept.startswith(("fp8", "float8")):
+        said = f"kv_cache_dtype: fp8 was asked for and the engine keeps {kept}"
+        found.append(doubt("setting_not_honoured", said, ALIKE))
     for name in HONOURED:
         wanted, got = asked.get(name), effective.get(name)
         if wanted is None or got is None or got == wanted:
@@ -194,7 +201,7 @@ def unhonoured(asked: Mapping[str, Any], effective: Mapping[str, Any]) -> list[R
             doubt(
                 "setting_not_honoured",
                 f"{name}: {wanted} was asked for and the engine runs with {got}",
-                "Ask for what the engine can do, so that engines are compared on the same settings.",
+                ALIKE,
             )
         )
     return found

@@ -44,7 +44,7 @@ def parser() -> CommandLine:
         f"{EXAMPLES}\n{exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED)}",
         suggest,
     )
-    for add in (add_request, add_watching, add_limits, add_profiling, add_result):
+    for add in (add_request, add_watching, add_placing, add_limits, add_profiling, add_result):
         add(out)
     return out
 
@@ -106,6 +106,12 @@ def add_watching(out: argparse.ArgumentParser) -> None:
         default="auto",
         help="what the device can do at most: auto takes what was measured before, or measures it; default: auto",
     )
+
+
+def add_placing(out: argparse.ArgumentParser) -> None:
+    placed = out.add_argument_group("where to run it (CPUs as the kernel lists them: 0-3,8)")
+    placed.add_argument("--cpus", metavar="LIST", help="for the engine's processes; default: all that this one may use")
+    placed.add_argument("--harness-cpus", metavar="LIST", help="for the harness while it measures; default: likewise")
 
 
 def add_limits(out: argparse.ArgumentParser) -> None:
@@ -180,10 +186,18 @@ def request_of(arguments: argparse.Namespace) -> RunRequest:
 
 def options_of(arguments: argparse.Namespace, out: Path, profile: Profile | None) -> Options:
     """How the command line wants it run, into the folder `out`."""
+    from innerloop.harness.machine.affinity import parse_cpus
     from innerloop.harness.process.launcher import Limits
     from innerloop.harness.session.options import Options
 
     limits = Limits(arguments.load_timeout, arguments.hang_timeout, arguments.timeout)
     options = Options(out, limits, arguments.keep_token_ids, arguments.device_hz, arguments.device_telemetry)
-    own_name = arguments.out is None
-    return replace(options, ceilings=arguments.ceilings, trace=arguments.trace, profile=profile, numbered=own_name)
+    return replace(
+        options,
+        ceilings=arguments.ceilings,
+        trace=arguments.trace,
+        profile=profile,
+        numbered=arguments.out is None,
+        cpus=None if arguments.cpus is None else parse_cpus(arguments.cpus, "--cpus"),
+        harness_cpus=None if arguments.harness_cpus is None else parse_cpus(arguments.harness_cpus, "--harness-cpus"),
+    )

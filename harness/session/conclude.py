@@ -41,7 +41,7 @@ def conclude(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samp
 def observed(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samplers) -> Record:
     """The run's record; stops the samplers and converts the trace."""
     folder, checkpoint = inputs.folder, prepared.checkpoint
-    environment = environment_facts(inputs, prepared.environment, outcome)
+    environment = replace(environment_facts(inputs, prepared.environment, outcome), host=prepared.host)
     kept = folder / "trace" / "measure" / "output_ids.npz"
     if kept.exists():
         kept.rename(folder / kept.name)

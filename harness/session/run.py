@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
 from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
 from innerloop.harness.export import perfetto
+from innerloop.harness.machine.affinity import running_on, started_on
+from innerloop.harness.machine.state import host_state
 from innerloop.harness.preparations import PreparationFailed
 from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Outcome, Worker
@@ -59,6 +61,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
             find_ceilings(spec, machine, prepared, options, say)
             assert prepared.environment is not None
             write_job(inputs, prepared)
+            prepared.host = host_state(options.cpus, options.harness_cpus)
             measure(inputs, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
             outcome.failure = Failure("interrupted", f"{stopped} reached the harness")
@@ -89,11 +92,14 @@ def measure(inputs: Inputs, environment: Environment, outcome: Outcome, sampled:
     folder, work = inputs.folder, inputs.work
     trace = folder / "trace"
     duration_s = float(work.duration_ns) / 1e9 if work.duration_ns >= 0 else None
-    worker = Worker(environment.python, folder / "job.json", folder / "engine.log", dict(environment.variables))
+    options = inputs.options
+    with started_on(options.cpus):
+        worker = Worker(environment.python, folder / "job.json", folder / "engine.log", dict(environment.variables))
     try:
         sampled.follow(worker.guard_pid)
         tokens, requests = int(work.output_lens.sum()), len(work.output_lens)
-        with LiveView(console, trace, tokens, requests, duration_s, sampled.devices) as live:
+        live = LiveView(console, trace, tokens, requests, duration_s, sampled.devices)
+        with running_on(options.harness_cpus), live:
             launcher.watch(worker, trace, inputs.options.limits, live.tick, outcome)
     finally:
         worker.close(outcome.worker_pid)

@@ -203,6 +203,7 @@ RESERVED = {
     "kv_cache_tokens": "it is --set kv_cache_tokens",
     "model_id": "it is --model, or --weights DIR",
     "trust_remote_code": "it is --trust-remote-code",
+    "kv_cache_dtype": "it is --set kv_cache_dtype",
     "sharded": "the adapter steps one process, on one device",
     "speculate": "the adapter does not follow what it changes about a step",
     "lora_adapter_ids": "TGI loads adapters in its server, which does not run here",

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from innerloop.harness.analysis.run import analyse, edges
+from innerloop.harness.analysis.run import SINCE_OBSERVER, analyse, edges, overhead
 from innerloop.harness.schema.steps import Overhead
 from innerloop.harness.schema.window import Counts, Throughput, Window
 from innerloop.harness.store.tables import Tables
@@ -43,6 +43,15 @@ def test_the_offline_runs_figures(offline_tables: Tables) -> None:
         "recorder_ns_per_token": pytest.approx(2_500),
         "recorder_share_of_step_time": pytest.approx(20_000 / (39 * MS)),
         "clock_ns_per_call": None,
+        "observer_ns_per_step": 0,
+        "step_ratio": None,
+        "step_ratio_low": None,
+        "step_ratio_high": None,
+        "step_ratio_pairs": None,
+        "gc_pauses": 0,
+        "gc_s": 0,
+        "gc_longest_s": 0,
+        "trace_growths": 0,
     }
     assert found.checks == ()
 
@@ -70,3 +79,18 @@ def test_requests_that_waited_in_vain_are_counted(offline_tables: Tables) -> Non
     found = analyse(offline_tables.steps, offline_tables.tokens, requests, offline_tables.header).counts
     assert (found.cut, found.unsent, found.without_first_token) == (2, 1, 2)
     assert found.prompt_tokens == 6 * 16
+
+
+def test_what_looking_and_garbage_cost_is_in_the_overhead(offline_tables: Tables) -> None:
+    n = len(offline_tables.steps)
+    said = {"observer_ns": 300 * n, "gc_pauses": 3, "gc_ns": 5 * MS, "gc_longest_ns": 4 * MS, "growths": 1}
+    found = overhead(offline_tables.steps, {**offline_tables.header, **said})
+    assert found.observer_ns_per_step == pytest.approx(300)
+    assert (found.gc_pauses, found.trace_growths) == (3, 1)
+    assert found.gc_s == pytest.approx(0.005)
+    assert found.gc_longest_s == pytest.approx(0.004)
+
+
+def test_an_older_trace_does_not_say_it(offline_tables: Tables) -> None:
+    found = overhead(offline_tables.steps, {**offline_tables.header, **dict.fromkeys(SINCE_OBSERVER, -1)})
+    assert (found.observer_ns_per_step, found.gc_pauses, found.gc_s, found.trace_growths) == (None, None, None, None)

@@ -119,3 +119,13 @@ def test_the_usual_batch_is_that_of_most_of_the_time():
     steps["running"] = -1
     assert usual_batch(steps) == [None, None]
     assert usual_batch(steps[:0]) == [None, None]
+
+
+def test_an_observed_engine_has_no_bubbles(make_steps: Make, make_requests: Make) -> None:
+    steps = make_steps([10, 40], [20, 60])
+    requests = make_requests([0], [20], [60], [3])
+    found = time_share(steps, requests, 0, 100 * MS, observed=True)
+    assert found.steps is found.bubbles is None
+    assert found.idle == pytest.approx(0.4)
+    assert step_s(steps, requests, observed=True).bubble.count == 0
+    assert step_s(steps, requests).bubble.count == 1

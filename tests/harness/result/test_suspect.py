@@ -152,3 +152,11 @@ def test_a_kv_cache_may_be_rounded_up_by_less_than_a_block_and_no_more():
 
 def test_what_the_engine_does_not_report_is_taken_on_trust():
     assert unhonoured({"max_batch_size": 8, "prefix_caching": False}, {"max_batch_size": None}) == []
+
+
+def test_a_kv_cache_that_is_not_of_fp8_as_asked_is_found_out():
+    asked = {"kv_cache_dtype": "fp8"}
+    assert [reason.code for reason in unhonoured(asked, {"kv_cache_dtype": "bfloat16"})] == ["setting_not_honoured"]
+    for kept in ("fp8_e4m3", "float8_e4m3fn", None):
+        assert unhonoured(asked, {"kv_cache_dtype": kept}) == []
+    assert unhonoured({"kv_cache_dtype": "auto"}, {"kv_cache_dtype": "bfloat16"}) == []
