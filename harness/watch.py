@@ -35,12 +35,13 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     with suppress(KeyboardInterrupt), ExitStack() as stack:
+        from innerloop.harness.store.typed import document
         from innerloop.harness.telemetry.watch import watch
 
         samples = watch(arguments.rate, arguments.once, stack)
         if arguments.json:
             for sample in samples:
-                print_json(sample, indent=None, ascii=True)
+                print_json(document(sample), indent=None, ascii=True)
         else:
             from innerloop.harness.report.watch import draw
 

@@ -55,7 +55,7 @@ def substitute(text: str, patterns: Sequence[tuple[str, str]]) -> str:
 
 NUMBER = r"(?<![\w.])[+-]?(?:\d{1,3}(?: \d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)*)(?!\w)"
 FIGURES = (
-    (r"[▁-█▏▕]+(?: [▁-█▏▕]+)*", "<bars>"),
+    (r"[▁-█▏▕░]+(?: [▁-█▏▕░]+)*", "<bars>"),
     (NUMBER, "N"),
     (r"\bN (?:ns|µs|ms|s)\b", "N s"),
     (r"\bN (?:B|KiB|MiB|GiB|TiB)\b", "N B"),
@@ -74,6 +74,7 @@ FIGURES = (
 SOMETIMES = ("worker N of", "others harness", 'in "other": ', "note: no device telemetry: ")
 RARELY = (  # a matter of the machine's speed and of what else it does
     "the engine waited for requests: ",
+    "<bars>: this layer was faster than the one below",
     "note: the machine's peaks were measured while other processes used",
     "note: steps took N of their bound, the least time that the measured peaks allow",
     "note: decode only steps took N of their bound, the least time that the measured peaks allow",
