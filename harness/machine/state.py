@@ -6,16 +6,16 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from innerloop.harness.schema.engine import Host
+from innerloop.harness.schema.engine import HostState
 
 
 def host_state(
     worker_cpus: tuple[int, ...] | None = None, harness_cpus: tuple[int, ...] | None = None, root: Path = Path("/")
-) -> Host:
+) -> HostState:
     """Reads it from below `root`; never raises."""
     affinity = tuple(sorted(os.sched_getaffinity(0)))
     cpus = root / "sys/devices/system/cpu"
-    return Host(
+    return HostState(
         governor=_governor(cpus, affinity),
         turbo=_turbo(cpus),
         smt=_flag(cpus / "smt/active"),

@@ -118,15 +118,20 @@ def test_what_is_said_to_be_unreported_are_fields_of_a_report(name):
     assert set(load_adapter(name).unreported(make_load())) < fields - {"start_ns", "end_ns", "tokens", "finished"}
 
 
-def test_4_bit_weights_need_avx512_on_an_x86_cpu():
+def test_4_bit_weights_and_a_kv_cache_of_fp8_need_avx512_on_an_x86_cpu():
     load = make_load(device="cpu", quantization="awq", stored={"quant_method": "awq"})
-    refuse = vllm_adapter.refuse_4_bit_without_avx512
+    refuse = vllm_adapter.refuse_without_avx512
     with pytest.raises(UnsupportedSetting, match="AVX-512 only"):
         refuse(load, {"avx2"})
     refuse(load, {"avx2", "avx512f"})
     refuse(load, None)  # not an x86 CPU
     refuse(make_load(device="cpu"), {"avx2"})
     refuse(make_load(quantization="awq"), {"avx2"})
+    fp8 = make_load(device="cpu", kv_cache_dtype="fp8")
+    with pytest.raises(UnsupportedSetting, match="kv_cache_dtype=fp8: .*AVX-512 or AMX only"):
+        refuse(fp8, {"avx2"})
+    refuse(fp8, {"avx2", "amx_tile"})
+    refuse(fp8, {"avx2", "avx512f"})
 
 
 FP8_CACHE: dict[str, dict[str, object]] = {

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from innerloop.harness.analysis.run import SINCE_OBSERVER, analyse, edges, overhead
+from innerloop.harness.analysis.run import analyse, edges, overhead
 from innerloop.harness.schema.steps import Overhead
 from innerloop.harness.schema.window import Counts, Throughput, Window
 from innerloop.harness.store.tables import Tables
@@ -43,15 +43,15 @@ def test_the_offline_runs_figures(offline_tables: Tables) -> None:
         "recorder_ns_per_token": pytest.approx(2_500),
         "recorder_share_of_step_time": pytest.approx(20_000 / (39 * MS)),
         "clock_ns_per_call": None,
-        "observer_ns_per_step": 0,
+        "observer_ns_per_step": None,
         "step_ratio": None,
         "step_ratio_low": None,
         "step_ratio_high": None,
         "step_ratio_pairs": None,
-        "gc_pauses": 0,
-        "gc_s": 0,
-        "gc_longest_s": 0,
-        "trace_growths": 0,
+        "gc_pauses": None,
+        "gc_s": None,
+        "gc_longest_s": None,
+        "trace_growths": None,
     }
     assert found.checks == ()
 
@@ -83,7 +83,14 @@ def test_requests_that_waited_in_vain_are_counted(offline_tables: Tables) -> Non
 
 def test_what_looking_and_garbage_cost_is_in_the_overhead(offline_tables: Tables) -> None:
     n = len(offline_tables.steps)
-    said = {"observer_ns": 300 * n, "gc_pauses": 3, "gc_ns": 5 * MS, "gc_longest_ns": 4 * MS, "growths": 1}
+    said = {
+        "counts_overhead": 1,
+        "observer_ns": 300 * n,
+        "gc_pauses": 3,
+        "gc_ns": 5 * MS,
+        "gc_longest_ns": 4 * MS,
+        "growths": 1,
+    }
     found = overhead(offline_tables.steps, {**offline_tables.header, **said})
     assert found.observer_ns_per_step == pytest.approx(300)
     assert (found.gc_pauses, found.trace_growths) == (3, 1)
@@ -92,5 +99,5 @@ def test_what_looking_and_garbage_cost_is_in_the_overhead(offline_tables: Tables
 
 
 def test_an_older_trace_does_not_say_it(offline_tables: Tables) -> None:
-    found = overhead(offline_tables.steps, {**offline_tables.header, **dict.fromkeys(SINCE_OBSERVER, -1)})
+    found = overhead(offline_tables.steps, offline_tables.header)
     assert (found.observer_ns_per_step, found.gc_pauses, found.gc_s, found.trace_growths) == (None, None, None, None)
