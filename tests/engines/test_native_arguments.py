@@ -128,7 +128,7 @@ def test_4_bit_weights_and_a_kv_cache_of_fp8_need_avx512_on_an_x86_cpu():
     refuse(make_load(device="cpu"), {"avx2"})
     refuse(make_load(quantization="awq"), {"avx2"})
     fp8 = make_load(device="cpu", kv_cache_dtype="fp8")
-    with pytest.raises(UnsupportedSetting, match="kv_cache_dtype=fp8: .*AVX-512 or AMX only"):
+    with pytest.raises(UnsupportedSetting, match=r"kv_cache_dtype=fp8: .*AVX-512 or AMX only"):
         refuse(fp8, {"avx2"})
     refuse(fp8, {"avx2", "amx_tile"})
     refuse(fp8, {"avx2", "avx512f"})
