@@ -29,9 +29,7 @@ POSITIONS = (
     "positions and preemptions are worked out by the rules of OpenVINO GenAI's scheduler and held against what it "
     "tells of each step"
 )
-HELD = (
-    "with dynamic_split_fuse OpenVINO GenAI ignores max_num_seqs: requests beyond max_batch_size wait in the adapter"
-)
+HELD = "with dynamic_split_fuse OpenVINO GenAI ignores max_num_seqs: requests beyond max_batch_size wait in the adapter"
 GROWING = "the KV cache grows as needed: its use is the share of what is allocated by then"
 
 
@@ -108,7 +106,9 @@ def check_machine(version: str, arguments: dict[str, Any], config: Any) -> None:
     able = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     if wanted.replace("f", "FP").replace("bFP", "BF") not in able:
         dtype = next(name for name, precision in PRECISION.items() if precision == wanted)
-        raise UnsupportedSetting(f"dtype={dtype}: OpenVINO has no arithmetic for it on this CPU ({', '.join(able)})")
+        raise UnsupportedSetting(
+            f"dtype={dtype}: OpenVINO has no arithmetic for it on this CPU ({', '.join(able)}); give dtype=float32"
+        )
 
 
 def allocated_cache(pipeline: Any) -> int:

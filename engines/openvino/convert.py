@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-STORED = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}  # safetensors' names
+# By safetensors' names; bfloat16 as its bits.
+STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 LOWEST = -65504.0  # what is added to a masked score: float16 has it too
 
 

@@ -1,9 +1,9 @@
 """What OpenVINO GenAI's scheduler computes in a step, worked out by its rules: it tells only who got a token, how many
 requests took part, and how much of the KV cache is used.
 
-The rules are those of openvino.genai at commit da1db864 (version 2026.4.0), src/cpp/src/continuous_batching/scheduler.hpp and
-cache/block_manager.hpp, for greedy requests of one sequence without a prefix cache. Whoever uses this holds it against
-what the engine does tell.
+The rules are those of openvino.genai at commit da1db864 (version 2026.4.0), scheduler.hpp and cache/block_manager.hpp
+of src/cpp/src/continuous_batching, for greedy requests of one sequence without a prefix cache. Whoever uses this holds
+it against what the engine does tell.
 """
 
 from __future__ import annotations

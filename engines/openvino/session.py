@@ -68,9 +68,7 @@ class PipelineSession(Session):
             raise ValueError(f"request {request.id} does not fit into the KV cache, which has {blocks} blocks")
         config = self._make_config()
         config.max_new_tokens, config.ignore_eos, config.do_sample = request.output_tokens, True, False
-        return Prepared(
-            request.id, self._make_tensor(np.array([request.prompt], dtype=np.int64)), config, prompt
-        )
+        return Prepared(request.id, self._make_tensor(np.array([request.prompt], dtype=np.int64)), config, prompt)
 
     def submit(self, prepared: Prepared) -> None:
         self._held.append(prepared)

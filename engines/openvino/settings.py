@@ -1,4 +1,4 @@
-"""What the common settings become for OpenVINO GenAI: fields of its SchedulerConfig, and properties of the CPU plugin."""
+"""What the common settings become for OpenVINO GenAI: fields of SchedulerConfig, properties of the CPU plugin."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ RESERVED = {
         ("use_cache_eviction", "cache_eviction_config", "use_sparse_attention", "sparse_attention_config"),
         "it leaves out a part of attention: the run would not compute what others do",
     ),
-    **dict.fromkeys(
-        ("KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"), "give KV_CACHE_PRECISION, which is both of them"
-    ),
+    **dict.fromkeys(("KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"), "give KV_CACHE_PRECISION, which is both of them"),
     **by_setting(
         max_num_batched_tokens="max_tokens_per_step",
         max_num_seqs="max_batch_size",
