@@ -98,7 +98,7 @@ def check_machine(version: str, arguments: dict[str, Any], config: Any) -> None:
 
     core = openvino.Core()
     fields, properties = split_by_kind(arguments)
-    known = {name for name in dir(config) if not name.startswith("_")}
+    known = {name for name in dir(config) if not name.startswith("_") and not callable(getattr(config, name))}
     versions.check_known(fields, known, f"SchedulerConfig of {TITLE} {version} has no field")
     supported = core.get_property(DEVICE, "SUPPORTED_PROPERTIES")
     versions.check_known(properties, set(supported), f"the CPU plugin of OpenVINO {version} has no property")

@@ -132,9 +132,9 @@ def test_a_type_that_this_cpu_cannot_compute_in_is_refused_and_any_other_is_held
 
 def test_an_argument_that_neither_scheduler_nor_plugin_has_is_named(tmp_path):
     (tmp_path / "w.yaml").write_text(TIGHT)
-    asked = ("--workload", "w.yaml", "--ceilings", "off", "--out", "run", "--json")
+    asked = ("--workload", "w.yaml", "--ceilings", "off", "--json")
     for given, nearest in (("INFERENCE_NUM_THREAD=1", "INFERENCE_NUM_THREADS"), ("max_num_seq=1", "max_num_seqs")):
-        done = run("--engine", "openvino", *asked, "--engine-arg", given, cwd=tmp_path)
+        done = run("--engine", "openvino", *asked, "--engine-arg", given, "--out", f"run-{nearest}", cwd=tmp_path)
         assert done.returncode == 3, done.stderr
         failure = json.loads(done.stdout)["failure"]
         assert failure["cause"] == "unsupported_setting"
