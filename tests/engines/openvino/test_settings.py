@@ -12,6 +12,7 @@ from innerloop.engines.openvino import PHASES, adapter, check_cache
 from innerloop.engines.openvino.settings import native_arguments, preparation, split_by_kind
 from innerloop.engines.support.refusals import refuse_reserved
 from innerloop.engines.support.versions import is_known
+from innerloop.harness.profiles.engines import load_engine
 from tests.engines.contracts.locked import locked_version
 from tests.engines.support.loads import make_load
 
@@ -97,3 +98,9 @@ def test_the_preparation_is_a_script_that_the_harness_need_not_import():
 
 def test_the_adapter_knows_the_version_that_its_lock_pins():
     assert is_known(locked_version("openvino-cpu.txt", "openvino-genai"), adapter.versions)
+
+
+def test_nothing_is_sent_to_its_makers():
+    with pytest.raises(LookupError):
+        locked_version("openvino-cpu.txt", "openvino-telemetry")
+    assert load_engine("openvino").environments["cpu"].env["CI"] == "true"  # opt_in_checker.py of openvino_telemetry
