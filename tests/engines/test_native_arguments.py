@@ -101,7 +101,7 @@ def test_what_vllm_cannot_report_depends_on_the_layer_and_on_where_its_model_run
     assert "wait_ns" not in unreported(replace(make_load(), layer="http"))
 
 
-@pytest.mark.parametrize("name", ["vllm", "torch", "lmdeploy", "sglang", "tensorrt_llm", "mlc_llm", "tgi"])
+@pytest.mark.parametrize("name", ["vllm", "torch", "lmdeploy", "sglang", "tensorrt_llm", "mlc_llm", "openvino", "tgi"])
 def test_no_engine_argument_walks_around_a_common_setting_or_a_refusal(name):
     adapter = load_adapter(name)
     assert adapter.reserved
@@ -112,7 +112,7 @@ def test_no_engine_argument_walks_around_a_common_setting_or_a_refusal(name):
     refuse_reserved(adapter, make_load(engine_args={"anything_else": 1}))
 
 
-@pytest.mark.parametrize("name", ["vllm", "torch", "lmdeploy", "sglang", "tensorrt_llm", "mlc_llm", "tgi"])
+@pytest.mark.parametrize("name", ["vllm", "torch", "lmdeploy", "sglang", "tensorrt_llm", "mlc_llm", "openvino", "tgi"])
 def test_what_is_said_to_be_unreported_are_fields_of_a_report(name):
     fields = set(StepReport.__dataclass_fields__)
     assert set(load_adapter(name).unreported(make_load())) < fields - {"start_ns", "end_ns", "tokens", "finished"}
