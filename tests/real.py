@@ -142,7 +142,7 @@ def check_failed(going: Going, cause: str, exit_code: int) -> dict[str, Any]:
     going.until_gone()
     assert going.harness.returncode == exit_code
     result = going.result()
-    assert result["status"] == "failed"
+    assert result["status"] == ("interrupted" if cause == "interrupted" else "failed")
     assert result["failure"]["cause"] == cause
     tokens = pq.read_table(going.folder / "tokens.parquet")
     assert sum(tokens["count"].to_pylist()) == result["counts"]["output_tokens"] > 0
