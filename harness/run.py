@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, Refused
 from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.session.arguments import options_of, parser, request_of
 
 
@@ -48,8 +49,6 @@ def plan_one(arguments: argparse.Namespace) -> int:
 
 def run_one(arguments: argparse.Namespace) -> int:
     """Runs it and prints its result."""
-    from rich.console import Console
-
     from innerloop.harness.machine import this_machine
     from innerloop.harness.profiling.choice import choose
     from innerloop.harness.report.run import print_failure, print_report
@@ -63,7 +62,7 @@ def run_one(arguments: argparse.Namespace) -> int:
     spec = resolve(request_of(arguments), machine)
     names = (spec.engine.name, spec.model.name, spec.workload.name)
     out = arguments.out or default_folder(*names, labels=spec.label.values())
-    console = Console(stderr=True)
+    console = progress_console()
     result, folder = session.run(spec, machine, options_of(arguments, out, profile), console)
     if arguments.json:
         print_json(document(result))

@@ -47,7 +47,7 @@ def test_every_token_is_counted_once_and_positions_add_up(session_on, tmp_path):
     assert out.steps["decode_tokens"].tolist() == [0, 3, 3, 2, 1, 1]
     assert out.steps["running"].tolist() == [4, 3, 3, 2, 1, 1]
     assert out.steps["kv_usage"][0] == 5 / BLOCKS
-    assert out.figures["checks"] == []
+    assert out.figures.checks == ()
     for name in PHASES:
         assert (out.steps[name] == -1).all()
 
