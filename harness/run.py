@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, Refused
 from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.session.arguments import parser, request_of
 
 
@@ -48,14 +49,12 @@ def plan_one(arguments: argparse.Namespace) -> int:
 
 def run_one(arguments: argparse.Namespace) -> int:
     """Runs it and prints its result."""
-    from rich.console import Console
-
     from innerloop.harness.report.run import print_failure, print_report
     from innerloop.harness.result.exit_code import exit_code
     from innerloop.harness.session.start import start
     from innerloop.harness.store.typed import document
 
-    console = Console(stderr=True)
+    console = progress_console()
     result, folder = start(arguments, console)
     if arguments.json:
         print_json(document(result))

@@ -34,7 +34,7 @@ HARNESS = [  # the highest first; an import stays in its room or goes to one of 
 ]
 ENGINES = [
     ("__main__",),
-    ("lmdeploy", "mlc_llm", "sglang", "tensorrt_llm", "tgi", "torch", "vllm"),
+    ("lmdeploy", "mlc_llm", "openvino", "sglang", "tensorrt_llm", "tgi", "torch", "vllm"),
     ("ceilings", "http", "preparing"),
     ("worker",),
     ("profiling",),

@@ -49,12 +49,13 @@ def run(
     """
     from rich.console import Console
 
+    from innerloop.harness.cli.progress import progress_console
     from innerloop.harness.session.start import start
 
     named = {"engine": engine, "model": model, "workload": workload, "settings": settings, "out": out}
     arguments = arguments_of({**named, **options})
     with signals_passed_on():
-        folder = start(arguments, Console(stderr=True, quiet=quiet))[1]
+        folder = start(arguments, Console(quiet=True) if quiet else progress_console())[1]
     found = store.open(folder)
     assert isinstance(found, store.StoredRun)
     return Run(found)

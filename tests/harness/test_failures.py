@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.real import ROOT, Going, check_failed, run, runs_guard, shown_later, start_long
+from innerloop.engines.worker import trace
+from tests.real import LONG, ROOT, Going, check_failed, command, run, runs_guard, shown_later, start_long, variables
 from tests.waiting import until
 
 SCRIPTED = ROOT / "tests" / "plugins" / "scripted"
@@ -64,6 +67,37 @@ def test_an_interrupted_harness_ends_the_run_says_so_and_dies_of_the_signal(long
     going.harness.send_signal(number)
     result = check_failed(going, "interrupted", -number)
     assert number.name in result["failure"]["message"]
+
+
+def test_a_terminal_that_goes_ends_the_run_and_keeps_what_was_measured(tmp_path):
+    """As when a connection breaks: SIGHUP, and a stdout and stderr that take nothing any more."""
+    workload, folder = tmp_path / "long.yaml", tmp_path / "run"
+    workload.write_text(LONG)
+    arguments = ("--engine", SCRIPTED, "--workload", workload, "--out", folder, "--set", "max_batch_size=8")
+    words = command(*arguments, "--ceilings", "off", *SLOW)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve(words[0], words, variables())
+    try:
+        os.set_blocking(terminal, False)
+
+        def measures() -> bool:
+            with suppress(BlockingIOError):
+                os.read(terminal, 1 << 16)
+            try:
+                return len(trace.records(folder / "trace" / "measure", "steps")) >= 5
+            except (OSError, ValueError):
+                return False
+
+        until(measures)
+    finally:
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGHUP
+    result = json.loads((folder / "result.json").read_text())
+    assert result["status"] == "interrupted"
+    assert "SIGHUP" in result["failure"]["message"]
+    assert result["counts"]["steps"] >= 5
 
 
 def test_nothing_outlives_a_killed_harness_and_its_records_can_be_shown(long_run):
