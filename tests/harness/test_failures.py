@@ -28,7 +28,7 @@ FEW = """\
 prompt: {tokens: 8}
 output: {tokens: 6}
 load: {kind: offline, requests: 8}
-warmup: {requests: 4, output_tokens: 4, max_rounds: 1}
+warmup: {requests: 4, output_tokens: 4, max_rounds: 0}
 """
 
 
@@ -166,24 +166,24 @@ def fault(kind: str, **more: object) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "cause"),
     [
-        (fault("raise", fault_step=8), "engine_exception"),
-        (fault("raise", fault_step=2), "engine_exception"),  # in the warm-up
+        (fault("raise", fault_step=4), "engine_exception"),
+        ([*fault("raise", fault_step=2), "--workload-arg", "warmup.max_rounds=1"], "engine_exception"),
         (fault("raise", fault_at="load"), "engine_exception"),
         (fault("raise", fault_at="import"), "engine_exception"),
-        (fault("segfault", fault_step=8), "killed_by_signal"),
-        (fault("kill", fault_step=8), "killed_by_signal"),
+        (fault("segfault", fault_step=4), "killed_by_signal"),
+        (fault("kill", fault_step=4), "killed_by_signal"),
         (fault("segfault", fault_at="load"), "killed_by_signal"),
-        (fault("oom_device", fault_step=8), "out_of_memory_device"),
-        (fault("oom_host", fault_step=8), "out_of_memory_host"),
-        (fault("miscount_short", fault_step=8), "wrong_token_count"),
-        (fault("miscount_long", fault_step=8), "wrong_token_count"),
-        (fault("unknown_id", fault_step=8), "wrong_token_count"),
-        (fault("lost_work", fault_step=8), "wrong_token_count"),
-        ([*fault("hang", fault_step=8), "--hang-timeout", "4"], "hang"),
-        ([*fault("hang_ignoring_signals", fault_step=8), "--hang-timeout", "4"], "hang"),
+        (fault("oom_device", fault_step=4), "out_of_memory_device"),
+        (fault("oom_host", fault_step=4), "out_of_memory_host"),
+        (fault("miscount_short", fault_step=4), "wrong_token_count"),
+        (fault("miscount_long", fault_step=4), "wrong_token_count"),
+        (fault("unknown_id", fault_step=4), "wrong_token_count"),
+        (fault("lost_work", fault_step=4), "wrong_token_count"),
+        ([*fault("hang", fault_step=4), "--hang-timeout", "4"], "hang"),
+        ([*fault("hang_ignoring_signals", fault_step=4), "--hang-timeout", "4"], "hang"),
         ([*fault("hang", fault_at="load"), "--load-timeout", "1"], "load_timeout"),
         ([*fault("slow_load"), "--timeout", "1"], "timeout"),
-        (fault("children_then_kill", fault_step=8), "killed_by_signal"),
+        (fault("children_then_kill", fault_step=4), "killed_by_signal"),
     ],
     ids=lambda value: " ".join(value[1::2]) if isinstance(value, list) else "",
 )
@@ -195,18 +195,18 @@ def test_what_an_engine_does_is_named_by_its_cause(arguments, cause, tmp_path):
 
 
 def test_an_engines_exception_keeps_its_traceback_and_its_records(tmp_path):
-    result = ended(tmp_path, *fault("raise", fault_step=8))
-    assert any("Traceback" in line for line in result["failure"]["traceback"])
+    result = ended(tmp_path, *fault("raise", fault_step=4))
+    assert any("raise Intended" in line for line in result["failure"]["traceback"])
     assert result["counts"]["steps"] > 0
     assert (tmp_path / "run" / "steps.parquet").exists()
 
 
 def test_a_process_that_leaves_in_the_middle_is_no_result(tmp_path):
-    assert ended(tmp_path, *fault("exit", fault_step=8))["status"] == "failed"
+    assert ended(tmp_path, *fault("exit", fault_step=4))["status"] == "failed"
 
 
 def test_children_in_sessions_of_their_own_are_swept(tmp_path):
-    result = ended(tmp_path, *fault("children", fault_step=8), code=0)
+    result = ended(tmp_path, *fault("children", fault_step=4), code=0)
     assert result["failure"] is None
 
 
@@ -217,6 +217,6 @@ def test_an_engine_that_cannot_be_closed_still_has_its_result(tmp_path):
 
 
 def test_what_an_engine_prints_is_in_its_log_and_not_in_the_document(tmp_path):
-    result = ended(tmp_path, *fault("noise_on_stdout", fault_step=8), code=0)
+    result = ended(tmp_path, *fault("noise_on_stdout", fault_step=4), code=0)
     assert result["counts"]["finished"] == 8
     assert (tmp_path / "run" / "engine.log").stat().st_size > 0
