@@ -71,13 +71,13 @@ def test_it_decodes_the_reference_s_tokens_in_fp32_and_positions_add_up(referenc
     assert mine.ids == reference.ids
     assert len({token for ids in mine.ids for token in ids}) > 16  # a model that always says the same would agree too
     assert mine.requests["output_tokens"] == mine.requests["asked_tokens"]
-    assert sum(mine.steps["prefill_tokens"]) == sum(mine.requests["prompt_tokens"])
-    assert sum(mine.steps["decode_tokens"]) == sum(mine.requests["output_tokens"]) - 16
+    assert sum(mine.steps["prefill_positions"]) == sum(mine.requests["prompt_tokens"])
+    assert sum(mine.steps["decode_positions"]) == sum(mine.requests["output_tokens"]) - 16
     assert mine.result["checks"] == []
     most = mine.result["engine"]["effective"]["max_batch_size"]
     assert max(mine.steps["running"]) == min(most, 16)
     limit = mine.result["engine"]["effective"]["max_tokens_per_step"]
-    assert max(map(sum, zip(mine.steps["prefill_tokens"], mine.steps["decode_tokens"], strict=True))) <= limit
+    assert max(map(sum, zip(mine.steps["prefill_positions"], mine.steps["decode_positions"], strict=True))) <= limit
 
 
 def test_scaled_rotary_embeddings_and_tied_weights_are_converted(tmp_path):
@@ -97,9 +97,9 @@ def test_preempted_requests_are_prefilled_again_and_still_get_their_tokens(split
     tight = openvino(tmp_path / "tight", TIGHT, chunked, "kv_cache_tokens=448", "context_length=256")
     assert sum(wide.steps["preempted"]) == 0
     assert tight.result["counts"]["preemptions"] == sum(tight.steps["preempted"]) > 0
-    assert None not in tight.steps["prefill_tokens"]  # what was worked out is what the engine told
-    assert sum(tight.steps["prefill_tokens"]) > 4 * 100
-    assert sum(tight.steps["decode_tokens"]) == 4 * 99
+    assert None not in tight.steps["prefill_positions"]  # what was worked out is what the engine told
+    assert sum(tight.steps["prefill_positions"]) > 4 * 100
+    assert sum(tight.steps["decode_positions"]) == 4 * 99
     assert max(tight.steps["kv_usage"]) > 0.9
     assert tight.ids == wide.ids
 
@@ -112,9 +112,9 @@ def test_a_shared_prefix_is_computed_once_with_a_prefix_cache(tmp_path):
     assert len(cold.steps["running"]) == 4 * (4 + 1)
     assert len(warm.steps["running"]) in (4 * (1 + 1), (4 + 1) + 3 * (1 + 1))  # the warm-up may have left it there
     assert warm.ids == cold.ids
-    assert set(warm.result["engine"]["cannot_report"]) >= {"prefill_tokens", "cached_tokens", "preempted"}
-    assert set(warm.steps["prefill_tokens"]) == {None}
-    assert sum(warm.steps["decode_tokens"]) == 4
+    assert set(warm.result["engine"]["unreported"]) >= {"prefill_tokens", "cached_tokens", "preempted"}
+    assert set(warm.steps["prefill_positions"]) == {None}
+    assert sum(warm.steps["decode_positions"]) == 4
 
 
 def test_a_type_that_this_cpu_cannot_compute_in_is_refused_and_any_other_is_held_to(tmp_path):
