@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.engines.contract import Adapter, EngineInfo, Load, Probe, Session
+from innerloop.engines.sglang import cpu_platform
 from innerloop.engines.sglang.core import IN_ORDER_UNREPORTED, UNREPORTED, CoreSession
 from innerloop.engines.sglang.settings import CONTEXT_MARGIN, RESERVED, native_arguments
 from innerloop.engines.support import versions
@@ -32,6 +33,8 @@ class SglangAdapter(Adapter):
         return IN_ORDER_UNREPORTED if load.engine_args.get("disable_overlap_schedule") else UNREPORTED
 
     def imports(self, load: Load) -> None:
+        if load.device == "cpu":
+            cpu_platform.register()
         import sglang.srt.managers.scheduler  # noqa: F401
 
     def open(self, load: Load) -> Session:
@@ -101,6 +104,8 @@ def info_of(
     dtype = str(scheduler.model_config.dtype).removeprefix("torch.")
     kept = str(runner.kv_cache_dtype).removeprefix("torch.")  # of the KV cache; a checkpoint may name its own
     notes = versions.notes(adapter.title, version, adapter.versions)
+    if load.device == "cpu":
+        notes += (cpu_platform.SUBSTITUTED,)
     if load.settings["kv_memory_fraction"] is not None:
         notes += ("mem_fraction_static counts weights and KV cache; activations and CUDA graphs come on top",)
     return EngineInfo(

@@ -124,6 +124,7 @@ def refuse_settings(load: Load) -> None:
     """Raises UnsupportedSetting for the first setting that SGLang, or its one scheduler here, cannot honour."""
     s = load.settings
     lost = fp8_in_blocks(load.config) and not LOSES_BLOCK_SCALES.isdisjoint(load.config.get("architectures", ()))
+    half_only = load.device == "cuda" and s["dtype"] == "float32"
     loses = (
         "loses the scales of a Llama's FP8 weights in blocks and computes NaN; it reads those with a scale "
         "for each output (llama3-8b-fp8-channel)"
@@ -134,7 +135,8 @@ def refuse_settings(load: Load) -> None:
         s,
         (
             ("quantization", lost, loses),
-            ("dtype", s["dtype"] == "float32", "computes in bfloat16 or float16: --set dtype=bfloat16"),
+            ("dtype", half_only, "computes in bfloat16 or float16 on GPUs: --set dtype=bfloat16"),
+            ("cuda_graphs", load.device == "cpu" and s["cuda_graphs"], "has none on CPUs"),
         ),
     )
     ranks = s["tensor_parallel"] != 1
