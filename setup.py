@@ -1,59 +1,39 @@
-"""Packaging of innerloop: `pip install -e .` to use it from a checkout, `.[dev]` to work on it.
+"""Packaging of innerloop; what it is lies in pyproject.toml. `pip install -e '.[dev]'` to work on it.
 
-A wheel installs `innerloop` and nothing beside it. An editable install also finds `harness`, so that
-`python -m harness.run` works in any folder as it does in the checkout.
+A wheel installs `innerloop` and nothing beside it, with the docs and the commit that it was built from. An editable
+install also finds `harness`, so that `python -m harness.run` works in any folder as it does in the checkout.
 """
 
+import subprocess
 import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 EDITABLE = find_packages(include=["harness", "harness.*"]) if "editable_wheel" in sys.argv else []
 
+
+class BuildWithCommit(build_py):
+    """Leaves the checkout's commit in what is built; read by harness.machine.commit."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode or not (HERE / ".git").exists():
+            return
+        command = ["git", "-C", str(HERE), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        if found.returncode == 0:
+            (Path(self.build_lib) / "innerloop" / "harness" / "COMMIT").write_text(found.stdout)
+
+
 setup(
-    name="innerloop",
-    version="0.1.0",
-    description="An in-process benchmarker for LLM inference engines: the engine's own step loop, without a server",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
-    long_description_content_type="text/markdown",
-    python_requires=">=3.10",
-    packages=[*find_packages(include=["innerloop", "innerloop.*"]), "innerloop.profiles", *EDITABLE],
-    package_data={"innerloop.profiles": ["*/*.yaml", "engines/locks/*"]},
-    install_requires=[
-        "filelock>=3.13",
-        "numpy>=1.26",
-        "nvidia-ml-py>=12.535",
-        "platformdirs>=4",
-        "psutil>=5.9",
-        "py-spy>=0.4",
-        "pyarrow>=15",
-        "pydantic>=2.6",
-        "PyYAML>=6",
-        "rich>=13",
-        "uv>=0.9",
-    ],
-    extras_require={
-        "dev": [
-            "mypy>=1.11",
-            "perfetto>=0.50",
-            "pytest>=8",
-            "pytest-xdist>=3.5",
-            "ruff>=0.6",
-            "safetensors>=0.4",
-            "tokenizers>=0.20",
-            "types-psutil",
-            "types-PyYAML",
-        ],
+    packages=[*find_packages(include=["innerloop", "innerloop.*"]), "innerloop.profiles", "innerloop.docs", *EDITABLE],
+    package_data={
+        "innerloop": ["py.typed"],
+        "innerloop.profiles": ["*/*.yaml", "engines/locks/*"],
+        "innerloop.docs": ["*.md", "*/*.md"],
     },
-    entry_points={"console_scripts": ["innerloop = innerloop.harness.__main__:main"]},
-    classifiers=[
-        "Development Status :: 3 - Alpha",
-        "Environment :: Console",
-        "Intended Audience :: Developers",
-        "Operating System :: POSIX :: Linux",
-        "Programming Language :: Python :: 3",
-        "Topic :: System :: Benchmark",
-    ],
+    cmdclass={"build_py": BuildWithCommit},
 )

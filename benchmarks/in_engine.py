@@ -13,17 +13,16 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.alternating import Alternating, Bare
 from innerloop.engines.adapters import load_adapter
 from innerloop.engines.contract import Adapter, Load, Session
+from innerloop.engines.support.wrapping import unwrapped, wrapped
+from innerloop.engines.worker.alternating import Alternating
 from innerloop.engines.worker.loop import Work, drive
 from innerloop.engines.worker.trace import header, records
 
@@ -95,36 +94,6 @@ def recorded(session: Session, work: Work, folder: Path) -> Callable[[], dict[st
     return run
 
 
-@contextmanager
-def unwrapped(*methods: tuple[Any, str]) -> Iterator[None]:
-    """Takes the adapter's wrappers off these (owner, method) pairs, so that the engine runs as it came."""
-    wrappers = [(owner, name, owner.__dict__[name]) for owner, name in methods]
-    for owner, name, _ in wrappers:
-        delattr(owner, name)
-    yield
-    for owner, name, wrapper in wrappers:
-        setattr(owner, name, wrapper)
-
-
-def wrapped(*owners: Any) -> list[tuple[Any, str]]:
-    """The (owner, method) pairs that an adapter has wrapped: what an object has itself in place of its class's own."""
-    return [
-        (owner, name)
-        for owner in owners
-        for name, value in vars(owner).items()
-        if callable(value) and callable(getattr(type(owner), name, None))
-    ]
-
-
-def vllm_methods(session: Any) -> list[tuple[Any, str]]:
-    from innerloop.engines.vllm.phases import inputs_ready
-    from innerloop.engines.vllm.settings import model_runner
-
-    runner = model_runner(session._core)
-    owner, _ = inputs_ready(runner) or (runner, "")  # of V2 runners it is their model state
-    return wrapped(session._scheduler, session._core.model_executor, *{runner, owner})
-
-
 def observer_vllm(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]) -> Made:
     session = adapter.open(load)
     roads = {"bare": observer_bare_vllm(session, work), "recorded": recorded(session, work, Path(job["trace"]))}
@@ -132,10 +101,12 @@ def observer_vllm(adapter: Adapter, load: Load, work: Work, job: dict[str, Any])
 
 
 def observer_bare_vllm(session: Any, work: Work) -> Callable[[], dict[str, Any]]:
+    from innerloop.engines.vllm.phases import wrapped_methods
+
     core = session._core
 
     def bare() -> dict[str, Any]:
-        with unwrapped(*vllm_methods(session)):
+        with unwrapped(*wrapped_methods(session._core)):
             begun = time.perf_counter()
             submit(session, work)
             while core.scheduler.has_unfinished_requests():
@@ -173,8 +144,12 @@ def observer_torch(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]
     return {"bare": bare, "recorded": recorded(session, work, Path(job["trace"]))}, session.close
 
 
-def steps(session: Session, work: Work, folder: Path, bare: Bare) -> Roads:
+def steps(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]) -> Made:
     """Every decode step either bare or recorded."""
+    session, folder = adapter.open(load), Path(job["trace"])
+    bare = session.bare()
+    if bare is None:
+        raise SystemExit("this engine's steps cannot be taken bare and recorded in turn: use `observer`")
 
     def run() -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
@@ -186,51 +161,19 @@ def steps(session: Session, work: Work, folder: Path, bare: Bare) -> Roads:
             session.step(None)
         return {"pairs": alternating.pairs}
 
-    return {"steps": run}
-
-
-def steps_vllm(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]) -> Made:
-    from innerloop.engines.vllm.core import collect
-
-    session: Any = adapter.open(load)
-    core = session._core
-    if core.batch_queue is not None:
-        raise SystemExit("with asynchronous scheduling a call's tokens are of an earlier one: use `observer`")
-
-    def step() -> Any:
-        outputs, executed = core.step_fn()
-        core.post_step(model_executed=executed)
-        return outputs
-
-    bare = Bare(step, collect, partial(unwrapped, *vllm_methods(session)))
-    return steps(session, work, Path(job["trace"]), bare), session.close
-
-
-def steps_torch(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]) -> Made:
-    session: Any = adapter.open(load)
-    model, processor = session._manager.model, session._processor
-
-    def step() -> Any:
-        if not processor.prepare_next_batch():
-            return []
-        batch = processor.inputs_and_outputs.requests_in_batch
-        processor._generation_step(model)
-        processor.update_batch()
-        return batch
-
-    bare = Bare(step, session.collect, partial(unwrapped, *torch_methods(session)))
-    return steps(session, work, Path(job["trace"]), bare), session.close
+    return {"steps": run}, session.close
 
 
 def generate_vllm(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]) -> Made:
     """The innermost loop against `LLM.generate`, on one and the same engine core in this process."""
     from innerloop.engines.vllm.core import CoreSession
+    from innerloop.engines.vllm.phases import wrapped_methods
 
     llm, generate = llm_generate(load, work)
     session = CoreSession(llm.llm_engine.engine_core)
 
     def generate_unwrapped() -> dict[str, Any]:
-        with unwrapped(*vllm_methods(session)):
+        with unwrapped(*wrapped_methods(session._core)):
             figures = generate()
             while session.has_work():
                 session._core.step_fn()
@@ -278,8 +221,8 @@ def telemetry(adapter: Adapter, load: Load, work: Work, job: dict[str, Any]) -> 
 ROADS: dict[tuple[str, str], Callable[[Adapter, Load, Work, dict[str, Any]], Made]] = {
     ("observer", "vllm"): observer_vllm,
     ("observer", "torch"): observer_torch,
-    ("steps", "vllm"): steps_vllm,
-    ("steps", "torch"): steps_torch,
+    ("steps", "vllm"): steps,
+    ("steps", "torch"): steps,
     ("generate", "vllm"): generate_vllm,
     ("default", "vllm"): default_vllm,
     ("telemetry", "vllm"): telemetry,

@@ -60,7 +60,7 @@ def figures(engine: str) -> Iterator[Kept]:
         spent = sum(steps[f"{p}_ns"].to_numpy().sum() for p in PHASES if not steps[f"{p}_ns"].null_count)
         filled = spent / (steps["end_ns"].to_numpy() - steps["start_ns"].to_numpy()).sum()
         yield "phases' part of the steps' time", filled, f"at least {FILLED:g}", filled >= FILLED
-        for kind, share in result["roofline"]["limit_share"].items():
+        for kind, share in result["roofline"]["bound_share"].items():
             if share is not None:
                 yield f"share of the limit, {kind.replace('_', ' ')}", share, "below 1", share < 1
 

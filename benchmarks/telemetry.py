@@ -96,7 +96,7 @@ def print_cost(hz: float, samplers: list[DeviceSampler]) -> None:
     print(
         f"{hz:>5.0f} Hz: {count} samples, "
         f"late p50 {np.quantile(late, 0.5):.0f} us, p99 {np.quantile(late, 0.99):.0f} us, "
-        f"{taken / count * 1e6:.0f} us of CPU a sample, {sum(c['cpu_share'] for c in costs):.3%} of one core"
+        f"{taken / count * 1e6:.0f} us of CPU a sample, {sum(c.cpu_share or 0.0 for c in costs):.3%} of one core"
     )
 
 

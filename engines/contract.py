@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -55,6 +56,9 @@ class StepReport:
     speculative decoding beside those, `accepted_tokens` those of them that became output. `running` counts the requests
     in this step's batch, `waiting` those queued behind it, `preempted` those evicted by this step. `kv_usage` is the
     used share of the KV cache, 0 to 1. The `*_ns` phases are durations inside [start_ns, end_ns].
+
+    `observer_ns` is what the adapter itself spent on this report: on counting the batch, on asking the engine for
+    statistics. It belongs into no phase.
     """
 
     start_ns: int
@@ -77,6 +81,7 @@ class StepReport:
     wait_ns: int | None = None
     sample_ns: int | None = None
     update_ns: int | None = None
+    observer_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,16 @@ class Preparation:
     shown: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """The engine's own step, for measuring what watching it costs: what to call, who got which token ids in its outputs
+    and who is finished, and a context in which no wrapper of the adapter's is in place."""
+
+    step: Callable[[], Any]
+    collect: Callable[[Any], tuple[Sequence[tuple[int, Sequence[int]]], Sequence[int]]]
+    unwrapped: Callable[[], AbstractContextManager[None]]
+
+
 class Session(ABC):
     """One loaded engine at one layer, driven from one thread."""
 
@@ -165,6 +180,11 @@ class Session(ABC):
     def reset_caches(self) -> bool:
         """Empties the prefix cache; called while nothing runs. False: this engine cannot."""
         return False
+
+    def bare(self) -> Bare | None:
+        """The engine's step without the adapter. None: the two cannot take turns. It is only called while all that runs
+        decodes, and may leave no trace in what later reports say."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -1,52 +1,65 @@
-"""The console script: `innerloop VERB ...` and `python -m harness VERB ...` are `python -m harness.VERB ...`."""
+"""The console script `innerloop VERB ...`, which is `python -m innerloop VERB ...` and `python -m harness VERB ...`."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from innerloop.harness.cli.errors import EXIT_REFUSED, nearest
+from innerloop.harness import __version__
+from innerloop.harness.cli.command import leave
+from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, exit_codes, nearest
+from innerloop.harness.cli.verbs import ROOMS, VERBS, module_of
 
-VERBS = {
-    "run": "run an engine on a workload and report",
-    "show": "print a run again",
-    "doctor": "say what this machine is and what runs on it",
-    "steps": "say where the time of a run's steps went",
-    "ceilings": "measure what this machine's memory and matrix units can do at most",
-    "watch": "show what the devices and the host do, live",
-    "check-engine": "check that an engine's adapter keeps the contract",
-    "environments": "list, create, register or remove engines' environments",
-    "checkpoints": "list, plan, create or remove synthetic checkpoints",
-}
-ROOMS = ("ceilings", "environments", "checkpoints")  # verbs whose module is the room's own __main__.py
+HELP = ("-h", "--help")
+
+
+def console() -> NoReturn:
+    """Runs a verb and ends the process, by the signal that stopped it where one did."""
+    leave(main())
 
 
 def main() -> int:
-    arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: innerloop VERB [options]\n")
-        print("\n".join(f"  {verb:<14}{what}" for verb, what in VERBS.items()))
-        print("\ninnerloop VERB --help tells more about one of them")
-        return 0
-    verb = arguments[0]
+    """Runs the verb that the command line names, and returns the exit code."""
+    verb, *arguments = sys.argv[1:] or ["help"]
+    if verb == "help" and arguments and arguments[0] not in HELP:
+        verb, arguments = arguments[0], [*arguments[1:], "--help"]
+    if verb in ("help", *HELP):
+        print(help_text())
+        return EXIT_OK
     if verb == "--version":
-        from innerloop import harness
-
-        print(f"innerloop {harness.__version__}")
-        return 0
+        print(f"innerloop {__version__}")
+        return EXIT_OK
     if verb not in VERBS:
-        print(f"innerloop: no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
+        what = "flag" if verb.startswith("-") else "verb"
+        hint = nearest(verb, VERBS) if what == "verb" else "; innerloop --help lists the verbs"
+        print(f"innerloop: there is no {what} {verb!r}{hint}", file=sys.stderr)
         return EXIT_REFUSED
-    return entry(verb)(arguments[1:])
+    return entry(verb)(arguments)
+
+
+def help_text() -> str:
+    """All verbs, and what every exit code means."""
+    return "\n".join(
+        (
+            "usage: innerloop VERB [options]",
+            "",
+            *(f"  {verb:<14}{what}" for verb, what in VERBS.items()),
+            "",
+            "innerloop help VERB, or innerloop VERB --help, tells more about one of them; innerloop --version",
+            "",
+            exit_codes(),
+        )
+    )
 
 
 def entry(verb: str) -> Callable[[Sequence[str]], int]:
     """What runs a verb: it takes the command line after the verb's name, and returns the exit code."""
-    module = f"{verb}.__main__" if verb in ROOMS else verb.replace("-", "_")
+    module = f"{verb}.__main__" if verb in ROOMS else module_of(verb)
     main: Callable[[Sequence[str]], int] = importlib.import_module(f"innerloop.harness.{module}").main
     return main
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

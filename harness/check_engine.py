@@ -1,22 +1,22 @@
-"""`python -m harness.check_engine`: whether an engine's adapter keeps the contract."""
+"""`innerloop check-engine`: whether an engine's adapter keeps the contract."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import command_line, positive
-from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.arguments import CommandLine, command_line, duration
+from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK
 from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.verbs import as_called
 
 EXAMPLES = """\
 examples:
-  python -m harness.check_engine my_engine.py       an engine of your own (docs/how-to/add-an-engine.md)
-  python -m harness.check_engine vllm --layer engine
-  python -m harness.check_engine my_engine.py --engine-arg block_size=32 --json
+  innerloop check-engine my_engine.py       an engine of your own (docs/how-to/add-an-engine.md)
+  innerloop check-engine vllm --layer engine
+  innerloop check-engine my_engine.py --engine-arg block_size=32 --json
 
 exit codes:
   0 every check passed
@@ -25,8 +25,8 @@ exit codes:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    top = command_line("check_engine", "Drives tiny workloads through an engine and checks what it reports.", EXAMPLES)
+def parser() -> CommandLine:
+    top = command_line("check-engine", "Drives tiny workloads through an engine and checks what it reports.", EXAMPLES)
     top.add_argument("engine", metavar="NAME|PATH.py", help="an engine by name, or the file or folder of a plug-in")
     top.add_argument("--model", metavar="NAME|YAML", default="llama-tiny", help="default: llama-tiny")
     top.add_argument("--layer", metavar="NAME", help="default: core")
@@ -34,8 +34,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting all engines share")
     top.add_argument("--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="an engine's own argument")
     top.add_argument("--engine-python", metavar="PATH", type=Path, help="an interpreter that already has the engine")
-    top.add_argument("--environment", metavar="NAME", help="one that `harness.environments register` has kept")
-    top.add_argument("--timeout", type=positive, default=600.0, metavar="S", help="for each check; default: 600")
+    top.add_argument(
+        "--environment", metavar="NAME", help=as_called("one that `innerloop environments register` has kept")
+    )
+    top.add_argument("--timeout", type=duration, default=600.0, metavar="TIME", help="for each check; default: 10m")
     top.add_argument("--json", action="store_true", help="one JSON document on stdout")
     return top
 
@@ -69,11 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
     spec, console = resolve(request, machine), Console(stderr=True)
     done = check_engine(spec, machine, arguments.timeout, lambda text: console.print(text, style="dim"))
     if arguments.json:
-        print_json(document(spec.engine.name, spec.layer, done))
+        print_json(document(spec.engine.name, spec.layer, done), "conformance")
     else:
         print_checks(done, Console())
     return EXIT_FAILED if any(check.wrong for check in done) else EXIT_OK
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -1,28 +1,26 @@
-"""`python -m harness.doctor`: what this machine is, what runs on it, what doesn't and why, what is there."""
+"""`innerloop doctor`: what this machine is, what runs on it, what doesn't and why, what is there."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 
-from innerloop.harness.cli.arguments import command_line
-from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.arguments import CommandLine, command_line
+from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json
 
 EXAMPLES = """\
 examples:
-  python -m harness.doctor                  a report for people
-  python -m harness.doctor --json           the same as one JSON document
-  CUDA_VISIBLE_DEVICES= python -m harness.doctor      as if there were no GPU
-  python -m harness.doctor --engine my_engine.py      with an engine of your own
+  innerloop doctor                  a report for people
+  innerloop doctor --json           the same as one JSON document
+  CUDA_VISIBLE_DEVICES= innerloop doctor      as if there were no GPU
+  innerloop doctor --engine my_engine.py      with an engine of your own
 
-To make an engine's environment beforehand: python -m harness.environments create ENGINE
+To make an engine's environment beforehand: innerloop environments create ENGINE
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandLine:
     top = command_line(
         "doctor",
         "Says what this machine is, which engines run on it, which don't and why, what is there already.",
@@ -52,7 +50,7 @@ def show(as_json: bool, plugins: Sequence[str]) -> int:
 
     found = examine(this_machine(), [load_engine(name) for name in plugins])
     if as_json:
-        print_json(found, indent=1, ascii=True)
+        print_json(found, "doctor")
         return EXIT_OK
     from rich.console import Console
 
@@ -63,4 +61,4 @@ def show(as_json: bool, plugins: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -1,46 +1,40 @@
-"""`python -m harness.steps RUN`: says from a run's trace where the time of its steps went."""
+"""`innerloop steps RUN`: says from a run's trace where the time of its steps went."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from innerloop.harness.cli.arguments import command_line
-from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.arguments import CommandLine, command_line, whole
+from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json
 
 EXAMPLES = """\
 examples:
-  python -m harness.steps runs/20260102T030405Z-vllm-llama-tiny-quick
-  python -m harness.steps RUN --slowest 50
-  python -m harness.steps RUN --json
+  innerloop steps last
+  innerloop steps 20260102T030405Z-vllm-llama-tiny-quick
+  innerloop steps RUN --slowest 50
+  innerloop steps RUN --json
 
 Reads steps.parquet, tokens.parquet and requests.parquet; nothing is run. What is printed is explained in
 docs/metrics.md. Exit codes: 0 printed, also for a run that failed; 2 there is no such run.
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandLine:
     out = command_line(
         "steps",
         "The slowest steps and what was in them, step time against batch and context, preemption storms, "
         "what prefill does to requests that decode, and the host's phases against the requests that run.",
         EXAMPLES,
     )
-    out.add_argument("run", metavar="RUN", type=Path, help="a run's folder")
-    out.add_argument("--slowest", type=count, default=10, metavar="N", help="how many steps to list; default: 10")
+    out.add_argument("run", metavar="RUN", help="a run's folder, its name in runs/, or: last")
+    out.add_argument(
+        "--slowest", type=whole(0, 100_000), default=10, metavar="N", help="how many steps to list; default: 10"
+    )
     out.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     return out
-
-
-def count(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 100_000:
-        raise argparse.ArgumentTypeError(f"must be a number of steps, not {text}")
-    return value
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,10 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     from innerloop.harness.result.steps import investigate
+    from innerloop.harness.store.find import find_run
+    from innerloop.harness.store.typed import document
 
-    found = investigate(arguments.run, arguments.slowest)
+    found = investigate(find_run(arguments.run), arguments.slowest)
     if arguments.json:
-        print_json(found)
+        print_json(document(found))
         return EXIT_OK
     from innerloop.harness.report.steps import print_steps
 
@@ -62,4 +58,4 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

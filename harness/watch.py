@@ -1,29 +1,29 @@
-"""`python -m harness.watch`: what the devices and the host do, live; with a profiler beside it, or any other work."""
+"""`innerloop watch`: what the devices and the host do, live; with a profiler beside it, or any other work."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
-from innerloop.harness.cli.arguments import command_line, rate_up_to
+from innerloop.harness.cli.arguments import CommandLine, command_line, rate_up_to
+from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json
 
 EXAMPLES = """\
 examples:
-  python -m harness.watch                    a table that is redrawn every second, until Ctrl-C
-  python -m harness.watch --rate 5           five times a second
-  python -m harness.watch --once --json      one sample as one JSON document
-  python -m harness.watch --json > log       a JSON document a line, for later
-  CUDA_VISIBLE_DEVICES=1 python -m harness.watch
+  innerloop watch                    a table that is redrawn every second, until Ctrl-C
+  innerloop watch --rate 5           five times a second
+  innerloop watch --once --json      one sample as one JSON document
+  innerloop watch --json > log       a JSON document a line, for later
+  CUDA_VISIBLE_DEVICES=1 innerloop watch
 
 It only reads, and takes no device memory. What the figures mean: docs/metrics.md, "Device telemetry".
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandLine:
     out = command_line("watch", "Show the visible GPUs and the host, live.", EXAMPLES)
     rate = rate_up_to(20)
     out.add_argument("--rate", type=rate, default=1.0, metavar="HZ", help="samples a second, at most 20; default: 1")
@@ -34,13 +34,18 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    with suppress(KeyboardInterrupt), ExitStack() as stack:
+    return as_command(lambda: show(arguments))
+
+
+def show(arguments: argparse.Namespace) -> int:
+    with ExitStack() as stack:
+        from innerloop.harness.store.typed import document
         from innerloop.harness.telemetry.watch import watch
 
         samples = watch(arguments.rate, arguments.once, stack)
         if arguments.json:
             for sample in samples:
-                print_json(sample, indent=None, ascii=True)
+                print_json(document(sample), "sample", indent=None)
         else:
             from innerloop.harness.report.watch import draw
 
@@ -49,4 +54,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -1,7 +1,5 @@
 """`python -m innerloop VERB ...`."""
 
-import sys
+from innerloop.harness.__main__ import console
 
-from innerloop.harness.__main__ import main
-
-sys.exit(main())
+console()

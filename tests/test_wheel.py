@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from innerloop.harness import __version__
+
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("innerloop", "engines", "harness", "profiles", "setup.py", "pyproject.toml", "README.md")
+SOURCES = ("innerloop", "engines", "harness", "profiles", "docs", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +30,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, source)
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"]):
+        if shutil.which("git"):
+            subprocess.run(["git", "-C", str(source), *command], check=True)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
     subprocess.run(command, check=True, timeout=600)
     [built] = folder.glob("*.whl")
@@ -65,10 +71,23 @@ def test_it_installs_innerloop_and_nothing_beside_it(wheel: Path) -> None:
     assert {path for path in data if path.endswith((".yaml", ".txt"))} <= set(names)
 
 
+def test_it_holds_the_licence_the_docs_and_its_types(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        [metadata] = [archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA")]
+    assert "innerloop/py.typed" in names
+    assert [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
+    assert "License-Expression: Apache-2.0\n" in metadata
+    assert f"Version: {__version__}\n" in metadata
+    docs = {f"innerloop/{path.relative_to(ROOT)}" for path in (ROOT / "docs").rglob("*.md")}
+    assert docs <= set(names)
+
+
 def test_its_commands_work_beside_a_users_folders_of_the_same_names(elsewhere: Path) -> None:
     doctor = python(elsewhere, "-m", "innerloop", "doctor", "--json")
     assert doctor.returncode == 0, doctor.stderr
-    assert json.loads(doctor.stdout)["innerloop"]["commit"] is None
+    commit = json.loads(doctor.stdout)["innerloop"]["commit"]
+    assert commit is None if shutil.which("git") is None else re.fullmatch("[0-9a-f]{40}", commit)
     planned = python(elsewhere, "-m", "innerloop", "run", "--engine", "torch", "--device", "cpu", "--dry-run", "--json")
     assert planned.returncode == 0, planned.stderr
     assert json.loads(planned.stdout)["spec"]["engine"] == "torch"

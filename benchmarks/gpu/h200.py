@@ -284,8 +284,8 @@ def headlines(runs: Path) -> list[str]:
 
 def figures(result: dict[str, Any]) -> list[str]:
     """Rate, latencies and shares in words; what is not known is left out."""
-    rate = find(result, "steady", "throughput", "decode_tokens_per_s")
-    whole = find(result, "throughput", "decode_tokens_per_s")
+    rate = find(result, "steady", "throughput", "output_tokens_per_s")
+    whole = find(result, "throughput", "output_tokens_per_s")
     known = [f"{rate:,.0f} tok/s steady" if rate else f"{whole:,.0f} tok/s" if whole else "no rate"]
     for name in ("ttft", "tpot"):
         seconds = find(result, "latency_s", name, "p50")

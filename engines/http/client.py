@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from innerloop.engines.contract import Nothing, Request, Session, StepReport
 from innerloop.engines.http.stream import BadResponse, ResponseReader
+from innerloop.engines.support.waiting import SPIN_NS, Timer
 
 READ_BYTES = 1 << 18
 SLICE_S = 1.0  # a step that waits for longer returns, so that whoever drives it can look around
@@ -49,6 +50,8 @@ class HttpClient(Session):
         self._body, self._read = body, read
         self._head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n".encode()
         self._selector = selectors.DefaultSelector()
+        self._timer = Timer()
+        self._selector.register(self._timer, selectors.EVENT_READ)
         self._idle: list[Connection] = []
         self._all: list[Connection] = []
         self._unfinished = 0
@@ -79,17 +82,22 @@ class HttpClient(Session):
         now = time.monotonic_ns()
         start, waited = self._begun or (now, 0)
         until = now + int(SLICE_S * 1e9) if until_ns is None else min(until_ns, now + int(SLICE_S * 1e9))
+        self._timer.arm(until_ns)
         tokens: dict[int, list[int]] = {}
         finished: list[int] = []
         while not tokens and not finished:
             begun = time.monotonic_ns()
-            ready = self._selector.select(max(until - begun, 0) / 1e9)
+            left = until - begun
+            ready = self._selector.select(left / 1e9 if left > SPIN_NS else 0)  # the last stretch is polled
             now = time.monotonic_ns()
             waited += now - begun
-            if not ready and now >= until:
+            if now >= until and all(key.data is None for key, _ in ready):
                 self._begun = (start, waited) if self._unfinished else None
                 return Nothing.TIMED_OUT
             for key, events in ready:
+                if key.data is None:
+                    self._timer.clear()
+                    continue
                 if events & selectors.EVENT_WRITE:
                     self._flush(key.data)
                 if events & selectors.EVENT_READ and key.data.socket.fileno() >= 0:  # not dropped just now
@@ -107,6 +115,7 @@ class HttpClient(Session):
         self._all.clear()
         self._idle.clear()
         self._selector.close()
+        self._timer.close()
 
     # ---------------------------------------------------------------- connections
 

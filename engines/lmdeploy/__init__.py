@@ -19,7 +19,7 @@ from innerloop.engines.lmdeploy.settings import (
 from innerloop.engines.lmdeploy.turbomind import TurboMindSession
 from innerloop.engines.support import versions
 from innerloop.engines.support.device_memory import device_memory, free_share
-from innerloop.engines.support.shapes import kv_bytes_per_token
+from innerloop.engines.support.shapes import DTYPE_BYTES, kv_bytes_per_token
 
 SESSIONS: dict[str, Any] = {TURBOMIND: TurboMindSession, PYTORCH: PyTorchSession}
 
@@ -94,7 +94,7 @@ def open_session(load: Load, lmdeploy: Any) -> Session:
             effective={**found, "seed": load.settings["seed"]},
             native={"backend": backend, **arguments},
             kv_cache_tokens=found["kv_cache_tokens"],
-            kv_cache_bytes=None if arguments.get("quant_policy") else kv_bytes(load, found),
+            kv_cache_bytes=kv_bytes(load, found),
             notes=(*notes, *session.notes),
             unreported=session.unreported,
         )
@@ -105,6 +105,9 @@ def open_session(load: Load, lmdeploy: Any) -> Session:
 
 
 def kv_bytes(load: Load, found: dict[str, Any]) -> int | None:
-    """Bytes of a KV cache that is not quantized, on all devices; None where its tokens are not known."""
+    """Bytes of the KV cache on all devices; None where its tokens or the size of its numbers are not known."""
     tokens, ranks = found["kv_cache_tokens"], found["tensor_parallel"]
-    return None if tokens is None else tokens * kv_bytes_per_token(load.config, found["dtype"], ranks) * ranks
+    kept = found["kv_cache_dtype"]
+    if tokens is None or kept not in (*DTYPE_BYTES, "fp8", "fp8_e5m2"):
+        return None
+    return tokens * kv_bytes_per_token(load.config, kept, ranks) * ranks

@@ -8,9 +8,10 @@ from collections import deque
 from typing import Any
 
 from innerloop.engines.contract import Nothing, Request, Session, StepReport
-from innerloop.engines.support.waiting import seconds_left
+from innerloop.engines.support.waiting import WAIT_S, LoopTimer
 
 CLOSE_S = 10.0
+KV_DTYPES = {4: "int4", 8: "int8", 16: "fp8", 17: "fp8_e5m2"}  # QuantPolicy (lmdeploy/messages.py)
 
 
 class PyTorchSession(Session):
@@ -61,6 +62,7 @@ class PyTorchSession(Session):
         self._reports: deque[StepReport] = deque()
         self._since = 0
         self._closing = False
+        self._timer = LoopTimer(loop, loop.stop)
         self._watch_cache()
         loop.run_until_complete(self._start())
 
@@ -123,9 +125,10 @@ class PyTorchSession(Session):
 
     def step(self, until_ns: int | None) -> StepReport | Nothing:
         if not self._reports:
-            timer = self._loop.call_later(seconds_left(until_ns), self._loop.stop)
+            look_ns = time.monotonic_ns() + round(WAIT_S * 1e9)
+            self._timer.arm(look_ns if until_ns is None else min(until_ns, look_ns))
             self._loop.run_forever()  # until `_report`, the timer or the engine's end stops it
-            timer.cancel()
+            self._timer.arm(None)
         if self._reports:
             return self._reports.popleft()
         if self._main.done():
@@ -139,6 +142,7 @@ class PyTorchSession(Session):
     def close(self) -> None:
         self._closing = True  # a report would stop the loop that the engine ends in
         self._main.remove_done_callback(self._ended)
+        self._timer.close()
         end(self._engine, self._loop)
 
     def effective(self) -> dict[str, Any]:
@@ -154,7 +158,7 @@ class PyTorchSession(Session):
             "max_batch_size": engine.scheduler_config.max_batches,
             "max_tokens_per_step": cache.max_prefill_token_num,
             "kv_cache_tokens": (cache.num_gpu_blocks - cache.num_reserved_gpu_blocks) * cache.block_size,
-            "kv_cache_dtype": dtype if not policy else f"quant_policy {policy}",
+            "kv_cache_dtype": KV_DTYPES.get(policy, f"quant_policy {policy}") if policy else dtype,
             "kv_block_tokens": cache.block_size,
             "prefix_caching": cache.enable_prefix_caching,
             "chunked_prefill": True,
@@ -202,6 +206,7 @@ class PyTorchSession(Session):
                 running=running,
                 waiting=metrics.waiting_seqs,
                 kv_usage=metrics.cache_usage,
+                observer_ns=time.monotonic_ns() - now,
             )
         )
         self._since = now

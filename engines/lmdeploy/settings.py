@@ -6,11 +6,13 @@ from typing import Any
 
 from innerloop.engines.contract import Load, UnsupportedSetting
 from innerloop.engines.support.refusals import by_setting, refuse
+from innerloop.engines.support.shapes import keeps_fp8
 
 TURBOMIND, PYTORCH = "turbomind", "pytorch"
 BACKENDS = (TURBOMIND, PYTORCH)
 BLOCK_TOKENS = 64  # the pytorch backend's default
 FP8_BLOCK = [128, 128]
+FP8_POLICY = 16  # QuantPolicy.FP8 (lmdeploy/messages.py)
 RESERVED = {
     **by_setting(
         dtype="dtype",
@@ -21,6 +23,7 @@ RESERVED = {
         max_prefill_token_num="max_tokens_per_step",
         num_gpu_blocks="kv_cache_tokens",
         cache_max_entry_count="kv_memory_fraction",
+        quant_policy="kv_cache_dtype",
         enable_prefix_caching="prefix_caching",
         eager_mode="cuda_graphs",
     ),
@@ -78,6 +81,8 @@ def native_arguments(load: Load) -> dict[str, Any]:
         arguments["max_prefill_token_num"] = s["max_tokens_per_step"] - s["max_batch_size"]
     else:
         arguments["max_prefill_token_num"] = s["max_tokens_per_step"]
+        if keeps_fp8(s):
+            arguments["quant_policy"] = FP8_POLICY
         if s["cuda_graphs"] is not None:
             arguments["eager_mode"] = not s["cuda_graphs"]
         if s["kv_cache_tokens"] is not None:
@@ -139,6 +144,7 @@ def refuse_settings(load: Load, backend: str) -> None:
                     bool(s["cuda_graphs"]),
                     "has no CUDA graphs; leave it unset, or choose backend=pytorch",
                 ),
+                ("kv_cache_dtype", keeps_fp8(s), "has no FP8 KV cache; choose backend=pytorch"),
                 (
                     "kv_cache_tokens",
                     s["kv_cache_tokens"] is not None,

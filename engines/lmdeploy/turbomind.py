@@ -143,6 +143,7 @@ class TurboMindSession(Session):
             return Nothing.FLUSHED
         # Tokens that were there before their request was submitted, as the caller sees it, count from here.
         start, self._since = self._since, max(signals[-1].time_ns, self._step_entry_ns)
+        begun = time.monotonic_ns()
         metrics = self._engine.get_schedule_metrics()
         return StepReport(
             start_ns=min(start, self._since),
@@ -152,6 +153,7 @@ class TurboMindSession(Session):
             running=max(metrics.active_seqs, len(signals)),
             waiting=self._waiting(metrics),
             kv_usage=metrics.cache_usage,
+            observer_ns=time.monotonic_ns() - begun,
         )
 
     def has_work(self) -> bool:

@@ -27,8 +27,8 @@ from innerloop.engines.support import versions
 from innerloop.engines.support.shapes import kv_bytes_per_token
 
 UNREPORTED = (
-    "prefill_tokens", "running", "waiting", "preempted", "kv_usage", "schedule_ns", "prepare_ns", "wait_ns",
-    "sample_ns", "update_ns",
+    "prefill_tokens", "running", "waiting", "preempted", "kv_usage", "schedule_ns", "prepare_ns", "execute_ns",
+    "wait_ns", "sample_ns", "update_ns",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from innerloop.engines.contract import Load, Preparation
 from innerloop.engines.mlc_llm import convert
 from innerloop.engines.support.refusals import by_setting, refuse
+from innerloop.engines.support.shapes import keeps_fp8
 
 TITLE = "MLC-LLM"
 QUANTIZATION = {"float16": "q0f16", "bfloat16": "q0bf16", "float32": "q0f32"}  # none, by dtype
@@ -63,6 +64,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
                 "has no GPTQ, and FP8 only from weights that it calibrated itself; awq works",
             ),
             ("chunked_prefill", s["chunked_prefill"] is False, "always splits long prompts"),
+            ("kv_cache_dtype", keeps_fp8(s), "keeps the KV cache in the model's own type"),
             ("dtype", awq and s["dtype"] != "float16", "runs AWQ in float16 only"),
             # AWQQuantizeLinear.from_linear (quantization/awq_quantization.py) forgets how a layer is split.
             ("tensor_parallel", awq and s["tensor_parallel"] != 1, "cannot split AWQ weights over devices"),

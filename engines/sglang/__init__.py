@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from innerloop.engines.sglang import cpu_platform
 from innerloop.engines.sglang.core import IN_ORDER_UNREPORTED, UNREPORTED, CoreSession
 from innerloop.engines.sglang.settings import CONTEXT_MARGIN, RESERVED, native_arguments
 from innerloop.engines.support import versions
-from innerloop.engines.support.shapes import kv_bytes_per_token
+from innerloop.engines.support.shapes import DTYPE_BYTES, kv_bytes_per_token
 
 
 class SglangAdapter(Adapter):
@@ -76,8 +75,6 @@ def open_session(load: Load, version: str) -> Session:
         made.run_event_loop()
         held.enter_context(made.device_module.StreamContext(made.schedule_stream))
         held.enter_context(scheduler.DynamicGradMode())
-        gc.collect()
-        gc.freeze()  # as its server does once it is warm
         session.info = info_of(session, made, args.resolved_dict(), arguments, load, version)
         session.held = held.pop_all()
     return session
@@ -103,6 +100,7 @@ def info_of(
     runner, tokens = scheduler.tp_worker.model_runner, scheduler.max_total_num_tokens
     dtype = str(scheduler.model_config.dtype).removeprefix("torch.")
     kept = str(runner.kv_cache_dtype).removeprefix("torch.")  # of the KV cache; a checkpoint may name its own
+    known = kept in DTYPE_BYTES or kept.startswith("float8")
     notes = versions.notes(adapter.title, version, adapter.versions)
     if load.device == "cpu":
         notes += (cpu_platform.SUBSTITUTED,)
@@ -129,7 +127,7 @@ def info_of(
         },
         native=arguments,
         kv_cache_tokens=tokens,
-        kv_cache_bytes=tokens * kv_bytes_per_token(load.config, dtype) if kept == dtype else None,
+        kv_cache_bytes=tokens * kv_bytes_per_token(load.config, kept) if known else None,
         weights_bytes=int(runner.weight_load_mem_usage * 2**30) or None,
         notes=notes,
         unreported=session.unreported,

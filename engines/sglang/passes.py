@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,7 +57,10 @@ class Passes:
         s.running_batch = plan.running_batch
         s.cur_batch_for_debug = batch = plan.batch_to_run
         if batch:
-            self.batches.append(self._composition(batch))
+            begun = time.monotonic_ns()
+            composition = self._composition(batch)
+            composition.observer_ns = time.monotonic_ns() - begun
+            self.batches.append(composition)
         done = self._overlapped(batch) if self.overlap else self._in_order(batch)
         s.last_batch = batch
         return done

@@ -6,7 +6,7 @@ from typing import Any
 
 from innerloop.engines.contract import Load
 from innerloop.engines.support.refusals import by_setting, refuse
-from innerloop.engines.support.shapes import fp8_in_blocks, is_quantized
+from innerloop.engines.support.shapes import fp8_in_blocks, is_quantized, keeps_fp8
 
 # The scheduler ends a request two positions before context_length, and refuses prompts within seven of it.
 CONTEXT_MARGIN = 6
@@ -69,6 +69,7 @@ RESERVED = {
         disable_cuda_graph="cuda_graphs",
         disable_decode_cuda_graph="cuda_graphs",
         max_total_tokens="kv_cache_tokens",
+        kv_cache_dtype="kv_cache_dtype",
         mem_fraction_static="kv_memory_fraction",
         random_seed="seed",
     ),
@@ -113,6 +114,8 @@ def native_arguments(load: Load) -> dict[str, Any]:
         arguments["cuda_graph_backend_decode"] = backend
         if not s["cuda_graphs"]:
             arguments["cuda_graph_backend_prefill"] = backend
+    if keeps_fp8(s):
+        arguments["kv_cache_dtype"] = "fp8_e4m3"
     if s["kv_cache_tokens"] is not None:
         arguments["max_total_tokens"] = s["kv_cache_tokens"]
     elif s["kv_memory_fraction"] is not None:
@@ -141,5 +144,7 @@ def refuse_settings(load: Load) -> None:
     )
     ranks = s["tensor_parallel"] != 1
     refuse("this layer", s, [("tensor_parallel", ranks, "steps one scheduler, which has one device")])
+    on_cpu = keeps_fp8(s) and load.device == "cpu"
+    refuse("SGLang", s, [("kv_cache_dtype", on_cpu, "keeps FP8 on GPUs only")])
     longer = f"can be longer than max_tokens_per_step={s['max_tokens_per_step']}"
     refuse("a whole prompt", s, [("chunked_prefill", too_long, longer)])

@@ -23,6 +23,7 @@ class Batch:
     preempted: int
     kv_usage: float | None = None
     cached: int | None = None
+    observer_ns: int = 0  # what counting it took
 
     @property
     def positions(self) -> int:
@@ -51,5 +52,6 @@ class Batch:
             waiting=self.waiting,
             preempted=self.preempted,
             kv_usage=self.kv_usage,
+            observer_ns=self.observer_ns,
             **phases,
         )

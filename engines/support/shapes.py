@@ -18,8 +18,17 @@ def fp8_in_blocks(config: dict[str, Any]) -> bool:
     return stored.get("quant_method") == "fp8" and stored.get("weight_block_size") is not None
 
 
+def keeps_fp8(settings: dict[str, Any]) -> bool:
+    """Whether the KV cache is to hold FP8 numbers; else it holds those of `dtype`."""
+    return settings.get("kv_cache_dtype") == "fp8"
+
+
 def kv_bytes_per_token(config: dict[str, Any], dtype: str, tensor_parallel: int = 1) -> int:
-    """Bytes that one token's keys and values take on each device: all layers, KV heads split over the devices."""
+    """Bytes that one token's keys and values take on each device: all layers, KV heads split over the devices.
+
+    `dtype` is that of the cache: one of DTYPE_BYTES, or any FP8 by its engine's name (fp8, fp8_e4m3, float8_e4m3fn).
+    """
     heads = config.get("num_key_value_heads") or config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    return 2 * config["num_hidden_layers"] * max(heads // tensor_parallel, 1) * head_dim * DTYPE_BYTES[dtype]
+    size = 1 if dtype.startswith(("fp8", "float8")) else DTYPE_BYTES[dtype]
+    return 2 * config["num_hidden_layers"] * max(heads // tensor_parallel, 1) * head_dim * size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +73,9 @@ class StepProbe:
             return result
 
         def forward(batch: Any, *args: Any, **kwargs: Any) -> Any:
-            self._launched = self._composition(batch)
+            begun = time.monotonic_ns()
+            self._launched = launched = self._composition(batch)
+            launched.observer_ns = time.monotonic_ns() - begun
             return forwarding(batch, *args, **kwargs)
 
         def sample(*args: Any, **kwargs: Any) -> Any:
@@ -163,6 +166,7 @@ class StepProbe:
         # The next pass follows at once where requests are left; else the loop sleeps until one comes.
         self._begun = now if self._executor.active_requests else None
         batch.kv_usage = self._kv_usage()
+        batch.observer_ns += time.monotonic_ns() - now
         self._put(Iteration(start, now, batch, responses, spent))
 
     def _kv_usage(self) -> float | None:

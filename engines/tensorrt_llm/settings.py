@@ -7,7 +7,7 @@ from typing import Any
 from innerloop.engines.contract import EngineInfo, Load, UnsupportedSetting
 from innerloop.engines.support import versions
 from innerloop.engines.support.refusals import by_setting, refuse
-from innerloop.engines.support.shapes import kv_bytes_per_token
+from innerloop.engines.support.shapes import keeps_fp8, kv_bytes_per_token
 
 TITLE = "TensorRT-LLM"
 VERSIONS = ("1.2", "1.2")
@@ -55,6 +55,7 @@ CACHE_RESERVED = by_setting(
     max_tokens="kv_cache_tokens",
     max_gpu_total_bytes="kv_cache_tokens",
     free_gpu_memory_fraction="kv_memory_fraction",
+    dtype="kv_cache_dtype",
 )  # of kv_cache_config, whose other fields may be given
 
 
@@ -110,6 +111,8 @@ def cache_config(load: Load) -> dict[str, Any]:
         if name in CACHE_RESERVED:
             raise UnsupportedSetting(f"engine argument kv_cache_config.{name}: {CACHE_RESERVED[name]}")
     cache: dict[str, Any] = {"enable_block_reuse": s["prefix_caching"]}
+    if keeps_fp8(s):
+        cache["dtype"] = "fp8"
     if s["kv_cache_tokens"] is not None:
         block = given.get("tokens_per_block", BLOCK_TOKENS)
         cache["max_tokens"] = -(-s["kv_cache_tokens"] // block) * block  # it rounds down to whole blocks
@@ -149,7 +152,8 @@ def engine_info(executor: Any, version: str, arguments: dict[str, Any], load: Lo
     kept = DTYPES.get(manager.dtype.name, manager.dtype.name.lower())
     stats = manager.get_kv_cache_stats()
     tokens = stats.max_num_blocks * stats.tokens_per_block or None  # KVCacheManagerV2 counts no blocks
-    token = kv_bytes_per_token(load.config, dtype, ranks) * ranks
+    known = kept == dtype or kept.startswith("fp8")
+    token = kv_bytes_per_token(load.config, kept, ranks) * ranks if known else None
     algorithm = model.model.model_config.quant_config.quant_algo
     if load.settings["quantization"] is not None and algorithm is None:
         raise UnsupportedSetting(
@@ -181,7 +185,7 @@ def engine_info(executor: Any, version: str, arguments: dict[str, Any], load: Lo
         },
         native=arguments,
         kv_cache_tokens=tokens,
-        kv_cache_bytes=tokens * token if tokens and kept == dtype else None,
+        kv_cache_bytes=tokens * token if tokens and token else None,
         weights_bytes=sum(p.numel() * p.element_size() for p in model.model.parameters()) or None,
         notes=tuple(notes),
         unreported=() if tokens else ("kv_usage",),

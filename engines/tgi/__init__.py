@@ -86,7 +86,7 @@ def engine_info(model: Any, held: int, arguments: dict[str, Any], load: Load) ->
     paged, s = hasattr(model, "kv_cache"), load.settings
     dtype = str(model.dtype).removeprefix("torch.")
     tokens = held if paged else None
-    as_computed = arguments["kv_cache_dtype"] is None
+    kept = arguments["kv_cache_dtype"] or dtype
     version = metadata.version(DISTRIBUTION)
     graphs = getattr(sys.modules.get("text_generation_server.models.flash_causal_lm"), "CUDA_GRAPHS", None)
     return EngineInfo(
@@ -99,6 +99,7 @@ def engine_info(model: Any, held: int, arguments: dict[str, Any], load: Load) ->
             "max_batch_size": arguments["max_batch_size"],
             "max_tokens_per_step": arguments["max_tokens_per_step"],
             "kv_cache_tokens": tokens,
+            "kv_cache_dtype": kept if paged else None,
             "kv_block_tokens": block_tokens() if paged else None,
             "prefix_caching": False,
             "chunked_prefill": False,
@@ -109,7 +110,7 @@ def engine_info(model: Any, held: int, arguments: dict[str, Any], load: Load) ->
         },
         native=arguments,
         kv_cache_tokens=tokens,
-        kv_cache_bytes=tokens * kv_bytes_per_token(load.config, dtype) if tokens and as_computed else None,
+        kv_cache_bytes=tokens * kv_bytes_per_token(load.config, kept) if tokens else None,
         weights_bytes=weights_bytes(model),
         notes=(
             BATCHED_HERE,

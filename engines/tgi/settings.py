@@ -6,7 +6,7 @@ from typing import Any
 
 from innerloop.engines.contract import Load, UnsupportedSetting
 from innerloop.engines.support.refusals import by_setting, refuse
-from innerloop.engines.support.shapes import fp8_in_blocks, is_quantized
+from innerloop.engines.support.shapes import fp8_in_blocks, is_quantized, keeps_fp8
 from innerloop.engines.tgi.batches import MAX_WAITING_TOKENS, WAITING_SERVED_RATIO
 
 TITLE = "TGI"
@@ -23,6 +23,7 @@ RESERVED = {
         max_batch_size="max_batch_size",
         max_tokens_per_step="max_tokens_per_step",
         kv_cache_tokens="kv_cache_tokens",
+        kv_cache_dtype="kv_cache_dtype",
     ),
     "model_id": "it is --model, or --weights DIR",
     "trust_remote_code": "it is --trust-remote-code",
@@ -48,6 +49,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
             ("chunked_prefill", bool(s["chunked_prefill"]), "splits prompts in its router, which does not run here"),
             ("cuda_graphs", cpu and bool(s["cuda_graphs"]), "has no CUDA graphs on a CPU"),
             ("kv_memory_fraction", cpu and s["kv_memory_fraction"] is not None, "takes kv_cache_tokens on a CPU"),
+            ("kv_cache_dtype", cpu and keeps_fp8(s), "keeps the KV cache in the model's own type on a CPU"),
             ("dtype", s["dtype"] == "float32" and not cpu, "runs float16 or bfloat16 on a GPU: --set dtype=bfloat16"),
         ),
     )
@@ -59,7 +61,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
         "quantize": None if is_quantized(load.config) else s["quantization"],
         "speculate": None,
         "dtype": None if s["dtype"] == "float32" else s["dtype"],  # float32 is its own choice on a CPU, and unnameable
-        "kv_cache_dtype": None,
+        "kv_cache_dtype": "fp8_e4m3fn" if keeps_fp8(s) else None,
         "trust_remote_code": load.trust_remote_code,
         "max_input_tokens": s["max_tokens_per_step"],
         "max_batch_size": s["max_batch_size"],

@@ -9,7 +9,7 @@ from typing import Any
 from innerloop.engines.contract import Adapter, EngineInfo, Load, Probe, Session, UnsupportedSetting
 from innerloop.engines.support import versions
 from innerloop.engines.support.refusals import by_setting, refuse
-from innerloop.engines.support.shapes import kv_bytes_per_token
+from innerloop.engines.support.shapes import keeps_fp8, kv_bytes_per_token
 from innerloop.engines.torch.attention import SDPA, configure_sdpa, refuse_wide_mask
 from innerloop.engines.torch.layers import CoreSession, EngineSession, TorchSession
 
@@ -28,7 +28,7 @@ class TorchAdapter(Adapter):
     name = "torch"
     title = "transformers"
     layers = tuple(LAYERS)
-    versions = ("5.19", "5.23")
+    versions = ("5.19", "5.24")
     reserved = {
         **dict.fromkeys(
             ("use_async_batching", "max_queue_size"), "the adapter steps one batch at a time and needs it as it is"
@@ -181,6 +181,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
             ("tensor_parallel", s["tensor_parallel"] != 1, "runs on one device here"),
             ("chunked_prefill", s["chunked_prefill"] is False, "always splits long prompts"),
             ("cuda_graphs", load.device == "cpu" and bool(s["cuda_graphs"]), "has no CUDA graphs on a CPU"),
+            ("kv_cache_dtype", keeps_fp8(s), "keeps the KV cache in the model's own type"),
         ),
     )
     arguments: dict[str, Any] = {

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import queue
 import time
+from functools import partial
 from typing import Any
 
-from innerloop.engines.contract import Nothing, Request, Session, StepReport
+from innerloop.engines.contract import Bare, Nothing, Request, Session, StepReport
 from innerloop.engines.support.waiting import seconds_left
+from innerloop.engines.support.wrapping import unwrapped, wrapped
 from innerloop.engines.torch.phases import StepProbe
 
 STOP_S = 5.0  # for the manager's thread to end
@@ -60,6 +62,20 @@ class CoreSession(TorchSession):
         probe.update()
         self._manager.output_router.output_queue.queue.clear()  # nobody reads it, and it holds every token
         return probe.report(*self.collect(probe.batch))
+
+    def bare(self) -> Bare:
+        processor = self._processor
+        methods = wrapped(processor.scheduler, processor.inputs_and_outputs, processor.offloading_manager)
+        return Bare(self._plain_step, self.collect, partial(unwrapped, *methods))
+
+    def _plain_step(self) -> Any:
+        processor = self._processor
+        if not processor.prepare_next_batch():
+            return []
+        batch = processor.inputs_and_outputs.requests_in_batch
+        processor._generation_step(self._manager.model)
+        processor.update_batch()
+        return batch
 
     def collect(self, batch: Any) -> tuple[list[tuple[int, list[int]]], list[int]]:
         """Who of a batch that has run got which token ids, and who is finished; both by the requests' ids."""

@@ -41,6 +41,7 @@ class StepProbe:
         self._prefill, self._decode = count_positions(self.batch)
         self._waiting = len(self._scheduler.waiting_requests)
         self._kv_usage = 1.0 - self._cache.compute_free_capacity()
+        self._observer_ns = time.monotonic_ns() - self._prepared
         return True
 
     def execute(self, model: Any) -> None:
@@ -74,6 +75,7 @@ class StepProbe:
             execute_ns=self._updated - self._begun - spent["wait"],
             wait_ns=spent["wait"],
             update_ns=self._end - self._updated,
+            observer_ns=self._observer_ns,
         )
 
     def _count_evictions(self, manager: Any) -> None:

@@ -18,7 +18,7 @@ from innerloop.engines.vllm.settings import (
     VERSIONS,
     cpu_flags,
     native_arguments,
-    refuse_4_bit_without_avx512,
+    refuse_without_avx512,
 )
 
 LAYERS: dict[str, Any] = {"core": CoreSession, "engine": EngineSession, "async": AsyncSession, "http": HttpSession}
@@ -52,7 +52,7 @@ class VllmAdapter(Adapter):
             importlib.import_module("vllm.v1.engine.core_client")
 
     def open(self, load: Load) -> Session:
-        refuse_4_bit_without_avx512(load, cpu_flags())
+        refuse_without_avx512(load, cpu_flags())
         version = installed_version()
         with versions.explained(self.title, version, self.versions):
             session: Session = LAYERS[load.layer].open(native_arguments(load), load, version)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from innerloop.engines.contract import Load, Nothing, Request, Session, StepReport
+from innerloop.engines.support.waiting import LoopTimer
 from innerloop.engines.vllm.engine import streamed_params, tokens_prompt
 from innerloop.engines.vllm.settings import effective, engine_config, engine_info
 
@@ -57,6 +58,7 @@ class AsyncSession(Session):
         self._error: BaseException | None = None
         self._begun: int | None = None
         self._woken: asyncio.Future[None] | None = None
+        self._timer = LoopTimer(loop, self._wake)
 
     def prepare(self, request: Request) -> Any:
         """(id, prompt, parameters), as `AsyncLLM.generate` takes them."""
@@ -106,8 +108,8 @@ class AsyncSession(Session):
         The tasks that are woken by the same batch of outputs run before this one goes on.
         """
         self._woken = self._loop.create_future()
-        left_s = None if until_ns is None else max(until_ns - time.monotonic_ns(), 0) / 1e9
-        await asyncio.wait((self._woken,), timeout=left_s)
+        self._timer.arm(until_ns)
+        await asyncio.wait((self._woken,))
 
     def has_work(self) -> bool:
         return bool(self._open or self._tokens or self._finished)
@@ -123,6 +125,7 @@ class AsyncSession(Session):
             self._engine.shutdown()
 
         self._loop.run_until_complete(end())
+        self._timer.close()
         self._loop.close()
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from innerloop.engines.contract import Load, Nothing, Request, Session, StepReport
-from innerloop.engines.vllm.phases import StepProbe
+from innerloop.engines.contract import Bare, Load, Nothing, Request, Session, StepReport
+from innerloop.engines.support.wrapping import unwrapped
+from innerloop.engines.vllm.phases import StepProbe, wrapped_methods
 from innerloop.engines.vllm.settings import effective, engine_config, engine_info, model_runner
 
 
@@ -76,6 +78,17 @@ class CoreSession(Session):
 
     def reset_caches(self) -> bool:
         return bool(self._core.reset_prefix_cache())
+
+    def bare(self) -> Bare | None:
+        """With a batch queue a call's tokens are of an earlier batch, which the probe has to have seen."""
+        if self._core.batch_queue is not None:
+            return None
+        return Bare(self._plain_step, collect, partial(unwrapped, *wrapped_methods(self._core)))
+
+    def _plain_step(self) -> Any:
+        outputs, executed = self._core.step_fn()
+        self._core.post_step(model_executed=executed)
+        return outputs
 
     def close(self) -> None:
         self._client.shutdown()

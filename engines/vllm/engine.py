@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from innerloop.engines.contract import Load, Nothing, Request, Session, StepReport
-from innerloop.engines.vllm.phases import StepProbe
+from innerloop.engines.contract import Bare, Load, Nothing, Request, Session, StepReport
+from innerloop.engines.support.wrapping import unwrapped, wrapped
+from innerloop.engines.vllm.phases import StepProbe, wrapped_methods
 from innerloop.engines.vllm.settings import effective, engine_config, engine_info, model_runner
 
 
@@ -63,14 +65,7 @@ class EngineSession(Session):
             if not probe.filling:  # as on layer core
                 break
         end = time.monotonic_ns()
-        tokens, finished = [], []
-        for output in outputs:
-            ids = output.outputs[0].token_ids
-            if ids:
-                tokens.append((int(output.request_id), ids))
-            if output.finished:
-                finished.append(int(output.request_id))
-        return probe.report(start, end, tokens, finished)
+        return probe.report(start, end, *collect(outputs))
 
     def has_work(self) -> bool:
         return self._core.scheduler.has_requests() or bool(self._core.batch_queue)
@@ -78,8 +73,27 @@ class EngineSession(Session):
     def reset_caches(self) -> bool:
         return bool(self._engine.reset_prefix_cache())
 
+    def bare(self) -> Bare | None:
+        """As on layer core; processing outputs is wrapped too."""
+        if self._core.batch_queue is not None:
+            return None
+        methods = [*wrapped_methods(self._core), *wrapped(self._engine.output_processor)]
+        return Bare(self._engine.step, collect, partial(unwrapped, *methods))
+
     def close(self) -> None:
         self._engine.engine_core.shutdown()
+
+
+def collect(outputs: Any) -> tuple[list[tuple[int, list[int]]], list[int]]:
+    """Who got which token ids in a step's `RequestOutput`s, and who is finished; both by the requests' ids."""
+    tokens, finished = [], []
+    for output in outputs:
+        ids = output.outputs[0].token_ids
+        if ids:
+            tokens.append((int(output.request_id), ids))
+        if output.finished:
+            finished.append(int(output.request_id))
+    return tokens, finished
 
 
 def streamed_params() -> Any:

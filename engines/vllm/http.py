@@ -19,6 +19,7 @@ from innerloop.engines.vllm.settings import engine_info
 
 PATH = "/v1/completions"
 POLL_S = 0.05
+RESET_S = 60.0
 NOTES = (
     "a step is what the client received together; the engine's own steps are in another process",
     "the server is asked for token ids (return_token_ids), which a client of text would not ask for",
@@ -34,7 +35,8 @@ class HttpSession(Session):
     def open(cls, arguments: dict[str, Any], load: Load, version: str) -> HttpSession:
         session = cls()
         try:
-            found = session._start(arguments, port := free_port())
+            session._port = port = free_port()
+            found = session._start(arguments, port)
             session._wait_until_ready(port)
             session._client = HttpClient(port, PATH, session.body, read_completion)
             able = http_null.capacity(load.settings["max_batch_size"], session.body, read_completion)
@@ -49,6 +51,7 @@ class HttpSession(Session):
         self._model = f"innerloop-{secrets.token_hex(4)}"
         self._server: children.Child | None = None
         self._client: HttpClient | None = None
+        self._port = 0
 
     def body(self, request: Request) -> bytes:
         asked = {
@@ -80,6 +83,17 @@ class HttpSession(Session):
 
     def has_work(self) -> bool:
         return self._client is not None and self._client.has_work()
+
+    def reset_caches(self) -> bool:
+        """Asks the server, which has a path for it in its developers' mode (`server.py`)."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=RESET_S)
+        try:
+            connection.request("POST", "/reset_prefix_cache")
+            response = connection.getresponse()
+            told = response.read()
+        finally:
+            connection.close()
+        return response.status == 200 and b"false" not in told.lower()
 
     def close(self) -> None:
         if self._client is not None:

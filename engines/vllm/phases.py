@@ -10,6 +10,7 @@ from innerloop.engines.contract import Nothing, StepReport
 from innerloop.engines.support.batch import Batch
 from innerloop.engines.support.marks import ranged
 from innerloop.engines.support.phases import Phases
+from innerloop.engines.support.wrapping import wrapped
 from innerloop.engines.vllm.settings import model_runner
 
 # What a model runner does before its forward pass, in both generations: for the ranges of a profiler.
@@ -101,7 +102,9 @@ class StepProbe:
 
         def schedule(*args: Any, **kwargs: Any) -> Any:
             output = scheduling(*args, **kwargs)
-            self._batches[id(output)] = self._composition(output)
+            begun = time.monotonic_ns()
+            self._batches[id(output)] = batch = self._composition(output)
+            batch.observer_ns = time.monotonic_ns() - begun
             return output
 
         def update(output: Any, *args: Any, **kwargs: Any) -> Any:
@@ -186,6 +189,13 @@ class StepProbe:
             kv_usage=self._scheduler.kv_cache_manager.usage,
             cached=cached,
         )
+
+
+def wrapped_methods(core: Any) -> list[tuple[Any, str]]:
+    """What a `StepProbe` has wrapped of an engine core, as (owner, name)."""
+    runner = model_runner(core)
+    owner, _ = inputs_ready(runner) or (runner, "")  # of V2 runners it is their model state
+    return wrapped(core.scheduler, core.model_executor, *({runner, owner} - {None}))
 
 
 def inputs_ready(runner: Any) -> tuple[Any, str] | None:

@@ -28,6 +28,7 @@ def main(told: str, channel: str) -> None:
     what that resolved its settings to is told on the channel, as one line of JSON; or why it cannot honour one.
     """
     children.follow_parent()
+    os.environ["VLLM_SERVER_DEV_MODE"] = "1"  # adds paths, the one that empties the prefix cache among them
     from vllm.entrypoints.openai.api_server import run_server
     from vllm.v1.engine.async_llm import AsyncLLM
 

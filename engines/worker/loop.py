@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from innerloop.engines.contract import Nothing, Request, Session, WrongTokenCount
+from innerloop.engines.support.waiting import sleep_until
+from innerloop.engines.worker.ahead import Ahead
 from innerloop.engines.worker.recorder import Recorder
-
-HEARTBEAT_NS = 20_000_000  # while nothing is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,14 @@ class Work:
         return Recorder(folder, lens, self.output_lens, self.user, keep_ids, first_id)
 
 
-def drive(session: Session, work: Work, recorder: Recorder, first_id: int = 0) -> None:
+def drive(
+    session: Session, work: Work, recorder: Recorder, first_id: int = 0, ready: Callable[[], object] | None = None
+) -> None:
     """Runs the workload through the engine, recording every step, until it is finished or its duration is over.
 
     Requests that are due together are submitted before the next step, in the order of their indices; their ids are the
-    indices from `first_id` on. What is due first, and what is due next while the engine has nothing to do, is prepared
-    ahead of its time.
+    indices from `first_id` on. They are prepared ahead: before the window opens, and while the engine has nothing to
+    do. `ready` is called last before the window opens.
 
     Raises:
         WrongTokenCount: the engine ran out of work while a request still lacks tokens.
@@ -58,14 +60,11 @@ def drive(session: Session, work: Work, recorder: Recorder, first_id: int = 0) -
     clock = time.monotonic_ns
     due = [(d, i) for i, d in enumerate(work.due_ns.tolist()) if d >= 0]  # from the window's start, as all times here
     heapq.heapify(due)
-    prepared: dict[int, Any] = {}
-
-    def prepare(index: int) -> Any:
-        return session.prepare(work.request(index, first_id + index))
-
-    for at_ns, index in due:
-        if at_ns == 0:
-            prepared[index] = prepare(index)
+    lens = np.diff(work.prompt_offsets)
+    ahead = Ahead(work.due_ns, lens, lambda index: session.prepare(work.request(index, first_id + index)))
+    ahead.fill()
+    if ready is not None:
+        ready()
     start = clock()
     recorder.open_window(start)
     end = start + work.duration_ns if work.duration_ns >= 0 else None
@@ -76,7 +75,7 @@ def drive(session: Session, work: Work, recorder: Recorder, first_id: int = 0) -
             break
         while due and start + due[0][0] <= now:
             due_ns, index = heapq.heappop(due)
-            session.submit(prepared.pop(index) if index in prepared else prepare(index))
+            session.submit(ahead.take(index))
             recorder.submitted(first_id + index, start + due_ns, clock())
             unfinished += 1
         until_ns = _next(start + due[0][0] if due else None, end)
@@ -91,9 +90,8 @@ def drive(session: Session, work: Work, recorder: Recorder, first_id: int = 0) -
             elif not session.has_work():
                 raise WrongTokenCount(f"the engine says that it has no work left, but {recorder.unfinished()}")
         elif due and until_ns is not None:
-            if due[0][1] not in prepared:
-                prepared[due[0][1]] = prepare(due[0][1])
-            _wait_until(until_ns, recorder)
+            ahead.fill(until_ns)
+            sleep_until(until_ns, recorder.heartbeat)
         else:
             break
     recorder.close_window(clock())
@@ -104,9 +102,3 @@ def _next(due_ns: int | None, end_ns: int | None) -> int | None:
     if due_ns is None or end_ns is None:
         return end_ns if due_ns is None else due_ns
     return min(due_ns, end_ns)
-
-
-def _wait_until(moment_ns: int, recorder: Recorder) -> None:
-    while (left := moment_ns - time.monotonic_ns()) > 0:
-        recorder.heartbeat(time.monotonic_ns())
-        time.sleep(min(left, HEARTBEAT_NS) / 1e9)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import importlib.metadata
 import json
 import os
@@ -86,28 +85,58 @@ def run(adapter: Adapter, job: dict[str, Any], control: Control, sessions: list[
     control.send("phase", phase="warmup", load_s=load_s, info=account_of(session), versions=versions())
 
     # numpy comes with the engine: its import is not to be counted twice
+    from innerloop.engines.worker.compilations import Compilations
+    from innerloop.engines.worker.garbage import Pauses, settle_garbage
     from innerloop.engines.worker.loop import Work, drive
-    from innerloop.engines.worker.warmup import request_ids, warm_up
+    from innerloop.engines.worker.warmup import Plan, Rule, warm_up
 
-    trace, rule = Path(job["trace"]), job["warmup"]["rule"]
-    rounds = Work.load(job["warmup"]["workload"])
-    warmup = warm_up(session, rounds, trace / "warmup", **rule)
+    trace, work = Path(job["trace"]), Work.load(job["workload"])
+    rounds, rule = Work.load(job["warmup"]["workload"]), Rule(**job["warmup"]["rule"])
+    plan = Plan(rounds, work, rule, load.settings["max_tokens_per_step"])
+    warmed = warm_up(session, plan, trace / "warmup", compare=profiling is None)
     memory["after_warmup"] = resident_bytes()
-    work, first_id = Work.load(job["workload"]), request_ids(rounds, rule["max_rounds"])
-    recorder = work.recorder(trace / "measure", job["keep_token_ids"], first_id)
-    control.send("phase", phase="measure", warmup=warmup, clock_ns_per_call=clock_cost_ns())
-    gc.collect()  # the warm-up's garbage is not the window's
-    cpu = time.process_time()
+    recorder = work.recorder(trace / "measure", job["keep_token_ids"], plan.ids)
+    reset = reset_caches(session)
+    control.send(
+        "phase",
+        phase="measure",
+        warmup=warmed.account,
+        warmup_shapes=warmed.shapes,
+        step_pairs=warmed.pairs,
+        clock_ns_per_call=clock_cost_ns(),
+        caches_reset=reset,
+    )
+    cpu, pauses, compilations = 0.0, Pauses(recorder.paused), Compilations()
+
+    def ready() -> None:
+        nonlocal cpu
+        compilations.start()
+        settle_garbage()
+        pauses.start()
+        cpu = time.process_time()
+
+    def measure() -> None:
+        try:
+            drive(session, work, recorder, plan.ids, ready)
+        finally:
+            pauses.stop()
+
     if profiling is None:
-        drive(session, work, recorder, first_id)
+        measure()
     else:
-        profiling.drive(session, lambda: drive(session, work, recorder, first_id))
+        profiling.drive(session, measure)
     cpu_s = time.process_time() - cpu
     memory["after_measure"], memory["peak"] = resident_bytes(), resident_bytes("VmHWM")
-    control.send("phase", phase="close", memory_bytes=memory, process_cpu_s=cpu_s)
+    made = None if session.info.effective.get("process_hops") else compilations.stop() or None
+    control.send("phase", phase="close", memory_bytes=memory, process_cpu_s=cpu_s, compiled_in_window=made)
     recorder.close()
     if profiling is not None:
         profiling.write()
+
+
+def reset_caches(session: Session) -> bool | None:
+    """Whether the prefix cache was emptied before the window; None where the engine has none."""
+    return session.reset_caches() if session.info.effective.get("prefix_caching") else None
 
 
 def profiling_pass(job: dict[str, Any], control: Control) -> Pass | None:

@@ -16,6 +16,9 @@ from innerloop.engines.contract import StepReport, WrongTokenCount
 from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, MISSING, PHASES, STATES, STEP
 
 CHUNK_BYTES = 1 << 20  # a file's size is a multiple of this; when it is full it doubles
+MOST_STEPS, MOST_TOKENS = 1 << 18, 1 << 22  # records that room is made for beforehand: 27 and 96 MiB
+MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h, since Linux 5.14
+PAGE_BYTES = 4096
 SLOT = {name: place // 8 for name, (_, place, *_) in (HEADER.fields or {}).items()}  # as 64-bit slots of the header
 RUNNING, FINISHED, CUT = (STATES.index(s) for s in ("running", "finished", "cut"))
 
@@ -25,7 +28,7 @@ assert STEP_FORMAT.size == STEP.itemsize
 
 class RecordFile:
     """One file of records, grown in whole chunks whose blocks are really allocated: a full disk is an OSError here,
-    at a growth, and never a SIGBUS in the middle of a step."""
+    at a growth, and never a SIGBUS in the middle of a step. Its pages are in memory: no record waits for one."""
 
     def __init__(self, path: Path, dtype: np.dtype, capacity: int) -> None:
         self.dtype = dtype
@@ -45,6 +48,7 @@ class RecordFile:
         size = -(-size // CHUNK_BYTES) * CHUNK_BYTES
         os.posix_fallocate(self._fd, 0, size)
         self.map = mmap.mmap(self._fd, size)
+        populate(self.map)
         self.slots = memoryview(self.map)[:HEADER_BYTES].cast("q")
         self.capacity = (size - HEADER_BYTES) // self.dtype.itemsize
         self.records = np.frombuffer(self.map, dtype=self.dtype, offset=HEADER_BYTES, count=self.capacity)
@@ -53,6 +57,15 @@ class RecordFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def populate(pages: mmap.mmap) -> None:
+    """Has every page of a mapping in memory, and writable."""
+    try:
+        pages.madvise(MADV_POPULATE_WRITE)
+    except OSError:  # an older kernel
+        first_bytes = np.frombuffer(pages, dtype=np.uint8)[::PAGE_BYTES]
+        first_bytes |= 0
 
 
 class Recorder:
@@ -75,9 +88,9 @@ class Recorder:
         self._folder = folder = Path(folder)
         self._first = first_id
         folder.mkdir(parents=True)
-        n = len(prompt_lens)
-        self.steps = RecordFile(folder / "steps.bin", LAYOUT["steps"], 4096)
-        self.tokens = RecordFile(folder / "tokens.bin", LAYOUT["tokens"], min(int(output_lens.sum()), 1 << 20))
+        n, asked = len(prompt_lens), int(output_lens.sum())
+        self.steps = RecordFile(folder / "steps.bin", LAYOUT["steps"], min(asked + n, MOST_STEPS))
+        self.tokens = RecordFile(folder / "tokens.bin", LAYOUT["tokens"], min(asked, MOST_TOKENS))
         self.requests = RecordFile(folder / "requests.bin", LAYOUT["requests"], max(n, 1))
         table = self.requests.records[:n]
         for name in ("due_ns", "submitted_ns", "first_token_ns", "last_token_ns"):
@@ -90,6 +103,7 @@ class Recorder:
         self._ids: list[list[int]] | None = [[] for _ in self._asked] if keep_ids else None
         self._step_count = self._token_count = self._finished = self._spent_ns = 0
         self._head = self.steps.slots
+        self._head[SLOT["counts_overhead"]] = 1
         self._bind()
 
     def _bind(self) -> None:
@@ -102,6 +116,13 @@ class Recorder:
     def heartbeat(self, now_ns: int) -> None:
         """Says that this process lives while there is nothing to step."""
         self._head[SLOT["beat_ns"]] = now_ns
+
+    def paused(self, spent_ns: int) -> None:
+        """Counts a collection of Python's garbage."""
+        head = self._head
+        head[SLOT["gc_pauses"]] += 1
+        head[SLOT["gc_ns"]] += spent_ns
+        head[SLOT["gc_longest_ns"]] = max(head[SLOT["gc_longest_ns"]], spent_ns)
 
     def submitted(self, request: int, due_ns: int, now_ns: int) -> None:
         index = request - self._first
@@ -140,6 +161,7 @@ class Recorder:
         j = i + len(rows)
         if j > self.tokens.capacity:
             self.tokens.grow(j * 2)
+            self._head[SLOT["growths"]] += 1
             self._bind()
         arrivals = report.end_ns if report.token_ns is None else report.token_ns
         for column, values in zip(self._columns, (arrivals, rows, counts, self._step_count), strict=True):
@@ -170,6 +192,7 @@ class Recorder:
         if k >= self.steps.capacity:
             self.steps.grow(k * 2)
             self._head = self.steps.slots
+            self._head[SLOT["growths"]] += 1
         STEP_FORMAT.pack_into(
             self.steps.map,
             HEADER_BYTES + k * STEP.itemsize,
@@ -200,6 +223,7 @@ class Recorder:
         head = self._head
         head[SLOT["tokens"]] += output
         head[SLOT["finished"]] = self._finished
+        head[SLOT["observer_ns"]] += report.observer_ns
         head[SLOT["beat_ns"]] = report.end_ns
         self._step_count = head[SLOT["count"]] = k + 1
 

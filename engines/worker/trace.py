@@ -27,6 +27,12 @@ HEADER = np.dtype(
         ("recorder_ns", "<i8"),  # time spent writing records so far
         ("tokens", "<i8"),  # output tokens so far
         ("finished", "<i8"),  # requests finished so far
+        ("counts_overhead", "<i8"),  # 1 where the trace has what follows: older ones have 0
+        ("observer_ns", "<i8"),  # time that the adapter spent on looking at the engine so far
+        ("growths", "<i8"),  # how often a file of this trace had to grow
+        ("gc_pauses", "<i8"),  # collections of Python's garbage so far, their time, and the longest
+        ("gc_ns", "<i8"),
+        ("gc_longest_ns", "<i8"),
     ]
 )
 

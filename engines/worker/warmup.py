@@ -1,64 +1,162 @@
-"""Warm-up: the same small load again and again until its speed has settled."""
+"""Warm-up: what the window will bring, then the same small load again and again until its speed has settled."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from innerloop.engines.contract import Session
+from innerloop.engines.worker.alternating import Alternating
 from innerloop.engines.worker.convergence import has_converged
 from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.recorder import Recorder
+from innerloop.engines.worker.shapes import first_requests, long_contexts, longest_context, prompt_lens, taper, trickle
+
+SHAPES = ("taper", "trickle", "long")
+SHAPES_SHARE = 0.5  # of max_s, which shapes may take beside the rounds; a third of it is for long contexts
+ALTERNATING_ROUNDS = 3
+ALTERNATING_SHARE = 0.25  # of max_s likewise
 
 
-def warm_up(
-    session: Session, work: Work, folder: Path, max_rounds: int, max_s: float, tolerance: float, window: int
-) -> dict[str, Any]:
-    """Repeats `work` until it has converged, `max_rounds` are done or `max_s` seconds have passed.
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When a warm-up ends: rounds have settled, `max_rounds` are done or they have taken `max_s` seconds."""
 
-    Every round is recorded in one trace under `folder`; the requests of all rounds are numbered on. Returns the rounds,
-    whether they settled, and each round's output tokens a second.
+    max_rounds: int
+    max_s: float
+    tolerance: float
+    window: int
+
+
+@dataclass(slots=True)
+class WarmUp:
+    """What came of it. `account` is for the result; `pairs` are (bare, recorded) ns of neighbouring decode steps."""
+
+    account: dict[str, Any]
+    shapes: list[str] = field(default_factory=list)
+    pairs: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Plan:
+    """The parts of a warm-up, all of which have their own request ids and their own content.
+
+    `rounds` is what is repeated, `window` what is measured afterwards, `most_prompt` the longest prompt that may be
+    made up. The ids are those of `rule.max_rounds` rounds, of one part for each of SHAPES, and of the alternating ones.
     """
+
+    def __init__(self, rounds: Work, window: Work, rule: Rule, most_prompt: int) -> None:
+        self.rule = rule
+        self.size = len(rounds.output_lens)
+        self.round = rounds
+        self._shapes = {
+            "taper": taper(rounds, max(longest_context(window), longest_context(rounds))),
+            "trickle": rounds,
+            "long": long_contexts(rounds, window, most_prompt),
+        }
+        self._slots = rule.max_rounds + len(SHAPES) + ALTERNATING_ROUNDS
+
+    @property
+    def ids(self) -> int:
+        """How many request ids it may use: those of the window come after them."""
+        return self._slots * self.size
+
+    def part(self, slot: int) -> Work:
+        """What the slot holds, with content of its own."""
+        return other_content(self._lengths(slot), slot)
+
+    def _lengths(self, slot: int) -> Work:
+        """A round, or one of SHAPES."""
+        shape = slot - self.rule.max_rounds
+        return self._shapes[SHAPES[shape]] if 0 <= shape < len(SHAPES) else self.round
+
+    def recorder(self, folder: Path) -> Recorder:
+        """One for all parts."""
+        works = [self._lengths(slot) for slot in range(self._slots)]
+        lens = np.concatenate([prompt_lens(work) for work in works]).astype(np.int32)
+        outputs = np.concatenate([work.output_lens for work in works]).astype(np.int32)
+        return Recorder(folder, lens, outputs, np.tile(self.round.user, self._slots))
+
+
+def warm_up(session: Session, plan: Plan, folder: Path, compare: bool = True) -> WarmUp:
+    """One round, the shapes, then rounds until they have settled; last, where the engine can be stepped bare and
+    `compare` is wanted, rounds of bare and recorded steps in turn. All in one trace under `folder`."""
+    rule = plan.rule
     begun = time.monotonic_ns()
+    recorder = plan.recorder(folder)
     rates: list[float] = []
-    recorder = repeated(work, max_rounds).recorder(folder)
-    while len(rates) < max_rounds and not has_converged(rates, tolerance, window):
-        if rates and (time.monotonic_ns() - begun) / 1e9 > max_s:
+    rounds_s = 0.0
+    done = WarmUp({})
+    while len(rates) < rule.max_rounds and not has_converged(rates, rule.tolerance, rule.window):
+        if rates and rounds_s > rule.max_s:
             break
-        start = time.monotonic_ns()
-        number = len(rates)
-        drive(session, other_content(work, number), recorder, first_id=number * len(work.output_lens))
-        rates.append(float(work.output_lens.sum()) / ((time.monotonic_ns() - start) / 1e9))
-        while session.has_work():  # flushes are not the next round's
-            session.step(None)
+        work = plan.part(len(rates))
+        took_s = run_part(session, work, recorder, len(rates) * plan.size)
+        rates.append(float(work.output_lens.sum()) / took_s)
+        rounds_s += took_s
+        if len(rates) == 1:
+            done.shapes = run_shapes(session, plan, recorder, took_s)
+    if compare:
+        done.pairs = alternate(session, plan, recorder)
     recorder.close()
-    return {
-        "seconds": (time.monotonic_ns() - begun) / 1e9,
+    done.account = {
+        "seconds": seconds_since(begun),
         "rounds": len(rates),
-        "settled": has_converged(rates, tolerance, window),
-        "tolerance": tolerance,
-        "window": window,
+        "settled": has_converged(rates, rule.tolerance, rule.window),
+        "tolerance": rule.tolerance,
+        "window": rule.window,
         "round_tokens_per_s": rates,
     }
+    return done
 
 
-def request_ids(work: Work, max_rounds: int) -> int:
-    """How many request ids a warm-up may use: those of the window come after them."""
-    return max_rounds * len(work.output_lens)
+def run_part(session: Session, work: Work, recorder: Recorder, first_id: int) -> float:
+    """Drives it; returns the seconds that it took without what is left to flush."""
+    start = time.monotonic_ns()
+    drive(session, work, recorder, first_id)
+    took_s = seconds_since(start)
+    while session.has_work():
+        session.step(None)
+    return took_s
 
 
-def repeated(work: Work, rounds: int) -> Work:
-    """The requests of all rounds, one round after the other, for a recorder: their prompts are not in it."""
-    lens = np.tile(np.diff(work.prompt_offsets), rounds)
-    return replace(
-        work,
-        prompt_offsets=np.concatenate([[0], np.cumsum(lens)]),
-        output_lens=np.tile(work.output_lens, rounds),
-        user=np.tile(work.user, rounds),
-    )
+def run_shapes(session: Session, plan: Plan, recorder: Recorder, round_s: float) -> list[str]:
+    """The shapes for which there is time, judged by the seconds that a round takes; returns their names."""
+    begun, budget_s = time.monotonic_ns(), plan.rule.max_s * SHAPES_SHARE
+    positions_per_s = (len(plan.round.prompt_tokens) + int(plan.round.output_lens.sum())) / round_s
+    done = []
+    for place, name in enumerate(SHAPES):
+        slot = plan.rule.max_rounds + place
+        work = plan.part(slot)
+        if name == "trickle":
+            work = trickle(work, int(round_s / max(int(work.output_lens.max()), 1) * 1e9))
+        elif name == "long":
+            affordable = int(np.searchsorted(work.prompt_offsets, positions_per_s * budget_s / 3, side="right")) - 1
+            work = first_requests(work, min(affordable, plan.size))
+        if len(work.output_lens) == 0 or seconds_since(begun) > budget_s:
+            continue
+        run_part(session, work, recorder, slot * plan.size)
+        done.append(name)
+    return done
+
+
+def alternate(session: Session, plan: Plan, recorder: Recorder) -> list[tuple[int, int]]:
+    """(bare, recorded) ns of neighbouring decode steps; empty where the engine cannot be stepped bare."""
+    bare = session.bare()
+    if bare is None:
+        return []
+    begun, pairs = time.monotonic_ns(), []
+    for number in range(ALTERNATING_ROUNDS):
+        if number and seconds_since(begun) > plan.rule.max_s * ALTERNATING_SHARE:
+            break
+        turns = Alternating(session, bare)
+        slot = plan.rule.max_rounds + len(SHAPES) + number
+        run_part(turns, plan.part(slot), recorder, slot * plan.size)
+        pairs += turns.pairs
+    return pairs
 
 
 def other_content(work: Work, number: int) -> Work:
@@ -67,3 +165,7 @@ def other_content(work: Work, number: int) -> Work:
         return work
     ids, places = np.unique(work.prompt_tokens, return_inverse=True)
     return replace(work, prompt_tokens=np.random.default_rng(number).permutation(ids)[places])
+
+
+def seconds_since(begun_ns: int) -> float:
+    return (time.monotonic_ns() - begun_ns) / 1e9

@@ -11,12 +11,13 @@ from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.analysis.columns import total
 from innerloop.harness.analysis.latency import finished
 from innerloop.harness.analysis.steps import wall_ns
+from innerloop.harness.schema.reasons import Check
 
 
 def checks(
     steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray, *, complete: bool = True, prefix_caching: bool = False
-) -> list[dict[str, str]]:
-    """Everything that does not add up, as {code, detail}; an empty list is a sound trace.
+) -> tuple[Check, ...]:
+    """Everything that does not add up; nothing is a sound trace.
 
     `steps`, `tokens` and `requests` are of dtype STEP, TOKEN and REQUEST. `complete` is False for a trace that ended
     in the middle (a killed worker): its three tables may end at different steps, so their sums are not compared.
@@ -24,41 +25,38 @@ def checks(
     found = [*_requests(requests), *_times(steps, tokens, requests)]
     if complete:
         found += [*_output_sums(steps, tokens, requests), *_position_sums(steps, requests, prefix_caching)]
-    return [{"code": code, "detail": detail} for code, detail in found]
+    return tuple(found)
 
 
-Finding = tuple[str, str]
-
-
-def _requests(requests: np.ndarray) -> Iterator[Finding]:
+def _requests(requests: np.ndarray) -> Iterator[Check]:
     rows = np.flatnonzero(finished(requests) & (requests["output_tokens"] != requests["asked_tokens"]))
     if len(rows):
         first = requests[rows[0]]
-        yield (
+        yield Check(
             "request_tokens",
             f"{len(rows)} finished requests have another number of tokens than asked, the first is request {rows[0]}: "
             f"asked {first['asked_tokens']}, got {first['output_tokens']}",
         )
 
 
-def _times(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Iterator[Finding]:
+def _times(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Iterator[Check]:
     wall = wall_ns(steps)
     if (wall < 0).any():
-        yield "step_times", f"{int((wall < 0).sum())} steps end before they start"
+        yield Check("step_times", f"{int((wall < 0).sum())} steps end before they start")
     for name in ("start_ns", "end_ns"):
         if (back := _backward(steps[name])) is not None:
-            yield "step_times", f"step {back} has an earlier {name} than the step before it"
+            yield Check("step_times", f"step {back} has an earlier {name} than the step before it")
     for phase in PHASES:
         over = int(((steps[f"{phase}_ns"] > wall) & (wall >= 0)).sum())
         if over:
-            yield "phase_times", f"{phase} takes longer than the whole step in {over} steps"
+            yield Check("phase_times", f"{phase} takes longer than the whole step in {over} steps")
     if (back := _backward(tokens["time_ns"])) is not None:
-        yield "token_times", f"token record {back} is earlier than the record before it"
+        yield Check("token_times", f"token record {back} is earlier than the record before it")
     order = ("due_ns", "submitted_ns", "first_token_ns", "last_token_ns")
     for earlier, later in pairwise(order):
         wrong = (requests[later] >= 0) & (requests[later] < requests[earlier])
         if wrong.any():
-            yield "request_times", f"{int(wrong.sum())} requests have {later} before {earlier}"
+            yield Check("request_times", f"{int(wrong.sum())} requests have {later} before {earlier}")
 
 
 def _backward(times: np.ndarray) -> int | None:
@@ -67,27 +65,27 @@ def _backward(times: np.ndarray) -> int | None:
     return int(wrong.argmax()) + 1 if wrong.any() else None
 
 
-def _output_sums(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Iterator[Finding]:
+def _output_sums(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Iterator[Check]:
     sums = {
         "tokens": int(tokens["count"].sum(dtype=np.int64)),
         "steps": int(steps["output_tokens"].sum(dtype=np.int64)),
         "requests": int(requests["output_tokens"].sum(dtype=np.int64)),
     }
     if len(set(sums.values())) > 1:
-        yield "output_sums", "output tokens differ: " + ", ".join(f"{n} in {name}" for name, n in sums.items())
+        yield Check("output_sums", "output tokens differ: " + ", ".join(f"{n} in {name}" for name, n in sums.items()))
         return
     number = tokens["request"]
     if len(number) and (int(number.min()) < 0 or int(number.max()) >= len(requests)):
-        yield "token_requests", f"token records name requests outside 0 to {len(requests) - 1}"
+        yield Check("token_requests", f"token records name requests outside 0 to {len(requests) - 1}")
         return
     single = sums["tokens"] == len(number) and (len(number) == 0 or int(tokens["count"].max()) == 1)
     weights = None if single else tokens["count"]
     wrong = np.bincount(number, weights, minlength=len(requests)) != requests["output_tokens"]
     if wrong.any():
-        yield "token_requests", f"{int(wrong.sum())} requests have other tokens in tokens than in requests"
+        yield Check("token_requests", f"{int(wrong.sum())} requests have other tokens in tokens than in requests")
 
 
-def _position_sums(steps: np.ndarray, requests: np.ndarray, prefix_caching: bool) -> Iterator[Finding]:
+def _position_sums(steps: np.ndarray, requests: np.ndarray, prefix_caching: bool) -> Iterator[Check]:
     """Input positions, where the engine reports them and no request was cut.
 
     A preemption makes an engine compute positions again (more prefill) and may turn the newest token's decode into
@@ -106,6 +104,10 @@ def _position_sums(steps: np.ndarray, requests: np.ndarray, prefix_caching: bool
         preempted = 0
     after = f" after {preempted} preemptions" if preempted else ""
     if prefill is not None and ((prefill < prompts and not prefix_caching) or (prefill > prompts and preempted == 0)):
-        yield "prefill_sum", f"the steps computed {prefill} prompt positions{after}, the prompts have {prompts} tokens"
+        yield Check(
+            "prefill_sum", f"the steps computed {prefill} prompt positions{after}, the prompts have {prompts} tokens"
+        )
     if decode is not None and preempted is not None and not after_first - preempted <= decode <= after_first:
-        yield "decode_sum", f"the steps computed {decode} decode positions{after}, {after_first} tokens follow a first"
+        yield Check(
+            "decode_sum", f"the steps computed {decode} decode positions{after}, {after_first} tokens follow a first"
+        )

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from innerloop.harness.analysis import energy
 from innerloop.harness.analysis.columns import NS, known
+from innerloop.harness.analysis.device_facts import SeenProcess
+from innerloop.harness.schema.telemetry import (
+    Clock,
+    ClockEvent,
+    Clocks,
+    DeviceMemory,
+    LinkRates,
+    PowerSummary,
+    Stranger,
+    Temperature,
+)
 
 BUSY = 0.1  # utilization above which a device without event reasons counts as working
 REASONS = {  # bits of NVML's nvmlClocksEventReasons
@@ -43,32 +55,33 @@ def power_of(rows: np.ndarray) -> np.ndarray:
     return rows["power_instant_w"] if known(rows["power_instant_w"]).any() else rows["power_average_w"]
 
 
-def power_w(rows: np.ndarray) -> dict[str, float | None]:
+def power_w(rows: np.ndarray) -> PowerSummary:
     """Mean, p50, p90, p99 and maximum of the power readings."""
-    names = ("mean", "p50", "p90", "p99", "max")
     watts = power_of(rows)
     watts = watts[known(watts)]
     if len(watts) == 0:
-        return dict.fromkeys(names)
-    quantiles = np.quantile(watts, [0.5, 0.9, 0.99])
-    return dict(zip(names, map(float, (watts.mean(), *quantiles, watts.max())), strict=True))
+        return PowerSummary(mean=None, p50=None, p90=None, p99=None, max=None)
+    p50, p90, p99 = map(float, np.quantile(watts, [0.5, 0.9, 0.99]))
+    return PowerSummary(mean=float(watts.mean()), p50=p50, p90=p90, p99=p99, max=float(watts.max()))
 
 
-def clocks_mhz(rows: np.ndarray, most: Mapping[str, int | None]) -> dict[str, dict[str, float | None]]:
-    """Mean, least and most of the SM and memory clocks, and what is possible. `busy_mean` leaves idle samples out."""
-    out: dict[str, dict[str, float | None]] = {}
-    for name in ("sm", "memory"):
-        at = known(rows[f"{name}_clock_mhz"])
-        values, busy = rows[f"{name}_clock_mhz"][at], working(rows[at])
-        some = len(values) > 0
-        out[name] = {
-            "mean": float(values.mean()) if some else None,
-            "min": float(values.min()) if some else None,
-            "max": float(values.max()) if some else None,
-            "busy_mean": float(values[busy].mean()) if busy.any() else None,
-            "max_possible": most.get(name),
-        }
-    return out
+def clocks_mhz(rows: np.ndarray, max_sm: float | None, max_memory: float | None) -> Clocks:
+    """The SM and memory clocks; `max_sm` and `max_memory` are what the device could do."""
+    return Clocks(sm=_clock(rows, "sm_clock_mhz", max_sm), memory=_clock(rows, "memory_clock_mhz", max_memory))
+
+
+def _clock(rows: np.ndarray, name: str, most: float | None) -> Clock:
+    """Mean, least and most of one clock; `busy_mean` leaves idle samples out."""
+    at = known(rows[name])
+    values, busy = rows[name][at], working(rows[at])
+    some = len(values) > 0
+    return Clock(
+        mean=float(values.mean()) if some else None,
+        min=float(values.min()) if some else None,
+        max=float(values.max()) if some else None,
+        busy_mean=float(values[busy].mean()) if busy.any() else None,
+        max_possible=most,
+    )
 
 
 def working(rows: np.ndarray) -> np.ndarray:
@@ -78,34 +91,30 @@ def working(rows: np.ndarray) -> np.ndarray:
     return rows["gpu_utilization"] > BUSY  # NaN is not
 
 
-def event_reasons(rows: np.ndarray, end_ns: int) -> list[dict[str, Any]]:
+def event_reasons(rows: np.ndarray, end_ns: int) -> tuple[ClockEvent, ...]:
     """For how long each reason held, longest first: every reading stands until the next one."""
     at = known(rows["event_reasons"])
     times, bits = rows["time_ns"][at], rows["event_reasons"][at]
     if len(times) == 0:
-        return []
+        return ()
     seconds = np.diff(np.append(times, max(end_ns, int(times[-1])))) * NS
-    found = []
-    for name, bit in {name: bit for bit, name in REASONS.items()}.items():
-        held = float(seconds[bits & bit != 0].sum())
-        if held > 0:
-            found.append({"reason": name, "seconds": held})
-    return sorted(found, key=lambda one: -one["seconds"])
+    held = [ClockEvent(reason, float(seconds[bits & bit != 0].sum())) for bit, reason in REASONS.items()]
+    return tuple(sorted((event for event in held if event.seconds > 0), key=lambda event: -event.seconds))
 
 
-def temperature_c(rows: np.ndarray) -> dict[str, float | None]:
+def temperature_c(rows: np.ndarray) -> Temperature:
     """At the start, in the middle and at the end (means of a twentieth of the readings each), and the most."""
     values = column(rows, "temperature_c")
     if len(values) == 0:
-        return dict.fromkeys(("start", "middle", "end", "max"))
+        return Temperature(start=None, middle=None, end=None, max=None)
     part = max(len(values) // 20, 1)
     middle = (len(values) - part) // 2
-    return {
-        "start": float(values[:part].mean()),
-        "middle": float(values[middle : middle + part].mean()),
-        "end": float(values[-part:].mean()),
-        "max": float(values.max()),
-    }
+    return Temperature(
+        start=float(values[:part].mean()),
+        middle=float(values[middle : middle + part].mean()),
+        end=float(values[-part:].mean()),
+        max=float(values.max()),
+    )
 
 
 def mean(rows: np.ndarray, name: str) -> float | None:
@@ -113,30 +122,34 @@ def mean(rows: np.ndarray, name: str) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def rates(table: np.ndarray, rows: np.ndarray, link: str, start_ns: int, end_ns: int) -> dict[str, Any]:
+def rates(table: np.ndarray, rows: np.ndarray, link: str, start_ns: int, end_ns: int) -> LinkRates:
     """Bytes a second sent and received over a link ("pcie", "nvlink") in the window, and from which source.
 
-    GPM's rates where there are any, else the byte counters, interpolated to the edges; a counter that went back is
-    not used.
+    GPM's rates where there are any, else the byte counters.
     """
-    by_gpm = {way: mean(rows, f"gpm_{link}_{way}_bytes_per_s") for way in ("tx", "rx")}
-    if None not in by_gpm.values():
-        return {**by_gpm, "source": "gpm"}
-    found: dict[str, Any] = {}
-    for way in ("tx", "rx"):
-        at = known(table[f"{link}_{way}_bytes"])
-        times, count = table["time_ns"][at].astype(np.float64), table[f"{link}_{way}_bytes"][at]
-        covered = len(times) > 1 and times[0] <= start_ns and times[-1] >= end_ns and end_ns > start_ns
-        if not covered or (np.diff(count) < 0).any():
-            return {"tx": None, "rx": None, "source": None}
-        used = np.diff(np.interp([start_ns, end_ns], times, count))[0]
-        found[way] = float(used) / ((end_ns - start_ns) * NS)
-    return {**found, "source": "counter"}
+    tx, rx = (mean(rows, f"gpm_{link}_{way}_bytes_per_s") for way in ("tx", "rx"))
+    if tx is not None and rx is not None:
+        return LinkRates(tx, rx, "gpm")
+    tx, rx = (_counted_per_s(table, f"{link}_{way}_bytes", start_ns, end_ns) for way in ("tx", "rx"))
+    if tx is not None and rx is not None:
+        return LinkRates(tx, rx, "counter")
+    return LinkRates(None, None, None)
+
+
+def _counted_per_s(table: np.ndarray, name: str, start_ns: int, end_ns: int) -> float | None:
+    """How fast a counter rose, interpolated to the window's edges; None if it does not cover them or went back."""
+    at = known(table[name])
+    times, count = table["time_ns"][at].astype(np.float64), table[name][at]
+    covered = len(times) > 1 and times[0] <= start_ns and times[-1] >= end_ns and end_ns > start_ns
+    if not covered or (np.diff(count) < 0).any():
+        return None
+    rise = np.diff(np.interp([start_ns, end_ns], times, count))[0]
+    return float(rise) / ((end_ns - start_ns) * NS)
 
 
 def memory_bytes(
     table: np.ndarray, phases: Mapping[str, int], window: np.ndarray, total: int | None, held: Mapping[str, int | None]
-) -> dict[str, int | None]:
+) -> DeviceMemory:
     """The device's memory in use when each phase was over and at its peak in the window, and what it was used for.
 
     `phases` holds the monotonic ns at which `load`, `warmup` and `measure` began; `held` the device's own part of what
@@ -145,70 +158,100 @@ def memory_bytes(
     """
     at = known(table["memory_used_bytes"])
     times, used = table["time_ns"][at], table["memory_used_bytes"][at]
-    out: dict[str, int | None] = {}
-    for name, phase in {"before_load": "load", "after_load": "warmup", "after_warmup": "measure"}.items():
+
+    def before(phase: str) -> int | None:
         moment = phases.get(phase)
         place = -1 if moment is None else int(np.searchsorted(times, moment, side="right")) - 1
-        out[name] = int(used[place]) if place >= 0 else None
+        return int(used[place]) if place >= 0 else None
+
     most, own = column(window, "memory_used_bytes"), column(window, "memory_worker_bytes")
-    out["peak"] = int(most.max()) if len(most) else None
-    out["worker"] = int(own.max()) if len(own) else None
-    out["weights"], out["kv_cache"] = held.get("weights"), held.get("kv_cache")
-    parts = (out["peak"], out["before_load"], out["weights"], out["kv_cache"])
-    out["rest"] = None
-    if None not in parts:
-        peak, before, weights, cache = (int(part or 0) for part in parts)
-        out["rest"] = peak - before - weights - cache
-    out["total"] = total
-    return out
+    peak, before_load = int(most.max()) if len(most) else None, before("load")
+    weights, cache = held.get("weights"), held.get("kv_cache")
+    rest = None
+    if peak is not None and before_load is not None and weights is not None and cache is not None:
+        rest = peak - before_load - weights - cache
+    return DeviceMemory(
+        before_load=before_load,
+        after_load=before("warmup"),
+        after_warmup=before("measure"),
+        peak=peak,
+        worker=int(own.max()) if len(own) else None,
+        weights=weights,
+        kv_cache=cache,
+        rest=rest,
+        total=total,
+    )
 
 
 def strangers(
-    processes: list[dict[str, Any]], start_ns: int, end_ns: int, followed_ns: int | None
-) -> list[dict[str, Any]]:
-    """The processes on the device during the window that are not the worker's: {pid, name, peak_bytes} each.
+    processes: Sequence[SeenProcess], start_ns: int, end_ns: int, followed_ns: int | None
+) -> tuple[Stranger, ...]:
+    """The processes on the device during the window that are not the worker's.
 
     In a container the driver may list the worker under a number that is not known there. So where none of the worker's
     own is listed, a number without a name that came after the worker was started, and before the window, is its own.
     """
-    own_seen = any(one["own"] for one in processes)
-    found = []
-    for one in processes:
-        if one["own"] or one["last_ns"] < start_ns or one["first_ns"] > end_ns:
+    own_seen = any(process.own for process in processes)
+    others = []
+    for process in processes:
+        if process.own or process.last_ns < start_ns or process.first_ns > end_ns:
             continue
-        before = followed_ns is None or one["first_ns"] < followed_ns
-        if own_seen or one["name"] is not None or before or one["first_ns"] > start_ns:
-            found.append({name: one[name] for name in ("pid", "name", "peak_bytes")})
-    return found
+        before = followed_ns is None or process.first_ns < followed_ns
+        if own_seen or process.name is not None or before or process.first_ns > start_ns:
+            others.append(Stranger(process.pid, process.name, process.peak_bytes))
+    return tuple(others)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowEnergy:
+    """The window's energy in joules: `window` is taken from `source`. None: not known."""
+
+    window: float | None
+    above_idle: float | None
+    source: Literal["counter", "integral"] | None
+    counter: float | None
+    integral: float | None
+    counter_integral_difference: float | None
 
 
 def energy_j(
     table: np.ndarray, start_ns: int, end_ns: int, idle_end_ns: int | None, missing_ns: int | None
-) -> tuple[dict[str, Any], float | None, energy.Curve | None]:
+) -> tuple[WindowEnergy, float | None, energy.Curve | None]:
     """(the window's energy, idle power in W, the curve that it was taken from).
 
     The counter is the source; the integral of the power reading stands beside it, or in for it where there is no
     counter.
     """
     times, watts = table["time_ns"], power_of(table)
-    counter, integral = energy.counter_curve(times, table["energy_j"]), energy.power_curve(times, watts)
-    by = {"counter": energy.used_j(counter, start_ns, end_ns), "integral": energy.used_j(integral, start_ns, end_ns)}
-    if missing_ns is not None and missing_ns < end_ns:
-        by = dict.fromkeys(by)
-    source = next((name for name, joules in by.items() if joules is not None), None)
-    curve = {"counter": counter, "integral": integral, None: None}[source]
-    idle = None
-    if idle_end_ns is not None and len(times) and int(times[0]) < idle_end_ns:
-        used = energy.used_j(counter, int(times[0]), idle_end_ns)
-        quiet = watts[(times < idle_end_ns) & known(watts)]
-        idle = used / ((idle_end_ns - int(times[0])) * NS) if used else float(quiet.mean()) if len(quiet) else None
-    window = by[source] if source else None
-    apart = None if None in by.values() or not by["counter"] else (by["integral"] or 0.0) / by["counter"] - 1
-    found = {
-        "window": window,
-        "above_idle": None if window is None or idle is None else window - idle * (end_ns - start_ns) * NS,
-        "source": source,
-        **by,
-        "counter_integral_difference": apart,
-    }
-    return found, idle, curve
+    by_counter, by_power = energy.counter_curve(times, table["energy_j"]), energy.power_curve(times, watts)
+    lost = missing_ns is not None and missing_ns < end_ns
+    counter = None if lost else energy.used_j(by_counter, start_ns, end_ns)
+    integral = None if lost else energy.used_j(by_power, start_ns, end_ns)
+    source: Literal["counter", "integral"] | None = None
+    window, curve = None, None
+    if counter is not None:
+        source, window, curve = "counter", counter, by_counter
+    elif integral is not None:
+        source, window, curve = "integral", integral, by_power
+    idle = _idle_w(table, by_counter, idle_end_ns)
+    joules = WindowEnergy(
+        window=window,
+        above_idle=None if window is None or idle is None else window - idle * (end_ns - start_ns) * NS,
+        source=source,
+        counter=counter,
+        integral=integral,
+        counter_integral_difference=integral / counter - 1 if counter and integral is not None else None,
+    )
+    return joules, idle, curve
+
+
+def _idle_w(table: np.ndarray, counter: energy.Curve | None, idle_end_ns: int | None) -> float | None:
+    """Mean power from the first sample to `idle_end_ns`: by the counter, else by the power reading."""
+    times, watts = table["time_ns"], power_of(table)
+    if idle_end_ns is None or len(times) == 0 or int(times[0]) >= idle_end_ns:
+        return None
+    used = energy.used_j(counter, int(times[0]), idle_end_ns)
+    if used:
+        return used / ((idle_end_ns - int(times[0])) * NS)
+    quiet = watts[(times < idle_end_ns) & known(watts)]
+    return float(quiet.mean()) if len(quiet) else None

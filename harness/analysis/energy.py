@@ -36,8 +36,9 @@ def updates(values: np.ndarray) -> np.ndarray:
 def update_period_s(times_ns: np.ndarray, values: np.ndarray) -> float | None:
     """How often a reading changes: the mean gap between changes, of those gaps that are near the usual one.
 
-    A reading whose true value stands still shows no change, so longer gaps than usual are left out. None with fewer
-    than four changes. Samples taken less often than the reading changes give their own interval: an upper limit.
+    The usual gap is the first quartile, as a gap that occurs: a reading whose true value stands still shows no change,
+    so longer gaps are left out. None with fewer than four changes. Samples taken less often than the reading changes
+    give their own interval: an upper limit.
     """
     known = ~np.isnan(values)
     times, values = times_ns[known], values[known]
@@ -45,7 +46,7 @@ def update_period_s(times_ns: np.ndarray, values: np.ndarray) -> float | None:
     if len(moments) < 4:
         return None
     gaps = np.diff(moments)
-    usual = np.quantile(gaps, 0.25)
+    usual = np.quantile(gaps, 0.25, method="higher")
     return float(gaps[(gaps > 0.5 * usual) & (gaps <= 1.5 * usual)].mean()) * NS
 
 

@@ -4,55 +4,45 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
+
+from innerloop.harness.analysis.distributions import t_quantile
+from innerloop.harness.schema.investigation import Cost, FittedCosts
 
 LEAST_PER_COLUMN = 5  # rows a column; with fewer a fit describes noise
 SAME = 1e-6  # a column whose part that no other explains is smaller than this, relatively, is not fitted
 TOGETHER = 0.9  # correlation above which two columns' costs are told apart badly
-Z = 1.959964  # of the standard normal distribution, for 95 %
+ROUNDING = 1e-9  # rows that differ by less, relatively, are alike: a float64 of nanoseconds is rounded
+LEAST_R2 = 0.3  # share of the variance that a line has to explain to describe its rows
 
 
-@dataclass(frozen=True)
-class Fit:
-    """y = fixed + sum(cost x column), in the units of y.
-
-    costs: name -> (estimate, standard error, lower and upper end of the 95 % interval); `fixed` is one of them.
-    r2: share of y's variance explained. rmse: the usual distance of a row from the line. rows: how many.
-    dropped: name -> why a column could not be fitted. together: (name, name, correlation) of columns that rise and fall
-    so much together that only the sum of their costs is known well. reason: why nothing was fitted; then all else is
-    empty.
-    """
-
-    costs: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)
-    r2: float | None = None
-    rmse: float | None = None
-    rows: int = 0
-    dropped: dict[str, str] = field(default_factory=dict)
-    together: list[tuple[str, str, float]] = field(default_factory=list)
-    reason: str | None = None
-
-    def expected(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What the fit gives for rows with these columns, float64 [rows]."""
-        count = len(next(iter(columns.values())))
-        out = np.full(count, self.costs["fixed"][0])
-        for name, column in columns.items():
-            if name in self.costs:
-                out += self.costs[name][0] * column
-        return out
+def not_fitted(reason: str, rows: int = 0) -> FittedCosts:
+    return FittedCosts(costs={}, r2=None, rmse=None, rows=rows, dropped={}, together=(), reason=reason, misfit=None)
 
 
-def least_squares(columns: Mapping[str, np.ndarray], y: np.ndarray) -> Fit:
-    """Fits y (float64 [rows]) by a constant and the columns (float64 [rows] each).
+def expected(fit: FittedCosts, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What the fit gives for rows with these columns, float64 [rows]."""
+    count = len(next(iter(columns.values())))
+    out = np.full(count, fit.costs["fixed"].estimate)
+    for name, column in columns.items():
+        if name in fit.costs:
+            out += fit.costs[name].estimate * column
+    return out
+
+
+def least_squares(columns: Mapping[str, np.ndarray], y: np.ndarray) -> FittedCosts:
+    """Fits y (float64 [rows], seconds) by a constant, `fixed`, and the columns (float64 [rows] each).
 
     Standard errors are White's (HC1), which allow for a scatter that grows with the step; like all such errors they
     take rows to be independent of each other, which steps of a run are not quite. A column that never changes, or that
-    the others before it explain, is dropped and named.
+    the others before it explain, is dropped and named. `together` are the pairs of columns that rise and fall so much
+    together that only the sum of their costs is known well.
     """
     rows = len(y)
     if rows < LEAST_PER_COLUMN * 2:
-        return Fit(rows=rows, reason=f"{rows} steps are too few for a fit")
+        return not_fitted(f"{rows} steps are too few for a fit", rows)
     kept, dropped = {"fixed": np.ones(rows)}, {}
     for name, column in columns.items():
         column = column.astype(np.float64)
@@ -71,30 +61,46 @@ def least_squares(columns: Mapping[str, np.ndarray], y: np.ndarray) -> Fit:
     freedom = rows - len(kept)
     scores = matrix * rest[:, None]
     errors = np.sqrt(np.diag(inverse @ (scores.T @ scores) @ inverse) * rows / freedom)
-    spread = t_quantile(freedom)
+    spread = t_quantile(0.975, freedom)
     costs = {}
     for place, name in enumerate(kept):
         value, error = float(estimate[place] / scale[name]), float(errors[place] / scale[name])
-        costs[name] = (value, error, value - spread * error, value + spread * error)
+        costs[name] = Cost(estimate=value, error=error, low=value - spread * error, high=value + spread * error)
     total = float(((y - y.mean()) ** 2).sum())
     squares = float((rest**2).sum())
-    return Fit(
+    varies = total > rows * (ROUNDING * float(np.abs(y).max())) ** 2
+    r2 = 1 - squares / total if varies else None
+    return FittedCosts(
         costs=costs,
-        r2=1 - squares / total if total > 0 else None,
+        r2=r2,
         rmse=float(np.sqrt(squares / freedom)),
         rows=rows,
         dropped=dropped,
         together=correlated({name: column for name, column in kept.items() if name != "fixed"}),
+        reason=None,
+        misfit=misfit(costs, r2),
     )
 
 
-def correlated(columns: Mapping[str, np.ndarray]) -> list[tuple[str, str, float]]:
+def misfit(costs: Mapping[str, Cost], r2: float | None) -> Literal["negative_cost", "low_r2"] | None:
+    """Why a line does not describe its rows: nothing costs less than no time, and a line explains what it describes.
+
+    Where nothing varies (r2 is None), the constant describes all.
+    """
+    if r2 is None:
+        return None
+    if any(cost.high < 0 for cost in costs.values()):
+        return "negative_cost"
+    return "low_r2" if r2 < LEAST_R2 else None
+
+
+def correlated(columns: Mapping[str, np.ndarray]) -> tuple[tuple[str, str, float], ...]:
     """The pairs of columns whose correlation is beyond `TOGETHER`, either way."""
     if len(columns) < 2:
-        return []
-    found = np.corrcoef(np.stack(list(columns.values())))
+        return ()
+    matrix = np.corrcoef(np.stack(list(columns.values())))
     pairs = itertools.combinations(enumerate(columns), 2)
-    return [(a, b, float(found[i, j])) for (i, a), (j, b) in pairs if abs(found[i, j]) > TOGETHER]
+    return tuple((a, b, float(matrix[i, j])) for (i, a), (j, b) in pairs if abs(matrix[i, j]) > TOGETHER)
 
 
 def explained(column: np.ndarray, kept: Mapping[str, np.ndarray]) -> str | None:
@@ -108,10 +114,3 @@ def explained(column: np.ndarray, kept: Mapping[str, np.ndarray]) -> str | None:
         others = [name for name in kept if name != "fixed"]
         return f"it rises and falls exactly with {' and '.join(others)}"
     return None
-
-
-def t_quantile(freedom: int) -> float:
-    """The 97.5 % point of Student's t, by the first terms of its expansion about the normal distribution (Abramowitz
-    and Stegun 26.7.5); within 1 % from 4 degrees of freedom on."""
-    terms = (Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96, (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384
-    return Z + sum(term / freedom**power for power, term in enumerate(terms, start=1))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from innerloop.harness.analysis.samples import Samples
+from innerloop.harness.schema.telemetry import Host
 
 
-def summary(samples: Samples, start_ns: int, end_ns: int) -> dict[str, Any] | None:
-    """The host over [start_ns, end_ns], for the result's telemetry.host; None with fewer than two samples around it.
+def summary(samples: Samples, start_ns: int, end_ns: int) -> Host | None:
+    """The host over [start_ns, end_ns]; None with fewer than two samples around it.
 
     Counters are interpolated to the window's edges; where processes of the worker ended between the last sample inside
     and the next, what they used since is not known, and the figures end with that sample (`covered_s`). `*_cores` are
@@ -38,29 +38,29 @@ def summary(samples: Samples, start_ns: int, end_ns: int) -> dict[str, Any] | No
     other = max(busy - user - system - harness, 0.0)
     voluntary, involuntary = spent("worker_voluntary_switches"), spent("worker_involuntary_switches")
     available = rows["available_bytes"][rows["available_bytes"] >= 0]
-    return {
-        "covered_s": seconds,
-        "cpus": samples.facts.get("cpus"),
-        "worker_user_s": user,
-        "worker_system_s": system,
-        "worker_cores": (user + system) / seconds,
-        "worker_rss_mean_bytes": int(rows["worker_rss_bytes"].mean()),
-        "worker_rss_peak_bytes": int(rows["worker_rss_bytes"].max()),
-        "worker_threads_max": int(rows["worker_threads"].max()),
-        "worker_processes_max": int(rows["worker_processes"].max()),
-        "worker_major_faults": _whole(spent("worker_major_faults")),
-        "worker_voluntary_switches_per_s": None if voluntary is None else voluntary / seconds,
-        "worker_involuntary_switches_per_s": None if involuntary is None else involuntary / seconds,
-        "harness_cores": harness / seconds,
-        "other_cores": other / seconds,
-        "other_share": other / machine if machine > 0 else None,
-        "busy_share": busy / machine if machine > 0 else None,
-        "iowait_share": iowait / machine if machine > 0 else None,
-        "steal_share": steal / machine if machine > 0 else None,
-        "available_least_bytes": int(available.min()) if len(available) else None,
-        "swap_in_bytes": _whole(spent("swap_in_bytes")),
-        "swap_out_bytes": _whole(spent("swap_out_bytes")),
-    }
+    return Host(
+        covered_s=seconds,
+        cpus=samples.facts.get("cpus"),
+        worker_user_s=user,
+        worker_system_s=system,
+        worker_cores=(user + system) / seconds,
+        worker_rss_mean_bytes=int(rows["worker_rss_bytes"].mean()),
+        worker_rss_peak_bytes=int(rows["worker_rss_bytes"].max()),
+        worker_threads_max=int(rows["worker_threads"].max()),
+        worker_processes_max=int(rows["worker_processes"].max()),
+        worker_major_faults=_whole(spent("worker_major_faults")),
+        worker_voluntary_switches_per_s=None if voluntary is None else voluntary / seconds,
+        worker_involuntary_switches_per_s=None if involuntary is None else involuntary / seconds,
+        harness_cores=harness / seconds,
+        other_cores=other / seconds,
+        other_share=other / machine if machine > 0 else None,
+        busy_share=busy / machine if machine > 0 else None,
+        iowait_share=iowait / machine if machine > 0 else None,
+        steal_share=steal / machine if machine > 0 else None,
+        available_least_bytes=int(available.min()) if len(available) else None,
+        swap_in_bytes=_whole(spent("swap_in_bytes")),
+        swap_out_bytes=_whole(spent("swap_out_bytes")),
+    )
 
 
 def memory_bytes(samples: Samples | None, phases: Mapping[str, int]) -> dict[str, int | None]:

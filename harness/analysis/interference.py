@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from innerloop.harness.analysis.columns import NS, known
 from innerloop.harness.analysis.context import by_request, sane
 from innerloop.harness.analysis.summary import summary
+from innerloop.harness.schema.investigation import Interference
 
 
-def interference(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> dict[str, Any] | None:
+def interference(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Interference | None:
     """Inter-token latency of the tokens that waited for a step with prefill, against those that did not.
 
-    {"with_prefill", "decode_only"}: summaries in seconds; `stalled_share`: the part of all tokens after a first one
-    that waited for prefill; `lost_share`: the part of all time between tokens that they waited longer than the median
-    of the others. None where the engine does not report prefill; shares are None without tokens to tell from.
+    `stalled_share` is the part of all tokens after a first one that waited for prefill, `lost_share` the part of all
+    time between tokens that they waited longer than the median of the others. None where the engine does not report
+    prefill; shares are None where there are no such tokens.
     """
     prefill = steps["prefill_tokens"]
     if len(steps) == 0 or not known(prefill).all():
@@ -31,12 +30,12 @@ def interference(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) ->
     tokens_after = len(stalled) + len(clean)
     lost = np.maximum(stalled - np.median(clean), 0).sum() if len(clean) and len(stalled) else None
     time = float(gap.sum())
-    return {
-        "with_prefill": summary(stalled, NS),
-        "decode_only": summary(clean, NS),
-        "stalled_share": len(stalled) / tokens_after if tokens_after else None,
-        "lost_share": None if lost is None or time <= 0 else float(lost) / time,
-    }
+    return Interference(
+        with_prefill=summary(stalled, NS),
+        decode_only=summary(clean, NS),
+        stalled_share=len(stalled) / tokens_after if tokens_after else None,
+        lost_share=None if lost is None or time <= 0 else float(lost) / time,
+    )
 
 
 def gaps(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -3,7 +3,8 @@ the device never waited. Arrays in, numbers out; all sums are of whole nanosecon
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -12,22 +13,41 @@ from innerloop.harness.analysis.kernel_classes import CLASSES
 from innerloop.harness.analysis.nesting import covered_ns, gaps_ns, union
 from innerloop.harness.analysis.steps import wall_ns
 from innerloop.harness.analysis.summary import summary
+from innerloop.harness.schema.common import ByStepKind, CountByStepKind
+from innerloop.harness.schema.profiling import Estimate, IdleGaps, Kernel, KernelClass, Kernels, Slowdown
 
-KINDS = ("all", "with_prefill", "decode_only")
 TOP = 12
 NAME_LENGTH = 160  # kernels' names run to thousands of characters; kernels.parquet has them whole
 
 
+@dataclass(frozen=True, slots=True)
+class PassFacts:
+    """What is known of a pass besides its events; the fields of `Kernels` of the same names say what they are."""
+
+    source: str
+    slowdown: Slowdown
+    joined_by_time: int = 0
+    launches_lost: int = 0
+    steps_left_out: int = 0
+
+
 def analyse(
-    table: np.ndarray, names: tuple[str, ...], ranges: np.ndarray, device: str, steps: np.ndarray
-) -> dict[str, Any]:
+    table: np.ndarray,
+    names: tuple[str, ...],
+    ranges: np.ndarray,
+    device: str,
+    steps: np.ndarray,
+    measured: np.ndarray,
+    facts: PassFacts,
+) -> Kernels:
     """Everything about the captured steps.
 
-    `table` has the columns of harness.profiling.events.EVENT, `ranges` those of RANGE (the captured calls of step),
-    `steps` is the pass's whole table of steps (dtype STEP): the make-up of step `n` is its row `n`.
+    `table` has the columns of harness.profiling.events.EVENT, `ranges` those of RANGE (the captured calls of step).
+    `steps` and `measured` are the tables of steps of the pass and of the measured run (dtype STEP): the composition of
+    the pass's step `n` is row `n`.
     """
     numbers = np.unique(ranges["step"])
-    numbers = numbers[numbers < len(steps)]  # a call that gave no record has no make-up
+    numbers = numbers[numbers < len(steps)]  # a call that gave no record has no composition
     rows = steps[numbers]
     inside = np.isin(table["step"], numbers)
     work = table[inside]
@@ -38,33 +58,46 @@ def analyse(
     idle, period = idle_ns(spans, ranges)
     gaps = np.concatenate([np.empty(0, np.int64), *(window_gaps(one, ranges) for one in spans)])
     walls = wall_ns(rows)
-    out: dict[str, Any] = {
-        "device": device,
-        "devices": devices if device == "cuda" else 0,
-        "steps": {kind: int(mask.sum()) for kind, mask in kinds.items()},
-        "wall_s_per_step": {kind: _mean(walls[mask]) for kind, mask in kinds.items()},
-        "busy_s_per_step": {kind: _mean(busy[mask] / devices) for kind, mask in kinds.items()},
-        "launches_per_step": {kind: _mean(launches[mask], 1.0) for kind, mask in kinds.items()},
-        "idle_share": {
-            "all": float(idle.sum() / period.sum()) if period.sum() > 0 else None,
-            **{kind: _uncovered(spans, rows[kinds[kind]]) for kind in KINDS[1:]},
-        },
-        "idle_gaps_s": {**summary(gaps, NS), "total": float(gaps.sum()) * NS / devices},
-        "total_ns": {kind: int(total[mask].sum()) for kind, mask in kinds.items()},
-        "outside_steps_ns": int(table["self_ns"][~inside].sum()),
-        "classes": {kind: classes(work[np.isin(work["step"], numbers[mask])]) for kind, mask in kinds.items()},
-        "top": {
-            kind: top(work[np.isin(work["step"], numbers[mask])], names) for kind, mask in kinds.items() if mask.any()
-        },
-    }
-    out["unknown_names"] = [one["name"] for one in top(work[work["class_"] == CLASSES.index("other")], names, 5)]
-    return out
+    of_kind = {kind: work[np.isin(work["step"], numbers[mask])] for kind, mask in kinds.items()}
+    return Kernels(
+        source=facts.source,
+        device=device,
+        devices=devices if device == "cuda" else 0,
+        steps=count_kinds(kinds),
+        wall_s_per_step=_by_kind(kinds, lambda mask: _mean(walls[mask])),
+        busy_s_per_step=_by_kind(kinds, lambda mask: _mean(busy[mask] / devices)),
+        launches_per_step=_by_kind(kinds, lambda mask: _mean(launches[mask], 1.0)),
+        idle_share=ByStepKind(
+            all=float(idle.sum() / period.sum()) if period.sum() > 0 else None,
+            with_prefill=_uncovered(spans, rows[kinds["with_prefill"]]),
+            decode_only=_uncovered(spans, rows[kinds["decode_only"]]),
+        ),
+        idle_gaps_s=IdleGaps(**asdict(summary(gaps, NS)), total=float(gaps.sum()) * NS / devices),
+        total_ns=CountByStepKind(**{kind: int(total[mask].sum()) for kind, mask in kinds.items()}),
+        outside_steps_ns=int(table["self_ns"][~inside].sum()),
+        classes={kind: classes(events) for kind, events in of_kind.items()},
+        top={kind: top(events, names) for kind, events in of_kind.items() if kinds[kind].any()},
+        unknown_names=tuple(kernel.name for kernel in top(work[work["class_"] == CLASSES.index("other")], names, 5)),
+        joined_by_time=facts.joined_by_time,
+        launches_lost=facts.launches_lost,
+        steps_left_out=facts.steps_left_out,
+        slowdown=facts.slowdown,
+        estimate=estimate(rows, busy // devices, device, measured),
+    )
 
 
 def kinds_of(steps: np.ndarray) -> dict[str, np.ndarray]:
-    """Which steps are of which kind: bool [steps] by kind. Where prefill is not told, a step is only one of "all"."""
+    """Which steps are of which kind: bool [steps] by kind. Without a report of prefill it is only of "all"."""
     prefill = steps["prefill_tokens"]
     return {"all": np.ones(len(steps), bool), "with_prefill": prefill > 0, "decode_only": prefill == 0}
+
+
+def count_kinds(kinds: Mapping[str, np.ndarray]) -> CountByStepKind:
+    return CountByStepKind(**{kind: int(mask.sum()) for kind, mask in kinds.items()})
+
+
+def _by_kind(kinds: Mapping[str, np.ndarray], figure: Callable[[np.ndarray], float | None]) -> ByStepKind:
+    return ByStepKind(**{kind: figure(mask) for kind, mask in kinds.items()})
 
 
 def per_step(work: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -102,50 +135,50 @@ def window_gaps(spans: tuple[np.ndarray, np.ndarray], ranges: np.ndarray) -> np.
     return np.concatenate([np.empty(0, np.int64), *(gaps_ns(spans, *edge) for edge in _windows(ranges))])
 
 
-def classes(work: np.ndarray) -> dict[str, dict[str, float | int | None]]:
+def classes(work: np.ndarray) -> dict[str, KernelClass]:
     """Time, share of all time, and number of launches of each class; the times add up to the total exactly."""
     spent = np.zeros(len(CLASSES), np.int64)
     np.add.at(spent, work["class_"], work["self_ns"])
     counts = np.bincount(work["class_"], minlength=len(CLASSES))
     whole = int(spent.sum())
     return {
-        name: {"ns": int(spent[k]), "share": int(spent[k]) / whole if whole else None, "launches": int(counts[k])}
+        name: KernelClass(ns=int(spent[k]), share=int(spent[k]) / whole if whole else None, launches=int(counts[k]))
         for k, name in enumerate(CLASSES)
     }
 
 
-def top(work: np.ndarray, names: tuple[str, ...], most: int = TOP) -> list[dict[str, Any]]:
-    """The kernels that took most of the time, by name, longest first."""
+def top(work: np.ndarray, names: tuple[str, ...], most: int = TOP) -> tuple[Kernel, ...]:
+    """The kernels that took most of the time, by name, longest first. One of several classes has its longest one."""
     if len(work) == 0:
-        return []
+        return ()
     spent, counts = np.zeros(len(names), np.int64), np.bincount(work["name"], minlength=len(names))
     np.add.at(spent, work["name"], work["self_ns"])
-    main: dict[int, int] = {}
+    whole = int(spent.sum())
+    kernels = []
     for name in np.argsort(-spent, kind="stable")[:most].tolist():
         mine = work[work["name"] == name]
-        if len(mine):
-            inside = np.zeros(len(CLASSES), np.int64)
-            np.add.at(inside, mine["class_"], mine["self_ns"])
-            main[name] = int(inside.argmax())
-    whole = int(spent.sum())
-    return [
-        {
-            "name": shortened(names[name]),
-            "class": CLASSES[which],
-            "ns": int(spent[name]),
-            "share": int(spent[name]) / whole if whole else None,
-            "launches": int(counts[name]),
-            "mean_s": float(spent[name] / counts[name]) * NS,
-        }
-        for name, which in main.items()
-    ]
+        if len(mine) == 0:
+            continue
+        by_class = np.zeros(len(CLASSES), np.int64)
+        np.add.at(by_class, mine["class_"], mine["self_ns"])
+        kernels.append(
+            Kernel(
+                name=shortened(names[name]),
+                kernel_class=CLASSES[int(by_class.argmax())],
+                ns=int(spent[name]),
+                share=int(spent[name]) / whole if whole else None,
+                launches=int(counts[name]),
+                mean_s=float(spent[name] / counts[name]) * NS,
+            )
+        )
+    return tuple(kernels)
 
 
 def shortened(name: str) -> str:
     return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…"
 
 
-def estimate(captured: np.ndarray, busy: np.ndarray, device: str, measured: np.ndarray) -> dict[str, Any]:
+def estimate(captured: np.ndarray, busy: np.ndarray, device: str, measured: np.ndarray) -> Estimate:
     """What the measured steps would take if the device never waited.
 
     `captured` and `measured` are steps (dtype STEP) of the pass and of the measured run, `busy` int64 the device-busy
@@ -154,51 +187,55 @@ def estimate(captured: np.ndarray, busy: np.ndarray, device: str, measured: np.n
     a CPU, where it slows everything, the busy share of the step's wall time, applied to the measured wall time.
     `covered_share` is the share of measured steps whose positions lie among the captured ones' (within 10 %).
     """
-    none = {"busy_s": None, "output_tokens_per_s": None, "covered_share": None, "reason": None}
     if len(captured) == 0 or len(measured) == 0:
-        return {**none, "reason": "no step was captured" if len(captured) == 0 else "no step was measured"}
+        return _no_estimate("no step was captured" if len(captured) == 0 else "no step was measured")
     walls, theirs = wall_ns(captured), wall_ns(measured)
     values = busy / np.maximum(walls, 1) if device == "cpu" else busy.astype(np.float64)
     spent = np.full(len(measured), np.nan)
     covered = np.zeros(len(measured), bool)
     for kind, mine in _apart(measured).items():
-        source = _apart(captured).get(kind)
-        if source is None or not source.any() or not mine.any():
+        source = _apart(captured)[kind]
+        if not source.any() or not mine.any():
             continue
         x, y = by_positions(captured[source], values[source])
         positions = _positions(measured[mine])
-        found = np.interp(positions, x, y)
+        likely = np.interp(positions, x, y)
         if device == "cuda" and kind == "with_prefill":  # more positions than were ever captured take more time
-            found = np.where(positions > x[-1], y[-1] * positions / x[-1], found)
-        spent[mine] = found * (theirs[mine] if device == "cpu" else 1.0)
+            likely = np.where(positions > x[-1], y[-1] * positions / x[-1], likely)
+        spent[mine] = likely * (theirs[mine] if device == "cpu" else 1.0)
         covered[mine] = (positions >= 0.9 * x[0]) & (positions <= 1.1 * x[-1])
     if np.isnan(spent).any():
         missing = [kind for kind, mine in _apart(measured).items() if mine.any() and np.isnan(spent[mine]).any()]
-        return {**none, "reason": f"no step of the kind {missing[0]} was captured"}
+        return _no_estimate(f"no step of the kind {missing[0]} was captured")
     seconds = float(spent.sum()) * NS
     tokens = int(measured["output_tokens"].sum(dtype=np.int64))
-    return {
-        "busy_s": seconds,
-        "output_tokens_per_s": tokens / seconds if seconds > 0 else None,
-        "covered_share": float(covered.mean()),
-        "reason": None,
-    }
+    return Estimate(
+        busy_s=seconds,
+        output_tokens_per_s=tokens / seconds if seconds > 0 else None,
+        covered_share=float(covered.mean()),
+        reason=None,
+    )
 
 
-def slowdown(captured: np.ndarray, measured: np.ndarray) -> dict[str, float | None]:
+def _no_estimate(reason: str) -> Estimate:
+    return Estimate(busy_s=None, output_tokens_per_s=None, covered_share=None, reason=reason)
+
+
+def slowdown(captured: np.ndarray, measured: np.ndarray) -> Slowdown:
     """How many times longer the pass's steps took than like steps of the measured run, by kind: what profiling costs.
 
     A captured step is compared with the measured steps of its kind, interpolated by the positions computed.
     """
-    out: dict[str, float | None] = dict.fromkeys(("with_prefill", "decode_only"))
-    for kind in out:
-        mine, theirs = _apart(captured).get(kind), _apart(measured).get(kind)
-        if mine is None or theirs is None or not mine.any() or not theirs.any():
-            continue
+
+    def of(kind: str) -> float | None:
+        mine, theirs = _apart(captured)[kind], _apart(measured)[kind]
+        if not mine.any() or not theirs.any():
+            return None
         x, y = by_positions(measured[theirs], wall_ns(measured)[theirs].astype(np.float64))
         usual = np.interp(_positions(captured[mine]), x, y).sum()
-        out[kind] = float(wall_ns(captured)[mine].sum() / usual) if usual > 0 else None
-    return out
+        return float(wall_ns(captured)[mine].sum() / usual) if usual > 0 else None
+
+    return Slowdown(with_prefill=of("with_prefill"), decode_only=of("decode_only"))
 
 
 def by_positions(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -209,20 +246,20 @@ def by_positions(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _apart(steps: np.ndarray) -> dict[str, np.ndarray]:
-    """The steps by kind, every step once: those that do not tell are a kind of their own."""
-    told = known(steps["prefill_tokens"])
+    """The steps by kind, every step once: those that do not report it are a kind of their own."""
+    reported = known(steps["prefill_tokens"])
     return {
-        "with_prefill": told & (steps["prefill_tokens"] > 0),
-        "decode_only": told & (steps["prefill_tokens"] == 0),
-        "unknown": ~told,
+        "with_prefill": reported & (steps["prefill_tokens"] > 0),
+        "decode_only": reported & (steps["prefill_tokens"] == 0),
+        "unknown": ~reported,
     }
 
 
 def _positions(steps: np.ndarray) -> np.ndarray:
-    """Input positions that each step computed; its output tokens where it does not tell."""
+    """Input positions that each step computed; its output tokens where they are not reported."""
     parts = [np.where(known(steps[name]), steps[name], 0) for name in ("prefill_tokens", "decode_tokens")]
-    told = known(steps["prefill_tokens"]) & known(steps["decode_tokens"])
-    return np.where(told, parts[0] + parts[1], steps["output_tokens"]).astype(np.int64)
+    reported = known(steps["prefill_tokens"]) & known(steps["decode_tokens"])
+    return np.where(reported, parts[0] + parts[1], steps["output_tokens"]).astype(np.int64)
 
 
 def _uncovered(spans: list[tuple[np.ndarray, np.ndarray]], steps: np.ndarray) -> float | None:

@@ -8,8 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from innerloop.engines.worker.trace import STATES
+from innerloop.harness.analysis.arrivals import Gaps, arrival_gaps, first_counts
 from innerloop.harness.analysis.columns import NS
-from innerloop.harness.analysis.summary import summary
+from innerloop.harness.analysis.lag import avoidable_lag_ns, send_lag_ns
+from innerloop.harness.analysis.summary import durations, summary
+from innerloop.harness.schema.common import Summary
+from innerloop.harness.schema.window import Latency
 
 FINISHED = STATES.index("finished")
 
@@ -30,47 +34,41 @@ def e2e_ns(requests: np.ndarray) -> np.ndarray:
     return (requests["last_token_ns"] - requests["due_ns"])[finished(requests) & (requests["due_ns"] >= 0)]
 
 
-def tpot_ns(requests: np.ndarray) -> np.ndarray:
-    """Time per output token after the first: (last - first) / (tokens - 1), of finished requests with two or more."""
-    rows = requests[finished(requests) & (requests["output_tokens"] > 1)]
-    return (rows["last_token_ns"] - rows["first_token_ns"]) / (rows["output_tokens"] - 1)
+def tpot_ns(requests: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Time per output token after the first arrival: (last - first) / (tokens - first), of finished requests that have
+    tokens after it. `first`, int [requests], is how many tokens came in each request's first arrival."""
+    some = finished(requests) & (requests["output_tokens"] > np.maximum(first, 1))
+    rows = requests[some]
+    return (rows["last_token_ns"] - rows["first_token_ns"]) / (rows["output_tokens"] - np.maximum(first[some], 1))
 
 
-def itl_ns(time_ns: np.ndarray, request: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Inter-token latency: the gaps between a request's arrivals, over all requests, grouped by request.
-
-    `time_ns` int64, `request` and `count` int32, all of shape [arrivals] and in order of time. An arrival of k tokens
-    makes k gaps, each a k-th of the time since the request's previous arrival, so that neither a burst's tokens after
-    the first look free nor its first one slow. The first arrival has no gap, however many tokens it brings.
-    """
-    if len(count) and int(count.min()) < 1:
-        some = count > 0
-        time_ns, request, count = time_ns[some], request[some], count[some]
-    n = len(time_ns)
-    if n < 2:
-        return np.empty(0, dtype=np.int64)
-    bits = n.bit_length()  # a request's number above, the arrival's position below: one sort groups, stably
-    key = request.astype(np.int64)
-    key <<= bits
-    key |= np.arange(n)
-    key.sort()
-    order = key & ((1 << bits) - 1)
-    key >>= bits
-    same = key[1:] == key[:-1]
-    del key
-    gaps = np.diff(time_ns[order])[same]
-    if int(count.max()) == 1:
-        return gaps
-    counts = count[order][1:][same]
-    return np.repeat(gaps // counts, counts)
+def gaps_of(tokens: np.ndarray) -> Gaps:
+    """The gaps between arrivals, of records of dtype TOKEN in order of time."""
+    return arrival_gaps(np.ascontiguousarray(tokens["time_ns"]), tokens["request"], tokens["count"])
 
 
-def latency_s(requests: np.ndarray, tokens: np.ndarray) -> dict[str, dict[str, float | int | None]]:
-    """The four latencies as summaries, in seconds. `requests` is of dtype REQUEST, `tokens` of dtype TOKEN."""
-    time_ns = np.ascontiguousarray(tokens["time_ns"])
-    return {
-        "ttft": summary(ttft_ns(requests), NS),
-        "tpot": summary(tpot_ns(requests), NS),
-        "itl": summary(itl_ns(time_ns, tokens["request"], tokens["count"]), NS),
-        "e2e": summary(e2e_ns(requests), NS),
-    }
+def first_tokens(requests: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """The tokens of each request's first arrival, int64 [requests]."""
+    return first_counts(tokens["request"], tokens["count"], len(requests))
+
+
+def latency_s(steps: np.ndarray, requests: np.ndarray, first: np.ndarray, gaps: Gaps, end_ns: int) -> Latency:
+    """All latencies as summaries, with intervals. `steps` and `requests` are of dtype STEP and REQUEST, `first` is
+    `first_tokens` of these requests; what had not ended was last seen at `end_ns`."""
+    order = np.argsort(requests["due_ns"], kind="stable")
+    requests, first = requests[order], first[order]
+    due = requests[requests["due_ns"] >= 0]
+    return Latency(
+        ttft=_since_due(due, due["first_token_ns"], due["first_token_ns"] >= 0, end_ns),
+        tpot=summary(tpot_ns(requests, first), NS, bounds=True),
+        itl=summary(gaps.itl_ns, NS, bounds=True),
+        e2e=_since_due(due, due["last_token_ns"], finished(due), end_ns),
+        arrival_gap=summary(gaps.gap_ns, NS, bounds=True),
+        send_lag=summary(send_lag_ns(requests), NS),
+        avoidable_lag=summary(avoidable_lag_ns(steps, requests), NS),
+    )
+
+
+def _since_due(due: np.ndarray, moment_ns: np.ndarray, ended: np.ndarray, end_ns: int) -> Summary:
+    until = np.where(ended, moment_ns, np.maximum(end_ns, due["due_ns"]))
+    return durations(until - due["due_ns"], ended, NS)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.harness.schema.telemetry import SamplerCost
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -27,7 +29,7 @@ class Samples:
         return self.table[first : int(np.searchsorted(times, end_ns)) + 1]
 
 
-def cost(samples: Samples, start_ns: int, end_ns: int) -> dict[str, Any]:
+def cost(samples: Samples, start_ns: int, end_ns: int) -> SamplerCost:
     """The sampler's own figures: lateness and the longest gap inside [start_ns, end_ns], CPU time over all its life.
 
     `cpu_share` is of one core. None where there were too few samples to tell.
@@ -35,13 +37,13 @@ def cost(samples: Samples, start_ns: int, end_ns: int) -> dict[str, Any]:
     rows = samples.between(start_ns, end_ns)
     life_s = (int(samples.table["time_ns"][-1]) - int(samples.table["time_ns"][0])) / 1e9 if len(samples.table) else 0.0
     late = rows["late_ns"] / 1e9
-    return {
-        "interval_s": samples.interval_s,
-        "samples": len(rows),
-        "late_p50_s": float(np.quantile(late, 0.50)) if len(rows) else None,
-        "late_p99_s": float(np.quantile(late, 0.99)) if len(rows) else None,
-        "longest_gap_s": float(np.diff(rows["time_ns"]).max() / 1e9) if len(rows) > 1 else None,
-        "cpu_s": samples.cpu_s,
-        "cpu_share": samples.cpu_s / life_s if life_s > 0 else None,
-        "error": samples.error,
-    }
+    return SamplerCost(
+        interval_s=samples.interval_s,
+        samples=len(rows),
+        late_p50_s=float(np.quantile(late, 0.50)) if len(rows) else None,
+        late_p99_s=float(np.quantile(late, 0.99)) if len(rows) else None,
+        longest_gap_s=float(np.diff(rows["time_ns"]).max() / 1e9) if len(rows) > 1 else None,
+        cpu_s=samples.cpu_s,
+        cpu_share=samples.cpu_s / life_s if life_s > 0 else None,
+        error=samples.error,
+    )

@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from innerloop.harness.analysis.columns import NS, known
+from innerloop.harness.schema.window import OverTime
 
 BINS = 60
 
 
-def over_time(steps: np.ndarray, start_ns: int, end_ns: int, bins: int = BINS) -> dict[str, Any] | None:
+def over_time(steps: np.ndarray, start_ns: int, end_ns: int, bins: int = BINS) -> OverTime | None:
     """Time-weighted means of `running`, `waiting` and `kv_usage` a bin, and output tokens/s; None without a window.
 
     What a step did is spread evenly over its duration, so that bins shorter than a step show its rate and not a comb.
-    A bin in which no step ran has None as its means, and 0 tokens/s. Lists have `bins` values.
+    A bin in which no step ran has None as its means, and 0 tokens/s. Each has `bins` values.
     """
     if end_ns <= start_ns or len(steps) == 0:
         return None
     edges = np.linspace(0, end_ns - start_ns, bins + 1)
     width_s = (end_ns - start_ns) / bins * NS
     tokens = _sum_by_bin(*_spans(steps, start_ns), steps["output_tokens"], edges)
-    return {
-        "bin_s": width_s,
-        **{name: mean_by_bin(steps, name, start_ns, edges) for name in ("running", "waiting", "kv_usage")},
-        "output_tokens_per_s": [float(n) / width_s for n in tokens],
-    }
+    return OverTime(
+        bin_s=width_s,
+        running=mean_by_bin(steps, "running", start_ns, edges),
+        waiting=mean_by_bin(steps, "waiting", start_ns, edges),
+        kv_usage=mean_by_bin(steps, "kv_usage", start_ns, edges),
+        output_tokens_per_s=tuple(float(n) / width_s for n in tokens),
+    )
 
 
-def mean_by_bin(steps: np.ndarray, name: str, start_ns: int, edges: np.ndarray) -> list[float | None]:
+def mean_by_bin(steps: np.ndarray, name: str, start_ns: int, edges: np.ndarray) -> tuple[float | None, ...]:
     """The mean of a column over the time that steps took inside each bin; `edges` count from `start_ns`, in ns.
 
     Returns len(edges) - 1 values, None where no step ran.
     """
     steps = steps[known(steps[name])]
     if len(steps) == 0:
-        return [None] * (len(edges) - 1)
+        return (None,) * (len(edges) - 1)
     begin, end = _spans(steps, start_ns)
     busy = _sum_by_bin(begin, end, end - begin, edges)
     area = _sum_by_bin(begin, end, (end - begin) * steps[name], edges)
-    return [float(a / b) if b > 0 else None for a, b in zip(area, busy, strict=True)]
+    return tuple(float(a / b) if b > 0 else None for a, b in zip(area, busy, strict=True))
 
 
 def _spans(steps: np.ndarray, start_ns: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,73 +1,72 @@
-"""The steady window: the part of a run in which the batch was full.
-
-The rule is ML.ENERGY's (see docs/metrics.md): ramp-up and drain are left out, for a loaded engine does neither.
-"""
+"""Figures over the steady window; `windows` has the rules for where it lies."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
+from innerloop.harness.analysis.arrivals import Gaps
 from innerloop.harness.analysis.columns import NS
+from innerloop.harness.analysis.latency import latency_s
+from innerloop.harness.analysis.rates import output_rate, rate_per_user
+from innerloop.harness.analysis.statistics import Interval
 from innerloop.harness.analysis.steps import level, wall_ns
 from innerloop.harness.analysis.summary import summary
 from innerloop.harness.analysis.throughput import throughput
+from innerloop.harness.analysis.windows import LEAST_S, LEAST_STEPS, Span
+from innerloop.harness.schema.common import Bounds
+from innerloop.harness.schema.window import Steady
 
-FULL = 0.95  # of the largest batch of the run
-LEAST_S = 1.0
-LEAST_STEPS = 10
+REASONS = {
+    "no_steps": "no step was recorded",
+    "no_requests": "no request arrived",
+    "batch_unknown": "the largest batch is not known",
+    "too_few_requests": "it needs more than 2 x batch requests",
+    "no_residence": "no request finished",
+    "never_settled": "the requests in the system never settled",
+    "too_short": f"it would be shorter than {LEAST_S:g} s or {LEAST_STEPS} steps",
+}
 
 
-def full_steps(running: np.ndarray) -> tuple[int, int] | None:
-    """The first and the last step with at least 95 % of the largest batch; None when the batch is not reported."""
-    if len(running) == 0 or running.max() <= 0:
-        return None
-    full = np.flatnonzero(running >= FULL * running.max())
-    return int(full[0]), int(full[-1])
+def steady(span: Span, steps: np.ndarray, requests: np.ndarray, first: np.ndarray, gaps: Gaps, end_ns: int) -> Steady:
+    """Figures of the span (see `windows.steady_span`), or all None with the `reason`.
 
-
-def steady(steps: np.ndarray, requests: np.ndarray) -> dict[str, Any]:
-    """Figures over the steady window, or all None with the `reason`.
-
-    It opens at the start of the first full step and closes at the end of the last one. Keys: reason, start_ns,
-    end_ns, duration_s, steps, throughput (as over the whole window), wall_s, batch, kv_usage.
+    `steps`, `requests` are of dtype STEP and REQUEST; `first`, `gaps` are `latency.first_tokens` and `latency.gaps_of`.
+    What had not ended was last seen at `end_ns`.
     """
-    span = full_steps(steps["running"])
-    if span is None:
-        return _none("the engine does not report its batch" if len(steps) else "no step was recorded")
-    rows = steps[span[0] : span[1] + 1]
-    start_ns, end_ns = int(rows["start_ns"][0]), int(rows["end_ns"][-1])
-    seconds = (end_ns - start_ns) * NS
-    if seconds < LEAST_S or len(rows) < LEAST_STEPS:
-        return _none(
-            f"the batch was full for {seconds:.2f} s and {len(rows)} steps; "
-            f"{LEAST_S:g} s and {LEAST_STEPS} steps are needed"
-        )
-    return {
-        "reason": None,
-        "start_ns": start_ns,
-        "end_ns": end_ns,
-        "duration_s": seconds,
-        "steps": len(rows),
-        "throughput": throughput(rows, requests, start_ns, end_ns),
-        "wall_s": summary(wall_ns(rows), NS),
-        "batch": level(rows, "running"),
-        "kv_usage": level(rows, "kv_usage"),
-    }
+    if span.start_ns is None or span.end_ns is None:
+        return Steady(REASONS[span.missing or "too_short"], span.rule)
+    rows = steps[inside(steps["end_ns"], span)]
+    due = inside(requests["due_ns"], span)
+    arrived = gaps.within(span.start_ns, span.end_ns)
+    per_user = rate_per_user(arrived.arrived_ns, arrived.gap_ns, arrived.count)
+    speed = throughput(rows, requests, first, gaps, span.start_ns + 1, span.end_ns)
+    return Steady(
+        reason=None,
+        rule=span.rule,
+        start_ns=span.start_ns,
+        end_ns=span.end_ns,
+        duration_s=(span.end_ns - span.start_ns) * NS,
+        steps=len(rows),
+        throughput=replace(
+            speed,
+            output_tokens_per_s_ci=_bounds(output_rate(steps, span.start_ns, span.end_ns)),
+            tokens_per_s_per_user_ci=_bounds(per_user),
+        ),
+        latency_s=latency_s(steps, requests[due], first[due], arrived, end_ns),
+        wall_s=summary(wall_ns(rows), NS),
+        batch=level(rows, "running"),
+        kv_usage=level(rows, "kv_usage"),
+    )
 
 
-def _none(reason: str) -> dict[str, Any]:
-    names = ("start_ns", "end_ns", "duration_s", "steps", "throughput", "wall_s", "batch", "kv_usage")
-    return {"reason": reason, **dict.fromkeys(names)}
+def inside(moments_ns: np.ndarray, span: Span) -> np.ndarray:
+    """Which moments lie in (start, end] of a span that there is: bool, the shape of `moments_ns`."""
+    assert span.start_ns is not None
+    assert span.end_ns is not None
+    return (moments_ns > span.start_ns) & (moments_ns <= span.end_ns)
 
 
-def usual_batch(steps: np.ndarray) -> list[int | None]:
-    """(usual, largest) batch of a run: the median over its steps' time, and what counts as full (docs/metrics.md)."""
-    running = steps["running"]
-    if len(steps) == 0 or (running < 0).any():
-        return [None, None]
-    order = np.argsort(running)
-    time_up_to = np.cumsum(wall_ns(steps)[order])
-    middle = int(np.searchsorted(time_up_to, time_up_to[-1] / 2))
-    return [int(running[order[middle]]), int(np.ceil(FULL * running.max()))]
+def _bounds(found: Interval) -> Bounds | None:
+    return None if found.low is None and found.high is None else (found.low, found.high)

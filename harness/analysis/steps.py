@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.analysis.columns import NS, known
 from innerloop.harness.analysis.latency import finished
 from innerloop.harness.analysis.summary import summary
+from innerloop.harness.schema.common import Level, Summary
+from innerloop.harness.schema.steps import StepSeconds, StepShare, TimeShare
 
 
 def wall_ns(steps: np.ndarray) -> np.ndarray:
@@ -27,35 +27,38 @@ def other_host_ns(steps: np.ndarray) -> np.ndarray:
     return rest
 
 
-def step_s(steps: np.ndarray) -> dict[str, dict[str, float | int | None]]:
-    """Summaries in seconds of wall time, of every phase and of the remainder; a phase never reported is all None.
+def step_s(steps: np.ndarray, requests: np.ndarray, observed: bool = False) -> StepSeconds:
+    """Summaries of wall time, of every phase and of the remainder; a phase never reported is all None.
 
     `decode_only` and `with_prefill` are the wall times of the steps that computed no prompt position and of those
-    that did, where the engine says.
+    that did, where the engine says. An engine whose own loop is only `observed` has no bubbles.
     """
     wall = wall_ns(steps)
     prefill = steps["prefill_tokens"]
-    out = {"wall": summary(wall, NS)}
+    phases = {}
     for phase in PHASES:
         column = steps[f"{phase}_ns"]
-        out[phase] = summary(column[known(column)], NS)
-    out["other_host"] = summary(other_host_ns(steps), NS)
-    out["decode_only"] = summary(wall[prefill == 0], NS)
-    out["with_prefill"] = summary(wall[prefill > 0], NS)
-    return out
+        phases[phase] = summary(column[known(column)], NS)
+    return StepSeconds(
+        wall=summary(wall, NS),
+        **phases,
+        other_host=summary(other_host_ns(steps), NS),
+        decode_only=summary(wall[prefill == 0], NS),
+        with_prefill=summary(wall[prefill > 0], NS),
+        bubble=summary(np.empty(0)) if observed else bubble_s(steps, requests),
+    )
 
 
-def step_share(steps: np.ndarray) -> dict[str, float | None]:
-    """Each phase's share of the wall time of the steps that report it, 0 to 1, by name; the remainder's likewise."""
+def step_share(steps: np.ndarray) -> StepShare:
+    """Each phase's share of the wall time of the steps that report it, 0 to 1; the remainder's likewise."""
     wall = wall_ns(steps)
-    out = {}
+    phases = {}
     for phase in PHASES:
         column = steps[f"{phase}_ns"]
         have = known(column)
-        out[phase] = _share(int(column[have].sum()), int(wall[have].sum()))
+        phases[phase] = _share(int(column[have].sum()), int(wall[have].sum()))
     have = known(steps["execute_ns"])
-    out["other_host"] = _share(int(other_host_ns(steps).sum()), int(wall[have].sum()))
-    return out
+    return StepShare(**phases, other_host=_share(int(other_host_ns(steps).sum()), int(wall[have].sum())))
 
 
 def _share(part: int, whole: int) -> float | None:
@@ -82,17 +85,24 @@ def gaps_ns(
     return length, idle, length - idle
 
 
-def time_share(steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int) -> dict[str, float | None]:
-    """Shares of the window spent in steps, between steps while there was work (bubbles), and with no work (idle)."""
+def time_share(
+    steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int, observed: bool = False
+) -> TimeShare:
+    """Shares of the window spent in steps, between steps while there was work (bubbles), and with no work (idle).
+
+    Where an engine's own loop is only `observed`, a step begins where the last one ended: only idle is known.
+    """
     window = end_ns - start_ns
     if window <= 0 or len(steps) == 0:
-        return {"steps": None, "bubbles": None, "idle": None}
+        return TimeShare(None, None, None)
     _, idle, bubble = gaps_ns(steps, requests, start_ns, end_ns)
     bubbles, idles = float(bubble.sum() / window), float(idle.sum() / window)
-    return {"steps": 1.0 - bubbles - idles, "bubbles": bubbles, "idle": idles}
+    if observed:
+        return TimeShare(steps=None, bubbles=None, idle=idles)
+    return TimeShare(steps=1.0 - bubbles - idles, bubbles=bubbles, idle=idles)
 
 
-def bubble_s(steps: np.ndarray, requests: np.ndarray) -> dict[str, float | int | None]:
+def bubble_s(steps: np.ndarray, requests: np.ndarray) -> Summary:
     """Summary in seconds of the bubble between each step and the next one (not of those at the window's edges)."""
     if len(steps) < 2:
         return summary(np.empty(0))
@@ -100,23 +110,25 @@ def bubble_s(steps: np.ndarray, requests: np.ndarray) -> dict[str, float | int |
     return summary(bubble[1:-1], NS)
 
 
-def level(steps: np.ndarray, name: str) -> dict[str, float | None]:
+FULL = 0.95  # of the largest batch of the run
+
+
+def usual_batch(steps: np.ndarray) -> list[int | None]:
+    """(usual, largest) batch of a run: the median over its steps' time, and what counts as full (docs/metrics.md)."""
+    running = steps["running"]
+    if len(steps) == 0 or (running < 0).any():
+        return [None, None]
+    order = np.argsort(running)
+    time_up_to = np.cumsum(wall_ns(steps)[order])
+    middle = int(np.searchsorted(time_up_to, time_up_to[-1] / 2))
+    return [int(running[order[middle]]), int(np.ceil(FULL * running.max()))]
+
+
+def level(steps: np.ndarray, name: str) -> Level:
     """Mean (weighted by the steps' wall time) and maximum of `running`, `waiting` or `kv_usage`."""
     rows = steps[known(steps[name])]
     weight = wall_ns(rows)
     if len(rows) == 0 or weight.sum() <= 0:
-        return {"mean": None, "max": None}
+        return Level(None, None)
     mean = float(np.average(rows[name], weights=weight))
-    return {"mean": mean, "max": rows[name].max().item()}
-
-
-def figures(steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int) -> dict[str, Any]:
-    """The result's sections on steps: step_s, step_share, time_share, batch, waiting, kv_usage."""
-    return {
-        "step_s": {**step_s(steps), "bubble": bubble_s(steps, requests)},
-        "step_share": step_share(steps),
-        "time_share": time_share(steps, requests, start_ns, end_ns),
-        "batch": level(steps, "running"),
-        "waiting": level(steps, "waiting"),
-        "kv_usage": level(steps, "kv_usage"),
-    }
+    return Level(mean, rows[name].max().item())

@@ -2,27 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
+from innerloop.harness.analysis import censoring
+from innerloop.harness.analysis.statistics import quantile_bounds
+from innerloop.harness.schema.common import Bounds, Summary
+
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
-FIELDS = ("mean", *QUANTILES, "max", "count")
+CENSORED_SHARE = 0.01  # of durations that had not ended, above which those that had do not stand for all
 
 
-def summary(values: np.ndarray, scale: float = 1.0) -> dict[str, float | int | None]:
-    """Mean, p50, p90, p95, p99, maximum and count of `values` (any numeric dtype, shape [n]), times `scale`.
+def summary(values: np.ndarray, scale: float = 1.0, *, bounds: bool = False) -> Summary:
+    """Mean, quantiles, maximum and count of `values` (any numeric dtype, shape [n]), times `scale`.
 
-    Quantiles are interpolated linearly between the two nearest values, as numpy.quantile does by default. No values:
-    all None, and a count of 0.
+    Quantiles are interpolated linearly between the two nearest values, as numpy.quantile does by default; `bounds` adds
+    their intervals, for which `values` are in order of time. No values: all None, and a count of 0.
     """
     n = len(values)
     if n == 0:
-        return {**dict.fromkeys(FIELDS), "count": 0}
+        return Summary(None, None, None, None, None, None, 0)
     ordered = np.sort(values)
-    out: dict[str, float | int | None] = {"mean": float(ordered.mean(dtype=np.float64)) * scale}
-    for name, q in QUANTILES.items():
+
+    def quantile(q: float) -> float:
         below, part = divmod(q * (n - 1), 1.0)
         low, high = ordered[int(below)], ordered[min(int(below) + 1, n - 1)]
-        out[name] = (float(low) + float(high - low) * part) * scale
-    out["max"] = float(ordered[-1]) * scale
-    out["count"] = n
-    return out
+        return (float(low) + float(high - low) * part) * scale
+
+    points: dict[str, Any] = {name: quantile(q) for name, q in QUANTILES.items()}
+    if bounds:
+        points |= {f"{name}_ci": _scaled(quantile_bounds(values, ordered, q), scale) for name, q in QUANTILES.items()}
+    return Summary(
+        mean=float(ordered.mean(dtype=np.float64)) * scale,
+        max=float(ordered[-1]) * scale,
+        count=n,
+        **points,
+    )
+
+
+def durations(values: np.ndarray, ended: np.ndarray, scale: float = 1.0) -> Summary:
+    """The same of `values` [n] in order of time, with intervals; where `ended` (bool [n]) is false they lasted longer.
+
+    Mean, maximum and count are of those that ended. Quantiles count the others too, once they are more than 1 %.
+    """
+    found = summary(values[ended], scale, bounds=True)
+    unfinished = int((~ended).sum())
+    if unfinished <= CENSORED_SHARE * len(values):
+        return replace(found, unfinished=unfinished)
+    seen = censoring.survival(values, ended)
+    changed: dict[str, Any] = {"unfinished": unfinished}
+    for name, q in QUANTILES.items():
+        value = censoring.quantile(seen, q)
+        changed[name] = None if value is None else value * scale
+        changed[f"{name}_ci"] = _scaled(censoring.quantile_bounds(seen, q), scale)
+    return replace(found, **changed)
+
+
+def _scaled(bounds: Bounds, scale: float) -> Bounds | None:
+    low, high = (None if bound is None else bound * scale for bound in bounds)
+    return None if low is None and high is None else (low, high)

@@ -4,46 +4,45 @@ from __future__ import annotations
 
 import numpy as np
 
+from innerloop.harness.analysis.arrivals import Gaps
 from innerloop.harness.analysis.columns import NS, total
 from innerloop.harness.analysis.latency import finished, tpot_ns
-
-FIELDS = (
-    "prefill_tokens_per_s",
-    "decode_tokens_per_s",
-    "total_tokens_per_s",
-    "tokens_per_s_per_user",
-    "requests_per_s",
-)
+from innerloop.harness.schema.window import Throughput
 
 
-def throughput(steps: np.ndarray, requests: np.ndarray, start_ns: int, end_ns: int) -> dict[str, float | None]:
-    """Rates over [start_ns, end_ns]. A step, a first token or a finish counts when it ends inside.
+def throughput(
+    steps: np.ndarray, requests: np.ndarray, first: np.ndarray, gaps: Gaps, start_ns: int, end_ns: int
+) -> Throughput:
+    """Rates over [start_ns, end_ns]. A step, an arrival, a first token or a finish counts when it ends inside.
 
-    `steps` is of dtype STEP, `requests` of dtype REQUEST. See docs/metrics.md for the five definitions. All None when
-    the window is empty or holds no step.
+    `steps` is of dtype STEP, `requests` of dtype REQUEST, `first` and `gaps` are `latency.first_tokens` and
+    `latency.gaps_of`. See docs/metrics.md for the definitions. All None when the window is empty or holds no step.
     """
     steps = within(steps, steps["end_ns"], start_ns, end_ns)
     seconds = (end_ns - start_ns) * NS
     if seconds <= 0 or len(steps) == 0:
-        return dict.fromkeys(FIELDS)
+        return Throughput()
     prefill = total(steps["prefill_tokens"])
     output = int(steps["output_tokens"].sum(dtype=np.int64))
     started = within(requests, requests["first_token_ns"], start_ns, end_ns)
-    done = within(requests[finished(requests)], requests["last_token_ns"][finished(requests)], start_ns, end_ns)
+    done = finished(requests) & (requests["last_token_ns"] >= start_ns) & (requests["last_token_ns"] <= end_ns)
     prompts = int(started["prompt_tokens"].sum(dtype=np.int64))
-    return {
-        "prefill_tokens_per_s": None if prefill is None else prefill / seconds,
-        "decode_tokens_per_s": output / seconds,
-        "total_tokens_per_s": (prompts + output) / seconds,
-        "tokens_per_s_per_user": per_user(done),
-        "requests_per_s": len(done) / seconds,
-    }
+    inside = gaps.within(start_ns - 1, end_ns)
+    users, waited = int(inside.count.sum(dtype=np.int64)), int(inside.gap_ns.sum(dtype=np.int64))
+    return Throughput(
+        prefill_positions_per_s=None if prefill is None else prefill / seconds,
+        output_tokens_per_s=output / seconds,
+        total_tokens_per_s=(prompts + output) / seconds,
+        tokens_per_s_per_user=users / (waited * NS) if waited > 0 else None,
+        requests_per_s=int(done.sum()) / seconds,
+        tokens_per_s_per_request=per_request(tpot_ns(requests[done], first[done])),
+        user_tokens=users,
+    )
 
 
-def per_user(requests: np.ndarray) -> float | None:
-    """Mean over finished requests of 1 / TPOT: how fast one user's text grows once it has begun, in tokens/s."""
-    tpot = tpot_ns(requests)
-    tpot = tpot[tpot > 0]  # all tokens in one arrival have no rate
+def per_request(tpot: np.ndarray) -> float | None:
+    """Mean over requests of 1 / TPOT (`tpot` in ns, [requests]), in tokens/s."""
+    tpot = tpot[tpot > 0]
     return float(np.mean(1 / (tpot * NS))) if len(tpot) else None
 
 

@@ -50,6 +50,16 @@ def every() -> list[Ceilings]:
     return [one for one in found if one is not None]
 
 
+def names() -> list[str]:
+    """The names under which ceilings are kept, also of files that cannot be read."""
+    return sorted(path.stem for path in folder().glob("*.json")) if folder().is_dir() else []
+
+
+def remove(name: str) -> None:
+    """Forgets what is kept under a name; another process may have done so."""
+    (folder() / f"{name}.json").unlink(missing_ok=True)
+
+
 def checked(data: Any) -> Ceilings:
     """
     Raises:

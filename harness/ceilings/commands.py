@@ -1,16 +1,18 @@
-"""What `python -m harness.ceilings` asks for: whose torch measures, on what device, which number formats."""
+"""What `innerloop ceilings` asks for: whose torch measures, on what device, which number formats."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness import environments
+from innerloop.harness.ceilings import cache
 from innerloop.harness.ceilings.model import DTYPES, Ceilings
 from innerloop.harness.ceilings.obtain import Say, ceilings, torch_version
-from innerloop.harness.cli.arguments import command_line
+from innerloop.harness.cli.arguments import CommandLine, add_remove, command_line, named_or_all
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.environments import Environment
 from innerloop.harness.environments.interpreters import probe
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  python -m harness.ceilings                       of a GPU where there is one, else of the CPU
-  python -m harness.ceilings --device cpu --dtype bfloat16,float32
-  python -m harness.ceilings --engine vllm --remeasure
-  python -m harness.ceilings --list
+  innerloop ceilings list
+  innerloop ceilings measure                   of a GPU where there is one, else of the CPU
+  innerloop ceilings measure --device cpu --dtype bfloat16,float32 --engine vllm
+  innerloop ceilings measure --missing         only what is not known yet, as a run does
+  innerloop ceilings remove --all
 
 Measured by torch in an engine's environment: a copy and a sum of arrays far larger than the caches, and products of
 square matrices; the best of repeated measurements, which take 1 to 10 s. A run takes them from the cache folder and
@@ -33,18 +36,40 @@ measures what it lacks. Measure on a machine that does nothing else. What they a
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandLine:
     description = "Measure the two limits of a device: its memory bandwidth and its matrix rate."
-    out = command_line("ceilings", description, EXAMPLES)
+    top = command_line("ceilings", description, EXAMPLES)
+    verbs = top.add_subparsers(dest="verb", metavar="list | measure | remove")
+    listing = verbs.add_parser("list", help="what has been measured")
+    listing.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    add_measure(verbs.add_parser("measure", help="measure now", description=description))
+    add_remove(verbs, "forget what was measured", "as `list` prints it")
+    return top
+
+
+def add_measure(out: argparse.ArgumentParser) -> None:
     out.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one")
     whose = out.add_mutually_exclusive_group()
     whose.add_argument("--engine", metavar="NAME", help="whose torch measures; default: one whose environment is there")
     whose.add_argument("--engine-python", metavar="PATH", type=Path, help="an interpreter that has torch")
     out.add_argument("--dtype", metavar="NAMES", help=f"number formats, separated by commas: {', '.join(DTYPES)}")
     out.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    out.add_argument("--list", action="store_true", help="print what has been measured, and measure nothing")
-    out.add_argument("--remeasure", action="store_true", help="measure again what is known")
-    return out
+    out.add_argument("--missing", action="store_true", help="only what is not known yet, or was disturbed")
+    out.add_argument("--remeasure", dest="missing", action="store_false", help=argparse.SUPPRESS)  # an older spelling
+
+
+def spelled(words: Sequence[str]) -> list[str]:
+    """The command line with its sub-verb; older spellings had none: `ceilings --list`, `ceilings --device cpu`."""
+    if "--list" in words:
+        return ["list", *(word for word in words if word != "--list")]
+    flags_only = bool(words) and words[0].startswith("-") and words[0] not in ("-h", "--help")
+    return ["measure", "--missing", *words] if flags_only else [*words]
+
+
+def remove(arguments: argparse.Namespace) -> None:
+    for name in named_or_all(arguments.names, arguments.all, cache.names(), "ceilings file"):
+        cache.remove(name)
+        print(f"removed {name}")
 
 
 def measured(arguments: argparse.Namespace) -> Ceilings:
@@ -65,7 +90,7 @@ def measured(arguments: argparse.Namespace) -> Ceilings:
         environment = adopted(arguments.engine_python, device)
     else:
         environment = environment_for(arguments.engine, device, machine, say)
-    return ceilings(environment, machine, dtypes, say=say, remeasure=arguments.remeasure)
+    return ceilings(environment, machine, dtypes, say=say, remeasure=not arguments.missing)
 
 
 def formats(given: str | None, device: str) -> list[str]:

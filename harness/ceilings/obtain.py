@@ -123,7 +123,7 @@ def with_torch(environment: Environment) -> tuple[Environment, str]:
             return other, version
     raise Refused(
         f"{environment.engine} brings no torch to measure the ceilings with, and no other environment for "
-        f"{environment.device} is there (python -m harness.environments create torch)"
+        f"{environment.device} is there (innerloop environments create torch)"
     )
 
 

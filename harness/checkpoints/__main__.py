@@ -1,11 +1,9 @@
-"""`python -m harness.checkpoints plan MODEL | create MODEL | list | remove NAME`."""
+"""`innerloop checkpoints plan MODEL | create MODEL | list | remove NAME`."""
 
 from __future__ import annotations
 
-import sys
-
 from innerloop.harness.checkpoints.commands import do, parser
-from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.command import as_command, leave
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -15,4 +13,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WRITER_VERSION = 1  # raise it when the same plan would give other values, or other files beside the weights
 RECORD = "checkpoint.json"
 SHORT_DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-ADVICE = "free some space (`python -m harness.checkpoints list`, `remove`) or set INNERLOOP_HOME to another disk"
+ADVICE = "free some space (`innerloop checkpoints list`, `remove`) or set INNERLOOP_HOME to another disk"
 
 
 def checkpoints_folder() -> Path:

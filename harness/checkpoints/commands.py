@@ -1,71 +1,124 @@
-"""What `python -m harness.checkpoints` does: plan, create, list and remove synthetic checkpoints."""
+"""What `innerloop checkpoints` does: list, create and remove synthetic checkpoints."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.checkpoints.cache import checkpoints_folder, ensure_checkpoint, fault, made, remove, size_text
+from innerloop.harness.checkpoints.cache import (
+    checkpoints_folder,
+    ensure_checkpoint,
+    fault,
+    made,
+    planned_checkpoint,
+    remove,
+    size_text,
+)
 from innerloop.harness.checkpoints.tensors import WEIGHT_DTYPES, plan, shards
+from innerloop.harness.cli.arguments import CommandLine, add_remove, command_line, named_or_all, whole
 from innerloop.harness.cli.errors import EXIT_OK
+from innerloop.harness.cli.output import print_json
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.models import ModelProfile
 
+EXAMPLES = """\
+examples:
+  innerloop checkpoints list
+  innerloop checkpoints create llama3-8b --dry-run      the files that would be made
+  innerloop checkpoints create llama3-8b --dtype float16
+  innerloop checkpoints remove llama-tiny-float32-0123456789ab
 
-def parser() -> argparse.ArgumentParser:
+A run makes the checkpoint that it needs itself; `create` does it beforehand.
+"""
+
+
+def parser() -> CommandLine:
     """The command line."""
-    top = argparse.ArgumentParser(
-        prog="python -m harness.checkpoints",
-        description="Synthetic checkpoints: a model profile's architecture with random weights, cached on disk.",
-        epilog="example: python -m harness.checkpoints plan llama3-70b",
-    )
-    verbs = top.add_subparsers(dest="verb", required=True)
-    for verb, text in (("plan", "print the files that would be made"), ("create", "make the files now")):
-        one = verbs.add_parser(verb, help=text, description=text)
-        one.add_argument("model", help="a model profile's name, or the path of a YAML file")
-        one.add_argument("--dtype", choices=WEIGHT_DTYPES, help="number format (the profile's own by default)")
-        if verb == "create":
-            one.add_argument("--seed", type=int, default=0, help="of the random weights (default 0)")
-    verbs.add_parser("list", help="what has been made, with sizes", description="what has been made, with sizes")
-    one = verbs.add_parser("remove", help="delete checkpoints", description="delete checkpoints")
-    one.add_argument("names", nargs="+", metavar="NAME", help="as `list` prints it")
+    description = "Synthetic checkpoints: a model profile's architecture with random weights, cached on disk."
+    top = command_line("checkpoints", description, EXAMPLES)
+    verbs = top.add_subparsers(dest="verb", metavar="list | create | plan | remove")
+    listing = verbs.add_parser("list", help="what has been made, with sizes")
+    create = verbs.add_parser("create", help="make the files now, unless they are there")
+    planned = verbs.add_parser("plan", help="create --dry-run")
+    for one in (create, planned):
+        one.add_argument("model", metavar="MODEL", help="a model profile's name, or the path of a YAML file")
+        one.add_argument("--dtype", choices=WEIGHT_DTYPES, help="number format; default: the profile's own")
+        one.add_argument(
+            "--seed", type=whole(0, 999_999_999), default=0, metavar="N", help="of the weights; default: 0"
+        )
+    create.add_argument("--dry-run", action="store_true", help="print the files that would be made, and make nothing")
+    planned.set_defaults(dry_run=True)
+    for one in (listing, create, planned):
+        one.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    add_remove(verbs, "delete checkpoints", "as `list` prints it")
     return top
 
 
 def do(asked: argparse.Namespace) -> int:
     if asked.verb == "list":
-        show_list(checkpoints_folder())
+        show_list(checkpoints_folder(), asked.json)
     elif asked.verb == "remove":
-        for name in asked.names:
-            print(f"removed {remove(name, checkpoints_folder())}")
+        root = checkpoints_folder()
+        for name in named_or_all(asked.names, asked.all, [path.name for path in made(root)], "checkpoint"):
+            print(f"removed {remove(name, root)}")
+    elif asked.verb is not None:
+        create(asked)
     else:
-        from innerloop.harness.profiles import load_model
-
-        model = load_model(asked.model)
-        if asked.verb == "plan":
-            show_plan(model, asked.dtype or model.dtype)
-        else:
-            checkpoint = ensure_checkpoint(model, asked.dtype or model.dtype, asked.seed, print)
-            state = "was there already" if checkpoint.cached else f"made in {checkpoint.seconds:.1f} s"
-            print(f"{checkpoint.path}  {size_text(checkpoint.bytes)}  {state}")
+        parser().print_help()
     return EXIT_OK
 
 
-def show_plan(model: ModelProfile, dtype: str) -> None:
+def create(asked: argparse.Namespace) -> None:
+    """Makes a checkpoint, or says what would be made."""
+    from innerloop.harness.profiles import load_model
+
+    model = load_model(asked.model)
+    dtype = asked.dtype or model.dtype
+    if asked.dry_run:
+        show_plan(model, dtype, asked.seed, asked.json)
+        return
+    out = sys.stderr if asked.json else sys.stdout
+    made = ensure_checkpoint(model, dtype, asked.seed, lambda text: print(text, file=out))
+    if asked.json:
+        facts = {"path": str(made.path), "bytes": made.bytes, "cached": made.cached, "seconds": made.seconds}
+        print_json({"model": model.name, "dtype": dtype, **facts}, "checkpoint")
+    else:
+        state = "was there already" if made.cached else f"made in {made.seconds:.1f} s"
+        print(f"{made.path}  {size_text(made.bytes)}  {state}")
+
+
+def show_plan(model: ModelProfile, dtype: str, seed: int, as_json: bool) -> None:
     """Prints the files of a checkpoint that has not been made."""
     files = shards(plan(model, dtype))
     total = sum(tensor.bytes for held in files.values() for tensor in held)
+    if as_json:
+        shown = [
+            {"file": name, "tensors": len(held), "bytes": sum(t.bytes for t in held)} for name, held in files.items()
+        ]
+        where = planned_checkpoint(model, dtype, seed)
+        print_json({"model": model.name, "dtype": dtype, **where, "files": shown}, "checkpoint_plan")
+        return
     for file, held in files.items():
         print(f"{file}  {len(held):4d} tensors  {size_text(sum(t.bytes for t in held)):>9}  {held[0].name} ...")
     print(f"{model.name} {dtype}: {sum(map(len, files.values()))} tensors, {total} bytes ({size_text(total)})")
 
 
-def show_list(root: Path) -> None:
+def show_list(root: Path, as_json: bool) -> None:
     """Prints the checkpoints of the cache, with their sizes and whether they are whole."""
-    for path in made(root):
-        size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-        problem = fault(path)
-        print(f"{path.name:<48} {size_text(size):>10}  {'whole' if problem is None else f'damaged: {problem}'}")
+    found = [facts(path) for path in made(root)]
+    if as_json:
+        print_json({"folder": str(root), "checkpoints": found}, "checkpoints")
+        return
+    for one in found:
+        state = "whole" if one["fault"] is None else f"damaged: {one['fault']}"
+        print(f"{one['name']:<48} {size_text(one['bytes']):>10}  {state}")
     print(f"in {root}")
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """A checkpoint's name, its bytes on disk and what is wrong with it."""
+    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    return {"name": path.name, "bytes": size, "fault": fault(path)}

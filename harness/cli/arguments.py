@@ -1,36 +1,158 @@
-"""What every command line shares: how its help looks, and numbers within bounds."""
+"""What every command line shares: how its help looks, durations and rates, and errors in one line that say the fix."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from innerloop.harness.cli.errors import EXIT_REFUSED, Refused, closest, nearest
+from innerloop.harness.cli.verbs import as_called
+
+UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+Suggest = Callable[[str], str | None]
 
 
-def command_line(verb: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    """The command line of `python -m harness.VERB`; the epilog, with its examples, is printed as it is."""
-    return argparse.ArgumentParser(
-        prog=f"python -m harness.{verb}",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+class CommandLine(argparse.ArgumentParser):
+    """A command line whose errors are one line with the fix, on stderr, with exit code 2.
+
+    `suggest` says for a word that stands alone what was probably meant: "--engine vllm" for "vllm".
+    """
+
+    suggest: Suggest | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **kwargs)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        import sys
+
+        words = [*(sys.argv[1:] if args is None else args)]
+        found, unknown = self.parse_known_args(words, namespace)
+        if unknown:
+            self.error(self._unknown(unknown[0], words))
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_REFUSED, f"innerloop: {self._said(message)}\n")
+
+    def _said(self, message: str) -> str:
+        """argparse's own words as ours: the flag first, then what is wrong, then the fix."""
+        if found := re.fullmatch(r"argument (.+?): (.*)", message, re.DOTALL):
+            flag, message = found[1].split("/")[-1] if found[1].startswith("-") else found[1], found[2]
+            if choice := re.fullmatch(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
+                known = [name.strip(" '") for name in choice[2].split(",")]
+                what = f"{flag}: there is no" if flag.startswith("-") else "there is no sub-verb"
+                return f"{what} {choice[1]!r}{nearest(choice[1], known)}"
+            if message == "expected one argument":
+                return f"{flag}: a value is missing; write {flag} {self._value_of(flag)}"
+            return f"{flag}: {message}"
+        if found := re.fullmatch(r"the following arguments are required: (.*)", message):
+            return f"{found[1]}: missing; {self._help()}"
+        return message
+
+    def _unknown(self, word: str, words: Sequence[str]) -> str:
+        """What is wrong with a word that no flag takes, and what to write instead."""
+        parser = self._chosen(words)
+        if word == "--version":
+            return "--version goes without a verb; write innerloop --version"
+        if word.startswith("-"):
+            flag = word.partition("=")[0]
+            close = closest(flag, parser._option_string_actions)
+            hint = f"; did you mean {' or '.join(close)}?" if close else f"; {parser._help()}"
+            return f"there is no flag {flag}{hint}"
+        meant = parser._as_assignment(word, words) or (parser.suggest and parser.suggest(word))
+        if meant:
+            return f"{word!r} goes with no flag; write {meant}"
+        return f"{word!r} goes with no flag; {parser._help()}"
+
+    def _as_assignment(self, word: str, words: Sequence[str]) -> str | None:
+        """`--set NAME VALUE`, where `--set NAME=VALUE` was meant."""
+        for flag, name, value in zip(words, words[1:], words[2:], strict=False):
+            action = self._option_string_actions.get(flag)
+            takes = str(action.metavar) if action is not None else ""
+            if value == word and "=" in takes and "=" not in name and not name.startswith("-"):
+                return f"{flag} {name}={value}"
+        return None
+
+    def _chosen(self, words: Sequence[str]) -> CommandLine:
+        """The command line of the sub-verb that is in use, else this one."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for word in words:
+                    if word in action.choices:
+                        chosen: CommandLine = action.choices[word]
+                        return chosen
+        return self
+
+    def _value_of(self, flag: str) -> str:
+        action = self._option_string_actions.get(flag)
+        return str(action.metavar or action.dest.upper()) if action is not None else "VALUE"
+
+    def _help(self) -> str:
+        return f"{self.prog} --help says what there is"
 
 
-def positive(text: str) -> float:
-    """A time limit in seconds."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text}")
-    return value
+def command_line(verb: str, description: str, epilog: str, suggest: Suggest | None = None) -> CommandLine:
+    """The command line of `innerloop VERB`; the epilog, with its examples, is printed as it is."""
+    out = CommandLine(prog=as_called(f"innerloop {verb}"), description=description, epilog=as_called(epilog))
+    out.suggest = suggest
+    return out
+
+
+def add_remove(verbs: Any, what: str, names: str) -> CommandLine:
+    """The sub-verb `remove NAME... | --all`, the same wherever something can be removed."""
+    out: CommandLine = verbs.add_parser("remove", help=what, description=f"{what[0].upper()}{what[1:]}.")
+    out.add_argument("names", nargs="*", metavar="NAME", help=names)
+    out.add_argument("--all", action="store_true", help="all of them")
+    return out
+
+
+def named_or_all(names: Sequence[str], every: bool, known: Sequence[str], what: str) -> list[str]:
+    """The names that `remove` was given, or all that are known.
+
+    Raises:
+        Refused: neither or both were given, or there is no such name; nothing is removed then.
+    """
+    if bool(names) == every:
+        raise Refused(f"name one {what} or more to remove, or give --all")
+    for name in names:
+        if name not in known:
+            raise Refused(f"there is no {what} {name!r}{nearest(name, known) or '; there is none at all'}")
+    return [*known] if every else [*dict.fromkeys(names)]
+
+
+def duration(text: str) -> float:
+    """Seconds, from 90, 90s, 5m or 1h."""
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|)", text.strip())
+    if found is None or not 0 < float(found[1]) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration above 0; write seconds, or 90s, 5m, 1h")
+    return float(found[1]) * UNITS[found[2]]
 
 
 def rate_up_to(most: int) -> Callable[[str], float]:
     """How many times a second, `most` at most."""
 
     def rate(text: str) -> float:
-        value = float(text)
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
         if not 0 < value <= most:
-            raise argparse.ArgumentTypeError(f"must be above 0 and at most {most} a second, not {text}")
+            raise argparse.ArgumentTypeError(f"{text} is no rate; write a number above 0 and at most {most} a second")
         return value
 
     return rate
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number within bounds, both included."""
+
+    def number(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+        return int(text)
+
+    return number

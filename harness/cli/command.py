@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
-from innerloop.harness.cli.errors import EXIT_INTERRUPTED, InnerloopError
+from innerloop.harness.cli.errors import EXIT_INTERRUPTED, STOPPED, InnerloopError
+from innerloop.harness.cli.verbs import as_called
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_received: list[int] = []  # the signals that stopped what is going on
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM reached the harness. Not an Exception, so that no handler for errors swallows it."""
+    """SIGINT, SIGTERM or SIGHUP reached the harness. Not an Exception, so that no handler for errors swallows it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -21,13 +26,17 @@ class Stopped(BaseException):
 
 @contextmanager
 def stop_signals() -> Iterator[None]:
-    """Turns the first SIGINT or SIGTERM into `Stopped`; later ones are ignored: they must not cut cleaning up short."""
+    """Turns the first signal into `Stopped`; later ones are ignored: they must not cut cleaning up short.
+
+    A SIGHUP that is ignored stays ignored: nohup asked for that.
+    """
 
     def handler(number: int, _frame: Any) -> None:
         ignore_signals()
+        _received.append(number)
         raise Stopped(number)
 
-    before = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in _ours()}
     try:
         yield
     finally:
@@ -35,20 +44,46 @@ def stop_signals() -> Iterator[None]:
             signal.signal(number, old)
 
 
+def _ours() -> list[signal.Signals]:
+    return [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+
+
 def ignore_signals() -> None:
     """From here to the end of `stop_signals` nothing interrupts: what was measured is being put away."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def as_command(work: Callable[[], int]) -> int:
-    """What `work` returns or, where it raises an InnerloopError or is stopped, that exit code; stderr says why."""
+    """What `work` returns or, where it raises an InnerloopError or is stopped, that exit code; stderr says why.
+
+    Work that was interrupted and still came to its end (a run that keeps what it measured) has the signal's code too.
+    """
+    _received.clear()
     try:
         with stop_signals():
-            return work()
+            code = work()
+        return 128 + _received[-1] if code == EXIT_INTERRUPTED and _received else code
     except InnerloopError as error:
-        print(f"innerloop: {error}", *(f"  {line}" for line in error.details), sep="\n", file=sys.stderr)
+        lines = (f"innerloop: {error}", *(f"  {line}" for line in error.details))
+        print(as_called("\n".join(lines)), file=sys.stderr)
         return error.exit_code
     except Stopped as stopped:
-        print(f"innerloop: interrupted by {stopped}", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        with suppress(OSError):  # the terminal may be gone
+            print(f"innerloop: interrupted by {stopped}", file=sys.stderr)
+        return 128 + stopped.number
+    except OSError:
+        if signal.SIGHUP in _received:  # the terminal is gone, and nothing can be printed
+            return 128 + signal.SIGHUP
+        raise
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process with an exit code; where a signal stopped it, by that signal, so that a shell's loop stops."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    if code in STOPPED:
+        signal.signal(code - 128, signal.SIG_DFL)
+        os.kill(os.getpid(), code - 128)
+    sys.exit(code)

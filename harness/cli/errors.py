@@ -1,11 +1,30 @@
-"""What can go wrong before and during a run, each with the exit code that the shell sees."""
+"""What can go wrong before and during a run, and the exit codes that the shell sees."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_GATE, EXIT_INTERRUPTED = 0, 2, 3, 4, 130
+EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED = 0, 2, 3, 4, 5
+EXIT_HANGUP, EXIT_INTERRUPTED, EXIT_TERMINATED = 129, 130, 143  # 128 + the signal that the process then dies of
+
+EXIT_CODES = {
+    EXIT_OK: 'it came to its end (a run may be "suspect": the reasons are printed)',
+    EXIT_REFUSED: "refused before anything was started: wrong input, or this machine cannot",
+    EXIT_FAILED: "an engine or an installer failed, or a check: what was recorded until then is kept",
+    EXIT_WORSE: "a comparison or a gate says worse",
+    EXIT_UNDECIDED: "a comparison cannot tell, or --strict was given and a run is suspect",
+    EXIT_HANGUP: "ended by SIGHUP after cleaning up; what was recorded until then is kept",
+    EXIT_INTERRUPTED: "ended by SIGINT (Ctrl-C), likewise",
+    EXIT_TERMINATED: "ended by SIGTERM, likewise",
+}
+STOPPED = (EXIT_HANGUP, EXIT_INTERRUPTED, EXIT_TERMINATED)
+
+
+def exit_codes(*codes: int) -> str:
+    """The lines of a help text on exit codes: those given, or all of them."""
+    lines = (f"  {code:<3} {EXIT_CODES[code]}" for code in codes or EXIT_CODES)
+    return "\n".join(("exit codes (1 is a defect of innerloop):", *lines))
 
 
 class InnerloopError(Exception):
@@ -28,10 +47,15 @@ class InstallFailed(InnerloopError):
     """An engine's environment could not be made; `details` holds the installer's own words."""
 
 
+def closest(name: str, choices: Iterable[str]) -> list[str]:
+    """The known names, two at most, one of which was probably meant."""
+    return difflib.get_close_matches(name, sorted(choices), n=2, cutoff=0.5)
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Says which known name was probably meant: `"; did you mean 'llama3-8b'?"`, else the list of all of them."""
     known = sorted(choices)
-    close = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    close = closest(name, known)
     if close:
         return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "; known: " + ", ".join(known) if known else ""

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 NONE = "-"
+NOISE_PERCENT = 1e-6  # what rounding leaves of 0
 BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
+UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control characters, surrogates, separators of lines
+BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they reorder what stands beside
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -46,11 +54,31 @@ def share(value: float | None) -> str:
     if value is None:
         return NONE
     percent = value * 100
+    if abs(percent) < NOISE_PERCENT:
+        percent = 0.0
     return f"{percent:.1f} %" if abs(percent) >= 0.1 or percent == 0 else f"{percent:.2g} %"
 
 
-def levels(values: list[float | None], top: float | None = None) -> str:
+def levels(values: Sequence[float | None], top: float | None = None) -> str:
     """A row of bars, one a value, from 0 to `top` (the largest value if not given); a space where there is none."""
     top = top or max((v for v in values if v is not None), default=0) or 1
     bars = "▁▂▃▄▅▆▇█"
     return "".join(" " if v is None else bars[min(int(v / top * len(bars)), len(bars) - 1)] for v in values)
+
+
+def is_control(letter: str) -> bool:
+    """Whether a character would do something to a terminal or to the text beside it instead of being seen."""
+    return unicodedata.category(letter) in UNSEEN or letter in BIDI
+
+
+def visible(text: str) -> str:
+    """A text of a user's with its control characters escaped: "a\\x1b[31m"."""
+    return "".join(repr(letter)[1:-1] if is_control(letter) else letter for letter in text)
+
+
+def assignments(values: Mapping[str, Any]) -> str:
+    """What was set, as it is typed: `max_batch_size=16 prefix_caching=true`."""
+    return " ".join(
+        f"{visible(name)}={visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}"
+        for name, value in values.items()
+    )

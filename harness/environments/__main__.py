@@ -1,10 +1,8 @@
-"""`python -m harness.environments`: list, create, register and remove the engines' environments."""
+"""`innerloop environments`: list, create, register and remove the engines' environments."""
 
 from __future__ import annotations
 
-import sys
-
-from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.environments.commands import do, parser
 
 
@@ -15,4 +13,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -1,4 +1,4 @@
-"""What `python -m harness.environments` does: list, create, register and remove the engines' environments."""
+"""What `innerloop environments` does: list, create, register and remove the engines' environments."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import command_line
+from innerloop.harness.cli.arguments import CommandLine, add_remove, command_line, named_or_all
 from innerloop.harness.cli.errors import EXIT_OK, Refused
 from innerloop.harness.cli.lists import print_list
 from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import size
 from innerloop.harness.environments import build, registered
 from innerloop.harness.environments.folders import environments_folder
@@ -18,27 +19,27 @@ from innerloop.harness.environments.listing import listed, made
 
 EXAMPLES = """\
 examples:
-  python -m harness.environments list
-  python -m harness.environments create vllm              for a GPU where there is one, else for the CPU
-  python -m harness.environments create vllm --device cpu --recreate
-  python -m harness.environments remove vllm
-  python -m harness.environments remove --all
-  python -m harness.environments register mine --engine vllm --python python3.12 --site /opt/vllm --env NAME=VALUE
-  python -m harness.environments register mine --engine vllm --bundle /opt/vllm
+  innerloop environments list
+  innerloop environments create vllm              for a GPU where there is one, else for the CPU
+  innerloop environments create vllm --device cpu --recreate
+  innerloop environments remove vllm                      of every device and lock; or one by its name in the list
+  innerloop environments remove --all
+  innerloop environments register mine --engine vllm --python python3.12 --site /opt/vllm --env NAME=VALUE
+  innerloop environments register mine --engine vllm --bundle /opt/vllm
 
 A run makes its engine's environment itself; `create` does it beforehand. Environments lie in the user's cache folder,
 or in $INNERLOOP_HOME/environments. Packages come from where pip is configured to look.
 
 `register` keeps under a name what innerloop did not make: an interpreter, folders of packages for its PYTHONPATH, which
-then holds nothing else, and variables. A run uses it when it is named (harness.run --environment NAME), and, where it
+then holds nothing else, and variables. A run uses it when it is named (--environment NAME), and, where it
 is the only one for its engine and device, also unnamed if innerloop cannot install its own: no lock, no uv, no index.
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandLine:
     description = "Engines' virtual environments: one an engine and kind of device, made once from a lock."
     top = command_line("environments", description, EXAMPLES)
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="list | create | register | remove")
+    verbs = top.add_subparsers(dest="verb", metavar="list | create | register | remove")
     listing = verbs.add_parser("list", help="what is there, its size and last use")
     listing.add_argument("--json", action="store_true", help="one JSON document on stdout")
     create = verbs.add_parser("create", help="make an engine's environment, unless it is there")
@@ -62,10 +63,9 @@ def parser() -> argparse.ArgumentParser:
         "--env", action="append", default=[], metavar="KEY=VALUE", help="a variable of the worker (many times)"
     )
     known.add_argument("--bundle", type=Path, metavar="DIR", help="an unpacked bundle: what its env.sh says, first")
-    remove = verbs.add_parser("remove", help="remove an engine's environments, or forget a registered one")
-    remove.add_argument("engine", nargs="?", metavar="ENGINE|NAME", help="of every device and lock")
+    names = "an engine (its environments of every device and lock), or a name as `list` prints it"
+    remove = add_remove(verbs, "remove environments, or forget registered ones", names)
     remove.add_argument("--device", choices=("cpu", "cuda"), help="only those for this kind of device")
-    remove.add_argument("--all", action="store_true", help="remove every engine's")
     return top
 
 
@@ -76,15 +76,17 @@ def do(arguments: argparse.Namespace) -> int:
         make(arguments.engine, arguments.device, arguments.recreate, arguments.dry_run)
     elif arguments.verb == "register":
         keep(arguments)
+    elif arguments.verb == "remove":
+        clear(arguments)
     else:
-        clear(arguments.engine, arguments.device, arguments.all)
+        parser().print_help()
     return EXIT_OK
 
 
 def show(as_json: bool) -> None:
     found = listed()
     if as_json:
-        print_json([asdict(one) for one in found], indent=1, ascii=True)
+        print_json({"environments": [asdict(one) for one in found]}, "environments")
         return
     if not found:
         print(f"no environments in {environments_folder()}")
@@ -143,25 +145,26 @@ def keep(arguments: argparse.Namespace) -> None:
         arguments.name, engine, arguments.device, arguments.python, [*sites, *arguments.site], env
     )
     print(f"registered {one.name}: {engine.title} {one.version} on {one.device} with Python {one.python_version}")
-    print(f"use it: python -m harness.run --environment {one.name}")
+    print(as_called(f"use it: innerloop run --environment {one.name}"))
 
 
-def clear(name: str | None, device: str | None, every: bool) -> None:
-    if (name is None) != every:
-        raise Refused("name one engine or a registered environment to remove, or give --all")
-    forgotten = [one.name for one in registered.everything() if every or one.name == name]
-    for one_name in forgotten:
-        registered.unregister(one_name)
-        print(f"forgot {one_name}; what it named stays")
-    if forgotten and not every:
-        return
-    if name is not None:
-        from innerloop.harness.profiles.engines import load_engine
+def clear(arguments: argparse.Namespace) -> None:
+    """Removes what innerloop made, and forgets what was registered."""
+    from innerloop.harness.profiles.engines import engine_names
 
-        load_engine(name)
-    chosen = [one for one in made(sizes=False) if name in (None, one.engine) and device in (None, one.device)]
-    for one in chosen:
+    ours, registrations = made(sizes=False), {one.name: one for one in registered.everything()}
+    if device := arguments.device:
+        ours = [one for one in ours if one.device == device]
+        registrations = {name: one for name, one in registrations.items() if one.device == device}
+    known = sorted({*registrations, *engine_names(), *(name for one in ours for name in (one.name, one.engine))})
+    names = named_or_all(arguments.names, arguments.all, known, "environment")
+    forgotten = [name for name in registrations if name in names]
+    for name in forgotten:
+        registered.unregister(name)
+        print(f"forgot {name}; what it named stays")
+    removed = [one for one in ours if one.name in names or one.engine in names]
+    for one in removed:
         build.remove(Path(one.folder))
         print(f"removed {one.name}")
-    if not chosen and not forgotten:
+    if not forgotten and not removed:
         print("nothing to remove")

@@ -95,7 +95,7 @@ def environment(one: Registered, engine: EngineProfile, device: str) -> Environm
         )
     own = _variables(one.sites, one.env)
     asked_with = {**recipe_of(engine, device).env, **own}
-    advice = f"register it again, or remove it: python -m harness.environments remove {one.name}"
+    advice = f"register it again, or remove it: innerloop environments remove {one.name}"
     if broken := missing(one):
         raise Refused(f"--environment: of {one.name}, {broken} is gone", advice)
     found = look(one.python, engine, device, f"--environment {one.name}", advice, asked_with)
@@ -111,7 +111,7 @@ def load(name: str) -> Registered:
     """
     known = {one.name: one for one in everything()}
     if name not in known:
-        hint = nearest(name, known) or "; python -m harness.environments list shows what there is"
+        hint = nearest(name, known) or "; innerloop environments list shows what there is"
         raise Refused(f"--environment: nothing is registered as {name!r}{hint}")
     return known[name]
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.command import Stopped, stop_signals
-from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDECIDED, InnerloopError, Refused
 from innerloop.harness.experiments.document import build
-from innerloop.harness.process.launcher import failure
 from innerloop.harness.result import build as results
+from innerloop.harness.result.exit_code import interrupted as interrupted_run
 from innerloop.harness.result.record import Record
+from innerloop.harness.schema.reasons import Failure
+from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.waterfall import Waterfall
 from innerloop.harness.session import run as session
 from innerloop.harness.spec import preconditions as checks
 from innerloop.harness.store import result_file, run_folder
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from innerloop.harness.spec.model import RunSpec
 
 MOST_TRIALS = 100
-Runs = dict[str, list[dict[str, Any]]]  # results by layer, in the order of the trials
+Runs = dict[str, list[Result]]  # results by layer, in the order of the trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def chosen(engine: EngineProfile, layers: str, trials: int | None, profiled: boo
         raise Refused(f"--trials: must be 1 to {MOST_TRIALS}, not {trials}")
     names = list(engine.layers) if layers == "all" else [name.strip() for name in layers.split(",") if name.strip()]
     for name in names:
-        checks.layer(engine, name)
+        checks.layer(engine, name, "--layers")
     if len(set(names)) != len(names):
         raise Refused(f"--layers: a layer is named twice in {layers!r}")
     if len(names) < 2:
@@ -59,13 +62,13 @@ def chosen(engine: EngineProfile, layers: str, trials: int | None, profiled: boo
         why = [f"{name}: {reason}" for name, reason in engine.missing_layers.items()]
         raise Refused(f"--layers needs two layers or more to compare; {engine.name} has: {offered}", *why)
     if profiled and "core" not in names:
-        raise Refused("--profile: with --layers the pass is made on layer core, which is not among them")
+        raise Refused("--profiler: with --layers the pass is made on layer core, which is not among them")
     return Ladder(tuple(sorted(names, key=engine.layers.index)), trials)
 
 
 def run(
     ladder: Ladder, spec_of: Callable[[str], RunSpec], machine: Machine, options: Options, console: Console
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[Waterfall, Path]:
     """Runs every trial of every layer, in `order`; returns the waterfall and the folder, where it also lies.
 
     A layer that fails does not stop the others; an interruption does, and what was done until then is kept. Every run
@@ -91,7 +94,7 @@ def run(
                 document = build(ladder.layers, ladder.trials, runs)
                 write(folder, document)
                 run_folder.release(folder)
-                if stopped(result):
+                if interrupted_run(result):
                     interrupted = True
                     break
         except Stopped:
@@ -100,7 +103,7 @@ def run(
             run_folder.release(folder)
             raise
     if interrupted:
-        document = {**document, "status": "interrupted"}
+        document = replace(document, status="interrupted")
         write(folder, document)
         run_folder.release(folder)
     return document, folder
@@ -116,7 +119,7 @@ def order(ladder: Ladder) -> list[tuple[str, int]]:
     ]
 
 
-def one(spec: RunSpec, machine: Machine, options: Options, console: Console, first: bool) -> dict[str, Any]:
+def one(spec: RunSpec, machine: Machine, options: Options, console: Console, first: bool) -> Result:
     """One run. A refusal stops the first one; later it is that rung's failure, and the others go on."""
     try:
         return session.run(spec, machine, options, console)[0]
@@ -124,24 +127,21 @@ def one(spec: RunSpec, machine: Machine, options: Options, console: Console, fir
         if first:
             raise
         options.out.mkdir(parents=True, exist_ok=True)
-        record = Record(spec.describe(), convert(options.out), failure=failure("harness", str(error)))
+        record = Record(spec.describe(), convert(options.out), failure=Failure("harness", str(error)))
         result = results.build(record)
         result_file.write(options.out, result)
         return result
 
 
-def stopped(result: Mapping[str, Any]) -> bool:
-    """Whether a run, or the profiling pass after it, was interrupted."""
-    failures = (result["failure"], (result.get("profile") or {}).get("failure"))
-    return any(failure is not None and failure["cause"] == "interrupted" for failure in failures)
-
-
-def exit_code(document: Mapping[str, Any]) -> int:
-    if document["status"] == "interrupted":
+def exit_code(document: Waterfall, strict: bool = False) -> int:
+    """`strict`: where a run is suspect, that has a code of its own."""
+    if document.status == "interrupted":
         return EXIT_INTERRUPTED
-    return EXIT_OK if document["status"] in ("ok", "suspect") else EXIT_FAILED
+    if document.status not in ("ok", "suspect"):
+        return EXIT_FAILED
+    return EXIT_UNDECIDED if strict and document.status == "suspect" else EXIT_OK
 
 
 def default_folder(spec: RunSpec) -> Path:
-    path = run_folder.default_folder(spec.engine.name, spec.model.name, spec.workload.name)
+    path = run_folder.default_folder(spec.engine.name, spec.model.name, spec.workload.name, labels=spec.label.values())
     return path.with_name(f"{path.name}-layers")

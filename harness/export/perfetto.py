@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,10 @@ from innerloop.harness.analysis.context import Work, first_steps, work
 from innerloop.harness.analysis.lanes import lanes
 from innerloop.harness.analysis.run import edges
 from innerloop.harness.analysis.steps import gaps_ns, wall_ns
+from innerloop.harness.cli.words import assignments
 from innerloop.harness.export.perfetto_format import CHRONOLOGICAL, TraceWriter, Value
-from innerloop.harness.result.roofline import floors_of
+from innerloop.harness.result.roofline import bound_s_of
+from innerloop.harness.schema.result import Result
 from innerloop.harness.store.atomic import whole
 from innerloop.harness.store.tables import Tables, read_tables
 
@@ -40,7 +41,7 @@ SAMPLED = {  # column of a sampler -> (title, unit, factor)
 }
 
 
-def write(folder: Path, result: Mapping[str, Any] | None) -> Path:
+def write(folder: Path, result: Result | None) -> Path:
     """Writes RUN/trace.perfetto-trace, whole or not at all, and returns its path. `result` is the run's, if any.
 
     Raises:
@@ -79,40 +80,41 @@ def sampled(folder: Path) -> dict[str, dict[str, np.ndarray]]:
 def draw(
     writer: TraceWriter,
     tables: Tables,
-    result: Mapping[str, Any] | None,
+    result: Result | None,
     samples: Mapping[str, Mapping[str, np.ndarray]],
 ) -> None:
     """All tracks of a run below one that names it."""
     steps, tokens, requests = tables.steps, tables.tokens, tables.requests
     start_ns, end_ns = edges(steps, tables.header)
-    spec = (result or {}).get("spec") or {}
-    words = [str(spec[name]) for name in ("engine", "model", "workload") if spec.get(name)]
-    root = writer.track(" · ".join(["innerloop", *words]))
+    spec = None if result is None else result.spec
+    words = [] if spec is None else [spec.engine, spec.model, spec.workload]
+    told = [] if spec is None else [assignments(values) for values in (spec.given, spec.label) if values]
+    root = writer.track(" · ".join(["innerloop", *words, *told]))
     done = work(steps, tokens, requests)
-    floor_s = floors_of(done, result)
-    draw_steps(writer, writer.track("steps", root, rank=1), steps, done, floor_s)
+    bound_s = bound_s_of(done, None if result is None else result.roofline)
+    draw_steps(writer, writer.track("steps", root, rank=1), steps, done, bound_s)
     draw_gaps(writer, writer.track("between steps", root, rank=2), steps, requests, start_ns, end_ns)
     draw_requests(writer, root, tables, start_ns, end_ns)
-    draw_counters(writer, writer.track("counters", root, rank=5), steps, floor_s)
+    draw_counters(writer, writer.track("counters", root, rank=5), steps, bound_s)
     for rank, (source, columns) in enumerate(samples.items()):
         times = columns["time_ns"]  # loading is left out: the window would be a corner of the picture
         near = (times >= start_ns - AROUND_NS) & (times <= end_ns + AROUND_NS)
         draw_samples(writer, root, source, {name: column[near] for name, column in columns.items()}, rank=6 + rank)
 
 
-def draw_steps(writer: TraceWriter, track: int, steps: np.ndarray, done: Work, floor_s: np.ndarray | None) -> None:
+def draw_steps(writer: TraceWriter, track: int, steps: np.ndarray, done: Work, bound_s: np.ndarray | None) -> None:
     """A slice a step with its phases inside, one behind the other: how long each took is recorded, not when."""
     if len(steps) == 0:
         return
     counts = {name: steps[name].tolist() for name in COUNTS}
     phases = {phase: steps[f"{phase}_ns"].tolist() for phase in PHASES} if len(steps) <= MOST_PHASED else {}
-    limit = np.full(len(steps), np.nan) if floor_s is None else floor_s
+    bound = np.full(len(steps), np.nan) if bound_s is None else bound_s
     wall_s = np.maximum(wall_ns(steps), 1) / 1e9
     derived = {
         "context_tokens": done.kv_read.tolist(),
         "kv_usage": steps["kv_usage"].tolist(),
-        "limit_ms": (limit * 1e3).tolist(),
-        "share_of_limit": (limit / wall_s).tolist(),
+        "limit_ms": (bound * 1e3).tolist(),
+        "share_of_limit": (bound / wall_s).tolist(),
     }
     for row, (begin, end) in enumerate(zip(steps["start_ns"].tolist(), steps["end_ns"].tolist(), strict=True)):
         prefill, decode = counts["prefill_tokens"][row], counts["decode_tokens"][row]
@@ -209,7 +211,7 @@ def draw_request(
             writer.end(track, until)
 
 
-def draw_counters(writer: TraceWriter, group: int, steps: np.ndarray, floor_s: np.ndarray | None) -> None:
+def draw_counters(writer: TraceWriter, group: int, steps: np.ndarray, bound_s: np.ndarray | None) -> None:
     """A value for the time of each step: what it held, and what came out of it over the time to the next one."""
     if len(steps) == 0:
         return
@@ -227,10 +229,10 @@ def draw_counters(writer: TraceWriter, group: int, steps: np.ndarray, floor_s: n
             curve(
                 writer, writer.track(title, group, rank=rank, unit="tokens/s"), start[have], tokens[have] / period[have]
             )
-    if floor_s is not None:
-        have = ~np.isnan(floor_s) & (wall > 0)
+    if bound_s is not None:
+        have = ~np.isnan(bound_s) & (wall > 0)
         track = writer.track("share of the machine's limit", group, rank=9, unit="%")
-        curve(writer, track, start[have], floor_s[have] * 1e11 / wall[have])
+        curve(writer, track, start[have], bound_s[have] * 1e11 / wall[have])
 
 
 def draw_samples(writer: TraceWriter, root: int, source: str, columns: Mapping[str, np.ndarray], rank: int) -> None:

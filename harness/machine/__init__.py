@@ -18,7 +18,6 @@ CPU_FLAGS = (
     "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "asimd", "asimdhp", "sve", "sve2", "i8mm", "bf16",
 )  # fmt: skip
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
-USED_FOLDERS = ("engines", "harness", "profiles")  # of a checkout: what a result can depend on
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,40 +114,6 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("innerloop")
-
-
-def checkout_commit() -> str | None:
-    """The commit of the checkout that this code runs from, with `-dirty` if its code or profiles differ from it.
-
-    None for an installed package, or without git.
-    """
-    return commit_of(Path(__file__).resolve().parents[2])
-
-
-def commit_of(checkout: Path) -> str | None:
-    """See `checkout_commit`; None where `checkout` is not the top of a git checkout."""
-    if not (checkout / ".git").exists():
-        return None
-    commit = _git(checkout, "rev-parse", "--verify", "HEAD")
-    if not commit:
-        return None
-    changes = _git(checkout, "status", "--porcelain", "--", *USED_FOLDERS)
-    return commit if changes == "" else commit + "-dirty"
-
-
-def _git(checkout: Path, *arguments: str) -> str | None:
-    """What git prints; None if there is no git or it fails."""
-    import subprocess
-
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-c", f"safe.directory={checkout}", "-c", "core.fsmonitor=false", "-C", str(checkout), *arguments]
-    try:
-        done = subprocess.run(
-            command, env=clean | {"GIT_OPTIONAL_LOCKS": "0"}, capture_output=True, text=True, timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _cpu() -> tuple[str, tuple[str, ...]]:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from innerloop.harness.machine.state import numa_node
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
@@ -22,6 +24,7 @@ class Gpu:
     compute_capability: str | None  # "9.0"
     driver: str | None
     cuda: str | None  # "13.0"
+    numa_node: int | None = None  # of the host's memory that it is nearest to
 
 
 def visible_gpus() -> tuple[Gpu, ...]:
@@ -72,7 +75,15 @@ def _gpu(nvml: Any, index: int) -> Gpu | None:
         compute_capability=None if capability is None else ".".join(map(str, capability)),
         driver=None if driver is None else _text(driver),
         cuda=None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
+        numa_node=_node(nvml, handle),
     )
+
+
+def _node(nvml: Any, handle: Any) -> int | None:
+    try:
+        return numa_node(_text(nvml.nvmlDeviceGetPciInfo(handle).busId))
+    except nvml.NVMLError:
+        return None
 
 
 def _visible(nvml: Any, gpus: list[Gpu], allowed: str | None) -> list[Gpu]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.preparations.command import PreparationFailed, fill, run
-from innerloop.harness.store.folders import Say, discard, disk_errors, locked, sweep, sync_folder, written_whole
+from innerloop.harness.store.atomic import sync_folder
+from innerloop.harness.store.folders import Say, discard, disk_errors, locked, sweep, written_whole
 
 if TYPE_CHECKING:
     from innerloop.harness.environments.environment import Environment

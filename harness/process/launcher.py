@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from innerloop import engines
 from innerloop.harness.cli.secrets import without_secrets
 from innerloop.harness.process.bound import MARK, end_marked
 from innerloop.harness.process.temp_folder import temp_variables
+from innerloop.harness.schema.reasons import Failure
 
 TICK_S = 1.0  # news on the control channel is heard at once; this is for the live view and the time limits
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
@@ -51,7 +52,7 @@ class Outcome:
     reported: dict[str, Any] = field(default_factory=dict)
     phases: dict[str, int] = field(default_factory=dict)  # monotonic ns at which each began
     notes: list[str] = field(default_factory=list)
-    failure: dict[str, Any] | None = None
+    failure: Failure | None = None
     worker_pid: int | None = None
     captures: list[dict[str, Any]] = field(default_factory=list)  # a pass's windows opening and closing
 
@@ -201,7 +202,7 @@ def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome],
     if outcome.failure is None and "done" not in outcome.phases:
         outcome.failure = ended(exit_code, oom_kills() > kills)
     if outcome.failure is not None:
-        outcome.failure["exit"] = exit_code
+        outcome.failure = replace(outcome.failure, exit=exit_code)
 
 
 def take(event: dict[str, Any], outcome: Outcome) -> None:
@@ -215,7 +216,7 @@ def take(event: dict[str, Any], outcome: Outcome) -> None:
         outcome.phases[event.pop("phase")] = time_ns
         outcome.reported.update(event)
     elif kind == "error":
-        outcome.failure = event
+        outcome.failure = Failure(event["cause"], event["message"], traceback=tuple(event["traceback"]))
     elif kind == "note":
         outcome.notes.append(event["text"])
     elif kind == "capture":
@@ -224,20 +225,20 @@ def take(event: dict[str, Any], outcome: Outcome) -> None:
         outcome.phases["done"] = time_ns
 
 
-def overdue(outcome: Outcome, trace: Path, limits: Limits, begun_s: float) -> dict[str, Any] | None:
+def overdue(outcome: Outcome, trace: Path, limits: Limits, begun_s: float) -> Failure | None:
     """The failure of a worker that has taken too long, if it has."""
     now_s = time.monotonic()
     if limits.total_s is not None and now_s - begun_s > limits.total_s:
-        return failure("timeout", f"the run took longer than --timeout {limits.total_s:g} s")
+        return Failure("timeout", f"the run took longer than --timeout {limits.total_s:g} s")
     phase = next(reversed(outcome.phases), "start")
     if phase in ("start", "import", "load"):
         if now_s - begun_s > limits.load_s:
-            return failure("load_timeout", f"the engine was not loaded within --load-timeout {limits.load_s:g} s")
+            return Failure("load_timeout", f"the engine was not loaded within --load-timeout {limits.load_s:g} s")
         return None
     quiet_s = now_s - max(last_beat_ns(trace), outcome.phases[phase]) / 1e9
     if quiet_s > limits.hang_s:
         what = "finished closing" if phase == "close" else "finished a step"
-        return failure("hang", f"the engine has not {what} for {quiet_s:.0f} s (--hang-timeout {limits.hang_s:g} s)")
+        return Failure("hang", f"the engine has not {what} for {quiet_s:.0f} s (--hang-timeout {limits.hang_s:g} s)")
     return None
 
 
@@ -257,15 +258,15 @@ def oom_kills() -> int:
         return 0
 
 
-def ended(exit_code: int | None, out_of_memory: bool) -> dict[str, Any]:
+def ended(exit_code: int | None, out_of_memory: bool) -> Failure:
     """The failure of a worker that ended without a word."""
     if exit_code == -signal.SIGKILL and out_of_memory:
-        return failure("out_of_memory_host", "the kernel killed the worker: the machine ran out of memory")
+        return Failure("out_of_memory_host", "the kernel killed the worker: the machine ran out of memory")
     if exit_code is None:
-        return failure("killed_by_signal", "the guard of the worker was killed")
+        return Failure("killed_by_signal", "the guard of the worker was killed")
     if exit_code < 0:
-        return failure("killed_by_signal", f"the worker was killed by {signal_name(-exit_code)}")
-    return failure("engine_exception", f"the worker ended with exit code {exit_code} before its work was done")
+        return Failure("killed_by_signal", f"the worker was killed by {signal_name(-exit_code)}")
+    return Failure("engine_exception", f"the worker ended with exit code {exit_code} before its work was done")
 
 
 def signal_name(number: int) -> str:
@@ -275,17 +276,13 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def failure(cause: str, message: str) -> dict[str, Any]:
-    return {"cause": cause, "message": message, "exit": None, "traceback": []}
-
-
-def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> list[str]:
+def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> tuple[str, ...]:
     """The last lines of the engine's log, without control characters."""
     try:
         with open(path, "rb") as f:
             f.seek(max(os.path.getsize(path) - (64 << 10), 0))
             text = f.read().decode(errors="replace")
     except OSError:
-        return []
+        return ()
     text = "".join(c if c.isprintable() or c in "\n\t" else "\n" for c in text)
-    return [line for line in text.splitlines() if line.strip()][-lines:]
+    return tuple(line for line in text.splitlines() if line.strip())[-lines:]

@@ -32,6 +32,8 @@ def load_engine(name: str) -> EngineProfile:
     if plugins.is_path(name):
         return plugins.profile_of(name)
     own, installed = {path.stem for path in FOLDER.glob("*.yaml")}, plugins.installed()
+    if name not in own | installed.keys() and name.lower() in own:
+        return load_engine(name.lower())
     if name not in own and name in installed:
         return plugins.installed_profile(installed[name])
     if name not in own:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from innerloop.harness.profiles.models import ModelProfile
-from innerloop.harness.profiles.types import DType, QuantizationMethod
+from innerloop.harness.profiles.types import DType, KVCacheDType, QuantizationMethod
 from innerloop.harness.profiles.validation import Strict, parse_assignments, validate
 
 CPU_KV_CACHE_TOKENS = 32768
@@ -19,7 +19,7 @@ REQUIRED = {"dtype": "float32", "context_length": 1, "max_batch_size": 1, "max_t
 class Settings(Strict):
     """One engine configuration in common terms. `None` leaves the choice to the engine, which reports what it took.
 
-    dtype: type of the activations, of unquantized weights and of the KV cache.
+    dtype: type of the activations, of unquantized weights and, unless `kv_cache_dtype` says otherwise, of the KV cache.
     quantization: how the weights are stored; must be the checkpoint's own method (fp8 may also be made on loading).
     tensor_parallel: devices that share every layer.
     context_length: prompt + output tokens of the longest request.
@@ -27,6 +27,7 @@ class Settings(Strict):
     max_tokens_per_step: input positions computed in one step at most, prefill and decode together.
     kv_cache_tokens, kv_memory_fraction: size of the KV cache, as tokens or as a share of the device's memory that
         weights, activations and KV cache together may fill; at most one of the two.
+    kv_cache_dtype: type of the numbers in the KV cache: auto, that of `dtype`, or fp8, half or a quarter of its bytes.
     prefix_caching: reuse of KV blocks between requests whose prompts begin alike.
     chunked_prefill: whether a prompt may be computed over several steps.
     cuda_graphs: whether decode steps are replayed from captured graphs.
@@ -43,6 +44,7 @@ class Settings(Strict):
     max_tokens_per_step: int = Field(ge=1, le=2**31 - 1)
     kv_cache_tokens: int | None = Field(default=None, ge=1, le=2**40)
     kv_memory_fraction: float | None = Field(default=None, gt=0, lt=1)
+    kv_cache_dtype: KVCacheDType = "auto"
     prefix_caching: bool = False
     chunked_prefill: bool | None = None
     cuda_graphs: bool | None = None

@@ -1,4 +1,4 @@
-"""What `--profile` and `--profile-steps` ask for."""
+"""What `--profiler` and `--profiler-steps` ask for."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def choose(kind: str | None, steps: str | None) -> Profile | None:
     """
     if kind is None:
         if steps is not None:
-            raise Refused(f"--profile-steps {steps} without --profile; add --profile {'|'.join(KINDS)}")
+            raise Refused(f"--profiler-steps {steps} without --profiler; add --profiler {'|'.join(KINDS)}")
         return None
     if kind not in KINDS:
-        raise Refused(f"--profile: there is no profile {kind!r}{nearest(kind, KINDS)}")
+        raise Refused(f"--profiler: there is no profiler {kind!r}{nearest(kind, KINDS)}")
     if steps is None:
         return Profile(kind, *DEFAULT[kind])
     return Profile(kind, steps, (window(kind, steps),))
@@ -66,8 +66,8 @@ def window(kind: str, steps: str) -> Window:
         return named
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", steps)
     if match is None:
-        raise Refused(f"--profile-steps: {steps!r} is none of A:B, {', '.join(NAMED)}{nearest(steps, NAMED)}")
+        raise Refused(f"--profiler-steps: {steps!r} is none of A:B, {', '.join(NAMED)}{nearest(steps, NAMED)}")
     first, end = map(int, match.groups())
     if end <= first:
-        raise Refused(f"--profile-steps: {steps} holds no step; A:B are the steps from A up to B, without B")
+        raise Refused(f"--profiler-steps: {steps} holds no step; A:B are the steps from A up to B, without B")
     return Window(opens=first, counts="any", steps=end - first)

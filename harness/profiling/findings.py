@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,8 +15,18 @@ from innerloop.harness.cli.errors import InnerloopError
 from innerloop.harness.process.bound import with_parent
 from innerloop.harness.profiling import events, nsys_export, tools, torch_trace
 from innerloop.harness.profiling.choice import Profile
+from innerloop.harness.schema.profiling import Captured, Kernels, Slowdown
 
 EXPORT_S = 600.0  # for nsys to turn its report into SQLite
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a finished pass saw of the device; `kernels` is None where the profiler keeps a report of its own."""
+
+    captured: Captured
+    slowdown: Slowdown
+    kernels: Kernels | None = None
 
 
 def find(
@@ -27,67 +37,59 @@ def find(
     measured: np.ndarray,
     tool: str | None,
     say: Callable[[str], None],
-) -> dict[str, Any]:
-    """`captured`, `slowdown` and `kernels` of a pass that came to its end; `steps` and `measured` are of dtype STEP.
+) -> Findings:
+    """Reads what a pass left in its folder; `steps` and `measured` (dtype STEP) are the pass's and the measured run's.
 
     Raises:
         ValueError: nothing was captured, or what was captured cannot be read.
         InnerloopError: the tool left no report.
     """
     document = json.loads((folder / "captured.json").read_text())
-    captured = events.captured(document)
-    numbers = np.unique(captured["step"])
+    calls = events.captured(document)
+    numbers = np.unique(calls["step"])
     numbers = numbers[numbers < len(steps)]
     if len(numbers) == 0:
         raise ValueError(
-            f"no step was captured: steps of that kind ({profile.steps}) never came; name others by --profile-steps A:B"
+            f"no step was captured: steps of that kind ({profile.steps}) never came; name others: --profiler-steps A:B"
         )
     rows = steps[numbers]
-    kinds = analysis.kinds_of(rows)
-    told: dict[str, Any] = {
-        "captured": {
-            "steps": {kind: int(mask.sum()) for kind, mask in kinds.items()},
-            "ranges": [
-                [int(rows_["step"].min()), int(rows_["step"].max()) + 1]
-                for rows_ in (captured[captured["window"] == window] for window in np.unique(captured["window"]))
-            ],
-        },
-        "slowdown": analysis.slowdown(rows, measured),
-    }
-    found = read(profile.kind, folder, captured, device, tool, say)
-    if found is None:
-        return told
-    if len(found.table) == 0 or (device == "cuda" and found.device != "cuda"):
+    captured = Captured(steps=analysis.count_kinds(analysis.kinds_of(rows)), ranges=ranges_of(calls))
+    slowdown = analysis.slowdown(rows, measured)
+    seen = read(profile.kind, folder, calls, device, tool, say)
+    if seen is None:
+        return Findings(captured, slowdown)
+    check(seen, device, numbers)
+    events.write(folder / events.FILE, seen)
+    facts = analysis.PassFacts(profile.kind, slowdown, seen.by_time, seen.lost, seen.left_out)
+    kernels = analysis.analyse(seen.table, seen.names, seen.ranges, seen.device, steps, measured, facts)
+    return Findings(captured, slowdown, kernels)
+
+
+def ranges_of(calls: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """The first step and the one behind the last, of each window."""
+    by_window = (calls["step"][calls["window"] == window] for window in np.unique(calls["window"]))
+    return tuple((int(numbers.min()), int(numbers.max()) + 1) for numbers in by_window)
+
+
+def check(seen: events.Events, device: str, numbers: np.ndarray) -> None:
+    """Raises: ValueError: there is nothing to say of the captured steps `numbers`, and why."""
+    if len(seen.table) == 0 or (device == "cuda" and seen.device != "cuda"):
         raise ValueError(
             "nothing that ran on the device was seen in the worker's process: the engine runs it in another one, or the"
-            " profiler lost its records; " + ("try --profile nsys" if device == "cuda" else "profile the layer core")
+            " profiler lost its records; " + ("try --profiler nsys" if device == "cuda" else "profile the layer core")
         )
-    events.write(folder / events.FILE, found)
-    numbers = np.intersect1d(numbers, found.ranges["step"])
-    if len(numbers) == 0 and found.left_out:
+    if len(np.intersect1d(numbers, seen.ranges["step"])):
+        return
+    if seen.left_out:
         raise ValueError(
-            f"of {found.lost} launches, in every captured step, nothing was seen on the device: the profiler lost its"
-            " records (CUPTI does so at the beginning of a session, up to CUDA 13.0); more steps by --profile-steps"
-            " A:B, or --profile nsys"
+            f"of {seen.lost} launches, in every captured step, nothing was seen on the device: the profiler lost its"
+            " records (CUPTI does so at the beginning of a session, up to CUDA 13.0); more steps by --profiler-steps"
+            " A:B, or --profiler nsys"
         )
-    if len(numbers) == 0:
-        raise ValueError(
-            "no batch was both launched and finished in the captured steps: the engine launches each one step ahead;"
-            " name two steps or more by --profile-steps A:B"
-        )
-    rows = steps[numbers]
-    busy, _, _ = analysis.per_step(found.table, numbers)
-    devices = max(len(np.unique(found.table["device"])), 1)
-    told["kernels"] = {
-        "source": profile.kind,
-        **analysis.analyse(found.table, found.names, found.ranges, found.device, steps),
-        "joined_by_time": found.by_time,
-        "launches_lost": found.lost,
-        "steps_left_out": found.left_out,
-        "slowdown": told["slowdown"],
-        "estimate": analysis.estimate(rows, busy // devices, found.device, measured),
-    }
-    return told
+    raise ValueError(
+        "no batch was both launched and finished in the captured steps: the engine launches each one step ahead;"
+        " name two steps or more by --profiler-steps A:B"
+    )
 
 
 def read(

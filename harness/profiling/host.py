@@ -9,11 +9,11 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.process.bound import with_parent
 from innerloop.harness.profiling.flame import flame_graph
+from innerloop.harness.schema.profiling import FunctionShare, HostProfile, ThreadShare
 
 RATE_HZ = 100
 STACKS, GRAPH, LOG = "stacks.txt", "flame.svg", "py-spy.log"
@@ -32,7 +32,7 @@ def require_py_spy() -> str:
     """Raises: Refused: it is not here."""
     found = py_spy()
     if found is None:
-        raise Refused("--profile host: py-spy is not installed", "pip install py-spy")
+        raise Refused("--profiler host: py-spy is not installed", "pip install py-spy")
     return found
 
 
@@ -69,7 +69,7 @@ class Sampling:
                 self._process.kill()
         self._process.wait()
 
-    def found(self) -> dict[str, Any]:
+    def found(self) -> HostProfile:
         """Writes the flame graph; how often it looked, how late it was, and the functions that took most.
 
         Raises:
@@ -83,7 +83,7 @@ class Sampling:
         if not counts:
             raise InnerloopError("the chosen steps were over before py-spy had seen any; choose more of them")
         (self._folder / GRAPH).write_text(flame_graph(counts, "samples of the worker's Python threads"))
-        return {"rate_hz": RATE_HZ, **lateness(said), **summary(counts)}
+        return profile(counts, said)
 
 
 def trouble(said: str) -> str:
@@ -97,17 +97,6 @@ def trouble(said: str) -> str:
     return f"py-spy could not look at the worker: {words}"
 
 
-def lateness(said: str) -> dict[str, Any]:
-    """Samples, errors and the worst delay by py-spy's own words: None where it says nothing of it."""
-    ended = re.search(r"Samples: (\d+) Errors: (\d+)", said)
-    behind = [float(value) for value in re.findall(r"([\d.]+)s behind in sampling", said)]
-    return {
-        "samples": int(ended[1]) if ended else None,
-        "errors": int(ended[2]) if ended else None,
-        "behind_s": max(behind, default=0.0),
-    }
-
-
 def parse(text: str) -> Counter[tuple[str, ...]]:
     """Collapsed stacks, one a line: frames from the outside in, joined by ";", a blank and the count. Threads that only
     wait for a lock, a queue or a socket are left out."""
@@ -119,9 +108,11 @@ def parse(text: str) -> Counter[tuple[str, ...]]:
     return out
 
 
-def summary(counts: Counter[tuple[str, ...]]) -> dict[str, Any]:
-    """The share of samples of each of the `threads`, and the `top` functions of the one that steps, Python's main one:
-    their shares of its samples, of themselves and with all that they call."""
+def profile(counts: Counter[tuple[str, ...]], said: str) -> HostProfile:
+    """Shares of the samples: of each thread, and of the functions of the thread that steps, Python's main one.
+
+    `said` is py-spy's output: samples, errors and the worst delay by its own words.
+    """
     threads: Counter[str] = Counter()
     for stack, count in counts.items():
         threads[stack[0]] += count
@@ -134,10 +125,13 @@ def summary(counts: Counter[tuple[str, ...]]) -> dict[str, Any]:
             for frame in set(stack[1:]):
                 with_calls[frame] += count
     whole, mine = sum(counts.values()), threads[stepping]
-    return {
-        "threads": [{"name": name, "share": count / whole} for name, count in threads.most_common(TOP)],
-        "top": [
-            {"name": name, "self_share": count / mine, "total_share": with_calls[name] / mine}
-            for name, count in own.most_common(TOP)
-        ],
-    }
+    ended = re.search(r"Samples: (\d+) Errors: (\d+)", said)
+    behind = [float(value) for value in re.findall(r"([\d.]+)s behind in sampling", said)]
+    return HostProfile(
+        rate_hz=RATE_HZ,
+        samples=int(ended[1]) if ended else None,
+        errors=int(ended[2]) if ended else None,
+        behind_s=max(behind, default=0.0),
+        threads=tuple(ThreadShare(name, count / whole) for name, count in threads.most_common(TOP)),
+        top=tuple(FunctionShare(name, count / mine, with_calls[name] / mine) for name, count in own.most_common(TOP)),
+    )

@@ -104,7 +104,7 @@ def require(tool: str, command: Sequence[str]) -> str:
     found = find(tool)
     if found is None:
         raise Refused(
-            f"--profile {tool}: {tool} is not on this machine",
+            f"--profiler {tool}: {tool} is not on this machine",
             f"get it at {FROM[tool]}",
             "or run this by hand where it is, with the engine's environment and the pass's folder:",
             text(command),

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from innerloop.harness.ceilings.cache import path_of
 from innerloop.harness.ceilings.model import Ceilings
+from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import number
 from innerloop.harness.report.tables import table
 
@@ -15,7 +17,7 @@ def print_ceilings(found: Sequence[Ceilings]) -> None:
     """Prints ceilings for people."""
     console = Console(highlight=False)
     if not found:
-        console.print("nothing has been measured yet: python -m harness.ceilings")
+        console.print(as_called("nothing has been measured yet: innerloop ceilings measure"))
     for one in found:
         console.print(one.key.name, style="bold", markup=False)
         console.print(facts(one), style="dim", markup=False)
@@ -51,4 +53,5 @@ def facts(one: Ceilings) -> str:
     parts.append(f"measured {one.measured[:16].replace('T', ' ')} UTC")
     if one.other_cores is not None and one.other_cores > 0.1:
         parts.append(f"other processes used {one.other_cores:.1f} cores meanwhile")
+    parts.append(f"kept as {path_of(key).stem}")
     return " · ".join(parts)

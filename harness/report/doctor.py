@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from innerloop.harness.cli.lists import print_list
+from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import NONE, size
 
 
@@ -55,7 +56,8 @@ def print_examination(found: Mapping[str, Any], console: Console) -> None:
         made = [(one["name"], one["state"], one["version"] or "-", size(one["bytes"])) for one in found["environments"]]
         print_list(console, ("environment", "state", "engine version", "size"), made, right=("size",))
     else:
-        say("no environments yet: a run makes the one that it needs, or python -m harness.environments create ENGINE")
+        hint = as_called("innerloop environments create ENGINE")
+        say(f"no environments yet: a run makes the one that it needs, or {hint}")
     if found["uv"] is None:
         say("uv is missing, so no environment can be made: pip install uv")
 

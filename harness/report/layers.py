@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.report.tables import table
+from innerloop.harness.schema.waterfall import Rung, Waterfall
 
 STYLE = {"ok": "bold green", "suspect": "bold yellow"}
 BAR = 18  # columns
+ADDED, TAKEN = "█", "░"  # what a layer adds, and by how much it is faster than the one below
 WHAT = {
-    "limit": "limit: the machine's",
+    "bound": "bound: the machine's peaks",
     "kernels": "kernels: device busy",
     "core": "core: scheduler and model",
     "engine": "engine: + input, output, text",
@@ -24,89 +25,106 @@ WHAT = {
 }
 
 
-def print_waterfall(document: Mapping[str, Any], folder: Path | None = None, console: Console | None = None) -> None:
-    (console or Console(highlight=False)).print(waterfall(document, folder))
+def print_waterfall(found: Waterfall, folder: Path | None = None, console: Console | None = None) -> None:
+    (console or Console(highlight=False)).print(waterfall(found, folder))
 
 
-def waterfall(document: Mapping[str, Any], folder: Path | None = None) -> RenderableType:
+def waterfall(found: Waterfall, folder: Path | None = None) -> RenderableType:
     """What ran, the rungs, and what to keep in mind about them."""
-    parts: list[RenderableType] = [header(document), Text(""), rungs(document), Text("")]
-    parts += [Text(line, style="dim") for line in remarks(document)]
-    parts += [Text(f"! {line}", style="yellow") for rung in document["rungs"] for line in doubts(rung)]
+    parts: list[RenderableType] = [header(found), Text(""), rungs(found), Text("")]
+    parts += [Text(line, style="dim") for line in remarks(found)]
+    parts += [Text(f"! {line}", style="yellow") for rung in found.rungs for line in doubts(rung)]
     if folder is not None:
         parts += [Text(""), Text(str(folder), style="bold")]
-        names = [one["folder"] for rung in document["rungs"] for one in rung["runs"]]
+        names = [run.folder for rung in found.rungs for run in rung.runs]
         parts.append(Text("  " + "  ".join(["waterfall.json", *names]), style="dim"))
     return Group(*parts)
 
 
-def header(document: Mapping[str, Any]) -> RenderableType:
-    engine = document["engine"]
+def header(found: Waterfall) -> RenderableType:
     words = [
-        f"innerloop {document['innerloop_version']}",
-        " ".join(str(word) for word in (engine["name"], engine["version"]) if word),
-        " ".join(str(word) for word in (document["model"], document["dtype"]) if word),
-        document["device"],
-        document["workload"],
+        f"innerloop {found.innerloop_version}",
+        " ".join(word for word in (found.engine.name, found.engine.version) if word),
+        " ".join(word for word in (found.model, found.dtype) if word),
+        found.device,
+        found.workload,
     ]
-    line = Text(" · ".join(str(word) for word in words if word), style="bold")
-    status = Text(document["status"].upper(), style=STYLE.get(document["status"], "bold red"))
-    trials = document["trials"]
-    of = "1 trial" if trials == 1 else f"{trials} trials"
-    told = f"  the same requests on {len(document['layers'])} layers, {of} each"
+    line = Text(" · ".join(word for word in words if word), style="bold")
+    status = Text(found.status.upper(), style=STYLE.get(found.status, "bold red"))
+    of = "1 trial" if found.trials == 1 else f"{found.trials} trials"
+    told = f"  the same requests on {len(found.layers)} layers, {of} each"
     status.append(told, style="default not bold")
-    if document["workload_hash"]:
-        status.append(f" · workload {document['workload_hash'][:12]}", style="default not bold")
+    if found.workload_hash:
+        status.append(f" · workload {found.workload_hash[:12]}", style="default not bold")
     return Group(line, status)
 
 
-def rungs(document: Mapping[str, Any]) -> RenderableType:
+def rungs(found: Waterfall) -> RenderableType:
     """One line a rung: its speed, and what it adds to the time of a step (or of a token, where there are no steps)."""
-    by_step = document["tokens_per_step"] is not None
-    time_key, added_key = (
-        ("ms_per_step", "added_ms_per_step") if by_step else ("s_per_output_token", "added_s_per_output_token")
-    )
+    by_step = found.tokens_per_step is not None
     rows = table("layer", "tokens/s", "a step" if by_step else "a token", "added")
     rows.add_column("", no_wrap=True, min_width=BAR)
     for name in ("TTFT", "TPOT"):
         rows.add_column(name, justify="right", no_wrap=True)
-    scale = 1e-3 if by_step else 1.0
-    most = max((rung[time_key] or 0.0 for rung in document["rungs"]), default=0.0)
-    for rung in document["rungs"]:
-        spent, added = rung[time_key], rung[added_key]
-        if spent is None:
-            rows.add_row(rung["name"], NONE, NONE, NONE, "", NONE, NONE, style="red")
+    most = max((rung_s(rung, by_step)[0] for rung in found.rungs), default=0.0)
+    doubtful = {rung.name for rung in by_chance(found)}
+    for rung in found.rungs:
+        if rung.s_per_output_token is None:
+            rows.add_row(rung.name, NONE, NONE, NONE, "", NONE, NONE, style="red")
             continue
+        spent, added = rung_s(rung, by_step)
         rows.add_row(
-            Text(rung["name"], style="bold" if rung["kind"] == "layer" else "dim"),
-            number(round(rung["tokens_per_s"])),
-            seconds(spent * scale),
-            signed(added * scale) + ("?" if rung["within_scatter"] else ""),
+            Text(rung.name, style="bold" if rung.kind == "layer" else "dim"),
+            NONE if rung.tokens_per_s is None else number(round(rung.tokens_per_s)),
+            seconds(spent),
+            signed(added) + ("?" if rung.name in doubtful else ""),
             Text(bar(spent - added, spent, most), style="cyan" if added >= 0 else "green"),
-            seconds((rung["ttft_s"] or {}).get("p50")),
-            seconds((rung["tpot_s"] or {}).get("p50")),
+            seconds(None if rung.ttft_s is None else rung.ttft_s.p50),
+            seconds(None if rung.tpot_s is None else rung.tpot_s.p50),
         )
     return rows
 
 
-def doubts(rung: Mapping[str, Any]) -> Iterator[str]:
+def rung_s(rung: Rung, by_step: bool) -> tuple[float, float]:
+    """A rung's time and what it adds, in seconds a step or a token; (0, 0) where it has no figures."""
+    if by_step:
+        return (rung.ms_per_step or 0.0) * 1e-3, (rung.added_ms_per_step or 0.0) * 1e-3
+    return rung.s_per_output_token or 0.0, rung.added_s_per_output_token or 0.0
+
+
+def by_chance(found: Waterfall) -> Iterator[Rung]:
+    """The rungs whose difference to the one below may be chance: the trials disagree, or there is no pair of them.
+
+    With several trials, nothing is said of the bound and of the kernels, which are not run again with each.
+    """
+    below: Rung | None = None
+    for rung in found.rungs:
+        if rung.s_per_output_token is None:
+            continue
+        untried = rung.within_scatter is None and (found.trials == 1 or (below is not None and below.kind == "layer"))
+        if below is not None and (rung.within_scatter or untried):
+            yield rung
+        below = rung
+
+
+def doubts(rung: Rung) -> Iterator[str]:
     """What makes a rung's runs suspect: each kind of reason once, in the words of the first run that has it."""
-    found: dict[str, list[str]] = {}
-    for one in rung["runs"]:
-        told = one["status"] == "failed" and rung["reason"] is not None  # among the remarks
-        for reason in () if told else one["reasons"]:
-            found.setdefault(reason["code"], []).append(reason["detail"])
-    for details in found.values():
+    by_code: dict[str, list[str]] = {}
+    for run in rung.runs:
+        told = run.status == "failed" and rung.reason is not None  # among the remarks
+        for reason in () if told else run.reasons:
+            by_code.setdefault(reason.code, []).append(reason.detail)
+    for details in by_code.values():
         more = f" (one of {len(details)} such runs)" if len(details) > 1 else ""
-        yield f"{rung['name']}: {details[0]}{more}"
+        yield f"{rung.name}: {details[0]}{more}"
 
 
 def bar(start: float, end: float, most: float) -> str:
-    """A bar from `start` to `end` (in either order) on a scale that ends at `most`; at least a thin mark."""
+    """A bar from `start` to `end` on a scale that ends at `most`, hatched where it goes back; at least a thin mark."""
     low, high = sorted((start, end))
     first, last = round(low / most * BAR), round(high / most * BAR)
     if last > first:
-        return " " * first + "█" * (last - first)
+        return " " * first + (ADDED if end >= start else TAKEN) * (last - first)
     return " " * min(first, BAR - 1) + ("▏" if end >= start else "▕")
 
 
@@ -114,35 +132,38 @@ def signed(value: float) -> str:
     return ("+" if value >= 0 else "-") + seconds(abs(value))
 
 
-def remarks(document: Mapping[str, Any]) -> Iterator[str]:
+def remarks(found: Waterfall) -> Iterator[str]:
     """How to read the table, and what is not as one would think."""
-    tokens = document["tokens_per_step"]
-    known = [rung for rung in document["rungs"] if rung["s_per_output_token"] is not None]
+    tokens = found.tokens_per_step
+    known = [rung for rung in found.rungs if rung.s_per_output_token is not None]
     if known:
         basis = f"a step: {number(tokens)} output tokens, layer core's mean; " if tokens is not None else ""
-        yield f"{basis}the added times are all of {known[-1]['name']}'s; TTFT and TPOT: p50"
-        yield "; ".join(WHAT.get(rung["name"], rung["name"]) for rung in known)
-    if document["trials"] == 1:
-        yield "one trial each: differences below a machine's run-to-run scatter mean nothing; see --trials"
-    else:
+        yield f"{basis}the added times are all of {known[-1].name}'s; TTFT and TPOT: p50"
+        yield "; ".join(WHAT.get(rung.name, rung.name) for rung in known)
+    if any((rung.added_s_per_output_token or 0.0) < 0 for rung in known):
+        yield f"{TAKEN}: this layer was faster than the one below"
+    if found.trials > 1:
         for rung in known:
-            low, high = rung["s_per_output_token_range"]
-            if rung["kind"] == "layer" and rung["trials"] > 1:
-                yield f"{rung['name']}: {number(round(1 / high))} to {number(round(1 / low))} tokens/s in its trials"
-        if any(rung["within_scatter"] for rung in known):
-            yield "?: in some trials this layer was the faster one, in others the one below: it may be chance"
-    for rung in document["rungs"]:
-        if rung["reason"]:
-            yield f"{rung['name']}: {rung['reason']}"
-    for name, values in document["differences"].items():
+            if rung.kind == "layer" and rung.trials > 1 and rung.s_per_output_token_range is not None:
+                low, high = rung.s_per_output_token_range
+                yield f"{rung.name}: {number(round(1 / high))} to {number(round(1 / low))} tokens/s in its trials"
+    doubtful = list(by_chance(found))
+    if any(rung.within_scatter is None for rung in doubtful):
+        yield "?: one trial says nothing of chance: such a difference may be the machine's scatter; see --trials"
+    if any(rung.within_scatter for rung in doubtful):
+        yield "?: in some trials this layer was the faster one, in others the one below: it may be chance"
+    for rung in found.rungs:
+        if rung.reason:
+            yield f"{rung.name}: {rung.reason}"
+    for name, values in found.differences.items():
         same: dict[str, list[str]] = {}
         for layer, value in values.items():
             same.setdefault(str(value), []).append(layer)
         told = "; ".join(f"{value} on {', '.join(layers)}" for value, layers in same.items())
         yield f"not alike: {name} is {told}"
-    if document["paced_by_load"]:
+    if found.paced_by_load:
         yield "the engine waited for requests: the load set the pace, and the layers' speeds say little"
-    client = document["client"]
+    client = found.client
     if client is not None:
-        most = number(round(client["capacity_tokens_per_s"]))
-        yield f"the HTTP client received {share(client['share_of_capacity'])} of the {most} tokens/s that it can take"
+        most = NONE if client.capacity_tokens_per_s is None else number(round(client.capacity_tokens_per_s))
+        yield f"the HTTP client received {share(client.share_of_capacity)} of the {most} tokens/s that it can take"

@@ -2,68 +2,112 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any
 
 from innerloop.harness import __version__
-from innerloop.harness.analysis import client
+from innerloop.harness.analysis import client as client_analysis
+from innerloop.harness.analysis.observer import step_ratio
 from innerloop.harness.analysis.run import analyse
 from innerloop.harness.result import roofline as limit
 from innerloop.harness.result import telemetry
-from innerloop.harness.result.reasons import reasons
+from innerloop.harness.result.identity import key_of, new_id
+from innerloop.harness.result.reasons import reasons, status
 from innerloop.harness.result.record import Record
 from innerloop.harness.result.startup import memory_bytes, startup_s
+from innerloop.harness.schema.engine import Engine
+from innerloop.harness.schema.result import VERSION, Result, Spec
+from innerloop.harness.schema.startup import Warmup
 from innerloop.harness.store.documents import plain
-from innerloop.harness.store.result_file import SCHEMA_VERSION
+from innerloop.harness.store.typed import typed
 
 
-def build(record: Record) -> dict[str, Any]:
-    """The result as plain data, ready for `result_file.write`."""
-    spec, tables = record.spec, record.tables
-    info = dict(record.info)
-    able = info.pop("client", None)
+def build(record: Record) -> Result:
+    """The result, ready for `result_file.write`.
+
+    Raises:
+        Misfit: what was observed does not fit the result's schema.
+    """
+    spec, tables, reported = record.spec, record.tables, record.reported
     caching = bool(record.effective.get("prefix_caching"))
-    figures = analyse(tables.steps, tables.tokens, tables.requests, tables.header, prefix_caching=caching)
-    checks = figures.pop("checks")
-    figures["window"]["asked_s"] = record.asked_s
-    figures["overhead"]["clock_ns_per_call"] = record.reported.get("clock_ns_per_call")
-    figures["client"] = client.account(
-        able,
-        record.reported.get("process_cpu_s"),
-        figures["window"]["duration_s"],
-        figures["throughput"]["decode_tokens_per_s"],
+    observed = record.info.get("stepping") == "observed"
+    figures = analyse(
+        tables.steps,
+        tables.tokens,
+        tables.requests,
+        tables.header,
+        prefix_caching=caching,
+        max_batch_size=record.effective.get("max_batch_size"),
+        observed=observed,
     )
-    seen = telemetry.section(record)
-    roofline = limit.section(spec, record.effective, tables, record.ceilings, record.no_ceilings)
-    found = reasons(record, figures, checks, seen)
-    result = {
-        "schema_version": SCHEMA_VERSION,
-        "innerloop_version": __version__,
-        "created": record.created or datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "status": "failed" if record.failure is not None else "suspect" if found else "ok",
-        "reasons": found,
-        "notes": [
-            *(info.get("notes") or ()),
+    ratio = step_ratio(reported.get("step_pairs") or ())
+    window, speed = figures.window, figures.throughput.output_tokens_per_s
+    able, cpu_s = record.info.get("client"), reported.get("process_cpu_s")
+    client = client_analysis.account(able, cpu_s, window.duration_s, speed)
+    warmup = typed(Warmup, reported["warmup"]) if reported.get("warmup") else None
+    seen = telemetry.section(record, figures.steady)
+    roofline = limit.section(spec, record.effective, tables, record.ceilings, record.no_ceilings, figures.steady)
+    found = reasons(record, figures, warmup, seen, client)
+    return Result(
+        schema_version=VERSION,
+        innerloop_version=__version__,
+        created=record.created or datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        status=status(record.failure, found),
+        reasons=found,
+        notes=(
+            *(record.info.get("notes") or ()),
             *record.notes,
-            *([record.device_note] if record.device_note else []),
+            *([record.device_note] if record.device_note else ()),
             *tables.notes,
             *limit.notes(roofline),
-        ],
-        "spec": dict(spec),
-        "workload": dict(record.workload or {}) or None,
-        "workload_hash": record.workload_hash,
-        "engine": {"name": spec.get("engine"), "layer": spec.get("layer"), **info},
-        "checkpoint": record.checkpoint,
-        "environment": record.environment,
-        "startup_s": startup_s(record),
-        "warmup": record.reported.get("warmup"),
-        **figures,
-        "roofline": roofline,
-        "profile": None,  # session.passes adds both when a pass was asked for
-        "kernels": None,
-        "checks": checks,
-        "memory_bytes": memory_bytes(record),
-        "telemetry": seen,
-        "failure": record.failure,
-    }
-    return plain(result)
+        ),
+        spec=typed(Spec, plain(spec)),
+        workload=record.workload,
+        workload_hash=record.workload_hash,
+        engine=engine(record),
+        checkpoint=record.checkpoint,
+        environment=record.environment,
+        startup_s=startup_s(record),
+        warmup=warmup,
+        window=replace(window, asked_s=record.asked_s),
+        counts=figures.counts,
+        throughput=figures.throughput,
+        latency_s=figures.latency_s,
+        step_s=figures.step_s,
+        step_share=figures.step_share,
+        time_share=figures.time_share,
+        batch=figures.batch,
+        waiting=figures.waiting,
+        kv_usage=figures.kv_usage,
+        steady=figures.steady,
+        stability=figures.stability,
+        over_time=figures.over_time,
+        overhead=replace(
+            figures.overhead,
+            clock_ns_per_call=reported.get("clock_ns_per_call"),
+            step_ratio=ratio.median,
+            step_ratio_low=ratio.low,
+            step_ratio_high=ratio.high,
+            step_ratio_pairs=ratio.pairs,
+        ),
+        memory_bytes=memory_bytes(record),
+        telemetry=seen,
+        failure=record.failure,
+        client=client,
+        roofline=roofline,
+        checks=figures.checks,
+        id=record.id or new_id(),
+        key=key_of(spec),
+    )
+
+
+def engine(record: Record) -> Engine:
+    """The engine by the spec, and what it said of itself once it was loaded."""
+    said = dict(record.info)
+    said["unreported"] = said.pop("cannot_report", ())
+    return typed(Engine, plain({"name": record.spec.get("engine"), "layer": record.spec.get("layer"), **said}))
+
+
+def with_note(result: Result, note: str) -> Result:
+    """The same with one more note."""
+    return replace(result, notes=(*result.notes, note))

@@ -22,7 +22,6 @@ class Check:
 def document(engine: str, layer: str, checks: Sequence[Check]) -> dict[str, Any]:
     """The checks as JSON data."""
     return {
-        "kind": "conformance",
         "contract": CONTRACT,
         "engine": engine,
         "layer": layer,

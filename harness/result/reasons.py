@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
 
 from innerloop.harness.analysis.columns import NS
-from innerloop.harness.result import suspect_client, suspect_device
-from innerloop.harness.result.advice import ADVICE
+from innerloop.harness.analysis.run import Figures
+from innerloop.harness.result import suspect_client, suspect_device, suspect_load
+from innerloop.harness.result.codes import failed, makes_suspect
 from innerloop.harness.result.record import Record
 from innerloop.harness.result.suspect import Evidence, suspicions, unhonoured
+from innerloop.harness.schema.reasons import Failure, Reason
+from innerloop.harness.schema.result import Status
+from innerloop.harness.schema.startup import Warmup
+from innerloop.harness.schema.steps import Client
+from innerloop.harness.schema.telemetry import Telemetry
 
 
 def reasons(
-    record: Record, figures: Mapping[str, Any], checks: Sequence[Mapping[str, str]], telemetry: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """As plain data; of a failed run its failure alone. Empty: nothing is known against the run.
-
-    `figures` are those of the trace (with `client`), `checks` what does not add up in it, `telemetry` the section.
-    """
-    failure = record.failure
-    if failure is not None:
-        return [{"code": failure["cause"], "detail": failure["message"], "advice": ADVICE.get(failure["cause"])}]
+    record: Record, figures: Figures, warmup: Warmup | None, telemetry: Telemetry, client: Client | None
+) -> tuple[Reason, ...]:
+    """Of a failed run its failure alone. Nothing: nothing is known against the run."""
+    if record.failure is not None:
+        return (failed(record.failure.cause, record.failure.message),)
     start_ns, end_ns = record.window
-    doubts = [
-        *suspicions(evidence(record, figures, checks, telemetry)),
-        *suspect_device.suspicions(telemetry["devices"] or (), telemetry["sampler"], max(end_ns - start_ns, 0) * NS),
-        *suspect_client.suspicions(figures["client"]),
+    return (
+        *suspicions(evidence(record, figures, warmup, telemetry)),
+        *suspect_load.suspicions(figures),
+        *suspect_device.suspicions(telemetry.devices or (), telemetry.sampler, max(end_ns - start_ns, 0) * NS),
+        *suspect_client.suspicions(client),
         *unhonoured(record.spec.get("settings") or {}, record.effective),
-    ]
-    return [asdict(doubt) for doubt in doubts]
+    )
 
 
-def evidence(
-    record: Record, figures: Mapping[str, Any], checks: Sequence[Mapping[str, str]], telemetry: Mapping[str, Any]
-) -> Evidence:
+def status(failure: Failure | None, found: Sequence[Reason]) -> Status:
+    """How a run ended, by its failure and the reasons against it."""
+    if failure is not None:
+        return "interrupted" if failure.cause == "interrupted" else "failed"
+    return "suspect" if any(map(makes_suspect, found)) else "ok"
+
+
+def evidence(record: Record, figures: Figures, warmup: Warmup | None, telemetry: Telemetry) -> Evidence:
+    """What is known of a finished run, for the rules that doubt it."""
     start_ns, end_ns = record.window
     return Evidence(
         steps=record.tables.steps,
@@ -43,10 +49,10 @@ def evidence(
         start_ns=start_ns,
         end_ns=end_ns,
         duration_ns=-1 if record.asked_s is None else round(record.asked_s * 1e9),
-        bubble_share=figures["time_share"]["bubbles"],
-        recorder_share=figures["overhead"]["recorder_share_of_step_time"],
-        warmup=record.reported.get("warmup"),
-        host=telemetry["host"],
-        sampler=telemetry["sampler"].get("host"),
-        checks=checks,
+        bubble_share=figures.time_share.bubbles,
+        recorder_share=figures.overhead.recorder_share_of_step_time,
+        warmup=warmup,
+        host=telemetry.host,
+        sampler=telemetry.sampler.get("host"),
+        checks=figures.checks,
     )

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.analysis.run import edges
+from innerloop.harness.schema.engine import Checkpoint, Environment
+from innerloop.harness.schema.reasons import Failure
+from innerloop.harness.schema.result import Workload
 from innerloop.harness.store.tables import Tables
 
 if TYPE_CHECKING:
@@ -17,30 +20,30 @@ if TYPE_CHECKING:
 class Record:
     """All that is known about a run once it has ended, however it ended. What was not observed is None or empty.
 
-    spec: RunSpec.describe(). workload: Workload.describe(), whose `duration_s` is the window that was asked for, with
-    its hash. tables: from `convert` or `read_tables`. reported: the worker's account, of which any part may be missing.
-    phases: monotonic ns at which each of the worker's phases began. checkpoint, environment: plain data for the result.
-    preparation_s: what making the engine's own form of the model took now, None where it needs none.
-    failure: None for a run that came to its end. device_note: why no device could be sampled, None also where the
-    engine uses none. ceilings: what the machine can do at most; no_ceilings: why they are not known.
-    created: UTC in ISO 8601; None is the time of building.
+    spec: RunSpec.describe(). workload: its `duration_s` is the window that was asked for. tables: from `convert` or
+    `read_tables`. reported: the worker's account, of which any part may be missing. phases: monotonic ns at which each
+    of the worker's phases began. preparation_s: what making the engine's own form of the model took now, None where it
+    needs none. failure: None for a run that came to its end. device_note: why no device could be sampled, None also
+    where the engine uses none. ceilings: what the machine can do at most; no_ceilings: why they are not known.
+    created: UTC in ISO 8601; None is the time of building. id: None makes a new one.
     """
 
     spec: Mapping[str, Any]
     tables: Tables
-    workload: Mapping[str, Any] | None = None
+    workload: Workload | None = None
     workload_hash: str | None = None
     reported: Mapping[str, Any] = field(default_factory=dict)
     phases: Mapping[str, int] = field(default_factory=dict)
-    checkpoint: Mapping[str, Any] | None = None
-    environment: Mapping[str, Any] | None = None
+    checkpoint: Checkpoint | None = None
+    environment: Environment | None = None
     preparation_s: float | None = None
-    failure: Mapping[str, Any] | None = None
+    failure: Failure | None = None
     notes: Sequence[str] = ()
     device_note: str | None = None
     ceilings: Ceilings | None = None
     no_ceilings: str | None = None
     created: str | None = None
+    id: str | None = None
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -55,7 +58,7 @@ class Record:
     @property
     def asked_s(self) -> float | None:
         """The length of the window that was asked for; None: until all requests have finished."""
-        return (self.workload or {}).get("duration_s")
+        return None if self.workload is None else self.workload.duration_s
 
     @property
     def window(self) -> tuple[int, int]:

@@ -1,21 +1,24 @@
-"""The machine's limit of one run: what its model costs a step, by its profile and what the engine says it took."""
+"""How far a run is from what the machine can do: what its model costs a step, by its profile and by the engine."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from innerloop.harness.analysis.context import Work
-from innerloop.harness.analysis.roofline import Cost, Limits, floors, none, roofline
+from innerloop.harness.analysis.roofline import bounds, roofline
 from innerloop.harness.ceilings.model import QUANTIZED_DTYPE, Ceilings
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
 from innerloop.harness.profiles.validation import validate
+from innerloop.harness.schema.roofline import Cost, MeasuredPeaks, OfSteps, Peaks, Roofline
+from innerloop.harness.schema.window import Steady
 from innerloop.harness.store.tables import Tables
 
-OVER = 1.0  # a share above this: a ceiling was measured too low, or something was counted that was not done
+OVER = 1.0  # a share above this: a peak was measured too low, or something was counted that was not done
 KV_BYTES = {"int8": 1.0, "int4": 0.5, "uint8": 1.0, **DTYPE_BYTES}  # fp8 is recognised by its beginning
 
 
@@ -25,64 +28,62 @@ def section(
     tables: Tables,
     ceilings: Ceilings | None,
     why_none: str | None,
-) -> dict[str, Any]:
-    """result["roofline"]: the figures of `harness.analysis.roofline`, and the ceilings that they stand on.
+    steady: Steady | None = None,
+) -> Roofline:
+    """The figures of `harness.analysis.roofline`, and the measured peaks that they stand on.
 
     `spec` is RunSpec.describe(), `effective` the settings as the engine resolved them.
     """
     if ceilings is None:
-        return missing(why_none or "the ceilings of this machine were not measured")
+        return Roofline(reason=why_none or "the peaks of this machine were not measured")
     try:
         cost = cost_of(spec, effective)
     except (Refused, KeyError) as error:
-        return missing(f"the run's model is not known: {error}")
+        return Roofline(reason=f"the run's model is not known: {error}")
     ranks = ranks_of(spec, effective)
-    limits = limits_of(ceilings, cost, ranks)
-    if limits is None:
-        return missing(f"the matrix rate of {cost.linear_dtype} is not known on this machine")
-    used = {
-        "device": ceilings.key.name,
-        "devices": ranks,
-        "bytes_per_s": ceilings.bytes_per_s,
-        "copy_bytes_per_s": ceilings.memory["copy_bytes_per_s"],
-        "read_bytes_per_s": ceilings.memory["read_bytes_per_s"],
-        "dtype": cost.dtype,
-        "ops_per_s": ceilings.ops_per_s(cost.dtype),
-        "linear_dtype": cost.linear_dtype,
-        "linear_ops_per_s": ceilings.ops_per_s(cost.linear_dtype),
-        "tf32": ceilings.tf32,
-        "torch": ceilings.key.torch,
-        "measured": ceilings.measured,
-        "other_cores": ceilings.other_cores,
-        "disturbed": ceilings.disturbed,
-        "clocks": ceilings.clocks,
-    }
-    found = roofline(tables.steps, tables.tokens, tables.requests, cost, limits)
-    return {"ceilings": used, **found, "above_limit": above(found)}
+    total = total_peaks(ceilings, cost, ranks)
+    if total is None:
+        return Roofline(reason=f"the matrix rate of {cost.linear_dtype} is not known on this machine")
+    figures = roofline(tables.steps, tables.tokens, tables.requests, cost, total, steady)
+    return replace(figures, peaks=measured_peaks(ceilings, cost, ranks), above_bound=above(figures.bound_share))
 
 
-def missing(reason: str) -> dict[str, Any]:
-    """The section of a run whose limit is not known."""
-    return {"ceilings": None, **none(reason), "above_limit": None}
+def measured_peaks(ceilings: Ceilings, cost: Cost, ranks: int) -> MeasuredPeaks:
+    return MeasuredPeaks(
+        device=ceilings.key.name,
+        devices=ranks,
+        bytes_per_s=ceilings.bytes_per_s,
+        copy_bytes_per_s=ceilings.memory["copy_bytes_per_s"],
+        read_bytes_per_s=ceilings.memory["read_bytes_per_s"],
+        dtype=cost.dtype,
+        ops_per_s=ceilings.ops_per_s(cost.dtype),
+        linear_dtype=cost.linear_dtype,
+        linear_ops_per_s=ceilings.ops_per_s(cost.linear_dtype),
+        tf32=ceilings.tf32,
+        torch=ceilings.key.torch,
+        measured=ceilings.measured,
+        other_cores=ceilings.other_cores,
+        disturbed=ceilings.disturbed,
+        clocks=ceilings.clocks,
+    )
 
 
-def floors_of(done: Work, result: Mapping[str, Any] | None) -> np.ndarray | None:
+def bound_s_of(done: Work, roofline: Roofline | None) -> np.ndarray | None:
     """The least time that the machine allows each step, float64 [steps] in seconds; None where it is not known."""
-    roofline = (result or {}).get("roofline")
-    if roofline is None or roofline["reason"] is not None:
+    if roofline is None or roofline.cost is None or roofline.total_peaks is None:
         return None
-    return floors(done, Cost(**roofline["cost"]), Limits(**roofline["limits"])).floor_s
+    return bounds(done, roofline.cost, roofline.total_peaks).bound_s
 
 
-def limits_of(ceilings: Ceilings, cost: Cost, ranks: int) -> Limits | None:
-    """The ceilings of one device times the devices that share every layer; None where a rate is not known. A format
+def total_peaks(ceilings: Ceilings, cost: Cost, ranks: int) -> Peaks | None:
+    """The peaks of one device times the devices that share every layer; None where a rate is not known. A format
     that was not tried on a GPU is not known; one that was, and is not there, is computed in a wider one."""
     if ceilings.key.device == "cuda" and cost.linear_dtype not in ceilings.matrix:
         return None
     rate, linear = ceilings.ops_per_s(cost.dtype), ceilings.ops_per_s(cost.linear_dtype)
     if rate is None or linear is None:
         return None
-    return Limits(ceilings.bytes_per_s * ranks, rate * ranks, linear * ranks)
+    return Peaks(ceilings.bytes_per_s * ranks, rate * ranks, linear * ranks)
 
 
 def ranks_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> int:
@@ -148,27 +149,28 @@ def kv_size(name: str | None, size: int) -> float:
     return 1.0 if name.startswith(("fp8", "float8")) else float(KV_BYTES.get(name, size))
 
 
-def above(found: Mapping[str, Any]) -> str | None:
-    """What to say of a run, or of a kind of its steps, that went faster than the limit; None if none did."""
-    shares = {kind: share for kind, share in (found["limit_share"] or {}).items() if share is not None and share > OVER}
-    if not shares:
+def above(bound_share: OfSteps | None) -> str | None:
+    """What to say of a run, or of a kind of its steps, that went faster than its bound; None if none did."""
+    shares = {} if bound_share is None else asdict(bound_share)
+    over = {kind: share for kind, share in shares.items() if share is not None and share > OVER}
+    if not over:
         return None
-    kind, share = max(shares.items(), key=lambda one: one[1])
+    kind, share = max(over.items(), key=lambda one: one[1])
     steps = "steps" if kind == "all" else f"{kind.replace('_', ' ')} steps"
     return (
-        f"{steps} took {1 / share:.2f} of the time that the machine's limit allows, so the limit is too low: either a "
-        "ceiling was measured while the machine was busy (python -m harness.ceilings --remeasure), or what was counted "
-        "as read from memory came from a cache, as a small model's weights do"
+        f"{steps} took {1 / share:.2f} of their bound, the least time that the measured peaks allow, so a peak is too "
+        "low: either it was measured while the machine was busy (innerloop ceilings measure), or what was "
+        "counted as read from memory came from a cache, as a small model's weights do"
     )
 
 
-def notes(roofline: Mapping[str, Any]) -> list[str]:
-    """What makes the figures of the limit doubtful, for the result's notes."""
-    out = [roofline["above_limit"]] if roofline["above_limit"] else []
-    other = (roofline["ceilings"] or {}).get("other_cores")
-    if (roofline["ceilings"] or {}).get("disturbed"):
+def notes(roofline: Roofline) -> list[str]:
+    """What makes the figures of the roofline doubtful, for the result's notes."""
+    out = [roofline.above_bound] if roofline.above_bound else []
+    peaks = roofline.peaks
+    if peaks is not None and peaks.disturbed:
         out.append(
-            f"the machine's limit was measured while other processes used {other:.1f} cores and is probably higher: "
-            "python -m harness.ceilings --remeasure when it is quiet"
+            f"the machine's peaks were measured while other processes used {peaks.other_cores:.1f} cores and are "
+            "probably higher: innerloop ceilings measure, when it is quiet"
         )
     return out

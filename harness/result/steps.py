@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from innerloop.harness import store
+from innerloop.harness import __version__, store
 from innerloop.harness.analysis import interference, preemptions, step_costs
 from innerloop.harness.analysis import slowest as slowest_steps
 from innerloop.harness.analysis.context import work
 from innerloop.harness.analysis.run import edges
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.result.roofline import floors_of
+from innerloop.harness.result.roofline import bound_s_of
+from innerloop.harness.schema.investigation import VERSION, Investigation
+from innerloop.harness.schema.result import Result
 from innerloop.harness.store.tables import Tables
 
-SCHEMA_VERSION = 1
 
-
-def investigate(run: Path, slowest: int) -> dict[str, Any]:
-    """What the records of a run's folder tell, as plain data.
+def investigate(run: Path, slowest: int) -> Investigation:
+    """What the records of a run's folder say.
 
     Raises:
         Refused: the folder holds no run.
@@ -31,43 +29,39 @@ def investigate(run: Path, slowest: int) -> dict[str, Any]:
     if stored.kind == "nothing":
         raise Refused(f"{stored.path} holds no run: there is neither a result.json nor a job.json in it")
     result = stored.result() if stored.kind == "run" else None
-    return {"run": stored.path.name, **findings(stored.tables(), result, slowest)}
+    return findings(stored.path.name, stored.tables(), result, slowest)
 
 
-def findings(tables: Tables, result: dict[str, Any] | None, slowest: int) -> dict[str, Any]:
-    """The same from tables; `result` is the run's, None where it has none."""
+def findings(run: str, tables: Tables, result: Result | None, slowest: int) -> Investigation:
+    """The same from tables; `run` is the run's name, `result` its result, None where it has none."""
     steps, tokens, requests = tables.steps, tables.tokens, tables.requests
     start_ns, end_ns = edges(steps, tables.header)
     done = work(steps, tokens, requests)
     fits = step_costs.fits(steps, done)
-    rows = slowest_steps.slowest(
-        steps,
-        requests,
-        done,
-        step_costs.expected_s(fits, done),
-        start_ns=start_ns,
-        end_ns=end_ns,
-        count=slowest,
+    spec = None if result is None else result.spec
+    return Investigation(
+        schema_version=VERSION,
+        innerloop_version=__version__,
+        run=run,
+        engine=None if spec is None else spec.engine,
+        model=None if spec is None else spec.model,
+        workload=None if spec is None else spec.workload,
+        given={} if spec is None else spec.given,
+        label={} if spec is None else spec.label,
+        status=None if result is None else result.status,
+        steps=len(steps),
+        duration_s=(end_ns - start_ns) / 1e9 if end_ns > start_ns else None,
+        slowest=slowest_steps.slowest(
+            steps,
+            requests,
+            done,
+            step_costs.expected_s(fits, done),
+            bound_s_of(done, None if result is None else result.roofline),
+            window=(start_ns, end_ns),
+            count=slowest,
+        ),
+        fit_s=fits,
+        preemptions=preemptions.preemptions(steps, start_ns),
+        interference_s=interference.interference(steps, tokens, requests),
+        host_s=step_costs.host_costs(steps),
     )
-    floor_s = floors_of(done, result)
-    for row in rows:
-        floor = None if floor_s is None else float(floor_s[row["step"]])
-        row["floor_s"] = None if floor is None or floor != floor else floor
-    spec = (result or {}).get("spec") or {}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "steps",
-        "engine": spec.get("engine"),
-        "model": spec.get("model"),
-        "workload": spec.get("workload"),
-        "status": (result or {}).get("status"),
-        "steps": len(steps),
-        "duration_s": (end_ns - start_ns) / 1e9 if end_ns > start_ns else None,
-        "slowest": rows,
-        "fit_s": {kind: asdict(fit) for kind, fit in fits.items()},
-        "preemptions": preemptions.preemptions(steps, start_ns),
-        "interference_s": interference.interference(steps, tokens, requests),
-        "host_s": {
-            phase: {**asdict(one["fit"]), "bins": one["bins"]} for phase, one in step_costs.host_costs(steps).items()
-        },
-    }

@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 
 from innerloop.harness.analysis.columns import NS
-from innerloop.harness.analysis.latency import finished
+from innerloop.harness.analysis.windows import kind_of, out_of_requests_ns
 from innerloop.harness.cli.words import number, share
+from innerloop.harness.result.codes import doubt
+from innerloop.harness.schema.reasons import Check, Reason
+from innerloop.harness.schema.startup import Warmup
+from innerloop.harness.schema.telemetry import Host, SamplerCost
 
 LEAST_WINDOW_S = 1.0  # a window shorter than this is mostly its edges
 LEAST_STEPS = 10
 STEAL_SHARE = 0.01  # of all cores' time, taken by the hypervisor
 OTHER_SHARE = 0.05  # of all cores' time, used by neither the worker nor the harness
+OTHER_CORES = 1.0  # the same in cores: on a machine of many a small share is enough to disturb a run
 SWAP_BYTES = 1 << 20  # moved between memory and swap while measuring
 BUBBLE_SHARE = 0.10  # of the window: work was there and no step ran
 RECORDER_SHARE = 0.02  # of the steps' time; four times what the recorder is meant to stay below
@@ -31,20 +36,12 @@ HONOURED = (
 
 
 @dataclass(frozen=True)
-class Reason:
-    code: str
-    detail: str
-    advice: str
-
-
-@dataclass(frozen=True)
 class Evidence:
     """What a finished run is judged by. What is not known is None, and then nothing is concluded from it.
 
     steps, requests: of dtype STEP and REQUEST. start_ns, end_ns: the window's edges. duration_ns: what the workload
     asked for, -1 = until all is finished. bubble_share: of the window. recorder_share: of the steps' time.
-    warmup: the worker's account of it. host: `analysis.host.summary`. sampler: the cost of the host's sampler.
-    checks: what does not add up in the trace.
+    sampler: of the host. checks: what does not add up in the trace.
     """
 
     steps: np.ndarray
@@ -54,10 +51,10 @@ class Evidence:
     duration_ns: int
     bubble_share: float | None
     recorder_share: float | None
-    warmup: Mapping[str, Any] | None
-    host: Mapping[str, Any] | None
-    sampler: Mapping[str, Any] | None
-    checks: Sequence[Mapping[str, str]]
+    warmup: Warmup | None
+    host: Host | None
+    sampler: SamplerCost | None
+    checks: Sequence[Check]
 
 
 def suspicions(seen: Evidence) -> list[Reason]:
@@ -67,17 +64,18 @@ def suspicions(seen: Evidence) -> list[Reason]:
         *_trace(seen.checks),
         *_window(window_s, len(seen.steps)),
         *_workload(seen.requests, seen.start_ns, seen.end_ns, seen.duration_ns),
-        *_warmup(seen.warmup or {}),
-        *_host(seen.host or {}, seen.sampler or {}),
+        *_warmup(seen.warmup),
+        *_host(seen.host),
+        *_sampling(seen.sampler),
         *_harness(seen.bubble_share, seen.recorder_share),
     ]
 
 
-def _trace(checks: Sequence[Mapping[str, str]]) -> Iterator[Reason]:
+def _trace(checks: Sequence[Check]) -> Iterator[Reason]:
     if checks:
-        shown = "; ".join(check["detail"] for check in checks[:SHOWN_CHECKS])
+        shown = "; ".join(check.detail for check in checks[:SHOWN_CHECKS])
         more = f"; and {len(checks) - SHOWN_CHECKS} more" if len(checks) > SHOWN_CHECKS else ""
-        yield Reason(
+        yield doubt(
             "trace_mismatch",
             shown + more,
             "The trace does not add up, so no figure of this run can be trusted: report it with the run's folder.",
@@ -86,7 +84,7 @@ def _trace(checks: Sequence[Mapping[str, str]]) -> Iterator[Reason]:
 
 def _window(window_s: float, steps: int) -> Iterator[Reason]:
     if window_s < LEAST_WINDOW_S or steps < LEAST_STEPS:
-        yield Reason(
+        yield doubt(
             "short_window",
             f"only {window_s:.2f} s and {steps} steps were measured",
             f"Measure at least {LEAST_WINDOW_S:g} s and {LEAST_STEPS} steps: give the workload more requests.",
@@ -96,7 +94,7 @@ def _window(window_s: float, steps: int) -> Iterator[Reason]:
 def _workload(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: int) -> Iterator[Reason]:
     moment = exhausted_ns(requests, start_ns, end_ns, duration_ns)
     if moment is not None:
-        yield Reason(
+        yield doubt(
             "workload_exhausted",
             f"the requests ran out {(moment - start_ns) * NS:.1f} s into a window of {duration_ns * NS:.1f} s, "
             "so the load fell before it closed",
@@ -105,76 +103,71 @@ def _workload(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: int
 
 
 def exhausted_ns(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: int) -> int | None:
-    """When the load first fell because requests ran out, in a window that was to close at a time; else None.
+    """When the first user of a closed loop ran out of requests, in a window that was to close at a time; else None.
 
-    Closed loop (requests have a user): the first user whose requests are all finished. Open loop: when the last
-    request of all has finished. The last 2 % of the window do not count, nor, in an open loop, a pause of five times
-    the mean time between arrivals.
+    The last 2 % of the window do not count.
     """
-    if duration_ns < 0 or len(requests) == 0:
+    if duration_ns < 0 or len(requests) == 0 or kind_of(requests) != "closed":
         return None
-    allowed = EARLY_SHARE * duration_ns
-    users = requests["user"]
-    done = np.where(finished(requests), requests["last_token_ns"], np.iinfo(np.int64).max)
-    if (users >= 0).all():
-        ends = np.full(int(users.max()) + 1, -1, dtype=np.int64)
-        np.maximum.at(ends, users, done)
-        moment = int(ends[ends >= 0].min())
-    else:
-        moment = int(done.max())
-        allowed = max(allowed, 5 * float(np.ptp(requests["due_ns"])) / len(requests))
+    moment = out_of_requests_ns(requests)
     close = max(end_ns, start_ns + duration_ns)
-    return moment if moment < close - allowed else None
+    return moment if moment is not None and moment < close - EARLY_SHARE * duration_ns else None
 
 
-def _warmup(warmup: Mapping[str, Any]) -> Iterator[Reason]:
-    if warmup.get("settled") is False:
-        rates = ", ".join(number(round(rate)) for rate in (warmup.get("round_tokens_per_s") or [])[-5:])
-        yield Reason(
+def _warmup(warmup: Warmup | None) -> Iterator[Reason]:
+    if warmup is not None and not warmup.settled:
+        rates = ", ".join(number(round(rate)) for rate in warmup.round_tokens_per_s[-5:])
+        yield doubt(
             "not_settled",
-            f"the speed had not settled after {warmup.get('rounds')} rounds of warm-up (last, tokens/s: {rates})",
+            f"the speed had not settled after {warmup.rounds} rounds of warm-up (last, tokens/s: {rates})",
             "Allow more rounds of warm-up, and look for what disturbs this machine.",
         )
 
 
-def _host(host: Mapping[str, Any], sampler: Mapping[str, Any]) -> Iterator[Reason]:
-    if _over(host.get("steal_share"), STEAL_SHARE):
-        yield Reason(
+def _host(host: Host | None) -> Iterator[Reason]:
+    if host is None:
+        return
+    if _over(host.steal_share, STEAL_SHARE):
+        yield doubt(
             "cpu_stolen",
-            f"the hypervisor took {share(host['steal_share'])} of this machine's CPU time",
+            f"the hypervisor took {share(host.steal_share)} of this machine's CPU time",
             "Repeat on a machine with cores of its own.",
         )
-    if _over(host.get("other_share"), OTHER_SHARE):
-        yield Reason(
+    if _over(host.other_share, OTHER_SHARE) or host.other_cores > OTHER_CORES:
+        yield doubt(
             "other_processes",
-            f"other processes used {share(host['other_share'])} of all cores' time ({host['other_cores']:.2f} cores)",
+            f"other processes used {share(host.other_share)} of all cores' time ({host.other_cores:.2f} cores)",
             "Stop what else runs on this machine, and repeat.",
         )
-    swapped = (host.get("swap_in_bytes") or 0) + (host.get("swap_out_bytes") or 0)
+    swapped = (host.swap_in_bytes or 0) + (host.swap_out_bytes or 0)
     if swapped > SWAP_BYTES:
-        yield Reason(
+        yield doubt(
             "swapping",
             f"{number(round(swapped / 2**20))} MiB went to or came from swap while measuring",
             "Free memory, or choose a smaller model or KV cache.",
         )
-    if _over(sampler.get("longest_gap_s"), SAMPLING_GAP_S):
-        yield Reason(
+
+
+def _sampling(sampler: SamplerCost | None) -> Iterator[Reason]:
+    gap_s = None if sampler is None else sampler.longest_gap_s
+    if gap_s is not None and gap_s > SAMPLING_GAP_S:
+        yield doubt(
             "sampling_gap",
-            f"the host was not sampled for {sampler['longest_gap_s']:.1f} s",
+            f"the host was not sampled for {gap_s:.1f} s",
             "The harness was starved or the machine was suspended: repeat on a machine with a core to spare.",
         )
 
 
 def _harness(bubble_share: float | None, recorder_share: float | None) -> Iterator[Reason]:
     if _over(bubble_share, BUBBLE_SHARE):
-        yield Reason(
+        yield doubt(
             "bubbles",
             f"{share(bubble_share)} of the window passed between steps although there was work",
             "Submitting or recording took that time, not the engine's step: look at step_s.bubble, "
             "and compare layers with a larger batch or longer outputs.",
         )
     if _over(recorder_share, RECORDER_SHARE):
-        yield Reason(
+        yield doubt(
             "recorder_cost",
             f"recording took {share(recorder_share)} of the steps' time",
             "The steps are too short for this recorder on this machine: use a larger batch or model.",
@@ -185,12 +178,19 @@ def _over(value: float | None, limit: float) -> bool:
     return value is not None and value > limit
 
 
+ALIKE = "Ask for what the engine can do, so that engines are compared on the same settings."
+
+
 def unhonoured(asked: Mapping[str, Any], effective: Mapping[str, Any]) -> list[Reason]:
     """The settings that the engine resolved otherwise than asked; what it does not report is taken on trust.
 
     A KV cache may be larger than asked by less than one block, since it is made of whole ones.
     """
-    found = []
+    found: list[Reason] = []
+    kept = effective.get("kv_cache_dtype")
+    if asked.get("kv_cache_dtype") == "fp8" and kept is not None and not kept.startswith(("fp8", "float8")):
+        said = f"kv_cache_dtype: fp8 was asked for and the engine keeps {kept}"
+        found.append(doubt("setting_not_honoured", said, ALIKE))
     for name in HONOURED:
         wanted, got = asked.get(name), effective.get(name)
         if wanted is None or got is None or got == wanted:
@@ -198,10 +198,10 @@ def unhonoured(asked: Mapping[str, Any], effective: Mapping[str, Any]) -> list[R
         if name == "kv_cache_tokens" and 0 < got - wanted < (effective.get("kv_block_tokens") or 1):
             continue
         found.append(
-            Reason(
+            doubt(
                 "setting_not_honoured",
                 f"{name}: {wanted} was asked for and the engine runs with {got}",
-                "Ask for what the engine can do, so that engines are compared on the same settings.",
+                ALIKE,
             )
         )
     return found

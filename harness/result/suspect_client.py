@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from innerloop.harness.cli.words import number, share
-from innerloop.harness.result.suspect import Reason
+from innerloop.harness.result.codes import doubt
+from innerloop.harness.schema.reasons import Reason
+from innerloop.harness.schema.steps import Client
 
 NEAR_SHARE = 0.5  # of what it managed against a server that computes nothing
 BUSY_SHARE = 0.8  # of one core: it has one thread
 
 
-def suspicions(client: Mapping[str, Any] | None) -> list[Reason]:
+def suspicions(client: Client | None) -> list[Reason]:
     """Reasons to think that the client, not the server, set the pace."""
     if client is None:
         return []
-    near, busy = client["share_of_capacity"], client["cpu_s_per_s"]
+    near, busy = client.share_of_capacity, client.cpu_s_per_s
     found = []
     if near is not None and near > NEAR_SHARE:
-        most = number(round(client["capacity_tokens_per_s"]))
-        found.append(f"it received {share(near)} of the {most} tokens/s that it can take")
+        most = client.capacity_tokens_per_s or 0.0
+        found.append(f"it received {share(near)} of the {number(round(most))} tokens/s that it can take")
     if busy is not None and busy > BUSY_SHARE:
         found.append(f"it used {share(busy)} of a core")
     if not found:
         return []
     return [
-        Reason(
+        doubt(
             "client_near_limit",
             f"the HTTP client was near its limit: {' and '.join(found)}",
             "The figures may be the client's and not the server's: compare with layer async, or use a smaller batch.",

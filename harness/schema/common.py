@@ -8,11 +8,18 @@ from typing import Annotated
 from innerloop.harness.schema.figure import Figure
 
 NO_VALUES = "there are no values"
+NO_INTERVAL = "it was not worked out, or there are too few values"
+
+Bounds = tuple[float | None, float | None]  # None: no bound on that side
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One distribution. Quantiles are interpolated linearly between the two nearest values, as by numpy.quantile."""
+    """One distribution. Quantiles are interpolated linearly between the two nearest values, as by numpy.quantile.
+
+    Where more than 1 % of the durations had not ended (`unfinished`), quantiles and intervals are Kaplan's and Meier's,
+    null where they lie beyond the longest that was seen.
+    """
 
     mean: Annotated[float | None, Figure("arithmetic mean", null=NO_VALUES)]
     p50: Annotated[float | None, Figure("median", null=NO_VALUES)]
@@ -21,6 +28,11 @@ class Summary:
     p99: Annotated[float | None, Figure("99 % of the values are at most this", null=NO_VALUES)]
     max: Annotated[float | None, Figure("largest value", null=NO_VALUES)]
     count: Annotated[int, Figure("how many values there are")]
+    p50_ci: Annotated[Bounds | None, Figure("95 % interval of p50, by order statistics", null=NO_INTERVAL)] = None
+    p90_ci: Annotated[Bounds | None, Figure("95 % interval of p90", null=NO_INTERVAL)] = None
+    p95_ci: Annotated[Bounds | None, Figure("95 % interval of p95", null=NO_INTERVAL)] = None
+    p99_ci: Annotated[Bounds | None, Figure("95 % interval of p99", null=NO_INTERVAL)] = None
+    unfinished: Annotated[int, Figure("durations that had not ended when the window closed")] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +40,7 @@ class Level:
     """Something that each step reports, over the time of the steps that report it."""
 
     mean: Annotated[float | None, Figure("mean, weighted by the steps' wall time", null="no step reports it")]
-    max: Annotated[float | None, Figure("largest value", null="no step reports it")]
+    max: Annotated[int | float | None, Figure("largest value", null="no step reports it")]
 
 
 @dataclass(frozen=True, slots=True)

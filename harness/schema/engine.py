@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.figure import Figure
 
+SYSTEM_SILENT = "the system does not say"
 NOT_LOADED = "the engine was not loaded"
 NOT_SAID = "the engine does not say"
 
@@ -70,7 +71,27 @@ class Gpu:
     compute_capability: str | None
     driver: str | None
     cuda: str | None
-    mig: Annotated[str | None, Figure("the MIG slice", null="it is a whole GPU")] = None
+    numa_node: Annotated[int | None, Figure("of the host's memory next to it", null=SYSTEM_SILENT)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """The state that the machine was in just before the worker started."""
+
+    governor: Annotated[str | None, Figure("of the CPUs' frequency, all that there are", null=SYSTEM_SILENT)]
+    turbo: Annotated[bool | None, Figure("clocks above the nominal one are allowed", null=SYSTEM_SILENT)]
+    smt: Annotated[bool | None, Figure("a core runs several threads", null=SYSTEM_SILENT)]
+    frequency_mhz: Annotated[
+        tuple[float, float] | None, Figure("lowest and highest of the CPUs", "MHz", null=SYSTEM_SILENT)
+    ]
+    isolated_cpus: Annotated[str | None, Figure("CPUs kept from the scheduler", null="none")]
+    affinity: Annotated[tuple[int, ...], Figure("CPUs that the harness may run on")]
+    worker_cpus: Annotated[tuple[int, ...] | None, Figure("--cpus", null="it was not given")]
+    harness_cpus: Annotated[tuple[int, ...] | None, Figure("--harness-cpus", null="it was not given")]
+    load_average: Annotated[
+        tuple[float, float, float] | None, Figure("of the last 1, 5 and 15 minutes", null=SYSTEM_SILENT)
+    ]
+    boot_id: Annotated[str | None, Figure("one for each start of the system", null=SYSTEM_SILENT)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,5 +123,6 @@ class Environment:
     )
     memory_bytes: Annotated[int | None, Figure("memory that this process may use", unit="bytes")] = None
     memory_available_bytes: Annotated[int | None, Figure("free of it at the start", unit="bytes")] = None
-    gpus: tuple[Mapping[str, Any], ...] = ()
+    gpus: tuple[Gpu, ...] = ()
+    host: Annotated[HostState | None, Figure("the machine's state", null="the worker was not started")] = None
     commit: Annotated[str | None, Figure("innerloop's commit", null="it is unknown")] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.figure import Figure
@@ -38,10 +38,10 @@ class SlowStep:
 class Bin:
     """Steps with about as many running requests."""
 
-    least: int
-    most: int
+    least: Annotated[int, Figure("fewest requests running")]
+    most: Annotated[int, Figure("most requests running")]
     steps: int
-    median_s: float
+    median_s: Annotated[float, Figure("of the phase", unit="s")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,13 @@ class Storm:
 
     first_step: int
     last_step: int
-    at_s: float
-    duration_s: float
-    preempted: int
-    kv_usage: float | None
-    share_of_prefill: float | None
+    at_s: Annotated[float, Figure("its start after the window's", unit="s")]
+    duration_s: Annotated[float, Figure("of these steps, and the time between them", unit="s")]
+    preempted: Annotated[int, Figure("requests preempted")]
+    kv_usage: Annotated[float | None, Figure("when it began", null="the engine does not report it")]
+    share_of_prefill: Annotated[
+        float | None, Figure("part of all prefill positions that were computed in it", null="unknown, or none was")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +93,22 @@ class Cost:
 class FittedCosts:
     """Seconds = fixed + sum(cost x what was in the step). No costs where there is a reason."""
 
-    costs: Mapping[str, Cost]
-    r2: Annotated[float | None, Figure("share of the variance explained")]
-    rmse: Annotated[float, Figure("root mean square of the rest", unit="s")]
-    rows: int
+    costs: Annotated[Mapping[str, Cost], Figure("`fixed`, and one for each column that could be fitted")]
+    r2: Annotated[float | None, Figure("share of the variance explained", null="nothing varies, or see reason")]
+    rmse: Annotated[float | None, Figure("root mean square of the rest", unit="s", null="see reason")]
+    rows: Annotated[int, Figure("steps that it stands on")]
     dropped: Annotated[Mapping[str, str], Figure("what could not be fitted, and why")]
     together: Annotated[
         tuple[tuple[str, str, float], ...], Figure("pairs that rise and fall together, with their correlation")
     ]
-    reason: str | None
+    reason: Annotated[str | None, Figure("why nothing was fitted", null="something was")]
+    misfit: Annotated[
+        Literal["negative_cost", "low_r2"] | None,
+        Figure(
+            "why the line does not describe the steps: a cost's whole interval is negative, or r2 is under 0.3",
+            null="it does, or nothing was fitted",
+        ),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +124,13 @@ class Investigation:
     """Where the time of a run's steps went."""
 
     schema_version: str
+    innerloop_version: str
     run: str
     engine: str | None
     model: str | None
     workload: str | None
+    given: Annotated[Mapping[str, Any], Figure("what was set")]
+    label: Annotated[Mapping[str, str], Figure("--label")]
     status: str | None
     steps: int
     duration_s: float | None

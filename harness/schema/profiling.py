@@ -89,14 +89,16 @@ class Kernel:
     """All launches of one kernel."""
 
     name: str
-    kernel_class: str
+    kernel_class: Annotated[
+        str, Figure("gemm, attention, kv_write, norm_activation, sampling, communication, copies or other")
+    ]
     ns: Annotated[int, Figure("sum of their times", unit="ns")]
     share: Annotated[float | None, Figure("of all kernels' time", null="nothing ran")]
     launches: int
     mean_s: Annotated[float, Figure("of a launch", unit="s")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IdleGaps(Summary):
     """Stretches in which a device had nothing to do, in seconds."""
 

@@ -12,6 +12,7 @@ from innerloop.harness.schema.figure import Figure
 from innerloop.harness.schema.profiling import Kernels, Profiling
 from innerloop.harness.schema.reasons import Check, Failure, Reason
 from innerloop.harness.schema.roofline import Roofline
+from innerloop.harness.schema.stability import Stability
 from innerloop.harness.schema.startup import Memory, Startup, Warmup
 from innerloop.harness.schema.steps import Client, Overhead, StepSeconds, StepShare, TimeShare
 from innerloop.harness.schema.telemetry import Telemetry
@@ -43,6 +44,17 @@ class Spec:
     plugin: Annotated[str | None, Figure("the adapter's file", null="it is one of innerloop's own")] = None
     label: Annotated[Mapping[str, str], Figure("--label")] = field(default_factory=dict)
     note: Annotated[str | None, Figure("--note", null="none was given")] = None
+    workload_args: Annotated[Mapping[str, Any], Figure("fields of the workload that were given")] = field(
+        default_factory=dict
+    )
+    model_args: Annotated[Mapping[str, Any], Figure("fields of the model's profile that were given")] = field(
+        default_factory=dict
+    )
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """All that was set: by --set, --engine-arg, --workload-arg and --model-arg."""
+        return {**self.settings_given, **self.engine_args, **self.workload_args, **self.model_args}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +107,14 @@ class Result:
     profiling: Annotated[Profiling | None, Figure("the profiling pass", null="there was none")] = None
     kernels: Annotated[Kernels | None, Figure("what the pass saw", null="it saw none")] = None
     checks: Annotated[tuple[Check, ...], Figure("what does not add up in the trace")] = ()
+    stability: Annotated[Stability | None, Figure("what changed meanwhile", null="an older innerloop wrote it")] = None
     kind: Annotated[Literal["run"], Figure("what this document is")] = "run"
     id: Annotated[str | None, Figure("of this run: a UUID of version 7", null="an older innerloop wrote it")] = None
     key: Annotated[
         str | None, Figure("hash of what was asked for: runs with the same key ask the same", null="as for id")
     ] = None
+
+    @property
+    def dtype(self) -> str | None:
+        """The model's number format: as the engine resolved it, else as it was asked for."""
+        return self.engine.effective.get("dtype") or self.spec.settings.get("dtype")

@@ -50,8 +50,8 @@ class Cost:
     linear_ops: Annotated[float, Figure("of the layers' matrices for each position: 2 a parameter", "operations")]
     lm_head_ops: Annotated[float, Figure("for each token that comes out: 2 a parameter", "operations")]
     attention_ops: Annotated[float, Figure("for each pair of positions: 4 head_dim a head and layer", "operations")]
-    dtype: str
-    linear_dtype: str
+    dtype: Annotated[str, Figure("number format of attention and lm_head")]
+    linear_dtype: Annotated[str, Figure("number format in which the layers' matrices are multiplied")]
 
 
 @dataclass(frozen=True, slots=True)

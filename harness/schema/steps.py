@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -58,6 +59,24 @@ class Overhead:
     recorder_ns_per_token: Annotated[float | None, Figure("recording / output tokens", "ns", better="lower")]
     recorder_share_of_step_time: Annotated[float | None, Figure("recording / wall time of the steps", better="lower")]
     clock_ns_per_call: Annotated[float | None, Figure("reading the clock once", "ns")] = None
+    observer_ns_per_step: Annotated[
+        float | None, Figure("the adapter's looking at the engine, by its own clock", "ns", better="lower")
+    ] = None
+    step_ratio: Annotated[
+        float | None,
+        Figure(
+            "median of bare / recorded over neighbouring decode steps of the last warm-up",
+            null="too few pairs, or the engine's steps are only observed",
+            better="higher",
+        ),
+    ] = None
+    step_ratio_low: Annotated[float | None, Figure("of its 95 % interval")] = None
+    step_ratio_high: Annotated[float | None, Figure("of its 95 % interval")] = None
+    step_ratio_pairs: Annotated[int | None, Figure("pairs of steps behind it")] = None
+    gc_pauses: Annotated[int | None, Figure("collections of Python's garbage in the window", better="lower")] = None
+    gc_s: Annotated[float | None, Figure("their time", unit="s", better="lower")] = None
+    gc_longest_s: Annotated[float | None, Figure("the longest of them", unit="s", better="lower")] = None
+    trace_growths: Annotated[int | None, Figure("how often the trace had to grow in the window")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +87,4 @@ class Client:
     cpu_s_per_s: Annotated[float | None, Figure("of one core")]
     capacity_tokens_per_s: Annotated[float | None, Figure("most that it took from a null server", unit="tokens/s")]
     share_of_capacity: Annotated[float | None, Figure("of that, used in this run", better="lower")]
-    null_server: Annotated[dict[str, float | int | str | None], Figure("how the capacity was measured")]
+    null_server: Annotated[Mapping[str, float | int | str | None], Figure("how the capacity was measured")]

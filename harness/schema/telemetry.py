@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from innerloop.harness.schema.figure import Figure
 
 UNSEEN = "the driver does not say"
+STEADY, STEADY_TOKEN = "energy of the steady window", "the same / output tokens in it"
+NO_STEADY = "there is no steady window, or its energy is unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class TotalEnergy(PerToken):
     window: Annotated[float | None, Figure("energy of the window", "J", null="a part is unknown", better="lower")]
     above_idle: Annotated[float | None, Figure("less idle power x duration", "J", null="idle power is unknown")] = None
     dram: Annotated[float | None, Figure("of the memory, where it is counted apart", "J", null="it is not")] = None
+    steady: Annotated[float | None, Figure(STEADY, "J", null=NO_STEADY)] = None
+    steady_per_token: Annotated[float | None, Figure(STEADY_TOKEN, "J", null=NO_STEADY, better="lower")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class DeviceEnergy(PerToken):
     counter_integral_difference: Annotated[float | None, Figure("integral / counter - 1", null="one is unknown")]
     resolution_s: Annotated[float | None, Figure("how finely it can tell time", "s")]
     note: str | None
+    steady: Annotated[float | None, Figure(STEADY, "J", null=NO_STEADY)] = None
+    steady_per_token: Annotated[float | None, Figure(STEADY_TOKEN, "J", null=NO_STEADY, better="lower")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +177,11 @@ class Stranger:
 
 @dataclass(frozen=True, slots=True)
 class Mig:
-    """A slice of a GPU."""
+    """A slice of a GPU, by the driver's numbers."""
 
-    parent_uuid: str | None = None
-    parent_name: str | None = None
-    profile: str | None = None
+    parent_uuid: Annotated[str | None, Figure("the whole GPU", null=UNSEEN)]
+    gpu_instance: int | None
+    compute_instance: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +191,7 @@ class Device:
     index: int | None
     uuid: str | None
     name: str | None
-    mig: Mapping[str, Any] | None
+    mig: Annotated[Mig | None, Figure("the slice", null="it is a whole GPU")]
     driver: str | None
     architecture: str | None
     power_limit_w: float | None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
-from innerloop.harness.schema.common import Level, Summary
+from innerloop.harness.schema.common import Bounds, Level, Summary
 from innerloop.harness.schema.figure import Figure
 
 NEVER_OPENED = "the window never opened"
 UNREPORTED = "the engine does not report it"
+NO_RATE_INTERVAL = "the window is not the steady one, or has too few steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,24 @@ class Throughput:
     tokens_per_s_per_user: Annotated[
         float | None,
         Figure("how fast one user's text grows once it has begun", "tokens/s",
-               "mean over finished requests of 1 / TPOT", "no request with a rate finished", "higher"),
+               "1 / mean ITL of the tokens that came in the window", "no request got a second token", "higher"),
     ] = None  # fmt: skip
     requests_per_s: Annotated[
         float | None,
         Figure("requests finished", "requests/s", "finished / duration", NEVER_OPENED, "higher"),
     ] = None  # fmt: skip
+    tokens_per_s_per_request: Annotated[
+        float | None,
+        Figure("AIPerf's output token throughput per user: every request weighs the same", "tokens/s",
+               "mean over finished requests of 1 / TPOT", "no request with a rate finished", "higher"),
+    ] = None  # fmt: skip
+    user_tokens: Annotated[int, Figure("tokens that tokens_per_s_per_user rests on", "tokens")] = 0
+    output_tokens_per_s_ci: Annotated[
+        Bounds | None, Figure("95 % interval by batch means", "tokens/s", null=NO_RATE_INTERVAL)
+    ] = None
+    tokens_per_s_per_user_ci: Annotated[
+        Bounds | None, Figure("95 % interval by batch means", "tokens/s", null=NO_RATE_INTERVAL)
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +104,10 @@ class Latency:
     tpot: Annotated[
         Summary,
         Figure(
-            "time per output token after the first", "s", "(last token - first token) / (tokens - 1)", better="lower"
+            "time per output token after the first arrival",
+            "s",
+            "(last arrival - first arrival) / (tokens - tokens of the first arrival)",
+            better="lower",
         ),
     ]
     itl: Annotated[
@@ -101,6 +117,16 @@ class Latency:
         ),
     ]
     e2e: Annotated[Summary, Figure("end to end", "s", "last token - due", better="lower")]
+    arrival_gap: Annotated[
+        Summary | None, Figure("gap between a request's arrivals, however many tokens come", "s", better="lower")
+    ] = None
+    send_lag: Annotated[
+        Summary | None, Figure("how late requests were submitted", "s", "submitted - due", better="lower")
+    ] = None
+    avoidable_lag: Annotated[
+        Summary | None,
+        Figure("the harness's part of it", "s", "submitted - max(due, end of the step in progress)", better="lower"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +134,18 @@ class Steady:
     """The same figures over the part of the window in which the load was steady."""
 
     reason: Annotated[str | None, Figure("why there is none", null="there is one")]
+    rule: Annotated[
+        Literal["full_batch", "after_last_user", "mser5"] | None,
+        Figure("how its edges were found: see docs/method/figures.md", null="an older innerloop wrote it"),
+    ] = None
     start_ns: Annotated[int | None, Figure("its start", unit="ns", null="there is none")] = None
     end_ns: Annotated[int | None, Figure("its end", unit="ns", null="there is none")] = None
     duration_s: Annotated[float | None, Figure("end - start", unit="s", null="there is none")] = None
     steps: Annotated[int | None, Figure("steps in it", null="there is none")] = None
     throughput: Throughput | None = None
+    latency_s: Annotated[
+        Latency | None, Figure("of requests due in it; gaps of arrivals in it", null="there is none")
+    ] = None
     wall_s: Annotated[Summary | None, Figure("wall time of its steps", unit="s")] = None
     batch: Level | None = None
     kv_usage: Level | None = None

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.arguments import command_line, positive, rate_up_to
+from innerloop.harness.cli.arguments import CommandLine, command_line, duration, rate_up_to, whole
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, STOPPED, exit_codes
+from innerloop.harness.cli.verbs import as_called
 
 if TYPE_CHECKING:
     from innerloop.harness.profiling.choice import Profile
@@ -16,36 +18,46 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  python -m harness.run
+  innerloop run
       the best engine that runs here, a model that fits here, a workload of some seconds
-  python -m harness.run --engine vllm --model llama3-8b --workload users-100
-  python -m harness.run --engine torch --workload ./mine.yaml --workload-arg load.rate_per_s=4
-  python -m harness.run --set max_batch_size=64 --set prefix_caching=true --engine-arg block_size=32
-  python -m harness.run --engine vllm --layers all --trials 3
+  innerloop run --engine vllm --model llama3-8b --workload users-100
+  innerloop run --engine torch --workload ./mine.yaml --workload-arg load.rate_per_s=4
+  innerloop run --set max_batch_size=64 --set prefix_caching=true --engine-arg block_size=32
+  innerloop run --engine vllm --layers all --trials 3
       core, engine, async and http on the same requests, and what each layer adds
-  python -m harness.run --engine vllm --model llama3-70b-awq --dry-run
+  innerloop run --engine vllm --model llama3-70b-awq --dry-run
       everything that would be done, without doing it
 
-Profiles lie in profiles/models and profiles/workloads; a path to a YAML file of your own does as well.
-`python -m harness.doctor` says which engines run on this machine. What the figures mean: docs/metrics.md.
+  innerloop run --set max_batch_size=16 --label try=small --note "after the change of the scheduler"
+      what was set, labels and notes stand in the report and in `innerloop runs`
 
-exit codes:
-  0 the run came to its end (its status may be "suspect": the reasons are printed; so is why a profiling pass failed)
-  2 refused before anything was started: wrong input, or this machine cannot
-  3 the engine failed: the result says how, and keeps what was recorded
-  130 interrupted by SIGINT or SIGTERM: likewise
+`innerloop profiles list` lists models and workloads; a path to a YAML file of your own does as well.
+`innerloop doctor` says which engines run on this machine. What the figures mean: docs/metrics.md.
+
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandLine:
     out = command_line(
         "run",
         "Run one inference engine, in its own process and interpreter, on one workload, and report.",
-        EXAMPLES,
+        f"{EXAMPLES}\n{exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED)}",
+        suggest,
     )
-    for add in (add_request, add_watching, add_limits, add_profiling, add_result):
+    for add in (add_request, add_watching, add_placing, add_limits, add_profiling, add_result):
         add(out)
     return out
+
+
+def suggest(word: str) -> str | None:
+    """The flag that a name was probably meant for: `run vllm` means `--engine vllm`."""
+    from innerloop.harness.profiles import names
+
+    for family, flag in (("engines", "--engine"), ("models", "--model"), ("workloads", "--workload")):
+        for name in names(family):
+            if name == word.lower():
+                return f"{flag} {name}"
+    return "--model " + word if word.endswith((".yaml", ".yml")) else None
 
 
 def add_request(out: argparse.ArgumentParser) -> None:
@@ -55,11 +67,13 @@ def add_request(out: argparse.ArgumentParser) -> None:
     what.add_argument("--model", metavar="NAME|YAML", help="default: llama-tiny on a CPU, llama3-8b on a large GPU")
     what.add_argument("--workload", metavar="NAME|YAML", help="default: quick")
     what.add_argument("--weights", metavar="DIR", type=Path, help="a model folder of your own; default: synthetic")
-    what.add_argument("--layer", metavar="NAME", help="the height at which requests enter; default: core")
+    what.add_argument("--layer", metavar="NAME", help="the layer at which requests enter; default: core")
     what.add_argument(
-        "--layers", metavar="NAMES|all", help="run at several heights, one after the other, and show what each one adds"
+        "--layers", metavar="NAMES|all", help="run at several layers, one after the other, and show what each one adds"
     )
-    what.add_argument("--trials", metavar="N", type=int, help="with --layers: runs of each, interleaved; default: 1")
+    what.add_argument(
+        "--trials", metavar="N", type=whole(0, 999_999), help="with --layers: runs of each, interleaved; default: 1"
+    )
     what.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto")
     what.add_argument(
         "--seed", default="0", metavar="N", help="of contents, lengths and arrivals; or e.g. 1,schedule=7; default: 0"
@@ -71,7 +85,8 @@ def add_request(out: argparse.ArgumentParser) -> None:
     how.add_argument("--model-arg", action="append", default=[], metavar="FIELD=VALUE", help="a model profile's field")
     how.add_argument("--trust-remote-code", action="store_true", help="let the engine run code from the model folder")
     how.add_argument("--engine-python", metavar="PATH", type=Path, help="an interpreter that already has the engine")
-    how.add_argument("--environment", metavar="NAME", help="one that `harness.environments register` has kept")
+    registered = as_called("one that `innerloop environments register` has kept")
+    how.add_argument("--environment", metavar="NAME", help=registered)
 
 
 def add_watching(out: argparse.ArgumentParser) -> None:
@@ -93,23 +108,31 @@ def add_watching(out: argparse.ArgumentParser) -> None:
     )
 
 
+def add_placing(out: argparse.ArgumentParser) -> None:
+    placed = out.add_argument_group("where to run it (CPUs as the kernel lists them: 0-3,8)")
+    placed.add_argument("--cpus", metavar="LIST", help="for the engine's processes; default: all that this one may use")
+    placed.add_argument("--harness-cpus", metavar="LIST", help="for the harness while it measures; default: likewise")
+
+
 def add_limits(out: argparse.ArgumentParser) -> None:
-    end = out.add_argument_group("when to give up, in seconds")
+    end = out.add_argument_group("when to give up, in seconds, or as 90s, 5m, 1h")
     end.add_argument(
-        "--timeout", type=positive, metavar="S", help="for the engine's process, from its start; default: none"
+        "--timeout", type=duration, metavar="TIME", help="for the engine's process, from its start; default: none"
     )
-    end.add_argument("--load-timeout", type=positive, default=1800.0, metavar="S", help="to load; default: 1800")
-    end.add_argument("--hang-timeout", type=positive, default=120.0, metavar="S", help="for one step; default: 120")
+    end.add_argument("--load-timeout", type=duration, default=1800.0, metavar="TIME", help="to load; default: 30m")
+    end.add_argument("--hang-timeout", type=duration, default=120.0, metavar="TIME", help="for one step; default: 2m")
 
 
 def add_profiling(out: argparse.ArgumentParser) -> None:
-    profiled = out.add_argument_group("how to look inside (a second, short run of the same workload; see --profile)")
+    profiled = out.add_argument_group("how to look inside (a second, short run of the same workload; see --profiler)")
     profiled.add_argument(
+        "--profiler",
         "--profile",
         metavar="KIND",
         help="kernels (torch's profiler), nsys, ncu, or host (py-spy): in a process of its own after the measured run",
     )
     profiled.add_argument(
+        "--profiler-steps",
         "--profile-steps",
         metavar="STEPS",
         help="A:B (from 0, without B), prefill, decode or steady; default: some tens of the kinds that matter",
@@ -119,6 +142,15 @@ def add_profiling(out: argparse.ArgumentParser) -> None:
 def add_result(out: argparse.ArgumentParser) -> None:
     result = out.add_argument_group("what to do with the result")
     result.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: a new one under runs/")
+    result.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="kept with the result, and in the folder's name",
+    )
+    result.add_argument("--note", metavar="TEXT", help="kept with the result")
+    result.add_argument("--strict", action="store_true", help="exit with 5 where the run is suspect")
     result.add_argument("--json", action="store_true", help="print the result on stdout as JSON, and nothing else")
     result.add_argument("--trace", action="store_true", help="also write trace.perfetto-trace, for ui.perfetto.dev")
     result.add_argument("--keep-token-ids", action="store_true", help="also write the token ids: output_ids.npz")
@@ -146,16 +178,26 @@ def request_of(arguments: argparse.Namespace) -> RunRequest:
         engine_python=arguments.engine_python,
         environment=arguments.environment,
         trust_remote_code=arguments.trust_remote_code,
+        label=tuple(arguments.label),
+        note=arguments.note,
         planning=arguments.dry_run,
     )
 
 
 def options_of(arguments: argparse.Namespace, out: Path, profile: Profile | None) -> Options:
     """How the command line wants it run, into the folder `out`."""
+    from innerloop.harness.machine.affinity import parse_cpus
     from innerloop.harness.process.launcher import Limits
     from innerloop.harness.session.options import Options
 
     limits = Limits(arguments.load_timeout, arguments.hang_timeout, arguments.timeout)
     options = Options(out, limits, arguments.keep_token_ids, arguments.device_hz, arguments.device_telemetry)
-    own_name = arguments.out is None
-    return replace(options, ceilings=arguments.ceilings, trace=arguments.trace, profile=profile, numbered=own_name)
+    return replace(
+        options,
+        ceilings=arguments.ceilings,
+        trace=arguments.trace,
+        profile=profile,
+        numbered=arguments.out is None,
+        cpus=None if arguments.cpus is None else parse_cpus(arguments.cpus, "--cpus"),
+        harness_cpus=None if arguments.harness_cpus is None else parse_cpus(arguments.harness_cpus, "--harness-cpus"),
+    )

@@ -158,4 +158,4 @@ def sums(scenario: str, folder: Path) -> Iterator[Check]:
             continue
         found = checks(steps, tokens, requests, prefix_caching=bool((steps["cached_tokens"] > 0).any()))
         if found:
-            yield Check(f"sums of {path.name}", scenario, tuple(one["detail"] for one in found))
+            yield Check(f"sums of {path.name}", scenario, tuple(one.detail for one in found))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness import environments
 from innerloop.harness.checkpoints import planned_checkpoint
+from innerloop.harness.result.identity import new_id
 from innerloop.harness.session import passes
 from innerloop.harness.spec.adapter_settings import native_settings
 from innerloop.harness.store.run_folder import make_folder
@@ -29,6 +30,7 @@ class Inputs:
     work: Workload
     warm: Workload
     folder: Path
+    id: str = field(default_factory=new_id)  # of the run
 
 
 def inputs_of(spec: RunSpec, machine: Machine, options: Options) -> Inputs:

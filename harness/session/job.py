@@ -46,6 +46,7 @@ def write_job(inputs: Inputs, prepared: Prepared) -> None:
         },
         "trace": str(folder / "trace"),
         "keep_token_ids": inputs.options.keep_token_ids,
+        "id": inputs.id,
         "spec": spec.describe(),
         "workload_hash": inputs.work.hash,
         "harness_pid": os.getpid(),

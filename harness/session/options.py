@@ -26,3 +26,5 @@ class Options:
     ceilings: str = "auto"  # or "off": don't measure what the machine can do at most
     trace: bool = False  # also write a Perfetto trace
     numbered: bool = False  # `out` is innerloop's own choice: a number is put behind it where it is taken
+    cpus: tuple[int, ...] | None = None  # for the worker and all below it; None: those that the harness may use
+    harness_cpus: tuple[int, ...] | None = None  # for the harness while it measures

@@ -1,7 +1,7 @@
 """Runs a profiling pass beside a measured run: same workload, same settings, a fresh worker, a folder of its own.
 
 The measured run is over and written before a pass begins. Whatever becomes of the pass is said in the result, in
-`profile`, and changes nothing else of it.
+`profiling`, and changes nothing else of it.
 """
 
 from __future__ import annotations
@@ -11,18 +11,23 @@ import os
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.analysis.steady import usual_batch
+from innerloop.harness.analysis.steps import usual_batch
 from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.process import launcher
-from innerloop.harness.process.launcher import Limits, Outcome, Worker, failure
+from innerloop.harness.process.launcher import Limits, Outcome, Worker
 from innerloop.harness.profiling import findings, tools
 from innerloop.harness.profiling.choice import TOOLS, Profile
+from innerloop.harness.profiling.findings import Findings
 from innerloop.harness.profiling.host import Sampling, require_py_spy
+from innerloop.harness.result.build import with_note
+from innerloop.harness.schema.profiling import HostProfile, Profiling
+from innerloop.harness.schema.reasons import Failure
+from innerloop.harness.schema.result import Result
 from innerloop.harness.session.phases import WORDS
 from innerloop.harness.store import result_file
 from innerloop.harness.store.atomic import write_text
@@ -70,8 +75,8 @@ def suits(profile: Profile, device: str) -> None:
     """Raises: Refused: on this device there is nothing for that profiler to see."""
     if profile.kind in TOOLS and device != "cuda":
         raise Refused(
-            f"--profile {profile.kind} looks at CUDA kernels, and this run is on the CPU",
-            "--profile kernels gives the operators' times, --profile host a flame graph",
+            f"--profiler {profile.kind} looks at CUDA kernels, and this run is on the CPU",
+            "--profiler kernels gives the operators' times, --profiler host a flame graph",
         )
 
 
@@ -110,54 +115,63 @@ def add(
     device: str,
     place: Place,
     limits: Limits,
-    measured: tuple[dict[str, Any], int | None],
+    measured: tuple[Result, int | None],
     console: Console,
-) -> None:
-    """Runs the pass and adds `profile` and `kernels` to the measured result, which is written anew.
+) -> Result:
+    """Runs the pass and adds `profiling` and `kernels` to the measured result, which is written anew and returned.
 
     `measured` is that result and the pid of the worker that it came from.
     """
     result, measured_pid = measured
     outcome, about = Outcome(), Pass(profile, place, limits, console)
     begun = time.monotonic()
-    told: dict[str, Any] = dict.fromkeys(("captured", "slowdown", "host", "kernels"))
+    seen, host = None, None
     with stop_signals():
         try:
-            if result["failure"] is not None:
+            if result.failure is not None:
                 raise InnerloopError("the measured run failed, so there was nothing to profile")
             about.run(outcome)
             if outcome.failure is None:
-                told |= about.found(device)
+                seen, host = about.found(device), about.found_of_host()
         except Stopped as stopped:
-            outcome.failure = failure("interrupted", f"{stopped} reached the harness")
+            outcome.failure = Failure("interrupted", f"{stopped} reached the harness")
         except Unreadable as error:
-            outcome.failure = failure("profile", str(error))
+            outcome.failure = Failure("profile", str(error))
         except (InnerloopError, OSError) as error:
-            outcome.failure = failure("harness", str(error))
+            outcome.failure = Failure("harness", str(error))
         except Exception as error:
-            lines = traceback.format_exc().splitlines()
-            outcome.failure = {**failure("harness", f"{type(error).__name__}: {error}"), "traceback": lines}
+            lines = tuple(traceback.format_exc().splitlines())
+            outcome.failure = Failure("harness", f"{type(error).__name__}: {error}", traceback=lines)
         ignore_signals()
         if outcome.failure is not None:
-            outcome.failure["log_tail"] = launcher.log_tail(about.folder / "engine.log")
+            tail = launcher.log_tail(about.folder / "engine.log")
+            outcome.failure = replace(outcome.failure, log_tail=tail)
         if about.folder.is_dir():
             outcome.notes += convert(about.folder).notes
-        result["kernels"] = told.pop("kernels")
-        result["profile"] = {
-            **profile.describe(),
-            "folder": about.folder.name,
-            "command": tools.text(about.command()),
-            "seconds": time.monotonic() - begun,
-            "worker_pid": outcome.worker_pid,
-            "measured_worker_pid": measured_pid,
-            "failure": outcome.failure,
-            "notes": list(outcome.notes),
-            **told,
-        }
+        result = replace(
+            result,
+            kernels=None if seen is None else seen.kernels,
+            profiling=Profiling(
+                kind=profile.kind,
+                steps=profile.steps,
+                windows=tuple(asdict(window) for window in profile.windows),
+                folder=about.folder.name,
+                command=tools.text(about.command()),
+                seconds=time.monotonic() - begun,
+                worker_pid=outcome.worker_pid,
+                measured_worker_pid=measured_pid,
+                failure=outcome.failure,
+                notes=tuple(outcome.notes),
+                captured=None if seen is None else seen.captured,
+                slowdown=None if seen is None else seen.slowdown,
+                host=host,
+            ),
+        )
         try:
             result_file.write(place.run_folder, result)
         except OSError as error:
-            result["notes"].append(f"the profiling pass could not be added to {place.run_folder}: {error}")
+            result = with_note(result, f"the profiling pass could not be added to {place.run_folder}: {error}")
+    return result
 
 
 class Pass:
@@ -233,8 +247,8 @@ class Pass:
                 self._sampling.stop()
         self._told = len(outcome.captures)
 
-    def found(self, device: str) -> dict[str, Any]:
-        """What the pass found: `captured`, `slowdown`, `kernels` and `host`, as far as this kind has them.
+    def found(self, device: str) -> Findings:
+        """What the pass saw of the device.
 
         Raises:
             Unreadable: nothing was captured, or it cannot be read.
@@ -242,9 +256,10 @@ class Pass:
         steps = convert(self.folder).steps
         measured = read_tables(self.place.run_folder).steps
         try:
-            told = findings.find(self.profile, self.folder, device, steps, measured, self._tool, self.say)
+            return findings.find(self.profile, self.folder, device, steps, measured, self._tool, self.say)
         except (ValueError, KeyError, TypeError) as error:
             raise Unreadable(str(error)) from error
-        if self._sampling is not None:
-            told["host"] = self._sampling.found()
-        return told
+
+    def found_of_host(self) -> HostProfile | None:
+        """What py-spy saw; None where it did not look."""
+        return None if self._sampling is None else self._sampling.found()

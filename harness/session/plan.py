@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +53,8 @@ def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: P
         "environment": planned_environment(spec),
         "checkpoint": checkpoint,
         "workload_hash": work.hash,
-        "workload": work.describe(),
-        "warmup": warm.describe(),
+        "workload": asdict(work.describe()),
+        "warmup": asdict(warm.describe()),
         "kv_bytes_per_token": spec.model.kv_bytes_per_token(spec.settings.dtype),
         "profile": None if profile is None else passes.describe(profile, spec, out or Path("runs") / "RUN"),
     }

@@ -15,6 +15,7 @@ from innerloop.harness.spec.adapter_settings import adapter_of, load_of_run
 if TYPE_CHECKING:
     from innerloop.harness.ceilings.model import Ceilings
     from innerloop.harness.machine import Machine
+    from innerloop.harness.schema.engine import HostState
     from innerloop.harness.session.inputs import Inputs
     from innerloop.harness.session.options import Options
     from innerloop.harness.spec.model import RunSpec
@@ -31,6 +32,7 @@ class Prepared:
     folders: dict[str, PreparedFolder] = field(default_factory=dict)  # what the adapter wants made of the model
     ceilings: Ceilings | None = None
     no_ceilings: str | None = None  # why there are none
+    host: HostState | None = None  # just before the worker started
 
 
 def prepare(inputs: Inputs, prepared: Prepared, say: Say) -> None:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
 from typing import Any
 
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.words import number
 from innerloop.harness.process.launcher import log_tail
-from innerloop.harness.result.build import build
+from innerloop.harness.result.build import build, with_note
 from innerloop.harness.result.record import Record
+from innerloop.harness.schema.reasons import Failure
+from innerloop.harness.schema.result import Result, Workload
 from innerloop.harness.store import result_file
-from innerloop.harness.store.stored import read_job
+from innerloop.harness.store.alive import QUIET_S, harness_runs, quiet_s
+from innerloop.harness.store.stored import JOB, read_job
 from innerloop.harness.store.tables import Tables, convert
 
-QUIET_S = 10.0  # a worker that shows no sign of life for this long has ended: nothing outlives its harness longer
 
-
-def recover(folder: Path) -> dict[str, Any]:
-    """Makes and writes the failed result of an interrupted run from its job and what it had recorded.
+def recover(folder: Path) -> Result:
+    """Makes and writes the result of an interrupted run from its job and what it had recorded.
 
     Raises:
         Refused: the folder holds no run, or one that is still going on.
@@ -35,14 +34,13 @@ def recover(folder: Path) -> dict[str, Any]:
             spec=job["spec"],
             workload=_workload(folder),
             workload_hash=job.get("workload_hash"),
+            id=job.get("id"),
             tables=tables,
-            failure={
-                "cause": "interrupted",
-                "message": f"the harness was killed before it could write a result; {_kept(tables)}",
-                "exit": None,
-                "traceback": [],
-                "log_tail": log_tail(folder / "engine.log"),
-            },
+            failure=Failure(
+                "interrupted",
+                f"the harness was killed before it could write a result; {_kept(tables)}",
+                log_tail=log_tail(folder / "engine.log"),
+            ),
             device_note="no device telemetry: it died with the harness",
             notes=["This result was recovered afterwards, without host telemetry and the worker's own account."],
         )
@@ -50,43 +48,23 @@ def recover(folder: Path) -> dict[str, Any]:
     try:
         result_file.write(folder, result)
     except OSError as error:
-        result["notes"].append(f"It could not be saved: {error}")
+        return with_note(result, f"It could not be saved: {error}")
     return result
 
 
 def refuse_if_alive(folder: Path, job: dict[str, Any]) -> None:
     """A live run's trace must not be taken from under it."""
-    if _is_running(job.get("harness_pid"), folder / "job.json"):
+    if harness_runs(job, folder / JOB):
         raise Refused(f"the run in {folder} is still going on (process {job['harness_pid']})")
-    quiet_s = (time.monotonic_ns() - last_beat_ns(folder)) / 1e9
-    if 0 <= quiet_s < QUIET_S:
+    quiet = quiet_s(folder)
+    if quiet is not None and quiet < QUIET_S:
         raise Refused(
-            f"the run in {folder} showed a sign of life {quiet_s:.0f} s ago",
+            f"the run in {folder} showed a sign of life {quiet:.0f} s ago",
             f"If its harness was killed, try again {QUIET_S:.0f} s after that.",
         )
 
 
-def last_beat_ns(folder: Path) -> int:
-    """The monotonic time of the trace's last sign of life; long ago when there is none."""
-    from innerloop.engines.worker.trace import HEADER_BYTES, header
-
-    raw = (folder / "trace").glob("*/steps.bin")
-    return max((int(header(path)["beat_ns"]) for path in raw if path.stat().st_size >= HEADER_BYTES), default=-1 << 62)
-
-
-def _is_running(pid: int | None, written: Path) -> bool:
-    """Whether the process that wrote a file still runs (and not a later one with its number)."""
-    import psutil
-
-    if pid is None or pid == os.getpid():
-        return False
-    try:
-        return psutil.Process(pid).create_time() <= written.stat().st_mtime + 1
-    except psutil.Error:
-        return False
-
-
-def _workload(folder: Path) -> dict[str, Any] | None:
+def _workload(folder: Path) -> Workload | None:
     from innerloop.harness.workloads import load
 
     try:

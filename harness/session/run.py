@@ -6,14 +6,18 @@ import errno
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
 from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
 from innerloop.harness.export import perfetto
+from innerloop.harness.machine.affinity import running_on, started_on
+from innerloop.harness.machine.state import host_state
 from innerloop.harness.preparations import PreparationFailed
 from innerloop.harness.process import launcher
-from innerloop.harness.process.launcher import Outcome, Worker, failure
+from innerloop.harness.process.launcher import Outcome, Worker
+from innerloop.harness.schema.reasons import Failure
+from innerloop.harness.schema.result import Result
 from innerloop.harness.session import passes
 from innerloop.harness.session.conclude import conclude
 from innerloop.harness.session.inputs import Inputs, inputs_of
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
     from innerloop.harness.spec.model import RunSpec
 
 
-def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> tuple[dict[str, Any], Path]:
+def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> tuple[Result, Path]:
     """Runs `spec` and returns its result and its folder, where the result is also written, whatever happens.
 
     Raises:
@@ -57,26 +61,27 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
             find_ceilings(spec, machine, prepared, options, say)
             assert prepared.environment is not None
             write_job(inputs, prepared)
+            prepared.host = host_state(options.cpus, options.harness_cpus)
             measure(inputs, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
-            outcome.failure = failure("interrupted", f"{stopped} reached the harness")
+            outcome.failure = Failure("interrupted", f"{stopped} reached the harness")
         except Refused:
             release(inputs.folder)
             raise
         except (InstallFailed, PreparationFailed) as error:
             cause = "install_failed" if isinstance(error, InstallFailed) else "preparation_failed"
-            outcome.failure = {**failure(cause, str(error)), "traceback": list(error.details)}
+            outcome.failure = Failure(cause, str(error), traceback=tuple(error.details))
         except (InnerloopError, OSError) as error:
-            outcome.failure = failure("disk_full" if is_full(error) else "harness", str(error))
+            outcome.failure = Failure("disk_full" if is_full(error) else "harness", str(error))
         except Exception as error:
-            lines = traceback.format_exc().splitlines()
-            outcome.failure = {**failure("harness", f"{type(error).__name__}: {error}"), "traceback": lines}
+            lines = tuple(traceback.format_exc().splitlines())
+            outcome.failure = Failure("harness", f"{type(error).__name__}: {error}", traceback=lines)
         ignore_signals()
         result = conclude(inputs, prepared, outcome, sampled)
         release(inputs.folder)
     if options.profile is not None and prepared.environment is not None:
         place = passes.Place(prepared.environment.python, prepared.environment.variables, inputs.folder)
-        passes.add(options.profile, spec.device, place, options.limits, (result, outcome.worker_pid), console)
+        result = passes.add(options.profile, spec.device, place, options.limits, (result, outcome.worker_pid), console)
     if options.trace:
         write_trace(inputs.folder, result, say)
     return result, inputs.folder
@@ -87,17 +92,20 @@ def measure(inputs: Inputs, environment: Environment, outcome: Outcome, sampled:
     folder, work = inputs.folder, inputs.work
     trace = folder / "trace"
     duration_s = float(work.duration_ns) / 1e9 if work.duration_ns >= 0 else None
-    worker = Worker(environment.python, folder / "job.json", folder / "engine.log", dict(environment.variables))
+    options = inputs.options
+    with started_on(options.cpus):
+        worker = Worker(environment.python, folder / "job.json", folder / "engine.log", dict(environment.variables))
     try:
         sampled.follow(worker.guard_pid)
         tokens, requests = int(work.output_lens.sum()), len(work.output_lens)
-        with LiveView(console, trace, tokens, requests, duration_s, sampled.devices) as live:
+        live = LiveView(console, trace, tokens, requests, duration_s, sampled.devices)
+        with running_on(options.harness_cpus), live:
             launcher.watch(worker, trace, inputs.options.limits, live.tick, outcome)
     finally:
         worker.close(outcome.worker_pid)
 
 
-def write_trace(folder: Path, result: dict[str, Any], say: Callable[[str], None]) -> None:
+def write_trace(folder: Path, result: Result, say: Callable[[str], None]) -> None:
     """The run for https://ui.perfetto.dev; a disk that has no room for it takes nothing from the run."""
     try:
         perfetto.write(folder, result)

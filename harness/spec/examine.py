@@ -8,7 +8,8 @@ from typing import Any
 from innerloop import harness
 from innerloop.harness.environments import registered
 from innerloop.harness.environments.listing import listed
-from innerloop.harness.machine import Machine, cache_folder, checkout_commit
+from innerloop.harness.machine import Machine, cache_folder
+from innerloop.harness.machine.commit import own_commit
 from innerloop.harness.machine.uv import find_uv
 from innerloop.harness.profiles import engines
 from innerloop.harness.profiles.engines import EngineProfile
@@ -34,7 +35,7 @@ def examine(machine: Machine, named: Sequence[EngineProfile] = ()) -> dict[str, 
     broken = engines.broken_plugins()
     runnable = [engine["name"] for engine in known if engine["why_not"] is None]
     return {
-        "innerloop": {"version": harness.__version__, "commit": checkout_commit(), "cache": str(cache_folder())},
+        "innerloop": {"version": harness.__version__, "commit": own_commit(), "cache": str(cache_folder())},
         "machine": machine.describe(),
         "default_engine": runnable[0] if runnable else None,
         "engines": known,

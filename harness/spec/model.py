@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,15 @@ class RunRequest:
     engine_python: Path | None = None
     environment: str | None = None
     trust_remote_code: bool = False
+    label: tuple[str, ...] = ()
+    note: str | None = None
     planning: bool = False  # for a machine that need not be this one: nothing is refused for what this one lacks
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """One run, validated. `settings_given` and `engine_args` are the command line's own; the rest is resolved."""
+    """One run, validated. `settings_given`, the `_args`, `label` and `note` are the command line's own; the rest is
+    resolved."""
 
     engine: EngineProfile
     model: ModelProfile
@@ -48,6 +52,10 @@ class RunSpec:
     trust_remote_code: bool
     engine_python: Path | None
     environment: str | None  # the name of a registered one
+    workload_args: Mapping[str, Any] = field(default_factory=dict)
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    label: Mapping[str, str] = field(default_factory=dict)
+    note: str | None = None
 
     @property
     def brings_python(self) -> bool:
@@ -74,4 +82,8 @@ class RunSpec:
             "environment": self.environment,
             "model_profile": self.model.model_dump(mode="json"),
             "workload_profile": self.workload.model_dump(mode="json"),
+            "label": dict(self.label),
+            "note": self.note,
+            "workload_args": dict(self.workload_args),
+            "model_args": dict(self.model_args),
         }

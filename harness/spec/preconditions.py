@@ -29,15 +29,15 @@ def device(name: str) -> None:
         raise Refused(f"--device: there is no device {name!r}; it is one of {', '.join(DEVICES)}")
 
 
-def layer(engine: EngineProfile, name: str | None) -> str:
+def layer(engine: EngineProfile, name: str | None, option: str = "--layer") -> str:
     """The layer asked for, if the engine offers it; its innermost one by default."""
     if name is None:
         return engine.layers[0]
     if name in engine.missing_layers:
         offered = ", ".join(engine.layers)
-        raise Refused(f"--layer {name}: {engine.name} has none: {engine.missing_layers[name]}", f"it has: {offered}")
+        raise Refused(f"{option} {name}: {engine.name} has none: {engine.missing_layers[name]}", f"it has: {offered}")
     if name not in engine.layers:
-        raise Refused(f"--layer: {engine.name} has no layer {name!r}{nearest(name, engine.layers)}")
+        raise Refused(f"{option}: {engine.name} has no layer {name!r}{nearest(name, engine.layers)}")
     return name
 
 

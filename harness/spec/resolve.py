@@ -22,6 +22,7 @@ from innerloop.harness.profiles.engines import EngineProfile
 from innerloop.harness.profiles.settings import parse_settings, resolve_settings
 from innerloop.harness.profiles.validation import parse_assignments
 from innerloop.harness.spec import preconditions as checks
+from innerloop.harness.spec.labels import check_note, parse_labels
 from innerloop.harness.spec.model import RunRequest, RunSpec
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
         trust_remote_code=request.trust_remote_code,
         engine_python=request.engine_python,
         environment=request.environment or (None if request.engine_python else registered.automatic(engine, device)),
+        workload_args=parse_assignments(request.workload_arg, "--workload-arg"),
+        model_args=parse_assignments(request.model_arg, "--model-arg"),
+        label=named.label,
+        note=request.note,
     )
 
 
@@ -78,6 +83,7 @@ class _Named:
     workload: WorkloadProfile
     engine_args: dict[str, Any]
     seeds: Seeds
+    label: dict[str, str]
 
 
 def _names(request: RunRequest) -> _Named:
@@ -107,6 +113,8 @@ def _names(request: RunRequest) -> _Named:
     engine_args = attempt(parse_assignments, request.engine_arg, "--engine-arg")
     attempt(refuse_secrets, engine_args or (), "--engine-arg")
     seeds = attempt(parse_seeds, request.seed)
+    label = attempt(parse_labels, request.label)
+    attempt(check_note, request.note)
     if len(refusals) > 1:
         lines = [line for refusal in refusals for line in (str(refusal), *refusal.details)]
         raise Refused("several things are wrong with what was asked", *lines)
@@ -115,7 +123,8 @@ def _names(request: RunRequest) -> _Named:
     assert workload is not None
     assert engine_args is not None
     assert seeds is not None
-    return _Named(engine, model, workload, engine_args, seeds)
+    assert label is not None
+    return _Named(engine, model, workload, engine_args, seeds, label)
 
 
 def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine: Machine) -> tuple[EngineProfile, str]:
@@ -140,7 +149,7 @@ def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine
             return named, planned[0]
     if named is None:
         where = "this machine" if device == "auto" else f"device {device} of this machine"
-        raise Refused(f"no engine runs on {where}", "python -m harness.doctor says what each one needs")
+        raise Refused(f"no engine runs on {where}", "innerloop doctor says what each one needs")
     if device == "auto":
         raise engines.refuse(named, machine)
     why = engines.why_not(named, machine, device, own_python=own)

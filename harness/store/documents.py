@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from innerloop.harness.store.atomic import write_text
 
@@ -24,14 +23,14 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
 
 def plain(value: Any) -> Any:
     """The same data as JSON's own types; a number that JSON has no word for (NaN, infinity) becomes None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
+    if type(value).__module__ == "numpy":  # which is not imported for documents without
         return plain(value.tolist())
-    if isinstance(value, np.generic):
-        value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)

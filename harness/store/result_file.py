@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.schema.result import VERSION, Result
+from innerloop.harness.store.migrations import result_1
+from innerloop.harness.store.typed import Misfit, document, typed
+from innerloop.harness.store.versions import Migrations, major, migrated, read_document
 
-SCHEMA_VERSION = 1
 FILE = "result.json"
-PARTS = {  # of every result of this version, without which it cannot be shown
-    "innerloop_version", "reasons", "notes", "engine", "startup_s", "warmup", "window", "counts", "throughput",
-    "latency_s", "step_s", "step_share", "time_share", "batch", "waiting", "kv_usage", "steady", "over_time",
-    "overhead", "memory_bytes", "telemetry", "failure",
-}  # fmt: skip
+MIGRATIONS: Migrations = {1: result_1.migrate}
 
 
-def write(run_folder: Path, result: Mapping[str, Any]) -> Path:
+def write(run_folder: Path, result: Result) -> Path:
     """Writes result.json whole or not at all, and returns its path.
 
     Raises:
@@ -28,35 +24,39 @@ def write(run_folder: Path, result: Mapping[str, Any]) -> Path:
     from innerloop.harness.store.documents import write_document
 
     path = Path(run_folder) / FILE
-    write_document(path, result)
+    write_document(path, document(result))
     return path
 
 
-def read(run: Path) -> dict[str, Any]:
+def read(run: Path) -> Result:
     """The result of a run, by its folder or by the file itself.
 
     Raises:
-        Refused: there is none, or it is not one, or a newer innerloop wrote it.
+        Refused: there is none, or it is not one, or no migration leads from its version to this one.
     """
+    return _checked(run)[1]
+
+
+def read_plain(run: Path) -> dict[str, Any]:
+    """The same as plain data in this major version, with the fields that a newer minor version may have.
+
+    Raises:
+        Refused: as `read`.
+    """
+    return _checked(run)[0]
+
+
+def _checked(run: Path) -> tuple[dict[str, Any], Result]:
     run = Path(run)
     path = run / FILE if run.is_dir() else run
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        found = read_document(path)
     except FileNotFoundError:
         raise Refused(f"there is no {FILE} in {run}" if run.is_dir() else f"there is no file {run}") from None
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise Refused(f"{path} is not JSON: {error}") from None
-    version = result.get("schema_version") if isinstance(result, dict) else None
-    if not isinstance(version, int) or "status" not in result or "spec" not in result:
+    if major(found) is None or "status" not in found or "spec" not in found:
         raise Refused(f"{path} is not a result of innerloop: it has no schema_version, status and spec")
-    if version != SCHEMA_VERSION:
-        raise Refused(
-            f"{path} has schema version {version}, and this innerloop ({__version__}) reads version {SCHEMA_VERSION}",
-            "Read it with the innerloop that wrote it"
-            + (f" ({result['innerloop_version']})." if result.get("innerloop_version") else "."),
-        )
-    if lost := PARTS - result.keys():
-        raise Refused(f"{path} is not whole: it lacks {', '.join(sorted(lost))}")
-    return result
+    found = migrated(found, path, VERSION, MIGRATIONS)
+    try:
+        return found, typed(Result, found)
+    except Misfit as error:
+        raise Refused(f"{path} is not whole: {error}") from None

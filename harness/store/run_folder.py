@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timezone
 from itertools import count
@@ -10,6 +12,8 @@ from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
 
+RUNS = Path("runs")  # below the current folder
+LONGEST_LABEL, LONGEST_LABELS = 32, 80  # characters of a folder's name
 CLAIM = ".claim"  # made by the one run that got the folder, until something else lies in it
 
 
@@ -65,7 +69,10 @@ def refuse_unwritable_name(out: Path) -> None:
         raise Refused(f"--out: {str(out).encode('utf-8', 'backslashreplace').decode()} is not UTF-8") from None
 
 
-def default_folder(*words: str) -> Path:
-    """A folder under runs/, called by the time and `words` (engine, model, workload), for `make_folder` to number."""
+def default_folder(*words: str, labels: Iterable[str] = ()) -> Path:
+    """A folder under runs/, called by the time, `words` (engine, model, workload) and the values of the labels, as far
+    as they are safe in a name; `make_folder` numbers it where it is taken."""
     moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    return Path("runs") / "-".join((moment, *words))
+    safe = (re.sub(r"[^A-Za-z0-9._]+", "-", value).strip("-._")[:LONGEST_LABEL] for value in labels)
+    added = "-".join(filter(None, safe))[:LONGEST_LABELS].rstrip("-._")
+    return RUNS / "-".join(filter(None, (moment, *words, added)))

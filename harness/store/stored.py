@@ -11,6 +11,8 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.store import result_file, waterfall_file
 
 if TYPE_CHECKING:
+    from innerloop.harness.schema.result import Result
+    from innerloop.harness.schema.waterfall import Waterfall
     from innerloop.harness.store.tables import Tables
 
 JOB = "job.json"
@@ -36,13 +38,21 @@ class StoredRun:
         """The run of the folder, whichever of its files `path` names."""
         return _run_in(self.folder)
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Result:
         """The result in the folder, or the named file.
 
         Raises:
             Refused: there is no result, or it cannot be read.
         """
         return result_file.read(self.path)
+
+    def document(self) -> dict[str, Any]:
+        """The same as plain data in this major version, with what a newer minor version added.
+
+        Raises:
+            Refused: as `result`.
+        """
+        return result_file.read_plain(self.path)
 
     def tables(self) -> Tables:
         """The records of the folder.
@@ -66,13 +76,21 @@ class StoredLadder:
     def folder(self) -> Path:
         return self.path if self.path.is_dir() else self.path.parent
 
-    def document(self) -> dict[str, Any]:
-        """The waterfall.
+    def waterfall(self) -> Waterfall:
+        """The waterfall in the folder, or the named file.
 
         Raises:
             Refused: the waterfall cannot be read.
         """
         return waterfall_file.read(self.path)
+
+    def document(self) -> dict[str, Any]:
+        """The same as plain data in this major version, with what a newer minor version added.
+
+        Raises:
+            Refused: as `waterfall`.
+        """
+        return waterfall_file.read_plain(self.path)
 
 
 def open(path: Path) -> StoredRun | StoredLadder:

@@ -111,8 +111,9 @@ class Device(ABC):
 class DeviceSampler(Sampler):
     """Samples one device. It may start before the worker does, with pid -1; `follow` names the worker later.
 
-    `facts`, besides the device's own: `followed_ns`, when the worker was named; `processes`, who was seen on the
-    device (see Owners.seen); `missing_from_ns` and `missing_reason` of a device that was lost.
+    `facts`, besides the device's own: `idle_until_ns`, until when it was measured idle; `followed_ns`, when the worker
+    was named; `processes`, who was seen on the device (see Owners.seen); `missing_from_ns` and `missing_reason` of a
+    device that was lost.
     """
 
     dtype = DEVICE

@@ -41,6 +41,8 @@ class Samplers:
             device.ready.wait(max(deadline - time.monotonic(), 0))
         if self.devices:
             time.sleep(IDLE_S)
+        for device in self.devices:
+            device.facts["idle_until_ns"] = time.monotonic_ns()
 
     def follow(self, pid: int) -> None:
         """Names the worker, by the root of its process tree."""

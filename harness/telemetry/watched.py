@@ -1,35 +1,68 @@
-"""Single looks at devices and the host, for a person who watches: plain data, None where a thing is not known."""
+"""Single looks at devices and the host, for a person who watches."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from innerloop.harness.analysis.device import reason_names
+from innerloop.harness.analysis.device_facts import DeviceFacts
+from innerloop.harness.schema.telemetry import Mig
 from innerloop.harness.telemetry.device import MISSING, READ, Device, DeviceLost, Row
 from innerloop.harness.telemetry.owners import process_name
 from innerloop.harness.telemetry.powercap import Zone, zones
 
-FIXED = ("index", "uuid", "name", "mig", "driver", "memory_total_bytes", "power_limit_w")
-NAMES = {  # of the columns that are shown
-    "power_w": "power_instant_w",
-    "power_average_w": "power_average_w",
-    "energy_j": "energy_j",
-    "memory_used_bytes": "memory_used_bytes",
-    "utilization": "gpu_utilization",
-    "memory_utilization": "memory_utilization",
-    "sm_clock_mhz": "sm_clock_mhz",
-    "memory_clock_mhz": "memory_clock_mhz",
-    "temperature_c": "temperature_c",
-    "memory_temperature_c": "memory_temperature_c",
-    "sm_activity": "sm_activity",
-    "tensor_activity": "tensor_activity",
-    "dram_bandwidth": "dram_bandwidth",
-}
+
+@dataclass(frozen=True, slots=True)
+class UserNow:
+    """A process on a device. `name` is None where /proc does not know its number, as in a container."""
+
+    pid: int
+    name: str | None
+    memory_bytes: int | None
 
 
-def device_now(facts: dict[str, Any], device: Device) -> dict[str, Any]:
-    """What a device does now; activities are those since the look before. `lost` is the driver's word, if it is."""
+@dataclass(frozen=True, slots=True)
+class DeviceNow:
+    """What a device does now; None is not known. `lost` is the driver's word, where it does not answer any more."""
+
+    index: int | None
+    uuid: str | None
+    name: str | None
+    mig: Mig | None
+    driver: str | None
+    memory_total_bytes: int | None
+    power_limit_w: float | None
+    power_w: float | None
+    power_average_w: float | None
+    energy_j: float | None
+    memory_used_bytes: int | None
+    utilization: float | None
+    memory_utilization: float | None
+    sm_clock_mhz: int | None
+    memory_clock_mhz: int | None
+    temperature_c: float | None
+    memory_temperature_c: float | None
+    sm_activity: float | None
+    tensor_activity: float | None
+    dram_bandwidth: float | None
+    event_reasons: tuple[str, ...]
+    processes: tuple[UserNow, ...] | None
+    lost: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HostNow:
+    """The machine since the look before; the share and the power are None at the first look."""
+
+    busy_share: float | None
+    available_bytes: int
+    cpu_power_w: float | None
+
+
+def device_now(facts: DeviceFacts, device: Device) -> DeviceNow:
+    """One look at a device; activities are those since the look before."""
     row: Row = list(MISSING)
     listed, lost = None, None
     try:
@@ -44,15 +77,33 @@ def device_now(facts: dict[str, Any], device: Device) -> dict[str, Any]:
         for name, value in zip(READ, row, strict=True)
     }
     bits = read["event_reasons"]
-    return {
-        **{name: facts.get(name) for name in FIXED},
-        **{name: read[column] for name, column in NAMES.items()},
-        "event_reasons": [] if bits is None else reason_names(bits),
-        "processes": None
+    return DeviceNow(
+        index=facts.index,
+        uuid=facts.uuid,
+        name=facts.name,
+        mig=facts.mig,
+        driver=facts.driver,
+        memory_total_bytes=facts.memory_total_bytes,
+        power_limit_w=facts.power_limit_w,
+        power_w=read["power_instant_w"],
+        power_average_w=read["power_average_w"],
+        energy_j=read["energy_j"],
+        memory_used_bytes=read["memory_used_bytes"],
+        utilization=read["gpu_utilization"],
+        memory_utilization=read["memory_utilization"],
+        sm_clock_mhz=read["sm_clock_mhz"],
+        memory_clock_mhz=read["memory_clock_mhz"],
+        temperature_c=read["temperature_c"],
+        memory_temperature_c=read["memory_temperature_c"],
+        sm_activity=read["sm_activity"],
+        tensor_activity=read["tensor_activity"],
+        dram_bandwidth=read["dram_bandwidth"],
+        event_reasons=() if bits is None else tuple(reason_names(bits)),
+        processes=None
         if listed is None
-        else [{"pid": one.pid, "name": process_name(one.pid), "memory_bytes": one.bytes} for one in listed],
-        "lost": lost,
-    }
+        else tuple(UserNow(one.pid, process_name(one.pid), one.bytes) for one in listed),
+        lost=lost,
+    )
 
 
 def inventory() -> dict[str, Any]:
@@ -90,8 +141,7 @@ class WatchedHost:
         self._cpu_before: Any = None
         self._energy_before: tuple[float, float] | None = None
 
-    def now(self) -> dict[str, Any]:
-        """{busy_share, available_bytes, cpu_power_w}; the share and the power are None at the first look."""
+    def now(self) -> HostNow:
         import psutil
 
         times = psutil.cpu_times()
@@ -103,11 +153,11 @@ class WatchedHost:
             still = sum(spent[place] for place in {idle, waiting})
             busy = 1 - still / sum(spent) if sum(spent) > 0 else None
         self._cpu_before = times
-        return {
-            "busy_share": busy,
-            "available_bytes": int(psutil.virtual_memory().available),
-            "cpu_power_w": self._power(),
-        }
+        return HostNow(
+            busy_share=busy,
+            available_bytes=int(psutil.virtual_memory().available),
+            cpu_power_w=self._power(),
+        )
 
     def _power(self) -> float | None:
         if not self._zones:

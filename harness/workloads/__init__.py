@@ -20,6 +20,8 @@ from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.words import number
 from innerloop.harness.profiles import Closed, Offline, Seeds, WorkloadProfile
 from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.schema.common import TokenTotals
+from innerloop.harness.schema.result import Workload as Counted
 from innerloop.harness.store.atomic import whole
 from innerloop.harness.workloads import arrivals, draws, lengths
 from innerloop.harness.workloads.arrivals import NS
@@ -74,16 +76,16 @@ class Workload:
         with whole(Path(path)) as partial, partial.open("wb") as file:
             np.savez(file, **{name: getattr(self, name) for name in DTYPES})
 
-    def describe(self) -> dict[str, Any]:
-        """Counts for people: requests, users, and prompt and output tokens (total, min, mean, max)."""
+    def describe(self) -> Counted:
+        """Counts for people: requests, users, and prompt and output tokens."""
         users = int(self.user.max(initial=-1)) + 1
-        return {
-            "requests": self.requests,
-            "users": users or None,
-            "duration_s": int(self.duration_ns) / NS if self.duration_ns >= 0 else None,
-            "prompt_tokens": _spread(self.prompt_lens),
-            "output_tokens": _spread(self.output_lens),
-        }
+        return Counted(
+            requests=self.requests,
+            users=users or None,
+            duration_s=int(self.duration_ns) / NS if self.duration_ns >= 0 else None,
+            prompt_tokens=_totals(self.prompt_lens),
+            output_tokens=_totals(self.output_lens),
+        )
 
 
 _INT32 = ("prompt_tokens", "output_lens", "next_request", "user")
@@ -260,10 +262,5 @@ def _none(count: int) -> npt.NDArray[np.int32]:
     return np.full(count, -1, dtype=np.int32)
 
 
-def _spread(values: npt.NDArray[Any]) -> dict[str, Any]:
-    return {
-        "total": int(values.sum()),
-        "min": int(values.min()),
-        "mean": float(values.mean()),
-        "max": int(values.max()),
-    }
+def _totals(values: npt.NDArray[Any]) -> TokenTotals:
+    return TokenTotals(int(values.sum()), int(values.min()), float(values.mean()), int(values.max()))

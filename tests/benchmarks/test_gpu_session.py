@@ -212,7 +212,7 @@ def test_results_are_kept_without_raw_traces(place: Place, tmp_path: Path) -> No
     result = {
         "status": "ok",
         "reasons": [],
-        "throughput": {"decode_tokens_per_s": 1234.0},
+        "throughput": {"output_tokens_per_s": 1234.0},
         "latency_s": {"ttft": {"p50": 0.5}, "tpot": {"p50": 0.01}},
     }
     (run / "result.json").write_text(json.dumps(result))

@@ -9,7 +9,7 @@ import pytest
 from innerloop.engines import torch as torch_adapter
 from innerloop.engines import vllm as vllm_adapter
 from innerloop.engines.adapters import load_adapter
-from innerloop.engines.contract import StepReport, UnsupportedSetting
+from innerloop.engines.contract import Probe, StepReport, UnsupportedSetting
 from innerloop.engines.support.refusals import refuse_reserved
 from tests.engines.support.loads import make_load
 
@@ -118,12 +118,68 @@ def test_what_is_said_to_be_unreported_are_fields_of_a_report(name):
     assert set(load_adapter(name).unreported(make_load())) < fields - {"start_ns", "end_ns", "tokens", "finished"}
 
 
-def test_4_bit_weights_need_avx512_on_an_x86_cpu():
+def test_4_bit_weights_and_a_kv_cache_of_fp8_need_avx512_on_an_x86_cpu():
     load = make_load(device="cpu", quantization="awq", stored={"quant_method": "awq"})
-    refuse = vllm_adapter.refuse_4_bit_without_avx512
+    refuse = vllm_adapter.refuse_without_avx512
     with pytest.raises(UnsupportedSetting, match="AVX-512 only"):
         refuse(load, {"avx2"})
     refuse(load, {"avx2", "avx512f"})
     refuse(load, None)  # not an x86 CPU
     refuse(make_load(device="cpu"), {"avx2"})
     refuse(make_load(quantization="awq"), {"avx2"})
+    fp8 = make_load(device="cpu", kv_cache_dtype="fp8")
+    with pytest.raises(UnsupportedSetting, match="kv_cache_dtype=fp8: .*AVX-512 or AMX only"):
+        refuse(fp8, {"avx2"})
+    refuse(fp8, {"avx2", "amx_tile"})
+    refuse(fp8, {"avx2", "avx512f"})
+
+
+FP8_CACHE: dict[str, dict[str, object]] = {
+    "vllm": {"kv_cache_dtype": "fp8"},
+    "sglang": {"kv_cache_dtype": "fp8_e4m3"},
+    "tgi": {"kv_cache_dtype": "fp8_e4m3fn"},
+    "tensorrt_llm": {"kv_cache_config": {"enable_block_reuse": False, "dtype": "fp8"}},
+}
+
+
+@pytest.mark.parametrize("name", sorted(FP8_CACHE))
+def test_a_kv_cache_of_fp8_is_asked_for_in_the_engines_own_word(name):
+    found = load_adapter(name).arguments(make_load(kv_cache_dtype="fp8"), Probe())
+    assert {word: found[word] for word in FP8_CACHE[name]} == FP8_CACHE[name]
+    assert "fp8" not in str(load_adapter(name).arguments(make_load(), Probe()))
+
+
+def test_lmdeploy_has_a_kv_cache_of_fp8_on_its_pytorch_backend_only():
+    adapter = load_adapter("lmdeploy")
+    load = make_load(kv_cache_dtype="fp8", engine_args={"backend": "pytorch"})
+    assert adapter.arguments(load, Probe())["quant_policy"] == 16
+    with pytest.raises(UnsupportedSetting, match=r"kv_cache_dtype=fp8: TurboMind has no FP8 KV cache"):
+        adapter.arguments(make_load(kv_cache_dtype="fp8"), Probe())
+
+
+@pytest.mark.parametrize(
+    ("name", "device"), [("torch", "cuda"), ("mlc_llm", "cuda"), ("tgi", "cpu"), ("sglang", "cpu")]
+)
+def test_an_engine_without_a_kv_cache_of_fp8_refuses_it(name, device):
+    with pytest.raises(UnsupportedSetting, match=r"kv_cache_dtype=fp8"):
+        load_adapter(name).arguments(make_load(device, kv_cache_dtype="fp8"), Probe())
+
+
+def test_vllms_kv_cache_has_as_many_tokens_in_fp8_as_were_asked_for():
+    plain, fp8 = (
+        load_adapter("vllm").arguments(make_load(kv_cache_tokens=1000, kv_cache_dtype=kept), Probe())
+        for kept in ("auto", "fp8")
+    )
+    assert plain["kv_cache_memory_bytes"] == 1000 * 2 * 32 * 8 * 128 * 2
+    assert fp8["kv_cache_memory_bytes"] == 1000 * 2 * 32 * 8 * 128
+
+
+@pytest.mark.parametrize("name", ["speculative_config", "data_parallel_size", "pipeline_parallel_size"])
+def test_vllm_takes_what_changes_a_step_only_where_no_step_is_watched(name):
+    load = make_load(engine_args={name: 2})
+    for layer in ("core", "engine"):
+        with pytest.raises(UnsupportedSetting, match=rf"engine argument {name}: .*layers async and http"):
+            load_adapter("vllm").arguments(replace(load, layer=layer), Probe())
+    for layer in ("async", "http"):
+        assert load_adapter("vllm").arguments(replace(load, layer=layer), Probe())[name] == 2
+        refuse_reserved(load_adapter("vllm"), replace(load, layer=layer))

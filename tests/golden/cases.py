@@ -14,7 +14,10 @@ from tests.golden.masks import mask, without_place
 
 STORED = HERE / "first_version"
 EXPECTED = HERE / "expected"
-VERBS = ("run", "show", "steps", "doctor", "watch", "environments", "checkpoints", "ceilings")
+VERBS = (
+    "run", "show", "runs", "steps", "doctor", "watch", "profiles",
+    "environments", "checkpoints", "ceilings", "check-engine",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,9 @@ class Case:
             done = self.done()
         text = f"$ {' '.join(self.words)}\n--- exit code {done.code}\n--- stdout\n{done.out}--- stderr\n{done.err}"
         if self.is_json and (done.code, done.err) == (0, ""):
-            text = re.sub(r'"created": ".*"', '"created": "<now>"', done.out) if self.writes else done.out
+            text = re.sub(r'"(created|id)": ".*"', r'"\1": "<new>"', done.out) if self.writes else done.out
         text = without_place(text)
-        return text if self.words[0] in ("show", "steps") else mask(text)
+        return text if self.words[0] in ("show", "steps", "runs") else mask(text)
 
 
 def copy_of_the_runs(folder: Path) -> Path:
@@ -85,6 +88,9 @@ OLD_RUNS = {
     "steps_killed_json": case("steps first_version/killed --json"),
     "steps_failed": case("steps first_version/failed"),
     "steps_ladder": case("steps first_version/ladder"),
+    **both("runs", "runs first_version", writes=True, columns=200),
+    "runs_where": case("runs first_version --where engine=torch --last 1", writes=True, columns=200),
+    "runs_where_wrong": case("runs first_version --where modle=x", writes=True),
 }
 
 HELP = {
@@ -93,8 +99,11 @@ HELP = {
         *VERBS,
         *(f"environments {verb}" for verb in ("list", "create", "register", "remove")),
         *(f"checkpoints {verb}" for verb in ("plan", "create", "list", "remove")),
+        *(f"ceilings {verb}" for verb in ("list", "measure", "remove")),
+        *(f"profiles {verb}" for verb in ("list", "show", "check", "schema")),
     )
 }
+HELP |= {f"help_{room}_without_a_verb": case(room) for room in ("environments", "checkpoints", "ceilings", "profiles")}
 
 ALL_FLAGS = "--set max_batch_size=16 --set context_length=1024 --workload-arg load.users=3 --seed 1,schedule=7"
 LAYERS = "run --engine vllm --device cpu --workload few.yaml --layers"
@@ -166,6 +175,17 @@ REFUSED = {
         "profile_layers": "--engine vllm --layers engine,async --profile kernels",
         "rate": "--device-hz 201",
         "timeout": "--timeout -1",
+        "unit": "--timeout 5x",
+        "no_equals": "--set max_batch_size 64",
+        "bare_engine": "vllm",
+        "bare_workload": "users-10",
+        "flag": "--sed 1",
+        "verbs_version": "--version",
+        "no_value": "--engine",
+        "seed": "--seed abc",
+        "layers_name": "--engine vllm --layers core,htp",
+        "choice": "--ceilings of",
+        "label": "--label serving",
     }.items()
 }
 REFUSED |= {  # a plan of them can be made, and they cannot run on a machine without GPUs
@@ -181,7 +201,14 @@ MACHINE = {
     "checkpoints_list": case("checkpoints list"),
     "checkpoints_plan": case("checkpoints plan llama3-8b-awq"),
     "checkpoints_remove": case("checkpoints remove llama-tiny"),
-    **both("ceilings_list", "ceilings --list"),
+    **both("ceilings_list", "ceilings list"),
+    "ceilings_remove": case("ceilings remove mine"),
+    **both("profiles_list", "profiles list workload"),
+    **both("profiles_show", "profiles show workload quick"),
+    **both("profiles_check", "profiles check few.yaml"),
+    "profiles_kind": case("profiles list modle"),
+    "environments_verb": case("environments lst"),
+    "environments_no_such": case("environments remove vlm"),
     "ceilings_cuda": case("ceilings --device cuda"),
 }
 

@@ -55,7 +55,7 @@ def substitute(text: str, patterns: Sequence[tuple[str, str]]) -> str:
 
 NUMBER = r"(?<![\w.])[+-]?(?:\d{1,3}(?: \d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)*)(?!\w)"
 FIGURES = (
-    (r"[▁-█▏▕]+(?: [▁-█▏▕]+)*", "<bars>"),
+    (r"[▁-█▏▕░]+(?: [▁-█▏▕░]+)*", "<bars>"),
     (NUMBER, "N"),
     (r"\bN (?:ns|µs|ms|s)\b", "N s"),
     (r"\bN (?:B|KiB|MiB|GiB|TiB)\b", "N B"),
@@ -74,11 +74,12 @@ FIGURES = (
 SOMETIMES = ("worker N of", "others harness", 'in "other": ', "note: no device telemetry: ")
 RARELY = (  # a matter of the machine's speed and of what else it does
     "the engine waited for requests: ",
-    "note: the machine's limit was measured while other processes used",
-    "note: steps took N of the time that the machine's limit allows",
-    "note: decode only steps took N of the time that the machine's limit allows",
-    "note: with prefill steps took N of the time that the machine's limit allows",
-    "note: steady steps took N of the time that the machine's limit allows",
+    "<bars>: this layer was faster than the one below",
+    "note: the machine's peaks were measured while other processes used",
+    "note: steps took N of their bound, the least time that the measured peaks allow",
+    "note: decode only steps took N of their bound, the least time that the measured peaks allow",
+    "note: with prefill steps took N of their bound, the least time that the measured peaks allow",
+    "note: steady steps took N of their bound, the least time that the measured peaks allow",
 )
 
 
@@ -86,9 +87,9 @@ def without_figures(text: str, folder: str) -> list[str]:
     """The lines of a real run's report without its figures, and without what only some runs have.
 
     Masked are: the run's folder, every number, the prefixes of its unit, bars, the status (OK or SUSPECT), steady
-    figures or why there are none, which limit binds, whether the warm-up settled, the operators in "other", why there
+    figures or why there are none, which peak binds, whether the warm-up settled, the operators in "other", why there
     is no device telemetry; a run of blanks is one. Left out are: blank lines, the reasons of a SUSPECT run and what to
-    do about them, the row of the steady part below "Limit", the rows of the operators that took most (which they are
+    do about them, the row of the steady part below "Roofline", the rows of the operators that took most (which they are
     is a matter of chance), how many requests waited, and involuntary switches.
     """
     lines: list[str] = []

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, REQUEST, STATES, STEP, TOKEN
+from innerloop.harness.schema.common import TokenTotals
+from innerloop.harness.schema.result import Workload
 from innerloop.harness.store.tables import Tables
 
 MS = 1_000_000
@@ -167,6 +169,9 @@ SPEC: dict[str, Any] = {
     "weights": None,
 }
 
+LENGTHS = TokenTotals(total=400, min=50, mean=50.0, max=50)
+WORKLOAD = Workload(requests=8, users=None, duration_s=None, prompt_tokens=LENGTHS, output_tokens=LENGTHS)
+
 REPORTED: dict[str, Any] = {
     "interpreter_s": 0.2,
     "import_s": 4.0,
@@ -181,7 +186,14 @@ REPORTED: dict[str, Any] = {
         "cannot_report": ["wait"],
         "notes": [],
     },
-    "warmup": {"seconds": 3.0, "rounds": 4, "settled": True, "round_tokens_per_s": [50.0, 198.0, 200.0, 201.0]},
+    "warmup": {
+        "seconds": 3.0,
+        "rounds": 4,
+        "settled": True,
+        "tolerance": 0.05,
+        "window": 3,
+        "round_tokens_per_s": [50.0, 198.0, 200.0, 201.0],
+    },
     "clock_ns_per_call": 40.0,
 }
 

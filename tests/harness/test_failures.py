@@ -58,11 +58,11 @@ def test_a_stopped_worker_is_a_hang(long_run):
     assert "--hang-timeout 5" in result["failure"]["message"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_harness_ends_the_run_and_says_so(long_run, number):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_harness_ends_the_run_says_so_and_dies_of_the_signal(long_run, number):
     going = long_run()
     going.harness.send_signal(number)
-    result = check_failed(going, "interrupted", 130)
+    result = check_failed(going, "interrupted", -number)
     assert number.name in result["failure"]["message"]
 
 
@@ -91,7 +91,7 @@ def test_interrupted_before_the_engine_is_loaded(tmp_path):
         going.members = psutil.Process(going.harness.pid).children(recursive=True)
         going.harness.send_signal(signal.SIGINT)
         going.until_gone()
-        assert going.harness.returncode == 130
+        assert going.harness.returncode == -signal.SIGINT
         assert going.result()["failure"]["cause"] == "interrupted"
     finally:
         going.end()

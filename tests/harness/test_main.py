@@ -20,7 +20,7 @@ def test_every_verb_has_help_with_an_example(monkeypatch, capsys):
     for verb in cli.VERBS:
         code, output = call(monkeypatch, capsys, verb, "--help")
         assert code == 0
-        assert f"harness.{verb.replace('-', '_')}" in output.out
+        assert f"usage: innerloop {verb} " in output.out
         assert "example" in output.out.lower(), verb
 
 

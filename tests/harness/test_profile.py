@@ -36,7 +36,7 @@ def profiled(tmp_path, engine, *arguments):
 @pytest.mark.parametrize("engine", ["vllm", "torch"])
 def test_kernels_on_a_cpu_add_up_and_the_measured_run_is_another_process(tmp_path, engine):
     result, folder, said = profiled(tmp_path, engine, "--profile", "kernels")
-    about, found = result["profile"], result["kernels"]
+    about, found = result["profiling"], result["kernels"]
     assert about["failure"] is None
     assert result == json.loads((folder / "result.json").read_text())
 
@@ -48,7 +48,7 @@ def test_kernels_on_a_cpu_add_up_and_the_measured_run_is_another_process(tmp_pat
     assert jobs[0].get("profile") is None
     first, second = (pq.read_table(part / "steps.parquet") for part in (folder, folder / "profile-kernels"))
     assert second["start_ns"][0].as_py() > first["end_ns"][-1].as_py()
-    assert second["prefill_tokens"].to_pylist() == first["prefill_tokens"].to_pylist()[: len(second)]
+    assert second["prefill_positions"].to_pylist() == first["prefill_positions"].to_pylist()[: len(second)]
     assert "profiling pass (kernels): from step 0" in said
 
     # classes add up, in the result and in the table that it came from
@@ -94,7 +94,7 @@ def test_the_host_s_flame_graph_shows_the_engine_s_step(tmp_path):
         given = ("--profile", "host", "--profile-steps", f"0:{steps}", "--workload-arg", f"output.tokens={steps + 10}")
         (tmp_path / str(steps)).mkdir()
         result, folder, _ = profiled(tmp_path / str(steps), "torch", *given)
-        about = result["profile"]
+        about = result["profiling"]
         if about["failure"] is None:
             break
         assert "before py-spy had seen any" in about["failure"]["message"]

@@ -58,7 +58,7 @@ def test_every_request_got_exactly_the_tokens_that_were_asked_for(runs, engine):
     with np.load(folder / "workload.npz", allow_pickle=False) as work:
         asked = work["output_lens"].tolist()
     assert requests["output_tokens"] == requests["asked_tokens"] == asked
-    by_request = np.bincount(tokens["request"].to_numpy(), tokens["count"].to_numpy())
+    by_request = np.bincount(tokens["request"].to_numpy(), tokens["tokens"].to_numpy())
     assert by_request.astype(int).tolist() == asked
     assert result["counts"]["output_tokens"] == sum(asked)
 
@@ -70,9 +70,9 @@ def test_the_steps_account_for_every_token(runs, engine):
     steps = {name: column.to_numpy() for name, column in zip(*_columns(folder / "steps.parquet"), strict=True)}
     requests = pq.read_table(folder / "requests.parquet").to_pydict()
     output = sum(requests["output_tokens"])
-    assert steps["prefill_tokens"].sum() == sum(requests["prompt_tokens"])
-    assert steps["decode_tokens"].sum() == output - len(requests["output_tokens"])
-    assert steps["output_tokens"].sum() == output == pq.read_table(folder / "tokens.parquet")["count"].to_numpy().sum()
+    assert steps["prefill_positions"].sum() == sum(requests["prompt_tokens"])
+    assert steps["decode_positions"].sum() == output - len(requests["output_tokens"])
+    assert steps["output_tokens"].sum() == output == pq.read_table(folder / "tokens.parquet")["tokens"].to_numpy().sum()
 
 
 def _columns(path):
@@ -85,7 +85,7 @@ def test_the_phases_fill_the_step(runs, engine):
     """The usual one: between two phases another process may get the core, for longer than a whole step."""
     result, folder = runs[engine]
     table = pq.read_table(folder / "steps.parquet").to_pydict()
-    cannot = result["engine"]["cannot_report"]
+    cannot = result["engine"]["unreported"]
     told = filled(folder, [phase for phase in PHASES if f"{phase}_ns" not in cannot])
     assert (told <= 1).all()
     assert np.median(told) >= 0.95
@@ -164,8 +164,8 @@ def test_preempted_requests_are_prefilled_again_and_still_get_all_their_tokens(t
         result = json.loads(done.stdout)
         steps = pq.read_table(tmp_path / engine / "steps.parquet").to_pydict()
         assert result["counts"]["preemptions"] == sum(steps["preempted"]) > 0, engine
-        assert sum(steps["prefill_tokens"]) > 8 * 200
-        assert sum(steps["decode_tokens"]) == 8 * 199
+        assert sum(steps["prefill_positions"]) > 8 * 200
+        assert sum(steps["decode_positions"]) == 8 * 199
         assert result["counts"]["output_tokens"] == 8 * 200
 
 

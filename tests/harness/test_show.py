@@ -15,9 +15,8 @@ import pytest
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.result import build as results
 from innerloop.harness.result.record import Record
-from innerloop.harness.session import recover
 from innerloop.harness.show import main
-from innerloop.harness.store import result_file
+from innerloop.harness.store import alive, result_file
 from innerloop.harness.store.tables import convert
 from tests.harness.conftest import SECOND
 from tests.waiting import Clock
@@ -46,7 +45,7 @@ def test_a_run_is_printed_by_its_folder_or_its_file(
 
 def test_json_is_the_result_and_nothing_else(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(finished), "--json"]) == EXIT_OK
-    assert json.loads(capsys.readouterr().out) == result_file.read(finished)
+    assert json.loads(capsys.readouterr().out) == result_file.read_plain(finished)
 
 
 def test_a_run_whose_harness_was_killed_is_put_together_from_its_records(
@@ -55,13 +54,13 @@ def test_a_run_whose_harness_was_killed_is_put_together_from_its_records(
     folder = run_folder(end_ns=0, beat_ns=SECOND, count=30)
     assert main([str(folder), "--json"]) == EXIT_OK
     result = json.loads(capsys.readouterr().out)
-    assert result["status"] == "failed"
+    assert result["status"] == "interrupted"
     assert result["failure"]["cause"] == "interrupted"
     assert "30 steps and 240 tokens had been recorded" in result["failure"]["message"]
     assert result["failure"]["log_tail"][-1] == "the last line of the engine"
     assert result["workload_hash"] == "abc123"
     assert result["counts"]["steps"] == 30
-    assert result_file.read(folder) == result
+    assert result_file.read_plain(folder) == result
     assert (folder / "steps.parquet").exists()
     assert not (folder / "trace").exists()
 
@@ -104,7 +103,7 @@ def test_a_folder_that_cannot_be_written_is_still_printed(
 def test_a_run_that_shows_signs_of_life_is_left_alone(
     run_folder: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recover, "time", Clock(1000 * SECOND))
+    monkeypatch.setattr(alive, "time", Clock(1000 * SECOND))
     folder = run_folder(end_ns=0, beat_ns=991 * SECOND)
     assert main([str(folder)]) == EXIT_REFUSED
     assert "showed a sign of life 9 s ago" in capsys.readouterr().err
@@ -191,3 +190,13 @@ def test_a_profiling_pass_is_no_run_of_its_own(run_folder, capsys):
     (folder / "job.json").write_text(json.dumps({**job, "profile": {"kind": "kernels"}}))
     assert main([str(folder)]) == EXIT_REFUSED
     assert str(folder.parent) in capsys.readouterr().err
+
+
+def test_a_recovered_run_has_the_id_that_its_job_gave_it(
+    run_folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(end_ns=0)
+    job = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps({**job, "id": "0192-an-id"}))
+    assert main([str(folder), "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out)["id"] == "0192-an-id"

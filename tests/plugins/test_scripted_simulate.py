@@ -45,7 +45,7 @@ def test_the_analysis_finds_the_formula_again():
     np.testing.assert_allclose(trace.steps["end_ns"] - trace.steps["start_ns"], expected, atol=1)
     costs = {"fixed": 1e-3, "prefill_token": 3e-6, "decode_token": 20e-6, "context_token": 40e-9}
     for fit in fits(trace.steps, done).values():
-        assert {name: cost[0] for name, cost in fit.costs.items()} == pytest.approx(
+        assert {name: cost.estimate for name, cost in fit.costs.items()} == pytest.approx(
             {name: costs[name] for name in fit.costs}, rel=1e-4
         )
 

@@ -54,8 +54,8 @@ def test_every_request_gets_its_tokens_and_the_trace_adds_up(engine, tmp_path):
     session, _ = engine()
     run = driven(session, work(LENGTHS), tmp_path / "t")
     assert run.requests["output_tokens"].tolist() == [4, 9, 1, 6]
-    assert run.figures["counts"]["finished"] == 4
-    assert run.figures["checks"] == []
+    assert run.figures.counts.finished == 4
+    assert run.figures.checks == ()
 
 
 def test_a_step_is_an_iteration(engine, tmp_path):
@@ -86,7 +86,7 @@ def test_iterations_that_are_signalled_together_are_steps_of_their_own(engine, t
     run = driven(session, work([(4, 12)] * 3), tmp_path / "t")
     assert len(run.steps) == double.iterations
     assert max(run.steps["output_tokens"]) == 3
-    assert run.figures["checks"] == []
+    assert run.figures.checks == ()
 
 
 def test_a_request_that_loses_its_cache_does_not_split_the_steps_of_the_others(engine, tmp_path):
@@ -132,7 +132,7 @@ def test_what_turbomind_does_not_tell_is_missing(engine, tmp_path):
         assert (run.steps[name] == -1).all(), name
     assert (run.steps["waiting"] >= 0).all()
     assert (run.steps["kv_usage"] == 0.25).all()
-    assert run.figures["counts"]["prefill_positions"] is None
+    assert run.figures.counts.prefill_positions is None
 
 
 def test_who_is_behind_a_full_batch_waits_and_who_has_just_ended_ran(engine, tmp_path, monkeypatch):
@@ -169,7 +169,7 @@ def test_a_signal_before_the_submission_returns_is_kept(engine, tmp_path):
     run = driven(session, work(LENGTHS), tmp_path / "t")
     assert run.requests["output_tokens"].tolist() == [4, 9, 1, 6]
     assert (run.requests["first_token_ns"] >= run.requests["submitted_ns"]).all()
-    assert run.figures["checks"] == []
+    assert run.figures.checks == ()
 
 
 def test_the_tokens_are_those_behind_the_prompt(engine):
@@ -212,7 +212,7 @@ def test_what_still_runs_when_the_window_closes_is_cancelled(engine, tmp_path, m
 
     monkeypatch.setattr(session, "step", a_millisecond)
     run = driven(session, work([(2, 90_000), (2, 90_000)], duration_ns=20_000_000), tmp_path / "t")
-    assert run.figures["counts"]["cut"] == 2
+    assert run.figures.counts.cut == 2
     session.close()
     assert double.cancelled == 2
     assert double.closed

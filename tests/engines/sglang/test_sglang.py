@@ -59,9 +59,9 @@ def test_every_request_gets_its_tokens_and_the_trace_adds_up(engine, tmp_path, o
     session, double = engine(overlap, mixed=mixed, never_overlaps_prefills=never_overlaps_prefills)
     run = driven(session, work(LENGTHS), tmp_path / "t")
     assert run.requests["output_tokens"].tolist() == [4, 3, 1, 6]
-    assert run.figures["counts"]["prefill_positions"] == PROMPTS
-    assert run.figures["counts"]["decode_positions"] == DECODES
-    assert run.figures["checks"] == []
+    assert run.figures.counts.prefill_positions == PROMPTS
+    assert run.figures.counts.decode_positions == DECODES
+    assert run.figures.checks == ()
     assert len(run.steps) == double.batches
     assert not session.has_work()
 
@@ -123,7 +123,7 @@ def test_with_a_retraction_the_trace_still_adds_up(engine, tmp_path, overlap, mi
     session, _ = engine(overlap, mixed=mixed, retracts_at=at)
     run = driven(session, work([(5, 7), (3, 9), (6, 5)]), tmp_path / "t")
     assert run.requests["output_tokens"].tolist() == [7, 9, 5]
-    assert run.figures["checks"] == []
+    assert run.figures.checks == ()
     assert run.steps["preempted"].sum() <= 1
 
 

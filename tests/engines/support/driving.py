@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from innerloop.engines.contract import Session
 from innerloop.engines.worker import trace
 from innerloop.engines.worker.loop import Work, drive
-from innerloop.harness.analysis.run import analyse
+from innerloop.harness.analysis.run import Figures, analyse
 
 
 @dataclass(frozen=True)
 class Driven:
     """`figures` are the analysis' sections; the arrays are the trace's records."""
 
-    figures: dict[str, Any]
+    figures: Figures
     steps: np.ndarray
     tokens: np.ndarray
     requests: np.ndarray

@@ -16,6 +16,7 @@ SETTINGS: dict[str, Any] = {
     "max_tokens_per_step": 2048,
     "kv_cache_tokens": None,
     "kv_memory_fraction": None,
+    "kv_cache_dtype": "auto",
     "prefix_caching": False,
     "chunked_prefill": None,
     "cuda_graphs": None,

@@ -63,7 +63,7 @@ def test_what_the_engine_made_of_the_settings_is_read_and_not_repeated(executor_
     asked: dict[str, Any] = {"chunked_prefill": True, "context_length": 4096}
     found = info(executor, **asked)
     assert (found.effective["dtype"], found.effective["kv_cache_dtype"]) == ("float16", "fp8")
-    assert found.kv_cache_bytes is None
+    assert found.kv_cache_bytes == 1280 * 2 * 32 * 8 * 128  # a byte a number
     told = {reason.detail.partition(":")[0] for reason in unhonoured(make_load(**asked).settings, found.effective)}
     assert told == {"dtype", "context_length", "max_tokens_per_step", "chunked_prefill"}
 
@@ -110,12 +110,12 @@ def test_an_argument_of_its_own_wins():
 
 
 def test_other_fields_of_the_caches_config_are_added_to_what_the_settings_make_of_it():
-    given = {"kv_cache_config": {"dtype": "fp8", "tokens_per_block": 64}}
+    given = {"kv_cache_config": {"max_attention_window": [64], "tokens_per_block": 64}}
     found = arguments(make_load(kv_cache_tokens=100, prefix_caching=True, engine_args=given))
     assert found["kv_cache_config"] == {
         "enable_block_reuse": True,
         "max_tokens": 128,  # whole blocks of 64
-        "dtype": "fp8",
+        "max_attention_window": [64],
         "tokens_per_block": 64,
     }
 
@@ -123,6 +123,7 @@ def test_other_fields_of_the_caches_config_are_added_to_what_the_settings_make_o
 @pytest.mark.parametrize(
     ("field", "setting"),
     [
+        ("dtype", "kv_cache_dtype"),
         ("enable_block_reuse", "prefix_caching"),
         ("max_tokens", "kv_cache_tokens"),
         ("max_gpu_total_bytes", "kv_cache_tokens"),

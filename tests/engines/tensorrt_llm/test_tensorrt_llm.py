@@ -51,7 +51,7 @@ def test_every_position_and_token_is_counted_once(session_on, tmp_path, overlap,
     assert out.requests["output_tokens"].tolist() == [output for _, output in LENGTHS]
     assert out.steps["prefill_tokens"].sum() == sum(prompt for prompt, _ in LENGTHS)
     assert out.steps["decode_tokens"].sum() == sum(output - 1 for _, output in LENGTHS)
-    assert out.figures["checks"] == []
+    assert out.figures.checks == ()
     assert not executor.responses  # nothing piles up where nobody collects it
 
 
@@ -62,14 +62,14 @@ def test_a_second_burst_is_told_like_the_first(session_on, tmp_path, overlap):
         *(out.steps[name].tolist() for name in ("prefill_tokens", "decode_tokens", "output_tokens")), strict=True
     )
     assert list(made) == [(4, 0, 1), (0, 1, 1), (0, 1, 1), (5, 0, 1), (0, 1, 1), (0, 1, 1)]
-    assert out.figures["checks"] == []
+    assert out.figures.checks == ()
 
 
 def test_where_the_token_before_the_last_is_withheld_the_last_step_brings_two(session_on, tmp_path):
     out = driven(session_on(PyExecutor(overlap=True, withholds=True)), work([(4, 4)]), tmp_path / "t")
     made = zip(*(out.steps[name].tolist() for name in ("decode_tokens", "output_tokens")), strict=True)
     assert list(made) == [(0, 1), (1, 1), (1, 0), (1, 2)]
-    assert out.figures["checks"] == []
+    assert out.figures.checks == ()
 
 
 @pytest.mark.parametrize("overlap", [False, True])
@@ -81,7 +81,7 @@ def test_a_burst_into_an_idle_engine_starts_with_a_batch_of_one(session_on, tmp_
     assert out.steps["running"][0] == 1
     assert out.steps["running"].max() == 4
     assert out.steps["waiting"][-1] == 0
-    assert out.figures["checks"] == []
+    assert out.figures.checks == ()
 
 
 @pytest.mark.parametrize("overlap", [False, True])
@@ -178,7 +178,7 @@ def test_what_a_paused_request_computes_again_is_prefill_but_for_its_newest_toke
     assert out.steps["preempted"].sum() == 1
     assert out.steps["decode_tokens"].sum() == 8
     assert out.steps["prefill_tokens"].sum() == 4 + 6  # the prompt, and with two of the three tokens that it had
-    assert out.figures["checks"] == []
+    assert out.figures.checks == ()
 
 
 def test_requests_behind_the_batch_are_waiting(session_on, tmp_path):
@@ -217,7 +217,7 @@ def test_an_exception_in_another_thread_is_not_the_engines(session_on, tmp_path,
     other = threading.Thread(target=lambda: 1 / 0)
     other.start()
     other.join()
-    assert driven(session, work([(4, 3)]), tmp_path / "t").figures["checks"] == []
+    assert driven(session, work([(4, 3)]), tmp_path / "t").figures.checks == ()
     assert len(heard) == 1
 
 

@@ -28,7 +28,7 @@ def test_a_loaded_model_runs_requests_that_end_one_before_another(monkeypatch, t
     assert session.info.unreported == adapter.unreported(load)
     assert globals_.ADAPTER_TO_INDEX == {}
     out = driven(session, work([(5, 2), (6, 4), (7, 9)]), tmp_path / "t")
-    assert out.figures["checks"] == []
+    assert out.figures.checks == ()
     assert out.steps["prefill_tokens"].sum() == 18
 
 
@@ -74,13 +74,13 @@ def test_the_size_of_quantized_weights_is_not_told(monkeypatch):
     assert session.info.weights_bytes is None
 
 
-def test_the_size_of_a_cache_of_another_type_is_not_told(monkeypatch):
+def test_a_cache_of_fp8_takes_a_byte_a_number(monkeypatch):
     install(monkeypatch, PagedModel())
     load = make_load(max_tokens_per_step=64, context_length=64)
     assert adapter.open(load).info.kv_cache_bytes == 636 * 2 * 32 * 8 * 128 * 4  # the double computes in float32
-    given = make_load(max_tokens_per_step=64, context_length=64, engine_args={"kv_cache_dtype": "fp8_e5m2"})
+    given = make_load(max_tokens_per_step=64, context_length=64, kv_cache_dtype="fp8")
     info = adapter.open(given).info
-    assert (info.kv_cache_tokens, info.kv_cache_bytes) == (636, None)
+    assert (info.kv_cache_tokens, info.kv_cache_bytes) == (636, 636 * 2 * 32 * 8 * 128)
 
 
 def test_an_argument_that_get_model_does_not_have_is_refused(monkeypatch):

@@ -43,7 +43,7 @@ def test_every_position_and_token_is_counted_once(session_on, tmp_path, kind):
     assert out.requests["output_tokens"].tolist() == [output for _, output in LENGTHS]
     assert out.steps["prefill_tokens"].sum() == sum(prompt for prompt, _ in LENGTHS)
     assert out.steps["decode_tokens"].sum() == sum(output - 1 for _, output in LENGTHS)
-    assert out.figures["checks"] == []
+    assert out.figures.checks == ()
     assert (out.steps["execute_ns"] >= 1_000_000).all()
     assert not any(out.steps[name].any() for name in ("cached_tokens", "drafted_tokens", "accepted_tokens"))
 
@@ -102,7 +102,7 @@ def test_no_more_run_than_there_are_places(session_on, tmp_path):
 def test_prefilled_requests_join_those_that_run(session_on, tmp_path):
     out = driven(session_on(Model()), work([(4, 30), (4, 4)], due_ns=[0, 8_000_000]), tmp_path / "t")
     assert out.steps["running"].max() == 2
-    assert out.figures["checks"] == []
+    assert out.figures.checks == ()
 
 
 def test_a_request_gets_its_whole_kv_cache_at_once_and_gives_it_back(session_on, tmp_path):
@@ -203,6 +203,7 @@ RESERVED = {
     "kv_cache_tokens": "it is --set kv_cache_tokens",
     "model_id": "it is --model, or --weights DIR",
     "trust_remote_code": "it is --trust-remote-code",
+    "kv_cache_dtype": "it is --set kv_cache_dtype",
     "sharded": "the adapter steps one process, on one device",
     "speculate": "the adapter does not follow what it changes about a step",
     "lora_adapter_ids": "TGI loads adapters in its server, which does not run here",

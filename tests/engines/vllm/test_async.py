@@ -125,3 +125,12 @@ def test_what_is_in_another_process_stays_unknown():
     [report] = steps(made)
     made.close()
     assert {getattr(report, name) for name in UNSEEN} == {None}
+
+
+def test_a_step_without_outputs_ends_at_its_moment_between_two_milliseconds():
+    made = rung(Llm())
+    made.submit(made.prepare(Request(0, [5], 1)))
+    for until_ns in (time.monotonic_ns() + 1_300_000, 5):  # the second has passed
+        assert made.step(until_ns) is Nothing.TIMED_OUT
+        assert time.monotonic_ns() >= until_ns
+    made.close()

@@ -136,3 +136,31 @@ def test_the_servers_arguments_are_its_defaults_but_for_those_given_wherever_it_
         "compilation_config": {"mode": 3},
     }
     assert checked == [made]
+
+
+@pytest.mark.parametrize(("code", "success"), [(200, True), (200, False), (404, True)])
+def test_the_servers_prefix_cache_is_emptied_by_its_own_path(code, success):
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            body = json.dumps({"success": success}).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    made = HttpSession()
+    made._port = server.server_address[1]
+    try:
+        assert made.reset_caches() is (code == 200 and success)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert asked == ["/reset_prefix_cache"]

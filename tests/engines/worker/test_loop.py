@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from innerloop.engines.contract import Nothing, StepReport, WrongTokenCount
-from innerloop.engines.worker import loop, trace
+from innerloop.engines.support import waiting
+from innerloop.engines.worker import ahead, loop, trace
 from innerloop.engines.worker.loop import Work, drive
 from tests.engines.worker import scripted
 from tests.engines.worker.scripted import ScriptedEngine
@@ -19,8 +20,9 @@ MS = 1_000_000
 def clock(monkeypatch) -> Clock:
     """The loop's and the engine's: a step takes exactly as long as the engine sleeps."""
     made = Clock()
-    for module in (loop, scripted):
+    for module in (ahead, loop, scripted, waiting):
         monkeypatch.setattr(module, "time", made)
+    monkeypatch.setattr(waiting, "SPIN_NS", 0)  # the clock stands still while nobody sleeps
     return made
 
 
@@ -146,3 +148,50 @@ def test_a_step_that_only_waits_is_told_when_the_window_ends(tmp_path, clock):
     run(engine, work([1], duration_ns=20 * MS), tmp_path / "t")
     head = trace.header(tmp_path / "t" / "steps.bin")
     assert engine.told == [int(head["start_ns"]) + 20 * MS]
+
+
+class Preparing(ScriptedEngine):
+    """Notes when each request was prepared: before the window opened, or after how many steps."""
+
+    def __init__(self) -> None:
+        super().__init__(step_s=0.001)
+        self.window_open = False
+        self.prepared: list[tuple[int, bool]] = []  # (request, whether the window was open)
+
+    def prepare(self, request):
+        self.prepared.append((request.id, self.window_open))
+        return super().prepare(request)
+
+    def opened(self) -> None:
+        self.window_open = True
+
+
+def test_requests_are_prepared_before_the_window_in_the_order_in_which_they_fall_due(tmp_path):
+    engine, load = Preparing(), work([1, 1, 1, 1], due_ns=[20 * MS, 0, -1, 10 * MS], following=[2, -1, -1, -1])
+    recorder = load.recorder(tmp_path / "t")
+    drive(engine, load, recorder, ready=engine.opened)
+    recorder.close()
+    assert engine.prepared == [(1, False), (3, False), (0, False), (2, False)]
+    assert [request for _, request in engine.submitted] == [1, 3, 0, 2]
+
+
+def test_what_is_too_much_to_prepare_beforehand_is_prepared_while_nothing_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(ahead.Ahead.__init__, "__defaults__", (4,))  # two prompts of two tokens
+    engine, load = Preparing(), work([1, 1, 1], due_ns=[0, 10 * MS, 20 * MS])
+    recorder = load.recorder(tmp_path / "t")
+    drive(engine, load, recorder, ready=engine.opened)
+    recorder.close()
+    assert engine.prepared == [(0, False), (1, False), (2, True)]
+
+
+def test_ready_is_called_last_before_the_window_opens(tmp_path, clock):
+    load, seen = work([1]), []
+    recorder = load.recorder(tmp_path / "t")
+
+    def ready() -> None:
+        clock.now_ns += 5 * MS
+        seen.append(clock.now_ns)
+
+    drive(ScriptedEngine(), load, recorder, ready=ready)
+    recorder.close()
+    assert int(trace.header(tmp_path / "t" / "steps.bin")["start_ns"]) == seen[0]

@@ -143,3 +143,39 @@ def test_a_foreign_file_is_not_taken_for_a_trace(tmp_path):
     (tmp_path / "steps.bin").write_bytes(b"x" * 8192)
     with pytest.raises(ValueError, match="not a trace"):
         trace.records(tmp_path, "steps")
+
+
+def test_what_the_adapter_spent_on_looking_is_summed_in_the_header(tmp_path):
+    rec = recorder(tmp_path / "t", [2])
+    rec.step(StepReport(10, 20, [(0, [7])], observer_ns=30))
+    rec.step(StepReport(20, 30, [(0, [7])], observer_ns=12))
+    assert int(trace.header(tmp_path / "t" / "steps.bin")["observer_ns"]) == 42
+
+
+def test_pauses_for_garbage_are_counted_summed_and_the_longest_kept(tmp_path):
+    rec = recorder(tmp_path / "t", [1])
+    for spent in (5, 9, 7):
+        rec.paused(spent)
+    head = trace.header(tmp_path / "t" / "steps.bin")
+    assert (int(head["gc_pauses"]), int(head["gc_ns"]), int(head["gc_longest_ns"])) == (3, 21, 9)
+
+
+def test_a_trace_has_room_for_its_workload_and_a_growth_is_counted(tmp_path, monkeypatch):
+    chunk = 1 << 20
+    rec = recorder(tmp_path / "whole", [70_000])
+    assert rec.tokens.capacity >= 70_000
+    assert rec.steps.capacity >= 70_000
+    monkeypatch.setattr("innerloop.engines.worker.recorder.MOST_TOKENS", 10)
+    few = recorder(tmp_path / "few", [70_000])
+    assert few.tokens.capacity == (chunk - trace.HEADER_BYTES) // trace.TOKEN.itemsize  # one chunk
+    for k in range(few.tokens.capacity + 1):
+        few.step(StepReport(k, k + 1, [(0, [7])]))
+    assert int(trace.header(tmp_path / "few" / "steps.bin")["growths"]) == 1
+    assert int(trace.header(tmp_path / "whole" / "steps.bin")["growths"]) == 0
+
+
+def test_pages_are_had_in_memory_also_where_the_kernel_cannot_do_it_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("innerloop.engines.worker.recorder.MADV_POPULATE_WRITE", 9999)
+    rec = recorder(tmp_path / "t", [1])
+    rec.step(StepReport(10, 20, [(0, [7])]))
+    assert trace.records(tmp_path / "t", "steps")["output_tokens"].tolist() == [1]

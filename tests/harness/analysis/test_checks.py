@@ -14,7 +14,7 @@ from innerloop.harness.store.tables import Tables
 
 
 def found(tables: Tables, **options: Any) -> list[str]:
-    return [c["code"] for c in checks(tables.steps, tables.tokens, tables.requests, **options)]
+    return [c.code for c in checks(tables.steps, tables.tokens, tables.requests, **options)]
 
 
 def test_a_sound_trace_has_no_finding(offline_tables: Tables) -> None:
@@ -64,7 +64,7 @@ def test_one_wrong_number_is_found(
 
 def test_a_step_that_ends_before_it_starts_is_named(offline_tables: Tables) -> None:
     wrong = broken("end_ns", "steps", add(3, -45_000_000), offline_tables)
-    details = [c["detail"] for c in checks(wrong.steps, wrong.tokens, wrong.requests)]
+    details = [c.detail for c in checks(wrong.steps, wrong.tokens, wrong.requests)]
     assert "1 steps end before they start" in details
     assert "step 3 has an earlier end_ns than the step before it" in details
 

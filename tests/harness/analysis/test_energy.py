@@ -59,6 +59,12 @@ def test_a_reading_that_stands_still_now_and_then_has_the_same_period() -> None:
     assert update_period_s(times, value) == pytest.approx(0.1, rel=0.05)
 
 
+def test_the_usual_gap_is_one_that_occurs() -> None:
+    # changes at 1, 2, 12 and 22 s: gaps of 1, 10 and 10 s, whose interpolated quartile, 5.5 s, is near none of them
+    times = np.array([0, 1, 2, 12, 22]) * SECOND
+    assert update_period_s(times, np.array([1.0, 2.0, 3.0, 4.0, 5.0])) == pytest.approx(10.0)
+
+
 def test_a_reading_that_never_changes_has_no_period() -> None:
     times = at_hz(20, 5)
     assert update_period_s(times, np.full(len(times), 70.0)) is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from innerloop.harness.analysis.fit import least_squares, t_quantile
+from innerloop.harness.analysis.distributions import t_quantile
+from innerloop.harness.analysis.fit import expected, least_squares
 
 
 def noise(size, scale, seed=0):
@@ -15,8 +16,8 @@ def noise(size, scale, seed=0):
 def test_an_exact_line_is_found_exactly():
     x = np.arange(50.0)
     fit = least_squares({"x": x}, 3 + 2 * x)
-    assert fit.costs["fixed"][0] == pytest.approx(3)
-    assert fit.costs["x"][0] == pytest.approx(2)
+    assert fit.costs["fixed"].estimate == pytest.approx(3)
+    assert fit.costs["x"].estimate == pytest.approx(2)
     assert fit.r2 == pytest.approx(1)
     assert fit.rows == 50
 
@@ -26,8 +27,8 @@ def test_intervals_hold_the_true_cost_about_nineteen_times_in_twenty():
     hits = 0
     for seed in range(200):
         y = 1 + 0.5 * x + noise(60, 0.2 + 0.1 * x, seed)  # the scatter grows, as that of steps does
-        low, high = least_squares({"x": x}, y).costs["x"][2:]
-        hits += low <= 0.5 <= high
+        cost = least_squares({"x": x}, y).costs["x"]
+        hits += cost.low <= 0.5 <= cost.high
     assert 180 <= hits <= 200
 
 
@@ -35,8 +36,8 @@ def test_columns_of_very_different_size_do_not_lose_each_other():
     rng = np.random.default_rng(1)
     big, small = rng.uniform(1e6, 1e9, 400), rng.uniform(0, 1, 400)
     fit = least_squares({"big": big, "small": small}, 1e-3 + 2e-9 * big + 0.01 * small)
-    assert fit.costs["big"][0] == pytest.approx(2e-9)
-    assert fit.costs["small"][0] == pytest.approx(0.01)
+    assert fit.costs["big"].estimate == pytest.approx(2e-9)
+    assert fit.costs["small"].estimate == pytest.approx(0.01)
 
 
 def test_a_column_that_never_changes_is_named_and_left_out():
@@ -62,18 +63,38 @@ def test_too_few_rows_are_a_reason(rows):
 def test_rows_that_are_all_alike_explain_nothing():
     fit = least_squares({"x": np.arange(20.0)}, np.full(20, 4.0))
     assert fit.r2 is None
-    assert fit.costs["x"][0] == pytest.approx(0, abs=1e-12)
+    assert fit.costs["x"].estimate == pytest.approx(0, abs=1e-12)
+
+
+def test_rows_that_differ_by_rounding_alone_are_alike():
+    wall = np.full(20, 0.039) + np.tile([0.0, 7e-18], 10)
+    fit = least_squares({"x": np.arange(20.0)}, wall)
+    assert (fit.r2, fit.misfit) == (None, None)
+
+
+def test_a_line_with_a_cost_that_is_surely_negative_does_not_describe_its_rows():
+    x = np.arange(50.0)
+    assert least_squares({"x": x}, 100 - x + noise(50, 0.1)).misfit == "negative_cost"
+    assert least_squares({"x": x}, 100 + x + noise(50, 0.1)).misfit is None
+
+
+def test_a_line_that_explains_little_does_not_describe_its_rows():
+    x = np.arange(200.0)
+    little = least_squares({"x": x}, 5 + 0.005 * x + noise(200, 1.0))  # variances 0.083 and 1: r2 is near 0.08
+    assert little.r2 == pytest.approx(0.08, abs=0.08)
+    assert little.misfit == "low_r2"
+    assert least_squares({"x": x}, 5 + 0.03 * x + noise(200, 1.0)).misfit is None  # variances 3 and 1: r2 near 0.75
 
 
 def test_expected_gives_the_line():
     x = np.arange(20.0)
     fit = least_squares({"x": x}, 1 + x)
-    assert fit.expected({"x": np.array([100.0]), "unknown": np.array([9.0])}).tolist() == pytest.approx([101])
+    assert expected(fit, {"x": np.array([100.0]), "unknown": np.array([9.0])}).tolist() == pytest.approx([101])
 
 
 def test_students_quantile_is_close_to_the_tables():
     for freedom, value in ((4, 2.776), (10, 2.228), (30, 2.042), (1000, 1.962)):
-        assert t_quantile(freedom) == pytest.approx(value, rel=0.01)
+        assert t_quantile(0.975, freedom) == pytest.approx(value, abs=5e-4)
 
 
 def test_columns_that_rise_together_are_named():
@@ -85,4 +106,4 @@ def test_columns_that_rise_together_are_named():
     assert (a, b) == ("batch", "context")
     assert 0.99 < r < 1
     apart = least_squares({"batch": batch, "context": rng.permutation(context)}, batch)
-    assert apart.together == []
+    assert apart.together == ()

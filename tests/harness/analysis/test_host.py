@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from innerloop.harness.analysis.host import memory_bytes, summary
 from innerloop.harness.analysis.samples import Samples
+from innerloop.harness.schema.telemetry import Host
 from innerloop.harness.telemetry.host import HOST
 
 SECOND = 1_000_000_000
@@ -45,36 +48,37 @@ def test_shares_of_a_hand_worked_window() -> None:
         10 * SECOND,
         12 * SECOND,
     )
-    assert found == {
-        "covered_s": pytest.approx(2),
-        "cpus": 4,
-        "worker_user_s": pytest.approx(2),
-        "worker_system_s": pytest.approx(1),
-        "worker_cores": pytest.approx(1.5),
-        "worker_rss_mean_bytes": 200,
-        "worker_rss_peak_bytes": 300,
-        "worker_threads_max": 9,
-        "worker_processes_max": 0,
-        "worker_major_faults": 2,
-        "worker_voluntary_switches_per_s": pytest.approx(100),
-        "worker_involuntary_switches_per_s": pytest.approx(5),
-        "harness_cores": pytest.approx(0.1),
-        "other_cores": pytest.approx(0.4),
-        "other_share": pytest.approx(0.1),
-        "busy_share": pytest.approx(0.5),
-        "iowait_share": pytest.approx(0.1),
-        "steal_share": pytest.approx(0.05),
-        "available_least_bytes": 1000,
-        "swap_in_bytes": 4096,
-        "swap_out_bytes": 0,
-    }
+    expected: Any = Host  # whose numbers are approximate here
+    assert found == expected(
+        covered_s=pytest.approx(2),
+        cpus=4,
+        worker_user_s=pytest.approx(2),
+        worker_system_s=pytest.approx(1),
+        worker_cores=pytest.approx(1.5),
+        worker_rss_mean_bytes=200,
+        worker_rss_peak_bytes=300,
+        worker_threads_max=9,
+        worker_processes_max=0,
+        worker_major_faults=2,
+        worker_voluntary_switches_per_s=pytest.approx(100),
+        worker_involuntary_switches_per_s=pytest.approx(5),
+        harness_cores=pytest.approx(0.1),
+        other_cores=pytest.approx(0.4),
+        other_share=pytest.approx(0.1),
+        busy_share=pytest.approx(0.5),
+        iowait_share=pytest.approx(0.1),
+        steal_share=pytest.approx(0.05),
+        available_least_bytes=1000,
+        swap_in_bytes=4096,
+        swap_out_bytes=0,
+    )
 
 
 def test_counters_are_interpolated_to_the_windows_edges() -> None:
     # 1 core second a second from 0 to 4 s; the window from 1.5 to 2.5 s lies between samples at 1, 2 and 3 s
     found = summary(samples([0, 1, 2, 3, 4], worker_user_s=[0, 1, 2, 3, 4]), 1_500_000_000, 2_500_000_000)
     assert found is not None
-    assert found["worker_user_s"] == pytest.approx(1.0)
+    assert found.worker_user_s == pytest.approx(1.0)
 
 
 def test_what_an_ended_process_used_since_the_last_sample_is_not_taken_for_others_work() -> None:
@@ -91,16 +95,16 @@ def test_what_an_ended_process_used_since_the_last_sample_is_not_taken_for_other
         2_400_000_000,
     )
     assert found is not None
-    assert found["other_cores"] == pytest.approx(0)
-    assert found["worker_cores"] == pytest.approx(1)
-    assert found["covered_s"] == pytest.approx(2)
+    assert found.other_cores == pytest.approx(0)
+    assert found.worker_cores == pytest.approx(1)
+    assert found.covered_s == pytest.approx(2)
 
 
 def test_a_window_that_is_covered_in_part_says_how_much() -> None:
     found = summary(samples([1, 2], worker_user_s=[0, 1]), 0, 4 * SECOND)
     assert found is not None
-    assert found["covered_s"] == pytest.approx(1.0)
-    assert found["worker_cores"] == pytest.approx(1.0)
+    assert found.covered_s == pytest.approx(1.0)
+    assert found.worker_cores == pytest.approx(1.0)
 
 
 def test_samples_without_context_switches_are_skipped() -> None:
@@ -110,15 +114,15 @@ def test_samples_without_context_switches_are_skipped() -> None:
         2 * SECOND,
     )
     assert found is not None
-    assert found["worker_voluntary_switches_per_s"] == pytest.approx(10)
-    assert found["worker_involuntary_switches_per_s"] is None
+    assert found.worker_voluntary_switches_per_s == pytest.approx(10)
+    assert found.worker_involuntary_switches_per_s is None
 
 
 def test_what_the_kernel_does_not_count_is_missing() -> None:
     found = summary(samples([0, 1], swap_in_bytes=[-1, -1], available_bytes=[-1, -1]), 0, SECOND)
     assert found is not None
     names = ("swap_in_bytes", "available_least_bytes", "steal_share", "other_share")
-    assert [found[name] for name in names] == [None] * 4
+    assert [getattr(found, name) for name in names] == [None] * 4
 
 
 @pytest.mark.parametrize("times", [[], [1.0]])

@@ -1,14 +1,17 @@
-"""The machine's limit, against a step whose bytes and operations are worked out by hand."""
+"""The bound of a step, against a step whose bytes and operations are worked out by hand."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 
 from innerloop.harness.analysis.context import Work
-from innerloop.harness.analysis.roofline import Cost, Limits, floors, none, roofline
+from innerloop.harness.analysis.roofline import bounds, roofline
 from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.result.roofline import above, cost_of
+from innerloop.harness.schema.roofline import Peaks, Roofline
 from tests.harness.conftest import offline_run
 
 TOY = ModelProfile(
@@ -25,7 +28,7 @@ TOY = ModelProfile(
     eos_token_id=1,
     dtype="bfloat16",
 )
-LIMITS = Limits(bytes_per_s=1e6, ops_per_s=1e8, linear_ops_per_s=1e8)
+PEAKS = Peaks(bytes_per_s=1e6, ops_per_s=1e8, linear_ops_per_s=1e8)
 
 
 def spec(**settings):
@@ -61,32 +64,32 @@ def test_a_mixed_step_worked_out_by_hand():
     """
     cost = cost_of(spec(), {})
     done = one_step(prefill=3, prefill_context=6, decode=2, decode_context=30, kv_read=28, outputs=3)
-    found = floors(done, cost, LIMITS)
+    found = bounds(done, cost, PEAKS)
     assert found.bytes[0] == 4032
     assert found.ops[0] == 15360
     assert found.memory_s[0] == pytest.approx(4032e-6)
     assert found.matrix_s[0] == pytest.approx(15360e-8)
-    assert found.floor_s[0] == pytest.approx(4032e-6)  # memory: 4.03 ms against 0.15 ms
+    assert found.bound_s[0] == pytest.approx(4032e-6)  # memory: 4.03 ms against 0.15 ms
 
 
 def test_a_long_prompt_is_bound_by_the_matrix_rate():
     cost = cost_of(spec(), {})
     done = one_step(prefill=1000, prefill_context=500500, outputs=1)
-    found = floors(done, cost, Limits(bytes_per_s=1e9, ops_per_s=1e8, linear_ops_per_s=1e8))
-    assert found.floor_s[0] == found.matrix_s[0] == pytest.approx((2 * 1152 * 1000 + 512 + 64 * 500500) / 1e8)
+    found = bounds(done, cost, Peaks(bytes_per_s=1e9, ops_per_s=1e8, linear_ops_per_s=1e8))
+    assert found.bound_s[0] == found.matrix_s[0] == pytest.approx((2 * 1152 * 1000 + 512 + 64 * 500500) / 1e8)
 
 
 def test_matrices_in_another_format_have_a_rate_of_their_own():
     done = one_step(decode=1, decode_context=1, outputs=1)
     cost = cost_of(spec(), {})
-    found = floors(done, cost, Limits(1e30, ops_per_s=1e3, linear_ops_per_s=2e3))
-    assert found.floor_s[0] == pytest.approx(2 * 1152 / 2e3 + (512 + 64) / 1e3)
+    found = bounds(done, cost, Peaks(1e30, ops_per_s=1e3, linear_ops_per_s=2e3))
+    assert found.bound_s[0] == pytest.approx(2 * 1152 / 2e3 + (512 + 64) / 1e3)
 
 
 def test_a_step_that_gives_no_token_reads_no_lm_head():
     cost = cost_of(spec(), {})
     with_head, without = (
-        floors(one_step(prefill=4, prefill_context=10, outputs=n), cost, LIMITS).bytes[0] for n in (1, 0)
+        bounds(one_step(prefill=4, prefill_context=10, outputs=n), cost, PEAKS).bytes[0] for n in (1, 0)
     )
     assert with_head - without == 512
 
@@ -100,58 +103,49 @@ def run(**changes):
 
 def test_shares_are_time_weighted_over_the_steps_of_a_kind():
     steps, tokens, requests = run()
-    found = roofline(steps, tokens, requests, cost_of(spec(), {}), LIMITS)
+    found: Any = roofline(steps, tokens, requests, cost_of(spec(), {}), PEAKS)
     wall = float((steps["end_ns"] - steps["start_ns"]).sum()) / 1e9
-    assert found["limit_share"]["all"] == pytest.approx(found["floor_s"] / wall)
-    assert found["output_tokens_per_s_at_limit"] == pytest.approx(80 / found["floor_s"])
-    assert 0 < found["mfu"]["all"] < found["mbu"]["all"] <= found["limit_share"]["all"] < 1
-    per_step = found["per_step"]
-    parts = per_step["decode_only"]["floor_s"] * 19 + per_step["with_prefill"]["floor_s"]
-    assert parts == pytest.approx(found["floor_s"])
-    assert found["memory_bound_share"]["decode_only"] == 1
-    assert above(found) is None
-    assert found["limit_share"]["steady"] is None  # 0.8 s is too short for one
+    assert found.bound_share.all == pytest.approx(found.bound_s / wall)
+    assert found.output_tokens_per_s_at_bound == pytest.approx(80 / found.bound_s)
+    assert 0 < found.mfu.all < found.mbu.all <= found.bound_share.all < 1
+    per_step = found.per_step
+    parts = per_step.decode_only.bound_s * 19 + per_step.with_prefill.bound_s
+    assert parts == pytest.approx(found.bound_s)
+    assert found.memory_bound_share.decode_only == 1
+    assert above(found.bound_share) is None
+    assert found.bound_share.steady is None  # 0.8 s is too short for one
 
 
-def test_more_than_the_limit_is_said_and_not_clipped():
+def test_less_than_the_bound_is_said_and_not_clipped():
     steps, tokens, requests = run()
-    slow = Limits(bytes_per_s=1e4, ops_per_s=1e9, linear_ops_per_s=1e9)
-    found = roofline(steps, tokens, requests, cost_of(spec(), {}), slow)
-    assert found["limit_share"]["all"] > 1
-    assert found["mbu"]["all"] == found["limit_share"]["all"]
-    assert "the limit is too low" in str(above(found))
+    slow = Peaks(bytes_per_s=1e4, ops_per_s=1e9, linear_ops_per_s=1e9)
+    found: Any = roofline(steps, tokens, requests, cost_of(spec(), {}), slow)
+    assert found.bound_share.all > 1
+    assert found.mbu.all == found.bound_share.all
+    assert "a peak is too low" in str(above(found.bound_share))
 
 
-def test_an_engine_that_does_not_report_prefill_has_no_limit_but_a_reason():
+def test_an_engine_that_does_not_report_prefill_has_no_bound_but_a_reason():
     steps, tokens, requests = run(prefill_tokens=-1)
-    found = roofline(steps, tokens, requests, cost_of(spec(), {}), LIMITS)
-    assert "does not report how many prompt positions were computed in any step" in found["reason"]
-    assert found.keys() == none("").keys()
-    assert {value for name, value in found.items() if name != "reason"} == {None}
+    found: Any = roofline(steps, tokens, requests, cost_of(spec(), {}), PEAKS)
+    assert "does not report how many prompt positions were computed in any step" in str(found.reason)
+    assert found == Roofline(reason=found.reason)
 
 
 def test_one_silent_step_is_enough_for_no_figures():
     steps, tokens, requests = run()
     steps["prefill_tokens"][3] = -1
-    assert "1 of 20 steps" in roofline(steps, tokens, requests, cost_of(spec(), {}), LIMITS)["reason"]
+    assert "1 of 20 steps" in str(roofline(steps, tokens, requests, cost_of(spec(), {}), PEAKS).reason)
 
 
 def test_an_empty_run_has_a_reason():
     steps, tokens, requests = run()
-    found = roofline(steps[:0], tokens[:0], requests, cost_of(spec(), {}), LIMITS)
-    assert found["reason"] == "no step was recorded"
+    found: Any = roofline(steps[:0], tokens[:0], requests, cost_of(spec(), {}), PEAKS)
+    assert found.reason == "no step was recorded"
 
 
 def test_one_step_is_enough():
     steps, tokens, requests = run()
-    found = roofline(steps[:1], tokens[:4], requests, cost_of(spec(), {}), LIMITS)
-    assert found["limit_share"]["with_prefill"] == found["limit_share"]["all"] > 0
-    assert found["limit_share"]["decode_only"] is None
-
-
-def test_a_cost_and_limits_survive_the_result_file():
-    steps, tokens, requests = run()
-    cost = cost_of(spec(), {})
-    found = roofline(steps, tokens, requests, cost, LIMITS)
-    assert Cost(**found["cost"]) == cost
-    assert Limits(**found["limits"]) == LIMITS
+    found: Any = roofline(steps[:1], tokens[:4], requests, cost_of(spec(), {}), PEAKS)
+    assert found.bound_share.with_prefill == found.bound_share.all > 0
+    assert found.bound_share.decode_only is None

@@ -18,13 +18,13 @@ def samples_at(times_ms: list[float], late_ms: list[float]) -> Samples:
 def test_its_cost_is_that_inside_the_window_with_a_neighbour_on_either_side() -> None:
     samples = samples_at([0, 100, 200, 350, 400, 500], [50, 1, 2, 3, 4, 50])
     found = cost(samples, int(150e6), int(380e6))
-    assert found["samples"] == 4
-    assert found["late_p50_s"] == pytest.approx(0.0025)
-    assert found["longest_gap_s"] == pytest.approx(0.150)
-    assert found["cpu_share"] == pytest.approx(0.02 / 0.5)
+    assert found.samples == 4
+    assert found.late_p50_s == pytest.approx(0.0025)
+    assert found.longest_gap_s == pytest.approx(0.150)
+    assert found.cpu_share == pytest.approx(0.02 / 0.5)
 
 
 def test_the_cost_of_a_sampler_that_saw_nothing_is_not_known() -> None:
     found = cost(samples_at([], []), 0, 10**9)
-    assert found["samples"] == 0
-    assert [found[name] for name in ("late_p50_s", "late_p99_s", "longest_gap_s", "cpu_share")] == [None] * 4
+    assert found.samples == 0
+    assert [found.late_p50_s, found.late_p99_s, found.longest_gap_s, found.cpu_share] == [None] * 4

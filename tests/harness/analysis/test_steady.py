@@ -1,57 +1,44 @@
-"""The part of a run in which the batch was full."""
+"""Figures over the steady part of a run."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from innerloop.engines.worker.trace import STEP
-from innerloop.harness.analysis.steady import full_steps, steady, usual_batch
-from tests.harness.conftest import MS, Make, table
+from innerloop.harness.analysis.latency import first_tokens, gaps_of
+from innerloop.harness.analysis.steady import steady
+from innerloop.harness.analysis.windows import Span
+from innerloop.harness.schema.common import Level
+from tests.harness.conftest import MS, Make
 
 
-def ramp(make_steps: Make, running: list[int], step_ms: int = 100) -> np.ndarray:
-    start = np.arange(len(running)) * step_ms
-    return make_steps(start, start + step_ms, running=running, output_tokens=running)
+def test_figures_leave_out_what_is_outside(make_steps: Make, make_requests: Make, make_tokens: Make) -> None:
+    # 40 steps of 100 ms with two requests from 0.5 s on; the window is (1 s, 3 s], and request 2 falls due in it
+    start = np.arange(40) * 100
+    steps = make_steps(start, start + 100, running=[1] * 5 + [2] * 35, output_tokens=[1] * 5 + [2] * 35)
+    requests = make_requests([0, 400, 2050], [100, 600, 2200], [2100, 4000, 4000], [21, 35, 19])
+    arrived = [(t, 0) for t in range(100, 2101, 100)] + [(t, 1) for t in range(600, 4001, 100)]
+    arrived += [(t, 2) for t in range(2200, 4001, 100)]
+    tokens = make_tokens(*map(list, zip(*sorted(arrived), strict=True)))
+    span = Span("after_last_user", 1000 * MS, 3000 * MS)
+    found = steady(span, steps, requests, first_tokens(requests, tokens), gaps_of(tokens), 4000 * MS)
+    assert (found.reason, found.rule, found.steps, found.duration_s) == (None, "after_last_user", 20, 2.0)
+    assert found.throughput is not None
+    assert found.throughput.output_tokens_per_s == pytest.approx(20)
+    assert list(found.throughput.output_tokens_per_s_ci or ()) == pytest.approx([20, 20])
+    assert found.throughput.tokens_per_s_per_user == pytest.approx(10)
+    assert found.throughput.user_tokens == 11 + 20 + 8  # gaps that end in it; the first token of request 2 has none
+    assert found.throughput.requests_per_s == pytest.approx(0.5)
+    assert found.latency_s is not None
+    assert found.latency_s.ttft.count == 1
+    assert found.latency_s.ttft.p50 == pytest.approx(0.15)
+    assert found.latency_s.itl.count == 39
+    assert found.batch == Level(2.0, 2)
 
 
-def test_it_opens_with_the_first_full_step_and_closes_with_the_last() -> None:
-    # 95 % of 100 is 95: places 2 to 5; a dip in between is part of it
-    assert full_steps(np.array([10, 94, 95, 60, 100, 97, 40])) == (2, 5)
-
-
-def test_figures_over_the_full_batch_leave_ramp_up_and_drain_out(make_steps: Make, make_requests: Make) -> None:
-    steps = ramp(make_steps, [1, 5, *[20] * 12, 9, 1])
-    found = steady(steps, make_requests([0], [100], [1600], [262]))
-    assert found["reason"] is None
-    assert (found["start_ns"], found["end_ns"], found["steps"]) == (200 * MS, 1400 * MS, 12)
-    assert found["throughput"]["decode_tokens_per_s"] == pytest.approx(20 * 12 / 1.2)
-    assert found["wall_s"]["mean"] == pytest.approx(0.1)
-    assert found["batch"] == {"mean": pytest.approx(20), "max": 20}
-
-
-@pytest.mark.parametrize(("full", "step_ms"), [(9, 1000), (50, 10)])
-def test_too_few_steps_or_seconds_give_no_figures_and_say_why(
-    make_steps: Make, make_requests: Make, full: int, step_ms: int
-) -> None:
-    found = steady(ramp(make_steps, [1, *[20] * full, 1], step_ms), make_requests([0], [1], [2], [2]))
-    assert f"{full} steps" in found["reason"]
-    assert found["throughput"] is None
-    assert found["duration_s"] is None
-
-
-def test_an_engine_that_does_not_report_its_batch_has_no_steady_window(make_steps: Make, make_requests: Make) -> None:
-    found = steady(make_steps([0, 10], [10, 20]), make_requests([0], [10], [20], [2]))
-    assert found["reason"] == "the engine does not report its batch"
-
-
-def test_no_steps_say_so(make_steps: Make, make_requests: Make) -> None:
-    assert steady(make_steps([], []), make_requests([], [], [], []))["reason"] == "no step was recorded"
-
-
-def test_the_usual_batch_is_that_of_most_of_the_time():
-    steps = table(STEP, start_ns=[0, 10, 20, 30], end_ns=[10, 20, 30, 130], running=[40, 40, 40, 20])
-    assert usual_batch(steps) == [20, 38]
-    steps["running"] = -1
-    assert usual_batch(steps) == [None, None]
-    assert usual_batch(steps[:0]) == [None, None]
+def test_without_a_window_there_is_a_reason(make_steps: Make, make_requests: Make, make_tokens: Make) -> None:
+    span = Span("full_batch", missing="too_few_requests")
+    tokens, requests = make_tokens([10, 20], [0, 0]), make_requests([0], [10], [20], [2])
+    found = steady(span, make_steps([0], [20]), requests, np.ones(1, dtype=int), gaps_of(tokens), 20 * MS)
+    assert (found.reason, found.rule) == ("it needs more than 2 x batch requests", "full_batch")
+    assert found.throughput is None

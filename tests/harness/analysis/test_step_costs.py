@@ -77,11 +77,11 @@ def test_the_costs_of_a_simulated_trace_are_recovered():
         fit = found[kind]
         assert set(fit.costs) == names
         for name in names:
-            value, error, _, _ = fit.costs[name]
-            assert abs(value - true[name]) < 4 * error, (kind, name)
-    assert found["decode_only"].costs["decode_token"][0] == pytest.approx(DECODE, rel=0.1)
-    assert found["decode_only"].costs["context_token"][0] == pytest.approx(CONTEXT, rel=0.1)
-    assert found["with_prefill"].costs["prefill_token"][0] == pytest.approx(PREFILL, rel=0.1)
+            cost = fit.costs[name]
+            assert abs(cost.estimate - true[name]) < 4 * cost.error, (kind, name)
+    assert found["decode_only"].costs["decode_token"].estimate == pytest.approx(DECODE, rel=0.1)
+    assert found["decode_only"].costs["context_token"].estimate == pytest.approx(CONTEXT, rel=0.1)
+    assert found["with_prefill"].costs["prefill_token"].estimate == pytest.approx(PREFILL, rel=0.1)
     assert (found["decode_only"].r2 or 0) > 0.9
 
 
@@ -96,8 +96,8 @@ def test_a_batch_that_never_changes_has_no_cost_a_token():
     made = offline_run(requests=8, output=50)
     pure = fits(made["steps"], work(made["steps"], made["tokens"], made["requests"]))["decode_only"]
     assert pure.dropped == {"decode_token": "it is 8 in every step"}
-    assert pure.costs["fixed"][0] == pytest.approx(0.039)
-    assert pure.costs["context_token"][0] == pytest.approx(0, abs=1e-9)
+    assert pure.costs["fixed"].estimate == pytest.approx(0.039)
+    assert pure.costs["context_token"].estimate == pytest.approx(0, abs=1e-9)
 
 
 def test_unreported_prefill_and_empty_runs_are_reasons():
@@ -115,15 +115,15 @@ def test_scheduler_time_a_request_is_recovered():
     steps, *_ = simulated()
     found = host_costs(steps)
     assert set(found) == {"schedule"}  # the other phases are not reported
-    fit = found["schedule"]["fit"]
-    assert fit.costs["fixed"][0] == pytest.approx(50e-6, rel=0.01)
-    assert fit.costs["running"][0] == pytest.approx(3e-6, rel=0.01)
-    bins = found["schedule"]["bins"]
-    assert sum(one["steps"] for one in bins) == len(steps)
-    assert [one["median_s"] for one in bins] == sorted(one["median_s"] for one in bins)
+    fit = found["schedule"].fit
+    assert fit.costs["fixed"].estimate == pytest.approx(50e-6, rel=0.01)
+    assert fit.costs["running"].estimate == pytest.approx(3e-6, rel=0.01)
+    bins = found["schedule"].bins
+    assert sum(one.steps for one in bins) == len(steps)
+    assert [one.median_s for one in bins] == sorted(one.median_s for one in bins)
 
 
 def test_one_batch_is_one_bin_and_none_is_none():
     [one] = binned(np.full(7, 4.0), np.arange(7.0))
-    assert (one["from"], one["to"], one["steps"], one["median_s"]) == (4, 4, 7, 3.0)
+    assert (one.least, one.most, one.steps, one.median_s) == (4, 4, 7, 3.0)
     assert host_costs(table(STEP, start_ns=[0], end_ns=[1])) == {}

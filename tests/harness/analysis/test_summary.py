@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
-from innerloop.harness.analysis.summary import QUANTILES, summary
+from innerloop.harness.analysis.summary import durations, summary
+from innerloop.harness.schema.common import Summary
 
 
 def test_a_hand_worked_example() -> None:
     # ordered: 1 2 3 4 10; p50 at place 2 = 3; p90 at 3.6 = 4 + 0.6 x 6 = 7.6; p95 at 3.8 = 8.8; p99 at 3.96 = 9.76
     found = summary(np.array([10, 2, 1, 4, 3]), scale=0.5)
-    assert found == {
+    assert asdict(found) == {
         "mean": pytest.approx(2.0),
         "p50": pytest.approx(1.5),
         "p90": pytest.approx(3.8),
@@ -19,17 +22,35 @@ def test_a_hand_worked_example() -> None:
         "p99": pytest.approx(4.88),
         "max": pytest.approx(5.0),
         "count": 5,
+        **dict.fromkeys(("p50_ci", "p90_ci", "p95_ci", "p99_ci")),
+        "unfinished": 0,
     }
+
+
+def test_intervals_are_values_of_the_sample() -> None:
+    found = summary(np.arange(1, 41), bounds=True)
+    assert found.p50_ci == (14, 27)  # the binomial's ranks of 40
+    assert found.p99_ci == (38, None)
+
+
+def test_few_that_had_not_ended_change_nothing_and_many_make_bounds() -> None:
+    values, ended = np.arange(1, 1001), np.ones(1000, dtype=bool)
+    ended[[3, 7]] = False
+    assert durations(values, ended).p50 == pytest.approx(501.5)
+    ended[900:] = False
+    found = durations(values, ended, scale=0.1)
+    assert found.p50 == pytest.approx(50.1, abs=0.2)
+    assert (found.p99, found.unfinished) == (None, 102)
+    assert found.count == 898
 
 
 def test_nothing_has_no_figures_rather_than_zeros() -> None:
     found = summary(np.empty(0))
-    assert found.pop("count") == 0
-    assert set(found.values()) == {None}
+    assert found == Summary(None, None, None, None, None, None, 0)
 
 
 def test_one_value_is_every_quantile() -> None:
-    assert {v for k, v in summary(np.array([7])).items() if k != "count"} == {7.0}
+    assert summary(np.array([7])) == Summary(7.0, 7.0, 7.0, 7.0, 7.0, 7.0, 1)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -37,9 +58,9 @@ def test_quantiles_are_numpys(seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = rng.integers(-1000, 1000, rng.integers(1, 200))
     found = summary(values)
-    for name, q in QUANTILES.items():
-        assert found[name] == pytest.approx(np.quantile(values, q))
-    assert found["mean"] == pytest.approx(values.mean())
+    quantiles = [found.p50, found.p90, found.p95, found.p99]
+    assert quantiles == pytest.approx(np.quantile(values, [0.5, 0.9, 0.95, 0.99]).tolist())
+    assert found.mean == pytest.approx(values.mean())
 
 
 def test_the_values_are_left_in_their_order() -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from innerloop.harness.cli import command
-from innerloop.harness.cli.errors import InstallFailed, Refused
+from innerloop.harness.cli.errors import InstallFailed, Refused, exit_codes
+from tests.real import ROOT
 
 
 def test_only_the_first_signal_is_raised():
@@ -37,14 +41,14 @@ def test_an_error_becomes_its_exit_code_and_its_words_go_to_stderr(error, code, 
     assert capsys.readouterr() == ("", said)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_command_that_is_stopped_says_by_what(number, capsys):
     def stopped() -> int:
         signal.raise_signal(number)
         return 0
 
     before = signal.getsignal(number)
-    assert command.as_command(stopped) == 130
+    assert command.as_command(stopped) == 128 + number
     assert capsys.readouterr().err == f"innerloop: interrupted by {number.name}\n"
     assert signal.getsignal(number) is before
 
@@ -56,3 +60,89 @@ def test_what_the_work_returns_is_the_exit_code():
 def test_an_error_of_ours_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         command.as_command(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_work_that_was_interrupted_and_kept_what_it_had_has_the_signals_code(number):
+    def stopped() -> int:
+        with pytest.raises(command.Stopped), command.stop_signals():
+            signal.raise_signal(number)
+        return 130
+
+    assert command.as_command(stopped) == 128 + number
+
+
+def ended(code: str, **more: object) -> subprocess.CompletedProcess[str]:
+    script = f"import signal, sys\nfrom innerloop.harness.cli import command\n{code}"
+    return subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, **more)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("code", [0, 2, 3, 4, 5])
+def test_a_process_leaves_with_its_exit_code(code):
+    assert ended(f"command.leave({code})").returncode == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_a_signal_stopped_dies_of_it_after_cleaning_up(number):
+    work = (
+        "def work():\n"
+        "    try:\n"
+        f"        signal.raise_signal({int(number)})\n"
+        "    finally:\n"
+        "        print('cleaned up')\n"
+        "command.leave(command.as_command(work))"
+    )
+    done = ended(work)
+    assert done.returncode == -number
+    assert done.stdout == "cleaned up\n"
+    assert done.stderr == f"innerloop: interrupted by {number.name}\n"
+
+
+def test_a_shells_loop_stops_with_it(tmp_path):
+    """bash goes on after a child that exits with 130, and stops after one that died of SIGINT."""
+    (tmp_path / "work.py").write_text(
+        "import os, signal\n"
+        "from innerloop.harness.cli import command\n"
+        "def work():\n"
+        "    print('begun', flush=True)\n"
+        "    os.killpg(0, signal.SIGINT)  # as Ctrl-C does\n"
+        "    signal.pause()\n"
+        "command.leave(command.as_command(work))\n"
+    )
+    script = f"for i in 1 2 3; do {sys.executable} {tmp_path / 'work.py'}; done; echo the loop went on"
+    loop = ["bash", "-c", f"trap - INT; {script}"]
+
+    def interruptible() -> None:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    done = subprocess.run(loop, cwd=ROOT, capture_output=True, text=True, preexec_fn=interruptible)
+    assert done.stdout == "begun\n"
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored():
+    work = (
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "def work():\n"
+        "    signal.raise_signal(signal.SIGHUP)\n"
+        "    return 0\n"
+        "command.leave(command.as_command(work))"
+    )
+    assert ended(work).returncode == 0
+
+
+def test_a_terminal_that_is_gone_does_not_hide_the_hangup():
+    def stopped() -> int:
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        finally:
+            raise OSError(5, "Input/output error")
+
+    assert command.as_command(stopped) == 129
+
+
+def test_every_exit_code_has_a_line_in_the_table():
+    told = exit_codes()
+    for code in (0, 2, 3, 4, 5, 129, 130, 143):
+        assert f"\n  {code:<3} " in told
+    assert exit_codes(0, 3).count("\n") == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from innerloop.harness.cli.words import levels, number, seconds, share, size
+from innerloop.harness.cli.words import assignments, levels, number, seconds, share, size, visible
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,8 @@ def test_size(value: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "-"), (0.0, "0.0 %"), (0.381, "38.1 %"), (1.0, "100.0 %"), (0.0005, "0.05 %")]
+    ("value", "text"),
+    [(None, "-"), (0.0, "0.0 %"), (0.381, "38.1 %"), (1.0, "100.0 %"), (0.0005, "0.05 %"), (-2.2e-16, "0.0 %")],
 )
 def test_share(value: float | None, text: str) -> None:
     assert share(value) == text
@@ -70,3 +71,18 @@ def test_levels_go_from_nothing_to_the_largest() -> None:
     assert levels([1, 2], top=8) == "▂▃"
     assert levels([0, 0]) == "▁▁"
     assert levels([None]) == " "
+
+
+def test_control_characters_of_a_users_text_are_escaped() -> None:
+    assert visible("größer ✓ a b") == "größer ✓ a b"
+    assert visible("a\x1b[31mb\n\x07") == "a\\x1b[31mb\\n\\x07"
+    assert visible("\u202egpj.exe") == "\\u202egpj.exe"
+    assert visible("bad \udcff byte") == "bad \\udcff byte"
+
+
+def test_what_was_set_is_written_as_it_is_typed() -> None:
+    given = {"max_batch_size": 16, "prefix_caching": True, "kv_cache_tokens": None, "dtype": "float32", "load.a": [1]}
+    words = "max_batch_size=16 prefix_caching=true kv_cache_tokens=null dtype=float32 load.a=[1]"
+    assert assignments(given) == words
+    assert assignments({"try": "a\x1bb"}) == "try=a\\x1bb"
+    assert assignments({}) == ""

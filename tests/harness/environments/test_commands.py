@@ -1,4 +1,4 @@
-"""`python -m harness.environments` lists, creates and removes, and says what is wrong."""
+"""`innerloop environments` lists, creates and removes, and says what is wrong."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineProfi
 def listed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     capsys.readouterr()
     assert main(["list", "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    assert found["kind"] == "environments"
+    environments: list[dict[str, object]] = found["environments"]
+    return environments
 
 
 def test_create_list_and_remove(toy: EngineProfile, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,5 +147,5 @@ def test_help_has_examples_and_loads_nothing_heavy(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "examples:" in done.stdout
-    assert f"python -m harness.{module.partition('.')[0]}" in done.stdout
+    assert f"innerloop {module.partition('.')[0]}" in done.stdout
     assert done.stderr.strip() == ""

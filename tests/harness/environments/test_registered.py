@@ -45,7 +45,8 @@ def site(folder: Path, *distributions: str) -> Path:
 def listed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     capsys.readouterr()
     assert main(["list", "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+    found: list[dict[str, object]] = json.loads(capsys.readouterr().out)["environments"]
+    return found
 
 
 def test_what_is_registered_is_listed_planned_with_and_forgotten(

@@ -69,7 +69,7 @@ def test_the_parts_of_the_waterfall_add_up(ladder):
         assert above["ms_per_step"] == pytest.approx(below["ms_per_step"] + above["added_ms_per_step"])
     for rung in rungs:
         result = results[rung["name"]]
-        idle, throughput = result["time_share"]["idle"], result["throughput"]["decode_tokens_per_s"]
+        idle, throughput = result["time_share"]["idle"], result["throughput"]["output_tokens_per_s"]
         assert rung["tokens_per_s"] == pytest.approx(throughput / (1 - idle))  # without the time without any request
 
 
@@ -77,7 +77,7 @@ def test_the_parts_of_the_waterfall_add_up(ladder):
 def test_the_phases_add_up_to_the_steps_within_two_percent(ladder, layer):
     """Of the usual step: between two phases another process may get the core, for longer than a whole step."""
     _, folder, results = ladder
-    assert results[layer]["engine"]["cannot_report"] == []
+    assert results[layer]["engine"]["unreported"] == []
     told = filled(folder / f"{layer}-1", PHASES)
     assert (told <= 1).all()
     assert np.median(told) >= 0.98
@@ -99,7 +99,7 @@ def test_steps_and_bubbles_and_idle_time_are_the_window(ladder, layer):
 def test_what_is_in_another_process_is_unknown_and_not_zero(ladder, layer):
     _, folder, results = ladder
     table = pq.read_table(folder / f"{layer}-1" / "steps.parquet").to_pydict()
-    for name in results[layer]["engine"]["cannot_report"]:
+    for name in results[layer]["engine"]["unreported"]:
         assert set(table[name]) == {None}, name
     assert results[layer]["batch"]["mean"] is None
 
@@ -115,7 +115,7 @@ def test_it_is_shown_whether_the_client_is_the_bottleneck(ladder):
     client = results["http"]["client"]
     assert client == waterfall["client"]
     assert client["cpu_s_per_s"] > 0
-    received = results["http"]["throughput"]["decode_tokens_per_s"]
+    received = results["http"]["throughput"]["output_tokens_per_s"]
     assert client["share_of_capacity"] == received / client["null_server"]["tokens_per_s"] > 0
     near = client["share_of_capacity"] > NEAR_SHARE or client["cpu_s_per_s"] > BUSY_SHARE
     assert ("client_near_limit" in [reason["code"] for reason in results["http"]["reasons"]]) is near
@@ -157,8 +157,8 @@ def test_torch_has_its_manager_as_a_layer_above_and_gives_the_same_tokens(tmp_pa
     assert kept[0]["ids"].tolist() == kept[1]["ids"].tolist()
     table = pq.read_table(tmp_path / "ladder" / "engine-1" / "steps.parquet").to_pydict()
     requests = pq.read_table(tmp_path / "ladder" / "engine-1" / "requests.parquet").to_pydict()
-    assert sum(table["prefill_tokens"]) == sum(requests["prompt_tokens"])
-    assert sum(table["decode_tokens"]) == sum(requests["output_tokens"]) - len(requests["output_tokens"])
+    assert sum(table["prefill_positions"]) == sum(requests["prompt_tokens"])
+    assert sum(table["decode_positions"]) == sum(requests["output_tokens"]) - len(requests["output_tokens"])
 
 
 def processes_of(folder) -> list[list[str]]:

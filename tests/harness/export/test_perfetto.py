@@ -170,6 +170,13 @@ def test_show_writes_the_trace_of_a_run_that_exists(run_folder, spec, reported, 
     assert "innerloop · vllm · llama-tiny · quick" in read.tracks.values()
 
 
+def test_the_trace_is_named_by_what_was_set_and_the_labels(offline_tables, spec, reported):
+    given = {"settings_given": {"max_batch_size": 16}, "label": {"try": "small"}}
+    result = build(Record(spec={**spec, **given}, tables=offline_tables, reported=reported))
+    name = "innerloop · vllm · llama-tiny · quick · max_batch_size=16 · try=small"
+    assert name in drawn(offline_tables, result).tracks.values()
+
+
 def test_show_writes_the_trace_of_a_run_whose_harness_was_killed(run_folder):
     folder = run_folder(end_ns=0)
     assert show.main([str(folder), "--trace"]) == EXIT_OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ def nvml(*names: str, fallen: int | None = None) -> Any:
     module.nvmlDeviceGetHandleByIndex = lambda index: index
     module.nvmlDeviceGetName = name
     module.nvmlDeviceGetUUID = lambda handle: f"GPU-{handle}abc"
+    module.nvmlDeviceGetPciInfo = lambda handle: SimpleNamespace(busId=f"FFFFFFFF:{handle:02x}:00.0")  # not here
     module.nvmlDeviceGetMemoryInfo = lambda handle: types.SimpleNamespace(total=10 if handle == "slice" else 80)
     module.nvmlDeviceGetCudaComputeCapability = lambda handle: (9, 0)
     module.nvmlSystemGetDriverVersion = lambda: "580.65.06"

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from innerloop.harness import machine
-from innerloop.harness.machine import cache_folder, cgroups, commit_of, this_machine
+from innerloop.harness.machine import cache_folder, cgroups, this_machine
+from innerloop.harness.machine.commit import commit_of
 from innerloop.harness.machine.gpus import Gpu
 from tests.real import ROOT
 

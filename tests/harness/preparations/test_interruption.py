@@ -33,7 +33,7 @@ HARNESS = """
 import json, sys
 from pathlib import Path
 from innerloop.engines.contract import Preparation
-from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.preparations import prepare_all
 from tests.harness.preparations.toys import ToyAdapter, load_of, machine, own_environment
 
@@ -45,7 +45,7 @@ def work() -> int:
     print(made["model"].path)
     return 0
 
-sys.exit(as_command(work))
+leave(as_command(work))
 """
 
 
@@ -103,11 +103,11 @@ def start(tmp_path):
         one.harness.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_harness_leaves_neither_process_nor_folder(start, number):
     run = start()
     run.harness.send_signal(number)
-    assert run.harness.wait(PATIENCE_S) == 130
+    assert run.harness.wait(PATIENCE_S) == -number
     run.until_gone()
     assert [path for path in (run.home / "prepared").iterdir() if path.is_dir()] == []
 

@@ -34,7 +34,7 @@ def test_loading_may_take_its_time_but_not_more(tmp_path, clock):
     assert launcher.overdue(loading, tmp_path, Limits(load_s=60), 940.0) is None
     found = launcher.overdue(loading, tmp_path, Limits(load_s=60), 939.9)
     assert found is not None
-    assert found["cause"] == "load_timeout"
+    assert found.cause == "load_timeout"
 
 
 def test_silence_counts_from_the_last_sign_of_life(tmp_path, clock):
@@ -44,8 +44,8 @@ def test_silence_counts_from_the_last_sign_of_life(tmp_path, clock):
     recorder.heartbeat(939 * NS)
     found = launcher.overdue(stepping, tmp_path, Limits(hang_s=60), 1.0)
     assert found is not None
-    assert found["cause"] == "hang"
-    assert "for 61 s" in found["message"]
+    assert found.cause == "hang"
+    assert "for 61 s" in found.message
     recorder.heartbeat(941 * NS)
     assert launcher.overdue(stepping, tmp_path, Limits(hang_s=60), 1.0) is None
 
@@ -60,7 +60,7 @@ def test_the_whole_run_is_bounded_in_every_phase(tmp_path, clock):
         assert launcher.overdue(begun, tmp_path, Limits(total_s=10), 990.0) is None
         found = launcher.overdue(begun, tmp_path, Limits(total_s=10), 989.9)
         assert found is not None
-        assert found["cause"] == "timeout", phase
+        assert found.cause == "timeout", phase
 
 
 def test_what_an_end_waits_for_adds_up_to_less_than_ten_seconds():
@@ -82,8 +82,8 @@ def test_what_an_end_waits_for_adds_up_to_less_than_ten_seconds():
 )
 def test_a_worker_that_ends_without_a_word_is_read_from_its_exit(code, out_of_memory, cause, words):
     found = launcher.ended(code, out_of_memory)
-    assert found["cause"] == cause
-    assert words in found["message"]
+    assert found.cause == cause
+    assert words in found.message
 
 
 def test_the_logs_end_is_shown_without_control_characters_and_empty_lines(tmp_path):
@@ -93,7 +93,7 @@ def test_the_logs_end_is_shown_without_control_characters_and_empty_lines(tmp_pa
     assert lines[-1] == "last"
     assert len(lines) == 3
     assert all(character.isprintable() for line in lines for character in line)
-    assert launcher.log_tail(tmp_path / "none") == []
+    assert launcher.log_tail(tmp_path / "none") == ()
 
 
 def test_variables_of_the_harness_s_interpreter_do_not_reach_the_engine_s(monkeypatch):
@@ -149,7 +149,7 @@ def test_an_engine_that_hangs_in_closing_after_a_failure_is_not_waited_for(tmp_p
     launcher.watch(Hanging(clock), tmp_path, Limits(), lambda outcome: None, outcome)  # type: ignore[arg-type]
     assert launcher.CLOSE_S < clock.monotonic() - 1000 <= launcher.CLOSE_S + 2 * launcher.TICK_S
     assert outcome.failure is not None
-    assert outcome.failure["cause"] == "engine_exception"
+    assert outcome.failure.cause == "engine_exception"
     assert any("did not close" in note for note in outcome.notes)
 
 
@@ -169,7 +169,7 @@ def test_a_worker_behind_a_tool_is_heard_though_the_tool_closes_what_it_inherits
     finally:
         worker.close(outcome.worker_pid)
     assert outcome.failure is not None
-    assert "no_such" in outcome.failure["message"]
+    assert "no_such" in outcome.failure.message
     assert "done" in outcome.phases
     assert not (tmp_path / launcher.CHANNEL).exists()
 

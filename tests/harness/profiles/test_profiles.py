@@ -244,8 +244,8 @@ def test_seeds_are_one_number_or_three() -> None:
     ("text", "message"),
     [
         ("-1", "content is -1; it must be at least 0"),
-        ("x", "--seed takes name=value; got 'x'"),
-        ("", "--seed takes name=value; got ''"),
+        ("x", "--seed: 'x' is no whole number; write --seed 1, or --seed 1,schedule=7"),
+        ("", "--seed: '' is no whole number"),
         ("1,shedule=2", "there is no field shedule; did you mean 'schedule'"),
         ("content=a", "content is the text 'a'; it must be a whole number"),
         ("9" * 25, "it must be less than"),

@@ -67,8 +67,8 @@ def test_ncu_s_report_is_left_to_ncu_and_the_captured_steps_are_told(tmp_path, s
         found(tmp_path, "ncu", said)
     (tmp_path / "report.ncu-rep").touch()
     told = found(tmp_path, "ncu", said)
-    assert told["captured"]["ranges"] == [[5, 6]]
-    assert "kernels" not in told
+    assert told.captured.ranges == ((5, 6),)
+    assert told.kernels is None
 
 
 def test_an_engine_that_runs_its_kernels_elsewhere_is_not_taken_for_idle(tmp_path, said, monkeypatch):
@@ -77,7 +77,7 @@ def test_an_engine_that_runs_its_kernels_elsewhere_is_not_taken_for_idle(tmp_pat
     captured(tmp_path, 0)
     empty = events.joined([])
     monkeypatch.setattr(findings, "read", lambda *_: empty)
-    with pytest.raises(ValueError, match=r"in another one.*--profile nsys"):
+    with pytest.raises(ValueError, match=r"in another one.*--profiler nsys"):
         found(tmp_path, "kernels", said)
     with pytest.raises(ValueError, match="layer core"):
         found(tmp_path, "kernels", said, device="cpu")

@@ -14,6 +14,7 @@ import pytest
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.profiling import host
 from innerloop.harness.profiling.flame import flame_graph
+from innerloop.harness.schema.profiling import FunctionShare, HostProfile, ThreadShare
 from tests.real import variables
 from tests.waiting import PATIENCE_S, gone, until
 
@@ -29,7 +30,7 @@ def spinning():
     process.wait()
 
 
-def sampled(pid: int, folder: Path, seconds: float) -> dict | None:
+def sampled(pid: int, folder: Path, seconds: float) -> HostProfile | None:
     """What py-spy found in so many seconds; None where it got to see nothing."""
     sampling = host.Sampling(pid, folder)
     until(lambda: "Sampling process" in (folder / host.LOG).read_text())
@@ -47,9 +48,9 @@ def test_a_process_is_looked_at_until_it_is_said_to_be_enough(tmp_path, spinning
     monkeypatch.setattr(host, "END_S", PATIENCE_S)
     tries = (sampled(spinning.pid, tmp_path, seconds) for seconds in (0.5, 5, 50))
     found = next(one for one in tries if one is not None)
-    assert found["samples"] > 0
-    assert found["rate_hz"] == host.RATE_HZ
-    assert found["top"][0]["name"].startswith("spin")
+    assert found.samples
+    assert found.rate_hz == host.RATE_HZ
+    assert found.top[0].name.startswith("spin")
     assert spinning.poll() is None  # it is left alone
     assert "spin" in (tmp_path / host.GRAPH).read_text()
 
@@ -90,17 +91,6 @@ def test_a_refusal_by_the_kernel_is_explained():
     assert host.trouble("") == "py-spy could not look at the worker: it said nothing"
 
 
-def test_lateness_is_what_py_spy_says_of_it():
-    said = (
-        "py-spy> Sampling process 100 times a second. Press Control-C to exit.\n"
-        "py-spy> 1.02s behind in sampling, results may be inaccurate. Try reducing the sampling rate\n"
-        "py-spy> 3.86s behind in sampling, results may be inaccurate. Try reducing the sampling rate\n"
-        "py-spy> Wrote raw flamegraph data to 'x'. Samples: 2050 Errors: 3\n"
-    )
-    assert host.lateness(said) == {"samples": 2050, "errors": 3, "behind_s": 3.86}
-    assert host.lateness("") == {"samples": None, "errors": None, "behind_s": 0.0}
-
-
 STACKS = """\
 thread (7): MainThread;main (a.py);step (a.py);schedule (b.py) 6
 thread (7): MainThread;main (a.py);step (a.py) 2
@@ -109,16 +99,29 @@ no count here
 """
 
 
+def test_lateness_is_what_py_spy_says_of_it():
+    said = (
+        "py-spy> Sampling process 100 times a second. Press Control-C to exit.\n"
+        "py-spy> 1.02s behind in sampling, results may be inaccurate. Try reducing the sampling rate\n"
+        "py-spy> 3.86s behind in sampling, results may be inaccurate. Try reducing the sampling rate\n"
+        "py-spy> Wrote raw flamegraph data to 'x'. Samples: 2050 Errors: 3\n"
+    )
+    found = host.profile(host.parse(STACKS), said)
+    assert (found.samples, found.errors, found.behind_s) == (2050, 3, 3.86)
+    silent = host.profile(host.parse(STACKS), "")
+    assert (silent.samples, silent.errors, silent.behind_s) == (None, None, 0.0)
+
+
 def test_functions_are_those_of_the_thread_that_steps():
-    found = host.summary(host.parse(STACKS))
-    assert found["threads"] == [
-        {"name": "thread (9): tqdm_monitor", "share": 0.6},
-        {"name": "thread (7): MainThread", "share": 0.4},
-    ]
-    assert found["top"] == [
-        {"name": "schedule (b.py)", "self_share": 0.75, "total_share": 0.75},
-        {"name": "step (a.py)", "self_share": 0.25, "total_share": 1.0},
-    ]
+    found = host.profile(host.parse(STACKS), "")
+    assert found.threads == (
+        ThreadShare("thread (9): tqdm_monitor", 0.6),
+        ThreadShare("thread (7): MainThread", 0.4),
+    )
+    assert found.top == (
+        FunctionShare("schedule (b.py)", self_share=0.75, total_share=0.75),
+        FunctionShare("step (a.py)", self_share=0.25, total_share=1.0),
+    )
 
 
 def test_a_flame_graph_is_as_wide_as_what_it_shows():

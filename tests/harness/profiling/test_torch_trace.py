@@ -11,8 +11,9 @@ import pytest
 
 from innerloop.engines.worker.trace import STEP
 from innerloop.harness.analysis.kernel_classes import CLASSES
-from innerloop.harness.analysis.kernels import analyse
+from innerloop.harness.analysis.kernels import PassFacts, analyse
 from innerloop.harness.profiling import events, torch_trace
+from innerloop.harness.schema.profiling import Slowdown
 
 MAIN, OTHER = 4242, 4300
 
@@ -127,9 +128,10 @@ def test_a_launch_of_which_nothing_was_seen_does_not_make_the_device_idle(tmp_pa
     steps = np.zeros(6, STEP)
     for k, (_, start, end) in enumerate(rows):
         steps[k]["start_ns"], steps[k]["end_ns"], steps[k]["decode_tokens"] = start * 1000, end * 1000, 1
-    figures = analyse(found.table, found.names, found.ranges, found.device, steps)
-    assert figures["idle_share"]["all"] == pytest.approx(idle, abs=0.02)
-    assert figures["launches_per_step"]["all"] == 1.0
+    facts = PassFacts("kernels", Slowdown(None, None))
+    figures = analyse(found.table, found.names, found.ranges, found.device, steps, steps, facts)
+    assert figures.idle_share.all == pytest.approx(idle, abs=0.02)
+    assert figures.launches_per_step.all == 1.0
 
 
 @pytest.mark.parametrize("lost", [{0}, {0, 1, 2}])
@@ -153,9 +155,10 @@ def test_what_one_window_lost_leaves_the_others_apart(tmp_path, lost):
     steps = np.zeros(6, STEP)
     for number, start, end, _ in rows:
         steps[number]["start_ns"], steps[number]["end_ns"], steps[number]["decode_tokens"] = start, end, 1
-    figures = analyse(found.table, found.names, found.ranges, found.device, steps)
-    assert figures["idle_share"]["all"] == pytest.approx(0.1, abs=0.02)
-    assert figures["devices"] == 1
+    facts = PassFacts("kernels", Slowdown(None, None))
+    figures = analyse(found.table, found.names, found.ranges, found.device, steps, steps, facts)
+    assert figures.idle_share.all == pytest.approx(0.1, abs=0.02)
+    assert figures.devices == 1
 
 
 def test_what_nothing_runs_of_is_no_lost_launch(tmp_path):

@@ -9,6 +9,8 @@ from rich.console import Console
 
 from innerloop.harness.analysis.kernel_classes import CLASSES
 from innerloop.harness.report.kernels import profile
+from innerloop.harness.schema.result import Result
+from tests.harness.filled import filled
 
 
 def parts(gemm: int, copies: int) -> dict[str, Any]:
@@ -21,12 +23,14 @@ def parts(gemm: int, copies: int) -> dict[str, Any]:
 
 
 def top(name: str) -> dict[str, Any]:
-    return {"name": name, "class": "gemm", "ns": 900, "share": 0.9, "launches": 12, "mean_s": 75e-6}
+    return {"name": name, "kernel_class": "gemm", "ns": 900, "share": 0.9, "launches": 12, "mean_s": 75e-6}
 
 
 RESULT: dict[str, Any] = {
-    "throughput": {"decode_tokens_per_s": 900.0},
-    "profile": {
+    "throughput": {"output_tokens_per_s": 900.0},
+    "time_share": {"steps": 0.98, "bubbles": 0.0, "idle": 0.02},
+    "spec": {"workload_profile": {"load": {"kind": "closed", "users": 10}}},
+    "profiling": {
         "kind": "kernels",
         "steps": "prefill, then decode",
         "folder": "profile-kernels",
@@ -66,7 +70,9 @@ def shown(width: int = 80, **changes: Any) -> str:
             place = place[parent]
         place[last] = value
     out = io.StringIO()
-    Console(file=out, width=width).print(profile(result))
+    typed = filled(Result, result)
+    assert typed.profiling is not None
+    Console(file=out, width=width).print(profile(typed, typed.profiling))
     return out.getvalue()
 
 
@@ -103,9 +109,21 @@ def test_no_line_is_wider_than_the_terminal(width):
     assert max(len(line.rstrip()) for line in shown(width).splitlines()) <= width
 
 
+@pytest.mark.parametrize(
+    "changes", [{"spec__workload_profile__load": {"kind": "open", "rate_per_s": 4}}, {"time_share__idle": 0.06}]
+)
+def test_a_rate_that_the_load_set_does_not_stand_beside_the_kernels(changes):
+    assert "kernel throughput 1 234 output tokens/s if the device never waited, measured 900;" in one_line(shown())
+    assert "kernel throughput 1 234 output tokens/s if the device never waited; 90.0 %" in one_line(shown(**changes))
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def test_what_the_pass_remarked_is_shown():
     assert "note: steps with a full batch did not come" in shown(
-        profile__notes=["steps with a full batch did not come"]
+        profiling__notes=["steps with a full batch did not come"]
     )
 
 
@@ -121,7 +139,7 @@ def test_a_long_name_gives_way_to_the_figures(width):
         "rate_hz": 100, "samples": 20, "errors": 0, "behind_s": 0.0, "threads": [],
         "top": [{"name": "f" * 200, "self_share": 0.6, "total_share": 0.7}],
     }  # fmt: skip
-    assert row(shown(width, profile__host=host, kernels=None), "fff").endswith("… 60.0 % 70.0 %")
+    assert row(shown(width, profiling__host=host, kernels=None), "fff").endswith("… 60.0 % 70.0 %")
 
 
 def test_a_name_that_nobody_knows_is_shortened():
@@ -130,13 +148,15 @@ def test_a_name_that_nobody_knows_is_shortened():
 
 def test_where_prefill_is_not_told_there_is_one_column():
     kinds = {"all": 12, "with_prefill": 0, "decode_only": 0}
-    text = shown(kernels__steps=kinds, profile__captured__steps=kinds, kernels__top={"all": [top("nvjet")]})
+    text = shown(kernels__steps=kinds, profiling__captured__steps=kinds, kernels__top={"all": [top("nvjet")]})
     assert row(text, "in all") == "in all 10.0 ms 100.0 %"
 
 
 def test_a_failed_pass_says_why():
     text = shown(
-        profile__failure={"cause": "profile", "message": "no step was captured"}, profile__captured=None, kernels=None
+        profiling__failure={"cause": "profile", "message": "no step was captured"},
+        profiling__captured=None,
+        kernels=None,
     )
     assert "the pass failed (profile): no step was captured" in text
 
@@ -151,6 +171,6 @@ def test_the_host_s_functions_are_shown_with_how_late_the_samples_were():
         "rate_hz": 100, "samples": 2050, "errors": 0, "behind_s": 3.86,
         "threads": [], "top": [{"name": "schedule (scheduler.py)", "self_share": 0.6, "total_share": 0.7}],
     }  # fmt: skip
-    text = shown(profile__host=host, kernels=None)
+    text = shown(profiling__host=host, kernels=None)
     assert "2 050 samples, 100 a second, up to 3.86 s late; 0 errors" in " ".join(text.split())
     assert row(text, "schedule").endswith("60.0 % 70.0 %")

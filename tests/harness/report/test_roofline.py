@@ -1,8 +1,9 @@
-"""The share of the limit in a result and in the printed report."""
+"""The share of the bound in a result and in the printed report."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -13,6 +14,7 @@ from innerloop.harness.report.run import print_report
 from innerloop.harness.result.build import build
 from innerloop.harness.result.record import Record
 from innerloop.harness.spec.resolve import load_model
+from innerloop.harness.store.typed import document
 
 MEMORY = {"copy_bytes_per_s": 30e9, "read_bytes_per_s": 40e9}
 
@@ -38,23 +40,22 @@ def printed(result, width=80):
     return console.export_text()
 
 
-def test_a_result_holds_the_limit_as_plain_data(made):
-    roofline = made()["roofline"]
-    assert json.loads(json.dumps(roofline)) == roofline
-    assert roofline["reason"] is None
-    assert 0 < roofline["limit_share"]["all"] < 1
+def test_a_result_holds_the_roofline_as_plain_data(made):
+    roofline = made().roofline
+    assert json.loads(json.dumps(document(roofline))) == document(roofline)
+    assert roofline.reason is None
+    assert 0 < roofline.bound_share.all < 1
 
 
-def test_the_report_shows_each_kind_of_step_and_the_ceilings(made):
+def test_the_report_shows_each_kind_of_step_and_the_peaks(made):
     text = printed(made())
-    lines = text[text.index("\nLimit") : text.index("\nMachine")].splitlines()
-    assert [line.split("  ")[1].strip() for line in lines[3:7]] == [
+    lines = text[text.index("\nRoofline") : text.index("\nMachine")].splitlines()
+    assert [line.split("  ")[1].strip() for line in lines[3:6]] == [
         "all steps",
         "decode only",
         "with prefill",
-        "steady",
     ]
-    assert "measured: 40.0 GB/s, 400 GFLOP/s float32; at the limit" in text
+    assert "measured peaks: 40.0 GB/s, 400 GFLOP/s float32; at the bound" in text
     assert max(map(len, lines)) <= 80
 
 
@@ -62,16 +63,16 @@ def test_more_devices_are_said(made):
     assert "2 x 40.0 GB/s" in printed(made(ranks=2))
 
 
-def test_above_the_limit_is_a_note_and_the_share_is_shown_as_it_is(made):
+def test_above_the_bound_is_a_note_and_the_share_is_shown_as_it_is(made):
     result = made(memory={"copy_bytes_per_s": 1e9, "read_bytes_per_s": 1e9})
-    assert result["roofline"]["limit_share"]["all"] > 1
-    assert any("the limit is too low" in note for note in result["notes"])
-    assert result["status"] == "ok"
+    assert result.roofline.bound_share.all > 1
+    assert any("a peak is too low" in note for note in result.notes)
+    assert result.status == "ok"
 
 
 def test_a_busy_machine_is_a_note(made):
-    assert any("other processes used 1.0 cores" in note for note in made(other_cores=1.0)["notes"])
-    assert not any("other processes used" in note for note in made(other_cores=0.1)["notes"])
+    assert any("other processes used 1.0 cores" in note for note in made(other_cores=1.0).notes)
+    assert not any("other processes used" in note for note in made(other_cores=0.1).notes)
 
 
 def test_without_ceilings_the_reason_is_printed(spec, reported, offline_tables):
@@ -84,14 +85,14 @@ def test_without_ceilings_the_reason_is_printed(spec, reported, offline_tables):
             no_ceilings="left out",
         )
     )
-    assert result["roofline"]["reason"] == "left out"
+    assert result.roofline is not None
+    assert result.roofline.reason == "left out"
     assert "not known: left out" in printed(result)
 
 
-def test_a_result_of_an_older_version_is_printed_without_a_limit(made):
-    result = made()
-    del result["roofline"]
-    assert "Limit" not in printed(result)
+def test_a_result_of_an_older_version_is_printed_without_a_roofline(made):
+    result = replace(made(), roofline=None)
+    assert "Roofline" not in printed(result)
 
 
 def test_what_binds_is_named():

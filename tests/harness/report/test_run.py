@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +16,19 @@ from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.report.run import print_report
 from innerloop.harness.result import build as results
 from innerloop.harness.result.record import Record
+from innerloop.harness.schema.reasons import Failure, Reason
+from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.telemetry import Device
+from innerloop.harness.schema.window import Steady
+from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import Tables, read_tables
 from innerloop.harness.telemetry.host import HOST
-from tests.harness.conftest import SECOND
+from tests.harness.conftest import SECOND, WORKLOAD
+from tests.harness.filled import filled
 
 
 @pytest.fixture
-def result(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Tables) -> dict[str, Any]:
+def result(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Tables) -> Result:
     rows = np.zeros(3, dtype=HOST)
     rows["time_ns"] = [SECOND // 2, 2 * SECOND, 4 * SECOND]
     rows["worker_user_s"], rows["machine_busy_s"], rows["machine_idle_s"] = [0, 2, 4], [0, 2, 4], [0, 1, 2]
@@ -32,7 +37,7 @@ def result(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Table
     return results.build(
         Record(
             spec=spec,
-            workload={"duration_s": None},
+            workload=WORKLOAD,
             workload_hash="abc",
             tables=replace(offline_tables, samples=(host,)),
             reported=reported,
@@ -42,19 +47,19 @@ def result(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Table
 
 
 @pytest.fixture
-def failed(result: dict[str, Any]) -> dict[str, Any]:
-    failure = {
-        "cause": "out_of_memory_host",
-        "message": "MemoryError: [Errno 12] cannot allocate memory",
-        "exit": 1,
-        "traceback": ['  File "engine.py", line 7, in load', "MemoryError: [/red] is no markup"],
-        "log_tail": ["loading " * 40],
-    }
-    reason = {"code": "out_of_memory_host", "detail": failure["message"], "advice": "Choose a smaller model."}
-    return {**result, "status": "failed", "failure": failure, "reasons": [reason]}
+def failed(result: Result) -> Result:
+    failure = Failure(
+        cause="out_of_memory_host",
+        message="MemoryError: [Errno 12] cannot allocate memory",
+        exit=1,
+        traceback=('  File "engine.py", line 7, in load', "MemoryError: [/red] is no markup"),
+        log_tail=("loading " * 40,),
+    )
+    reason = Reason("out_of_memory_host", "invalid", (), failure.message, "Choose a smaller model.")
+    return replace(result, status="failed", failure=failure, reasons=(reason,))
 
 
-def text(result: dict[str, Any], width: int = 80, folder: Path | None = None) -> str:
+def text(result: Result, width: int = 80, folder: Path | None = None) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
     print_report(result, folder, console)
     return console.export_text()
@@ -64,7 +69,7 @@ def row(printed: str, label: str) -> list[str]:
     return next(line for line in printed.splitlines() if line.strip().startswith(label)).split()
 
 
-def test_the_figures_of_a_sound_run_are_printed(result: dict[str, Any]) -> None:
+def test_the_figures_of_a_sound_run_are_printed(result: Result) -> None:
     printed = text(result)
     assert "vllm 1.2.3 core · llama-tiny float32 · cpu · quick" in printed
     assert "OK  8 of 8 requests finished · 128 + 400 tokens in 2.00 s" in printed
@@ -80,6 +85,19 @@ def test_the_figures_of_a_sound_run_are_printed(result: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 @pytest.mark.parametrize("which", ["result", "failed"])
+def test_what_was_set_labels_and_a_note_stand_below_the_headline(result: Result) -> None:
+    assert "set: " not in text(result)
+    spec = replace(
+        result.spec,
+        settings_given={"max_batch_size": 16},
+        workload_args={"load.requests": 8},
+        label={"try": "small"},
+        note="[/red] bell\x07",
+    )
+    lines = text(replace(result, spec=spec)).splitlines()
+    assert lines[1:4] == ["set: max_batch_size=16 load.requests=8", "label: try=small", "note: [/red] bell\\x07"]
+
+
 def test_no_line_is_wider_than_the_console_and_no_number_is_cut(
     request: pytest.FixtureRequest, which: str, width: int, tmp_path: Path
 ) -> None:
@@ -89,19 +107,32 @@ def test_no_line_is_wider_than_the_console_and_no_number_is_cut(
         assert "…" not in printed
 
 
-def test_a_pipe_gets_plain_text(result: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_plain_text(result: Result, capsys: pytest.CaptureFixture[str]) -> None:
     print_report(result)
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_each_suspicion_is_printed_with_what_to_do(result: dict[str, Any]) -> None:
-    reasons = [{"code": "a", "detail": "the CPU was stolen", "advice": "Repeat elsewhere."}]
-    printed = text({**result, "status": "suspect", "reasons": reasons})
+def test_each_suspicion_is_printed_with_what_to_do(result: Result) -> None:
+    reasons = (Reason("a", "suspect", ("latency",), "the CPU was stolen", "Repeat elsewhere."),)
+    printed = text(replace(result, status="suspect", reasons=reasons))
     assert "SUSPECT" in printed
     assert "! the CPU was stolen\n  Repeat elsewhere." in printed
 
 
-def test_a_failure_shows_its_cause_and_the_engines_last_words(failed: dict[str, Any]) -> None:
+def test_a_doubt_about_energy_alone_stands_with_the_devices_and_a_note_with_the_notes(result: Result) -> None:
+    energy = Reason("energy_mismatch", "suspect", ("energy",), "the counter says 9 J", "Trust neither.")
+    capped = Reason("power_cap", "note", ("latency",), "it ran at its power limit", "Compare at equal limits.")
+    device = filled(Device, {"index": 0, "foreign_processes": []})
+    telemetry = replace(result.telemetry, devices=(device,))
+    printed = text(replace(result, reasons=(energy, capped), telemetry=telemetry))
+    assert "OK  8 of 8" in printed
+    devices = printed[printed.index("\nDevices") : printed.rindex("\n  tokens/s")]
+    assert "! the counter says 9 J Trust neither." in " ".join(devices.split())
+    assert "note: it ran at its power limit" in printed
+    assert "! it ran" not in printed
+
+
+def test_a_failure_shows_its_cause_and_the_engines_last_words(failed: Result) -> None:
     printed = text(failed)
     for words in (
         "FAILED",
@@ -115,20 +146,20 @@ def test_a_failure_shows_its_cause_and_the_engines_last_words(failed: dict[str, 
         assert words in printed
 
 
-def test_what_the_engine_does_not_report_is_a_dash_or_left_out(result: dict[str, Any]) -> None:
+def test_what_the_engine_does_not_report_is_a_dash_or_left_out(result: Result) -> None:
     printed = text(result)
     assert not any(line.strip().startswith("sample") for line in printed.splitlines())
-    result["throughput"]["prefill_tokens_per_s"] = None
-    assert row(text(result), "prefill")[1] == "-"
+    silent = replace(result, throughput=replace(result.throughput, prefill_positions_per_s=None))
+    assert row(text(silent), "prefill")[1] == "-"
 
 
-def test_a_run_without_a_steady_window_says_why(result: dict[str, Any]) -> None:
-    result["steady"] = {**dict.fromkeys(result["steady"]), "reason": "the batch was full for 0.10 s"}
-    assert "no steady figures: the batch was full for 0.10 s" in text(result)
+def test_a_run_without_a_steady_window_says_why(result: Result) -> None:
+    short = replace(result, steady=Steady("the batch was full for 0.10 s"))
+    assert "no steady figures: the batch was full for 0.10 s" in text(short)
 
 
 def test_a_run_that_measured_nothing_has_no_tables_of_figures(spec: dict[str, Any], tmp_path: Path) -> None:
-    failure = {"cause": "install_failed", "message": "no network"}
+    failure = Failure("install_failed", "no network")
     empty = results.build(Record(spec=spec, tables=read_tables(tmp_path), failure=failure))
     printed = text(empty)
     assert "no network" in printed
@@ -136,7 +167,7 @@ def test_a_run_that_measured_nothing_has_no_tables_of_figures(spec: dict[str, An
     assert "0 of 0" not in printed
 
 
-def test_the_files_are_named(result: dict[str, Any], run_folder: Callable[..., Path]) -> None:
+def test_the_files_are_named(result: Result, run_folder: Callable[..., Path]) -> None:
     folder = run_folder("a")
     (folder / ".partial").touch()
     printed = text(result, 120, folder)
@@ -145,5 +176,6 @@ def test_the_files_are_named(result: dict[str, Any], run_folder: Callable[..., P
     assert ".partial" not in printed
 
 
-def test_a_result_read_from_disk_prints_the_same(result: dict[str, Any]) -> None:
-    assert text(json.loads(json.dumps(result))) == text(result)
+def test_a_result_read_from_disk_prints_the_same(result: Result, tmp_path: Path) -> None:
+    result_file.write(tmp_path, result)
+    assert text(result_file.read(tmp_path)) == text(result)

@@ -9,8 +9,9 @@ import pytest
 
 from innerloop.harness.ceilings.model import Ceilings, Key
 from innerloop.harness.result import roofline as limit
-from innerloop.harness.result.roofline import cost_of, limits_of, section
+from innerloop.harness.result.roofline import cost_of, section, total_peaks
 from innerloop.harness.spec.resolve import load_model
+from innerloop.harness.store.typed import document
 from tests.harness.export.perfetto_reader import Read
 from tests.real import check_limit, run
 
@@ -81,13 +82,13 @@ def test_the_engines_own_account_goes_before_what_was_asked():
     assert cost_of(spec("llama-tiny"), {"kv_cache_dtype": "auto"}).kv_bytes == 2 * 8 * 4 * 64 * 4
 
 
-def test_devices_share_bytes_and_operations_and_bring_a_ceiling_each():
+def test_devices_share_bytes_and_operations_and_bring_peaks_each():
     cost = cost_of(spec("llama3-8b", tensor_parallel=4), {})
     assert cost == cost_of(spec("llama3-8b"), {})
-    limits = limits_of(ceilings(bfloat16=1e12), cost, 4)
-    assert limits is not None
-    assert limits.bytes_per_s == 160e9
-    assert limits.ops_per_s == limits.linear_ops_per_s == 4e12
+    peaks = total_peaks(ceilings(bfloat16=1e12), cost, 4)
+    assert peaks is not None
+    assert peaks.bytes_per_s == 160e9
+    assert peaks.ops_per_s == peaks.linear_ops_per_s == 4e12
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_on_a_gpu_fp8_is_not_held_against_the_rate_of_another_format(device, tri
     measured = ceilings(bfloat16=1e12, float32=1e11)
     matrix = {**measured.matrix, **{name: {"ops_per_s": rate} for name, rate in tried.items()}}
     measured = replace(measured, key=replace(measured.key, device=device), matrix=matrix)
-    assert (limits_of(measured, cost, 1) is not None) is known
+    assert (total_peaks(measured, cost, 1) is not None) is known
 
 
 def test_more_devices_than_kv_heads_read_copies():
@@ -108,33 +109,37 @@ def test_more_devices_than_kv_heads_read_copies():
 
 def test_a_rate_that_was_not_measured_is_a_reason(offline_tables):
     found = section(spec("llama-tiny"), {}, offline_tables, ceilings(bfloat16=1e12), None)
-    assert found["reason"] == "the matrix rate of float32 is not known on this machine"
-    assert found["ceilings"] is None
+    assert found.reason == "the matrix rate of float32 is not known on this machine"
+    assert found.peaks is None
 
 
 def test_without_ceilings_the_reason_is_theirs(offline_tables):
-    assert section({}, {}, offline_tables, None, "no torch")["reason"] == "no torch"
+    assert section({}, {}, offline_tables, None, "no torch").reason == "no torch"
     assert limit.notes(section({}, {}, offline_tables, None, None)) == []
 
 
 def test_a_spec_without_its_model_is_a_reason(offline_tables):
-    assert "model_profile" in section({"settings": {}}, {}, offline_tables, ceilings(float32=1e12), None)["reason"]
+    found = section({"settings": {}}, {}, offline_tables, ceilings(float32=1e12), None)
+    assert "model_profile" in (found.reason or "")
 
 
 def test_a_section_is_plain_data_and_says_what_it_stands_on(offline_tables):
     found = section(spec("llama-tiny"), {}, offline_tables, ceilings(float32=4e11), None)
-    assert json.loads(json.dumps(found)) == found
-    assert found["ceilings"]["bytes_per_s"] == 40e9
-    assert 0 < found["limit_share"]["all"] < 1
+    assert json.loads(json.dumps(document(found))) == document(found)
+    assert found.peaks is not None
+    assert found.bound_share is not None
+    assert found.peaks.bytes_per_s == 40e9
+    assert 0 < (found.bound_share.all or 0) < 1
 
 
 def test_ceilings_measured_on_a_busy_machine_are_a_note(offline_tables):
     found = section(spec("llama-tiny"), {}, offline_tables, ceilings(float32=4e11), None)
     assert limit.notes(found) == []
-    busy = {**found["ceilings"], "disturbed": True, "other_cores": 1.2}
-    [note] = limit.notes({**found, "ceilings": busy})
+    assert found.peaks is not None
+    busy = replace(found.peaks, disturbed=True, other_cores=1.2)
+    [note] = limit.notes(replace(found, peaks=busy))
     assert "other processes used 1.2 cores" in note
-    assert limit.notes({**found, "above_limit": "too fast"}) == ["too fast"]
+    assert limit.notes(replace(found, above_bound="too fast")) == ["too fast"]
 
 
 @pytest.mark.real

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from innerloop.harness.result.suspect import Evidence, exhausted_ns, suspicions, unhonoured
+from innerloop.harness.schema.reasons import Check
+from innerloop.harness.schema.startup import Warmup
+from innerloop.harness.schema.telemetry import Host, SamplerCost
 from tests.harness.conftest import MS, SECOND, Make
+from tests.harness.filled import filled
 
 QUIET_HOST = {
     "steal_share": 0.0,
@@ -33,12 +37,14 @@ def codes(make_steps: Make, make_requests: Make) -> Any:
             "duration_ns": -1,
             "bubble_share": 0.01,
             "recorder_share": 0.002,
-            "warmup": {"settled": True, "rounds": 3, "round_tokens_per_s": [1.0]},
+            "warmup": {"settled": True, "rounds": 3, "round_tokens_per_s": (1.0,)},
             "host": QUIET_HOST,
             "sampler": {"longest_gap_s": 0.3},
             "checks": [],
             **changes,
         }
+        for name, kind in {"warmup": Warmup, "host": Host, "sampler": SamplerCost}.items():
+            arguments[name] = None if arguments[name] is None else filled(kind, arguments[name])
         reasons = suspicions(Evidence(**arguments))
         assert all(reason.detail and reason.advice for reason in reasons)
         return [reason.code for reason in reasons]
@@ -53,11 +59,12 @@ def test_a_sound_run_has_no_reason(codes: Any) -> None:
 @pytest.mark.parametrize(
     ("code", "changes"),
     [
-        ("trace_mismatch", {"checks": [{"code": "x", "detail": "sums differ"}] * 5}),
+        ("trace_mismatch", {"checks": [Check("x", "sums differ")] * 5}),
         ("short_window", {"end_ns": SECOND - 1}),
-        ("not_settled", {"warmup": {"settled": False, "rounds": 9, "round_tokens_per_s": [1.0, 2.0]}}),
+        ("not_settled", {"warmup": {"settled": False, "rounds": 9, "round_tokens_per_s": (1.0, 2.0)}}),
         ("cpu_stolen", {"host": {**QUIET_HOST, "steal_share": 0.011}}),
         ("other_processes", {"host": {**QUIET_HOST, "other_share": 0.051, "other_cores": 0.6}}),
+        ("other_processes", {"host": {**QUIET_HOST, "other_share": 0.011, "other_cores": 2.1}}),
         ("swapping", {"host": {**QUIET_HOST, "swap_in_bytes": 1 << 20, "swap_out_bytes": 1}}),
         ("sampling_gap", {"sampler": {"longest_gap_s": 3.1}}),
         ("bubbles", {"bubble_share": 0.11}),
@@ -71,11 +78,19 @@ def test_each_disturbance_is_named(codes: Any, code: str, changes: dict[str, Any
 @pytest.mark.parametrize(
     "changes",
     [
-        {"host": {**QUIET_HOST, "steal_share": 0.01, "other_share": 0.05, "swap_out_bytes": 1 << 20}},
+        {
+            "host": {
+                **QUIET_HOST,
+                "steal_share": 0.01,
+                "other_share": 0.05,
+                "other_cores": 1.0,
+                "swap_out_bytes": 1 << 20,
+            }
+        },
         {"bubble_share": 0.10, "recorder_share": 0.02, "sampler": {"longest_gap_s": 3.0}},
         {"end_ns": SECOND},
         {"host": None, "warmup": None, "sampler": None, "bubble_share": None, "recorder_share": None},
-        {"host": dict.fromkeys(QUIET_HOST), "sampler": {"longest_gap_s": None}},
+        {"host": {"other_cores": 0.0}, "sampler": {"longest_gap_s": None}},
     ],
 )
 def test_what_is_at_the_limit_or_not_known_is_no_reason(codes: Any, changes: dict[str, Any]) -> None:
@@ -108,16 +123,12 @@ def test_the_last_two_percent_of_a_window_may_be_empty(make_requests: Make) -> N
 
 
 def test_a_window_that_ended_before_its_time_ran_out_of_work(make_requests: Make) -> None:
-    requests = make_requests([0], [1], [5000], [2])
+    requests = make_requests([0], [1], [5000], [2], user=[0])
     assert exhausted_ns(requests, 0, 5 * SECOND, 10 * SECOND) == 5 * SECOND
 
 
-def test_an_open_loop_may_pause_as_long_as_its_arrivals_are_apart(make_requests: Make) -> None:
-    # ten arrivals a second apart, the last at 9 s finished at 9.1 s: a window of 12 s is not exhausted, one of 20 s is
-    due = [1000.0 * k for k in range(10)]
-    requests = make_requests(due, [d + 50 for d in due], [d + 100 for d in due], [2] * 10)
-    assert exhausted_ns(requests, 0, 12 * SECOND, 12 * SECOND) is None
-    assert exhausted_ns(requests, 0, 20 * SECOND, 20 * SECOND) == 9100 * MS
+def test_an_open_loop_has_no_users_who_could_run_out(make_requests: Make) -> None:
+    assert exhausted_ns(make_requests([0, 10], [1, 11], [5, 15], [2, 2]), 0, 5 * SECOND, 10 * SECOND) is None
 
 
 def test_without_a_duration_a_workload_cannot_run_out(make_requests: Make) -> None:
@@ -141,3 +152,11 @@ def test_a_kv_cache_may_be_rounded_up_by_less_than_a_block_and_no_more():
 
 def test_what_the_engine_does_not_report_is_taken_on_trust():
     assert unhonoured({"max_batch_size": 8, "prefix_caching": False}, {"max_batch_size": None}) == []
+
+
+def test_a_kv_cache_that_is_not_of_fp8_as_asked_is_found_out():
+    asked = {"kv_cache_dtype": "fp8"}
+    assert [reason.code for reason in unhonoured(asked, {"kv_cache_dtype": "bfloat16"})] == ["setting_not_honoured"]
+    for kept in ("fp8_e4m3", "float8_e4m3fn", None):
+        assert unhonoured(asked, {"kv_cache_dtype": kept}) == []
+    assert unhonoured({"kv_cache_dtype": "auto"}, {"kv_cache_dtype": "bfloat16"}) == []

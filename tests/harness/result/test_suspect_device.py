@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from innerloop.harness.result.suspect import Reason
 from innerloop.harness.result.suspect_device import suspicions
+from innerloop.harness.schema.reasons import Reason
+from innerloop.harness.schema.telemetry import Device, SamplerCost
+from tests.harness.filled import filled
 
 SOUND: dict[str, Any] = {
     "index": 0,
@@ -24,7 +26,8 @@ SOUND: dict[str, Any] = {
 
 
 def find(window_s: float = 10.0, gap_s: float = 0.06, **changes: Any) -> list[Reason]:
-    reasons = suspicions([{**SOUND, **changes}], {"gpu0": {"longest_gap_s": gap_s}}, window_s)
+    device = filled(Device, {**SOUND, **changes})
+    reasons = suspicions([device], {"gpu0": filled(SamplerCost, {"longest_gap_s": gap_s})}, window_s)
     assert all("GPU 0" in reason.detail and reason.advice for reason in reasons)
     return reasons
 
@@ -42,7 +45,8 @@ def test_a_sound_device_has_no_reason() -> None:
         ("low_clocks", {"clocks_mhz": {"sm": {"busy_mean": 1484.0, "max_possible": 1980}}}),
         ("temperature_rising", {"temperature_c": {"start": 40.0, "middle": 60.0, "end": 63.5, "max": 64.0}}),
         ("foreign_process", {"foreign_processes": [{"pid": 9, "name": "ollama", "peak_bytes": 1 << 30}]}),
-        ("sampling_gap", {"gap_s": 3.1}),
+        ("power_cap", {"event_reasons": [{"reason": "sw_power_cap", "seconds": 0.2}]}),
+        ("device_sampling_gap", {"gap_s": 3.1}),
         ("energy_mismatch", {"energy_j": {**SOUND["energy_j"], "counter_integral_difference": -0.051}}),
         ("window_too_short_for_energy", {"window_s": 1.9, "event_reasons": []}),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +16,16 @@ from rich.console import Console
 
 from innerloop.harness.cli.command import Stopped
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.process.launcher import Limits, Outcome, failure
+from innerloop.harness.process.launcher import Limits, Outcome
 from innerloop.harness.profiling import tools
 from innerloop.harness.profiling.choice import choose
 from innerloop.harness.result import build as results
 from innerloop.harness.result.exit_code import exit_code
 from innerloop.harness.result.record import Record
+from innerloop.harness.schema.common import CountByStepKind
+from innerloop.harness.schema.profiling import Captured, Slowdown
+from innerloop.harness.schema.reasons import Failure
+from innerloop.harness.schema.result import Result
 from innerloop.harness.session import passes
 from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import convert
@@ -71,11 +76,11 @@ def measured(run_folder, spec, reported):
 def add(measured, monkeypatch):
     """add(run): adds a pass that `run(folder, outcome)` plays; returns the result as it then lies on disk."""
 
-    def make(run, profile=KERNELS) -> dict[str, Any]:
-        result, folder = measured
+    def make(run, profile=KERNELS, result=None) -> Result:
+        folder = measured[1]
         monkeypatch.setattr(passes.Pass, "run", lambda self, outcome: run(self.folder, outcome))
         place = passes.Place(Path("/env/bin/python"), {}, folder)
-        passes.add(profile, "cpu", place, Limits(), (result, 1717), Console(quiet=True))
+        passes.add(profile, "cpu", place, Limits(), (result or measured[0], 1717), Console(quiet=True))
         return result_file.read(folder)
 
     return make
@@ -84,20 +89,18 @@ def add(measured, monkeypatch):
 def test_a_pass_adds_its_findings_and_leaves_the_measured_figures_alone(add, measured):
     before = result_file.read(measured[1])
     after = add(play)
-    assert {k: v for k, v in after.items() if k not in ("profile", "kernels")} == {
-        k: v for k, v in before.items() if k not in ("profile", "kernels")
-    }
-    assert before["profile"] is None
-    assert before["kernels"] is None
-    about, found = after["profile"], after["kernels"]
-    assert about["failure"] is None
-    assert about["captured"] == {"steps": {"all": 3, "with_prefill": 1, "decode_only": 2}, "ranges": [[0, 3]]}
-    assert (about["worker_pid"], about["measured_worker_pid"]) == (4242, 1717)
-    assert about["slowdown"] == {"with_prefill": 1.0, "decode_only": 1.0}
-    assert about["command"].startswith("/env/bin/python ")
-    assert found["busy_s_per_step"]["all"] == pytest.approx(0.0195)
-    assert found["classes"]["all"]["gemm"]["ns"] == found["total_ns"]["all"] == 3 * 39 * MS // 2
-    assert found["estimate"]["busy_s"] == pytest.approx(50 * 0.0195)  # half of the measured steps' wall time
+    assert replace(after, profiling=None, kernels=None) == before
+    assert before.profiling is None
+    assert before.kernels is None
+    about, found = after.profiling, after.kernels
+    assert about.failure is None
+    assert about.captured == Captured(CountByStepKind(3, 1, 2), ((0, 3),))
+    assert (about.worker_pid, about.measured_worker_pid) == (4242, 1717)
+    assert about.slowdown == Slowdown(1.0, 1.0)
+    assert about.command.startswith("/env/bin/python ")
+    assert found.busy_s_per_step.all == pytest.approx(0.0195)
+    assert found.classes["all"]["gemm"].ns == found.total_ns.all == 3 * 39 * MS // 2
+    assert found.estimate.busy_s == pytest.approx(50 * 0.0195)  # half of the measured steps' wall time
     assert (measured[1] / "profile-kernels" / "kernels.parquet").exists()
 
 
@@ -105,20 +108,20 @@ def test_a_pass_that_fails_is_told_and_nothing_else_changes(add, measured):
     def fail(folder: Path, outcome: Outcome) -> None:
         folder.mkdir()
         (folder / "engine.log").write_text("the profiler's last words\n")
-        outcome.failure = failure("engine_exception", "no CUPTI")
+        outcome.failure = Failure("engine_exception", "no CUPTI")
 
     result = add(fail)
-    assert (result["status"], result["failure"]) == (measured[0]["status"], None)
-    assert result["profile"]["failure"]["message"] == "no CUPTI"
-    assert result["profile"]["failure"]["log_tail"] == ["the profiler's last words"]
-    assert result["kernels"] is None
+    assert (result.status, result.failure) == (measured[0].status, None)
+    assert result.profiling.failure.message == "no CUPTI"
+    assert result.profiling.failure.log_tail == ("the profiler's last words",)
+    assert result.kernels is None
     assert exit_code(result) == 0
 
 
 def test_a_pass_that_captured_nothing_says_so(add):
     result = add(lambda folder, outcome: play(folder, outcome, range(0)))
-    assert "no step was captured" in result["profile"]["failure"]["message"]
-    assert "--profile-steps" in result["profile"]["failure"]["message"]
+    assert "no step was captured" in result.profiling.failure.message
+    assert "--profiler-steps" in result.profiling.failure.message
 
 
 def test_a_broken_profile_is_a_failed_pass(add):
@@ -127,8 +130,8 @@ def test_a_broken_profile_is_a_failed_pass(add):
         (folder / "window-0.json.gz").write_bytes(b"cut off")
 
     result = add(broken)
-    assert result["profile"]["failure"]["cause"] == "profile"
-    assert result["kernels"] is None
+    assert result.profiling.failure.cause == "profile"
+    assert result.kernels is None
 
 
 def test_an_interrupted_pass_keeps_the_measured_run_and_its_exit_code_says_so(add):
@@ -137,15 +140,15 @@ def test_an_interrupted_pass_keeps_the_measured_run_and_its_exit_code_says_so(ad
         signal.raise_signal(signal.SIGINT)
 
     result = add(interrupted)
-    assert result["failure"] is None
-    assert result["profile"]["failure"]["cause"] == "interrupted"
+    assert result.failure is None
+    assert result.profiling.failure.cause == "interrupted"
     assert exit_code(result) == 130
 
 
 def test_after_a_failed_run_there_is_nothing_to_profile(add, measured):
-    measured[0]["failure"] = {"cause": "engine_exception"}
-    result = add(lambda folder, outcome: pytest.fail("a pass was started"))
-    assert "the measured run failed" in result["profile"]["failure"]["message"]
+    failed = replace(measured[0], failure=Failure("engine_exception", "it broke"))
+    result = add(lambda folder, outcome: pytest.fail("a pass was started"), result=failed)
+    assert "the measured run failed" in result.profiling.failure.message
 
 
 def test_the_pass_s_job_is_the_measured_one_with_a_folder_of_its_own(measured):

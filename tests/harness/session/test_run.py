@@ -31,7 +31,7 @@ def test_a_trace_that_cannot_be_written_takes_nothing_from_the_run(run_folder, m
 
     said: list[str] = []
     monkeypatch.setattr("innerloop.harness.store.atomic.replace_file", full)
-    session.write_trace(folder, {}, said.append)
+    session.write_trace(folder, cast("Any", None), said.append)
     assert "could not be written" in said[0]
     assert not list(folder.glob("*perfetto*"))
     assert not list(folder.glob(".*perfetto*"))

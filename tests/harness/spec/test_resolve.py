@@ -14,8 +14,10 @@ import pytest
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.machine import Machine
 from innerloop.harness.machine.gpus import Gpu
+from innerloop.harness.schema.result import Spec
 from innerloop.harness.spec.model import RunRequest, RunSpec
 from innerloop.harness.spec.resolve import resolve
+from innerloop.harness.store.typed import typed
 from tests.harness.machines import CPU, GIB, GPU
 
 
@@ -40,6 +42,31 @@ def test_everything_has_a_default_on_a_machine_without_a_gpu() -> None:
     assert (spec.engine.name, spec.model.name, spec.workload.name) == ("vllm", "llama-tiny", "quick")
     assert (spec.layer, spec.device, spec.settings.dtype) == (spec.engine.layers[0], "cpu", "float32")
     assert (spec.settings_given, spec.engine_args, spec.seeds.content) == ({}, {}, 0)
+
+
+def test_what_was_given_is_told_apart_from_what_was_resolved() -> None:
+    request = RunRequest(
+        engine="VLLM",
+        settings=("max_batch_size=16",),
+        engine_arg=("block_size=32",),
+        workload_arg=("load.requests=8",),
+        model_arg=("hidden_size=256",),
+        label=("try=small",),
+        note="a note",
+    )
+    spec = resolve(request, CPU)
+    assert spec.engine.name == "vllm"
+    described = typed(Spec, spec.describe())
+    given = {"max_batch_size": 16, "block_size": 32, "load.requests": 8, "hidden_size": 256}
+    assert described.given == given
+    assert (described.label, described.note) == ({"try": "small"}, "a note")
+    assert resolve(RunRequest(), CPU).describe()["label"] == {}
+
+
+def test_labels_and_notes_with_control_characters_are_refused_with_what_else_is_wrong() -> None:
+    said = refusal(CPU, label=("a=\x1b",), note="\x07", model="lama")
+    for words in ("--label:", "--note:", "--model:"):
+        assert words in said
 
 
 def test_torch_is_the_default_where_no_better_engine_runs() -> None:

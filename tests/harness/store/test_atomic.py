@@ -44,7 +44,7 @@ def test_the_partial_file_is_hidden_and_in_the_same_folder(tmp_path: Path) -> No
 def test_writers_of_the_same_file_do_not_share_a_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = []
     for pid in (7, 8):
-        monkeypatch.setattr(atomic.os, "getpid", lambda pid=pid: pid)
+        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
         with atomic.whole(tmp_path / "a.json", contended=True) as partial:
             names.append(partial.name)
             partial.touch()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.store.run_folder import make_folder, release
+from innerloop.harness.store.run_folder import default_folder, make_folder, release
 
 
 def contend(barrier: Any, out: str, numbered: bool, got: Any) -> None:
@@ -70,3 +70,35 @@ def test_a_path_that_no_document_could_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="not UTF-8"):
         make_folder(tmp_path / os.fsdecode(b"run\xff"))
     assert not os.listdir(tmp_path)
+
+
+def test_an_empty_folder_that_the_user_made_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    assert make_folder(tmp_path / "mine") == tmp_path / "mine"
+
+
+def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(Refused, match="--out"):
+            make_folder(out)
+
+
+@pytest.mark.parametrize(
+    ("labels", "end"),
+    [
+        ((), "-quick"),
+        (("small", "v2.1"), "-quick-small-v2.1"),
+        (("../../etc/passwd",), "-quick-etc-passwd"),
+        (("größer ✓", "---", "a b"), "-quick-gr-er-a-b"),
+        ((40 * "x",), "-quick-" + 32 * "x"),
+        (4 * (30 * "y",), "-quick-" + "-".join((30 * "y", 30 * "y", 18 * "y"))),
+    ],
+)
+def test_the_values_of_labels_are_in_the_folders_name_as_far_as_they_are_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: tuple[str, ...], end: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = default_folder("vllm", "quick", labels=labels)
+    assert folder.parent.name == "runs"
+    assert folder.name.partition("-vllm")[2] == end

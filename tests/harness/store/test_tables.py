@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from innerloop.engines.worker import trace
 from innerloop.engines.worker.trace import HEADER_BYTES, STEP
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.store import tables as module
+from innerloop.harness.store import parquet
 from innerloop.harness.store.tables import FILES, convert, read_tables
 from innerloop.harness.telemetry.sampler import TIMES, Sampler
 from tests.harness.conftest import SECOND, offline_run, write_raw
@@ -72,7 +74,7 @@ def test_missing_values_are_null_in_parquet_and_times_are_whole_nanoseconds(run_
 def test_a_missing_fraction_is_null_and_comes_back_as_nan(tmp_path: Path) -> None:
     steps = offline_run()["steps"][:3].copy()
     steps["kv_usage"][1] = np.nan
-    module._write_parquet(tmp_path / "steps.parquet", steps, {"record_bytes": STEP.itemsize})
+    parquet.write(tmp_path / "steps.parquet", "steps", steps, {"record_bytes": STEP.itemsize}, {})
     assert pq.read_table(tmp_path / "steps.parquet")["kv_usage"].null_count == 1
     assert read_tables(tmp_path).steps.tobytes() == steps.tobytes()
 
@@ -125,7 +127,7 @@ def other_version(path: Path, without: tuple[str, ...] = (), **more: Any) -> Non
     import pyarrow as pa
 
     table = pq.read_table(path)
-    metadata = {**table.schema.metadata, module.METADATA + b"record_bytes": b"7"}
+    metadata = {**table.schema.metadata, parquet.HEADER_PREFIX + b"record_bytes": b"7"}
     table = table.drop_columns(list(without))
     for name, value in more.items():
         table = table.append_column(name, pa.array([value] * len(table)))
@@ -151,7 +153,7 @@ def test_columns_that_the_trace_gains_are_missing_in_tables_of_today(
     folder = run_folder()
     raw = convert(folder).steps
     longer = np.dtype([*STEP.descr, ("later_tokens", "<i4"), ("later_ns", "<i8"), ("later_share", "<f8")])
-    monkeypatch.setitem(module.LAYOUT, "steps", longer)
+    monkeypatch.setitem(trace.LAYOUT, "steps", longer)
     read = read_tables(folder).steps
     assert set(read["later_tokens"].tolist()) == set(read["later_ns"].tolist()) == {-1}
     assert np.isnan(read["later_share"]).all()
@@ -170,14 +172,14 @@ def test_an_interrupted_conversion_can_be_repeated(
     run_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run_folder()
-    write = module._write_parquet
+    write = parquet.write
 
     def killed(path: Path, *arguments: Any) -> None:
         if path.name == "requests.parquet":
             raise KeyboardInterrupt
         write(path, *arguments)
 
-    monkeypatch.setattr(module, "_write_parquet", killed)
+    monkeypatch.setattr(parquet, "write", killed)
     with pytest.raises(KeyboardInterrupt):
         convert(folder)
     assert len(read_tables(folder).requests) == 8
@@ -231,3 +233,49 @@ def test_a_cut_requests_progress_is_in_the_tables_and_in_parquet(tmp_path: Path)
     for rows in (convert(tmp_path).requests, read_tables(tmp_path).requests):
         assert (rows["output_tokens"] == 50).all()
         assert len(set(rows["last_token_ns"].tolist())) == 1
+
+
+def test_files_of_many_runs_are_one_table(run_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """Each row says which run, step and request it is of, and each file what the run was."""
+    import pyarrow as pa
+
+    for name in ("a", "b"):
+        folder = run_folder(name)
+        spec = {"engine": "vllm", "model": "m", "layer": "core", "workload": "w", "label": {"x": "y"}}
+        job = {"id": f"id-of-{name}", "spec": spec, "workload_hash": "h"}
+        (folder / "job.json").write_text(json.dumps(job))
+        convert(folder)
+    both = pa.concat_tables([pq.read_table(path) for path in sorted(tmp_path.glob("*/steps.parquet"))])
+    assert both.column_names[:2] == ["run", "step"]
+    assert both["run"].to_pylist() == ["id-of-a"] * (len(both) // 2) + ["id-of-b"] * (len(both) // 2)
+    assert both["step"].to_pylist() == [*range(len(both) // 2)] * 2
+    assert {"prefill_positions", "decode_positions"} <= set(both.column_names)
+    requests, tokens = (pq.read_table(folder / f"{name}.parquet") for name in ("requests", "tokens"))
+    assert requests["request"].to_pylist() == list(range(len(requests)))
+    assert tokens.column_names == ["run", "time_ns", "request", "tokens", "step"]
+    metadata = tokens.schema.metadata
+    told = {
+        name: metadata[f"innerloop.{name}".encode()].decode() for name in ("run", "engine", "layer", "workload_hash")
+    }
+    assert told == {"run": "id-of-b", "engine": "vllm", "layer": "core", "workload_hash": "h"}
+
+
+def test_a_run_without_a_job_is_called_by_its_folder(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder()
+    convert(folder)
+    assert set(pq.read_table(folder / "steps.parquet")["run"].to_pylist()) == {folder.name}
+
+
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_damaged_table_is_refused_in_one_line(run_folder: Callable[..., Path], part: float) -> None:
+    folder = run_folder()
+    convert(folder)
+    for name in ("steps", "tokens", "requests"):
+        path = folder / f"{name}.parquet"
+        whole = path.read_bytes()
+        for damaged in (whole[: int(len(whole) * part)], whole[: int(len(whole) * part)] + b"\xff" * 64 + whole[-200:]):
+            path.write_bytes(damaged)
+            with pytest.raises(Refused) as refused:
+                read_tables(folder)
+            assert "\n" not in str(refused.value)
+        path.write_bytes(whole)

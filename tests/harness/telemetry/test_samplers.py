@@ -112,7 +112,9 @@ def test_idle_power_is_measured_before_the_worker_is_named(play: Play, monkeypat
         slept.append(seconds)
         until(lambda: all(len(one._rows) >= 3 for one in made.devices))
 
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    monkeypatch.setattr(
+        module, "time", SimpleNamespace(monotonic=time.monotonic, monotonic_ns=time.monotonic_ns, sleep=sleep)
+    )
     made.measure_idle()
     assert slept == [module.IDLE_S]
     made.follow(os.getpid())
@@ -121,7 +123,7 @@ def test_idle_power_is_measured_before_the_worker_is_named(play: Play, monkeypat
     for part, one in zip(parts, tables[1:], strict=True):
         assert one.error is None
         assert one.facts["uuid"] == part.uuid
-        assert one.facts["followed_ns"] > one.table["time_ns"][2]
+        assert one.facts["followed_ns"] > one.facts["idle_until_ns"] > one.table["time_ns"][2]
 
 
 def test_a_device_that_is_not_there_does_not_hold_up_the_run(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from innerloop.harness import workloads
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.profiles import Seeds, WorkloadProfile, load_model, load_workload, names, parse_seeds
 from innerloop.harness.profiles.settings import resolve_settings
+from innerloop.harness.schema.common import TokenTotals
+from innerloop.harness.schema.result import Workload as Counted
 from innerloop.harness.workloads import Workload, build, check_context, load, longest_request, warmup
 
 TINY = load_model("llama-tiny")
@@ -150,8 +152,8 @@ def test_closed_loop_chains_visit_every_request_of_a_user_once() -> None:
 def test_a_closed_loop_with_a_duration_closes_its_window_then() -> None:
     work = make("users-10", "load.duration_s=30.5")
     assert work.duration_ns == 30_500_000_000
-    assert work.describe()["duration_s"] == 30.5
-    assert work.describe()["users"] == 10
+    assert work.describe().duration_s == 30.5
+    assert work.describe().users == 10
 
 
 def test_open_and_offline_requests_belong_to_no_user_and_run_to_their_end() -> None:
@@ -161,18 +163,18 @@ def test_open_and_offline_requests_belong_to_no_user_and_run_to_their_end() -> N
         assert (work.next_request == -1).all()
         assert (work.due_ns >= 0).all()
         assert (int(work.rest_ns), int(work.duration_ns)) == (0, -1)
-        assert (work.describe()["users"], work.describe()["duration_s"]) == (None, None)
+        assert (work.describe().users, work.describe().duration_s) == (None, None)
 
 
 def test_describe_counts_what_will_be_asked() -> None:
     work = make("quick", "prompt.tokens=10", "output.tokens=3")
-    assert work.describe() == {
-        "requests": 64,
-        "users": None,
-        "duration_s": None,
-        "prompt_tokens": {"total": 640, "min": 10, "mean": 10.0, "max": 10},
-        "output_tokens": {"total": 192, "min": 3, "mean": 3.0, "max": 3},
-    }
+    assert work.describe() == Counted(
+        requests=64,
+        users=None,
+        duration_s=None,
+        prompt_tokens=TokenTotals(total=640, min=10, mean=10.0, max=10),
+        output_tokens=TokenTotals(total=192, min=3, mean=3.0, max=3),
+    )
 
 
 def test_lengths_come_from_a_file_beside_the_profile(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import alternating
-from benchmarks.alternating import Alternating, Bare
-from innerloop.engines.contract import EngineInfo, Session, StepReport
+from innerloop.engines.contract import Bare, EngineInfo, Session, StepReport
+from innerloop.engines.worker import alternating
+from innerloop.engines.worker.alternating import Alternating
 from innerloop.engines.worker.loop import Work, drive
 
 OUTPUT = (12, 12, 30)  # two requests end together: the batch shrinks once

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from innerloop.engines.contract import Nothing, Request, Session, StepReport
-
-
-@dataclass(frozen=True, slots=True)
-class Bare:
-    """The engine's own step: what to call, what its outputs hold, and a context in which no wrapper is in place."""
-
-    step: Callable[[], Any]
-    collect: Callable[[Any], tuple[list[tuple[int, list[int]]], list[int]]]
-    unwrapped: Callable[[], AbstractContextManager[None]]
+from innerloop.engines.contract import Bare, Nothing, Request, Session, StepReport
 
 
 @dataclass(frozen=True, slots=True)

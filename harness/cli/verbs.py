@@ -1,0 +1,41 @@
+"""The verbs of innerloop, and how a command is spelled for the user who called it."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+VERBS = {
+    "run": "run an engine on a workload and report",
+    "show": "print a run again",
+    "runs": "list the runs that are there",
+    "steps": "say where the time of a run's steps went",
+    "doctor": "say what this machine is and what runs on it",
+    "profiles": "list, show and check the profiles of models, workloads and engines",
+    "environments": "list, create, register or remove engines' environments",
+    "checkpoints": "list, create or remove synthetic checkpoints",
+    "ceilings": "measure what this machine's memory and matrix units can do at most",
+    "watch": "show what the devices and the host do, live",
+    "check-engine": "check that an engine's adapter keeps the contract",
+}
+ROOMS = ("ceilings", "checkpoints", "environments", "profiles")  # verbs whose module is the room's own __main__.py
+COMMAND = re.compile(rf"\binnerloop ({'|'.join(VERBS)})(?![\w-])")
+
+
+def module_of(verb: str) -> str:
+    """The module of harness/ that `python -m` runs: check_engine for check-engine."""
+    return verb.replace("-", "_")
+
+
+def as_called(text: str) -> str:
+    """A text of ours with its commands as this user types them: `innerloop run`, or, where `python -m harness.run`
+    was called, `python -m harness.run`. All help, hints and advice go through here."""
+    if not _called_as_module():
+        return text
+    return COMMAND.sub(lambda found: f"python -m harness.{module_of(found[1])}", text)
+
+
+def _called_as_module() -> bool:
+    """Whether `python -m harness` or `python -m harness.VERB` started this process."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return spec is not None and spec.name.partition(".")[0] == "harness"

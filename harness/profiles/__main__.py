@@ -1,0 +1,106 @@
+"""`innerloop profiles`: the profiles of models, workloads and engines."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from innerloop.harness.cli.arguments import CommandLine, command_line
+from innerloop.harness.cli.command import as_command, leave
+from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
+from innerloop.harness.cli.output import print_json
+
+EXAMPLES = """\
+examples:
+  innerloop profiles list workload
+  innerloop profiles show model llama3-8b > mine.yaml        to begin one of your own with
+  innerloop profiles check mine.yaml chat.yaml
+  innerloop profiles schema workload > workload.schema.json  for an editor that checks YAML
+
+KIND is model, workload or engine. A run takes a profile by its name or by the path of a YAML file.
+"""
+
+
+def parser() -> CommandLine:
+    top = command_line("profiles", "List, show and check the profiles of models, workloads and engines.", EXAMPLES)
+    verbs = top.add_subparsers(dest="verb", metavar="list | show | check | schema")
+    listing = verbs.add_parser("list", help="those that come with innerloop, with their titles")
+    listing.add_argument("kind", nargs="?", metavar="KIND", help="default: all kinds")
+    show = verbs.add_parser("show", help="print one as it is written, or with --json as it is read")
+    show.add_argument("kind", metavar="KIND")
+    show.add_argument("name", metavar="NAME")
+    check = verbs.add_parser("check", help="say what is wrong with files of your own; exit code 2 if anything is")
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of a kind")
+    schema.add_argument("kind", metavar="KIND")
+    for one in (listing, show, check):
+        one.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    return as_command(lambda: do(arguments))
+
+
+def do(arguments: argparse.Namespace) -> int:
+    if arguments.verb is None:
+        parser().print_help()
+        return EXIT_OK
+    if arguments.verb == "check":
+        return check_files(arguments.files, arguments.json)
+    from innerloop.harness.profiles import kinds
+
+    if arguments.verb == "list":
+        chosen = [kinds.kind_of(arguments.kind)] if arguments.kind else [*kinds.KINDS.values()]
+        list_profiles([one for kind in chosen for one in kinds.shipped(kind)], arguments.json)
+        return EXIT_OK
+    kind = kinds.kind_of(arguments.kind)
+    if arguments.verb == "schema":
+        print_json(kinds.json_schema(kind), "profile_schema")
+    elif arguments.json:
+        kinds.text_of(kind, arguments.name)  # refuses a name that is not shipped
+        profile = kind.load(arguments.name).model_dump(mode="json")
+        print_json({"profile_kind": kind.name, "profile": profile}, "profile")
+    else:
+        sys.stdout.write(kinds.text_of(kind, arguments.name))
+    return EXIT_OK
+
+
+def list_profiles(found: list[dict[str, str]], as_json: bool) -> None:
+    if as_json:
+        print_json({"profiles": found}, "profiles")
+        return
+    from rich.console import Console
+
+    from innerloop.harness.cli.lists import print_list
+
+    print_list(Console(), ("kind", "name", "title"), [(one["kind"], one["name"], one["title"]) for one in found])
+
+
+def check_files(files: Sequence[Path], as_json: bool) -> int:
+    """Says of every file what kind of profile it is, or what is wrong with it."""
+    found = [(file, *checked(file)) for file in files]
+    if as_json:
+        shown = [{"file": str(file), "kind": kind, "problems": problems} for file, kind, problems in found]
+        print_json({"files": shown}, "profile_check")
+    else:
+        for file, kind, problems in found:
+            print("\n  ".join(problems) if problems else f"{file}: right, a profile of kind {kind}")
+    return EXIT_REFUSED if any(problems for _, _, problems in found) else EXIT_OK
+
+
+def checked(file: Path) -> tuple[str | None, list[str]]:
+    """The kind of profile that a file holds, None if none, and what is wrong with it."""
+    from innerloop.harness.profiles.kinds import check
+
+    try:
+        return check(file).name, []
+    except Refused as refusal:
+        return None, [str(refusal), *refusal.details]
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -1,0 +1,98 @@
+"""The kinds of profiles: where those that are shipped lie, how one is read, and which kind a file is of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.profiles import WorkloadProfile as Workload
+from innerloop.harness.profiles import load_model, load_workload, names, profiles_folder
+from innerloop.harness.profiles.engine_profile import EngineProfile
+from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.profiles.validation import Strict, read_mapping, validate
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of profile: its name, its folder in profiles/, its schema, a field that only it has, and how one is read
+    by name or by path."""
+
+    name: str
+    family: str
+    schema: type[Strict]
+    mark: str
+    load: Callable[[str], Strict]
+
+
+def _engine(name: str) -> EngineProfile:
+    path = Path(name) if "/" in name else profiles_folder() / "engines" / f"{name}.yaml"
+    return validate(EngineProfile, read_mapping(path, name), name)
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("model", "models", ModelProfile, "hidden_size", load_model),
+        Kind("workload", "workloads", Workload, "load", load_workload),
+        Kind("engine", "engines", EngineProfile, "environments", _engine),
+    )
+}
+
+
+def kind_of(name: str) -> Kind:
+    """A kind by its name, `model` or `models`.
+
+    Raises:
+        Refused: there is no such kind.
+    """
+    for kind in KINDS.values():
+        if name in (kind.name, kind.family):
+            return kind
+    raise Refused(f"there is no kind of profile {name!r}{nearest(name, KINDS)}")
+
+
+def shipped(kind: Kind) -> list[dict[str, Any]]:
+    """{kind, name, title, description, path} of every profile that comes with innerloop, by name."""
+    found = []
+    for name in names(kind.family):
+        path = profiles_folder() / kind.family / f"{name}.yaml"
+        data = read_mapping(path, path.name)
+        about = {"title": data.get("title") or "", "description": data.get("description") or data.get("summary") or ""}
+        found.append({"kind": kind.name, "name": name, **about, "path": str(path)})
+    return found
+
+
+def text_of(kind: Kind, name: str) -> str:
+    """The YAML text of a shipped profile.
+
+    Raises:
+        Refused: there is none of that name.
+    """
+    if name not in names(kind.family):
+        raise Refused(f"there is no {kind.name} {name!r}{nearest(name, names(kind.family))}")
+    return (profiles_folder() / kind.family / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def check(path: Path) -> Kind:
+    """The kind of the profile in a file, which is whole and right.
+
+    Raises:
+        Refused: it cannot be read, is of no kind, or a field is wrong.
+    """
+    if not path.is_file():
+        raise Refused(f"there is no file {path}")
+    data = read_mapping(path, str(path))
+    for kind in KINDS.values():
+        if kind.mark in data:
+            kind.load(str(path.absolute()))
+            return kind
+    marks = ", ".join(f"{kind.mark} ({kind.name})" for kind in KINDS.values())
+    raise Refused(f"{path} is of no kind: it has none of the fields {marks}")
+
+
+def json_schema(kind: Kind) -> Mapping[str, Any]:
+    """The JSON Schema of a kind, for editors that check YAML."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.schema.model_json_schema()}

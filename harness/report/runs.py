@@ -1,0 +1,47 @@
+"""Runs as a person reads them: a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from innerloop.harness.cli.lists import print_list
+from innerloop.harness.cli.verbs import as_called
+from innerloop.harness.cli.words import NONE, assignments, number, visible
+from innerloop.harness.result.listing import RunLine
+
+COLUMNS = ("when", "engine", "model", "workload", "set", "label", "status", "tokens/s", "run", "why")
+
+
+def print_runs(lines: Sequence[RunLine], root: Path, console: Console | None = None) -> None:
+    """Prints runs under their columns; the run's name is its folder in `root`."""
+    console = console or Console(highlight=False)
+    if not lines:
+        console.out(as_called(f"no such run in {root}; innerloop run makes one"), highlight=False)
+        return
+    empty = [k for k, column in enumerate(COLUMNS) if column in ("label", "why") and not any(row(x)[k] for x in lines)]
+    kept = [k for k in range(len(COLUMNS)) if k not in empty]
+    rows = [[row(line)[k] or NONE for k in kept] for line in lines]
+    print_list(console, [COLUMNS[k] for k in kept], rows, right=("tokens/s",))
+    console.out(f"in {root}, times in UTC, output tokens/s of the window", highlight=False)
+
+
+def row(line: RunLine) -> tuple[str, ...]:
+    """The cells of a run, empty where nothing is known."""
+    engine = " ".join(filter(None, (line.engine, line.version, ",".join(line.layers))))
+    speed = line.output_tokens_per_s
+    cells = (
+        line.when[:16].replace("T", " "),
+        engine,
+        line.model or "",
+        line.workload or "",
+        assignments(line.given),
+        assignments(line.label),
+        line.status,
+        "" if speed is None else number(speed),
+        Path(line.folder).name,
+        as_called(line.reason or ""),
+    )
+    return tuple(map(visible, cells))

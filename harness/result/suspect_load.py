@@ -1,0 +1,82 @@
+"""Doubts about the load and its course: an engine that was overloaded or changed its speed, and too few requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from innerloop.harness.analysis.columns import NS
+from innerloop.harness.analysis.run import Figures
+from innerloop.harness.analysis.summary import CENSORED_SHARE
+from innerloop.harness.cli.words import number, share
+from innerloop.harness.result.codes import doubt
+from innerloop.harness.schema.common import Summary
+from innerloop.harness.schema.reasons import Reason
+from innerloop.harness.schema.stability import Stability
+
+FEW = 100  # requests, below which the largest value alone decides p99
+
+
+def suspicions(figures: Figures) -> list[Reason]:
+    """What the trace says against its own figures, beside checks."""
+    return [
+        *_unfinished(figures.latency_s.ttft, figures.latency_s.e2e),
+        *_few(figures.latency_s.ttft),
+        *_changed(figures.stability, figures.window.start_ns or 0),
+    ]
+
+
+def _unfinished(ttft: Summary, e2e: Summary) -> Iterator[Reason]:
+    if _share(ttft) > CENSORED_SHARE:
+        yield doubt(
+            "censored",
+            f"{share(_share(ttft))} of the due requests had no token when the window closed",
+            "Quantiles of TTFT count them as longer than they had waited: lower the load, or measure until all end.",
+        )
+    elif _share(e2e) > CENSORED_SHARE:
+        yield doubt(
+            "cut_requests",
+            f"{share(_share(e2e))} of the due requests were still running when the window closed",
+            "Quantiles of end to end count them as longer than they had run; TPOT is of finished ones: measure longer.",
+        )
+
+
+def _share(summary: Summary) -> float:
+    due = summary.count + summary.unfinished
+    return summary.unfinished / due if due else 0.0
+
+
+def _few(ttft: Summary) -> Iterator[Reason]:
+    if 0 < ttft.count < FEW:
+        yield doubt(
+            "few_requests",
+            f"{number(ttft.count)} requests are too few for a p99",
+            f"Give the workload at least {FEW} requests; MLPerf asks for 662.",
+        )
+
+
+def _changed(seen: Stability, start_ns: int) -> Iterator[Reason]:
+    backlog, drift = seen.backlog, seen.drift
+    if backlog is not None and backlog.overloaded:
+        yield doubt(
+            "overloaded",
+            f"requests in the system grew by {number(round(backlog.per_minute, 1))} a minute until the last arrival "
+            f"(at least {number(round(backlog.low, 1))})",
+            "The engine cannot keep up with this rate: its TTFT only says how long the run was. Lower the rate.",
+        )
+    if drift is not None and drift.kind == "drift":
+        yield doubt(
+            "drift",
+            f"steps of like content took {_change(drift.change)} in the end ({_change(drift.per_minute)} a minute)",
+            "Look at clocks, temperature and memory over time; figures of a longer run will differ.",
+        )
+    elif drift is not None and drift.kind == "level_shift":
+        when = "" if drift.shift_ns is None else f", {(drift.shift_ns - start_ns) * NS:.0f} s into the window"
+        yield doubt(
+            "level_shift",
+            f"steps of like content suddenly took {_change(drift.change)}{when}",
+            "Look at clocks and at what else began then; figures mix both levels.",
+        )
+
+
+def _change(part: float) -> str:
+    return f"{share(abs(part))} {'longer' if part > 0 else 'less'}"

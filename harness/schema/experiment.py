@@ -1,0 +1,62 @@
+"""An experiment's folder: manifest.json says what is to be run, journal.jsonl what has been."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from innerloop.harness.schema.figure import Figure
+
+VERSION = "1.0"
+Order = Literal["there and back", "random"]
+State = Literal["started", "done", "failed", "refused", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One thing that is measured."""
+
+    name: Annotated[str, Figure("a folder's name, unique in the experiment")]
+    request: Annotated[Mapping[str, Any], Figure("the run that is asked for, as options of `innerloop run`")]
+    key: Annotated[str, Figure("hash of the resolved run: cells with the same key ask the same")]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Written first, and never changed."""
+
+    schema_version: str
+    innerloop_version: str
+    id: Annotated[str, Figure("a UUID of version 7")]
+    created: Annotated[str, Figure("UTC, ISO 8601")]
+    design: Annotated[str, Figure("layers, trials, compare ...")]
+    cells: tuple[Cell, ...]
+    blocks: Annotated[int, Figure("of jobs that are compared with each other: one of each cell")]
+    order: Annotated[Order, Figure("of the cells in a block")]
+    seed: Annotated[int, Figure("of the order")]
+    machine: Annotated[Mapping[str, Any], Figure("what must be alike for figures to be compared")]
+    options: Annotated[Mapping[str, Any], Figure("how runs are made: limits, telemetry, profiling")] = field(
+        default_factory=dict
+    )
+    until: Annotated[float | None, Figure("relative half width at which it may stop", null="after all blocks")] = None
+    kind: Literal["experiment"] = "experiment"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A line of the journal."""
+
+    event: State
+    cell: str
+    block: Annotated[int, Figure("from 1")]
+    boot: Annotated[str, Figure("the machine's boot id")]
+    time: Annotated[str, Figure("UTC, ISO 8601")]
+    status: Annotated[str | None, Figure("of the run's result", null="it has none")] = None
+    figures: Annotated[Mapping[str, float | None], Figure("of the run, by dotted name")] = field(default_factory=dict)
+    reason: Annotated[str | None, Figure("why it failed or was refused", null="it did not")] = None
+
+    @property
+    def job(self) -> str:
+        """The name of the run's folder below runs/."""
+        return f"{self.cell}-{self.block}"

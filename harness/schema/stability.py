@@ -1,0 +1,43 @@
+"""Whether a run went on as it began."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from innerloop.harness.schema.figure import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How the time of steps changed, given what they hold. Shares are of the window's mean."""
+
+    kind: Annotated[
+        Literal["drift", "level_shift"] | None,
+        Figure("steady or sudden", null="less than 5 %, or chance"),
+    ]
+    per_minute: Annotated[float, Figure("slope, as a share a minute", better="lower")]
+    low: Annotated[float, Figure("lower end of its 95 % interval")]
+    high: Annotated[float, Figure("upper end of its 95 % interval")]
+    change: Annotated[float, Figure("from beginning to end, or from one level to the other", better="lower")]
+    p: Annotated[float, Figure("how likely such a change is where nothing changes")]
+    shift_ns: Annotated[int | None, Figure("when the level changed, monotonic", "ns", null="not a level shift")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The requests in the system of an open loop, over the second half of the time to the last arrival."""
+
+    overloaded: Annotated[bool, Figure("they grew: the 99 % interval of the slope lies above 0")]
+    per_minute: Annotated[float, Figure("slope", "requests/min", better="lower")]
+    low: Annotated[float, Figure("lower end of its interval", "requests/min")]
+    high: Annotated[float, Figure("upper end of its interval", "requests/min")]
+    mean: Annotated[float, Figure("how many there were", "requests")]
+
+
+@dataclass(frozen=True, slots=True)
+class Stability:
+    """Tests of what must not change while a run is measured."""
+
+    drift: Annotated[Drift | None, Figure("of the steps' time", null="too few steps, or their work is unknown")] = None
+    backlog: Annotated[Backlog | None, Figure("of an open loop", null="it is none, or too few arrived")] = None

@@ -1,0 +1,42 @@
+"""Runs that are there, opened again: by the path of a folder or of a file in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from innerloop.harness import store
+from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.export import perfetto
+from innerloop.harness.schema.result import Result
+from innerloop.harness.session.recover import recover
+from innerloop.harness.store.typed import document
+
+
+def result_of(stored: store.StoredRun) -> tuple[Result, dict[str, Any]]:
+    """A run's result, typed and as the document that is stored; made first where its harness was killed.
+
+    Raises:
+        Refused: there is no such run, or it is still going on.
+    """
+    if stored.kind == "run" or not stored.path.is_dir():
+        return stored.result(), stored.document()
+    result = recover(stored.path)
+    return result, document(result)
+
+
+def write_trace(run: Path) -> Path:
+    """Writes the Perfetto trace of a run, with or without a result, and returns its path.
+
+    Raises:
+        Refused: there is no such run, or it has several layers. InnerloopError: it cannot be written.
+    """
+    stored = store.open(run)
+    if isinstance(stored, store.StoredLadder):
+        raise Refused(f"{run} holds a run of each layer: name one of the folders in it")
+    folder, inside = stored.folder, stored.in_folder()
+    result = inside.result() if inside.kind == "run" else recover(folder)
+    try:
+        return perfetto.write(folder, result)
+    except OSError as error:
+        raise InnerloopError(f"{folder / perfetto.FILE} cannot be written: {error.strerror}") from None

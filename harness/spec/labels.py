@@ -1,0 +1,45 @@
+"""Labels and notes: a user's own words about a run. They are data, kept in the result and never interpreted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.words import is_control, visible
+
+MOST_LABELS, LONGEST_LABEL, LONGEST_NOTE = 32, 200, 2000  # characters
+
+
+def parse_labels(items: Iterable[str]) -> dict[str, str]:
+    """`["team=serving", "try=2"]` by key; a later value of a key wins.
+
+    Raises:
+        Refused: no KEY=VALUE, a control character, too long, or too many.
+    """
+    labels = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip() or not value:
+            raise Refused(f"--label takes KEY=VALUE; got {visible(item)!r}")
+        _check("--label", item, LONGEST_LABEL)
+        labels[key.strip()] = value
+    if len(labels) > MOST_LABELS:
+        raise Refused(f"--label: {len(labels)} labels; at most {MOST_LABELS} are kept")
+    return labels
+
+
+def check_note(text: str | None) -> None:
+    """
+    Raises:
+        Refused: the note holds a control character, or is too long.
+    """
+    if text is not None:
+        _check("--note", text, LONGEST_NOTE)
+
+
+def _check(option: str, text: str, longest: int) -> None:
+    found = next((letter for letter in text if is_control(letter)), None)
+    if found is not None:
+        raise Refused(f"{option}: {visible(text)!r} holds a control character ({visible(found)}); leave it out")
+    if len(text) > longest:
+        raise Refused(f"{option}: {len(text)} characters; at most {longest} are kept")

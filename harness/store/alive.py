@@ -1,0 +1,43 @@
+"""Whether a run without a result is still going on."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+QUIET_S = 10.0  # a worker that shows no sign of life for this long has ended: nothing outlives its harness longer
+
+
+def harness_runs(job: dict[str, Any], written: Path) -> bool:
+    """Whether the process that wrote the job at `written` still runs (and not a later one with its number)."""
+    import psutil
+
+    pid = job.get("harness_pid")
+    if not isinstance(pid, int) or pid == os.getpid():
+        return False
+    try:
+        return bool(psutil.Process(pid).create_time() <= written.stat().st_mtime + 1)
+    except (psutil.Error, ValueError, OverflowError):
+        return False
+
+
+def quiet_s(folder: Path) -> float | None:
+    """Seconds since the last sign of life of the worker; None if it gave none in this boot."""
+    quiet = (time.monotonic_ns() - last_beat_ns(folder)) / 1e9
+    return quiet if quiet >= 0 else None
+
+
+def last_beat_ns(folder: Path) -> int:
+    """The monotonic time of the trace's last sign of life; long ago when there is none."""
+    from innerloop.engines.worker.trace import HEADER_BYTES, header
+
+    raw = (folder / "trace").glob("*/steps.bin")
+    return max((int(header(path)["beat_ns"]) for path in raw if path.stat().st_size >= HEADER_BYTES), default=-1 << 62)
+
+
+def is_running(folder: Path, job: dict[str, Any], job_file: Path) -> bool:
+    """Whether its harness runs, or its worker showed a sign of life a moment ago."""
+    quiet = quiet_s(folder)
+    return harness_runs(job, job_file) or (quiet is not None and quiet < QUIET_S)

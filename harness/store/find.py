@@ -1,0 +1,56 @@
+"""The run that a user names: by its path, by its name in runs/, or as the last one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from innerloop.harness.cli.errors import Refused, closest
+from innerloop.harness.store import result_file, waterfall_file
+from innerloop.harness.store.run_folder import RUNS
+from innerloop.harness.store.stored import JOB, open
+
+LAST = "last"
+
+
+def find_run(name: str) -> Path:
+    """The path of a run: `name` itself where it exists, else the folder of that name in runs/; `last` is the newest.
+
+    Raises:
+        Refused: there is none; says which name is nearest.
+    """
+    if name == LAST:
+        return newest()
+    for path in (Path(name), RUNS / name):
+        if path.exists():
+            return path
+    if "/" in name:
+        raise Refused(f"there is no file {name}")
+    close = closest(name, [path.name for path in folders()])
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    raise Refused(f"there is no run {name!r} here or in {RUNS}/{hint}", "innerloop runs lists those that are there")
+
+
+def newest() -> Path:
+    """The run in runs/ that was started last, whatever became of it.
+
+    Raises:
+        Refused: there is none.
+    """
+    found = [path for path in folders() if open(path).kind != "nothing"]
+    if not found:
+        raise Refused(f"there is no run in {RUNS}/ yet")
+    return max(found, key=lambda path: (_begun(path), path.name))
+
+
+def folders(root: Path = RUNS) -> list[Path]:
+    """The folders in which runs may lie, by name."""
+    found = root.iterdir() if root.is_dir() else ()
+    return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
+
+
+def _begun(folder: Path) -> float:
+    """When a run began, as well as its files tell: its job is written once, at the start."""
+    for file in (JOB, waterfall_file.FILE, result_file.FILE):
+        if (folder / file).exists():
+            return (folder / file).stat().st_mtime
+    return folder.stat().st_mtime

@@ -1,0 +1,17 @@
+"""waterfall.json of the first version (schema_version 1, an integer) as one of version 2.0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+BOUND = {"limit": "bound"}  # what the rung below the kernels was called
+
+
+def migrate(old: Mapping[str, Any]) -> dict[str, Any]:
+    return {**old, "schema_version": "2.0", "rungs": [_rung(rung) for rung in old["rungs"]]}
+
+
+def _rung(old: Mapping[str, Any]) -> dict[str, Any]:
+    name, kind = BOUND.get(old["kind"], old["name"]), BOUND.get(old["kind"], old["kind"])
+    return {**old, "name": name, "kind": kind}

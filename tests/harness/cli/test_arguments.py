@@ -1,0 +1,93 @@
+"""Errors of a command line: one line that says the fix, and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from innerloop.harness.cli.arguments import CommandLine, add_remove, command_line, duration, named_or_all, whole
+from innerloop.harness.cli.errors import Refused
+
+
+def toy() -> CommandLine:
+    out = command_line("run", "A toy.", "", lambda word: "--engine vllm" if word == "vllm" else None)
+    out.add_argument("--engine", metavar="NAME")
+    out.add_argument("--seed", metavar="N")
+    out.add_argument("--set", action="append", metavar="NAME=VALUE")
+    out.add_argument("--timeout", type=duration)
+    out.add_argument("--trials", type=whole(1, 9))
+    out.add_argument("--device", choices=("cpu", "cuda"))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--set max_batch_size 64", "'64' goes with no flag; write --set max_batch_size=64"),
+        ("--set a=1 64", "'64' goes with no flag; innerloop run --help says what there is"),
+        ("vllm", "'vllm' goes with no flag; write --engine vllm"),
+        ("--engin=x", None),  # an abbreviation
+        ("--sede 1", "there is no flag --sede; did you mean --seed or --set?"),
+        ("--qqqqqq", "there is no flag --qqqqqq; innerloop run --help says what there is"),
+        ("--version", "--version goes without a verb; write innerloop --version"),
+        ("--timeout 5x", "--timeout: '5x' is no duration above 0; write seconds, or 90s, 5m, 1h"),
+        ("--timeout 0", "--timeout: '0' is no duration above 0; write seconds, or 90s, 5m, 1h"),
+        ("--trials 10", "--trials: '10' is no whole number from 1 to 9"),
+        ("--trials two", "--trials: 'two' is no whole number from 1 to 9"),
+        ("--device cdua", "--device: there is no 'cdua'; did you mean 'cuda' or 'cpu'?"),
+        ("--engine", "--engine: a value is missing; write --engine NAME"),
+    ],
+)
+def test_an_error_is_one_line_with_the_fix(words: str, said: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    if said is None:
+        assert toy().parse_args(words.split()).engine == "x"
+        return
+    with pytest.raises(SystemExit) as left:
+        toy().parse_args(words.split())
+    assert left.value.code == 2
+    assert capsys.readouterr() == ("", f"innerloop: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("remove --al", None),
+        ("lst", "there is no sub-verb 'lst'; did you mean 'list'?"),
+        ("list --jsno", "there is no flag --jsno; did you mean --json?"),
+        ("create", "MODEL: missing; innerloop rooms create --help says what there is"),
+    ],
+)
+def test_sub_verbs_answer_for_themselves(words: str, said: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    top = command_line("rooms", "A toy.", "")
+    verbs = top.add_subparsers(dest="verb")
+    verbs.add_parser("list").add_argument("--json", action="store_true")
+    verbs.add_parser("create").add_argument("model", metavar="MODEL")
+    add_remove(verbs, "remove rooms", "a name")
+    if said is None:
+        assert top.parse_args(words.split()).all
+        return
+    with pytest.raises(SystemExit):
+        top.parse_args(words.split())
+    assert capsys.readouterr().err == f"innerloop: {said}\n"
+
+
+def test_durations_have_units() -> None:
+    texts = {"90": 90.0, "90s": 90.0, "5m": 300.0, "1h": 3600.0, "1.5h": 5400.0, "250ms": 0.25, " .5 m ": 30.0}
+    assert {text: duration(text) for text in texts} == texts
+    for text in ("", "s", "-1", "1d", "1e3", "inf", "nan", "0s", "1h30m"):
+        with pytest.raises(argparse.ArgumentTypeError, match="no duration"):
+            duration(text)
+
+
+def test_what_is_removed_is_named_or_all() -> None:
+    known = ["torch-cpu", "vllm-cpu"]
+    assert named_or_all(["vllm-cpu", "vllm-cpu"], False, known, "environment") == ["vllm-cpu"]
+    assert named_or_all([], True, known, "environment") == known
+    for names, every in (([], False), (["vllm-cpu"], True)):
+        with pytest.raises(Refused, match="name one environment or more to remove, or give --all"):
+            named_or_all(names, every, known, "environment")
+    with pytest.raises(Refused, match="there is no environment 'vllm-cpo'; did you mean 'vllm-cpu'"):
+        named_or_all(["torch-cpu", "vllm-cpo"], False, known, "environment")
+    with pytest.raises(Refused, match="there is none at all"):
+        named_or_all(["x"], False, [], "environment")

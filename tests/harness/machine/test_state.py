@@ -1,0 +1,54 @@
+"""The machine's state from a made-up tree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from innerloop.harness.machine.state import host_state, numa_node
+
+
+def put(root: Path, path: str, text: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text + "\n")
+
+
+def test_what_the_kernel_says_is_read(tmp_path):
+    first = min(os.sched_getaffinity(0))
+    cpus = "sys/devices/system/cpu"
+    put(tmp_path, f"{cpus}/cpu{first}/cpufreq/scaling_governor", "powersave")
+    put(tmp_path, f"{cpus}/cpu{first}/cpufreq/scaling_cur_freq", "2400000")
+    put(tmp_path, f"{cpus}/intel_pstate/no_turbo", "1")
+    put(tmp_path, f"{cpus}/smt/active", "1")
+    put(tmp_path, f"{cpus}/isolated", "2-3")
+    put(tmp_path, "proc/loadavg", "0.50 0.25 0.10 1/234 5678")
+    put(tmp_path, "proc/sys/kernel/random/boot_id", "8c0f")
+    found = host_state((1,), None, tmp_path)
+    assert (found.governor, found.turbo, found.smt, found.isolated_cpus) == ("powersave", False, True, "2-3")
+    assert found.frequency_mhz == (2400.0, 2400.0)
+    assert found.load_average == (0.5, 0.25, 0.1)
+    assert (found.boot_id, found.worker_cpus, found.harness_cpus) == ("8c0f", (1,), None)
+    assert found.affinity == tuple(sorted(os.sched_getaffinity(0)))
+
+
+def test_what_the_kernel_does_not_say_is_unknown(tmp_path):
+    found = host_state(root=tmp_path)
+    told = (found.governor, found.turbo, found.smt, found.frequency_mhz, found.isolated_cpus, found.load_average)
+    assert set(told) == {None}
+    assert found.boot_id is None
+
+
+def test_a_virtual_machines_frequency_is_in_cpuinfo(tmp_path):
+    put(tmp_path, "proc/cpuinfo", "model name: x\ncpu MHz\t\t: 2250.000\ncpu MHz\t\t: 2300.5")
+    put(tmp_path, "sys/devices/system/cpu/cpufreq/boost", "1")
+    found = host_state(root=tmp_path)
+    assert found.frequency_mhz == (2250.0, 2300.5)
+    assert found.turbo is True
+
+
+def test_a_devices_node_is_found_under_the_kernels_name_of_it(tmp_path):
+    put(tmp_path, "sys/bus/pci/devices/0000:3b:00.0/numa_node", "1")
+    put(tmp_path, "sys/bus/pci/devices/0000:5e:00.0/numa_node", "-1")
+    assert numa_node("00000000:3B:00.0", tmp_path) == 1
+    assert numa_node("00000000:5E:00.0", tmp_path) is None
+    assert numa_node("00000000:FF:00.0", tmp_path) is None

@@ -1,0 +1,71 @@
+"""`innerloop profiles`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.profiles.__main__ import main
+from innerloop.harness.profiles.kinds import KINDS, check, json_schema, kind_of, shipped, text_of
+
+WORKLOAD = "prompt: {tokens: 8}\noutput: {tokens: 6}\nload: {kind: offline, requests: 8}\n"
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_every_shipped_profile_is_listed_with_a_title_and_is_right(kind) -> None:
+    found = shipped(kind)
+    assert found
+    for one in found:
+        assert one["title"], one["name"]
+        assert check(Path(one["path"])) is kind
+        assert text_of(kind, one["name"]) == Path(one["path"]).read_text()
+
+
+def test_a_kind_is_known_in_both_numbers() -> None:
+    assert kind_of("model") is kind_of("models")
+    with pytest.raises(Refused, match="did you mean 'workload'"):
+        kind_of("wokload")
+
+
+def test_files_are_checked_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad, none = (tmp_path / name for name in ("good.yaml", "bad.yaml", "none.yaml"))
+    good.write_text(WORKLOAD)
+    bad.write_text(WORKLOAD.replace("requests: 8", "reqests: 8"))
+    none.write_text("a: 1\n")
+    assert main(["check", str(good)]) == 0
+    assert capsys.readouterr().out == f"{good}: right, a profile of kind workload\n"
+    assert main(["check", str(bad), str(none), str(good), str(tmp_path / "gone.yaml")]) == 2
+    out = capsys.readouterr().out
+    assert "there is no field load.reqests of kind offline; did you mean 'requests'?" in out
+    assert f"{none} is of no kind: it has none of the fields hidden_size (model), load (workload)" in out
+    assert f"{good}: right" in out
+    assert f"there is no file {tmp_path / 'gone.yaml'}" in out
+    assert main(["check", str(bad), "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["files"][0]["kind"]) == ("profile_check", None)
+    assert found["files"][0]["problems"]
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_the_schema_is_a_json_schema_that_names_the_fields(kind, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", kind.name]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert found["kind"] == "profile_schema"
+    assert found["additionalProperties"] is False
+    assert found["properties"].keys() == kind.schema.model_fields.keys()
+    assert kind.mark in found["required"]
+    assert json_schema(kind).items() <= found.items()
+
+
+def test_a_profile_is_shown_as_written_and_as_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "workload", "quick"]) == 0
+    assert capsys.readouterr().out == text_of(KINDS["workload"], "quick")
+    assert main(["show", "workload", "quick", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["profile"]["warmup"] == {"requests": None, "output_tokens": 32, "max_rounds": 30, "max_s": 30.0}
+    assert main(["show", "workload", "quikc"]) == 2
+    assert "did you mean 'quick'" in capsys.readouterr().err

@@ -1,0 +1,54 @@
+"""Runs by path, by name in runs/, and the last one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.store.find import find_run
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """runs/ with two runs, of which the one whose name comes first was started last, and two other folders."""
+    monkeypatch.chdir(tmp_path)
+    root = Path("runs")
+    for name, file, moment in (("b-first", "job.json", 100), ("a-second", "job.json", 200), ("z-notes", "x", 300)):
+        (root / name).mkdir(parents=True)
+        (root / name / file).write_text("{}")
+        os.utime(root / name / file, (moment, moment))
+    (root / ".hidden").mkdir()
+    (root / "file").touch()
+    return root
+
+
+def test_a_run_is_found_by_path_and_by_name(runs: Path, tmp_path: Path) -> None:
+    assert find_run("runs/b-first") == runs / "b-first"
+    assert find_run("b-first") == runs / "b-first"
+    assert find_run("b-first/job.json") == runs / "b-first" / "job.json"
+    assert find_run(str(tmp_path / "runs" / "b-first")) == tmp_path / "runs" / "b-first"
+    (tmp_path / "b-first").mkdir()
+    assert find_run("b-first") == Path("b-first")
+
+
+def test_last_is_the_run_that_was_started_last(runs: Path) -> None:
+    assert find_run("last") == runs / "a-second"
+    (runs / "a-layers").mkdir()
+    (runs / "a-layers" / "waterfall.json").write_text("{}")  # written just now
+    assert find_run("last") == runs / "a-layers"
+
+
+def test_what_is_not_there_is_refused_with_the_nearest(runs: Path) -> None:
+    with pytest.raises(Refused, match=r"there is no run 'b-frist' here or in runs/; did you mean b-first\?"):
+        find_run("b-frist")
+    with pytest.raises(Refused, match="there is no file runs/none"):
+        find_run("runs/none")
+
+
+def test_without_runs_there_is_no_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refused, match="there is no run in runs/ yet"):
+        find_run("last")
