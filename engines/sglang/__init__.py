@@ -22,7 +22,10 @@ class SglangAdapter(Adapter):
     layers = ("core",)
     versions = ("0.5.23", "0.5.23")
     reserved = RESERVED
-    out_of_memory = ("not enough memory. please try to increase --mem-fraction-static",)  # pool_configurator.py
+    out_of_memory = (
+        "not enough memory. please try to increase --mem-fraction-static",  # pool_configurator.py
+        "loaded weights leave no gpu memory for the kv cache",  # kv_cache_configurator.py
+    )
     variables = ("SGLANG_", "SGL_", "FLASHINFER_", "TRTLLM_", "CUTE_DSL_")
 
     def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:
@@ -128,7 +131,14 @@ def info_of(
         native=arguments,
         kv_cache_tokens=tokens,
         kv_cache_bytes=tokens * kv_bytes_per_token(load.config, kept) if known else None,
-        weights_bytes=int(runner.weight_load_mem_usage * 2**30) or None,
+        weights_bytes=weights_bytes(runner, load.device),
         notes=notes,
         unreported=session.unreported,
     )
+
+
+def weights_bytes(runner: Any, device: str) -> int | None:
+    """On a CPU what SGLang calls its weights' memory is what the whole machine took meanwhile: counted here instead."""
+    if device == "cpu":
+        return sum(part.nbytes for part in runner.model.parameters())
+    return int(runner.weight_load_mem_usage * 2**30) or None

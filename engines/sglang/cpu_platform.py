@@ -47,7 +47,7 @@ def register() -> None:
 
 
 def activate() -> str:
-    """What SGLang calls: names the platform's class, and declares what its import asks for in vain beside a CPU torch."""
+    """SGLang's entry point: names the platform's class, and declares what its imports miss beside a CPU torch."""
     import torch
 
     # PyPI's torchvision is linked against CUDA: its library is not loaded, and its import misses what that declares.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from innerloop.engines.contract import Load
+from innerloop.engines.contract import Load, UnsupportedSetting
 from innerloop.engines.support.refusals import by_setting, refuse
 from innerloop.engines.support.shapes import fp8_in_blocks, is_quantized, keeps_fp8
 
@@ -126,6 +126,11 @@ def native_arguments(load: Load) -> dict[str, Any]:
 def refuse_settings(load: Load) -> None:
     """Raises UnsupportedSetting for the first setting that SGLang, or its one scheduler here, cannot honour."""
     s = load.settings
+    if load.device == "cpu" and load.config.get("kv_lora_rank"):
+        kind = load.config.get("model_type")
+        raise UnsupportedSetting(
+            f"SGLang's attention in plain PyTorch has no latent attention (MLA), which {kind} needs"
+        )
     lost = fp8_in_blocks(load.config) and not LOSES_BLOCK_SCALES.isdisjoint(load.config.get("architectures", ()))
     half_only = load.device == "cuda" and s["dtype"] == "float32"
     loses = (

@@ -94,6 +94,12 @@ def why_not(engine: EngineProfile, machine: Machine, device: str | None = None, 
     return "; ".join(f"on {kind}: {reason}" for kind, reason in reasons.items())
 
 
+def substituted(engine: EngineProfile, device: str) -> str | None:
+    """What makes the engine's speed on this kind of device not its own; None where it is."""
+    recipe = engine.environments.get(device)
+    return recipe.substituted if recipe else None
+
+
 def refuse(engine: EngineProfile, machine: Machine) -> Refused:
     """The refusal of an engine that cannot run here: what it needs, what this machine has, what runs instead."""
     here = [f"{other.name} ({', '.join(devices(other, machine))})" for other in runnable(machine)]
