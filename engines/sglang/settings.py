@@ -128,9 +128,7 @@ def refuse_settings(load: Load) -> None:
     s = load.settings
     if load.device == "cpu" and load.config.get("kv_lora_rank"):
         kind = load.config.get("model_type")
-        raise UnsupportedSetting(
-            f"SGLang's attention in plain PyTorch has no latent attention (MLA), which {kind} needs"
-        )
+        raise UnsupportedSetting(f"{kind} needs latent attention (MLA), which SGLang's torch_native attention lacks")
     lost = fp8_in_blocks(load.config) and not LOSES_BLOCK_SCALES.isdisjoint(load.config.get("architectures", ()))
     half_only = load.device == "cuda" and s["dtype"] == "float32"
     loses = (

@@ -66,8 +66,9 @@ def broken_plugins() -> dict[str, str]:
 
 
 def runnable(machine: Machine) -> list[EngineProfile]:
-    """The engines that run here, by rank: the first is the default."""
-    return [engine for engine in all_engines() if why_not(engine, machine) is None]
+    """The engines that run here, by rank; those that run only with something standing in for a part of them are last."""
+    found = [engine for engine in all_engines() if why_not(engine, machine) is None]
+    return sorted(found, key=lambda engine: all(substituted(engine, kind) for kind in devices(engine, machine)))
 
 
 def devices(engine: EngineProfile, machine: Machine) -> list[str]:

@@ -35,7 +35,7 @@ from tests.engines.support.loads import make_load
 LENGTHS = [(17 + 3 * i, 8 + i % 7) for i in range(16)]  # (prompt, output) tokens
 LONG = [(3, 30), (4, 12)]
 SETTINGS = {
-    "dtype": "float32", "context_length": 256, "max_batch_size": 16, "max_tokens_per_step": 64, "kv_cache_tokens": 4096,
+    "dtype": "float32", "context_length": 320, "max_batch_size": 16, "max_tokens_per_step": 64, "kv_cache_tokens": 4096,
 }  # fmt: skip
 IN_ORDER = {"disable_overlap_schedule": True}
 WAIT_S = 0.002
@@ -130,17 +130,19 @@ def overlap(played: Played) -> Said:
 
 
 def in_order(played: Played) -> Said:
-    """A KV cache that holds a few requests; then what SGLang ends early or is asked to end early."""
+    """A KV cache that holds a few requests; then one that is asked to end early, and the largest that is admitted."""
     said: Said = {"burst": played.window("burst", work(LENGTHS)), "long": played.window("long", work(LONG))}
     played.submit(3, 55, stream=False)
     said["not streamed"] = [len(ids) for report in played.drain() for _, ids in report.tokens]
-    with patch.object(played.scheduler, "max_total_num_tokens", 386):
-        said["too large"] = failure(lambda: played.session.prepare(Request(7, [1] * 256, 128)))
     with patch.object(played.session, "prepare", shortened(played.session)):
         said["short"] = failure(lambda: played.window("short", work([(5, 4), (6, 3)])))
     played.drain()
-    played.submit(260, 4)
-    said["too long"] = failure(played.drain)
+    played.submit(200, 97)
+    said["just fits"] = sum(len(ids) for report in played.drain() for _, ids in report.tokens)
+    said["too large"] = failure(lambda: played.submit(200, 98))
+    with patch.object(played.scheduler, "max_total_num_tokens", 301):
+        played.submit(200, 98)
+    said["all the same"] = [str(played.session.step(None)) for _ in range(20)]
     return said
 
 
@@ -189,6 +191,8 @@ def retracting(played: Played) -> Said:
         said["marked"] = sorted({*said.get("marked", ()), *seen})
         seen.clear()
     marks.turn_off()
+    played.submit(330, 4)
+    said["too long"] = failure(played.drain)
     played.session = first
     return {**said, "ahead": by_step}
 
@@ -269,6 +273,7 @@ def left_by(scheduler: Any) -> list[Path]:
 
 def no_room(checkpoint: str) -> Said:
     """A KV cache for which nothing is left."""
+    from sglang.srt.mem_cache import kv_cache_configurator as configurator
     from sglang.srt.server_args import PortArgs
 
     load = load_of(checkpoint, Case("", overlap, {"kv_cache_tokens": None, "kv_memory_fraction": 0.001}))
@@ -279,7 +284,11 @@ def no_room(checkpoint: str) -> Said:
         made.append(init_new(*args, **kwargs))
         return made[-1]
 
-    with patch.object(PortArgs, "init_new", kept):
+    # What is available is the whole machine's memory, which other processes give back too.
+    with (
+        patch.object(PortArgs, "init_new", kept),
+        patch.object(configurator, "get_available_gpu_memory", lambda *a, **b: 0),
+    ):
         try:
             adapter.open(load)
         except Exception as error:
