@@ -33,7 +33,7 @@ setup(
     package_data={
         "innerloop": ["py.typed"],
         "innerloop.profiles": ["*/*.yaml", "engines/locks/*"],
-        "innerloop.docs": ["*.md", "*/*.md"],
+        "innerloop.docs": ["*.md", "*/*.md", "*/*.json"],
     },
     cmdclass={"build_py": BuildWithCommit},
 )

@@ -10,6 +10,7 @@ from innerloop.harness.cli.arguments import CommandLine, command_line, duration
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK
 from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.cli.verbs import as_called
 
 EXAMPLES = """\
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         engine_python=arguments.engine_python,
         environment=arguments.environment,
     )
-    spec, console = resolve(request, machine), Console(stderr=True)
+    spec, console = resolve(request, machine), progress_console()
     done = check_engine(spec, machine, arguments.timeout, lambda text: console.print(text, style="dim"))
     if arguments.json:
         print_json(document(spec.engine.name, spec.layer, done), "conformance")

@@ -14,7 +14,7 @@ examples:
   innerloop doctor                  a report for people
   innerloop doctor --json           the same as one JSON document
   CUDA_VISIBLE_DEVICES= innerloop doctor      as if there were no GPU
-  innerloop doctor --engine my_engine.py      with an engine of your own
+  innerloop doctor --engine my_engine.py      with an engine of your own: docs/how-to/add-an-engine.md
 
 To make an engine's environment beforehand: innerloop environments create ENGINE
 """
@@ -31,7 +31,7 @@ def parser() -> CommandLine:
         action="append",
         default=[],
         metavar="NAME|PATH.py",
-        help="also examine this plug-in (docs/how-to/add-an-engine.md); may be given many times",
+        help="also examine this plug-in; may be given many times",
     )
     top.add_argument("--json", action="store_true", help="one JSON document on stdout")
     return top

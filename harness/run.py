@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, Refused
 from innerloop.harness.cli.output import print_json
-from innerloop.harness.session.arguments import options_of, parser, request_of
+from innerloop.harness.cli.progress import progress_console
+from innerloop.harness.session.arguments import parser, request_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,23 +49,13 @@ def plan_one(arguments: argparse.Namespace) -> int:
 
 def run_one(arguments: argparse.Namespace) -> int:
     """Runs it and prints its result."""
-    from rich.console import Console
-
-    from innerloop.harness.machine import this_machine
-    from innerloop.harness.profiling.choice import choose
     from innerloop.harness.report.run import print_failure, print_report
     from innerloop.harness.result.exit_code import exit_code
-    from innerloop.harness.session import run as session
-    from innerloop.harness.spec.resolve import resolve
-    from innerloop.harness.store.run_folder import default_folder
+    from innerloop.harness.session.start import start
     from innerloop.harness.store.typed import document
 
-    machine, profile = this_machine(), choose(arguments.profiler, arguments.profiler_steps)
-    spec = resolve(request_of(arguments), machine)
-    names = (spec.engine.name, spec.model.name, spec.workload.name)
-    out = arguments.out or default_folder(*names, labels=spec.label.values())
-    console = Console(stderr=True)
-    result, folder = session.run(spec, machine, options_of(arguments, out, profile), console)
+    console = progress_console()
+    result, folder = start(arguments, console)
     if arguments.json:
         print_json(document(result))
         print_failure(result, console)

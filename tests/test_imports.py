@@ -13,6 +13,7 @@ from tests.real import ROOT
 
 HARNESS = [  # the highest first; an import stays in its room or goes to one of a lower line
     ("verbs",),  # harness/*.py and every __main__.py
+    ("api",),
     ("experiments",),
     ("session",),
     ("export", "report"),
@@ -33,7 +34,7 @@ HARNESS = [  # the highest first; an import stays in its room or goes to one of 
 ]
 ENGINES = [
     ("__main__",),
-    ("lmdeploy", "mlc_llm", "sglang", "tensorrt_llm", "tgi", "torch", "vllm"),
+    ("lmdeploy", "mlc_llm", "openvino", "sglang", "tensorrt_llm", "tgi", "torch", "vllm"),
     ("ceilings", "http", "preparing"),
     ("worker",),
     ("profiling",),
@@ -49,7 +50,10 @@ SHARED = {  # what the harness takes from the engines' side
     "engines.support.refusals",  # the one check of what an adapter reserves
     "engines.worker.trace",
 }
-REQUIRED = {"filelock", "numpy", "platformdirs", "psutil", "pyarrow", "pydantic", "pynvml", "rich", "uv", "yaml"}
+REQUIRED = {
+    "filelock", "numpy", "platformdirs", "psutil", "pyarrow", "pydantic", "pynvml", "rich", "typing_extensions", "uv",
+    "yaml",
+}  # fmt: skip
 
 
 def room(module: str) -> str:

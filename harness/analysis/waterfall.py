@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Any, Literal
 
+import numpy as np
+
+from innerloop.harness.analysis.statistics import Interval, paired_ratio
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.waterfall import Points, Rung
@@ -36,7 +39,7 @@ def waterfall(runs: Runs) -> tuple[float | None, tuple[Rung, ...]]:
             compared.append(rung)
             continue
         added = spent - (0.0 if last is None or last.s_per_output_token is None else last.s_per_output_token)
-        apart = _apart(runs, last, rung)
+        ratio = _ratio(runs, last, rung)
         rung = replace(
             rung,
             tokens_per_s=1.0 / spent if spent else None,
@@ -44,8 +47,9 @@ def waterfall(runs: Runs) -> tuple[float | None, tuple[Rung, ...]]:
             added_s_per_output_token=added,
             added_ms_per_step=_ms(added, per_step),
             added_share=added / total if total else None,
-            added_s_per_output_token_range=apart,
-            within_scatter=None if apart is None else apart[0] <= 0.0 <= apart[1],
+            ratio_to_below=ratio.estimate,
+            ratio_to_below_ci=None if ratio.low is None or ratio.high is None else (ratio.low, ratio.high),
+            within_scatter=None if ratio.low is None or ratio.high is None else ratio.low <= 1.0 <= ratio.high,
         )
         compared.append(rung)
         last = rung
@@ -102,17 +106,31 @@ def _rung(
 
 def _below_core(runs: Runs) -> list[Rung]:
     """The steps' bound and the time of the kernels, of the runs on layer core that have them."""
-    bounds, kernels = [], []
-    for result in runs.get("core", ()):
-        tokens = result.counts.output_tokens
-        if result.failure is not None or not tokens:
-            continue
-        if result.roofline is not None and result.roofline.bound_s is not None:
-            bounds.append(result.roofline.bound_s / tokens)
-        if result.kernels is not None and result.kernels.estimate.busy_s is not None:
-            kernels.append(result.kernels.estimate.busy_s / tokens)
-    rungs = [_rung("bound", "bound", bounds), _rung("kernels", "kernels", kernels)]
-    return [rung for rung in rungs if rung.trials]
+    results = runs.get("core", ())
+    bound = _rung("bound", "bound", _known(map(_bound_s, results)))
+    kernels = _rung("kernels", "kernels", _known(map(_kernels_s, results)))
+    return [rung for rung in (bound, kernels) if rung.trials]
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _bound_s(result: Result) -> float | None:
+    """The bound of a run's steps for each output token."""
+    bound = None if result.roofline is None else result.roofline.bound_s
+    return _for_a_token(result, bound)
+
+
+def _kernels_s(result: Result) -> float | None:
+    """The time of a run's kernels for each output token."""
+    busy = None if result.kernels is None else result.kernels.estimate.busy_s
+    return _for_a_token(result, busy)
+
+
+def _for_a_token(result: Result, seconds: float | None) -> float | None:
+    tokens = result.counts.output_tokens
+    return seconds / tokens if seconds is not None and tokens and result.failure is None else None
 
 
 def seconds_per_token(result: Result) -> float | None:
@@ -145,14 +163,22 @@ def _ms(seconds: float | None, tokens_per_step: float | None) -> float | None:
     return None if seconds is None or tokens_per_step is None else seconds * tokens_per_step * 1e3
 
 
-def _apart(runs: Runs, lower: Rung | None, upper: Rung) -> tuple[float, float] | None:
-    """The least and the most of the differences between two layers within a trial, whose runs stand close together in
-    time; None with fewer than two trials of both."""
-    if lower is None or lower.kind != "layer" or upper.kind != "layer":
-        return None
-    pairs = zip(map(seconds_per_token, runs[lower.name]), map(seconds_per_token, runs[upper.name]), strict=False)
-    apart = [above - below for below, above in pairs if below is not None and above is not None]
-    return (min(apart), max(apart)) if len(apart) > 1 else None
+def _ratio(runs: Runs, lower: Rung | None, upper: Rung) -> Interval:
+    """How many times the time of the rung below a rung takes, by the trials in which both are known: those of a trial
+    are next to each other in time. Without three of them there are no bounds."""
+    if lower is None:
+        return Interval(None, None, None, 0)
+    pairs = zip(_by_trial(runs, lower), _by_trial(runs, upper), strict=False)
+    known = np.array([(below, above) for below, above in pairs if below and above]).reshape(-1, 2)
+    return paired_ratio(known[:, 0], known[:, 1])
+
+
+def _by_trial(runs: Runs, rung: Rung) -> list[float | None]:
+    """A rung's seconds a token in each trial; those below layer core are of its runs."""
+    if rung.kind == "layer":
+        return [seconds_per_token(result) for result in runs[rung.name]]
+    of = _bound_s if rung.kind == "bound" else _kernels_s
+    return [of(result) for result in runs.get("core", ())]
 
 
 def differences(runs: Runs) -> dict[str, dict[str, Any]]:

@@ -36,9 +36,9 @@ class CommandLine(argparse.ArgumentParser):
         return found
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_REFUSED, f"innerloop: {self._said(message)}\n")
+        self.exit(EXIT_REFUSED, f"innerloop: {self.said(message)}\n")
 
-    def _said(self, message: str) -> str:
+    def said(self, message: str) -> str:
         """argparse's own words as ours: the flag first, then what is wrong, then the fix."""
         if found := re.fullmatch(r"argument (.+?): (.*)", message, re.DOTALL):
             flag, message = found[1].split("/")[-1] if found[1].startswith("-") else found[1], found[2]

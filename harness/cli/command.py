@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
@@ -28,8 +29,12 @@ class Stopped(BaseException):
 def stop_signals() -> Iterator[None]:
     """Turns the first signal into `Stopped`; later ones are ignored: they must not cut cleaning up short.
 
-    A SIGHUP that is ignored stays ignored: nohup asked for that.
+    A SIGHUP that is ignored stays ignored: nohup asked for that. In a thread other than the main one, which no signal
+    reaches, nothing is done.
     """
+    if not _is_main_thread():
+        yield
+        return
 
     def handler(number: int, _frame: Any) -> None:
         ignore_signals()
@@ -50,8 +55,27 @@ def _ours() -> list[signal.Signals]:
 
 def ignore_signals() -> None:
     """From here to the end of `stop_signals` nothing interrupts: what was measured is being put away."""
-    for number in SIGNALS:
+    for number in SIGNALS if _is_main_thread() else ():
         signal.signal(number, signal.SIG_IGN)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def signals_passed_on() -> Iterator[None]:
+    """For work in a process of somebody else's: a signal ends the work in order, and reaches afterwards whoever
+    handled it before. SIGINT raises KeyboardInterrupt then, unless that program sees to it differently."""
+    _received.clear()
+    try:
+        with stop_signals():
+            yield
+    except Stopped as stopped:
+        signal.raise_signal(stopped.number)
+        raise
+    if _received:
+        signal.raise_signal(_received[-1])
 
 
 def as_command(work: Callable[[], int]) -> int:

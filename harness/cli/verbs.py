@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 VERBS = {
     "run": "run an engine on a workload and report",
@@ -21,6 +22,9 @@ VERBS = {
 ROOMS = ("ceilings", "checkpoints", "environments", "profiles")  # verbs whose module is the room's own __main__.py
 COMMAND = re.compile(rf"\binnerloop ({'|'.join(VERBS)})(?![\w-])")
 
+PAGE = re.compile(r"(?<![\w/.])docs/[a-z/-]+\.md")
+PACKAGE = Path(__file__).resolve().parents[2]  # a checkout, or innerloop/ of a wheel: docs/ lies in both
+
 
 def module_of(verb: str) -> str:
     """The module of harness/ that `python -m` runs: check_engine for check-engine."""
@@ -29,10 +33,21 @@ def module_of(verb: str) -> str:
 
 def as_called(text: str) -> str:
     """A text of ours with its commands as this user types them: `innerloop run`, or, where `python -m harness.run`
-    was called, `python -m harness.run`. All help, hints and advice go through here."""
+    was called, `python -m harness.run`; and with its pages of the docs by the paths at which they lie. All help, hints
+    and advice go through here."""
+    text = PAGE.sub(lambda found: _page(found[0]), text)
     if not _called_as_module():
         return text
     return COMMAND.sub(lambda found: f"python -m harness.{module_of(found[1])}", text)
+
+
+def _page(name: str) -> str:
+    """The path of a page: from the current folder where it lies below it."""
+    path = PACKAGE / name
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
 
 
 def _called_as_module() -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.session.arguments import options_of, request_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def run_layers(arguments: argparse.Namespace) -> int:
             print_plan_of_layers(resolved, Console())
         return EXIT_OK
     options = options_of(arguments, out, profile)
-    waterfall, folder = layers.run(ladder, spec_of, machine, options, Console(stderr=True))
+    waterfall, folder = layers.run(ladder, spec_of, machine, options, progress_console())
     if arguments.json:
         print_json(document(waterfall))
     else:

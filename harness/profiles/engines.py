@@ -66,7 +66,7 @@ def broken_plugins() -> dict[str, str]:
 
 
 def runnable(machine: Machine) -> list[EngineProfile]:
-    """The engines that run here, by rank; those that run only with something standing in for a part of them are last."""
+    """The engines that run here, by rank; last those of which something else stands in for a part."""
     found = [engine for engine in all_engines() if why_not(engine, machine) is None]
     return sorted(found, key=lambda engine: all(substituted(engine, kind) for kind in devices(engine, machine)))
 

@@ -50,7 +50,7 @@ def print_examination(found: Mapping[str, Any], console: Console) -> None:
     else:
         say("No engine runs here; each of them needs:")
         for engine in found["engines"]:
-            say(f"  {engine['name']}: {engine['needs']}")
+            say(as_called(f"  {engine['name']}: {engine['needs']}"))
     say()
     if found["environments"]:
         made = [(one["name"], one["state"], one["version"] or "-", size(one["bytes"])) for one in found["environments"]]

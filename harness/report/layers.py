@@ -93,18 +93,9 @@ def rung_s(rung: Rung, by_step: bool) -> tuple[float, float]:
 
 
 def by_chance(found: Waterfall) -> Iterator[Rung]:
-    """The rungs whose difference to the one below may be chance: the trials disagree, or there is no pair of them.
-
-    With several trials, nothing is said of the bound and of the kernels, which are not run again with each.
-    """
-    below: Rung | None = None
-    for rung in found.rungs:
-        if rung.s_per_output_token is None:
-            continue
-        untried = rung.within_scatter is None and (found.trials == 1 or (below is not None and below.kind == "layer"))
-        if below is not None and (rung.within_scatter or untried):
-            yield rung
-        below = rung
+    """The rungs whose difference to the one below may be chance: their ratio's interval holds 1, or there is none."""
+    known = [rung for rung in found.rungs if rung.s_per_output_token is not None]
+    yield from (rung for rung in known[1:] if rung.within_scatter is not False)
 
 
 def doubts(rung: Rung) -> Iterator[str]:
@@ -149,9 +140,9 @@ def remarks(found: Waterfall) -> Iterator[str]:
                 yield f"{rung.name}: {number(round(1 / high))} to {number(round(1 / low))} tokens/s in its trials"
     doubtful = list(by_chance(found))
     if any(rung.within_scatter is None for rung in doubtful):
-        yield "?: one trial says nothing of chance: such a difference may be the machine's scatter; see --trials"
+        yield "?: fewer than three trials of both say nothing of chance; see --trials"
     if any(rung.within_scatter for rung in doubtful):
-        yield "?: in some trials this layer was the faster one, in others the one below: it may be chance"
+        yield "?: the 95 % interval of its ratio to the one below holds 1: the difference may be chance"
     for rung in found.rungs:
         if rung.reason:
             yield f"{rung.name}: {rung.reason}"

@@ -9,8 +9,8 @@ from innerloop.harness import __version__
 from innerloop.harness.analysis import client as client_analysis
 from innerloop.harness.analysis.observer import step_ratio
 from innerloop.harness.analysis.run import analyse
+from innerloop.harness.result import caches, telemetry
 from innerloop.harness.result import roofline as limit
-from innerloop.harness.result import telemetry
 from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.result.reasons import reasons, status
 from innerloop.harness.result.record import Record
@@ -47,7 +47,8 @@ def build(record: Record) -> Result:
     warmup = typed(Warmup, reported["warmup"]) if reported.get("warmup") else None
     seen = telemetry.section(record, figures.steady)
     roofline = limit.section(spec, record.effective, tables, record.ceilings, record.no_ceilings, figures.steady)
-    found = reasons(record, figures, warmup, seen, client)
+    kept = caches.section(record, figures.counts.prompt_tokens)
+    found = (*reasons(record, figures, warmup, seen, client), *caches.doubts(record, kept, caching))
     return Result(
         schema_version=VERSION,
         innerloop_version=__version__,
@@ -81,6 +82,7 @@ def build(record: Record) -> Result:
         kv_usage=figures.kv_usage,
         steady=figures.steady,
         stability=figures.stability,
+        caches=kept,
         over_time=figures.over_time,
         overhead=replace(
             figures.overhead,

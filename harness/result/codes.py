@@ -37,6 +37,8 @@ DOUBTS = {
     "overloaded": Code("requests came faster than the engine could serve them"),
     "drift": Code("steps became slower or faster all the time", affects=(*SPEED, "energy")),
     "level_shift": Code("steps suddenly became slower or faster", affects=(*SPEED, "energy")),
+    "compiled_in_window": Code("the engine captured or compiled something while it was measured"),
+    "cache_not_reset": Code("the prefix cache was not empty when the window opened"),
     "not_settled": Code("the speed still changed when the warm-up ended"),
     "cpu_stolen": Code("the hypervisor took CPU time from this machine"),
     "other_processes": Code("other processes used the CPUs"),

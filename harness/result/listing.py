@@ -43,6 +43,7 @@ class RunLine:
     label: Mapping[str, str] = field(default_factory=dict)
     note: str | None = None
     output_tokens_per_s: float | None = None
+    id: str | None = None
 
 
 def list_runs(root: Path) -> list[RunLine]:
@@ -77,15 +78,30 @@ def chosen(lines: Sequence[RunLine], where: Sequence[str]) -> list[RunLine]:
     Raises:
         Refused: no FIELD=VALUE, or no run has such a field.
     """
-    keys = {key for line in lines for key in line.label}
+    conditions: dict[str, str] = {}
     for condition in where:
         name, equals, value = condition.partition("=")
         if not equals:
             raise Refused(f"--where takes FIELD=VALUE; got {condition!r}")
+        if conditions.setdefault(name, value) != value:
+            return []
+    try:
+        return fitting(lines, conditions)
+    except Refused as refusal:
+        raise Refused(f"--where: {refusal}") from None
+
+
+def fitting(lines: Sequence[RunLine], conditions: Mapping[str, str]) -> list[RunLine]:
+    """Those that have all these values; a field is one of FIELDS or the key of a label.
+
+    Raises:
+        Refused: no run has such a field.
+    """
+    keys = {key for line in lines for key in line.label}
+    for name in conditions:
         if name not in FIELDS and name not in keys and lines:
-            raise Refused(f"--where: no run has a field or a label {name!r}{nearest(name, {*FIELDS, *keys})}")
-        lines = [line for line in lines if _value(line, name) == value]
-    return [*lines]
+            raise Refused(f"no run has a field or a label {name!r}{nearest(name, {*FIELDS, *keys})}")
+    return [line for line in lines if all(_value(line, name) == value for name, value in conditions.items())]
 
 
 def _value(line: RunLine, name: str) -> str | None:
@@ -106,6 +122,7 @@ def _of_result(folder: Path, result: Result) -> RunLine:
         reason,
         version=result.engine.version,
         output_tokens_per_s=result.throughput.output_tokens_per_s,
+        id=result.id,
         **_of_spec(result.spec),
     )
 
@@ -133,7 +150,8 @@ def _without_result(stored: StoredRun) -> RunLine | None:
         running = is_running(folder, job, folder / JOB)
         reason = None if running else "its harness was killed; innerloop show puts a result together"
         status = "running" if running else "interrupted"
-        return RunLine(str(folder), _changed(folder / JOB), status, reason, **_of_spec(typed(Spec, job["spec"])))
+        known = {"id": job.get("id"), **_of_spec(typed(Spec, job["spec"]))}
+        return RunLine(str(folder), _changed(folder / JOB), status, reason, **known)
     if stored.kind == "records":
         return RunLine(str(folder), _changed(folder), "broken", "it has records, and neither a result nor a job")
     if STAMP.match(folder.name) and not any(folder.iterdir()):

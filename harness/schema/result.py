@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from innerloop.harness.schema.caches import Caches
 from innerloop.harness.schema.common import Level, TokenTotals
 from innerloop.harness.schema.engine import Checkpoint, Engine, Environment
 from innerloop.harness.schema.figure import Figure
@@ -109,6 +110,7 @@ class Result:
     memory_bytes: Memory
     telemetry: Telemetry
     failure: Failure | None
+    caches: Annotated[Caches | None, Figure("prefix cache and compilations", null="an older innerloop wrote it")] = None
     client: Annotated[Client | None, Figure("the client of layer http", null="there was none")] = None
     roofline: Roofline | None = None
     profiling: Annotated[Profiling | None, Figure("the profiling pass", null="there was none")] = None

@@ -59,10 +59,15 @@ class Rung:
     added_s_per_output_token: Annotated[float | None, Figure("difference to the one below", unit="s")] = None
     added_ms_per_step: Annotated[float | None, Figure("the same for a step of layer core", unit="ms")] = None
     added_share: Annotated[float | None, Figure("of the outermost layer's time")] = None
-    added_s_per_output_token_range: Annotated[
-        tuple[float, float] | None, Figure("least and most of the differences within a trial", unit="s")
+    ratio_to_below: Annotated[
+        float | None,
+        Figure("its time / that of the one below, geometric mean over trials", null="no trial has both"),
     ] = None
-    within_scatter: Annotated[bool | None, Figure("the range holds 0", null="fewer than two trials")] = None
+    ratio_to_below_ci: Annotated[
+        tuple[float, float] | None,
+        Figure("its 95 % interval, by t on the trials' log ratios", null="fewer than three trials have both"),
+    ] = None
+    within_scatter: Annotated[bool | None, Figure("that interval holds 1", null="there is none")] = None
     runs: tuple[LayerRun, ...] = ()
 
 

@@ -3,7 +3,8 @@ runs are one table to whoever queries them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,6 @@ def write(path: Path, file: str, table: np.ndarray, header: Mapping[str, int], i
     Raises:
         OSError: it cannot be written.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = _schema(file, table.dtype, header, identity)
@@ -58,14 +58,29 @@ def write(path: Path, file: str, table: np.ndarray, header: Mapping[str, int], i
             column_encoding={name: "DELTA_BINARY_PACKED" for name in times},
         ) as writer,
     ):
-        for begin in range(0, len(table), CHUNK):
-            chunk = table[begin : begin + CHUNK]
-            rows = len(chunk)
-            extra = {RUN: pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), [identity.get(RUN, "")])}
-            if file in NUMBERS:
-                extra[NUMBERS[file]] = pa.array(np.arange(begin, begin + rows))
-            arrays = [extra.get(field.name) or _column(chunk, field, file) for field in schema]
-            writer.write_batch(pa.record_batch(arrays, schema=schema))
+        for batch in _batches(file, table, schema, identity):
+            writer.write_batch(batch)
+
+
+def arrow(file: str, table: np.ndarray, header: Mapping[str, int], identity: Mapping[str, str]) -> pa.Table:
+    """The Arrow table that `write` would put in a file: the same columns and metadata."""
+    import pyarrow as pa
+
+    schema = _schema(file, table.dtype, header, identity)
+    return pa.Table.from_batches(_batches(file, table, schema, identity), schema)
+
+
+def _batches(file: str, table: np.ndarray, schema: pa.Schema, identity: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    for begin in range(0, len(table), CHUNK):
+        chunk = table[begin : begin + CHUNK]
+        rows = len(chunk)
+        extra = {RUN: pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), [identity.get(RUN, "")])}
+        if file in NUMBERS:
+            extra[NUMBERS[file]] = pa.array(np.arange(begin, begin + rows))
+        arrays = [extra.get(field.name) or _column(chunk, field, file) for field in schema]
+        yield pa.record_batch(arrays, schema=schema)
 
 
 def _schema(file: str, dtype: np.dtype, header: Mapping[str, int], identity: Mapping[str, str]) -> pa.Schema:
@@ -81,8 +96,26 @@ def _schema(file: str, dtype: np.dtype, header: Mapping[str, int], identity: Map
         kind = text if name == "state" else pa.from_numpy_dtype(dtype[name])
         fields.append(pa.field(_on_disk(file, name), kind, nullable=name not in NEVER_MISSING))
     metadata = {HEADER_PREFIX + name.encode(): str(value).encode() for name, value in header.items()}
-    metadata |= {IDENTITY_PREFIX + name.encode(): value.encode() for name, value in identity.items()}
-    return pa.schema(fields, metadata=metadata)
+    return pa.schema(fields, metadata={**metadata, **identity_metadata(identity)})
+
+
+def identity_metadata(identity: Mapping[str, str]) -> dict[bytes, bytes]:
+    """What a run is, as a file's metadata say it: `innerloop.run`, `innerloop.engine` ..."""
+    return {IDENTITY_PREFIX + name.encode(): value.encode() for name, value in identity.items()}
+
+
+def stored_identity(path: Path) -> dict[str, str]:
+    """What a file's metadata say that the run is; empty for one of the first version.
+
+    Raises:
+        Refused: it cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    with _damage(path):
+        found = pq.read_schema(path).metadata or {}
+    names = [name for name in found if name.startswith(IDENTITY_PREFIX) and not name.startswith(HEADER_PREFIX)]
+    return {name.removeprefix(IDENTITY_PREFIX).decode(): found[name].decode() for name in names}
 
 
 def _on_disk(file: str, name: str) -> str:
@@ -107,10 +140,33 @@ def read(path: Path, file: str) -> tuple[np.ndarray, dict[str, int]]:
     Raises:
         Refused: it is no table of innerloop, is damaged, or lacks a column that is never missing.
     """
+    with _damage(path):
+        return _read(path, file)
+
+
+def read_telemetry(path: Path, identity: Mapping[str, str]) -> pa.Table:
+    """A telemetry file with a `run` column, also one of the first version, which has none.
+
+    Raises:
+        Refused: it is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _damage(path):
+        table = pq.read_table(path)
+    if RUN in table.column_names:
+        return table
+    return table.add_column(0, RUN, pa.array([identity.get(RUN, "")] * len(table), pa.string()))
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Raises: Refused: what a damaged Parquet file makes its readers raise."""
     import pyarrow as pa
 
     try:
-        return _read(path, file)
+        yield
     except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError) as error:
         said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise Refused(f"{path} is damaged: {said}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +16,14 @@ from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.analysis.unfinished import filled
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_json
+from innerloop.harness.schema.result import VERSION
 from innerloop.harness.store import parquet
 from innerloop.harness.store.atomic import whole
 from innerloop.harness.store.parquet import no_header
 from innerloop.harness.telemetry.sampler import Sampler
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FILES = {  # the table's name -> its place in the raw trace
     "steps": ("measure", "steps"),
@@ -98,7 +103,30 @@ def identity_of(folder: Path) -> dict[str, str]:
     except (Refused, KeyError, TypeError, AttributeError):
         known_of = {}
     own = {name: str(value) for name, value in known_of.items() if value is not None}
-    return {"run": folder.absolute().name, **own, "innerloop_version": __version__}
+    versions = {"innerloop_version": __version__, "schema_version": VERSION}
+    return {"run": folder.absolute().name, **own, **versions}
+
+
+def arrow_table(run_folder: Path, name: str) -> pa.Table:
+    """A table of a run, `name` a key of FILES or "telemetry", with the columns that this version writes, whichever
+    version wrote it; see docs/metrics.md, "The files". Without rows where nothing was written.
+
+    Raises:
+        Refused: a file that is damaged, or of another version of innerloop.
+    """
+    import pyarrow as pa
+
+    folder = Path(run_folder)
+    path, identity = folder / f"{name}.parquet", identity_of(folder)
+    if path.exists():
+        identity |= parquet.stored_identity(path)
+    if name == "telemetry":
+        columns = {parquet.RUN: pa.string(), "source": pa.string(), "time_ns": pa.int64(), "late_ns": pa.int64()}
+        return parquet.read_telemetry(path, identity) if path.exists() else pa.schema(columns).empty_table()
+    rows, header = _table(folder, name)
+    if name == "requests" and _raw(folder, name).exists():
+        rows = filled(rows, _table(folder, "tokens")[0])
+    return parquet.arrow(FILES[name][1], rows, header, identity)
 
 
 def _remove_raw(trace: Path) -> None:
@@ -165,5 +193,7 @@ def write_telemetry(run_folder: Path, samples: Sequence[Samples], identity: Mapp
         parts.append(pa.table(columns))
     if sum(len(part) for part in parts) == 0:
         return
+    table = pa.concat_tables(parts, promote_options="default")
+    table = table.replace_schema_metadata(parquet.identity_metadata(identity))
     with whole(Path(run_folder) / "telemetry.parquet") as partial:
-        pq.write_table(pa.concat_tables(parts, promote_options="default"), partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd")

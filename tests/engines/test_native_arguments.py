@@ -101,7 +101,7 @@ def test_what_vllm_cannot_report_depends_on_the_layer_and_on_where_its_model_run
     assert "wait_ns" not in unreported(replace(make_load(), layer="http"))
 
 
-@pytest.mark.parametrize("name", ["vllm", "torch", "lmdeploy", "sglang", "tensorrt_llm", "mlc_llm", "tgi"])
+@pytest.mark.parametrize("name", ["vllm", "torch", "lmdeploy", "sglang", "tensorrt_llm", "mlc_llm", "openvino", "tgi"])
 def test_no_engine_argument_walks_around_a_common_setting_or_a_refusal(name):
     adapter = load_adapter(name)
     assert adapter.reserved
@@ -112,7 +112,7 @@ def test_no_engine_argument_walks_around_a_common_setting_or_a_refusal(name):
     refuse_reserved(adapter, make_load(engine_args={"anything_else": 1}))
 
 
-@pytest.mark.parametrize("name", ["vllm", "torch", "lmdeploy", "sglang", "tensorrt_llm", "mlc_llm", "tgi"])
+@pytest.mark.parametrize("name", ["vllm", "torch", "lmdeploy", "sglang", "tensorrt_llm", "mlc_llm", "openvino", "tgi"])
 def test_what_is_said_to_be_unreported_are_fields_of_a_report(name):
     fields = set(StepReport.__dataclass_fields__)
     assert set(load_adapter(name).unreported(make_load())) < fields - {"start_ns", "end_ns", "tokens", "finished"}
@@ -128,7 +128,7 @@ def test_4_bit_weights_and_a_kv_cache_of_fp8_need_avx512_on_an_x86_cpu():
     refuse(make_load(device="cpu"), {"avx2"})
     refuse(make_load(quantization="awq"), {"avx2"})
     fp8 = make_load(device="cpu", kv_cache_dtype="fp8")
-    with pytest.raises(UnsupportedSetting, match="kv_cache_dtype=fp8: .*AVX-512 or AMX only"):
+    with pytest.raises(UnsupportedSetting, match=r"kv_cache_dtype=fp8: .*AVX-512 or AMX only"):
         refuse(fp8, {"avx2"})
     refuse(fp8, {"avx2", "amx_tile"})
     refuse(fp8, {"avx2", "avx512f"})

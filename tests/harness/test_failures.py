@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.real import ROOT, Going, check_failed, run, runs_guard, shown_later, start_long
+from innerloop.engines.worker import trace
+from tests.real import LONG, ROOT, Going, check_failed, command, run, runs_guard, shown_later, start_long, variables
 from tests.waiting import until
 
 SCRIPTED = ROOT / "tests" / "plugins" / "scripted"
@@ -25,7 +28,7 @@ FEW = """\
 prompt: {tokens: 8}
 output: {tokens: 6}
 load: {kind: offline, requests: 8}
-warmup: {requests: 4, output_tokens: 4, max_rounds: 1}
+warmup: {requests: 4, output_tokens: 4, max_rounds: 0}
 """
 
 
@@ -64,6 +67,37 @@ def test_an_interrupted_harness_ends_the_run_says_so_and_dies_of_the_signal(long
     going.harness.send_signal(number)
     result = check_failed(going, "interrupted", -number)
     assert number.name in result["failure"]["message"]
+
+
+def test_a_terminal_that_goes_ends_the_run_and_keeps_what_was_measured(tmp_path):
+    """As when a connection breaks: SIGHUP, and a stdout and stderr that take nothing any more."""
+    workload, folder = tmp_path / "long.yaml", tmp_path / "run"
+    workload.write_text(LONG)
+    arguments = ("--engine", SCRIPTED, "--workload", workload, "--out", folder, "--set", "max_batch_size=8")
+    words = command(*arguments, "--ceilings", "off", *SLOW)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve(words[0], words, variables())
+    try:
+        os.set_blocking(terminal, False)
+
+        def measures() -> bool:
+            with suppress(BlockingIOError):
+                os.read(terminal, 1 << 16)
+            try:
+                return len(trace.records(folder / "trace" / "measure", "steps")) >= 5
+            except (OSError, ValueError):
+                return False
+
+        until(measures)
+    finally:
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGHUP
+    result = json.loads((folder / "result.json").read_text())
+    assert result["status"] == "interrupted"
+    assert "SIGHUP" in result["failure"]["message"]
+    assert result["counts"]["steps"] >= 5
 
 
 def test_nothing_outlives_a_killed_harness_and_its_records_can_be_shown(long_run):
@@ -132,24 +166,24 @@ def fault(kind: str, **more: object) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "cause"),
     [
-        (fault("raise", fault_step=8), "engine_exception"),
-        (fault("raise", fault_step=2), "engine_exception"),  # in the warm-up
+        (fault("raise", fault_step=4), "engine_exception"),
+        ([*fault("raise", fault_step=2), "--workload-arg", "warmup.max_rounds=1"], "engine_exception"),
         (fault("raise", fault_at="load"), "engine_exception"),
         (fault("raise", fault_at="import"), "engine_exception"),
-        (fault("segfault", fault_step=8), "killed_by_signal"),
-        (fault("kill", fault_step=8), "killed_by_signal"),
+        (fault("segfault", fault_step=4), "killed_by_signal"),
+        (fault("kill", fault_step=4), "killed_by_signal"),
         (fault("segfault", fault_at="load"), "killed_by_signal"),
-        (fault("oom_device", fault_step=8), "out_of_memory_device"),
-        (fault("oom_host", fault_step=8), "out_of_memory_host"),
-        (fault("miscount_short", fault_step=8), "wrong_token_count"),
-        (fault("miscount_long", fault_step=8), "wrong_token_count"),
-        (fault("unknown_id", fault_step=8), "wrong_token_count"),
-        (fault("lost_work", fault_step=8), "wrong_token_count"),
-        ([*fault("hang", fault_step=8), "--hang-timeout", "4"], "hang"),
-        ([*fault("hang_ignoring_signals", fault_step=8), "--hang-timeout", "4"], "hang"),
+        (fault("oom_device", fault_step=4), "out_of_memory_device"),
+        (fault("oom_host", fault_step=4), "out_of_memory_host"),
+        (fault("miscount_short", fault_step=4), "wrong_token_count"),
+        (fault("miscount_long", fault_step=4), "wrong_token_count"),
+        (fault("unknown_id", fault_step=4), "wrong_token_count"),
+        (fault("lost_work", fault_step=4), "wrong_token_count"),
+        ([*fault("hang", fault_step=4), "--hang-timeout", "4"], "hang"),
+        ([*fault("hang_ignoring_signals", fault_step=4), "--hang-timeout", "4"], "hang"),
         ([*fault("hang", fault_at="load"), "--load-timeout", "1"], "load_timeout"),
         ([*fault("slow_load"), "--timeout", "1"], "timeout"),
-        (fault("children_then_kill", fault_step=8), "killed_by_signal"),
+        (fault("children_then_kill", fault_step=4), "killed_by_signal"),
     ],
     ids=lambda value: " ".join(value[1::2]) if isinstance(value, list) else "",
 )
@@ -161,18 +195,18 @@ def test_what_an_engine_does_is_named_by_its_cause(arguments, cause, tmp_path):
 
 
 def test_an_engines_exception_keeps_its_traceback_and_its_records(tmp_path):
-    result = ended(tmp_path, *fault("raise", fault_step=8))
-    assert any("Traceback" in line for line in result["failure"]["traceback"])
+    result = ended(tmp_path, *fault("raise", fault_step=4))
+    assert any("raise Intended" in line for line in result["failure"]["traceback"])
     assert result["counts"]["steps"] > 0
     assert (tmp_path / "run" / "steps.parquet").exists()
 
 
 def test_a_process_that_leaves_in_the_middle_is_no_result(tmp_path):
-    assert ended(tmp_path, *fault("exit", fault_step=8))["status"] == "failed"
+    assert ended(tmp_path, *fault("exit", fault_step=4))["status"] == "failed"
 
 
 def test_children_in_sessions_of_their_own_are_swept(tmp_path):
-    result = ended(tmp_path, *fault("children", fault_step=8), code=0)
+    result = ended(tmp_path, *fault("children", fault_step=4), code=0)
     assert result["failure"] is None
 
 
@@ -183,6 +217,6 @@ def test_an_engine_that_cannot_be_closed_still_has_its_result(tmp_path):
 
 
 def test_what_an_engine_prints_is_in_its_log_and_not_in_the_document(tmp_path):
-    result = ended(tmp_path, *fault("noise_on_stdout", fault_step=8), code=0)
+    result = ended(tmp_path, *fault("noise_on_stdout", fault_step=4), code=0)
     assert result["counts"]["finished"] == 8
     assert (tmp_path / "run" / "engine.log").stat().st_size > 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -71,23 +72,47 @@ def test_with_trials_the_medians_stand_and_the_ranges_are_told():
 
 
 def test_what_drifts_from_trial_to_trial_is_told_from_what_differs_within_each():
-    drifting = waterfall({"core": [run(2.0), run(3.0), run(4.0)], "engine": [run(2.2), run(3.1), run(4.3)]})
+    """Ratios of 1.1, 1.1, 1.15: logs 0.0953, 0.0953, 0.1398, mean 0.1101, standard error 0.0148, t(.975, 2) = 4.303."""
+    drifting = waterfall({"core": [run(2.0), run(3.0), run(4.0)], "engine": [run(2.2), run(3.3), run(4.6)]})
     engine = by_name(drifting)["engine"]
-    assert engine.added_s_per_output_token_range == pytest.approx((0.1e-3, 0.3e-3))
+    assert engine.ratio_to_below == pytest.approx(math.exp(0.11014), rel=1e-4)
+    assert engine.ratio_to_below_ci == pytest.approx((math.exp(0.04637), math.exp(0.17391)), rel=1e-3)
     assert engine.within_scatter is False
 
 
+def test_more_trials_make_a_difference_easier_to_see():
+    """Ratios of 1.0 and 1.06 in turn: the range of the differences would hold 0 for ever."""
+    unsure = {}
+    for trials in (4, 12):
+        core, engine = [run(2.0)] * trials, [run(2.0), run(2.12)] * (trials // 2)
+        unsure[trials] = by_name(waterfall({"core": core, "engine": engine}))["engine"].within_scatter
+    assert unsure == {4: True, 12: False}
+
+
+def test_the_kernels_and_the_bound_are_compared_in_the_trials_that_have_them():
+    core = [
+        run(ms, roofline={"bound_s": ms * 0.5}, kernels={"estimate": {"busy_s": ms * 0.8}}) for ms in (2.0, 3.0, 4.0)
+    ]
+    rungs = by_name(waterfall({"core": core}))
+    assert rungs["bound"].ratio_to_below is None
+    assert rungs["kernels"].ratio_to_below == pytest.approx(1.6)
+    assert rungs["core"].ratio_to_below_ci == pytest.approx((1.25, 1.25))
+    once = by_name(waterfall({"core": [core[0], run(3.0), run(4.0)]}))
+    assert once["core"].ratio_to_below == pytest.approx(1.25)
+    assert once["core"].within_scatter is None
+
+
 def test_a_trial_that_failed_on_one_layer_is_no_pair():
-    found = waterfall({"core": [run(2.0), run(2.0, failed="it hung")], "engine": [run(2.2), run(1.0)]})
-    assert by_name(found)["engine"].added_s_per_output_token_range is None
-    assert by_name(found)["engine"].within_scatter is None
+    core = [run(2.0), run(2.0), run(2.0), run(2.0, failed="it hung")]
+    found = waterfall({"core": core, "engine": [run(2.2), run(2.2), run(2.2), run(1.0)]})
+    assert by_name(found)["engine"].ratio_to_below == pytest.approx(1.1)
 
 
-def test_trials_that_agree_are_not_chance_and_one_trial_says_nothing_about_it():
-    apart = waterfall({"core": [run(2.0), run(2.1)], "engine": [run(3.0), run(3.1)]})
-    assert by_name(apart)["engine"].within_scatter is False
-    single = waterfall({"core": [run(2.0)], "engine": [run(3.0)]})
-    assert by_name(single)["engine"].within_scatter is None
+def test_fewer_than_three_trials_say_nothing_of_chance():
+    for trials in (1, 2):
+        found = waterfall({"core": [run(2.0), run(2.1)][:trials], "engine": [run(3.0), run(3.1)][:trials]})
+        engine = by_name(found)["engine"]
+        assert (engine.ratio_to_below_ci, engine.within_scatter) == (None, None)
 
 
 def test_a_layer_that_failed_is_named_and_the_next_one_is_compared_with_the_one_before_it():

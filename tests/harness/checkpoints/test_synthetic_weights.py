@@ -60,13 +60,14 @@ def forward(model: ModelProfile, w: dict[str, np.ndarray], tokens: np.ndarray) -
 def test_logits_are_finite_varied_and_clear(tmp_path: Path, layers: int, tied: str) -> None:
     model = load_model("llama-tiny", [*SHAPE, f"num_hidden_layers={layers}", f"tie_word_embeddings={tied}"])
     weights = load_file(ensure_checkpoint(model, "float32", folder=tmp_path).path / "model.safetensors")
-    prompts = np.random.default_rng(0).integers(3, model.vocab_size, (8, 64))
+    count = 8 if layers < 80 else 2
+    prompts = np.random.default_rng(0).integers(3, model.vocab_size, (count, 64))
     made = [forward(model, weights, prompt) for prompt in prompts]
     logits = np.concatenate([logits for logits, _ in made])
     assert np.isfinite(logits).all()
     assert max(largest for _, largest in made) < 200  # float16 ends at 65504
     assert logits.std() == pytest.approx(1, rel=0.1)
-    assert len(np.unique(logits.argmax(-1))) > 400  # of 512 positions
+    assert len(np.unique(logits.argmax(-1))) > 0.78 * 64 * count
     second, first = np.sort(logits, axis=-1)[:, -2:].T
     assert np.mean(first - second > 1e-3) > 0.98
     assert np.median(first - second) > 0.1

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -146,3 +147,48 @@ def test_every_exit_code_has_a_line_in_the_table():
     for code in (0, 2, 3, 4, 5, 129, 130, 143):
         assert f"\n  {code:<3} " in told
     assert exit_codes(0, 3).count("\n") == 2
+
+
+def test_in_a_program_of_somebody_elses_an_interrupt_is_theirs_after_the_work_has_ended():
+    ended: list[bool] = []
+
+    def work(keeps_what_it_has: bool) -> None:
+        with command.signals_passed_on():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except command.Stopped:
+                ended.append(keeps_what_it_has)
+                if not keeps_what_it_has:
+                    raise
+        pytest.fail("the program goes on")
+
+    for keeps_what_it_has in (True, False):
+        with pytest.raises(KeyboardInterrupt):
+            work(keeps_what_it_has)
+    assert ended == [True, False]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_that_was_there_gets_the_signal():
+    got = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: got.append(number))
+    try:
+        with command.signals_passed_on(), pytest.raises(command.Stopped):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert got == [signal.SIGTERM]
+
+
+def test_in_another_thread_signals_are_left_alone():
+    done = []
+
+    def work() -> None:
+        with command.signals_passed_on():
+            command.ignore_signals()
+            done.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [signal.default_int_handler]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -60,3 +61,14 @@ def test_a_refusal_and_help_use_the_form_of_the_call(call: list[str], form: str)
 
 def test_every_verb_is_known_by_its_whole_name() -> None:
     assert {"run", "runs", "check-engine"} <= VERBS.keys()
+
+
+def test_pages_of_the_docs_are_named_by_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "see docs/metrics.md, docs/how-to/add-an-engine.md; not my/docs/metrics.md or docs/"
+    monkeypatch.chdir(tmp_path)
+    page, other = ROOT / "docs/metrics.md", ROOT / "docs/how-to/add-an-engine.md"
+    assert page.exists()
+    assert other.exists()
+    assert as_called(text) == f"see {page}, {other}; not my/docs/metrics.md or docs/"
+    monkeypatch.chdir(ROOT)
+    assert as_called(text) == text

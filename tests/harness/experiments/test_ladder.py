@@ -241,7 +241,7 @@ def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path)
     print_waterfall(document, folder, Console(file=out, width=80))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
-    assert "it may be chance" in " ".join(text.split())
+    assert "?: fewer than three trials of both say nothing of chance" in " ".join(text.split())
     assert "not alike: skip_tokenizer_init is True on core; False on http" in " ".join(text.split())
     assert "10.0 % of the 100 000 tokens/s" in text
 
@@ -304,11 +304,14 @@ def test_with_one_trial_every_difference_may_be_chance_but_the_first_rung_is_non
     assert "+10.0 ms " in row(text, "core")
     assert "-2.00 ms? " in row(text, "engine")
     assert "░" in row(text, "engine")
-    assert "?: one trial says nothing of chance" in text
+    assert "?: fewer than three trials of both say nothing of chance" in text
     assert "░: this layer was faster than the one below" in text
 
 
 def test_trials_that_agree_are_no_chance_and_a_layer_without_a_pair_of_them_may_be():
     apart = {"within_scatter": False, "trials": 2}
     assert "?" not in printed_rungs(2, rung("core", 10.0, trials=2), rung("engine", 2.0, **apart))
+    unsure = printed_rungs(3, rung("core", 10.0, trials=3), rung("engine", 2.0, within_scatter=True, trials=3))
+    assert "+2.00 ms? " in row(unsure, "engine")
+    assert "holds 1: the difference may be chance" in " ".join(unsure.split())
     assert "+2.00 ms? " in row(printed_rungs(2, rung("core", 10.0, trials=2), rung("engine", 2.0)), "engine")

@@ -19,7 +19,8 @@ from innerloop.harness.profiles.engines import LOCKS, load_engine
 from tests.harness.machines import CPU, GPU, H200
 from tests.real import ROOT
 
-NAMES = {"vllm", "torch", "lmdeploy", "tensorrt_llm", "mlc_llm", "sglang", "tgi"}
+NAMES = {"vllm", "torch", "lmdeploy", "tensorrt_llm", "mlc_llm", "openvino", "sglang", "tgi"}
+WITHOUT_TORCH = {"openvino"}
 CUDA = ("nvidia", "cuda", "triton", "cupy", "pynvml")
 TORCHS = {"torchvision", "torchaudio", "torchcodec"}  # PyPI's builds of these are linked against CUDA
 IMPORTED = {"sglang-cpu.txt": {"triton", "torchvision", "nvidia-ml-py"}}  # and none of their libraries loaded
@@ -72,10 +73,11 @@ def test_a_profile_with_a_wrong_field_is_refused(tmp_path: Path, monkeypatch: py
 
 
 def test_without_a_gpu_vllm_comes_before_torch_and_what_is_not_all_itself_is_last() -> None:
-    assert [engine.name for engine in engines.runnable(CPU)] == ["vllm", "torch", "sglang"]
+    assert [engine.name for engine in engines.runnable(CPU)] == ["vllm", "torch", "openvino", "sglang"]
     assert engines.substituted(load_engine("sglang"), "cpu") == "its operators are PyTorch's own"
     assert engines.substituted(load_engine("sglang"), "cuda") is None
-    assert [engine.name for engine in engines.runnable(GPU)].index("sglang") < len(engines.runnable(GPU)) - 1
+    on_a_gpu = [engine.name for engine in engines.runnable(GPU)]
+    assert on_a_gpu.index("sglang") < on_a_gpu.index("torch")
     assert engines.devices(load_engine("vllm"), CPU) == ["cpu"]
 
 
@@ -91,7 +93,7 @@ def test_a_refusal_says_what_is_needed_what_is_here_and_what_runs() -> None:
     assert "lmdeploy cannot run here" in text
     assert "an NVIDIA GPU of compute capability" in text
     assert "this machine has linux x86_64, Test CPU, 2 cores, 24.0 GiB memory, no NVIDIA GPU" in text
-    assert "what runs here: vllm (cpu), torch (cpu)" in text
+    assert "what runs here: vllm (cpu), torch (cpu), openvino (cpu)" in text
 
 
 def test_an_engine_without_an_adapter_is_refused_on_a_gpu_too() -> None:
@@ -191,13 +193,15 @@ def test_a_lock_holds_the_engine_and_what_was_asked_for(name: str, device: str, 
         pinned = requirement.replace("torch==2.13.0", "torch==2.13.0+cpu") if device == "cpu" else requirement
         assert pinned in found if "==" in pinned else pinned in names(lock)
     assert load_engine(name).environments[device].distribution in names(lock)
-    assert {"numpy", "torch"} <= names(lock)
+    assert "numpy" in names(lock)
+    assert ("torch" in names(lock)) is (name not in WITHOUT_TORCH)
 
 
 @pytest.mark.parametrize("lock", [lock for _, device, lock in locks() if device == "cpu"])
 def test_a_cpu_lock_holds_nothing_of_cuda(lock: str) -> None:
     assert {name for name in names(lock) if name.startswith(CUDA) or name in TORCHS} == IMPORTED.get(lock, set())
-    assert [entry for entry in entries(lock) if entry.startswith("torch==")] == ["torch==2.13.0+cpu"]
+    torch = [entry for entry in entries(lock) if entry.startswith("torch==")]
+    assert torch == ([] if lock == "openvino-cpu.txt" else ["torch==2.13.0+cpu"])
 
 
 @pytest.mark.parametrize("lock", [lock for _, _, lock in locks()])

@@ -83,8 +83,6 @@ def test_the_figures_of_a_sound_run_are_printed(result: Result) -> None:
     assert "note: the weights are random" in printed
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
-@pytest.mark.parametrize("which", ["result", "failed"])
 def test_what_was_set_labels_and_a_note_stand_below_the_headline(result: Result) -> None:
     assert "set: " not in text(result)
     spec = replace(
@@ -98,6 +96,8 @@ def test_what_was_set_labels_and_a_note_stand_below_the_headline(result: Result)
     assert lines[1:4] == ["set: max_batch_size=16 load.requests=8", "label: try=small", "note: [/red] bell\\x07"]
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("which", ["result", "failed"])
 def test_no_line_is_wider_than_the_console_and_no_number_is_cut(
     request: pytest.FixtureRequest, which: str, width: int, tmp_path: Path
 ) -> None:

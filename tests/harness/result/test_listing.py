@@ -56,6 +56,7 @@ def test_a_result_gives_what_ran_what_was_set_how_it_ended_and_how_fast(tmp_path
         label={"try": "small"},
         note="a note",
         output_tokens_per_s=result.throughput.output_tokens_per_s,
+        id=result.id,
     )
     assert line.output_tokens_per_s is not None
 

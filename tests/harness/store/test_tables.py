@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from innerloop.engines.worker import trace
 from innerloop.engines.worker.trace import HEADER_BYTES, STEP
+from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.schema.result import VERSION
 from innerloop.harness.store import parquet
 from innerloop.harness.store.tables import FILES, convert, read_tables
 from innerloop.harness.telemetry.sampler import TIMES, Sampler
@@ -213,6 +216,8 @@ def test_every_sources_samples_lie_in_one_file(run_folder: Callable[..., Path]) 
     tables = convert(folder, host, device)
     written = pq.read_table(folder / "telemetry.parquet").to_pylist()
     assert {row["source"] for row in written} == {"host", "device-0"}
+    assert {row["run"] for row in written} == {folder.name}
+    assert parquet.stored_identity(folder / "telemetry.parquet")["workload_hash"] == "abc123"
     assert len(written) == sum(len(one.table) for one in tables.samples) >= 2
     for row in written:
         assert (row["load"], row["power_mw"]) == ((0.5, None) if row["source"] == "host" else (None, None))
@@ -253,11 +258,41 @@ def test_files_of_many_runs_are_one_table(run_folder: Callable[..., Path], tmp_p
     requests, tokens = (pq.read_table(folder / f"{name}.parquet") for name in ("requests", "tokens"))
     assert requests["request"].to_pylist() == list(range(len(requests)))
     assert tokens.column_names == ["run", "time_ns", "request", "tokens", "step"]
-    metadata = tokens.schema.metadata
-    told = {
-        name: metadata[f"innerloop.{name}".encode()].decode() for name in ("run", "engine", "layer", "workload_hash")
+    assert parquet.stored_identity(folder / "tokens.parquet") == {
+        "run": "id-of-b",
+        "engine": "vllm",
+        "model": "m",
+        "layer": "core",
+        "workload": "w",
+        "workload_hash": "h",
+        "innerloop_version": __version__,
+        "schema_version": VERSION,
     }
-    assert told == {"run": "id-of-b", "engine": "vllm", "layer": "core", "workload_hash": "h"}
+
+
+def test_duckdb_joins_the_files_of_many_runs(run_folder: Callable[..., Path], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        convert(run_folder(name))
+    found = (
+        duckdb.connect()
+        .execute(
+            f"""select run, step, sum(tokens), any_value(prefill_positions), any_value(decode_positions)
+        from '{tmp_path}/*/tokens.parquet' join '{tmp_path}/*/steps.parquet' using (run, step)
+        join '{tmp_path}/*/requests.parquet' using (run, request)
+        where step < 2 and prompt_tokens = 16 group by run, step order by run, step"""
+        )
+        .fetchall()
+    )
+    assert found == [(run, step, 8, *positions) for run in "ab" for step, positions in enumerate([(128, 0), (0, 8)])]
+
+
+def test_the_column_of_the_run_takes_next_to_no_room(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder()
+    convert(folder)
+    group = pq.ParquetFile(folder / "tokens.parquet").metadata.row_group(0)
+    [size] = [group.column(k).total_compressed_size for k in range(5) if group.column(k).path_in_schema == "run"]
+    assert group.num_rows == 400
+    assert size < 150
 
 
 def test_a_run_without_a_job_is_called_by_its_folder(run_folder: Callable[..., Path]) -> None:

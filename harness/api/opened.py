@@ -1,0 +1,144 @@
+"""`il.open`: a run that is there, its result and its tables; or a run of several layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from innerloop.harness import store
+from innerloop.harness.cli.errors import Refused
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from innerloop.harness.schema.result import Result
+    from innerloop.harness.schema.waterfall import Waterfall
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. What lies in its folder is read when it is first asked for, and kept.
+
+    The tables are those of the Parquet files in the folder (docs/metrics.md, "The files"), whichever version of
+    innerloop wrote them: missing values are null, times are nanoseconds of the machine's monotonic clock, and the
+    column `run` says which run a row is of. `.to_pandas()` makes a data frame of one, where pandas is installed.
+
+    Its properties raise Refused where a file is damaged or not innerloop's.
+    """
+
+    stored: store.StoredRun = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.stored.folder
+
+    @cached_property
+    def status(self) -> str:
+        """The result's status (ok, suspect, failed, interrupted) or, where there is none that can be read: running,
+        interrupted or broken."""
+        from innerloop.harness.result.listing import line_of
+
+        line = line_of(self.folder)
+        return "broken" if line is None else line.status
+
+    @cached_property
+    def result(self) -> Result:
+        """What result.json holds, typed. Of a run whose harness was killed it is first put together from the records
+        and written, as `innerloop show` does.
+
+        Raises:
+            Refused: there is none: the run is still going on, or only its records are left.
+        """
+        from innerloop.harness.session.reopen import result_of
+
+        return result_of(self.stored)[0]
+
+    @cached_property
+    def steps(self) -> pa.Table:
+        """One row a measured step: its times, phases, positions, batch."""
+        return self._table("steps")
+
+    @cached_property
+    def tokens(self) -> pa.Table:
+        """One row an arrival of tokens, in order of time; `step` and `request` say of which."""
+        return self._table("tokens")
+
+    @cached_property
+    def requests(self) -> pa.Table:
+        """One row a request, in the workload's order."""
+        return self._table("requests")
+
+    @cached_property
+    def warmup_steps(self) -> pa.Table:
+        """One row a step of the warm-up, as in `steps`."""
+        return self._table("warmup_steps")
+
+    @cached_property
+    def telemetry(self) -> pa.Table:
+        """One row a sample of any `source`: the host, a device; columns of other sources are null."""
+        return self._table("telemetry")
+
+    def _table(self, name: str) -> pa.Table:
+        from innerloop.harness.store.tables import arrow_table
+
+        return arrow_table(self.folder, name)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Runs of one engine at several layers (`innerloop run --layers`)."""
+
+    stored: store.StoredLadder = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Layers({str(self.folder)!r})"
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return self.stored.folder
+
+    @cached_property
+    def waterfall(self) -> Waterfall:
+        """What waterfall.json holds, typed: what each layer adds.
+
+        Raises:
+            Refused: it cannot be read.
+        """
+        return self.stored.waterfall()
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """Its runs, by the layer, the innermost first, then by the trial.
+
+        Raises:
+            Refused: the waterfall cannot be read.
+        """
+        folders = [self.folder / run.folder for rung in self.waterfall.rungs for run in rung.runs]
+        found = (store.open(folder) for folder in folders)
+        return tuple(Run(one) for one in found if isinstance(one, store.StoredRun))
+
+
+def open(path: str | Path) -> Run | Layers:
+    """Opens a run.
+
+    Args:
+        path: its folder, a file in it, its name in runs/, or "last": the newest in runs/.
+
+    Raises:
+        Refused: there is no such run.
+    """
+    from innerloop.harness.store.find import find_run
+
+    found = store.open(find_run(str(path)))
+    if isinstance(found, store.StoredLadder):
+        return Layers(found)
+    if found.kind == "nothing":
+        raise Refused(f"{found.path} holds no run")
+    return Run(found)

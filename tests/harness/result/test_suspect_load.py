@@ -1,0 +1,74 @@
+"""Doubts about the load: what had not ended, too few requests, overload and changes of speed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from innerloop.harness.analysis.run import Figures, analyse
+from innerloop.harness.result.suspect_load import suspicions
+from innerloop.harness.schema.common import Summary
+from innerloop.harness.schema.reasons import Reason
+from innerloop.harness.schema.stability import Backlog, Drift, Stability
+from innerloop.harness.store.tables import Tables
+from tests.harness.conftest import SECOND
+
+MANY = Summary(0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 1000)
+
+
+@pytest.fixture
+def figures(offline_tables: Tables) -> Figures:
+    """Of a run against which nothing stands; its window opened at 1 s."""
+    t = offline_tables
+    found = analyse(t.steps, t.tokens, t.requests, t.header)
+    return replace(found, latency_s=replace(found.latency_s, ttft=MANY, e2e=MANY), stability=Stability())
+
+
+def reason(figures: Figures) -> Reason:
+    [found] = suspicions(figures)
+    return found
+
+
+def test_nothing_stands_against_a_sound_run(figures: Figures) -> None:
+    assert suspicions(figures) == []
+
+
+@pytest.mark.parametrize(("unfinished", "codes"), [(10, []), (11, ["censored"])])
+def test_more_than_one_percent_without_a_first_token_censor_a_run(
+    figures: Figures, unfinished: int, codes: list[str]
+) -> None:
+    ttft = replace(MANY, count=1000 - unfinished, unfinished=unfinished)
+    seen = replace(figures, latency_s=replace(figures.latency_s, ttft=ttft))
+    assert [one.code for one in suspicions(seen)] == codes
+
+
+def test_cut_requests_are_a_note(figures: Figures) -> None:
+    e2e = replace(MANY, count=900, unfinished=100)
+    found = reason(replace(figures, latency_s=replace(figures.latency_s, e2e=e2e)))
+    assert (found.code, found.severity) == ("cut_requests", "note")
+    assert "10.0 %" in found.detail
+
+
+def test_fewer_than_a_hundred_requests_are_a_note(figures: Figures) -> None:
+    found = reason(replace(figures, latency_s=replace(figures.latency_s, ttft=replace(MANY, count=99))))
+    assert (found.code, found.severity) == ("few_requests", "note")
+
+
+def test_a_growing_queue_is_overload(figures: Figures) -> None:
+    found = reason(replace(figures, stability=Stability(backlog=Backlog(True, 300.0, 250.0, 350.0, 80.0))))
+    assert (found.code, found.severity) == ("overloaded", "suspect")
+    assert "grew by 300 a minute" in found.detail
+    assert suspicions(replace(figures, stability=Stability(backlog=Backlog(False, 1.0, -1.0, 3.0, 80.0)))) == []
+
+
+def test_a_change_of_speed_is_named(figures: Figures) -> None:
+    steady = Drift("drift", 0.02, 0.015, 0.025, 0.11, 1e-6)
+    found = reason(replace(figures, stability=Stability(drift=steady)))
+    assert found.code == "drift"
+    assert "11.0 % longer in the end (2.0 % longer a minute)" in found.detail
+    sudden = replace(steady, kind="level_shift", change=-0.2, shift_ns=31 * SECOND)
+    found = reason(replace(figures, stability=Stability(drift=sudden)))
+    assert found.code == "level_shift"
+    assert "20.0 % less, 30 s into the window" in found.detail
+    assert suspicions(replace(figures, stability=Stability(drift=replace(steady, kind=None)))) == []
