@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from innerloop.harness.cli.errors import EXIT_INTERRUPTED, STOPPED, InnerloopError
+from innerloop.harness.cli.progress import lasting_stdout
 from innerloop.harness.cli.verbs import as_called
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -85,7 +86,7 @@ def as_command(work: Callable[[], int]) -> int:
     """
     _received.clear()
     try:
-        with stop_signals():
+        with stop_signals(), lasting_stdout():
             code = work()
         return 128 + _received[-1] if code == EXIT_INTERRUPTED and _received else code
     except InnerloopError as error:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from typing import TextIO, cast
 
 import pytest
@@ -34,3 +37,38 @@ def test_any_other_trouble_is_told() -> None:
     full.number = 28
     with pytest.raises(OSError, match="gone"):
         Lasting(cast(TextIO, full)).write("x")
+
+
+PRINTING = """
+import sys
+from innerloop.harness.cli.command import as_command, leave
+def work():
+    for _ in range(10_000):
+        print("one line of many µ")
+    return 3
+leave(as_command(work))
+"""
+
+
+def test_a_reader_that_has_enough_changes_no_exit_code_and_leaves_no_traceback() -> None:
+    """As in `innerloop runs --json | head -1`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRINTING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "one line of many µ\n"
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 3
+
+
+def test_what_an_encoding_cannot_say_changes_no_exit_code() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTING],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (3, b"")
+    assert done.stdout.startswith(b"one line of many ?\n")
