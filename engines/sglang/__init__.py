@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.engines.contract import Adapter, EngineInfo, Load, Probe, Session
+from innerloop.engines.sglang import cpu_platform
 from innerloop.engines.sglang.core import IN_ORDER_UNREPORTED, UNREPORTED, CoreSession
 from innerloop.engines.sglang.settings import CONTEXT_MARGIN, RESERVED, native_arguments
 from innerloop.engines.support import versions
@@ -21,7 +22,10 @@ class SglangAdapter(Adapter):
     layers = ("core",)
     versions = ("0.5.23", "0.5.23")
     reserved = RESERVED
-    out_of_memory = ("not enough memory. please try to increase --mem-fraction-static",)  # pool_configurator.py
+    out_of_memory = (
+        "not enough memory. please try to increase --mem-fraction-static",  # pool_configurator.py
+        "loaded weights leave no gpu memory for the kv cache",  # kv_cache_configurator.py
+    )
     variables = ("SGLANG_", "SGL_", "FLASHINFER_", "TRTLLM_", "CUTE_DSL_")
 
     def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:
@@ -31,6 +35,8 @@ class SglangAdapter(Adapter):
         return IN_ORDER_UNREPORTED if load.engine_args.get("disable_overlap_schedule") else UNREPORTED
 
     def imports(self, load: Load) -> None:
+        if load.device == "cpu":
+            cpu_platform.register()
         import sglang.srt.managers.scheduler  # noqa: F401
 
     def open(self, load: Load) -> Session:
@@ -99,6 +105,8 @@ def info_of(
     kept = str(runner.kv_cache_dtype).removeprefix("torch.")  # of the KV cache; a checkpoint may name its own
     known = kept in DTYPE_BYTES or kept.startswith("float8")
     notes = versions.notes(adapter.title, version, adapter.versions)
+    if load.device == "cpu":
+        notes += (cpu_platform.SUBSTITUTED,)
     if load.settings["kv_memory_fraction"] is not None:
         notes += ("mem_fraction_static counts weights and KV cache; activations and CUDA graphs come on top",)
     return EngineInfo(
@@ -123,7 +131,14 @@ def info_of(
         native=arguments,
         kv_cache_tokens=tokens,
         kv_cache_bytes=tokens * kv_bytes_per_token(load.config, kept) if known else None,
-        weights_bytes=int(runner.weight_load_mem_usage * 2**30) or None,
+        weights_bytes=weights_bytes(runner, load.device),
         notes=notes,
         unreported=session.unreported,
     )
+
+
+def weights_bytes(runner: Any, device: str) -> int | None:
+    """On a CPU what SGLang calls its weights' memory is what the whole machine took meanwhile: counted here instead."""
+    if device == "cpu":
+        return sum(part.nbytes for part in runner.model.parameters())
+    return int(runner.weight_load_mem_usage * 2**30) or None

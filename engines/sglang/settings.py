@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from innerloop.engines.contract import Load
+from innerloop.engines.contract import Load, UnsupportedSetting
 from innerloop.engines.support.refusals import by_setting, refuse
 from innerloop.engines.support.shapes import fp8_in_blocks, is_quantized, keeps_fp8
 
@@ -126,7 +126,11 @@ def native_arguments(load: Load) -> dict[str, Any]:
 def refuse_settings(load: Load) -> None:
     """Raises UnsupportedSetting for the first setting that SGLang, or its one scheduler here, cannot honour."""
     s = load.settings
+    if load.device == "cpu" and load.config.get("kv_lora_rank"):
+        kind = load.config.get("model_type")
+        raise UnsupportedSetting(f"{kind} needs latent attention (MLA), which SGLang's torch_native attention lacks")
     lost = fp8_in_blocks(load.config) and not LOSES_BLOCK_SCALES.isdisjoint(load.config.get("architectures", ()))
+    half_only = load.device == "cuda" and s["dtype"] == "float32"
     loses = (
         "loses the scales of a Llama's FP8 weights in blocks and computes NaN; it reads those with a scale "
         "for each output (llama3-8b-fp8-channel)"
@@ -137,7 +141,8 @@ def refuse_settings(load: Load) -> None:
         s,
         (
             ("quantization", lost, loses),
-            ("dtype", s["dtype"] == "float32", "computes in bfloat16 or float16: --set dtype=bfloat16"),
+            ("dtype", half_only, "computes in bfloat16 or float16 on GPUs: --set dtype=bfloat16"),
+            ("cuda_graphs", load.device == "cpu" and s["cuda_graphs"], "has none on CPUs"),
         ),
     )
     ranks = s["tensor_parallel"] != 1

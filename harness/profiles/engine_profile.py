@@ -25,6 +25,8 @@ class Recipe(Strict):
     interpreter: "harness" where the engine runs in the Python that innerloop itself runs in.
     env: environment variables of the worker.
     preload: shared libraries, as patterns below the environment's folder, put into the worker's LD_PRELOAD.
+    substituted: what of the engine something else stands in for, so that its speed on this device says nothing of the
+        engine's: such a run stands outside rankings, and is nobody's default.
     """
 
     lock: str | None = None
@@ -39,6 +41,7 @@ class Recipe(Strict):
     interpreter: Literal["environment", "harness"] = "environment"
     env: dict[str, str] = {}
     preload: list[str] = []
+    substituted: str | None = None
 
 
 class EngineProfile(Strict):

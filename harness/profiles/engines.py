@@ -66,8 +66,9 @@ def broken_plugins() -> dict[str, str]:
 
 
 def runnable(machine: Machine) -> list[EngineProfile]:
-    """The engines that run here, by rank: the first is the default."""
-    return [engine for engine in all_engines() if why_not(engine, machine) is None]
+    """The engines that run here, by rank; last those of which something else stands in for a part."""
+    found = [engine for engine in all_engines() if why_not(engine, machine) is None]
+    return sorted(found, key=lambda engine: all(substituted(engine, kind) for kind in devices(engine, machine)))
 
 
 def devices(engine: EngineProfile, machine: Machine) -> list[str]:
@@ -92,6 +93,12 @@ def why_not(engine: EngineProfile, machine: Machine, device: str | None = None, 
     if len(set(reasons.values())) == 1:
         return next(iter(reasons.values()))
     return "; ".join(f"on {kind}: {reason}" for kind, reason in reasons.items())
+
+
+def substituted(engine: EngineProfile, device: str) -> str | None:
+    """What makes the engine's speed on this kind of device not its own; None where it is."""
+    recipe = engine.environments.get(device)
+    return recipe.substituted if recipe else None
 
 
 def refuse(engine: EngineProfile, machine: Machine) -> Refused:

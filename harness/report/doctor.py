@@ -38,7 +38,7 @@ def print_examination(found: Mapping[str, Any], console: Console) -> None:
             engine["name"] + (" *" if engine["name"] == found["default_engine"] else ""),
             "runs" if engine["why_not"] is None else "no",
             ", ".join(engine["devices"]) or "-",
-            ", ".join(engine["layers"]) if engine["why_not"] is None else engine["why_not"],
+            described(engine),
         )
         for engine in found["engines"]
     ]
@@ -60,6 +60,14 @@ def print_examination(found: Mapping[str, Any], console: Console) -> None:
         say(f"no environments yet: a run makes the one that it needs, or {hint}")
     if found["uv"] is None:
         say("uv is missing, so no environment can be made: pip install uv")
+
+
+def described(engine: dict[str, Any]) -> str:
+    """An engine's layers and where its speed is not its own, or why it does not run here."""
+    if engine["why_not"] is not None:
+        return engine["why_not"]
+    notes = [f"on {kind} {what}, so not its speed" for kind, what in engine["substituted"].items()]
+    return "; ".join([", ".join(engine["layers"]), *notes])
 
 
 def device_rows(devices: list[dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -43,6 +43,13 @@ class Spec:
     model_profile: Mapping[str, Any] = field(default_factory=dict)
     workload_profile: Mapping[str, Any] = field(default_factory=dict)
     plugin: Annotated[str | None, Figure("the adapter's file", null="it is one of innerloop's own")] = None
+    substituted: Annotated[
+        str | None,
+        Figure(
+            "what something else stands in for, so that the speed is not the engine's and is not to be ranked",
+            null="nothing: the engine ran as it is",
+        ),
+    ] = None
     label: Annotated[Mapping[str, str], Figure("--label")] = field(default_factory=dict)
     note: Annotated[str | None, Figure("--note", null="none was given")] = None
     workload_args: Annotated[Mapping[str, Any], Figure("fields of the workload that were given")] = field(

@@ -18,7 +18,7 @@ from innerloop.harness.telemetry.watched import inventory
 
 def examine(machine: Machine, named: Sequence[EngineProfile] = ()) -> dict[str, Any]:
     """As JSON data. `devices` of an engine: where it runs here, the default first. `named`: plug-ins to list too."""
-    known = []
+    known: list[dict[str, Any]] = []
     for engine in (*engines.all_engines(), *named):
         able = runs_on(engine, machine)
         known.append(
@@ -29,15 +29,16 @@ def examine(machine: Machine, named: Sequence[EngineProfile] = ()) -> dict[str, 
                 "layers": engine.layers,
                 "devices": able,
                 "why_not": None if able else engines.why_not(engine, machine),
+                "substituted": {kind: what for kind in able if (what := engines.substituted(engine, kind))},
                 "needs": engine.needs,
             }
         )
     broken = engines.broken_plugins()
-    runnable = [engine["name"] for engine in known if engine["why_not"] is None]
+    as_itself = [engine["name"] for engine in known if set(engine["devices"]) - engine["substituted"].keys()]
     return {
         "innerloop": {"version": harness.__version__, "commit": own_commit(), "cache": str(cache_folder())},
         "machine": machine.describe(),
-        "default_engine": runnable[0] if runnable else None,
+        "default_engine": as_itself[0] if as_itself else None,
         "engines": known,
         **({"broken_plugins": broken} if broken else {}),
         "environments": [

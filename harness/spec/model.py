@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.harness.profiles import ModelProfile, Seeds, Settings, WorkloadProfile
-from innerloop.harness.profiles.engines import EngineProfile
+from innerloop.harness.profiles.engines import EngineProfile, substituted
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ class RunSpec:
 
     def describe(self) -> dict[str, Any]:
         """All of it as JSON data, with the profiles by name and in full, so that a result can be repeated."""
-        plugin = {"plugin": self.engine.plugin} if self.engine.plugin else {}
+        only_where_set = {"plugin": self.engine.plugin, "substituted": substituted(self.engine, self.device)}
         return {
             "engine": self.engine.name,
-            **plugin,
+            **{name: value for name, value in only_where_set.items() if value},
             "model": self.model.name,
             "workload": self.workload.name,
             "layer": self.layer,

@@ -128,7 +128,7 @@ def _names(request: RunRequest) -> _Named:
 
 
 def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine: Machine) -> tuple[EngineProfile, str]:
-    """The engine named, else the first that runs here; on the device asked for, else a GPU if it can.
+    """The engine named, else the first that runs here as itself; on the device asked for, else a GPU if it can.
 
     Raises:
         Refused: it, or none, runs here; says why.
@@ -140,6 +140,8 @@ def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine
     candidates = [named] if named else engines.runnable(machine)
     for engine in candidates:
         for kind in kinds:
+            if named is None and engines.substituted(engine, kind):
+                continue
             brought = own or registered.automatic(engine, kind) is not None
             if engines.why_not(engine, machine, kind, own_python=brought) is None:
                 return engine, kind

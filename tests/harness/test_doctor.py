@@ -44,7 +44,7 @@ def test_without_a_gpu_every_engine_is_named_with_why_it_does_not_run() -> None:
     found = examine(CPU)
     assert found["default_engine"] == "vllm"
     reasons = {engine["name"]: engine["why_not"] for engine in found["engines"]}
-    assert {name for name, reason in reasons.items() if reason is None} == {"vllm", "openvino", "torch"}
+    assert {name for name, reason in reasons.items() if reason is None} == {"vllm", "openvino", "torch", "sglang"}
     assert "no NVIDIA GPU" in reasons["lmdeploy"]
 
 
@@ -56,9 +56,10 @@ def test_a_gpu_is_described_and_engines_run_on_it() -> None:
 
 def test_in_a_pipe_each_engine_has_one_whole_line() -> None:
     lines = text(CPU, width=40).splitlines()
-    for name in ENGINES - {"vllm", "openvino", "torch"}:
+    for name in ENGINES - {"vllm", "openvino", "torch", "sglang"}:
         [line] = [line for line in lines if line.startswith(name + " ")]
         assert "no NVIDIA GPU" in line
+    assert any(line.endswith("core; on cpu its operators are PyTorch's own, so not its speed") for line in lines)
     assert any(line.startswith("vllm *") and "runs" in line for line in lines)
     assert not any("─" in line for line in lines)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.metadata import distribution, entry_points
+
 import pytest
 
-from innerloop.engines.sglang import adapter
+from innerloop.engines.sglang import adapter, cpu_platform
 from innerloop.engines.sglang.settings import native_arguments
 from innerloop.engines.support.versions import is_known
+from innerloop.harness.profiles.engines import load_engine
 from tests.engines.contracts.locked import locked_version
 from tests.engines.contracts.source import missing
 from tests.engines.contracts.wheels import source_of
@@ -130,7 +134,17 @@ TOUCHES = [
     "sglang.srt.managers.tp_worker:TpModelWorker.model_runner",
     "sglang.srt.model_executor.pool_configurator:MemoryPoolConfig.__post_init__ ~"
     " msg = 'Not enough memory. Please try to increase --mem-fraction-static.'",
+    "sglang.srt.mem_cache.kv_cache_configurator:KVCacheConfigurator._profile_available_bytes ~ rest_memory <= 0",
     "sglang.srt.model_executor.model_runner:ModelRunner.weight_load_mem_usage",
+    "sglang.srt.model_executor.model_runner:ModelRunner.model",
+    # The platform for CPUs: how it is found, and what it is made of.
+    "sglang.srt.plugins:PLATFORM_PLUGINS_GROUP",
+    "sglang.srt.platforms:_resolve_platform ~ entry_points(group=PLATFORM_PLUGINS_GROUP)",
+    "sglang.srt.platforms:_resolve_platform ~ _load_platform_class(result)()",
+    "sglang.srt.platforms.cpu:CpuDeviceMixin",
+    "sglang.srt.platforms.device_mixin:PlatformEnum.OOT",
+    "sglang.srt.platforms.interface:SRTPlatform.get_default_attention_backend()",
+    "sglang.srt.layers.rotary_embedding.base:RotaryEmbedding.__init__ ~ current_platform.is_out_of_tree()",
     "sglang.srt.model_executor.model_runner:ModelRunner.decode_cuda_graph_runner",
     "sglang.srt.model_executor.model_runner:ModelRunner.eager_runner",
     "sglang.srt.configs.model_config:ModelConfig.dtype",
@@ -157,8 +171,21 @@ def server_arguments(source, group="*"):
     return found
 
 
-def test_the_lock_pins_a_version_that_the_adapter_knows():
+def test_the_locks_pin_one_version_that_the_adapter_knows():
     assert is_known(locked_version("sglang-cuda.txt", "sglang"), adapter.versions)
+    assert locked_version("sglang-cpu.txt", "sglang") == locked_version("sglang-cuda.txt", "sglang")
+
+
+def test_the_platform_is_registered_as_sglang_looks_for_it():
+    cpu_platform.register()
+    try:
+        [found] = entry_points(group="sglang.srt.platforms")
+        assert found.name == cpu_platform.NAME == load_engine("sglang").environments["cpu"].env["SGLANG_PLATFORM"]
+        assert found.load() is cpu_platform.activate
+        assert distribution("innerloop-sglang-cpu").version == "1"
+    finally:
+        sys.meta_path.pop()
+    assert not entry_points(group="sglang.srt.platforms")
 
 
 def test_everything_that_the_adapter_touches_is_there(source):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from innerloop.engines.contract import Probe, UnsupportedSetting
@@ -49,6 +51,17 @@ def test_a_llamas_fp8_in_blocks_is_refused_since_its_scales_would_be_lost():
 def test_what_sglang_cannot_honour_is_refused_by_name(given):
     with pytest.raises(UnsupportedSetting, match=f"^{next(iter(given))}="):
         native_arguments(make_load(**given))
+
+
+def test_on_a_cpu_it_computes_in_float32_and_has_no_graphs_nor_latent_attention():
+    assert native_arguments(make_load("cpu", dtype="float32", cuda_graphs=False))["dtype"] == "float32"
+    with pytest.raises(UnsupportedSetting, match=r"^cuda_graphs=True: SGLang has none on CPUs"):
+        native_arguments(make_load("cpu", cuda_graphs=True))
+    load = make_load("cpu")
+    load.config.update(model_type="deepseek_v3", kv_lora_rank=512)
+    with pytest.raises(UnsupportedSetting, match=r"^deepseek_v3 needs latent attention \(MLA\)"):
+        native_arguments(load)
+    native_arguments(replace(load, device="cuda"))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.machine import Machine
 from innerloop.harness.machine.gpus import Gpu
+from innerloop.harness.profiles import engines
 from innerloop.harness.schema.result import Spec
 from innerloop.harness.spec.model import RunRequest, RunSpec
 from innerloop.harness.spec.resolve import resolve
@@ -71,6 +72,15 @@ def test_labels_and_notes_with_control_characters_are_refused_with_what_else_is_
 
 def test_torch_is_the_default_where_no_better_engine_runs() -> None:
     assert resolve(RunRequest(), replace(CPU, libc="glibc 2.28")).engine.name == "torch"
+
+
+def test_an_engine_that_is_not_all_itself_here_is_no_default_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = resolve(RunRequest(engine="sglang"), CPU)
+    assert (spec.device, spec.settings.dtype) == ("cpu", "float32")
+    assert spec.describe()["substituted"] == "its operators are PyTorch's own"
+    assert "substituted" not in resolve(RunRequest(engine="sglang"), H200).describe()
+    monkeypatch.setattr(engines, "all_engines", lambda: [spec.engine])
+    assert "no engine runs on this machine" in refusal(CPU)
 
 
 @pytest.mark.parametrize(("machine", "model"), [(H200, "llama3-8b"), (LAPTOP_GPU, "llama-1b")])
