@@ -73,6 +73,8 @@ FIGURES = (
 )
 SOMETIMES = ("worker N of", "others harness", 'in "other": ', "note: no device telemetry: ")
 RARELY = (  # a matter of the machine's speed and of what else it does
+    "N % intervals: ",
+    "?: ",
     "the engine waited for requests: ",
     "<bars>: this layer was faster than the one below",
     "note: the machine's peaks were measured while other processes used",

@@ -8,7 +8,11 @@ from typing import Any
 
 Shape = dict[str, set[str]]  # a path such as latency_s.ttft.mean or reasons[].code -> the JSON types seen there
 TYPES = {dict: "object", list: "list", str: "string", bool: "boolean", int: "integer", float: "number"}
-OPEN = ("environment.packages",)  # objects whose keys are data: one path stands for them all
+OPEN = (
+    "environment.packages",
+    "environment.variables",
+    "caches.made_in_window",
+)  # objects whose keys are data: one path stands for them all
 
 
 def shape(*documents: Any) -> Shape:
