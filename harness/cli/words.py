@@ -1,8 +1,9 @@
-"""Numbers as a person reads them; None, which is missing, is a dash."""
+"""Numbers as a person reads them; what is missing (None, NaN) or infinite is a dash."""
 
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069
 
 def number(value: float | None, digits: int = 3) -> str:
     """At least `digits` significant digits, thousands set apart: 11 482, 96.4, 0.0123."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return NONE
     if value == 0 or isinstance(value, int):
         return f"{int(value):,}".replace(",", " ")
@@ -31,7 +32,7 @@ def _magnitude(value: float, digits: int) -> int:
 
 def seconds(value: float | None) -> str:
     """A duration in the unit that suits it: 41.2 s, 3.21 ms, 850 µs."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return NONE
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if abs(value) >= 0.9995 * scale:
@@ -41,7 +42,7 @@ def seconds(value: float | None) -> str:
 
 def size(value: float | None) -> str:
     """Bytes in the binary unit that suits them: 15.0 GiB."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return NONE
     power = 0
     while abs(value) >= 999.5 and power + 1 < len(BYTES):
@@ -51,7 +52,7 @@ def size(value: float | None) -> str:
 
 def share(value: float | None) -> str:
     """A part of one as a percentage: 38.1 %."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return NONE
     percent = value * 100
     if abs(percent) < NOISE_PERCENT:

@@ -66,6 +66,11 @@ def test_share(value: float | None, text: str) -> None:
     assert share(value) == text
 
 
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_is_a_dash(value: float | None) -> None:
+    assert [words(value) for words in (number, seconds, size, share)] == ["-"] * 4
+
+
 def test_levels_go_from_nothing_to_the_largest() -> None:
     assert levels([0, 4, None, 8]) == "▁▅ █"
     assert levels([1, 2], top=8) == "▂▃"
