@@ -114,7 +114,9 @@ def numbers(model: ModelProfile, workload: WorkloadProfile, settings: Settings) 
 def memory(model: ModelProfile, device: str, settings: Settings, machine: Machine) -> None:
     """The weights, and the KV cache where its size is known, fit into the memory of the device."""
     weights = model.weights_bytes(settings.dtype)
-    kv = (settings.kv_cache_tokens or 0) * model.kv_bytes_per_token(settings.dtype)
+    if weights is None:
+        return  # of a family that is not known here
+    kv = (settings.kv_cache_tokens or 0) * (model.kv_bytes_per_token(settings.dtype) or 0)
     if device == "cpu":
         room, place = machine.memory_available_bytes, "available on this machine"
     else:
@@ -129,7 +131,7 @@ def memory(model: ModelProfile, device: str, settings: Settings, machine: Machin
     parts += f", {settings.quantization})" if settings.quantization else ")"
     if kv:
         parts += f" and {kv / GIB:.1f} GiB for kv_cache_tokens {settings.kv_cache_tokens}"
-    fitting = [name for name in names("models") if load_model(name).weights_bytes() < room]
+    fitting = [name for name in names("models") if (load_model(name).weights_bytes() or 0) < room]
     raise Refused(
         f"{model.name} needs {parts}; {room / GIB:.1f} GiB are {place}",
         f"models whose weights fit: {', '.join(fitting) or 'none of those shipped'}",

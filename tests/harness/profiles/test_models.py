@@ -57,13 +57,13 @@ def test_gptq_weights_also_hold_an_index_of_the_rows() -> None:
 def test_fp8_weights_take_a_byte_each() -> None:
     fp8 = load_model("llama3-8b", ["quantization={method: fp8, bits: 8}"])
     outputs = 3 * 4096 + 2 * 1024 + 2 * 14336  # each with a float32 scale
-    assert fp8.weights_bytes() == fp8.linear_parameters() + 32 * 4 * outputs + 2 * fp8.other_parameters()
+    assert fp8.weights_bytes() == fp8.sizes().linear + 32 * 4 * outputs + 2 * fp8.sizes().other
 
 
 def test_fp8_weights_in_blocks_have_a_scale_a_block_even_where_the_last_is_not_full() -> None:
     fp8 = load_model("llama3-8b-fp8")
     blocks = 2 * 32 * 32 + 2 * 8 * 32 + 3 * 112 * 32
-    assert fp8.weights_bytes() == fp8.linear_parameters() + 32 * 4 * blocks + 2 * fp8.other_parameters()
+    assert fp8.weights_bytes() == fp8.sizes().linear + 32 * 4 * blocks + 2 * fp8.sizes().other
     assert fp8.quantization is not None
     assert fp8.quantization.matrix_bytes(129, 256) == 129 * 256 + 4 * 2 * 2
 
