@@ -107,7 +107,8 @@ class ModelProfile(Strict):
             return data
         filled = dict(data)
         if isinstance(filled.get("config"), dict) and filled["config"]:
-            filled = {**profile_fields(filled["config"]), **{k: v for k, v in filled.items() if k != "config"}}
+            given = {name: value for name, value in filled.items() if name != "config"}
+            filled = {"bos_token_id": None, "eos_token_id": None, **profile_fields(filled["config"]), **given}
         family = family_of(str(filled.get("architecture", "LlamaForCausalLM")))
         if family is not None and "tie_word_embeddings" in family.defaults:
             filled.setdefault("tie_word_embeddings", family.defaults["tie_word_embeddings"])

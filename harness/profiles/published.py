@@ -53,7 +53,7 @@ def profile_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     text = text_part(config)
     fields: dict[str, Any] = {"config": {key: value for key, value in text.items() if key not in APART}}
     fields |= {name: value for name in SAME if (value := first(text, name, *OLDER.get(name, ()))) is not None}
-    fields |= {name: text.get(name, config.get(name)) for name in SPECIAL}
+    fields |= {name: text.get(name, config.get(name)) for name in SPECIAL if name in text or name in config}
     dtypes = [part.get(key) for part in (text, config) for key in ("dtype", "torch_dtype")]
     found: dict[str, Any] = {
         "architecture": architecture_of(config),

@@ -12,13 +12,14 @@ from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.profiles import WorkloadProfile, engines, load_model, names
 from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.profiles.settings import Settings
-from innerloop.harness.spec.adapter_settings import load_of, takes
+from innerloop.harness.spec.adapter_settings import adapter_of, load_of, takes
 from innerloop.harness.workloads import check_context, longest_request
 
 if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiles.engines import EngineProfile
 
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
 DEVICES = ("auto", "cpu", "cuda")
 GIB = 2**30
 
@@ -138,12 +139,19 @@ def memory(model: ModelProfile, device: str, settings: Settings, machine: Machin
     )
 
 
-def paths(model: ModelProfile, weights: Path | None) -> None:
-    """The user's own weights are those of the model."""
+def paths(model: ModelProfile, weights: Path | None, engine: EngineProfile, layer: str) -> None:
+    """The user's own weights are those of the model, with a tokenizer where the layer reads one."""
     if weights is not None:
         from innerloop.harness.checkpoints.weights import use_weights
 
         use_weights(weights, model)
+        reads_one = engine.adapter and layer in adapter_of(engine).with_tokenizer
+        if reads_one and not any((weights / name).is_file() for name in TOKENIZERS):
+            raise Refused(
+                f"--weights {weights}: there is no tokenizer in the folder, and layer {layer} of {engine.name} reads "
+                "one",
+                "put the model's tokenizer.json and tokenizer_config.json into it, or choose --layer core",
+            )
 
 
 def _method(name: str) -> str | None:
