@@ -30,6 +30,26 @@ def test_parameters_are_those_published(name: str, parameters: int) -> None:
     assert load_model(name).parameters() == parameters
 
 
+@pytest.mark.parametrize(
+    ("name", "billions", "active"),  # as their model cards say
+    [
+        ("qwen3-0.6b", 0.6, 0.6),
+        ("qwen3-8b", 8.2, 8.2),
+        ("qwen3-32b", 32.8, 32.8),
+        ("qwen3-30b-a3b", 30.5, 3.3),
+        ("qwen3-30b-a3b-fp8", 30.5, 3.3),
+        ("qwen3-235b-a22b", 235, 22),
+        ("mixtral-8x7b", 46.7, 12.9),
+        ("llama3.1-405b", 405, 405),
+        ("deepseek-v3", 671, 37),
+    ],
+)
+def test_total_and_active_parameters_are_those_published(name: str, billions: float, active: float) -> None:
+    found = sizes_of(load_model(name))
+    assert found.parameters / 1e9 == pytest.approx(billions, rel=0.01)
+    assert found.active / 1e9 == pytest.approx(active, rel=0.02)
+
+
 def test_llama_tiny_has_the_parameters_worked_out_by_hand() -> None:
     attention = 512 * 512 + 2 * 512 * 256 + 512 * 512
     layer = attention + 3 * 512 * 1536 + 2 * 512
