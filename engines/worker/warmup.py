@@ -127,8 +127,8 @@ def run_part(session: Session, work: Work, recorder: Recorder, first_id: int) ->
 
 
 def run_shapes(session: Session, plan: Plan, recorder: Recorder, round_s: float) -> list[str]:
-    """The shapes for which there is time, judged by the seconds that the first round took; returns their names. The long
-    contexts have at most LONG_SHARE of a round's positions, but for the first, the longest."""
+    """The shapes for which there is time, judged by the seconds that the first round took; returns their names. The
+    longest context comes always, others while all have LONG_SHARE of a round's positions."""
     begun, budget_s = time.monotonic_ns(), plan.rule.max_s * SHAPES_SHARE
     positions = len(plan.round.prompt_tokens) + int(plan.round.output_lens.sum())
     done = []
