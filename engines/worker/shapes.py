@@ -26,9 +26,9 @@ def longest_context(work: Work) -> int:
 
 def taper(work: Work, longest: int) -> Work:
     """The requests with outputs of 1, 2, 3 and so on, so that the batch shrinks by one request after the other; where
-    there are more than TAPER_STEPS, by some at a time. Their prompts are cut to SHORT_PROMPT: only the batch counts. The
-    last ones keep their prompts, have SHORT_OUTPUT and join what runs: each when one of the others has ended, evenly over
-    the taper. None gets longer than `longest` tokens, prompt and output."""
+    there are more than TAPER_STEPS, by some at a time. Prompts are cut to SHORT_PROMPT, since only the batch counts.
+    The last requests keep theirs, have SHORT_OUTPUT and join what runs: each when one of the others has ended, evenly
+    over the taper. None gets longer than `longest` tokens, prompt and output."""
     n = len(work.output_lens)
     alone = n - joining(n)
     lens = prompt_lens(work)
