@@ -145,9 +145,9 @@ def test_ceilings_measured_on_a_busy_machine_are_a_note(offline_tables):
 @pytest.mark.real
 @pytest.mark.parametrize("engine", ["vllm", "torch"])
 def test_a_model_of_1b_shape_is_held_against_the_limit(engine, tmp_path, measured_here):
-    """Layers of Llama 3.2 1B: two of the sixteen, so that no 2.5 GB checkpoint has to be made."""
+    """A layer of Llama 3.2 1B, so that no 2.5 GB checkpoint has to be made."""
     (tmp_path / "short.yaml").write_text(SHORT)
-    shape = ("num_hidden_layers=2", "vocab_size=32064", "bos_token_id=1", "eos_token_id=2")
+    shape = ("num_hidden_layers=1", "vocab_size=8064", "bos_token_id=1", "eos_token_id=2")
     small = [f"--model-arg={arg}" for arg in shape]
     sizes = [f"--set={arg}" for arg in ("context_length=256", "kv_cache_tokens=4096", "max_batch_size=8")]
     done = run(
