@@ -27,7 +27,8 @@ def tensors_of(family: Family, model: ModelProfile, dtype: str, linear: Linear) 
         each = stored.experts if stored.experts and stored.kind != "stack" else 0
         for name in [stored.name.format(i) for i in range(each)] if each else [stored.name]:
             if stored.kind == "linear":
-                yield from linear(name, *stored.shape, dtype, stored.gain)
+                outputs, inputs = stored.shape
+                yield from linear(name, outputs, inputs, dtype, stored.gain)
             else:
                 yield Tensor(name, stored.shape, stored.dtype or dtype, fill(stored))
 

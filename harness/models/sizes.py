@@ -88,7 +88,7 @@ def sizes(family: Family, config: Config) -> Sizes:
 
 def linear_shapes(family: Family, config: Config) -> tuple[tuple[str, int, int], ...]:
     """(name in its layer, inputs, outputs) of every kind of matrix that quantization packs."""
-    found = {}
+    found: dict[tuple[str, int, int], None] = {}
     for tensor in family.tensors(config):
         if tensor.kind == "linear":
             found[(short(tensor), tensor.shape[1], tensor.shape[0])] = None

@@ -270,9 +270,8 @@ def _read(family: str, option: str, name: str, overrides: Iterable[str]) -> tupl
 
 def _own(family: str, option: str, name: str) -> tuple[dict[str, Any], str]:
     """A profile's fields as its file has them, a base left unread, and what to call it in a message."""
-    if family == "models" and name not in names(family):
-        if (config := config_file(name)) is not None:
-            return from_config(config, str(config)), str(config)
+    if family == "models" and name not in names(family) and (config := config_file(name)) is not None:
+        return from_config(config, str(config)), str(config)
     if "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
         path, source = Path(os.path.expanduser(name)), name
         if not os.path.isfile(path):  # unlike Path.is_file, also False where a folder may not be entered
