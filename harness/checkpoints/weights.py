@@ -17,7 +17,8 @@ from innerloop.harness.checkpoints.formats import details
 from innerloop.harness.checkpoints.safetensors_file import INDEX, JSON_LIMIT_BYTES, whole_size
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_bytes, read_json
-from innerloop.harness.profiles.published import architecture_of, block_structure, quantization_method, text_part
+from innerloop.harness.models.family import Family
+from innerloop.harness.profiles.published import architecture_of, block_structure, first, quantization_method, text_part
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.models import ModelProfile
@@ -41,10 +42,8 @@ EQUAL_FIELDS = (
     "tie_word_embeddings",
 )
 FAMILY_FIELDS = (  # of some families only
-    "sliding_window",
     "moe_intermediate_size",
     "num_experts",
-    "num_local_experts",
     "n_routed_experts",
     "n_shared_experts",
     "num_experts_per_tok",
@@ -55,6 +54,7 @@ FAMILY_FIELDS = (  # of some families only
     "qk_rope_head_dim",
     "v_head_dim",
 )
+NEWER = {"num_experts": ("num_local_experts",)}  # as transformers 5 calls them
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def use_weights(path: str | Path, model: ModelProfile) -> Checkpoint:
     if differences:
         raise Refused(
             f"--weights {path} does not match the model profile {model.name}: {'; '.join(differences)}",
-            "choose the profile of this model with --model, or write one (a YAML file) and give its path",
+            "leave --model out: then the folder's own config.json says what the model is",
         )
     if config.get("quantization_config") is None:
         refuse_hidden_quantization(folder, config)
@@ -143,11 +143,15 @@ def compare(config: dict[str, Any], model: ModelProfile) -> list[str]:
     if model.family is not None:
         implied |= model.family.defaults
     fields = [name for name in EQUAL_FIELDS if model.family is None or name not in model.family.unwritten]
-    for field in [*fields, *(name for name in FAMILY_FIELDS if name in shape or name in text)]:
-        here = text.get(field)
+    for field in [*fields, *FAMILY_FIELDS]:
+        here = first(text, field, *NEWER.get(field, ()))
         here = implied.get(field) if here is None else here
-        if here != shape.get(field):
-            found.append((field, shape.get(field), here))
+        meant = first(shape, field, *NEWER.get(field, ()))
+        if here != meant:
+            found.append((field, meant, here))
+    if model.family is not None and not found:
+        windows, here = windows_of(model.family, shape), windows_of(model.family, {**shape, **text})
+        found += [("sliding_window", windows, here)] if windows != here else []
     positions = text.get("max_position_embeddings")
     if not isinstance(positions, int) or positions < model.max_position_embeddings:
         found.append(("max_position_embeddings", model.max_position_embeddings, positions))
@@ -157,6 +161,14 @@ def compare(config: dict[str, Any], model: ModelProfile) -> list[str]:
         f"{field}: the profile says {profile}, the folder says {'nothing' if here is None else here}"
         for field, profile, here in found
     ]
+
+
+def windows_of(family: Family, config: dict[str, Any]) -> list[int | None] | None:
+    """What each layer sees at most; None: the configuration cannot be right."""
+    try:
+        return [layer.window for layer in family.attention(config)]
+    except (TypeError, ValueError, LookupError):
+        return None
 
 
 def compare_quantization(here: Any, profile: dict[str, Any]) -> list[tuple[str, object, object]]:

@@ -96,6 +96,16 @@ def test_fields_that_configs_may_leave_out_have_their_usual_meaning(folder: Path
     assert "num_key_value_heads: the profile says 2, the folder says 4" in refusal(folder)
 
 
+def test_a_window_counts_where_it_is_used(folder: Path) -> None:
+    changes = ["architecture=Qwen2ForCausalLM"]
+    change_config(folder, architectures=["Qwen2ForCausalLM"], sliding_window=1024, use_sliding_window=False)
+    assert use_weights(folder, small(*changes)).path == folder
+    change_config(folder, use_sliding_window=True, max_window_layers=2)
+    assert "sliding_window: the profile says [None, None, None], the folder says [None, None, 1024]" in refusal(
+        folder, small(*changes)
+    )
+
+
 def test_a_field_that_is_missing_altogether_is_named(folder: Path) -> None:
     change_config(folder, hidden_size=...)
     assert "hidden_size: the profile says 64, the folder says nothing" in refusal(folder)

@@ -1,13 +1,13 @@
 """Run in the torch engine's environment: for each folder, what transformers writes of such a model, and loads of it.
 
 Prints a JSON object by folder: `written` {tensor: shape}, `parameters`, `missing` and `unexpected` names on loading.
+What it writes lies in FOLDER-written, in several files with an index.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -24,9 +24,9 @@ def main(folders: list[str]) -> None:
     found = {}
     for folder in folders:
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-        with tempfile.TemporaryDirectory() as made:
-            model.save_pretrained(made)
-            written = header(Path(made) / "model.safetensors")
+        made = Path(f"{folder}-written")
+        model.save_pretrained(made, max_shard_size="100KB")
+        written = {name: shape for file in sorted(made.glob("*.safetensors")) for name, shape in header(file).items()}
         _, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
         found[folder] = {
             "class": type(model).__name__,

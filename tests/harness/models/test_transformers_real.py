@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from innerloop.harness import environments
-from innerloop.harness.checkpoints import ensure_checkpoint, plan
+from innerloop.harness.checkpoints import ensure_checkpoint, plan, use_weights
+from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.engines import load_engine
 from tests.harness.models.tiny import TINY, tiny
 
@@ -37,7 +38,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         timeout=900,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return {folders[folder]: one for folder, one in json.loads(done.stdout.splitlines()[-1]).items()}
+    said = json.loads(done.stdout.splitlines()[-1])
+    return {folders[folder]: {**one, "folder": f"{folder}-written"} for folder, one in said.items()}
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -50,6 +52,21 @@ def test_the_tensors_are_those_that_transformers_would_write(found: dict[str, An
 def test_transformers_counts_as_many_parameters(found: dict[str, Any], name: str) -> None:
     buffers = sum(t.count for t in plan(tiny(name), "float32") if t.name.rpartition(".")[2] in BUFFERS)
     assert tiny(name).parameters() == found[name]["parameters"] + buffers
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_folder_that_transformers_wrote_is_the_same_model_and_its_weights_are_taken(
+    found: dict[str, Any], name: str
+) -> None:
+    folder = found[name]["folder"]
+    model, meant = load_model(folder), tiny(name)
+    assert plan(model, "float32") == plan(meant, "float32")
+    assert meant.family is not None
+    assert meant.family.attention(model.shape()) == meant.family.attention(meant.shape())
+    own = use_weights(folder, model)
+    assert own.bytes > meant.weights_bytes("float32")  # type: ignore[operator]
+    assert len(list(own.path.glob("*.safetensors"))) > 1
+    use_weights(folder, meant)
 
 
 @pytest.mark.parametrize("name", TINY)
