@@ -142,12 +142,13 @@ def quantization_config(model: ModelProfile) -> dict[str, Any] | None:
     stored = details(model)
     if not stored:
         return None
+    kept = unquantized(model)
     if stored["method"] == "fp8":
-        return fp8_config(stored.get("block_size"))
+        return fp8_config(stored.get("block_size"), ["lm_head", *kept])
     config = {"quant_method": stored["method"], "bits": stored.get("bits"), "group_size": stored.get("group_size")}
     if stored["method"] == "awq":
         more = {key: stored.get(key) for key in ("zero_point", "version")}
-        return {**config, **more, "modules_to_not_convert": None}
+        return {**config, **more, "modules_to_not_convert": kept or None}
     return {
         **config,
         "checkpoint_format": "gptq",
@@ -159,10 +160,17 @@ def quantization_config(model: ModelProfile) -> dict[str, Any] | None:
     }
 
 
-def fp8_config(block: int | None) -> dict[str, Any]:
-    """`quantization_config` of fp8 weights in blocks, or of fp8 weights with a scale for each output."""
+def unquantized(model: ModelProfile) -> list[str]:
+    """The layers' matrices that stay as they are (routers), which engines must be told."""
+    every = model.family.tensors(model.shape()) if model.family else ()
+    return [tensor.name.removesuffix(".weight") for tensor in every if tensor.kind == "matrix"]
+
+
+def fp8_config(block: int | None, whole: list[str]) -> dict[str, Any]:
+    """`quantization_config` of fp8 weights in blocks, or of fp8 weights with a scale for each output; `whole` are the
+    matrices that stay as they are."""
     if block:
-        kept = {"ignored_layers": ["lm_head"], "modules_to_not_convert": ["lm_head"]}  # the engines differ in the name
+        kept = {"ignored_layers": whole, "modules_to_not_convert": whole}  # the engines differ in the name
         blocks = {"weight_block_size": [block, block]}
         return {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", **blocks, **kept}
     number = {"num_bits": 8, "type": "float", "symmetric": True, "group_size": None}
@@ -171,7 +179,7 @@ def fp8_config(block: int | None) -> dict[str, Any]:
         "format": "float-quantized",
         "quantization_status": "compressed",
         "kv_cache_scheme": None,
-        "ignore": ["lm_head"],
+        "ignore": whole,
         "config_groups": {
             "group_0": {
                 "targets": ["Linear"],

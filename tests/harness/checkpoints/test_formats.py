@@ -307,3 +307,14 @@ def test_weights_depend_on_the_seed(tmp_path: Path, name: str) -> None:
     matrix = "model.layers.0.self_attn.o_proj.weight"
     assert np.mean(first[matrix] == second[matrix]) < 0.1
     assert abs(np.corrcoef(first[matrix].ravel(), second[matrix].ravel())[0, 1]) < 0.05
+
+
+def test_routers_stay_as_they_are_and_the_configuration_says_so() -> None:
+    model = load_model("qwen3-30b-a3b-fp8")
+    stored = quantization_config(model) or {}
+    routers = [f"model.layers.{i}.mlp.gate" for i in range(48)]
+    assert stored["modules_to_not_convert"] == stored["ignored_layers"] == ["lm_head", *routers]
+    kinds = {tensor.name: tensor.dtype for tensor in plan(model, "bfloat16")}
+    assert kinds["model.layers.0.mlp.gate.weight"] == "bfloat16"
+    assert kinds["model.layers.0.mlp.experts.127.down_proj.weight"] == "float8_e4m3"
+    assert kinds["model.layers.0.mlp.experts.127.down_proj.weight_scale_inv"] == "float32"
