@@ -14,7 +14,7 @@ from innerloop.harness import __version__
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.analysis.unfinished import filled
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.errors import Refused, told
 from innerloop.harness.cli.reading import read_json
 from innerloop.harness.schema.result import VERSION
 from innerloop.harness.store import parquet
@@ -75,7 +75,11 @@ def convert(run_folder: Path, *samplers: Sampler) -> Tables:
     which are stopped, give telemetry.parquet.
 
     Each file appears whole or not at all, and the raw trace goes last, so that an interrupted conversion can be
-    repeated. When the disk is full or cannot be written, the raw trace stays and the tables' `notes` say so.
+    repeated. Where the disk is full or something else keeps a file from being written, the raw trace stays and the
+    tables' `notes` say so.
+
+    Raises:
+        Refused: the raw trace is damaged, or of another version of innerloop.
     """
     folder = Path(run_folder)
     samples = tuple(sampler.stop() for sampler in samplers)
@@ -88,9 +92,15 @@ def convert(run_folder: Path, *samplers: Sampler) -> Tables:
                 parquet.write(path, FILES[name][1], getattr(tables, name), header, identity)
         write_telemetry(folder, samples, identity)
         _remove_raw(folder / "trace")
-    except OSError as error:
-        return replace(tables, notes=(f"the raw trace was left in {folder / 'trace'}: {error}",))
+    except Exception as error:  # whatever keeps a file from being written takes no figure from the run
+        return replace(tables, notes=(f"the raw trace was left in {folder / 'trace'}: {told(error)}",))
     return tables
+
+
+def no_tables(notes: Sequence[str] = ()) -> Tables:
+    """The tables of a run of which nothing can be read."""
+    empty = {name: np.empty(0, dtype=LAYOUT[file]) for name, (_, file) in FILES.items()}
+    return Tables(**empty, header=no_header(), notes=tuple(notes))
 
 
 def identity_of(folder: Path) -> dict[str, str]:
