@@ -12,14 +12,14 @@ from innerloop.harness.cli.secrets import without_secrets
 from innerloop.harness.machine.commit import own_commit
 from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Outcome
-from innerloop.harness.result.build import build, with_note
+from innerloop.harness.result.build import build
+from innerloop.harness.result.keep import keep
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.engine import Checkpoint, Gpu, Torch
 from innerloop.harness.schema.engine import Environment as Facts
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.spec.adapter_settings import adapter_of
-from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import convert, no_tables
 
 if TYPE_CHECKING:
@@ -42,16 +42,7 @@ def conclude(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samp
         result = build(observed(inputs, prepared, outcome, sampled))
     except Exception as error:
         result = build(unread(inputs, outcome, error))
-    return written(folder, result, f"this result could not be written to {folder}")
-
-
-def written(folder: Path, result: Result, otherwise: str) -> Result:
-    """The result once it lies in the folder; where it cannot, with a note that says so."""
-    try:
-        result_file.write(folder, result)
-    except Exception as error:
-        return with_note(result, f"{otherwise}: {told(error)}")
-    return result
+    return keep(folder, result, f"this result could not be written to {folder}")
 
 
 def unread(inputs: Inputs, outcome: Outcome, error: Exception) -> Record:

@@ -24,10 +24,10 @@ from innerloop.harness.profiling import findings, tools
 from innerloop.harness.profiling.choice import TOOLS, Profile
 from innerloop.harness.profiling.findings import Findings
 from innerloop.harness.profiling.host import Sampling, require_py_spy
+from innerloop.harness.result.keep import keep
 from innerloop.harness.schema.profiling import HostProfile, Profiling
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
-from innerloop.harness.session.conclude import written
 from innerloop.harness.session.phases import WORDS
 from innerloop.harness.store.atomic import write_text
 from innerloop.harness.store.tables import convert, read_tables
@@ -165,7 +165,7 @@ def add(
                 host=host,
             ),
         )
-        return written(place.run_folder, result, f"the profiling pass could not be added to {place.run_folder}")
+        return keep(place.run_folder, result, f"the profiling pass could not be added to {place.run_folder}")
 
 
 def put_away(folder: Path) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from innerloop.harness.schema.result import VERSION
 from innerloop.harness.store import parquet
 from innerloop.harness.store.atomic import whole
 from innerloop.harness.store.parquet import no_header
+from innerloop.harness.store.sound import unsound
 from innerloop.harness.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -56,15 +57,17 @@ def read_tables(run_folder: Path) -> Tables:
     A table of which nothing was written is empty. A trace that was cut off gives the records that are whole.
 
     Raises:
-        Refused: a file of another version of innerloop.
+        Refused: a file that is damaged, or of another version of innerloop.
     """
     folder = Path(run_folder)
     steps, header = _table(folder, "steps")
-    tokens = _table(folder, "tokens")[0]
+    tokens, requests = _table(folder, "tokens")[0], _table(folder, "requests")[0]
+    if why := unsound(steps, tokens, requests):
+        raise Refused(f"the records in {folder} are damaged: {why}")
     return Tables(
         steps=steps,
         tokens=tokens,
-        requests=filled(_table(folder, "requests")[0], tokens),
+        requests=filled(requests, tokens),
         warmup_steps=_table(folder, "warmup_steps")[0],
         header=header,
     )

@@ -6,7 +6,7 @@ one lacks has a default, and what a newer one adds stays in the plain document.
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import read_json
 
 Document = dict[str, Any]
 Migrations = Mapping[int, Callable[[Mapping[str, Any]], Document]]  # from a major version to the next
@@ -26,14 +27,9 @@ def read_document(path: Path) -> Document:
         FileNotFoundError: there is none.
         Refused: it cannot be read, or is not one.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise Refused(f"{path} is not JSON: {error}") from None
+    if not os.path.lexists(path):
+        raise FileNotFoundError(path)
+    document = read_json(path, str(path))
     return document if isinstance(document, dict) else {}
 
 
