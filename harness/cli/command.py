@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, STOPPED, InnerloopError
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, STOPPED, InnerloopError
 from innerloop.harness.cli.output import tell
 from innerloop.harness.cli.progress import GONE, lasting_stdout
 from innerloop.harness.cli.verbs import as_called
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SHOWN = 300  # letters of a path
 _received: list[int] = []  # the signals that stopped what is going on
 
 
@@ -101,10 +102,13 @@ def as_command(work: Callable[[], int], keeps: bool = False) -> int:
     except Stopped as stopped:
         tell(f"interrupted by {stopped}")
         return 128 + stopped.number
-    except OSError:
+    except OSError as error:
         if signal.SIGHUP in _received:  # the terminal is gone, and nothing can be printed
             return 128 + signal.SIGHUP
-        raise
+        if error.filename is None:
+            raise
+        tell(f"{os.fsdecode(error.filename)[:SHOWN]}: {error.strerror}")
+        return EXIT_REFUSED
 
 
 def leave(code: int) -> NoReturn:

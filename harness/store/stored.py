@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_json
 from innerloop.harness.store import result_file, waterfall_file
+from innerloop.harness.store.documents import plain
 
 if TYPE_CHECKING:
     from innerloop.harness.schema.result import Result
@@ -114,7 +115,7 @@ def read_job(folder: Path) -> dict[str, Any]:
     try:
         if not os.path.lexists(path):
             raise FileNotFoundError
-        job = read_json(path, str(path))
+        job = plain(read_json(path, str(path)))
         if not isinstance(job["spec"], dict):
             raise ValueError("its spec is no mapping")
     except FileNotFoundError:

@@ -6,6 +6,7 @@ one lacks has a default, and what a newer one adds stays in the plain document.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_json
+from innerloop.harness.store.documents import plain
 
 Document = dict[str, Any]
 Migrations = Mapping[int, Callable[[Mapping[str, Any]], Document]]  # from a major version to the next
@@ -28,8 +30,8 @@ def read_document(path: Path) -> Document:
         Refused: it cannot be read, or is not one.
     """
     if not os.path.lexists(path):
-        raise FileNotFoundError(path)
-    document = read_json(path, str(path))
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    document = plain(read_json(path, str(path)))  # NaN and infinity are read too, and are no JSON
     return document if isinstance(document, dict) else {}
 
 
@@ -62,4 +64,6 @@ def migrated(document: Document, path: Path, current: str, migrations: Migration
             what = f"it lacks {error.args[0]}" if isinstance(error, KeyError) else str(error)
             raise Refused(f"{path} is not whole: {what}") from None
         found = major(document)
+    if "kind" not in document:
+        raise Refused(f"{path} is not whole: it lacks kind")
     return document

@@ -93,19 +93,15 @@ def main() -> int:
             numbers = range(number, min(number + CHUNK, last))
             got = in_a_process(target, asked.seed, numbers)
             seen += got
-            number = (
-                numbers.stop
-                if len(got) >= len(numbers) and not str(got[-1]["faults"]).count("process ended")
-                else got[-1]["number"] + 1
-            )
+            number = got[-1]["number"] + 1
         codes = Counter(str(line["code"]) for line in seen)
         slowest, peak = max(line["s"] for line in seen), max(line["peak_kib"] for line in seen) >> 10
         faults = Counter(fault for line in seen for fault in line["faults"])
         where = {fault: line["number"] for line in reversed(seen) for fault in line["faults"]}
         bad += sum(faults.values())
         print(
-            f"{target}: {len(seen)} inputs, exit codes {dict(codes)}, {sum(faults.values())} faults, slowest {slowest:.2f} s,"
-            f" peak {peak} MiB, {time.monotonic() - begun:.0f} s"
+            f"{target}: {len(seen)} inputs, exit codes {dict(codes)}, {sum(faults.values())} faults,"
+            f" slowest {slowest:.2f} s, peak {peak} MiB, {time.monotonic() - begun:.0f} s"
         )
         for fault, count in faults.most_common():
             print(f"  {count} x, first number {where[fault]}: {fault!r}"[:300], flush=True)

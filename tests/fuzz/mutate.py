@@ -8,16 +8,23 @@ from typing import Any
 
 import numpy as np
 
-TEXTS = ("", "x", "[/INST]", "[bold]", "a\x1b[31mb\x07\x9b2J", "\u202egnp", "\ud800", "\0", "../../../etc/passwd", "/dev/zero",
-         "x" * 5000, "1e999", "nan", "true", "null", "2.0", "99.0", "\n\r\t")  # fmt: skip
-NUMBERS = (0, -1, 1, 2, 3, 255, 2**31 - 1, 2**31, -(2**31), 2**53, 2**62, 2**63 - 1, 2**63, 2**64, 10**30, 10**400, 0.0, -0.5,
-           1e-300, 1e300, float("nan"), float("inf"), float("-inf"))  # fmt: skip
-YAML = ("!!int ''", "!!float ''", "!!python/name:os.system", "!!set [a]", "!!timestamp x", "&a [*a]", "*a", "{a: ", "[", "]",
-        "[" * 300, "{a: " * 200, "'", '"', "|", ">", "? :", "- - -", "0x" + "f" * 4400, "9" * 5000, "1e999", ".nan", ".inf", "-.inf",
-        "2024-01-01", "~", "yes", "0o17", "1_000", "1:30", "\t", "\u2028", "\ufeff", "%YAML 9.9", "---\n", "...", "<<: {a: 1}",
-        "{kind: file, path: /dev/zero}", "{kind: uniform, min: 5, max: 1}", "{kind: lognormal, mean: 1e308, std: 1e308}",
-        "{kind: open, rate_per_s: 1e300, duration_s: 1e300}", "{kind: closed, users: 1000000000, requests: 1}",
-        "{kind: normal, mean: -5, std: 1e9, min: 1, max: 100000000}")  # fmt: skip
+TEXTS = (
+    *("", "x", "[/INST]", "[bold]", "a\x1b[31mb\x07\x9b2J", "\u202egnp", "\ud800", "\0", "../../../etc/passwd"),
+    *("/dev/zero", "x" * 5000, "1e999", "nan", "true", "null", "2.0", "99.0", "\n\r\t"),
+)
+WHOLE = (0, -1, 1, 2, 3, 255, 2**31 - 1, 2**31, -(2**31), 2**53, 2**62, 2**63 - 1, 2**63, 2**64, 10**30, 10**400)
+NUMBERS = (*WHOLE, 0.0, -0.5, 1e-300, 1e300, float("nan"), float("inf"), float("-inf"))
+YAML = (
+    *("!!int ''", "!!float ''", "!!python/name:os.system", "!!set [a]", "!!timestamp x", "&a [*a]", "*a", "{a: "),
+    *("[", "]", "[" * 300, "{a: " * 200, "'", '"', "|", ">", "? :", "- - -", "0x" + "f" * 4400, "9" * 5000, "1e999"),
+    *(".nan", ".inf", "-.inf", "2024-01-01", "~", "yes", "0o17", "1_000", "1:30", "\t", "\u2028", "\ufeff"),
+    *("%YAML 9.9", "---\n", "...", "<<: {a: 1}", "{kind: file, path: /dev/zero}", "{kind: uniform, min: 5, max: 1}"),
+    "{kind: lognormal, mean: 1e308, std: 1e308}",
+    "{kind: open, rate_per_s: 1e300, duration_s: 1e300}",
+    "{kind: closed, users: 1000000000, requests: 1}",
+    "{kind: normal, mean: -5, std: 1e9, min: 1, max: 100000000}",
+)
+LETTERS = ("{", "}", "[", "]", ":", "&", "*", "!", "#", '"', "\t", " ")
 
 
 def value(rng: random.Random) -> Any:
@@ -112,9 +119,5 @@ def lines(rng: random.Random, text: str) -> str:
             del rows[at]
         elif rows:
             spot = rng.randrange(len(rows[at]) + 1)
-            rows[at] = (
-                rows[at][:spot]
-                + rng.choice(("{", "}", "[", "]", ":", "&", "*", "!", "#", '"', "\t", " "))
-                + rows[at][spot:]
-            )
+            rows[at] = rows[at][:spot] + rng.choice(LETTERS) + rows[at][spot:]
     return "\n".join(rows) + "\n"

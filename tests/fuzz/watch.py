@@ -51,14 +51,8 @@ def called(work: Callable[[], int], box: Path) -> Seen:
         except Stuck:
             faults.append(f"stuck: ended after {STUCK_S:g} s")
         except BaseException as error:  # everything that a user would see as a traceback
-            where = next(
-                (
-                    f"{Path(one.filename).name}:{one.lineno}"
-                    for one in reversed(traceback.extract_tb(error.__traceback__))
-                    if "/harness/" in one.filename
-                ),
-                "?",
-            )
+            ours = [one for one in traceback.extract_tb(error.__traceback__) if "/harness/" in one.filename]
+            where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
             faults.append(f"traceback: {where} {type(error).__name__}: {str(error)[:160]}")
     seconds = time.process_time() - begun
     if code not in (0, 2, 3, None):
@@ -107,7 +101,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if not _box or event not in ("open", "os.mkdir", "os.rename", "os.remove", "os.symlink", "os.link", "os.truncate"):
         return
     if event == "open":
-        path, mode, flags = arguments
+        path, _, flags = arguments
         writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         if not isinstance(path, (str, bytes)) or not writes:
             return
