@@ -52,11 +52,10 @@ def show(as_json: bool, plugins: Sequence[str]) -> int:
     if as_json:
         print_json(found, "doctor")
         return EXIT_OK
-    from rich.console import Console
-
+    from innerloop.harness.cli.console import PlainConsole
     from innerloop.harness.report.doctor import print_examination
 
-    print_examination(found, Console())
+    print_examination(found, PlainConsole())
     return EXIT_OK
 
 

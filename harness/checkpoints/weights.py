@@ -225,7 +225,12 @@ def indexed(folder: Path, index: Path) -> dict[Path, set[str] | None]:
         raise Refused(f"{index} has no weight_map of tensor names to file names")
     tensors: dict[str, set[str]] = {}
     for tensor, name in names.items():
-        if "/" in name or "\\" in name or not name.endswith(".safetensors") or len(name.encode()) > LONGEST_NAME:
+        if (
+            "/" in name
+            or "\\" in name
+            or not name.endswith(".safetensors")
+            or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME
+        ):
             raise Refused(f"{index} names {name[:60]!r}, which is not a safetensors file of this folder")
         tensors.setdefault(name, set()).add(tensor)
     there = set(os.listdir(folder))

@@ -127,7 +127,7 @@ def print_plan(resolved: dict[str, Any], console: Console) -> None:
         rows.add_row("", of["command"])
     if resolved["cannot_report"]:
         rows.add_row("cannot report", ", ".join(resolved["cannot_report"]))
-    console.print(rows, highlight=False)
+    console.print(rows)
 
 
 def shown(name: str, value: Any) -> str:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from innerloop.harness import steps as verb
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.report.steps import parts, print_steps, short
 from innerloop.harness.result.build import build
@@ -31,7 +31,7 @@ def whole(run_folder, spec, reported, **header):
 
 
 def printed(found, width=80):
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = PlainConsole(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     print_steps(found, console)
     return console.export_text()
 
