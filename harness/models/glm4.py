@@ -44,7 +44,8 @@ def tensors_moe(config: Config) -> Iterator[Stored]:
 
 
 PARTLY_TURNED = {"partial_rotary_factor": 0.5}
-GLM4 = Family("glm4", ("Glm4ForCausalLM",), "glm4", tensors, everywhere, PARTLY_TURNED)
+UNPADDED = {"pad_token_id": None}  # transformers' own default lies beyond small vocabularies
+GLM4 = Family("glm4", ("Glm4ForCausalLM",), "glm4", tensors, everywhere, {**PARTLY_TURNED, **UNPADDED})
 GLM4_MOE = Family(
     "glm4-moe",
     ("Glm4MoeForCausalLM",),

@@ -25,5 +25,11 @@ def tensors(config: Config) -> Iterator[Stored]:
 
 
 PHI3 = Family(
-    "phi3", ("Phi3ForCausalLM",), "phi3", tensors, mistral.attention, {"sliding_window": None}, unwritten=("head_dim",)
+    "phi3",
+    ("Phi3ForCausalLM",),
+    "phi3",
+    tensors,
+    mistral.attention,
+    {"sliding_window": None, "pad_token_id": None},
+    unwritten=("head_dim",),
 )

@@ -17,7 +17,6 @@ BASE: dict[str, Any] = {
     "max_position_embeddings": 256,
     "bos_token_id": 1,
     "eos_token_id": 2,
-    "pad_token_id": 0,
     "tie_word_embeddings": False,
 }
 TIED = {"tie_word_embeddings": True}
