@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.words import number
@@ -16,6 +15,7 @@ from innerloop.harness.store import result_file
 from innerloop.harness.store.alive import QUIET_S, harness_runs, quiet_s
 from innerloop.harness.store.stored import JOB, read_job
 from innerloop.harness.store.tables import Tables, convert
+from innerloop.harness.store.versions import Document
 
 
 def recover(folder: Path) -> Result:
@@ -52,7 +52,7 @@ def recover(folder: Path) -> Result:
     return result
 
 
-def refuse_if_alive(folder: Path, job: dict[str, Any]) -> None:
+def refuse_if_alive(folder: Path, job: Document) -> None:
     """A live run's trace must not be taken from under it."""
     if harness_runs(job, folder / JOB):
         raise Refused(f"the run in {folder} is still going on (process {job['harness_pid']})")
