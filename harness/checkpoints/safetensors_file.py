@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import open_regular
@@ -21,6 +22,14 @@ BITS = {  # a number of each of the format's dtypes; one that is not known is no
     **{name: 64 for name in ("I64", "U64", "F64", "C64")},
     **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
 }
+
+
+class TensorEntry(TypedDict):
+    """What a header says of one tensor, once it is checked; `data_offsets`: [begin, end) behind the header, bytes."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: list[int]
 
 
 def whole_size(path: Path, named: set[str] | None = None) -> int:
@@ -55,7 +64,7 @@ def whole_size(path: Path, named: set[str] | None = None) -> int:
     return size
 
 
-def tiled(entries: dict[str, Any]) -> int:
+def tiled(entries: Mapping[str, TensorEntry]) -> int:
     """Where the tensors' data ends, once it is sure that they lie one behind the other from 0 on.
 
     Raises:

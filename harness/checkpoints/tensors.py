@@ -6,10 +6,11 @@ What a linear layer becomes on disk is its weight format's concern; the rest of 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness.checkpoints.formats import Fill, Linear, Tensor, linear_format, quantization_config
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.store.versions import Document
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.models import ModelProfile
@@ -44,7 +45,7 @@ def llama(model: ModelProfile, dtype: str, linear: Linear) -> Iterator[Tensor]:
         yield Tensor("lm_head.weight", embedding.shape, dtype, embedding.fill)
 
 
-def config_json(model: ModelProfile, dtype: str) -> dict[str, Any]:
+def config_json(model: ModelProfile, dtype: str) -> Document:
     """The content of config.json, with the rotary embedding and the dtype in both their old and their new spelling."""
     scaling = dict(model.rope_scaling) if model.rope_scaling else None
     stored = quantization_config(model)
