@@ -10,7 +10,6 @@ from innerloop.harness.analysis import censoring
 from innerloop.harness.analysis.statistics import quantile_bounds
 from innerloop.harness.schema.common import Bounds, Summary
 
-QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 CENSORED_SHARE = 0.01  # of durations that had not ended, above which those that had do not stand for all
 
 
