@@ -50,7 +50,7 @@ def show(as_json: bool, plugins: Sequence[str]) -> int:
 
     found = examine(this_machine(), [load_engine(name) for name in plugins])
     if as_json:
-        print_json(found, "doctor")
+        print_json(found.describe(), "doctor")
         return EXIT_OK
     from innerloop.harness.cli.console import PlainConsole
     from innerloop.harness.report.doctor import print_examination

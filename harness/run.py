@@ -36,11 +36,12 @@ def plan_one(arguments: argparse.Namespace) -> int:
     from innerloop.harness.profiling.choice import choose
     from innerloop.harness.session.plan import plan, print_plan
     from innerloop.harness.spec.resolve import resolve
+    from innerloop.harness.store.typed import document
 
     machine, profile = this_machine(), choose(arguments.profiler, arguments.profiler_steps)
     resolved = plan(resolve(request_of(arguments), machine), machine, profile, arguments.out)
     if arguments.json:
-        print_json(resolved, "plan")
+        print_json(document(resolved), "plan")
     else:
         print_plan(resolved, PlainConsole())
     return EXIT_OK

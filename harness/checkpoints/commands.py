@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from innerloop.harness.checkpoints.cache import (
     checkpoints_folder,
@@ -118,7 +118,15 @@ def show_list(root: Path, as_json: bool) -> None:
     say(f"in {root}")
 
 
-def facts(path: Path) -> dict[str, Any]:
+class CheckpointFacts(TypedDict):
+    """One checkpoint of the cache as JSON data; `fault` None: it is whole."""
+
+    name: str
+    bytes: int
+    fault: str | None
+
+
+def facts(path: Path) -> CheckpointFacts:
     """A checkpoint's name, its bytes on disk and what is wrong with it."""
     size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
     return {"name": path.name, "bytes": size, "fault": fault(path)}

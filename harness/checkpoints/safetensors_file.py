@@ -6,8 +6,9 @@ import json
 import math
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import open_regular
@@ -23,6 +24,14 @@ BITS = {  # a number of each of the format's dtypes; one that is not known is no
     **{name: 64 for name in ("I64", "U64", "F64", "C64")},
     **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
 }
+
+
+class TensorEntry(TypedDict):
+    """What a header says of one tensor, once it is checked; `data_offsets`: [begin, end) behind the header, bytes."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: list[int]
 
 
 def whole_size(path: Path, named: set[str] | None = None) -> int:
@@ -57,7 +66,7 @@ def whole_size(path: Path, named: set[str] | None = None) -> int:
     return size
 
 
-def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A JSON object. Raises: ValueError: a name comes twice, and readers differ in which of the two they take."""
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -66,7 +75,7 @@ def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def tiled(entries: dict[str, Any]) -> int:
+def tiled(entries: Mapping[str, TensorEntry]) -> int:
     """Where the tensors' data ends, once it is sure that they lie one behind the other from 0 on.
 
     Raises:

@@ -6,13 +6,14 @@ What a linear layer becomes on disk is its weight format's concern; the rest of 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness.checkpoints.formats import Fill, Linear, Tensor, linear_format, quantization_config
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.models.families import BY_ARCHITECTURE
 from innerloop.harness.models.family import Family
 from innerloop.harness.models.stored import Stored
+from innerloop.harness.store.versions import Document
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.models import ModelProfile
@@ -37,7 +38,7 @@ def fill(stored: Stored) -> Fill:
     return Fill("constant", stored.value) if stored.deviation is None else Fill("normal", stored.deviation)
 
 
-def config_json(model: ModelProfile, dtype: str) -> dict[str, Any]:
+def config_json(model: ModelProfile, dtype: str) -> Document:
     """The content of config.json, with the rotary embedding and the dtype in both their old and their new spelling."""
     family, stored, shape = model.family, quantization_config(model), model.shape()
     scaling = dict(model.rope_scaling) if model.rope_scaling else None
@@ -77,7 +78,7 @@ def config_json(model: ModelProfile, dtype: str) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if family is None or name not in family.unwritten}
 
 
-def rope_parameters(model: ModelProfile, scaling: dict[str, Any]) -> dict[str, Any]:
+def rope_parameters(model: ModelProfile, scaling: Document) -> Document:
     """The rotary embedding as transformers 5 spells it; by the type of the layer where they differ."""
     shape = model.shape()
     every = {"rope_type": "default", **scaling, "rope_theta": model.rope_theta}

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.checkpoints.formats import details
 from innerloop.harness.checkpoints.safetensors_file import INDEX, JSON_LIMIT_BYTES, whole_size
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_bytes, read_json
 from innerloop.harness.models.family import Family
 from innerloop.harness.profiles.published import architecture_of, block_structure, first, quantization_method, text_part
+from innerloop.harness.store.versions import Document
 
 if TYPE_CHECKING:
-    from innerloop.harness.profiles.models import ModelProfile
+    from innerloop.harness.profiles.models import ModelProfile, Quantization
 
 LONGEST_NAME = 255  # bytes of a file's name
 SHOWN = 10
@@ -30,6 +30,8 @@ LAYOUT = {  # what of a method's details decides how the weights lie, by config.
     "awq": {"version": "gemm", "zero_point": True},
     "gptq": {"sym": True, "desc_act": False, "checkpoint_format": "gptq"},
 }
+BITS = ("bits", "w_bit")  # names in config.json
+GROUP_SIZES = ("group_size", "q_group_size")
 PICKLES = (".bin", ".pt", ".pth")
 EQUAL_FIELDS = (
     "hidden_size",
@@ -101,7 +103,7 @@ def use_weights(path: str | Path, model: ModelProfile) -> Checkpoint:
     return Checkpoint(folder, sum(sizes.values()), True, digest.hexdigest(), time.monotonic() - started, False)
 
 
-def refuse_hidden_quantization(folder: Path, config: dict[str, Any]) -> None:
+def refuse_hidden_quantization(folder: Path, config: Document) -> None:
     """Some engines look beyond config.json's quantization_config, and would not run what the others do.
 
     Raises:
@@ -117,7 +119,7 @@ def refuse_hidden_quantization(folder: Path, config: dict[str, Any]) -> None:
         )
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> Document:
     """A JSON file that must hold an object.
 
     Raises:
@@ -129,7 +131,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def compare(config: dict[str, Any], model: ModelProfile) -> list[str]:
+def compare(config: Document, model: ModelProfile) -> list[str]:
     """The numbers that decide speed and memory where config.json and the profile disagree, as sentences."""
     names, text = config.get("architectures"), text_part(config)
     found: list[tuple[str, object, object]] = []
@@ -156,7 +158,7 @@ def compare(config: dict[str, Any], model: ModelProfile) -> list[str]:
     if not isinstance(positions, int) or positions < model.max_position_embeddings:
         found.append(("max_position_embeddings", model.max_position_embeddings, positions))
     stored = config.get("quantization_config") or text.get("quantization_config")
-    found += compare_quantization(stored, details(model))
+    found += compare_quantization(stored, model.quantization)
     return [
         f"{field}: the profile says {profile}, the folder says {'nothing' if here is None else here}"
         for field, profile, here in found
@@ -171,22 +173,26 @@ def windows_of(family: Family, config: dict[str, Any]) -> list[int | None] | Non
         return None
 
 
-def compare_quantization(here: Any, profile: dict[str, Any]) -> list[tuple[str, object, object]]:
+def compare_quantization(here: Any, profile: Quantization | None) -> list[tuple[str, object, object]]:
     """Where config.json's quantization_config says another method, width, group or block than the profile."""
     folder = here if isinstance(here, dict) else {}
     method = quantization_method(here)
-    if method != profile.get("method"):
-        return [("quantization", profile.get("method") or "none", method or "none")]
-    spellings = {"bits": ("bits", "w_bit"), "group_size": ("group_size", "q_group_size")}
+    expected_method = None if profile is None else profile.method
+    if method != expected_method:
+        return [("quantization", expected_method or "none", method or "none")]
+    spellings: dict[str, tuple[int, tuple[str, ...]]] = {}
+    if profile is not None:
+        spellings = {"bits": (profile.bits, BITS), "group_size": (profile.group_size, GROUP_SIZES)}
     found: list[tuple[str, object, object]] = []
-    for field, keys in spellings.items():
+    for field, (expected, keys) in spellings.items():
         value = next((folder[key] for key in keys if key in folder), None)
-        if None not in (value, profile.get(field)) and value != profile[field]:
-            found.append((f"quantization {field}", profile[field], value))
+        if value is not None and value != expected:
+            found.append((f"quantization {field}", expected, value))
     for field, value in LAYOUT.get(str(method), {}).items():
         if field in folder and str(folder[field]).lower() != str(value).lower():
             found.append((f"quantization {field}", value, folder[field]))
-    side, blocks = profile.get("block_size"), folder.get("weight_block_size") or block_structure(folder)
+    side = None if profile is None else profile.block_size
+    blocks = folder.get("weight_block_size") or block_structure(folder)
     if blocks != (side and [side, side]):
         found.append(("quantization block_size", side or "none", blocks))
     return found

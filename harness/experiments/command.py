@@ -37,7 +37,7 @@ def run_layers(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         resolved = plan_layers(ladder, spec_of, machine, profile, out)
         if arguments.json:
-            print_json(resolved, "plan_of_layers")
+            print_json(document(resolved), "plan_of_layers")
         else:
             print_plan_of_layers(resolved, PlainConsole())
         return EXIT_OK

@@ -23,15 +23,19 @@ def print_ceilings(found: Sequence[Ceilings]) -> None:
         rows = table()
         for column in ("ceiling", "best", "median", "", "how"):
             rows.add_column(column, justify="right" if column in ("best", "median") else "left")
-        for kind in ("read", "copy"):
-            best, median = one.memory[f"{kind}_bytes_per_s"], one.memory[f"{kind}_median_bytes_per_s"]
-            how = f"{kind} of {one.memory['array_bytes'] / 2**20:.0f} MiB"
-            rows.add_row(f"memory, {kind}", number(best / 1e9), number(median / 1e9), "GB/s", how)
+        moved = one.memory
+        memory = (
+            ("read", moved["read_bytes_per_s"], moved["read_median_bytes_per_s"]),
+            ("copy", moved["copy_bytes_per_s"], moved["copy_median_bytes_per_s"]),
+        )
+        for kind, moves, usually in memory:
+            how = f"{kind} of {moved['array_bytes'] / 2**20:.0f} MiB"
+            rows.add_row(f"memory, {kind}", number(moves / 1e9), number(usually / 1e9), "GB/s", how)
         for dtype, rate in one.matrix.items():
-            if rate["ops_per_s"] is None:
+            best, median = rate["ops_per_s"], rate["median_ops_per_s"]
+            if best is None or median is None:
                 rows.add_row(dtype, "-", "-", "", rate["reason"] or "")
                 continue
-            best, median = rate["ops_per_s"], rate["median_ops_per_s"]
             unit, scale = ("TFLOP/s", 1e12) if best >= 1e12 else ("GFLOP/s", 1e9)
             tf32 = ", TF32" if one.tf32 and dtype == "float32" else ""
             taken = one.ops_per_s(dtype)

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness.analysis.steps import usual_batch
 from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
@@ -21,7 +21,7 @@ from innerloop.harness.cli.errors import InnerloopError, Refused, told
 from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Limits, Outcome, Worker
 from innerloop.harness.profiling import findings, tools
-from innerloop.harness.profiling.choice import TOOLS, Profile
+from innerloop.harness.profiling.choice import TOOLS, DescribedProfile, Profile
 from innerloop.harness.profiling.findings import Findings
 from innerloop.harness.profiling.host import Sampling, require_py_spy
 from innerloop.harness.result.keep import keep
@@ -94,7 +94,14 @@ def command(profile: Profile, place: Place, tool: str | None = None) -> list[str
     return [*tools.prefix(profile.kind, folder, tool), *worker] if profile.kind in TOOLS else worker
 
 
-def describe(profile: Profile, spec: RunSpec, out: Path) -> dict[str, Any]:
+class PlannedPass(DescribedProfile):
+    """A pass with the path of the profiler, None where it needs none or has none here, and its command line."""
+
+    tool: str | None
+    command: str
+
+
+def describe(profile: Profile, spec: RunSpec, out: Path) -> PlannedPass:
     """The pass as it would be run, for the plan, which may be one for another machine.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.words import number
@@ -17,9 +16,10 @@ from innerloop.harness.store.alive import QUIET_S, harness_runs, quiet_s
 from innerloop.harness.store.stored import JOB, read_job
 from innerloop.harness.store.tables import Tables, convert
 from innerloop.harness.store.typed import Misfit, typed
+from innerloop.harness.store.versions import Document
 
 RECOVERED = "This result was recovered afterwards, without host telemetry and the worker's own account."
-UNSAID: dict[str, Any] = {  # what a whole job has, where one does not say it
+UNSAID: Document = {  # what a whole job has, where one does not say it
     **dict.fromkeys(("engine", "model", "workload", "layer", "device"), ""),
     **{name: {} for name in ("settings", "settings_given", "engine_args", "seeds")},
 }
@@ -56,7 +56,7 @@ def recover(folder: Path) -> Result:
     return keep(folder, result, "It could not be saved")
 
 
-def spec_of(job: dict[str, Any], path: Path) -> tuple[dict[str, Any], list[str]]:
+def spec_of(job: Document, path: Path) -> tuple[Document, list[str]]:
     """What the job at `path` asked for, and a note on what it does not say, which is left empty.
 
     Raises:
@@ -72,12 +72,12 @@ def spec_of(job: dict[str, Any], path: Path) -> tuple[dict[str, Any], list[str]]
     return spec, [f"{JOB} does not say: {', '.join(lost)}"] if lost else []
 
 
-def text_of(job: dict[str, Any], name: str) -> str | None:
+def text_of(job: Document, name: str) -> str | None:
     value = job.get(name)
     return value if isinstance(value, str) else None
 
 
-def refuse_if_alive(folder: Path, job: dict[str, Any]) -> None:
+def refuse_if_alive(folder: Path, job: Document) -> None:
     """A live run's trace must not be taken from under it."""
     if harness_runs(job, folder / JOB):
         raise Refused(f"the run in {folder} is still going on (process {job['harness_pid']})")

@@ -12,10 +12,11 @@ from innerloop.harness.result import roofline as limit
 from innerloop.harness.result.roofline import cost_of, section, total_peaks
 from innerloop.harness.spec.resolve import load_model
 from innerloop.harness.store.typed import document
+from tests.harness.ceilings.rates import memory, rate
 from tests.harness.export.perfetto_reader import Read
 from tests.real import check_limit, run
 
-MEMORY = {"copy_bytes_per_s": 30e9, "read_bytes_per_s": 40e9}
+MEMORY = memory(copy=30e9)
 SHORT = """\
 prompt: {tokens: 48}
 output: {tokens: 24}
@@ -38,7 +39,7 @@ def linear_of(name: str) -> int:
 
 
 def ceilings(**rates):
-    matrix = {name: {"ops_per_s": rate} for name, rate in rates.items()}
+    matrix = {name: rate(ops) for name, ops in rates.items()}
     return Ceilings(Key("cpu", "a CPU", "2.13.0", cores=2), MEMORY, matrix, "2026-11-20T13:00:00+00:00")
 
 

@@ -58,7 +58,7 @@ def test_without_its_weights_a_folders_model_is_made_up(folder: Path) -> None:
 def test_a_family_that_is_not_known_runs_with_weights_and_has_no_limit(folder: Path) -> None:
     rename(folder, "OtherForCausalLM")
     spec = spec_of(engine="torch", weights=folder)
-    assert plan(spec, CPU)["kv_bytes_per_token"] is None
+    assert plan(spec, CPU).kv_bytes_per_token is None
     with pytest.raises(Refused, match="no family of models here has the architecture OtherForCausalLM"):
         cost_of(spec.describe(), {})
 
