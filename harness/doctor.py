@@ -52,11 +52,10 @@ def show(as_json: bool, plugins: Sequence[str]) -> int:
     if as_json:
         print_json(found.describe(), "doctor")
         return EXIT_OK
-    from rich.console import Console
-
+    from innerloop.harness.cli.console import report_console
     from innerloop.harness.report.doctor import print_examination
 
-    print_examination(found, Console())
+    print_examination(found, report_console())
     return EXIT_OK
 
 

@@ -31,8 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def plan_one(arguments: argparse.Namespace) -> int:
     """Prints what would be done."""
-    from rich.console import Console
-
+    from innerloop.harness.cli.console import report_console
     from innerloop.harness.machine import this_machine
     from innerloop.harness.profiling.choice import choose
     from innerloop.harness.session.plan import plan, print_plan
@@ -44,7 +43,7 @@ def plan_one(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(document(resolved), "plan")
     else:
-        print_plan(resolved, Console())
+        print_plan(resolved, report_console())
     return EXIT_OK
 
 

@@ -91,7 +91,7 @@ def show(as_json: bool) -> None:
     if not found:
         print(f"no environments in {environments_folder()}")
         return
-    from rich.console import Console
+    from innerloop.harness.cli.console import report_console
 
     columns = ("name", "state", "engine version", "python", "size", "created", "last used")
     rows = [
@@ -105,7 +105,7 @@ def show(as_json: bool) -> None:
         )
         for one in found
     ]
-    console = Console()
+    console = report_console()
     print_list(console, columns, rows, right=("size",))
     console.out(f"in {environments_folder()}, times in UTC", highlight=False)
 

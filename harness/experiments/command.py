@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 def run_layers(arguments: argparse.Namespace) -> int:
     """Runs, or plans with --dry-run, what the command line asks for, and prints it."""
-    from rich.console import Console
-
+    from innerloop.harness.cli.console import report_console
     from innerloop.harness.experiments import ladder as layers
     from innerloop.harness.experiments.plan import plan_layers, print_plan_of_layers
     from innerloop.harness.machine import this_machine
@@ -40,7 +39,7 @@ def run_layers(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json(document(resolved), "plan_of_layers")
         else:
-            print_plan_of_layers(resolved, Console())
+            print_plan_of_layers(resolved, report_console())
         return EXIT_OK
     options = options_of(arguments, out, profile)
     waterfall, folder = layers.run(ladder, spec_of, machine, options, progress_console())

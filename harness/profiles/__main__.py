@@ -73,11 +73,10 @@ def list_profiles(found: list[dict[str, str]], as_json: bool) -> None:
     if as_json:
         print_json({"profiles": found}, "profiles")
         return
-    from rich.console import Console
-
+    from innerloop.harness.cli.console import report_console
     from innerloop.harness.cli.lists import print_list
 
-    print_list(Console(), ("kind", "name", "title"), [(one["kind"], one["name"], one["title"]) for one in found])
+    print_list(report_console(), ("kind", "name", "title"), [(one["kind"], one["name"], one["title"]) for one in found])
 
 
 def check_files(files: Sequence[Path], as_json: bool) -> int:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from innerloop.harness.ceilings.cache import path_of
 from innerloop.harness.ceilings.model import Ceilings
+from innerloop.harness.cli.console import report_console
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import number
 from innerloop.harness.report.tables import table
@@ -15,7 +14,7 @@ from innerloop.harness.report.tables import table
 
 def print_ceilings(found: Sequence[Ceilings]) -> None:
     """Prints ceilings for people."""
-    console = Console(highlight=False)
+    console = report_console(highlight=False)
     if not found:
         console.print(as_called("nothing has been measured yet: innerloop ceilings measure"))
     for one in found:

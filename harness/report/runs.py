@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from innerloop.harness.cli.console import report_console
 from innerloop.harness.cli.lists import print_list
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import NONE, assignments, number, visible
@@ -17,7 +18,7 @@ COLUMNS = ("when", "engine", "model", "workload", "set", "label", "status", "tok
 
 def print_runs(lines: Sequence[RunLine], root: Path, console: Console | None = None) -> None:
     """Prints runs under their columns; the run's name is its folder in `root`."""
-    console = console or Console(highlight=False)
+    console = console or report_console(highlight=False)
     if not lines:
         console.out(as_called(f"no such run in {root}; innerloop run makes one"), highlight=False)
         return

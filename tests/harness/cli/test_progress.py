@@ -72,3 +72,12 @@ def test_what_an_encoding_cannot_say_changes_no_exit_code() -> None:
     )
     assert (done.returncode, done.stderr) == (3, b"")
     assert done.stdout.startswith(b"one line of many ?\n")
+
+
+@pytest.mark.parametrize(("encoding", "written"), [("utf-8", "1\u202f933"), ("latin-1", "1 933"), ("ascii", "1 933")])
+def test_thousands_are_apart_in_every_encoding(encoding: str, written: str) -> None:
+    raw = io.BytesIO()
+    stream = Lasting(io.TextIOWrapper(raw, encoding=encoding))
+    stream.write("measured 1\u202f933")
+    stream.flush()
+    assert raw.getvalue().decode(encoding) == f"measured {written}"
