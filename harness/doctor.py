@@ -52,10 +52,10 @@ def show(as_json: bool, plugins: Sequence[str]) -> int:
     if as_json:
         print_json(found.describe(), "doctor")
         return EXIT_OK
-    from innerloop.harness.cli.console import report_console
+    from innerloop.harness.cli.console import PlainConsole
     from innerloop.harness.report.doctor import print_examination
 
-    print_examination(found, report_console())
+    print_examination(found, PlainConsole())
     return EXIT_OK
 
 

@@ -1,32 +1,37 @@
-"""The console that reports are printed on."""
+"""The one kind of console: nothing that is printed is markup, and nothing of it acts on the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import IO
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from innerloop.harness.cli.words import THOUSANDS
+from innerloop.harness.cli.words import THOUSANDS, printable
 
-HELD = "\ue000"  # of one cell, and no space to rich, which breaks lines at every kind of space
+HELD = "\ue000"  # of one cell and no space, while lines are broken: rich does so at every kind of space
 
 
-class ReportConsole(Console):
-    """Breaks no line between the thousands of a number."""
+class PlainConsole(Console):
+    """Prints texts as they are, whoever wrote them: `[bold]` and `:smile:` stay what they are, and control characters
+    are escaped. Colours come from styles alone. No line is broken between the thousands of a number.
+
+    Strings are escaped before they are laid out, so that columns have their room; whatever else there is, on its way
+    out, so that nothing passes by.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text).replace(THOUSANDS, HELD), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        if isinstance(renderable, str):
-            renderable = renderable.replace(THOUSANDS, HELD)
-        elif isinstance(renderable, Text) and THOUSANDS in renderable.plain:
+        if isinstance(renderable, Text) and THOUSANDS in renderable.plain:
             renderable = renderable.copy()
             renderable.plain = renderable.plain.replace(THOUSANDS, HELD)
         for segment in super().render(renderable, options):
-            yield segment._replace(text=segment.text.replace(HELD, THOUSANDS)) if HELD in segment.text else segment
-
-
-def report_console(*, file: IO[str] | None = None, highlight: bool = True, quiet: bool = False) -> Console:
-    """One on stdout, or on `file`."""
-    return ReportConsole(file=file, highlight=highlight, quiet=quiet)
+            text = segment.text.replace(HELD, THOUSANDS)
+            yield segment if segment.control else segment._replace(text=printable(text))

@@ -15,14 +15,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+GONE = (errno.EIO, errno.EPIPE)  # the reader went, which is no trouble of ours
+
+
 class Lasting:
-    """A stream whose reader may go: a terminal when its connection breaks, `head` when it has its lines. What is
-    written after that is dropped, so that the work goes on to an orderly end and its exit code stands. A hangup itself
-    comes as a signal."""
+    """A stream whose reader may go: a terminal when its connection breaks, `head` when it has its lines; or whose disk
+    may be full. What is written after that is dropped, so that the work goes on to an orderly end and its exit code
+    stands. `lost` is the error that was met, if any. A hangup itself comes as a signal."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._narrow = can_say(THOUSANDS, stream)
+        self.lost: OSError | None = None
 
     def write(self, text: str) -> int:
         told = text if self._narrow else text.replace(THOUSANDS, " ")
@@ -38,12 +42,12 @@ class Lasting:
         try:
             return call(*arguments)
         except OSError as error:
-            if error.errno not in (errno.EIO, errno.EPIPE):
-                raise
-            if error.errno == errno.EPIPE:  # what is left in the buffer is written at the end, and must go somewhere
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, self._stream.fileno())
-                os.close(nowhere)
+            self.lost = self.lost or error
+            if error.errno != errno.EIO:  # what is left in the buffer is written at the end, and must go somewhere
+                with suppress(OSError, ValueError):
+                    nowhere = os.open(os.devnull, os.O_WRONLY)
+                    os.dup2(nowhere, self._stream.fileno())
+                    os.close(nowhere)
             return None
 
 
@@ -57,20 +61,22 @@ def can_say(text: str, stream: TextIO) -> bool:
 
 
 @contextmanager
-def lasting_stdout() -> Iterator[None]:
-    """Meanwhile stdout lasts, and what its encoding cannot say is written as `?`, but for a space between thousands."""
+def lasting_stdout() -> Iterator[Lasting]:
+    """Meanwhile stdout lasts, and what its encoding cannot say is written as `?`, but for a space
+    between thousands."""
     own = sys.stdout
     with suppress(AttributeError, ValueError, OSError):
         own.reconfigure(errors="replace")  # type: ignore[union-attr]  # of a text file
-    sys.stdout = cast(TextIO, Lasting(own))
+    lasting = Lasting(own)
+    sys.stdout = cast(TextIO, lasting)
     try:
-        yield
+        yield lasting
     finally:
         sys.stdout = own
 
 
-def progress_console() -> Console:
+def progress_console(quiet: bool = False) -> Console:
     """The console for what is going on; results go to stdout."""
-    from innerloop.harness.cli.console import report_console
+    from innerloop.harness.cli.console import PlainConsole
 
-    return report_console(file=cast(TextIO, Lasting(sys.stderr)))
+    return PlainConsole(file=cast(TextIO, Lasting(sys.stderr)), quiet=quiet)

@@ -55,7 +55,7 @@ def print_plan_of_layers(resolved: PlanOfLayers, console: Console) -> None:
         native = common.native_settings
         new = {name: value for name, value in own.native_settings.items() if native.get(name) != value}
         told = ", ".join(f"{name} = {shown(name, value)}" for name, value in new.items()) or "nothing"
-        console.print(f"layer {layer}: not alike: {told}", highlight=False)
+        console.print(f"layer {layer}: not alike: {told}")
         if own.cannot_report:
-            console.print(f"  cannot report {', '.join(own.cannot_report)}", style="dim", highlight=False)
-    console.print(f"runs, in this order: {', '.join(Path(f).name for f in resolved.folders)}", highlight=False)
+            console.print(f"  cannot report {', '.join(own.cannot_report)}", style="dim")
+    console.print(f"runs, in this order: {', '.join(Path(f).name for f in resolved.folders)}")

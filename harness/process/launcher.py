@@ -17,6 +17,8 @@ from pathlib import Path
 
 import innerloop
 from innerloop import engines
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.cli.secrets import without_secrets
 from innerloop.harness.process.bound import MARK, end_marked
 from innerloop.harness.process.events import Account, Capture, Event, account
@@ -27,7 +29,7 @@ TICK_S = 1.0  # news on the control channel is heard at once; this is for the li
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
 CLOSE_S = 10.0  # for an engine to close after its failure
 CLEANUP_S = 8.0  # for the guard to end everything below it, before its own group is killed too
-LOG_TAIL_LINES = 20
+LOG_TAIL_LINES, LOG_TAIL_BYTES = 20, 64 << 10
 CHANNEL = "control"  # the FIFO beside the job of a worker that a tool starts
 
 RECORDED_PREFIXES = (  # of variables that can change what is measured; an engine's own are its adapter's to say
@@ -279,10 +281,10 @@ def signal_name(number: int) -> str:
 def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> tuple[str, ...]:
     """The last lines of the engine's log, without control characters."""
     try:
-        with open(path, "rb") as f:
-            f.seek(max(os.path.getsize(path) - (64 << 10), 0))
-            text = f.read().decode(errors="replace")
-    except OSError:
+        with open_regular(path, path.name, sys.maxsize) as f:
+            f.seek(max(os.fstat(f.fileno()).st_size - LOG_TAIL_BYTES, 0))
+            text = f.read(LOG_TAIL_BYTES).decode(errors="replace")
+    except (OSError, Refused):
         return ()
     text = "".join(c if c.isprintable() or c in "\n\t" else "\n" for c in text)
     return tuple(line for line in text.splitlines() if line.strip())[-lines:]

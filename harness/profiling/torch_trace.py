@@ -11,12 +11,15 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.profiling.events import (
     CAPTURES,
     LAUNCHES,
@@ -31,6 +34,9 @@ from innerloop.harness.profiling.events import (
 )
 
 STEP, AHEAD = re.compile(r"innerloop/step (\d+)"), re.compile(r"innerloop/ahead (\d+)")
+MOST_BYTES = 1 << 29  # of a window's trace; a step of 5000 kernels takes some 4 MB
+Damage = (Refused, OSError, EOFError, zlib.error, LookupError, TypeError, AttributeError, ValueError, ArithmeticError,
+          RecursionError, MemoryError)  # fmt: skip
 ON_DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}
 CALLS = {"cuda_runtime", "cuda_driver"}
 
@@ -65,12 +71,23 @@ def read(paths: Sequence[Path], captured: np.ndarray, device: str) -> Events:
     parts = []
     for path in paths:
         try:
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                document = json.load(file)
-            parts.append(one_window(document["traceEvents"], captured, device))
-        except (OSError, EOFError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path.name} is not a trace of torch's profiler: {error}") from None
+            parts.append(one_window(json.loads(unpacked(path))["traceEvents"], captured, device))
+        except Damage as error:
+            raise ValueError(f"{path.name} is not a trace of torch's profiler: {str(error)[:200]}") from None
     return joined(parts)
+
+
+def unpacked(path: Path) -> bytes:
+    """The text of a compressed file, of which no more is unpacked than can be a trace.
+
+    Raises:
+        ValueError: it is longer. OSError, EOFError, zlib.error: it is no such file.
+    """
+    with open_regular(path, path.name, MOST_BYTES) as file, gzip.open(file) as packed:
+        text = packed.read(MOST_BYTES + 1)
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"it is longer than {MOST_BYTES} bytes; name fewer steps by --profiler-steps A:B")
+    return text
 
 
 def one_window(events: Sequence[Event], captured: np.ndarray, device: str) -> Events:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from innerloop.harness.ceilings.cache import path_of
 from innerloop.harness.ceilings.model import Ceilings
-from innerloop.harness.cli.console import report_console
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import number
 from innerloop.harness.report.tables import table
@@ -14,12 +14,12 @@ from innerloop.harness.report.tables import table
 
 def print_ceilings(found: Sequence[Ceilings]) -> None:
     """Prints ceilings for people."""
-    console = report_console(highlight=False)
+    console = PlainConsole()
     if not found:
         console.print(as_called("nothing has been measured yet: innerloop ceilings measure"))
     for one in found:
-        console.print(one.key.name, style="bold", markup=False)
-        console.print(facts(one), style="dim", markup=False)
+        console.print(one.key.name, style="bold")
+        console.print(facts(one), style="dim")
         rows = table()
         for column in ("ceiling", "best", "median", "", "how"):
             rows.add_column(column, justify="right" if column in ("best", "median") else "left")

@@ -18,7 +18,7 @@ def print_examination(found: Examination, console: Console) -> None:
     """Prints what `spec.examine` found."""
 
     def say(text: str = "") -> None:
-        console.out(text, highlight=False)
+        console.out(text)
 
     innerloop = found.innerloop
     commit = f", commit {innerloop.commit[:12]}" if innerloop.commit else ""

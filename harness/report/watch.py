@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from innerloop.harness.cli.console import report_console
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, number, share, size
 from innerloop.harness.report.tables import table
 from innerloop.harness.telemetry.watch import Sample
@@ -16,7 +16,7 @@ from innerloop.harness.telemetry.watch import Sample
 
 def draw(samples: Iterator[Sample], once: bool) -> None:
     """Redraws a table in place on a terminal, prints one after the other elsewhere."""
-    console = report_console(highlight=False)
+    console = PlainConsole()
     if once or not console.is_terminal:
         for one in samples:
             console.print(picture(one))

@@ -66,7 +66,7 @@ class Plan:
     workload_hash: str
     workload: Workload
     warmup: Workload
-    kv_bytes_per_token: int
+    kv_bytes_per_token: int | None
     profile: PlannedPass | None
 
 
@@ -173,7 +173,7 @@ def print_plan(resolved: Plan, console: Console) -> None:
         rows.add_row("", of["command"])
     if resolved.cannot_report:
         rows.add_row("cannot report", ", ".join(resolved.cannot_report))
-    console.print(rows, highlight=False)
+    console.print(rows)
 
 
 def shown(name: str, value: Any) -> str:

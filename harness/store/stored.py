@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import read_json
 from innerloop.harness.store import result_file, waterfall_file
+from innerloop.harness.store.documents import plain
 from innerloop.harness.store.versions import Document
 
 if TYPE_CHECKING:
@@ -112,7 +114,9 @@ def read_job(folder: Path) -> Document:
     """
     path = folder / JOB
     try:
-        job = json.loads(path.read_text(encoding="utf-8"))
+        if not os.path.lexists(path):
+            raise FileNotFoundError
+        job = plain(read_json(path, str(path)))
         if not isinstance(job["spec"], dict):
             raise ValueError("its spec is no mapping")
     except FileNotFoundError:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from innerloop.harness import doctor
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.environments import MARKER, environments_folder
 from innerloop.harness.machine import Machine, this_machine
 from innerloop.harness.report.doctor import print_examination
@@ -27,7 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def text(machine: Machine, width: int = 80, terminal: bool = False) -> str:
     out = io.StringIO()
-    print_examination(examine(machine), Console(file=out, width=width, force_terminal=terminal, color_system=None))
+    print_examination(examine(machine), PlainConsole(file=out, width=width, force_terminal=terminal, color_system=None))
     return out.getvalue()
 
 

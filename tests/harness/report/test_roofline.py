@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from innerloop.harness.ceilings.model import Ceilings, Key
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.report.roofline import bound_by, scaled
 from innerloop.harness.report.run import print_report
 from innerloop.harness.result.build import build
@@ -36,7 +36,7 @@ def made(spec, reported, offline_tables):
 
 
 def printed(result, width=80):
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = PlainConsole(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     print_report(result, console=console)
     return console.export_text()
 
