@@ -73,8 +73,8 @@ class HttpClient(Session):
     def step(self, until_ns: int | None) -> StepReport | Nothing:
         """Waits for tokens, until `until_ns` or for a second at most.
 
-        The report's tokens are those that were there together; `wait` is the time in which nothing was. A step that was
-        cut short by `until_ns` is part of the next one.
+        The report's tokens are those that were there together, each request's with the time at which they were read;
+        `wait` is the time in which nothing was. A step that was cut short by `until_ns` is part of the next one.
 
         Raises:
             ServerFailed: the server is gone, refuses a request or breaks off.
@@ -84,6 +84,7 @@ class HttpClient(Session):
         until = now + int(SLICE_S * 1e9) if until_ns is None else min(until_ns, now + int(SLICE_S * 1e9))
         self._timer.arm(until_ns)
         tokens: dict[int, list[int]] = {}
+        arrived: dict[int, int] = {}
         finished: list[int] = []
         while not tokens and not finished:
             begun = time.monotonic_ns()
@@ -94,6 +95,7 @@ class HttpClient(Session):
             if now >= until and all(key.data is None for key, _ in ready):
                 self._begun = (start, waited) if self._unfinished else None
                 return Nothing.TIMED_OUT
+            received: list[tuple[Connection, bytes, int]] = []  # all of it before any is parsed, which takes longer
             for key, events in ready:
                 if key.data is None:
                     self._timer.clear()
@@ -101,10 +103,23 @@ class HttpClient(Session):
                 if events & selectors.EVENT_WRITE:
                     self._flush(key.data)
                 if events & selectors.EVENT_READ and key.data.socket.fileno() >= 0:  # not dropped just now
-                    self._receive(key.data, tokens, finished)
+                    data = self._receive(key.data)
+                    if data is not None:
+                        received.append((key.data, data, time.monotonic_ns()))
+            for connection, data, time_ns in received:
+                request = connection.request
+                self._parse(connection, data, tokens, finished)
+                if request is not None and request in tokens:
+                    arrived[request] = time_ns
         self._begun = None
-        end = time.monotonic_ns()
-        return StepReport(start_ns=start, end_ns=end, tokens=list(tokens.items()), finished=finished, wait_ns=waited)
+        return StepReport(
+            start_ns=start,
+            end_ns=time.monotonic_ns(),
+            tokens=list(tokens.items()),
+            token_ns=[arrived[request] for request in tokens],
+            finished=finished,
+            wait_ns=waited,
+        )
 
     def has_work(self) -> bool:
         return self._unfinished > 0
@@ -171,17 +186,21 @@ class HttpClient(Session):
         if pending and self._selector.get_key(connection.socket).events != wanted:
             self._selector.modify(connection.socket, wanted, connection)
 
-    def _receive(self, connection: Connection, tokens: dict[int, list[int]], finished: list[int]) -> None:
+    def _receive(self, connection: Connection) -> bytes | None:
+        """What has come; None if nothing has, or the connection broke."""
         try:
             data = connection.socket.recv(READ_BYTES)
         except BlockingIOError:
-            return
+            return None
         except OSError as error:
             self._broken(connection, str(error))
-            return
+            return None
         if not data:
             self._broken(connection, "it closed the connection")
-            return
+            return None
+        return data
+
+    def _parse(self, connection: Connection, data: bytes, tokens: dict[int, list[int]], finished: list[int]) -> None:
         request = connection.request
         if request is None:
             raise ServerFailed(f"the server sent what nobody had asked for: {data[:80]!r}")

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from functools import cache
 
-CLASSES = ("gemm", "attention", "kv_write", "norm_activation", "sampling", "communication", "copies", "other")
+CLASSES = ("gemm", "attention", "kv_write", "norm_activation", "sampling", "communication", "copies", "other", "moe")
 TITLES = {
     "gemm": "GEMM",
+    "moe": "experts (MoE)",
     "attention": "attention",
     "kv_write": "KV write",
     "norm_activation": "norm, activation",
@@ -42,7 +43,7 @@ RULES = (
         r"|Batch(Prefill|Decode)|Single(Prefill|Decode)|PagedKVCache|merge_?states?|reduce_segments|prepare_varlen"
         r"|splitkv|paged_kv|mqa_logits|_fwd_(grouped_)?kernel|scaled_dot_product",
     ),
-    ("gemm", r"moe|topkGating|grouped_topk|v3_topk|expert|expandInputRows"),
+    ("moe", r"moe|topkGating|grouped_topk|v3_topk|expert|expandInputRows"),
     (
         "sampling",
         r"arg_?(max|min)|top_?[kp]|sampl|multinomial|softmax|logits|penalt|gumbel|exponential_|sort|beam|temperature"

@@ -1,7 +1,7 @@
 """How far steps are from what the machine can do at most: the least time in which their bytes and operations can pass.
 
 The roofline model (Williams, Waterman, Patterson: "Roofline", CACM 52(4), 2009): a step takes at least
-max(bytes / memory bandwidth, operations / matrix rate), its bound. Both peaks are measured ones.
+max(bytes / memory bandwidth, operations / matrix rate), its bound. Both peaks are measured; the makers' stand beside.
 """
 
 from __future__ import annotations
@@ -81,10 +81,13 @@ def roofline(
     cost: Cost,
     peaks: Peaks,
     steady: Steady | None = None,
+    datasheet: Peaks | None = None,
 ) -> Roofline:
     """The run's figures, each over the wall time of the steps of a kind; `reason` says why there are none.
 
-    `peaks` of the result, which says how the peaks were measured, is left None.
+    `peaks` of the result, which says how the peaks were measured, is left None. `datasheet`: the makers' peaks; what is
+    held against them is over all the time from the first step to the last, as published MFU (PaLM, arXiv 2204.02311,
+    appendix B) and MBU are.
     """
     if len(steps) == 0:
         return Roofline(reason="no step was recorded")
@@ -96,6 +99,8 @@ def roofline(
     of = bounds(done, cost, peaks, seen(steps, tokens, requests, [one.window for one in cost.windowed]))
     wall_s = wall_ns(steps) * NS
     kinds = kinds_of(steps, steady)
+    published = None if datasheet is None else bounds(done, cost, datasheet)
+    span_s = float(steps["end_ns"].max() - steps["start_ns"].min()) * NS
     bound_s, outputs = float(of.bound_s.sum()), float(done.outputs.sum())
     bound_by_memory_s = np.where(of.memory_s >= of.matrix_s, of.bound_s, 0.0)
     return Roofline(
@@ -106,6 +111,9 @@ def roofline(
         bound_share=_shares(of.bound_s, wall_s, kinds),
         mbu=_shares(of.memory_s, wall_s, kinds),
         mfu=_shares(of.matrix_s, wall_s, kinds),
+        datasheet=datasheet,
+        mbu_of_datasheet=None if published is None else float(published.memory_s.sum()) / span_s,
+        mfu_of_datasheet=None if published is None else float(published.matrix_s.sum()) / span_s,
         memory_bound_share=_shares(bound_by_memory_s, of.bound_s, kinds),
         output_tokens_per_s_at_bound=outputs / bound_s if bound_s > 0 else None,
         bytes=float(of.bytes.sum()),

@@ -9,12 +9,14 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from innerloop.harness.cli.words import printable
+from innerloop.harness.cli.words import THOUSANDS, printable
+
+HELD = "\ue000"  # of one cell and no space, while lines are broken: rich does so at every kind of space
 
 
 class PlainConsole(Console):
     """Prints texts as they are, whoever wrote them: `[bold]` and `:smile:` stay what they are, and control characters
-    are escaped. Colours come from styles alone.
+    are escaped. Colours come from styles alone. No line is broken between the thousands of a number.
 
     Strings are escaped before they are laid out, so that columns have their room; whatever else there is, on its way
     out, so that nothing passes by.
@@ -24,8 +26,12 @@ class PlainConsole(Console):
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(printable(text), **options)
+        return super().render_str(printable(text).replace(THOUSANDS, HELD), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        if isinstance(renderable, Text) and THOUSANDS in renderable.plain:
+            renderable = renderable.copy()
+            renderable.plain = renderable.plain.replace(THOUSANDS, HELD)
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=printable(segment.text))
+            text = segment.text.replace(HELD, THOUSANDS)
+            yield segment if segment.control else segment._replace(text=printable(text))

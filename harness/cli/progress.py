@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from innerloop.harness.cli.words import THOUSANDS
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -23,10 +25,12 @@ class Lasting:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._narrow = can_say(THOUSANDS, stream)
         self.lost: OSError | None = None
 
     def write(self, text: str) -> int:
-        return int(self._or_drop(self._stream.write, text) or len(text))
+        told = text if self._narrow else text.replace(THOUSANDS, " ")
+        return int(self._or_drop(self._stream.write, told) or len(text))
 
     def flush(self) -> None:
         self._or_drop(self._stream.flush)
@@ -47,9 +51,19 @@ class Lasting:
             return None
 
 
+def can_say(text: str, stream: TextIO) -> bool:
+    """Whether the stream's encoding has all of a text's characters; one that names none takes all."""
+    try:
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
 @contextmanager
 def lasting_stdout() -> Iterator[Lasting]:
-    """Meanwhile stdout lasts, and what its encoding cannot say is written as `?`."""
+    """Meanwhile stdout lasts, and what its encoding cannot say is written as `?`, but for a space
+    between thousands."""
     own = sys.stdout
     with suppress(AttributeError, ValueError, OSError):
         own.reconfigure(errors="replace")  # type: ignore[union-attr]  # of a text file

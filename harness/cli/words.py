@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 NONE = "-"
+THOUSANDS = "\u202f"  # narrow and not to be broken at: between the thousands of a number
 NOISE_PERCENT = 1e-6  # what rounding leaves of 0
 BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control characters, surrogates, separators of lines
@@ -20,9 +21,9 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None or not math.isfinite(value):
         return NONE
     if value == 0 or isinstance(value, int):
-        return f"{int(value):,}".replace(",", " ")
+        return f"{int(value):,}".replace(",", THOUSANDS)
     decimals = max(digits - 1 - _magnitude(value, digits), 0)
-    return f"{value:,.{decimals}f}".replace(",", " ")
+    return f"{value:,.{decimals}f}".replace(",", THOUSANDS)
 
 
 def _magnitude(value: float, digits: int) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from innerloop.harness.machine.gpus import Gpu
@@ -48,10 +48,6 @@ class Machine:
     def device_kinds(self) -> tuple[str, ...]:
         """What engines can run on here, the preferred kind first."""
         return ("cuda", "cpu") if self.gpus else ("cpu",)
-
-    def describe(self) -> dict[str, Any]:
-        """Plain data, as a result keeps it."""
-        return asdict(self)
 
     def summary(self) -> str:
         """One line for people: `linux x86_64, AMD EPYC, 2 cores, 23.5 GiB memory, no NVIDIA GPU`."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.arguments import CommandLine, command_line
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
 from innerloop.harness.cli.output import print_json, say
+
+if TYPE_CHECKING:
+    from innerloop.harness.profiles.kinds import Shipped
 
 EXAMPLES = """\
 examples:
@@ -68,7 +72,7 @@ def do(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def list_profiles(found: list[dict[str, str]], as_json: bool) -> None:
+def list_profiles(found: list[Shipped], as_json: bool) -> None:
     if as_json:
         print_json({"profiles": found}, "profiles")
         return

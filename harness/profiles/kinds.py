@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.profiles import WorkloadProfile as Workload
@@ -54,14 +54,31 @@ def kind_of(name: str) -> Kind:
     raise Refused(f"there is no kind of profile {name!r}{nearest(name, KINDS)}")
 
 
-def shipped(kind: Kind) -> list[dict[str, Any]]:
-    """{kind, name, title, description, path} of every profile that comes with innerloop, by name."""
-    found = []
+class Shipped(TypedDict):
+    """A profile that comes with innerloop, as JSON data."""
+
+    kind: str
+    name: str
+    title: str
+    description: str
+    path: str
+
+
+def shipped(kind: Kind) -> list[Shipped]:
+    """Every profile of a kind that comes with innerloop, by name."""
+    found: list[Shipped] = []
     for name in names(kind.family):
         path = profiles_folder() / kind.family / f"{name}.yaml"
         data = read_mapping(path, path.name)
-        about = {"title": data.get("title") or "", "description": data.get("description") or data.get("summary") or ""}
-        found.append({"kind": kind.name, "name": name, **about, "path": str(path)})
+        found.append(
+            {
+                "kind": kind.name,
+                "name": name,
+                "title": data.get("title") or "",
+                "description": data.get("description") or data.get("summary") or "",
+                "path": str(path),
+            }
+        )
     return found
 
 

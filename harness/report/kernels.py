@@ -83,7 +83,7 @@ def classes(found: Kernels) -> RenderableType:
 
     row("in all", ((a_step(getattr(found.total_ns, kind), kind), "100.0 %") for kind in kinds), style="bold")
     for name, title in TITLES.items():
-        of = {kind: found.classes[kind][name] for kind in kinds}
+        of = {kind: found.classes[kind][name] for kind in kinds if name in found.classes[kind]}  # older ones lack some
         if any(one.ns for one in of.values()):
             row(f"  {title}", ((a_step(one.ns, kind), share(one.share)) for kind, one in of.items()))
     row("busy", ((seconds(getattr(found.busy_s_per_step, kind)), "") for kind in kinds))

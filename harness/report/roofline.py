@@ -27,7 +27,11 @@ def roofline(found: Roofline) -> RenderableType:
     if found.peaks is None:
         return rows
     at_bound = f"; at the bound {number(found.output_tokens_per_s_at_bound)} tokens/s"
-    return Group(rows, Text(peaks(found.peaks) + at_bound, style="dim"))
+    lines = [Text(peaks(found.peaks) + at_bound, style="dim")]
+    if found.datasheet is not None:
+        mbu, mfu = share(found.mbu_of_datasheet), share(found.mfu_of_datasheet)
+        lines.append(Text(f"of the data sheet's peaks, gaps between steps included: MBU {mbu}, MFU {mfu}", style="dim"))
+    return Group(rows, *lines)
 
 
 def bound_by(memory: float | None) -> str:

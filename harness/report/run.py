@@ -92,7 +92,16 @@ def header(result: Result) -> RenderableType:
     if window is not None:
         tokens = f"{number(counts.prompt_tokens)} + {number(counts.output_tokens)} tokens in {seconds(window)}"
         status.append(f" · {tokens}", style="default not bold")
-    return Group(line, *(Text(f"{what}: {words}", style="dim") for what, words in _given(spec) if words), status)
+    told = [("torch", _torch(result)), *_given(spec)]
+    return Group(line, *(Text(f"{what}: {words}", style="dim") for what, words in told if words), status)
+
+
+def _torch(result: Result) -> str:
+    """The engine's PyTorch, which decides its kernels: engines bring different ones."""
+    torch = result.environment.torch if result.environment is not None else None
+    if torch is None or torch.version is None:
+        return ""
+    return torch.version + (f", CUDA {torch.cuda}" if torch.cuda else "")
 
 
 def _given(spec: Spec) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def _of_result(folder: Path, result: Result) -> RunLine:
         reason = result.failure.cause
     elif result.status == "suspect":
         reason = ", ".join(dict.fromkeys(one.code for one in result.reasons if makes_suspect(one)))
-    return RunLine(
+    line = RunLine(
         str(folder),
         _utc(result.created, folder),
         result.status,
@@ -123,8 +123,8 @@ def _of_result(folder: Path, result: Result) -> RunLine:
         version=result.engine.version,
         output_tokens_per_s=result.throughput.output_tokens_per_s,
         id=result.id,
-        **_of_spec(result.spec),
     )
+    return _with_spec(line, result.spec)
 
 
 def _of_ladder(stored: StoredLadder) -> RunLine:
@@ -133,14 +133,17 @@ def _of_ladder(stored: StoredLadder) -> RunLine:
     runs = [run.folder for rung in waterfall.rungs for run in rung.runs]
     inner = open(stored.folder / runs[0]) if runs else None
     spec = inner.result().spec if isinstance(inner, StoredRun) and inner.kind == "run" else None
-    known = {"engine": waterfall.engine.name, "model": waterfall.model, "workload": waterfall.workload}
-    return RunLine(
+    line = RunLine(
         str(stored.folder),
         _utc(waterfall.created, stored.folder),
         waterfall.status,
+        engine=waterfall.engine.name,
         version=waterfall.engine.version,
-        **{**(known if spec is None else _of_spec(spec)), "layers": waterfall.layers},
+        layers=waterfall.layers,
+        model=waterfall.model,
+        workload=waterfall.workload,
     )
+    return line if spec is None else replace(_with_spec(line, spec), layers=waterfall.layers)
 
 
 def _without_result(stored: StoredRun) -> RunLine | None:
@@ -150,8 +153,8 @@ def _without_result(stored: StoredRun) -> RunLine | None:
         running = is_running(folder, job, folder / JOB)
         reason = None if running else "its harness was killed; innerloop show puts a result together"
         status = "running" if running else "interrupted"
-        known = {"id": job.get("id"), **_of_spec(typed(Spec, job["spec"]))}
-        return RunLine(str(folder), _changed(folder / JOB), status, reason, **known)
+        line = RunLine(str(folder), _changed(folder / JOB), status, reason, id=job.get("id"))
+        return _with_spec(line, typed(Spec, job["spec"]))
     if stored.kind == "records":
         return RunLine(str(folder), _changed(folder), "broken", "it has records, and neither a result nor a job")
     if STAMP.match(folder.name) and not any(folder.iterdir()):
@@ -160,16 +163,18 @@ def _without_result(stored: StoredRun) -> RunLine | None:
     return None
 
 
-def _of_spec(spec: Spec) -> dict[str, Any]:
-    return {
-        "engine": spec.engine,
-        "layers": (spec.layer,),
-        "model": spec.model,
-        "workload": spec.workload,
-        "given": spec.given,
-        "label": spec.label,
-        "note": spec.note,
-    }
+def _with_spec(line: RunLine, spec: Spec) -> RunLine:
+    """The line with what was asked for."""
+    return replace(
+        line,
+        engine=spec.engine,
+        layers=(spec.layer,),
+        model=spec.model,
+        workload=spec.workload,
+        given=spec.given,
+        label=spec.label,
+        note=spec.note,
+    )
 
 
 def _utc(text: Any, folder: Path) -> str:

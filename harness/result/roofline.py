@@ -11,6 +11,7 @@ import numpy as np
 from innerloop.harness.analysis.context import Work
 from innerloop.harness.analysis.roofline import bounds, roofline
 from innerloop.harness.analysis.sight import seen
+from innerloop.harness.ceilings.datasheet import DATASHEETS
 from innerloop.harness.ceilings.model import QUANTIZED_DTYPE, Ceilings
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.models.sizes import Sizes, sizes
@@ -22,7 +23,9 @@ from innerloop.harness.schema.window import Steady
 from innerloop.harness.store.tables import Tables
 
 OVER = 1.0  # a share above this: a peak was measured too low, or something was counted that was not done
-KV_BYTES = {"int8": 1.0, "int4": 0.5, "uint8": 1.0, **DTYPE_BYTES}  # fp8 is recognised by its beginning
+KV_BYTES = {  # by the engines' names; fp8 is recognised by its beginning
+    "int8": 1.0, "uint8": 1.0, "i8": 1.0, "u8": 1.0, "int4": 0.5, "u4": 0.5, **DTYPE_BYTES,
+}  # fmt: skip
 
 
 def section(
@@ -41,13 +44,16 @@ def section(
         return Roofline(reason=why_none or "the peaks of this machine were not measured")
     try:
         cost = cost_of(spec, effective)
-    except (Refused, KeyError) as error:
+    except KeyError as error:
         return Roofline(reason=f"the run's model is not known: {error}")
+    except Refused as error:
+        return Roofline(reason=f"what a step costs is not known: {error}")
     ranks = ranks_of(spec, effective)
     total = total_peaks(ceilings, cost, ranks)
     if total is None:
         return Roofline(reason=f"the matrix rate of {cost.linear_dtype} is not known on this machine")
-    figures = roofline(tables.steps, tables.tokens, tables.requests, cost, total, steady)
+    published = datasheet_peaks(ceilings.key.name, cost, ranks)
+    figures = roofline(tables.steps, tables.tokens, tables.requests, cost, total, steady, published)
     return replace(figures, peaks=measured_peaks(ceilings, cost, ranks), above_bound=above(figures.bound_share))
 
 
@@ -92,6 +98,17 @@ def total_peaks(ceilings: Ceilings, cost: Cost, ranks: int) -> Peaks | None:
     return Peaks(ceilings.bytes_per_s * ranks, rate * ranks, linear * ranks)
 
 
+def datasheet_peaks(device: str, cost: Cost, ranks: int) -> Peaks | None:
+    """What the maker says of all devices together; None where that is not known of the device or the number format."""
+    known = DATASHEETS.get(device)
+    if known is None:
+        return None
+    rate, linear = known.ops_per_s(cost.dtype), known.ops_per_s(cost.linear_dtype)
+    if rate is None or linear is None:
+        return None
+    return Peaks(known.bytes_per_s * ranks, rate * ranks, linear * ranks)
+
+
 def ranks_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> int:
     settings = spec.get("settings") or {}
     return int(effective.get("tensor_parallel") or settings.get("tensor_parallel") or 1)
@@ -104,14 +121,16 @@ def cost_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> Cost:
     than KV heads each device keeps a copy of some, and the copies are read too.
 
     Raises:
-        KeyError, Refused: the spec holds no model profile.
+        KeyError, Refused: the spec holds no model profile, or a number format is one whose size is not known.
     """
     model = validate(ModelProfile, spec["model_profile"], "model_profile")
     if model.family is None:
         raise Refused(f"no family of models here has the architecture {model.architecture}")
     settings = spec.get("settings") or {}
     dtype = str(effective.get("dtype") or settings.get("dtype") or model.dtype)
-    size = DTYPE_BYTES.get(dtype, DTYPE_BYTES[model.dtype])
+    if dtype not in DTYPE_BYTES:
+        raise Refused(f"it says that it computes in {dtype!r}, whose numbers have no size that is known")
+    size = DTYPE_BYTES[dtype]
     stored = model.quantization.method if model.quantization is not None else None
     method = stored or effective.get("quantization") or settings.get("quantization")
     numbers, layers = sizes(model.family, model.shape()), model.family.attention(model.shape())
@@ -169,10 +188,18 @@ def quantization_family(method: str | None) -> str:
 
 
 def kv_size(name: str | None, size: int) -> float:
-    """Bytes of a number in the KV cache, by the engine's name of its format; `auto` is the run's dtype."""
+    """Bytes of a number in the KV cache, by the engine's name of its format; `auto` is the run's dtype.
+
+    Raises:
+        Refused: it is none that is known.
+    """
     if name is None or name == "auto":
         return float(size)
-    return 1.0 if name.startswith(("fp8", "float8")) else float(KV_BYTES.get(name, size))
+    if name.startswith(("fp8", "float8")):
+        return 1.0
+    if name not in KV_BYTES:
+        raise Refused(f"it says that its KV cache holds {name!r}, whose numbers have no size that is known")
+    return float(KV_BYTES[name])
 
 
 def above(bound_share: OfSteps | None) -> str | None:

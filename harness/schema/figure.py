@@ -21,7 +21,7 @@ class Figure:
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
         """Called by pydantic, which this room does not import."""
-        schema: dict[str, Any] = dict(handler(core_schema))
+        schema = dict(handler(core_schema))
         said = {"description": self.text, "unit": self.unit, "formula": self.formula}
         said |= {"null_when": self.null, "better": self.better}
         schema.update({name: value for name, value in said.items() if value is not None})

@@ -90,7 +90,7 @@ class Kernel:
 
     name: str
     kernel_class: Annotated[
-        str, Figure("gemm, attention, kv_write, norm_activation, sampling, communication, copies or other")
+        str, Figure("gemm, moe, attention, kv_write, norm_activation, sampling, communication, copies or other")
     ]
     ns: Annotated[int, Figure("sum of their times", unit="ns")]
     share: Annotated[float | None, Figure("of all kernels' time", null="nothing ran")]

@@ -129,6 +129,25 @@ class Roofline:
     mfu: Annotated[
         OfSteps | None, Figure("operations / wall / measured matrix rate (model FLOPs utilization)", better="higher")
     ] = None
+    datasheet: Annotated[
+        Peaks | None, Figure("the makers' peaks of all devices together", null="they are not known for this device")
+    ] = None
+    mbu_of_datasheet: Annotated[
+        float | None,
+        Figure(
+            "bytes / time from the first step's start to the last one's end / the maker's bandwidth",
+            null="the maker's peaks are not known",
+            better="higher",
+        ),
+    ] = None
+    mfu_of_datasheet: Annotated[
+        float | None,
+        Figure(
+            "operations / time from the first step's start to the last one's end / the maker's dense matrix rate",
+            null="the maker's peaks are not known",
+            better="higher",
+        ),
+    ] = None
     memory_bound_share: Annotated[OfSteps | None, Figure("part of the bound in steps that memory bounds")] = None
     output_tokens_per_s_at_bound: Annotated[float | None, Figure("output tokens / bound", unit="tokens/s")] = None
     bytes: Annotated[float | None, Figure("moved by all steps", unit="bytes")] = None

@@ -99,7 +99,7 @@ def keep_token_ids(folder: Path, outcome: Outcome) -> None:
 def environment_facts(inputs: Inputs, environment: Environment | None, outcome: Outcome) -> Facts:
     """The interpreter, its packages and variables, the machine and innerloop's commit, for the result."""
     versions = outcome.reported.get("versions", {})
-    machine = inputs.machine.describe()
+    machine = asdict(inputs.machine)
     del machine["python"]  # the harness's own
     gpus = tuple(Gpu(**gpu) for gpu in machine.pop("gpus"))
     return Facts(

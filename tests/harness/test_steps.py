@@ -152,7 +152,7 @@ def test_a_storm_has_a_row_of_its_own(offline_tables):
 
 
 def test_a_long_context_is_shortened():
-    assert [short(n) for n in (None, 0.0, 1234.0, 123456.0, 4567890.0)] == ["-", "0", "1 234", "123 k", "4.57 M"]
+    assert [short(n) for n in (None, 0.0, 1234.0, 123456.0, 4567890.0)] == ["-", "0", "1\u202f234", "123 k", "4.57 M"]
 
 
 def test_nothing_is_printed_after_the_headline_of_an_empty_run():

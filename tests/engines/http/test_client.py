@@ -90,6 +90,32 @@ def test_tokens_that_are_there_together_are_one_report_with_one_entry_a_request(
     assert [*ids, *rest.get(7, [])] == [1, 2, 3, 4]
 
 
+def test_each_stream_has_the_time_at_which_it_was_read_and_all_are_read_before_any_is_parsed():
+    sent, parsed_ns = [], []
+
+    def answer(connection, asked, number):
+        connection.sendall(stream([number]))
+        sent.append(number)
+
+    def read(event: bytes) -> tuple[list[int], bool]:
+        parsed_ns.append(time.monotonic_ns())
+        return read_completion(event)
+
+    with scripted(answer) as server:
+        client = HttpClient(server.port, "/v1/completions", body, read)
+        for index in range(4):
+            client.submit(client.prepare(Request(index, [0], 1)))
+        until(lambda: len(sent) == 4 and len(client._selector.select(0)) == 4)
+        report = client.step(None)
+        client.close()
+    assert not isinstance(report, Nothing)
+    assert report.token_ns is not None
+    assert len(report.tokens) == len(report.token_ns) == 4
+    assert len(set(report.token_ns)) == 4  # at one time of the whole report they would be alike
+    assert max(report.token_ns) <= min(parsed_ns)
+    assert report.start_ns <= min(report.token_ns) <= max(report.token_ns) <= report.end_ns
+
+
 def test_a_step_returns_when_the_next_request_is_due():
     release = threading.Event()
 

@@ -25,10 +25,6 @@ KNOWN = {
         void fused_a_gemm_kernel<1, 2112, 7168, 16, 8, 256, 16>(__nv_bfloat16*, __nv_bfloat16 const*)
         mm_kernel_general_host_tma
         triton_tem_fused_mm_3
-        fused_moe_kernel
-        void vllm::moe::topkGating<8, 64, 4, 16, 32, int, float>
-        void vllm::moe::moe_align_block_size_kernel<int>
-        void tensorrt_llm::kernels::cutlass_kernels::finalizeMoeRoutingKernel<__nv_bfloat16>
         void turbomind::gemm::gemm_kernel<turbomind::gemm::GemmUniversal<turbomind::gemm::Sm90_s64n32>
         void tensorrt_llm::kernels::weight_only::kernel<w4a16>
         aten::mm
@@ -38,6 +34,12 @@ KNOWN = {
         aten::matmul
         _C::onednn_mm
         mkldnn::_linear_pointwise
+    """,
+    "moe": """
+        fused_moe_kernel
+        void vllm::moe::topkGating<8, 64, 4, 16, 32, int, float>
+        void vllm::moe::moe_align_block_size_kernel<int>
+        void tensorrt_llm::kernels::cutlass_kernels::finalizeMoeRoutingKernel<__nv_bfloat16>
     """,
     "attention": """
         void cutlass::device_kernel<flash::enable_sm90<flash::FlashAttnFwdSm90<flash::CollectiveMainloopFwdSm90<2>

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rich.console import Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.rule import Rule
@@ -82,3 +82,29 @@ def test_nothing_is_printed_past_the_console_and_the_functions_of_output() -> No
                     titles = [one.value for one in node.keywords if one.arg in ("title", "subtitle")]
                     past += [f"{where}: {name}" for title in titles if "Text(" not in ast.unparse(title)]
     assert past == []
+
+
+WORDS = "measured 1\u202f933 tokens"
+
+
+def lines(console: Console, file: io.StringIO, what: RenderableType) -> list[str]:
+    console.width = 12
+    console.print(what)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def in_table() -> Table:
+    table = Table.grid()
+    table.add_row(WORDS)
+    return table
+
+
+@pytest.mark.parametrize("what", [WORDS, Text(WORDS, style="bold"), in_table()])
+def test_no_line_is_broken_inside_a_number(what: RenderableType) -> None:
+    file = io.StringIO()
+    assert lines(PlainConsole(file=file), file, what) == ["measured", "1\u202f933 tokens"]
+
+
+def test_rich_itself_would_break_it() -> None:
+    file = io.StringIO()
+    assert lines(Console(file=file), file, WORDS)[0] == "measured 1"

@@ -89,3 +89,12 @@ def test_an_output_that_a_full_disk_cuts_off_is_said_and_changes_no_code_but_suc
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == code
     assert done.stderr == "innerloop: the output could not be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(("encoding", "written"), [("utf-8", "1\u202f933"), ("latin-1", "1 933"), ("ascii", "1 933")])
+def test_thousands_are_apart_in_every_encoding(encoding: str, written: str) -> None:
+    raw = io.BytesIO()
+    stream = Lasting(io.TextIOWrapper(raw, encoding=encoding))
+    stream.write("measured 1\u202f933")
+    stream.flush()
+    assert raw.getvalue().decode(encoding) == f"measured {written}"

@@ -13,13 +13,13 @@ from innerloop.harness.cli.words import assignments, levels, number, seconds, sh
         (None, "-"),
         (0, "0"),
         (0.0, "0"),
-        (11482, "11 482"),
-        (11481.6, "11 482"),
+        (11482, "11\u202f482"),
+        (11481.6, "11\u202f482"),
         (96.44, "96.4"),
         (9.996, "10.0"),
         (1.0, "1.00"),
         (0.01234, "0.0123"),
-        (1234567.8, "1 234 568"),
+        (1234567.8, "1\u202f234\u202f568"),
     ],
 )
 def test_number(value: float | None, text: str) -> None:
@@ -51,7 +51,7 @@ def test_seconds(value: float | None, text: str) -> None:
         (999, "999 B"),
         (15 << 30, "15.0 GiB"),
         (1023 << 20, "0.999 GiB"),
-        (3 << 52, "12 288 TiB"),
+        (3 << 52, "12\u202f288 TiB"),
     ],
 )
 def test_size(value: float | None, text: str) -> None:

@@ -243,7 +243,7 @@ def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path)
     assert max(map(len, text.splitlines())) <= 80
     assert "?: fewer than three trials of both say nothing of chance" in " ".join(text.split())
     assert "not alike: skip_tokenizer_init is True on core; False on http" in " ".join(text.split())
-    assert "10.0 % of the 100 000 tokens/s" in text
+    assert "10.0 % of the 100\u202f000 tokens/s" in text
 
 
 def test_a_file_that_is_no_waterfall_is_refused(tmp_path):

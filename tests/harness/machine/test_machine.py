@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
@@ -53,7 +53,7 @@ def test_a_control_groups_memory_limit_is_honoured(monkeypatch: pytest.MonkeyPat
 
 def test_the_description_is_json_data() -> None:
     here = replace(this_machine(), gpus=(H200,))
-    data = json.loads(json.dumps(here.describe()))
+    data = json.loads(json.dumps(asdict(here)))
     assert data["gpus"][0]["name"] == "NVIDIA H200"
     assert data["memory_bytes"] == here.memory_bytes
 

@@ -80,4 +80,4 @@ def test_a_slices_activity_stands_in_for_its_utilization(one: dict[str, Any]) ->
 
 
 def test_the_cpus_energy_is_apart(one: dict[str, Any]) -> None:
-    assert "energy of the CPU: 2 400 J, 24.0 J a token" in text(one, cpu={"window": 2400.0, "per_token": 24.0})
+    assert "energy of the CPU: 2\u202f400 J, 24.0 J a token" in text(one, cpu={"window": 2400.0, "per_token": 24.0})

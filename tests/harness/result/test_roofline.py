@@ -170,3 +170,36 @@ def test_a_model_of_1b_shape_is_held_against_the_limit(engine, tmp_path, measure
     trace = Read((tmp_path / "run" / "trace.perfetto-trace").read_bytes())
     trace.check_nesting()
     assert len([one for one in trace.named("steps", trace.slices) if one[2] == 0]) == result["counts"]["steps"]
+
+
+@pytest.mark.parametrize(
+    ("effective", "words"), [({"dtype": "nvfp4"}, "computes in 'nvfp4'"), ({"kv_cache_dtype": "quant_policy 42"}, "42")]
+)
+def test_a_number_format_of_unknown_size_is_a_reason_and_not_a_guess(offline_tables, effective, words):
+    found = section(spec("llama-tiny"), effective, offline_tables, ceilings(float32=4e11, bfloat16=4e11), None)
+    assert words in str(found.reason)
+    assert found.mbu is None
+
+
+def test_published_figures_are_held_against_the_data_sheet_over_all_the_time(offline_tables):
+    """H200: 4.8 TB/s, 989.4 TFLOP/s dense in bfloat16; two of them do twice as much."""
+    measured = ceilings(bfloat16=7e14)
+    measured = replace(measured, key=replace(measured.key, device="cuda", name="NVIDIA H200"))
+    given = spec("llama3-8b", tensor_parallel=2)
+    found = section(given, {}, offline_tables, measured, None)
+    steps = offline_tables.steps
+    span_s = (steps["end_ns"][-1] - steps["start_ns"][0]) / 1e9
+    assert found.bytes is not None
+    assert found.operations is not None
+    assert found.mbu_of_datasheet == pytest.approx(found.bytes / span_s / 9.6e12)
+    assert found.mfu_of_datasheet == pytest.approx(found.operations / span_s / 1978.8e12)
+
+
+@pytest.mark.parametrize("name", ["a CPU", "NVIDIA H200 MIG 1g.18gb"])
+def test_without_a_data_sheet_there_are_no_such_figures(offline_tables, name):
+    measured = ceilings(float32=4e11)
+    found = section(
+        spec("llama-tiny"), {}, offline_tables, replace(measured, key=replace(measured.key, name=name)), None
+    )
+    assert found.mbu is not None
+    assert (found.datasheet, found.mbu_of_datasheet, found.mfu_of_datasheet) == (None, None, None)

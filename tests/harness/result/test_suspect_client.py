@@ -17,7 +17,7 @@ def test_a_run_without_a_client_or_with_a_quiet_one_is_not_doubted():
 @pytest.mark.parametrize(
     ("cpu_s", "rate", "words"),
     [
-        (1.0, 60_000.0, "60.0 % of the 100 000 tokens/s"),
+        (1.0, 60_000.0, "60.0 % of the 100\u202f000 tokens/s"),
         (3.6, 1000.0, "90.0 % of a core"),
         (3.6, 60_000.0, " and it used"),
     ],
