@@ -124,13 +124,8 @@ class Soak:
                 self.note("partial files", number, left.name)
         for left in (*self.temporary.iterdir(), *self.root.glob("home/**/.*.partial")):
             self.note("leftovers", -1, str(left))
-        done = subprocess.run(
-            self.arguments(self.root / "last"),
-            cwd=self.root,
-            env=self.environment("last"),
-            capture_output=True,
-            text=True,
-        )
+        last, own = self.arguments(self.root / "last"), self.environment("last")
+        done = subprocess.run(last, cwd=self.root, env=own, capture_output=True, text=True)
         if done.returncode != 0:
             self.note("stuck locks, or a run that is refused", -1, done.stderr[-200:])
 

@@ -102,8 +102,8 @@ def convert(run_folder: Path, *samplers: Sampler) -> Tables:
 
 def no_tables(notes: Sequence[str] = ()) -> Tables:
     """The tables of a run of which nothing can be read."""
-    empty = {name: np.empty(0, dtype=LAYOUT[file]) for name, (_, file) in FILES.items()}
-    return Tables(**empty, header=no_header(), notes=tuple(notes))
+    steps, tokens, requests = (np.empty(0, dtype=LAYOUT[file]) for file in ("steps", "tokens", "requests"))
+    return Tables(steps, tokens, requests, warmup_steps=steps, header=no_header(), notes=tuple(notes))
 
 
 def identity_of(folder: Path) -> dict[str, str]:

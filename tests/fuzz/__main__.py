@@ -63,7 +63,7 @@ def in_a_process(target: str, seed: int, numbers: range) -> list[dict[str, Any]]
                 chunk(target, seed, numbers, Path(out.name))
                 os._exit(0)
             except BaseException:
-                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                sys.excepthook(*sys.exc_info())
                 os._exit(1)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         lines = [json.loads(line) for line in Path(out.name).read_text().splitlines()]
