@@ -9,7 +9,8 @@ import numpy as np
 from innerloop.engines.worker.loop import Work
 
 TAPER_STEPS = 256  # over so many at most the requests of a taper end
-LONG_OUTPUT = 4
+JOINING = 8  # requests of a taper that join what runs
+SHORT_PROMPT, SHORT_OUTPUT = 16, 4
 SPARE_TOKENS = 64  # that a long prompt stays below the window's longest context: engines round up to pages
 
 
@@ -25,35 +26,49 @@ def longest_context(work: Work) -> int:
 
 def taper(work: Work, longest: int) -> Work:
     """The requests with outputs of 1, 2, 3 and so on, so that the batch shrinks by one request after the other; where
-    there are more than TAPER_STEPS, by some at a time. None gets longer than `longest` tokens, prompt and output."""
+    there are more than TAPER_STEPS, by some at a time. Prompts are cut to SHORT_PROMPT, since only the batch counts.
+    The last requests keep theirs, have SHORT_OUTPUT and join what runs: each when one of the others has ended, evenly
+    over the taper. None gets longer than `longest` tokens, prompt and output."""
     n = len(work.output_lens)
-    outputs = 1 + np.arange(n) * min(n, TAPER_STEPS) // max(n, 1)
-    room = np.maximum(longest - prompt_lens(work), 1)
-    return replace(work, output_lens=np.minimum(outputs, room).astype(np.int32))
+    alone = n - joining(n)
+    lens = prompt_lens(work)
+    lens[:alone] = np.minimum(lens[:alone], SHORT_PROMPT)
+    outputs = np.full(n, SHORT_OUTPUT)
+    outputs[:alone] = 1 + np.arange(alone) * min(alone, TAPER_STEPS) // max(alone, 1)
+    followed = np.arange(1, n - alone + 1) * alone // (n - alone + 1)
+    due, following = np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int32)
+    due[alone:] = -1
+    following[followed] = np.arange(alone, n)
+    kept = [work.prompt_tokens[start : start + size] for start, size in zip(work.prompt_offsets, lens, strict=False)]
+    return replace(
+        work,
+        prompt_tokens=np.concatenate(kept),
+        prompt_offsets=np.concatenate([[0], np.cumsum(lens)]).astype(np.int64),
+        output_lens=np.minimum(outputs, np.maximum(longest - lens, 1)).astype(np.int32),
+        due_ns=due,
+        next_request=following,
+    )
 
 
-def trickle(work: Work, step_ns: int) -> Work:
-    """The last third of the requests due one after the other, `step_ns` apart, while the others run."""
-    n = len(work.output_lens)
-    late = n // 3
-    due = np.concatenate([np.zeros(n - late), np.arange(1, late + 1) * step_ns])
-    return replace(work, due_ns=due.astype(np.int64))
+def joining(requests: int) -> int:
+    """How many requests of a taper of so many join the others while they run."""
+    return min(JOINING, requests // 3)
 
 
 def long_contexts(work: Work, window: Work, most_prompt: int) -> Work:
     """As many requests as `work` has, with prompts as long as whole requests of the window, the longest first, and
-    LONG_OUTPUT tokens of output. A prompt has `most_prompt` tokens at most, or as many as the window's longest."""
+    SHORT_OUTPUT tokens of output. A prompt has `most_prompt` tokens at most, or as many as the window's longest."""
     n = len(work.output_lens)
     contexts = np.sort(prompt_lens(window) + window.output_lens)[::-1]
     chosen = contexts[np.arange(n) * len(contexts) // n]
     most = max(most_prompt, int(prompt_lens(window).max()))
-    lens = np.clip(chosen - LONG_OUTPUT - SPARE_TOKENS, 1, most)
+    lens = np.clip(chosen - SHORT_OUTPUT - SPARE_TOKENS, 1, most)
     offsets = np.concatenate([[0], np.cumsum(lens)]).astype(np.int64)
     return replace(
         work,
         prompt_tokens=np.resize(work.prompt_tokens, int(offsets[-1])),
         prompt_offsets=offsets,
-        output_lens=np.full(n, LONG_OUTPUT, dtype=np.int32),
+        output_lens=np.full(n, SHORT_OUTPUT, dtype=np.int32),
     )
 
 

@@ -14,12 +14,11 @@ from innerloop.engines.worker.alternating import Alternating
 from innerloop.engines.worker.convergence import has_converged
 from innerloop.engines.worker.loop import Work, drive
 from innerloop.engines.worker.recorder import Recorder
-from innerloop.engines.worker.shapes import first_requests, long_contexts, longest_context, prompt_lens, taper, trickle
+from innerloop.engines.worker.shapes import first_requests, long_contexts, longest_context, prompt_lens, taper
 
-SHAPES = ("taper", "trickle", "long")
-SHAPES_SHARE = 0.5  # of max_s, which shapes may take beside the rounds; a third of it is for long contexts
-ALTERNATING_ROUNDS = 3
-ALTERNATING_SHARE = 0.25  # of max_s likewise
+SHAPES = ("taper", "long")
+SHAPES_SHARE = 0.5  # of max_s, which shapes may take beside the rounds
+LONG_SHARE = 0.25  # of a round's positions, which long contexts may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,8 @@ class Rule:
 
 @dataclass(slots=True)
 class WarmUp:
-    """What came of it. `account` is for the result; `pairs` are (bare, recorded) ns of neighbouring decode steps."""
+    """What came of it. `account` is for the result; `pairs` are (bare, recorded) ns of neighbouring decode steps of
+    the rounds that settled it."""
 
     account: dict[str, Any]
     shapes: list[str] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Plan:
     """The parts of a warm-up, all of which have their own request ids and their own content.
 
     `rounds` is what is repeated, `window` what is measured afterwards, `most_prompt` the longest prompt that may be
-    made up. The ids are those of `rule.max_rounds` rounds, of one part for each of SHAPES, and of the alternating ones.
+    made up. The ids are those of `rule.max_rounds` rounds and of one part for each of SHAPES.
     """
 
     def __init__(self, rounds: Work, window: Work, rule: Rule, most_prompt: int) -> None:
@@ -54,10 +54,9 @@ class Plan:
         self.round = rounds
         self._shapes = {
             "taper": taper(rounds, max(longest_context(window), longest_context(rounds))),
-            "trickle": rounds,
             "long": long_contexts(rounds, window, most_prompt),
         }
-        self._slots = rule.max_rounds + len(SHAPES) + ALTERNATING_ROUNDS
+        self._slots = rule.max_rounds + len(SHAPES)
 
     @property
     def ids(self) -> int:
@@ -82,26 +81,30 @@ class Plan:
 
 
 def warm_up(session: Session, plan: Plan, folder: Path, compare: bool = True) -> WarmUp:
-    """One round, the shapes, then rounds until they have settled; last, where the engine can be stepped bare and
-    `compare` is wanted, rounds of bare and recorded steps in turn. All in one trace under `folder`."""
+    """One round, the shapes, then rounds until they have settled, all in one trace under `folder`. Where the engine can
+    be stepped bare and `compare` is wanted, these rounds take bare and recorded steps in turn."""
     rule = plan.rule
     begun = time.monotonic_ns()
     recorder = plan.recorder(folder)
+    bare = session.bare() if compare else None
     rates: list[float] = []
+    pairs: list[list[tuple[int, int]]] = []
     rounds_s = 0.0
     done = WarmUp({})
     while len(rates) < rule.max_rounds and not has_converged(rates, rule.tolerance, rule.window):
         if rates and rounds_s > rule.max_s:
             break
+        turns = Alternating(session, bare) if bare is not None and rates else None
         work = plan.part(len(rates))
-        took_s = run_part(session, work, recorder, len(rates) * plan.size)
+        took_s = run_part(turns or session, work, recorder, len(rates) * plan.size)
         rates.append(float(work.output_lens.sum()) / took_s)
         rounds_s += took_s
+        if turns is not None:
+            pairs.append(turns.pairs)
         if len(rates) == 1:
             done.shapes = run_shapes(session, plan, recorder, took_s)
-    if compare:
-        done.pairs = alternate(session, plan, recorder)
     recorder.close()
+    done.pairs = [pair for of_round in pairs[-rule.window :] for pair in of_round]
     done.account = {
         "seconds": seconds_since(begun),
         "rounds": len(rates),
@@ -124,39 +127,23 @@ def run_part(session: Session, work: Work, recorder: Recorder, first_id: int) ->
 
 
 def run_shapes(session: Session, plan: Plan, recorder: Recorder, round_s: float) -> list[str]:
-    """The shapes for which there is time, judged by the seconds that a round takes; returns their names."""
+    """The shapes for which there is time, judged by the seconds that the first round took; returns their names. The
+    longest context comes always, others while all have LONG_SHARE of a round's positions."""
     begun, budget_s = time.monotonic_ns(), plan.rule.max_s * SHAPES_SHARE
-    positions_per_s = (len(plan.round.prompt_tokens) + int(plan.round.output_lens.sum())) / round_s
+    positions = len(plan.round.prompt_tokens) + int(plan.round.output_lens.sum())
     done = []
     for place, name in enumerate(SHAPES):
         slot = plan.rule.max_rounds + place
         work = plan.part(slot)
-        if name == "trickle":
-            work = trickle(work, int(round_s / max(int(work.output_lens.max()), 1) * 1e9))
-        elif name == "long":
-            affordable = int(np.searchsorted(work.prompt_offsets, positions_per_s * budget_s / 3, side="right")) - 1
-            work = first_requests(work, min(affordable, plan.size))
+        if name == "long":
+            affordable = min(int(positions * LONG_SHARE), int(positions / round_s * (budget_s - seconds_since(begun))))
+            count = int(np.searchsorted(work.prompt_offsets, affordable, side="right")) - 1
+            work = first_requests(work, max(count, 1))
         if len(work.output_lens) == 0 or seconds_since(begun) > budget_s:
             continue
         run_part(session, work, recorder, slot * plan.size)
         done.append(name)
     return done
-
-
-def alternate(session: Session, plan: Plan, recorder: Recorder) -> list[tuple[int, int]]:
-    """(bare, recorded) ns of neighbouring decode steps; empty where the engine cannot be stepped bare."""
-    bare = session.bare()
-    if bare is None:
-        return []
-    begun, pairs = time.monotonic_ns(), []
-    for number in range(ALTERNATING_ROUNDS):
-        if number and seconds_since(begun) > plan.rule.max_s * ALTERNATING_SHARE:
-            break
-        turns = Alternating(session, bare)
-        slot = plan.rule.max_rounds + len(SHAPES) + number
-        run_part(turns, plan.part(slot), recorder, slot * plan.size)
-        pairs += turns.pairs
-    return pairs
 
 
 def other_content(work: Work, number: int) -> Work:

@@ -181,16 +181,3 @@ def fp8_config(block: int | None) -> dict[str, Any]:
             }
         },
     }
-
-
-def quantization_method(config: Any) -> str | None:
-    """The method that a config.json's quantization_config speaks of, in the words of the model profiles."""
-    config = config if isinstance(config, dict) else {}
-    method = config.get("quant_method")
-    if method != "compressed-tensors":
-        return method
-    groups = config.get("config_groups")
-    held = groups.values() if isinstance(groups, dict) else ()
-    stored = [group.get("weights") if isinstance(group, dict) else None for group in held]
-    kinds = {(w.get("type"), w.get("num_bits")) if isinstance(w, dict) else None for w in stored}
-    return "fp8" if kinds == {("float", 8)} else method

@@ -75,7 +75,7 @@ def tokenizer_json(model: ModelProfile) -> dict[str, Any]:
     specials = special_tokens(model)
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    bos = specials.get(model.bos_token_id)
+    bos = None if model.bos_token_id is None else specials.get(model.bos_token_id)
     begin = [] if bos is None else [{"SpecialToken": {"id": bos, "type_id": 0}}]
     return {
         "version": "1.0",

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.checkpoints.formats import details, quantization_method
+from innerloop.harness.checkpoints.formats import details
 from innerloop.harness.checkpoints.safetensors_file import INDEX, JSON_LIMIT_BYTES, whole_size
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_bytes, read_json
+from innerloop.harness.profiles.published import architecture_of, block_structure, quantization_method, text_part
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.models import ModelProfile
@@ -38,6 +39,21 @@ EQUAL_FIELDS = (
     "intermediate_size",
     "vocab_size",
     "tie_word_embeddings",
+)
+FAMILY_FIELDS = (  # of some families only
+    "sliding_window",
+    "moe_intermediate_size",
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+    "n_shared_experts",
+    "num_experts_per_tok",
+    "first_k_dense_replace",
+    "kv_lora_rank",
+    "q_lora_rank",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+    "v_head_dim",
 )
 
 
@@ -115,23 +131,28 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def compare(config: dict[str, Any], model: ModelProfile) -> list[str]:
     """The numbers that decide speed and memory where config.json and the profile disagree, as sentences."""
-    names = config.get("architectures")
+    names, text = config.get("architectures"), text_part(config)
     found: list[tuple[str, object, object]] = []
-    if not isinstance(names, list) or model.architecture not in names:
+    if not isinstance(names, list) or model.architecture not in (*names, architecture_of(config)):
         found.append(("architectures", model.architecture, names))
-    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
+    shape = model.shape()
+    heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
     implied: dict[str, object] = {"num_key_value_heads": heads, "tie_word_embeddings": False}
     if isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
         implied["head_dim"] = hidden // heads
-    for field in EQUAL_FIELDS:
-        here = config.get(field)
+    if model.family is not None:
+        implied |= model.family.defaults
+    fields = [name for name in EQUAL_FIELDS if model.family is None or name not in model.family.unwritten]
+    for field in [*fields, *(name for name in FAMILY_FIELDS if name in shape or name in text)]:
+        here = text.get(field)
         here = implied.get(field) if here is None else here
-        if here != getattr(model, field):
-            found.append((field, getattr(model, field), here))
-    positions = config.get("max_position_embeddings")
+        if here != shape.get(field):
+            found.append((field, shape.get(field), here))
+    positions = text.get("max_position_embeddings")
     if not isinstance(positions, int) or positions < model.max_position_embeddings:
         found.append(("max_position_embeddings", model.max_position_embeddings, positions))
-    found += compare_quantization(config.get("quantization_config"), details(model))
+    stored = config.get("quantization_config") or text.get("quantization_config")
+    found += compare_quantization(stored, details(model))
     return [
         f"{field}: the profile says {profile}, the folder says {'nothing' if here is None else here}"
         for field, profile, here in found
@@ -157,14 +178,6 @@ def compare_quantization(here: Any, profile: dict[str, Any]) -> list[tuple[str, 
     if blocks != (side and [side, side]):
         found.append(("quantization block_size", side or "none", blocks))
     return found
-
-
-def block_structure(stored: dict[str, Any]) -> Any:
-    """The blocks that have scales of their own in a compressed-tensors configuration; None if there are none."""
-    groups = stored.get("config_groups")
-    each = groups.values() if isinstance(groups, dict) else ()
-    weights = [group.get("weights") for group in each if isinstance(group, dict)]
-    return next((one.get("block_structure") for one in weights if isinstance(one, dict)), None)
 
 
 def weight_files(folder: Path) -> dict[Path, set[str] | None]:

@@ -98,7 +98,7 @@ def draw(
     told = [] if spec is None else [assignments(values) for values in (spec.given, spec.label) if values]
     root = writer.track(" · ".join(["innerloop", *words, *told]))
     done = work(steps, tokens, requests)
-    bound_s = bound_s_of(done, None if result is None else result.roofline)
+    bound_s = bound_s_of(tables, done, None if result is None else result.roofline)
     draw_steps(writer, writer.track("steps", root, rank=1), steps, done, bound_s)
     draw_gaps(writer, writer.track("between steps", root, rank=2), steps, requests, start_ns, end_ns)
     draw_requests(writer, root, tables, start_ns, end_ns)

@@ -278,7 +278,7 @@ def _prompts(
 
 def _ids(bits: draws.Words, model: ModelProfile) -> npt.NDArray[np.int32]:
     """Token ids, int32, none of them special."""
-    special = sorted({model.bos_token_id, model.eos_token_id})
+    special = sorted({*model.ends, *([] if model.bos_token_id is None else [model.bos_token_id])})
     ids = draws.below(bits, model.vocab_size - len(special))
     for token_id in special:
         ids += ids >= token_id

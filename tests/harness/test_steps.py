@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,7 @@ def test_an_engine_that_reports_little_is_printed_with_what_it_leaves_out(offlin
 
 
 def test_the_bound_of_a_step_is_shown_where_the_run_has_one(offline_tables, spec):
-    cost = dict.fromkeys(
+    cost: dict[str, Any] = dict.fromkeys(
         ("layers_bytes", "lm_head_bytes", "embedding_bytes", "kv_bytes", "linear_ops", "lm_head_ops", "attention_ops"),
         1000.0,
     )

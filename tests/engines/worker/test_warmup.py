@@ -9,7 +9,7 @@ import pytest
 from innerloop.engines.contract import Bare
 from innerloop.engines.worker import trace, warmup
 from innerloop.engines.worker.loop import drive
-from innerloop.engines.worker.warmup import ALTERNATING_ROUNDS, SHAPES, Plan, Rule, other_content, warm_up
+from innerloop.engines.worker.warmup import SHAPES, Plan, Rule, other_content, warm_up
 from tests.engines.support.driving import work
 from tests.engines.worker.scripted import ScriptedEngine
 
@@ -36,7 +36,7 @@ def test_requests_are_numbered_on_over_all_parts_and_the_window(tmp_path):
     engine, made, load = ScriptedEngine(), plan([(3, 2), (4, 1)]), work([(3, 2), (4, 1)])
     done = warm_up(engine, made, tmp_path / "warmup")
     assert done.account["rounds"] == 3
-    assert made.ids == 2 * (3 + len(SHAPES) + ALTERNATING_ROUNDS)
+    assert made.ids == 2 * (3 + len(SHAPES))
     recorder = load.recorder(tmp_path / "window", first_id=made.ids)
     drive(engine, load, recorder, made.ids)
     recorder.close()
@@ -52,22 +52,31 @@ def test_requests_are_numbered_on_over_all_parts_and_the_window(tmp_path):
 def test_after_the_first_round_come_the_shapes_and_then_the_rounds(tmp_path):
     engine, made = Noting(), plan([(10, 8)] * 4)
     done = warm_up(engine, made, tmp_path / "warmup")
-    assert done.shapes == ["taper", "trickle", "long"]
-    parts = [request // 4 for _, request in engine.submitted][::4]
-    assert parts == [0, 3, 4, 5, 1, 2]  # the rounds are parts 0 to 2
-    assert [engine.lengths[12 + i] for i in range(4)] == [(10, 1), (10, 2), (10, 3), (10, 4)]
-    assert [engine.lengths[16 + i] for i in range(4)] == [(10, 8)] * 4
-    assert engine.lengths[20] == (1, 4)  # 40 + 20 of the window, less the tokens that are kept free
+    assert done.shapes == ["taper", "long"]
+    parts = [request // 4 for _, request in engine.submitted]
+    assert parts == [0] * 4 + [3] * 4 + [4] * 4 + [1] * 4 + [2] * 4  # the rounds are parts 0 to 2
+    assert [engine.lengths[12 + i] for i in range(4)] == [(10, 1), (10, 2), (10, 3), (10, 4)]  # the last one joins
+    assert engine.lengths[16] == (1, 4)  # 40 + 20 of the window, less the tokens that are kept free
+
+
+def test_long_contexts_have_a_quarter_of_a_rounds_positions_and_one_is_always_met(tmp_path):
+    made = plan([(400, 100)] * 4, window=[(400, 68)] * 4)  # 400 prompt positions each; a quarter of a round has 500
+    engine = Noting()
+    warm_up(engine, made, tmp_path / "warmup")
+    assert [request for _, request in engine.submitted if 16 <= request < 20] == [16]
+    assert engine.lengths[16] == (400, 4)
+    made = plan([(400, 100)] * 4, window=[(200, 68)] * 4)
+    warm_up(engine, made, tmp_path / "shorter")
+    assert engine.lengths[17] == (200, 4)
 
 
 def test_only_as_many_long_contexts_run_as_there_is_time_for(tmp_path, monkeypatch):
-    # A round of 4 x (10 + 8) positions is taken to last 0.72 s: 100 a second, 1000 in a third of half of 60 s.
-    monkeypatch.setattr(warmup, "run_part", timed_as(0.72))
-    made = plan([(10, 8)] * 4, window=[(400, 68)] * 4)  # 400 prompt positions each
+    # A round of 4 x 500 positions is taken to last 150 s: 13.3 a second, 400 in half of 60 s.
+    monkeypatch.setattr(warmup, "run_part", timed_as(150))
+    made = plan([(400, 100)] * 4, window=[(200, 68)] * 4)
     engine = Noting()
     warm_up(engine, made, tmp_path / "warmup")
-    assert [request for _, request in engine.submitted if 20 <= request < 24] == [20, 21]
-    assert engine.lengths[20] == (400, 4)
+    assert [request for _, request in engine.submitted if 16 <= request < 20] == [16]
 
 
 def timed_as(seconds: float) -> Any:
@@ -96,13 +105,13 @@ class Turning(ScriptedEngine):
 
 
 @pytest.mark.parametrize("compare", [True, False])
-def test_bare_and_recorded_steps_alternate_last_and_only_where_asked(tmp_path, compare):
+def test_the_rounds_after_the_first_take_bare_and_recorded_steps_in_turn_where_asked(tmp_path, compare):
     engine = Turning()
     done = warm_up(engine, plan([(10, 12)] * 2), tmp_path / "warmup", compare)
     assert (engine.bare_steps > 0) is compare
     assert bool(done.pairs) is compare
     assert all(bare >= 0 and recorded >= 0 for bare, recorded in done.pairs)
-    assert (max(request for _, request in engine.submitted) >= 6 * 2) is compare
+    assert len(done.pairs) <= 2 * 11 // 2  # two rounds of 11 decode steps
 
 
 def test_a_rounds_content_is_not_the_last_ones_and_has_its_lengths():

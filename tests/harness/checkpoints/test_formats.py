@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from innerloop.harness.checkpoints import ensure_checkpoint, plan, writer
-from innerloop.harness.checkpoints.formats import Fill, Tensor, quantization_config, quantization_method
+from innerloop.harness.checkpoints.formats import Fill, Tensor, quantization_config
 from innerloop.harness.checkpoints.weights import use_weights
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.profiles.published import quantization_method
 from tests.harness.checkpoints.dequantize import dequantized, e4m3, read, unpacked
 from tests.harness.checkpoints.test_synthetic_weights import forward
 
