@@ -170,7 +170,8 @@ def main() -> int:
         print(f"  {count:4} {line}")
     found = dict(soak.found) or "nothing left behind"
     print(
-        f"{asked.kills} runs, {soak.reached} of them killed, of seed {asked.seed} in {time.monotonic() - begun:.0f} s: {found}"
+        f"{asked.kills} runs, {soak.reached} of them killed, seed {asked.seed},"
+        f" {time.monotonic() - begun:.0f} s: {found}"
     )
     return 1 if soak.found else 0
 

@@ -208,3 +208,22 @@ def test_an_error_of_the_system_that_names_no_file_is_not_hidden():
 
     with pytest.raises(OSError, match="Cannot allocate"):
         command.as_command(fail)
+
+
+def test_a_signal_that_a_callback_swallows_still_stops_the_work():
+    work = (
+        "import time, weakref\n"
+        "class Thing: pass\n"
+        "def work():\n"
+        "    thing = Thing()\n"
+        "    weakref.finalize(thing, lambda: None)\n"
+        "    ref = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))\n"
+        "    del thing\n"
+        "    print('went on', flush=True)\n"
+        "    time.sleep(60)\n"
+        "    return 0\n"
+        "command.leave(command.as_command(work))"
+    )
+    done = ended(work)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "went on\n")
+    assert done.stderr == "innerloop: interrupted by SIGINT\n"
