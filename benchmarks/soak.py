@@ -33,13 +33,13 @@ from tests.real import ROOT, command, runs_guard, variables
 SCRIPTED = ROOT / "tests" / "plugins" / "scripted"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 WHO = ("harness", "guard", "worker")
-LONGEST_S = 5.0  # after the start; a run that is left alone takes about as long
+LONGEST_S = 3.5  # after the start; a run that is left alone takes some seconds more
 END_S, GONE_S = 60.0, 15.0  # for a run to end; then for what it started
 MARK = "INNERLOOP_SOAK"
 LOAD = """\
 prompt: {tokens: 16}
 output: {tokens: 100}
-load: {kind: offline, requests: 160}
+load: {kind: offline, requests: 320}
 warmup: {requests: 2, output_tokens: 4, max_rounds: 1}
 """
 
@@ -51,6 +51,7 @@ class Soak:
         self.root, self.random = root, random.Random(seed)
         self.found: Counter[str] = Counter()
         self.codes: Counter[str] = Counter()
+        self.reached = 0  # signals that came to somebody
         self.temporary = root / "tmp"
         self.temporary.mkdir()
         (root / "load.yaml").write_text(LOAD)
@@ -85,6 +86,7 @@ class Soak:
             self.note("runs that did not end", number)
             process.kill()
             _, said = process.communicate()
+        self.reached += reached
         self.codes[f"{who if reached else 'nobody'} {sent.name}: exit {process.returncode}"] += 1
         if "Traceback" in said:
             self.note("tracebacks", number, said.strip().splitlines()[-1])
@@ -124,13 +126,8 @@ class Soak:
                 self.note("partial files", number, left.name)
         for left in (*self.temporary.iterdir(), *self.root.glob("home/**/.*.partial")):
             self.note("leftovers", -1, str(left))
-        done = subprocess.run(
-            self.arguments(self.root / "last"),
-            cwd=self.root,
-            env=self.environment("last"),
-            capture_output=True,
-            text=True,
-        )
+        last, own = self.arguments(self.root / "last"), self.environment("last")
+        done = subprocess.run(last, cwd=self.root, env=own, capture_output=True, text=True)
         if done.returncode != 0:
             self.note("stuck locks, or a run that is refused", -1, done.stderr[-200:])
 
@@ -172,7 +169,10 @@ def main() -> int:
     for line, count in sorted(soak.codes.items()):
         print(f"  {count:4} {line}")
     found = dict(soak.found) or "nothing left behind"
-    print(f"{asked.kills} kills of seed {asked.seed} in {time.monotonic() - begun:.0f} s: {found}")
+    print(
+        f"{asked.kills} runs, {soak.reached} of them killed, seed {asked.seed},"
+        f" {time.monotonic() - begun:.0f} s: {found}"
+    )
     return 1 if soak.found else 0
 
 

@@ -14,6 +14,7 @@ from innerloop.engines.support.shapes import is_quantized, keeps_fp8, kv_bytes_p
 VERSIONS = ("0.26", "0.33")
 UNFOLLOWED = "the adapter does not follow what it changes about a step"
 OUT_OF_SIGHT = ("async", "http")  # layers whose steps are only seen from outside
+SPECULATES = "spec_"  # spec_method, spec_model, spec_tokens: vLLM's shorter names for speculative_config
 CHANGES_STEPS = ("speculative_config", "data_parallel_size", "pipeline_parallel_size")
 RESERVED = {
     "kv_transfer_config": UNFOLLOWED,
@@ -84,8 +85,8 @@ def native_arguments(load: Load) -> dict[str, Any]:
 def refuse_changed_steps(load: Load) -> None:
     """Raises UnsupportedSetting for parallelism and speculation where each step is watched: on the layers above, what a
     step is made of is not asked."""
-    for name in CHANGES_STEPS:
-        if name in load.engine_args and load.layer not in OUT_OF_SIGHT:
+    for name in load.engine_args if load.layer not in OUT_OF_SIGHT else ():
+        if name in CHANGES_STEPS or name.startswith(SPECULATES):
             raise UnsupportedSetting(f"engine argument {name}: {UNFOLLOWED}; layers async and http take it")
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from innerloop.engines.contract import StepReport, WrongTokenCount
 from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, MISSING, PHASES, STATES, STEP
 
-CHUNK_BYTES = 1 << 20  # a file's size is a multiple of this; when it is full it doubles
+CHUNK_BYTES = 1 << 20  # a file's size is a multiple of this; when it is full it doubles, or grows by MOST_MORE
+MOST_MORE = 1 << 22  # records that a file grows by at once, or a long run takes twice its disk
 MOST_STEPS, MOST_TOKENS = 1 << 18, 1 << 22  # records that room is made for beforehand: 27 and 96 MiB
 MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h, since Linux 5.14
 PAGE_BYTES = 4096
@@ -160,7 +161,7 @@ class Recorder:
         i = self._token_count
         j = i + len(rows)
         if j > self.tokens.capacity:
-            self.tokens.grow(j * 2)
+            self.tokens.grow(j + min(j, MOST_MORE))
             self._head[SLOT["growths"]] += 1
             self._bind()
         arrivals = report.end_ns if report.token_ns is None else report.token_ns
@@ -190,7 +191,7 @@ class Recorder:
     def _write_step(self, report: StepReport, output: int) -> None:
         k = self._step_count
         if k >= self.steps.capacity:
-            self.steps.grow(k * 2)
+            self.steps.grow(k + min(k, MOST_MORE))
             self._head = self.steps.slots
             self._head[SLOT["growths"]] += 1
         STEP_FORMAT.pack_into(

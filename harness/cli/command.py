@@ -16,6 +16,7 @@ from innerloop.harness.cli.progress import GONE, lasting_stdout
 from innerloop.harness.cli.verbs import as_called
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN_S = 0.05
 SHOWN = 300  # letters of a path
 _received: list[int] = []  # the signals that stopped what is going on
 
@@ -44,10 +45,21 @@ def stop_signals() -> Iterator[None]:
         _received.append(number)
         raise Stopped(number)
 
+    def swallowed(what: Any) -> None:
+        """A callback of Python's own lets nothing out, so the signal is sent once more, after it."""
+        if not isinstance(what.exc_value, Stopped):
+            hook(what)
+            return
+        number = what.exc_value.number
+        signal.signal(number, handler)
+        threading.Timer(AGAIN_S, os.kill, (os.getpid(), number)).start()
+
     before = {number: signal.signal(number, handler) for number in _ours()}
+    hook, sys.unraisablehook = sys.unraisablehook, swallowed
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, old in before.items():
             signal.signal(number, old)
 

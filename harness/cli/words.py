@@ -63,6 +63,7 @@ def share(value: float | None) -> str:
 
 def levels(values: Sequence[float | None], top: float | None = None) -> str:
     """A row of bars, one a value, from 0 to `top` (the largest value if not given); a space where there is none."""
+    values = [value if value is not None and math.isfinite(value) else None for value in values]
     top = top or max((v for v in values if v is not None), default=0) or 1
     bars = "▁▂▃▄▅▆▇█"
     return "".join(" " if v is None else bars[min(int(v / top * len(bars)), len(bars) - 1)] for v in values)

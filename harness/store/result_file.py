@@ -56,6 +56,9 @@ def _checked(run: Path) -> tuple[Document, Result]:
         raise Refused(f"{path} is not a result of innerloop: it has no schema_version, status and spec")
     found = migrated(found, path, VERSION, MIGRATIONS)
     try:
-        return found, typed(Result, found)
+        result = typed(Result, found)
     except Misfit as error:
         raise Refused(f"{path} is not whole: {error}") from None
+    if "kind" not in found:
+        raise Refused(f"{path} is not whole: it lacks kind")
+    return found, result

@@ -30,6 +30,8 @@ def _faults(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Iter
     for column in ("prompt_tokens", "asked_tokens"):
         if not _within(requests[column], 0, np.iinfo(np.int32).max):
             yield f"requests has a negative number of {column}"
+    if not _within(tokens["count"], 0, np.iinfo(np.int32).max):
+        yield "tokens has a negative number of tokens"
     if int(tokens["count"].sum(dtype=np.int64)) > max(MOST_TOKENS, MOST_A_RECORD * len(tokens)):
         yield f"tokens has more tokens than {len(tokens)} arrivals bring"
 

@@ -64,6 +64,4 @@ def migrated(document: Document, path: Path, current: str, migrations: Migration
             what = f"it lacks {error.args[0]}" if isinstance(error, KeyError) else str(error)
             raise Refused(f"{path} is not whole: {what}") from None
         found = major(document)
-    if "kind" not in document:
-        raise Refused(f"{path} is not whole: it lacks kind")
     return document

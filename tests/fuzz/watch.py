@@ -109,7 +109,10 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     else:
         paths = [one for one in arguments[:2] if isinstance(one, (str, bytes))]
     for one in paths:
-        real = os.path.realpath(os.fsdecode(one))
+        named = os.fsdecode(one)
+        real = os.path.realpath(named)
+        if event in ("os.rename", "os.remove"):  # of a link itself, not of what it leads to
+            real = os.path.join(os.path.realpath(os.path.dirname(named)), os.path.basename(named))
         if not real.startswith((_box[0], "/dev/null", "/dev/shm/")) and "__pycache__" not in real:
             _outside.append(f"{event} {real}")
 

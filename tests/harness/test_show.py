@@ -200,3 +200,42 @@ def test_a_recovered_run_has_the_id_that_its_job_gave_it(
     (folder / "job.json").write_text(json.dumps({**job, "id": "0192-an-id"}))
     assert main([str(folder), "--json"]) == EXIT_OK
     assert json.loads(capsys.readouterr().out)["id"] == "0192-an-id"
+
+
+def test_a_job_that_says_little_is_shown_with_what_it_says(
+    run_folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of another version, or from somebody else: nothing in it acts on the terminal."""
+    folder = run_folder()
+    job = {
+        "spec": {"engine": "\x1b]0;owned\x07", "model": "\x1b[2J[red]x", "settings": {}},
+        "harness_pid": None,
+        "id": 7,
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    assert main([str(folder)]) == EXIT_OK
+    printed = capsys.readouterr().out
+    assert "\\x1b]0;owned" in printed  # rich leaves a bell out
+    assert "\\x1b[2J[red]x" in printed
+    assert "job.json does not say: device, engine_args, layer, seeds, settings_given, workload" in " ".join(
+        printed.split()
+    )
+    assert "\x1b" not in printed
+
+
+def test_a_job_of_wrong_kinds_is_refused(run_folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_folder()
+    (folder / "job.json").write_text(json.dumps({"spec": {"engine": ["vllm"]}}))
+    assert main([str(folder)]) == EXIT_REFUSED
+    assert "job.json is not a run's job: engine: " in capsys.readouterr().err
+    assert (folder / "trace" / "measure" / "steps.bin").exists()
+
+
+@pytest.mark.parametrize("name", ["result.json", "job.json", "engine.log", "workload.npz", "steps.parquet"])
+def test_a_fifo_in_a_files_place_is_not_waited_for(run_folder: RunFolder, name: str) -> None:
+    folder = run_folder()
+    (folder / name).unlink(missing_ok=True)
+    if name == "steps.parquet":
+        (folder / "trace" / "measure" / "steps.bin").unlink()
+    os.mkfifo(folder / name)
+    assert main([str(folder), "--json"]) == (EXIT_OK if name in ("engine.log", "workload.npz") else EXIT_REFUSED)

@@ -174,6 +174,17 @@ def test_a_trace_has_room_for_its_workload_and_a_growth_is_counted(tmp_path, mon
     assert int(trace.header(tmp_path / "whole" / "steps.bin")["growths"]) == 0
 
 
+def test_a_growth_takes_a_bounded_part_of_the_disk(tmp_path, monkeypatch):
+    chunk = 1 << 20
+    monkeypatch.setattr("innerloop.engines.worker.recorder.MOST_TOKENS", 3 * chunk // trace.TOKEN.itemsize)
+    monkeypatch.setattr("innerloop.engines.worker.recorder.MOST_MORE", 1000)
+    rec = recorder(tmp_path / "t", [1_000_000])
+    before = (tmp_path / "t" / "tokens.bin").stat().st_size
+    for k in range(rec.tokens.capacity + 1):
+        rec.step(StepReport(k, k + 1, [(0, [7])]))
+    assert (tmp_path / "t" / "tokens.bin").stat().st_size == before + chunk
+
+
 def test_pages_are_had_in_memory_also_where_the_kernel_cannot_do_it_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr("innerloop.engines.worker.recorder.MADV_POPULATE_WRITE", 9999)
     rec = recorder(tmp_path / "t", [1])

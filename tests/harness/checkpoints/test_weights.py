@@ -170,10 +170,18 @@ def test_a_file_that_only_has_the_name_of_a_shard_is_refused(folder: Path, conte
     assert f"{shard.name} is not a whole safetensors file" in refusal(folder)
 
 
-@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "a\\b.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.safetensors", "/etc/passwd", "a\\b.safetensors", "pytorch_model.bin", "x" * 300 + ".safetensors"],
+)
 def test_an_index_cannot_name_files_elsewhere_or_of_another_kind(folder: Path, name: str) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": name}}))
     assert "is not a safetensors file of this folder" in refusal(folder)
+
+
+def test_an_index_may_name_what_no_file_system_can(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"x": "\\ud800.safetensors"}}')
+    assert "1 of 1 weight files are missing" in refusal(folder)
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"weight_map": []}', '{"weight_map": {"x": 1}}', '{"weight_map": {}}'])

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -192,3 +193,37 @@ def test_in_another_thread_signals_are_left_alone():
     thread.start()
     thread.join()
     assert done == [signal.default_int_handler]
+
+
+def test_a_name_that_the_system_refuses_is_refused_in_one_line(capsys, tmp_path):
+    """However it came to a command, as an argument or in a file."""
+    assert command.as_command(lambda: len(Path("x" * 5000).read_text())) == 2
+    said = capsys.readouterr().err
+    assert said == f"innerloop: {'x' * 300}: File name too long\n"
+
+
+def test_an_error_of_the_system_that_names_no_file_is_not_hidden():
+    def fail() -> int:
+        raise OSError(12, "Cannot allocate memory")
+
+    with pytest.raises(OSError, match="Cannot allocate"):
+        command.as_command(fail)
+
+
+def test_a_signal_that_a_callback_swallows_still_stops_the_work():
+    work = (
+        "import time, weakref\n"
+        "class Thing: pass\n"
+        "def work():\n"
+        "    thing = Thing()\n"
+        "    weakref.finalize(thing, lambda: None)\n"
+        "    ref = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))\n"
+        "    del thing\n"
+        "    print('went on', flush=True)\n"
+        "    time.sleep(60)\n"
+        "    return 0\n"
+        "command.leave(command.as_command(work))"
+    )
+    done = ended(work)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "went on\n")
+    assert done.stderr == "innerloop: interrupted by SIGINT\n"

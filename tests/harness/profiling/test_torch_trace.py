@@ -204,7 +204,12 @@ def test_the_windows_of_a_pass_are_read_together(tmp_path):
 
 
 # The time in gzip's head would make the tests' names differ from one process to the next.
-BROKEN = [b"", b"no gzip", *(gzip.compress(text, mtime=0) for text in (b"{", b"[]", b"{}"))]
+TEXTS = (
+    *(b"{", b"[]", b"{}", b"[" * 100_000, b"\xff", b'{"traceEvents": [1]}', b'{"traceEvents": [[]]}'),
+    b'{"traceEvents": [{"ph": "X", "cat": "user_annotation", "name": 7}]}',
+    b'{"traceEvents": [{"ph": "X", "cat": "user_annotation", "name": "innerloop/step 0", "tid": 1, "ts": 1e999}]}',
+)
+BROKEN = [b"", b"no gzip", gzip.compress(b"{}" * 99, mtime=0)[:-9], *(gzip.compress(text, mtime=0) for text in TEXTS)]
 
 
 @pytest.mark.parametrize("content", BROKEN)
@@ -212,4 +217,12 @@ def test_a_file_that_is_no_trace_is_said_to_be_none(tmp_path, content):
     path = tmp_path / "window-0.json.gz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="window-0"):
+        torch_trace.read([path], captured((0, 1, 2)), "cpu")
+
+
+def test_no_more_is_unpacked_than_can_be_a_trace(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_trace, "MOST_BYTES", 10_000)
+    path = tmp_path / "window-0.json.gz"
+    path.write_bytes(gzip.compress(b" " * 10_001, mtime=0))
+    with pytest.raises(ValueError, match="it is longer than 10000 bytes; name fewer steps"):
         torch_trace.read([path], captured((0, 1, 2)), "cpu")
