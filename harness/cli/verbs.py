@@ -10,6 +10,7 @@ VERBS = {
     "run": "run an engine on a workload and report",
     "show": "print a run again",
     "runs": "list the runs that are there",
+    "compare": "say what differs between two runs, by how much, and where",
     "steps": "say where the time of a run's steps went",
     "doctor": "say what this machine is and what runs on it",
     "profiles": "list, show and check the profiles of models, workloads and engines",
