@@ -23,7 +23,7 @@ from innerloop.harness.schema.comparison import (
 )
 
 MOST_DIFFERENCES = 20
-BAR = 18  # columns of the longer of A and B
+BAR = 13  # columns of the longer of A and B
 MOST_PACKAGES = 5
 VERDICTS = {"better": "faster", "worse": "slower", "undecided": "cannot tell"}
 OTHER_WORDS = {"better": "less", "worse": "more"}  # of figures that are no speed
@@ -123,7 +123,7 @@ def figures(found: Comparison) -> RenderableType:
 
 
 def short_name(name: str) -> str:
-    return name.removeprefix("throughput.").removeprefix("latency_s.").replace("telemetry.energy_j", "energy")
+    return name.replace("steady.throughput.", "steady ").removeprefix("throughput.").removeprefix("latency_s.").replace("telemetry.energy_j", "energy")
 
 
 def figure(row: ComparedFigure, of: Estimate) -> str:
