@@ -123,7 +123,12 @@ def figures(found: Comparison) -> RenderableType:
 
 
 def short_name(name: str) -> str:
-    return name.replace("steady.throughput.", "steady ").removeprefix("throughput.").removeprefix("latency_s.").replace("telemetry.energy_j", "energy")
+    return (
+        name.replace("steady.throughput.", "steady ")
+        .removeprefix("throughput.")
+        .removeprefix("latency_s.")
+        .replace("telemetry.energy_j", "energy")
+    )
 
 
 def figure(row: ComparedFigure, of: Estimate) -> str:
