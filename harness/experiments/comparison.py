@@ -151,7 +151,10 @@ def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[Compare
     whole = {name: rows for name, rows in values.items() if all(v is not None and v > 0 for row in rows for v in row)}
     if question.metric not in whole:
         raise Refused(f"--metric: {question.metric} is not known, or not above 0, in every run")
-    pairs = {name: (known[name].better, *map(list, zip(*rows, strict=True))) for name, rows in whole.items()}
+    pairs = {
+        name: (known[name].better, [row[0] or 0.0 for row in rows], [row[1] or 0.0 for row in rows])
+        for name, rows in whole.items()
+    }
     spoilt = {
         kind
         for block in blocks

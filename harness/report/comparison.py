@@ -27,6 +27,7 @@ BAR = 13  # columns of the longer of A and B
 MOST_PACKAGES = 5
 VERDICTS = {"better": "faster", "worse": "slower", "undecided": "cannot tell"}
 OTHER_WORDS = {"better": "less", "worse": "more"}  # of figures that are no speed
+SHORTER = {"steady.throughput.": "steady ", "throughput.": "", "latency_s.": "", "telemetry.energy_j": "energy"}
 STYLES = {"better": "green", "worse": "red", "same": "", "undecided": "yellow"}
 COEFFICIENTS = {
     "fixed": "fixed, a step",
@@ -123,12 +124,9 @@ def figures(found: Comparison) -> RenderableType:
 
 
 def short_name(name: str) -> str:
-    return (
-        name.replace("steady.throughput.", "steady ")
-        .removeprefix("throughput.")
-        .removeprefix("latency_s.")
-        .replace("telemetry.energy_j", "energy")
-    )
+    for long, word in SHORTER.items():
+        name = name.replace(long, word)
+    return name
 
 
 def figure(row: ComparedFigure, of: Estimate) -> str:

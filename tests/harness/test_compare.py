@@ -231,7 +231,8 @@ def test_reports_need_no_pyarrow_where_steps_are_not_read(make: Make, capsys) ->
     a, b = make("a"), make("b")
     shutil.rmtree(a / "trace", ignore_errors=True)
     code = (
-        f"import sys; from innerloop.harness import compare; compare.main([{str(a)!r}, {str(b)!r}, '--no-why', '--json'])"
+        "import sys; from innerloop.harness import compare\n"
+        f"compare.main([{str(a)!r}, {str(b)!r}, '--no-why', '--json'])"
         "\nprint('pyarrow' in sys.modules, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
