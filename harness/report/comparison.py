@@ -51,19 +51,28 @@ def parts(found: Comparison) -> Iterator[RenderableType]:
     for line in found.notes:
         yield Text(f"! {line}", style="yellow")
     for name, one in (("A", found.a), ("B", found.b)):
-        for doubt in one.doubts:
-            yield Text(f"! {name} is suspect, {doubt.code}: {doubt.detail} ({doubt.run})", style="yellow")
+        for line in doubts(one):
+            yield Text(f"! {name} is suspect, {line}", style="yellow")
     if found.why is not None:
         yield section("Where the difference is", why(found.why))
     elif found.why_not:
         yield Text(f"where the difference is, is not known: {found.why_not}", style="dim")
 
 
+def doubts(one: Side) -> Iterator[str]:
+    """A line a kind of doubt: what was seen, in the first run of those that have it."""
+    for code in dict.fromkeys(doubt.code for doubt in one.doubts):
+        found = [doubt for doubt in one.doubts if doubt.code == code]
+        of = "" if len(one.runs) == 1 else f", {len(found)} of {len(one.runs)} runs"
+        yield f"{code}: {found[0].detail} ({found[0].run}{of})"
+
+
 def side(name: str, one: Side) -> Text:
     words = " · ".join(visible(word) for word in (one.engine, one.model, one.workload) if word)
     labels = "".join(f" · {visible(key)}={visible(value)}" for key, value in one.label.items())
     out = Text(f"{name}  {words}{labels}", style="bold")
-    out.append(f"  {', '.join(map(visible, one.runs))}", style="dim not bold")
+    more = f" and {len(one.runs) - 1} more" if len(one.runs) > 1 else ""
+    out.append(f"  {visible(one.runs[0])}{more}", style="dim not bold")
     return out.append(f"  {one.status.upper()}", style="yellow") if one.status != "ok" else out
 
 
