@@ -21,6 +21,7 @@ from innerloop.harness.experiments.folder import locked, read_events, read_manif
 from innerloop.harness.experiments.runner import Outcome, carry_out
 from innerloop.harness.result.build import build
 from innerloop.harness.result.record import Record
+from innerloop.harness.schema.experiment import Event
 from innerloop.harness.store import journal, result_file
 from innerloop.harness.store.tables import convert
 from innerloop.harness.store.typed import document
@@ -74,8 +75,8 @@ def killed_after(lines: int, folder: Path, execute: Callable[[Job, Path], Outcom
     if child == 0:
         written, append = [0], journal.append
 
-        def counting(where: Path, event: Any) -> None:
-            append(where, event)
+        def counting(folder: Path, event: Event) -> None:
+            append(folder, event)
             written[0] += 1
             if written[0] == lines:
                 os.kill(os.getpid(), signal.SIGKILL)
