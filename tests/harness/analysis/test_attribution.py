@@ -102,3 +102,26 @@ def test_intervals_within_runs_hold_no_difference_in_about_95_of_100_pairs() -> 
     for name in ("cost", "difference"):
         held = np.mean([holds(one.parts[name], 0.0) for one in found])
         assert held >= 0.9, name
+
+
+PLANTED: dict[str, dict[str, Any]] = {
+    "cost.schedule": {"phase_us": {"schedule": 200}},
+    "cost.execute": {"phase_us": {"execute": 200}},
+    "cost.sample": {"phase_us": {"sample": 200}},
+    "cost.update": {"phase_us": {"update": 200}},
+    "mix": {"max_batch_size": 4},
+}
+
+
+def test_in_at_least_95_of_100_planted_faults_of_five_kinds_the_largest_part_is_the_planted_one() -> None:
+    right = 0
+    for seed in range(20):
+        a = simulated(2 * seed, seed)
+        for kind, options in PLANTED.items():
+            parts = {
+                name: abs(estimate(part))
+                for name, part in of((a, simulated(2 * seed + 1, seed, **options))).parts.items()
+            }
+            parts["mix"] += parts.pop("unmatched")
+            right += max(PLANTED, key=lambda name: parts[name]) == kind
+    assert right >= 95
