@@ -18,13 +18,13 @@ GROWTH = {"prefill": 1.5, "decode": 1.1, "context": 1.25}  # beyond, each bin is
 
 @dataclass(frozen=True)
 class Run:
-    """A run's steps, float64 [steps] each. parts: seconds by PARTS, NaN where the engine does not report a phase;
-    their sum is `seconds`, the step's wall time and the gap behind it in which there was work.
+    """A run's steps, float64 [steps] each. tokens: output tokens of each. parts: seconds by PARTS, NaN where the engine
+    does not report a phase; their sum is `seconds`, the step's wall time and the gap behind it in which there was work.
 
     prefill, decode, context: positions computed and tokens of context read; NaN: not reported.
     """
 
-    tokens: int
+    tokens: np.ndarray
     seconds: np.ndarray
     parts: dict[str, np.ndarray]
     prefill: np.ndarray
@@ -46,7 +46,7 @@ def run_of(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray, start_ns
         rest -= np.where(known(column), column * NS, 0.0)
     done = work(steps, tokens, requests)
     return Run(
-        tokens=int(steps["output_tokens"].sum(dtype=np.int64)),
+        tokens=steps["output_tokens"].astype(np.float64),
         seconds=wall + gap,
         parts={**parts, "rest": rest, "gap": gap},
         prefill=done.prefill,
@@ -68,8 +68,12 @@ class Binned:
 
 def bins_of(runs: list[Run]) -> list[np.ndarray]:
     """The bin of each step of each run, int64 [steps]; the same composition has the same number in all runs."""
-    keys = [np.column_stack([_level(run, name) for name in GROWTH]) for run in runs]
-    _, numbers = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
+    keys = [np.zeros(len(run.seconds), dtype=np.int64) for run in runs]
+    for name in GROWTH:
+        levels = [_level(run, name) + 1 for run in runs]
+        most = max(int(one.max(initial=0)) for one in levels) + 1
+        keys = [key * most + one for key, one in zip(keys, levels, strict=True)]
+    _, numbers = np.unique(np.concatenate(keys), return_inverse=True)
     return np.split(numbers.ravel(), np.cumsum([len(key) for key in keys])[:-1])
 
 
@@ -83,17 +87,51 @@ def _level(run: Run, name: str) -> np.ndarray:
     return np.where(unknown, -1, levels).astype(np.int64)
 
 
-def binned(run: Run, bins: np.ndarray, count: int) -> Binned:
-    """One run's steps by bin; `count` is how many bins there are in all runs together."""
-    steps = np.bincount(bins, minlength=count).astype(np.float64)
+@dataclass(frozen=True)
+class Sums:
+    """A run's steps added up by segment of time and by bin. tokens: float64 [segments], of all bins; everything else
+    float64 [segments, bins]: counts of steps, seconds, and by their names the parts' seconds and the positions."""
+
+    tokens: np.ndarray
+    steps: np.ndarray
+    seconds: np.ndarray
+    parts: dict[str, np.ndarray]
+    positions: dict[str, np.ndarray]
+
+
+def sums(run: Run, bins: np.ndarray, count: int, segments: int = 1) -> Sums:
+    """One run's sums; `count` is how many bins there are in all runs together. Segments are as equal as can be."""
+    n = len(bins)
+    segment = np.arange(n) * segments // max(n, 1)
+    place = segment * count + bins
+
+    def add(values: np.ndarray | None = None) -> np.ndarray:
+        flat = np.bincount(place, values, minlength=segments * count)
+        return flat.reshape(segments, count).astype(np.float64)
+
+    return Sums(
+        tokens=np.bincount(segment, run.tokens, minlength=segments),
+        steps=add(),
+        seconds=add(run.seconds),
+        parts={name: add(values) for name, values in run.parts.items()},
+        positions={name: add(np.nan_to_num(getattr(run, name))) for name in GROWTH},
+    )
+
+
+def binned(of: Sums, without: int | None = None) -> Binned:
+    """The means of all segments, or of all but one."""
+    used = np.ones(len(of.tokens))
+    if without is not None:
+        used[without] = 0
+    steps = used @ of.steps
 
     def mean(values: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
-            return np.bincount(bins, values, minlength=count) / steps
+            return (used @ values) / steps
 
     return Binned(
-        rate=steps / run.tokens,
-        cost=mean(run.seconds),
-        parts={name: mean(values) for name, values in run.parts.items()},
-        positions={name: mean(np.nan_to_num(getattr(run, name))) for name in GROWTH},
+        rate=steps / (used @ of.tokens),
+        cost=mean(of.seconds),
+        parts={name: mean(values) for name, values in of.parts.items()},
+        positions={name: mean(values) for name, values in of.positions.items()},
     )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from innerloop.harness.analysis.compositions import GROWTH, PARTS, Binned, Run, binned, bins_of
+from innerloop.harness.analysis.compositions import GROWTH, PARTS, Binned, Run, binned, bins_of, sums
 
 MOST_CHANGED = 8
 
@@ -60,17 +60,21 @@ class Decomposition:
 
 def decompose(a: Run, b: Run) -> Decomposition | None:
     """None where one of them has no step or gave no token."""
-    if min(a.tokens, b.tokens, len(a.seconds), len(b.seconds)) == 0:
+    if min(a.tokens.sum(), b.tokens.sum()) <= 0:
         return None
     numbers = bins_of([a, b])
     count = int(max(one.max() for one in numbers)) + 1
-    one, two = binned(a, numbers[0], count), binned(b, numbers[1], count)
+    return split(*(binned(sums(run, bins, count)) for run, bins in zip((a, b), numbers, strict=True)))
+
+
+def split(one: Binned, two: Binned) -> Decomposition:
+    """The same of steps that are in their bins already."""
     both = (one.rate > 0) & (two.rate > 0)
     spent = [np.where(side.rate > 0, side.rate * np.nan_to_num(side.cost), 0.0) for side in (one, two)]
-    mix = np.zeros(count)
+    mix = np.zeros(len(both))
     mix[both] = (two.rate - one.rate)[both] * (one.cost + two.cost)[both] / 2
     weight = (one.rate + two.rate)[both] / 2
-    cost = np.zeros(count)
+    cost = np.zeros(len(both))
     cost[both] = weight * (two.cost - one.cost)[both]
     by_part = _by_part(one, two, both, weight)
     total = sum(float(part.sum()) for part in spent)

@@ -133,6 +133,15 @@ def duration(text: str) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
+def relative(text: str) -> float:
+    """A part of one, above 0 and below 1, from 2% or 0.02."""
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", text.strip())
+    value = float(found[1]) / (100 if found[2] else 1) if found else 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no part of one; write 2% or 0.02")
+    return value
+
+
 def rate_up_to(most: int) -> Callable[[str], float]:
     """How many times a second, `most` at most."""
 

@@ -10,6 +10,8 @@ VERBS = {
     "run": "run an engine on a workload and report",
     "show": "print a run again",
     "runs": "list the runs that are there",
+    "compare": "say what differs between two runs or settings, by how much, and where",
+    "resume": "run what is left of an experiment",
     "steps": "say where the time of a run's steps went",
     "doctor": "say what this machine is and what runs on it",
     "profiles": "list, show and check the profiles of models, workloads and engines",

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from innerloop.harness.schema import investigation, result, waterfall
+from innerloop.harness.schema import comparison, investigation, result, waterfall
 from innerloop.harness.store.atomic import write_text
 from innerloop.harness.store.typed import adapter
 from innerloop.harness.store.versions import Document
@@ -19,6 +19,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 KINDS = {
     "result": (result.Result, result.VERSION),
     "waterfall": (waterfall.Waterfall, waterfall.VERSION),
+    "comparison": (comparison.Comparison, comparison.VERSION),
     "steps": (investigation.Investigation, investigation.VERSION),
 }
 

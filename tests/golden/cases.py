@@ -15,7 +15,7 @@ from tests.golden.masks import mask, without_place
 STORED = HERE / "first_version"
 EXPECTED = HERE / "expected"
 VERBS = (
-    "run", "show", "runs", "steps", "doctor", "watch", "profiles",
+    "run", "show", "runs", "compare", "resume", "steps", "doctor", "watch", "profiles",
     "environments", "checkpoints", "ceilings", "check-engine",
 )  # fmt: skip
 
@@ -47,7 +47,7 @@ class Case:
         if self.is_json and (done.code, done.err) == (0, ""):
             text = re.sub(r'"(created|id)": ".*"', r'"\1": "<new>"', done.out) if self.writes else done.out
         text = without_place(text)
-        return text if self.words[0] in ("show", "steps", "runs") else mask(text)
+        return text if self.words[0] in ("show", "steps", "runs", "compare") else mask(text)
 
 
 def copy_of_the_runs(folder: Path) -> Path:
@@ -88,6 +88,9 @@ OLD_RUNS = {
     "steps_killed_json": case("steps first_version/killed --json"),
     "steps_failed": case("steps first_version/failed"),
     "steps_ladder": case("steps first_version/ladder"),
+    **both("compare", "compare first_version/torch first_version/vllm --margin 5%"),
+    "compare_same": case("compare first_version/ladder/core-1 first_version/ladder/http-1 --no-why"),
+    "compare_failed": case("compare first_version/vllm first_version/failed"),
     **both("runs", "runs first_version", writes=True, columns=200),
     "runs_where": case("runs first_version --where engine=torch --last 1", writes=True, columns=200),
     "runs_where_wrong": case("runs first_version --where modle=x", writes=True),

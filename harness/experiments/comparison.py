@@ -1,0 +1,242 @@
+"""B against A: from blocks of runs that are there to one document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from innerloop.harness import __version__
+from innerloop.harness.analysis.attribution import Attribution, attribute
+from innerloop.harness.analysis.compositions import Run, run_of
+from innerloop.harness.analysis.run import edges
+from innerloop.harness.analysis.statistics import LEAST_BLOCKS, Interval
+from innerloop.harness.analysis.verdicts import MARGIN, compare
+from innerloop.harness.analysis.waterfall import paced_by_load
+from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.result.differences import differences, other_machine, same_boot
+from innerloop.harness.result.figures import FIGURES, PRIMARY, value_of
+from innerloop.harness.result.reasons import makes_suspect
+from innerloop.harness.schema.comparison import (
+    VERSION,
+    ChangedSteps,
+    ComparedFigure,
+    Comparison,
+    Doubt,
+    Estimate,
+    Side,
+    Why,
+)
+from innerloop.harness.schema.result import Result
+from innerloop.harness.store.tables import Tables, read_tables
+
+Block = tuple["Member", "Member"]  # of A and of B
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A run of one side."""
+
+    folder: Path
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked. metric: the figure that decides. margin: the relative difference that counts as none.
+
+    other_work, other_machine: compare what was not measured alike, and say so. why: look at the steps.
+    """
+
+    metric: str = PRIMARY
+    margin: float = MARGIN
+    other_work: bool = False
+    other_machine: bool = False
+    why: bool = True
+
+
+def metric_named(name: str) -> str:
+    """The figure that a user names: whole, or by its last parts where they are those of one figure alone.
+
+    Raises:
+        Refused: none or several are called so.
+    """
+    known = [one.name for one in FIGURES]
+    if name in known:
+        return name
+    fits = [one for one in known if one.endswith(f".{name}")]
+    if name == PRIMARY.rpartition(".")[2]:
+        return PRIMARY
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise Refused(f"--metric: {name!r} is one of several: {', '.join(fits)}")
+    raise Refused(f"--metric: there is no figure {name!r}{nearest(name, known)}")
+
+
+def comparison(blocks: Sequence[Block], question: Question) -> Comparison:
+    """The document of one block or more, each a run of A and one of B that were measured next to each other.
+
+    Raises:
+        Refused: a run failed, or they cannot be compared, and the question does not ask for it nevertheless.
+    """
+    waived = tuple(dict.fromkeys(line for block in blocks for line in _waived(block, question)))
+    sides = [_side([block[k] for block in blocks]) for k in (0, 1)]
+    figures, missing = _figures(blocks, question)
+    why, why_not = _why(blocks) if question.why else (None, "it was not asked for")
+    first_a, first_b = blocks[0][0].result, blocks[0][1].result
+    return Comparison(
+        schema_version=VERSION,
+        innerloop_version=__version__,
+        a=sides[0],
+        b=sides[1],
+        differences=differences(first_a, first_b),
+        waived=waived,
+        blocks=len(blocks),
+        margin=question.margin,
+        metric=question.metric,
+        figures=figures,
+        missing=missing,
+        why=why,
+        why_not=why_not,
+        notes=tuple(_notes(blocks)),
+    )
+
+
+def _waived(block: Block, question: Question) -> list[str]:
+    """What speaks against comparing two runs and was asked for nevertheless."""
+    a, b = block
+    for name, member in (("A", a), ("B", b)):
+        if member.result.status in ("failed", "interrupted"):
+            raise Refused(f"{name} {member.result.status}: {member.folder} has no figures of a whole run to compare")
+    out = []
+    hashes = (a.result.workload_hash, b.result.workload_hash)
+    if None in hashes or hashes[0] != hashes[1]:
+        told = " and ".join((one or "unknown")[:12] for one in hashes)
+        line = f"other work: the requests are not the same (workload {told})"
+        if not question.other_work:
+            raise Refused(line, "give --other-work to compare them nevertheless; the output then says so")
+        out.append(line)
+    machine = other_machine(a.result, b.result)
+    if machine is not None:
+        if not question.other_machine:
+            raise Refused(machine, "give --other-machine to compare them nevertheless; the output then says so")
+        out.append(machine)
+    return out
+
+
+def _side(members: Sequence[Member]) -> Side:
+    doubts = tuple(
+        Doubt(str(member.folder), reason.code, reason.detail)
+        for member in members
+        for reason in member.result.reasons
+        if makes_suspect(reason)
+    )
+    first = members[0].result
+    return Side(
+        runs=tuple(str(member.folder) for member in members),
+        status="suspect" if any(member.result.status != "ok" for member in members) else "ok",
+        doubts=doubts,
+        engine=" ".join(word for word in (first.spec.engine, first.engine.version) if word),
+        model=first.spec.model,
+        workload=first.spec.workload,
+        label=first.spec.label,
+    )
+
+
+def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[ComparedFigure, ...], tuple[str, ...]]:
+    """Every figure that all runs have, the metric first; and the names of the others that some run has."""
+    known = {one.name: one for one in sorted(FIGURES, key=lambda one: one.name != question.metric)}
+    values = {name: [[value_of(one.result, name) for one in block] for block in blocks] for name in known}
+    whole = {name: rows for name, rows in values.items() if all(v is not None and v > 0 for row in rows for v in row)}
+    if question.metric not in whole:
+        raise Refused(f"--metric: {question.metric} is not known, or not above 0, in every run")
+    pairs = {
+        name: (known[name].better, [row[0] or 0.0 for row in rows], [row[1] or 0.0 for row in rows])
+        for name, rows in whole.items()
+    }
+    spoilt = {
+        kind
+        for block in blocks
+        for member in block
+        for reason in member.result.reasons
+        if makes_suspect(reason)
+        for kind in reason.affects
+    }
+    found = tuple(
+        ComparedFigure(
+            name=one.name,
+            unit=known[one.name].unit,
+            better=one.better,
+            a=estimate(one.a),
+            b=estimate(one.b),
+            ratio=estimate(one.ratio),
+            verdict=one.verdict,
+            leaning=one.leaning,
+            p=one.p,
+            smallest_visible=one.visible,
+            doubtful=bool({known[one.name].kind, "comparison"} & spoilt),
+        )
+        for one in compare(pairs, question.margin)
+    )
+    some = (name for name in known if name not in whole and any(v for row in values[name] for v in row))
+    return found, tuple(some)
+
+
+def estimate(of: Interval) -> Estimate:
+    return Estimate(of.estimate, of.low, of.high)
+
+
+def _why(blocks: Sequence[Block]) -> tuple[Why | None, str | None]:
+    tables = [tuple(read_tables(member.folder) for member in block) for block in blocks]
+    for block, read in zip(blocks, tables, strict=True):
+        for member, one in zip(block, read, strict=True):
+            if not len(one.steps):
+                return None, f"there are no steps in {member.folder}"
+    found = attribute([(_steps_of(a), _steps_of(b)) for a, b in tables])
+    return (None, "a run gave no token") if found is None else (explained(found), None)
+
+
+def _steps_of(tables: Tables) -> Run:
+    return run_of(tables.steps, tables.tokens, tables.requests, *edges(tables.steps, tables.header))
+
+
+def explained(found: Attribution) -> Why:
+    parts = {name: estimate(part) for name, part in found.parts.items()}
+
+    def below(prefix: str) -> Mapping[str, Estimate]:
+        return {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
+
+    return Why(
+        a_s=estimate(found.a_s),
+        b_s=estimate(found.b_s),
+        difference_s=parts["difference"],
+        mix_s=parts["mix"],
+        cost_s=parts["cost"],
+        unmatched_s=parts["unmatched"],
+        cost_by_phase_s=below("cost."),
+        cost_by_coefficient_s=below("cost by "),
+        matched_share=found.matched_share,
+        scatter=found.scatter,
+        changed=tuple(
+            ChangedSteps(one.prefill, one.decode, one.context, *one.rate, *one.cost_s, one.added_s)
+            for one in found.changed
+        ),
+    )
+
+
+def _notes(blocks: Sequence[Block]) -> list[str]:
+    members = [member.result for block in blocks for member in block]
+    out = []
+    if len(blocks) < LEAST_BLOCKS:
+        runs = "one process" if len(blocks) == 1 else f"{len(blocks)} processes"
+        out.append(
+            f"{runs} on each side: how much processes differ is unknown, so no figure has an interval or a verdict"
+        )
+    if not all(same_boot(a.result, b.result) for a, b in blocks):
+        out.append("not known to be measured in one start of one machine: what else changed is part of every ratio")
+    if all(paced_by_load(result) for result in members):
+        out.append("the engine waited for requests on both sides: throughput says how many came; look at latency")
+    names = {result.spec.substituted for result in members} - {None}
+    out += [f"not an engine's own speed, so not to be ranked: {name}" for name in sorted(map(str, names))]
+    return out

@@ -1,0 +1,83 @@
+"""An experiment's folder: its manifest, its journal, its runs, its document, and the lock of who works in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import read_json
+from innerloop.harness.schema.experiment import Event, Manifest
+from innerloop.harness.store import journal
+from innerloop.harness.store.documents import write_document
+from innerloop.harness.store.typed import Misfit, document, typed
+
+MANIFEST, DOCUMENT, RUNS = "manifest.json", "document.json", "runs"
+LOCK = ".lock"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes what is to be run; it is never changed after that."""
+    write_document(folder / MANIFEST, document(manifest))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What an experiment is to run.
+
+    Raises:
+        Refused: the folder holds no experiment, or one of another version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise Refused(f"{folder} holds no experiment: there is no {MANIFEST} in it")
+    try:
+        found = typed(Manifest, read_json(path, str(path)))
+    except Misfit as error:
+        raise Refused(f"{path} is not whole: {error}") from None
+    if found.schema_version.partition(".")[0] != "1":
+        raise Refused(f"{path} is of schema {found.schema_version}, which this innerloop does not read")
+    return found
+
+
+def read_events(folder: Path) -> list[Event]:
+    """What has happened so far, in order.
+
+    Raises:
+        Refused: the journal cannot be read.
+    """
+    return journal.events(folder, typed)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder, so that one process at a time runs its jobs; the system frees it at a kill.
+
+    Raises:
+        Refused: another process has it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Refused(f"another process is running the experiment in {folder}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def put_aside(run: Path) -> None:
+    """Makes room for a run: what an interrupted one left in its folder is kept under a name of its own."""
+    if not run.exists():
+        return
+    number = next(n for n in range(1, 100_000) if not run.with_name(f"{run.name}.cut-{n}").exists())
+    run.rename(run.with_name(f"{run.name}.cut-{number}"))
+
+
+def failed_jobs(events: Sequence[Event]) -> list[Event]:
+    """The newest event of each job that failed."""
+    newest = {event.job: event for event in events}
+    return [event for event in newest.values() if event.event == "failed"]

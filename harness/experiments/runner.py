@@ -1,0 +1,61 @@
+"""The loop of every experiment: what is left to run is asked for, run and written down, until nothing is left.
+
+All state is in the folder, so to resume is to call the loop again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from innerloop.harness.experiments.blocks import Job, jobs_left
+from innerloop.harness.experiments.folder import RUNS, locked, put_aside, read_events, read_manifest
+from innerloop.harness.schema.experiment import Event, State
+from innerloop.harness.store import journal
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended."""
+
+    state: State
+    status: str | None = None
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+    reason: str | None = None
+
+
+Execute = Callable[[Job, Path], Outcome]  # runs a job into a folder that does not exist yet
+Tell = Callable[[Sequence[Event], Job | None], None]  # what has happened so far, and the job that is next
+
+
+def carry_out(folder: Path, execute: Execute, boot: str, tell: Tell) -> bool:
+    """Runs what is left of the experiment in `folder`; False if a job was interrupted.
+
+    `boot`: the machine's boot id. `tell` is called before each job, and at the end with None.
+
+    Raises:
+        Refused: it is no experiment, or another process is running it.
+    """
+    manifest = read_manifest(folder)
+    with locked(folder):
+        while True:
+            events = read_events(folder)
+            job = next(iter(jobs_left(manifest, events, boot)), None)
+            tell(events, job)
+            if job is None:
+                return True
+            run = folder / RUNS / job.name
+            put_aside(run)
+            _note(folder, job, boot, Outcome("started"))
+            outcome = execute(job, run)
+            _note(folder, job, boot, outcome)
+            if outcome.state == "interrupted":
+                return False
+
+
+def _note(folder: Path, job: Job, boot: str, outcome: Outcome) -> None:
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    event = Event(outcome.state, job.cell, job.block, boot, now, outcome.status, outcome.figures, outcome.reason)
+    journal.append(folder, event)

@@ -1,0 +1,122 @@
+"""A and B as lists of arguments of `innerloop run`, and the experiment that they make."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from innerloop.harness import __version__
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.experiments.compared import A, B
+from innerloop.harness.experiments.comparison import Question
+from innerloop.harness.experiments.folder import write_manifest
+from innerloop.harness.result.identity import key_of, new_id
+from innerloop.harness.schema.experiment import VERSION, Cell, Manifest
+from innerloop.harness.session.arguments import parser, request_of
+from innerloop.harness.spec.resolve import resolve
+from innerloop.harness.store.run_folder import make_folder, release
+
+if TYPE_CHECKING:
+    from innerloop.harness.machine import Machine
+
+EXPERIMENTS = Path("experiments")  # below the current folder
+MOST_TRIALS = 100
+NOT_OF_A_SIDE = ("layers", "trials", "out", "dry_run", "json", "strict", "profiler", "trace")
+MACHINE = ("arch", "cpu", "cpu_flags", "machine_logical_cores")
+
+
+def words_of(text: str, flag: str) -> list[str]:
+    """The arguments in a text, by a shell's rules of quoting and without a shell.
+
+    Raises:
+        Refused: a quotation is not closed.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise Refused(f"{flag}: {text!r} cannot be split into arguments: {error}") from None
+
+
+def cell(name: str, words: Sequence[str], machine: Machine) -> Cell:
+    """One side.
+
+    Raises:
+        Refused: this machine cannot run it, or it has a flag that belongs to the whole experiment.
+    """
+    arguments = parser().parse_args(list(words))
+    for flag in NOT_OF_A_SIDE:
+        if getattr(arguments, flag) not in (None, False):
+            raise Refused(f"{name}: --{flag.replace('_', '-')} belongs to no side of a comparison")
+    spec = resolve(request_of(arguments), machine)
+    return Cell(name, {"arguments": list(words)}, key_of(spec.describe()))
+
+
+def new(base: str, change: str, trials: int, question: Question, machine: Machine) -> Manifest:
+    """The experiment in which B is A with `change` behind its arguments.
+
+    Raises:
+        Refused: a side cannot be run.
+    """
+    first = words_of(base, "--base")
+    second = [*first, *words_of(change, "--change")]
+    return Manifest(
+        schema_version=VERSION,
+        innerloop_version=__version__,
+        id=new_id(),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        design="compare",
+        cells=(cell(A, first, machine), cell(B, second, machine)),
+        blocks=trials,
+        order="random",
+        seed=secrets.randbits(32),
+        machine=described(machine),
+        options={
+            "folder": os.getcwd(),
+            "metric": question.metric,
+            "margin": question.margin,
+            "other_work": question.other_work,
+            "why": question.why,
+        },
+    )
+
+
+def described(machine: Machine) -> dict[str, Any]:
+    """What must be alike for figures to be compared, as JSON has it."""
+    whole = machine.describe()
+    found = {name: whole[name] for name in MACHINE}
+    found["cpu_flags"] = list(machine.cpu_flags)
+    return {**found, "gpus": [gpu.uuid for gpu in machine.gpus]}
+
+
+def question_of(manifest: Manifest) -> Question:
+    """What the experiment was made to answer."""
+    options = manifest.options
+    return Question(options["metric"], options["margin"], options["other_work"], why=options["why"])
+
+
+def make(manifest: Manifest, out: Path | None) -> Path:
+    """A new folder with the manifest in it.
+
+    Raises:
+        Refused: `out` is taken, or it cannot be written.
+    """
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    folder = make_folder(out or EXPERIMENTS / f"{stamp}-{manifest.design}", numbered=out is None)
+    write_manifest(folder, manifest)
+    release(folder)
+    return folder
+
+
+def check_place(manifest: Manifest, machine: Machine) -> None:
+    """Raises: Refused: the experiment was begun on another machine, or with paths from another folder."""
+    if manifest.machine != described(machine):
+        raise Refused("this experiment was begun on another machine: its blocks would not be comparable")
+    if manifest.options.get("folder") != os.getcwd():
+        raise Refused(
+            f"paths of this experiment start at {manifest.options.get('folder')}: change to that folder first"
+        )

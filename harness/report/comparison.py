@@ -1,0 +1,238 @@
+"""A comparison as a person reads it: what differs, what follows from it, and where the difference is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from innerloop.harness.cli.words import NONE, number, seconds, share, visible
+from innerloop.harness.report.steps import short
+from innerloop.harness.report.tables import section, table
+from innerloop.harness.schema.comparison import (
+    ChangedSteps,
+    ComparedFigure,
+    Comparison,
+    Difference,
+    Estimate,
+    Side,
+    Why,
+)
+
+MOST_DIFFERENCES = 20
+BAR = 13  # columns of the longer of A and B
+MOST_PACKAGES = 5
+VERDICTS = {"better": "faster", "worse": "slower", "undecided": "cannot tell"}
+OTHER_WORDS = {"better": "less", "worse": "more"}  # of figures that are no speed
+SHORTER = {"steady.throughput.": "steady ", "throughput.": "", "latency_s.": "", "telemetry.energy_j": "energy"}
+STYLES = {"better": "green", "worse": "red", "same": "", "undecided": "yellow"}
+COEFFICIENTS = {
+    "fixed": "fixed, a step",
+    "prefill": "prefill positions",
+    "decode": "decode tokens",
+    "context": "context tokens",
+}
+
+
+def print_comparison(found: Comparison, console: Console | None = None) -> None:
+    (console or Console(highlight=False)).print(Group(*parts(found)))
+
+
+def parts(found: Comparison) -> Iterator[RenderableType]:
+    yield side("A", found.a)
+    yield side("B", found.b)
+    for line in found.waived:
+        yield Text(f"! {line}: compared because it was asked for", style="yellow")
+    yield section("What differs", differing(found.differences))
+    yield section("B against A", figures(found))
+    for line in found.notes:
+        yield Text(f"! {line}", style="yellow")
+    for name, one in (("A", found.a), ("B", found.b)):
+        for line in doubts(one):
+            yield Text(f"! {name} is suspect, {line}", style="yellow")
+    if found.why is not None:
+        yield section("Where the difference is", why(found.why))
+    elif found.why_not:
+        yield Text(f"where the difference is, is not known: {found.why_not}", style="dim")
+
+
+def doubts(one: Side) -> Iterator[str]:
+    """A line a kind of doubt: what was seen, in the first run of those that have it."""
+    for code in dict.fromkeys(doubt.code for doubt in one.doubts):
+        found = [doubt for doubt in one.doubts if doubt.code == code]
+        of = "" if len(one.runs) == 1 else f", {len(found)} of {len(one.runs)} runs"
+        yield f"{code}: {found[0].detail} ({found[0].run}{of})"
+
+
+def side(name: str, one: Side) -> Text:
+    words = " · ".join(visible(word) for word in (one.engine, one.model, one.workload) if word)
+    labels = "".join(f" · {visible(key)}={visible(value)}" for key, value in one.label.items())
+    out = Text(f"{name}  {words}{labels}", style="bold")
+    more = f" and {len(one.runs) - 1} more" if len(one.runs) > 1 else ""
+    out.append(f"  {visible(one.runs[0])}{more}", style="dim not bold")
+    return out.append(f"  {one.status.upper()}", style="yellow") if one.status != "ok" else out
+
+
+def differing(rows: Sequence[Difference]) -> RenderableType:
+    if not rows:
+        return Text("nothing that is recorded")
+    packages = [row for row in rows if row.name.startswith("packages.")]
+    others = [row for row in rows if row not in packages]
+    changed = [row for row in packages if row.a is not None and row.b is not None]
+    shown = [*others[:MOST_DIFFERENCES], *changed[:MOST_PACKAGES]]
+    out = table("", "A", "B", left=3, header=False)
+    for column in out.columns[1:]:
+        column.no_wrap = False
+    for row in shown:
+        out.add_row(visible(row.name), value(row.a), value(row.b))
+    left = len(others[MOST_DIFFERENCES:])
+    words = [f"{left} more"] if left else []
+    words += [f"{len(packages) - len(changed[:MOST_PACKAGES])} packages more"] if len(packages) > MOST_PACKAGES else []
+    return Group(out, Text(f"and {' and '.join(words)}; --json has them all", style="dim")) if words else out
+
+
+def value(of: Any) -> str:
+    if of is None:
+        return NONE
+    if isinstance(of, bool):
+        return str(of).lower()
+    if isinstance(of, (list, tuple)):
+        return ", ".join(value(one) for one in of) or NONE
+    return visible(str(of))
+
+
+def figures(found: Comparison) -> RenderableType:
+    bounded = any(row.ratio.low is not None for row in found.figures)
+    out = table("", "A", "B", "B / A", *(["95 %"] if bounded else []), "verdict", gap=1)
+    out.columns[-1].justify, out.columns[-1].no_wrap = "left", False
+    for row in found.figures:
+        style = "bold" if row.name == found.metric else ""
+        bounds = [NONE if row.ratio.low is None else f"{row.ratio.low:.3f}-{row.ratio.high:.3f}"] if bounded else []
+        out.add_row(
+            Text(short_name(row.name) + (" ?" if row.doubtful else ""), style=style),
+            figure(row, row.a),
+            figure(row, row.b),
+            number(row.ratio.value),
+            *bounds,
+            Text(verdict(row, found.margin), style=STYLES[row.verdict]),
+        )
+    lines: list[RenderableType] = [out]
+    if found.figures[0].smallest_visible is not None:
+        told = (
+            f"the smallest difference in {short_name(found.metric)} that these {found.blocks} blocks could have shown"
+        )
+        lines.append(Text(f"{told}: {share(found.figures[0].smallest_visible)}", style="dim"))
+    if any(row.doubtful for row in found.figures):
+        lines.append(Text("?: a suspect side makes this figure doubtful", style="dim"))
+    if found.missing:
+        lines.append(Text(f"not known on both sides: {', '.join(found.missing)}", style="dim"))
+    return Group(*lines)
+
+
+def short_name(name: str) -> str:
+    for long, word in SHORTER.items():
+        name = name.replace(long, word)
+    return name
+
+
+def figure(row: ComparedFigure, of: Estimate) -> str:
+    return seconds(of.value) if row.unit == "s" else number(of.value)
+
+
+def verdict(row: ComparedFigure, margin: float) -> str:
+    if row.verdict == "same":
+        return f"same within {share(margin)}"
+    speed = row.unit in ("s", "tokens/s", "requests/s")
+    word = VERDICTS[row.verdict] if speed or row.verdict == "undecided" else OTHER_WORDS[row.verdict]
+    if row.leaning is None:
+        return word
+    return f"{word}, {(VERDICTS if speed else OTHER_WORDS)[row.leaning]}?"
+
+
+def why(found: Why) -> RenderableType:
+    """The waterfall from A to B, then the cost in both of its divisions, then the steps that changed most."""
+    out = part_table("step time for a token", found)
+    out.add_column("", no_wrap=True)
+    total_a, total_b = found.a_s.value or 0.0, found.b_s.value or 0.0
+    scale = BAR / max(total_a, total_b, 1e-30)
+    at = total_a
+    bounded = found.scatter is not None
+    out.add_row(*row_of("A", found.a_s, total_a, bounded, whole=True), "█" * round(total_a * scale))
+    for name, part in {
+        "mix: other steps": found.mix_s,
+        "cost: same steps": found.cost_s,
+        "one side's only": found.unmatched_s,
+    }.items():
+        change = part.value or 0.0
+        low, high = sorted((round(at * scale), round((at + change) * scale)))
+        bar = " " * low + ("█" if change > 0 else "░") * (high - low)
+        out.add_row(*row_of(f"  {name}", part, total_a, bounded), bar)
+        at += change
+    out.add_row(*row_of("B", found.b_s, total_a, bounded, whole=True), "█" * round(total_b * scale))
+    lines: list[RenderableType] = [out, Text(held(found), style="dim"), Text("")]
+    lines.append(divided("cost by phase", found.cost_by_phase_s, found))
+    lines += [Text(""), divided("cost by growth", found.cost_by_coefficient_s, found, COEFFICIENTS)]
+    if found.changed:
+        lines += [Text(""), Text("steps that changed most, of 1000 tokens", style="dim"), changed(found.changed)]
+    return Group(*lines)
+
+
+def part_table(title: str, found: Why) -> Table:
+    out = table(title, "", *(["95 % interval"] if found.scatter is not None else []), "of A", gap=1, least=(22, None))
+    out.columns[1].min_width = 9
+    return out
+
+
+def held(found: Why) -> str:
+    matched = f"{share(found.matched_share)} of the time is in steps that both sides had"
+    if found.scatter == "steps":
+        return f"{matched}; the intervals hold the scatter within these two runs, not that between processes"
+    return f"{matched}; too few steps for intervals" if found.scatter is None else matched
+
+
+def divided(
+    title: str, rows: Mapping[str, Estimate], found: Why, words: Mapping[str, str] | None = None
+) -> RenderableType:
+    out = part_table(title, found)
+    for name, part in rows.items():
+        if part.value:
+            cells = row_of((words or {}).get(name, name), part, found.a_s.value or 0.0, found.scatter is not None)
+            out.add_row(*cells)
+    return out if out.row_count else Text(f"{title}: nothing", style="dim")
+
+
+def row_of(name: str, part: Estimate, of: float, bounded: bool, whole: bool = False) -> list[Text]:
+    """Dim where the interval holds 0: such a part may be none. whole: it is no difference, and has no sign."""
+    unclear = part.low is not None and part.high is not None and part.low <= 0 <= part.high
+    style = "bold" if whole else "dim" if unclear else ""
+    relative = NONE if of <= 0 or part.value is None else f"{part.value / of * 100:{'' if whole else '+'}.1f} %"
+    cells = [name, seconds(part.value) if whole else plus(part.value)]
+    cells += [interval(part)] if bounded else []
+    return [Text(cell, style=style) for cell in (*cells, relative)]
+
+
+def plus(of: float | None) -> str:
+    return f"+{seconds(of)}" if of is not None and of > 0 else seconds(of)
+
+
+def interval(of: Estimate) -> str:
+    return NONE if of.low is None else f"{seconds(of.low)} to {seconds(of.high)}"
+
+
+def changed(rows: Sequence[ChangedSteps]) -> RenderableType:
+    out = table("prefill", "decode", "context", "A has", "B has", "A's cost", "B's cost", "added", left=0, gap=1)
+    for row in rows:
+        out.add_row(
+            short(row.prefill_positions),
+            short(row.decode_positions),
+            short(row.context_tokens),
+            number(row.steps_per_token_a * 1000),
+            number(row.steps_per_token_b * 1000),
+            seconds(row.cost_a_s),
+            seconds(row.cost_b_s),
+            plus(row.added_s),
+        )
+    return out

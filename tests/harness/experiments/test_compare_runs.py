@@ -1,0 +1,119 @@
+"""`innerloop compare --base --change`: both sides run in blocks, interrupted and resumed; the scripted engine."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from innerloop.harness import compare, resume
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, Refused
+from innerloop.harness.experiments.folder import read_events, read_manifest
+from innerloop.harness.experiments.sides import words_of
+from tests.real import ROOT
+from tests.waiting import until
+
+BASE = shlex.join(
+    [
+        *("--engine", str(ROOT / "tests" / "plugins" / "scripted"), "--engine-python", sys.executable),
+        *("--workload", str(ROOT / "tests" / "golden" / "few.yaml"), "--device", "cpu", "--ceilings", "off"),
+        *("--engine-arg", "step_us=2000"),
+    ]
+)
+
+
+def comparing(out: Path, *more: str, change: str = "--engine-arg step_us=4000", trials: int = 3) -> list[str]:
+    return ["--base", BASE, "--change", change, "--trials", str(trials), "--out", str(out), "--json", *more]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_steps_twice_as_long_are_slower_and_the_stored_experiment_says_the_same(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "e"
+    assert compare.main(comparing(out)) == EXIT_OK
+    found = json.loads(capsys.readouterr().out)
+    assert (found["blocks"], found["figures"][0]["verdict"]) == (3, "worse")
+    assert found["differences"] == [{"name": "engine_args.step_us", "a": 2000, "b": 4000}]
+    assert found["why"]["scatter"] == "processes"
+    assert json.loads((out / "document.json").read_text()) == found
+    assert sorted(path.name for path in (out / "runs").iterdir()) == ["A-1", "A-2", "A-3", "B-1", "B-2", "B-3"]
+    assert compare.main([str(out), "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out) == found
+    assert resume.main([str(out), "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out) == found
+    assert len(read_events(out)) == 12
+
+
+def test_interrupted_it_ends_the_run_in_hand_and_goes_on_where_it_was(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "e"
+    command = [sys.executable, "-m", "innerloop", "compare", *comparing(out, trials=1)]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    journal = out / "journal.jsonl"
+    until(lambda: journal.exists() and journal.read_text().count("\n") == 3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == -signal.SIGINT
+    states = [event.event for event in read_events(out)]
+    assert states[:3] == ["started", "done", "started"]
+    assert resume.main([str(out), "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out)["blocks"] == 1
+
+
+def test_a_side_that_fails_has_its_exit_code_and_is_left_out(tmp_path: Path, capsys) -> None:
+    change = "--engine-arg fault=raise"
+    code = compare.main(comparing(tmp_path / "e", change=change, trials=1))
+    assert code == EXIT_FAILED
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "no block" in said.err
+    assert [event.event for event in read_events(tmp_path / "e") if event.cell == "B"] == ["started", "failed"]
+
+
+def test_a_side_that_cannot_run_is_refused_before_anything_is_made(tmp_path: Path, capsys) -> None:
+    for change in ("--set max_bach_size=4", "--layers all", "--out x", '--note "open'):
+        assert compare.main(comparing(tmp_path / "e", change=change)) == EXIT_REFUSED, change
+    assert not (tmp_path / "e").exists()
+
+
+def test_words_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    for words in (
+        ["--base", BASE],
+        ["--change", ""],
+        [],
+        ["a", "b", "--trials", "2"],
+        ["a", *comparing(tmp_path / "e")],
+    ):
+        assert compare.main(words) == EXIT_REFUSED, words
+
+
+def test_it_goes_on_only_where_it_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from innerloop.harness.experiments.comparison import Question
+    from innerloop.harness.experiments.sides import make, new
+    from innerloop.harness.machine import this_machine
+
+    out = make(new(BASE, "", 1, Question(), this_machine()), tmp_path / "e")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert resume.main([str(out)]) == EXIT_REFUSED
+    assert "change to that folder first" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps({**manifest, "machine": {"cpu": "another"}}))
+    assert resume.main([str(out)]) == EXIT_REFUSED
+    assert "another machine" in capsys.readouterr().err
+    assert [cell.key for cell in read_manifest(out).cells] == [manifest["cells"][0]["key"]] * 2
+
+
+def test_sides_are_split_by_quotes_and_never_by_a_shell() -> None:
+    expected: Sequence[str] = ["--note", "a b", "$HOME", "`x`", ";"]
+    assert words_of("--note 'a b' $HOME `x` ';'", "--base") == expected
+    with pytest.raises(Refused, match="--base"):
+        words_of("'open", "--base")

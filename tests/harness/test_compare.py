@@ -1,0 +1,239 @@
+"""`innerloop compare A B` of two stored runs: what it prints, what it refuses, and that it invents no interval."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from innerloop.harness import compare as verb
+from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
+from innerloop.harness.experiments.comparison import Member, Question, comparison, metric_named
+from innerloop.harness.result.build import build
+from innerloop.harness.result.record import Record
+from innerloop.harness.schema.engine import Environment, HostState
+from innerloop.harness.schema.reasons import Failure, Reason
+from innerloop.harness.schema.result import Result
+from innerloop.harness.store import result_file
+from innerloop.harness.store.tables import convert
+from tests.harness.filled import filled
+from tests.real import ROOT
+
+HOST: dict[str, Any] = {"boot_id": "one start", "governor": "performance", "affinity": (0, 1)}
+MACHINE: dict[str, Any] = {"arch": "x86_64", "cpu": "a CPU", "cpu_flags": ("avx2",), "machine_logical_cores": 2}
+Make = Callable[..., Path]
+
+
+def environment(**changes: Any) -> Environment:
+    whole: dict[str, Any] = {"host": filled(HostState, HOST), "gpus": (), **changes}
+    return replace(filled(Environment, {**MACHINE, "packages": {}}), **whole)
+
+
+@pytest.fixture
+def make(run_folder, spec, reported) -> Make:
+    """make(name, change): the folder of a run of 8 requests, 400 tokens in 1.999 s; `change` makes its result another
+    one."""
+
+    def made(name: str, change: Callable[[Result], Result] = lambda result: result) -> Path:
+        folder = run_folder(name)
+        result = build(Record(spec=spec, workload_hash="abc", tables=convert(folder), reported=reported))
+        result = replace(result, environment=environment(), reasons=(), status="ok")
+        result_file.write(folder, change(result))
+        return folder
+
+    return made
+
+
+def faster(result: Result, by: float = 1.1) -> Result:
+    speed = result.throughput.output_tokens_per_s
+    assert speed is not None
+    return replace(result, throughput=replace(result.throughput, output_tokens_per_s=by * speed))
+
+
+def batch_16(result: Result) -> Result:
+    effective = {**result.engine.effective, "max_batch_size": 16}
+    return replace(faster(result), engine=replace(result.engine, effective=effective))
+
+
+def suspect(result: Result) -> Result:
+    reason = Reason("cpu_stolen", "suspect", ("throughput",), "the hypervisor took 9 %", None)
+    return replace(result, status="suspect", reasons=(reason,))
+
+
+def printed(capsys, *words: Any) -> str:
+    assert verb.main([str(word) for word in words]) == EXIT_OK
+    return capsys.readouterr().out
+
+
+def as_json(capsys, *words: Any) -> dict[str, Any]:
+    return json.loads(printed(capsys, *words, "--json"))
+
+
+def test_two_runs_have_a_ratio_and_neither_interval_nor_verdict(make: Make, capsys) -> None:
+    found = as_json(capsys, make("a"), make("b", batch_16))
+    assert (found["kind"], found["blocks"], found["margin"]) == ("comparison", 1, 0.02)
+    first = found["figures"][0]
+    assert first["name"] == found["metric"] == "throughput.output_tokens_per_s"
+    assert first["ratio"] == {"value": pytest.approx(1.1), "low": None, "high": None}
+    assert {row["verdict"] for row in found["figures"]} == {"undecided"}
+    assert {(row["p"], row["smallest_visible"], row["leaning"]) for row in found["figures"]} == {(None, None, None)}
+    assert found["notes"][0].startswith("one process on each side")
+    assert found["differences"] == [{"name": "settings.max_batch_size", "a": None, "b": 16}]
+
+
+def test_for_people_settings_come_first_then_figures_then_where(make: Make, capsys) -> None:
+    out = printed(capsys, make("a"), make("b", batch_16))
+    places = [out.index(word) for word in ("settings.max_batch_size", "output_tokens_per_s", "mix: other steps")]
+    assert places == sorted(places)
+    assert "cannot tell" in out
+    assert "95 %" not in out.partition("Where the difference is")[0].replace("95 % interval", "")
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_other_work_is_refused_and_named_where_it_is_asked_for(make: Make, capsys) -> None:
+    a, b = make("a"), make("b", lambda result: replace(result, workload_hash="def"))
+    assert verb.main([str(a), str(b)]) == EXIT_REFUSED
+    assert "--other-work" in capsys.readouterr().err
+    assert as_json(capsys, a, b, "--other-work")["waived"] == [
+        "other work: the requests are not the same (workload abc and def)"
+    ]
+    assert "! other work" in printed(capsys, a, b, "--other-work")
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [(environment(cpu="another"), "cpu is a CPU for A, another for B"), (None, "the machine of B is unknown")],
+)
+def test_another_machine_is_refused_and_named_where_it_is_asked_for(make: Make, capsys, other, told) -> None:
+    a, b = make("a"), make("b", lambda result: replace(result, environment=other))
+    assert verb.main([str(a), str(b)]) == EXIT_REFUSED
+    assert told in capsys.readouterr().err
+    assert told in as_json(capsys, a, b, "--other-machine")["waived"][0]
+
+
+def test_other_gpus_count_as_another_machine(make: Make) -> None:
+    from innerloop.harness.schema.engine import Gpu
+
+    def on(uuid: str) -> Callable[[Result], Result]:
+        gpu = filled(Gpu, {"index": 0, "uuid": uuid, "name": "a GPU"})
+        return lambda result: replace(
+            result, spec=replace(result.spec, device="cuda"), environment=environment(gpus=(gpu,))
+        )
+
+    one, two = (Member(path, result_file.read(path)) for path in (make("a", on("1")), make("b", on("2"))))
+    with pytest.raises(Refused, match="other GPUs"):
+        comparison([(one, two)], Question())
+    assert comparison([(one, one)], Question(why=False)).waived == ()
+
+
+def test_only_one_start_of_one_machine_goes_without_a_remark(make: Make) -> None:
+    def restarted(result: Result) -> Result:
+        return replace(result, environment=environment(host=filled(HostState, {**HOST, "boot_id": "another"})))
+
+    a, b, c = (Member(path, result_file.read(path)) for path in (make("a"), make("b"), make("c", restarted)))
+    assert len(comparison([(a, b)], Question(why=False)).notes) == 1
+    assert "one start of one machine" in comparison([(a, c)], Question(why=False)).notes[1]
+
+
+def test_a_suspect_side_is_named_and_its_figures_are_marked(make: Make, capsys) -> None:
+    a, b = make("a"), make("b", suspect)
+    found = as_json(capsys, a, b)
+    assert (found["a"]["status"], found["b"]["status"]) == ("ok", "suspect")
+    doubtful = {row["name"]: row["doubtful"] for row in found["figures"]}
+    assert doubtful["throughput.output_tokens_per_s"]
+    assert not doubtful["latency_s.ttft.p50"]
+    out = printed(capsys, a, b)
+    assert "! B is suspect, cpu_stolen: the hypervisor took 9 %" in out
+    assert "output_tokens_per_s ?" in out
+
+
+def test_a_failed_run_is_refused(make: Make, capsys) -> None:
+    failed = make("b", lambda result: replace(result, status="failed", failure=Failure("died", "it died")))
+    assert verb.main([str(make("a")), str(failed)]) == EXIT_REFUSED
+    assert "B failed" in capsys.readouterr().err
+
+
+def test_what_is_no_run_is_refused(make: Make, tmp_path: Path, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "none", ROOT / "tests/golden/first_version/ladder"):
+        assert verb.main([str(make(f"a-{path.name}")), str(path)]) == EXIT_REFUSED
+    assert "name one of the folders in it" in capsys.readouterr().err
+
+
+def test_parts_add_up_and_steps_that_are_gone_are_said_to_be(make: Make, capsys) -> None:
+    a, b = make("a"), make("b")
+    why = as_json(capsys, a, b)["why"]
+    assert why["difference_s"]["value"] == pytest.approx(0.0, abs=1e-15)
+    assert why["matched_share"] == 1.0
+    assert why["a_s"]["value"] == pytest.approx((50 * 0.039 + 49 * 0.001) / 400)
+    (b / "steps.parquet").unlink()
+    found = as_json(capsys, a, b)
+    assert (found["why"], found["why_not"]) == (None, f"there are no steps in {b}")
+    assert as_json(capsys, a, b, "--no-why")["why_not"] == "it was not asked for"
+
+
+def test_blocks_have_intervals_verdicts_and_the_smallest_visible_difference(make: Make) -> None:
+    speeds = (1.10, 1.12, 1.11, 1.10)
+    base = make("a")
+    blocks = []
+    for k, speed in enumerate(speeds):
+        changed = make(f"b{k}", lambda result, by=speed: faster(result, by))
+        blocks.append((Member(base, result_file.read(base)), Member(changed, result_file.read(changed))))
+    found = comparison(blocks, Question())
+    first = found.figures[0]
+    assert (first.verdict, found.blocks, found.why is not None) == ("better", 4, True)
+    assert first.ratio.low is not None
+    assert first.ratio.low > 1.02
+    assert first.smallest_visible is not None
+    assert found.figures[1].verdict == "same"
+    assert not any("process" in note for note in found.notes)
+    assert comparison(blocks, Question(margin=0.2)).figures[0].verdict == "same"
+
+
+def test_metrics_by_their_last_parts() -> None:
+    assert metric_named("output_tokens_per_s") == "throughput.output_tokens_per_s"
+    assert metric_named("itl.p99") == "latency_s.itl.p99"
+    for name in ("p99", "nothing"):
+        with pytest.raises(Refused):
+            metric_named(name)
+
+
+def test_the_metric_comes_first(make: Make, capsys) -> None:
+    found = as_json(capsys, make("a"), make("b"), "--metric", "itl.p99")
+    assert found["figures"][0]["name"] == found["metric"] == "latency_s.itl.p99"
+
+
+def test_margins_are_parts_or_percent(make: Make, capsys) -> None:
+    a, b = make("a"), make("b")
+    assert as_json(capsys, a, b, "--margin", "5%")["margin"] == 0.05
+    for wrong in ("0", "100%", "x", "-1%"):
+        with pytest.raises(SystemExit):
+            verb.main([str(a), str(b), f"--margin={wrong}"])
+
+
+def test_help_needs_neither_numpy_nor_pydantic() -> None:
+    code = (
+        "import sys; from innerloop.harness import compare\ntry: compare.main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'numpy', 'pydantic', 'pyarrow', 'rich'} & sys.modules.keys()), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_reports_need_no_pyarrow_where_steps_are_not_read(make: Make, capsys) -> None:
+    a, b = make("a"), make("b")
+    shutil.rmtree(a / "trace", ignore_errors=True)
+    code = (
+        "import sys; from innerloop.harness import compare\n"
+        f"compare.main([{str(a)!r}, {str(b)!r}, '--no-why', '--json'])"
+        "\nprint('pyarrow' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "False"
