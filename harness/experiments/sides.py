@@ -6,6 +6,7 @@ import os
 import secrets
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,7 @@ def new(base: str, change: str, trials: int, question: Question, machine: Machin
 
 def described(machine: Machine) -> dict[str, Any]:
     """What must be alike for figures to be compared, as JSON has it."""
-    whole = machine.describe()
+    whole = asdict(machine)
     found = {name: whole[name] for name in MACHINE}
     found["cpu_flags"] = list(machine.cpu_flags)
     return {**found, "gpus": [gpu.uuid for gpu in machine.gpus]}

@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, number, seconds, share, visible
 from innerloop.harness.report.steps import short
 from innerloop.harness.report.tables import section, table
@@ -38,7 +39,7 @@ COEFFICIENTS = {
 
 
 def print_comparison(found: Comparison, console: Console | None = None) -> None:
-    (console or Console(highlight=False)).print(Group(*parts(found)))
+    (console or PlainConsole()).print(Group(*parts(found)))
 
 
 def parts(found: Comparison) -> Iterator[RenderableType]:

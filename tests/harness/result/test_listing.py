@@ -94,7 +94,7 @@ def test_a_run_without_a_result_is_running_or_interrupted(
         ({"result.json": '{"schema_version": "2.0", "status": 1, "spec": 5}'}, "is not whole"),
         ({"result.json": '{"schema_version": "9.0", "status": "ok", "spec": {}}'}, "9.0"),
         ({"job.json": '{"spec": {"engine": 7}}'}, "it lacks"),
-        ({"job.json": "\xff\xfe"}, "is not a run's job"),
+        ({"job.json": "\xff\xfe"}, "is not UTF-8 text"),
         ({"waterfall.json": '{"kind": "waterfall"}'}, "waterfall"),
         ({"steps.parquet": ""}, "neither a result nor a job"),
     ],
