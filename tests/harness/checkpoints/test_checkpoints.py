@@ -431,10 +431,10 @@ def test_create_says_where_it_is_and_whether_it_was_there(
     text = (ROOT / "profiles/models/llama-tiny.yaml").read_text().replace("vocab_size: 8192", "vocab_size: 300")
     profile.write_text(text)
     assert main(["create", str(profile), "--dtype", "bfloat16", "--seed", "7"]) == 0
-    assert "made in" in (last := capsys.readouterr().out.splitlines()[-1])
+    assert "created in" in (last := capsys.readouterr().out.splitlines()[-1])
     assert Path(last.split("  ")[0]).is_dir()
     assert main(["create", str(profile), "--dtype", "bfloat16", "--seed", "7"]) == 0
-    assert "was there already" in capsys.readouterr().out
+    assert "existed already" in capsys.readouterr().out
 
 
 def test_wrong_names_are_refused_with_the_nearest(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

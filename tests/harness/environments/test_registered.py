@@ -73,7 +73,7 @@ def test_what_is_registered_is_listed_planned_with_and_forgotten(
     assert found.variables["TRANSFORMERS_OFFLINE"] == "1"  # the engine's own stay
 
     assert main(["remove", "mine"]) == 0
-    assert "forgot mine" in capsys.readouterr().out
+    assert "unregistered mine" in capsys.readouterr().out
     assert listed(capsys) == []
     assert packages.is_dir()
 

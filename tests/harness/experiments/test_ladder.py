@@ -194,7 +194,7 @@ def test_nonsense_is_refused_with_the_reason(engine, given, trials, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--trials", "2"], "--trials goes with --layers"),
+        (["--trials", "2"], "--trials needs --layers"),
         (["--layer", "core", "--layers", "all"], "give one of them"),
         (["--layers", "core,nothing"], "no layer 'nothing'"),
         (["--layers", "engine,http", "--profile", "kernels"], "layer core"),
