@@ -58,7 +58,7 @@ def ceilings(
         return found
     if say is not None:
         what = "matrix rate" if found is not None and not again else "memory bandwidth and matrix rate"
-        say(f"measuring {what} of {key.name}, once for this device")
+        say(f"measuring the {what} of {key.name}")
     if found is None or again:
         made = measure.measure(environment, machine, key, list({*dtypes, *(found.matrix if found else ())}), None)
         made = made if found is None else better(found, made)
@@ -122,8 +122,8 @@ def with_torch(environment: Environment) -> tuple[Environment, str]:
         if other is not None and (version := torch_version(other)) is not None:
             return other, version
     raise Refused(
-        f"{environment.engine} brings no torch to measure the ceilings with, and no other environment for "
-        f"{environment.device} is there (innerloop environments create torch)"
+        f"{environment.engine}'s environment has no torch to measure the ceilings, and no other one exists for "
+        f"{environment.device}; create one: innerloop environments create torch"
     )
 
 

@@ -89,7 +89,7 @@ def plan(model: ModelProfile, dtype: str, shard_bytes: int = SHARD_BYTES) -> lis
     """
     if model.architecture not in ARCHITECTURES:
         raise Refused(
-            f"no synthetic checkpoint can be made of architecture {model.architecture!r}"
+            f"cannot create a synthetic checkpoint of architecture {model.architecture!r}"
             f"{nearest(model.architecture, ARCHITECTURES)}"
         )
     if dtype not in WEIGHT_DTYPES:

@@ -34,7 +34,7 @@ def conclude(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samp
     try:
         result_file.write(folder, result)
     except OSError as error:
-        return with_note(result, f"this result could not be written to {folder}: {error}")
+        return with_note(result, f"the result could not be written to {folder}: {error}")
     return result
 
 

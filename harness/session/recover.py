@@ -41,8 +41,8 @@ def recover(folder: Path) -> Result:
                 f"the harness was killed before it could write a result; {_kept(tables)}",
                 log_tail=log_tail(folder / "engine.log"),
             ),
-            device_note="no device telemetry: it died with the harness",
-            notes=["This result was recovered afterwards, without host telemetry and the worker's own account."],
+            device_note="no device telemetry: it was lost with the harness",
+            notes=["This result was rebuilt from the run's records, without host telemetry and the worker's summary."],
         )
     )
     try:
@@ -55,12 +55,12 @@ def recover(folder: Path) -> Result:
 def refuse_if_alive(folder: Path, job: dict[str, Any]) -> None:
     """A live run's trace must not be taken from under it."""
     if harness_runs(job, folder / JOB):
-        raise Refused(f"the run in {folder} is still going on (process {job['harness_pid']})")
+        raise Refused(f"the run in {folder} is still running (process {job['harness_pid']})")
     quiet = quiet_s(folder)
     if quiet is not None and quiet < QUIET_S:
         raise Refused(
-            f"the run in {folder} showed a sign of life {quiet:.0f} s ago",
-            f"If its harness was killed, try again {QUIET_S:.0f} s after that.",
+            f"the run in {folder} was active {quiet:.0f} s ago",
+            f"If its harness was killed, try again in {QUIET_S:.0f} s.",
         )
 
 

@@ -37,8 +37,8 @@ def test_a_whole_file_is_as_long_as_its_header_says(tmp_path: Path) -> None:
         ({"a": {"data_offsets": [0, 24.0]}}, "must be whole numbers"),
         ({"a": {"shape": [10**9, 10**9]}}, "a: 24 bytes are not F32 of shape"),
         ({"a": {"shape": [-2, -3]}}, "does not follow the data before it"),
-        ({"b": {"data_offsets": [20, 25]}}, "b: its data does not follow the data before it"),
-        ({"b": {"data_offsets": [25, 26]}}, "b: its data does not follow the data before it"),
+        ({"b": {"data_offsets": [20, 25]}}, "b: its data is not contiguous with the tensor before it"),
+        ({"b": {"data_offsets": [25, 26]}}, "b: its data is not contiguous with the tensor before it"),
         ({"a": {"data_offsets": "0,24"}}, "is not a whole safetensors file"),
         ({"a": {"data_offsets": [0]}}, "is not a whole safetensors file"),
         ({"a": {"dtype": ["F32"]}}, "is not a whole safetensors file"),
@@ -55,8 +55,8 @@ def test_a_tensor_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, A
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({}, "it holds no tensor"),
-        ({"__metadata__": {}}, "it holds no tensor"),
+        ({}, "it has no tensors"),
+        ({"__metadata__": {}}, "it has no tensors"),
         ([], "is not a whole safetensors file"),
         ({"a": 1}, "is not a whole safetensors file"),
         (b"[" * 100_000, "is not a whole safetensors file"),
@@ -81,5 +81,5 @@ def test_a_cut_file_and_one_that_is_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="is damaged: its header speaks of"):
         whole_size(written(tmp_path / "a.safetensors", GOOD, data=24))
     (tmp_path / "b.safetensors").write_bytes(b"1234")
-    with pytest.raises(Refused, match="its header does not fit into it"):
+    with pytest.raises(Refused, match="its header is longer than the file"):
         whole_size(tmp_path / "b.safetensors")

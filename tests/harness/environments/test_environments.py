@@ -207,7 +207,7 @@ def test_torchs_cpu_build_is_looked_for_twice_and_both_failures_are_told(
     with pytest.raises(InstallFailed) as failed:
         environments.create(toys.engine(lock), "cpu")
     words = list(failed.value.details)
-    first, second = words.index("from the configured sources:"), words.index("with --torch-backend cpu:")
+    first, second = words.index("from the configured indexes:"), words.index("with --torch-backend cpu:")
     assert any("torch" in line for line in words[first + 1 : second])
     assert any("torch" in line for line in words[second + 1 :])
     assert left(home) == []
@@ -406,7 +406,7 @@ def test_an_adopted_python_must_run(tmp_path: Path, home: Path) -> None:
     script.chmod(0o755)
     with pytest.raises(Refused, match="does not exist"):
         environments.adopt(tmp_path / "absent", toys.engine(None), "cpu")
-    with pytest.raises(Refused, match="is no program"):
+    with pytest.raises(Refused, match="is not executable"):
         environments.adopt(tmp_path / "text", toys.engine(None), "cpu")
     with pytest.raises(Refused, match=r"does not run as a Python \(exit 3\)") as refused:
         environments.adopt(script, toys.engine(None), "cpu")

@@ -95,7 +95,7 @@ def test_a_failed_command_leaves_nothing_that_looks_prepared(prepare):
     assert "the disk of the moon is full" in raised.value.details
     assert prepare.kept() == []
     [log] = (prepare.home / "prepared").glob("*.log")
-    assert raised.value.details[-1] == f"all of its output is in {log}"
+    assert raised.value.details[-1] == f"its output is in {log}"
 
 
 def test_what_an_earlier_preparation_made_stays_when_a_later_one_fails(prepare):

@@ -162,7 +162,10 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ("load={kind: open, rate_per_s: 0, requests: 1}", "load.rate_per_s is 0; it must be more than 0"),
         ("load={kind: open, rate_per_s: 1e-4, requests: 900}", "would take more than a week"),
         ("load={kind: closed, users: 2}", "give exactly one of duration_s and requests_per_user: neither"),
-        ("load={kind: closed, users: 2, duration_s: 9, requests_per_user: 1}", "both are given; set one to null"),
+        (
+            "load={kind: closed, users: 2, duration_s: 9, requests_per_user: 1}",
+            "both are given; set one of them to null",
+        ),
         ("load={kind: closed, users: 2, duration_s: 9, arrive_over_s: 9}", "arrive_over_s (9) must be less than"),
         ("warmup.max_round=3", "there is no field warmup.max_round; did you mean 'max_rounds'"),
         ("name=a/b", "name is the text 'a/b'; it must be letters, digits"),
@@ -244,7 +247,7 @@ def test_seeds_are_one_number_or_three() -> None:
     ("text", "message"),
     [
         ("-1", "content is -1; it must be at least 0"),
-        ("x", "--seed: 'x' is no whole number; write --seed 1, or --seed 1,schedule=7"),
+        ("x", "--seed: 'x' is not a whole number; write --seed 1, or --seed 1,schedule=7"),
         ("", "--seed: '' is no whole number"),
         ("1,shedule=2", "there is no field shedule; did you mean 'schedule'"),
         ("content=a", "content is the text 'a'; it must be a whole number"),
