@@ -35,13 +35,13 @@ def test_a_whole_file_is_as_long_as_its_header_says(tmp_path: Path) -> None:
         ({"a": {"data_offsets": [0, 1e999]}}, "must be whole numbers"),
         ({"a": {"data_offsets": [0, True]}}, "must be whole numbers"),
         ({"a": {"data_offsets": [0, 24.0]}}, "must be whole numbers"),
-        ({"a": {"shape": [10**9, 10**9]}}, "a: 24 bytes are not F32 of shape"),
-        ({"a": {"shape": [-2, -3]}}, "does not follow the data before it"),
+        ({"a": {"shape": [10**9, 10**9]}}, "a: 24 bytes do not fit F32 of shape"),
+        ({"a": {"shape": [-2, -3]}}, "is not contiguous with the tensor before it"),
         ({"b": {"data_offsets": [20, 25]}}, "b: its data is not contiguous with the tensor before it"),
         ({"b": {"data_offsets": [25, 26]}}, "b: its data is not contiguous with the tensor before it"),
-        ({"a": {"data_offsets": "0,24"}}, "is not a whole safetensors file"),
-        ({"a": {"data_offsets": [0]}}, "is not a whole safetensors file"),
-        ({"a": {"dtype": ["F32"]}}, "is not a whole safetensors file"),
+        ({"a": {"data_offsets": "0,24"}}, "is not a complete safetensors file"),
+        ({"a": {"data_offsets": [0]}}, "is not a complete safetensors file"),
+        ({"a": {"dtype": ["F32"]}}, "is not a complete safetensors file"),
     ],
 )
 def test_a_tensor_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -57,10 +57,10 @@ def test_a_tensor_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, A
     [
         ({}, "it has no tensors"),
         ({"__metadata__": {}}, "it has no tensors"),
-        ([], "is not a whole safetensors file"),
-        ({"a": 1}, "is not a whole safetensors file"),
-        (b"[" * 100_000, "is not a whole safetensors file"),
-        (b"\xff" * 20, "is not a whole safetensors file"),
+        ([], "is not a complete safetensors file"),
+        ({"a": 1}, "is not a complete safetensors file"),
+        (b"[" * 100_000, "is not a complete safetensors file"),
+        (b"\xff" * 20, "is not a complete safetensors file"),
     ],
 )
 def test_a_header_that_is_none_is_refused(tmp_path: Path, header: Any, message: str) -> None:
@@ -71,14 +71,14 @@ def test_a_header_that_is_none_is_refused(tmp_path: Path, header: Any, message: 
 
 def test_a_file_and_its_index_must_agree(tmp_path: Path) -> None:
     path = written(tmp_path / "a.safetensors", GOOD)
-    with pytest.raises(Refused, match="c is in the index and not in the file"):
+    with pytest.raises(Refused, match="c is in the index but not in the file"):
         whole_size(path, {"a", "b", "c"})
-    with pytest.raises(Refused, match="b is in the file and not in the index"):
+    with pytest.raises(Refused, match="b is in the file but not in the index"):
         whole_size(path, {"a"})
 
 
 def test_a_cut_file_and_one_that_is_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="is damaged: its header speaks of"):
+    with pytest.raises(Refused, match="is damaged: its header says"):
         whole_size(written(tmp_path / "a.safetensors", GOOD, data=24))
     (tmp_path / "b.safetensors").write_bytes(b"1234")
     with pytest.raises(Refused, match="its header is longer than the file"):

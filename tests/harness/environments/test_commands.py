@@ -109,7 +109,7 @@ def test_remove_can_be_for_one_kind_of_device_or_for_all(
     [
         (["create", "tyo"], "did you mean 'toy'"),
         (["remove", "tyo"], "did you mean 'toy'"),
-        (["create", "toy", "--device", "cuda"], "cannot make an environment"),
+        (["create", "toy", "--device", "cuda"], "cannot create an environment"),
         (["remove"], "--all"),
         (["remove", "toy", "--all"], "--all"),
     ],

@@ -106,10 +106,10 @@ def test_a_layer_that_fails_does_not_stop_the_others(ran, tmp_path):
 
 def test_a_refusal_of_the_first_run_is_the_ladders_and_leaves_nothing(ran, tmp_path, monkeypatch):
     def refuse(*_: Any) -> None:
-        raise Refused("no room")
+        raise Refused("not enough disk space")
 
     monkeypatch.setattr(session, "run", refuse)
-    with pytest.raises(Refused, match="no room"):
+    with pytest.raises(Refused, match="not enough disk space"):
         ladder(tmp_path)
     assert not (tmp_path / "ladder").exists()
 
@@ -122,7 +122,7 @@ def test_a_refusal_of_a_later_run_is_that_layers_failure(ran, tmp_path):
 
 
 def test_an_interruption_stops_the_ladder_and_keeps_what_was_done(ran, tmp_path):
-    ran.does["engine-1"] = Failure("interrupted", "SIGINT reached the harness")
+    ran.does["engine-1"] = Failure("interrupted", "the harness received SIGINT")
     document, folder = ladder(tmp_path, trials=2)
     assert ran.folders == ["core-1", "engine-1"]
     assert layers.exit_code(document) == EXIT_INTERRUPTED
@@ -177,12 +177,12 @@ def test_layers_are_put_in_order_and_all_are_those_of_the_engine(given):
     ("engine", "given", "trials", "words"),
     [
         ("vllm", "core,cor", 1, "did you mean 'core'"),
-        ("vllm", "core,core", 1, "named twice"),
-        ("vllm", "core", 1, "two layers or more"),
-        ("vllm", ",", 1, "two layers or more"),
+        ("vllm", "core,core", 1, "names a layer twice"),
+        ("vllm", "core", 1, "two layers;"),
+        ("vllm", ",", 1, "two layers;"),
         ("vllm", "all", 0, "1 to 100"),
-        ("torch", "core,http", 1, "text only"),
-        ("mlc_llm", "all", 1, "two layers or more"),
+        ("torch", "core,http", 1, "only as text"),
+        ("mlc_llm", "all", 1, "two layers;"),
     ],
 )
 def test_nonsense_is_refused_with_the_reason(engine, given, trials, words):
@@ -248,7 +248,7 @@ def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path)
 
 def test_a_file_that_is_no_waterfall_is_refused(tmp_path):
     (tmp_path / "waterfall.json").write_text("{}")
-    with pytest.raises(Refused, match="not a waterfall"):
+    with pytest.raises(Refused, match="not an innerloop waterfall"):
         waterfall_file.read(tmp_path)
     (tmp_path / "waterfall.json").write_text('{"kind": "waterfall", "schema_version": 99}')
     with pytest.raises(Refused, match="schema version 99"):
