@@ -57,7 +57,7 @@ def test_what_it_cannot_honour_is_refused_by_name(settings):
 def test_only_models_that_can_be_converted_are_taken():
     load = make_load("cpu")
     load.config["model_type"] = "qwen3_moe"
-    with pytest.raises(UnsupportedSetting, match="model_type=qwen3_moe: OpenVINO GenAI gets models of llama only"):
+    with pytest.raises(UnsupportedSetting, match="model_type=qwen3_moe: OpenVINO GenAI runs only models of type llama"):
         native_arguments(load)
 
 

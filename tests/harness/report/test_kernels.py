@@ -114,7 +114,10 @@ def test_no_line_is_wider_than_the_terminal(width):
 )
 def test_a_rate_that_the_load_set_does_not_stand_beside_the_kernels(changes):
     assert "kernel throughput 1 234 output tokens/s if the device never waited (measured: 900);" in one_line(shown())
-    assert "kernel throughput 1 234 output tokens/s if the device never waited; captured steps cover 90.0 %" in one_line(shown(**changes))
+    assert (
+        "kernel throughput 1 234 output tokens/s if the device never waited; captured steps cover 90.0 %"
+        in one_line(shown(**changes))
+    )
 
 
 def one_line(text: str) -> str:
