@@ -45,7 +45,7 @@ def _about(about: Profiling) -> Iterator[str]:
     lasted = f"a second run ({number(about.seconds)} s), in {about.folder}"
     yield f"steps {spans} of {lasted}{f': {kinds}' if kinds else ''}"
     factors = {words: getattr(about.slowdown, kind, None) for kind, words in KINDS.items()}
-    slower = [f"{factor:.2f}x {words}" for words, factor in factors.items() if factor]
+    slower = [f"{factor:.2f} x {words}" for words, factor in factors.items() if factor]
     if slower:
         yield f"profiler slowdown of similar steps: {', '.join(slower)}"
 

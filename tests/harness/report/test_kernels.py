@@ -94,7 +94,7 @@ def test_prefill_and_decode_are_apart_and_add_up():
 def test_what_ran_and_what_it_cost_comes_first():
     text = " ".join(shown().split())
     assert "steps 0:6, 40:46 of a second run (23.0 s), in profile-kernels: 2 with prefill, 10 decode only" in text
-    assert "1.05x with prefill, 1.31x decode only" in text
+    assert "1.05 x with prefill, 1.31 x decode only" in text
 
 
 def test_the_estimate_stands_beside_what_was_measured():
