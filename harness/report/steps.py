@@ -112,7 +112,7 @@ def fits(by_kind: Mapping[str, FittedCosts]) -> RenderableType:
         if fit.misfit is not None:
             lines.append(Text(f"the fit does not describe these steps: {MISFITS[fit.misfit]}", style="yellow"))
         lines += [
-            Text(f"{COSTS[a]} and {COSTS[b]} rise together and cannot be separated (r = {r:.3f})", style="dim")
+            Text(f"the costs {COSTS[a]} and {COSTS[b]} cannot be separated (r = {r:.3f})", style="dim")
             for a, b, r in fit.together
         ]
         lines += [Text(f"{COSTS[name]}: not estimated, {why}", style="dim") for name, why in fit.dropped.items()]
