@@ -107,7 +107,7 @@ def main() -> None:
     for dtype in DTYPES:
         print(f"values, one thread, {dtype:<9} {fill(dtype, asked.rounds)}")
     model = model_of(asked.shard_mib)
-    size = model.weights_bytes("bfloat16")
+    size = model.weights_bytes("bfloat16") or 0
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         folder = Path(name)
         print(f"zeros to the disk            {rate(size, asked.rounds, lambda n: write_zeros(folder / 'zeros', size))}")

@@ -201,6 +201,12 @@ class Adapter(ABC):
     reserved: Mapping[str, str] = {}  # engine arguments that may not be given, each with what to do instead or why
     out_of_memory: tuple[str, ...] = ()  # words of its errors, in lower case, that say that the device's memory is full
     variables: tuple[str, ...] = ()  # prefixes of environment variables that change what it does: kept with a result
+    with_tokenizer: tuple[str, ...] = ()  # layers that read the tokenizer in the model's folder
+
+    def architectures(self, device: str) -> tuple[str, ...] | None:
+        """Those that it takes on a kind of device, by config.json's names; None: all that the engine loads, which only
+        it can say."""
+        return None
 
     @abstractmethod
     def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:

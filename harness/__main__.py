@@ -10,6 +10,7 @@ from typing import NoReturn
 from innerloop.harness import __version__
 from innerloop.harness.cli.command import leave
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, exit_codes, nearest
+from innerloop.harness.cli.output import say, tell
 from innerloop.harness.cli.verbs import ROOMS, VERBS, module_of
 
 HELP = ("-h", "--help")
@@ -26,15 +27,15 @@ def main() -> int:
     if verb == "help" and arguments and arguments[0] not in HELP:
         verb, arguments = arguments[0], [*arguments[1:], "--help"]
     if verb in ("help", *HELP):
-        print(help_text())
+        say(help_text())
         return EXIT_OK
     if verb == "--version":
-        print(f"innerloop {__version__}")
+        say(f"innerloop {__version__}")
         return EXIT_OK
     if verb not in VERBS:
         what = "flag" if verb.startswith("-") else "verb"
         hint = nearest(verb, VERBS) if what == "verb" else "; innerloop --help lists the verbs"
-        print(f"innerloop: there is no {what} {verb!r}{hint}", file=sys.stderr)
+        tell(f"there is no {what} {verb!r}{hint}")
         return EXIT_REFUSED
     return entry(verb)(arguments)
 

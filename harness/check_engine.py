@@ -59,8 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from innerloop.harness.cli.console import PlainConsole
     from innerloop.harness.machine import this_machine
     from innerloop.harness.report.conformance import print_checks
     from innerloop.harness.result.conformance import document
@@ -84,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(document(spec.engine.name, spec.layer, done), "conformance")
     else:
-        print_checks(done, Console())
+        print_checks(done, PlainConsole())
     return EXIT_FAILED if any(check.wrong for check in done) else EXIT_OK
 
 

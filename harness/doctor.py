@@ -50,13 +50,12 @@ def show(as_json: bool, plugins: Sequence[str]) -> int:
 
     found = examine(this_machine(), [load_engine(name) for name in plugins])
     if as_json:
-        print_json(found, "doctor")
+        print_json(found.describe(), "doctor")
         return EXIT_OK
-    from rich.console import Console
-
+    from innerloop.harness.cli.console import PlainConsole
     from innerloop.harness.report.doctor import print_examination
 
-    print_examination(found, Console())
+    print_examination(found, PlainConsole())
     return EXIT_OK
 
 

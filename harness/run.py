@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, Refused
-from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.output import print_json, printing
 from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.session.arguments import parser, request_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: run(arguments))
+    return as_command(lambda: run(arguments), keeps=not arguments.dry_run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -31,19 +31,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 def plan_one(arguments: argparse.Namespace) -> int:
     """Prints what would be done."""
-    from rich.console import Console
-
+    from innerloop.harness.cli.console import PlainConsole
     from innerloop.harness.machine import this_machine
     from innerloop.harness.profiling.choice import choose
     from innerloop.harness.session.plan import plan, print_plan
     from innerloop.harness.spec.resolve import resolve
+    from innerloop.harness.store.typed import document
 
     machine, profile = this_machine(), choose(arguments.profiler, arguments.profiler_steps)
     resolved = plan(resolve(request_of(arguments), machine), machine, profile, arguments.out)
     if arguments.json:
-        print_json(resolved, "plan")
+        print_json(document(resolved), "plan")
     else:
-        print_plan(resolved, Console())
+        print_plan(resolved, PlainConsole())
     return EXIT_OK
 
 
@@ -56,11 +56,12 @@ def run_one(arguments: argparse.Namespace) -> int:
 
     console = progress_console()
     result, folder = start(arguments, console)
-    if arguments.json:
-        print_json(document(result))
-        print_failure(result, console)
-    else:
-        print_report(result, folder)
+    with printing(folder, console):
+        if arguments.json:
+            print_json(document(result))
+            print_failure(result, console)
+        else:
+            print_report(result, folder)
     return exit_code(result, arguments.strict)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from innerloop.harness.cli.arguments import CommandLine, command_line
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, Refused
-from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.output import print_json, say
 
 EXAMPLES = """\
 examples:
@@ -49,7 +49,7 @@ def show(arguments: argparse.Namespace) -> int:
 
     run = find_run(arguments.run)
     if arguments.trace:
-        print(write_trace(run))
+        say(str(write_trace(run)))
         return EXIT_OK
     from innerloop.harness.report.layers import print_waterfall
     from innerloop.harness.report.run import print_report

@@ -26,6 +26,7 @@ HARNESS = [  # the highest first; an import stays in its room or goes to one of 
     ("store",),
     ("telemetry",),
     ("profiles",),
+    ("models",),
     ("machine",),
     ("analysis",),
     ("schema",),

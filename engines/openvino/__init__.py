@@ -10,6 +10,7 @@ from innerloop.engines.contract import Adapter, EngineInfo, Load, Preparation, P
 from innerloop.engines.openvino.scheduling import BLOCK_TOKENS, FollowedScheduler
 from innerloop.engines.openvino.session import Limits, PipelineSession
 from innerloop.engines.openvino.settings import (
+    ARCHITECTURES,
     MODEL,
     PRECISION,
     RESERVED,
@@ -41,6 +42,9 @@ class OpenVinoAdapter(Adapter):
     versions = ("2026.4", "2026.4")
     reserved = RESERVED
     variables = ("OPENVINO_", "OV_", "TBB_")
+
+    def architectures(self, device: str) -> tuple[str, ...]:
+        return ARCHITECTURES
 
     def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:
         return native_arguments(load)

@@ -11,7 +11,7 @@ from innerloop.engines.support.refusals import by_setting, refuse
 
 TITLE = "OpenVINO GenAI"
 PRECISION = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-MODEL_TYPES = ("llama",)
+ARCHITECTURES = ("LlamaForCausalLM",)
 MODEL = "model"  # the preparation's name
 SCRIPT = str(Path(__file__).resolve().with_name("convert.py"))  # never imported here: it needs openvino
 
@@ -39,16 +39,15 @@ RESERVED = {
 def native_arguments(load: Load) -> dict[str, Any]:
     """The common settings as fields of SchedulerConfig and, in upper case, as properties of the plugin, then the
     user's own `engine_args`, which win."""
-    s, model_type = load.settings, load.config.get("model_type", MODEL_TYPES[0])
+    s = load.settings
     refuse(
         TITLE,
-        {**s, "model_type": model_type},
+        s,
         (
             ("quantization", s["quantization"] is not None, "reads unquantized checkpoints only"),
             ("tensor_parallel", s["tensor_parallel"] != 1, "runs on one device here"),
             ("kv_memory_fraction", s["kv_memory_fraction"] is not None, "takes kv_cache_tokens on a CPU"),
             ("cuda_graphs", bool(s["cuda_graphs"]), "has no CUDA graphs"),
-            ("model_type", model_type not in MODEL_TYPES, f"runs only models of type {', '.join(MODEL_TYPES)} here"),
         ),
     )
     arguments: dict[str, Any] = {

@@ -9,7 +9,7 @@ from typing import Any
 from innerloop.engines.contract import Adapter, EngineInfo, Load, Probe, Session
 from innerloop.engines.sglang import cpu_platform
 from innerloop.engines.sglang.core import IN_ORDER_UNREPORTED, UNREPORTED, CoreSession
-from innerloop.engines.sglang.settings import CONTEXT_MARGIN, RESERVED, native_arguments
+from innerloop.engines.sglang.settings import CONTEXT_MARGIN, ON_CPUS, RESERVED, native_arguments
 from innerloop.engines.support import versions
 from innerloop.engines.support.shapes import DTYPE_BYTES, kv_bytes_per_token
 
@@ -27,6 +27,9 @@ class SglangAdapter(Adapter):
         "loaded weights leave no gpu memory for the kv cache",  # kv_cache_configurator.py
     )
     variables = ("SGLANG_", "SGL_", "FLASHINFER_", "TRTLLM_", "CUTE_DSL_")
+
+    def architectures(self, device: str) -> tuple[str, ...] | None:
+        return ON_CPUS if device == "cpu" else None
 
     def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:
         return native_arguments(load)

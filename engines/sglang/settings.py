@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from innerloop.engines.contract import Load, UnsupportedSetting
+from innerloop.engines.contract import Load
 from innerloop.engines.support.refusals import by_setting, refuse
 from innerloop.engines.support.shapes import fp8_in_blocks, is_quantized, keeps_fp8
 
 # The scheduler ends a request two positions before context_length, and refuses prompts within seven of it.
 CONTEXT_MARGIN = 6
+ON_CPUS = ("LlamaForCausalLM",)  # what was run with its PyTorch operators; torch_native attention has no MLA
 # Their load_weights (models/llama.py) renames the scales of blocks to what no parameter is called, and goes on.
 LOSES_BLOCK_SCALES = {"LlamaForCausalLM", "MistralForCausalLM"}
 WATCHDOG_S = 1e6  # its watchdog would send a signal to the worker's parent; the harness has one of its own
@@ -126,9 +127,6 @@ def native_arguments(load: Load) -> dict[str, Any]:
 def refuse_settings(load: Load) -> None:
     """Raises UnsupportedSetting for the first setting that SGLang, or its one scheduler here, cannot honour."""
     s = load.settings
-    if load.device == "cpu" and load.config.get("kv_lora_rank"):
-        kind = load.config.get("model_type")
-        raise UnsupportedSetting(f"{kind} needs latent attention (MLA), which SGLang's torch_native attention lacks")
     lost = fp8_in_blocks(load.config) and not LOSES_BLOCK_SCALES.isdisjoint(load.config.get("architectures", ()))
     half_only = load.device == "cuda" and s["dtype"] == "float32"
     loses = (

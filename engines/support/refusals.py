@@ -22,6 +22,14 @@ def refuse_reserved(adapter: Adapter, load: Load) -> None:
             raise UnsupportedSetting(f"engine argument {name}: {adapter.reserved[name]}")
 
 
+def refuse_model(adapter: Adapter, load: Load) -> None:
+    """Raises UnsupportedSetting for a model of an architecture that the adapter does not take."""
+    taken, named = adapter.architectures(load.device), load.config.get("architectures") or ()
+    if taken is not None and named and set(taken).isdisjoint(named):
+        on = f"on device {load.device} {adapter.title} takes {', '.join(taken)} only from here"
+        raise UnsupportedSetting(f"architecture={named[0]}: {on}")
+
+
 def by_setting(**settings: str) -> dict[str, str]:
     """Entries of `reserved`: an engine's argument that a common setting becomes, by the setting's name."""
     return {argument: f"use --set {setting} instead" for argument, setting in settings.items()}

@@ -24,11 +24,15 @@ def keeps_fp8(settings: dict[str, Any]) -> bool:
 
 
 def kv_bytes_per_token(config: dict[str, Any], dtype: str, tensor_parallel: int = 1) -> int:
-    """Bytes that one token's keys and values take on each device: all layers, KV heads split over the devices.
+    """Bytes that one token's keys and values take on each device: all layers, KV heads split over the devices; with
+    latent attention (MLA) what is kept in their place.
 
     `dtype` is that of the cache: one of DTYPE_BYTES, or any FP8 by its engine's name (fp8, fp8_e4m3, float8_e4m3fn).
     """
+    config = config.get("text_config") or config  # the language model of a multimodal one
+    size = 1 if dtype.startswith(("fp8", "float8")) else DTYPE_BYTES[dtype]
+    if config.get("kv_lora_rank"):  # latents and one rotary key, on every device
+        return int(config["num_hidden_layers"] * (config["kv_lora_rank"] + config["qk_rope_head_dim"]) * size)
     heads = config.get("num_key_value_heads") or config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    size = 1 if dtype.startswith(("fp8", "float8")) else DTYPE_BYTES[dtype]
     return 2 * config["num_hidden_layers"] * max(heads // tensor_parallel, 1) * head_dim * size

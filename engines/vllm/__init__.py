@@ -31,6 +31,7 @@ class VllmAdapter(Adapter):
     versions = VERSIONS
     reserved = RESERVED
     variables = ("VLLM_",)
+    with_tokenizer = ("engine", "async", "http")
 
     def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:
         return native_arguments(load)

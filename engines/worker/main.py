@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop.engines.adapters import load_adapter
 from innerloop.engines.contract import CONTRACT, Adapter, Load, Session, UnsupportedSetting, WrongTokenCount
-from innerloop.engines.support.refusals import refuse_reserved
+from innerloop.engines.support.refusals import refuse_model, refuse_reserved
 from innerloop.engines.worker.control import Control, opened
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def run(adapter: Adapter, job: dict[str, Any], control: Control, sessions: list[
     memory = {"before_load": resident_bytes()}
     load = Load(**job["load"])
     refuse_reserved(adapter, load)
+    refuse_model(adapter, load)
     begun = time.monotonic_ns()
     adapter.imports(load)
     import_s = seconds_since(begun)

@@ -13,8 +13,9 @@ import numpy as np
 
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.context import Work, work
+from innerloop.harness.analysis.sight import Seen, seen
 from innerloop.harness.analysis.steps import wall_ns
-from innerloop.harness.schema.roofline import Cost, MeanStep, MeanSteps, OfSteps, Peaks, Roofline
+from innerloop.harness.schema.roofline import Cost, MeanStep, MeanSteps, OfSteps, Peaks, Roofline, Routed
 from innerloop.harness.schema.window import Steady
 
 
@@ -32,12 +33,14 @@ class Bounds:
         return np.maximum(self.memory_s, self.matrix_s)
 
 
-def bounds(done: Work, cost: Cost, peaks: Peaks) -> Bounds:
-    """What each step had to move and compute, and the least time for it.
+def bounds(done: Work, cost: Cost, peaks: Peaks, windows: Mapping[int, Seen] | None = None) -> Bounds:
+    """What each step had to move and compute, and the least time for it. `windows`: what the layers with a window saw,
+    for each window of the cost.
 
-    Keys and values of a token are written once and read for each later position. An operation is a multiplication or
-    an addition: 2 a parameter and position (Kaplan et al., arXiv 2001.08361, section 2.1); attention has 2 head_dim for
-    the score and 2 head_dim for the weighted sum, for each head, layer and pair of positions.
+    Keys and values of a token are written once and read for each later position that sees it. An operation is a
+    multiplication or an addition: 2 a parameter and position (Kaplan et al., arXiv 2001.08361, section 2.1); attention
+    has 2 head_dim for the score and 2 head_dim for the weighted sum, for each head, layer and pair of positions. Of the
+    routed experts a step reads those that one of its positions takes.
     """
     positions, outputs = done.positions, done.outputs
     moved = (
@@ -48,6 +51,14 @@ def bounds(done: Work, cost: Cost, peaks: Peaks) -> Bounds:
     )
     linear = cost.linear_ops * positions
     other = cost.lm_head_ops * outputs + cost.attention_ops * done.pairs
+    if cost.routed is not None:
+        moved = moved + cost.routed.bytes * experts_touched(positions, cost.routed)
+    for some in cost.windowed:
+        saw = (windows or {})[some.window]
+        moved = moved - some.kv_bytes * (done.kv_read - saw.kv_read)
+        other = other - some.attention_ops * (done.pairs - saw.pairs)
+    if cost.decode_attention_ops is not None:
+        other = other + (cost.decode_attention_ops - cost.attention_ops) * done.decode_context
     unknown = np.isnan(positions)
     return Bounds(
         bytes=np.where(unknown, np.nan, moved),
@@ -55,6 +66,12 @@ def bounds(done: Work, cost: Cost, peaks: Peaks) -> Bounds:
         memory_s=np.where(unknown, np.nan, moved / peaks.bytes_per_s),
         matrix_s=linear / peaks.linear_ops_per_s + other / peaks.ops_per_s,
     )
+
+
+def experts_touched(positions: np.ndarray, routed: Routed) -> np.ndarray:
+    """The share of a layer's experts that at least one of so many positions takes, expected where each position takes
+    any `taken` of them equally often: 1 - (1 - taken / experts) ^ positions."""
+    return np.asarray(1.0 - (1.0 - routed.taken / routed.experts) ** positions, dtype=np.float64)
 
 
 def roofline(
@@ -76,7 +93,7 @@ def roofline(
         which = "any step" if unknown == len(steps) else f"{unknown} of {len(steps)} steps"
         return Roofline(reason=f"the engine does not report the prompt positions computed in {which}")
     done = work(steps, tokens, requests)
-    of = bounds(done, cost, peaks)
+    of = bounds(done, cost, peaks, seen(steps, tokens, requests, [one.window for one in cost.windowed]))
     wall_s = wall_ns(steps) * NS
     kinds = kinds_of(steps, steady)
     bound_s, outputs = float(of.bound_s.sum()), float(done.outputs.sum())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from innerloop.harness.analysis import censoring
 from innerloop.harness.analysis.statistics import quantile_bounds
 from innerloop.harness.schema.common import Bounds, Summary
 
-QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 CENSORED_SHARE = 0.01  # of durations that had not ended, above which those that had do not stand for all
 
 
@@ -31,14 +29,21 @@ def summary(values: np.ndarray, scale: float = 1.0, *, bounds: bool = False) -> 
         low, high = ordered[int(below)], ordered[min(int(below) + 1, n - 1)]
         return (float(low) + float(high - low) * part) * scale
 
-    points: dict[str, Any] = {name: quantile(q) for name, q in QUANTILES.items()}
-    if bounds:
-        points |= {f"{name}_ci": _scaled(quantile_bounds(values, ordered, q), scale) for name, q in QUANTILES.items()}
+    def interval(q: float) -> Bounds | None:
+        return _scaled(quantile_bounds(values, ordered, q), scale) if bounds else None
+
     return Summary(
         mean=float(ordered.mean(dtype=np.float64)) * scale,
+        p50=quantile(0.50),
+        p90=quantile(0.90),
+        p95=quantile(0.95),
+        p99=quantile(0.99),
         max=float(ordered[-1]) * scale,
         count=n,
-        **points,
+        p50_ci=interval(0.50),
+        p90_ci=interval(0.90),
+        p95_ci=interval(0.95),
+        p99_ci=interval(0.99),
     )
 
 
@@ -52,12 +57,26 @@ def durations(values: np.ndarray, ended: np.ndarray, scale: float = 1.0) -> Summ
     if unfinished <= CENSORED_SHARE * len(values):
         return replace(found, unfinished=unfinished)
     seen = censoring.survival(values, ended)
-    changed: dict[str, Any] = {"unfinished": unfinished}
-    for name, q in QUANTILES.items():
+
+    def quantile(q: float) -> float | None:
         value = censoring.quantile(seen, q)
-        changed[name] = None if value is None else value * scale
-        changed[f"{name}_ci"] = _scaled(censoring.quantile_bounds(seen, q), scale)
-    return replace(found, **changed)
+        return None if value is None else value * scale
+
+    def interval(q: float) -> Bounds | None:
+        return _scaled(censoring.quantile_bounds(seen, q), scale)
+
+    return replace(
+        found,
+        unfinished=unfinished,
+        p50=quantile(0.50),
+        p90=quantile(0.90),
+        p95=quantile(0.95),
+        p99=quantile(0.99),
+        p50_ci=interval(0.50),
+        p90_ci=interval(0.90),
+        p95_ci=interval(0.95),
+        p99_ci=interval(0.99),
+    )
 
 
 def _scaled(bounds: Bounds, scale: float) -> Bounds | None:

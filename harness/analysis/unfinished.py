@@ -14,12 +14,11 @@ def filled(requests: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """
     out = np.array(requests)
     open_ = ~finished(requests)
-    if not open_.any() or len(tokens) == 0 or int(tokens["request"].min()) < 0:
+    if not open_.any() or len(tokens) == 0:
         return out
     number = tokens["request"]
-    own = np.zeros(int(number.max()) + 1, dtype=bool)  # a broken trace may name requests that are not there
-    own[: len(open_)] = open_[: len(own)]
-    rows = tokens[own[number]]
+    there = (number >= 0) & (number < len(open_))  # a broken trace may name requests that are not there
+    rows = tokens[there & open_[np.where(there, number, 0)]]
     received = np.bincount(rows["request"], rows["count"], minlength=len(requests)).astype(np.int32)
     out["output_tokens"][open_] = received[open_]
     some = rows[rows["count"] > 0]

@@ -47,15 +47,13 @@ def run(
         TypeError: there is no such option.
         KeyboardInterrupt: it was interrupted; what had been measured lies in its folder, as after Ctrl-C in a shell.
     """
-    from rich.console import Console
-
     from innerloop.harness.cli.progress import progress_console
     from innerloop.harness.session.start import start
 
     named = {"engine": engine, "model": model, "workload": workload, "settings": settings, "out": out}
     arguments = arguments_of({**named, **options})
     with signals_passed_on():
-        folder = start(arguments, Console(quiet=True) if quiet else progress_console())[1]
+        folder = start(arguments, progress_console(quiet))[1]
     found = store.open(folder)
     assert isinstance(found, store.StoredRun)
     return Run(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from innerloop.harness.ceilings.model import DTYPES, Ceilings
 from innerloop.harness.ceilings.obtain import Say, ceilings, torch_version
 from innerloop.harness.cli.arguments import CommandLine, add_remove, command_line, named_or_all
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.cli.output import say
 from innerloop.harness.environments import Environment
 from innerloop.harness.environments.interpreters import probe
 from innerloop.harness.machine import this_machine
@@ -71,7 +73,7 @@ def spelled(words: Sequence[str]) -> list[str]:
 def remove(arguments: argparse.Namespace) -> None:
     for name in named_or_all(arguments.names, arguments.all, cache.names(), "ceilings file"):
         cache.remove(name)
-        print(f"removed {name}")
+        say(f"removed {name}")
 
 
 def measured(arguments: argparse.Namespace) -> Ceilings:
@@ -85,14 +87,13 @@ def measured(arguments: argparse.Namespace) -> Ceilings:
         raise Refused("--device cuda: this machine has no NVIDIA GPU that can be used")
     dtypes = formats(arguments.dtype, device)
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+    say_beside = partial(say, file=sys.stderr)
 
     if arguments.engine_python is not None:
         environment = adopted(arguments.engine_python, device)
     else:
-        environment = environment_for(arguments.engine, device, machine, say)
-    return ceilings(environment, machine, dtypes, say=say, remeasure=not arguments.missing)
+        environment = environment_for(arguments.engine, device, machine, say_beside)
+    return ceilings(environment, machine, dtypes, say=say_beside, remeasure=not arguments.missing)
 
 
 def formats(given: str | None, device: str) -> list[str]:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
-from innerloop.harness.ceilings.model import Ceilings, Key
+from innerloop.harness.ceilings.model import Ceilings, Key, MatrixRate, MemoryRate
 from innerloop.harness.cli.errors import InnerloopError
 from innerloop.harness.process.launcher import Worker, log_tail
 
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 
 LIMIT_S = 180.0  # importing torch from a cold disk takes most of it
 TICK_S = 0.2
+
+
+class Told(TypedDict):
+    """The message `result` of `engines.ceilings`; `memory` only where it was asked for."""
+
+    cpu_s: float
+    memory: MemoryRate | None
+    matrix: dict[str, MatrixRate]
+    torch: str
+    threads: int | None
+    tf32: bool | None
 
 
 def measure(
@@ -40,11 +51,13 @@ def measure(
             told = follow(environment, folder, meter, pinned_threads(machine))
         finally:
             meter.close()
+    memory = told["memory"] if known is None else known.memory
+    assert memory is not None
     earlier = {} if known is None else known.matrix
     others = [meter.other_cores(told["cpu_s"]), None if known is None else known.other_cores]
     return Ceilings(
         key=key,
-        memory=told["memory"] if known is None else known.memory,
+        memory=memory,
         matrix={**earlier, **told["matrix"]},
         measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         threads=told["threads"],
@@ -63,7 +76,7 @@ def pinned_threads(machine: Machine) -> dict[str, str]:
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores))
 
 
-def follow(environment: Environment, folder: Path, meter: Meter, threads: dict[str, str]) -> dict[str, Any]:
+def follow(environment: Environment, folder: Path, meter: Meter, threads: dict[str, str]) -> Told:
     """Starts the process and returns its result; nothing of it is left.
 
     Raises:
@@ -84,7 +97,7 @@ def follow(environment: Environment, folder: Path, meter: Meter, threads: dict[s
                     meter.begin()
                 elif kind == "result":
                     meter.end()
-                    return event
+                    return cast(Told, event)
                 elif kind == "error":
                     raise InnerloopError(f"the ceilings could not be measured: {event['message']}", *event["traceback"])
                 elif kind == "exit":

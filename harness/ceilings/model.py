@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict
+
+from innerloop.harness.store.versions import Document
 
 DISTURBED = 0.1  # of the cores: where others used more of them meanwhile, the machine can do more than was measured
 DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn")  # torch's names
@@ -24,17 +26,41 @@ class Key:
     cpu_quota: float | None = None
 
 
+class MemoryRate(TypedDict):
+    """Bytes a second of a large copy (read and written bytes both count) and of a large sum (read only), best and
+    median; the size of the array and of the last cache."""
+
+    copy_bytes_per_s: float
+    read_bytes_per_s: float
+    copy_median_bytes_per_s: float
+    read_median_bytes_per_s: float
+    repeats: int
+    array_bytes: int
+    cache_bytes: int | None
+
+
+class MatrixRate(TypedDict):
+    """Operations a second of square matrices of `size` rows, multiplied by `how`; None, with a reason, where the device
+    cannot multiply them."""
+
+    ops_per_s: float | None
+    median_ops_per_s: float | None
+    size: int | None
+    reason: str | None
+    how: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Ceilings:
-    """What was measured on one device. `memory` and each of `matrix` as `engines.ceilings` gives them.
+    """What was measured on one device. `matrix` by number format, in torch's names.
 
     measured: UTC, ISO 8601. other_cores: CPU cores' worth of work that other processes did meanwhile, None if unknown.
     clocks: the highest SM clock (MHz) and power (W) seen meanwhile, None where no device could be asked.
     """
 
     key: Key
-    memory: dict[str, Any]
-    matrix: dict[str, dict[str, Any]]
+    memory: MemoryRate
+    matrix: Mapping[str, MatrixRate]
     measured: str
     threads: int | None = None
     tf32: bool | None = None
@@ -50,7 +76,7 @@ class Ceilings:
         """The matrix rate of a number format, or of a wider one that does better: numbers can always be widened, and
         engines do that where a device has no units for the narrow format. None: neither was measured."""
         wider = {"float8_e4m3fn": ("bfloat16", "float16", "float32"), "float32": ()}.get(dtype, ("float32",))
-        rates = [(self.matrix.get(name) or {}).get("ops_per_s") for name in (dtype, *wider)]
+        rates = [self.matrix[name]["ops_per_s"] for name in (dtype, *wider) if name in self.matrix]
         return max((float(rate) for rate in rates if rate), default=None)
 
     @property
@@ -62,7 +88,7 @@ class Ceilings:
     def lacks(self, dtypes: Sequence[str]) -> list[str]:
         return [dtype for dtype in dtypes if dtype not in self.matrix]
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Document:
         """Plain data: what was measured, and the ceilings that follow."""
         rates = {dtype: self.ops_per_s(dtype) for dtype in self.matrix}
         return {**asdict(self), "bytes_per_s": self.bytes_per_s, "ops_per_s": rates}

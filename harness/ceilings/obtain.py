@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness import environments
 from innerloop.harness.ceilings import cache, measure
-from innerloop.harness.ceilings.model import Ceilings, Key, wanted
+from innerloop.harness.ceilings.model import Ceilings, Key, MatrixRate, wanted
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.environments import Environment
 
@@ -77,12 +77,12 @@ def stale(found: Ceilings) -> bool:
 def better(before: Ceilings, now: Ceilings) -> Ceilings:
     """`now`, with the figures of `before` that are higher: no disturbance makes a machine faster than it is."""
 
-    def rate(one: dict[str, Any]) -> float:
-        return float(one["ops_per_s"] or 0.0)
+    def rate(one: MatrixRate | None) -> float:
+        return 0.0 if one is None else float(one["ops_per_s"] or 0.0)
 
     matrix = dict(now.matrix)
     for dtype, one in before.matrix.items():
-        if rate(one) > rate(matrix.get(dtype, {"ops_per_s": None})):
+        if rate(one) > rate(matrix.get(dtype)):
             matrix[dtype] = one
     return replace(now, matrix=matrix, memory=now.memory if now.bytes_per_s >= before.bytes_per_s else before.memory)
 

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from innerloop.harness.checkpoints.formats import Tensor
 from innerloop.harness.checkpoints.safetensors_file import INDEX
@@ -30,6 +30,24 @@ SHORT_DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 ADVICE = "free some space (`innerloop checkpoints list`, `remove`) or set INNERLOOP_HOME to another disk"
 
 
+class Recipe(TypedDict):
+    """What a checkpoint was made of, as its record says; `digest` is that of all that decides its content."""
+
+    digest: str
+    model: str
+    dtype: str
+    seed: int
+    writer: int
+
+
+class PlannedCheckpoint(TypedDict):
+    """Where a checkpoint would be, its weights' bytes, and whether it is there."""
+
+    path: str
+    bytes: int
+    exists: bool
+
+
 def checkpoints_folder() -> Path:
     """Where checkpoints are kept: a folder of the cache."""
     return cache_folder() / "checkpoints"
@@ -43,7 +61,7 @@ def size_text(size: int) -> str:
 def small_files(model: ModelProfile, dtype: str, files: dict[str, list[Tensor]]) -> dict[str, bytes]:
     """Everything of a checkpoint but the weights, by file name."""
     generation = {"bos_token_id": model.bos_token_id, "eos_token_id": model.eos_token_id, "do_sample": False}
-    named: dict[str, Any] = {"config.json": config_json(model, dtype), "generation_config.json": generation}
+    named: dict[str, object] = {"config.json": config_json(model, dtype), "generation_config.json": generation}
     if len(files) > 1:
         tensors = [(tensor, file) for file, held in files.items() for tensor in held]
         named[INDEX] = {
@@ -81,7 +99,7 @@ def ensure_checkpoint(
     cached = fault(path, digest) is None
     if not cached:
         small = small_files(model, dtype, files)
-        record = {"digest": digest, "model": model.name, "dtype": dtype, "seed": seed, "writer": WRITER_VERSION}
+        record: Recipe = {"digest": digest, "model": model.name, "dtype": dtype, "seed": seed, "writer": WRITER_VERSION}
         with disk_errors(path, ADVICE):
             root.mkdir(parents=True, exist_ok=True)
             with locked(path, say):
@@ -96,7 +114,7 @@ def ensure_checkpoint(
     return Checkpoint(path, size, cached, digest, time.monotonic() - started, True)
 
 
-def planned_checkpoint(model: ModelProfile, dtype: str, seed: int = 0) -> dict[str, Any]:
+def planned_checkpoint(model: ModelProfile, dtype: str, seed: int = 0) -> PlannedCheckpoint:
     """Where `ensure_checkpoint` would put a checkpoint, its weights' bytes, and whether it is there; writes nothing.
 
     Raises:
@@ -146,7 +164,7 @@ def make(
     files: dict[str, list[Tensor]],
     small: dict[str, bytes],
     seed: int,
-    record: dict[str, Any],
+    record: Recipe,
     wrote: Callable[[int], None],
 ) -> None:
     """Writes a checkpoint to `path`, in place of a damaged one; its lock is held.
@@ -170,8 +188,8 @@ def make(
     with written_whole(path) as half_made:
         for name, held in files.items():
             write_shard(half_made / name, held, seed, wrote)
-        record = record | {"synthetic": True, "files": sizes}
-        for name, content in [*small.items(), (RECORD, json.dumps(record, indent=2).encode())]:
+        recorded = json.dumps({**record, "synthetic": True, "files": sizes}, indent=2).encode()
+        for name, content in [*small.items(), (RECORD, recorded)]:
             with open(half_made / name, "xb") as file:
                 file.write(content)
                 file.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from innerloop.harness.checkpoints.cache import (
     checkpoints_folder,
@@ -19,7 +19,7 @@ from innerloop.harness.checkpoints.cache import (
 from innerloop.harness.checkpoints.tensors import WEIGHT_DTYPES, plan, shards
 from innerloop.harness.cli.arguments import CommandLine, add_remove, command_line, named_or_all, whole
 from innerloop.harness.cli.errors import EXIT_OK
-from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.models import ModelProfile
@@ -63,7 +63,7 @@ def do(asked: argparse.Namespace) -> int:
     elif asked.verb == "remove":
         root = checkpoints_folder()
         for name in named_or_all(asked.names, asked.all, [path.name for path in made(root)], "checkpoint"):
-            print(f"removed {remove(name, root)}")
+            say(f"removed {remove(name, root)}")
     elif asked.verb is not None:
         create(asked)
     else:
@@ -81,13 +81,13 @@ def create(asked: argparse.Namespace) -> None:
         show_plan(model, dtype, asked.seed, asked.json)
         return
     out = sys.stderr if asked.json else sys.stdout
-    made = ensure_checkpoint(model, dtype, asked.seed, lambda text: print(text, file=out))
+    made = ensure_checkpoint(model, dtype, asked.seed, lambda text: say(text, file=out))
     if asked.json:
         facts = {"path": str(made.path), "bytes": made.bytes, "cached": made.cached, "seconds": made.seconds}
         print_json({"model": model.name, "dtype": dtype, **facts}, "checkpoint")
     else:
-        state = "existed already" if made.cached else f"created in {made.seconds:.1f} s"
-        print(f"{made.path}  {size_text(made.bytes)}  {state}")
+        state = "was there already" if made.cached else f"made in {made.seconds:.1f} s"
+        say(f"{made.path}  {size_text(made.bytes)}  {state}")
 
 
 def show_plan(model: ModelProfile, dtype: str, seed: int, as_json: bool) -> None:
@@ -102,8 +102,8 @@ def show_plan(model: ModelProfile, dtype: str, seed: int, as_json: bool) -> None
         print_json({"model": model.name, "dtype": dtype, **where, "files": shown}, "checkpoint_plan")
         return
     for file, held in files.items():
-        print(f"{file}  {len(held):4d} tensors  {size_text(sum(t.bytes for t in held)):>9}  {held[0].name} ...")
-    print(f"{model.name} {dtype}: {sum(map(len, files.values()))} tensors, {total} bytes ({size_text(total)})")
+        say(f"{file}  {len(held):4d} tensors  {size_text(sum(t.bytes for t in held)):>9}  {held[0].name} ...")
+    say(f"{model.name} {dtype}: {sum(map(len, files.values()))} tensors, {total} bytes ({size_text(total)})")
 
 
 def show_list(root: Path, as_json: bool) -> None:
@@ -114,11 +114,19 @@ def show_list(root: Path, as_json: bool) -> None:
         return
     for one in found:
         state = "whole" if one["fault"] is None else f"damaged: {one['fault']}"
-        print(f"{one['name']:<48} {size_text(one['bytes']):>10}  {state}")
-    print(f"in {root}")
+        say(f"{one['name']:<48} {size_text(one['bytes']):>10}  {state}")
+    say(f"in {root}")
 
 
-def facts(path: Path) -> dict[str, Any]:
+class CheckpointFacts(TypedDict):
+    """One checkpoint of the cache as JSON data; `fault` None: it is whole."""
+
+    name: str
+    bytes: int
+    fault: str | None
+
+
+def facts(path: Path) -> CheckpointFacts:
     """A checkpoint's name, its bytes on disk and what is wrong with it."""
     size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
     return {"name": path.name, "bytes": size, "fault": fault(path)}

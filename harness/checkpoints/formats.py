@@ -10,8 +10,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from innerloop.harness.checkpoints.quantization_config import (
+    CompressedTensorsConfig,
+    Fp8BlockConfig,
+    Number,
+    QuantizationConfig,
+)
 from innerloop.harness.cli.errors import Refused
 
 if TYPE_CHECKING:
@@ -105,27 +111,22 @@ def fp8_blocks(name: str, outputs: int, inputs: int, dtype: str, gain: float = 1
     yield Tensor(f"{name}.weight_scale_inv", blocks, "float32", Fill("scales", size))
 
 
-def details(model: ModelProfile) -> dict[str, Any]:
-    """The profile's quantization by its keys (method, bits, group_size ...); empty for dense weights."""
-    return {} if model.quantization is None else model.quantization.model_dump()
-
-
 def linear_format(model: ModelProfile) -> Linear:
     """The function that lays out the model's linear layers.
 
     Raises:
         Refused: a weight format that cannot be made.
     """
-    stored = details(model)
-    method, bits = stored.get("method"), stored.get("bits")
-    if not stored:
+    stored = model.quantization
+    if stored is None:
         return dense
-    if method == "awq" and bits == 4 and stored.get("zero_point") and stored.get("version") == "gemm":
-        return partial(awq, group=stored["group_size"])
-    if method == "gptq" and bits == 4 and not stored.get("zero_point"):
-        return partial(gptq, group=stored["group_size"])
+    method = stored.method
+    if method == "awq" and stored.bits == 4 and stored.zero_point and stored.version == "gemm":
+        return partial(awq, group=stored.group_size)
+    if method == "gptq" and stored.bits == 4 and not stored.zero_point:
+        return partial(gptq, group=stored.group_size)
     if method == "fp8":
-        return partial(fp8_blocks, block=stored["block_size"]) if stored.get("block_size") else fp8
+        return partial(fp8_blocks, block=stored.block_size) if stored.block_size else fp8
     known = {
         "awq": "awq needs quantization.bits=4, zero_point=true and version=gemm",
         "gptq": "gptq needs quantization.bits=4 and zero_point=false",
@@ -137,35 +138,47 @@ def linear_format(model: ModelProfile) -> Linear:
     )
 
 
-def quantization_config(model: ModelProfile) -> dict[str, Any] | None:
+def quantization_config(model: ModelProfile) -> QuantizationConfig | None:
     """What config.json says about the weights, in the words of the tools that publish such checkpoints."""
-    stored = details(model)
-    if not stored:
+    stored = model.quantization
+    if stored is None:
         return None
-    if stored["method"] == "fp8":
-        return fp8_config(stored.get("block_size"))
-    config = {"quant_method": stored["method"], "bits": stored.get("bits"), "group_size": stored.get("group_size")}
-    if stored["method"] == "awq":
-        more = {key: stored.get(key) for key in ("zero_point", "version")}
-        return {**config, **more, "modules_to_not_convert": None}
+    if stored.method == "fp8":
+        return fp8_config(stored.block_size)
+    if stored.method == "awq":
+        return {
+            "quant_method": "awq",
+            "bits": stored.bits,
+            "group_size": stored.group_size,
+            "zero_point": stored.zero_point,
+            "version": stored.version,
+            "modules_to_not_convert": None,
+        }
     return {
-        **config,
+        "quant_method": stored.method,
+        "bits": stored.bits,
+        "group_size": stored.group_size,
         "checkpoint_format": "gptq",
         "desc_act": False,
-        "sym": not stored.get("zero_point"),
+        "sym": not stored.zero_point,
         "damp_percent": 0.01,
         "true_sequential": True,
         "lm_head": False,
     }
 
 
-def fp8_config(block: int | None) -> dict[str, Any]:
+def fp8_config(block: int | None) -> Fp8BlockConfig | CompressedTensorsConfig:
     """`quantization_config` of fp8 weights in blocks, or of fp8 weights with a scale for each output."""
     if block:
-        kept = {"ignored_layers": ["lm_head"], "modules_to_not_convert": ["lm_head"]}  # the engines differ in the name
-        blocks = {"weight_block_size": [block, block]}
-        return {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", **blocks, **kept}
-    number = {"num_bits": 8, "type": "float", "symmetric": True, "group_size": None}
+        return {
+            "quant_method": "fp8",
+            "fmt": "e4m3",
+            "activation_scheme": "dynamic",
+            "weight_block_size": [block, block],
+            "ignored_layers": ["lm_head"],  # the engines differ in the name
+            "modules_to_not_convert": ["lm_head"],
+        }
+    number: Number = {"num_bits": 8, "type": "float", "symmetric": True, "group_size": None}
     return {
         "quant_method": "compressed-tensors",
         "format": "float-quantized",
@@ -181,16 +194,3 @@ def fp8_config(block: int | None) -> dict[str, Any]:
             }
         },
     }
-
-
-def quantization_method(config: Any) -> str | None:
-    """The method that a config.json's quantization_config speaks of, in the words of the model profiles."""
-    config = config if isinstance(config, dict) else {}
-    method = config.get("quant_method")
-    if method != "compressed-tensors":
-        return method
-    groups = config.get("config_groups")
-    held = groups.values() if isinstance(groups, dict) else ()
-    stored = [group.get("weights") if isinstance(group, dict) else None for group in held]
-    kinds = {(w.get("type"), w.get("num_bits")) if isinstance(w, dict) else None for w in stored}
-    return "fp8" if kinds == {("float", 8)} else method

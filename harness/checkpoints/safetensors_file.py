@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import open_regular
 
 INDEX = "model.safetensors.index.json"
-JSON_LIMIT_BYTES = 100_000_000  # the format's own limit for a header; an index is never larger
+JSON_LIMIT_BYTES = 32_000_000  # of a header or an index; 140 000 tensors, more than any model has, take 14 MB
+MOST_DIMENSIONS, LONGEST_SIDE = 64, 1 << 48
 MOST_BYTES = 1 << 50
 BITS = {  # a number of each of the format's dtypes; one that is not known is not checked
     **{name: 8 for name in ("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ")},
@@ -21,6 +24,14 @@ BITS = {  # a number of each of the format's dtypes; one that is not known is no
     **{name: 64 for name in ("I64", "U64", "F64", "C64")},
     **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
 }
+
+
+class TensorEntry(TypedDict):
+    """What a header says of one tensor, once it is checked; `data_offsets`: [begin, end) behind the header, bytes."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: list[int]
 
 
 def whole_size(path: Path, named: set[str] | None = None) -> int:
@@ -36,8 +47,8 @@ def whole_size(path: Path, named: set[str] | None = None) -> int:
         try:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(JSON_LIMIT_BYTES, size - 8):
-                raise ValueError("its header is longer than the file")
-            entries = json.loads(file.read(length))
+                raise ValueError("its header does not fit into it")
+            entries = json.loads(file.read(length), object_pairs_hook=without_doubles)
             entries.pop("__metadata__", None)
             end = tiled(entries)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -55,7 +66,16 @@ def whole_size(path: Path, named: set[str] | None = None) -> int:
     return size
 
 
-def tiled(entries: dict[str, Any]) -> int:
+def without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object. Raises: ValueError: a name comes twice, and readers differ in which of the two they take."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        often = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{often[:80]} is there twice")
+    return found
+
+
+def tiled(entries: Mapping[str, TensorEntry]) -> int:
     """Where the tensors' data ends, once it is sure that they lie one behind the other from 0 on.
 
     Raises:
@@ -66,8 +86,10 @@ def tiled(entries: dict[str, Any]) -> int:
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"][0]):
         begin, stop = entry["data_offsets"]
-        if not all(type(number) is int for number in (begin, stop, *entry["shape"])):
-            raise ValueError(f"{name[:80]}: offsets and shape must be whole numbers")
+        if not all(type(number) is int and number <= LONGEST_SIDE for number in (begin, stop, *entry["shape"])):
+            raise ValueError(f"{name[:80]}: offsets and shape must be whole numbers, of at most {LONGEST_SIDE}")
+        if len(entry["shape"]) > MOST_DIMENSIONS:
+            raise ValueError(f"{name[:80]}: a shape of {len(entry['shape'])} dimensions")
         bits = BITS.get(entry["dtype"])
         if begin != end or stop < begin or min(entry["shape"], default=0) < 0:
             raise ValueError(f"{name[:80]}: its data is not contiguous with the tensor before it")

@@ -6,51 +6,45 @@ What a linear layer becomes on disk is its weight format's concern; the rest of 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness.checkpoints.formats import Fill, Linear, Tensor, linear_format, quantization_config
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.models.families import BY_ARCHITECTURE
+from innerloop.harness.models.family import Family
+from innerloop.harness.models.stored import Stored
+from innerloop.harness.store.versions import Document
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.models import ModelProfile
 
 SHARD_BYTES = 2_000_000_000
-ATTENTION_GAIN = 0.25  # at 1, attention's averages drown what tells positions apart: greedy output repeats one token
-ARCHITECTURES = ("LlamaForCausalLM",)
 WEIGHT_DTYPES = ("float32", "bfloat16", "float16")
 
 
-def llama(model: ModelProfile, dtype: str, linear: Linear) -> Iterator[Tensor]:
-    """The tensors of a LlamaForCausalLM in layer order, not yet given to shards."""
-    hidden, inner = model.hidden_size, model.intermediate_size
-    queries, keys = model.num_attention_heads * model.head_dim, model.num_key_value_heads * model.head_dim
-    embedding = Tensor("model.embed_tokens.weight", (model.vocab_size, hidden), dtype, Fill("normal", hidden**-0.5))
-    norm = Tensor("model.norm.weight", (hidden,), dtype, Fill("constant", 1.0))
-
-    yield embedding
-    for i in range(model.num_hidden_layers):
-        layer = f"model.layers.{i}"
-        yield Tensor(f"{layer}.input_layernorm.weight", (hidden,), dtype, norm.fill)
-        yield from linear(f"{layer}.self_attn.q_proj", queries, hidden, dtype)
-        yield from linear(f"{layer}.self_attn.k_proj", keys, hidden, dtype)
-        yield from linear(f"{layer}.self_attn.v_proj", keys, hidden, dtype)
-        yield from linear(f"{layer}.self_attn.o_proj", hidden, queries, dtype, ATTENTION_GAIN)
-        yield Tensor(f"{layer}.post_attention_layernorm.weight", (hidden,), dtype, norm.fill)
-        yield from linear(f"{layer}.mlp.gate_proj", inner, hidden, dtype)
-        yield from linear(f"{layer}.mlp.up_proj", inner, hidden, dtype)
-        yield from linear(f"{layer}.mlp.down_proj", hidden, inner, dtype)
-    yield norm
-    if not model.tie_word_embeddings:
-        yield Tensor("lm_head.weight", embedding.shape, dtype, embedding.fill)
+def tensors_of(family: Family, model: ModelProfile, dtype: str, linear: Linear) -> Iterator[Tensor]:
+    """The family's tensors as they lie on disk, not yet given to shards."""
+    for stored in family.tensors(model.shape()):
+        each = stored.experts if stored.experts and stored.kind != "stack" else 0
+        for name in [stored.name.format(i) for i in range(each)] if each else [stored.name]:
+            if stored.kind == "linear":
+                outputs, inputs = stored.shape
+                yield from linear(name, outputs, inputs, dtype, stored.gain)
+            else:
+                yield Tensor(name, stored.shape, stored.dtype or dtype, fill(stored))
 
 
-def config_json(model: ModelProfile, dtype: str) -> dict[str, Any]:
+def fill(stored: Stored) -> Fill:
+    return Fill("constant", stored.value) if stored.deviation is None else Fill("normal", stored.deviation)
+
+
+def config_json(model: ModelProfile, dtype: str) -> Document:
     """The content of config.json, with the rotary embedding and the dtype in both their old and their new spelling."""
+    family, stored, shape = model.family, quantization_config(model), model.shape()
     scaling = dict(model.rope_scaling) if model.rope_scaling else None
-    stored = quantization_config(model)
-    return {
+    made = {
         "architectures": [model.architecture],
-        "model_type": "llama",
+        "model_type": family.model_type if family else shape.get("model_type"),
         "hidden_size": model.hidden_size,
         "num_hidden_layers": model.num_hidden_layers,
         "num_attention_heads": model.num_attention_heads,
@@ -61,11 +55,15 @@ def config_json(model: ModelProfile, dtype: str) -> dict[str, Any]:
         "max_position_embeddings": model.max_position_embeddings,
         "rope_theta": model.rope_theta,
         "rope_scaling": scaling,
-        "rope_parameters": {"rope_type": "default", **(scaling or {}), "rope_theta": model.rope_theta},
+        "rope_parameters": rope_parameters(model, scaling or {}),
         "rms_norm_eps": model.rms_norm_eps,
         "tie_word_embeddings": model.tie_word_embeddings,
         "bos_token_id": model.bos_token_id,
         "eos_token_id": model.eos_token_id,
+        "torch_dtype": dtype,
+        "dtype": dtype,
+    }
+    usual = {
         "hidden_act": "silu",
         "attention_bias": False,
         "attention_dropout": 0.0,
@@ -73,10 +71,23 @@ def config_json(model: ModelProfile, dtype: str) -> dict[str, Any]:
         "initializer_range": 0.02,
         "pretraining_tp": 1,
         "use_cache": True,
-        "torch_dtype": dtype,
-        "dtype": dtype,
-        **({"quantization_config": stored} if stored else {}),
     }
+    rest = {**usual, **{name: value for name, value in shape.items() if name not in made}}
+    dtypes = {name: made.pop(name) for name in ("torch_dtype", "dtype")}
+    whole = {**made, **rest, **dtypes, **({"quantization_config": stored} if stored else {})}
+    return {name: value for name, value in whole.items() if family is None or name not in family.unwritten}
+
+
+def rope_parameters(model: ModelProfile, scaling: Document) -> Document:
+    """The rotary embedding as transformers 5 spells it; by the type of the layer where they differ."""
+    shape = model.shape()
+    every = {"rope_type": "default", **scaling, "rope_theta": model.rope_theta}
+    if "partial_rotary_factor" in shape:
+        every["partial_rotary_factor"] = shape["partial_rotary_factor"]
+    local = shape.get("rope_local_base_freq")
+    if local is None:
+        return every
+    return {"full_attention": every, "sliding_attention": {"rope_type": "default", "rope_theta": local}}
 
 
 def plan(model: ModelProfile, dtype: str, shard_bytes: int = SHARD_BYTES) -> list[Tensor]:
@@ -87,15 +98,17 @@ def plan(model: ModelProfile, dtype: str, shard_bytes: int = SHARD_BYTES) -> lis
     Raises:
         Refused: an architecture, number format or weight format that cannot be made.
     """
-    if model.architecture not in ARCHITECTURES:
+    family = model.family
+    if family is None:
         raise Refused(
-            f"cannot create a synthetic checkpoint of architecture {model.architecture!r}"
-            f"{nearest(model.architecture, ARCHITECTURES)}"
+            f"no synthetic checkpoint can be made of architecture {model.architecture!r}"
+            f"{nearest(model.architecture, BY_ARCHITECTURE)}",
+            "give a folder of its weights with --weights; then it runs, without a roofline",
         )
     if dtype not in WEIGHT_DTYPES:
         raise Refused(f"a checkpoint's dtype cannot be {dtype!r}{nearest(dtype, WEIGHT_DTYPES)}")
     tensors, shard, filled = [], 1, 0
-    for tensor in llama(model, dtype, linear_format(model)):
+    for tensor in tensors_of(family, model, dtype, linear_format(model)):
         if filled and filled + tensor.bytes > shard_bytes:
             shard, filled = shard + 1, 0
         filled += tensor.bytes

@@ -8,9 +8,10 @@ word ids encodes to the same ids again, so a prompt of n word ids can travel as 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.store.versions import Document
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.models import ModelProfile
@@ -70,12 +71,12 @@ def vocabulary(model: ModelProfile) -> list[str]:
     return [specials.get(token_id) or next(ordinary) for token_id in range(model.vocab_size)]
 
 
-def tokenizer_json(model: ModelProfile) -> dict[str, Any]:
+def tokenizer_json(model: ModelProfile) -> Document:
     """The content of tokenizer.json: a BPE without merges in which a word that the vocabulary holds is one token."""
     specials = special_tokens(model)
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    bos = specials.get(model.bos_token_id)
+    bos = None if model.bos_token_id is None else specials.get(model.bos_token_id)
     begin = [] if bos is None else [{"SpecialToken": {"id": bos, "type_id": 0}}]
     return {
         "version": "1.0",

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.checkpoints.formats import details, quantization_method
 from innerloop.harness.checkpoints.safetensors_file import INDEX, JSON_LIMIT_BYTES, whole_size
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_bytes, read_json
+from innerloop.harness.profiles.published import architecture_of, block_structure, quantization_method, text_part
+from innerloop.harness.store.versions import Document
 
 if TYPE_CHECKING:
-    from innerloop.harness.profiles.models import ModelProfile
+    from innerloop.harness.profiles.models import ModelProfile, Quantization
 
 LONGEST_NAME = 255  # bytes of a file's name
 SHOWN = 10
@@ -28,6 +29,8 @@ LAYOUT = {  # what of a method's details decides how the weights lie, by config.
     "awq": {"version": "gemm", "zero_point": True},
     "gptq": {"sym": True, "desc_act": False, "checkpoint_format": "gptq"},
 }
+BITS = ("bits", "w_bit")  # names in config.json
+GROUP_SIZES = ("group_size", "q_group_size")
 PICKLES = (".bin", ".pt", ".pth")
 EQUAL_FIELDS = (
     "hidden_size",
@@ -38,6 +41,21 @@ EQUAL_FIELDS = (
     "intermediate_size",
     "vocab_size",
     "tie_word_embeddings",
+)
+FAMILY_FIELDS = (  # of some families only
+    "sliding_window",
+    "moe_intermediate_size",
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+    "n_shared_experts",
+    "num_experts_per_tok",
+    "first_k_dense_replace",
+    "kv_lora_rank",
+    "q_lora_rank",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+    "v_head_dim",
 )
 
 
@@ -85,7 +103,7 @@ def use_weights(path: str | Path, model: ModelProfile) -> Checkpoint:
     return Checkpoint(folder, sum(sizes.values()), True, digest.hexdigest(), time.monotonic() - started, False)
 
 
-def refuse_hidden_quantization(folder: Path, config: dict[str, Any]) -> None:
+def refuse_hidden_quantization(folder: Path, config: Document) -> None:
     """Some engines look beyond config.json's quantization_config, and would not run what the others do.
 
     Raises:
@@ -101,7 +119,7 @@ def refuse_hidden_quantization(folder: Path, config: dict[str, Any]) -> None:
         )
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> Document:
     """A JSON file that must hold an object.
 
     Raises:
@@ -113,58 +131,59 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def compare(config: dict[str, Any], model: ModelProfile) -> list[str]:
+def compare(config: Document, model: ModelProfile) -> list[str]:
     """The numbers that decide speed and memory where config.json and the profile disagree, as sentences."""
-    names = config.get("architectures")
+    names, text = config.get("architectures"), text_part(config)
     found: list[tuple[str, object, object]] = []
-    if not isinstance(names, list) or model.architecture not in names:
+    if not isinstance(names, list) or model.architecture not in (*names, architecture_of(config)):
         found.append(("architectures", model.architecture, names))
-    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
+    shape = model.shape()
+    heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
     implied: dict[str, object] = {"num_key_value_heads": heads, "tie_word_embeddings": False}
     if isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
         implied["head_dim"] = hidden // heads
-    for field in EQUAL_FIELDS:
-        here = config.get(field)
+    if model.family is not None:
+        implied |= model.family.defaults
+    fields = [name for name in EQUAL_FIELDS if model.family is None or name not in model.family.unwritten]
+    for field in [*fields, *(name for name in FAMILY_FIELDS if name in shape or name in text)]:
+        here = text.get(field)
         here = implied.get(field) if here is None else here
-        if here != getattr(model, field):
-            found.append((field, getattr(model, field), here))
-    positions = config.get("max_position_embeddings")
+        if here != shape.get(field):
+            found.append((field, shape.get(field), here))
+    positions = text.get("max_position_embeddings")
     if not isinstance(positions, int) or positions < model.max_position_embeddings:
         found.append(("max_position_embeddings", model.max_position_embeddings, positions))
-    found += compare_quantization(config.get("quantization_config"), details(model))
+    stored = config.get("quantization_config") or text.get("quantization_config")
+    found += compare_quantization(stored, model.quantization)
     return [
         f"{field}: the profile says {profile}, the folder says {'nothing' if here is None else here}"
         for field, profile, here in found
     ]
 
 
-def compare_quantization(here: Any, profile: dict[str, Any]) -> list[tuple[str, object, object]]:
+def compare_quantization(here: Any, profile: Quantization | None) -> list[tuple[str, object, object]]:
     """Where config.json's quantization_config says another method, width, group or block than the profile."""
     folder = here if isinstance(here, dict) else {}
     method = quantization_method(here)
-    if method != profile.get("method"):
-        return [("quantization", profile.get("method") or "none", method or "none")]
-    spellings = {"bits": ("bits", "w_bit"), "group_size": ("group_size", "q_group_size")}
+    expected_method = None if profile is None else profile.method
+    if method != expected_method:
+        return [("quantization", expected_method or "none", method or "none")]
+    spellings: dict[str, tuple[int, tuple[str, ...]]] = {}
+    if profile is not None:
+        spellings = {"bits": (profile.bits, BITS), "group_size": (profile.group_size, GROUP_SIZES)}
     found: list[tuple[str, object, object]] = []
-    for field, keys in spellings.items():
+    for field, (expected, keys) in spellings.items():
         value = next((folder[key] for key in keys if key in folder), None)
-        if None not in (value, profile.get(field)) and value != profile[field]:
-            found.append((f"quantization {field}", profile[field], value))
+        if value is not None and value != expected:
+            found.append((f"quantization {field}", expected, value))
     for field, value in LAYOUT.get(str(method), {}).items():
         if field in folder and str(folder[field]).lower() != str(value).lower():
             found.append((f"quantization {field}", value, folder[field]))
-    side, blocks = profile.get("block_size"), folder.get("weight_block_size") or block_structure(folder)
+    side = None if profile is None else profile.block_size
+    blocks = folder.get("weight_block_size") or block_structure(folder)
     if blocks != (side and [side, side]):
         found.append(("quantization block_size", side or "none", blocks))
     return found
-
-
-def block_structure(stored: dict[str, Any]) -> Any:
-    """The blocks that have scales of their own in a compressed-tensors configuration; None if there are none."""
-    groups = stored.get("config_groups")
-    each = groups.values() if isinstance(groups, dict) else ()
-    weights = [group.get("weights") for group in each if isinstance(group, dict)]
-    return next((one.get("block_structure") for one in weights if isinstance(one, dict)), None)
 
 
 def weight_files(folder: Path) -> dict[Path, set[str] | None]:
@@ -200,8 +219,13 @@ def indexed(folder: Path, index: Path) -> dict[Path, set[str] | None]:
         raise Refused(f"{index} has no weight_map of tensor names to file names")
     tensors: dict[str, set[str]] = {}
     for tensor, name in names.items():
-        if "/" in name or "\\" in name or not name.endswith(".safetensors") or len(name.encode()) > LONGEST_NAME:
-            raise Refused(f"{index} names {name[:60]!r}, which is not a safetensors file in this folder")
+        if (
+            "/" in name
+            or "\\" in name
+            or not name.endswith(".safetensors")
+            or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME
+        ):
+            raise Refused(f"{index} names {name[:60]!r}, which is not a safetensors file of this folder")
         tensors.setdefault(name, set()).add(tensor)
     there = set(os.listdir(folder))
     missing = sorted(name for name in tensors if name not in there)

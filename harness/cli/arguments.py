@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from innerloop.harness.cli.errors import EXIT_REFUSED, Refused, closest, nearest
 from innerloop.harness.cli.verbs import as_called
+from innerloop.harness.cli.words import printable
 
 UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 Suggest = Callable[[str], str | None]
@@ -36,7 +37,7 @@ class CommandLine(argparse.ArgumentParser):
         return found
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_REFUSED, f"innerloop: {self.said(message)}\n")
+        self.exit(EXIT_REFUSED, printable(f"innerloop: {self.said(message)}\n"))
 
     def said(self, message: str) -> str:
         """argparse's own words as ours: the flag first, then what is wrong, then the fix."""

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from innerloop.harness.cli.errors import EXIT_INTERRUPTED, STOPPED, InnerloopError
-from innerloop.harness.cli.progress import lasting_stdout
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, STOPPED, InnerloopError
+from innerloop.harness.cli.output import tell
+from innerloop.harness.cli.progress import GONE, lasting_stdout
 from innerloop.harness.cli.verbs import as_called
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SHOWN = 300  # letters of a path
 _received: list[int] = []  # the signals that stopped what is going on
 
 
@@ -79,28 +81,34 @@ def signals_passed_on() -> Iterator[None]:
         signal.raise_signal(_received[-1])
 
 
-def as_command(work: Callable[[], int]) -> int:
+def as_command(work: Callable[[], int], keeps: bool = False) -> int:
     """What `work` returns or, where it raises an InnerloopError or is stopped, that exit code; stderr says why.
 
     Work that was interrupted and still came to its end (a run that keeps what it measured) has the signal's code too.
+    `keeps`: what the work found is on the disk as well, so that an output which cannot be written changes no code.
     """
     _received.clear()
     try:
-        with stop_signals(), lasting_stdout():
+        with stop_signals(), lasting_stdout() as out:
             code = work()
+            out.flush()
+        if out.lost is not None and out.lost.errno not in GONE:
+            tell(f"the output could not be written: {out.lost.strerror}")
+            code = EXIT_FAILED if code == EXIT_OK and not keeps else code
         return 128 + _received[-1] if code == EXIT_INTERRUPTED and _received else code
     except InnerloopError as error:
-        lines = (f"innerloop: {error}", *(f"  {line}" for line in error.details))
-        print(as_called("\n".join(lines)), file=sys.stderr)
+        tell(as_called(str(error)), *map(as_called, error.details))
         return error.exit_code
     except Stopped as stopped:
-        with suppress(OSError):  # the terminal may be gone
-            print(f"innerloop: interrupted by {stopped}", file=sys.stderr)
+        tell(f"interrupted by {stopped}")
         return 128 + stopped.number
-    except OSError:
+    except OSError as error:
         if signal.SIGHUP in _received:  # the terminal is gone, and nothing can be printed
             return 128 + signal.SIGHUP
-        raise
+        if error.filename is None:
+            raise
+        tell(f"{os.fsdecode(error.filename)[:SHOWN]}: {error.strerror}")
+        return EXIT_REFUSED
 
 
 def leave(code: int) -> NoReturn:

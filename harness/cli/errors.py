@@ -47,6 +47,13 @@ class InstallFailed(InnerloopError):
     """An engine's environment could not be made; `details` holds the installer's own words."""
 
 
+def told(error: BaseException) -> str:
+    """An error in words: of ours and of the system their own, of any other also its kind."""
+    if isinstance(error, (InnerloopError, OSError)):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
 def closest(name: str, choices: Iterable[str]) -> list[str]:
     """The known names, two at most, one of which was probably meant."""
     return difflib.get_close_matches(name, sorted(choices), n=2, cutoff=0.5)

@@ -16,13 +16,12 @@ def print_list(
     if console.is_terminal:
         from rich import box
         from rich.table import Table
-        from rich.text import Text
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for column in columns:
             table.add_column(column, justify="right" if column in right else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*row)
         console.print(table)
         return
     widths = [max(len(row[k]) for row in [columns, *rows]) for k in range(len(columns))]
@@ -31,4 +30,4 @@ def print_list(
             cell.rjust(width) if column in right else cell.ljust(width)
             for cell, width, column in zip(row, widths, columns, strict=True)
         ]
-        console.out("  ".join(cells).rstrip(), highlight=False)
+        console.out("  ".join(cells).rstrip())

@@ -1,14 +1,24 @@
-"""Documents on stdout, as JSON."""
+"""What goes to stdout and stderr but for reports: documents as JSON, lines, and what went wrong."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from innerloop.harness import __version__
+from innerloop.harness.cli.errors import told
+from innerloop.harness.cli.words import BIDI, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SCHEMA_VERSION = "1.0"  # of the documents that are printed and not kept
+UNPRINTABLE = re.compile(f"[\x7f-\x9f\u2028\u2029\ud800-\udfff{BIDI}]")  # which JSON may hold as they are
 HEADER = ("kind", "schema_version", "innerloop_version")
 
 
@@ -25,4 +35,31 @@ def print_json(document: Mapping[str, Any], kind: str | None = None, *, indent: 
     whole = {**header, **document}
     if lost := [name for name in HEADER if name not in whole]:
         raise ValueError(f"a document without {', '.join(lost)}")
-    print(json.dumps(whole, indent=indent, ensure_ascii=False, allow_nan=False), flush=indent is None)
+    text = json.dumps(whole, indent=indent, ensure_ascii=not _is_unicode(sys.stdout.encoding), allow_nan=False)
+    print(UNPRINTABLE.sub(lambda one: f"\\u{ord(one[0]):04x}", text), flush=indent is None)
+
+
+def _is_unicode(encoding: str | None) -> bool:
+    """Whether an encoding has all letters; others get JSON's own escapes, which say the same."""
+    return (encoding or "utf-8").lower().replace("_", "-").startswith("utf")
+
+
+def say(*lines: str, file: TextIO | None = None) -> None:
+    """Prints lines, whoever wrote them, on stdout or another stream, at once: nothing in them acts on the terminal."""
+    print(*map(printable, lines), sep="\n", file=file, flush=True)
+
+
+def tell(line: str, *details: str) -> None:
+    """What went wrong, on stderr, and what to do about it; a terminal that is gone takes nothing from the work."""
+    with suppress(OSError, ValueError):
+        text = "\n".join((f"innerloop: {line}", *(f"  {one}" for one in details)))
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def printing(folder: Path, console: Console) -> Iterator[None]:
+    """Around the printing of what lies in a folder already: where it fails, that is said, and nothing else changes."""
+    try:
+        yield
+    except Exception as error:
+        console.print(f"the result could not be printed ({told(error)}); it lies in {folder}")

@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+GONE = (errno.EIO, errno.EPIPE)  # the reader went, which is no trouble of ours
+
+
 class Lasting:
-    """A stream whose reader may go: a terminal when its connection breaks, `head` when it has its lines. What is
-    written after that is dropped, so that the work goes on to an orderly end and its exit code stands. A hangup itself
-    comes as a signal."""
+    """A stream whose reader may go: a terminal when its connection breaks, `head` when it has its lines; or whose disk
+    may be full. What is written after that is dropped, so that the work goes on to an orderly end and its exit code
+    stands. `lost` is the error that was met, if any. A hangup itself comes as a signal."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.lost: OSError | None = None
 
     def write(self, text: str) -> int:
         return int(self._or_drop(self._stream.write, text) or len(text))
@@ -34,30 +38,31 @@ class Lasting:
         try:
             return call(*arguments)
         except OSError as error:
-            if error.errno not in (errno.EIO, errno.EPIPE):
-                raise
-            if error.errno == errno.EPIPE:  # what is left in the buffer is written at the end, and must go somewhere
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, self._stream.fileno())
-                os.close(nowhere)
+            self.lost = self.lost or error
+            if error.errno != errno.EIO:  # what is left in the buffer is written at the end, and must go somewhere
+                with suppress(OSError, ValueError):
+                    nowhere = os.open(os.devnull, os.O_WRONLY)
+                    os.dup2(nowhere, self._stream.fileno())
+                    os.close(nowhere)
             return None
 
 
 @contextmanager
-def lasting_stdout() -> Iterator[None]:
+def lasting_stdout() -> Iterator[Lasting]:
     """Meanwhile stdout lasts, and what its encoding cannot say is written as `?`."""
     own = sys.stdout
     with suppress(AttributeError, ValueError, OSError):
         own.reconfigure(errors="replace")  # type: ignore[union-attr]  # of a text file
-    sys.stdout = cast(TextIO, Lasting(own))
+    lasting = Lasting(own)
+    sys.stdout = cast(TextIO, lasting)
     try:
-        yield
+        yield lasting
     finally:
         sys.stdout = own
 
 
-def progress_console() -> Console:
+def progress_console(quiet: bool = False) -> Console:
     """The console for what is going on; results go to stdout."""
-    from rich.console import Console
+    from innerloop.harness.cli.console import PlainConsole
 
-    return Console(file=cast(TextIO, Lasting(sys.stderr)))
+    return PlainConsole(file=cast(TextIO, Lasting(sys.stderr)), quiet=quiet)

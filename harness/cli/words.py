@@ -72,9 +72,16 @@ def is_control(letter: str) -> bool:
     return unicodedata.category(letter) in UNSEEN or letter in BIDI
 
 
-def visible(text: str) -> str:
-    """A text of a user's with its control characters escaped: "a\\x1b[31m"."""
-    return "".join(repr(letter)[1:-1] if is_control(letter) else letter for letter in text)
+def visible(text: str, keep: str = "") -> str:
+    """A text of a user's with its control characters, but for those in `keep`, escaped: "a\\x1b[31m"."""
+    if text.isprintable():
+        return text
+    return "".join(repr(one)[1:-1] if is_control(one) and one not in keep else one for one in text)
+
+
+def printable(text: str) -> str:
+    """A text that may have several lines as it may be printed: everything that acts on a terminal is escaped."""
+    return visible(text, keep="\n\t")
 
 
 def assignments(values: Mapping[str, Any]) -> str:

@@ -81,7 +81,7 @@ def _build(planned: Plan, lock_fd: int, say: Say) -> None:
         installer.make_venv(folder, planned.python, lock_fd, say)
         installer.install(folder, planned.lock, lock_fd, say)
         probed = probe(folder / "bin" / "python", OWN_PACKAGES)
-        version = probed["packages"].get(recipe.distribution)
+        version = probed["packages"].get(recipe.distribution or "")
         if recipe.distribution is not None and version is None:
             raise InstallFailed(f"{planned.lock.name} was installed, but {recipe.distribution} is missing")
         record = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from innerloop.harness.cli.arguments import CommandLine, add_remove, command_line, named_or_all
 from innerloop.harness.cli.errors import EXIT_OK, Refused
 from innerloop.harness.cli.lists import print_list
-from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.output import print_json, say
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import size
 from innerloop.harness.environments import build, registered
@@ -97,9 +97,9 @@ def show(as_json: bool) -> None:
         print_json({"environments": [asdict(one) for one in found]}, "environments")
         return
     if not found:
-        print(f"no environments in {environments_folder()} yet")
+        say(f"no environments in {environments_folder()}")
         return
-    from rich.console import Console
+    from innerloop.harness.cli.console import PlainConsole
 
     columns = ("name", "state", "engine version", "python", "size", "created", "last used")
     rows = [
@@ -113,9 +113,9 @@ def show(as_json: bool) -> None:
         )
         for one in found
     ]
-    console = Console()
+    console = PlainConsole()
     print_list(console, columns, rows, right=("size",))
-    console.out(f"in {environments_folder()}, times in UTC", highlight=False)
+    console.out(f"in {environments_folder()}, times in UTC")
 
 
 def make(name: str, device: str, recreate: bool, only_look: bool = False) -> None:
@@ -130,13 +130,13 @@ def make(name: str, device: str, recreate: bool, only_look: bool = False) -> Non
             raise engines.refuse(engine, machine)
         device = able[0] if able else next(iter(engine.environments))
     if only_look:
-        planned, packages = build.look_up(engine, device, say=lambda text: print(text, flush=True))
-        print(*packages, sep="\n")
-        print(f"{planned.lock.name}: {len(packages)} package(s), all available, for Python {planned.python_version}")
-        print(f"would create: {planned.folder}")
+        planned, packages = build.look_up(engine, device, say=say)
+        say(*packages)
+        say(f"{planned.lock.name}: {len(packages)} package(s), all to be had, for Python {planned.python_version}")
+        say(f"would be made: {planned.folder}")
         return
-    one = build.create(engine, device, say=lambda text: print(text, flush=True), recreate=recreate)
-    print(f"ready: {engine.title} {one.version} with Python {one.python_version} in {one.folder}")
+    one = build.create(engine, device, say=say, recreate=recreate)
+    say(f"ready: {engine.title} {one.version} with Python {one.python_version} in {one.folder}")
 
 
 def keep(arguments: argparse.Namespace) -> None:
@@ -152,8 +152,8 @@ def keep(arguments: argparse.Namespace) -> None:
     one = registered.register(
         arguments.name, engine, arguments.device, arguments.python, [*sites, *arguments.site], env
     )
-    print(f"registered {one.name}: {engine.title} {one.version} on {one.device} with Python {one.python_version}")
-    print(as_called(f"use it: innerloop run --environment {one.name}"))
+    say(f"registered {one.name}: {engine.title} {one.version} on {one.device} with Python {one.python_version}")
+    say(as_called(f"use it: innerloop run --environment {one.name}"))
 
 
 def clear(arguments: argparse.Namespace) -> None:
@@ -169,10 +169,10 @@ def clear(arguments: argparse.Namespace) -> None:
     forgotten = [name for name in registrations if name in names]
     for name in forgotten:
         registered.unregister(name)
-        print(f"unregistered {name}; its files stay")
+        say(f"forgot {name}; what it named stays")
     removed = [one for one in ours if one.name in names or one.engine in names]
     for one in removed:
         build.remove(Path(one.folder))
-        print(f"removed {one.name}")
+        say(f"removed {one.name}")
     if not forgotten and not removed:
-        print("nothing to remove")
+        say("nothing to remove")

@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments.environment import OWN_PACKAGES, Environment, worker_variables
@@ -93,10 +93,19 @@ def existing(planned: Plan) -> Environment | None:
     )
 
 
-def read_marker(folder: Path) -> dict[str, Any] | None:
+class Marker(TypedDict):
+    """What is read of the file that says that an environment is whole."""
+
+    created: str
+    version: str | None
+    python_version: str
+    lock_hash: str
+
+
+def read_marker(folder: Path) -> Marker | None:
     """What was written when an environment was finished; None if it is half-made."""
     try:
         record = json.loads((folder / MARKER).read_bytes())
-        return record if {"created", "version", "python_version", "lock_hash"} <= record.keys() else None
+        return record if Marker.__annotations__.keys() <= record.keys() else None
     except (OSError, ValueError, AttributeError):
         return None

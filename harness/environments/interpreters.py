@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import installer
@@ -23,6 +23,14 @@ for d in distributions():
         names.setdefault(name.lower().replace("_", "-").replace(".", "-"), d.version)
 print(json.dumps({"version": platform.python_version(), "prefix": sys.prefix, "packages": names}))
 """
+
+
+class Probed(TypedDict):
+    """What an interpreter says of itself; `packages`: versions by normalised name."""
+
+    version: str
+    prefix: str
+    packages: dict[str, str]
 
 
 def choose_python(wanted: str) -> tuple[str, str]:
@@ -55,8 +63,8 @@ def packages(python: Path, variables: Mapping[str, str] | None = None) -> dict[s
     return dict(probe(python, variables)["packages"])
 
 
-def probe(python: Path, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """{"version", "prefix", "packages"} of an interpreter, which is asked; `variables` as in `packages`.
+def probe(python: Path, variables: Mapping[str, str] | None = None) -> Probed:
+    """Asks an interpreter; `variables` as in `packages`.
 
     Raises:
         Refused: it does not run, or does not answer as a Python does.
@@ -79,5 +87,5 @@ def probe(python: Path, variables: Mapping[str, str] | None = None) -> dict[str,
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise Refused(f"{python} is not a working Python: {error}") from None
     if not isinstance(answer, dict):
-        raise Refused(f"{python} is not a working Python (exit code {done.returncode})", *done.stderr.splitlines()[-5:])
-    return answer
+        raise Refused(f"{python} does not run as a Python (exit {done.returncode})", *done.stderr.splitlines()[-5:])
+    return cast(Probed, answer)

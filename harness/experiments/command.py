@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.errors import EXIT_OK
-from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.output import print_json, printing
 from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.session.arguments import options_of, request_of
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 def run_layers(arguments: argparse.Namespace) -> int:
     """Runs, or plans with --dry-run, what the command line asks for, and prints it."""
-    from rich.console import Console
-
+    from innerloop.harness.cli.console import PlainConsole
     from innerloop.harness.experiments import ladder as layers
     from innerloop.harness.experiments.plan import plan_layers, print_plan_of_layers
     from innerloop.harness.machine import this_machine
@@ -38,14 +37,16 @@ def run_layers(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         resolved = plan_layers(ladder, spec_of, machine, profile, out)
         if arguments.json:
-            print_json(resolved, "plan_of_layers")
+            print_json(document(resolved), "plan_of_layers")
         else:
-            print_plan_of_layers(resolved, Console())
+            print_plan_of_layers(resolved, PlainConsole())
         return EXIT_OK
     options = options_of(arguments, out, profile)
-    waterfall, folder = layers.run(ladder, spec_of, machine, options, progress_console())
-    if arguments.json:
-        print_json(document(waterfall))
-    else:
-        print_waterfall(waterfall, folder)
+    console = progress_console()
+    waterfall, folder = layers.run(ladder, spec_of, machine, options, console)
+    with printing(folder, console):
+        if arguments.json:
+            print_json(document(waterfall))
+        else:
+            print_waterfall(waterfall, folder)
     return layers.exit_code(waterfall, arguments.strict)

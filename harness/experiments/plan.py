@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness.experiments.ladder import Ladder, order
-from innerloop.harness.session.plan import plan, print_plan, shown
+from innerloop.harness.session.plan import Plan, plan, print_plan, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,35 +18,44 @@ if TYPE_CHECKING:
     from innerloop.harness.spec.model import RunSpec
 
 
+@dataclass(frozen=True, slots=True)
+class PlanOfLayers:
+    """The plan of each layer, innermost first, and the folders of all runs in their order."""
+
+    trials: int
+    folders: Sequence[str]
+    layers: Mapping[str, Plan]
+
+
 def plan_layers(
     ladder: Ladder, spec_of: Callable[[str], RunSpec], machine: Machine, profile: Profile | None, out: Path
-) -> dict[str, Any]:
-    """The plans of all layers of a ladder, by layer, and the folders of their runs. Nothing is written.
+) -> PlanOfLayers:
+    """The plans of all layers of a ladder and the folders of their runs. Nothing is written.
 
     Raises:
         Refused: as `plan`.
     """
     first = ladder.layers[0]
-    return {
-        "trials": ladder.trials,
-        "folders": [str(out / f"{layer}-{trial}") for layer, trial in order(ladder)],
-        "layers": {
+    return PlanOfLayers(
+        trials=ladder.trials,
+        folders=[str(out / f"{layer}-{trial}") for layer, trial in order(ladder)],
+        layers={
             layer: plan(spec_of(layer), machine, profile if layer == first else None, out / f"{layer}-1")
             for layer in ladder.layers
         },
-    }
+    )
 
 
-def print_plan_of_layers(resolved: dict[str, Any], console: Console) -> None:
+def print_plan_of_layers(resolved: PlanOfLayers, console: Console) -> None:
     """The plan of the innermost layer for people, and of the others what is not the same."""
-    (first, common), *others = resolved["layers"].items()
-    console.print(f"layer {first}, and what all layers share", style="bold")
+    (first, common), *others = resolved.layers.items()
+    console.print(f"layer {first}, and what is the same on all layers", style="bold")
     print_plan(common, console)
     for layer, own in others:
-        native = common["native_settings"]
-        new = {name: value for name, value in own["native_settings"].items() if native.get(name) != value}
+        native = common.native_settings
+        new = {name: value for name, value in own.native_settings.items() if native.get(name) != value}
         told = ", ".join(f"{name} = {shown(name, value)}" for name, value in new.items()) or "nothing"
-        console.print(f"layer {layer}: differs: {told}", highlight=False)
-        if own["cannot_report"]:
-            console.print(f"  not reported: {', '.join(own['cannot_report'])}", style="dim", highlight=False)
-    console.print(f"order of runs: {', '.join(Path(f).name for f in resolved['folders'])}", highlight=False)
+        console.print(f"layer {layer}: not alike: {told}")
+        if own.cannot_report:
+            console.print(f"  cannot report {', '.join(own.cannot_report)}", style="dim")
+    console.print(f"runs, in this order: {', '.join(Path(f).name for f in resolved.folders)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +18,12 @@ from innerloop.harness.cli.words import assignments
 from innerloop.harness.export.perfetto_format import CHRONOLOGICAL, TraceWriter, Value
 from innerloop.harness.result.roofline import bound_s_of
 from innerloop.harness.schema.result import Result
+from innerloop.harness.store import parquet
 from innerloop.harness.store.atomic import whole
 from innerloop.harness.store.tables import Tables, read_tables
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FILE = "trace.perfetto-trace"
 MOST_PHASED = 300_000  # steps; of a longer run the phases are left out, or the file would not open
@@ -57,12 +62,14 @@ def write(folder: Path, result: Result | None) -> Path:
 
 def sampled(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """The samplers' readings: {source: {column: float64 [samples], and time_ns}}; empty without telemetry."""
-    import pyarrow.parquet as pq
-
     path = Path(folder) / "telemetry.parquet"
     if not path.exists():
         return {}
-    table = pq.read_table(path)
+    with parquet.damage(path):
+        return _readings(parquet.read_telemetry(path, {}))
+
+
+def _readings(table: pa.Table) -> dict[str, dict[str, np.ndarray]]:
     sources = np.array(table.column("source").to_pylist())
     columns = {
         name: table.column(name).cast("float64").to_numpy(zero_copy_only=False)
@@ -91,7 +98,7 @@ def draw(
     told = [] if spec is None else [assignments(values) for values in (spec.given, spec.label) if values]
     root = writer.track(" · ".join(["innerloop", *words, *told]))
     done = work(steps, tokens, requests)
-    bound_s = bound_s_of(done, None if result is None else result.roofline)
+    bound_s = bound_s_of(tables, done, None if result is None else result.roofline)
     draw_steps(writer, writer.track("steps", root, rank=1), steps, done, bound_s)
     draw_gaps(writer, writer.track("between steps", root, rank=2), steps, requests, start_ns, end_ns)
     draw_requests(writer, root, tables, start_ns, end_ns)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from innerloop.harness.environments.interpreters import packages
 from innerloop.harness.process import launcher
@@ -21,7 +22,27 @@ WHOLE_BYTES = 32 << 20  # a larger file of a checkpoint counts by its size, time
 BEGINNING_BYTES = 1 << 20  # holds the header of most safetensors files: names, shapes and types of the tensors
 
 
-def common_ingredients(adapter: Adapter, load: Load, environment: Environment, machine: Machine) -> dict[str, Any]:
+class CommonIngredients(TypedDict):
+    """What all of an adapter's preparations depend on. variables: digests, by name; hardware: by kind of device."""
+
+    adapter: str
+    engine: str | None
+    python: str
+    packages: Mapping[str, str]
+    variables: Mapping[str, str]
+    hardware: Mapping[str, Sequence[str | None]]
+    checkpoint: str
+
+
+class OwnIngredients(TypedDict):
+    """What one preparation depends on by itself."""
+
+    name: str
+    command: Sequence[str]
+    inputs: Mapping[str, object]
+
+
+def common_ingredients(adapter: Adapter, load: Load, environment: Environment, machine: Machine) -> CommonIngredients:
     """What all of an adapter's preparations depend on: the engine with every package beside it, which one of them a
     command computes with being unknown; the variables that change what it does; the checkpoint; the hardware.
 
@@ -43,13 +64,13 @@ def common_ingredients(adapter: Adapter, load: Load, environment: Environment, m
     }
 
 
-def own_ingredients(preparation: Preparation) -> dict[str, Any]:
+def own_ingredients(preparation: Preparation) -> OwnIngredients:
     """What one preparation depends on by itself. A file that its command names counts by content: scripts move."""
     command = [content(word) if os.path.isabs(word) and os.path.isfile(word) else word for word in preparation.command]
     return {"name": preparation.name, "command": command, "inputs": dict(preparation.inputs)}
 
 
-def hardware(device: str, machine: Machine) -> dict[str, Any]:
+def hardware(device: str, machine: Machine) -> Mapping[str, Sequence[str | None]]:
     """What compiled code may be made for."""
     if device == "cuda":
         return {"cuda": list(dict.fromkeys(gpu.compute_capability for gpu in machine.gpus))}
@@ -62,7 +83,7 @@ def checkpoint_digest(folder: Path) -> str:
     return digest([[file.name, *fingerprint(file)] for file in files])
 
 
-def fingerprint(file: Path) -> list[Any]:
+def fingerprint(file: Path) -> list[str | int]:
     stat = file.stat()
     if stat.st_size <= WHOLE_BYTES:
         return [content(file)]

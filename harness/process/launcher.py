@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import innerloop
 from innerloop import engines
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.cli.secrets import without_secrets
 from innerloop.harness.process.bound import MARK, end_marked
+from innerloop.harness.process.events import Account, Capture, Event, account
 from innerloop.harness.process.temp_folder import temp_variables
 from innerloop.harness.schema.reasons import Failure
 
@@ -27,7 +29,7 @@ TICK_S = 1.0  # news on the control channel is heard at once; this is for the li
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
 CLOSE_S = 10.0  # for an engine to close after its failure
 CLEANUP_S = 8.0  # for the guard to end everything below it, before its own group is killed too
-LOG_TAIL_LINES = 20
+LOG_TAIL_LINES, LOG_TAIL_BYTES = 20, 64 << 10
 CHANNEL = "control"  # the FIFO beside the job of a worker that a tool starts
 
 RECORDED_PREFIXES = (  # of variables that can change what is measured; an engine's own are its adapter's to say
@@ -49,12 +51,12 @@ class Limits:
 class Outcome:
     """How a worker's life went. `failure` is None, or why it did not reach its end."""
 
-    reported: dict[str, Any] = field(default_factory=dict)
+    reported: Account = field(default_factory=Account)
     phases: dict[str, int] = field(default_factory=dict)  # monotonic ns at which each began
     notes: list[str] = field(default_factory=list)
     failure: Failure | None = None
     worker_pid: int | None = None
-    captures: list[dict[str, Any]] = field(default_factory=list)  # a pass's windows opening and closing
+    captures: list[Capture] = field(default_factory=list)  # a pass's windows opening and closing
 
 
 class Worker:
@@ -105,7 +107,7 @@ class Worker:
     def guard_pid(self) -> int:
         return self._guard.pid
 
-    def events(self, wait_s: float) -> list[dict[str, Any]]:
+    def events(self, wait_s: float) -> list[Event]:
         """What has arrived on the control channel, waiting at most `wait_s` seconds for the first of it."""
         if not self._selector.select(wait_s):
             if self._guard.poll() is not None:
@@ -205,22 +207,22 @@ def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome],
         outcome.failure = replace(outcome.failure, exit=exit_code)
 
 
-def take(event: dict[str, Any], outcome: Outcome) -> None:
+def take(event: Event, outcome: Outcome) -> None:
     """One message of the worker."""
-    kind, time_ns = event.pop("event"), event.pop("time_ns")
+    kind, time_ns = event["event"], event["time_ns"]
     if kind == "started":
-        outcome.worker_pid = event.pop("pid")
+        outcome.worker_pid = event["pid"]
         outcome.phases["start"] = time_ns
-        outcome.reported.update(event)
+        outcome.reported.update(account(event))
     elif kind == "phase":
-        outcome.phases[event.pop("phase")] = time_ns
-        outcome.reported.update(event)
+        outcome.phases[event["phase"]] = time_ns
+        outcome.reported.update(account(event))
     elif kind == "error":
         outcome.failure = Failure(event["cause"], event["message"], traceback=tuple(event["traceback"]))
     elif kind == "note":
         outcome.notes.append(event["text"])
     elif kind == "capture":
-        outcome.captures.append({**event, "time_ns": time_ns})
+        outcome.captures.append({"open": event["open"], "step": event["step"], "time_ns": time_ns})
     elif kind == "done":
         outcome.phases["done"] = time_ns
 
@@ -279,10 +281,10 @@ def signal_name(number: int) -> str:
 def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> tuple[str, ...]:
     """The last lines of the engine's log, without control characters."""
     try:
-        with open(path, "rb") as f:
-            f.seek(max(os.path.getsize(path) - (64 << 10), 0))
-            text = f.read().decode(errors="replace")
-    except OSError:
+        with open_regular(path, path.name, sys.maxsize) as f:
+            f.seek(max(os.fstat(f.fileno()).st_size - LOG_TAIL_BYTES, 0))
+            text = f.read(LOG_TAIL_BYTES).decode(errors="replace")
+    except (OSError, Refused):
         return ()
     text = "".join(c if c.isprintable() or c in "\n\t" else "\n" for c in text)
     return tuple(line for line in text.splitlines() if line.strip())[-lines:]

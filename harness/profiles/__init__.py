@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.profiles.settings import Settings, check_settings, resolve_settings
+from innerloop.harness.profiles.sources import beside_file, config_file, from_config, on_base, plain
 from innerloop.harness.profiles.validation import (
     NAME,
     Strict,
@@ -231,7 +232,8 @@ def names(family: str) -> list[str]:
 
 
 def load_model(name: str, overrides: Iterable[str] = ()) -> ModelProfile:
-    """A model by name or by the path of a YAML file; `overrides` as in `--model-arg hidden_size=1024`.
+    """A model by name, or by the path of a YAML file, of a config.json or of the folder of one; `overrides` as in
+    `--model-arg hidden_size=1024`.
 
     Raises:
         Refused: no such profile, or a field that is wrong.
@@ -254,11 +256,22 @@ def load_workload(name: str, overrides: Iterable[str] = ()) -> WorkloadProfile:
     return validate(WorkloadProfile, data, source)
 
 
-Profile = TypeVar("Profile", ModelProfile, WorkloadProfile)
-
-
 def _read(family: str, option: str, name: str, overrides: Iterable[str]) -> tuple[dict[str, Any], str]:
     """A profile's fields with the overrides in place, and what to call their source in a message."""
+    data, source = _own(family, option, name)
+    if family == "models":
+        data = on_base(data, lambda base: _own(family, option, base)[0])
+    items = list(overrides)
+    if items:
+        data = apply_overrides(data, items, f"--{option}-arg")
+        source = f"{source} with " + " ".join(f"--{option}-arg {item}" for item in items)
+    return data, source
+
+
+def _own(family: str, option: str, name: str) -> tuple[dict[str, Any], str]:
+    """A profile's fields as its file has them, a base left unread, and what to call it in a message."""
+    if family == "models" and name not in names(family) and (config := config_file(name)) is not None:
+        return from_config(config, str(config)), str(config)
     if "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
         path, source = Path(os.path.expanduser(name)), name
         if not os.path.isfile(path):  # unlike Path.is_file, also False where a folder may not be entered
@@ -269,12 +282,10 @@ def _read(family: str, option: str, name: str, overrides: Iterable[str]) -> tupl
         if name not in names(family):
             raise Refused(f"--{option}: there is no {option} {name!r}{nearest(name, names(family))}")
     data = read_mapping(path, source)
-    data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or option)
+    data.setdefault("name", plain(path.stem))
+    if data.get("base") not in names(family):
+        beside_file(data, path.parent)
     _anchor_files(data, path.parent.absolute())
-    items = list(overrides)
-    if items:
-        data = apply_overrides(data, items, f"--{option}-arg")
-        source = f"{source} with " + " ".join(f"--{option}-arg {item}" for item in items)
     return data, source
 
 

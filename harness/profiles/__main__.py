@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from innerloop.harness.cli.arguments import CommandLine, command_line
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
-from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.output import print_json, say
 
 EXAMPLES = """\
 examples:
@@ -65,7 +64,7 @@ def do(arguments: argparse.Namespace) -> int:
         profile = kind.load(arguments.name).model_dump(mode="json")
         print_json({"profile_kind": kind.name, "profile": profile}, "profile")
     else:
-        sys.stdout.write(kinds.text_of(kind, arguments.name))
+        say(kinds.text_of(kind, arguments.name).removesuffix("\n"))
     return EXIT_OK
 
 
@@ -73,11 +72,10 @@ def list_profiles(found: list[dict[str, str]], as_json: bool) -> None:
     if as_json:
         print_json({"profiles": found}, "profiles")
         return
-    from rich.console import Console
-
+    from innerloop.harness.cli.console import PlainConsole
     from innerloop.harness.cli.lists import print_list
 
-    print_list(Console(), ("kind", "name", "title"), [(one["kind"], one["name"], one["title"]) for one in found])
+    print_list(PlainConsole(), ("kind", "name", "title"), [(one["kind"], one["name"], one["title"]) for one in found])
 
 
 def check_files(files: Sequence[Path], as_json: bool) -> int:
@@ -88,7 +86,7 @@ def check_files(files: Sequence[Path], as_json: bool) -> int:
         print_json({"files": shown}, "profile_check")
     else:
         for file, kind, problems in found:
-            print("\n  ".join(problems) if problems else f"{file}: valid, a profile of kind {kind}")
+            say("\n  ".join(problems) if problems else f"{file}: right, a profile of kind {kind}")
     return EXIT_REFUSED if any(problems for _, _, problems in found) else EXIT_OK
 
 

@@ -17,13 +17,13 @@ from innerloop.harness.profiles.validation import Strict, read_mapping, validate
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of profile: its name, its folder in profiles/, its schema, a field that only it has, and how one is read
+    """A kind of profile: its name, its folder in profiles/, its schema, fields that only it has, and how one is read
     by name or by path."""
 
     name: str
     family: str
     schema: type[Strict]
-    mark: str
+    marks: tuple[str, ...]
     load: Callable[[str], Strict]
 
 
@@ -35,9 +35,9 @@ def _engine(name: str) -> EngineProfile:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("model", "models", ModelProfile, "hidden_size", load_model),
-        Kind("workload", "workloads", Workload, "load", load_workload),
-        Kind("engine", "engines", EngineProfile, "environments", _engine),
+        Kind("model", "models", ModelProfile, ("hidden_size", "config", "base"), load_model),
+        Kind("workload", "workloads", Workload, ("load",), load_workload),
+        Kind("engine", "engines", EngineProfile, ("environments",), _engine),
     )
 }
 
@@ -86,11 +86,11 @@ def check(path: Path) -> Kind:
         raise Refused(f"there is no file {path}")
     data = read_mapping(path, str(path))
     for kind in KINDS.values():
-        if kind.mark in data:
+        if not data.keys().isdisjoint(kind.marks):
             kind.load(str(path.absolute()))
             return kind
-    marks = ", ".join(f"{kind.mark} ({kind.name})" for kind in KINDS.values())
-    raise Refused(f"{path} is not a profile of any kind: it has none of the fields {marks}")
+    marks = ", ".join(f"{kind.marks[0]} ({kind.name})" for kind in KINDS.values())
+    raise Refused(f"{path} is of no kind: it has none of the fields {marks}")
 
 
 def json_schema(kind: Kind) -> Mapping[str, Any]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from innerloop.harness.cli.errors import nearest
+from innerloop.harness.models.families import family_of
+from innerloop.harness.models.family import Family
+from innerloop.harness.models.sizes import Sizes, kv_numbers, linear_shapes, sizes
+from innerloop.harness.profiles.published import profile_fields
 from innerloop.harness.profiles.types import DType, QuantizationMethod
 from innerloop.harness.profiles.validation import NAME, Strict
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")  # transformers' names
+ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "su", "mrope")  # transformers' names
 
 
 class Quantization(Strict):
@@ -51,44 +55,77 @@ class Quantization(Strict):
         return packed + 2 * groups * columns + order
 
 
+OWN = (  # fields that config.json has too, and the tensors follow from
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+    "tie_word_embeddings",
+)
+TokenId = Annotated[int, Field(ge=0)]
+
+
 class ModelProfile(Strict):
-    """One model, in the words of its config.json. `settings` changes the built-in defaults of `Settings`."""
+    """One model, in the words of its config.json. `settings` changes the built-in defaults of `Settings`.
+
+    config: the rest of config.json, verbatim; what the fields above it say wins. A whole config.json may stand there:
+        the fields that are not given are read from it.
+    """
 
     name: str = Field(pattern=NAME)
     title: str = ""
     source: str = ""
-    architecture: Literal["LlamaForCausalLM"] = "LlamaForCausalLM"
+    architecture: str = "LlamaForCausalLM"
     hidden_size: int = Field(ge=1, le=2**20)
     num_hidden_layers: int = Field(ge=1, le=4096)
     num_attention_heads: int = Field(ge=1, le=2**16)
     num_key_value_heads: int = Field(ge=1, le=2**16)  # left out: as many as attention heads
     head_dim: int = Field(ge=2, le=2**16)  # left out: hidden_size / num_attention_heads
-    intermediate_size: int = Field(ge=1, le=2**24)
+    intermediate_size: int | None = Field(default=None, ge=1, le=2**24)  # which families have one, theirs say
     vocab_size: int = Field(ge=4, le=2**24)
     max_position_embeddings: int = Field(ge=1, le=2**31 - 1)
     rope_theta: float = Field(default=10000.0, gt=0)
     rope_scaling: dict[str, Any] | None = None
     rms_norm_eps: float = Field(default=1e-5, gt=0, lt=1)
     tie_word_embeddings: bool = False
-    bos_token_id: int = Field(ge=0)
-    eos_token_id: int = Field(ge=0)
+    bos_token_id: TokenId | None
+    eos_token_id: TokenId | list[TokenId] | None
     dtype: DType = "bfloat16"
     quantization: Quantization | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
     def _left_out(cls, data: Any) -> Any:
-        """Fills in what config.json files of this architecture leave out."""
+        """Fills in what `config` says, and what config.json files leave out."""
         if not isinstance(data, dict):
             return data
-        heads, hidden = data.get("num_attention_heads"), data.get("hidden_size")
         filled = dict(data)
+        if isinstance(filled.get("config"), dict) and filled["config"]:
+            given = {name: value for name, value in filled.items() if name != "config"}
+            filled = {"bos_token_id": None, "eos_token_id": None, **profile_fields(filled["config"]), **given}
+        family = family_of(str(filled.get("architecture", "LlamaForCausalLM")))
+        if family is not None and "tie_word_embeddings" in family.defaults:
+            filled.setdefault("tie_word_embeddings", family.defaults["tie_word_embeddings"])
+        heads, hidden = filled.get("num_attention_heads"), filled.get("hidden_size")
         if heads is not None:
             filled.setdefault("num_key_value_heads", heads)
         if isinstance(heads, int) and isinstance(hidden, int) and heads > 0 and hidden % heads == 0:
             filled.setdefault("head_dim", hidden // heads)
         return filled
+
+    @model_serializer(mode="wrap")
+    def _without_empty_config(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As before there was `config`, where there is none."""
+        made: dict[str, Any] = handler(self)
+        if not self.config:
+            made.pop("config", None)
+        return made
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> ModelProfile:
@@ -98,14 +135,28 @@ class ModelProfile(Strict):
                 f"num_key_value_heads ({self.num_key_value_heads})"
             )
         if self.head_dim % 2:
-            raise ValueError(f"head_dim ({self.head_dim}) must be even: rotary embeddings rotate pairs")
-        for field in ("bos_token_id", "eos_token_id"):
-            if getattr(self, field) >= self.vocab_size:
-                raise ValueError(f"{field} ({getattr(self, field)}) must be less than vocab_size ({self.vocab_size})")
+            raise ValueError(f"head_dim ({self.head_dim}) must be even: rotary embeddings turn pairs")
+        for field, ids in (("bos_token_id", [self.bos_token_id]), ("eos_token_id", self.ends)):
+            for token in ids:
+                if token is not None and token >= self.vocab_size:
+                    raise ValueError(f"{field} ({token}) must be less than vocab_size ({self.vocab_size})")
         if self.rope_scaling is not None:
             rope = str(self.rope_scaling.get("rope_type", self.rope_scaling.get("type")))
             if rope not in ROPE_TYPES:
                 raise ValueError(f"rope_scaling.rope_type is {rope}{nearest(rope, ROPE_TYPES)}")
+        if self.family is not None:
+            self._check_family(self.family)
+        return self
+
+    def _check_family(self, family: Family) -> None:
+        shape = self.shape()
+        for field in family.required:
+            if shape.get(field) is None:
+                raise ValueError(f"{field} is missing")
+            if not isinstance(shape[field], int) or isinstance(shape[field], bool) or shape[field] < 1:
+                raise ValueError(f"config.{field} is {shape[field]}; it must be a whole number of at least 1")
+        if self.quantization and not family.quantizes:
+            raise ValueError(f"quantization: {family.name} has no layout for {self.quantization.method} weights here")
         if self.quantization and self.quantization.method != "fp8":
             group, pack = self.quantization.group_size, 32 // self.quantization.bits
             for name, rows, columns in self.linear_shapes():
@@ -114,44 +165,50 @@ class ModelProfile(Strict):
                         f"quantization.group_size ({group}) must divide the {rows} inputs of {name}, "
                         f"and {pack} its {columns} outputs"
                     )
-        return self
+
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end a sequence."""
+        ids = self.eos_token_id
+        return list(ids) if isinstance(ids, list) else [] if ids is None else [ids]
+
+    @property
+    def family(self) -> Family | None:
+        """None: the architecture is not known here. Then nothing that follows from its tensors is."""
+        return family_of(self.architecture)
+
+    def shape(self) -> dict[str, Any]:
+        """The configuration in config.json's words: what the family takes for granted, `config`, and the fields."""
+        defaults = dict(self.family.defaults) if self.family else {}
+        own = {name: getattr(self, name) for name in OWN if getattr(self, name) is not None}
+        return {**defaults, **self.config, **own}
 
     def linear_shapes(self) -> tuple[tuple[str, int, int], ...]:
-        """(name, inputs, outputs) of the matrices in one layer."""
-        heads = self.num_attention_heads * self.head_dim
-        kv_heads = self.num_key_value_heads * self.head_dim
-        return (
-            ("self_attn.q_proj", self.hidden_size, heads),
-            ("self_attn.k_proj", self.hidden_size, kv_heads),
-            ("self_attn.v_proj", self.hidden_size, kv_heads),
-            ("self_attn.o_proj", heads, self.hidden_size),
-            ("mlp.gate_proj", self.hidden_size, self.intermediate_size),
-            ("mlp.up_proj", self.hidden_size, self.intermediate_size),
-            ("mlp.down_proj", self.intermediate_size, self.hidden_size),
-        )
+        """(name in its layer, inputs, outputs) of the matrices that quantization packs."""
+        return linear_shapes(self.family, self.shape()) if self.family else ()
 
-    def linear_parameters(self) -> int:
-        """Parameters in the layers' matrices: what a quantization method packs."""
-        return self.num_hidden_layers * sum(rows * columns for _, rows, columns in self.linear_shapes())
+    def sizes(self) -> Sizes | None:
+        """What follows from the tensors; None: the family is not known."""
+        return sizes(self.family, self.shape()) if self.family else None
 
-    def other_parameters(self) -> int:
-        """Parameters outside: embeddings, lm_head unless tied, two norms a layer and the last one."""
-        tables = 1 if self.tie_word_embeddings else 2
-        return self.hidden_size * (tables * self.vocab_size + 2 * self.num_hidden_layers + 1)
+    def parameters(self) -> int | None:
+        """The exact number of parameters, before any quantization; None: the family is not known."""
+        found = self.sizes()
+        return found.parameters if found else None
 
-    def parameters(self) -> int:
-        """The exact number of parameters, before any quantization."""
-        return self.linear_parameters() + self.other_parameters()
-
-    def kv_bytes_per_token(self, dtype: str | None = None) -> int:
-        """Bytes of keys and values that one token of context takes in all layers."""
+    def kv_bytes_per_token(self, dtype: str | None = None) -> int | None:
+        """Bytes that one token of context takes in all layers; None: the family is not known."""
         size = DTYPE_BYTES[dtype or self.dtype]
-        return 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim * size
+        return kv_numbers(self.family, self.shape()) * size if self.family else None
 
-    def weights_bytes(self, dtype: str | None = None) -> int:
-        """Bytes of all tensors, stored (the default) or once held as `dtype`; a quantized matrix keeps its size."""
-        size = DTYPE_BYTES[dtype or self.dtype]
+    def weights_bytes(self, dtype: str | None = None) -> int | None:
+        """Bytes of all tensors, stored (the default) or once held as `dtype`; a quantized matrix keeps its size. None:
+        the family is not known."""
+        found, size = self.sizes(), DTYPE_BYTES[dtype or self.dtype]
+        if found is None:
+            return None
+        wide = (DTYPE_BYTES["float32"] - size) * found.always_float32
         if self.quantization is None:
-            return self.parameters() * size
-        matrices = sum(self.quantization.matrix_bytes(rows, columns) for _, rows, columns in self.linear_shapes())
-        return self.num_hidden_layers * matrices + self.other_parameters() * size
+            return found.parameters * size + wide
+        packed = sum(times * self.quantization.matrix_bytes(*one) for *one, times, _ in found.matrices)
+        return packed + found.other * size + wide

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TypedDict
 
 from innerloop.engines.profiling.windows import Window
 from innerloop.harness.cli.errors import Refused, nearest
@@ -27,6 +27,25 @@ DEFAULT: dict[str, tuple[str, tuple[Window, ...]]] = {
 }
 
 
+class DescribedWindow(TypedDict):
+    """A `Window` as JSON data."""
+
+    opens: str | int
+    counts: str
+    steps: int | None
+    most: int | None
+    most_s: float | None
+    wait_s: float | None
+
+
+class DescribedProfile(TypedDict):
+    """A pass as JSON data."""
+
+    kind: str
+    steps: str
+    windows: list[DescribedWindow]
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """One pass: its kind, its steps as asked or by default, and as windows."""
@@ -35,9 +54,20 @@ class Profile:
     steps: str
     windows: tuple[Window, ...]
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> DescribedProfile:
         """As plain data: also what the worker's job says of its windows."""
-        return {"kind": self.kind, "steps": self.steps, "windows": [asdict(window) for window in self.windows]}
+        return {"kind": self.kind, "steps": self.steps, "windows": [described(window) for window in self.windows]}
+
+
+def described(window: Window) -> DescribedWindow:
+    return {
+        "opens": window.opens,
+        "counts": window.counts,
+        "steps": window.steps,
+        "most": window.most,
+        "most_s": window.most_s,
+        "wait_s": window.wait_s,
+    }
 
 
 def choose(kind: str | None, steps: str | None) -> Profile | None:

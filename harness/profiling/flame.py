@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 
+from innerloop.harness.cli.words import visible
+
 WIDTH, ROW, LETTER = 1200.0, 17.0, 6.6  # pixels: of the picture, of a row, of a letter in 11 px monospace
+DEEPEST = 300  # rows
 LEAST = 0.4  # pixels: narrower boxes are left out
 
 
@@ -40,7 +43,7 @@ def flame_graph(counts: Mapping[tuple[str, ...], int], title: str) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH:.0f}" height="{height:.0f}"'
             f' viewBox="0 0 {WIDTH:.0f} {height:.0f}" font-family="monospace" font-size="11">',
-            f'<rect width="100%" height="100%" fill="white"/><text x="4" y="14">{root.count} {escape(title)}</text>',
+            f'<rect width="100%" height="100%" fill="white"/><text x="4" y="14">{root.count} {_text(title)}</text>',
             *boxes,
             "</svg>",
             "",
@@ -51,21 +54,26 @@ def flame_graph(counts: Mapping[tuple[str, ...], int], title: str) -> str:
 def _draw(name: str, node: Node, x: float, depth: int, whole: int, boxes: list[str]) -> int:
     """Adds the boxes of a function and of all below it; returns the deepest row."""
     width = WIDTH * node.count / whole
-    if width < LEAST:
+    if width < LEAST or depth == DEEPEST:
         return depth
     y = (depth + 1.5) * ROW
     letters = int((width - 4) / LETTER)
     label = name if len(name) <= letters else name[: letters - 1] + "…" if letters > 3 else ""
     boxes.append(
-        f"<g><title>{escape(name)}: {node.count} samples, {node.count / whole:.1%}</title>"
+        f"<g><title>{_text(name)}: {node.count} samples, {node.count / whole:.1%}</title>"
         f'<rect x="{x:.2f}" y="{y:.1f}" width="{width:.2f}" height="{ROW - 1:.0f}" fill="{colour(name)}" rx="1"/>'
-        f'<text x="{x + 3:.2f}" y="{y + 12:.1f}">{escape(label)}</text></g>'
+        f'<text x="{x + 3:.2f}" y="{y + 12:.1f}">{_text(label)}</text></g>'
     )
     deepest = depth
     for below, child in sorted(node.below.items()):
         deepest = max(deepest, _draw(below, child, x, depth + 1, whole, boxes))
         x += WIDTH * child.count / whole
     return deepest
+
+
+def _text(words: str) -> str:
+    """Words of others as a picture's text: XML has no control characters."""
+    return escape(visible(words))
 
 
 def colour(name: str) -> str:

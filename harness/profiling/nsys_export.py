@@ -39,7 +39,7 @@ def read(path: Path, captured: np.ndarray) -> Events:
             return _read(db, captured)
         finally:
             db.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
         raise ValueError(f"{path.name} is not an SQLite export of nsys: {error}") from None
 
 

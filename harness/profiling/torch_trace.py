@@ -11,12 +11,15 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.profiling.events import (
     CAPTURES,
     LAUNCHES,
@@ -31,8 +34,31 @@ from innerloop.harness.profiling.events import (
 )
 
 STEP, AHEAD = re.compile(r"innerloop/step (\d+)"), re.compile(r"innerloop/ahead (\d+)")
+MOST_BYTES = 1 << 29  # of a window's trace; a step of 5000 kernels takes some 4 MB
+Damage = (Refused, OSError, EOFError, zlib.error, LookupError, TypeError, AttributeError, ValueError, ArithmeticError,
+          RecursionError, MemoryError)  # fmt: skip
 ON_DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}
 CALLS = {"cuda_runtime", "cuda_driver"}
+
+
+class Arguments(TypedDict, total=False):
+    """What an event says beside its times."""
+
+    correlation: int
+    stream: int
+    device: int
+
+
+class Event(TypedDict, total=False):
+    """One entry of `traceEvents`; one with a duration has the phase "X". `ts` and `dur` are microseconds."""
+
+    ph: str
+    cat: str
+    name: str
+    ts: float
+    dur: float
+    tid: int
+    args: Arguments
 
 
 def read(paths: Sequence[Path], captured: np.ndarray, device: str) -> Events:
@@ -45,15 +71,26 @@ def read(paths: Sequence[Path], captured: np.ndarray, device: str) -> Events:
     parts = []
     for path in paths:
         try:
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                document = json.load(file)
-            parts.append(one_window(document["traceEvents"], captured, device))
-        except (OSError, EOFError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path.name} is not a trace of torch's profiler: {error}") from None
+            parts.append(one_window(json.loads(unpacked(path))["traceEvents"], captured, device))
+        except Damage as error:
+            raise ValueError(f"{path.name} is not a trace of torch's profiler: {str(error)[:200]}") from None
     return joined(parts)
 
 
-def one_window(events: Sequence[dict[str, Any]], captured: np.ndarray, device: str) -> Events:
+def unpacked(path: Path) -> bytes:
+    """The text of a compressed file, of which no more is unpacked than can be a trace.
+
+    Raises:
+        ValueError: it is longer. OSError, EOFError, zlib.error: it is no such file.
+    """
+    with open_regular(path, path.name, MOST_BYTES) as file, gzip.open(file) as packed:
+        text = packed.read(MOST_BYTES + 1)
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"it is longer than {MOST_BYTES} bytes; name fewer steps by --profiler-steps A:B")
+    return text
+
+
+def one_window(events: Sequence[Event], captured: np.ndarray, device: str) -> Events:
     """One trace: what ran on a GPU, be it nothing that was recorded, or torch's operators on a CPU."""
     timed = [event for event in events if event.get("ph") == "X"]
     ranges, offset = aligned(_ranges(timed, STEP), captured)
@@ -69,7 +106,7 @@ def one_window(events: Sequence[dict[str, Any]], captured: np.ndarray, device: s
     return operators(start, end, [event["name"] for event in host], threads, ranges)
 
 
-def _ranges(timed: list[dict[str, Any]], name: re.Pattern[str]) -> np.ndarray:
+def _ranges(timed: list[Event], name: re.Pattern[str]) -> np.ndarray:
     """The ranges of that name, its number as `step`: dtype RANGE, by their start."""
     found = [
         (int(match[1]), _thread(event), *_times(event), -1)
@@ -79,14 +116,12 @@ def _ranges(timed: list[dict[str, Any]], name: re.Pattern[str]) -> np.ndarray:
     return np.sort(np.array(found, dtype=RANGE), order="start_ns")
 
 
-def _kernels(
-    device: list[dict[str, Any]], calls: list[dict[str, Any]], ranges: np.ndarray, ahead: np.ndarray, offset: int
-) -> Events:
+def _kernels(device: list[Event], calls: list[Event], ranges: np.ndarray, ahead: np.ndarray, offset: int) -> Events:
     seen = {event["args"].get("correlation") for event in device}
     lost = [event for event in launched(calls) if event.get("args", {}).get("correlation") not in seen]
     launches = {event["args"]["correlation"]: event for event in calls if "correlation" in event.get("args", {})}
     start, end = _columns(device, offset)
-    by = [launches.get(event["args"].get("correlation")) for event in device]
+    by = [launches.get(event["args"].get("correlation", -1)) for event in device]
     ran = Ran(
         start,
         end,
@@ -102,9 +137,9 @@ def _kernels(
     return kernels(ran, ranges, ahead, unseen)
 
 
-def launched(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def launched(calls: Sequence[Event]) -> list[Event]:
     """The calls that had something run: launches, but for those that a thread's capture made part of a graph."""
-    out: list[dict[str, Any]] = []
+    out: list[Event] = []
     capturing: set[int] = set()
     for event in sorted(calls, key=lambda event: float(event["ts"])):
         if capture := CAPTURES.match(event["name"]):
@@ -114,15 +149,15 @@ def launched(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
-def _columns(events: list[dict[str, Any]], offset: int) -> tuple[np.ndarray, np.ndarray]:
+def _columns(events: list[Event], offset: int) -> tuple[np.ndarray, np.ndarray]:
     times = np.array([_times(event) for event in events], dtype=np.int64).reshape(-1, 2) + offset
     return times[:, 0], times[:, 1]
 
 
-def _times(event: dict[str, Any]) -> tuple[int, int]:
+def _times(event: Event) -> tuple[int, int]:
     start = round(float(event["ts"]) * 1000)
     return start, start + round(float(event["dur"]) * 1000)
 
 
-def _thread(event: dict[str, Any]) -> int:
+def _thread(event: Event) -> int:
     return int(event["tid"])

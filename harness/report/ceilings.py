@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from innerloop.harness.ceilings.cache import path_of
 from innerloop.harness.ceilings.model import Ceilings
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import number
 from innerloop.harness.report.tables import table
@@ -15,24 +14,28 @@ from innerloop.harness.report.tables import table
 
 def print_ceilings(found: Sequence[Ceilings]) -> None:
     """Prints ceilings for people."""
-    console = Console(highlight=False)
+    console = PlainConsole()
     if not found:
         console.print(as_called("nothing measured yet; run innerloop ceilings measure"))
     for one in found:
-        console.print(one.key.name, style="bold", markup=False)
-        console.print(facts(one), style="dim", markup=False)
+        console.print(one.key.name, style="bold")
+        console.print(facts(one), style="dim")
         rows = table()
         for column in ("ceiling", "best", "median", "", "how"):
             rows.add_column(column, justify="right" if column in ("best", "median") else "left")
-        for kind in ("read", "copy"):
-            best, median = one.memory[f"{kind}_bytes_per_s"], one.memory[f"{kind}_median_bytes_per_s"]
-            how = f"{kind} of {one.memory['array_bytes'] / 2**20:.0f} MiB"
-            rows.add_row(f"memory, {kind}", number(best / 1e9), number(median / 1e9), "GB/s", how)
+        moved = one.memory
+        memory = (
+            ("read", moved["read_bytes_per_s"], moved["read_median_bytes_per_s"]),
+            ("copy", moved["copy_bytes_per_s"], moved["copy_median_bytes_per_s"]),
+        )
+        for kind, moves, usually in memory:
+            how = f"{kind} of {moved['array_bytes'] / 2**20:.0f} MiB"
+            rows.add_row(f"memory, {kind}", number(moves / 1e9), number(usually / 1e9), "GB/s", how)
         for dtype, rate in one.matrix.items():
-            if rate["ops_per_s"] is None:
+            best, median = rate["ops_per_s"], rate["median_ops_per_s"]
+            if best is None or median is None:
                 rows.add_row(dtype, "-", "-", "", rate["reason"] or "")
                 continue
-            best, median = rate["ops_per_s"], rate["median_ops_per_s"]
             unit, scale = ("TFLOP/s", 1e12) if best >= 1e12 else ("GFLOP/s", 1e9)
             tf32 = ", TF32" if one.tf32 and dtype == "float32" else ""
             taken = one.ops_per_s(dtype)

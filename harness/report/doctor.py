@@ -2,75 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from innerloop.harness.cli.lists import print_list
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import NONE, size
+from innerloop.harness.machine import Machine
+from innerloop.harness.spec.examine import EngineHere, Examination
+from innerloop.harness.telemetry.device import DeviceTold
 
 
-def print_examination(found: Mapping[str, Any], console: Console) -> None:
+def print_examination(found: Examination, console: Console) -> None:
     """Prints what `spec.examine` found."""
 
     def say(text: str = "") -> None:
-        console.out(text, highlight=False)
+        console.out(text)
 
-    innerloop = found["innerloop"]
-    commit = f", commit {innerloop['commit'][:12]}" if innerloop["commit"] else ""
-    dirty = " (changed)" if (innerloop["commit"] or "").endswith("-dirty") else ""
-    say(f"innerloop {innerloop['version']}{commit}{dirty}, cache in {innerloop['cache']}")
+    innerloop = found.innerloop
+    commit = f", commit {innerloop.commit[:12]}" if innerloop.commit else ""
+    dirty = " (changed)" if (innerloop.commit or "").endswith("-dirty") else ""
+    say(f"innerloop {innerloop.version}{commit}{dirty}, cache in {innerloop.cache}")
     say()
-    print_list(console, ("machine", ""), machine_rows(found["machine"]))
+    print_list(console, ("machine", ""), machine_rows(found.machine))
     say()
-    telemetry = found["telemetry"]
-    if telemetry["devices"]:
-        columns = ("device", "driver", "memory", "power limit", "MIG", "missing readings")
-        print_list(console, columns, device_rows(telemetry["devices"]))
-    if telemetry["note"]:
-        say(f"no device telemetry: {telemetry['note']}" if not telemetry["devices"] else telemetry["note"])
-    say("CPU energy " + ("can be read" if telemetry["cpu_energy"] else "cannot be read (powercap, RAPL)"))
+    telemetry = found.telemetry
+    if telemetry.devices:
+        columns = ("device", "driver", "memory", "power limit", "MIG", "cannot be read there")
+        print_list(console, columns, device_rows(telemetry.devices))
+    if telemetry.note:
+        say(f"no device telemetry: {telemetry.note}" if not telemetry.devices else telemetry.note)
+    say("the CPU's energy " + ("can be read" if telemetry.cpu_energy else "cannot be read (powercap, RAPL)"))
     say()
     rows = [
         (
-            engine["name"] + (" *" if engine["name"] == found["default_engine"] else ""),
-            "yes" if engine["why_not"] is None else "no",
-            ", ".join(engine["devices"]) or "-",
+            engine.name + (" *" if engine.name == found.default_engine else ""),
+            "runs" if engine.why_not is None else "no",
+            ", ".join(engine.devices) or "-",
             described(engine),
         )
-        for engine in found["engines"]
+        for engine in found.engines
     ]
-    print_list(console, ("engine", "runs here", "device", "layers, or why it does not run"), rows)
-    for name, why in (found.get("broken_plugins") or {}).items():
-        say(f"the plug-in {name} was skipped: {why}")
-    if found["default_engine"]:
-        say("* the default engine")
+    print_list(console, ("engine", "here", "on", "layers, or why not"), rows)
+    for name, why in found.broken_plugins.items():
+        say(f"the plug-in {name} is left out: {why}")
+    if found.default_engine:
+        say("* the default where no engine is named")
     else:
-        say("No engine runs here. What each one needs:")
-        for engine in found["engines"]:
-            say(as_called(f"  {engine['name']}: {engine['needs']}"))
+        say("No engine runs here; each of them needs:")
+        for engine in found.engines:
+            say(as_called(f"  {engine.name}: {engine.needs}"))
     say()
-    if found["environments"]:
-        made = [(one["name"], one["state"], one["version"] or "-", size(one["bytes"])) for one in found["environments"]]
+    if found.environments:
+        made = [(one.name, one.state, one.version or "-", size(one.bytes)) for one in found.environments]
         print_list(console, ("environment", "state", "engine version", "size"), made, right=("size",))
     else:
         hint = as_called("innerloop environments create ENGINE")
-        say(f"no environments yet; a run creates the one that it needs, or use {hint}")
-    if found["uv"] is None:
-        say("uv is missing, so environments cannot be created; pip install uv")
+        say(f"no environments yet: a run makes the one that it needs, or {hint}")
+    if found.uv is None:
+        say("uv is missing, so no environment can be made: pip install uv")
 
 
-def described(engine: dict[str, Any]) -> str:
+def described(engine: EngineHere) -> str:
     """An engine's layers and where its speed is not its own, or why it does not run here."""
-    if engine["why_not"] is not None:
-        return engine["why_not"]
-    notes = [f"on {kind} {what}: not representative of its speed" for kind, what in engine["substituted"].items()]
-    return "; ".join([", ".join(engine["layers"]), *notes])
+    if engine.why_not is not None:
+        return engine.why_not
+    notes = [f"on {kind} {what}, so not its speed" for kind, what in engine.substituted.items()]
+    return "; ".join([", ".join(engine.layers), *notes])
 
 
-def device_rows(devices: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+def device_rows(devices: Sequence[DeviceTold]) -> list[tuple[str, ...]]:
     """The devices as telemetry sees them, one a row."""
     rows: list[tuple[str, ...]] = []
     for one in devices:
@@ -89,25 +91,25 @@ def device_rows(devices: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return rows
 
 
-def machine_rows(machine: dict[str, Any]) -> list[tuple[str, str]]:
+def machine_rows(machine: Machine) -> list[tuple[str, str]]:
     """The machine's facts, one a row."""
-    cores = f"{machine['physical_cores']} cores, {machine['logical_cores']} threads usable"
-    if machine["machine_logical_cores"] != machine["logical_cores"]:
-        cores += f" of {machine['machine_logical_cores']} threads"
-    if machine["cpu_quota"] is not None:
-        cores += f", limited to {machine['cpu_quota']:g} CPUs"
+    cores = f"{machine.physical_cores} cores, {machine.logical_cores} threads usable"
+    if machine.machine_logical_cores != machine.logical_cores:
+        cores += f" of {machine.machine_logical_cores} threads"
+    if machine.cpu_quota is not None:
+        cores += f", limited to {machine.cpu_quota:g} CPUs' time"
     rows = [
-        ("system", f"{machine['os_name']}, {machine['os']} {machine['kernel']}, {machine['libc'] or 'no glibc'}"),
-        ("CPU", f"{machine['cpu']} ({machine['arch']}), {cores}"),
-        ("instructions", " ".join(machine["cpu_flags"]) or "-"),
-        ("memory", f"{size(machine['memory_bytes'])}, {size(machine['memory_available_bytes'])} available"),
-        ("Python", machine["python"]),
+        ("system", f"{machine.os_name}, {machine.os} {machine.kernel}, {machine.libc or 'no glibc'}"),
+        ("CPU", f"{machine.cpu} ({machine.arch}), {cores}"),
+        ("instructions", " ".join(machine.cpu_flags) or "-"),
+        ("memory", f"{size(machine.memory_bytes)}, {size(machine.memory_available_bytes)} available"),
+        ("Python", machine.python),
     ]
-    for gpu in machine["gpus"]:
-        memory = size(gpu["memory_bytes"]) if gpu["memory_bytes"] else "memory unknown (shared with the host?)"
-        facts = {"compute capability": gpu["compute_capability"], "driver": gpu["driver"], "CUDA": gpu["cuda"]}
-        words = ", ".join([gpu["name"], memory, *(f"{name} {value or 'unknown'}" for name, value in facts.items())])
-        rows.append((f"GPU {gpu['index']}", words))
-    if not machine["gpus"]:
-        rows.append(("GPU", "no usable NVIDIA GPU"))
+    for gpu in machine.gpus:
+        memory = size(gpu.memory_bytes) if gpu.memory_bytes else "memory not told (shared with the machine?)"
+        facts = {"compute capability": gpu.compute_capability, "driver": gpu.driver, "CUDA": gpu.cuda}
+        words = ", ".join([gpu.name, memory, *(f"{name} {value or 'unknown'}" for name, value in facts.items())])
+        rows.append((f"GPU {gpu.index}", words))
+    if not machine.gpus:
+        rows.append(("GPU", "no NVIDIA GPU that can be used"))
     return rows

@@ -56,4 +56,4 @@ def failure(result: Result, why: Failure) -> RenderableType:
             text.append(f"\n\n{title}\n", style="cyan not bold")
             text.append("\n".join(lines), style="dim not bold")
     title = result.status if result.status == "interrupted" else f"failed: {why.cause}"
-    return Group(Text(""), Panel(text, title=title, title_align="left", border_style="red"))
+    return Group(Text(""), Panel(text, title=Text(title), title_align="left", border_style="red"))

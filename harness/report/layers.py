@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.report.tables import table
 from innerloop.harness.schema.waterfall import Rung, Waterfall
@@ -26,7 +27,7 @@ WHAT = {
 
 
 def print_waterfall(found: Waterfall, folder: Path | None = None, console: Console | None = None) -> None:
-    (console or Console(highlight=False)).print(waterfall(found, folder))
+    (console or PlainConsole()).print(waterfall(found, folder))
 
 
 def waterfall(found: Waterfall, folder: Path | None = None) -> RenderableType:

@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, assignments, levels, number, seconds, share, size, visible
 from innerloop.harness.report.devices import devices
 from innerloop.harness.report.doubts import aside, failure, warnings
@@ -42,13 +43,13 @@ PHASE_WORDS = {
 
 def print_report(result: Result, folder: Path | None = None, console: Console | None = None) -> None:
     """Prints a result; `folder` is where its files are, if they are anywhere."""
-    (console or Console(highlight=False)).print(report(result, folder))
+    (console or PlainConsole()).print(report(result, folder))
 
 
 def print_failure(result: Result, console: Console) -> None:
     """What went wrong, if anything, in one line."""
     if result.failure is not None:
-        console.print(f"{result.failure.cause}: {result.failure.message}", style="red", highlight=False)
+        console.print(f"{result.failure.cause}: {result.failure.message}", style="red")
 
 
 def report(result: Result, folder: Path | None = None) -> RenderableType:

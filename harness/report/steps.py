@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.engines.worker.trace import PHASES
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, assignments, number, seconds, share, visible
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.investigation import (
@@ -35,7 +36,7 @@ MISFITS = {
 
 
 def print_steps(found: Investigation, console: Console | None = None) -> None:
-    console = console or Console(highlight=False)
+    console = console or PlainConsole()
     for part in parts(found):
         console.print(part)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, number, share, size
 from innerloop.harness.report.tables import table
 from innerloop.harness.telemetry.watch import Sample
@@ -15,7 +16,7 @@ from innerloop.harness.telemetry.watch import Sample
 
 def draw(samples: Iterator[Sample], once: bool) -> None:
     """Redraws a table in place on a terminal, prints one after the other elsewhere."""
-    console = Console(highlight=False)
+    console = PlainConsole()
     if once or not console.is_terminal:
         for one in samples:
             console.print(picture(one))

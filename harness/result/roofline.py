@@ -10,11 +10,14 @@ import numpy as np
 
 from innerloop.harness.analysis.context import Work
 from innerloop.harness.analysis.roofline import bounds, roofline
+from innerloop.harness.analysis.sight import seen
 from innerloop.harness.ceilings.model import QUANTIZED_DTYPE, Ceilings
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.models.sizes import Sizes, sizes
+from innerloop.harness.models.stored import Attention
 from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
 from innerloop.harness.profiles.validation import validate
-from innerloop.harness.schema.roofline import Cost, MeasuredPeaks, OfSteps, Peaks, Roofline
+from innerloop.harness.schema.roofline import Cost, MeasuredPeaks, OfSteps, Peaks, Roofline, Routed, Windowed
 from innerloop.harness.schema.window import Steady
 from innerloop.harness.store.tables import Tables
 
@@ -68,11 +71,14 @@ def measured_peaks(ceilings: Ceilings, cost: Cost, ranks: int) -> MeasuredPeaks:
     )
 
 
-def bound_s_of(done: Work, roofline: Roofline | None) -> np.ndarray | None:
-    """The least time that the machine allows each step, float64 [steps] in seconds; None where it is not known."""
+def bound_s_of(tables: Tables, done: Work, roofline: Roofline | None) -> np.ndarray | None:
+    """The least time that the machine allows each step, float64 [steps] in seconds; None where it is not known.
+    `done` is the work of the tables."""
     if roofline is None or roofline.cost is None or roofline.total_peaks is None:
         return None
-    return bounds(done, roofline.cost, roofline.total_peaks).bound_s
+    windows = [one.window for one in roofline.cost.windowed]
+    saw = seen(tables.steps, tables.tokens, tables.requests, windows)
+    return bounds(done, roofline.cost, roofline.total_peaks, saw).bound_s
 
 
 def total_peaks(ceilings: Ceilings, cost: Cost, ranks: int) -> Peaks | None:
@@ -101,45 +107,65 @@ def cost_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> Cost:
         KeyError, Refused: the spec holds no model profile.
     """
     model = validate(ModelProfile, spec["model_profile"], "model_profile")
+    if model.family is None:
+        raise Refused(f"no family of models here has the architecture {model.architecture}")
     settings = spec.get("settings") or {}
     dtype = str(effective.get("dtype") or settings.get("dtype") or model.dtype)
     size = DTYPE_BYTES.get(dtype, DTYPE_BYTES[model.dtype])
     stored = model.quantization.method if model.quantization is not None else None
     method = stored or effective.get("quantization") or settings.get("quantization")
-    norms = model.hidden_size * (2 * model.num_hidden_layers + 1)
-    copies = max(ranks_of(spec, effective) / model.num_key_value_heads, 1.0)
+    numbers, layers = sizes(model.family, model.shape()), model.family.attention(model.shape())
+    number = kv_size(effective.get("kv_cache_dtype"), size)
+    ranks = ranks_of(spec, effective)
     head = model.hidden_size * model.vocab_size
-    pairs = model.num_hidden_layers * model.num_attention_heads * model.head_dim
+    ops, decode_ops = sum(layer.ops for layer in layers), sum(layer.decode_ops for layer in layers)
+    others = (numbers.plain + numbers.vectors) * size + numbers.always_float32 * (4 - size)
+    routed = matrices_bytes(model, numbers, size, method, routed=True) + numbers.stacks * size
     return Cost(
-        layers_bytes=matrices_bytes(model, size, method) + norms * size,
+        layers_bytes=matrices_bytes(model, numbers, size, method, routed=False) + others,
         lm_head_bytes=head * size,
         embedding_bytes=model.hidden_size * size,
-        kv_bytes=copies * kv_values(model) * kv_size(effective.get("kv_cache_dtype"), size),
-        linear_ops=2 * model.linear_parameters(),
+        kv_bytes=kv_numbers(layers, ranks) * number,
+        linear_ops=2 * numbers.multiplied,
         lm_head_ops=2 * head,
-        attention_ops=4 * pairs,
+        attention_ops=ops,
         dtype=dtype,
         linear_dtype=QUANTIZED_DTYPE.get(quantization_family(method), dtype),
+        routed=Routed(routed, numbers.experts, numbers.taken) if numbers.experts else None,
+        windowed=windowed(layers, ranks, number),
+        decode_attention_ops=None if decode_ops == ops else decode_ops,
     )
 
 
-def matrices_bytes(model: ModelProfile, size: int, method: str | None) -> float:
-    """Bytes of the layers' matrices as stored, or as FP8 where they are quantized on loading."""
-    if model.quantization is not None:
-        matrices = sum(model.quantization.matrix_bytes(rows, columns) for _, rows, columns in model.linear_shapes())
-        return float(model.num_hidden_layers * matrices)
-    made_on_loading = quantization_family(method) == "fp8"
-    return float(model.linear_parameters() * (1 if made_on_loading else size))
+def matrices_bytes(model: ModelProfile, numbers: Sizes, size: int, method: str | None, *, routed: bool) -> float:
+    """Bytes of the packed matrices as stored, or as FP8 where they are quantized on loading; of the routed experts or
+    of the rest."""
+    each = 1 if model.quantization is None and quantization_family(method) == "fp8" else size
+    total = 0.0
+    for rows, columns, times, of_experts in numbers.matrices:
+        if of_experts == routed:
+            stored = model.quantization.matrix_bytes(rows, columns) if model.quantization else rows * columns * each
+            total += times * stored
+    return total
+
+
+def windowed(layers: list[Attention], ranks: int, number: float) -> tuple[Windowed, ...]:
+    """What the layers with a window cost, by window."""
+    found = []
+    for window in sorted({layer.window for layer in layers if layer.window is not None}):
+        those = [layer for layer in layers if layer.window == window]
+        found.append(Windowed(window, kv_numbers(those, ranks) * number, sum(layer.ops for layer in those)))
+    return tuple(found)
+
+
+def kv_numbers(layers: list[Attention], ranks: int) -> float:
+    """Numbers that one token keeps on all devices together; what can't be shared out has a copy on each."""
+    return sum(layer.kept * max(ranks / layer.split, 1.0) for layer in layers)
 
 
 def quantization_family(method: str | None) -> str:
     """The common name of what an engine calls a method that it quantizes with on loading (`fbgemm_fp8`)."""
     return "fp8" if method is not None and "fp8" in method.lower() else str(method)
-
-
-def kv_values(model: ModelProfile) -> int:
-    """Numbers that one token of context keeps: keys and values of all layers."""
-    return 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim
 
 
 def kv_size(name: str | None, size: int) -> float:

@@ -56,7 +56,7 @@ def findings(run: str, tables: Tables, result: Result | None, slowest: int) -> I
             requests,
             done,
             step_costs.expected_s(fits, done),
-            bound_s_of(done, None if result is None else result.roofline),
+            bound_s_of(tables, done, None if result is None else result.roofline),
             window=(start_ns, end_ns),
             count=slowest,
         ),

@@ -129,4 +129,5 @@ class Result:
     @property
     def dtype(self) -> str | None:
         """The model's number format: as the engine resolved it, else as it was asked for."""
-        return self.engine.effective.get("dtype") or self.spec.settings.get("dtype")
+        found = self.engine.effective.get("dtype") or self.spec.settings.get("dtype")
+        return found if isinstance(found, str) else None

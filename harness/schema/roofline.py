@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -42,6 +42,24 @@ class Peaks:
 
 
 @dataclass(frozen=True, slots=True)
+class Routed:
+    """The experts of all layers that a router chooses from; each layer's are chosen equally often (random weights)."""
+
+    bytes: Annotated[float, Figure("all of them, as stored", unit="bytes")]
+    experts: Annotated[int, Figure("of a layer")]
+    taken: Annotated[int, Figure("of a layer by each position")]
+
+
+@dataclass(frozen=True, slots=True)
+class Windowed:
+    """The layers that see at most `window` positions, part of what Cost says of all layers."""
+
+    window: Annotated[int, Figure("that a position sees, itself included", unit="positions")]
+    kv_bytes: Annotated[float, Figure("keys and values of one token in these layers", unit="bytes")]
+    attention_ops: Annotated[float, Figure("for each pair of positions in these layers", unit="operations")]
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """What a model's steps move and compute, of all devices together."""
 
@@ -49,11 +67,17 @@ class Cost:
     lm_head_bytes: Annotated[float, Figure("read by a step that outputs a token", "bytes")]
     embedding_bytes: Annotated[float, Figure("a row of the table, for each position", "bytes")]
     kv_bytes: Annotated[float, Figure("keys and values of one token", "bytes")]
-    linear_ops: Annotated[float, Figure("of the layers' matrices for each position: 2 per parameter", "operations")]
-    lm_head_ops: Annotated[float, Figure("for each output token: 2 per parameter", "operations")]
-    attention_ops: Annotated[float, Figure("for each pair of positions: 4 head_dim per head and layer", "operations")]
-    dtype: Annotated[str, Figure("dtype of attention and lm_head")]
-    linear_dtype: Annotated[str, Figure("dtype in which the layers' matrices are multiplied")]
+    linear_ops: Annotated[float, Figure("of the layers' matrices for each position: 2 a parameter", "operations")]
+    lm_head_ops: Annotated[float, Figure("for each token that comes out: 2 a parameter", "operations")]
+    attention_ops: Annotated[float, Figure("for each pair of positions: 4 head_dim a head and layer", "operations")]
+    dtype: Annotated[str, Figure("number format of attention and lm_head")]
+    linear_dtype: Annotated[str, Figure("number format in which the layers' matrices are multiplied")]
+    routed: Annotated[Routed | None, Figure("experts, of which a step reads those that its positions take")] = None
+    windowed: Annotated[Sequence[Windowed], Figure("layers that do not see the whole context")] = ()
+    decode_attention_ops: Annotated[
+        float | None,
+        Figure("attention_ops of decode positions", "operations", null="they are no others"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from innerloop.harness.cli.errors import told
 from innerloop.harness.cli.secrets import without_secrets
 from innerloop.harness.machine.commit import own_commit
 from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Outcome
-from innerloop.harness.result.build import build, with_note
+from innerloop.harness.result.build import build
+from innerloop.harness.result.keep import keep
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.engine import Checkpoint, Gpu, Torch
 from innerloop.harness.schema.engine import Environment as Facts
+from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.spec.adapter_settings import adapter_of
-from innerloop.harness.store import result_file
-from innerloop.harness.store.tables import convert
+from innerloop.harness.store.tables import convert, no_tables
 
 if TYPE_CHECKING:
     from innerloop.harness.environments import Environment
@@ -26,25 +30,43 @@ if TYPE_CHECKING:
 
 
 def conclude(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samplers) -> Result:
-    """Turns the trace into tables and figures, also after a failure, and writes them."""
+    """Turns the trace into tables and figures, also after a failure, and writes them.
+
+    Whatever fails here, the run stays what it was: its own failure is kept, and its records lie in its folder. Only a
+    run that came to its end and has no figures is a failure of innerloop's.
+    """
     folder = inputs.folder
     if outcome.failure is not None:
         outcome.failure = replace(outcome.failure, log_tail=launcher.log_tail(folder / "engine.log"))
-    result = build(observed(inputs, prepared, outcome, sampled))
     try:
-        result_file.write(folder, result)
-    except OSError as error:
-        return with_note(result, f"the result could not be written to {folder}: {error}")
-    return result
+        result = build(observed(inputs, prepared, outcome, sampled))
+    except Exception as error:
+        result = build(unread(inputs, outcome, error))
+    return keep(folder, result, f"this result could not be written to {folder}")
+
+
+def unread(inputs: Inputs, outcome: Outcome, error: Exception) -> Record:
+    """The record of a run of which nothing could be made but what the harness knows by itself."""
+    what = f"what was recorded could not be read ({told(error)}) and lies in {inputs.folder}"
+    failure = outcome.failure
+    if failure is None:
+        lines = tuple("".join(traceback.format_exception(error)).splitlines())
+        failure = Failure("harness", f"the run came to its end, but {what}", traceback=lines)
+    return Record(
+        spec=inputs.spec.describe(),
+        tables=no_tables([what]),
+        workload=inputs.work.describe(),
+        workload_hash=inputs.work.hash,
+        id=inputs.id,
+        failure=failure,
+    )
 
 
 def observed(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samplers) -> Record:
     """The run's record; stops the samplers and converts the trace."""
     folder, checkpoint = inputs.folder, prepared.checkpoint
     environment = replace(environment_facts(inputs, prepared.environment, outcome), host=prepared.host)
-    kept = folder / "trace" / "measure" / "output_ids.npz"
-    if kept.exists():
-        kept.rename(folder / kept.name)
+    keep_token_ids(folder, outcome)
     return Record(
         spec=inputs.spec.describe(),
         tables=convert(folder, *sampled.all),
@@ -62,6 +84,16 @@ def observed(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samp
         ceilings=prepared.ceilings,
         no_ceilings=prepared.no_ceilings,
     )
+
+
+def keep_token_ids(folder: Path, outcome: Outcome) -> None:
+    """Takes the file of the tokens, if the run was to keep them, out of the trace, which goes."""
+    kept = folder / "trace" / "measure" / "output_ids.npz"
+    try:
+        if kept.exists():
+            kept.rename(folder / kept.name)
+    except OSError as error:
+        outcome.notes.append(f"the tokens were left in {kept}: {error}")
 
 
 def environment_facts(inputs: Inputs, environment: Environment | None, outcome: Outcome) -> Facts:

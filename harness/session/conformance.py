@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.engines.contract import Adapter, Load, Preparation, Probe, StepReport, UnsupportedSetting
 from innerloop.engines.support.refusals import refuse_reserved
@@ -17,6 +17,7 @@ from innerloop.harness import environments
 from innerloop.harness.analysis.checks import checks
 from innerloop.harness.checkpoints import ensure_checkpoint, use_weights
 from innerloop.harness.preparations import prepare_all
+from innerloop.harness.process.events import Event
 from innerloop.harness.process.launcher import Worker, log_tail
 from innerloop.harness.result.conformance import Check
 from innerloop.harness.spec.adapter_settings import adapter_of, load_of_run
@@ -99,7 +100,7 @@ def run_scenario(scenario: str, spec: RunSpec, load: Load, environment: Environm
     """Runs one scenario to its end, whatever that is; nothing of it is left."""
     with tempfile.TemporaryDirectory(prefix="innerloop-check-") as name:
         folder = Path(name)
-        job: dict[str, Any] = {
+        job = {
             "engine": spec.engine.name,
             "plugin": spec.engine.plugin,
             "load": asdict(load),
@@ -140,7 +141,7 @@ def follow(scenario: str, environment: Environment, folder: Path, limit_s: float
         worker.close(pid)
 
 
-def ending(scenario: str, current: str | None, event: dict[str, Any], log: Path) -> Iterator[Check]:
+def ending(scenario: str, current: str | None, event: Event, log: Path) -> Iterator[Check]:
     """What is wrong with how the process ended; `current`: the check that it did not come to the end of."""
     if current is not None:
         why = f"the engine's process ended (exit code {event['code']}) during this check"

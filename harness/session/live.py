@@ -104,7 +104,7 @@ class LiveView:
                 took_s = (outcome.phases[phase] - outcome.phases[self._phase]) / 1e9
                 if self._phase == "start":
                     took_s = outcome.reported.get("interpreter_s", 0.0)
-                self._console.print(f"{DONE[self._phase]} in {took_s:.1f} s", style="dim", highlight=False)
+                self._console.print(f"{DONE[self._phase]} in {took_s:.1f} s", style="dim")
             self._phase, self._since, self._printed, self._history = phase, now, now, []
         if phase == "done":
             return
@@ -112,7 +112,7 @@ class LiveView:
             self._live.update(self.line(now), refresh=True)
         elif now - self._printed >= PLAIN_EVERY_S:
             self._printed = now
-            self._console.print(self.line(now), highlight=False, soft_wrap=True)
+            self._console.print(self.line(now), soft_wrap=True)
 
     def line(self, now: float) -> RenderableType:
         """What is going on: phase, how far, tokens/s, batch and KV cache, and what the devices do."""

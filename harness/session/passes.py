@@ -13,23 +13,22 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness.analysis.steps import usual_batch
 from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
-from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import InnerloopError, Refused, told
 from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Limits, Outcome, Worker
 from innerloop.harness.profiling import findings, tools
-from innerloop.harness.profiling.choice import TOOLS, Profile
+from innerloop.harness.profiling.choice import TOOLS, DescribedProfile, Profile
 from innerloop.harness.profiling.findings import Findings
 from innerloop.harness.profiling.host import Sampling, require_py_spy
-from innerloop.harness.result.build import with_note
+from innerloop.harness.result.keep import keep
 from innerloop.harness.schema.profiling import HostProfile, Profiling
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session.phases import WORDS
-from innerloop.harness.store import result_file
 from innerloop.harness.store.atomic import write_text
 from innerloop.harness.store.tables import convert, read_tables
 
@@ -95,7 +94,14 @@ def command(profile: Profile, place: Place, tool: str | None = None) -> list[str
     return [*tools.prefix(profile.kind, folder, tool), *worker] if profile.kind in TOOLS else worker
 
 
-def describe(profile: Profile, spec: RunSpec, out: Path) -> dict[str, Any]:
+class PlannedPass(DescribedProfile):
+    """A pass with the path of the profiler, None where it needs none or has none here, and its command line."""
+
+    tool: str | None
+    command: str
+
+
+def describe(profile: Profile, spec: RunSpec, out: Path) -> PlannedPass:
     """The pass as it would be run, for the plan, which may be one for another machine.
 
     Raises:
@@ -141,13 +147,12 @@ def add(
             outcome.failure = Failure("harness", str(error))
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
-            outcome.failure = Failure("harness", f"{type(error).__name__}: {error}", traceback=lines)
+            outcome.failure = Failure("harness", told(error), traceback=lines)
         ignore_signals()
         if outcome.failure is not None:
             tail = launcher.log_tail(about.folder / "engine.log")
             outcome.failure = replace(outcome.failure, log_tail=tail)
-        if about.folder.is_dir():
-            outcome.notes += convert(about.folder).notes
+        outcome.notes += put_away(about.folder)
         result = replace(
             result,
             kernels=None if seen is None else seen.kernels,
@@ -167,11 +172,15 @@ def add(
                 host=host,
             ),
         )
-        try:
-            result_file.write(place.run_folder, result)
-        except OSError as error:
-            result = with_note(result, f"the profiling pass could not be added to {place.run_folder}: {error}")
-    return result
+        return keep(place.run_folder, result, f"the profiling pass could not be added to {place.run_folder}")
+
+
+def put_away(folder: Path) -> tuple[str, ...]:
+    """Puts the records of a pass away, and says what went wrong with that."""
+    try:
+        return convert(folder).notes if folder.is_dir() else ()
+    except Exception as error:
+        return (f"the pass's records could not be read ({told(error)}) and lie in {folder}",)
 
 
 class Pass:
@@ -190,7 +199,7 @@ class Pass:
         return command(self.profile, self.place, self._tool)
 
     def say(self, text: str) -> None:
-        self.console.print(f"profiling pass ({self.profile.kind}): {text}", style="dim", highlight=False)
+        self.console.print(f"profiling pass ({self.profile.kind}): {text}", style="dim")
 
     def run(self, outcome: Outcome) -> None:
         """Starts the pass's worker and follows it to its end."""
@@ -199,7 +208,7 @@ class Pass:
         prefix: list[str] = []
         if self.profile.kind in TOOLS:
             prefix = tools.prefix(self.profile.kind, self.folder, self._tool)
-            self.console.print(tools.text(self.command()), highlight=False, soft_wrap=True)
+            self.console.print(tools.text(self.command()), soft_wrap=True)
         worker = Worker(
             self.place.python, job_path, self.folder / "engine.log", dict(self.place.variables), tool=prefix
         )

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from typing_extensions import NotRequired
 
 from innerloop.harness import environments
 from innerloop.harness.checkpoints import planned_checkpoint
+from innerloop.harness.checkpoints.cache import PlannedCheckpoint
 from innerloop.harness.checkpoints.weights import use_weights
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.words import number
 from innerloop.harness.profiles.engines import why_not
 from innerloop.harness.profiling.choice import TOOLS
 from innerloop.harness.profiling.tools import FROM
+from innerloop.harness.schema.result import Workload
 from innerloop.harness.session import passes
+from innerloop.harness.session.passes import PlannedPass
 from innerloop.harness.spec import preconditions as checks
 from innerloop.harness.spec.adapter_settings import native_settings, preparation_steps
+from innerloop.harness.store.versions import Document
 from innerloop.harness.workloads import build, warmup
 
 if TYPE_CHECKING:
@@ -27,11 +34,46 @@ if TYPE_CHECKING:
     from innerloop.harness.spec.model import RunSpec
 
 
-def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: Path | None = None) -> dict[str, Any]:
-    """The resolved run as plain data: its environment, checkpoint, requests and settings. Nothing is written.
+class PlannedEnvironment(TypedDict):
+    """The engine's interpreter: its path, whether it is there and of which lock; `name` and `sites` of your own."""
 
-    `why_not_here` says why it cannot run on this machine, None if it can. `profile` is the pass after the measured
-    run, `out` the run's folder where one is named.
+    path: str
+    exists: bool
+    lock: str | None
+    lock_hash: str | None
+    name: NotRequired[str | None]
+    sites: NotRequired[list[str]]
+
+
+class CheckpointOfRun(PlannedCheckpoint):
+    """The folder of weights, made or your own."""
+
+    synthetic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would be made of. why_not_here: why it cannot run on this machine, None if it can. spec: as
+    `RunSpec.describe` gives it."""
+
+    spec: Document
+    why_not_here: str | None
+    native_settings: Mapping[str, Any]
+    preparation: Sequence[str]
+    cannot_report: Sequence[str]
+    environment: PlannedEnvironment
+    checkpoint: CheckpointOfRun
+    workload_hash: str
+    workload: Workload
+    warmup: Workload
+    kv_bytes_per_token: int | None
+    profile: PlannedPass | None
+
+
+def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: Path | None = None) -> Plan:
+    """The resolved run: its environment, checkpoint, requests and settings. Nothing is written.
+
+    `profile` is the pass after the measured run, `out` the run's folder where one is named.
 
     Raises:
         Refused: something that the run itself would be refused for.
@@ -40,24 +82,24 @@ def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: P
     warm = warmup(spec.workload, spec.model, spec.seeds, spec.settings.max_batch_size)
     if spec.weights is not None:
         own = use_weights(spec.weights, spec.model)
-        checkpoint: dict[str, Any] = {"path": str(own.path), "bytes": own.bytes, "synthetic": False, "exists": True}
+        checkpoint: CheckpointOfRun = {"path": str(own.path), "bytes": own.bytes, "synthetic": False, "exists": True}
     else:
         checkpoint = {**planned_checkpoint(spec.model, spec.settings.dtype), "synthetic": True}
     native, cannot_report = native_settings(spec)
-    return {
-        "spec": spec.describe(),
-        "why_not_here": why_not_here(spec, machine),
-        "native_settings": native,
-        "preparation": preparation_steps(spec),
-        "cannot_report": cannot_report,
-        "environment": planned_environment(spec),
-        "checkpoint": checkpoint,
-        "workload_hash": work.hash,
-        "workload": asdict(work.describe()),
-        "warmup": asdict(warm.describe()),
-        "kv_bytes_per_token": spec.model.kv_bytes_per_token(spec.settings.dtype),
-        "profile": None if profile is None else passes.describe(profile, spec, out or Path("runs") / "RUN"),
-    }
+    return Plan(
+        spec=spec.describe(),
+        why_not_here=why_not_here(spec, machine),
+        native_settings=native,
+        preparation=preparation_steps(spec),
+        cannot_report=cannot_report,
+        environment=planned_environment(spec),
+        checkpoint=checkpoint,
+        workload_hash=work.hash,
+        workload=work.describe(),
+        warmup=warm.describe(),
+        kv_bytes_per_token=spec.model.kv_bytes_per_token(spec.settings.dtype),
+        profile=None if profile is None else passes.describe(profile, spec, out or Path("runs") / "RUN"),
+    )
 
 
 def why_not_here(spec: RunSpec, machine: Machine) -> str | None:
@@ -73,12 +115,18 @@ def why_not_here(spec: RunSpec, machine: Machine) -> str | None:
     return None
 
 
-def planned_environment(spec: RunSpec) -> dict[str, Any]:
+def planned_environment(spec: RunSpec) -> PlannedEnvironment:
     recipe = spec.engine.environments[spec.device]
     own = environments.yours(spec.engine, spec.device, spec.engine_python, spec.environment)
     if own is not None:
-        found = {"path": str(own.python), "exists": True, "lock": None, "lock_hash": None}
-        return {**found, "name": own.name, "sites": [str(site) for site in own.sites]}
+        return {
+            "path": str(own.python),
+            "exists": True,
+            "lock": None,
+            "lock_hash": None,
+            "name": own.name,
+            "sites": [str(site) for site in own.sites],
+        }
     if recipe.lock is None:
         return {"path": "your own interpreter (--engine-python)", "exists": False, "lock": None, "lock_hash": None}
     planned = environments.plan(spec.engine, spec.device)
@@ -86,48 +134,46 @@ def planned_environment(spec: RunSpec) -> dict[str, Any]:
     return {"path": str(planned.folder), "exists": exists, "lock": planned.lock.name, "lock_hash": planned.lock_hash}
 
 
-def print_plan(resolved: dict[str, Any], console: Console) -> None:
+def print_plan(resolved: Plan, console: Console) -> None:
     """The plan for people: one line a fact."""
     from innerloop.harness.report.tables import table
 
-    spec, environment, checkpoint = resolved["spec"], resolved["environment"], resolved["checkpoint"]
+    spec, environment, checkpoint = resolved.spec, resolved.environment, resolved.checkpoint
     rows = table(header=False)
     rows.add_column(no_wrap=True, style="dim")
     rows.add_column()
     rows.add_row("engine", f"{spec['engine']}, layer {spec['layer']}, on {spec['device']}")
-    if resolved["why_not_here"]:
-        rows.add_row("not runnable here", resolved["why_not_here"])
-    rows.add_row("environment", f"{environment['path']} ({'exists' if environment['exists'] else 'to be created'})")
+    if resolved.why_not_here:
+        rows.add_row("not here", resolved.why_not_here)
+    rows.add_row("environment", f"{environment['path']} ({'exists' if environment['exists'] else 'would be made'})")
     if environment.get("name"):
         path = ":".join(environment["sites"]) or "empty"
         rows.add_row("", f"registered as {environment['name']}, PYTHONPATH {path}")
     if environment.get("lock"):
-        rows.add_row("", f"lock {environment['lock']}, sha256 {environment['lock_hash'][:12]}")
-    made = "exists" if checkpoint["exists"] else "to be created"
+        rows.add_row("", f"lock {environment['lock']}, sha256 {(environment['lock_hash'] or '')[:12]}")
+    made = "exists" if checkpoint["exists"] else "would be written"
     kind = "synthetic" if checkpoint["synthetic"] else "your own"
     rows.add_row("model", f"{spec['model']}, {kind} weights, {checkpoint['bytes'] / 2**30:,.2f} GiB ({made})")
     rows.add_row("", checkpoint["path"])
-    rows.add_row(
-        "workload", f"{spec['workload']}, hash {resolved['workload_hash'][:12]}, {words(resolved['workload'])}"
-    )
-    rows.add_row("warm-up", f"rounds of {words(resolved['warmup'])}")
+    rows.add_row("workload", f"{spec['workload']}, hash {resolved.workload_hash[:12]}, {words(resolved.workload)}")
+    rows.add_row("warm-up", f"rounds of {words(resolved.warmup)}")
     rows.add_row("seeds", ", ".join(f"{name} {seed}" for name, seed in spec["seeds"].items()))
     for index, (name, value) in enumerate(spec["settings"].items()):
         given = "  (given)" if name in spec["settings_given"] else ""
         rows.add_row("settings" if index == 0 else "", f"{name} = {shown(name, value)}{given}")
-    for index, (name, value) in enumerate(resolved["native_settings"].items()):
-        rows.add_row("engine args" if index == 0 else "", f"{name} = {shown(name, value)}")
-    for index, step in enumerate(resolved["preparation"]):
+    for index, (name, value) in enumerate(resolved.native_settings.items()):
+        rows.add_row("in its words" if index == 0 else "", f"{name} = {shown(name, value)}")
+    for index, step in enumerate(resolved.preparation):
         rows.add_row("preparation" if index == 0 else "", step)
-    if resolved["profile"]:
-        of = resolved["profile"]
-        rows.add_row("profiling pass", f"{of['kind']}, steps: {of['steps']}, in a separate process after the run")
+    if resolved.profile:
+        of = resolved.profile
+        rows.add_row("profiling pass", f"{of['kind']}, steps: {of['steps']}, in a process of its own afterwards")
         if of["kind"] in TOOLS and of["tool"] is None:
             rows.add_row("", f"{of['kind']} is not installed here: {FROM[of['kind']]}")
         rows.add_row("", of["command"])
-    if resolved["cannot_report"]:
-        rows.add_row("not reported", ", ".join(resolved["cannot_report"]))
-    console.print(rows, highlight=False)
+    if resolved.cannot_report:
+        rows.add_row("cannot report", ", ".join(resolved.cannot_report))
+    console.print(rows)
 
 
 def shown(name: str, value: Any) -> str:
@@ -136,11 +182,11 @@ def shown(name: str, value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def words(described: dict[str, Any]) -> str:
-    prompt, output = described["prompt_tokens"], described["output_tokens"]
-    users = f", {described['users']} users" if described["users"] else ""
-    lasts = f", {described['duration_s']:g} s" if described["duration_s"] else ""
+def words(described: Workload) -> str:
+    prompt, output = described.prompt_tokens, described.output_tokens
+    users = f", {described.users} users" if described.users else ""
+    lasts = f", {described.duration_s:g} s" if described.duration_s else ""
     return (
-        f"{number(described['requests'])} requests{users}{lasts}, prompts {prompt['min']} to {prompt['max']}, "
-        f"outputs {output['min']} to {output['max']} tokens"
+        f"{number(described.requests)} requests{users}{lasts}, prompts {prompt.min} to {prompt.max}, "
+        f"outputs {output.min} to {output.max} tokens"
     )

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.words import number
 from innerloop.harness.process.launcher import log_tail
-from innerloop.harness.result.build import build, with_note
+from innerloop.harness.result.build import build
+from innerloop.harness.result.keep import keep
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import Result, Workload
-from innerloop.harness.store import result_file
+from innerloop.harness.schema.result import Result, Spec, Workload
 from innerloop.harness.store.alive import QUIET_S, harness_runs, quiet_s
 from innerloop.harness.store.stored import JOB, read_job
 from innerloop.harness.store.tables import Tables, convert
+from innerloop.harness.store.typed import Misfit, typed
+from innerloop.harness.store.versions import Document
+
+RECOVERED = "This result was recovered afterwards, without host telemetry and the worker's own account."
+UNSAID: Document = {  # what a whole job has, where one does not say it
+    **dict.fromkeys(("engine", "model", "workload", "layer", "device"), ""),
+    **{name: {} for name in ("settings", "settings_given", "engine_args", "seeds")},
+}
 
 
 def recover(folder: Path) -> Result:
@@ -28,31 +35,49 @@ def recover(folder: Path) -> Result:
     if job.get("profile") is not None:
         raise Refused(f"{folder} is the profiling pass of a run", f"Show the run itself: {folder.absolute().parent}")
     refuse_if_alive(folder, job)
+    spec, notes = spec_of(job, folder / JOB)
     tables = convert(folder)
     result = build(
         Record(
-            spec=job["spec"],
+            spec=spec,
             workload=_workload(folder),
-            workload_hash=job.get("workload_hash"),
-            id=job.get("id"),
+            workload_hash=text_of(job, "workload_hash"),
+            id=text_of(job, "id"),
             tables=tables,
             failure=Failure(
                 "interrupted",
                 f"the harness was killed before it could write a result; {_kept(tables)}",
                 log_tail=log_tail(folder / "engine.log"),
             ),
-            device_note="no device telemetry: it was lost with the harness",
-            notes=["This result was rebuilt from the run's records, without host telemetry and the worker's summary."],
+            device_note="no device telemetry: it died with the harness",
+            notes=[RECOVERED, *notes],
         )
     )
+    return keep(folder, result, "It could not be saved")
+
+
+def spec_of(job: Document, path: Path) -> tuple[Document, list[str]]:
+    """What the job at `path` asked for, and a note on what it does not say, which is left empty.
+
+    Raises:
+        Refused: what it says is not what it should be.
+    """
+    said = {name: value for name, value in job["spec"].items() if value is not None}
+    spec = {**UNSAID, **job["spec"], **said}
     try:
-        result_file.write(folder, result)
-    except OSError as error:
-        return with_note(result, f"It could not be saved: {error}")
-    return result
+        typed(Spec, spec)
+    except Misfit as error:
+        raise Refused(f"{path} is not a run's job: {error}") from None
+    lost = sorted(UNSAID.keys() - said.keys())
+    return spec, [f"{JOB} does not say: {', '.join(lost)}"] if lost else []
 
 
-def refuse_if_alive(folder: Path, job: dict[str, Any]) -> None:
+def text_of(job: Document, name: str) -> str | None:
+    value = job.get(name)
+    return value if isinstance(value, str) else None
+
+
+def refuse_if_alive(folder: Path, job: Document) -> None:
     """A live run's trace must not be taken from under it."""
     if harness_runs(job, folder / JOB):
         raise Refused(f"the run in {folder} is still running (process {job['harness_pid']})")

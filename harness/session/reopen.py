@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from innerloop.harness import store
 from innerloop.harness.cli.errors import InnerloopError, Refused
@@ -11,9 +10,10 @@ from innerloop.harness.export import perfetto
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session.recover import recover
 from innerloop.harness.store.typed import document
+from innerloop.harness.store.versions import Document
 
 
-def result_of(stored: store.StoredRun) -> tuple[Result, dict[str, Any]]:
+def result_of(stored: store.StoredRun) -> tuple[Result, Document]:
     """A run's result, typed and as the document that is stored; made first where its harness was killed.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
-from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
+from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused, told
 from innerloop.harness.export import perfetto
 from innerloop.harness.machine.affinity import running_on, started_on
 from innerloop.harness.machine.state import host_state
@@ -50,7 +50,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
     )
 
     def say(text: str) -> None:
-        console.print(text, style="dim", highlight=False)
+        console.print(text, style="dim")
 
     with stop_signals():
         try:
@@ -75,7 +75,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
             outcome.failure = Failure("disk_full" if is_full(error) else "harness", str(error))
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
-            outcome.failure = Failure("harness", f"{type(error).__name__}: {error}", traceback=lines)
+            outcome.failure = Failure("harness", told(error), traceback=lines)
         ignore_signals()
         result = conclude(inputs, prepared, outcome, sampled)
         release(inputs.folder)
@@ -106,11 +106,11 @@ def measure(inputs: Inputs, environment: Environment, outcome: Outcome, sampled:
 
 
 def write_trace(folder: Path, result: Result, say: Callable[[str], None]) -> None:
-    """The run for https://ui.perfetto.dev; a disk that has no room for it takes nothing from the run."""
+    """The run for https://ui.perfetto.dev; whatever keeps it from being written takes nothing from the run."""
     try:
         perfetto.write(folder, result)
-    except OSError as error:
-        say(f"{perfetto.FILE} could not be written: {error}")
+    except Exception as error:
+        say(f"{perfetto.FILE} could not be written: {told(error)}")
 
 
 def is_full(error: BaseException) -> bool:

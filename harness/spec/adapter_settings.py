@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop.engines.adapters import load_adapter
 from innerloop.engines.contract import Adapter, Load, Probe, UnsupportedSetting
-from innerloop.engines.support.refusals import refuse_reserved
+from innerloop.engines.support.refusals import refuse_model, refuse_reserved
 from innerloop.harness.checkpoints.tensors import config_json
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.preparations import shown
@@ -51,6 +51,7 @@ def adapter_of(engine: EngineProfile) -> Adapter:
 
 def _arguments(adapter: Adapter, load: Load) -> dict[str, Any]:
     refuse_reserved(adapter, load)
+    refuse_model(adapter, load)
     return adapter.arguments(load, Probe())
 
 

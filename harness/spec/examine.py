@@ -1,9 +1,9 @@
-"""What this machine is, which engines run on it, and what is there for them: the document of `harness.doctor`."""
+"""What this machine is, which engines run on it, and what is there for them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from innerloop import harness
 from innerloop.harness.environments import registered
@@ -13,41 +13,99 @@ from innerloop.harness.machine.commit import own_commit
 from innerloop.harness.machine.uv import find_uv
 from innerloop.harness.profiles import engines
 from innerloop.harness.profiles.engines import EngineProfile
-from innerloop.harness.telemetry.watched import inventory
+from innerloop.harness.store.typed import document
+from innerloop.harness.store.versions import Document
+from innerloop.harness.telemetry.watched import Inventory, inventory
 
 
-def examine(machine: Machine, named: Sequence[EngineProfile] = ()) -> dict[str, Any]:
-    """As JSON data. `devices` of an engine: where it runs here, the default first. `named`: plug-ins to list too."""
-    known: list[dict[str, Any]] = []
-    for engine in (*engines.all_engines(), *named):
-        able = runs_on(engine, machine)
-        known.append(
-            {
-                "name": engine.name,
-                "title": engine.title,
-                "adapter": engine.adapter,
-                "layers": engine.layers,
-                "devices": able,
-                "why_not": None if able else engines.why_not(engine, machine),
-                "substituted": {kind: what for kind in able if (what := engines.substituted(engine, kind))},
-                "needs": engine.needs,
-            }
-        )
-    broken = engines.broken_plugins()
-    as_itself = [engine["name"] for engine in known if set(engine["devices"]) - engine["substituted"].keys()]
-    return {
-        "innerloop": {"version": harness.__version__, "commit": own_commit(), "cache": str(cache_folder())},
-        "machine": machine.describe(),
-        "default_engine": as_itself[0] if as_itself else None,
-        "engines": known,
-        **({"broken_plugins": broken} if broken else {}),
-        "environments": [
-            {key: getattr(one, key) for key in ("name", "engine", "device", "state", "version", "bytes", "last_used")}
+@dataclass(frozen=True, slots=True)
+class Innerloop:
+    """This innerloop. commit: None where it is no checkout."""
+
+    version: str
+    commit: str | None
+    cache: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHere:
+    """An engine on this machine. devices: where it runs here, the default first; why_not: None where it runs."""
+
+    name: str
+    title: str
+    adapter: bool
+    layers: Sequence[str]
+    devices: Sequence[str]
+    why_not: str | None
+    substituted: Mapping[str, str]  # by kind of device what makes the speed not the engine's own
+    needs: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentHere:
+    """An environment, as `environments list` has it."""
+
+    name: str
+    engine: str
+    device: str
+    state: str
+    version: str | None
+    bytes: int | None
+    last_used: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """All of it. uv: its path, None where it is not there. broken_plugins: why each is left out."""
+
+    innerloop: Innerloop
+    machine: Machine
+    default_engine: str | None
+    engines: Sequence[EngineHere]
+    broken_plugins: Mapping[str, str]
+    environments: Sequence[EnvironmentHere]
+    uv: str | None
+    telemetry: Inventory
+
+    def describe(self) -> Document:
+        """As JSON data; broken plug-ins only where there are some."""
+        described = document(self)
+        if not self.broken_plugins:
+            del described["broken_plugins"]
+        return described
+
+
+def examine(machine: Machine, named: Sequence[EngineProfile] = ()) -> Examination:
+    """`named`: plug-ins to list too."""
+    known = [engine_here(engine, machine) for engine in (*engines.all_engines(), *named)]
+    as_itself = [engine.name for engine in known if set(engine.devices) - engine.substituted.keys()]
+    return Examination(
+        innerloop=Innerloop(harness.__version__, own_commit(), str(cache_folder())),
+        machine=machine,
+        default_engine=as_itself[0] if as_itself else None,
+        engines=known,
+        broken_plugins=engines.broken_plugins(),
+        environments=[
+            EnvironmentHere(one.name, one.engine, one.device, one.state, one.version, one.bytes, one.last_used)
             for one in listed()
         ],
-        "uv": find_uv(),
-        "telemetry": inventory(),
-    }
+        uv=find_uv(),
+        telemetry=inventory(),
+    )
+
+
+def engine_here(engine: EngineProfile, machine: Machine) -> EngineHere:
+    able = runs_on(engine, machine)
+    return EngineHere(
+        name=engine.name,
+        title=engine.title,
+        adapter=engine.adapter,
+        layers=engine.layers,
+        devices=able,
+        why_not=None if able else engines.why_not(engine, machine),
+        substituted={kind: what for kind in able if (what := engines.substituted(engine, kind))},
+        needs=engine.needs,
+    )
 
 
 def runs_on(engine: EngineProfile, machine: Machine) -> list[str]:

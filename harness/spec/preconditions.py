@@ -12,13 +12,14 @@ from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.profiles import WorkloadProfile, engines, load_model, names
 from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.profiles.settings import Settings
-from innerloop.harness.spec.adapter_settings import load_of, takes
+from innerloop.harness.spec.adapter_settings import adapter_of, load_of, takes
 from innerloop.harness.workloads import check_context, longest_request
 
 if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiles.engines import EngineProfile
 
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
 DEVICES = ("auto", "cpu", "cuda")
 GIB = 2**30
 
@@ -117,7 +118,9 @@ def numbers(model: ModelProfile, workload: WorkloadProfile, settings: Settings) 
 def memory(model: ModelProfile, device: str, settings: Settings, machine: Machine) -> None:
     """The weights, and the KV cache where its size is known, fit into the memory of the device."""
     weights = model.weights_bytes(settings.dtype)
-    kv = (settings.kv_cache_tokens or 0) * model.kv_bytes_per_token(settings.dtype)
+    if weights is None:
+        return  # of a family that is not known here
+    kv = (settings.kv_cache_tokens or 0) * (model.kv_bytes_per_token(settings.dtype) or 0)
     if device == "cpu":
         room, place = machine.memory_available_bytes, "available on this machine"
     else:
@@ -132,19 +135,26 @@ def memory(model: ModelProfile, device: str, settings: Settings, machine: Machin
     parts += f", {settings.quantization})" if settings.quantization else ")"
     if kv:
         parts += f" and {kv / GIB:.1f} GiB for kv_cache_tokens {settings.kv_cache_tokens}"
-    fitting = [name for name in names("models") if load_model(name).weights_bytes() < room]
+    fitting = [name for name in names("models") if (load_model(name).weights_bytes() or 0) < room]
     raise Refused(
         f"{model.name} needs {parts}; only {room / GIB:.1f} GiB are {place}",
         f"models whose weights fit: {', '.join(fitting) or 'none of the shipped ones'}",
     )
 
 
-def paths(model: ModelProfile, weights: Path | None) -> None:
-    """The user's own weights are those of the model."""
+def paths(model: ModelProfile, weights: Path | None, engine: EngineProfile, layer: str) -> None:
+    """The user's own weights are those of the model, with a tokenizer where the layer reads one."""
     if weights is not None:
         from innerloop.harness.checkpoints.weights import use_weights
 
         use_weights(weights, model)
+        reads_one = engine.adapter and layer in adapter_of(engine).with_tokenizer
+        if reads_one and not any((weights / name).is_file() for name in TOKENIZERS):
+            raise Refused(
+                f"--weights {weights}: there is no tokenizer in the folder, and layer {layer} of {engine.name} reads "
+                "one",
+                "put the model's tokenizer.json and tokenizer_config.json into it, or choose --layer core",
+            )
 
 
 def _method(name: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from innerloop.harness.cli.errors import Refused
@@ -20,6 +21,7 @@ from innerloop.harness.profiles import (
 )
 from innerloop.harness.profiles.engines import EngineProfile
 from innerloop.harness.profiles.settings import parse_settings, resolve_settings
+from innerloop.harness.profiles.sources import CONFIG, weights_folder
 from innerloop.harness.profiles.validation import parse_assignments
 from innerloop.harness.spec import preconditions as checks
 from innerloop.harness.spec.labels import check_note, parse_labels
@@ -52,7 +54,7 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
     if not request.planning:
         checks.devices(device, settings, machine)
         checks.memory(model, device, settings, machine)
-    checks.paths(model, request.weights)
+    checks.paths(model, named.weights, engine, layer)
     return RunSpec(
         engine=engine,
         model=model,
@@ -63,7 +65,7 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
         settings_given=given,
         engine_args=named.engine_args,
         seeds=named.seeds,
-        weights=request.weights,
+        weights=named.weights,
         trust_remote_code=request.trust_remote_code,
         engine_python=request.engine_python,
         environment=request.environment or (None if request.engine_python else registered.automatic(engine, device)),
@@ -80,6 +82,7 @@ class _Named:
 
     engine: EngineProfile | None
     model: ModelProfile | None
+    weights: Path | None
     workload: WorkloadProfile
     engine_args: dict[str, Any]
     seeds: Seeds
@@ -102,7 +105,10 @@ def _names(request: RunRequest) -> _Named:
             return None
 
     engine = attempt(engines.load_engine, request.engine) if request.engine is not None else None
-    model = attempt(load_model, request.model, request.model_arg) if request.model is not None else None
+    weights, name = request.weights or weights_folder(request.model), request.model
+    if name is None and weights is not None and (weights / CONFIG).is_file():
+        name = str(weights)
+    model = attempt(load_model, name, request.model_arg) if name is not None else None
     workload = attempt(
         load_workload, DEFAULT_WORKLOAD if request.workload is None else request.workload, request.workload_arg
     )
@@ -124,7 +130,7 @@ def _names(request: RunRequest) -> _Named:
     assert engine_args is not None
     assert seeds is not None
     assert label is not None
-    return _Named(engine, model, workload, engine_args, seeds, label)
+    return _Named(engine, model, weights, workload, engine_args, seeds, label)
 
 
 def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine: Machine) -> tuple[EngineProfile, str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
+
+from innerloop.harness.store.versions import Document
 
 QUIET_S = 10.0  # a worker that shows no sign of life for this long has ended: nothing outlives its harness longer
 
 
-def harness_runs(job: dict[str, Any], written: Path) -> bool:
+def harness_runs(job: Document, written: Path) -> bool:
     """Whether the process that wrote the job at `written` still runs (and not a later one with its number)."""
     import psutil
 
@@ -37,7 +38,7 @@ def last_beat_ns(folder: Path) -> int:
     return max((int(header(path)["beat_ns"]) for path in raw if path.stat().st_size >= HEADER_BYTES), default=-1 << 62)
 
 
-def is_running(folder: Path, job: dict[str, Any], job_file: Path) -> bool:
+def is_running(folder: Path, job: Document, job_file: Path) -> bool:
     """Whether its harness runs, or its worker showed a sign of life a moment ago."""
     quiet = quiet_s(folder)
     return harness_runs(job, job_file) or (quiet is not None and quiet < QUIET_S)

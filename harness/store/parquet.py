@@ -112,7 +112,7 @@ def stored_identity(path: Path) -> dict[str, str]:
     """
     import pyarrow.parquet as pq
 
-    with _damage(path):
+    with damage(path):
         found = pq.read_schema(path).metadata or {}
     names = [name for name in found if name.startswith(IDENTITY_PREFIX) and not name.startswith(HEADER_PREFIX)]
     return {name.removeprefix(IDENTITY_PREFIX).decode(): found[name].decode() for name in names}
@@ -140,7 +140,7 @@ def read(path: Path, file: str) -> tuple[np.ndarray, dict[str, int]]:
     Raises:
         Refused: it is no table of innerloop, is damaged, or lacks a column that is never missing.
     """
-    with _damage(path):
+    with damage(path):
         return _read(path, file)
 
 
@@ -153,7 +153,7 @@ def read_telemetry(path: Path, identity: Mapping[str, str]) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _damage(path):
+    with damage(path):
         table = pq.read_table(path)
     if RUN in table.column_names:
         return table
@@ -161,13 +161,15 @@ def read_telemetry(path: Path, identity: Mapping[str, str]) -> pa.Table:
 
 
 @contextmanager
-def _damage(path: Path) -> Iterator[None]:
+def damage(path: Path) -> Iterator[None]:
     """Raises: Refused: what a damaged Parquet file makes its readers raise."""
     import pyarrow as pa
 
     try:
+        if not path.is_file():  # a FIFO would be waited for
+            raise Refused(f"{path} is not a regular file")
         yield
-    except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
         said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise Refused(f"{path} is damaged: {said}") from None
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.schema.result import VERSION, Result
 from innerloop.harness.store.migrations import result_1
 from innerloop.harness.store.typed import Misfit, document, typed
-from innerloop.harness.store.versions import Migrations, major, migrated, read_document
+from innerloop.harness.store.versions import Document, Migrations, major, migrated, read_document
 
 FILE = "result.json"
 MIGRATIONS: Migrations = {1: result_1.migrate}
@@ -37,7 +36,7 @@ def read(run: Path) -> Result:
     return _checked(run)[1]
 
 
-def read_plain(run: Path) -> dict[str, Any]:
+def read_plain(run: Path) -> Document:
     """The same as plain data in this major version, with the fields that a newer minor version may have.
 
     Raises:
@@ -46,7 +45,7 @@ def read_plain(run: Path) -> dict[str, Any]:
     return _checked(run)[0]
 
 
-def _checked(run: Path) -> tuple[dict[str, Any], Result]:
+def _checked(run: Path) -> tuple[Document, Result]:
     run = Path(run)
     path = run / FILE if run.is_dir() else run
     try:

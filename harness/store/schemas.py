@@ -13,6 +13,7 @@ from typing import Any
 from innerloop.harness.schema import investigation, result, waterfall
 from innerloop.harness.store.atomic import write_text
 from innerloop.harness.store.typed import adapter
+from innerloop.harness.store.versions import Document
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 KINDS = {
@@ -22,7 +23,7 @@ KINDS = {
 }
 
 
-def schema(name: str) -> dict[str, Any]:
+def schema(name: str) -> Document:
     """The JSON Schema of a kind of document.
 
     A field that is not required has a default, which stands for it in documents of an earlier minor version. Fields

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import read_json
 from innerloop.harness.store import result_file, waterfall_file
+from innerloop.harness.store.documents import plain
+from innerloop.harness.store.versions import Document
 
 if TYPE_CHECKING:
     from innerloop.harness.schema.result import Result
@@ -46,7 +49,7 @@ class StoredRun:
         """
         return result_file.read(self.path)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """The same as plain data in this major version, with what a newer minor version added.
 
         Raises:
@@ -84,7 +87,7 @@ class StoredLadder:
         """
         return waterfall_file.read(self.path)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """The same as plain data in this major version, with what a newer minor version added.
 
         Raises:
@@ -103,7 +106,7 @@ def open(path: Path) -> StoredRun | StoredLadder:
     return _run_in(path) if path.is_dir() else StoredRun(path, "run" if path.exists() else "nothing")
 
 
-def read_job(folder: Path) -> dict[str, Any]:
+def read_job(folder: Path) -> Document:
     """The job of a run's folder.
 
     Raises:
@@ -111,7 +114,9 @@ def read_job(folder: Path) -> dict[str, Any]:
     """
     path = folder / JOB
     try:
-        job = json.loads(path.read_text(encoding="utf-8"))
+        if not os.path.lexists(path):
+            raise FileNotFoundError
+        job = plain(read_json(path, str(path)))
         if not isinstance(job["spec"], dict):
             raise ValueError("its spec is not a mapping")
     except FileNotFoundError:

@@ -14,12 +14,13 @@ from innerloop.harness import __version__
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.analysis.unfinished import filled
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.errors import Refused, told
 from innerloop.harness.cli.reading import read_json
 from innerloop.harness.schema.result import VERSION
 from innerloop.harness.store import parquet
 from innerloop.harness.store.atomic import whole
 from innerloop.harness.store.parquet import no_header
+from innerloop.harness.store.sound import unsound
 from innerloop.harness.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -56,15 +57,17 @@ def read_tables(run_folder: Path) -> Tables:
     A table of which nothing was written is empty. A trace that was cut off gives the records that are whole.
 
     Raises:
-        Refused: a file of another version of innerloop.
+        Refused: a file that is damaged, or of another version of innerloop.
     """
     folder = Path(run_folder)
     steps, header = _table(folder, "steps")
-    tokens = _table(folder, "tokens")[0]
+    tokens, requests = _table(folder, "tokens")[0], _table(folder, "requests")[0]
+    if why := unsound(steps, tokens, requests):
+        raise Refused(f"the records in {folder} are damaged: {why}")
     return Tables(
         steps=steps,
         tokens=tokens,
-        requests=filled(_table(folder, "requests")[0], tokens),
+        requests=filled(requests, tokens),
         warmup_steps=_table(folder, "warmup_steps")[0],
         header=header,
     )
@@ -75,7 +78,11 @@ def convert(run_folder: Path, *samplers: Sampler) -> Tables:
     which are stopped, give telemetry.parquet.
 
     Each file appears whole or not at all, and the raw trace goes last, so that an interrupted conversion can be
-    repeated. When the disk is full or cannot be written, the raw trace stays and the tables' `notes` say so.
+    repeated. Where the disk is full or something else keeps a file from being written, the raw trace stays and the
+    tables' `notes` say so.
+
+    Raises:
+        Refused: the raw trace is damaged, or of another version of innerloop.
     """
     folder = Path(run_folder)
     samples = tuple(sampler.stop() for sampler in samplers)
@@ -88,9 +95,15 @@ def convert(run_folder: Path, *samplers: Sampler) -> Tables:
                 parquet.write(path, FILES[name][1], getattr(tables, name), header, identity)
         write_telemetry(folder, samples, identity)
         _remove_raw(folder / "trace")
-    except OSError as error:
-        return replace(tables, notes=(f"the raw trace was left in {folder / 'trace'}: {error}",))
+    except Exception as error:  # whatever keeps a file from being written takes no figure from the run
+        return replace(tables, notes=(f"the raw trace was left in {folder / 'trace'}: {told(error)}",))
     return tables
+
+
+def no_tables(notes: Sequence[str] = ()) -> Tables:
+    """The tables of a run of which nothing can be read."""
+    steps, tokens, requests, warmup_steps = (np.empty(0, dtype=LAYOUT[file]) for _, file in FILES.values())
+    return Tables(steps, tokens, requests, warmup_steps, no_header(), notes=tuple(notes))
 
 
 def identity_of(folder: Path) -> dict[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import Field, asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+
+    from innerloop.harness.store.versions import Document
 
 T = TypeVar("T")
 _ADAPTERS: dict[type, Any] = {}  # making one takes longer than reading a result
@@ -17,7 +19,7 @@ SHOWN = 3  # of the fields that are wrong
 class DataClass(Protocol):
     """An instance of any data class."""
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
 class Misfit(ValueError):
@@ -53,7 +55,7 @@ def typed(kind: type[T], data: Any) -> T:
         raise Misfit("; ".join(said)) from None
 
 
-def document(instance: DataClass) -> dict[str, Any]:
+def document(instance: DataClass) -> Document:
     """The same as JSON's own types, in the order of the fields."""
     from innerloop.harness.store.documents import plain  # it imports numpy, which help does without
 

@@ -6,7 +6,8 @@ one lacks has a default, and what a newer one adds stays in the plain document.
 
 from __future__ import annotations
 
-import json
+import errno
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import read_json
+from innerloop.harness.store.documents import plain
 
 Document = dict[str, Any]
 Migrations = Mapping[int, Callable[[Mapping[str, Any]], Document]]  # from a major version to the next
@@ -26,14 +29,9 @@ def read_document(path: Path) -> Document:
         FileNotFoundError: there is none.
         Refused: it cannot be read, or is not one.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise Refused(f"{path} is not JSON: {error}") from None
+    if not os.path.lexists(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    document = plain(read_json(path, str(path)))  # NaN and infinity are read too, and are no JSON
     return document if isinstance(document, dict) else {}
 
 
@@ -66,4 +64,6 @@ def migrated(document: Document, path: Path, current: str, migrations: Migration
             what = f"it lacks {error.args[0]}" if isinstance(error, KeyError) else str(error)
             raise Refused(f"{path} is incomplete: {what}") from None
         found = major(document)
+    if "kind" not in document:
+        raise Refused(f"{path} is not whole: it lacks kind")
     return document

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.schema.waterfall import VERSION, Waterfall
 from innerloop.harness.store.migrations import waterfall_1
 from innerloop.harness.store.typed import Misfit, document, typed
-from innerloop.harness.store.versions import Migrations, major, migrated, read_document
+from innerloop.harness.store.versions import Document, Migrations, major, migrated, read_document
 
 FILE = "waterfall.json"
 MIGRATIONS: Migrations = {1: waterfall_1.migrate}
@@ -37,7 +36,7 @@ def read(path: Path) -> Waterfall:
     return _checked(path)[1]
 
 
-def read_plain(path: Path) -> dict[str, Any]:
+def read_plain(path: Path) -> Document:
     """The same as plain data in this major version, with the fields that a newer minor version may have.
 
     Raises:
@@ -46,7 +45,7 @@ def read_plain(path: Path) -> dict[str, Any]:
     return _checked(path)[0]
 
 
-def _checked(path: Path) -> tuple[dict[str, Any], Waterfall]:
+def _checked(path: Path) -> tuple[Document, Waterfall]:
     path = path / FILE if path.is_dir() else path
     try:
         found = read_document(path)

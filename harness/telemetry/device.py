@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -71,6 +71,31 @@ class Shown:
     memory_bytes: int | None
 
 
+class MigTold(TypedDict):
+    """A slice of a GPU, by the driver's numbers."""
+
+    parent_uuid: str | None
+    gpu_instance: int | None
+    compute_instance: int | None
+
+
+class DeviceTold(TypedDict):
+    """What the driver says of a device that does not change; None is not known. `supported`: what can be read."""
+
+    index: int | None
+    uuid: str | None
+    name: str | None
+    mig: MigTold | None
+    driver: str | None
+    architecture: str | None
+    memory_total_bytes: int | None
+    power_limit_w: float | None
+    power_default_limit_w: float | None
+    max_sm_clock_mhz: int | None
+    max_memory_clock_mhz: int | None
+    supported: dict[str, bool]
+
+
 class Device(ABC):
     """An open device. A method that reads fills its columns of `row` and leaves the others as they are.
 
@@ -84,8 +109,8 @@ class Device(ABC):
     faults: dict[str, int]
 
     @abstractmethod
-    def facts(self) -> dict[str, Any]:
-        """What does not change: names, limits, what is supported. Plain data."""
+    def facts(self) -> DeviceTold:
+        """What does not change: names, limits, what is supported."""
 
     @abstractmethod
     def fast(self, row: Row) -> bool:
@@ -118,7 +143,9 @@ class DeviceSampler(Sampler):
 
     dtype = DEVICE
 
-    def __init__(self, source: str, identity: dict[str, Any], open_device: Callable[[], Device], hz: float) -> None:
+    def __init__(
+        self, source: str, identity: Mapping[str, str | int | None], open_device: Callable[[], Device], hz: float
+    ) -> None:
         super().__init__(1 / hz)
         self.source = source
         self.facts.update(kind="device", **identity)
@@ -147,7 +174,7 @@ class DeviceSampler(Sampler):
             raise
 
     def close(self) -> None:
-        self.facts["processes"] = self._owners.seen()
+        self.facts["processes"] = [asdict(one) for one in self._owners.seen()]
         self._owners.close()
         if self._device is not None:
             self.facts["faults"] = dict(self._device.faults)

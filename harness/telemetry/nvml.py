@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from innerloop.harness.telemetry.device import SLOT, Device, DeviceLost, Row
+from innerloop.harness.telemetry.device import SLOT, Device, DeviceLost, DeviceTold, MigTold, Row
 from innerloop.harness.telemetry.fields import ALL_LINKS, Field, Fields
 from innerloop.harness.telemetry.gpm import Gpm
 from innerloop.harness.telemetry.owners import Process
@@ -73,7 +73,7 @@ class NvmlDevice(Device):
             self.close()
             raise
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> DeviceTold:
         nvml, whole = self._nvml, self._whole
 
         def get(name: str, *arguments: Any) -> Any:
@@ -82,7 +82,7 @@ class NvmlDevice(Device):
         memory = self._maybe(self._memory_info) if self.supported["memory"] else None
         limit = get("nvmlDeviceGetEnforcedPowerLimit", whole)
         default = get("nvmlDeviceGetPowerManagementDefaultLimit", whole)
-        mig = None
+        mig: MigTold | None = None
         if self._instance is not None:
             mig = {
                 "parent_uuid": get("nvmlDeviceGetUUID", whole),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from innerloop.harness.telemetry.processes import Tree
 
@@ -56,9 +56,9 @@ class Owners:
                     held, known = held + used, True
         return held if known else -1
 
-    def seen(self) -> list[dict[str, Any]]:
-        """Every process so far, as plain data with the fields of Seen."""
-        return [asdict(one) for one in self._seen.values()]
+    def seen(self) -> list[Seen]:
+        """Every process so far."""
+        return list(self._seen.values())
 
     def close(self) -> None:
         if self._tree is not None:

@@ -59,7 +59,12 @@ def device_sampler(gpu: Gpu, hz: float) -> DeviceSampler:
     from innerloop.harness.telemetry.nvml import NvmlDevice
 
     source = f"gpu{gpu.index}" + (f"-{gpu.uuid}" if gpu.uuid.startswith("MIG-") else "")
-    identity = {"index": gpu.index, "uuid": gpu.uuid, "name": gpu.name, "driver": gpu.driver}
+    identity: dict[str, str | int | None] = {
+        "index": gpu.index,
+        "uuid": gpu.uuid,
+        "name": gpu.name,
+        "driver": gpu.driver,
+    }
     return DeviceSampler(source, identity, partial(NvmlDevice, gpu.uuid), hz)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from innerloop.harness.analysis.device import reason_names
 from innerloop.harness.analysis.device_facts import DeviceFacts
 from innerloop.harness.schema.telemetry import Mig
-from innerloop.harness.telemetry.device import MISSING, READ, Device, DeviceLost, Row
+from innerloop.harness.telemetry.device import MISSING, READ, Device, DeviceLost, DeviceTold, Row
 from innerloop.harness.telemetry.owners import process_name
 from innerloop.harness.telemetry.powercap import Zone, zones
 
@@ -106,9 +107,18 @@ def device_now(facts: DeviceFacts, device: Device) -> DeviceNow:
     )
 
 
-def inventory() -> dict[str, Any]:
-    """What could be sampled here: `devices`, the facts of every visible one, None with a `note` where there is none;
-    `cpu_energy`, whether the CPU's energy counters can be read."""
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What could be sampled here: every visible device, None with a `note` where there is none; `cpu_energy`: whether
+    the CPU's energy counters can be read."""
+
+    devices: Sequence[DeviceTold] | None
+    note: str | None
+    cpu_energy: bool
+
+
+def inventory() -> Inventory:
+    """Opens every visible device once."""
     from innerloop.harness.machine.gpus import visible_gpus
     from innerloop.harness.telemetry.nvml import NoDriver, NvmlDevice
     from innerloop.harness.telemetry.samplers import why_none
@@ -126,11 +136,7 @@ def inventory() -> dict[str, Any]:
             device.close()
     if not devices and not notes:
         notes.append(why_none())
-    return {
-        "devices": devices or None,
-        "note": "; ".join(notes) or None,
-        "cpu_energy": bool(zones()["package"]),
-    }
+    return Inventory(devices or None, "; ".join(notes) or None, bool(zones()["package"]))
 
 
 class WatchedHost:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import InnerloopError, Refused, told
+from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.cli.words import number
 from innerloop.harness.profiles import Closed, Offline, Seeds, WorkloadProfile
 from innerloop.harness.profiles.models import ModelProfile
@@ -26,6 +28,18 @@ from innerloop.harness.store.atomic import whole
 from innerloop.harness.workloads import arrivals, draws, lengths
 from innerloop.harness.workloads.arrivals import NS
 
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    AttributeError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+MOST_BYTES = 2**34  # of a workload's file
 MAX_PROMPT_TOKENS = 2**30  # 4 GiB of ids
 BLOCK_TOKENS = 2**20  # ids drawn at a time, to bound the memory of the drawing
 OPEN_BATCH_S = 10
@@ -99,11 +113,24 @@ def load(path: Path) -> Workload:
         InnerloopError: the file is missing or no workload.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_regular(path, str(path), MOST_BYTES) as own, np.load(own, allow_pickle=False) as file:
+            if any(one.file_size > one.compress_size for one in file.zip.infolist()):  # it is written uncompressed
+                raise ValueError("its arrays are longer than the file")
             arrays = {name: file[name] for name in DTYPES}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InnerloopError(f"{path} is not a workload file of this version of innerloop: {error}") from None
+        _check(arrays)
+    except (Refused, *DAMAGE) as error:
+        raise InnerloopError(f"{path} is no workload of this version of innerloop: {told(error)}") from None
     return Workload(**arrays)
+
+
+def _check(arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Raises: ValueError: they are not the arrays of one workload."""
+    count = arrays["output_lens"].size
+    for name, array in arrays.items():
+        length = {"prompt_tokens": array.size, "prompt_offsets": count + 1}.get(name, count)
+        shape = () if name in ("rest_ns", "duration_ns") else (length,)
+        if array.shape != shape or array.dtype != DTYPES[name]:
+            raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, not {DTYPES[name]} of shape {shape}")
 
 
 def build(
@@ -250,7 +277,7 @@ def _prompts(
 
 def _ids(bits: draws.Words, model: ModelProfile) -> npt.NDArray[np.int32]:
     """Token ids, int32, none of them special."""
-    special = sorted({model.bos_token_id, model.eos_token_id})
+    special = sorted({*model.ends, *([] if model.bos_token_id is None else [model.bos_token_id])})
     ids = draws.below(bits, model.vocab_size - len(special))
     for token_id in special:
         ids += ids >= token_id

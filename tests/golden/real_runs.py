@@ -16,7 +16,7 @@ from tests.golden.shape import Shape, shape
 RUNS = {
     "vllm": "--engine vllm",
     "torch": "--engine torch --trace --keep-token-ids --json",
-    "ladder": "--engine torch --layers core,engine",
+    "ladder": "--engine torch --layers core,engine --keep-token-ids",
     "profile": "--engine torch --profile kernels",
 }
 OF_LUCK = re.compile(r"(^|\.)(steady|stability)\.|_ci(\[\])?$")  # there where the machine was slow enough for them

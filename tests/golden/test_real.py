@@ -1,4 +1,4 @@
-"""Real runs report, keep and write what they did. No figure is looked at.
+"""Real runs report, keep and write what they did. Their figures are not looked at, but for a ladder's sums.
 
 What may differ from run to run: every number and its unit, and what depends on the machine's speed and on what else it
 does (see `without_figures`). In a result a type is tolerated if a run that was recorded had it at that place: figures
@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.golden import real_runs
@@ -56,3 +58,18 @@ def test_stderr_tells_the_phases(ran: Ran) -> None:
     assert told[:3] == first
     assert set(told) <= real_runs.PHASES
     assert told.count("model loaded") == (2 if name == "ladder" else 1)
+
+
+def test_torch_s_manager_is_a_layer_that_gives_the_same_tokens(ran: Ran) -> None:
+    name, folder, _ = ran
+    if name != "ladder":
+        return
+    waterfall = json.loads((folder / "waterfall.json").read_text())
+    assert waterfall["layers"] == ["core", "engine"]
+    assert waterfall["differences"] == {}
+    kept = [np.load(folder / f"{layer}-1" / "output_ids.npz") for layer in ("core", "engine")]
+    assert kept[0]["ids"].tolist() == kept[1]["ids"].tolist()
+    steps = pq.read_table(folder / "engine-1" / "steps.parquet").to_pydict()
+    requests = pq.read_table(folder / "engine-1" / "requests.parquet").to_pydict()
+    assert sum(steps["prefill_positions"]) == sum(requests["prompt_tokens"])
+    assert sum(steps["decode_positions"]) == sum(requests["output_tokens"]) - len(requests["output_tokens"])

@@ -16,8 +16,8 @@ from tests.real import run
 pytestmark = pytest.mark.real
 WORKLOAD = """\
 prompt: {tokens: {kind: uniform, min: 16, max: 48}}
-output: {tokens: 40}
-load: {kind: offline, requests: 8}
+output: {tokens: 24}
+load: {kind: offline, requests: 6}
 warmup: {requests: 4, output_tokens: 8, max_rounds: 1}
 """
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from rich.console import Console
 
 from innerloop.harness import steps as verb
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.report.steps import parts, print_steps, short
 from innerloop.harness.result.build import build
@@ -30,7 +31,7 @@ def whole(run_folder, spec, reported, **header):
 
 
 def printed(found, width=80):
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = PlainConsole(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     print_steps(found, console)
     return console.export_text()
 
@@ -111,7 +112,7 @@ def test_an_engine_that_reports_little_is_printed_with_what_it_leaves_out(offlin
 
 
 def test_the_bound_of_a_step_is_shown_where_the_run_has_one(offline_tables, spec):
-    cost = dict.fromkeys(
+    cost: dict[str, Any] = dict.fromkeys(
         ("layers_bytes", "lm_head_bytes", "embedding_bytes", "kv_bytes", "linear_ops", "lm_head_ops", "attention_ops"),
         1000.0,
     )

@@ -1,4 +1,4 @@
-"""Real runs of the CPU engine on a machine whose devices are played, and which the test steers phase by phase."""
+"""Runs on a machine whose devices are played, and which the test steers phase by phase."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from innerloop.harness.result.suspect_device import MISMATCH
 from innerloop.harness.session.phases import DONE
 from tests.nvml.library import variables
 from tests.nvml.scenario import Curve, Scenario
-from tests.real import command, runs_guard
+from tests.real import ROOT, command, runs_guard
 from tests.real import variables as real_variables
 from tests.waiting import until
 
@@ -32,6 +32,10 @@ output: {{tokens: 30}}
 load: {{kind: closed, users: 4, duration_s: {seconds}}}
 warmup: {{requests: 2, output_tokens: 20, max_rounds: 2}}
 """
+
+
+TORCH = ("--engine", "torch")
+SCRIPTED = ("--engine", ROOT / "tests" / "plugins" / "scripted", "--engine-arg", "step_us=20000")
 
 
 @dataclass(frozen=True)
@@ -127,14 +131,15 @@ def played_run(
     library: Path,
     folder: Path,
     *arguments: object,
+    engine: tuple[object, ...] = SCRIPTED,
     seconds: float = 10,
     on_phase: Callable[[Stage], None] = lambda _: None,
     **more: str,
 ) -> Played:
-    """Runs the torch engine on the CPU for a window of that many seconds. `on_phase` is called as each phase begins."""
+    """Runs the engine on the CPU for a window of that many seconds. `on_phase` is called as each phase begins."""
     (folder / "workload.yaml").write_text(WORKLOAD.format(seconds=seconds))
     environment = {**variables(library, scenario, folder / "scenario.txt"), **more}
-    fixed = ("--engine", "torch", "--device", "cpu", "--workload", folder / "workload.yaml", "--out", folder / "run")
+    fixed = (*engine, "--device", "cpu", "--workload", folder / "workload.yaml", "--out", folder / "run")
     with (
         open(folder / "stdout", "w+") as stdout,
         subprocess.Popen(

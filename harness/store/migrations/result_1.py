@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from innerloop.harness.store.migrations.rename import renamed
+from innerloop.harness.store.versions import Document
 
 THROUGHPUT = {"prefill_tokens_per_s": "prefill_positions_per_s", "decode_tokens_per_s": "output_tokens_per_s"}
 STEP = {"floor_s": "bound_s"}
@@ -19,7 +20,7 @@ ROOFLINE = {
 }
 
 
-def migrate(old: Mapping[str, Any]) -> dict[str, Any]:
+def migrate(old: Mapping[str, Any]) -> Document:
     """Version 1 told no severity: what stood against a run then made it suspect, and of which figures is not known."""
     new = renamed(old, {"profile": "profiling"})
     failure = old.get("failure")
@@ -44,19 +45,19 @@ def migrate(old: Mapping[str, Any]) -> dict[str, Any]:
     return new
 
 
-def _roofline(old: Mapping[str, Any]) -> dict[str, Any]:
+def _roofline(old: Mapping[str, Any]) -> Document:
     new = renamed(old, ROOFLINE)
     if old["per_step"] is not None:
         new["per_step"] = {kind: _optional(step, STEP) for kind, step in old["per_step"].items()}
     return new
 
 
-def _kernels(old: Mapping[str, Any]) -> dict[str, Any]:
+def _kernels(old: Mapping[str, Any]) -> Document:
     top = {
         kind: [renamed(kernel, {"class": "kernel_class"}) for kernel in kernels] for kind, kernels in old["top"].items()
     }
     return {**old, "top": top}
 
 
-def _optional(old: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, Any] | None:
+def _optional(old: Mapping[str, Any] | None, names: Mapping[str, str]) -> Document | None:
     return None if old is None else renamed(old, names)

@@ -6,6 +6,7 @@ import pytest
 
 from innerloop.engines.support.versions import is_known
 from innerloop.engines.torch import adapter
+from innerloop.harness.models.families import BY_ARCHITECTURE
 from tests.engines.contracts.locked import locked_version
 from tests.engines.contracts.source import missing
 from tests.engines.contracts.wheels import source_of
@@ -73,6 +74,12 @@ def test_the_locks_pin_one_version_and_the_adapter_knows_it():
 
 def test_everything_that_the_adapter_touches_is_there(source):
     assert missing(TOUCHES, source) == []
+
+
+def test_it_has_every_architecture_that_innerloop_knows(source):
+    listed = (source.folder / "transformers/models/auto/modeling_auto.py").read_text()
+    assert adapter.architectures("cpu") is None  # it takes what the engine loads
+    assert [name for name in BY_ARCHITECTURE if f'"{name}"' not in listed] == []
 
 
 def test_everything_is_there_in_the_oldest_version_that_the_adapter_knows():

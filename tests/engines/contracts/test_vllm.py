@@ -11,6 +11,7 @@ from innerloop.engines.vllm import adapter, native_arguments
 from innerloop.engines.vllm.phases import PREPARING
 from innerloop.engines.vllm.server import ARGUMENT_MODULES
 from innerloop.engines.vllm.settings import RESERVED
+from innerloop.harness.models.families import BY_ARCHITECTURE
 from tests.engines.contracts.locked import locked_version
 from tests.engines.contracts.source import Table, missing
 from tests.engines.contracts.wheels import source_of
@@ -154,6 +155,12 @@ def test_the_tables_hold_the_oldest_and_the_newest_version_that_the_adapter_know
 
 def test_everything_that_the_adapter_touches_is_there(source):
     assert missing(TOUCHES, source) == []
+
+
+def test_its_registry_has_every_architecture_that_innerloop_knows(source):
+    registry = (source.folder / "vllm/model_executor/models/registry.py").read_text()
+    assert adapter.architectures("cpu") is None  # it takes what the engine loads
+    assert [name for name in BY_ARCHITECTURE if f'"{name}"' not in registry] == []
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)

@@ -10,7 +10,7 @@ import pytest
 from innerloop.engines.contract import UnsupportedSetting
 from innerloop.engines.openvino import PHASES, adapter, check_cache
 from innerloop.engines.openvino.settings import native_arguments, preparation, split_by_kind
-from innerloop.engines.support.refusals import refuse_reserved
+from innerloop.engines.support.refusals import refuse_model, refuse_reserved
 from innerloop.engines.support.versions import is_known
 from innerloop.harness.profiles.engines import load_engine
 from tests.engines.contracts.locked import locked_version
@@ -56,9 +56,10 @@ def test_what_it_cannot_honour_is_refused_by_name(settings):
 
 def test_only_models_that_can_be_converted_are_taken():
     load = make_load("cpu")
-    load.config["model_type"] = "qwen3_moe"
-    with pytest.raises(UnsupportedSetting, match="model_type=qwen3_moe: OpenVINO GenAI runs only models of type llama"):
-        native_arguments(load)
+    load.config["architectures"] = ["Qwen3MoeForCausalLM"]
+    said = "architecture=Qwen3MoeForCausalLM: on device cpu OpenVINO GenAI takes LlamaForCausalLM only"
+    with pytest.raises(UnsupportedSetting, match=said):
+        refuse_model(adapter, load)
 
 
 @pytest.mark.parametrize("name", ["prompt_lookup", "draft_model", "use_cache_eviction", "use_sparse_attention"])

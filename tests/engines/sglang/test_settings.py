@@ -9,7 +9,7 @@ import pytest
 from innerloop.engines.contract import Probe, UnsupportedSetting
 from innerloop.engines.sglang import adapter
 from innerloop.engines.sglang.settings import CONTEXT_MARGIN, native_arguments
-from innerloop.engines.support.refusals import refuse_reserved
+from innerloop.engines.support.refusals import refuse_model, refuse_reserved
 from tests.engines.support.loads import make_load
 
 
@@ -53,15 +53,15 @@ def test_what_sglang_cannot_honour_is_refused_by_name(given):
         native_arguments(make_load(**given))
 
 
-def test_on_a_cpu_it_computes_in_float32_and_has_no_graphs_nor_latent_attention():
+def test_on_a_cpu_it_computes_in_float32_and_has_no_graphs_and_takes_llamas_only():
     assert native_arguments(make_load("cpu", dtype="float32", cuda_graphs=False))["dtype"] == "float32"
     with pytest.raises(UnsupportedSetting, match=r"^cuda_graphs=True: SGLang has none on CPUs"):
         native_arguments(make_load("cpu", cuda_graphs=True))
     load = make_load("cpu")
-    load.config.update(model_type="deepseek_v3", kv_lora_rank=512)
-    with pytest.raises(UnsupportedSetting, match=r"^deepseek_v3 needs latent attention \(MLA\)"):
-        native_arguments(load)
-    native_arguments(replace(load, device="cuda"))
+    load.config.update(architectures=["DeepseekV3ForCausalLM"])
+    with pytest.raises(UnsupportedSetting, match=r"^architecture=DeepseekV3ForCausalLM: on device cpu SGLang takes L"):
+        refuse_model(adapter, load)
+    refuse_model(adapter, replace(load, device="cuda"))
 
 
 @pytest.mark.parametrize(

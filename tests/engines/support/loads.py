@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from innerloop.engines.contract import Load
@@ -27,7 +28,7 @@ SETTINGS: dict[str, Any] = {
 def make_load(
     device: str = "cuda",
     engine_args: dict[str, Any] | None = None,
-    stored: dict[str, Any] | None = None,
+    stored: Mapping[str, Any] | None = None,
     checkpoint: str = "/model",
     **settings: Any,
 ) -> Load:

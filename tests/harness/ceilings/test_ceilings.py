@@ -20,21 +20,12 @@ from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, InnerloopError, 
 from innerloop.harness.environments import Environment
 from innerloop.harness.machine import this_machine
 from innerloop.harness.report.ceilings import facts
+from tests.harness.ceilings.rates import memory, rate
 from tests.nvml.devices import h100
 from tests.nvml.scenario import Scenario
 
 NOW = datetime.now(timezone.utc).isoformat(timespec="seconds")
 KEY = Key("cpu", "AMD EPYC", "2.13.0+cpu", cores=2)
-
-
-def rate(ops, size=1024):
-    return {"ops_per_s": ops, "median_ops_per_s": ops, "size": size, "reason": None if ops else "no", "how": "mm"}
-
-
-def memory(read=40e9, copy=38e9):
-    rates = {"copy_bytes_per_s": copy, "read_bytes_per_s": read}
-    medians = {"copy_median_bytes_per_s": copy, "read_median_bytes_per_s": read}
-    return {**rates, **medians, "repeats": 20, "array_bytes": 1 << 29, "cache_bytes": 1 << 25}
 
 
 def made(**changes):

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from innerloop.harness.checkpoints import ensure_checkpoint, plan, writer
-from innerloop.harness.checkpoints.formats import Fill, Tensor, quantization_config, quantization_method
+from innerloop.harness.checkpoints.formats import Fill, Tensor, quantization_config
+from innerloop.harness.checkpoints.quantization_config import CompressedTensorsConfig, Fp8BlockConfig, GptqConfig
 from innerloop.harness.checkpoints.weights import use_weights
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.profiles.published import quantization_method
 from tests.harness.checkpoints.dequantize import dequantized, e4m3, read, unpacked
 from tests.harness.checkpoints.test_synthetic_weights import forward
 
@@ -164,14 +166,14 @@ def test_each_config_is_what_the_publishing_tool_writes() -> None:
         "quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm",
         "modules_to_not_convert": None,
     }  # fmt: skip
-    gptq = quantization_config(load_model("llama3-8b-gptq")) or {}
+    gptq = cast(GptqConfig, quantization_config(load_model("llama3-8b-gptq")))
     wanted = {"bits": 4, "group_size": 128, "desc_act": False, "sym": True, "checkpoint_format": "gptq"}
     assert gptq["quant_method"] == "gptq"
     assert gptq.items() >= wanted.items()
-    blocks = quantization_config(load_model("llama3-8b-fp8")) or {}
+    blocks = cast(Fp8BlockConfig, quantization_config(load_model("llama3-8b-fp8")))
     assert (blocks["quant_method"], blocks["weight_block_size"]) == ("fp8", [128, 128])
     assert (blocks["activation_scheme"], blocks["ignored_layers"]) == ("dynamic", ["lm_head"])
-    outputs = quantization_config(load_model("llama-tiny-fp8")) or {}
+    outputs = cast(CompressedTensorsConfig, quantization_config(load_model("llama-tiny-fp8")))
     assert outputs["quant_method"] == "compressed-tensors"
     weights = outputs["config_groups"]["group_0"]["weights"]
     assert (weights["type"], weights["num_bits"], weights["strategy"]) == ("float", 8, "channel")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 
-from rich.console import Console
-
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.lists import print_list
 
 ROWS = [("vllm", "2 GiB"), ("a name that is much longer than any terminal is wide " * 3, "1 KiB")]
@@ -14,21 +13,23 @@ ROWS = [("vllm", "2 GiB"), ("a name that is much longer than any terminal is wid
 def test_a_pipe_gets_one_aligned_line_a_row() -> None:
     out = io.StringIO()
     print_list(
-        Console(file=out, width=40), ("name", "size"), [("vllm", "2 GiB"), ("torch", "907 MiB")], right=("size",)
+        PlainConsole(file=out, width=40), ("name", "size"), [("vllm", "2 GiB"), ("torch", "907 MiB")], right=("size",)
     )
     assert out.getvalue().splitlines() == ["name      size", "vllm     2 GiB", "torch  907 MiB"]
 
 
 def test_long_cells_are_never_broken_in_a_pipe() -> None:
     out = io.StringIO()
-    print_list(Console(file=out, width=40), ("name", "size"), ROWS)
+    print_list(PlainConsole(file=out, width=40), ("name", "size"), ROWS)
     assert len(out.getvalue().splitlines()) == 3
     assert ROWS[1][0].strip() in out.getvalue()
 
 
 def test_a_terminal_gets_a_table_that_fits_and_takes_no_markup_from_cells() -> None:
     out = io.StringIO()
-    print_list(Console(file=out, width=40, force_terminal=True, color_system=None), ("name", "size"), [("[red]x", "1")])
+    print_list(
+        PlainConsole(file=out, width=40, force_terminal=True, color_system=None), ("name", "size"), [("[red]x", "1")]
+    )
     assert "[red]x" in out.getvalue()
     assert "─" in out.getvalue()
     assert all(len(line) <= 40 for line in out.getvalue().splitlines())

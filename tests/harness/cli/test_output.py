@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+from pathlib import Path
 
 import pytest
 
 from innerloop.harness import __version__
-from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.output import print_json, printing, say, tell
+from innerloop.harness.cli.progress import progress_console
+from innerloop.harness.cli.words import is_control
 
 DOCUMENT = {"folder": "/home/jürgen", "bytes": [1, None]}
 
@@ -34,3 +39,32 @@ def test_a_document_can_stand_on_one_line(capsys: pytest.CaptureFixture[str]) ->
 def test_a_number_that_json_does_not_know_is_an_error() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         print_json({"rate": float("nan")}, "rates")
+
+
+HOSTILE = "a\x1b[31m\x1b]0;title\x07\x9b2J\u202e\u2028[/INST]\udc80"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_document_is_the_same_in_every_encoding_and_nothing_in_it_acts_on_a_terminal(encoding: str) -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding=encoding)
+    with contextlib.redirect_stdout(out):
+        print_json({"text": HOSTILE, "folder": "/home/jürgen"}, "x")
+    out.flush()
+    printed = raw.getvalue().decode(encoding)
+    assert json.loads(printed)["text"] == HOSTILE
+    assert json.loads(printed)["folder"] == "/home/jürgen"
+    assert not any(is_control(letter) for letter in printed if letter != "\n")
+
+
+def test_lines_and_complaints_are_printable(capsys: pytest.CaptureFixture[str]) -> None:
+    say(HOSTILE, "two\nlines")
+    tell(HOSTILE, "try\tthis")
+    shown = "a\\x1b[31m\\x1b]0;title\\x07\\x9b2J\\u202e\\u2028[/INST]\\udc80"
+    assert capsys.readouterr() == (f"{shown}\ntwo\nlines\n", f"innerloop: {shown}\n  try\tthis\n")
+
+
+def test_what_cannot_be_printed_leaves_the_work_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with printing(Path("runs/x"), progress_console()):
+        raise KeyError("place")
+    assert capsys.readouterr() == ("", "the result could not be printed (KeyError: 'place'); it lies in runs/x\n")

@@ -32,11 +32,13 @@ def test_what_is_written_to_a_terminal_that_is_gone_is_dropped(monkeypatch: pyte
     progress_console().print("loading")
 
 
-def test_any_other_trouble_is_told() -> None:
+def test_a_disk_that_is_full_stops_nothing_and_is_remembered() -> None:
     full = Gone()
     full.number = 28
-    with pytest.raises(OSError, match="gone"):
-        Lasting(cast(TextIO, full)).write("x")
+    stream = Lasting(cast(TextIO, full))
+    assert stream.write("x") == 1
+    assert stream.lost is not None
+    assert stream.lost.errno == 28
 
 
 PRINTING = """
@@ -72,3 +74,18 @@ def test_what_an_encoding_cannot_say_changes_no_exit_code() -> None:
     )
     assert (done.returncode, done.stderr) == (3, b"")
     assert done.stdout.startswith(b"one line of many ?\n")
+
+
+@pytest.mark.parametrize(
+    ("returned", "keeps", "code"), [(0, "False", 3), (0, "True", 0), (2, "False", 2), (4, "True", 4)]
+)
+def test_an_output_that_a_full_disk_cuts_off_is_said_and_changes_no_code_but_success(
+    returned: int, keeps: str, code: int
+) -> None:
+    """`innerloop show RUN --json > FILE` must not pass for whole; a run's own result lies in its folder."""
+    script = PRINTING.replace("return 3", f"return {returned}").replace("(work)", f"(work, {keeps})")
+    command = [sys.executable, "-c", script]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr == "innerloop: the output could not be written: No space left on device\n"

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
 from innerloop.harness.experiments import ladder as layers
 from innerloop.harness.experiments.document import status
@@ -69,7 +69,7 @@ def ladder(tmp_path: Path, trials: int = 1, profile: Any = None) -> tuple[Waterf
         lambda layer: SimpleNamespace(layer=layer, describe=lambda: {**SPEC, "layer": layer}),  # type: ignore[arg-type,return-value]
         None,  # type: ignore[arg-type]
         options,
-        Console(file=io.StringIO()),
+        PlainConsole(file=io.StringIO()),
     )
 
 
@@ -238,7 +238,7 @@ def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path)
         client=filled(Client, {"share_of_capacity": 0.1, "capacity_tokens_per_s": 1e5}),
     )
     out = io.StringIO()
-    print_waterfall(document, folder, Console(file=out, width=80))
+    print_waterfall(document, folder, PlainConsole(file=out, width=80))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert "?: fewer than three trials of both say nothing of chance" in " ".join(text.split())
@@ -291,7 +291,7 @@ def printed_rungs(trials: int, *rungs: dict[str, Any]) -> str:
     out = io.StringIO()
     values = {"innerloop_version": "0", "status": "ok", "layers": ["core", "engine"], "trials": trials}
     found = filled(Waterfall, {**values, "rungs": list(rungs), "engine": {}, "differences": {}})
-    print_waterfall(found, console=Console(file=out, width=80))
+    print_waterfall(found, console=PlainConsole(file=out, width=80))
     return out.getvalue()
 
 

@@ -148,24 +148,6 @@ def test_killing_the_harness_during_layer_http_leaves_no_process_and_keeps_the_r
     assert len(trace.records(tmp_path / "run" / "trace" / "measure", "tokens")) >= 5
 
 
-def test_torch_has_its_manager_as_a_layer_above_and_gives_the_same_tokens(tmp_path):
-    (tmp_path / "small.yaml").write_text(WORKLOAD)
-    done = run(
-        "--engine", "torch", "--workload", tmp_path / "small.yaml", "--layers", "all", "--ceilings", "off",
-        "--keep-token-ids", "--json", "--out", tmp_path / "ladder", cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    waterfall = json.loads(done.stdout)
-    assert [rung["name"] for rung in waterfall["rungs"]] == ["core", "engine"]
-    assert waterfall["differences"] == {}
-    kept = [np.load(tmp_path / "ladder" / f"{layer}-1" / "output_ids.npz") for layer in ("core", "engine")]
-    assert kept[0]["ids"].tolist() == kept[1]["ids"].tolist()
-    table = pq.read_table(tmp_path / "ladder" / "engine-1" / "steps.parquet").to_pydict()
-    requests = pq.read_table(tmp_path / "ladder" / "engine-1" / "requests.parquet").to_pydict()
-    assert sum(table["prefill_positions"]) == sum(requests["prompt_tokens"])
-    assert sum(table["decode_positions"]) == sum(requests["output_tokens"]) - len(requests["output_tokens"])
-
-
 def processes_of(folder) -> list[list[str]]:
     """The command lines of processes that work for a run in `folder`, or are servers that it had."""
     found = []

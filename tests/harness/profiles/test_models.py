@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.models.sizes import Sizes
 from innerloop.harness.profiles import load_model, names
+from innerloop.harness.profiles.models import ModelProfile
+
+
+def sizes_of(model: ModelProfile) -> Sizes:
+    found = model.sizes()
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
@@ -20,6 +28,26 @@ from innerloop.harness.profiles import load_model, names
 )
 def test_parameters_are_those_published(name: str, parameters: int) -> None:
     assert load_model(name).parameters() == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "billions", "active"),  # as their model cards say
+    [
+        ("qwen3-0.6b", 0.6, 0.6),
+        ("qwen3-8b", 8.2, 8.2),
+        ("qwen3-32b", 32.8, 32.8),
+        ("qwen3-30b-a3b", 30.5, 3.3),
+        ("qwen3-30b-a3b-fp8", 30.5, 3.3),
+        ("qwen3-235b-a22b", 235, 22),
+        ("mixtral-8x7b", 46.7, 12.9),
+        ("llama3.1-405b", 405, 405),
+        ("deepseek-v3", 671, 37),
+    ],
+)
+def test_total_and_active_parameters_are_those_published(name: str, billions: float, active: float) -> None:
+    found = sizes_of(load_model(name))
+    assert found.parameters / 1e9 == pytest.approx(billions, rel=0.01)
+    assert found.active / 1e9 == pytest.approx(active, rel=0.02)
 
 
 def test_llama_tiny_has_the_parameters_worked_out_by_hand() -> None:
@@ -51,26 +79,26 @@ def test_awq_weights_follow_the_gemm_layout() -> None:
 def test_gptq_weights_also_hold_an_index_of_the_rows() -> None:
     awq = load_model("llama3-8b-awq")
     gptq = load_model("llama3-8b-awq", ["quantization.method=gptq"])
-    assert gptq.weights_bytes() - awq.weights_bytes() == 32 * 4 * (6 * 4096 + 14336)
+    assert gptq.weights_bytes() == (awq.weights_bytes() or 0) + 32 * 4 * (6 * 4096 + 14336)
 
 
 def test_fp8_weights_take_a_byte_each() -> None:
     fp8 = load_model("llama3-8b", ["quantization={method: fp8, bits: 8}"])
     outputs = 3 * 4096 + 2 * 1024 + 2 * 14336  # each with a float32 scale
-    assert fp8.weights_bytes() == fp8.linear_parameters() + 32 * 4 * outputs + 2 * fp8.other_parameters()
+    assert fp8.weights_bytes() == sizes_of(fp8).linear + 32 * 4 * outputs + 2 * sizes_of(fp8).other
 
 
 def test_fp8_weights_in_blocks_have_a_scale_a_block_even_where_the_last_is_not_full() -> None:
     fp8 = load_model("llama3-8b-fp8")
     blocks = 2 * 32 * 32 + 2 * 8 * 32 + 3 * 112 * 32
-    assert fp8.weights_bytes() == fp8.linear_parameters() + 32 * 4 * blocks + 2 * fp8.other_parameters()
+    assert fp8.weights_bytes() == sizes_of(fp8).linear + 32 * 4 * blocks + 2 * sizes_of(fp8).other
     assert fp8.quantization is not None
     assert fp8.quantization.matrix_bytes(129, 256) == 129 * 256 + 4 * 2 * 2
 
 
 def test_tied_embeddings_are_counted_once() -> None:
     tied, untied = load_model("llama-1b"), load_model("llama-1b", ["tie_word_embeddings=false"])
-    assert untied.parameters() - tied.parameters() == 128256 * 2048
+    assert sizes_of(untied).parameters - sizes_of(tied).parameters == 128256 * 2048
 
 
 def test_llama_3_2_keeps_its_published_rope() -> None:

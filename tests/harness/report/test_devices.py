@@ -7,8 +7,8 @@ import io
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.report.devices import devices
 from innerloop.harness.schema.telemetry import Telemetry
 from tests.harness.filled import filled
@@ -35,7 +35,7 @@ TOTAL = {"window": 6117.2, "per_token": 1.052, "per_token_above_idle": 0.84, "to
 
 def text(*entries: dict[str, Any], energy: dict[str, Any] | None = TOTAL, cpu: dict[str, Any] | None = None) -> str:
     telemetry = filled(Telemetry, {"devices": list(entries), "energy_j": {"devices": energy, "cpu": cpu}})
-    console = Console(width=76, record=True, file=io.StringIO())
+    console = PlainConsole(width=76, record=True, file=io.StringIO())
     console.print(devices(telemetry))
     shown = console.export_text()
     assert "…" not in shown

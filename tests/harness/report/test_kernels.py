@@ -5,9 +5,9 @@ import io
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from innerloop.harness.analysis.kernel_classes import CLASSES
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.report.kernels import profile
 from innerloop.harness.schema.result import Result
 from tests.harness.filled import filled
@@ -72,7 +72,7 @@ def shown(width: int = 80, **changes: Any) -> str:
     out = io.StringIO()
     typed = filled(Result, result)
     assert typed.profiling is not None
-    Console(file=out, width=width).print(profile(typed, typed.profiling))
+    PlainConsole(file=out, width=width).print(profile(typed, typed.profiling))
     return out.getvalue()
 
 

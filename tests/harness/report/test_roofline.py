@@ -6,17 +6,18 @@ import json
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from innerloop.harness.ceilings.model import Ceilings, Key
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.report.roofline import bound_by, scaled
 from innerloop.harness.report.run import print_report
 from innerloop.harness.result.build import build
 from innerloop.harness.result.record import Record
 from innerloop.harness.spec.resolve import load_model
 from innerloop.harness.store.typed import document
+from tests.harness.ceilings.rates import memory, rate
 
-MEMORY = {"copy_bytes_per_s": 30e9, "read_bytes_per_s": 40e9}
+MEMORY = memory(copy=30e9)
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def made(spec, reported, offline_tables):
         spec["model_profile"] = load_model("llama-tiny").model_dump(mode="json")
         spec["settings"] |= {"tensor_parallel": fields.pop("ranks", 1)}
         key = Key("cpu", "a CPU", "2.13", cores=2)
-        rates = {"float32": {"ops_per_s": ops_per_s}}
+        rates = {"float32": rate(ops_per_s)}
         ceilings = Ceilings(key, fields.pop("memory", MEMORY), rates, "2026-11-20T13:00:00+00:00", **fields)
         return build(Record(spec=spec, workload_hash="a", tables=offline_tables, reported=reported, ceilings=ceilings))
 
@@ -35,7 +36,7 @@ def made(spec, reported, offline_tables):
 
 
 def printed(result, width=80):
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = PlainConsole(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     print_report(result, console=console)
     return console.export_text()
 

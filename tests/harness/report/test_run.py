@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from innerloop.harness.analysis.samples import Samples
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.report.run import print_report
 from innerloop.harness.result import build as results
 from innerloop.harness.result.record import Record
@@ -60,7 +60,7 @@ def failed(result: Result) -> Result:
 
 
 def text(result: Result, width: int = 80, folder: Path | None = None) -> str:
-    console = Console(width=width, record=True, file=io.StringIO())
+    console = PlainConsole(width=width, record=True, file=io.StringIO())
     print_report(result, folder, console)
     return console.export_text()
 

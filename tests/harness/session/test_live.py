@@ -3,10 +3,10 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from rich.console import Console
 
 from innerloop.engines.contract import StepReport
 from innerloop.engines.worker.recorder import Recorder
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.process.launcher import Outcome
 from innerloop.harness.session import live
 from innerloop.harness.telemetry.device import DeviceSampler, Shown
@@ -33,7 +33,7 @@ def test_the_page_is_read_while_it_is_written(tmp_path):
 
 def view(tmp_path, *, terminal, duration_s=None):
     out = io.StringIO()
-    console = Console(file=out, force_terminal=terminal, width=120)
+    console = PlainConsole(file=out, force_terminal=terminal, width=120)
     return live.LiveView(console, tmp_path, tokens=20, requests=2, duration_s=duration_s), out
 
 
@@ -99,7 +99,7 @@ class Sampled(DeviceSampler):
 
 def test_devices_are_shown_together_in_every_phase(tmp_path):
     both = [Sampled(300.4, 0.9, 2 << 30), Sampled(250.1, 0.8, 1 << 30)]
-    shown = live.LiveView(Console(file=io.StringIO()), tmp_path, 20, 2, None, both)
+    shown = live.LiveView(PlainConsole(file=io.StringIO()), tmp_path, 20, 2, None, both)
     shown.tick(Outcome(phases={"load": 1}))
     assert str(shown.line(shown._since)).endswith("0 s   GPU 85%   550 W   3.00 GiB")
     recorder(tmp_path / "measure").step(StepReport(1, 2, [(0, [5])], running=1))

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from innerloop.harness.cli.command import Stopped
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.process.launcher import Limits, Outcome
 from innerloop.harness.profiling import tools
@@ -80,7 +80,7 @@ def add(measured, monkeypatch):
         folder = measured[1]
         monkeypatch.setattr(passes.Pass, "run", lambda self, outcome: run(self.folder, outcome))
         place = passes.Place(Path("/env/bin/python"), {}, folder)
-        passes.add(profile, "cpu", place, Limits(), (result or measured[0], 1717), Console(quiet=True))
+        passes.add(profile, "cpu", place, Limits(), (result or measured[0], 1717), PlainConsole(quiet=True))
         return result_file.read(folder)
 
     return make
@@ -160,7 +160,7 @@ def test_the_pass_s_job_is_the_measured_one_with_a_folder_of_its_own(measured):
         "warmup": {"rule": {"max_rounds": 9}},
     }
     (folder / "job.json").write_text(json.dumps(job))
-    one = passes.Pass(KERNELS, passes.Place(Path("python"), {}, folder), Limits(), Console(quiet=True))
+    one = passes.Pass(KERNELS, passes.Place(Path("python"), {}, folder), Limits(), PlainConsole(quiet=True))
     one.folder.mkdir()
     made = json.loads(one.write_job().read_text())
     assert (made["workload"], made["workload_hash"]) == (job["workload"], job["workload_hash"])
@@ -184,7 +184,7 @@ def test_the_worker_is_ended_also_where_a_signal_cuts_the_end_of_py_spy_short(me
         tick.__self__._sampling = SimpleNamespace(stop=stop)
 
     monkeypatch.setattr(passes.launcher, "watch", watch)
-    one = passes.Pass(KERNELS, passes.Place(Path("python"), {}, measured[1]), Limits(), Console(quiet=True))
+    one = passes.Pass(KERNELS, passes.Place(Path("python"), {}, measured[1]), Limits(), PlainConsole(quiet=True))
     with pytest.raises(Stopped):
         one.run(Outcome())
     assert closed == [4242]

@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from innerloop.harness.telemetry.device import (
     Device,
     DeviceLost,
     DeviceSampler,
+    DeviceTold,
     Process,
     Row,
 )
@@ -40,8 +40,21 @@ class Scripted(Device):
         self.lost: str | None = None
         self.closed = False
 
-    def facts(self) -> dict[str, Any]:
-        return {"uuid": "GPU-0", "supported": self.supported}
+    def facts(self) -> DeviceTold:
+        return {
+            "index": None,
+            "uuid": "GPU-0",
+            "name": None,
+            "mig": None,
+            "driver": None,
+            "architecture": None,
+            "memory_total_bytes": None,
+            "power_limit_w": None,
+            "power_default_limit_w": None,
+            "max_sm_clock_mhz": None,
+            "max_memory_clock_mhz": None,
+            "supported": self.supported,
+        }
 
     def fast(self, row: Row) -> bool:
         self.asked.append("fast")

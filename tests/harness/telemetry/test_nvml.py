@@ -100,7 +100,7 @@ def test_every_reading_of_a_whole_part_arrives_in_its_unit(at: Callable[..., At]
 
 def test_the_facts_of_a_device_are_told(at: Callable[..., At]) -> None:
     part = h100(1, numbers={"power_limit_w": 650.0})
-    facts = at(h100(), part).device(part.uuid).facts()
+    facts: dict[str, Any] = {**at(h100(), part).device(part.uuid).facts()}
     supported = facts.pop("supported")
     assert facts == {
         "index": 1,

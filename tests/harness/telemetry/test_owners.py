@@ -26,10 +26,10 @@ def test_the_workers_tree_is_told_from_others(child: int) -> None:
     owners.follow(child)
     held = owners.look([Process(child, 100), Process(os.getpid(), 7), Process(NOBODY, 5)], 1000)
     assert held == 100
-    by_pid = {one["pid"]: one for one in owners.seen()}
-    assert {pid: one["own"] for pid, one in by_pid.items()} == {child: True, os.getpid(): False, NOBODY: False}
-    assert by_pid[child]["name"].startswith("python")
-    assert by_pid[NOBODY]["name"] is None
+    by_pid = {one.pid: one for one in owners.seen()}
+    assert {pid: one.own for pid, one in by_pid.items()} == {child: True, os.getpid(): False, NOBODY: False}
+    assert str(by_pid[child].name).startswith("python")
+    assert by_pid[NOBODY].name is None
     owners.close()
 
 
@@ -40,7 +40,7 @@ def test_each_process_has_its_first_and_last_time_and_its_peak() -> None:
     owners.look([Process(NOBODY, 3)], 3000)
     owners.look([], 4000)
     [one] = owners.seen()
-    assert (one["first_ns"], one["last_ns"], one["peak_bytes"]) == (1000, 3000, 9)
+    assert (one.first_ns, one.last_ns, one.peak_bytes) == (1000, 3000, 9)
 
 
 def test_a_process_becomes_the_workers_once_the_worker_is_named(child: int) -> None:
@@ -48,7 +48,7 @@ def test_a_process_becomes_the_workers_once_the_worker_is_named(child: int) -> N
     assert owners.look([Process(child, 100)], 1) == -1
     owners.follow(child)
     assert owners.look([Process(child, 100)], 2) == 100
-    assert owners.seen()[0]["own"]
+    assert owners.seen()[0].own
     owners.close()
 
 

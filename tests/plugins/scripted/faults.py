@@ -40,7 +40,7 @@ def raise_error(plan: FaultPlan) -> None:
 
 def raise_markup(plan: FaultPlan) -> None:
     """An exception whose text would mean something to a terminal and to a library that prints there."""
-    raise Intended("[/INST] [red]not markup[/red] \x1b[31mnot red\x1b[0m\r\x07")
+    raise Intended("[/INST] [red]not markup[/red] \x1b[31mnot red\x1b[0m\r\x07 \x9b2J \u202e \udc80")
 
 
 def hang(plan: FaultPlan) -> None:

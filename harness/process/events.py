@@ -1,0 +1,62 @@
+"""What a worker says on its control channel, a line of JSON each (`engines.worker.control`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, cast
+
+from typing_extensions import Required
+
+
+class Account(TypedDict, total=False):
+    """What the worker has told of itself so far, and of its engine: what it has not come to is not there.
+
+    info: the engine's `EngineInfo`, of which a plug-in decides what it holds; versions: of Python, torch and packages.
+    Seconds are of parts of its start, bytes of resident memory at the ends of phases.
+    """
+
+    interpreter_s: float
+    import_s: float
+    load_s: float
+    info: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    warmup: Mapping[str, Any]
+    warmup_shapes: Sequence[str]
+    step_pairs: Sequence[Sequence[int]]
+    clock_ns_per_call: float
+    caches_reset: bool | None
+    memory_bytes: Mapping[str, int]
+    process_cpu_s: float
+    compiled_in_window: Mapping[str, int] | None
+
+
+class Event(Account, total=False):
+    """One message; `event` says which. `time_ns`: monotonic, of its sending. The last, `exit`, is the guard's."""
+
+    event: Required[str]
+    time_ns: int
+    pid: int  # started
+    phase: str  # phase
+    cause: str  # error
+    message: str
+    traceback: Sequence[str]
+    text: str  # note
+    open: bool  # capture
+    step: int
+    code: int  # exit
+    leftover: int
+    name: str  # checking, checked
+    wrong: Sequence[str]
+
+
+class Capture(TypedDict):
+    """A window of a profiling pass opened before a step, or closed before it."""
+
+    open: bool
+    step: int
+    time_ns: int
+
+
+def account(event: Event) -> Account:
+    """What a message says of the worker itself."""
+    return cast(Account, {name: value for name, value in event.items() if name in Account.__annotations__})

@@ -1,0 +1,38 @@
+"""Whether a run's records can be worked with at all. What is merely odd in them is for analysis.checks to say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from innerloop.engines.worker.trace import STATES
+
+LATEST_NS = 1 << 62  # so that the difference of two times still is a number
+MOST_USERS = 1 << 20
+MOST_TOKENS, MOST_A_RECORD = 1 << 26, 64  # of either, the larger: a run has as many tokens as may be looked at singly
+
+
+def unsound(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> str | None:
+    """What no run can have recorded, None where there is nothing; tables of dtype STEP, TOKEN and REQUEST."""
+    return next(_faults(steps, tokens, requests), None)
+
+
+def _faults(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Iterator[str]:
+    for name, table in (("steps", steps), ("tokens", tokens), ("requests", requests)):
+        for column in table.dtype.names or ():
+            if column.endswith("_ns") and len(table) and not _within(table[column], -LATEST_NS, LATEST_NS):
+                yield f"{name} has a time of more than a hundred years in {column}"
+    if not _within(requests["state"], 0, len(STATES) - 1):
+        yield "requests has a state that there is not"
+    if not _within(requests["user"], -1, max(MOST_USERS, len(requests))):
+        yield "requests has a user that there is not"
+    for column in ("prompt_tokens", "asked_tokens"):
+        if not _within(requests[column], 0, np.iinfo(np.int32).max):
+            yield f"requests has a negative number of {column}"
+    if int(tokens["count"].sum(dtype=np.int64)) > max(MOST_TOKENS, MOST_A_RECORD * len(tokens)):
+        yield f"tokens has more tokens than {len(tokens)} arrivals bring"
+
+
+def _within(values: np.ndarray, least: int, most: int) -> bool:
+    return len(values) == 0 or (int(values.min()) >= least and int(values.max()) <= most)
