@@ -86,7 +86,7 @@ def create(asked: argparse.Namespace) -> None:
         facts = {"path": str(made.path), "bytes": made.bytes, "cached": made.cached, "seconds": made.seconds}
         print_json({"model": model.name, "dtype": dtype, **facts}, "checkpoint")
     else:
-        state = "was there already" if made.cached else f"made in {made.seconds:.1f} s"
+        state = "existed already" if made.cached else f"created in {made.seconds:.1f} s"
         say(f"{made.path}  {size_text(made.bytes)}  {state}")
 
 

@@ -47,7 +47,7 @@ def whole_size(path: Path, named: set[str] | None = None) -> int:
         try:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(JSON_LIMIT_BYTES, size - 8):
-                raise ValueError("its header does not fit into it")
+                raise ValueError("its header is longer than the file")
             entries = json.loads(file.read(length), object_pairs_hook=without_doubles)
             entries.pop("__metadata__", None)
             end = tiled(entries)

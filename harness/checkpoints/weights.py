@@ -225,7 +225,7 @@ def indexed(folder: Path, index: Path) -> dict[Path, set[str] | None]:
             or not name.endswith(".safetensors")
             or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME
         ):
-            raise Refused(f"{index} names {name[:60]!r}, which is not a safetensors file of this folder")
+            raise Refused(f"{index} names {name[:60]!r}, which is not a safetensors file in this folder")
         tensors.setdefault(name, set()).add(tensor)
     there = set(os.listdir(folder))
     missing = sorted(name for name in tensors if name not in there)

@@ -97,7 +97,7 @@ def show(as_json: bool) -> None:
         print_json({"environments": [asdict(one) for one in found]}, "environments")
         return
     if not found:
-        say(f"no environments in {environments_folder()}")
+        say(f"no environments in {environments_folder()} yet")
         return
     from innerloop.harness.cli.console import PlainConsole
 
@@ -132,8 +132,8 @@ def make(name: str, device: str, recreate: bool, only_look: bool = False) -> Non
     if only_look:
         planned, packages = build.look_up(engine, device, say=say)
         say(*packages)
-        say(f"{planned.lock.name}: {len(packages)} package(s), all to be had, for Python {planned.python_version}")
-        say(f"would be made: {planned.folder}")
+        say(f"{planned.lock.name}: {len(packages)} package(s), all available, for Python {planned.python_version}")
+        say(f"would create: {planned.folder}")
         return
     one = build.create(engine, device, say=say, recreate=recreate)
     say(f"ready: {engine.title} {one.version} with Python {one.python_version} in {one.folder}")
@@ -169,7 +169,7 @@ def clear(arguments: argparse.Namespace) -> None:
     forgotten = [name for name in registrations if name in names]
     for name in forgotten:
         registered.unregister(name)
-        say(f"forgot {name}; what it named stays")
+        say(f"unregistered {name}; its files stay")
     removed = [one for one in ours if one.name in names or one.engine in names]
     for one in removed:
         build.remove(Path(one.folder))

@@ -87,5 +87,5 @@ def probe(python: Path, variables: Mapping[str, str] | None = None) -> Probed:
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise Refused(f"{python} is not a working Python: {error}") from None
     if not isinstance(answer, dict):
-        raise Refused(f"{python} does not run as a Python (exit {done.returncode})", *done.stderr.splitlines()[-5:])
+        raise Refused(f"{python} is not a working Python (exit code {done.returncode})", *done.stderr.splitlines()[-5:])
     return cast(Probed, answer)

@@ -86,7 +86,7 @@ def check_files(files: Sequence[Path], as_json: bool) -> int:
         print_json({"files": shown}, "profile_check")
     else:
         for file, kind, problems in found:
-            say("\n  ".join(problems) if problems else f"{file}: right, a profile of kind {kind}")
+            say("\n  ".join(problems) if problems else f"{file}: valid, a profile of kind {kind}")
     return EXIT_REFUSED if any(problems for _, _, problems in found) else EXIT_OK
 
 

@@ -90,7 +90,7 @@ def check(path: Path) -> Kind:
             kind.load(str(path.absolute()))
             return kind
     marks = ", ".join(f"{kind.marks[0]} ({kind.name})" for kind in KINDS.values())
-    raise Refused(f"{path} is of no kind: it has none of the fields {marks}")
+    raise Refused(f"{path} is not a profile of any kind: it has none of the fields {marks}")
 
 
 def json_schema(kind: Kind) -> Mapping[str, Any]:

@@ -135,7 +135,7 @@ class ModelProfile(Strict):
                 f"num_key_value_heads ({self.num_key_value_heads})"
             )
         if self.head_dim % 2:
-            raise ValueError(f"head_dim ({self.head_dim}) must be even: rotary embeddings turn pairs")
+            raise ValueError(f"head_dim ({self.head_dim}) must be even: rotary embeddings rotate pairs")
         for field, ids in (("bos_token_id", [self.bos_token_id]), ("eos_token_id", self.ends)):
             for token in ids:
                 if token is not None and token >= self.vocab_size:

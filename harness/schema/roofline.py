@@ -67,11 +67,11 @@ class Cost:
     lm_head_bytes: Annotated[float, Figure("read by a step that outputs a token", "bytes")]
     embedding_bytes: Annotated[float, Figure("a row of the table, for each position", "bytes")]
     kv_bytes: Annotated[float, Figure("keys and values of one token", "bytes")]
-    linear_ops: Annotated[float, Figure("of the layers' matrices for each position: 2 a parameter", "operations")]
-    lm_head_ops: Annotated[float, Figure("for each token that comes out: 2 a parameter", "operations")]
-    attention_ops: Annotated[float, Figure("for each pair of positions: 4 head_dim a head and layer", "operations")]
-    dtype: Annotated[str, Figure("number format of attention and lm_head")]
-    linear_dtype: Annotated[str, Figure("number format in which the layers' matrices are multiplied")]
+    linear_ops: Annotated[float, Figure("of the layers' matrices for each position: 2 per parameter", "operations")]
+    lm_head_ops: Annotated[float, Figure("for each output token: 2 per parameter", "operations")]
+    attention_ops: Annotated[float, Figure("for each pair of positions: 4 head_dim per head and layer", "operations")]
+    dtype: Annotated[str, Figure("dtype of attention and lm_head")]
+    linear_dtype: Annotated[str, Figure("dtype in which the layers' matrices are multiplied")]
     routed: Annotated[Routed | None, Figure("experts, of which a step reads those that its positions take")] = None
     windowed: Annotated[Sequence[Windowed], Figure("layers that do not see the whole context")] = ()
     decode_attention_ops: Annotated[

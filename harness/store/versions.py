@@ -65,5 +65,5 @@ def migrated(document: Document, path: Path, current: str, migrations: Migration
             raise Refused(f"{path} is incomplete: {what}") from None
         found = major(document)
     if "kind" not in document:
-        raise Refused(f"{path} is not whole: it lacks kind")
+        raise Refused(f"{path} is incomplete: it lacks kind")
     return document

@@ -63,7 +63,10 @@ def test_writing_replaces_the_file_whole(made: Result, tmp_path: Path, monkeypat
         ('{"schema_version": "3.0", "status": "ok", "spec": {}}', "has schema version 3.0, and this innerloop"),
         ('{"schema_version": 0, "status": "ok", "spec": {}}', "has schema version 0, and this innerloop"),
         ('{"schema_version": 1, "status": "ok", "spec": {}}', "is not whole: it lacks reasons"),
-        ('{"schema_version": "2.0", "kind": "run", "status": "ok", "spec": {}}', "is not whole: it lacks batch, checkpoint, counts"),
+        (
+            '{"schema_version": "2.0", "kind": "run", "status": "ok", "spec": {}}',
+            "is incomplete: it lacks batch, checkpoint, counts",
+        ),
         ('{"schema_version": "2.0", "kind": "run", "status": "fine", "spec": []}', "status: Input should be 'ok'"),
         ("[" * 100_000, "is nested too deeply"),
     ],
