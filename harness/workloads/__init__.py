@@ -119,7 +119,7 @@ def load(path: Path) -> Workload:
             arrays = {name: file[name] for name in DTYPES}
         _check(arrays)
     except (Refused, *DAMAGE) as error:
-        raise InnerloopError(f"{path} is no workload of this version of innerloop: {told(error)}") from None
+        raise InnerloopError(f"{path} is not a workload file of this version of innerloop: {told(error)}") from None
     return Workload(**arrays)
 
 

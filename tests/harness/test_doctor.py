@@ -45,7 +45,7 @@ def test_without_a_gpu_every_engine_is_named_with_why_it_does_not_run() -> None:
     assert found.default_engine == "vllm"
     reasons = {engine.name: engine.why_not for engine in found.engines}
     assert {name for name, reason in reasons.items() if reason is None} == {"vllm", "openvino", "torch", "sglang"}
-    assert "no NVIDIA GPU" in str(reasons["lmdeploy"])
+    assert "no usable NVIDIA GPU" in str(reasons["lmdeploy"])
 
 
 def test_a_gpu_is_described_and_engines_run_on_it() -> None:
