@@ -84,7 +84,7 @@ def measured(arguments: argparse.Namespace) -> Ceilings:
     machine = this_machine()
     device = machine.device_kinds()[0] if arguments.device == "auto" else arguments.device
     if device not in machine.device_kinds():
-        raise Refused("--device cuda: this machine has no NVIDIA GPU that can be used")
+        raise Refused("--device cuda: this machine has no usable NVIDIA GPU")
     dtypes = formats(arguments.dtype, device)
 
     say_beside = partial(say, file=sys.stderr)

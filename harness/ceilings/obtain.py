@@ -95,7 +95,7 @@ def key_of(device: str, machine: Machine, torch: str) -> Key:
     if device == "cpu":
         return Key("cpu", machine.cpu, torch, cores=machine.logical_cores, cpu_quota=machine.cpu_quota)
     if not machine.gpus:
-        raise Refused("this machine has no NVIDIA GPU that can be used")
+        raise Refused("this machine has no usable NVIDIA GPU")
     gpu = machine.gpus[0]
     return Key("cuda", gpu.name, torch, driver=gpu.driver, memory_bytes=gpu.memory_bytes)
 

@@ -42,7 +42,7 @@ def test_they_are_chosen_by_what_ran_how_it_ended_and_labels(folder: Path, made:
     assert len(runs.where(model="llama-tiny", engine="scripted")) == 2
     assert [run.folder.name for run in runs.where(status="broken")] == ["broken"]
     assert list(runs.where(model="llama3-8b")) == []
-    with pytest.raises(il.Refused, match=r"^no run has a field or a label 'modell'; did you mean 'model'"):
+    with pytest.raises(il.Refused, match=r"^no run has a field or label 'modell'; did you mean 'model'"):
         runs.where(modell="llama-tiny")
 
 

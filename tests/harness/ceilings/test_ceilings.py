@@ -262,7 +262,7 @@ def test_a_result_is_taken_with_what_was_known_before(tmp_path, machine):
 
 def test_list_shows_what_is_kept(home, capsys):
     assert main(["list"]) == EXIT_OK
-    assert "nothing has been measured" in capsys.readouterr().out
+    assert "nothing measured yet" in capsys.readouterr().out
     cache.write(made(matrix={"float32": rate(4e11), "float16": rate(2e9), "float8_e4m3fn": rate(None)}))
     assert main(["--list"]) == EXIT_OK  # an older spelling
     out = capsys.readouterr().out
