@@ -39,7 +39,7 @@ def print_ceilings(found: Sequence[Ceilings]) -> None:
             unit, scale = ("TFLOP/s", 1e12) if best >= 1e12 else ("GFLOP/s", 1e9)
             tf32 = ", TF32" if one.tf32 and dtype == "float32" else ""
             taken = one.ops_per_s(dtype)
-            note = f"; {number(taken / scale)} used, the rate of a wider dtype" if taken and taken > best else ""
+            note = f"; {number(taken / scale)} used (wider dtype)" if taken and taken > best else ""
             how = f"{rate['how']}, {rate['size']} x {rate['size']}{tf32}{note}"
             rows.add_row(dtype, number(best / scale), number(median / scale), unit, how)
         console.print(rows)

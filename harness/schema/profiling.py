@@ -61,7 +61,7 @@ class Profiling:
     """The pass, and what it cost. Its figures never enter the measured ones."""
 
     kind: Annotated[str, Figure("kernels, nsys, ncu or host")]
-    steps: Annotated[str, Figure("which steps were asked for")]
+    steps: Annotated[str, Figure("requested steps")]
     windows: Annotated[tuple[Mapping[str, Any], ...], Figure("the same, as rules")]
     folder: Annotated[str, Figure("its folder, inside the run's folder")]
     command: Annotated[str, Figure("how to repeat the pass by hand")]

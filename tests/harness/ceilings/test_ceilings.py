@@ -269,7 +269,7 @@ def test_list_shows_what_is_kept(home, capsys):
     assert "AMD EPYC" in out
     assert "40.0  GB/s" in out
     assert "400" in out
-    assert "taken as 400: widened" in out
+    assert "400 used (wider dtype)" in out
     assert main(["list", "--json"]) == EXIT_OK
     found = json.loads(capsys.readouterr().out)
     assert found["kind"] == "ceilings"
@@ -310,7 +310,7 @@ def test_the_ceilings_of_this_cpu_are_measured_and_kept(tmp_path):
         return json.loads(done.stdout), done.stderr
 
     found, said = measured()
-    assert "measuring memory bandwidth" in said
+    assert "measuring the memory bandwidth" in said
     for kind in ("copy", "read"):
         assert 0 < found["memory"][f"{kind}_median_bytes_per_s"] <= found["memory"][f"{kind}_bytes_per_s"] < 1e13
     assert found["bytes_per_s"] == max(found["memory"][f"{kind}_bytes_per_s"] for kind in ("copy", "read"))
