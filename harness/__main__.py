@@ -48,7 +48,7 @@ def help_text() -> str:
             "",
             *(f"  {verb:<14}{what}" for verb, what in VERBS.items()),
             "",
-            "innerloop help VERB, or innerloop VERB --help, tells more about one of them; innerloop --version",
+            "For help on one verb: innerloop help VERB, or innerloop VERB --help. For the version: innerloop --version",
             "",
             exit_codes(),
         )

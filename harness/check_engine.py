@@ -15,31 +15,41 @@ from innerloop.harness.cli.verbs import as_called
 
 EXAMPLES = """\
 examples:
-  innerloop check-engine my_engine.py       an engine of your own (docs/how-to/add-an-engine.md)
+  innerloop check-engine my_engine.py       your own engine (docs/how-to/add-an-engine.md)
   innerloop check-engine vllm --layer engine
   innerloop check-engine my_engine.py --engine-arg block_size=32 --json
 
 exit codes:
   0 every check passed
-  2 refused before anything was started
-  3 a check failed: what is wrong is printed
+  2 refused before anything started
+  3 a check failed: the report says which and why
 """
 
 
 def parser() -> CommandLine:
-    top = command_line("check-engine", "Drives tiny workloads through an engine and checks what it reports.", EXAMPLES)
-    top.add_argument("engine", metavar="NAME|PATH.py", help="an engine by name, or the file or folder of a plug-in")
+    top = command_line("check-engine", "Run tiny workloads on an engine and check what it reports.", EXAMPLES)
+    top.add_argument("engine", metavar="NAME|PATH.py", help="an engine's name, or the file or folder of a plug-in")
     top.add_argument("--model", metavar="NAME|YAML", default="llama-tiny", help="default: llama-tiny")
     top.add_argument("--layer", metavar="NAME", help="default: core")
     top.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto")
-    top.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting all engines share")
-    top.add_argument("--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="an engine's own argument")
-    top.add_argument("--engine-python", metavar="PATH", type=Path, help="an interpreter that already has the engine")
     top.add_argument(
-        "--environment", metavar="NAME", help=as_called("one that `innerloop environments register` has kept")
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting that all engines share"
     )
-    top.add_argument("--timeout", type=duration, default=600.0, metavar="TIME", help="for each check; default: 10m")
-    top.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    top.add_argument(
+        "--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="an engine-specific argument"
+    )
+    top.add_argument(
+        "--engine-python", metavar="PATH", type=Path, help="a Python interpreter with the engine installed"
+    )
+    top.add_argument(
+        "--environment",
+        metavar="NAME",
+        help=as_called("an environment registered with `innerloop environments register`"),
+    )
+    top.add_argument(
+        "--timeout", type=duration, default=600.0, metavar="TIME", help="time limit of each check; default: 10m"
+    )
+    top.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return top
 
 

@@ -11,19 +11,19 @@ from innerloop.harness.cli.output import print_json
 
 EXAMPLES = """\
 examples:
-  innerloop doctor                  a report for people
+  innerloop doctor                  a readable report
   innerloop doctor --json           the same as one JSON document
   CUDA_VISIBLE_DEVICES= innerloop doctor      as if there were no GPU
-  innerloop doctor --engine my_engine.py      with an engine of your own: docs/how-to/add-an-engine.md
+  innerloop doctor --engine my_engine.py      with your own engine: docs/how-to/add-an-engine.md
 
-To make an engine's environment beforehand: innerloop environments create ENGINE
+To create an engine's environment ahead of a run: innerloop environments create ENGINE
 """
 
 
 def parser() -> CommandLine:
     top = command_line(
         "doctor",
-        "Says what this machine is, which engines run on it, which don't and why, what is there already.",
+        "Describe this machine: which engines run on it, which don't and why, and what is already installed.",
         EXAMPLES,
     )
     top.add_argument(
@@ -31,9 +31,9 @@ def parser() -> CommandLine:
         action="append",
         default=[],
         metavar="NAME|PATH.py",
-        help="also examine this plug-in; may be given many times",
+        help="also examine this plug-in; may be repeated",
     )
-    top.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    top.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return top
 
 

@@ -19,10 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.trials is not None and arguments.layers is None:
-        raise Refused("--trials goes with --layers")
+        raise Refused("--trials needs --layers")
     if arguments.layers is not None:
         if arguments.layer is not None:
-            raise Refused("--layer and --layers: give one of them")
+            raise Refused("--layer and --layers exclude each other; give one of them")
         from innerloop.harness.experiments.command import run_layers
 
         return run_layers(arguments)

@@ -14,28 +14,28 @@ from innerloop.harness.cli.output import print_json
 
 EXAMPLES = """\
 examples:
-  innerloop runs                                  all in runs/, the newest last
+  innerloop runs                                  all runs in runs/, newest last
   innerloop runs --last 5 --where status=ok
-  innerloop runs --where engine=vllm --where try=small      a label by its key
+  innerloop runs --where engine=vllm --where try=small      by a label
   innerloop runs --json | python -m json.tool
 
-What was set, labels and notes come from innerloop run --set, --label, --note. A run without a result is running or
-interrupted; one that cannot be read is listed as broken, with the reason.
+Settings, labels and notes come from innerloop run --set, --label and --note. A run without a result is still running
+or was interrupted; one that cannot be read is listed as broken, with the reason.
 """
 
 
 def parser() -> CommandLine:
-    out = command_line("runs", "List runs: when, what, what was set, how they ended, how fast.", EXAMPLES)
+    out = command_line("runs", "List runs: start time, engine, model, workload, settings, status and speed.", EXAMPLES)
     out.add_argument("folder", nargs="?", type=Path, default=Path("runs"), metavar="FOLDER", help="default: runs")
     out.add_argument(
         "--where",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="only those: status, engine, model, workload or a label's key; all must fit",
+        help="list only runs that match all conditions; FIELD is status, engine, model, workload or a label",
     )
-    out.add_argument("--last", type=whole(1, 999_999), metavar="N", help="only the newest N")
-    out.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    out.add_argument("--last", type=whole(1, 999_999), metavar="N", help="list only the newest N")
+    out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return out
 
 

@@ -12,25 +12,25 @@ from innerloop.harness.cli.output import print_json, say
 
 EXAMPLES = """\
 examples:
-  innerloop show last                                            the newest in runs/
+  innerloop show last                                            the newest run in runs/
   innerloop show 20260102T030405Z-vllm-llama-tiny-quick          by its name in runs/
   innerloop show runs/20260102T030405Z-vllm-llama-tiny-quick/result.json
   innerloop show runs/20260102T030405Z-vllm-llama-tiny-quick-layers
   innerloop show RUN --trace
   innerloop show RUN --json | python -m json.tool --indent 1 | less
 
-A run whose harness was killed has records but no result; it is put together from them, and said to be so.
-What the figures mean is in docs/metrics.md. Exit codes: 0 printed, also when the run itself had failed;
-2 there is no such run, or it is still going on.
+If the harness of a run was killed, the result is rebuilt from the run's records, and the report says so.
+docs/metrics.md explains the figures. Exit codes: 0 printed, even if the run itself failed;
+2 there is no such run, or it is still running.
 """
 
 
 def parser() -> CommandLine:
-    out = command_line("show", "Print the result of a run again.", EXAMPLES)
-    out.add_argument("run", metavar="RUN", help="a run's folder, its name in runs/, its result.json, or: last")
-    out.add_argument("--json", action="store_true", help="print the result as one JSON document and nothing else")
+    out = command_line("show", "Print the report of an earlier run.", EXAMPLES)
+    out.add_argument("run", metavar="RUN", help="a run's folder, its name in runs/, its result.json, or the word last")
+    out.add_argument("--json", action="store_true", help="print only the result, as one JSON document")
     out.add_argument(
-        "--trace", action="store_true", help="print nothing, and write trace.perfetto-trace, for ui.perfetto.dev"
+        "--trace", action="store_true", help="write trace.perfetto-trace, for ui.perfetto.dev, and print no report"
     )
     return out
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     if arguments.trace and arguments.json:
-        raise Refused("--trace prints no result, and --json nothing else: give one of them")
+        raise Refused("--trace and --json exclude each other; give one of them")
     from innerloop.harness import store
     from innerloop.harness.session.reopen import result_of, write_trace
     from innerloop.harness.store.find import find_run

@@ -17,23 +17,23 @@ examples:
   innerloop steps RUN --slowest 50
   innerloop steps RUN --json
 
-Reads steps.parquet, tokens.parquet and requests.parquet; nothing is run. What is printed is explained in
-docs/metrics.md. Exit codes: 0 printed, also for a run that failed; 2 there is no such run.
+Reads steps.parquet, tokens.parquet and requests.parquet; runs nothing. docs/metrics.md explains the output.
+Exit codes: 0 printed, even if the run failed; 2 there is no such run.
 """
 
 
 def parser() -> CommandLine:
     out = command_line(
         "steps",
-        "The slowest steps and what was in them, step time against batch and context, preemption storms, "
-        "what prefill does to requests that decode, and the host's phases against the requests that run.",
+        "Analyse the steps of a run: the slowest steps and their contents, step time against batch and context, "
+        "preemption storms, how prefill delays decoding requests, and host time against running requests.",
         EXAMPLES,
     )
-    out.add_argument("run", metavar="RUN", help="a run's folder, its name in runs/, or: last")
+    out.add_argument("run", metavar="RUN", help="a run's folder, its name in runs/, or the word last")
     out.add_argument(
         "--slowest", type=whole(0, 100_000), default=10, metavar="N", help="how many steps to list; default: 10"
     )
-    out.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    out.add_argument("--json", action="store_true", help="print only one JSON document")
     return out
 
 

@@ -13,22 +13,22 @@ from innerloop.harness.cli.output import print_json
 
 EXAMPLES = """\
 examples:
-  innerloop watch                    a table that is redrawn every second, until Ctrl-C
+  innerloop watch                    a table, redrawn every second until Ctrl-C
   innerloop watch --rate 5           five times a second
   innerloop watch --once --json      one sample as one JSON document
-  innerloop watch --json > log       a JSON document a line, for later
+  innerloop watch --json > log       one JSON document per line, for later
   CUDA_VISIBLE_DEVICES=1 innerloop watch
 
-It only reads, and takes no device memory. What the figures mean: docs/metrics.md, "Device telemetry".
+It only reads, and uses no device memory. docs/metrics.md, "Device telemetry", explains the figures.
 """
 
 
 def parser() -> CommandLine:
-    out = command_line("watch", "Show the visible GPUs and the host, live.", EXAMPLES)
+    out = command_line("watch", "Show live readings of the visible GPUs and the host.", EXAMPLES)
     rate = rate_up_to(20)
-    out.add_argument("--rate", type=rate, default=1.0, metavar="HZ", help="samples a second, at most 20; default: 1")
-    out.add_argument("--once", action="store_true", help="one sample, and stop")
-    out.add_argument("--json", action="store_true", help="JSON on stdout, a document a line")
+    out.add_argument("--rate", type=rate, default=1.0, metavar="HZ", help="samples per second, at most 20; default: 1")
+    out.add_argument("--once", action="store_true", help="take one sample and stop")
+    out.add_argument("--json", action="store_true", help="print JSON on stdout, one document per line")
     return out
 
 

@@ -36,7 +36,7 @@ MARGIN_S = 1.0  # of the load, on either side of what is read
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--python", help="an interpreter that has torch")
+    parser.add_argument("--python", help="a Python interpreter with torch installed")
     given = parser.parse_args()
     gpus = visible_gpus()
     if not gpus:

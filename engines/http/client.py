@@ -203,7 +203,7 @@ class HttpClient(Session):
     def _parse(self, connection: Connection, data: bytes, tokens: dict[int, list[int]], finished: list[int]) -> None:
         request = connection.request
         if request is None:
-            raise ServerFailed(f"the server sent what nobody had asked for: {data[:80]!r}")
+            raise ServerFailed(f"the server sent unexpected data: {data[:80]!r}")
         reader = connection.reader
         try:
             for event in reader.feed(data):
@@ -218,7 +218,7 @@ class HttpClient(Session):
             raise ServerFailed(f"request {request}: {error}") from error
         if reader.done:
             if not connection.finished:
-                raise ServerFailed(f"request {request}: the server's answer ended before its last token")
+                raise ServerFailed(f"request {request}: the server's response ended before the last token")
             connection.request, connection.message, connection.fresh = None, b"", False
             if reader.reusable:
                 self._idle.append(connection)
@@ -236,7 +236,7 @@ class HttpClient(Session):
         if request is None:
             return
         if not retry:
-            raise ServerFailed(f"request {request}: the server broke off: {why}")
+            raise ServerFailed(f"request {request}: the server closed the stream: {why}")
         self._send(self._open(), request, message)
 
 
@@ -256,7 +256,7 @@ def read_completion(event: bytes) -> tuple[list[int], bool]:
     for choice in chunk["choices"]:
         new = choice.get("token_ids")
         if new is None:
-            raise ValueError(f"the server's stream carries no token ids: {event[:200]!r}")
+            raise ValueError(f"the server's stream has no token ids: {event[:200]!r}")
         ids += new
         last = last or choice.get("finish_reason") is not None
     return ids, last

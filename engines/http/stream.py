@@ -59,7 +59,7 @@ class ResponseReader:
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(self._buffer) > LONGEST_LINE:
-                raise BadResponse(f"the server sent a head of more than {LONGEST_LINE} bytes")
+                raise BadResponse(f"the server sent headers of more than {LONGEST_LINE} bytes")
             return False
         head, self._buffer = self._buffer[:end].decode("latin-1"), self._buffer[end + 4 :]
         first, *lines = head.split("\r\n")
@@ -77,7 +77,7 @@ class ResponseReader:
             self._left = int(fields["content-length"])
             self._read = self._sized
         else:
-            raise BadResponse(f"the server answered {self._status} without saying how long its answer is")
+            raise BadResponse(f"the server answered {self._status} without a content length")
         return True
 
     def _chunk_size(self) -> bool:
@@ -87,7 +87,7 @@ class ResponseReader:
         try:
             self._left = int(line.partition(b";")[0], 16)
         except ValueError:
-            raise BadResponse(f"the server sent no chunk size but {line[:40]!r}") from None
+            raise BadResponse(f"the server sent an invalid chunk size: {line[:40]!r}") from None
         self._read = self._chunk if self._left else self._trailer
         return True
 
@@ -96,7 +96,7 @@ class ResponseReader:
             return False
         self._body += self._buffer[: self._left]
         if self._buffer[self._left : self._left + 2] != b"\r\n":
-            raise BadResponse("a chunk of the server's answer is longer than it said")
+            raise BadResponse("a chunk of the server's response is longer than its stated size")
         self._buffer = self._buffer[self._left + 2 :]
         self._read = self._chunk_size
         return True

@@ -26,9 +26,7 @@ class PyTorchSession(Session):
     """
 
     unreported = ("preempted", "schedule_ns", "prepare_ns", "execute_ns", "wait_ns", "sample_ns", "update_ns")
-    notes = (
-        "LMDeploy's PyTorch engine runs its own loop: a step lasts from the last iteration's tokens to this one's",
-    )
+    notes = ("LMDeploy's PyTorch engine runs its own loop; a step lasts from one iteration's tokens to the next's",)
 
     @classmethod
     def open(cls, checkpoint: str, config: Any, trust_remote_code: bool) -> PyTorchSession:

@@ -33,17 +33,17 @@ RESERVED = {
             "attn_tp_size", "attn_cp_size", "attn_dp_size", "mlp_tp_size", "mlp_dp_size", "moe_tp_size",
             "outer_dp_size",
         ),
-        "the adapter runs one replica, split by --set tensor_parallel alone",
+        "the adapter runs one replica, split only by --set tensor_parallel",
     ),
     **dict.fromkeys(
         ("role", "migration_backend", "kv_transfer_config"), "the adapter runs one engine that prefills and decodes"
     ),
     **dict.fromkeys(
-        ("enable_mp_engine", "mp_engine_backend"), "the adapter sees the steps of an engine in its own process only"
+        ("enable_mp_engine", "mp_engine_backend"), "the adapter can only observe steps of an engine in its own process"
     ),
     **dict.fromkeys(
         ("dllm_block_length", "dllm_unmasking_strategy", "dllm_denoising_steps", "dllm_confidence_threshold"),
-        "the adapter does not follow what it changes about a step",
+        "the adapter cannot track how it changes a step",
     ),
     "empty_init": "the adapter loads the weights once, before the engine starts",
 }  # fmt: skip
@@ -96,11 +96,11 @@ def unhonoured(arguments: dict[str, Any], found: dict[str, Any]) -> str | None:
     """Why the engine that was loaded would not do what was asked; None if it would."""
     dtype, context = arguments["dtype"], arguments["session_len"]
     if found["dtype"] != dtype != "auto":
-        return f"dtype={dtype}: LMDeploy computes this model in {found['dtype']} here"
+        return f"dtype={dtype}: LMDeploy runs this model in {found['dtype']} here"
     if context is not None and found["context_length"] < context:  # it would cut outputs there; pytorch backend only
         needed = context + found["kv_block_tokens"]
         return (
-            f"context_length={context}: the KV cache has room for sequences of {found['context_length']} tokens only;"
+            f"context_length={context}: the KV cache holds sequences of at most {found['context_length']} tokens;"
             f" they need {needed} tokens of it, and it has {found['kv_cache_tokens']}"
         )
     return None
@@ -130,7 +130,7 @@ def refuse_settings(load: Load, backend: str) -> None:
             (
                 "max_tokens_per_step",
                 s["max_tokens_per_step"] <= s["max_batch_size"],
-                "needs more than max_batch_size, a position for every running request",
+                "must be larger than max_batch_size: each running request needs a position",
             ),
         ),
     )
@@ -148,7 +148,7 @@ def refuse_settings(load: Load, backend: str) -> None:
                 (
                     "kv_cache_tokens",
                     s["kv_cache_tokens"] is not None,
-                    "takes a share of the memory only; give kv_memory_fraction",
+                    "only accepts a share of the memory; give kv_memory_fraction",
                 ),
             ),
         )
@@ -173,7 +173,7 @@ def refuse_quantization(s: dict[str, Any], stored: dict[str, Any], turbomind: bo
     static = stored.get("activation_scheme") == "static" and blocks is None
     symmetric = not stored.get("desc_act") and stored.get("sym", True)
     packed = stored.get("format") == "pack-quantized"
-    no("TurboMind", turbomind and method is None, "runs quantized checkpoints only as they are stored")
+    no("TurboMind", turbomind and method is None, "runs quantized checkpoints only as stored")
     if method == "awq":
         no("LMDeploy", stored.get("version", "gemm") != "gemm", "reads AWQ weights in the gemm layout only")
     elif method == "gptq":
@@ -181,7 +181,7 @@ def refuse_quantization(s: dict[str, Any], stored: dict[str, Any], turbomind: bo
         no("TurboMind", not symmetric, "reads symmetric GPTQ weights without activation order only")
     elif method == "fp8":
         unread = blocks != FP8_BLOCK and (turbomind or not static)
-        no("LMDeploy", unread, "reads FP8 weights with one scale a block of 128 x 128 only")
+        no("LMDeploy", unread, "reads FP8 weights with one scale per block of 128 x 128 only")
     elif method == "compressed-tensors":
         no("LMDeploy", not packed, "reads compressed-tensors weights of 4 bits (pack-quantized) only")
     if turbomind and method in ("awq", "gptq"):

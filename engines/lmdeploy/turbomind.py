@@ -62,7 +62,7 @@ class TurboMindSession(Session):
         "prefill_tokens", "decode_tokens", "cached_tokens", "drafted_tokens", "accepted_tokens", "preempted",
         "schedule_ns", "prepare_ns", "execute_ns", "wait_ns", "sample_ns", "update_ns",
     )  # fmt: skip
-    notes = ("TurboMind runs its own loop: a step lasts from the last iteration's tokens to this one's",)
+    notes = ("TurboMind runs its own loop; a step lasts from one iteration's tokens to the next's",)
 
     @classmethod
     def open(cls, checkpoint: str, config: Any, trust_remote_code: bool) -> TurboMindSession:

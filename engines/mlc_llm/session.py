@@ -83,7 +83,7 @@ class MlcSession(Session):
         if total is not None and prompt + max(request.output_tokens - 1, 0) + SPARE_TOKENS > total:
             raise ValueError(
                 f"request {request.id} ({prompt} + {request.output_tokens} tokens) does not fit into the KV cache "
-                f"(kv_cache_tokens {total}), of which MLC-LLM keeps {SPARE_TOKENS} tokens free for it"
+                f"(kv_cache_tokens {total}), of which MLC-LLM keeps {SPARE_TOKENS} tokens free per request"
             )
         generation = self._make_generation(
             temperature=0.0,
@@ -164,8 +164,8 @@ class MlcSession(Session):
         recomputed = self._recomputed_before + self._recomputed
         if recomputed > 0:
             print(
-                f"mlc_llm: at least {recomputed} positions were computed again, warm-up included: requests were "
-                f"preempted in a KV cache that had too few free pages for them",
+                f"mlc_llm: at least {recomputed} positions were recomputed, warm-up included: requests were "
+                f"preempted because the KV cache ran out of free pages",
                 file=sys.stderr,
                 flush=True,
             )

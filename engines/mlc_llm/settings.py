@@ -23,8 +23,8 @@ SPARE_TOKENS = 8  # kept free for each request that runs, else none is admitted 
 FREE_PAGES = 10  # MAX_AVG_JUMPFORWARD_PAGES_PER_REQUEST (batch_jumpforward.cc): with fewer, requests are preempted
 ROOM_TOKENS = (FREE_PAGES + 1) * PAGE_TOKENS  # for those pages and the rest of a request's last one
 
-NO_DRAFTS = "the adapter steps one model and does not follow what drafts change about a step"
-COMPILED = "MLC-LLM ignores it for a model that is compiled already, as the adapter's are"
+NO_DRAFTS = "the adapter steps one model and cannot track how drafts change a step"
+COMPILED = "MLC-LLM ignores it for precompiled models, which the adapter uses"
 RESERVED = {
     **dict.fromkeys(("additional_models", "speculative_mode", "spec_draft_length", "spec_tree_width"), NO_DRAFTS),
     **dict.fromkeys(("pipeline_parallel_stages", "sliding_window_size", "attention_sink_size"), COMPILED),
@@ -39,9 +39,9 @@ RESERVED = {
         prefix_cache_mode="prefix_caching",
         seed="seed",
     ),
-    "model": "it is --model, or --weights DIR",
+    "model": "use --model or --weights DIR instead",
     "model_lib": "the model is compiled for the settings before it is loaded",
-    "mode": "the adapter runs mode server, in which no size is chosen for few requests",
+    "mode": "the adapter uses mode server, which does not pick sizes for few requests",
 }
 
 MODEL, LIBRARY = "model", "library"  # the two preparations
@@ -61,10 +61,10 @@ def native_arguments(load: Load) -> dict[str, Any]:
             (
                 "quantization",
                 s["quantization"] not in (None, "awq"),
-                "has no GPTQ, and FP8 only from weights that it calibrated itself; awq works",
+                "has no GPTQ, and FP8 only for weights that it calibrated itself; use awq",
             ),
             ("chunked_prefill", s["chunked_prefill"] is False, "always splits long prompts"),
-            ("kv_cache_dtype", keeps_fp8(s), "keeps the KV cache in the model's own type"),
+            ("kv_cache_dtype", keeps_fp8(s), "keeps the KV cache in the model's dtype"),
             ("dtype", awq and s["dtype"] != "float16", "runs AWQ in float16 only"),
             # AWQQuantizeLinear.from_linear (quantization/awq_quantization.py) forgets how a layer is split.
             ("tensor_parallel", awq and s["tensor_parallel"] != 1, "cannot split AWQ weights over devices"),

@@ -27,11 +27,11 @@ DEVICE = "CPU"
 PHASES = ("schedule_ns", "prepare_ns", "execute_ns", "wait_ns", "sample_ns", "update_ns")
 WITH_PREFIX_CACHE = ("prefill_tokens", "cached_tokens", "preempted")
 POSITIONS = (
-    "positions and preemptions are worked out by the rules of OpenVINO GenAI's scheduler and held against what it "
-    "tells of each step"
+    "positions and preemptions are derived from the rules of OpenVINO GenAI's scheduler and checked against what it "
+    "reports for each step"
 )
 HELD = "with dynamic_split_fuse OpenVINO GenAI ignores max_num_seqs: requests beyond max_batch_size wait in the adapter"
-GROWING = "the KV cache grows as needed: its use is the share of what is allocated by then"
+GROWING = "the KV cache grows as needed; its use is a share of what is allocated at the time"
 
 
 class OpenVinoAdapter(Adapter):
@@ -111,7 +111,7 @@ def check_machine(version: str, arguments: dict[str, Any], config: Any) -> None:
     if wanted.replace("f", "FP").replace("bFP", "BF") not in able:
         dtype = next(name for name, precision in PRECISION.items() if precision == wanted)
         raise UnsupportedSetting(
-            f"dtype={dtype}: OpenVINO has no arithmetic for it on this CPU ({', '.join(able)}); give dtype=float32"
+            f"dtype={dtype}: OpenVINO does not support it on this CPU (supported: {', '.join(able)}); set dtype=float32"
         )
 
 

@@ -92,7 +92,7 @@ def inverse_frequencies(config: dict[str, Any], width: int) -> np.ndarray:
         part = np.clip((turns - low) / (high - low), 0.0, 1.0)
         found = (1 - part) * found / rope["factor"] + part * found
     elif kind != "default":
-        sys.exit(f"rotary embeddings of type {kind} are not among those that are written: default, linear, llama3")
+        sys.exit(f"rotary embeddings of type {kind} are not supported; supported: default, linear, llama3")
     return found.astype(np.float32)
 
 

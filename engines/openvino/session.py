@@ -83,8 +83,8 @@ class PipelineSession(Session):
         told = self._pipeline.get_metrics()
         if not told.scheduled_requests:
             raise RuntimeError(
-                f"OpenVINO GenAI has given up its {len(self._open)} requests (GenerationStatus.IGNORED): none could "
-                "go on in the KV cache; give more kv_cache_tokens"
+                f"OpenVINO GenAI dropped its {len(self._open)} requests (GenerationStatus.IGNORED): none could "
+                "continue in the KV cache; raise kv_cache_tokens"
             )
         tokens, finished = self._collect()
         scheduled = self._follow(told, tokens)
@@ -160,6 +160,6 @@ class PipelineSession(Session):
         if same and (blocks is None or scheduled.used_blocks == round(told.cache_usage * blocks / 100)):
             return scheduled
         self._followed = None
-        print("openvino: a step went otherwise than its scheduler's rules say; no positions from here on",
+        print("openvino: a step did not follow the scheduler's rules; positions are not reported from here on",
               file=sys.stderr, flush=True)  # fmt: skip
         return None

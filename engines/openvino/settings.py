@@ -15,14 +15,14 @@ ARCHITECTURES = ("LlamaForCausalLM",)
 MODEL = "model"  # the preparation's name
 SCRIPT = str(Path(__file__).resolve().with_name("convert.py"))  # never imported here: it needs openvino
 
-UNFOLLOWED = "the adapter does not follow what it changes about a step"
+UNFOLLOWED = "the adapter cannot track how it changes a step"
 RESERVED = {
     **dict.fromkeys(("draft_model", "prompt_lookup", "adapters"), UNFOLLOWED),
     **dict.fromkeys(
         ("use_cache_eviction", "cache_eviction_config", "use_sparse_attention", "sparse_attention_config"),
-        "it leaves out a part of attention: the run would not compute what others do",
+        "it skips part of attention, so the run would compute less than others",
     ),
-    **dict.fromkeys(("KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"), "give KV_CACHE_PRECISION, which is both of them"),
+    **dict.fromkeys(("KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"), "use KV_CACHE_PRECISION, which sets both"),
     **by_setting(
         max_num_batched_tokens="max_tokens_per_step",
         max_num_seqs="max_batch_size",

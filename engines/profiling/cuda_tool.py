@@ -54,7 +54,7 @@ def nvtx() -> tuple[Any, Any, Any]:
 
         if torch.version.cuda is not None:
             return torch.cuda.nvtx.range_push, torch.cuda.nvtx.range_pop, torch.cuda.nvtx.mark
-    raise UnsupportedSetting("NVTX ranges need the package nvtx, or torch with CUDA, in the engine's interpreter")
+    raise UnsupportedSetting("NVTX ranges need the package nvtx, or torch with CUDA, in the engine's environment")
 
 
 def cuda_runtime() -> tuple[Any, Any, Any]:

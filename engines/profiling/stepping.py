@@ -75,10 +75,10 @@ class Stepping:
 
     def _tell_left_out(self) -> None:
         for window in self._chooser.left_out:
-            kind = {"decode": "decode-only steps in a row at the usual batch", "full": "steps with a full batch"}[
+            kind = {"decode": "decode-only steps in a row at the usual batch size", "full": "steps with a full batch"}[
                 str(window.opens)
             ]
-            self._tell("note", text=f"{kind} did not come within {window.wait_s:g} s and are not captured")
+            self._tell("note", text=f"{kind} did not occur within {window.wait_s:g} s and were not captured")
         self._chooser.left_out.clear()
 
     def _ranged_step(self, until_ns: int | None) -> StepReport | Nothing:
@@ -111,4 +111,4 @@ def words(number: int, report: StepReport) -> str:
         "waiting": report.waiting,
     }
     known = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
-    return f"step {number}: {known or 'make-up unknown'}"
+    return f"step {number}: {known or 'composition unknown'}"

@@ -27,7 +27,7 @@ class TorchProfiler(Capture):
             import torch
         except ImportError:
             raise UnsupportedSetting(
-                "--profile kernels needs torch in the engine's interpreter, which has none; try --profile nsys"
+                "--profiler kernels needs torch, and the engine's environment has none; try --profiler nsys"
             ) from None
         self._torch = torch
         activity = torch.profiler.ProfilerActivity
@@ -67,8 +67,8 @@ class TorchProfiler(Capture):
             last, self._session = self._session, None
         if self._on_gpu and not any(str(event.device_type).endswith("CUDA") for event in last.events()):
             raise RuntimeError(
-                "torch's profiler sees nothing on the device after its first session in this process (CUPTI's or"
-                " kineto's fault); try --profile nsys"
+                "torch's profiler records nothing on the device after its first session in this process (a CUPTI or"
+                " kineto bug); try --profiler nsys"
             )
 
     def open(self) -> None:

@@ -65,7 +65,7 @@ class Child:
         if not line:
             self.end()
             raise ChildFailed(
-                f"engines.{self._module} ended with exit code {self.process.returncode}: read the log's end"
+                f"engines.{self._module} exited with code {self.process.returncode}; read the end of the log"
             )
         return line.decode()
 

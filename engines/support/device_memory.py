@@ -27,5 +27,5 @@ def free_share(load: Load, free: int, total: int) -> float:
     unused = total * (1.0 - fraction)
     share = math.floor((1.0 - unused / left) * 10_000) / 10_000 if left > 0 else 0.0
     if share <= 0.0:
-        raise UnsupportedSetting(f"kv_memory_fraction={fraction}: the weights leave nothing of it for the KV cache")
+        raise UnsupportedSetting(f"kv_memory_fraction={fraction}: the weights leave no memory for the KV cache")
     return share

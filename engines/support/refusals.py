@@ -32,4 +32,4 @@ def refuse_model(adapter: Adapter, load: Load) -> None:
 
 def by_setting(**settings: str) -> dict[str, str]:
     """Entries of `reserved`: an engine's argument that a common setting becomes, by the setting's name."""
-    return {argument: f"it is --set {setting}" for argument, setting in settings.items()}
+    return {argument: f"use --set {setting} instead" for argument, setting in settings.items()}

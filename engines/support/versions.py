@@ -32,7 +32,7 @@ def notes(name: str, version: str, versions: tuple[str, str]) -> tuple[str, ...]
     """A sentence for a version outside `versions` (oldest, newest, both included); none for one inside."""
     if is_known(version, versions):
         return ()
-    return (f"{name} {version} is not among the versions that its adapter was written against ({span(versions)})",)
+    return (f"{name} {version} is not a version that the adapter was written for ({span(versions)})",)
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def explained(name: str, version: str, versions: tuple[str, str]) -> Iterator[No
         said = notes(name, version, versions)
         if not said:
             raise
-        raise UnknownVersion(f"{said[0]}, and it behaves otherwise: {type(error).__name__}: {error}") from error
+        raise UnknownVersion(f"{said[0]}, and it behaves differently: {type(error).__name__}: {error}") from error
 
 
 def is_known(version: str, versions: tuple[str, str]) -> bool:

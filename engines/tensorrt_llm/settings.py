@@ -15,11 +15,11 @@ BLOCK_TOKENS = 32  # KvCacheConfig.tokens_per_block's default (llmapi/llm_args.p
 FP8_BLOCK = [128, 128]
 DTYPES = {"HALF": "float16", "BF16": "bfloat16"}  # of bindings.DataType (_utils.py), by the common names
 OVERLAPPED = (
-    "overlap scheduler: a step's tokens are those of the batch launched one iteration before, and its time spans both"
+    "overlap scheduler: a step returns the tokens of the batch launched one iteration earlier, and its time spans both"
 )
 
 ALONE = "the adapter steps one executor, in this process and on one device"
-UNFOLLOWED = "the adapter does not follow what it changes about a step"
+UNFOLLOWED = "the adapter cannot track how it changes a step"
 RESERVED = {
     **dict.fromkeys(
         (
@@ -45,10 +45,10 @@ RESERVED = {
         enable_chunked_prefill="chunked_prefill",
         cuda_graph_config="cuda_graphs",
     ),
-    "stream_interval": "each token is handed out in the step that made it",
+    "stream_interval": "each token is returned in the step that produced it",
     "backend": "the adapter steps the executor of the PyTorch backend",
-    "model": "it is --model, or --weights DIR",
-    "trust_remote_code": "it is --trust-remote-code",
+    "model": "use --model or --weights DIR instead",
+    "trust_remote_code": "use --trust-remote-code instead",
 }  # fmt: skip
 CACHE_RESERVED = by_setting(
     enable_block_reuse="prefix_caching",
@@ -106,7 +106,7 @@ def cache_config(load: Load) -> dict[str, Any]:
     """
     s, given = load.settings, load.engine_args.get("kv_cache_config", {})
     if not isinstance(given, dict):
-        raise UnsupportedSetting("engine argument kv_cache_config: it takes a JSON object of its fields")
+        raise UnsupportedSetting("engine argument kv_cache_config: give a JSON object of its fields")
     for name in given:
         if name in CACHE_RESERVED:
             raise UnsupportedSetting(f"engine argument kv_cache_config.{name}: {CACHE_RESERVED[name]}")
@@ -130,14 +130,14 @@ def quantization_refusal(load: Load) -> str | None:
     stored = load.config.get("quantization_config")
     if stored is None:
         asked = load.settings["quantization"] is not None
-        return "runs quantized checkpoints only as they are stored" if asked else None
+        return "runs quantized checkpoints only as stored" if asked else None
     method = stored.get("quant_method")
     if method == "fp8" and stored.get("weight_block_size") == FP8_BLOCK:
         # FP8BlockScalesLinearMethod.apply (_torch/modules/linear.py) asserts it
         return None if load.settings["dtype"] == "bfloat16" else "runs FP8 weights in blocks in bfloat16 only"
     if method == "mxfp4":
         return None
-    return "reads FP8 weights with one scale a block of 128 x 128; it would load others as if they were not quantized"
+    return "reads FP8 weights with one scale per block of 128 x 128; it would load others as if unquantized"
 
 
 def engine_info(executor: Any, version: str, arguments: dict[str, Any], load: Load) -> EngineInfo:
@@ -157,7 +157,7 @@ def engine_info(executor: Any, version: str, arguments: dict[str, Any], load: Lo
     algorithm = model.model.model_config.quant_config.quant_algo
     if load.settings["quantization"] is not None and algorithm is None:
         raise UnsupportedSetting(
-            f"quantization={load.settings['quantization']}: TensorRT-LLM has loaded the weights as unquantized ones"
+            f"quantization={load.settings['quantization']}: TensorRT-LLM loaded the weights as unquantized"
         )
     notes = ["sampling is greedy: TensorRT-LLM takes no seed", *versions.notes(TITLE, version, VERSIONS)]
     if not executor.disable_overlap_scheduler:

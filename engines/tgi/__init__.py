@@ -16,7 +16,7 @@ from innerloop.engines.tgi.settings import RESERVED, RULE, SCHEDULER_LIMITS, app
 DISTRIBUTION = "text-generation-server"
 VERSIONS = ("2.0", "2.0")  # the server package's own number, which TGI 3.3 still bears
 UNREPORTED = ("wait_ns", "sample_ns")
-BATCHED_HERE = "TGI's scheduler is its router, which is Rust; this run's batching is innerloop's, by the router's rules"
+BATCHED_HERE = "TGI's scheduler is its Rust router; in this run innerloop batches requests by the router's rules"
 
 
 class TgiAdapter(Adapter):
@@ -72,7 +72,7 @@ def room(model: Any, limits: dict[str, Any], load: Load) -> int:
     """
     paged = hasattr(model, "kv_cache")
     if model.support_chunking:
-        raise RuntimeError("TGI would take prompts in chunks, which its router cuts: set PREFILL_CHUNKING=0")
+        raise RuntimeError("TGI would expect prompts in chunks cut by its router: set PREFILL_CHUNKING=0")
     if load.device == "cuda" and not paged:
         raise RuntimeError("TGI fell back to its path without paged attention: its kernels are not installed")
     wanted, context = limits["kv_cache_tokens"], load.settings["context_length"]

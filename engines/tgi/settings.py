@@ -13,7 +13,7 @@ TITLE = "TGI"
 RULE = ("waiting_served_ratio", "max_waiting_tokens")  # the numbers of the router's rule, which may be given
 SCHEDULER_LIMITS = ("max_batch_size", "max_tokens_per_step", "kv_cache_tokens", *RULE)  # what its router would be told
 RESERVED = {
-    "speculate": "the adapter does not follow what it changes about a step",
+    "speculate": "the adapter cannot track how it changes a step",
     "sharded": "the adapter steps one process, on one device",
     "lora_adapter_ids": "TGI loads adapters in its server, which does not run here",
     **by_setting(
@@ -25,8 +25,8 @@ RESERVED = {
         kv_cache_tokens="kv_cache_tokens",
         kv_cache_dtype="kv_cache_dtype",
     ),
-    "model_id": "it is --model, or --weights DIR",
-    "trust_remote_code": "it is --trust-remote-code",
+    "model_id": "use --model or --weights DIR instead",
+    "trust_remote_code": "use --trust-remote-code instead",
 }
 
 
@@ -36,7 +36,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
     s, cpu = load.settings, load.device == "cpu"
     if fp8_in_blocks(load.config):  # moe_kernels (layers/fp8.py), which only Dockerfile_amd builds
         raise UnsupportedSetting(
-            "quantization=fp8: TGI has its kernels for FP8 weights in blocks on AMD's GPUs only; it reads those with a "
+            "quantization=fp8: TGI has kernels for block-wise FP8 weights only on AMD GPUs; it reads those with a "
             "scale for each output (llama3-8b-fp8-channel)"
         )
     refuse(
@@ -49,7 +49,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
             ("chunked_prefill", bool(s["chunked_prefill"]), "splits prompts in its router, which does not run here"),
             ("cuda_graphs", cpu and bool(s["cuda_graphs"]), "has no CUDA graphs on a CPU"),
             ("kv_memory_fraction", cpu and s["kv_memory_fraction"] is not None, "takes kv_cache_tokens on a CPU"),
-            ("kv_cache_dtype", cpu and keeps_fp8(s), "keeps the KV cache in the model's own type on a CPU"),
+            ("kv_cache_dtype", cpu and keeps_fp8(s), "keeps the KV cache in the model's dtype on a CPU"),
             ("dtype", s["dtype"] == "float32" and not cpu, "runs float16 or bfloat16 on a GPU: --set dtype=bfloat16"),
         ),
     )

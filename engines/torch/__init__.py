@@ -31,7 +31,7 @@ class TorchAdapter(Adapter):
     versions = ("5.19", "5.24")
     reserved = {
         **dict.fromkeys(
-            ("use_async_batching", "max_queue_size"), "the adapter steps one batch at a time and needs it as it is"
+            ("use_async_batching", "max_queue_size"), "the adapter steps one batch at a time and sets it itself"
         ),
         **by_setting(
             max_requests_per_batch="max_batch_size",
@@ -164,9 +164,7 @@ def share_of_free(fraction: float, device: str) -> float:
         free, total = kib["MemAvailable"], kib["MemTotal"]
     share = (fraction * total - (total - free)) / free
     if share <= 0:
-        raise UnsupportedSetting(
-            f"kv_memory_fraction={fraction:g}: the loaded model leaves nothing of that for the KV cache"
-        )
+        raise UnsupportedSetting(f"kv_memory_fraction={fraction:g}: the loaded model leaves no memory for the KV cache")
     return share
 
 
@@ -181,7 +179,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
             ("tensor_parallel", s["tensor_parallel"] != 1, "runs on one device here"),
             ("chunked_prefill", s["chunked_prefill"] is False, "always splits long prompts"),
             ("cuda_graphs", load.device == "cpu" and bool(s["cuda_graphs"]), "has no CUDA graphs on a CPU"),
-            ("kv_cache_dtype", keeps_fp8(s), "keeps the KV cache in the model's own type"),
+            ("kv_cache_dtype", keeps_fp8(s), "keeps the KV cache in the model's dtype"),
         ),
     )
     arguments: dict[str, Any] = {

@@ -144,9 +144,7 @@ class EngineSession(TorchSession):
             report, delivered = self._steps.get(timeout=seconds_left(until_ns))
         except queue.Empty:
             if not self._manager.is_running():
-                raise RuntimeError(
-                    f"its thread has ended: {self._manager.background_thread_status.fatal_error}"
-                ) from None
+                raise RuntimeError(f"its thread ended: {self._manager.background_thread_status.fatal_error}") from None
             return Nothing.TIMED_OUT
         tokens, finished = [], []
         for _ in range(delivered):

@@ -17,7 +17,7 @@ UNSEEN = (
     "prefill_tokens", "decode_tokens", "cached_tokens", "drafted_tokens", "accepted_tokens", "running", "waiting",
     "preempted", "kv_usage", "schedule_ns", "prepare_ns", "execute_ns", "wait_ns", "sample_ns", "update_ns",
 )  # fmt: skip
-NOTE = "a step is what came out of the engine together; the engine's own steps are in another process"
+NOTE = "a step is a group of outputs that left the engine together; the engine's own steps run in another process"
 
 
 class AsyncSession(Session):

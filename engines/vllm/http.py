@@ -21,8 +21,8 @@ PATH = "/v1/completions"
 POLL_S = 0.05
 RESET_S = 60.0
 NOTES = (
-    "a step is what the client received together; the engine's own steps are in another process",
-    "the server is asked for token ids (return_token_ids), which a client of text would not ask for",
+    "a step is a group of tokens that the client received together; the engine's own steps run in another process",
+    "the client requests token ids (return_token_ids), which a text client would not",
 )
 
 
@@ -78,7 +78,7 @@ class HttpSession(Session):
         assert self._server is not None
         report = self._client.step(until_ns)
         if isinstance(report, Nothing) and (code := self._server.process.poll()) is not None:
-            raise ServerFailed(f"vLLM's server ended with exit code {code}")
+            raise ServerFailed(f"vLLM's server exited with code {code}")
         return report
 
     def has_work(self) -> bool:
@@ -137,8 +137,8 @@ class HttpSession(Session):
                 connection.close()
             if self._model.encode() in answer:
                 return
-            raise ServerFailed(f"another server listens on port {port}: {answer[:200]!r}")
-        raise ServerFailed(f"vLLM's server ended with exit code {self._server.process.returncode} before it was ready")
+            raise ServerFailed(f"another server is listening on port {port}: {answer[:200]!r}")
+        raise ServerFailed(f"vLLM's server exited with code {self._server.process.returncode} before it was ready")
 
 
 def free_port() -> int:

@@ -12,7 +12,7 @@ from innerloop.engines.support.refusals import by_setting
 from innerloop.engines.support.shapes import is_quantized, keeps_fp8, kv_bytes_per_token
 
 VERSIONS = ("0.26", "0.33")
-UNFOLLOWED = "the adapter does not follow what it changes about a step"
+UNFOLLOWED = "the adapter cannot track how it changes a step"
 OUT_OF_SIGHT = ("async", "http")  # layers whose steps are only seen from outside
 SPECULATES = "spec_"  # spec_method, spec_model, spec_tokens: vLLM's shorter names for speculative_config
 CHANGES_STEPS = ("speculative_config", "data_parallel_size", "pipeline_parallel_size")
@@ -33,8 +33,8 @@ RESERVED = {
         gpu_memory_utilization="kv_memory_fraction",
         seed="seed",
     ),
-    "model": "it is --model, or --weights DIR",
-    "trust_remote_code": "it is --trust-remote-code",
+    "model": "use --model or --weights DIR instead",
+    "trust_remote_code": "use --trust-remote-code instead",
 }
 
 
@@ -47,10 +47,10 @@ def native_arguments(load: Load) -> dict[str, Any]:
     cpu = load.device == "cpu"
     refuse_changed_steps(load)
     if cpu and s["cuda_graphs"]:
-        raise UnsupportedSetting("cuda_graphs=true: there are no CUDA graphs on a CPU; leave it unset")
+        raise UnsupportedSetting("cuda_graphs=true: a CPU has no CUDA graphs; leave it unset")
     if cpu and s["quantization"] == "fp8" and not is_quantized(load.config):
         raise UnsupportedSetting(
-            "quantization=fp8: vLLM's CPU build cannot quantize on loading; choose a model with FP8 weights"
+            "quantization=fp8: vLLM's CPU build cannot quantize while loading; choose a model with FP8 weights"
         )
     arguments: dict[str, Any] = {
         "model": load.checkpoint,
@@ -87,7 +87,7 @@ def refuse_changed_steps(load: Load) -> None:
     step is made of is not asked."""
     for name in load.engine_args if load.layer not in OUT_OF_SIGHT else ():
         if name in CHANGES_STEPS or name.startswith(SPECULATES):
-            raise UnsupportedSetting(f"engine argument {name}: {UNFOLLOWED}; layers async and http take it")
+            raise UnsupportedSetting(f"engine argument {name}: {UNFOLLOWED}; layers async and http accept it")
 
 
 def refuse_without_avx512(load: Load, flags: Set[str] | None) -> None:
@@ -98,9 +98,9 @@ def refuse_without_avx512(load: Load, flags: Set[str] | None) -> None:
     """
     method = load.settings["quantization"]
     if load.device == "cpu" and method in ("awq", "gptq") and flags and "avx512f" not in flags:
-        raise UnsupportedSetting(f"quantization={method}: vLLM's CPU build has its 4-bit kernels for AVX-512 only")
+        raise UnsupportedSetting(f"quantization={method}: vLLM's CPU build has 4-bit kernels only for AVX-512")
     if load.device == "cpu" and keeps_fp8(load.settings) and flags and flags.isdisjoint(("avx512f", "amx_tile")):
-        raise UnsupportedSetting("kv_cache_dtype=fp8: vLLM's CPU build has it with AVX-512 or AMX only")
+        raise UnsupportedSetting("kv_cache_dtype=fp8: vLLM's CPU build supports it only with AVX-512 or AMX")
 
 
 def cpu_flags() -> set[str] | None:

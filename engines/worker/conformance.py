@@ -85,7 +85,7 @@ def repeated(scenario: Scenario) -> list[str]:
     """The requests of `burst` get the same tokens again."""
     again = scenario.run("repeated", scenario.work())
     wrong = [index for index, (a, b) in enumerate(zip(scenario.outputs, again, strict=True)) if a != b]
-    return [f"the same requests got other tokens the second time: {wrong}"] if wrong else []
+    return [f"the same requests returned different tokens the second time: {wrong}"] if wrong else []
 
 
 def joining(scenario: Scenario) -> list[str]:
@@ -103,7 +103,7 @@ def waiting(scenario: Scenario) -> list[str]:
     while session.has_work():
         session.step(time.monotonic_ns() + 50 * MS)
     report = session.step(time.monotonic_ns() + 20 * MS)
-    return [] if isinstance(report, Nothing) else ["a step without any request reported a batch"]
+    return [] if isinstance(report, Nothing) else ["a step without requests reported a batch"]
 
 
 def prefix_cache(scenario: Scenario) -> list[str]:
@@ -116,12 +116,12 @@ def prefix_cache(scenario: Scenario) -> list[str]:
     before = session.cached_tokens
     scenario.run("warm", work)
     if session.cached_tokens == before:
-        wrong.append("a prompt of 300 tokens came twice with prefix_caching, and cached_tokens says 0")
+        wrong.append("the same prompt of 300 tokens was sent twice with prefix_caching, but cached_tokens is 0")
     if session.reset_caches():
         before = session.cached_tokens
         scenario.run("reset", work)
         if session.cached_tokens != before:
-            wrong.append("after reset_caches() a prompt was still found in the prefix cache")
+            wrong.append("after reset_caches() a prompt was still in the prefix cache")
     return wrong
 
 

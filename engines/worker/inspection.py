@@ -81,9 +81,9 @@ class Inspected(Session):
         for name in OPTIONAL:
             value, declared = getattr(report, name), name in self.info.unreported
             if value is None and not declared:
-                self._complain(f"{name} is missing in a step, and info.unreported does not name it")
+                self._complain(f"{name} is missing in a step, but info.unreported does not list it")
             elif value is not None and declared:
-                self._complain(f"info.unreported names {name}, and a step reports it")
+                self._complain(f"info.unreported lists {name}, but a step reports it")
             elif value is not None and value < 0:
                 self._complain(f"{name} is negative: {value}")
         if report.kv_usage is not None and report.kv_usage > 1:
@@ -100,12 +100,12 @@ class Inspected(Session):
         if wall < 0:
             self._complain("a step ends before it starts")
         if report.start_ns < self._last_end:
-            self._complain("a step starts before the last one ended")
+            self._complain("a step starts before the previous one ended")
         self._last_end = report.end_ns
         if sum(getattr(report, f"{phase}_ns") or 0 for phase in PHASES) > wall:
             self._complain("a step's phases add up to more than the step")
         if report.token_ns is not None and len(report.token_ns) != len(report.tokens):
-            self._complain("token_ns has another length than tokens")
+            self._complain("token_ns and tokens differ in length")
 
     def _look_at_requests(self, report: StepReport) -> None:
         ids = [request for request, _ in report.tokens]

@@ -88,7 +88,7 @@ def drive(
                     if follower >= 0:
                         heapq.heappush(due, (report.end_ns - start + work.rest_ns, follower))
             elif not session.has_work():
-                raise WrongTokenCount(f"the engine says that it has no work left, but {recorder.unfinished()}")
+                raise WrongTokenCount(f"the engine reports no work left, but {recorder.unfinished()}")
         elif due and until_ns is not None:
             ahead.fill(until_ns)
             sleep_until(until_ns, recorder.heartbeat)

@@ -66,7 +66,7 @@ def run(adapter: Adapter, job: dict[str, Any], control: Control, sessions: list[
     The session is put into `sessions` as soon as there is one, for whoever has to close it.
     """
     if job.get("contract", CONTRACT) != CONTRACT:
-        raise UnsupportedSetting(f"the job is of adapter contract {job['contract']}, this worker of {CONTRACT}")
+        raise UnsupportedSetting(f"the job uses adapter contract {job['contract']}, but this worker uses {CONTRACT}")
     control.send("phase", phase="import")
     memory = {"before_load": resident_bytes()}
     load = Load(**job["load"])

@@ -231,13 +231,13 @@ class Recorder:
     def _miscount(self, index: int) -> str:
         asked, left = self._asked[index], self._left[index]
         verb = "received" if left < 0 else "ended with"
-        return f"request {index} was to produce {asked} tokens and {verb} {asked - left}"
+        return f"request {index} should have produced {asked} tokens and {verb} {asked - left}"
 
     def _unexpected(self, index: int, count: int) -> str:
         if not 0 <= index < len(self._asked) or self._table[index]["state"] < RUNNING:
-            return f"the engine gave tokens to request {index}, which was not submitted in this window"
+            return f"the engine returned tokens for request {index}, which was not submitted in this window"
         asked = self._asked[index]
-        return f"request {index} was to produce {asked} tokens and received {asked + count}"
+        return f"request {index} should have produced {asked} tokens but received {asked + count}"
 
     def unfinished(self) -> str:
         """Names one request that never got all its tokens, for the error of an engine that stopped too early."""

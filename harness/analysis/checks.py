@@ -34,8 +34,8 @@ def _requests(requests: np.ndarray) -> Iterator[Check]:
         first = requests[rows[0]]
         yield Check(
             "request_tokens",
-            f"{len(rows)} finished requests have another number of tokens than asked, the first is request {rows[0]}: "
-            f"asked {first['asked_tokens']}, got {first['output_tokens']}",
+            f"{len(rows)} finished requests have a wrong number of tokens; the first is request {rows[0]}: "
+            f"requested {first['asked_tokens']}, got {first['output_tokens']}",
         )
 
 
@@ -76,13 +76,15 @@ def _output_sums(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) ->
         return
     number = tokens["request"]
     if len(number) and (int(number.min()) < 0 or int(number.max()) >= len(requests)):
-        yield Check("token_requests", f"token records name requests outside 0 to {len(requests) - 1}")
+        yield Check("token_requests", f"token records name requests outside the range 0 to {len(requests) - 1}")
         return
     single = sums["tokens"] == len(number) and (len(number) == 0 or int(tokens["count"].max()) == 1)
     weights = None if single else tokens["count"]
     wrong = np.bincount(number, weights, minlength=len(requests)) != requests["output_tokens"]
     if wrong.any():
-        yield Check("token_requests", f"{int(wrong.sum())} requests have other tokens in tokens than in requests")
+        yield Check(
+            "token_requests", f"{int(wrong.sum())} requests have different token counts in tokens and in requests"
+        )
 
 
 def _position_sums(steps: np.ndarray, requests: np.ndarray, prefix_caching: bool) -> Iterator[Check]:
@@ -105,9 +107,11 @@ def _position_sums(steps: np.ndarray, requests: np.ndarray, prefix_caching: bool
     after = f" after {preempted} preemptions" if preempted else ""
     if prefill is not None and ((prefill < prompts and not prefix_caching) or (prefill > prompts and preempted == 0)):
         yield Check(
-            "prefill_sum", f"the steps computed {prefill} prompt positions{after}, the prompts have {prompts} tokens"
+            "prefill_sum",
+            f"the steps computed {prefill} prompt positions{after}, but the prompts have {prompts} tokens",
         )
     if decode is not None and preempted is not None and not after_first - preempted <= decode <= after_first:
         yield Check(
-            "decode_sum", f"the steps computed {decode} decode positions{after}, {after_first} tokens follow a first"
+            "decode_sum",
+            f"the steps computed {decode} decode positions{after}, but {after_first} tokens follow first tokens",
         )

@@ -13,8 +13,8 @@ from innerloop.harness.analysis.device_facts import DeviceFacts
 from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.schema.telemetry import Device, DeviceEnergy, Most, PerToken, TotalEnergy, Utilization
 
-MIG_NOTE = "the whole GPU's power: other slices share it"
-UNKNOWN_WORKER = "the driver lists no process of the worker's (as in a container), so its own memory is not known"
+MIG_NOTE = "power of the whole GPU, which other slices share"
+UNKNOWN_WORKER = "the driver does not list the worker's processes (common in containers), so their memory is unknown"
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,14 @@ def _energy(
         notes.append("the device was lost" if lost else "neither the energy counter nor the power covers the window")
     else:
         if joules.source == "integral":
-            notes.append("the device has no working energy counter: this is the integral of its power reading")
+            notes.append("the device has no working energy counter; energy is the integral of its power readings")
         if len(steps) and int(steps["prefill_tokens"].min()) >= 0:
             prefill, decode, why = energy.by_kind(
                 curve, steps["start_ns"], steps["end_ns"], steps["prefill_tokens"] > 0
             )
-            notes += [f"no energy by phase where {why}"] if why else []
+            notes += [f"no energy by phase: {why}"] if why else []
         else:
-            notes.append("no energy by phase: the engine does not say which steps had prefill")
+            notes.append("no energy by phase: the engine does not report which steps had prefill")
     each = per_token(joules.window, joules.above_idle, window.tokens)
     steady = None if joules.window is None else steady_j(curve, window)
     return DeviceEnergy(

@@ -131,7 +131,7 @@ def by_kind(
     resolutions can the curve tell it from the other.
     """
     if curve is None or len(start_ns) == 0:
-        return None, None, "there is no energy to divide"
+        return None, None, "no energy was measured"
     first = np.concatenate(([0], np.flatnonzero(with_prefill[1:] != with_prefill[:-1]) + 1))
     last = np.concatenate((first[1:] - 1, [len(start_ns) - 1]))
     begin, end = start_ns[first], end_ns[last]

@@ -112,5 +112,5 @@ def explained(column: np.ndarray, kept: Mapping[str, np.ndarray]) -> str | None:
     rest = column - basis @ solution
     if np.sqrt((rest**2).mean()) < SAME * np.sqrt(((column - column.mean()) ** 2).mean()):
         others = [name for name in kept if name != "fixed"]
-        return f"it rises and falls exactly with {' and '.join(others)}"
+        return f"it is exactly collinear with {' and '.join(others)}"
     return None

@@ -94,7 +94,7 @@ def roofline(
     unknown = int((steps["prefill_tokens"] < 0).sum())
     if unknown:
         which = "any step" if unknown == len(steps) else f"{unknown} of {len(steps)} steps"
-        return Roofline(reason=f"the engine does not report how many prompt positions were computed in {which}")
+        return Roofline(reason=f"the engine does not report the prompt positions computed in {which}")
     done = work(steps, tokens, requests)
     of = bounds(done, cost, peaks, seen(steps, tokens, requests, [one.window for one in cost.windowed]))
     wall_s = wall_ns(steps) * NS

@@ -21,11 +21,11 @@ from innerloop.harness.schema.window import Steady
 REASONS = {
     "no_steps": "no step was recorded",
     "no_requests": "no request arrived",
-    "batch_unknown": "the largest batch is not known",
-    "too_few_requests": "it needs more than 2 x batch requests",
+    "batch_unknown": "the largest batch is unknown",
+    "too_few_requests": "the run needs more than 2 x batch requests",
     "no_residence": "no request finished",
-    "never_settled": "the requests in the system never settled",
-    "too_short": f"it would be shorter than {LEAST_S:g} s or {LEAST_STEPS} steps",
+    "never_settled": "the number of requests in the system never settled",
+    "too_short": f"the steady window would be shorter than {LEAST_S:g} s or {LEAST_STEPS} steps",
 }
 
 

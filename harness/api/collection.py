@@ -147,7 +147,7 @@ def figure(result: Any, path: str) -> Any:
             continue
         known = [one.name for one in fields(found)] if is_dataclass(found) else []
         if name not in known:
-            raise Refused(f"{path}: a result has no such field: {name!r}{nearest(name, known)}")
+            raise Refused(f"{path}: a result has no field {name!r}{nearest(name, known)}")
         found = getattr(found, name)
     if is_dataclass(found):
         raise Refused(f"{path} is a group: name one of {', '.join(one.name for one in fields(found))}")

@@ -140,5 +140,5 @@ def open(path: str | Path) -> Run | Layers:
     if isinstance(found, store.StoredLadder):
         return Layers(found)
     if found.kind == "nothing":
-        raise Refused(f"{found.path} holds no run")
+        raise Refused(f"{found.path} is not a run")
     return Run(found)

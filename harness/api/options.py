@@ -71,7 +71,7 @@ def arguments_of(given: Mapping[str, Any]) -> argparse.Namespace:
     known = (*OWN, *RunOptions.__annotations__)
     for name in given:
         if name not in known:
-            raise TypeError(f"run() takes no {name!r}{nearest(name, known)}")
+            raise TypeError(f"run() has no option {name!r}{nearest(name, known)}")
     line = parser()
     line.exit_on_error = False
     try:
@@ -101,4 +101,4 @@ def _yaml(flag: str, key: str, value: Value) -> str:
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
-        raise Refused(f"{flag} {key}: {value!r} is nothing that a profile can hold") from None
+        raise Refused(f"{flag} {key}: a profile cannot hold {value!r}") from None

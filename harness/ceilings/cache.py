@@ -72,12 +72,12 @@ def checked(data: Any) -> Ceilings:
     rates = [found.memory["copy_bytes_per_s"], found.memory["read_bytes_per_s"]]
     rates += [rate for one in found.matrix.values() if (rate := one["ops_per_s"]) is not None]
     if not all(isinstance(rate, (int, float)) and 1e3 < rate < 1e20 for rate in rates):
-        raise ValueError(f"no rates: {rates}")
+        raise ValueError(f"invalid rates: {rates}")
     if datetime.fromisoformat(found.measured).tzinfo is None:
         raise ValueError("no time zone")
     numbers = [found.memory["array_bytes"], found.other_cores, *(found.clocks or {}).values()]
     if not all(number is None or isinstance(number, (int, float)) for number in numbers):
-        raise ValueError(f"no numbers: {numbers}")
+        raise ValueError(f"invalid numbers: {numbers}")
     return found
 
 

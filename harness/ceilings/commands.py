@@ -27,36 +27,38 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   innerloop ceilings list
-  innerloop ceilings measure                   of a GPU where there is one, else of the CPU
+  innerloop ceilings measure                   a GPU if there is one, else the CPU
   innerloop ceilings measure --device cpu --dtype bfloat16,float32 --engine vllm
-  innerloop ceilings measure --missing         only what is not known yet, as a run does
+  innerloop ceilings measure --missing         only what has not been measured, as a run does
   innerloop ceilings remove --all
 
-Measured by torch in an engine's environment: a copy and a sum of arrays far larger than the caches, and products of
-square matrices; the best of repeated measurements, which take 1 to 10 s. A run takes them from the cache folder and
-measures what it lacks. Measure on a machine that does nothing else. What they are for: docs/metrics.md.
+torch measures them in an engine's environment: it copies and sums arrays far larger than the caches, multiplies square
+matrices, and keeps the best of repeated measurements. This takes 1 to 10 s. A run reads the cached values and measures
+what is missing. Measure on an idle machine. docs/metrics.md explains how the values are used.
 """
 
 
 def parser() -> CommandLine:
-    description = "Measure the two limits of a device: its memory bandwidth and its matrix rate."
+    description = "Measure a device's ceilings: its peak memory bandwidth and peak matrix rate."
     top = command_line("ceilings", description, EXAMPLES)
     verbs = top.add_subparsers(dest="verb", metavar="list | measure | remove")
-    listing = verbs.add_parser("list", help="what has been measured")
-    listing.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    listing = verbs.add_parser("list", help="list measurements")
+    listing.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     add_measure(verbs.add_parser("measure", help="measure now", description=description))
-    add_remove(verbs, "forget what was measured", "as `list` prints it")
+    add_remove(verbs, "delete measurements", "a name from `list`")
     return top
 
 
 def add_measure(out: argparse.ArgumentParser) -> None:
     out.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one")
     whose = out.add_mutually_exclusive_group()
-    whose.add_argument("--engine", metavar="NAME", help="whose torch measures; default: one whose environment is there")
-    whose.add_argument("--engine-python", metavar="PATH", type=Path, help="an interpreter that has torch")
-    out.add_argument("--dtype", metavar="NAMES", help=f"number formats, separated by commas: {', '.join(DTYPES)}")
-    out.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    out.add_argument("--missing", action="store_true", help="only what is not known yet, or was disturbed")
+    whose.add_argument(
+        "--engine", metavar="NAME", help="the engine whose torch measures; default: one with an existing environment"
+    )
+    whose.add_argument("--engine-python", metavar="PATH", type=Path, help="a Python interpreter with torch installed")
+    out.add_argument("--dtype", metavar="NAMES", help=f"dtypes, separated by commas: {', '.join(DTYPES)}")
+    out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    out.add_argument("--missing", action="store_true", help="measure only what is missing or was disturbed")
     out.add_argument("--remeasure", dest="missing", action="store_false", help=argparse.SUPPRESS)  # an older spelling
 
 
@@ -82,7 +84,7 @@ def measured(arguments: argparse.Namespace) -> Ceilings:
     machine = this_machine()
     device = machine.device_kinds()[0] if arguments.device == "auto" else arguments.device
     if device not in machine.device_kinds():
-        raise Refused("--device cuda: this machine has no NVIDIA GPU that can be used")
+        raise Refused("--device cuda: this machine has no usable NVIDIA GPU")
     dtypes = formats(arguments.dtype, device)
 
     say_beside = partial(say, file=sys.stderr)
@@ -104,7 +106,7 @@ def formats(given: str | None, device: str) -> list[str]:
     names = [name.strip() for name in given.split(",") if name.strip()]
     for name in names:
         if name not in DTYPES:
-            raise Refused(f"--dtype: there is no number format {name!r}{nearest(name, DTYPES)}")
+            raise Refused(f"--dtype: there is no dtype {name!r}{nearest(name, DTYPES)}")
     return names or formats(None, device)
 
 
@@ -148,8 +150,8 @@ def adopted(path: Path, device: str) -> Environment:
     if (python / "bin" / "python").exists():
         python = python / "bin" / "python"
     if not python.is_file():
-        raise Refused(f"--engine-python: {path} is no interpreter")
+        raise Refused(f"--engine-python: {path} is not a Python interpreter")
     told = probe(python)
     if "torch" not in told["packages"]:
-        raise Refused(f"--engine-python: {path} has no torch, which measures")
+        raise Refused(f"--engine-python: {path} has no torch, which the measurement needs")
     return Environment("torch", device, python, None, None, None, {}, None, told["version"])

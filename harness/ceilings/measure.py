@@ -102,7 +102,7 @@ def follow(environment: Environment, folder: Path, meter: Meter, threads: dict[s
                     raise InnerloopError(f"the ceilings could not be measured: {event['message']}", *event["traceback"])
                 elif kind == "exit":
                     raise InnerloopError(
-                        f"the measurement of the ceilings ended with exit code {event['code']}", *log_tail(log)
+                        f"the process that measured the ceilings exited with code {event['code']}", *log_tail(log)
                     )
             meter.look()
         ended = "the process that measured the ceilings was killed"

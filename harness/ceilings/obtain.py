@@ -58,7 +58,7 @@ def ceilings(
         return found
     if say is not None:
         what = "matrix rate" if found is not None and not again else "memory bandwidth and matrix rate"
-        say(f"measuring {what} of {key.name}, once for this device")
+        say(f"measuring the {what} of {key.name}")
     if found is None or again:
         made = measure.measure(environment, machine, key, list({*dtypes, *(found.matrix if found else ())}), None)
         made = made if found is None else better(found, made)
@@ -95,7 +95,7 @@ def key_of(device: str, machine: Machine, torch: str) -> Key:
     if device == "cpu":
         return Key("cpu", machine.cpu, torch, cores=machine.logical_cores, cpu_quota=machine.cpu_quota)
     if not machine.gpus:
-        raise Refused("this machine has no NVIDIA GPU that can be used")
+        raise Refused("this machine has no usable NVIDIA GPU")
     gpu = machine.gpus[0]
     return Key("cuda", gpu.name, torch, driver=gpu.driver, memory_bytes=gpu.memory_bytes)
 
@@ -122,8 +122,8 @@ def with_torch(environment: Environment) -> tuple[Environment, str]:
         if other is not None and (version := torch_version(other)) is not None:
             return other, version
     raise Refused(
-        f"{environment.engine} brings no torch to measure the ceilings with, and no other environment for "
-        f"{environment.device} is there (innerloop environments create torch)"
+        f"{environment.engine}'s environment has no torch to measure the ceilings, and no other one exists for "
+        f"{environment.device}; create one: innerloop environments create torch"
     )
 
 

@@ -107,7 +107,7 @@ def ensure_checkpoint(
                 cached = problem is None
                 if problem is not None:
                     if path.exists():
-                        say(f"{path.name} is damaged ({problem}); making it again")
+                        say(f"{path.name} is damaged ({problem}); creating it again")
                     wrote = progress(say, f"writing {model.name} {SHORT_DTYPES[dtype]}", sum(t.bytes for t in tensors))
                     make(path, files, small, seed, record, wrote)
     size = sum((path / name).stat().st_size for name in files)
@@ -147,7 +147,7 @@ def fault(path: Path, digest: str | None = None) -> str | None:
     try:
         record = json.loads((path / RECORD).read_bytes())
         if digest not in (None, record["digest"]):
-            return "it was made by another recipe"
+            return "it was made from a different recipe"
         for name, size in record["files"].items():
             found = (path / name).stat().st_size
             if found != size:
@@ -181,7 +181,7 @@ def make(
     needed, available = sum(sizes.values()), shutil.disk_usage(path.parent).free
     if needed > available:
         raise DiskFull(
-            f"no room for the checkpoint {path.name}: it needs {size_text(needed)}, "
+            f"not enough disk space for the checkpoint {path.name}: it needs {size_text(needed)}, "
             f"{path.parent} has {size_text(available)} left",
             ADVICE,
         )

@@ -27,33 +27,33 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   innerloop checkpoints list
-  innerloop checkpoints create llama3-8b --dry-run      the files that would be made
+  innerloop checkpoints create llama3-8b --dry-run      list the files, and write nothing
   innerloop checkpoints create llama3-8b --dtype float16
   innerloop checkpoints remove llama-tiny-float32-0123456789ab
 
-A run makes the checkpoint that it needs itself; `create` does it beforehand.
+A run creates the checkpoint that it needs; `create` does it ahead of time.
 """
 
 
 def parser() -> CommandLine:
     """The command line."""
-    description = "Synthetic checkpoints: a model profile's architecture with random weights, cached on disk."
+    description = "Manage synthetic checkpoints: a model profile's architecture with random weights, cached on disk."
     top = command_line("checkpoints", description, EXAMPLES)
     verbs = top.add_subparsers(dest="verb", metavar="list | create | plan | remove")
-    listing = verbs.add_parser("list", help="what has been made, with sizes")
-    create = verbs.add_parser("create", help="make the files now, unless they are there")
-    planned = verbs.add_parser("plan", help="create --dry-run")
+    listing = verbs.add_parser("list", help="list checkpoints, with sizes")
+    create = verbs.add_parser("create", help="create a checkpoint now, unless it exists")
+    planned = verbs.add_parser("plan", help="same as create --dry-run")
     for one in (create, planned):
         one.add_argument("model", metavar="MODEL", help="a model profile's name, or the path of a YAML file")
-        one.add_argument("--dtype", choices=WEIGHT_DTYPES, help="number format; default: the profile's own")
+        one.add_argument("--dtype", choices=WEIGHT_DTYPES, help="dtype of the weights; default: the profile's")
         one.add_argument(
-            "--seed", type=whole(0, 999_999_999), default=0, metavar="N", help="of the weights; default: 0"
+            "--seed", type=whole(0, 999_999_999), default=0, metavar="N", help="seed of the random weights; default: 0"
         )
-    create.add_argument("--dry-run", action="store_true", help="print the files that would be made, and make nothing")
+    create.add_argument("--dry-run", action="store_true", help="list the files, and write nothing")
     planned.set_defaults(dry_run=True)
     for one in (listing, create, planned):
-        one.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    add_remove(verbs, "delete checkpoints", "as `list` prints it")
+        one.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    add_remove(verbs, "delete checkpoints", "a name from `list`")
     return top
 
 
@@ -86,7 +86,7 @@ def create(asked: argparse.Namespace) -> None:
         facts = {"path": str(made.path), "bytes": made.bytes, "cached": made.cached, "seconds": made.seconds}
         print_json({"model": model.name, "dtype": dtype, **facts}, "checkpoint")
     else:
-        state = "was there already" if made.cached else f"made in {made.seconds:.1f} s"
+        state = "existed already" if made.cached else f"created in {made.seconds:.1f} s"
         say(f"{made.path}  {size_text(made.bytes)}  {state}")
 
 

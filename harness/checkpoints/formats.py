@@ -128,13 +128,13 @@ def linear_format(model: ModelProfile) -> Linear:
     if method == "fp8":
         return partial(fp8_blocks, block=stored.block_size) if stored.block_size else fp8
     known = {
-        "awq": "awq weights are made with quantization.bits=4, zero_point=true and version=gemm",
-        "gptq": "gptq weights are made with quantization.bits=4 and zero_point=false",
+        "awq": "awq needs quantization.bits=4, zero_point=true and version=gemm",
+        "gptq": "gptq needs quantization.bits=4 and zero_point=false",
     }
     raise Refused(
-        f"no synthetic checkpoint can be made of {model.name}: its {method} format is another than what is known here",
-        known.get(str(method), "the methods known here are awq, gptq and fp8"),
-        "or give real weights with --weights PATH",
+        f"cannot create a synthetic checkpoint of {model.name}: its {method} format is not supported",
+        known.get(str(method), "the supported methods are awq, gptq and fp8"),
+        "or give real weights with --weights DIR",
     )
 
 

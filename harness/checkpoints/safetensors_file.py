@@ -47,21 +47,21 @@ def whole_size(path: Path, named: set[str] | None = None) -> int:
         try:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(JSON_LIMIT_BYTES, size - 8):
-                raise ValueError("its header does not fit into it")
+                raise ValueError("its header is longer than the file")
             entries = json.loads(file.read(length), object_pairs_hook=without_doubles)
             entries.pop("__metadata__", None)
             end = tiled(entries)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             why = str(error)[:200] or type(error).__name__
-            raise Refused(f"{path} is not a whole safetensors file: {why}", "download or convert it again") from None
+            raise Refused(f"{path} is not a complete safetensors file: {why}", "download or convert it again") from None
     if size != 8 + length + end:
         raise Refused(
-            f"{path} is damaged: its header speaks of {8 + length + end} bytes, the file has {size}",
+            f"{path} is damaged: its header says {8 + length + end} bytes, the file has {size}",
             "download or convert it again",
         )
     if named is not None and named != entries.keys():
         first = min(named ^ entries.keys())
-        where = "the index and not in the file" if first in named else "the file and not in the index"
+        where = "the index but not in the file" if first in named else "the file but not in the index"
         raise Refused(f"{path} and {INDEX} disagree: {first[:80]} is in {where}", "download or convert it again")
     return size
 
@@ -82,7 +82,7 @@ def tiled(entries: Mapping[str, TensorEntry]) -> int:
         ValueError, LookupError, TypeError: they do not, or a length is not what shape and dtype say.
     """
     if not entries:
-        raise ValueError("it holds no tensor")
+        raise ValueError("it has no tensors")
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"][0]):
         begin, stop = entry["data_offsets"]
@@ -92,8 +92,8 @@ def tiled(entries: Mapping[str, TensorEntry]) -> int:
             raise ValueError(f"{name[:80]}: a shape of {len(entry['shape'])} dimensions")
         bits = BITS.get(entry["dtype"])
         if begin != end or stop < begin or min(entry["shape"], default=0) < 0:
-            raise ValueError(f"{name[:80]}: its data does not follow the data before it")
+            raise ValueError(f"{name[:80]}: its data is not contiguous with the tensor before it")
         if bits is not None and (stop - begin) * 8 != bits * math.prod(entry["shape"]):
-            raise ValueError(f"{name[:80]}: {stop - begin} bytes are not {entry['dtype']} of shape {entry['shape']}")
+            raise ValueError(f"{name[:80]}: {stop - begin} bytes do not fit {entry['dtype']} of shape {entry['shape']}")
         end = stop
     return end

@@ -101,7 +101,7 @@ def plan(model: ModelProfile, dtype: str, shard_bytes: int = SHARD_BYTES) -> lis
     family = model.family
     if family is None:
         raise Refused(
-            f"no synthetic checkpoint can be made of architecture {model.architecture!r}"
+            f"cannot create a synthetic checkpoint of architecture {model.architecture!r}"
             f"{nearest(model.architecture, BY_ARCHITECTURE)}",
             "give a folder of its weights with --weights; then it runs, without a roofline",
         )

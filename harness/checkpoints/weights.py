@@ -93,7 +93,7 @@ def use_weights(path: str | Path, model: ModelProfile) -> Checkpoint:
     if differences:
         raise Refused(
             f"--weights {path} does not match the model profile {model.name}: {'; '.join(differences)}",
-            "leave --model out: then the folder's own config.json says what the model is",
+            "leave out --model: the folder's own config.json then describes the model",
         )
     if config.get("quantization_config") is None:
         refuse_hidden_quantization(folder, config)
@@ -113,9 +113,9 @@ def refuse_hidden_quantization(folder: Path, config: Document) -> None:
     places += ["config.json's compression_config"] if config.get("compression_config") else []
     if places:
         raise Refused(
-            f"--weights {folder}: {places[0]} says that the weights are quantized and config.json has no"
-            " quantization_config, so that engines would differ in what they run",
-            "take a folder whose config.json has it as quantization_config (checkpoints of ModelOpt are not supported)",
+            f"--weights {folder}: {places[0]} says that the weights are quantized, but config.json has no"
+            " quantization_config, so engines would run different weights",
+            "use a folder whose config.json has quantization_config (ModelOpt checkpoints are not supported)",
         )
 
 
@@ -127,7 +127,7 @@ def read_object(path: Path) -> Document:
     """
     content = read_json(path, str(path), JSON_LIMIT_BYTES)
     if not isinstance(content, dict):
-        raise Refused(f"{path} should hold a JSON object, not a {type(content).__name__}")
+        raise Refused(f"{path} must hold a JSON object, not a {type(content).__name__}")
     return content
 
 
@@ -214,10 +214,10 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
     if pickles:
         raise Refused(
-            f"{folder} holds pickled weights ({pickles[0]}), which can run code when loaded: not supported",
+            f"{folder} holds pickled weights ({pickles[0]}), which can run code when loaded; they are not supported",
             "convert them to safetensors, for instance with transformers' save_pretrained(folder)",
         )
-    raise Refused(f"{folder} holds no *.safetensors files")
+    raise Refused(f"{folder} has no *.safetensors files")
 
 
 def indexed(folder: Path, index: Path) -> dict[Path, set[str] | None]:
@@ -237,7 +237,7 @@ def indexed(folder: Path, index: Path) -> dict[Path, set[str] | None]:
             or not name.endswith(".safetensors")
             or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME
         ):
-            raise Refused(f"{index} names {name[:60]!r}, which is not a safetensors file of this folder")
+            raise Refused(f"{index} names {name[:60]!r}, which is not a safetensors file in this folder")
         tensors.setdefault(name, set()).add(tensor)
     there = set(os.listdir(folder))
     missing = sorted(name for name in tensors if name not in there)

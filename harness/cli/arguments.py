@@ -45,20 +45,20 @@ class CommandLine(argparse.ArgumentParser):
             flag, message = found[1].split("/")[-1] if found[1].startswith("-") else found[1], found[2]
             if choice := re.fullmatch(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
                 known = [name.strip(" '") for name in choice[2].split(",")]
-                what = f"{flag}: there is no" if flag.startswith("-") else "there is no sub-verb"
+                what = f"{flag}: there is no" if flag.startswith("-") else "there is no verb"
                 return f"{what} {choice[1]!r}{nearest(choice[1], known)}"
             if message == "expected one argument":
-                return f"{flag}: a value is missing; write {flag} {self._value_of(flag)}"
+                return f"{flag} needs a value; write {flag} {self._value_of(flag)}"
             return f"{flag}: {message}"
         if found := re.fullmatch(r"the following arguments are required: (.*)", message):
-            return f"{found[1]}: missing; {self._help()}"
+            return f"{found[1]} is missing; {self._help()}"
         return message
 
     def _unknown(self, word: str, words: Sequence[str]) -> str:
         """What is wrong with a word that no flag takes, and what to write instead."""
         parser = self._chosen(words)
         if word == "--version":
-            return "--version goes without a verb; write innerloop --version"
+            return "--version takes no verb; write innerloop --version"
         if word.startswith("-"):
             flag = word.partition("=")[0]
             close = closest(flag, parser._option_string_actions)
@@ -66,8 +66,8 @@ class CommandLine(argparse.ArgumentParser):
             return f"there is no flag {flag}{hint}"
         meant = parser._as_assignment(word, words) or (parser.suggest and parser.suggest(word))
         if meant:
-            return f"{word!r} goes with no flag; write {meant}"
-        return f"{word!r} goes with no flag; {parser._help()}"
+            return f"unexpected argument {word!r}; write {meant}"
+        return f"unexpected argument {word!r}; {parser._help()}"
 
     def _as_assignment(self, word: str, words: Sequence[str]) -> str | None:
         """`--set NAME VALUE`, where `--set NAME=VALUE` was meant."""
@@ -93,7 +93,7 @@ class CommandLine(argparse.ArgumentParser):
         return str(action.metavar or action.dest.upper()) if action is not None else "VALUE"
 
     def _help(self) -> str:
-        return f"{self.prog} --help says what there is"
+        return f"see {self.prog} --help"
 
 
 def command_line(verb: str, description: str, epilog: str, suggest: Suggest | None = None) -> CommandLine:
@@ -107,7 +107,7 @@ def add_remove(verbs: Any, what: str, names: str) -> CommandLine:
     """The sub-verb `remove NAME... | --all`, the same wherever something can be removed."""
     out: CommandLine = verbs.add_parser("remove", help=what, description=f"{what[0].upper()}{what[1:]}.")
     out.add_argument("names", nargs="*", metavar="NAME", help=names)
-    out.add_argument("--all", action="store_true", help="all of them")
+    out.add_argument("--all", action="store_true", help="remove everything")
     return out
 
 
@@ -118,10 +118,10 @@ def named_or_all(names: Sequence[str], every: bool, known: Sequence[str], what: 
         Refused: neither or both were given, or there is no such name; nothing is removed then.
     """
     if bool(names) == every:
-        raise Refused(f"name one {what} or more to remove, or give --all")
+        raise Refused(f"name at least one {what} to remove, or give --all")
     for name in names:
         if name not in known:
-            raise Refused(f"there is no {what} {name!r}{nearest(name, known) or '; there is none at all'}")
+            raise Refused(f"there is no {what} {name!r}{nearest(name, known) or '; none exists yet'}")
     return [*known] if every else [*dict.fromkeys(names)]
 
 
@@ -129,7 +129,7 @@ def duration(text: str) -> float:
     """Seconds, from 90, 90s, 5m or 1h."""
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|)", text.strip())
     if found is None or not 0 < float(found[1]) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration above 0; write seconds, or 90s, 5m, 1h")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration above 0; write seconds, or 90s, 5m, 1h")
     return float(found[1]) * UNITS[found[2]]
 
 
@@ -151,7 +151,9 @@ def rate_up_to(most: int) -> Callable[[str], float]:
         except ValueError:
             value = 0.0
         if not 0 < value <= most:
-            raise argparse.ArgumentTypeError(f"{text} is no rate; write a number above 0 and at most {most} a second")
+            raise argparse.ArgumentTypeError(
+                f"{text} is not a valid rate; write a number above 0, at most {most} per second"
+            )
         return value
 
     return rate
@@ -162,7 +164,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 
     def number(text: str) -> int:
         if not re.fullmatch(r"\d{1,9}", text) or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
         return int(text)
 
     return number

@@ -9,14 +9,14 @@ EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED = 0, 2, 3, 4, 5
 EXIT_HANGUP, EXIT_INTERRUPTED, EXIT_TERMINATED = 129, 130, 143  # 128 + the signal that the process then dies of
 
 EXIT_CODES = {
-    EXIT_OK: 'it came to its end (a run may be "suspect": the reasons are printed)',
-    EXIT_REFUSED: "refused before anything was started: wrong input, or this machine cannot",
-    EXIT_FAILED: "an engine or an installer failed, or a check: what was recorded until then is kept",
-    EXIT_WORSE: "a comparison or a gate says worse",
-    EXIT_UNDECIDED: "a comparison cannot tell, or --strict was given and a run is suspect",
-    EXIT_HANGUP: "ended by SIGHUP after cleaning up; what was recorded until then is kept",
-    EXIT_INTERRUPTED: "ended by SIGINT (Ctrl-C), likewise",
-    EXIT_TERMINATED: "ended by SIGTERM, likewise",
+    EXIT_OK: 'finished (a run may still be "suspect": the reasons are printed)',
+    EXIT_REFUSED: "refused before anything started: the input is wrong, or this machine cannot do it",
+    EXIT_FAILED: "an engine, an installer or a check failed; what was recorded so far is kept",
+    EXIT_WORSE: "a comparison or a gate found a regression",
+    EXIT_UNDECIDED: "a comparison is undecided, or --strict was given and a run is suspect",
+    EXIT_HANGUP: "ended by SIGHUP after cleaning up; what was recorded so far is kept",
+    EXIT_INTERRUPTED: "ended by SIGINT (Ctrl-C), as above",
+    EXIT_TERMINATED: "ended by SIGTERM, as above",
 }
 STOPPED = (EXIT_HANGUP, EXIT_INTERRUPTED, EXIT_TERMINATED)
 
@@ -24,7 +24,7 @@ STOPPED = (EXIT_HANGUP, EXIT_INTERRUPTED, EXIT_TERMINATED)
 def exit_codes(*codes: int) -> str:
     """The lines of a help text on exit codes: those given, or all of them."""
     lines = (f"  {code:<3} {EXIT_CODES[code]}" for code in codes or EXIT_CODES)
-    return "\n".join(("exit codes (1 is a defect of innerloop):", *lines))
+    return "\n".join(("exit codes (1 means a bug in innerloop):", *lines))
 
 
 class InnerloopError(Exception):

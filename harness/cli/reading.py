@@ -30,7 +30,7 @@ def open_regular(path: Path, source: str, most_bytes: int) -> BinaryIO:
     os.close(descriptor)
     if not stat.S_ISREG(about.st_mode):
         raise Refused(f"{source} is not a regular file")
-    raise Refused(f"{source} is too large: {about.st_size} bytes, at most {most_bytes} are read")
+    raise Refused(f"{source} is too large: {about.st_size} bytes; the limit is {most_bytes}")
 
 
 def read_bytes(path: Path, source: str, most_bytes: int = DOCUMENT_BYTES) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from innerloop.harness.cli.errors import Refused
 
-HIDDEN = "(set; not kept)"
+HIDDEN = "(set; value not stored)"
 WORDS = (
     r"API_?KEY|ACCESS_?KEY|KEY$|TOKEN(?![_.-]IDS?$)|SECRETS?"  # a key in the middle of a name is one of attention
     r"|PASS|PASSWORD|PASSWD|PASSPHRASE|CRED|CREDENTIALS?|AUTH|AUTHORIZATION"
@@ -32,6 +32,6 @@ def refuse_secrets(names: Iterable[str], option: str) -> None:
     for name in names:
         if is_secret(name):
             raise Refused(
-                f"{option} {name} looks like a credential, which would be kept with the run's files",
-                "Give it by the engine's own environment variable instead: of those only the name is kept.",
+                f"{option} {name} looks like a credential, and it would be stored with the run",
+                "Pass it in the engine's own environment variable instead: only the name of that is stored.",
             )

@@ -7,19 +7,19 @@ import sys
 from pathlib import Path
 
 VERBS = {
-    "run": "run an engine on a workload and report",
-    "show": "print a run again",
-    "runs": "list the runs that are there",
-    "compare": "say what differs between two runs or settings, by how much, and where",
-    "resume": "run what is left of an experiment",
-    "steps": "say where the time of a run's steps went",
-    "doctor": "say what this machine is and what runs on it",
+    "run": "run an engine on a workload and print a report",
+    "show": "print a run's report again",
+    "runs": "list the runs in a folder",
+    "compare": "show what differs between two runs or settings, by how much, and where",
+    "resume": "finish an interrupted experiment",
+    "steps": "show where the time of a run's steps went",
+    "doctor": "describe this machine and list the engines that run on it",
     "profiles": "list, show and check the profiles of models, workloads and engines",
     "environments": "list, create, register or remove engines' environments",
     "checkpoints": "list, create or remove synthetic checkpoints",
-    "ceilings": "measure what this machine's memory and matrix units can do at most",
-    "watch": "show what the devices and the host do, live",
-    "check-engine": "check that an engine's adapter keeps the contract",
+    "ceilings": "measure this machine's peak memory bandwidth and matrix rate",
+    "watch": "show live readings of the GPUs and the host",
+    "check-engine": "check that an engine's adapter follows the contract",
 }
 ROOMS = ("ceilings", "checkpoints", "environments", "profiles")  # verbs whose module is the room's own __main__.py
 COMMAND = re.compile(rf"\binnerloop ({'|'.join(VERBS)})(?![\w-])")

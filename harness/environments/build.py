@@ -45,7 +45,7 @@ def create(engine: EngineProfile, device: str, *, say: Say | None = None, recrea
                 _build(planned, lock_fd, say)
                 found = existing(planned)
     if found is None:
-        raise InstallFailed(f"the environment in {planned.folder} was made but does not work")
+        raise InstallFailed(f"the environment in {planned.folder} was created but does not work")
     with suppress(OSError):  # another user's, or read-only: it is used all the same
         os.utime(planned.folder / MARKER)  # the last use, as `list` shows it
     return found
@@ -75,7 +75,7 @@ def look_up(engine: EngineProfile, device: str, *, say: Say | None = None) -> tu
 def _build(planned: Plan, lock_fd: int, say: Say) -> None:
     """Makes the environment in its place; on any error or interruption nothing is left. Its lock is held."""
     folder, recipe = planned.folder, planned.recipe
-    say(f"making {folder.name} from {planned.lock.name} with Python {planned.python_version} (once)")
+    say(f"creating {folder.name} from {planned.lock.name} with Python {planned.python_version} (once)")
     discard(folder)
     try:
         installer.make_venv(folder, planned.python, lock_fd, say)
@@ -83,7 +83,7 @@ def _build(planned: Plan, lock_fd: int, say: Say) -> None:
         probed = probe(folder / "bin" / "python", OWN_PACKAGES)
         version = probed["packages"].get(recipe.distribution or "")
         if recipe.distribution is not None and version is None:
-            raise InstallFailed(f"{planned.lock.name} was installed, but {recipe.distribution} is not there")
+            raise InstallFailed(f"{planned.lock.name} was installed, but {recipe.distribution} is missing")
         record = {
             "engine": planned.engine.name,
             "device": planned.device,
@@ -133,10 +133,10 @@ def make_root(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(
-            f"{root} cannot be made: {error.strerror}", "set INNERLOOP_HOME to a folder that you may write"
+            f"{root} cannot be created: {error.strerror}", "set INNERLOOP_HOME to a writable folder"
         ) from None
     if not os.access(root, os.W_OK):
-        raise Refused(f"{root} cannot be written", "set INNERLOOP_HOME to a folder that you may write")
+        raise Refused(f"{root} cannot be written", "set INNERLOOP_HOME to a writable folder")
 
 
 @contextmanager
@@ -156,8 +156,8 @@ def _locked(folder: Path, say: Say | None) -> Iterator[int]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if say is None:
-                raise Refused(f"{folder.name} is being made by another process") from None
-            say(f"waiting for another process that is making {folder.name}")
+                raise Refused(f"another process is creating {folder.name}") from None
+            say(f"waiting for another process to create {folder.name}")
             fcntl.flock(fd, fcntl.LOCK_EX)
         yield fd
     finally:

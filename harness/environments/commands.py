@@ -22,50 +22,58 @@ examples:
   innerloop environments list
   innerloop environments create vllm              for a GPU where there is one, else for the CPU
   innerloop environments create vllm --device cpu --recreate
-  innerloop environments remove vllm                      of every device and lock; or one by its name in the list
+  innerloop environments remove vllm                      for every device and lock; or name one from the list
   innerloop environments remove --all
   innerloop environments register mine --engine vllm --python python3.12 --site /opt/vllm --env NAME=VALUE
   innerloop environments register mine --engine vllm --bundle /opt/vllm
 
-A run makes its engine's environment itself; `create` does it beforehand. Environments lie in the user's cache folder,
-or in $INNERLOOP_HOME/environments. Packages come from where pip is configured to look.
+A run creates its engine's environment itself; `create` does it ahead of time. Environments are kept in the user's
+cache folder, or in $INNERLOOP_HOME/environments. Packages come from the indexes that pip is configured for.
 
-`register` keeps under a name what innerloop did not make: an interpreter, folders of packages for its PYTHONPATH, which
-then holds nothing else, and variables. A run uses it when it is named (--environment NAME), and, where it
-is the only one for its engine and device, also unnamed if innerloop cannot install its own: no lock, no uv, no index.
+`register` gives a name to an environment that innerloop did not create: an interpreter, the package folders that form
+its PYTHONPATH, and variables. A run uses it if you name it (--environment NAME). It also uses it unnamed if it is
+the only one for its engine and device and innerloop cannot install its own (no lock, no uv or no package index).
 """
 
 
 def parser() -> CommandLine:
-    description = "Engines' virtual environments: one an engine and kind of device, made once from a lock."
+    description = (
+        "Manage the engines' virtual environments: one per engine and device kind, created once from a lock file."
+    )
     top = command_line("environments", description, EXAMPLES)
     verbs = top.add_subparsers(dest="verb", metavar="list | create | register | remove")
-    listing = verbs.add_parser("list", help="what is there, its size and last use")
-    listing.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    create = verbs.add_parser("create", help="make an engine's environment, unless it is there")
+    listing = verbs.add_parser("list", help="list environments, with size and last use")
+    listing.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    create = verbs.add_parser("create", help="create an engine's environment, unless it exists")
     create.add_argument("engine")
     create.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
     )
-    create.add_argument("--recreate", action="store_true", help="remove the one that is there first")
-    create.add_argument("--dry-run", action="store_true", help="look up every package and make nothing")
-    known = verbs.add_parser("register", help="keep an environment that is there already under a name")
+    create.add_argument("--recreate", action="store_true", help="remove an existing one first")
+    create.add_argument("--dry-run", action="store_true", help="resolve every package, and create nothing")
+    known = verbs.add_parser("register", help="register an existing environment under a name")
     known.add_argument("name")
     known.add_argument("--engine", required=True)
     known.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="default: cuda")
     known.add_argument(
-        "--python", type=Path, default=Path(sys.executable), metavar="PATH", help="default: the one that runs this"
+        "--python", type=Path, default=Path(sys.executable), metavar="PATH", help="default: the one that runs innerloop"
     )
     known.add_argument(
-        "--site", type=Path, action="append", default=[], metavar="DIR", help="a folder of packages (many times)"
+        "--site", type=Path, action="append", default=[], metavar="DIR", help="a folder of packages; may be repeated"
     )
     known.add_argument(
-        "--env", action="append", default=[], metavar="KEY=VALUE", help="a variable of the worker (many times)"
+        "--env",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an environment variable for the worker; may be repeated",
     )
-    known.add_argument("--bundle", type=Path, metavar="DIR", help="an unpacked bundle: what its env.sh says, first")
-    names = "an engine (its environments of every device and lock), or a name as `list` prints it"
-    remove = add_remove(verbs, "remove environments, or forget registered ones", names)
-    remove.add_argument("--device", choices=("cpu", "cuda"), help="only those for this kind of device")
+    known.add_argument(
+        "--bundle", type=Path, metavar="DIR", help="the folder of an unpacked bundle; its env.sh is applied first"
+    )
+    names = "an engine (removes its environments for every device and lock), or a name from `list`"
+    remove = add_remove(verbs, "remove environments, or unregister registered ones", names)
+    remove.add_argument("--device", choices=("cpu", "cuda"), help="only environments for this kind of device")
     return top
 
 
@@ -89,7 +97,7 @@ def show(as_json: bool) -> None:
         print_json({"environments": [asdict(one) for one in found]}, "environments")
         return
     if not found:
-        say(f"no environments in {environments_folder()}")
+        say(f"no environments in {environments_folder()} yet")
         return
     from innerloop.harness.cli.console import PlainConsole
 
@@ -124,8 +132,8 @@ def make(name: str, device: str, recreate: bool, only_look: bool = False) -> Non
     if only_look:
         planned, packages = build.look_up(engine, device, say=say)
         say(*packages)
-        say(f"{planned.lock.name}: {len(packages)} package(s), all to be had, for Python {planned.python_version}")
-        say(f"would be made: {planned.folder}")
+        say(f"{planned.lock.name}: {len(packages)} package(s), all available, for Python {planned.python_version}")
+        say(f"would create: {planned.folder}")
         return
     one = build.create(engine, device, say=say, recreate=recreate)
     say(f"ready: {engine.title} {one.version} with Python {one.python_version} in {one.folder}")
@@ -161,7 +169,7 @@ def clear(arguments: argparse.Namespace) -> None:
     forgotten = [name for name in registrations if name in names]
     for name in forgotten:
         registered.unregister(name)
-        say(f"forgot {name}; what it named stays")
+        say(f"unregistered {name}; its files stay")
     removed = [one for one in ours if one.name in names or one.engine in names]
     for one in removed:
         build.remove(Path(one.folder))

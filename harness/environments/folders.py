@@ -56,8 +56,8 @@ def plan(engine: EngineProfile, device: str) -> Plan:
     """
     recipe = engine.environments.get(device)
     if recipe is None or recipe.lock is None:
-        why = "has no adapter for it yet" if not engine.adapter else f"has no lock for it on {device}"
-        raise Refused(f"innerloop cannot make an environment for {engine.name}: this version {why}")
+        why = "has no adapter for it" if not engine.adapter else f"has no lock for it on {device}"
+        raise Refused(f"innerloop cannot create an environment for {engine.name}: this version {why}")
     lock = lock_path(recipe.lock)
     content = lock.read_bytes()
     python, version = choose_python(recipe.python or ">=3.10")

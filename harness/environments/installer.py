@@ -30,7 +30,7 @@ def require_uv() -> str:
     """`find_uv`, or Refused."""
     uv = find_uv()
     if uv is None:
-        raise Refused("engines' environments are made by uv, which is not installed: pip install uv")
+        raise Refused("uv creates the engines' environments and is not installed; pip install uv")
     return uv
 
 
@@ -46,10 +46,12 @@ def make_venv(folder: Path, python: str, lock_fd: int, say: Say) -> None:
     if code == 0:
         return
     if os.sep in python:
-        raise InstallFailed(f"no environment could be made with {python} (uv exit {code}); uv's words:", *_last(lines))
+        raise InstallFailed(
+            f"uv could not create an environment with {python} (exit code {code}); uv's output:", *_last(lines)
+        )
     raise Refused(
-        f"this needs Python {python}, which is not here, and uv could not get it",
-        "install it, or run innerloop with it; uv's words:",
+        f"this needs Python {python}, which is not installed, and uv could not download it",
+        "install it, or run innerloop with it; uv's output:",
         *_last(lines),
     )
 
@@ -76,14 +78,14 @@ def install(folder: Path, lock: Path, lock_fd: int, say: Say, only_look: bool = 
     code, lines = _run(command, folder.parent, lock_fd, say)
     if code == 0:
         return _added(lines)
-    message = f"the packages of {lock.name} could not be installed (uv exit {code}); uv's words:"
+    message = f"uv could not install the packages of {lock.name} (exit code {code}); uv's output:"
     if offline or not (_has_cpu_torch(lock) and any("torch" in line and "+cpu" in line for line in lines)):
         raise InstallFailed(message, *_last(lines))
-    say("torch's CPU build is not where pip is configured to look; trying PyTorch's own index")
+    say("the configured package indexes lack torch's CPU build; trying PyTorch's own index")
     code, more = _run([*command, "--torch-backend", "cpu"], folder.parent, lock_fd, say)
     if code != 0:
         raise InstallFailed(
-            message, "from the configured sources:", *_last(lines), "with --torch-backend cpu:", *_last(more)
+            message, "from the configured indexes:", *_last(lines), "with --torch-backend cpu:", *_last(more)
         )
     return _added(more)
 

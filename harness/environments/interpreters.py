@@ -85,7 +85,7 @@ def probe(python: Path, variables: Mapping[str, str] | None = None) -> Probed:
         )
         answer = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 and done.stdout.strip() else None
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise Refused(f"{python} does not run as a Python: {error}") from None
+        raise Refused(f"{python} is not a working Python: {error}") from None
     if not isinstance(answer, dict):
-        raise Refused(f"{python} does not run as a Python (exit {done.returncode})", *done.stderr.splitlines()[-5:])
+        raise Refused(f"{python} is not a working Python (exit code {done.returncode})", *done.stderr.splitlines()[-5:])
     return cast(Probed, answer)

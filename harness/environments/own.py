@@ -35,7 +35,7 @@ def adopt(path: Path, engine: EngineProfile, device: str) -> Environment:
     Raises:
         Refused: it does not run, or has no such engine installed.
     """
-    advice = "install it there, or leave --engine-python out: innerloop then makes an environment itself"
+    advice = "install it there, or leave out --engine-python: innerloop then creates an environment"
     return environment_of(look(path, engine, device, "--engine-python", advice), engine, device)
 
 
@@ -59,7 +59,7 @@ def recipe_of(engine: EngineProfile, device: str) -> Recipe:
     """What the engine needs on this kind of device."""
     recipe = engine.environments.get(device)
     if recipe is None:
-        raise Refused(f"{engine.name} runs on {' and '.join(engine.environments)} only, not on {device}")
+        raise Refused(f"{engine.name} runs only on {' and '.join(engine.environments)}, not on {device}")
     return recipe
 
 
@@ -89,8 +89,8 @@ def look(
     if (python / "bin" / "python").exists():
         python = python / "bin" / "python"
     if not python.is_file() or not os.access(python, os.X_OK):
-        state = "is no program" if python.exists() else "does not exist"
-        raise Refused(f"{option}: {path} {state}; give the python of the engine's environment")
+        state = "is not executable" if python.exists() else "does not exist"
+        raise Refused(f"{option}: {path} {state}; give the path of Python in the engine's environment")
     probed = probe(python, variables)
     installed, version = probed["packages"], probed["version"]
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_PYTHON:

@@ -66,14 +66,14 @@ def register(
     from innerloop.harness.profiles.engines import engine_names
 
     if not NAME.fullmatch(name):
-        raise Refused(f"{name!r} cannot be a name: letters in lower case, digits, dots, hyphens and underscores")
+        raise Refused(f"{name!r} cannot be a name: use lower-case letters, digits, dots, hyphens and underscores")
     if name in engine_names():
-        raise Refused(f"{name!r} is an engine's name; give the environment another, {name}-bundle for one")
+        raise Refused(f"{name!r} is an engine's name; choose another, such as {name}-bundle")
     whole = tuple(_site(site) for site in sites)
     for key, value in env.items():
         _check_variable(key, value)
     variables = {**recipe_of(engine, device).env, **_variables(whole, env)}
-    advice = "give the folder that holds it with --site; PYTHONPATH of this shell does not count"
+    advice = "pass the folder that holds it with --site; this shell's PYTHONPATH is ignored"
     found = look(python, engine, device, "--python", advice, variables)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     one = Registered(
@@ -97,7 +97,7 @@ def environment(one: Registered, engine: EngineProfile, device: str) -> Environm
     asked_with = {**recipe_of(engine, device).env, **own}
     advice = f"register it again, or remove it: innerloop environments remove {one.name}"
     if broken := missing(one):
-        raise Refused(f"--environment: of {one.name}, {broken} is gone", advice)
+        raise Refused(f"--environment: {one.name} is broken: {broken} is gone", advice)
     found = look(one.python, engine, device, f"--environment {one.name}", advice, asked_with)
     now = environment_of(found, engine, device, one.sites)
     return replace(now, name=one.name, created=one.created, variables={**now.variables, **own})
@@ -111,7 +111,7 @@ def load(name: str) -> Registered:
     """
     known = {one.name: one for one in everything()}
     if name not in known:
-        hint = nearest(name, known) or "; innerloop environments list shows what there is"
+        hint = nearest(name, known) or "; see innerloop environments list"
         raise Refused(f"--environment: nothing is registered as {name!r}{hint}")
     return known[name]
 
@@ -154,7 +154,7 @@ def bundle(path: Path) -> tuple[list[Path], dict[str, str]]:
     try:
         lines = script.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        advice = "give the folder that a bundle was unpacked into"
+        advice = "give the folder of the unpacked bundle"
         raise Refused(f"--bundle: {script} cannot be read: {error}", advice) from None
     sites: list[Path] = []
     env: dict[str, str] = {}
@@ -182,19 +182,19 @@ def _variables(sites: Sequence[Path], env: Mapping[str, str]) -> dict[str, str]:
 def _site(path: Path) -> Path:
     whole = path.expanduser().absolute()
     if not whole.is_dir():
-        raise Refused(f"--site: {path} is no folder")
+        raise Refused(f"--site: {path} is not a folder")
     if os.pathsep in str(whole):
-        raise Refused(f"--site: {path} has a {os.pathsep!r} in it, which PYTHONPATH cannot hold")
+        raise Refused(f"--site: {path} contains {os.pathsep!r}, which PYTHONPATH cannot hold")
     return whole
 
 
 def _check_variable(key: str, value: str) -> None:
     if not VARIABLE.fullmatch(key):
-        raise Refused(f"--env: {key!r} cannot be the name of a variable")
+        raise Refused(f"--env: {key!r} is not a valid variable name")
     if key in OURS:
-        raise Refused(f"--env: {key} is not to be given; {OURS[key]}")
+        raise Refused(f"--env: {key} cannot be set; {OURS[key]}")
     if "\0" in value:
-        raise Refused(f"--env: the value of {key} has a NUL in it")
+        raise Refused(f"--env: the value of {key} contains a NUL")
 
 
 def _write(one: Registered) -> None:
@@ -208,9 +208,7 @@ def _write(one: Registered) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
     except OSError as error:
-        raise Refused(
-            f"{path} cannot be written: {error}", "set INNERLOOP_HOME to a folder that you may write"
-        ) from None
+        raise Refused(f"{path} cannot be written: {error}", "set INNERLOOP_HOME to a writable folder") from None
 
 
 def _read(path: Path) -> Registered | None:

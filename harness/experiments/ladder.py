@@ -51,18 +51,18 @@ def chosen(engine: EngineProfile, layers: str, trials: int | None, profiled: boo
     """
     trials = 1 if trials is None else trials
     if not 1 <= trials <= MOST_TRIALS:
-        raise Refused(f"--trials: must be 1 to {MOST_TRIALS}, not {trials}")
+        raise Refused(f"--trials: {trials} is not a whole number from 1 to {MOST_TRIALS}")
     names = list(engine.layers) if layers == "all" else [name.strip() for name in layers.split(",") if name.strip()]
     for name in names:
         checks.layer(engine, name, "--layers")
     if len(set(names)) != len(names):
-        raise Refused(f"--layers: a layer is named twice in {layers!r}")
+        raise Refused(f"--layers: {layers!r} names a layer twice")
     if len(names) < 2:
         offered = ", ".join(engine.layers)
         why = [f"{name}: {reason}" for name, reason in engine.missing_layers.items()]
-        raise Refused(f"--layers needs two layers or more to compare; {engine.name} has: {offered}", *why)
+        raise Refused(f"--layers needs at least two layers; {engine.name} has: {offered}", *why)
     if profiled and "core" not in names:
-        raise Refused("--profiler: with --layers the pass is made on layer core, which is not among them")
+        raise Refused("--profiler: with --layers it profiles layer core; add core to --layers")
     return Ladder(tuple(sorted(names, key=engine.layers.index)), trials)
 
 

@@ -49,13 +49,13 @@ def plan_layers(
 def print_plan_of_layers(resolved: PlanOfLayers, console: Console) -> None:
     """The plan of the innermost layer for people, and of the others what is not the same."""
     (first, common), *others = resolved.layers.items()
-    console.print(f"layer {first}, and what is the same on all layers", style="bold")
+    console.print(f"layer {first}, and what all layers share", style="bold")
     print_plan(common, console)
     for layer, own in others:
         native = common.native_settings
         new = {name: value for name, value in own.native_settings.items() if native.get(name) != value}
         told = ", ".join(f"{name} = {shown(name, value)}" for name, value in new.items()) or "nothing"
-        console.print(f"layer {layer}: not alike: {told}")
+        console.print(f"layer {layer}: differs: {told}")
         if own.cannot_report:
-            console.print(f"  cannot report {', '.join(own.cannot_report)}", style="dim")
-    console.print(f"runs, in this order: {', '.join(Path(f).name for f in resolved.folders)}")
+            console.print(f"  not reported: {', '.join(own.cannot_report)}", style="dim")
+    console.print(f"order of runs: {', '.join(Path(f).name for f in resolved.folders)}")

@@ -65,7 +65,7 @@ def run(
             if limit_s is not None and time.monotonic() - begun > limit_s:
                 raise failed(f"took longer than {limit_s:g} s", log)
             tick()
-        raise failed("was lost: its guard has ended", log)
+        raise failed("was lost: its guard process exited", log)
     finally:
         worker.close(pid)
         (folder / JOB).unlink(missing_ok=True)
@@ -78,4 +78,4 @@ def how_it_ended(code: int, out_of_memory: bool) -> str:
 
 
 def failed(how: str, log: Path) -> PreparationFailed:
-    return PreparationFailed(f"its command {how}", *log_tail(log), f"all of its output is in {log}")
+    return PreparationFailed(f"its command {how}", *log_tail(log), f"its output is in {log}")

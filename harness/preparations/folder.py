@@ -64,7 +64,7 @@ def obtain(wanted: Wanted, environment: Environment, say: Say, limit_s: float | 
                 problem = fault(path, wanted.key)
                 if problem is not None:
                     if path.exists():
-                        say(f"{path.name} is damaged ({problem}); making it again")
+                        say(f"{path.name} is damaged ({problem}); creating it again")
                     begun = time.monotonic()
                     make(wanted, environment, say, limit_s)
                     seconds = time.monotonic() - begun
@@ -95,7 +95,7 @@ def make(wanted: Wanted, environment: Environment, say: Say, limit_s: float | No
         files = sizes(content)
         if not files:
             raise PreparationFailed(
-                f"{wanted.what} could not be prepared: its command left no file", f"all of its output is in {log}"
+                f"{wanted.what} could not be prepared: its command wrote no file", f"its output is in {log}"
             )
         sync_all(content, progress.writing)
         record = {
@@ -117,7 +117,7 @@ def fault(path: Path, key: str) -> str | None:
     try:
         record = json.loads((path / RECORD).read_bytes())
         if record["key"] != key:
-            return "it was made of something else"
+            return "it was made from something else"
         for name, size in record["files"].items():
             found = (path / CONTENT / name).stat().st_size
             if found != size:

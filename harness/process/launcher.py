@@ -188,7 +188,7 @@ def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome],
             if event["event"] == "exit":
                 exit_code = event["code"]
                 if event["leftover"]:
-                    outcome.notes.append(f"{event['leftover']} processes that the engine left behind were ended")
+                    outcome.notes.append(f"killed {event['leftover']} processes that the engine left behind")
             else:
                 take(event, outcome)
         tick(outcome)
@@ -199,7 +199,7 @@ def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome],
         else:
             failed_at = failed_at or time.monotonic()
             if time.monotonic() - failed_at > CLOSE_S:
-                outcome.notes.append(f"the engine did not close within {CLOSE_S:g} s of its failure and was ended")
+                outcome.notes.append(f"the engine did not close within {CLOSE_S:g} s of its failure and was killed")
                 return
     if outcome.failure is None and "done" not in outcome.phases:
         outcome.failure = ended(exit_code, oom_kills() > kills)
@@ -235,7 +235,7 @@ def overdue(outcome: Outcome, trace: Path, limits: Limits, begun_s: float) -> Fa
     phase = next(reversed(outcome.phases), "start")
     if phase in ("start", "import", "load"):
         if now_s - begun_s > limits.load_s:
-            return Failure("load_timeout", f"the engine was not loaded within --load-timeout {limits.load_s:g} s")
+            return Failure("load_timeout", f"the engine did not load within --load-timeout {limits.load_s:g} s")
         return None
     quiet_s = now_s - max(last_beat_ns(trace), outcome.phases[phase]) / 1e9
     if quiet_s > limits.hang_s:
@@ -265,10 +265,10 @@ def ended(exit_code: int | None, out_of_memory: bool) -> Failure:
     if exit_code == -signal.SIGKILL and out_of_memory:
         return Failure("out_of_memory_host", "the kernel killed the worker: the machine ran out of memory")
     if exit_code is None:
-        return Failure("killed_by_signal", "the guard of the worker was killed")
+        return Failure("killed_by_signal", "the worker's guard process was killed")
     if exit_code < 0:
         return Failure("killed_by_signal", f"the worker was killed by {signal_name(-exit_code)}")
-    return Failure("engine_exception", f"the worker ended with exit code {exit_code} before its work was done")
+    return Failure("engine_exception", f"the worker exited with code {exit_code} before it had finished")
 
 
 def signal_name(number: int) -> str:

@@ -141,7 +141,7 @@ class Closed(Strict):
         if self.duration_s is not None and self.arrive_over_s >= self.duration_s:
             raise ValueError(
                 f"arrive_over_s ({self.arrive_over_s:g}) must be less than duration_s ({self.duration_s:g}), "
-                "else users come after the end"
+                "or users would arrive after the end"
             )
         return self
 
@@ -171,7 +171,7 @@ class Open(Strict):
 def _exactly_one(model: Any, first: str, second: str) -> None:
     given = [name for name in (first, second) if getattr(model, name) is not None]
     if len(given) != 1:
-        said = "both are given; set one to null" if given else "neither is given"
+        said = "both are given; set one of them to null" if given else "neither is given"
         raise ValueError(f"give exactly one of {first} and {second}: {said}")
 
 
@@ -214,7 +214,7 @@ def parse_seeds(text: str | int) -> Seeds:
     """
     parts = str(text).split(",")
     if "=" not in parts[0] and not re.fullmatch(r"\s*[-+]?\d{1,30}\s*", parts[0]):
-        raise Refused(f"--seed: {parts[0]!r} is no whole number; write --seed 1, or --seed 1,schedule=7")
+        raise Refused(f"--seed: {parts[0]!r} is not a whole number; write --seed 1, or --seed 1,schedule=7")
     values: dict[str, int] = {}
     if re.fullmatch(r"\s*[-+]?\d{1,30}\s*", parts[0]):
         values = dict.fromkeys(Seeds.model_fields, int(parts.pop(0)))

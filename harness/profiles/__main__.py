@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   innerloop profiles list workload
-  innerloop profiles show model llama3-8b > mine.yaml        to begin one of your own with
+  innerloop profiles show model llama3-8b > mine.yaml        a start for your own
   innerloop profiles check mine.yaml chat.yaml
   innerloop profiles schema workload > workload.schema.json  for an editor that checks YAML
 
@@ -29,17 +29,17 @@ KIND is model, workload or engine. A run takes a profile by its name or by the p
 def parser() -> CommandLine:
     top = command_line("profiles", "List, show and check the profiles of models, workloads and engines.", EXAMPLES)
     verbs = top.add_subparsers(dest="verb", metavar="list | show | check | schema")
-    listing = verbs.add_parser("list", help="those that come with innerloop, with their titles")
+    listing = verbs.add_parser("list", help="list the profiles shipped with innerloop, with their titles")
     listing.add_argument("kind", nargs="?", metavar="KIND", help="default: all kinds")
-    show = verbs.add_parser("show", help="print one as it is written, or with --json as it is read")
+    show = verbs.add_parser("show", help="print a profile's YAML, or with --json its parsed values")
     show.add_argument("kind", metavar="KIND")
     show.add_argument("name", metavar="NAME")
-    check = verbs.add_parser("check", help="say what is wrong with files of your own; exit code 2 if anything is")
+    check = verbs.add_parser("check", help="check your own files; exit code 2 if anything is wrong")
     check.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    schema = verbs.add_parser("schema", help="print the JSON Schema of a kind")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of one kind")
     schema.add_argument("kind", metavar="KIND")
     for one in (listing, show, check):
-        one.add_argument("--json", action="store_true", help="one JSON document on stdout")
+        one.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return top
 
 
@@ -90,7 +90,7 @@ def check_files(files: Sequence[Path], as_json: bool) -> int:
         print_json({"files": shown}, "profile_check")
     else:
         for file, kind, problems in found:
-            say("\n  ".join(problems) if problems else f"{file}: right, a profile of kind {kind}")
+            say("\n  ".join(problems) if problems else f"{file}: valid, a profile of kind {kind}")
     return EXIT_REFUSED if any(problems for _, _, problems in found) else EXIT_OK
 
 

@@ -37,12 +37,12 @@ def load_engine(name: str) -> EngineProfile:
     if name not in own and name in installed:
         return plugins.installed_profile(installed[name])
     if name not in own:
-        folder = f"; for the plug-in in the folder {name} write ./{name}" if Path(name).is_dir() else ""
+        folder = f"; if you mean the plug-in in the folder {name}, write ./{name}" if Path(name).is_dir() else ""
         raise Refused(f"--engine: there is no engine {name!r}{folder or nearest(name, sorted({*own, *installed}))}")
     source = f"profiles/engines/{name}.yaml"
     engine = validate(EngineProfile, read_mapping(FOLDER / f"{name}.yaml", source), source)
     if engine.name != name:
-        raise Refused(f"{source}: name is {engine.name!r}; it must be {name!r}, as the file is called")
+        raise Refused(f"{source}: name is {engine.name!r}; it must be {name!r}, like the file")
     return engine
 
 
@@ -108,7 +108,7 @@ def refuse(engine: EngineProfile, machine: Machine) -> Refused:
         f"{engine.name} cannot run here: {why_not(engine, machine)}\n"
         f"  {engine.name} needs {engine.needs}\n"
         f"  this machine has {machine.summary()}\n"
-        f"  what runs here: {', '.join(here) or 'none of the engines that innerloop knows'}"
+        f"  what runs here: {', '.join(here) or 'none of the supported engines'}"
     )
 
 
@@ -131,7 +131,7 @@ def numbers(version: str) -> tuple[int, ...]:
 def _obstacle(engine: EngineProfile, machine: Machine, device: str, own_python: bool) -> str | None:
     recipe = engine.environments.get(device)
     if recipe is None:
-        return f"it runs on {' and '.join(engine.environments)} only"
+        return f"it runs only on {' and '.join(engine.environments)}"
     reason = _hardware(recipe, machine) if device == "cuda" else None
     if reason is None and not own_python:
         reason = _software(recipe, machine)
@@ -142,13 +142,15 @@ def _obstacle(engine: EngineProfile, machine: Machine, device: str, own_python: 
 
 def _hardware(recipe: Recipe, machine: Machine) -> str | None:
     if not machine.gpus:
-        return "this machine has no NVIDIA GPU that can be used"
+        return "this machine has no usable NVIDIA GPU"
     best = max((gpu.compute_capability or "" for gpu in machine.gpus), key=numbers)
     if recipe.compute_capability and best and numbers(best) < numbers(recipe.compute_capability):
-        return f"it needs compute capability {recipe.compute_capability} or newer; this machine's GPU has {best}"
+        return (
+            f"it needs compute capability {recipe.compute_capability} or newer; this machine's GPUs have at most {best}"
+        )
     driver, cuda = machine.gpus[0].driver, machine.gpus[0].cuda
     if recipe.cuda and cuda and numbers(cuda) < numbers(recipe.cuda):
-        return f"it needs a driver that runs CUDA {recipe.cuda}; this machine's ({driver}) runs {cuda}"
+        return f"it needs a driver for CUDA {recipe.cuda}; this machine's driver ({driver}) supports {cuda}"
     return None
 
 
@@ -156,13 +158,13 @@ def _software(recipe: Recipe, machine: Machine) -> str | None:
     if recipe.interpreter == "harness":
         return None
     if recipe.lock is None:
-        return "innerloop cannot install it; register an environment that has it, or give --engine-python"
+        return "innerloop cannot install it; register an environment with it, or give --engine-python"
     if recipe.platforms and machine.platform not in recipe.platforms:
         return f"it needs {' or '.join(recipe.platforms)}; this machine is {machine.platform}"
     if recipe.glibc and machine.os == "linux":
         found = machine.libc.partition(" ")[2] if machine.libc else ""
         if numbers(found) < numbers(recipe.glibc):
-            return f"it needs glibc {recipe.glibc} or newer; this machine has {machine.libc or 'another C library'}"
+            return f"it needs glibc {recipe.glibc} or newer; this machine has {machine.libc or 'a different C library'}"
     if recipe.python and not in_range(machine.python, recipe.python) and find_uv() is None:
-        return f"it needs Python {recipe.python}; this is {machine.python}, and there is no uv to get another"
+        return f"it needs Python {recipe.python}; this is {machine.python}, and uv is missing to install another"
     return None

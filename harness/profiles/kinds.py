@@ -51,7 +51,7 @@ def kind_of(name: str) -> Kind:
     for kind in KINDS.values():
         if name in (kind.name, kind.family):
             return kind
-    raise Refused(f"there is no kind of profile {name!r}{nearest(name, KINDS)}")
+    raise Refused(f"there is no profile kind {name!r}{nearest(name, KINDS)}")
 
 
 class Shipped(TypedDict):
@@ -107,7 +107,7 @@ def check(path: Path) -> Kind:
             kind.load(str(path.absolute()))
             return kind
     marks = ", ".join(f"{kind.marks[0]} ({kind.name})" for kind in KINDS.values())
-    raise Refused(f"{path} is of no kind: it has none of the fields {marks}")
+    raise Refused(f"{path} is not a profile of any kind: it has none of the fields {marks}")
 
 
 def json_schema(kind: Kind) -> Mapping[str, Any]:

@@ -31,11 +31,11 @@ class Quantization(Strict):
     @model_validator(mode="after")
     def _layouts(self) -> Quantization:
         if self.method != "fp8" and self.block_size is not None:
-            raise ValueError(f"block_size is of fp8; {self.method} has a group_size")
+            raise ValueError(f"block_size belongs to fp8; {self.method} takes group_size")
         if self.method == "fp8" and self.bits != 8:
-            raise ValueError(f"fp8 has bits: 8, not {self.bits}")
+            raise ValueError(f"fp8 needs bits: 8, not {self.bits}")
         if self.method == "awq" and self.bits != 4:
-            raise ValueError(f"awq has bits: 4, not {self.bits}")
+            raise ValueError(f"awq needs bits: 4, not {self.bits}")
         return self
 
     def matrix_bytes(self, rows: int, columns: int) -> int:
@@ -135,7 +135,7 @@ class ModelProfile(Strict):
                 f"num_key_value_heads ({self.num_key_value_heads})"
             )
         if self.head_dim % 2:
-            raise ValueError(f"head_dim ({self.head_dim}) must be even: rotary embeddings turn pairs")
+            raise ValueError(f"head_dim ({self.head_dim}) must be even: rotary embeddings rotate pairs")
         for field, ids in (("bos_token_id", [self.bos_token_id]), ("eos_token_id", self.ends)):
             for token in ids:
                 if token is not None and token >= self.vocab_size:

@@ -38,10 +38,10 @@ def profile_of(name: str) -> EngineProfile:
     except BadPlugin as error:
         raise Refused(f"--engine: {error}") from None
     if not isinstance(declared, dict):
-        raise Refused(f"--engine: {file} defines no PROFILE, a dict that says what the engine is")
+        raise Refused(f"--engine: {file} defines no PROFILE, the dict that describes the engine")
     profile = validate(EngineProfile, {"adapter": True, **declared, "plugin": str(file)}, f"PROFILE of {file}")
     if (adapter.name, list(adapter.layers)) != (profile.name, profile.layers):
-        raise Refused(f"--engine: {file}: the adapter's name and layers are not those of PROFILE")
+        raise Refused(f"--engine: {file}: the adapter's name and layers differ from PROFILE's")
     return profile
 
 

@@ -44,14 +44,14 @@ class _Loader(yaml.SafeLoader):
         event, before = self.peek_event(), self.values
         alias = isinstance(event, yaml.AliasEvent)
         if not alias and getattr(event, "tag", None) is not None:
-            raise _wrong(f"{event.tag} is a tag; write the value without it", event)
+            raise _wrong(f"{event.tag} is a YAML tag; write the value without it", event)
         if self.depth > DEEPEST:
-            raise _wrong(f"this is nested more than {DEEPEST} deep", event)
+            raise _wrong(f"this is nested more than {DEEPEST} levels deep", event)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
         if alias and id(node) not in self._sizes:
-            raise _wrong(f"*{event.anchor} stands inside of itself", event)
+            raise _wrong(f"*{event.anchor} contains itself", event)
         self.values += self._sizes[id(node)] if alias else 1
         if self.values > MOST_VALUES:
             raise _wrong(f"this holds more than {MOST_VALUES} values", event)
@@ -96,7 +96,7 @@ def parse_yaml(text: str, source: str) -> Any:
         raise Refused(f"{source}{line}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(f"{source} is not readable YAML: {reason}") from None
+        raise Refused(f"{source} is not valid YAML: {reason}") from None
 
 
 def _check_plain(value: Any, source: str, field: str) -> None:
@@ -111,9 +111,9 @@ def _check_plain(value: Any, source: str, field: str) -> None:
         for part in value:
             _check_plain(part, source, field)
     elif isinstance(value, int) and abs(value) > LARGEST:
-        raise Refused(f"{source}: {field or 'it'} is a number of {value.bit_length()} bits; at most 64 are needed")
+        raise Refused(f"{source}: {field or 'it'} is a number of {value.bit_length()} bits; the limit is 64")
     elif isinstance(value, float) and not math.isfinite(value):
-        raise Refused(f"{source}: {field or 'it'} is {value}; it must be a finite number")
+        raise Refused(f"{source}: {field or 'it'} is {value}; it must be finite")
     elif not isinstance(value, (str, int, float, type(None))):
         raise Refused(f"{source}: {field or 'it'} is of a type that a profile cannot hold ({type(value).__name__})")
 
@@ -204,7 +204,7 @@ def _problem(schema: type[BaseModel], error: Any, prefix: str) -> str:
         return f"{field}.kind is missing; known: {', '.join(sorted(_tags(annotation)))}"
     if kind == "union_tag_invalid":
         tag = str(context["tag"])
-        return f"{field}.kind is {tag!r}, which is no kind{nearest(tag, _tags(annotation))}"
+        return f"{field}.kind is {tag!r}, which is not a known kind{nearest(tag, _tags(annotation))}"
     if kind == "value_error":
         reason = str(context["error"])
         return f"{field}: {reason}" if field else reason
@@ -226,9 +226,9 @@ def _wanted(kind: str, context: Mapping[str, Any], annotation: Any) -> str:
     if kind in bounds:
         return bounds[kind].format(**context)
     if kind == "string_pattern_mismatch":
-        return "letters, digits, '.', '_' and '-' only"
+        return "only letters, digits, '.', '_' and '-'"
     if _tags(annotation):
-        return "a mapping with a kind: " + ", ".join(sorted(_tags(annotation)))
+        return "a mapping with a kind, one of " + ", ".join(sorted(_tags(annotation)))
     words = {
         "int": "a whole number",
         "float": "a number",

@@ -99,5 +99,5 @@ def window(kind: str, steps: str) -> Window:
         raise Refused(f"--profiler-steps: {steps!r} is none of A:B, {', '.join(NAMED)}{nearest(steps, NAMED)}")
     first, end = map(int, match.groups())
     if end <= first:
-        raise Refused(f"--profiler-steps: {steps} holds no step; A:B are the steps from A up to B, without B")
+        raise Refused(f"--profiler-steps: {steps} holds no step; A:B means the steps from A to B - 1")
     return Window(opens=first, counts="any", steps=end - first)

@@ -50,7 +50,7 @@ def find(
     numbers = numbers[numbers < len(steps)]
     if len(numbers) == 0:
         raise ValueError(
-            f"no step was captured: steps of that kind ({profile.steps}) never came; name others: --profiler-steps A:B"
+            f"no step was captured: no step of the kind {profile.steps} ran; choose others with --profiler-steps A:B"
         )
     rows = steps[numbers]
     captured = Captured(steps=analysis.count_kinds(analysis.kinds_of(rows)), ranges=ranges_of(calls))
@@ -75,20 +75,20 @@ def check(seen: events.Events, device: str, numbers: np.ndarray) -> None:
     """Raises: ValueError: there is nothing to say of the captured steps `numbers`, and why."""
     if len(seen.table) == 0 or (device == "cuda" and seen.device != "cuda"):
         raise ValueError(
-            "nothing that ran on the device was seen in the worker's process: the engine runs it in another one, or the"
+            "the profiler saw no device work of the worker's process: the engine runs it in another process, or the"
             " profiler lost its records; " + ("try --profiler nsys" if device == "cuda" else "profile the layer core")
         )
     if len(np.intersect1d(numbers, seen.ranges["step"])):
         return
     if seen.left_out:
         raise ValueError(
-            f"of {seen.lost} launches, in every captured step, nothing was seen on the device: the profiler lost its"
-            " records (CUPTI does so at the beginning of a session, up to CUDA 13.0); more steps by --profiler-steps"
+            f"for {seen.lost} launches, in every captured step, there is no device record: the profiler lost its"
+            " records (CUPTI up to CUDA 13.0 does so at the start of a session); choose more steps by --profiler-steps"
             " A:B, or --profiler nsys"
         )
     raise ValueError(
-        "no batch was both launched and finished in the captured steps: the engine launches each one step ahead;"
-        " name two steps or more by --profiler-steps A:B"
+        "no batch was both launched and finished within the captured steps: the engine launches one step ahead;"
+        " choose at least two steps with --profiler-steps A:B"
     )
 
 
@@ -97,12 +97,12 @@ def read(
 ) -> events.Events | None:
     """The events that a profiler of that kind left; None for those that leave none."""
     if kind == "kernels":
-        say("reading what the profiler saw")
+        say("reading the profiler's output")
         return torch_trace.read(sorted(folder.glob("window-*.json.gz")), captured, device)
     if kind == "nsys":
         return nsys_export.read(exported(folder / tools.REPORT["nsys"], tool or "nsys", say), captured)
     if kind == "ncu" and not (folder / tools.REPORT["ncu"]).exists():
-        raise InnerloopError(f"ncu left no report in {folder}: see its engine.log")
+        raise InnerloopError(f"ncu wrote no report in {folder}; see its engine.log")
     return None
 
 
@@ -113,7 +113,7 @@ def exported(report: Path, tool: str, say: Callable[[str], None]) -> Path:
         InnerloopError: there is no report, or nsys cannot export it.
     """
     if not report.exists():
-        raise InnerloopError(f"nsys left no report in {report.parent}: see its engine.log")
+        raise InnerloopError(f"nsys wrote no report in {report.parent}; see its engine.log")
     command = tools.export(report, tool)
     say(f"exporting: {tools.text(command)}")
     done = subprocess.run(with_parent(command), capture_output=True, text=True, timeout=EXPORT_S, check=False)

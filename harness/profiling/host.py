@@ -81,20 +81,20 @@ class Sampling:
             raise InnerloopError(trouble(said))
         counts = parse(stacks.read_text(errors="replace"))
         if not counts:
-            raise InnerloopError("the chosen steps were over before py-spy had seen any; choose more of them")
+            raise InnerloopError("the chosen steps ended before py-spy took a sample; choose more steps")
         (self._folder / GRAPH).write_text(flame_graph(counts, "samples of the worker's Python threads"))
         return profile(counts, said)
 
 
 def trouble(said: str) -> str:
     """What py-spy said, and what helps."""
-    words = " ".join(said.split())[-400:] or "it said nothing"
+    words = " ".join(said.split())[-400:] or "it printed nothing"
     if "permission" in said.lower() or "not permitted" in said.lower() or "EPERM" in said:
         return (
-            f"py-spy was not permitted to look at the worker: {words}. In a container, start it with"
+            f"py-spy may not read the worker: {words}. In a container, add"
             " --cap-add SYS_PTRACE; elsewhere, run as root or set /proc/sys/kernel/yama/ptrace_scope to 0 or 1"
         )
-    return f"py-spy could not look at the worker: {words}"
+    return f"py-spy could not read the worker: {words}"
 
 
 def parse(text: str) -> Counter[tuple[str, ...]]:

@@ -21,8 +21,8 @@ PUSH_POP = 59
 STEP, AHEAD = re.compile(r"step (\d+)"), re.compile(r"ahead (\d+)")
 PROCESS_BITS = 24
 NO_STEPS = (
-    "the nsys report holds no NVTX range of a step: the package nvtx in the engine's interpreter may be too new for "
-    "this nsys (Nsight Systems 2023.4 sees those of nvtx 0.2.11 and none of 0.2.13): use a newer nsys or an older nvtx"
+    "the nsys report has no NVTX range of a step: the package nvtx in the engine's interpreter may be too new for "
+    "this nsys (Nsight Systems 2023.4 reads ranges of nvtx 0.2.11 but not of 0.2.13): use a newer nsys or an older nvtx"
 )
 COPY_KINDS = {1: "HtoD", 2: "DtoH", 3: "HtoA", 4: "AtoH", 5: "AtoA", 6: "AtoD", 7: "DtoA", 8: "DtoD", 10: "PtoP"}
 
@@ -72,7 +72,7 @@ def _read(db: sqlite3.Connection, captured: np.ndarray) -> Events:
             "SELECT start, end, 'Memset', streamId, deviceId, correlationId, globalPid FROM CUPTI_ACTIVITY_KIND_MEMSET"
         ).fetchall()
     if not rows:
-        raise ValueError("the nsys report holds no kernel: nothing ran on a device in the capture range")
+        raise ValueError("the nsys report has no kernels: nothing ran on a device in the capture range")
     seen = {(pid >> PROCESS_BITS, correlation) for *_, correlation, pid in rows}
     launches: dict[tuple[int, int], tuple[int, int]] = {}
     lost: list[tuple[int, int]] = []

@@ -104,9 +104,9 @@ def require(tool: str, command: Sequence[str]) -> str:
     found = find(tool)
     if found is None:
         raise Refused(
-            f"--profiler {tool}: {tool} is not on this machine",
+            f"--profiler {tool}: {tool} is not installed here",
             f"get it at {FROM[tool]}",
-            "or run this by hand where it is, with the engine's environment and the pass's folder:",
+            "or run this by hand on a machine that has it, with the engine's environment and the pass's folder:",
             text(command),
         )
     return found

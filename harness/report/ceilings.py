@@ -16,7 +16,7 @@ def print_ceilings(found: Sequence[Ceilings]) -> None:
     """Prints ceilings for people."""
     console = PlainConsole()
     if not found:
-        console.print(as_called("nothing has been measured yet: innerloop ceilings measure"))
+        console.print(as_called("nothing measured yet; run innerloop ceilings measure"))
     for one in found:
         console.print(one.key.name, style="bold")
         console.print(facts(one), style="dim")
@@ -39,7 +39,7 @@ def print_ceilings(found: Sequence[Ceilings]) -> None:
             unit, scale = ("TFLOP/s", 1e12) if best >= 1e12 else ("GFLOP/s", 1e9)
             tf32 = ", TF32" if one.tf32 and dtype == "float32" else ""
             taken = one.ops_per_s(dtype)
-            note = f"; taken as {number(taken / scale)}: widened" if taken and taken > best else ""
+            note = f"; {number(taken / scale)} used (wider dtype)" if taken and taken > best else ""
             how = f"{rate['how']}, {rate['size']} x {rate['size']}{tf32}{note}"
             rows.add_row(dtype, number(best / scale), number(median / scale), unit, how)
         console.print(rows)
@@ -55,6 +55,6 @@ def facts(one: Ceilings) -> str:
         parts.append(f"power up to {one.clocks['power_instant_w']:.0f} W")
     parts.append(f"measured {one.measured[:16].replace('T', ' ')} UTC")
     if one.other_cores is not None and one.other_cores > 0.1:
-        parts.append(f"other processes used {one.other_cores:.1f} cores meanwhile")
-    parts.append(f"kept as {path_of(key).stem}")
+        parts.append(f"other processes used {one.other_cores:.1f} cores during the measurement")
+    parts.append(f"stored as {path_of(key).stem}")
     return " · ".join(parts)

@@ -44,7 +44,7 @@ def _memory(entries: Sequence[Device]) -> Iterator[str]:
     uses = {
         "weights": [memory.weights for memory in held],
         "KV cache": [memory.kv_cache for memory in held],
-        "the rest": [memory.rest for memory in held],
+        "other": [memory.rest for memory in held],
         "before the load": [memory.before_load for memory in held],
     }
     known = {label: [part for part in parts if part is not None] for label, parts in uses.items()}
@@ -59,8 +59,8 @@ def _energy(energy: Energy) -> Iterator[str]:
         above = used.per_token_above_idle
         above_idle = "" if above is None else f" ({number(above)} above idle)"
         yield (
-            f"energy: {number(used.window)} J, {number(used.per_token)} J a token{above_idle}, "
-            f"{number(used.tokens_per_j)} tokens a J"
+            f"energy: {number(used.window)} J, {number(used.per_token)} J per token{above_idle}, "
+            f"{number(used.tokens_per_j)} tokens per J"
         )
     if cpu is not None and cpu.window is not None:
-        yield f"energy of the CPU: {number(cpu.window)} J, {number(cpu.per_token)} J a token"
+        yield f"CPU energy: {number(cpu.window)} J, {number(cpu.per_token)} J per token"

@@ -29,28 +29,28 @@ def print_examination(found: Examination, console: Console) -> None:
     say()
     telemetry = found.telemetry
     if telemetry.devices:
-        columns = ("device", "driver", "memory", "power limit", "MIG", "cannot be read there")
+        columns = ("device", "driver", "memory", "power limit", "MIG", "missing readings")
         print_list(console, columns, device_rows(telemetry.devices))
     if telemetry.note:
         say(f"no device telemetry: {telemetry.note}" if not telemetry.devices else telemetry.note)
-    say("the CPU's energy " + ("can be read" if telemetry.cpu_energy else "cannot be read (powercap, RAPL)"))
+    say("CPU energy " + ("can be read" if telemetry.cpu_energy else "cannot be read (powercap, RAPL)"))
     say()
     rows = [
         (
             engine.name + (" *" if engine.name == found.default_engine else ""),
-            "runs" if engine.why_not is None else "no",
+            "yes" if engine.why_not is None else "no",
             ", ".join(engine.devices) or "-",
             described(engine),
         )
         for engine in found.engines
     ]
-    print_list(console, ("engine", "here", "on", "layers, or why not"), rows)
+    print_list(console, ("engine", "runs here", "device", "layers, or why it does not run"), rows)
     for name, why in found.broken_plugins.items():
-        say(f"the plug-in {name} is left out: {why}")
+        say(f"the plug-in {name} was skipped: {why}")
     if found.default_engine:
-        say("* the default where no engine is named")
+        say("* the default engine")
     else:
-        say("No engine runs here; each of them needs:")
+        say("No engine runs here. What each one needs:")
         for engine in found.engines:
             say(as_called(f"  {engine.name}: {engine.needs}"))
     say()
@@ -59,16 +59,16 @@ def print_examination(found: Examination, console: Console) -> None:
         print_list(console, ("environment", "state", "engine version", "size"), made, right=("size",))
     else:
         hint = as_called("innerloop environments create ENGINE")
-        say(f"no environments yet: a run makes the one that it needs, or {hint}")
+        say(f"no environments yet; a run creates the one that it needs, or use {hint}")
     if found.uv is None:
-        say("uv is missing, so no environment can be made: pip install uv")
+        say("uv is missing, so environments cannot be created; pip install uv")
 
 
 def described(engine: EngineHere) -> str:
     """An engine's layers and where its speed is not its own, or why it does not run here."""
     if engine.why_not is not None:
         return engine.why_not
-    notes = [f"on {kind} {what}, so not its speed" for kind, what in engine.substituted.items()]
+    notes = [f"on {kind} {what}: not representative of its speed" for kind, what in engine.substituted.items()]
     return "; ".join([", ".join(engine.layers), *notes])
 
 
@@ -85,7 +85,7 @@ def device_rows(devices: Sequence[DeviceTold]) -> list[tuple[str, ...]]:
                 size(one["memory_total_bytes"]),
                 NONE if limit is None else f"{limit:.0f} W",
                 f"slice {mig['gpu_instance']}.{mig['compute_instance']}" if mig else "off",
-                ", ".join(lacking) or "nothing: all is there",
+                ", ".join(lacking) or "none",
             )
         )
     return rows
@@ -106,10 +106,10 @@ def machine_rows(machine: Machine) -> list[tuple[str, str]]:
         ("Python", machine.python),
     ]
     for gpu in machine.gpus:
-        memory = size(gpu.memory_bytes) if gpu.memory_bytes else "memory not told (shared with the machine?)"
+        memory = size(gpu.memory_bytes) if gpu.memory_bytes else "memory unknown (shared with the host?)"
         facts = {"compute capability": gpu.compute_capability, "driver": gpu.driver, "CUDA": gpu.cuda}
         words = ", ".join([gpu.name, memory, *(f"{name} {value or 'unknown'}" for name, value in facts.items())])
         rows.append((f"GPU {gpu.index}", words))
     if not machine.gpus:
-        rows.append(("GPU", "no NVIDIA GPU that can be used"))
+        rows.append(("GPU", "no usable NVIDIA GPU"))
     return rows

@@ -42,12 +42,12 @@ def _about(about: Profiling) -> Iterator[str]:
     spans = ", ".join(f"{first}:{end}" for first, end in about.captured.ranges)
     counts = {words: getattr(about.captured.steps, kind) for kind, words in KINDS.items()}
     kinds = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
-    lasted = f"a second run of {number(about.seconds)} s, in {about.folder}"
+    lasted = f"a second run ({number(about.seconds)} s), in {about.folder}"
     yield f"steps {spans} of {lasted}{f': {kinds}' if kinds else ''}"
     factors = {words: getattr(about.slowdown, kind, None) for kind, words in KINDS.items()}
-    slower = [f"{factor:.2f} times {words}" for words, factor in factors.items() if factor]
+    slower = [f"{factor:.2f} x {words}" for words, factor in factors.items() if factor]
     if slower:
-        yield f"with the profiler like steps took, against the measured run: {', '.join(slower)}"
+        yield f"profiler slowdown of similar steps: {', '.join(slower)}"
 
 
 def measured(result: Result) -> float | None:
@@ -73,7 +73,7 @@ def classes(found: Kernels) -> RenderableType:
     kinds = _kinds(found)
     unit = "kernel time" if found.device == "cuda" else "operator time"
     titles = [title for words in kinds.values() for title in (words, "share")]
-    rows = table(f"{unit} a step", *titles, least=ALIGNED)
+    rows = table(f"{unit} per step", *titles, least=ALIGNED)
 
     def row(label: str, cells: Iterator[tuple[str, str]], style: str = "") -> None:
         rows.add_row(label, *(cell for pair in cells for cell in pair), style=style)
@@ -81,15 +81,15 @@ def classes(found: Kernels) -> RenderableType:
     def a_step(ns: int, kind: str) -> str:
         return seconds(ns * 1e-9 / getattr(found.steps, kind))
 
-    row("in all", ((a_step(getattr(found.total_ns, kind), kind), "100.0 %") for kind in kinds), style="bold")
+    row("total", ((a_step(getattr(found.total_ns, kind), kind), "100.0 %") for kind in kinds), style="bold")
     for name, title in TITLES.items():
         of = {kind: found.classes[kind][name] for kind in kinds if name in found.classes[kind]}  # older ones lack some
         if any(one.ns for one in of.values()):
             row(f"  {title}", ((a_step(one.ns, kind), share(one.share)) for kind, one in of.items()))
     row("busy", ((seconds(getattr(found.busy_s_per_step, kind)), "") for kind in kinds))
-    row("idle in the step", ((NONE, share(getattr(found.idle_share, kind))) for kind in kinds))
+    row("idle within steps", ((NONE, share(getattr(found.idle_share, kind))) for kind in kinds))
     what = "launches" if found.device == "cuda" else "operators"
-    row(f"{what} a step", ((number(getattr(found.launches_per_step, kind)), "") for kind in kinds))
+    row(f"{what} per step", ((number(getattr(found.launches_per_step, kind)), "") for kind in kinds))
     return rows
 
 
@@ -117,13 +117,13 @@ def _estimate(found: Kernels, measured: float | None) -> Iterator[str]:
     gaps = found.idle_gaps_s
     if gaps.count:
         yield (
-            f"idle in all {share(found.idle_share.all)}, in {number(gaps.count)} gaps: "
+            f"device idle {share(found.idle_share.all)} of the captured time ({number(gaps.count)} gaps): "
             f"p50 {seconds(gaps.p50)}, p99 {seconds(gaps.p99)}, longest {seconds(gaps.max)}"
         )
     if found.launches_lost:
         yield (
-            f"of {number(found.launches_lost)} launches the profiler has no record on the device; their"
-            f" {number(found.steps_left_out)} steps are left out"
+            f"the profiler lost the device records of {number(found.launches_lost)} launches; their"
+            f" {number(found.steps_left_out)} steps are excluded"
         )
     estimate = found.estimate
     if estimate.output_tokens_per_s is None:
@@ -131,8 +131,8 @@ def _estimate(found: Kernels, measured: float | None) -> Iterator[str]:
         return
     yield (
         f"kernel throughput {number(estimate.output_tokens_per_s)} output tokens/s if the device never waited"
-        + (f", measured {number(measured)}" if measured else "")
-        + f"; {share(estimate.covered_share)} of the steps are like captured ones"
+        + (f" (measured: {number(measured)})" if measured else "")
+        + f"; captured steps cover {share(estimate.covered_share)} of the run"
     )
     if found.unknown_names:
         names = (name if len(name) <= NAME else name[: NAME - 1] + "…" for name in found.unknown_names)
@@ -143,8 +143,8 @@ def host(found: HostProfile) -> Iterator[RenderableType]:
     """Where the host's time went, by function."""
     behind = f", up to {seconds(found.behind_s)} late" if found.behind_s else ", never late"
     yield Text(
-        f"{number(found.samples)} samples, {found.rate_hz} a second{behind}; {number(found.errors)} errors; "
-        "flame.svg in its folder",
+        f"{number(found.samples)} samples at {found.rate_hz} Hz{behind}; {number(found.errors)} errors; "
+        "see flame.svg in its folder",
         style="dim",
     )
     rows = table()

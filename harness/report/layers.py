@@ -18,10 +18,10 @@ BAR = 18  # columns
 ADDED, TAKEN = "█", "░"  # what a layer adds, and by how much it is faster than the one below
 WHAT = {
     "bound": "bound: the machine's peaks",
-    "kernels": "kernels: device busy",
+    "kernels": "kernels: time the device is busy",
     "core": "core: scheduler and model",
     "engine": "engine: + input, output, text",
-    "async": "async: + front end, process hop",
+    "async": "async: + front end, process boundary",
     "http": "http: + server and client",
 }
 
@@ -53,7 +53,7 @@ def header(found: Waterfall) -> RenderableType:
     line = Text(" · ".join(word for word in words if word), style="bold")
     status = Text(found.status.upper(), style=STYLE.get(found.status, "bold red"))
     of = "1 trial" if found.trials == 1 else f"{found.trials} trials"
-    told = f"  the same requests on {len(found.layers)} layers, {of} each"
+    told = f"  same requests on {len(found.layers)} layers, {of} each"
     status.append(told, style="default not bold")
     if found.workload_hash:
         status.append(f" · workload {found.workload_hash[:12]}", style="default not bold")
@@ -63,7 +63,7 @@ def header(found: Waterfall) -> RenderableType:
 def rungs(found: Waterfall) -> RenderableType:
     """One line a rung: its speed, and what it adds to the time of a step (or of a token, where there are no steps)."""
     by_step = found.tokens_per_step is not None
-    rows = table("layer", "tokens/s", "a step" if by_step else "a token", "added")
+    rows = table("layer", "tokens/s", "per step" if by_step else "per token", "added")
     rows.add_column("", no_wrap=True, min_width=BAR)
     for name in ("TTFT", "TPOT"):
         rows.add_column(name, justify="right", no_wrap=True)
@@ -129,8 +129,9 @@ def remarks(found: Waterfall) -> Iterator[str]:
     tokens = found.tokens_per_step
     known = [rung for rung in found.rungs if rung.s_per_output_token is not None]
     if known:
-        basis = f"a step: {number(tokens)} output tokens, layer core's mean; " if tokens is not None else ""
-        yield f"{basis}the added times are all of {known[-1].name}'s; TTFT and TPOT: p50"
+        unit = "token" if tokens is None else "step"
+        basis = f"one step: {number(tokens)} output tokens, the mean of layer core; " if tokens is not None else ""
+        yield f"{basis}'added' sums to {known[-1].name}'s time per {unit}; TTFT and TPOT: p50"
         yield "; ".join(WHAT.get(rung.name, rung.name) for rung in known)
     if any((rung.added_s_per_output_token or 0.0) < 0 for rung in known):
         yield f"{TAKEN}: this layer was faster than the one below"
@@ -138,12 +139,12 @@ def remarks(found: Waterfall) -> Iterator[str]:
         for rung in known:
             if rung.kind == "layer" and rung.trials > 1 and rung.s_per_output_token_range is not None:
                 low, high = rung.s_per_output_token_range
-                yield f"{rung.name}: {number(round(1 / high))} to {number(round(1 / low))} tokens/s in its trials"
+                yield f"{rung.name}: {number(round(1 / high))} to {number(round(1 / low))} tokens/s across trials"
     doubtful = list(by_chance(found))
     if any(rung.within_scatter is None for rung in doubtful):
-        yield "?: fewer than three trials of both say nothing of chance; see --trials"
+        yield "?: may be chance; both layers need at least three trials (--trials)"
     if any(rung.within_scatter for rung in doubtful):
-        yield "?: the 95 % interval of its ratio to the one below holds 1: the difference may be chance"
+        yield "?: may be chance; the 95 % interval of the ratio to the layer below contains 1"
     for rung in found.rungs:
         if rung.reason:
             yield f"{rung.name}: {rung.reason}"
@@ -152,10 +153,10 @@ def remarks(found: Waterfall) -> Iterator[str]:
         for layer, value in values.items():
             same.setdefault(str(value), []).append(layer)
         told = "; ".join(f"{value} on {', '.join(layers)}" for value, layers in same.items())
-        yield f"not alike: {name} is {told}"
+        yield f"differs between layers: {name} is {told}"
     if found.paced_by_load:
-        yield "the engine waited for requests: the load set the pace, and the layers' speeds say little"
+        yield "the engine waited for requests: the load set the pace, so the layers' speeds mean little"
     client = found.client
     if client is not None:
         most = NONE if client.capacity_tokens_per_s is None else number(round(client.capacity_tokens_per_s))
-        yield f"the HTTP client received {share(client.share_of_capacity)} of the {most} tokens/s that it can take"
+        yield f"the HTTP client received {share(client.share_of_capacity)} of the {most} tokens/s that it can handle"

@@ -16,7 +16,7 @@ UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 def roofline(found: Roofline) -> RenderableType:
     """A table of the kinds of steps, and the peaks that it stands on; one line where there are no figures."""
     if found.reason is not None:
-        return Text(f"not known: {found.reason}", style="dim")
+        return Text(f"not available: {found.reason}", style="dim")
     rows = table("steps", "of bound", "MBU", "MFU", least=ALIGNED)
     rows.add_column("bound by", no_wrap=True)
     for kind, label in LABELS.items():

@@ -27,8 +27,8 @@ LEAST = {"p90": 10, "p99": 100}  # values, below which a quantile is one of the 
 RULES = {
     None: "with a full batch",
     "full_batch": "while the batch was full",
-    "after_last_user": "after the last user had come",
-    "mser5": "once the load had settled",
+    "after_last_user": "after the last user arrived",
+    "mser5": "after the load settled",
 }
 PHASE_WORDS = {
     "schedule": "schedule",
@@ -37,7 +37,7 @@ PHASE_WORDS = {
     "wait": "wait",
     "sample": "sample",
     "update": "update",
-    "other_host": "rest of the host",
+    "other_host": "other host time",
 }
 
 
@@ -149,7 +149,7 @@ def speed(result: Result) -> RenderableType:
         latency.add_row(label, *points(summary), number(summary.count))
     return Group(
         section("Throughput", Group(rates, Text(steady_line + intervals(in_steady), style="dim"))),
-        section("Latency, from when a request was due", latency),
+        section("Latency, from the time a request was due", latency),
     )
 
 
@@ -182,8 +182,8 @@ def steps(result: Result) -> RenderableType:
     row("between steps", times.bubble)
     of_time = result.time_share
     line = (
-        f"of the window: {share(of_time.steps)} in steps, {share(of_time.bubbles)} between steps, "
-        f"{share(of_time.idle)} without work"
+        f"time in the window: {share(of_time.steps)} in steps, {share(of_time.bubbles)} between steps, "
+        f"{share(of_time.idle)} idle"
     )
     return section(f"Steps ({number(result.counts.steps)})", Group(rows, Text(line, style="dim")))
 
@@ -201,12 +201,12 @@ def facts(result: Result) -> RenderableType:
 def _facts(result: Result) -> Iterator[tuple[str, str]]:
     batch, queue, kv = result.batch, result.waiting, result.kv_usage
     if batch.mean is not None:
-        waiting = f"; waiting: mean {number(queue.mean)}, most {number(queue.max)}" if queue.max else ""
-        yield "batch", f"mean {number(batch.mean)}, most {number(batch.max)}{waiting}"
+        waiting = f"; waiting: mean {number(queue.mean)}, max {number(queue.max)}" if queue.max else ""
+        yield "batch", f"mean {number(batch.mean)}, max {number(batch.max)}{waiting}"
     if kv.mean is not None:
         room = result.engine.kv_cache_tokens
         of = f" of {number(room)} tokens" if room else ""
-        yield "KV cache", f"mean {share(kv.mean)}, most {share(kv.max)}{of}"
+        yield "KV cache", f"mean {share(kv.mean)}, max {share(kv.max)}{of}"
     memory = result.memory_bytes
     parts = {
         "weights": memory.weights,
@@ -238,12 +238,12 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         used = f"{client.cpu_s_per_s:.2f} cores, " if client.cpu_s_per_s is not None else ""
         most = client.capacity_tokens_per_s
         limit = NONE if most is None else number(round(most))
-        yield "client", f"{used}{share(client.share_of_capacity)} of the {limit} tokens/s that it can take"
+        yield "client", f"{used}{share(client.share_of_capacity)} of the {limit} tokens/s that it can handle"
     cost = result.overhead
     if cost.recorder_ns_per_step is not None:
         yield (
             "recorder",
-            f"{seconds(cost.recorder_ns_per_step / 1e9)} a step, {share(cost.recorder_share_of_step_time)} of it",
+            f"{seconds(cost.recorder_ns_per_step / 1e9)} per step, {share(cost.recorder_share_of_step_time)} of it",
         )
 
 

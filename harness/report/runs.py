@@ -20,13 +20,13 @@ def print_runs(lines: Sequence[RunLine], root: Path, console: Console | None = N
     """Prints runs under their columns; the run's name is its folder in `root`."""
     console = console or PlainConsole()
     if not lines:
-        console.out(as_called(f"no such run in {root}; innerloop run makes one"))
+        console.out(as_called(f"no such run in {root}; create one with innerloop run"))
         return
     empty = [k for k, column in enumerate(COLUMNS) if column in ("label", "why") and not any(row(x)[k] for x in lines)]
     kept = [k for k in range(len(COLUMNS)) if k not in empty]
     rows = [[row(line)[k] or NONE for k in kept] for line in lines]
     print_list(console, [COLUMNS[k] for k in kept], rows, right=("tokens/s",))
-    console.out(f"in {root}, times in UTC, output tokens/s of the window")
+    console.out(f"runs in {root}; times in UTC; tokens/s: output tokens of the window")
 
 
 def row(line: RunLine) -> tuple[str, ...]:

@@ -22,16 +22,16 @@ from innerloop.harness.schema.investigation import (
 )
 
 COSTS = {
-    "fixed": "fixed cost a step",
-    "prefill_token": "a prefill token",
-    "decode_token": "a decode token",
-    "context_token": "a context token",
-    "running": "a running request",
+    "fixed": "fixed, per step",
+    "prefill_token": "per prefill token",
+    "decode_token": "per decode token",
+    "context_token": "per context token",
+    "running": "per running request",
 }
 KINDS = {"decode_only": "decode only", "with_prefill": "with prefill"}
 MISFITS = {
-    "negative_cost": "by it something would cost less than no time",
-    "low_r2": "it explains too little of their time",
+    "negative_cost": "it gives a negative cost",
+    "low_r2": "it explains too little of the variance",
 }
 
 
@@ -50,15 +50,15 @@ def parts(found: Investigation) -> Iterator[RenderableType]:
         return
     yield Text(f"{number(found.steps)} steps in {seconds(found.duration_s)}")
     yield section("Slowest steps", slowest(found.slowest))
-    yield section("Step time against what was in it", fits(found.fit_s))
+    yield section("Step time by content", fits(found.fit_s))
     yield section("Preemptions", preemptions(found.preemptions))
-    yield section("What prefill does to the tokens of others", interference(found.interference_s))
-    yield section("The host's phases against the requests that run", host(found.host_s))
+    yield section("How prefill delays other requests", interference(found.interference_s))
+    yield section("Host phases by running requests", host(found.host_s))
 
 
 def slowest(rows: Sequence[SlowStep]) -> RenderableType:
     if not rows:
-        return Text("none asked for", style="dim")
+        return Text("none requested", style="dim")
     out = table("step", "at", "wall", "fit", "bound", "prefill", "decode", "context", "mostly", left=0, gap=1)
     out.columns[-1].justify, out.columns[-1].no_wrap = "left", False  # words give way to figures
     for row in rows:
@@ -74,7 +74,7 @@ def slowest(rows: Sequence[SlowStep]) -> RenderableType:
             short(row.context_tokens),
             longest_phase(row) + marks,
         )
-    note = "fit: a step of this composition by the line below; bound: the least that the machine allows"
+    note = "fit: step time from the fit below; bound: least time at the machine's peaks"
     return Group(out, Text(note, style="dim"))
 
 
@@ -111,21 +111,21 @@ def fits(by_kind: Mapping[str, FittedCosts]) -> RenderableType:
             out.add_row(COSTS[name], seconds(cost.estimate), seconds(cost.error), interval, style=style)
         lines += [out, Text(explained(fit), style="dim")]
         if fit.misfit is not None:
-            lines.append(Text(f"this line does not describe these steps: {MISFITS[fit.misfit]}", style="yellow"))
+            lines.append(Text(f"the fit does not describe these steps: {MISFITS[fit.misfit]}", style="yellow"))
         lines += [
-            Text(f"{COSTS[a]} and {COSTS[b]} rise together (correlation {r:.3f}): badly told apart", style="dim")
+            Text(f"the costs {COSTS[a]} and {COSTS[b]} cannot be separated (r = {r:.3f})", style="dim")
             for a, b, r in fit.together
         ]
-        lines += [Text(f"{COSTS[name]}: not to be told, {why}", style="dim") for name, why in fit.dropped.items()]
+        lines += [Text(f"{COSTS[name]}: not estimated, {why}", style="dim") for name, why in fit.dropped.items()]
     if any(fit.costs and fit.misfit is None for fit in by_kind.values()):
-        lines.append(Text("dim: the interval holds 0, so nothing is known of this cost", style="dim"))
+        lines.append(Text("dim: the interval contains 0, so this cost may be zero", style="dim"))
     return Group(*lines)
 
 
 def explained(fit: FittedCosts) -> str:
     if fit.r2 is None:
-        return f"{number(fit.rows)} steps, all alike"
-    return f"{number(fit.rows)} steps; explains {share(fit.r2)} of the variance, is off by {seconds(fit.rmse)}"
+        return f"{number(fit.rows)} steps, all with the same content"
+    return f"{number(fit.rows)} steps; explains {share(fit.r2)} of the variance, typical error {seconds(fit.rmse)}"
 
 
 def preemptions(found: Preemptions | None) -> RenderableType:
@@ -154,7 +154,7 @@ def preemptions(found: Preemptions | None) -> RenderableType:
 
 def interference(found: Interference | None) -> RenderableType:
     if found is None:
-        return Text("the engine does not report its steps' prefill", style="dim")
+        return Text("the engine does not report prefill per step", style="dim")
     out = table("inter-token latency", "tokens", "p50", "p90", "p99", "max")
     for label, one in {
         "after decode-only steps": found.decode_only,
@@ -164,7 +164,7 @@ def interference(found: Interference | None) -> RenderableType:
             out.add_row(label, number(one.count), *map(seconds, (one.p50, one.p90, one.p99, one.max)))
     if not out.row_count:
         return Text("no request had a second token", style="dim")
-    line = f"{share(found.stalled_share)} of the tokens waited for others' prefill"
+    line = f"{share(found.stalled_share)} of the tokens waited for prefill of other requests"
     if found.lost_share is not None:
         line += f", which took {share(found.lost_share)} of the time between tokens"
     return Group(out, Text(line, style="dim"))
@@ -172,8 +172,8 @@ def interference(found: Interference | None) -> RenderableType:
 
 def host(phases: Mapping[str, PhaseCost]) -> RenderableType:
     if not phases:
-        return Text("the engine reports no such phases, or not its batch", style="dim")
-    out = table("phase", "fixed", "a request", "explained", "median by requests running", left=1)
+        return Text("the engine does not report these phases, or does not report its batch", style="dim")
+    out = table("phase", "fixed", "per request", "explained", "median by requests running", left=1)
     out.columns[-1].justify, out.columns[-1].no_wrap = "left", False
     for phase in (name for name in PHASES if name in phases):
         fit, bins = phases[phase].fit, phases[phase].bins
@@ -190,7 +190,7 @@ def host(phases: Mapping[str, PhaseCost]) -> RenderableType:
     without = [phase for phase in PHASES if phase in phases and phases[phase].fit.misfit is not None]
     if not without:
         return out
-    return Group(out, Text(f"no costs where a line does not describe the steps: {', '.join(without)}", style="dim"))
+    return Group(out, Text(f"no costs, because the fit does not describe the steps: {', '.join(without)}", style="dim"))
 
 
 def span(one: Bin) -> str:

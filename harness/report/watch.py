@@ -56,7 +56,7 @@ def picture(one: Sample) -> RenderableType:
         words = [
             device.name or "",
             *([f"slice {device.mig.gpu_instance}.{device.mig.compute_instance}"] if device.mig else []),
-            *([f"clocks held by {', '.join(device.event_reasons)}"] if device.event_reasons else []),
+            *([f"clocks limited by {', '.join(device.event_reasons)}"] if device.event_reasons else []),
             *([f"used by {', '.join(users)}"] if users else []),
             *([f"lost: {device.lost}"] if device.lost else []),
         ]

@@ -32,12 +32,12 @@ def doubts(record: Record, caches: Caches, prefix_caching: bool) -> Iterator[Rea
         shown = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in made.items())
         yield doubt(
             "compiled_in_window",
-            f"the engine captured or compiled while it was measured: {shown}",
-            "Give the warm-up more time (--workload-arg warmup.max_s=...), so that it meets the window's shapes.",
+            f"the engine captured or compiled during the window: {shown}",
+            "Give the warm-up more time (--workload-arg warmup.max_s=...), so that it covers the window's shapes.",
         )
     if prefix_caching and caches.reset is False:
         yield doubt(
             "cache_not_reset",
             "the prefix cache could not be emptied before the window",
-            "Its first requests found the warm-up's blocks in it: compare runs with prefix_caching=false.",
+            "The first requests reused blocks from the warm-up: compare runs with prefix_caching=false.",
         )

@@ -53,7 +53,7 @@ def list_runs(root: Path) -> list[RunLine]:
         Refused: `root` is no folder.
     """
     if root.exists() and not root.is_dir():
-        raise Refused(f"{root} is no folder; name the one that the runs lie in")
+        raise Refused(f"{root} is not a folder; name the folder that holds the runs")
     lines = (line_of(folder) for folder in folders(root))
     return sorted((line for line in lines if line is not None), key=lambda line: (line.when, line.folder))
 
@@ -100,7 +100,7 @@ def fitting(lines: Sequence[RunLine], conditions: Mapping[str, str]) -> list[Run
     keys = {key for line in lines for key in line.label}
     for name in conditions:
         if name not in FIELDS and name not in keys and lines:
-            raise Refused(f"no run has a field or a label {name!r}{nearest(name, {*FIELDS, *keys})}")
+            raise Refused(f"no run has a field or label {name!r}{nearest(name, {*FIELDS, *keys})}")
     return [line for line in lines if all(_value(line, name) == value for name, value in conditions.items())]
 
 
@@ -151,14 +151,14 @@ def _without_result(stored: StoredRun) -> RunLine | None:
     if stored.kind == "interrupted":
         job = read_job(folder)
         running = is_running(folder, job, folder / JOB)
-        reason = None if running else "its harness was killed; innerloop show puts a result together"
+        reason = None if running else "its harness was killed; innerloop show rebuilds the result"
         status = "running" if running else "interrupted"
         line = RunLine(str(folder), _changed(folder / JOB), status, reason, id=job.get("id"))
         return _with_spec(line, typed(Spec, job["spec"]))
     if stored.kind == "records":
-        return RunLine(str(folder), _changed(folder), "broken", "it has records, and neither a result nor a job")
+        return RunLine(str(folder), _changed(folder), "broken", "it has records, but neither a result nor a job")
     if STAMP.match(folder.name) and not any(folder.iterdir()):
-        reason = "nothing was started: it is being prepared, or was killed before"
+        reason = "not started: still being prepared, or killed before the start"
         return RunLine(str(folder), _changed(folder), "interrupted", reason)
     return None
 

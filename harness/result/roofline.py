@@ -41,17 +41,17 @@ def section(
     `spec` is RunSpec.describe(), `effective` the settings as the engine resolved them.
     """
     if ceilings is None:
-        return Roofline(reason=why_none or "the peaks of this machine were not measured")
+        return Roofline(reason=why_none or "the machine's peaks were not measured")
     try:
         cost = cost_of(spec, effective)
     except KeyError as error:
-        return Roofline(reason=f"the run's model is not known: {error}")
+        return Roofline(reason=f"the run's model is unknown: {error}")
     except Refused as error:
-        return Roofline(reason=f"what a step costs is not known: {error}")
+        return Roofline(reason=f"the cost of a step is unknown: {error}")
     ranks = ranks_of(spec, effective)
     total = total_peaks(ceilings, cost, ranks)
     if total is None:
-        return Roofline(reason=f"the matrix rate of {cost.linear_dtype} is not known on this machine")
+        return Roofline(reason=f"this machine's {cost.linear_dtype} matrix rate is unknown")
     published = datasheet_peaks(ceilings.key.name, cost, ranks)
     figures = roofline(tables.steps, tables.tokens, tables.requests, cost, total, steady, published)
     return replace(figures, peaks=measured_peaks(ceilings, cost, ranks), above_bound=above(figures.bound_share))
@@ -211,9 +211,9 @@ def above(bound_share: OfSteps | None) -> str | None:
     kind, share = max(over.items(), key=lambda one: one[1])
     steps = "steps" if kind == "all" else f"{kind.replace('_', ' ')} steps"
     return (
-        f"{steps} took {1 / share:.2f} of their bound, the least time that the measured peaks allow, so a peak is too "
-        "low: either it was measured while the machine was busy (innerloop ceilings measure), or what was "
-        "counted as read from memory came from a cache, as a small model's weights do"
+        f"{steps} took {1 / share:.2f} of their bound, the least time at the measured peaks, so a peak is too low: "
+        "either the machine was busy when it was measured (repeat it with innerloop ceilings measure), or data "
+        "counted as read from memory came from a cache, as a small model's weights can"
     )
 
 
@@ -223,7 +223,7 @@ def notes(roofline: Roofline) -> list[str]:
     peaks = roofline.peaks
     if peaks is not None and peaks.disturbed:
         out.append(
-            f"the machine's peaks were measured while other processes used {peaks.other_cores:.1f} cores and are "
-            "probably higher: innerloop ceilings measure, when it is quiet"
+            f"the machine's peaks were measured while other processes used {peaks.other_cores:.1f} cores, and are "
+            "probably higher: run innerloop ceilings measure when the machine is idle"
         )
     return out

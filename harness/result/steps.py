@@ -24,10 +24,10 @@ def investigate(run: Path, slowest: int) -> Investigation:
     """
     stored = store.open(run)
     if isinstance(stored, store.StoredLadder):
-        raise Refused(f"{run} holds a run of each layer: name one of the folders in it")
+        raise Refused(f"{run} holds one run per layer; name one of its subfolders")
     stored = stored.in_folder() if run.exists() else stored
     if stored.kind == "nothing":
-        raise Refused(f"{stored.path} holds no run: there is neither a result.json nor a job.json in it")
+        raise Refused(f"{stored.path} is not a run: it has neither result.json nor job.json")
     result = stored.result() if stored.kind == "run" else None
     return findings(stored.path.name, stored.tables(), result, slowest)
 

@@ -78,7 +78,7 @@ def _trace(checks: Sequence[Check]) -> Iterator[Reason]:
         yield doubt(
             "trace_mismatch",
             shown + more,
-            "The trace does not add up, so no figure of this run can be trusted: report it with the run's folder.",
+            "No figure of this run can be trusted: report it, with the run's folder.",
         )
 
 
@@ -86,8 +86,8 @@ def _window(window_s: float, steps: int) -> Iterator[Reason]:
     if window_s < LEAST_WINDOW_S or steps < LEAST_STEPS:
         yield doubt(
             "short_window",
-            f"only {window_s:.2f} s and {steps} steps were measured",
-            f"Measure at least {LEAST_WINDOW_S:g} s and {LEAST_STEPS} steps: give the workload more requests.",
+            f"the window has only {window_s:.2f} s and {steps} steps",
+            f"Measure at least {LEAST_WINDOW_S:g} s and {LEAST_STEPS} steps: add requests to the workload.",
         )
 
 
@@ -97,8 +97,8 @@ def _workload(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: int
         yield doubt(
             "workload_exhausted",
             f"the requests ran out {(moment - start_ns) * NS:.1f} s into a window of {duration_ns * NS:.1f} s, "
-            "so the load fell before it closed",
-            "Give the workload more requests, or a shorter duration.",
+            "so the load dropped before it closed",
+            "Add requests to the workload, or shorten its duration.",
         )
 
 
@@ -119,8 +119,8 @@ def _warmup(warmup: Warmup | None) -> Iterator[Reason]:
         rates = ", ".join(number(round(rate)) for rate in warmup.round_tokens_per_s[-5:])
         yield doubt(
             "not_settled",
-            f"the speed had not settled after {warmup.rounds} rounds of warm-up (last, tokens/s: {rates})",
-            "Allow more rounds of warm-up, and look for what disturbs this machine.",
+            f"the speed had not settled after {warmup.rounds} warm-up rounds (last rounds, tokens/s: {rates})",
+            "Allow more warm-up rounds (--workload-arg warmup.max_rounds=N), and check what else loads this machine.",
         )
 
 
@@ -131,19 +131,19 @@ def _host(host: Host | None) -> Iterator[Reason]:
         yield doubt(
             "cpu_stolen",
             f"the hypervisor took {share(host.steal_share)} of this machine's CPU time",
-            "Repeat on a machine with cores of its own.",
+            "Repeat on a machine with dedicated cores.",
         )
     if _over(host.other_share, OTHER_SHARE) or host.other_cores > OTHER_CORES:
         yield doubt(
             "other_processes",
             f"other processes used {share(host.other_share)} of all cores' time ({host.other_cores:.2f} cores)",
-            "Stop what else runs on this machine, and repeat.",
+            "Stop other programs on this machine, and repeat.",
         )
     swapped = (host.swap_in_bytes or 0) + (host.swap_out_bytes or 0)
     if swapped > SWAP_BYTES:
         yield doubt(
             "swapping",
-            f"{number(round(swapped / 2**20))} MiB went to or came from swap while measuring",
+            f"{number(round(swapped / 2**20))} MiB were swapped in or out during the window",
             "Free memory, or choose a smaller model or KV cache.",
         )
 
@@ -154,7 +154,7 @@ def _sampling(sampler: SamplerCost | None) -> Iterator[Reason]:
         yield doubt(
             "sampling_gap",
             f"the host was not sampled for {gap_s:.1f} s",
-            "The harness was starved or the machine was suspended: repeat on a machine with a core to spare.",
+            "The harness got no CPU time, or the machine was suspended: repeat with a spare core.",
         )
 
 
@@ -162,14 +162,14 @@ def _harness(bubble_share: float | None, recorder_share: float | None) -> Iterat
     if _over(bubble_share, BUBBLE_SHARE):
         yield doubt(
             "bubbles",
-            f"{share(bubble_share)} of the window passed between steps although there was work",
-            "Submitting or recording took that time, not the engine's step: look at step_s.bubble, "
-            "and compare layers with a larger batch or longer outputs.",
+            f"{share(bubble_share)} of the window passed between steps while there was work",
+            "Submitting or recording took that time, not the engine's steps: look at step_s.bubble, "
+            "and use a larger batch or longer outputs to compare layers.",
         )
     if _over(recorder_share, RECORDER_SHARE):
         yield doubt(
             "recorder_cost",
-            f"recording took {share(recorder_share)} of the steps' time",
+            f"recording took {share(recorder_share)} of step time",
             "The steps are too short for this recorder on this machine: use a larger batch or model.",
         )
 
@@ -178,7 +178,7 @@ def _over(value: float | None, limit: float) -> bool:
     return value is not None and value > limit
 
 
-ALIKE = "Ask for what the engine can do, so that engines are compared on the same settings."
+ALIKE = "Request a value that the engine supports, so that engines are compared with the same settings."
 
 
 def unhonoured(asked: Mapping[str, Any], effective: Mapping[str, Any]) -> list[Reason]:
@@ -189,7 +189,7 @@ def unhonoured(asked: Mapping[str, Any], effective: Mapping[str, Any]) -> list[R
     found: list[Reason] = []
     kept = effective.get("kv_cache_dtype")
     if asked.get("kv_cache_dtype") == "fp8" and kept is not None and not kept.startswith(("fp8", "float8")):
-        said = f"kv_cache_dtype: fp8 was asked for and the engine keeps {kept}"
+        said = f"kv_cache_dtype: fp8 was requested, but the engine uses {kept}"
         found.append(doubt("setting_not_honoured", said, ALIKE))
     for name in HONOURED:
         wanted, got = asked.get(name), effective.get(name)
@@ -200,7 +200,7 @@ def unhonoured(asked: Mapping[str, Any], effective: Mapping[str, Any]) -> list[R
         found.append(
             doubt(
                 "setting_not_honoured",
-                f"{name}: {wanted} was asked for and the engine runs with {got}",
+                f"{name}: {wanted} was requested, but the engine runs with {got}",
                 ALIKE,
             )
         )

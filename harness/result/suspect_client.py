@@ -19,7 +19,7 @@ def suspicions(client: Client | None) -> list[Reason]:
     found = []
     if near is not None and near > NEAR_SHARE:
         most = client.capacity_tokens_per_s or 0.0
-        found.append(f"it received {share(near)} of the {number(round(most))} tokens/s that it can take")
+        found.append(f"it received {share(near)} of the {number(round(most))} tokens/s that it can handle")
     if busy is not None and busy > BUSY_SHARE:
         found.append(f"it used {share(busy)} of a core")
     if not found:
@@ -27,7 +27,7 @@ def suspicions(client: Client | None) -> list[Reason]:
     return [
         doubt(
             "client_near_limit",
-            f"the HTTP client was near its limit: {' and '.join(found)}",
-            "The figures may be the client's and not the server's: compare with layer async, or use a smaller batch.",
+            f"the HTTP client was near its capacity: {' and '.join(found)}",
+            "The client may have limited the figures: compare with layer async, or use a smaller batch.",
         )
     ]

@@ -12,14 +12,14 @@ from innerloop.harness.schema.reasons import Reason
 from innerloop.harness.schema.telemetry import Device, SamplerCost, Stranger
 
 THROTTLES = {  # event reasons that hold the clocks down, and what to do about each
-    "sw_power_cap": "It runs at its power limit: raise the limit if the device allows it, or compare at equal limits.",
-    "hw_slowdown": "Look at the device's cooling and power supply.",
-    "sw_thermal_slowdown": "Cool the device.",
-    "hw_thermal_slowdown": "Cool the device.",
-    "hw_power_brake_slowdown": "The machine's power supply asked for it: look at its limits.",
-    "sync_boost": "The device follows a slower one of its sync boost group: take it out of the group.",
-    "board_limit": "Look at the device's power supply.",
-    "reliability": "The device protects itself: look at its voltage and age.",
+    "sw_power_cap": "Raise the power limit if the device allows it, or compare at equal limits.",
+    "hw_slowdown": "Check the device's cooling and power supply.",
+    "sw_thermal_slowdown": "Improve the device's cooling.",
+    "hw_thermal_slowdown": "Improve the device's cooling.",
+    "hw_power_brake_slowdown": "The machine's power supply demanded it: check its limits.",
+    "sync_boost": "A slower device in its sync boost group holds it back: remove it from the group.",
+    "board_limit": "Check the device's power supply.",
+    "reliability": "The device is protecting itself: check its voltage and age.",
 }
 THROTTLED_SHARE = 0.01  # of the window
 LOW_CLOCKS = 0.75  # of the highest SM clock, while the device works (nvbench's threshold)
@@ -43,11 +43,11 @@ def suspicions(devices: Sequence[Device], samplers: Mapping[str, SamplerCost], w
 def _lost(name: str, device: Device) -> Iterator[Reason]:
     since_s = device.missing_from_s
     if since_s is not None:
-        when = f"from {since_s:.1f} s into the window on" if since_s >= 0 else "from before the window on"
+        when = f"since {since_s:.1f} s into the window" if since_s >= 0 else "since before the window"
         yield doubt(
             "device_lost",
             f"{name} could not be read {when}: {device.missing_reason}",
-            "Look at the kernel's log (Xid), and repeat once the device is back.",
+            "Check the kernel log for Xid errors, and repeat once the device is back.",
         )
 
 
@@ -63,15 +63,15 @@ def _clocks(name: str, device: Device, window_s: float) -> Iterator[Reason]:
     if busy is not None and most and busy < LOW_CLOCKS * most:
         yield doubt(
             "low_clocks",
-            f"{name} worked at {number(round(busy))} MHz on average, {share(busy / most)} of its {number(most)} MHz",
-            "Look for a clock limit (nvidia-smi -q -d CLOCK), throttling, or too little work to wake the device.",
+            f"{name} ran at {number(round(busy))} MHz on average, {share(busy / most)} of its {number(most)} MHz",
+            "Check for a clock limit (nvidia-smi -q -d CLOCK), throttling, or a load too small to raise the clocks.",
         )
     heat = device.temperature_c
     if heat.end is not None and heat.middle is not None and heat.end - heat.middle > RISE_C:
         yield doubt(
             "temperature_rising",
-            f"{name} was still getting warmer: {heat.middle:.0f} °C in the middle, {heat.end:.0f} °C at the end",
-            "Warm up for longer, or measure for longer: clocks and power change with the temperature.",
+            f"{name} was still warming up: {heat.middle:.0f} °C in the middle, {heat.end:.0f} °C at the end",
+            "Warm up or measure for longer: clocks and power change with temperature.",
         )
 
 
@@ -85,7 +85,7 @@ def _others(name: str, strangers: Sequence[Stranger]) -> Iterator[Reason]:
         yield doubt(
             "foreign_process",
             f"{name} was also used by {shown}",
-            "Stop what else runs on the device, and repeat.",
+            "Stop the other processes on the device, and repeat.",
         )
 
 
@@ -96,16 +96,16 @@ def _energy(name: str, device: Device, window_s: float) -> Iterator[Reason]:
     if period_s and energy.too_short(0, round(window_s * 1e9), period_s):
         yield doubt(
             "window_too_short_for_energy",
-            f"{name}'s power and energy change every {period_s * 1e3:.0f} ms, and the window is {window_s:.2f} s: "
-            "its energy is not known to 5 %",
-            f"Measure for at least {energy.LEAST_PERIODS * period_s:.1f} s.",
+            f"{name}'s power and energy update every {period_s * 1e3:.0f} ms, and the window is {window_s:.2f} s: "
+            "its energy is not known within 5 %",
+            f"Measure at least {energy.LEAST_PERIODS * period_s:.1f} s.",
         )
     elif apart is not None and abs(apart) > MISMATCH:
         yield doubt(
             "energy_mismatch",
             f"{name}'s energy counter says {number(used.counter)} J, the integral of its power "
             f"{number(used.integral)} J ({apart:+.1%})",
-            "Trust neither to more than that: the power reading may miss bursts, or the counter may include more.",
+            "Trust neither more closely than that: power readings may miss bursts, or the counter may include more.",
         )
 
 
@@ -115,5 +115,5 @@ def _sampling(name: str, sampler: SamplerCost | None) -> Iterator[Reason]:
         yield doubt(
             "device_sampling_gap",
             f"{name} was not sampled for {gap_s:.1f} s",
-            "The harness was starved, the driver hung or the machine was suspended: repeat with a core to spare.",
+            "The harness got no CPU time, the driver hung, or the machine was suspended: repeat with a spare core.",
         )

@@ -29,14 +29,14 @@ def _unfinished(ttft: Summary, e2e: Summary) -> Iterator[Reason]:
     if _share(ttft) > CENSORED_SHARE:
         yield doubt(
             "censored",
-            f"{share(_share(ttft))} of the due requests had no token when the window closed",
-            "Quantiles of TTFT count them as longer than they had waited: lower the load, or measure until all end.",
+            f"{share(_share(ttft))} of the due requests had no first token when the window closed",
+            "TTFT quantiles count them as longer than their wait so far: lower the load, or measure until all finish.",
         )
     elif _share(e2e) > CENSORED_SHARE:
         yield doubt(
             "cut_requests",
             f"{share(_share(e2e))} of the due requests were still running when the window closed",
-            "Quantiles of end to end count them as longer than they had run; TPOT is of finished ones: measure longer.",
+            "End-to-end quantiles count them as longer than so far; TPOT covers finished ones. Measure longer.",
         )
 
 
@@ -50,7 +50,7 @@ def _few(ttft: Summary) -> Iterator[Reason]:
         yield doubt(
             "few_requests",
             f"{number(ttft.count)} requests are too few for a p99",
-            f"Give the workload at least {FEW} requests; MLPerf asks for 662.",
+            f"Use at least {FEW} requests; MLPerf requires 662.",
         )
 
 
@@ -59,22 +59,22 @@ def _changed(seen: Stability, start_ns: int) -> Iterator[Reason]:
     if backlog is not None and backlog.overloaded:
         yield doubt(
             "overloaded",
-            f"requests in the system grew by {number(round(backlog.per_minute, 1))} a minute until the last arrival "
+            f"requests in the system grew by {number(round(backlog.per_minute, 1))} per minute until the last arrival "
             f"(at least {number(round(backlog.low, 1))})",
-            "The engine cannot keep up with this rate: its TTFT only says how long the run was. Lower the rate.",
+            "The engine cannot keep up with this rate, so TTFT only reflects the run's length. Lower the rate.",
         )
     if drift is not None and drift.kind == "drift":
         yield doubt(
             "drift",
-            f"steps of like content took {_change(drift.change)} in the end ({_change(drift.per_minute)} a minute)",
-            "Look at clocks, temperature and memory over time; figures of a longer run will differ.",
+            f"similar steps took {_change(drift.change)} by the end ({_change(drift.per_minute)} per minute)",
+            "Check clocks, temperature and memory over time; a longer run would give other figures.",
         )
     elif drift is not None and drift.kind == "level_shift":
         when = "" if drift.shift_ns is None else f", {(drift.shift_ns - start_ns) * NS:.0f} s into the window"
         yield doubt(
             "level_shift",
-            f"steps of like content suddenly took {_change(drift.change)}{when}",
-            "Look at clocks and at what else began then; figures mix both levels.",
+            f"similar steps suddenly took {_change(drift.change)}{when}",
+            "Check the clocks and what else started then; the figures mix both levels.",
         )
 
 

@@ -26,8 +26,8 @@ class Caches:
     ] = None
     made_in_window: Annotated[
         Mapping[str, int] | None,
-        Figure("captures and compilations while measuring, by kind", null="the engine runs in another process"),
+        Figure("captures and compilations during the window, by kind", null="the engine runs in another process"),
     ] = None
-    warmup_shapes: Annotated[tuple[str, ...], Figure("shapes that the warm-up brought beside its rounds")] = field(
+    warmup_shapes: Annotated[tuple[str, ...], Figure("shapes that the warm-up ran in addition to its rounds")] = field(
         default_factory=tuple
     )

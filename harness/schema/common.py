@@ -8,7 +8,7 @@ from typing import Annotated
 from innerloop.harness.schema.figure import Figure
 
 NO_VALUES = "there are no values"
-NO_INTERVAL = "it was not worked out, or there are too few values"
+NO_INTERVAL = "it was not computed, or there are too few values"
 
 Bounds = tuple[float | None, float | None]  # None: no bound on that side
 
@@ -27,7 +27,7 @@ class Summary:
     p95: Annotated[float | None, Figure("95 % of the values are at most this", null=NO_VALUES)]
     p99: Annotated[float | None, Figure("99 % of the values are at most this", null=NO_VALUES)]
     max: Annotated[float | None, Figure("largest value", null=NO_VALUES)]
-    count: Annotated[int, Figure("how many values there are")]
+    count: Annotated[int, Figure("number of values")]
     p50_ci: Annotated[Bounds | None, Figure("95 % interval of p50, by order statistics", null=NO_INTERVAL)] = None
     p90_ci: Annotated[Bounds | None, Figure("95 % interval of p90", null=NO_INTERVAL)] = None
     p95_ci: Annotated[Bounds | None, Figure("95 % interval of p95", null=NO_INTERVAL)] = None

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.figure import Figure
 
-SYSTEM_SILENT = "the system does not say"
+SYSTEM_SILENT = "the system does not report it"
 NOT_LOADED = "the engine was not loaded"
-NOT_SAID = "the engine does not say"
+NOT_SAID = "the engine does not report it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class Engine:
     effective: Annotated[Mapping[str, Any], Figure("common settings as the engine resolved them")] = field(
         default_factory=dict
     )
-    native: Annotated[Mapping[str, Any], Figure("what the common settings became in the engine's own words")] = field(
+    native: Annotated[Mapping[str, Any], Figure("the engine arguments that the common settings became")] = field(
         default_factory=dict
     )
     kv_cache_tokens: Annotated[int | None, Figure("size of the KV cache", unit="tokens", null=NOT_SAID)] = None
     kv_cache_bytes: Annotated[int | None, Figure("size of the KV cache", unit="bytes", null=NOT_SAID)] = None
     weights_bytes: Annotated[int | None, Figure("size of the weights in memory", unit="bytes", null=NOT_SAID)] = None
-    notes: Annotated[tuple[str, ...], Figure("what the adapter says of this load")] = ()
+    notes: Annotated[tuple[str, ...], Figure("the adapter's notes on this load")] = ()
     unreported: Annotated[tuple[str, ...], Figure("fields of a step that this engine does not report")] = ()
 
 
@@ -43,9 +43,9 @@ class Engine:
 class Checkpoint:
     """The weights that were loaded."""
 
-    path: Annotated[str, Figure("their folder")]
+    path: Annotated[str, Figure("folder of the weights")]
     bytes: Annotated[int, Figure("size of the files", unit="bytes")]
-    cached: Annotated[bool, Figure("they had been written before")]
+    cached: Annotated[bool, Figure("the files already existed")]
     digest: Annotated[str | None, Figure("hash of the files, or of what they were made from", null="not computed")]
     seconds: Annotated[float, Figure("time to write or find them", unit="s")]
     synthetic: Annotated[bool, Figure("random weights of the model's shape, made by innerloop")]
@@ -67,7 +67,7 @@ class Gpu:
     index: int
     uuid: str
     name: str
-    memory_bytes: Annotated[int | None, Figure("its memory", unit="bytes", null="the driver does not say")]
+    memory_bytes: Annotated[int | None, Figure("its memory", unit="bytes", null="the driver does not report it")]
     compute_capability: str | None
     driver: str | None
     cuda: str | None
@@ -78,33 +78,35 @@ class Gpu:
 class HostState:
     """The state that the machine was in just before the worker started."""
 
-    governor: Annotated[str | None, Figure("of the CPUs' frequency, all that there are", null=SYSTEM_SILENT)]
+    governor: Annotated[str | None, Figure("frequency governors of the CPUs, each once", null=SYSTEM_SILENT)]
     turbo: Annotated[bool | None, Figure("clocks above the nominal one are allowed", null=SYSTEM_SILENT)]
-    smt: Annotated[bool | None, Figure("a core runs several threads", null=SYSTEM_SILENT)]
+    smt: Annotated[bool | None, Figure("a core runs several threads (SMT)", null=SYSTEM_SILENT)]
     frequency_mhz: Annotated[
         tuple[float, float] | None, Figure("lowest and highest of the CPUs", "MHz", null=SYSTEM_SILENT)
     ]
-    isolated_cpus: Annotated[str | None, Figure("CPUs kept from the scheduler", null="none")]
+    isolated_cpus: Annotated[str | None, Figure("CPUs isolated from the scheduler", null="none")]
     affinity: Annotated[tuple[int, ...], Figure("CPUs that the harness may run on")]
     worker_cpus: Annotated[tuple[int, ...] | None, Figure("--cpus", null="it was not given")]
     harness_cpus: Annotated[tuple[int, ...] | None, Figure("--harness-cpus", null="it was not given")]
     load_average: Annotated[
         tuple[float, float, float] | None, Figure("of the last 1, 5 and 15 minutes", null=SYSTEM_SILENT)
     ]
-    boot_id: Annotated[str | None, Figure("one for each start of the system", null=SYSTEM_SILENT)]
+    boot_id: Annotated[str | None, Figure("id of this boot of the system", null=SYSTEM_SILENT)]
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
     """The engine's interpreter, and the machine."""
 
-    lock_hash: Annotated[str | None, Figure("of the environment's lock", null="it was brought by the user")] = None
+    lock_hash: Annotated[str | None, Figure("of the environment's lock", null="the environment is the user's own")] = (
+        None
+    )
     python: str | None = None
     packages: Annotated[Mapping[str, str] | None, Figure("every distribution's version", null=NOT_LOADED)] = None
     torch: Torch | None = None
     interpreter: str | None = None
     registered: Annotated[str | None, Figure("name of a registered environment", null="it is innerloop's own")] = None
-    sites: Annotated[tuple[str, ...] | None, Figure("folders that lend packages to it")] = None
+    sites: Annotated[tuple[str, ...] | None, Figure("package folders on its PYTHONPATH")] = None
     variables: Annotated[
         Mapping[str, str] | None, Figure("the worker's variables that can change what is measured")
     ] = None
@@ -118,11 +120,9 @@ class Environment:
     physical_cores: Annotated[int | None, Figure("cores that this process may run on")] = None
     logical_cores: Annotated[int | None, Figure("hardware threads that this process may run on")] = None
     machine_logical_cores: Annotated[int | None, Figure("hardware threads of the machine")] = None
-    cpu_quota: Annotated[float | None, Figure("CPUs' worth of time that a control group allows", null="no limit")] = (
-        None
-    )
+    cpu_quota: Annotated[float | None, Figure("CPU time limit of the control group, in CPUs", null="no limit")] = None
     memory_bytes: Annotated[int | None, Figure("memory that this process may use", unit="bytes")] = None
-    memory_available_bytes: Annotated[int | None, Figure("free of it at the start", unit="bytes")] = None
+    memory_available_bytes: Annotated[int | None, Figure("free memory at the start", unit="bytes")] = None
     gpus: tuple[Gpu, ...] = ()
     host: Annotated[HostState | None, Figure("the machine's state", null="the worker was not started")] = None
     commit: Annotated[str | None, Figure("innerloop's commit", null="it is unknown")] = None

@@ -18,8 +18,8 @@ class Cell:
     """One thing that is measured."""
 
     name: Annotated[str, Figure("a folder's name, unique in the experiment")]
-    request: Annotated[Mapping[str, Any], Figure("the run that is asked for, as options of `innerloop run`")]
-    key: Annotated[str, Figure("hash of the resolved run: cells with the same key ask the same")]
+    request: Annotated[Mapping[str, Any], Figure("the requested run, as options of `innerloop run`")]
+    key: Annotated[str, Figure("hash of the resolved run: cells with the same key request the same run")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ class Manifest:
     created: Annotated[str, Figure("UTC, ISO 8601")]
     design: Annotated[str, Figure("layers, trials, compare ...")]
     cells: tuple[Cell, ...]
-    blocks: Annotated[int, Figure("of jobs that are compared with each other: one of each cell")]
+    blocks: Annotated[int, Figure("number of blocks; a block holds one job of each cell, compared with each other")]
     order: Annotated[Order, Figure("of the cells in a block")]
     seed: Annotated[int, Figure("of the order")]
-    machine: Annotated[Mapping[str, Any], Figure("what must be alike for figures to be compared")]
+    machine: Annotated[Mapping[str, Any], Figure("what must match for figures to be comparable")]
     options: Annotated[Mapping[str, Any], Figure("how runs are made: limits, telemetry, profiling")] = field(
         default_factory=dict
     )

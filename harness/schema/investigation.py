@@ -51,11 +51,11 @@ class Storm:
     first_step: int
     last_step: int
     at_s: Annotated[float, Figure("its start after the window's", unit="s")]
-    duration_s: Annotated[float, Figure("of these steps, and the time between them", unit="s")]
+    duration_s: Annotated[float, Figure("of these steps and the time between them", unit="s")]
     preempted: Annotated[int, Figure("requests preempted")]
     kv_usage: Annotated[float | None, Figure("when it began", null="the engine does not report it")]
     share_of_prefill: Annotated[
-        float | None, Figure("part of all prefill positions that were computed in it", null="unknown, or none was")
+        float | None, Figure("share of all prefill positions computed in the storm", null="unknown, or none was")
     ]
 
 
@@ -76,7 +76,9 @@ class Interference:
     with_prefill: Summary
     decode_only: Summary
     stalled_share: Annotated[float | None, Figure("tokens that waited for prefill")]
-    lost_share: Annotated[float | None, Figure("time that they waited longer than the others' median")]
+    lost_share: Annotated[
+        float | None, Figure("share of the time between tokens spent waiting longer than the others' median")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,8 @@ class FittedCosts:
 
     costs: Annotated[Mapping[str, Cost], Figure("`fixed`, and one for each column that could be fitted")]
     r2: Annotated[float | None, Figure("share of the variance explained", null="nothing varies, or see reason")]
-    rmse: Annotated[float | None, Figure("root mean square of the rest", unit="s", null="see reason")]
-    rows: Annotated[int, Figure("steps that it stands on")]
+    rmse: Annotated[float | None, Figure("root mean square of the residuals", unit="s", null="see reason")]
+    rows: Annotated[int, Figure("steps used for the fit")]
     dropped: Annotated[Mapping[str, str], Figure("what could not be fitted, and why")]
     together: Annotated[
         tuple[tuple[str, str, float], ...], Figure("pairs that rise and fall together, with their correlation")

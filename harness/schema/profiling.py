@@ -16,7 +16,7 @@ class Captured:
     """The steps that the profiler saw."""
 
     steps: CountByStepKind
-    ranges: Annotated[tuple[tuple[int, int], ...], Figure("first step and the one behind the last, of each window")]
+    ranges: Annotated[tuple[tuple[int, int], ...], Figure("first step and the step after the last, of each window")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class FunctionShare:
 
     name: str
     self_share: Annotated[float, Figure("itself")]
-    total_share: Annotated[float, Figure("with all that it calls")]
+    total_share: Annotated[float, Figure("including the functions it calls")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class HostProfile:
     rate_hz: int
     samples: int | None
     errors: int | None
-    behind_s: Annotated[float, Figure("most that a sample was late", unit="s")]
+    behind_s: Annotated[float, Figure("longest delay of a sample", unit="s")]
     threads: tuple[ThreadShare, ...]
     top: tuple[FunctionShare, ...]
 
@@ -61,11 +61,11 @@ class Profiling:
     """The pass, and what it cost. Its figures never enter the measured ones."""
 
     kind: Annotated[str, Figure("kernels, nsys, ncu or host")]
-    steps: Annotated[str, Figure("which steps were asked for")]
-    windows: Annotated[tuple[Mapping[str, Any], ...], Figure("the same as rules")]
-    folder: Annotated[str, Figure("in the run's folder")]
+    steps: Annotated[str, Figure("requested steps")]
+    windows: Annotated[tuple[Mapping[str, Any], ...], Figure("the same, as rules")]
+    folder: Annotated[str, Figure("its folder, inside the run's folder")]
     command: Annotated[str, Figure("how to repeat the pass by hand")]
-    seconds: Annotated[float, Figure("that it took", unit="s")]
+    seconds: Annotated[float, Figure("duration of the pass", unit="s")]
     worker_pid: int | None
     measured_worker_pid: int | None
     failure: Failure | None
@@ -102,7 +102,7 @@ class Kernel:
 class IdleGaps(Summary):
     """Stretches in which a device had nothing to do, in seconds."""
 
-    total: Annotated[float, Figure("sum, a device", unit="s")]
+    total: Annotated[float, Figure("sum, per device", unit="s")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Estimate:
     """What the measured run would take if the device never waited."""
 
     busy_s: Annotated[float | None, Figure("busy time of the measured steps", unit="s", null="see reason")]
-    output_tokens_per_s: Annotated[float | None, Figure("output tokens / that", unit="tokens/s", null="see reason")]
+    output_tokens_per_s: Annotated[float | None, Figure("output tokens / busy_s", unit="tokens/s", null="see reason")]
     covered_share: Annotated[float | None, Figure("measured steps that resemble a captured one", null="see reason")]
     reason: Annotated[str | None, Figure("why there is none", null="there is one")]
 
@@ -129,12 +129,12 @@ class Kernels:
     idle_share: Annotated[ByStepKind, Figure("time in which nothing ran", better="lower")]
     idle_gaps_s: IdleGaps
     total_ns: Annotated[CountByStepKind, Figure("sum of all kernels' times", unit="ns")]
-    outside_steps_ns: Annotated[int, Figure("of kernels that belong to no captured step", unit="ns")]
+    outside_steps_ns: Annotated[int, Figure("time of kernels outside captured steps", unit="ns")]
     classes: Annotated[Mapping[str, Mapping[str, KernelClass]], Figure("by kind of step and class")]
     top: Annotated[Mapping[str, tuple[Kernel, ...]], Figure("the longest, by kind of step")]
     unknown_names: Annotated[tuple[str, ...], Figure("longest kernels without a class")]
-    joined_by_time: Annotated[int, Figure("kernels that were given to a step by time alone")]
-    launches_lost: Annotated[int, Figure("launches of which nothing was seen on the device")]
-    steps_left_out: Annotated[int, Figure("captured steps that lost some of their kernels")]
+    joined_by_time: Annotated[int, Figure("kernels assigned to a step by time alone")]
+    launches_lost: Annotated[int, Figure("launches without a device record")]
+    steps_left_out: Annotated[int, Figure("captured steps excluded because kernels were lost")]
     slowdown: Slowdown
     estimate: Estimate

@@ -15,7 +15,7 @@ Affected = Literal["throughput", "latency", "energy", "memory", "comparison"]
 class Reason:
     """One thing that is known against a run's figures."""
 
-    code: Annotated[str, Figure("what it is, in one word for programs")]
+    code: Annotated[str, Figure("machine-readable code")]
     severity: Annotated[
         Severity,
         Figure(
@@ -23,8 +23,8 @@ class Reason:
             "suspect"
         ),
     ]
-    affects: Annotated[tuple[Affected, ...], Figure("the kinds of figures that it makes doubtful")]
-    detail: Annotated[str, Figure("what was seen, with its numbers")]
+    affects: Annotated[tuple[Affected, ...], Figure("the kinds of figures that it puts in doubt")]
+    detail: Annotated[str, Figure("what was observed, with figures")]
     advice: Annotated[str | None, Figure("what to do about it", null="there is nothing to advise")]
 
 
@@ -33,14 +33,14 @@ class Check:
     """Two places in the trace that should agree and do not."""
 
     code: Annotated[str, Figure("which check failed")]
-    detail: Annotated[str, Figure("both sides' numbers")]
+    detail: Annotated[str, Figure("the figures of both sides")]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a run, or a profiling pass, did not come to its end."""
 
-    cause: Annotated[str, Figure("the kind of failure, in one word for programs")]
+    cause: Annotated[str, Figure("machine-readable kind of failure")]
     message: Annotated[str, Figure("what happened, in one sentence")]
     exit: Annotated[int | None, Figure("the worker's exit code; negative: the signal", null="it is unknown")] = None
     traceback: Annotated[tuple[str, ...], Figure("lines of the traceback")] = ()

@@ -33,8 +33,8 @@ class Spec:
     layer: str
     device: Annotated[str, Figure("cpu or cuda")]
     settings: Annotated[Mapping[str, Any], Figure("common settings; null leaves a setting to the engine")]
-    settings_given: Annotated[Mapping[str, Any], Figure("those of them that were given")]
-    engine_args: Annotated[Mapping[str, Any], Figure("arguments in the engine's own words")]
+    settings_given: Annotated[Mapping[str, Any], Figure("the settings that were given")]
+    engine_args: Annotated[Mapping[str, Any], Figure("engine-specific arguments")]
     seeds: Mapping[str, int]
     weights: Annotated[str | None, Figure("a folder with weights", null="synthetic weights")] = None
     trust_remote_code: bool = False
@@ -46,7 +46,7 @@ class Spec:
     substituted: Annotated[
         str | None,
         Figure(
-            "what something else stands in for, so that the speed is not the engine's and is not to be ranked",
+            "the part of the engine that was replaced, so that the speed is not representative and must not be ranked",
             null="nothing: the engine ran as it is",
         ),
     ] = None
@@ -102,7 +102,7 @@ class Result:
     step_share: StepShare
     time_share: TimeShare
     batch: Annotated[Level, Figure("requests in a step's batch")]
-    waiting: Annotated[Level, Figure("requests queued behind it")]
+    waiting: Annotated[Level, Figure("requests queued outside the batch")]
     kv_usage: Annotated[Level, Figure("share of the KV cache in use")]
     steady: Steady
     over_time: OverTime | None
@@ -115,12 +115,15 @@ class Result:
     roofline: Roofline | None = None
     profiling: Annotated[Profiling | None, Figure("the profiling pass", null="there was none")] = None
     kernels: Annotated[Kernels | None, Figure("what the pass saw", null="it saw none")] = None
-    checks: Annotated[tuple[Check, ...], Figure("what does not add up in the trace")] = ()
-    stability: Annotated[Stability | None, Figure("what changed meanwhile", null="an older innerloop wrote it")] = None
+    checks: Annotated[tuple[Check, ...], Figure("inconsistencies in the trace")] = ()
+    stability: Annotated[
+        Stability | None, Figure("drift and backlog during the window", null="an older innerloop wrote it")
+    ] = None
     kind: Annotated[Literal["run"], Figure("what this document is")] = "run"
     id: Annotated[str | None, Figure("of this run: a UUID of version 7", null="an older innerloop wrote it")] = None
     key: Annotated[
-        str | None, Figure("hash of what was asked for: runs with the same key ask the same", null="as for id")
+        str | None,
+        Figure("hash of the request: runs with the same key request the same", null="an older innerloop wrote it"),
     ] = None
 
     @property

@@ -18,16 +18,18 @@ class MeasuredPeaks:
     bytes_per_s: Annotated[float, Figure("memory bandwidth, the better of copy and read", unit="bytes/s")]
     copy_bytes_per_s: float
     read_bytes_per_s: float
-    dtype: Annotated[str, Figure("number format of attention and lm_head")]
-    ops_per_s: Annotated[float | None, Figure("matrix products in that format", unit="operations/s")]
-    linear_dtype: Annotated[str, Figure("number format of the layers' matrix products")]
-    linear_ops_per_s: Annotated[float | None, Figure("matrix products in that format", unit="operations/s")]
+    dtype: Annotated[str, Figure("dtype of attention and lm_head")]
+    ops_per_s: Annotated[float | None, Figure("matrix rate in that dtype", unit="operations/s")]
+    linear_dtype: Annotated[str, Figure("dtype of the layers' matrix products")]
+    linear_ops_per_s: Annotated[float | None, Figure("matrix rate in that dtype", unit="operations/s")]
     tf32: bool | None
     torch: str | None
     measured: Annotated[str | None, Figure("when, UTC")]
-    other_cores: Annotated[float | None, Figure("cores that other processes used meanwhile")]
+    other_cores: Annotated[float | None, Figure("cores that other processes used during the measurement")]
     disturbed: Annotated[bool | None, Figure("other processes used so much that the peaks may be too low")]
-    clocks: Annotated[Mapping[str, Any] | None, Figure("the device's clocks meanwhile", null="it is a CPU")]
+    clocks: Annotated[
+        Mapping[str, Any] | None, Figure("the device's clocks during the measurement", null="it is a CPU")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class Peaks:
     """What all devices together can do at most."""
 
     bytes_per_s: Annotated[float, Figure("memory bandwidth", unit="bytes/s")]
-    ops_per_s: Annotated[float, Figure("in the format of attention and lm_head", unit="operations/s")]
-    linear_ops_per_s: Annotated[float, Figure("in the format of the layers' matrices", unit="operations/s")]
+    ops_per_s: Annotated[float, Figure("in the dtype of attention and lm_head", unit="operations/s")]
+    linear_ops_per_s: Annotated[float, Figure("in the dtype of the layers' matrices", unit="operations/s")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +64,14 @@ class Cost:
     """What a model's steps move and compute, of all devices together."""
 
     layers_bytes: Annotated[float, Figure("read by every step: the layers' matrices as stored, and the norms", "bytes")]
-    lm_head_bytes: Annotated[float, Figure("read by a step that gives a token", "bytes")]
+    lm_head_bytes: Annotated[float, Figure("read by a step that outputs a token", "bytes")]
     embedding_bytes: Annotated[float, Figure("a row of the table, for each position", "bytes")]
     kv_bytes: Annotated[float, Figure("keys and values of one token", "bytes")]
-    linear_ops: Annotated[float, Figure("of the layers' matrices for each position: 2 a parameter", "operations")]
-    lm_head_ops: Annotated[float, Figure("for each token that comes out: 2 a parameter", "operations")]
-    attention_ops: Annotated[float, Figure("for each pair of positions: 4 head_dim a head and layer", "operations")]
-    dtype: Annotated[str, Figure("number format of attention and lm_head")]
-    linear_dtype: Annotated[str, Figure("number format in which the layers' matrices are multiplied")]
+    linear_ops: Annotated[float, Figure("of the layers' matrices for each position: 2 per parameter", "operations")]
+    lm_head_ops: Annotated[float, Figure("for each output token: 2 per parameter", "operations")]
+    attention_ops: Annotated[float, Figure("for each pair of positions: 4 head_dim per head and layer", "operations")]
+    dtype: Annotated[str, Figure("dtype of attention and lm_head")]
+    linear_dtype: Annotated[str, Figure("dtype in which the layers' matrices are multiplied")]
     routed: Annotated[Routed | None, Figure("experts, of which a step reads those that its positions take")] = None
     windowed: Annotated[Sequence[Windowed], Figure("layers that do not see the whole context")] = ()
     decode_attention_ops: Annotated[
@@ -153,5 +155,7 @@ class Roofline:
     bytes: Annotated[float | None, Figure("moved by all steps", unit="bytes")] = None
     operations: Annotated[float | None, Figure("of all steps", unit="operations")] = None
     per_step: MeanSteps | None = None
-    unattributed_prefill_positions: Annotated[int | None, Figure("that no request's prompt explains")] = None
-    above_bound: Annotated[str | None, Figure("what to think of steps faster than their bound", null="none is")] = None
+    unattributed_prefill_positions: Annotated[int | None, Figure("positions that no request's prompt accounts for")] = (
+        None
+    )
+    above_bound: Annotated[str | None, Figure("how to read steps faster than their bound", null="none is")] = None

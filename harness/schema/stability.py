@@ -16,11 +16,11 @@ class Drift:
         Literal["drift", "level_shift"] | None,
         Figure("steady or sudden", null="less than 5 %, or chance"),
     ]
-    per_minute: Annotated[float, Figure("slope, as a share a minute", better="lower")]
+    per_minute: Annotated[float, Figure("slope, as a share per minute", better="lower")]
     low: Annotated[float, Figure("lower end of its 95 % interval")]
     high: Annotated[float, Figure("upper end of its 95 % interval")]
     change: Annotated[float, Figure("from beginning to end, or from one level to the other", better="lower")]
-    p: Annotated[float, Figure("how likely such a change is where nothing changes")]
+    p: Annotated[float, Figure("probability of such a change if nothing changes")]
     shift_ns: Annotated[int | None, Figure("when the level changed, monotonic", "ns", null="not a level shift")] = None
 
 
@@ -32,7 +32,7 @@ class Backlog:
     per_minute: Annotated[float, Figure("slope", "requests/min", better="lower")]
     low: Annotated[float, Figure("lower end of its interval", "requests/min")]
     high: Annotated[float, Figure("upper end of its interval", "requests/min")]
-    mean: Annotated[float, Figure("how many there were", "requests")]
+    mean: Annotated[float, Figure("mean number of requests", "requests")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,4 +40,4 @@ class Stability:
     """Tests of what must not change while a run is measured."""
 
     drift: Annotated[Drift | None, Figure("of the steps' time", null="too few steps, or their work is unknown")] = None
-    backlog: Annotated[Backlog | None, Figure("of an open loop", null="it is none, or too few arrived")] = None
+    backlog: Annotated[Backlog | None, Figure("of an open loop", null="not an open loop, or too few arrived")] = None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from innerloop.harness.schema.figure import Figure
 
-NOT_REACHED = "the run did not get there"
+NOT_REACHED = "the run ended before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,9 @@ class Startup:
     preparation: Annotated[
         float | None,
         Figure(
-            "making the engine's own form of the model, which is kept; not in the total", "s", null="none is needed"
+            "conversion of the model to the engine's own format, which is kept; not in the total",
+            "s",
+            null="none is needed",
         ),
     ] = None
 
@@ -52,6 +54,6 @@ class Memory:
     after_load: Annotated[int | None, Figure("when the warm-up began", unit="bytes", null=NOT_REACHED)] = None
     after_warmup: Annotated[int | None, Figure("when the window opened", unit="bytes", null=NOT_REACHED)] = None
     after_measure: Annotated[int | None, Figure("when the window had closed", unit="bytes", null=NOT_REACHED)] = None
-    peak: Annotated[int | None, Figure("most of all samples", unit="bytes", null="not sampled", better="lower")] = None
-    weights: Annotated[int | None, Figure("weights", unit="bytes", null="the engine does not say")] = None
-    kv_cache: Annotated[int | None, Figure("KV cache", unit="bytes", null="the engine does not say")] = None
+    peak: Annotated[int | None, Figure("largest sample", unit="bytes", null="not sampled", better="lower")] = None
+    weights: Annotated[int | None, Figure("weights", unit="bytes", null="the engine does not report it")] = None
+    kv_cache: Annotated[int | None, Figure("KV cache", unit="bytes", null="the engine does not report it")] = None

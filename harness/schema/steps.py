@@ -22,7 +22,7 @@ class StepSeconds:
     execute: Annotated[Summary, Figure("running or launching the model", unit="s", better="lower")]
     wait: Annotated[Summary, Figure("waiting for the device", unit="s", better="lower")]
     sample: Annotated[Summary, Figure("choosing tokens", unit="s", better="lower")]
-    update: Annotated[Summary, Figure("taking tokens in, ending requests", unit="s", better="lower")]
+    update: Annotated[Summary, Figure("processing tokens, finishing requests", unit="s", better="lower")]
     other_host: Annotated[Summary, Figure("wall minus all reported phases", unit="s", better="lower")]
     decode_only: Annotated[Summary, Figure("wall of steps without prefill", unit="s", better="lower")]
     with_prefill: Annotated[Summary, Figure("wall of steps with prefill", unit="s", better="lower")]
@@ -33,13 +33,13 @@ class StepSeconds:
 class StepShare:
     """Each phase's part of the wall time of the steps that report it, 0 to 1."""
 
-    schedule: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
-    prepare: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
-    execute: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
-    wait: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
-    sample: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
-    update: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
-    other_host: Annotated[float | None, Figure("sum over sum", null=UNREPORTED)]
+    schedule: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
+    prepare: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
+    execute: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
+    wait: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
+    sample: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
+    update: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
+    other_host: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Overhead:
     recorder_share_of_step_time: Annotated[float | None, Figure("recording / wall time of the steps", better="lower")]
     clock_ns_per_call: Annotated[float | None, Figure("reading the clock once", "ns")] = None
     observer_ns_per_step: Annotated[
-        float | None, Figure("the adapter's looking at the engine, by its own clock", "ns", better="lower")
+        float | None, Figure("the adapter's observation of the engine, by its own clock", "ns", better="lower")
     ] = None
     step_ratio: Annotated[
         float | None,
@@ -73,10 +73,10 @@ class Overhead:
     step_ratio_low: Annotated[float | None, Figure("of its 95 % interval")] = None
     step_ratio_high: Annotated[float | None, Figure("of its 95 % interval")] = None
     step_ratio_pairs: Annotated[int | None, Figure("pairs of steps behind it")] = None
-    gc_pauses: Annotated[int | None, Figure("collections of Python's garbage in the window", better="lower")] = None
+    gc_pauses: Annotated[int | None, Figure("Python garbage collections in the window", better="lower")] = None
     gc_s: Annotated[float | None, Figure("their time", unit="s", better="lower")] = None
     gc_longest_s: Annotated[float | None, Figure("the longest of them", unit="s", better="lower")] = None
-    trace_growths: Annotated[int | None, Figure("how often the trace had to grow in the window")] = None
+    trace_growths: Annotated[int | None, Figure("times the trace had to grow in the window")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,6 @@ class Client:
 
     cpu_s: Annotated[float | None, Figure("CPU time of its process in the window", unit="s")]
     cpu_s_per_s: Annotated[float | None, Figure("of one core")]
-    capacity_tokens_per_s: Annotated[float | None, Figure("most that it took from a null server", unit="tokens/s")]
-    share_of_capacity: Annotated[float | None, Figure("of that, used in this run", better="lower")]
+    capacity_tokens_per_s: Annotated[float | None, Figure("highest rate received from a null server", unit="tokens/s")]
+    share_of_capacity: Annotated[float | None, Figure("share of the capacity used in this run", better="lower")]
     null_server: Annotated[Mapping[str, float | int | str | None], Figure("how the capacity was measured")]

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from innerloop.harness.schema.figure import Figure
 
-UNSEEN = "the driver does not say"
-STEADY, STEADY_TOKEN = "energy of the steady window", "the same / output tokens in it"
+UNSEEN = "the driver does not report it"
+STEADY, STEADY_TOKEN = "energy of the steady window", "steady energy / steady output tokens"
 NO_STEADY = "there is no steady window, or its energy is unknown"
 
 
@@ -18,7 +18,7 @@ class Host:
     """The worker's processes, the machine, and everybody else on it. `*_cores`: mean cores in use; `*_share`: of all
     cores' time."""
 
-    covered_s: Annotated[float, Figure("of the window, that the samples cover", unit="s")]
+    covered_s: Annotated[float, Figure("part of the window that the samples cover", unit="s")]
     cpus: Annotated[int | None, Figure("hardware threads that this process may use")]
     worker_user_s: float
     worker_system_s: float
@@ -55,8 +55,12 @@ class TotalEnergy(PerToken):
     """The window's energy of all devices together, or of the CPU's sockets."""
 
     window: Annotated[float | None, Figure("energy of the window", "J", null="a part is unknown", better="lower")]
-    above_idle: Annotated[float | None, Figure("less idle power x duration", "J", null="idle power is unknown")] = None
-    dram: Annotated[float | None, Figure("of the memory, where it is counted apart", "J", null="it is not")] = None
+    above_idle: Annotated[
+        float | None, Figure("energy minus idle power x duration", "J", null="idle power is unknown")
+    ] = None
+    dram: Annotated[
+        float | None, Figure("energy of the memory, where it is counted separately", "J", null="it is not")
+    ] = None
     steady: Annotated[float | None, Figure(STEADY, "J", null=NO_STEADY)] = None
     steady_per_token: Annotated[float | None, Figure(STEADY_TOKEN, "J", null=NO_STEADY, better="lower")] = None
 
@@ -66,14 +70,14 @@ class DeviceEnergy(PerToken):
     """One device's energy."""
 
     window: Annotated[float | None, Figure("energy of the window", "J", null="see note", better="lower")]
-    above_idle: Annotated[float | None, Figure("less idle power x duration", "J", null="idle power is unknown")]
+    above_idle: Annotated[float | None, Figure("energy minus idle power x duration", "J", null="idle power is unknown")]
     prefill_steps: Annotated[float | None, Figure("of the steps with prefill", "J", null="see note")]
     decode_only_steps: Annotated[float | None, Figure("of the others", "J", null="see note")]
-    source: Annotated[Literal["counter", "integral"] | None, Figure("where `window` is from")]
+    source: Annotated[Literal["counter", "integral"] | None, Figure("source of `window`")]
     counter: Annotated[float | None, Figure("by the energy counter", "J", null="there is none")]
     integral: Annotated[float | None, Figure("by the power reading", "J", null="it does not cover the window")]
     counter_integral_difference: Annotated[float | None, Figure("integral / counter - 1", null="one is unknown")]
-    resolution_s: Annotated[float | None, Figure("how finely it can tell time", "s")]
+    resolution_s: Annotated[float | None, Figure("time resolution", "s")]
     note: str | None
     steady: Annotated[float | None, Figure(STEADY, "J", null=NO_STEADY)] = None
     steady_per_token: Annotated[float | None, Figure(STEADY_TOKEN, "J", null=NO_STEADY, better="lower")] = None
@@ -97,8 +101,8 @@ class DeviceMemory:
     before_load: int | None = None
     after_load: int | None = None
     after_warmup: int | None = None
-    peak: Annotated[int | None, Figure("most in the window", "bytes", better="lower")] = None
-    worker: Annotated[int | None, Figure("most of the worker's own", "bytes", null=UNSEEN)] = None
+    peak: Annotated[int | None, Figure("peak in the window", "bytes", better="lower")] = None
+    worker: Annotated[int | None, Figure("peak of the worker's own", "bytes", null=UNSEEN)] = None
     weights: int | None = None
     kv_cache: int | None = None
     rest: Annotated[int | None, Figure("peak - before the load - weights - KV cache", "bytes")] = None
@@ -112,8 +116,8 @@ class Clock:
     mean: float | None
     min: float | None
     max: float | None
-    busy_mean: Annotated[float | None, Figure("of the samples at work", "MHz")]
-    max_possible: Annotated[float | None, Figure("what the device could do", "MHz", null=UNSEEN)]
+    busy_mean: Annotated[float | None, Figure("mean of the samples under load", "MHz")]
+    max_possible: Annotated[float | None, Figure("maximum of the device", "MHz", null=UNSEEN)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +132,8 @@ class Clocks:
 class Utilization:
     """Share of time in which something ran."""
 
-    gpu: Annotated[float | None, Figure("some kernel ran; says nothing of how much of the device it used")]
-    memory: Annotated[float | None, Figure("memory was read or written")]
+    gpu: Annotated[float | None, Figure("time in which any kernel ran, however much of the device it used")]
+    memory: Annotated[float | None, Figure("time in which memory was read or written")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +203,13 @@ class Device:
     source: str
     interval_s: float
     samples: int
-    missing_from_s: Annotated[float | None, Figure("when it could no longer be read", "s", null="it always could")]
+    missing_from_s: Annotated[float | None, Figure("when it stopped responding", "s", null="it never did")]
     missing_reason: str | None
     faults: Annotated[Mapping[str, int], Figure("readings that failed, by name")]
     energy_j: DeviceEnergy
     idle_power_w: Annotated[float | None, Figure("before anything was started", "W", null="not measured")]
     power_w: PowerSummary
-    update_period_s: Annotated[float | None, Figure("how often the power reading changes", "s", null="unknown")]
+    update_period_s: Annotated[float | None, Figure("update period of the power reading", "s", null="unknown")]
     memory_bytes: DeviceMemory
     memory_note: str | None
     utilization: Utilization
@@ -228,9 +232,9 @@ class SamplerCost:
     late_p50_s: float | None
     late_p99_s: float | None
     longest_gap_s: float | None
-    cpu_s: Annotated[float, Figure("CPU time over all its life", "s")]
+    cpu_s: Annotated[float, Figure("CPU time over its lifetime", "s")]
     cpu_share: Annotated[float | None, Figure("of one core")]
-    error: Annotated[str | None, Figure("what ended it early", null="nothing did")]
+    error: Annotated[str | None, Figure("why it ended early", null="nothing did")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +250,6 @@ class Telemetry:
     """Everything that was sampled."""
 
     host: Annotated[Host | None, Figure("the host", null="fewer than two samples")] = None
-    devices: Annotated[tuple[Device, ...] | None, Figure("one entry a GPU", null="none could be sampled")] = None
+    devices: Annotated[tuple[Device, ...] | None, Figure("one entry per GPU", null="none could be sampled")] = None
     energy_j: Energy = field(default_factory=Energy)
     sampler: Mapping[str, SamplerCost] = field(default_factory=dict)

@@ -51,23 +51,25 @@ class Rung:
     s_per_output_token: Annotated[
         float | None, Figure("busy window / output tokens, median of the trials", unit="s", better="lower")
     ]
-    s_per_output_token_range: Annotated[tuple[float, float] | None, Figure("least and most of the trials", unit="s")]
+    s_per_output_token_range: Annotated[
+        tuple[float, float] | None, Figure("lowest and highest of the trials", unit="s")
+    ]
     ttft_s: Points | None
     tpot_s: Points | None
     tokens_per_s: Annotated[float | None, Figure("1 / s_per_output_token", unit="tokens/s", better="higher")] = None
     ms_per_step: Annotated[float | None, Figure("for a step of layer core", unit="ms")] = None
-    added_s_per_output_token: Annotated[float | None, Figure("difference to the one below", unit="s")] = None
+    added_s_per_output_token: Annotated[float | None, Figure("difference from the layer below", unit="s")] = None
     added_ms_per_step: Annotated[float | None, Figure("the same for a step of layer core", unit="ms")] = None
     added_share: Annotated[float | None, Figure("of the outermost layer's time")] = None
     ratio_to_below: Annotated[
         float | None,
-        Figure("its time / that of the one below, geometric mean over trials", null="no trial has both"),
+        Figure("its time / the time of the layer below, geometric mean over trials", null="no trial has both"),
     ] = None
     ratio_to_below_ci: Annotated[
         tuple[float, float] | None,
         Figure("its 95 % interval, by t on the trials' log ratios", null="fewer than three trials have both"),
     ] = None
-    within_scatter: Annotated[bool | None, Figure("that interval holds 1", null="there is none")] = None
+    within_scatter: Annotated[bool | None, Figure("that interval contains 1", null="there is none")] = None
     runs: tuple[LayerRun, ...] = ()
 
 
@@ -95,7 +97,7 @@ class Waterfall:
     workload_hash: str | None
     layers: tuple[str, ...]
     trials: int
-    tokens_per_step: Annotated[float | None, Figure("output tokens a step, on layer core")]
+    tokens_per_step: Annotated[float | None, Figure("output tokens per step, on layer core")]
     rungs: tuple[Rung, ...]
     differences: Annotated[Mapping[str, Mapping[str, Any]], Figure("engine arguments that differ between layers")] = (
         field(default_factory=dict)

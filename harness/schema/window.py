@@ -41,12 +41,14 @@ class Counts:
     cut: Annotated[int, Figure("were still running when the window closed, or when the run died")]
     unsent: Annotated[int, Figure("were never due, or not yet submitted")]
     without_first_token: Annotated[
-        int, Figure("were submitted and had no token when the window closed: no TTFT stands for them")
+        int, Figure("were submitted but had no token when the window closed: they have no TTFT")
     ]
     prompt_tokens: Annotated[int, Figure("of the requests that had a first token", unit="tokens")]
-    output_tokens: Annotated[int, Figure("that the engine gave, those of cut requests included", unit="tokens")]
+    output_tokens: Annotated[
+        int, Figure("tokens returned by the engine, including those of cut requests", unit="tokens")
+    ]
     prefill_positions: Annotated[
-        int | None, Figure("prompt positions computed, recomputed ones included", null=UNREPORTED)
+        int | None, Figure("prompt positions computed, including recomputed ones", null=UNREPORTED)
     ]
     decode_positions: Annotated[int | None, Figure("newest tokens fed back", null=UNREPORTED)]
     steps: Annotated[int, Figure("steps recorded")]
@@ -64,18 +66,18 @@ class Throughput:
     ] = None  # fmt: skip
     output_tokens_per_s: Annotated[
         float | None,
-        Figure("all tokens that came out, first ones included", "tokens/s", "output tokens / duration", NEVER_OPENED,
+        Figure("all output tokens, including first ones", "tokens/s", "output tokens / duration", NEVER_OPENED,
                "higher"),
     ] = None  # fmt: skip
     total_tokens_per_s: Annotated[
         float | None,
-        Figure("useful work: what was computed twice counts once, what came from a cache counts", "tokens/s",
+        Figure("useful work: recomputed tokens count once, tokens from a cache count", "tokens/s",
                "(prompt tokens of requests whose first token came in the window + output tokens) / duration",
                NEVER_OPENED, "higher"),
     ] = None  # fmt: skip
     tokens_per_s_per_user: Annotated[
         float | None,
-        Figure("how fast one user's text grows once it has begun", "tokens/s",
+        Figure("output rate that one user sees after the first token", "tokens/s",
                "1 / mean ITL of the tokens that came in the window", "no request got a second token", "higher"),
     ] = None  # fmt: skip
     requests_per_s: Annotated[

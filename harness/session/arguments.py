@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   innerloop run
-      the best engine that runs here, a model that fits here, a workload of some seconds
+      the best engine that runs here, a model that fits, a workload of a few seconds
   innerloop run --engine vllm --model llama3-8b --workload users-100
   innerloop run --engine torch --workload ./mine.yaml --workload-arg load.rate_per_s=4
   innerloop run --set max_batch_size=64 --set prefix_caching=true --engine-arg block_size=32
   innerloop run --engine vllm --layers all --trials 3
       core, engine, async and http on the same requests, and what each layer adds
   innerloop run --engine vllm --model llama3-70b-awq --dry-run
-      everything that would be done, without doing it
+      print what would be done, and do nothing
 
-  innerloop run --set max_batch_size=16 --label try=small --note "after the change of the scheduler"
-      what was set, labels and notes stand in the report and in `innerloop runs`
+  innerloop run --set max_batch_size=16 --label try=small --note "after the scheduler change"
+      the report and `innerloop runs` show settings, labels and notes
 
-`innerloop profiles list` lists models and workloads; a path to a YAML file of your own does as well.
-`innerloop doctor` says which engines run on this machine. What the figures mean: docs/metrics.md.
+`innerloop profiles list` lists models and workloads; you can also give the path of your own YAML file.
+`innerloop doctor` shows which engines run on this machine. docs/metrics.md explains the figures.
 
 """
 
@@ -40,7 +40,7 @@ examples:
 def parser() -> CommandLine:
     out = command_line(
         "run",
-        "Run one inference engine, in its own process and interpreter, on one workload, and report.",
+        "Run one inference engine on one workload, in its own process and interpreter, and print a report.",
         f"{EXAMPLES}\n{exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED)}",
         suggest,
     )
@@ -66,96 +66,129 @@ def add_request(out: argparse.ArgumentParser) -> None:
     what.add_argument("--engine", metavar="NAME", help="default: the best one that runs here")
     what.add_argument("--model", metavar="NAME|YAML", help="default: llama-tiny on a CPU, llama3-8b on a large GPU")
     what.add_argument("--workload", metavar="NAME|YAML", help="default: quick")
-    what.add_argument("--weights", metavar="DIR", type=Path, help="a model folder of your own; default: synthetic")
-    what.add_argument("--layer", metavar="NAME", help="the layer at which requests enter; default: core")
     what.add_argument(
-        "--layers", metavar="NAMES|all", help="run at several layers, one after the other, and show what each one adds"
+        "--weights", metavar="DIR", type=Path, help="a folder with your own model; default: random weights"
     )
     what.add_argument(
-        "--trials", metavar="N", type=whole(0, 999_999), help="with --layers: runs of each, interleaved; default: 1"
+        "--layer", metavar="NAME", help="the engine's entry point: core, engine, async or http; default: core"
+    )
+    what.add_argument(
+        "--layers", metavar="NAMES|all", help="run several layers, one after the other, and show what each one adds"
+    )
+    what.add_argument(
+        "--trials",
+        metavar="N",
+        type=whole(0, 999_999),
+        help="with --layers: runs of each layer, interleaved; default: 1",
     )
     what.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto")
     what.add_argument(
-        "--seed", default="0", metavar="N", help="of contents, lengths and arrivals; or e.g. 1,schedule=7; default: 0"
+        "--seed",
+        default="0",
+        metavar="N",
+        help="seed of token ids, lengths and arrivals; or e.g. 1,schedule=7; default: 0",
     )
-    how = out.add_argument_group("how to run it (each may be given many times)")
-    how.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting all engines share")
-    how.add_argument("--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="an engine's own argument")
-    how.add_argument("--workload-arg", action="append", default=[], metavar="FIELD=VALUE", help="a workload's field")
-    how.add_argument("--model-arg", action="append", default=[], metavar="FIELD=VALUE", help="a model profile's field")
-    how.add_argument("--trust-remote-code", action="store_true", help="let the engine run code from the model folder")
-    how.add_argument("--engine-python", metavar="PATH", type=Path, help="an interpreter that already has the engine")
-    registered = as_called("one that `innerloop environments register` has kept")
+    how = out.add_argument_group("how to run it (--set and the --*-arg options may be repeated)")
+    how.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting that all engines share"
+    )
+    how.add_argument(
+        "--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="an engine-specific argument"
+    )
+    how.add_argument(
+        "--workload-arg", action="append", default=[], metavar="FIELD=VALUE", help="a field of the workload"
+    )
+    how.add_argument(
+        "--model-arg", action="append", default=[], metavar="FIELD=VALUE", help="a field of the model profile"
+    )
+    how.add_argument("--trust-remote-code", action="store_true", help="let the engine run code in the model folder")
+    how.add_argument(
+        "--engine-python", metavar="PATH", type=Path, help="a Python interpreter with the engine installed"
+    )
+    registered = as_called("an environment registered with `innerloop environments register`")
     how.add_argument("--environment", metavar="NAME", help=registered)
 
 
 def add_watching(out: argparse.ArgumentParser) -> None:
-    seen = out.add_argument_group("how to watch the devices")
+    seen = out.add_argument_group("device telemetry")
     seen.add_argument(
-        "--device-hz", type=rate_up_to(200), default=20.0, metavar="HZ", help="samples a second; default: 20"
+        "--device-hz", type=rate_up_to(200), default=20.0, metavar="HZ", help="samples per second; default: 20"
     )
     seen.add_argument(
         "--device-telemetry",
         choices=("used", "all", "off"),
         default="used",
-        help="which to sample: those that the engine runs on, all that are visible, none; default: used",
+        help="sample the devices that the engine uses, all visible devices, or none; default: used",
     )
     seen.add_argument(
         "--ceilings",
         choices=("auto", "off"),
         default="auto",
-        help="what the device can do at most: auto takes what was measured before, or measures it; default: auto",
+        help="the device's peak rates: auto reuses an earlier measurement or measures now; default: auto",
     )
 
 
 def add_placing(out: argparse.ArgumentParser) -> None:
-    placed = out.add_argument_group("where to run it (CPUs as the kernel lists them: 0-3,8)")
-    placed.add_argument("--cpus", metavar="LIST", help="for the engine's processes; default: all that this one may use")
-    placed.add_argument("--harness-cpus", metavar="LIST", help="for the harness while it measures; default: likewise")
+    placed = out.add_argument_group("pinning to CPUs (a list such as 0-3,8)")
+    placed.add_argument(
+        "--cpus", metavar="LIST", help="CPUs for the engine's processes; default: all that innerloop may use"
+    )
+    placed.add_argument(
+        "--harness-cpus", metavar="LIST", help="CPUs for the harness while it measures; default: the same"
+    )
 
 
 def add_limits(out: argparse.ArgumentParser) -> None:
-    end = out.add_argument_group("when to give up, in seconds, or as 90s, 5m, 1h")
+    end = out.add_argument_group("time limits, in seconds, or as 90s, 5m, 1h")
     end.add_argument(
-        "--timeout", type=duration, metavar="TIME", help="for the engine's process, from its start; default: none"
+        "--timeout",
+        type=duration,
+        metavar="TIME",
+        help="limit of the whole run, from the start of the engine's process; default: none",
     )
-    end.add_argument("--load-timeout", type=duration, default=1800.0, metavar="TIME", help="to load; default: 30m")
-    end.add_argument("--hang-timeout", type=duration, default=120.0, metavar="TIME", help="for one step; default: 2m")
+    end.add_argument(
+        "--load-timeout", type=duration, default=1800.0, metavar="TIME", help="limit of the load; default: 30m"
+    )
+    end.add_argument(
+        "--hang-timeout", type=duration, default=120.0, metavar="TIME", help="limit of one step; default: 2m"
+    )
 
 
 def add_profiling(out: argparse.ArgumentParser) -> None:
-    profiled = out.add_argument_group("how to look inside (a second, short run of the same workload; see --profiler)")
+    profiled = out.add_argument_group("profiling (a second, short run of the same workload)")
     profiled.add_argument(
         "--profiler",
         "--profile",
         metavar="KIND",
-        help="kernels (torch's profiler), nsys, ncu, or host (py-spy): in a process of its own after the measured run",
+        help="kernels (torch's profiler), nsys, ncu or host (py-spy); in a separate process after the measured run",
     )
     profiled.add_argument(
         "--profiler-steps",
         "--profile-steps",
         metavar="STEPS",
-        help="A:B (from 0, without B), prefill, decode or steady; default: some tens of the kinds that matter",
+        help="steps to profile: A:B (from 0, B excluded), prefill, decode or steady; default: a few tens of each kind",
     )
 
 
 def add_result(out: argparse.ArgumentParser) -> None:
-    result = out.add_argument_group("what to do with the result")
+    result = out.add_argument_group("result")
     result.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: a new one under runs/")
     result.add_argument(
         "--label",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="kept with the result, and in the folder's name",
+        help="stored with the result and added to the folder's name; may be repeated",
     )
-    result.add_argument("--note", metavar="TEXT", help="kept with the result")
-    result.add_argument("--strict", action="store_true", help="exit with 5 where the run is suspect")
-    result.add_argument("--json", action="store_true", help="print the result on stdout as JSON, and nothing else")
+    result.add_argument("--note", metavar="TEXT", help="stored with the result")
+    result.add_argument("--strict", action="store_true", help="exit with 5 if the run is suspect")
+    result.add_argument("--json", action="store_true", help="print only the result, as JSON on stdout")
     result.add_argument("--trace", action="store_true", help="also write trace.perfetto-trace, for ui.perfetto.dev")
     result.add_argument("--keep-token-ids", action="store_true", help="also write the token ids: output_ids.npz")
     result.add_argument(
-        "--dry-run", action="store_true", help="print the resolved plan and stop, also for another machine"
+        "--dry-run",
+        action="store_true",
+        help="print the resolved plan and stop; also works for another machine",
     )
 
 

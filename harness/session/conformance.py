@@ -72,7 +72,7 @@ def declarations(adapter: Adapter, load: Load) -> Iterator[str]:
     fields = set(StepReport.__dataclass_fields__)
     for name in ("name", "title", "layers", "versions"):
         if not getattr(adapter, name, None):
-            yield f"the adapter has no {name}"
+            yield f"the adapter lacks {name}"
     try:
         arguments = adapter.arguments(load, Probe())
     except Exception as error:
@@ -81,13 +81,13 @@ def declarations(adapter: Adapter, load: Load) -> Iterator[str]:
         try:
             json.dumps(arguments)
         except TypeError as error:
-            yield f"arguments(load) is no plain data: {error}"
+            yield f"arguments(load) is not plain data: {error}"
     if unknown := sorted(set(adapter.unreported(load)) - fields):
-        yield f"unreported(load) names no fields of a StepReport: {', '.join(unknown)}"
+        yield f"unreported(load) names unknown StepReport fields: {', '.join(unknown)}"
     if not all(isinstance(step, Preparation) for step in adapter.preparation(load)):
-        yield "preparation(load) holds something that is no Preparation"
+        yield "preparation(load) returns something other than a Preparation"
     if not adapter.reserved:
-        yield "reserved is empty: an engine argument could contradict a common setting"
+        yield "reserved is empty: engine arguments could override common settings"
     for name in adapter.reserved:
         try:
             refuse_reserved(adapter, replace(load, engine_args={name: 1}))
@@ -135,7 +135,7 @@ def follow(scenario: str, environment: Environment, folder: Path, limit_s: float
                 elif kind == "exit":
                     done += ending(scenario, current, event, log)
             if time.monotonic() > deadline:
-                return [*done, Check(current or "close", scenario, (f"it was not over within {limit_s:g} s",))]
+                return [*done, Check(current or "close", scenario, (f"the check did not finish within {limit_s:g} s",))]
         return done
     finally:
         worker.close(pid)
@@ -147,7 +147,7 @@ def ending(scenario: str, current: str | None, event: Event, log: Path) -> Itera
         why = f"the engine's process ended (exit code {event['code']}) during this check"
         yield Check(current, scenario, (why, *log_tail(log)[-LOG_LINES:]))
     if event["leftover"]:
-        yield Check("close", scenario, (f"processes were left behind: {event['leftover']}",))
+        yield Check("close", scenario, (f"leftover processes: {event['leftover']}",))
 
 
 def sums(scenario: str, folder: Path) -> Iterator[Check]:

@@ -74,8 +74,8 @@ def suits(profile: Profile, device: str) -> None:
     """Raises: Refused: on this device there is nothing for that profiler to see."""
     if profile.kind in TOOLS and device != "cuda":
         raise Refused(
-            f"--profiler {profile.kind} looks at CUDA kernels, and this run is on the CPU",
-            "--profiler kernels gives the operators' times, --profiler host a flame graph",
+            f"--profiler {profile.kind} profiles CUDA kernels, but this run uses the CPU",
+            "use --profiler kernels for operator times, or --profiler host for a flame graph",
         )
 
 
@@ -135,12 +135,12 @@ def add(
     with stop_signals():
         try:
             if result.failure is not None:
-                raise InnerloopError("the measured run failed, so there was nothing to profile")
+                raise InnerloopError("the measured run failed, so it was not profiled")
             about.run(outcome)
             if outcome.failure is None:
                 seen, host = about.found(device), about.found_of_host()
         except Stopped as stopped:
-            outcome.failure = Failure("interrupted", f"{stopped} reached the harness")
+            outcome.failure = Failure("interrupted", f"the harness received {stopped}")
         except Unreadable as error:
             outcome.failure = Failure("profile", str(error))
         except (InnerloopError, OSError) as error:

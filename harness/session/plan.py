@@ -128,7 +128,7 @@ def planned_environment(spec: RunSpec) -> PlannedEnvironment:
             "sites": [str(site) for site in own.sites],
         }
     if recipe.lock is None:
-        return {"path": "an interpreter of yours (--engine-python)", "exists": False, "lock": None, "lock_hash": None}
+        return {"path": "your own interpreter (--engine-python)", "exists": False, "lock": None, "lock_hash": None}
     planned = environments.plan(spec.engine, spec.device)
     exists = environments.existing(planned) is not None
     return {"path": str(planned.folder), "exists": exists, "lock": planned.lock.name, "lock_hash": planned.lock_hash}
@@ -144,14 +144,14 @@ def print_plan(resolved: Plan, console: Console) -> None:
     rows.add_column()
     rows.add_row("engine", f"{spec['engine']}, layer {spec['layer']}, on {spec['device']}")
     if resolved.why_not_here:
-        rows.add_row("not here", resolved.why_not_here)
-    rows.add_row("environment", f"{environment['path']} ({'exists' if environment['exists'] else 'would be made'})")
+        rows.add_row("not runnable here", resolved.why_not_here)
+    rows.add_row("environment", f"{environment['path']} ({'exists' if environment['exists'] else 'to be created'})")
     if environment.get("name"):
         path = ":".join(environment["sites"]) or "empty"
         rows.add_row("", f"registered as {environment['name']}, PYTHONPATH {path}")
     if environment.get("lock"):
         rows.add_row("", f"lock {environment['lock']}, sha256 {(environment['lock_hash'] or '')[:12]}")
-    made = "exists" if checkpoint["exists"] else "would be written"
+    made = "exists" if checkpoint["exists"] else "to be created"
     kind = "synthetic" if checkpoint["synthetic"] else "your own"
     rows.add_row("model", f"{spec['model']}, {kind} weights, {checkpoint['bytes'] / 2**30:,.2f} GiB ({made})")
     rows.add_row("", checkpoint["path"])
@@ -162,23 +162,23 @@ def print_plan(resolved: Plan, console: Console) -> None:
         given = "  (given)" if name in spec["settings_given"] else ""
         rows.add_row("settings" if index == 0 else "", f"{name} = {shown(name, value)}{given}")
     for index, (name, value) in enumerate(resolved.native_settings.items()):
-        rows.add_row("in its words" if index == 0 else "", f"{name} = {shown(name, value)}")
+        rows.add_row("engine args" if index == 0 else "", f"{name} = {shown(name, value)}")
     for index, step in enumerate(resolved.preparation):
         rows.add_row("preparation" if index == 0 else "", step)
     if resolved.profile:
         of = resolved.profile
-        rows.add_row("profiling pass", f"{of['kind']}, steps: {of['steps']}, in a process of its own afterwards")
+        rows.add_row("profiling pass", f"{of['kind']}, steps: {of['steps']}, in a separate process after the run")
         if of["kind"] in TOOLS and of["tool"] is None:
-            rows.add_row("", f"{of['kind']} is not on this machine: {FROM[of['kind']]}")
+            rows.add_row("", f"{of['kind']} is not installed here: {FROM[of['kind']]}")
         rows.add_row("", of["command"])
     if resolved.cannot_report:
-        rows.add_row("cannot report", ", ".join(resolved.cannot_report))
+        rows.add_row("not reported", ", ".join(resolved.cannot_report))
     console.print(rows)
 
 
 def shown(name: str, value: Any) -> str:
     if value is None:
-        return "none" if name == "quantization" else "the engine's own choice"
+        return "none" if name == "quantization" else "chosen by the engine"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

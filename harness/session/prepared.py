@@ -52,6 +52,6 @@ def find_ceilings(spec: RunSpec, machine: Machine, prepared: Prepared, options: 
     """What the machine can do at most, measured now if it never was; after the idle power, since it heats a device."""
     assert prepared.environment is not None
     if options.ceilings == "off":
-        prepared.no_ceilings = "the ceilings of this machine were left out (--ceilings off)"
+        prepared.no_ceilings = "the machine's peaks were not measured (--ceilings off)"
     else:
         prepared.ceilings, prepared.no_ceilings = for_run(spec, prepared.environment, machine, say)

@@ -18,7 +18,7 @@ from innerloop.harness.store.tables import Tables, convert
 from innerloop.harness.store.typed import Misfit, typed
 from innerloop.harness.store.versions import Document
 
-RECOVERED = "This result was recovered afterwards, without host telemetry and the worker's own account."
+RECOVERED = "This result was rebuilt from the run's records; host telemetry and the worker's final summary are missing."
 UNSAID: Document = {  # what a whole job has, where one does not say it
     **dict.fromkeys(("engine", "model", "workload", "layer", "device"), ""),
     **{name: {} for name in ("settings", "settings_given", "engine_args", "seeds")},
@@ -49,7 +49,7 @@ def recover(folder: Path) -> Result:
                 f"the harness was killed before it could write a result; {_kept(tables)}",
                 log_tail=log_tail(folder / "engine.log"),
             ),
-            device_note="no device telemetry: it died with the harness",
+            device_note="no device telemetry: it was lost with the harness",
             notes=[RECOVERED, *notes],
         )
     )
@@ -80,12 +80,12 @@ def text_of(job: Document, name: str) -> str | None:
 def refuse_if_alive(folder: Path, job: Document) -> None:
     """A live run's trace must not be taken from under it."""
     if harness_runs(job, folder / JOB):
-        raise Refused(f"the run in {folder} is still going on (process {job['harness_pid']})")
+        raise Refused(f"the run in {folder} is still running (process {job['harness_pid']})")
     quiet = quiet_s(folder)
     if quiet is not None and quiet < QUIET_S:
         raise Refused(
-            f"the run in {folder} showed a sign of life {quiet:.0f} s ago",
-            f"If its harness was killed, try again {QUIET_S:.0f} s after that.",
+            f"the run in {folder} was active {quiet:.0f} s ago",
+            f"If its harness was killed, try again in {QUIET_S:.0f} s.",
         )
 
 

@@ -64,7 +64,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
             prepared.host = host_state(options.cpus, options.harness_cpus)
             measure(inputs, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
-            outcome.failure = Failure("interrupted", f"{stopped} reached the harness")
+            outcome.failure = Failure("interrupted", f"the harness received {stopped}")
         except Refused:
             release(inputs.folder)
             raise

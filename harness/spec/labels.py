@@ -24,7 +24,7 @@ def parse_labels(items: Iterable[str]) -> dict[str, str]:
         _check("--label", item, LONGEST_LABEL)
         labels[key.strip()] = value
     if len(labels) > MOST_LABELS:
-        raise Refused(f"--label: {len(labels)} labels; at most {MOST_LABELS} are kept")
+        raise Refused(f"--label: {len(labels)} labels; the limit is {MOST_LABELS}")
     return labels
 
 
@@ -40,6 +40,6 @@ def check_note(text: str | None) -> None:
 def _check(option: str, text: str, longest: int) -> None:
     found = next((letter for letter in text if is_control(letter)), None)
     if found is not None:
-        raise Refused(f"{option}: {visible(text)!r} holds a control character ({visible(found)}); leave it out")
+        raise Refused(f"{option}: {visible(text)!r} contains a control character ({visible(found)}); remove it")
     if len(text) > longest:
-        raise Refused(f"{option}: {len(text)} characters; at most {longest} are kept")
+        raise Refused(f"{option}: {len(text)} characters; the limit is {longest}")

@@ -36,7 +36,10 @@ def layer(engine: EngineProfile, name: str | None, option: str = "--layer") -> s
         return engine.layers[0]
     if name in engine.missing_layers:
         offered = ", ".join(engine.layers)
-        raise Refused(f"{option} {name}: {engine.name} has none: {engine.missing_layers[name]}", f"it has: {offered}")
+        raise Refused(
+            f"{option} {name}: {engine.name} has no layer {name}: {engine.missing_layers[name]}",
+            f"its layers: {offered}",
+        )
     if name not in engine.layers:
         raise Refused(f"{option}: {engine.name} has no layer {name!r}{nearest(name, engine.layers)}")
     return name
@@ -55,7 +58,7 @@ def quantization(engine: EngineProfile, model: ModelProfile, device: str, settin
         same = [name for name in names("models") if _method(name) == wanted]
         raise Refused(
             f"quantization is {wanted}, but the weights of {model.name} are not quantized",
-            f"models with {wanted} weights: {', '.join(same) or 'none here; give a profile of your own by its path'}",
+            f"models with {wanted} weights: {', '.join(same) or 'none; give the path of your own profile'}",
         )
     if wanted is not None and wanted not in engine.quantization.get(device, ()):
         load = load_of(model, device, settings)
@@ -63,9 +66,9 @@ def quantization(engine: EngineProfile, model: ModelProfile, device: str, settin
         here = [other.name for other in able if engines.why_not(other, machine, device) is None]
         can = ", ".join(engine.quantization.get(device, ())) or "unquantized weights only"
         raise Refused(
-            f"{engine.name} on {device} cannot run {wanted} weights ({model.name}); it can: {can}",
-            f"engines that can, on {device}: {', '.join(other.name for other in able) or 'none'}"
-            f" (here: {', '.join(here) or 'none'})",
+            f"{engine.name} on {device} cannot run {wanted} weights ({model.name}); it runs: {can}",
+            f"engines that can on {device}: {', '.join(other.name for other in able) or 'none'}"
+            f" (available here: {', '.join(here) or 'none'})",
         )
 
 
@@ -80,7 +83,7 @@ def heads(model: ModelProfile, device: str, settings: Settings) -> None:
     """The heads can be shared out among the devices."""
     ways = settings.tensor_parallel
     if device == "cpu" and ways > 1:
-        raise Refused(f"tensor_parallel is {ways}, but a run on the CPU is one process: it must be 1")
+        raise Refused(f"tensor_parallel is {ways}, but a CPU run uses one process; set it to 1")
     if model.num_attention_heads % ways:
         raise Refused(f"tensor_parallel ({ways}) must divide num_attention_heads ({model.num_attention_heads})")
 
@@ -102,13 +105,13 @@ def numbers(model: ModelProfile, workload: WorkloadProfile, settings: Settings) 
     if settings.max_tokens_per_step < settings.max_batch_size:
         raise Refused(
             f"max_tokens_per_step ({settings.max_tokens_per_step}) is less than max_batch_size "
-            f"({settings.max_batch_size}): a full batch could not decode in one step",
-            f"set max_batch_size to {settings.max_tokens_per_step} at most",
+            f"({settings.max_batch_size}): a full batch would not fit into one decode step",
+            f"set max_batch_size to at most {settings.max_tokens_per_step}",
         )
     if settings.chunked_prefill is False and settings.max_tokens_per_step < prompt:
         raise Refused(
             f"max_tokens_per_step ({settings.max_tokens_per_step}) is less than the longest prompt of {workload.name} "
-            f"({prompt}), and chunked_prefill=false forbids to share it out over steps"
+            f"({prompt}), and chunked_prefill=false forbids splitting it across steps"
         )
 
 
@@ -134,8 +137,8 @@ def memory(model: ModelProfile, device: str, settings: Settings, machine: Machin
         parts += f" and {kv / GIB:.1f} GiB for kv_cache_tokens {settings.kv_cache_tokens}"
     fitting = [name for name in names("models") if (load_model(name).weights_bytes() or 0) < room]
     raise Refused(
-        f"{model.name} needs {parts}; {room / GIB:.1f} GiB are {place}",
-        f"models whose weights fit: {', '.join(fitting) or 'none of those shipped'}",
+        f"{model.name} needs {parts}; only {room / GIB:.1f} GiB are {place}",
+        f"models whose weights fit: {', '.join(fitting) or 'none of the shipped ones'}",
     )
 
 

@@ -123,7 +123,7 @@ def _names(request: RunRequest) -> _Named:
     attempt(check_note, request.note)
     if len(refusals) > 1:
         lines = [line for refusal in refusals for line in (str(refusal), *refusal.details)]
-        raise Refused("several things are wrong with what was asked", *lines)
+        raise Refused("the request has several errors", *lines)
     if refusals:
         raise refusals[0]
     assert workload is not None
@@ -157,7 +157,7 @@ def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine
             return named, planned[0]
     if named is None:
         where = "this machine" if device == "auto" else f"device {device} of this machine"
-        raise Refused(f"no engine runs on {where}", "innerloop doctor says what each one needs")
+        raise Refused(f"no engine runs on {where}", "innerloop doctor shows what each one needs")
     if device == "auto":
         raise engines.refuse(named, machine)
     why = engines.why_not(named, machine, device, own_python=own)
@@ -169,11 +169,11 @@ def _registered(named: EngineProfile | None, request: RunRequest, machine: Machi
     assert request.environment is not None
     one = registered.load(request.environment)
     if request.engine_python is not None:
-        raise Refused("--environment and --engine-python both name an interpreter; give one of them")
+        raise Refused("--environment and --engine-python exclude each other; give one of them")
     asks = (("engine", named.name if named else None, one.engine), ("device", request.device, one.device))
     for option, given, its in asks:
         if given not in (None, "auto", its):
-            raise Refused(f"--environment: {one.name} is for {one.engine} on {one.device}, and --{option} is {given}")
+            raise Refused(f"--environment: {one.name} is for {one.engine} on {one.device}, but --{option} is {given}")
     engine = named or engines.load_engine(one.engine)
     why = engines.why_not(engine, machine, one.device, own_python=True)
     if why is not None and not request.planning:

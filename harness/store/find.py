@@ -27,7 +27,7 @@ def find_run(name: str) -> Path:
         raise Refused(f"there is no file {name}")
     close = closest(name, [path.name for path in folders()])
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
-    raise Refused(f"there is no run {name!r} here or in {RUNS}/{hint}", "innerloop runs lists those that are there")
+    raise Refused(f"there is no run {name!r} here or in {RUNS}/{hint}", "list them with innerloop runs")
 
 
 def newest() -> Path:

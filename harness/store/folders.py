@@ -38,7 +38,7 @@ def locked(path: Path, say: Say) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say(f"waiting for another process that is writing {path.name}")
+        say(f"waiting for another process to write {path.name}")
         lock.acquire(poll_interval=0.2)
     try:
         yield
@@ -95,5 +95,5 @@ def disk_errors(path: Path, advice: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"the disk became full while {path.name} was written in {path.parent}", advice) from error
+            raise DiskFull(f"the disk filled up while writing {path.name} in {path.parent}", advice) from error
         raise Refused(f"{path} cannot be written: {error.strerror or error}", advice) from error

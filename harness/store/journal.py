@@ -56,5 +56,5 @@ def events(folder: Path, typed: Callable[[type[Event], Any], Event]) -> list[Eve
         try:
             out.append(typed(Event, data))
         except ValueError as error:
-            raise Refused(f"{path}, line {number}, is no event: {str(error)[:200]}") from None
+            raise Refused(f"{path}, line {number}, is not an event: {str(error)[:200]}") from None
     return out

@@ -187,7 +187,7 @@ def _read(path: Path, file: str) -> tuple[np.ndarray, dict[str, int]]:
         if found:
             there[name] = found[0]
     if lost := [name for name in dtype.names or () if name in REQUIRED and name not in there]:
-        raise Refused(f"{path} is not whole: it lacks {', '.join(lost)}")
+        raise Refused(f"{path} is incomplete: it lacks {', '.join(lost)}")
     out = _missing(source.metadata.num_rows, dtype)
     begin = 0
     for batch in source.iter_batches(batch_size=CHUNK, columns=list(there.values())):

@@ -53,12 +53,12 @@ def _checked(run: Path) -> tuple[Document, Result]:
     except FileNotFoundError:
         raise Refused(f"there is no {FILE} in {run}" if run.is_dir() else f"there is no file {run}") from None
     if major(found) is None or "status" not in found or "spec" not in found:
-        raise Refused(f"{path} is not a result of innerloop: it has no schema_version, status and spec")
+        raise Refused(f"{path} is not an innerloop result: schema_version, status or spec is missing")
     found = migrated(found, path, VERSION, MIGRATIONS)
     try:
         result = typed(Result, found)
     except Misfit as error:
-        raise Refused(f"{path} is not whole: {error}") from None
+        raise Refused(f"{path} is incomplete: {error}") from None
     if "kind" not in found:
-        raise Refused(f"{path} is not whole: it lacks kind")
+        raise Refused(f"{path} is incomplete: it lacks kind")
     return found, result

@@ -36,7 +36,7 @@ def make_folder(out: Path, numbered: bool = False) -> Path:
                 break
     except OSError as error:
         raise Refused(f"--out: {out} cannot be made: {error.strerror or error}") from None
-    raise Refused(f"--out: {out} is not empty; name a new folder, so that no run is mixed with another")
+    raise Refused(f"--out: {out} is not empty; name a new folder, so that runs do not mix")
 
 
 def _claim(folder: Path) -> bool:

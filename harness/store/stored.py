@@ -118,9 +118,9 @@ def read_job(folder: Path) -> Document:
             raise FileNotFoundError
         job = plain(read_json(path, str(path)))
         if not isinstance(job["spec"], dict):
-            raise ValueError("its spec is no mapping")
+            raise ValueError("its spec is not a mapping")
     except FileNotFoundError:
-        raise Refused(f"{folder} holds no run: there is neither a {result_file.FILE} nor a {JOB} in it") from None
+        raise Refused(f"{folder} is not a run: it has neither {result_file.FILE} nor {JOB}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused(f"{path} is not a run's job: {error}") from None
     return job

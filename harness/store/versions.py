@@ -54,14 +54,14 @@ def migrated(document: Document, path: Path, current: str, migrations: Migration
         if found not in migrations:
             writer = document.get("innerloop_version")
             raise Refused(
-                f"{path} has schema version {document['schema_version']}, and this innerloop ({__version__}) reads "
-                f"version {current}" + (f" and versions from {min(migrations)} on" if migrations else ""),
-                "Read it with the innerloop that wrote it" + (f" ({writer})." if writer else "."),
+                f"{path} has schema version {document['schema_version']}, but innerloop {__version__} reads only "
+                f"version {current}" + (f" and versions since {min(migrations)}" if migrations else ""),
+                "Read it with the version that wrote it" + (f" ({writer})." if writer else "."),
             )
         try:
             document = migrations[found](document)
         except (KeyError, TypeError, AttributeError) as error:
             what = f"it lacks {error.args[0]}" if isinstance(error, KeyError) else str(error)
-            raise Refused(f"{path} is not whole: {what}") from None
+            raise Refused(f"{path} is incomplete: {what}") from None
         found = major(document)
     return document

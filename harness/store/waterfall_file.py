@@ -52,9 +52,9 @@ def _checked(path: Path) -> tuple[Document, Waterfall]:
     except FileNotFoundError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}") from None
     if found.get("kind") != "waterfall" or major(found) is None:
-        raise Refused(f"{path} is not a waterfall of innerloop")
+        raise Refused(f"{path} is not an innerloop waterfall")
     found = migrated(found, path, VERSION, MIGRATIONS)
     try:
         return found, typed(Waterfall, found)
     except Misfit as error:
-        raise Refused(f"{path} is not whole: {error}") from None
+        raise Refused(f"{path} is incomplete: {error}") from None

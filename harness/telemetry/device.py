@@ -195,7 +195,7 @@ class DeviceSampler(Sampler):
 
     def _read(self, row: Row, now: int) -> None:
         device = self._device
-        assert device is not None, "open() comes first"
+        assert device is not None, "call open() first"
         slack_ns = int(self.interval_s * 0.5e9)
         answered = device.fast(row)
         if self._stop.is_set() or now + slack_ns >= self._medium_due_ns:

@@ -54,7 +54,7 @@ class HostSampler(Sampler):
 
     def open(self, pid: int) -> None:
         if not sys.platform.startswith("linux"):
-            raise OSError(f"host telemetry needs Linux's /proc, and this is {sys.platform}")
+            raise OSError(f"host telemetry needs Linux's /proc; this is {sys.platform}")
         self.facts["cpus"] = os.sysconf("SC_NPROCESSORS_ONLN")
         for name in ("stat", "vmstat", "meminfo"):
             self._files[name] = os.open(f"/proc/{name}", os.O_RDONLY)
@@ -69,7 +69,7 @@ class HostSampler(Sampler):
 
     def read(self) -> tuple[Any, ...]:
         tree = self._tree
-        assert tree is not None, "open() comes first"
+        assert tree is not None, "call open() first"
         usage = tree.usage()
         switches: Counters = (-1, -1)
         if self._stop.is_set() or time.monotonic() >= self._switches_due:

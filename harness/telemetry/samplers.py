@@ -99,4 +99,4 @@ def why_none() -> str:
         return f"the NVIDIA driver cannot read GPU {count}: {error}"
     finally:
         nvml.nvmlShutdown()
-    return "CUDA_VISIBLE_DEVICES lets none through" if count else "the NVIDIA driver has no device"
+    return "CUDA_VISIBLE_DEVICES hides all devices" if count else "the NVIDIA driver finds no device"

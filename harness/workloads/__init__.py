@@ -119,7 +119,7 @@ def load(path: Path) -> Workload:
             arrays = {name: file[name] for name in DTYPES}
         _check(arrays)
     except (Refused, *DAMAGE) as error:
-        raise InnerloopError(f"{path} is no workload of this version of innerloop: {told(error)}") from None
+        raise InnerloopError(f"{path} is not a workload file of this version of innerloop: {told(error)}") from None
     return Workload(**arrays)
 
 
@@ -238,7 +238,7 @@ def check_context(workload: WorkloadProfile, context_length: int, base_folder: P
     ]
     raise Refused(
         f"workload {workload.name}: {' + '.join(parts)} = {total} tokens, more than context_length ({context_length})",
-        "what fits: " + ", or ".join([*remedies, f"context_length at least {total}"]),
+        "to make it fit: " + ", or ".join([*remedies, f"context_length at least {total}"]),
     )
 
 
@@ -256,8 +256,7 @@ def _prompts(
     offsets = np.concatenate([[0], np.cumsum(own_lens + prefix_len)]).astype(np.int64)
     if offsets[-1] > MAX_PROMPT_TOKENS:
         raise Refused(
-            f"the prompts have {number(int(offsets[-1]))} tokens together; at most {number(MAX_PROMPT_TOKENS)} can "
-            "be prepared"
+            f"the prompts have {number(int(offsets[-1]))} tokens in total; the limit is {number(MAX_PROMPT_TOKENS)}"
         )
     prefix = _ids(draws.words(draws.key(seed, stream, PREFIX), np.arange(prefix_len, dtype=np.int64)), model)
     request_keys = draws.words(draws.key(seed, stream, OWN), np.arange(len(own_lens), dtype=np.int64))

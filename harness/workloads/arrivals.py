@@ -48,7 +48,7 @@ def _open(plan: Open, seed: int) -> npt.NDArray[np.int64]:
         due = due[due < end_ns]
     if not len(due):
         raise Refused(
-            f"no request falls due: load.rate_per_s ({plan.rate_per_s:g}) x load.duration_s ({plan.duration_s:g}) "
+            f"no request would be sent: load.rate_per_s ({plan.rate_per_s:g}) x load.duration_s ({plan.duration_s:g}) "
             "is too small"
         )
     return due
@@ -77,5 +77,5 @@ def _rounds(plan: Closed, workload: WorkloadProfile, seeds: Seeds, folder: Path 
 
 def _bounded(count: int) -> int:
     if count > MAX_REQUESTS:
-        raise Refused(f"the workload has {number(count)} requests; at most {number(MAX_REQUESTS)} can be prepared")
+        raise Refused(f"the workload has {number(count)} requests; the limit is {number(MAX_REQUESTS)}")
     return count

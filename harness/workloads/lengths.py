@@ -88,7 +88,7 @@ def _read(path: Path, column: str | None, changed_ns: int) -> draws.Ints:
     except UnicodeDecodeError:
         raise Refused(f"the lengths file {path} is not UTF-8 text") from None
     except csv.Error as error:
-        raise Refused(f"the lengths file {path} is not readable CSV: {error}") from None
+        raise Refused(f"the lengths file {path} is not valid CSV: {error}") from None
     except OSError as error:
         raise Refused(f"the lengths file {path} cannot be read: {error.strerror}") from None
     if not found:
@@ -120,13 +120,13 @@ def _values(lines: Any, path: Path, column: str | None) -> Iterator[tuple[int, A
             yield number, record
     else:
         if column is not None:
-            raise Refused(f"column {column!r}: {path} has none; only .csv and .jsonl files have")
+            raise Refused(f"column {column!r}: {path} has no columns; only .csv and .jsonl files do")
         yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
 
 
 def _check_column(column: str | None, known: Any, path: Path) -> None:
     if column is None:
-        raise Refused(f"column is missing: which of {', '.join(map(str, known))} in {path} holds the lengths?")
+        raise Refused(f"column is missing; name the one in {path} that holds the lengths: {', '.join(map(str, known))}")
     if column not in known:
         raise Refused(f"{path} has no column {column!r}{nearest(column, known)}")
 
@@ -139,5 +139,5 @@ def _whole(value: Any, path: Path, line: int) -> int:
         number = 0.0
     if not (1 <= number <= MAX_TOKENS and number.is_integer()):
         shown = str(value).strip()[:40]
-        raise Refused(f"the lengths file {path}, line {line}: {shown!r} is no whole number from 1 to {MAX_TOKENS}")
+        raise Refused(f"the lengths file {path}, line {line}: {shown!r} is not a whole number from 1 to {MAX_TOKENS}")
     return int(number)

@@ -67,7 +67,7 @@ FIGURES = (
     (r"^(?:no steady figures: .*|steady: .*)$", "<steady>"),
     (r"\b(?:memory|compute)(?:, N %)?$", "<bound by>"),
     (r"\b(?:not )?settled$", "<settled>"),
-    (r"; waiting: mean N, most N$", ""),
+    (r"; waiting: mean N, max N$", ""),
     (r", N involuntary switches/s$", ""),
     (r'^(in "other": |note: no device telemetry: ).*$', r"\1<words>"),
 )
@@ -78,10 +78,10 @@ RARELY = (  # a matter of the machine's speed and of what else it does
     "the engine waited for requests: ",
     "<bars>: this layer was faster than the one below",
     "note: the machine's peaks were measured while other processes used",
-    "note: steps took N of their bound, the least time that the measured peaks allow",
-    "note: decode only steps took N of their bound, the least time that the measured peaks allow",
-    "note: with prefill steps took N of their bound, the least time that the measured peaks allow",
-    "note: steady steps took N of their bound, the least time that the measured peaks allow",
+    "note: steps took N of their bound, the least time at the measured peaks",
+    "note: decode only steps took N of their bound, the least time at the measured peaks",
+    "note: with prefill steps took N of their bound, the least time at the measured peaks",
+    "note: steady steps took N of their bound, the least time at the measured peaks",
 )
 
 

@@ -45,7 +45,7 @@ def test_without_a_gpu_every_engine_is_named_with_why_it_does_not_run() -> None:
     assert found.default_engine == "vllm"
     reasons = {engine.name: engine.why_not for engine in found.engines}
     assert {name for name, reason in reasons.items() if reason is None} == {"vllm", "openvino", "torch", "sglang"}
-    assert "no NVIDIA GPU" in str(reasons["lmdeploy"])
+    assert "no usable NVIDIA GPU" in str(reasons["lmdeploy"])
 
 
 def test_a_gpu_is_described_and_engines_run_on_it() -> None:
@@ -58,9 +58,11 @@ def test_in_a_pipe_each_engine_has_one_whole_line() -> None:
     lines = text(CPU, width=40).splitlines()
     for name in ENGINES - {"vllm", "openvino", "torch", "sglang"}:
         [line] = [line for line in lines if line.startswith(name + " ")]
-        assert "no NVIDIA GPU" in line
-    assert any(line.endswith("core; on cpu its operators are PyTorch's own, so not its speed") for line in lines)
-    assert any(line.startswith("vllm *") and "runs" in line for line in lines)
+        assert "no usable NVIDIA GPU" in line
+    assert any(
+        line.endswith("core; on cpu its operators are PyTorch's own: not representative of its speed") for line in lines
+    )
+    assert any(line.startswith("vllm *") and " yes " in line for line in lines)
     assert not any("─" in line for line in lines)
 
 
@@ -79,7 +81,7 @@ def test_where_nothing_runs_it_says_what_each_engine_needs() -> None:
 
 def test_limits_of_a_container_are_told() -> None:
     shown = text(replace(CPU, cpu_quota=1.5, machine_logical_cores=64))
-    assert "2 threads usable of 64 threads, limited to 1.5 CPUs' time" in shown
+    assert "2 threads usable of 64 threads, limited to 1.5 CPUs" in shown
 
 
 def test_environments_that_exist_are_listed() -> None:

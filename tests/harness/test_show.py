@@ -106,7 +106,7 @@ def test_a_run_that_shows_signs_of_life_is_left_alone(
     monkeypatch.setattr(alive, "time", Clock(1000 * SECOND))
     folder = run_folder(end_ns=0, beat_ns=991 * SECOND)
     assert main([str(folder)]) == EXIT_REFUSED
-    assert "showed a sign of life 9 s ago" in capsys.readouterr().err
+    assert "was active 9 s ago" in capsys.readouterr().err
     assert (folder / "trace" / "measure" / "steps.bin").exists()
 
 
@@ -115,7 +115,7 @@ def test_a_run_whose_harness_lives_is_left_alone(run_folder: RunFolder, capsys: 
     job = json.loads((folder / "job.json").read_text())
     (folder / "job.json").write_text(json.dumps({**job, "harness_pid": os.getppid()}))
     assert main([str(folder)]) == EXIT_REFUSED
-    assert f"is still going on (process {os.getppid()})" in capsys.readouterr().err
+    assert f"is still running (process {os.getppid()})" in capsys.readouterr().err
 
 
 def test_a_later_process_with_the_harnesss_number_is_not_the_harness(run_folder: RunFolder) -> None:
@@ -129,7 +129,7 @@ def test_a_later_process_with_the_harnesss_number_is_not_the_harness(run_folder:
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({}, "neither a result.json nor a job.json"),
+        ({}, "neither result.json nor job.json"),
         ({"job.json": "{}"}, "is not a run's job"),
         ({"job.json": "[]"}, "is not a run's job"),
         ({"job.json": '{"spec": 1}'}, "is not a run's job"),
@@ -168,7 +168,7 @@ def test_a_trace_and_json_cannot_both_be_asked_for(tmp_path: Path, capsys: pytes
 def test_a_waterfall_that_lost_a_part_is_refused(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "waterfall.json").write_text(text)
     assert main([str(tmp_path)]) == EXIT_REFUSED
-    assert "is not whole" in capsys.readouterr().err
+    assert "is incomplete" in capsys.readouterr().err
 
 
 def test_help_has_examples_and_imports_nothing_heavy() -> None:

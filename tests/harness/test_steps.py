@@ -61,7 +61,13 @@ def test_the_report_fits_eighty_columns_and_needs_no_terminal(run_folder, spec, 
     assert verb.main([str(folder)]) == EXIT_OK
     out = capsys.readouterr().out
     assert "\x1b" not in out
-    for title in ("Slowest steps", "Step time against", "Preemptions", "What prefill does", "The host's phases"):
+    for title in (
+        "Slowest steps",
+        "Step time by content",
+        "Preemptions",
+        "How prefill delays other requests",
+        "Host phases",
+    ):
         assert title in out
     assert max(map(len, printed(investigate(folder, 10)).splitlines())) <= 80
 
@@ -100,9 +106,9 @@ def test_an_engine_that_reports_little_is_printed_with_what_it_leaves_out(offlin
     for name in ("prefill_tokens", "decode_tokens", "running", "preempted", "execute_ns", "schedule_ns"):
         offline_tables.steps[name] = -1
     text = printed(findings("silent", offline_tables, None, 5))
-    assert "the engine does not report its steps' prefill" in text
+    assert "the engine does not report prefill per step" in text
     assert "the engine does not report them" in text
-    assert "the engine reports no such phases" in text
+    assert "the engine does not report these phases" in text
 
 
 def test_the_bound_of_a_step_is_shown_where_the_run_has_one(offline_tables, spec):
@@ -120,7 +126,7 @@ def test_the_bound_of_a_step_is_shown_where_the_run_has_one(offline_tables, spec
     assert 0 < (found.slowest[0].bound_s or 0) < 10
 
 
-@pytest.mark.parametrize(("name", "words"), [("/no/such/run", "there is no file"), (".", "holds no run")])
+@pytest.mark.parametrize(("name", "words"), [("/no/such/run", "there is no file"), (".", "is not a run")])
 def test_what_is_no_run_is_refused(name, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert verb.main([name]) == EXIT_REFUSED
@@ -141,7 +147,7 @@ def test_the_figures_of_a_long_run_of_large_steps_are_not_cut(run_folder, spec, 
 def test_of_a_ladder_a_run_is_to_be_named(tmp_path, capsys):
     (tmp_path / "waterfall.json").write_text("{}")
     assert verb.main([str(tmp_path)]) == EXIT_REFUSED
-    assert "name one of the folders in it" in capsys.readouterr().err
+    assert "name one of its subfolders" in capsys.readouterr().err
 
 
 def test_a_storm_has_a_row_of_its_own(offline_tables):
@@ -167,8 +173,8 @@ COSTS = {"fixed": FittedCost(4e-3, 1e-4, 3.8e-3, 4.2e-3), "decode_token": Fitted
 @pytest.mark.parametrize(
     ("misfit", "words"),
     [
-        ("negative_cost", "this line does not describe these steps: by it something would cost less than no time"),
-        ("low_r2", "this line does not describe these steps: it explains too little of their time"),
+        ("negative_cost", "the fit does not describe these steps: it gives a negative cost"),
+        ("low_r2", "the fit does not describe these steps: it explains too little of the variance"),
     ],
 )
 def test_a_line_that_does_not_describe_the_steps_is_said_to_be_none(offline_tables, misfit, words):

@@ -55,6 +55,6 @@ def test_its_events_carry_what_the_reader_reads():
 
 def test_a_child_that_ends_before_it_is_ready_is_an_error():
     child = Child("no_such_module", "")
-    with pytest.raises(ChildFailed, match="exit code 1"):
+    with pytest.raises(ChildFailed, match="exited with code 1"):
         child.ready(PATIENCE_S)
     assert child.process.returncode == 1

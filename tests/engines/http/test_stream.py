@@ -59,9 +59,9 @@ def test_an_error_is_told_in_the_servers_words_once_it_is_whole():
     ("data", "words"),
     [
         (b"SSH-2.0-OpenSSH_9\r\n\r\n", "does not speak HTTP"),
-        (b"HTTP/1.1 200 OK\r\n\r\n", "how long"),
-        (OK + b"zz\r\n", "no chunk size"),
-        (OK + b"2\r\nabcd\r\n", "longer than it said"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "a content length"),
+        (OK + b"zz\r\n", "an invalid chunk size:"),
+        (OK + b"2\r\nabcd\r\n", "longer than its stated size"),
         (b"x" * 70_000, "more than 65536"),
     ],
 )

@@ -58,5 +58,5 @@ def test_llama3s_scaling_leaves_fast_turns_divides_slow_ones_and_goes_over_betwe
 
 
 def test_other_rotary_embeddings_are_refused():
-    with pytest.raises(SystemExit, match="of type yarn are not among"):
+    with pytest.raises(SystemExit, match="of type yarn are not supported; supported:"):
         inverse_frequencies({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, 4)

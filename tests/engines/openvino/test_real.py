@@ -124,7 +124,7 @@ def test_a_type_that_this_cpu_cannot_compute_in_is_refused_and_any_other_is_held
     result = json.loads(done.stdout)
     if done.returncode == 3:
         assert result["failure"]["cause"] == "unsupported_setting"
-        assert "no arithmetic for it on this CPU" in result["failure"]["message"]
+        assert "does not support it on this CPU" in result["failure"]["message"]
     else:
         assert done.returncode == 0, done.stderr
         assert result["engine"]["effective"]["kv_cache_dtype"] == "float16"

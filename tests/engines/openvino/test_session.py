@@ -83,7 +83,7 @@ def test_a_step_that_goes_otherwise_ends_the_counting_and_nothing_else(session_o
     assert out.steps["prefill_tokens"].tolist() == [11, 0, -1, -1, -1]
     assert out.steps["decode_tokens"].tolist() == [0, 2, 1, 2, 1]
     assert out.requests["output_tokens"].tolist() == [4, 4]
-    assert "no positions from here on" in capfd.readouterr().err
+    assert "positions are not reported from here on" in capfd.readouterr().err
 
 
 def test_another_use_of_the_cache_than_was_worked_out_is_noticed(session_on, tmp_path):
@@ -97,7 +97,7 @@ def test_requests_that_the_engine_gave_up_are_an_error(session_on):
     session = session_on(Pipeline(full_at=1))
     session.submit(session.prepare(Request(0, [7] * 5, 5)))
     session.step(None)
-    with pytest.raises(RuntimeError, match=r"IGNORED.*give more kv_cache_tokens"):
+    with pytest.raises(RuntimeError, match=r"IGNORED.*raise kv_cache_tokens"):
         session.step(None)
 
 

@@ -92,5 +92,5 @@ def test_without_nvtx_or_cuda_the_pass_is_refused_in_words(present):
 
 def test_without_torch_there_is_no_kernel_profile(present):
     present()
-    with pytest.raises(UnsupportedSetting, match="--profile nsys"):
+    with pytest.raises(UnsupportedSetting, match="--profiler nsys"):
         TorchProfiler("cuda")

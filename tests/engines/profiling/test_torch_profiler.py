@@ -51,7 +51,7 @@ def test_on_a_gpu_a_second_session_must_see_what_runs(heard, seen):
     profiler.prepare()
     assert heard == ["start", "work on cuda", "wait", "stop"] * 2
     seen.pop()
-    with pytest.raises(RuntimeError, match="sees nothing on the device after its first session"):
+    with pytest.raises(RuntimeError, match="records nothing on the device after its first session"):
         profiler.prepare()
 
 

@@ -67,17 +67,17 @@ def test_on_a_cpu_it_computes_in_float32_and_has_no_graphs_and_takes_llamas_only
 @pytest.mark.parametrize(
     ("name", "instead"),
     [
-        ("tp_size", "it is --set tensor_parallel"),
-        ("context_length", "it is --set context_length"),
-        ("max_total_tokens", "it is --set kv_cache_tokens"),
-        ("cuda_graph_backend_decode", "it is --set cuda_graphs"),
-        ("model_path", "it is --model, or --weights DIR"),
+        ("tp_size", "use --set tensor_parallel instead"),
+        ("context_length", "use --set context_length instead"),
+        ("max_total_tokens", "use --set kv_cache_tokens instead"),
+        ("cuda_graph_backend_decode", "use --set cuda_graphs instead"),
+        ("model_path", "use --model or --weights DIR instead"),
         ("pp_size", "this layer steps one scheduler, which has one device"),
         ("dp_size", "this layer steps one scheduler, which has one device"),
         ("disaggregation_mode", "this layer steps one scheduler, which prefills and decodes"),
-        ("speculative_algorithm", "the adapter does not follow what it changes about a step"),
-        ("dllm_algorithm", "the adapter does not follow what it changes about a step"),
-        ("stream_interval", "every engine hands out each token in the step that made it"),
+        ("speculative_algorithm", "the adapter cannot track how it changes a step"),
+        ("dllm_algorithm", "the adapter cannot track how it changes a step"),
+        ("stream_interval", "every engine here returns each token in the step that produced it"),
     ],
 )
 def test_what_is_reserved_is_refused_with_what_to_do_instead(name, instead):

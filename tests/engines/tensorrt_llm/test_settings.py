@@ -132,27 +132,29 @@ def test_other_fields_of_the_caches_config_are_added_to_what_the_settings_make_o
 )
 def test_a_field_of_the_caches_config_that_a_setting_becomes_is_refused(field, setting):
     load = make_load(engine_args={"kv_cache_config": {field: 1}})
-    with pytest.raises(UnsupportedSetting, match=rf"^engine argument kv_cache_config\.{field}: it is --set {setting}$"):
+    with pytest.raises(
+        UnsupportedSetting, match=rf"^engine argument kv_cache_config\.{field}: use --set {setting} instead$"
+    ):
         arguments(load)
 
 
 def test_a_caches_config_that_holds_no_fields_is_refused():
-    with pytest.raises(UnsupportedSetting, match=r"^engine argument kv_cache_config: it takes a JSON object"):
+    with pytest.raises(UnsupportedSetting, match=r"^engine argument kv_cache_config: give a JSON object"):
         arguments(make_load(engine_args={"kv_cache_config": "fp8"}))
 
 
 RESERVED = {
-    "dtype": "it is --set dtype",
-    "tensor_parallel_size": "it is --set tensor_parallel",
-    "max_seq_len": "it is --set context_length",
-    "max_batch_size": "it is --set max_batch_size",
-    "max_num_tokens": "it is --set max_tokens_per_step",
-    "enable_chunked_prefill": "it is --set chunked_prefill",
-    "cuda_graph_config": "it is --set cuda_graphs",
-    "model": "it is --model, or --weights DIR",
-    "trust_remote_code": "it is --trust-remote-code",
+    "dtype": "use --set dtype instead",
+    "tensor_parallel_size": "use --set tensor_parallel instead",
+    "max_seq_len": "use --set context_length instead",
+    "max_batch_size": "use --set max_batch_size instead",
+    "max_num_tokens": "use --set max_tokens_per_step instead",
+    "enable_chunked_prefill": "use --set chunked_prefill instead",
+    "cuda_graph_config": "use --set cuda_graphs instead",
+    "model": "use --model or --weights DIR instead",
+    "trust_remote_code": "use --trust-remote-code instead",
     "backend": "the adapter steps the executor of the PyTorch backend",
-    "stream_interval": "each token is handed out in the step that made it",
+    "stream_interval": "each token is returned in the step that produced it",
     **dict.fromkeys(
         (
             "pipeline_parallel_size", "context_parallel_size", "moe_cluster_parallel_size", "moe_tensor_parallel_size",
@@ -186,7 +188,7 @@ def test_no_other_argument_is_reserved():
     ("settings", "words"),
     [
         ({"tensor_parallel": 2}, "tensor_parallel=2: TensorRT-LLM with more than one device runs its executors in "),
-        ({"quantization": "awq"}, "quantization=awq: TensorRT-LLM runs quantized checkpoints only as they are stored"),
+        ({"quantization": "awq"}, "quantization=awq: TensorRT-LLM runs quantized checkpoints only as stored"),
         ({"dtype": "float32"}, "dtype=float32: TensorRT-LLM runs float16 or bfloat16: --set dtype=bfloat16"),
     ],
 )
@@ -252,7 +254,7 @@ def test_a_loaded_engine_says_what_it_is(opened, executor_with):
 
 def test_an_engine_that_cannot_be_used_is_shut_down(opened, executor_with):
     executor = executor_with(overlap=True)
-    with pytest.raises(UnsupportedSetting, match="as unquantized ones"):
+    with pytest.raises(UnsupportedSetting, match="as unquantized"):
         opened(llm(executor), quantization="fp8", stored=fp8_config(128))
     assert not executor.worker_thread.is_alive()
 

@@ -122,7 +122,7 @@ def test_the_plain_path_has_no_kv_cache_to_tell_the_use_of(session_on, tmp_path)
 
 
 def test_an_output_cut_short_is_found_at_its_end(session_on, tmp_path):
-    with pytest.raises(WrongTokenCount, match="was to produce 5 tokens and ended with 4"):
+    with pytest.raises(WrongTokenCount, match="should have produced 5 tokens and ended with 4"):
         driven(session_on(Model(cut=1)), work([(4, 5)]), tmp_path / "t")
 
 
@@ -195,17 +195,17 @@ def test_common_settings_become_arguments_of_get_model_and_limits_of_the_batchin
 
 
 RESERVED = {
-    "quantize": "it is --set quantization",
-    "dtype": "it is --set dtype",
-    "max_input_tokens": "it is --set max_tokens_per_step",
-    "max_batch_size": "it is --set max_batch_size",
-    "max_tokens_per_step": "it is --set max_tokens_per_step",
-    "kv_cache_tokens": "it is --set kv_cache_tokens",
-    "model_id": "it is --model, or --weights DIR",
-    "trust_remote_code": "it is --trust-remote-code",
-    "kv_cache_dtype": "it is --set kv_cache_dtype",
+    "quantize": "use --set quantization instead",
+    "dtype": "use --set dtype instead",
+    "max_input_tokens": "use --set max_tokens_per_step instead",
+    "max_batch_size": "use --set max_batch_size instead",
+    "max_tokens_per_step": "use --set max_tokens_per_step instead",
+    "kv_cache_tokens": "use --set kv_cache_tokens instead",
+    "model_id": "use --model or --weights DIR instead",
+    "trust_remote_code": "use --trust-remote-code instead",
+    "kv_cache_dtype": "use --set kv_cache_dtype instead",
     "sharded": "the adapter steps one process, on one device",
-    "speculate": "the adapter does not follow what it changes about a step",
+    "speculate": "the adapter cannot track how it changes a step",
     "lora_adapter_ids": "TGI loads adapters in its server, which does not run here",
 }
 
@@ -240,5 +240,5 @@ def test_what_it_cannot_honour_is_refused_by_name(settings):
 
 def test_fp8_in_blocks_has_no_kernels_on_nvidias_gpus_and_is_refused():
     stored = {"quant_method": "fp8", "weight_block_size": [128, 128]}
-    with pytest.raises(UnsupportedSetting, match=r"^quantization=fp8: TGI has its kernels .* AMD"):
+    with pytest.raises(UnsupportedSetting, match=r"^quantization=fp8: TGI has kernels .* AMD"):
         native_arguments(make_load(quantization="fp8", stored=stored))

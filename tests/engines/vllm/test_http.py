@@ -93,14 +93,14 @@ def test_a_key_of_the_user_s_does_not_shut_out_the_client(monkeypatch):
 
 
 def test_a_server_that_ends_before_it_is_ready_is_an_error():
-    with pytest.raises(ServerFailed, match="exit code 3"):
+    with pytest.raises(ServerFailed, match="exited with code 3"):
         rung(code=3)._wait_until_ready(free_port())
 
 
 def test_a_server_that_ends_while_tokens_are_waited_for_is_an_error():
     made = rung(code=-9)
     made._client = SimpleNamespace(step=lambda until_ns: Nothing.TIMED_OUT)  # type: ignore[assignment]
-    with pytest.raises(ServerFailed, match="exit code -9"):
+    with pytest.raises(ServerFailed, match="exited with code -9"):
         made.step(None)
 
 

@@ -85,13 +85,13 @@ def test_an_engine_that_hides_its_prefill_gets_no_energy_by_phase(window: Window
     window.steps["prefill_tokens"][7] = -1
     [found] = describe([sampled()], window)
     assert found.energy_j.prefill_steps is None
-    assert "does not say which steps had prefill" in str(found.energy_j.note)
+    assert "does not report which steps had prefill" in str(found.energy_j.note)
 
 
 def test_a_slices_energy_is_said_to_be_the_whole_gpus(window: Window) -> None:
     mig = {"parent_uuid": "GPU-0", "gpu_instance": 1, "compute_instance": 0}
     [found] = describe([sampled(mig=mig, uuid="MIG-1")], window)
-    assert "other slices share it" in str(found.energy_j.note)
+    assert "other slices share" in str(found.energy_j.note)
 
 
 @pytest.mark.parametrize(("since_s", "expected_s"), [(15, 10.0), (1, -4.0)])
@@ -118,7 +118,7 @@ def test_what_is_lost_after_the_window_does_not_matter_to_it() -> None:
 
 def test_a_worker_that_the_driver_does_not_list_is_said_to_be_unknown(window: Window) -> None:
     own = {"pid": 7, "name": "python", "own": True, "first_ns": 0, "last_ns": END, "peak_bytes": GIB}
-    assert "no process of the worker" in str(describe([sampled()], window)[0].memory_note)
+    assert "does not list the worker's processes" in str(describe([sampled()], window)[0].memory_note)
     assert describe([sampled(processes=[own])], window)[0].memory_note is None
 
 

@@ -50,7 +50,7 @@ def test_a_column_that_never_changes_is_named_and_left_out():
 def test_a_column_that_another_explains_is_named_and_left_out():
     x = np.arange(30.0)
     fit = least_squares({"x": x, "twice": 2 * x + 7}, 5 + x)
-    assert fit.dropped == {"twice": "it rises and falls exactly with x"}
+    assert fit.dropped == {"twice": "it is exactly collinear with x"}
 
 
 @pytest.mark.parametrize("rows", [0, 1, 9])

@@ -107,7 +107,7 @@ def test_unreported_prefill_and_empty_runs_are_reasons():
     silent = steps.copy()
     silent["prefill_tokens"] = -1
     done = work(silent, tokens, requests)
-    assert fits(silent, done)["with_prefill"].reason == "the engine does not report its steps' prefill"
+    assert fits(silent, done)["with_prefill"].reason == "the engine does not report prefill per step"
     assert np.isnan(expected_s(fits(silent, done), done)).all()
 
 

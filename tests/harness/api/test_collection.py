@@ -42,7 +42,7 @@ def test_they_are_chosen_by_what_ran_how_it_ended_and_labels(folder: Path, made:
     assert len(runs.where(model="llama-tiny", engine="scripted")) == 2
     assert [run.folder.name for run in runs.where(status="broken")] == ["broken"]
     assert list(runs.where(model="llama3-8b")) == []
-    with pytest.raises(il.Refused, match=r"^no run has a field or a label 'modell'; did you mean 'model'"):
+    with pytest.raises(il.Refused, match=r"^no run has a field or label 'modell'; did you mean 'model'"):
         runs.where(modell="llama-tiny")
 
 
@@ -76,7 +76,7 @@ def test_a_figure_that_results_lack_is_refused_with_the_nearest(made: tuple[il.R
     result = made[0].result
     assert figure(result, "spec.seeds.content") == 0
     assert figure(result, "roofline.mbu.all") is None  # there were no ceilings
-    with pytest.raises(il.Refused, match=r"latency_s.tfft: a result has no such field: 'tfft'; did you mean 'ttft'"):
+    with pytest.raises(il.Refused, match=r"latency_s.tfft: a result has no field 'tfft'; did you mean 'ttft'"):
         figure(result, "latency_s.tfft")
     with pytest.raises(il.Refused, match=r"latency_s.ttft is a group: name one of .*p99"):
         figure(result, "latency_s.ttft")

@@ -88,7 +88,7 @@ def test_several_layers_have_a_waterfall_and_runs() -> None:
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(il.Refused, match="holds no run"):
+    with pytest.raises(il.Refused, match="is not a run"):
         il.open(tmp_path)
     with pytest.raises(il.Refused, match="no file"):
         il.open(tmp_path / "nothing")

@@ -60,8 +60,8 @@ def test_a_path_object_is_a_path_and_no_name(tmp_path: Path, monkeypatch: pytest
     [
         ({"device_telemetry": "some"}, "--device-telemetry: there is no 'some'"),
         ({"timeout": -1}, "--timeout: "),
-        ({"settings": {"x": object()}}, "--set x: .* is nothing that a profile can hold"),
-        ({"settings": {"x": float("nan")}}, "--set x: nan"),
+        ({"settings": {"x": object()}}, "--set x: a profile cannot hold"),
+        ({"settings": {"x": float("nan")}}, "--set x: a profile cannot hold nan"),
     ],
 )
 def test_wrong_values_are_refused(given: dict[str, Any], said: str) -> None:
@@ -70,5 +70,5 @@ def test_wrong_values_are_refused(given: dict[str, Any], said: str) -> None:
 
 
 def test_an_unknown_argument_is_a_type_error_that_names_the_nearest() -> None:
-    with pytest.raises(TypeError, match=r"no 'engine_arg'; did you mean 'engine_args'"):
+    with pytest.raises(TypeError, match=r"no option 'engine_arg'; did you mean 'engine_args'"):
         arguments_of({"engine_arg": {}})

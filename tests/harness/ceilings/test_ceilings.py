@@ -103,7 +103,7 @@ def test_what_was_measured_is_kept_and_not_measured_again(home, environment, mac
     again = limits.ceilings(environment, machine, ["float32"], say=said.append)
     assert counted == [(["float32"], True)]
     assert first == again
-    assert said == ["measuring memory bandwidth and matrix rate of AMD EPYC, once for this device"]
+    assert said == ["measuring the memory bandwidth and matrix rate of AMD EPYC"]
 
 
 def test_only_what_is_missing_is_measured(home, environment, machine, counted):
@@ -195,7 +195,7 @@ def test_a_folder_that_cannot_be_written_costs_only_another_measurement(home, en
 
 def test_an_engine_without_torch_borrows_another_environments(home, environment, machine, monkeypatch, tmp_path):
     bare = replace(environment, engine="mlc_llm", folder=tmp_path / "bare")
-    with pytest.raises(Refused, match="brings no torch"):
+    with pytest.raises(Refused, match="has no torch"):
         limits.with_torch(bare)
     monkeypatch.setattr("innerloop.harness.environments.plan", lambda engine, device: engine.name)
     monkeypatch.setattr(
@@ -215,7 +215,7 @@ def test_a_run_goes_on_without_what_could_not_be_measured(home, environment, mac
 
 
 def test_a_gpu_that_is_not_there_has_no_key(machine):
-    with pytest.raises(Refused, match="no NVIDIA GPU"):
+    with pytest.raises(Refused, match="no usable NVIDIA GPU"):
         limits.key_of("cuda", machine, "2.13")
 
 
@@ -229,7 +229,7 @@ def script(tmp_path: Path, body: str) -> Environment:
 
 def test_a_process_that_fails_is_an_error_with_its_words(tmp_path, machine):
     environment = script(tmp_path, "echo no torch in here >&2; exit 7")
-    with pytest.raises(InnerloopError, match="exit code 7") as caught:
+    with pytest.raises(InnerloopError, match="exited with code 7") as caught:
         measure.measure(environment, machine, KEY, ["float32"], None)
     assert "no torch in here" in caught.value.details
 
@@ -262,14 +262,14 @@ def test_a_result_is_taken_with_what_was_known_before(tmp_path, machine):
 
 def test_list_shows_what_is_kept(home, capsys):
     assert main(["list"]) == EXIT_OK
-    assert "nothing has been measured" in capsys.readouterr().out
+    assert "nothing measured yet" in capsys.readouterr().out
     cache.write(made(matrix={"float32": rate(4e11), "float16": rate(2e9), "float8_e4m3fn": rate(None)}))
     assert main(["--list"]) == EXIT_OK  # an older spelling
     out = capsys.readouterr().out
     assert "AMD EPYC" in out
     assert "40.0  GB/s" in out
     assert "400" in out
-    assert "taken as 400: widened" in out
+    assert "400 used (wider dtype)" in out
     assert main(["list", "--json"]) == EXIT_OK
     found = json.loads(capsys.readouterr().out)
     assert found["kind"] == "ceilings"
@@ -310,7 +310,7 @@ def test_the_ceilings_of_this_cpu_are_measured_and_kept(tmp_path):
         return json.loads(done.stdout), done.stderr
 
     found, said = measured()
-    assert "measuring memory bandwidth" in said
+    assert "measuring the memory bandwidth" in said
     for kind in ("copy", "read"):
         assert 0 < found["memory"][f"{kind}_median_bytes_per_s"] <= found["memory"][f"{kind}_bytes_per_s"] < 1e13
     assert found["bytes_per_s"] == max(found["memory"][f"{kind}_bytes_per_s"] for kind in ("copy", "read"))

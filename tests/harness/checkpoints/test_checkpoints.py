@@ -180,7 +180,7 @@ def another_digest(path: Path) -> None:
         (lose_the_record, "checkpoint.json is missing"),
         (spoil_the_record, "checkpoint.json cannot be read"),
         (empty_the_record, "checkpoint.json cannot be read"),
-        (another_digest, "another recipe"),
+        (another_digest, "different recipe"),
     ],
 )
 def test_a_damaged_checkpoint_is_made_again(tmp_path: Path, damage: Any, words: str) -> None:
@@ -241,8 +241,8 @@ def test_exactly_enough_room_is_enough(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("number", "kind", "words"),
     [
-        (errno.ENOSPC, DiskFull, "the disk became full"),
-        (errno.EDQUOT, DiskFull, "the disk became full"),
+        (errno.ENOSPC, DiskFull, "the disk filled up"),
+        (errno.EDQUOT, DiskFull, "the disk filled up"),
         (errno.EIO, Refused, "cannot be written"),
     ],
 )
@@ -348,7 +348,7 @@ def test_the_second_of_two_at_once_waits_and_reuses(tmp_path: Path) -> None:
     second = threading.Thread(target=make, args=("second", second_says))
     make("first", first_says)
     second.join(PATIENCE_S)
-    assert said == [f"waiting for another process that is writing {results['first'].path.name}"]
+    assert said == [f"waiting for another process to write {results['first'].path.name}"]
     assert (results["first"].cached, results["second"].cached) == (False, True)
     assert left_behind(tmp_path) == [results["first"].path.name]
 
@@ -431,10 +431,10 @@ def test_create_says_where_it_is_and_whether_it_was_there(
     text = (ROOT / "profiles/models/llama-tiny.yaml").read_text().replace("vocab_size: 8192", "vocab_size: 300")
     profile.write_text(text)
     assert main(["create", str(profile), "--dtype", "bfloat16", "--seed", "7"]) == 0
-    assert "made in" in (last := capsys.readouterr().out.splitlines()[-1])
+    assert "created in" in (last := capsys.readouterr().out.splitlines()[-1])
     assert Path(last.split("  ")[0]).is_dir()
     assert main(["create", str(profile), "--dtype", "bfloat16", "--seed", "7"]) == 0
-    assert "was there already" in capsys.readouterr().out
+    assert "existed already" in capsys.readouterr().out
 
 
 def test_wrong_names_are_refused_with_the_nearest(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

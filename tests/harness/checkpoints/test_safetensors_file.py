@@ -35,16 +35,16 @@ def test_a_whole_file_is_as_long_as_its_header_says(tmp_path: Path) -> None:
         ({"a": {"data_offsets": [0, 1e999]}}, "must be whole numbers"),
         ({"a": {"data_offsets": [0, True]}}, "must be whole numbers"),
         ({"a": {"data_offsets": [0, 24.0]}}, "must be whole numbers"),
-        ({"a": {"shape": [10**9, 10**9]}}, "a: 24 bytes are not F32 of shape"),
-        ({"a": {"shape": [-2, -3]}}, "does not follow the data before it"),
+        ({"a": {"shape": [10**9, 10**9]}}, "a: 24 bytes do not fit F32 of shape"),
+        ({"a": {"shape": [-2, -3]}}, "is not contiguous with the tensor before it"),
         ({"a": {"shape": [10**4000]}}, "must be whole numbers, of at most"),
         ({"a": {"shape": [1] * 65}}, "a shape of 65 dimensions"),
         ({"a": {"data_offsets": [float("nan"), 24]}}, "must be whole numbers"),
-        ({"b": {"data_offsets": [20, 25]}}, "b: its data does not follow the data before it"),
-        ({"b": {"data_offsets": [25, 26]}}, "b: its data does not follow the data before it"),
-        ({"a": {"data_offsets": "0,24"}}, "is not a whole safetensors file"),
-        ({"a": {"data_offsets": [0]}}, "is not a whole safetensors file"),
-        ({"a": {"dtype": ["F32"]}}, "is not a whole safetensors file"),
+        ({"b": {"data_offsets": [20, 25]}}, "b: its data is not contiguous with the tensor before it"),
+        ({"b": {"data_offsets": [25, 26]}}, "b: its data is not contiguous with the tensor before it"),
+        ({"a": {"data_offsets": "0,24"}}, "is not a complete safetensors file"),
+        ({"a": {"data_offsets": [0]}}, "is not a complete safetensors file"),
+        ({"a": {"dtype": ["F32"]}}, "is not a complete safetensors file"),
     ],
 )
 def test_a_tensor_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -58,13 +58,13 @@ def test_a_tensor_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, A
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({}, "it holds no tensor"),
-        ({"__metadata__": {}}, "it holds no tensor"),
-        ([], "is not a whole safetensors file"),
-        ({"a": 1}, "is not a whole safetensors file"),
-        (b"[" * 100_000, "is not a whole safetensors file"),
+        ({}, "it has no tensors"),
+        ({"__metadata__": {}}, "it has no tensors"),
+        ([], "is not a complete safetensors file"),
+        ({"a": 1}, "is not a complete safetensors file"),
+        (b"[" * 100_000, "is not a complete safetensors file"),
         (b'{"a": {"dtype": "I8", "shape": [], "data_offsets": [0, 1]}, "a": {}}', "a is there twice"),
-        (b"\xff" * 20, "is not a whole safetensors file"),
+        (b"\xff" * 20, "is not a complete safetensors file"),
     ],
 )
 def test_a_header_that_is_none_is_refused(tmp_path: Path, header: Any, message: str) -> None:
@@ -75,15 +75,15 @@ def test_a_header_that_is_none_is_refused(tmp_path: Path, header: Any, message: 
 
 def test_a_file_and_its_index_must_agree(tmp_path: Path) -> None:
     path = written(tmp_path / "a.safetensors", GOOD)
-    with pytest.raises(Refused, match="c is in the index and not in the file"):
+    with pytest.raises(Refused, match="c is in the index but not in the file"):
         whole_size(path, {"a", "b", "c"})
-    with pytest.raises(Refused, match="b is in the file and not in the index"):
+    with pytest.raises(Refused, match="b is in the file but not in the index"):
         whole_size(path, {"a"})
 
 
 def test_a_cut_file_and_one_that_is_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="is damaged: its header speaks of"):
+    with pytest.raises(Refused, match="is damaged: its header says"):
         whole_size(written(tmp_path / "a.safetensors", GOOD, data=24))
     (tmp_path / "b.safetensors").write_bytes(b"1234")
-    with pytest.raises(Refused, match="its header does not fit into it"):
+    with pytest.raises(Refused, match="its header is longer than the file"):
         whole_size(tmp_path / "b.safetensors")

@@ -167,7 +167,7 @@ def test_a_shard_that_was_cut_is_refused(folder: Path, size: int) -> None:
 def test_a_file_that_only_has_the_name_of_a_shard_is_refused(folder: Path, content: bytes) -> None:
     shard = sorted(folder.glob("*.safetensors"))[0]
     shard.write_bytes(content)
-    assert f"{shard.name} is not a whole safetensors file" in refusal(folder)
+    assert f"{shard.name} is not a complete safetensors file" in refusal(folder)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_file_that_only_has_the_name_of_a_shard_is_refused(folder: Path, conte
 )
 def test_an_index_cannot_name_files_elsewhere_or_of_another_kind(folder: Path, name: str) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": name}}))
-    assert "is not a safetensors file of this folder" in refusal(folder)
+    assert "is not a safetensors file in this folder" in refusal(folder)
 
 
 def test_an_index_may_name_what_no_file_system_can(folder: Path) -> None:

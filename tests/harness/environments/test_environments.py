@@ -171,7 +171,7 @@ def test_two_processes_at_once_make_it_once(home: Path, lock: Path) -> None:
     answers = [process.communicate(timeout=PATIENCE_S) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], answers
     said = [json.loads(line) for out, _ in answers for line in out.splitlines()]
-    assert len([text for text in said if isinstance(text, str) and text.startswith("making ")]) == 1
+    assert len([text for text in said if isinstance(text, str) and text.startswith("creating ")]) == 1
     assert len({text["python"] for text in said if isinstance(text, dict)}) == 1
     assert left(home) == [folder.name]
 
@@ -193,7 +193,7 @@ def test_a_package_with_another_hash_is_not_installed(home: Path, lock: Path) ->
 
 
 def test_a_lock_without_the_engine_is_a_failure(home: Path, lock: Path) -> None:
-    with pytest.raises(InstallFailed, match="real-toy is not there"):
+    with pytest.raises(InstallFailed, match="real-toy is missing"):
         environments.create(toys.engine(lock, distribution="real-toy"), "cpu")
     assert left(home) == []
 
@@ -207,7 +207,7 @@ def test_torchs_cpu_build_is_looked_for_twice_and_both_failures_are_told(
     with pytest.raises(InstallFailed) as failed:
         environments.create(toys.engine(lock), "cpu")
     words = list(failed.value.details)
-    first, second = words.index("from the configured sources:"), words.index("with --torch-backend cpu:")
+    first, second = words.index("from the configured indexes:"), words.index("with --torch-backend cpu:")
     assert any("torch" in line for line in words[first + 1 : second])
     assert any("torch" in line for line in words[second + 1 :])
     assert left(home) == []
@@ -321,9 +321,9 @@ def test_an_environment_that_may_not_be_written_is_used(lock: Path, monkeypatch:
 
 
 def test_an_engine_without_a_lock_is_refused(home: Path) -> None:
-    with pytest.raises(Refused, match="cannot make an environment for toy"):
+    with pytest.raises(Refused, match="cannot create an environment for toy"):
         environments.create(toys.engine(None), "cpu")
-    with pytest.raises(Refused, match="cannot make an environment for toy"):
+    with pytest.raises(Refused, match="cannot create an environment for toy"):
         environments.check(toys.engine(None), "cuda")
 
 
@@ -406,9 +406,9 @@ def test_an_adopted_python_must_run(tmp_path: Path, home: Path) -> None:
     script.chmod(0o755)
     with pytest.raises(Refused, match="does not exist"):
         environments.adopt(tmp_path / "absent", toys.engine(None), "cpu")
-    with pytest.raises(Refused, match="is no program"):
+    with pytest.raises(Refused, match="is not executable"):
         environments.adopt(tmp_path / "text", toys.engine(None), "cpu")
-    with pytest.raises(Refused, match=r"does not run as a Python \(exit 3\)") as refused:
+    with pytest.raises(Refused, match=r"is not a working Python \(exit code 3\)") as refused:
         environments.adopt(script, toys.engine(None), "cpu")
     assert refused.value.details == ("broken",)
 

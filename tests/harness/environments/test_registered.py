@@ -73,7 +73,7 @@ def test_what_is_registered_is_listed_planned_with_and_forgotten(
     assert found.variables["TRANSFORMERS_OFFLINE"] == "1"  # the engine's own stay
 
     assert main(["remove", "mine"]) == 0
-    assert "forgot mine" in capsys.readouterr().out
+    assert "unregistered mine" in capsys.readouterr().out
     assert listed(capsys) == []
     assert packages.is_dir()
 
@@ -106,11 +106,11 @@ def test_a_script_that_does_more_than_export_is_refused(line: str, tmp_path: Pat
         (["../mine", "--engine", "torch"], "cannot be a name"),
         (["vllm", "--engine", "torch"], "is an engine's name"),
         (["mine", "--engine", "troch"], "did you mean 'torch'"),
-        (["mine", "--engine", "lmdeploy"], "lmdeploy runs on cuda only, not on cpu"),
+        (["mine", "--engine", "lmdeploy"], "lmdeploy runs only on cuda, not on cpu"),
         (["mine", "--engine", "torch"], "has no distribution transformers"),
-        (["mine", "--engine", "torch", "--site", "nowhere"], "--site: nowhere is no folder"),
+        (["mine", "--engine", "torch", "--site", "nowhere"], "--site: nowhere is not a folder"),
         (["mine", "--engine", "torch", "--env", "PLAIN"], "is not KEY=VALUE"),
-        (["mine", "--engine", "torch", "--env", "A B=1"], "cannot be the name of a variable"),
+        (["mine", "--engine", "torch", "--env", "A B=1"], "is not a valid variable name"),
         (["mine", "--engine", "torch", "--env", "PYTHONPATH=/x"], "give its folders with --site"),
         (["mine", "--engine", "torch", "--python", "/nowhere/python"], "does not exist"),
         (["mine", "--engine", "torch", "--bundle", "/nowhere"], "cannot be read"),
@@ -159,8 +159,8 @@ def test_a_registered_environment_whose_folder_went_is_refused_before_a_run(
     ("arguments", "words"),
     [
         (["--environment", "mien"], "nothing is registered as 'mien'; did you mean 'mine'"),
-        (["--environment", "mine", "--engine", "vllm"], "mine is for torch on cpu, and --engine is vllm"),
-        (["--environment", "mine", "--device", "cuda"], "mine is for torch on cpu, and --device is cuda"),
+        (["--environment", "mine", "--engine", "vllm"], "mine is for torch on cpu, but --engine is vllm"),
+        (["--environment", "mine", "--device", "cuda"], "mine is for torch on cpu, but --device is cuda"),
         (["--environment", "mine", "--engine-python", sys.executable], "give one of them"),
     ],
 )

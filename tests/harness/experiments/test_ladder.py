@@ -106,10 +106,10 @@ def test_a_layer_that_fails_does_not_stop_the_others(ran, tmp_path):
 
 def test_a_refusal_of_the_first_run_is_the_ladders_and_leaves_nothing(ran, tmp_path, monkeypatch):
     def refuse(*_: Any) -> None:
-        raise Refused("no room")
+        raise Refused("not enough disk space")
 
     monkeypatch.setattr(session, "run", refuse)
-    with pytest.raises(Refused, match="no room"):
+    with pytest.raises(Refused, match="not enough disk space"):
         ladder(tmp_path)
     assert not (tmp_path / "ladder").exists()
 
@@ -122,7 +122,7 @@ def test_a_refusal_of_a_later_run_is_that_layers_failure(ran, tmp_path):
 
 
 def test_an_interruption_stops_the_ladder_and_keeps_what_was_done(ran, tmp_path):
-    ran.does["engine-1"] = Failure("interrupted", "SIGINT reached the harness")
+    ran.does["engine-1"] = Failure("interrupted", "the harness received SIGINT")
     document, folder = ladder(tmp_path, trials=2)
     assert ran.folders == ["core-1", "engine-1"]
     assert layers.exit_code(document) == EXIT_INTERRUPTED
@@ -177,12 +177,12 @@ def test_layers_are_put_in_order_and_all_are_those_of_the_engine(given):
     ("engine", "given", "trials", "words"),
     [
         ("vllm", "core,cor", 1, "did you mean 'core'"),
-        ("vllm", "core,core", 1, "named twice"),
-        ("vllm", "core", 1, "two layers or more"),
-        ("vllm", ",", 1, "two layers or more"),
+        ("vllm", "core,core", 1, "names a layer twice"),
+        ("vllm", "core", 1, "two layers;"),
+        ("vllm", ",", 1, "two layers;"),
         ("vllm", "all", 0, "1 to 100"),
-        ("torch", "core,http", 1, "text only"),
-        ("mlc_llm", "all", 1, "two layers or more"),
+        ("torch", "core,http", 1, "only as text"),
+        ("mlc_llm", "all", 1, "two layers;"),
     ],
 )
 def test_nonsense_is_refused_with_the_reason(engine, given, trials, words):
@@ -194,7 +194,7 @@ def test_nonsense_is_refused_with_the_reason(engine, given, trials, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--trials", "2"], "--trials goes with --layers"),
+        (["--trials", "2"], "--trials needs --layers"),
         (["--layer", "core", "--layers", "all"], "give one of them"),
         (["--layers", "core,nothing"], "no layer 'nothing'"),
         (["--layers", "engine,http", "--profile", "kernels"], "layer core"),
@@ -225,7 +225,7 @@ def test_a_ladder_is_shown_again_by_its_folder_or_its_file(ran, tmp_path, capsys
         assert show([str(path), "--json"]) == EXIT_OK
         assert json.loads(capsys.readouterr().out) == as_plain(document)
     assert "http" in printed
-    assert "the same requests on 3 layers" in printed
+    assert "same requests on 3 layers" in printed
     assert max(map(len, printed.splitlines())) <= 80
 
 
@@ -241,14 +241,14 @@ def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path)
     print_waterfall(document, folder, PlainConsole(file=out, width=80))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
-    assert "?: fewer than three trials of both say nothing of chance" in " ".join(text.split())
-    assert "not alike: skip_tokenizer_init is True on core; False on http" in " ".join(text.split())
+    assert "?: may be chance; both layers need at least three trials" in " ".join(text.split())
+    assert "differs between layers: skip_tokenizer_init is True on core; False on http" in " ".join(text.split())
     assert "10.0 % of the 100\u202f000 tokens/s" in text
 
 
 def test_a_file_that_is_no_waterfall_is_refused(tmp_path):
     (tmp_path / "waterfall.json").write_text("{}")
-    with pytest.raises(Refused, match="not a waterfall"):
+    with pytest.raises(Refused, match="not an innerloop waterfall"):
         waterfall_file.read(tmp_path)
     (tmp_path / "waterfall.json").write_text('{"kind": "waterfall", "schema_version": 99}')
     with pytest.raises(Refused, match="schema version 99"):
@@ -304,7 +304,7 @@ def test_with_one_trial_every_difference_may_be_chance_but_the_first_rung_is_non
     assert "+10.0 ms " in row(text, "core")
     assert "-2.00 ms? " in row(text, "engine")
     assert "░" in row(text, "engine")
-    assert "?: fewer than three trials of both say nothing of chance" in text
+    assert "?: may be chance; both layers need at least three trials" in text
     assert "░: this layer was faster than the one below" in text
 
 
@@ -313,5 +313,5 @@ def test_trials_that_agree_are_no_chance_and_a_layer_without_a_pair_of_them_may_
     assert "?" not in printed_rungs(2, rung("core", 10.0, trials=2), rung("engine", 2.0, **apart))
     unsure = printed_rungs(3, rung("core", 10.0, trials=3), rung("engine", 2.0, within_scatter=True, trials=3))
     assert "+2.00 ms? " in row(unsure, "engine")
-    assert "holds 1: the difference may be chance" in " ".join(unsure.split())
+    assert "?: may be chance; the 95 % interval of the ratio to the layer below contains 1" in " ".join(unsure.split())
     assert "+2.00 ms? " in row(printed_rungs(2, rung("core", 10.0, trials=2), rung("engine", 2.0)), "engine")

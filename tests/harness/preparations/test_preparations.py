@@ -95,7 +95,7 @@ def test_a_failed_command_leaves_nothing_that_looks_prepared(prepare):
     assert "the disk of the moon is full" in raised.value.details
     assert prepare.kept() == []
     [log] = (prepare.home / "prepared").glob("*.log")
-    assert raised.value.details[-1] == f"all of its output is in {log}"
+    assert raised.value.details[-1] == f"its output is in {log}"
 
 
 def test_what_an_earlier_preparation_made_stays_when_a_later_one_fails(prepare):
@@ -106,7 +106,7 @@ def test_what_an_earlier_preparation_made_stays_when_a_later_one_fails(prepare):
 
 
 def test_a_command_that_leaves_no_file_has_failed(prepare):
-    with pytest.raises(PreparationFailed, match="left no file"):
+    with pytest.raises(PreparationFailed, match="wrote no file"):
         prepare(python("print('all is well')"))
     assert prepare.kept() == []
 
@@ -118,7 +118,7 @@ def test_a_command_that_a_signal_ends_is_told_by_its_name(prepare):
 
 def test_an_interpreter_that_does_not_start_is_a_failure_with_the_guards_words(prepare):
     prepare.environment = replace(own_environment(), python=prepare.room / "python")
-    with pytest.raises(PreparationFailed, match="its guard has ended") as raised:
+    with pytest.raises(PreparationFailed, match="its guard process exited") as raised:
         prepare(writing(prepare.room))
     assert any("FileNotFoundError" in line for line in raised.value.details)
 
@@ -147,7 +147,7 @@ def test_a_damaged_folder_is_made_again(prepare):
     again = prepare(writing(prepare.room))["model"]
     assert not again.cached
     assert (again.path / "made").read_text() == "one{}"
-    assert "is damaged (made has 3 bytes instead of 5); making it again" in prepare.said[1]
+    assert "is damaged (made has 3 bytes instead of 5); creating it again" in prepare.said[1]
 
 
 def test_of_two_that_ask_at_once_one_makes_it_and_the_other_waits(prepare):
@@ -172,7 +172,7 @@ def test_a_disk_that_is_full_is_said_as_such(prepare, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(folder, "sync_all", full)
-    with pytest.raises(DiskFull, match="the disk became full while toy-model"):
+    with pytest.raises(DiskFull, match="the disk filled up while writing toy-model"):
         prepare(writing(prepare.room))
     assert prepare.kept() == []
 

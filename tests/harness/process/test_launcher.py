@@ -76,7 +76,7 @@ def test_what_an_end_waits_for_adds_up_to_less_than_ten_seconds():
         (-signal.SIGSEGV, False, "killed_by_signal", "SIGSEGV"),
         (-signal.SIGKILL, True, "out_of_memory_host", "out of memory"),
         (-signal.SIGSEGV, True, "killed_by_signal", "SIGSEGV"),
-        (7, False, "engine_exception", "exit code 7"),
+        (7, False, "engine_exception", "exited with code 7"),
         (None, False, "killed_by_signal", "guard"),
     ],
 )

@@ -101,15 +101,18 @@ def test_an_engine_without_an_adapter_is_refused_on_a_gpu_too() -> None:
     without = lmdeploy.model_copy(update={"adapter": False})
     assert "no adapter" in str(engines.why_not(without, GPU))
     assert engines.why_not(lmdeploy, GPU) is None
-    assert "no NVIDIA GPU" in str(engines.why_not(lmdeploy, CPU))
-    assert engines.why_not(lmdeploy, GPU, "cpu") == "it runs on cuda only"
+    assert "no usable NVIDIA GPU" in str(engines.why_not(lmdeploy, CPU))
+    assert engines.why_not(lmdeploy, GPU, "cpu") == "it runs only on cuda"
 
 
 @pytest.mark.parametrize(
     ("gpu", "reason"),
     [
-        (replace(H200, compute_capability="7.0"), "compute capability 7.5 or newer; this machine's GPU has 7.0"),
-        (replace(H200, cuda="12.4", driver="550.1"), r"CUDA 13\.0; this machine's \(550\.1\) runs 12\.4"),
+        (
+            replace(H200, compute_capability="7.0"),
+            "compute capability 7.5 or newer; this machine's GPUs have at most 7.0",
+        ),
+        (replace(H200, cuda="12.4", driver="550.1"), r"CUDA 13\.0; this machine's driver \(550\.1\) supports 12\.4"),
         (replace(H200, compute_capability="10.0"), None),
     ],
 )
@@ -124,7 +127,7 @@ def test_an_old_gpu_or_driver_is_named(gpu: Gpu, reason: str | None) -> None:
         (replace(CPU, arch="aarch64"), "needs linux-x86_64; this machine is linux-aarch64"),
         (replace(CPU, os="darwin", libc=None), "needs linux-x86_64; this machine is darwin-x86_64"),
         (replace(CPU, libc="glibc 2.28"), "needs glibc 2.31 or newer; this machine has glibc 2.28"),
-        (replace(CPU, libc=None), "needs glibc 2.31 or newer; this machine has another C library"),
+        (replace(CPU, libc=None), "needs glibc 2.31 or newer; this machine has a different C library"),
     ],
 )
 def test_a_machine_that_the_lock_is_not_for_is_named(machine: Machine, reason: str) -> None:
@@ -144,8 +147,8 @@ def test_another_python_is_an_obstacle_only_where_none_can_be_had(monkeypatch: p
 
 def test_different_reasons_are_told_by_device() -> None:
     found = str(engines.why_not(load_engine("tgi"), CPU))
-    assert "on cuda: this machine has no NVIDIA GPU" in found
-    assert "on cpu: innerloop cannot install it; register an environment that has it, or give --engine-python" in found
+    assert "on cuda: this machine has no usable NVIDIA GPU" in found
+    assert "on cpu: innerloop cannot install it; register an environment with it, or give --engine-python" in found
 
 
 def test_an_engine_that_innerloop_cannot_install_runs_from_an_interpreter_of_the_users() -> None:
@@ -239,5 +242,5 @@ def test_a_folder_in_the_current_one_is_not_run_for_an_engine_of_its_name(
     monkeypatch.chdir(tmp_path)
     load_engine.cache_clear()
     assert load_engine("vllm").plugin is None
-    with pytest.raises(Refused, match=r"no engine 'mine'; for the plug-in in the folder mine write \./mine"):
+    with pytest.raises(Refused, match=r"no engine 'mine'; if you mean the plug-in in the folder mine, write \./mine"):
         load_engine("mine")

@@ -36,12 +36,12 @@ def test_files_are_checked_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixt
     bad.write_text(WORKLOAD.replace("requests: 8", "reqests: 8"))
     none.write_text("a: 1\n")
     assert main(["check", str(good)]) == 0
-    assert capsys.readouterr().out == f"{good}: right, a profile of kind workload\n"
+    assert capsys.readouterr().out == f"{good}: valid, a profile of kind workload\n"
     assert main(["check", str(bad), str(none), str(good), str(tmp_path / "gone.yaml")]) == 2
     out = capsys.readouterr().out
     assert "there is no field load.reqests of kind offline; did you mean 'requests'?" in out
-    assert f"{none} is of no kind: it has none of the fields hidden_size (model), load (workload)" in out
-    assert f"{good}: right" in out
+    assert f"{none} is not a profile of any kind: it has none of the fields hidden_size (model), load (workload)" in out
+    assert f"{good}: valid" in out
     assert f"there is no file {tmp_path / 'gone.yaml'}" in out
     assert main(["check", str(bad), "--json"]) == 2
     found = json.loads(capsys.readouterr().out)

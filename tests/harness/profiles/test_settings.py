@@ -62,7 +62,7 @@ def test_a_kv_size_on_the_command_line_replaces_the_other_kind_in_the_profile() 
         ("max_batch_size=", "max_batch_size is empty; it must be a whole number"),
         ("max_batch_size=[4]", "max_batch_size is a list; it must be a whole number"),
         ("kv_memory_fraction=1.5", "kv_memory_fraction is 1.5; it must be less than 1"),
-        ("kv_memory_fraction=.nan", "kv_memory_fraction=.nan: it is nan; it must be a finite number"),
+        ("kv_memory_fraction=.nan", "kv_memory_fraction=.nan: it is nan; it must be finite"),
         ("prefix_caching=1", "prefix_caching is 1; it must be true or false"),
         ("dtype=bfloat61", "dtype is the text 'bfloat61'; it must be one of float32, bfloat16, float16; did you mean"),
         ("quantization=awg", "must be one of awq, gptq, fp8; did you mean 'awq'"),

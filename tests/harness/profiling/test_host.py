@@ -39,7 +39,7 @@ def sampled(pid: int, folder: Path, seconds: float) -> HostProfile | None:
     try:
         return sampling.found()
     except InnerloopError as error:
-        if "before py-spy had seen any" not in str(error):
+        if "before py-spy took a sample;" not in str(error):
             raise
         return None
 
@@ -58,7 +58,7 @@ def test_a_process_is_looked_at_until_it_is_said_to_be_enough(tmp_path, spinning
 def test_a_process_that_is_gone_is_an_error_in_words(tmp_path):
     sampling = host.Sampling(2**22 + 12345, tmp_path)
     sampling.stop()
-    with pytest.raises(InnerloopError, match="py-spy could not look"):
+    with pytest.raises(InnerloopError, match="py-spy could not read"):
         sampling.found()
 
 
@@ -88,7 +88,7 @@ def test_a_refusal_by_the_kernel_is_explained():
     said = "Error: Permission Denied: Try running again with elevated permissions by going 'sudo env \"PATH=$PATH\" !!'"
     assert "--cap-add SYS_PTRACE" in host.trouble(said)
     assert "ptrace_scope" in host.trouble(said)
-    assert host.trouble("") == "py-spy could not look at the worker: it said nothing"
+    assert host.trouble("") == "py-spy could not read the worker: it printed nothing"
 
 
 STACKS = """\

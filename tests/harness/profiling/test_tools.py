@@ -89,7 +89,7 @@ def test_a_command_line_survives_a_shell():
 
 def test_a_tool_that_is_not_here_is_refused_with_where_it_is_from_and_what_to_run(monkeypatch):
     monkeypatch.setattr(tools, "find", lambda tool: None)
-    with pytest.raises(Refused, match="nsys is not on this machine") as refusal:
+    with pytest.raises(Refused, match="nsys is not installed here") as refusal:
         tools.require("nsys", ["nsys", "profile", "a b"])
     assert "https://developer.nvidia.com/nsight-systems" in refusal.value.details[0]
     assert refusal.value.details[-1] == "nsys profile 'a b'"

@@ -50,8 +50,8 @@ def one() -> dict[str, Any]:
 def test_a_device_has_a_row_and_all_together_memory_and_energy(one: dict[str, Any]) -> None:
     lines = [" ".join(line.split()) for line in text(one).splitlines()]
     assert lines[1] == "GPU 0 612 W 690 W 97% 1 755 MHz 64 °C 98.0 GiB"
-    assert lines[2].startswith("memory: weights 15.0 GiB, KV cache 80.0 GiB, the rest 2.00 GiB")
-    assert "energy: 6 117 J, 1.05 J a token (0.840 above idle), 0.951 tokens a J" in " ".join(lines)
+    assert lines[2].startswith("memory: weights 15.0 GiB, KV cache 80.0 GiB, other 2.00 GiB")
+    assert "energy: 6 117 J, 1.05 J per token (0.840 above idle), 0.951 tokens per J" in " ".join(lines)
 
 
 def test_several_devices_memory_adds_up(one: dict[str, Any]) -> None:
@@ -80,4 +80,4 @@ def test_a_slices_activity_stands_in_for_its_utilization(one: dict[str, Any]) ->
 
 
 def test_the_cpus_energy_is_apart(one: dict[str, Any]) -> None:
-    assert "energy of the CPU: 2\u202f400 J, 24.0 J a token" in text(one, cpu={"window": 2400.0, "per_token": 24.0})
+    assert "CPU energy: 2\u202f400 J, 24.0 J per token" in text(one, cpu={"window": 2400.0, "per_token": 24.0})

@@ -82,25 +82,25 @@ def row(text: str, label: str) -> str:
 
 def test_prefill_and_decode_are_apart_and_add_up():
     text = shown()
-    assert row(text, "kernel time a step") == "kernel time a step with prefill share decode only share"
-    assert row(text, "in all") == "in all 20.0 ms 100.0 % 8.00 ms 100.0 %"
+    assert row(text, "kernel time per step") == "kernel time per step with prefill share decode only share"
+    assert row(text, "total") == "total 20.0 ms 100.0 % 8.00 ms 100.0 %"
     assert row(text, "GEMM") == "GEMM 20.0 ms 100.0 % 7.00 ms 87.5 %"
     assert row(text, "copies") == "copies 0 s 0.0 % 1.00 ms 12.5 %"
     assert "attention" not in text  # of which there was none
-    assert row(text, "launches a step") == "launches a step 400 280"
-    assert row(text, "idle in the step").endswith("10.0 % - 30.0 %")
+    assert row(text, "launches per step") == "launches per step 400 280"
+    assert row(text, "idle within steps").endswith("10.0 % - 30.0 %")
 
 
 def test_what_ran_and_what_it_cost_comes_first():
     text = " ".join(shown().split())
-    assert "steps 0:6, 40:46 of a second run of 23.0 s, in profile-kernels: 2 with prefill, 10 decode only" in text
-    assert "1.05 times with prefill, 1.31 times decode only" in text
+    assert "steps 0:6, 40:46 of a second run (23.0 s), in profile-kernels: 2 with prefill, 10 decode only" in text
+    assert "1.05 x with prefill, 1.31 x decode only" in text
 
 
 def test_the_estimate_stands_beside_what_was_measured():
     text = " ".join(shown().split())
-    assert "kernel throughput 1 234 output tokens/s if the device never waited, measured 900" in text
-    assert "90.0 % of the steps are like captured ones" in text
+    assert "kernel throughput 1 234 output tokens/s if the device never waited (measured: 900)" in text
+    assert "captured steps cover 90.0 % of the run" in text
     assert 'in "other": a_kernel_that_nobody_knows' in text
 
 
@@ -113,8 +113,11 @@ def test_no_line_is_wider_than_the_terminal(width):
     "changes", [{"spec__workload_profile__load": {"kind": "open", "rate_per_s": 4}}, {"time_share__idle": 0.06}]
 )
 def test_a_rate_that_the_load_set_does_not_stand_beside_the_kernels(changes):
-    assert "kernel throughput 1 234 output tokens/s if the device never waited, measured 900;" in one_line(shown())
-    assert "kernel throughput 1 234 output tokens/s if the device never waited; 90.0 %" in one_line(shown(**changes))
+    assert "kernel throughput 1 234 output tokens/s if the device never waited (measured: 900);" in one_line(shown())
+    assert (
+        "kernel throughput 1 234 output tokens/s if the device never waited; captured steps cover 90.0 %"
+        in one_line(shown(**changes))
+    )
 
 
 def one_line(text: str) -> str:
@@ -149,7 +152,7 @@ def test_a_name_that_nobody_knows_is_shortened():
 def test_where_prefill_is_not_told_there_is_one_column():
     kinds = {"all": 12, "with_prefill": 0, "decode_only": 0}
     text = shown(kernels__steps=kinds, profiling__captured__steps=kinds, kernels__top={"all": [top("nvjet")]})
-    assert row(text, "in all") == "in all 10.0 ms 100.0 %"
+    assert row(text, "total") == "total 10.0 ms 100.0 %"
 
 
 def test_a_failed_pass_says_why():
@@ -172,5 +175,5 @@ def test_the_host_s_functions_are_shown_with_how_late_the_samples_were():
         "threads": [], "top": [{"name": "schedule (scheduler.py)", "self_share": 0.6, "total_share": 0.7}],
     }  # fmt: skip
     text = shown(profiling__host=host, kernels=None)
-    assert "2 050 samples, 100 a second, up to 3.86 s late; 0 errors" in " ".join(text.split())
+    assert "2 050 samples at 100 Hz, up to 3.86 s late; 0 errors" in " ".join(text.split())
     assert row(text, "schedule").endswith("60.0 % 70.0 %")

@@ -88,7 +88,7 @@ def test_without_ceilings_the_reason_is_printed(spec, reported, offline_tables):
     )
     assert result.roofline is not None
     assert result.roofline.reason == "left out"
-    assert "not known: left out" in printed(result)
+    assert "not available: left out" in printed(result)
 
 
 def test_a_result_of_an_older_version_is_printed_without_a_roofline(made):

@@ -77,9 +77,9 @@ def test_the_figures_of_a_sound_run_are_printed(result: Result) -> None:
     assert row(printed, "per user")[2] == "25.0"
     assert row(printed, "TTFT")[1:3] == ["39.0", "ms"]
     assert row(printed, "execute")[1:3] == ["76.9", "%"]
-    assert row(printed, "rest of the host")[4:6] == ["17.9", "%"]
+    assert row(printed, "other host time")[3:5] == ["17.9", "%"]
     assert "host peak 3.00 GiB" in printed
-    assert "20.0 µs a step, 0.051 % of it" in printed
+    assert "20.0 µs per step, 0.051 % of it" in printed
     assert "note: the weights are random" in printed
 
 

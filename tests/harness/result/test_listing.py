@@ -91,7 +91,7 @@ def test_a_run_without_a_result_is_running_or_interrupted(
     [
         ({"result.json": "{"}, "is not JSON"),
         ({"result.json": "[]"}, "result"),
-        ({"result.json": '{"schema_version": "2.0", "status": 1, "spec": 5}'}, "is not whole"),
+        ({"result.json": '{"schema_version": "2.0", "status": 1, "spec": 5}'}, "is incomplete"),
         ({"result.json": '{"schema_version": "9.0", "status": "ok", "spec": {}}'}, "9.0"),
         ({"job.json": '{"spec": {"engine": 7}}'}, "it lacks"),
         ({"job.json": "\xff\xfe"}, "is not UTF-8 text"),
@@ -120,7 +120,7 @@ def test_what_is_no_run_is_left_out(tmp_path: Path) -> None:
     [line] = list_runs(tmp_path)
     assert (line.status, Path(line.folder).name) == ("interrupted", "20260102T030405Z-vllm-x-quick")
     assert list_runs(tmp_path / "none") == []
-    with pytest.raises(Refused, match="is no folder"):
+    with pytest.raises(Refused, match="is not a folder"):
         list_runs(tmp_path / "file")
 
 
@@ -145,7 +145,7 @@ def test_where_takes_fields_and_labels_and_all_must_fit() -> None:
     assert folders("try=small", "engine=vllm") == ["a"]
     assert folders("try=large") == []
     assert folders("status=failed", "try=small") == []
-    with pytest.raises(Refused, match="no run has a field or a label 'tyr'; did you mean 'try'"):
+    with pytest.raises(Refused, match="no run has a field or label 'tyr'; did you mean 'try'"):
         folders("tyr=small")
     with pytest.raises(Refused, match="takes FIELD=VALUE"):
         folders("small")
@@ -171,4 +171,4 @@ def test_the_verb_prints_lines_or_one_document(
     assert one["folder"] == str(tmp_path / "b")
     assert one["given"] == {"max_batch_size": 16}
     assert main([str(tmp_path / "none")]) == 0
-    assert "innerloop run makes one" in capsys.readouterr().out
+    assert "create one with innerloop run" in capsys.readouterr().out

@@ -140,7 +140,7 @@ def test_a_setting_that_the_engine_resolved_otherwise_is_named():
     effective = {"context_length": 2048, "max_batch_size": 8, "kv_cache_tokens": 1024, "chunked_prefill": True}
     [reason] = unhonoured(asked, {**effective, "kv_block_tokens": 128})
     assert reason.code == "setting_not_honoured"
-    assert reason.detail == "context_length: 512 was asked for and the engine runs with 2048"
+    assert reason.detail == "context_length: 512 was requested, but the engine runs with 2048"
 
 
 def test_a_kv_cache_may_be_rounded_up_by_less_than_a_block_and_no_more():

@@ -73,7 +73,7 @@ def test_what_is_small_or_unknown_is_no_reason(changes: dict[str, Any]) -> None:
 
 def test_details_name_what_was_seen() -> None:
     [lost] = find(missing_from_s=4.2, missing_reason="GPU is lost")
-    assert "from 4.2 s into the window on: GPU is lost" in lost.detail
+    assert "since 4.2 s into the window: GPU is lost" in lost.detail
     [hot] = find(event_reasons=[{"reason": "hw_thermal_slowdown", "seconds": 2.5}])
     assert "for 2.5 s (hw_thermal_slowdown)" in hot.detail
     strangers = [{"pid": 9, "name": "ollama", "peak_bytes": 1 << 30}, {"pid": 77, "name": None, "peak_bytes": None}]

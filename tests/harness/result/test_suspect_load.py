@@ -58,7 +58,7 @@ def test_fewer_than_a_hundred_requests_are_a_note(figures: Figures) -> None:
 def test_a_growing_queue_is_overload(figures: Figures) -> None:
     found = reason(replace(figures, stability=Stability(backlog=Backlog(True, 300.0, 250.0, 350.0, 80.0))))
     assert (found.code, found.severity) == ("overloaded", "suspect")
-    assert "grew by 300 a minute" in found.detail
+    assert "grew by 300 per minute" in found.detail
     assert suspicions(replace(figures, stability=Stability(backlog=Backlog(False, 1.0, -1.0, 3.0, 80.0)))) == []
 
 
@@ -66,7 +66,7 @@ def test_a_change_of_speed_is_named(figures: Figures) -> None:
     steady = Drift("drift", 0.02, 0.015, 0.025, 0.11, 1e-6)
     found = reason(replace(figures, stability=Stability(drift=steady)))
     assert found.code == "drift"
-    assert "11.0 % longer in the end (2.0 % longer a minute)" in found.detail
+    assert "11.0 % longer by the end (2.0 % longer per minute)" in found.detail
     sudden = replace(steady, kind="level_shift", change=-0.2, shift_ns=31 * SECOND)
     found = reason(replace(figures, stability=Stability(drift=sudden)))
     assert found.code == "level_shift"

@@ -16,7 +16,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, monkeypatch, cap
     words = capsys.readouterr().out
     assert "max_batch_size = 16  (given)" in words
     assert "10 users, 300 s" in words
-    assert "would be made" in words
+    assert "to be created" in words
     assert run.main([*arguments, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["spec"]["settings"]["max_batch_size"] == 16
@@ -44,7 +44,7 @@ def test_a_plan_can_be_made_for_a_machine_that_is_not_this_one(monkeypatch, tmp_
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert run.main(["--dry-run", "--json", "--engine", "lmdeploy", "--model", "llama3-70b-awq"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert "no NVIDIA GPU" in plan["why_not_here"]
+    assert "no usable NVIDIA GPU" in plan["why_not_here"]
     assert plan["spec"]["device"] == "cuda"
     assert plan["checkpoint"]["bytes"] == 39_767_785_472
     assert plan["native_settings"]["session_len"] == 8192
@@ -115,7 +115,7 @@ def test_a_plan_for_a_gpu_says_which_profiler_is_missing_and_what_would_be_run(m
     arguments = ["--engine", "torch", "--device", "cuda", "--dry-run", "--profile", "nsys"]
     assert run.main(arguments) == 0
     words = " ".join(capsys.readouterr().out.split())
-    assert "nsys is not on this machine: https://developer.nvidia.com/nsight-systems" in words
+    assert "nsys is not installed here: https://developer.nvidia.com/nsight-systems" in words
     assert "nsys profile --trace=cuda,nvtx,osrt" in words
 
 
@@ -123,7 +123,7 @@ def test_a_plan_for_a_gpu_says_which_profiler_is_missing_and_what_would_be_run(m
     ("arguments", "words"),
     [
         (["--profile", "kernel"], "did you mean 'kernels'"),
-        (["--profile", "nsys"], "looks at CUDA kernels, and this run is on the CPU"),
+        (["--profile", "nsys"], "profiles CUDA kernels, but this run uses the CPU"),
         (["--profile-steps", "decode"], "without --profile"),
         (["--profile", "host", "--profile-steps", "9:3"], "holds no step"),
     ],

@@ -22,11 +22,11 @@ def test_labels_are_texts_by_key() -> None:
         (["serving"], "--label takes KEY=VALUE; got 'serving'"),
         (["=x"], "--label takes KEY=VALUE"),
         (["x="], "--label takes KEY=VALUE"),
-        (["a=b\x1b[31m"], r"holds a control character \(\\x1b\)"),
-        (["a\n=b"], r"holds a control character \(\\n\)"),
-        (["a=\u202eb"], "holds a control character"),
-        (["a=" + 200 * "b"], "202 characters; at most 200"),
-        ([f"k{number}=x" for number in range(33)], "33 labels; at most 32"),
+        (["a=b\x1b[31m"], r"contains a control character \(\\x1b\)"),
+        (["a\n=b"], r"contains a control character \(\\n\)"),
+        (["a=\u202eb"], "contains a control character"),
+        (["a=" + 200 * "b"], "202 characters; the limit is 200"),
+        ([f"k{number}=x" for number in range(33)], "33 labels; the limit is 32"),
     ],
 )
 def test_what_is_no_label_is_refused(items: list[str], words: str) -> None:
@@ -39,7 +39,7 @@ def test_a_note_is_one_line_of_text() -> None:
     check_note(None)
     check_note("after the change of the scheduler: größer ✓")
     for note in ("two\nlines", "bell\x07", "\udcff"):
-        with pytest.raises(Refused, match=r"--note: .* holds a control character"):
+        with pytest.raises(Refused, match=r"--note: .* contains a control character"):
             check_note(note)
     with pytest.raises(Refused, match="2001 characters"):
         check_note(2001 * "x")

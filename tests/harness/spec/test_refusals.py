@@ -64,7 +64,7 @@ def test_a_setting_that_the_engine_cannot_honour_is_no_silent_default(capsys):
 def test_an_interpreter_that_is_none_is_refused(capsys, tmp_path):
     assert "python3.99 does not exist" in refused(capsys, "--engine-python", tmp_path / "python3.99")
     (tmp_path / "python").write_text("")
-    assert "python is no program" in refused(capsys, "--engine-python", tmp_path / "python")
+    assert "python is not executable" in refused(capsys, "--engine-python", tmp_path / "python")
 
 
 def test_several_wrong_names_are_told_together(capsys):

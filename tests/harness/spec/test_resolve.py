@@ -148,7 +148,7 @@ def test_the_description_is_json_with_names_and_whole_profiles() -> None:
         ({"model": "llama-tiny", "model_arg": ("hiden_size=4",)}, "there is no field hiden_size; did you mean"),
         ({"model_arg": ("hiden_size=4",)}, "there is no field hiden_size; did you mean 'hidden_size'"),
         ({"engine_arg": ("block_size",)}, "--engine-arg takes name=value; got 'block_size'"),
-        ({"engine_arg": ("x=.inf",)}, "must be a finite number"),
+        ({"engine_arg": ("x=.inf",)}, "must be finite"),
         ({"seed": "-1"}, "content is -1; it must be at least 0"),
     ],
 )
@@ -177,7 +177,7 @@ def test_an_engine_that_cannot_run_here_says_what_it_needs_and_what_runs() -> No
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    assert "vllm does not run on device cuda here: this machine has no NVIDIA GPU" in refusal(
+    assert "vllm does not run on device cuda here: this machine has no usable NVIDIA GPU" in refusal(
         CPU, engine="vllm", device="cuda"
     )
     assert "no engine runs on device cuda of this machine" in refusal(CPU, device="cuda")
@@ -186,8 +186,8 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 def test_quantized_weights_are_refused_on_an_engine_that_cannot() -> None:
     said = refusal(CPU, engine="torch", model="llama3-8b-awq")
-    assert "torch on cpu cannot run awq weights (llama3-8b-awq); it can: unquantized weights only" in said
-    assert "engines that can, on cpu: vllm (here: vllm)" in said
+    assert "torch on cpu cannot run awq weights (llama3-8b-awq); it runs: unquantized weights only" in said
+    assert "engines that can on cpu: vllm (available here: vllm)" in said
 
 
 def test_quantized_weights_are_accepted_on_an_engine_that_can() -> None:
@@ -214,7 +214,7 @@ def test_fp8_may_be_made_of_unquantized_weights_on_loading() -> None:
 @pytest.mark.parametrize(
     ("machine", "asked", "message"),
     [
-        (CPU, {"settings": ("tensor_parallel=2",)}, "tensor_parallel is 2, but a run on the CPU is one process"),
+        (CPU, {"settings": ("tensor_parallel=2",)}, "tensor_parallel is 2, but a CPU run uses one process;"),
         (H200, {"settings": ("tensor_parallel=2",)}, "tensor_parallel is 2, but this machine has 1 GPU"),
         (FOUR, {"settings": ("tensor_parallel=3",)}, "tensor_parallel (3) must divide num_attention_heads (32)"),
     ],
@@ -271,7 +271,7 @@ def test_memory_is_counted_in_the_type_that_the_weights_are_held_in() -> None:
 
 def test_a_gpu_offers_the_fraction_of_its_memory_that_is_set() -> None:
     said = refusal(H200, model="llama3-70b")
-    assert "llama3-70b needs 131.4 GiB for its weights (bfloat16); 125.8 GiB are on 1 GPU(s)" in said
+    assert "llama3-70b needs 131.4 GiB for its weights (bfloat16); only 125.8 GiB are on 1 GPU(s)" in said
     assert (
         resolve(RunRequest(model="llama3-70b", settings=("kv_memory_fraction=0.95",)), H200).model.name == "llama3-70b"
     )

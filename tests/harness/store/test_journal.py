@@ -51,5 +51,5 @@ def test_a_line_that_is_no_event_is_refused_by_its_number(tmp_path: Path, line: 
     append(tmp_path, event(1))
     with open(tmp_path / FILE, "a") as file:
         file.write(line + "\n")
-    with pytest.raises(Refused, match=r"journal.jsonl, line 2, is no event"):
+    with pytest.raises(Refused, match=r"journal.jsonl, line 2, is not an event"):
         events(tmp_path, typed)

@@ -167,7 +167,7 @@ def test_a_table_without_what_is_never_missing_is_refused(run_folder: Callable[.
     folder = run_folder()
     convert(folder)
     other_version(folder / "steps.parquet", ("end_ns", "wait_ns"))
-    with pytest.raises(Refused, match=r"is not whole: it lacks end_ns$"):
+    with pytest.raises(Refused, match=r"is incomplete: it lacks end_ns$"):
         read_tables(folder)
 
 

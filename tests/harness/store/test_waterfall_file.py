@@ -46,11 +46,11 @@ def test_a_newer_minor_versions_fields_stay_in_the_plain_document(tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": "3.0"}, f"has schema version 3.0, and this innerloop .* reads version {VERSION}"),
-        ({"schema_version": None}, "is not a waterfall"),
-        ({"kind": "run"}, "is not a waterfall"),
-        ({"rungs": [{"name": "core"}]}, r"is not whole: it lacks rungs\.0\.kind"),
-        ({"status": "fine"}, "is not whole: status"),
+        ({"schema_version": "3.0"}, f"has schema version 3.0, but innerloop .* reads only version {VERSION}"),
+        ({"schema_version": None}, "is not an innerloop waterfall"),
+        ({"kind": "run"}, "is not an innerloop waterfall"),
+        ({"rungs": [{"name": "core"}]}, r"is incomplete: it lacks rungs\.0\.kind"),
+        ({"status": "fine"}, "is incomplete: status"),
     ],
 )
 def test_what_is_no_waterfall_of_this_version_is_refused(
@@ -67,5 +67,5 @@ def test_a_folder_without_one_and_a_first_version_that_is_not_whole_are_refused(
     old = json.loads(FIRST_VERSION.read_text())
     del old["rungs"]
     (tmp_path / "waterfall.json").write_text(json.dumps(old))
-    with pytest.raises(Refused, match="is not whole: it lacks rungs"):
+    with pytest.raises(Refused, match="is incomplete: it lacks rungs"):
         read(tmp_path)

@@ -79,7 +79,7 @@ def test_without_a_driver_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     ("fields", "hide", "reason"),
     [
         ({"init_error": 9}, False, "the NVIDIA driver cannot be used: Driver Not Loaded"),
-        ({}, True, "CUDA_VISIBLE_DEVICES lets none through"),
+        ({}, True, "CUDA_VISIBLE_DEVICES hides all devices"),
     ],
 )
 def test_why_there_is_no_device(
@@ -94,7 +94,7 @@ def test_why_there_is_no_device(
 
 def test_a_driver_without_devices_says_so(play: Play) -> None:
     play(Scenario(()))
-    assert why_none() == "the NVIDIA driver has no device"
+    assert why_none() == "the NVIDIA driver finds no device"
 
 
 def test_without_devices_measuring_idle_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def test_a_rate_at_which_nothing_falls_due_is_refused() -> None:
     ],
 )
 def test_more_requests_than_can_be_prepared_are_refused(load: dict[str, Any]) -> None:
-    with pytest.raises(Refused, match="at most 20\u202f000\u202f000 can be prepared"):
+    with pytest.raises(Refused, match="the limit is 20\u202f000\u202f000"):
         due_times(workload(**load), ONE)
 
 

@@ -215,7 +215,7 @@ def test_a_file_that_is_no_workload_is_refused(tmp_path: Path) -> None:
     ]
     for maker in makers:
         maker()
-        with pytest.raises(InnerloopError, match="is no workload of this version"):
+        with pytest.raises(InnerloopError, match="is not a workload file of this version"):
             load(path)
 
 
@@ -256,7 +256,7 @@ def test_exactly_the_context_is_allowed() -> None:
 
 
 def test_too_many_prompt_tokens_are_refused_before_they_are_drawn() -> None:
-    with pytest.raises(Refused, match="20\u202f000\u202f000\u202f000 tokens together"):
+    with pytest.raises(Refused, match="20\u202f000\u202f000\u202f000 tokens in total"):
         make("quick", "load.requests=10000000", "prompt.tokens=2000", "output.tokens=1")
 
 
