@@ -13,6 +13,7 @@ from innerloop.harness import doctor
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.environments import MARKER, environments_folder
 from innerloop.harness.machine import Machine, this_machine
+from innerloop.harness.profiles.engines import load_engine
 from innerloop.harness.report.doctor import print_examination
 from innerloop.harness.spec.examine import examine
 from tests.harness.machines import CPU, GPU
@@ -98,3 +99,8 @@ def test_environments_that_exist_are_listed() -> None:
 
 def test_device_telemetry_has_its_place() -> None:
     assert "telemetry" in examine(CPU).describe()
+
+
+def test_an_engine_that_is_named_and_listed_anyway_is_listed_once():
+    names = [engine.name for engine in examine(CPU, [load_engine("vllm")]).engines]
+    assert names.count("vllm") == 1

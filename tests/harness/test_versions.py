@@ -60,4 +60,4 @@ def test_a_major_version_without_a_migration_is_refused_and_its_innerloop_named(
     assert VERBS[verb]([str(folder)]) == EXIT_REFUSED
     said = " ".join(capsys.readouterr().err.split())
     assert "has schema version 3.0" in said
-    assert "Read it with the innerloop that wrote it (4.5.6)." in said
+    assert "Read it with the version that wrote it (4.5.6)." in said
