@@ -1,7 +1,7 @@
 """Waiting until a moment, to some microseconds, whatever is waited with: a sleep, a queue, a selector, an event loop.
 
 Selectors and event loops round their timeouts up to whole milliseconds. A `Timer` is a file that becomes readable just
-before a moment, which they notice at once. Waking up takes some 0.1 ms, so the last stretch is spent polling.
+before a moment, which they notice at once. Waking up takes some 0.1 ms, at times more, so the last stretch is spent polling.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from contextlib import suppress
 
 WAIT_S = 0.1  # then the caller gets a look at the clock, whether or not anything is due
 BEAT_NS = 20_000_000  # a long sleep is cut into parts of this length
-SPIN_NS = 200_000  # the last stretch
+SPIN_NS = 500_000  # the last stretch
+TURN_NS = 100_000  # the end of it, in which an event loop gets no turn
 
 TFD_NONBLOCK, TFD_CLOEXEC, TFD_TIMER_ABSTIME = os.O_NONBLOCK, os.O_CLOEXEC, 1  # linux/timerfd.h
 
@@ -90,11 +91,13 @@ class LoopTimer:
     def _poll(self) -> None:
         if self._at_ns is None or (left := self._at_ns - time.monotonic_ns()) > SPIN_NS:
             return  # it was armed anew
-        if left > 0:
+        if left > TURN_NS:
             self._loop.call_soon(self._poll)
-        else:
-            self._at_ns = None
-            self._call()
+            return
+        while time.monotonic_ns() < self._at_ns:
+            pass
+        self._at_ns = None
+        self._call()
 
     def close(self) -> None:
         if self._timer.fd >= 0:
