@@ -1,7 +1,7 @@
 """Waiting until a moment, to some microseconds, whatever is waited with: a sleep, a queue, a selector, an event loop.
 
 Selectors and event loops round their timeouts up to whole milliseconds. A `Timer` is a file that becomes readable just
-before a moment, which they notice at once. Waking up takes some 0.1 ms, at times more, so the last stretch is spent polling.
+before a moment, which they notice at once. Waking up takes 0.1 ms, at times more, so the last stretch is spent polling.
 """
 
 from __future__ import annotations

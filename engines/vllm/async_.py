@@ -90,7 +90,7 @@ class AsyncSession(Session):
     def step(self, until_ns: int | None) -> StepReport | Nothing:
         start = self._begun or time.monotonic_ns()
         if not self._tokens and not self._finished and self._error is None:
-            self._loop.run_until_complete(self._outputs(until_ns))
+            self._wait(until_ns)
         if self._error is not None:
             raise self._error
         if not self._tokens and not self._finished:
@@ -102,14 +102,14 @@ class AsyncSession(Session):
         self._tokens, self._finished = {}, []
         return StepReport(start_ns=start, end_ns=end, tokens=tokens, finished=finished)
 
-    async def _outputs(self, until_ns: int | None) -> None:
+    def _wait(self, until_ns: int | None) -> None:
         """Returns once something has come, or when `until_ns` has.
 
-        The tasks that are woken by the same batch of outputs run before this one goes on.
+        The tasks that are woken by the same batch of outputs run before the loop stops: they were scheduled earlier.
         """
         self._woken = self._loop.create_future()
         self._timer.arm(until_ns)
-        await asyncio.wait((self._woken,))
+        self._loop.run_until_complete(self._woken)
 
     def has_work(self) -> bool:
         return bool(self._open or self._tokens or self._finished)

@@ -46,7 +46,7 @@ class RunOptions(TypedDict, total=False):
     cpus: str | None
     timeout: float | str | None
     load_timeout: float | str
-    hang_timeout: float | str
+    hang_timeout: float | str | None
     device_hz: float
     device_telemetry: Literal["used", "all", "off"]
     ceilings: Literal["auto", "off"]

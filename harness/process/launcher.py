@@ -38,13 +38,19 @@ RECORDED_PREFIXES = (  # of variables that can change what is measured; an engin
 )  # fmt: skip
 
 
+HANG_S = {"cuda": 120.0, "cpu": 600.0}  # on a CPU one step of many prompts can take minutes
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Seconds that a run may take: to load, without a sign of life once it steps, and altogether."""
 
     load_s: float = 1800.0
-    hang_s: float = 120.0
+    hang_s: float | None = None  # None: HANG_S of the device
     total_s: float | None = None
+
+    def on(self, device: str) -> Limits:
+        return self if self.hang_s is not None else replace(self, hang_s=HANG_S[device])
 
 
 @dataclass(slots=True)
@@ -238,7 +244,7 @@ def overdue(outcome: Outcome, trace: Path, limits: Limits, begun_s: float) -> Fa
             return Failure("load_timeout", f"the engine did not load within --load-timeout {limits.load_s:g} s")
         return None
     quiet_s = now_s - max(last_beat_ns(trace), outcome.phases[phase]) / 1e9
-    if quiet_s > limits.hang_s:
+    if limits.hang_s is not None and quiet_s > limits.hang_s:
         what = "finished closing" if phase == "close" else "finished a step"
         return Failure("hang", f"the engine has not {what} for {quiet_s:.0f} s (--hang-timeout {limits.hang_s:g} s)")
     return None

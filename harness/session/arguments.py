@@ -150,7 +150,7 @@ def add_limits(out: argparse.ArgumentParser) -> None:
         "--load-timeout", type=duration, default=1800.0, metavar="TIME", help="limit of the load; default: 30m"
     )
     end.add_argument(
-        "--hang-timeout", type=duration, default=120.0, metavar="TIME", help="limit of one step; default: 2m"
+        "--hang-timeout", type=duration, metavar="TIME", help="limit of one step; default: 2m, 10m on a CPU"
     )
 
 

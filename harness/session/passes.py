@@ -190,7 +190,8 @@ class Pass:
         self.profile, self.place, self.console = profile, place, console
         self.folder = place.folder(profile)
         slower = PATIENCE if profile.kind == "ncu" else 1.0
-        self.limits = Limits(limits.load_s * slower, limits.hang_s * slower, limits.total_s)
+        hang_s = None if limits.hang_s is None else limits.hang_s * slower
+        self.limits = Limits(limits.load_s * slower, hang_s, limits.total_s)
         self._tool = tools.find(profile.kind) if profile.kind in TOOLS else None
         self._sampling: Sampling | None = None
         self._phase, self._told = "", 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
     Raises:
         Refused: nothing was started.
     """
+    options = replace(options, limits=options.limits.on(spec.device))
     inputs = inputs_of(spec, machine, options)
     prepared, outcome = Prepared(), Outcome()
     sampled = samplers.for_run(

@@ -129,6 +129,12 @@ def test_what_can_change_a_measurement_is_kept_and_nothing_private(monkeypatch):
     assert found == {"LD_PRELOAD": "x", "OMP_NUM_THREADS": "2", "VLLM_X": "1"}
 
 
+def test_a_step_may_take_longer_on_a_cpu_unless_the_limit_is_given():
+    assert Limits().on("cuda").hang_s == 120
+    assert Limits().on("cpu").hang_s == 600
+    assert Limits(hang_s=5).on("cpu").hang_s == 5
+
+
 class Hanging:
     """A worker that says that it failed and then never ends."""
 
