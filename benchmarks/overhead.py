@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("comparison", choices=("observer", "steps", "generate", "default"))
     parser.add_argument("--engine", default="vllm", choices=("vllm", "torch"))
     parser.add_argument("--model", default="llama-tiny")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as of `innerloop run`")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--warmup", type=int, default=4, help="pairs that are run first and not counted")
     parser.add_argument("--environment", help="a registered one, and its device")
@@ -78,7 +79,12 @@ def run(
     engine = load_engine(arguments.engine)
     named = getattr(arguments, "environment", None)
     request = RunRequest(
-        engine=engine.name, model=arguments.model, workload="quick", workload_arg=WORKLOAD, environment=named
+        engine=engine.name,
+        model=arguments.model,
+        workload="quick",
+        workload_arg=WORKLOAD,
+        environment=named,
+        settings=tuple(getattr(arguments, "set", ())),
     )
     spec = resolve(request, this_machine())
     made = environments.obtain(engine, spec.device, None, spec.environment, say=print)
