@@ -40,10 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def resume(folder: Path, arguments: argparse.Namespace) -> int:
     """Runs what is left and prints it; without a whole block there is nothing to print."""
+    from innerloop.harness.experiments.command import CONCLUDE, finish
+    from innerloop.harness.experiments.folder import read_manifest
     from innerloop.harness.experiments.local import go_on
     from innerloop.harness.report.comparison import print_comparison
     from innerloop.harness.store.typed import document
 
+    design = read_manifest(folder).design
+    if design in CONCLUDE:
+        return finish(folder, design, arguments.json)
     console = progress_console()
     found, code = go_on(folder, console)
     if found is None:

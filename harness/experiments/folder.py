@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
@@ -81,3 +81,12 @@ def failed_jobs(events: Sequence[Event]) -> list[Event]:
     """The newest event of each job that failed."""
     newest = {event.job: event for event in events}
     return [event for event in newest.values() if event.event == "failed"]
+
+
+def unmake(folder: Path) -> None:
+    """Takes back an experiment of which no run was begun."""
+    for path in (MANIFEST, DOCUMENT, LOCK, journal.FILE):
+        (folder / path).unlink(missing_ok=True)
+    for path in (folder / RUNS, folder):
+        with suppress(OSError):
+            path.rmdir()

@@ -27,7 +27,19 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = Path("experiments")  # below the current folder
 MOST_TRIALS = 100
-NOT_OF_A_SIDE = ("layers", "trials", "out", "dry_run", "json", "strict", "profiler", "trace")
+NOT_OF_A_SIDE = (
+    "layers",
+    "trials",
+    "until",
+    "windows",
+    "metric",
+    "out",
+    "dry_run",
+    "json",
+    "strict",
+    "profiler",
+    "trace",
+)
 MACHINE = ("arch", "cpu", "cpu_flags", "machine_logical_cores")
 
 
@@ -100,14 +112,14 @@ def question_of(manifest: Manifest) -> Question:
     return Question(options["metric"], options["margin"], options["other_work"], why=options["why"])
 
 
-def make(manifest: Manifest, out: Path | None) -> Path:
-    """A new folder with the manifest in it.
+def make(manifest: Manifest, out: Path | None, default: Path | None = None) -> Path:
+    """A new folder with the manifest in it: `out`, or the first free number of `default`.
 
     Raises:
         Refused: `out` is taken, or it cannot be written.
     """
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    folder = make_folder(out or EXPERIMENTS / f"{stamp}-{manifest.design}", numbered=out is None)
+    folder = make_folder(out or default or EXPERIMENTS / f"{stamp}-{manifest.design}", numbered=out is None)
     write_manifest(folder, manifest)
     release(folder)
     return folder

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.errors import InnerloopError
-from innerloop.harness.process.launcher import Worker, log_tail, oom_kills, signal_name
+from innerloop.harness.process.ended import oom_kills, signal_name
+from innerloop.harness.process.launcher import Worker, log_tail
 
 if TYPE_CHECKING:
     from innerloop.harness.environments.environment import Environment

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from innerloop.harness import environments
 from innerloop.harness.checkpoints import planned_checkpoint
 from innerloop.harness.result.identity import new_id
+from innerloop.harness.schema.result import Process
 from innerloop.harness.session import passes
 from innerloop.harness.spec.adapter_settings import native_settings
 from innerloop.harness.store.run_folder import make_folder
@@ -31,6 +32,7 @@ class Inputs:
     warm: Workload
     folder: Path
     id: str = field(default_factory=new_id)  # of the run
+    process: Process | None = None  # None: it is the only window of its process
 
 
 def inputs_of(spec: RunSpec, machine: Machine, options: Options) -> Inputs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,11 @@ WARMUP_TOLERANCE = 0.05  # rounds have settled when the last ones lie this close
 WARMUP_WINDOW = 3
 
 
-def write_job(inputs: Inputs, prepared: Prepared) -> None:
-    """Writes all that the worker is told, and what `harness.show` needs should the harness not live to tell it."""
+def write_job(inputs: Inputs, prepared: Prepared, then: Sequence[Inputs] = ()) -> None:
+    """Writes all that the worker is told, and what `harness.show` needs should the harness not live to tell it.
+
+    `then`: what the same worker measures after it, whose jobs lie in their own folders.
+    """
     spec, folder = inputs.spec, inputs.folder
     assert prepared.checkpoint is not None
     load = load_of_run(spec, prepared.checkpoint.path)
@@ -47,6 +51,9 @@ def write_job(inputs: Inputs, prepared: Prepared) -> None:
         "trace": str(folder / "trace"),
         "keep_token_ids": inputs.options.keep_token_ids,
         "id": inputs.id,
+        "process": asdict(inputs.process) if inputs.process else None,
+        "experiment": asdict(inputs.options.experiment) if inputs.options.experiment else None,
+        "then": [str(one.folder / "job.json") for one in then],
         "spec": spec.describe(),
         "workload_hash": inputs.work.hash,
         "harness_pid": os.getpid(),

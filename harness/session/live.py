@@ -62,6 +62,17 @@ def device_words(devices: Sequence[DeviceSampler]) -> list[str]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A window: where its trace lies, how much it is to do, how long it lasts if that is known, and its workload."""
+
+    trace: Path
+    tokens: int
+    requests: int
+    duration_s: float | None
+    name: str = ""
+
+
 class LiveView:
     """A progress line, redrawn in place on a terminal and printed now and then elsewhere.
 
@@ -72,16 +83,13 @@ class LiveView:
     def __init__(
         self,
         console: Console,
-        trace: Path,
-        tokens: int,
-        requests: int,
-        duration_s: float | None,
+        parts: Sequence[Part],
         devices: Sequence[DeviceSampler] = (),
     ) -> None:
         from rich.live import Live
 
-        self._console, self._trace, self._devices = console, trace, devices
-        self._tokens, self._requests, self._duration_s = tokens, requests, duration_s
+        self._console, self._parts, self._devices = console, parts, devices
+        self._now = 0  # which part is shown
         self._phase = ""
         self._since = self._printed = time.monotonic()
         self._history: list[tuple[float, int]] = []
@@ -97,6 +105,10 @@ class LiveView:
             self._live.stop()
 
     def tick(self, outcome: Outcome) -> None:
+        if len(outcome.closed) > self._now:
+            self._now, self._phase = len(outcome.closed), ""
+            name = self._parts[self._now].name
+            self._console.print(f"window {self._now + 1} of {len(self._parts)}: {name}", style="dim")
         phase = next(reversed(outcome.phases), "start")
         now = time.monotonic()
         if phase != self._phase:
@@ -119,8 +131,8 @@ class LiveView:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
-        elapsed = now - self._since
-        folder = self._trace / ("measure" if self._phase == "measure" else "warmup")
+        elapsed, part = now - self._since, self._parts[self._now]
+        folder = part.trace / ("measure" if self._phase == "measure" else "warmup")
         reading = read(folder) if self._phase in ("measure", "warmup") else None
         if reading is None:
             return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *device_words(self._devices)])
@@ -133,12 +145,12 @@ class LiveView:
         facts += device_words(self._devices)
         if self._phase != "measure":
             return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *facts])
-        if self._duration_s is not None:
-            share, progress = elapsed / self._duration_s, f"{elapsed:.0f}/{self._duration_s:.0f} s"
+        if part.duration_s is not None:
+            share, progress = elapsed / part.duration_s, f"{elapsed:.0f}/{part.duration_s:.0f} s"
         else:
-            share, progress = reading.tokens / self._tokens, f"{reading.finished}/{self._requests} requests"
+            share, progress = reading.tokens / part.tokens, f"{reading.finished}/{part.requests} requests"
             progress += f", {elapsed:.0f} s"
-            progress += f", about {(self._tokens - reading.tokens) / rate:.0f} s left" if rate else ""
+            progress += f", about {(part.tokens - reading.tokens) / rate:.0f} s left" if rate else ""
         text = "   ".join([progress, *facts])
         if self._live is None:
             return f"{WORDS[self._phase]}   {text}"

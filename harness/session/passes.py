@@ -213,7 +213,7 @@ class Pass:
             self.place.python, job_path, self.folder / "engine.log", dict(self.place.variables), tool=prefix
         )
         try:
-            launcher.watch(worker, self.folder / "trace", self.limits, self.tick, outcome)
+            launcher.watch(worker, [self.folder / "trace"], self.limits, self.tick, outcome)
         finally:
             try:
                 if self._sampling is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.words import number
@@ -11,12 +12,14 @@ from innerloop.harness.result.build import build
 from innerloop.harness.result.keep import keep
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import Result, Spec, Workload
+from innerloop.harness.schema.result import Place, Process, Result, Spec, Workload
 from innerloop.harness.store.alive import QUIET_S, harness_runs, quiet_s
 from innerloop.harness.store.stored import JOB, read_job
 from innerloop.harness.store.tables import Tables, convert
 from innerloop.harness.store.typed import Misfit, typed
 from innerloop.harness.store.versions import Document
+
+Part = TypeVar("Part", Place, Process)
 
 RECOVERED = "This result was rebuilt from the run's records; host telemetry and the worker's final summary are missing."
 UNSAID: Document = {  # what a whole job has, where one does not say it
@@ -43,6 +46,8 @@ def recover(folder: Path) -> Result:
             workload=_workload(folder),
             workload_hash=text_of(job, "workload_hash"),
             id=text_of(job, "id"),
+            process=part_of(job, "process", Process),
+            experiment=part_of(job, "experiment", Place),
             tables=tables,
             failure=Failure(
                 "interrupted",
@@ -75,6 +80,14 @@ def spec_of(job: Document, path: Path) -> tuple[Document, list[str]]:
 def text_of(job: Document, name: str) -> str | None:
     value = job.get(name)
     return value if isinstance(value, str) else None
+
+
+def part_of(job: Document, name: str, kind: type[Part]) -> Part | None:
+    """A part of a job as an instance of `kind`; None where it has none or another one."""
+    try:
+        return typed(kind, job[name]) if job.get(name) is not None else None
+    except Misfit:
+        return None
 
 
 def refuse_if_alive(folder: Path, job: Document) -> None:

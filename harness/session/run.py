@@ -1,10 +1,10 @@
-"""One run from a resolved spec to its result on disk: environment, checkpoint, worker, analysis."""
+"""A run, or several in one process, from resolved specs to results on disk: environment, worker, analysis."""
 
 from __future__ import annotations
 
 import errno
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,12 @@ from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session import passes
 from innerloop.harness.session.conclude import conclude
-from innerloop.harness.session.inputs import Inputs, inputs_of
+from innerloop.harness.session.inputs import Inputs
 from innerloop.harness.session.job import write_job
-from innerloop.harness.session.live import LiveView
+from innerloop.harness.session.live import LiveView, Part
 from innerloop.harness.session.options import Options
 from innerloop.harness.session.prepared import Prepared, find_ceilings, prepare
+from innerloop.harness.session.windows import Asked, inputs_of_windows, outcomes, samplers_of
 from innerloop.harness.store.run_folder import release
 from innerloop.harness.telemetry import samplers
 from innerloop.harness.telemetry.samplers import Samplers
@@ -43,7 +44,19 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
     Raises:
         Refused: nothing was started.
     """
-    inputs = inputs_of(spec, machine, options)
+    return run_windows([(spec, options)], machine, console)[0]
+
+
+def run_windows(asked: Sequence[Asked], machine: Machine, console: Console) -> list[tuple[Result, Path]]:
+    """Runs each spec in a window of its own on one engine, which is loaded once; all of their results and folders.
+
+    How the process is run is what the first one's options say. A profiling pass needs a process with one window.
+
+    Raises:
+        Refused: nothing was started.
+    """
+    windows = inputs_of_windows(asked, machine)
+    (spec, options), inputs = asked[0], windows[0]
     prepared, outcome = Prepared(), Outcome()
     sampled = samplers.for_run(
         spec.device, spec.settings.tensor_parallel, machine, options.device_telemetry, options.device_hz
@@ -60,13 +73,15 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
             sampled.measure_idle()
             find_ceilings(spec, machine, prepared, options, say)
             assert prepared.environment is not None
-            write_job(inputs, prepared)
+            for one in windows:
+                write_job(one, prepared, windows[1:] if one is inputs else ())
             prepared.host = host_state(options.cpus, options.harness_cpus)
-            measure(inputs, prepared.environment, outcome, sampled, console)
+            measure(windows, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
             outcome.failure = Failure("interrupted", f"the harness received {stopped}")
         except Refused:
-            release(inputs.folder)
+            for one in windows:
+                release(one.folder)
             raise
         except (InstallFailed, PreparationFailed) as error:
             cause = "install_failed" if isinstance(error, InstallFailed) else "preparation_failed"
@@ -77,32 +92,48 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
             lines = tuple(traceback.format_exc().splitlines())
             outcome.failure = Failure("harness", told(error), traceback=lines)
         ignore_signals()
-        result = conclude(inputs, prepared, outcome, sampled)
-        release(inputs.folder)
+        results = []
+        for one, its in zip(windows, outcomes(windows, outcome), strict=True):
+            results.append(conclude(one, prepared, its, sampled.note, samplers_of(sampled, windows, its)))
+            release(one.folder)
     if options.profile is not None and prepared.environment is not None:
         place = passes.Place(prepared.environment.python, prepared.environment.variables, inputs.folder)
-        result = passes.add(options.profile, spec.device, place, options.limits, (result, outcome.worker_pid), console)
-    if options.trace:
-        write_trace(inputs.folder, result, say)
-    return result, inputs.folder
+        seen = (results[0], outcome.worker_pid)
+        results[0] = passes.add(options.profile, spec.device, place, options.limits, seen, console)
+    for one, result in zip(windows, results, strict=True):
+        if one.options.trace:
+            write_trace(one.folder, result, say)
+    return [(result, one.folder) for one, result in zip(windows, results, strict=True)]
 
 
-def measure(inputs: Inputs, environment: Environment, outcome: Outcome, sampled: Samplers, console: Console) -> None:
+def measure(
+    windows: Sequence[Inputs], environment: Environment, outcome: Outcome, sampled: Samplers, console: Console
+) -> None:
     """Starts the worker and follows it to its end."""
-    folder, work = inputs.folder, inputs.work
-    trace = folder / "trace"
-    duration_s = float(work.duration_ns) / 1e9 if work.duration_ns >= 0 else None
-    options = inputs.options
+    first = windows[0]
+    options, folder = first.options, first.folder
     with started_on(options.cpus):
         worker = Worker(environment.python, folder / "job.json", folder / "engine.log", dict(environment.variables))
     try:
         sampled.follow(worker.guard_pid)
-        tokens, requests = int(work.output_lens.sum()), len(work.output_lens)
-        live = LiveView(console, trace, tokens, requests, duration_s, sampled.devices)
+        live = LiveView(console, [part_of(one) for one in windows], sampled.devices)
         with running_on(options.harness_cpus), live:
-            launcher.watch(worker, trace, inputs.options.limits, live.tick, outcome)
+            launcher.watch(worker, [one.folder / "trace" for one in windows], options.limits, live.tick, outcome)
     finally:
         worker.close(outcome.worker_pid)
+
+
+def part_of(window: Inputs) -> Part:
+    """What the live view shows of a window."""
+    work = window.work
+    duration_s = float(work.duration_ns) / 1e9 if work.duration_ns >= 0 else None
+    return Part(
+        window.folder / "trace",
+        int(work.output_lens.sum()),
+        len(work.output_lens),
+        duration_s,
+        window.spec.workload.name,
+    )
 
 
 def write_trace(folder: Path, result: Result, say: Callable[[str], None]) -> None:

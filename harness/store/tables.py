@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from innerloop.harness.store import parquet
 from innerloop.harness.store.atomic import whole
 from innerloop.harness.store.parquet import no_header
 from innerloop.harness.store.sound import unsound
-from innerloop.harness.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,7 +72,13 @@ def read_tables(run_folder: Path) -> Tables:
     )
 
 
-def convert(run_folder: Path, *samplers: Sampler) -> Tables:
+class Stoppable(Protocol):
+    """A sampler, or a part of one."""
+
+    def stop(self) -> Samples: ...
+
+
+def convert(run_folder: Path, *samplers: Stoppable) -> Tables:
     """Puts a run's records away as Parquet and returns them: the raw trace is converted and deleted, and the samplers,
     which are stopped, give telemetry.parquet.
 

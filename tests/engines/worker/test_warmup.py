@@ -36,13 +36,13 @@ def test_requests_are_numbered_on_over_all_parts_and_the_window(tmp_path):
     engine, made, load = ScriptedEngine(), plan([(3, 2), (4, 1)]), work([(3, 2), (4, 1)])
     done = warm_up(engine, made, tmp_path / "warmup")
     assert done.account["rounds"] == 3
-    assert made.ids == 2 * (3 + len(SHAPES))
-    recorder = load.recorder(tmp_path / "window", first_id=made.ids)
-    drive(engine, load, recorder, made.ids)
+    assert made.end == 2 * (3 + len(SHAPES))
+    recorder = load.recorder(tmp_path / "window", first_id=made.end)
+    drive(engine, load, recorder, made.end)
     recorder.close()
     ids = [request for _, request in engine.submitted]
     assert len(ids) == len(set(ids))
-    assert set(ids[-2:]) == {made.ids, made.ids + 1}
+    assert set(ids[-2:]) == {made.end, made.end + 1}
     warm, window = (trace.records(tmp_path / name, "requests") for name in ("warmup", "window"))
     assert warm["prompt_tokens"][:6].tolist() == [3, 4] * 3
     assert set(warm["state"][:6].tolist()) == {trace.STATES.index("finished")}

@@ -34,7 +34,7 @@ def test_the_page_is_read_while_it_is_written(tmp_path):
 def view(tmp_path, *, terminal, duration_s=None):
     out = io.StringIO()
     console = PlainConsole(file=out, force_terminal=terminal, width=120)
-    return live.LiveView(console, tmp_path, tokens=20, requests=2, duration_s=duration_s), out
+    return live.LiveView(console, [live.Part(tmp_path, tokens=20, requests=2, duration_s=duration_s)]), out
 
 
 def test_without_a_terminal_each_phase_ends_with_a_plain_line(tmp_path):
@@ -99,7 +99,7 @@ class Sampled(DeviceSampler):
 
 def test_devices_are_shown_together_in_every_phase(tmp_path):
     both = [Sampled(300.4, 0.9, 2 << 30), Sampled(250.1, 0.8, 1 << 30)]
-    shown = live.LiveView(PlainConsole(file=io.StringIO()), tmp_path, 20, 2, None, both)
+    shown = live.LiveView(PlainConsole(file=io.StringIO()), [live.Part(tmp_path, 20, 2, None)], both)
     shown.tick(Outcome(phases={"load": 1}))
     assert str(shown.line(shown._since)).endswith("0 s   GPU 85%   550 W   3.00 GiB")
     recorder(tmp_path / "measure").step(StepReport(1, 2, [(0, [5])], running=1))

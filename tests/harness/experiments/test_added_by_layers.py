@@ -1,10 +1,11 @@
-"""The ladder without engines: what is run in which order, what is kept, and what is refused."""
+"""`--layers` without engines: what is run in which order, what is kept, and what is refused."""
 
 from __future__ import annotations
 
 import io
 import json
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +13,11 @@ from typing import Any
 
 import pytest
 
+from innerloop.harness import resume
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
-from innerloop.harness.experiments import ladder as layers
-from innerloop.harness.experiments.document import status
-from innerloop.harness.experiments.ladder import Ladder, chosen
-from innerloop.harness.process.launcher import Limits
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, InnerloopError, Refused
+from innerloop.harness.experiments.folder import read_events
+from innerloop.harness.experiments.layers import added_by_layers, chosen
 from innerloop.harness.profiles.engines import load_engine
 from innerloop.harness.report.layers import bar, doubts, print_waterfall
 from innerloop.harness.result import build as results
@@ -28,173 +28,191 @@ from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.steps import Client
 from innerloop.harness.schema.waterfall import Rung, Waterfall
 from innerloop.harness.session import run as session
-from innerloop.harness.session.options import Options
 from innerloop.harness.show import main as show
 from innerloop.harness.store import result_file, waterfall_file
-from innerloop.harness.store.run_folder import make_folder
+from innerloop.harness.store.run_folder import make_folder, release
 from innerloop.harness.store.typed import document as as_plain
-from tests.harness.conftest import SPEC
+from innerloop.harness.store.typed import typed
 from tests.harness.filled import filled
 
 LAYERS = ("core", "engine", "http")
 
 
 @pytest.fixture
-def ran(monkeypatch, offline_tables, spec, reported):
-    """Stands in for `session.run`: notes each run, and does to it what `ran.does[folder]` says."""
-    noted = SimpleNamespace(folders=[], does={}, profiles=[])
+def ran(monkeypatch, tmp_path, offline_tables, spec, reported):
+    """Stands in for `session.run_windows`: notes each run, and does to it what `ran.does[folder]` says."""
+    noted = SimpleNamespace(folders=[], does={}, profiles=[], status="ok", hashes={})
 
-    def run(one: Any, machine: Any, options: Any, console: Any) -> tuple[Result, Path]:
-        folder = make_folder(options.out)
-        noted.folders.append(folder.name)
-        noted.profiles.append(options.profile)
-        does = noted.does.get(folder.name)
+    def run(asked: Sequence[tuple[Any, Any]], machine: Any, console: Any) -> list[tuple[Result, Path]]:
+        [(one, options)] = asked
+        noted.folders.append(options.out.name)
+        noted.profiles.append(options.profile and options.profile.kind)
+        does = noted.does.get(options.out.name)
         if isinstance(does, BaseException):
             raise does
+        folder = make_folder(options.out)
         told = {**spec, "layer": one.layer}
-        result = results.build(
-            Record(spec=told, workload_hash="abc123", tables=offline_tables, reported=reported, failure=does)
+        hashed = noted.hashes.get(folder.name, "abc123")
+        made = results.build(
+            Record(told, offline_tables, workload_hash=hashed, reported=reported, failure=does, created="now", id="one")
         )
-        result_file.write(folder, result)
-        return result, folder
+        if does is None:
+            made = replace(made, status=noted.status, reasons=())
+        result_file.write(folder, made)
+        release(folder)
+        return [(made, folder)]
 
-    monkeypatch.setattr(session, "run", run)
+    monkeypatch.setattr(session, "run_windows", run)
+    monkeypatch.chdir(tmp_path)
     return noted
 
 
-def ladder(tmp_path: Path, trials: int = 1, profile: Any = None) -> tuple[Waterfall, Path]:
-    options = Options(tmp_path / "ladder", Limits(), profile=profile)
-    return layers.run(
-        Ladder(LAYERS, trials),
-        lambda layer: SimpleNamespace(layer=layer, describe=lambda: {**SPEC, "layer": layer}),  # type: ignore[arg-type,return-value]
-        None,  # type: ignore[arg-type]
-        options,
-        PlainConsole(file=io.StringIO()),
-    )
+def layered(tmp_path: Path, *more: str, trials: int = 1) -> tuple[Waterfall, int]:
+    words = ["--engine", "vllm", "--device", "cpu", "--layers", "core,engine,http", "--trials", str(trials)]
+    code = main([*words, "--out", str(tmp_path / "e"), "--json", *more])
+    return stored(tmp_path / "e"), code
 
 
-def failure_of(folder: Path) -> str:
-    found = result_file.read(folder).failure
-    assert found is not None
-    return found.message
+def stored(folder: Path) -> Waterfall:
+    return typed(Waterfall, json.loads((folder / "document.json").read_text()))
 
 
-def test_trials_go_up_the_ladder_and_down_again_each_in_a_folder_of_its_own(ran, tmp_path):
-    document, folder = ladder(tmp_path, trials=2)
+def test_trials_go_up_the_layers_and_down_again_each_in_a_folder_of_its_own(ran, tmp_path, capsys):
+    found, code = layered(tmp_path, trials=2)
     assert ran.folders == ["core-1", "engine-1", "http-1", "http-2", "engine-2", "core-2"]
-    assert layers.exit_code(document) == EXIT_OK
-    assert all((folder / name / "result.json").exists() for name in ran.folders)
-    assert json.loads((folder / "waterfall.json").read_text()) == waterfall_file.read_plain(folder)
-    assert waterfall_file.read(folder) == document
-    assert document.workload_hash == "abc123"
-    assert [len(rung.runs) for rung in document.rungs if rung.kind == "layer"] == [2, 2, 2]
+    assert (code, found.status) == (EXIT_OK, "ok")
+    assert all((tmp_path / "e" / "runs" / name / "result.json").exists() for name in ran.folders)
+    assert json.loads(capsys.readouterr().out) == as_plain(found) == as_plain(added_by_layers(tmp_path / "e"))
+    assert found.workload_hash == "abc123"
+    assert [len(rung.runs) for rung in found.rungs if rung.kind == "layer"] == [2, 2, 2]
+    assert found.rungs[-1].runs[1].folder == "runs/http-2"
 
 
 def test_a_profiling_pass_is_made_once_on_layer_core(ran, tmp_path):
-    ladder(tmp_path, trials=2, profile="kernels")
+    layered(tmp_path, "--profiler", "kernels", trials=2)
     assert ran.profiles == ["kernels", None, None, None, None, None]
 
 
 def test_a_layer_that_fails_does_not_stop_the_others(ran, tmp_path):
     ran.does["engine-1"] = Failure("hang", "it hung")
-    document, _ = ladder(tmp_path)
+    found, code = layered(tmp_path)
     assert ran.folders == ["core-1", "engine-1", "http-1"]
-    assert document.status == "failed"
-    assert layers.exit_code(document) == EXIT_FAILED
-    assert next(rung.reason for rung in document.rungs if rung.name == "engine") == "it hung"
+    assert (found.status, code) == ("failed", EXIT_FAILED)
+    assert next(rung.reason for rung in found.rungs if rung.name == "engine") == "it hung"
 
 
-def test_a_refusal_of_the_first_run_is_the_ladders_and_leaves_nothing(ran, tmp_path, monkeypatch):
-    def refuse(*_: Any) -> None:
-        raise Refused("not enough disk space")
-
-    monkeypatch.setattr(session, "run", refuse)
-    with pytest.raises(Refused, match="not enough disk space"):
-        ladder(tmp_path)
-    assert not (tmp_path / "ladder").exists()
+def test_a_refusal_of_the_first_run_is_that_of_the_whole_and_leaves_nothing(ran, tmp_path, capsys):
+    ran.does["core-1"] = Refused("not enough disk space")
+    assert main(["--engine", "vllm", "--device", "cpu", "--layers", "all", "--out", "e"]) == EXIT_REFUSED
+    assert "not enough disk space" in capsys.readouterr().err
+    assert not (tmp_path / "e").exists()
 
 
-def test_a_refusal_of_a_later_run_is_that_layers_failure(ran, tmp_path):
+def test_what_keeps_a_later_run_from_being_made_is_told_at_its_layer(ran, tmp_path):
     ran.does["http-1"] = InnerloopError("no server here")
-    document, folder = ladder(tmp_path)
-    assert layers.exit_code(document) == EXIT_FAILED
-    assert failure_of(folder / "http-1") == "no server here"
+    found, code = layered(tmp_path)
+    assert (found.status, code) == ("failed", EXIT_FAILED)
+    assert found.rungs[-1].reason == "no server here"
+    assert found.rungs[-1].runs[0].status == "failed"
 
 
-def test_an_interruption_stops_the_ladder_and_keeps_what_was_done(ran, tmp_path):
+def test_a_layer_that_is_refused_later_alone_fails_nothing(ran, tmp_path):
+    ran.does["engine-1"] = Refused("no such thing")
+    found, code = layered(tmp_path)
+    assert (found.status, code) == ("partial", EXIT_OK)
+    assert next(rung.reason for rung in found.rungs if rung.name == "engine") == "no such thing"
+
+
+def test_trials_are_compared_with_those_beside_them_also_where_one_has_no_result(ran, tmp_path):
+    ran.does["engine-1"] = InnerloopError("once")
+    found, _ = layered(tmp_path, trials=4)
+    assert [rung.trials for rung in found.rungs if rung.kind == "layer"] == [4, 3, 4]
+    assert next(rung.ratio_to_below for rung in found.rungs if rung.name == "engine") == pytest.approx(1.0)
+
+
+def test_an_interruption_stops_it_and_resume_goes_on(ran, tmp_path):
     ran.does["engine-1"] = Failure("interrupted", "the harness received SIGINT")
-    document, folder = ladder(tmp_path, trials=2)
+    found, code = layered(tmp_path, trials=2)
     assert ran.folders == ["core-1", "engine-1"]
-    assert layers.exit_code(document) == EXIT_INTERRUPTED
-    assert waterfall_file.read(folder).status == "interrupted"
-    assert (waterfall_file.read(folder).rungs[-3].tokens_per_s or 0) > 0
+    assert (code, found.status) == (130, "interrupted")
+    assert (found.rungs[-3].tokens_per_s or 0) > 0
+    del ran.does["engine-1"]
+    assert resume.main([str(tmp_path / "e"), "--json"]) == EXIT_OK
+    assert stored(tmp_path / "e").status == "ok"
+    assert ran.folders[2:] == ["engine-1", "http-1", "http-2", "engine-2", "core-2"]
 
 
-def test_a_signal_between_two_runs_stops_the_ladder_too(ran, tmp_path, monkeypatch):
-    inner = session.run
+def test_a_signal_between_two_runs_stops_it_too(ran, tmp_path, monkeypatch):
+    inner = session.run_windows
 
     def run(*arguments: Any) -> Any:
         done = inner(*arguments)
-        if ran.folders == ["core-1"]:
+        if ran.folders == ["core-1", "engine-1"]:
             signal.raise_signal(signal.SIGTERM)
         return done
 
-    monkeypatch.setattr(session, "run", run)
-    document, folder = ladder(tmp_path)
-    assert ran.folders == ["core-1"]
-    assert layers.exit_code(document) == EXIT_INTERRUPTED
-    assert waterfall_file.read(folder).status == "interrupted"
+    monkeypatch.setattr(session, "run_windows", run)
+    found, code = layered(tmp_path)
+    assert ran.folders == ["core-1", "engine-1"]
+    assert code == 128 + signal.SIGTERM
+    assert found.status == "interrupted"
 
 
-def test_the_waterfall_is_on_disk_after_every_run(ran, tmp_path, monkeypatch):
+def test_the_document_is_on_disk_while_it_goes_on(ran, tmp_path, monkeypatch):
+    monkeypatch.setattr("innerloop.harness.experiments.local.WRITE_EVERY_S", 0.0)
     seen = []
-    inner = session.run
+    inner = session.run_windows
 
-    def run(one: Any, machine: Any, options: Any, console: Any) -> Any:
-        path = options.out.parent / "waterfall.json"
-        seen.append(waterfall_file.read(path).status if path.exists() else None)
-        return inner(one, machine, options, console)
+    def run(*arguments: Any) -> Any:
+        path = tmp_path / "e" / "document.json"
+        seen.append(json.loads(path.read_text())["status"] if path.exists() else None)
+        return inner(*arguments)
 
-    monkeypatch.setattr(session, "run", run)
-    ladder(tmp_path)
+    monkeypatch.setattr(session, "run_windows", run)
+    layered(tmp_path)
     assert seen == [None, "partial", "partial"]
 
 
-def test_runs_that_were_given_other_requests_are_no_ladder(ran, tmp_path):
-    document, folder = ladder(tmp_path)
-    assert document.status != "failed"
-    done = [result_file.read(folder / name) for name in ("core-1", "http-1")]
-    assert status(done, 0, ["a"]) == "ok"
-    assert status(done, 0, ["a", "b"]) == "failed"
+def test_runs_that_were_given_other_requests_are_not_compared(ran, tmp_path):
+    ran.hashes["http-1"] = "other"
+    found, _ = layered(tmp_path)
+    assert (found.status, found.workload_hash) == ("failed", None)
+
+
+def test_a_suspect_run_has_a_code_of_its_own_where_that_is_asked_for(ran, tmp_path):
+    ran.status = "suspect"
+    found, code = layered(tmp_path, "--strict")
+    assert (found.status, code) == ("suspect", EXIT_UNDECIDED)
+    assert len(read_events(tmp_path / "e")) == 6
 
 
 @pytest.mark.parametrize("given", ["all", "http,core,engine,async", " core , engine,async,http"])
 def test_layers_are_put_in_order_and_all_are_those_of_the_engine(given):
-    assert chosen(load_engine("vllm"), given, None) == Ladder(("core", "engine", "async", "http"), 1)
+    assert chosen(load_engine("vllm"), given) == ("core", "engine", "async", "http")
 
 
 @pytest.mark.parametrize(
-    ("engine", "given", "trials", "words"),
+    ("engine", "given", "words"),
     [
-        ("vllm", "core,cor", 1, "did you mean 'core'"),
-        ("vllm", "core,core", 1, "names a layer twice"),
-        ("vllm", "core", 1, "two layers;"),
-        ("vllm", ",", 1, "two layers;"),
-        ("vllm", "all", 0, "1 to 100"),
-        ("torch", "core,http", 1, "only as text"),
-        ("mlc_llm", "all", 1, "two layers;"),
+        ("vllm", "core,cor", "did you mean 'core'"),
+        ("vllm", "core,core", "names a layer twice"),
+        ("vllm", "core", "two layers;"),
+        ("vllm", ",", "two layers;"),
+        ("torch", "core,http", "only as text"),
+        ("mlc_llm", "all", "two layers;"),
     ],
 )
-def test_nonsense_is_refused_with_the_reason(engine, given, trials, words):
+def test_nonsense_is_refused_with_the_reason(engine, given, words):
     with pytest.raises(Refused) as caught:
-        chosen(load_engine(engine), given, trials)
+        chosen(load_engine(engine), given)
     assert words in " ".join([str(caught.value), *caught.value.details])
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--trials", "2"], "--trials needs --layers"),
+        (["--layers", "all", "--windows", "2"], "--layers and --windows exclude each other"),
+        (["--layers", "all", "--until", "2%"], "--layers and --until exclude each other"),
         (["--layer", "core", "--layers", "all"], "give one of them"),
         (["--layers", "core,nothing"], "no layer 'nothing'"),
         (["--layers", "engine,http", "--profile", "kernels"], "layer core"),
@@ -217,28 +235,26 @@ def test_a_dry_run_says_what_would_be_run_and_where_the_layers_differ(capsys, tm
     assert not (tmp_path / "x").exists()
 
 
-def test_a_ladder_is_shown_again_by_its_folder_or_its_file(ran, tmp_path, capsys):
-    document, folder = ladder(tmp_path)
-    assert show([str(folder)]) == EXIT_OK
+def test_the_report_names_what_lies_in_the_folder(ran, tmp_path, capsys):
+    layered(tmp_path)
+    capsys.readouterr()
+    print_waterfall(stored(tmp_path / "e"), tmp_path / "e")
     printed = capsys.readouterr().out
-    for path in (folder, folder / "waterfall.json"):
-        assert show([str(path), "--json"]) == EXIT_OK
-        assert json.loads(capsys.readouterr().out) == as_plain(document)
-    assert "http" in printed
+    assert "document.json  runs/core-1  runs/engine-1  runs/http-1" in " ".join(printed.split("\n"))
     assert "same requests on 3 layers" in printed
-    assert max(map(len, printed.splitlines())) <= 80
+    assert show([str(tmp_path / "e" / "runs" / "core-1")]) == EXIT_OK
 
 
 def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path):
     ran.does["engine-1"] = Failure("hang", "it hung")
-    document, folder = ladder(tmp_path, trials=3)
+    document, _ = layered(tmp_path, trials=3)
     document = replace(
         document,
         differences={"skip_tokenizer_init": {"core": True, "http": False}},
         client=filled(Client, {"share_of_capacity": 0.1, "capacity_tokens_per_s": 1e5}),
     )
     out = io.StringIO()
-    print_waterfall(document, folder, PlainConsole(file=out, width=80))
+    print_waterfall(document, Path("e"), PlainConsole(file=out, width=80))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert "?: may be chance; both layers need at least three trials" in " ".join(text.split())
