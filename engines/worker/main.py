@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib.metadata
 import json
 import os
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop.engines.adapters import load_adapter
 from innerloop.engines.contract import CONTRACT, Adapter, Load, Session, UnsupportedSetting, WrongTokenCount
+from innerloop.engines.support.children import ChildKilled
 from innerloop.engines.support.refusals import refuse_model, refuse_reserved
 from innerloop.engines.worker.control import Control, opened
 
@@ -88,7 +90,7 @@ def run(adapter: Adapter, job: dict[str, Any], control: Control, sessions: list[
     # numpy comes with the engine: its import is not to be counted twice
     from innerloop.engines.worker.compilations import Compilations
     from innerloop.engines.worker.garbage import Pauses, settle_garbage
-    from innerloop.engines.worker.loop import Work, drive
+    from innerloop.engines.worker.loop import Work, drain, drive
     from innerloop.engines.worker.warmup import Plan, Rule, warm_up
 
     trace, work = Path(job["trace"]), Work.load(job["workload"])
@@ -133,6 +135,8 @@ def run(adapter: Adapter, job: dict[str, Any], control: Control, sessions: list[
     recorder.close()
     if profiling is not None:
         profiling.write()
+    elif work.duration_ns < 0:  # else requests were cut
+        drain(session, recorder)
 
 
 def reset_caches(session: Session) -> bool | None:
@@ -182,8 +186,12 @@ def own_cause(error: BaseException, device: str, out_of_memory: tuple[str, ...])
         return "wrong_token_count"
     if isinstance(error, UnsupportedSetting):
         return "unsupported_setting"
-    if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
+    if isinstance(error, ChildKilled):
+        return "killed_by_signal"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk_full"
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:  # a limit on a file's size
+        return "file_error"
     text = f"{type(error).__name__}: {error}".lower()
     if any(words in text for words in (*OUT_OF_DEVICE_MEMORY, *out_of_memory)):
         return "out_of_memory_device"

@@ -204,7 +204,7 @@ def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome],
     if outcome.failure is None and "done" not in outcome.phases:
         outcome.failure = ended(exit_code, oom_kills() > kills)
     if outcome.failure is not None:
-        outcome.failure = replace(outcome.failure, exit=exit_code)
+        outcome.failure = replace(explained(outcome.failure, oom_kills() > kills), exit=exit_code)
 
 
 def take(event: Event, outcome: Outcome) -> None:
@@ -269,6 +269,13 @@ def ended(exit_code: int | None, out_of_memory: bool) -> Failure:
     if exit_code < 0:
         return Failure("killed_by_signal", f"the worker was killed by {signal_name(-exit_code)}")
     return Failure("engine_exception", f"the worker exited with code {exit_code} before it had finished")
+
+
+def explained(failure: Failure, out_of_memory: bool) -> Failure:
+    """A process below the worker that was killed while the kernel ran out of memory was killed for that."""
+    if not out_of_memory or failure.cause != "killed_by_signal" or "SIGKILL" not in failure.message:
+        return failure
+    return replace(failure, cause="out_of_memory_host", message=f"{failure.message}: the machine ran out of memory")
 
 
 def signal_name(number: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +18,10 @@ from innerloop.harness.process.launcher import Outcome, Worker
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session import passes
+from innerloop.harness.session.causes import before_start, cause_of
 from innerloop.harness.session.conclude import conclude
 from innerloop.harness.session.inputs import Inputs, inputs_of
-from innerloop.harness.session.job import write_job
+from innerloop.harness.session.job import take_back, write_job
 from innerloop.harness.session.live import LiveView
 from innerloop.harness.session.options import Options
 from innerloop.harness.session.prepared import Prepared, find_ceilings, prepare
@@ -54,28 +54,32 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
 
     with stop_signals():
         try:
-            prepare(inputs, prepared, say)
-            if sampled.devices:
-                say(f"measuring idle power for {samplers.IDLE_S:g} s")
-            sampled.measure_idle()
-            find_ceilings(spec, machine, prepared, options, say)
+            with before_start():
+                prepare(inputs, prepared, say)
+                if sampled.devices:
+                    say(f"measuring idle power for {samplers.IDLE_S:g} s")
+                sampled.measure_idle()
+                find_ceilings(spec, machine, prepared, options, say)
+                write_job(inputs, prepared)
+                prepared.host = host_state(options.cpus, options.harness_cpus)
             assert prepared.environment is not None
-            write_job(inputs, prepared)
-            prepared.host = host_state(options.cpus, options.harness_cpus)
             measure(inputs, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
             outcome.failure = Failure("interrupted", f"the harness received {stopped}")
         except Refused:
+            for sampler in sampled.all:
+                sampler.stop()
+            take_back(inputs.folder)
             release(inputs.folder)
             raise
         except (InstallFailed, PreparationFailed) as error:
             cause = "install_failed" if isinstance(error, InstallFailed) else "preparation_failed"
             outcome.failure = Failure(cause, str(error), traceback=tuple(error.details))
         except (InnerloopError, OSError) as error:
-            outcome.failure = Failure("disk_full" if is_full(error) else "harness", str(error))
+            outcome.failure = Failure(cause_of(error), str(error))
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
-            outcome.failure = Failure("harness", told(error), traceback=lines)
+            outcome.failure = Failure(cause_of(error), told(error), traceback=lines)
         ignore_signals()
         result = conclude(inputs, prepared, outcome, sampled)
         release(inputs.folder)
@@ -111,7 +115,3 @@ def write_trace(folder: Path, result: Result, say: Callable[[str], None]) -> Non
         perfetto.write(folder, result)
     except Exception as error:
         say(f"{perfetto.FILE} could not be written: {told(error)}")
-
-
-def is_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
