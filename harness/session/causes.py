@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 
-from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import InnerloopError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 ADVICE = "Check the path's permissions, the free space and the limits on files (ulimit -f, quotas)."
@@ -26,14 +25,6 @@ def cause_of(error: BaseException) -> str:
     return "file_error" if named else "harness"
 
 
-@contextmanager
-def before_start() -> Iterator[None]:
-    """Around all that comes before a worker is started: what the system refuses there, refuses the run.
-
-    Raises:
-        Refused: a file could not be read or written.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise Refused(f"nothing was started: {error}", ADVICE) from error
+def refuses(error: BaseException, log: Path) -> bool:
+    """Whether the system refused a file before a worker was started, whose log is made first: then nothing was."""
+    return isinstance(error, OSError) and cause_of(error) in ("disk_full", "file_error") and not log.exists()

@@ -18,7 +18,7 @@ from innerloop.harness.process.launcher import Outcome, Worker
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session import passes
-from innerloop.harness.session.causes import before_start, cause_of
+from innerloop.harness.session.causes import ADVICE, cause_of, refuses
 from innerloop.harness.session.conclude import conclude
 from innerloop.harness.session.inputs import Inputs, inputs_of
 from innerloop.harness.session.job import take_back, write_job
@@ -28,6 +28,8 @@ from innerloop.harness.session.prepared import Prepared, find_ceilings, prepare
 from innerloop.harness.store.run_folder import release
 from innerloop.harness.telemetry import samplers
 from innerloop.harness.telemetry.samplers import Samplers
+
+LOG = "engine.log"
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,28 +56,27 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
 
     with stop_signals():
         try:
-            with before_start():
-                prepare(inputs, prepared, say)
-                if sampled.devices:
-                    say(f"measuring idle power for {samplers.IDLE_S:g} s")
-                sampled.measure_idle()
-                find_ceilings(spec, machine, prepared, options, say)
-                write_job(inputs, prepared)
-                prepared.host = host_state(options.cpus, options.harness_cpus)
+            prepare(inputs, prepared, say)
+            if sampled.devices:
+                say(f"measuring idle power for {samplers.IDLE_S:g} s")
+            sampled.measure_idle()
+            find_ceilings(spec, machine, prepared, options, say)
             assert prepared.environment is not None
+            write_job(inputs, prepared)
+            prepared.host = host_state(options.cpus, options.harness_cpus)
             measure(inputs, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
             outcome.failure = Failure("interrupted", f"the harness received {stopped}")
         except Refused:
-            for sampler in sampled.all:
-                sampler.stop()
-            take_back(inputs.folder)
-            release(inputs.folder)
+            withdraw(inputs.folder, sampled)
             raise
         except (InstallFailed, PreparationFailed) as error:
             cause = "install_failed" if isinstance(error, InstallFailed) else "preparation_failed"
             outcome.failure = Failure(cause, str(error), traceback=tuple(error.details))
         except (InnerloopError, OSError) as error:
+            if refuses(error, inputs.folder / LOG):
+                withdraw(inputs.folder, sampled)
+                raise Refused(f"nothing was started: {error}", ADVICE) from error
             outcome.failure = Failure(cause_of(error), str(error))
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
@@ -98,7 +99,7 @@ def measure(inputs: Inputs, environment: Environment, outcome: Outcome, sampled:
     duration_s = float(work.duration_ns) / 1e9 if work.duration_ns >= 0 else None
     options = inputs.options
     with started_on(options.cpus):
-        worker = Worker(environment.python, folder / "job.json", folder / "engine.log", dict(environment.variables))
+        worker = Worker(environment.python, folder / "job.json", folder / LOG, dict(environment.variables))
     try:
         sampled.follow(worker.guard_pid)
         tokens, requests = int(work.output_lens.sum()), len(work.output_lens)
@@ -107,6 +108,14 @@ def measure(inputs: Inputs, environment: Environment, outcome: Outcome, sampled:
             launcher.watch(worker, trace, inputs.options.limits, live.tick, outcome)
     finally:
         worker.close(outcome.worker_pid)
+
+
+def withdraw(folder: Path, sampled: Samplers) -> None:
+    """Leaves nothing of a run that was refused."""
+    for sampler in sampled.all:
+        sampler.stop()
+    take_back(folder)
+    release(folder)
 
 
 def write_trace(folder: Path, result: Result, say: Callable[[str], None]) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import InnerloopError
 from innerloop.harness.result.codes import FAILURES
-from innerloop.harness.session.causes import before_start, cause_of
+from innerloop.harness.session.causes import cause_of, refuses
 from innerloop.harness.session.job import FILES, take_back
 
 
@@ -31,11 +31,12 @@ def test_what_the_system_refuses_is_told_from_a_fault_of_ours(error, cause):
     assert cause in FAILURES
 
 
-def test_a_file_that_is_refused_before_the_start_refuses_the_run():
-    with pytest.raises(Refused, match="nothing was started: .*Permission denied: '/cache'"), before_start():
-        raise PermissionError(errno.EACCES, "Permission denied", "/cache")
-    with pytest.raises(ZeroDivisionError), before_start():
-        raise ZeroDivisionError
+def test_a_file_that_is_refused_before_the_worker_starts_refuses_the_run(tmp_path: Path):
+    denied, log = PermissionError(errno.EACCES, "Permission denied", "/cache"), tmp_path / "engine.log"
+    assert refuses(denied, log)
+    assert not refuses(ZeroDivisionError(), log)
+    log.touch()
+    assert not refuses(denied, log)
 
 
 def test_what_was_written_of_a_refused_run_is_taken_back(tmp_path: Path):
