@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib.metadata
 import json
 import os
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop.engines.adapters import load_adapter
 from innerloop.engines.contract import CONTRACT, Adapter, Load, Session, UnsupportedSetting, WrongTokenCount
+from innerloop.engines.support.children import ChildKilled
 from innerloop.engines.support.refusals import refuse_model, refuse_reserved
 from innerloop.engines.worker.control import Control, opened
 
@@ -141,8 +143,12 @@ def own_cause(error: BaseException, device: str, out_of_memory: tuple[str, ...])
         return "wrong_token_count"
     if isinstance(error, UnsupportedSetting):
         return "unsupported_setting"
-    if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
+    if isinstance(error, ChildKilled):
+        return "killed_by_signal"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk_full"
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:  # a limit on a file's size
+        return "file_error"
     text = f"{type(error).__name__}: {error}".lower()
     if any(words in text for words in (*OUT_OF_DEVICE_MEMORY, *out_of_memory)):
         return "out_of_memory_device"

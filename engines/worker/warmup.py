@@ -13,7 +13,7 @@ import numpy as np
 from innerloop.engines.contract import Session
 from innerloop.engines.worker.alternating import Alternating
 from innerloop.engines.worker.convergence import has_converged
-from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.loop import Work, drain, drive
 from innerloop.engines.worker.recorder import Recorder
 from innerloop.engines.worker.shapes import first_requests, long_contexts, longest_context, prompt_lens, taper
 
@@ -126,8 +126,7 @@ def run_part(session: Session, work: Work, recorder: Recorder, first_id: int) ->
     start = time.monotonic_ns()
     drive(session, work, recorder, first_id)
     took_s = seconds_since(start)
-    while session.has_work():
-        session.step(None)
+    drain(session, recorder)
     return took_s
 
 

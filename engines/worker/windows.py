@@ -11,7 +11,7 @@ from innerloop.engines.contract import Session
 from innerloop.engines.worker.compilations import Compilations
 from innerloop.engines.worker.control import Control
 from innerloop.engines.worker.garbage import Pauses, settle_garbage
-from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.loop import Work, drain, drive
 from innerloop.engines.worker.recorder import Recorder
 from innerloop.engines.worker.shapes import longest_context
 from innerloop.engines.worker.warmup import SHAPES, Plan, Rule, warm_up
@@ -81,6 +81,8 @@ class Windows:
         made = None if session.info.effective.get("process_hops") else compilations.stop() or None
         control.send("phase", phase="close", memory_bytes=taken, process_cpu_s=cpu_s, compiled_in_window=made)
         recorder.close()
+        if profiling is None and work.duration_ns < 0:  # else requests were cut
+            drain(session, recorder)
         self._next_id = plan.end + len(work.output_lens)
         self._last = recorder
 

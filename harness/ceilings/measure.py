@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypedDict, cast
 
 from innerloop.harness.ceilings.model import Ceilings, Key, MatrixRate, MemoryRate
 from innerloop.harness.cli.errors import InnerloopError
+from innerloop.harness.process.guard import TEMPORARY
 from innerloop.harness.process.launcher import Worker, log_tail
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def measure(
         folder = Path(name)
         job = {"device": environment.device, "dtypes": list(dtypes), "memory": known is None}
         (folder / "job.json").write_text(json.dumps(job))
+        (folder / TEMPORARY).touch()  # so that it goes also where the harness is killed
         meter = Meter(machine if environment.device == "cuda" else None)
         try:
             told = follow(environment, folder, meter, pinned_threads(machine))

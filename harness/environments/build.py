@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
-from innerloop.harness.environments import installer
+from innerloop.harness.environments import installer, lock
 from innerloop.harness.environments.environment import OWN_PACKAGES, Environment
 from innerloop.harness.environments.folders import MARKER, Plan, existing, plan
 from innerloop.harness.environments.installer import Say
@@ -59,6 +59,7 @@ def look_up(engine: EngineProfile, device: str, *, say: Say | None = None) -> tu
         InstallFailed: a package is not to be had.
     """
     planned = plan(engine, device)
+    lock.check(planned.lock, planned.recipe.distribution)
     root = planned.folder.parent
     make_root(root)
     trial = root / f".{planned.folder.name}.trial-{os.getpid()}"
@@ -76,6 +77,7 @@ def _build(planned: Plan, lock_fd: int, say: Say) -> None:
     """Makes the environment in its place; on any error or interruption nothing is left. Its lock is held."""
     folder, recipe = planned.folder, planned.recipe
     say(f"creating {folder.name} from {planned.lock.name} with Python {planned.python_version} (once)")
+    lock.check(planned.lock, recipe.distribution)
     discard(folder)
     try:
         installer.make_venv(folder, planned.python, lock_fd, say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 from innerloop.harness.schema.reasons import Failure
 
@@ -25,6 +26,13 @@ def ended(exit_code: int | None, out_of_memory: bool) -> Failure:
     if exit_code < 0:
         return Failure("killed_by_signal", f"the worker was killed by {signal_name(-exit_code)}")
     return Failure("engine_exception", f"the worker exited with code {exit_code} before it had finished")
+
+
+def explained(failure: Failure, out_of_memory: bool) -> Failure:
+    """A process below the worker that was killed while the kernel ran out of memory was killed for that."""
+    if not out_of_memory or failure.cause != "killed_by_signal" or "SIGKILL" not in failure.message:
+        return failure
+    return replace(failure, cause="out_of_memory_host", message=f"{failure.message}: the machine ran out of memory")
 
 
 def signal_name(number: int) -> str:

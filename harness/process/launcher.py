@@ -21,7 +21,7 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.cli.secrets import without_secrets
 from innerloop.harness.process.bound import MARK, end_marked
-from innerloop.harness.process.ended import ended, oom_kills
+from innerloop.harness.process.ended import ended, explained, oom_kills
 from innerloop.harness.process.events import Account, Capture, Event, account, of_all_windows
 from innerloop.harness.process.temp_folder import temp_variables
 from innerloop.harness.schema.reasons import Failure
@@ -215,7 +215,7 @@ def watch(
     if outcome.failure is None and "done" not in outcome.phases:
         outcome.failure = ended(exit_code, oom_kills() > kills)
     if outcome.failure is not None:
-        outcome.failure = replace(outcome.failure, exit=exit_code)
+        outcome.failure = replace(explained(outcome.failure, oom_kills() > kills), exit=exit_code)
 
 
 def take(event: Event, outcome: Outcome) -> None:

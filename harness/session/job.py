@@ -6,7 +6,9 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.engines.contract import CONTRACT
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from innerloop.harness.session.inputs import Inputs
     from innerloop.harness.session.prepared import Prepared
 
+FILES = ("workload.npz", "warmup.npz", "job.json")
 WARMUP_TOLERANCE = 0.05  # rounds have settled when the last ones lie this close together (docs/metrics.md)
 WARMUP_WINDOW = 3
 
@@ -60,3 +63,10 @@ def write_job(inputs: Inputs, prepared: Prepared, then: Sequence[Inputs] = ()) -
         "spawn_ns": time.monotonic_ns(),
     }
     write_text(folder / "job.json", json.dumps(job, indent=1))
+
+
+def take_back(folder: Path) -> None:
+    """Removes what `write_job` has written of a run that was refused, so that nobody takes it for an interrupted one."""
+    for path in (*(folder / name for name in FILES), *folder.glob(".*.partial")):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)

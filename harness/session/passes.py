@@ -28,6 +28,7 @@ from innerloop.harness.result.keep import keep
 from innerloop.harness.schema.profiling import HostProfile, Profiling
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
+from innerloop.harness.session.causes import cause_of
 from innerloop.harness.session.phases import WORDS
 from innerloop.harness.store.atomic import write_text
 from innerloop.harness.store.tables import convert, read_tables
@@ -144,10 +145,10 @@ def add(
         except Unreadable as error:
             outcome.failure = Failure("profile", str(error))
         except (InnerloopError, OSError) as error:
-            outcome.failure = Failure("harness", str(error))
+            outcome.failure = Failure(cause_of(error), str(error))
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
-            outcome.failure = Failure("harness", told(error), traceback=lines)
+            outcome.failure = Failure(cause_of(error), told(error), traceback=lines)
         ignore_signals()
         if outcome.failure is not None:
             tail = launcher.log_tail(about.folder / "engine.log")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +40,7 @@ def recover(folder: Path) -> Result:
         raise Refused(f"{folder} is the profiling pass of a run", f"Show the run itself: {folder.absolute().parent}")
     refuse_if_alive(folder, job)
     spec, notes = spec_of(job, folder / JOB)
+    sweep(folder)
     tables = convert(folder)
     result = build(
         Record(
@@ -59,6 +61,13 @@ def recover(folder: Path) -> Result:
         )
     )
     return keep(folder, result, "It could not be saved")
+
+
+def sweep(folder: Path) -> None:
+    """Removes what the killed harness had begun to write."""
+    for left in folder.rglob(".*.partial"):
+        with suppress(OSError):
+            left.unlink()
 
 
 def spec_of(job: Document, path: Path) -> tuple[Document, list[str]]:

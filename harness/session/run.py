@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,9 +18,10 @@ from innerloop.harness.process.launcher import Outcome, Worker
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session import passes
+from innerloop.harness.session.causes import ADVICE, cause_of, refuses
 from innerloop.harness.session.conclude import conclude
 from innerloop.harness.session.inputs import Inputs
-from innerloop.harness.session.job import write_job
+from innerloop.harness.session.job import take_back, write_job
 from innerloop.harness.session.live import LiveView, Part
 from innerloop.harness.session.options import Options
 from innerloop.harness.session.prepared import Prepared, find_ceilings, prepare
@@ -29,6 +29,8 @@ from innerloop.harness.session.windows import Asked, inputs_of_windows, outcomes
 from innerloop.harness.store.run_folder import release
 from innerloop.harness.telemetry import samplers
 from innerloop.harness.telemetry.samplers import Samplers
+
+LOG = "engine.log"
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,17 +82,19 @@ def run_windows(asked: Sequence[Asked], machine: Machine, console: Console) -> l
         except Stopped as stopped:
             outcome.failure = Failure("interrupted", f"the harness received {stopped}")
         except Refused:
-            for one in windows:
-                release(one.folder)
+            withdraw(windows, sampled)
             raise
         except (InstallFailed, PreparationFailed) as error:
             cause = "install_failed" if isinstance(error, InstallFailed) else "preparation_failed"
             outcome.failure = Failure(cause, str(error), traceback=tuple(error.details))
         except (InnerloopError, OSError) as error:
-            outcome.failure = Failure("disk_full" if is_full(error) else "harness", str(error))
+            if refuses(error, inputs.folder / LOG):
+                withdraw(windows, sampled)
+                raise Refused(f"nothing was started: {error}", ADVICE) from error
+            outcome.failure = Failure(cause_of(error), str(error))
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
-            outcome.failure = Failure("harness", told(error), traceback=lines)
+            outcome.failure = Failure(cause_of(error), told(error), traceback=lines)
         ignore_signals()
         results = []
         for one, its in zip(windows, outcomes(windows, outcome), strict=True):
@@ -113,7 +117,7 @@ def measure(
     first = windows[0]
     options, folder = first.options, first.folder
     with started_on(options.cpus):
-        worker = Worker(environment.python, folder / "job.json", folder / "engine.log", dict(environment.variables))
+        worker = Worker(environment.python, folder / "job.json", folder / LOG, dict(environment.variables))
     try:
         sampled.follow(worker.guard_pid)
         live = LiveView(console, [part_of(one) for one in windows], sampled.devices)
@@ -136,13 +140,18 @@ def part_of(window: Inputs) -> Part:
     )
 
 
+def withdraw(windows: Sequence[Inputs], sampled: Samplers) -> None:
+    """Leaves nothing of runs that were refused."""
+    for sampler in sampled.all:
+        sampler.stop()
+    for one in windows:
+        take_back(one.folder)
+        release(one.folder)
+
+
 def write_trace(folder: Path, result: Result, say: Callable[[str], None]) -> None:
     """The run for https://ui.perfetto.dev; whatever keeps it from being written takes nothing from the run."""
     try:
         perfetto.write(folder, result)
     except Exception as error:
         say(f"{perfetto.FILE} could not be written: {told(error)}")
-
-
-def is_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

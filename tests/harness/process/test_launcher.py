@@ -11,6 +11,7 @@ import pytest
 from innerloop.engines.worker.recorder import Recorder
 from innerloop.harness.process import ended, launcher
 from innerloop.harness.process.launcher import Limits, Outcome
+from innerloop.harness.schema.reasons import Failure
 from tests.real import ROOT
 from tests.waiting import Clock
 
@@ -112,6 +113,21 @@ def test_devices_are_numbered_as_the_driver_does_unless_the_user_says_otherwise(
     assert launcher.environment({})["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
     assert launcher.environment({})["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+
+
+@pytest.mark.parametrize(
+    ("message", "out_of_memory", "cause"),
+    [
+        ("vLLM's server was killed by SIGKILL", True, "out_of_memory_host"),
+        ("vLLM's server was killed by SIGKILL", False, "killed_by_signal"),
+        ("vLLM's server was killed by SIGTERM", True, "killed_by_signal"),
+    ],
+)
+def test_a_process_below_the_worker_that_the_kernel_killed_is_out_of_memory(message, out_of_memory, cause):
+    found = ended.explained(Failure("killed_by_signal", message), out_of_memory)
+    assert found.cause == cause
+    assert found.message.startswith(message)
+    assert ("the machine ran out of memory" in found.message) is (cause == "out_of_memory_host")
 
 
 def test_an_unnamed_signal_has_a_number():
