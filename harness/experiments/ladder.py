@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.command import Stopped, stop_signals
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDECIDED, InnerloopError, Refused
+from innerloop.harness.cli.signals import Stopped, hold
 from innerloop.harness.experiments.document import build
 from innerloop.harness.result import build as results
 from innerloop.harness.result.exit_code import interrupted as interrupted_run
@@ -78,18 +78,19 @@ def run(
         Refused: nothing was started.
     """
     specs = {layer: spec_of(layer) for layer in ladder.layers}
-    folder = run_folder.make_folder(options.out, options.numbered)
     runs: Runs = {layer: [] for layer in ladder.layers}
     plan = order(ladder)
     document, interrupted = build(ladder.layers, ladder.trials, runs), False
-    with stop_signals():
+    with hold() as held:
+        folder = run_folder.make_folder(options.out, options.numbered)
         try:
             for k, (layer, trial) in enumerate(plan):
-                console.rule(f"{layer}, trial {trial} of {ladder.trials} ({k + 1} of {len(plan)})", style="dim")
-                own = replace(options, out=folder / f"{layer}-{trial}", numbered=False)
-                if layer != "core" or trial > 1:
-                    own = replace(own, profile=None)
-                result = one(specs[layer], machine, own, console, first=k == 0)
+                with held.released():
+                    console.rule(f"{layer}, trial {trial} of {ladder.trials} ({k + 1} of {len(plan)})", style="dim")
+                    own = replace(options, out=folder / f"{layer}-{trial}", numbered=False)
+                    if layer != "core" or trial > 1:
+                        own = replace(own, profile=None)
+                    result = one(specs[layer], machine, own, console, first=k == 0)
                 runs[layer].append(result)
                 document = build(ladder.layers, ladder.trials, runs)
                 write(folder, document)
@@ -97,15 +98,16 @@ def run(
                 if interrupted_run(result):
                     interrupted = True
                     break
-        except Stopped:
+        except Stopped as stopped:
+            stopped.take()
             interrupted = True
         except Refused:
             run_folder.release(folder)
             raise
-    if interrupted:
-        document = replace(document, status="interrupted")
-        write(folder, document)
-        run_folder.release(folder)
+        if interrupted:
+            document = replace(document, status="interrupted")
+            write(folder, document)
+            run_folder.release(folder)
     return document, folder
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
 from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused, told
+from innerloop.harness.cli.signals import Stopped, hold
 from innerloop.harness.export import perfetto
 from innerloop.harness.machine.affinity import running_on, started_on
 from innerloop.harness.machine.state import host_state
@@ -25,7 +25,7 @@ from innerloop.harness.session.job import write_job
 from innerloop.harness.session.live import LiveView
 from innerloop.harness.session.options import Options
 from innerloop.harness.session.prepared import Prepared, find_ceilings, prepare
-from innerloop.harness.store.run_folder import release
+from innerloop.harness.store.run_folder import make_folder, release
 from innerloop.harness.telemetry import samplers
 from innerloop.harness.telemetry.samplers import Samplers
 
@@ -40,10 +40,12 @@ if TYPE_CHECKING:
 def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> tuple[Result, Path]:
     """Runs `spec` and returns its result and its folder, where the result is also written, whatever happens.
 
+    From when the folder is there a signal ends the run and not its result; while that is made none is raised.
+
     Raises:
-        Refused: nothing was started.
+        Refused: nothing was started. Stopped: no folder was made yet, or the result lies in it.
     """
-    inputs = inputs_of(spec, machine, options)
+    drawn = inputs_of(spec, machine, options)
     prepared, outcome = Prepared(), Outcome()
     sampled = samplers.for_run(
         spec.device, spec.settings.tensor_parallel, machine, options.device_telemetry, options.device_hz
@@ -52,19 +54,21 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
     def say(text: str) -> None:
         console.print(text, style="dim")
 
-    with stop_signals():
+    with hold() as held:
+        inputs = drawn.in_folder(make_folder(options.out, options.numbered))
         try:
-            prepare(inputs, prepared, say)
-            if sampled.devices:
-                say(f"measuring idle power for {samplers.IDLE_S:g} s")
-            sampled.measure_idle()
-            find_ceilings(spec, machine, prepared, options, say)
-            assert prepared.environment is not None
-            write_job(inputs, prepared)
-            prepared.host = host_state(options.cpus, options.harness_cpus)
-            measure(inputs, prepared.environment, outcome, sampled, console)
+            with held.released():
+                prepare(inputs, prepared, say)
+                if sampled.devices:
+                    say(f"measuring idle power for {samplers.IDLE_S:g} s")
+                sampled.measure_idle()
+                find_ceilings(spec, machine, prepared, options, say)
+                assert prepared.environment is not None
+                write_job(inputs, prepared)
+                prepared.host = host_state(options.cpus, options.harness_cpus)
+                measure(inputs, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
-            outcome.failure = Failure("interrupted", f"the harness received {stopped}")
+            outcome.failure = Failure("interrupted", f"the harness received {stopped.take()}")
         except Refused:
             release(inputs.folder)
             raise
@@ -76,7 +80,6 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
             outcome.failure = Failure("harness", told(error), traceback=lines)
-        ignore_signals()
         result = conclude(inputs, prepared, outcome, sampled)
         release(inputs.folder)
     if options.profile is not None and prepared.environment is not None:
@@ -93,16 +96,17 @@ def measure(inputs: Inputs, environment: Environment, outcome: Outcome, sampled:
     trace = folder / "trace"
     duration_s = float(work.duration_ns) / 1e9 if work.duration_ns >= 0 else None
     options = inputs.options
-    with started_on(options.cpus):
-        worker = Worker(environment.python, folder / "job.json", folder / "engine.log", dict(environment.variables))
-    try:
-        sampled.follow(worker.guard_pid)
-        tokens, requests = int(work.output_lens.sum()), len(work.output_lens)
-        live = LiveView(console, trace, tokens, requests, duration_s, sampled.devices)
-        with running_on(options.harness_cpus), live:
-            launcher.watch(worker, trace, inputs.options.limits, live.tick, outcome)
-    finally:
-        worker.close(outcome.worker_pid)
+    with hold() as held:
+        with started_on(options.cpus):
+            worker = Worker(environment.python, folder / "job.json", folder / "engine.log", dict(environment.variables))
+        try:
+            sampled.follow(worker.guard_pid)
+            tokens, requests = int(work.output_lens.sum()), len(work.output_lens)
+            live = LiveView(console, trace, tokens, requests, duration_s, sampled.devices)
+            with running_on(options.harness_cpus), live, held.released():
+                launcher.watch(worker, trace, inputs.options.limits, live.tick, outcome)
+        finally:
+            worker.close(outcome.worker_pid)
 
 
 def write_trace(folder: Path, result: Result, say: Callable[[str], None]) -> None:
