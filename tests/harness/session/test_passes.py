@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.harness.cli.command import Stopped
+from innerloop.harness.cli.signals import Stopped
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.process.launcher import Limits, Outcome
