@@ -12,8 +12,8 @@ import numpy as np
 
 from innerloop.harness.analysis.statistics import paired_ratio
 from innerloop.harness.analysis.trials import half_width, mean_of_processes
-from innerloop.harness.cli.command import Stopped
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
+from innerloop.harness.cli.signals import Stopped
 from innerloop.harness.cli.words import number, share
 from innerloop.harness.experiments.blocks import ENDED, Job, latest, whole_blocks
 from innerloop.harness.experiments.compared import A, B, compared
@@ -91,7 +91,8 @@ def run_left(folder: Path, console: Console, conclude: Conclude | None = None) -
 
     try:
         ended = carry_out(folder, executor(folder, manifest, machine, console), boot_id(), tell)
-    except Stopped:
+    except Stopped as stopped:
+        stopped.take()
         ended = False
     except Refused:
         if fresh:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from innerloop.harness.cli.command import Stopped
+from innerloop.harness.cli.signals import Stopped, hold
 from innerloop.harness.experiments.blocks import Job, jobs_left
 from innerloop.harness.experiments.folder import RUNS, locked, put_aside, read_events, read_manifest
 from innerloop.harness.experiments.stopping import precise
@@ -42,7 +42,7 @@ def carry_out(folder: Path, execute: Execute, boot: str, tell: Tell) -> bool:
         Refused: it is no experiment, or another process is running it.
     """
     manifest = read_manifest(folder)
-    with locked(folder):
+    with locked(folder), hold() as held:
         while True:
             events = read_events(folder)
             jobs = next_jobs(manifest, events, boot)
@@ -54,8 +54,10 @@ def carry_out(folder: Path, execute: Execute, boot: str, tell: Tell) -> bool:
                 put_aside(run)
                 _note(folder, job, boot, Outcome("started"))
             try:
-                outcomes = execute(jobs, runs)
-            except Stopped:
+                with held.released():
+                    outcomes = execute(jobs, runs)
+            except Stopped as stopped:
+                stopped.take()
                 outcomes = [Outcome("interrupted")] * len(jobs)
             for job, outcome in zip(jobs, outcomes, strict=True):
                 _note(folder, job, boot, outcome)

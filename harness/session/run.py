@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
 from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused, told
+from innerloop.harness.cli.signals import Stopped, hold
 from innerloop.harness.export import perfetto
 from innerloop.harness.machine.affinity import running_on, started_on
 from innerloop.harness.machine.state import host_state
@@ -25,7 +25,7 @@ from innerloop.harness.session.job import take_back, write_job
 from innerloop.harness.session.live import LiveView, Part
 from innerloop.harness.session.options import Options
 from innerloop.harness.session.prepared import Prepared, find_ceilings, prepare
-from innerloop.harness.session.windows import Asked, inputs_of_windows, outcomes, samplers_of
+from innerloop.harness.session.windows import Asked, in_folders, inputs_of_windows, outcomes, samplers_of
 from innerloop.harness.store.run_folder import release
 from innerloop.harness.telemetry import samplers
 from innerloop.harness.telemetry.samplers import Samplers
@@ -43,8 +43,10 @@ if TYPE_CHECKING:
 def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> tuple[Result, Path]:
     """Runs `spec` and returns its result and its folder, where the result is also written, whatever happens.
 
+    From when the folder is there a signal ends the run and not its result; while that is made none is raised.
+
     Raises:
-        Refused: nothing was started.
+        Refused: nothing was started. Stopped: no folder was made yet, or the result lies in it.
     """
     return run_windows([(spec, options)], machine, console)[0]
 
@@ -55,10 +57,9 @@ def run_windows(asked: Sequence[Asked], machine: Machine, console: Console) -> l
     How the process is run is what the first one's options say. A profiling pass needs a process with one window.
 
     Raises:
-        Refused: nothing was started.
+        Refused, Stopped: as `run`.
     """
-    windows = inputs_of_windows(asked, machine)
-    (spec, options), inputs = asked[0], windows[0]
+    drawn, (spec, options) = inputs_of_windows(asked, machine), asked[0]
     prepared, outcome = Prepared(), Outcome()
     sampled = samplers.for_run(
         spec.device, spec.settings.tensor_parallel, machine, options.device_telemetry, options.device_hz
@@ -67,20 +68,23 @@ def run_windows(asked: Sequence[Asked], machine: Machine, console: Console) -> l
     def say(text: str) -> None:
         console.print(text, style="dim")
 
-    with stop_signals():
+    with hold() as held:
+        windows = in_folders(drawn)
+        inputs = windows[0]
         try:
-            prepare(inputs, prepared, say)
-            if sampled.devices:
-                say(f"measuring idle power for {samplers.IDLE_S:g} s")
-            sampled.measure_idle()
-            find_ceilings(spec, machine, prepared, options, say)
-            assert prepared.environment is not None
-            for one in windows:
-                write_job(one, prepared, windows[1:] if one is inputs else ())
-            prepared.host = host_state(options.cpus, options.harness_cpus)
-            measure(windows, prepared.environment, outcome, sampled, console)
+            with held.released():
+                prepare(inputs, prepared, say)
+                if sampled.devices:
+                    say(f"measuring idle power for {samplers.IDLE_S:g} s")
+                sampled.measure_idle()
+                find_ceilings(spec, machine, prepared, options, say)
+                assert prepared.environment is not None
+                for one in windows:
+                    write_job(one, prepared, windows[1:] if one is inputs else ())
+                prepared.host = host_state(options.cpus, options.harness_cpus)
+                measure(windows, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
-            outcome.failure = Failure("interrupted", f"the harness received {stopped}")
+            outcome.failure = Failure("interrupted", f"the harness received {stopped.take()}")
         except Refused:
             withdraw(windows, sampled)
             raise
@@ -95,7 +99,6 @@ def run_windows(asked: Sequence[Asked], machine: Machine, console: Console) -> l
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
             outcome.failure = Failure(cause_of(error), told(error), traceback=lines)
-        ignore_signals()
         results = []
         for one, its in zip(windows, outcomes(windows, outcome), strict=True):
             results.append(conclude(one, prepared, its, sampled.note, samplers_of(sampled, windows, its)))
@@ -116,15 +119,16 @@ def measure(
     """Starts the worker and follows it to its end."""
     first = windows[0]
     options, folder = first.options, first.folder
-    with started_on(options.cpus):
-        worker = Worker(environment.python, folder / "job.json", folder / LOG, dict(environment.variables))
-    try:
-        sampled.follow(worker.guard_pid)
-        live = LiveView(console, [part_of(one) for one in windows], sampled.devices)
-        with running_on(options.harness_cpus), live:
-            launcher.watch(worker, [one.folder / "trace" for one in windows], options.limits, live.tick, outcome)
-    finally:
-        worker.close(outcome.worker_pid)
+    with hold() as held:
+        with started_on(options.cpus):
+            worker = Worker(environment.python, folder / "job.json", folder / LOG, dict(environment.variables))
+        try:
+            sampled.follow(worker.guard_pid)
+            live = LiveView(console, [part_of(one) for one in windows], sampled.devices)
+            with running_on(options.harness_cpus), live, held.released():
+                launcher.watch(worker, [one.folder / "trace" for one in windows], options.limits, live.tick, outcome)
+        finally:
+            worker.close(outcome.worker_pid)
 
 
 def part_of(window: Inputs) -> Part:

@@ -14,7 +14,7 @@ from innerloop.harness.process.events import of_all_windows
 from innerloop.harness.process.launcher import BEFORE_WINDOWS, Outcome, log_tail
 from innerloop.harness.schema.result import Process
 from innerloop.harness.session.inputs import Inputs, inputs_of
-from innerloop.harness.store.run_folder import release
+from innerloop.harness.store.run_folder import make_folder, release
 
 if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
@@ -27,25 +27,35 @@ Asked = tuple["RunSpec", "Options"]
 
 
 def inputs_of_windows(asked: Sequence[Asked], machine: Machine) -> list[Inputs]:
-    """The inputs of each, all or none.
+    """The inputs of each, which have no folder yet.
 
     Raises:
-        Refused: one of them cannot be made, or they do not load the same engine; no folder is left.
+        Refused: one of them cannot be made, or they do not load the same engine.
     """
     loads = [spec.load for spec, _ in asked]
     if any(load != loads[0] for load in loads):
         raise Refused("windows share a loaded engine: only their workloads and seeds may differ")
+    made = [inputs_of(spec, machine, options) for spec, options in asked]
+    if len(made) == 1:
+        return made
+    return [replace(one, process=Process(made[0].id, k, len(made))) for k, one in enumerate(made, 1)]
+
+
+def in_folders(drawn: Sequence[Inputs]) -> list[Inputs]:
+    """Each with a folder of its own, all or none.
+
+    Raises:
+        Refused: a folder cannot be made, or is taken.
+    """
     made: list[Inputs] = []
     try:
-        for spec, options in asked:
-            made.append(inputs_of(spec, machine, options))
+        for one in drawn:
+            made.append(one.in_folder(make_folder(one.options.out, one.options.numbered)))
     except Refused:
         for one in made:
             release(one.folder)
         raise
-    if len(made) == 1:
-        return made
-    return [replace(one, process=Process(made[0].id, k, len(made))) for k, one in enumerate(made, 1)]
+    return made
 
 
 def outcomes(windows: Sequence[Inputs], outcome: Outcome) -> list[Outcome]:

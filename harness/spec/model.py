@@ -10,7 +10,6 @@ from typing import Any
 from innerloop.harness.profiles import ModelProfile, Seeds, Settings, WorkloadProfile
 from innerloop.harness.profiles.engines import EngineProfile, substituted
 
-
 OF_A_WINDOW = ("workload", "workload_profile", "workload_args", "seeds", "label", "note")  # not of the loaded engine
 
 

@@ -31,9 +31,9 @@ CREATE = """
 import json, sys
 from innerloop.harness import environments
 from innerloop.harness.profiles.engines import EngineProfile
-from innerloop.harness.cli.command import stop_signals
+from innerloop.harness.cli.signals import stop_signals
 say = lambda text: print(json.dumps(text), flush=True)
-with stop_signals():
+with stop_signals() as held, held.released():
     made = environments.create(EngineProfile.model_validate_json(sys.argv[1]), "cpu", say=say)
 print(json.dumps({"python": str(made.python)}))
 """

@@ -187,7 +187,9 @@ def test_a_dry_run_says_which_processes_there_would_be(capsys: pytest.CaptureFix
 
 
 def test_the_command_line_of_a_run_is_kept_as_it_was_given() -> None:
-    given = shlex.split("--set max_batch_size=4 --set prefix_caching=true --note 'a b' --timeout 5m --strict --cpus 0,1")
+    given = shlex.split(
+        "--set max_batch_size=4 --set prefix_caching=true --note 'a b' --timeout 5m --strict --cpus 0,1"
+    )
     arguments = parser().parse_args([*given, "--engine-arg", "x=-1"])
     assert parser().parse_args(words_of(arguments)) == arguments
     assert words_of(parser().parse_args([])) == []

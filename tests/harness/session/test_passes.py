@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.harness.cli.command import Stopped
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.signals import Stopped
 from innerloop.harness.process.launcher import Limits, Outcome
 from innerloop.harness.profiling import tools
 from innerloop.harness.profiling.choice import choose
