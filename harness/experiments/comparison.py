@@ -24,6 +24,7 @@ from innerloop.harness.schema.comparison import (
     Comparison,
     Doubt,
     Estimate,
+    MarginSource,
     Side,
     Why,
 )
@@ -43,20 +44,22 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked. metric: the figure that decides. margin: the relative difference that counts as none.
+    """What is asked. metric: the figure that decides. margin: the relative difference that counts as none, and where
+    it comes from.
 
     other_work, other_machine: compare what was not measured alike, and say so. why: look at the steps.
     """
 
     metric: str = PRIMARY
     margin: float = MARGIN
+    margin_source: MarginSource = "default"
     other_work: bool = False
     other_machine: bool = False
     why: bool = True
 
 
-def metric_named(name: str) -> str:
-    """The figure that a user names: whole, or by its last parts where they are those of one figure alone.
+def metric_named(name: str, flag: str = "--metric") -> str:
+    """The figure that a user names with `flag`: whole, or by its last parts where they are those of one figure alone.
 
     Raises:
         Refused: none or several are called so.
@@ -70,8 +73,8 @@ def metric_named(name: str) -> str:
     if len(fits) == 1:
         return fits[0]
     if fits:
-        raise Refused(f"--metric: {name!r} is one of several: {', '.join(fits)}")
-    raise Refused(f"--metric: there is no figure {name!r}{nearest(name, known)}")
+        raise Refused(f"{flag}: {name!r} is one of several: {', '.join(fits)}")
+    raise Refused(f"{flag}: there is no figure {name!r}{nearest(name, known)}")
 
 
 def comparison(blocks: Sequence[Block], question: Question) -> Comparison:
@@ -94,6 +97,7 @@ def comparison(blocks: Sequence[Block], question: Question) -> Comparison:
         waived=waived,
         blocks=len(blocks),
         margin=question.margin,
+        margin_source=question.margin_source,
         metric=question.metric,
         figures=figures,
         missing=missing,
