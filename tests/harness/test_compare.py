@@ -16,55 +16,18 @@ import pytest
 from innerloop.harness import compare as verb
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
 from innerloop.harness.experiments.comparison import Member, Question, comparison, metric_named
-from innerloop.harness.result.build import build
-from innerloop.harness.result.record import Record
-from innerloop.harness.schema.engine import Environment, HostState
-from innerloop.harness.schema.reasons import Failure, Reason
+from innerloop.harness.schema.engine import HostState
+from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.store import result_file
-from innerloop.harness.store.tables import convert
 from tests.harness.filled import filled
+from tests.harness.made import HOST, Make, environment, faster, suspect
 from tests.real import ROOT
-
-HOST: dict[str, Any] = {"boot_id": "one start", "governor": "performance", "affinity": (0, 1)}
-MACHINE: dict[str, Any] = {"arch": "x86_64", "cpu": "a CPU", "cpu_flags": ("avx2",), "machine_logical_cores": 2}
-Make = Callable[..., Path]
-
-
-def environment(**changes: Any) -> Environment:
-    whole: dict[str, Any] = {"host": filled(HostState, HOST), "gpus": (), **changes}
-    return replace(filled(Environment, {**MACHINE, "packages": {}}), **whole)
-
-
-@pytest.fixture
-def make(run_folder, spec, reported) -> Make:
-    """make(name, change): the folder of a run of 8 requests, 400 tokens in 1.999 s; `change` makes its result another
-    one."""
-
-    def made(name: str, change: Callable[[Result], Result] = lambda result: result) -> Path:
-        folder = run_folder(name)
-        result = build(Record(spec=spec, workload_hash="abc", tables=convert(folder), reported=reported))
-        result = replace(result, environment=environment(), reasons=(), status="ok")
-        result_file.write(folder, change(result))
-        return folder
-
-    return made
-
-
-def faster(result: Result, by: float = 1.1) -> Result:
-    speed = result.throughput.output_tokens_per_s
-    assert speed is not None
-    return replace(result, throughput=replace(result.throughput, output_tokens_per_s=by * speed))
 
 
 def batch_16(result: Result) -> Result:
     effective = {**result.engine.effective, "max_batch_size": 16}
     return replace(faster(result), engine=replace(result.engine, effective=effective))
-
-
-def suspect(result: Result) -> Result:
-    reason = Reason("cpu_stolen", "suspect", ("throughput",), "the hypervisor took 9 %", None)
-    return replace(result, status="suspect", reasons=(reason,))
 
 
 def printed(capsys, *words: Any) -> str:
