@@ -9,8 +9,8 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.experiments.blocks import whole_blocks
 from innerloop.harness.experiments.comparison import Block, Member, Question, comparison
 from innerloop.harness.experiments.folder import RUNS, failed_jobs, read_events, read_manifest
+from innerloop.harness.result.compared_run import read_compared
 from innerloop.harness.schema.comparison import Comparison
-from innerloop.harness.store import result_file
 
 A, B = "A", "B"
 
@@ -28,7 +28,7 @@ def blocks_of(folder: Path) -> list[Block]:
     for block in whole_blocks(manifest, read_events(folder)):
         if all(event.event == "done" for event in block.values()):
             a, b = (folder / RUNS / block[side].job for side in (A, B))
-            blocks.append((Member(a, result_file.read(a)), Member(b, result_file.read(b))))
+            blocks.append((Member(a, read_compared(a)), Member(b, read_compared(b))))
     if not blocks:
         raise Refused(f"no block of {folder} is whole yet", f"innerloop resume {folder} runs what is left")
     return blocks

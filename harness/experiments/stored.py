@@ -10,8 +10,8 @@ from innerloop.harness.experiments.asking import Asked
 from innerloop.harness.experiments.compared import blocks_of, compared
 from innerloop.harness.experiments.comparison import Member, comparison
 from innerloop.harness.experiments.folder import RUNS, holds_experiment, latest_done, read_events, read_manifest
+from innerloop.harness.result.compared_run import read_compared
 from innerloop.harness.schema.comparison import Comparison
-from innerloop.harness.store import result_file
 from innerloop.harness.store.find import find_run
 
 
@@ -49,7 +49,7 @@ def members(name: str) -> list[Member]:
         raise Refused(f"{found.folder} has no result", f"innerloop show {found.folder} puts one together")
     if found.kind != "run":
         raise Refused(f"{found.path} holds no run with a result")
-    return [Member(found.folder, found.result())]
+    return [Member(found.folder, read_compared(found.path))]
 
 
 def _trials(name: str) -> list[Member]:
@@ -61,7 +61,7 @@ def _trials(name: str) -> list[Member]:
     done = latest_done(read_events(folder))
     if not done:
         raise Refused(f"no run of {name} has ended", f"innerloop resume {folder} runs what is left")
-    return [Member(folder / RUNS / job, result_file.read(folder / RUNS / job)) for job in done]
+    return [Member(folder / RUNS / job, read_compared(folder / RUNS / job)) for job in done]
 
 
 def _notes(one: int, two: int) -> list[str]:
