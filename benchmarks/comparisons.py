@@ -2,12 +2,12 @@
 
     python -m benchmarks.comparisons [--comparisons 2000] [--faults 20] [--spread EXPERIMENT]
 
-Verdicts: runs are drawn from the real spread of vLLM on a CPU (SPREAD below, or that of an experiment of A against A):
-a level for each block and a deviation for each process, resampled and smoothed. For several numbers of blocks:
-how often A against A is called faster or slower (aim: at most 5 %), how often the 95 % interval holds the truth (93 to
-97 %), how often a difference as large as the smallest visible one is found (75 to 85 %); and the first two where one
-looks after every block and stops. Attribution: faults of five kinds are planted in the scripted engine, and must be found where they
-are (aim: 95 of 100).
+Verdicts: runs are drawn from the real spread of vLLM on a CPU (SPREAD below, or that of an experiment of A against
+A): a level for each block and a deviation for each process, resampled and smoothed. For several numbers of blocks:
+how often A against A is called faster or slower (aim: at most 5 %), how often the 95 % interval holds the truth (93
+to 97 %), how often a difference as large as the smallest visible one is found (75 to 85 %); and the first two where
+one looks after every block and stops. Attribution: faults of five kinds are planted in the scripted engine, and must
+be found where they are (aim: 95 of 100).
 """
 
 from __future__ import annotations
