@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from innerloop.harness import store
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.experiments.asking import Asked
 from innerloop.harness.experiments.compared import blocks_of, compared
-from innerloop.harness.experiments.comparison import Member, comparison
+from innerloop.harness.experiments.comparison import Member, Question, comparison
 from innerloop.harness.experiments.folder import RUNS, holds_experiment, latest_done, read_events, read_manifest
 from innerloop.harness.result.compared_run import read_compared
 from innerloop.harness.schema.comparison import Comparison
@@ -25,11 +26,19 @@ def compared_runs(a: str, b: str | None, asked: Asked) -> Comparison:
         path = find_run(a)
         if not holds_experiment(path):
             raise Refused(f"{a} is no experiment: name the run that is set against it, too")
-        blocks = blocks_of(path)
-        return compared(path, asked.question(blocks[0][0]))
+        question = asked.question(blocks_of(path)[0][0])
+        return compared(path, question if asked.margin is not None else _as_made(path, question))
     one, two = members(a), members(b)
     found = comparison(list(zip(one, two, strict=False)), asked.question(one[0]))
     return replace(found, notes=(*found.notes, *_notes(len(one), len(two))))
+
+
+def _as_made(folder: Path, question: Question) -> Question:
+    """The question with the margin that the experiment was made with, where it asks about the same figure."""
+    options = read_manifest(folder).options
+    if options.get("metric") != question.metric or "margin" not in options:
+        return question
+    return replace(question, margin=options["margin"], margin_source=options.get("margin_source", "given"))
 
 
 def members(name: str) -> list[Member]:
