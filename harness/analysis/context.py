@@ -217,7 +217,7 @@ def pieces(steps: np.ndarray, jobs: Jobs) -> Pieces:
     ends = np.cumsum(need)
     made = np.cumsum(supply)
     total = made[-1] if len(made) else 0.0
-    cuts = np.union1d(made, ends[ends <= total])
+    cuts = np.sort(np.concatenate((made, ends[ends <= total])))  # twice the same: a piece of size 0, left out below
     cuts = cuts[cuts > 0]
     sizes = np.diff(np.concatenate(([0.0], cuts)))
     middles = cuts - sizes / 2

@@ -15,13 +15,13 @@ from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.experiments.comparison import metric_named
 from innerloop.harness.experiments.layers import PROFILED, chosen
-from innerloop.harness.experiments.sides import EXPERIMENTS, described
+from innerloop.harness.experiments.sides import described
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.schema.experiment import VERSION, Cell, Manifest
 from innerloop.harness.session.arguments import request_of, words_of
 from innerloop.harness.spec.resolve import resolve
-from innerloop.harness.store.run_folder import default_folder
+from innerloop.harness.store.run_folder import EXPERIMENTS, default_folder
 
 if TYPE_CHECKING:
     from innerloop.harness.machine import Machine

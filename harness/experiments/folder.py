@@ -17,6 +17,11 @@ MANIFEST, DOCUMENT, RUNS = "manifest.json", "document.json", "runs"
 LOCK = ".lock"
 
 
+def holds_experiment(path: Path) -> bool:
+    """Whether a path is an experiment's folder."""
+    return (path / MANIFEST).is_file()
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes what is to be run; it is never changed after that."""
     write_document(folder / MANIFEST, document(manifest))
@@ -90,3 +95,10 @@ def unmake(folder: Path) -> None:
     for path in (folder / RUNS, folder):
         with suppress(OSError):
             path.rmdir()
+
+
+def latest_done(events: Sequence[Event]) -> list[str]:
+    """The jobs that ended well, in the order of their blocks."""
+    newest = {event.job: event for event in events}
+    done = [event for event in newest.values() if event.event == "done"]
+    return [event.job for event in sorted(done, key=lambda event: event.block)]

@@ -113,7 +113,8 @@ def remarks(found: Trials) -> Iterator[str]:
     if found.until is None:
         for load in found.loads:
             if load.needed is not None:
-                yield f"{load.workload}: about {number(load.needed)} processes would give +-1 % of {shortened(found.metric)}"
+                of = f"+-1 % of {shortened(found.metric)}"
+                yield f"{load.workload}: about {number(load.needed)} processes would give {of}"
     for load in found.loads:
         if load.missing:
             yield f"{load.workload}: not in every run: {', '.join(map(shortened, load.missing))}"

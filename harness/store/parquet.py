@@ -205,9 +205,14 @@ def _values(column: pa.Array) -> np.ndarray:
     if pa.types.is_dictionary(column.type):
         places = [STATES.index(state) for state in column.dictionary.to_pylist()]
         return np.array(places)[column.indices.to_numpy()]
+    if not column.null_count:
+        values: np.ndarray = column.to_numpy()
+        return values
     missing = float("nan") if pa.types.is_floating(column.type) else -1
-    values: np.ndarray = (column.fill_null(missing) if column.null_count else column).to_numpy()
-    return values
+    valid, stored = column.buffers()  # what fill_null does, without the 0.1 s that importing pyarrow.compute takes
+    places = slice(column.offset, column.offset + len(column))
+    bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[places].astype(bool)
+    return np.where(bits, np.frombuffer(stored, column.type.to_pandas_dtype())[places], missing)
 
 
 def _missing(count: int, dtype: np.dtype) -> np.ndarray:

@@ -45,7 +45,12 @@ def read_plain(run: Path) -> Document:
     return _checked(run)[0]
 
 
-def _checked(run: Path) -> tuple[Document, Result]:
+def read_unchecked(run: Path) -> tuple[Document, Path]:
+    """A result as plain data in this major version, whose fields nobody has checked, and its file.
+
+    Raises:
+        Refused: there is none, or no migration leads from its version to this one.
+    """
     run = Path(run)
     path = run / FILE if run.is_dir() else run
     try:
@@ -55,10 +60,14 @@ def _checked(run: Path) -> tuple[Document, Result]:
     if major(found) is None or "status" not in found or "spec" not in found:
         raise Refused(f"{path} is not an innerloop result: schema_version, status or spec is missing")
     found = migrated(found, path, VERSION, MIGRATIONS)
-    try:
-        result = typed(Result, found)
-    except Misfit as error:
-        raise Refused(f"{path} is incomplete: {error}") from None
     if "kind" not in found:
         raise Refused(f"{path} is incomplete: it lacks kind")
-    return found, result
+    return found, path
+
+
+def _checked(run: Path) -> tuple[Document, Result]:
+    found, path = read_unchecked(run)
+    try:
+        return found, typed(Result, found)
+    except Misfit as error:
+        raise Refused(f"{path} is incomplete: {error}") from None

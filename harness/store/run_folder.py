@@ -12,7 +12,7 @@ from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
 
-RUNS = Path("runs")  # below the current folder
+RUNS, EXPERIMENTS = Path("runs"), Path("experiments")  # below the current folder
 LONGEST_LABEL, LONGEST_LABELS = 32, 80  # characters of a folder's name
 CLAIM = ".claim"  # made by the one run that got the folder, until something else lies in it
 
