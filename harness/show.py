@@ -72,6 +72,7 @@ def show_experiment(folder: Path, arguments: argparse.Namespace) -> int:
     """What an experiment found so far; the exit code is 0 whatever that is."""
     if arguments.trace:
         raise Refused(f"--trace: {folder} is an experiment; name one of the runs in {folder / 'runs'}")
+    from innerloop.harness.experiments import command
     from innerloop.harness.experiments.asking import NOISE, Output
     from innerloop.harness.experiments.compared import compared
     from innerloop.harness.experiments.folder import read_manifest
@@ -80,6 +81,8 @@ def show_experiment(folder: Path, arguments: argparse.Namespace) -> int:
     from innerloop.harness.experiments.telling import tell
 
     manifest, to = read_manifest(folder), Output(arguments.json)
+    if manifest.design in command.CONCLUDE:
+        return command.show(folder, manifest.design, arguments.json)
     if manifest.design == NOISE:
         tell_noise(noise_of(folder), to)
     else:

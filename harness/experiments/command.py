@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.errors import EXIT_OK, EXIT_UNDECIDED
+from innerloop.harness.cli.errors import EXIT_OK, EXIT_UNDECIDED, Refused
 from innerloop.harness.cli.output import print_json, printing
 from innerloop.harness.cli.progress import progress_console
-from innerloop.harness.experiments.asked import LAYERS, TRIALS, asked
+from innerloop.harness.experiments.folder import failed_jobs, read_events
 from innerloop.harness.experiments.layers import added_by_layers
 from innerloop.harness.experiments.local import run_left
 from innerloop.harness.experiments.plan import plan_experiment, print_experiment
+from innerloop.harness.experiments.requested import LAYERS, TRIALS, requested
 from innerloop.harness.experiments.sides import make
 from innerloop.harness.experiments.trials import measured
 from innerloop.harness.machine import this_machine
 from innerloop.harness.profiling.choice import choose
 from innerloop.harness.report.experiment import print_document
+from innerloop.harness.schema.trials import Trials
+from innerloop.harness.schema.waterfall import Waterfall
 from innerloop.harness.store.typed import document
 
-CONCLUDE = {LAYERS: added_by_layers, TRIALS: measured}  # from an experiment's folder alone
+CONCLUDE: dict[str, Callable[[Path], Waterfall | Trials]] = {LAYERS: added_by_layers, TRIALS: measured}
+"""The designs of `innerloop run`, and how their documents are made from the experiment's folder alone."""
 
 
 def run_experiment(arguments: argparse.Namespace) -> int:
     """Runs, or plans with --dry-run, what the command line asks for, and prints it."""
     machine = this_machine()
-    wanted = asked(arguments, machine)
+    wanted = requested(arguments, machine)
     out = arguments.out or wanted.default_folder
     profile = choose(arguments.profiler, arguments.profiler_steps)
     if arguments.dry_run:
@@ -44,15 +49,36 @@ def finish(folder: Path, design: str, as_json: bool, strict: bool = False) -> in
     """Runs what is left of an experiment and prints its document; the exit code. strict: a suspect run has its own.
 
     Raises:
-        Refused: it cannot go on here, or no run came to its end.
+        Refused: it cannot go on here.
     """
     console = progress_console()
-    conclude = CONCLUDE[design]
-    code = run_left(folder, console, conclude)
-    found = conclude(folder)
+    code = run_left(folder, console, CONCLUDE[design])
+    try:
+        found = CONCLUDE[design](folder)
+    except Refused as refusal:
+        for line in (
+            str(refusal),
+            *(f"{event.job} failed: {event.reason}" for event in failed_jobs(read_events(folder))),
+        ):
+            console.print(line, highlight=False, markup=False)
+        return code
     with printing(folder, console):
-        if as_json:
-            print_json(document(found))
-        else:
-            print_document(found, folder)
+        tell(found, folder, as_json)
     return EXIT_UNDECIDED if strict and code == EXIT_OK and found.status == "suspect" else code
+
+
+def show(folder: Path, design: str, as_json: bool) -> int:
+    """Prints what an experiment found so far.
+
+    Raises:
+        Refused: no run came to its end.
+    """
+    tell(CONCLUDE[design](folder), folder, as_json)
+    return EXIT_OK
+
+
+def tell(found: Waterfall | Trials, folder: Path, as_json: bool) -> None:
+    if as_json:
+        print_json(document(found))
+    else:
+        print_document(found, folder)

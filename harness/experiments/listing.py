@@ -20,6 +20,7 @@ from innerloop.harness.experiments.folder import (
     read_events,
     read_manifest,
 )
+from innerloop.harness.experiments.stopping import precise
 from innerloop.harness.result.listing import RunLine, changed, line_of
 from innerloop.harness.schema.experiment import Event, Manifest
 from innerloop.harness.store.find import folders
@@ -55,7 +56,7 @@ def line_of_experiment(folder: Path) -> RunLine:
 
 def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:
     """ok, failed (a run is), or, where runs are left, running or interrupted."""
-    if len(_ended(events)) < manifest.blocks * len(manifest.cells):
+    if len(_ended(events)) < manifest.blocks * len(manifest.cells) and not precise(manifest, events):
         return "running" if _held(folder) else "interrupted"
     return "failed" if failed_jobs(events) else "ok"
 

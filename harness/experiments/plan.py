@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.experiments.asked import LAYERS, Asked
 from innerloop.harness.experiments.blocks import block_of
 from innerloop.harness.experiments.folder import RUNS
+from innerloop.harness.experiments.requested import LAYERS, Experiment
 from innerloop.harness.session.plan import Plan, plan, print_plan, shown, words
 from innerloop.harness.store.typed import document
 
@@ -39,13 +39,13 @@ class PlanOfExperiment:
         return {name: value for name, value in whole.items() if name != "design"}, "plan_of_trials"
 
 
-def plan_experiment(asked: Asked, machine: Machine, profile: Profile | None, out: Path) -> PlanOfExperiment:
+def plan_experiment(experiment: Experiment, machine: Machine, profile: Profile | None, out: Path) -> PlanOfExperiment:
     """The plans of all cells and the folders of their runs. Nothing is written.
 
     Raises:
         Refused: as `plan`.
     """
-    manifest, profiled = asked.manifest, asked.manifest.options["profiled"]
+    manifest, profiled = experiment.manifest, experiment.manifest.options["profiled"]
     jobs = [job for block in range(1, manifest.blocks + 1) for job in block_of(manifest, block)]
     return PlanOfExperiment(
         design=manifest.design,
@@ -54,7 +54,7 @@ def plan_experiment(asked: Asked, machine: Machine, profile: Profile | None, out
         folders=[str(out / RUNS / job.name) for job in jobs],
         cells={
             name: plan(spec, machine, profile if name == profiled else None, out / RUNS / f"{name}-1")
-            for name, spec in asked.specs.items()
+            for name, spec in experiment.specs.items()
         },
     )
 

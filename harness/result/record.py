@@ -25,8 +25,8 @@ class Record:
     of the worker's phases began. preparation_s: what making the engine's own form of the model took now, None where it
     needs none. failure: None for a run that came to its end. device_note: why no device could be sampled, None also
     where the engine uses none. ceilings: what the machine can do at most; no_ceilings: why they are not known.
-    created: UTC in ISO 8601; None is the time of building. id: None makes a new one. process: None where the run had one
-    to itself. experiment: None where it is part of none.
+    created: UTC in ISO 8601; None is the time of building. id: None makes a new one. process: None where the run had
+    one to itself. experiment: None where it is part of none.
     """
 
     spec: Mapping[str, Any]

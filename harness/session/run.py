@@ -25,7 +25,7 @@ from innerloop.harness.session.job import take_back, write_job
 from innerloop.harness.session.live import LiveView, Part
 from innerloop.harness.session.options import Options
 from innerloop.harness.session.prepared import Prepared, find_ceilings, prepare
-from innerloop.harness.session.windows import Asked, in_folders, inputs_of_windows, outcomes, samplers_of
+from innerloop.harness.session.windows import Window, in_folders, inputs_of_windows, outcomes, samplers_of
 from innerloop.harness.store.run_folder import release
 from innerloop.harness.telemetry import samplers
 from innerloop.harness.telemetry.samplers import Samplers
@@ -51,7 +51,7 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
     return run_windows([(spec, options)], machine, console)[0]
 
 
-def run_windows(asked: Sequence[Asked], machine: Machine, console: Console) -> list[tuple[Result, Path]]:
+def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> list[tuple[Result, Path]]:
     """Runs each spec in a window of its own on one engine, which is loaded once; all of their results and folders.
 
     How the process is run is what the first one's options say. A profiling pass needs a process with one window.

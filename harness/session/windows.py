@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from innerloop.harness.telemetry.sampler import Sampler
     from innerloop.harness.telemetry.samplers import Samplers
 
-Asked = tuple["RunSpec", "Options"]
+Window = tuple["RunSpec", "Options"]
 
 
-def inputs_of_windows(asked: Sequence[Asked], machine: Machine) -> list[Inputs]:
+def inputs_of_windows(asked: Sequence[Window], machine: Machine) -> list[Inputs]:
     """The inputs of each, which have no folder yet.
 
     Raises:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import innerloop as il
 from innerloop.harness import resume
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, InnerloopError, Refused
@@ -243,6 +244,13 @@ def test_the_report_names_what_lies_in_the_folder(ran, tmp_path, capsys):
     assert "document.json  runs/core-1  runs/engine-1  runs/http-1" in " ".join(printed.split("\n"))
     assert "same requests on 3 layers" in printed
     assert show([str(tmp_path / "e" / "runs" / "core-1")]) == EXIT_OK
+    capsys.readouterr()
+    assert show(["e", "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out) == as_plain(stored(tmp_path / "e"))
+    opened = il.open("e")
+    assert isinstance(opened, il.Layers)
+    assert opened.waterfall == stored(tmp_path / "e")
+    assert [run.folder.name for run in opened.runs] == ["core-1", "engine-1", "http-1"]
 
 
 def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path):

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
+import innerloop as il
 from innerloop.harness import resume
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED
-from innerloop.harness.experiments.asked import cell_names, windows_of
 from innerloop.harness.experiments.folder import read_events, read_manifest
+from innerloop.harness.experiments.listing import line_of_experiment
 from innerloop.harness.experiments.local import so_far
+from innerloop.harness.experiments.requested import cell_names, windows_of
 from innerloop.harness.report.trials import print_trials
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.run import main
@@ -78,6 +80,17 @@ def test_each_trial_is_a_process_and_the_document_is_that_of_the_folder(capsys: 
     assert resume.main(["e", "--json"]) == EXIT_OK
     assert json.loads(capsys.readouterr().out) == found
     assert len(read_events(Path("e"))) == 6
+    assert main_of_show(["e", "--json"], capsys) == found
+    opened = il.open("e")
+    assert isinstance(opened, il.Experiment)
+    assert opened.document == found
+    assert [run.folder.name for run in opened.runs] == ["trial-1", "trial-2", "trial-3"]
+    assert line_of_experiment(Path("e")).status in ("ok", "suspect")
+
+
+def main_of_show(words: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
+    assert show(words) == EXIT_OK
+    return json.loads(capsys.readouterr().out)
 
 
 def test_windows_of_several_loads_share_one_engine(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,7 @@ OF_THE_EXPERIMENT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Experiment:
     """An experiment and the runs in it: their specs by cell."""
 
     manifest: Manifest
@@ -52,7 +52,7 @@ class Asked:
         return EXPERIMENTS / f"{name}-{self.manifest.design}"
 
 
-def asked(arguments: argparse.Namespace, machine: Machine) -> Asked:
+def requested(arguments: argparse.Namespace, machine: Machine) -> Experiment:
     """
     Raises:
         Refused: flags that do not go together, or a run that cannot be made.
@@ -86,7 +86,7 @@ def asked(arguments: argparse.Namespace, machine: Machine) -> Asked:
         until=arguments.until,
         together=arguments.windows is not None,
     )
-    return Asked(manifest, specs)
+    return Experiment(manifest, specs)
 
 
 def _check(arguments: argparse.Namespace) -> None:
