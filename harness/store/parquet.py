@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from innerloop.engines.worker.trace import HEADER, LAYOUT, STATES
+from innerloop.harness.analysis.chunks import give_back
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.store.atomic import whole
@@ -74,13 +75,15 @@ def _batches(file: str, table: np.ndarray, schema: pa.Schema, identity: Mapping[
     import pyarrow as pa
 
     for begin in range(0, len(table), CHUNK):
-        chunk = table[begin : begin + CHUNK]
+        chunk = np.asarray(table[begin : begin + CHUNK])
         rows = len(chunk)
         extra = {RUN: pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), [identity.get(RUN, "")])}
         if file in NUMBERS:
             extra[NUMBERS[file]] = pa.array(np.arange(begin, begin + rows))
         arrays = [extra.get(field.name) or _column(chunk, field, file) for field in schema]
         yield pa.record_batch(arrays, schema=schema)
+        if len(table) > CHUNK:
+            give_back(table)
 
 
 def _schema(file: str, dtype: np.dtype, header: Mapping[str, int], identity: Mapping[str, str]) -> pa.Schema:
