@@ -9,7 +9,8 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 CHUNK = 1 << 22  # rows looked at at once; what is shorter is looked at as a whole
+_heard: list[Callable[[], None]] = []
 
 
 def chunks(table: np.ndarray) -> Iterator[np.ndarray]:
@@ -25,6 +27,18 @@ def chunks(table: np.ndarray) -> Iterator[np.ndarray]:
         yield np.asarray(table[begin : begin + CHUNK])
         if len(table) > CHUNK:
             give_back(table)
+            for tick in _heard:
+                tick()
+
+
+@contextmanager
+def heard(tick: Callable[[], None]) -> Iterator[None]:
+    """Meanwhile `tick` is called behind every part of what is long, so that somebody can say that it goes on."""
+    _heard.append(tick)
+    try:
+        yield
+    finally:
+        _heard.remove(tick)
 
 
 def give_back(table: np.ndarray) -> None:

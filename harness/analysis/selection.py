@@ -39,7 +39,7 @@ class Selected:
         self._values = values
         bounds = least_and_most(values)
         assert bounds is not None
-        self._top = _Bin(values, *bounds)
+        self._top = _Bin(values, *bounds, whole=True)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -51,10 +51,10 @@ class Selected:
 
 
 class _Bin:
-    """The values from `low` to `high`."""
+    """The values from `low` to `high`; `whole`: that is all of them."""
 
-    def __init__(self, values: np.ndarray, low: int, high: int) -> None:
-        self._values, self._low, self._high = values, low, high
+    def __init__(self, values: np.ndarray, low: int, high: int, whole: bool = False) -> None:
+        self._values, self._low, self._high, self._whole = values, low, high, whole
         self._width = -(-(high - low + 1) // BINS)
         self._ends: np.ndarray | None = None
         self._sorted: np.ndarray | None = None
@@ -85,6 +85,6 @@ class _Bin:
     def _counted(self) -> np.ndarray:
         counts = np.zeros(BINS, dtype=np.int64)
         for part in chunks.chunks(self._values):
-            inside = part[(part >= self._low) & (part <= self._high)]
+            inside = part if self._whole else part[(part >= self._low) & (part <= self._high)]
             counts += np.bincount((inside - self._low) // self._width, minlength=BINS)
         return counts

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from innerloop.harness.analysis.chunks import heard
 from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.output import tell
+from innerloop.harness.cli.slowly import Slowly
 from innerloop.harness.cli.words import number
 from innerloop.harness.process.launcher import log_tail
 from innerloop.harness.result.build import build
@@ -36,23 +39,25 @@ def recover(folder: Path) -> Result:
         raise Refused(f"{folder} is the profiling pass of a run", f"Show the run itself: {folder.absolute().parent}")
     refuse_if_alive(folder, job)
     spec, notes = spec_of(job, folder / JOB)
-    tables = convert(folder)
-    result = build(
-        Record(
-            spec=spec,
-            workload=_workload(folder),
-            workload_hash=text_of(job, "workload_hash"),
-            id=text_of(job, "id"),
-            tables=tables,
-            failure=Failure(
-                "interrupted",
-                f"the harness was killed before it could write a result; {_kept(tables)}",
-                log_tail=log_tail(folder / "engine.log"),
-            ),
-            device_note="no device telemetry: it was lost with the harness",
-            notes=[RECOVERED, *notes],
+    slowly = Slowly(tell)
+    with heard(lambda: slowly.tick("putting away what was recorded")):
+        tables = convert(folder)
+        result = build(
+            Record(
+                spec=spec,
+                workload=_workload(folder),
+                workload_hash=text_of(job, "workload_hash"),
+                id=text_of(job, "id"),
+                tables=tables,
+                failure=Failure(
+                    "interrupted",
+                    f"the harness was killed before it could write a result; {_kept(tables)}",
+                    log_tail=log_tail(folder / "engine.log"),
+                ),
+                device_note="no device telemetry: it was lost with the harness",
+                notes=[RECOVERED, *notes],
+            )
         )
-    )
     return keep(folder, result, "It could not be saved")
 
 

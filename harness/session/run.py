@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from innerloop.harness.analysis.chunks import heard
 from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused, told
 from innerloop.harness.cli.signals import Stopped, hold
+from innerloop.harness.cli.slowly import Slowly
 from innerloop.harness.export import perfetto
 from innerloop.harness.machine.affinity import running_on, started_on
 from innerloop.harness.machine.state import host_state
@@ -80,7 +82,9 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
             outcome.failure = Failure("harness", told(error), traceback=lines)
-        result = conclude(inputs, prepared, outcome, sampled)
+        slowly = Slowly(say)
+        with heard(lambda: slowly.tick("putting away what was recorded")):
+            result = conclude(inputs, prepared, outcome, sampled)
         release(inputs.folder)
     if options.profile is not None and prepared.environment is not None:
         place = passes.Place(prepared.environment.python, prepared.environment.variables, inputs.folder)
@@ -100,7 +104,7 @@ def measure(inputs: Inputs, environment: Environment, outcome: Outcome, sampled:
         with started_on(options.cpus):
             worker = Worker(environment.python, folder / "job.json", folder / "engine.log", dict(environment.variables))
         try:
-            sampled.follow(worker.guard_pid)
+            sampled.follow(worker.guard_pid, folder)
             tokens, requests = int(work.output_lens.sum()), len(work.output_lens)
             live = LiveView(console, trace, tokens, requests, duration_s, sampled.devices)
             with running_on(options.harness_cpus), live, held.released():
