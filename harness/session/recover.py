@@ -6,7 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from innerloop.harness.analysis.chunks import heard
 from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.output import tell
+from innerloop.harness.cli.slowly import Slowly
 from innerloop.harness.cli.words import number
 from innerloop.harness.process.launcher import log_tail
 from innerloop.harness.result.build import build
@@ -41,25 +44,27 @@ def recover(folder: Path) -> Result:
     refuse_if_alive(folder, job)
     spec, notes = spec_of(job, folder / JOB)
     sweep(folder)
-    tables = convert(folder)
-    result = build(
-        Record(
-            spec=spec,
-            workload=_workload(folder),
-            workload_hash=text_of(job, "workload_hash"),
-            id=text_of(job, "id"),
-            process=part_of(job, "process", Process),
-            experiment=part_of(job, "experiment", Place),
-            tables=tables,
-            failure=Failure(
-                "interrupted",
-                f"the harness was killed before it could write a result; {_kept(tables)}",
-                log_tail=log_tail(folder / "engine.log"),
-            ),
-            device_note="no device telemetry: it was lost with the harness",
-            notes=[RECOVERED, *notes],
+    slowly = Slowly(tell)
+    with heard(lambda: slowly.tick("putting away what was recorded")):
+        tables = convert(folder)
+        result = build(
+            Record(
+                spec=spec,
+                workload=_workload(folder),
+                workload_hash=text_of(job, "workload_hash"),
+                id=text_of(job, "id"),
+                process=part_of(job, "process", Process),
+                experiment=part_of(job, "experiment", Place),
+                tables=tables,
+                failure=Failure(
+                    "interrupted",
+                    f"the harness was killed before it could write a result; {_kept(tables)}",
+                    log_tail=log_tail(folder / "engine.log"),
+                ),
+                device_note="no device telemetry: it was lost with the harness",
+                notes=[RECOVERED, *notes],
+            )
         )
-    )
     return keep(folder, result, "It could not be saved")
 
 

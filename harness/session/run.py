@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from innerloop.harness.analysis.chunks import heard
 from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused, told
 from innerloop.harness.cli.signals import Stopped, hold
+from innerloop.harness.cli.slowly import Slowly
 from innerloop.harness.export import perfetto
 from innerloop.harness.machine.affinity import running_on, started_on
 from innerloop.harness.machine.state import host_state
@@ -99,10 +101,11 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
             outcome.failure = Failure(cause_of(error), told(error), traceback=lines)
-        results = []
-        for one, its in zip(windows, outcomes(windows, outcome), strict=True):
-            results.append(conclude(one, prepared, its, sampled.note, samplers_of(sampled, windows, its)))
-            release(one.folder)
+        results, slowly = [], Slowly(say)
+        with heard(lambda: slowly.tick("putting away what was recorded")):
+            for one, its in zip(windows, outcomes(windows, outcome), strict=True):
+                results.append(conclude(one, prepared, its, sampled.note, samplers_of(sampled, windows, its)))
+                release(one.folder)
     if options.profile is not None and prepared.environment is not None:
         place = passes.Place(prepared.environment.python, prepared.environment.variables, inputs.folder)
         seen = (results[0], outcome.worker_pid)
@@ -123,7 +126,7 @@ def measure(
         with started_on(options.cpus):
             worker = Worker(environment.python, folder / "job.json", folder / LOG, dict(environment.variables))
         try:
-            sampled.follow(worker.guard_pid)
+            sampled.follow(worker.guard_pid, folder)
             live = LiveView(console, [part_of(one) for one in windows], sampled.devices)
             with running_on(options.harness_cpus), live, held.released():
                 launcher.watch(worker, [one.folder / "trace" for one in windows], options.limits, live.tick, outcome)

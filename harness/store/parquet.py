@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from innerloop.engines.worker.trace import HEADER, LAYOUT, STATES
+from innerloop.harness.analysis.chunks import chunks
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.store.atomic import whole
@@ -71,16 +72,24 @@ def arrow(file: str, table: np.ndarray, header: Mapping[str, int], identity: Map
 
 
 def _batches(file: str, table: np.ndarray, schema: pa.Schema, identity: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+    begin = 0
+    for part in chunks(table):
+        for first in range(0, len(part), CHUNK):
+            rows = part[first : first + CHUNK]
+            yield _batch(file, rows, begin, schema, identity)
+            begin += len(rows)
+
+
+def _batch(file: str, chunk: np.ndarray, begin: int, schema: pa.Schema, identity: Mapping[str, str]) -> pa.RecordBatch:
+    """The records `chunk`, the first of which is number `begin`."""
     import pyarrow as pa
 
-    for begin in range(0, len(table), CHUNK):
-        chunk = table[begin : begin + CHUNK]
-        rows = len(chunk)
-        extra = {RUN: pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), [identity.get(RUN, "")])}
-        if file in NUMBERS:
-            extra[NUMBERS[file]] = pa.array(np.arange(begin, begin + rows))
-        arrays = [extra.get(field.name) or _column(chunk, field, file) for field in schema]
-        yield pa.record_batch(arrays, schema=schema)
+    rows = len(chunk)
+    extra = {RUN: pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), [identity.get(RUN, "")])}
+    if file in NUMBERS:
+        extra[NUMBERS[file]] = pa.array(np.arange(begin, begin + rows))
+    arrays = [extra.get(field.name) or _column(chunk, field, file) for field in schema]
+    return pa.record_batch(arrays, schema=schema)
 
 
 def _schema(file: str, dtype: np.dtype, header: Mapping[str, int], identity: Mapping[str, str]) -> pa.Schema:
