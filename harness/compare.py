@@ -18,7 +18,8 @@ from innerloop.harness.cli.errors import (
     Refused,
     exit_codes,
 )
-from innerloop.harness.experiments.asking import Asked, Output, add_output, add_question, add_rules, asked, output
+from innerloop.harness.experiments.asking import Asked, add_question, add_rules, asked
+from innerloop.harness.experiments.output import Output, add_output, output
 
 EXAMPLES = """\
 examples:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from innerloop.harness.cli.arguments import CommandLine, command_line
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, EXIT_WORSE, STOPPED
-from innerloop.harness.experiments.asking import add_output, add_question, add_rules, asked, output
+from innerloop.harness.experiments.asking import add_question, add_rules, asked
+from innerloop.harness.experiments.output import add_output, output
 
 EXAMPLES = """\
 examples:

@@ -10,7 +10,8 @@ from innerloop.harness.cli.arguments import CommandLine, command_line, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, STOPPED, Refused, exit_codes
 from innerloop.harness.cli.output import print_json
-from innerloop.harness.experiments.asking import NOISE, Asked, Output
+from innerloop.harness.experiments.asking import NOISE, Asked
+from innerloop.harness.experiments.output import Output
 
 EXAMPLES = """\
 examples:

@@ -17,7 +17,8 @@ from innerloop.harness.cli.errors import (
     exit_codes,
 )
 from innerloop.harness.cli.progress import progress_console
-from innerloop.harness.experiments.asking import NOISE, Output
+from innerloop.harness.experiments.asking import NOISE
+from innerloop.harness.experiments.output import Output
 
 EXAMPLES = """\
 examples:

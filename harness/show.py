@@ -73,10 +73,11 @@ def show_experiment(folder: Path, arguments: argparse.Namespace) -> int:
     if arguments.trace:
         raise Refused(f"--trace: {folder} is an experiment; name one of the runs in {folder / 'runs'}")
     from innerloop.harness.experiments import command
-    from innerloop.harness.experiments.asking import NOISE, Output
+    from innerloop.harness.experiments.asking import NOISE
     from innerloop.harness.experiments.compared import compared
     from innerloop.harness.experiments.folder import read_manifest
     from innerloop.harness.experiments.noise import noise_of, tell_noise
+    from innerloop.harness.experiments.output import Output
     from innerloop.harness.experiments.sides import question_of, rules_of
     from innerloop.harness.experiments.telling import tell
 

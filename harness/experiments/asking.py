@@ -1,11 +1,10 @@
-"""What `compare`, `gate` and `noise` are asked on their command lines, beside which runs."""
+"""What `compare`, `gate` and `noise` are asked on their command lines, beside which runs and where the answer goes."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.cli.arguments import relative
@@ -68,15 +67,6 @@ class Asked:
         return rules_of(self.fail_if, self.allow_undecided, self.allow_suspect)
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Where a document goes: as JSON to stdout, else for people; and into files."""
-
-    json: bool = False
-    markdown: Path | None = None
-    junit: Path | None = None
-
-
 def add_question(out: argparse.ArgumentParser) -> None:
     """What `asked` reads."""
     out.add_argument("--metric", metavar="FIGURE", help="the figure that decides; default: output_tokens_per_s")
@@ -110,13 +100,6 @@ def add_rules(out: argparse.ArgumentParser, default: str = "") -> None:
     )
 
 
-def add_output(out: argparse.ArgumentParser) -> None:
-    """What `output` reads."""
-    out.add_argument("--markdown", type=Path, metavar="FILE", help="also write a summary in Markdown")
-    out.add_argument("--junit", type=Path, metavar="FILE", help="also write the conditions as JUnit XML")
-    out.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
-
-
 def asked(arguments: argparse.Namespace, **more: Any) -> Asked:
     """
     Raises:
@@ -136,14 +119,3 @@ def asked(arguments: argparse.Namespace, **more: Any) -> Asked:
         allow_suspect=arguments.allow_suspect,
         **more,
     )
-
-
-def output(arguments: argparse.Namespace) -> Output:
-    """
-    Raises:
-        Refused: a file that could not be written at the end.
-    """
-    for flag, path in (("--markdown", arguments.markdown), ("--junit", arguments.junit)):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise Refused(f"{flag}: {path} is a folder, or lies in none")
-    return Output(arguments.json, arguments.markdown, arguments.junit)

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from innerloop.harness import __version__
 from innerloop.harness.analysis.attribution import Attribution, attribute
 from innerloop.harness.analysis.compositions import Run, run_of
 from innerloop.harness.analysis.run import edges
 from innerloop.harness.analysis.statistics import LEAST_BLOCKS, Interval
-from innerloop.harness.analysis.verdicts import MARGIN, compare
+from innerloop.harness.analysis.verdicts import MARGIN, blocks_for, compare
 from innerloop.harness.analysis.waterfall import IDLE_SHARE
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.result.codes import makes_suspect
@@ -32,6 +34,7 @@ from innerloop.harness.schema.comparison import (
 from innerloop.harness.store.tables import Tables, read_tables
 
 Block = tuple["Member", "Member"]  # of A and of B
+FINE = 0.01  # the half width that is planned for
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ def comparison(blocks: Sequence[Block], question: Question) -> Comparison:
         why=why,
         why_not=why_not,
         notes=tuple(_notes(blocks)),
+        blocks_needed=blocks_for(*_values(blocks, question.metric), FINE),
     )
 
 
@@ -185,6 +189,12 @@ def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[Compare
     )
     some = (name for name in known if name not in whole and any(v for row in values[name] for v in row))
     return found, tuple(some)
+
+
+def _values(blocks: Sequence[Block], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A figure that every run has, of A and of B, float64 [blocks] each."""
+    a, b = np.array([[one.result.figures[name] for one in block] for block in blocks], dtype=np.float64).T
+    return a, b
 
 
 def estimate(of: Interval) -> Estimate:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json
-from innerloop.harness.experiments.asking import Output
 from innerloop.harness.experiments.conditions import EXIT, Rules, judge
+from innerloop.harness.experiments.output import Output
 from innerloop.harness.report.comparison import print_comparison
 from innerloop.harness.report.gate import print_gate
 from innerloop.harness.schema.comparison import Comparison

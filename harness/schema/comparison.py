@@ -128,4 +128,7 @@ class Comparison:
     margin_source: Annotated[
         MarginSource, Figure("given: by the command; noise: measured by `innerloop noise` on this machine")
     ] = "default"
+    blocks_needed: Annotated[
+        int | None, Figure("blocks that an interval of +-1 % of the metric takes at this scatter", null=ONE_PROCESS)
+    ] = None
     kind: Annotated[Literal["comparison"], Figure("what this document is")] = "comparison"

@@ -47,7 +47,7 @@ class Case:
         if self.is_json and (done.code, done.err) == (0, ""):
             text = re.sub(r'"(created|id)": ".*"', r'"\1": "<new>"', done.out) if self.writes else done.out
         text = without_place(text)
-        return text if self.words[0] in ("show", "steps", "runs", "compare") else mask(text)
+        return text if self.words[0] in ("show", "steps", "runs", "compare", "gate") else mask(text)
 
 
 def copy_of_the_runs(folder: Path) -> Path:
@@ -90,6 +90,14 @@ OLD_RUNS = {
     "steps_ladder": case("steps first_version/ladder"),
     **both("compare", "compare first_version/torch first_version/vllm --margin 5%"),
     "compare_same": case("compare first_version/ladder/core-1 first_version/ladder/http-1 --no-why"),
+    "compare_condition": case("compare first_version/torch first_version/vllm --no-why --fail-if itl.p99>50ms"),
+    **both("compare_experiment", "compare experiment"),
+    **both("gate", "gate experiment --no-why --fail-if output_tokens_per_s<0.5*baseline"),
+    "gate_failed": case("gate experiment --fail-if output_tokens_per_s<97%*baseline --fail-if ttft.p50>1s"),
+    "gate_undecided": case("gate first_version/torch first_version/vllm --no-why"),
+    "gate_condition": case("gate experiment --fail-if output_token_per_s<1"),
+    "show_experiment": case("show experiment"),
+    "runs_experiments": case("runs .", columns=200),
     "compare_failed": case("compare first_version/vllm first_version/failed"),
     **both("runs", "runs first_version", writes=True, columns=200),
     "runs_where": case("runs first_version --where engine=torch --last 1", writes=True, columns=200),

@@ -156,6 +156,9 @@ def test_blocks_have_intervals_verdicts_and_the_smallest_visible_difference(make
     assert first.ratio.low > 1.02
     assert first.smallest_visible is not None
     assert found.figures[1].verdict == "same"
+    assert (
+        found.blocks_needed == 6
+    )  # of 0.863 %: t(.975, 4) 0.863 / sqrt(5) = 1.07 %, t(.975, 5) 0.863 / sqrt(6) = 0.91 %
     assert not any("process" in note for note in found.notes)
     assert comparison(blocks, Question(margin=0.2)).figures[0].verdict == "same"
 
