@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness import __version__
+from innerloop.harness.analysis.statistics import LEAST_BLOCKS
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.experiments.comparison import metric_named
 from innerloop.harness.experiments.layers import PROFILED, chosen
@@ -98,6 +99,8 @@ def _check(arguments: argparse.Namespace) -> None:
             raise Refused(f"--layers and --{flag} exclude each other; give one of them")
     if arguments.windows is not None and arguments.profiler is not None:
         raise Refused("--windows and --profiler exclude each other: a profiled process has one window")
+    if arguments.until is not None and (arguments.trials or MOST_UNTIL) < LEAST_BLOCKS:
+        raise Refused(f"--until needs {LEAST_BLOCKS} trials or more: fewer give no interval")
     if arguments.metric is not None and arguments.until is None:
         raise Refused("--metric needs --until")
 

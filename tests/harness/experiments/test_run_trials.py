@@ -175,6 +175,7 @@ def test_what_does_not_go_together_is_refused_before_anything_is_made(capsys: py
         (["--until", "2%", "--metric", "speed"], "there is no figure"),
         (["--trials", "2", "--windows", "2", "--profiler", "kernels"], "has one window"),
         (["--trials", "0"], "1 to 100"),
+        (["--trials", "2", "--until", "2%"], "needs 3 trials or more"),
     ):
         assert refused(asked("e", *words)) == EXIT_REFUSED, words
         assert told in capsys.readouterr().err
