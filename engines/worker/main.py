@@ -96,7 +96,13 @@ def run(adapter: Adapter, job: dict[str, Any], control: Control, sessions: list[
     trace, work = Path(job["trace"]), Work.load(job["workload"])
     rounds, rule = Work.load(job["warmup"]["workload"]), Rule(**job["warmup"]["rule"])
     plan = Plan(rounds, work, rule, load.settings["max_tokens_per_step"])
-    warmed = warm_up(session, plan, trace / "warmup", compare=profiling is None)
+    warmed = warm_up(
+        session,
+        plan,
+        trace / "warmup",
+        compare=profiling is None,
+        tell=lambda round_: control.send("round", round=round_),
+    )
     memory["after_warmup"] = resident_bytes()
     recorder = work.recorder(trace / "measure", job["keep_token_ids"], plan.ids)
     reset = reset_caches(session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from innerloop.engines.contract import Session
 from innerloop.engines.worker.alternating import Alternating
-from innerloop.engines.worker.convergence import has_converged
+from innerloop.engines.worker.convergence import deviation, has_converged
 from innerloop.engines.worker.loop import Work, drain, drive
 from innerloop.engines.worker.recorder import Recorder
 from innerloop.engines.worker.shapes import first_requests, long_contexts, longest_context, prompt_lens, taper
@@ -80,9 +81,16 @@ class Plan:
         return Recorder(folder, lens, outputs, np.tile(self.round.user, self._slots))
 
 
-def warm_up(session: Session, plan: Plan, folder: Path, compare: bool = True) -> WarmUp:
+def warm_up(
+    session: Session,
+    plan: Plan,
+    folder: Path,
+    compare: bool = True,
+    tell: Callable[[dict[str, Any]], object] | None = None,
+) -> WarmUp:
     """One round, the shapes, then rounds until they have settled, all in one trace under `folder`. Where the engine can
-    be stepped bare and `compare` is wanted, these rounds take bare and recorded steps in turn."""
+    be stepped bare and `compare` is wanted, these rounds take bare and recorded steps in turn. `tell` hears after each
+    round how far the rounds are from having settled, and what bounds them."""
     rule = plan.rule
     begun = time.monotonic_ns()
     recorder = plan.recorder(folder)
@@ -99,6 +107,16 @@ def warm_up(session: Session, plan: Plan, folder: Path, compare: bool = True) ->
         took_s = run_part(turns or session, work, recorder, len(rates) * plan.size)
         rates.append(float(work.output_lens.sum()) / took_s)
         rounds_s += took_s
+        if tell is not None:
+            tell(
+                {
+                    "rounds": len(rates),
+                    "max_rounds": rule.max_rounds,
+                    "deviation": deviation(rates, rule.window),
+                    "tolerance": rule.tolerance,
+                    "left_s": max(rule.max_s - rounds_s, 0.0),
+                }
+            )
         if turns is not None:
             pairs.append(turns.pairs)
         if len(rates) == 1:

@@ -41,12 +41,24 @@ class Event(Account, total=False):
     message: str
     traceback: Sequence[str]
     text: str  # note
+    round: Round  # round
     open: bool  # capture
     step: int
     code: int  # exit
     leftover: int
     name: str  # checking, checked
     wrong: Sequence[str]
+
+
+class Round(TypedDict):
+    """A round of the warm-up that is over. deviation: of the last ones' speeds from their median, None where there are
+    too few; tolerance: what it may be. left_s: in which another round may begin."""
+
+    rounds: int
+    max_rounds: int
+    deviation: float | None
+    tolerance: float
+    left_s: float
 
 
 class Capture(TypedDict):

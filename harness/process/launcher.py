@@ -21,7 +21,7 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.cli.secrets import without_secrets
 from innerloop.harness.process.bound import MARK, end_marked
-from innerloop.harness.process.events import Account, Capture, Event, account
+from innerloop.harness.process.events import Account, Capture, Event, Round, account
 from innerloop.harness.process.temp_folder import temp_variables
 from innerloop.harness.schema.reasons import Failure
 
@@ -56,6 +56,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     failure: Failure | None = None
     worker_pid: int | None = None
+    round: Round | None = None  # the last one of the warm-up
     captures: list[Capture] = field(default_factory=list)  # a pass's windows opening and closing
 
 
@@ -221,6 +222,8 @@ def take(event: Event, outcome: Outcome) -> None:
         outcome.failure = Failure(event["cause"], event["message"], traceback=tuple(event["traceback"]))
     elif kind == "note":
         outcome.notes.append(event["text"])
+    elif kind == "round":
+        outcome.round = event["round"]
     elif kind == "capture":
         outcome.captures.append({"open": event["open"], "step": event["step"], "time_ns": time_ns})
     elif kind == "done":

@@ -19,7 +19,7 @@ from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.result import Result, Spec
 from innerloop.harness.schema.telemetry import Host
-from innerloop.harness.schema.window import Counts, Throughput
+from innerloop.harness.schema.window import Throughput
 
 POINTS = ("mean", "p50", "p90", "p99")
 STYLE = {"ok": "bold green", "suspect": "bold yellow", "failed": "bold red", "interrupted": "bold red"}

@@ -143,7 +143,9 @@ def guarded(worker: str, folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-@pytest.mark.parametrize(("temporary", "harness_goes", "left"), [(True, True, False), (True, False, True), (False, True, True)])
+@pytest.mark.parametrize(
+    ("temporary", "harness_goes", "left"), [(True, True, False), (True, False, True), (False, True, True)]
+)
 def test_a_temporary_folder_goes_with_the_harness(temporary, harness_goes, left, tmp_path):
     folder = tmp_path / "measured"
     (folder / "inside").mkdir(parents=True)
