@@ -15,8 +15,11 @@ QUANTIZED_DTYPE = {"fp8": "float8_e4m3fn"}  # what matrices of such weights are 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a measurement is good for: all that decides it and is not pinned while it goes on. `cores` (logical ones that
-    may be used), `cpu_quota`, `physical_cores` and `governor` are of a CPU, `driver` and `memory_bytes` of a GPU."""
+    """What a measurement is good for: all that decides it and is not pinned while it goes on.
+
+    `cores` (logical ones that may be used), `cpu_quota`, `physical_cores` and `governor` are of a CPU, `driver` and
+    `memory_bytes` of a GPU.
+    """
 
     device: str  # "cpu" or "cuda"
     name: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -55,11 +55,13 @@ class CheckpointOfRun(PlannedCheckpoint):
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a run would be made of. why_not_here: why it cannot run on this machine, None if it can. spec: as
-    `RunSpec.describe` gives it."""
+    `RunSpec.describe` gives it. overridden: what the settings would have made of the engine's arguments that were given
+    otherwise."""
 
     spec: Document
     why_not_here: str | None
     native_settings: Mapping[str, Any]
+    overridden: Mapping[str, Any]
     preparation: Sequence[str]
     cannot_report: Sequence[str]
     environment: PlannedEnvironment
@@ -89,10 +91,14 @@ def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: P
     else:
         checkpoint = {**planned_checkpoint(spec.model, spec.settings.dtype), "synthetic": True}
     native, cannot_report = native_settings(spec)
+    by_settings = native_settings(replace(spec, engine_args={}))[0] if spec.engine_args else native
+    given = {name: native[name] for name in spec.engine_args if name in native}
+    overridden = {name: by_settings[name] for name, value in given.items() if by_settings.get(name, value) != value}
     return Plan(
         spec=spec.describe(),
         why_not_here=why_not_here(spec, machine) or no_room(checkpoint),
         native_settings=native,
+        overridden=overridden,
         preparation=preparation_steps(spec),
         cannot_report=cannot_report,
         environment=planned_environment(spec),
@@ -155,16 +161,15 @@ def print_plan(resolved: Plan, console: Console) -> None:
     from innerloop.harness.report.tables import table
 
     spec, environment, checkpoint = resolved.spec, resolved.environment, resolved.checkpoint
+    overridden = resolved.overridden
     rows = table(header=False)
     rows.add_column(no_wrap=True, style="dim")
     rows.add_column()
     rows.add_row("engine", f"{spec['engine']}, layer {spec['layer']}, on {spec['device']}")
     if resolved.why_not_here:
         rows.add_row("not runnable here", resolved.why_not_here)
-    if environment["exists"]:
-        state = " (exists)"
-    else:
-        state = " (to be created)" if environment["lock"] else ""
+    missing = " (to be created)" if environment["lock"] else ""
+    state = " (exists)" if environment["exists"] else missing
     rows.add_row("environment", environment["path"] + state)
     if environment.get("name"):
         path = ":".join(environment["sites"]) or "empty"
@@ -184,7 +189,8 @@ def print_plan(resolved: Plan, console: Console) -> None:
         given = "  (given)" if name in spec["settings_given"] else ""
         rows.add_row("settings" if index == 0 else "", f"{name} = {shown(name, value)}{given}")
     for index, (name, value) in enumerate(resolved.native_settings.items()):
-        rows.add_row("engine args" if index == 0 else "", f"{name} = {shown(name, value)}")
+        instead = f"  (given, in place of {shown(name, overridden[name])})" if name in overridden else ""
+        rows.add_row("engine args" if index == 0 else "", f"{name} = {shown(name, value)}{instead}")
     for index, step in enumerate(resolved.preparation):
         rows.add_row("preparation" if index == 0 else "", step)
     if resolved.profile:

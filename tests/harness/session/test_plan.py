@@ -69,6 +69,15 @@ def test_a_plan_says_what_memory_and_time_a_run_takes(monkeypatch, tmp_path, cap
     assert "(10.0 GiB for kv_cache_tokens); more than 23.5 GiB on each of 2 GPU(s)" in words
 
 
+def test_an_argument_that_contradicts_a_setting_is_said_to(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    given = ("--engine", "vllm", "--device", "cpu", "--engine-arg", "max_num_seqs=16", "--engine-arg", "block_size=32")
+    words = planned(capsys, *given)
+    assert "max_num_seqs = 16 (given, in place of 256)" in words
+    assert "block_size = 32" in words
+    assert words.count("in place of") == 1
+
+
 def test_a_checkpoint_for_which_there_is_no_room_is_told(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "not" / "there"))
     usage = SimpleNamespace(total=2**40, free=2**20)
