@@ -176,7 +176,8 @@ class Session(ABC):
 
     @abstractmethod
     def has_work(self) -> bool:
-        """Whether any submitted request is unfinished or any result is still in flight."""
+        """Whether any submitted request is unfinished or any result is still in flight. Once all requests are finished
+        it becomes False within some steps, in which no tokens come."""
 
     def reset_caches(self) -> bool:
         """Empties the prefix cache; called while nothing runs. False: this engine cannot."""
