@@ -256,6 +256,11 @@ def test_an_error_that_is_told_is_passed_on(tmp_path, machine):
         measure.measure(environment, machine, KEY, ["float32"], None)
 
 
+def test_a_guard_that_is_killed_is_told_from_a_measurement_that_is_late(tmp_path, machine):
+    with pytest.raises(InnerloopError, match="the process that measured the ceilings was killed"):
+        measure.measure(script(tmp_path, "kill -9 $PPID; sleep 60"), machine, KEY, ["float32"], None)
+
+
 def test_a_process_that_hangs_is_ended(tmp_path, machine, monkeypatch):
     monkeypatch.setattr(measure, "LIMIT_S", 0.5)
     with pytest.raises(InnerloopError, match="not measured within"):
