@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from innerloop.engines.contract import Session
 from innerloop.engines.worker.alternating import Alternating
-from innerloop.engines.worker.convergence import has_converged
+from innerloop.engines.worker.convergence import deviation, has_converged
 from innerloop.engines.worker.loop import Work, drain, drive
 from innerloop.engines.worker.recorder import Recorder
 from innerloop.engines.worker.shapes import first_requests, long_contexts, longest_context, prompt_lens, taper
@@ -85,9 +85,17 @@ class Plan:
         return Recorder(folder, lens, outputs, np.tile(self.round.user, self._slots), first_id=self._first_id)
 
 
-def warm_up(session: Session, plan: Plan, folder: Path, compare: bool = True, shapes: Sequence[str] = SHAPES) -> WarmUp:
+def warm_up(
+    session: Session,
+    plan: Plan,
+    folder: Path,
+    compare: bool = True,
+    shapes: Sequence[str] = SHAPES,
+    tell: Callable[[dict[str, Any]], object] | None = None,
+) -> WarmUp:
     """One round, the `shapes`, then rounds until they have settled, all in one trace under `folder`. Where the engine
-    can be stepped bare and `compare` is wanted, these rounds take bare and recorded steps in turn."""
+    can be stepped bare and `compare` is wanted, these rounds take bare and recorded steps in turn. `tell` hears after
+    each round how far the rounds are from having settled, and what bounds them."""
     rule = plan.rule
     begun = time.monotonic_ns()
     recorder = plan.recorder(folder)
@@ -104,6 +112,16 @@ def warm_up(session: Session, plan: Plan, folder: Path, compare: bool = True, sh
         took_s = run_part(turns or session, work, recorder, plan.first_id(len(rates)))
         rates.append(float(work.output_lens.sum()) / took_s)
         rounds_s += took_s
+        if tell is not None:
+            tell(
+                {
+                    "rounds": len(rates),
+                    "max_rounds": rule.max_rounds,
+                    "deviation": deviation(rates, rule.window),
+                    "tolerance": rule.tolerance,
+                    "left_s": max(rule.max_s - rounds_s, 0.0),
+                }
+            )
         if turns is not None:
             pairs.append(turns.pairs)
         if len(rates) == 1:

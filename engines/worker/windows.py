@@ -44,7 +44,14 @@ class Windows:
         trace, work = Path(job["trace"]), Work.load(job["workload"])
         rounds, rule = Work.load(job["warmup"]["workload"]), Rule(**job["warmup"]["rule"])
         plan = Plan(rounds, work, rule, self._most_prompt, self._next_id)
-        warmed = warm_up(session, plan, trace / "warmup", profiling is None, self._new_shapes(rounds, work))
+        warmed = warm_up(
+            session,
+            plan,
+            trace / "warmup",
+            compare=profiling is None,
+            shapes=self._new_shapes(rounds, work),
+            tell=lambda round_: control.send("round", round=round_),
+        )
         taken = {**memory, "after_warmup": self._resident("VmRSS")}
         recorder = work.recorder(trace / "measure", job["keep_token_ids"], plan.end)
         reset = reset_caches(session)

@@ -42,6 +42,7 @@ class Event(Account, total=False):
     message: str
     traceback: Sequence[str]
     text: str  # note
+    round: Round  # round
     open: bool  # capture
     step: int
     code: int  # exit
@@ -54,6 +55,17 @@ OF_A_WINDOW = (  # what each of the windows of one engine has of its own
     "warmup", "warmup_shapes", "step_pairs", "clock_ns_per_call", "caches_reset", "process_cpu_s",
     "compiled_in_window", "memory_bytes",
 )  # fmt: skip
+
+
+class Round(TypedDict):
+    """A round of the warm-up that is over. deviation: of the last ones' speeds from their median, None where there are
+    too few; tolerance: what it may be. left_s: in which another round may begin."""
+
+    rounds: int
+    max_rounds: int
+    deviation: float | None
+    tolerance: float
+    left_s: float
 
 
 class Capture(TypedDict):

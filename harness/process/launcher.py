@@ -22,7 +22,7 @@ from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.cli.secrets import without_secrets
 from innerloop.harness.process.bound import MARK, end_marked
 from innerloop.harness.process.ended import ended, explained, oom_kills
-from innerloop.harness.process.events import Account, Capture, Event, account, of_all_windows
+from innerloop.harness.process.events import Account, Capture, Event, Round, account, of_all_windows
 from innerloop.harness.process.temp_folder import temp_variables
 from innerloop.harness.schema.reasons import Failure
 
@@ -58,13 +58,14 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     failure: Failure | None = None
     worker_pid: int | None = None
+    round: Round | None = None  # the last one of the warm-up
     captures: list[Capture] = field(default_factory=list)  # a pass's windows opening and closing
     closed: list[Outcome] = field(default_factory=list)  # the windows before, where one engine measures several
 
     def next_window(self) -> None:
         """Puts away what was told of the window that has closed."""
         self.closed.append(Outcome(self.reported, self.phases, worker_pid=self.worker_pid))
-        self.reported = of_all_windows(self.reported)
+        self.reported, self.round = of_all_windows(self.reported), None
         self.phases = {name: at for name, at in self.phases.items() if name in BEFORE_WINDOWS}
 
 
@@ -234,6 +235,8 @@ def take(event: Event, outcome: Outcome) -> None:
         outcome.failure = Failure(event["cause"], event["message"], traceback=tuple(event["traceback"]))
     elif kind == "note":
         outcome.notes.append(event["text"])
+    elif kind == "round":
+        outcome.round = event["round"]
     elif kind == "capture":
         outcome.captures.append({"open": event["open"], "step": event["step"], "time_ns": time_ns})
     elif kind == "done":

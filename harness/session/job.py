@@ -66,7 +66,7 @@ def write_job(inputs: Inputs, prepared: Prepared, then: Sequence[Inputs] = ()) -
 
 
 def take_back(folder: Path) -> None:
-    """Removes what `write_job` wrote of a run that was refused, so that nobody takes it for an interrupted one."""
+    """Removes what `write_job` has written of a run that was refused: nobody is to take it for an interrupted one."""
     for path in (*(folder / name for name in FILES), *folder.glob(".*.partial")):
         with suppress(OSError):
             path.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from innerloop.harness.session.phases import DONE, WORDS
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from innerloop.harness.process.events import Round
     from innerloop.harness.telemetry.device import DeviceSampler
 
 RATE_WINDOW_S = 3.0  # tokens/s is that of the last seconds
@@ -29,6 +30,7 @@ class Reading:
     finished: int
     running: int | None
     kv_usage: float | None
+    waiting: int | None = None
 
 
 def read(folder: Path) -> Reading | None:
@@ -43,10 +45,20 @@ def read(folder: Path) -> Reading | None:
     if not len(steps):
         return Reading(0, 0, None, None)
     last = steps[-1]
-    running, kv = int(last["running"]), float(last["kv_usage"])
-    return Reading(
-        int(head["tokens"]), int(head["finished"]), running if running >= 0 else None, kv if kv == kv else None
-    )
+    running, waiting = (count if count >= 0 else None for count in (int(last["running"]), int(last["waiting"])))
+    kv = float(last["kv_usage"])
+    return Reading(int(head["tokens"]), int(head["finished"]), running, kv if kv == kv else None, waiting)
+
+
+def round_words(last: Round | None) -> list[str]:
+    """How far a warm-up is: its rounds, how far their speeds lie apart, and what ends it at the latest."""
+    if last is None:
+        return ["round 1"]
+    number, most = last["rounds"] + 1, last["max_rounds"]
+    words = [f"round {number} of at most {most}" if number <= most else f"{most} rounds"]
+    if last["deviation"] is not None:
+        words.append(f"speed within {last['deviation']:.0%} ({last['tolerance']:.0%} wanted)")
+    return [*words, f"at most {last['left_s']:.0f} s more"]
 
 
 def device_words(devices: Sequence[DeviceSampler]) -> list[str]:
@@ -91,6 +103,7 @@ class LiveView:
         self._console, self._parts, self._devices = console, parts, devices
         self._now = 0  # which part is shown
         self._phase = ""
+        self._round: Round | None = None
         self._since = self._printed = time.monotonic()
         self._history: list[tuple[float, int]] = []
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -118,6 +131,7 @@ class LiveView:
                     took_s = outcome.reported.get("interpreter_s", 0.0)
                 self._console.print(f"{DONE[self._phase]} in {took_s:.1f} s", style="dim")
             self._phase, self._since, self._printed, self._history = phase, now, now, []
+        self._round = outcome.round
         if phase == "done":
             return
         if self._live is not None:
@@ -141,10 +155,11 @@ class LiveView:
         rate = (n1 - n0) / (t1 - t0) if t1 > t0 else None
         facts = [] if rate is None else [f"{rate:,.0f} tok/s"]
         facts += [] if reading.running is None else [f"batch {reading.running}"]
+        facts += [f"waiting {reading.waiting}"] if reading.waiting else []
         facts += [] if reading.kv_usage is None else [f"KV {reading.kv_usage:.0%}"]
         facts += device_words(self._devices)
         if self._phase != "measure":
-            return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *facts])
+            return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *round_words(self._round), *facts])
         if part.duration_s is not None:
             share, progress = elapsed / part.duration_s, f"{elapsed:.0f}/{part.duration_s:.0f} s"
         else:

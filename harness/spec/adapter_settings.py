@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from innerloop.engines.adapters import load_adapter
 from innerloop.engines.contract import Adapter, Load, Probe, UnsupportedSetting
 from innerloop.engines.support.refusals import refuse_model, refuse_reserved
+from innerloop.engines.support.versions import UnknownArgument, check_known
+from innerloop.harness import environments
 from innerloop.harness.checkpoints.tensors import config_json
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.environments.parameters import argument_names
 from innerloop.harness.preparations import shown
 from innerloop.harness.profiles.engines import all_engines
 
@@ -29,8 +32,13 @@ def native_settings(spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
         Refused: the engine cannot honour a setting.
     """
     adapter, load = adapter_of(spec.engine), _load(spec)
+    probe = probe_of(spec, adapter)
     try:
-        arguments = _arguments(adapter, load)
+        arguments = _arguments(adapter, load, probe)
+        if probe.arguments is not None:
+            check_known(spec.engine_args, probe.arguments, f"{adapter.title} {probe.version} has no engine argument")
+    except UnknownArgument as error:
+        raise Refused(f"--engine-arg: {error}") from None
     except UnsupportedSetting as error:
         others = ", ".join(_able(spec, load)) or "none"
         raise Refused(
@@ -49,10 +57,20 @@ def adapter_of(engine: EngineProfile) -> Adapter:
     return load_adapter(engine.name, engine.plugin)
 
 
-def _arguments(adapter: Adapter, load: Load) -> dict[str, Any]:
+def probe_of(spec: RunSpec, adapter: Adapter) -> Probe:
+    """What the engine's environment says of the arguments that were given, where there is one already."""
+    if adapter.parameters is None or not spec.engine_args:
+        return Probe()
+    known = environments.known(spec.engine, spec.device, spec.engine_python, spec.environment)
+    if known is None:
+        return Probe()
+    return Probe(version=known.version, arguments=argument_names(known, adapter.parameters))
+
+
+def _arguments(adapter: Adapter, load: Load, probe: Probe | None = None) -> dict[str, Any]:
     refuse_reserved(adapter, load)
     refuse_model(adapter, load)
-    return adapter.arguments(load, Probe())
+    return adapter.arguments(load, probe or Probe())
 
 
 def _able(spec: RunSpec, load: Load) -> list[str]:

@@ -49,6 +49,15 @@ def test_requests_are_numbered_on_over_all_parts_and_the_window(tmp_path):
     assert window["output_tokens"].tolist() == [2, 1]
 
 
+def test_after_each_round_is_told_how_far_the_rounds_are_from_settled(tmp_path):
+    told: list[dict] = []
+    warm_up(ScriptedEngine(), plan([(3, 2), (4, 1)]), tmp_path / "warmup", tell=told.append)
+    assert [one["rounds"] for one in told] == [1, 2, 3]
+    assert [one["deviation"] is None for one in told] == [True, True, False]
+    assert {(one["max_rounds"], one["tolerance"]) for one in told} == {(3, 1e-9)}
+    assert 60.0 > told[0]["left_s"] > told[1]["left_s"] > told[2]["left_s"] >= 0.0
+
+
 def test_after_the_first_round_come_the_shapes_and_then_the_rounds(tmp_path):
     engine, made = Noting(), plan([(10, 8)] * 4)
     done = warm_up(engine, made, tmp_path / "warmup")

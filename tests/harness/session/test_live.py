@@ -7,6 +7,7 @@ import numpy as np
 from innerloop.engines.contract import StepReport
 from innerloop.engines.worker.recorder import Recorder
 from innerloop.harness.cli.console import PlainConsole
+from innerloop.harness.process.events import Round
 from innerloop.harness.process.launcher import Outcome
 from innerloop.harness.session import live
 from innerloop.harness.telemetry.device import DeviceSampler, Shown
@@ -73,6 +74,18 @@ def test_progress_has_rate_batch_and_kv_use(tmp_path):
     assert "about 4 s left" in text  # 13 of 20 are to come
     assert "batch 2" in text
     assert "KV 50%" in text
+
+
+def test_a_warm_up_says_which_round_how_far_from_settled_and_how_long_at_most(tmp_path):
+    shown, _ = view(tmp_path, terminal=False)
+    recorder(tmp_path / "warmup").step(StepReport(1, 2, [(0, [5])], running=1, waiting=7))
+    shown.tick(Outcome(phases={"warmup": 1}))
+    assert "warming up   0 s   round 1   batch 1   waiting 7" in shown.line(shown._since)
+    last: Round = {"rounds": 6, "max_rounds": 30, "deviation": 0.09, "tolerance": 0.05, "left_s": 60.4}
+    shown.tick(Outcome(phases={"warmup": 1}, round=last))
+    assert "round 7 of at most 30   speed within 9% (5% wanted)   at most 60 s more" in shown.line(shown._since)
+    shown.tick(Outcome(phases={"warmup": 1}, round={**last, "rounds": 30, "deviation": None}))
+    assert "30 rounds   at most 60 s more" in shown.line(shown._since)
 
 
 def test_a_workload_with_a_duration_counts_seconds(tmp_path):
