@@ -58,7 +58,15 @@ def scratch(near: np.ndarray, rows: int, dtype: npt.DTypeLike) -> np.ndarray:
     source = next((one.filename for one in _bases(near) if getattr(one, "filename", None)), None)
     if rows <= CHUNK or source is None:
         return np.empty(rows, dtype=dtype)
-    folder = next(one for one in Path(source).absolute().parents if one.is_dir())  # a trace's own may have gone
+    return scratch_in(next(one for one in Path(source).absolute().parents if one.is_dir()), rows, dtype)
+
+
+def scratch_in(folder: Path, rows: int, dtype: npt.DTypeLike) -> np.ndarray:
+    """The same in a folder, whatever its length.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
     with tempfile.TemporaryFile(dir=folder) as file:
         os.posix_fallocate(file.fileno(), 0, rows * np.dtype(dtype).itemsize)
         made: Any = np.memmap(file, dtype=dtype, mode="r+", shape=(rows,))
