@@ -30,6 +30,7 @@ NEVER_MISSING = ("start_ns", "end_ns", "time_ns", "output_tokens", "prompt_token
 REQUIRED = (*NEVER_MISSING, "state")  # without which a table cannot be read
 CHUNK = 1 << 20  # records converted at once
 MAPPED = 1 << 26  # records, above which a table that is read is not held in memory: 1.5 GiB of arrivals
+MOST_A_BYTE = 8  # records; a file that says that it has more is damaged, and must not fill the disk
 HEADER_PREFIX, IDENTITY_PREFIX = b"innerloop.header.", b"innerloop."  # in the file's metadata
 
 
@@ -198,7 +199,7 @@ def _read(path: Path, file: str) -> tuple[np.ndarray, dict[str, int]]:
             there[name] = found[0]
     if lost := [name for name in dtype.names or () if name in REQUIRED and name not in there]:
         raise Refused(f"{path} is incomplete: it lacks {', '.join(lost)}")
-    out = _room(path.parent, source.metadata.num_rows, dtype)
+    out = _room(path, source.metadata.num_rows, dtype)
     begin = 0
     for batch in source.iter_batches(batch_size=CHUNK, columns=list(there.values())):
         rows = _missing(len(batch), dtype)
@@ -223,11 +224,11 @@ def _values(column: pa.Array) -> np.ndarray:
     return values
 
 
-def _room(folder: Path, count: int, dtype: np.dtype) -> np.ndarray:
+def _room(path: Path, count: int, dtype: np.dtype) -> np.ndarray:
     """A table to be filled: in memory, or, of a long run, in a file without a name in its folder, where one can be."""
-    if count > MAPPED:
+    if MAPPED < count < MOST_A_BYTE * path.stat().st_size:
         with suppress(OSError):
-            return scratch_in(folder, count, dtype)
+            return scratch_in(path.parent, count, dtype)
     return np.empty(count, dtype=dtype)
 
 
