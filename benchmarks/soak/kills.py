@@ -20,7 +20,7 @@ from queue import SimpleQueue
 
 import psutil
 
-from benchmarks.soak.left import MARK, left_of, new_mark, shared_memory_of
+from benchmarks.soak.left import MARK, left_of, marked, new_mark, shared_memory_of
 from benchmarks.soak.tally import Tally
 from innerloop.harness.show import main as show
 from innerloop.harness.store.alive import QUIET_S
@@ -81,7 +81,7 @@ class Kills:
 
     def __init__(self, room: Path, tally: Tally, at_once: int) -> None:
         self.room, self.tally, self.at_once = room, tally, at_once
-        self.workers: set[int] = set()
+        self.processes: set[int] = set()  # of all runs, when they got their signal
         (room / "load.yaml").write_text(LOAD)
         self._places: SimpleQueue[Path] = SimpleQueue()
         for place in (room / f"place-{k}" for k in range(at_once)):
@@ -95,7 +95,7 @@ class Kills:
         time.sleep(QUIET_S + 1)  # none can pass for a run that goes on
         for kill in plan:
             self._look(self.room / f"run-{kill.number}", kill)
-        for name in shared_memory_of(self.workers):
+        for name in shared_memory_of(self.processes):
             self.tally.find("shared memory", name)
         for place in sorted(self.room.glob("place-*")):
             self._look_into(place, plan[0].engine if plan else SCRIPTED)
@@ -129,7 +129,7 @@ class Kills:
             errors="replace",
             start_new_session=True,
         )
-        reached = self._send(process, kill, folder)
+        reached = self._send(process, kill, folder, mark)
         try:
             _, said = process.communicate(timeout=END_S)
         except subprocess.TimeoutExpired:
@@ -146,7 +146,7 @@ class Kills:
         if left := left_of(mark):
             self.tally.find("orphans", kill, str(left))
 
-    def _send(self, process: subprocess.Popen[str], kill: Kill, folder: Path) -> bool:
+    def _send(self, process: subprocess.Popen[str], kill: Kill, folder: Path, mark: str) -> bool:
         """Waits for the moment, and for whom the signal is for; False if the run was over before."""
         sign = MOMENTS[kill.moment][0]
         if sign is not None and not until(process, lambda: (folder / sign).exists()):
@@ -158,9 +158,9 @@ class Kills:
                 found = whom(psutil.Process(process.pid), kill.who)
             if not found:
                 time.sleep(0.005)
+        self.processes.update(marked(mark))
         for one in found:
             with suppress(psutil.Error):
-                self.workers.add(one.pid)
                 one.send_signal(kill.sent)
                 return True
         return False
@@ -170,7 +170,7 @@ class Kills:
         if not folder.exists():
             self.tally.see("no folder yet")
             return
-        out, err = io.StringIO(), io.StringIO()
+        out, err, code = io.StringIO(), io.StringIO(), -1
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = show([str(folder), "--json"])
@@ -182,7 +182,7 @@ class Kills:
                 self.tally.find("unreadable results", kill, err.getvalue().strip()[-300:])
         except Exception as error:
             self.tally.find("unreadable results", kill, repr(error))
-        for left in folder.rglob(".*.partial"):
+        for left in (path for path in folder.rglob(".*") if code == 0):
             self.tally.find("partial files", kill, left.name)
         shutil.rmtree(folder)
 

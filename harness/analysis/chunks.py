@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-CHUNK = 1 << 22  # rows looked at at once; what is shorter is looked at as a whole
+CHUNK = 1 << 21  # rows looked at at once; what is shorter is looked at as a whole
 _heard: list[Callable[[], None]] = []
 
 
@@ -58,10 +58,20 @@ def scratch(near: np.ndarray, rows: int, dtype: npt.DTypeLike) -> np.ndarray:
     source = next((one.filename for one in _bases(near) if getattr(one, "filename", None)), None)
     if rows <= CHUNK or source is None:
         return np.empty(rows, dtype=dtype)
-    folder = next(one for one in Path(source).absolute().parents if one.is_dir())  # a trace's own may have gone
+    return scratch_in(next(one for one in Path(source).absolute().parents if one.is_dir()), rows, dtype)
+
+
+def scratch_in(folder: Path, rows: int, dtype: npt.DTypeLike) -> np.ndarray:
+    """The same in a folder, whatever its length.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
     with tempfile.TemporaryFile(dir=folder) as file:
         os.posix_fallocate(file.fileno(), 0, rows * np.dtype(dtype).itemsize)
-        return np.memmap(file, dtype=dtype, mode="r+", shape=(rows,))
+        made: Any = np.memmap(file, dtype=dtype, mode="r+", shape=(rows,))
+        made.filename = str(folder / "scratch")  # no such file: it says where others are to lie
+        return cast(np.ndarray, made)
 
 
 def added(column: np.ndarray) -> int:

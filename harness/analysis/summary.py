@@ -12,6 +12,7 @@ from innerloop.harness.analysis.selection import Ordered, ordered
 from innerloop.harness.analysis.statistics import quantile_bounds
 from innerloop.harness.schema.common import Bounds, Summary
 
+MOST = 1 << 62  # of a sum that is exact
 CENSORED_SHARE = 0.01  # of durations that had not ended, above which those that had do not stand for all
 
 
@@ -51,9 +52,10 @@ def summary(values: np.ndarray, scale: float = 1.0, *, bounds: bool = False) -> 
 
 def mean(values: np.ndarray, found: Ordered) -> float:
     """Of values [n > 0], which `found` has in order: of whole numbers it is exact."""
-    if isinstance(found, np.ndarray) and values.dtype.kind == "f":
+    n = len(values)
+    if isinstance(found, np.ndarray) and (values.dtype.kind == "f" or max(abs(found[0]), abs(found[n - 1])) > MOST / n):
         return float(found.mean(dtype=np.float64))
-    return added(values) / len(values)
+    return added(values) / n
 
 
 def durations(values: np.ndarray, ended: np.ndarray, scale: float = 1.0) -> Summary:

@@ -17,6 +17,7 @@ from innerloop.harness.result.keep import keep
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Place, Process, Result, Spec, Workload
+from innerloop.harness.store import run_folder
 from innerloop.harness.store.alive import QUIET_S, harness_runs, quiet_s
 from innerloop.harness.store.stored import JOB, read_job
 from innerloop.harness.store.tables import Tables, convert
@@ -65,7 +66,9 @@ def recover(folder: Path) -> Result:
                 notes=[RECOVERED, *notes],
             )
         )
-    return keep(folder, result, "It could not be saved")
+    result = keep(folder, result, "It could not be saved")
+    run_folder.release(folder)
+    return result
 
 
 def sweep(folder: Path) -> None:

@@ -4,14 +4,14 @@ runs are one table to whoever queries them."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from innerloop.engines.worker.trace import HEADER, LAYOUT, STATES
-from innerloop.harness.analysis.chunks import chunks
+from innerloop.harness.analysis.chunks import chunks, give_back, scratch_in
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.store.atomic import whole
@@ -29,6 +29,8 @@ LEFT_OUT = ("reserved",)
 NEVER_MISSING = ("start_ns", "end_ns", "time_ns", "output_tokens", "prompt_tokens", "asked_tokens", "count", "request")
 REQUIRED = (*NEVER_MISSING, "state")  # without which a table cannot be read
 CHUNK = 1 << 20  # records converted at once
+MAPPED = 1 << 26  # records, above which a table that is read is not held in memory: 1.5 GiB of arrivals
+MOST_A_BYTE = 8  # records; a file that says that it has more is damaged, and must not fill the disk
 HEADER_PREFIX, IDENTITY_PREFIX = b"innerloop.header.", b"innerloop."  # in the file's metadata
 
 
@@ -197,13 +199,16 @@ def _read(path: Path, file: str) -> tuple[np.ndarray, dict[str, int]]:
             there[name] = found[0]
     if lost := [name for name in dtype.names or () if name in REQUIRED and name not in there]:
         raise Refused(f"{path} is incomplete: it lacks {', '.join(lost)}")
-    out = _missing(source.metadata.num_rows, dtype)
+    out = _room(path, source.metadata.num_rows, dtype)
     begin = 0
     for batch in source.iter_batches(batch_size=CHUNK, columns=list(there.values())):
-        rows = out[begin : begin + len(batch)]
+        rows = _missing(len(batch), dtype)
         for name, disk in there.items():
             rows[name] = _values(batch.column(disk))
+        out[begin : begin + len(batch)] = rows
         begin += len(batch)
+        if len(out) > CHUNK:
+            give_back(out)
     return out, {name: int(stored.get(HEADER_PREFIX + name.encode(), b"-1")) for name in no_header()}
 
 
@@ -222,6 +227,14 @@ def _values(column: pa.Array) -> np.ndarray:
     places = slice(column.offset, column.offset + len(column))
     bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[places].astype(bool)
     return np.where(bits, np.frombuffer(stored, column.type.to_pandas_dtype())[places], missing)
+
+
+def _room(path: Path, count: int, dtype: np.dtype) -> np.ndarray:
+    """A table to be filled: in memory, or, of a long run, in a file without a name in its folder, where one can be."""
+    if MAPPED < count < MOST_A_BYTE * path.stat().st_size:
+        with suppress(OSError):
+            return scratch_in(path.parent, count, dtype)
+    return np.empty(count, dtype=dtype)
 
 
 def _missing(count: int, dtype: np.dtype) -> np.ndarray:

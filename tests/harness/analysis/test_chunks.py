@@ -13,7 +13,9 @@ import pytest
 from innerloop.engines.worker.trace import HEADER, REQUEST, STATES, STEP, TOKEN
 from innerloop.harness.analysis import chunks
 from innerloop.harness.analysis.arrivals import arrival_gaps, first_counts
+from innerloop.harness.analysis.checks import checks
 from innerloop.harness.analysis.context import first_steps, work
+from innerloop.harness.analysis.latency import first_tokens, gaps_of
 from innerloop.harness.analysis.run import analyse
 from innerloop.harness.analysis.selection import Selected
 from innerloop.harness.analysis.sight import seen
@@ -22,7 +24,8 @@ from innerloop.harness.analysis.unfinished import filled
 from innerloop.harness.store.sound import unsound
 from tests.harness.conftest import MS, SECOND, offline_run, table, write_raw
 
-SIZES = (1, 7, 64, 1000)
+SIZES = (50, 300)
+SMALL = (1, 7)  # where a loop over parts is a loop over records
 
 
 def random_run(seed: int) -> dict[str, np.ndarray]:
@@ -82,10 +85,19 @@ def figures(made: dict[str, np.ndarray]) -> dict[str, Any]:
     steps, tokens, requests = made["steps"], made["tokens"], made["requests"]
     header = {name: 0 for name in HEADER.names or ()}
     header |= {"start_ns": SECOND, "end_ns": int(steps["end_ns"][-1])}
+    return {"figures": asdict(analyse(steps, tokens, requests, header)), **parts(made)}
+
+
+def parts(made: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What every record is looked at for."""
+    steps, tokens, requests = made["steps"], made["tokens"], made["requests"]
     done = work(steps, tokens, requests)
     windowed = seen(steps, tokens, requests, [5, 40])
+    found = gaps_of(tokens)
     return {
-        "figures": asdict(analyse(steps, tokens, requests, header)),
+        "gaps": [column.tolist() for column in (found.arrived_ns, found.gap_ns, found.count, found.itl_ns)],
+        "first": first_tokens(requests, tokens).tolist(),
+        "checks": checks(steps, tokens, requests),
         "work": {name: np.asarray(value).tolist() for name, value in vars(done).items()},
         "seen": {window: (one.pairs.tolist(), one.kv_read.tolist()) for window, one in windowed.items()},
         "begun": None if (begun := first_steps(steps, tokens, requests)) is None else begun.tolist(),
@@ -103,6 +115,15 @@ def test_in_parts_is_as_a_whole(seed: int, size: int, monkeypatch: pytest.Monkey
     np.testing.assert_equal(figures(made), whole)
 
 
+@pytest.mark.parametrize("size", SMALL)
+@pytest.mark.parametrize("seed", range(6))
+def test_record_by_record_is_as_a_whole(seed: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = random_run(seed)
+    whole = parts(made)
+    monkeypatch.setattr(chunks, "CHUNK", size)
+    np.testing.assert_equal(parts(made), whole)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_run_by_hand_in_parts(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = offline_run()
@@ -112,7 +133,7 @@ def test_a_run_by_hand_in_parts(size: int, monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_equal(figures(made), whole)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL)
 def test_a_broken_trace_in_parts(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Times that go back, requests and steps that are not there, arrivals of nothing."""
     made = random_run(3)
@@ -122,9 +143,10 @@ def test_a_broken_trace_in_parts(size: int, monkeypatch: pytest.MonkeyPatch) -> 
     tokens["step"][draw.random(len(tokens)) < 0.05] = 10**6
     tokens["count"][draw.random(len(tokens)) < 0.05] = 0
     tokens["time_ns"][draw.random(len(tokens)) < 0.05] -= SECOND
-    whole = figures(made)
+    whole = parts(made)
+    assert len(whole["checks"]) > 1
     monkeypatch.setattr(chunks, "CHUNK", size)
-    np.testing.assert_equal(figures(made), whole)
+    np.testing.assert_equal(parts(made), whole)
 
 
 def test_gaps_across_parts_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +193,7 @@ def test_what_is_long_lies_in_a_file_without_a_name_beside_the_trace(
     mapped = np.memmap(tmp_path / "measure" / "tokens.bin", dtype=np.int64, mode="r")
     made = chunks.scratch(mapped[3:], 100, np.int64)
     assert isinstance(made.base, mmap.mmap)
+    assert isinstance(chunks.scratch(made[7:], 100, np.int64).base, mmap.mmap)
     made[:] = np.arange(100)
     chunks.give_back(made)
     assert made.tolist() == list(range(100))
