@@ -16,7 +16,7 @@ from innerloop.harness.analysis.statistics import LEAST_BLOCKS, Interval
 from innerloop.harness.analysis.verdicts import MARGIN, blocks_for, compare
 from innerloop.harness.analysis.waterfall import IDLE_SHARE
 from innerloop.harness.cli.errors import Refused, nearest
-from innerloop.harness.result.codes import makes_suspect
+from innerloop.harness.result.codes import ALL, makes_suspect
 from innerloop.harness.result.differences import differences, other_machine, same_boot
 from innerloop.harness.result.figures import FIGURES, PRIMARY
 from innerloop.harness.schema.compared_run import ComparedRun
@@ -169,7 +169,7 @@ def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[Compare
         for member in block
         for reason in member.result.reasons
         if makes_suspect(reason)
-        for kind in reason.affects
+        for kind in reason.affects or ALL  # a reason of the first version does not say
     }
     found = tuple(
         ComparedFigure(

@@ -12,7 +12,7 @@ from innerloop.harness.cli.errors import EXIT_OK, EXIT_UNDECIDED, EXIT_WORSE, Re
 from innerloop.harness.experiments.comparison import metric_named
 from innerloop.harness.result.figures import FIGURES
 from innerloop.harness.schema.comparison import ComparedFigure, Comparison, Estimate
-from innerloop.harness.schema.gate import VERSION, CheckedCondition, Gate, Outcome
+from innerloop.harness.schema.gate import DOUBT, VERSION, CheckedCondition, Gate, Outcome
 
 EXIT: dict[Outcome, int] = {"passed": EXIT_OK, "failed": EXIT_WORSE, "cannot tell": EXIT_UNDECIDED}
 NUMBER = r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)"
@@ -102,9 +102,8 @@ def _checked(condition: Condition, row: ComparedFigure | None, rules: Rules) -> 
         outcome, reason = lies(value, condition)
         waived = outcome == "cannot tell" and rules.undecided
         if row.doubtful and outcome != "failed":
-            doubt = "a side is suspect in a way that concerns this figure"
             waived = rules.suspect and (outcome == "passed" or waived)
-            outcome, reason = "cannot tell", doubt if reason is None else f"{reason}; {doubt}"
+            outcome, reason = "cannot tell", DOUBT if reason is None else f"{reason}; {DOUBT}"
     return CheckedCondition(
         condition.text, condition.figure, condition.fails, condition.limit, condition.relative, value, outcome, reason,
         waived,

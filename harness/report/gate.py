@@ -9,13 +9,11 @@ from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, number, seconds, visible
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.result.figures import FIGURES
-from innerloop.harness.schema.gate import CheckedCondition, Gate
+from innerloop.harness.schema.gate import DOUBT, CheckedCondition, Gate
 
 STYLES = {"passed": "green", "failed": "red", "cannot tell": "yellow"}
-WHAT_TO_DO = {
-    "undecided": "cannot tell counts as failed; more trials narrow the intervals, --allow-undecided lets it pass",
-    "suspect": "a suspect side counts as failed; --allow-suspect lets it pass",
-}
+UNDECIDED = "cannot tell counts as failed; more trials narrow the intervals, --allow-undecided lets it pass"
+SUSPECT = "a suspect side counts as failed; --allow-suspect lets it pass"
 
 
 def print_gate(gate: Gate, console: Console | None = None) -> None:
@@ -32,9 +30,11 @@ def conditions(gate: Gate) -> RenderableType:
     reasons = dict.fromkeys(f"{one.figure}: {one.reason}" for one in gate.conditions if one.reason)
     lines += [Text(f"! {line}", style="yellow") for line in reasons]
     if gate.outcome == "cannot tell":
-        open_ = [one for one in gate.conditions if one.outcome == "cannot tell" and not one.waived]
-        doubtful = any("suspect" in (one.reason or "") for one in open_)
-        lines.append(Text(WHAT_TO_DO["suspect" if doubtful else "undecided"], style="dim"))
+        whys = [one.reason or "" for one in gate.conditions if one.outcome == "cannot tell" and not one.waived]
+        if any(not why.startswith(DOUBT) for why in whys):
+            lines.append(Text(UNDECIDED, style="dim"))
+        if any(DOUBT in why for why in whys):
+            lines.append(Text(SUSPECT, style="dim"))
     return Group(*lines)
 
 

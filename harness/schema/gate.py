@@ -9,6 +9,7 @@ from innerloop.harness.schema.comparison import Comparison, Estimate
 from innerloop.harness.schema.figure import Figure
 
 VERSION = "1.0"
+DOUBT = "a side is suspect in a way that concerns this figure"  # a reason
 Outcome = Literal["passed", "failed", "cannot tell"]
 
 

@@ -117,6 +117,15 @@ def test_a_suspect_side_is_named_and_its_figures_are_marked(make: Make, capsys) 
     assert "output_tokens_per_s ?" in out
 
 
+def test_a_reason_that_does_not_say_what_it_affects_makes_everything_doubtful(make: Make, capsys) -> None:
+    def of_the_first_version(result: Result) -> Result:
+        found = suspect(result)
+        return replace(found, reasons=(replace(found.reasons[0], affects=()),))
+
+    found = as_json(capsys, make("a"), make("b", of_the_first_version))
+    assert {row["doubtful"] for row in found["figures"]} == {True}
+
+
 def test_a_failed_run_is_refused(make: Make, capsys) -> None:
     failed = make("b", lambda result: replace(result, status="failed", failure=Failure("died", "it died")))
     assert verb.main([str(make("a")), str(failed)]) == EXIT_REFUSED
