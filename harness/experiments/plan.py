@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from innerloop.harness.cli.words import share
 from innerloop.harness.experiments.blocks import block_of
 from innerloop.harness.experiments.folder import RUNS
 from innerloop.harness.experiments.requested import LAYERS, Experiment
@@ -75,7 +76,7 @@ def print_experiment(resolved: PlanOfExperiment, console: Console) -> None:
             told = f"{workload}, hash {own.workload_hash[:12]}, {words(own.workload)}"
             console.print(f"window {name}: workload {told}")
     if resolved.until is not None:
-        console.print(f"until a half width of {resolved.until:.2g}, after {resolved.trials} trials at most")
+        console.print(f"until the figure is known to +-{share(resolved.until)}, after {resolved.trials} trials at most")
     console.print(f"order of runs: {', '.join(Path(f).name for f in resolved.folders)}")
 
 

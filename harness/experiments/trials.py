@@ -11,6 +11,7 @@ from innerloop.harness import __version__
 from innerloop.harness.analysis.statistics import LEAST_BLOCKS
 from innerloop.harness.analysis.trials import half_width, processes_for, spread
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.words import share
 from innerloop.harness.experiments.comparison import estimate
 from innerloop.harness.experiments.ended import Ended, ended_jobs, last_time, run_of, status
 from innerloop.harness.experiments.folder import failed_jobs, read_events, read_manifest
@@ -164,8 +165,8 @@ def _notes(manifest: Manifest, events: Sequence[Event], loads: Sequence[Load], r
         worst = max((load for load in loads if load.needed), key=lambda load: load.needed or 0, default=None)
         if worst is not None and manifest.until is not None:
             yield (
-                f"a half width of {manifest.until:.2g} was not reached with {manifest.blocks} processes: between them "
-                f"{manifest.options['metric']} of {worst.workload} scatters by {worst.figures[0].scatter or 0:.1%}; "
+                f"+-{share(manifest.until)} was not reached with {manifest.blocks} processes: between them "
+                f"{manifest.options['metric']} of {worst.workload} scatters by {share(worst.figures[0].scatter)}; "
                 f"about {worst.needed} would do"
             )
     for load in loads:

@@ -27,7 +27,7 @@ examples:
       core, engine, async and http on the same requests, and what each layer adds
   innerloop run --engine vllm --workload users-10 --trials 8
       every figure with an interval, from eight processes; --until 1% stops as soon as that is enough
-  innerloop run --engine vllm --windows users-1,users-10,users-50
+  innerloop run --engine vllm --windows users-10,users-50,users-100
       three loads on an engine that is loaded once
   innerloop run --engine vllm --model llama3-70b-awq --dry-run
       print what would be done, and do nothing

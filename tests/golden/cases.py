@@ -128,7 +128,7 @@ PLANS = {
     "plan_torch_too_large": case("run --engine torch --device cpu --set kv_cache_tokens=10000000000 --dry-run"),
     **both("plan_layers", f"{LAYERS} all --trials 2 --dry-run {OUT}"),
     **both("plan_trials", f"run --engine torch --device cpu --workload few.yaml --trials 3 --until 2% --dry-run {OUT}"),
-    "plan_windows": case(f"run --engine torch --device cpu --windows few.yaml,users-1 --dry-run {OUT}"),
+    "plan_windows": case(f"run --engine torch --device cpu --windows few.yaml,users-10 --dry-run {OUT}"),
     "plan_layers_torch": case(f"run --engine torch --device cpu --layers engine,core --dry-run {OUT}"),
     # wide, since the command holds the checkout's path
     **both("plan_kernels", f"{LAYERS} core,http --profile kernels --dry-run {OUT}", columns=300),
@@ -180,7 +180,7 @@ REFUSED = {
         "environment": "--engine vllm --environment mine",
         "trials": "--trials 0",
         "windows_of_layers": "--engine torch --layers all --windows 2",
-        "windows_and_workload": "--engine torch --workload quick --windows quick,users-1",
+        "windows_and_workload": "--engine torch --workload quick --windows quick,users-10",
         "metric": "--trials 2 --metric ttft",
         "layers": "--engine torch --layers core",
         "layers_twice": "--engine torch --layers core,core",
