@@ -137,23 +137,20 @@ def test_a_window_that_ends_before_its_requests_leaves_the_next_one_an_idle_engi
 
 
 def test_a_process_that_fails_in_a_window_keeps_the_windows_before(capsys: pytest.CaptureFixture[str]) -> None:
-    one = main(asked("alone", "--json"))
-    steps = json.loads(capsys.readouterr().out)["counts"]["steps"]
-    assert one == EXIT_OK
-    fault = ["--engine-arg", "fault=raise", "--engine-arg"]
-    code = EXIT_OK
-    for step in range(steps, 40 * steps, steps):  # the first place that is behind the first window
-        code = main(asked(f"e{step}", "--windows", "3", *fault, f"fault_step={step}", "--json"))
-        capsys.readouterr()
-        folder = Path(f"e{step}")
-        states = [event.event for event in read_events(folder) if event.event != "started"] if folder.exists() else []
-        if states[:1] == ["done"]:
-            break
-    assert code == EXIT_FAILED
-    assert states[-1] == "failed"
-    last = result_file.read(folder / "runs" / "window3-1")
-    assert last.failure is not None
-    assert "the scripted engine fails" in last.failure.message
+    assert main(asked("alone")) == EXIT_OK
+    alone = read_tables(Path("alone"))
+    later = len(alone.warmup_steps) + len(alone.steps) + 10  # in the warm-up of the second window
+    fault = ["--engine-arg", "fault=raise", "--engine-arg", f"fault_step={later}"]
+    assert main(asked("e", "--windows", "3", *fault, "--json")) == EXIT_FAILED
+    capsys.readouterr()
+    states = [event.event for event in read_events(Path("e")) if event.event != "started"]
+    assert states == ["done", "failed", "failed"]
+    second, third = (result_file.read(Path("e/runs") / f"window{k}-1") for k in (2, 3))
+    assert second.failure is not None
+    assert "the scripted engine fails" in second.failure.message
+    assert third.failure is not None
+    assert third.failure.message.startswith("its process failed in window 2 of 3: ")
+    assert third.counts.steps == 0
 
 
 def test_until_stops_early_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
