@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -55,13 +55,11 @@ class CheckpointOfRun(PlannedCheckpoint):
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a run would be made of. why_not_here: why it cannot run on this machine, None if it can. spec: as
-    `RunSpec.describe` gives it. overridden: what the settings would have made of the engine's arguments that were given
-    otherwise."""
+    `RunSpec.describe` gives it."""
 
     spec: Document
     why_not_here: str | None
     native_settings: Mapping[str, Any]
-    overridden: Mapping[str, Any]
     preparation: Sequence[str]
     cannot_report: Sequence[str]
     environment: PlannedEnvironment
@@ -91,14 +89,10 @@ def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: P
     else:
         checkpoint = {**planned_checkpoint(spec.model, spec.settings.dtype), "synthetic": True}
     native, cannot_report = native_settings(spec)
-    by_settings = native_settings(replace(spec, engine_args={}))[0] if spec.engine_args else native
-    given = {name: native[name] for name in spec.engine_args if name in native}
-    overridden = {name: by_settings[name] for name, value in given.items() if by_settings.get(name, value) != value}
     return Plan(
         spec=spec.describe(),
         why_not_here=why_not_here(spec, machine) or no_room(checkpoint),
         native_settings=native,
-        overridden=overridden,
         preparation=preparation_steps(spec),
         cannot_report=cannot_report,
         environment=planned_environment(spec),
@@ -161,7 +155,6 @@ def print_plan(resolved: Plan, console: Console) -> None:
     from innerloop.harness.report.tables import table
 
     spec, environment, checkpoint = resolved.spec, resolved.environment, resolved.checkpoint
-    overridden = resolved.overridden
     rows = table(header=False)
     rows.add_column(no_wrap=True, style="dim")
     rows.add_column()
@@ -189,8 +182,7 @@ def print_plan(resolved: Plan, console: Console) -> None:
         given = "  (given)" if name in spec["settings_given"] else ""
         rows.add_row("settings" if index == 0 else "", f"{name} = {shown(name, value)}{given}")
     for index, (name, value) in enumerate(resolved.native_settings.items()):
-        instead = f"  (given, in place of {shown(name, overridden[name])})" if name in overridden else ""
-        rows.add_row("engine args" if index == 0 else "", f"{name} = {shown(name, value)}{instead}")
+        rows.add_row("engine args" if index == 0 else "", f"{name} = {shown(name, value)}")
     for index, step in enumerate(resolved.preparation):
         rows.add_row("preparation" if index == 0 else "", step)
     if resolved.profile:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from innerloop.engines.adapters import load_adapter
 from innerloop.engines.contract import Adapter, Load, Probe, UnsupportedSetting
 from innerloop.engines.support.refusals import refuse_model, refuse_reserved
-from innerloop.engines.support.versions import UnknownArgument, check_known
 from innerloop.harness import environments
 from innerloop.harness.checkpoints.tensors import config_json
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.errors import Refused, closest, nearest
 from innerloop.harness.environments.parameters import argument_names
 from innerloop.harness.preparations import shown
 from innerloop.harness.profiles.engines import all_engines
@@ -35,16 +34,16 @@ def native_settings(spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
     probe = probe_of(spec, adapter)
     try:
         arguments = _arguments(adapter, load, probe)
-        if probe.arguments is not None:
-            check_known(spec.engine_args, probe.arguments, f"{adapter.title} {probe.version} has no engine argument")
-    except UnknownArgument as error:
-        raise Refused(f"--engine-arg: {error}") from None
     except UnsupportedSetting as error:
         others = ", ".join(_able(spec, load)) or "none"
         raise Refused(
             f"{spec.engine.name} does not support a setting: {error}",
             f"engines that support all these settings on {spec.device}: {others}",
         ) from None
+    for name in spec.engine_args:
+        if probe.arguments is not None and name not in probe.arguments:
+            close = nearest(name, closest(name, probe.arguments))
+            raise Refused(f"--engine-arg: {adapter.title} {probe.version} has no engine argument {name!r}{close}")
     return arguments, list(adapter.unreported(load))
 
 

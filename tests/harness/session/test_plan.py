@@ -65,17 +65,9 @@ def test_a_plan_says_what_memory_and_time_a_run_takes(monkeypatch, tmp_path, cap
     assert "37.0 GiB of weights, 320 KiB of KV cache per token; more than 37.0 GiB on each of 1 GPU(s)" in words
     assert "at most 30 rounds, no new one after 120 s" in words
     assert "100 users, 300 s" in words
+    large = ("--engine", "vllm", "--device", "cuda", "--model", "llama3-70b-awq")
     words = planned(capsys, *large, "--set", "kv_cache_tokens=32768", "--set", "tensor_parallel=2")
     assert "(10.0 GiB for kv_cache_tokens); more than 23.5 GiB on each of 2 GPU(s)" in words
-
-
-def test_an_argument_that_contradicts_a_setting_is_said_to(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
-    given = ("--engine", "vllm", "--device", "cpu", "--engine-arg", "max_num_seqs=16", "--engine-arg", "block_size=32")
-    words = planned(capsys, *given)
-    assert "max_num_seqs = 16 (given, in place of 256)" in words
-    assert "block_size = 32" in words
-    assert words.count("in place of") == 1
 
 
 def test_a_checkpoint_for_which_there_is_no_room_is_told(monkeypatch, tmp_path, capsys):
@@ -83,7 +75,8 @@ def test_a_checkpoint_for_which_there_is_no_room_is_told(monkeypatch, tmp_path, 
     usage = SimpleNamespace(total=2**40, free=2**20)
     monkeypatch.setattr("innerloop.harness.session.plan.shutil.disk_usage", lambda folder: usage)
     words = planned(capsys, "--engine", "torch", "--device", "cpu")
-    assert f"the checkpoint needs 128 MiB of disk space, and {tmp_path} has 1.00 MiB left" in words
+    assert "not runnable here the checkpoint needs 128 MiB of disk space, and " in words
+    assert "has 1.00 MiB left" in words
 
 
 def test_an_interpreter_of_ones_own_is_not_said_to_be_created(monkeypatch, tmp_path, capsys):
