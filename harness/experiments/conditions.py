@@ -93,11 +93,11 @@ def judge(found: Comparison, rules: Rules) -> Gate:
 
 
 def _checked(condition: Condition, row: ComparedFigure | None, rules: Rules) -> CheckedCondition:
-    value, reason, waived = None, None, False
+    value: Estimate | None = None
+    reason: str | None = "it is not known on both sides"
     outcome: Outcome = "cannot tell"
-    if row is None:
-        reason = "it is not known on both sides"
-    else:
+    waived = False
+    if row is not None:
         value = row.ratio if condition.relative else row.b
         outcome, reason = lies(value, condition)
         waived = outcome == "cannot tell" and rules.undecided

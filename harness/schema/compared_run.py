@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from innerloop.harness.schema.engine import Engine, Environment
 from innerloop.harness.schema.reasons import Reason
@@ -24,3 +25,4 @@ class ComparedRun:
     environment: Environment | None
     figures: Mapping[str, float | None]
     idle: float | None
+    kind: Literal["run"]

@@ -59,15 +59,15 @@ def read_unchecked(run: Path) -> tuple[Document, Path]:
         raise Refused(f"there is no {FILE} in {run}" if run.is_dir() else f"there is no file {run}") from None
     if major(found) is None or "status" not in found or "spec" not in found:
         raise Refused(f"{path} is not an innerloop result: schema_version, status or spec is missing")
-    found = migrated(found, path, VERSION, MIGRATIONS)
-    if "kind" not in found:
-        raise Refused(f"{path} is incomplete: it lacks kind")
-    return found, path
+    return migrated(found, path, VERSION, MIGRATIONS), path
 
 
 def _checked(run: Path) -> tuple[Document, Result]:
     found, path = read_unchecked(run)
     try:
-        return found, typed(Result, found)
+        result = typed(Result, found)
     except Misfit as error:
         raise Refused(f"{path} is incomplete: {error}") from None
+    if "kind" not in found:
+        raise Refused(f"{path} is incomplete: it lacks kind")
+    return found, result

@@ -226,8 +226,9 @@ def make(run_folder, spec, reported) -> MakeRun:
 
     def made(name: str, change: Callable[[Result], Result] = lambda result: result) -> Path:
         folder = run_folder(name)
+        tables = convert(folder)
         if not built:
-            built.append(build(Record(spec=spec, workload_hash="abc", tables=convert(folder), reported=reported)))
+            built.append(build(Record(spec=spec, workload_hash="abc", tables=tables, reported=reported)))
         result = replace(built[0], environment=environment(), reasons=(), status="ok")
         result_file.write(folder, change(result))
         return folder
