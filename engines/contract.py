@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -126,6 +126,7 @@ class Probe:
 
     version: str | None = None  # the engine's
     packages: Mapping[str, str] = field(default_factory=dict)  # every distribution's version, by its normalised name
+    arguments: Collection[str] | None = None  # the names of the engine's own, where `Adapter.parameters` says them
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,8 @@ class Session(ABC):
 
     @abstractmethod
     def has_work(self) -> bool:
-        """Whether any submitted request is unfinished or any result is still in flight."""
+        """Whether any submitted request is unfinished or any result is still in flight. Once all requests are finished
+        it becomes False within some steps, in which no tokens come."""
 
     def reset_caches(self) -> bool:
         """Empties the prefix cache; called while nothing runs. False: this engine cannot."""
@@ -201,6 +203,7 @@ class Adapter(ABC):
     reserved: Mapping[str, str] = {}  # engine arguments that may not be given, each with what to do instead or why
     out_of_memory: tuple[str, ...] = ()  # words of its errors, in lower case, that say that the device's memory is full
     variables: tuple[str, ...] = ()  # prefixes of environment variables that change what it does: kept with a result
+    parameters: str | None = None  # "vllm/engine/arg_utils.py:EngineArgs": whose fields are all the engine's arguments
     with_tokenizer: tuple[str, ...] = ()  # layers that read the tokenizer in the model's folder
 
     def architectures(self, device: str) -> tuple[str, ...] | None:

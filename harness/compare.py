@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.arguments import CommandLine, command_line, relative, whole
 from innerloop.harness.cli.command import as_command, leave
-from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, STOPPED, Refused, exit_codes
-from innerloop.harness.cli.output import print_json
-
-if TYPE_CHECKING:
-    from innerloop.harness.experiments.comparison import Question
-    from innerloop.harness.schema.comparison import Comparison
+from innerloop.harness.cli.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_UNDECIDED,
+    EXIT_WORSE,
+    STOPPED,
+    Refused,
+    exit_codes,
+)
+from innerloop.harness.experiments.asking import Asked, add_question, add_rules, asked
+from innerloop.harness.experiments.output import Output, add_output, output
 
 EXAMPLES = """\
 examples:
@@ -23,12 +28,15 @@ examples:
   innerloop compare A B --metric latency_s.itl.p99
   innerloop compare A B --json
   innerloop compare --base '--engine vllm --workload users-10' --change '--set max_batch_size=16' --trials 8
+  innerloop compare --base '--engine vllm' --change '--engine-arg block_size=32' --effect 3%
+  innerloop compare --base '--engine vllm' --change '--set max_batch_size=16' --fail-if 'itl.p99 > 1.05 * baseline'
   innerloop compare experiments/20260102T030405Z-compare
 
 With A and B nothing is run. One run on each side says how far apart they are, not whether other runs would be: that
 takes trials. --base holds arguments of `innerloop run`, --change what B has behind them, both split without a shell.
 Each block runs both, in random order, each in a fresh process; innerloop resume goes on with what was interrupted.
-How figures, verdicts and parts are worked out: docs/method/comparisons.md.
+How figures, verdicts and parts are worked out: docs/method/comparisons.md. With a transcript:
+docs/how-to/compare-two-versions.md. Codes 4 and 5 come from --fail-if alone.
 
 """
 
@@ -37,7 +45,7 @@ def parser() -> CommandLine:
     out = command_line(
         "compare",
         "What differs between two runs or ways to run, how far apart their figures are, and in which steps and phases.",
-        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, *STOPPED),
+        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED),
     )
     out.add_argument(
         "a", metavar="A", nargs="?", help="a run's folder, its name in runs/, or: last; alone: an experiment"
@@ -47,78 +55,57 @@ def parser() -> CommandLine:
     out.add_argument("--change", metavar="ARGUMENTS", help="run B, with these behind those of A")
     out.add_argument("--trials", type=whole(1, 100), metavar="N", help="runs of each, interleaved; default: 8")
     out.add_argument(
+        "--effect",
+        type=relative,
+        metavar="PART",
+        help="as many trials as show a difference of this size, by what innerloop noise measured here",
+    )
+    out.add_argument(
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )
-    out.add_argument("--metric", metavar="FIGURE", help="the figure that is asked about; default: output_tokens_per_s")
-    out.add_argument(
-        "--margin", type=relative, default=0.02, metavar="PART", help="what counts as no difference; default: 2%%"
-    )
-    out.add_argument(
-        "--no-why", dest="why", action="store_false", help="leave out where the difference is: steps are not read"
-    )
-    out.add_argument("--other-work", action="store_true", help="compare runs of other requests, too")
-    out.add_argument("--other-machine", action="store_true", help="compare runs of other machines, too")
-    out.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    add_question(out)
+    add_rules(out)
+    add_output(out)
     return out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: show(arguments))
+    return as_command(lambda: compare(arguments))
 
 
-def show(arguments: argparse.Namespace) -> int:
-    from innerloop.harness.experiments.comparison import Question, metric_named
-    from innerloop.harness.result.figures import PRIMARY
-
-    question = Question(
-        metric=metric_named(arguments.metric or PRIMARY),
-        margin=arguments.margin,
-        other_work=arguments.other_work,
-        other_machine=arguments.other_machine,
-        why=arguments.why,
-    )
+def compare(arguments: argparse.Namespace) -> int:
+    if arguments.junit is not None and not arguments.fail_if:
+        raise Refused("--junit writes conditions: give --fail-if")
+    to = output(arguments)
     if arguments.base is not None or arguments.change is not None:
-        return run(arguments, question)
-    if arguments.trials is not None or arguments.out is not None:
-        raise Refused("--trials and --out go with --base and --change")
-    found = stored(arguments, question)
-    if arguments.json:
-        from innerloop.harness.store.typed import document
-
-        print_json(document(found))
-        return EXIT_OK
-    from innerloop.harness.report.comparison import print_comparison
-
-    print_comparison(found)
-    return EXIT_OK
-
-
-def stored(arguments: argparse.Namespace, question: Question) -> Comparison:
-    """Of two runs or of an experiment that are there."""
-    from innerloop.harness.experiments.compared import compared
-    from innerloop.harness.experiments.comparison import comparison
-    from innerloop.harness.experiments.stored import member
-
+        return run(arguments, asked(arguments, trials=arguments.trials, effect=arguments.effect), to)
+    if not arguments.trials is arguments.out is arguments.effect is None:
+        raise Refused("--trials, --effect and --out go with --base and --change")
     if arguments.a is None:
         raise Refused("name two runs, or an experiment, or give --base and --change")
-    if arguments.b is None:
-        return compared(Path(arguments.a), question)
-    return comparison([(member(arguments.a), member(arguments.b))], question)
+    from innerloop.harness.experiments.stored import compared_runs
+    from innerloop.harness.experiments.telling import tell
+
+    what = asked(arguments)
+    rules = what.rules()
+    return tell(compared_runs(arguments.a, arguments.b, what), rules, to)
 
 
-def run(arguments: argparse.Namespace, question: Question) -> int:
+def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
     """Makes an experiment of both sides and runs it."""
     if arguments.base is None or arguments.change is None:
         raise Refused("--base and --change go together; --change '' compares A with itself")
     if arguments.a is not None:
         raise Refused(f"--base and --change run both sides: {arguments.a!r} goes with neither")
+    if arguments.trials is not None and arguments.effect is not None:
+        raise Refused("--trials and --effect exclude each other; give one of them")
     from innerloop.harness.experiments.sides import make, new
     from innerloop.harness.machine import this_machine
     from innerloop.harness.resume import resume
 
-    manifest = new(arguments.base, arguments.change, arguments.trials or 8, question, this_machine())
-    return resume(make(manifest, arguments.out), arguments)
+    what.rules()  # refused before anything runs
+    return resume(make(new(arguments.base, arguments.change, what, this_machine()), arguments.out), to)
 
 
 if __name__ == "__main__":

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from innerloop.harness.cli.arguments import CommandLine, command_line
 from innerloop.harness.cli.command import as_command, leave
-from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, STOPPED, exit_codes
-from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_UNDECIDED,
+    EXIT_WORSE,
+    STOPPED,
+    exit_codes,
+)
 from innerloop.harness.cli.progress import progress_console
+from innerloop.harness.experiments.asking import NOISE
+from innerloop.harness.experiments.output import Output
 
 EXAMPLES = """\
 examples:
   innerloop resume experiments/20260102T030405Z-compare
 
 A run that was cut is made again; what it left is kept beside it. A block that was cut by a restart of the machine
-is run again whole. Runs that failed are not repeated.
+is run again whole. Runs that failed are not repeated. Codes 4 and 5 come from the conditions (--fail-if) with which
+the experiment was begun, if it was.
 
 """
 
@@ -26,7 +35,7 @@ def parser() -> CommandLine:
     out = command_line(
         "resume",
         "Run what is left of an experiment that was interrupted, and print what it says.",
-        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, *STOPPED),
+        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED),
     )
     out.add_argument("folder", metavar="FOLDER", type=Path, help="the experiment's folder")
     out.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
@@ -35,24 +44,32 @@ def parser() -> CommandLine:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: resume(arguments.folder, arguments))
+    return as_command(lambda: resume(arguments.folder, Output(arguments.json)))
 
 
-def resume(folder: Path, arguments: argparse.Namespace) -> int:
-    """Runs what is left and prints it; without a whole block there is nothing to print."""
+def resume(folder: Path, to: Output) -> int:
+    """Runs what is left and prints it; without a whole block there is nothing to print, and no gate is passed."""
+    from innerloop.harness.experiments.command import CONCLUDE, finish
+    from innerloop.harness.experiments.folder import read_manifest
     from innerloop.harness.experiments.local import go_on
-    from innerloop.harness.report.comparison import print_comparison
-    from innerloop.harness.store.typed import document
+    from innerloop.harness.experiments.sides import rules_of
+    from innerloop.harness.experiments.telling import tell
 
+    manifest = read_manifest(folder)
+    if manifest.design in CONCLUDE:
+        return finish(folder, manifest.design, to.json)
     console = progress_console()
+    rules = rules_of(manifest)
     found, code = go_on(folder, console)
     if found is None:
         console.print(f"no block of {folder} is whole", highlight=False)
-    elif arguments.json:
-        print_json(document(found))
-    else:
-        print_comparison(found)
-    return code
+        return EXIT_UNDECIDED if rules is not None and code == EXIT_OK else code
+    if manifest.design == NOISE:
+        from innerloop.harness.experiments.noise import keep
+
+        return keep(folder, to) if code == EXIT_OK else code
+    verdict = tell(found, rules, to)
+    return verdict if code == EXIT_OK else code
 
 
 if __name__ == "__main__":

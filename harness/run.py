@@ -6,10 +6,12 @@ import argparse
 from collections.abc import Sequence
 
 from innerloop.harness.cli.command import as_command, leave
-from innerloop.harness.cli.errors import EXIT_OK, Refused
+from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json, printing
 from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.session.arguments import parser, request_of
+
+OF_AN_EXPERIMENT = ("layers", "trials", "until", "windows", "metric")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,14 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.trials is not None and arguments.layers is None:
-        raise Refused("--trials needs --layers")
-    if arguments.layers is not None:
-        if arguments.layer is not None:
-            raise Refused("--layer and --layers exclude each other; give one of them")
-        from innerloop.harness.experiments.command import run_layers
+    if any(getattr(arguments, name) is not None for name in OF_AN_EXPERIMENT):
+        from innerloop.harness.experiments.command import run_experiment
 
-        return run_layers(arguments)
+        return run_experiment(arguments)
     return plan_one(arguments) if arguments.dry_run else run_one(arguments)
 
 

@@ -1,4 +1,4 @@
-"""`innerloop runs`: the runs that are there, a line each."""
+"""`innerloop runs`: the runs and experiments that are there, a line each."""
 
 from __future__ import annotations
 
@@ -14,19 +14,23 @@ from innerloop.harness.cli.output import print_json
 
 EXAMPLES = """\
 examples:
-  innerloop runs                                  all runs in runs/, newest last
+  innerloop runs                                  all in runs/ and experiments/, newest last
+  innerloop runs experiments/20260102T030405Z-compare/runs      the runs of one experiment
   innerloop runs --last 5 --where status=ok
   innerloop runs --where engine=vllm --where try=small      by a label
   innerloop runs --json | python -m json.tool
 
 Settings, labels and notes come from innerloop run --set, --label and --note. A run without a result is still running
-or was interrupted; one that cannot be read is listed as broken, with the reason.
+or was interrupted; one that cannot be read is listed as broken, with the reason. An experiment is one line, with the
+settings of its first side.
 """
 
 
 def parser() -> CommandLine:
-    out = command_line("runs", "List runs: start time, engine, model, workload, settings, status and speed.", EXAMPLES)
-    out.add_argument("folder", nargs="?", type=Path, default=Path("runs"), metavar="FOLDER", help="default: runs")
+    out = command_line(
+        "runs", "List runs and experiments: time, engine, model, workload, settings, status, speed.", EXAMPLES
+    )
+    out.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="default: runs and experiments")
     out.add_argument(
         "--where",
         action="append",
@@ -45,16 +49,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
+    from innerloop.harness.experiments.listing import list_experiments
     from innerloop.harness.result.listing import chosen, list_runs
+    from innerloop.harness.store.run_folder import EXPERIMENTS, RUNS
 
-    lines = chosen(list_runs(arguments.folder), arguments.where)
+    roots = (RUNS, EXPERIMENTS) if arguments.folder is None else (arguments.folder,)
+    found = [line for root in roots for line in (*list_runs(root), *list_experiments(root))]
+    lines = chosen(sorted(found, key=lambda line: (line.when, line.folder)), arguments.where)
     lines = lines[-arguments.last :] if arguments.last else lines
     if arguments.json:
         print_json({"runs": [asdict(line) for line in lines]}, "runs")
         return EXIT_OK
     from innerloop.harness.report.runs import print_runs
 
-    print_runs(lines, arguments.folder)
+    print_runs(lines, " and ".join(str(root) for root in roots if root == roots[0] or root.is_dir()))
     return EXIT_OK
 
 

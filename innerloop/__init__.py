@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from innerloop.harness import __version__
     from innerloop.harness.api.collection import Runs, runs
-    from innerloop.harness.api.opened import Layers, Run, open
+    from innerloop.harness.api.opened import Experiment, Layers, Run, open
     from innerloop.harness.api.start import run
     from innerloop.harness.cli.errors import InnerloopError, Refused
 
-__all__ = ["InnerloopError", "Layers", "Refused", "Run", "Runs", "__version__", "open", "run", "runs"]
+__all__ = ["Experiment", "InnerloopError", "Layers", "Refused", "Run", "Runs", "__version__", "open", "run", "runs"]
 
 _HOMES = {
+    "Experiment": "innerloop.harness.api.opened",
     "InnerloopError": "innerloop.harness.cli.errors",
     "Layers": "innerloop.harness.api.opened",
     "Refused": "innerloop.harness.cli.errors",

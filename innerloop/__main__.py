@@ -1,5 +1,19 @@
-"""`python -m innerloop VERB ...`."""
+"""`innerloop VERB ...`, which is `python -m innerloop VERB ...`."""
 
-from innerloop.harness.__main__ import console
+import signal
+from typing import NoReturn
 
-console()
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until something has begun Ctrl-C ends this as any other program, and no KeyboardInterrupt shows where it was.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def console() -> NoReturn:
+    """Runs the verb that the command line names, and ends the process."""
+    from innerloop.harness.__main__ import console as run
+
+    run()
+
+
+if __name__ == "__main__":
+    console()

@@ -19,6 +19,10 @@ class ChildFailed(RuntimeError):
     """A child ended before it was ready; what it had to say is in the log."""
 
 
+class ChildKilled(RuntimeError):
+    """A signal ended a child that was at work."""
+
+
 class Child:
     """Runs `engines.MODULE.main(told, channel)`; the child writes one line to the channel when it is ready.
 
@@ -51,6 +55,7 @@ class Child:
 
         Raises:
             ChildFailed: it ended first, or `limit_s` seconds went by.
+            ChildKilled: a signal ended it first.
         """
         deadline = None if limit_s is None else time.monotonic() + limit_s
         with open(self._channel, "rb") as channel, selectors.DefaultSelector() as waiting:
@@ -63,11 +68,26 @@ class Child:
                     raise ChildFailed(f"engines.{self._module} was not ready within {limit_s:g} s")
             line = channel.readline() if waiting.select(0) else b""
         if not line:
+            name = f"engines.{self._module}"
+            ended = self.ended(name, GRACE_S) or ChildFailed(f"{name} did not say that it is ready")
             self.end()
-            raise ChildFailed(
-                f"engines.{self._module} exited with code {self.process.returncode}; read the end of the log"
-            )
+            raise type(ended)(f"{ended}; read the end of the log")
         return line.decode()
+
+    def ended(self, what: str, patience_s: float = 0.0) -> ChildFailed | ChildKilled | None:
+        """The error that says how it ended; None: it lives. `patience_s`: how long it may still take to end, where
+        there are signs that it does."""
+        code = self.process.poll()
+        if code is None and patience_s > 0:
+            try:
+                code = self.process.wait(patience_s)
+            except subprocess.TimeoutExpired:
+                return None
+        if code is None:
+            return None
+        if code < 0:
+            return ChildKilled(f"{what} was killed by {signal_name(-code)}")
+        return ChildFailed(f"{what} exited with code {code}")
 
     def end(self) -> None:
         """Ends it and waits for it; what it leaves below itself is the guard's to sweep."""
@@ -81,6 +101,13 @@ class Child:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.process.wait()
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def follow_parent() -> None:

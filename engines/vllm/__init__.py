@@ -31,6 +31,7 @@ class VllmAdapter(Adapter):
     versions = VERSIONS
     reserved = RESERVED
     variables = ("VLLM_",)
+    parameters = "vllm/engine/arg_utils.py:EngineArgs"
     with_tokenizer = ("engine", "async", "http")
 
     def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import json
 import secrets
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +22,8 @@ from innerloop.engines.vllm.settings import engine_info
 PATH = "/v1/completions"
 POLL_S = 0.05
 RESET_S = 60.0
+ENDING_S = 2.0  # from a connection that breaks to the end of a server that dies
+SERVER = "vLLM's server"
 NOTES = (
     "a step is a group of tokens that the client received together; the engine's own steps run in another process",
     "the client requests token ids (return_token_ids), which a text client would not",
@@ -71,15 +75,28 @@ class HttpSession(Session):
 
     def submit(self, prepared: Any) -> None:
         assert self._client is not None
-        self._client.submit(prepared)
+        with self._told_how_it_ended():
+            self._client.submit(prepared)
 
     def step(self, until_ns: int | None) -> StepReport | Nothing:
         assert self._client is not None
         assert self._server is not None
-        report = self._client.step(until_ns)
-        if isinstance(report, Nothing) and (code := self._server.process.poll()) is not None:
-            raise ServerFailed(f"vLLM's server exited with code {code}")
+        with self._told_how_it_ended():
+            report = self._client.step(until_ns)
+        if isinstance(report, Nothing) and (ended := self._server.ended(SERVER)) is not None:
+            raise ended
         return report
+
+    @contextmanager
+    def _told_how_it_ended(self) -> Iterator[None]:
+        """What the client makes of a server that is gone is a connection that broke."""
+        try:
+            yield
+        except ServerFailed as error:
+            ended = None if self._server is None else self._server.ended(SERVER, ENDING_S)
+            if ended is None:
+                raise
+            raise ended from error
 
     def has_work(self) -> bool:
         return self._client is not None and self._client.has_work()
@@ -125,7 +142,7 @@ class HttpSession(Session):
     def _wait_until_ready(self, port: int) -> None:
         """Returns once the server that answers is ours, which only it can tell: it was given a name to serve under."""
         assert self._server is not None
-        while self._server.process.poll() is None:
+        while (ended := self._server.ended(SERVER)) is None:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
             try:
                 connection.request("GET", "/v1/models")
@@ -138,7 +155,7 @@ class HttpSession(Session):
             if self._model.encode() in answer:
                 return
             raise ServerFailed(f"another server is listening on port {port}: {answer[:200]!r}")
-        raise ServerFailed(f"vLLM's server exited with code {self._server.process.returncode} before it was ready")
+        raise type(ended)(f"{ended} before it was ready")
 
 
 def free_port() -> int:

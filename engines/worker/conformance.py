@@ -22,7 +22,7 @@ from innerloop.engines.support.children import follow_parent
 from innerloop.engines.support.refusals import refuse_reserved
 from innerloop.engines.worker.control import Control, opened
 from innerloop.engines.worker.inspection import Inspected, complaints_about_info
-from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.loop import Work, drain, drive
 
 MS = 1_000_000
 LENGTHS = ((9, 7), (33, 1), (5, 12), (17, 3), (1, 5), (48, 9))  # (prompt, output) tokens
@@ -58,10 +58,9 @@ class Scenario:
         recorder = work.recorder(self._folder / name, keep_ids=True, first_id=first_id)
         try:
             drive(self.session, work, recorder, first_id)
+            drain(self.session, recorder)
         finally:
             recorder.close()
-        while self.session.has_work():
-            self.session.step(None)
         with np.load(self._folder / name / "output_ids.npz", allow_pickle=False) as kept:
             return [part.tolist() for part in np.split(kept["ids"], kept["offsets"][1:-1])]
 

@@ -28,3 +28,10 @@ def has_converged(rates: Sequence[float], tolerance: float = TOLERANCE, window: 
         return False
     rising = all(later > earlier for earlier, later in pairwise(last))
     return not (rising and last[-1] > last[0] * (1 + tolerance / 2))
+
+
+def deviation(rates: Sequence[float], window: int = WINDOW) -> float | None:
+    """How far one of the last `window` rounds lies from their median at most, as a fraction of it; None: too few."""
+    last = list(rates[-window:])
+    middle = median(last) if len(last) == window else 0.0
+    return max(abs(rate - middle) for rate in last) / middle if middle > 0 else None

@@ -15,6 +15,8 @@ from innerloop.engines.support.waiting import sleep_until
 from innerloop.engines.worker.ahead import Ahead
 from innerloop.engines.worker.recorder import Recorder
 
+MOST_LEFT = 100  # steps that an engine may take to flush what is left in it
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -95,6 +97,22 @@ def drive(
         else:
             break
     recorder.close_window(clock())
+
+
+def drain(session: Session, recorder: Recorder) -> None:
+    """Steps until nothing is left in the engine, after every request of `drive` has had its tokens: what the last ones
+    would be given beyond them is found here.
+
+    Raises:
+        WrongTokenCount: tokens came, or the engine still had work after MOST_LEFT steps.
+    """
+    for _ in range(MOST_LEFT):
+        if not session.has_work():
+            return
+        report = session.step(None)
+        if not isinstance(report, Nothing):
+            recorder.after_the_end(report)
+    raise WrongTokenCount(f"every request has its tokens, but {MOST_LEFT} steps later the engine still reports work")
 
 
 def _next(due_ns: int | None, end_ns: int | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib.metadata
 import json
 import os
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop.engines.adapters import load_adapter
 from innerloop.engines.contract import CONTRACT, Adapter, Load, Session, UnsupportedSetting, WrongTokenCount
+from innerloop.engines.support.children import ChildKilled
 from innerloop.engines.support.refusals import refuse_model, refuse_reserved
 from innerloop.engines.worker.control import Control, opened
 
@@ -61,7 +63,8 @@ def main(job_path: str, channel: str) -> None:
 
 
 def run(adapter: Adapter, job: dict[str, Any], control: Control, sessions: list[Session]) -> None:
-    """Import, load, warm up, measure: the four phases of every run. In a profiling pass the last one ends early.
+    """Import, load, warm up, measure: the four phases of every run. In a profiling pass the last one ends early. The
+    jobs that `then` names are measured on the same engine, each warmed up again.
 
     The session is put into `sessions` as soon as there is one, for whoever has to close it.
     """
@@ -86,58 +89,16 @@ def run(adapter: Adapter, job: dict[str, Any], control: Control, sessions: list[
     control.send("phase", phase="warmup", load_s=load_s, info=account_of(session), versions=versions())
 
     # numpy comes with the engine: its import is not to be counted twice
-    from innerloop.engines.worker.compilations import Compilations
-    from innerloop.engines.worker.garbage import Pauses, settle_garbage
-    from innerloop.engines.worker.loop import Work, drive
-    from innerloop.engines.worker.warmup import Plan, Rule, warm_up
+    from innerloop.engines.worker.windows import Windows
 
-    trace, work = Path(job["trace"]), Work.load(job["workload"])
-    rounds, rule = Work.load(job["warmup"]["workload"]), Rule(**job["warmup"]["rule"])
-    plan = Plan(rounds, work, rule, load.settings["max_tokens_per_step"])
-    warmed = warm_up(session, plan, trace / "warmup", compare=profiling is None)
-    memory["after_warmup"] = resident_bytes()
-    recorder = work.recorder(trace / "measure", job["keep_token_ids"], plan.ids)
-    reset = reset_caches(session)
-    control.send(
-        "phase",
-        phase="measure",
-        warmup=warmed.account,
-        warmup_shapes=warmed.shapes,
-        step_pairs=warmed.pairs,
-        clock_ns_per_call=clock_cost_ns(),
-        caches_reset=reset,
-    )
-    cpu, pauses, compilations = 0.0, Pauses(recorder.paused), Compilations()
-
-    def ready() -> None:
-        nonlocal cpu
-        compilations.start()
-        settle_garbage()
-        pauses.start()
-        cpu = time.process_time()
-
-    def measure() -> None:
-        try:
-            drive(session, work, recorder, plan.ids, ready)
-        finally:
-            pauses.stop()
-
-    if profiling is None:
-        measure()
-    else:
-        profiling.drive(session, measure)
-    cpu_s = time.process_time() - cpu
-    memory["after_measure"], memory["peak"] = resident_bytes(), resident_bytes("VmHWM")
-    made = None if session.info.effective.get("process_hops") else compilations.stop() or None
-    control.send("phase", phase="close", memory_bytes=memory, process_cpu_s=cpu_s, compiled_in_window=made)
-    recorder.close()
+    windows = Windows(session, control, load.settings["max_tokens_per_step"], resident_bytes)
+    windows.measure(job, memory, profiling)
     if profiling is not None:
         profiling.write()
-
-
-def reset_caches(session: Session) -> bool | None:
-    """Whether the prefix cache was emptied before the window; None where the engine has none."""
-    return session.reset_caches() if session.info.effective.get("prefix_caching") else None
+    for number, path in enumerate(job.get("then", ()), 1):
+        windows.clear()
+        control.send("phase", phase="warmup", window=number)
+        windows.measure(json.loads(Path(path).read_text()), memory)
 
 
 def profiling_pass(job: dict[str, Any], control: Control) -> Pass | None:
@@ -182,8 +143,12 @@ def own_cause(error: BaseException, device: str, out_of_memory: tuple[str, ...])
         return "wrong_token_count"
     if isinstance(error, UnsupportedSetting):
         return "unsupported_setting"
-    if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
+    if isinstance(error, ChildKilled):
+        return "killed_by_signal"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk_full"
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:  # a limit on a file's size
+        return "file_error"
     text = f"{type(error).__name__}: {error}".lower()
     if any(words in text for words in (*OUT_OF_DEVICE_MEMORY, *out_of_memory)):
         return "out_of_memory_device"
@@ -220,15 +185,6 @@ def resident_bytes(field: str = "VmRSS") -> int:
     """Resident memory of this process, now or (VmHWM) at most; without its children."""
     with open("/proc/self/status") as f:
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith(field + ":"))
-
-
-def clock_cost_ns(calls: int = 10_000) -> float:
-    """Nanoseconds that one `time.monotonic_ns` call takes here."""
-    clock = time.monotonic_ns
-    begun = clock()
-    for _ in range(calls):
-        clock()
-    return (clock() - begun) / calls
 
 
 def seconds_since(begun_ns: int) -> float:

@@ -239,6 +239,16 @@ class Recorder:
         asked = self._asked[index]
         return f"request {index} should have produced {asked} tokens but received {asked + count}"
 
+    def after_the_end(self, report: StepReport) -> None:
+        """Looks at a step that only flushes, and records nothing.
+
+        Raises:
+            WrongTokenCount: a request got tokens although it had all of its own.
+        """
+        for request, ids in report.tokens:
+            if len(ids):
+                raise WrongTokenCount(self._unexpected(request - self._first, len(ids)))
+
     def unfinished(self) -> str:
         """Names one request that never got all its tokens, for the error of an engine that stopped too early."""
         open_ = np.flatnonzero(self._table["state"] == RUNNING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import numpy as np
 
 from innerloop.engines.contract import Session
 from innerloop.engines.worker.alternating import Alternating
-from innerloop.engines.worker.convergence import has_converged
-from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.convergence import deviation, has_converged
+from innerloop.engines.worker.loop import Work, drain, drive
 from innerloop.engines.worker.recorder import Recorder
 from innerloop.engines.worker.shapes import first_requests, long_contexts, longest_context, prompt_lens, taper
 
@@ -45,11 +46,11 @@ class Plan:
     """The parts of a warm-up, all of which have their own request ids and their own content.
 
     `rounds` is what is repeated, `window` what is measured afterwards, `most_prompt` the longest prompt that may be
-    made up. The ids are those of `rule.max_rounds` rounds and of one part for each of SHAPES.
+    made up. The ids are those of `rule.max_rounds` rounds and of one part for each of SHAPES, from `first_id` on.
     """
 
-    def __init__(self, rounds: Work, window: Work, rule: Rule, most_prompt: int) -> None:
-        self.rule = rule
+    def __init__(self, rounds: Work, window: Work, rule: Rule, most_prompt: int, first_id: int = 0) -> None:
+        self.rule, self._first_id = rule, first_id
         self.size = len(rounds.output_lens)
         self.round = rounds
         self._shapes = {
@@ -59,9 +60,13 @@ class Plan:
         self._slots = rule.max_rounds + len(SHAPES)
 
     @property
-    def ids(self) -> int:
-        """How many request ids it may use: those of the window come after them."""
-        return self._slots * self.size
+    def end(self) -> int:
+        """The first request id that it does not use: those of the window begin there."""
+        return self.first_id(self._slots)
+
+    def first_id(self, slot: int) -> int:
+        """The first request id of a slot."""
+        return self._first_id + slot * self.size
 
     def part(self, slot: int) -> Work:
         """What the slot holds, with content of its own."""
@@ -77,12 +82,20 @@ class Plan:
         works = [self._lengths(slot) for slot in range(self._slots)]
         lens = np.concatenate([prompt_lens(work) for work in works]).astype(np.int32)
         outputs = np.concatenate([work.output_lens for work in works]).astype(np.int32)
-        return Recorder(folder, lens, outputs, np.tile(self.round.user, self._slots))
+        return Recorder(folder, lens, outputs, np.tile(self.round.user, self._slots), first_id=self._first_id)
 
 
-def warm_up(session: Session, plan: Plan, folder: Path, compare: bool = True) -> WarmUp:
-    """One round, the shapes, then rounds until they have settled, all in one trace under `folder`. Where the engine can
-    be stepped bare and `compare` is wanted, these rounds take bare and recorded steps in turn."""
+def warm_up(
+    session: Session,
+    plan: Plan,
+    folder: Path,
+    compare: bool = True,
+    shapes: Sequence[str] = SHAPES,
+    tell: Callable[[dict[str, Any]], object] | None = None,
+) -> WarmUp:
+    """One round, the `shapes`, then rounds until they have settled, all in one trace under `folder`. Where the engine
+    can be stepped bare and `compare` is wanted, these rounds take bare and recorded steps in turn. `tell` hears after
+    each round how far the rounds are from having settled, and what bounds them."""
     rule = plan.rule
     begun = time.monotonic_ns()
     recorder = plan.recorder(folder)
@@ -96,13 +109,23 @@ def warm_up(session: Session, plan: Plan, folder: Path, compare: bool = True) ->
             break
         turns = Alternating(session, bare) if bare is not None and rates else None
         work = plan.part(len(rates))
-        took_s = run_part(turns or session, work, recorder, len(rates) * plan.size)
+        took_s = run_part(turns or session, work, recorder, plan.first_id(len(rates)))
         rates.append(float(work.output_lens.sum()) / took_s)
         rounds_s += took_s
+        if tell is not None:
+            tell(
+                {
+                    "rounds": len(rates),
+                    "max_rounds": rule.max_rounds,
+                    "deviation": deviation(rates, rule.window),
+                    "tolerance": rule.tolerance,
+                    "left_s": max(rule.max_s - rounds_s, 0.0),
+                }
+            )
         if turns is not None:
             pairs.append(turns.pairs)
         if len(rates) == 1:
-            done.shapes = run_shapes(session, plan, recorder, took_s)
+            done.shapes = run_shapes(session, plan, recorder, took_s, shapes)
     recorder.close()
     done.pairs = [pair for of_round in pairs[-rule.window :] for pair in of_round]
     done.account = {
@@ -121,18 +144,21 @@ def run_part(session: Session, work: Work, recorder: Recorder, first_id: int) ->
     start = time.monotonic_ns()
     drive(session, work, recorder, first_id)
     took_s = seconds_since(start)
-    while session.has_work():
-        session.step(None)
+    drain(session, recorder)
     return took_s
 
 
-def run_shapes(session: Session, plan: Plan, recorder: Recorder, round_s: float) -> list[str]:
-    """The shapes for which there is time, judged by the seconds that the first round took; returns their names. The
-    longest context comes always, others while all have LONG_SHARE of a round's positions."""
+def run_shapes(
+    session: Session, plan: Plan, recorder: Recorder, round_s: float, shapes: Sequence[str] = SHAPES
+) -> list[str]:
+    """Those of `shapes` for which there is time, judged by the seconds that the first round took; returns their names.
+    The longest context comes always, others while all have LONG_SHARE of a round's positions."""
     begun, budget_s = time.monotonic_ns(), plan.rule.max_s * SHAPES_SHARE
     positions = len(plan.round.prompt_tokens) + int(plan.round.output_lens.sum())
     done = []
     for place, name in enumerate(SHAPES):
+        if name not in shapes:
+            continue
         slot = plan.rule.max_rounds + place
         work = plan.part(slot)
         if name == "long":
@@ -141,7 +167,7 @@ def run_shapes(session: Session, plan: Plan, recorder: Recorder, round_s: float)
             work = first_requests(work, max(count, 1))
         if len(work.output_lens) == 0 or seconds_since(begun) > budget_s:
             continue
-        run_part(session, work, recorder, slot * plan.size)
+        run_part(session, work, recorder, plan.first_id(slot))
         done.append(name)
     return done
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from innerloop.engines.worker.trace import PHASES
+from innerloop.harness.analysis.chunks import added, chunks, least_and_most
 from innerloop.harness.analysis.columns import total
 from innerloop.harness.analysis.latency import finished
 from innerloop.harness.analysis.steps import wall_ns
@@ -61,26 +62,34 @@ def _times(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Itera
 
 def _backward(times: np.ndarray) -> int | None:
     """The first index whose time is before the one at the index before it."""
-    wrong = times[1:] < times[:-1]
-    return int(wrong.argmax()) + 1 if wrong.any() else None
+    begin, last = 0, None
+    for part in chunks(times):
+        if last is not None and part[0] < last:
+            return begin
+        wrong = part[1:] < part[:-1]
+        if wrong.any():
+            return begin + int(wrong.argmax()) + 1
+        begin, last = begin + len(part), part[-1]
+    return None
 
 
 def _output_sums(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Iterator[Check]:
     sums = {
-        "tokens": int(tokens["count"].sum(dtype=np.int64)),
+        "tokens": added(tokens["count"]),
         "steps": int(steps["output_tokens"].sum(dtype=np.int64)),
         "requests": int(requests["output_tokens"].sum(dtype=np.int64)),
     }
     if len(set(sums.values())) > 1:
         yield Check("output_sums", "output tokens differ: " + ", ".join(f"{n} in {name}" for name, n in sums.items()))
         return
-    number = tokens["request"]
-    if len(number) and (int(number.min()) < 0 or int(number.max()) >= len(requests)):
+    bounds = least_and_most(tokens["request"])
+    if bounds is not None and (bounds[0] < 0 or bounds[1] >= len(requests)):
         yield Check("token_requests", f"token records name requests outside the range 0 to {len(requests) - 1}")
         return
-    single = sums["tokens"] == len(number) and (len(number) == 0 or int(tokens["count"].max()) == 1)
-    weights = None if single else tokens["count"]
-    wrong = np.bincount(number, weights, minlength=len(requests)) != requests["output_tokens"]
+    received = np.zeros(len(requests))
+    for part in chunks(tokens):
+        received += np.bincount(part["request"], part["count"], minlength=len(requests))
+    wrong = received != requests["output_tokens"]
     if wrong.any():
         yield Check(
             "token_requests", f"{int(wrong.sum())} requests have different token counts in tokens and in requests"

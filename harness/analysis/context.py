@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from innerloop.harness.analysis.columns import known
-from innerloop.harness.analysis.latency import finished
+from innerloop.harness.analysis.walk import Jobs, Walk
 
 SLIVER = 1e-3  # of a position: what rounding leaves between a step's end and a prompt's
 
@@ -43,31 +43,16 @@ class Work:
         return self.decode_context + self.prefill_context
 
 
-@dataclass(frozen=True)
-class Jobs:
-    """Prompts to be computed, in the order in which they were finished; [jobs] each.
-
-    step: the step that gave the token behind it, or the number of steps where none came. positions: how many it takes.
-    request: whose.
-    """
-
-    step: np.ndarray
-    positions: np.ndarray
-    request: np.ndarray
-
-
 def work(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Work:
     """`steps`, `tokens` and `requests` are of dtype STEP, TOKEN and REQUEST. benchmarks/analysis.py times it."""
-    count = len(steps)
-    tokens = sane(tokens, count, len(requests))
-    step, request, prompt, before = arrivals(tokens, requests)
-    outputs = np.bincount(step, tokens["count"], minlength=count)
-    fed = tokens["count"].astype(np.float64)
-    fed -= before == 0  # a prompt's first token comes out of it; each later one is a position fed back
-    decode = np.bincount(step, fed, minlength=count)
-    decode_context = np.bincount(step, fed * ((fed - 1) / 2 + prompt + np.maximum(before, 1)), minlength=count)
-    jobs = prefill_jobs(steps, requests, step, request, prompt, before)
-    prefill, prefill_context, prefill_read, unattributed = prefill_work(steps, jobs)
+    outputs, decode, decode_context = (np.zeros(len(steps)) for _ in range(3))
+    walk = Walk(steps, tokens, requests)
+    for part in walk:
+        fed = part.fed
+        add_by_step(outputs, part.step, part.count)
+        add_by_step(decode, part.step, fed)
+        add_by_step(decode_context, part.step, fed * ((fed - 1) / 2 + part.prompt + np.maximum(part.before, 1)))
+    prefill, prefill_context, prefill_read, unattributed = prefill_work(steps, walk.jobs())
     return Work(
         decode=decode,
         decode_context=decode_context,
@@ -79,13 +64,12 @@ def work(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Work:
     )
 
 
-def sane(tokens: np.ndarray, steps: int, requests: int) -> np.ndarray:
-    """The records that name a step and a request that are there and bring something; a broken trace has others."""
-    if len(tokens) == 0:
-        return tokens
-    good = (tokens["step"] >= 0) & (tokens["step"] < steps) & (tokens["count"] > 0)
-    good &= (tokens["request"] >= 0) & (tokens["request"] < requests)
-    return tokens if good.all() else tokens[good]
+def add_by_step(column: np.ndarray, step: np.ndarray, amounts: np.ndarray) -> None:
+    """Adds to a column, float64 [steps], what belongs to each step; whole numbers and halves, so that it does not
+    matter where a part ends."""
+    if len(step):
+        first, last = int(step.min()), int(step.max())
+        column[first : last + 1] += np.bincount(step - first, amounts, minlength=last + 1 - first)
 
 
 def first_steps(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> np.ndarray | None:
@@ -93,7 +77,7 @@ def first_steps(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> 
     does not report its steps' prefill."""
     if len(steps) == 0 or not known(steps["prefill_tokens"]).all():
         return None
-    jobs = prefill_jobs(steps, requests, *arrivals(sane(tokens, len(steps), len(requests)), requests))
+    jobs = jobs_of(steps, tokens, requests)
     parts = pieces(steps, jobs)
     out = np.full(len(requests), len(steps), dtype=np.int64)
     np.minimum.at(out, jobs.request[parts.job], parts.step)
@@ -101,77 +85,12 @@ def first_steps(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> 
     return out
 
 
-def arrivals(tokens: np.ndarray, requests: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(step, request, its prompt's tokens, the tokens it had before), int64 [arrivals] each."""
-    step, request = tokens["step"].astype(np.int64), tokens["request"].astype(np.int64)
-    before = before_each(request, tokens["count"])
-    return step, request, requests["prompt_tokens"].astype(np.int64)[request], before
-
-
-def before_each(request: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """How many tokens each arrival's request had before it, int64 [arrivals]; arrivals are in order of time."""
-    n = len(request)
-    if n == 0:
-        return np.empty(0, dtype=np.int64)
-    order = by_request(request)
-    grouped = request[order]
-    opens = np.flatnonzero(np.concatenate(([True], grouped[1:] != grouped[:-1])))
-    grouped = count[order]
-    before = np.cumsum(grouped, dtype=np.int64)
-    before -= grouped
-    before -= np.repeat(before[opens], np.diff(np.append(opens, n)))  # in place: these arrays are the longest there are
-    out = np.empty(n, dtype=np.int64)
-    out[order] = before
-    return out
-
-
-def by_request(request: np.ndarray) -> np.ndarray:
-    """The order that groups arrivals by request and keeps their order within each; int64 [arrivals]."""
-    n = len(request)
-    bits = max(n.bit_length(), 1)  # a request's number above, the arrival's position below: one sort of plain integers
-    key = request.astype(np.int64) << bits
-    key |= np.arange(n)
-    key.sort()
-    return key & ((1 << bits) - 1)
-
-
-def prefill_jobs(
-    steps: np.ndarray,
-    requests: np.ndarray,
-    step: np.ndarray,
-    request: np.ndarray,
-    prompt: np.ndarray,
-    before: np.ndarray,
-) -> Jobs:
-    """Every prompt that was computed, in the order of the tokens that came out behind them.
-
-    A request that went without tokens for some steps in which something was preempted is taken to have been preempted:
-    its prompt and what it had generated, but for the newest token, were computed again before its next token. Requests
-    that never got a token stand at the end, in the order of their submission.
-    """
-    done = np.flatnonzero(before == 0)
-    at, size, whose = step[done], prompt[done], request[done]
-    thrown = np.cumsum(np.where(known(steps["preempted"]), steps["preempted"], 0), dtype=np.int64)
-    if len(thrown) and thrown[-1] > 0:
-        order = by_request(request)
-        previous, this = order[:-1], order[1:]
-        again = (request[previous] == request[this]) & (step[this] > step[previous] + 1)
-        again &= thrown[step[this]] > thrown[step[previous]]
-        resumed = this[again]
-        done = np.concatenate((done, resumed))
-        at = np.concatenate((at, step[resumed]))
-        size = np.concatenate((size, prompt[resumed] + before[resumed] - 1))
-        whose = np.concatenate((whose, request[resumed]))
-        order = np.argsort(done, kind="stable")  # arrivals are in order of time
-        at, size, whose = at[order], size[order], whose[order]
-    waiting = np.flatnonzero((requests["first_token_ns"] < 0) & (requests["submitted_ns"] >= 0) & ~finished(requests))
-    waiting = waiting[np.argsort(requests["submitted_ns"][waiting], kind="stable")]
-    left = requests["prompt_tokens"][waiting].astype(np.int64)
-    return Jobs(
-        step=np.concatenate((at, np.full(len(left), len(steps)))),
-        positions=np.concatenate((size, left)),
-        request=np.concatenate((whose, waiting)),
-    )
+def jobs_of(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Jobs:
+    """The prompts of a run."""
+    walk = Walk(steps, tokens, requests)
+    for _ in walk:
+        pass
+    return walk.jobs()
 
 
 @dataclass(frozen=True)
@@ -217,7 +136,7 @@ def pieces(steps: np.ndarray, jobs: Jobs) -> Pieces:
     ends = np.cumsum(need)
     made = np.cumsum(supply)
     total = made[-1] if len(made) else 0.0
-    cuts = np.union1d(made, ends[ends <= total])
+    cuts = np.sort(np.concatenate((made, ends[ends <= total])))  # twice the same: a piece of size 0, left out below
     cuts = cuts[cuts > 0]
     sizes = np.diff(np.concatenate(([0.0], cuts)))
     middles = cuts - sizes / 2

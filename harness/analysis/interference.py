@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from innerloop.harness.analysis.columns import NS, known
-from innerloop.harness.analysis.context import by_request, sane
+from innerloop.harness.analysis.order import by_request
 from innerloop.harness.analysis.summary import summary
+from innerloop.harness.analysis.walk import sane
 from innerloop.harness.schema.investigation import Interference
 
 

@@ -44,7 +44,7 @@ def tpot_ns(requests: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 def gaps_of(tokens: np.ndarray) -> Gaps:
     """The gaps between arrivals, of records of dtype TOKEN in order of time."""
-    return arrival_gaps(np.ascontiguousarray(tokens["time_ns"]), tokens["request"], tokens["count"])
+    return arrival_gaps(tokens["time_ns"], tokens["request"], tokens["count"])
 
 
 def first_tokens(requests: np.ndarray, tokens: np.ndarray) -> np.ndarray:

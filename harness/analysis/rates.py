@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 
+from innerloop.harness.analysis.chunks import added
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.statistics import BATCHES, LEAST_BLOCKS, LEAST_PER_BATCH, Interval, ratio_interval
 
@@ -33,7 +34,7 @@ def rate_per_user(arrived_ns: np.ndarray, gap_ns: np.ndarray, count: np.ndarray)
     interval's count is that of slices; the tokens are `count.sum()`.
     """
     batches = _batches(len(arrived_ns))
-    if not batches or int(gap_ns.sum()) <= 0:
+    if not batches or added(gap_ns) <= 0:
         return Interval(None, None, None, 0)
     edges = np.linspace(arrived_ns[0], arrived_ns[-1], batches + 1)[1:-1]
     bounds = [0, *np.searchsorted(arrived_ns, edges).tolist(), len(arrived_ns)]
@@ -41,7 +42,7 @@ def rate_per_user(arrived_ns: np.ndarray, gap_ns: np.ndarray, count: np.ndarray)
 
 
 def _sums(column: np.ndarray, bounds: list[int]) -> np.ndarray:
-    return np.array([column[a:b].sum(dtype=np.int64) for a, b in itertools.pairwise(bounds)], dtype=np.float64)
+    return np.array([added(column[a:b]) for a, b in itertools.pairwise(bounds)], dtype=np.float64)
 
 
 def _batches(values: int) -> int:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from innerloop.harness.analysis.columns import known
-from innerloop.harness.analysis.context import arrivals, pieces, prefill_jobs, sane
+from innerloop.harness.analysis.context import add_by_step, pieces
+from innerloop.harness.analysis.walk import Walk
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,20 @@ def seen(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray, windows: I
     if not windows:
         return {}
     count = len(steps)
-    tokens = sane(tokens, count, len(requests))
-    step, request, prompt, before = arrivals(tokens, requests)
-    fed = tokens["count"].astype(np.float64)
-    fed -= before == 0
-    parts = pieces(steps, prefill_jobs(steps, requests, step, request, prompt, before))
+    decode, positions = {window: np.zeros(count) for window in windows}, np.zeros(count)
+    walk = Walk(steps, tokens, requests)
+    for part in walk:
+        fed, context = part.fed, part.prompt + np.maximum(part.before, 1)
+        add_by_step(positions, part.step, fed)
+        for window in windows:
+            add_by_step(decode[window], part.step, capped(context, fed, window))
+    parts = pieces(steps, walk.jobs())
     unknown = np.where(known(steps["prefill_tokens"]), 0.0, np.nan)
     found = {}
     for window in windows:
-        decode = np.bincount(step, capped(prompt + np.maximum(before, 1), fed, window), minlength=count)
         prefill = np.bincount(parts.step, capped(parts.start + 1, parts.sizes, window), minlength=count)
         read = np.bincount(parts.step, np.minimum(parts.start, window - 1), minlength=count)
-        positions = np.bincount(step, fed, minlength=count)
-        found[window] = Seen(decode + prefill + unknown, decode - positions + read + unknown)
+        found[window] = Seen(decode[window] + prefill + unknown, decode[window] - positions + read + unknown)
     return found
 
 

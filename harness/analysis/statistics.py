@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from innerloop.harness.analysis.chunks import at_most
 from innerloop.harness.analysis.distributions import normal_quantile, rank_bounds, t_cdf, t_quantile
+from innerloop.harness.analysis.selection import Ordered
 
 CONFIDENCE = 0.95
 BATCHES = 10  # of a series; more are correlated with each other, fewer make the interval wide (Schmeiser 1982)
@@ -106,12 +108,12 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> I
 def shares_below(values: np.ndarray, limit: float, batches: int = BATCHES) -> np.ndarray:
     """Which share of each of `batches` runs of neighbours is at most `limit`, float64 [batches]."""
     edges = np.linspace(0, len(values), batches + 1).astype(np.int64).tolist()
-    parts = (values[a:b] <= limit for a, b in itertools.pairwise(edges))  # one at a time: series of tokens are long
-    return np.array([np.count_nonzero(part) / len(part) for part in parts])
+    parts = (values[a:b] for a, b in itertools.pairwise(edges))
+    return np.array([at_most(part, limit) / len(part) for part in parts])
 
 
 def quantile_bounds(
-    values: np.ndarray, ordered: np.ndarray, q: float, confidence: float = CONFIDENCE
+    values: np.ndarray, ordered: Ordered, q: float, confidence: float = CONFIDENCE
 ) -> tuple[float | None, float | None]:
     """Order statistics that bound the q-quantile. `values` [n] in order of time, `ordered` the same ones sorted.
 

@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from innerloop.harness.analysis import censoring
+from innerloop.harness.analysis.chunks import added
+from innerloop.harness.analysis.selection import Ordered, ordered
 from innerloop.harness.analysis.statistics import quantile_bounds
 from innerloop.harness.schema.common import Bounds, Summary
 
+MOST = 1 << 62  # of a sum that is exact
 CENSORED_SHARE = 0.01  # of durations that had not ended, above which those that had do not stand for all
 
 
@@ -22,29 +25,37 @@ def summary(values: np.ndarray, scale: float = 1.0, *, bounds: bool = False) -> 
     n = len(values)
     if n == 0:
         return Summary(None, None, None, None, None, None, 0)
-    ordered = np.sort(values)
+    found = ordered(values)
 
     def quantile(q: float) -> float:
         below, part = divmod(q * (n - 1), 1.0)
-        low, high = ordered[int(below)], ordered[min(int(below) + 1, n - 1)]
+        low, high = found[int(below)], found[min(int(below) + 1, n - 1)]
         return (float(low) + float(high - low) * part) * scale
 
     def interval(q: float) -> Bounds | None:
-        return _scaled(quantile_bounds(values, ordered, q), scale) if bounds else None
+        return _scaled(quantile_bounds(values, found, q), scale) if bounds else None
 
     return Summary(
-        mean=float(ordered.mean(dtype=np.float64)) * scale,
+        mean=mean(values, found) * scale,
         p50=quantile(0.50),
         p90=quantile(0.90),
         p95=quantile(0.95),
         p99=quantile(0.99),
-        max=float(ordered[-1]) * scale,
+        max=float(found[n - 1]) * scale,
         count=n,
         p50_ci=interval(0.50),
         p90_ci=interval(0.90),
         p95_ci=interval(0.95),
         p99_ci=interval(0.99),
     )
+
+
+def mean(values: np.ndarray, found: Ordered) -> float:
+    """Of values [n > 0], which `found` has in order: of whole numbers it is exact."""
+    n = len(values)
+    if isinstance(found, np.ndarray) and (values.dtype.kind == "f" or max(abs(found[0]), abs(found[n - 1])) > MOST / n):
+        return float(found.mean(dtype=np.float64))
+    return added(values) / n
 
 
 def durations(values: np.ndarray, ended: np.ndarray, scale: float = 1.0) -> Summary:

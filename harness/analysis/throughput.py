@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from innerloop.harness.analysis.arrivals import Gaps
+from innerloop.harness.analysis.chunks import added
 from innerloop.harness.analysis.columns import NS, total
 from innerloop.harness.analysis.latency import finished, tpot_ns
 from innerloop.harness.schema.window import Throughput
@@ -28,7 +29,7 @@ def throughput(
     done = finished(requests) & (requests["last_token_ns"] >= start_ns) & (requests["last_token_ns"] <= end_ns)
     prompts = int(started["prompt_tokens"].sum(dtype=np.int64))
     inside = gaps.within(start_ns - 1, end_ns)
-    users, waited = int(inside.count.sum(dtype=np.int64)), int(inside.gap_ns.sum(dtype=np.int64))
+    users, waited = added(inside.count), added(inside.gap_ns)
     return Throughput(
         prefill_positions_per_s=None if prefill is None else prefill / seconds,
         output_tokens_per_s=output / seconds,

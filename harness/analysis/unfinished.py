@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from innerloop.harness.analysis.chunks import chunks
 from innerloop.harness.analysis.latency import finished
 
 
@@ -16,11 +17,13 @@ def filled(requests: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     open_ = ~finished(requests)
     if not open_.any() or len(tokens) == 0:
         return out
-    number = tokens["request"]
-    there = (number >= 0) & (number < len(open_))  # a broken trace may name requests that are not there
-    rows = tokens[there & open_[np.where(there, number, 0)]]
-    received = np.bincount(rows["request"], rows["count"], minlength=len(requests)).astype(np.int32)
-    out["output_tokens"][open_] = received[open_]
-    some = rows[rows["count"] > 0]
-    out["last_token_ns"][some["request"]] = some["time_ns"]  # the latest of a request's arrivals is the one that stays
+    received = np.zeros(len(requests))
+    for part in chunks(tokens):
+        number = part["request"]
+        there = (number >= 0) & (number < len(open_))  # a broken trace may name requests that are not there
+        rows = part[there & open_[np.where(there, number, 0)]]
+        received += np.bincount(rows["request"], rows["count"], minlength=len(requests))
+        some = rows[rows["count"] > 0]
+        out["last_token_ns"][some["request"]] = some["time_ns"]  # the latest of a request's arrivals stays
+    out["output_tokens"][open_] = received.astype(np.int32)[open_]
     return out

@@ -1,11 +1,11 @@
-"""`il.open`: a run that is there, its result and its tables; or a run of several layers."""
+"""`il.open`: a run that is there, its result and its tables; or an experiment of many."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from innerloop.harness import store
 from innerloop.harness.cli.errors import Refused
@@ -106,7 +106,7 @@ class Layers:
 
     @cached_property
     def waterfall(self) -> Waterfall:
-        """What waterfall.json holds, typed: what each layer adds.
+        """What document.json (or waterfall.json) holds, typed: what each layer adds.
 
         Raises:
             Refused: it cannot be read.
@@ -125,18 +125,57 @@ class Layers:
         return tuple(Run(one) for one in found if isinstance(one, store.StoredRun))
 
 
-def open(path: str | Path) -> Run | Layers:
-    """Opens a run.
+@dataclass(frozen=True)
+class Experiment:
+    """Runs that say something together: trials, windows, a comparison."""
+
+    folder: Path
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """What document.json holds; docs/reference/ has the schema of its `kind`.
+
+        Raises:
+            Refused: there is none yet.
+        """
+        from innerloop.harness.experiments.folder import DOCUMENT
+        from innerloop.harness.store.versions import read_document
+
+        try:
+            return dict(read_document(self.folder / DOCUMENT))
+        except FileNotFoundError:
+            raise Refused(f"{self.folder} has no {DOCUMENT} yet") from None
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """Its runs that have ended, in the order of the blocks.
+
+        Raises:
+            Refused: its journal cannot be read.
+        """
+        from innerloop.harness.experiments.folder import RUNS, latest_done, read_events
+
+        found = (store.open(self.folder / RUNS / job) for job in latest_done(read_events(self.folder)))
+        return tuple(Run(one) for one in found if isinstance(one, store.StoredRun))
+
+
+def open(path: str | Path) -> Run | Layers | Experiment:
+    """Opens a run or an experiment.
 
     Args:
-        path: its folder, a file in it, its name in runs/, or "last": the newest in runs/.
+        path: its folder, a file in it, its name in runs/ or experiments/, or "last": the newest run in runs/.
 
     Raises:
         Refused: there is no such run.
     """
+    from innerloop.harness.experiments.folder import DOCUMENT, holds_experiment, read_manifest
     from innerloop.harness.store.find import find_run
 
-    found = store.open(find_run(str(path)))
+    place = find_run(str(path))
+    if holds_experiment(place):
+        layers = read_manifest(place).design == "layers"
+        return Layers(store.StoredLadder(place / DOCUMENT)) if layers else Experiment(place)
+    found = store.open(place)
     if isinstance(found, store.StoredLadder):
         return Layers(found)
     if found.kind == "nothing":

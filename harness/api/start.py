@@ -52,8 +52,7 @@ def run(
 
     named = {"engine": engine, "model": model, "workload": workload, "settings": settings, "out": out}
     arguments = arguments_of({**named, **options})
-    with signals_passed_on():
-        folder = start(arguments, progress_console(quiet))[1]
+    folder = signals_passed_on(lambda: start(arguments, progress_console(quiet))[1])
     found = store.open(folder)
     assert isinstance(found, store.StoredRun)
     return Run(found)

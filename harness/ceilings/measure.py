@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypedDict, cast
 
 from innerloop.harness.ceilings.model import Ceilings, Key, MatrixRate, MemoryRate
 from innerloop.harness.cli.errors import InnerloopError
+from innerloop.harness.cli.signals import hold
+from innerloop.harness.process.guard import TEMPORARY
 from innerloop.harness.process.launcher import Worker, log_tail
 
 if TYPE_CHECKING:
@@ -42,10 +44,11 @@ def measure(
     Raises:
         InnerloopError: the process failed, or did not end in time.
     """
-    with tempfile.TemporaryDirectory(prefix="innerloop-ceilings-") as name:
+    with hold() as held, tempfile.TemporaryDirectory(prefix="innerloop-ceilings-") as name, held.released():
         folder = Path(name)
         job = {"device": environment.device, "dtypes": list(dtypes), "memory": known is None}
         (folder / "job.json").write_text(json.dumps(job))
+        (folder / TEMPORARY).touch()  # so that it goes also where the harness is killed
         meter = Meter(machine if environment.device == "cuda" else None)
         try:
             told = follow(environment, folder, meter, pinned_threads(machine))
@@ -84,32 +87,37 @@ def follow(environment: Environment, folder: Path, meter: Meter, threads: dict[s
     """
     log = folder / "ceilings.log"
     variables = {**environment.variables, **threads}
-    worker = Worker(environment.python, folder / "job.json", log, variables, module="ceilings")
-    deadline = time.monotonic() + LIMIT_S
     pid: int | None = None
-    try:
-        while worker.alive and time.monotonic() < deadline:
-            for event in worker.events(TICK_S):
-                kind = event["event"]
-                if kind == "started":
-                    pid = event["pid"]
-                elif kind == "measuring":
-                    meter.begin()
-                elif kind == "result":
-                    meter.end()
-                    return cast(Told, event)
-                elif kind == "error":
-                    raise InnerloopError(f"the ceilings could not be measured: {event['message']}", *event["traceback"])
-                elif kind == "exit":
-                    raise InnerloopError(
-                        f"the process that measured the ceilings exited with code {event['code']}", *log_tail(log)
-                    )
-            meter.look()
-        ended = "the process that measured the ceilings was killed"
-        late = f"the ceilings were not measured within {LIMIT_S:g} s"
-        raise InnerloopError(late if worker.alive else ended, *log_tail(log))
-    finally:
-        worker.close(pid)
+    with hold() as held:
+        worker = Worker(environment.python, folder / "job.json", log, variables, module="ceilings")
+        deadline = time.monotonic() + LIMIT_S
+        try:
+            while worker.alive and time.monotonic() < deadline:
+                with held.released():
+                    events = worker.events(TICK_S)
+                for event in events:
+                    kind = event["event"]
+                    if kind == "started":
+                        pid = event["pid"]
+                    elif kind == "measuring":
+                        meter.begin()
+                    elif kind == "result":
+                        meter.end()
+                        return cast(Told, event)
+                    elif kind == "error":
+                        raise InnerloopError(
+                            f"the ceilings could not be measured: {event['message']}", *event["traceback"]
+                        )
+                    elif kind == "exit":
+                        raise InnerloopError(
+                            f"the process that measured the ceilings exited with code {event['code']}", *log_tail(log)
+                        )
+                meter.look()
+            ended = "the process that measured the ceilings was killed"
+            late = f"the ceilings were not measured within {LIMIT_S:g} s"
+            raise InnerloopError(late if worker.alive else ended, *log_tail(log))
+        finally:
+            worker.close(pid)
 
 
 class Meter:

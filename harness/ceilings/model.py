@@ -15,7 +15,11 @@ QUANTIZED_DTYPE = {"fp8": "float8_e4m3fn"}  # what matrices of such weights are 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a measurement is good for. `cores` and `cpu_quota` are of a CPU, `driver` and `memory_bytes` of a GPU."""
+    """What a measurement is good for: all that decides it and is not pinned while it goes on.
+
+    `cores` (logical ones that may be used), `cpu_quota`, `physical_cores` and `governor` are of a CPU, `driver` and
+    `memory_bytes` of a GPU.
+    """
 
     device: str  # "cpu" or "cuda"
     name: str
@@ -24,6 +28,8 @@ class Key:
     memory_bytes: int | None = None  # tells a MIG slice from its GPU
     cores: int | None = None
     cpu_quota: float | None = None
+    physical_cores: int | None = None
+    governor: str | None = None
 
 
 class MemoryRate(TypedDict):

@@ -13,6 +13,7 @@ from innerloop.harness.ceilings import cache, measure
 from innerloop.harness.ceilings.model import Ceilings, Key, MatrixRate, wanted
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.environments import Environment
+from innerloop.harness.machine.state import host_state
 
 if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 DISTURBED_FOR_S = 3600.0  # after which a run measures again what was measured in such a moment
+_settled: set[Key] = set()  # what this process has used: the runs of one experiment are held against the same peaks
 
 
 def for_run(spec: RunSpec, environment: Environment, machine: Machine, say: Say) -> tuple[Ceilings | None, str | None]:
@@ -53,7 +55,8 @@ def ceilings(
     key = key_of(environment.device, machine, torch)
     found = None if remeasure else cache.read(key)
     missing = list(dtypes) if found is None else found.lacks(dtypes)
-    again = found is not None and stale(found)
+    again = found is not None and key not in _settled and stale(found)
+    _settled.add(key)
     if found is not None and not missing and not again:
         return found
     if say is not None:
@@ -93,7 +96,15 @@ def key_of(device: str, machine: Machine, torch: str) -> Key:
         Refused: there is no such device here.
     """
     if device == "cpu":
-        return Key("cpu", machine.cpu, torch, cores=machine.logical_cores, cpu_quota=machine.cpu_quota)
+        return Key(
+            "cpu",
+            machine.cpu,
+            torch,
+            cores=machine.logical_cores,
+            cpu_quota=machine.cpu_quota,
+            physical_cores=machine.physical_cores,
+            governor=host_state().governor,
+        )
     if not machine.gpus:
         raise Refused("this machine has no usable NVIDIA GPU")
     gpu = machine.gpus[0]

@@ -5,92 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn, TypeVar
 
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, STOPPED, InnerloopError
 from innerloop.harness.cli.output import tell
-from innerloop.harness.cli.progress import GONE, lasting_stdout
+from innerloop.harness.cli.progress import GONE, Lasting, lasting_stdout
+from innerloop.harness.cli.signals import Stopped, stop_signals
 from innerloop.harness.cli.verbs import as_called
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-AGAIN_S = 0.05
 SHOWN = 300  # letters of a path
-_received: list[int] = []  # the signals that stopped what is going on
-
-
-class Stopped(BaseException):
-    """SIGINT, SIGTERM or SIGHUP reached the harness. Not an Exception, so that no handler for errors swallows it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
-
-@contextmanager
-def stop_signals() -> Iterator[None]:
-    """Turns the first signal into `Stopped`; later ones are ignored: they must not cut cleaning up short.
-
-    A SIGHUP that is ignored stays ignored: nohup asked for that. In a thread other than the main one, which no signal
-    reaches, nothing is done.
-    """
-    if not _is_main_thread():
-        yield
-        return
-
-    def handler(number: int, _frame: Any) -> None:
-        ignore_signals()
-        _received.append(number)
-        raise Stopped(number)
-
-    def swallowed(what: Any) -> None:
-        """A callback of Python's own lets nothing out, so the signal is sent once more, after it."""
-        if not isinstance(what.exc_value, Stopped):
-            hook(what)
-            return
-        number = what.exc_value.number
-        signal.signal(number, handler)
-        threading.Timer(AGAIN_S, os.kill, (os.getpid(), number)).start()
-
-    before = {number: signal.signal(number, handler) for number in _ours()}
-    hook, sys.unraisablehook = sys.unraisablehook, swallowed
-    try:
-        yield
-    finally:
-        sys.unraisablehook = hook
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-def _ours() -> list[signal.Signals]:
-    return [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
-
-
-def ignore_signals() -> None:
-    """From here to the end of `stop_signals` nothing interrupts: what was measured is being put away."""
-    for number in SIGNALS if _is_main_thread() else ():
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _is_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
-
-
-@contextmanager
-def signals_passed_on() -> Iterator[None]:
-    """For work in a process of somebody else's: a signal ends the work in order, and reaches afterwards whoever
-    handled it before. SIGINT raises KeyboardInterrupt then, unless that program sees to it differently."""
-    _received.clear()
-    try:
-        with stop_signals():
-            yield
-    except Stopped as stopped:
-        signal.raise_signal(stopped.number)
-        raise
-    if _received:
-        signal.raise_signal(_received[-1])
+Got = TypeVar("Got")
 
 
 def as_command(work: Callable[[], int], keeps: bool = False) -> int:
@@ -99,28 +25,55 @@ def as_command(work: Callable[[], int], keeps: bool = False) -> int:
     Work that was interrupted and still came to its end (a run that keeps what it measured) has the signal's code too.
     `keeps`: what the work found is on the disk as well, so that an output which cannot be written changes no code.
     """
-    _received.clear()
+    with stop_signals() as held, lasting_stdout() as out:
+        code, said = _done(work, keeps, held, out)
+    if said:
+        tell(*said)
+    return code if held.late is None else 128 + held.late
+
+
+def _done(work: Callable[[], int], keeps: bool, held: stop_signals, out: Lasting) -> tuple[int, tuple[str, ...]]:
+    """The exit code, and what is to be said of it. The one place at which a signal becomes one."""
     try:
-        with stop_signals(), lasting_stdout() as out:
+        with held.released():
             code = work()
             out.flush()
-        if out.lost is not None and out.lost.errno not in GONE:
-            tell(f"the output could not be written: {out.lost.strerror}")
-            code = EXIT_FAILED if code == EXIT_OK and not keeps else code
-        return 128 + _received[-1] if code == EXIT_INTERRUPTED and _received else code
     except InnerloopError as error:
-        tell(as_called(str(error)), *map(as_called, error.details))
-        return error.exit_code
+        return error.exit_code, (as_called(str(error)), *map(as_called, error.details))
     except Stopped as stopped:
-        tell(f"interrupted by {stopped}")
-        return 128 + stopped.number
+        stopped.take()
+        return 128 + stopped.number, (f"interrupted by {stopped}",)
     except OSError as error:
-        if signal.SIGHUP in _received:  # the terminal is gone, and nothing can be printed
-            return 128 + signal.SIGHUP
         if error.filename is None:
             raise
-        tell(f"{os.fsdecode(error.filename)[:SHOWN]}: {error.strerror}")
-        return EXIT_REFUSED
+        return EXIT_REFUSED, (f"{os.fsdecode(error.filename)[:SHOWN]}: {error.strerror}",)
+    if out.lost is not None and out.lost.errno not in GONE:
+        lost = EXIT_FAILED if code == EXIT_OK and not keeps else code
+        return lost, (f"the output could not be written: {out.lost.strerror}",)
+    return (128 + held.taken if code == EXIT_INTERRUPTED and held.taken else code), ()
+
+
+def signals_passed_on(work: Callable[[], Got]) -> Got:
+    """Does work in a process of somebody else's: a signal ends it in order, and reaches afterwards whoever handled it
+    before. SIGINT raises KeyboardInterrupt then, unless that program sees to it differently.
+
+    Raises:
+        Stopped: after that, where the work did not come to its end and the program goes on.
+    """
+    with stop_signals() as held:
+        try:
+            with held.released():
+                got = work()
+        except Stopped as stopped:
+            lost: Stopped | None = stopped.take()
+        else:
+            lost = None
+    number = held.late if held.taken is None else held.taken
+    if number is not None:
+        signal.raise_signal(number)
+    if lost is not None:
+        raise lost
+    return got
 
 
 def leave(code: int) -> NoReturn:

@@ -11,6 +11,8 @@ VERBS = {
     "show": "print a run's report again",
     "runs": "list the runs in a folder",
     "compare": "show what differs between two runs or settings, by how much, and where",
+    "gate": "let runs pass or fail by conditions on their figures, for CI systems",
+    "noise": "measure how far two runs of the same thing differ on this machine",
     "resume": "finish an interrupted experiment",
     "steps": "show where the time of a run's steps went",
     "doctor": "describe this machine and list the engines that run on it",

@@ -1,7 +1,7 @@
 """The interpreters that engines run in: innerloop's own, made from locks by uv, and those that the user brings."""
 
 from innerloop.harness.environments.build import create, remove
-from innerloop.harness.environments.choose import check, obtain, yours
+from innerloop.harness.environments.choose import check, known, obtain, yours
 from innerloop.harness.environments.environment import Environment
 from innerloop.harness.environments.folders import MARKER, environments_folder, existing, plan
 from innerloop.harness.environments.interpreters import packages
@@ -15,6 +15,7 @@ __all__ = [  # for other rooms; files of this one import each other
     "create",
     "environments_folder",
     "existing",
+    "known",
     "obtain",
     "packages",
     "plan",

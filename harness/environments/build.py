@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
-from innerloop.harness.environments import installer
+from innerloop.harness.cli.signals import hold
+from innerloop.harness.environments import installer, lock
 from innerloop.harness.environments.environment import OWN_PACKAGES, Environment
 from innerloop.harness.environments.folders import MARKER, Plan, existing, plan
 from innerloop.harness.environments.installer import Say
@@ -59,13 +60,15 @@ def look_up(engine: EngineProfile, device: str, *, say: Say | None = None) -> tu
         InstallFailed: a package is not to be had.
     """
     planned = plan(engine, device)
+    lock.check(planned.lock, planned.recipe.distribution)
     root = planned.folder.parent
     make_root(root)
     trial = root / f".{planned.folder.name}.trial-{os.getpid()}"
-    with _locked(trial, None) as lock_fd:
+    with hold() as held, _locked(trial, None) as lock_fd:
         try:
-            installer.make_venv(trial, planned.python, lock_fd, say or (lambda text: None))
-            found = installer.install(trial, planned.lock, lock_fd, say or (lambda text: None), only_look=True)
+            with held.released():
+                installer.make_venv(trial, planned.python, lock_fd, say or (lambda text: None))
+                found = installer.install(trial, planned.lock, lock_fd, say or (lambda text: None), only_look=True)
         finally:
             discard(trial)
             lock_file(trial).unlink(missing_ok=True)
@@ -76,29 +79,32 @@ def _build(planned: Plan, lock_fd: int, say: Say) -> None:
     """Makes the environment in its place; on any error or interruption nothing is left. Its lock is held."""
     folder, recipe = planned.folder, planned.recipe
     say(f"creating {folder.name} from {planned.lock.name} with Python {planned.python_version} (once)")
-    discard(folder)
-    try:
-        installer.make_venv(folder, planned.python, lock_fd, say)
-        installer.install(folder, planned.lock, lock_fd, say)
-        probed = probe(folder / "bin" / "python", OWN_PACKAGES)
-        version = probed["packages"].get(recipe.distribution or "")
-        if recipe.distribution is not None and version is None:
-            raise InstallFailed(f"{planned.lock.name} was installed, but {recipe.distribution} is missing")
-        record = {
-            "engine": planned.engine.name,
-            "device": planned.device,
-            "version": version,
-            "python_version": probed["version"],
-            "lock": planned.lock.name,
-            "lock_hash": planned.lock_hash,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
-        half = folder / (MARKER + ".part")
-        half.write_text(json.dumps(record, indent=1))
-        os.replace(half, folder / MARKER)
-    except BaseException:
+    lock.check(planned.lock, recipe.distribution)
+    with hold() as held:
         discard(folder)
-        raise
+        try:
+            with held.released():
+                installer.make_venv(folder, planned.python, lock_fd, say)
+                installer.install(folder, planned.lock, lock_fd, say)
+                probed = probe(folder / "bin" / "python", OWN_PACKAGES)
+            version = probed["packages"].get(recipe.distribution or "")
+            if recipe.distribution is not None and version is None:
+                raise InstallFailed(f"{planned.lock.name} was installed, but {recipe.distribution} is missing")
+            record = {
+                "engine": planned.engine.name,
+                "device": planned.device,
+                "version": version,
+                "python_version": probed["version"],
+                "lock": planned.lock.name,
+                "lock_hash": planned.lock_hash,
+                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            }
+            half = folder / (MARKER + ".part")
+            half.write_text(json.dumps(record, indent=1))
+            os.replace(half, folder / MARKER)
+        except BaseException:
+            discard(folder)
+            raise
 
 
 def discard(folder: Path) -> None:

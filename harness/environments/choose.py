@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import installer, registered
 from innerloop.harness.environments.build import create, make_root
 from innerloop.harness.environments.environment import Environment
@@ -37,6 +38,21 @@ def yours(engine: EngineProfile, device: str, engine_python: Path | None, name: 
     if name is None and recipe is not None and recipe.interpreter == "harness":
         return adopt(Path(sys.executable), engine, device)
     return None if name is None else registered.environment(registered.load(name), engine, device)
+
+
+def known(engine: EngineProfile, device: str, engine_python: Path | None, name: str | None) -> Environment | None:
+    """What `obtain` would return, where it is there already; makes nothing.
+
+    Raises:
+        Refused: as `yours`.
+    """
+    own = yours(engine, device, engine_python, name)
+    if own is not None:
+        return own
+    try:
+        return existing(plan(engine, device))
+    except Refused:
+        return None
 
 
 def check(engine: EngineProfile, device: str, engine_python: Path | None = None, name: str | None = None) -> None:

@@ -133,6 +133,7 @@ def make(name: str, device: str, recreate: bool, only_look: bool = False) -> Non
         planned, packages = build.look_up(engine, device, say=say)
         say(*packages)
         say(f"{planned.lock.name}: {len(packages)} package(s), all available, for Python {planned.python_version}")
+        say("nothing was downloaded; the hashes are compared at installation")
         say(f"would create: {planned.folder}")
         return
     one = build.create(engine, device, say=say, recreate=recreate)

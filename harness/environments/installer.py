@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from innerloop.harness.cli.errors import InstallFailed, Refused
+from innerloop.harness.cli.signals import hold
 from innerloop.harness.environments.pip_settings import no_index, pip_settings, uv_variables
 from innerloop.harness.machine.uv import find_uv
 from innerloop.harness.process.bound import with_parent
@@ -112,33 +113,35 @@ def _run(command: Sequence[str], cwd: Path, lock_fd: int, say: Say) -> tuple[int
     uv ends with this process, however that goes. `cwd` keeps it from the project files around the user's own working
     folder. It inherits `lock_fd`, so that the environment stays locked for as long as it still writes to it.
     """
-    process = subprocess.Popen(
-        with_parent(command),
-        cwd=cwd,
-        env=_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        pass_fds=[lock_fd],
-        start_new_session=True,
-    )
     lines = []
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            lines.append(line.rstrip())
-            if line.strip() and not line.lstrip().startswith(UNSAID) and not line.startswith("    "):
-                say(line.strip())
-        return process.wait(), lines
-    except BaseException:
+    with hold() as held:
+        process = subprocess.Popen(
+            with_parent(command),
+            cwd=cwd,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            pass_fds=[lock_fd],
+            start_new_session=True,
+        )
         try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
-        raise
+            assert process.stderr is not None
+            with held.released():
+                for line in process.stderr:
+                    lines.append(line.rstrip())
+                    if line.strip() and not line.lstrip().startswith(UNSAID) and not line.startswith("    "):
+                        say(line.strip())
+                return process.wait(), lines
+        except BaseException:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
+            raise
 
 
 def _environment() -> dict[str, str]:

@@ -13,8 +13,9 @@ ENDED = ("done", "failed", "refused")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run of a cell, in a fresh process. The jobs of a block are compared with each other: they run next to each
-    other in time, on one machine that is not started anew between them."""
+    """One run of a cell, in a fresh process, or in one with the other jobs of its block where the manifest says so. The
+    jobs of a block are compared with each other: they run next to each other in time, on one machine that is not
+    started anew between them."""
 
     cell: str
     block: int
@@ -52,7 +53,8 @@ def whole_blocks(manifest: Manifest, events: Sequence[Event]) -> list[dict[str, 
 
 
 def jobs_left(manifest: Manifest, events: Sequence[Event], boot: str) -> list[Job]:
-    """What is still to be run, in order. A block that was cut by a restart of the machine is run again whole."""
+    """What is still to be run, in order. A block that was cut by a restart of the machine is run again whole, and so is
+    one that is a process."""
     found = latest(events)
     left: list[Job] = []
     for block in range(1, manifest.blocks + 1):
@@ -60,7 +62,7 @@ def jobs_left(manifest: Manifest, events: Sequence[Event], boot: str) -> list[Jo
         ended = [found[job.name] for job in jobs if job.name in found and found[job.name].event in ENDED]
         if len(ended) == len(jobs) and _comparable(ended):
             continue
-        again = any(event.boot != boot for event in ended)
+        again = manifest.together or any(event.boot != boot for event in ended)
         names = set() if again else {event.job for event in ended}
         left += [job for job in jobs if job.name not in names]
     return left

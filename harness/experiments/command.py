@@ -1,52 +1,84 @@
-"""`innerloop run --layers`: the same requests at several layers, each run in a folder of its own, and the waterfall."""
+"""`innerloop run` where it asks for an experiment, and the rest of one that was begun."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
-from innerloop.harness.cli.errors import EXIT_OK
+from innerloop.harness.cli.console import PlainConsole
+from innerloop.harness.cli.errors import EXIT_OK, EXIT_UNDECIDED, Refused
 from innerloop.harness.cli.output import print_json, printing
 from innerloop.harness.cli.progress import progress_console
-from innerloop.harness.session.arguments import options_of, request_of
+from innerloop.harness.experiments.folder import failed_jobs, read_events
+from innerloop.harness.experiments.layers import added_by_layers
+from innerloop.harness.experiments.local import run_left
+from innerloop.harness.experiments.plan import plan_experiment, print_experiment
+from innerloop.harness.experiments.requested import LAYERS, TRIALS, requested
+from innerloop.harness.experiments.sides import make
+from innerloop.harness.experiments.trials import measured
+from innerloop.harness.machine import this_machine
+from innerloop.harness.profiling.choice import choose
+from innerloop.harness.report.experiment import print_document
+from innerloop.harness.schema.trials import Trials
+from innerloop.harness.schema.waterfall import Waterfall
+from innerloop.harness.store.typed import document
 
-if TYPE_CHECKING:
-    from innerloop.harness.spec.model import RunSpec
+CONCLUDE: dict[str, Callable[[Path], Waterfall | Trials]] = {LAYERS: added_by_layers, TRIALS: measured}
+"""The designs of `innerloop run`, and how their documents are made from the experiment's folder alone."""
 
 
-def run_layers(arguments: argparse.Namespace) -> int:
+def run_experiment(arguments: argparse.Namespace) -> int:
     """Runs, or plans with --dry-run, what the command line asks for, and prints it."""
-    from innerloop.harness.cli.console import PlainConsole
-    from innerloop.harness.experiments import ladder as layers
-    from innerloop.harness.experiments.plan import plan_layers, print_plan_of_layers
-    from innerloop.harness.machine import this_machine
-    from innerloop.harness.profiling.choice import choose
-    from innerloop.harness.report.layers import print_waterfall
-    from innerloop.harness.spec.resolve import resolve
-    from innerloop.harness.store.typed import document
-
-    machine, profile = this_machine(), choose(arguments.profiler, arguments.profiler_steps)
-    spec = resolve(request_of(arguments), machine)
-    ladder = layers.chosen(spec.engine, arguments.layers, arguments.trials, profiled=profile is not None)
-
-    def spec_of(layer: str) -> RunSpec:
-        return resolve(replace(request_of(arguments), layer=layer), machine)
-
-    out = arguments.out or layers.default_folder(spec)
+    machine = this_machine()
+    wanted = requested(arguments, machine)
+    out = arguments.out or wanted.default_folder
+    profile = choose(arguments.profiler, arguments.profiler_steps)
     if arguments.dry_run:
-        resolved = plan_layers(ladder, spec_of, machine, profile, out)
+        resolved = plan_experiment(wanted, machine, profile, out)
         if arguments.json:
-            print_json(document(resolved), "plan_of_layers")
+            print_json(*resolved.described())
         else:
-            print_plan_of_layers(resolved, PlainConsole())
+            print_experiment(resolved, PlainConsole())
         return EXIT_OK
-    options = options_of(arguments, out, profile)
+    folder = make(wanted.manifest, arguments.out, wanted.default_folder)
+    return finish(folder, wanted.manifest.design, arguments.json, arguments.strict)
+
+
+def finish(folder: Path, design: str, as_json: bool, strict: bool = False) -> int:
+    """Runs what is left of an experiment and prints its document; the exit code. strict: a suspect run has its own.
+
+    Raises:
+        Refused: it cannot go on here.
+    """
     console = progress_console()
-    waterfall, folder = layers.run(ladder, spec_of, machine, options, console)
+    code = run_left(folder, console, CONCLUDE[design])
+    try:
+        found = CONCLUDE[design](folder)
+    except Refused as refusal:
+        for line in (
+            str(refusal),
+            *(f"{event.job} failed: {event.reason}" for event in failed_jobs(read_events(folder))),
+        ):
+            console.print(line, highlight=False, markup=False)
+        return code
     with printing(folder, console):
-        if arguments.json:
-            print_json(document(waterfall))
-        else:
-            print_waterfall(waterfall, folder)
-    return layers.exit_code(waterfall, arguments.strict)
+        tell(found, folder, as_json)
+    return EXIT_UNDECIDED if strict and code == EXIT_OK and found.status == "suspect" else code
+
+
+def show(folder: Path, design: str, as_json: bool) -> int:
+    """Prints what an experiment found so far.
+
+    Raises:
+        Refused: no run came to its end.
+    """
+    tell(CONCLUDE[design](folder), folder, as_json)
+    return EXIT_OK
+
+
+def tell(found: Waterfall | Trials, folder: Path, as_json: bool) -> None:
+    if as_json:
+        print_json(document(found))
+    else:
+        print_document(found, folder)

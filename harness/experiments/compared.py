@@ -9,34 +9,45 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.experiments.blocks import whole_blocks
 from innerloop.harness.experiments.comparison import Block, Member, Question, comparison
 from innerloop.harness.experiments.folder import RUNS, failed_jobs, read_events, read_manifest
+from innerloop.harness.result.compared_run import read_compared
 from innerloop.harness.schema.comparison import Comparison
-from innerloop.harness.store import result_file
 
 A, B = "A", "B"
 
 
-def compared(folder: Path, question: Question) -> Comparison:
-    """B against A in all blocks that are whole and in which neither run failed.
+def blocks_of(folder: Path) -> list[Block]:
+    """The blocks that are whole and in which neither run failed, each a run of A and one of B.
 
     Raises:
-        Refused: there is no such block yet, or the folder holds no experiment with two sides.
+        Refused: there is none yet, or the folder holds no experiment with two sides.
     """
-    manifest, events = read_manifest(folder), read_events(folder)
+    manifest = read_manifest(folder)
     if [cell.name for cell in manifest.cells] != [A, B]:
         raise Refused(f"{folder} holds an experiment without the two sides A and B")
-    whole = whole_blocks(manifest, events)
     blocks: list[Block] = []
-    for block in whole:
+    for block in whole_blocks(manifest, read_events(folder)):
         if all(event.event == "done" for event in block.values()):
             a, b = (folder / RUNS / block[side].job for side in (A, B))
-            blocks.append((Member(a, result_file.read(a)), Member(b, result_file.read(b))))
+            blocks.append((Member(a, read_compared(a)), Member(b, read_compared(b))))
     if not blocks:
         raise Refused(f"no block of {folder} is whole yet", f"innerloop resume {folder} runs what is left")
+    return blocks
+
+
+def compared(folder: Path, question: Question) -> Comparison:
+    """B against A in all such blocks.
+
+    Raises:
+        Refused: as `blocks_of`, or they cannot be compared.
+    """
+    blocks = blocks_of(folder)
+    manifest, events = read_manifest(folder), read_events(folder)
+    whole = len(whole_blocks(manifest, events))
     found = comparison(blocks, question)
     notes = list(found.notes)
-    if len(whole) < manifest.blocks:
-        notes.append(f"{len(whole)} of {manifest.blocks} blocks were run")
-    if len(blocks) < len(whole):
-        notes.append(f"{len(whole) - len(blocks)} blocks are left out: a run in them failed or was refused")
+    if whole < manifest.blocks:
+        notes.append(f"{whole} of {manifest.blocks} blocks were run")
+    if len(blocks) < whole:
+        notes.append(f"{whole - len(blocks)} blocks are left out: a run in them failed or was refused")
     notes += [f"{event.job} failed: {event.reason}" for event in failed_jobs(events)]
     return replace(found, notes=tuple(notes))

@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from innerloop.harness import __version__
 from innerloop.harness.analysis.attribution import Attribution, attribute
 from innerloop.harness.analysis.compositions import Run, run_of
 from innerloop.harness.analysis.run import edges
 from innerloop.harness.analysis.statistics import LEAST_BLOCKS, Interval
-from innerloop.harness.analysis.verdicts import MARGIN, compare
-from innerloop.harness.analysis.waterfall import paced_by_load
+from innerloop.harness.analysis.verdicts import MARGIN, blocks_for, compare
+from innerloop.harness.analysis.waterfall import IDLE_SHARE
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.result.codes import ALL, makes_suspect
 from innerloop.harness.result.differences import differences, other_machine, same_boot
-from innerloop.harness.result.figures import FIGURES, PRIMARY, value_of
-from innerloop.harness.result.reasons import makes_suspect
+from innerloop.harness.result.figures import FIGURES, PRIMARY
+from innerloop.harness.schema.compared_run import ComparedRun
 from innerloop.harness.schema.comparison import (
     VERSION,
     ChangedSteps,
@@ -24,13 +27,14 @@ from innerloop.harness.schema.comparison import (
     Comparison,
     Doubt,
     Estimate,
+    MarginSource,
     Side,
     Why,
 )
-from innerloop.harness.schema.result import Result
 from innerloop.harness.store.tables import Tables, read_tables
 
 Block = tuple["Member", "Member"]  # of A and of B
+FINE = 0.01  # the half width that is planned for
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +42,27 @@ class Member:
     """A run of one side."""
 
     folder: Path
-    result: Result
+    result: ComparedRun
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked. metric: the figure that decides. margin: the relative difference that counts as none.
+    """What is asked. metric: the figure that decides. margin: the relative difference that counts as none, and where
+    it comes from.
 
     other_work, other_machine: compare what was not measured alike, and say so. why: look at the steps.
     """
 
     metric: str = PRIMARY
     margin: float = MARGIN
+    margin_source: MarginSource = "default"
     other_work: bool = False
     other_machine: bool = False
     why: bool = True
 
 
-def metric_named(name: str) -> str:
-    """The figure that a user names: whole, or by its last parts where they are those of one figure alone.
+def metric_named(name: str, flag: str = "--metric") -> str:
+    """The figure that a user names with `flag`: whole, or by its last parts where they are those of one figure alone.
 
     Raises:
         Refused: none or several are called so.
@@ -70,8 +76,8 @@ def metric_named(name: str) -> str:
     if len(fits) == 1:
         return fits[0]
     if fits:
-        raise Refused(f"--metric: {name!r} is one of several: {', '.join(fits)}")
-    raise Refused(f"--metric: there is no figure {name!r}{nearest(name, known)}")
+        raise Refused(f"{flag}: {name!r} is one of several: {', '.join(fits)}")
+    raise Refused(f"{flag}: there is no figure {name!r}{nearest(name, known)}")
 
 
 def comparison(blocks: Sequence[Block], question: Question) -> Comparison:
@@ -94,12 +100,14 @@ def comparison(blocks: Sequence[Block], question: Question) -> Comparison:
         waived=waived,
         blocks=len(blocks),
         margin=question.margin,
+        margin_source=question.margin_source,
         metric=question.metric,
         figures=figures,
         missing=missing,
         why=why,
         why_not=why_not,
         notes=tuple(_notes(blocks)),
+        blocks_needed=blocks_for(*_values(blocks, question.metric), FINE),
     )
 
 
@@ -147,7 +155,7 @@ def _side(members: Sequence[Member]) -> Side:
 def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[ComparedFigure, ...], tuple[str, ...]]:
     """Every figure that all runs have, the metric first; and the names of the others that some run has."""
     known = {one.name: one for one in sorted(FIGURES, key=lambda one: one.name != question.metric)}
-    values = {name: [[value_of(one.result, name) for one in block] for block in blocks] for name in known}
+    values = {name: [[one.result.figures.get(name) for one in block] for block in blocks] for name in known}
     whole = {name: rows for name, rows in values.items() if all(v is not None and v > 0 for row in rows for v in row)}
     if question.metric not in whole:
         raise Refused(f"--metric: {question.metric} is not known, or not above 0, in every run")
@@ -161,7 +169,7 @@ def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[Compare
         for member in block
         for reason in member.result.reasons
         if makes_suspect(reason)
-        for kind in reason.affects
+        for kind in reason.affects or ALL  # a reason of the first version does not say
     }
     found = tuple(
         ComparedFigure(
@@ -181,6 +189,12 @@ def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[Compare
     )
     some = (name for name in known if name not in whole and any(v for row in values[name] for v in row))
     return found, tuple(some)
+
+
+def _values(blocks: Sequence[Block], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A figure that every run has, of A and of B, float64 [blocks] each."""
+    a, b = np.array([[one.result.figures[name] for one in block] for block in blocks], dtype=np.float64).T
+    return a, b
 
 
 def estimate(of: Interval) -> Estimate:
@@ -235,7 +249,7 @@ def _notes(blocks: Sequence[Block]) -> list[str]:
         )
     if not all(same_boot(a.result, b.result) for a, b in blocks):
         out.append("not known to be measured in one start of one machine: what else changed is part of every ratio")
-    if all(paced_by_load(result) for result in members):
+    if all((result.idle or 0.0) > IDLE_SHARE for result in members):
         out.append("the engine waited for requests on both sides: throughput says how many came; look at latency")
     names = {result.spec.substituted for result in members} - {None}
     out += [f"not an engine's own speed, so not to be ranked: {name}" for name in sorted(map(str, names))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
@@ -15,6 +15,11 @@ from innerloop.harness.store.typed import Misfit, document, typed
 
 MANIFEST, DOCUMENT, RUNS = "manifest.json", "document.json", "runs"
 LOCK = ".lock"
+
+
+def holds_experiment(path: Path) -> bool:
+    """Whether a path is an experiment's folder."""
+    return (path / MANIFEST).is_file()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -81,3 +86,19 @@ def failed_jobs(events: Sequence[Event]) -> list[Event]:
     """The newest event of each job that failed."""
     newest = {event.job: event for event in events}
     return [event for event in newest.values() if event.event == "failed"]
+
+
+def unmake(folder: Path) -> None:
+    """Takes back an experiment of which no run was begun."""
+    for path in (MANIFEST, DOCUMENT, LOCK, journal.FILE):
+        (folder / path).unlink(missing_ok=True)
+    for path in (folder / RUNS, folder):
+        with suppress(OSError):
+            path.rmdir()
+
+
+def latest_done(events: Sequence[Event]) -> list[str]:
+    """The jobs that ended well, in the order of their blocks."""
+    newest = {event.job: event for event in events}
+    done = [event for event in newest.values() if event.event == "done"]
+    return [event.job for event in sorted(done, key=lambda event: event.block)]

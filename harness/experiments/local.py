@@ -1,96 +1,176 @@
-"""Running an experiment on this machine, one job at a time, and saying how far it is."""
+"""Running an experiment on this machine, one process at a time, and saying how far it is."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from innerloop.harness.analysis.statistics import paired_ratio
+from innerloop.harness.analysis.trials import half_width, mean_of_processes
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
-from innerloop.harness.cli.words import number
+from innerloop.harness.cli.signals import Stopped
+from innerloop.harness.cli.words import number, share
 from innerloop.harness.experiments.blocks import ENDED, Job, latest, whole_blocks
 from innerloop.harness.experiments.compared import A, B, compared
-from innerloop.harness.experiments.folder import DOCUMENT, failed_jobs, read_events, read_manifest
+from innerloop.harness.experiments.folder import DOCUMENT, failed_jobs, read_events, read_manifest, unmake
 from innerloop.harness.experiments.runner import Execute, Outcome, Tell, carry_out
 from innerloop.harness.experiments.sides import check_place, question_of
+from innerloop.harness.experiments.stopping import by_key
 from innerloop.harness.machine import this_machine
 from innerloop.harness.machine.state import host_state
+from innerloop.harness.profiling.choice import choose
 from innerloop.harness.result.exit_code import interrupted
 from innerloop.harness.result.figures import FIGURES, value_of
 from innerloop.harness.schema.comparison import Comparison
 from innerloop.harness.schema.experiment import Event, Manifest
+from innerloop.harness.schema.result import Place, Result
 from innerloop.harness.session import run as session
 from innerloop.harness.session.arguments import options_of, parser, request_of
 from innerloop.harness.spec.resolve import resolve
 from innerloop.harness.store.documents import write_document
-from innerloop.harness.store.typed import document
+from innerloop.harness.store.typed import DataClass, document
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from innerloop.harness.machine import Machine
+    from innerloop.harness.session.options import Options
+    from innerloop.harness.spec.model import RunSpec
+
+WRITE_EVERY_S = 5.0
+Conclude = Callable[[Path], DataClass]  # an experiment's folder -> its document; raises Refused where there is none yet
 
 
 def go_on(folder: Path, console: Console) -> tuple[Comparison | None, int]:
-    """Runs what is left of an experiment; its document, None where no block is whole, and the exit code.
+    """Runs what is left of a comparison; its document, None where no block is whole, and the exit code.
 
     Raises:
         Refused: it is no experiment, cannot go on here, or another process is running it.
     """
+    question = question_of(read_manifest(folder))
+    code = run_left(folder, console)
+    try:
+        found = compared(folder, question)
+    except Refused:
+        return None, code
+    write_document(folder / DOCUMENT, document(found))
+    return found, code
+
+
+def run_left(folder: Path, console: Console, conclude: Conclude | None = None) -> int:
+    """Runs what is left of an experiment; the exit code. Its document is written meanwhile and at the end, if
+    `conclude` makes it.
+
+    Raises:
+        Refused: it is no experiment, cannot go on here, another process is running it, or nothing could be begun: a
+            new experiment is not kept then.
+    """
     manifest, machine = read_manifest(folder), this_machine()
     check_place(manifest, machine)
-    execute, tell = executor(manifest, machine, console), teller(folder, manifest, console)
-    ended = carry_out(folder, execute, host_state().boot_id or "unknown", tell)
+    fresh, written = not read_events(folder), time.monotonic()
+    tell_people = teller(folder, manifest, console)
+
+    def write() -> None:
+        nonlocal written
+        if conclude is not None:
+            try:
+                write_document(folder / DOCUMENT, document(conclude(folder)))
+            except Refused:
+                pass  # nothing to be said yet
+            written = time.monotonic()
+
+    def tell(events: Sequence[Event], job: Job | None) -> None:
+        if events and time.monotonic() - written >= WRITE_EVERY_S:
+            write()
+        tell_people(events, job)
+
     try:
-        found: Comparison | None = compared(folder, question_of(manifest))
+        ended = carry_out(folder, executor(folder, manifest, machine, console), boot_id(), tell)
+    except Stopped as stopped:
+        stopped.take()
+        ended = False
     except Refused:
-        found = None
-    if found is not None:
-        write_document(folder / DOCUMENT, document(found))
+        if fresh:
+            unmake(folder)
+        raise
+    write()
     if not ended:
-        return found, EXIT_INTERRUPTED
-    return found, EXIT_FAILED if failed_jobs(read_events(folder)) else EXIT_OK
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if failed_jobs(read_events(folder)) else EXIT_OK
 
 
-def executor(manifest: Manifest, machine: Machine, console: Console) -> Execute:
-    """Each job is an ordinary run in a folder of its own."""
-    words = {cell.name: list(cell.request["arguments"]) for cell in manifest.cells}
+def boot_id() -> str:
+    return host_state().boot_id or "unknown"
 
-    def execute(job: Job, run: Path) -> Outcome:
-        arguments = parser().parse_args(words[job.cell])
+
+def executor(folder: Path, manifest: Manifest, machine: Machine, console: Console) -> Execute:
+    """Each job is an ordinary run in a folder of its own. What refuses the first is said of the whole experiment."""
+
+    def execute(jobs: Sequence[Job], runs: Sequence[Path]) -> Sequence[Outcome]:
         try:
-            options = replace(options_of(arguments, run, None), numbered=False)
-            result = session.run(resolve(request_of(arguments), machine), machine, options, console)[0]
+            asked = [_run_of(manifest, job, run, machine) for job, run in zip(jobs, runs, strict=True)]
+            results = session.run_windows(asked, machine, console)
         except Refused as error:
-            return Outcome("refused", reason=str(error))
+            if not any(event.event in ENDED for event in read_events(folder)):
+                raise
+            return [Outcome("refused", reason=str(error))] * len(jobs)
         except InnerloopError as error:
-            return Outcome("failed", reason=str(error))
-        if interrupted(result):
-            return Outcome("interrupted", result.status)
-        if result.failure is not None:
-            return Outcome("failed", result.status, reason=result.failure.message)
-        return Outcome("done", result.status, {one.name: value_of(result, one.name) for one in FIGURES})
+            return [Outcome("failed", reason=str(error))] * len(jobs)
+        return [outcome_of(result) for result, _ in results]
 
     return execute
 
 
+def _run_of(manifest: Manifest, job: Job, run: Path, machine: Machine) -> tuple[RunSpec, Options]:
+    """The run that a job is, and how it is made.
+
+    Raises:
+        Refused: it cannot be run here.
+    """
+    words = next(cell.request["arguments"] for cell in manifest.cells if cell.name == job.cell)
+    arguments = parser().parse_args(list(words))
+    options = options_of(arguments, run, _profile(manifest.options) if _is_profiled(manifest, job) else None)
+    place = Place(manifest.id, manifest.design, job.cell, job.block)
+    return resolve(request_of(arguments), machine), replace(options, numbered=False, experiment=place)
+
+
+def _is_profiled(manifest: Manifest, job: Job) -> bool:
+    return job.block == 1 and job.cell == manifest.options.get("profiled")
+
+
+def _profile(options: Mapping[str, Any]) -> Any:
+    return choose(options["profiler"], options["profiler_steps"])
+
+
+def outcome_of(result: Result) -> Outcome:
+    if interrupted(result):
+        return Outcome("interrupted", result.status)
+    if result.failure is not None:
+        return Outcome("failed", result.status, reason=result.failure.message)
+    return Outcome("done", result.status, {one.name: value_of(result, one.name) for one in FIGURES})
+
+
 def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
-    """Says before each job which it is, how long it may take yet, and what the figure is so far."""
+    """Says before each process which it is, how long it may take yet, and what the figure is so far."""
     begun, done_before = time.monotonic(), len(_ended(read_events(folder)))
-    total, metric = manifest.blocks * len(manifest.cells), manifest.options["metric"]
+    total = manifest.blocks * len(manifest.cells)
+    unit = "block" if manifest.design not in ("layers", "trials") else "trial"
+    most = " at most" if manifest.until is not None else ""
 
     def tell(events: Sequence[Event], job: Job | None) -> None:
         done = len(_ended(events))
-        if (line := so_far(manifest, events, metric)) is not None:
+        if (line := so_far(manifest, events)) is not None:
             console.print(line, style="dim", highlight=False)
         if job is None:
             return
-        words = f"{job.cell}, block {job.block} of {manifest.blocks} ({done + 1} of {total})"
+        words = f"{unit} {job.block} of {manifest.blocks}{most} ({done + 1} of {total})"
+        if not manifest.together and len(manifest.cells) > 1:
+            words = f"{job.cell}, {words}"
         elapsed = time.monotonic() - begun
         if done > done_before:
             words += f", {elapsed:.0f} s gone, about {elapsed / (done - done_before) * (total - done):.0f} s left"
@@ -99,8 +179,26 @@ def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
     return tell
 
 
-def so_far(manifest: Manifest, events: Sequence[Event], metric: str) -> str | None:
+def so_far(manifest: Manifest, events: Sequence[Event]) -> str | None:
     """The figure that is asked about after the blocks that are whole."""
+    metric = manifest.options["metric"]
+    if [cell.name for cell in manifest.cells] == [A, B]:
+        return _ratio_so_far(manifest, events, metric)
+    looks = None if manifest.until is None else manifest.blocks
+    cells = {cell.key: cell.name for cell in reversed(manifest.cells)}
+    told = []
+    for key, values in by_key(manifest, events).items():
+        found = mean_of_processes(values, looks)
+        width = half_width(found)
+        if found.count:
+            told.append(f"{cells[key]} {number(found.estimate)}" + (f" +-{share(width)}" if width is not None else ""))
+    if not told:
+        return None
+    until = "" if manifest.until is None else f"; until +-{share(manifest.until)}"
+    return f"{metric} so far: {', '.join(told)}{until}"
+
+
+def _ratio_so_far(manifest: Manifest, events: Sequence[Event], metric: str) -> str | None:
     values = [
         [block[side].figures.get(metric) if block[side].event == "done" else None for side in (A, B)]
         for block in whole_blocks(manifest, events)

@@ -1,61 +1,90 @@
-"""What a run of several layers would do, without doing it: `--layers` with `--dry-run`."""
+"""What an experiment would run, without doing it: `--layers`, `--trials` or `--windows` with `--dry-run`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.experiments.ladder import Ladder, order
-from innerloop.harness.session.plan import Plan, plan, print_plan, shown
+from innerloop.harness.cli.words import share
+from innerloop.harness.experiments.blocks import block_of
+from innerloop.harness.experiments.folder import RUNS
+from innerloop.harness.experiments.requested import LAYERS, Experiment
+from innerloop.harness.session.plan import Plan, plan, print_plan, shown, words
+from innerloop.harness.store.typed import document
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiling.choice import Profile
-    from innerloop.harness.spec.model import RunSpec
 
 
 @dataclass(frozen=True, slots=True)
-class PlanOfLayers:
-    """The plan of each layer, innermost first, and the folders of all runs in their order."""
+class PlanOfExperiment:
+    """The plan of each cell in the manifest's order, and the folders of all runs in theirs; `trials` at most, where
+    `until` may end it before."""
 
+    design: str
     trials: int
+    until: float | None
     folders: Sequence[str]
-    layers: Mapping[str, Plan]
+    cells: Mapping[str, Plan]
+
+    def described(self) -> tuple[dict[str, Any], str]:
+        """As JSON, and its kind."""
+        whole = dict(document(self))
+        if self.design == LAYERS:
+            return {"trials": whole["trials"], "folders": whole["folders"], "layers": whole["cells"]}, "plan_of_layers"
+        return {name: value for name, value in whole.items() if name != "design"}, "plan_of_trials"
 
 
-def plan_layers(
-    ladder: Ladder, spec_of: Callable[[str], RunSpec], machine: Machine, profile: Profile | None, out: Path
-) -> PlanOfLayers:
-    """The plans of all layers of a ladder and the folders of their runs. Nothing is written.
+def plan_experiment(experiment: Experiment, machine: Machine, profile: Profile | None, out: Path) -> PlanOfExperiment:
+    """The plans of all cells and the folders of their runs. Nothing is written.
 
     Raises:
         Refused: as `plan`.
     """
-    first = ladder.layers[0]
-    return PlanOfLayers(
-        trials=ladder.trials,
-        folders=[str(out / f"{layer}-{trial}") for layer, trial in order(ladder)],
-        layers={
-            layer: plan(spec_of(layer), machine, profile if layer == first else None, out / f"{layer}-1")
-            for layer in ladder.layers
+    manifest, profiled = experiment.manifest, experiment.manifest.options["profiled"]
+    jobs = [job for block in range(1, manifest.blocks + 1) for job in block_of(manifest, block)]
+    return PlanOfExperiment(
+        design=manifest.design,
+        trials=manifest.blocks,
+        until=manifest.until,
+        folders=[str(out / RUNS / job.name) for job in jobs],
+        cells={
+            name: plan(spec, machine, profile if name == profiled else None, out / RUNS / f"{name}-1")
+            for name, spec in experiment.specs.items()
         },
     )
 
 
-def print_plan_of_layers(resolved: PlanOfLayers, console: Console) -> None:
-    """The plan of the innermost layer for people, and of the others what is not the same."""
-    (first, common), *others = resolved.layers.items()
-    console.print(f"layer {first}, and what all layers share", style="bold")
+def print_experiment(resolved: PlanOfExperiment, console: Console) -> None:
+    """The plan of the first cell for people, and of the others what is not the same."""
+    (first, common), *others = resolved.cells.items()
+    if resolved.design == LAYERS:
+        console.print(f"layer {first}, and what all layers share", style="bold")
+    elif others:
+        console.print(f"window {first}, and what all windows share", style="bold")
     print_plan(common, console)
-    for layer, own in others:
-        native = common.native_settings
-        new = {name: value for name, value in own.native_settings.items() if native.get(name) != value}
-        told = ", ".join(f"{name} = {shown(name, value)}" for name, value in new.items()) or "nothing"
-        console.print(f"layer {layer}: differs: {told}")
-        if own.cannot_report:
-            console.print(f"  not reported: {', '.join(own.cannot_report)}", style="dim")
+    for name, own in others:
+        if resolved.design == LAYERS:
+            print_layer(name, own, common, console)
+        elif own.workload_hash != common.workload_hash:
+            workload = own.spec["workload"]
+            told = f"{workload}, hash {own.workload_hash[:12]}, {words(own.workload)}"
+            console.print(f"window {name}: workload {told}")
+    if resolved.until is not None:
+        console.print(f"until the figure is known to +-{share(resolved.until)}, after {resolved.trials} trials at most")
     console.print(f"order of runs: {', '.join(Path(f).name for f in resolved.folders)}")
+
+
+def print_layer(name: str, own: Plan, common: Plan, console: Console) -> None:
+    """What is not the same on another layer."""
+    native = common.native_settings
+    new = {name: value for name, value in own.native_settings.items() if native.get(name) != value}
+    told = ", ".join(f"{name} = {shown(name, value)}" for name, value in new.items()) or "nothing"
+    console.print(f"layer {name}: differs: {told}")
+    if own.cannot_report:
+        console.print(f"  not reported: {', '.join(own.cannot_report)}", style="dim")

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+from innerloop.harness.cli.signals import Stopped, hold
 from innerloop.harness.experiments.blocks import Job, jobs_left
 from innerloop.harness.experiments.folder import RUNS, locked, put_aside, read_events, read_manifest
-from innerloop.harness.schema.experiment import Event, State
+from innerloop.harness.experiments.stopping import precise
+from innerloop.harness.schema.experiment import Event, Manifest, State
 from innerloop.harness.store import journal
 
 
@@ -26,33 +28,47 @@ class Outcome:
     reason: str | None = None
 
 
-Execute = Callable[[Job, Path], Outcome]  # runs a job into a folder that does not exist yet
+Execute = Callable[[Sequence[Job], Sequence[Path]], Sequence[Outcome]]
+"""Runs the jobs of one process, each into a folder that does not exist yet."""
 Tell = Callable[[Sequence[Event], Job | None], None]  # what has happened so far, and the job that is next
 
 
 def carry_out(folder: Path, execute: Execute, boot: str, tell: Tell) -> bool:
     """Runs what is left of the experiment in `folder`; False if a job was interrupted.
 
-    `boot`: the machine's boot id. `tell` is called before each job, and at the end with None.
+    `boot`: the machine's boot id. `tell` is called before each process, and at the end with None.
 
     Raises:
         Refused: it is no experiment, or another process is running it.
     """
     manifest = read_manifest(folder)
-    with locked(folder):
+    with locked(folder), hold() as held:
         while True:
             events = read_events(folder)
-            job = next(iter(jobs_left(manifest, events, boot)), None)
-            tell(events, job)
-            if job is None:
+            jobs = next_jobs(manifest, events, boot)
+            tell(events, jobs[0] if jobs else None)
+            if not jobs:
                 return True
-            run = folder / RUNS / job.name
-            put_aside(run)
-            _note(folder, job, boot, Outcome("started"))
-            outcome = execute(job, run)
-            _note(folder, job, boot, outcome)
-            if outcome.state == "interrupted":
+            runs = [folder / RUNS / job.name for job in jobs]
+            for job, run in zip(jobs, runs, strict=True):
+                put_aside(run)
+                _note(folder, job, boot, Outcome("started"))
+            try:
+                with held.released():
+                    outcomes = execute(jobs, runs)
+            except Stopped as stopped:
+                stopped.take()
+                outcomes = [Outcome("interrupted")] * len(jobs)
+            for job, outcome in zip(jobs, outcomes, strict=True):
+                _note(folder, job, boot, outcome)
+            if any(outcome.state == "interrupted" for outcome in outcomes):
                 return False
+
+
+def next_jobs(manifest: Manifest, events: Sequence[Event], boot: str) -> list[Job]:
+    """What the next process runs; empty where nothing is left, or what is known is precise enough."""
+    left = [] if precise(manifest, events) else jobs_left(manifest, events, boot)
+    return [job for job in left if manifest.together and job.block == left[0].block] or left[:1]
 
 
 def _note(folder: Path, job: Job, boot: str, outcome: Outcome) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,21 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.experiments import conditions
+from innerloop.harness.experiments.asking import Asked
 from innerloop.harness.experiments.compared import A, B
 from innerloop.harness.experiments.comparison import Question
+from innerloop.harness.experiments.conditions import Rules
 from innerloop.harness.experiments.folder import write_manifest
+from innerloop.harness.experiments.noise import trials_to_see
 from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.schema.experiment import VERSION, Cell, Manifest
 from innerloop.harness.session.arguments import parser, request_of
 from innerloop.harness.spec.resolve import resolve
-from innerloop.harness.store.run_folder import make_folder, release
+from innerloop.harness.store.run_folder import EXPERIMENTS, make_folder, release
 
 if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
 
-EXPERIMENTS = Path("experiments")  # below the current folder
-MOST_TRIALS = 100
-NOT_OF_A_SIDE = ("layers", "trials", "out", "dry_run", "json", "strict", "profiler", "trace")
+TRIALS = 8  # unless told otherwise
+NOT_OF_A_SIDE = (
+    "layers", "trials", "until", "windows", "metric", "out", "dry_run", "json", "strict", "profiler", "trace",
+)  # fmt: skip
 MACHINE = ("arch", "cpu", "cpu_flags", "machine_logical_cores")
 
 
@@ -43,8 +48,8 @@ def words_of(text: str, flag: str) -> list[str]:
         raise Refused(f"{flag}: {text!r} cannot be split into arguments: {error}") from None
 
 
-def cell(name: str, words: Sequence[str], machine: Machine) -> Cell:
-    """One side.
+def cell(name: str, words: Sequence[str], machine: Machine) -> tuple[Cell, dict[str, Any]]:
+    """One side, and its resolved spec.
 
     Raises:
         Refused: this machine cannot run it, or it has a flag that belongs to the whole experiment.
@@ -53,37 +58,52 @@ def cell(name: str, words: Sequence[str], machine: Machine) -> Cell:
     for flag in NOT_OF_A_SIDE:
         if getattr(arguments, flag) not in (None, False):
             raise Refused(f"{name}: --{flag.replace('_', '-')} belongs to no side of a comparison")
-    spec = resolve(request_of(arguments), machine)
-    return Cell(name, {"arguments": list(words)}, key_of(spec.describe()))
+    spec = resolve(request_of(arguments), machine).describe()
+    return Cell(name, {"arguments": list(words)}, key_of(spec)), spec
 
 
-def new(base: str, change: str, trials: int, question: Question, machine: Machine) -> Manifest:
+def new(base: str, change: str, asked: Asked, machine: Machine) -> Manifest:
     """The experiment in which B is A with `change` behind its arguments.
 
     Raises:
-        Refused: a side cannot be run.
+        Refused: a side cannot be run, or no number of trials shows the effect that is asked for.
     """
     first = words_of(base, "--base")
     second = [*first, *words_of(change, "--change")]
+    (a, spec), (b, _) = cell(A, first, machine), cell(B, second, machine)
+    margin, source = asked.margin_on(described(machine), spec)
     return Manifest(
         schema_version=VERSION,
         innerloop_version=__version__,
         id=new_id(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        design="compare",
-        cells=(cell(A, first, machine), cell(B, second, machine)),
-        blocks=trials,
+        design=asked.design,
+        cells=(a, b),
+        blocks=trials(asked, margin, described(machine), spec),
         order="random",
         seed=secrets.randbits(32),
         machine=described(machine),
         options={
             "folder": os.getcwd(),
-            "metric": question.metric,
-            "margin": question.margin,
-            "other_work": question.other_work,
-            "why": question.why,
+            "metric": asked.metric,
+            "margin": margin,
+            "margin_source": source,
+            "other_work": asked.other_work,
+            "why": asked.why,
+            "fail_if": list(asked.fail_if),
+            "allow_undecided": asked.allow_undecided,
+            "allow_suspect": asked.allow_suspect,
         },
     )
+
+
+def trials(asked: Asked, margin: float, machine: Mapping[str, Any], spec: Mapping[str, Any]) -> int:
+    """How many blocks: as given, as many as an effect takes, or 8."""
+    if asked.trials is not None:
+        return asked.trials
+    if asked.effect is None:
+        return TRIALS
+    return trials_to_see(asked.effect, margin, machine, spec, asked.metric)
 
 
 def described(machine: Machine) -> dict[str, Any]:
@@ -97,17 +117,26 @@ def described(machine: Machine) -> dict[str, Any]:
 def question_of(manifest: Manifest) -> Question:
     """What the experiment was made to answer."""
     options = manifest.options
-    return Question(options["metric"], options["margin"], options["other_work"], why=options["why"])
+    source = options.get("margin_source", "given")
+    return Question(options["metric"], options["margin"], source, options["other_work"], why=options["why"])
 
 
-def make(manifest: Manifest, out: Path | None) -> Path:
-    """A new folder with the manifest in it.
+def rules_of(manifest: Manifest) -> Rules | None:
+    """The conditions that the experiment was made to check; None where it was made with none."""
+    options = manifest.options
+    if not options.get("fail_if"):
+        return None
+    return conditions.rules_of(options["fail_if"], options["allow_undecided"], options["allow_suspect"])
+
+
+def make(manifest: Manifest, out: Path | None, default: Path | None = None) -> Path:
+    """A new folder with the manifest in it: `out`, or the first free number of `default`.
 
     Raises:
         Refused: `out` is taken, or it cannot be written.
     """
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    folder = make_folder(out or EXPERIMENTS / f"{stamp}-{manifest.design}", numbered=out is None)
+    folder = make_folder(out or default or EXPERIMENTS / f"{stamp}-{manifest.design}", numbered=out is None)
     write_manifest(folder, manifest)
     release(folder)
     return folder

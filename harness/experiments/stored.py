@@ -1,24 +1,83 @@
-"""Runs that are there, as members of a comparison."""
+"""Runs and experiments that are there, compared."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from innerloop.harness import store
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.experiments.comparison import Member
+from innerloop.harness.experiments.asking import Asked
+from innerloop.harness.experiments.compared import blocks_of, compared
+from innerloop.harness.experiments.comparison import Member, Question, comparison
+from innerloop.harness.experiments.folder import RUNS, holds_experiment, latest_done, read_events, read_manifest
+from innerloop.harness.result.compared_run import read_compared
+from innerloop.harness.schema.comparison import Comparison
 from innerloop.harness.store.find import find_run
 
 
-def member(name: str) -> Member:
-    """The run that a user names: by its path, by its name in runs/, or as `last`.
+def compared_runs(a: str, b: str | None, asked: Asked) -> Comparison:
+    """B against A, each a run or an experiment of one thing; `a` alone: an experiment with both sides.
 
     Raises:
-        Refused: there is none, it has no result, or it is a run of several layers.
+        Refused: there is no such run, or they cannot be compared.
     """
-    found = store.open(find_run(name))
+    if b is None:
+        path = find_run(a)
+        if not holds_experiment(path):
+            raise Refused(f"{a} is no experiment: name the run that is set against it, too")
+        question = asked.question(blocks_of(path)[0][0])
+        return compared(path, question if asked.margin is not None else _as_made(path, question))
+    one, two = members(a), members(b)
+    found = comparison(list(zip(one, two, strict=False)), asked.question(one[0]))
+    return replace(found, notes=(*found.notes, *_notes(len(one), len(two))))
+
+
+def _as_made(folder: Path, question: Question) -> Question:
+    """The question with the margin that the experiment was made with, where it asks about the same figure."""
+    options = read_manifest(folder).options
+    if options.get("metric") != question.metric or "margin" not in options:
+        return question
+    return replace(question, margin=options["margin"], margin_source=options.get("margin_source", "given"))
+
+
+def members(name: str) -> list[Member]:
+    """The run that a user names, by its path, by its name in runs/, or as `last`; or those of an experiment of one
+    thing, in their order.
+
+    Raises:
+        Refused: there is none, it has no result, or it holds runs of several things.
+    """
+    path = find_run(name)
+    if holds_experiment(path):
+        return _trials(name)
+    found = store.open(path)
     if isinstance(found, store.StoredLadder):
         raise Refused(f"{name} holds a run of each layer: name one of the folders in it")
     if found.kind == "interrupted":
         raise Refused(f"{found.folder} has no result", f"innerloop show {found.folder} puts one together")
     if found.kind != "run":
         raise Refused(f"{found.path} holds no run with a result")
-    return Member(found.folder, found.result())
+    return [Member(found.folder, read_compared(found.path))]
+
+
+def _trials(name: str) -> list[Member]:
+    folder = find_run(name)
+    manifest = read_manifest(folder)
+    if len(manifest.cells) > 1:
+        cells = ", ".join(cell.name for cell in manifest.cells)
+        raise Refused(f"{name} holds runs of {cells}: name it alone, or one of the folders in {folder / RUNS}")
+    done = latest_done(read_events(folder))
+    if not done:
+        raise Refused(f"no run of {name} has ended", f"innerloop resume {folder} runs what is left")
+    return [Member(folder / RUNS / job, read_compared(folder / RUNS / job)) for job in done]
+
+
+def _notes(one: int, two: int) -> list[str]:
+    """What is against blocks of runs that were not measured side by side."""
+    out = []
+    if min(one, two) > 1:
+        out.append("A and B were measured one after the other: what else changed in between is part of every ratio")
+    if one != two:
+        out.append(f"{abs(one - two)} runs of {'A' if one > two else 'B'} are left out: a block takes one of each")
+    return out

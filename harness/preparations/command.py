@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.errors import InnerloopError
-from innerloop.harness.process.launcher import Worker, log_tail, oom_kills, signal_name
+from innerloop.harness.cli.signals import hold
+from innerloop.harness.process.ended import oom_kills, signal_name
+from innerloop.harness.process.launcher import Worker, log_tail
 
 if TYPE_CHECKING:
     from innerloop.harness.environments.environment import Environment
@@ -52,23 +54,26 @@ def run(
     (folder / JOB).write_text(json.dumps({"command": list(command)}))
     begun, kills = time.monotonic(), oom_kills()
     pid: int | None = None
-    worker = Worker(environment.python, folder / JOB, log, dict(environment.variables), module="preparing")
-    try:
-        while worker.alive:
-            for event in worker.events(TICK_S):
-                if event["event"] == "started":
-                    pid = event["pid"]
-                elif event["code"] == 0:
-                    return
-                else:
-                    raise failed(how_it_ended(event["code"], oom_kills() > kills), log)
-            if limit_s is not None and time.monotonic() - begun > limit_s:
-                raise failed(f"took longer than {limit_s:g} s", log)
-            tick()
-        raise failed("was lost: its guard process exited", log)
-    finally:
-        worker.close(pid)
-        (folder / JOB).unlink(missing_ok=True)
+    with hold() as held:
+        worker = Worker(environment.python, folder / JOB, log, dict(environment.variables), module="preparing")
+        try:
+            while worker.alive:
+                with held.released():
+                    events = worker.events(TICK_S)
+                for event in events:
+                    if event["event"] == "started":
+                        pid = event["pid"]
+                    elif event["code"] == 0:
+                        return
+                    else:
+                        raise failed(how_it_ended(event["code"], oom_kills() > kills), log)
+                if limit_s is not None and time.monotonic() - begun > limit_s:
+                    raise failed(f"took longer than {limit_s:g} s", log)
+                tick()
+            raise failed("was lost: its guard process exited", log)
+        finally:
+            worker.close(pid)
+            (folder / JOB).unlink(missing_ok=True)
 
 
 def how_it_ended(code: int, out_of_memory: bool) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from innerloop.harness.cli.slowly import Slowly
 from innerloop.harness.preparations.command import PreparationFailed, fill, run
 from innerloop.harness.store.atomic import sync_folder
 from innerloop.harness.store.folders import Say, discard, disk_errors, locked, sweep, written_whole
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 CONTENT = "content"  # what the command has written
 RECORD = "preparation.json"  # what it was made of, and the sizes of its files
 LOG = "preparation.log"  # what the command printed
-FIRST_S = 2.0  # after which is said what takes so long
-EVERY_S = 10.0  # and again
 ADVICE = "free some space, or set INNERLOOP_HOME to another disk"
 
 
@@ -144,22 +143,13 @@ def sync_all(folder: Path, tick: Callable[[], None]) -> None:
 
 
 class Progress:
-    """Says what goes on and for how long, once it takes longer than FIRST_S seconds."""
+    """Says what goes on and for how long, once it takes longer than a moment."""
 
     def __init__(self, say: Say, what: str, log: Path) -> None:
-        self._say, self._what, self._log = say, what, log
-        self._begun = time.monotonic()
-        self._next_s = FIRST_S
+        self._slowly, self._what, self._log = Slowly(say), what, log
 
     def running(self) -> None:
-        first = self._next_s == FIRST_S
-        self._tick(f"preparing {self._what}", f" (once; its output goes to {self._log})" if first else "")
+        self._slowly.tick(f"preparing {self._what}", f" (once; its output goes to {self._log})")
 
     def writing(self) -> None:
-        self._tick(f"writing {self._what} to the disk")
-
-    def _tick(self, doing: str, more: str = "") -> None:
-        elapsed_s = time.monotonic() - self._begun
-        if elapsed_s >= self._next_s:
-            self._next_s = elapsed_s + EVERY_S
-            self._say(f"{doing}: {elapsed_s:.0f} s{more}")
+        self._slowly.tick(f"writing {self._what} to the disk")

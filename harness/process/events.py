@@ -37,16 +37,35 @@ class Event(Account, total=False):
     time_ns: int
     pid: int  # started
     phase: str  # phase
+    window: int  # phase: from here on all is about this one, counted from 0
     cause: str  # error
     message: str
     traceback: Sequence[str]
     text: str  # note
+    round: Round  # round
     open: bool  # capture
     step: int
     code: int  # exit
     leftover: int
     name: str  # checking, checked
     wrong: Sequence[str]
+
+
+OF_A_WINDOW = (  # what each of the windows of one engine has of its own
+    "warmup", "warmup_shapes", "step_pairs", "clock_ns_per_call", "caches_reset", "process_cpu_s",
+    "compiled_in_window", "memory_bytes",
+)  # fmt: skip
+
+
+class Round(TypedDict):
+    """A round of the warm-up that is over. deviation: of the last ones' speeds from their median, None where there are
+    too few; tolerance: what it may be. left_s: in which another round may begin."""
+
+    rounds: int
+    max_rounds: int
+    deviation: float | None
+    tolerance: float
+    left_s: float
 
 
 class Capture(TypedDict):
@@ -60,3 +79,8 @@ class Capture(TypedDict):
 def account(event: Event) -> Account:
     """What a message says of the worker itself."""
     return cast(Account, {name: value for name, value in event.items() if name in Account.__annotations__})
+
+
+def of_all_windows(told: Account) -> Account:
+    """What a worker has told that holds for all its windows."""
+    return cast(Account, {name: value for name, value in told.items() if name not in OF_A_WINDOW})

@@ -18,11 +18,14 @@ import time
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 POLL_S = 0.02
 SETTLE_S = 0.5  # after a worker's orderly end
+TEMPORARY = ".temporary"  # a folder that holds this file goes with the harness
+SHARED, LIBRARY = "/dev/shm", "__KMP_REGISTERED_LIB_"  # libiomp's file of a process: its pid and its user follow
 
 
 def main() -> int:
     control_fd, grace_s = int(sys.argv[1]), float(sys.argv[2])
     command = sys.argv[4:]
+    begun_s = time.time()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # only the harness, or its end, stops a run
@@ -42,6 +45,8 @@ def main() -> int:
     if code == 0:
         settle(SETTLE_S)
     leftover = sweep()
+    unregister(begun_s)
+    remove_temporary()
     line = json.dumps({"event": "exit", "time_ns": time.monotonic_ns(), "code": code, "leftover": leftover}) + "\n"
     try:
         os.write(control_fd, line.encode())
@@ -94,6 +99,34 @@ def sweep() -> int:
         except ChildProcessError:
             return len(seen)
         time.sleep(POLL_S)
+
+
+def unregister(since_s: float) -> None:
+    """Removes what libiomp leaves in shared memory of a process that ended at once, as a worker does: the files of this
+    user that are younger than this guard and whose process is gone."""
+    try:
+        names = os.listdir(SHARED)
+    except OSError:
+        return
+    for name in names:
+        pid, _, user = name.removeprefix(LIBRARY).partition("_")
+        if name.startswith(LIBRARY) and pid.isdigit() and user == str(os.getuid()):
+            path = os.path.join(SHARED, name)
+            try:
+                if os.stat(path).st_mtime >= since_s and not os.path.exists(f"/proc/{pid}"):
+                    os.unlink(path)
+            except OSError:
+                pass
+
+
+def remove_temporary() -> None:
+    """Removes the folder that this runs in, where it is a temporary one and the harness is gone, or has told this to
+    stop: whoever made it cannot, or need not."""
+    stopped, _, _ = select.select([0], [], [], 0)
+    if stopped and os.path.exists(TEMPORARY):
+        import shutil
+
+        shutil.rmtree(os.getcwd(), ignore_errors=True)
 
 
 def descendants(root: int) -> set[int]:

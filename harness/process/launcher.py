@@ -21,7 +21,8 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.cli.secrets import without_secrets
 from innerloop.harness.process.bound import MARK, end_marked
-from innerloop.harness.process.events import Account, Capture, Event, account
+from innerloop.harness.process.ended import ended, explained, oom_kills
+from innerloop.harness.process.events import Account, Capture, Event, Round, account, of_all_windows
 from innerloop.harness.process.temp_folder import temp_variables
 from innerloop.harness.schema.reasons import Failure
 
@@ -30,6 +31,7 @@ GRACE_S = 1.0  # between SIGTERM and SIGKILL
 CLOSE_S = 10.0  # for an engine to close after its failure
 CLEANUP_S = 8.0  # for the guard to end everything below it, before its own group is killed too
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 20, 64 << 10
+BEFORE_WINDOWS = ("start", "import", "load")  # phases
 CHANNEL = "control"  # the FIFO beside the job of a worker that a tool starts
 
 RECORDED_PREFIXES = (  # of variables that can change what is measured; an engine's own are its adapter's to say
@@ -62,7 +64,15 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     failure: Failure | None = None
     worker_pid: int | None = None
+    round: Round | None = None  # the last one of the warm-up
     captures: list[Capture] = field(default_factory=list)  # a pass's windows opening and closing
+    closed: list[Outcome] = field(default_factory=list)  # the windows before, where one engine measures several
+
+    def next_window(self) -> None:
+        """Puts away what was told of the window that has closed."""
+        self.closed.append(Outcome(self.reported, self.phases, worker_pid=self.worker_pid))
+        self.reported, self.round = of_all_windows(self.reported), None
+        self.phases = {name: at for name, at in self.phases.items() if name in BEFORE_WINDOWS}
 
 
 class Worker:
@@ -180,10 +190,12 @@ def recorded_variables(variables: dict[str, str], own_prefixes: tuple[str, ...])
     return without_secrets({name: value for name, value in sorted(variables.items()) if name.startswith(prefixes)})
 
 
-def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome], None], outcome: Outcome) -> None:
+def watch(
+    worker: Worker, traces: Sequence[Path], limits: Limits, tick: Callable[[Outcome], None], outcome: Outcome
+) -> None:
     """Follows a worker to its end, filling `outcome`; the caller closes the worker, whatever comes.
 
-    `tick` is called every `TICK_S` seconds, and after each change of phase.
+    `traces`: one for each window. `tick` is called every `TICK_S` seconds, and after each change of phase.
     """
     begun = time.monotonic()
     kills = oom_kills()
@@ -199,7 +211,7 @@ def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome],
                 take(event, outcome)
         tick(outcome)
         if outcome.failure is None:
-            outcome.failure = overdue(outcome, trace, limits, begun)
+            outcome.failure = overdue(outcome, traces[len(outcome.closed)], limits, begun)
             if outcome.failure is not None:
                 return
         else:
@@ -210,7 +222,7 @@ def watch(worker: Worker, trace: Path, limits: Limits, tick: Callable[[Outcome],
     if outcome.failure is None and "done" not in outcome.phases:
         outcome.failure = ended(exit_code, oom_kills() > kills)
     if outcome.failure is not None:
-        outcome.failure = replace(outcome.failure, exit=exit_code)
+        outcome.failure = replace(explained(outcome.failure, oom_kills() > kills), exit=exit_code)
 
 
 def take(event: Event, outcome: Outcome) -> None:
@@ -221,12 +233,16 @@ def take(event: Event, outcome: Outcome) -> None:
         outcome.phases["start"] = time_ns
         outcome.reported.update(account(event))
     elif kind == "phase":
+        if "window" in event:
+            outcome.next_window()
         outcome.phases[event["phase"]] = time_ns
         outcome.reported.update(account(event))
     elif kind == "error":
         outcome.failure = Failure(event["cause"], event["message"], traceback=tuple(event["traceback"]))
     elif kind == "note":
         outcome.notes.append(event["text"])
+    elif kind == "round":
+        outcome.round = event["round"]
     elif kind == "capture":
         outcome.captures.append({"open": event["open"], "step": event["step"], "time_ns": time_ns})
     elif kind == "done":
@@ -255,33 +271,6 @@ def last_beat_ns(trace: Path) -> int:
 
     beats = [int(header(path)["beat_ns"]) for path in trace.glob("*/steps.bin") if path.stat().st_size]
     return max(beats, default=0)
-
-
-def oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started."""
-    try:
-        with open("/proc/vmstat") as f:
-            return next((int(line.split()[1]) for line in f if line.startswith("oom_kill ")), 0)
-    except OSError:
-        return 0
-
-
-def ended(exit_code: int | None, out_of_memory: bool) -> Failure:
-    """The failure of a worker that ended without a word."""
-    if exit_code == -signal.SIGKILL and out_of_memory:
-        return Failure("out_of_memory_host", "the kernel killed the worker: the machine ran out of memory")
-    if exit_code is None:
-        return Failure("killed_by_signal", "the worker's guard process was killed")
-    if exit_code < 0:
-        return Failure("killed_by_signal", f"the worker was killed by {signal_name(-exit_code)}")
-    return Failure("engine_exception", f"the worker exited with code {exit_code} before it had finished")
-
-
-def signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
 
 
 def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> tuple[str, ...]:

@@ -126,6 +126,11 @@ def figures(found: Comparison) -> RenderableType:
             f"the smallest difference in {short_name(found.metric)} that these {found.blocks} blocks could have shown"
         )
         lines.append(Text(f"{told}: {share(found.figures[0].smallest_visible)}", style="dim"))
+    if found.blocks_needed is not None:
+        lines.append(Text(f"an interval of +-1 % takes about {number(found.blocks_needed)} blocks", style="dim"))
+    if found.margin_source == "noise":
+        words = f"differences within {share(found.margin)} count as none: two runs of one thing differ so much"
+        lines.append(Text(words, style="dim"))
     if any(row.doubtful for row in found.figures):
         lines.append(Text("?: a suspect side makes this figure doubtful", style="dim"))
     if found.missing:

@@ -38,7 +38,8 @@ def waterfall(found: Waterfall, folder: Path | None = None) -> RenderableType:
     if folder is not None:
         parts += [Text(""), Text(str(folder), style="bold")]
         names = [run.folder for rung in found.rungs for run in rung.runs]
-        parts.append(Text("  " + "  ".join(["waterfall.json", *names]), style="dim"))
+        file = "document.json" if any("/" in name for name in names) else "waterfall.json"
+        parts.append(Text("  " + "  ".join([file, *names]), style="dim"))
     return Group(*parts)
 
 

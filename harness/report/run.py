@@ -19,7 +19,7 @@ from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.result import Result, Spec
 from innerloop.harness.schema.telemetry import Host
-from innerloop.harness.schema.window import Counts, Throughput
+from innerloop.harness.schema.window import Throughput
 
 POINTS = ("mean", "p50", "p90", "p99")
 STYLE = {"ok": "bold green", "suspect": "bold yellow", "failed": "bold red", "interrupted": "bold red"}
@@ -87,7 +87,7 @@ def header(result: Result) -> RenderableType:
     ]
     line = Text(" · ".join(part for part in parts if part), style="bold")
     status = Text(result.status.upper(), style=STYLE[result.status])
-    status.append(f"  {_done(counts)}", style="default not bold")
+    status.append(f"  {_done(result)}", style="default not bold")
     window = result.window.duration_s
     if window is not None:
         tokens = f"{number(counts.prompt_tokens)} + {number(counts.output_tokens)} tokens in {seconds(window)}"
@@ -111,12 +111,19 @@ def _given(spec: Spec) -> Iterator[tuple[str, str]]:
     yield "note", visible(spec.note or "")
 
 
-def _done(counts: Counts) -> str:
+def _done(result: Result) -> str:
+    """How many requests were finished. Where a time closed the window, what was prepared for it says nothing, so that
+    only what ran at its end is told beside."""
+    counts = result.counts
     if not counts.requests:
         return "nothing was measured"
-    text = f"{number(counts.finished)} of {number(counts.requests)} requests finished"
-    extras = {"cut": counts.cut, "unsent": counts.unsent, "preemptions": counts.preemptions}
-    extra = [f"{number(count)} {what}" for what, count in extras.items() if count]
+    preempted = [("preemptions", counts.preemptions)]
+    if result.failure is None and result.workload is not None and result.workload.duration_s is not None:
+        text, extras = f"{number(counts.finished)} requests finished", [("running at the end", counts.cut), *preempted]
+    else:
+        text = f"{number(counts.finished)} of {number(counts.requests)} requests finished"
+        extras = [("cut", counts.cut), ("unsent", counts.unsent), *preempted]
+    extra = [f"{number(count)} {what}" for what, count in extras if count]
     return text + (f" ({', '.join(extra)})" if extra else "")
 
 

@@ -100,6 +100,8 @@ def build(record: Record) -> Result:
         checks=figures.checks,
         id=record.id or new_id(),
         key=key_of(spec),
+        process=record.process,
+        experiment=record.experiment,
     )
 
 

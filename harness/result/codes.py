@@ -95,6 +95,10 @@ FAILURES = {
     ),
     "interrupted": Cause("the run was stopped from outside", None),
     "disk_full": Cause("the disk is full", "Free some disk space, or write the run elsewhere with --out."),
+    "file_error": Cause(
+        "a file could not be read or written",
+        "Check the path's permissions and the limits on files (ulimit -f, quotas).",
+    ),
     "unsupported_setting": Cause(
         "the engine refused a setting", "Leave the setting unset, or choose an engine that supports it."
     ),

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from innerloop.harness.schema.compared_run import ComparedRun
 from innerloop.harness.schema.comparison import Difference
 from innerloop.harness.schema.engine import Environment
-from innerloop.harness.schema.result import Result
 
 ASKED = (
     "engine", "layer", "model", "workload", "device", "engine_args", "seeds", "weights", "plugin", "model_args",
@@ -30,14 +30,14 @@ STATE = ("governor", "turbo", "smt", "affinity", "worker_cpus", "harness_cpus")
 MACHINE = ("arch", "cpu", "cpu_flags", "machine_logical_cores")
 
 
-def differences(a: Result, b: Result) -> tuple[Difference, ...]:
+def differences(a: ComparedRun, b: ComparedRun) -> tuple[Difference, ...]:
     """What was asked for first, then what the engine made of it, then what is around it; nothing that is alike."""
     one, two = (dict(_facts(result)) for result in (a, b))
     names = [*one, *(name for name in two if name not in one)]
     return tuple(Difference(name, one.get(name), two.get(name)) for name in names if one.get(name) != two.get(name))
 
 
-def _facts(result: Result) -> Iterator[tuple[str, Any]]:
+def _facts(result: ComparedRun) -> Iterator[tuple[str, Any]]:
     for name in ASKED:
         value = getattr(result.spec, name)
         yield from _dotted(name, PurePath(value).name if name in PATHS and value else value)
@@ -63,7 +63,7 @@ def _dotted(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from _dotted(f"{name}.{key}", inner)
 
 
-def other_machine(a: Result, b: Result) -> str | None:
+def other_machine(a: ComparedRun, b: ComparedRun) -> str | None:
     """In which way the machines are not the same kind, or that it is unknown; None: nothing says so."""
     one, two = a.environment, b.environment
     if one is None or two is None:
@@ -76,7 +76,7 @@ def other_machine(a: Result, b: Result) -> str | None:
     return None
 
 
-def same_boot(a: Result, b: Result) -> bool:
+def same_boot(a: ComparedRun, b: ComparedRun) -> bool:
     """Whether both ran on one machine that was not started anew between them."""
     boots = [run.environment.host.boot_id for run in (a, b) if run.environment and run.environment.host]
     return len(boots) == 2 and boots[0] is not None and boots[0] == boots[1]

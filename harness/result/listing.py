@@ -27,7 +27,7 @@ class RunLine:
 
     status: of a result, or "running", "interrupted" (it has no result), "broken" (it cannot be read); a run of several
     layers may be "partial". when: UTC, ISO 8601: when it ended, or began where it has no result. reason: why it is not
-    ok. output_tokens_per_s: of the window.
+    ok. output_tokens_per_s: of the window. experiment: of a folder with many runs, what it asks and found.
     """
 
     folder: str
@@ -44,6 +44,7 @@ class RunLine:
     note: str | None = None
     output_tokens_per_s: float | None = None
     id: str | None = None
+    experiment: str | None = None
 
 
 def list_runs(root: Path) -> list[RunLine]:
@@ -69,7 +70,7 @@ def line_of(folder: Path) -> RunLine | None:
         reason = str(refusal)
     except Exception as error:  # a listing must not end at a file that somebody else wrote
         reason = f"{type(error).__name__}: {error}"
-    return RunLine(str(folder), _changed(folder), "broken", reason)
+    return RunLine(str(folder), changed(folder), "broken", reason)
 
 
 def chosen(lines: Sequence[RunLine], where: Sequence[str]) -> list[RunLine]:
@@ -153,13 +154,13 @@ def _without_result(stored: StoredRun) -> RunLine | None:
         running = is_running(folder, job, folder / JOB)
         reason = None if running else "its harness was killed; innerloop show rebuilds the result"
         status = "running" if running else "interrupted"
-        line = RunLine(str(folder), _changed(folder / JOB), status, reason, id=job.get("id"))
+        line = RunLine(str(folder), changed(folder / JOB), status, reason, id=job.get("id"))
         return _with_spec(line, typed(Spec, job["spec"]))
     if stored.kind == "records":
-        return RunLine(str(folder), _changed(folder), "broken", "it has records, but neither a result nor a job")
+        return RunLine(str(folder), changed(folder), "broken", "it has records, but neither a result nor a job")
     if STAMP.match(folder.name) and not any(folder.iterdir()):
         reason = "not started: still being prepared, or killed before the start"
-        return RunLine(str(folder), _changed(folder), "interrupted", reason)
+        return RunLine(str(folder), changed(folder), "interrupted", reason)
     return None
 
 
@@ -182,10 +183,11 @@ def _utc(text: Any, folder: Path) -> str:
     try:
         return _iso(datetime.fromisoformat(str(text)))
     except ValueError:
-        return _changed(folder)
+        return changed(folder)
 
 
-def _changed(path: Path) -> str:
+def changed(path: Path) -> str:
+    """When a file or folder was changed, UTC."""
     return _iso(datetime.fromtimestamp(path.stat().st_mtime, timezone.utc))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from innerloop.harness.analysis.run import edges
 from innerloop.harness.schema.engine import Checkpoint, Environment
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import Workload
+from innerloop.harness.schema.result import Place, Process, Workload
 from innerloop.harness.store.tables import Tables
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class Record:
     of the worker's phases began. preparation_s: what making the engine's own form of the model took now, None where it
     needs none. failure: None for a run that came to its end. device_note: why no device could be sampled, None also
     where the engine uses none. ceilings: what the machine can do at most; no_ceilings: why they are not known.
-    created: UTC in ISO 8601; None is the time of building. id: None makes a new one.
+    created: UTC in ISO 8601; None is the time of building. id: None makes a new one. process: None where the run had
+    one to itself. experiment: None where it is part of none.
     """
 
     spec: Mapping[str, Any]
@@ -44,6 +45,8 @@ class Record:
     no_ceilings: str | None = None
     created: str | None = None
     id: str | None = None
+    process: Process | None = None
+    experiment: Place | None = None
 
     @property
     def info(self) -> Mapping[str, Any]:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.figure import Figure
 
-VERSION = "1.0"
+VERSION = "1.1"
+MarginSource = Literal["given", "noise", "default"]
 Verdict = Literal["better", "worse", "same", "undecided"]
 ONE_PROCESS = "fewer than three processes a side"
 
@@ -124,4 +125,10 @@ class Comparison:
     why: Annotated[Why | None, Figure("where the difference is", null="see why_not")]
     why_not: Annotated[str | None, Figure("why it is not known", null="it is known")]
     notes: tuple[str, ...]
+    margin_source: Annotated[
+        MarginSource, Figure("given: by the command; noise: measured by `innerloop noise` on this machine")
+    ] = "default"
+    blocks_needed: Annotated[
+        int | None, Figure("blocks that an interval of +-1 % of the metric takes at this scatter", null=ONE_PROCESS)
+    ] = None
     kind: Annotated[Literal["comparison"], Figure("what this document is")] = "comparison"

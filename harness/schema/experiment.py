@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.figure import Figure
 
-VERSION = "1.0"
+VERSION = "1.1"
 Order = Literal["there and back", "random"]
 State = Literal["started", "done", "failed", "refused", "interrupted"]
 
@@ -40,6 +40,9 @@ class Manifest:
         default_factory=dict
     )
     until: Annotated[float | None, Figure("relative half width at which it may stop", null="after all blocks")] = None
+    together: Annotated[bool, Figure("the jobs of a block are windows of one process, which loads the engine once")] = (
+        False
+    )
     kind: Literal["experiment"] = "experiment"
 
 

@@ -77,6 +77,25 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """The process of a run that was one of several windows of one loaded engine."""
+
+    id: Annotated[str, Figure("the id of the run in its first window: runs with the same one share a process")]
+    window: Annotated[int, Figure("which window this is, from 1; an engine that is loaded once tells one load time")]
+    windows: Annotated[int, Figure("how many it was to measure")]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run stands in an experiment."""
+
+    id: Annotated[str, Figure("the experiment's")]
+    design: str
+    cell: str
+    block: Annotated[int, Figure("from 1: runs of one block were made next to each other in time")]
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One run."""
 
@@ -125,6 +144,8 @@ class Result:
         str | None,
         Figure("hash of the request: runs with the same key request the same", null="an older innerloop wrote it"),
     ] = None
+    process: Annotated[Process | None, Figure("its process", null="it had one to itself")] = None
+    experiment: Annotated[Place | None, Figure("its experiment", null="it is part of none")] = None
 
     @property
     def dtype(self) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.arguments import CommandLine, command_line, duration, rate_up_to, whole
+from innerloop.harness.cli.arguments import CommandLine, command_line, duration, rate_up_to, relative, whole
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, STOPPED, exit_codes
 from innerloop.harness.cli.verbs import as_called
 
@@ -25,6 +25,10 @@ examples:
   innerloop run --set max_batch_size=64 --set prefix_caching=true --engine-arg block_size=32
   innerloop run --engine vllm --layers all --trials 3
       core, engine, async and http on the same requests, and what each layer adds
+  innerloop run --engine vllm --workload users-10 --trials 8
+      every figure with an interval, from eight processes; --until 1% stops as soon as that is enough
+  innerloop run --engine vllm --windows users-10,users-50,users-100
+      three loads on an engine that is loaded once
   innerloop run --engine vllm --model llama3-70b-awq --dry-run
       print what would be done, and do nothing
 
@@ -61,7 +65,7 @@ def suggest(word: str) -> str | None:
 
 
 def add_request(out: argparse.ArgumentParser) -> None:
-    """What `request_of` reads, and --layers with its --trials."""
+    """What `request_of` reads, and what makes an experiment of it."""
     what = out.add_argument_group("what to run")
     what.add_argument("--engine", metavar="NAME", help="default: the best one that runs here")
     what.add_argument("--model", metavar="NAME|YAML", help="default: llama-tiny on a CPU, llama3-8b on a large GPU")
@@ -78,9 +82,21 @@ def add_request(out: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--trials",
         metavar="N",
-        type=whole(0, 999_999),
-        help="with --layers: runs of each layer, interleaved; default: 1",
+        type=whole(1, 100),
+        help="run it in N processes, one after the other (with --layers: each layer), and show intervals; default: 1",
     )
+    what.add_argument(
+        "--until",
+        metavar="PART",
+        type=relative,
+        help="stop once the figure is known to +-PART, such as 2%%; after --trials at the latest; default: 20",
+    )
+    what.add_argument(
+        "--windows",
+        metavar="WORKLOADS|N",
+        help="measure several workloads, or one N times, on an engine that is loaded once",
+    )
+    what.add_argument("--metric", metavar="FIGURE", help="the figure of --until; default: output_tokens_per_s")
     what.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto")
     what.add_argument(
         "--seed",
@@ -234,3 +250,19 @@ def options_of(arguments: argparse.Namespace, out: Path, profile: Profile | None
         cpus=None if arguments.cpus is None else parse_cpus(arguments.cpus, "--cpus"),
         harness_cpus=None if arguments.harness_cpus is None else parse_cpus(arguments.harness_cpus, "--harness-cpus"),
     )
+
+
+def words_of(arguments: argparse.Namespace) -> list[str]:
+    """A command line that says the same: the flags that are not as they are without it."""
+    line = parser()
+    words: list[str] = []
+    for action in line._actions:
+        given = getattr(arguments, action.dest, action.default)
+        if not action.option_strings or given == action.default:
+            continue
+        flag = action.option_strings[0]
+        if given is True:
+            words.append(flag)
+        else:
+            words += [f"{flag}={value}" for value in (given if isinstance(given, list) else [given])]
+    return words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,26 +21,28 @@ from innerloop.harness.schema.engine import Environment as Facts
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.spec.adapter_settings import adapter_of
-from innerloop.harness.store.tables import convert, no_tables
+from innerloop.harness.store.tables import Stoppable, convert, no_tables
 
 if TYPE_CHECKING:
     from innerloop.harness.environments import Environment
     from innerloop.harness.session.inputs import Inputs
     from innerloop.harness.session.prepared import Prepared
-    from innerloop.harness.telemetry.samplers import Samplers
 
 
-def conclude(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samplers) -> Result:
-    """Turns the trace into tables and figures, also after a failure, and writes them.
+def conclude(
+    inputs: Inputs, prepared: Prepared, outcome: Outcome, device_note: str | None, sampled: Sequence[Stoppable]
+) -> Result:
+    """Turns the trace into tables and figures, also after a failure, and writes them. `device_note`: why no device was
+    sampled.
 
     Whatever fails here, the run stays what it was: its own failure is kept, and its records lie in its folder. Only a
     run that came to its end and has no figures is a failure of innerloop's.
     """
     folder = inputs.folder
-    if outcome.failure is not None:
+    if outcome.failure is not None and not outcome.failure.log_tail:
         outcome.failure = replace(outcome.failure, log_tail=launcher.log_tail(folder / "engine.log"))
     try:
-        result = build(observed(inputs, prepared, outcome, sampled))
+        result = build(observed(inputs, prepared, outcome, device_note, sampled))
     except Exception as error:
         result = build(unread(inputs, outcome, error))
     return keep(folder, result, f"this result could not be written to {folder}")
@@ -59,20 +62,26 @@ def unread(inputs: Inputs, outcome: Outcome, error: Exception) -> Record:
         workload_hash=inputs.work.hash,
         id=inputs.id,
         failure=failure,
+        process=inputs.process,
+        experiment=inputs.options.experiment,
     )
 
 
-def observed(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samplers) -> Record:
+def observed(
+    inputs: Inputs, prepared: Prepared, outcome: Outcome, device_note: str | None, sampled: Sequence[Stoppable]
+) -> Record:
     """The run's record; stops the samplers and converts the trace."""
     folder, checkpoint = inputs.folder, prepared.checkpoint
     environment = replace(environment_facts(inputs, prepared.environment, outcome), host=prepared.host)
     keep_token_ids(folder, outcome)
     return Record(
         spec=inputs.spec.describe(),
-        tables=convert(folder, *sampled.all),
+        tables=convert(folder, *sampled),
         workload=inputs.work.describe(),
         workload_hash=inputs.work.hash,
         id=inputs.id,
+        process=inputs.process,
+        experiment=inputs.options.experiment,
         reported=outcome.reported,
         phases=outcome.phases,
         checkpoint=Checkpoint(**{**asdict(checkpoint), "path": str(checkpoint.path)}) if checkpoint else None,
@@ -80,7 +89,7 @@ def observed(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samp
         preparation_s=sum(made.seconds for made in prepared.folders.values()) if prepared.folders else None,
         failure=outcome.failure,
         notes=outcome.notes,
-        device_note=sampled.note,
+        device_note=device_note,
         ceilings=prepared.ceilings,
         no_ceilings=prepared.no_ceilings,
     )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness import environments
 from innerloop.harness.checkpoints import planned_checkpoint
 from innerloop.harness.result.identity import new_id
+from innerloop.harness.schema.result import Process
 from innerloop.harness.session import passes
 from innerloop.harness.spec.adapter_settings import native_settings
-from innerloop.harness.store.run_folder import make_folder
 from innerloop.harness.workloads import Workload, build, warmup
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The run as resolved, its measured requests and those of its warm-up, and its folder, which is there."""
+    """The run as resolved, its measured requests and those of its warm-up, and its folder, once that is there."""
 
     spec: RunSpec
     machine: Machine
@@ -31,13 +31,17 @@ class Inputs:
     warm: Workload
     folder: Path
     id: str = field(default_factory=new_id)  # of the run
+    process: Process | None = None  # None: it is the only window of its process
+
+    def in_folder(self, folder: Path) -> Inputs:
+        return replace(self, folder=folder)
 
 
 def inputs_of(spec: RunSpec, machine: Machine, options: Options) -> Inputs:
-    """Draws the requests, asks everything that can refuse the run, and makes its folder last.
+    """Draws the requests and asks everything that can refuse the run, but for its folder.
 
     Raises:
-        Refused: the run cannot be made; no folder was.
+        Refused: the run cannot be made.
     """
     model, settings = spec.model, spec.settings
     if spec.weights is None:
@@ -48,4 +52,4 @@ def inputs_of(spec: RunSpec, machine: Machine, options: Options) -> Inputs:
     environments.check(spec.engine, spec.device, spec.engine_python, spec.environment)
     if options.profile is not None:
         passes.check(options.profile, spec, options.out)
-    return Inputs(spec, machine, options, work, warm, make_folder(options.out, options.numbered))
+    return Inputs(spec, machine, options, work, warm, options.out)

@@ -15,6 +15,7 @@ from innerloop.harness.session.phases import DONE, WORDS
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from innerloop.harness.process.events import Round
     from innerloop.harness.telemetry.device import DeviceSampler
 
 RATE_WINDOW_S = 3.0  # tokens/s is that of the last seconds
@@ -29,6 +30,7 @@ class Reading:
     finished: int
     running: int | None
     kv_usage: float | None
+    waiting: int | None = None
 
 
 def read(folder: Path) -> Reading | None:
@@ -43,10 +45,20 @@ def read(folder: Path) -> Reading | None:
     if not len(steps):
         return Reading(0, 0, None, None)
     last = steps[-1]
-    running, kv = int(last["running"]), float(last["kv_usage"])
-    return Reading(
-        int(head["tokens"]), int(head["finished"]), running if running >= 0 else None, kv if kv == kv else None
-    )
+    running, waiting = (count if count >= 0 else None for count in (int(last["running"]), int(last["waiting"])))
+    kv = float(last["kv_usage"])
+    return Reading(int(head["tokens"]), int(head["finished"]), running, kv if kv == kv else None, waiting)
+
+
+def round_words(last: Round | None) -> list[str]:
+    """How far a warm-up is: its rounds, how far their speeds lie apart, and what ends it at the latest."""
+    if last is None:
+        return ["round 1"]
+    number, most = last["rounds"] + 1, last["max_rounds"]
+    words = [f"round {number} of at most {most}" if number <= most else f"{most} rounds"]
+    if last["deviation"] is not None:
+        words.append(f"speed within {last['deviation']:.0%} ({last['tolerance']:.0%} wanted)")
+    return [*words, f"at most {last['left_s']:.0f} s more"]
 
 
 def device_words(devices: Sequence[DeviceSampler]) -> list[str]:
@@ -62,6 +74,17 @@ def device_words(devices: Sequence[DeviceSampler]) -> list[str]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A window: where its trace lies, how much it is to do, how long it lasts if that is known, and its workload."""
+
+    trace: Path
+    tokens: int
+    requests: int
+    duration_s: float | None
+    name: str = ""
+
+
 class LiveView:
     """A progress line, redrawn in place on a terminal and printed now and then elsewhere.
 
@@ -72,17 +95,15 @@ class LiveView:
     def __init__(
         self,
         console: Console,
-        trace: Path,
-        tokens: int,
-        requests: int,
-        duration_s: float | None,
+        parts: Sequence[Part],
         devices: Sequence[DeviceSampler] = (),
     ) -> None:
         from rich.live import Live
 
-        self._console, self._trace, self._devices = console, trace, devices
-        self._tokens, self._requests, self._duration_s = tokens, requests, duration_s
+        self._console, self._parts, self._devices = console, parts, devices
+        self._now = 0  # which part is shown
         self._phase = ""
+        self._round: Round | None = None
         self._since = self._printed = time.monotonic()
         self._history: list[tuple[float, int]] = []
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -97,6 +118,10 @@ class LiveView:
             self._live.stop()
 
     def tick(self, outcome: Outcome) -> None:
+        if len(outcome.closed) > self._now:
+            self._now, self._phase = len(outcome.closed), ""
+            name = self._parts[self._now].name
+            self._console.print(f"window {self._now + 1} of {len(self._parts)}: {name}", style="dim")
         phase = next(reversed(outcome.phases), "start")
         now = time.monotonic()
         if phase != self._phase:
@@ -106,6 +131,7 @@ class LiveView:
                     took_s = outcome.reported.get("interpreter_s", 0.0)
                 self._console.print(f"{DONE[self._phase]} in {took_s:.1f} s", style="dim")
             self._phase, self._since, self._printed, self._history = phase, now, now, []
+        self._round = outcome.round
         if phase == "done":
             return
         if self._live is not None:
@@ -119,8 +145,8 @@ class LiveView:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
-        elapsed = now - self._since
-        folder = self._trace / ("measure" if self._phase == "measure" else "warmup")
+        elapsed, part = now - self._since, self._parts[self._now]
+        folder = part.trace / ("measure" if self._phase == "measure" else "warmup")
         reading = read(folder) if self._phase in ("measure", "warmup") else None
         if reading is None:
             return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *device_words(self._devices)])
@@ -129,16 +155,17 @@ class LiveView:
         rate = (n1 - n0) / (t1 - t0) if t1 > t0 else None
         facts = [] if rate is None else [f"{rate:,.0f} tok/s"]
         facts += [] if reading.running is None else [f"batch {reading.running}"]
+        facts += [f"waiting {reading.waiting}"] if reading.waiting else []
         facts += [] if reading.kv_usage is None else [f"KV {reading.kv_usage:.0%}"]
         facts += device_words(self._devices)
         if self._phase != "measure":
-            return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *facts])
-        if self._duration_s is not None:
-            share, progress = elapsed / self._duration_s, f"{elapsed:.0f}/{self._duration_s:.0f} s"
+            return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *round_words(self._round), *facts])
+        if part.duration_s is not None:
+            share, progress = elapsed / part.duration_s, f"{elapsed:.0f}/{part.duration_s:.0f} s"
         else:
-            share, progress = reading.tokens / self._tokens, f"{reading.finished}/{self._requests} requests"
+            share, progress = reading.tokens / part.tokens, f"{reading.finished}/{part.requests} requests"
             progress += f", {elapsed:.0f} s"
-            progress += f", about {(self._tokens - reading.tokens) / rate:.0f} s left" if rate else ""
+            progress += f", about {(part.tokens - reading.tokens) / rate:.0f} s left" if rate else ""
         text = "   ".join([progress, *facts])
         if self._live is None:
             return f"{WORDS[self._phase]}   {text}"

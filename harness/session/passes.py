@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness.analysis.steps import usual_batch
-from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
 from innerloop.harness.cli.errors import InnerloopError, Refused, told
+from innerloop.harness.cli.signals import Stopped, hold
 from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Limits, Outcome, Worker
 from innerloop.harness.profiling import findings, tools
@@ -28,6 +28,7 @@ from innerloop.harness.result.keep import keep
 from innerloop.harness.schema.profiling import HostProfile, Profiling
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
+from innerloop.harness.session.causes import cause_of
 from innerloop.harness.session.phases import WORDS
 from innerloop.harness.store.atomic import write_text
 from innerloop.harness.store.tables import convert, read_tables
@@ -132,23 +133,23 @@ def add(
     outcome, about = Outcome(), Pass(profile, place, limits, console)
     begun = time.monotonic()
     seen, host = None, None
-    with stop_signals():
+    with hold() as held:
         try:
             if result.failure is not None:
                 raise InnerloopError("the measured run failed, so it was not profiled")
-            about.run(outcome)
-            if outcome.failure is None:
-                seen, host = about.found(device), about.found_of_host()
+            with held.released():
+                about.run(outcome)
+                if outcome.failure is None:
+                    seen, host = about.found(device), about.found_of_host()
         except Stopped as stopped:
-            outcome.failure = Failure("interrupted", f"the harness received {stopped}")
+            outcome.failure = Failure("interrupted", f"the harness received {stopped.take()}")
         except Unreadable as error:
             outcome.failure = Failure("profile", str(error))
         except (InnerloopError, OSError) as error:
-            outcome.failure = Failure("harness", str(error))
+            outcome.failure = Failure(cause_of(error), str(error))
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
-            outcome.failure = Failure("harness", told(error), traceback=lines)
-        ignore_signals()
+            outcome.failure = Failure(cause_of(error), told(error), traceback=lines)
         if outcome.failure is not None:
             tail = launcher.log_tail(about.folder / "engine.log")
             outcome.failure = replace(outcome.failure, log_tail=tail)
@@ -210,17 +211,19 @@ class Pass:
         if self.profile.kind in TOOLS:
             prefix = tools.prefix(self.profile.kind, self.folder, self._tool)
             self.console.print(tools.text(self.command()), soft_wrap=True)
-        worker = Worker(
-            self.place.python, job_path, self.folder / "engine.log", dict(self.place.variables), tool=prefix
-        )
-        try:
-            launcher.watch(worker, self.folder / "trace", self.limits, self.tick, outcome)
-        finally:
+        with hold() as held:
+            worker = Worker(
+                self.place.python, job_path, self.folder / "engine.log", dict(self.place.variables), tool=prefix
+            )
             try:
-                if self._sampling is not None:
-                    self._sampling.stop()
-            finally:  # also where a signal cuts that short
-                worker.close(outcome.worker_pid)
+                with held.released():
+                    launcher.watch(worker, [self.folder / "trace"], self.limits, self.tick, outcome)
+            finally:
+                try:
+                    if self._sampling is not None:
+                        self._sampling.stop()
+                finally:
+                    worker.close(outcome.worker_pid)
 
     def write_job(self) -> Path:
         """The measured run's job with a trace of its own and what is to be profiled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from innerloop.harness.checkpoints import planned_checkpoint
 from innerloop.harness.checkpoints.cache import PlannedCheckpoint
 from innerloop.harness.checkpoints.weights import use_weights
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.words import number
+from innerloop.harness.cli.words import number, size
 from innerloop.harness.profiles.engines import why_not
 from innerloop.harness.profiling.choice import TOOLS
 from innerloop.harness.profiling.tools import FROM
@@ -66,6 +67,8 @@ class Plan:
     workload_hash: str
     workload: Workload
     warmup: Workload
+    warmup_max_rounds: int
+    warmup_max_s: float
     kv_bytes_per_token: int | None
     profile: PlannedPass | None
 
@@ -88,7 +91,7 @@ def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: P
     native, cannot_report = native_settings(spec)
     return Plan(
         spec=spec.describe(),
-        why_not_here=why_not_here(spec, machine),
+        why_not_here=why_not_here(spec, machine) or no_room(checkpoint),
         native_settings=native,
         preparation=preparation_steps(spec),
         cannot_report=cannot_report,
@@ -97,6 +100,8 @@ def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: P
         workload_hash=work.hash,
         workload=work.describe(),
         warmup=warm.describe(),
+        warmup_max_rounds=spec.workload.warmup.max_rounds,
+        warmup_max_s=spec.workload.warmup.max_s,
         kv_bytes_per_token=spec.model.kv_bytes_per_token(spec.settings.dtype),
         profile=None if profile is None else passes.describe(profile, spec, out or Path("runs") / "RUN"),
     )
@@ -113,6 +118,17 @@ def why_not_here(spec: RunSpec, machine: Machine) -> str | None:
     except Refused as refusal:
         return str(refusal)
     return None
+
+
+def no_room(checkpoint: CheckpointOfRun) -> str | None:
+    """Why the checkpoint cannot be made for want of disk; None if it can, or is there."""
+    if checkpoint["exists"]:
+        return None
+    folder = next(folder for folder in Path(checkpoint["path"]).parents if folder.is_dir())
+    disk = shutil.disk_usage(folder)
+    if disk.total == 0 or checkpoint["bytes"] <= disk.free:  # a total of 0: this is no disk
+        return None
+    return f"the checkpoint needs {size(checkpoint['bytes'])} of disk space, and {folder} has {size(disk.free)} left"
 
 
 def planned_environment(spec: RunSpec) -> PlannedEnvironment:
@@ -145,7 +161,9 @@ def print_plan(resolved: Plan, console: Console) -> None:
     rows.add_row("engine", f"{spec['engine']}, layer {spec['layer']}, on {spec['device']}")
     if resolved.why_not_here:
         rows.add_row("not runnable here", resolved.why_not_here)
-    rows.add_row("environment", f"{environment['path']} ({'exists' if environment['exists'] else 'to be created'})")
+    missing = " (to be created)" if environment["lock"] else ""
+    state = " (exists)" if environment["exists"] else missing
+    rows.add_row("environment", environment["path"] + state)
     if environment.get("name"):
         path = ":".join(environment["sites"]) or "empty"
         rows.add_row("", f"registered as {environment['name']}, PYTHONPATH {path}")
@@ -156,7 +174,9 @@ def print_plan(resolved: Plan, console: Console) -> None:
     rows.add_row("model", f"{spec['model']}, {kind} weights, {checkpoint['bytes'] / 2**30:,.2f} GiB ({made})")
     rows.add_row("", checkpoint["path"])
     rows.add_row("workload", f"{spec['workload']}, hash {resolved.workload_hash[:12]}, {words(resolved.workload)}")
+    rows.add_row("memory", memory_words(resolved))
     rows.add_row("warm-up", f"rounds of {words(resolved.warmup)}")
+    rows.add_row("", f"at most {resolved.warmup_max_rounds} rounds, no new one after {resolved.warmup_max_s:g} s")
     rows.add_row("seeds", ", ".join(f"{name} {seed}" for name, seed in spec["seeds"].items()))
     for index, (name, value) in enumerate(spec["settings"].items()):
         given = "  (given)" if name in spec["settings_given"] else ""
@@ -174,6 +194,20 @@ def print_plan(resolved: Plan, console: Console) -> None:
     if resolved.cannot_report:
         rows.add_row("not reported", ", ".join(resolved.cannot_report))
     console.print(rows)
+
+
+def memory_words(resolved: Plan) -> str:
+    """What the weights and the KV cache take; of GPUs how much each needs at least."""
+    settings, weights, a_token = resolved.spec["settings"], resolved.checkpoint["bytes"], resolved.kv_bytes_per_token
+    tokens = settings["kv_cache_tokens"]
+    text = f"{size(weights)} of weights"
+    if a_token is not None:
+        held = f" ({size(a_token * tokens)} for kv_cache_tokens)" if tokens else ""
+        text += f", {size(a_token)} of KV cache per token{held}"
+    if resolved.spec["device"] == "cuda":
+        least = (weights + (a_token or 0) * (tokens or 0)) / settings["tensor_parallel"]
+        text += f"; more than {size(least)} on each of {settings['tensor_parallel']} GPU(s)"
+    return text
 
 
 def shown(name: str, value: Any) -> str:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
+from innerloop.harness.analysis.chunks import heard
 from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.output import tell
+from innerloop.harness.cli.slowly import Slowly
 from innerloop.harness.cli.words import number
 from innerloop.harness.process.launcher import log_tail
 from innerloop.harness.result.build import build
 from innerloop.harness.result.keep import keep
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import Result, Spec, Workload
+from innerloop.harness.schema.result import Place, Process, Result, Spec, Workload
+from innerloop.harness.store import run_folder
 from innerloop.harness.store.alive import QUIET_S, harness_runs, quiet_s
 from innerloop.harness.store.stored import JOB, read_job
 from innerloop.harness.store.tables import Tables, convert
 from innerloop.harness.store.typed import Misfit, typed
 from innerloop.harness.store.versions import Document
+
+Part = TypeVar("Part", Place, Process)
 
 RECOVERED = "This result was rebuilt from the run's records; host telemetry and the worker's final summary are missing."
 UNSAID: Document = {  # what a whole job has, where one does not say it
@@ -36,24 +44,38 @@ def recover(folder: Path) -> Result:
         raise Refused(f"{folder} is the profiling pass of a run", f"Show the run itself: {folder.absolute().parent}")
     refuse_if_alive(folder, job)
     spec, notes = spec_of(job, folder / JOB)
-    tables = convert(folder)
-    result = build(
-        Record(
-            spec=spec,
-            workload=_workload(folder),
-            workload_hash=text_of(job, "workload_hash"),
-            id=text_of(job, "id"),
-            tables=tables,
-            failure=Failure(
-                "interrupted",
-                f"the harness was killed before it could write a result; {_kept(tables)}",
-                log_tail=log_tail(folder / "engine.log"),
-            ),
-            device_note="no device telemetry: it was lost with the harness",
-            notes=[RECOVERED, *notes],
+    sweep(folder)
+    slowly = Slowly(tell)
+    with heard(lambda: slowly.tick("putting away what was recorded")):
+        tables = convert(folder)
+        result = build(
+            Record(
+                spec=spec,
+                workload=_workload(folder),
+                workload_hash=text_of(job, "workload_hash"),
+                id=text_of(job, "id"),
+                process=part_of(job, "process", Process),
+                experiment=part_of(job, "experiment", Place),
+                tables=tables,
+                failure=Failure(
+                    "interrupted",
+                    f"the harness was killed before it could write a result; {_kept(tables)}",
+                    log_tail=log_tail(folder / "engine.log"),
+                ),
+                device_note="no device telemetry: it was lost with the harness",
+                notes=[RECOVERED, *notes],
+            )
         )
-    )
-    return keep(folder, result, "It could not be saved")
+    result = keep(folder, result, "It could not be saved")
+    run_folder.release(folder)
+    return result
+
+
+def sweep(folder: Path) -> None:
+    """Removes what the killed harness had begun to write."""
+    for left in folder.rglob(".*.partial"):
+        with suppress(OSError):
+            left.unlink()
 
 
 def spec_of(job: Document, path: Path) -> tuple[Document, list[str]]:
@@ -75,6 +97,14 @@ def spec_of(job: Document, path: Path) -> tuple[Document, list[str]]:
 def text_of(job: Document, name: str) -> str | None:
     value = job.get(name)
     return value if isinstance(value, str) else None
+
+
+def part_of(job: Document, name: str, kind: type[Part]) -> Part | None:
+    """A part of a job as an instance of `kind`; None where it has none or another one."""
+    try:
+        return typed(kind, job[name]) if job.get(name) is not None else None
+    except Misfit:
+        return None
 
 
 def refuse_if_alive(folder: Path, job: Document) -> None:

@@ -1,16 +1,17 @@
-"""One run from a resolved spec to its result on disk: environment, checkpoint, worker, analysis."""
+"""A run, or several in one process, from resolved specs to results on disk: environment, worker, analysis."""
 
 from __future__ import annotations
 
-import errno
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.command import Stopped, ignore_signals, stop_signals
+from innerloop.harness.analysis.chunks import heard
 from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused, told
+from innerloop.harness.cli.signals import Stopped, hold
+from innerloop.harness.cli.slowly import Slowly
 from innerloop.harness.export import perfetto
 from innerloop.harness.machine.affinity import running_on, started_on
 from innerloop.harness.machine.state import host_state
@@ -20,15 +21,19 @@ from innerloop.harness.process.launcher import Outcome, Worker
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session import passes
+from innerloop.harness.session.causes import ADVICE, cause_of, refuses
 from innerloop.harness.session.conclude import conclude
-from innerloop.harness.session.inputs import Inputs, inputs_of
-from innerloop.harness.session.job import write_job
-from innerloop.harness.session.live import LiveView
+from innerloop.harness.session.inputs import Inputs
+from innerloop.harness.session.job import take_back, write_job
+from innerloop.harness.session.live import LiveView, Part
 from innerloop.harness.session.options import Options
 from innerloop.harness.session.prepared import Prepared, find_ceilings, prepare
+from innerloop.harness.session.windows import Window, in_folders, inputs_of_windows, outcomes, samplers_of
 from innerloop.harness.store.run_folder import release
 from innerloop.harness.telemetry import samplers
 from innerloop.harness.telemetry.samplers import Samplers
+
+LOG = "engine.log"
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,11 +46,24 @@ if TYPE_CHECKING:
 def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> tuple[Result, Path]:
     """Runs `spec` and returns its result and its folder, where the result is also written, whatever happens.
 
+    From when the folder is there a signal ends the run and not its result; while that is made none is raised.
+
     Raises:
-        Refused: nothing was started.
+        Refused: nothing was started. Stopped: no folder was made yet, or the result lies in it.
     """
-    options = replace(options, limits=options.limits.on(spec.device))
-    inputs = inputs_of(spec, machine, options)
+    return run_windows([(spec, options)], machine, console)[0]
+
+
+def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> list[tuple[Result, Path]]:
+    """Runs each spec in a window of its own on one engine, which is loaded once; all of their results and folders.
+
+    How the process is run is what the first one's options say. A profiling pass needs a process with one window.
+
+    Raises:
+        Refused, Stopped: as `run`.
+    """
+    asked = [(spec, replace(options, limits=options.limits.on(spec.device))) for spec, options in asked]
+    drawn, (spec, options) = inputs_of_windows(asked, machine), asked[0]
     prepared, outcome = Prepared(), Outcome()
     sampled = samplers.for_run(
         spec.device, spec.settings.tensor_parallel, machine, options.device_telemetry, options.device_hz
@@ -54,57 +72,90 @@ def run(spec: RunSpec, machine: Machine, options: Options, console: Console) -> 
     def say(text: str) -> None:
         console.print(text, style="dim")
 
-    with stop_signals():
+    with hold() as held:
+        windows = in_folders(drawn)
+        inputs = windows[0]
         try:
-            prepare(inputs, prepared, say)
-            if sampled.devices:
-                say(f"measuring idle power for {samplers.IDLE_S:g} s")
-            sampled.measure_idle()
-            find_ceilings(spec, machine, prepared, options, say)
-            assert prepared.environment is not None
-            write_job(inputs, prepared)
-            prepared.host = host_state(options.cpus, options.harness_cpus)
-            measure(inputs, prepared.environment, outcome, sampled, console)
+            with held.released():
+                prepare(inputs, prepared, say)
+                if sampled.devices:
+                    say(f"measuring idle power for {samplers.IDLE_S:g} s")
+                sampled.measure_idle()
+                find_ceilings(spec, machine, prepared, options, say)
+                assert prepared.environment is not None
+                for one in windows:
+                    write_job(one, prepared, windows[1:] if one is inputs else ())
+                prepared.host = host_state(options.cpus, options.harness_cpus)
+                measure(windows, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
-            outcome.failure = Failure("interrupted", f"the harness received {stopped}")
+            outcome.failure = Failure("interrupted", f"the harness received {stopped.take()}")
         except Refused:
-            release(inputs.folder)
+            withdraw(windows, sampled)
             raise
         except (InstallFailed, PreparationFailed) as error:
             cause = "install_failed" if isinstance(error, InstallFailed) else "preparation_failed"
             outcome.failure = Failure(cause, str(error), traceback=tuple(error.details))
         except (InnerloopError, OSError) as error:
-            outcome.failure = Failure("disk_full" if is_full(error) else "harness", str(error))
+            if refuses(error, inputs.folder / LOG):
+                withdraw(windows, sampled)
+                raise Refused(f"nothing was started: {error}", ADVICE) from error
+            outcome.failure = Failure(cause_of(error), str(error))
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
-            outcome.failure = Failure("harness", told(error), traceback=lines)
-        ignore_signals()
-        result = conclude(inputs, prepared, outcome, sampled)
-        release(inputs.folder)
+            outcome.failure = Failure(cause_of(error), told(error), traceback=lines)
+        results, slowly = [], Slowly(say)
+        with heard(lambda: slowly.tick("putting away what was recorded")):
+            for one, its in zip(windows, outcomes(windows, outcome), strict=True):
+                results.append(conclude(one, prepared, its, sampled.note, samplers_of(sampled, windows, its)))
+                release(one.folder)
     if options.profile is not None and prepared.environment is not None:
         place = passes.Place(prepared.environment.python, prepared.environment.variables, inputs.folder)
-        result = passes.add(options.profile, spec.device, place, options.limits, (result, outcome.worker_pid), console)
-    if options.trace:
-        write_trace(inputs.folder, result, say)
-    return result, inputs.folder
+        seen = (results[0], outcome.worker_pid)
+        results[0] = passes.add(options.profile, spec.device, place, options.limits, seen, console)
+    for one, result in zip(windows, results, strict=True):
+        if one.options.trace:
+            write_trace(one.folder, result, say)
+    return [(result, one.folder) for one, result in zip(windows, results, strict=True)]
 
 
-def measure(inputs: Inputs, environment: Environment, outcome: Outcome, sampled: Samplers, console: Console) -> None:
+def measure(
+    windows: Sequence[Inputs], environment: Environment, outcome: Outcome, sampled: Samplers, console: Console
+) -> None:
     """Starts the worker and follows it to its end."""
-    folder, work = inputs.folder, inputs.work
-    trace = folder / "trace"
+    first = windows[0]
+    options, folder = first.options, first.folder
+    with hold() as held:
+        with started_on(options.cpus):
+            worker = Worker(environment.python, folder / "job.json", folder / LOG, dict(environment.variables))
+        try:
+            sampled.follow(worker.guard_pid, folder)
+            live = LiveView(console, [part_of(one) for one in windows], sampled.devices)
+            with running_on(options.harness_cpus), live, held.released():
+                launcher.watch(worker, [one.folder / "trace" for one in windows], options.limits, live.tick, outcome)
+        finally:
+            worker.close(outcome.worker_pid)
+
+
+def part_of(window: Inputs) -> Part:
+    """What the live view shows of a window."""
+    work = window.work
     duration_s = float(work.duration_ns) / 1e9 if work.duration_ns >= 0 else None
-    options = inputs.options
-    with started_on(options.cpus):
-        worker = Worker(environment.python, folder / "job.json", folder / "engine.log", dict(environment.variables))
-    try:
-        sampled.follow(worker.guard_pid)
-        tokens, requests = int(work.output_lens.sum()), len(work.output_lens)
-        live = LiveView(console, trace, tokens, requests, duration_s, sampled.devices)
-        with running_on(options.harness_cpus), live:
-            launcher.watch(worker, trace, inputs.options.limits, live.tick, outcome)
-    finally:
-        worker.close(outcome.worker_pid)
+    return Part(
+        window.folder / "trace",
+        int(work.output_lens.sum()),
+        len(work.output_lens),
+        duration_s,
+        window.spec.workload.name,
+    )
+
+
+def withdraw(windows: Sequence[Inputs], sampled: Samplers) -> None:
+    """Leaves nothing of runs that were refused."""
+    for sampler in sampled.all:
+        sampler.stop()
+    for one in windows:
+        take_back(one.folder)
+        release(one.folder)
 
 
 def write_trace(folder: Path, result: Result, say: Callable[[str], None]) -> None:
@@ -113,7 +164,3 @@ def write_trace(folder: Path, result: Result, say: Callable[[str], None]) -> Non
         perfetto.write(folder, result)
     except Exception as error:
         say(f"{perfetto.FILE} could not be written: {told(error)}")
-
-
-def is_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from innerloop.engines.adapters import load_adapter
 from innerloop.engines.contract import Adapter, Load, Probe, UnsupportedSetting
 from innerloop.engines.support.refusals import refuse_model, refuse_reserved
+from innerloop.harness import environments
 from innerloop.harness.checkpoints.tensors import config_json
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.errors import Refused, closest, nearest
+from innerloop.harness.environments.parameters import argument_names
 from innerloop.harness.preparations import shown
 from innerloop.harness.profiles.engines import all_engines
 
@@ -29,14 +31,19 @@ def native_settings(spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
         Refused: the engine cannot honour a setting.
     """
     adapter, load = adapter_of(spec.engine), _load(spec)
+    probe = probe_of(spec, adapter)
     try:
-        arguments = _arguments(adapter, load)
+        arguments = _arguments(adapter, load, probe)
     except UnsupportedSetting as error:
         others = ", ".join(_able(spec, load)) or "none"
         raise Refused(
             f"{spec.engine.name} does not support a setting: {error}",
             f"engines that support all these settings on {spec.device}: {others}",
         ) from None
+    for name in spec.engine_args:
+        if probe.arguments is not None and name not in probe.arguments:
+            close = nearest(name, closest(name, probe.arguments))
+            raise Refused(f"--engine-arg: {adapter.title} {probe.version} has no engine argument {name!r}{close}")
     return arguments, list(adapter.unreported(load))
 
 
@@ -49,10 +56,20 @@ def adapter_of(engine: EngineProfile) -> Adapter:
     return load_adapter(engine.name, engine.plugin)
 
 
-def _arguments(adapter: Adapter, load: Load) -> dict[str, Any]:
+def probe_of(spec: RunSpec, adapter: Adapter) -> Probe:
+    """What the engine's environment says of the arguments that were given, where there is one already."""
+    if adapter.parameters is None or not spec.engine_args:
+        return Probe()
+    known = environments.known(spec.engine, spec.device, spec.engine_python, spec.environment)
+    if known is None:
+        return Probe()
+    return Probe(version=known.version, arguments=argument_names(known, adapter.parameters))
+
+
+def _arguments(adapter: Adapter, load: Load, probe: Probe | None = None) -> dict[str, Any]:
     refuse_reserved(adapter, load)
     refuse_model(adapter, load)
-    return adapter.arguments(load, Probe())
+    return adapter.arguments(load, probe or Probe())
 
 
 def _able(spec: RunSpec, load: Load) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 from innerloop.harness.profiles import ModelProfile, Seeds, Settings, WorkloadProfile
 from innerloop.harness.profiles.engines import EngineProfile, substituted
 
+OF_A_WINDOW = ("workload", "workload_profile", "workload_args", "seeds", "label", "note")  # not of the loaded engine
+
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
@@ -61,6 +63,11 @@ class RunSpec:
     def brings_python(self) -> bool:
         """Whether the user brings the engine's interpreter."""
         return self.engine_python is not None or self.environment is not None
+
+    @property
+    def load(self) -> dict[str, Any]:
+        """What decides which engine is loaded: specs that are equal in it can be measured on one."""
+        return {name: value for name, value in self.describe().items() if name not in OF_A_WINDOW}
 
     def describe(self) -> dict[str, Any]:
         """All of it as JSON data, with the profiles by name and in full, so that a result can be repeated."""

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from innerloop.harness.cli.signals import hold
+
 
 @contextlib.contextmanager
 def whole(path: Path, *, contended: bool = False) -> Iterator[Path]:
@@ -16,11 +18,13 @@ def whole(path: Path, *, contended: bool = False) -> Iterator[Path]:
     """
     own = f".{os.getpid()}" if contended else ""
     partial = path.with_name(f".{path.name}{own}.partial")
-    try:
-        yield partial
-        replace_file(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with hold() as held:
+        try:
+            with held.released():
+                yield partial
+            replace_file(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, *, contended: bool = False) -> None:

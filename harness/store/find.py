@@ -1,4 +1,4 @@
-"""The run that a user names: by its path, by its name in runs/, or as the last one."""
+"""The run or experiment that a user names: by its path, by its name in runs/ or experiments/, or as the last run."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused, closest
 from innerloop.harness.store import result_file, waterfall_file
-from innerloop.harness.store.run_folder import RUNS
+from innerloop.harness.store.run_folder import EXPERIMENTS, RUNS
 from innerloop.harness.store.stored import JOB, open
 
 LAST = "last"
 
 
 def find_run(name: str) -> Path:
-    """The path of a run: `name` itself where it exists, else the folder of that name in runs/; `last` is the newest.
+    """The path of a run or an experiment: `name` itself where it exists, else the folder of that name in runs/ or
+    experiments/; `last` is the newest run.
 
     Raises:
         Refused: there is none; says which name is nearest.
     """
     if name == LAST:
         return newest()
-    for path in (Path(name), RUNS / name):
+    for path in (Path(name), RUNS / name, EXPERIMENTS / name):
         if path.exists():
             return path
     if "/" in name:
         raise Refused(f"there is no file {name}")
-    close = closest(name, [path.name for path in folders()])
+    close = closest(name, [path.name for root in (RUNS, EXPERIMENTS) for path in folders(root)])
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     raise Refused(f"there is no run {name!r} here or in {RUNS}/{hint}", "list them with innerloop runs")
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.signals import hold
 from innerloop.harness.store.atomic import sync_folder
 
 Say = Callable[[str], None]
@@ -53,15 +54,17 @@ def written_whole(path: Path) -> Iterator[Path]:
     The files in it must be on the disk already (fsync). `path` itself must not exist.
     """
     half_made = partial(path)
-    half_made.mkdir()
-    try:
-        yield half_made
-        sync_folder(half_made)
-        os.replace(half_made, path)
-    except BaseException:
-        shutil.rmtree(half_made, ignore_errors=True)
-        raise
-    sync_folder(path.parent)
+    with hold() as held:
+        half_made.mkdir()
+        try:
+            with held.released():
+                yield half_made
+            sync_folder(half_made)
+            os.replace(half_made, path)
+        except BaseException:
+            shutil.rmtree(half_made, ignore_errors=True)
+            raise
+        sync_folder(path.parent)
 
 
 def discard(path: Path) -> None:

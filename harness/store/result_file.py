@@ -45,7 +45,12 @@ def read_plain(run: Path) -> Document:
     return _checked(run)[0]
 
 
-def _checked(run: Path) -> tuple[Document, Result]:
+def read_unchecked(run: Path) -> tuple[Document, Path]:
+    """A result as plain data in this major version, whose fields nobody has checked, and its file.
+
+    Raises:
+        Refused: there is none, or no migration leads from its version to this one.
+    """
     run = Path(run)
     path = run / FILE if run.is_dir() else run
     try:
@@ -54,7 +59,11 @@ def _checked(run: Path) -> tuple[Document, Result]:
         raise Refused(f"there is no {FILE} in {run}" if run.is_dir() else f"there is no file {run}") from None
     if major(found) is None or "status" not in found or "spec" not in found:
         raise Refused(f"{path} is not an innerloop result: schema_version, status or spec is missing")
-    found = migrated(found, path, VERSION, MIGRATIONS)
+    return migrated(found, path, VERSION, MIGRATIONS), path
+
+
+def _checked(run: Path) -> tuple[Document, Result]:
+    found, path = read_unchecked(run)
     try:
         result = typed(Result, found)
     except Misfit as error:

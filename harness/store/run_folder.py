@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from collections.abc import Iterable
@@ -12,9 +13,10 @@ from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
 
-RUNS = Path("runs")  # below the current folder
+RUNS, EXPERIMENTS = Path("runs"), Path("experiments")  # below the current folder
 LONGEST_LABEL, LONGEST_LABELS = 32, 80  # characters of a folder's name
-CLAIM = ".claim"  # made by the one run that got the folder, until something else lies in it
+CLAIM = ".claim"  # locked by the one run that has the folder: the system frees it at a kill
+_claims: dict[Path, int] = {}  # of this process, by folder
 
 
 def make_folder(out: Path, numbered: bool = False) -> Path:
@@ -42,23 +44,32 @@ def make_folder(out: Path, numbered: bool = False) -> Path:
 def _claim(folder: Path) -> bool:
     """Makes the folder and takes it; False if it is not empty or somebody else has it."""
     folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / CLAIM, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666)
     try:
-        os.close(os.open(folder / CLAIM, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
-    except FileExistsError:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(handle).st_ino != (folder / CLAIM).stat().st_ino:
+            raise BlockingIOError  # whoever had it has released it meanwhile, and something lies there now
+    except (BlockingIOError, FileNotFoundError):
+        os.close(handle)
         return False
     if any(path.name != CLAIM for path in folder.iterdir()):
         (folder / CLAIM).unlink()
+        os.close(handle)
         return False
+    _claims[folder.absolute()] = handle
     return True
 
 
 def release(folder: Path) -> None:
     """Ends the claim, once something else lies in the folder, which no other run will take then. A folder in which
     nothing lies is removed."""
+    handle = _claims.pop(folder.absolute(), None)
     with suppress(OSError):
         (folder / CLAIM).unlink(missing_ok=True)
         if not any(folder.iterdir()):
             folder.rmdir()
+    if handle is not None:
+        os.close(handle)
 
 
 def refuse_unwritable_name(out: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from innerloop.engines.worker.trace import STATES
+from innerloop.harness.analysis.chunks import added, least_and_most
 
 LATEST_NS = 1 << 62  # so that the difference of two times still is a number
 MOST_USERS = 1 << 20
@@ -32,9 +33,10 @@ def _faults(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Iter
             yield f"requests has a negative number of {column}"
     if not _within(tokens["count"], 0, np.iinfo(np.int32).max):
         yield "tokens has a negative number of tokens"
-    if int(tokens["count"].sum(dtype=np.int64)) > max(MOST_TOKENS, MOST_A_RECORD * len(tokens)):
+    if added(tokens["count"]) > max(MOST_TOKENS, MOST_A_RECORD * len(tokens)):
         yield f"tokens has more tokens than {len(tokens)} arrivals bring"
 
 
 def _within(values: np.ndarray, least: int, most: int) -> bool:
-    return len(values) == 0 or (int(values.min()) >= least and int(values.max()) <= most)
+    bounds = least_and_most(values)
+    return bounds is None or (bounds[0] >= least and bounds[1] <= most)

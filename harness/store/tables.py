@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, in_this_layout, layout_of
 from innerloop.harness import __version__
+from innerloop.harness.analysis.chunks import chunks
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.analysis.unfinished import filled
@@ -21,7 +22,6 @@ from innerloop.harness.store import parquet
 from innerloop.harness.store.atomic import whole
 from innerloop.harness.store.parquet import no_header
 from innerloop.harness.store.sound import unsound
-from innerloop.harness.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,7 +73,13 @@ def read_tables(run_folder: Path) -> Tables:
     )
 
 
-def convert(run_folder: Path, *samplers: Sampler) -> Tables:
+class Stoppable(Protocol):
+    """A sampler, or a part of one."""
+
+    def stop(self) -> Samples: ...
+
+
+def convert(run_folder: Path, *samplers: Stoppable) -> Tables:
     """Puts a run's records away as Parquet and returns them: the raw trace is converted and deleted, and the samplers,
     which are stopped, give telemetry.parquet.
 
@@ -194,19 +200,31 @@ def write_telemetry(run_folder: Path, samples: Sequence[Samples], identity: Mapp
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts = []
-    for one in samples:
-        columns = {
-            parquet.RUN: pa.array([identity.get(parquet.RUN, "")] * len(one.table), pa.string()),
-            "source": pa.array([one.source] * len(one.table), pa.string()),
-        }
-        for name in one.table.dtype.names or ():
-            values = np.ascontiguousarray(one.table[name])
-            columns[name] = pa.array(values, mask=~known(values))
-        parts.append(pa.table(columns))
-    if sum(len(part) for part in parts) == 0:
+    if sum(len(one.table) for one in samples) == 0:
         return
-    table = pa.concat_tables(parts, promote_options="default")
-    table = table.replace_schema_metadata(parquet.identity_metadata(identity))
-    with whole(Path(run_folder) / "telemetry.parquet") as partial:
-        pq.write_table(table, partial, compression="zstd")
+    schema = pa.unify_schemas([_sampled(one.source, one.table[:0], identity).schema for one in samples])
+    schema = schema.with_metadata(parquet.identity_metadata(identity))
+    with (
+        whole(Path(run_folder) / "telemetry.parquet") as partial,
+        pq.ParquetWriter(partial, schema, compression="zstd") as writer,
+    ):
+        for one in samples:
+            for part in chunks(one.table):
+                rows = _sampled(one.source, part, identity)
+                missing = {field.name: pa.nulls(len(part), field.type) for field in schema}
+                found = dict(zip(rows.column_names, rows.columns, strict=True))
+                writer.write_table(pa.table({**missing, **found}, schema))
+
+
+def _sampled(source: str, table: np.ndarray, identity: Mapping[str, str]) -> pa.Table:
+    """Samples of one source as they are written."""
+    import pyarrow as pa
+
+    columns = {
+        parquet.RUN: pa.array([identity.get(parquet.RUN, "")] * len(table), pa.string()),
+        "source": pa.array([source] * len(table), pa.string()),
+    }
+    for name in table.dtype.names or ():
+        values = np.ascontiguousarray(table[name])
+        columns[name] = pa.array(values, mask=~known(values))
+    return pa.table(columns)

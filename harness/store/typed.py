@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import Field, asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _ADAPTERS: dict[type, Any] = {}  # making one takes longer than reading a result
+PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 SHOWN = 3  # of the fields that are wrong
 
 
@@ -31,9 +34,23 @@ def adapter(kind: type[T]) -> TypeAdapter[T]:
     if kind not in _ADAPTERS:
         from pydantic import TypeAdapter
 
-        _ADAPTERS[kind] = TypeAdapter(kind)
+        with _without_plugins():
+            _ADAPTERS[kind] = TypeAdapter(kind)
     made: TypeAdapter[T] = _ADAPTERS[kind]
     return made
+
+
+@contextmanager
+def _without_plugins() -> Iterator[None]:
+    """Keeps pydantic from looking for its plug-ins in every installed package, which takes longer than to compare."""
+    before = os.environ.get(PLUGINS)
+    os.environ[PLUGINS] = "__all__"
+    try:
+        yield
+    finally:
+        os.environ.pop(PLUGINS)
+        if before is not None:
+            os.environ[PLUGINS] = before
 
 
 def typed(kind: type[T], data: Any) -> T:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -16,13 +19,19 @@ from innerloop.harness.analysis.samples import Samples
 TIMES = [("time_ns", "<i8"), ("late_ns", "<i8")]  # every source's first columns: when it was read, and how late
 CODES = {"<f8": "d", "<i8": "q", "<i4": "i"}  # numpy's names of the columns' types, and struct's
 BLOCK_ROWS = 1024
+HELD_BLOCKS = 64  # in memory
 STOP_S = 5.0  # for a reading under way to return, when sampling is to end
 
 
 class Rows:
-    """Records of one packed dtype, kept as bytes: small, cheap to add to, and nothing for the garbage collector."""
+    """Records of one packed dtype, kept as bytes: small, cheap to add to, and nothing for the garbage collector.
+
+    `folder`: where a file without a name takes those of a long run, when they are more than `HELD_BLOCKS` blocks.
+    """
 
     def __init__(self, dtype: np.dtype) -> None:
+        self.folder: Path | None = None
+        self._written: BinaryIO | None = None  # whole blocks
         self._dtype = dtype
         self._struct = struct.Struct("<" + "".join(CODES[dtype[name].str] for name in dtype.names or ()))
         self._blocks: list[bytearray] = []
@@ -35,13 +44,36 @@ class Rows:
         """Adds one record, its values in the order of the dtype."""
         place = self._count % BLOCK_ROWS
         if place == 0:
+            if len(self._blocks) >= HELD_BLOCKS and self.folder is not None:
+                self._write_out(self.folder)
             self._blocks.append(bytearray(BLOCK_ROWS * self._struct.size))
         self._struct.pack_into(self._blocks[-1], place * self._struct.size, *values)
         self._count += 1
 
+    def _write_out(self, folder: Path) -> None:
+        """A disk that is full takes no sample from the run: from then on they are held."""
+        try:
+            if self._written is None:
+                self._written = cast(BinaryIO, tempfile.TemporaryFile(dir=folder, buffering=0))  # noqa: SIM115
+            end, held = self._written.seek(0, os.SEEK_END), b"".join(self._blocks)
+            if os.pwrite(self._written.fileno(), held, end) < len(held):
+                self._written.truncate(end)
+                self.folder = None
+            else:
+                self._blocks.clear()
+        except OSError:
+            self.folder = None
+
     def table(self) -> np.ndarray:
-        """A copy of all records, [rows] of the dtype."""
-        return np.frombuffer(b"".join(self._blocks), self._dtype)[: self._count].copy()
+        """All records, [rows] of the dtype: a copy, or what lies in the file of a long run."""
+        if self._written is not None and self.folder is not None:
+            self._write_out(self.folder)
+        held = np.frombuffer(b"".join(self._blocks), self._dtype)
+        if self._written is None:
+            return held[: self._count].copy()
+        rows = min(self._count, self._written.seek(0, os.SEEK_END) // self._dtype.itemsize)
+        mapped = np.memmap(self._written, self._dtype, "r", shape=(rows,))
+        return np.concatenate((mapped, held[: self._count - rows])) if self._count > rows else mapped
 
     @property
     def last(self) -> np.void | None:
@@ -50,7 +82,7 @@ class Rows:
         if newest < 0:
             return None
         place = newest % BLOCK_ROWS * self._struct.size
-        return np.frombuffer(self._blocks[newest // BLOCK_ROWS], self._dtype, 1, place)[0]
+        return np.frombuffer(self._blocks[-1], self._dtype, 1, place)[0]
 
 
 class Sampler(ABC):
@@ -92,6 +124,10 @@ class Sampler(ABC):
     def latest(self) -> np.void | None:
         """The newest sample as a record of `dtype`, for a live view; None before the first."""
         return self._rows.last
+
+    def keep_in(self, folder: Path) -> None:
+        """Samples of a long run are written into a file without a name there."""
+        self._rows.folder = folder
 
     def start(self, pid: int) -> None:
         """Begins to sample; returns at once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness.telemetry.device import DEFAULT_HZ, DeviceSampler
@@ -44,8 +45,10 @@ class Samplers:
         for device in self.devices:
             device.facts["idle_until_ns"] = time.monotonic_ns()
 
-    def follow(self, pid: int) -> None:
-        """Names the worker, by the root of its process tree."""
+    def follow(self, pid: int, folder: Path) -> None:
+        """Names the worker, by the root of its process tree, and the run's folder."""
+        for one in self.all:
+            one.keep_in(folder)
         self.host.start(pid)
         for device in self.devices:
             device.follow(pid)

@@ -15,7 +15,7 @@ from tests.golden.masks import mask, without_place
 STORED = HERE / "first_version"
 EXPECTED = HERE / "expected"
 VERBS = (
-    "run", "show", "runs", "compare", "resume", "steps", "doctor", "watch", "profiles",
+    "run", "show", "runs", "compare", "gate", "noise", "resume", "steps", "doctor", "watch", "profiles",
     "environments", "checkpoints", "ceilings", "check-engine",
 )  # fmt: skip
 
@@ -47,7 +47,7 @@ class Case:
         if self.is_json and (done.code, done.err) == (0, ""):
             text = re.sub(r'"(created|id)": ".*"', r'"\1": "<new>"', done.out) if self.writes else done.out
         text = without_place(text)
-        return text if self.words[0] in ("show", "steps", "runs", "compare") else mask(text)
+        return text if self.words[0] in ("show", "steps", "runs", "compare", "gate") else mask(text)
 
 
 def copy_of_the_runs(folder: Path) -> Path:
@@ -90,6 +90,15 @@ OLD_RUNS = {
     "steps_ladder": case("steps first_version/ladder"),
     **both("compare", "compare first_version/torch first_version/vllm --margin 5%"),
     "compare_same": case("compare first_version/ladder/core-1 first_version/ladder/http-1 --no-why"),
+    "compare_condition": case("compare first_version/torch first_version/vllm --no-why --fail-if itl.p99>50ms"),
+    **both("compare_experiment", "compare experiment"),
+    **both("gate", "gate experiment --no-why --allow-suspect --fail-if output_tokens_per_s<0.5*baseline"),
+    "gate_suspect": case("gate experiment --no-why --fail-if output_tokens_per_s<0.5*baseline"),
+    "gate_failed": case("gate experiment --fail-if output_tokens_per_s<97%*baseline --fail-if ttft.p50>1s"),
+    "gate_undecided": case("gate first_version/torch first_version/vllm --no-why"),
+    "gate_condition": case("gate experiment --fail-if output_token_per_s<1"),
+    "show_experiment": case("show experiment"),
+    "runs_experiments": case("runs .", columns=200),
     "compare_failed": case("compare first_version/vllm first_version/failed"),
     **both("runs", "runs first_version", writes=True, columns=200),
     "runs_where": case("runs first_version --where engine=torch --last 1", writes=True, columns=200),
@@ -119,6 +128,8 @@ PLANS = {
     "plan_vllm_awq": case("run --engine vllm --device cpu --model llama-tiny-awq --dry-run"),
     "plan_torch_too_large": case("run --engine torch --device cpu --set kv_cache_tokens=10000000000 --dry-run"),
     **both("plan_layers", f"{LAYERS} all --trials 2 --dry-run {OUT}"),
+    **both("plan_trials", f"run --engine torch --device cpu --workload few.yaml --trials 3 --until 2% --dry-run {OUT}"),
+    "plan_windows": case(f"run --engine torch --device cpu --windows few.yaml,users-10 --dry-run {OUT}"),
     "plan_layers_torch": case(f"run --engine torch --device cpu --layers engine,core --dry-run {OUT}"),
     # wide, since the command holds the checkout's path
     **both("plan_kernels", f"{LAYERS} core,http --profile kernels --dry-run {OUT}", columns=300),
@@ -168,7 +179,10 @@ REFUSED = {
         "both_pythons": "--engine torch --environment mine --engine-python /nonexistent/python",
         "python": "--engine-python /nonexistent/python",
         "environment": "--engine vllm --environment mine",
-        "trials": "--trials 2",
+        "trials": "--trials 0",
+        "windows_of_layers": "--engine torch --layers all --windows 2",
+        "windows_and_workload": "--engine torch --workload quick --windows quick,users-10",
+        "metric": "--trials 2 --metric ttft",
         "layers": "--engine torch --layers core",
         "layers_twice": "--engine torch --layers core,core",
         "layer_and_layers": "--engine torch --layer core --layers all",

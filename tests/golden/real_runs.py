@@ -37,9 +37,9 @@ def report(name: str, folder: Path, done: Done) -> list[str]:
 
 
 def document(folder: Path) -> Path:
-    """The file that holds the result, or of a ladder the waterfall."""
-    ladder = folder / "waterfall.json"
-    return ladder if ladder.exists() else folder / "result.json"
+    """The file that holds the result, or of several layers the waterfall."""
+    layers = folder / "document.json"
+    return layers if layers.exists() else folder / "result.json"
 
 
 def kept(folder: Path) -> Shape:

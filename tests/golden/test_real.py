@@ -64,12 +64,12 @@ def test_torch_s_manager_is_a_layer_that_gives_the_same_tokens(ran: Ran) -> None
     name, folder, _ = ran
     if name != "ladder":
         return
-    waterfall = json.loads((folder / "waterfall.json").read_text())
+    waterfall = json.loads((folder / "document.json").read_text())
     assert waterfall["layers"] == ["core", "engine"]
     assert waterfall["differences"] == {}
-    kept = [np.load(folder / f"{layer}-1" / "output_ids.npz") for layer in ("core", "engine")]
+    kept = [np.load(folder / "runs" / f"{layer}-1" / "output_ids.npz") for layer in ("core", "engine")]
     assert kept[0]["ids"].tolist() == kept[1]["ids"].tolist()
-    steps = pq.read_table(folder / "engine-1" / "steps.parquet").to_pydict()
-    requests = pq.read_table(folder / "engine-1" / "requests.parquet").to_pydict()
+    steps = pq.read_table(folder / "runs" / "engine-1" / "steps.parquet").to_pydict()
+    requests = pq.read_table(folder / "runs" / "engine-1" / "requests.parquet").to_pydict()
     assert sum(steps["prefill_positions"]) == sum(requests["prompt_tokens"])
     assert sum(steps["decode_positions"]) == sum(requests["output_tokens"]) - len(requests["output_tokens"])

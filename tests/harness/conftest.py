@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,17 @@ import numpy as np
 import pytest
 
 from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, REQUEST, STATES, STEP, TOKEN
+from innerloop.harness.experiments.blocks import Job
+from innerloop.harness.experiments.folder import write_manifest
+from innerloop.harness.result.build import build
+from innerloop.harness.result.record import Record
 from innerloop.harness.schema.common import TokenTotals
-from innerloop.harness.schema.result import Workload
-from innerloop.harness.store.tables import Tables
+from innerloop.harness.schema.result import Result, Workload
+from innerloop.harness.store import journal, result_file
+from innerloop.harness.store.tables import Tables, convert
+from tests.harness.experiments.test_blocks import event, manifest
+from tests.harness.made import Make as MakeRun
+from tests.harness.made import environment, faster
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -206,3 +215,48 @@ def spec() -> dict[str, Any]:
 @pytest.fixture
 def reported() -> dict[str, Any]:
     return json.loads(json.dumps(REPORTED))
+
+
+@pytest.fixture
+def make(run_folder, spec, reported) -> MakeRun:
+    """make(name, change): the folder of a run of 8 requests, 400 tokens in 1.999 s; `change` makes its result another
+    one."""
+
+    built: list[Result] = []
+
+    def made(name: str, change: Callable[[Result], Result] = lambda result: result) -> Path:
+        folder = run_folder(name)
+        tables = convert(folder)
+        if not built:
+            built.append(build(Record(spec=spec, workload_hash="abc", tables=tables, reported=reported)))
+        result = replace(built[0], environment=environment(), reasons=(), status="ok")
+        result_file.write(folder, change(result))
+        return folder
+
+    return made
+
+
+@pytest.fixture
+def experiment(make: MakeRun, tmp_path: Path) -> Callable[..., Path]:
+    """experiment(name, A=speeds, B=speeds): a finished experiment whose runs have so many times 200 tokens/s; `then`
+    makes each result another one, `options` are the manifest's."""
+
+    def made(
+        name: str, then: Any = lambda result: result, options: Any = None, key: str | None = None, **speeds: Any
+    ) -> Path:
+        folder = tmp_path / name
+        blocks = len(next(iter(speeds.values())))
+        for cell, values in speeds.items():
+            for block, speed in enumerate(values, 1):
+                run = make(f"{name}-{cell}-{block}", lambda result, by=speed: then(faster(result, by)))
+                (folder / "runs").mkdir(parents=True, exist_ok=True)
+                run.rename(folder / "runs" / f"{cell}-{block}")
+        asked = manifest(*speeds, blocks=blocks, options=options or {})
+        cells = tuple(replace(cell, key=key or cell.name) for cell in asked.cells)
+        write_manifest(folder, replace(asked, cells=cells))
+        for block in range(1, blocks + 1):
+            for cell in speeds:
+                journal.append(folder, event(Job(cell, block)))
+        return folder
+
+    return made

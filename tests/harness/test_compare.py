@@ -16,55 +16,18 @@ import pytest
 from innerloop.harness import compare as verb
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
 from innerloop.harness.experiments.comparison import Member, Question, comparison, metric_named
-from innerloop.harness.result.build import build
-from innerloop.harness.result.record import Record
-from innerloop.harness.schema.engine import Environment, HostState
-from innerloop.harness.schema.reasons import Failure, Reason
+from innerloop.harness.result.compared_run import read_compared
+from innerloop.harness.schema.engine import HostState
+from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
-from innerloop.harness.store import result_file
-from innerloop.harness.store.tables import convert
 from tests.harness.filled import filled
+from tests.harness.made import HOST, Make, environment, faster, suspect
 from tests.real import ROOT
-
-HOST: dict[str, Any] = {"boot_id": "one start", "governor": "performance", "affinity": (0, 1)}
-MACHINE: dict[str, Any] = {"arch": "x86_64", "cpu": "a CPU", "cpu_flags": ("avx2",), "machine_logical_cores": 2}
-Make = Callable[..., Path]
-
-
-def environment(**changes: Any) -> Environment:
-    whole: dict[str, Any] = {"host": filled(HostState, HOST), "gpus": (), **changes}
-    return replace(filled(Environment, {**MACHINE, "packages": {}}), **whole)
-
-
-@pytest.fixture
-def make(run_folder, spec, reported) -> Make:
-    """make(name, change): the folder of a run of 8 requests, 400 tokens in 1.999 s; `change` makes its result another
-    one."""
-
-    def made(name: str, change: Callable[[Result], Result] = lambda result: result) -> Path:
-        folder = run_folder(name)
-        result = build(Record(spec=spec, workload_hash="abc", tables=convert(folder), reported=reported))
-        result = replace(result, environment=environment(), reasons=(), status="ok")
-        result_file.write(folder, change(result))
-        return folder
-
-    return made
-
-
-def faster(result: Result, by: float = 1.1) -> Result:
-    speed = result.throughput.output_tokens_per_s
-    assert speed is not None
-    return replace(result, throughput=replace(result.throughput, output_tokens_per_s=by * speed))
 
 
 def batch_16(result: Result) -> Result:
     effective = {**result.engine.effective, "max_batch_size": 16}
     return replace(faster(result), engine=replace(result.engine, effective=effective))
-
-
-def suspect(result: Result) -> Result:
-    reason = Reason("cpu_stolen", "suspect", ("throughput",), "the hypervisor took 9 %", None)
-    return replace(result, status="suspect", reasons=(reason,))
 
 
 def printed(capsys, *words: Any) -> str:
@@ -127,7 +90,7 @@ def test_other_gpus_count_as_another_machine(make: Make) -> None:
             result, spec=replace(result.spec, device="cuda"), environment=environment(gpus=(gpu,))
         )
 
-    one, two = (Member(path, result_file.read(path)) for path in (make("a", on("1")), make("b", on("2"))))
+    one, two = (Member(path, read_compared(path)) for path in (make("a", on("1")), make("b", on("2"))))
     with pytest.raises(Refused, match="other GPUs"):
         comparison([(one, two)], Question())
     assert comparison([(one, one)], Question(why=False)).waived == ()
@@ -137,7 +100,7 @@ def test_only_one_start_of_one_machine_goes_without_a_remark(make: Make) -> None
     def restarted(result: Result) -> Result:
         return replace(result, environment=environment(host=filled(HostState, {**HOST, "boot_id": "another"})))
 
-    a, b, c = (Member(path, result_file.read(path)) for path in (make("a"), make("b"), make("c", restarted)))
+    a, b, c = (Member(path, read_compared(path)) for path in (make("a"), make("b"), make("c", restarted)))
     assert len(comparison([(a, b)], Question(why=False)).notes) == 1
     assert "one start of one machine" in comparison([(a, c)], Question(why=False)).notes[1]
 
@@ -152,6 +115,15 @@ def test_a_suspect_side_is_named_and_its_figures_are_marked(make: Make, capsys) 
     out = printed(capsys, a, b)
     assert "! B is suspect, cpu_stolen: the hypervisor took 9 %" in out
     assert "output_tokens_per_s ?" in out
+
+
+def test_a_reason_that_does_not_say_what_it_affects_makes_everything_doubtful(make: Make, capsys) -> None:
+    def of_the_first_version(result: Result) -> Result:
+        found = suspect(result)
+        return replace(found, reasons=(replace(found.reasons[0], affects=()),))
+
+    found = as_json(capsys, make("a"), make("b", of_the_first_version))
+    assert {row["doubtful"] for row in found["figures"]} == {True}
 
 
 def test_a_failed_run_is_refused(make: Make, capsys) -> None:
@@ -185,7 +157,7 @@ def test_blocks_have_intervals_verdicts_and_the_smallest_visible_difference(make
     blocks = []
     for k, speed in enumerate(speeds):
         changed = make(f"b{k}", lambda result, by=speed: faster(result, by))
-        blocks.append((Member(base, result_file.read(base)), Member(changed, result_file.read(changed))))
+        blocks.append((Member(base, read_compared(base)), Member(changed, read_compared(changed))))
     found = comparison(blocks, Question())
     first = found.figures[0]
     assert (first.verdict, found.blocks, found.why is not None) == ("better", 4, True)
@@ -193,6 +165,9 @@ def test_blocks_have_intervals_verdicts_and_the_smallest_visible_difference(make
     assert first.ratio.low > 1.02
     assert first.smallest_visible is not None
     assert found.figures[1].verdict == "same"
+    assert (
+        found.blocks_needed == 6
+    )  # of 0.863 %: t(.975, 4) 0.863 / sqrt(5) = 1.07 %, t(.975, 5) 0.863 / sqrt(6) = 0.91 %
     assert not any("process" in note for note in found.notes)
     assert comparison(blocks, Question(margin=0.2)).figures[0].verdict == "same"
 

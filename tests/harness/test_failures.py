@@ -10,6 +10,7 @@ import json
 import os
 import pty
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -179,6 +180,7 @@ def fault(kind: str, **more: object) -> list[str]:
         (fault("miscount_long", fault_step=4), "wrong_token_count"),
         (fault("unknown_id", fault_step=4), "wrong_token_count"),
         (fault("lost_work", fault_step=4), "wrong_token_count"),
+        (fault("surplus", fault_step=4), "wrong_token_count"),
         ([*fault("hang", fault_step=4), "--hang-timeout", "4"], "hang"),
         ([*fault("hang_ignoring_signals", fault_step=4), "--hang-timeout", "4"], "hang"),
         ([*fault("hang", fault_at="load"), "--load-timeout", "1"], "load_timeout"),
@@ -192,6 +194,25 @@ def test_what_an_engine_does_is_named_by_its_cause(arguments, cause, tmp_path):
     assert result["status"] == "failed"
     assert result["failure"]["cause"] == cause
     assert [reason["code"] for reason in result["reasons"]] == [cause]
+
+
+@pytest.mark.parametrize(("kib", "code"), [(1, 2), (300, 3)])
+def test_a_limit_on_files_refuses_the_run_or_is_its_cause_once_the_worker_runs(kib, code, tmp_path):
+    """1 KiB is too little for the requests, 300 KiB for the trace, whose files have 1 MiB."""
+    (tmp_path / "few.yaml").write_text(FEW)
+    fixed = ("--engine", SCRIPTED, "--workload", tmp_path / "few.yaml", "--out", tmp_path / "run", "--ceilings", "off")
+    limited = ["bash", "-c", f'ulimit -f {kib}; exec "$@"', "bash", *command(*fixed)]
+    done = subprocess.run(limited, cwd=tmp_path, env=variables(), capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 2:
+        assert "nothing was started" in done.stderr
+        assert "File too large" in done.stderr
+        assert not (tmp_path / "run").exists()
+    else:
+        result = json.loads((tmp_path / "run" / "result.json").read_text())
+        assert result["failure"]["cause"] == "file_error"
+        assert "File too large" in result["failure"]["message"]
 
 
 def test_an_engines_exception_keeps_its_traceback_and_its_records(tmp_path):

@@ -65,6 +65,16 @@ def test_a_run_whose_harness_was_killed_is_put_together_from_its_records(
     assert not (folder / "trace").exists()
 
 
+def test_what_a_killed_harness_had_begun_to_write_goes(run_folder: RunFolder) -> None:
+    folder = run_folder(end_ns=0)
+    (folder / "profile-host").mkdir()
+    begun = [folder / ".telemetry.parquet.partial", folder / "profile-host" / ".result.json.partial"]
+    for path in begun:
+        path.write_text("half")
+    assert main([str(folder)]) == EXIT_OK
+    assert not any(path.exists() for path in begun)
+
+
 def test_a_recovered_run_prints_again_the_same(run_folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     folder = run_folder(end_ns=0)
     main([str(folder), "--json"])

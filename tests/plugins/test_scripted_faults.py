@@ -261,6 +261,14 @@ def test_lost_work_is_denied():
     assert not session.has_work()
 
 
+def test_a_surplus_comes_when_the_last_request_has_ended_and_once():
+    session = faulty(fault="surplus")
+    session.submit(session.prepare(Request(7, [1, 2, 3], 2)))
+    given = [[(request, len(ids)) for request, ids in session.step(None).tokens] for _ in range(3)]  # type: ignore[union-attr]
+    assert given == [[(7, 1)], [(7, 1)], [(7, 1)]]
+    assert not session.has_work()
+
+
 def test_a_fault_of_a_report_waits_for_one_that_it_can_happen_to():
     session = faulty(fault="wrong_token")
     session.submit(session.prepare(Request(0, list(range(600)), 2)))  # chunks of 256: the third brings a token

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from innerloop.engines.support.children import Child
+import pytest
+
+from innerloop.engines.support.children import Child, ChildFailed, ChildKilled
 from tests.waiting import PATIENCE_S, gone, until
 
 ROOT = Path(__file__).parents[3]
@@ -14,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 PARENT = f"""
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from innerloop.engines.support.children import Child
+from innerloop.engines.support.children import Child, ChildFailed, ChildKilled
 child = Child("http.null", "")
 print(child.process.pid, child.ready({PATIENCE_S}), flush=True)
 time.sleep(600)
@@ -34,6 +37,34 @@ def test_a_child_can_be_ended_before_it_is_ready():
     child = Child("http.null", "")
     child.end()
     assert child.process.returncode is not None
+
+
+def test_how_a_child_ended_is_told_apart():
+    child = Child("http.null", "")
+    child.ready(PATIENCE_S)
+    assert child.ended("it") is None
+    assert child.ended("it", 0.01) is None
+    child.process.send_signal(signal.SIGKILL)
+    killed = child.ended("it", PATIENCE_S)
+    assert isinstance(killed, ChildKilled)
+    assert str(killed) == "it was killed by SIGKILL"
+    child.end()
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "words"),
+    [
+        ("no_such_module", ChildFailed, "engines.no_such_module exited with code 1; read the end of the log"),
+        ("http.null", ChildKilled, "engines.http.null was killed by SIGKILL; read the end of the log"),
+    ],
+)
+def test_a_child_that_ends_before_it_is_ready_says_how(module, kind, words):
+    child = Child(module, "")
+    if kind is ChildKilled:
+        child.process.send_signal(signal.SIGSTOP)
+        child.process.send_signal(signal.SIGKILL)
+    with pytest.raises(kind, match=words):
+        child.ready(PATIENCE_S)
 
 
 def test_no_descriptor_is_left_open():

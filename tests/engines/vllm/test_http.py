@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import types
 from dataclasses import replace
@@ -49,7 +50,8 @@ def models():
 def rung(code: int | None = None) -> HttpSession:
     made = HttpSession()
     made._model = "innerloop-1234"
-    made._server = SimpleNamespace(process=SimpleNamespace(poll=lambda: code, returncode=code))  # type: ignore[assignment]
+    made._server = children.Child.__new__(children.Child)
+    made._server.process = SimpleNamespace(poll=lambda: code, wait=lambda timeout: code)  # type: ignore[assignment]
     return made
 
 
@@ -93,15 +95,47 @@ def test_a_key_of_the_user_s_does_not_shut_out_the_client(monkeypatch):
 
 
 def test_a_server_that_ends_before_it_is_ready_is_an_error():
-    with pytest.raises(ServerFailed, match="exited with code 3"):
+    with pytest.raises(children.ChildFailed, match="vLLM's server exited with code 3 before it was ready"):
         rung(code=3)._wait_until_ready(free_port())
 
 
 def test_a_server_that_ends_while_tokens_are_waited_for_is_an_error():
     made = rung(code=-9)
     made._client = SimpleNamespace(step=lambda until_ns: Nothing.TIMED_OUT)  # type: ignore[assignment]
-    with pytest.raises(ServerFailed, match="exited with code -9"):
+    with pytest.raises(children.ChildKilled, match="vLLM's server was killed by SIGKILL"):
         made.step(None)
+
+
+class Broken:
+    """A client whose connection broke."""
+
+    def step(self, until_ns: int | None) -> Nothing:
+        raise ServerFailed("the server closed the stream")
+
+    def submit(self, prepared: object) -> None:
+        raise ServerFailed("the server on port 1 cannot be reached")
+
+
+@pytest.mark.parametrize("call", [lambda made: made.step(None), lambda made: made.submit(())])
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        (-9, children.ChildKilled, "was killed by SIGKILL"),
+        (1, children.ChildFailed, "exited with code 1"),
+        (None, ServerFailed, "the server "),
+    ],
+)
+def test_a_connection_that_breaks_is_blamed_on_the_servers_end_where_it_ended(call, code, kind, words):
+    made = rung(code)
+    made._client = Broken()  # type: ignore[assignment]
+    if code is None:
+
+        def lives(timeout: float) -> None:
+            raise subprocess.TimeoutExpired("server", timeout)
+
+        made._server.process.wait = lives  # type: ignore[union-attr,assignment,method-assign]
+    with pytest.raises(kind, match=words):
+        call(made)
 
 
 @pytest.mark.parametrize("place", vllm_server.ARGUMENT_MODULES)

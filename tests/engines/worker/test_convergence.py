@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from innerloop.engines.worker.convergence import has_converged
+from innerloop.engines.worker.convergence import deviation, has_converged
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,9 @@ def test_tolerance_and_window_are_the_callers() -> None:
 def test_a_rule_that_could_not_say_no_is_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="needs a window"):
         has_converged([1.0, 1.0, 1.0], **arguments)  # type: ignore[arg-type]
+
+
+def test_how_far_rounds_lie_apart() -> None:
+    assert deviation([50, 100, 91, 100]) == pytest.approx(0.09)  # the last three, from their median, 100
+    assert deviation([100, 100]) is None
+    assert deviation([0, 0, 0]) is None

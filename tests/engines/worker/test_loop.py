@@ -8,7 +8,7 @@ import pytest
 from innerloop.engines.contract import Nothing, StepReport, WrongTokenCount
 from innerloop.engines.support import waiting
 from innerloop.engines.worker import ahead, loop, trace
-from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.loop import MOST_LEFT, Work, drain, drive
 from tests.engines.worker import scripted
 from tests.engines.worker.scripted import ScriptedEngine
 from tests.waiting import Clock
@@ -118,6 +118,43 @@ def test_an_engine_that_runs_dry_is_found_out(tmp_path):
         WrongTokenCount, match="no work left, but request 0 should have produced 3 tokens and ended with 2"
     ):
         run(Forgetful(cheat={0: 2}), work([3]), tmp_path / "t")
+
+
+def test_what_the_last_request_gets_too_much_is_found_by_one_step_more(tmp_path):
+    engine, load = ScriptedEngine(cheat={1: 5}), work([2, 3])
+    recorder = load.recorder(tmp_path / "t")
+    drive(engine, load, recorder)
+    recorder.close()
+    assert engine.steps == 3
+    with pytest.raises(WrongTokenCount, match="request 1 should have produced 3 tokens but received 4"):
+        drain(engine, recorder)
+    assert engine.steps == 4
+    assert len(trace.records(tmp_path / "t", "steps")) == 3
+
+
+def test_leftovers_are_flushed_and_an_engine_that_never_rests_is_found_out(tmp_path):
+    class Restless(ScriptedEngine):
+        left = 0
+
+        def step(self, until_ns):
+            report = super().step(until_ns)
+            self.left -= isinstance(report, Nothing)
+            return report
+
+        def has_work(self):
+            return self.left > 0
+
+    engine, load = Restless(), work([2])
+    recorder = load.recorder(tmp_path / "t")
+    drive(engine, load, recorder)
+    engine.left = 2
+    drain(engine, recorder)
+    assert engine.left == 0
+    engine.left = MOST_LEFT + 1
+    with pytest.raises(WrongTokenCount, match="every request has its tokens"):
+        drain(engine, recorder)
+    assert engine.left == 1
+    recorder.close()
 
 
 class WaitingEngine(ScriptedEngine):

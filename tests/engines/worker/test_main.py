@@ -7,6 +7,7 @@ import os
 import pytest
 
 from innerloop.engines.contract import UnsupportedSetting, WrongTokenCount
+from innerloop.engines.support.children import ChildKilled
 from innerloop.engines.worker import control
 from innerloop.engines.worker import main as worker
 
@@ -24,6 +25,9 @@ WORDS = ("out_of_memory", "no enough gpu memory")  # of an adapter
         (WrongTokenCount("x"), "wrong_token_count"),
         (UnsupportedSetting("x"), "unsupported_setting"),
         (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk_full"),
+        (OSError(errno.EFBIG, "File too large"), "file_error"),
+        (ChildKilled("the server was killed by SIGKILL"), "killed_by_signal"),
         (OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "out_of_memory_device"),
         (RuntimeError("CUDA error: out of memory; CUDA out of memory"), "out_of_memory_device"),
         (RuntimeError("TurboMind ended request 3 with OUT_OF_MEMORY (status 11)"), "out_of_memory_device"),

@@ -36,17 +36,26 @@ def test_requests_are_numbered_on_over_all_parts_and_the_window(tmp_path):
     engine, made, load = ScriptedEngine(), plan([(3, 2), (4, 1)]), work([(3, 2), (4, 1)])
     done = warm_up(engine, made, tmp_path / "warmup")
     assert done.account["rounds"] == 3
-    assert made.ids == 2 * (3 + len(SHAPES))
-    recorder = load.recorder(tmp_path / "window", first_id=made.ids)
-    drive(engine, load, recorder, made.ids)
+    assert made.end == 2 * (3 + len(SHAPES))
+    recorder = load.recorder(tmp_path / "window", first_id=made.end)
+    drive(engine, load, recorder, made.end)
     recorder.close()
     ids = [request for _, request in engine.submitted]
     assert len(ids) == len(set(ids))
-    assert set(ids[-2:]) == {made.ids, made.ids + 1}
+    assert set(ids[-2:]) == {made.end, made.end + 1}
     warm, window = (trace.records(tmp_path / name, "requests") for name in ("warmup", "window"))
     assert warm["prompt_tokens"][:6].tolist() == [3, 4] * 3
     assert set(warm["state"][:6].tolist()) == {trace.STATES.index("finished")}
     assert window["output_tokens"].tolist() == [2, 1]
+
+
+def test_after_each_round_is_told_how_far_the_rounds_are_from_settled(tmp_path):
+    told: list[dict] = []
+    warm_up(ScriptedEngine(), plan([(3, 2), (4, 1)]), tmp_path / "warmup", tell=told.append)
+    assert [one["rounds"] for one in told] == [1, 2, 3]
+    assert [one["deviation"] is None for one in told] == [True, True, False]
+    assert {(one["max_rounds"], one["tolerance"]) for one in told} == {(3, 1e-9)}
+    assert 60.0 > told[0]["left_s"] > told[1]["left_s"] > told[2]["left_s"] >= 0.0
 
 
 def test_after_the_first_round_come_the_shapes_and_then_the_rounds(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from innerloop.engines.worker.trace import REQUEST, STATES, STEP, TOKEN
-from innerloop.harness.analysis.context import before_each, first_steps, prefill_jobs, work
+from innerloop.harness.analysis.context import first_steps, jobs_of, work
 from tests.harness.conftest import offline_run, table
 
 
@@ -96,11 +96,7 @@ def test_a_preempted_request_is_computed_again_before_its_next_token():
 def test_without_preemptions_a_pause_is_no_recomputation():
     requests = requests_of([10])
     tokens = tokens_of([(0, 0, 1), (3, 0, 1)])
-    step, request = tokens["step"], tokens["request"]
-    jobs = prefill_jobs(
-        steps_of([10, 0, 0, 0]), requests, step, request, np.array([10, 10]), before_each(request, tokens["count"])
-    )
-    assert jobs.positions.tolist() == [10]
+    assert jobs_of(steps_of([10, 0, 0, 0]), tokens, requests).positions.tolist() == [10]
 
 
 def test_several_tokens_in_one_arrival_are_a_position_each():

@@ -12,7 +12,9 @@ from innerloop.harness.api.options import FLAGS, OWN, RunOptions, arguments_of
 from innerloop.harness.profiles.validation import parse_assignments
 from innerloop.harness.session.arguments import parser
 
-OF_THE_COMMAND = {"help", "layers", "trials", "harness_cpus", "strict", "json", "dry_run"}  # and not of the function
+OF_THE_COMMAND = {  # and not of the function
+    *("help", "layers", "trials", "until", "windows", "metric", "harness_cpus", "strict", "json", "dry_run")
+}
 
 
 def test_nothing_given_is_the_command_without_flags() -> None:

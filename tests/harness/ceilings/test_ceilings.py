@@ -25,7 +25,7 @@ from tests.nvml.devices import h100
 from tests.nvml.scenario import Scenario
 
 NOW = datetime.now(timezone.utc).isoformat(timespec="seconds")
-KEY = Key("cpu", "AMD EPYC", "2.13.0+cpu", cores=2)
+KEY = Key("cpu", "AMD EPYC", "2.13.0+cpu", cores=2, physical_cores=1, governor="performance")
 
 
 def made(**changes):
@@ -36,7 +36,13 @@ def made(**changes):
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(limits, "_settled", set())
+    governed(monkeypatch, "performance")
     return tmp_path / "home"
+
+
+def governed(monkeypatch, governor):
+    monkeypatch.setattr(limits, "host_state", lambda: SimpleNamespace(governor=governor))
 
 
 @pytest.fixture
@@ -49,7 +55,7 @@ def environment(tmp_path):
 
 @pytest.fixture
 def machine():
-    return replace(this_machine(), cpu="AMD EPYC", logical_cores=2, cpu_quota=None, gpus=())
+    return replace(this_machine(), cpu="AMD EPYC", logical_cores=2, physical_cores=1, cpu_quota=None, gpus=())
 
 
 @pytest.fixture
@@ -119,10 +125,15 @@ def test_remeasuring_forgets_what_was_known(home, environment, machine, counted)
     assert counted[1] == (["bfloat16"], True)
 
 
-def test_another_torch_or_machine_is_another_measurement(home, environment, machine, counted):
+def test_whatever_decides_a_measurement_makes_another_one(home, environment, machine, counted, monkeypatch):
     limits.ceilings(environment, machine, ["float32"])
-    limits.ceilings(environment, replace(machine, logical_cores=4), ["float32"])
-    assert len(counted) == 2
+    changes = ({"logical_cores": 4}, {"physical_cores": 2}, {"cpu_quota": 1.5}, {"cpu": "AMD EPYC 2"})
+    for number, change in enumerate(changes):
+        limits.ceilings(environment, replace(machine, **change), ["float32"])
+        assert len(counted) == number + 2
+    governed(monkeypatch, "powersave")
+    limits.ceilings(environment, machine, ["float32"])
+    assert len(counted) == len(changes) + 2
 
 
 def test_what_a_busy_machine_gave_is_measured_again_after_an_hour_and_the_best_is_kept(
@@ -136,6 +147,10 @@ def test_what_a_busy_machine_gave_is_measured_again_after_an_hour_and_the_best_i
     assert counted == [(["float32"], True)]
     assert found.ops_per_s("float32") == 3e12
     assert found.bytes_per_s == 40e9
+    cache.write(old)
+    limits.ceilings(environment, machine, ["float32"])
+    assert len(counted) == 1  # not in the middle of an experiment
+    limits._settled.clear()
     cache.write(replace(old, measured=datetime.now(timezone.utc).isoformat(timespec="seconds")))
     limits.ceilings(environment, machine, ["float32"])
     assert len(counted) == 1  # just now: the machine is still as busy as it was
@@ -239,6 +254,11 @@ def test_an_error_that_is_told_is_passed_on(tmp_path, machine):
     environment = script(tmp_path, f"echo '{told}' >/proc/self/fd/$3; sleep 60")
     with pytest.raises(InnerloopError, match="CUDA is gone"):
         measure.measure(environment, machine, KEY, ["float32"], None)
+
+
+def test_a_guard_that_is_killed_is_told_from_a_measurement_that_is_late(tmp_path, machine):
+    with pytest.raises(InnerloopError, match="the process that measured the ceilings was killed"):
+        measure.measure(script(tmp_path, "kill -9 $PPID; sleep 60"), machine, KEY, ["float32"], None)
 
 
 def test_a_process_that_hangs_is_ended(tmp_path, machine, monkeypatch):

@@ -11,21 +11,8 @@ import pytest
 
 from innerloop.harness.cli import command
 from innerloop.harness.cli.errors import InstallFailed, Refused, exit_codes
+from innerloop.harness.cli.signals import Stopped, hold
 from tests.real import ROOT
-
-
-def test_only_the_first_signal_is_raised():
-    def interrupted_while_cleaning_up():
-        with command.stop_signals():
-            try:
-                signal.raise_signal(signal.SIGTERM)
-            finally:
-                signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(command.Stopped) as stopped:
-        interrupted_while_cleaning_up()
-    assert stopped.value.number == signal.SIGTERM
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize(
@@ -67,8 +54,12 @@ def test_an_error_of_ours_is_not_hidden():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_work_that_was_interrupted_and_kept_what_it_had_has_the_signals_code(number):
     def stopped() -> int:
-        with pytest.raises(command.Stopped), command.stop_signals():
-            signal.raise_signal(number)
+        with hold() as held:
+            try:
+                with held.released():
+                    signal.raise_signal(number)
+            except Stopped as stopped:
+                stopped.take()
         return 130
 
     assert command.as_command(stopped) == 128 + number
@@ -154,18 +145,23 @@ def test_in_a_program_of_somebody_elses_an_interrupt_is_theirs_after_the_work_ha
     ended: list[bool] = []
 
     def work(keeps_what_it_has: bool) -> None:
-        with command.signals_passed_on():
+        with hold() as held:
             try:
-                signal.raise_signal(signal.SIGINT)
-            except command.Stopped:
+                with held.released():
+                    signal.raise_signal(signal.SIGINT)
+            except Stopped as stopped:
                 ended.append(keeps_what_it_has)
                 if not keeps_what_it_has:
                     raise
+                stopped.take()
+
+    def program(keeps_what_it_has: bool) -> None:
+        command.signals_passed_on(lambda: work(keeps_what_it_has))
         pytest.fail("the program goes on")
 
     for keeps_what_it_has in (True, False):
         with pytest.raises(KeyboardInterrupt):
-            work(keeps_what_it_has)
+            program(keeps_what_it_has)
     assert ended == [True, False]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -174,8 +170,8 @@ def test_a_handler_that_was_there_gets_the_signal():
     got = []
     before = signal.signal(signal.SIGTERM, lambda number, _frame: got.append(number))
     try:
-        with command.signals_passed_on(), pytest.raises(command.Stopped):
-            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped):
+            command.signals_passed_on(lambda: signal.raise_signal(signal.SIGTERM))
     finally:
         signal.signal(signal.SIGTERM, before)
     assert got == [signal.SIGTERM]
@@ -185,9 +181,7 @@ def test_in_another_thread_signals_are_left_alone():
     done = []
 
     def work() -> None:
-        with command.signals_passed_on():
-            command.ignore_signals()
-            done.append(signal.getsignal(signal.SIGINT))
+        command.signals_passed_on(lambda: done.append(signal.getsignal(signal.SIGINT)))
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -75,8 +75,9 @@ def test_a_trial_looks_every_package_up_and_makes_nothing(
     words = capsys.readouterr().out
     assert "toy==1.0" in words
     assert "1 package(s), all available" in words
+    assert "the hashes are compared at installation" in words
     assert list(environments.environments_folder().iterdir()) == []
-    Path(str(toy.environments["cpu"].lock)).write_text("no-such-toy==1.0\n")
+    Path(str(toy.environments["cpu"].lock)).write_text("toy==1.0\nno-such-toy==1.0\n")
     assert main(["create", "toy", "--dry-run"]) == 3
     assert list(environments.environments_folder().iterdir()) == []
 
@@ -126,7 +127,7 @@ def test_what_cannot_be_is_refused(
 def test_a_failed_install_shows_its_words_and_exits_with_3(
     toy: EngineProfile, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path(str(toy.environments["cpu"].lock)).write_text("no-such-toy==1.0\n")
+    Path(str(toy.environments["cpu"].lock)).write_text("toy==1.0\nno-such-toy==1.0\n")
     assert main(["create", "toy"]) == 3
     assert "no-such-toy" in capsys.readouterr().err
 

@@ -18,8 +18,9 @@ import pytest
 
 from innerloop.harness import environments
 from innerloop.harness.cli.errors import InstallFailed, Refused
-from innerloop.harness.environments import installer
-from innerloop.harness.profiles.engines import EngineProfile
+from innerloop.harness.environments import build, installer
+from innerloop.harness.environments.lock import entries
+from innerloop.harness.profiles.engines import LOCKS, EngineProfile
 from innerloop.harness.store.folders import lock_file
 from tests.harness.process import toys
 from tests.real import ROOT
@@ -30,9 +31,9 @@ CREATE = """
 import json, sys
 from innerloop.harness import environments
 from innerloop.harness.profiles.engines import EngineProfile
-from innerloop.harness.cli.command import stop_signals
+from innerloop.harness.cli.signals import stop_signals
 say = lambda text: print(json.dumps(text), flush=True)
-with stop_signals():
+with stop_signals() as held, held.released():
     made = environments.create(EngineProfile.model_validate_json(sys.argv[1]), "cpu", say=say)
 print(json.dumps({"python": str(made.python)}))
 """
@@ -192,9 +193,53 @@ def test_a_package_with_another_hash_is_not_installed(home: Path, lock: Path) ->
     assert left(home) == []
 
 
-def test_a_lock_without_the_engine_is_a_failure(home: Path, lock: Path) -> None:
-    with pytest.raises(InstallFailed, match="real-toy is missing"):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"toy==1.0\n", "it lacks real-toy"),
+        (b"", "its last line is cut short"),
+        (b"# nothing\n", "it lacks real-toy"),
+        (b"real-toy==1.0", "its last line is cut short"),
+        (b"real-toy==1.0 \\\n", "its last line is cut short"),
+        (b"real-toy==1.0 \\\n    --hash=sha256:" + b"0" * 63 + b"\n", "a hash of real-toy==1.0 is damaged"),
+        (b"\x93\xff\x00\x01\n", "damaged"),
+        (b"-e /tmp/somewhere\n", "cannot be read at '-e /tmp/somewhere'"),
+    ],
+)
+def test_a_damaged_lock_is_refused_before_anything_is_installed(
+    content: bytes, words: str, home: Path, lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock.write_bytes(content)
+    monkeypatch.setattr(installer, "make_venv", None)
+    with pytest.raises(Refused, match=words):
         environments.create(toys.engine(lock, distribution="real-toy"), "cpu")
+    with pytest.raises(Refused, match=words):
+        build.look_up(toys.engine(lock, distribution="real-toy"), "cpu")
+    assert left(home) == []
+
+
+@pytest.mark.parametrize("path", sorted(LOCKS.glob("*.txt")), ids=lambda path: path.stem)
+def test_every_package_of_a_shipped_lock_has_a_hash(path: Path) -> None:
+    found = entries(path.read_text())
+    assert len(found) > 1
+    assert [name for name, hashes in found.items() if not hashes] == []
+
+
+def test_torchs_cpu_build_is_the_same_in_every_lock_with_a_hash_for_each_python() -> None:
+    """PyTorch's index has one wheel for each of Python 3.11 to 3.14 on x86-64."""
+    torch = (LOCKS / "cpu.torch").read_text()
+    assert entries(torch) == {"torch": 4}
+    for name in ("torch", "vllm", "sglang"):
+        assert (LOCKS / f"{name}-cpu.txt").read_text().startswith(torch), name
+
+
+def test_a_foreign_build_of_torch_is_not_installed(home: Path, lock: Path, wheels: Path) -> None:
+    """It has the right name and number, lies where pip is configured to look, and has another hash."""
+    toys.wheel(wheels, "torch", "2.13.0+cpu")
+    lock.write_text((LOCKS / "cpu.torch").read_text())
+    with pytest.raises(InstallFailed) as failed:
+        environments.create(toys.engine(lock, distribution="torch"), "cpu")
+    assert "hash mismatch" in "\n".join(failed.value.details).lower()
     assert left(home) == []
 
 
@@ -205,7 +250,7 @@ def test_torchs_cpu_build_is_looked_for_twice_and_both_failures_are_told(
     monkeypatch.setenv("UV_OFFLINE", "1")
     lock.write_text("torch==2.13.0+cpu\n")
     with pytest.raises(InstallFailed) as failed:
-        environments.create(toys.engine(lock), "cpu")
+        environments.create(toys.engine(lock, distribution="torch"), "cpu")
     words = list(failed.value.details)
     first, second = words.index("from the configured indexes:"), words.index("with --torch-backend cpu:")
     assert any("torch" in line for line in words[first + 1 : second])
@@ -216,7 +261,7 @@ def test_torchs_cpu_build_is_looked_for_twice_and_both_failures_are_told(
 def test_torchs_index_is_not_asked_where_pip_is_told_to_use_no_index(lock: Path) -> None:
     lock.write_text("torch==2.13.0+cpu\n")
     with pytest.raises(InstallFailed) as failed:
-        environments.create(toys.engine(lock), "cpu")
+        environments.create(toys.engine(lock, distribution="torch"), "cpu")
     assert "with --torch-backend cpu:" not in failed.value.details
 
 

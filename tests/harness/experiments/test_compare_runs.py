@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from innerloop.harness import compare, resume
-from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, Refused
+from innerloop.harness import compare, noise, resume, show
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, EXIT_WORSE, Refused
 from innerloop.harness.experiments.folder import read_events, read_manifest
 from innerloop.harness.experiments.sides import words_of
 from tests.real import ROOT
@@ -26,6 +26,9 @@ BASE = shlex.join(
         *("--engine-arg", "step_us=2000"),
     ]
 )
+
+
+SPEED = "throughput.output_tokens_per_s"
 
 
 def comparing(out: Path, *more: str, change: str = "--engine-arg step_us=4000", trials: int = 3) -> list[str]:
@@ -80,6 +83,47 @@ def test_a_side_that_fails_has_its_exit_code_and_is_left_out(tmp_path: Path, cap
     assert [event.event for event in read_events(tmp_path / "e") if event.cell == "B"] == ["started", "failed"]
 
 
+def test_conditions_decide_the_exit_code_and_are_kept_for_resume_and_show(tmp_path: Path, capsys) -> None:
+    out, much = tmp_path / "e", 1e6
+    words = comparing(out, "--no-why", "--allow-suspect", "--fail-if", f"output_tokens_per_s < {much:.0f}", trials=3)
+    assert compare.main(words) == EXIT_WORSE
+    assert json.loads(capsys.readouterr().out)["outcome"] == "failed"
+    assert resume.main([str(out), "--json"]) == EXIT_WORSE
+    assert json.loads(capsys.readouterr().out)["conditions"][0]["limit"] == much
+    assert show.main([str(out), "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out)["outcome"] == "failed"
+
+
+def test_conditions_on_too_few_blocks_cannot_be_told(tmp_path: Path) -> None:
+    words = comparing(tmp_path / "e", "--no-why", "--fail-if", "output_tokens_per_s < 0.01 * baseline", trials=1)
+    assert compare.main(words) == EXIT_UNDECIDED
+
+
+def test_a_gate_does_not_pass_where_every_run_was_refused(tmp_path: Path, monkeypatch, capsys) -> None:
+    from innerloop.harness.session import run as session
+
+    def refuse(*_: object) -> None:
+        raise Refused("not enough memory")
+
+    monkeypatch.setattr(session, "run", refuse)
+    words = comparing(tmp_path / "e", "--fail-if", "output_tokens_per_s < 0.01 * baseline", trials=1)
+    assert compare.main(words) == EXIT_UNDECIDED
+    assert "no block" in capsys.readouterr().err
+
+
+def test_noise_is_measured_kept_and_sets_the_margin_of_the_next_comparison(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+    assert noise.main(["--base", BASE, "--trials", "3", "--out", str(tmp_path / "n"), "--json"]) == EXIT_OK
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["blocks"]) == ("noise", 3)
+    assert found["block_s"] is not None
+    assert resume.main([str(tmp_path / "n"), "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out)["figures"] == found["figures"]
+    assert compare.main(comparing(tmp_path / "e", "--no-why", trials=1)) == EXIT_OK
+    compared = json.loads(capsys.readouterr().out)
+    assert (compared["margin"], compared["margin_source"]) == (found["margin"], "noise")
+
+
 def test_a_side_that_cannot_run_is_refused_before_anything_is_made(tmp_path: Path, capsys) -> None:
     for change in ("--set max_bach_size=4", "--layers all", "--out x", '--note "open'):
         assert compare.main(comparing(tmp_path / "e", change=change)) == EXIT_REFUSED, change
@@ -92,17 +136,19 @@ def test_words_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         ["--change", ""],
         [],
         ["a", "b", "--trials", "2"],
+        [*comparing(tmp_path / "e"), "--effect", "3%"],
+        [*comparing(tmp_path / "e"), "--fail-if", "nothing"],
         ["a", *comparing(tmp_path / "e")],
     ):
         assert compare.main(words) == EXIT_REFUSED, words
 
 
 def test_it_goes_on_only_where_it_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    from innerloop.harness.experiments.comparison import Question
+    from innerloop.harness.experiments.asking import Asked
     from innerloop.harness.experiments.sides import make, new
     from innerloop.harness.machine import this_machine
 
-    out = make(new(BASE, "", 1, Question(), this_machine()), tmp_path / "e")
+    out = make(new(BASE, "", Asked(SPEED, trials=1), this_machine()), tmp_path / "e")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert resume.main([str(out)]) == EXIT_REFUSED

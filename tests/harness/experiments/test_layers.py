@@ -36,7 +36,7 @@ def ladder(tmp_path_factory):
         "--ceilings", "off", "--keep-token-ids", "--json", "--out", folder, cwd=folder.parent,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    results = {layer: json.loads((folder / f"{layer}-1" / "result.json").read_text()) for layer in LAYERS}
+    results = {layer: json.loads((folder / "runs" / f"{layer}-1" / "result.json").read_text()) for layer in LAYERS}
     return json.loads(done.stdout), folder, results
 
 
@@ -54,7 +54,7 @@ def test_every_layer_gave_exactly_the_same_tokens(ladder):
     _, folder, _ = ladder
     ids = {}
     for layer in LAYERS:
-        with np.load(folder / f"{layer}-1" / "output_ids.npz", allow_pickle=False) as kept:
+        with np.load(folder / "runs" / f"{layer}-1" / "output_ids.npz", allow_pickle=False) as kept:
             ids[layer] = (kept["ids"].tolist(), kept["offsets"].tolist())
     assert all(ids[layer] == ids["core"] for layer in LAYERS)
     assert len(set(ids["core"][0])) > 8
@@ -62,7 +62,7 @@ def test_every_layer_gave_exactly_the_same_tokens(ladder):
 
 def test_the_parts_of_the_waterfall_add_up(ladder):
     waterfall, folder, results = ladder
-    assert json.loads((folder / "waterfall.json").read_text()) == waterfall
+    assert json.loads((folder / "document.json").read_text()) == waterfall
     rungs = waterfall["rungs"]
     assert [rung["name"] for rung in rungs] == LAYERS
     assert sum(rung["added_ms_per_step"] for rung in rungs) == pytest.approx(rungs[-1]["ms_per_step"])
@@ -79,10 +79,10 @@ def test_the_phases_add_up_to_the_steps_within_two_percent(ladder, layer):
     """Of the usual step: between two phases another process may get the core, for longer than a whole step."""
     _, folder, results = ladder
     assert results[layer]["engine"]["unreported"] == []
-    told = filled(folder / f"{layer}-1", PHASES)
+    told = filled(folder / "runs" / f"{layer}-1", PHASES)
     assert (told <= 1).all()
     assert np.median(told) >= 0.98
-    assert min(pq.read_table(folder / f"{layer}-1" / "steps.parquet")["prepare_ns"].to_pylist()) > 0
+    assert min(pq.read_table(folder / "runs" / f"{layer}-1" / "steps.parquet")["prepare_ns"].to_pylist()) > 0
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -94,7 +94,7 @@ def test_steps_and_bubbles_and_idle_time_are_the_window(ladder, layer):
         assert 0 <= shares["idle"] <= 1
         return
     assert sum(shares.values()) == pytest.approx(1.0)
-    table = pq.read_table(folder / f"{layer}-1" / "steps.parquet").to_pydict()
+    table = pq.read_table(folder / "runs" / f"{layer}-1" / "steps.parquet").to_pydict()
     steps_s = (sum(table["end_ns"]) - sum(table["start_ns"])) / 1e9
     between_s = (shares["bubbles"] + shares["idle"]) * results[layer]["window"]["duration_s"]
     assert steps_s + between_s == pytest.approx(results[layer]["window"]["duration_s"], rel=1e-6)
@@ -103,7 +103,7 @@ def test_steps_and_bubbles_and_idle_time_are_the_window(ladder, layer):
 @pytest.mark.parametrize("layer", ["async", "http"])
 def test_what_is_in_another_process_is_unknown_and_not_zero(ladder, layer):
     _, folder, results = ladder
-    table = pq.read_table(folder / f"{layer}-1" / "steps.parquet").to_pydict()
+    table = pq.read_table(folder / "runs" / f"{layer}-1" / "steps.parquet").to_pydict()
     for name in results[layer]["engine"]["unreported"]:
         assert set(table[NAMES["steps"].get(name, name)]) == {None}, name
     assert results[layer]["batch"]["mean"] is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.compared import compared
 from innerloop.harness.experiments.comparison import Question
 from innerloop.harness.experiments.folder import locked, read_events, read_manifest, write_manifest
-from innerloop.harness.experiments.runner import Outcome, carry_out
+from innerloop.harness.experiments.layers import added_by_layers
+from innerloop.harness.experiments.runner import Execute, Outcome, carry_out
+from innerloop.harness.experiments.trials import measured
 from innerloop.harness.result.build import build
+from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.result.record import Record
-from innerloop.harness.schema.experiment import Event
+from innerloop.harness.schema.experiment import Cell, Event, Manifest
 from innerloop.harness.store import journal, result_file
 from innerloop.harness.store.tables import convert
 from innerloop.harness.store.typed import document
@@ -32,14 +35,33 @@ from tests.plugins.scripted.options import make_spec
 from tests.plugins.scripted.simulate import simulate
 
 BLOCKS = 3
+WIDE = 0.05  # a half width of the metric that five trials reach, and four do not
+DESIGNS: dict[str, tuple[Callable[[Path], Any], Manifest]] = {
+    "compare": (
+        lambda folder: compared(folder, Question(other_machine=True)),
+        manifest("A", "B", blocks=BLOCKS, order="random", seed=3),
+    ),
+    "layers": (added_by_layers, manifest("core", "engine", blocks=2, design="layers")),
+    "trials": (measured, manifest("trial", blocks=3, design="trials", options={"metric": PRIMARY})),
+    "until": (measured, manifest("trial", blocks=9, design="trials", options={"metric": PRIMARY}, until=WIDE)),
+    "windows": (
+        measured,
+        replace(
+            manifest("few", "few.2", blocks=3, design="trials", options={"metric": PRIMARY}, together=True),
+            cells=(Cell("few", {}, "few"), Cell("few.2", {}, "few")),
+        ),
+    ),
+}
+LINES = {"compare": 12, "layers": 8, "trials": 6, "until": 10, "windows": 12}  # of its journal, undisturbed
 
 
 @pytest.fixture
-def execute(spec, reported) -> Callable[[Job, Path], Outcome]:
-    """Runs a job as the scripted engine does without waiting: B's steps take 10 % longer, blocks scatter by 1 %."""
+def execute(spec, reported) -> Execute:
+    """Runs jobs as the scripted engine does without waiting: B's steps and those of higher layers take 10 % longer,
+    blocks scatter by 1 %."""
 
-    def made(job: Job, folder: Path) -> Outcome:
-        step_us = (1000 if job.cell == "A" else 1100) + 10 * job.block
+    def run(job: Job, folder: Path) -> Outcome:
+        step_us = (1000 if job.cell in ("A", "core", "trial") else 1100) + 10 * job.block
         lengths = np.random.default_rng(0).integers(5, 40, (20, 2)).tolist()
         scripted = make_spec(max_batch_size=4, step_us=step_us, decode_us=20, prefill_us=3, context_ns=40)
         trace = simulate(scripted, offline([(a, b) for a, b in lengths]))
@@ -47,29 +69,25 @@ def execute(spec, reported) -> Callable[[Job, Path], Outcome]:
         for part in ("steps", "tokens", "requests"):
             rows = getattr(trace, part)
             write_raw(folder / "trace" / "measure" / f"{part}.bin", rows, **(header if part == "steps" else {}))
-        made = build(Record(spec, convert(folder), workload_hash="abc", reported=reported, created="now", id="one"))
+        told = {**spec, "layer": job.cell}
+        made = build(Record(told, convert(folder), workload_hash="abc", reported=reported, created="now", id="one"))
         result_file.write(folder, replace(made, status="ok", reasons=()))
-        return Outcome("done", "ok", {"throughput.output_tokens_per_s": made.throughput.output_tokens_per_s})
+        return Outcome("done", "ok", {PRIMARY: made.throughput.output_tokens_per_s})
 
-    return made
+    return lambda jobs, runs: [run(job, folder) for job, folder in zip(jobs, runs, strict=True)]
 
 
 def nothing(*_: Any) -> None:
     pass
 
 
-def experiment(folder: Path, blocks: int = BLOCKS) -> Path:
+def experiment(folder: Path, asked: Manifest = DESIGNS["compare"][1]) -> Path:
     folder.mkdir(parents=True)
-    write_manifest(folder, manifest("A", "B", blocks=blocks, order="random", seed=3))
+    write_manifest(folder, asked)
     return folder
 
 
-def found(folder: Path) -> str:
-    whole = document(compared(folder, Question(other_machine=True)))
-    return json.dumps(whole).replace(str(folder), "FOLDER")
-
-
-def killed_after(lines: int, folder: Path, execute: Callable[[Job, Path], Outcome]) -> int:
+def killed_after(lines: int, folder: Path, execute: Execute) -> int:
     """Runs the loop in a process that kills itself with SIGKILL once it has written so many lines; how it ended."""
     child = os.fork()
     if child == 0:
@@ -87,14 +105,57 @@ def killed_after(lines: int, folder: Path, execute: Callable[[Job, Path], Outcom
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@pytest.mark.parametrize("lines", range(1, 4 * BLOCKS + 1))
-def test_killed_after_any_line_it_comes_to_the_same_document(tmp_path: Path, execute, lines: int) -> None:
-    undisturbed, cut = experiment(tmp_path / "undisturbed"), experiment(tmp_path / "cut")
+@pytest.mark.parametrize(("design", "lines"), [(name, k) for name, most in LINES.items() for k in range(1, most + 1)])
+def test_killed_after_any_line_it_comes_to_the_same_document(
+    tmp_path: Path, execute: Execute, design: str, lines: int
+) -> None:
+    conclude, asked = DESIGNS[design]
+
+    def found(folder: Path) -> dict[str, Any]:
+        whole = json.dumps(document(conclude(folder))).replace(str(folder), "FOLDER")
+        return {**json.loads(whole), "created": None}
+
+    undisturbed, cut = experiment(tmp_path / "undisturbed", asked), experiment(tmp_path / "cut", asked)
     assert carry_out(undisturbed, execute, "boot", nothing)
+    assert len(read_events(undisturbed)) == LINES[design]
     assert killed_after(lines, cut, execute) == -signal.SIGKILL
     assert len(read_events(cut)) == lines
     assert carry_out(cut, execute, "boot", nothing)
     assert found(cut) == found(undisturbed)
+
+
+def test_until_stops_at_the_first_look_that_is_precise_enough(tmp_path: Path, execute: Execute) -> None:
+    folder = experiment(tmp_path / "e", DESIGNS["until"][1])
+    carry_out(folder, execute, "boot", nothing)
+    found = measured(folder)
+    width = found.loads[0].figures[0].half_width
+    assert (found.reached, len(found.load_s), found.status) == (True, LINES["until"] // 2, "ok")
+    assert width is not None
+    assert width <= WIDE
+    asked = replace(DESIGNS["until"][1], until=1e-6, blocks=4)
+    carry_out(experiment(tmp_path / "far", asked), execute, "boot", nothing)
+    far = measured(tmp_path / "far")
+    assert (far.reached, len(far.load_s)) == (False, 4)
+    assert "was not reached with 4 processes" in far.notes[0]
+
+
+def test_windows_of_one_process_begin_together_and_are_run_again_together(tmp_path: Path, execute: Execute) -> None:
+    folder, calls = experiment(tmp_path / "e", DESIGNS["windows"][1]), []
+
+    def noting(jobs: Sequence[Job], runs: Sequence[Path]) -> Sequence[Outcome]:
+        calls.append([job.name for job in jobs])
+        if len(calls) == 2:
+            for run in runs:
+                run.mkdir(parents=True)
+            return [Outcome("done", figures={PRIMARY: 1.0}), Outcome("interrupted")]
+        return execute(jobs, runs)
+
+    assert not carry_out(folder, noting, "boot", nothing)
+    assert carry_out(folder, noting, "boot", nothing)
+    assert calls == [["few-1", "few.2-1"], ["few.2-2", "few-2"], ["few.2-2", "few-2"], ["few-3", "few.2-3"]]
+    assert (folder / "runs" / "few-2.cut-1").is_dir()
+    [load] = measured(folder).loads
+    assert (load.processes, load.windows, len(load.runs)) == (3, 2, 6)
 
 
 def test_the_document_says_what_was_planted(tmp_path: Path, execute) -> None:
@@ -122,14 +183,14 @@ def test_without_a_whole_block_there_is_no_document(tmp_path: Path, execute) -> 
 
 
 def test_an_interrupted_job_ends_the_loop_and_is_run_again(tmp_path: Path, execute) -> None:
-    folder, calls = experiment(tmp_path / "e", blocks=1), []
+    folder, calls = experiment(tmp_path / "e", manifest("A", "B", blocks=1, order="random", seed=3)), []
 
-    def once_cut(job: Job, run: Path) -> Outcome:
-        calls.append(job.name)
+    def once_cut(jobs: Sequence[Job], runs: Sequence[Path]) -> Sequence[Outcome]:
+        calls.append(jobs[0].name)
         if len(calls) == 2:
-            run.mkdir(parents=True)
-            return Outcome("interrupted")
-        return execute(job, run)
+            runs[0].mkdir(parents=True)
+            return [Outcome("interrupted")]
+        return execute(jobs, runs)
 
     assert not carry_out(folder, once_cut, "boot", nothing)
     assert carry_out(folder, once_cut, "boot", nothing)
@@ -141,8 +202,9 @@ def test_an_interrupted_job_ends_the_loop_and_is_run_again(tmp_path: Path, execu
 def test_a_failed_job_is_left_out_with_its_block_and_named(tmp_path: Path, execute) -> None:
     folder = experiment(tmp_path / "e")
 
-    def failing(job: Job, run: Path) -> Outcome:
-        return Outcome("failed", "failed", reason="it died") if job.name == "B-2" else execute(job, run)
+    def failing(jobs: Sequence[Job], runs: Sequence[Path]) -> Sequence[Outcome]:
+        died = jobs[0].name == "B-2"
+        return [Outcome("failed", "failed", reason="it died")] if died else execute(jobs, runs)
 
     assert carry_out(folder, failing, "boot", nothing)
     told = compared(folder, Question(other_machine=True))
@@ -157,7 +219,7 @@ def test_one_process_at_a_time(tmp_path: Path, execute) -> None:
 
 
 def test_what_is_next_is_told_before_each_job_and_the_end_too(tmp_path: Path, execute) -> None:
-    folder, told = experiment(tmp_path / "e", blocks=1), []
+    folder, told = experiment(tmp_path / "e", manifest("A", "B", blocks=1, order="random", seed=3)), []
     carry_out(folder, execute, "boot", lambda events, job: told.append((len(events), job and job.cell)))
     assert [count for count, _ in told] == [0, 2, 4]
     assert {told[0][1], told[1][1]} == {"A", "B"}

@@ -11,6 +11,7 @@ import pytest
 
 from innerloop.engines.contract import Preparation
 from innerloop.harness import preparations
+from innerloop.harness.cli import slowly
 from innerloop.harness.preparations import PreparationFailed, PreparedFolder, folder, prepare_all, shown
 from innerloop.harness.store.folders import DiskFull
 from tests.harness.preparations.toys import (
@@ -130,8 +131,8 @@ def test_a_command_may_not_take_longer_than_the_limit(prepare):
 
 
 def test_what_takes_long_is_said_with_its_seconds(prepare, monkeypatch):
-    monkeypatch.setattr(folder, "FIRST_S", 0.2)
-    monkeypatch.setattr(folder, "EVERY_S", 0.3)
+    monkeypatch.setattr(slowly, "FIRST_S", 0.2)
+    monkeypatch.setattr(slowly, "EVERY_S", 0.3)
     prepare(python("import pathlib, sys, time; time.sleep(1.2); pathlib.Path(sys.argv[1], 'x').touch()"))
     first, *others, last = prepare.said
     assert re.match(r"preparing model for Toy: \d+ s \(once; its output goes to ", first)

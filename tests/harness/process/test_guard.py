@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from innerloop.harness.process.guard import TEMPORARY
 from tests.waiting import PATIENCE_S, gone, until
 
 GUARD = Path(__file__).parents[3] / "harness" / "process" / "guard.py"
@@ -128,3 +129,61 @@ def test_what_ends_by_itself_just_after_the_worker_is_not_counted_as_left_behind
     last = json.loads(os.read(read_fd, 4096))
     os.close(read_fd)
     assert (last["code"], last["leftover"]) == (0, 0)
+
+
+def guarded(worker: str, folder: Path) -> subprocess.Popen[bytes]:
+    """The guard of a worker, both in a folder."""
+    own = [sys.executable, "-I", "-S", str(GUARD), "1", "0.3", "--"]
+    return subprocess.Popen(
+        [*own, sys.executable, "-c", worker],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=folder,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("temporary", "harness_goes", "left"), [(True, True, False), (True, False, True), (False, True, True)]
+)
+def test_a_temporary_folder_goes_with_the_harness(temporary, harness_goes, left, tmp_path):
+    folder = tmp_path / "measured"
+    (folder / "inside").mkdir(parents=True)
+    if temporary:
+        (folder / TEMPORARY).touch()
+    guard = guarded("print('runs', flush=True)" + ("; import time; time.sleep(600)" if harness_goes else ""), folder)
+    assert guard.stdin is not None
+    assert guard.stdout is not None
+    assert guard.stdout.readline() == b"runs\n"
+    if harness_goes:
+        guard.stdin.close()
+    guard.wait(PATIENCE_S)
+    assert folder.exists() is left
+    guard.stdin.close()
+    guard.stdout.close()
+
+
+def test_what_libiomp_leaves_of_a_process_that_is_gone_is_removed_and_no_other(tmp_path):
+    user, nobody = os.getuid(), 2**30  # no process has that number
+    before, lives = (Path(f"/dev/shm/__KMP_REGISTERED_LIB_{pid}_{user}") for pid in (nobody, os.getpid()))
+    worker = (
+        "import os, pathlib\n"
+        f"name = f'/dev/shm/__KMP_REGISTERED_LIB_{{os.getpid()}}_{user}'\n"
+        f"[pathlib.Path(path).touch() for path in (name, '{lives}')]\n"
+        "print(name, flush=True)\n"
+        "os._exit(0)"
+    )
+    try:
+        before.touch()
+        os.utime(before, (1, 1))
+        guard = guarded(worker, tmp_path)
+        assert guard.stdout is not None
+        name = guard.stdout.readline().decode().strip()
+        guard.wait(PATIENCE_S)
+        assert not Path(name).exists()
+        assert before.exists()
+        assert lives.exists()
+        guard.communicate()
+    finally:
+        before.unlink(missing_ok=True)
+        lives.unlink(missing_ok=True)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from innerloop.engines.worker.recorder import Recorder
-from innerloop.harness.process import launcher
+from innerloop.harness.process import ended, launcher
 from innerloop.harness.process.launcher import Limits, Outcome
+from innerloop.harness.schema.reasons import Failure
 from tests.real import ROOT
 from tests.waiting import Clock
 
@@ -81,7 +82,7 @@ def test_what_an_end_waits_for_adds_up_to_less_than_ten_seconds():
     ],
 )
 def test_a_worker_that_ends_without_a_word_is_read_from_its_exit(code, out_of_memory, cause, words):
-    found = launcher.ended(code, out_of_memory)
+    found = ended.ended(code, out_of_memory)
     assert found.cause == cause
     assert words in found.message
 
@@ -114,8 +115,23 @@ def test_devices_are_numbered_as_the_driver_does_unless_the_user_says_otherwise(
     assert launcher.environment({})["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
 
 
+@pytest.mark.parametrize(
+    ("message", "out_of_memory", "cause"),
+    [
+        ("vLLM's server was killed by SIGKILL", True, "out_of_memory_host"),
+        ("vLLM's server was killed by SIGKILL", False, "killed_by_signal"),
+        ("vLLM's server was killed by SIGTERM", True, "killed_by_signal"),
+    ],
+)
+def test_a_process_below_the_worker_that_the_kernel_killed_is_out_of_memory(message, out_of_memory, cause):
+    found = ended.explained(Failure("killed_by_signal", message), out_of_memory)
+    assert found.cause == cause
+    assert found.message.startswith(message)
+    assert ("the machine ran out of memory" in found.message) is (cause == "out_of_memory_host")
+
+
 def test_an_unnamed_signal_has_a_number():
-    assert launcher.signal_name(40) == "signal 40"
+    assert ended.signal_name(40) == "signal 40"
 
 
 def test_the_checkout_is_no_part_of_the_workers_path(monkeypatch):
@@ -152,7 +168,7 @@ class Hanging:
 
 def test_an_engine_that_hangs_in_closing_after_a_failure_is_not_waited_for(tmp_path, clock):
     outcome = Outcome()
-    launcher.watch(Hanging(clock), tmp_path, Limits(), lambda outcome: None, outcome)  # type: ignore[arg-type]
+    launcher.watch(Hanging(clock), [tmp_path], Limits(), lambda outcome: None, outcome)  # type: ignore[arg-type]
     assert launcher.CLOSE_S < clock.monotonic() - 1000 <= launcher.CLOSE_S + 2 * launcher.TICK_S
     assert outcome.failure is not None
     assert outcome.failure.cause == "engine_exception"
@@ -171,7 +187,7 @@ def test_a_worker_behind_a_tool_is_heard_though_the_tool_closes_what_it_inherits
     worker = launcher.Worker(Path(sys.executable), job, tmp_path / "engine.log", {}, tool=tool)
     outcome = Outcome()
     try:
-        launcher.watch(worker, tmp_path / "trace", Limits(total_s=600), lambda outcome: None, outcome)
+        launcher.watch(worker, [tmp_path / "trace"], Limits(total_s=600), lambda outcome: None, outcome)
     finally:
         worker.close(outcome.worker_pid)
     assert outcome.failure is not None

@@ -48,6 +48,13 @@ def test_a_result_holds_the_roofline_as_plain_data(made):
     assert 0 < roofline.bound_share.all < 1
 
 
+def test_shares_of_peaks_from_a_busy_machine_are_said_to_be_too_high(made):
+    busy, quiet = printed(made(other_cores=1.0)), printed(made(other_cores=0.0))
+    said = "measured on a busy machine: the true shares are these or lower"
+    assert said in busy[busy.index("\nRoofline") : busy.index("\nMachine")]
+    assert said not in quiet
+
+
 def test_the_report_shows_each_kind_of_step_and_the_peaks(made):
     text = printed(made())
     lines = text[text.index("\nRoofline") : text.index("\nMachine")].splitlines()

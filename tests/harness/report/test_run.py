@@ -83,6 +83,17 @@ def test_the_figures_of_a_sound_run_are_printed(result: Result) -> None:
     assert "note: the weights are random" in printed
 
 
+def test_requests_that_were_prepared_for_a_window_of_some_seconds_and_not_sent_are_not_held_against_it(
+    result: Result,
+) -> None:
+    counts = replace(result.counts, requests=1050, finished=20, cut=10, unsent=1020)
+    assert result.workload is not None
+    closed = replace(result, counts=counts, workload=replace(result.workload, duration_s=30.0))
+    assert "OK  20 requests finished (10 running at the end)" in text(closed)
+    until_all = replace(result, counts=counts, workload=replace(result.workload, duration_s=None))
+    assert "OK  20 of 1 050 requests finished (10 cut, 1 020 unsent)" in text(until_all).replace("\u202f", " ")
+
+
 def test_what_was_set_labels_and_a_note_stand_below_the_headline(result: Result) -> None:
     assert "set: " not in text(result)
     spec = replace(

@@ -7,6 +7,7 @@ import numpy as np
 from innerloop.engines.contract import StepReport
 from innerloop.engines.worker.recorder import Recorder
 from innerloop.harness.cli.console import PlainConsole
+from innerloop.harness.process.events import Round
 from innerloop.harness.process.launcher import Outcome
 from innerloop.harness.session import live
 from innerloop.harness.telemetry.device import DeviceSampler, Shown
@@ -34,7 +35,7 @@ def test_the_page_is_read_while_it_is_written(tmp_path):
 def view(tmp_path, *, terminal, duration_s=None):
     out = io.StringIO()
     console = PlainConsole(file=out, force_terminal=terminal, width=120)
-    return live.LiveView(console, tmp_path, tokens=20, requests=2, duration_s=duration_s), out
+    return live.LiveView(console, [live.Part(tmp_path, tokens=20, requests=2, duration_s=duration_s)]), out
 
 
 def test_without_a_terminal_each_phase_ends_with_a_plain_line(tmp_path):
@@ -75,6 +76,18 @@ def test_progress_has_rate_batch_and_kv_use(tmp_path):
     assert "KV 50%" in text
 
 
+def test_a_warm_up_says_which_round_how_far_from_settled_and_how_long_at_most(tmp_path):
+    shown, _ = view(tmp_path, terminal=False)
+    recorder(tmp_path / "warmup").step(StepReport(1, 2, [(0, [5])], running=1, waiting=7))
+    shown.tick(Outcome(phases={"warmup": 1}))
+    assert "warming up   0 s   round 1   batch 1   waiting 7" in shown.line(shown._since)
+    last: Round = {"rounds": 6, "max_rounds": 30, "deviation": 0.09, "tolerance": 0.05, "left_s": 60.4}
+    shown.tick(Outcome(phases={"warmup": 1}, round=last))
+    assert "round 7 of at most 30   speed within 9% (5% wanted)   at most 60 s more" in shown.line(shown._since)
+    shown.tick(Outcome(phases={"warmup": 1}, round={**last, "rounds": 30, "deviation": None}))
+    assert "30 rounds   at most 60 s more" in shown.line(shown._since)
+
+
 def test_a_workload_with_a_duration_counts_seconds(tmp_path):
     shown, _ = view(tmp_path, terminal=False, duration_s=300.0)
     recorder(tmp_path / "measure")
@@ -99,7 +112,7 @@ class Sampled(DeviceSampler):
 
 def test_devices_are_shown_together_in_every_phase(tmp_path):
     both = [Sampled(300.4, 0.9, 2 << 30), Sampled(250.1, 0.8, 1 << 30)]
-    shown = live.LiveView(PlainConsole(file=io.StringIO()), tmp_path, 20, 2, None, both)
+    shown = live.LiveView(PlainConsole(file=io.StringIO()), [live.Part(tmp_path, 20, 2, None)], both)
     shown.tick(Outcome(phases={"load": 1}))
     assert str(shown.line(shown._since)).endswith("0 s   GPU 85%   550 W   3.00 GiB")
     recorder(tmp_path / "measure").step(StepReport(1, 2, [(0, [5])], running=1))

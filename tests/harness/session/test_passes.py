@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.harness.cli.command import Stopped
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.signals import Stopped
 from innerloop.harness.process.launcher import Limits, Outcome
 from innerloop.harness.profiling import tools
 from innerloop.harness.profiling.choice import choose
@@ -179,7 +179,7 @@ def test_the_worker_is_ended_also_where_a_signal_cuts_the_end_of_py_spy_short(me
     def stop() -> None:
         raise Stopped(signal.SIGINT)
 
-    def watch(worker: Any, trace: Path, limits: Limits, tick: Any, outcome: Outcome) -> None:
+    def watch(worker: Any, traces: list[Path], limits: Limits, tick: Any, outcome: Outcome) -> None:
         outcome.worker_pid = 4242
         tick.__self__._sampling = SimpleNamespace(stop=stop)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,6 +49,40 @@ def test_a_plan_can_be_made_for_a_machine_that_is_not_this_one(monkeypatch, tmp_
     assert plan["spec"]["device"] == "cuda"
     assert plan["checkpoint"]["bytes"] == 39_767_785_472
     assert plan["native_settings"]["session_len"] == 8192
+
+
+def planned(capsys, *arguments):
+    assert run.main(["--dry-run", *arguments]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_plan_says_what_memory_and_time_a_run_takes(monkeypatch, tmp_path, capsys):
+    """A token of Llama 3 70B: keys and values of 80 layers and 8 heads of 128, 2 bytes each: 327 680 bytes."""
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    large = ("--engine", "lmdeploy", "--model", "llama3-70b-awq")
+    words = planned(capsys, *large, "--workload", "users-100")
+    assert "37.0 GiB of weights, 320 KiB of KV cache per token; more than 37.0 GiB on each of 1 GPU(s)" in words
+    assert "at most 30 rounds, no new one after 120 s" in words
+    assert "100 users, 300 s" in words
+    large = ("--engine", "vllm", "--device", "cuda", "--model", "llama3-70b-awq")
+    words = planned(capsys, *large, "--set", "kv_cache_tokens=32768", "--set", "tensor_parallel=2")
+    assert "(10.0 GiB for kv_cache_tokens); more than 23.5 GiB on each of 2 GPU(s)" in words
+
+
+def test_a_checkpoint_for_which_there_is_no_room_is_told(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "not" / "there"))
+    usage = SimpleNamespace(total=2**40, free=2**20)
+    monkeypatch.setattr("innerloop.harness.session.plan.shutil.disk_usage", lambda folder: usage)
+    words = planned(capsys, "--engine", "torch", "--device", "cpu")
+    assert "not runnable here the checkpoint needs 128 MiB of disk space, and " in words
+    assert "has 1.00 MiB left" in words
+
+
+def test_an_interpreter_of_ones_own_is_not_said_to_be_created(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    words = planned(capsys, "--engine", "tensorrt_llm", "--model", "llama3-8b", "--device", "cuda")
+    assert "environment your own interpreter (--engine-python) model" in words
 
 
 def test_what_an_engine_cannot_report_is_told_for_the_load_at_hand(monkeypatch, tmp_path, capsys):

@@ -19,6 +19,7 @@ def contend(barrier: Any, out: str, numbered: bool, got: Any) -> None:
         got.put(str(make_folder(Path(out), numbered)))
     except Refused:
         got.put(None)
+    barrier.wait()  # a run has its folder for as long as it lives
 
 
 def contenders(out: Path, numbered: bool, count: int = 4) -> list[str | None]:
@@ -48,6 +49,14 @@ def test_of_runs_whose_folder_is_named_by_the_second_each_gets_its_own(tmp_path:
         out = tmp_path / f"run{attempt}"
         expected = [str(out), *(f"{out}-{number}" for number in (2, 3, 4))]
         assert sorted(filter(None, contenders(out, numbered=True))) == expected
+
+
+def test_the_folder_of_a_run_that_was_killed_before_anything_lay_in_it_is_free(tmp_path: Path) -> None:
+    assert contenders(tmp_path / "run", numbered=False, count=1) == [str(tmp_path / "run")]
+    assert os.listdir(tmp_path / "run") == [".claim"]
+    assert make_folder(tmp_path / "run") == tmp_path / "run"
+    with pytest.raises(Refused, match="is not empty"):
+        make_folder(tmp_path / "run")
 
 
 def test_a_folder_in_which_something_lies_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from innerloop.harness.result.build import build
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.engine import Environment
 from innerloop.harness.schema.reasons import Check, Failure
+from innerloop.harness.schema.result import Place, Process
 from innerloop.harness.store import result_file
 from innerloop.harness.store.schemas import KINDS, schema
 from innerloop.harness.store.tables import Tables
@@ -67,7 +68,17 @@ def fresh(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Tables
     """A result that was built and written now; it failed, so that it has a failure too."""
     failure = Failure("hang", "it hung", exit=-9, traceback=("line",), log_tail=("line",))
     made = build(
-        Record(spec, offline_tables, WORKLOAD, "abc", reported, environment=Environment(python="3.11"), failure=failure)
+        Record(
+            spec,
+            offline_tables,
+            WORKLOAD,
+            "abc",
+            reported,
+            environment=Environment(python="3.11"),
+            failure=failure,
+            process=Process("one", 1, 2),
+            experiment=Place("e", "trials", "few", 1),
+        )
     )
     return document(replace(made, checks=(Check("output_sums", "1 is not 2"),)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -314,3 +315,16 @@ def test_a_damaged_table_is_refused_in_one_line(run_folder: Callable[..., Path],
                 read_tables(folder)
             assert "\n" not in str(refused.value)
         path.write_bytes(whole)
+
+
+def test_a_long_table_is_read_into_a_file_and_is_the_same(run_folder, monkeypatch) -> None:
+    folder = run_folder()
+    tables = convert(folder)
+    monkeypatch.setattr("innerloop.harness.store.parquet.MAPPED", 10)
+    monkeypatch.setattr("innerloop.harness.store.parquet.CHUNK", 7)
+    before = sorted(folder.iterdir())
+    found = read_tables(folder)
+    assert isinstance(found.tokens.base, mmap.mmap)
+    assert found.tokens.tolist() == tables.tokens.tolist()
+    assert found.requests.tolist() == tables.requests.tolist()
+    assert sorted(folder.iterdir()) == before

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
 import numpy as np
 import pytest
 
+from innerloop.harness.telemetry import sampler as module
 from innerloop.harness.telemetry.sampler import BLOCK_ROWS, TIMES, Rows, Sampler
 
 
@@ -130,3 +132,38 @@ def test_missed_samples_are_not_made_up_for(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_interval_that_is_not_positive_is_an_error(interval: float) -> None:
     with pytest.raises(ValueError, match="must be positive"):
         Counting(interval)
+
+
+def test_records_of_a_long_run_are_written_out_and_are_the_same(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "HELD_BLOCKS", 2)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 10)
+    dtype = np.dtype([*TIMES, ("value", "<f8")])
+    held, long = Rows(dtype), Rows(dtype)
+    long.folder = tmp_path
+    for k in range(57):
+        held.append(k, 0, k / 2)
+        long.append(k, 0, k / 2)
+        assert long.last == held.last
+    assert len(long._blocks) <= 2
+    assert long.table().tolist() == held.table().tolist()
+    assert long.table().tolist() == held.table().tolist()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_takes_no_sample(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "HELD_BLOCKS", 2)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 10)
+    own, calls = os.pwrite, []
+
+    def full(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        return own(*arguments)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    rows = Rows(np.dtype([*TIMES, ("value", "<f8")]))
+    rows.folder = tmp_path
+    for k in range(95):
+        rows.append(k, 0, k / 2)
+    assert rows.table()["value"].tolist() == [k / 2 for k in range(95)]

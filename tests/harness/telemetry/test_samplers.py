@@ -102,7 +102,9 @@ def test_without_devices_measuring_idle_takes_no_time(monkeypatch: pytest.Monkey
     Samplers(note="none").measure_idle()
 
 
-def test_idle_power_is_measured_before_the_worker_is_named(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_power_is_measured_before_the_worker_is_named(
+    play: Play, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     parts = h100(0), h100(1)
     play(Scenario(parts))
     made = Samplers(visible_gpus(), hz=100)
@@ -117,7 +119,7 @@ def test_idle_power_is_measured_before_the_worker_is_named(play: Play, monkeypat
     )
     made.measure_idle()
     assert slept == [module.IDLE_S]
-    made.follow(os.getpid())
+    made.follow(os.getpid(), tmp_path)
     tables = [one.stop() for one in made.all]
     assert [one.source for one in tables] == ["host", "gpu0", "gpu1"]
     for part, one in zip(parts, tables[1:], strict=True):

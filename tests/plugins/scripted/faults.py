@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from innerloop.contract import Nothing, Request, Session, StepReport, UnsupportedSetting
@@ -189,7 +190,8 @@ REPORTS: dict[str, Callable[[StepReport], bool]] = {
     for call in (miscount_short, miscount_long, wrong_token, unknown_id, duplicate_entry, undeclared, phases_exceed)
 }
 LOST_WORK = "lost_work"  # the session says that it has no work left while a request lacks tokens
-KINDS = (*AT, *REPORTS, LOST_WORK)
+SURPLUS = "surplus"  # after its last request has ended, the engine gives it one token more
+KINDS = (*AT, *REPORTS, LOST_WORK, SURPLUS)
 
 
 def check(plan: FaultPlan) -> None:
@@ -217,6 +219,7 @@ class Faulty(Session):
         self._inner, self._plan = inner, plan
         self._reports = 0
         self._over = self._lost = False
+        self._last: StepReport | None = None  # that finished a request
 
     def prepare(self, request: Request) -> Any:
         return self._inner.prepare(request)
@@ -225,8 +228,12 @@ class Faulty(Session):
         self._inner.submit(prepared)
 
     def step(self, until_ns: int | None) -> StepReport | Nothing:
+        if self._owes_surplus():
+            assert self._last is not None
+            self._over = True
+            return replace(self._last, tokens=[(self._last.finished[-1], [0])], finished=())
         due = not self._over and self._reports >= self._plan.fault_step
-        if due and self._plan.fault not in REPORTS:
+        if due and self._plan.fault not in (*REPORTS, SURPLUS):
             self._over = True
             self._lost = self._plan.fault == LOST_WORK
             reach("step", self._plan)
@@ -235,12 +242,17 @@ class Faulty(Session):
         report = self._inner.step(until_ns)
         if isinstance(report, StepReport):
             self._reports += 1
+            self._last = report if report.finished else self._last
             if due and self._plan.fault in REPORTS:
                 self._over = REPORTS[self._plan.fault](report)
         return report
 
     def has_work(self) -> bool:
-        return not self._lost and self._inner.has_work()
+        return not self._lost and (self._inner.has_work() or self._owes_surplus())
+
+    def _owes_surplus(self) -> bool:
+        due = self._plan.fault == SURPLUS and not self._over and self._reports >= self._plan.fault_step
+        return due and self._last is not None and not self._inner.has_work()
 
     def reset_caches(self) -> bool:
         return self._inner.reset_caches()

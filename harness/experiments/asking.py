@@ -1,0 +1,121 @@
+"""What `compare`, `gate` and `noise` are asked on their command lines, beside which runs and where the answer goes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from innerloop.harness.cli.arguments import relative
+from innerloop.harness.cli.errors import Refused
+
+if TYPE_CHECKING:
+    from innerloop.harness.experiments.comparison import Member, Question
+    from innerloop.harness.experiments.conditions import Rules
+    from innerloop.harness.schema.comparison import MarginSource
+
+COMPARE, NOISE = "compare", "noise"  # designs: what an experiment with two sides was made for
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A command line. metric: dotted. margin: None: by this machine's noise, or 2 %. trials, effect: of an experiment;
+    one of them at most."""
+
+    metric: str
+    margin: float | None = None
+    other_work: bool = False
+    other_machine: bool = False
+    why: bool = True
+    fail_if: tuple[str, ...] = ()
+    allow_undecided: bool = False
+    allow_suspect: bool = False
+    trials: int | None = None
+    effect: float | None = None
+    design: str = COMPARE
+
+    def margin_on(self, machine: Mapping[str, Any], spec: Mapping[str, Any]) -> tuple[float, MarginSource]:
+        """The margin of a comparison on this machine whose A has this resolved spec, and where it comes from."""
+        from innerloop.harness.experiments.noise import margin_for
+
+        return (self.margin, "given") if self.margin is not None else margin_for(machine, spec, self.metric)
+
+    def question(self, a: Member) -> Question:
+        """What is asked of stored runs, of which `a` is the first of A's."""
+        from innerloop.harness.experiments.comparison import Question
+        from innerloop.harness.experiments.noise import machine_of
+        from innerloop.harness.store.documents import plain
+
+        environment = a.result.environment
+        machine = {} if environment is None else machine_of(environment)
+        margin, source = self.margin_on(machine, plain(a.result.spec))
+        return Question(self.metric, margin, source, self.other_work, self.other_machine, self.why)
+
+    def rules(self) -> Rules | None:
+        """The conditions that were given; None where none was.
+
+        Raises:
+            Refused: one is none.
+        """
+        from innerloop.harness.experiments.conditions import rules_of
+
+        if not self.fail_if:
+            if self.allow_undecided or self.allow_suspect:
+                raise Refused("--allow-undecided and --allow-suspect go with --fail-if")
+            return None
+        return rules_of(self.fail_if, self.allow_undecided, self.allow_suspect)
+
+
+def add_question(out: argparse.ArgumentParser) -> None:
+    """What `asked` reads."""
+    out.add_argument("--metric", metavar="FIGURE", help="the figure that decides; default: output_tokens_per_s")
+    out.add_argument(
+        "--margin",
+        type=relative,
+        metavar="PART",
+        help="what counts as no difference; default: what innerloop noise measured here, else 2%%",
+    )
+    out.add_argument(
+        "--no-why", dest="why", action="store_false", help="leave out where the difference is: steps are not read"
+    )
+    out.add_argument("--other-work", action="store_true", help="compare runs of other requests, too")
+    out.add_argument("--other-machine", action="store_true", help="compare runs of other machines, too")
+
+
+def add_rules(out: argparse.ArgumentParser, default: str = "") -> None:
+    """Conditions, and what passes nevertheless."""
+    out.add_argument(
+        "--fail-if",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="FIGURE < 0.97 * baseline, or FIGURE > 50 ms; the baseline is A. Several: one after the other" + default,
+    )
+    out.add_argument(
+        "--allow-undecided", action="store_true", help="let a condition pass that the runs are too few or noisy for"
+    )
+    out.add_argument(
+        "--allow-suspect", action="store_true", help="let a condition pass whose figure a suspect run makes doubtful"
+    )
+
+
+def asked(arguments: argparse.Namespace, **more: Any) -> Asked:
+    """
+    Raises:
+        Refused: there is no such figure.
+    """
+    from innerloop.harness.experiments.comparison import metric_named
+    from innerloop.harness.result.figures import PRIMARY
+
+    return Asked(
+        metric=metric_named(arguments.metric or PRIMARY),
+        margin=arguments.margin,
+        other_work=arguments.other_work,
+        other_machine=arguments.other_machine,
+        why=arguments.why,
+        fail_if=tuple(arguments.fail_if),
+        allow_undecided=arguments.allow_undecided,
+        allow_suspect=arguments.allow_suspect,
+        **more,
+    )

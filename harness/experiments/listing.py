@@ -1,0 +1,100 @@
+"""Experiments as lines beside runs: what they ask, how far they are, and what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.words import number
+from innerloop.harness.experiments.blocks import ENDED, latest
+from innerloop.harness.experiments.folder import (
+    DOCUMENT,
+    LOCK,
+    RUNS,
+    failed_jobs,
+    holds_experiment,
+    latest_done,
+    read_events,
+    read_manifest,
+)
+from innerloop.harness.experiments.stopping import precise
+from innerloop.harness.result.listing import RunLine, changed, line_of
+from innerloop.harness.schema.experiment import Event, Manifest
+from innerloop.harness.store.find import folders
+from innerloop.harness.store.versions import read_document
+
+
+def list_experiments(root: Path) -> list[RunLine]:
+    """All experiments in a folder, the newest last. One that cannot be read is a line with the reason."""
+    lines = [line_of_experiment(folder) for folder in folders(root) if holds_experiment(folder)]
+    return sorted(lines, key=lambda line: (line.when, line.folder))
+
+
+def line_of_experiment(folder: Path) -> RunLine:
+    """One line for all runs of an experiment: engine, model and settings are those of the first of them."""
+    try:
+        manifest, events = read_manifest(folder), read_events(folder)
+    except Refused as refusal:
+        return RunLine(str(folder), changed(folder), "broken", str(refusal))
+    done = latest_done(events)
+    first = line_of(folder / RUNS / done[0]) if done else None
+    line = first or RunLine(str(folder), "", "")
+    return replace(
+        line,
+        folder=str(folder),
+        when=manifest.created[:19] + "+00:00",
+        status=status(folder, manifest, events),
+        reason="; ".join(f"{event.job} failed" for event in failed_jobs(events)) or None,
+        output_tokens_per_s=None,
+        id=manifest.id,
+        experiment=told(manifest, events, _document(folder)),
+    )
+
+
+def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:
+    """ok, failed (a run is), or, where runs are left, running or interrupted."""
+    if len(_ended(events)) < manifest.blocks * len(manifest.cells) and not precise(manifest, events):
+        return "running" if _held(folder) else "interrupted"
+    return "failed" if failed_jobs(events) else "ok"
+
+
+def told(manifest: Manifest, events: Sequence[Event], document: dict[str, Any]) -> str:
+    """`compare, 8 of 8 blocks: B / A 1.034 (1.021 to 1.047)`."""
+    cells = max(len(manifest.cells), 1)
+    words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} blocks"
+    try:
+        ratio = document["figures"][0]["ratio"]
+        words += f": B / A {number(ratio['value'], 4)}"
+        words += "" if ratio["low"] is None else f" ({number(ratio['low'], 4)} to {number(ratio['high'], 4)})"
+    except (KeyError, IndexError, TypeError):  # another design's, or none yet
+        pass
+    return words
+
+
+def _ended(events: Sequence[Event]) -> list[Event]:
+    return [event for event in latest(events).values() if event.event in ENDED]
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    try:
+        return read_document(folder / DOCUMENT)
+    except (FileNotFoundError, Refused):
+        return {}
+
+
+def _held(folder: Path) -> bool:
+    """Whether a process is running the experiment."""
+    from filelock import FileLock, Timeout
+
+    if not (folder / LOCK).exists():
+        return False
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False

@@ -1,0 +1,34 @@
+"""When an experiment knows enough to stop: `--until`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from innerloop.harness.analysis.trials import half_width, mean_of_processes
+from innerloop.harness.experiments.blocks import whole_blocks
+from innerloop.harness.schema.experiment import Event, Manifest
+
+
+def precise(manifest: Manifest, events: Sequence[Event]) -> bool:
+    """Whether the figure that was asked about is known as precisely as `until` says, for everything that is measured,
+    by intervals that hold although they are looked at after each block."""
+    if manifest.until is None:
+        return False
+    widths = [half_width(mean_of_processes(values, manifest.blocks)) for values in by_key(manifest, events).values()]
+    return bool(widths) and all(width is not None and width <= manifest.until for width in widths)
+
+
+def by_key(manifest: Manifest, events: Sequence[Event]) -> dict[str, np.ndarray]:
+    """The figure that was asked about, by the key of what was measured: the mean over the windows of each process,
+    float64 [processes]. Processes in which one of them failed do not count."""
+    metric = manifest.options["metric"]
+    blocks = [one for one in whole_blocks(manifest, events) if all(event.event == "done" for event in one.values())]
+    found: dict[str, np.ndarray] = {}
+    for key in dict.fromkeys(cell.key for cell in manifest.cells):
+        cells = [cell.name for cell in manifest.cells if cell.key == key]
+        rows = [[block[cell].figures.get(metric) for cell in cells] for block in blocks]
+        known = [row for row in rows if all(row)]
+        found[key] = np.array(known, dtype=np.float64).reshape(-1, len(cells)).mean(axis=1)
+    return found

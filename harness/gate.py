@@ -1,0 +1,66 @@
+"""`innerloop gate`: may this pass? An exit code for CI systems, from conditions on figures."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from innerloop.harness.cli.arguments import CommandLine, command_line
+from innerloop.harness.cli.command import as_command, leave
+from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, EXIT_WORSE, STOPPED
+from innerloop.harness.experiments.asking import add_question, add_rules, asked
+from innerloop.harness.experiments.output import add_output, output
+
+EXAMPLES = """\
+examples:
+  innerloop gate baseline experiments/20260102T030405Z-trials
+  innerloop gate experiments/20260102T030405Z-compare --fail-if 'output_tokens_per_s < 0.97 * baseline'
+  innerloop gate baseline last --fail-if 'latency_s.itl.p99 > 50 ms' --fail-if 'ttft.p50 > 110% of baseline'
+  innerloop gate baseline last --markdown summary.md --junit gate.xml
+
+BASELINE and RUN are runs, or experiments of several trials of one thing; one experiment alone has both sides, A being
+the baseline. A condition is decided by the 95 % interval: it fails where the interval lies wholly beyond the limit, and
+passes where it lies wholly on the other side. Anything else cannot be told, which fails as well: that is always so with
+one or two runs a side. Figures are those that innerloop compare prints. docs/how-to/gate-in-ci.md has a whole job.
+
+"""
+CODES = {
+    EXIT_OK: "passed: no condition is met",
+    EXIT_REFUSED: "refused: the runs cannot be compared (other requests, other machine), or the input is wrong",
+    EXIT_WORSE: "failed: a condition is met",
+    EXIT_UNDECIDED: "no condition is known to be met, and one cannot be told, or a suspect run makes it doubtful",
+}
+
+
+def parser() -> CommandLine:
+    lines = [f"  {code:<3} {what}" for code, what in CODES.items()]
+    stopped = f"  {', '.join(map(str, STOPPED))}: ended by a signal"
+    codes = "\n".join(("exit codes (1 means a bug in innerloop):", *lines, stopped))
+    out = command_line("gate", "Let runs pass or fail by conditions on their figures.", EXAMPLES + codes)
+    out.add_argument("baseline", metavar="BASELINE", help="a run or an experiment; alone: one with both sides")
+    out.add_argument("run", metavar="RUN", nargs="?", help="the run or experiment that may pass")
+    add_rules(out, "; default: --metric is worse than --margin allows")
+    add_question(out)
+    add_output(out)
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    return as_command(lambda: gate(arguments))
+
+
+def gate(arguments: argparse.Namespace) -> int:
+    from innerloop.harness.experiments.conditions import Rules, default_condition
+    from innerloop.harness.experiments.stored import compared_runs
+    from innerloop.harness.experiments.telling import tell
+
+    what, to = asked(arguments), output(arguments)
+    given = what.rules() if what.fail_if else None
+    found = compared_runs(arguments.baseline, arguments.run, what)
+    default = Rules((default_condition(found.metric, found.margin),), what.allow_undecided, what.allow_suspect)
+    return tell(found, given or default, to)
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -1,0 +1,92 @@
+"""`innerloop noise`: how far two runs of the same thing differ on this machine, and what comparisons can show then."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from innerloop.harness.cli.arguments import CommandLine, command_line, whole
+from innerloop.harness.cli.command import as_command, leave
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, STOPPED, Refused, exit_codes
+from innerloop.harness.cli.output import print_json
+from innerloop.harness.experiments.asking import NOISE, Asked
+from innerloop.harness.experiments.output import Output
+
+EXAMPLES = """\
+examples:
+  innerloop noise --base '--engine vllm --workload users-10' --trials 8
+  innerloop noise --base '--engine torch' --metric itl.p99
+  innerloop noise experiments/20260102T030405Z-compare         of a comparison whose --change was ''
+  innerloop noise                                              what is known of this machine
+
+Runs the same thing twice a block and keeps how far the two differ, by machine, engine, layer, model and workload. Later
+comparisons take it as what counts as no difference (--margin), and innerloop compare --effect chooses the number of
+trials by it. Measure it anew when the machine or what else runs on it has changed. innerloop resume FOLDER goes on with
+an interrupted one.
+
+"""
+
+
+def parser() -> CommandLine:
+    out = command_line(
+        NOISE,
+        "Measure how far two runs of the same thing differ on this machine, and keep it for comparisons.",
+        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, *STOPPED),
+    )
+    out.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="a comparison of a run with itself")
+    out.add_argument("--base", metavar="ARGUMENTS", help="what to run, as arguments of innerloop run")
+    out.add_argument("--trials", type=whole(3, 100), metavar="N", help="blocks of two runs; default: 8")
+    out.add_argument(
+        "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
+    )
+    out.add_argument("--metric", metavar="FIGURE", help="the figure that decides; default: output_tokens_per_s")
+    out.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    return as_command(lambda: noise(arguments))
+
+
+def noise(arguments: argparse.Namespace) -> int:
+    to = Output(arguments.json)
+    if arguments.base is None:
+        if not arguments.trials is arguments.out is arguments.metric is None:
+            raise Refused("--trials, --out and --metric go with --base")
+        return known(to) if arguments.experiment is None else of_experiment(arguments.experiment, to)
+    if arguments.experiment is not None:
+        raise Refused(f"--base runs what it measures: {arguments.experiment!r} does not go with it")
+    from innerloop.harness.experiments.comparison import metric_named
+    from innerloop.harness.experiments.sides import make, new
+    from innerloop.harness.machine import this_machine
+    from innerloop.harness.result.figures import PRIMARY
+    from innerloop.harness.resume import resume
+
+    asked = Asked(metric_named(arguments.metric or PRIMARY), why=False, trials=arguments.trials, design=NOISE)
+    return resume(make(new(arguments.base, "", asked, this_machine()), arguments.out), to)
+
+
+def of_experiment(name: str, to: Output) -> int:
+    from innerloop.harness.experiments.noise import keep
+    from innerloop.harness.store.find import find_run
+
+    return keep(find_run(name), to)
+
+
+def known(to: Output) -> int:
+    from innerloop.harness.report.noise import print_all
+    from innerloop.harness.store import noise_file
+    from innerloop.harness.store.typed import document
+
+    found = noise_file.every()
+    if to.json:
+        print_json({"noise": [document(one) for one in found]}, "noise_list")
+    else:
+        print_all(found)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    leave(main())

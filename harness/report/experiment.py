@@ -1,0 +1,22 @@
+"""The document of an experiment, whichever kind it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from innerloop.harness.report.comparison import print_comparison
+from innerloop.harness.report.layers import print_waterfall
+from innerloop.harness.report.trials import print_trials
+from innerloop.harness.schema.comparison import Comparison
+from innerloop.harness.schema.trials import Trials
+from innerloop.harness.schema.waterfall import Waterfall
+
+
+def print_document(found: Comparison | Waterfall | Trials, folder: Path) -> None:
+    """Prints it; `folder` is the experiment's."""
+    if isinstance(found, Trials):
+        print_trials(found, folder)
+    elif isinstance(found, Waterfall):
+        print_waterfall(found, folder)
+    else:
+        print_comparison(found)

@@ -1,0 +1,60 @@
+"""A gate as a person reads it: each condition, what was found, and whether it is met."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from innerloop.harness.cli.console import PlainConsole
+from innerloop.harness.cli.words import NONE, number, seconds, visible
+from innerloop.harness.report.tables import section, table
+from innerloop.harness.result.figures import FIGURES
+from innerloop.harness.schema.gate import DOUBT, CheckedCondition, Gate
+
+STYLES = {"passed": "green", "failed": "red", "cannot tell": "yellow"}
+UNDECIDED = "cannot tell counts as failed; more trials narrow the intervals, --allow-undecided lets it pass"
+SUSPECT = "a suspect side counts as failed; --allow-suspect lets it pass"
+
+
+def print_gate(gate: Gate, console: Console | None = None) -> None:
+    (console or PlainConsole()).print(section(f"Gate: {gate.outcome.upper()}", conditions(gate)))
+
+
+def conditions(gate: Gate) -> RenderableType:
+    out = table("fails if", "found", "95 %", "outcome", gap=1)
+    out.columns[0].no_wrap = False
+    out.columns[-1].justify, out.columns[-1].no_wrap = "left", False
+    for one in gate.conditions:
+        out.add_row(visible(one.text), value(one), interval(one), Text(outcome(one), style=STYLES[one.outcome]))
+    lines: list[RenderableType] = [out]
+    reasons = dict.fromkeys(f"{one.figure}: {one.reason}" for one in gate.conditions if one.reason)
+    lines += [Text(f"! {line}", style="yellow") for line in reasons]
+    if gate.outcome == "cannot tell":
+        whys = [one.reason or "" for one in gate.conditions if one.outcome == "cannot tell" and not one.waived]
+        if any(not why.startswith(DOUBT) for why in whys):
+            lines.append(Text(UNDECIDED, style="dim"))
+        if any(DOUBT in why for why in whys):
+            lines.append(Text(SUSPECT, style="dim"))
+    return Group(*lines)
+
+
+def outcome(one: CheckedCondition) -> str:
+    return f"{one.outcome}, allowed" if one.waived else one.outcome
+
+
+def value(one: CheckedCondition) -> str:
+    """What was found: a part of the baseline, or the figure itself."""
+    return NONE if one.value is None else shown(one, one.value.value)
+
+
+def interval(one: CheckedCondition) -> str:
+    if one.value is None or one.value.low is None or one.value.high is None:
+        return NONE
+    return f"{shown(one, one.value.low)} to {shown(one, one.value.high)}"
+
+
+def shown(one: CheckedCondition, of: float | None) -> str:
+    if one.relative:
+        return NONE if of is None else f"{of:.3f}"
+    unit = next(row.unit for row in FIGURES if row.name == one.figure)
+    return seconds(of) if unit == "s" else number(of)

@@ -1,0 +1,111 @@
+"""A comparison and its gate as GitHub's Markdown, for the summary of a job or a comment on a pull request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from innerloop.harness.cli.words import NONE, seconds, visible
+from innerloop.harness.report import comparison as texts
+from innerloop.harness.report import gate as gates
+from innerloop.harness.schema.comparison import Comparison, Side
+from innerloop.harness.schema.gate import Gate
+
+MOST_DIFFERENCES, MOST_DOUBTS = 20, 10
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
+def markdown(found: Comparison, gate: Gate | None) -> str:
+    """The whole text; what somebody else wrote in it is escaped."""
+    return "\n".join(lines(found, gate)) + "\n"
+
+
+def lines(found: Comparison, gate: Gate | None) -> Iterator[str]:
+    if gate is None:
+        yield "## innerloop compare"
+    else:
+        yield f"## innerloop gate: {gate.outcome}"
+        rows = [
+            [f"`{one.text}`".replace("|", "\\|"), gates.value(one), gates.interval(one), gates.outcome(one)]
+            for one in gate.conditions
+        ]
+        yield from table(["fails if", "found", "95 %", "outcome"], rows)
+        yield from (f"- {escaped(one.figure)}: {escaped(one.reason)}" for one in gate.conditions if one.reason)
+    yield ""
+    for name, side in (("A", found.a), ("B", found.b)):
+        yield f"- **{name}**: {described(side)}"
+    warnings = [*found.waived, *found.notes, *doubts(found)]
+    yield from (f"- **Note**: {escaped(line)}" for line in warnings)
+    rows = [
+        [
+            escaped(texts.short_name(row.name)) + (" ?" if row.doubtful else ""),
+            texts.figure(row, row.a),
+            texts.figure(row, row.b),
+            NONE if row.ratio.value is None else f"{row.ratio.value:.3f}",
+            NONE if row.ratio.low is None else f"{row.ratio.low:.3f} to {row.ratio.high:.3f}",
+            texts.verdict(row, found.margin),
+        ]
+        for row in found.figures
+    ]
+    yield from table(["figure", "A", "B", "B / A", "95 %", "verdict"], rows)
+    if found.differences:
+        rows = [
+            [escaped(one.name), escaped(texts.value(one.a)), escaped(texts.value(one.b))] for one in found.differences
+        ]
+        yield from folded("What differs", table(["", "A", "B"], rows[:MOST_DIFFERENCES]), len(rows) - MOST_DIFFERENCES)
+    if found.why is not None:
+        yield from folded("Where the difference is", why(found))
+
+
+def described(side: Side) -> str:
+    words = " · ".join(escaped(word) for word in (side.engine, side.model, side.workload) if word)
+    runs = f"{len(side.runs)} run{'s' if len(side.runs) > 1 else ''}"
+    return f"{words}, {runs}" + (", **suspect**" if side.status != "ok" else "")
+
+
+def doubts(found: Comparison) -> Iterator[str]:
+    told = dict.fromkeys(
+        f"{name} is suspect, {doubt.code}: {doubt.detail}"
+        for name, side in (("A", found.a), ("B", found.b))
+        for doubt in side.doubts
+    )
+    yield from list(told)[:MOST_DOUBTS]
+
+
+def why(found: Comparison) -> Iterator[str]:
+    assert found.why is not None
+    parts = {
+        "A": found.why.a_s,
+        "mix: other steps": found.why.mix_s,
+        "cost: same steps": found.why.cost_s,
+        **{f"cost in {name}": part for name, part in found.why.cost_by_phase_s.items() if part.value},
+        "one side's only": found.why.unmatched_s,
+        "B": found.why.b_s,
+    }
+    rows = [
+        [name, seconds(part.value) if name in ("A", "B") else texts.plus(part.value), texts.interval(part)]
+        for name, part in parts.items()
+    ]
+    yield from table(["step time for an output token", "", "95 %"], rows)
+
+
+def folded(title: str, inner: Iterator[str], left: int = 0) -> Iterator[str]:
+    yield from ("", f"<details><summary>{title}</summary>")
+    yield from inner
+    if left > 0:
+        yield f"and {left} more"
+    yield from ("", "</details>")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield ""
+    yield f"| {' | '.join(header)} |"
+    yield f"|{'|'.join(['---'] * len(header))}|"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+    yield ""
+
+
+def escaped(text: str) -> str:
+    """What somebody else wrote, so that none of it is markup or breaks a line."""
+    return SPECIAL.sub(r"\\\1", visible(text))

@@ -1,0 +1,93 @@
+"""A machine's noise as a person reads it: how far two runs of the same thing differ, and what that lets one see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from innerloop.harness.analysis.noise import blocks_within, half_width_with, visible_with
+from innerloop.harness.cli.console import PlainConsole
+from innerloop.harness.cli.lists import print_list
+from innerloop.harness.cli.verbs import as_called
+from innerloop.harness.cli.words import NONE, number, share, visible
+from innerloop.harness.report.comparison import short_name
+from innerloop.harness.report.tables import section, table
+from innerloop.harness.schema.noise import Noise
+
+SHOWN_BLOCKS = (3, 5, 8, 12, 20, 30, 50)
+WIDTHS = (0.01, 0.02)
+
+
+def print_noise(found: Noise, console: Console | None = None) -> None:
+    (console or PlainConsole()).print(Group(*parts(found)))
+
+
+def print_all(found: Sequence[Noise], console: Console | None = None) -> None:
+    """Every load whose noise is known, a line each."""
+    console = console or PlainConsole()
+    if not found:
+        console.out(as_called("no noise is known here; measure it with innerloop noise --base ARGUMENTS"))
+        return
+    columns = ("measured", "of", "figure", "noise", "blocks")
+    rows = [
+        (one.created[:10], title(one), short_name(one.metric), share(one.margin), number(one.blocks)) for one in found
+    ]
+    print_list(console, columns, rows, right=columns[3:])
+
+
+def title(found: Noise) -> str:
+    load = found.load
+    engine = " ".join(str(word) for word in (load.get("engine"), found.engine_version, load.get("layer")) if word)
+    return " · ".join(visible(str(word)) for word in (engine, load.get("model"), load.get("workload")) if word)
+
+
+def parts(found: Noise) -> Iterator[RenderableType]:
+    took = "" if found.block_s is None else f", {minutes(found.block_s)} min each"
+    yield Text(f"{title(found)}  {found.blocks} blocks of two runs of the same thing{took}", style="bold")
+    for line in found.notes:
+        yield Text(f"! {line}", style="yellow")
+    yield section("How far two runs of the same thing differ", scatter(found))
+    yield section(f"What comparisons of {short_name(found.metric)} can show", planning(found))
+    yield Text(
+        f"kept for this machine: differences within {share(found.margin)} count as none unless --margin says otherwise",
+        style="dim",
+    )
+
+
+def scatter(found: Noise) -> RenderableType:
+    out = table("", "in one block", "any two", gap=2)
+    for name, one in found.figures.items():
+        style = "bold" if name == found.metric else ""
+        cells = (short_name(name), relative(one.neighbours), relative(one.processes * math.sqrt(2)))
+        out.add_row(*(Text(cell, style=style) for cell in cells))
+    note = "standard deviations of the ratio of two runs: next to each other in time, and whenever they ran"
+    return Group(out, Text(note, style="dim"))
+
+
+def relative(of: float) -> str:
+    return share(math.expm1(of))
+
+
+def planning(found: Noise) -> RenderableType:
+    sigma = found.figures[found.metric].neighbours
+    out = table("blocks", "difference seen", "interval", "minutes", left=0, gap=2)
+    for blocks in SHOWN_BLOCKS:
+        wide = f"+-{share(half_width_with(blocks, sigma))}"
+        out.add_row(str(blocks), share(visible_with(blocks, sigma, found.margin)), wide, of_blocks(blocks, found))
+    lines: list[RenderableType] = [out]
+    for width in WIDTHS:
+        needed = blocks_within(width, sigma)
+        told = "too many blocks" if needed is None else f"{number(needed)} blocks, {of_blocks(needed, found)} min"
+        lines.append(Text(f"an interval of +-{share(width)} takes {told}"))
+    return Group(*lines, Text("difference seen: with 80 % power, as faster or slower; 95 % intervals", style="dim"))
+
+
+def of_blocks(blocks: int, found: Noise) -> str:
+    return NONE if found.block_s is None else minutes(blocks * found.block_s)
+
+
+def minutes(seconds: float) -> str:
+    return number(seconds / 60, 2)

@@ -1,0 +1,28 @@
+"""What a comparison needs of a result: its other fields are not read, which takes longer than to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from innerloop.harness.schema.engine import Engine, Environment
+from innerloop.harness.schema.reasons import Reason
+from innerloop.harness.schema.result import Spec, Status
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """Fields of a result by their names there. figures: those that are compared, by dotted name. idle: share of the
+    window in which the engine waited for requests."""
+
+    innerloop_version: str
+    status: Status
+    reasons: tuple[Reason, ...]
+    spec: Spec
+    workload_hash: str | None
+    engine: Engine
+    environment: Environment | None
+    figures: Mapping[str, float | None]
+    idle: float | None
+    kind: Literal["run"]

@@ -1,0 +1,30 @@
+"""Failures of innerloop's own: their causes, and those that come before anything was started."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from innerloop.harness.cli.errors import InnerloopError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+ADVICE = "Check the path's permissions, the free space and the limits on files (ulimit -f, quotas)."
+
+
+def cause_of(error: BaseException) -> str:
+    """What the system says of a file or of memory has a cause of its own; the rest is innerloop's."""
+    if isinstance(error, InnerloopError):
+        return "harness"
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return "out_of_memory_host"
+    if not isinstance(error, OSError):
+        return "harness"
+    if error.errno in FULL:
+        return "disk_full"
+    named = error.filename is not None or error.errno in (errno.EFBIG, errno.EIO, errno.EROFS)
+    return "file_error" if named else "harness"
+
+
+def refuses(error: BaseException, log: Path) -> bool:
+    """Whether the system refused a file before a worker was started, whose log is made first: then nothing was."""
+    return isinstance(error, OSError) and cause_of(error) in ("disk_full", "file_error") and not log.exists()

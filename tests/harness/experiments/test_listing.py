@@ -1,0 +1,97 @@
+"""`runs` and `show` of experiments: a line each, and the comparison again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from innerloop.harness import runs, show
+from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
+from innerloop.harness.experiments.blocks import Job
+from innerloop.harness.experiments.folder import locked, write_manifest
+from innerloop.harness.experiments.listing import line_of_experiment, list_experiments
+from innerloop.harness.store import journal
+from tests.harness.experiments.test_blocks import event, manifest
+from tests.harness.made import SPEEDS, Make
+
+SPEED = "throughput.output_tokens_per_s"
+OPTIONS = {"metric": SPEED, "margin": 0.02, "other_work": False, "why": False}
+RULES = {"fail_if": [f"{SPEED} < 0.97 * baseline"], "allow_undecided": False, "allow_suspect": False}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_an_experiment_is_one_line(experiment, tmp_path: Path) -> None:
+    folder = experiment("e", A=SPEEDS, B=SPEEDS)
+    [line] = list_experiments(tmp_path)
+    assert (line.folder, line.status, line.experiment) == (str(folder), "ok", "compare, 4 of 4 blocks")
+    assert (line.engine, line.reason, line.output_tokens_per_s) == ("vllm", None, None)
+    assert line.when == "2026-11-28T00:00:00+00:00"
+    document = {"figures": [{"ratio": {"value": 1.0344, "low": 1.02, "high": 1.05}}]}
+    (folder / "document.json").write_text(json.dumps(document))
+    assert line_of_experiment(folder).experiment == "compare, 4 of 4 blocks: B / A 1.034 (1.020 to 1.050)"
+
+
+def test_one_that_is_not_finished_is_running_or_interrupted(tmp_path: Path) -> None:
+    folder = tmp_path / "e"
+    folder.mkdir()
+    write_manifest(folder, manifest("A", "B", blocks=2))
+    journal.append(folder, event(Job("A", 1), "failed"))
+    line = line_of_experiment(folder)
+    assert (line.status, line.reason, line.experiment) == ("interrupted", "A-1 failed", "compare, 0 of 2 blocks")
+    with locked(folder):
+        assert line_of_experiment(folder).status == "running"
+    for job in (Job("B", 1), Job("A", 2), Job("B", 2)):
+        journal.append(folder, event(job, "refused"))
+    assert line_of_experiment(folder).status == "failed"
+
+
+def test_one_that_cannot_be_read_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "manifest.json").write_text("{")
+    assert line_of_experiment(tmp_path / "e").status == "broken"
+
+
+def test_runs_lists_both_folders_in_order_of_time(experiment, make: Make, tmp_path: Path, capsys) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "runs").mkdir()
+    experiment("e", A=SPEEDS, B=SPEEDS).rename(tmp_path / "experiments" / "e")
+    make("one").rename(tmp_path / "runs" / "one")
+    assert runs.main(["--json"]) == EXIT_OK
+    found = json.loads(capsys.readouterr().out)["runs"]
+    assert {Path(line["folder"]).name: line["experiment"] for line in found} == {
+        "e": "compare, 4 of 4 blocks",
+        "one": None,
+    }
+    assert runs.main([]) == EXIT_OK
+    out = capsys.readouterr().out
+    assert "runs in runs and experiments;" in out
+    assert "experiment" in out.splitlines()[0]
+    assert runs.main(["runs"]) == EXIT_OK
+    assert "experiment" not in capsys.readouterr().out
+
+
+def test_show_prints_the_comparison_and_its_conditions_again(experiment, tmp_path: Path, capsys) -> None:
+    (tmp_path / "experiments").mkdir()
+    slow = [0.8 * one for one in SPEEDS]
+    experiment("e", options={**OPTIONS, **RULES}, A=SPEEDS, B=slow).rename(tmp_path / "experiments" / "e")
+    assert show.main(["e"]) == EXIT_OK
+    out = capsys.readouterr().out
+    assert "B against A" in out
+    assert "Gate: FAILED" in out
+    assert show.main(["e", "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out)["kind"] == "gate"
+    assert show.main(["e", "--trace"]) == EXIT_REFUSED
+
+
+def test_show_prints_what_noise_was_measured(experiment, capsys) -> None:
+    folder = experiment("e", options=OPTIONS, key="one", A=SPEEDS, B=SPEEDS)
+    document = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**document, "design": "noise"}))
+    assert show.main([str(folder)]) == EXIT_OK
+    assert "How far two runs of the same thing differ" in capsys.readouterr().out

@@ -1,0 +1,120 @@
+"""A machine's noise: measured by an experiment of A against itself, kept, and used by later comparisons."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from innerloop.harness import compare, noise
+from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
+from innerloop.harness.experiments.noise import load_of, margin_for, noise_of, trials_to_see
+from innerloop.harness.store import noise_file, result_file
+from innerloop.harness.store.documents import plain
+from tests.harness.made import MACHINE, Make
+
+SPEED = "throughput.output_tokens_per_s"
+OPTIONS = {"metric": SPEED, "margin": 0.02, "other_work": False, "why": False}
+HERE = {**MACHINE, "gpus": []}
+A, B = (1.00, 1.00, 1.00), (1.01, 0.98, 1.02)
+SIGMA = math.sqrt((math.log(1.01) ** 2 + math.log(0.98) ** 2 + math.log(1.02) ** 2) / 3)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def measured(experiment) -> Path:
+    return experiment("same", options=OPTIONS, key="one", A=A, B=B)
+
+
+def on_this_machine(folder: Path) -> Any:
+    """The noise of an experiment, as if its manifest named the machine of its results."""
+    return replace(noise_of(folder), machine=HERE)
+
+
+def test_the_scatter_of_neighbours_is_the_margin(measured: Path) -> None:
+    found = noise_of(measured)
+    assert found.figures[SPEED].neighbours == pytest.approx(SIGMA)
+    assert found.margin == pytest.approx(math.expm1(SIGMA))
+    assert (found.blocks, len(found.runs), found.block_s) == (3, 6, None)
+    assert found.figures["latency_s.itl.p50"].neighbours == 0.0
+
+
+def test_no_scatter_at_all_is_a_margin_of_a_thousandth(experiment) -> None:
+    assert noise_of(experiment("same", options=OPTIONS, key="one", A=A, B=A)).margin == 0.001
+
+
+def test_sides_that_differ_and_too_few_blocks_are_no_noise(experiment, capsys) -> None:
+    other = experiment("other", options=OPTIONS, A=A, B=B)
+    assert noise.main([str(other)]) == EXIT_REFUSED
+    assert "does not compare a run with itself" in capsys.readouterr().err
+    few = experiment("few", options=OPTIONS, key="one", A=A[:2], B=B[:2])
+    with pytest.raises(Refused, match="fewer than three whole blocks"):
+        noise_of(few)
+
+
+def test_it_is_kept_printed_and_listed(measured: Path, capsys) -> None:
+    assert noise.main([]) == EXIT_OK
+    assert "no noise is known here" in capsys.readouterr().out
+    assert noise.main([str(measured)]) == EXIT_OK
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"differences within {100 * math.expm1(SIGMA):.1f} % count as none" in out
+    assert noise.main(["--json"]) == EXIT_OK
+    [kept] = json.loads(capsys.readouterr().out)["noise"]
+    assert kept["figures"][SPEED]["neighbours"] == pytest.approx(SIGMA)
+    assert noise.main([str(measured), "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out)["kind"] == "noise"
+
+
+def test_a_comparison_on_the_same_machine_and_load_takes_it_as_its_margin(measured: Path, make: Make, capsys) -> None:
+    a, b = make("a"), make("b")
+    words = [str(a), str(b), "--no-why", "--json"]
+
+    def margin(*more: str) -> tuple[float, str]:
+        assert compare.main([*words, *more]) == EXIT_OK
+        found = json.loads(capsys.readouterr().out)
+        return found["margin"], found["margin_source"]
+
+    assert margin() == (0.02, "default")
+    noise_file.write(on_this_machine(measured))
+    assert margin() == (pytest.approx(math.expm1(SIGMA)), "noise")
+    assert margin("--margin", "5%") == (0.05, "given")
+    assert margin("--metric", "ttft.p50") == (0.001, "noise")
+
+
+def test_another_machine_or_load_knows_nothing_of_it(measured: Path) -> None:
+    noise_file.write(on_this_machine(measured))
+    spec = plain(result_file.read(measured / "runs" / "A-1").spec)
+    assert margin_for(HERE, spec, SPEED)[1] == "noise"
+    assert margin_for({**HERE, "cpu": "another"}, spec, SPEED) == (0.02, "default")
+    assert margin_for(HERE, {**spec, "workload": "another"}, SPEED) == (0.02, "default")
+    assert margin_for(HERE, {**spec, "workload_profile": {"requests": 9}}, SPEED) == (0.02, "default")
+    assert margin_for(HERE, {**spec, "settings": {"max_batch_size": 3}}, SPEED)[1] == "noise"
+    noise_file.path_of(HERE, load_of(spec)).write_text("{")
+    assert margin_for(HERE, spec, SPEED) == (0.02, "default")
+
+
+def test_an_effect_takes_as_many_trials_as_the_noise_says(measured: Path) -> None:
+    spec = plain(result_file.read(measured / "runs" / "A-1").spec)
+    with pytest.raises(Refused, match="unknown"):
+        trials_to_see(0.03, 0.02, HERE, spec, SPEED)
+    noise_file.write(on_this_machine(measured))
+    few, many = (trials_to_see(effect, 0.02, HERE, spec, SPEED) for effect in (0.10, 0.03))
+    assert 3 <= few < many <= 100
+    with pytest.raises(Refused, match="is not above"):
+        trials_to_see(0.02, 0.02, HERE, spec, SPEED)
+    with pytest.raises(Refused, match="more than 100 blocks"):
+        trials_to_see(0.0201, 0.02, HERE, spec, SPEED)
+
+
+def test_words_that_do_not_go_together_are_refused(measured: Path) -> None:
+    for words in (["--trials", "3"], ["--metric", "itl.p99"], [str(measured), "--base", "--engine torch"]):
+        assert noise.main(words) == EXIT_REFUSED, words
