@@ -122,7 +122,7 @@ def stopped(a: np.ndarray, b: np.ndarray) -> Interval:
 
 
 def one(pair: tuple[np.ndarray, np.ndarray]) -> Compared:
-    return compare({"x": ("higher", *pair)})[0]
+    return compare({"x": ("higher", pair[0].tolist(), pair[1].tolist())})[0]
 
 
 def holds(found: Interval, truth: float) -> bool:
@@ -181,9 +181,9 @@ def found_right(fault: Fault, seed: int) -> bool:
 def spread_of(folder: Path) -> list[tuple[float, float]]:
     """Output tokens/s of A and B by block, of an experiment that compares a run with itself."""
     from innerloop.harness.experiments.compared import blocks_of
-    from innerloop.harness.result.figures import PRIMARY, value_of
+    from innerloop.harness.result.figures import PRIMARY
 
-    values = [[value_of(member.result, PRIMARY) for member in block] for block in blocks_of(folder)]
+    values = [[member.result.figures[PRIMARY] for member in block] for block in blocks_of(folder)]
     return [(float(a or 0), float(b or 0)) for a, b in values]
 
 

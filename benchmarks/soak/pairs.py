@@ -25,13 +25,13 @@ RUN = """
 import os, sys
 import innerloop.harness.session.start, innerloop.harness.report.run
 from innerloop.harness.run import main
-from innerloop.harness.session import run
-make = run.make_folder
+from innerloop.harness.session import windows
+make = windows.make_folder
 def together(*arguments):
     print("ready", flush=True)
     os.read(0, 1)
     return make(*arguments)
-run.make_folder = together
+windows.make_folder = together
 sys.exit(main(sys.argv[1:]))
 """
 

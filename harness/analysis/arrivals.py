@@ -56,7 +56,8 @@ def arrival_gaps(time_ns: np.ndarray, request: np.ndarray, count: np.ndarray) ->
     columns = [chunks.chunks(column) for column in (time_ns, request, count)]
     parts = _parts(zip(*columns, strict=True))
     if len(time_ns) <= chunks.CHUNK:
-        return next(parts, Gaps(*(np.empty(0, dtype=np.int64) for _ in range(3))))
+        nothing = np.empty(0, dtype=np.int64)
+        return next(parts, Gaps(nothing, nothing, nothing))
     rows = len(time_ns)
     arrived, gaps = scratch(time_ns, rows, np.int64), scratch(time_ns, rows, np.int64)
     counts, end, in_order, latest = np.ones(1, dtype=np.int32), 0, True, -1

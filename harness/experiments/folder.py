@@ -90,8 +90,8 @@ def failed_jobs(events: Sequence[Event]) -> list[Event]:
 
 def unmake(folder: Path) -> None:
     """Takes back an experiment of which no run was begun."""
-    for path in (MANIFEST, DOCUMENT, LOCK, journal.FILE):
-        (folder / path).unlink(missing_ok=True)
+    for name in (MANIFEST, DOCUMENT, LOCK, journal.FILE):
+        (folder / name).unlink(missing_ok=True)
     for path in (folder / RUNS, folder):
         with suppress(OSError):
             path.rmdir()

@@ -224,9 +224,9 @@ def _values(column: pa.Array) -> np.ndarray:
         return values
     missing = float("nan") if pa.types.is_floating(column.type) else -1
     valid, stored = column.buffers()  # what fill_null does, without the 0.1 s that importing pyarrow.compute takes
-    places = slice(column.offset, column.offset + len(column))
-    bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[places].astype(bool)
-    return np.where(bits, np.frombuffer(stored, column.type.to_pandas_dtype())[places], missing)
+    rows = slice(column.offset, column.offset + len(column))
+    bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[rows].astype(bool)
+    return np.where(bits, np.frombuffer(stored, column.type.to_pandas_dtype())[rows], missing)
 
 
 def _room(path: Path, count: int, dtype: np.dtype) -> np.ndarray:

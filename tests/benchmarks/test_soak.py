@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.soak import left
 from benchmarks.soak.kills import MOMENTS, SCRIPTED, before_anything, planned
@@ -43,7 +44,8 @@ def test_a_traceback_of_pythons_own_start_is_told_from_one_of_ours() -> None:
 
 
 def test_of_a_pair_each_has_a_folder_of_its_own_or_one_is_refused(tmp_path: Path) -> None:
-    tally, done = Tally(), []
+    tally = Tally()
+    done: list[Any] = []
     Pairs(tmp_path, tally).carry_out(1, done.append)
     assert tally.found == {}
     assert tally.seen["default folder: whole results"] == 2

@@ -19,15 +19,13 @@ from innerloop.harness.__main__ import entry
 from innerloop.harness.checkpoints.weights import use_weights
 from innerloop.harness.cli.command import as_command
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.experiments.ladder import build as waterfall_of
-from innerloop.harness.experiments.ladder import write as write_waterfall
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiling import torch_trace
 from innerloop.harness.profiling.events import RANGE
 from innerloop.harness.result.build import build
 from innerloop.harness.result.record import Record
 from innerloop.harness.session.arguments import parser
-from innerloop.harness.store import parquet, result_file
+from innerloop.harness.store import parquet, result_file, waterfall_file
 from innerloop.harness.store.tables import convert
 from tests.fuzz import mutate
 from tests.harness.conftest import SECOND, SPEC, offline_run, write_raw
@@ -37,6 +35,7 @@ Work = Callable[[], int]
 SHOWN = ("show", "show --json", "steps", "steps --json", "show --trace", "runs", "runs --json")
 NAMES = ("max_batch_size", "load", "context_length", "dtype", "hidden_size", "block_size", "seed")
 WORDS = (*mutate.TEXTS, *mutate.NUMBERS, *["--", "-", "--json", "=", "a=b", "a=[", "last", "~", "~nobody/x", ".", "/"])
+LADDER = Path(__file__).parents[1] / "golden" / "first_version" / "ladder"
 RUN = ("--engine", "torch", "--device", "cpu", "--dry-run")
 
 
@@ -160,7 +159,7 @@ def whole_run(box: Path) -> None:
     result = build(Record(spec=SPEC, workload_hash="abc", tables=tables, notes=["a note"], id="x"))
     result_file.write(box / "whole", result)
     (box / "ladder").mkdir()
-    write_waterfall(box / "ladder", waterfall_of(("core", "engine"), 1, {"core": [result], "engine": [result]}))
+    waterfall_file.write(box / "ladder", waterfall_file.read(LADDER))
 
 
 def copied(box: Path, name: str) -> Path:

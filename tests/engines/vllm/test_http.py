@@ -133,7 +133,7 @@ def test_a_connection_that_breaks_is_blamed_on_the_servers_end_where_it_ended(ca
         def lives(timeout: float) -> None:
             raise subprocess.TimeoutExpired("server", timeout)
 
-        made._server.process.wait = lives  # type: ignore[union-attr,assignment,method-assign]
+        made._server.process.wait = lives  # type: ignore[union-attr,method-assign]
     with pytest.raises(kind, match=words):
         call(made)
 

@@ -31,12 +31,12 @@ SMALL = (1, 7)  # where a loop over parts is a loop over records
 def random_run(seed: int) -> dict[str, np.ndarray]:
     """A closed loop of some users, with bursts, preemptions and requests that were cut."""
     draw = np.random.default_rng(seed)
-    users, count = int(draw.integers(1, 9)), int(draw.integers(20, 200))
+    most, count = int(draw.integers(1, 9)), int(draw.integers(20, 200))
     end = SECOND + np.cumsum(draw.integers(5, 40, count)) * MS
     start = end - 4 * MS
     rows: list[tuple[int, int, int]] = []  # step, request, tokens
     asked: list[tuple[int, int, int, int]] = []  # user, first step, tokens, whether it was cut
-    for user in range(users):
+    for user in range(most):
         step = int(draw.integers(0, 10))
         while step < count:
             number, got, first = len(asked), 0, step
@@ -48,30 +48,30 @@ def random_run(seed: int) -> dict[str, np.ndarray]:
                 step += int(draw.choice([1, 1, 1, 1, 3]))
             asked.append((user, first, got, int(got < wanted)))
     rows.sort()
-    at, request, tokens = (np.array(column) for column in zip(*rows, strict=True))
-    made = table(TOKEN, time_ns=end[at], request=request, count=tokens, step=at)
-    user, first, got, cut = (np.array(column) for column in zip(*asked, strict=True))
+    at, request, counts = (np.array(column) for column in zip(*rows, strict=True))
+    made = table(TOKEN, time_ns=end[at], request=request, count=counts, step=at)
+    users, firsts, outputs, cuts = (np.array(column) for column in zip(*asked, strict=True))
     last = np.array([end[at[request == k][-1]] for k in range(len(asked))])
     requests = table(
         REQUEST,
-        due_ns=start[first] - MS,
-        submitted_ns=start[first],
-        first_token_ns=end[first],
-        last_token_ns=np.where(cut, -1, last),
+        due_ns=start[firsts] - MS,
+        submitted_ns=start[firsts],
+        first_token_ns=end[firsts],
+        last_token_ns=np.where(cuts, -1, last),
         prompt_tokens=draw.integers(1, 50, len(asked)),
-        asked_tokens=got + cut,
-        output_tokens=np.where(cut, -1, got),
-        user=user,
-        state=np.where(cut, STATES.index("cut"), STATES.index("finished")),
+        asked_tokens=outputs + cuts,
+        output_tokens=np.where(cuts, -1, outputs),
+        user=users,
+        state=np.where(cuts, STATES.index("cut"), STATES.index("finished")),
     )
     steps = table(
         STEP,
         start_ns=start,
         end_ns=end,
         execute_ns=np.full(count, 3 * MS),
-        prefill_tokens=np.bincount(first, requests["prompt_tokens"], minlength=count),
-        decode_tokens=np.bincount(at, tokens, minlength=count) - np.bincount(first, minlength=count),
-        output_tokens=np.bincount(at, tokens, minlength=count),
+        prefill_tokens=np.bincount(firsts, requests["prompt_tokens"], minlength=count),
+        decode_tokens=np.bincount(at, counts, minlength=count) - np.bincount(firsts, minlength=count),
+        output_tokens=np.bincount(at, counts, minlength=count),
         running=np.bincount(at, minlength=count),
         waiting=np.zeros(count),
         preempted=draw.integers(0, 2, count),

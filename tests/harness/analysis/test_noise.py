@@ -62,5 +62,5 @@ def test_as_many_blocks_as_an_effect_takes_find_it_in_four_of_five() -> None:
     seen = 0
     for _ in range(1000):
         ratios = np.exp(rng.normal(math.log1p(effect), scatter, n))
-        seen += compare({"x": ("higher", np.ones(n), ratios)}, margin)[0].verdict == "better"
+        seen += compare({"x": ("higher", [1.0] * n, ratios.tolist())}, margin)[0].verdict == "better"
     assert 0.75 <= seen / 1000 <= 0.87

@@ -127,7 +127,12 @@ def test_remeasuring_forgets_what_was_known(home, environment, machine, counted)
 
 def test_whatever_decides_a_measurement_makes_another_one(home, environment, machine, counted, monkeypatch):
     limits.ceilings(environment, machine, ["float32"])
-    changes = ({"logical_cores": 4}, {"physical_cores": 2}, {"cpu_quota": 1.5}, {"cpu": "AMD EPYC 2"})
+    changes: tuple[dict[str, Any], ...] = (
+        {"logical_cores": 4},
+        {"physical_cores": 2},
+        {"cpu_quota": 1.5},
+        {"cpu": "AMD EPYC 2"},
+    )
     for number, change in enumerate(changes):
         limits.ceilings(environment, replace(machine, **change), ["float32"])
         assert len(counted) == number + 2

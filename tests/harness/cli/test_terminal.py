@@ -35,7 +35,7 @@ HEADER = ("schema_version", "kind", "innerloop_version", "created")
 ON_A_FILE_SYSTEM = HOSTILE.replace("\0", "").replace("/", "")
 OWN = re.compile(
     r"\x1b\[[0-9;]*m"  # colours
-    r"|\x1b\[\?25[lh]|\r\x1b\[2K(?:\x1b\[1A\x1b\[2K)*|\x1b\[1A"  # the live line, redrawn in place
+    r"|\x1b\[\?25[lh]|\r\x1b\[2K(?:\x1b\[1A\x1b\[2K)*|\r(?:\x1b\[1A\x1b\[2K)+|\x1b\[1A"  # the live line, drawn again
 )
 
 

@@ -37,7 +37,7 @@ def installed(root: Path, source: str = SOURCE) -> Environment:
 
 
 def test_the_names_are_the_annotated_fields_of_the_class(tmp_path: Path) -> None:
-    assert argument_names(installed(tmp_path), WHERE) == {"model", "block_size"}
+    assert argument_names(installed(tmp_path), WHERE) == frozenset({"model", "block_size"})
 
 
 def test_what_cannot_be_said_is_none(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_users_own_folders_come_first(tmp_path: Path) -> None:
     (site / "toy").mkdir(parents=True)
     (site / "toy" / "arguments.py").write_text("class ToyArgs:\n    own: int\n")
     environment = replace(installed(tmp_path / "one"), folder=None, sites=(site,))
-    assert argument_names(environment, WHERE) == {"own"}
+    assert argument_names(environment, WHERE) == frozenset({"own"})
 
 
 def test_an_argument_that_the_engine_lacks_is_refused_before_the_start(

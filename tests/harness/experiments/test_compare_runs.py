@@ -99,16 +99,16 @@ def test_conditions_on_too_few_blocks_cannot_be_told(tmp_path: Path) -> None:
     assert compare.main(words) == EXIT_UNDECIDED
 
 
-def test_a_gate_does_not_pass_where_every_run_was_refused(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_gate_does_not_pass_where_nothing_could_be_started(tmp_path: Path, monkeypatch, capsys) -> None:
     from innerloop.harness.session import run as session
 
     def refuse(*_: object) -> None:
         raise Refused("not enough memory")
 
-    monkeypatch.setattr(session, "run", refuse)
+    monkeypatch.setattr(session, "run_windows", refuse)
     words = comparing(tmp_path / "e", "--fail-if", "output_tokens_per_s < 0.01 * baseline", trials=1)
-    assert compare.main(words) == EXIT_UNDECIDED
-    assert "no block" in capsys.readouterr().err
+    assert compare.main(words) == EXIT_REFUSED
+    assert "not enough memory" in capsys.readouterr().err
 
 
 def test_noise_is_measured_kept_and_sets_the_margin_of_the_next_comparison(tmp_path: Path, monkeypatch, capsys) -> None:

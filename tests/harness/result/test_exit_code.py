@@ -7,12 +7,9 @@ from typing import Any
 
 import pytest
 
-from innerloop.harness.experiments import ladder
 from innerloop.harness.result.build import build
 from innerloop.harness.result.exit_code import exit_code
 from innerloop.harness.result.record import Record
-from innerloop.harness.schema.waterfall import Waterfall
-from tests.harness.filled import filled
 
 
 @pytest.mark.parametrize(
@@ -23,5 +20,3 @@ def test_a_suspect_run_has_a_code_of_its_own_only_where_that_was_asked_for(
 ) -> None:
     result = replace(build(Record(spec=spec, tables=offline_tables)), status=status)
     assert (exit_code(result), exit_code(result, strict=True)) == (code, strict_code)
-    waterfall = filled(Waterfall, {"status": status})
-    assert (ladder.exit_code(waterfall), ladder.exit_code(waterfall, strict=True)) == (code, strict_code)

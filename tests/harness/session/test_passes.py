@@ -15,7 +15,7 @@ import pytest
 
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.signals import Stopped
+from innerloop.harness.cli.signals import Stopped, stop_signals
 from innerloop.harness.process.launcher import Limits, Outcome
 from innerloop.harness.profiling import tools
 from innerloop.harness.profiling.choice import choose
@@ -80,7 +80,8 @@ def add(measured, monkeypatch):
         folder = measured[1]
         monkeypatch.setattr(passes.Pass, "run", lambda self, outcome: run(self.folder, outcome))
         place = passes.Place(Path("/env/bin/python"), {}, folder)
-        passes.add(profile, "cpu", place, Limits(), (result or measured[0], 1717), PlainConsole(quiet=True))
+        with stop_signals() as held, held.released():
+            passes.add(profile, "cpu", place, Limits(), (result or measured[0], 1717), PlainConsole(quiet=True))
         return result_file.read(folder)
 
     return make

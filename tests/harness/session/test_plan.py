@@ -65,8 +65,8 @@ def test_a_plan_says_what_memory_and_time_a_run_takes(monkeypatch, tmp_path, cap
     assert "37.0 GiB of weights, 320 KiB of KV cache per token; more than 37.0 GiB on each of 1 GPU(s)" in words
     assert "at most 30 rounds, no new one after 120 s" in words
     assert "100 users, 300 s" in words
-    large = ("--engine", "vllm", "--device", "cuda", "--model", "llama3-70b-awq")
-    words = planned(capsys, *large, "--set", "kv_cache_tokens=32768", "--set", "tensor_parallel=2")
+    on_cuda = ("--engine", "vllm", "--device", "cuda", "--model", "llama3-70b-awq")
+    words = planned(capsys, *on_cuda, "--set", "kv_cache_tokens=32768", "--set", "tensor_parallel=2")
     assert "(10.0 GiB for kv_cache_tokens); more than 23.5 GiB on each of 2 GPU(s)" in words
 
 

@@ -35,7 +35,8 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, place: str, when: str, times: int
     """Sends SIGINT `times` times when `place` is first called, before or after what it does."""
     module, _, name = place.rpartition(".")
     owner: Any = _found(module)
-    own, reached = getattr(owner, name), []
+    own: Any = getattr(owner, name)
+    reached: list[Any] = []
 
     def signalled(*arguments: Any, **named: Any) -> Any:
         first = not reached
