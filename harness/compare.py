@@ -25,10 +25,10 @@ examples:
   innerloop compare --base '--engine vllm --workload users-10' --change '--set max_batch_size=16' --trials 8
   innerloop compare experiments/20260102T030405Z-compare
 
-With A and B nothing is run. One run on each side says how far apart they are, not whether other runs would be: that
-takes trials. --base holds arguments of `innerloop run`, --change what B has behind them, both split without a shell.
-Each block runs both, in random order, each in a fresh process; innerloop resume goes on with what was interrupted.
-How figures, verdicts and parts are worked out: docs/method/comparisons.md.
+Given A and B, nothing is run. One run on each side shows how far apart those two are, but not whether the difference
+would repeat: that takes --trials. Both sides get the arguments of `innerloop run` in --base, B also those in --change.
+Each block runs both sides in random order, each in a fresh process. `innerloop resume` finishes what was interrupted.
+docs/method/comparisons.md explains figures, verdicts and parts.
 
 """
 
@@ -36,29 +36,34 @@ How figures, verdicts and parts are worked out: docs/method/comparisons.md.
 def parser() -> CommandLine:
     out = command_line(
         "compare",
-        "What differs between two runs or ways to run, how far apart their figures are, and in which steps and phases.",
+        "Compare two runs, or two ways to run: what differs, by how much, and in which steps and phases.",
         EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, *STOPPED),
     )
     out.add_argument(
-        "a", metavar="A", nargs="?", help="a run's folder, its name in runs/, or: last; alone: an experiment"
+        "a",
+        metavar="A",
+        nargs="?",
+        help="a run's folder, its name in runs/, or the word last; without B: an experiment",
     )
-    out.add_argument("b", metavar="B", nargs="?", help="the run that is set against it")
-    out.add_argument("--base", metavar="ARGUMENTS", help="run A, with these arguments of innerloop run")
-    out.add_argument("--change", metavar="ARGUMENTS", help="run B, with these behind those of A")
-    out.add_argument("--trials", type=whole(1, 100), metavar="N", help="runs of each, interleaved; default: 8")
+    out.add_argument("b", metavar="B", nargs="?", help="the run to compare with A")
+    out.add_argument("--base", metavar="ARGUMENTS", help="run both sides, with these arguments of innerloop run")
+    out.add_argument("--change", metavar="ARGUMENTS", help="further arguments for side B")
+    out.add_argument("--trials", type=whole(1, 100), metavar="N", help="runs of each side, interleaved; default: 8")
     out.add_argument(
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )
-    out.add_argument("--metric", metavar="FIGURE", help="the figure that is asked about; default: output_tokens_per_s")
+    out.add_argument("--metric", metavar="FIGURE", help="the primary figure; default: output_tokens_per_s")
     out.add_argument(
-        "--margin", type=relative, default=0.02, metavar="PART", help="what counts as no difference; default: 2%%"
+        "--margin",
+        type=relative,
+        default=0.02,
+        metavar="SHARE",
+        help="differences within it count as none; default: 2%%",
     )
-    out.add_argument(
-        "--no-why", dest="why", action="store_false", help="leave out where the difference is: steps are not read"
-    )
-    out.add_argument("--other-work", action="store_true", help="compare runs of other requests, too")
-    out.add_argument("--other-machine", action="store_true", help="compare runs of other machines, too")
-    out.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    out.add_argument("--no-why", dest="why", action="store_false", help="do not look for where the difference is")
+    out.add_argument("--other-work", action="store_true", help="compare runs even if their requests differ")
+    out.add_argument("--other-machine", action="store_true", help="compare runs even if their machines differ")
+    out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return out
 
 
@@ -81,7 +86,7 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.base is not None or arguments.change is not None:
         return run(arguments, question)
     if arguments.trials is not None or arguments.out is not None:
-        raise Refused("--trials and --out go with --base and --change")
+        raise Refused("--trials and --out need --base and --change")
     found = stored(arguments, question)
     if arguments.json:
         from innerloop.harness.store.typed import document
@@ -101,7 +106,7 @@ def stored(arguments: argparse.Namespace, question: Question) -> Comparison:
     from innerloop.harness.experiments.stored import member
 
     if arguments.a is None:
-        raise Refused("name two runs, or an experiment, or give --base and --change")
+        raise Refused("name two runs or an experiment, or give --base and --change")
     if arguments.b is None:
         return compared(Path(arguments.a), question)
     return comparison([(member(arguments.a), member(arguments.b))], question)
@@ -110,9 +115,9 @@ def stored(arguments: argparse.Namespace, question: Question) -> Comparison:
 def run(arguments: argparse.Namespace, question: Question) -> int:
     """Makes an experiment of both sides and runs it."""
     if arguments.base is None or arguments.change is None:
-        raise Refused("--base and --change go together; --change '' compares A with itself")
+        raise Refused("--base and --change need each other; --change '' compares A with itself")
     if arguments.a is not None:
-        raise Refused(f"--base and --change run both sides: {arguments.a!r} goes with neither")
+        raise Refused(f"--base and --change cannot be combined with stored runs; leave out {arguments.a!r}")
     from innerloop.harness.experiments.sides import make, new
     from innerloop.harness.machine import this_machine
     from innerloop.harness.resume import resume

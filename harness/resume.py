@@ -16,8 +16,8 @@ EXAMPLES = """\
 examples:
   innerloop resume experiments/20260102T030405Z-compare
 
-A run that was cut is made again; what it left is kept beside it. A block that was cut by a restart of the machine
-is run again whole. Runs that failed are not repeated.
+An interrupted run is repeated; what it wrote is kept next to the new one. A block that a reboot interrupted is repeated
+as a whole. Failed runs are not repeated.
 
 """
 
@@ -25,11 +25,11 @@ is run again whole. Runs that failed are not repeated.
 def parser() -> CommandLine:
     out = command_line(
         "resume",
-        "Run what is left of an experiment that was interrupted, and print what it says.",
+        "Finish an interrupted experiment and print its result.",
         EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, *STOPPED),
     )
     out.add_argument("folder", metavar="FOLDER", type=Path, help="the experiment's folder")
-    out.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return out
 
 
@@ -47,7 +47,7 @@ def resume(folder: Path, arguments: argparse.Namespace) -> int:
     console = progress_console()
     found, code = go_on(folder, console)
     if found is None:
-        console.print(f"no block of {folder} is whole", highlight=False)
+        console.print(f"no block of {folder} is complete", highlight=False)
     elif arguments.json:
         print_json(document(found))
     else:

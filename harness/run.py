@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refused("--trials needs --layers")
     if arguments.layers is not None:
         if arguments.layer is not None:
-            raise Refused("--layer and --layers exclude each other; give one of them")
+            raise Refused("--layer and --layers cannot be combined; give one of them")
         from innerloop.harness.experiments.command import run_layers
 
         return run_layers(arguments)

@@ -28,7 +28,7 @@ docs/metrics.md explains the figures. Exit codes: 0 printed, even if the run its
 def parser() -> CommandLine:
     out = command_line("show", "Print the report of an earlier run.", EXAMPLES)
     out.add_argument("run", metavar="RUN", help="a run's folder, its name in runs/, its result.json, or the word last")
-    out.add_argument("--json", action="store_true", help="print only the result, as one JSON document")
+    out.add_argument("--json", action="store_true", help="print the result as one JSON document on stdout")
     out.add_argument(
         "--trace", action="store_true", help="write trace.perfetto-trace, for ui.perfetto.dev, and print no report"
     )
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     if arguments.trace and arguments.json:
-        raise Refused("--trace and --json exclude each other; give one of them")
+        raise Refused("--trace and --json cannot be combined; give one of them")
     from innerloop.harness import store
     from innerloop.harness.session.reopen import result_of, write_trace
     from innerloop.harness.store.find import find_run

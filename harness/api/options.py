@@ -101,4 +101,4 @@ def _yaml(flag: str, key: str, value: Value) -> str:
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
-        raise Refused(f"{flag} {key}: a profile cannot hold {value!r}") from None
+        raise Refused(f"{flag} {key}: a profile cannot store {value!r}") from None

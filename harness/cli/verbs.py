@@ -10,7 +10,7 @@ VERBS = {
     "run": "run an engine on a workload and print a report",
     "show": "print a run's report again",
     "runs": "list the runs in a folder",
-    "compare": "show what differs between two runs or settings, by how much, and where",
+    "compare": "show what differs between two runs or ways to run, by how much, and where",
     "resume": "finish an interrupted experiment",
     "steps": "show where the time of a run's steps went",
     "doctor": "describe this machine and list the engines that run on it",

@@ -23,7 +23,7 @@ def compared(folder: Path, question: Question) -> Comparison:
     """
     manifest, events = read_manifest(folder), read_events(folder)
     if [cell.name for cell in manifest.cells] != [A, B]:
-        raise Refused(f"{folder} holds an experiment without the two sides A and B")
+        raise Refused(f"the experiment in {folder} has no sides A and B to compare")
     whole = whole_blocks(manifest, events)
     blocks: list[Block] = []
     for block in whole:
@@ -31,12 +31,12 @@ def compared(folder: Path, question: Question) -> Comparison:
             a, b = (folder / RUNS / block[side].job for side in (A, B))
             blocks.append((Member(a, result_file.read(a)), Member(b, result_file.read(b))))
     if not blocks:
-        raise Refused(f"no block of {folder} is whole yet", f"innerloop resume {folder} runs what is left")
+        raise Refused(f"no block of {folder} is complete yet", f"finish it with innerloop resume {folder}")
     found = comparison(blocks, question)
     notes = list(found.notes)
     if len(whole) < manifest.blocks:
         notes.append(f"{len(whole)} of {manifest.blocks} blocks were run")
     if len(blocks) < len(whole):
-        notes.append(f"{len(whole) - len(blocks)} blocks are left out: a run in them failed or was refused")
+        notes.append(f"{len(whole) - len(blocks)} blocks were left out, because a run in them failed or was refused")
     notes += [f"{event.job} failed: {event.reason}" for event in failed_jobs(events)]
     return replace(found, notes=tuple(notes))

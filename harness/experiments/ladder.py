@@ -62,7 +62,7 @@ def chosen(engine: EngineProfile, layers: str, trials: int | None, profiled: boo
         why = [f"{name}: {reason}" for name, reason in engine.missing_layers.items()]
         raise Refused(f"--layers needs at least two layers; {engine.name} has: {offered}", *why)
     if profiled and "core" not in names:
-        raise Refused("--profiler: with --layers it profiles layer core; add core to --layers")
+        raise Refused("--profiler profiles layer core; add core to --layers")
     return Ladder(tuple(sorted(names, key=engine.layers.index)), trials)
 
 

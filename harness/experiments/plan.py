@@ -54,8 +54,8 @@ def print_plan_of_layers(resolved: PlanOfLayers, console: Console) -> None:
     for layer, own in others:
         native = common.native_settings
         new = {name: value for name, value in own.native_settings.items() if native.get(name) != value}
-        told = ", ".join(f"{name} = {shown(name, value)}" for name, value in new.items()) or "nothing"
-        console.print(f"layer {layer}: differs: {told}")
+        told = ", ".join(f"{name} = {shown(name, value)}" for name, value in new.items()) or "none"
+        console.print(f"layer {layer}, different engine args: {told}")
         if own.cannot_report:
             console.print(f"  not reported: {', '.join(own.cannot_report)}", style="dim")
     console.print(f"order of runs: {', '.join(Path(f).name for f in resolved.folders)}")

@@ -90,7 +90,7 @@ def test_two_runs_have_a_ratio_and_neither_interval_nor_verdict(make: Make, caps
 
 def test_for_people_settings_come_first_then_figures_then_where(make: Make, capsys) -> None:
     out = printed(capsys, make("a"), make("b", batch_16))
-    places = [out.index(word) for word in ("settings.max_batch_size", "output_tokens_per_s", "mix: other steps")]
+    places = [out.index(word) for word in ("settings.max_batch_size", "output_tokens_per_s", "mix: different steps")]
     assert places == sorted(places)
     assert "cannot tell" in out
     assert "95 %" not in out.partition("Where the difference is")[0].replace("95 % interval", "")
@@ -101,9 +101,7 @@ def test_other_work_is_refused_and_named_where_it_is_asked_for(make: Make, capsy
     a, b = make("a"), make("b", lambda result: replace(result, workload_hash="def"))
     assert verb.main([str(a), str(b)]) == EXIT_REFUSED
     assert "--other-work" in capsys.readouterr().err
-    assert as_json(capsys, a, b, "--other-work")["waived"] == [
-        "other work: the requests are not the same (workload abc and def)"
-    ]
+    assert as_json(capsys, a, b, "--other-work")["waived"] == ["the requests differ (workload abc and def)"]
     assert "! other work" in printed(capsys, a, b, "--other-work")
 
 
@@ -175,8 +173,8 @@ def test_parts_add_up_and_steps_that_are_gone_are_said_to_be(make: Make, capsys)
     assert why["a_s"]["value"] == pytest.approx((50 * 0.039 + 49 * 0.001) / 400)
     (b / "steps.parquet").unlink()
     found = as_json(capsys, a, b)
-    assert (found["why"], found["why_not"]) == (None, f"there are no steps in {b}")
-    assert as_json(capsys, a, b, "--no-why")["why_not"] == "it was not asked for"
+    assert (found["why"], found["why_not"]) == (None, f"{b} has no recorded steps")
+    assert as_json(capsys, a, b, "--no-why")["why_not"] == "--no-why was given"
 
 
 def test_blocks_have_intervals_verdicts_and_the_smallest_visible_difference(make: Make) -> None:
