@@ -58,9 +58,9 @@ def parser() -> CommandLine:
         type=relative,
         default=0.02,
         metavar="SHARE",
-        help="differences within it count as none; default: 2%%",
+        help="smaller differences count as none; default: 2%%",
     )
-    out.add_argument("--no-why", dest="why", action="store_false", help="do not look for where the difference is")
+    out.add_argument("--no-why", dest="why", action="store_false", help="do not analyse where the difference is")
     out.add_argument("--other-work", action="store_true", help="compare runs even if their requests differ")
     out.add_argument("--other-machine", action="store_true", help="compare runs even if their machines differ")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")

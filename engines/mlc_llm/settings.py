@@ -71,7 +71,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
             (
                 "quantization",
                 awq and model_type is not None and model_type not in AWQ_MODELS,
-                f"supports AWQ only for {', '.join(AWQ_MODELS)} , not for {model_type}",
+                f"supports AWQ only for {', '.join(AWQ_MODELS)}, not for {model_type}",
             ),
         ),
     )

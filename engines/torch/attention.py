@@ -9,8 +9,8 @@ from innerloop.engines.contract import UnsupportedSetting
 
 SDPA = "sdpa"
 MASKED = (
-    "attention is PyTorch's SDPA with one mask over the whole batch: every position is computed against every "
-    "request's context: the cost grows with both, and is not representative of transformers with FlashAttention"
+    "attention is PyTorch's SDPA with one mask over the whole batch, so every position is computed against every "
+    "request's context. The cost grows with both; it is not representative of transformers with FlashAttention"
 )
 NO_CUDNN = "cuDNN's attention is off: it would build a new plan for each context length, that is, in every step"
 INDEX_LIMIT = 2**32  # elements of a mask that memory-efficient attention indexed rightly before torch 2.13

@@ -31,7 +31,7 @@ A run creates its engine's environment itself; `create` does it ahead of time. E
 cache folder, or in $INNERLOOP_HOME/environments. Packages come from the indexes that pip is configured to use.
 
 `register` gives a name to an environment that innerloop did not create: an interpreter, the package folders that form
-its PYTHONPATH, and variables. A run uses it if you name it (--environment NAME). Unasked, a run uses it only if
+its PYTHONPATH, and variables. A run uses it if you name it (--environment NAME). Otherwise a run uses it only if
 innerloop cannot install its own (no lock, no uv or no package index) and it is the only one for the engine and device.
 """
 

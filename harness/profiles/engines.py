@@ -165,5 +165,5 @@ def _software(recipe: Recipe, machine: Machine) -> str | None:
         if numbers(found) < numbers(recipe.glibc):
             return f"it needs glibc {recipe.glibc} or newer; this machine has {machine.libc or 'a different C library'}"
     if recipe.python and not in_range(machine.python, recipe.python) and find_uv() is None:
-        return f"it needs Python {recipe.python}; this is {machine.python}, and without uv no other is installed"
+        return f"it needs Python {recipe.python}; this is {machine.python}, and there is no uv to install another"
     return None

@@ -172,7 +172,7 @@ def why(found: Why) -> RenderableType:
         at += change
     out.add_row(*row_of("B", found.b_s, total_a, bounded, whole=True), "█" * round(total_b * scale))
     lines: list[RenderableType] = [out, Text(held(found), style="dim"), Text("")]
-    lines.append(divided("cost by phase", found.cost_by_phase_s, found))
+    lines.append(divided("cost by phase", found.cost_by_phase_s, found, {"rest": "other time", "gap": "between steps"}))
     lines += [Text(""), divided("cost by content", found.cost_by_coefficient_s, found, COEFFICIENTS)]
     if found.changed:
         lines += [Text(""), Text("steps that changed most, per 1000 tokens", style="dim"), changed(found.changed)]

@@ -28,7 +28,7 @@ class Drift:
 class Backlog:
     """The requests in the system of an open loop, over the second half of the time to the last arrival."""
 
-    overloaded: Annotated[bool, Figure("the queue grew: the 99 % interval of the slope lies above 0")]
+    overloaded: Annotated[bool, Figure("their number grew: the 99 % interval of the slope lies above 0")]
     per_minute: Annotated[float, Figure("slope", "requests/min", better="lower")]
     low: Annotated[float, Figure("lower end of its interval", "requests/min")]
     high: Annotated[float, Figure("upper end of its interval", "requests/min")]

@@ -47,7 +47,7 @@ def conclude(inputs: Inputs, prepared: Prepared, outcome: Outcome, sampled: Samp
 
 def unread(inputs: Inputs, outcome: Outcome, error: Exception) -> Record:
     """The record of a run of which nothing could be made but what the harness knows by itself."""
-    what = f"what was recorded could not be read ({told(error)}) ; it is in {inputs.folder}"
+    what = f"what was recorded could not be read ({told(error)}); it is in {inputs.folder}"
     failure = outcome.failure
     if failure is None:
         lines = tuple("".join(traceback.format_exception(error)).splitlines())
