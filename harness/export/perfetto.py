@@ -238,7 +238,7 @@ def draw_counters(writer: TraceWriter, group: int, steps: np.ndarray, bound_s: n
             )
     if bound_s is not None:
         have = ~np.isnan(bound_s) & (wall > 0)
-        track = writer.track("share of the machine's limit", group, rank=9, unit="%")
+        track = writer.track("share of bound", group, rank=9, unit="%")
         curve(writer, track, start[have], bound_s[have] * 1e11 / wall[have])
 
 
