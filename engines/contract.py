@@ -147,8 +147,8 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """The engine's own step, for measuring the cost of observing it: what to call, who got which token ids in its output
-    and who is finished, and a context in which no wrapper of the adapter's is in place."""
+    """The engine's own step, for measuring the cost of observing it: what to call, who got which token ids in its
+    output and who is finished, and a context in which no wrapper of the adapter's is in place."""
 
     step: Callable[[], Any]
     collect: Callable[[Any], tuple[Sequence[tuple[int, Sequence[int]]], Sequence[int]]]
@@ -170,8 +170,8 @@ class Session(ABC):
 
     @abstractmethod
     def step(self, until_ns: int | None) -> StepReport | Nothing:
-        """Runs one iteration. If it only waits for other threads or processes, it returns by `until_ns` (monotonic ns; None:
-        no limit), when the next request is due or the window ends, or at once if that has passed."""
+        """Runs one iteration. If it only waits for other threads or processes, it returns by `until_ns` (monotonic ns;
+        None: no limit), when the next request is due or the window ends, or at once if that has passed."""
 
     @abstractmethod
     def has_work(self) -> bool:
