@@ -15,7 +15,9 @@ import types
 folder = os.path.dirname(os.path.abspath(__file__))
 sys.path[:] = [p for p in sys.path if p and os.path.realpath(p) != os.path.realpath(folder)]
 
-sys.modules["innerloop"] = innerloop = types.ModuleType("innerloop", "Of innerloop, what runs beside an engine.")
+sys.modules["innerloop"] = innerloop = types.ModuleType(
+    "innerloop", "The part of innerloop that runs beside an engine."
+)
 innerloop.__path__ = []
 spec = importlib.util.spec_from_file_location(
     "innerloop.engines", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]

@@ -1,4 +1,4 @@
-"""The adapter contract, version 2: what the harness may ask of an engine, and what an engine may answer."""
+"""The adapter contract, version 2: what the harness asks of an engine, and what an engine may answer."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ CONTRACT = 2
 
 
 class UnsupportedSetting(ValueError):
-    """A setting that this engine cannot honour; raised before the model is read."""
+    """A setting that this engine does not support; raised before the model is read."""
 
 
 class WrongTokenCount(RuntimeError):
-    """A request ended with another number of tokens than was asked for."""
+    """A request ended with a different number of tokens than requested."""
 
 
 class Nothing(enum.Enum):
-    """A step that brought no batch out."""
+    """A step that returned no batch."""
 
-    FLUSHED = "flushed"  # nothing was computed: leftovers, or no work at all (`has_work` is asked then)
+    FLUSHED = "flushed"  # nothing was computed: leftovers, or no work at all (`has_work` is called then)
     FILLED = "filled"  # a batch went into the engine's pipeline, and none came out
-    TIMED_OUT = "timed out"  # `until_ns` came first; the step goes on with the next call
+    TIMED_OUT = "timed out"  # `until_ns` came first; the next call continues the step
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class StepReport:
     Times are `time.monotonic_ns`; a step starts when or after the last one ended. `tokens` holds (request id, token
     ids) for every request that received tokens, each request at most once; `token_ns`, where the engine knows it, the
     time at which each entry of `tokens` arrived (else that is `end_ns`). `finished` names the requests that the engine
-    holds for done, so that one cut short is found at once.
+    considers finished, so that one cut short is noticed at once.
 
     `prefill_tokens` and `decode_tokens` count the input positions that the step computed: prefill is every prompt
     position and every position computed again after a preemption; decode is the newest known token of a request
@@ -58,7 +58,7 @@ class StepReport:
     used share of the KV cache, 0 to 1. The `*_ns` phases are durations inside [start_ns, end_ns].
 
     `observer_ns` is what the adapter itself spent on this report: on counting the batch, on asking the engine for
-    statistics. It belongs into no phase.
+    statistics. It is part of no phase.
     """
 
     start_ns: int
@@ -90,25 +90,25 @@ class EngineInfo:
     those of all devices together, None where the engine does not say.
 
     `stepping` says who runs the engine's loop: "driven", this process's main thread calls each iteration; "observed",
-    a thread or process of the engine's own, whose steps are only watched (there are no gaps between those).
+    a thread or process of the engine's own, whose steps are only observed (they have no gaps).
     """
 
     version: str
     stepping: Literal["driven", "observed"] = "driven"
     effective: dict[str, Any] = field(default_factory=dict)
-    native: dict[str, Any] = field(default_factory=dict)  # what the common settings became in the engine's own words
+    native: dict[str, Any] = field(default_factory=dict)  # the engine's own arguments for the common settings
     kv_cache_tokens: int | None = None
     kv_cache_bytes: int | None = None
     weights_bytes: int | None = None
     notes: tuple[str, ...] = ()
     unreported: tuple[str, ...] = ()  # StepReport fields that this loaded engine leaves None
-    client: dict[str, Any] | None = None  # of layer http: what its client was measured to be able to (http/null.py)
+    client: dict[str, Any] | None = None  # of layer http: the measured capacity of its client (http/null.py)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """What to load and how. `config` is the checkpoint's config.json; `settings` holds the common settings by name,
-    `None` = the engine's own choice; `prepared` the folder of each of the adapter's preparations, by its name."""
+    `None`: the engine chooses; `prepared` the folder of each of the adapter's preparations, by its name."""
 
     checkpoint: str
     config: dict[str, Any]
@@ -131,13 +131,13 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """A folder that an engine needs of a model and that takes a while to make: converted weights, a compiled library.
+    """A folder that an engine needs for a model and that takes long to create: converted weights, a compiled library.
 
     The harness runs `command` in the engine's interpreter (`command` are the arguments behind it), with progress, apart
     from the load, and keeps the folder. In `command`, `{checkpoint}`, `{output}` (the folder to fill) and `{NAME}` (an
     earlier preparation's folder) stand for paths. What is in `inputs`, with the engine's version and the checkpoint,
-    decides the content: it is the key under which the folder is kept. `shown` is what people read of it, a line for
-    each thing that it runs; the command itself where there is none.
+    decides the content: it is the key under which the folder is kept. `shown` is what people read, one line per
+    command that it runs; empty: the command itself.
     """
 
     name: str
@@ -148,8 +148,8 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """The engine's own step, for measuring what watching it costs: what to call, who got which token ids in its outputs
-    and who is finished, and a context in which no wrapper of the adapter's is in place."""
+    """The engine's own step, for measuring the cost of observing it: what to call, who got which token ids in its
+    output and who is finished, and a context in which no wrapper of the adapter's is in place."""
 
     step: Callable[[], Any]
     collect: Callable[[Any], tuple[Sequence[tuple[int, Sequence[int]]], Sequence[int]]]
@@ -162,7 +162,7 @@ class Session(ABC):
     info: EngineInfo
 
     def prepare(self, request: Request) -> Any:
-        """What `submit` takes, made before the request is due, off the critical path. By default the request itself."""
+        """Prepares a request for `submit`, before it is due and off the critical path. Default: the request itself."""
         return request
 
     @abstractmethod
@@ -171,8 +171,8 @@ class Session(ABC):
 
     @abstractmethod
     def step(self, until_ns: int | None) -> StepReport | Nothing:
-        """Runs one iteration. One that only waits for what others compute returns by `until_ns` (monotonic ns; None:
-        no limit), when the next request is due or the window ends; at once where that has passed."""
+        """Runs one iteration. If it only waits for other threads or processes, it returns by `until_ns` (monotonic ns;
+        None: no limit), when the next request is due or the window ends, or at once if that has passed."""
 
     @abstractmethod
     def has_work(self) -> bool:
@@ -180,12 +180,12 @@ class Session(ABC):
         it becomes False within some steps, in which no tokens come."""
 
     def reset_caches(self) -> bool:
-        """Empties the prefix cache; called while nothing runs. False: this engine cannot."""
+        """Empties the prefix cache; called while nothing runs. False: the engine does not support it."""
         return False
 
     def bare(self) -> Bare | None:
-        """The engine's step without the adapter. None: the two cannot take turns. It is only called while all that runs
-        decodes, and may leave no trace in what later reports say."""
+        """The engine's step without the adapter. None: the two cannot alternate. Only called while all running
+        requests decode, and must not affect later reports."""
         return None
 
     @abstractmethod
@@ -197,43 +197,43 @@ class Adapter(ABC):
     """What can be asked about an engine without loading it. Importable without the engine, by both interpreters."""
 
     name: str  # as in --engine NAME
-    title: str  # as its makers write it
+    title: str  # as its authors spell it
     layers: tuple[str, ...] = ("core",)  # entry points offered, innermost first
     versions: tuple[str, str]  # oldest and newest that the adapter was written against, both included
     reserved: Mapping[str, str] = {}  # engine arguments that may not be given, each with what to do instead or why
-    out_of_memory: tuple[str, ...] = ()  # words of its errors, in lower case, that say that the device's memory is full
+    out_of_memory: tuple[str, ...] = ()  # lower-case fragments of its out-of-memory errors
     variables: tuple[str, ...] = ()  # prefixes of environment variables that change what it does: kept with a result
     parameters: str | None = None  # "vllm/engine/arg_utils.py:EngineArgs": whose fields are all the engine's arguments
     with_tokenizer: tuple[str, ...] = ()  # layers that read the tokenizer in the model's folder
 
     def architectures(self, device: str) -> tuple[str, ...] | None:
-        """Those that it takes on a kind of device, by config.json's names; None: all that the engine loads, which only
-        it can say."""
+        """Architectures that it supports on a device, by their names in config.json; None: whatever the engine itself
+        can load."""
         return None
 
     @abstractmethod
     def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:
-        """The common settings in the engine's own words, and the user's `engine_args`.
+        """The engine's own arguments for the common settings, plus the user's `engine_args`.
 
         Raises:
-            UnsupportedSetting: a setting that this engine cannot honour.
+            UnsupportedSetting: this engine does not support a setting.
         """
 
     def unreported(self, load: Load) -> tuple[str, ...]:
-        """The StepReport fields that stay None under this load, as far as that is known beforehand."""
+        """The StepReport fields that stay None for this load, as far as known in advance."""
         return ()
 
     def preparation(self, load: Load) -> Sequence[Preparation]:
-        """What has to be made of the model before it can be loaded, in order. Most engines need nothing."""
+        """What has to be created from the model before loading, in order. Most engines need nothing."""
         return ()
 
     def imports(self, load: Load) -> None:  # noqa: B027
-        """Imports the engine's packages, so that this is timed apart from `open`."""
+        """Imports the engine's packages, so that importing is timed separately from `open`."""
 
     @abstractmethod
     def open(self, load: Load) -> Session:
-        """Loads the model; blocks until the engine can step. What it holds when it fails, it releases.
+        """Loads the model; blocks until the engine can step. On failure it releases what it holds.
 
         Raises:
-            UnsupportedSetting: a setting that this engine cannot honour.
+            UnsupportedSetting: this engine does not support a setting.
         """

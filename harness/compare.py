@@ -32,11 +32,11 @@ examples:
   innerloop compare --base '--engine vllm' --change '--set max_batch_size=16' --fail-if 'itl.p99 > 1.05 * baseline'
   innerloop compare experiments/20260102T030405Z-compare
 
-With A and B nothing is run. One run on each side says how far apart they are, not whether other runs would be: that
-takes trials. --base holds arguments of `innerloop run`, --change what B has behind them, both split without a shell.
-Each block runs both, in random order, each in a fresh process; innerloop resume goes on with what was interrupted.
-How figures, verdicts and parts are worked out: docs/method/comparisons.md. With a transcript:
-docs/how-to/compare-two-versions.md. Codes 4 and 5 come from --fail-if alone.
+Given A and B, nothing is run. One run on each side shows how far apart those two are, but not whether the difference
+would repeat: that takes --trials. Both sides get the arguments of `innerloop run` in --base, B also those in --change.
+Each block runs both sides in random order, each in a fresh process. `innerloop resume` finishes what was interrupted.
+docs/method/comparisons.md explains figures, verdicts and parts; docs/how-to/compare-two-versions.md has a transcript.
+Exit codes 4 and 5 occur only with --fail-if.
 
 """
 
@@ -44,16 +44,19 @@ docs/how-to/compare-two-versions.md. Codes 4 and 5 come from --fail-if alone.
 def parser() -> CommandLine:
     out = command_line(
         "compare",
-        "What differs between two runs or ways to run, how far apart their figures are, and in which steps and phases.",
+        "Compare two runs, or two ways to run: what differs, by how much, and in which steps and phases.",
         EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED),
     )
     out.add_argument(
-        "a", metavar="A", nargs="?", help="a run's folder, its name in runs/, or: last; alone: an experiment"
+        "a",
+        metavar="A",
+        nargs="?",
+        help="a run's folder, its name in runs/, or the word last; without B: an experiment",
     )
-    out.add_argument("b", metavar="B", nargs="?", help="the run that is set against it")
-    out.add_argument("--base", metavar="ARGUMENTS", help="run A, with these arguments of innerloop run")
-    out.add_argument("--change", metavar="ARGUMENTS", help="run B, with these behind those of A")
-    out.add_argument("--trials", type=whole(1, 100), metavar="N", help="runs of each, interleaved; default: 8")
+    out.add_argument("b", metavar="B", nargs="?", help="the run to compare with A")
+    out.add_argument("--base", metavar="ARGUMENTS", help="run both sides, with these arguments of innerloop run")
+    out.add_argument("--change", metavar="ARGUMENTS", help="further arguments for side B")
+    out.add_argument("--trials", type=whole(1, 100), metavar="N", help="runs of each side, interleaved; default: 8")
     out.add_argument(
         "--effect",
         type=relative,
@@ -81,9 +84,9 @@ def compare(arguments: argparse.Namespace) -> int:
     if arguments.base is not None or arguments.change is not None:
         return run(arguments, asked(arguments, trials=arguments.trials, effect=arguments.effect), to)
     if not arguments.trials is arguments.out is arguments.effect is None:
-        raise Refused("--trials, --effect and --out go with --base and --change")
+        raise Refused("--trials, --effect and --out need --base and --change")
     if arguments.a is None:
-        raise Refused("name two runs, or an experiment, or give --base and --change")
+        raise Refused("name two runs or an experiment, or give --base and --change")
     from innerloop.harness.experiments.stored import compared_runs
     from innerloop.harness.experiments.telling import tell
 
@@ -95,11 +98,11 @@ def compare(arguments: argparse.Namespace) -> int:
 def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
     """Makes an experiment of both sides and runs it."""
     if arguments.base is None or arguments.change is None:
-        raise Refused("--base and --change go together; --change '' compares A with itself")
+        raise Refused("--base and --change need each other; --change '' compares A with itself")
     if arguments.a is not None:
-        raise Refused(f"--base and --change run both sides: {arguments.a!r} goes with neither")
+        raise Refused(f"--base and --change cannot be combined with stored runs; leave out {arguments.a!r}")
     if arguments.trials is not None and arguments.effect is not None:
-        raise Refused("--trials and --effect exclude each other; give one of them")
+        raise Refused("--trials and --effect cannot be combined; give one of them")
     from innerloop.harness.experiments.sides import make, new
     from innerloop.harness.machine import this_machine
     from innerloop.harness.resume import resume

@@ -24,9 +24,9 @@ EXAMPLES = """\
 examples:
   innerloop resume experiments/20260102T030405Z-compare
 
-A run that was cut is made again; what it left is kept beside it. A block that was cut by a restart of the machine
-is run again whole. Runs that failed are not repeated. Codes 4 and 5 come from the conditions (--fail-if) with which
-the experiment was begun, if it was.
+An interrupted run is repeated; what it wrote is kept next to the new one. A block that a reboot interrupted is repeated
+as a whole. Failed runs are not repeated. Exit codes 4 and 5 come from the conditions (--fail-if) that the experiment
+was started with.
 
 """
 
@@ -34,11 +34,11 @@ the experiment was begun, if it was.
 def parser() -> CommandLine:
     out = command_line(
         "resume",
-        "Run what is left of an experiment that was interrupted, and print what it says.",
+        "Finish an interrupted experiment and print its result.",
         EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED),
     )
     out.add_argument("folder", metavar="FOLDER", type=Path, help="the experiment's folder")
-    out.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return out
 
 
@@ -62,7 +62,7 @@ def resume(folder: Path, to: Output) -> int:
     rules = rules_of(manifest)
     found, code = go_on(folder, console)
     if found is None:
-        console.print(f"no block of {folder} is whole", highlight=False)
+        console.print(f"no block of {folder} is complete", highlight=False)
         return EXIT_UNDECIDED if rules is not None and code == EXIT_OK else code
     if manifest.design == NOISE:
         from innerloop.harness.experiments.noise import keep

@@ -30,7 +30,7 @@ docs/metrics.md explains the figures. Exit codes: 0 printed, even if the run its
 def parser() -> CommandLine:
     out = command_line("show", "Print the report of an earlier run or experiment.", EXAMPLES)
     out.add_argument("run", metavar="RUN", help="a folder, its name in runs/ or experiments/, a result.json, or: last")
-    out.add_argument("--json", action="store_true", help="print only the result, as one JSON document")
+    out.add_argument("--json", action="store_true", help="print the result as one JSON document on stdout")
     out.add_argument(
         "--trace", action="store_true", help="write trace.perfetto-trace, for ui.perfetto.dev, and print no report"
     )
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     if arguments.trace and arguments.json:
-        raise Refused("--trace and --json exclude each other; give one of them")
+        raise Refused("--trace and --json cannot be combined; give one of them")
     from innerloop.harness import store
     from innerloop.harness.experiments.folder import holds_experiment
     from innerloop.harness.session.reopen import result_of, write_trace

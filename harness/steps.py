@@ -26,14 +26,14 @@ def parser() -> CommandLine:
     out = command_line(
         "steps",
         "Analyse the steps of a run: the slowest steps and their contents, step time against batch and context, "
-        "preemption storms, how prefill delays decoding requests, and host time against running requests.",
+        "preemption storms, how prefill delays decoding requests, and host time by number of running requests.",
         EXAMPLES,
     )
     out.add_argument("run", metavar="RUN", help="a run's folder, its name in runs/, or the word last")
     out.add_argument(
         "--slowest", type=whole(0, 100_000), default=10, metavar="N", help="how many steps to list; default: 10"
     )
-    out.add_argument("--json", action="store_true", help="print only one JSON document")
+    out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return out
 
 

@@ -5,8 +5,8 @@
     run.result.throughput.output_tokens_per_s
     run.steps.to_pandas()
 
-`run` makes a run, `open` opens one that is there, `runs` lists those of a folder; docs/how-to/python.md has examples.
-Nothing is imported before it is used: all of innerloop comes through here, and so does the help of its command.
+`run` starts a run, `open` opens an existing one, `runs` lists the runs in a folder; docs/how-to/python.md has examples.
+Everything is imported on first use, because every module and the command's help import this one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # else type checkers would take every name for one that is there
+if not TYPE_CHECKING:  # else type checkers would accept every name
 
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:

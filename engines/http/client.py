@@ -250,7 +250,7 @@ def read_completion(event: bytes) -> tuple[list[int], bool]:
         return [], False
     chunk = json.loads(event)
     if "error" in chunk:
-        raise ValueError(f"the server says: {json.dumps(chunk['error'])[:500]}")
+        raise ValueError(f"the server reported: {json.dumps(chunk['error'])[:500]}")
     ids: list[int] = []
     last = False
     for choice in chunk["choices"]:

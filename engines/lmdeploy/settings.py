@@ -100,8 +100,8 @@ def unhonoured(arguments: dict[str, Any], found: dict[str, Any]) -> str | None:
     if context is not None and found["context_length"] < context:  # it would cut outputs there; pytorch backend only
         needed = context + found["kv_block_tokens"]
         return (
-            f"context_length={context}: the KV cache holds sequences of at most {found['context_length']} tokens;"
-            f" they need {needed} tokens of it, and it has {found['kv_cache_tokens']}"
+            f"context_length={context}: a sequence of that length needs {needed} tokens of KV cache, which has"
+            f" {found['kv_cache_tokens']} and holds sequences of at most {found['context_length']} tokens"
         )
     return None
 
@@ -116,21 +116,23 @@ def refuse_settings(load: Load, backend: str) -> None:
     s, turbomind = load.settings, backend == TURBOMIND
     stored = load.config.get("quantization_config") or {}
     stored_awq = stored.get("quant_method") == "awq"
-    refuse("LMDeploy", s, [("dtype", s["dtype"] == "float32", "computes in bfloat16 or float16: --set dtype=bfloat16")])
+    refuse(
+        "LMDeploy", s, [("dtype", s["dtype"] == "float32", "computes in bfloat16 or float16; use --set dtype=bfloat16")]
+    )
     if not turbomind:
         awq_in_another = stored_awq and s["dtype"] != "float16"
-        refuse("LMDeploy's pytorch backend", s, [("dtype", awq_in_another, "computes AWQ models in float16")])
+        refuse("LMDeploy's pytorch backend", s, [("dtype", awq_in_another, "runs AWQ weights only in float16")])
     if s["quantization"] is not None:
         refuse_quantization(s, stored, turbomind)
     refuse(
         "LMDeploy",
         s,
         (
-            ("chunked_prefill", s["chunked_prefill"] is False, "always splits prompts longer than a step"),
+            ("chunked_prefill", s["chunked_prefill"] is False, "always splits prompts that exceed max_tokens_per_step"),
             (
                 "max_tokens_per_step",
                 s["max_tokens_per_step"] <= s["max_batch_size"],
-                "must be larger than max_batch_size: each running request needs a position",
+                "needs more than max_batch_size: every running request takes one position of a step",
             ),
         ),
     )
@@ -156,7 +158,7 @@ def refuse_settings(load: Load, backend: str) -> None:
         # engine.py, `_get_max_session_len`: the longest sequence leaves a block free, for what is allocated ahead.
         block = block_tokens(load)
         least = (-(-s["context_length"] // block) + 1) * block
-        needs = f"needs {least} for a context_length of {s['context_length']}"
+        needs = f"needs at least {least} for a context_length of {s['context_length']}"
         refuse("LMDeploy", s, [("kv_cache_tokens", s["kv_cache_tokens"] <= least - block, needs)])
 
 
@@ -175,14 +177,14 @@ def refuse_quantization(s: dict[str, Any], stored: dict[str, Any], turbomind: bo
     packed = stored.get("format") == "pack-quantized"
     no("TurboMind", turbomind and method is None, "runs quantized checkpoints only as stored")
     if method == "awq":
-        no("LMDeploy", stored.get("version", "gemm") != "gemm", "reads AWQ weights in the gemm layout only")
+        no("LMDeploy", stored.get("version", "gemm") != "gemm", "supports AWQ weights only in the gemm layout")
     elif method == "gptq":
-        no("LMDeploy's pytorch backend", not turbomind, "reads no GPTQ weights; TurboMind does")
-        no("TurboMind", not symmetric, "reads symmetric GPTQ weights without activation order only")
+        no("LMDeploy's pytorch backend", not turbomind, "does not support GPTQ weights; TurboMind does")
+        no("TurboMind", not symmetric, "supports only symmetric GPTQ weights without activation order")
     elif method == "fp8":
         unread = blocks != FP8_BLOCK and (turbomind or not static)
-        no("LMDeploy", unread, "reads FP8 weights with one scale per block of 128 x 128 only")
+        no("LMDeploy", unread, "supports only block-wise FP8 weights with blocks of 128 x 128")
     elif method == "compressed-tensors":
-        no("LMDeploy", not packed, "reads compressed-tensors weights of 4 bits (pack-quantized) only")
+        no("LMDeploy", not packed, "supports only 4-bit compressed-tensors weights (pack-quantized)")
     if turbomind and method in ("awq", "gptq"):
-        no("TurboMind", stored.get("group_size") != 128, f"reads {method.upper()} weights in groups of 128 only")
+        no("TurboMind", stored.get("group_size") != 128, f"supports {method.upper()} weights only with group_size 128")

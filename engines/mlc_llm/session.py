@@ -199,8 +199,8 @@ class MlcSession(Session):
             known = f" of kv_cache_tokens {self._limits.total}" if self._limits.total is not None else ""
             raise RuntimeError(
                 f"MLC-LLM computes nothing while {len(self._open)} request(s) wait: the first of them does not fit "
-                f"into the KV cache{known}. It has to hold a request's tokens so far with {SPARE_TOKENS} tokens free, "
-                f"and {FREE_PAGES} free pages of {PAGE_TOKENS} tokens for each request that runs: give more "
+                f"into the KV cache{known}. It must hold the request's tokens so far and {SPARE_TOKENS} spare ones, "
+                f"and {FREE_PAGES} free pages of {PAGE_TOKENS} tokens for each running request: raise "
                 f"kv_cache_tokens"
             )
         self._idle = True

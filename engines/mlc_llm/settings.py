@@ -61,7 +61,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
             (
                 "quantization",
                 s["quantization"] not in (None, "awq"),
-                "has no GPTQ, and FP8 only for weights that it calibrated itself; use awq",
+                "does not support GPTQ, and supports FP8 only for weights it calibrated itself; use awq",
             ),
             ("chunked_prefill", s["chunked_prefill"] is False, "always splits long prompts"),
             ("kv_cache_dtype", keeps_fp8(s), "keeps the KV cache in the model's dtype"),
@@ -71,7 +71,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
             (
                 "quantization",
                 awq and model_type is not None and model_type not in AWQ_MODELS,
-                f"reads AWQ of {', '.join(AWQ_MODELS)} only, not {model_type}",
+                f"supports AWQ only for {', '.join(AWQ_MODELS)}, not for {model_type}",
             ),
         ),
     )

@@ -44,9 +44,9 @@ def native_arguments(load: Load) -> dict[str, Any]:
         TITLE,
         s,
         (
-            ("quantization", s["quantization"] is not None, "reads unquantized checkpoints only"),
+            ("quantization", s["quantization"] is not None, "supports only unquantized checkpoints"),
             ("tensor_parallel", s["tensor_parallel"] != 1, "runs on one device here"),
-            ("kv_memory_fraction", s["kv_memory_fraction"] is not None, "takes kv_cache_tokens on a CPU"),
+            ("kv_memory_fraction", s["kv_memory_fraction"] is not None, "accepts only kv_cache_tokens on a CPU"),
             ("cuda_graphs", bool(s["cuda_graphs"]), "has no CUDA graphs"),
         ),
     )

@@ -27,7 +27,7 @@ class TorchProfiler(Capture):
             import torch
         except ImportError:
             raise UnsupportedSetting(
-                "--profiler kernels needs torch, and the engine's environment has none; try --profiler nsys"
+                "--profiler kernels needs torch, which the engine's environment lacks; try --profiler nsys"
             ) from None
         self._torch = torch
         activity = torch.profiler.ProfilerActivity

@@ -111,7 +111,9 @@ def info_of(
     if load.device == "cpu":
         notes += (cpu_platform.SUBSTITUTED,)
     if load.settings["kv_memory_fraction"] is not None:
-        notes += ("mem_fraction_static counts weights and KV cache; activations and CUDA graphs come on top",)
+        notes += (
+            "mem_fraction_static covers weights and KV cache; activations and CUDA graphs need memory in addition",
+        )
     return EngineInfo(
         version=version,
         effective={

@@ -45,7 +45,7 @@ class CoreSession(Session):
         page, held = self._scheduler.page_size, self._scheduler.max_total_num_tokens
         needed = -(-len(request.prompt) // page) * page + request.output_tokens + page + RESERVED_TOKENS
         if needed > held:
-            raise ValueError(f"SGLang needs a KV cache of {needed} tokens for request {request.id}, and has {held}")
+            raise ValueError(f"SGLang needs a KV cache of {needed} tokens for request {request.id}, but has {held}")
         sampling = self._make_sampling(max_new_tokens=request.output_tokens, temperature=0.0, ignore_eos=True)
         sampling.normalize(None)
         return self._make_request(

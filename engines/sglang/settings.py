@@ -77,13 +77,13 @@ RESERVED = {
     "model_path": "use --model or --weights DIR instead",
     "trust_remote_code": "use --trust-remote-code instead",
     "device": "use --device instead",
-    **dict.fromkeys(RANKS, "this layer steps one scheduler, which has one device"),
+    **dict.fromkeys(RANKS, "this layer steps one scheduler, which uses one device"),
     **dict.fromkeys(DISAGGREGATION, "this layer steps one scheduler, which prefills and decodes"),
     **dict.fromkeys(SPECULATION, "the adapter cannot track how it changes a step"),
     "is_embedding": "innerloop's requests generate text",
     "stream_interval": "every engine here returns each token in the step that produced it",
     "sleep_on_idle": "requests come from this process and would not wake it",
-    "watchdog_timeout": "it would stop the worker's parent; the harness has limits of its own",
+    "watchdog_timeout": "it would stop the worker's parent; the harness has its own time limits",
 }
 
 
@@ -130,8 +130,8 @@ def refuse_settings(load: Load) -> None:
     lost = fp8_in_blocks(load.config) and not LOSES_BLOCK_SCALES.isdisjoint(load.config.get("architectures", ()))
     half_only = load.device == "cuda" and s["dtype"] == "float32"
     loses = (
-        "loses the scales of a Llama's FP8 weights in blocks and computes NaN; it reads those with a scale "
-        "for each output (llama3-8b-fp8-channel)"
+        "drops the scales of block-wise FP8 weights of Llama models and computes NaN; use weights with one scale "
+        "per output channel (llama3-8b-fp8-channel)"
     )
     too_long = s["chunked_prefill"] is False and s["max_tokens_per_step"] < s["context_length"]
     refuse(
@@ -139,13 +139,13 @@ def refuse_settings(load: Load) -> None:
         s,
         (
             ("quantization", lost, loses),
-            ("dtype", half_only, "computes in bfloat16 or float16 on GPUs: --set dtype=bfloat16"),
-            ("cuda_graphs", load.device == "cpu" and s["cuda_graphs"], "has none on CPUs"),
+            ("dtype", half_only, "computes in bfloat16 or float16 on GPUs; use --set dtype=bfloat16"),
+            ("cuda_graphs", load.device == "cpu" and s["cuda_graphs"], "has no CUDA graphs on a CPU"),
         ),
     )
     ranks = s["tensor_parallel"] != 1
-    refuse("this layer", s, [("tensor_parallel", ranks, "steps one scheduler, which has one device")])
+    refuse("this layer", s, [("tensor_parallel", ranks, "steps one scheduler, which uses one device")])
     on_cpu = keeps_fp8(s) and load.device == "cpu"
-    refuse("SGLang", s, [("kv_cache_dtype", on_cpu, "keeps FP8 on GPUs only")])
+    refuse("SGLang", s, [("kv_cache_dtype", on_cpu, "supports an FP8 KV cache only on GPUs")])
     longer = f"can be longer than max_tokens_per_step={s['max_tokens_per_step']}"
     refuse("a whole prompt", s, [("chunked_prefill", too_long, longer)])

@@ -26,7 +26,7 @@ def refuse_model(adapter: Adapter, load: Load) -> None:
     """Raises UnsupportedSetting for a model of an architecture that the adapter does not take."""
     taken, named = adapter.architectures(load.device), load.config.get("architectures") or ()
     if taken is not None and named and set(taken).isdisjoint(named):
-        on = f"on device {load.device} {adapter.title} takes {', '.join(taken)} only from here"
+        on = f"{adapter.title} on {load.device} runs only {', '.join(taken)} with this adapter"
         raise UnsupportedSetting(f"architecture={named[0]}: {on}")
 
 

@@ -72,11 +72,11 @@ def native_arguments(load: Load) -> dict[str, Any]:
             (
                 "tensor_parallel",
                 s["tensor_parallel"] != 1,
-                "with more than one device runs its executors in processes of its own, which cannot be stepped from"
-                " here",
+                "with more than one device runs its executors in other processes, which cannot be stepped from"
+                " this one",
             ),
             ("quantization", quantization is not None, quantization or ""),
-            ("dtype", s["dtype"] == "float32", "runs float16 or bfloat16: --set dtype=bfloat16"),
+            ("dtype", s["dtype"] == "float32", "runs float16 or bfloat16; use --set dtype=bfloat16"),
         ),
     )
     arguments: dict[str, Any] = {
@@ -134,10 +134,10 @@ def quantization_refusal(load: Load) -> str | None:
     method = stored.get("quant_method")
     if method == "fp8" and stored.get("weight_block_size") == FP8_BLOCK:
         # FP8BlockScalesLinearMethod.apply (_torch/modules/linear.py) asserts it
-        return None if load.settings["dtype"] == "bfloat16" else "runs FP8 weights in blocks in bfloat16 only"
+        return None if load.settings["dtype"] == "bfloat16" else "runs block-wise FP8 weights only in bfloat16"
     if method == "mxfp4":
         return None
-    return "reads FP8 weights with one scale per block of 128 x 128; it would load others as if unquantized"
+    return "supports only block-wise FP8 weights with blocks of 128 x 128; it would load others as if unquantized"
 
 
 def engine_info(executor: Any, version: str, arguments: dict[str, Any], load: Load) -> EngineInfo:

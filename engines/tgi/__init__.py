@@ -72,7 +72,7 @@ def room(model: Any, limits: dict[str, Any], load: Load) -> int:
     """
     paged = hasattr(model, "kv_cache")
     if model.support_chunking:
-        raise RuntimeError("TGI would expect prompts in chunks cut by its router: set PREFILL_CHUNKING=0")
+        raise RuntimeError("TGI would expect prompts split into chunks by its router: set PREFILL_CHUNKING=0")
     if load.device == "cuda" and not paged:
         raise RuntimeError("TGI fell back to its path without paged attention: its kernels are not installed")
     wanted, context = limits["kv_cache_tokens"], load.settings["context_length"]

@@ -66,8 +66,8 @@ class ModelSession(Session):
         """The server's message for a request, which has to fit."""
         if not self.pool.ever_holds(request) or len(request.prompt) > self._step_tokens:
             raise UnsupportedSetting(
-                f"a prompt of {len(request.prompt)} and {request.output_tokens} tokens can never be admitted: "
-                f"max_tokens_per_step is {self._step_tokens}, the KV cache holds {self.pool.tokens} tokens"
+                f"a request of {len(request.prompt)} prompt and {request.output_tokens} output tokens can never be "
+                f"admitted: max_tokens_per_step is {self._step_tokens}, the KV cache holds {self.pool.tokens} tokens"
             )
         return asked(request)
 

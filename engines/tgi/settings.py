@@ -36,21 +36,29 @@ def native_arguments(load: Load) -> dict[str, Any]:
     s, cpu = load.settings, load.device == "cpu"
     if fp8_in_blocks(load.config):  # moe_kernels (layers/fp8.py), which only Dockerfile_amd builds
         raise UnsupportedSetting(
-            "quantization=fp8: TGI has kernels for block-wise FP8 weights only on AMD GPUs; it reads those with a "
-            "scale for each output (llama3-8b-fp8-channel)"
+            "quantization=fp8: TGI has kernels for block-wise FP8 weights only on AMD GPUs; use weights with one "
+            "scale per output channel (llama3-8b-fp8-channel)"
         )
     refuse(
         TITLE,
         s,
         (
-            ("quantization", cpu and s["quantization"] is not None, "reads unquantized checkpoints only on a CPU"),
+            ("quantization", cpu and s["quantization"] is not None, "supports only unquantized checkpoints on a CPU"),
             ("tensor_parallel", s["tensor_parallel"] != 1, "is stepped in one process, on one device"),
             ("prefix_caching", s["prefix_caching"], "keeps its prefix cache in its router, which does not run here"),
             ("chunked_prefill", bool(s["chunked_prefill"]), "splits prompts in its router, which does not run here"),
             ("cuda_graphs", cpu and bool(s["cuda_graphs"]), "has no CUDA graphs on a CPU"),
-            ("kv_memory_fraction", cpu and s["kv_memory_fraction"] is not None, "takes kv_cache_tokens on a CPU"),
+            (
+                "kv_memory_fraction",
+                cpu and s["kv_memory_fraction"] is not None,
+                "accepts only kv_cache_tokens on a CPU",
+            ),
             ("kv_cache_dtype", cpu and keeps_fp8(s), "keeps the KV cache in the model's dtype on a CPU"),
-            ("dtype", s["dtype"] == "float32" and not cpu, "runs float16 or bfloat16 on a GPU: --set dtype=bfloat16"),
+            (
+                "dtype",
+                s["dtype"] == "float32" and not cpu,
+                "runs float16 or bfloat16 on a GPU; use --set dtype=bfloat16",
+            ),
         ),
     )
     arguments: dict[str, Any] = {

@@ -175,7 +175,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
         "the torch engine",
         s,
         (
-            ("quantization", s["quantization"] is not None, "reads unquantized checkpoints only"),
+            ("quantization", s["quantization"] is not None, "supports only unquantized checkpoints"),
             ("tensor_parallel", s["tensor_parallel"] != 1, "runs on one device here"),
             ("chunked_prefill", s["chunked_prefill"] is False, "always splits long prompts"),
             ("cuda_graphs", load.device == "cpu" and bool(s["cuda_graphs"]), "has no CUDA graphs on a CPU"),

@@ -9,8 +9,8 @@ from innerloop.engines.contract import UnsupportedSetting
 
 SDPA = "sdpa"
 MASKED = (
-    "attention is PyTorch's SDPA with one mask over the whole batch, so that every position meets every request's "
-    "context: its cost grows with both; it is not representative of transformers with FlashAttention"
+    "attention is PyTorch's SDPA with one mask over the whole batch, so every position is computed against every "
+    "request's context. The cost grows with both; it is not representative of transformers with FlashAttention"
 )
 NO_CUDNN = "cuDNN's attention is off: it would build a new plan for each context length, that is, in every step"
 INDEX_LIMIT = 2**32  # elements of a mask that memory-efficient attention indexed rightly before torch 2.13
@@ -39,7 +39,7 @@ def refuse_wide_mask(torch_version: str, rows: int, tokens: int) -> None:
     if numbers and (int(numbers[1]), int(numbers[2])) < FIXED_IN and rows * (tokens + rows) > INDEX_LIMIT:
         most = max(INDEX_LIMIT // rows - rows, 0)
         raise UnsupportedSetting(
-            f"kv_cache_tokens={tokens}: torch {torch_version} computes wrong attention with a mask of {rows}"
-            f" positions by a KV cache of more than {most} tokens; lower it or max_tokens_per_step, or use"
+            f"kv_cache_tokens={tokens}: torch {torch_version} computes attention incorrectly with a mask of"
+            f" {rows} positions by more than {most} KV cache tokens; lower it or max_tokens_per_step, or use"
             " torch 2.13"
         )

@@ -66,7 +66,9 @@ def argument_module() -> Any:
         except ModuleNotFoundError as error:
             if error.name is None or not name.startswith(error.name):
                 raise
-    raise ImportError(f"none of {', '.join(ARGUMENT_MODULES)} exists: this vLLM has its command line elsewhere")
+    raise ImportError(
+        f"none of {', '.join(ARGUMENT_MODULES)} exists: this version of vLLM defines its command line elsewhere"
+    )
 
 
 def tell_when_loaded(async_llm: Any, channel: str) -> None:

@@ -117,7 +117,7 @@ class Inspected(Session):
             if request in self._finished:
                 self._complain("tokens came for a request that had finished")
             if not all(isinstance(token, int) or hasattr(token, "__index__") for token in tokens):
-                self._complain("a token id is no integer")
+                self._complain("a token id is not an integer")
         again = self._finished.intersection(report.finished)
         if again:
             self._complain("a request was reported as finished twice")
@@ -133,14 +133,12 @@ def complaints_about_info(session: Session, adapter: Adapter, load: Load) -> lis
     if info.stepping not in STEPPINGS:
         wrong.append(f"info.stepping is {info.stepping!r}, not one of {', '.join(STEPPINGS)}")
     if unknown := sorted(set(info.unreported) - set(OPTIONAL)):
-        wrong.append(f"info.unreported names no fields of a StepReport: {', '.join(unknown)}")
+        wrong.append(f"info.unreported names unknown StepReport fields: {', '.join(unknown)}")
     if hidden := sorted(set(info.unreported) - set(adapter.unreported(load))):
-        wrong.append(
-            f"the adapter's unreported(load) does not name what the session cannot report: {', '.join(hidden)}"
-        )
+        wrong.append(f"the adapter's unreported(load) omits fields that the session cannot report: {', '.join(hidden)}")
     for name in ("context_length", "max_batch_size", "prefix_caching"):
         if name not in info.effective:
-            wrong.append(f"info.effective does not say {name}")
+            wrong.append(f"info.effective lacks {name}")
     if not info.version:
         wrong.append("info.version is empty")
     return wrong

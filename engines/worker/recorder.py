@@ -231,7 +231,7 @@ class Recorder:
     def _miscount(self, index: int) -> str:
         asked, left = self._asked[index], self._left[index]
         verb = "received" if left < 0 else "ended with"
-        return f"request {index} should have produced {asked} tokens and {verb} {asked - left}"
+        return f"request {index} should have produced {asked} tokens but {verb} {asked - left}"
 
     def _unexpected(self, index: int, count: int) -> str:
         if not 0 <= index < len(self._asked) or self._table[index]["state"] < RUNNING:

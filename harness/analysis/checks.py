@@ -35,7 +35,7 @@ def _requests(requests: np.ndarray) -> Iterator[Check]:
         first = requests[rows[0]]
         yield Check(
             "request_tokens",
-            f"{len(rows)} finished requests have a wrong number of tokens; the first is request {rows[0]}: "
+            f"{len(rows)} finished requests have the wrong number of tokens; the first is request {rows[0]}: "
             f"requested {first['asked_tokens']}, got {first['output_tokens']}",
         )
 

@@ -206,7 +206,7 @@ def estimate(captured: np.ndarray, busy: np.ndarray, device: str, measured: np.n
         covered[mine] = (positions >= 0.9 * x[0]) & (positions <= 1.1 * x[-1])
     if np.isnan(spent).any():
         missing = [kind for kind, mine in _apart(measured).items() if mine.any() and np.isnan(spent[mine]).any()]
-        return _no_estimate(f"no step of the kind {missing[0]} was captured")
+        return _no_estimate(f"no {missing[0]} step was captured")
     seconds = float(spent.sum()) * NS
     tokens = int(measured["output_tokens"].sum(dtype=np.int64))
     return Estimate(

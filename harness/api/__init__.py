@@ -1,1 +1,1 @@
-"""The Python API behind `import innerloop as il`: start runs, open those that are there, collect them."""
+"""The Python API behind `import innerloop as il`: start runs, open existing ones, collect them."""

@@ -1,4 +1,4 @@
-"""`il.runs`: the runs of a folder, to choose from, to go through, as one table."""
+"""`il.runs`: the runs in a folder, to filter, iterate over or read as one table."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SPEED = "output_tokens_per_s"
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs, the oldest first. Going through them gives each as a `Run`, of which nothing was read yet; one that cannot
-    be read is among them, with the status "broken"."""
+    """Runs, oldest first. Iterating yields a `Run` for each, without reading its files yet; one that cannot be read is
+    "broken"."""
 
     lines: tuple[RunLine, ...] = field(repr=False)
 
@@ -43,7 +43,7 @@ class Runs:
         return _run(self.lines[index])
 
     def where(self, **conditions: object) -> Runs:
-        """Those that fit all conditions: status, engine, model, workload or the key of a label, compared as text.
+        """The runs that match all conditions: status, engine, model, workload or the key of a label, compared as text.
 
         Raises:
             Refused: no run has such a field or label.
@@ -52,7 +52,7 @@ class Runs:
         return Runs(tuple(fitting(self.lines, wanted)))
 
     def table(self, *figures: str) -> pa.Table:
-        """One row a run; what a run lacks is null.
+        """One row per run; missing values are null.
 
         Args:
             figures: further columns, each a field of the result by its path: "latency_s.ttft.p99".
@@ -60,7 +60,7 @@ class Runs:
         Returns:
             Columns: run (its id, as in its Parquet files), folder, status, reason (why it is not ok), engine, version,
             layer, model, workload, note, when (UTC; when it ended, or began if it has no result), output_tokens_per_s
-            (of the window); given.NAME for everything that was set in any of them, label.KEY.
+            (of the window); given.NAME for every setting that any of the runs sets, label.KEY.
 
         Raises:
             Refused: results have no such field.
@@ -79,10 +79,10 @@ class Runs:
 
 
 def runs(folder: str | Path = "runs") -> Runs:
-    """The runs in a folder; of a run of several layers each of its runs. Broken ones are among them, with the reason.
+    """The runs in a folder, including each run of a run with several layers. Broken ones are included, with the reason.
 
     Raises:
-        Refused: it is no folder.
+        Refused: it is not a folder.
     """
     lines = (one for line in list_runs(Path(folder)) for one in _each(line))
     return Runs(tuple(sorted(lines, key=lambda line: (line.when, line.folder))))

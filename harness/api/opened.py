@@ -1,4 +1,4 @@
-"""`il.open`: a run that is there, its result and its tables; or an experiment of many."""
+"""`il.open`: an existing run, its result and its tables; or an experiment of many runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """One run. What lies in its folder is read when it is first asked for, and kept.
+    """One run. Its files are read on first access, and cached.
 
     The tables are those of the Parquet files in the folder (docs/metrics.md, "The files"), whichever version of
     innerloop wrote them: missing values are null, times are nanoseconds of the machine's monotonic clock, and the
-    column `run` says which run a row is of. `.to_pandas()` makes a data frame of one, where pandas is installed.
+    column `run` says which run a row is of. `.to_pandas()` converts one to a data frame, if pandas is installed.
 
-    Its properties raise Refused where a file is damaged or not innerloop's.
+    Properties raise Refused if a file is damaged or was not written by innerloop.
     """
 
     stored: store.StoredRun = field(repr=False)
@@ -35,12 +35,12 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """The run's folder."""
         return self.stored.folder
 
     @cached_property
     def status(self) -> str:
-        """The result's status (ok, suspect, failed, interrupted) or, where there is none that can be read: running,
+        """The result's status (ok, suspect, failed, interrupted) or, without a readable result: running,
         interrupted or broken."""
         from innerloop.harness.result.listing import line_of
 
@@ -49,11 +49,11 @@ class Run:
 
     @cached_property
     def result(self) -> Result:
-        """What result.json holds, typed. Of a run whose harness was killed it is first put together from the records
-        and written, as `innerloop show` does.
+        """The content of result.json, typed. If the run's harness was killed, the result is first rebuilt from the
+        records and saved, as by `innerloop show`.
 
         Raises:
-            Refused: there is none: the run is still going on, or only its records are left.
+            Refused: there is no result: the run has not ended, or only its records are left.
         """
         from innerloop.harness.session.reopen import result_of
 
@@ -61,27 +61,27 @@ class Run:
 
     @cached_property
     def steps(self) -> pa.Table:
-        """One row a measured step: its times, phases, positions, batch."""
+        """One row per measured step: its times, phases, positions, batch."""
         return self._table("steps")
 
     @cached_property
     def tokens(self) -> pa.Table:
-        """One row an arrival of tokens, in order of time; `step` and `request` say of which."""
+        """One row per arrival of tokens, in order of time, with its `step` and `request`."""
         return self._table("tokens")
 
     @cached_property
     def requests(self) -> pa.Table:
-        """One row a request, in the workload's order."""
+        """One row per request, in the workload's order."""
         return self._table("requests")
 
     @cached_property
     def warmup_steps(self) -> pa.Table:
-        """One row a step of the warm-up, as in `steps`."""
+        """One row per warm-up step, as in `steps`."""
         return self._table("warmup_steps")
 
     @cached_property
     def telemetry(self) -> pa.Table:
-        """One row a sample of any `source`: the host, a device; columns of other sources are null."""
+        """One row per sample of any `source` (the host or a device); columns of other sources are null."""
         return self._table("telemetry")
 
     def _table(self, name: str) -> pa.Table:
@@ -101,12 +101,12 @@ class Layers:
 
     @property
     def folder(self) -> Path:
-        """Where they lie."""
+        """The folder that holds the runs."""
         return self.stored.folder
 
     @cached_property
     def waterfall(self) -> Waterfall:
-        """What document.json (or waterfall.json) holds, typed: what each layer adds.
+        """The content of document.json (or waterfall.json), typed: what each layer adds.
 
         Raises:
             Refused: it cannot be read.
@@ -115,7 +115,7 @@ class Layers:
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """Its runs, by the layer, the innermost first, then by the trial.
+        """Its runs, ordered by layer, innermost first, then by trial.
 
         Raises:
             Refused: the waterfall cannot be read.

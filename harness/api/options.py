@@ -1,5 +1,5 @@
-"""What `il.run` takes beside the names, and the same as the command line of `innerloop run`: one set of defaults,
-checks and messages for both."""
+"""The options of `il.run`, and how they become a command line of `innerloop run`: both have the same defaults, checks
+and messages."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FLAGS = {  # where a name is not the flag's
 
 
 class RunOptions(TypedDict, total=False):
-    """What `innerloop run --help` says of the flag of the same name holds here too; None is the flag left out.
+    """The options mean what `innerloop run --help` says about the flags of the same names; None leaves a flag out.
 
     engine_args, workload_args, model_args: as --engine-arg, --workload-arg, --model-arg: {"load.users": 20}.
-    label: texts by key, kept with the result and in the folder's name.
-    seed: a number, or text as "1,schedule=7".
-    timeout, load_timeout, hang_timeout: seconds, or text as "5m".
-    device_hz: samples of a device a second.
-    profiler, profiler_steps: a pass with a profiler after the measured run.
+    label: values by key, stored with the result and added to the folder's name.
+    seed: a number, or a string such as "1,schedule=7".
+    timeout, load_timeout, hang_timeout: seconds, or a string such as "5m".
+    device_hz: device samples per second.
+    profiler, profiler_steps: a profiling pass after the measured run.
     """
 
     engine_args: Mapping[str, Value]
@@ -60,11 +60,11 @@ OWN = ("engine", "model", "workload", "settings", "out")  # parameters of `il.ru
 
 
 def arguments_of(given: Mapping[str, Any]) -> argparse.Namespace:
-    """What the command line of `innerloop run` would say, its defaults filled in.
+    """The arguments of `innerloop run`, with its defaults.
 
     Raises:
         TypeError: there is no such option.
-        Refused: a value that its flag does not take.
+        Refused: the flag does not accept a value.
     """
     from innerloop.harness.session.arguments import parser
 
@@ -101,4 +101,4 @@ def _yaml(flag: str, key: str, value: Value) -> str:
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
-        raise Refused(f"{flag} {key}: a profile cannot hold {value!r}") from None
+        raise Refused(f"{flag} {key}: a profile cannot store {value!r}") from None

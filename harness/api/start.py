@@ -1,4 +1,4 @@
-"""`il.run`: one run, as `innerloop run` makes it."""
+"""`il.run`: one run, as by `innerloop run`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def run(
 ) -> Run:
     """Runs an engine on a workload, in a process of its own, and returns the run once it has ended.
 
-    Everything that is left out is as `innerloop run` has it; names, defaults, checks and messages are the same.
+    Names, defaults, checks and messages are those of `innerloop run`.
 
     Args:
         engine: a name, or the path of a plug-in. Default: the best one that runs here.
         model: a name or a YAML file. Default: one that fits here.
         workload: a name or a YAML file. Default: "quick".
         settings: those that all engines share: {"max_batch_size": 64}.
-        out: the run's folder, which must be empty or not there. Default: a new one in runs/.
+        out: the run's folder, which must be empty or not exist. Default: a new one in runs/.
         quiet: write no progress to stderr.
         options: the other flags of `innerloop run`, by their names: see RunOptions.
 

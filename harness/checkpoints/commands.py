@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   innerloop checkpoints list
-  innerloop checkpoints create llama3-8b --dry-run      list the files, and write nothing
+  innerloop checkpoints create llama3-8b --dry-run      list the files, but write nothing
   innerloop checkpoints create llama3-8b --dtype float16
   innerloop checkpoints remove llama-tiny-float32-0123456789ab
 
@@ -49,7 +49,7 @@ def parser() -> CommandLine:
         one.add_argument(
             "--seed", type=whole(0, 999_999_999), default=0, metavar="N", help="seed of the random weights; default: 0"
         )
-    create.add_argument("--dry-run", action="store_true", help="list the files, and write nothing")
+    create.add_argument("--dry-run", action="store_true", help="list the files, but write nothing")
     planned.set_defaults(dry_run=True)
     for one in (listing, create, planned):
         one.add_argument("--json", action="store_true", help="print one JSON document on stdout")

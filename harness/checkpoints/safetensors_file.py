@@ -71,7 +71,7 @@ def without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
         often = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"{often[:80]} is there twice")
+        raise ValueError(f"{often[:80]} appears twice")
     return found
 
 
@@ -89,11 +89,13 @@ def tiled(entries: Mapping[str, TensorEntry]) -> int:
         if not all(type(number) is int and number <= LONGEST_SIDE for number in (begin, stop, *entry["shape"])):
             raise ValueError(f"{name[:80]}: offsets and shape must be whole numbers, of at most {LONGEST_SIDE}")
         if len(entry["shape"]) > MOST_DIMENSIONS:
-            raise ValueError(f"{name[:80]}: a shape of {len(entry['shape'])} dimensions")
+            raise ValueError(f"{name[:80]}: {len(entry['shape'])} dimensions are too many")
         bits = BITS.get(entry["dtype"])
         if begin != end or stop < begin or min(entry["shape"], default=0) < 0:
             raise ValueError(f"{name[:80]}: its data is not contiguous with the tensor before it")
         if bits is not None and (stop - begin) * 8 != bits * math.prod(entry["shape"]):
-            raise ValueError(f"{name[:80]}: {stop - begin} bytes do not fit {entry['dtype']} of shape {entry['shape']}")
+            raise ValueError(
+                f"{name[:80]}: {stop - begin} bytes do not match {entry['dtype']} of shape {entry['shape']}"
+            )
         end = stop
     return end

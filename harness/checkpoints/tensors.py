@@ -103,7 +103,7 @@ def plan(model: ModelProfile, dtype: str, shard_bytes: int = SHARD_BYTES) -> lis
         raise Refused(
             f"cannot create a synthetic checkpoint of architecture {model.architecture!r}"
             f"{nearest(model.architecture, BY_ARCHITECTURE)}",
-            "give a folder of its weights with --weights; then it runs, without a roofline",
+            "give a folder with its weights (--weights DIR); it then runs, but has no roofline",
         )
     if dtype not in WEIGHT_DTYPES:
         raise Refused(f"a checkpoint's dtype cannot be {dtype!r}{nearest(dtype, WEIGHT_DTYPES)}")

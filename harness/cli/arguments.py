@@ -45,8 +45,12 @@ class CommandLine(argparse.ArgumentParser):
             flag, message = found[1].split("/")[-1] if found[1].startswith("-") else found[1], found[2]
             if choice := re.fullmatch(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
                 known = [name.strip(" '") for name in choice[2].split(",")]
-                what = f"{flag}: there is no" if flag.startswith("-") else "there is no verb"
-                return f"{what} {choice[1]!r}{nearest(choice[1], known)}"
+                what = (
+                    f"{flag}: {choice[1]!r} is not a choice"
+                    if flag.startswith("-")
+                    else f"there is no verb {choice[1]!r}"
+                )
+                return f"{what}{nearest(choice[1], known)}"
             if message == "expected one argument":
                 return f"{flag} needs a value; write {flag} {self._value_of(flag)}"
             return f"{flag}: {message}"
@@ -58,7 +62,7 @@ class CommandLine(argparse.ArgumentParser):
         """What is wrong with a word that no flag takes, and what to write instead."""
         parser = self._chosen(words)
         if word == "--version":
-            return "--version takes no verb; write innerloop --version"
+            return "--version cannot follow a verb; write innerloop --version"
         if word.startswith("-"):
             flag = word.partition("=")[0]
             close = closest(flag, parser._option_string_actions)
@@ -129,7 +133,9 @@ def duration(text: str) -> float:
     """Seconds, from 90, 90s, 5m or 1h."""
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|)", text.strip())
     if found is None or not 0 < float(found[1]) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration above 0; write seconds, or 90s, 5m, 1h")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a positive duration; write seconds, or for example 90s, 5m or 1h"
+        )
     return float(found[1]) * UNITS[found[2]]
 
 
@@ -138,7 +144,7 @@ def relative(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", text.strip())
     value = float(found[1]) / (100 if found[2] else 1) if found else 0.0
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no part of one; write 2% or 0.02")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1; write for example 2% or 0.02")
     return value
 
 

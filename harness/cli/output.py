@@ -62,4 +62,4 @@ def printing(folder: Path, console: Console) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        console.print(f"the result could not be printed ({told(error)}); it lies in {folder}")
+        console.print(f"the result could not be printed ({told(error)}); it is in {folder}")

@@ -10,7 +10,7 @@ VERBS = {
     "run": "run an engine on a workload and print a report",
     "show": "print a run's report again",
     "runs": "list the runs in a folder",
-    "compare": "show what differs between two runs or settings, by how much, and where",
+    "compare": "show what differs between two runs or ways to run, by how much, and where",
     "gate": "let runs pass or fail by conditions on their figures, for CI systems",
     "noise": "measure how far two runs of the same thing differ on this machine",
     "resume": "finish an interrupted experiment",

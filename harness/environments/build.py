@@ -142,7 +142,7 @@ def make_root(root: Path) -> None:
             f"{root} cannot be created: {error.strerror}", "set INNERLOOP_HOME to a writable folder"
         ) from None
     if not os.access(root, os.W_OK):
-        raise Refused(f"{root} cannot be written", "set INNERLOOP_HOME to a writable folder")
+        raise Refused(f"{root} is not writable", "set INNERLOOP_HOME to a writable folder")
 
 
 @contextmanager

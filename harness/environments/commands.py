@@ -22,17 +22,17 @@ examples:
   innerloop environments list
   innerloop environments create vllm              for a GPU where there is one, else for the CPU
   innerloop environments create vllm --device cpu --recreate
-  innerloop environments remove vllm                      for every device and lock; or name one from the list
+  innerloop environments remove vllm                      for every device and lock; or give a name from the list
   innerloop environments remove --all
   innerloop environments register mine --engine vllm --python python3.12 --site /opt/vllm --env NAME=VALUE
   innerloop environments register mine --engine vllm --bundle /opt/vllm
 
 A run creates its engine's environment itself; `create` does it ahead of time. Environments are kept in the user's
-cache folder, or in $INNERLOOP_HOME/environments. Packages come from the indexes that pip is configured for.
+cache folder, or in $INNERLOOP_HOME/environments. Packages come from the indexes that pip is configured to use.
 
 `register` gives a name to an environment that innerloop did not create: an interpreter, the package folders that form
-its PYTHONPATH, and variables. A run uses it if you name it (--environment NAME). It also uses it unnamed if it is
-the only one for its engine and device and innerloop cannot install its own (no lock, no uv or no package index).
+its PYTHONPATH, and variables. A run uses it if you name it (--environment NAME). Otherwise a run uses it only if
+innerloop cannot install its own (no lock, no uv or no package index) and it is the only one for the engine and device.
 """
 
 
@@ -50,7 +50,7 @@ def parser() -> CommandLine:
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
     )
     create.add_argument("--recreate", action="store_true", help="remove an existing one first")
-    create.add_argument("--dry-run", action="store_true", help="resolve every package, and create nothing")
+    create.add_argument("--dry-run", action="store_true", help="resolve every package, but create nothing")
     known = verbs.add_parser("register", help="register an existing environment under a name")
     known.add_argument("name")
     known.add_argument("--engine", required=True)
@@ -170,7 +170,7 @@ def clear(arguments: argparse.Namespace) -> None:
     forgotten = [name for name in registrations if name in names]
     for name in forgotten:
         registered.unregister(name)
-        say(f"unregistered {name}; its files stay")
+        say(f"unregistered {name}; its files are kept")
     removed = [one for one in ours if one.name in names or one.engine in names]
     for one in removed:
         build.remove(Path(one.folder))

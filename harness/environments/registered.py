@@ -66,7 +66,7 @@ def register(
     from innerloop.harness.profiles.engines import engine_names
 
     if not NAME.fullmatch(name):
-        raise Refused(f"{name!r} cannot be a name: use lower-case letters, digits, dots, hyphens and underscores")
+        raise Refused(f"{name!r} is not a valid name: use lower-case letters, digits, dots, hyphens and underscores")
     if name in engine_names():
         raise Refused(f"{name!r} is an engine's name; choose another, such as {name}-bundle")
     whole = tuple(_site(site) for site in sites)
@@ -97,7 +97,7 @@ def environment(one: Registered, engine: EngineProfile, device: str) -> Environm
     asked_with = {**recipe_of(engine, device).env, **own}
     advice = f"register it again, or remove it: innerloop environments remove {one.name}"
     if broken := missing(one):
-        raise Refused(f"--environment: {one.name} is broken: {broken} is gone", advice)
+        raise Refused(f"--environment: {one.name} is broken: {broken} no longer exists", advice)
     found = look(one.python, engine, device, f"--environment {one.name}", advice, asked_with)
     now = environment_of(found, engine, device, one.sites)
     return replace(now, name=one.name, created=one.created, variables={**now.variables, **own})

@@ -23,14 +23,14 @@ def blocks_of(folder: Path) -> list[Block]:
     """
     manifest = read_manifest(folder)
     if [cell.name for cell in manifest.cells] != [A, B]:
-        raise Refused(f"{folder} holds an experiment without the two sides A and B")
+        raise Refused(f"the experiment in {folder} has no sides A and B to compare")
     blocks: list[Block] = []
     for block in whole_blocks(manifest, read_events(folder)):
         if all(event.event == "done" for event in block.values()):
             a, b = (folder / RUNS / block[side].job for side in (A, B))
             blocks.append((Member(a, read_compared(a)), Member(b, read_compared(b))))
     if not blocks:
-        raise Refused(f"no block of {folder} is whole yet", f"innerloop resume {folder} runs what is left")
+        raise Refused(f"no block of {folder} is complete yet", f"finish it with innerloop resume {folder}")
     return blocks
 
 
@@ -48,6 +48,6 @@ def compared(folder: Path, question: Question) -> Comparison:
     if whole < manifest.blocks:
         notes.append(f"{whole} of {manifest.blocks} blocks were run")
     if len(blocks) < whole:
-        notes.append(f"{whole - len(blocks)} blocks are left out: a run in them failed or was refused")
+        notes.append(f"{whole - len(blocks)} blocks were left out, because a run in them failed or was refused")
     notes += [f"{event.job} failed: {event.reason}" for event in failed_jobs(events)]
     return replace(found, notes=tuple(notes))

@@ -76,7 +76,7 @@ def metric_named(name: str, flag: str = "--metric") -> str:
     if len(fits) == 1:
         return fits[0]
     if fits:
-        raise Refused(f"{flag}: {name!r} is one of several: {', '.join(fits)}")
+        raise Refused(f"{flag}: {name!r} is ambiguous; choose one of {', '.join(fits)}")
     raise Refused(f"{flag}: there is no figure {name!r}{nearest(name, known)}")
 
 
@@ -89,7 +89,7 @@ def comparison(blocks: Sequence[Block], question: Question) -> Comparison:
     waived = tuple(dict.fromkeys(line for block in blocks for line in _waived(block, question)))
     sides = [_side([block[k] for block in blocks]) for k in (0, 1)]
     figures, missing = _figures(blocks, question)
-    why, why_not = _why(blocks) if question.why else (None, "it was not asked for")
+    why, why_not = _why(blocks) if question.why else (None, "--no-why was given")
     first_a, first_b = blocks[0][0].result, blocks[0][1].result
     return Comparison(
         schema_version=VERSION,
@@ -116,19 +116,19 @@ def _waived(block: Block, question: Question) -> list[str]:
     a, b = block
     for name, member in (("A", a), ("B", b)):
         if member.result.status in ("failed", "interrupted"):
-            raise Refused(f"{name} {member.result.status}: {member.folder} has no figures of a whole run to compare")
+            raise Refused(f"{name} {member.result.status}: {member.folder} has no complete figures to compare")
     out = []
     hashes = (a.result.workload_hash, b.result.workload_hash)
     if None in hashes or hashes[0] != hashes[1]:
         told = " and ".join((one or "unknown")[:12] for one in hashes)
-        line = f"other work: the requests are not the same (workload {told})"
+        line = f"the requests differ (workload {told})"
         if not question.other_work:
-            raise Refused(line, "give --other-work to compare them nevertheless; the output then says so")
+            raise Refused(line, "give --other-work to compare them anyway; the output will say so")
         out.append(line)
     machine = other_machine(a.result, b.result)
     if machine is not None:
         if not question.other_machine:
-            raise Refused(machine, "give --other-machine to compare them nevertheless; the output then says so")
+            raise Refused(machine, "give --other-machine to compare them anyway; the output will say so")
         out.append(machine)
     return out
 
@@ -158,7 +158,7 @@ def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[Compare
     values = {name: [[one.result.figures.get(name) for one in block] for block in blocks] for name in known}
     whole = {name: rows for name, rows in values.items() if all(v is not None and v > 0 for row in rows for v in row)}
     if question.metric not in whole:
-        raise Refused(f"--metric: {question.metric} is not known, or not above 0, in every run")
+        raise Refused(f"--metric: {question.metric} is unknown or not above 0 in some run")
     pairs = {
         name: (known[name].better, [row[0] or 0.0 for row in rows], [row[1] or 0.0 for row in rows])
         for name, rows in whole.items()
@@ -206,9 +206,9 @@ def _why(blocks: Sequence[Block]) -> tuple[Why | None, str | None]:
     for block, read in zip(blocks, tables, strict=True):
         for member, one in zip(block, read, strict=True):
             if not len(one.steps):
-                return None, f"there are no steps in {member.folder}"
+                return None, f"{member.folder} has no recorded steps"
     found = attribute([(_steps_of(a), _steps_of(b)) for a, b in tables])
-    return (None, "a run gave no token") if found is None else (explained(found), None)
+    return (None, "a run produced no tokens") if found is None else (explained(found), None)
 
 
 def _steps_of(tables: Tables) -> Run:
@@ -245,12 +245,12 @@ def _notes(blocks: Sequence[Block]) -> list[str]:
     if len(blocks) < LEAST_BLOCKS:
         runs = "one process" if len(blocks) == 1 else f"{len(blocks)} processes"
         out.append(
-            f"{runs} on each side: how much processes differ is unknown, so no figure has an interval or a verdict"
+            f"{runs} per side: the variation between processes is unknown, so no figure has an interval or a verdict"
         )
     if not all(same_boot(a.result, b.result) for a, b in blocks):
-        out.append("not known to be measured in one start of one machine: what else changed is part of every ratio")
+        out.append("the sides may be from different machines or boots: every ratio includes whatever else changed")
     if all((result.idle or 0.0) > IDLE_SHARE for result in members):
-        out.append("the engine waited for requests on both sides: throughput says how many came; look at latency")
+        out.append("the engine waited for requests on both sides, so throughput reflects the load; compare latency")
     names = {result.spec.substituted for result in members} - {None}
-    out += [f"not an engine's own speed, so not to be ranked: {name}" for name in sorted(map(str, names))]
+    out += [f"not representative of the engine's speed, so do not rank it: {name}" for name in sorted(map(str, names))]
     return out

@@ -35,13 +35,13 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise Refused(f"{folder} holds no experiment: there is no {MANIFEST} in it")
+        raise Refused(f"{folder} is not an experiment: it has no {MANIFEST}")
     try:
         found = typed(Manifest, read_json(path, str(path)))
     except Misfit as error:
-        raise Refused(f"{path} is not whole: {error}") from None
+        raise Refused(f"{path} is incomplete: {error}") from None
     if found.schema_version.partition(".")[0] != "1":
-        raise Refused(f"{path} is of schema {found.schema_version}, which this innerloop does not read")
+        raise Refused(f"{path} has schema version {found.schema_version}, which this version of innerloop cannot read")
     return found
 
 

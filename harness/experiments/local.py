@@ -173,7 +173,7 @@ def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
             words = f"{job.cell}, {words}"
         elapsed = time.monotonic() - begun
         if done > done_before:
-            words += f", {elapsed:.0f} s gone, about {elapsed / (done - done_before) * (total - done):.0f} s left"
+            words += f", {elapsed:.0f} s elapsed, about {elapsed / (done - done_before) * (total - done):.0f} s left"
         console.rule(words, style="dim")
 
     return tell

@@ -57,7 +57,7 @@ def cell(name: str, words: Sequence[str], machine: Machine) -> tuple[Cell, dict[
     arguments = parser().parse_args(list(words))
     for flag in NOT_OF_A_SIDE:
         if getattr(arguments, flag) not in (None, False):
-            raise Refused(f"{name}: --{flag.replace('_', '-')} belongs to no side of a comparison")
+            raise Refused(f"{name}: --{flag.replace('_', '-')} cannot be set for one side of a comparison")
     spec = resolve(request_of(arguments), machine).describe()
     return Cell(name, {"arguments": list(words)}, key_of(spec)), spec
 
@@ -145,8 +145,8 @@ def make(manifest: Manifest, out: Path | None, default: Path | None = None) -> P
 def check_place(manifest: Manifest, machine: Machine) -> None:
     """Raises: Refused: the experiment was begun on another machine, or with paths from another folder."""
     if manifest.machine != described(machine):
-        raise Refused("this experiment was begun on another machine: its blocks would not be comparable")
+        raise Refused("this experiment was started on another machine: its blocks would not be comparable")
     if manifest.options.get("folder") != os.getcwd():
         raise Refused(
-            f"paths of this experiment start at {manifest.options.get('folder')}: change to that folder first"
+            f"paths in this experiment are relative to {manifest.options.get('folder')}: change to that folder first"
         )

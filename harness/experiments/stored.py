@@ -53,9 +53,9 @@ def members(name: str) -> list[Member]:
         return _trials(name)
     found = store.open(path)
     if isinstance(found, store.StoredLadder):
-        raise Refused(f"{name} holds a run of each layer: name one of the folders in it")
+        raise Refused(f"{name} holds one run per layer; name one of its subfolders")
     if found.kind == "interrupted":
-        raise Refused(f"{found.folder} has no result", f"innerloop show {found.folder} puts one together")
+        raise Refused(f"{found.folder} has no result", f"innerloop show {found.folder} rebuilds it")
     if found.kind != "run":
         raise Refused(f"{found.path} holds no run with a result")
     return [Member(found.folder, read_compared(found.path))]

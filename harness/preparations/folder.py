@@ -116,7 +116,7 @@ def fault(path: Path, key: str) -> str | None:
     try:
         record = json.loads((path / RECORD).read_bytes())
         if record["key"] != key:
-            return "it was made from something else"
+            return "it was made from other inputs"
         for name, size in record["files"].items():
             found = (path / CONTENT / name).stat().st_size
             if found != size:

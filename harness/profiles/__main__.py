@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   innerloop profiles list workload
-  innerloop profiles show model llama3-8b > mine.yaml        a start for your own
+  innerloop profiles show model llama3-8b > mine.yaml        a starting point for your own
   innerloop profiles check mine.yaml chat.yaml
   innerloop profiles schema workload > workload.schema.json  for an editor that checks YAML
 
@@ -90,7 +90,7 @@ def check_files(files: Sequence[Path], as_json: bool) -> int:
         print_json({"files": shown}, "profile_check")
     else:
         for file, kind, problems in found:
-            say("\n  ".join(problems) if problems else f"{file}: valid, a profile of kind {kind}")
+            say("\n  ".join(problems) if problems else f"{file}: a valid {kind} profile")
     return EXIT_REFUSED if any(problems for _, _, problems in found) else EXIT_OK
 
 

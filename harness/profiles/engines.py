@@ -145,9 +145,8 @@ def _hardware(recipe: Recipe, machine: Machine) -> str | None:
         return "this machine has no usable NVIDIA GPU"
     best = max((gpu.compute_capability or "" for gpu in machine.gpus), key=numbers)
     if recipe.compute_capability and best and numbers(best) < numbers(recipe.compute_capability):
-        return (
-            f"it needs compute capability {recipe.compute_capability} or newer; this machine's GPUs have at most {best}"
-        )
+        needed = f"compute capability {recipe.compute_capability} or higher"
+        return f"it needs {needed}; this machine's GPUs have at most {best}"
     driver, cuda = machine.gpus[0].driver, machine.gpus[0].cuda
     if recipe.cuda and cuda and numbers(cuda) < numbers(recipe.cuda):
         return f"it needs a driver for CUDA {recipe.cuda}; this machine's driver ({driver}) supports {cuda}"
@@ -158,7 +157,7 @@ def _software(recipe: Recipe, machine: Machine) -> str | None:
     if recipe.interpreter == "harness":
         return None
     if recipe.lock is None:
-        return "innerloop cannot install it; register an environment with it, or give --engine-python"
+        return "innerloop cannot install it; register an environment that has it, or give --engine-python"
     if recipe.platforms and machine.platform not in recipe.platforms:
         return f"it needs {' or '.join(recipe.platforms)}; this machine is {machine.platform}"
     if recipe.glibc and machine.os == "linux":
@@ -166,5 +165,5 @@ def _software(recipe: Recipe, machine: Machine) -> str | None:
         if numbers(found) < numbers(recipe.glibc):
             return f"it needs glibc {recipe.glibc} or newer; this machine has {machine.libc or 'a different C library'}"
     if recipe.python and not in_range(machine.python, recipe.python) and find_uv() is None:
-        return f"it needs Python {recipe.python}; this is {machine.python}, and uv is missing to install another"
+        return f"it needs Python {recipe.python}; this is {machine.python}, and there is no uv to install another"
     return None

@@ -156,7 +156,7 @@ class ModelProfile(Strict):
             if not isinstance(shape[field], int) or isinstance(shape[field], bool) or shape[field] < 1:
                 raise ValueError(f"config.{field} is {shape[field]}; it must be a whole number of at least 1")
         if self.quantization and not family.quantizes:
-            raise ValueError(f"quantization: {family.name} has no layout for {self.quantization.method} weights here")
+            raise ValueError(f"quantization: {family.name} has no {self.quantization.method} layout in innerloop")
         if self.quantization and self.quantization.method != "fp8":
             group, pack = self.quantization.group_size, 32 // self.quantization.bits
             for name, rows, columns in self.linear_shapes():

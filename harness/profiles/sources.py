@@ -54,7 +54,7 @@ def from_config(path: Path, source: str) -> dict[str, Any]:
         raise Refused(f"{source} should hold a JSON object, not a {type(config).__name__}")
     fields = profile_fields(config)
     if "architecture" not in fields:
-        raise Refused(f"{source} names neither an architecture (architectures) nor a model_type that is known here")
+        raise Refused(f"{source} names neither an architecture (architectures) nor a known model_type")
     return {"name": name_of(path.absolute().parent), "title": fields["architecture"], "source": source, **fields}
 
 
@@ -84,7 +84,7 @@ def on_base(data: dict[str, Any], read: Callable[[str], dict[str, Any]], depth: 
     if not isinstance(base, str):
         raise Refused(f"base is {base!r}; it must be the name or the path of a model")
     if depth == DEEPEST:
-        raise Refused(f"base: {base} is more than {DEEPEST} bases deep")
+        raise Refused(f"base: {base} is more than {DEEPEST} levels of base deep")
     under = on_base(read(base), read, depth + 1)
     merged = {key: {**under[key], **own[key]} for key in MERGED if both_mappings(under, own, key)}
     kept = {key: value for key, value in under.items() if key not in ("name", "title")}

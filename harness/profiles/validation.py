@@ -105,7 +105,7 @@ def _check_plain(value: Any, source: str, field: str) -> None:
         for key, part in value.items():
             if not isinstance(key, str):
                 where = f" in {field}" if field else ""
-                raise Refused(f"{source}: the key {_given(key)}{where} is not text; put it in quotes")
+                raise Refused(f"{source}: the key {_given(key)}{where} is not a string; put it in quotes")
             _check_plain(part, source, f"{field}.{key}".lstrip("."))
     elif isinstance(value, list):
         for part in value:
@@ -249,7 +249,7 @@ def _given(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f"the text {value[:60]!r}"
+        return f"the string {value[:60]!r}"
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, (list, tuple)):

@@ -96,8 +96,8 @@ def window(kind: str, steps: str) -> Window:
         return named
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", steps)
     if match is None:
-        raise Refused(f"--profiler-steps: {steps!r} is none of A:B, {', '.join(NAMED)}{nearest(steps, NAMED)}")
+        raise Refused(f"--profiler-steps: {steps!r} is not A:B or one of {', '.join(NAMED)}{nearest(steps, NAMED)}")
     first, end = map(int, match.groups())
     if end <= first:
-        raise Refused(f"--profiler-steps: {steps} holds no step; A:B means the steps from A to B - 1")
+        raise Refused(f"--profiler-steps: {steps} selects no steps; A:B selects the steps from A to B - 1")
     return Window(opens=first, counts="any", steps=end - first)

@@ -50,7 +50,7 @@ def find(
     numbers = numbers[numbers < len(steps)]
     if len(numbers) == 0:
         raise ValueError(
-            f"no step was captured: no step of the kind {profile.steps} ran; choose others with --profiler-steps A:B"
+            f"no step was captured: no steps matched {profile.steps}; choose others with --profiler-steps A:B"
         )
     rows = steps[numbers]
     captured = Captured(steps=analysis.count_kinds(analysis.kinds_of(rows)), ranges=ranges_of(calls))
@@ -82,9 +82,9 @@ def check(seen: events.Events, device: str, numbers: np.ndarray) -> None:
         return
     if seen.left_out:
         raise ValueError(
-            f"for {seen.lost} launches, in every captured step, there is no device record: the profiler lost its"
-            " records (CUPTI up to CUDA 13.0 does so at the start of a session); choose more steps by --profiler-steps"
-            " A:B, or --profiler nsys"
+            f"{seen.lost} launches, some of them in every captured step, have no device record: the profiler lost them"
+            " (CUPTI up to CUDA 13.0 does so at the start of a session); choose more steps with --profiler-steps A:B,"
+            " or use --profiler nsys"
         )
     raise ValueError(
         "no batch was both launched and finished within the captured steps: the engine launches one step ahead;"

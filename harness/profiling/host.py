@@ -91,7 +91,7 @@ def trouble(said: str) -> str:
     words = " ".join(said.split())[-400:] or "it printed nothing"
     if "permission" in said.lower() or "not permitted" in said.lower() or "EPERM" in said:
         return (
-            f"py-spy may not read the worker: {words}. In a container, add"
+            f"py-spy is not allowed to read the worker: {words}. In a container, add"
             " --cap-add SYS_PTRACE; elsewhere, run as root or set /proc/sys/kernel/yama/ptrace_scope to 0 or 1"
         )
     return f"py-spy could not read the worker: {words}"

@@ -86,7 +86,7 @@ def unpacked(path: Path) -> bytes:
     with open_regular(path, path.name, MOST_BYTES) as file, gzip.open(file) as packed:
         text = packed.read(MOST_BYTES + 1)
     if len(text) > MOST_BYTES:
-        raise ValueError(f"it is longer than {MOST_BYTES} bytes; name fewer steps by --profiler-steps A:B")
+        raise ValueError(f"it is longer than {MOST_BYTES} bytes; choose fewer steps with --profiler-steps A:B")
     return text
 
 

@@ -31,7 +31,7 @@ OTHER_WORDS = {"better": "less", "worse": "more"}  # of figures that are no spee
 SHORTER = {"steady.throughput.": "steady ", "throughput.": "", "latency_s.": "", "telemetry.energy_j": "energy"}
 STYLES = {"better": "green", "worse": "red", "same": "", "undecided": "yellow"}
 COEFFICIENTS = {
-    "fixed": "fixed, a step",
+    "fixed": "fixed, per step",
     "prefill": "prefill positions",
     "decode": "decode tokens",
     "context": "context tokens",
@@ -46,7 +46,7 @@ def parts(found: Comparison) -> Iterator[RenderableType]:
     yield side("A", found.a)
     yield side("B", found.b)
     for line in found.waived:
-        yield Text(f"! {line}: compared because it was asked for", style="yellow")
+        yield Text(f"! {line}: compared anyway, as requested", style="yellow")
     yield section("What differs", differing(found.differences))
     yield section("B against A", figures(found))
     for line in found.notes:
@@ -57,7 +57,7 @@ def parts(found: Comparison) -> Iterator[RenderableType]:
     if found.why is not None:
         yield section("Where the difference is", why(found.why))
     elif found.why_not:
-        yield Text(f"where the difference is, is not known: {found.why_not}", style="dim")
+        yield Text(f"where the difference is: unknown, because {found.why_not}", style="dim")
 
 
 def doubts(one: Side) -> Iterator[str]:
@@ -79,7 +79,7 @@ def side(name: str, one: Side) -> Text:
 
 def differing(rows: Sequence[Difference]) -> RenderableType:
     if not rows:
-        return Text("nothing that is recorded")
+        return Text("nothing on record")
     packages = [row for row in rows if row.name.startswith("packages.")]
     others = [row for row in rows if row not in packages]
     changed = [row for row in packages if row.a is not None and row.b is not None]
@@ -91,8 +91,8 @@ def differing(rows: Sequence[Difference]) -> RenderableType:
         out.add_row(visible(row.name), value(row.a), value(row.b))
     left = len(others[MOST_DIFFERENCES:])
     words = [f"{left} more"] if left else []
-    words += [f"{len(packages) - len(changed[:MOST_PACKAGES])} packages more"] if len(packages) > MOST_PACKAGES else []
-    return Group(out, Text(f"and {' and '.join(words)}; --json has them all", style="dim")) if words else out
+    words += [f"{len(packages) - len(changed[:MOST_PACKAGES])} more packages"] if len(packages) > MOST_PACKAGES else []
+    return Group(out, Text(f"and {' and '.join(words)}; --json lists them all", style="dim")) if words else out
 
 
 def value(of: Any) -> str:
@@ -122,9 +122,7 @@ def figures(found: Comparison) -> RenderableType:
         )
     lines: list[RenderableType] = [out]
     if found.figures[0].smallest_visible is not None:
-        told = (
-            f"the smallest difference in {short_name(found.metric)} that these {found.blocks} blocks could have shown"
-        )
+        told = f"the smallest difference in {short_name(found.metric)} that these {found.blocks} blocks could detect"
         lines.append(Text(f"{told}: {share(found.figures[0].smallest_visible)}", style="dim"))
     if found.blocks_needed is not None:
         lines.append(Text(f"an interval of +-1 % takes about {number(found.blocks_needed)} blocks", style="dim"))
@@ -132,9 +130,9 @@ def figures(found: Comparison) -> RenderableType:
         words = f"differences within {share(found.margin)} count as none: two runs of one thing differ so much"
         lines.append(Text(words, style="dim"))
     if any(row.doubtful for row in found.figures):
-        lines.append(Text("?: a suspect side makes this figure doubtful", style="dim"))
+        lines.append(Text("?: doubtful, because a side is suspect", style="dim"))
     if found.missing:
-        lines.append(Text(f"not known on both sides: {', '.join(found.missing)}", style="dim"))
+        lines.append(Text(f"unknown on at least one side: {', '.join(found.missing)}", style="dim"))
     return Group(*lines)
 
 
@@ -160,7 +158,7 @@ def verdict(row: ComparedFigure, margin: float) -> str:
 
 def why(found: Why) -> RenderableType:
     """The waterfall from A to B, then the cost in both of its divisions, then the steps that changed most."""
-    out = part_table("step time for a token", found)
+    out = part_table("step time per token", found)
     out.add_column("", no_wrap=True)
     total_a, total_b = found.a_s.value or 0.0, found.b_s.value or 0.0
     scale = BAR / max(total_a, total_b, 1e-30)
@@ -168,9 +166,9 @@ def why(found: Why) -> RenderableType:
     bounded = found.scatter is not None
     out.add_row(*row_of("A", found.a_s, total_a, bounded, whole=True), "█" * round(total_a * scale))
     for name, part in {
-        "mix: other steps": found.mix_s,
+        "mix: different steps": found.mix_s,
         "cost: same steps": found.cost_s,
-        "one side's only": found.unmatched_s,
+        "steps of one side": found.unmatched_s,
     }.items():
         change = part.value or 0.0
         low, high = sorted((round(at * scale), round((at + change) * scale)))
@@ -179,10 +177,10 @@ def why(found: Why) -> RenderableType:
         at += change
     out.add_row(*row_of("B", found.b_s, total_a, bounded, whole=True), "█" * round(total_b * scale))
     lines: list[RenderableType] = [out, Text(held(found), style="dim"), Text("")]
-    lines.append(divided("cost by phase", found.cost_by_phase_s, found))
-    lines += [Text(""), divided("cost by growth", found.cost_by_coefficient_s, found, COEFFICIENTS)]
+    lines.append(divided("cost by phase", found.cost_by_phase_s, found, {"rest": "other time", "gap": "between steps"}))
+    lines += [Text(""), divided("cost by content", found.cost_by_coefficient_s, found, COEFFICIENTS)]
     if found.changed:
-        lines += [Text(""), Text("steps that changed most, of 1000 tokens", style="dim"), changed(found.changed)]
+        lines += [Text(""), Text("steps that changed most, per 1000 tokens", style="dim"), changed(found.changed)]
     return Group(*lines)
 
 
@@ -193,9 +191,9 @@ def part_table(title: str, found: Why) -> Table:
 
 
 def held(found: Why) -> str:
-    matched = f"{share(found.matched_share)} of the time is in steps that both sides had"
+    matched = f"{share(found.matched_share)} of the time is in steps that both sides ran"
     if found.scatter == "steps":
-        return f"{matched}; the intervals hold the scatter within these two runs, not that between processes"
+        return f"{matched}; the intervals cover variation within these two runs, not between processes"
     return f"{matched}; too few steps for intervals" if found.scatter is None else matched
 
 
@@ -229,7 +227,7 @@ def interval(of: Estimate) -> str:
 
 
 def changed(rows: Sequence[ChangedSteps]) -> RenderableType:
-    out = table("prefill", "decode", "context", "A has", "B has", "A's cost", "B's cost", "added", left=0, gap=1)
+    out = table("prefill", "decode", "context", "A: steps", "B: steps", "A: cost", "B: cost", "added", left=0, gap=1)
     for row in rows:
         out.add_row(
             short(row.prefill_positions),

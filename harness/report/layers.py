@@ -20,7 +20,7 @@ WHAT = {
     "bound": "bound: the machine's peaks",
     "kernels": "kernels: time the device is busy",
     "core": "core: scheduler and model",
-    "engine": "engine: + input, output, text",
+    "engine": "engine: + input and output processing",
     "async": "async: + front end, process boundary",
     "http": "http: + server and client",
 }
@@ -132,7 +132,7 @@ def remarks(found: Waterfall) -> Iterator[str]:
     if known:
         unit = "token" if tokens is None else "step"
         basis = f"one step: {number(tokens)} output tokens, the mean of layer core; " if tokens is not None else ""
-        yield f"{basis}'added' sums to {known[-1].name}'s time per {unit}; TTFT and TPOT: p50"
+        yield f"{basis}'added' adds up to {known[-1].name}'s time per {unit}; TTFT and TPOT: p50"
         yield "; ".join(WHAT.get(rung.name, rung.name) for rung in known)
     if any((rung.added_s_per_output_token or 0.0) < 0 for rung in known):
         yield f"{TAKEN}: this layer was faster than the one below"

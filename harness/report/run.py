@@ -248,10 +248,8 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         yield "client", f"{used}{share(client.share_of_capacity)} of the {limit} tokens/s that it can handle"
     cost = result.overhead
     if cost.recorder_ns_per_step is not None:
-        yield (
-            "recorder",
-            f"{seconds(cost.recorder_ns_per_step / 1e9)} per step, {share(cost.recorder_share_of_step_time)} of it",
-        )
+        part = share(cost.recorder_share_of_step_time)
+        yield "recorder", f"{seconds(cost.recorder_ns_per_step / 1e9)} per step, {part} of step time"
 
 
 def _host(host: Host | None) -> Iterator[tuple[str, str]]:

@@ -70,9 +70,11 @@ def other_machine(a: ComparedRun, b: ComparedRun) -> str | None:
         return f"the machine of {'A' if one is None else 'B'} is unknown"
     for name in MACHINE:
         if getattr(one, name) != getattr(two, name):
-            return f"other machine: {name} is {_said(getattr(one, name))} for A, {_said(getattr(two, name))} for B"
+            return (
+                f"the machines differ: {name} is {_said(getattr(one, name))} for A, {_said(getattr(two, name))} for B"
+            )
     if a.spec.device == "cuda" and _gpus(one) != _gpus(two):
-        return f"other GPUs: {_said(_gpus(one))} for A, {_said(_gpus(two))} for B"
+        return f"the GPUs differ: {_said(_gpus(one))} for A, {_said(_gpus(two))} for B"
     return None
 
 

@@ -125,11 +125,11 @@ def cost_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> Cost:
     """
     model = validate(ModelProfile, spec["model_profile"], "model_profile")
     if model.family is None:
-        raise Refused(f"no family of models here has the architecture {model.architecture}")
+        raise Refused(f"innerloop has no model family of architecture {model.architecture}")
     settings = spec.get("settings") or {}
     dtype = str(effective.get("dtype") or settings.get("dtype") or model.dtype)
     if dtype not in DTYPE_BYTES:
-        raise Refused(f"it says that it computes in {dtype!r}, whose numbers have no size that is known")
+        raise Refused(f"the engine computes in {dtype!r}, a dtype of unknown size")
     size = DTYPE_BYTES[dtype]
     stored = model.quantization.method if model.quantization is not None else None
     method = stored or effective.get("quantization") or settings.get("quantization")
@@ -198,7 +198,7 @@ def kv_size(name: str | None, size: int) -> float:
     if name.startswith(("fp8", "float8")):
         return 1.0
     if name not in KV_BYTES:
-        raise Refused(f"it says that its KV cache holds {name!r}, whose numbers have no size that is known")
+        raise Refused(f"the engine's KV cache is in {name!r}, a dtype of unknown size")
     return float(KV_BYTES[name])
 
 

@@ -78,7 +78,7 @@ def _clocks(name: str, device: Device, window_s: float) -> Iterator[Reason]:
 def _others(name: str, strangers: Sequence[Stranger]) -> Iterator[Reason]:
     if strangers:
         shown = ", ".join(
-            f"{one.name or 'a process without a name here'} ({one.pid}"
+            f"{one.name or 'an unnamed process'} ({one.pid}"
             + (f", {size(one.peak_bytes)})" if one.peak_bytes is not None else ")")
             for one in strangers
         )
@@ -105,7 +105,7 @@ def _energy(name: str, device: Device, window_s: float) -> Iterator[Reason]:
             "energy_mismatch",
             f"{name}'s energy counter says {number(used.counter)} J, the integral of its power "
             f"{number(used.integral)} J ({apart:+.1%})",
-            "Trust neither more closely than that: power readings may miss bursts, or the counter may include more.",
+            "Neither is more accurate than that: power readings may miss bursts, or the counter may include more.",
         )
 
 

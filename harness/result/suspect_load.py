@@ -30,13 +30,14 @@ def _unfinished(ttft: Summary, e2e: Summary) -> Iterator[Reason]:
         yield doubt(
             "censored",
             f"{share(_share(ttft))} of the due requests had no first token when the window closed",
-            "TTFT quantiles count them as longer than their wait so far: lower the load, or measure until all finish.",
+            "TTFT quantiles treat them as longer than their wait so far. Lower the load, or measure until all finish.",
         )
     elif _share(e2e) > CENSORED_SHARE:
         yield doubt(
             "cut_requests",
             f"{share(_share(e2e))} of the due requests were still running when the window closed",
-            "End-to-end quantiles count them as longer than so far; TPOT covers finished ones. Measure longer.",
+            "End-to-end quantiles treat them as longer than their time so far; TPOT covers only finished requests. "
+            "Measure for longer.",
         )
 
 
@@ -59,8 +60,8 @@ def _changed(seen: Stability, start_ns: int) -> Iterator[Reason]:
     if backlog is not None and backlog.overloaded:
         yield doubt(
             "overloaded",
-            f"requests in the system grew by {number(round(backlog.per_minute, 1))} per minute until the last arrival "
-            f"(at least {number(round(backlog.low, 1))})",
+            f"the number of requests in the system grew by {number(round(backlog.per_minute, 1))} per minute until the "
+            f"last arrival (at least {number(round(backlog.low, 1))})",
             "The engine cannot keep up with this rate, so TTFT only reflects the run's length. Lower the rate.",
         )
     if drift is not None and drift.kind == "drift":

@@ -1,4 +1,4 @@
-"""Small figures that several sections are made of."""
+"""Small groups of figures that several sections share."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Bounds = tuple[float | None, float | None]  # None: no bound on that side
 class Summary:
     """One distribution. Quantiles are interpolated linearly between the two nearest values, as by numpy.quantile.
 
-    Where more than 1 % of the durations had not ended (`unfinished`), quantiles and intervals are Kaplan's and Meier's,
-    null where they lie beyond the longest that was seen.
+    Where more than 1 % of the durations had not ended (`unfinished`), quantiles and intervals are Kaplan-Meier
+    estimates, null where they lie beyond the longest observed.
     """
 
     mean: Annotated[float | None, Figure("arithmetic mean", null=NO_VALUES)]
@@ -54,7 +54,7 @@ class ByStepKind:
 
 @dataclass(frozen=True, slots=True)
 class CountByStepKind:
-    """How many there are of all steps, of those with prefill and of those without."""
+    """Number of all steps, of those with prefill and of those without."""
 
     all: int
     with_prefill: int

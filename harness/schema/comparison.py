@@ -1,4 +1,4 @@
-"""What is said of two sides that were measured on the same requests: the document of `innerloop compare`."""
+"""Two sides compared on the same requests: the document of `innerloop compare`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from innerloop.harness.schema.figure import Figure
 VERSION = "1.1"
 MarginSource = Literal["given", "noise", "default"]
 Verdict = Literal["better", "worse", "same", "undecided"]
-ONE_PROCESS = "fewer than three processes a side"
+ONE_PROCESS = "fewer than three processes per side"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """One thing that is known against a side."""
+    """One reason to doubt a side."""
 
     run: Annotated[str, Figure("the folder")]
     code: str
@@ -36,10 +36,10 @@ class Doubt:
 class Side:
     """A or B."""
 
-    runs: Annotated[tuple[str, ...], Figure("their folders, one a block")]
-    status: Annotated[Literal["ok", "suspect"], Figure("suspect: one of its runs is")]
-    doubts: Annotated[tuple[Doubt, ...], Figure("what makes them suspect")]
-    engine: Annotated[str, Figure("with its version")]
+    runs: Annotated[tuple[str, ...], Figure("folders of its runs, one per block")]
+    status: Annotated[Literal["ok", "suspect"], Figure("suspect if one of its runs is")]
+    doubts: Annotated[tuple[Doubt, ...], Figure("why its runs are suspect")]
+    engine: Annotated[str, Figure("engine and version")]
     model: str
     workload: str
     label: Mapping[str, str]
@@ -47,9 +47,9 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that was not alike on both sides."""
+    """Something that differs between the sides."""
 
-    name: Annotated[str, Figure("dotted, as in the result")]
+    name: Annotated[str, Figure("dotted name, as in the result")]
     a: Any
     b: Any
 
@@ -58,19 +58,21 @@ class Difference:
 class ComparedFigure:
     """One figure of A and of B."""
 
-    name: Annotated[str, Figure("dotted, as in the result")]
+    name: Annotated[str, Figure("dotted name, as in the result")]
     unit: str | None
     better: Literal["higher", "lower"]
     a: Annotated[Estimate, Figure("mean over the blocks")]
     b: Annotated[Estimate, Figure("mean over the blocks")]
     ratio: Annotated[Estimate, Figure("B / A", formula="exp of the mean over blocks of log(b / a)")]
-    verdict: Annotated[Verdict, Figure("of B: by where the ratio's interval lies to 1 +- margin")]
-    leaning: Annotated[Literal["better", "worse"] | None, Figure("where undecided", null="the interval holds 1")]
-    p: Annotated[float | None, Figure("of such ratios without a difference; Holm's", null=ONE_PROCESS)]
-    smallest_visible: Annotated[
-        float | None, Figure("relative difference that these blocks show with 80 % power", null=ONE_PROCESS)
+    verdict: Annotated[Verdict, Figure("verdict on B: where the ratio's interval lies relative to 1 +- margin")]
+    leaning: Annotated[
+        Literal["better", "worse"] | None, Figure("direction if undecided", null="the interval contains 1")
     ]
-    doubtful: Annotated[bool, Figure("a side's doubts concern this figure")]
+    p: Annotated[float | None, Figure("p-value if there were no difference, Holm-adjusted", null=ONE_PROCESS)]
+    smallest_visible: Annotated[
+        float | None, Figure("relative difference that these blocks detect with 80 % power", null=ONE_PROCESS)
+    ]
+    doubtful: Annotated[bool, Figure("a side is suspect for this kind of figure")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +84,30 @@ class ChangedSteps:
     context_tokens: float
     steps_per_token_a: float
     steps_per_token_b: float
-    cost_a_s: Annotated[float | None, Figure("mean time of one", "s", null="A has none")]
-    cost_b_s: Annotated[float | None, Figure("mean time of one", "s", null="B has none")]
-    added_s: Annotated[float, Figure("to B - A, for an output token", "s")]
+    cost_a_s: Annotated[float | None, Figure("mean time of one such step", "s", null="A has none")]
+    cost_b_s: Annotated[float | None, Figure("mean time of one such step", "s", null="B has none")]
+    added_s: Annotated[float, Figure("contribution to B - A, per output token", "s")]
 
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Where the difference is: step time for an output token, in seconds. mix + cost + unmatched = difference."""
+    """Where the difference is: step time per output token, in seconds. mix + cost + unmatched = difference."""
 
     a_s: Annotated[Estimate, Figure("A's time in steps and in the gaps between them", "s")]
     b_s: Annotated[Estimate, Figure("B's", "s")]
     difference_s: Annotated[Estimate, Figure("B - A", "s")]
-    mix_s: Annotated[Estimate, Figure("because other steps came", "s")]
-    cost_s: Annotated[Estimate, Figure("because like steps took another time", "s")]
+    mix_s: Annotated[Estimate, Figure("because different steps ran", "s")]
+    cost_s: Annotated[Estimate, Figure("because the same steps took more or less time", "s")]
     unmatched_s: Annotated[Estimate, Figure("steps that only one side had: not comparable", "s")]
     cost_by_phase_s: Annotated[Mapping[str, Estimate], Figure("`cost_s` by phase", "s")]
-    cost_by_coefficient_s: Annotated[Mapping[str, Estimate], Figure("`cost_s` by what it grows with", "s")]
-    matched_share: Annotated[float, Figure("of both sides' time, in steps that both had")]
+    cost_by_coefficient_s: Annotated[Mapping[str, Estimate], Figure("`cost_s` by content of the steps", "s")]
+    matched_share: Annotated[float, Figure("share of both sides' time in steps that both ran")]
     scatter: Annotated[
         Literal["processes", "steps"] | None,
-        Figure("what the intervals hold; steps: how processes differ is not in them", null="there are no intervals"),
+        Figure(
+            "variation that the intervals cover: between processes, or only between steps",
+            null="there are no intervals",
+        ),
     ]
     changed: tuple[ChangedSteps, ...]
 
@@ -115,13 +120,13 @@ class Comparison:
     innerloop_version: str
     a: Side
     b: Side
-    differences: Annotated[tuple[Difference, ...], Figure("what was not alike")]
-    waived: Annotated[tuple[str, ...], Figure("what would have been refused without an option that asked for it")]
-    blocks: Annotated[int, Figure("in which A and B were measured next to each other")]
+    differences: Annotated[tuple[Difference, ...], Figure("what differs")]
+    waived: Annotated[tuple[str, ...], Figure("reasons to refuse the comparison that an option waived")]
+    blocks: Annotated[int, Figure("number of blocks; each runs A and B one after the other")]
     margin: Annotated[float, Figure("relative difference that counts as none")]
-    metric: Annotated[str, Figure("the figure that is asked about, the first below")]
+    metric: Annotated[str, Figure("the primary figure, listed first in figures")]
     figures: tuple[ComparedFigure, ...]
-    missing: Annotated[tuple[str, ...], Figure("figures that one side lacks or that are not above 0")]
+    missing: Annotated[tuple[str, ...], Figure("figures that a side lacks, or that are not above 0")]
     why: Annotated[Why | None, Figure("where the difference is", null="see why_not")]
     why_not: Annotated[str | None, Figure("why it is not known", null="it is known")]
     notes: tuple[str, ...]

@@ -29,7 +29,7 @@ class Engine:
     effective: Annotated[Mapping[str, Any], Figure("common settings as the engine resolved them")] = field(
         default_factory=dict
     )
-    native: Annotated[Mapping[str, Any], Figure("the engine arguments that the common settings became")] = field(
+    native: Annotated[Mapping[str, Any], Figure("the engine arguments that the common settings map to")] = field(
         default_factory=dict
     )
     kv_cache_tokens: Annotated[int | None, Figure("size of the KV cache", unit="tokens", null=NOT_SAID)] = None
@@ -71,25 +71,25 @@ class Gpu:
     compute_capability: str | None
     driver: str | None
     cuda: str | None
-    numa_node: Annotated[int | None, Figure("of the host's memory next to it", null=SYSTEM_SILENT)] = None
+    numa_node: Annotated[int | None, Figure("NUMA node of the host memory closest to it", null=SYSTEM_SILENT)] = None
 
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """The state that the machine was in just before the worker started."""
+    """The state of the machine just before the worker started."""
 
-    governor: Annotated[str | None, Figure("frequency governors of the CPUs, each once", null=SYSTEM_SILENT)]
-    turbo: Annotated[bool | None, Figure("clocks above the nominal one are allowed", null=SYSTEM_SILENT)]
+    governor: Annotated[str | None, Figure("distinct frequency governors of the CPUs", null=SYSTEM_SILENT)]
+    turbo: Annotated[bool | None, Figure("clocks above the nominal frequency are allowed", null=SYSTEM_SILENT)]
     smt: Annotated[bool | None, Figure("a core runs several threads (SMT)", null=SYSTEM_SILENT)]
     frequency_mhz: Annotated[
-        tuple[float, float] | None, Figure("lowest and highest of the CPUs", "MHz", null=SYSTEM_SILENT)
+        tuple[float, float] | None, Figure("lowest and highest frequency of the CPUs", "MHz", null=SYSTEM_SILENT)
     ]
     isolated_cpus: Annotated[str | None, Figure("CPUs isolated from the scheduler", null="none")]
     affinity: Annotated[tuple[int, ...], Figure("CPUs that the harness may run on")]
     worker_cpus: Annotated[tuple[int, ...] | None, Figure("--cpus", null="it was not given")]
     harness_cpus: Annotated[tuple[int, ...] | None, Figure("--harness-cpus", null="it was not given")]
     load_average: Annotated[
-        tuple[float, float, float] | None, Figure("of the last 1, 5 and 15 minutes", null=SYSTEM_SILENT)
+        tuple[float, float, float] | None, Figure("over the last 1, 5 and 15 minutes", null=SYSTEM_SILENT)
     ]
     boot_id: Annotated[str | None, Figure("id of this boot of the system", null=SYSTEM_SILENT)]
 

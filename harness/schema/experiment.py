@@ -15,7 +15,7 @@ State = Literal["started", "done", "failed", "refused", "interrupted"]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One thing that is measured."""
+    """One configuration to measure."""
 
     name: Annotated[str, Figure("a folder's name, unique in the experiment")]
     request: Annotated[Mapping[str, Any], Figure("the requested run, as options of `innerloop run`")]
@@ -28,18 +28,18 @@ class Manifest:
 
     schema_version: str
     innerloop_version: str
-    id: Annotated[str, Figure("a UUID of version 7")]
+    id: Annotated[str, Figure("UUID version 7")]
     created: Annotated[str, Figure("UTC, ISO 8601")]
     design: Annotated[str, Figure("layers, trials, compare ...")]
     cells: tuple[Cell, ...]
     blocks: Annotated[int, Figure("number of blocks; a block holds one job of each cell, compared with each other")]
-    order: Annotated[Order, Figure("of the cells in a block")]
-    seed: Annotated[int, Figure("of the order")]
+    order: Annotated[Order, Figure("order of the cells in a block")]
+    seed: Annotated[int, Figure("seed of a random order")]
     machine: Annotated[Mapping[str, Any], Figure("what must match for figures to be comparable")]
     options: Annotated[Mapping[str, Any], Figure("how runs are made: limits, telemetry, profiling")] = field(
         default_factory=dict
     )
-    until: Annotated[float | None, Figure("relative half width at which it may stop", null="after all blocks")] = None
+    until: Annotated[float | None, Figure("relative half-width of the interval at which it may stop", null="after all blocks")] = None
     together: Annotated[bool, Figure("the jobs of a block are windows of one process, which loads the engine once")] = (
         False
     )

@@ -17,10 +17,10 @@ class SlowStep:
     """One of the slowest steps, and what was in it. Counts are null where the engine does not report them."""
 
     step: int
-    at_s: Annotated[float, Figure("its start after the window's", unit="s")]
+    at_s: Annotated[float, Figure("start, from the start of the window", unit="s")]
     wall_s: float
-    expected_s: Annotated[float | None, Figure("by the fit", unit="s", null="nothing was fitted")]
-    bound_s: Annotated[float | None, Figure("by the roofline", unit="s", null="unknown")]
+    expected_s: Annotated[float | None, Figure("expected by the fit", unit="s", null="nothing was fitted")]
+    bound_s: Annotated[float | None, Figure("bound by the roofline", unit="s", null="unknown")]
     prefill_positions: int | None
     decode_positions: int | None
     output_tokens: int | None
@@ -36,7 +36,7 @@ class SlowStep:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Steps with about as many running requests."""
+    """Steps with a similar number of running requests."""
 
     least: Annotated[int, Figure("fewest requests running")]
     most: Annotated[int, Figure("most requests running")]
@@ -46,22 +46,23 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """Preemptions that came close together."""
+    """Preemptions in quick succession."""
 
     first_step: int
     last_step: int
-    at_s: Annotated[float, Figure("its start after the window's", unit="s")]
+    at_s: Annotated[float, Figure("start, from the start of the window", unit="s")]
     duration_s: Annotated[float, Figure("of these steps and the time between them", unit="s")]
     preempted: Annotated[int, Figure("requests preempted")]
     kv_usage: Annotated[float | None, Figure("when it began", null="the engine does not report it")]
     share_of_prefill: Annotated[
-        float | None, Figure("share of all prefill positions computed in the storm", null="unknown, or none was")
+        float | None,
+        Figure("share of all prefill positions computed in the storm", null="unknown, or no prefill was computed"),
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class Preemptions:
-    """All of a run's."""
+    """All preemptions of a run."""
 
     count: int
     steps: int
@@ -75,7 +76,7 @@ class Interference:
 
     with_prefill: Summary
     decode_only: Summary
-    stalled_share: Annotated[float | None, Figure("tokens that waited for prefill")]
+    stalled_share: Annotated[float | None, Figure("share of the tokens that waited for prefill")]
     lost_share: Annotated[
         float | None, Figure("share of the time between tokens spent waiting longer than the others' median")
     ]
@@ -115,7 +116,7 @@ class FittedCosts:
 
 @dataclass(frozen=True, slots=True)
 class PhaseCost:
-    """A phase of the host against the requests that run."""
+    """Time of a host phase by number of running requests."""
 
     fit: FittedCosts
     bins: tuple[Bin, ...]
@@ -131,7 +132,7 @@ class Investigation:
     engine: str | None
     model: str | None
     workload: str | None
-    given: Annotated[Mapping[str, Any], Figure("what was set")]
+    given: Annotated[Mapping[str, Any], Figure("settings given by the user")]
     label: Annotated[Mapping[str, str], Figure("--label")]
     status: str | None
     steps: int

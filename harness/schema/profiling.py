@@ -21,7 +21,7 @@ class Captured:
 
 @dataclass(frozen=True, slots=True)
 class Slowdown:
-    """How many times longer the pass's steps took than like steps of the measured run."""
+    """How many times longer the pass's steps took than similar steps of the measured run."""
 
     with_prefill: Annotated[float | None, Figure("of steps with prefill", null="there are none to compare")]
     decode_only: Annotated[float | None, Figure("of the others", null="there are none to compare")]
@@ -58,11 +58,11 @@ class HostProfile:
 
 @dataclass(frozen=True, slots=True)
 class Profiling:
-    """The pass, and what it cost. Its figures never enter the measured ones."""
+    """The pass, and what it cost. Its figures never mix with the measured ones."""
 
     kind: Annotated[str, Figure("kernels, nsys, ncu or host")]
     steps: Annotated[str, Figure("requested steps")]
-    windows: Annotated[tuple[Mapping[str, Any], ...], Figure("the same, as rules")]
+    windows: Annotated[tuple[Mapping[str, Any], ...], Figure("the requested steps, as rules")]
     folder: Annotated[str, Figure("its folder, inside the run's folder")]
     command: Annotated[str, Figure("how to repeat the pass by hand")]
     seconds: Annotated[float, Figure("duration of the pass", unit="s")]
@@ -100,7 +100,7 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleGaps(Summary):
-    """Stretches in which a device had nothing to do, in seconds."""
+    """Periods in which a device was idle, in seconds."""
 
     total: Annotated[float, Figure("sum, per device", unit="s")]
 

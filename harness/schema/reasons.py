@@ -23,7 +23,7 @@ class Reason:
             "suspect"
         ),
     ]
-    affects: Annotated[tuple[Affected, ...], Figure("the kinds of figures that it puts in doubt")]
+    affects: Annotated[tuple[Affected, ...], Figure("the kinds of figures that it casts doubt on")]
     detail: Annotated[str, Figure("what was observed, with figures")]
     advice: Annotated[str | None, Figure("what to do about it", null="there is nothing to advise")]
 

@@ -47,7 +47,7 @@ class Spec:
         str | None,
         Figure(
             "the part of the engine that was replaced, so that the speed is not representative and must not be ranked",
-            null="nothing: the engine ran as it is",
+            null="nothing was replaced",
         ),
     ] = None
     label: Annotated[Mapping[str, str], Figure("--label")] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class Place:
 class Result:
     """One run."""
 
-    schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor only adds fields")]
+    schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
     innerloop_version: str
     created: Annotated[str, Figure("when the run ended, UTC in ISO 8601")]
     status: Annotated[Status, Figure("suspect: a reason that affects figures; failed, interrupted: see failure")]
@@ -139,7 +139,7 @@ class Result:
         Stability | None, Figure("drift and backlog during the window", null="an older innerloop wrote it")
     ] = None
     kind: Annotated[Literal["run"], Figure("what this document is")] = "run"
-    id: Annotated[str | None, Figure("of this run: a UUID of version 7", null="an older innerloop wrote it")] = None
+    id: Annotated[str | None, Figure("of this run: UUID version 7", null="an older innerloop wrote it")] = None
     key: Annotated[
         str | None,
         Figure("hash of the request: runs with the same key request the same", null="an older innerloop wrote it"),

@@ -1,4 +1,4 @@
-"""How far the steps are from what the machine was measured to do at most."""
+"""How close the steps come to the machine's measured peaks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MeasuredPeaks:
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """What all devices together can do at most."""
+    """Peak rates of all devices together."""
 
     bytes_per_s: Annotated[float, Figure("memory bandwidth", unit="bytes/s")]
     ops_per_s: Annotated[float, Figure("in the dtype of attention and lm_head", unit="operations/s")]
@@ -46,17 +46,17 @@ class Routed:
     """The experts of all layers that a router chooses from; each layer's are chosen equally often (random weights)."""
 
     bytes: Annotated[float, Figure("all of them, as stored", unit="bytes")]
-    experts: Annotated[int, Figure("of a layer")]
-    taken: Annotated[int, Figure("of a layer by each position")]
+    experts: Annotated[int, Figure("experts per layer")]
+    taken: Annotated[int, Figure("experts per layer that a position is routed to")]
 
 
 @dataclass(frozen=True, slots=True)
 class Windowed:
-    """The layers that see at most `window` positions, part of what Cost says of all layers."""
+    """The layers that attend to at most `window` positions; included in the totals of Cost."""
 
-    window: Annotated[int, Figure("that a position sees, itself included", unit="positions")]
+    window: Annotated[int, Figure("positions that a position attends to, itself included", unit="positions")]
     kv_bytes: Annotated[float, Figure("keys and values of one token in these layers", unit="bytes")]
-    attention_ops: Annotated[float, Figure("for each pair of positions in these layers", unit="operations")]
+    attention_ops: Annotated[float, Figure("per pair of positions in these layers", unit="operations")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +65,31 @@ class Cost:
 
     layers_bytes: Annotated[float, Figure("read by every step: the layers' matrices as stored, and the norms", "bytes")]
     lm_head_bytes: Annotated[float, Figure("read by a step that outputs a token", "bytes")]
-    embedding_bytes: Annotated[float, Figure("a row of the table, for each position", "bytes")]
+    embedding_bytes: Annotated[float, Figure("one row of the table, per position", "bytes")]
     kv_bytes: Annotated[float, Figure("keys and values of one token", "bytes")]
-    linear_ops: Annotated[float, Figure("of the layers' matrices for each position: 2 per parameter", "operations")]
-    lm_head_ops: Annotated[float, Figure("for each output token: 2 per parameter", "operations")]
-    attention_ops: Annotated[float, Figure("for each pair of positions: 4 head_dim per head and layer", "operations")]
+    linear_ops: Annotated[float, Figure("of the layers' matrices, per position: 2 per parameter", "operations")]
+    lm_head_ops: Annotated[float, Figure("per output token: 2 per parameter", "operations")]
+    attention_ops: Annotated[float, Figure("per pair of positions: 4 head_dim per head and layer", "operations")]
     dtype: Annotated[str, Figure("dtype of attention and lm_head")]
     linear_dtype: Annotated[str, Figure("dtype in which the layers' matrices are multiplied")]
-    routed: Annotated[Routed | None, Figure("experts, of which a step reads those that its positions take")] = None
-    windowed: Annotated[Sequence[Windowed], Figure("layers that do not see the whole context")] = ()
+    routed: Annotated[Routed | None, Figure("routed experts; a step reads those that its positions are routed to")] = (
+        None
+    )
+    windowed: Annotated[Sequence[Windowed], Figure("layers that do not attend to the whole context")] = ()
     decode_attention_ops: Annotated[
         float | None,
-        Figure("attention_ops of decode positions", "operations", null="they are no others"),
+        Figure("attention_ops of decode positions", "operations", null="same as attention_ops"),
     ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class OfSteps:
-    """A share of the wall time of a kind of steps."""
+    """A share of the wall time of one kind of steps."""
 
     all: Annotated[float | None, Figure("of all steps", null="there are none")]
     decode_only: Annotated[float | None, Figure("of steps without prefill", null="there are none")]
     with_prefill: Annotated[float | None, Figure("of steps with prefill", null="there are none")]
-    steady: Annotated[float | None, Figure("of the steady window's", null="there is none")]
+    steady: Annotated[float | None, Figure("of steps in the steady window", null="there is none")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,25 +134,25 @@ class Roofline:
         OfSteps | None, Figure("operations / wall / measured matrix rate (model FLOPs utilization)", better="higher")
     ] = None
     datasheet: Annotated[
-        Peaks | None, Figure("the makers' peaks of all devices together", null="they are not known for this device")
+        Peaks | None, Figure("data sheet peaks of all devices together", null="unknown for this device")
     ] = None
     mbu_of_datasheet: Annotated[
         float | None,
         Figure(
-            "bytes / time from the first step's start to the last one's end / the maker's bandwidth",
-            null="the maker's peaks are not known",
+            "bytes / time from the first step's start to the last one's end / bandwidth of the data sheet",
+            null="the data sheet's peaks are unknown",
             better="higher",
         ),
     ] = None
     mfu_of_datasheet: Annotated[
         float | None,
         Figure(
-            "operations / time from the first step's start to the last one's end / the maker's dense matrix rate",
-            null="the maker's peaks are not known",
+            "operations / time from the first step's start to the last one's end / dense matrix rate of the data sheet",
+            null="the data sheet's peaks are unknown",
             better="higher",
         ),
     ] = None
-    memory_bound_share: Annotated[OfSteps | None, Figure("part of the bound in steps that memory bounds")] = None
+    memory_bound_share: Annotated[OfSteps | None, Figure("share of the bound in memory-bound steps")] = None
     output_tokens_per_s_at_bound: Annotated[float | None, Figure("output tokens / bound", unit="tokens/s")] = None
     bytes: Annotated[float | None, Figure("moved by all steps", unit="bytes")] = None
     operations: Annotated[float | None, Figure("of all steps", unit="operations")] = None
@@ -158,4 +160,4 @@ class Roofline:
     unattributed_prefill_positions: Annotated[int | None, Figure("positions that no request's prompt accounts for")] = (
         None
     )
-    above_bound: Annotated[str | None, Figure("how to read steps faster than their bound", null="none is")] = None
+    above_bound: Annotated[str | None, Figure("how to interpret steps faster than their bound", null="none is")] = None

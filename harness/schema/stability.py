@@ -1,4 +1,4 @@
-"""Whether a run went on as it began."""
+"""Whether a run stayed stable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from innerloop.harness.schema.figure import Figure
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How the time of steps changed, given what they hold. Shares are of the window's mean."""
+    """How step time changed for steps of the same content. Shares are of the window's mean."""
 
     kind: Annotated[
         Literal["drift", "level_shift"] | None,
@@ -20,7 +20,7 @@ class Drift:
     low: Annotated[float, Figure("lower end of its 95 % interval")]
     high: Annotated[float, Figure("upper end of its 95 % interval")]
     change: Annotated[float, Figure("from beginning to end, or from one level to the other", better="lower")]
-    p: Annotated[float, Figure("probability of such a change if nothing changes")]
+    p: Annotated[float, Figure("p-value: probability of such a change by chance")]
     shift_ns: Annotated[int | None, Figure("when the level changed, monotonic", "ns", null="not a level shift")] = None
 
 
@@ -28,7 +28,7 @@ class Drift:
 class Backlog:
     """The requests in the system of an open loop, over the second half of the time to the last arrival."""
 
-    overloaded: Annotated[bool, Figure("they grew: the 99 % interval of the slope lies above 0")]
+    overloaded: Annotated[bool, Figure("their number grew: the 99 % interval of the slope lies above 0")]
     per_minute: Annotated[float, Figure("slope", "requests/min", better="lower")]
     low: Annotated[float, Figure("lower end of its interval", "requests/min")]
     high: Annotated[float, Figure("upper end of its interval", "requests/min")]

@@ -1,4 +1,4 @@
-"""What came before the window, and the memory that it took."""
+"""Start-up before the window, and the memory in use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Startup:
     ] = None
     load: Annotated[
         float | None,
-        Figure("from the weights' folder to an engine that can step", "s", null=NOT_REACHED, better="lower"),
+        Figure("loading the engine, until it can step", "s", null=NOT_REACHED, better="lower"),
     ] = None
     warmup: Annotated[float | None, Figure("all rounds of warm-up", "s", null=NOT_REACHED)] = None
     total: Annotated[float | None, Figure("sum of these", "s", null="a part is unknown", better="lower")] = None
@@ -48,7 +48,7 @@ class Warmup:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Resident memory of the worker's processes, and what the engine says of its own; of all devices together."""
+    """Resident memory of the worker's processes, and what the engine reports; of all devices together."""
 
     before_load: Annotated[int | None, Figure("when the load began", unit="bytes", null=NOT_REACHED)] = None
     after_load: Annotated[int | None, Figure("when the warm-up began", unit="bytes", null=NOT_REACHED)] = None

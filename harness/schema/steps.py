@@ -44,7 +44,7 @@ class StepShare:
 
 @dataclass(frozen=True, slots=True)
 class TimeShare:
-    """The window divided; the three add up to 1."""
+    """Shares of the window; the three add up to 1."""
 
     steps: Annotated[float | None, Figure("in steps", null="no step was recorded")]
     bubbles: Annotated[float | None, Figure("between steps while there was work", null="no step was recorded")]
@@ -72,7 +72,7 @@ class Overhead:
     ] = None
     step_ratio_low: Annotated[float | None, Figure("of its 95 % interval")] = None
     step_ratio_high: Annotated[float | None, Figure("of its 95 % interval")] = None
-    step_ratio_pairs: Annotated[int | None, Figure("pairs of steps behind it")] = None
+    step_ratio_pairs: Annotated[int | None, Figure("pairs of steps that it is based on")] = None
     gc_pauses: Annotated[int | None, Figure("Python garbage collections in the window", better="lower")] = None
     gc_s: Annotated[float | None, Figure("their time", unit="s", better="lower")] = None
     gc_longest_s: Annotated[float | None, Figure("the longest of them", unit="s", better="lower")] = None

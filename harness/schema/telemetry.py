@@ -15,7 +15,7 @@ NO_STEADY = "there is no steady window, or its energy is unknown"
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The worker's processes, the machine, and everybody else on it. `*_cores`: mean cores in use; `*_share`: of all
+    """The worker's processes, the machine, and all other processes. `*_cores`: mean cores in use; `*_share`: of all
     cores' time."""
 
     covered_s: Annotated[float, Figure("part of the window that the samples cover", unit="s")]
@@ -43,7 +43,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class PerToken:
-    """Energy over output tokens, and the other way round."""
+    """Energy per output token, and output tokens per joule."""
 
     per_token: Annotated[float | None, Figure("energy / output tokens", "J/token", better="lower")]
     per_token_above_idle: Annotated[float | None, Figure("the same above idle", "J/token", better="lower")]
@@ -96,13 +96,13 @@ class PowerSummary:
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """A device's memory in use, and what for."""
+    """A device's memory in use, and what it is used for."""
 
     before_load: int | None = None
     after_load: int | None = None
     after_warmup: int | None = None
     peak: Annotated[int | None, Figure("peak in the window", "bytes", better="lower")] = None
-    worker: Annotated[int | None, Figure("peak of the worker's own", "bytes", null=UNSEEN)] = None
+    worker: Annotated[int | None, Figure("peak use by the worker", "bytes", null=UNSEEN)] = None
     weights: int | None = None
     kv_cache: int | None = None
     rest: Annotated[int | None, Figure("peak - before the load - weights - KV cache", "bytes")] = None
@@ -155,7 +155,7 @@ class Most:
 
 @dataclass(frozen=True, slots=True)
 class ClockEvent:
-    """For how long the device had a reason to run at other clocks."""
+    """A reason for lowered clocks, and for how long it applied."""
 
     reason: str
     seconds: float
@@ -163,7 +163,7 @@ class ClockEvent:
 
 @dataclass(frozen=True, slots=True)
 class LinkRates:
-    """Bytes a second over a link."""
+    """Bytes per second over a link."""
 
     tx: float | None
     rx: float | None
@@ -199,7 +199,7 @@ class Device:
     driver: str | None
     architecture: str | None
     power_limit_w: float | None
-    supported: Annotated[Mapping[str, bool] | None, Figure("which readings the driver gives")]
+    supported: Annotated[Mapping[str, bool] | None, Figure("readings that the driver supports")]
     source: str
     interval_s: float
     samples: int
@@ -219,7 +219,7 @@ class Device:
     event_reasons: tuple[ClockEvent, ...]
     pcie_bytes_per_s: LinkRates
     nvlink_bytes_per_s: LinkRates
-    gpm: Annotated[Mapping[str, float | None] | None, Figure("means of GPM's readings", null="there is no GPM")]
+    gpm: Annotated[Mapping[str, float | None] | None, Figure("means of the GPM readings", null="GPM is not supported")]
     foreign_processes: tuple[Stranger, ...]
 
 

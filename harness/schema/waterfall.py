@@ -46,7 +46,7 @@ class Rung:
 
     name: str
     kind: Literal["bound", "kernels", "layer"]
-    reason: Annotated[str | None, Figure("why it has no figures", null="it has")]
+    reason: Annotated[str | None, Figure("why it has no figures", null="it has figures")]
     trials: int
     s_per_output_token: Annotated[
         float | None, Figure("busy window / output tokens, median of the trials", unit="s", better="lower")
@@ -57,9 +57,9 @@ class Rung:
     ttft_s: Points | None
     tpot_s: Points | None
     tokens_per_s: Annotated[float | None, Figure("1 / s_per_output_token", unit="tokens/s", better="higher")] = None
-    ms_per_step: Annotated[float | None, Figure("for a step of layer core", unit="ms")] = None
+    ms_per_step: Annotated[float | None, Figure("per step of layer core", unit="ms")] = None
     added_s_per_output_token: Annotated[float | None, Figure("difference from the layer below", unit="s")] = None
-    added_ms_per_step: Annotated[float | None, Figure("the same for a step of layer core", unit="ms")] = None
+    added_ms_per_step: Annotated[float | None, Figure("the same per step of layer core", unit="ms")] = None
     added_share: Annotated[float | None, Figure("of the outermost layer's time")] = None
     ratio_to_below: Annotated[
         float | None,

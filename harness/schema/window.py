@@ -21,7 +21,7 @@ class Window:
     end_ns: Annotated[
         int | None,
         Figure(
-            "when the last request had finished, or the end of the step in which the time ran out",
+            "when the last request had finished, or the end of the step during which the duration ran out",
             "ns",
             null=NEVER_OPENED,
         ),
@@ -34,7 +34,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was asked, and what was done."""
+    """What was requested, and what was done."""
 
     requests: Annotated[int, Figure("requests in the workload")]
     finished: Annotated[int, Figure("got all their tokens")]
@@ -50,7 +50,7 @@ class Counts:
     prefill_positions: Annotated[
         int | None, Figure("prompt positions computed, including recomputed ones", null=UNREPORTED)
     ]
-    decode_positions: Annotated[int | None, Figure("newest tokens fed back", null=UNREPORTED)]
+    decode_positions: Annotated[int | None, Figure("newest tokens fed back to the model", null=UNREPORTED)]
     steps: Annotated[int, Figure("steps recorded")]
     preemptions: Annotated[int | None, Figure("requests evicted from the batch", null=UNREPORTED, better="lower")]
 
@@ -86,10 +86,10 @@ class Throughput:
     ] = None  # fmt: skip
     tokens_per_s_per_request: Annotated[
         float | None,
-        Figure("AIPerf's output token throughput per user: every request weighs the same", "tokens/s",
+        Figure("AIPerf's output token throughput per user: every request has the same weight", "tokens/s",
                "mean over finished requests of 1 / TPOT", "no request with a rate finished", "higher"),
     ] = None  # fmt: skip
-    user_tokens: Annotated[int, Figure("tokens that tokens_per_s_per_user rests on", "tokens")] = 0
+    user_tokens: Annotated[int, Figure("tokens that tokens_per_s_per_user is based on", "tokens")] = 0
     output_tokens_per_s_ci: Annotated[
         Bounds | None, Figure("95 % interval by batch means", "tokens/s", null=NO_RATE_INTERVAL)
     ] = None
@@ -115,12 +115,12 @@ class Latency:
     itl: Annotated[
         Summary,
         Figure(
-            "gap between a request's arrivals; k tokens that come together make k gaps of a k-th", "s", better="lower"
+            "gap between a request's arrivals; k tokens that arrive together count as k equal gaps", "s", better="lower"
         ),
     ]
     e2e: Annotated[Summary, Figure("end to end", "s", "last token - due", better="lower")]
     arrival_gap: Annotated[
-        Summary | None, Figure("gap between a request's arrivals, however many tokens come", "s", better="lower")
+        Summary | None, Figure("gap between a request's arrivals, however many tokens they bring", "s", better="lower")
     ] = None
     send_lag: Annotated[
         Summary | None, Figure("how late requests were submitted", "s", "submitted - due", better="lower")

@@ -30,7 +30,7 @@ examples:
   innerloop run --engine vllm --windows users-10,users-50,users-100
       three loads on an engine that is loaded once
   innerloop run --engine vllm --model llama3-70b-awq --dry-run
-      print what would be done, and do nothing
+      print what would be done, without doing it
 
   innerloop run --set max_batch_size=16 --label try=small --note "after the scheduler change"
       the report and `innerloop runs` show settings, labels and notes
@@ -160,13 +160,17 @@ def add_limits(out: argparse.ArgumentParser) -> None:
         "--timeout",
         type=duration,
         metavar="TIME",
-        help="limit of the whole run, from the start of the engine's process; default: none",
+        help="limit for the whole run, from the start of the engine's process; default: none",
     )
     end.add_argument(
-        "--load-timeout", type=duration, default=1800.0, metavar="TIME", help="limit of the load; default: 30m"
+        "--load-timeout",
+        type=duration,
+        default=1800.0,
+        metavar="TIME",
+        help="limit for loading the engine; default: 30m",
     )
     end.add_argument(
-        "--hang-timeout", type=duration, metavar="TIME", help="limit of one step; default: 2m, 10m on a CPU"
+        "--hang-timeout", type=duration, metavar="TIME", help="limit for one step; default: 2m, 10m on a CPU"
     )
 
 
@@ -198,7 +202,7 @@ def add_result(out: argparse.ArgumentParser) -> None:
     )
     result.add_argument("--note", metavar="TEXT", help="stored with the result")
     result.add_argument("--strict", action="store_true", help="exit with 5 if the run is suspect")
-    result.add_argument("--json", action="store_true", help="print only the result, as JSON on stdout")
+    result.add_argument("--json", action="store_true", help="print the result as one JSON document on stdout")
     result.add_argument("--trace", action="store_true", help="also write trace.perfetto-trace, for ui.perfetto.dev")
     result.add_argument("--keep-token-ids", action="store_true", help="also write the token ids: output_ids.npz")
     result.add_argument(

@@ -50,11 +50,11 @@ def conclude(
 
 def unread(inputs: Inputs, outcome: Outcome, error: Exception) -> Record:
     """The record of a run of which nothing could be made but what the harness knows by itself."""
-    what = f"what was recorded could not be read ({told(error)}) and lies in {inputs.folder}"
+    what = f"what was recorded could not be read ({told(error)}); it is in {inputs.folder}"
     failure = outcome.failure
     if failure is None:
         lines = tuple("".join(traceback.format_exception(error)).splitlines())
-        failure = Failure("harness", f"the run came to its end, but {what}", traceback=lines)
+        failure = Failure("harness", f"the run finished, but {what}", traceback=lines)
     return Record(
         spec=inputs.spec.describe(),
         tables=no_tables([what]),
@@ -102,7 +102,7 @@ def keep_token_ids(folder: Path, outcome: Outcome) -> None:
         if kept.exists():
             kept.rename(folder / kept.name)
     except OSError as error:
-        outcome.notes.append(f"the tokens were left in {kept}: {error}")
+        outcome.notes.append(f"output_ids.npz could not be moved from {kept}: {error}")
 
 
 def environment_facts(inputs: Inputs, environment: Environment | None, outcome: Outcome) -> Facts:

@@ -181,7 +181,7 @@ def put_away(folder: Path) -> tuple[str, ...]:
     try:
         return convert(folder).notes if folder.is_dir() else ()
     except Exception as error:
-        return (f"the pass's records could not be read ({told(error)}) and lie in {folder}",)
+        return (f"the pass's records could not be read ({told(error)}); they are in {folder}",)
 
 
 class Pass:

@@ -144,7 +144,12 @@ def planned_environment(spec: RunSpec) -> PlannedEnvironment:
             "sites": [str(site) for site in own.sites],
         }
     if recipe.lock is None:
-        return {"path": "your own interpreter (--engine-python)", "exists": False, "lock": None, "lock_hash": None}
+        return {
+            "path": "your own; give --engine-python or --environment",
+            "exists": False,
+            "lock": None,
+            "lock_hash": None,
+        }
     planned = environments.plan(spec.engine, spec.device)
     exists = environments.existing(planned) is not None
     return {"path": str(planned.folder), "exists": exists, "lock": planned.lock.name, "lock_hash": planned.lock_hash}
@@ -220,7 +225,5 @@ def words(described: Workload) -> str:
     prompt, output = described.prompt_tokens, described.output_tokens
     users = f", {described.users} users" if described.users else ""
     lasts = f", {described.duration_s:g} s" if described.duration_s else ""
-    return (
-        f"{number(described.requests)} requests{users}{lasts}, prompts {prompt.min} to {prompt.max}, "
-        f"outputs {output.min} to {output.max} tokens"
-    )
+    prompts, outputs = (f"{one.min}" if one.min == one.max else f"{one.min} to {one.max}" for one in (prompt, output))
+    return f"{number(described.requests)} requests{users}{lasts}, prompts of {prompts} tokens, outputs of {outputs}"

@@ -62,7 +62,7 @@ def recover(folder: Path) -> Result:
                     f"the harness was killed before it could write a result; {_kept(tables)}",
                     log_tail=log_tail(folder / "engine.log"),
                 ),
-                device_note="no device telemetry: it was lost with the harness",
+                device_note="no device telemetry: it was lost when the harness was killed",
                 notes=[RECOVERED, *notes],
             )
         )
@@ -91,7 +91,7 @@ def spec_of(job: Document, path: Path) -> tuple[Document, list[str]]:
     except Misfit as error:
         raise Refused(f"{path} is not a run's job: {error}") from None
     lost = sorted(UNSAID.keys() - said.keys())
-    return spec, [f"{JOB} does not say: {', '.join(lost)}"] if lost else []
+    return spec, [f"{JOB} lacks: {', '.join(lost)}"] if lost else []
 
 
 def text_of(job: Document, name: str) -> str | None:

@@ -64,10 +64,10 @@ def quantization(engine: EngineProfile, model: ModelProfile, device: str, settin
         load = load_of(model, device, settings)
         able = [other for other in engines.all_engines() if takes(other, load)]
         here = [other.name for other in able if engines.why_not(other, machine, device) is None]
-        can = ", ".join(engine.quantization.get(device, ())) or "unquantized weights only"
+        can = ", ".join(engine.quantization.get(device, ())) or "unquantized"
         raise Refused(
-            f"{engine.name} on {device} cannot run {wanted} weights ({model.name}); it runs: {can}",
-            f"engines that can on {device}: {', '.join(other.name for other in able) or 'none'}"
+            f"{engine.name} on {device} cannot run {wanted} weights ({model.name}); it runs only {can} weights",
+            f"engines that can run them on {device}: {', '.join(other.name for other in able) or 'none'}"
             f" (available here: {', '.join(here) or 'none'})",
         )
 
@@ -151,8 +151,8 @@ def paths(model: ModelProfile, weights: Path | None, engine: EngineProfile, laye
         reads_one = engine.adapter and layer in adapter_of(engine).with_tokenizer
         if reads_one and not any((weights / name).is_file() for name in TOKENIZERS):
             raise Refused(
-                f"--weights {weights}: there is no tokenizer in the folder, and layer {layer} of {engine.name} reads "
-                "one",
+                f"--weights {weights}: there is no tokenizer in the folder, but layer {layer} of {engine.name} "
+                "needs one",
                 "put the model's tokenizer.json and tokenizer_config.json into it, or choose --layer core",
             )
 

@@ -37,7 +37,7 @@ def make_folder(out: Path, numbered: bool = False) -> Path:
             if not numbered:
                 break
     except OSError as error:
-        raise Refused(f"--out: {out} cannot be made: {error.strerror or error}") from None
+        raise Refused(f"--out: {out} cannot be created: {error.strerror or error}") from None
     raise Refused(f"--out: {out} is not empty; name a new folder, so that runs do not mix")
 
 

@@ -25,16 +25,16 @@ def _faults(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Iter
             if column.endswith("_ns") and len(table) and not _within(table[column], -LATEST_NS, LATEST_NS):
                 yield f"{name} has a time of more than a hundred years in {column}"
     if not _within(requests["state"], 0, len(STATES) - 1):
-        yield "requests has a state that there is not"
+        yield "requests has an unknown state"
     if not _within(requests["user"], -1, max(MOST_USERS, len(requests))):
-        yield "requests has a user that there is not"
+        yield "requests has an unknown user"
     for column in ("prompt_tokens", "asked_tokens"):
         if not _within(requests[column], 0, np.iinfo(np.int32).max):
             yield f"requests has a negative number of {column}"
     if not _within(tokens["count"], 0, np.iinfo(np.int32).max):
         yield "tokens has a negative number of tokens"
     if added(tokens["count"]) > max(MOST_TOKENS, MOST_A_RECORD * len(tokens)):
-        yield f"tokens has more tokens than {len(tokens)} arrivals bring"
+        yield f"tokens has more tokens than {len(tokens)} arrivals can hold"
 
 
 def _within(values: np.ndarray, least: int, most: int) -> bool:

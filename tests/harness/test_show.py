@@ -227,9 +227,7 @@ def test_a_job_that_says_little_is_shown_with_what_it_says(
     printed = capsys.readouterr().out
     assert "\\x1b]0;owned" in printed  # rich leaves a bell out
     assert "\\x1b[2J[red]x" in printed
-    assert "job.json does not say: device, engine_args, layer, seeds, settings_given, workload" in " ".join(
-        printed.split()
-    )
+    assert "job.json lacks: device, engine_args, layer, seeds, settings_given, workload" in " ".join(printed.split())
     assert "\x1b" not in printed
 
 

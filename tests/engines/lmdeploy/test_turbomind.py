@@ -185,7 +185,7 @@ def test_the_tokens_are_those_behind_the_prompt(engine):
 
 def test_an_output_cut_short_is_found_out(engine, tmp_path):
     session, _ = engine(short=1)
-    with pytest.raises(WrongTokenCount, match="request 1 should have produced 9 tokens and ended with 8"):
+    with pytest.raises(WrongTokenCount, match="request 1 should have produced 9 tokens but ended with 8"):
         driven(session, work(LENGTHS), tmp_path / "t")
 
 

@@ -100,12 +100,12 @@ def test_with_a_prefix_cache_what_it_held_is_not_told(session_on):
 
 
 def test_a_request_refused_on_its_way_in_is_an_output_cut_short(session_on, tmp_path):
-    with pytest.raises(WrongTokenCount, match="should have produced 2 tokens and ended with 0"):
+    with pytest.raises(WrongTokenCount, match="should have produced 2 tokens but ended with 0"):
         driven(session_on(longest=6), work([(8, 2)]), tmp_path / "t")
 
 
 def test_an_output_that_meets_the_longest_sequence_is_found_at_its_end(session_on, tmp_path):
-    with pytest.raises(WrongTokenCount, match="should have produced 9 tokens and ended with 6"):
+    with pytest.raises(WrongTokenCount, match="should have produced 9 tokens but ended with 6"):
         driven(session_on(longest=10), work([(4, 9)]), tmp_path / "t")
 
 

@@ -55,7 +55,7 @@ def test_what_sglang_cannot_honour_is_refused_by_name(given):
 
 def test_on_a_cpu_it_computes_in_float32_and_has_no_graphs_and_takes_llamas_only():
     assert native_arguments(make_load("cpu", dtype="float32", cuda_graphs=False))["dtype"] == "float32"
-    with pytest.raises(UnsupportedSetting, match=r"^cuda_graphs=True: SGLang has none on CPUs"):
+    with pytest.raises(UnsupportedSetting, match=r"^cuda_graphs=True: SGLang has no CUDA graphs on a CPU"):
         native_arguments(make_load("cpu", cuda_graphs=True))
     load = make_load("cpu")
     load.config.update(architectures=["DeepseekV3ForCausalLM"])
@@ -72,8 +72,8 @@ def test_on_a_cpu_it_computes_in_float32_and_has_no_graphs_and_takes_llamas_only
         ("max_total_tokens", "use --set kv_cache_tokens instead"),
         ("cuda_graph_backend_decode", "use --set cuda_graphs instead"),
         ("model_path", "use --model or --weights DIR instead"),
-        ("pp_size", "this layer steps one scheduler, which has one device"),
-        ("dp_size", "this layer steps one scheduler, which has one device"),
+        ("pp_size", "this layer steps one scheduler, which uses one device"),
+        ("dp_size", "this layer steps one scheduler, which uses one device"),
         ("disaggregation_mode", "this layer steps one scheduler, which prefills and decodes"),
         ("speculative_algorithm", "the adapter cannot track how it changes a step"),
         ("dllm_algorithm", "the adapter cannot track how it changes a step"),

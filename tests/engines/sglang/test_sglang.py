@@ -229,7 +229,7 @@ def test_a_request_that_the_scheduler_would_never_admit_is_refused(said):
 
 
 def test_an_output_cut_short_is_found_out(said):
-    assert "request 1 should have produced 3 tokens and ended with 2" in said("in order")["short"]
+    assert "request 1 should have produced 3 tokens but ended with 2" in said("in order")["short"]
 
 
 def test_a_request_that_sglang_ends_ends_the_run_with_its_words(said):

@@ -189,7 +189,7 @@ def test_no_other_argument_is_reserved():
     [
         ({"tensor_parallel": 2}, "tensor_parallel=2: TensorRT-LLM with more than one device runs its executors in "),
         ({"quantization": "awq"}, "quantization=awq: TensorRT-LLM runs quantized checkpoints only as stored"),
-        ({"dtype": "float32"}, "dtype=float32: TensorRT-LLM runs float16 or bfloat16: --set dtype=bfloat16"),
+        ({"dtype": "float32"}, "dtype=float32: TensorRT-LLM runs float16 or bfloat16; use --set dtype=bfloat16"),
     ],
 )
 def test_what_it_cannot_honour_is_refused_by_name(settings, words):

@@ -189,7 +189,7 @@ def test_requests_behind_the_batch_are_waiting(session_on, tmp_path):
 
 
 def test_an_output_cut_short_is_found_at_its_end(session_on, tmp_path):
-    with pytest.raises(WrongTokenCount, match="should have produced 5 tokens and ended with 4"):
+    with pytest.raises(WrongTokenCount, match="should have produced 5 tokens but ended with 4"):
         driven(session_on(PyExecutor(overlap=True, cut=1)), work([(4, 5)]), tmp_path / "t")
 
 

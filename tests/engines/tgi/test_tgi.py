@@ -122,7 +122,7 @@ def test_the_plain_path_has_no_kv_cache_to_tell_the_use_of(session_on, tmp_path)
 
 
 def test_an_output_cut_short_is_found_at_its_end(session_on, tmp_path):
-    with pytest.raises(WrongTokenCount, match="should have produced 5 tokens and ended with 4"):
+    with pytest.raises(WrongTokenCount, match="should have produced 5 tokens but ended with 4"):
         driven(session_on(Model(cut=1)), work([(4, 5)]), tmp_path / "t")
 
 

@@ -115,7 +115,7 @@ def test_an_engine_that_runs_dry_is_found_out(tmp_path):
             return report
 
     with pytest.raises(
-        WrongTokenCount, match="no work left, but request 0 should have produced 3 tokens and ended with 2"
+        WrongTokenCount, match="no work left, but request 0 should have produced 3 tokens but ended with 2"
     ):
         run(Forgetful(cheat={0: 2}), work([3]), tmp_path / "t")
 

@@ -30,9 +30,9 @@ def toy() -> CommandLine:
         ("--engin=x", None),  # an abbreviation
         ("--sede 1", "there is no flag --sede; did you mean --seed or --set?"),
         ("--qqqqqq", "there is no flag --qqqqqq; see innerloop run --help"),
-        ("--version", "--version takes no verb; write innerloop --version"),
-        ("--timeout 5x", "--timeout: '5x' is not a duration above 0; write seconds, or 90s, 5m, 1h"),
-        ("--timeout 0", "--timeout: '0' is not a duration above 0; write seconds, or 90s, 5m, 1h"),
+        ("--version", "--version cannot follow a verb; write innerloop --version"),
+        ("--timeout 5x", "--timeout: '5x' is not a positive duration; write seconds, or for example 90s, 5m or 1h"),
+        ("--timeout 0", "--timeout: '0' is not a positive duration; write seconds, or for example 90s, 5m or 1h"),
         ("--trials 10", "--trials: '10' is not a whole number from 1 to 9"),
         ("--trials two", "--trials: 'two' is not a whole number from 1 to 9"),
         ("--device cdua", "--device: there is no 'cdua'; did you mean 'cuda' or 'cpu'?"),
@@ -76,7 +76,7 @@ def test_durations_have_units() -> None:
     texts = {"90": 90.0, "90s": 90.0, "5m": 300.0, "1h": 3600.0, "1.5h": 5400.0, "250ms": 0.25, " .5 m ": 30.0}
     assert {text: duration(text) for text in texts} == texts
     for text in ("", "s", "-1", "1d", "1e3", "inf", "nan", "0s", "1h30m"):
-        with pytest.raises(argparse.ArgumentTypeError, match="not a duration"):
+        with pytest.raises(argparse.ArgumentTypeError, match="not a positive duration"):
             duration(text)
 
 

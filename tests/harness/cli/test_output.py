@@ -67,4 +67,4 @@ def test_lines_and_complaints_are_printable(capsys: pytest.CaptureFixture[str]) 
 def test_what_cannot_be_printed_leaves_the_work_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     with printing(Path("runs/x"), progress_console()):
         raise KeyError("place")
-    assert capsys.readouterr() == ("", "the result could not be printed (KeyError: 'place'); it lies in runs/x\n")
+    assert capsys.readouterr() == ("", "the result could not be printed (KeyError: 'place'); it is in runs/x\n")

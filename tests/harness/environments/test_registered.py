@@ -102,8 +102,8 @@ def test_a_script_that_does_more_than_export_is_refused(line: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["Mine", "--engine", "torch"], "cannot be a name"),
-        (["../mine", "--engine", "torch"], "cannot be a name"),
+        (["Mine", "--engine", "torch"], "is not a valid name"),
+        (["../mine", "--engine", "torch"], "is not a valid name"),
         (["vllm", "--engine", "torch"], "is an engine's name"),
         (["mine", "--engine", "troch"], "did you mean 'torch'"),
         (["mine", "--engine", "lmdeploy"], "lmdeploy runs only on cuda, not on cpu"),

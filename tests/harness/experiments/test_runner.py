@@ -227,7 +227,7 @@ def test_what_is_next_is_told_before_each_job_and_the_end_too(tmp_path: Path, ex
 
 
 def test_a_folder_without_a_manifest_or_with_half_of_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="holds no experiment"):
+    with pytest.raises(Refused, match="is not an experiment"):
         read_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text('{"kind": "experiment"}')
     with pytest.raises(Refused, match="not whole"):

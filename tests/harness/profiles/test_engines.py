@@ -148,7 +148,7 @@ def test_another_python_is_an_obstacle_only_where_none_can_be_had(monkeypatch: p
 def test_different_reasons_are_told_by_device() -> None:
     found = str(engines.why_not(load_engine("tgi"), CPU))
     assert "on cuda: this machine has no usable NVIDIA GPU" in found
-    assert "on cpu: innerloop cannot install it; register an environment with it, or give --engine-python" in found
+    assert "on cpu: innerloop cannot install it; register an environment that has it, or give --engine-python" in found
 
 
 def test_an_engine_that_innerloop_cannot_install_runs_from_an_interpreter_of_the_users() -> None:

@@ -36,7 +36,7 @@ def test_files_are_checked_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixt
     bad.write_text(WORKLOAD.replace("requests: 8", "reqests: 8"))
     none.write_text("a: 1\n")
     assert main(["check", str(good)]) == 0
-    assert capsys.readouterr().out == f"{good}: valid, a profile of kind workload\n"
+    assert capsys.readouterr().out == f"{good}: a valid workload profile\n"
     assert main(["check", str(bad), str(none), str(good), str(tmp_path / "gone.yaml")]) == 2
     out = capsys.readouterr().out
     assert "there is no field load.reqests of kind offline; did you mean 'requests'?" in out

@@ -114,7 +114,7 @@ def test_a_path_to_nothing_is_refused_with_the_nearest_file(tmp_path: Path) -> N
         ("- 1", "it holds a list"),
         ("a: [1", "line 1: "),
         ("prompt: 1\nprompt: 2", "line 2: prompt is given twice"),
-        ("on: 1", "the key true is not text; put it in quotes"),
+        ("on: 1", "the key true is not a string; put it in quotes"),
         ("a: !!python/object:os.system x", "line 1: tag:yaml.org,2002:python/object:os.system is a YAML tag"),
         ("a: " + "[" * 3000, "line 1: this is nested more than 50 levels deep"),
         ("a:\n" + "".join(" " * depth + "-\n" for depth in range(300)), "this is nested more than 50 levels deep"),
@@ -142,7 +142,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("prompt.tokens.min=-5", "prompt.tokens.min is -5; it must be at least 1"),
-        ("prompt.tokens.max='64'", "prompt.tokens.max is the text '64'; it must be a whole number"),
+        ("prompt.tokens.max='64'", "prompt.tokens.max is the string '64'; it must be a whole number"),
         ("prompt.tokens.max=64.5", "prompt.tokens.max is 64.5; it must be a whole number"),
         ("prompt.tokens.maximum=64", "there is no field prompt.tokens.maximum of kind uniform; did you mean 'max'"),
         ("prompt.token.max=64", "there is no field prompt.token; did you mean 'tokens'"),
@@ -155,7 +155,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ("prompt.tokens={min: 1}", "prompt.tokens.kind is missing; known: file, fixed, lognormal, normal, uniform"),
         (
             "prompt.tokens=many",
-            "prompt.tokens is the text 'many'; it must be a mapping with a kind, one of file, fixed",
+            "prompt.tokens is the string 'many'; it must be a mapping with a kind, one of file, fixed",
         ),
         ("prompt.tokens=-3", "prompt.tokens.tokens is -3; it must be at least 1"),
         ("prompt.tokens=true", "prompt.tokens is true; it must be a mapping with a kind"),
@@ -163,7 +163,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ("prompt.shared_prefix_tokens=-1", "prompt.shared_prefix_tokens is -1; it must be at least 0"),
         ("load.requests=0", "load.requests is 0; it must be at least 1"),
         ("load.requests.x=1", "load.requests is 64, not a mapping of fields"),
-        ("load=closed", "load is the text 'closed'; it must be a mapping with a kind, one of closed, offline, open"),
+        ("load=closed", "load is the string 'closed'; it must be a mapping with a kind, one of closed, offline, open"),
         ("load={kind: open, rate_per_s: 2}", "load: give exactly one of requests and duration_s: neither is given"),
         ("load={kind: open, rate_per_s: 0, requests: 1}", "load.rate_per_s is 0; it must be more than 0"),
         ("load={kind: open, rate_per_s: 1e-4, requests: 900}", "would take more than a week"),
@@ -174,7 +174,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ),
         ("load={kind: closed, users: 2, duration_s: 9, arrive_over_s: 9}", "arrive_over_s (9) must be less than"),
         ("warmup.max_round=3", "there is no field warmup.max_round; did you mean 'max_rounds'"),
-        ("name=a/b", "name is the text 'a/b'; it must be only letters, digits"),
+        ("name=a/b", "name is the string 'a/b'; it must be only letters, digits"),
         ("prompt=null", "prompt is empty; it must be a mapping"),
     ],
 )
@@ -191,14 +191,14 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
 
 def test_a_yaml_text_for_a_number_is_refused_with_file_and_field(tmp_path: Path) -> None:
     path = write(tmp_path, WORKLOAD.replace("max: 16", "max: '16'"))
-    assert str(refusal(path)) == f"{path}: prompt.tokens.max is the text '16'; it must be a whole number"
+    assert str(refusal(path)) == f"{path}: prompt.tokens.max is the string '16'; it must be a whole number"
 
 
 def test_several_problems_are_all_listed(tmp_path: Path) -> None:
     refused = refusal(write(tmp_path, WORKLOAD.replace("max: 16", "max: x").replace("requests: 3", "request: 3")))
     assert "3 problems" in str(refused)
     assert set(refused.details) == {
-        "prompt.tokens.max is the text 'x'; it must be a whole number",
+        "prompt.tokens.max is the string 'x'; it must be a whole number",
         "load.requests is missing",
         "there is no field load.request of kind offline; did you mean 'requests'?",
     }
@@ -256,7 +256,7 @@ def test_seeds_are_one_number_or_three() -> None:
         ("x", "--seed: 'x' is not a whole number; write --seed 1, or --seed 1,schedule=7"),
         ("", "--seed: '' is not a whole number"),
         ("1,shedule=2", "there is no field shedule; did you mean 'schedule'"),
-        ("content=a", "content is the text 'a'; it must be a whole number"),
+        ("content=a", "content is the string 'a'; it must be a whole number"),
         ("9" * 25, "it must be less than"),
     ],
 )

@@ -54,7 +54,7 @@ def test_a_kv_size_on_the_command_line_replaces_the_other_kind_in_the_profile() 
     ("given", "message"),
     [
         ("max_bach_size=4", "there is no setting max_bach_size; did you mean 'max_batch_size'"),
-        ("max_batch_size='4'", "max_batch_size is the text '4'; it must be a whole number"),
+        ("max_batch_size='4'", "max_batch_size is the string '4'; it must be a whole number"),
         ("max_batch_size=4.5", "max_batch_size is 4.5; it must be a whole number"),
         ("max_batch_size=true", "max_batch_size is true; it must be a whole number"),
         ("max_batch_size=0", "max_batch_size is 0; it must be at least 1"),
@@ -64,7 +64,10 @@ def test_a_kv_size_on_the_command_line_replaces_the_other_kind_in_the_profile() 
         ("kv_memory_fraction=1.5", "kv_memory_fraction is 1.5; it must be less than 1"),
         ("kv_memory_fraction=.nan", "kv_memory_fraction=.nan: it is nan; it must be finite"),
         ("prefix_caching=1", "prefix_caching is 1; it must be true or false"),
-        ("dtype=bfloat61", "dtype is the text 'bfloat61'; it must be one of float32, bfloat16, float16; did you mean"),
+        (
+            "dtype=bfloat61",
+            "dtype is the string 'bfloat61'; it must be one of float32, bfloat16, float16; did you mean",
+        ),
         ("quantization=awg", "must be one of awq, gptq, fp8; did you mean 'awq'"),
         ("max_batch_size", "--set takes name=value; got 'max_batch_size'"),
         ("=4", "--set takes name=value; got '=4'"),

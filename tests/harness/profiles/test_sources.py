@@ -164,7 +164,7 @@ def test_a_config_may_stand_in_a_profile_as_it_is(tmp_path: Path) -> None:
 
 def test_bases_without_end_are_refused(tmp_path: Path) -> None:
     (tmp_path / "round.yaml").write_text("base: round.yaml\n")
-    assert "more than 8 bases deep" in refusal(tmp_path / "round.yaml")
+    assert "more than 8 levels of base deep" in refusal(tmp_path / "round.yaml")
 
 
 def test_what_is_no_models_description_is_refused(tmp_path: Path) -> None:

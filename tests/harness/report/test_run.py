@@ -79,7 +79,7 @@ def test_the_figures_of_a_sound_run_are_printed(result: Result) -> None:
     assert row(printed, "execute")[1:3] == ["76.9", "%"]
     assert row(printed, "other host time")[3:5] == ["17.9", "%"]
     assert "host peak 3.00 GiB" in printed
-    assert "20.0 µs per step, 0.051 % of it" in printed
+    assert "20.0 µs per step, 0.051 % of step time" in printed
     assert "note: the weights are random" in printed
 
 

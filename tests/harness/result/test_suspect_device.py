@@ -78,7 +78,7 @@ def test_details_name_what_was_seen() -> None:
     assert "for 2.5 s (hw_thermal_slowdown)" in hot.detail
     strangers = [{"pid": 9, "name": "ollama", "peak_bytes": 1 << 30}, {"pid": 77, "name": None, "peak_bytes": None}]
     [others] = find(foreign_processes=strangers)
-    assert "ollama (9, 1.00 GiB), a process without a name here (77)" in others.detail
+    assert "ollama (9, 1.00 GiB), an unnamed process (77)" in others.detail
 
 
 def test_a_window_too_short_is_told_instead_of_a_mismatch() -> None:

@@ -31,7 +31,7 @@ def test_a_whole_run_is_sound() -> None:
         ("requests", "user", 2**31 - 1, "a user that there is not"),
         ("requests", "asked_tokens", -5, "a negative number of asked_tokens"),
         ("tokens", "count", -1, "a negative number of tokens"),
-        ("tokens", "count", 2**31 - 1, "more tokens than 400 arrivals bring"),
+        ("tokens", "count", 2**31 - 1, "more tokens than 400 arrivals can hold"),
     ],
 )
 def test_what_no_run_records_is_refused(
