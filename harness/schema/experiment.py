@@ -39,7 +39,9 @@ class Manifest:
     options: Annotated[Mapping[str, Any], Figure("how runs are made: limits, telemetry, profiling")] = field(
         default_factory=dict
     )
-    until: Annotated[float | None, Figure("relative half-width of the interval at which it may stop", null="after all blocks")] = None
+    until: Annotated[
+        float | None, Figure("relative half-width of the interval at which it may stop", null="after all blocks")
+    ] = None
     together: Annotated[bool, Figure("the jobs of a block are windows of one process, which loads the engine once")] = (
         False
     )
