@@ -124,7 +124,7 @@ def test_what_is_being_put_away_is_kept_and_the_signal_is_the_exit_code(place, w
     assert capsys.readouterr().err.endswith("innerloop: interrupted by SIGINT\n")
 
 
-@pytest.mark.parametrize("place", KEPT)
+@pytest.mark.parametrize("place", [place for place in KEPT if "parquet" not in place])  # it has no table yet
 def test_further_signals_do_not_lose_the_record_of_a_run_that_was_cut(place, go, monkeypatch):
     signal_at(monkeypatch, "innerloop.harness.process.launcher.take", "after")
     reached = signal_at(monkeypatch, place, "before", times=3)
@@ -138,7 +138,7 @@ def test_further_signals_do_not_lose_the_record_of_a_run_that_was_cut(place, go,
 
 @pytest.mark.parametrize("place", ["inputs_of", "make_folder"])
 def test_before_there_is_a_folder_nothing_is_left(place, go, monkeypatch, tmp_path, capsys):
-    reached = signal_at(monkeypatch, f"{RUN}.{place}", "before")
+    reached = signal_at(monkeypatch, f"innerloop.harness.session.windows.{place}", "before")
     code, result = go()
     assert reached
     assert code == 130
