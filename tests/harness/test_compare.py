@@ -47,7 +47,7 @@ def test_two_runs_have_a_ratio_and_neither_interval_nor_verdict(make: Make, caps
     assert first["ratio"] == {"value": pytest.approx(1.1), "low": None, "high": None}
     assert {row["verdict"] for row in found["figures"]} == {"undecided"}
     assert {(row["p"], row["smallest_visible"], row["leaning"]) for row in found["figures"]} == {(None, None, None)}
-    assert found["notes"][0].startswith("one process on each side")
+    assert found["notes"][0].startswith("one process per side")
     assert found["differences"] == [{"name": "settings.max_batch_size", "a": None, "b": 16}]
 
 

@@ -71,7 +71,7 @@ def test_other_work_and_another_machine_are_refused(make: Make, capsys) -> None:
     b = make("b", lambda result: replace(result, workload_hash="def"))
     assert gate.main([str(make("a")), str(b), "--allow-undecided", "--allow-suspect"]) == EXIT_REFUSED
     assert gate.main([str(make("c")), str(b), "--no-why", "--other-work", "--allow-undecided"]) == EXIT_OK
-    assert "other work" in capsys.readouterr().out
+    assert "the requests differ" in capsys.readouterr().out
 
 
 def test_an_experiment_of_several_things_is_named_alone(experiment, make: Make, capsys) -> None:

@@ -60,10 +60,10 @@ def test_a_path_object_is_a_path_and_no_name(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"device_telemetry": "some"}, "--device-telemetry: there is no 'some'"),
+        ({"device_telemetry": "some"}, "--device-telemetry: 'some' is not a choice"),
         ({"timeout": -1}, "--timeout: "),
-        ({"settings": {"x": object()}}, "--set x: a profile cannot hold"),
-        ({"settings": {"x": float("nan")}}, "--set x: a profile cannot hold nan"),
+        ({"settings": {"x": object()}}, "--set x: a profile cannot store"),
+        ({"settings": {"x": float("nan")}}, "--set x: a profile cannot store nan"),
     ],
 )
 def test_wrong_values_are_refused(given: dict[str, Any], said: str) -> None:

@@ -35,7 +35,7 @@ def toy() -> CommandLine:
         ("--timeout 0", "--timeout: '0' is not a positive duration; write seconds, or for example 90s, 5m or 1h"),
         ("--trials 10", "--trials: '10' is not a whole number from 1 to 9"),
         ("--trials two", "--trials: 'two' is not a whole number from 1 to 9"),
-        ("--device cdua", "--device: there is no 'cdua'; did you mean 'cuda' or 'cpu'?"),
+        ("--device cdua", "--device: 'cdua' is not a choice; did you mean 'cuda' or 'cpu'?"),
         ("--engine", "--engine needs a value; write --engine NAME"),
     ],
 )

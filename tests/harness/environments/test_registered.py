@@ -150,7 +150,7 @@ def test_a_registered_environment_whose_folder_went_is_refused_before_a_run(
     registered.register("mine", load_engine("torch"), "cpu", python, [packages], {})
     packages.rename(tmp_path / "elsewhere")
     assert run.main(["--environment", "mine", "--out", str(tmp_path / "out")]) == 2
-    assert f"{packages} is gone" in capsys.readouterr().err
+    assert f"{packages} no longer exists" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert [one["state"] for one in listed(capsys)] == ["broken"]
 

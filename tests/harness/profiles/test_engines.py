@@ -110,7 +110,7 @@ def test_an_engine_without_an_adapter_is_refused_on_a_gpu_too() -> None:
     [
         (
             replace(H200, compute_capability="7.0"),
-            "compute capability 7.5 or newer; this machine's GPUs have at most 7.0",
+            "compute capability 7.5 or higher; this machine's GPUs have at most 7.0",
         ),
         (replace(H200, cuda="12.4", driver="550.1"), r"CUDA 13\.0; this machine's driver \(550\.1\) supports 12\.4"),
         (replace(H200, compute_capability="10.0"), None),

@@ -41,7 +41,7 @@ def test_files_are_checked_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert "there is no field load.reqests of kind offline; did you mean 'requests'?" in out
     assert f"{none} is not a profile of any kind: it has none of the fields hidden_size (model), load (workload)" in out
-    assert f"{good}: valid" in out
+    assert f"{good}: a valid workload profile" in out
     assert f"there is no file {tmp_path / 'gone.yaml'}" in out
     assert main(["check", str(bad), "--json"]) == 2
     found = json.loads(capsys.readouterr().out)

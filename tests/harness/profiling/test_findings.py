@@ -100,5 +100,5 @@ def test_where_every_step_lost_a_record_the_profiler_is_named_and_not_the_engine
     nothing = np.empty(0, events.RANGE)
     lost = events.Events(np.zeros(1, events.EVENT), ("of_no_step",), nothing, "cuda", lost=3, left_out=1)
     monkeypatch.setattr(findings, "read", lambda *_: lost)
-    with pytest.raises(ValueError, match=r"for 3 launches.*the profiler lost its records"):
+    with pytest.raises(ValueError, match=r"3 launches.*the profiler lost them"):
         found(tmp_path, "kernels", said)

@@ -224,5 +224,5 @@ def test_no_more_is_unpacked_than_can_be_a_trace(tmp_path, monkeypatch):
     monkeypatch.setattr(torch_trace, "MOST_BYTES", 10_000)
     path = tmp_path / "window-0.json.gz"
     path.write_bytes(gzip.compress(b" " * 10_001, mtime=0))
-    with pytest.raises(ValueError, match="it is longer than 10000 bytes; name fewer steps"):
+    with pytest.raises(ValueError, match="it is longer than 10000 bytes; choose fewer steps"):
         torch_trace.read([path], captured((0, 1, 2)), "cpu")

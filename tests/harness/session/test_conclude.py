@@ -62,7 +62,7 @@ def test_a_run_without_figures_is_a_failure_of_ours_that_says_where_its_records_
     monkeypatch.setattr(conclude, place, once)
     code, result = go("--json")
     assert (code, result["failure"]["cause"]) == (3, "harness")
-    assert "the run came to its end" in result["failure"]["message"]
+    assert "the run finished" in result["failure"]["message"]
     assert "MemoryError: 1 TiB" in result["failure"]["message"]
     assert str(Path("run").absolute()) in result["failure"]["message"]
     assert any("raise left.pop()" in line for line in result["failure"]["traceback"])

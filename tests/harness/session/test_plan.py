@@ -82,7 +82,7 @@ def test_a_checkpoint_for_which_there_is_no_room_is_told(monkeypatch, tmp_path, 
 def test_an_interpreter_of_ones_own_is_not_said_to_be_created(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
     words = planned(capsys, "--engine", "tensorrt_llm", "--model", "llama3-8b", "--device", "cuda")
-    assert "environment your own interpreter (--engine-python) model" in words
+    assert "environment your own; give --engine-python or --environment model" in words
 
 
 def test_what_an_engine_cannot_report_is_told_for_the_load_at_hand(monkeypatch, tmp_path, capsys):
@@ -160,7 +160,7 @@ def test_a_plan_for_a_gpu_says_which_profiler_is_missing_and_what_would_be_run(m
         (["--profile", "kernel"], "did you mean 'kernels'"),
         (["--profile", "nsys"], "profiles CUDA kernels, but this run uses the CPU"),
         (["--profile-steps", "decode"], "without --profile"),
-        (["--profile", "host", "--profile-steps", "9:3"], "holds no step"),
+        (["--profile", "host", "--profile-steps", "9:3"], "selects no steps"),
     ],
 )
 def test_a_profile_that_cannot_be_made_is_refused_before_anything_starts(

@@ -59,13 +59,13 @@ def test_a_family_that_is_not_known_runs_with_weights_and_has_no_limit(folder: P
     rename(folder, "OtherForCausalLM")
     spec = spec_of(engine="torch", weights=folder)
     assert plan(spec, CPU).kv_bytes_per_token is None
-    with pytest.raises(Refused, match="no family of models here has the architecture OtherForCausalLM"):
+    with pytest.raises(Refused, match="innerloop has no model family of architecture OtherForCausalLM"):
         cost_of(spec.describe(), {})
 
 
 def test_an_engine_that_takes_llamas_only_is_refused_with_those_that_take_more() -> None:
     spec = spec_of(engine="openvino", model="qwen3-tiny")
-    with pytest.raises(Refused, match="on device cpu OpenVINO GenAI takes LlamaForCausalLM only") as refused:
+    with pytest.raises(Refused, match="OpenVINO GenAI on cpu runs only LlamaForCausalLM") as refused:
         native_settings(spec)
     assert set(refused.value.details[0].partition("on cpu: ")[2].split(", ")) == {"vllm", "torch", "tgi"}
 
@@ -74,6 +74,4 @@ def test_a_layer_that_reads_a_tokenizer_is_refused_without_one(folder: Path) -> 
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (folder / file).unlink()
     assert spec_of(engine="vllm", weights=folder).layer == "core"
-    assert "there is no tokenizer in the folder, and layer engine of vllm reads one" in refusal(
-        engine="vllm", weights=folder, layer="engine"
-    )
+    assert "layer engine of vllm needs one" in refusal(engine="vllm", weights=folder, layer="engine")

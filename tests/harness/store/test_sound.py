@@ -26,9 +26,9 @@ def test_a_whole_run_is_sound() -> None:
     [
         ("steps", "start_ns", 2**63 - 1, "steps has a time of more than a hundred years in start_ns"),
         ("tokens", "time_ns", -(2**63), "tokens has a time"),
-        ("requests", "state", 4, "a state that there is not"),
-        ("requests", "state", -1, "a state that there is not"),
-        ("requests", "user", 2**31 - 1, "a user that there is not"),
+        ("requests", "state", 4, "an unknown state"),
+        ("requests", "state", -1, "an unknown state"),
+        ("requests", "user", 2**31 - 1, "an unknown user"),
         ("requests", "asked_tokens", -5, "a negative number of asked_tokens"),
         ("tokens", "count", -1, "a negative number of tokens"),
         ("tokens", "count", 2**31 - 1, "more tokens than 400 arrivals can hold"),
