@@ -186,7 +186,7 @@ def draw_requests(writer: TraceWriter, root: int, tables: Tables, start_ns: int,
         lane = lanes(since[chosen], until[chosen])
         most = int(lane.max(initial=-1)) + 1
         if place == 1 and most > MOST_QUEUED:
-            writer.track(f"too many to draw: {most} at once; see the counter", group)
+            writer.track(f"{most} at once are too many to draw; see the counter", group)
             continue
         name = "slot" if place == 0 else "queue"
         tracks = [writer.track(f"{name} {number}", group, rank=number) for number in range(most)]
@@ -238,7 +238,7 @@ def draw_counters(writer: TraceWriter, group: int, steps: np.ndarray, bound_s: n
             )
     if bound_s is not None:
         have = ~np.isnan(bound_s) & (wall > 0)
-        track = writer.track("share of bound", group, rank=9, unit="%")
+        track = writer.track("share of the machine's limit", group, rank=9, unit="%")
         curve(writer, track, start[have], bound_s[have] * 1e11 / wall[have])
 
 

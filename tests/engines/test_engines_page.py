@@ -31,7 +31,7 @@ def rows(heading: str) -> list[dict[str, str]]:
     return [dict(zip(table[0], row, strict=True)) for row in table[2:]]
 
 
-@pytest.mark.parametrize("row", rows("What a step tells"), ids=lambda row: row["engine"])
+@pytest.mark.parametrize("row", rows("What a step reports"), ids=lambda row: row["engine"])
 def test_what_a_step_does_not_tell_is_what_the_adapter_cannot_report(row):
     adapter = load_adapter(row["engine"].split("`")[1])
     own = {"backend": "pytorch"} if "backend=pytorch" in row["engine"] else {}

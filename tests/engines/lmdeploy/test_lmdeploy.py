@@ -56,7 +56,7 @@ def test_an_engines_own_argument_wins():
 
 def test_a_cache_of_one_block_more_than_the_context_is_the_least():
     assert native_arguments(make_load(**PYTORCH, kv_cache_tokens=4096 + 64))["num_gpu_blocks"] == 65 + 1
-    with pytest.raises(UnsupportedSetting, match="kv_cache_tokens=4096: LMDeploy needs 4160 for a context_length"):
+    with pytest.raises(UnsupportedSetting, match="kv_cache_tokens=4096: LMDeploy needs at least 4160 for a context_length"):
         native_arguments(make_load(**PYTORCH, kv_cache_tokens=4096))
 
 
@@ -77,14 +77,14 @@ def test_a_stored_quantization_is_left_to_the_engine():
     ("name", "given", "why"),
     [
         ("dtype", {"dtype": "float32"}, "bfloat16 or float16"),
-        ("dtype", {**PYTORCH, "stored": AWQ, "quantization": "awq"}, "AWQ models in float16"),
+        ("dtype", {**PYTORCH, "stored": AWQ, "quantization": "awq"}, "AWQ weights only in float16"),
         ("chunked_prefill", {"chunked_prefill": False}, "always splits"),
         ("cuda_graphs", {"cuda_graphs": True}, "backend=pytorch"),
         ("kv_cache_tokens", {"kv_cache_tokens": 9}, "kv_memory_fraction"),
         ("max_tokens_per_step", {"max_tokens_per_step": 64}, "max_batch_size"),
         ("quantization", {"quantization": "fp8"}, "as stored"),
         ("quantization", {"quantization": "awq", "stored": {**AWQ, "version": "gemv"}}, "gemm"),
-        ("quantization", {"quantization": "awq", "stored": {**AWQ, "group_size": 64}}, "groups of 128"),
+        ("quantization", {"quantization": "awq", "stored": {**AWQ, "group_size": 64}}, "group_size 128"),
         ("quantization", {"quantization": "gptq", "stored": {**GPTQ, "sym": False}}, "symmetric"),
         ("quantization", {"quantization": "gptq", "stored": {**GPTQ, "desc_act": True}}, "activation order"),
         ("quantization", {**PYTORCH, "quantization": "gptq", "stored": GPTQ}, "TurboMind does"),

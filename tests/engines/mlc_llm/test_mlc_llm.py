@@ -42,8 +42,8 @@ def test_common_settings_become_fields_of_the_engine_config():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"quantization": "gptq"}, "quantization=gptq: MLC-LLM has no GPTQ, and FP8 only for weights"),
-        ({"quantization": "fp8"}, "quantization=fp8: MLC-LLM has no GPTQ, and FP8 only for weights"),
+        ({"quantization": "gptq"}, "quantization=gptq: MLC-LLM does not support GPTQ, and supports FP8 only for weights"),
+        ({"quantization": "fp8"}, "quantization=fp8: MLC-LLM does not support GPTQ, and supports FP8 only for weights"),
         ({"chunked_prefill": False}, "chunked_prefill=False: MLC-LLM always splits long prompts"),
         ({"quantization": "awq"}, "dtype=bfloat16: MLC-LLM runs AWQ in float16 only"),
     ],
@@ -54,7 +54,7 @@ def test_what_it_cannot_honour_is_refused_by_name(settings, words):
 
 
 def test_awq_is_refused_for_a_model_that_it_does_not_read_awq_of():
-    with pytest.raises(UnsupportedSetting, match=r"quantization=awq: .* AWQ of .*llama.* only, not qwen2"):
+    with pytest.raises(UnsupportedSetting, match=r"quantization=awq: .* AWQ only for .*llama.*, not for qwen2"):
         native_arguments(of_type("qwen2", quantization="awq", dtype="float16"))
 
 

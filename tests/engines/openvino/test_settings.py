@@ -57,7 +57,7 @@ def test_what_it_cannot_honour_is_refused_by_name(settings):
 def test_only_models_that_can_be_converted_are_taken():
     load = make_load("cpu")
     load.config["architectures"] = ["Qwen3MoeForCausalLM"]
-    said = "architecture=Qwen3MoeForCausalLM: on device cpu OpenVINO GenAI takes LlamaForCausalLM only"
+    said = "architecture=Qwen3MoeForCausalLM: OpenVINO GenAI on cpu runs only LlamaForCausalLM"
     with pytest.raises(UnsupportedSetting, match=said):
         refuse_model(adapter, load)
 

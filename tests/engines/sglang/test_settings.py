@@ -41,7 +41,7 @@ def test_a_stored_quantization_is_left_to_the_engine():
 def test_a_llamas_fp8_in_blocks_is_refused_since_its_scales_would_be_lost():
     blocks = make_load(quantization="fp8", stored={"quant_method": "fp8", "weight_block_size": [128, 128]})
     blocks.config["architectures"] = ["LlamaForCausalLM"]
-    with pytest.raises(UnsupportedSetting, match=r"^quantization=fp8: SGLang loses the scales"):
+    with pytest.raises(UnsupportedSetting, match=r"^quantization=fp8: SGLang drops the scales"):
         native_arguments(blocks)
     blocks.config["architectures"] = ["DeepseekV3ForCausalLM"]
     assert native_arguments(blocks)["quantization"] is None
@@ -59,7 +59,7 @@ def test_on_a_cpu_it_computes_in_float32_and_has_no_graphs_and_takes_llamas_only
         native_arguments(make_load("cpu", cuda_graphs=True))
     load = make_load("cpu")
     load.config.update(architectures=["DeepseekV3ForCausalLM"])
-    with pytest.raises(UnsupportedSetting, match=r"^architecture=DeepseekV3ForCausalLM: on device cpu SGLang takes L"):
+    with pytest.raises(UnsupportedSetting, match=r"^architecture=DeepseekV3ForCausalLM: SGLang on cpu runs only L"):
         refuse_model(adapter, load)
     refuse_model(adapter, replace(load, device="cuda"))
 

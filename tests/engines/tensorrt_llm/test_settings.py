@@ -215,7 +215,7 @@ def test_a_format_that_it_would_take_for_unquantized_weights_is_refused(stored):
 def test_fp8_in_blocks_is_run_in_bfloat16_only():
     stored = fp8_config(128)
     assert arguments(make_load(quantization="fp8", stored=stored))["dtype"] == "bfloat16"
-    with pytest.raises(UnsupportedSetting, match=r"quantization=fp8: .* in bfloat16 only"):
+    with pytest.raises(UnsupportedSetting, match=r"quantization=fp8: .* only in bfloat16"):
         arguments(make_load(quantization="fp8", stored=stored, dtype="float16"))
 
 

@@ -187,7 +187,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 def test_quantized_weights_are_refused_on_an_engine_that_cannot() -> None:
     said = refusal(CPU, engine="torch", model="llama3-8b-awq")
     assert "torch on cpu cannot run awq weights (llama3-8b-awq); it runs only unquantized weights" in said
-    assert "engines that can on cpu: vllm (available here: vllm)" in said
+    assert "engines that can run them on cpu: vllm (available here: vllm)" in said
 
 
 def test_quantized_weights_are_accepted_on_an_engine_that_can() -> None:
