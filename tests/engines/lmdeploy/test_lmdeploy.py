@@ -56,7 +56,7 @@ def test_an_engines_own_argument_wins():
 
 def test_a_cache_of_one_block_more_than_the_context_is_the_least():
     assert native_arguments(make_load(**PYTORCH, kv_cache_tokens=4096 + 64))["num_gpu_blocks"] == 65 + 1
-    with pytest.raises(UnsupportedSetting, match="kv_cache_tokens=4096: LMDeploy needs at least 4160 for a context_length"):
+    with pytest.raises(UnsupportedSetting, match="kv_cache_tokens=4096: LMDeploy needs at least 4160 for a context"):
         native_arguments(make_load(**PYTORCH, kv_cache_tokens=4096))
 
 
