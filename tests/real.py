@@ -117,7 +117,10 @@ def check_limit(result: dict[str, Any]) -> None:
 
 
 def runs_guard(process: psutil.Process) -> bool:
-    return any(word.endswith("guard.py") for word in process.cmdline())
+    try:
+        return any(word.endswith("guard.py") for word in process.cmdline())
+    except psutil.NoSuchProcess:  # it has just ended; also a zombie's
+        return False
 
 
 def start_long(engine: str | Path, folder: Path, *arguments: object) -> Going:

@@ -73,6 +73,7 @@ FIGURES = (
 )
 SOMETIMES = ("worker N of", "others harness", 'in "other": ', "note: no device telemetry: ")
 RARELY = (  # a matter of the machine's speed and of what else it does
+    "measured on a busy machine",
     "N % intervals: ",
     "?: ",
     "the engine waited for requests: ",
