@@ -55,7 +55,7 @@ def test_a_condition_names_a_figure_a_side_and_a_limit(text, figure, fails, limi
         ("output_tokens_per_s < 0.97 * base", "no limit"),
         ("output_tokens_per_s < -1", "no limit"),
         ("output_token_per_s < 1", "did you mean"),
-        ("p99 > 1", "one of several"),
+        ("p99 > 1", "is ambiguous"),
         ("output_tokens_per_s < 50 ms", "not in seconds"),
     ],
 )

@@ -230,5 +230,5 @@ def test_a_folder_without_a_manifest_or_with_half_of_one_is_refused(tmp_path: Pa
     with pytest.raises(Refused, match="is not an experiment"):
         read_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text('{"kind": "experiment"}')
-    with pytest.raises(Refused, match="not whole"):
+    with pytest.raises(Refused, match="is incomplete"):
         read_manifest(tmp_path)
