@@ -224,7 +224,7 @@ def test_a_request_that_did_not_stream_would_be_heard_of_every_fiftieth_token(sa
 def test_a_request_that_the_scheduler_would_never_admit_is_refused(said):
     found = said("in order")  # of 300 tokens it keeps two and a page of one
     assert found["just fits"] == 97
-    assert found["too large"].endswith("ValueError: SGLang needs a KV cache of 301 tokens for request 22, and has 300")
+    assert found["too large"].endswith("ValueError: SGLang needs a KV cache of 301 tokens for request 22, but has 300")
     assert set(found["all the same"]) == {"Nothing.FLUSHED"}
 
 
