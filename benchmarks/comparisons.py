@@ -184,7 +184,10 @@ def spread_of(folder: Path) -> list[tuple[float, float]]:
     from innerloop.harness.result.figures import PRIMARY
 
     values = [[member.result.figures[PRIMARY] for member in block] for block in blocks_of(folder)]
-    return [(float(a or 0), float(b or 0)) for a, b in values]
+    known = [(a, b) for a, b in values if a is not None and b is not None]
+    if len(known) < len(values):
+        raise SystemExit(f"{len(values) - len(known)} of {len(values)} blocks in {folder} lack {PRIMARY}")
+    return known
 
 
 def main() -> int:

@@ -60,7 +60,7 @@ def parser() -> CommandLine:
     out.add_argument(
         "--effect",
         type=relative,
-        metavar="PART",
+        metavar="SHARE",
         help="as many trials as show a difference of this size, by what innerloop noise measured here",
     )
     out.add_argument(

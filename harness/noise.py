@@ -40,8 +40,8 @@ def parser() -> CommandLine:
     out.add_argument(
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )
-    out.add_argument("--metric", metavar="FIGURE", help="the figure that decides; default: output_tokens_per_s")
-    out.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    out.add_argument("--metric", metavar="FIGURE", help="the primary figure; default: output_tokens_per_s")
+    out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return out
 
 
@@ -54,10 +54,10 @@ def noise(arguments: argparse.Namespace) -> int:
     to = Output(arguments.json)
     if arguments.base is None:
         if not arguments.trials is arguments.out is arguments.metric is None:
-            raise Refused("--trials, --out and --metric go with --base")
+            raise Refused("--trials, --out and --metric need --base")
         return known(to) if arguments.experiment is None else of_experiment(arguments.experiment, to)
     if arguments.experiment is not None:
-        raise Refused(f"--base runs what it measures: {arguments.experiment!r} does not go with it")
+        raise Refused(f"--base cannot be combined with a stored experiment; leave out {arguments.experiment!r}")
     from innerloop.harness.experiments.comparison import metric_named
     from innerloop.harness.experiments.sides import make, new
     from innerloop.harness.machine import this_machine

@@ -17,7 +17,14 @@ from innerloop.harness.checkpoints.safetensors_file import INDEX, JSON_LIMIT_BYT
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_bytes, read_json
 from innerloop.harness.models.family import Family
-from innerloop.harness.profiles.published import architecture_of, block_structure, first, quantization_method, text_part
+from innerloop.harness.profiles.published import (
+    SHAPE,
+    architecture_of,
+    block_structure,
+    first,
+    quantization_method,
+    text_part,
+)
 from innerloop.harness.store.versions import Document
 
 if TYPE_CHECKING:
@@ -33,16 +40,6 @@ LAYOUT = {  # what of a method's details decides how the weights lie, by config.
 BITS = ("bits", "w_bit")  # names in config.json
 GROUP_SIZES = ("group_size", "q_group_size")
 PICKLES = (".bin", ".pt", ".pth")
-EQUAL_FIELDS = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "intermediate_size",
-    "vocab_size",
-    "tie_word_embeddings",
-)
 FAMILY_FIELDS = (  # of some families only
     "moe_intermediate_size",
     "num_experts",
@@ -144,7 +141,7 @@ def compare(config: Document, model: ModelProfile) -> list[str]:
         implied["head_dim"] = hidden // heads
     if model.family is not None:
         implied |= model.family.defaults
-    fields = [name for name in EQUAL_FIELDS if model.family is None or name not in model.family.unwritten]
+    fields = [name for name in SHAPE if model.family is None or name not in model.family.unwritten]
     for field in [*fields, *FAMILY_FIELDS]:
         here = first(text, field, *NEWER.get(field, ()))
         here = implied.get(field) if here is None else here

@@ -62,25 +62,23 @@ class Asked:
 
         if not self.fail_if:
             if self.allow_undecided or self.allow_suspect:
-                raise Refused("--allow-undecided and --allow-suspect go with --fail-if")
+                raise Refused("--allow-undecided and --allow-suspect need --fail-if")
             return None
         return rules_of(self.fail_if, self.allow_undecided, self.allow_suspect)
 
 
 def add_question(out: argparse.ArgumentParser) -> None:
     """What `asked` reads."""
-    out.add_argument("--metric", metavar="FIGURE", help="the figure that decides; default: output_tokens_per_s")
+    out.add_argument("--metric", metavar="FIGURE", help="the primary figure; default: output_tokens_per_s")
     out.add_argument(
         "--margin",
         type=relative,
-        metavar="PART",
-        help="what counts as no difference; default: what innerloop noise measured here, else 2%%",
+        metavar="SHARE",
+        help="smaller differences count as none; default: what innerloop noise measured here, else 2%%",
     )
-    out.add_argument(
-        "--no-why", dest="why", action="store_false", help="leave out where the difference is: steps are not read"
-    )
-    out.add_argument("--other-work", action="store_true", help="compare runs of other requests, too")
-    out.add_argument("--other-machine", action="store_true", help="compare runs of other machines, too")
+    out.add_argument("--no-why", dest="why", action="store_false", help="do not analyse where the difference is")
+    out.add_argument("--other-work", action="store_true", help="compare runs even if their requests differ")
+    out.add_argument("--other-machine", action="store_true", help="compare runs even if their machines differ")
 
 
 def add_rules(out: argparse.ArgumentParser, default: str = "") -> None:
@@ -90,13 +88,15 @@ def add_rules(out: argparse.ArgumentParser, default: str = "") -> None:
         action="append",
         default=[],
         metavar="CONDITION",
-        help="FIGURE < 0.97 * baseline, or FIGURE > 50 ms; the baseline is A. Several: one after the other" + default,
+        help="FIGURE < 0.97 * baseline, or FIGURE > 50 ms; the baseline is A; may be repeated" + default,
     )
     out.add_argument(
-        "--allow-undecided", action="store_true", help="let a condition pass that the runs are too few or noisy for"
+        "--allow-undecided",
+        action="store_true",
+        help="pass a condition that the runs are too few or too noisy to decide",
     )
     out.add_argument(
-        "--allow-suspect", action="store_true", help="let a condition pass whose figure a suspect run makes doubtful"
+        "--allow-suspect", action="store_true", help="pass a condition although a suspect run makes its figure doubtful"
     )
 
 

@@ -22,7 +22,7 @@ def add_output(out: argparse.ArgumentParser) -> None:
     """What `output` reads."""
     out.add_argument("--markdown", type=Path, metavar="FILE", help="also write a summary in Markdown")
     out.add_argument("--junit", type=Path, metavar="FILE", help="also write the conditions as JUnit XML")
-    out.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
 
 
 def output(arguments: argparse.Namespace) -> Output:

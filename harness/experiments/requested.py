@@ -124,9 +124,7 @@ def _trials(arguments: argparse.Namespace) -> dict[str, argparse.Namespace]:
     if isinstance(names, int):
         return {f"window{k}": _alone(arguments) for k in range(1, names + 1)}
     if arguments.workload is not None:
-        raise Refused(
-            "--windows names workloads: --workload does not go with it; --windows 3 repeats that of --workload"
-        )
+        raise Refused("--windows names workloads, so leave out --workload; --windows 3 repeats the one of --workload")
     return dict(zip(cell_names(names), (_alone(arguments, workload=name) for name in names), strict=True))
 
 

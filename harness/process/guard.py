@@ -103,7 +103,7 @@ def sweep() -> int:
 
 def unregister(since_s: float) -> None:
     """Removes what libiomp leaves in shared memory of a process that ended at once, as a worker does: the files of this
-    user that are younger than this guard and whose process is gone."""
+    user that are younger than `since_s` (Unix time) and whose process is gone."""
     try:
         names = os.listdir(SHARED)
     except OSError:
@@ -113,10 +113,18 @@ def unregister(since_s: float) -> None:
         if name.startswith(LIBRARY) and pid.isdigit() and user == str(os.getuid()):
             path = os.path.join(SHARED, name)
             try:
-                if os.stat(path).st_mtime >= since_s and not os.path.exists(f"/proc/{pid}"):
+                if os.stat(path).st_mtime >= since_s and not lives(pid):
                     os.unlink(path)
             except OSError:
                 pass
+
+
+def lives(pid: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def remove_temporary() -> None:

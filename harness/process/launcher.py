@@ -23,6 +23,7 @@ from innerloop.harness.cli.secrets import without_secrets
 from innerloop.harness.process.bound import MARK, end_marked
 from innerloop.harness.process.ended import ended, explained, oom_kills
 from innerloop.harness.process.events import Account, Capture, Event, Round, account, of_all_windows
+from innerloop.harness.process.guard import unregister
 from innerloop.harness.process.temp_folder import temp_variables
 from innerloop.harness.schema.reasons import Failure
 
@@ -99,7 +100,7 @@ class Worker:
         command = [*tool, *worker_command(python, job_path, str(fifo or write_fd), module)]
         guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(write_fd), str(GRACE_S)]
         self.log_path = log_path
-        self._mark = uuid.uuid4().hex
+        self._mark, self._begun_s = uuid.uuid4().hex, time.time()
         with open(log_path, "ab") as log:
             self._guard = subprocess.Popen(
                 [*guard, "--", *command],
@@ -150,7 +151,7 @@ class Worker:
 
     def close(self, worker_pid: int | None = None) -> None:
         """Should the guard itself have been killed, the group that `worker_pid` leads is ended here, and whatever the
-        worker started in sessions of its own."""
+        worker started in sessions of its own; what libiomp left of them in shared memory goes too."""
         self.kill()
         if self._guard.returncode != 0:
             if worker_pid is not None:
@@ -158,6 +159,7 @@ class Worker:
                     with suppress(ProcessLookupError):
                         kill(worker_pid, signal.SIGKILL)
             end_marked(self._mark)
+            unregister(self._begun_s)
         self._selector.close()
         os.close(self._control)
         if self._fifo is not None:

@@ -10,7 +10,7 @@ from innerloop.harness.cli.errors import nearest
 from innerloop.harness.models.families import family_of
 from innerloop.harness.models.family import Family
 from innerloop.harness.models.sizes import Sizes, kv_numbers, linear_shapes, sizes
-from innerloop.harness.profiles.published import profile_fields
+from innerloop.harness.profiles.published import SHAPE, profile_fields
 from innerloop.harness.profiles.types import DType, QuantizationMethod
 from innerloop.harness.profiles.validation import NAME, Strict
 
@@ -55,17 +55,6 @@ class Quantization(Strict):
         return packed + 2 * groups * columns + order
 
 
-OWN = (  # fields that config.json has too, and the tensors follow from
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "intermediate_size",
-    "vocab_size",
-    "max_position_embeddings",
-    "tie_word_embeddings",
-)
 TokenId = Annotated[int, Field(ge=0)]
 
 
@@ -180,7 +169,9 @@ class ModelProfile(Strict):
     def shape(self) -> dict[str, Any]:
         """The configuration in config.json's words: what the family takes for granted, `config`, and the fields."""
         defaults = dict(self.family.defaults) if self.family else {}
-        own = {name: getattr(self, name) for name in OWN if getattr(self, name) is not None}
+        own = {
+            name: getattr(self, name) for name in (*SHAPE, "max_position_embeddings") if getattr(self, name) is not None
+        }
         return {**defaults, **self.config, **own}
 
     def linear_shapes(self) -> tuple[tuple[str, int, int], ...]:

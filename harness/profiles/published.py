@@ -8,7 +8,7 @@ from typing import Any, get_args
 from innerloop.harness.models.families import BY_ARCHITECTURE, BY_MODEL_TYPE
 from innerloop.harness.profiles.types import DType
 
-SAME = (  # what a profile and config.json call by one name
+SHAPE = (  # what a profile and config.json call by one name, and the tensors follow from
     "hidden_size",
     "num_hidden_layers",
     "num_attention_heads",
@@ -16,10 +16,9 @@ SAME = (  # what a profile and config.json call by one name
     "head_dim",
     "intermediate_size",
     "vocab_size",
-    "max_position_embeddings",
-    "rms_norm_eps",
     "tie_word_embeddings",
 )
+SAME = (*SHAPE, "max_position_embeddings", "rms_norm_eps")  # by one name
 OLDER = {  # what some families call them
     "hidden_size": ("n_embd", "d_model"),
     "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),

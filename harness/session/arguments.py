@@ -87,7 +87,7 @@ def add_request(out: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--until",
-        metavar="PART",
+        metavar="SHARE",
         type=relative,
         help="stop once the figure is known to +-PART, such as 2%%; after --trials at the latest; default: 20",
     )

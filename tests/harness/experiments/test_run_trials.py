@@ -165,7 +165,7 @@ def test_until_stops_early_and_says_so(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_what_does_not_go_together_is_refused_before_anything_is_made(capsys: pytest.CaptureFixture[str]) -> None:
     for words, told in (
-        (["--windows", "few,users-1"], "--workload does not go with it"),
+        (["--windows", "few,users-1"], "so leave out --workload"),
         (["--windows", "0"], "not a number from 1"),
         (["--windows", ","], "takes a number"),
         (["--metric", "ttft.p50", "--trials", "2"], "--metric needs --until"),

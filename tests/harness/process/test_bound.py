@@ -56,15 +56,19 @@ def test_marked_processes_are_ended_whatever_session_they_are_in() -> None:
 
 def test_nothing_outlives_a_worker_whose_guard_was_killed(tmp_path: Path) -> None:
     script = tmp_path / "engine.sh"
-    script.write_text("#!/bin/sh\nsetsid sleep 600 &\necho $! > child\nsleep 600\n")
+    script.write_text(
+        "#!/bin/sh\nsetsid sleep 600 &\necho $! > child\n"
+        f": > /dev/shm/__KMP_REGISTERED_LIB_$$_{os.getuid()}\necho ready > begun\nsleep 600\n"
+    )
     script.chmod(0o755)
     (tmp_path / "job.json").write_text("{}")
     worker = Worker(script, tmp_path / "job.json", tmp_path / "engine.log", {})
     try:
-        until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip() != "")
+        until((tmp_path / "begun").exists)
         child = psutil.Process(int((tmp_path / "child").read_text()))
         [own] = psutil.Process(worker.guard_pid).children()
         os.kill(worker.guard_pid, signal.SIGKILL)
     finally:
         worker.close(None)
+    assert not Path(f"/dev/shm/__KMP_REGISTERED_LIB_{own.pid}_{os.getuid()}").exists()
     until(lambda: not [one for one in (child, own) if one.is_running() and one.status() != psutil.STATUS_ZOMBIE])
