@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from tests.nvml.library import build, load, variables
 from tests.nvml.scenario import Scenario
 
 Play = Callable[[Scenario], Any]
+
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:  # inherited: from nohup, or a script's background job
+        signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session")
