@@ -41,7 +41,7 @@ class HttpAdapter(Adapter):
     name = "http"
     title = "a server of yours"
     layers = ("http",)
-    versions = ("0", "0")  # it drives no engine, only what servers speak
+    versions = ("any", "any")  # it drives no engine, only what servers speak
 
     def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:
         given = load.engine_args
