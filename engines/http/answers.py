@@ -1,4 +1,4 @@
-"""The server's side of each protocol: a stream that says nothing, with the fields and about the length of a real one."""
+"""The server's side of each protocol: streams that say nothing, with the fields and about the length of real ones."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def tgi(prompt: int, tokens: int) -> Iterator[Any]:
     for n in range(1, tokens + 1):
         token = {"id": TOKEN, "text": TEXT, "logprob": -1.0, "special": False}
         details = {"finish_reason": "length", "generated_tokens": tokens, "seed": None, "input_length": prompt}
-        last = {"generated_text": TEXT, "details": details} if n == tokens else {"generated_text": None, "details": None}
+        last = (
+            {"generated_text": TEXT, "details": details} if n == tokens else {"generated_text": None, "details": None}
+        )
         yield {"index": n, "token": token, **last}
 
 

@@ -114,7 +114,11 @@ def info_of(target: Target, model: str, given: Mapping[str, Any]) -> EngineInfo:
         AS_IT_IS,
         *(() if given.get("reset") else (KEPT,)),
         *(() if given.get("pid") or target.address[0] not in LOOPBACK else (ALONE,)),
-        *(() if target.address[0] in LOOPBACK else ("the server is on another machine: host and devices are this one's",)),
+        *(
+            ()
+            if target.address[0] in LOOPBACK
+            else ("the server is on another machine: host and devices are this one's",)
+        ),
     )
     return EngineInfo(
         version=version,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from innerloop.engines.contract import Nothing, Request, Session, StepReport
 from innerloop.engines.http.protocols import Read, Wire
 from innerloop.engines.http.stream import BadResponse, ResponseReader, words
+from innerloop.engines.support.failures import ServerFailed
 from innerloop.engines.support.waiting import SPIN_NS, Timer
 
 READ_BYTES = 1 << 18
@@ -22,10 +23,6 @@ MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, Recurs
 
 Address = tuple[str, int]  # host and port
 Prepared = tuple[int, bytes, Read]  # a request's id, its whole message, and what reads its stream
-
-
-class ServerFailed(RuntimeError):
-    """The server cannot be reached, ended a connection or answered with an error; its own words where it has any."""
 
 
 def unread(event: bytes) -> tuple[list[int], bool]:
@@ -56,9 +53,7 @@ class HttpClient(Session):
     def __init__(self, address: Address, wire: Wire) -> None:
         self._address, self._wire = address, wire
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        self._head = (
-            f"POST {wire.path} HTTP/1.1\r\nHost: {host}:{address[1]}\r\nAccept: text/event-stream\r\n".encode()
-        )
+        self._head = f"POST {wire.path} HTTP/1.1\r\nHost: {host}:{address[1]}\r\nAccept: text/event-stream\r\n".encode()
         self._selector = selectors.DefaultSelector()
         self._timer = Timer()
         self._selector.register(self._timer, selectors.EVENT_READ)
@@ -251,5 +246,6 @@ class HttpClient(Session):
         if request is None:
             return
         if not retry:
-            raise ServerFailed(f"request {request}: the server closed the stream: {why}")
+            said = connection.reader.error()
+            raise ServerFailed(f"request {request}: {said or f'the server closed the stream: {why}'}")
         self._send(self._open(), request, message, read)

@@ -9,10 +9,11 @@ from typing import Any
 
 from innerloop.engines.contract import Nothing, Request, WrongTokenCount
 from innerloop.engines.http import asking
-from innerloop.engines.http.client import Address, HttpClient, ServerFailed
+from innerloop.engines.http.client import Address, HttpClient
 from innerloop.engines.http.protocols import PROTOCOLS, TGI, Wire, number
 from innerloop.engines.http.stream import words
 from innerloop.engines.http.texts import NoWords, find_words
+from innerloop.engines.support.failures import ServerFailed
 
 PROMPT, TOKENS = 32, 4  # of a trial
 TRIAL_S = 120.0  # for one trial, on a server that may be busy
@@ -51,7 +52,9 @@ def reach(address: Address) -> None:
         where = f"http://{address[0]}:{address[1]}"
         raise ServerFailed(f"no server can be reached at {where}: {error}; start it first, or correct url=") from None
     except http.client.HTTPException as error:
-        raise ServerFailed(f"what listens on port {address[1]} is no HTTP server: {words(repr(error).encode())}") from None
+        raise ServerFailed(
+            f"what listens on port {address[1]} is no HTTP server: {words(repr(error).encode())}"
+        ) from None
 
 
 def try_out(address: Address, wire: Wire) -> None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from innerloop.engines.http.asking import ask
-from innerloop.engines.http.client import Address, ServerFailed
+from innerloop.engines.http.client import Address
 from innerloop.engines.http.protocols import Protocol
 from innerloop.engines.http.stream import words
 from innerloop.engines.support.children import Child
+from innerloop.engines.support.failures import ServerFailed
 from innerloop.engines.support.versions import UnknownArgument
 
 HOST = "127.0.0.1"

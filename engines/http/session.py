@@ -11,10 +11,11 @@ from typing import Any
 from innerloop.engines.contract import EngineInfo, Load, Nothing, Request, Session, StepReport
 from innerloop.engines.http import null
 from innerloop.engines.http.asking import ask
-from innerloop.engines.http.client import Address, HttpClient, Prepared, ServerFailed
+from innerloop.engines.http.client import Address, HttpClient, Prepared
 from innerloop.engines.http.protocols import Protocol, Wire
 from innerloop.engines.http.serving import Server, start, wait_until_ready
 from innerloop.engines.support.children import Child
+from innerloop.engines.support.failures import ServerFailed
 
 RESET_S = 60.0
 ENDING_S = 2.0  # from a connection that breaks to the end of a server that dies
@@ -80,7 +81,7 @@ class HttpSession(Session):
 def open_served(server: Server, load: Load, info: Callable[[dict[str, Any]], EngineInfo]) -> HttpSession:
     """Starts an engine's own server below this process, waits until it serves, and measures what the client can take.
 
-    info: makes what is told of the engine from what the server's module has announced; empty where it announces nothing.
+    info: makes what is told of the engine from what the server's module has announced (empty: nothing).
     """
     session = HttpSession(server.address, Wire(server.protocol, server.model), server.title, server.reset)
     session.held.push(server.held)

@@ -40,12 +40,14 @@ class ResponseReader:
         while not self.done and self._read():
             pass
         if self._status != 200:
-            if self.done:
-                raise BadResponse(f"the server answered {self._status}: {words(self._body)}")
-            if len(self._body) > LONGEST_ERROR:
-                raise BadResponse(f"the server answered {self._status}: {words(self._body)} ...")
+            if self.done or len(self._body) > LONGEST_ERROR:
+                raise BadResponse(self.error())
             return []
         return self._events()
+
+    def error(self) -> str:
+        """The server's error, as far as it has come; empty where it has answered with none."""
+        return f"the server answered {self._status}: {words(self._body)}" if self._status not in (0, 100, 200) else ""
 
     # ---------------------------------------------------------------- states: each returns whether it got further
 

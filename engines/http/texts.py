@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 # One token each in most vocabularies, innerloop's own generated ones included (harness/checkpoints/tokenizer.py).
-CANDIDATES = tuple(c + v for c in "bdfghjklmnprstvz" for v in "aeiou") + (
+CANDIDATES = (
+    *(c + v for c in "bdfghjklmnprstvz" for v in "aeiou"),
     "the", "and", "for", "that", "with", "this", "from", "have", "not", "are", "was", "but", "all", "can", "one", "out",
 )  # fmt: skip
 GROUP = 8  # words that are asked about at once
@@ -32,7 +33,9 @@ class Words:
         """
         count = len(prompt) - self.added
         if count < 1:
-            raise NoWords(f"the server's shortest text has {self.added + 1} tokens, but a prompt is to have {len(prompt)}")
+            raise NoWords(
+                f"the server's shortest text has {self.added + 1} tokens, but a prompt is to have {len(prompt)}"
+            )
         chosen = [self.pool[token % len(self.pool)] for token in prompt[1:count]]
         return " ".join([self.pool[0], *chosen])
 
@@ -51,7 +54,9 @@ def find_words(count: Callable[[str], int]) -> Words:
         return count(" ".join([first, *candidates])) == alone + len(candidates)
 
     if not single([first]):
-        raise NoWords(f"the server counts the text {first!r} as {alone} tokens, and {first + ' ' + first!r} not as one more")
+        raise NoWords(
+            f"the server counts the text {first!r} as {alone} tokens, and {first + ' ' + first!r} not as one more"
+        )
     for at in range(0, len(CANDIDATES), GROUP):
         group = CANDIDATES[at : at + GROUP]
         pool += group if single(group) else [word for word in group if single([word])]

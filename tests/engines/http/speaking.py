@@ -54,10 +54,23 @@ def events(protocol: str, prompt: int, tokens: int) -> Iterator[Any]:
             yield one
 
 
+FAULTS = {  # what a server that goes wrong sends in place of a stream, and closes the connection after
+    "closes": b"",
+    "breaks off": answers.HEAD + answers.chunk({"choices": [{"text": "x", "token_ids": [1], "finish_reason": None}]}),
+    "malformed": answers.HEAD + answers.chunk("{not json"),
+    "bad chunk": answers.HEAD + b"xyz\r\n",
+    "refuses": b"HTTP/1.1 400 Bad\r\nContent-Length: 21\r\n\r\ntoo \x1b[2Jlong \x1b]0;t\x07 \n",
+    "fails": b"HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\nno memory",
+    "stalls": answers.HEAD,
+}
+
+
 @contextmanager
-def speaking(style: str, asked: list[str] | None = None) -> Iterator[int]:
+def speaking(style: str, asked: list[str] | None = None, fault: str | None = None, after: int = 0) -> Iterator[int]:
     """The port of a server of a style: ids, each, total, strict, mlc, text, llama, lmdeploy, tgi; or uncounted (tells
-    no usage), short (ends before the last token), silent (takes a request and says nothing)."""
+    no usage), short (ends before the last token), silent (takes a request and says nothing). `fault`: one of FAULTS,
+    from request number `after` on."""
+    asked = [] if asked is None else asked
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -80,13 +93,18 @@ def speaking(style: str, asked: list[str] | None = None) -> Iterator[int]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if asked is not None:
-                asked.append(self.path)
+            asked.append(self.path)
+            if fault is not None and len(asked) > after:
+                self.wfile.write(FAULTS[fault])
+                self.close_connection = True
+                if fault == "stalls":
+                    self.rfile.read(1)  # until the client has gone
+                return
             if style == "silent":
                 return
             protocol = takes(style, self.path, body)
-            if protocol is None or (style == "uncounted" and protocol):
-                protocol = None if style != "uncounted" else ""
+            if style == "uncounted" and protocol is not None:
+                protocol = ""
             if protocol is None:
                 self.whole(400, {"error": {"message": "no such field \x1b[31m"}})
                 return
@@ -95,7 +113,7 @@ def speaking(style: str, asked: list[str] | None = None) -> Iterator[int]:
             if self.path == "/generate" and style == "tgi":
                 self.whole(200, {"details": {"prefill": [{"id": 1}] * prompt}})
                 return
-            if not body.get("stream", style in ("tgi",)):
+            if not body.get("stream", style == "tgi"):
                 self.whole(200, {"usage": answers.usage(prompt, 1), "choices": []})
                 return
             tokens = answers.asked(body)[1] - (2 if style == "short" else 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import replace
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -12,12 +13,22 @@ import pytest
 from innerloop.engines.adapters import load_adapter
 from innerloop.engines.contract import Load, Nothing, Probe, Request, UnsupportedSetting, WrongTokenCount
 from innerloop.engines.http import attached, discovery, null
-from innerloop.engines.http.client import ServerFailed
 from innerloop.engines.http.serving import free_port
+from innerloop.engines.support.failures import ServerFailed
 from tests.engines.http.speaking import NAME, speaking
 from tests.engines.support.loads import make_load
 
 adapter = load_adapter("http")
+
+
+def to_the_end(session: Any) -> dict[int, int]:
+    """How many tokens each request got."""
+    got: dict[int, int] = {}
+    while session.has_work():
+        report = session.step(None)
+        for request, ids in () if isinstance(report, Nothing) else report.tokens:
+            got[request] = got.get(request, 0) + len(ids)
+    return got
 
 
 def load(url: str | None = None, **given: Any) -> Load:
@@ -95,13 +106,9 @@ def test_each_server_is_asked_in_the_way_that_tells_most_and_every_token_counts(
         effective = session.info.effective
         assert (effective["protocol"], effective["prompts_sent_as"]) == (protocol, prompts)
         assert effective["tokens_counted_by"] == counted
-        got: dict[int, int] = {}
         for request in (Request(0, [5] * 40, 7), Request(1, [8, 9], 1)):
             session.submit(session.prepare(request))
-        while session.has_work():
-            report = session.step(None)
-            for request_id, ids in () if isinstance(report, Nothing) else report.tokens:
-                got[request_id] = got.get(request_id, 0) + len(ids)
+        got = to_the_end(session)
         session.close()
     assert got == {0: 7, 1: 1}
 
@@ -172,10 +179,8 @@ def test_where_nothing_listens_or_something_else_does_is_an_error():
                 connection.sendall(b"SSH-2.0-OpenSSH_9\r\n")
                 connection.close()
 
-        from threading import Thread
-
         Thread(target=greet, daemon=True).start()
-        with pytest.raises(ServerFailed, match="is no HTTP server: .*SSH-2.0"):
+        with pytest.raises(ServerFailed, match=r"is no HTTP server: .*SSH-2\.0"):
             adapter.open(load(f"http://127.0.0.1:{port}/v1"))
 
 
@@ -186,6 +191,5 @@ def test_a_prompt_of_which_the_server_counts_another_length_is_an_error():
         session._client._wire = replace(session._client._wire, words=replace(words, pool=(*words.pool[:1], "zu")))
         session.submit(session.prepare(Request(3, [1, 1, 1], 2)))
         with pytest.raises(WrongTokenCount, match="request 3 has 3 prompt tokens, but the server counted 4"):
-            while session.has_work():
-                session.step(None)
+            to_the_end(session)
         session.close()

@@ -7,13 +7,16 @@ from dataclasses import replace
 import pytest
 
 from innerloop.engines.contract import Nothing, Request
-from innerloop.engines.http.client import HttpClient, ServerFailed
+from innerloop.engines.http.client import HttpClient
 from innerloop.engines.http.protocols import COMPLETIONS, Wire, read_ids
+from innerloop.engines.support.failures import ServerFailed
 from tests.engines.http.server import OK, chunk, close, scripted, stream, token
 from tests.waiting import PATIENCE_S, until
 
+WIRE = Wire(COMPLETIONS, "m")
 
-def client_of(server, wire: Wire = Wire(COMPLETIONS, "m")) -> HttpClient:
+
+def client_of(server, wire: Wire = WIRE) -> HttpClient:
     return HttpClient(("127.0.0.1", server.port), wire)
 
 
@@ -190,8 +193,9 @@ def test_a_request_that_met_its_connections_end_is_sent_again_on_a_new_one():
         (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 15\r\n\r\nprompt too long", "answered 400: prompt too long"),
         (b"HTTP/1.1 500 Oops\r\nContent-Length: 11\r\n\r\n\x1b[31mred\r\n\x00", r"answered 500: \x1b[31mred \x00"),
         (b"HTTP/1.1 503 Busy\r\nContent-Length: 90000\r\n\r\n" + b"x" * 90_000, "answered 503: " + "x" * 500 + " ..."),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\": 1}\n", 'without a stream of events: {"a": 1}'),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"a": 1}\n', 'without a stream of events: {"a": 1}'),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n", "invalid content length: '-3'"),
+        (b"HTTP/1.1 502 Bad\r\nContent-Length: 99\r\n\r\ncut off", "the server answered 502: cut off"),
         (OK + b"-3\r\nabc\r\n", "invalid chunk size: b'-3'"),
         (OK + b"fffffffffff\r\n", "announced a chunk of more than"),
         (OK + chunk(b'data: {"error": {"message": "out of blocks"}}\n\n'), "out of blocks"),
@@ -206,7 +210,11 @@ def test_a_request_that_met_its_connections_end_is_sent_again_on_a_new_one():
     ],
 )
 def test_an_error_names_the_request_and_has_the_servers_words(said, words):
-    with scripted(lambda connection, asked, number: connection.sendall(said)) as server:
+    def answer(connection, asked, number):
+        connection.sendall(said)
+        close(connection)
+
+    with scripted(answer) as server:
         client = client_of(server)
         client.submit(client.prepare(Request(3, [0], 2)))
         with pytest.raises(ServerFailed, match="request 3") as caught:

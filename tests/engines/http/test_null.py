@@ -7,9 +7,9 @@ import json
 import psutil
 import pytest
 
-from innerloop.engines.http import null as http_null
 from innerloop.engines.contract import Request
 from innerloop.engines.http import answers
+from innerloop.engines.http import null as http_null
 from innerloop.engines.http.protocols import COMPLETIONS, PROTOCOLS, UNKNOWN, Wire
 from innerloop.engines.http.stream import ResponseReader
 from innerloop.engines.http.texts import CANDIDATES, Words

@@ -16,11 +16,11 @@ import pytest
 from innerloop.engines.contract import EngineInfo, Nothing
 from innerloop.engines.http import null
 from innerloop.engines.http import session as sessions
-from innerloop.engines.http.client import ServerFailed
 from innerloop.engines.http.protocols import COMPLETIONS, Wire
 from innerloop.engines.http.serving import LAUNCH, Server, command, free_port, wait_until_ready
 from innerloop.engines.http.session import HttpSession, open_served
 from innerloop.engines.support import children
+from innerloop.engines.support.failures import ServerFailed
 from innerloop.engines.support.versions import UnknownArgument
 from tests.engines.support.loads import make_load
 from tests.waiting import until
@@ -71,7 +71,9 @@ def answering():
 
 
 def made_server(port: int, **more: object) -> Server:
-    server = Server("A's server", LAUNCH, command([sys.executable, "-c", SERVER, str(port), NAME]), port, NAME, COMPLETIONS)
+    server = Server(
+        "A's server", LAUNCH, command([sys.executable, "-c", SERVER, str(port), NAME]), port, NAME, COMPLETIONS
+    )
     return replace(server, **more)  # type: ignore[arg-type]
 
 

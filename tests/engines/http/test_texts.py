@@ -31,7 +31,10 @@ def test_a_prompt_shorter_than_the_shortest_text_is_an_error():
 
 @pytest.mark.parametrize(
     ("counts", "words"),
-    [(len, "not as one more"), (lambda text: 1 + text.count(" ba") + 2 * text.count(" "), "counts only|not as one more")],
+    [
+        (len, "not as one more"),
+        (lambda text: 1 + text.count(" ba") + 2 * text.count(" "), "counts only|not as one more"),
+    ],
 )
 def test_a_server_with_too_few_such_words_is_an_error(counts, words):
     with pytest.raises(NoWords, match=words):
