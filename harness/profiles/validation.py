@@ -127,10 +127,8 @@ def read_mapping(path: Path, source: str) -> Fields:
     """
     data = parse_yaml(read_text(path, source), source)
     if not isinstance(data, dict):
-        raise Refused(
         contains = "nothing" if data is None else _given(data)
         raise Refused(f"{source} must contain a mapping of fields to values; it contains {contains}")
-        )
     return data
 
 
