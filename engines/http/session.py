@@ -12,6 +12,7 @@ from innerloop.engines.contract import EngineInfo, Load, Nothing, Request, Sessi
 from innerloop.engines.http import null
 from innerloop.engines.http.asking import ask
 from innerloop.engines.http.client import Address, HttpClient, Prepared
+from innerloop.engines.http.discovery import discover
 from innerloop.engines.http.protocols import Protocol, Wire
 from innerloop.engines.http.serving import Server, start, wait_until_ready
 from innerloop.engines.support.children import Child
@@ -83,16 +84,26 @@ def open_served(server: Server, load: Load, info: Callable[[dict[str, Any]], Eng
 
     info: makes what is told of the engine from what the server's module has announced (empty: nothing).
     """
-    session = HttpSession(server.address, Wire(server.protocol, server.model), server.title, server.reset)
-    session.held.push(server.held)
+    session: HttpSession | None = None
+    child: Child | None = None
     try:
-        session.server = start(server)
-        found = server.announced(session.server)
-        wait_until_ready(server, session.server)
-        session.info = told(info(found), server.protocol, load)
+        child = start(server)
+        found = server.announced(child)
+        wait_until_ready(server, child)
+        if server.protocol is None:
+            wire = discover(server.address, "", server.model, None)
+        else:
+            wire = Wire(server.protocol, server.model)
+        session = HttpSession(server.address, wire, server.title, server.reset)
+        session.info = told(info(found), wire.protocol, load)
     except BaseException:
-        session.close()
+        if session is not None:
+            session.close()
+        if child is not None:
+            child.end()
+        server.held.close()
         raise
+    session.server, session.held = child, server.held
     return session
 
 
