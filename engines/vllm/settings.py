@@ -12,6 +12,7 @@ from innerloop.engines.support.refusals import by_setting
 from innerloop.engines.support.shapes import is_quantized, keeps_fp8, kv_bytes_per_token
 
 VERSIONS = ("0.26", "0.33")
+FOUR_BITS = ("awq", "gptq", "compressed-tensors")
 UNFOLLOWED = "the adapter cannot track how it changes a step"
 OUT_OF_SIGHT = ("async", "http")  # layers whose steps are only seen from outside
 SPECULATES = "spec_"  # spec_method, spec_model, spec_tokens: vLLM's shorter names for speculative_config
@@ -97,7 +98,7 @@ def refuse_without_avx512(load: Load, flags: Set[str] | None) -> None:
     itself, late and perhaps in another process. `flags` are the CPU's, None where they are not known.
     """
     method = load.settings["quantization"]
-    if load.device == "cpu" and method in ("awq", "gptq") and flags and "avx512f" not in flags:
+    if load.device == "cpu" and method in FOUR_BITS and flags and "avx512f" not in flags:
         raise UnsupportedSetting(f"quantization={method}: vLLM's CPU build has 4-bit kernels only for AVX-512")
     if load.device == "cpu" and keeps_fp8(load.settings) and flags and flags.isdisjoint(("avx512f", "amx_tile")):
         raise UnsupportedSetting("kv_cache_dtype=fp8: vLLM's CPU build supports it only with AVX-512 or AMX")
