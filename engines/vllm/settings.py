@@ -194,8 +194,23 @@ def engine_info(
         kv_cache_tokens=tokens,
         kv_cache_bytes=None if token is None else tokens * token,
         weights_bytes=weights_bytes(runner),
-        notes=(*versions.notes("vLLM", version, VERSIONS), *notes),
+        notes=(*versions.notes("vLLM", version, VERSIONS), *wrong_rotation(load), *notes),
     )
+
+
+def wrong_rotation(load: Load) -> tuple[str, ...]:
+    """A note on latent attention (MLA) on CPUs with an unscaled rotary embedding.
+
+    vLLM 0.32's CPU kernel `rotary_embedding` takes the views [positions, heads, size] that its MLA passes for tensors
+    [positions, size], and turns only some of the heads, by the wrong angles. With YaRN, which all published models of
+    the kind have, vLLM computes in PyTorch's operators and is right.
+    """
+    config = load.config.get("text_config") or load.config
+    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    plain = rope.get("rope_type", rope.get("type", "default")) == "default"
+    if load.device != "cpu" or not config.get("kv_lora_rank") or not plain:
+        return ()
+    return ("vLLM's CPU kernel turns the positions of latent attention (MLA) wrongly: take its speed, not its tokens",)
 
 
 def model_runner(core: Any) -> Any:

@@ -32,6 +32,8 @@ import json, sys
 from innerloop.harness import environments
 from innerloop.harness.profiles.engines import EngineProfile
 from innerloop.harness.cli.signals import stop_signals
+
+pytestmark = pytest.mark.slow
 say = lambda text: print(json.dumps(text), flush=True)
 with stop_signals() as held, held.released():
     made = environments.create(EngineProfile.model_validate_json(sys.argv[1]), "cpu", say=say)

@@ -37,6 +37,8 @@ from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.preparations import prepare_all
 from tests.harness.preparations.toys import ToyAdapter, load_of, machine, own_environment
 
+pytestmark = pytest.mark.slow
+
 told = json.loads(sys.argv[1])
 wanted = Preparation("model", ("-c", told["command"], "{output}", told["pids"]))
 
