@@ -26,14 +26,14 @@ from tests.harness.process import toys
 from tests.real import ROOT
 from tests.waiting import PATIENCE_S, until
 
+pytestmark = pytest.mark.slow
+
 # Started with: the engine's profile as JSON. Says one JSON line for each thing said, and a last one for the outcome.
 CREATE = """
 import json, sys
 from innerloop.harness import environments
 from innerloop.harness.profiles.engines import EngineProfile
 from innerloop.harness.cli.signals import stop_signals
-
-pytestmark = pytest.mark.slow
 say = lambda text: print(json.dumps(text), flush=True)
 with stop_signals() as held, held.released():
     made = environments.create(EngineProfile.model_validate_json(sys.argv[1]), "cpu", say=say)

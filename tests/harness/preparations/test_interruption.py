@@ -16,6 +16,8 @@ from tests.harness.preparations.toys import checkpoint_in
 from tests.real import ROOT
 from tests.waiting import PATIENCE_S, until
 
+pytestmark = pytest.mark.slow
+
 # A command with a child that has left its session and its parent, as daemons do; both say who they are.
 COMMAND = """
 import os, pathlib, subprocess, sys, time
@@ -36,8 +38,6 @@ from innerloop.engines.contract import Preparation
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.preparations import prepare_all
 from tests.harness.preparations.toys import ToyAdapter, load_of, machine, own_environment
-
-pytestmark = pytest.mark.slow
 
 told = json.loads(sys.argv[1])
 wanted = Preparation("model", ("-c", told["command"], "{output}", told["pids"]))
