@@ -8,6 +8,8 @@ from pathlib import Path
 
 VERBS = {
     "run": "run an engine on a workload and print a report",
+    "sweep": "run every point of a grid and show them in one table",
+    "suite": "run a study that comes with innerloop",
     "show": "print a run's report again",
     "runs": "list the runs in a folder",
     "compare": "show what differs between two runs or ways to run, by how much, and where",
@@ -16,7 +18,7 @@ VERBS = {
     "resume": "finish an interrupted experiment",
     "steps": "show where the time of a run's steps went",
     "doctor": "describe this machine and list the engines that run on it",
-    "profiles": "list, show and check the profiles of models, workloads and engines",
+    "profiles": "list, show and check the profiles of models, workloads, engines and suites",
     "environments": "list, create, register or remove engines' environments",
     "checkpoints": "list, create or remove synthetic checkpoints",
     "ceilings": "measure this machine's peak memory bandwidth and matmul throughput",
