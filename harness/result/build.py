@@ -42,7 +42,8 @@ def build(record: Record) -> Result:
         tables.requests,
         tables.header,
         prefix_caching=caching,
-        max_batch_size=record.effective.get("max_batch_size"),
+        max_batch_size=record.effective.get("max_batch_size")
+        or (spec.get("settings_given") or {}).get("max_batch_size"),
         observed=observed,
     )
     ratio = step_ratio(reported.get("step_pairs") or ())

@@ -53,7 +53,7 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
     checks.quantization(engine, model, device, settings, machine)
     checks.heads(model, device, settings)
     checks.numbers(model, named.workload, settings)
-    if not request.planning:
+    if not request.planning and not engine.attached:
         checks.devices(device, settings, machine)
         checks.memory(model, device, settings, machine)
     checks.paths(model, named.weights, engine, layer)
