@@ -9,6 +9,7 @@ from pathlib import Path
 VERBS = {
     "run": "run an engine on a workload and print a report",
     "show": "print a run's report again",
+    "report": "write runs and experiments as an HTML page, pictures or Markdown",
     "runs": "list the runs in a folder",
     "compare": "show what differs between two runs or ways to run, by how much, and where",
     "gate": "let runs pass or fail by conditions on their figures, for CI systems",
@@ -23,7 +24,7 @@ VERBS = {
     "watch": "show live readings of the GPUs and the host",
     "check-engine": "check that an engine's adapter follows the contract",
 }
-ROOMS = ("ceilings", "checkpoints", "environments", "profiles")  # verbs whose module is the room's own __main__.py
+ROOMS = ("ceilings", "checkpoints", "environments", "profiles", "report")  # verbs whose module is the room's own __main__.py
 COMMAND = re.compile(rf"\binnerloop ({'|'.join(VERBS)})(?![\w-])")
 
 PAGE = re.compile(r"(?<![\w/.])docs/[a-z/-]+\.md")
