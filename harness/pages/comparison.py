@@ -24,6 +24,7 @@ from innerloop.harness.pages.parts import (
     Table,
     Tile,
     Tone,
+    filled,
 )
 from innerloop.harness.pages.source import Source
 from innerloop.harness.pages.thin import plain
@@ -170,7 +171,7 @@ def figures(found: Comparison) -> Section:
         notes.append(f"These blocks could detect a difference of {share(found.figures[0].smallest_visible)}.")
     if found.blocks_needed is not None:
         notes.append(f"An interval of ±1 % takes about {number(found.blocks_needed)} blocks.")
-    table = Table([*columns, Label("B is", "verdict")], rows, note=" ".join(notes))
+    table = filled(Table([*columns, Label("B is", "verdict")], rows, note=" ".join(notes)))
     return Section("figures", "B against A", [ratios(found), table])
 
 
@@ -191,7 +192,7 @@ def ratios(found: Comparison) -> Chart:
     )
     y = {"field": "figure", "type": "nominal", "sort": None, "axis": specs.axis(None)}
     x = specs.quantitative("ratio", None, None, {"zero": False}) | {
-        "axis": specs.axis("change from A to B, %", "format(datum.value, '+,.3~r') + ' %'", grid=True)
+        "axis": specs.across("change from A to B, %", "format(datum.value, '+,.3~r') + ' %'", grid=True)
     }
     color, tips = specs.colour(series), specs.tips(figure="figure", text="B / A", series="B is")
     band = {

@@ -16,7 +16,7 @@ from innerloop.harness.result.roofline import bound_s_of
 from innerloop.harness.schema.investigation import FittedCosts
 from innerloop.harness.schema.roofline import OfSteps
 
-MOST_POINTS, SLOWEST, BINS = 1200, 60, 40
+MOST_POINTS, SLOWEST, BINS, LEAST_IN_A_BIN = 1200, 60, 40, 12
 MEASURED, FIT, BOUND = "measured", "fit", "bound"
 COSTS = {
     "fixed": "fixed, per step",
@@ -77,7 +77,8 @@ def binned(x: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x, values = x[some], values[some]
     if not len(x):
         return x, values
-    edges = np.unique(np.quantile(x, np.linspace(0, 1, BINS + 1)))
+    bins = max(min(BINS, len(x) // LEAST_IN_A_BIN), 2)
+    edges = np.unique(np.quantile(x, np.linspace(0, 1, bins + 1)))
     place = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, max(len(edges) - 2, 0))
     counts = np.bincount(place)
     filled = counts > 0
@@ -105,8 +106,9 @@ def scatter(
             series.append(Series(name, {FIT: 1, BOUND: 2}[name], "fit" if name == FIT else "least_time"))
     text = [specs.duration_text("v", "v_text"), specs.number_text("x", "x_text")]
     encoding = {
-        "x": specs.quantitative("x", words, specs.NUMBER_LABELS, {"zero": False, "nice": False}),
-        "y": specs.quantitative("v", "step time", specs.DURATION_LABELS, {"domainMin": 0}),
+        "x": specs.quantitative("x", None, None, {"zero": False, "nice": False})
+        | {"axis": specs.across(words, specs.NUMBER_LABELS)},
+        "y": specs.quantitative("v", "step time", specs.DURATION_LABELS, {"domainMin": 0, **specs.UP}),
         "color": specs.colour(series),
         "tooltip": specs.tips(series="", v_text="step time", x_text=words),
     }
@@ -145,8 +147,8 @@ def costs(found: dict[str, FittedCosts]) -> Table | None:
         if fit.misfit is not None:
             notes.append(f"{title}: {MISFIT[fit.misfit]}.")
         elif fit.reason is None:
-            said = f"{number(fit.rows)} steps, {share(fit.r2)} of the variance"
-            rows.append(Row(Label(title, kind), ["", said], "strong"))
+            notes.append(f"{title}: {number(fit.rows)} steps, the fit explains {share(fit.r2)} of the variance.")
+            rows.append(Row(Label(title, kind), ["", ""], "strong"))
             for name, cost in fit.costs.items():
                 cells = [seconds(cost.estimate), f"{seconds(cost.low)} – {seconds(cost.high)}"]
                 rows.append(Row(Label(COSTS.get(name, name)), cells, "part"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from innerloop.harness.analysis.columns import NS
@@ -51,6 +54,16 @@ def steps_up(values: np.ndarray, most: int = POINTS) -> tuple[np.ndarray, np.nda
     return chosen[ranks], (ranks + 1) / count
 
 
+def decades(values: Sequence[float]) -> list[float]:
+    """1, 2 and 5 times every power of ten that lies among the values, for a logarithmic axis."""
+    if not values:
+        return []
+    low, high = min(values), max(values)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    marks = [float(f"{part}e{power}") for power in powers for part in (1, 2, 5)]
+    return [mark for mark in marks if low <= mark <= high]
+
+
 TITLE = Label("Share of values that are at most as large", "ecdf")
 
 
@@ -76,12 +89,15 @@ def ecdf(
         {"type": "line", "interpolate": "step-after", "tooltip": True},
         {
             "x": specs.quantitative("s", None, specs.DURATION_LABELS, {"type": "log", "nice": False})
-            | {"axis": specs.axis(None, specs.DURATION_LABELS, grid=True, tickCount=8)},
-            "y": specs.quantitative("share", "share of values", specs.PERCENT_LABELS, {"domain": [0, 1]}),
+            | {"axis": specs.axis(None, specs.DURATION_LABELS, grid=True, values=decades(x))},
+            "y": specs.quantitative("share", "share of values", specs.PERCENT_LABELS, {"domain": [0, 1], **specs.UP}),
             "color": specs.colour(shown),
             "tooltip": specs.tips(series="latency", s_text="at most", share_text="share of values"),
         },
-        [specs.duration_text("s", "s_text"), {"calculate": "format(datum.share, '.1%')", "as": "share_text"}],
+        [
+            specs.duration_text("s", "s_text"),
+            {"calculate": "format(datum.share * 100, '.1f') + ' %'", "as": "share_text"},
+        ],
         series=shown,
     )
     thinned = [f"{key} {count:,}".replace(",", "\u202f") for key, count in counts.items() if count > POINTS]

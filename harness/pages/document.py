@@ -16,8 +16,9 @@ from innerloop.harness.pages.bundle import bundle
 from innerloop.harness.pages.colours import COLOURS, css
 from innerloop.harness.pages.parts import Callout, Chart, Command, Facts, Label, Page, Part, Row, Section, Table, Tile
 from innerloop.harness.pages.specs import CONFIG
-from innerloop.harness.pages.terms import defined
+from innerloop.harness.pages.terms import Definition, defined
 
+UNIT = re.compile(r"(?<=\d) (?=(?:%|s|ms|µs|ns|[KMG]i?B|GB/s|J|W|MHz|°C)(?![\w]))")  # a number keeps its unit
 MARK = re.compile(r"\{\{(\w+)\}\}")
 IN_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -56,7 +57,7 @@ def read(name: str) -> str:
 
 def text(given: str) -> str:
     """Somebody's text as HTML shows it: no markup, and no control character that acts on what stands beside it."""
-    return escape(printable(given), quote=True)
+    return escape(UNIT.sub("\u00a0", printable(given)), quote=True)
 
 
 def in_script(data: Any) -> str:
@@ -100,8 +101,15 @@ def anchor(number: int, name: str) -> str:
 
 def definitions(terms: Sequence[str]) -> str:
     """What the words on the page mean, in their order by name."""
-    known = sorted(((term, *defined(term)) for term in dict.fromkeys(terms)), key=lambda one: one[1].lower())
-    return "".join(f'<div id="t-{term}"><dt>{text(name)}</dt><dd>{text(what)}</dd></div>' for term, name, what in known)
+    known = sorted(((term, defined(term)) for term in dict.fromkeys(terms)), key=lambda one: one[1].name.lower())
+    return "".join(f'<div id="t-{term}"><dt>{text(one.name)}</dt>{definition(one)}</div>' for term, one in known)
+
+
+def definition(one: Definition) -> str:
+    formula = f"<dd><code>{text(one.formula)}</code></dd>" if one.formula else ""
+    more = [f"in {one.unit}" if one.unit else "", f"unknown where {one.null}" if one.null else ""]
+    said = "; ".join(word for word in (one.text, *more) if word)
+    return f"<dd>{text(said)}</dd>{formula}"
 
 
 class Writer:
@@ -136,12 +144,17 @@ class Writer:
         intro = f'<p class="intro">{text(section.intro)}</p>' if section.intro else ""
         zooms = dict.fromkeys(p.zoom.group for p in section.parts if isinstance(p, Chart) and p.zoom is not None)
         tools = "".join(f'<div class="zoom" data-group="{text(group)}"></div>' for group in list(zooms)[:1])
-        parts = "".join(map(self.part, section.parts))
+        parts = "".join(map(self.parts, together(section.parts)))
         name = anchor(self._page, section.name)
         return (
             f'<section id="{name}" aria-labelledby="{name}-title"><div class="bar"><h2 id="{name}-title">'
             f"{text(section.title)}</h2>{tools}</div>{intro}{parts}</section>"
         )
+
+    def parts(self, parts: Sequence[Part]) -> str:
+        """Parts that may stand beside each other where there is room."""
+        written = "".join(map(self.part, parts))
+        return f'<div class="beside">{written}</div>' if len(parts) > 1 else written
 
     def label(self, label: Label) -> str:
         if label.term is None:
@@ -170,7 +183,7 @@ class Writer:
         rows = "".join(self.row(row, table.left) for row in table.rows)
         note = f'<p class="note">{text(table.note)}</p>' if table.note else ""
         whole = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        return f'<div class="scroll" tabindex="0">{whole}</div>{note}'
+        return f'<div class="table"><div class="scroll" tabindex="0">{whole}</div>{note}</div>'
 
     def column(self, column: Label, left: bool) -> str:
         return f'<th scope="col"{" class=l" if left else ""}>{self.label(column) if column.text else ""}</th>'
@@ -203,6 +216,17 @@ class Writer:
             f'<span class="entry"><button type="button" class="key" aria-pressed="true" data-series="{text(name)}">'
             f'<i style="background:var(--c{colour % 8})"></i>{text(name)}</button>{link}</span>'
         )
+
+
+def together(parts: Sequence[Part]) -> list[list[Part]]:
+    """Tables that follow each other in one list, everything else alone."""
+    out: list[list[Part]] = []
+    for part in parts:
+        if isinstance(part, Table) and out and isinstance(out[-1][0], Table):
+            out[-1].append(part)
+        else:
+            out.append([part])
+    return out
 
 
 def callout(part: Callout) -> str:

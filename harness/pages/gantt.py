@@ -75,10 +75,8 @@ def gantt(run: Source) -> Chart:
     zoom = Zoom(TIME, (0.0, length), (0.0, float(len(found["request"]))))
     step = max(len(found["request"]) / max(len(picks), 1), 1.0)
     columns["below"] = plain(np.array(columns["line"], dtype=np.float64) + step * 0.84)
-    x = specs.zoomed("from", "seconds since the window opened", "", zoom)
-    x["axis"] = specs.axis("seconds since the window opened", grid=True)
-    y = specs.zoomed("line", "request, in order of due time", "", zoom, "y")
-    y["axis"] = specs.axis("request, in order of due time", grid=False, tickMinStep=1)
+    x = specs.zoomed("from", specs.across("seconds since the window opened", grid=True))
+    y = specs.zoomed("line", specs.axis("request, in order of due time", grid=False, tickMinStep=1), "y")
     y["scale"] = {**y["scale"], "reverse": True}
     spec = specs.single(
         {"type": "rect", "clip": True, "tooltip": True},

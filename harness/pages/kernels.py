@@ -77,7 +77,7 @@ def classes(found: Kernels) -> Chart:
         {
             "y": {"field": "class", "type": "nominal", "sort": order, "axis": specs.axis(None)},
             "x": specs.quantitative("v", None, specs.DURATION_LABELS)
-            | {"axis": specs.axis("mean per step", specs.DURATION_LABELS, grid=True, tickCount=6)},
+            | {"axis": specs.across("mean per step", specs.DURATION_LABELS, grid=True)},
             "yOffset": {"field": "series", "sort": list(kinds.values())},
             "color": specs.colour(series),
             "tooltip": specs.tips(

@@ -7,7 +7,20 @@ from collections.abc import Iterator, Sequence
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.pages import specs
-from innerloop.harness.pages.parts import Callout, Chart, Command, Label, Page, Part, Row, Section, Series, Table, Tile
+from innerloop.harness.pages.parts import (
+    Callout,
+    Chart,
+    Command,
+    Label,
+    Page,
+    Part,
+    Row,
+    Section,
+    Series,
+    Table,
+    Tile,
+    filled,
+)
 from innerloop.harness.pages.summary import TONES, capital
 from innerloop.harness.pages.thin import plain
 from innerloop.harness.report.layers import WHAT, by_chance, doubts, remarks, rung_s, signed
@@ -99,7 +112,7 @@ def parts(found: Waterfall, known: Sequence[Rung]) -> Iterator[Part]:
         Label("added", "added"), Label("of all"), Label("95 % of ratio to below", "interval"),
     ]  # fmt: skip
     said = [line for line in remarks(found) if not any(rung.reason and rung.reason in line for rung in found.rungs)]
-    yield Table(columns, rows, note=" ".join(f"{capital(line)}." for line in said))
+    yield filled(Table(columns, rows, note=" ".join(f"{capital(line)}." for line in said)))
 
 
 def waterfall(found: Waterfall, known: Sequence[Rung], by_step: bool) -> Chart:
@@ -117,7 +130,7 @@ def waterfall(found: Waterfall, known: Sequence[Rung], by_step: bool) -> Chart:
     unit = "time per step" if by_step else "time per output token"
     y = {"field": "rung", "type": "nominal", "sort": None, "axis": specs.axis(None)}
     x = specs.quantitative("from", None, None, {"zero": True}) | {
-        "axis": specs.axis(unit, specs.DURATION_LABELS, grid=True, tickCount=6)
+        "axis": specs.across(unit, specs.DURATION_LABELS, grid=True)
     }
     signed_text = f"(datum.added < 0 ? '' : '+') + {specs.DURATION.format('datum.added')} + datum.chance"
     shown = tuple(one for one in SERIES if one.name in columns["series"])
@@ -167,7 +180,7 @@ def latencies(known: Sequence[Rung]) -> Section:
             rows.append(Row(Label(rung.name), cells))
     columns = [Label("Layer"), *(Label(f"{name} {point}", term) for name, term in (("TTFT", "ttft"), ("TPOT", "tpot"))
                                  for point in ("p50", "p90", "p99"))]  # fmt: skip
-    return Section("latency", "Latency", [Table(columns, rows, note="Medians over the trials.")])
+    return Section("latency", "Latency", [filled(Table(columns, rows, note="Medians over the trials."))])
 
 
 def runs(found: Waterfall) -> Section:

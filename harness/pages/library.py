@@ -16,7 +16,7 @@ from innerloop.harness.pages.parts import Chart, Columns
 from innerloop.harness.pages.specs import CONFIG
 
 WIDTH, SCALE = 760, 2.0  # of pictures: pixels, and times that
-VERSION = "5.21"  # of Vega-Lite: the one that charts are written for
+VERSION = "6.4"  # of Vega-Lite: the one that charts are written for
 
 
 def converter() -> ModuleType:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from innerloop.harness.cli.words import NONE
 
 Tone = Literal["", "good", "warn", "bad"]
 Columns = Mapping[str, Sequence[Any]]
@@ -53,6 +55,17 @@ class Table:
     rows: Sequence[Row]
     left: int = 1
     note: str = ""
+
+
+def filled(table: Table) -> Table:
+    """A table without the columns in which no row has anything."""
+    kept = [
+        place
+        for place in range(len(table.columns) - 1)
+        if any(place < len(row.cells) and row.cells[place] not in ("", NONE) for row in table.rows)
+    ]
+    rows = [replace(row, cells=[row.cells[place] for place in kept if place < len(row.cells)]) for row in table.rows]
+    return replace(table, columns=[table.columns[0], *(table.columns[place + 1] for place in kept)], rows=rows)
 
 
 @dataclass(frozen=True, slots=True)

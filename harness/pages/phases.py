@@ -11,7 +11,7 @@ from innerloop.harness.analysis.columns import NS, known
 from innerloop.harness.analysis.steps import gaps_ns, wall_ns
 from innerloop.harness.cli.words import number, seconds, share
 from innerloop.harness.pages import specs
-from innerloop.harness.pages.parts import TIME, Chart, Label, Row, Section, Series, Table, Zoom
+from innerloop.harness.pages.parts import TIME, Chart, Label, Row, Section, Series, Table, Zoom, filled
 from innerloop.harness.pages.source import Source
 from innerloop.harness.pages.speed import bounds, point
 from innerloop.harness.pages.thin import plain
@@ -51,7 +51,7 @@ def table(run: Source) -> Table:
             style = "strong" if name == "wall" else "part" if part else ""
             rows.append(Row(Label(words, name), [*cells, number(of.count)], style))
     names = ("share", "share"), ("mean", None), ("p50", "p50"), ("95 %", "interval"), ("p90", "p90"), ("p99", "p99")
-    return Table([Label("Step"), *(Label(name, term) for name, term in names), Label("n", "n")], rows)
+    return filled(Table([Label("Step"), *(Label(name, term) for name, term in names), Label("n", "n")], rows))
 
 
 def _rows() -> Iterator[tuple[str, str, bool]]:
@@ -100,19 +100,18 @@ def over_time(run: Source, amounts: dict[str, np.ndarray]) -> Chart:
         for key, values in (("from", edges[:-1]), ("to", edges[1:]), ("v", means), ("steps", counts)):
             columns[key] += plain(values[some])
     zoom, series = Zoom(TIME, (0.0, round(length, 6))), series_of(amounts)
-    x = specs.zoomed("from", "seconds since the window opened", "", zoom)
-    x["axis"] = specs.axis("seconds since the window opened")
+    stacked = {"stack": "v", "groupby": ["from"], "sort": [{"field": "order"}], "as": ["low", "high"]}
     spec = specs.single(
-        {"type": "bar", "clip": True, "tooltip": True, "stroke": "@ground", "strokeWidth": 0.3},
+        {"type": "rect", "clip": True, "tooltip": True},
         {
-            "x": x,
+            "x": specs.zoomed("from", specs.across("seconds since the window opened")),
             "x2": {"field": "to"},
-            "y": specs.quantitative("v", "mean per step", specs.DURATION_LABELS) | {"stack": "zero"},
+            "y": specs.quantitative("low", "mean per step", specs.DURATION_LABELS, specs.UP),
+            "y2": {"field": "high"},
             "color": specs.colour(series),
-            "order": {"field": "order", "type": "quantitative"},
             "tooltip": specs.tips(series="phase", v_text="mean per step", from_text="from", steps="steps"),
         },
-        [specs.duration_text("v", "v_text"), specs.number_text("from", "from_text", " s")],
+        [specs.SHOWN, stacked, specs.duration_text("v", "v_text"), specs.number_text("from", "from_text", " s")],
         zoom=zoom,
         series=series,
     )
@@ -164,7 +163,7 @@ def by_batch(run: Source, amounts: dict[str, np.ndarray]) -> Chart | None:
         {
             "y": {"field": "batch", "type": "nominal", "sort": None, "axis": specs.axis("requests in the batch")},
             "x": specs.quantitative("v", "mean per step", specs.DURATION_LABELS)
-            | {"stack": "zero", "axis": specs.axis("mean per step", specs.DURATION_LABELS, grid=True, tickCount=6)},
+            | {"stack": "zero", "axis": specs.across("mean per step", specs.DURATION_LABELS, grid=True)},
             "color": specs.colour(series),
             "order": {"field": "order", "type": "quantitative"},
             "tooltip": specs.tips(series="phase", v_text="mean per step", batch="batch", steps="steps"),

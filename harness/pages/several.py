@@ -85,7 +85,7 @@ def speeds(runs: Sequence[Source]) -> Chart:
     series = tuple(Series(one, {"steady window": 0, "whole window": 6}[one]) for one in dict.fromkeys(parts))
     columns = {"run": names, "v": plain(rates), "low": plain(lows), "high": plain(highs), "series": parts}
     y = {"field": "run", "type": "nominal", "sort": None, "axis": specs.axis(None)}
-    x = specs.quantitative("v", None, None) | {"axis": specs.axis("output tokens/s", specs.NUMBER_LABELS, grid=True)}
+    x = specs.quantitative("v", None, None) | {"axis": specs.across("output tokens/s", specs.NUMBER_LABELS, grid=True)}
     bars = {
         "transform": [specs.SHOWN, specs.number_text("v", "v_text", " tokens/s")],
         "mark": {"type": "bar", "tooltip": True, "height": {"band": 0.62}},

@@ -9,7 +9,7 @@ from innerloop.harness.pages.colours import FONT, SERIES
 from innerloop.harness.pages.parts import Series, Zoom
 
 Spec = dict[str, Any]
-SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # a name of the format; nothing is fetched
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name of the format; nothing is fetched
 
 CONFIG: Spec = {
     "background": "@ground",
@@ -30,8 +30,8 @@ CONFIG: Spec = {
         "tickSize": 4,
         "labelLimit": 190,
     },
-    "axisX": {"grid": False, "labelFlush": True, "labelOverlap": "greedy"},
-    "axisY": {"domain": False, "ticks": False, "tickCount": 5},
+    "axisX": {"grid": False, "labelFlush": True, "labelOverlap": "greedy", "labelSeparation": 8},
+    "axisY": {"domain": False, "ticks": False, "tickCount": 5, "minExtent": 46},
     "legend": {
         "labelColor": "@ink",
         "titleColor": "@muted",
@@ -55,12 +55,23 @@ DURATION = _S + " : {0} == 0 ? '0 s' : format({0} * 1e6, ',.3~r') + ' µs')"
 _N = "(abs({0}) >= 1000 ? replace(format({0}, ',.0f'), /,/g, '\u202f') : format({0}, '.3~r'))"
 DURATION_LABELS = DURATION.format("datum.value")
 NUMBER_LABELS = _N.format("datum.value")
-PERCENT_LABELS = "format(datum.value, '.3~%')"
+PERCENT_LABELS = "format(datum.value * 100, '.3~r') + ' %'"
+
+
+TICKS = {"expr": "max(3, floor(width / 95))"}  # of a horizontal axis, by the room that there is
 
 
 def axis(title: str | None, labels: str | None = None, **more: Any) -> Spec:
     """An axis; `labels` is an expression such as DURATION_LABELS."""
     return {"title": title, **({"labelExpr": labels} if labels else {}), **more}
+
+
+def across(title: str | None, labels: str | None = None, **more: Any) -> Spec:
+    """A horizontal axis of numbers."""
+    return axis(title, labels, tickCount=TICKS, **more)
+
+
+UP: Spec = {"range": [{"expr": "height"}, 4]}  # of a vertical scale: what lies at its end is not cut in half
 
 
 def duration_text(field: str, name: str) -> Spec:
@@ -87,10 +98,10 @@ def quantitative(field: str, title: str | None, labels: str | None, scale: Mappi
     }
 
 
-def zoomed(field: str, title: str, labels: str, zoom: Zoom, place: str = "x") -> Spec:
+def zoomed(field: str, axis_: Spec, place: str = "x") -> Spec:
     """A channel whose scale shows what is zoomed to: the parameters x0, x1 (y0, y1)."""
-    domain = [{"expr": f"{place}0"}, {"expr": f"{place}1"}]
-    return quantitative(field, title, labels, {"domain": domain, "nice": False, "zero": False})
+    scale = {"domain": [{"expr": f"{place}0"}, {"expr": f"{place}1"}], "nice": False, "zero": False}
+    return {"field": field, "type": "quantitative", "axis": axis_, "scale": scale}
 
 
 def parameters(zoom: Zoom | None, series: Sequence[Series]) -> list[Spec]:

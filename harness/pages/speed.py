@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from innerloop.harness.cli.words import NONE, number, seconds
-from innerloop.harness.pages.parts import Label, Row, Section, Table
+from innerloop.harness.pages.parts import Label, Row, Section, Table, filled
 from innerloop.harness.report.run import LEAST, RULES
 from innerloop.harness.schema.common import Bounds, Summary
 from innerloop.harness.schema.result import Result
@@ -37,7 +37,7 @@ def throughput(result: Result) -> Table:
         else f"No steady figures: {steady.reason}."
     )
     columns = [Label("Throughput"), Label("window", "window"), Label("steady", "steady")]
-    return Table([*columns, Label("95 % interval, steady", "rate_interval")], rows, note=note)
+    return filled(Table([*columns, Label("95 % interval, steady", "rate_interval")], rows, note=note))
 
 
 def latency(result: Result) -> Table:
@@ -51,7 +51,7 @@ def latency(result: Result) -> Table:
     names = ("mean", None), ("p50", "p50"), ("95 %", "interval"), ("p90", "p90"), ("p99", "p99"), ("95 %", "interval")
     columns = [Label("Latency"), *(Label(name, term) for name, term in names), Label("n", "n")]
     note = "From the time a request was due. A dash: there are too few values, or it is not known."
-    return Table(columns, rows, note=note)
+    return filled(Table(columns, rows, note=note))
 
 
 def point(of: Summary, name: str) -> str:

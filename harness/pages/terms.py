@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from innerloop.harness.schema.comparison import ComparedFigure, Comparison, Why
@@ -108,16 +109,28 @@ OWN = {
 }
 
 
-def defined(term: str) -> tuple[str, str]:
-    """(what it is called, what it means) of a key of OF_THE_SCHEMA or OWN.
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a word means."""
+
+    name: str
+    text: str
+    formula: str | None = None
+    unit: str | None = None
+    null: str | None = None
+
+
+def defined(term: str) -> Definition:
+    """What a key of OF_THE_SCHEMA or OWN means.
 
     Raises:
         KeyError: there is no such term.
     """
     if term in OWN:
-        return OWN[term]
+        return Definition(*OWN[term])
     name, owner, field = OF_THE_SCHEMA[term]
-    return name, sentence(figure_of(owner, field))
+    figure = figure_of(owner, field)
+    return Definition(name, figure.text, figure.formula, figure.unit, figure.null)
 
 
 def figure_of(owner: type, field: str) -> Figure:
@@ -131,15 +144,3 @@ def figure_of(owner: type, field: str) -> Figure:
     if not found:
         raise KeyError(f"{owner.__name__}.{field} has no Figure")
     return found[0]
-
-
-def sentence(figure: Figure) -> str:
-    """A field's meaning, formula, unit and when it is unknown, as one text."""
-    parts = [figure.text]
-    if figure.formula:
-        parts.append(f"formula: {figure.formula}")
-    if figure.unit:
-        parts.append(f"unit: {figure.unit}")
-    if figure.null:
-        parts.append(f"unknown where {figure.null}")
-    return "; ".join(parts)

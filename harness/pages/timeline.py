@@ -29,8 +29,7 @@ def timeline(run: Source) -> Section | None:
     zoom = Zoom(TIME, (0.0, round((end_ns - start_ns) / 1e9, 6)))
     marks = {"bands": bands(run), "events": events(run)}
     charts = [speed(run, zoom, marks), *of_steps(run, zoom, marks), *of_samples(run, zoom, marks)]
-    intro = "Drag across a chart, or use the buttons, to zoom all of them; shift and the wheel zoom too."
-    said = [intro]
+    said = ["Seconds since the window opened. Drag across a chart, or use the buttons, to zoom all of them."]
     if len(marks["bands"]["from"]):
         said.append("The shaded part is the steady window.")
     if len(marks["events"]["at"]):
@@ -74,16 +73,15 @@ def _events(run: Source) -> Iterator[tuple[float, str]]:
 
 def chart(name: str, title: Label, axis: tuple[str, str], columns: Columns, **more: object) -> Chart:
     """Lines over time with the steady window behind them and events in front; `axis` is what the values are and how
-    their axis writes them. more: zoom, marks, series, unit, note, stepped, top."""
+    their axis writes them. more: zoom, marks, series, unit, note, stepped."""
     zoom, marks, series = more["zoom"], more["marks"], more["series"]
     assert isinstance(zoom, Zoom)
     assert isinstance(marks, Mapping)
     assert isinstance(series, tuple)
-    x = specs.zoomed("t", X, "", zoom)
-    x["axis"] = specs.axis(X, None)
+    x = specs.zoomed("t", specs.across(None))
     text = specs.duration_text("v", "v_text") if more.get("unit") == "s" else None
     text = text or specs.number_text("v", "v_text", str(more.get("unit", "")))
-    scale = {"domainMin": 0, **({"domainMax": more["top"]} if "top" in more else {})}
+    scale = {"domainMin": 0, **specs.UP}
     line = {
         "transform": [specs.SHOWN, text, specs.number_text("t", "t_text", " s")],
         "mark": {"type": "line", "clip": True, "interpolate": "step-after" if more.get("stepped") else "linear"},

@@ -8,7 +8,20 @@ from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.pages import specs
 from innerloop.harness.pages.comparison import words_of
-from innerloop.harness.pages.parts import Callout, Chart, Command, Label, Page, Part, Row, Section, Series, Table, Tile
+from innerloop.harness.pages.parts import (
+    Callout,
+    Chart,
+    Command,
+    Label,
+    Page,
+    Part,
+    Row,
+    Section,
+    Series,
+    Table,
+    Tile,
+    filled,
+)
 from innerloop.harness.pages.summary import TONES, capital
 from innerloop.harness.pages.thin import plain
 from innerloop.harness.report.trials import doubts, processes, remarks, title, value
@@ -80,7 +93,7 @@ def load_section(load: Load, found: Trials, number_: int) -> Section:
     ]  # fmt: skip
     notes = [line for line in remarks(found)]
     parts: list[Part] = [chart(load, number_)] if len(load.runs) > 1 else []
-    parts.append(Table(columns, rows, note=" ".join(f"{capital(line)}." for line in notes)))
+    parts.append(filled(Table(columns, rows, note=" ".join(f"{capital(line)}." for line in notes))))
     return Section(f"load{number_}", capital(title(load)), parts)
 
 

@@ -59,7 +59,7 @@ def bridge(found: Why) -> Chart:
     }
     y = {"field": "part", "type": "nominal", "sort": None, "axis": specs.axis(None)}
     x = specs.quantitative("from", None, None, {"zero": True}) | {
-        "axis": specs.axis("step time per output token", specs.DURATION_LABELS, grid=True, tickCount=6)
+        "axis": specs.across("step time per output token", specs.DURATION_LABELS, grid=True)
     }
     bars = {
         "mark": {"type": "bar", "tooltip": True, "height": {"band": 0.66}},
@@ -112,7 +112,7 @@ def divided(name: str, title: str, parts: Mapping[str, Estimate], words: Mapping
     series = (Series("slower", 1), Series("faster", 2))
     y = {"field": "part", "type": "nominal", "sort": None, "axis": specs.axis(None)}
     x = specs.quantitative("v", None, None) | {
-        "axis": specs.axis("B - A per output token", specs.DURATION_LABELS, grid=True, tickCount=6)
+        "axis": specs.across("B - A per output token", specs.DURATION_LABELS, grid=True)
     }
     bars = {
         "transform": [specs.duration_text("v", "v_text")],

@@ -35,14 +35,21 @@
     config.legend = { ...config.legend, disable: true };
     config.autosize = { type: "fit-x", contains: "padding" };
     const datasets = Object.fromEntries(Object.entries(chart.sets).map(([name, columns]) => [name, rows(columns)]));
-    const spec = { ...coloured(chart.spec), datasets, width: "container", height: chart.height, config };
+    const spec = { ...coloured(chart.spec), datasets, width: plot.clientWidth, height: chart.height, config };
     const { view } = await vegaEmbed(plot, spec, { actions: false, renderer: "svg", tooltip: { theme: "custom" } });
     drawn.set(figure, { view, chart });
     figure.view = view;
     plot.style.minHeight = "";
     if (chart.zoom) show(figure);
     await view.runAsync();
+    widths.observe(plot);
   };
+  const widths = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const { view } = drawn.get(target.parentElement);
+      if (target.clientWidth && view.width() !== target.clientWidth) view.width(target.clientWidth).runAsync();
+    }
+  });
 
   // Zoom: charts of a group share x; y is each chart's own.
   const group = (name) => figures.filter((figure) => page.charts[figure.dataset.chart].zoom?.group === name);
