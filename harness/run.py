@@ -20,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.html is not None:
+        from innerloop.harness.pages.files import check
+
+        check([("--html", arguments.html)], [])
     if any(getattr(arguments, name) is not None for name in OF_AN_EXPERIMENT):
         from innerloop.harness.experiments.command import run_experiment
 
@@ -60,6 +64,11 @@ def run_one(arguments: argparse.Namespace) -> int:
             print_failure(result, console)
         else:
             print_report(result, folder)
+    if arguments.html is not None:
+        from innerloop.harness.experiments.paged import put
+        from innerloop.harness.pages.run import run_page
+
+        put(arguments.html, lambda: run_page(result, folder), console)
     return exit_code(result, arguments.strict)
 
 

@@ -24,7 +24,7 @@ VERBS = {
     "watch": "show live readings of the GPUs and the host",
     "check-engine": "check that an engine's adapter follows the contract",
 }
-ROOMS = ("ceilings", "checkpoints", "environments", "profiles", "report")  # verbs whose module is the room's own __main__.py
+ROOMS = ("ceilings", "checkpoints", "environments", "profiles", "report")  # whose module is the room's __main__.py
 COMMAND = re.compile(rf"\binnerloop ({'|'.join(VERBS)})(?![\w-])")
 
 PAGE = re.compile(r"(?<![\w/.])docs/[a-z/-]+\.md")

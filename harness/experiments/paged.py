@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from innerloop.harness import store
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.errors import Refused, told
 from innerloop.harness.experiments.asking import NOISE
 from innerloop.harness.experiments.compared import compared
 from innerloop.harness.experiments.folder import RUNS, holds_experiment, latest_done, read_events, read_manifest
@@ -16,6 +17,7 @@ from innerloop.harness.experiments.requested import LAYERS, TRIALS
 from innerloop.harness.experiments.sides import question_of
 from innerloop.harness.experiments.trials import measured
 from innerloop.harness.pages.comparison import comparison_page
+from innerloop.harness.pages.files import write_html
 from innerloop.harness.pages.layers import layers_page
 from innerloop.harness.pages.parts import Page
 from innerloop.harness.pages.run import run_page
@@ -28,6 +30,9 @@ from innerloop.harness.schema.trials import Trials
 from innerloop.harness.schema.waterfall import Waterfall
 from innerloop.harness.session.reopen import result_of
 from innerloop.harness.store.find import find_run
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def pages_of(names: Sequence[str], with_runs: bool = False) -> list[Page]:
@@ -167,7 +172,21 @@ def commands(manifest: Manifest) -> list[str]:
 
 def without(words: Sequence[str], flag: str | None, together: bool) -> list[str]:
     """A command line without a flag and its value; windows of several workloads have each their own `--workload`."""
-    dropped = {flag, *(["--workload"] if together else [])} - {None}
+    dropped = {flag, "--workload" if together else None} - {None}
     places = [place for place, word in enumerate(words) if word in dropped]
     left_out = {place for at in places for place in (at, at + 1)}
-    return [word for place, word in enumerate(words) if place not in left_out]
+    kept = [word for place, word in enumerate(words) if place not in left_out]
+    return [word for word in kept if not any(word.startswith(f"{one}=") for one in dropped)]
+
+
+def put(path: Path | None, page: Callable[[], Page], console: Console) -> None:
+    """Writes one page where a file was asked for; what keeps it from being written is said, and changes nothing else:
+    the result is in its folder already."""
+    if path is None:
+        return
+    try:
+        write_html(path, [page()])
+    except (Refused, OSError) as error:
+        console.print(f"the page could not be written: {told(error)}", highlight=False, markup=False)
+    else:
+        console.print(f"page: {path}", highlight=False, markup=False)

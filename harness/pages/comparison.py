@@ -35,6 +35,7 @@ from innerloop.harness.schema.comparison import Comparison, Estimate, Side
 TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "same": "", "undecided": "warn"}
 LIKE = {"": 6, "good": 2, "bad": 1, "warn": 4}  # colours of the ratios
 MOST_DIFFERENCES = 60
+SAID = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "end to end"}
 SET = ("settings.", "engine_args.", "settings_given.", "workload_args.", "model_args.")  # what somebody can set
 
 
@@ -78,7 +79,12 @@ def latencies(sides: Sides) -> list[Part]:
                 found.setdefault(what, {}).setdefault(side, []).append(values)
     series = (Series("A", 0), Series("B", 1))
     return [
-        ecdf({side: np.concatenate(parts) for side, parts in of.items()}, f"latency-{term}", series, Label(what, term))
+        ecdf(
+            {side: np.concatenate(parts) for side, parts in of.items()},
+            f"latency-{term}",
+            series,
+            Label(f"{what} of A and B", term),
+        )
         for what, term in (("TTFT", "ttft"), ("ITL", "itl"))
         if len(of := found.get(what, {})) == len(series)
     ]
@@ -106,8 +112,8 @@ def verdict(found: Comparison) -> str:
     at = f"B's {words_of(one.name)} is {change} {direction}: {both}"
     unit = f" {one.unit}" if one.unit and one.unit != "s" else ""
     ends = {
-        "better": "B is better.",
-        "worse": "B is worse.",
+        "better": f"B is {texts.verdict(one, found.margin)}.",
+        "worse": f"B is {texts.verdict(one, found.margin)}.",
         "same": f"That counts as the same: differences within {share(found.margin)} do.",
         "undecided": "These runs cannot tell whether that would repeat.",
     }
@@ -126,16 +132,17 @@ def tiles(found: Comparison) -> Iterator[Tile]:
 
 
 def words_of(name: str) -> str:
-    """A figure's name as a person says it."""
-    return texts.short_name(name).replace("_per_s", "/s").replace("_", " ").replace(".", " ")
+    """A figure's name as a person says it: "TTFT p50", "output tokens/s"."""
+    words = texts.short_name(name).replace("_per_s", "/s").replace("step_s.wall", "step time")
+    return " ".join(SAID.get(word, word) for word in words.replace("_", " ").replace(".", " ").split())
 
 
 def aside(found: Comparison) -> Iterator[Part]:
     for line in found.waived:
         yield Callout("warn", f"{line}: compared anyway, as requested")
-    for name, side in (("A", found.a), ("B", found.b)):
-        for line in texts.doubts(side):
-            yield Callout("warn", f"{name} is suspect: {line}")
+    doubts = [f"{name}: {line}" for name, side in (("A", found.a), ("B", found.b)) for line in texts.doubts(side)]
+    if doubts:
+        yield Callout("warn", "Some figures are doubtful", doubts)
     yield from (Callout("", note) for note in found.notes)
     yield Facts([(Label(name), described(side)) for name, side in (("A", found.a), ("B", found.b))])
 
@@ -192,7 +199,9 @@ def ratios(found: Comparison) -> Chart:
     )
     y = {"field": "figure", "type": "nominal", "sort": None, "axis": specs.axis(None)}
     x = specs.quantitative("ratio", None, None, {"zero": False}) | {
-        "axis": specs.across("change from A to B, %", "format(datum.value, '+,.3~r') + ' %'", grid=True)
+        "axis": specs.across(
+            "change from A to B, %", "(datum.value ? format(datum.value, '+,.3~r') : '0') + ' %'", grid=True
+        )
     }
     color, tips = specs.colour(series), specs.tips(figure="figure", text="B / A", series="B is")
     band = {
@@ -220,11 +229,11 @@ def ratios(found: Comparison) -> Chart:
             "tooltip": tips,
         },
     }
-    margin = found.margin * 100
+    margin, bounded = found.margin * 100, any(row.ratio.low is not None for row in known)
     return Chart(
         "ratios",
         Label("Change from A to B, with 95 % intervals", "ratio"),
-        specs.layered(band, zero, span, dot, encoding={}, series=series),
+        specs.layered(band, zero, *([span] if bounded else []), dot, encoding={}, series=series),
         columns,
         {"figure": "figure", "ratio": "change, %", "low": "low, %", "high": "high, %", "series": "verdict"},
         "Change of each figure from A to B with its interval",

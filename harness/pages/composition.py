@@ -100,6 +100,8 @@ def scatter(
     for name, values in lines.items():
         if values is not None:
             at, means = binned(x, values)
+            if not len(at):
+                continue
             columns["series"] += [name] * len(at)
             columns["x"] += plain(at)
             columns["v"] += plain(means)
@@ -129,7 +131,7 @@ def scatter(
     return Chart(
         f"steps-{kind.replace('_', '-')}",
         title,
-        specs.layered(points, curves, encoding=encoding, series=series),
+        specs.layered(points, *([curves] if len(series) > 1 else []), encoding=encoding, series=series),
         columns,
         {"series": "series", "x": words, "v": "seconds"},
         f"{title.text}: time against {words}",

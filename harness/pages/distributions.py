@@ -15,6 +15,7 @@ from innerloop.harness.pages.source import Source
 from innerloop.harness.pages.thin import plain
 
 POINTS = 400  # of a curve
+LEAST_MARKS = 3  # of a logarithmic axis
 SERIES = (Series("TTFT", 0, "ttft"), Series("TPOT", 1, "tpot"), Series("ITL", 2, "itl"), Series("end to end", 3, "e2e"))
 
 
@@ -64,6 +65,16 @@ def decades(values: Sequence[float]) -> list[float]:
     return [mark for mark in marks if low <= mark <= high]
 
 
+def scale(values: Sequence[float]) -> specs.Spec:
+    """The channel of the values: logarithmic, unless they lie too close together for an axis to show."""
+    marks = decades(values)
+    if len(marks) < LEAST_MARKS:
+        axis = specs.across(None, specs.DURATION_LABELS, grid=True)
+        return specs.quantitative("s", None, None, {"zero": False}) | {"axis": axis}
+    axis = specs.axis(None, specs.DURATION_LABELS, grid=True, values=marks)
+    return specs.quantitative("s", None, None, {"type": "log", "nice": False}) | {"axis": axis}
+
+
 TITLE = Label("Share of values that are at most as large", "ecdf")
 
 
@@ -88,8 +99,7 @@ def ecdf(
     spec = specs.single(
         {"type": "line", "interpolate": "step-after", "tooltip": True},
         {
-            "x": specs.quantitative("s", None, specs.DURATION_LABELS, {"type": "log", "nice": False})
-            | {"axis": specs.axis(None, specs.DURATION_LABELS, grid=True, values=decades(x))},
+            "x": scale(x),
             "y": specs.quantitative("share", "share of values", specs.PERCENT_LABELS, {"domain": [0, 1], **specs.UP}),
             "color": specs.colour(shown),
             "tooltip": specs.tips(series="latency", s_text="at most", share_text="share of values"),

@@ -39,9 +39,9 @@ def html(pages: Sequence[Page], made: str) -> str:
         "policy": policy(library, program),
         "title": text(title[:300]),
         "style": read("page.css").replace("/* colours */", css()),
-        "navigation": navigation(pages),
+        "navigation": navigation(pages) + ('<a href="#definitions">Definitions</a>' if writer.terms else ""),
         "body": body,
-        "definitions": definitions(writer.terms),
+        "definitions": section_of(definitions(writer.terms)),
         "made": text(made),
         "data": in_script(data),
         "library": library,
@@ -90,9 +90,9 @@ def navigation(pages: Sequence[Page]) -> str:
     out = []
     for number, page in enumerate(pages):
         links = "".join(f'<a href="#{anchor(number, one.name)}">{text(one.title)}</a>' for one in page.sections)
-        name = f'<a class="of" href="#p{number}">{text(page.title[:80])}</a>' if len(pages) > 1 else ""
+        name = f'<a class="of" href="#p{number}">{text(page.name[:80])}</a>' if len(pages) > 1 else ""
         out.append(name + links)
-    return "".join(out) + '<a href="#definitions">Definitions</a>'
+    return "".join(out)
 
 
 def anchor(number: int, name: str) -> str:
@@ -103,6 +103,11 @@ def definitions(terms: Sequence[str]) -> str:
     """What the words on the page mean, in their order by name."""
     known = sorted(((term, defined(term)) for term in dict.fromkeys(terms)), key=lambda one: one[1].name.lower())
     return "".join(f'<div id="t-{term}"><dt>{text(one.name)}</dt>{definition(one)}</div>' for term, one in known)
+
+
+def section_of(terms: str) -> str:
+    head = '<section id="definitions"><div class="bar"><h2>Definitions</h2></div><dl class="terms">'
+    return f"{head}{terms}</dl></section>" if terms else ""
 
 
 def definition(one: Definition) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import NONE, number, seconds, share
@@ -23,6 +24,7 @@ from innerloop.harness.pages.parts import (
 )
 from innerloop.harness.pages.summary import TONES, capital
 from innerloop.harness.pages.thin import plain
+from innerloop.harness.pages.why import ROOM
 from innerloop.harness.report.layers import WHAT, by_chance, doubts, remarks, rung_s, signed
 from innerloop.harness.schema.waterfall import Rung, Waterfall
 
@@ -83,7 +85,8 @@ def aside(found: Waterfall) -> Iterator[Part]:
     for rung in found.rungs:
         if rung.reason:
             yield Callout("bad" if rung.kind == "layer" else "", f"{rung.name}: {rung.reason}")
-        yield from (Callout("warn", line) for line in doubts(rung))
+    if lines := [line for rung in found.rungs for line in doubts(rung)]:
+        yield Callout("warn", "Some figures are doubtful", lines)
 
 
 def parts(found: Waterfall, known: Sequence[Rung]) -> Iterator[Part]:
@@ -118,7 +121,7 @@ def parts(found: Waterfall, known: Sequence[Rung]) -> Iterator[Part]:
 def waterfall(found: Waterfall, known: Sequence[Rung], by_step: bool) -> Chart:
     """A bar for each rung, from the time of the one below to its own."""
     doubtful = {rung.name for rung in by_chance(found)}
-    columns: dict[str, list[object]] = {"rung": [], "series": [], "from": [], "to": [], "added": [], "chance": []}
+    columns: dict[str, list[Any]] = {"rung": [], "series": [], "from": [], "to": [], "added": [], "chance": []}
     for rung in known:
         spent, added = rung_s(rung, by_step)
         columns["rung"].append(rung.name)
@@ -129,7 +132,8 @@ def waterfall(found: Waterfall, known: Sequence[Rung], by_step: bool) -> Chart:
         columns["chance"].append("?" if rung.name in doubtful else "")
     unit = "time per step" if by_step else "time per output token"
     y = {"field": "rung", "type": "nominal", "sort": None, "axis": specs.axis(None)}
-    x = specs.quantitative("from", None, None, {"zero": True}) | {
+    most = max(max(columns["from"]), max(columns["to"]))
+    x = specs.quantitative("from", None, None, {"zero": True, "domainMax": most * ROOM}) | {
         "axis": specs.across(unit, specs.DURATION_LABELS, grid=True)
     }
     signed_text = f"(datum.added < 0 ? '' : '+') + {specs.DURATION.format('datum.added')} + datum.chance"

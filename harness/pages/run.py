@@ -28,7 +28,7 @@ def run_page(result: Result, folder: Path | None) -> Page:
     return Page(
         name=run.name,
         title=summary.title(result),
-        subtitle=summary.subtitle(result),
+        subtitle=" · ".join(word for word in (run.name if folder else "", summary.subtitle(result)) if word),
         status=result.status,
         tone=summary.TONES.get(result.status, ""),
         verdict=summary.verdict(result),

@@ -84,6 +84,7 @@ def speeds(runs: Sequence[Source]) -> Chart:
         parts.append("steady window" if steady is not None else "whole window")
     series = tuple(Series(one, {"steady window": 0, "whole window": 6}[one]) for one in dict.fromkeys(parts))
     columns = {"run": names, "v": plain(rates), "low": plain(lows), "high": plain(highs), "series": parts}
+    bounded = any(low == low for low in lows)
     y = {"field": "run", "type": "nominal", "sort": None, "axis": specs.axis(None)}
     x = specs.quantitative("v", None, None) | {"axis": specs.across("output tokens/s", specs.NUMBER_LABELS, grid=True)}
     bars = {
@@ -103,13 +104,13 @@ def speeds(runs: Sequence[Source]) -> Chart:
     return Chart(
         "speeds",
         Label("Output tokens per second", "decode_rate"),
-        specs.layered(bars, span, encoding={"y": y}, series=series),
+        specs.layered(bars, *([span] if bounded else []), encoding={"y": y}, series=series),
         columns,
         {"run": "run", "v": "output tokens/s", "low": "low", "high": "high", "series": "of the"},
         "Output tokens per second of each run, with intervals",
         series=series,
         height=34 + 26 * max(len(names), 1),
-        note="Lines are 95 % intervals." if any(low == low for low in lows) else "",
+        note="Lines are 95 % intervals." if bounded else "",
     )
 
 

@@ -50,10 +50,10 @@ CONFIG: Spec = {
     "text": {"color": "@ink", "fontSize": 11},
 }
 
-_S = "(abs({0}) >= 0.9995 ? format({0}, ',.3~r') + ' s' : abs({0}) >= 0.9995e-3 ? format({0} * 1e3, ',.3~r') + ' ms'"
-DURATION = _S + " : {0} == 0 ? '0 s' : format({0} * 1e6, ',.3~r') + ' µs')"
+_S = "(abs({0}) >= 0.9995 ? format({0}, ',.3r') + ' s' : abs({0}) >= 0.9995e-3 ? format({0} * 1e3, ',.3r') + ' ms'"
+DURATION = _S + " : {0} == 0 ? '0 s' : format({0} * 1e6, ',.3r') + ' µs')"
 _N = "(abs({0}) >= 1000 ? replace(format({0}, ',.0f'), /,/g, '\u202f') : format({0}, '.3~r'))"
-DURATION_LABELS = DURATION.format("datum.value")
+DURATION_LABELS = DURATION.replace(".3r", ".3~r").format("datum.value")
 NUMBER_LABELS = _N.format("datum.value")
 PERCENT_LABELS = "format(datum.value * 100, '.3~r') + ' %'"
 

@@ -62,7 +62,7 @@ def point(of: Summary, name: str) -> str:
 def bounds(ci: Bounds | None) -> str:
     if ci is None or ci[0] is None:
         return NONE
-    return f"{seconds(ci[0])} – {'…' if ci[1] is None else seconds(ci[1])}"
+    return f"≥ {seconds(ci[0])}" if ci[1] is None else f"{seconds(ci[0])} – {seconds(ci[1])}"
 
 
 def interval(ci: Bounds | None) -> str:

@@ -70,7 +70,9 @@ def tiles(found: Trials) -> Iterator[Tile]:
 
 
 def aside(found: Trials) -> Iterator[Part]:
-    yield from (Callout("warn", capital(line)) for line in (*found.notes, *doubts(found)))
+    yield from (Callout("warn", capital(line)) for line in found.notes)
+    if lines := [*doubts(found)]:
+        yield Callout("warn", "Some figures are doubtful", [line.removeprefix("suspect: ") for line in lines])
 
 
 def load_section(load: Load, found: Trials, number_: int) -> Section:
@@ -128,6 +130,7 @@ def chart(load: Load, number_: int) -> Chart:
         "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}},
     }
     line = {"data": {"name": "mean"}, "mark": {"type": "rule"}, "encoding": {"y": {**y, "field": "mean"}}}
+    behind = ([band] if mean["low"] and mean["low"][0] is not None else []) + ([line] if mean["mean"] else [])
     dots = {
         "transform": [specs.SHOWN, specs.number_text("v", "v_text", " tokens/s")],
         "mark": {"type": "point", "size": 70, "tooltip": True},
@@ -141,7 +144,7 @@ def chart(load: Load, number_: int) -> Chart:
     return Chart(
         f"runs-{number_}",
         Label("Output tokens per second of each run", "decode_rate"),
-        specs.layered(band, line, dots, encoding={}, series=series),
+        specs.layered(*behind, dots, encoding={}, series=series),
         columns,
         {"order": "order", "run": "run", "v": "output tokens/s", "series": "status"},
         "The speed of each run, with the mean and its interval",

@@ -11,8 +11,10 @@ from innerloop.harness.pages.summary import capital
 from innerloop.harness.pages.thin import plain
 from innerloop.harness.report import comparison as texts
 from innerloop.harness.report.comparison import COEFFICIENTS
+from innerloop.harness.report.steps import short
 from innerloop.harness.schema.comparison import Estimate, Why
 
+ROOM = 1.1  # of a scale whose bars have a text behind them
 PHASES = {"rest": "other time", "gap": "between steps"}
 
 
@@ -57,8 +59,9 @@ def bridge(found: Why) -> Chart:
         "added": plain([high - low for _, _, low, high, _ in rows]),
         "interval": [words for *_, words in rows],
     }
+    most = max((high for _, _, _, high, _ in rows), default=1.0)
     y = {"field": "part", "type": "nominal", "sort": None, "axis": specs.axis(None)}
-    x = specs.quantitative("from", None, None, {"zero": True}) | {
+    x = specs.quantitative("from", None, None, {"zero": True, "domainMax": most * ROOM}) | {
         "axis": specs.across("step time per output token", specs.DURATION_LABELS, grid=True)
     }
     bars = {
@@ -110,6 +113,7 @@ def divided(name: str, title: str, parts: Mapping[str, Estimate], words: Mapping
         "interval": [interval(part) for part in known.values()],
     }
     series = (Series("slower", 1), Series("faster", 2))
+    bounded = any(part.low is not None for part in known.values())
     y = {"field": "part", "type": "nominal", "sort": None, "axis": specs.axis(None)}
     x = specs.quantitative("v", None, None) | {
         "axis": specs.across("B - A per output token", specs.DURATION_LABELS, grid=True)
@@ -131,21 +135,21 @@ def divided(name: str, title: str, parts: Mapping[str, Estimate], words: Mapping
     return Chart(
         name,
         Label(title, "cost"),
-        specs.layered(bars, span, encoding={"y": y}),
+        specs.layered(bars, *([span] if bounded else []), encoding={"y": y}),
         columns,
         {"part": "part", "v": "B - A, s per output token", "low": "low, s", "high": "high, s"},
         f"{title}, with 95 % intervals",
         height=34 + 24 * len(known),
-        note="Lines are 95 % intervals." if any(part.low is not None for part in known.values()) else "",
+        note="Lines are 95 % intervals." if bounded else "",
     )
 
 
 def changed(found: Why) -> Table:
     rows = [
         Row(
-            Label(f"{texts.short(row.prefill_positions)} prefill, {texts.short(row.decode_positions)} decode"),
+            Label(f"{short(row.prefill_positions)} prefill, {short(row.decode_positions)} decode"),
             [
-                texts.short(row.context_tokens),
+                short(row.context_tokens),
                 number(row.steps_per_token_a * 1000),
                 number(row.steps_per_token_b * 1000),
                 seconds(row.cost_a_s),
