@@ -15,7 +15,7 @@ from tests.golden.masks import mask, without_place
 STORED = HERE / "first_version"
 EXPECTED = HERE / "expected"
 VERBS = (
-    "run", "show", "runs", "compare", "gate", "noise", "resume", "steps", "doctor", "watch", "profiles",
+    "run", "show", "report", "runs", "compare", "gate", "noise", "resume", "steps", "doctor", "watch", "profiles",
     "environments", "checkpoints", "ceilings", "check-engine",
 )  # fmt: skip
 
