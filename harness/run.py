@@ -20,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.html is not None:
+        from innerloop.harness.pages.files import check
+
+        check([("--html", arguments.html)], [])
     if may_have_axes(arguments):
         from innerloop.harness.experiments.axes import axes_of
         from innerloop.harness.experiments.sweeping import run_axes
@@ -74,6 +78,11 @@ def run_one(arguments: argparse.Namespace) -> int:
             print_failure(result, console)
         else:
             print_report(result, folder)
+    if arguments.html is not None:
+        from innerloop.harness.experiments.paged import put
+        from innerloop.harness.pages.run import run_page
+
+        put(arguments.html, lambda: run_page(result, folder), console)
     return exit_code(result, arguments.strict)
 
 

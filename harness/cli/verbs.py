@@ -11,6 +11,7 @@ VERBS = {
     "sweep": "run every point of a grid and show them in one table",
     "suite": "run a study that comes with innerloop",
     "show": "print a run's report again",
+    "report": "write runs and experiments as an HTML page, pictures or Markdown",
     "runs": "list the runs in a folder",
     "compare": "show what differs between two runs or ways to run, by how much, and where",
     "gate": "pass or fail a run by conditions on its metrics, for CI",
@@ -25,7 +26,7 @@ VERBS = {
     "watch": "show live readings of the GPUs and the host",
     "check-engine": "check that an engine's adapter follows the contract",
 }
-ROOMS = ("ceilings", "checkpoints", "environments", "profiles")  # verbs whose module is the room's own __main__.py
+ROOMS = ("ceilings", "checkpoints", "environments", "profiles", "report")  # whose module is the room's __main__.py
 COMMAND = re.compile(rf"\binnerloop ({'|'.join(VERBS)})(?![\w-])")
 
 PAGE = re.compile(r"(?<![\w/.])docs/[a-z/-]+\.md")

@@ -49,7 +49,12 @@ def run_experiment(arguments: argparse.Namespace) -> int:
             print_experiment(resolved, PlainConsole())
         return EXIT_OK
     folder = make(wanted.manifest, arguments.out, wanted.default_folder)
-    return finish(folder, wanted.manifest.design, arguments.json, arguments.strict)
+    code = finish(folder, wanted.manifest.design, arguments.json, arguments.strict)
+    if arguments.html is not None:
+        from innerloop.harness.experiments.paged import experiment_page, put
+
+        put(arguments.html, lambda: experiment_page(folder), progress_console())
+    return code
 
 
 def finish(folder: Path, design: str, as_json: bool, strict: bool = False, budget_s: float | None = None) -> int:

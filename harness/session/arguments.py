@@ -227,6 +227,9 @@ def add_result(out: argparse.ArgumentParser) -> None:
     result.add_argument("--note", metavar="TEXT", help="stored with the result")
     result.add_argument("--strict", action="store_true", help="exit with 5 if the run is suspect")
     result.add_argument("--json", action="store_true", help="print the result as one JSON document on stdout")
+    result.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
+    )
     result.add_argument("--trace", action="store_true", help="also write trace.perfetto-trace, for ui.perfetto.dev")
     result.add_argument("--keep-token-ids", action="store_true", help="also write the token ids: output_ids.npz")
     result.add_argument(

@@ -15,7 +15,7 @@ from tests.golden.masks import mask, without_place
 STORED = HERE / "first_version"
 EXPECTED = HERE / "expected"
 VERBS = (
-    "run", "sweep", "suite", "show", "runs", "compare", "gate", "noise", "resume", "steps", "doctor", "watch",
+    "run", "sweep", "suite", "show", "report", "runs", "compare", "gate", "noise", "resume", "steps", "doctor", "watch",
     "profiles", "environments", "checkpoints", "ceilings", "check-engine",
 )  # fmt: skip
 
