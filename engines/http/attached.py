@@ -72,7 +72,7 @@ class HttpAdapter(Adapter):
         session = HttpSession(target.address, wire, f"the server at {given['url']}", given.get("reset"))
         try:
             info = info_of(target, wire.model, given)
-            session.info = told(info, wire.protocol, load)
+            session.info = told(info, wire, load)
         except BaseException:
             session.close()
             raise

@@ -13,7 +13,7 @@ from innerloop.engines.http import null
 from innerloop.engines.http.asking import ask
 from innerloop.engines.http.client import Address, HttpClient, Prepared
 from innerloop.engines.http.discovery import discover
-from innerloop.engines.http.protocols import Protocol, Wire
+from innerloop.engines.http.protocols import Wire
 from innerloop.engines.http.serving import Server, start, wait_until_ready
 from innerloop.engines.support.children import Child
 from innerloop.engines.support.failures import ServerFailed
@@ -95,7 +95,7 @@ def open_served(server: Server, load: Load, info: Callable[[dict[str, Any]], Eng
         else:
             wire = Wire(server.protocol, server.model)
         session = HttpSession(server.address, wire, server.title, server.reset)
-        session.info = told(info(found), wire.protocol, load)
+        session.info = told(info(found), wire, load)
     except BaseException:
         if session is not None:
             session.close()
@@ -107,8 +107,9 @@ def open_served(server: Server, load: Load, info: Callable[[dict[str, Any]], Eng
     return session
 
 
-def told(info: EngineInfo, protocol: Protocol, load: Load) -> EngineInfo:
+def told(info: EngineInfo, wire: Wire, load: Load) -> EngineInfo:
     """The same with what layer `http` says of itself: how tokens are counted, and what the client can take."""
+    protocol = wire.protocol
     told: dict[str, Any] = {
         "protocol": protocol.name,
         "prompts_sent_as": "text" if protocol.text else "token ids",
@@ -118,13 +119,15 @@ def told(info: EngineInfo, protocol: Protocol, load: Load) -> EngineInfo:
         info,
         stepping="observed",
         effective={**info.effective, **told},
-        notes=(*info.notes, OUTSIDE, counted(protocol)),
+        notes=(*info.notes, OUTSIDE, counted(wire)),
         unreported=UNREPORTED,
         client=null.capacity(load.settings["max_batch_size"], protocol),
     )
 
 
-def counted(protocol: Protocol) -> str:
+def counted(wire: Wire) -> str:
     """In words how the server was asked, and what its tokens were counted by."""
-    sent = "text of as many tokens by the server's own count" if protocol.text else "token ids"
-    return f"prompts are sent as {sent} (POST {protocol.path}); tokens are counted by {protocol.counted}"
+    sent = "token ids"
+    if wire.words is not None:
+        sent = f"text of as many tokens by the server's own count, {wire.words.least} at least"
+    return f"prompts are sent as {sent} (POST {wire.path}); tokens are counted by {wire.protocol.counted}"
