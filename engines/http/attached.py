@@ -24,7 +24,7 @@ KEPT = (
     "the server's prefix cache was not emptied: prompts of an earlier run with the same --seed may be in it (another "
     "--seed has others; --engine-arg reset=/PATH names the path that empties it)"
 )
-ALONE = "without --engine-arg pid=N the host's figures are those of the client alone"
+ALONE = "without --engine-arg pid=N the host's figures are the client's, and the server counts as another program"
 
 
 @dataclass(frozen=True, slots=True)
