@@ -125,7 +125,7 @@ def info_of(target: Target, model: str, given: Mapping[str, Any]) -> EngineInfo:
         effective={
             "server": software or listed.get("owned_by"),
             "served_model": model,
-            "context_length": context if type(context) is int else None,
+            "max_model_len": context if type(context) is int else None,  # no setting: nobody asked for it
         },
         native=dict(given),
         notes=notes,

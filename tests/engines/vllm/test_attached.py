@@ -82,7 +82,7 @@ def test_a_users_server_returns_the_tokens_that_the_engines_own_core_does(
     assert result["workload_hash"] == core["workload_hash"]
     assert (found["ids"] == expected["ids"]).all()
     effective = result["engine"]["effective"]
-    assert (effective["server"], effective["served_model"], effective["context_length"]) == ("vllm", "mine", 2048)
+    assert (effective["server"], effective["served_model"], effective["max_model_len"]) == ("vllm", "mine", 2048)
     assert effective["tokens_counted_by"] == "token ids"
     assert result["engine"]["version"] == core["engine"]["version"]
     assert result["memory_bytes"]["peak"] > 1 << 29
