@@ -28,7 +28,7 @@ from innerloop.harness.result.exit_code import interrupted
 from innerloop.harness.result.figures import FIGURES, value_of
 from innerloop.harness.schema.comparison import Comparison
 from innerloop.harness.schema.experiment import Event, Manifest
-from innerloop.harness.schema.result import Place, Result
+from innerloop.harness.schema.result import ExperimentPlace, Result
 from innerloop.harness.session import run as session
 from innerloop.harness.session.arguments import options_of, parser, request_of
 from innerloop.harness.spec.resolve import resolve
@@ -135,7 +135,7 @@ def _run_of(manifest: Manifest, job: Job, run: Path, machine: Machine) -> tuple[
     words = next(cell.request["arguments"] for cell in manifest.cells if cell.name == job.cell)
     arguments = parser().parse_args(list(words))
     options = options_of(arguments, run, _profile(manifest.options) if _is_profiled(manifest, job) else None)
-    place = Place(manifest.id, manifest.design, job.cell, job.block)
+    place = ExperimentPlace(manifest.id, manifest.design, job.cell, job.block)
     return resolve(request_of(arguments), machine), replace(options, numbered=False, experiment=place)
 
 

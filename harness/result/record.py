@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from innerloop.harness.analysis.run import edges
 from innerloop.harness.schema.engine import Checkpoint, Environment
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import Place, Process, Workload
+from innerloop.harness.schema.result import ExperimentPlace, Process, Workload
 from innerloop.harness.store.tables import Tables
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Record:
     created: str | None = None
     id: str | None = None
     process: Process | None = None
-    experiment: Place | None = None
+    experiment: ExperimentPlace | None = None
 
     @property
     def info(self) -> Mapping[str, Any]:

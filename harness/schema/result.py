@@ -88,7 +88,7 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ExperimentPlace:
     """A run's place in an experiment."""
 
     id: Annotated[str, Figure("id of the experiment")]
@@ -150,7 +150,9 @@ class Result:
         ),
     ] = None
     process: Annotated[Process | None, Figure("its process", null="the run had its own process")] = None
-    experiment: Annotated[Place | None, Figure("its experiment", null="the run is not part of an experiment")] = None
+    experiment: Annotated[
+        ExperimentPlace | None, Figure("its experiment", null="the run is not part of an experiment")
+    ] = None
 
     @property
     def dtype(self) -> str | None:

@@ -27,7 +27,7 @@ GIB = 2**30
 def device(name: str) -> None:
     """A kind of device that exists."""
     if name not in DEVICES:
-        raise Refused(f"--device: there is no device {name!r}; it is one of {', '.join(DEVICES)}")
+        raise Refused(f"--device: there is no device {name!r}; choose from: {', '.join(DEVICES)}")
 
 
 def layer(engine: EngineProfile, name: str | None, option: str = "--layer") -> str:
@@ -76,7 +76,11 @@ def devices(device: str, settings: Settings, machine: Machine) -> None:
     """There are as many devices as `tensor_parallel` says."""
     ways = settings.tensor_parallel
     if device == "cuda" and ways > len(machine.gpus):
-        raise Refused(f"tensor_parallel is {ways}, but this machine has {len(machine.gpus)} GPU(s)")
+        raise Refused(f"tensor_parallel is {ways}, but this machine has {counted(len(machine.gpus))}")
+
+
+def counted(gpus: int) -> str:
+    return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
 
 
 def heads(model: ModelProfile, device: str, settings: Settings) -> None:
@@ -128,7 +132,7 @@ def memory(model: ModelProfile, device: str, settings: Settings, machine: Machin
         sizes = sorted(own, reverse=True)[: settings.tensor_parallel]
         share = settings.kv_memory_fraction or 1.0
         room = int(share * settings.tensor_parallel * min(sizes, default=0))
-        place = f"on {len(sizes)} GPU(s)" + (f" (kv_memory_fraction {share:g} of it)" if share < 1 else "")
+        place = f"on {counted(len(sizes))}" + (f" (kv_memory_fraction {share:g} of it)" if share < 1 else "")
     if weights + kv <= room:
         return
     parts = f"{weights / GIB:.1f} GiB for its weights ({settings.dtype}"

@@ -27,7 +27,7 @@ from innerloop.harness.run import main
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.steps import Client
-from innerloop.harness.schema.waterfall import Rung, Waterfall
+from innerloop.harness.schema.waterfall import LayerRow, Waterfall
 from innerloop.harness.session import run as session
 from innerloop.harness.show import main as show
 from innerloop.harness.store import result_file, waterfall_file
@@ -132,7 +132,7 @@ def test_trials_are_compared_with_those_beside_them_also_where_one_has_no_result
 
 
 def test_an_interruption_stops_it_and_resume_goes_on(ran, tmp_path):
-    ran.does["engine-1"] = Failure("interrupted", "the harness received SIGINT")
+    ran.does["engine-1"] = Failure("interrupted", "innerloop received SIGINT")
     found, code = layered(tmp_path, trials=2)
     assert ran.folders == ["core-1", "engine-1"]
     assert (code, found.status) == (130, "interrupted")
@@ -291,7 +291,7 @@ def test_a_reason_for_doubt_is_said_once_a_layer():
         {"status": "suspect", "reasons": [{"code": "steal", "detail": f"{k} %"}]} for k in (3, 4)
     ]
     runs[1]["reasons"].append({"code": "warmup", "detail": "not settled"})
-    assert list(doubts(filled(Rung, {"name": "core", "runs": runs}))) == [
+    assert list(doubts(filled(LayerRow, {"name": "core", "runs": runs}))) == [
         "core: 3 % (one of 2 such runs)",
         "core: not settled",
     ]
