@@ -142,9 +142,8 @@ def make(name: str, device: str, recreate: bool, only_look: bool = False) -> Non
     if only_look:
         planned, packages = build.look_up(engine, device, say=say)
         say(*packages)
-        say(
-            f"{planned.lock.name}: {len(packages)} package{'' if len(packages) == 1 else 's'}, all available, for Python {planned.python_version}"
-        )
+        count = "1 package" if len(packages) == 1 else f"{len(packages)} packages"
+        say(f"{planned.lock.name}: {count}, all available, for Python {planned.python_version}")
         say("nothing was downloaded; hashes are verified when the packages are installed")
         say(f"would create: {planned.folder}")
         return
