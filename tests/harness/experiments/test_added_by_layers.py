@@ -212,8 +212,8 @@ def test_nonsense_is_refused_with_the_reason(engine, given, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--layers", "all", "--windows", "2"], "--layers and --windows exclude each other"),
-        (["--layers", "all", "--until", "2%"], "--layers and --until exclude each other"),
+        (["--layers", "all", "--windows", "2"], "--layers and --windows cannot be combined"),
+        (["--layers", "all", "--until", "2%"], "--layers and --until cannot be combined"),
         (["--layer", "core", "--layers", "all"], "give one of them"),
         (["--layers", "core,nothing"], "no layer 'nothing'"),
         (["--layers", "engine,http", "--profile", "kernels"], "layer core"),
@@ -266,7 +266,7 @@ def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path)
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert "?: may be chance; both layers need at least three trials" in " ".join(text.split())
-    assert "differs between layers: skip_tokenizer_init is True on core; False on http" in " ".join(text.split())
+    assert "differs between layers: skip_tokenizer_init is true on core; false on http" in " ".join(text.split())
     assert "10.0 % of the 100\u202f000 tokens/s" in text
 
 

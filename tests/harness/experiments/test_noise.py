@@ -105,7 +105,7 @@ def test_another_machine_or_load_knows_nothing_of_it(measured: Path) -> None:
 
 def test_an_effect_takes_as_many_trials_as_the_noise_says(measured: Path) -> None:
     spec = plain(result_file.read(measured / "runs" / "A-1").spec)
-    with pytest.raises(Refused, match="unknown"):
+    with pytest.raises(Refused, match="has not been measured"):
         trials_to_see(0.03, 0.02, HERE, spec, SPEED)
     noise_file.write(on_this_machine(measured))
     few, many = (trials_to_see(effect, 0.02, HERE, spec, SPEED) for effect in (0.10, 0.03))

@@ -53,7 +53,7 @@ def test_a_profile_promises_an_adapter_only_where_there_is_one(name: str) -> Non
 def test_a_wrong_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(Refused, match="'vlm'; did you mean 'vllm'"):
         load_engine("vlm")
-    with pytest.raises(Refused, match="known: lmdeploy, mlc_llm"):
+    with pytest.raises(Refused, match="choose from: lmdeploy, mlc_llm"):
         load_engine("passwd")
     with pytest.raises(Refused, match="/etc/passwd is not a Python file"):
         load_engine("/etc/passwd")
