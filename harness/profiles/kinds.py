@@ -112,4 +112,28 @@ def check(path: Path) -> Kind:
 
 def json_schema(kind: Kind) -> Mapping[str, Any]:
     """The JSON Schema of a kind, for editors that check YAML."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.schema.model_json_schema()}
+    schema = kind.schema.model_json_schema()
+    if kind.schema is ModelProfile:
+        schema = with_base(schema)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+FILLED_IN = ("name", "num_key_value_heads", "head_dim")  # of a model's file, where it leaves them out
+
+
+def with_base(schema: dict[str, Any]) -> dict[str, Any]:
+    """A model's schema for a file, which may change another model, or hold a whole config.json: then nothing else is
+    required."""
+    whole = [name for name in schema["required"] if name not in FILLED_IN]
+    base = {
+        "type": "string",
+        "title": "Base",
+        "description": "the model that this one changes: a name, or the path of a YAML file, a config.json or a folder",
+    }
+    ways: list[dict[str, Any]] = [{"required": [name]} for name in ("base", "config")]
+    return {
+        **schema,
+        "properties": {"base": base, **schema["properties"]},
+        "required": [],
+        "anyOf": [*ways, {"required": whole}],
+    }

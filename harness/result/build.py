@@ -9,7 +9,7 @@ from innerloop.harness import __version__
 from innerloop.harness.analysis import client as client_analysis
 from innerloop.harness.analysis.observer import step_ratio
 from innerloop.harness.analysis.run import analyse
-from innerloop.harness.result import caches, telemetry
+from innerloop.harness.result import caches, synthetic, telemetry
 from innerloop.harness.result import roofline as limit
 from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.result.reasons import reasons, status
@@ -61,6 +61,7 @@ def build(record: Record) -> Result:
             *([record.device_note] if record.device_note else ()),
             *tables.notes,
             *limit.notes(roofline),
+            *synthetic.notes(record, roofline),
         ),
         spec=typed(Spec, plain(spec)),
         workload=record.workload,
