@@ -78,8 +78,7 @@ class FromFile(Strict):
     """Lengths from a file: `.csv` (a column by its header), `.jsonl` (a key), otherwise one number per line.
 
     order: `sampled` draws rows with replacement, the same row for prompt and output, so that prompt and output
-        lengths stay paired;
-        `sequence` takes them in order and starts over at the end.
+        lengths stay paired; `sequence` takes them in order and starts over at the end.
     max: longer ones are cut to this, e.g. to fit a context length.
     """
 

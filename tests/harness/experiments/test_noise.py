@@ -112,7 +112,7 @@ def test_an_effect_takes_as_many_trials_as_the_noise_says(measured: Path) -> Non
     assert 3 <= few < many <= 100
     with pytest.raises(Refused, match="must be larger than the margin"):
         trials_to_see(0.02, 0.02, HERE, spec, SPEED)
-    with pytest.raises(Refused, match="more than 100 blocks"):
+    with pytest.raises(Refused, match="more than 100 trials"):
         trials_to_see(0.0201, 0.02, HERE, spec, SPEED)
 
 
