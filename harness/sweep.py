@@ -48,9 +48,7 @@ def parser() -> CommandLine:
 
 def add_options(out: argparse.ArgumentParser) -> None:
     """How a grid is run."""
-    out.add_argument(
-        "--trials", type=whole(1, 100), metavar="N", help="processes of each cell; default: the file's, or 1"
-    )
+    out.add_argument("--trials", type=whole(1, 100), metavar="N", help="trials of each cell; default: the file's, or 1")
     out.add_argument("--budget", type=duration, metavar="TIME", help="start no process after this time, e.g. 2h")
     out.add_argument("--fresh", action="store_true", help="run again what has been measured on this machine")
     out.add_argument(

@@ -150,7 +150,7 @@ def remarks(found: Sweep) -> Iterator[str]:
     if len(found.cells) > MOST_CELLS:
         yield f"the first {MOST_CELLS} of {len(found.cells)} cells; document.json has all"
     if any(cell.processes > 2 for cell in found.cells):
-        yield "in brackets: 95 % interval of the mean over the processes"
+        yield "in brackets: 95 % interval of the mean over the trials"
     if found.curves:
         yield (
             "between measured cells by straight lines; unreachable: no cell was as fast for a user; not measured: all "
@@ -159,7 +159,7 @@ def remarks(found: Sweep) -> Iterator[str]:
     if any(cell.state == "suspect" for cell in found.cells):
         yield "?: a run of this cell is suspect; innerloop show names the reasons"
     if found.reused:
-        yield f"{found.reused} runs had been made before; --fresh makes them again"
+        yield f"{found.reused} existing runs were reused; --fresh repeats them"
 
 
 def reasons(found: Sweep) -> Iterator[str]:

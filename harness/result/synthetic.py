@@ -26,5 +26,7 @@ def notes(record: Record, roofline: Roofline | None) -> list[str]:
         )
     steps = record.tables.steps
     if len(steps) and np.any(steps["drafted_tokens"] > 0):
-        found.append("acceptance is synthetic: how many drafts random weights accept says nothing of a trained model")
+        found.append(
+            "acceptance is synthetic: how many drafts random weights accept says nothing about a trained model"
+        )
     return found
