@@ -156,7 +156,7 @@ def described(side: Side) -> str:
 def figures(found: Comparison) -> Section:
     rows = [
         Row(
-            Label(words_of(row.name) + (" ?" if row.doubtful else "")),
+            Label(words_of(row.name) + (" *" if row.doubtful else "")),
             [
                 texts.figure(row, row.a),
                 texts.figure(row, row.b),
