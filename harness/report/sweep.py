@@ -89,7 +89,7 @@ def cells(found: Sweep) -> RenderableType:
             *([interval(cell.energy_j_per_token)] if energy else []),
         ]
         told = "; ".join(f"{one.figure}: {one.words}" for one in cell.published)
-        mark = "?" if cell.state == "suspect" else "" if cell.state == "done" else f" ({cell.state})"
+        mark = "*" if cell.state == "suspect" else "" if cell.state == "done" else f" ({cell.state})"
         rows.add_row(cell.name + mark, *figures, *([told] if quoted else []))
     return rows
 
@@ -157,7 +157,7 @@ def remarks(found: Sweep) -> Iterator[str]:
             "cells were faster"
         )
     if any(cell.state == "suspect" for cell in found.cells):
-        yield "?: a run of this cell is suspect; innerloop show names the reasons"
+        yield "*: a run of this cell is suspect; innerloop show names the reasons"
     if found.reused:
         yield f"{found.reused} existing runs were reused; --fresh repeats them"
 
