@@ -18,7 +18,7 @@ examples:
   innerloop suite study --budget 8h
 
 A suite is a sweep that comes with innerloop: `innerloop profiles show suite study` prints its file. What has been
-measured on this machine is not run again, so an interrupted suite can be started again, or finished by innerloop resume.
+measured on this machine is not run again, so start an interrupted suite again, or finish it with innerloop resume.
 docs/how-to/run-a-study.md explains it.
 
 """
