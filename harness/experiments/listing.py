@@ -61,9 +61,9 @@ def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:
 
 
 def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str:
-    """`compare, 8 of 8 blocks: B / A 1.034 (1.021 to 1.047)`."""
+    """`compare, 8 of 8 trials: B / A 1.034 (1.021 to 1.047)`."""
     cells = max(len(manifest.cells), 1)
-    words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} blocks"
+    words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} trials"
     try:
         ratio = document["figures"][0]["ratio"]
         words += f": B / A {number(ratio['value'], 4)}"

@@ -22,10 +22,10 @@ TokenId = Annotated[int, Field(ge=0)]
 
 
 class ModelProfile(Strict):
-    """One model, in the words of its config.json. `settings` changes the built-in defaults of `Settings`.
+    """A model, with the field names of config.json. `settings` changes the built-in defaults of `Settings`.
 
-    config: the rest of config.json, verbatim; what the fields above it say wins. A whole config.json may stand there:
-        the fields that are not given are read from it.
+    config: the rest of config.json, verbatim; the profile's own fields take precedence. It may be a complete
+        config.json; fields that the profile leaves out are read from it.
     routing_zipf: of synthetic weights with routed experts. How much oftener a layer's routers choose some experts than
         others: the r-th most popular one r^-routing_zipf times as often as the first, none for more than 45 % of
         the positions. Left out, or 0: all equally often.
@@ -134,8 +134,8 @@ class ModelProfile(Strict):
             for name, rows, columns in self.linear_shapes():
                 if rows % group or rows % pack or columns % pack:
                     raise ValueError(
-                        f"quantization.group_size ({group}) must divide the {rows} inputs of {name}, "
-                        f"and {pack} its {columns} outputs"
+                        f"quantization.group_size ({group}) must divide {name}'s {rows} inputs, "
+                        f"and its {columns} outputs must be a multiple of {pack}"
                     )
 
     @property

@@ -18,10 +18,7 @@ def notes(record: Record, roofline: Roofline | None) -> list[str]:
         return found
     asked = (record.spec.get("engine_args") or {}).get("speculative_config")
     if isinstance(asked, Mapping) and asked.get("rejection_sample_method") == "synthetic":
-        return [
-            *found,
-            "acceptance is synthetic: drafts are accepted at the rates that were set, whatever the model says",
-        ]
+        return [*found, "acceptance is synthetic: drafts are accepted at set rates, whatever the model says"]
     if record.checkpoint is not None and record.checkpoint.synthetic:
         found.append("how many drafts random weights accept says nothing of a trained model's acceptance")
     return found
@@ -36,6 +33,6 @@ def routing(record: Record, roofline: Roofline | None) -> list[str]:
     even = f"all {routed.experts} of a layer equally often, {routed.taken} for each position"
     how = f"with a Zipf exponent of {zipf:g} (routing_zipf)" if zipf else even
     return [
-        f"routing is synthetic: the random routers choose experts {how}; a trained model's routers choose by what a text "
-        "is about, so that a step reads another number of experts"
+        f"routing is synthetic: the random routers choose experts {how}; a trained model's routers choose by what a "
+        "text is about, so that a step reads another number of experts"
     ]

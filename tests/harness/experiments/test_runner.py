@@ -162,7 +162,7 @@ def test_until_stops_at_the_first_look_that_is_precise_enough(tmp_path: Path, ex
     carry_out(experiment(tmp_path / "far", asked), execute, "boot", nothing)
     far = measured(tmp_path / "far")
     assert (far.reached, len(far.load_s)) == (False, 4)
-    assert "was not reached with 4 processes" in far.notes[0]
+    assert "was not reached in 4 trials" in far.notes[0]
 
 
 def test_windows_of_one_process_begin_together_and_are_run_again_together(tmp_path: Path, execute: Execute) -> None:
@@ -199,7 +199,7 @@ def test_a_prefix_is_a_document_that_says_how_far_it_is(tmp_path: Path, execute)
     killed_after(5, folder, execute)
     told = compared(folder, Question(other_machine=True))
     assert told.blocks == 1
-    assert f"1 of {BLOCKS} blocks were run" in told.notes
+    assert f"1 of {BLOCKS} trials were run" in told.notes
 
 
 def test_without_a_whole_block_there_is_no_document(tmp_path: Path, execute) -> None:

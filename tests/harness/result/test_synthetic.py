@@ -25,10 +25,9 @@ def said(model: str, *changes: str, synthetic: bool = True, drafted: int = 0, **
     profile = load_model(model, changes).model_dump(mode="json")
     described = {"model_profile": profile, "settings": {"dtype": "float32"}, **spec}
     checkpoint = SYNTHETIC if synthetic else None
-    tables = Tables(**{**made, "steps": steps})
-    return notes(
-        Record(spec=described, tables=tables, checkpoint=checkpoint), Roofline(None, cost=cost_of(described, {}))
-    )
+    tables = Tables(steps, made["tokens"], made["requests"], steps[:0], {})
+    roofline = Roofline(None, cost=cost_of(described, {}))
+    return notes(Record(spec=described, tables=tables, checkpoint=checkpoint), roofline)
 
 
 def test_of_experts_it_says_how_they_were_chosen() -> None:
@@ -44,6 +43,6 @@ def test_of_drafts_it_says_what_their_acceptance_is_worth() -> None:
     assert random == "how many drafts random weights accept says nothing of a trained model's acceptance"
     asked = {"speculative_config": {"method": "ngram", "rejection_sample_method": "synthetic"}}
     [given] = said("llama-tiny", drafted=3, engine_args=asked)
-    assert given.startswith("acceptance is synthetic: drafts are accepted at the rates that were set")
+    assert given.startswith("acceptance is synthetic: drafts are accepted at set rates")
     assert said("llama-tiny", drafted=3, engine_args=asked, synthetic=False) == [given]
     assert said("llama-tiny", drafted=3, synthetic=False) == []
