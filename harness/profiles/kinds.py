@@ -12,6 +12,8 @@ from innerloop.harness.profiles import WorkloadProfile as Workload
 from innerloop.harness.profiles import load_model, load_workload, names, profiles_folder
 from innerloop.harness.profiles.engine_profile import EngineProfile
 from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.profiles.slo import SloProfile, read_slo
+from innerloop.harness.profiles.suites import Suite, load_suite
 from innerloop.harness.profiles.validation import Strict, read_mapping, validate
 
 
@@ -32,12 +34,23 @@ def _engine(name: str) -> EngineProfile:
     return validate(EngineProfile, read_mapping(path, name), name)
 
 
+def _suite(name: str) -> Suite:
+    return load_suite(name)[0]
+
+
+def _slo(name: str) -> SloProfile:
+    path = Path(name) if "/" in name else profiles_folder() / "slo" / f"{name}.yaml"
+    return read_slo(path, name)
+
+
 KINDS = {
     kind.name: kind
     for kind in (
         Kind("model", "models", ModelProfile, ("hidden_size", "config", "base"), load_model),
         Kind("workload", "workloads", Workload, ("load",), load_workload),
         Kind("engine", "engines", EngineProfile, ("environments",), _engine),
+        Kind("suite", "suites", Suite, ("grid", "points"), _suite),
+        Kind("slo", "slo", SloProfile, ("limits",), _slo),
     )
 }
 
