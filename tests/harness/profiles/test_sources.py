@@ -158,7 +158,7 @@ def test_four_bit_weights_of_compressed_tensors_are_read_and_other_layouts_named
     assert found is not None
     assert (found.method, found.bits, found.group_size, found.zero_point) == ("compressed-tensors", 4, 32, False)
     stored["format"] = "nvfp4-pack-quantized"
-    with pytest.raises(Refused, match=r"compressed-tensors \(nvfp4-pack-quantized of 4-bit int, group\)"):
+    with pytest.raises(Refused, match=r"compressed-tensors \(nvfp4-pack-quantized, 4-bit int\)"):
         load_model(str(folder(tmp_path / "other", config)))
 
 
