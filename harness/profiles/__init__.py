@@ -16,6 +16,7 @@ from innerloop.harness.profiles.settings import Settings, check_settings, resolv
 from innerloop.harness.profiles.sources import beside_file, config_file, from_config, on_base, plain
 from innerloop.harness.profiles.validation import (
     NAME,
+    Fields,
     Strict,
     apply_overrides,
     parse_assignments,
@@ -74,10 +75,11 @@ class Lognormal(_Range):
 
 
 class FromFile(Strict):
-    """Lengths from a file: `.csv` (a column by its header), `.jsonl` (a key), anything else one number a line.
+    """Lengths from a file: `.csv` (a column by its header), `.jsonl` (a key), otherwise one number per line.
 
-    order: `sampled` draws rows with replacement, the same row for prompt and output, so that pairs stay pairs;
-        `sequence` takes them in order and begins again at the end.
+    order: `sampled` draws rows with replacement, the same row for prompt and output, so that prompt and output
+        lengths stay paired;
+        `sequence` takes them in order and starts over at the end.
     max: longer ones are cut to this, e.g. to fit a context length.
     """
 
@@ -106,7 +108,7 @@ class Prompt(Strict):
 
 
 class Output(Strict):
-    """Outputs: exactly `tokens` are generated, whatever the model says."""
+    """Outputs: exactly `tokens` are generated; EOS is ignored."""
 
     tokens: Length
 
@@ -123,8 +125,8 @@ class Closed(Strict):
 
     User k of n first sends at k/n of `arrive_over_s`. With `duration_s` the window closes at that time and what still
     runs is cut; with `requests_per_user` the run ends when all have finished.
-    max_tokens_per_s_per_user: enough requests are prepared for `duration_s` at this output rate, no more; an
-        engine that is faster for one user than this runs out of requests.
+    max_tokens_per_s_per_user: requests are prepared for `duration_s` at this output rate per user; an engine that is
+        faster runs out of requests.
     """
 
     kind: Literal["closed"]
@@ -199,7 +201,7 @@ class WorkloadProfile(Strict):
 
 
 class Seeds(Strict):
-    """Where each kind of chance begins: changing one leaves the other two as they were."""
+    """Seeds of the three random streams; changing one does not affect the other two."""
 
     content: int = Field(default=0, ge=0, lt=2**63)
     lengths: int = Field(default=0, ge=0, lt=2**63)
@@ -256,19 +258,18 @@ def load_workload(name: str, overrides: Iterable[str] = ()) -> WorkloadProfile:
     return validate(WorkloadProfile, data, source)
 
 
-def _read(family: str, option: str, name: str, overrides: Iterable[str]) -> tuple[dict[str, Any], str]:
+def _read(family: str, option: str, name: str, overrides: Iterable[str]) -> tuple[Fields, str]:
     """A profile's fields with the overrides in place, and what to call their source in a message."""
     data, source = _own(family, option, name)
     if family == "models":
         data = on_base(data, lambda base: _own(family, option, base)[0])
-    items = list(overrides)
-    if items:
+    if items := list(overrides):
         data = apply_overrides(data, items, f"--{option}-arg")
         source = f"{source} with " + " ".join(f"--{option}-arg {item}" for item in items)
     return data, source
 
 
-def _own(family: str, option: str, name: str) -> tuple[dict[str, Any], str]:
+def _own(family: str, option: str, name: str) -> tuple[Fields, str]:
     """A profile's fields as its file has them, a base left unread, and what to call it in a message."""
     if family == "models" and name not in names(family) and (config := config_file(name)) is not None:
         return from_config(config, str(config)), str(config)

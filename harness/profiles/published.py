@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from innerloop.harness.models.families import BY_ARCHITECTURE, BY_MODEL_TYPE
 from innerloop.harness.profiles.types import DType
+from innerloop.harness.profiles.validation import Fields
 
 SHAPE = (  # what a profile and config.json call by one name, and the tensors follow from
     "hidden_size",
@@ -47,14 +48,14 @@ def architecture_of(config: Mapping[str, Any]) -> str | None:
     return own
 
 
-def profile_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+def profile_fields(config: Mapping[str, Any]) -> Fields:
     """What a config.json says of a profile's fields, with the rest of its text part under `config`."""
     text = text_part(config)
-    fields: dict[str, Any] = {"config": {key: value for key, value in text.items() if key not in APART}}
+    fields: Fields = {"config": {key: value for key, value in text.items() if key not in APART}}
     fields |= {name: value for name in SAME if (value := first(text, name, *OLDER.get(name, ()))) is not None}
     fields |= {name: text.get(name, config.get(name)) for name in SPECIAL if name in text or name in config}
     dtypes = [part.get(key) for part in (text, config) for key in ("dtype", "torch_dtype")]
-    found: dict[str, Any] = {
+    found: Fields = {
         "architecture": architecture_of(config),
         "dtype": next((name for name in dtypes if name in get_args(DType)), None),
         **rope(text),
@@ -67,7 +68,7 @@ def first(config: Mapping[str, Any], *names: str) -> Any:
     return next((config[name] for name in names if config.get(name) is not None), None)
 
 
-def rope(text: Mapping[str, Any]) -> dict[str, Any]:
+def rope(text: Mapping[str, Any]) -> Fields:
     """The rotary embedding, from its older spelling or from `rope_parameters`; of layers that see everything where
     there are several."""
     newer = text.get("rope_parameters") or {}
@@ -91,6 +92,18 @@ def quantization_method(config: Any) -> str | None:
     return "fp8" if kinds == {("float", 8)} else method
 
 
+def packed_layout(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Of weights that compressed-tensors packs as whole numbers: `bits`, `group_size` and `zero_point`, as far as the
+    configuration says them; `format` if it is another one."""
+    first_group = next((one for one in compressed(stored) if isinstance(one, dict)), {})
+    form, strategy = stored.get("format"), first_group.get("strategy")
+    if form != "pack-quantized" or first_group.get("type") != "int" or strategy not in (None, "group"):
+        return {"format": f"{form} of {first_group.get('num_bits')}-bit {first_group.get('type')}, {strategy}"}
+    symmetric = first_group.get("symmetric", True)
+    found = {"bits": first_group.get("num_bits"), "group_size": first_group.get("group_size")}
+    return {**{name: value for name, value in found.items() if value is not None}, "zero_point": not symmetric}
+
+
 def compressed(config: Mapping[str, Any]) -> list[Any]:
     """How each group of a compressed-tensors configuration stores its weights."""
     groups = config.get("config_groups")
@@ -103,15 +116,19 @@ def block_structure(stored: Mapping[str, Any]) -> Any:
     return next((one.get("block_structure") for one in compressed(stored) if isinstance(one, dict)), None)
 
 
-def quantization(stored: Any) -> dict[str, Any] | None:
+def quantization(stored: Any) -> Fields | None:
     """A quantization_config in the words of a profile's `quantization`."""
     if not isinstance(stored, dict):
         return None
     method = quantization_method(stored)
-    found: dict[str, Any] = {"method": method}
+    found: Fields = {"method": method}
     if method == "fp8":
         blocks = stored.get("weight_block_size") or block_structure(stored)
         return {**found, "bits": 8, "block_size": blocks[0] if isinstance(blocks, list) and blocks else None}
+    if method == "compressed-tensors":
+        layout = packed_layout(stored)
+        other = layout.pop("format", None)
+        return {**found, **layout} if other is None else {"method": f"{method} ({other})"}
     bits, group = first(stored, "bits", "w_bit"), first(stored, "group_size", "q_group_size")
     found |= {name: value for name, value in (("bits", bits), ("group_size", group)) if value is not None}
     if method == "gptq":

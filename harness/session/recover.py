@@ -46,7 +46,7 @@ def recover(folder: Path) -> Result:
     spec, notes = spec_of(job, folder / JOB)
     sweep(folder)
     slowly = Slowly(tell)
-    with heard(lambda: slowly.tick("putting away what was recorded")):
+    with heard(lambda: slowly.tick("saving the records")):
         tables = convert(folder)
         result = build(
             Record(
@@ -66,7 +66,7 @@ def recover(folder: Path) -> Result:
                 notes=[RECOVERED, *notes],
             )
         )
-    result = keep(folder, result, "It could not be saved")
+    result = keep(folder, result, "The rebuilt result could not be saved")
     run_folder.release(folder)
     return result
 
@@ -89,7 +89,7 @@ def spec_of(job: Document, path: Path) -> tuple[Document, list[str]]:
     try:
         typed(Spec, spec)
     except Misfit as error:
-        raise Refused(f"{path} is not a run's job: {error}") from None
+        raise Refused(f"{path} is not a valid job.json: {error}") from None
     lost = sorted(UNSAID.keys() - said.keys())
     return spec, [f"{JOB} lacks: {', '.join(lost)}"] if lost else []
 

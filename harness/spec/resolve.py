@@ -21,8 +21,10 @@ from innerloop.harness.profiles import (
 )
 from innerloop.harness.profiles.engines import EngineProfile
 from innerloop.harness.profiles.settings import parse_settings, resolve_settings
+from innerloop.harness.profiles.slo import parse_slo
 from innerloop.harness.profiles.sources import CONFIG, weights_folder
 from innerloop.harness.profiles.validation import parse_assignments
+from innerloop.harness.schema.goodput import Limit
 from innerloop.harness.spec import preconditions as checks
 from innerloop.harness.spec.labels import check_note, parse_labels
 from innerloop.harness.spec.model import RunRequest, RunSpec
@@ -51,7 +53,7 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
     checks.quantization(engine, model, device, settings, machine)
     checks.heads(model, settings)
     checks.numbers(model, named.workload, settings)
-    if not request.planning:
+    if not request.planning and not engine.attached:
         checks.devices(device, settings, machine)
         checks.memory(model, device, settings, machine)
     checks.paths(model, named.weights, engine, layer)
@@ -73,6 +75,7 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
         model_args=parse_assignments(request.model_arg, "--model-arg"),
         label=named.label,
         note=request.note,
+        slo=named.slo,
     )
 
 
@@ -87,6 +90,7 @@ class _Named:
     engine_args: dict[str, Any]
     seeds: Seeds
     label: dict[str, str]
+    slo: tuple[Limit, ...]
 
 
 def _names(request: RunRequest) -> _Named:
@@ -121,16 +125,18 @@ def _names(request: RunRequest) -> _Named:
     seeds = attempt(parse_seeds, request.seed)
     label = attempt(parse_labels, request.label)
     attempt(check_note, request.note)
+    slo = attempt(parse_slo, request.slo)
     if len(refusals) > 1:
         lines = [line for refusal in refusals for line in (str(refusal), *refusal.details)]
-        raise Refused("the request has several errors", *lines)
+        raise Refused("several arguments are wrong", *lines)
     if refusals:
         raise refusals[0]
     assert workload is not None
     assert engine_args is not None
     assert seeds is not None
     assert label is not None
-    return _Named(engine, model, weights, workload, engine_args, seeds, label)
+    assert slo is not None
+    return _Named(engine, model, weights, workload, engine_args, seeds, label, slo)
 
 
 def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine: Machine) -> tuple[EngineProfile, str]:
@@ -161,7 +167,7 @@ def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine
     if device == "auto":
         raise engines.refuse(named, machine)
     why = engines.why_not(named, machine, device, own_python=own)
-    raise Refused(f"{named.name} does not run on device {device} here: {why}")
+    raise Refused(f"{named.name} cannot run on {device} here: {why}")
 
 
 def _registered(named: EngineProfile | None, request: RunRequest, machine: Machine) -> tuple[EngineProfile, str]:
@@ -177,7 +183,7 @@ def _registered(named: EngineProfile | None, request: RunRequest, machine: Machi
     engine = named or engines.load_engine(one.engine)
     why = engines.why_not(engine, machine, one.device, own_python=True)
     if why is not None and not request.planning:
-        raise Refused(f"{engine.name} does not run on device {one.device} here: {why}")
+        raise Refused(f"{engine.name} cannot run on {one.device} here: {why}")
     return engine, one.device
 
 

@@ -92,7 +92,7 @@ def _read(path: Path, column: str | None, changed_ns: int) -> draws.Ints:
     except OSError as error:
         raise Refused(f"the lengths file {path} cannot be read: {error.strerror}") from None
     if not found:
-        raise Refused(f"the lengths file {path} holds no lengths")
+        raise Refused(f"the lengths file {path} contains no lengths")
     rows = np.array(found, dtype=np.int64)
     rows.flags.writeable = False
     return rows
@@ -126,7 +126,9 @@ def _values(lines: Any, path: Path, column: str | None) -> Iterator[tuple[int, A
 
 def _check_column(column: str | None, known: Any, path: Path) -> None:
     if column is None:
-        raise Refused(f"column is missing; name the one in {path} that holds the lengths: {', '.join(map(str, known))}")
+        raise Refused(
+            f"column is missing; name the one in {path} that contains the lengths: {', '.join(map(str, known))}"
+        )
     if column not in known:
         raise Refused(f"{path} has no column {column!r}{nearest(column, known)}")
 

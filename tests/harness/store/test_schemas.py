@@ -65,7 +65,8 @@ def all_fields(whole: dict[str, Any]) -> set[Field]:
 
 @pytest.fixture
 def fresh(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Tables) -> dict[str, Any]:
-    """A result that was built and written now; it failed, so that it has a failure too."""
+    """A result that was built and written now; it failed, so that it has a failure too, and had limits to keep."""
+    spec["slo"] = [{"figure": "ttft", "quantile": 0.99, "limit_s": 0.5}]
     failure = Failure("hang", "it hung", exit=-9, traceback=("line",), log_tail=("line",))
     made = build(
         Record(
