@@ -27,17 +27,17 @@ from innerloop.harness.experiments.folder import MANIFEST, read_events, read_man
 from innerloop.harness.experiments.local import run_left
 from innerloop.harness.experiments.sides import cell, described, make
 from innerloop.harness.machine import this_machine
-from innerloop.harness.result.figures import value_of
+from innerloop.harness.result.figures import PRIMARY, value_of
 from innerloop.harness.result.identity import new_id
 from innerloop.harness.schema.experiment import VERSION, Manifest
 from innerloop.harness.schema.result import Result
 
 ENGINES = ("vllm", "openvino", "sglang", "torch")
 WORKLOAD = """\
-prompt: {tokens: {kind: uniform, min: 32, max: 128}}
-output: {tokens: {kind: uniform, min: 16, max: 64}}
-load: {kind: offline, requests: 32}
-warmup: {requests: 8, output_tokens: 16, max_rounds: 6, max_s: 30}
+prompt: {tokens: {kind: uniform, min: 32, max: 96}}
+output: {tokens: {kind: uniform, min: 16, max: 48}}
+load: {kind: offline, requests: 24}
+warmup: {requests: 8, output_tokens: 8, max_rounds: 4, max_s: 20}
 """
 SETTINGS = ("max_batch_size=16", "context_length=512", "max_tokens_per_step=256", "kv_cache_tokens=16384")
 FIGURES = {  # dotted name: (heading, how a value is shown)
@@ -85,7 +85,7 @@ def begin(folder: Path, blocks: int, settings: Sequence[str]) -> None:
         order="random",
         seed=0,
         machine=described(machine),
-        options={"folder": os.getcwd()},
+        options={"folder": os.getcwd(), "metric": PRIMARY},
     )
     make(manifest, folder)
 

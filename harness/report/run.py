@@ -219,10 +219,7 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         yield "KV cache", f"mean {share(kv.mean)}, max {share(kv.max)}{of}"
     drafted, accepted = result.counts.drafted_tokens, result.counts.accepted_tokens
     if drafted and accepted is not None:
-        yield (
-            "speculation",
-            f"{number(accepted)} of {number(drafted)} drafted tokens accepted ({share(accepted / drafted)})",
-        )
+        yield "speculation", f"{share(accepted / drafted)} of {number(drafted)} drafted tokens were accepted"
     memory = result.memory_bytes
     parts = {
         "weights": memory.weights,
