@@ -217,6 +217,9 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         room = result.engine.kv_cache_tokens
         of = f" of {number(room)} tokens" if room else ""
         yield "KV cache", f"mean {share(kv.mean)}, max {share(kv.max)}{of}"
+    drafted, accepted = result.counts.drafted_tokens, result.counts.accepted_tokens
+    if drafted and accepted is not None:
+        yield "speculation", f"{share(accepted / drafted)} of {number(drafted)} drafted tokens were accepted"
     memory = result.memory_bytes
     parts = {
         "weights": memory.weights,

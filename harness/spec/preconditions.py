@@ -73,8 +73,10 @@ def quantization(engine: EngineProfile, model: ModelProfile, device: str, settin
 
 
 def devices(device: str, settings: Settings, machine: Machine) -> None:
-    """There are as many devices as `tensor_parallel` says."""
+    """There are as many devices as `tensor_parallel` says; on a CPU each rank has cores of its own."""
     ways = settings.tensor_parallel
+    if device == "cpu" and ways > machine.logical_cores:
+        raise Refused(f"tensor_parallel is {ways}, but this machine has {machine.logical_cores} CPU core(s)")
     if device == "cuda" and ways > len(machine.gpus):
         raise Refused(f"tensor_parallel is {ways}, but this machine has {counted(len(machine.gpus))}")
 
@@ -83,11 +85,9 @@ def counted(gpus: int) -> str:
     return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
 
 
-def heads(model: ModelProfile, device: str, settings: Settings) -> None:
+def heads(model: ModelProfile, settings: Settings) -> None:
     """The heads can be shared out among the devices."""
     ways = settings.tensor_parallel
-    if device == "cpu" and ways > 1:
-        raise Refused(f"tensor_parallel is {ways}, but a CPU run uses one process; set it to 1")
     if model.num_attention_heads % ways:
         raise Refused(f"tensor_parallel ({ways}) must divide num_attention_heads ({model.num_attention_heads})")
 

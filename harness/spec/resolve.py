@@ -51,7 +51,7 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
     model = named.model or load_model(_default_model(device, machine), request.model_arg)
     settings, given = resolve_settings(model, device, request.settings)
     checks.quantization(engine, model, device, settings, machine)
-    checks.heads(model, device, settings)
+    checks.heads(model, settings)
     checks.numbers(model, named.workload, settings)
     if not request.planning and not engine.attached:
         checks.devices(device, settings, machine)
