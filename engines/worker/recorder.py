@@ -97,6 +97,7 @@ class Recorder:
         for name in ("due_ns", "submitted_ns", "first_token_ns", "last_token_ns"):
             table[name] = MISSING
         table["prompt_tokens"], table["asked_tokens"], table["user"] = prompt_lens, output_lens, users
+        table["request_class"] = MISSING
         self.requests.slots[SLOT["count"]] = n
         self._table = table
         self._asked: list[int] = output_lens.tolist()
@@ -110,6 +111,14 @@ class Recorder:
     def _bind(self) -> None:
         """Takes hold of the token columns once, since finding a field costs more than the write behind it."""
         self._columns = tuple(self.tokens.records[f] for f in ("time_ns", "request", "count", "step"))
+
+    def classify(self, class_of: np.ndarray) -> None:
+        """Which class each request is of: int32 [requests]."""
+        self._table["request_class"] = class_of
+
+    def last_token_ns(self, request: int) -> int:
+        """When a finished request had its last token."""
+        return int(self._table["last_token_ns"][request - self._first])
 
     def open_window(self, start_ns: int) -> None:
         self._head[SLOT["start_ns"]] = self._head[SLOT["beat_ns"]] = start_ns

@@ -14,6 +14,7 @@ from innerloop.harness.cli.words import NONE, assignments, levels, number, secon
 from innerloop.harness.report.devices import devices
 from innerloop.harness.report.doubts import aside, failure, warnings
 from innerloop.harness.report.kernels import profile
+from innerloop.harness.report.load import by_class, cache_facts, load_facts
 from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.schema.common import Summary
@@ -56,7 +57,7 @@ def report(result: Result, folder: Path | None = None) -> RenderableType:
     """The whole report: what ran, its figures, what makes them doubtful or why there are none, and the files."""
     parts: list[RenderableType] = [header(result)]
     if result.counts.steps:
-        parts += [speed(result), steps(result)]
+        parts += [speed(result), *([by_class(result.classes)] if result.classes else []), steps(result)]
         if result.roofline is not None:
             parts.append(section("Roofline", roofline(result.roofline)))
         parts.append(facts(result))
@@ -214,6 +215,8 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         room = result.engine.kv_cache_tokens
         of = f" of {number(room)} tokens" if room else ""
         yield "KV cache", f"mean {share(kv.mean)}, max {share(kv.max)}{of}"
+    yield from cache_facts(result.caches)
+    yield from load_facts(result.workload)
     memory = result.memory_bytes
     parts = {
         "weights": memory.weights,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -15,10 +15,11 @@ from innerloop.harness.checkpoints import planned_checkpoint
 from innerloop.harness.checkpoints.cache import PlannedCheckpoint
 from innerloop.harness.checkpoints.weights import use_weights
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.words import number, size
+from innerloop.harness.cli.words import number, share, size
 from innerloop.harness.profiles.engines import why_not
 from innerloop.harness.profiling.choice import TOOLS
 from innerloop.harness.profiling.tools import FROM
+from innerloop.harness.result.load import replay_changes
 from innerloop.harness.schema.result import Workload
 from innerloop.harness.session import passes
 from innerloop.harness.session.passes import PlannedPass
@@ -82,7 +83,7 @@ def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: P
         Refused: something that the run itself would be refused for.
     """
     work = build(spec.workload, spec.model, spec.seeds, spec.settings.context_length)
-    warm = warmup(spec.workload, spec.model, spec.seeds, spec.settings.max_batch_size)
+    warm = warmup(spec.workload, spec.model, spec.seeds, spec.settings.max_batch_size, window=work)
     if spec.weights is not None:
         own = use_weights(spec.weights, spec.model)
         checkpoint: CheckpointOfRun = {"path": str(own.path), "bytes": own.bytes, "synthetic": False, "exists": True}
@@ -179,6 +180,8 @@ def print_plan(resolved: Plan, console: Console) -> None:
     rows.add_row("model", f"{spec['model']}, {kind} weights, {checkpoint['bytes'] / 2**30:,.2f} GiB ({made})")
     rows.add_row("", checkpoint["path"])
     rows.add_row("workload", f"{spec['workload']}, hash {resolved.workload_hash[:12]}, {words(resolved.workload)}")
+    for line in load_words(resolved.workload):
+        rows.add_row("", line)
     rows.add_row("memory", memory_words(resolved))
     rows.add_row("warm-up", f"rounds of {words(resolved.warmup)}")
     rows.add_row("", f"at most {resolved.warmup_max_rounds} rounds, no new one after {resolved.warmup_max_s:g} s")
@@ -199,6 +202,19 @@ def print_plan(resolved: Plan, console: Console) -> None:
     if resolved.cannot_report:
         rows.add_row("not reported", ", ".join(resolved.cannot_report))
     console.print(rows)
+
+
+def load_words(described: Workload) -> Iterator[str]:
+    """What is shared, how many conversations and classes there are, and what became of a trace's rows."""
+    if described.shared_share:
+        yield f"an infinite prefix cache would hit {share(described.shared_share)} of the prompt tokens"
+    if described.sessions is not None:
+        yield f"{number(described.sessions)} sessions"
+    if described.classes is not None:
+        yield "classes: " + ", ".join(f"{one.name} {number(one.requests)}" for one in described.classes)
+    if described.replayed is not None:
+        changes = replay_changes(described.replayed)
+        yield f"trace of format {described.replayed.format}" + (f": {changes}" if changes else "")
 
 
 def memory_words(resolved: Plan) -> str:
