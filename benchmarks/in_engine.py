@@ -24,8 +24,8 @@ from innerloop.engines.contract import Adapter, Load, Session
 from innerloop.engines.support.wrapping import unwrapped, wrapped
 from innerloop.engines.worker.alternating import Alternating
 from innerloop.engines.worker.loop import drive
-from innerloop.engines.worker.work import Work
 from innerloop.engines.worker.trace import header, records
+from innerloop.engines.worker.work import Work
 
 
 def main(job_path: str) -> None:

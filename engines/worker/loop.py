@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,13 @@ def drive(
     due = [(d, i) for i, d in enumerate(work.due_ns.tolist()) if d >= 0]  # from the window's start, as all times here
     heapq.heapify(due)
     talks = Conversations(work, first_id)
-    ahead = Ahead(work.due_ns, work.prompt_lens, lambda index: session.prepare(talks.request(index)), talks.later)
+    keep = recorder.keep_prompt if talks.later is not None else None
+
+    def prepared(index: int) -> Any:
+        request = talks.request(index)
+        return session.prepare(request if keep is None else keep(request))
+
+    ahead = Ahead(work.due_ns, work.prompt_lens, prepared, talks.later)
     followers: list[int] = work.next_request.tolist()
     rests: list[int] = np.broadcast_to(np.asarray(work.rest_ns), len(followers)).tolist()
     untils: list[int] = [-1] * len(followers) if work.until_ns is None else work.until_ns.tolist()

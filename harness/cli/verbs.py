@@ -15,6 +15,7 @@ VERBS = {
     "noise": "measure how far two runs of the same thing differ on this machine",
     "resume": "finish an interrupted experiment",
     "steps": "show where the time of a run's steps went",
+    "export": "write a run's steps or requests in a form that other tools read",
     "doctor": "describe this machine and list the engines that run on it",
     "profiles": "list, show and check the profiles of models, workloads and engines",
     "environments": "list, create, register or remove engines' environments",
@@ -23,7 +24,13 @@ VERBS = {
     "watch": "show live readings of the GPUs and the host",
     "check-engine": "check that an engine's adapter follows the contract",
 }
-ROOMS = ("ceilings", "checkpoints", "environments", "profiles")  # verbs whose module is the room's own __main__.py
+ROOMS = (
+    "ceilings",
+    "checkpoints",
+    "environments",
+    "export",
+    "profiles",
+)  # verbs whose module is the room's own __main__.py
 COMMAND = re.compile(rf"\binnerloop ({'|'.join(VERBS)})(?![\w-])")
 
 PAGE = re.compile(r"(?<![\w/.])docs/[a-z/-]+\.md")

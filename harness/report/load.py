@@ -12,8 +12,6 @@ from innerloop.harness.schema.caches import Caches
 from innerloop.harness.schema.load import ClassLatency
 from innerloop.harness.schema.result import Workload
 
-
-
 LEAST_P99 = 100  # values, below which the quantile is one of the largest
 
 

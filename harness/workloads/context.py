@@ -57,9 +57,7 @@ def check_context(workload: WorkloadProfile, context_length: int, base_folder: P
         _check(workload, one, place, context_length, base_folder)
 
 
-def _check(
-    workload: WorkloadProfile, one: RequestClass, place: str, context_length: int, folder: Path | None
-) -> None:
+def _check(workload: WorkloadProfile, one: RequestClass, place: str, context_length: int, folder: Path | None) -> None:
     prefix, turns = mixes.longest_prefix(one.prompt), _turns(workload, folder)
     prompt, prompt_field = lengths.longest(one.prompt.tokens, folder, one.output.tokens)
     output, output_field = lengths.longest(one.output.tokens, folder, one.prompt.tokens)

@@ -26,9 +26,14 @@ def key(seed: int, stream: int, part: int = 0) -> Words:
 
 def words(keys: Words, counters: Ints) -> Words:
     """64 random bits for each (key, counter); the two shapes broadcast, the counters are not negative."""
-    x: Words = keys + (counters.astype(np.uint64) + np.uint64(1)) * _GAMMA
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    steps = counters.astype(np.uint64)
+    steps += np.uint64(1)
+    steps *= _GAMMA
+    x: Words = keys + steps
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
     x ^= x >> np.uint64(31)
     return x
 

@@ -49,7 +49,9 @@ def draw(
         rows = from_file(length, folder, beside)
         if length.order == "sequence":
             return rows[index % len(rows)]
-        return rows[draws.below(draws.words(draws.key(seed, draws.LENGTHS, part - part % PARTS + ROW), index), len(rows))]
+        return rows[
+            draws.below(draws.words(draws.key(seed, draws.LENGTHS, part - part % PARTS + ROW), index), len(rows))
+        ]
     z = draws.normal(key, count)
     if isinstance(length, Normal):
         drawn = length.mean + length.std * z

@@ -9,10 +9,7 @@ from innerloop.harness.workloads import draws
 from innerloop.harness.workloads.content import Pieces
 
 
-
-def shared_lens(
-    pieces: Pieces, order: draws.Ints, history_lens: npt.NDArray[np.int32] | None
-) -> npt.NDArray[np.int32]:
+def shared_lens(pieces: Pieces, order: draws.Ints, history_lens: npt.NDArray[np.int32] | None) -> npt.NDArray[np.int32]:
     """How many of its first prompt tokens an earlier request had, int32 [n].
 
     `order` int64 [n] are the requests, earliest first. A request that goes on with a conversation shares all of it but

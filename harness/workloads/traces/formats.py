@@ -121,5 +121,3 @@ def _names(head: str, kind: Kind) -> list[str]:
     except csv.Error:
         return []
     return [name.strip()[:40] for name in row][:20]
-
-

@@ -18,11 +18,13 @@ from innerloop.harness.workloads.traces.formats import Layout, layout_of
 from innerloop.harness.workloads.traces.records import NotARecord, Record
 from innerloop.harness.workloads.traces.rows import Collected, Rows, session_of
 from innerloop.harness.workloads.traces.sharegpt import turns_of
-from innerloop.harness.workloads.traces.values import BadField
+from innerloop.harness.workloads.traces.values import UNITS_NS, BadField
 
 MOST_BYTES = 1 << 36
 MOST_BAD = 10  # rows that are named; the file is not read beyond them
 MOST_BLOCKS = 100_000_000
+CHECKED = 1023  # the size is looked at after so many records and one
+MOST_TIME = 1 << 32  # of a time that is read without looking twice: in s, a century
 NS = 1_000_000_000
 
 
@@ -65,25 +67,25 @@ def _collected(file: BinaryIO, plan: Trace, layout: Layout, source: str) -> Coll
     taken, bad = Collected(), list[str]()
     taker = Taker(plan, layout, taken)
     take = taker.conversation if layout.format == "sharegpt" else taker.row
-    found = _records(file, layout, source)
-    while len(bad) < MOST_BAD:
-        try:
-            line, record = next(found, (0, None))
-            if line == 0:
+    count = 0
+    try:
+        for line, record in _records(file, layout, source):
+            try:
+                take(line, record)
+            except BadField as error:
+                bad.append(f"line {line}: {error}")
+                if len(bad) == MOST_BAD:
+                    break
+            if len(taken) == plan.max_requests:
                 break
-        except NotARecord as error:
-            bad.append(f"line {error.line} {error}")
-            break
-        try:
-            take(line, record)
-        except BadField as error:
-            bad.append(f"line {line}: {error}")
-        if len(taken) == plan.max_requests:
-            break
-        taker.check_size(source)
+            count += 1
+            if not count & CHECKED:
+                taker.check_size(source)
+    except NotARecord as error:
+        bad.append(f"line {error.line} {error}")
     if bad:
-        more = " (and perhaps more: reading ended there)" if len(bad) == MOST_BAD else ""
-        raise Refused(f"{source}, {bad[0]}", *(f"{one}" for one in bad[1:]), *([more.strip()] if more else []))
+        more = "; reading ended after as many bad rows as are named here" if len(bad) == MOST_BAD else ""
+        raise Refused(f"{source}, {bad[0]}{more}", *bad[1:])
     return taken
 
 
@@ -92,9 +94,13 @@ class Taker:
 
     def __init__(self, plan: Trace, layout: Layout, taken: Collected) -> None:
         self._layout, self._taken, self._plan = layout, taken, plan
+        columns = layout.columns
+        self._prompt, self._output = columns.prompt or "", columns.output or ""
+        self._time, self._unit_ns = columns.time, UNITS_NS.get(layout.unit or "")
+        self._hash_ids, self._session, self._label = columns.hash_ids, columns.session, columns.label
         self._texts = plan.chars_per_token if layout.kind != "csv" else None
         self._start_ns = round(plan.start_s * NS)
-        self._end_ns = None if plan.end_s is None else round(plan.end_s * NS)
+        self._end_ns = round(plan.end_s * NS) if plan.end_s is not None else values.MOST_NS
         self._timed: bool | None = None  # whether rows have times: as the first one
         self._most_tokens = MAX_PROMPT_TOKENS / plan.length_scale
         self._tokens = 0
@@ -106,38 +112,37 @@ class Taker:
         """
         if type(record) is not dict:
             raise BadField("the row", "is not a JSON object")
-        columns, taken = self._layout.columns, self._taken
+        taken = self._taken
         taken.read += 1
-        prompt, output = self._length(record, columns.prompt), self._length(record, columns.output)
-        session = self._optional(record, "session")
+        prompt, output = record.get(self._prompt), record.get(self._output)
+        if type(prompt) is not int or not 0 <= prompt <= MAX_TOKENS:
+            prompt = self._length(record, self._prompt)
+        if type(output) is not int or not 0 <= output <= MAX_TOKENS:
+            output = self._length(record, self._output)
+        session = self._session and self._optional(record, "session", self._session)
+        later = False
         if session is not None:
-            session = session_of(session, columns.session or "")
-        think_ns = self._think_ns(record)
-        ids = self._optional(record, "hash_ids")
+            later = taken.knows(session_of(session, self._session or ""))
+        ids = self._hash_ids and self._optional(record, "hash_ids", self._hash_ids)
         if ids is not None:
-            ids = values.blocks(ids, columns.hash_ids or "")
-        label = self._optional(record, "label")
-        later = session is not None and taken.knows(session)
-        time_ns = self._time_ns(record, later)
-        if time_ns is not None and not later and not self._in_range(taken.seen_at(time_ns)):
-            taken.out_of_range += 1
-            return
+            ids = values.blocks(ids, self._hash_ids or "")
+        time_ns = self._time and self._time_ns(record, self._time, later)
+        if time_ns is not None:
+            after_ns = taken.seen_at(time_ns)
+            if (self._start_ns and after_ns < self._start_ns) or after_ns >= self._end_ns:
+                taken.out_of_range += 1
+                return
         if not prompt or not output:
             taken.empty += 1
             return
         if ids:
-            names = (columns.prompt or "", columns.hash_ids or "")
-            values.check_blocks(prompt, len(ids), self._plan.block_tokens, names)
-        taken.add(line, prompt, output)
+            values.check_blocks(prompt, len(ids), self._plan.block_tokens, (self._prompt, self._hash_ids or ""))
+        taken.add(line, prompt, output, time_ns, ids)
         self._tokens += prompt
-        if time_ns is not None:
-            taken.at(time_ns)
         if session is not None:
-            taken.of_session(session, think_ns)
-        if label is not None:
-            taken.labelled(str(label), columns.label or "")
-        if ids:
-            taken.blocks(ids)
+            taken.of_session(session, self._think_ns(record))
+        if self._label is not None:
+            taken.labelled(str(self._optional(record, "label", self._label)), self._label)
 
     def conversation(self, line: int, record: Any) -> None:
         """The turns of one of ShareGPT's.
@@ -157,7 +162,7 @@ class Taker:
                 taken.empty += 1
                 continue
             taken.estimated += 2
-            taken.add(line, prompt, output)
+            taken.add(line, prompt, output, None, None)
             self._tokens += prompt
             taken.of_session(line, 0)
 
@@ -168,7 +173,7 @@ class Taker:
             most = f"{number(MOST_REQUESTS)} requests"
         elif self._tokens > self._most_tokens:
             most = f"{number(MAX_PROMPT_TOKENS)} prompt tokens"
-        elif taken.hash_ids is not None and len(taken.hash_ids) > MOST_BLOCKS:
+        elif len(taken.hash_ids) > MOST_BLOCKS:
             most = f"{number(MOST_BLOCKS)} hash ids"
         if most:
             raise Refused(
@@ -176,48 +181,39 @@ class Taker:
                 "replay a part of it: load.max_requests, start_s and end_s; or shorter requests: load.length_scale",
             )
 
-    def _length(self, record: dict[str, Any], name: str | None) -> int:
-        value = _value(record, name or "")
-        if type(value) is int and 0 <= value <= MAX_TOKENS:
-            return value
-        tokens, estimated = values.length(value, name or "", self._texts)
+    def _length(self, record: dict[str, Any], name: str) -> int:
+        tokens, estimated = values.length(_value(record, name), name, self._texts)
         self._taken.estimated += estimated
         return tokens
 
-    def _optional(self, record: dict[str, Any], what: str) -> Any:
-        """A value that a row may lack where the format says so; None where it does, or nothing has it."""
-        name = getattr(self._layout.columns, what)
-        if name is None:
-            return None
-        value = _value(record, name)
-        if value in (None, "") and what not in self._layout.optional:
-            raise BadField(name, "is missing")
-        return None if value == "" else value
+    def _optional(self, record: dict[str, Any], what: str, name: str) -> Any:
+        """A value that a row may lack where the format says so; None where it does."""
+        value = record.get(name)
+        if value is None or value == "":
+            value = _value(record, name)
+            if value in (None, "") and what not in self._layout.optional:
+                raise BadField(name, "is missing")
+            return None if value == "" else value
+        return value
 
     def _think_ns(self, record: dict[str, Any]) -> int:
-        value, name = self._optional(record, "think"), self._layout.columns.think or ""
-        if value is None:
+        name = self._layout.columns.think
+        value = name and self._optional(record, "think", name)
+        if name is None or value is None:
             return 0
         think_ns = values.time_ns(value, name, self._layout.unit)
         if think_ns < 0:
             raise BadField(name, f"is {values.shown(value)}; it must not be negative")
         return think_ns
 
-    def _time_ns(self, record: dict[str, Any], later: bool) -> int | None:
-        name = self._layout.columns.time
-        if name is None:
-            return None
+    def _time_ns(self, record: dict[str, Any], name: str, later: bool) -> int | None:
+        value = record.get(name)
+        if type(value) is int and self._unit_ns and self._timed and not later and 0 <= value < MOST_TIME:
+            return value * self._unit_ns
         value = _value(record, name)
         if self._timed is None:
             self._timed = value is not None or "time" not in self._layout.optional
-        if later or not self._timed:
-            return None
-        return values.time_ns(value, name, self._layout.unit)
-
-    def _in_range(self, after_ns: int) -> bool:
-        if self._start_ns and after_ns < self._start_ns:
-            return False
-        return self._end_ns is None or after_ns < self._end_ns
+        return None if later or not self._timed else values.time_ns(value, name, self._layout.unit)
 
 
 def _value(record: dict[str, Any], name: str) -> Any:

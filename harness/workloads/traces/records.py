@@ -26,7 +26,7 @@ class NotARecord(ValueError):
 
 
 def lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
-    """Every line that is not blank, with its number from 1.
+    """Every line that is not blank, without spaces around it, with its number from 1.
 
     Raises:
         NotARecord: it is too long, or not UTF-8.
@@ -39,10 +39,10 @@ def lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         try:
-            text = line.decode()
+            text = line.decode().strip()
         except UnicodeDecodeError:
             raise NotARecord(number, "is not UTF-8 text") from None
-        if text.strip():
+        if text:
             yield number, text
 
 
@@ -52,12 +52,11 @@ def json_lines(file: BinaryIO) -> Iterator[Record]:
     Raises:
         NotARecord: it is not JSON.
     """
-    decode = json.JSONDecoder().raw_decode
+    decode = json.JSONDecoder().scan_once
     for number, text in lines(file):
-        text = text.strip()
         try:
-            value, end = decode(text)
-        except (ValueError, RecursionError):
+            value, end = decode(text, 0)
+        except (ValueError, RecursionError, StopIteration):
             raise NotARecord(number, "is not JSON") from None
         if end != len(text):
             raise NotARecord(number, "has something behind its JSON value")
@@ -77,7 +76,7 @@ def csv_rows(file: BinaryIO, source: str) -> Iterator[Record]:
         nonlocal at
         for number, line in lines(file):
             at = number
-            yield line
+            yield line + "\n"
 
     rows = csv.reader(text(), skipinitialspace=True)
     try:

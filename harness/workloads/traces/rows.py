@@ -15,7 +15,6 @@ from innerloop.harness.workloads.traces.values import BadField
 
 MOST_LABELS = 256
 MOST_NAME = 60  # characters of a label
-WORD = 1 << 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,47 +46,55 @@ class Rows:
 
 
 class Collected:
-    """Rows so far. Columns that no row has are not kept."""
+    """Rows so far. A column that no row has is not kept; one that only some have is filled up for the others."""
 
     def __init__(self) -> None:
         self.lines, self.prompts, self.outputs = array("i"), array("i"), array("i")
-        self.time_ns: array[int] | None = None
-        self.sessions: array[int] | None = None
-        self.think_ns: array[int] | None = None
-        self.labels: array[int] | None = None
-        self.hash_ids: array[int] | None = None
-        self.block_counts: array[int] | None = None
+        self.time_ns, self.sessions, self.think_ns = array("q"), array("i"), array("q")
+        self.labels, self.block_counts = array("h"), array("i")
+        self.hash_ids: array[int] = array("I")
         self._numbers: dict[Any, int] = {}  # of sessions
         self._names: dict[str, int] = {}  # of labels
         self.read = self.empty = self.out_of_range = self.out_of_order = self.estimated = 0
-        self.first_ns: int | None = None
-        self._last_ns: int | None = None
+        self._first_ns: int | None = None
+        self._last_ns = 0
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def seen_at(self, time_ns: int) -> int:
         """Takes note of a row's time; returns how long after the first row's it is."""
-        if self.first_ns is None:
-            self.first_ns = time_ns
-        elif self._last_ns is not None and time_ns < self._last_ns:
+        if self._first_ns is None:
+            self._first_ns = time_ns
+        elif time_ns < self._last_ns:
             self.out_of_order += 1
         self._last_ns = time_ns
-        return time_ns - self.first_ns
+        return time_ns - self._first_ns
 
-    def add(self, line: int, prompt: int, output: int) -> None:
-        """A row; what else it has is added by the methods below, right after."""
+    def add(self, line: int, prompt: int, output: int, time_ns: int | None, ids: list[int] | None) -> None:
+        """A row; what else it has is added by `of_session` and `labelled`, right after."""
         self.lines.append(line)
         self.prompts.append(prompt)
         self.outputs.append(output)
-
-    def at(self, time_ns: int) -> None:
-        self.time_ns = self._kept(self.time_ns, "q")
-        self.time_ns.append(time_ns)
+        if time_ns is not None:
+            if len(self.time_ns) != len(self.lines) - 1:
+                self._fill(self.time_ns, "q", -1)
+            self.time_ns.append(time_ns)
+        if ids:
+            if len(self.block_counts) != len(self.lines) - 1:
+                self._fill(self.block_counts, "i", 0)
+            self.block_counts.append(len(ids))
+            try:
+                self.hash_ids.extend(ids)
+            except OverflowError:  # some do not fit into 32 bits; what was added before it is added again
+                del self.hash_ids[sum(self.block_counts) - len(ids) :]
+                self.hash_ids = array("Q", self.hash_ids)
+                self.hash_ids.extend(ids)
 
     def of_session(self, session: Any, think_ns: int) -> None:
         """`session` is a text or a number by which the file calls it."""
-        self.sessions, self.think_ns = self._kept(self.sessions, "i"), self._kept(self.think_ns, "q", 0)
+        self._fill(self.sessions, "i", -1)
+        self._fill(self.think_ns, "q", 0)
         self.sessions.append(self._numbers.setdefault(session, len(self._numbers)))
         self.think_ns.append(think_ns)
 
@@ -96,56 +103,47 @@ class Collected:
         return session in self._numbers
 
     def labelled(self, label: str, name: str) -> None:
-        label = visible(label)[:MOST_NAME]
-        self.labels = self._kept(self.labels, "h", 0)
-        self.labels.append(self._names.setdefault(label, len(self._names)))
+        """
+        Raises:
+            BadField: there are too many different ones.
+        """
+        self._fill(self.labels, "h", 0)
+        self.labels.append(self._names.setdefault(visible(label)[:MOST_NAME], len(self._names)))
         if len(self._names) > MOST_LABELS:
             raise BadField(name, f"has more than {MOST_LABELS} different values")
 
-    def blocks(self, ids: list[int]) -> None:
-        self.block_counts = self._kept(self.block_counts, "i", 0)
-        self.block_counts.append(len(ids))
-        if self.hash_ids is None:
-            self.hash_ids = array("I")
-        if self.hash_ids.typecode == "I" and max(ids, default=0) >= WORD:
-            self.hash_ids = array("Q", self.hash_ids)
-        self.hash_ids.extend(ids)
-
-    def _kept(self, column: array[int] | None, kind: str, before: int = -1) -> array[int]:
-        """The column with a value for each row but the newest."""
-        kept = array(kind) if column is None else column
-        if missing := len(self.lines) - 1 - len(kept):
-            kept.extend([before]) if missing == 1 else kept.extend(array(kind, [before]) * missing)
-        return kept
+    def _fill(self, column: array[int], kind: str, value: int) -> None:
+        """Gives each row but the newest a value in a column."""
+        if missing := len(self.lines) - 1 - len(column):
+            column.extend(array(kind, [value]) * missing)
 
     def rows(self, format_: str) -> Rows:
-        """All of them. No arrays are copied: nothing may be added any more."""
-        self.lines.append(0)  # so that the columns are filled up to the last row
-        whole = {
-            "time_ns": self._filled(self.time_ns, "q"),
-            "sessions": self._filled(self.sessions, "i"),
-            "think_ns": self._filled(self.think_ns, "q", 0),
-            "labels": self._filled(self.labels, "h", 0),
-            "block_counts": self._filled(self.block_counts, "i", 0),
-        }
-        self.lines.pop()
+        """All of them, without copying: nothing may be added any more."""
         return Rows(
             lines=np.asarray(self.lines),
+            time_ns=self._whole(self.time_ns, "q", -1),
             prompts=np.asarray(self.prompts),
             outputs=np.asarray(self.outputs),
-            hash_ids=None if self.hash_ids is None else np.asarray(self.hash_ids),
+            sessions=self._whole(self.sessions, "i", -1),
+            think_ns=self._whole(self.think_ns, "q", 0),
+            labels=self._whole(self.labels, "h", 0),
             names=tuple(self._names),
+            hash_ids=np.asarray(self.hash_ids) if len(self.hash_ids) else None,
+            block_counts=self._whole(self.block_counts, "i", 0),
             format=format_,
             read=self.read,
             empty=self.empty,
             out_of_range=self.out_of_range,
             out_of_order=self.out_of_order,
             estimated=self.estimated,
-            **whole,
         )
 
-    def _filled(self, column: array[int] | None, kind: str, before: int = -1) -> Any:
-        return None if column is None else np.asarray(self._kept(column, kind, before))
+    def _whole(self, column: array[int], kind: str, value: int) -> Any:
+        """A column with a value for every row; None where no row has one."""
+        if not len(column):
+            return None
+        column.extend(array(kind, [value]) * (len(self.lines) - len(column)))
+        return np.asarray(column)
 
 
 def session_of(value: Any, name: str) -> Any:

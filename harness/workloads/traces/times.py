@@ -29,18 +29,18 @@ def times_of(plan: Open, folder: Path | None = None) -> npt.NDArray[np.int64]:
     source = f"the arrivals file {path}"
     found: list[int] = []
     with open_regular(path, source, MOST_BYTES) as file:
-        line = 0
+        at = 0
         try:
             rows: Any = records.csv_rows(file, source) if path.suffix.lower() == ".csv" else _rows(file, path)
             for line, record in rows:
-                value = _chosen(record, plan.column)
+                at, value = line, _chosen(record, plan.column)
                 found.append(values.time_ns(value, plan.column or "the time", plan.time_unit or _unit(record, plan)))
                 if len(found) > MOST_REQUESTS:
                     raise Refused(f"{source} has more than {MOST_REQUESTS} times")
         except NotARecord as error:
             raise Refused(f"{source}, line {error.line} {error}") from None
         except BadField as error:
-            raise Refused(f"{source}, line {line}: {error}") from None
+            raise Refused(f"{source}, line {at}: {error}") from None
         except OSError as error:
             raise Refused(f"{source} cannot be read: {error.strerror}") from None
     if not found:

@@ -75,7 +75,9 @@ def _characters(message: Any, name: str) -> int:
     if isinstance(content, str):
         return len(content)
     if isinstance(content, list):
-        return sum(len(part["text"]) for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+        return sum(
+            len(part["text"]) for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
+        )
     if isinstance(message, dict) and content is None and "content" in message:
         return 0
     raise BadField(name, "has a message without content")
@@ -128,7 +130,7 @@ def blocks(value: Any, name: str) -> list[int]:
     if not isinstance(value, list):
         raise BadField(name, f"is {_kind(value)}; it must be a list of whole numbers")
     for one in value:
-        if type(one) is not int or not 0 <= one < MOST_BLOCK:
+        if type(one) is not int or not 0 <= one < MOST_BLOCK:  # true and 1.0 are no ids
             raise BadField(name, f"has {_kind(one)}; its ids must be whole numbers from 0 to 2^63 - 1")
     return value
 

@@ -28,8 +28,8 @@ from innerloop.engines.sglang import adapter
 from innerloop.engines.support import marks
 from innerloop.engines.torch import adapter as reference
 from innerloop.engines.worker.loop import drive
-from innerloop.engines.worker.work import Work
 from innerloop.engines.worker.main import own_cause
+from innerloop.engines.worker.work import Work
 from tests.engines.support.driving import work
 from tests.engines.support.loads import make_load
 

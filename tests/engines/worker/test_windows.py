@@ -11,9 +11,9 @@ import numpy as np
 
 from innerloop.engines.contract import EngineInfo
 from innerloop.engines.worker import trace
-from innerloop.engines.worker.work import Work
 from innerloop.engines.worker.warmup import SHAPES
 from innerloop.engines.worker.windows import Windows
+from innerloop.engines.worker.work import Work
 from tests.engines.support.driving import work
 from tests.engines.worker.scripted import ScriptedEngine
 
