@@ -15,6 +15,7 @@ from innerloop.harness.cli.errors import (
     EXIT_UNDECIDED,
     EXIT_WORSE,
     STOPPED,
+    UNDECIDED,
     Refused,
     exit_codes,
 )
@@ -33,10 +34,10 @@ examples:
   innerloop compare experiments/20260102T030405Z-compare
 
 Given A and B, nothing is run. One run on each side shows how far apart those two are, but not whether the difference
-would repeat: that takes --trials. Both sides get the arguments of `innerloop run` in --base, B also those in --change.
-Each block runs both sides in random order, each in a fresh process. `innerloop resume` finishes what was interrupted.
-docs/method/comparisons.md explains figures, verdicts and parts; docs/how-to/compare-two-versions.md has a transcript.
-Exit codes 4 and 5 occur only with --fail-if.
+would repeat: that needs --trials. Both sides get the arguments in --base; B also gets those in --change. Each trial
+runs both sides in random order, each in a fresh process. `innerloop resume` finishes an interrupted comparison.
+docs/method/comparisons.md explains metrics, verdicts and the parts of a difference; docs/how-to/compare-two-versions.md
+shows a complete example. Exit codes 4 and 5 occur only with --fail-if.
 
 """
 
@@ -45,7 +46,8 @@ def parser() -> CommandLine:
     out = command_line(
         "compare",
         "Compare two runs, or two ways to run: what differs, by how much, and in which steps and phases.",
-        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED),
+        EXAMPLES
+        + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED, undecided=UNDECIDED),
     )
     out.add_argument(
         "a",
@@ -54,14 +56,15 @@ def parser() -> CommandLine:
         help="a run's folder, its name in runs/, or the word last; without B: an experiment",
     )
     out.add_argument("b", metavar="B", nargs="?", help="the run to compare with A")
-    out.add_argument("--base", metavar="ARGUMENTS", help="run both sides, with these arguments of innerloop run")
-    out.add_argument("--change", metavar="ARGUMENTS", help="further arguments for side B")
+    out.add_argument("--base", metavar="ARGUMENTS", help="arguments of innerloop run for both sides")
+    out.add_argument("--change", metavar="ARGUMENTS", help="additional arguments for side B")
     out.add_argument("--trials", type=whole(1, 100), metavar="N", help="runs of each side, interleaved; default: 8")
     out.add_argument(
         "--effect",
         type=relative,
         metavar="SHARE",
-        help="as many trials as show a difference of this size, by what innerloop noise measured here",
+        help="run as many trials as needed to detect a difference of this size, given the noise that innerloop noise "
+        "measured here",
     )
     out.add_argument(
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
@@ -79,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compare(arguments: argparse.Namespace) -> int:
     if arguments.junit is not None and not arguments.fail_if:
-        raise Refused("--junit writes conditions: give --fail-if")
+        raise Refused("--junit needs --fail-if: it reports the conditions")
     to = output(arguments)
     if arguments.base is not None or arguments.change is not None:
         return run(arguments, asked(arguments, trials=arguments.trials, effect=arguments.effect), to)
@@ -98,7 +101,7 @@ def compare(arguments: argparse.Namespace) -> int:
 def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
     """Makes an experiment of both sides and runs it."""
     if arguments.base is None or arguments.change is None:
-        raise Refused("--base and --change need each other; --change '' compares A with itself")
+        raise Refused("--base and --change must be given together; --change '' compares A with itself")
     if arguments.a is not None:
         raise Refused(f"--base and --change cannot be combined with stored runs; leave out {arguments.a!r}")
     if arguments.trials is not None and arguments.effect is not None:

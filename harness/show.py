@@ -17,7 +17,7 @@ examples:
   innerloop show 20260102T030405Z-vllm-llama-tiny-quick          by its name in runs/
   innerloop show runs/20260102T030405Z-vllm-llama-tiny-quick/result.json
   innerloop show runs/20260102T030405Z-vllm-llama-tiny-quick-layers
-  innerloop show experiments/20260102T030405Z-compare            a comparison, and whether it met its conditions
+  innerloop show experiments/20260102T030405Z-compare            a comparison, and the outcome of its conditions
   innerloop show RUN --trace
   innerloop show RUN --json | python -m json.tool --indent 1 | less
 
@@ -32,7 +32,9 @@ def parser() -> CommandLine:
     out.add_argument("run", metavar="RUN", help="a folder, its name in runs/ or experiments/, a result.json, or: last")
     out.add_argument("--json", action="store_true", help="print the result as one JSON document on stdout")
     out.add_argument(
-        "--trace", action="store_true", help="write trace.perfetto-trace, for ui.perfetto.dev, and print no report"
+        "--trace",
+        action="store_true",
+        help="write trace.perfetto-trace (for ui.perfetto.dev) instead of printing the report",
     )
     return out
 

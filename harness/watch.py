@@ -19,7 +19,7 @@ examples:
   innerloop watch --json > log       one JSON document per line, for later
   CUDA_VISIBLE_DEVICES=1 innerloop watch
 
-It only reads, and uses no device memory. docs/metrics.md, "Device telemetry", explains the figures.
+innerloop watch is read-only and uses no device memory. docs/metrics.md, "Device telemetry", explains the figures.
 """
 
 

@@ -39,7 +39,7 @@ RESERVED = {
         ("role", "migration_backend", "kv_transfer_config"), "the adapter runs one engine that prefills and decodes"
     ),
     **dict.fromkeys(
-        ("enable_mp_engine", "mp_engine_backend"), "the adapter can only observe steps of an engine in its own process"
+        ("enable_mp_engine", "mp_engine_backend"), "the adapter can observe steps only if the engine runs in the worker"
     ),
     **dict.fromkeys(
         ("dllm_block_length", "dllm_unmasking_strategy", "dllm_denoising_steps", "dllm_confidence_threshold"),
@@ -100,8 +100,8 @@ def unhonoured(arguments: dict[str, Any], found: dict[str, Any]) -> str | None:
     if context is not None and found["context_length"] < context:  # it would cut outputs there; pytorch backend only
         needed = context + found["kv_block_tokens"]
         return (
-            f"context_length={context}: a sequence of that length needs {needed} tokens of KV cache, which has"
-            f" {found['kv_cache_tokens']} and holds sequences of at most {found['context_length']} tokens"
+            f"context_length={context}: a sequence of that length needs {needed} tokens of KV cache; the cache has"
+            f" {found['kv_cache_tokens']}, enough for sequences of up to {found['context_length']} tokens"
         )
     return None
 
@@ -132,7 +132,7 @@ def refuse_settings(load: Load, backend: str) -> None:
             (
                 "max_tokens_per_step",
                 s["max_tokens_per_step"] <= s["max_batch_size"],
-                "needs more than max_batch_size: every running request takes one position of a step",
+                "needs it to exceed max_batch_size, because each running request takes one position of a step",
             ),
         ),
     )

@@ -41,7 +41,7 @@ RESERVED = {
     ),
     "model": "use --model or --weights DIR instead",
     "model_lib": "the model is compiled for the settings before it is loaded",
-    "mode": "the adapter uses mode server, which does not pick sizes for few requests",
+    "mode": "the adapter uses mode 'server'; the other modes limit the batch to a few requests",
 }
 
 MODEL, LIBRARY = "model", "library"  # the two preparations

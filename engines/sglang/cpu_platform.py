@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 NAME = "innerloop_cpu"  # of the entry point, as SGLANG_PLATFORM in profiles/engines/sglang.yaml
-SUBSTITUTED = "operators are PyTorch's own: not representative of SGLang's speed"
+SUBSTITUTED = "runs on PyTorch's operators: speed not representative of SGLang"
 
 
 class Finder(DistributionFinder):

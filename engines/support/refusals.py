@@ -12,7 +12,9 @@ def refuse(title: str, settings: dict[str, Any], table: Iterable[tuple[str, bool
     """Raises UnsupportedSetting for the first row that holds: (setting, whether it is refused, why)."""
     for name, refused, why in table:
         if refused:
-            raise UnsupportedSetting(f"{name}={settings[name]}: {title} {why}")
+            value = settings[name]
+            shown = str(value).lower() if isinstance(value, bool) else value
+            raise UnsupportedSetting(f"{name}={shown}: {title} {why}")
 
 
 def refuse_reserved(adapter: Adapter, load: Load) -> None:

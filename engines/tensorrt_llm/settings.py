@@ -45,7 +45,7 @@ RESERVED = {
         enable_chunked_prefill="chunked_prefill",
         cuda_graph_config="cuda_graphs",
     ),
-    "stream_interval": "each token is returned in the step that produced it",
+    "stream_interval": "innerloop needs each token in the step that produced it",
     "backend": "the adapter steps the executor of the PyTorch backend",
     "model": "use --model or --weights DIR instead",
     "trust_remote_code": "use --trust-remote-code instead",
@@ -137,7 +137,10 @@ def quantization_refusal(load: Load) -> str | None:
         return None if load.settings["dtype"] == "bfloat16" else "runs block-wise FP8 weights only in bfloat16"
     if method == "mxfp4":
         return None
-    return "supports only block-wise FP8 weights with blocks of 128 x 128; it would load others as if unquantized"
+    return (
+        "supports only block-wise FP8 weights with blocks of 128 x 128; it would silently load any others as "
+        "unquantized"
+    )
 
 
 def engine_info(executor: Any, version: str, arguments: dict[str, Any], load: Load) -> EngineInfo:

@@ -50,7 +50,8 @@ class TgiAdapter(Adapter):
         known = set(get_model.__code__.co_varnames[: get_model.__code__.co_argcount])
         for name in arguments:
             if name not in known:
-                raise UnsupportedSetting(f"TGI's get_model has no argument {name!r}; innerloop's own are {list(RULE)}")
+                own = " and ".join(RULE)
+                raise UnsupportedSetting(f"TGI's get_model has no argument {name!r}; the adapter itself takes {own}")
         flash = sys.modules.get("text_generation_server.models.flash_causal_lm")
         if flash is not None and load.device == "cuda":
             apply_memory_limits(flash, load.settings)

@@ -31,7 +31,7 @@ class TorchAdapter(Adapter):
     versions = ("5.19", "5.24")
     reserved = {
         **dict.fromkeys(
-            ("use_async_batching", "max_queue_size"), "the adapter steps one batch at a time and sets it itself"
+            ("use_async_batching", "max_queue_size"), "the adapter sets it, since it steps one batch at a time"
         ),
         **by_setting(
             max_requests_per_batch="max_batch_size",
@@ -172,7 +172,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
     """The common settings as fields of ContinuousBatchingConfig, then the user's own `engine_args`, which win."""
     s = load.settings
     refuse(
-        "the torch engine",
+        "it",
         s,
         (
             ("quantization", s["quantization"] is not None, "supports only unquantized checkpoints"),

@@ -39,7 +39,7 @@ def refuse_wide_mask(torch_version: str, rows: int, tokens: int) -> None:
     if numbers and (int(numbers[1]), int(numbers[2])) < FIXED_IN and rows * (tokens + rows) > INDEX_LIMIT:
         most = max(INDEX_LIMIT // rows - rows, 0)
         raise UnsupportedSetting(
-            f"kv_cache_tokens={tokens}: torch {torch_version} computes attention incorrectly with a mask of"
-            f" {rows} positions by more than {most} KV cache tokens; lower it or max_tokens_per_step, or use"
+            f"kv_cache_tokens={tokens}: torch {torch_version} computes attention incorrectly when the mask exceeds"
+            f" {rows} positions x {most} KV cache tokens; lower kv_cache_tokens or max_tokens_per_step, or use"
             " torch 2.13"
         )

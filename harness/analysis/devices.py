@@ -13,7 +13,7 @@ from innerloop.harness.analysis.device_facts import DeviceFacts
 from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.schema.telemetry import Device, DeviceEnergy, Most, PerToken, TotalEnergy, Utilization
 
-MIG_NOTE = "power of the whole GPU, which other slices share"
+MIG_NOTE = "power is that of the whole GPU, which this slice shares with others"
 UNKNOWN_WORKER = "the driver does not list the worker's processes (common in containers), so their memory is unknown"
 
 

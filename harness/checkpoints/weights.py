@@ -124,7 +124,7 @@ def read_object(path: Path) -> Document:
     """
     content = read_json(path, str(path), JSON_LIMIT_BYTES)
     if not isinstance(content, dict):
-        raise Refused(f"{path} must hold a JSON object, not a {type(content).__name__}")
+        raise Refused(f"{path} must contain a JSON object, not a {type(content).__name__}")
     return content
 
 
@@ -157,9 +157,13 @@ def compare(config: Document, model: ModelProfile) -> list[str]:
     stored = config.get("quantization_config") or text.get("quantization_config")
     found += compare_quantization(stored, model.quantization)
     return [
-        f"{field}: the profile says {profile}, the folder says {'nothing' if here is None else here}"
+        f"{field}: {_shown(profile)} in the profile, {_shown(here)} in the folder's config.json"
         for field, profile, here in found
     ]
+
+
+def _shown(value: object) -> str:
+    return "missing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def windows_of(family: Family, config: dict[str, Any]) -> list[int | None] | None:

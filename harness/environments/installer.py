@@ -51,8 +51,8 @@ def make_venv(folder: Path, python: str, lock_fd: int, say: Say) -> None:
             f"uv could not create an environment with {python} (exit code {code}); uv's output:", *_last(lines)
         )
     raise Refused(
-        f"this needs Python {python}, which is not installed, and uv could not download it",
-        "install it, or run innerloop with it; uv's output:",
+        f"the environment needs Python {python}, which is not installed and which uv could not download",
+        "install it, or run innerloop under that Python; uv's output:",
         *_last(lines),
     )
 

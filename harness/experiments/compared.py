@@ -30,7 +30,7 @@ def blocks_of(folder: Path) -> list[Block]:
             a, b = (folder / RUNS / block[side].job for side in (A, B))
             blocks.append((Member(a, read_compared(a)), Member(b, read_compared(b))))
     if not blocks:
-        raise Refused(f"no block of {folder} is complete yet", f"finish it with innerloop resume {folder}")
+        raise Refused(f"no trial of {folder} is complete yet", f"finish it with innerloop resume {folder}")
     return blocks
 
 
@@ -46,8 +46,8 @@ def compared(folder: Path, question: Question) -> Comparison:
     found = comparison(blocks, question)
     notes = list(found.notes)
     if whole < manifest.blocks:
-        notes.append(f"{whole} of {manifest.blocks} blocks were run")
+        notes.append(f"{whole} of {manifest.blocks} trials were run")
     if len(blocks) < whole:
-        notes.append(f"{whole - len(blocks)} blocks were left out, because a run in them failed or was refused")
+        notes.append(f"{whole - len(blocks)} trials are excluded because a run in them failed or was refused")
     notes += [f"{event.job} failed: {event.reason}" for event in failed_jobs(events)]
     return replace(found, notes=tuple(notes))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.words import number
@@ -24,7 +23,7 @@ from innerloop.harness.experiments.stopping import precise
 from innerloop.harness.result.listing import RunLine, changed, line_of
 from innerloop.harness.schema.experiment import Event, Manifest
 from innerloop.harness.store.find import folders
-from innerloop.harness.store.versions import read_document
+from innerloop.harness.store.versions import Document, read_document
 
 
 def list_experiments(root: Path) -> list[RunLine]:
@@ -61,10 +60,10 @@ def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:
     return "failed" if failed_jobs(events) else "ok"
 
 
-def told(manifest: Manifest, events: Sequence[Event], document: dict[str, Any]) -> str:
-    """`compare, 8 of 8 blocks: B / A 1.034 (1.021 to 1.047)`."""
+def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str:
+    """`compare, 8 of 8 trials: B / A 1.034 (1.021 to 1.047)`."""
     cells = max(len(manifest.cells), 1)
-    words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} blocks"
+    words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} trials"
     try:
         ratio = document["figures"][0]["ratio"]
         words += f": B / A {number(ratio['value'], 4)}"
@@ -78,7 +77,7 @@ def _ended(events: Sequence[Event]) -> list[Event]:
     return [event for event in latest(events).values() if event.event in ENDED]
 
 
-def _document(folder: Path) -> dict[str, Any]:
+def _document(folder: Path) -> Document:
     try:
         return read_document(folder / DOCUMENT)
     except (FileNotFoundError, Refused):

@@ -159,8 +159,7 @@ def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
     """Says before each process which it is, how long it may take yet, and what the figure is so far."""
     begun, done_before = time.monotonic(), len(_ended(read_events(folder)))
     total = manifest.blocks * len(manifest.cells)
-    unit = "block" if manifest.design not in ("layers", "trials") else "trial"
-    most = " at most" if manifest.until is not None else ""
+    most = "at most " if manifest.until is not None else ""
 
     def tell(events: Sequence[Event], job: Job | None) -> None:
         done = len(_ended(events))
@@ -168,7 +167,7 @@ def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
             console.print(line, style="dim", highlight=False)
         if job is None:
             return
-        words = f"{unit} {job.block} of {manifest.blocks}{most} ({done + 1} of {total})"
+        words = f"trial {job.block} of {most}{manifest.blocks} (run {done + 1} of {total})"
         if not manifest.together and len(manifest.cells) > 1:
             words = f"{job.cell}, {words}"
         elapsed = time.monotonic() - begun
@@ -191,10 +190,10 @@ def so_far(manifest: Manifest, events: Sequence[Event]) -> str | None:
         found = mean_of_processes(values, looks)
         width = half_width(found)
         if found.count:
-            told.append(f"{cells[key]} {number(found.estimate)}" + (f" +-{share(width)}" if width is not None else ""))
+            told.append(f"{cells[key]} {number(found.estimate)}" + (f" ±{share(width)}" if width is not None else ""))
     if not told:
         return None
-    until = "" if manifest.until is None else f"; until +-{share(manifest.until)}"
+    until = "" if manifest.until is None else f"; stops at ±{share(manifest.until)}"
     return f"{metric} so far: {', '.join(told)}{until}"
 
 
@@ -208,7 +207,7 @@ def _ratio_so_far(manifest: Manifest, events: Sequence[Event], metric: str) -> s
         return None
     ratio = paired_ratio(known[:, 0], known[:, 1])
     bounds = "" if ratio.low is None else f" ({number(ratio.low, 4)} to {number(ratio.high, 4)})"
-    return f"B / A after {len(known)} blocks: {number(ratio.estimate, 4)}{bounds} {metric}"
+    return f"B / A after {len(known)} trials: {number(ratio.estimate, 4)}{bounds} {metric}"
 
 
 def _ended(events: Sequence[Event]) -> list[Event]:

@@ -17,16 +17,16 @@ class Recipe(Strict):
 
     lock: the file in profiles/engines/locks that lists every package; None: innerloop cannot make it.
     python: which versions of Python the lock is for, `>=` and `<` only.
-    distribution: the installed distribution whose version is the engine's; `alternatives`: others that will do where
-        the user gives an interpreter of their own.
+    distribution: the installed distribution whose version is the engine's; `alternatives`: others, accepted instead in
+        the user's own interpreter.
     package: what the engine is imported as.
-    platforms: as `Machine.platform` says; empty: any.
-    glibc, compute_capability, cuda: the oldest that will do; `cuda` is what the driver must be able to run.
+    platforms: platforms, as `Machine.platform` reports them; empty: any.
+    glibc, compute_capability, cuda: the oldest supported; `cuda` is what the driver must be able to run.
     interpreter: "harness" where the engine runs in the Python that innerloop itself runs in.
     env: environment variables of the worker.
     preload: shared libraries, as patterns below the environment's folder, put into the worker's LD_PRELOAD.
-    substituted: what of the engine something else stands in for, so that its speed on this device says nothing of the
-        engine's: such a run stands outside rankings, and is nobody's default.
+    substituted: the part of the engine that is replaced on this device, which makes its speed unrepresentative; such
+        runs are not ranked, and the engine is never the default.
     """
 
     lock: str | None = None
@@ -48,13 +48,13 @@ class EngineProfile(Strict):
     """One engine, as profiles/engines/NAME.yaml says.
 
     layers: the entry points that it offers, innermost first; with an adapter, those that the adapter drives.
-    missing_layers: why one that others have is not among them, by its name.
+    missing_layers: for each layer that other engines have, why this one has not.
     adapter: whether this version of innerloop can drive it.
-    rank: which engine is the default where several run: the lowest.
-    needs: what it needs to run, to follow "needs"; shown where it cannot.
+    rank: of the engines that run here, the lowest rank is the default.
+    needs: its requirements, shown where it cannot run ("x needs ...").
     quantization: the methods that it runs, by kind of device; unquantized weights always run.
     environments: by kind of device, "cpu" or "cuda".
-    plugin: the file of its adapter, where that is none of innerloop's own.
+    plugin: the adapter's file, for engines that are not innerloop's own.
     """
 
     name: Annotated[str, Field(pattern=NAME)]

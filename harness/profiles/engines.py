@@ -42,7 +42,7 @@ def load_engine(name: str) -> EngineProfile:
     source = f"profiles/engines/{name}.yaml"
     engine = validate(EngineProfile, read_mapping(FOLDER / f"{name}.yaml", source), source)
     if engine.name != name:
-        raise Refused(f"{source}: name is {engine.name!r}; it must be {name!r}, like the file")
+        raise Refused(f"{source}: name is {engine.name!r}; it must match the file name ({name!r})")
     return engine
 
 

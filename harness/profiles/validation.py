@@ -20,6 +20,7 @@ Schema = TypeVar("Schema", bound=BaseModel)
 DEEPEST = 50  # nesting of a profile's mappings and lists
 MOST_VALUES = 100_000  # of one profile
 LARGEST = 2**64  # of a whole number
+Fields = dict[str, Any]  # of a profile, as its file or an option says them
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # what a profile may be called: its name becomes part of a folder's name
 
 
@@ -47,7 +48,7 @@ class _Loader(yaml.SafeLoader):
             raise _wrong(f"*{event.anchor} contains itself", event)
         self.values += self._sizes[id(node)] if alias else 1
         if self.values > MOST_VALUES:
-            raise _wrong(f"this holds more than {MOST_VALUES} values", event)
+            raise _wrong(f"this contains more than {MOST_VALUES} values", event)
         self._sizes.setdefault(id(node), self.values - before)
         return node
 
@@ -108,10 +109,10 @@ def _check_plain(value: Any, source: str, field: str) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         raise Refused(f"{source}: {field or 'it'} is {value}; it must be finite")
     elif not isinstance(value, (str, int, float, type(None))):
-        raise Refused(f"{source}: {field or 'it'} is of a type that a profile cannot hold ({type(value).__name__})")
+        raise Refused(f"{source}: {field or 'it'} has a type that profiles do not support ({type(value).__name__})")
 
 
-def read_mapping(path: Path, source: str) -> dict[str, Any]:
+def read_mapping(path: Path, source: str) -> Fields:
     """The mapping that a YAML file holds.
 
     Raises:
@@ -119,11 +120,12 @@ def read_mapping(path: Path, source: str) -> dict[str, Any]:
     """
     data = parse_yaml(read_text(path, source), source)
     if not isinstance(data, dict):
-        raise Refused(f"{source} must hold a mapping of fields to values; it holds {_given(data)}")
+        contains = "nothing" if data is None else _given(data)
+        raise Refused(f"{source} must contain a mapping of fields to values; it contains {contains}")
     return data
 
 
-def parse_assignments(items: Iterable[str], option: str) -> dict[str, Any]:
+def parse_assignments(items: Iterable[str], option: str) -> Fields:
     """`["a=1", "b.c=[x]"]` into {"a": 1, "b.c": ["x"]}; values are YAML, a later one for the same name wins.
 
     Raises:
@@ -139,7 +141,7 @@ def parse_assignments(items: Iterable[str], option: str) -> dict[str, Any]:
     return values
 
 
-def apply_overrides(data: Mapping[str, Any], items: Iterable[str], option: str) -> dict[str, Any]:
+def apply_overrides(data: Mapping[str, Any], items: Iterable[str], option: str) -> Fields:
     """A copy of `data` with dotted paths set: `["prompt.tokens.max=64"]`.
 
     Giving a mapping another `kind` starts that mapping afresh, since fields belong to their kind. A path that the
@@ -194,10 +196,10 @@ def _problem(schema: type[BaseModel], error: Any, prefix: str) -> str:
     if kind == "missing":
         return f"{field} is missing"
     if kind == "union_tag_not_found" and isinstance(given, Mapping):
-        return f"{field}.kind is missing; known: {', '.join(sorted(_tags(annotation)))}"
+        return f"{field}.kind is missing; choose from: {', '.join(sorted(_tags(annotation)))}"
     if kind == "union_tag_invalid":
         tag = str(context["tag"])
-        return f"{field}.kind is {tag!r}, which is not a known kind{nearest(tag, _tags(annotation))}"
+        return f"{field}.kind: there is no kind {tag!r}{nearest(tag, _tags(annotation))}"
     if kind == "value_error":
         reason = str(context["error"])
         return f"{field}: {reason}" if field else reason
@@ -232,7 +234,7 @@ def _wanted(kind: str, context: Mapping[str, Any], annotation: Any) -> str:
         "model": "a mapping",
         "list": "a list",
     }
-    return words.get(kind.partition("_")[0], "something else (" + kind.replace("_", " ") + ")")
+    return words.get(kind.partition("_")[0], "a different type (" + kind.replace("_", " ") + ")")
 
 
 def _given(value: Any) -> str:

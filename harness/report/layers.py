@@ -131,8 +131,8 @@ def remarks(found: Waterfall) -> Iterator[str]:
     known = [rung for rung in found.rungs if rung.s_per_output_token is not None]
     if known:
         unit = "token" if tokens is None else "step"
-        basis = f"one step: {number(tokens)} output tokens, the mean of layer core; " if tokens is not None else ""
-        yield f"{basis}'added' adds up to {known[-1].name}'s time per {unit}; TTFT and TPOT: p50"
+        basis = f"one step = {number(tokens)} output tokens, the mean on layer core; " if tokens is not None else ""
+        yield f"{basis}the 'added' column sums to {known[-1].name}'s time per {unit}; TTFT and TPOT are p50"
         yield "; ".join(WHAT.get(rung.name, rung.name) for rung in known)
     if any((rung.added_s_per_output_token or 0.0) < 0 for rung in known):
         yield f"{TAKEN}: this layer was faster than the one below"
@@ -152,11 +152,11 @@ def remarks(found: Waterfall) -> Iterator[str]:
     for name, values in found.differences.items():
         same: dict[str, list[str]] = {}
         for layer, value in values.items():
-            same.setdefault(str(value), []).append(layer)
+            same.setdefault(str(value).lower() if isinstance(value, bool) else str(value), []).append(layer)
         told = "; ".join(f"{value} on {', '.join(layers)}" for value, layers in same.items())
         yield f"differs between layers: {name} is {told}"
     if found.paced_by_load:
-        yield "the engine waited for requests: the load set the pace, so the layers' speeds mean little"
+        yield "the engine waited for requests: the arrivals set the pace, so the layers' speeds mean little"
     client = found.client
     if client is not None:
         most = NONE if client.capacity_tokens_per_s is None else number(round(client.capacity_tokens_per_s))

@@ -70,7 +70,7 @@ FAILURES = {
         "Lower kv_memory_fraction, max_batch_size or max_tokens_per_step, or use more devices.",
     ),
     "killed_by_signal": Cause(
-        "a signal ended the worker",
+        "the worker was killed by a signal",
         "If the kernel log shows the out-of-memory killer, choose a smaller model or KV cache.",
     ),
     "hang": Cause(
@@ -105,9 +105,7 @@ FAILURES = {
     "timeout": Cause("the run took longer than --timeout", "Raise --timeout, or choose a smaller workload."),
     "harness": Cause("innerloop itself failed", None),
     "profile": Cause("the profiler's output cannot be read", None),
-    "no_tokens": Cause(
-        "the engine returned no token", "Read the end of engine.log: the engine ran, but returned no token."
-    ),
+    "no_tokens": Cause("the engine returned no token", "Read the end of engine.log."),
 }
 
 

@@ -51,7 +51,7 @@ def section(
     ranks = ranks_of(spec, effective)
     total = total_peaks(ceilings, cost, ranks)
     if total is None:
-        return Roofline(reason=f"this machine's {cost.linear_dtype} matrix rate is unknown")
+        return Roofline(reason=f"this machine's {cost.linear_dtype} matmul throughput is unknown")
     published = datasheet_peaks(ceilings.key.name, cost, ranks)
     figures = roofline(tables.steps, tables.tokens, tables.requests, cost, total, steady, published)
     return replace(figures, peaks=measured_peaks(ceilings, cost, ranks), above_bound=above(figures.bound_share))
@@ -125,7 +125,7 @@ def cost_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> Cost:
     """
     model = validate(ModelProfile, spec["model_profile"], "model_profile")
     if model.family is None:
-        raise Refused(f"innerloop has no model family of architecture {model.architecture}")
+        raise Refused(f"innerloop knows no model family with architecture {model.architecture}")
     settings = spec.get("settings") or {}
     dtype = str(effective.get("dtype") or settings.get("dtype") or model.dtype)
     if dtype not in DTYPE_BYTES:
@@ -211,9 +211,9 @@ def above(bound_share: OfSteps | None) -> str | None:
     kind, share = max(over.items(), key=lambda one: one[1])
     steps = "steps" if kind == "all" else f"{kind.replace('_', ' ')} steps"
     return (
-        f"{steps} took {1 / share:.2f} of their bound, the least time at the measured peaks, so a peak is too low: "
-        "either the machine was busy when it was measured (repeat it with innerloop ceilings measure), or data "
-        "counted as read from memory came from a cache, as a small model's weights can"
+        f"{steps} took {1 / share:.2f} times their bound, the least time at the measured peaks. Either a measured peak "
+        "is too low because the machine was busy (repeat with innerloop ceilings measure), or data counted as memory "
+        "reads came from a cache, as happens with small models."
     )
 
 

@@ -19,7 +19,7 @@ class Cell:
 
     name: Annotated[str, Figure("a folder's name, unique in the experiment")]
     request: Annotated[Mapping[str, Any], Figure("the requested run, as options of `innerloop run`")]
-    key: Annotated[str, Figure("hash of the resolved run: cells with the same key request the same run")]
+    key: Annotated[str, Figure("hash of the resolved run: cells with the same key measure the same thing")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,12 @@ class Manifest:
     order: Annotated[Order, Figure("order of the cells in a block")]
     seed: Annotated[int, Figure("seed of a random order")]
     machine: Annotated[Mapping[str, Any], Figure("what must match for figures to be comparable")]
-    options: Annotated[Mapping[str, Any], Figure("how runs are made: limits, telemetry, profiling")] = field(
+    options: Annotated[Mapping[str, Any], Figure("options common to all runs: limits, telemetry, profiling")] = field(
         default_factory=dict
     )
     until: Annotated[
-        float | None, Figure("relative half-width of the interval at which it may stop", null="after all blocks")
+        float | None,
+        Figure("relative half-width of the interval at which it may stop", null="it stops after all blocks"),
     ] = None
     together: Annotated[bool, Figure("the jobs of a block are windows of one process, which loads the engine once")] = (
         False
@@ -57,9 +58,13 @@ class Event:
     block: Annotated[int, Figure("from 1")]
     boot: Annotated[str, Figure("the machine's boot id")]
     time: Annotated[str, Figure("UTC, ISO 8601")]
-    status: Annotated[str | None, Figure("of the run's result", null="it has none")] = None
-    figures: Annotated[Mapping[str, float | None], Figure("of the run, by dotted name")] = field(default_factory=dict)
-    reason: Annotated[str | None, Figure("why it failed or was refused", null="it did not")] = None
+    status: Annotated[str | None, Figure("status of the run's result", null="the run has no result")] = None
+    figures: Annotated[Mapping[str, float | None], Figure("the run's figures, by dotted name")] = field(
+        default_factory=dict
+    )
+    reason: Annotated[
+        str | None, Figure("why it failed or was refused", null="the run did not fail and was not refused")
+    ] = None
 
     @property
     def job(self) -> str:

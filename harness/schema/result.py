@@ -26,7 +26,7 @@ Status = Literal["ok", "suspect", "failed", "interrupted"]
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What was asked for, with every default filled in, so that the run can be repeated."""
+    """What was requested, with every default filled in, so that the run can be repeated."""
 
     engine: str
     model: str
@@ -37,13 +37,13 @@ class Spec:
     settings_given: Annotated[Mapping[str, Any], Figure("the settings that were given")]
     engine_args: Annotated[Mapping[str, Any], Figure("engine-specific arguments")]
     seeds: Mapping[str, int]
-    weights: Annotated[str | None, Figure("a folder with weights", null="synthetic weights")] = None
+    weights: Annotated[str | None, Figure("a folder with weights", null="the weights are synthetic")] = None
     trust_remote_code: bool = False
     engine_python: str | None = None
     environment: str | None = None
     model_profile: Mapping[str, Any] = field(default_factory=dict)
     workload_profile: Mapping[str, Any] = field(default_factory=dict)
-    plugin: Annotated[str | None, Figure("the adapter's file", null="it is one of innerloop's own")] = None
+    plugin: Annotated[str | None, Figure("the adapter's file", null="the adapter is one of innerloop's own")] = None
     substituted: Annotated[
         str | None,
         Figure(
@@ -52,7 +52,7 @@ class Spec:
         ),
     ] = None
     label: Annotated[Mapping[str, str], Figure("--label")] = field(default_factory=dict)
-    note: Annotated[str | None, Figure("--note", null="none was given")] = None
+    note: Annotated[str | None, Figure("--note", null="no note was given")] = None
     workload_args: Annotated[Mapping[str, Any], Figure("fields of the workload that were given")] = field(
         default_factory=dict
     )
@@ -71,8 +71,10 @@ class Workload:
     """The requests that were made of the workload's profile."""
 
     requests: int
-    users: Annotated[int | None, Figure("concurrent users", null="not a closed loop")]
-    duration_s: Annotated[float | None, Figure("of the window", unit="s", null="until all requests are finished")]
+    users: Annotated[int | None, Figure("concurrent users", null="the workload is not a closed loop")]
+    duration_s: Annotated[
+        float | None, Figure("of the window", unit="s", null="the window ends when all requests have finished")
+    ]
     prompt_tokens: TokenTotals
     output_tokens: TokenTotals
     sessions: Annotated[int | None, Figure("conversations", null="it has none")] = None
@@ -89,19 +91,19 @@ class Workload:
 class Process:
     """The process of a run that was one of several windows of one loaded engine."""
 
-    id: Annotated[str, Figure("the id of the run in its first window: runs with the same one share a process")]
-    window: Annotated[int, Figure("which window this is, from 1; an engine that is loaded once tells one load time")]
-    windows: Annotated[int, Figure("how many it was to measure")]
+    id: Annotated[str, Figure("id of the run in the process's first window; runs with the same id share a process")]
+    window: Annotated[int, Figure("number of this window, from 1; all windows of a process share one load time")]
+    windows: Annotated[int, Figure("number of windows planned")]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a run stands in an experiment."""
+    """A run's place in an experiment."""
 
-    id: Annotated[str, Figure("the experiment's")]
+    id: Annotated[str, Figure("id of the experiment")]
     design: str
     cell: str
-    block: Annotated[int, Figure("from 1: runs of one block were made next to each other in time")]
+    block: Annotated[int, Figure("from 1; runs of one block ran back to back")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class Result:
     step_share: StepShare
     time_share: TimeShare
     batch: Annotated[Level, Figure("requests in a step's batch")]
-    waiting: Annotated[Level, Figure("requests queued outside the batch")]
+    waiting: Annotated[Level, Figure("requests waiting outside the batch")]
     kv_usage: Annotated[Level, Figure("share of the KV cache in use")]
     steady: Steady
     over_time: OverTime | None
@@ -139,10 +141,10 @@ class Result:
     telemetry: Telemetry
     failure: Failure | None
     caches: Annotated[Caches | None, Figure("prefix cache and compilations", null="an older innerloop wrote it")] = None
-    client: Annotated[Client | None, Figure("the client of layer http", null="there was none")] = None
+    client: Annotated[Client | None, Figure("the client of layer http", null="the layer was not http")] = None
     roofline: Roofline | None = None
-    profiling: Annotated[Profiling | None, Figure("the profiling pass", null="there was none")] = None
-    kernels: Annotated[Kernels | None, Figure("what the pass saw", null="it saw none")] = None
+    profiling: Annotated[Profiling | None, Figure("the profiling pass", null="there was no profiling pass")] = None
+    kernels: Annotated[Kernels | None, Figure("what the profiler saw", null="the profiler saw no kernels")] = None
     checks: Annotated[tuple[Check, ...], Figure("inconsistencies in the trace")] = ()
     stability: Annotated[
         Stability | None, Figure("drift and backlog during the window", null="an older innerloop wrote it")
@@ -154,10 +156,13 @@ class Result:
     id: Annotated[str | None, Figure("of this run: UUID version 7", null="an older innerloop wrote it")] = None
     key: Annotated[
         str | None,
-        Figure("hash of the request: runs with the same key request the same", null="an older innerloop wrote it"),
+        Figure(
+            "hash of the resolved options: runs with the same key measure the same thing",
+            null="an older innerloop wrote it",
+        ),
     ] = None
-    process: Annotated[Process | None, Figure("its process", null="it had one to itself")] = None
-    experiment: Annotated[Place | None, Figure("its experiment", null="it is part of none")] = None
+    process: Annotated[Process | None, Figure("its process", null="the run had its own process")] = None
+    experiment: Annotated[Place | None, Figure("its experiment", null="the run is not part of an experiment")] = None
 
     @property
     def dtype(self) -> str | None:

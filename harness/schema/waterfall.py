@@ -1,4 +1,4 @@
-"""waterfall.json: what every layer adds, from the runs of several layers."""
+"""waterfall.json: what each layer adds, from runs of several layers."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class LayerRun:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A layer, or what lies below the innermost: the roofline's bound, and the kernels."""
+    """A layer, or one of the two rows below the innermost: the roofline bound and the kernels."""
 
     name: str
     kind: Literal["bound", "kernels", "layer"]
-    reason: Annotated[str | None, Figure("why it has no figures", null="it has figures")]
+    reason: Annotated[str | None, Figure("why it has no figures", null="the row has figures")]
     trials: int
     s_per_output_token: Annotated[
-        float | None, Figure("busy window / output tokens, median of the trials", unit="s", better="lower")
+        float | None, Figure("window without idle time / output tokens, median of the trials", unit="s", better="lower")
     ]
     s_per_output_token_range: Annotated[
         tuple[float, float] | None, Figure("lowest and highest of the trials", unit="s")
@@ -63,13 +63,13 @@ class Rung:
     added_share: Annotated[float | None, Figure("of the outermost layer's time")] = None
     ratio_to_below: Annotated[
         float | None,
-        Figure("its time / the time of the layer below, geometric mean over trials", null="no trial has both"),
+        Figure("its time / the time of the layer below, geometric mean over trials", null="no trial has both layers"),
     ] = None
     ratio_to_below_ci: Annotated[
         tuple[float, float] | None,
-        Figure("its 95 % interval, by t on the trials' log ratios", null="fewer than three trials have both"),
+        Figure("its 95 % interval, by t on the trials' log ratios", null="fewer than three trials have both layers"),
     ] = None
-    within_scatter: Annotated[bool | None, Figure("that interval contains 1", null="there is none")] = None
+    within_scatter: Annotated[bool | None, Figure("that interval contains 1", null="there is no interval")] = None
     runs: tuple[LayerRun, ...] = ()
 
 

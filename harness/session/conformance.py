@@ -144,7 +144,7 @@ def follow(scenario: str, environment: Environment, folder: Path, limit_s: float
 def ending(scenario: str, current: str | None, event: Event, log: Path) -> Iterator[Check]:
     """What is wrong with how the process ended; `current`: the check that it did not come to the end of."""
     if current is not None:
-        why = f"the engine's process ended (exit code {event['code']}) during this check"
+        why = f"the worker exited (exit code {event['code']}) during this check"
         yield Check(current, scenario, (why, *log_tail(log)[-LOG_LINES:]))
     if event["leftover"]:
         yield Check("close", scenario, (f"leftover processes: {event['leftover']}",))
@@ -159,4 +159,4 @@ def sums(scenario: str, folder: Path) -> Iterator[Check]:
             continue
         found = checks(steps, tokens, requests, prefix_caching=bool((steps["cached_tokens"] > 0).any()))
         if found:
-            yield Check(f"sums of {path.name}", scenario, tuple(one.detail for one in found))
+            yield Check(f"totals of {path.name}", scenario, tuple(one.detail for one in found))

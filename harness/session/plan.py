@@ -166,7 +166,7 @@ def print_plan(resolved: Plan, console: Console) -> None:
     rows.add_column()
     rows.add_row("engine", f"{spec['engine']}, layer {spec['layer']}, on {spec['device']}")
     if resolved.why_not_here:
-        rows.add_row("not runnable here", resolved.why_not_here)
+        rows.add_row("cannot run here", resolved.why_not_here)
     missing = " (to be created)" if environment["lock"] else ""
     state = " (exists)" if environment["exists"] else missing
     rows.add_row("environment", environment["path"] + state)
@@ -184,7 +184,7 @@ def print_plan(resolved: Plan, console: Console) -> None:
         rows.add_row("", line)
     rows.add_row("memory", memory_words(resolved))
     rows.add_row("warm-up", f"rounds of {words(resolved.warmup)}")
-    rows.add_row("", f"at most {resolved.warmup_max_rounds} rounds, no new one after {resolved.warmup_max_s:g} s")
+    rows.add_row("", f"at most {resolved.warmup_max_rounds} rounds; none starts after {resolved.warmup_max_s:g} s")
     rows.add_row("seeds", ", ".join(f"{name} {seed}" for name, seed in spec["seeds"].items()))
     for index, (name, value) in enumerate(spec["settings"].items()):
         given = "  (given)" if name in spec["settings_given"] else ""
@@ -227,7 +227,8 @@ def memory_words(resolved: Plan) -> str:
         text += f", {size(a_token)} of KV cache per token{held}"
     if resolved.spec["device"] == "cuda":
         least = (weights + (a_token or 0) * (tokens or 0)) / settings["tensor_parallel"]
-        text += f"; more than {size(least)} on each of {settings['tensor_parallel']} GPU(s)"
+        many = settings["tensor_parallel"]
+        text += f"; needs more than {size(least)} on {'the GPU' if many == 1 else f'each of {many} GPUs'}"
     return text
 
 

@@ -48,7 +48,7 @@ def recover(folder: Path) -> Result:
     spec, notes = spec_of(job, folder / JOB)
     sweep(folder)
     slowly = Slowly(tell)
-    with heard(lambda: slowly.tick("putting away what was recorded")):
+    with heard(lambda: slowly.tick("saving the records")):
         tables = convert(folder)
         profile = spec.get("workload_profile")
         workload, known_lens = _requests(folder, isinstance(profile, dict) and profile.get("caches") == "warm")
@@ -71,7 +71,7 @@ def recover(folder: Path) -> Result:
                 notes=[RECOVERED, *notes],
             )
         )
-    result = keep(folder, result, "It could not be saved")
+    result = keep(folder, result, "The rebuilt result could not be saved")
     run_folder.release(folder)
     return result
 
@@ -94,7 +94,7 @@ def spec_of(job: Document, path: Path) -> tuple[Document, list[str]]:
     try:
         typed(Spec, spec)
     except Misfit as error:
-        raise Refused(f"{path} is not a run's job: {error}") from None
+        raise Refused(f"{path} is not a valid job.json: {error}") from None
     lost = sorted(UNSAID.keys() - said.keys())
     return spec, [f"{JOB} lacks: {', '.join(lost)}"] if lost else []
 

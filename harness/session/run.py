@@ -104,7 +104,7 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
             lines = tuple(traceback.format_exc().splitlines())
             outcome.failure = Failure(cause_of(error), told(error), traceback=lines)
         results, slowly = [], Slowly(say)
-        with heard(lambda: slowly.tick("putting away what was recorded")):
+        with heard(lambda: slowly.tick("saving the records")):
             for one, its in zip(windows, outcomes(windows, outcome), strict=True):
                 results.append(conclude(one, prepared, its, sampled.note, samplers_of(sampled, windows, its)))
                 release(one.folder)

@@ -37,8 +37,8 @@ def native_settings(spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
     except UnsupportedSetting as error:
         others = ", ".join(_able(spec, load)) or "none"
         raise Refused(
-            f"{spec.engine.name} does not support this setting: {error}",
-            f"engines that support all settings of this run on {spec.device}: {others}",
+            f"{spec.engine.name} does not support {error}",
+            f"engines on {spec.device} that support all settings of this run: {others}",
         ) from None
     for name in spec.engine_args:
         if probe.arguments is not None and name not in probe.arguments:

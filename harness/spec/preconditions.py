@@ -38,7 +38,7 @@ def layer(engine: EngineProfile, name: str | None, option: str = "--layer") -> s
         offered = ", ".join(engine.layers)
         raise Refused(
             f"{option} {name}: {engine.name} has no layer {name}: {engine.missing_layers[name]}",
-            f"its layers: {offered}",
+            f"{engine.name} has these layers: {offered}",
         )
     if name not in engine.layers:
         raise Refused(f"{option}: {engine.name} has no layer {name!r}{nearest(name, engine.layers)}")
@@ -68,7 +68,7 @@ def quantization(engine: EngineProfile, model: ModelProfile, device: str, settin
         raise Refused(
             f"{engine.name} on {device} cannot run {wanted} weights ({model.name}); it runs only {can} weights",
             f"engines that can run them on {device}: {', '.join(other.name for other in able) or 'none'}"
-            f" (available here: {', '.join(here) or 'none'})",
+            f" (here: {', '.join(here) or 'none'})",
         )
 
 

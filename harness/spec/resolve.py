@@ -123,7 +123,7 @@ def _names(request: RunRequest) -> _Named:
     attempt(check_note, request.note)
     if len(refusals) > 1:
         lines = [line for refusal in refusals for line in (str(refusal), *refusal.details)]
-        raise Refused("the request has several errors", *lines)
+        raise Refused("several arguments are wrong", *lines)
     if refusals:
         raise refusals[0]
     assert workload is not None
@@ -161,7 +161,7 @@ def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine
     if device == "auto":
         raise engines.refuse(named, machine)
     why = engines.why_not(named, machine, device, own_python=own)
-    raise Refused(f"{named.name} does not run on device {device} here: {why}")
+    raise Refused(f"{named.name} cannot run on {device} here: {why}")
 
 
 def _registered(named: EngineProfile | None, request: RunRequest, machine: Machine) -> tuple[EngineProfile, str]:
@@ -177,7 +177,7 @@ def _registered(named: EngineProfile | None, request: RunRequest, machine: Machi
     engine = named or engines.load_engine(one.engine)
     why = engines.why_not(engine, machine, one.device, own_python=True)
     if why is not None and not request.planning:
-        raise Refused(f"{engine.name} does not run on device {one.device} here: {why}")
+        raise Refused(f"{engine.name} cannot run on {one.device} here: {why}")
     return engine, one.device
 
 

@@ -86,7 +86,7 @@ def from_file(length: FromFile, folder: Path | None = None, beside: AnyLength | 
     if isinstance(beside, FromFile) and (folder or Path()) / beside.path == path:
         some &= _rows(path, beside.column) > 0
     if not some.any():
-        raise Refused(f"the lengths file {path} holds no lengths")
+        raise Refused(f"the lengths file {path} contains no lengths")
     rows = rows[some]
     return rows if length.max is None else np.minimum(rows, length.max)
 
@@ -147,7 +147,9 @@ def _values(lines: Any, path: Path, column: str | None) -> Iterator[tuple[int, A
 
 def _check_column(column: str | None, known: Any, path: Path) -> None:
     if column is None:
-        raise Refused(f"column is missing; name the one in {path} that holds the lengths: {', '.join(map(str, known))}")
+        raise Refused(
+            f"column is missing; name the one in {path} that contains the lengths: {', '.join(map(str, known))}"
+        )
     if column not in known:
         raise Refused(f"{path} has no column {column!r}{nearest(column, known)}")
 

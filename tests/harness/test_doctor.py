@@ -61,7 +61,8 @@ def test_in_a_pipe_each_engine_has_one_whole_line() -> None:
         [line] = [line for line in lines if line.startswith(name + " ")]
         assert "no usable NVIDIA GPU" in line
     assert any(
-        line.endswith("core; on cpu its operators are PyTorch's own: not representative of its speed") for line in lines
+        line.endswith("core; on cpu it runs on PyTorch's operators, so its speed is not representative")
+        for line in lines
     )
     assert any(line.startswith("vllm *") and " yes " in line for line in lines)
     assert not any("─" in line for line in lines)

@@ -44,7 +44,7 @@ def times_of(plan: Open, folder: Path | None = None) -> npt.NDArray[np.int64]:
         except OSError as error:
             raise Refused(f"{source} cannot be read: {error.strerror}") from None
     if not found:
-        raise Refused(f"{source} holds no times")
+        raise Refused(f"{source} contains no times")
     due = np.sort(np.array(found, dtype=np.int64))
     due -= due[0]
     if plan.duration_s is not None:

@@ -186,7 +186,7 @@ def test_an_engine_that_is_closed_at_work_releases_its_device(engine):
 
 
 def test_a_cache_that_shortens_the_context_is_refused(engine, made):
-    words = r"^context_length=8192: .* needs 8256 tokens .* has 6400 and holds sequences of at most 6336 tokens$"
+    words = r"^context_length=8192: .* needs 8256 tokens .* has 6400, enough for sequences of up to 6336 tokens$"
     with pytest.raises(UnsupportedSetting, match=words):
         engine(context_length=8192)
     assert made[-1].released

@@ -42,7 +42,7 @@ def test_it_comes_to_its_end_and_its_sums_are_right(ended):
 
 def test_it_says_that_its_speed_is_not_sglangs(ended):
     done, result = ended
-    assert result["spec"]["substituted"] == "its operators are PyTorch's own"
+    assert result["spec"]["substituted"] == "it runs on PyTorch's operators"
     assert cpu_platform.SUBSTITUTED in result["engine"]["notes"]
     assert f"note: {cpu_platform.SUBSTITUTED}" in done.stdout
     assert result["environment"]["packages"]["innerloop-sglang-cpu"] == "1"

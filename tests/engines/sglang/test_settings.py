@@ -77,7 +77,7 @@ def test_on_a_cpu_it_computes_in_float32_and_has_no_graphs_and_takes_llamas_only
         ("disaggregation_mode", "this layer steps one scheduler, which prefills and decodes"),
         ("speculative_algorithm", "the adapter cannot track how it changes a step"),
         ("dllm_algorithm", "the adapter cannot track how it changes a step"),
-        ("stream_interval", "every engine here returns each token in the step that produced it"),
+        ("stream_interval", "innerloop needs each token in the step that produced it"),
     ],
 )
 def test_what_is_reserved_is_refused_with_what_to_do_instead(name, instead):

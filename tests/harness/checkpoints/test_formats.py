@@ -195,17 +195,17 @@ def test_config_json_names_the_quantization_and_a_made_folder_can_be_given_as_on
 def test_fp8_in_blocks_is_not_taken_for_fp8_without(tmp_path: Path) -> None:
     path = made(small("llama3-8b-fp8", "rope_theta=10000"), tmp_path)
     blocks = small("llama3-8b-fp8", "quantization.block_size=64")
-    with pytest.raises(Refused, match=r"block_size: the profile says 64, the folder says \[128, 128\]"):
+    with pytest.raises(Refused, match=r"block_size: 64 in the profile, \[128, 128\] in the folder's config.json"):
         use_weights(path, blocks)
 
 
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("llama-tiny-awq", {"version": "gemv"}, "version: the profile says gemm, the folder says gemv"),
-        ("llama-tiny-awq", {"zero_point": False}, "zero_point: the profile says True"),
-        ("llama-tiny-gptq", {"desc_act": True}, "desc_act: the profile says False"),
-        ("llama-tiny-gptq", {"checkpoint_format": "gptq_v2"}, "checkpoint_format: the profile says gptq"),
+        ("llama-tiny-awq", {"version": "gemv"}, "version: gemm in the profile, gemv in the folder's config.json"),
+        ("llama-tiny-awq", {"zero_point": False}, "zero_point: true in the profile"),
+        ("llama-tiny-gptq", {"desc_act": True}, "desc_act: false in the profile"),
+        ("llama-tiny-gptq", {"checkpoint_format": "gptq_v2"}, "checkpoint_format: gptq in the profile"),
     ],
 )
 def test_another_layout_of_the_same_method_is_refused(tmp_path: Path, name: str, change: Any, words: str) -> None:
@@ -225,7 +225,7 @@ def test_blocks_of_compressed_tensors_are_not_taken_for_a_scale_an_output(tmp_pa
     for group in config["quantization_config"]["config_groups"].values():
         group["weights"]["block_structure"] = [128, 128]
     (path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(Refused, match=r"block_size: the profile says none, the folder says \[128, 128\]"):
+    with pytest.raises(Refused, match=r"block_size: none in the profile, \[128, 128\] in the folder's config.json"):
         use_weights(path, model)
 
 

@@ -272,7 +272,7 @@ def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path)
 
 def test_a_file_that_is_no_waterfall_is_refused(tmp_path):
     (tmp_path / "waterfall.json").write_text("{}")
-    with pytest.raises(Refused, match="not an innerloop waterfall"):
+    with pytest.raises(Refused, match="not the result of a run with --layers"):
         waterfall_file.read(tmp_path)
     (tmp_path / "waterfall.json").write_text('{"kind": "waterfall", "schema_version": 99}')
     with pytest.raises(Refused, match="schema version 99"):

@@ -34,7 +34,7 @@ def test_an_experiment_is_one_line(experiment, tmp_path: Path) -> None:
     assert line.when == "2026-11-28T00:00:00+00:00"
     document = {"figures": [{"ratio": {"value": 1.0344, "low": 1.02, "high": 1.05}}]}
     (folder / "document.json").write_text(json.dumps(document))
-    assert line_of_experiment(folder).experiment == "compare, 4 of 4 blocks: B / A 1.034 (1.020 to 1.050)"
+    assert line_of_experiment(folder).experiment == "compare, 4 of 4 trials: B / A 1.034 (1.020 to 1.050)"
 
 
 def test_one_that_is_not_finished_is_running_or_interrupted(tmp_path: Path) -> None:
@@ -94,4 +94,4 @@ def test_show_prints_what_noise_was_measured(experiment, capsys) -> None:
     document = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**document, "design": "noise"}))
     assert show.main([str(folder)]) == EXIT_OK
-    assert "How far two runs of the same thing differ" in capsys.readouterr().out
+    assert "How much two identical runs differ" in capsys.readouterr().out

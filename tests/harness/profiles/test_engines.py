@@ -68,13 +68,13 @@ def test_a_profile_with_a_wrong_field_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(engines, "FOLDER", tmp_path)
     with pytest.raises(Refused, match=r"profiles/engines/odd\.yaml: rank"):
         load_engine("odd")
-    with pytest.raises(Refused, match="name is 'torch'; it must be 'other'"):
+    with pytest.raises(Refused, match="name is 'torch'; it must match the file name"):
         load_engine("other")
 
 
 def test_without_a_gpu_vllm_comes_before_torch_and_what_is_not_all_itself_is_last() -> None:
     assert [engine.name for engine in engines.runnable(CPU)] == ["vllm", "torch", "openvino", "sglang"]
-    assert engines.substituted(load_engine("sglang"), "cpu") == "its operators are PyTorch's own"
+    assert engines.substituted(load_engine("sglang"), "cpu") == "it runs on PyTorch's operators"
     assert engines.substituted(load_engine("sglang"), "cuda") is None
     on_a_gpu = [engine.name for engine in engines.runnable(GPU)]
     assert on_a_gpu.index("sglang") < on_a_gpu.index("torch")

@@ -164,7 +164,7 @@ def test_a_config_may_stand_in_a_profile_as_it_is(tmp_path: Path) -> None:
 
 def test_bases_without_end_are_refused(tmp_path: Path) -> None:
     (tmp_path / "round.yaml").write_text("base: round.yaml\n")
-    assert "more than 8 levels of base deep" in refusal(tmp_path / "round.yaml")
+    assert "nested more than 8 levels deep" in refusal(tmp_path / "round.yaml")
 
 
 def test_what_is_no_models_description_is_refused(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_what_is_no_models_description_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "there is no config.json in the folder" in refusal(tmp_path / "empty")
     (tmp_path / "list.json").write_text("[1]")
-    assert "should hold a JSON object" in refusal(tmp_path / "list.json")
+    assert "should contain a JSON object" in refusal(tmp_path / "list.json")
     (tmp_path / "bare.json").write_text(json.dumps({"hidden_size": 64}))
     assert "names neither an architecture" in refusal(tmp_path / "bare.json")
     (tmp_path / "half.json").write_text(json.dumps({key: LLAMA[key] for key in ("architectures", "hidden_size")}))

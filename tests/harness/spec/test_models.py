@@ -59,7 +59,7 @@ def test_a_family_that_is_not_known_runs_with_weights_and_has_no_limit(folder: P
     rename(folder, "OtherForCausalLM")
     spec = spec_of(engine="torch", weights=folder)
     assert plan(spec, CPU).kv_bytes_per_token is None
-    with pytest.raises(Refused, match="innerloop has no model family of architecture OtherForCausalLM"):
+    with pytest.raises(Refused, match="innerloop knows no model family with architecture OtherForCausalLM"):
         cost_of(spec.describe(), {})
 
 
