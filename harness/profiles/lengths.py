@@ -56,11 +56,11 @@ class Lognormal(_Range):
 
 
 class FromFile(Strict):
-    """Lengths from a file: `.csv` (a column by its header), `.jsonl` (a key), anything else one number a line.
+    """Lengths from a file: `.csv` (a column by its header), `.jsonl` (a key), otherwise one number per line.
 
     Rows with a length of 0 are left out; where prompt and output come from the same file, rows with 0 in either.
-    order: `sampled` draws rows with replacement, the same row for prompt and output, so that pairs stay pairs;
-        `sequence` takes them in order and begins again at the end.
+    order: `sampled` draws rows with replacement, the same row for prompt and output, so that prompt and output
+        lengths stay paired; `sequence` takes them in order and starts over at the end.
     max: longer ones are cut to this, e.g. to fit a context length.
     """
 
@@ -118,7 +118,7 @@ class Prompt(Grown):
 
 
 class Output(Strict):
-    """Outputs: exactly `tokens` are generated, whatever the model says."""
+    """Outputs: exactly `tokens` are generated; EOS is ignored."""
 
     tokens: Length
 

@@ -41,8 +41,8 @@ class Closed(Grown):
         warm-up lets expect it, so that the users are out of step from the beginning, as in the stationary state.
     users_over_time: instead of `users`, a list of {at_s, users}: at each time users come, or the last ones that came
         send no more.
-    max_tokens_per_s_per_user: enough requests are prepared for `duration_s` at this output rate, no more; an
-        engine that is faster for one user than this runs out of requests.
+    max_tokens_per_s_per_user: requests are prepared for `duration_s` at this output rate per user; an engine that is
+        faster runs out of requests.
     """
 
     later = ("start", "users_over_time")
