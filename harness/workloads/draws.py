@@ -69,7 +69,7 @@ def gamma(key_: Words, count: int, shape: float) -> Floats:
     out = np.zeros(count)
     left, tried = np.arange(count, dtype=np.int64), 0
     while len(left):
-        at = (left + tried * count) * 3
+        at = left * 3 + (tried << 44)
         radius, angle = uniform(words(key_, at)), uniform(words(key_, at + 1))
         x = np.sqrt(-2.0 * np.log(radius)) * np.cos(2.0 * np.pi * angle)
         v = (1 + c * x) ** 3
