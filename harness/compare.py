@@ -19,6 +19,7 @@ from innerloop.harness.cli.errors import (
     Refused,
     exit_codes,
 )
+from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.experiments.asking import Asked, add_question, add_rules, asked
 from innerloop.harness.experiments.output import Output, add_output, output
 
@@ -28,6 +29,7 @@ examples:
   innerloop compare 20260102T030405Z-vllm-llama-tiny-quick last
   innerloop compare A B --metric latency_s.itl.p99
   innerloop compare A B --json
+  innerloop compare A B --html page.html
   innerloop compare --base '--engine vllm --workload users-10' --change '--set max_batch_size=16' --trials 8
   innerloop compare --base '--engine vllm' --change '--engine-arg block_size=32' --effect 3%
   innerloop compare --base '--engine vllm' --change '--set max_batch_size=16' --fail-if 'itl.p99 > 1.05 * baseline'
@@ -72,6 +74,9 @@ def parser() -> CommandLine:
     add_question(out)
     add_rules(out)
     add_output(out)
+    out.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
+    )
     return out
 
 
@@ -84,6 +89,10 @@ def compare(arguments: argparse.Namespace) -> int:
     if arguments.junit is not None and not arguments.fail_if:
         raise Refused("--junit needs --fail-if: it reports the conditions")
     to = output(arguments)
+    if arguments.html is not None:
+        from innerloop.harness.pages.files import check
+
+        check([("--html", arguments.html)], [])
     if arguments.base is not None or arguments.change is not None:
         return run(arguments, asked(arguments, trials=arguments.trials, effect=arguments.effect), to)
     if not arguments.trials is arguments.out is arguments.effect is None:
@@ -95,7 +104,13 @@ def compare(arguments: argparse.Namespace) -> int:
 
     what = asked(arguments)
     rules = what.rules()
-    return tell(compared_runs(arguments.a, arguments.b, what), rules, to)
+    found = compared_runs(arguments.a, arguments.b, what)
+    code = tell(found, rules, to)
+    if arguments.html is not None:
+        from innerloop.harness.experiments.paged import compared_page, put
+
+        put(arguments.html, lambda: compared_page(found, arguments.a, arguments.b), progress_console())
+    return code
 
 
 def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
@@ -111,7 +126,13 @@ def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
     from innerloop.harness.resume import resume
 
     what.rules()  # refused before anything runs
-    return resume(make(new(arguments.base, arguments.change, what, this_machine()), arguments.out), to)
+    folder = make(new(arguments.base, arguments.change, what, this_machine()), arguments.out)
+    code = resume(folder, to)
+    if arguments.html is not None:
+        from innerloop.harness.experiments.paged import experiment_page, put
+
+        put(arguments.html, lambda: experiment_page(folder), progress_console())
+    return code
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import CommandLine, command_line
+from innerloop.harness.cli.arguments import CommandLine, command_line, duration
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import (
     EXIT_FAILED,
@@ -40,17 +40,19 @@ def parser() -> CommandLine:
         + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED, undecided=UNDECIDED),
     )
     out.add_argument("folder", metavar="FOLDER", type=Path, help="the experiment's folder")
+    out.add_argument("--budget", type=duration, metavar="TIME", help="of a sweep: start no process after this time")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: resume(arguments.folder, Output(arguments.json)))
+    return as_command(lambda: resume(arguments.folder, Output(arguments.json), arguments.budget))
 
 
-def resume(folder: Path, to: Output) -> int:
-    """Runs what is left and prints it; without a whole block there is nothing to print, and no gate is passed."""
+def resume(folder: Path, to: Output, budget_s: float | None = None) -> int:
+    """Runs what is left and prints it; without a whole block there is nothing to print, and no gate is passed.
+    budget_s: of a sweep, no process begins later than so many seconds from now."""
     from innerloop.harness.experiments.command import CONCLUDE, finish
     from innerloop.harness.experiments.folder import read_manifest
     from innerloop.harness.experiments.local import go_on
@@ -59,7 +61,7 @@ def resume(folder: Path, to: Output) -> int:
 
     manifest = read_manifest(folder)
     if manifest.design in CONCLUDE:
-        return finish(folder, manifest.design, to.json)
+        return finish(folder, manifest.design, to.json, budget_s=budget_s)
     console = progress_console()
     rules = rules_of(manifest)
     found, code = go_on(folder, console)

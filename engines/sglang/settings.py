@@ -94,7 +94,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
     whole = s["chunked_prefill"] is False
     arguments: dict[str, Any] = {
         "model_path": load.checkpoint,
-        "skip_tokenizer_init": True,
+        "skip_tokenizer_init": load.layer == "core",
         "trust_remote_code": load.trust_remote_code,
         "device": load.device,
         "dtype": s["dtype"],
@@ -143,7 +143,7 @@ def refuse_settings(load: Load) -> None:
             ("cuda_graphs", load.device == "cpu" and s["cuda_graphs"], "has no CUDA graphs on a CPU"),
         ),
     )
-    ranks = s["tensor_parallel"] != 1
+    ranks = s["tensor_parallel"] != 1 and load.layer == "core"
     refuse("this layer", s, [("tensor_parallel", ranks, "steps one scheduler, which uses one device")])
     on_cpu = keeps_fp8(s) and load.device == "cpu"
     refuse("SGLang", s, [("kv_cache_dtype", on_cpu, "supports an FP8 KV cache only on GPUs")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from innerloop.engines.contract import Adapter, Load, UnsupportedSetting
@@ -30,6 +30,13 @@ def refuse_model(adapter: Adapter, load: Load) -> None:
     if taken is not None and named and set(taken).isdisjoint(named):
         on = f"{adapter.title} on {load.device} runs only {', '.join(taken)} with this adapter"
         raise UnsupportedSetting(f"architecture={named[0]}: {on}")
+
+
+def refuse_architecture(load: Load, title: str, lacking: Mapping[str, str]) -> None:
+    """Raises UnsupportedSetting for a model of an architecture that the engine itself has not: the reason, by name."""
+    for name in load.config.get("architectures") or ():
+        if name in lacking:
+            raise UnsupportedSetting(f"architecture={name}: {title} {lacking[name]}")
 
 
 def by_setting(**settings: str) -> dict[str, str]:

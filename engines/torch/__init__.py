@@ -10,7 +10,7 @@ from innerloop.engines.contract import Adapter, EngineInfo, Load, Probe, Session
 from innerloop.engines.support import versions
 from innerloop.engines.support.refusals import by_setting, refuse
 from innerloop.engines.support.shapes import keeps_fp8, kv_bytes_per_token
-from innerloop.engines.torch.attention import SDPA, configure_sdpa, refuse_wide_mask
+from innerloop.engines.torch.attention import SDPA, attention_for, configure_sdpa, refuse_latents, refuse_wide_mask
 from innerloop.engines.torch.layers import CoreSession, EngineSession, TorchSession
 
 UNREPORTED = ("sample_ns",)
@@ -171,6 +171,7 @@ def share_of_free(fraction: float, device: str) -> float:
 def native_arguments(load: Load) -> dict[str, Any]:
     """The common settings as fields of ContinuousBatchingConfig, then the user's own `engine_args`, which win."""
     s = load.settings
+    refuse_latents(load)
     refuse(
         "it",
         s,
@@ -189,7 +190,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
         "allow_block_sharing": s["prefix_caching"],
         "use_async_batching": False,
         "auto_switch_to_flash": False,  # else what runs depends on what else is installed
-        "attn_implementation": SDPA,
+        "attn_implementation": load.engine_args.get("attn_implementation") or attention_for(load),
         "seed": s["seed"],
     }
     if s["cuda_graphs"] is not None:

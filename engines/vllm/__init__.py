@@ -12,7 +12,7 @@ from innerloop.engines.support import versions
 from innerloop.engines.vllm.async_ import AsyncSession
 from innerloop.engines.vllm.core import CoreSession
 from innerloop.engines.vllm.engine import EngineSession
-from innerloop.engines.vllm.http import HttpSession
+from innerloop.engines.vllm.http import HttpLayer
 from innerloop.engines.vllm.settings import (
     RESERVED,
     VERSIONS,
@@ -21,7 +21,7 @@ from innerloop.engines.vllm.settings import (
     refuse_without_avx512,
 )
 
-LAYERS: dict[str, Any] = {"core": CoreSession, "engine": EngineSession, "async": AsyncSession, "http": HttpSession}
+LAYERS: dict[str, Any] = {"core": CoreSession, "engine": EngineSession, "async": AsyncSession, "http": HttpLayer}
 
 
 class VllmAdapter(Adapter):

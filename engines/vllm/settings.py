@@ -12,6 +12,7 @@ from innerloop.engines.support.refusals import by_setting
 from innerloop.engines.support.shapes import is_quantized, keeps_fp8, kv_bytes_per_token
 
 VERSIONS = ("0.26", "0.33")
+FOUR_BITS = ("awq", "gptq", "compressed-tensors")
 UNFOLLOWED = "the adapter cannot track how it changes a step"
 OUT_OF_SIGHT = ("async", "http")  # layers whose steps are only seen from outside
 SPECULATES = "spec_"  # spec_method, spec_model, spec_tokens: vLLM's shorter names for speculative_config
@@ -97,7 +98,7 @@ def refuse_without_avx512(load: Load, flags: Set[str] | None) -> None:
     itself, late and perhaps in another process. `flags` are the CPU's, None where they are not known.
     """
     method = load.settings["quantization"]
-    if load.device == "cpu" and method in ("awq", "gptq") and flags and "avx512f" not in flags:
+    if load.device == "cpu" and method in FOUR_BITS and flags and "avx512f" not in flags:
         raise UnsupportedSetting(f"quantization={method}: vLLM's CPU build has 4-bit kernels only for AVX-512")
     if load.device == "cpu" and keeps_fp8(load.settings) and flags and flags.isdisjoint(("avx512f", "amx_tile")):
         raise UnsupportedSetting("kv_cache_dtype=fp8: vLLM's CPU build supports it only with AVX-512 or AMX")
@@ -193,8 +194,23 @@ def engine_info(
         kv_cache_tokens=tokens,
         kv_cache_bytes=None if token is None else tokens * token,
         weights_bytes=weights_bytes(runner),
-        notes=(*versions.notes("vLLM", version, VERSIONS), *notes),
+        notes=(*versions.notes("vLLM", version, VERSIONS), *wrong_rotation(load), *notes),
     )
+
+
+def wrong_rotation(load: Load) -> tuple[str, ...]:
+    """A note on latent attention (MLA) on CPUs with an unscaled rotary embedding.
+
+    vLLM 0.32's CPU kernel `rotary_embedding` takes the views [positions, heads, size] that its MLA passes for tensors
+    [positions, size], and turns only some of the heads, by the wrong angles. With YaRN, which all published models of
+    the kind have, vLLM computes in PyTorch's operators and is right.
+    """
+    config = load.config.get("text_config") or load.config
+    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    plain = rope.get("rope_type", rope.get("type", "default")) == "default"
+    if load.device != "cpu" or not config.get("kv_lora_rank") or not plain:
+        return ()
+    return ("vLLM's CPU kernel turns the positions of latent attention (MLA) wrongly: take its speed, not its tokens",)
 
 
 def model_runner(core: Any) -> Any:

@@ -22,13 +22,15 @@ from innerloop.harness.profiles.published import (
     architecture_of,
     block_structure,
     first,
+    packed_layout,
     quantization_method,
     text_part,
 )
 from innerloop.harness.store.versions import Document
 
 if TYPE_CHECKING:
-    from innerloop.harness.profiles.models import ModelProfile, Quantization
+    from innerloop.harness.profiles.models import ModelProfile
+    from innerloop.harness.profiles.quantization import Quantization
 
 LONGEST_NAME = 255  # bytes of a file's name
 SHOWN = 10
@@ -185,6 +187,14 @@ def compare_quantization(here: Any, profile: Quantization | None) -> list[tuple[
     if profile is not None:
         spellings = {"bits": (profile.bits, BITS), "group_size": (profile.group_size, GROUP_SIZES)}
     found: list[tuple[str, object, object]] = []
+    if profile is not None and method == "compressed-tensors":
+        meant = {"bits": profile.bits, "group_size": profile.group_size, "zero_point": profile.zero_point}
+        here = {**meant, **packed_layout(folder)}
+        return [
+            (f"quantization {name}", meant.get(name, "pack-quantized"), here[name])
+            for name in here
+            if here[name] != meant.get(name)
+        ]
     for field, (expected, keys) in spellings.items():
         value = next((folder[key] for key in keys if key in folder), None)
         if value is not None and value != expected:

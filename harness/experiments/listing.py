@@ -55,14 +55,14 @@ def line_of_experiment(folder: Path) -> RunLine:
 
 def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:
     """ok, failed (a run is), or, where runs are left, running or interrupted."""
-    if len(_ended(events)) < manifest.blocks * len(manifest.cells) and not precise(manifest, events):
+    if len(_ended(events)) < manifest.blocks * len(manifest.measured) and not precise(manifest, events):
         return "running" if _held(folder) else "interrupted"
     return "failed" if failed_jobs(events) else "ok"
 
 
 def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str:
     """`compare, 8 of 8 trials: B / A 1.034 (1.021 to 1.047)`."""
-    cells = max(len(manifest.cells), 1)
+    cells = max(len(manifest.measured), 1)
     words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} trials"
     try:
         ratio = document["figures"][0]["ratio"]

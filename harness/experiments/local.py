@@ -15,10 +15,11 @@ from innerloop.harness.analysis.trials import half_width, mean_of_processes
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
 from innerloop.harness.cli.signals import Stopped
 from innerloop.harness.cli.words import number, share
+from innerloop.harness.experiments.addresses import remember
 from innerloop.harness.experiments.blocks import ENDED, Job, latest, whole_blocks
 from innerloop.harness.experiments.compared import A, B, compared
 from innerloop.harness.experiments.folder import DOCUMENT, failed_jobs, read_events, read_manifest, unmake
-from innerloop.harness.experiments.runner import Execute, Outcome, Tell, carry_out
+from innerloop.harness.experiments.runner import Execute, Outcome, Tell, carry_out, event_of
 from innerloop.harness.experiments.sides import check_place, question_of
 from innerloop.harness.experiments.stopping import by_key
 from innerloop.harness.machine import this_machine
@@ -62,9 +63,9 @@ def go_on(folder: Path, console: Console) -> tuple[Comparison | None, int]:
     return found, code
 
 
-def run_left(folder: Path, console: Console, conclude: Conclude | None = None) -> int:
+def run_left(folder: Path, console: Console, conclude: Conclude | None = None, budget_s: float | None = None) -> int:
     """Runs what is left of an experiment; the exit code. Its document is written meanwhile and at the end, if
-    `conclude` makes it.
+    `conclude` makes it. budget_s: no process begins later than so many seconds from now.
 
     Raises:
         Refused: it is no experiment, cannot go on here, another process is running it, or nothing could be begun: a
@@ -89,8 +90,10 @@ def run_left(folder: Path, console: Console, conclude: Conclude | None = None) -
             write()
         tell_people(events, job)
 
+    runs = run_grid if manifest.kept else executor
+    until_s = None if budget_s is None else time.monotonic() + budget_s
     try:
-        ended = carry_out(folder, executor(folder, manifest, machine, console), boot_id(), tell)
+        ended = carry_out(folder, runs(folder, manifest, machine, console), boot_id(), tell, until_s)
     except Stopped as stopped:
         stopped.take()
         ended = False
@@ -126,6 +129,45 @@ def executor(folder: Path, manifest: Manifest, machine: Machine, console: Consol
     return execute
 
 
+def run_grid(folder: Path, manifest: Manifest, machine: Machine, console: Console) -> Execute:
+    """Each job is an ordinary run in a folder of its own, and one that is refused or fails takes nothing from the
+    others: those of a process behind it are run again in another one."""
+    addresses_of = {cell.name: cell.address for cell in manifest.cells}
+
+    def execute(jobs: Sequence[Job], runs: Sequence[Path]) -> Sequence[Outcome]:
+        outcomes: dict[Job, Outcome] = {}
+        asked = []
+        for job, run in zip(jobs, runs, strict=True):
+            try:
+                asked.append((job, _run_of(manifest, job, run, machine)))
+            except Refused as error:
+                outcomes[job] = Outcome("refused", reason=str(error))
+        try:
+            results = session.run_windows([one for _, one in asked], machine, console) if asked else []
+            for (job, _), (result, run) in zip(asked, results, strict=True):
+                outcomes[job] = outcome_of(result)
+                if outcomes[job].state == "done" and (address := addresses_of[job.cell]) is not None:
+                    remember(address, event_of(job, boot_id(), outcomes[job]), run)
+            _reach_again([job for job, _ in asked], outcomes, [result for result, _ in results])
+        except Refused as error:
+            if len(asked) > 1:  # not all need be the cause
+                alone = {job: execute([job], [run]) for job, run in zip(jobs, runs, strict=True) if job not in outcomes}
+                return [outcomes.get(job) or alone[job][0] for job in jobs]
+            outcomes |= {job: Outcome("refused", reason=str(error)) for job, _ in asked}
+        except InnerloopError as error:
+            outcomes |= {job: Outcome("failed", reason=str(error)) for job, _ in asked}
+        return [outcomes[job] for job in jobs]
+
+    return execute
+
+
+def _reach_again(jobs: Sequence[Job], outcomes: dict[Job, Outcome], results: Sequence[Result]) -> None:
+    """Where a process failed in a window, those behind it were not reached; where it did not load, all have failed."""
+    failed = [k for k, job in enumerate(jobs) if outcomes[job].state == "failed"]
+    if failed and results[failed[0]].startup_s.load is not None:
+        outcomes |= {jobs[k]: Outcome("unreached") for k in failed[1:]}
+
+
 def _run_of(manifest: Manifest, job: Job, run: Path, machine: Machine) -> tuple[RunSpec, Options]:
     """The run that a job is, and how it is made.
 
@@ -158,12 +200,12 @@ def outcome_of(result: Result) -> Outcome:
 def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
     """Says before each process which it is, how long it may take yet, and what the figure is so far."""
     begun, done_before = time.monotonic(), len(_ended(read_events(folder)))
-    total = manifest.blocks * len(manifest.cells)
+    total = manifest.blocks * len(manifest.measured)
     most = "at most " if manifest.until is not None else ""
 
     def tell(events: Sequence[Event], job: Job | None) -> None:
         done = len(_ended(events))
-        if (line := so_far(manifest, events)) is not None:
+        if not manifest.kept and (line := so_far(manifest, events)) is not None:
             console.print(line, style="dim", highlight=False)
         if job is None:
             return

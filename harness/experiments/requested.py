@@ -32,7 +32,7 @@ LAYERS, TRIALS = "layers", "trials"  # designs
 MOST_WINDOWS = 100
 MOST_UNTIL = 20  # trials of --until, unless told otherwise
 OF_THE_EXPERIMENT = (
-    "layers", "trials", "until", "windows", "metric", "out", "json", "strict", "profiler", "profiler_steps",
+    "layers", "trials", "until", "windows", "metric", "out", "json", "strict", "html", "profiler", "profiler_steps",
 )  # fmt: skip
 
 

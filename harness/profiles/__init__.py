@@ -89,8 +89,7 @@ def _read(family: str, option: str, name: str, overrides: Iterable[str]) -> tupl
     data, source = _own(family, option, name)
     if family == "models":
         data = on_base(data, lambda base: _own(family, option, base)[0])
-    items = list(overrides)
-    if items:
+    if items := list(overrides):
         data = apply_overrides(data, items, f"--{option}-arg")
         source = f"{source} with " + " ".join(f"--{option}-arg {item}" for item in items)
     return data, source

@@ -54,6 +54,8 @@ class EngineProfile(Strict):
     needs: its requirements, shown where it cannot run ("x needs ...").
     quantization: the methods that it runs, by kind of device; unquantized weights always run.
     environments: by kind of device, "cpu" or "cuda".
+    attached: whether it is a server that the user has started: no weights are made for it, the settings only describe
+        it, and it is nobody's default.
     plugin: the adapter's file, for engines that are not innerloop's own.
     """
 
@@ -67,4 +69,5 @@ class EngineProfile(Strict):
     needs: str
     quantization: dict[str, list[str]] = {}
     environments: Annotated[dict[str, Recipe], Field(min_length=1)]
+    attached: bool = False
     plugin: str | None = None

@@ -66,8 +66,8 @@ def broken_plugins() -> dict[str, str]:
 
 
 def runnable(machine: Machine) -> list[EngineProfile]:
-    """The engines that run here, by rank; last those of which something else stands in for a part."""
-    found = [engine for engine in all_engines() if why_not(engine, machine) is None]
+    """The engines that innerloop can start here, by rank; last those of which something else stands in for a part."""
+    found = [engine for engine in all_engines() if not engine.attached and why_not(engine, machine) is None]
     return sorted(found, key=lambda engine: all(substituted(engine, kind) for kind in devices(engine, machine)))
 
 

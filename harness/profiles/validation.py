@@ -89,8 +89,7 @@ def parse_yaml(text: str, source: str) -> Any:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise Refused(f"{source}{line}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(f"{source} is not valid YAML: {reason}") from None
+        raise Refused(f"{source} is not valid YAML: {(str(error) or type(error).__name__).splitlines()[0]}") from None
 
 
 def _check_plain(value: Any, source: str, field: str) -> None:

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 
 from innerloop.harness.cli.words import number, seconds, share
 from innerloop.harness.report.tables import ALIGNED, section, table
+from innerloop.harness.result.load import replay_changes
 from innerloop.harness.schema.caches import Caches
 from innerloop.harness.schema.load import ClassLatency
 from innerloop.harness.schema.result import Workload
@@ -24,6 +25,19 @@ def load_facts(workload: Workload | None) -> Iterator[tuple[str, str]]:
         yield "trace", f"{of.format}, {number(of.replayed)} requests of {number(of.rows)} rows"
     if workload.sessions is not None:
         yield "sessions", f"{number(workload.sessions)}, {number(workload.requests)} turns"
+
+
+def load_words(described: Workload) -> Iterator[str]:
+    """What is shared, how many conversations and classes there are, and what became of a trace's rows."""
+    if described.shared_share:
+        yield f"an infinite prefix cache would hit {share(described.shared_share)} of the prompt tokens"
+    if described.sessions is not None:
+        yield f"{number(described.sessions)} sessions"
+    if described.classes is not None:
+        yield "classes: " + ", ".join(f"{one.name} {number(one.requests)}" for one in described.classes)
+    if described.replayed is not None:
+        changes = replay_changes(described.replayed)
+        yield f"trace of format {described.replayed.format}" + (f": {changes}" if changes else "")
 
 
 def cache_facts(caches: Caches | None) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, assignments, levels, number, seconds, share, size, visible
 from innerloop.harness.report.devices import devices
 from innerloop.harness.report.doubts import aside, failure, warnings
+from innerloop.harness.report.goodput import goodput
 from innerloop.harness.report.kernels import profile
 from innerloop.harness.report.load import by_class, cache_facts, load_facts
 from innerloop.harness.report.roofline import roofline
@@ -159,6 +160,7 @@ def speed(result: Result) -> RenderableType:
     return Group(
         section("Throughput", Group(rates, Text(steady_line + intervals(in_steady), style="dim"))),
         section("Latency, from the time a request was due", latency),
+        *([section("Goodput", goodput(result.goodput))] if result.goodput is not None else []),
     )
 
 

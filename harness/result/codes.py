@@ -73,6 +73,10 @@ FAILURES = {
         "the worker was killed by a signal",
         "If the kernel log shows the out-of-memory killer, choose a smaller model or KV cache.",
     ),
+    "server_failed": Cause(
+        "the server could not be reached, refused a request or broke off",
+        "Its words are in the message; read the server's own log, or the end of engine.log.",
+    ),
     "hang": Cause(
         "the engine made no progress for too long",
         "Read the end of engine.log; if a step can take that long here, raise --hang-timeout.",

@@ -14,6 +14,7 @@ from innerloop.harness.analysis.sight import seen
 from innerloop.harness.ceilings.datasheet import DATASHEETS
 from innerloop.harness.ceilings.model import QUANTIZED_DTYPE, Ceilings
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.models.routing import shares
 from innerloop.harness.models.sizes import Sizes, sizes
 from innerloop.harness.models.stored import Attention
 from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
@@ -139,7 +140,8 @@ def cost_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> Cost:
     head = model.hidden_size * model.vocab_size
     ops, decode_ops = sum(layer.ops for layer in layers), sum(layer.decode_ops for layer in layers)
     others = (numbers.plain + numbers.vectors) * size + numbers.always_float32 * (4 - size)
-    routed = matrices_bytes(model, numbers, size, method, routed=True) + numbers.stacks * size
+    stacks = model.quantization.stacks_bytes(numbers.stacks, size) if model.quantization else numbers.stacks * size
+    routed = matrices_bytes(model, numbers, size, method, routed=True) + stacks
     return Cost(
         layers_bytes=matrices_bytes(model, numbers, size, method, routed=False) + others,
         lm_head_bytes=head * size,
@@ -150,10 +152,17 @@ def cost_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> Cost:
         attention_ops=ops,
         dtype=dtype,
         linear_dtype=QUANTIZED_DTYPE.get(quantization_family(method), dtype),
-        routed=Routed(routed, numbers.experts, numbers.taken) if numbers.experts else None,
+        routed=Routed(routed, numbers.experts, numbers.taken, popularity(model, numbers)) if numbers.experts else None,
         windowed=windowed(layers, ranks, number),
         decode_attention_ops=None if decode_ops == ops else decode_ops,
     )
+
+
+def popularity(model: ModelProfile, numbers: Sizes) -> tuple[float, ...] | None:
+    """The share of positions that each expert is chosen for, most popular first; None: it is the same for each."""
+    if not model.routing_zipf:
+        return None
+    return tuple(shares(numbers.experts, numbers.taken, model.routing_zipf).tolist())
 
 
 def matrices_bytes(model: ModelProfile, numbers: Sizes, size: int, method: str | None, *, routed: bool) -> float:
@@ -163,7 +172,8 @@ def matrices_bytes(model: ModelProfile, numbers: Sizes, size: int, method: str |
     total = 0.0
     for rows, columns, times, of_experts in numbers.matrices:
         if of_experts == routed:
-            stored = model.quantization.matrix_bytes(rows, columns) if model.quantization else rows * columns * each
+            quantized = model.quantization
+            stored = quantized.matrix_bytes(rows, columns, size) if quantized else rows * columns * each
             total += times * stored
     return total
 

@@ -43,11 +43,16 @@ class Peaks:
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """The experts of all layers that a router chooses from; each layer's are chosen equally often (random weights)."""
+    """The experts of all layers that a router chooses from; of random weights each is chosen equally often, unless the
+    model profile's `routing_zipf` skews them."""
 
     bytes: Annotated[float, Figure("all of them, as stored", unit="bytes")]
     experts: Annotated[int, Figure("experts per layer")]
     taken: Annotated[int, Figure("experts per layer that a position is routed to")]
+    shares: Annotated[
+        Sequence[float] | None,
+        Figure("share of positions that each expert is chosen for, most popular first", null="the same for each"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ examples:
       every metric with a confidence interval, from eight trials; --until 1% stops as soon as they suffice
   innerloop run --engine vllm --windows users-10,users-50,users-100
       three workloads on one engine, loaded once
+  innerloop run --engine vllm,torch --workload users-10,users-50 --set max_batch_size=8,16
+      every combination of the values, as one experiment; see docs/how-to/sweep.md
   innerloop run --engine vllm --model llama3-70b-awq --dry-run
       print what would be done, without doing it
   innerloop run --set max_batch_size=16 --label try=small --note "after the scheduler change"
@@ -66,7 +68,7 @@ def suggest(word: str) -> str | None:
 def add_request(out: argparse.ArgumentParser) -> None:
     """What `request_of` reads, and what makes an experiment of it."""
     what = out.add_argument_group("what to run")
-    what.add_argument("--engine", metavar="NAME", help="default: the best one that runs here")
+    what.add_argument("--engine", metavar="NAME[,NAME]", help="default: the best one that runs here")
     what.add_argument("--model", metavar="NAME|YAML", help="default: llama-tiny on a CPU, llama3-8b on a large GPU")
     what.add_argument("--workload", metavar="NAME|YAML", help="default: quick")
     what.add_argument(
@@ -99,6 +101,17 @@ def add_request(out: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--metric", metavar="METRIC", help="the metric that --until watches; default: output_tokens_per_s"
     )
+    what.add_argument(
+        "--budget", metavar="TIME", type=duration, help="with several values: start no process after this time, e.g. 2h"
+    )
+    what.add_argument(
+        "--fresh", action="store_true", help="with several values: run again what has been measured on this machine"
+    )
+    what.add_argument(
+        "--slo",
+        metavar="LIMITS|NAME",
+        help="latency limits, such as ttft_p99=500ms,tpot_p95=50ms, or a profile: adds goodput to the result",
+    )
     what.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto")
     what.add_argument(
         "--seed",
@@ -108,7 +121,11 @@ def add_request(out: argparse.ArgumentParser) -> None:
     )
     how = out.add_argument_group("how to run it (--set and the --*-arg options may be repeated)")
     how.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting that all engines share"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting that all engines share; NAME=A,B: each",
     )
     how.add_argument(
         "--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="an engine-specific argument"
@@ -210,6 +227,9 @@ def add_result(out: argparse.ArgumentParser) -> None:
     result.add_argument("--note", metavar="TEXT", help="stored with the result")
     result.add_argument("--strict", action="store_true", help="exit with 5 if the run is suspect")
     result.add_argument("--json", action="store_true", help="print the result as one JSON document on stdout")
+    result.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
+    )
     result.add_argument("--trace", action="store_true", help="also write trace.perfetto-trace, for ui.perfetto.dev")
     result.add_argument("--keep-token-ids", action="store_true", help="also write the token ids: output_ids.npz")
     result.add_argument(
@@ -240,6 +260,7 @@ def request_of(arguments: argparse.Namespace) -> RunRequest:
         trust_remote_code=arguments.trust_remote_code,
         label=tuple(arguments.label),
         note=arguments.note,
+        slo=arguments.slo,
         planning=arguments.dry_run,
     )
 

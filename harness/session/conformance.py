@@ -43,11 +43,13 @@ def check_engine(spec: RunSpec, machine: Machine, limit_s: float, say: Say) -> l
     """
     adapter = adapter_of(spec.engine)
     environment = environments.obtain(spec.engine, spec.device, spec.engine_python, spec.environment, say=say)
-    if spec.weights is not None:
-        checkpoint = use_weights(spec.weights, spec.model)
+    if spec.engine.attached:
+        folder = None
+    elif spec.weights is not None:
+        folder = use_weights(spec.weights, spec.model).path
     else:
-        checkpoint = ensure_checkpoint(spec.model, spec.settings.dtype, say=say)
-    load = load_of_run(spec, checkpoint.path)
+        folder = ensure_checkpoint(spec.model, spec.settings.dtype, say=say).path
+    load = load_of_run(spec, folder)
     done = [Check("declarations", "adapter", tuple(declarations(adapter, load)))]
     made = prepare_all(adapter, load, environment, machine, say)
     load = replace(load, prepared={name: str(folder.path) for name, folder in made.items()})

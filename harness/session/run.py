@@ -29,6 +29,7 @@ from innerloop.harness.session.live import LiveView, Part
 from innerloop.harness.session.options import Options
 from innerloop.harness.session.prepared import Prepared, find_ceilings, prepare
 from innerloop.harness.session.windows import Window, in_folders, inputs_of_windows, outcomes, samplers_of
+from innerloop.harness.spec.adapter_settings import engine_processes
 from innerloop.harness.store.run_folder import release
 from innerloop.harness.telemetry import samplers
 from innerloop.harness.telemetry.samplers import Samplers
@@ -128,7 +129,7 @@ def measure(
         with started_on(options.cpus):
             worker = Worker(environment.python, folder / "job.json", folder / LOG, dict(environment.variables))
         try:
-            sampled.follow(worker.guard_pid, folder)
+            sampled.follow((worker.guard_pid, *engine_processes(first.spec)), folder)
             live = LiveView(console, [part_of(one) for one in windows], sampled.devices)
             with running_on(options.harness_cpus), live, held.released():
                 launcher.watch(worker, [one.folder / "trace" for one in windows], options.limits, live.tick, outcome)

@@ -21,8 +21,10 @@ from innerloop.harness.profiles import (
 )
 from innerloop.harness.profiles.engines import EngineProfile
 from innerloop.harness.profiles.settings import parse_settings, resolve_settings
+from innerloop.harness.profiles.slo import parse_slo
 from innerloop.harness.profiles.sources import CONFIG, weights_folder
 from innerloop.harness.profiles.validation import parse_assignments
+from innerloop.harness.schema.goodput import Limit
 from innerloop.harness.spec import preconditions as checks
 from innerloop.harness.spec.labels import check_note, parse_labels
 from innerloop.harness.spec.model import RunRequest, RunSpec
@@ -51,7 +53,7 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
     checks.quantization(engine, model, device, settings, machine)
     checks.heads(model, device, settings)
     checks.numbers(model, named.workload, settings)
-    if not request.planning:
+    if not request.planning and not engine.attached:
         checks.devices(device, settings, machine)
         checks.memory(model, device, settings, machine)
     checks.paths(model, named.weights, engine, layer)
@@ -73,6 +75,7 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
         model_args=parse_assignments(request.model_arg, "--model-arg"),
         label=named.label,
         note=request.note,
+        slo=named.slo,
     )
 
 
@@ -87,6 +90,7 @@ class _Named:
     engine_args: dict[str, Any]
     seeds: Seeds
     label: dict[str, str]
+    slo: tuple[Limit, ...]
 
 
 def _names(request: RunRequest) -> _Named:
@@ -121,6 +125,7 @@ def _names(request: RunRequest) -> _Named:
     seeds = attempt(parse_seeds, request.seed)
     label = attempt(parse_labels, request.label)
     attempt(check_note, request.note)
+    slo = attempt(parse_slo, request.slo)
     if len(refusals) > 1:
         lines = [line for refusal in refusals for line in (str(refusal), *refusal.details)]
         raise Refused("several arguments are wrong", *lines)
@@ -130,7 +135,8 @@ def _names(request: RunRequest) -> _Named:
     assert engine_args is not None
     assert seeds is not None
     assert label is not None
-    return _Named(engine, model, weights, workload, engine_args, seeds, label)
+    assert slo is not None
+    return _Named(engine, model, weights, workload, engine_args, seeds, label, slo)
 
 
 def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine: Machine) -> tuple[EngineProfile, str]:

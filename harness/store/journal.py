@@ -15,13 +15,13 @@ from innerloop.harness.schema.experiment import Event
 FILE = "journal.jsonl"
 
 
-def append(folder: Path, event: Event) -> None:
-    """Adds a line; it is on the disk when this returns. What a kill left of a line before it is ended first.
+def append(folder: Path, *events: Event) -> None:
+    """Adds a line each; they are on the disk when this returns. What a kill left of a line before them is ended first.
 
     Raises:
         OSError: it cannot be written.
     """
-    line = json.dumps(asdict(event), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    line = b"".join(json.dumps(asdict(event), ensure_ascii=False, allow_nan=False).encode() + b"\n" for event in events)
     with open(folder / FILE, "a+b") as file:
         if file.seek(0, os.SEEK_END) > 0:
             file.seek(-1, os.SEEK_END)

@@ -49,7 +49,7 @@ class Channel:
 def job(folder: Path, load: Work, rounds: Work) -> dict[str, Any]:
     folder.mkdir()
     for name, one in (("workload", load), ("warmup", rounds)):
-        np.savez(folder / f"{name}.npz", **asdict(one))
+        np.savez(folder / f"{name}.npz", **{field: value for field, value in asdict(one).items() if value is not None})
     warm = {"workload": str(folder / "warmup.npz"), "rule": RULE}
     return {
         "workload": str(folder / "workload.npz"),

@@ -18,7 +18,7 @@ from innerloop.harness.profiles.published import quantization_method
 from tests.harness.checkpoints.dequantize import dequantized, e4m3, read, unpacked
 from tests.harness.checkpoints.test_synthetic_weights import forward
 
-NAMES = ["llama-tiny-awq", "llama-tiny-gptq", "llama-tiny-fp8", "llama3-8b-fp8"]  # the last one in blocks
+NAMES = ["llama-tiny-awq", "llama-tiny-gptq", "llama-tiny-w4a16", "llama-tiny-fp8", "llama3-8b-fp8"]  # last in blocks
 SMALL = ["hidden_size=256", "num_hidden_layers=2", "num_attention_heads=4", "num_key_value_heads=2", "head_dim=64"]
 SMALL += ["intermediate_size=768", "vocab_size=512", "bos_token_id=1", "eos_token_id=2"]
 
@@ -153,7 +153,8 @@ def test_planned_bytes_are_those_of_the_profile(name: str) -> None:
 def test_the_files_hold_what_was_planned(tmp_path: Path, name: str) -> None:
     model = small(name)
     tensors, types = read(made(model, tmp_path))
-    spelled = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "int32": "I32", "float8_e4m3": "F8_E4M3"}
+    spelled = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "int32": "I32", "int64": "I64"}
+    spelled["float8_e4m3"] = "F8_E4M3"
     assert {name: (a.shape, types[name]) for name, a in tensors.items()} == {
         t.name: (t.shape, spelled[t.dtype]) for t in plan(model, model.dtype)
     }
@@ -206,6 +207,7 @@ def test_fp8_in_blocks_is_not_taken_for_fp8_without(tmp_path: Path) -> None:
         ("llama-tiny-awq", {"zero_point": False}, "zero_point: true in the profile"),
         ("llama-tiny-gptq", {"desc_act": True}, "desc_act: false in the profile"),
         ("llama-tiny-gptq", {"checkpoint_format": "gptq_v2"}, "checkpoint_format: gptq in the profile"),
+        ("llama-tiny-w4a16", {"format": "nvfp4-pack-quantized"}, "format: pack-quantized in the profile"),
     ],
 )
 def test_another_layout_of_the_same_method_is_refused(tmp_path: Path, name: str, change: Any, words: str) -> None:

@@ -22,6 +22,7 @@ from innerloop.harness.experiments.comparison import Question
 from innerloop.harness.experiments.folder import locked, read_events, read_manifest, write_manifest
 from innerloop.harness.experiments.layers import added_by_layers
 from innerloop.harness.experiments.runner import Execute, Outcome, carry_out
+from innerloop.harness.experiments.sweeps import swept
 from innerloop.harness.experiments.trials import measured
 from innerloop.harness.result.build import build
 from innerloop.harness.result.figures import PRIMARY
@@ -53,8 +54,15 @@ DESIGNS: dict[str, tuple[Callable[[Path], Any], Manifest]] = {
             cells=(Cell("few", {}, "few"), Cell("few.2", {}, "few")),
         ),
     ),
+    "sweep": (
+        swept,
+        replace(
+            manifest("A", "B", blocks=2, design="sweep", order="random", options={"metric": PRIMARY}, kept=True),
+            cells=(Cell("A", {}, "A", {"x": 1}, process="p"), Cell("B", {}, "B", {"x": 2}, process="p")),
+        ),
+    ),
 }
-LINES = {"compare": 12, "layers": 8, "trials": 6, "until": 10, "windows": 12}  # of its journal, undisturbed
+LINES = {"compare": 12, "layers": 8, "trials": 6, "until": 10, "windows": 12, "sweep": 8}  # of its journal, undisturbed
 
 
 MADE: dict[tuple[str, int], tuple[Path, Outcome]] = {}  # by cell and block: the same run each time

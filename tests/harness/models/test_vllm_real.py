@@ -20,12 +20,7 @@ SCRIPTS = {
     "vllm": Path(__file__).parents[1] / "checkpoints" / "prompt_logprobs.py",
     "torch": Path(__file__).parent / "forward_logprobs.py",
 }
-OPEN = pytest.mark.xfail(strict=True, reason="they differ from the second position on; which is right is open")
-NAMES = [
-    pytest.param(name, marks=[OPEN] if name.startswith("deepseek") else [])
-    for name in names("models")
-    if name.endswith("-tiny") and name != "llama-tiny"
-]
+NAMES = [name for name in names("models") if name.endswith("-tiny") and name != "llama-tiny"]
 
 
 def logprobs(engine: str, checkpoint: Path, *arguments: str) -> np.ndarray:

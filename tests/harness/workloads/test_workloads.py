@@ -174,6 +174,7 @@ def test_describe_counts_what_will_be_asked() -> None:
         duration_s=None,
         prompt_tokens=TokenTotals(total=640, min=10, mean=10.0, max=10),
         output_tokens=TokenTotals(total=192, min=3, mean=3.0, max=3),
+        shared_share=0.0,
     )
 
 
@@ -193,7 +194,7 @@ def test_a_saved_workload_is_loaded_without_pickle_and_has_the_same_hash(tmp_pat
     work = make("users-10", "load.duration_s=30")
     work.save(tmp_path / "workload.npz")
     with np.load(tmp_path / "workload.npz", allow_pickle=False) as file:
-        assert sorted(file) == sorted([*ARRAYS, "about"])
+        assert sorted(file) == sorted([*ARRAYS, "about", "shared_lens"])
     assert load(tmp_path / "workload.npz").hash == work.hash
 
 
