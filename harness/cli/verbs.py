@@ -27,17 +27,7 @@ VERBS = {
     "watch": "show live readings of the GPUs and the host",
     "check-engine": "check that an engine's adapter follows the contract",
 }
-<<<<<<< HEAD
-ROOMS = (
-    "ceilings",
-    "checkpoints",
-    "environments",
-    "export",
-    "profiles",
-)  # verbs whose module is the room's own __main__.py
-=======
-ROOMS = ("ceilings", "checkpoints", "environments", "profiles", "report")  # whose module is the room's __main__.py
->>>>>>> 53973cdcd75f1c4abf5c000c6569ac6af605a204
+ROOMS = ("ceilings", "checkpoints", "environments", "export", "profiles", "report")  # their __main__.py is it
 COMMAND = re.compile(rf"\binnerloop ({'|'.join(VERBS)})(?![\w-])")
 
 PAGE = re.compile(r"(?<![\w/.])docs/[a-z/-]+\.md")

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from collections.abc import Iterator
-=======
-from collections.abc import Sequence
->>>>>>> 53973cdcd75f1c4abf5c000c6569ac6af605a204
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
 from innerloop.harness import __version__
 from innerloop.harness.analysis import client as client_analysis
-<<<<<<< HEAD
 from innerloop.harness.analysis.by_class import by_class
-from innerloop.harness.analysis.observer import step_ratio
-from innerloop.harness.analysis.run import analyse
-from innerloop.harness.cli.words import seconds
-from innerloop.harness.result import caches, telemetry
-=======
 from innerloop.harness.analysis.goodput import goodput
 from innerloop.harness.analysis.latency import first_tokens
 from innerloop.harness.analysis.observer import step_ratio
 from innerloop.harness.analysis.run import analyse
+from innerloop.harness.cli.words import seconds
 from innerloop.harness.result import caches, synthetic, telemetry
->>>>>>> 53973cdcd75f1c4abf5c000c6569ac6af605a204
 from innerloop.harness.result import roofline as limit
 from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.result.load import replay_changes
@@ -122,17 +112,13 @@ def build(record: Record) -> Result:
         checks=figures.checks,
         id=record.id or new_id(),
         key=key_of(spec),
-<<<<<<< HEAD
         classes=by_class(tables.requests, tables.tokens, class_names(record), window.end_ns or 0),
-=======
         goodput=goodput_of(record, asked.slo, figures.window),
->>>>>>> 53973cdcd75f1c4abf5c000c6569ac6af605a204
         process=record.process,
         experiment=record.experiment,
     )
 
 
-<<<<<<< HEAD
 def class_names(record: Record) -> tuple[str, ...]:
     """The classes of requests, in the order of their numbers; empty where there is one."""
     classes = None if record.workload is None else record.workload.classes
@@ -147,7 +133,8 @@ def load_notes(record: Record) -> Iterator[str]:
     replayed = None if record.workload is None else record.workload.replayed
     if replayed is not None and (changes := replay_changes(replayed)):
         yield f"trace: {changes}"
-=======
+
+
 def goodput_of(record: Record, limits: Sequence[Limit], window: Window) -> Goodput | None:
     """What kept the limits; None without any, and of a window that never opened."""
     if not limits or window.start_ns is None or window.end_ns is None:
@@ -155,7 +142,6 @@ def goodput_of(record: Record, limits: Sequence[Limit], window: Window) -> Goodp
     tables = record.tables
     first = first_tokens(tables.requests, tables.tokens)
     return goodput(tables.requests, first, limits, window.start_ns, window.end_ns)
->>>>>>> 53973cdcd75f1c4abf5c000c6569ac6af605a204
 
 
 def engine(record: Record) -> Engine:

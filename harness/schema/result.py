@@ -10,11 +10,8 @@ from innerloop.harness.schema.caches import Caches
 from innerloop.harness.schema.common import Level, TokenTotals
 from innerloop.harness.schema.engine import Checkpoint, Engine, Environment
 from innerloop.harness.schema.figure import Figure
-<<<<<<< HEAD
-from innerloop.harness.schema.load import ClassCount, ClassLatency, Replayed
-=======
 from innerloop.harness.schema.goodput import Goodput, Limit
->>>>>>> 53973cdcd75f1c4abf5c000c6569ac6af605a204
+from innerloop.harness.schema.load import ClassCount, ClassLatency, Replayed
 from innerloop.harness.schema.profiling import Kernels, Profiling
 from innerloop.harness.schema.reasons import Check, Failure, Reason
 from innerloop.harness.schema.roofline import Roofline
@@ -154,13 +151,10 @@ class Result:
     stability: Annotated[
         Stability | None, Figure("drift and backlog during the window", null="an older innerloop wrote it")
     ] = None
-<<<<<<< HEAD
     classes: Annotated[
         tuple[ClassLatency, ...] | None, Figure("latencies by class of requests", null="there is one class")
     ] = None
-=======
     goodput: Annotated[Goodput | None, Figure("requests within latency limits", null="no limits were given")] = None
->>>>>>> 53973cdcd75f1c4abf5c000c6569ac6af605a204
     kind: Annotated[Literal["run"], Figure("what this document is")] = "run"
     id: Annotated[str | None, Figure("of this run: UUID version 7", null="an older innerloop wrote it")] = None
     key: Annotated[
