@@ -18,6 +18,7 @@ VERBS = {
     "noise": "measure how much two identical runs differ on this machine",
     "resume": "finish an interrupted experiment",
     "steps": "show where the time of a run's steps went",
+    "export": "write a run's steps or requests in a form that other tools read",
     "doctor": "describe this machine and list the engines that run on it",
     "profiles": "list, show and check the profiles of models, workloads, engines and suites",
     "environments": "list, create, register or remove engines' environments",
@@ -26,7 +27,7 @@ VERBS = {
     "watch": "show live readings of the GPUs and the host",
     "check-engine": "check that an engine's adapter follows the contract",
 }
-ROOMS = ("ceilings", "checkpoints", "environments", "profiles", "report")  # whose module is the room's __main__.py
+ROOMS = ("ceilings", "checkpoints", "environments", "export", "profiles", "report")  # their __main__.py is it
 COMMAND = re.compile(rf"\binnerloop ({'|'.join(VERBS)})(?![\w-])")
 
 PAGE = re.compile(r"(?<![\w/.])docs/[a-z/-]+\.md")

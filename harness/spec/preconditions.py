@@ -100,7 +100,7 @@ def numbers(model: ModelProfile, workload: WorkloadProfile, settings: Settings) 
             f"of {model.name} (max_position_embeddings)"
         )
     check_context(workload, settings.context_length)
-    prompt, output = longest_request(workload)
+    prompt, output = longest_request(workload, context_length=settings.context_length)
     if settings.kv_cache_tokens is not None and settings.kv_cache_tokens < prompt + output:
         raise Refused(
             f"kv_cache_tokens ({settings.kv_cache_tokens}) is less than the longest request of {workload.name}: "
