@@ -10,6 +10,7 @@ VERBS = {
     "run": "run an engine on a workload and print a report",
     "sweep": "run every point of a grid and show them in one table",
     "suite": "run a study that comes with innerloop",
+    "find-rate": "find the highest load within latency limits",
     "show": "print a run's report again",
     "runs": "list the runs in a folder",
     "compare": "show what differs between two runs or ways to run, by how much, and where",

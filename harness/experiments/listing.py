@@ -8,6 +8,7 @@ from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.words import number
+from innerloop.harness.experiments import probes
 from innerloop.harness.experiments.blocks import ENDED, latest
 from innerloop.harness.experiments.folder import (
     DOCUMENT,
@@ -19,6 +20,7 @@ from innerloop.harness.experiments.folder import (
     read_events,
     read_manifest,
 )
+from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.experiments.stopping import precise
 from innerloop.harness.result.listing import RunLine, changed, line_of
 from innerloop.harness.schema.experiment import Event, Manifest
@@ -55,6 +57,10 @@ def line_of_experiment(folder: Path) -> RunLine:
 
 def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:
     """ok, failed (a run is), or, where runs are left, running or interrupted."""
+    if manifest.design == FIND_RATE:
+        if probes.state(manifest, events).next is None:
+            return "ok"
+        return "running" if _held(folder) else "interrupted"
     if len(_ended(events)) < manifest.blocks * len(manifest.measured) and not precise(manifest, events):
         return "running" if _held(folder) else "interrupted"
     return "failed" if failed_jobs(events) else "ok"
@@ -63,6 +69,10 @@ def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:
 def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str:
     """`compare, 8 of 8 blocks: B / A 1.034 (1.021 to 1.047)`."""
     cells = max(len(manifest.measured), 1)
+    if manifest.design == FIND_RATE:
+        now = probes.state(manifest, events)
+        found = "nothing holds yet" if now.answer is None else f"{manifest.options['over']} {now.answer:g}"
+        return f"{FIND_RATE}, {len(_ended(events))} probes: {found} ({now.state})"
     words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} blocks"
     try:
         ratio = document["figures"][0]["ratio"]
