@@ -75,7 +75,7 @@ def probes(found: FindRate) -> RenderableType:
 def kept(one: Estimate | None) -> str:
     if one is None or one.value is None:
         return NONE
-    return f"{share(one.value)} ({share(one.low)} to {share(one.high)})"
+    return f"{share(one.value)} ({100 * (one.low or 0):.1f}-{100 * (one.high or 1):.1f})"
 
 
 def remarks(found: FindRate) -> Iterator[str]:

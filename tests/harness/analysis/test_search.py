@@ -16,7 +16,9 @@ def probe(load: float, share: float, requests: int = 1000, quantile: float = 0.9
     return Probe(load, {"ttft": Tally(quantile, requests, round(share * requests), 1.0)}, **more)
 
 
-def run(share: Share, start: float, most: int = 15, whole: bool = False, requests: int = 1000) -> tuple[Search, list[Probe]]:
+def run(
+    share: Share, start: float, most: int = 15, whole: bool = False, requests: int = 1000
+) -> tuple[Search, list[Probe]]:
     probes: list[Probe] = []
     while (now := search(probes, start, most, whole)).next is not None:
         probes.append(probe(now.next, share(now.next), requests))
