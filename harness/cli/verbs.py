@@ -11,6 +11,7 @@ VERBS = {
     "sweep": "run every point of a grid and show them in one table",
     "suite": "run a study that comes with innerloop",
     "find-rate": "find the highest load within latency limits",
+    "bisect": "find the release or commit that made an engine slow",
     "show": "print a run's report again",
     "runs": "list the runs in a folder",
     "compare": "show what differs between two runs or ways to run, by how much, and where",

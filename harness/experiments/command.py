@@ -10,6 +10,8 @@ from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_UNDECIDED, Refused
 from innerloop.harness.cli.output import print_json, printing
 from innerloop.harness.cli.progress import progress_console
+from innerloop.harness.experiments.bisecting import BISECT
+from innerloop.harness.experiments.culprit import WAY, bisected
 from innerloop.harness.experiments.finding import found_rate, probing
 from innerloop.harness.experiments.folder import failed_jobs, read_events
 from innerloop.harness.experiments.grid import SWEEP
@@ -24,23 +26,25 @@ from innerloop.harness.experiments.trials import measured
 from innerloop.harness.machine import this_machine
 from innerloop.harness.profiling.choice import choose
 from innerloop.harness.report.experiment import print_document
+from innerloop.harness.schema.bisect import Bisect
 from innerloop.harness.schema.find_rate import FindRate
 from innerloop.harness.schema.sweep import Sweep
 from innerloop.harness.schema.trials import Trials
 from innerloop.harness.schema.waterfall import Waterfall
 from innerloop.harness.store.typed import document
 
-Document = Waterfall | Trials | Sweep | FindRate
+Document = Waterfall | Trials | Sweep | FindRate | Bisect
 CONCLUDE: dict[str, Callable[[Path], Document]] = {
     LAYERS: added_by_layers,
     TRIALS: measured,
     SWEEP: swept,
     FIND_RATE: found_rate,
+    BISECT: bisected,
 }
 """The designs of `innerloop run`, `sweep`, `suite` and `find-rate`, and how a folder becomes their document."""
 
 
-WAYS: dict[str, Way] = {SWEEP: (run_grid, None), FIND_RATE: (probing, next_probe)}
+WAYS: dict[str, Way] = {SWEEP: (run_grid, None), FIND_RATE: (probing, next_probe), BISECT: WAY}
 
 
 def run_experiment(arguments: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK,
 from innerloop.harness.cli.signals import Stopped
 from innerloop.harness.cli.words import number, share
 from innerloop.harness.experiments.addresses import remember
+from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.blocks import ENDED, Job, latest, whole_blocks
 from innerloop.harness.experiments.compared import A, B, compared
 from innerloop.harness.experiments.folder import DOCUMENT, failed_jobs, read_events, read_manifest, unmake
@@ -224,7 +225,7 @@ def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
     begun, done_before = time.monotonic(), len(_ended(read_events(folder)))
     total = manifest.blocks * len(manifest.measured)
     unit = {"layers": "trial", "trials": "trial", FIND_RATE: "probe"}.get(manifest.design, "block")
-    most = " at most" if manifest.until is not None or manifest.design == FIND_RATE else ""
+    most = " at most" if manifest.until is not None or manifest.design in (FIND_RATE, BISECT) else ""
 
     def tell(events: Sequence[Event], job: Job | None) -> None:
         done = len(_ended(events))
@@ -232,11 +233,12 @@ def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
             console.print(line, style="dim", highlight=False)
         if job is None:
             return
-        words = f"{unit} {job.block} of {manifest.blocks}{most} ({done + 1} of {total})"
+        chosen = manifest.design in (FIND_RATE, BISECT)  # by what is found: how many are left is not known
+        words = f"{unit} {job.block} of {manifest.blocks}{most}" + ("" if chosen else f" ({done + 1} of {total})")
         if not manifest.together and len(manifest.cells) > 1:
             words = f"{job.cell}, {words}"
         elapsed = time.monotonic() - begun
-        if done > done_before:
+        if done > done_before and not chosen:
             words += f", {elapsed:.0f} s elapsed, about {elapsed / (done - done_before) * (total - done):.0f} s left"
         console.rule(words, style="dim")
 

@@ -12,6 +12,24 @@ Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
 Range = Annotated[str, Field(pattern=r"^(>=|<)\d+\.\d+(,(>=|<)\d+\.\d+)*$")]
 
 
+class Versions(Strict):
+    """How an environment of another version than the lock's is made.
+
+    releases: those that have been tried, the oldest first: what a range of versions is made of. oldest: below it none
+        can be made, for the reason `why_older`.
+    requirements: the file that the lock was made from, whose pin of the distribution is replaced; overrides, excludes:
+        files for uv's resolution; torch: entries that are put in front of it.
+    """
+
+    releases: list[str] = []
+    oldest: Version
+    why_older: str
+    requirements: str
+    overrides: str | None = None
+    excludes: str | None = None
+    torch: str | None = None
+
+
 class Recipe(Strict):
     """An engine's environment on one kind of device.
 
@@ -25,6 +43,7 @@ class Recipe(Strict):
     interpreter: "harness" where the engine runs in the Python that innerloop itself runs in.
     env: environment variables of the worker.
     preload: shared libraries, as patterns below the environment's folder, put into the worker's LD_PRELOAD.
+    versions: how other versions of the engine are installed; None: they are not.
     substituted: what of the engine something else stands in for, so that its speed on this device says nothing of the
         engine's: such a run stands outside rankings, and is nobody's default.
     """
@@ -42,6 +61,7 @@ class Recipe(Strict):
     env: dict[str, str] = {}
     preload: list[str] = []
     substituted: str | None = None
+    versions: Versions | None = None
 
 
 class EngineProfile(Strict):
@@ -55,6 +75,7 @@ class EngineProfile(Strict):
     quantization: the methods that it runs, by kind of device; unquantized weights always run.
     environments: by kind of device, "cpu" or "cuda".
     plugin: the file of its adapter, where that is none of innerloop's own.
+    pinned: the version that was asked for by name, `vllm==0.30.0`; None: the lock's.
     """
 
     name: Annotated[str, Field(pattern=NAME)]
@@ -68,3 +89,4 @@ class EngineProfile(Strict):
     quantization: dict[str, list[str]] = {}
     environments: Annotated[dict[str, Recipe], Field(min_length=1)]
     plugin: str | None = None
+    pinned: str | None = None

@@ -40,8 +40,8 @@ class Tail:
         self._read = self._lines = 0  # bytes and lines of it
 
     def new(self, all_of_it: bool = False) -> list[Event]:
-        """The events that were added. A line that is still being written waits for the next reading, unless `all_of_it`;
-        one that a kill cut off says nothing: what it was about is run again.
+        """The events that were added. A line that is still being written waits for the next reading, unless
+        `all_of_it`; one that a kill cut off says nothing: what it was about is run again.
 
         Raises:
             Refused: the journal cannot be read, or a whole line is no event.
