@@ -44,6 +44,9 @@ class Spec:
     environment: str | None = None
     model_profile: Mapping[str, Any] = field(default_factory=dict)
     workload_profile: Mapping[str, Any] = field(default_factory=dict)
+    engine_version: Annotated[
+        str | None, Figure("the version that was requested", null="that of innerloop's lock, or of your environment")
+    ] = None
     plugin: Annotated[str | None, Figure("the adapter's file", null="the adapter is one of innerloop's own")] = None
     substituted: Annotated[
         str | None,

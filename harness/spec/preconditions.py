@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.environments.versions import check_version
 from innerloop.harness.profiles import WorkloadProfile, engines, load_model, names
 from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.profiles.settings import Settings
@@ -18,6 +19,7 @@ from innerloop.harness.workloads import check_context, longest_request
 if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiles.engines import EngineProfile
+    from innerloop.harness.spec.model import RunRequest
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
 DEVICES = ("auto", "cpu", "cuda")
@@ -70,6 +72,14 @@ def quantization(engine: EngineProfile, model: ModelProfile, device: str, settin
             f"engines that can run them on {device}: {', '.join(other.name for other in able) or 'none'}"
             f" (here: {', '.join(here) or 'none'})",
         )
+
+
+def version(engine: EngineProfile, device: str, request: RunRequest) -> None:
+    """A version that is asked for by name can be installed, and nothing else is asked for beside it."""
+    for option, given in (("--engine-python", request.engine_python), ("--environment", request.environment)):
+        if given is not None:
+            raise Refused(f"--engine {engine.name}=={engine.pinned} and {option} cannot be combined; give one of them")
+    check_version(engine, engine.environments[device], device)
 
 
 def devices(device: str, settings: Settings, machine: Machine) -> None:
