@@ -27,7 +27,7 @@ from innerloop.harness.schema.experiment import VERSION, Cell, Event, Manifest
 from innerloop.harness.schema.find_rate import VERSION as DOCUMENT_VERSION
 from innerloop.harness.schema.find_rate import FindRate, LoadProbed
 from innerloop.harness.schema.goodput import Limit
-from innerloop.harness.schema.result import Place, Result
+from innerloop.harness.schema.result import ExperimentPlace, Result
 from innerloop.harness.schema.waterfall import EngineName
 from innerloop.harness.session import run as session
 from innerloop.harness.session.arguments import request_of, words_of
@@ -99,7 +99,7 @@ def probing(folder: Path, manifest: Manifest, machine: Machine, console: Console
         assert load is not None
         console.print(f"probe at {over} {load:g}", style="dim", highlight=False)
         words = words_at(cell.request["arguments"], over, load, job.block)
-        place = Place(manifest.id, manifest.design, job.cell, job.block)
+        place = ExperimentPlace(manifest.id, manifest.design, job.cell, job.block)
         try:
             [(result, _)] = session.run_windows([run_of_words(words, run, machine, place)], machine, console)
         except Refused:
