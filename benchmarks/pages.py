@@ -2,8 +2,8 @@
 
     python -m benchmarks.pages --tokens 1000000
 
-The run is the one of `benchmarks.day`, with fewer tokens. The aims are 3 s and 6 MB; reading the records, working out every
-step's content and writing the file are counted, starting Python is not. Chromium's time is printed where there is one.
+The run is the one of `benchmarks.day`, with fewer tokens. The aims are 3 s and 6 MB; reading the records, working out
+every step's content and writing the file are counted, starting Python is not. Chromium's time is printed, too.
 """
 
 from __future__ import annotations

@@ -145,10 +145,10 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
     color = specs.colour(shown)
     boxes = {
         "transform": [specs.SHOWN, {"filter": "datum.x0 != null && datum.y0 != null"}],
-        "mark": {"type": "rect", "opacity": 0.16, "clip": True},
+        "mark": {"type": "rect", "fillOpacity": 0.12, "strokeOpacity": 0.55, "strokeWidth": 1, "clip": True},
         "encoding": {
             "x": {**x, "field": "x0"}, "x2": {"field": "x1"}, "y": {**y, "field": "y0"}, "y2": {"field": "y1"},
-            "color": color,
+            "color": color, "stroke": color,
         },
     }  # fmt: skip
     line = {

@@ -1,4 +1,4 @@
-"""Pages in headless Chromium: nothing complains, nothing is fetched, the marks are the data's, clicks and drags work."""
+"""Pages in headless Chromium: nothing complains or is fetched, the marks are the data's, clicks and drags work."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def sound(tab: Tab, width: int) -> None:
     assert tab.run("document.documentElement.scrollWidth") <= width
     empty = "[...document.querySelectorAll('figure .plot')].filter((plot) => !plot.querySelector('svg')).length"
     assert tab.run(empty) == 0
-    wide = "[...document.querySelectorAll('figure svg')].filter((svg) => svg.getBoundingClientRect().width > innerWidth).length"
-    assert tab.run(wide) == 0
+    widths = tab.run("[...document.querySelectorAll('figure svg')].map((svg) => svg.getBoundingClientRect().width)")
+    assert max(widths, default=0) <= width
 
 
 @pytest.mark.parametrize(("width", "dark"), SIZES)
@@ -93,8 +93,8 @@ def test_a_drag_zooms_all_charts_over_time_and_a_double_click_shows_everything(t
         f"(({{x, y, width, height}}) => [x, y, width, height])({plot}.getBoundingClientRect())"
     )
     tab.press(x + width * 0.4, y + height / 2, to=(x + width * 0.6, y + height / 2))
-    span = """[...document.querySelectorAll('figure')].filter((one) => one.view?.signal && one.matches('[data-chart="%s"]'))
-              .map((one) => [one.view.signal('x0'), one.view.signal('x1')])[0]"""
+    span = """((view) => [view.signal('x0'), view.signal('x1')])(
+              document.querySelector('figure[data-chart="%s"]').view)"""
     tab.wait(f"({span % 'p0-speed'})[0] > 0.1")
     begin, end = tab.run(span % "p0-speed")
     assert 0.3 < begin < end < 1.5
