@@ -52,9 +52,11 @@ class HttpAdapter(Adapter):
         if pid is not None and (type(pid) is not int or not os.path.exists(f"/proc/{pid}")):
             raise UnsupportedSetting(f"engine argument pid={pid}: there is no such process on this machine")
         if pid is not None and target.address[0] not in LOOPBACK:
-            raise UnsupportedSetting(f"engine argument pid={pid}: the server on {target.address[0]} is no process here")
+            raise UnsupportedSetting(
+                f"engine argument pid={pid}: the server on {target.address[0]} is not a process on this machine"
+            )
         if protocol is not None and protocol not in PROTOCOLS:
-            raise UnsupportedSetting(f"engine argument protocol={protocol}: it is one of {', '.join(PROTOCOLS)}")
+            raise UnsupportedSetting(f"engine argument protocol={protocol}: choose from: {', '.join(PROTOCOLS)}")
         if reset is not None and not str(reset).startswith("/"):
             raise UnsupportedSetting(f"engine argument reset={reset}: give a path, as /flush_cache")
         return dict(given)

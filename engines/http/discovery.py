@@ -70,7 +70,7 @@ def reach(address: Address) -> None:
         raise ServerFailed(f"no server can be reached at {where}: {error}; start it first, or correct url=") from None
     except http.client.HTTPException as error:
         raise ServerFailed(
-            f"what listens on port {address[1]} is no HTTP server: {words(repr(error).encode())}"
+            f"what listens on port {address[1]} is not an HTTP server: {words(repr(error).encode())}"
         ) from None
 
 
@@ -91,7 +91,7 @@ def try_out(address: Address, wire: Wire) -> None:
             if time.monotonic() > deadline:
                 raise Silent(f"the server took a request of {TOKENS} tokens and has not answered it in {TRIAL_S:g} s")
         if got != TOKENS:
-            raise WrongTokenCount(f"{TOKENS} tokens were asked for, and {got} came")
+            raise WrongTokenCount(f"{TOKENS} tokens were requested, but {got} came")
     finally:
         client.close()
 

@@ -244,7 +244,7 @@ def number(told: Any, name: str) -> int:
     """Raises ValueError: it is no count."""
     value = told[name]
     if type(value) is not int or value < 0:
-        raise ValueError(f"the server's {name} is no count: {words(repr(value).encode())}")
+        raise ValueError(f"the server's {name} is not a count: {words(repr(value).encode())}")
     return value
 
 

@@ -53,7 +53,7 @@ def no_null_server(monkeypatch):
         ({"url": "http://me:secret@127.0.0.1:80/v1"}, "a user's name or password"),
         ({"url": "http://127.0.0.1:80/v1", "pid": 1 << 22}, "no such process"),
         ({"url": "http://127.0.0.1:80/v1", "pid": "vllm"}, "no such process"),
-        ({"url": "http://gpu-box/v1", "allow_host": "gpu-box", "pid": os.getpid()}, "is no process here"),
+        ({"url": "http://gpu-box/v1", "allow_host": "gpu-box", "pid": os.getpid()}, "is not a process on this machine"),
         ({"url": "http://127.0.0.1:80/v1", "protocol": "grpc"}, "it is one of completions, lmdeploy"),
         ({"url": "http://127.0.0.1:80/v1", "reset": "flush"}, "give a path"),
         ({"url": "http://127.0.0.1:80/v1", "modle": "m"}, "did you mean 'model'"),
@@ -150,7 +150,7 @@ def test_a_protocol_that_is_named_is_the_only_one_that_is_tried():
     ("style", "words"),
     [
         ("uncounted", "ended without usage, so its tokens cannot be counted"),
-        ("short", "4 tokens were asked for, and 2 came"),
+        ("short", "4 tokens were requested, but 2 came"),
         ("several", "add --engine-arg model=NAME, one of some/model, other"),
     ],
 )
@@ -182,7 +182,7 @@ def test_where_nothing_listens_or_something_else_does_is_an_error():
                 connection.close()
 
         Thread(target=greet, daemon=True).start()
-        with pytest.raises(ServerFailed, match=r"is no HTTP server: .*SSH-2\.0"):
+        with pytest.raises(ServerFailed, match=r"is not an HTTP server: .*SSH-2\.0"):
             adapter.open(load(f"http://127.0.0.1:{port}/v1"))
 
 
