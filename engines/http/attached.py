@@ -24,7 +24,7 @@ KEPT = (
     "the server's prefix cache was not emptied: prompts of an earlier run with the same --seed may be in it (another "
     "--seed has others; --engine-arg reset=/PATH names the path that empties it)"
 )
-ALONE = "without --engine-arg pid=N the host's figures are those of the client alone"
+ALONE = "without --engine-arg pid=N the host's figures are the client's, and the server counts as another program"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class HttpAdapter(Adapter):
         session = HttpSession(target.address, wire, f"the server at {given['url']}", given.get("reset"))
         try:
             info = info_of(target, wire.model, given)
-            session.info = told(info, wire.protocol, load)
+            session.info = told(info, wire, load)
         except BaseException:
             session.close()
             raise
@@ -127,7 +127,7 @@ def info_of(target: Target, model: str, given: Mapping[str, Any]) -> EngineInfo:
         effective={
             "server": software or listed.get("owned_by"),
             "served_model": model,
-            "context_length": context if type(context) is int else None,
+            "max_model_len": context if type(context) is int else None,  # no setting: nobody asked for it
         },
         native=dict(given),
         notes=notes,

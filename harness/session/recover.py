@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from innerloop.harness.analysis.chunks import heard
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.output import tell
@@ -48,10 +50,13 @@ def recover(folder: Path) -> Result:
     slowly = Slowly(tell)
     with heard(lambda: slowly.tick("saving the records")):
         tables = convert(folder)
+        profile = spec.get("workload_profile")
+        workload, known_lens = _requests(folder, isinstance(profile, dict) and profile.get("caches") == "warm")
         result = build(
             Record(
                 spec=spec,
-                workload=_workload(folder),
+                workload=workload,
+                known_lens=known_lens,
                 workload_hash=text_of(job, "workload_hash"),
                 id=text_of(job, "id"),
                 process=part_of(job, "process", Process),
@@ -119,13 +124,15 @@ def refuse_if_alive(folder: Path, job: Document) -> None:
         )
 
 
-def _workload(folder: Path) -> Workload | None:
+def _requests(folder: Path, warm: bool) -> tuple[Workload | None, np.ndarray | None]:
+    """The workload that was drawn, and what an infinite prefix cache knows of each request."""
     from innerloop.harness.workloads import load
 
     try:
-        return load(folder / "workload.npz").describe()
+        work = load(folder / "workload.npz")
     except InnerloopError:
-        return None
+        return None, None
+    return work.describe(), work.known_lens(warm)
 
 
 def _kept(tables: Tables) -> str:

@@ -119,7 +119,7 @@ def test_what_the_server_tells_is_told_and_the_rest_is_null():
         session.close()
     info = session.info
     assert info.version == "1.2.3"
-    assert info.effective["context_length"] == 512
+    assert info.effective["max_model_len"] == 512
     assert (info.effective["server"], info.effective["served_model"]) == ("ids", NAME)
     assert (info.kv_cache_tokens, info.kv_cache_bytes, info.weights_bytes) == (None, None, None)
     assert "max_batch_size" not in info.effective
@@ -130,7 +130,7 @@ def test_what_the_server_tells_is_told_and_the_rest_is_null():
         session = adapter.open(load(f"http://127.0.0.1:{port}", pid=os.getpid(), reset="/r", model="mine"))
         session.close()
     assert session.info.version is None
-    assert session.info.effective["context_length"] is None
+    assert session.info.effective["max_model_len"] is None
     assert session.info.effective["served_model"] == "mine"
     assert not any("pid=N" in note or "was not emptied" in note for note in session.info.notes)
 

@@ -178,7 +178,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ("load={kind: closed, users: 2, duration_s: 9, arrive_over_s: 9}", "arrive_over_s (9) must be less than"),
         ("warmup.max_round=3", "there is no field warmup.max_round; did you mean 'max_rounds'"),
         ("name=a/b", "name is the string 'a/b'; it must be only letters, digits"),
-        ("prompt=null", "prompt is empty; it must be a mapping"),
+        ("prompt=null", "prompt is missing"),
     ],
 )
 def test_a_wrong_field_is_refused_by_its_path(override: str, message: str) -> None:

@@ -214,7 +214,7 @@ def test_fp8_may_be_made_of_unquantized_weights_on_loading() -> None:
 @pytest.mark.parametrize(
     ("machine", "asked", "message"),
     [
-        (CPU, {"settings": ("tensor_parallel=2",)}, "tensor_parallel is 2, but a CPU run uses one process;"),
+        (CPU, {"settings": ("tensor_parallel=8",)}, "tensor_parallel is 8, but this machine has 2 CPU core(s)"),
         (H200, {"settings": ("tensor_parallel=2",)}, "tensor_parallel is 2, but this machine has 1 GPU"),
         (FOUR, {"settings": ("tensor_parallel=3",)}, "tensor_parallel (3) must divide num_attention_heads (32)"),
     ],

@@ -29,7 +29,9 @@ NOT_ON_CPUS = {  # of GPUs and of what can only be read as root; tests of teleme
     *("HostProfile", "ThreadShare", "FunctionShare"),
     "HostState",  # younger than the results that are kept here; tests of the machine have it
 }
-NOT_IN_THESE_RUNS = {"Backlog", "Drift", "IdleGaps"}  # too short to drift, no open loop, gaps without intervals
+NOT_IN_THESE_RUNS = {  # too short to drift, no open loop, gaps without intervals, no trace and no mix
+    *("Backlog", "Drift", "IdleGaps", "Replayed", "ClassCount", "ClassLatency"),
+}
 OTHER_MODELS = {"Routed", "Windowed"}  # these runs are of Llamas; tests of the families have them
 YOUNGER = {("Cost", name) for name in ("routed", "windowed", "decode_attention_ops")}  # than the results kept here
 Field = tuple[str, str]  # the class and the field's name
