@@ -54,7 +54,7 @@ def no_null_server(monkeypatch):
         ({"url": "http://127.0.0.1:80/v1", "pid": 1 << 22}, "no such process"),
         ({"url": "http://127.0.0.1:80/v1", "pid": "vllm"}, "no such process"),
         ({"url": "http://gpu-box/v1", "allow_host": "gpu-box", "pid": os.getpid()}, "is not a process on this machine"),
-        ({"url": "http://127.0.0.1:80/v1", "protocol": "grpc"}, "it is one of completions, lmdeploy"),
+        ({"url": "http://127.0.0.1:80/v1", "protocol": "grpc"}, "choose from: completions, lmdeploy"),
         ({"url": "http://127.0.0.1:80/v1", "reset": "flush"}, "give a path"),
         ({"url": "http://127.0.0.1:80/v1", "modle": "m"}, "did you mean 'model'"),
     ],
