@@ -15,6 +15,7 @@ from innerloop.harness.report.devices import devices
 from innerloop.harness.report.doubts import aside, failure, warnings
 from innerloop.harness.report.goodput import goodput
 from innerloop.harness.report.kernels import profile
+from innerloop.harness.report.load import by_class, cache_facts, load_facts
 from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.schema.common import Summary
@@ -57,7 +58,7 @@ def report(result: Result, folder: Path | None = None) -> RenderableType:
     """The whole report: what ran, its figures, what makes them doubtful or why there are none, and the files."""
     parts: list[RenderableType] = [header(result)]
     if result.counts.steps:
-        parts += [speed(result), steps(result)]
+        parts += [speed(result), *([by_class(result.classes)] if result.classes else []), steps(result)]
         if result.roofline is not None:
             parts.append(section("Roofline", roofline(result.roofline)))
         parts.append(facts(result))
@@ -220,6 +221,8 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
     drafted, accepted = result.counts.drafted_tokens, result.counts.accepted_tokens
     if drafted and accepted is not None:
         yield "speculation", f"{share(accepted / drafted)} of {number(drafted)} drafted tokens were accepted"
+    yield from cache_facts(result.caches)
+    yield from load_facts(result.workload)
     memory = result.memory_bytes
     parts = {
         "weights": memory.weights,

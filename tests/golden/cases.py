@@ -15,8 +15,8 @@ from tests.golden.masks import mask, without_place
 STORED = HERE / "first_version"
 EXPECTED = HERE / "expected"
 VERBS = (
-    "run", "sweep", "suite", "show", "report", "runs", "compare", "gate", "noise", "resume", "steps", "doctor", "watch",
-    "profiles", "environments", "checkpoints", "ceilings", "check-engine",
+    "run", "sweep", "suite", "find-rate", "bisect", "show", "report", "runs", "compare", "gate", "noise", "resume",
+    "steps", "doctor", "watch", "profiles", "environments", "checkpoints", "ceilings", "check-engine",
 )  # fmt: skip
 
 

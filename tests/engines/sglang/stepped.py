@@ -27,8 +27,9 @@ from innerloop.engines.contract import Load, Nothing, Request, Session, StepRepo
 from innerloop.engines.sglang import adapter
 from innerloop.engines.support import marks
 from innerloop.engines.torch import adapter as reference
-from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.loop import drive
 from innerloop.engines.worker.main import own_cause
+from innerloop.engines.worker.work import Work
 from tests.engines.support.driving import work
 from tests.engines.support.loads import make_load
 
