@@ -128,7 +128,7 @@ def run_points(points: Sequence[Point], suite: Suite | None, asked: Asked) -> in
     console = progress_console()
     if done:
         journal.append(folder, *done)
-        words = f"{len(done)} of {len(grid.specs) * asked.trials} runs were made before on this machine"
+        words = f"{len(done)} of {len(grid.specs) * asked.trials} runs already exist on this machine"
         console.print(f"{words}, and are not made again; --fresh does", style="dim")
     for cell in grid.manifest.cells:
         if cell.refused is not None:
