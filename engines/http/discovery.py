@@ -53,7 +53,7 @@ def reach(address: Address) -> None:
         raise ServerFailed(f"no server can be reached at {where}: {error}; start it first, or correct url=") from None
     except http.client.HTTPException as error:
         raise ServerFailed(
-            f"what listens on port {address[1]} is no HTTP server: {words(repr(error).encode())}"
+            f"what listens on port {address[1]} is not an HTTP server: {words(repr(error).encode())}"
         ) from None
 
 
@@ -72,9 +72,9 @@ def try_out(address: Address, wire: Wire) -> None:
             if not isinstance(report, Nothing):
                 got += sum(len(ids) for _, ids in report.tokens)
             if time.monotonic() > deadline:
-                raise ServerFailed(f"no end came within {TRIAL_S:g} s")
+                raise ServerFailed(f"the stream did not end within {TRIAL_S:g} s")
         if got != TOKENS:
-            raise WrongTokenCount(f"{TOKENS} tokens were asked for, and {got} came")
+            raise WrongTokenCount(f"{TOKENS} tokens were requested, but {got} came")
     finally:
         client.close()
 

@@ -39,7 +39,8 @@ def capacity(batch: int, protocol: Protocol) -> dict[str, Any]:
     """
     import numpy as np
 
-    from innerloop.engines.worker.loop import Work, drive
+    from innerloop.engines.worker.loop import drive
+    from innerloop.engines.worker.work import Work
 
     n, at_once = REQUESTS, min(batch, AT_ONCE)
     work = Work(

@@ -20,7 +20,7 @@ MOST_POINTS, SLOWEST, BINS, LEAST_IN_A_BIN = 1200, 60, 40, 12
 MEASURED, FIT, BOUND = "measured", "fit", "bound"
 COSTS = {
     "fixed": "fixed, per step",
-    "prefill_token": "a prefill position",
+    "prefill_token": "a prefill token",
     "decode_token": "a decode token",
     "context_token": "a context token",
 }
@@ -57,10 +57,10 @@ def composition(run: Source) -> Section | None:
     if not parts:
         return None
     intro = (
-        "Each point is a step. The fit is the time that a step of the same content takes on average; the bound is the "
-        "least time that this machine's measured peaks allow."
+        "Each point is a step. The fit is the time that a step of the same composition takes on average; the bound is "
+        "the least time that this machine's measured peaks allow."
     )
-    return Section("composition", "Step time by content", parts, intro)
+    return Section("composition", "Step time by composition", parts, intro)
 
 
 def chosen(times: np.ndarray) -> np.ndarray:

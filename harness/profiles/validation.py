@@ -7,13 +7,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.cli.reading import read_text
+from innerloop.harness.profiles.strict import Strict
 
 Schema = TypeVar("Schema", bound=BaseModel)
 DEEPEST = 50  # nesting of a profile's mappings and lists
@@ -21,14 +22,6 @@ MOST_VALUES = 100_000  # of one profile
 LARGEST = 2**64  # of a whole number
 Fields = dict[str, Any]  # of a profile, as its file or an option says them
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # what a profile may be called: its name becomes part of a folder's name
-
-
-class Strict(BaseModel):
-    """Base of every profile: immutable, no unknown fields, no silent conversion, no infinities."""
-
-    noun: ClassVar[str] = "field"  # what a message calls one of its fields
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class _Loader(yaml.SafeLoader):
@@ -124,8 +117,7 @@ def read_mapping(path: Path, source: str) -> Fields:
     Raises:
         Refused: the file cannot be read, is not YAML, or holds something else than a mapping.
     """
-    data = parse_yaml(read_text(path, source), source)
-    if not isinstance(data, dict):
+    if not isinstance(data := parse_yaml(read_text(path, source), source), dict):
         contains = "nothing" if data is None else _given(data)
         raise Refused(f"{source} must contain a mapping of fields to values; it contains {contains}")
     return data
@@ -268,6 +260,8 @@ def _locate(schema: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[i
             annotation = next(m for m in _models(annotation) if _tag(m) == part)
             continue
         path.append(part)
+        if isinstance(part, int):  # a place in a list: what is in it has the list's annotation
+            continue
         owner = next(iter(_models(annotation)), None)
         field = owner.model_fields.get(str(part)) if owner else None
         annotation = field.annotation if field else None

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
 from innerloop.harness import __version__
 from innerloop.harness.analysis import client as client_analysis
+from innerloop.harness.analysis.by_class import by_class
 from innerloop.harness.analysis.goodput import goodput
 from innerloop.harness.analysis.latency import first_tokens
 from innerloop.harness.analysis.observer import step_ratio
 from innerloop.harness.analysis.run import analyse
+from innerloop.harness.cli.words import seconds
 from innerloop.harness.result import caches, synthetic, telemetry
 from innerloop.harness.result import roofline as limit
 from innerloop.harness.result.identity import key_of, new_id
+from innerloop.harness.result.load import replay_changes
 from innerloop.harness.result.reasons import reasons, status
 from innerloop.harness.result.record import Record
 from innerloop.harness.result.startup import memory_bytes, startup_s
@@ -67,6 +70,7 @@ def build(record: Record) -> Result:
             *record.notes,
             *([record.device_note] if record.device_note else ()),
             *tables.notes,
+            *load_notes(record),
             *limit.notes(roofline),
             *synthetic.notes(record, roofline),
         ),
@@ -108,10 +112,27 @@ def build(record: Record) -> Result:
         checks=figures.checks,
         id=record.id or new_id(),
         key=key_of(spec),
+        classes=by_class(tables.requests, tables.tokens, class_names(record), window.end_ns or 0),
         goodput=goodput_of(record, asked.slo, figures.window),
         process=record.process,
         experiment=record.experiment,
     )
+
+
+def class_names(record: Record) -> tuple[str, ...]:
+    """The classes of requests, in the order of their numbers; empty where there is one."""
+    classes = None if record.workload is None else record.workload.classes
+    return tuple(one.name for one in classes or ())
+
+
+def load_notes(record: Record) -> Iterator[str]:
+    """What the worker decided about the load, and what became of a trace's rows."""
+    spread_s = record.reported.get("spread_over_s")
+    if spread_s is not None:
+        yield f"users started over {seconds(spread_s)}: a mean residence, estimated from the warm-up"
+    replayed = None if record.workload is None else record.workload.replayed
+    if replayed is not None and (changes := replay_changes(replayed)):
+        yield f"trace: {changes}"
 
 
 def goodput_of(record: Record, limits: Sequence[Limit], window: Window) -> Goodput | None:

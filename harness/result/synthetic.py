@@ -20,7 +20,9 @@ def notes(record: Record, roofline: Roofline | None) -> list[str]:
     if isinstance(asked, Mapping) and asked.get("rejection_sample_method") == "synthetic":
         return [*found, "acceptance is synthetic: drafts are accepted at set rates, whatever the model says"]
     if record.checkpoint is not None and record.checkpoint.synthetic:
-        found.append("how many drafts random weights accept says nothing of a trained model's acceptance")
+        found.append(
+            "acceptance is synthetic: how many drafts random weights accept says nothing about a trained model"
+        )
     return found
 
 
@@ -31,7 +33,7 @@ def routing(record: Record, roofline: Roofline | None) -> list[str]:
         return []
     zipf = (record.spec.get("model_profile") or {}).get("routing_zipf")
     even = f"all {routed.experts} of a layer equally often, {routed.taken} for each position"
-    how = f"with a Zipf exponent of {zipf:g} (routing_zipf)" if zipf else even
+    how = f"skewed with a Zipf exponent of {zipf:g} (routing_zipf)" if zipf else even
     return [
         f"routing is synthetic: the random routers choose experts {how}; a trained model's routers choose by what a "
         "text is about, so that a step reads another number of experts"

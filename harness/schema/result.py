@@ -11,6 +11,7 @@ from innerloop.harness.schema.common import Level, TokenTotals
 from innerloop.harness.schema.engine import Checkpoint, Engine, Environment
 from innerloop.harness.schema.figure import Figure
 from innerloop.harness.schema.goodput import Goodput, Limit
+from innerloop.harness.schema.load import ClassCount, ClassLatency, Replayed
 from innerloop.harness.schema.profiling import Kernels, Profiling
 from innerloop.harness.schema.reasons import Check, Failure, Reason
 from innerloop.harness.schema.roofline import Roofline
@@ -43,6 +44,9 @@ class Spec:
     environment: str | None = None
     model_profile: Mapping[str, Any] = field(default_factory=dict)
     workload_profile: Mapping[str, Any] = field(default_factory=dict)
+    engine_version: Annotated[
+        str | None, Figure("the version that was requested", null="that of innerloop's lock, or of your environment")
+    ] = None
     plugin: Annotated[str | None, Figure("the adapter's file", null="the adapter is one of innerloop's own")] = None
     substituted: Annotated[
         str | None,
@@ -78,6 +82,14 @@ class Workload:
     ]
     prompt_tokens: TokenTotals
     output_tokens: TokenTotals
+    sessions: Annotated[int | None, Figure("conversations", null="it has none")] = None
+    shared_share: Annotated[
+        float | None,
+        Figure("prompt tokens that an earlier request had: the hit share of an infinite prefix cache",
+               null="an older innerloop wrote it"),
+    ] = None  # fmt: skip
+    classes: Annotated[tuple[ClassCount, ...] | None, Figure("requests by class", null="there is one class")] = None
+    replayed: Annotated[Replayed | None, Figure("the trace that was replayed", null="no trace was")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +102,7 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ExperimentPlace:
     """A run's place in an experiment."""
 
     id: Annotated[str, Figure("id of the experiment")]
@@ -142,6 +154,9 @@ class Result:
     stability: Annotated[
         Stability | None, Figure("drift and backlog during the window", null="an older innerloop wrote it")
     ] = None
+    classes: Annotated[
+        tuple[ClassLatency, ...] | None, Figure("latencies by class of requests", null="there is one class")
+    ] = None
     goodput: Annotated[Goodput | None, Figure("requests within latency limits", null="no limits were given")] = None
     kind: Annotated[Literal["run"], Figure("what this document is")] = "run"
     id: Annotated[str | None, Figure("of this run: UUID version 7", null="an older innerloop wrote it")] = None
@@ -153,7 +168,9 @@ class Result:
         ),
     ] = None
     process: Annotated[Process | None, Figure("its process", null="the run had its own process")] = None
-    experiment: Annotated[Place | None, Figure("its experiment", null="the run is not part of an experiment")] = None
+    experiment: Annotated[
+        ExperimentPlace | None, Figure("its experiment", null="the run is not part of an experiment")
+    ] = None
 
     @property
     def dtype(self) -> str | None:

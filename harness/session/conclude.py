@@ -92,6 +92,7 @@ def observed(
         device_note=device_note,
         ceilings=prepared.ceilings,
         no_ceilings=prepared.no_ceilings,
+        known_lens=inputs.work.known_lens(inputs.spec.workload.caches == "warm"),
     )
 
 

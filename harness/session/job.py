@@ -50,6 +50,7 @@ def write_job(inputs: Inputs, prepared: Prepared, then: Sequence[Inputs] = ()) -
                 "window": WARMUP_WINDOW,
             },
         },
+        "caches": spec.workload.caches,
         "trace": str(folder / "trace"),
         "keep_token_ids": inputs.options.keep_token_ids,
         "id": inputs.id,

@@ -82,7 +82,7 @@ def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: P
         Refused: something that the run itself would be refused for.
     """
     work = build(spec.workload, spec.model, spec.seeds, spec.settings.context_length)
-    warm = warmup(spec.workload, spec.model, spec.seeds, spec.settings.max_batch_size)
+    warm = warmup(spec.workload, spec.model, spec.seeds, spec.settings.max_batch_size, window=work)
     checkpoint: CheckpointOfRun | None = None
     if spec.weights is not None:
         own = use_weights(spec.weights, spec.model)
@@ -160,6 +160,7 @@ def planned_environment(spec: RunSpec) -> PlannedEnvironment:
 
 def print_plan(resolved: Plan, console: Console) -> None:
     """The plan for people: one line a fact."""
+    from innerloop.harness.report.load import load_words
     from innerloop.harness.report.tables import table
 
     spec, environment, checkpoint = resolved.spec, resolved.environment, resolved.checkpoint
@@ -185,6 +186,8 @@ def print_plan(resolved: Plan, console: Console) -> None:
         rows.add_row("model", f"{spec['model']}, {kind} weights, {checkpoint['bytes'] / 2**30:,.2f} GiB ({made})")
         rows.add_row("", checkpoint["path"])
     rows.add_row("workload", f"{spec['workload']}, hash {resolved.workload_hash[:12]}, {words(resolved.workload)}")
+    for line in load_words(resolved.workload):
+        rows.add_row("", line)
     if checkpoint is not None:
         rows.add_row("memory", memory_words(resolved, checkpoint["bytes"]))
     rows.add_row("warm-up", f"rounds of {words(resolved.warmup)}")

@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from innerloop.harness.analysis.chunks import heard
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.output import tell
@@ -16,7 +18,7 @@ from innerloop.harness.result.build import build
 from innerloop.harness.result.keep import keep
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import Place, Process, Result, Spec, Workload
+from innerloop.harness.schema.result import ExperimentPlace, Process, Result, Spec, Workload
 from innerloop.harness.store import run_folder
 from innerloop.harness.store.alive import QUIET_S, harness_runs, quiet_s
 from innerloop.harness.store.stored import JOB, read_job
@@ -24,7 +26,7 @@ from innerloop.harness.store.tables import Tables, convert
 from innerloop.harness.store.typed import Misfit, typed
 from innerloop.harness.store.versions import Document
 
-Part = TypeVar("Part", Place, Process)
+Part = TypeVar("Part", ExperimentPlace, Process)
 
 RECOVERED = "This result was rebuilt from the run's records; host telemetry and the worker's final summary are missing."
 UNSAID: Document = {  # what a whole job has, where one does not say it
@@ -48,21 +50,24 @@ def recover(folder: Path) -> Result:
     slowly = Slowly(tell)
     with heard(lambda: slowly.tick("saving the records")):
         tables = convert(folder)
+        profile = spec.get("workload_profile")
+        workload, known_lens = _requests(folder, isinstance(profile, dict) and profile.get("caches") == "warm")
         result = build(
             Record(
                 spec=spec,
-                workload=_workload(folder),
+                workload=workload,
+                known_lens=known_lens,
                 workload_hash=text_of(job, "workload_hash"),
                 id=text_of(job, "id"),
                 process=part_of(job, "process", Process),
-                experiment=part_of(job, "experiment", Place),
+                experiment=part_of(job, "experiment", ExperimentPlace),
                 tables=tables,
                 failure=Failure(
                     "interrupted",
-                    f"the harness was killed before it could write a result; {_kept(tables)}",
+                    f"innerloop was killed before it could write a result; {_kept(tables)}",
                     log_tail=log_tail(folder / "engine.log"),
                 ),
-                device_note="no device telemetry: it was lost when the harness was killed",
+                device_note="no device telemetry: it was lost when innerloop was killed",
                 notes=[RECOVERED, *notes],
             )
         )
@@ -115,17 +120,19 @@ def refuse_if_alive(folder: Path, job: Document) -> None:
     if quiet is not None and quiet < QUIET_S:
         raise Refused(
             f"the run in {folder} was active {quiet:.0f} s ago",
-            f"If its harness was killed, try again in {QUIET_S:.0f} s.",
+            f"If innerloop was killed, try again in {QUIET_S:.0f} s.",
         )
 
 
-def _workload(folder: Path) -> Workload | None:
+def _requests(folder: Path, warm: bool) -> tuple[Workload | None, np.ndarray | None]:
+    """The workload that was drawn, and what an infinite prefix cache knows of each request."""
     from innerloop.harness.workloads import load
 
     try:
-        return load(folder / "workload.npz").describe()
+        work = load(folder / "workload.npz")
     except InnerloopError:
-        return None
+        return None, None
+    return work.describe(), work.known_lens(warm)
 
 
 def _kept(tables: Tables) -> str:

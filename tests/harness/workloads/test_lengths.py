@@ -113,8 +113,8 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "column", "message"),
     [
-        ("a.csv", "n,m\n5,6\n-3,2\n", "n", "line 3: '-3' is not a whole number from 1"),
-        ("a.csv", "n,m\n5,6\n0,2\n", "n", "line 3: '0' is not a whole number"),
+        ("a.csv", "n,m\n5,6\n-3,2\n", "n", "line 3: '-3' is not a whole number from 0"),
+        ("a.csv", "n,m\n0,6\n0,2\n", "n", "contains no lengths"),
         ("a.csv", "n,m\n5.5,6\n", "n", "line 2: '5.5' is not a whole number"),
         ("a.csv", "m,n\n5\n", "n", "line 2: 'None' is not a whole number"),
         ("a.csv", "tokens,m\n5,6\n", "token", "has no column 'token'; did you mean 'tokens'"),
