@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from innerloop.harness.cli.arguments import CommandLine, command_line
 from innerloop.harness.cli.command import as_command, leave
-from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, STOPPED, exit_codes
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, STOPPED, STRICT, exit_codes
 from innerloop.harness.sweep import add_options
 
 EXAMPLES = """\
@@ -18,7 +18,7 @@ examples:
   innerloop suite study --budget 8h
 
 A suite is a sweep that comes with innerloop: `innerloop profiles show suite study` prints its file. What has been
-measured on this machine is not run again, so an interrupted suite may be started anew, or resumed by its folder.
+measured on this machine is not run again, so start an interrupted suite again, or finish it with innerloop resume.
 docs/how-to/run-a-study.md explains it.
 
 """
@@ -28,7 +28,7 @@ def parser() -> CommandLine:
     out = command_line(
         "suite",
         "Run a study that comes with innerloop, and show it beside published figures.",
-        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED),
+        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED, undecided=STRICT),
     )
     out.add_argument("name", nargs="?", metavar="NAME", help="a suite's name; without it: list them")
     add_options(out)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from innerloop.harness.cli.arguments import CommandLine, command_line, duration, whole
 from innerloop.harness.cli.command import as_command, leave
-from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, STOPPED, exit_codes
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, STOPPED, STRICT, exit_codes
 
 EXAMPLES = """\
 examples:
-  innerloop sweep batch.yaml --dry-run            cells, loads of engines, estimated minutes
+  innerloop sweep batch.yaml --dry-run            cells, engine loads, estimated minutes
   innerloop sweep batch.yaml --trials 3 --budget 2h
   innerloop sweep batch.yaml                      again: only what has not been measured on this machine
 
@@ -29,7 +29,7 @@ batch.yaml:
 
 Paths are the options of innerloop run; set.NAME, engine_arg.NAME, workload_arg.FIELD and model_arg.FIELD take one
 value. Cells that differ only in workload or seeds share a loaded engine. A cell that fails or is refused is a row with
-its reason. `innerloop resume` finishes what was interrupted, `innerloop watch FOLDER` follows it.
+its reason. `innerloop resume` finishes an interrupted sweep, `innerloop watch FOLDER` follows it.
 docs/how-to/sweep.md explains it.
 
 """
@@ -39,7 +39,7 @@ def parser() -> CommandLine:
     out = command_line(
         "sweep",
         "Run every point of a grid and show them in one table, with the Pareto frontier.",
-        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED),
+        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED, undecided=STRICT),
     )
     out.add_argument("file", metavar="FILE", help="a YAML file with base, grid, points, exclude")
     add_options(out)
@@ -48,9 +48,7 @@ def parser() -> CommandLine:
 
 def add_options(out: argparse.ArgumentParser) -> None:
     """How a grid is run."""
-    out.add_argument(
-        "--trials", type=whole(1, 100), metavar="N", help="processes of each cell; default: the file's, or 1"
-    )
+    out.add_argument("--trials", type=whole(1, 100), metavar="N", help="trials of each cell; default: the file's, or 1")
     out.add_argument("--budget", type=duration, metavar="TIME", help="start no process after this time, e.g. 2h")
     out.add_argument("--fresh", action="store_true", help="run again what has been measured on this machine")
     out.add_argument(
@@ -59,8 +57,9 @@ def add_options(out: argparse.ArgumentParser) -> None:
     out.add_argument("--strict", action="store_true", help="exit with 5 if a run is suspect")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     out.add_argument(
-        "--dry-run", action="store_true", help="print cells, loads of engines and estimated minutes, and stop"
+        "--html", type=Path, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
     )
+    out.add_argument("--dry-run", action="store_true", help="print cells, engine loads and estimated minutes, and stop")
     out.add_argument(
         "--plan-for",
         metavar="GPU",

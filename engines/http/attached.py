@@ -14,6 +14,7 @@ from innerloop.engines.http.client import Address
 from innerloop.engines.http.discovery import discover
 from innerloop.engines.http.protocols import PROTOCOLS
 from innerloop.engines.http.session import UNREPORTED, HttpSession, told
+from innerloop.engines.http.stream import words
 from innerloop.engines.support import versions
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -24,7 +25,7 @@ KEPT = (
     "the server's prefix cache was not emptied: prompts of an earlier run with the same --seed may be in it (another "
     "--seed has others; --engine-arg reset=/PATH names the path that empties it)"
 )
-ALONE = "without --engine-arg pid=N the host's figures are those of the client alone"
+ALONE = "without --engine-arg pid=N the host's figures are the client's, and the server counts as another program"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,11 @@ class HttpAdapter(Adapter):
         if pid is not None and (type(pid) is not int or not os.path.exists(f"/proc/{pid}")):
             raise UnsupportedSetting(f"engine argument pid={pid}: there is no such process on this machine")
         if pid is not None and target.address[0] not in LOOPBACK:
-            raise UnsupportedSetting(f"engine argument pid={pid}: the server on {target.address[0]} is no process here")
+            raise UnsupportedSetting(
+                f"engine argument pid={pid}: the server on {target.address[0]} is not a process on this machine"
+            )
         if protocol is not None and protocol not in PROTOCOLS:
-            raise UnsupportedSetting(f"engine argument protocol={protocol}: it is one of {', '.join(PROTOCOLS)}")
+            raise UnsupportedSetting(f"engine argument protocol={protocol}: choose from: {', '.join(PROTOCOLS)}")
         if reset is not None and not str(reset).startswith("/"):
             raise UnsupportedSetting(f"engine argument reset={reset}: give a path, as /flush_cache")
         return dict(given)
@@ -72,7 +75,7 @@ class HttpAdapter(Adapter):
         session = HttpSession(target.address, wire, f"the server at {given['url']}", given.get("reset"))
         try:
             info = info_of(target, wire.model, given)
-            session.info = told(info, wire.protocol, load)
+            session.info = told(info, wire, load)
         except BaseException:
             session.close()
             raise
@@ -124,8 +127,8 @@ def info_of(target: Target, model: str, given: Mapping[str, Any]) -> EngineInfo:
         version=version,
         effective={
             "server": software or listed.get("owned_by"),
-            "served_model": model,
-            "context_length": context if type(context) is int else None,
+            "served_model": words(model.encode()),
+            "max_model_len": context if type(context) is int else None,  # no setting: nobody asked for it
         },
         native=dict(given),
         notes=notes,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from innerloop.engines.contract import Request, WrongTokenCount
@@ -57,6 +57,9 @@ class Wire:
         return json.dumps(self.protocol.ask(self.model, prompt, request.output_tokens), separators=(",", ":")).encode()
 
     def reader(self, request: Request) -> Read:
+        missing = 0 if self.words is None else self.words.least - len(request.prompt)
+        if missing > 0:  # the shortest text is sent, and counted
+            request = replace(request, prompt=[*request.prompt, *[0] * missing])
         return self.protocol.reader(request)
 
 
@@ -241,7 +244,7 @@ def number(told: Any, name: str) -> int:
     """Raises ValueError: it is no count."""
     value = told[name]
     if type(value) is not int or value < 0:
-        raise ValueError(f"the server's {name} is no count: {words(repr(value).encode())}")
+        raise ValueError(f"the server's {name} is not a count: {words(repr(value).encode())}")
     return value
 
 

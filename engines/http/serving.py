@@ -30,9 +30,10 @@ class Server:
     """How an engine's server is started and asked.
 
     module, told: of this package, the module whose `main(told, channel)` becomes the server (`launch` is the one that
-    becomes a command). model: what requests call the model. named: whether MODELS lists it, which only our own server
-    does. ready: the path that answers 200 once the server serves. announces: whether the module tells a line of JSON
-    once its engine is loaded. reset: the path that a POST to empties the prefix cache. held: files that go with it.
+    becomes a command). model: what requests call the model. protocol: None: it is found out by asking the server.
+    named: whether MODELS lists `model`, which only our own server does. ready: the path that answers 200 once the
+    server serves. announces: whether the module tells a line of JSON once its engine is loaded. reset: the path that
+    a POST to empties the prefix cache. held: files that go with it.
     """
 
     title: str
@@ -40,7 +41,7 @@ class Server:
     told: str
     port: int
     model: str
-    protocol: Protocol
+    protocol: Protocol | None = None
     named: bool = True
     ready: str = MODELS
     announces: bool = False
@@ -72,6 +73,20 @@ def command(arguments: Sequence[str], variables: Mapping[str, str] | None = None
 
 
 LAUNCH = "http.launch"
+
+
+def flags(arguments: Mapping[str, Any], otherwise: Mapping[str, str]) -> list[str]:
+    """A command line's options for arguments by name; None and false are left out, true is the option alone.
+
+    otherwise: those that the command line calls something else.
+    """
+    line: list[str] = []
+    for name, value in arguments.items():
+        if value is None or value is False:
+            continue
+        option = "--" + otherwise.get(name, name.replace("_", "-"))
+        line += [option] if value is True else [option, str(value)]
+    return line
 
 
 def start(server: Server) -> Child:

@@ -12,7 +12,8 @@ from innerloop.engines.contract import EngineInfo, Load, Nothing, Request, Sessi
 from innerloop.engines.http import null
 from innerloop.engines.http.asking import ask
 from innerloop.engines.http.client import Address, HttpClient, Prepared
-from innerloop.engines.http.protocols import Protocol, Wire
+from innerloop.engines.http.discovery import discover
+from innerloop.engines.http.protocols import Wire
 from innerloop.engines.http.serving import Server, start, wait_until_ready
 from innerloop.engines.support.children import Child
 from innerloop.engines.support.failures import ServerFailed
@@ -83,21 +84,32 @@ def open_served(server: Server, load: Load, info: Callable[[dict[str, Any]], Eng
 
     info: makes what is told of the engine from what the server's module has announced (empty: nothing).
     """
-    session = HttpSession(server.address, Wire(server.protocol, server.model), server.title, server.reset)
-    session.held.push(server.held)
+    session: HttpSession | None = None
+    child: Child | None = None
     try:
-        session.server = start(server)
-        found = server.announced(session.server)
-        wait_until_ready(server, session.server)
-        session.info = told(info(found), server.protocol, load)
+        child = start(server)
+        found = server.announced(child)
+        wait_until_ready(server, child)
+        if server.protocol is None:
+            wire = discover(server.address, "", server.model, None)
+        else:
+            wire = Wire(server.protocol, server.model)
+        session = HttpSession(server.address, wire, server.title, server.reset)
+        session.info = told(info(found), wire, load)
     except BaseException:
-        session.close()
+        if session is not None:
+            session.close()
+        if child is not None:
+            child.end()
+        server.held.close()
         raise
+    session.server, session.held = child, server.held
     return session
 
 
-def told(info: EngineInfo, protocol: Protocol, load: Load) -> EngineInfo:
+def told(info: EngineInfo, wire: Wire, load: Load) -> EngineInfo:
     """The same with what layer `http` says of itself: how tokens are counted, and what the client can take."""
+    protocol = wire.protocol
     told: dict[str, Any] = {
         "protocol": protocol.name,
         "prompts_sent_as": "text" if protocol.text else "token ids",
@@ -107,13 +119,15 @@ def told(info: EngineInfo, protocol: Protocol, load: Load) -> EngineInfo:
         info,
         stepping="observed",
         effective={**info.effective, **told},
-        notes=(*info.notes, OUTSIDE, counted(protocol)),
+        notes=(*info.notes, OUTSIDE, counted(wire)),
         unreported=UNREPORTED,
         client=null.capacity(load.settings["max_batch_size"], protocol),
     )
 
 
-def counted(protocol: Protocol) -> str:
+def counted(wire: Wire) -> str:
     """In words how the server was asked, and what its tokens were counted by."""
-    sent = "text of as many tokens by the server's own count" if protocol.text else "token ids"
-    return f"prompts are sent as {sent} (POST {protocol.path}); tokens are counted by {protocol.counted}"
+    sent = "token ids"
+    if wire.words is not None:
+        sent = f"text of as many tokens by the server's own count, {wire.words.least} at least"
+    return f"prompts are sent as {sent} (POST {wire.path}); tokens are counted by {wire.protocol.counted}"

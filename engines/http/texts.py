@@ -25,19 +25,16 @@ class Words:
     pool: tuple[str, ...]
     added: int
 
-    def text(self, prompt: Sequence[int]) -> str:
-        """A text of as many tokens as `prompt` has; equal ids are equal words, but for the first, which never differs.
+    @property
+    def least(self) -> int:
+        """Tokens of the shortest text."""
+        return self.added + 1
 
-        Raises:
-            NoWords: there is no text so short.
-        """
-        count = len(prompt) - self.added
-        if count < 1:
-            raise NoWords(
-                f"the server's shortest text has {self.added + 1} tokens, but a prompt is to have {len(prompt)}"
-            )
-        chosen = [self.pool[token % len(self.pool)] for token in prompt[1:count]]
-        return " ".join([self.pool[0], *chosen])
+    def text(self, prompt: Sequence[int]) -> str:
+        """A text of as many tokens as `prompt` has, or `least`; equal ids are equal words, but for the first, which
+        never differs."""
+        count = max(len(prompt) - self.added, 1)
+        return " ".join([self.pool[0], *(self.pool[token % len(self.pool)].strip() for token in prompt[1:count])])
 
 
 def find_words(count: Callable[[str], int]) -> Words:
@@ -46,22 +43,18 @@ def find_words(count: Callable[[str], int]) -> Words:
     Raises:
         NoWords: there are too few.
     """
-    first = CANDIDATES[0]
+    first = min((CANDIDATES[0], " " + CANDIDATES[0]), key=count)  # in many vocabularies a word begins with its blank
     alone = count(first)
     pool: list[str] = []
 
     def single(candidates: Sequence[str]) -> bool:
         return count(" ".join([first, *candidates])) == alone + len(candidates)
 
-    if not single([first]):
-        raise NoWords(
-            f"the server counts the text {first!r} as {alone} tokens, and {first + ' ' + first!r} not as one more"
-        )
     for at in range(0, len(CANDIDATES), GROUP):
         group = CANDIDATES[at : at + GROUP]
         pool += group if single(group) else [word for word in group if single([word])]
         if len(pool) >= ENOUGH:
             break
-    if len(pool) < LEAST or pool[0] != first:
+    if len(pool) < LEAST:
         raise NoWords(f"the server counts only {len(pool)} of {len(CANDIDATES)} words as one token each")
-    return Words(tuple(pool), alone - 1)
+    return Words((first, *pool[1:]) if pool[0] == CANDIDATES[0] else (first, *pool), alone - 1)

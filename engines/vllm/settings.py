@@ -15,8 +15,7 @@ VERSIONS = ("0.26", "0.33")
 FOUR_BITS = ("awq", "gptq", "compressed-tensors")
 UNFOLLOWED = "the adapter cannot track how it changes a step"
 OUT_OF_SIGHT = ("async", "http")  # layers whose steps are only seen from outside
-SPECULATES = "spec_"  # spec_method, spec_model, spec_tokens: vLLM's shorter names for speculative_config
-CHANGES_STEPS = ("speculative_config", "data_parallel_size", "pipeline_parallel_size")
+CHANGES_STEPS = ("data_parallel_size", "pipeline_parallel_size")
 RESERVED = {
     "kv_transfer_config": UNFOLLOWED,
     **by_setting(
@@ -47,6 +46,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
     s = load.settings
     cpu = load.device == "cpu"
     refuse_changed_steps(load)
+    refuse_set_acceptance(load)
     if cpu and s["cuda_graphs"]:
         raise UnsupportedSetting("cuda_graphs=true: a CPU has no CUDA graphs; leave it unset")
     if cpu and s["quantization"] == "fp8" and not is_quantized(load.config):
@@ -84,11 +84,22 @@ def native_arguments(load: Load) -> dict[str, Any]:
 
 
 def refuse_changed_steps(load: Load) -> None:
-    """Raises UnsupportedSetting for parallelism and speculation where each step is watched: on the layers above, what a
-    step is made of is not asked."""
+    """Raises UnsupportedSetting for data and pipeline parallelism where each step is watched: on the layers above, what
+    a step is made of is not asked."""
     for name in load.engine_args if load.layer not in OUT_OF_SIGHT else ():
-        if name in CHANGES_STEPS or name.startswith(SPECULATES):
+        if name in CHANGES_STEPS:
             raise UnsupportedSetting(f"engine argument {name}: {UNFOLLOWED}; layers async and http accept it")
+
+
+def refuse_set_acceptance(load: Load) -> None:
+    """Raises UnsupportedSetting for a set acceptance of drafts on a CPU: vLLM 0.32 fails there at the first draft
+    (utils/cpu_triton_utils.py: "Synthetic acceptance not supported with CPU sampling")."""
+    drafts = load.engine_args.get("speculative_config")
+    if load.device == "cpu" and isinstance(drafts, dict) and drafts.get("rejection_sample_method") == "synthetic":
+        raise UnsupportedSetting(
+            "speculative_config.rejection_sample_method=synthetic: vLLM's CPU build accepts drafts by the model only; "
+            "leave it out, or use a GPU"
+        )
 
 
 def refuse_without_avx512(load: Load, flags: Set[str] | None) -> None:
@@ -140,6 +151,7 @@ def effective(config: Any) -> dict[str, Any]:
     `attention_backend` is the model runner's to say, `process_hops` the layer's.
     """
     model, cache, sched = config.model_config, config.cache_config, config.scheduler_config
+    drafts = config.speculative_config
     blocks, block = cache.num_gpu_blocks, cache.block_size
     graphs = getattr(config.compilation_config, "cudagraph_mode", None)
     on_cpu = config.device_config.device_type == "cpu"
@@ -159,6 +171,7 @@ def effective(config: Any) -> dict[str, Any]:
         "cuda_graph_mode": getattr(graphs, "name", None),
         "async_scheduling": bool(getattr(sched, "async_scheduling", False)),
         "attention_backend": None,
+        "speculation": None if drafts is None else f"{drafts.method}, {drafts.num_speculative_tokens} tokens",
         "executor": str(config.parallel_config.distributed_executor_backend),
         "seed": model.seed,
     }

@@ -50,7 +50,7 @@ def dominated(boxes: Mapping[str, Box]) -> dict[str, tuple[str, ...]]:
     names = list(boxes)
     lows = np.array([_number(boxes[name].x.low) for name in names])
     y_lows = np.array([_number(boxes[name].y.low) for name in names])
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for name in names:
         high, y_high = boxes[name].x.high, boxes[name].y.high
         if high is None or y_high is None:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   innerloop ceilings list
-  innerloop ceilings measure                   a GPU if there is one, else the CPU
+  innerloop ceilings measure                   the GPU if there is one, else the CPU
   innerloop ceilings measure --device cpu --dtype bfloat16,float32 --engine vllm
-  innerloop ceilings measure --missing         only what has not been measured, as a run does
+  innerloop ceilings measure --missing         measure only what is missing, as a run does
   innerloop ceilings remove --all
 
 PyTorch in an engine's environment does the measuring: it copies and sums arrays much larger than the caches, multiplies

@@ -115,11 +115,13 @@ def fp8(name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0) -> 
     yield Tensor(f"{name}.weight_scale", (outputs, 1), dtype, Fill("scales", gain * inputs**-0.5 / FP8_DEVIATION))
 
 
-def fp8_blocks(name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0, *, block: int) -> Iterator[Tensor]:
+def fp8_blocks(
+    name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0, *, block: int, scales: str = "float32"
+) -> Iterator[Tensor]:
     """e4m3 with a scale for each `block` x `block` values (called inverse, yet weights are multiplied with it)."""
     yield Tensor(f"{name}.weight", (outputs, inputs), "float8_e4m3", Fill("normal", FP8_DEVIATION))
     blocks, size = (-(-outputs // block), -(-inputs // block)), gain * inputs**-0.5 / FP8_DEVIATION
-    yield Tensor(f"{name}.weight_scale_inv", blocks, "float32", Fill("scales", size))
+    yield Tensor(f"{name}.weight_scale_inv", blocks, scales, Fill("scales", size))
 
 
 def packed(name: str, outputs: int, inputs: int, dtype: str, gain: float = 1.0, *, group: int) -> Iterator[Tensor]:
@@ -158,7 +160,8 @@ def linear_format(model: ModelProfile) -> Linear:
     if method == "compressed-tensors" and stored.bits == 4 and not stored.zero_point:
         return partial(packed, group=stored.group_size)
     if method == "fp8":
-        return partial(fp8_blocks, block=stored.block_size) if stored.block_size else fp8
+        scales = stored.scale_dtype or "float32"
+        return partial(fp8_blocks, block=stored.block_size, scales=scales) if stored.block_size else fp8
     known = {
         "awq": "awq needs quantization.bits=4, zero_point=true and version=gemm",
         "gptq": "gptq needs quantization.bits=4 and zero_point=false",

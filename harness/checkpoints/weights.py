@@ -225,7 +225,7 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
     if pickles:
         raise Refused(
-            f"{folder} holds pickled weights ({pickles[0]}), which can run code when loaded; they are not supported",
+            f"{folder} contains pickled weights ({pickles[0]}), which can run code when loaded; they are not supported",
             "convert them to safetensors, for instance with transformers' save_pretrained(folder)",
         )
     raise Refused(f"{folder} has no *.safetensors files")

@@ -10,6 +10,8 @@ VERBS = {
     "run": "run an engine on a workload and print a report",
     "sweep": "run every point of a grid and show them in one table",
     "suite": "run a study that comes with innerloop",
+    "find-rate": "find the highest load within latency limits",
+    "bisect": "find the release or commit that made an engine slow",
     "show": "print a run's report again",
     "report": "write runs and experiments as an HTML page, pictures or Markdown",
     "runs": "list the runs in a folder",

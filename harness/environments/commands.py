@@ -20,7 +20,7 @@ from innerloop.harness.environments.listing import listed, made
 EXAMPLES = """\
 examples:
   innerloop environments list
-  innerloop environments create vllm              for a GPU where there is one, else for the CPU
+  innerloop environments create vllm              for the GPU if there is one, else for the CPU
   innerloop environments create vllm --device cpu --recreate
   innerloop environments remove vllm                      for every device and lock; or give a name from the list
   innerloop environments remove --all
@@ -142,7 +142,8 @@ def make(name: str, device: str, recreate: bool, only_look: bool = False) -> Non
     if only_look:
         planned, packages = build.look_up(engine, device, say=say)
         say(*packages)
-        say(f"{planned.lock.name}: {len(packages)} package(s), all available, for Python {planned.python_version}")
+        count = "1 package" if len(packages) == 1 else f"{len(packages)} packages"
+        say(f"{planned.lock.name}: {count}, all available, for Python {planned.python_version}")
         say("nothing was downloaded; hashes are verified when the packages are installed")
         say(f"would create: {planned.folder}")
         return

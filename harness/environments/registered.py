@@ -73,7 +73,7 @@ def register(
     for key, value in env.items():
         _check_variable(key, value)
     variables = {**recipe_of(engine, device).env, **_variables(whole, env)}
-    advice = "pass the folder that holds it with --site; this shell's PYTHONPATH is ignored"
+    advice = "pass the folder that contains it with --site; this shell's PYTHONPATH is ignored"
     found = look(python, engine, device, "--python", advice, variables)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     one = Registered(

@@ -66,7 +66,7 @@ def _commit() -> str | None:
 def packages(spec: RunSpec) -> str:
     """What is installed in the engine's environment: its lock's hash, or the interpreter and version where it is the
     user's own."""
-    asked = (spec.engine.name, spec.engine.plugin, spec.device)
+    asked = (spec.engine.name, spec.engine.pinned, spec.engine.plugin, spec.device)
     return _packages(spec.engine, spec.device, spec.engine_python, spec.environment, asked)
 
 

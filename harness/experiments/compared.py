@@ -48,6 +48,7 @@ def compared(folder: Path, question: Question) -> Comparison:
     if whole < manifest.blocks:
         notes.append(f"{whole} of {manifest.blocks} trials were run")
     if len(blocks) < whole:
-        notes.append(f"{whole - len(blocks)} trials are excluded because a run in them failed or was refused")
+        told = "1 trial is" if whole - len(blocks) == 1 else f"{whole - len(blocks)} trials are"
+        notes.append(f"{told} excluded because of a run that failed or was refused")
     notes += [f"{event.job} failed: {event.reason}" for event in failed_jobs(events)]
     return replace(found, notes=tuple(notes))

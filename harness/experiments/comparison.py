@@ -25,11 +25,11 @@ from innerloop.harness.schema.comparison import (
     ChangedSteps,
     ComparedFigure,
     Comparison,
+    Decomposition,
     Doubt,
     Estimate,
     MarginSource,
     Side,
-    Why,
 )
 from innerloop.harness.store.tables import Tables, read_tables
 
@@ -201,7 +201,7 @@ def estimate(of: Interval) -> Estimate:
     return Estimate(of.estimate, of.low, of.high)
 
 
-def _why(blocks: Sequence[Block]) -> tuple[Why | None, str | None]:
+def _why(blocks: Sequence[Block]) -> tuple[Decomposition | None, str | None]:
     tables = [tuple(read_tables(member.folder) for member in block) for block in blocks]
     for block, read in zip(blocks, tables, strict=True):
         for member, one in zip(block, read, strict=True):
@@ -215,13 +215,13 @@ def _steps_of(tables: Tables) -> Run:
     return run_of(tables.steps, tables.tokens, tables.requests, *edges(tables.steps, tables.header))
 
 
-def explained(found: Attribution) -> Why:
+def explained(found: Attribution) -> Decomposition:
     parts = {name: estimate(part) for name, part in found.parts.items()}
 
     def below(prefix: str) -> Mapping[str, Estimate]:
         return {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
 
-    return Why(
+    return Decomposition(
         a_s=estimate(found.a_s),
         b_s=estimate(found.b_s),
         difference_s=parts["difference"],

@@ -16,10 +16,12 @@ from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK,
 from innerloop.harness.cli.signals import Stopped
 from innerloop.harness.cli.words import number, share
 from innerloop.harness.experiments.addresses import remember
+from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.blocks import ENDED, Job, latest, whole_blocks
 from innerloop.harness.experiments.compared import A, B, compared
 from innerloop.harness.experiments.folder import DOCUMENT, failed_jobs, read_events, read_manifest, unmake
-from innerloop.harness.experiments.runner import Execute, Outcome, Tell, carry_out, event_of
+from innerloop.harness.experiments.probes import FIND_RATE
+from innerloop.harness.experiments.runner import Choose, Execute, Outcome, Tell, carry_out, event_of
 from innerloop.harness.experiments.sides import check_place, question_of
 from innerloop.harness.experiments.stopping import by_key
 from innerloop.harness.machine import this_machine
@@ -29,7 +31,7 @@ from innerloop.harness.result.exit_code import interrupted
 from innerloop.harness.result.figures import FIGURES, value_of
 from innerloop.harness.schema.comparison import Comparison
 from innerloop.harness.schema.experiment import Event, Manifest
-from innerloop.harness.schema.result import Place, Result
+from innerloop.harness.schema.result import ExperimentPlace, Result
 from innerloop.harness.session import run as session
 from innerloop.harness.session.arguments import options_of, parser, request_of
 from innerloop.harness.spec.resolve import resolve
@@ -40,10 +42,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from innerloop.harness.machine import Machine
+    from innerloop.harness.profiling.choice import Profile
     from innerloop.harness.session.options import Options
     from innerloop.harness.spec.model import RunSpec
 
 WRITE_EVERY_S = 5.0
+Way = tuple[Callable[[Path, Manifest, "Machine", "Console"], Execute], "Choose | None"]  # how it runs and chooses
 Conclude = Callable[[Path], DataClass]  # an experiment's folder -> its document; raises Refused where there is none yet
 
 
@@ -63,9 +67,16 @@ def go_on(folder: Path, console: Console) -> tuple[Comparison | None, int]:
     return found, code
 
 
-def run_left(folder: Path, console: Console, conclude: Conclude | None = None, budget_s: float | None = None) -> int:
+def run_left(
+    folder: Path,
+    console: Console,
+    conclude: Conclude | None = None,
+    budget_s: float | None = None,
+    way: Way | None = None,
+) -> int:
     """Runs what is left of an experiment; the exit code. Its document is written meanwhile and at the end, if
-    `conclude` makes it. budget_s: no process begins later than so many seconds from now.
+    `conclude` makes it. budget_s: no process begins later than so many seconds from now. way: how this design is run;
+    None: a run a job.
 
     Raises:
         Refused: it is no experiment, cannot go on here, another process is running it, or nothing could be begun: a
@@ -90,10 +101,10 @@ def run_left(folder: Path, console: Console, conclude: Conclude | None = None, b
             write()
         tell_people(events, job)
 
-    runs = run_grid if manifest.kept else executor
+    runs, choose = way or (executor, None)
     until_s = None if budget_s is None else time.monotonic() + budget_s
     try:
-        ended = carry_out(folder, runs(folder, manifest, machine, console), boot_id(), tell, until_s)
+        ended = carry_out(folder, runs(folder, manifest, machine, console), boot_id(), tell, until_s, choose)
     except Stopped as stopped:
         stopped.take()
         ended = False
@@ -175,9 +186,21 @@ def _run_of(manifest: Manifest, job: Job, run: Path, machine: Machine) -> tuple[
         Refused: it cannot be run here.
     """
     words = next(cell.request["arguments"] for cell in manifest.cells if cell.name == job.cell)
+    place = ExperimentPlace(manifest.id, manifest.design, job.cell, job.block)
+    profile = _profile(manifest.options) if _is_profiled(manifest, job) else None
+    return run_of_words(words, run, machine, place, profile)
+
+
+def run_of_words(
+    words: Sequence[str], run: Path, machine: Machine, place: ExperimentPlace, profile: Profile | None = None
+) -> tuple[RunSpec, Options]:
+    """The run that a command line asks for, as a part of an experiment.
+
+    Raises:
+        Refused: it cannot be run here.
+    """
     arguments = parser().parse_args(list(words))
-    options = options_of(arguments, run, _profile(manifest.options) if _is_profiled(manifest, job) else None)
-    place = Place(manifest.id, manifest.design, job.cell, job.block)
+    options = options_of(arguments, run, profile)
     return resolve(request_of(arguments), machine), replace(options, numbered=False, experiment=place)
 
 
@@ -185,7 +208,7 @@ def _is_profiled(manifest: Manifest, job: Job) -> bool:
     return job.block == 1 and job.cell == manifest.options.get("profiled")
 
 
-def _profile(options: Mapping[str, Any]) -> Any:
+def _profile(options: Mapping[str, Any]) -> Profile | None:
     return choose(options["profiler"], options["profiler_steps"])
 
 
@@ -201,7 +224,8 @@ def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
     """Says before each process which it is, how long it may take yet, and what the figure is so far."""
     begun, done_before = time.monotonic(), len(_ended(read_events(folder)))
     total = manifest.blocks * len(manifest.measured)
-    most = "at most " if manifest.until is not None else ""
+    unit = "probe" if manifest.design == FIND_RATE else "trial"
+    most = "at most " if manifest.until is not None or manifest.design in (FIND_RATE, BISECT) else ""
 
     def tell(events: Sequence[Event], job: Job | None) -> None:
         done = len(_ended(events))
@@ -209,11 +233,12 @@ def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
             console.print(line, style="dim", highlight=False)
         if job is None:
             return
-        words = f"trial {job.block} of {most}{manifest.blocks} (run {done + 1} of {total})"
+        chosen = manifest.design in (FIND_RATE, BISECT)  # by what is found: how many are left is not known
+        words = f"{unit} {job.block} of {most}{manifest.blocks}" + ("" if chosen else f" (run {done + 1} of {total})")
         if not manifest.together and len(manifest.cells) > 1:
             words = f"{job.cell}, {words}"
         elapsed = time.monotonic() - begun
-        if done > done_before:
+        if done > done_before and not chosen:
             words += f", {elapsed:.0f} s elapsed, about {elapsed / (done - done_before) * (total - done):.0f} s left"
         console.rule(words, style="dim")
 

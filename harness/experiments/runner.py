@@ -32,14 +32,18 @@ class Outcome:
 
 Execute = Callable[[Sequence[Job], Sequence[Path]], Sequence[Outcome]]
 """Runs the jobs of one process, each into a folder that does not exist yet."""
+Choose = Callable[[Manifest, Sequence[Event], str], Sequence[Job]]  # what the next process runs; the boot id
 Tell = Callable[[Sequence[Event], Job | None], None]  # what has happened so far, and the job that is next
 
 
-def carry_out(folder: Path, execute: Execute, boot: str, tell: Tell, until_s: float | None = None) -> bool:
+def carry_out(
+    folder: Path, execute: Execute, boot: str, tell: Tell, until_s: float | None = None, choose: Choose | None = None
+) -> bool:
     """Runs what is left of the experiment in `folder`; False if a job was interrupted.
 
     `boot`: the machine's boot id. `tell` is called before each process, and at the end with None. `until_s`: no process
-    begins after this moment of `time.monotonic`; None: until nothing is left.
+    begins after this moment of `time.monotonic`; None: until nothing is left. `choose`: what the next process runs;
+    None: `next_jobs`.
 
     Raises:
         Refused: it is no experiment, or another process is running it.
@@ -55,7 +59,7 @@ def carry_out(folder: Path, execute: Execute, boot: str, tell: Tell, until_s: fl
             events.extend(new)
 
         while True:
-            jobs = next_jobs(manifest, events, boot)
+            jobs = (choose or next_jobs)(manifest, events, boot)
             if until_s is not None and time.monotonic() >= until_s:
                 jobs = []
             tell(events, jobs[0] if jobs else None)

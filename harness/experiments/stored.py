@@ -82,5 +82,7 @@ def _notes(one: int, two: int) -> list[str]:
     if min(one, two) > 1:
         out.append("A and B were measured one after the other: every ratio includes whatever else changed in between")
     if one != two:
-        out.append(f"{abs(one - two)} runs of {'A' if one > two else 'B'} are not used: runs are compared in pairs")
+        side, left = ("A", one - two) if one > two else ("B", two - one)
+        told = f"1 run of {side} is" if left == 1 else f"{left} runs of {side} are"
+        out.append(f"{told} not used: runs are compared in pairs")
     return out

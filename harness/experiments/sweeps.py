@@ -208,11 +208,11 @@ def common(cells: Sequence[Cell]) -> dict[str, Any]:
 def _notes(manifest: Manifest, cells: Sequence[SweepCell], boots: set[str]) -> Iterator[str]:
     if manifest.blocks < LEAST_BLOCKS:
         yield (
-            f"fewer than {LEAST_BLOCKS} processes of each cell: how much they differ is unknown, so no figure has an "
-            f"interval and no cell is said to dominate another; --trials {LEAST_BLOCKS} would do"
+            f"fewer than {LEAST_BLOCKS} trials per cell: how much they vary is unknown, so there are no intervals and "
+            f"no cell dominates another; --trials {LEAST_BLOCKS} would be enough"
         )
     if len(boots) > 1:
-        yield f"the machine was restarted in between: the runs were made in {len(boots)} boots"
+        yield f"the machine was rebooted between runs ({len(boots)} boots)"
     for cell in cells:
         if cell.substituted is not None:
             yield f"{cell.name} is not ranked: {cell.substituted}"

@@ -114,8 +114,8 @@ def verdict(found: Comparison) -> str:
     ends = {
         "better": f"B is {texts.verdict(one, found.margin)}.",
         "worse": f"B is {texts.verdict(one, found.margin)}.",
-        "same": f"That counts as the same: differences within {share(found.margin)} do.",
-        "undecided": "These runs cannot tell whether that would repeat.",
+        "same": f"That counts as no difference: it is within the margin of {share(found.margin)}.",
+        "undecided": "Undecided: these runs do not show whether that would repeat.",
     }
     return f"{at}{unit}{known}. {ends[one.verdict]}"
 
@@ -156,7 +156,7 @@ def described(side: Side) -> str:
 def figures(found: Comparison) -> Section:
     rows = [
         Row(
-            Label(words_of(row.name) + (" ?" if row.doubtful else "")),
+            Label(words_of(row.name) + (" *" if row.doubtful else "")),
             [
                 texts.figure(row, row.a),
                 texts.figure(row, row.b),
@@ -171,13 +171,13 @@ def figures(found: Comparison) -> Section:
         for row in found.figures
     ]
     columns = [Label("Figure"), Label("A"), Label("B"), Label("B / A", "ratio"), Label("95 %", "interval"), Label("p")]
-    notes = [f"Differences within {share(found.margin)} count as none."]
+    notes = [f"Differences up to {share(found.margin)} count as no difference."]
     if any(row.doubtful for row in found.figures):
-        notes.append("?: doubtful, because a side is suspect.")
+        notes.append("*: doubtful, because a run is suspect.")
     if found.figures[0].smallest_visible is not None:
-        notes.append(f"These blocks could detect a difference of {share(found.figures[0].smallest_visible)}.")
+        notes.append(f"These trials could detect a difference of {share(found.figures[0].smallest_visible)}.")
     if found.blocks_needed is not None:
-        notes.append(f"An interval of ±1 % takes about {number(found.blocks_needed)} blocks.")
+        notes.append(f"About {number(found.blocks_needed)} trials give an interval of ±1 %.")
     table = filled(Table([*columns, Label("B is", "verdict")], rows, note=" ".join(notes)))
     return Section("figures", "B against A", [ratios(found), table])
 
@@ -253,7 +253,7 @@ def differences(found: Comparison) -> Section:
         Row(Label(one.name), [texts.value(one.a), texts.value(one.b)]) for one in found.differences[:MOST_DIFFERENCES]
     ]
     if not rows:
-        return Section("differences", "What differs", [Callout("", "Nothing that is on record.")])
+        return Section("differences", "What differs", [Callout("", "Nothing that was recorded.")])
     left = len(found.differences) - len(rows)
     note = f"And {left} more; innerloop compare --json lists them all." if left > 0 else ""
     return Section("differences", "What differs", [Table([Label(""), Label("A"), Label("B")], rows, left=3, note=note)])

@@ -9,7 +9,7 @@ from innerloop.harness.analysis.step_costs import expected_s, fits
 from innerloop.harness.analysis.steps import wall_ns
 from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.pages import specs
-from innerloop.harness.pages.parts import Chart, Label, Part, Row, Section, Series, Table
+from innerloop.harness.pages.parts import Callout, Chart, Label, Part, Row, Section, Series, Table
 from innerloop.harness.pages.source import Source
 from innerloop.harness.pages.thin import evenly, plain
 from innerloop.harness.result.roofline import bound_s_of
@@ -20,7 +20,7 @@ MOST_POINTS, SLOWEST, BINS, LEAST_IN_A_BIN = 1200, 60, 40, 12
 MEASURED, FIT, BOUND = "measured", "fit", "bound"
 COSTS = {
     "fixed": "fixed, per step",
-    "prefill_token": "a prefill position",
+    "prefill_token": "a prefill token",
     "decode_token": "a decode token",
     "context_token": "a context token",
 }
@@ -57,10 +57,10 @@ def composition(run: Source) -> Section | None:
     if not parts:
         return None
     intro = (
-        "Each point is a step. The fit is the time that a step of the same content takes on average; the bound is the "
-        "least time that this machine's measured peaks allow."
+        "Each point is a step. The fit is the time that a step of the same composition takes on average; the bound is "
+        "the least time that this machine's measured peaks allow."
     )
-    return Section("composition", "Step time by content", parts, intro)
+    return Section("composition", "Step time by composition", parts, intro)
 
 
 def chosen(times: np.ndarray) -> np.ndarray:
@@ -141,7 +141,7 @@ def scatter(
     )
 
 
-def costs(found: dict[str, FittedCosts]) -> Table | None:
+def costs(found: dict[str, FittedCosts]) -> Table | Callout | None:
     """What a step's content costs by the fit, with intervals."""
     rows, notes = [], []
     for kind, title, _, _ in KINDS:
@@ -155,7 +155,9 @@ def costs(found: dict[str, FittedCosts]) -> Table | None:
                 cells = [seconds(cost.estimate), f"{seconds(cost.low)} – {seconds(cost.high)}"]
                 rows.append(Row(Label(COSTS.get(name, name)), cells, "part"))
     columns = [Label("Fitted cost", "fit"), Label("seconds each"), Label("95 % interval", "interval")]
-    return Table(columns, rows, note=" ".join(notes)) if rows or notes else None
+    if not rows:
+        return Callout("", " ".join(notes)) if notes else None
+    return Table(columns, rows, note=" ".join(notes))
 
 
 def roofline(run: Source) -> Table | None:

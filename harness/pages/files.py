@@ -26,7 +26,7 @@ def check(files: Sequence[tuple[str, Path | None]], folders: Sequence[tuple[str,
     """
     for flag, path in files:
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise Refused(f"{flag}: {path} is a folder, or lies in none")
+            raise Refused(f"{flag}: {path} is a folder, or its folder does not exist")
     for flag, path in folders:
         if path is not None and path.exists() and not path.is_dir():
             raise Refused(f"{flag}: {path} is a file; name a folder")

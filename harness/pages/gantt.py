@@ -105,7 +105,7 @@ def gantt(run: Source) -> Chart:
             "request": "request", "series": "part", "from": "from, s", "to": "to, s", "took": "seconds",
             "prompt": "prompt tokens", "output": "output tokens",
         },
-        "A line for each request: queued, prefill and decode",
+        "A line for each request: waiting, prefill and decode",
         series=SERIES,
         zoom=zoom,
         height=int(min(520, max(160, 7 * len(picks)))),

@@ -44,7 +44,7 @@ def described(about: Profiling) -> Iterator[Part]:
     rows.append((Label("files"), about.folder))
     yield Facts(rows)
     if about.failure is not None:
-        yield Callout("warn", f"The pass failed ({about.failure.cause}): {about.failure.message}")
+        yield Callout("warn", f"The profiling pass failed ({about.failure.cause}): {about.failure.message}")
     yield from (Callout("", note) for note in about.notes)
 
 
@@ -140,16 +140,17 @@ def estimate(found: Kernels, result: Result) -> Facts:
         (Label("idle gaps"), f"{number(gaps.count)}, p50 {seconds(gaps.p50)}, longest {seconds(gaps.max)}"),
     ]
     if rate is None:
-        rows.append((Label("if the device never waited"), f"unknown: {found.estimate.reason}"))
+        rows.append((Label("if the device were never idle"), f"unknown: {found.estimate.reason}"))
     else:
         of = measured(result)
         beside = "" if of is None else f" (measured: {number(of)})"
-        rows.append((Label("if the device never waited"), f"{number(rate)} output tokens/s{beside}"))
+        rows.append((Label("if the device were never idle"), f"{number(rate)} output tokens/s{beside}"))
     return Facts(rows)
 
 
 def functions(found: HostProfile) -> Table:
     """Where the host's time went, by function."""
     rows = [Row(Label(one.name), [share(one.self_share), share(one.total_share)]) for one in found.top[:SHOWN]]
-    note = f"{number(found.samples)} samples at {found.rate_hz} Hz; flame.svg in the pass's folder shows the stacks."
-    return Table([Label("Function"), Label("itself"), Label("with calls")], rows, note=note)
+    at = f"{number(found.samples)} samples at {found.rate_hz} Hz"
+    note = f"{at}; flame.svg in the profiling pass's folder shows the stacks."
+    return Table([Label("Function"), Label("Self"), Label("Total")], rows, note=note)

@@ -26,7 +26,7 @@ from innerloop.harness.pages.summary import TONES, capital
 from innerloop.harness.pages.thin import plain
 from innerloop.harness.pages.why import ROOM
 from innerloop.harness.report.layers import WHAT, by_chance, doubts, remarks, rung_s, signed
-from innerloop.harness.schema.waterfall import Rung, Waterfall
+from innerloop.harness.schema.waterfall import LayerRow, Waterfall
 
 SERIES = (Series("machine's bound", 2), Series("kernels", 4), Series("layers", 0), Series("faster than below", 6))
 KINDS = {"bound": 0, "kernels": 1, "layer": 2}
@@ -53,7 +53,7 @@ def layers_page(found: Waterfall, name: str, commands: Sequence[str] = ()) -> Pa
     )
 
 
-def verdict(found: Waterfall, known: Sequence[Rung]) -> str:
+def verdict(found: Waterfall, known: Sequence[LayerRow]) -> str:
     """Which layer adds most, and what is left to chance."""
     if not known:
         return "No layer has figures."
@@ -69,7 +69,7 @@ def verdict(found: Waterfall, known: Sequence[Rung]) -> str:
     return text
 
 
-def tiles(known: Sequence[Rung], by_step: bool) -> Iterator[Tile]:
+def tiles(known: Sequence[LayerRow], by_step: bool) -> Iterator[Tile]:
     for rung in known:
         if rung.kind == "layer":
             spent = f"{seconds(rung_s(rung, by_step)[0])} per {'step' if by_step else 'token'}"
@@ -89,7 +89,7 @@ def aside(found: Waterfall) -> Iterator[Part]:
         yield Callout("warn", "Some figures are doubtful", lines)
 
 
-def parts(found: Waterfall, known: Sequence[Rung]) -> Iterator[Part]:
+def parts(found: Waterfall, known: Sequence[LayerRow]) -> Iterator[Part]:
     by_step = found.tokens_per_step is not None
     if known:
         yield waterfall(found, known, by_step)
@@ -118,7 +118,7 @@ def parts(found: Waterfall, known: Sequence[Rung]) -> Iterator[Part]:
     yield filled(Table(columns, rows, note=" ".join(f"{capital(line)}." for line in said)))
 
 
-def waterfall(found: Waterfall, known: Sequence[Rung], by_step: bool) -> Chart:
+def waterfall(found: Waterfall, known: Sequence[LayerRow], by_step: bool) -> Chart:
     """A bar for each rung, from the time of the one below to its own."""
     doubtful = {rung.name for rung in by_chance(found)}
     columns: dict[str, list[Any]] = {"rung": [], "series": [], "from": [], "to": [], "added": [], "chance": []}
@@ -172,7 +172,7 @@ def waterfall(found: Waterfall, known: Sequence[Rung], by_step: bool) -> Chart:
     )
 
 
-def latencies(known: Sequence[Rung]) -> Section:
+def latencies(known: Sequence[LayerRow]) -> Section:
     rows = []
     for rung in known:
         if rung.ttft_s is not None or rung.tpot_s is not None:

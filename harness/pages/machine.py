@@ -59,7 +59,7 @@ def host(result: Result) -> Iterator[Line]:
     of, cost = result.telemetry.host, result.overhead
     if of is not None:
         yield Label("worker", "cores"), f"{of.worker_cores:.2f} of {number(of.cpus)} cores"
-        others = f"{of.other_cores:.2f} cores, stolen by the hypervisor {share(of.steal_share)}"
+        others = f"{of.other_cores:.2f} cores, steal {share(of.steal_share)}"
         yield Label("other processes", "other_cores"), others
     if cost.recorder_ns_per_step is not None:
         part = share(cost.recorder_share_of_step_time)

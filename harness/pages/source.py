@@ -65,7 +65,7 @@ class Source:
 def source(result: Result, folder: Path | None) -> Source:
     """A run with its records, as far as they can be read."""
     if folder is None or not folder.is_dir():
-        return Source(result, no_tables(), None, "its folder is not known")
+        return Source(result, no_tables(), None, "its folder is unknown")
     try:
         return Source(result, read_tables(folder), folder)
     except Refused as refusal:

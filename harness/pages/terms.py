@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
-from innerloop.harness.schema.comparison import ComparedFigure, Comparison, Why
+from innerloop.harness.schema.comparison import ComparedFigure, Comparison, Decomposition
 from innerloop.harness.schema.figure import Figure
 from innerloop.harness.schema.profiling import Kernels
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.roofline import Roofline
 from innerloop.harness.schema.steps import Overhead, StepSeconds, TimeShare
+from innerloop.harness.schema.sweep import SweepCell
 from innerloop.harness.schema.telemetry import Host, TotalEnergy
 from innerloop.harness.schema.trials import TrialFigure
-from innerloop.harness.schema.waterfall import Rung
+from innerloop.harness.schema.waterfall import LayerRow
 from innerloop.harness.schema.window import Counts, Latency, OverTime, Throughput
 
 OF_THE_SCHEMA: dict[str, tuple[str, type, str]] = {  # key -> (what it is called, class, field)
@@ -56,17 +57,19 @@ OF_THE_SCHEMA: dict[str, tuple[str, type, str]] = {  # key -> (what it is called
     "kernel_time": ("kernel time", Kernels, "total_ns"),
     "launches": ("launches", Kernels, "launches_per_step"),
     "kernel_idle": ("idle within steps", Kernels, "idle_share"),
-    "per_step": ("per step", Rung, "ms_per_step"),
-    "added": ("added", Rung, "added_ms_per_step"),
-    "token_time": ("time per output token", Rung, "s_per_output_token"),
+    "per_step": ("per step", LayerRow, "ms_per_step"),
+    "added": ("added", LayerRow, "added_ms_per_step"),
+    "token_time": ("time per output token", LayerRow, "s_per_output_token"),
     "ratio": ("B / A", ComparedFigure, "ratio"),
     "verdict": ("verdict", ComparedFigure, "verdict"),
     "margin": ("margin", Comparison, "margin"),
     "blocks": ("blocks", Comparison, "blocks"),
-    "mix": ("mix", Why, "mix_s"),
-    "cost": ("cost", Why, "cost_s"),
-    "unmatched": ("steps of one side", Why, "unmatched_s"),
-    "matched": ("matched share", Why, "matched_share"),
+    "mix": ("mix", Decomposition, "mix_s"),
+    "cost": ("cost", Decomposition, "cost_s"),
+    "unmatched": ("steps on one side only", Decomposition, "unmatched_s"),
+    "matched": ("matched share", Decomposition, "matched_share"),
+    "frontier": ("frontier", SweepCell, "frontier"),
+    "dominated": ("dominated", SweepCell, "dominated_by"),
     "trial_mean": ("mean of trials", TrialFigure, "mean"),
     "half_width": ("half width", TrialFigure, "half_width"),
     "scatter": ("scatter", TrialFigure, "scatter"),
@@ -87,7 +90,7 @@ OWN = {
     "phase": ("phase", "a part of a step that the engine reports; what no phase covers is other host time"),
     "fit": (
         "fit",
-        "least squares: a fixed time per step, and a cost per prefill position, decode token and context token",
+        "least squares: a fixed time per step, and a cost per prefill token, decode token and context token",
     ),
     "least_time": (
         "bound",
@@ -98,7 +101,7 @@ OWN = {
     "queue": ("queued", "from when a request was due to when it was submitted and its prompt begun, as far as known"),
     "gantt": ("requests", "one line per request, in the order in which they were due"),
     "storm": ("preemption storm", "three or more preemptions within 20 steps of each other"),
-    "level_shift": ("level shift", "the moment at which step time for steps of the same content changed suddenly"),
+    "level_shift": ("level shift", "the moment at which step time for steps of the same composition changed suddenly"),
     "throttling": ("lowered clocks", "a device reported a reason for lowered clocks other than being idle"),
     "suspect": ("suspect", "something was observed that makes some of the figures doubtful; each reason says which"),
     "power": ("power", "of the whole device, as its driver reads it"),

@@ -87,7 +87,7 @@ def load_section(load: Load, found: Trials, number_: int) -> Section:
             share(one.scatter),
             share(one.window_scatter),
         ]
-        name = words_of(one.name) + (" ?" if one.doubtful else "")
+        name = words_of(one.name) + (" *" if one.doubtful else "")
         rows.append(Row(Label(name), cells, "strong" if one.name == found.metric else ""))
     columns = [
         Label("Figure"), Label("mean", "trial_mean"), Label("95 %", "interval"), Label("±", "half_width"),

@@ -12,39 +12,40 @@ from innerloop.harness.pages.thin import plain
 from innerloop.harness.report import comparison as texts
 from innerloop.harness.report.comparison import COEFFICIENTS
 from innerloop.harness.report.steps import short
-from innerloop.harness.schema.comparison import Estimate, Why
+from innerloop.harness.schema.comparison import Decomposition, Estimate
 
-ROOM = 1.1  # of a scale whose bars have a text behind them
+ROOM = 1.2  # of a scale whose bars have a text behind them
 PHASES = {"rest": "other time", "gap": "between steps"}
 
 
-def why(found: Why) -> Section:
+def why(found: Decomposition) -> Section:
     """The way from A to B, then the cost in both of its divisions, then the steps that changed most."""
     parts: list[Part] = [bridge(found)]
     parts += [
         chart
         for chart in (
             divided("by-phase", "Cost of the same steps, by phase", found.cost_by_phase_s, PHASES),
-            divided("by-content", "Cost of the same steps, by content", found.cost_by_coefficient_s, COEFFICIENTS),
+            divided("by-content", "Cost of the same steps, by composition", found.cost_by_coefficient_s, COEFFICIENTS),
         )
         if chart is not None
     ]
     if found.changed:
         parts.append(changed(found))
     intro = (
-        "Step time per output token, from A to B: mix (other steps ran), cost (the same steps took longer or shorter)."
+        "Step time per output token, from A to B: mix (different steps ran), cost (the same steps took more or less "
+        "time)."
     )
     return Section("why", "Where the difference is", parts, f"{intro} {capital(texts.held(found))}.")
 
 
-def bridge(found: Why) -> Chart:
+def bridge(found: Decomposition) -> Chart:
     """From A to B: a bar for each part, beginning where the one before ended."""
     at = found.a_s.value or 0.0
     rows: list[tuple[str, str, float, float, str]] = [("A", "total", 0.0, at, interval(found.a_s))]
     for name, part in (
         ("mix: different steps", found.mix_s),
         ("cost: same steps", found.cost_s),
-        ("steps of one side", found.unmatched_s),
+        ("steps on one side only", found.unmatched_s),
     ):
         added = part.value or 0.0
         rows.append((name, "slower" if added > 0 else "faster", at, at + added, interval(part)))
@@ -144,7 +145,7 @@ def divided(name: str, title: str, parts: Mapping[str, Estimate], words: Mapping
     )
 
 
-def changed(found: Why) -> Table:
+def changed(found: Decomposition) -> Table:
     rows = [
         Row(
             Label(f"{short(row.prefill_positions)} prefill, {short(row.decode_positions)} decode"),

@@ -12,6 +12,24 @@ Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
 Range = Annotated[str, Field(pattern=r"^(>=|<)\d+\.\d+(,(>=|<)\d+\.\d+)*$")]
 
 
+class Versions(Strict):
+    """How an environment of another version than the lock's is made.
+
+    releases: those that have been tried, the oldest first: what a range of versions is made of. oldest: below it none
+        can be made, for the reason `why_older`.
+    requirements: the file that the lock was made from, whose pin of the distribution is replaced; overrides, excludes:
+        files for uv's resolution; torch: entries that are put in front of it.
+    """
+
+    releases: list[str] = []
+    oldest: Version
+    why_older: str
+    requirements: str
+    overrides: str | None = None
+    excludes: str | None = None
+    torch: str | None = None
+
+
 class Recipe(Strict):
     """An engine's environment on one kind of device.
 
@@ -25,6 +43,7 @@ class Recipe(Strict):
     interpreter: "harness" where the engine runs in the Python that innerloop itself runs in.
     env: environment variables of the worker.
     preload: shared libraries, as patterns below the environment's folder, put into the worker's LD_PRELOAD.
+    versions: how other versions of the engine are installed; None: they are not.
     substituted: the part of the engine that is replaced on this device, which makes its speed unrepresentative; such
         runs are not ranked, and the engine is never the default.
     """
@@ -42,6 +61,7 @@ class Recipe(Strict):
     env: dict[str, str] = {}
     preload: list[str] = []
     substituted: str | None = None
+    versions: Versions | None = None
 
 
 class EngineProfile(Strict):
@@ -57,6 +77,7 @@ class EngineProfile(Strict):
     attached: whether it is a server that the user has started: no weights are made for it, the settings only describe
         it, and it is nobody's default.
     plugin: the adapter's file, for engines that are not innerloop's own.
+    pinned: the version that was requested, as in `vllm==0.30.0`; None: the lock's.
     """
 
     name: Annotated[str, Field(pattern=NAME)]
@@ -71,3 +92,4 @@ class EngineProfile(Strict):
     environments: Annotated[dict[str, Recipe], Field(min_length=1)]
     attached: bool = False
     plugin: str | None = None
+    pinned: str | None = None

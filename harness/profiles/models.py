@@ -184,6 +184,7 @@ class ModelProfile(Strict):
         wide = (DTYPE_BYTES["float32"] - size) * found.always_float32
         if self.quantization is None:
             return found.parameters * size + wide
-        packed = sum(times * self.quantization.matrix_bytes(*one, size) for *one, times, _ in found.matrices)
-        packed += self.quantization.stacks_bytes(found.stacks, size)
+        stored = self.quantization
+        packed = sum(times * stored.matrix_bytes(rows, outputs, size) for rows, outputs, times, _ in found.matrices)
+        packed += stored.stacks_bytes(found.stacks, size)
         return packed + (found.other - found.stacks) * size + wide

@@ -98,7 +98,8 @@ def packed_layout(stored: Mapping[str, Any]) -> dict[str, Any]:
     first_group = next((one for one in compressed(stored) if isinstance(one, dict)), {})
     form, strategy = stored.get("format"), first_group.get("strategy")
     if form != "pack-quantized" or first_group.get("type") != "int" or strategy not in (None, "group"):
-        return {"format": f"{form} of {first_group.get('num_bits')}-bit {first_group.get('type')}, {strategy}"}
+        shared = f", {strategy}" if form == "pack-quantized" else ""
+        return {"format": f"{form}, {first_group.get('num_bits')}-bit {first_group.get('type')}{shared}"}
     symmetric = first_group.get("symmetric", True)
     found = {"bits": first_group.get("num_bits"), "group_size": first_group.get("group_size")}
     return {**{name: value for name, value in found.items() if value is not None}, "zero_point": not symmetric}

@@ -117,8 +117,7 @@ def read_mapping(path: Path, source: str) -> Fields:
     Raises:
         Refused: the file cannot be read, is not YAML, or holds something else than a mapping.
     """
-    data = parse_yaml(read_text(path, source), source)
-    if not isinstance(data, dict):
+    if not isinstance(data := parse_yaml(read_text(path, source), source), dict):
         contains = "nothing" if data is None else _given(data)
         raise Refused(f"{source} must contain a mapping of fields to values; it contains {contains}")
     return data

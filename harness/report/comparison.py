@@ -17,10 +17,10 @@ from innerloop.harness.schema.comparison import (
     ChangedSteps,
     ComparedFigure,
     Comparison,
+    Decomposition,
     Difference,
     Estimate,
     Side,
-    Why,
 )
 
 MOST_DIFFERENCES = 20
@@ -157,7 +157,7 @@ def verdict(row: ComparedFigure, margin: float) -> str:
     return f"{word}, maybe {(VERDICTS if speed else OTHER_WORDS)[row.leaning]}"
 
 
-def why(found: Why) -> RenderableType:
+def why(found: Decomposition) -> RenderableType:
     """The waterfall from A to B, then the cost in both of its divisions, then the steps that changed most."""
     out = part_table("step time per token", found)
     out.add_column("", no_wrap=True)
@@ -187,13 +187,13 @@ def why(found: Why) -> RenderableType:
     return Group(*lines)
 
 
-def part_table(title: str, found: Why) -> Table:
+def part_table(title: str, found: Decomposition) -> Table:
     out = table(title, "", *(["95 % interval"] if found.scatter is not None else []), "of A", gap=1, least=(22, None))
     out.columns[1].min_width = 9
     return out
 
 
-def held(found: Why) -> str:
+def held(found: Decomposition) -> str:
     matched = f"{share(found.matched_share)} of the time is in steps that both sides ran"
     if found.scatter == "steps":
         return f"{matched}; the intervals cover variation within these two runs, not between runs"
@@ -201,7 +201,7 @@ def held(found: Why) -> str:
 
 
 def divided(
-    title: str, rows: Mapping[str, Estimate], found: Why, words: Mapping[str, str] | None = None
+    title: str, rows: Mapping[str, Estimate], found: Decomposition, words: Mapping[str, str] | None = None
 ) -> RenderableType:
     out = part_table(title, found)
     for name, part in rows.items():

@@ -44,7 +44,7 @@ def print_examination(found: Examination, console: Console) -> None:
         )
         for engine in found.engines
     ]
-    print_list(console, ("engine", "runs here", "device", "layers, or why it does not run"), rows)
+    print_list(console, ("engine", "runs here", "device", "layers, or why it cannot run"), rows)
     for name, why in found.broken_plugins.items():
         say(f"the plug-in {name} was skipped: {why}")
     if found.default_engine:

@@ -11,7 +11,7 @@ from rich.text import Text
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.report.tables import table
-from innerloop.harness.schema.waterfall import Rung, Waterfall
+from innerloop.harness.schema.waterfall import LayerRow, Waterfall
 
 STYLE = {"ok": "bold green", "suspect": "bold yellow"}
 BAR = 18  # columns
@@ -87,20 +87,20 @@ def rungs(found: Waterfall) -> RenderableType:
     return rows
 
 
-def rung_s(rung: Rung, by_step: bool) -> tuple[float, float]:
+def rung_s(rung: LayerRow, by_step: bool) -> tuple[float, float]:
     """A rung's time and what it adds, in seconds a step or a token; (0, 0) where it has no figures."""
     if by_step:
         return (rung.ms_per_step or 0.0) * 1e-3, (rung.added_ms_per_step or 0.0) * 1e-3
     return rung.s_per_output_token or 0.0, rung.added_s_per_output_token or 0.0
 
 
-def by_chance(found: Waterfall) -> Iterator[Rung]:
+def by_chance(found: Waterfall) -> Iterator[LayerRow]:
     """The rungs whose difference to the one below may be chance: their ratio's interval holds 1, or there is none."""
     known = [rung for rung in found.rungs if rung.s_per_output_token is not None]
     yield from (rung for rung in known[1:] if rung.within_scatter is not False)
 
 
-def doubts(rung: Rung) -> Iterator[str]:
+def doubts(rung: LayerRow) -> Iterator[str]:
     """What makes a rung's runs suspect: each kind of reason once, in the words of the first run that has it."""
     by_code: dict[str, list[str]] = {}
     for run in rung.runs:

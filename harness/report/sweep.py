@@ -89,7 +89,7 @@ def cells(found: Sweep) -> RenderableType:
             *([interval(cell.energy_j_per_token)] if energy else []),
         ]
         told = "; ".join(f"{one.figure}: {one.words}" for one in cell.published)
-        mark = "?" if cell.state == "suspect" else "" if cell.state == "done" else f" ({cell.state})"
+        mark = "*" if cell.state == "suspect" else "" if cell.state == "done" else f" ({cell.state})"
         rows.add_row(cell.name + mark, *figures, *([told] if quoted else []))
     return rows
 
@@ -150,16 +150,16 @@ def remarks(found: Sweep) -> Iterator[str]:
     if len(found.cells) > MOST_CELLS:
         yield f"the first {MOST_CELLS} of {len(found.cells)} cells; document.json has all"
     if any(cell.processes > 2 for cell in found.cells):
-        yield "in brackets: 95 % interval of the mean over the processes"
+        yield "in brackets: 95 % interval of the mean over the trials"
     if found.curves:
         yield (
             "between measured cells by straight lines; unreachable: no cell was as fast for a user; not measured: all "
             "cells were faster"
         )
     if any(cell.state == "suspect" for cell in found.cells):
-        yield "?: a run of this cell is suspect; innerloop show names the reasons"
+        yield "*: a run of this cell is suspect; innerloop show names the reasons"
     if found.reused:
-        yield f"{found.reused} runs had been made before; --fresh makes them again"
+        yield f"{found.reused} existing runs were reused; --fresh repeats them"
 
 
 def reasons(found: Sweep) -> Iterator[str]:

@@ -29,7 +29,7 @@ def print_plan(plan: PlanOfSweep, console: Console) -> None:
     for reason, names in why.items():
         console.print(f"{reason}\n  {', '.join(names)}", style="dim", highlight=False)
     trials = "1 process" if plan.trials == 1 else f"{plan.trials} processes"
-    console.print(f"{len(plan.cells)} cells, {trials} each: {plan.runs} runs left, {plan.reused} made before")
+    console.print(f"{len(plan.cells)} cells, {trials} each: {plan.runs} runs left, {plan.reused} reused")
     budget = "" if plan.budget_minutes is None else f"; no process begins after {number(plan.budget_minutes)} minutes"
     console.print(f"{plan.loads} loads of an engine, about {number(plan.minutes)} minutes in all{budget}")
     for line in plan.basis:

@@ -11,7 +11,7 @@ import numpy as np
 from innerloop.harness.analysis.run import edges
 from innerloop.harness.schema.engine import Checkpoint, Environment
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import Place, Process, Workload
+from innerloop.harness.schema.result import ExperimentPlace, Process, Workload
 from innerloop.harness.store.tables import Tables
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Record:
     created: str | None = None
     id: str | None = None
     process: Process | None = None
-    experiment: Place | None = None
+    experiment: ExperimentPlace | None = None
     known_lens: np.ndarray | None = None
 
     @property

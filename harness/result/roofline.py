@@ -49,13 +49,14 @@ def section(
         return Roofline(reason=f"the run's model is unknown: {error}")
     except Refused as error:
         return Roofline(reason=f"the cost of a step is unknown: {error}")
-    ranks = ranks_of(spec, effective)
-    total = total_peaks(ceilings, cost, ranks)
+    # Ranks on a CPU share the one whose peaks were measured.
+    devices = ranks_of(spec, effective) if ceilings.key.device == "cuda" else 1
+    total = total_peaks(ceilings, cost, devices)
     if total is None:
         return Roofline(reason=f"this machine's {cost.linear_dtype} matmul throughput is unknown")
-    published = datasheet_peaks(ceilings.key.name, cost, ranks)
+    published = datasheet_peaks(ceilings.key.name, cost, devices)
     figures = roofline(tables.steps, tables.tokens, tables.requests, cost, total, steady, published)
-    return replace(figures, peaks=measured_peaks(ceilings, cost, ranks), above_bound=above(figures.bound_share))
+    return replace(figures, peaks=measured_peaks(ceilings, cost, devices), above_bound=above(figures.bound_share))
 
 
 def measured_peaks(ceilings: Ceilings, cost: Cost, ranks: int) -> MeasuredPeaks:

@@ -9,7 +9,7 @@ from innerloop.harness.cli.words import number, share, size
 from innerloop.harness.result.codes import doubt
 from innerloop.harness.result.suspect import SAMPLING_GAP_S
 from innerloop.harness.schema.reasons import Reason
-from innerloop.harness.schema.telemetry import Device, SamplerCost, Stranger
+from innerloop.harness.schema.telemetry import Device, ForeignProcess, SamplerCost
 
 THROTTLES = {  # event reasons that hold the clocks down, and what to do about each
     "sw_power_cap": "Raise the power limit if the device allows it, or compare at equal limits.",
@@ -77,7 +77,7 @@ def _clocks(name: str, device: Device, window_s: float) -> Iterator[Reason]:
         )
 
 
-def _others(name: str, strangers: Sequence[Stranger]) -> Iterator[Reason]:
+def _others(name: str, strangers: Sequence[ForeignProcess]) -> Iterator[Reason]:
     if strangers:
         shown = ", ".join(
             f"{one.name or 'an unnamed process'} ({one.pid}"

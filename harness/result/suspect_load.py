@@ -68,7 +68,7 @@ def _changed(seen: Stability, start_ns: int) -> Iterator[Reason]:
         yield doubt(
             "drift",
             f"similar steps took {_change(drift.change)} by the end ({_change(drift.per_minute)} per minute)",
-            "Check clocks, temperature and memory over time; a longer run would give other figures.",
+            "Check clocks, temperature and memory over time; a longer run would give different figures.",
         )
     elif drift is not None and drift.kind == "level_shift":
         when = "" if drift.shift_ns is None else f", {(drift.shift_ns - start_ns) * NS:.0f} s into the window"

@@ -90,7 +90,7 @@ class ChangedSteps:
 
 
 @dataclass(frozen=True, slots=True)
-class Why:
+class Decomposition:
     """Where the difference is: step time per output token, in seconds. mix + cost + unmatched = difference."""
 
     a_s: Annotated[Estimate, Figure("A's time in and between steps", "s")]
@@ -127,7 +127,7 @@ class Comparison:
     metric: Annotated[str, Figure("the primary metric, listed first in figures")]
     figures: tuple[ComparedFigure, ...]
     missing: Annotated[tuple[str, ...], Figure("metrics that a side lacks, or that are not above 0")]
-    why: Annotated[Why | None, Figure("where the difference is", null="see why_not")]
+    why: Annotated[Decomposition | None, Figure("where the difference is", null="see why_not")]
     why_not: Annotated[str | None, Figure("why `why` is null", null="`why` is not null")]
     notes: tuple[str, ...]
     margin_source: Annotated[

@@ -35,7 +35,8 @@ class Cell:
     ] = None
     devices: Annotated[int, Figure("how many devices it uses")] = 1
     substituted: Annotated[
-        str | None, Figure("part of the engine that was replaced: it stands outside rankings", null="nothing was")
+        str | None,
+        Figure("part of the engine that was replaced, so that the cell is not ranked", null="nothing was replaced"),
     ] = None
     refused: Annotated[str | None, Figure("why it is not run", null="it is")] = None
 

@@ -44,6 +44,9 @@ class Spec:
     environment: str | None = None
     model_profile: Mapping[str, Any] = field(default_factory=dict)
     workload_profile: Mapping[str, Any] = field(default_factory=dict)
+    engine_version: Annotated[
+        str | None, Figure("the version that was requested", null="that of innerloop's lock, or of your environment")
+    ] = None
     plugin: Annotated[str | None, Figure("the adapter's file", null="the adapter is one of innerloop's own")] = None
     substituted: Annotated[
         str | None,
@@ -99,7 +102,7 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ExperimentPlace:
     """A run's place in an experiment."""
 
     id: Annotated[str, Figure("id of the experiment")]
@@ -165,7 +168,9 @@ class Result:
         ),
     ] = None
     process: Annotated[Process | None, Figure("its process", null="the run had its own process")] = None
-    experiment: Annotated[Place | None, Figure("its experiment", null="the run is not part of an experiment")] = None
+    experiment: Annotated[
+        ExperimentPlace | None, Figure("its experiment", null="the run is not part of an experiment")
+    ] = None
 
     @property
     def dtype(self) -> str | None:

@@ -20,8 +20,8 @@ class Quoted:
 
     figure: Literal["output_tokens_per_s", "ttft"]
     words: Annotated[str, Figure("as the source has it")]
-    low: Annotated[float | None, Figure("in the figure's unit", null="the source has no number")]
-    high: Annotated[float | None, Figure("in the figure's unit", null="the source has no number")]
+    low: Annotated[float | None, Figure("in the metric's unit", null="the source has no number")]
+    high: Annotated[float | None, Figure("in the metric's unit", null="the source has no number")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class SweepCell:
 
     name: str
     at: Annotated[Mapping[str, Any], Figure("its values of the axes")]
-    state: Annotated[CellState, Figure("suspect: one of its runs is; to come: processes are left")]
+    state: Annotated[CellState, Figure("suspect: one of its runs is; to come: trials are left")]
     reasons: Annotated[tuple[str, ...], Figure("why runs failed or were refused")]
-    processes: Annotated[int, Figure("that came to their end")]
+    processes: Annotated[int, Figure("trials that finished")]
     runs: Annotated[tuple[str, ...], Figure("folders: relative ones are in the experiment's, others were done before")]
     figures: Annotated[Mapping[str, Estimate], Figure("means over the processes, by dotted name")]
     devices: int
@@ -41,7 +41,7 @@ class SweepCell:
     ]
     tokens_per_s_per_device: Annotated[
         Estimate | None,
-        Figure("throughput", "tokens/s", "output tokens/s / devices", "no process came to its end", "higher"),
+        Figure("throughput", "tokens/s", "output tokens/s / devices", "no trial finished", "higher"),
     ]
     interactivity: Annotated[
         Estimate | None,
@@ -91,12 +91,12 @@ class Sweep:
     name: Annotated[str | None, Figure("of the suite", null="none was named")]
     title: str | None
     axes: Annotated[tuple[str, ...], Figure("what differs between the cells")]
-    trials: Annotated[int, Figure("processes of each cell")]
+    trials: Annotated[int, Figure("trials of each cell")]
     metric: str
     machine: Annotated[Mapping[str, Any], Figure("where it was measured")]
     counts: Annotated[Mapping[str, int], Figure("cells by state")]
     boots: Annotated[int, Figure("how often the machine was started anew between its runs, plus 1")]
-    reused: Annotated[int, Figure("runs that had been made before")]
+    reused: Annotated[int, Figure("existing runs that were reused")]
     cells: tuple[SweepCell, ...]
     curves: tuple[Curve, ...]
     published: Annotated[

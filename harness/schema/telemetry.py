@@ -154,7 +154,7 @@ class Temperature:
 
 
 @dataclass(frozen=True, slots=True)
-class Most:
+class Maximum:
     """Only the largest value."""
 
     max: float | None
@@ -178,7 +178,7 @@ class LinkRates:
 
 
 @dataclass(frozen=True, slots=True)
-class Stranger:
+class ForeignProcess:
     """A process on the device that is not the worker's."""
 
     pid: int
@@ -224,12 +224,12 @@ class Device:
     utilization: Utilization
     clocks_mhz: Clocks
     temperature_c: Temperature
-    memory_temperature_c: Most
+    memory_temperature_c: Maximum
     event_reasons: tuple[ClockEvent, ...]
     pcie_bytes_per_s: LinkRates
     nvlink_bytes_per_s: LinkRates
     gpm: Annotated[Mapping[str, float | None] | None, Figure("means of the GPM readings", null="GPM is not supported")]
-    foreign_processes: tuple[Stranger, ...]
+    foreign_processes: tuple[ForeignProcess, ...]
 
 
 @dataclass(frozen=True, slots=True)

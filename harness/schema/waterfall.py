@@ -13,7 +13,7 @@ VERSION = "2.0"
 
 
 @dataclass(frozen=True, slots=True)
-class Points:
+class LatencyPoints:
     """A latency: medians over the trials of each trial's figure, in seconds."""
 
     mean: float | None
@@ -41,7 +41,7 @@ class LayerRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class LayerRow:
     """A layer, or one of the two rows below the innermost: the roofline bound and the kernels."""
 
     name: str
@@ -54,8 +54,8 @@ class Rung:
     s_per_output_token_range: Annotated[
         tuple[float, float] | None, Figure("lowest and highest of the trials", unit="s")
     ]
-    ttft_s: Points | None
-    tpot_s: Points | None
+    ttft_s: LatencyPoints | None
+    tpot_s: LatencyPoints | None
     tokens_per_s: Annotated[float | None, Figure("1 / s_per_output_token", unit="tokens/s", better="higher")] = None
     ms_per_step: Annotated[float | None, Figure("per step of layer core", unit="ms")] = None
     added_s_per_output_token: Annotated[float | None, Figure("difference from the layer below", unit="s")] = None
@@ -98,7 +98,7 @@ class Waterfall:
     layers: tuple[str, ...]
     trials: int
     tokens_per_step: Annotated[float | None, Figure("output tokens per step, on layer core")]
-    rungs: tuple[Rung, ...]
+    rungs: tuple[LayerRow, ...]
     differences: Annotated[Mapping[str, Mapping[str, Any]], Figure("engine arguments that differ between layers")] = (
         field(default_factory=dict)
     )

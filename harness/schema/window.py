@@ -53,6 +53,10 @@ class Counts:
     decode_positions: Annotated[int | None, Figure("newest tokens fed back to the model", null=UNREPORTED)]
     steps: Annotated[int, Figure("steps recorded")]
     preemptions: Annotated[int | None, Figure("times a request was preempted", null=UNREPORTED, better="lower")]
+    drafted_tokens: Annotated[
+        int | None, Figure("positions computed for speculative decoding, beside prefill and decode", null=UNREPORTED)
+    ] = None
+    accepted_tokens: Annotated[int | None, Figure("those of them that became output", null=UNREPORTED)] = None
 
 
 @dataclass(frozen=True, slots=True)

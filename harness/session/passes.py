@@ -142,7 +142,7 @@ def add(
                 if outcome.failure is None:
                     seen, host = about.found(device), about.found_of_host()
         except Stopped as stopped:
-            outcome.failure = Failure("interrupted", f"the harness received {stopped.take()}")
+            outcome.failure = Failure("interrupted", f"innerloop received {stopped.take()}")
         except Unreadable as error:
             outcome.failure = Failure("profile", str(error))
         except (InnerloopError, OSError) as error:

@@ -54,7 +54,7 @@ def find_ceilings(spec: RunSpec, machine: Machine, prepared: Prepared, options: 
     """What the machine can do at most, measured now if it never was; after the idle power, since it heats a device."""
     assert prepared.environment is not None
     if spec.engine.attached:
-        prepared.no_ceilings = "a server's own steps are not seen, so they are held against no limit"
+        prepared.no_ceilings = "a server's own steps are not observed, so they are not compared with the peaks"
     elif options.ceilings == "off":
         prepared.no_ceilings = "the machine's peaks were not measured (--ceilings off)"
     else:

@@ -18,7 +18,7 @@ from innerloop.harness.result.build import build
 from innerloop.harness.result.keep import keep
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import Place, Process, Result, Spec, Workload
+from innerloop.harness.schema.result import ExperimentPlace, Process, Result, Spec, Workload
 from innerloop.harness.store import run_folder
 from innerloop.harness.store.alive import QUIET_S, harness_runs, quiet_s
 from innerloop.harness.store.stored import JOB, read_job
@@ -26,7 +26,7 @@ from innerloop.harness.store.tables import Tables, convert
 from innerloop.harness.store.typed import Misfit, typed
 from innerloop.harness.store.versions import Document
 
-Part = TypeVar("Part", Place, Process)
+Part = TypeVar("Part", ExperimentPlace, Process)
 
 RECOVERED = "This result was rebuilt from the run's records; host telemetry and the worker's final summary are missing."
 UNSAID: Document = {  # what a whole job has, where one does not say it
@@ -60,14 +60,14 @@ def recover(folder: Path) -> Result:
                 workload_hash=text_of(job, "workload_hash"),
                 id=text_of(job, "id"),
                 process=part_of(job, "process", Process),
-                experiment=part_of(job, "experiment", Place),
+                experiment=part_of(job, "experiment", ExperimentPlace),
                 tables=tables,
                 failure=Failure(
                     "interrupted",
-                    f"the harness was killed before it could write a result; {_kept(tables)}",
+                    f"innerloop was killed before it could write a result; {_kept(tables)}",
                     log_tail=log_tail(folder / "engine.log"),
                 ),
-                device_note="no device telemetry: it was lost when the harness was killed",
+                device_note="no device telemetry: it was lost when innerloop was killed",
                 notes=[RECOVERED, *notes],
             )
         )
@@ -120,7 +120,7 @@ def refuse_if_alive(folder: Path, job: Document) -> None:
     if quiet is not None and quiet < QUIET_S:
         raise Refused(
             f"the run in {folder} was active {quiet:.0f} s ago",
-            f"If its harness was killed, try again in {QUIET_S:.0f} s.",
+            f"If innerloop was killed, try again in {QUIET_S:.0f} s.",
         )
 
 

@@ -89,7 +89,7 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
                 prepared.host = host_state(options.cpus, options.harness_cpus)
                 measure(windows, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
-            outcome.failure = Failure("interrupted", f"the harness received {stopped.take()}")
+            outcome.failure = Failure("interrupted", f"innerloop received {stopped.take()}")
         except Refused:
             withdraw(windows, sampled)
             raise

@@ -83,6 +83,7 @@ class RunSpec:
     def describe(self) -> dict[str, Any]:
         """All of it as JSON data, with the profiles by name and in full, so that a result can be repeated."""
         only_where_set: dict[str, Any] = {
+            "engine_version": self.engine.pinned,
             "plugin": self.engine.plugin,
             "substituted": substituted(self.engine, self.device),
             "slo": [asdict(limit) for limit in self.slo],

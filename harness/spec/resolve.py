@@ -50,8 +50,10 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
     layer = checks.layer(engine, request.layer)
     model = named.model or load_model(_default_model(device, machine), request.model_arg)
     settings, given = resolve_settings(model, device, request.settings)
+    if engine.pinned is not None:
+        checks.version(engine, device, request)
     checks.quantization(engine, model, device, settings, machine)
-    checks.heads(model, device, settings)
+    checks.heads(model, settings)
     checks.numbers(model, named.workload, settings)
     if not request.planning and not engine.attached:
         checks.devices(device, settings, machine)
@@ -70,13 +72,19 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
         weights=named.weights,
         trust_remote_code=request.trust_remote_code,
         engine_python=request.engine_python,
-        environment=request.environment or (None if request.engine_python else registered.automatic(engine, device)),
+        environment=request.environment or automatic(engine, device, request.engine_python),
         workload_args=parse_assignments(request.workload_arg, "--workload-arg"),
         model_args=parse_assignments(request.model_arg, "--model-arg"),
         label=named.label,
         note=request.note,
         slo=named.slo,
     )
+
+
+def automatic(engine: EngineProfile, device: str, engine_python: Path | None) -> str | None:
+    """The registered environment that is used without being named."""
+    own = engine_python is not None or engine.pinned is not None
+    return None if own else registered.automatic(engine, device)
 
 
 @dataclass(frozen=True, slots=True)

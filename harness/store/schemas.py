@@ -10,7 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from innerloop.harness.schema import comparison, gate, investigation, noise, result, sweep, trials, waterfall
+from innerloop.harness.schema import (
+    bisect,
+    comparison,
+    find_rate,
+    gate,
+    investigation,
+    noise,
+    result,
+    sweep,
+    trials,
+    waterfall,
+)
 from innerloop.harness.store.atomic import write_text
 from innerloop.harness.store.typed import adapter
 from innerloop.harness.store.versions import Document
@@ -23,6 +34,8 @@ KINDS = {
     "gate": (gate.Gate, gate.VERSION),
     "noise": (noise.Noise, noise.VERSION),
     "trials": (trials.Trials, trials.VERSION),
+    "bisect": (bisect.Bisect, bisect.VERSION),
+    "find_rate": (find_rate.FindRate, find_rate.VERSION),
     "sweep": (sweep.Sweep, sweep.VERSION),
     "steps": (investigation.Investigation, investigation.VERSION),
 }

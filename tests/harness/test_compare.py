@@ -100,7 +100,7 @@ def test_only_one_start_of_one_machine_goes_without_a_remark(make: Make) -> None
 
     a, b, c = (Member(path, read_compared(path)) for path in (make("a"), make("b"), make("c", restarted)))
     assert len(comparison([(a, b)], Question(why=False)).notes) == 1
-    assert "different machines or boots" in comparison([(a, c)], Question(why=False)).notes[1]
+    assert "on different machines" in comparison([(a, c)], Question(why=False)).notes[1]
 
 
 def test_a_suspect_side_is_named_and_its_figures_are_marked(make: Make, capsys) -> None:
@@ -112,7 +112,7 @@ def test_a_suspect_side_is_named_and_its_figures_are_marked(make: Make, capsys) 
     assert not doubtful["latency_s.ttft.p50"]
     out = printed(capsys, a, b)
     assert "! B is suspect, cpu_stolen: the hypervisor took 9 %" in out
-    assert "output_tokens_per_s ?" in out
+    assert "output_tokens_per_s *" in out
 
 
 def test_a_reason_that_does_not_say_what_it_affects_makes_everything_doubtful(make: Make, capsys) -> None:

@@ -33,7 +33,7 @@ def test_stored_trials_pass_or_fail(experiment, speeds, words, code, capsys) -> 
     base, other = experiment("base", trials=SPEEDS[::-1]), experiment("new", trials=speeds)
     assert gate.main([str(base), str(other), "--no-why", *words]) == code
     out = capsys.readouterr().out
-    assert {EXIT_OK: "Gate: PASSED", EXIT_WORSE: "Gate: FAILED", EXIT_UNDECIDED: "Gate: CANNOT TELL"}[code] in out
+    assert {EXIT_OK: "Gate: PASSED", EXIT_WORSE: "Gate: FAILED", EXIT_UNDECIDED: "Gate: UNDECIDED"}[code] in out
     assert "measured one after the other" in " ".join(out.split())
 
 
@@ -64,7 +64,7 @@ def test_a_suspect_side_fails_unless_it_is_allowed_and_is_named_then(experiment,
 def test_more_runs_on_one_side_are_left_out_and_said_to_be(experiment, capsys) -> None:
     base, other = experiment("base", trials=(*SPEEDS, 1.0)), experiment("new", trials=SPEEDS)
     assert gate.main([str(base), str(other), "--no-why"]) == EXIT_OK
-    assert "1 runs of A are left out" in " ".join(capsys.readouterr().out.split())
+    assert "1 run of A is not used" in " ".join(capsys.readouterr().out.split())
 
 
 def test_other_work_and_another_machine_are_refused(make: Make, capsys) -> None:
@@ -79,7 +79,7 @@ def test_an_experiment_of_several_things_is_named_alone(experiment, make: Make, 
     assert gate.main([str(both), str(make("b"))]) == EXIT_REFUSED
     assert "contains runs of A and B" in capsys.readouterr().err
     assert gate.main([str(make("c"))]) == EXIT_REFUSED
-    assert "is no experiment" in capsys.readouterr().err
+    assert "is not an experiment" in capsys.readouterr().err
 
 
 def test_words_that_do_not_go_together_are_refused(make: Make, tmp_path: Path) -> None:

@@ -86,6 +86,8 @@ PYTORCH = [
     "lmdeploy.pytorch.engine.engine:Engine.async_loop ~ self._loop_finally()",
     "lmdeploy.pytorch.engine.request:RequestManager.build_sender()",
     "lmdeploy.pytorch.engine.request:RequestManager._loop_task",
+    "lmdeploy.pytorch.engine.request:RequestManager.wait_tasks()",
+    "lmdeploy.pytorch.engine.request:RequestManager.wait_tasks ~ self._sender_wait_task.cancel()",
     "lmdeploy.pytorch.engine.request:RequestSender.batched_send_async(req_types, data)",
     "lmdeploy.pytorch.engine.request:RequestSender.send_async(req_type, data)",
     "lmdeploy.pytorch.engine.request:RequestType.ADD_SESSION",

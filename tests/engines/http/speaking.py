@@ -67,7 +67,25 @@ FAULTS = {  # what a server that goes wrong sends in place of a stream, and clos
 
 @contextmanager
 def speaking(style: str, asked: list[str] | None = None, fault: str | None = None, after: int = 0) -> Iterator[int]:
-    """The port of a server of a style: ids, each, total, strict, mlc, text, llama, lmdeploy, tgi; or uncounted (tells
+    """The port of a server as `made` makes it."""
+    server = made(style, asked=asked, fault=fault, after=after)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def made(
+    style: str,
+    port: int = 0,
+    name: str = NAME,
+    asked: list[str] | None = None,
+    fault: str | None = None,
+    after: int = 0,
+) -> ThreadingHTTPServer:
+    """A server of a style: ids, each, total, strict, mlc, text, llama, lmdeploy, tgi; or uncounted (tells
     no usage), short (ends before the last token), silent (takes a request and says nothing). `fault`: one of FAULTS,
     from request number `after` on."""
     asked = [] if asked is None else asked
@@ -84,8 +102,12 @@ def speaking(style: str, asked: list[str] | None = None, fault: str | None = Non
 
         def do_GET(self) -> None:
             if self.path == "/v1/models" and style not in ("llama", "tgi"):
-                listed = {"id": NAME, "owned_by": style, "max_model_len": 512}
+                listed = {"id": name, "owned_by": style, "max_model_len": 512}
                 self.whole(200, {"data": [listed, {"id": "other"}] if style == "several" else [listed]})
+            elif self.path == "/health":
+                self.whole(200, {})
+            elif self.path == "/info" and style == "tgi":
+                self.whole(200, {"version": "3.3.6", "max_total_tokens": 4096, "max_batch_total_tokens": 9000})
             elif self.path == "/version" and style == "ids":
                 self.whole(200, {"version": "1.2.3"})
             else:
@@ -125,11 +147,6 @@ def speaking(style: str, asked: list[str] | None = None, fault: str | None = Non
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
+    return server

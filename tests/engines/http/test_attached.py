@@ -53,8 +53,8 @@ def no_null_server(monkeypatch):
         ({"url": "http://me:secret@127.0.0.1:80/v1"}, "a user's name or password"),
         ({"url": "http://127.0.0.1:80/v1", "pid": 1 << 22}, "no such process"),
         ({"url": "http://127.0.0.1:80/v1", "pid": "vllm"}, "no such process"),
-        ({"url": "http://gpu-box/v1", "allow_host": "gpu-box", "pid": os.getpid()}, "is no process here"),
-        ({"url": "http://127.0.0.1:80/v1", "protocol": "grpc"}, "it is one of completions, lmdeploy"),
+        ({"url": "http://gpu-box/v1", "allow_host": "gpu-box", "pid": os.getpid()}, "is not a process on this machine"),
+        ({"url": "http://127.0.0.1:80/v1", "protocol": "grpc"}, "choose from: completions, lmdeploy"),
         ({"url": "http://127.0.0.1:80/v1", "reset": "flush"}, "give a path"),
         ({"url": "http://127.0.0.1:80/v1", "modle": "m"}, "did you mean 'model'"),
     ],
@@ -119,7 +119,7 @@ def test_what_the_server_tells_is_told_and_the_rest_is_null():
         session.close()
     info = session.info
     assert info.version == "1.2.3"
-    assert info.effective["context_length"] == 512
+    assert info.effective["max_model_len"] == 512
     assert (info.effective["server"], info.effective["served_model"]) == ("ids", NAME)
     assert (info.kv_cache_tokens, info.kv_cache_bytes, info.weights_bytes) == (None, None, None)
     assert "max_batch_size" not in info.effective
@@ -130,7 +130,7 @@ def test_what_the_server_tells_is_told_and_the_rest_is_null():
         session = adapter.open(load(f"http://127.0.0.1:{port}", pid=os.getpid(), reset="/r", model="mine"))
         session.close()
     assert session.info.version is None
-    assert session.info.effective["context_length"] is None
+    assert session.info.effective["max_model_len"] is None
     assert session.info.effective["served_model"] == "mine"
     assert not any("pid=N" in note or "was not emptied" in note for note in session.info.notes)
 
@@ -150,7 +150,7 @@ def test_a_protocol_that_is_named_is_the_only_one_that_is_tried():
     ("style", "words"),
     [
         ("uncounted", "ended without usage, so its tokens cannot be counted"),
-        ("short", "4 tokens were asked for, and 2 came"),
+        ("short", "4 tokens were requested, but 2 came"),
         ("several", "add --engine-arg model=NAME, one of some/model, other"),
     ],
 )
@@ -163,8 +163,10 @@ def test_a_server_whose_tokens_cannot_be_counted_is_an_error_that_says_what_was_
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch):
     monkeypatch.setattr(discovery, "TRIAL_S", 0.2)
-    with speaking("silent") as port, pytest.raises(ServerFailed, match=r"no end came within 0\.2 s"):
-        discovery.discover(("127.0.0.1", port), "", None, "completions")
+    asked: list[str] = []
+    with speaking("silent", asked) as port, pytest.raises(ServerFailed, match=r"has not answered it in 0\.2 s"):
+        discovery.discover(("127.0.0.1", port), "", None, None)
+    assert asked == ["/v1/completions"]
 
 
 def test_where_nothing_listens_or_something_else_does_is_an_error():
@@ -180,7 +182,7 @@ def test_where_nothing_listens_or_something_else_does_is_an_error():
                 connection.close()
 
         Thread(target=greet, daemon=True).start()
-        with pytest.raises(ServerFailed, match=r"is no HTTP server: .*SSH-2\.0"):
+        with pytest.raises(ServerFailed, match=r"is not an HTTP server: .*SSH-2\.0"):
             adapter.open(load(f"http://127.0.0.1:{port}/v1"))
 
 

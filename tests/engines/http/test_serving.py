@@ -206,4 +206,6 @@ def test_an_argument_that_the_engine_does_not_have_is_a_refusal(monkeypatch):
     with pytest.raises(UnknownArgument, match="no argument 'x'"):
         made_server(1, announces=True).announced(ready)  # type: ignore[arg-type]
     assert made_server(1).announced(ready) == {}  # type: ignore[arg-type]
-    assert sessions.counted(COMPLETIONS).endswith("tokens are counted by token ids")
+    assert sessions.counted(Wire(COMPLETIONS, "m", "/root")) == (
+        "prompts are sent as token ids (POST /root/v1/completions); tokens are counted by token ids"
+    )

@@ -127,6 +127,8 @@ def overlap(played: Played) -> Said:
     said["after a reset"] = played.window("after a reset", work(LENGTHS))
     said["idle"] = str(played.session.step(None))
     said["long"] = played.window("long", work(LONG))
+    played.submit(SETTINGS["context_length"] - 10, 10)
+    said["whole context"] = sum(len(ids) for report in played.drain() for _, ids in report.tokens)
     return said
 
 

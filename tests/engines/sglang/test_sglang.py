@@ -228,6 +228,10 @@ def test_a_request_that_the_scheduler_would_never_admit_is_refused(said):
     assert set(found["all the same"]) == {"Nothing.FLUSHED"}
 
 
+def test_a_request_that_fills_the_whole_context_gets_all_its_tokens(said):
+    assert said("overlap")["whole context"] == 10
+
+
 def test_an_output_cut_short_is_found_out(said):
     assert "request 1 should have produced 3 tokens but ended with 2" in said("in order")["short"]
 

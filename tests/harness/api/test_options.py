@@ -13,7 +13,20 @@ from innerloop.harness.profiles.validation import parse_assignments
 from innerloop.harness.session.arguments import parser
 
 OF_THE_COMMAND = {  # and not of the function
-    *("help", "layers", "trials", "until", "windows", "metric", "harness_cpus", "strict", "json", "dry_run")
+    *(
+        "help",
+        "layers",
+        "trials",
+        "until",
+        "windows",
+        "metric",
+        "budget",
+        "fresh",
+        "harness_cpus",
+        "strict",
+        "json",
+        "dry_run",
+    )
 }
 
 

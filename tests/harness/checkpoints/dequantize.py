@@ -88,9 +88,9 @@ def mxfp4(blocks: np.ndarray, exponents: np.ndarray) -> np.ndarray:
 
 
 def fp8_blocks(part: dict[str, np.ndarray], block: int) -> np.ndarray:
-    scales = part["weight_scale_inv"].repeat(block, axis=0).repeat(block, axis=1)
+    size = scales(part["weight_scale_inv"]).repeat(block, axis=0).repeat(block, axis=1)
     weight = e4m3(part["weight"])
-    return weight * scales[: weight.shape[0], : weight.shape[1]]
+    return weight * size[: weight.shape[0], : weight.shape[1]]
 
 
 def dense(array: np.ndarray, kind: str) -> np.ndarray:

@@ -2,12 +2,13 @@
 
     published_layouts.py FOLDER OUT
 
-writes to OUT (.npz) every matrix that FOLDER holds packed by compressed-tensors, [outputs, inputs], and every stack in
-MXFP4, [experts, inputs, outputs], as float32.
+writes to the folder OUT, as NAME.npy in float32, every matrix that FOLDER holds packed by compressed-tensors,
+[outputs, inputs], and every stack in MXFP4, [experts, inputs, outputs].
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from safetensors import safe_open
 
 
 def main(folder: Path, out: Path) -> None:
-    from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
+    helpers = importlib.import_module("compressed_tensors.compressors.pack_quantized.helpers")
     from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
     found: dict[str, np.ndarray] = {}
@@ -28,7 +29,7 @@ def main(folder: Path, out: Path) -> None:
                 whole, _, part = name.rpartition(".")
                 if part == "weight_packed":
                     shape = torch.Size(held.get_tensor(f"{whole}.weight_shape").tolist())
-                    levels = unpack_from_int32(held.get_tensor(name), 4, shape).float()
+                    levels = helpers.unpack_from_int32(held.get_tensor(name), 4, shape).float()
                     scales = held.get_tensor(f"{whole}.weight_scale").float()
                     found[whole] = (levels * scales.repeat_interleave(shape[1] // scales.shape[1], dim=1)).numpy()
                 elif name.endswith("_blocks"):
@@ -37,7 +38,8 @@ def main(folder: Path, out: Path) -> None:
                     found[stack] = convert_moe_packed_tensors(
                         held.get_tensor(name), scales, dtype=torch.float32
                     ).numpy()
-    np.savez(out, **found)
+    for name, matrix in found.items():
+        np.save(out / f"{name}.npy", matrix)
 
 
 if __name__ == "__main__":

@@ -320,4 +320,19 @@ def test_routers_stay_as_they_are_and_the_configuration_says_so() -> None:
     kinds = {tensor.name: tensor.dtype for tensor in plan(model, "bfloat16")}
     assert kinds["model.layers.0.mlp.gate.weight"] == "bfloat16"
     assert kinds["model.layers.0.mlp.experts.127.down_proj.weight"] == "float8_e4m3"
-    assert kinds["model.layers.0.mlp.experts.127.down_proj.weight_scale_inv"] == "float32"
+    assert kinds["model.layers.0.mlp.experts.127.down_proj.weight_scale_inv"] == "bfloat16"  # DeepSeek's: float32
+
+
+@pytest.mark.parametrize("name", ["qwen3-moe-tiny-gptq", "qwen3-moe-tiny-fp8"])
+def test_quantized_experts_can_be_given_as_ones_own(tmp_path: Path, name: str) -> None:
+    shape = ["hidden_size=256", "num_hidden_layers=1", "vocab_size=512", "config.moe_intermediate_size=128"]
+    model = load_model(name, [*shape, "config.num_experts=4", "config.num_experts_per_tok=2"])
+    path = made(model, tmp_path)
+    own = load_model(str(path))
+    assert use_weights(path, own).bytes > (model.weights_bytes() or 0) > 0
+    weights = dequantized(path)
+    experts = [weights[f"model.layers.0.mlp.experts.{i}.up_proj.weight"] for i in range(4)]
+    assert [expert.shape for expert in experts] == [(128, 256)] * 4
+    assert np.std(experts) == pytest.approx(256**-0.5, rel=0.1)  # two blocks a matrix
+    assert abs(np.corrcoef(experts[0].ravel(), experts[1].ravel())[0, 1]) < 0.05
+    assert weights["model.layers.0.mlp.gate.weight"].std() == pytest.approx(256**-0.5, rel=0.1)

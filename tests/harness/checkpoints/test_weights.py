@@ -86,7 +86,8 @@ def test_the_digest_changes_with_the_config_and_the_files(folder: Path) -> None:
 )
 def test_another_shape_is_refused_naming_the_field(folder: Path, field: str, profile: Any, here: Any) -> None:
     change_config(folder, **{field: here})
-    assert f"{field}: {profile} in the profile, {here} in the folder's config.json" in refusal(folder)
+    words = (str(one).lower() if isinstance(one, bool) else str(one) for one in (profile, here))
+    assert "{}: {} in the profile, {} in the folder's config.json".format(field, *words) in refusal(folder)
 
 
 def test_fields_that_configs_may_leave_out_have_their_usual_meaning(folder: Path) -> None:

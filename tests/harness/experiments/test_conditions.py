@@ -49,11 +49,11 @@ def test_a_condition_names_a_figure_a_side_and_a_limit(text, figure, fails, limi
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("output_tokens_per_s", "no condition"),
-        ("output_tokens_per_s = 3", "no condition"),
-        ("output_tokens_per_s < much", "no limit"),
-        ("output_tokens_per_s < 0.97 * base", "no limit"),
-        ("output_tokens_per_s < -1", "no limit"),
+        ("output_tokens_per_s", "not a condition"),
+        ("output_tokens_per_s = 3", "not a condition"),
+        ("output_tokens_per_s < much", "not a valid threshold"),
+        ("output_tokens_per_s < 0.97 * base", "not a valid threshold"),
+        ("output_tokens_per_s < -1", "not a valid threshold"),
         ("output_token_per_s < 1", "did you mean"),
         ("p99 > 1", "is ambiguous"),
         ("output_tokens_per_s < 50 ms", "not in seconds"),

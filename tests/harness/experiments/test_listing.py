@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_experiment_is_one_line(experiment, tmp_path: Path) -> None:
     folder = experiment("e", A=SPEEDS, B=SPEEDS)
     [line] = list_experiments(tmp_path)
-    assert (line.folder, line.status, line.experiment) == (str(folder), "ok", "compare, 4 of 4 blocks")
+    assert (line.folder, line.status, line.experiment) == (str(folder), "ok", "compare, 4 of 4 trials")
     assert (line.engine, line.reason, line.output_tokens_per_s) == ("vllm", None, None)
     assert line.when == "2026-11-28T00:00:00+00:00"
     document = {"figures": [{"ratio": {"value": 1.0344, "low": 1.02, "high": 1.05}}]}
@@ -43,7 +43,7 @@ def test_one_that_is_not_finished_is_running_or_interrupted(tmp_path: Path) -> N
     write_manifest(folder, manifest("A", "B", blocks=2))
     journal.append(folder, event(Job("A", 1), "failed"))
     line = line_of_experiment(folder)
-    assert (line.status, line.reason, line.experiment) == ("interrupted", "A-1 failed", "compare, 0 of 2 blocks")
+    assert (line.status, line.reason, line.experiment) == ("interrupted", "A-1 failed", "compare, 0 of 2 trials")
     with locked(folder):
         assert line_of_experiment(folder).status == "running"
     for job in (Job("B", 1), Job("A", 2), Job("B", 2)):
@@ -65,7 +65,7 @@ def test_runs_lists_both_folders_in_order_of_time(experiment, make: Make, tmp_pa
     assert runs.main(["--json"]) == EXIT_OK
     found = json.loads(capsys.readouterr().out)["runs"]
     assert {Path(line["folder"]).name: line["experiment"] for line in found} == {
-        "e": "compare, 4 of 4 blocks",
+        "e": "compare, 4 of 4 trials",
         "one": None,
     }
     assert runs.main([]) == EXIT_OK

@@ -105,14 +105,14 @@ def test_another_machine_or_load_knows_nothing_of_it(measured: Path) -> None:
 
 def test_an_effect_takes_as_many_trials_as_the_noise_says(measured: Path) -> None:
     spec = plain(result_file.read(measured / "runs" / "A-1").spec)
-    with pytest.raises(Refused, match="unknown"):
+    with pytest.raises(Refused, match="has not been measured"):
         trials_to_see(0.03, 0.02, HERE, spec, SPEED)
     noise_file.write(on_this_machine(measured))
     few, many = (trials_to_see(effect, 0.02, HERE, spec, SPEED) for effect in (0.10, 0.03))
     assert 3 <= few < many <= 100
     with pytest.raises(Refused, match="must be larger than the margin"):
         trials_to_see(0.02, 0.02, HERE, spec, SPEED)
-    with pytest.raises(Refused, match="more than 100 blocks"):
+    with pytest.raises(Refused, match="more than 100 trials"):
         trials_to_see(0.0201, 0.02, HERE, spec, SPEED)
 
 

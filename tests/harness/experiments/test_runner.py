@@ -212,7 +212,7 @@ def test_a_prefix_is_a_document_that_says_how_far_it_is(tmp_path: Path, execute)
 
 def test_without_a_whole_block_there_is_no_document(tmp_path: Path, execute) -> None:
     folder = experiment(tmp_path / "e")
-    with pytest.raises(Refused, match="no block"):
+    with pytest.raises(Refused, match="no trial"):
         compared(folder, Question())
 
 

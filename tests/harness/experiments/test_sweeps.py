@@ -80,7 +80,7 @@ def test_throughput_is_that_of_a_device() -> None:
 def test_one_process_has_no_interval_and_nothing_is_said_to_dominate() -> None:
     found = sweep_of(grid(1), [done(job) for job in all_jobs(grid(1))])
     assert {one.dominated_by for one in found.cells} == {()}
-    assert any("--trials 3 would do" in note for note in found.notes)
+    assert any("--trials 3 would be enough" in note for note in found.notes)
 
 
 def test_a_cell_whose_engine_was_replaced_in_part_stands_outside() -> None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "hidden_size": 128,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
@@ -30,7 +31,7 @@ SHAPE = {
     "initializer_range": 0.1,
 }
 LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-MODELS = {
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2.5": ("qwen2", {"tie_word_embeddings": True}),
     "qwen3": ("qwen3", {"tie_word_embeddings": False}),
     "gemma-3": ("gemma3_text", {"sliding_window": 32, "num_hidden_layers": 6, "query_pre_attn_scalar": 32}),

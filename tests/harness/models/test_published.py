@@ -20,6 +20,7 @@ TOTAL_SIZES = {  # metadata.total_size of model.safetensors.index.json, but wher
     "qwen3-8b": 16_381_470_720,
     "qwen3-30b-a3b": 61_064_245_248,
     "qwen3-235b-a22b": 470_187_269_120,
+    "qwen3-32b-fp8": 34_322_434_048,  # 31 205 621 760 in FP8, 1 558 406 144 numbers of 2 bytes
     "mistral-7b": 14_483_464_192,
     "phi4": 29_319_014_400,
     "gemma3-1b": 2 * 999_885_952,  # its one file

@@ -12,7 +12,7 @@ import pytest
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.models.routing import shares
 from innerloop.harness.profiles import load_model
-from tests.harness.models.test_own_folders_real import HERE, said_json
+from tests.harness.models.in_engine import HERE, said_json
 
 pytestmark = pytest.mark.real
 

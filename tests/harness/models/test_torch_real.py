@@ -11,7 +11,7 @@ import pytest
 from innerloop.engines.torch.attention import EAGER
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
-from tests.harness.models.test_own_folders_real import HERE, said_json
+from tests.harness.models.in_engine import HERE, said_json
 from tests.real import run
 
 pytestmark = pytest.mark.real

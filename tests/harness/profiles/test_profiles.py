@@ -98,7 +98,7 @@ def test_a_misspelt_name_is_refused_with_the_nearest() -> None:
 
 
 def test_a_name_like_nothing_is_refused_with_all_that_exist() -> None:
-    assert "known: offline-balanced, " in str(refusal("zzzz"))
+    assert "choose from: offline-balanced, " in str(refusal("zzzz"))
 
 
 def test_a_path_to_nothing_is_refused_with_the_nearest_file(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_path_to_nothing_is_refused_with_the_nearest_file(tmp_path: Path) -> N
     ("text", "message"),
     [
         ("", "must contain a mapping of fields to values; it contains nothing"),
-        ("- 1", "it holds a list"),
+        ("- 1", "it contains a list"),
         ("a: [1", "line 1: "),
         ("prompt: 1\nprompt: 2", "line 2: prompt is given twice"),
         ("on: 1", "the key true is not a string; put it in quotes"),

@@ -127,7 +127,7 @@ def test_a_setting_that_an_engine_cannot_honour_is_refused_with_the_engines_that
     assert run.main(["--dry-run", "--engine", "lmdeploy", "--model", "llama3-8b", "--set", "dtype=float32"]) == 2
     words = capsys.readouterr().err
     assert "--set dtype=bfloat16" in words
-    assert "on cuda: vllm, mlc_llm, torch" in words
+    assert "engines on cuda that support all settings of this run: vllm, mlc_llm, torch" in words
 
 
 def test_the_plan_tells_the_profiling_pass_and_its_command(monkeypatch, tmp_path, capsys):

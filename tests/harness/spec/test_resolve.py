@@ -214,7 +214,7 @@ def test_fp8_may_be_made_of_unquantized_weights_on_loading() -> None:
 @pytest.mark.parametrize(
     ("machine", "asked", "message"),
     [
-        (CPU, {"settings": ("tensor_parallel=2",)}, "tensor_parallel is 2, but a CPU run uses one process;"),
+        (CPU, {"settings": ("tensor_parallel=8",)}, "tensor_parallel is 8, but this machine has 2 CPU core(s)"),
         (H200, {"settings": ("tensor_parallel=2",)}, "tensor_parallel is 2, but this machine has 1 GPU"),
         (FOUR, {"settings": ("tensor_parallel=3",)}, "tensor_parallel (3) must divide num_attention_heads (32)"),
     ],
@@ -271,14 +271,14 @@ def test_memory_is_counted_in_the_type_that_the_weights_are_held_in() -> None:
 
 def test_a_gpu_offers_the_fraction_of_its_memory_that_is_set() -> None:
     said = refusal(H200, model="llama3-70b")
-    assert "llama3-70b needs 131.4 GiB for its weights (bfloat16); only 125.8 GiB are on 1 GPU(s)" in said
+    assert "llama3-70b needs 131.4 GiB for its weights (bfloat16); only 125.8 GiB are on 1 GPU" in said
     assert (
         resolve(RunRequest(model="llama3-70b", settings=("kv_memory_fraction=0.95",)), H200).model.name == "llama3-70b"
     )
 
 
 def test_tensor_parallel_adds_up_the_memory_of_the_devices() -> None:
-    assert "144.0 GiB are on 2 GPU(s)" in refusal(
+    assert "144.0 GiB are on 2 GPUs" in refusal(
         FOUR, model="llama3-70b", settings=("tensor_parallel=2", "dtype=float32")
     )
     assert resolve(RunRequest(model="llama3-70b", settings=("tensor_parallel=2",)), FOUR).settings.tensor_parallel == 2

@@ -14,7 +14,7 @@ from innerloop.harness.result.build import build
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.engine import Environment
 from innerloop.harness.schema.reasons import Check, Failure
-from innerloop.harness.schema.result import Place, Process
+from innerloop.harness.schema.result import ExperimentPlace, Process
 from innerloop.harness.store import result_file
 from innerloop.harness.store.schemas import KINDS, schema
 from innerloop.harness.store.tables import Tables
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 RUNS = ROOT / "tests" / "golden" / "first_version"
 NOT_ON_CPUS = {  # of GPUs and of what can only be read as root; tests of telemetry and of py-spy have them
     *("Gpu", "Mig", "Device", "DeviceEnergy", "DeviceMemory", "PowerSummary", "Clock", "Clocks", "ClockEvent"),
-    *("Utilization", "Temperature", "Most", "LinkRates", "Stranger", "TotalEnergy"),
+    *("Utilization", "Temperature", "Maximum", "LinkRates", "ForeignProcess", "TotalEnergy"),
     *("HostProfile", "ThreadShare", "FunctionShare"),
     "HostState",  # younger than the results that are kept here; tests of the machine have it
 }
@@ -80,7 +80,7 @@ def fresh(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Tables
             environment=Environment(python="3.11"),
             failure=failure,
             process=Process("one", 1, 2),
-            experiment=Place("e", "trials", "few", 1),
+            experiment=ExperimentPlace("e", "trials", "few", 1),
         )
     )
     return document(replace(made, checks=(Check("output_sums", "1 is not 2"),)))
