@@ -77,7 +77,7 @@ def test_as_many_marks_are_drawn_as_there_are_data(tab: Tab) -> None:
 
 def test_a_click_in_the_legend_hides_a_series_and_another_shows_it(tab: Tab) -> None:
     key = """document.querySelector('figure[data-chart="p0-requests"] [data-series="decode"]')"""
-    tab.run(f"{key}.scrollIntoView({{block: 'center'}})")
+    tab.run(f"{key}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
     place = tab.run(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({key}.getBoundingClientRect())")
     tab.press(*place)
     tab.wait(f"{MARKS % ('p0-requests', 'rect')} === 16")
