@@ -19,6 +19,7 @@ from tests.harness.pages.test_page import HOSTILE, hostile
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.real,  # minutes of a browser's time, like an engine's
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
 ]
 pytest.importorskip("vl_convert")
