@@ -101,7 +101,7 @@ def chart(name: str, title: Label, axis: tuple[str, str], columns: Columns, **mo
         "encoding": {
             "y": line["encoding"]["y"],
             "color": specs.colour(series),
-            "tooltip": specs.tips(series=title.text[:40], v_text=axis[0], t_text="at"),
+            "tooltip": specs.tips(**({"series": "of"} if len(series) > 1 else {}), v_text=title.text[:40], t_text="at"),
         },
     }
     steady = {
