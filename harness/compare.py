@@ -29,6 +29,7 @@ examples:
   innerloop compare A B --json
   innerloop compare --base '--engine vllm --workload users-10' --change '--set max_batch_size=16' --trials 8
   innerloop compare --base '--engine vllm' --change '--engine-arg block_size=32' --effect 3%
+  innerloop compare --base '--engine vllm' --change '--set max_batch_size=16' --until 1%
   innerloop compare --base '--engine vllm' --change '--set max_batch_size=16' --fail-if 'itl.p99 > 1.05 * baseline'
   innerloop compare experiments/20260102T030405Z-compare
 
@@ -58,6 +59,12 @@ def parser() -> CommandLine:
     out.add_argument("--change", metavar="ARGUMENTS", help="further arguments for side B")
     out.add_argument("--trials", type=whole(1, 100), metavar="N", help="runs of each side, interleaved; default: 8")
     out.add_argument(
+        "--until",
+        type=relative,
+        metavar="SHARE",
+        help="stop once B / A of --metric is known to +-SHARE, such as 2%%; after --trials (default: 20) at the latest",
+    )
+    out.add_argument(
         "--effect",
         type=relative,
         metavar="SHARE",
@@ -82,9 +89,10 @@ def compare(arguments: argparse.Namespace) -> int:
         raise Refused("--junit writes conditions: give --fail-if")
     to = output(arguments)
     if arguments.base is not None or arguments.change is not None:
-        return run(arguments, asked(arguments, trials=arguments.trials, effect=arguments.effect), to)
-    if not arguments.trials is arguments.out is arguments.effect is None:
-        raise Refused("--trials, --effect and --out need --base and --change")
+        more = {name: getattr(arguments, name) for name in ("trials", "effect", "until")}
+        return run(arguments, asked(arguments, **more), to)
+    if not arguments.trials is arguments.out is arguments.effect is arguments.until is None:
+        raise Refused("--trials, --until, --effect and --out need --base and --change")
     if arguments.a is None:
         raise Refused("name two runs or an experiment, or give --base and --change")
     from innerloop.harness.experiments.stored import compared_runs
@@ -103,6 +111,8 @@ def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
         raise Refused(f"--base and --change cannot be combined with stored runs; leave out {arguments.a!r}")
     if arguments.trials is not None and arguments.effect is not None:
         raise Refused("--trials and --effect cannot be combined; give one of them")
+    if arguments.until is not None and arguments.effect is not None:
+        raise Refused("--until and --effect cannot be combined; give one of them")
     from innerloop.harness.experiments.sides import make, new
     from innerloop.harness.machine import this_machine
     from innerloop.harness.resume import resume

@@ -20,8 +20,8 @@ COMPARE, NOISE = "compare", "noise"  # designs: what an experiment with two side
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A command line. metric: dotted. margin: None: by this machine's noise, or 2 %. trials, effect: of an experiment;
-    one of them at most."""
+    """A command line. metric: dotted. margin: None: by this machine's noise, or 2 %. trials, effect, until: of an
+    experiment; effect and one of the others exclude each other."""
 
     metric: str
     margin: float | None = None
@@ -33,6 +33,7 @@ class Asked:
     allow_suspect: bool = False
     trials: int | None = None
     effect: float | None = None
+    until: float | None = None
     design: str = COMPARE
 
     def margin_on(self, machine: Mapping[str, Any], spec: Mapping[str, Any]) -> tuple[float, MarginSource]:

@@ -50,7 +50,8 @@ class Question:
     """What is asked. metric: the figure that decides. margin: the relative difference that counts as none, and where
     it comes from.
 
-    other_work, other_machine: compare what was not measured alike, and say so. why: look at the steps.
+    other_work, other_machine: compare what was not measured alike, and say so. why: look at the steps. looks: as in
+    `verdicts.compare`.
     """
 
     metric: str = PRIMARY
@@ -59,6 +60,7 @@ class Question:
     other_work: bool = False
     other_machine: bool = False
     why: bool = True
+    looks: int | None = None
 
 
 def metric_named(name: str, flag: str = "--metric") -> str:
@@ -185,7 +187,7 @@ def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[Compare
             smallest_visible=one.visible,
             doubtful=bool({known[one.name].kind, "comparison"} & spoilt),
         )
-        for one in compare(pairs, question.margin)
+        for one in compare(pairs, question.margin, question.looks)
     )
     some = (name for name in known if name not in whole and any(v for row in values[name] for v in row))
     return found, tuple(some)

@@ -8,19 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from innerloop.harness.analysis.statistics import paired_ratio
 from innerloop.harness.analysis.trials import half_width, mean_of_processes
+from innerloop.harness.analysis.verdicts import looks_interval
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
 from innerloop.harness.cli.signals import Stopped
 from innerloop.harness.cli.words import number, share
-from innerloop.harness.experiments.blocks import ENDED, Job, latest, whole_blocks
-from innerloop.harness.experiments.compared import A, B, compared
+from innerloop.harness.experiments.blocks import ENDED, Job, latest
+from innerloop.harness.experiments.compared import compared
 from innerloop.harness.experiments.folder import DOCUMENT, failed_jobs, read_events, read_manifest, unmake
 from innerloop.harness.experiments.runner import Execute, Outcome, Tell, carry_out
 from innerloop.harness.experiments.sides import check_place, question_of
-from innerloop.harness.experiments.stopping import by_key
+from innerloop.harness.experiments.stopping import by_key, sides_of, two_sided
 from innerloop.harness.machine import this_machine
 from innerloop.harness.machine.state import host_state
 from innerloop.harness.profiling.choice import choose
@@ -182,7 +181,7 @@ def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
 def so_far(manifest: Manifest, events: Sequence[Event]) -> str | None:
     """The figure that is asked about after the blocks that are whole."""
     metric = manifest.options["metric"]
-    if [cell.name for cell in manifest.cells] == [A, B]:
+    if two_sided(manifest):
         return _ratio_so_far(manifest, events, metric)
     looks = None if manifest.until is None else manifest.blocks
     cells = {cell.key: cell.name for cell in reversed(manifest.cells)}
@@ -199,16 +198,13 @@ def so_far(manifest: Manifest, events: Sequence[Event]) -> str | None:
 
 
 def _ratio_so_far(manifest: Manifest, events: Sequence[Event], metric: str) -> str | None:
-    values = [
-        [block[side].figures.get(metric) if block[side].event == "done" else None for side in (A, B)]
-        for block in whole_blocks(manifest, events)
-    ]
-    known = np.array([row for row in values if all(row)], dtype=np.float64).reshape(-1, 2)
-    if not len(known):
+    a, b = sides_of(manifest, events)
+    if not len(a):
         return None
-    ratio = paired_ratio(known[:, 0], known[:, 1])
+    ratio = paired_ratio(a, b) if manifest.until is None else looks_interval(a, b, manifest.blocks)
     bounds = "" if ratio.low is None else f" ({number(ratio.low, 4)} to {number(ratio.high, 4)})"
-    return f"B / A after {len(known)} blocks: {number(ratio.estimate, 4)}{bounds} {metric}"
+    until = "" if manifest.until is None else f"; until +-{share(manifest.until)}"
+    return f"B / A after {len(a)} blocks: {number(ratio.estimate, 4)}{bounds} {metric}{until}"
 
 
 def _ended(events: Sequence[Event]) -> list[Event]:

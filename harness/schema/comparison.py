@@ -68,7 +68,9 @@ class ComparedFigure:
     leaning: Annotated[
         Literal["better", "worse"] | None, Figure("direction if undecided", null="the interval contains 1")
     ]
-    p: Annotated[float | None, Figure("p-value if there were no difference, Holm-adjusted", null=ONE_PROCESS)]
+    p: Annotated[
+        float | None, Figure("p-value if there were no difference, Holm-adjusted", null=f"{ONE_PROCESS}, or --until")
+    ]
     smallest_visible: Annotated[
         float | None, Figure("relative difference that these blocks detect with 80 % power", null=ONE_PROCESS)
     ]
