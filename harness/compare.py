@@ -73,6 +73,11 @@ def parser() -> CommandLine:
     out.add_argument(
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )
+    out.add_argument(
+        "--verify",
+        action="store_true",
+        help="check the output of the first run of each side against torch; see innerloop run --help",
+    )
     add_question(out)
     add_rules(out)
     add_output(out)
@@ -89,10 +94,12 @@ def compare(arguments: argparse.Namespace) -> int:
         raise Refused("--junit writes conditions: give --fail-if")
     to = output(arguments)
     if arguments.base is not None or arguments.change is not None:
-        more = {name: getattr(arguments, name) for name in ("trials", "effect", "until")}
+        more = {name: getattr(arguments, name) for name in ("trials", "effect", "until", "verify")}
+        if arguments.verified and not arguments.verify:
+            raise Refused("--verified needs --verify where both sides are run: nothing checks their output else")
         return run(arguments, asked(arguments, **more), to)
-    if not arguments.trials is arguments.out is arguments.effect is arguments.until is None:
-        raise Refused("--trials, --until, --effect and --out need --base and --change")
+    if not arguments.trials is arguments.out is arguments.effect is arguments.until is None or arguments.verify:
+        raise Refused("--trials, --until, --effect, --verify and --out need --base and --change")
     if arguments.a is None:
         raise Refused("name two runs or an experiment, or give --base and --change")
     from innerloop.harness.experiments.stored import compared_runs

@@ -74,7 +74,8 @@ class Recorder:
 
     `prompt_lens`, `output_lens` and `users` are int32 arrays of shape [requests]; the requests' ids follow each other
     from `first_id`. With `keep_ids` the token ids themselves are kept in memory and written when the recorder is
-    closed: `output_ids.npz` with `ids` int32 [total] and `offsets` int64 [requests + 1].
+    closed: `output_ids.npz` with `ids` int32 [total] and `offsets` int64 [requests + 1]; where every token came with
+    its log-probability, also `log_probabilities` float32 [total].
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Recorder:
         self._asked: list[int] = output_lens.tolist()
         self._left = [0] * n  # tokens that a submitted request still lacks
         self._ids: list[list[int]] | None = [[] for _ in self._asked] if keep_ids else None
+        self._logs: list[list[float]] = [[] for _ in self._asked] if keep_ids else []
         self._step_count = self._token_count = self._finished = self._spent_ns = 0
         self._head = self.steps.slots
         self._head[SLOT["counts_overhead"]] = 1
@@ -171,6 +173,8 @@ class Recorder:
         if self._ids is not None:
             for request, ids in report.tokens:
                 self._ids[request - first].extend(ids)
+            for (request, _), logs in zip(report.tokens, report.log_probabilities or (), strict=False):
+                self._logs[request - first].extend(logs)
         for row, time_ns in done:
             self._finish(row, time_ns)
         self._write_step(report, output)
@@ -265,5 +269,7 @@ class Recorder:
             file.close()
         if self._ids is not None:
             offsets = np.cumsum([0, *map(len, self._ids)], dtype=np.int64)
-            flat = np.fromiter((i for ids in self._ids for i in ids), dtype=np.int32, count=int(offsets[-1]))
-            np.savez(self._folder / "output_ids.npz", ids=flat, offsets=offsets)
+            found = {"ids": np.array([i for ids in self._ids for i in ids], dtype=np.int32), "offsets": offsets}
+            if list(map(len, self._logs)) == list(map(len, self._ids)):
+                found["log_probabilities"] = np.array([one for logs in self._logs for one in logs], dtype=np.float32)
+            np.savez(self._folder / "output_ids.npz", **found)

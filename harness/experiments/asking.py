@@ -21,7 +21,8 @@ COMPARE, NOISE = "compare", "noise"  # designs: what an experiment with two side
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A command line. metric: dotted. margin: None: by this machine's noise, or 2 %. trials, effect, until: of an
-    experiment; effect and one of the others exclude each other."""
+    experiment; effect and one of the others exclude each other. verify: check the output of each side's first run.
+    verified: refuse sides whose output has not been found to be the model's."""
 
     metric: str
     margin: float | None = None
@@ -34,6 +35,8 @@ class Asked:
     trials: int | None = None
     effect: float | None = None
     until: float | None = None
+    verify: bool = False
+    verified: bool = False
     design: str = COMPARE
 
     def margin_on(self, machine: Mapping[str, Any], spec: Mapping[str, Any]) -> tuple[float, MarginSource]:
@@ -51,7 +54,9 @@ class Asked:
         environment = a.result.environment
         machine = {} if environment is None else machine_of(environment)
         margin, source = self.margin_on(machine, plain(a.result.spec))
-        return Question(self.metric, margin, source, self.other_work, self.other_machine, self.why)
+        return Question(
+            self.metric, margin, source, self.other_work, self.other_machine, self.why, verified=self.verified
+        )
 
     def rules(self) -> Rules | None:
         """The conditions that were given; None where none was.
@@ -78,6 +83,11 @@ def add_question(out: argparse.ArgumentParser) -> None:
         help="smaller differences count as none; default: what innerloop noise measured here, else 2%%",
     )
     out.add_argument("--no-why", dest="why", action="store_false", help="do not analyse where the difference is")
+    out.add_argument(
+        "--verified",
+        action="store_true",
+        help="compare only if the output of both sides was checked with --verify and found to be the model's",
+    )
     out.add_argument("--other-work", action="store_true", help="compare runs even if their requests differ")
     out.add_argument("--other-machine", action="store_true", help="compare runs even if their machines differ")
 
@@ -115,6 +125,7 @@ def asked(arguments: argparse.Namespace, **more: Any) -> Asked:
         other_work=arguments.other_work,
         other_machine=arguments.other_machine,
         why=arguments.why,
+        verified=arguments.verified,
         fail_if=tuple(arguments.fail_if),
         allow_undecided=arguments.allow_undecided,
         allow_suspect=arguments.allow_suspect,

@@ -51,7 +51,7 @@ class Question:
     it comes from.
 
     other_work, other_machine: compare what was not measured alike, and say so. why: look at the steps. looks: as in
-    `verdicts.compare`.
+    `verdicts.compare`. verified: only if the output of both sides is known to be the model's.
     """
 
     metric: str = PRIMARY
@@ -61,6 +61,7 @@ class Question:
     other_machine: bool = False
     why: bool = True
     looks: int | None = None
+    verified: bool = False
 
 
 def metric_named(name: str, flag: str = "--metric") -> str:
@@ -90,6 +91,8 @@ def comparison(blocks: Sequence[Block], question: Question) -> Comparison:
     """
     waived = tuple(dict.fromkeys(line for block in blocks for line in _waived(block, question)))
     sides = [_side([block[k] for block in blocks]) for k in (0, 1)]
+    if question.verified:
+        refuse_unverified(sides)
     figures, missing = _figures(blocks, question)
     why, why_not = _why(blocks) if question.why else (None, "--no-why was given")
     first_a, first_b = blocks[0][0].result, blocks[0][1].result
@@ -151,7 +154,26 @@ def _side(members: Sequence[Member]) -> Side:
         model=first.spec.model,
         workload=first.spec.workload,
         label=first.spec.label,
+        verified=_verified([member.result.verified for member in members]),
     )
+
+
+def _verified(found: Sequence[bool | None]) -> bool | None:
+    """Of a side's runs: False if one failed, True if one passed and none failed."""
+    known = [one for one in found if one is not None]
+    return all(known) if known else None
+
+
+def refuse_unverified(sides: Sequence[Side]) -> None:
+    """Raises: Refused: the output of a side is not known to be the model's."""
+    for name, side in zip("AB", sides, strict=True):
+        if side.verified is None:
+            raise Refused(
+                f"{name} is not verified: {side.runs[0]} says nothing of its output",
+                "give --verify to innerloop run, or to compare --base --change; or leave out --verified",
+            )
+        if not side.verified:
+            raise Refused(f"{name} failed its verification: {side.runs[0]} gave output that is not the model's")
 
 
 def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[ComparedFigure, ...], tuple[str, ...]]:

@@ -15,7 +15,7 @@ from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK,
 from innerloop.harness.cli.signals import Stopped
 from innerloop.harness.cli.words import number, share
 from innerloop.harness.experiments.blocks import ENDED, Job, latest
-from innerloop.harness.experiments.compared import compared
+from innerloop.harness.experiments.compared import blocks_of, compared
 from innerloop.harness.experiments.folder import DOCUMENT, failed_jobs, read_events, read_manifest, unmake
 from innerloop.harness.experiments.runner import Execute, Outcome, Tell, carry_out
 from innerloop.harness.experiments.sides import check_place, question_of
@@ -49,14 +49,15 @@ def go_on(folder: Path, console: Console) -> tuple[Comparison | None, int]:
     """Runs what is left of a comparison; its document, None where no block is whole, and the exit code.
 
     Raises:
-        Refused: it is no experiment, cannot go on here, or another process is running it.
+        Refused: it is no experiment, cannot go on here, another process is running it, or its sides cannot be compared.
     """
     question = question_of(read_manifest(folder))
     code = run_left(folder, console)
     try:
-        found = compared(folder, question)
+        blocks_of(folder)
     except Refused:
         return None, code
+    found = compared(folder, question)
     write_document(folder / DOCUMENT, document(found))
     return found, code
 
@@ -133,6 +134,7 @@ def _run_of(manifest: Manifest, job: Job, run: Path, machine: Machine) -> tuple[
     """
     words = next(cell.request["arguments"] for cell in manifest.cells if cell.name == job.cell)
     arguments = parser().parse_args(list(words))
+    arguments.verify = job.block == 1 and bool(manifest.options.get("verify"))
     options = options_of(arguments, run, _profile(manifest.options) if _is_profiled(manifest, job) else None)
     place = Place(manifest.id, manifest.design, job.cell, job.block)
     return resolve(request_of(arguments), machine), replace(options, numbered=False, experiment=place)

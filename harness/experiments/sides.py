@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 TRIALS = 8  # unless told otherwise
 MOST_UNTIL = 20  # of --until, unless told otherwise
 NOT_OF_A_SIDE = (
-    "layers", "trials", "until", "windows", "metric", "out", "dry_run", "json", "strict", "profiler", "trace",
+    "layers", "trials", "until", "windows", "metric", "out", "dry_run", "json", "strict", "profiler", "trace", "verify",
 )  # fmt: skip
 MACHINE = ("arch", "cpu", "cpu_flags", "machine_logical_cores")
 
@@ -93,6 +93,8 @@ def new(base: str, change: str, asked: Asked, machine: Machine) -> Manifest:
             "margin_source": source,
             "other_work": asked.other_work,
             "why": asked.why,
+            "verify": asked.verify,
+            "verified": asked.verified,
             "fail_if": list(asked.fail_if),
             "allow_undecided": asked.allow_undecided,
             "allow_suspect": asked.allow_suspect,
@@ -125,7 +127,10 @@ def question_of(manifest: Manifest) -> Question:
     """What the experiment was made to answer."""
     options = manifest.options
     source = options.get("margin_source", "given")
-    return Question(options["metric"], options["margin"], source, options["other_work"], why=options["why"])
+    verified = bool(options.get("verified"))
+    return Question(
+        options["metric"], options["margin"], source, options["other_work"], why=options["why"], verified=verified
+    )
 
 
 def rules_of(manifest: Manifest) -> Rules | None:

@@ -74,6 +74,8 @@ def side(name: str, one: Side) -> Text:
     out = Text(f"{name}  {words}{labels}", style="bold")
     more = f" and {len(one.runs) - 1} more" if len(one.runs) > 1 else ""
     out.append(f"  {visible(one.runs[0])}{more}", style="dim not bold")
+    if one.verified is not None:
+        out.append("  verified" if one.verified else "  NOT VERIFIED", style="green" if one.verified else "bold red")
     return out.append(f"  {one.status.upper()}", style="yellow") if one.status != "ok" else out
 
 

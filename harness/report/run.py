@@ -16,6 +16,7 @@ from innerloop.harness.report.doubts import aside, failure, warnings
 from innerloop.harness.report.kernels import profile
 from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.tables import ALIGNED, section, table
+from innerloop.harness.report.verification import verification
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.result import Result, Spec
 from innerloop.harness.schema.telemetry import Host
@@ -64,6 +65,8 @@ def report(result: Result, folder: Path | None = None) -> RenderableType:
             parts.append(section("Devices", Group(devices(result.telemetry), *aside(result))))
         if result.profiling is not None:
             parts.append(section(f"Profile ({result.profiling.kind})", profile(result, result.profiling)))
+        if result.verification is not None:
+            parts.append(section("Verification", verification(result.verification)))
         parts.append(Padding(over_time(result), (0, 0, 0, 2), expand=False))
     elif result.startup_s.interpreter is not None:
         parts.append(facts(result))

@@ -43,6 +43,9 @@ class Side:
     model: str
     workload: str
     label: Mapping[str, str]
+    verified: Annotated[
+        bool | None, Figure("its output was checked and is the model's", null="none of its runs was checked")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

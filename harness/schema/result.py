@@ -17,6 +17,7 @@ from innerloop.harness.schema.stability import Stability
 from innerloop.harness.schema.startup import Memory, Startup, Warmup
 from innerloop.harness.schema.steps import Client, Overhead, StepSeconds, StepShare, TimeShare
 from innerloop.harness.schema.telemetry import Telemetry
+from innerloop.harness.schema.verification import Verification
 from innerloop.harness.schema.window import Counts, Latency, OverTime, Steady, Throughput, Window
 
 VERSION = "2.0"
@@ -146,6 +147,9 @@ class Result:
     ] = None
     process: Annotated[Process | None, Figure("its process", null="it had one to itself")] = None
     experiment: Annotated[Place | None, Figure("its experiment", null="it is part of none")] = None
+    verification: Annotated[
+        Verification | None, Figure("whether its output is the model's", null="--verify was not given")
+    ] = None
 
     @property
     def dtype(self) -> str | None:

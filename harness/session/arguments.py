@@ -29,6 +29,8 @@ examples:
       every figure with an interval, from eight processes; --until 1% stops as soon as that is enough
   innerloop run --engine vllm --windows users-10,users-50,users-100
       three loads on an engine that is loaded once
+  innerloop run --engine vllm --workload users-10 --verify
+      also check every token against torch: a fast engine that computes something else is caught
   innerloop run --engine vllm --model llama3-70b-awq --dry-run
       print what would be done, without doing it
 
@@ -48,7 +50,7 @@ def parser() -> CommandLine:
         f"{EXAMPLES}\n{exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED)}",
         suggest,
     )
-    for add in (add_request, add_watching, add_placing, add_limits, add_profiling, add_result):
+    for add in (add_request, add_watching, add_placing, add_limits, add_profiling, add_verification, add_result):
         add(out)
     return out
 
@@ -190,6 +192,16 @@ def add_profiling(out: argparse.ArgumentParser) -> None:
     )
 
 
+def add_verification(out: argparse.ArgumentParser) -> None:
+    verified = out.add_argument_group("verification (after the measured run, in processes of its own)")
+    verified.add_argument(
+        "--verify",
+        action="store_true",
+        help="check that the output is the model's: run the requests once more for their log-probabilities, some of "
+        "them one at a time, and score the tokens with torch; a run that fails is suspect",
+    )
+
+
 def add_result(out: argparse.ArgumentParser) -> None:
     result = out.add_argument_group("result")
     result.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: a new one under runs/")
@@ -244,12 +256,14 @@ def options_of(arguments: argparse.Namespace, out: Path, profile: Profile | None
     from innerloop.harness.session.options import Options
 
     limits = Limits(arguments.load_timeout, arguments.hang_timeout, arguments.timeout)
-    options = Options(out, limits, arguments.keep_token_ids, arguments.device_hz, arguments.device_telemetry)
+    kept = arguments.keep_token_ids or arguments.verify
+    options = Options(out, limits, kept, arguments.device_hz, arguments.device_telemetry)
     return replace(
         options,
         ceilings=arguments.ceilings,
         trace=arguments.trace,
         profile=profile,
+        verify=arguments.verify,
         numbered=arguments.out is None,
         cpus=None if arguments.cpus is None else parse_cpus(arguments.cpus, "--cpus"),
         harness_cpus=None if arguments.harness_cpus is None else parse_cpus(arguments.harness_cpus, "--harness-cpus"),

@@ -24,6 +24,7 @@ class Options:
     device_hz: float = DEFAULT_HZ
     device_telemetry: str = "used"  # one of harness.telemetry.samplers.CHOICES
     profile: Profile | None = None  # a pass with a profiler, after the measured run
+    verify: bool = False  # check the output against a reference, after the measured run
     ceilings: str = "auto"  # or "off": don't measure what the machine can do at most
     trace: bool = False  # also write a Perfetto trace
     numbered: bool = False  # `out` is innerloop's own choice: a number is put behind it where it is taken
