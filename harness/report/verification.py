@@ -12,7 +12,7 @@ from innerloop.harness.report.tables import table
 from innerloop.harness.result.verification import in_words
 from innerloop.harness.schema.verification import Agreement, Divergence, Verification
 
-WAYS = {"run": "measured run", "repeat": "once more, with log-probabilities", "alone": "one request at a time"}
+WAYS = {"run": "measured run", "repeat": "repeated run", "alone": "one at a time"}
 
 
 def verification(found: Verification) -> RenderableType:
@@ -46,8 +46,8 @@ def errors(found: Verification) -> RenderableType:
     assert found.floor is not None
     assert found.lines is not None
     floor, allowed = found.floor, found.lines
-    out = table("nats", "tokens", "RMS", "p99", "other", "beyond", "worst", left=1)
-    out.add_row(f"rounding alone: {floor.formats}", "", small(floor.rms_nats), small(floor.p99_nats), "", "", "")
+    out = table("nats", "tokens", "RMS", "p99", "flips", "beyond", "worst", left=1)
+    out.add_row("rounding alone", "", small(floor.rms_nats), small(floor.p99_nats), "", "", "")
     out.add_row(
         "passes up to", "", small(allowed.rms_nats), small(allowed.p99_nats), "", "0", small(allowed.margin_nats)
     )
@@ -59,10 +59,13 @@ def errors(found: Verification) -> RenderableType:
     if found.batch is not None:
         batch = found.batch
         out.add_row(
-            "batches against alone", number(batch.positions), small(batch.rms_nats), small(batch.p99_nats),
+            "batch against alone", number(batch.positions), small(batch.rms_nats), small(batch.p99_nats),
             number(batch.parted), "", "",
         )  # fmt: skip
-    told = "other: not the reference's most likely token (last line: requests that part); worst: how far it is behind"
+    told = (
+        f"rounding alone: {floor.formats}. RMS, p99: errors of log-probabilities. flips: tokens that are not the "
+        "reference's most likely one, in the last line requests that part; worst: how far the worst one is behind"
+    )
     return Group(out, Text(told, style="dim"))
 
 

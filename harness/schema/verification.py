@@ -10,6 +10,7 @@ from innerloop.harness.schema.reasons import Failure
 
 Way = Literal["run", "repeat", "alone"]
 NO_LOGS = "the engine gives no log-probabilities"
+NOT_CHECKED = "it could not be checked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +106,26 @@ class Verification:
     """Whether the run's tokens are the model's."""
 
     passed: Annotated[bool | None, Figure("every line was met", null="it could not be checked: see failure")]
-    missed: tuple[Missed, ...]
-    first_divergence: Annotated[Divergence | None, Figure("where it goes wrong first", null="nothing is beyond a line")]
-    reference: Reference | None
-    floor: Floor | None
-    lines: Lines | None
-    run: Annotated[Agreement | None, Figure("the measured run's tokens")]
-    repeat: Annotated[Agreement | None, Figure("the same requests once more, with log-probabilities")]
-    alone: Annotated[Agreement | None, Figure("some of the requests, one at a time")]
-    batch: Annotated[BatchEffect | None, Figure("`repeat` against `alone`")]
-    repeat_differs: Annotated[int | None, Figure("checked requests of which the repeat has other tokens")]
-    requests: Annotated[int, Figure("of the run that have output; `run.requests` of them were checked")]
     seconds: Annotated[float, Figure("what it took, after the measured run", unit="s")]
     folder: Annotated[str, Figure("its folder, inside the run's folder")]
+    missed: tuple[Missed, ...] = ()
+    first_divergence: Annotated[
+        Divergence | None, Figure("where it goes wrong first", null="it passed, or no single token is beyond a line")
+    ] = None
+    reference: Annotated[Reference | None, Figure("what the tokens were held against", null=NOT_CHECKED)] = None
+    floor: Annotated[Floor | None, Figure("what rounding alone does", null=NOT_CHECKED)] = None
+    lines: Annotated[Lines | None, Figure("what passes", null=NOT_CHECKED)] = None
+    run: Annotated[Agreement | None, Figure("the measured run's tokens", null=NOT_CHECKED)] = None
+    repeat: Annotated[
+        Agreement | None, Figure("the same requests once more, with log-probabilities", null=NOT_CHECKED)
+    ] = None
+    alone: Annotated[Agreement | None, Figure("some of the requests, one at a time", null=NOT_CHECKED)] = None
+    batch: Annotated[BatchEffect | None, Figure("`repeat` against `alone`", null=NOT_CHECKED)] = None
+    repeat_differs: Annotated[
+        int | None, Figure("checked requests of which the repeat has other tokens", null=NOT_CHECKED)
+    ] = None
+    requests: Annotated[
+        int | None, Figure("of the run that have output; `run.requests` of them were checked", null=NOT_CHECKED)
+    ] = None
     failure: Annotated[Failure | None, Figure("why it could not be checked", null="it could")] = None
     notes: tuple[str, ...] = ()

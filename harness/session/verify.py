@@ -55,7 +55,7 @@ def add(inputs: Inputs, prepared: Prepared, result: Result, console: Console) ->
     """Adds `verification` to the measured result, which is written anew and returned."""
     begun, outcome = time.monotonic(), Outcome()
     about = Verifying(inputs, prepared, console)
-    found = Verification(*[None] * 13, requests=0, seconds=0.0, folder=FOLDER)
+    found = Verification(None, 0.0, FOLDER)
     with hold() as held:
         try:
             if result.failure is not None:
