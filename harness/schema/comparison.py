@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.figure import Figure
 
-VERSION = "1.1"
+VERSION = "1.2"
 MarginSource = Literal["given", "noise", "default"]
 Verdict = Literal["better", "worse", "same", "undecided"]
 ONE_PROCESS = "fewer than three processes per side"
