@@ -15,6 +15,8 @@ import pytest
 
 from innerloop.harness import __version__
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("innerloop", "engines", "harness", "profiles", "docs", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.words import number
@@ -24,7 +23,7 @@ from innerloop.harness.experiments.stopping import precise
 from innerloop.harness.result.listing import RunLine, changed, line_of
 from innerloop.harness.schema.experiment import Event, Manifest
 from innerloop.harness.store.find import folders
-from innerloop.harness.store.versions import read_document
+from innerloop.harness.store.versions import Document, read_document
 
 
 def list_experiments(root: Path) -> list[RunLine]:
@@ -61,7 +60,7 @@ def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:
     return "failed" if failed_jobs(events) else "ok"
 
 
-def told(manifest: Manifest, events: Sequence[Event], document: dict[str, Any]) -> str:
+def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str:
     """`compare, 8 of 8 blocks: B / A 1.034 (1.021 to 1.047)`; `trials, 3 of 3 blocks: output_tokens_per_s 1888`."""
     cells = max(len(manifest.cells), 1)
     words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} blocks"
@@ -72,7 +71,7 @@ def told(manifest: Manifest, events: Sequence[Event], document: dict[str, Any]) 
     return f"{words}: {found}" if found else words
 
 
-def _found(document: dict[str, Any]) -> str:
+def _found(document: Document) -> str:
     """The figure that was asked about: a comparison's ratio, or the mean of each load of trials."""
     if document.get("kind") != "trials":
         return f"B / A {_bounded(document['figures'][0]['ratio'])}"
@@ -82,7 +81,7 @@ def _found(document: dict[str, Any]) -> str:
     return f"{told[0][1]['name'].rpartition('.')[2]} {figures}"
 
 
-def _bounded(estimate: dict[str, Any]) -> str:
+def _bounded(estimate: Document) -> str:
     if estimate["low"] is None:
         return number(estimate["value"], 4)
     return f"{number(estimate['value'], 4)} ({number(estimate['low'], 4)} to {number(estimate['high'], 4)})"
@@ -92,7 +91,7 @@ def _ended(events: Sequence[Event]) -> list[Event]:
     return [event for event in latest(events).values() if event.event in ENDED]
 
 
-def _document(folder: Path) -> dict[str, Any]:
+def _document(folder: Path) -> Document:
     try:
         return read_document(folder / DOCUMENT)
     except (FileNotFoundError, Refused):

@@ -16,6 +16,7 @@ from innerloop.harness.profiles.settings import Settings, check_settings, resolv
 from innerloop.harness.profiles.sources import beside_file, config_file, from_config, on_base, plain
 from innerloop.harness.profiles.validation import (
     NAME,
+    Fields,
     Strict,
     apply_overrides,
     parse_assignments,
@@ -256,7 +257,7 @@ def load_workload(name: str, overrides: Iterable[str] = ()) -> WorkloadProfile:
     return validate(WorkloadProfile, data, source)
 
 
-def _read(family: str, option: str, name: str, overrides: Iterable[str]) -> tuple[dict[str, Any], str]:
+def _read(family: str, option: str, name: str, overrides: Iterable[str]) -> tuple[Fields, str]:
     """A profile's fields with the overrides in place, and what to call their source in a message."""
     data, source = _own(family, option, name)
     if family == "models":
@@ -268,7 +269,7 @@ def _read(family: str, option: str, name: str, overrides: Iterable[str]) -> tupl
     return data, source
 
 
-def _own(family: str, option: str, name: str) -> tuple[dict[str, Any], str]:
+def _own(family: str, option: str, name: str) -> tuple[Fields, str]:
     """A profile's fields as its file has them, a base left unread, and what to call it in a message."""
     if family == "models" and name not in names(family) and (config := config_file(name)) is not None:
         return from_config(config, str(config)), str(config)

@@ -12,7 +12,7 @@ from innerloop.harness.models.family import Family
 from innerloop.harness.models.sizes import Sizes, kv_numbers, linear_shapes, sizes
 from innerloop.harness.profiles.published import SHAPE, profile_fields
 from innerloop.harness.profiles.types import DType, QuantizationMethod
-from innerloop.harness.profiles.validation import NAME, Strict
+from innerloop.harness.profiles.validation import NAME, Fields, Strict
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "su", "mrope")  # transformers' names
@@ -78,15 +78,15 @@ class ModelProfile(Strict):
     vocab_size: int = Field(ge=4, le=2**24)
     max_position_embeddings: int = Field(ge=1, le=2**31 - 1)
     rope_theta: float = Field(default=10000.0, gt=0)
-    rope_scaling: dict[str, Any] | None = None
+    rope_scaling: Fields | None = None
     rms_norm_eps: float = Field(default=1e-5, gt=0, lt=1)
     tie_word_embeddings: bool = False
     bos_token_id: TokenId | None
     eos_token_id: TokenId | list[TokenId] | None
     dtype: DType = "bfloat16"
     quantization: Quantization | None = None
-    config: dict[str, Any] = Field(default_factory=dict)
-    settings: dict[str, Any] = Field(default_factory=dict)
+    config: Fields = Field(default_factory=dict)
+    settings: Fields = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -109,9 +109,9 @@ class ModelProfile(Strict):
         return filled
 
     @model_serializer(mode="wrap")
-    def _without_empty_config(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_empty_config(self, handler: SerializerFunctionWrapHandler) -> Fields:
         """As before there was `config`, where there is none."""
-        made: dict[str, Any] = handler(self)
+        made: Fields = handler(self)
         if not self.config:
             made.pop("config", None)
         return made
@@ -166,7 +166,7 @@ class ModelProfile(Strict):
         """None: the architecture is not known here. Then nothing that follows from its tensors is."""
         return family_of(self.architecture)
 
-    def shape(self) -> dict[str, Any]:
+    def shape(self) -> Fields:
         """The configuration in config.json's words: what the family takes for granted, `config`, and the fields."""
         defaults = dict(self.family.defaults) if self.family else {}
         own = {

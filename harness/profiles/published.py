@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from innerloop.harness.models.families import BY_ARCHITECTURE, BY_MODEL_TYPE
 from innerloop.harness.profiles.types import DType
+from innerloop.harness.profiles.validation import Fields
 
 SHAPE = (  # what a profile and config.json call by one name, and the tensors follow from
     "hidden_size",
@@ -47,14 +48,14 @@ def architecture_of(config: Mapping[str, Any]) -> str | None:
     return own
 
 
-def profile_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+def profile_fields(config: Mapping[str, Any]) -> Fields:
     """What a config.json says of a profile's fields, with the rest of its text part under `config`."""
     text = text_part(config)
-    fields: dict[str, Any] = {"config": {key: value for key, value in text.items() if key not in APART}}
+    fields: Fields = {"config": {key: value for key, value in text.items() if key not in APART}}
     fields |= {name: value for name in SAME if (value := first(text, name, *OLDER.get(name, ()))) is not None}
     fields |= {name: text.get(name, config.get(name)) for name in SPECIAL if name in text or name in config}
     dtypes = [part.get(key) for part in (text, config) for key in ("dtype", "torch_dtype")]
-    found: dict[str, Any] = {
+    found: Fields = {
         "architecture": architecture_of(config),
         "dtype": next((name for name in dtypes if name in get_args(DType)), None),
         **rope(text),
@@ -67,7 +68,7 @@ def first(config: Mapping[str, Any], *names: str) -> Any:
     return next((config[name] for name in names if config.get(name) is not None), None)
 
 
-def rope(text: Mapping[str, Any]) -> dict[str, Any]:
+def rope(text: Mapping[str, Any]) -> Fields:
     """The rotary embedding, from its older spelling or from `rope_parameters`; of layers that see everything where
     there are several."""
     newer = text.get("rope_parameters") or {}
@@ -103,12 +104,12 @@ def block_structure(stored: Mapping[str, Any]) -> Any:
     return next((one.get("block_structure") for one in compressed(stored) if isinstance(one, dict)), None)
 
 
-def quantization(stored: Any) -> dict[str, Any] | None:
+def quantization(stored: Any) -> Fields | None:
     """A quantization_config in the words of a profile's `quantization`."""
     if not isinstance(stored, dict):
         return None
     method = quantization_method(stored)
-    found: dict[str, Any] = {"method": method}
+    found: Fields = {"method": method}
     if method == "fp8":
         blocks = stored.get("weight_block_size") or block_structure(stored)
         return {**found, "bits": 8, "block_size": blocks[0] if isinstance(blocks, list) and blocks else None}

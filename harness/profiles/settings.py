@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.profiles.types import DType, KVCacheDType, QuantizationMethod
-from innerloop.harness.profiles.validation import Strict, parse_assignments, validate
+from innerloop.harness.profiles.validation import Fields, Strict, parse_assignments, validate
 
 CPU_KV_CACHE_TOKENS = 32768
 CUDA_KV_MEMORY_FRACTION = 0.9
@@ -66,7 +66,7 @@ def check_settings(values: Mapping[str, Any], source: str, prefix: str = "") -> 
     validate(Settings, {**REQUIRED, **values}, source, prefix)
 
 
-def parse_settings(given: Iterable[str]) -> dict[str, Any]:
+def parse_settings(given: Iterable[str]) -> Fields:
     """`--set` items into checked values by name; needs neither model nor device.
 
     Raises:
@@ -77,7 +77,7 @@ def parse_settings(given: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def resolve_settings(model: ModelProfile, device: str, given: Iterable[str]) -> tuple[Settings, dict[str, Any]]:
+def resolve_settings(model: ModelProfile, device: str, given: Iterable[str]) -> tuple[Settings, Fields]:
     """All settings for a model on a device, and those that the command line gave.
 
     Built-in defaults, then the model profile's `settings`, then `--set`. A KV size given at one level replaces
@@ -87,7 +87,7 @@ def resolve_settings(model: ModelProfile, device: str, given: Iterable[str]) -> 
         Refused: as `parse_settings`.
     """
     asked = parse_settings(given)
-    values: dict[str, Any] = {
+    values: Fields = {
         "dtype": model.dtype,
         "quantization": model.quantization.method if model.quantization else None,
         "context_length": model.max_position_embeddings,

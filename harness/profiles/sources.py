@@ -6,11 +6,11 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_json
 from innerloop.harness.profiles.published import profile_fields
+from innerloop.harness.profiles.validation import Fields
 
 CONFIG = "config.json"
 LARGEST_BYTES = 10_000_000  # of a config.json
@@ -41,7 +41,7 @@ def weights_folder(name: str | None) -> Path | None:
     return path if any(file.endswith((".safetensors", ".safetensors.index.json")) for file in held) else None
 
 
-def from_config(path: Path, source: str) -> dict[str, Any]:
+def from_config(path: Path, source: str) -> Fields:
     """A profile's fields from a config.json.
 
     Raises:
@@ -70,7 +70,7 @@ def plain(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "model"
 
 
-def on_base(data: dict[str, Any], read: Callable[[str], dict[str, Any]], depth: int = 0) -> dict[str, Any]:
+def on_base(data: Fields, read: Callable[[str], Fields], depth: int = 0) -> Fields:
     """A profile's fields over those of the one that it names as `base`; `read` gives another's own fields.
 
     Raises:
@@ -91,12 +91,12 @@ def on_base(data: dict[str, Any], read: Callable[[str], dict[str, Any]], depth: 
     return {**kept, **own, **merged}
 
 
-def beside_file(data: dict[str, Any], folder: Path) -> None:
+def beside_file(data: Fields, folder: Path) -> None:
     """Makes a base's path count from the folder of the file that names it, in place."""
     base = data.get("base")
     if isinstance(base, str) and os.path.exists(folder / os.path.expanduser(base)):
         data["base"] = str(folder / os.path.expanduser(base))
 
 
-def both_mappings(one: dict[str, Any], other: dict[str, Any], key: str) -> bool:
+def both_mappings(one: Fields, other: Fields, key: str) -> bool:
     return isinstance(one.get(key), dict) and isinstance(other.get(key), dict)

@@ -19,6 +19,7 @@ Schema = TypeVar("Schema", bound=BaseModel)
 DEEPEST = 50  # nesting of a profile's mappings and lists
 MOST_VALUES = 100_000  # of one profile
 LARGEST = 2**64  # of a whole number
+Fields = dict[str, Any]  # of a profile, as its file or an option says them
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # what a profile may be called: its name becomes part of a folder's name
 
 
@@ -118,7 +119,7 @@ def _check_plain(value: Any, source: str, field: str) -> None:
         raise Refused(f"{source}: {field or 'it'} is of a type that a profile cannot hold ({type(value).__name__})")
 
 
-def read_mapping(path: Path, source: str) -> dict[str, Any]:
+def read_mapping(path: Path, source: str) -> Fields:
     """The mapping that a YAML file holds.
 
     Raises:
@@ -130,7 +131,7 @@ def read_mapping(path: Path, source: str) -> dict[str, Any]:
     return data
 
 
-def parse_assignments(items: Iterable[str], option: str) -> dict[str, Any]:
+def parse_assignments(items: Iterable[str], option: str) -> Fields:
     """`["a=1", "b.c=[x]"]` into {"a": 1, "b.c": ["x"]}; values are YAML, a later one for the same name wins.
 
     Raises:
@@ -146,7 +147,7 @@ def parse_assignments(items: Iterable[str], option: str) -> dict[str, Any]:
     return values
 
 
-def apply_overrides(data: Mapping[str, Any], items: Iterable[str], option: str) -> dict[str, Any]:
+def apply_overrides(data: Mapping[str, Any], items: Iterable[str], option: str) -> Fields:
     """A copy of `data` with dotted paths set: `["prompt.tokens.max=64"]`.
 
     Giving a mapping another `kind` starts that mapping afresh, since fields belong to their kind. A path that the

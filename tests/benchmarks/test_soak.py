@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks.soak import left
 from benchmarks.soak.kills import MOMENTS, SCRIPTED, before_anything, planned
 from benchmarks.soak.pairs import Pairs
@@ -43,6 +45,7 @@ def test_a_traceback_of_pythons_own_start_is_told_from_one_of_ours() -> None:
     assert before_anything('Traceback (most recent call last):\n  File "<frozen site>", line 1\nKeyboardInterrupt\n')
 
 
+@pytest.mark.slow
 def test_of_a_pair_each_has_a_folder_of_its_own_or_one_is_refused(tmp_path: Path) -> None:
     tally = Tally()
     done: list[Any] = []

@@ -20,8 +20,11 @@ import psutil
 import pytest
 
 from innerloop.engines.worker import trace
-from tests.real import LONG, ROOT, Going, check_failed, command, run, runs_guard, shown_later, start_long, variables
+from innerloop.harness.run import main
+from tests.real import LONG, ROOT, Going, check_failed, command, runs_guard, shown_later, start_long, variables
 from tests.waiting import until
+
+pytestmark = pytest.mark.slow
 
 SCRIPTED = ROOT / "tests" / "plugins" / "scripted"
 SLOW = ("--engine-arg", "step_us=3000")  # so that a run of half a million steps goes on while it is looked at
@@ -135,17 +138,27 @@ def test_interrupted_before_the_engine_is_loaded(tmp_path):
 # ---------------------------------------------------------------- what an engine does by itself
 
 
-def ended(tmp_path: Path, *arguments: object, workload: str | None = None, code: int = 3) -> dict[str, Any]:
-    """The result of a short run that is over; nothing below the harness is left."""
-    (tmp_path / "few.yaml").write_text(FEW)
-    fixed = ("--engine", SCRIPTED, "--workload", workload or tmp_path / "few.yaml", "--out", tmp_path / "run")
+@pytest.fixture
+def ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., dict[str, Any]]:
+    """ended(arguments, code=3): the result of a short run that is over, the harness being this process; nothing below
+    it is left."""
     mark = f"innerloop-test-{os.getpid()}-{tmp_path.name}"
-    done = run(*fixed, "--json", "--ceilings", "off", *arguments, cwd=tmp_path, INNERLOOP_TEST_MARK=mark)
-    assert done.returncode == code, done.stderr
-    assert marked(mark) == []
-    result = json.loads(done.stdout)
-    assert result == json.loads((tmp_path / "run" / "result.json").read_text())
-    return result
+    monkeypatch.setenv("INNERLOOP_TEST_MARK", mark)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "few.yaml").write_text(FEW)
+    fixed = ("--engine", str(SCRIPTED), "--workload", "few.yaml", "--out", "run", "--json", "--ceilings", "off")
+
+    def run_here(*arguments: str, code: int = 3) -> dict[str, Any]:
+        assert main([*fixed, *arguments]) == code
+        assert marked(mark) == []
+        result = json.loads(capsys.readouterr().out)
+        assert result == json.loads((tmp_path / "run" / "result.json").read_text())
+        return result
+
+    return run_here
 
 
 def marked(mark: str) -> list[list[str]]:
@@ -189,8 +202,8 @@ def fault(kind: str, **more: object) -> list[str]:
     ],
     ids=lambda value: " ".join(value[1::2]) if isinstance(value, list) else "",
 )
-def test_what_an_engine_does_is_named_by_its_cause(arguments, cause, tmp_path):
-    result = ended(tmp_path, *arguments)
+def test_what_an_engine_does_is_named_by_its_cause(ended, arguments, cause):
+    result = ended(*arguments)
     assert result["status"] == "failed"
     assert result["failure"]["cause"] == cause
     assert [reason["code"] for reason in result["reasons"]] == [cause]
@@ -215,29 +228,29 @@ def test_a_limit_on_files_refuses_the_run_or_is_its_cause_once_the_worker_runs(k
         assert "File too large" in result["failure"]["message"]
 
 
-def test_an_engines_exception_keeps_its_traceback_and_its_records(tmp_path):
-    result = ended(tmp_path, *fault("raise", fault_step=4))
+def test_an_engines_exception_keeps_its_traceback_and_its_records(ended, tmp_path):
+    result = ended(*fault("raise", fault_step=4))
     assert any("raise Intended" in line for line in result["failure"]["traceback"])
     assert result["counts"]["steps"] > 0
     assert (tmp_path / "run" / "steps.parquet").exists()
 
 
-def test_a_process_that_leaves_in_the_middle_is_no_result(tmp_path):
-    assert ended(tmp_path, *fault("exit", fault_step=4))["status"] == "failed"
+def test_a_process_that_leaves_in_the_middle_is_no_result(ended):
+    assert ended(*fault("exit", fault_step=4))["status"] == "failed"
 
 
-def test_children_in_sessions_of_their_own_are_swept(tmp_path):
-    result = ended(tmp_path, *fault("children", fault_step=4), code=0)
+def test_children_in_sessions_of_their_own_are_swept(ended):
+    result = ended(*fault("children", fault_step=4), code=0)
     assert result["failure"] is None
 
 
-def test_an_engine_that_cannot_be_closed_still_has_its_result(tmp_path):
-    result = ended(tmp_path, *fault("close_raises"), code=0)
+def test_an_engine_that_cannot_be_closed_still_has_its_result(ended):
+    result = ended(*fault("close_raises"), code=0)
     assert result["counts"]["finished"] == 8
     assert any("closing the engine failed" in note for note in result["notes"])
 
 
-def test_what_an_engine_prints_is_in_its_log_and_not_in_the_document(tmp_path):
-    result = ended(tmp_path, *fault("noise_on_stdout", fault_step=4), code=0)
+def test_what_an_engine_prints_is_in_its_log_and_not_in_the_document(ended, tmp_path):
+    result = ended(*fault("noise_on_stdout", fault_step=4), code=0)
     assert result["counts"]["finished"] == 8
     assert (tmp_path / "run" / "engine.log").stat().st_size > 0

@@ -6,28 +6,38 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from innerloop.harness.check_engine import main
 from tests.real import ROOT, variables
+
+pytestmark = pytest.mark.slow
 
 SCRIPTED = ROOT / "tests" / "plugins" / "scripted"
 HOW_TO = ROOT / "docs" / "how-to" / "add-an-engine.md"
+Check = Callable[..., tuple[int, dict[str, list[str]]]]
 CACHING = ("--set", "prefix_caching=true")
 
 
-def check(engine: Path, *arguments: str, cwd: Path) -> tuple[int, dict[str, list[str]]]:
-    """The exit code, and what is wrong by check."""
-    command = [sys.executable, "-m", "harness.check_engine", str(engine), "--json", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=variables(), capture_output=True, text=True, timeout=600)
-    assert done.stdout, done.stderr
-    document = json.loads(done.stdout)
-    wrong: dict[str, list[str]] = {}
-    for one in document["checks"]:
-        wrong.setdefault(one["name"], []).extend(one["wrong"])
-    assert document["ok"] == (not any(wrong.values())) == (done.returncode == 0)
-    return done.returncode, wrong
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
+    """check(engine, arguments): the exit code, and what is wrong by check."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
+
+    def run(engine: Path, *arguments: str) -> tuple[int, dict[str, list[str]]]:
+        code = main([str(engine), "--json", *arguments])
+        document = json.loads(capsys.readouterr().out)
+        wrong: dict[str, list[str]] = {}
+        for one in document["checks"]:
+            wrong.setdefault(one["name"], []).extend(one["wrong"])
+        assert document["ok"] == (not any(wrong.values())) == (code == 0)
+        return code, wrong
+
+    return run
 
 
 def args(**given: object) -> list[str]:
@@ -39,8 +49,8 @@ def args(**given: object) -> list[str]:
     [CACHING, args(observed="true"), args(pipeline="true"), args(draft_tokens=2)],
     ids=["plain", "observed", "pipeline", "speculating"],
 )
-def test_an_engine_that_keeps_the_contract_passes(arguments, tmp_path):
-    code, wrong = check(SCRIPTED, *arguments, cwd=tmp_path)
+def test_an_engine_that_keeps_the_contract_passes(arguments, check):
+    code, wrong = check(SCRIPTED, *arguments)
     assert code == 0, wrong
     assert {"declarations", "open", "burst", "repeated", "joining", "waiting", "full_cache", "close"} <= wrong.keys()
 
@@ -68,18 +78,18 @@ def test_an_engine_that_keeps_the_contract_passes(arguments, tmp_path):
     ],
     ids=lambda value: " ".join(value[1::2]) if isinstance(value, list) else "",
 )
-def test_a_planted_fault_is_caught_and_named(fault, words, tmp_path):
-    code, wrong = check(SCRIPTED, "--timeout", "8", *fault, cwd=tmp_path)
+def test_a_planted_fault_is_caught_and_named(fault, words, check):
+    code, wrong = check(SCRIPTED, "--timeout", "8", *fault)
     assert code == 3
     found = [line for lines in wrong.values() for line in lines]
     assert any(re.search(words, line) for line in found), found
 
 
-def test_the_how_tos_example_is_an_engine_that_passes_runs_and_is_listed(tmp_path):
+def test_the_how_tos_example_is_an_engine_that_passes_runs_and_is_listed(tmp_path, check):
     [code] = re.findall(r"```python\n(.*?)```", HOW_TO.read_text(), re.DOTALL)
     assert len(code.splitlines()) < 100
     (tmp_path / "echo.py").write_text(code)
-    exit_code, wrong = check(tmp_path / "echo.py", cwd=tmp_path)
+    exit_code, wrong = check(tmp_path / "echo.py")
     assert exit_code == 0, wrong
     asked = ("--engine", "echo.py", "--workload", "quick", "--ceilings", "off", "--json")
     run = [sys.executable, "-m", "harness.run", *asked]

@@ -18,7 +18,6 @@ from innerloop.contract import Nothing, Request, Session, StepReport
 from tests.plugins.driving import make_load
 from tests.plugins.scripted import adapter, faults
 from tests.plugins.scripted.faults import CHILD_MARK, CHILDREN, KINDS
-from tests.plugins.scripted.options import VOCAB_SIZE
 from tests.plugins.scripted.tokens import output_ids
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -278,8 +277,9 @@ def test_every_request_is_given_the_first_ones_answer():
         session.submit(session.prepare(Request(number, prompt, count)))
         answers.append([ids[0] for _ in range(count) for _, ids in session.step(None).tokens])  # type: ignore[union-attr]
     assert answers[1][:3] == answers[0]
-    assert answers[0] == output_ids([1, 2], 3, VOCAB_SIZE)
-    assert answers[1][3:] == output_ids([3, 4], 4, VOCAB_SIZE)[3:]
+    vocabulary = make_load().config["vocab_size"]
+    assert answers[0] == output_ids([1, 2], 3, vocabulary)
+    assert answers[1][3:] == output_ids([3, 4], 4, vocabulary)[3:]
 
 
 def test_a_fault_of_a_report_waits_for_one_that_it_can_happen_to():

@@ -96,6 +96,7 @@ def test_without_tokens_there_is_nothing_to_attribute() -> None:
     assert attribute([(a, a), (a, hand_made(decode=[0], seconds=[1]))]) is None
 
 
+@pytest.mark.slow
 def test_intervals_within_runs_hold_no_difference_in_about_95_of_100_pairs() -> None:
     """Different requests and different noise on both sides, and no difference in cost: the part is 0 in truth."""
     found = [of((simulated(2 * k, 2 * k + 1), simulated(2 * k + 1, 2 * k + 2))) for k in range(100)]
@@ -113,6 +114,7 @@ PLANTED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 def test_in_at_least_95_of_100_planted_faults_of_five_kinds_the_largest_part_is_the_planted_one() -> None:
     right = 0
     for seed in range(20):

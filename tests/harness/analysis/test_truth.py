@@ -25,6 +25,7 @@ def test_figures_are_those_of_plain_loops_over_the_records(run) -> None:
     assert max(errors(trace, figures(trace))) < 1e-6
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_of_runs_ten_times_as_long():
     found = Coverage(closed_loop, CLOSED_S / 2, 1)
     for seed in range(5):
@@ -34,6 +35,7 @@ def test_intervals_hold_the_truth_of_runs_ten_times_as_long():
     assert found.counts["drift"] == 0
 
 
+@pytest.mark.slow
 def test_a_fall_of_eleven_percent_over_five_minutes_is_found_and_a_change_of_mix_is_not_called_one():
     assert called(slowing(closed_loop(DRIFT_S, 1, FEW_USERS), 0.11))
     assert not called(closed_loop(DRIFT_S, 1, FEW_USERS))

@@ -16,6 +16,8 @@ from tests.harness.api.conftest import SCRIPTED, WORKLOAD
 from tests.real import LONG, variables
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_is_returned_with_its_result(made: tuple[il.Run, il.Run]) -> None:
     for run, batch in zip(made, (2, 4), strict=True):

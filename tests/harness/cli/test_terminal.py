@@ -29,6 +29,8 @@ from innerloop.harness.store.typed import adapter
 from tests.harness.test_failures import FEW, SCRIPTED
 from tests.real import variables
 
+pytestmark = pytest.mark.slow
+
 SEQUENCES = "\x1b[7;35m\x1b]0;title\x07\x1b]8;;http://x\x1b\\\x1bP1$r\x1b\\\x9b2J\x9d0;t\x9c\x1bc\x1b[6n"
 HOSTILE = f"k{SEQUENCES}\u202e\u2066\u200f\u2028\u2029\r\x08\x0b\x0c\x00\x7f[/INST][bold red]:smile:[/]"
 HEADER = ("schema_version", "kind", "innerloop_version", "created")

@@ -26,6 +26,8 @@ from tests.harness.process import toys
 from tests.real import ROOT
 from tests.waiting import PATIENCE_S, until
 
+pytestmark = pytest.mark.slow
+
 # Started with: the engine's profile as JSON. Says one JSON line for each thing said, and a last one for the outcome.
 CREATE = """
 import json, sys

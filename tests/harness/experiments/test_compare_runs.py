@@ -19,6 +19,8 @@ from innerloop.harness.experiments.sides import words_of
 from tests.real import ROOT
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 BASE = shlex.join(
     [
         *("--engine", str(ROOT / "tests" / "plugins" / "scripted"), "--engine-python", sys.executable),

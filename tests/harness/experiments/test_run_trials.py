@@ -33,6 +33,8 @@ from innerloop.harness.store.typed import typed
 from tests.harness.experiments.test_blocks import manifest
 from tests.real import ROOT
 
+pytestmark = pytest.mark.slow
+
 FEW = ROOT / "tests" / "golden" / "few.yaml"
 SCRIPTED = [
     *("--engine", str(ROOT / "tests" / "plugins" / "scripted"), "--engine-python", sys.executable),

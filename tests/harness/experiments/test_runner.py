@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,12 +57,32 @@ DESIGNS: dict[str, tuple[Callable[[Path], Any], Manifest]] = {
 LINES = {"compare": 12, "layers": 8, "trials": 6, "until": 10, "windows": 12}  # of its journal, undisturbed
 
 
+MADE: dict[tuple[str, int], tuple[Path, Outcome]] = {}  # by cell and block: the same run each time
+
+UNDISTURBED: dict[str, dict[str, Any]] = {}  # the document of each design that nothing cut
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("made")
+
+
 @pytest.fixture
-def execute(spec, reported) -> Execute:
+def execute(spec, reported, kept) -> Execute:
     """Runs jobs as the scripted engine does without waiting: B's steps and those of higher layers take 10 % longer,
     blocks scatter by 1 %."""
 
     def run(job: Job, folder: Path) -> Outcome:
+        key = (job.cell, job.block)
+        if key in MADE:
+            shutil.copytree(MADE[key][0], folder, dirs_exist_ok=True)
+        else:
+            outcome = make(job, folder)
+            shutil.copytree(folder, made := Path(tempfile.mkdtemp(dir=kept)), dirs_exist_ok=True)
+            MADE[key] = made, outcome
+        return MADE[key][1]
+
+    def make(job: Job, folder: Path) -> Outcome:
         step_us = (1000 if job.cell in ("A", "core", "trial") else 1100) + 10 * job.block
         lengths = np.random.default_rng(0).integers(5, 40, (20, 2)).tolist()
         scripted = make_spec(max_batch_size=4, step_us=step_us, decode_us=20, prefill_us=3, context_ns=40)
@@ -105,6 +127,7 @@ def killed_after(lines: int, folder: Path, execute: Execute) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("design", "lines"), [(name, k) for name, most in LINES.items() for k in range(1, most + 1)])
 def test_killed_after_any_line_it_comes_to_the_same_document(
     tmp_path: Path, execute: Execute, design: str, lines: int
@@ -115,13 +138,16 @@ def test_killed_after_any_line_it_comes_to_the_same_document(
         whole = json.dumps(document(conclude(folder))).replace(str(folder), "FOLDER")
         return {**json.loads(whole), "created": None}
 
-    undisturbed, cut = experiment(tmp_path / "undisturbed", asked), experiment(tmp_path / "cut", asked)
-    assert carry_out(undisturbed, execute, "boot", nothing)
-    assert len(read_events(undisturbed)) == LINES[design]
+    if design not in UNDISTURBED:
+        folder = experiment(tmp_path / "undisturbed", asked)
+        assert carry_out(folder, execute, "boot", nothing)
+        assert len(read_events(folder)) == LINES[design]
+        UNDISTURBED[design] = found(folder)
+    cut = experiment(tmp_path / "cut", asked)
     assert killed_after(lines, cut, execute) == -signal.SIGKILL
     assert len(read_events(cut)) == lines
     assert carry_out(cut, execute, "boot", nothing)
-    assert found(cut) == found(undisturbed)
+    assert found(cut) == UNDISTURBED[design]
 
 
 def test_until_stops_at_the_first_look_that_is_precise_enough(tmp_path: Path, execute: Execute) -> None:

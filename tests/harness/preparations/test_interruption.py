@@ -16,6 +16,8 @@ from tests.harness.preparations.toys import checkpoint_in
 from tests.real import ROOT
 from tests.waiting import PATIENCE_S, until
 
+pytestmark = pytest.mark.slow
+
 # A command with a child that has left its session and its parent, as daemons do; both say who they are.
 COMMAND = """
 import os, pathlib, subprocess, sys, time

@@ -12,6 +12,8 @@ import pytest
 from innerloop.harness.run import main
 from tests.harness.test_failures import FEW, SCRIPTED
 
+pytestmark = pytest.mark.slow
+
 ASKED = 8 * 6  # tokens
 
 

@@ -14,6 +14,8 @@ import pytest
 from innerloop.harness.run import main
 from tests.harness.test_failures import FEW, SCRIPTED
 
+pytestmark = pytest.mark.slow
+
 Going = Callable[[], tuple[int, dict[str, Any] | None]]
 
 
