@@ -4,7 +4,7 @@ The job: checkpoint, device, precise and rough (torch dtypes by name), rounding 
 .npz with `tokens` int32 [total], `offsets` int64 [n + 1], `prompts` int32 [n]: tokens of each that are its prompt),
 scores (the .npz to write), trust_remote_code. What is written, each of them [positions], the sequences' output tokens
 one behind the other: `token` float64, the token's log-probability by the precise model, `top` float64, that of the
-most likely token, `top_id` int32, and `rough` float64, the token's by the other model.
+most likely token, `top_id` int32, and of the other model `rough` float64, the token's, and `rough_top_id` int32.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def score(job: dict[str, Any], tell: Tell) -> list[str]:
         model = weights.load(job, job["rough"])
         notes += rounding.install(model, job["rounding"])
         rough = scores(model, sequences, prompts.tolist(), lambda done: tell(done + len(sequences)), "float32")
-        found["rough"] = np.concatenate([token for token, *_ in rough])
+        found["rough"], _, found["rough_top_id"] = (np.concatenate(part) for part in zip(*rough, strict=True))
     np.savez(job["scores"], **found)
     return notes
 

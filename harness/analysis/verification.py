@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from innerloop.harness.analysis.order import by_request
 from innerloop.harness.schema.verification import Agreement, BatchEffect, Divergence, Floor, Lines, Missed, Way
 
+Figure = Literal["rms_nats", "p99_nats", "flips", "flips_beyond", "not_finite"]
+FEW_FLIPS = 3  # that any floor allows: where rounding flips nothing it may still flip one
 FACTOR = 3.0  # times what rounding alone does that an engine may be off (docs/method/verification.md)
 
 
@@ -17,7 +20,8 @@ FACTOR = 3.0  # times what rounding alone does that an engine may be off (docs/m
 class Scored:
     """Output tokens of one way to run, request by request in their order, [positions] each. ids: int32. own: the
     engine's log-probability, float64, NaN where it gave none or no number; None: it gives none at all. token, top: the
-    precise reference's of this token and of its most likely one, whose id is top_id; rough: the rough reference's."""
+    precise reference's of this token and of its most likely one, whose id is top_id. rough: the rough reference's of
+    this token; rough_top_id: its most likely one."""
 
     request: np.ndarray
     position: np.ndarray
@@ -27,6 +31,7 @@ class Scored:
     top: np.ndarray
     top_id: np.ndarray
     rough: np.ndarray
+    rough_top_id: np.ndarray
 
     @property
     def behind(self) -> np.ndarray:
@@ -36,12 +41,13 @@ class Scored:
 
 def floor_of(scored: Scored, formats: str) -> Floor:
     """What rounding alone does to these tokens; there is at least one."""
-    return Floor(formats, *sizes(scored.rough - scored.token))
+    return Floor(formats, *sizes(scored.rough - scored.token), float(np.mean(scored.rough_top_id != scored.top_id)))
 
 
 def lines_of(floor: Floor) -> Lines:
     rms, p99 = FACTOR * floor.rms_nats, FACTOR * floor.p99_nats
-    return Lines(rms, p99, 2 * FACTOR * floor.worst_nats, math.sqrt(2) * rms, math.sqrt(2) * p99)
+    margin, share = 2 * FACTOR * floor.worst_nats, FACTOR * floor.flip_share
+    return Lines(rms, p99, margin, share, math.sqrt(2) * rms, math.sqrt(2) * p99)
 
 
 def sizes(differences: np.ndarray) -> tuple[float, float, float]:
@@ -92,21 +98,23 @@ def batch_effect(repeat: Scored, alone: Scored) -> BatchEffect:
 
 def missed(ways: dict[Way, Agreement], batch: BatchEffect | None, lines: Lines) -> tuple[Missed, ...]:
     """The lines that were not met, in the order of the ways."""
-    found = []
+    found: list[Missed] = []
     for way, one in ways.items():
-        for figure, line in (
-            ("flips_beyond", 0.0), ("not_finite", 0.0), ("rms_nats", lines.rms_nats), ("p99_nats", lines.p99_nats),
-        ):  # fmt: skip
-            value = getattr(one, figure)
-            if value is not None and value > line:
-                found.append(Missed(way, figure, float(value), line))  # type: ignore[arg-type]
-    for value, line, figure in (
-        ()
-        if batch is None
-        else ((batch.rms_nats, lines.batch_rms_nats, "rms_nats"), (batch.p99_nats, lines.batch_p99_nats, "p99_nats"))
-    ):
-        if value is not None and value > line:
-            found.append(Missed("batch", figure, value, line))  # type: ignore[arg-type]
+        flips = lines.flip_share * one.positions + FEW_FLIPS
+        checks: list[tuple[Figure, float | None, float]] = [
+            ("flips_beyond", one.flips_beyond, 0.0),
+            ("flips", one.flips, flips),
+            ("not_finite", one.not_finite, 0.0),
+            ("rms_nats", one.rms_nats, lines.rms_nats),
+            ("p99_nats", one.p99_nats, lines.p99_nats),
+        ]
+        found += [Missed(way, name, float(v), line) for name, v, line in checks if v is not None and v > line]
+    if batch is not None:
+        pairs: list[tuple[Figure, float | None, float]] = [
+            ("rms_nats", batch.rms_nats, lines.batch_rms_nats),
+            ("p99_nats", batch.p99_nats, lines.batch_p99_nats),
+        ]
+        found += [Missed("batch", name, v, line) for name, v, line in pairs if v is not None and v > line]
     return tuple(found)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from innerloop.harness.cli.words import NONE, number, seconds
+from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.report.tables import table
 from innerloop.harness.result.verification import in_words
 from innerloop.harness.schema.verification import Agreement, Divergence, Verification
@@ -47,10 +47,9 @@ def errors(found: Verification) -> RenderableType:
     assert found.lines is not None
     floor, allowed = found.floor, found.lines
     out = table("nats", "tokens", "RMS", "p99", "flips", "beyond", "worst", left=1)
-    out.add_row("rounding alone", "", small(floor.rms_nats), small(floor.p99_nats), "", "", "")
-    out.add_row(
-        "passes up to", "", small(allowed.rms_nats), small(allowed.p99_nats), "", "0", small(allowed.margin_nats)
-    )
+    out.add_row("rounding alone", "", small(floor.rms_nats), small(floor.p99_nats), share(floor.flip_share), "", "")
+    line = (small(allowed.rms_nats), small(allowed.p99_nats), share(allowed.flip_share))
+    out.add_row("passes up to", "", *line, "0", small(allowed.margin_nats))
     for way, words in WAYS.items():
         one: Agreement | None = getattr(found, way)
         if one is not None:

@@ -37,6 +37,8 @@ def in_words(one: Missed) -> str:
     way = WAYS[one.way]
     if one.figure == "flips_beyond":
         return f"{way}: {one.value:.0f} tokens that the reference puts back by more than the margin"
+    if one.figure == "flips":
+        return f"{way}: {one.value:.0f} tokens are not the reference's most likely ones, {one.line:.0f} would pass"
     if one.figure == "not_finite":
         return f"{way}: {one.value:.0f} log-probabilities are no finite number"
     name = {"rms_nats": "RMS", "p99_nats": "p99"}[one.figure]

@@ -22,6 +22,7 @@ class Floor:
     rms_nats: Annotated[float, Figure("root mean square of the differences", unit="nats")]
     p99_nats: Annotated[float, Figure("99 % of them are at most that large", unit="nats")]
     worst_nats: Annotated[float, Figure("the largest of them", unit="nats")]
+    flip_share: Annotated[float, Figure("positions at which the two have other most likely tokens")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,13 @@ class Lines:
             "by which the most likely token may be ahead of the one that was given",
             unit="nats",
             formula="6 x floor.worst_nats",
+        ),
+    ]
+    flip_share: Annotated[
+        float,
+        Figure(
+            "tokens that may be flips, of those that were checked, and three more",
+            formula="3 x floor.flip_share",
         ),
     ]
     batch_rms_nats: Annotated[float, Figure("in batches against alone", unit="nats", formula="sqrt(2) x rms_nats")]
@@ -87,7 +95,7 @@ class Missed:
     """A line that was not met."""
 
     way: Annotated[Literal["run", "repeat", "alone", "batch"], Figure("of what; batch: in batches against alone")]
-    figure: Annotated[Literal["rms_nats", "p99_nats", "flips_beyond", "not_finite"], Figure("its name there")]
+    figure: Annotated[Literal["rms_nats", "p99_nats", "flips", "flips_beyond", "not_finite"], Figure("its name there")]
     value: float
     line: Annotated[float, Figure("the most that would have passed")]
 

@@ -61,6 +61,7 @@ def put_together(
         top=scores.top[at],
         top_id=scores.top_id[at],
         rough=scores.rough[at],
+        rough_top_id=scores.rough_top_id[at],
     )
 
 

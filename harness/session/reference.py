@@ -37,6 +37,7 @@ class Scores:
     top: np.ndarray
     top_id: np.ndarray
     rough: np.ndarray
+    rough_top_id: np.ndarray
     torch: str
     transformers: str
     notes: tuple[str, ...] = ()
@@ -77,7 +78,7 @@ def score(
     threads = pinned_threads(machine) if checkpoint["device"] == "cpu" else {}
     told = follow(environment.python, folder, {**environment.variables, **threads}, 2 * len(sequences), say)
     with np.load(folder / SCORES, allow_pickle=False) as kept:
-        arrays = {name: kept[name] for name in ("token", "top", "top_id", "rough")}
+        arrays = {name: kept[name] for name in ("token", "top", "top_id", "rough", "rough_top_id")}
     if not all(np.isfinite(arrays[name]).all() for name in ("token", "top", "rough")):
         raise InnerloopError("the reference gives log-probabilities that are no finite numbers for this checkpoint")
     return Scores(**arrays, torch=told["torch"], transformers=told["transformers"], notes=tuple(told["notes"]))

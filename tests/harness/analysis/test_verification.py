@@ -21,7 +21,9 @@ from innerloop.harness.analysis.verification import (
 )
 from innerloop.harness.schema.verification import Floor, Lines
 
-LINES = Lines(rms_nats=0.3, p99_nats=0.6, margin_nats=1.0, batch_rms_nats=0.4, batch_p99_nats=0.8)
+LINES = Lines(
+    rms_nats=0.3, p99_nats=0.6, margin_nats=1.0, flip_share=0.2, batch_rms_nats=0.4, batch_p99_nats=0.8
+)  # fmt: skip
 
 
 def scored(**changes: Any) -> Scored:
@@ -35,6 +37,7 @@ def scored(**changes: Any) -> Scored:
         "top": [-1.0, -1.5, -1.0, -1.0, -1.0],
         "top_id": [5, 60, 7, 8, 9],
         "rough": [-1.0, -2.0, -1.0, -1.03, -1.04],
+        "rough_top_id": [5, 60, 7, 8, 90],
     }
     arrays = {name: None if value is None else np.array(value) for name, value in {**values, **changes}.items()}
     return Scored(**arrays)
@@ -47,12 +50,13 @@ def test_sizes_are_of_absolute_values() -> None:
 def test_the_floor_is_what_the_rough_reference_loses_and_the_lines_are_three_times_that() -> None:
     floor = floor_of(scored(), "bfloat16")
     assert floor == Floor(
-        "bfloat16", pytest.approx(math.sqrt((0.03**2 + 0.04**2) / 5)), pytest.approx(0.0396), pytest.approx(0.04)
+        "bfloat16", pytest.approx(math.sqrt((0.03**2 + 0.04**2) / 5)), pytest.approx(0.0396), pytest.approx(0.04), 0.2
     )
     lines = lines_of(floor)
     assert lines.rms_nats == pytest.approx(3 * floor.rms_nats)
     assert lines.p99_nats == pytest.approx(3 * floor.p99_nats)
     assert lines.margin_nats == pytest.approx(0.24)
+    assert (floor.flip_share, lines.flip_share) == (0.2, pytest.approx(0.6))
     assert lines.batch_rms_nats == pytest.approx(math.sqrt(2) * 3 * floor.rms_nats)
 
 
@@ -70,6 +74,21 @@ def test_without_log_probabilities_only_tokens_are_judged() -> None:
     found = agreement(scored(own=None), LINES)
     assert (found.rms_nats, found.p99_nats, found.worst_nats, found.not_finite, found.flips) == (None, None, None, 0, 1)
     assert missed({"run": found}, None, LINES) == ()
+
+
+def test_more_flips_than_rounding_makes_do_not_pass_though_each_is_within_the_margin() -> None:
+    many = scored(
+        **{
+            name: np.repeat(value, 4)
+            for name, value in vars(scored(own=None, top=[-0.9] * 5, top_id=[50, 60, 70, 80, 90])).items()
+            if value is not None
+        },
+        own=None,
+    )
+    found = agreement(many, LINES)
+    assert (found.flips, found.flips_beyond) == (20, 4)
+    [_, flips] = missed({"run": found}, None, LINES)
+    assert (flips.figure, flips.value, flips.line) == ("flips", 20, 0.2 * 20 + 3)
 
 
 def test_what_is_no_number_is_counted_and_does_not_pass() -> None:
@@ -92,7 +111,7 @@ def test_each_line_that_is_not_met_is_named_with_its_way() -> None:
 def test_batches_are_compared_with_one_at_a_time_up_to_where_tokens_part() -> None:
     alone = scored(
         request=[0, 0, 0], position=[0, 1, 2], ids=[5, 6, 99], own=[-1.0, -2.0, -1.0], token=[-1.0] * 3, top=[-1.0] * 3,
-        top_id=[5, 6, 99], rough=[-1.0] * 3,
+        top_id=[5, 6, 99], rough=[-1.0] * 3, rough_top_id=[5, 6, 99],
     )  # fmt: skip
     found = batch_effect(scored(), alone)
     assert (found.requests, found.positions, found.parted) == (1, 2, 1)

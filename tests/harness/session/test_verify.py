@@ -43,7 +43,7 @@ def formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         given, top_id = np.concatenate([output for _, output in sequences]), np.concatenate(right)
         asked.append(len(sequences))
         token = np.where(given == top_id, LIKELY, UNLIKELY)
-        return Scores(token, np.full(len(token), LIKELY), top_id, token + ROUGH, "2.13", "5.24", ("a note",))
+        return Scores(token, np.full(len(token), LIKELY), top_id, token + ROUGH, top_id, "2.13", "5.24", ("a note",))
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(reference, "score", score)
