@@ -21,6 +21,7 @@ from innerloop.harness.cli.errors import (
 from innerloop.harness.experiments.asking import Asked, add_question, add_rules, asked
 from innerloop.harness.experiments.output import Output, add_output, output
 
+OF_AN_EXPERIMENT = ("trials", "until", "effect", "verify", "profiler", "out")
 EXAMPLES = """\
 examples:
   innerloop compare runs/before runs/after
@@ -74,6 +75,11 @@ def parser() -> CommandLine:
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )
     out.add_argument(
+        "--profiler",
+        choices=("kernels", "nsys"),
+        help="profile the first run of each side, so that costs are also told by kernel class",
+    )
+    out.add_argument(
         "--verify",
         action="store_true",
         help="check the output of the first run of each side against torch; see innerloop run --help",
@@ -94,12 +100,12 @@ def compare(arguments: argparse.Namespace) -> int:
         raise Refused("--junit writes conditions: give --fail-if")
     to = output(arguments)
     if arguments.base is not None or arguments.change is not None:
-        more = {name: getattr(arguments, name) for name in ("trials", "effect", "until", "verify")}
+        more = {name: getattr(arguments, name) for name in ("trials", "effect", "until", "verify", "profiler")}
         if arguments.verified and not arguments.verify:
             raise Refused("--verified needs --verify where both sides are run: nothing checks their output else")
         return run(arguments, asked(arguments, **more), to)
-    if not arguments.trials is arguments.out is arguments.effect is arguments.until is None or arguments.verify:
-        raise Refused("--trials, --until, --effect, --verify and --out need --base and --change")
+    if any(getattr(arguments, name) for name in OF_AN_EXPERIMENT):
+        raise Refused("--trials, --until, --effect, --verify, --profiler and --out need --base and --change")
     if arguments.a is None:
         raise Refused("name two runs or an experiment, or give --base and --change")
     from innerloop.harness.experiments.stored import compared_runs

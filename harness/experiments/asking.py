@@ -22,7 +22,7 @@ COMPARE, NOISE = "compare", "noise"  # designs: what an experiment with two side
 class Asked:
     """A command line. metric: dotted. margin: None: by this machine's noise, or 2 %. trials, effect, until: of an
     experiment; effect and one of the others exclude each other. verify: check the output of each side's first run.
-    verified: refuse sides whose output has not been found to be the model's."""
+    profiler: look at its kernels. verified: refuse sides whose output has not been found to be the model's."""
 
     metric: str
     margin: float | None = None
@@ -37,6 +37,7 @@ class Asked:
     until: float | None = None
     verify: bool = False
     verified: bool = False
+    profiler: str | None = None
     design: str = COMPARE
 
     def margin_on(self, machine: Mapping[str, Any], spec: Mapping[str, Any]) -> tuple[float, MarginSource]:

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from innerloop.harness import __version__
-from innerloop.harness.analysis.attribution import Attribution, attribute
+from innerloop.harness.analysis.attribution import attribute
 from innerloop.harness.analysis.compositions import Run, run_of
 from innerloop.harness.analysis.run import edges
-from innerloop.harness.analysis.statistics import LEAST_BLOCKS, Interval
+from innerloop.harness.analysis.statistics import LEAST_BLOCKS
 from innerloop.harness.analysis.verdicts import MARGIN, blocks_for, compare
 from innerloop.harness.analysis.waterfall import IDLE_SHARE
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.experiments.why import by_kernel_class, estimate, explained
 from innerloop.harness.result.codes import ALL, makes_suspect
 from innerloop.harness.result.differences import differences, other_machine, same_boot
 from innerloop.harness.result.figures import FIGURES, PRIMARY
 from innerloop.harness.schema.compared_run import ComparedRun
 from innerloop.harness.schema.comparison import (
     VERSION,
-    ChangedSteps,
     ComparedFigure,
     Comparison,
     Doubt,
-    Estimate,
     MarginSource,
     Side,
     Why,
@@ -221,10 +220,6 @@ def _values(blocks: Sequence[Block], name: str) -> tuple[np.ndarray, np.ndarray]
     return a, b
 
 
-def estimate(of: Interval) -> Estimate:
-    return Estimate(of.estimate, of.low, of.high)
-
-
 def _why(blocks: Sequence[Block]) -> tuple[Why | None, str | None]:
     tables = [tuple(read_tables(member.folder) for member in block) for block in blocks]
     for block, read in zip(blocks, tables, strict=True):
@@ -232,35 +227,13 @@ def _why(blocks: Sequence[Block]) -> tuple[Why | None, str | None]:
             if not len(one.steps):
                 return None, f"{member.folder} has no recorded steps"
     found = attribute([(_steps_of(a), _steps_of(b)) for a, b in tables])
-    return (None, "a run produced no tokens") if found is None else (explained(found), None)
+    if found is None:
+        return None, "a run produced no tokens"
+    return explained(found, by_kernel_class([(a.folder, b.folder) for a, b in blocks])), None
 
 
 def _steps_of(tables: Tables) -> Run:
     return run_of(tables.steps, tables.tokens, tables.requests, *edges(tables.steps, tables.header))
-
-
-def explained(found: Attribution) -> Why:
-    parts = {name: estimate(part) for name, part in found.parts.items()}
-
-    def below(prefix: str) -> Mapping[str, Estimate]:
-        return {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
-
-    return Why(
-        a_s=estimate(found.a_s),
-        b_s=estimate(found.b_s),
-        difference_s=parts["difference"],
-        mix_s=parts["mix"],
-        cost_s=parts["cost"],
-        unmatched_s=parts["unmatched"],
-        cost_by_phase_s=below("cost."),
-        cost_by_coefficient_s=below("cost by "),
-        matched_share=found.matched_share,
-        scatter=found.scatter,
-        changed=tuple(
-            ChangedSteps(one.prefill, one.decode, one.context, *one.rate, *one.cost_s, one.added_s)
-            for one in found.changed
-        ),
-    )
 
 
 def _notes(blocks: Sequence[Block]) -> list[str]:

@@ -141,7 +141,9 @@ def _run_of(manifest: Manifest, job: Job, run: Path, machine: Machine) -> tuple[
 
 
 def _is_profiled(manifest: Manifest, job: Job) -> bool:
-    return job.block == 1 and job.cell == manifest.options.get("profiled")
+    """`profiled`: the cell, or the cells, whose first run is; None: none."""
+    profiled = manifest.options.get("profiled")
+    return job.block == 1 and job.cell in ([profiled] if isinstance(profiled, str) else profiled or [])
 
 
 def _profile(options: Mapping[str, Any]) -> Any:

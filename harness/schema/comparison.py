@@ -95,6 +95,33 @@ class ChangedSteps:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelWhy:
+    """The same of the steps that profiling passes captured on both sides, in seconds per output token of theirs, under
+    the profiler. mix + cost + unmatched = difference."""
+
+    steps_a: Annotated[int, Figure("captured steps of A")]
+    steps_b: Annotated[int, Figure("captured steps of B")]
+    a_s: Annotated[Estimate, Figure("A's time in captured steps", "s")]
+    b_s: Annotated[Estimate, Figure("B's", "s")]
+    difference_s: Annotated[Estimate, Figure("B - A", "s")]
+    mix_s: Annotated[Estimate, Figure("because different steps were captured", "s")]
+    cost_s: Annotated[Estimate, Figure("because the same steps took more or less time", "s")]
+    unmatched_s: Annotated[Estimate, Figure("steps that only one side had: not comparable", "s")]
+    cost_by_class_s: Annotated[
+        Mapping[str, Estimate],
+        Figure("`cost_s` by kernel class; rest: time in which no kernel ran, less overlaps", "s"),
+    ]
+    matched_share: Annotated[float, Figure("share of both sides' time in steps that both had")]
+    scatter: Annotated[
+        Literal["processes", "steps"] | None,
+        Figure(
+            "variation that the intervals cover: between processes, or only between steps",
+            null="there are no intervals",
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class Why:
     """Where the difference is: step time per output token, in seconds. mix + cost + unmatched = difference."""
 
@@ -115,6 +142,10 @@ class Why:
         ),
     ]
     changed: tuple[ChangedSteps, ...]
+    kernels: Annotated[
+        KernelWhy | None,
+        Figure("by kernel class", null="no block has a pass of `--profiler kernels` or nsys on both sides"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
