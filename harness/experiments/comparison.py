@@ -11,10 +11,9 @@ import numpy as np
 from innerloop.harness import __version__
 from innerloop.harness.analysis.attribution import attribute
 from innerloop.harness.analysis.compositions import Run, run_of
-from innerloop.harness.analysis.run import edges
 from innerloop.harness.analysis.statistics import LEAST_BLOCKS
+from innerloop.harness.analysis.steps import IDLE_SHARE, edges
 from innerloop.harness.analysis.verdicts import MARGIN, blocks_for, compare
-from innerloop.harness.analysis.waterfall import IDLE_SHARE
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.experiments.why import by_kernel_class, estimate, explained
 from innerloop.harness.result.codes import ALL, makes_suspect

@@ -18,7 +18,8 @@ from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.report.verification import verification
 from innerloop.harness.schema.common import Summary
-from innerloop.harness.schema.result import Result, Spec
+from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.spec import Spec
 from innerloop.harness.schema.telemetry import Host
 from innerloop.harness.schema.window import Throughput
 

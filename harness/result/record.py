@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from innerloop.harness.analysis.run import edges
+from innerloop.harness.analysis.steps import edges
 from innerloop.harness.schema.engine import Checkpoint, Environment
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Place, Process, Workload

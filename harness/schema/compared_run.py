@@ -8,7 +8,7 @@ from typing import Literal
 
 from innerloop.harness.schema.engine import Engine, Environment
 from innerloop.harness.schema.reasons import Reason
-from innerloop.harness.schema.result import Spec, Status
+from innerloop.harness.schema.spec import Spec, Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from innerloop.harness.schema.caches import Caches
 from innerloop.harness.schema.common import Level, TokenTotals
@@ -13,57 +12,13 @@ from innerloop.harness.schema.figure import Figure
 from innerloop.harness.schema.profiling import Kernels, Profiling
 from innerloop.harness.schema.reasons import Check, Failure, Reason
 from innerloop.harness.schema.roofline import Roofline
+from innerloop.harness.schema.spec import Spec, Status
 from innerloop.harness.schema.stability import Stability
 from innerloop.harness.schema.startup import Memory, Startup, Warmup
 from innerloop.harness.schema.steps import Client, Overhead, StepSeconds, StepShare, TimeShare
 from innerloop.harness.schema.telemetry import Telemetry
 from innerloop.harness.schema.verification import Verification
 from innerloop.harness.schema.window import Counts, Latency, OverTime, Steady, Throughput, Window
-
-VERSION = "2.0"
-Status = Literal["ok", "suspect", "failed", "interrupted"]
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What was asked for, with every default filled in, so that the run can be repeated."""
-
-    engine: str
-    model: str
-    workload: str
-    layer: str
-    device: Annotated[str, Figure("cpu or cuda")]
-    settings: Annotated[Mapping[str, Any], Figure("common settings; null leaves a setting to the engine")]
-    settings_given: Annotated[Mapping[str, Any], Figure("the settings that were given")]
-    engine_args: Annotated[Mapping[str, Any], Figure("engine-specific arguments")]
-    seeds: Mapping[str, int]
-    weights: Annotated[str | None, Figure("a folder with weights", null="synthetic weights")] = None
-    trust_remote_code: bool = False
-    engine_python: str | None = None
-    environment: str | None = None
-    model_profile: Mapping[str, Any] = field(default_factory=dict)
-    workload_profile: Mapping[str, Any] = field(default_factory=dict)
-    plugin: Annotated[str | None, Figure("the adapter's file", null="it is one of innerloop's own")] = None
-    substituted: Annotated[
-        str | None,
-        Figure(
-            "the part of the engine that was replaced, so that the speed is not representative and must not be ranked",
-            null="nothing was replaced",
-        ),
-    ] = None
-    label: Annotated[Mapping[str, str], Figure("--label")] = field(default_factory=dict)
-    note: Annotated[str | None, Figure("--note", null="none was given")] = None
-    workload_args: Annotated[Mapping[str, Any], Figure("fields of the workload that were given")] = field(
-        default_factory=dict
-    )
-    model_args: Annotated[Mapping[str, Any], Figure("fields of the model's profile that were given")] = field(
-        default_factory=dict
-    )
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """All that was set: by --set, --engine-arg, --workload-arg and --model-arg."""
-        return {**self.settings_given, **self.engine_args, **self.workload_args, **self.model_args}
 
 
 @dataclass(frozen=True, slots=True)
