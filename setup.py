@@ -32,6 +32,7 @@ setup(
     packages=[*find_packages(include=["innerloop", "innerloop.*"]), "innerloop.profiles", "innerloop.docs", *EDITABLE],
     package_data={
         "innerloop": ["py.typed"],
+        "innerloop.harness.pages": ["web/*"],
         "innerloop.profiles": ["*/*.yaml", "engines/locks/*"],
         "innerloop.docs": ["*.md", "*/*.md", "*/*.json"],
     },

@@ -23,8 +23,9 @@ from innerloop.engines.adapters import load_adapter
 from innerloop.engines.contract import Adapter, Load, Session
 from innerloop.engines.support.wrapping import unwrapped, wrapped
 from innerloop.engines.worker.alternating import Alternating
-from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.loop import drive
 from innerloop.engines.worker.trace import header, records
+from innerloop.engines.worker.work import Work
 
 
 def main(job_path: str) -> None:

@@ -24,7 +24,8 @@ from innerloop.engines.contract import EngineInfo, Nothing, Request, Session, St
 from innerloop.engines.http.client import HttpClient
 from innerloop.engines.vllm.async_ import AsyncSession, event_loop
 from innerloop.engines.worker import trace
-from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.loop import drive
+from innerloop.engines.worker.work import Work
 
 
 class Instant(Session):

@@ -97,7 +97,7 @@ class EngineInfo:
     a thread or process of the engine's own, whose steps are only observed (they have no gaps).
     """
 
-    version: str
+    version: str | None  # None: it does not say
     stepping: Literal["driven", "observed"] = "driven"
     effective: dict[str, Any] = field(default_factory=dict)
     native: dict[str, Any] = field(default_factory=dict)  # the engine's own arguments for the common settings
@@ -232,6 +232,11 @@ class Adapter(ABC):
 
     def preparation(self, load: Load) -> Sequence[Preparation]:
         """What has to be created from the model before loading, in order. Most engines need nothing."""
+        return ()
+
+    def processes(self, load: Load) -> Sequence[int]:
+        """Processes that are the engine's although the worker has not started them: their memory and CPU time count
+        as the worker's, each with all below it."""
         return ()
 
     def imports(self, load: Load) -> None:  # noqa: B027

@@ -33,8 +33,8 @@ def main() -> int:
         say(f"innerloop {__version__}")
         return EXIT_OK
     if verb not in VERBS:
-        what = "flag" if verb.startswith("-") else "verb"
-        hint = nearest(verb, VERBS) if what == "verb" else "; innerloop --help lists the verbs"
+        what = "option" if verb.startswith("-") else "command"
+        hint = nearest(verb, VERBS) if what == "command" else "; innerloop --help lists the commands"
         tell(f"there is no {what} {verb!r}{hint}")
         return EXIT_REFUSED
     return entry(verb)(arguments)
@@ -44,11 +44,12 @@ def help_text() -> str:
     """All verbs, and what every exit code means."""
     return "\n".join(
         (
-            "usage: innerloop VERB [options]",
+            "usage: innerloop COMMAND [options]",
             "",
             *(f"  {verb:<14}{what}" for verb, what in VERBS.items()),
             "",
-            "For help on one verb: innerloop help VERB, or innerloop VERB --help. For the version: innerloop --version",
+            "For help on one command: innerloop help COMMAND, or innerloop COMMAND --help.",
+            "For the version: innerloop --version",
             "",
             exit_codes(),
         )

@@ -15,9 +15,11 @@ from innerloop.harness.cli.errors import (
     EXIT_UNDECIDED,
     EXIT_WORSE,
     STOPPED,
+    UNDECIDED,
     Refused,
     exit_codes,
 )
+from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.experiments.asking import Asked, add_question, add_rules, asked
 from innerloop.harness.experiments.output import Output, add_output, output
 
@@ -28,6 +30,7 @@ examples:
   innerloop compare 20260102T030405Z-vllm-llama-tiny-quick last
   innerloop compare A B --metric latency_s.itl.p99
   innerloop compare A B --json
+  innerloop compare A B --html page.html
   innerloop compare --base '--engine vllm --workload users-10' --change '--set max_batch_size=16' --trials 8
   innerloop compare --base '--engine vllm' --change '--engine-arg block_size=32' --effect 3%
   innerloop compare --base '--engine vllm' --change '--set max_batch_size=16' --until 1%
@@ -35,10 +38,10 @@ examples:
   innerloop compare experiments/20260102T030405Z-compare
 
 Given A and B, nothing is run. One run on each side shows how far apart those two are, but not whether the difference
-would repeat: that takes --trials. Both sides get the arguments of `innerloop run` in --base, B also those in --change.
-Each block runs both sides in random order, each in a fresh process. `innerloop resume` finishes what was interrupted.
-docs/method/comparisons.md explains figures, verdicts and parts; docs/how-to/compare-two-versions.md has a transcript.
-Exit codes 4 and 5 occur only with --fail-if.
+would repeat: that needs --trials. Both sides get the arguments in --base; B also gets those in --change. Each trial
+runs both sides in random order, each in a fresh process. `innerloop resume` finishes an interrupted comparison.
+docs/method/comparisons.md explains metrics, verdicts and the parts of a difference; docs/how-to/compare-two-versions.md
+shows a complete example. Exit codes 4 and 5 occur only with --fail-if.
 
 """
 
@@ -47,7 +50,8 @@ def parser() -> CommandLine:
     out = command_line(
         "compare",
         "Compare two runs, or two ways to run: what differs, by how much, and in which steps and phases.",
-        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED),
+        EXAMPLES
+        + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED, undecided=UNDECIDED),
     )
     out.add_argument(
         "a",
@@ -56,8 +60,8 @@ def parser() -> CommandLine:
         help="a run's folder, its name in runs/, or the word last; without B: an experiment",
     )
     out.add_argument("b", metavar="B", nargs="?", help="the run to compare with A")
-    out.add_argument("--base", metavar="ARGUMENTS", help="run both sides, with these arguments of innerloop run")
-    out.add_argument("--change", metavar="ARGUMENTS", help="further arguments for side B")
+    out.add_argument("--base", metavar="ARGUMENTS", help="arguments of innerloop run for both sides")
+    out.add_argument("--change", metavar="ARGUMENTS", help="additional arguments for side B")
     out.add_argument("--trials", type=whole(1, 100), metavar="N", help="runs of each side, interleaved; default: 8")
     out.add_argument(
         "--until",
@@ -69,7 +73,8 @@ def parser() -> CommandLine:
         "--effect",
         type=relative,
         metavar="SHARE",
-        help="as many trials as show a difference of this size, by what innerloop noise measured here",
+        help="run as many trials as needed to detect a difference of this size, given the noise that innerloop noise "
+        "measured here",
     )
     out.add_argument(
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
@@ -87,6 +92,9 @@ def parser() -> CommandLine:
     add_question(out)
     add_rules(out)
     add_output(out)
+    out.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
+    )
     return out
 
 
@@ -97,8 +105,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compare(arguments: argparse.Namespace) -> int:
     if arguments.junit is not None and not arguments.fail_if:
-        raise Refused("--junit writes conditions: give --fail-if")
+        raise Refused("--junit needs --fail-if: it reports the conditions")
     to = output(arguments)
+    if arguments.html is not None:
+        from innerloop.harness.pages.files import check
+
+        check([("--html", arguments.html)], [])
     if arguments.base is not None or arguments.change is not None:
         more = {name: getattr(arguments, name) for name in ("trials", "effect", "until", "verify", "profiler")}
         if arguments.verified and not arguments.verify:
@@ -113,13 +125,19 @@ def compare(arguments: argparse.Namespace) -> int:
 
     what = asked(arguments)
     rules = what.rules()
-    return tell(compared_runs(arguments.a, arguments.b, what), rules, to)
+    found = compared_runs(arguments.a, arguments.b, what)
+    code = tell(found, rules, to)
+    if arguments.html is not None:
+        from innerloop.harness.experiments.paged import compared_page, put
+
+        put(arguments.html, lambda: compared_page(found, arguments.a, arguments.b), progress_console())
+    return code
 
 
 def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
     """Makes an experiment of both sides and runs it."""
     if arguments.base is None or arguments.change is None:
-        raise Refused("--base and --change need each other; --change '' compares A with itself")
+        raise Refused("--base and --change must be given together; --change '' compares A with itself")
     if arguments.a is not None:
         raise Refused(f"--base and --change cannot be combined with stored runs; leave out {arguments.a!r}")
     if arguments.trials is not None and arguments.effect is not None:
@@ -131,7 +149,13 @@ def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
     from innerloop.harness.resume import resume
 
     what.rules()  # refused before anything runs
-    return resume(make(new(arguments.base, arguments.change, what, this_machine()), arguments.out), to)
+    folder = make(new(arguments.base, arguments.change, what, this_machine()), arguments.out)
+    code = resume(folder, to)
+    if arguments.html is not None:
+        from innerloop.harness.experiments.paged import experiment_page, put
+
+        put(arguments.html, lambda: experiment_page(folder), progress_console())
+    return code
 
 
 if __name__ == "__main__":

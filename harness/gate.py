@@ -19,16 +19,17 @@ examples:
   innerloop gate baseline last --markdown summary.md --junit gate.xml
 
 BASELINE and RUN are runs, or experiments of several trials of one thing; one experiment alone has both sides, A being
-the baseline. A condition is decided by the 95 % interval: it fails where the interval lies wholly beyond the limit, and
-passes where it lies wholly on the other side. Anything else cannot be told, which fails as well: that is always so with
-one or two runs a side. Figures are those that innerloop compare prints. docs/how-to/gate-in-ci.md has a whole job.
+the baseline. A condition is decided by the 95 % interval. It fails if the whole interval is beyond the threshold, and
+passes if the whole interval is on the other side. Otherwise it is undecided, which counts as failed; with only one or
+two runs per side, it is always undecided. The metrics are those that innerloop compare prints.
+docs/how-to/gate-in-ci.md shows a complete CI job.
 
 """
 CODES = {
-    EXIT_OK: "passed: no condition is met",
+    EXIT_OK: "passed: no --fail-if condition holds",
     EXIT_REFUSED: "refused: the runs cannot be compared (other requests, other machine), or the input is wrong",
-    EXIT_WORSE: "failed: a condition is met",
-    EXIT_UNDECIDED: "no condition is known to be met, and one cannot be told, or a suspect run makes it doubtful",
+    EXIT_WORSE: "failed: a --fail-if condition holds",
+    EXIT_UNDECIDED: "undecided: no condition failed, but one is undecided, or doubtful because of a suspect run",
 }
 
 
@@ -36,10 +37,12 @@ def parser() -> CommandLine:
     lines = [f"  {code:<3} {what}" for code, what in CODES.items()]
     stopped = f"  {', '.join(map(str, STOPPED))}: ended by a signal"
     codes = "\n".join(("exit codes (1 means a bug in innerloop):", *lines, stopped))
-    out = command_line("gate", "Let runs pass or fail by conditions on their figures.", EXAMPLES + codes)
-    out.add_argument("baseline", metavar="BASELINE", help="a run or an experiment; alone: one with both sides")
-    out.add_argument("run", metavar="RUN", nargs="?", help="the run or experiment that may pass")
-    add_rules(out, "; default: --metric is worse than --margin allows")
+    out = command_line("gate", "Pass or fail a run by conditions on its metrics.", EXAMPLES + codes)
+    out.add_argument(
+        "baseline", metavar="BASELINE", help="a run or an experiment; without RUN: an experiment with both sides"
+    )
+    out.add_argument("run", metavar="RUN", nargs="?", help="the run or experiment to check")
+    add_rules(out, "; default: fail if --metric is worse by more than --margin")
     add_question(out)
     add_output(out)
     return out

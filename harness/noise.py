@@ -1,4 +1,4 @@
-"""`innerloop noise`: how far two runs of the same thing differ on this machine, and what comparisons can show then."""
+"""`innerloop noise`: how much two identical runs differ on this machine, and what comparisons can show then."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ EXAMPLES = """\
 examples:
   innerloop noise --base '--engine vllm --workload users-10' --trials 8
   innerloop noise --base '--engine torch' --metric itl.p99
-  innerloop noise experiments/20260102T030405Z-compare         of a comparison whose --change was ''
-  innerloop noise                                              what is known of this machine
+  innerloop noise experiments/20260102T030405Z-compare         from a comparison with --change ''
+  innerloop noise                                              what has been measured on this machine
 
-Runs the same thing twice a block and keeps how far the two differ, by machine, engine, layer, model and workload. Later
-comparisons take it as what counts as no difference (--margin), and innerloop compare --effect chooses the number of
-trials by it. Measure it anew when the machine or what else runs on it has changed. innerloop resume FOLDER goes on with
-an interrupted one.
+Runs the same thing twice per trial and stores how much the two runs differ, for this machine, engine, layer, model and
+workload. Later comparisons use it as their default --margin, and innerloop compare --effect uses it to choose the
+number of trials. Measure again when the machine or its background load has changed. innerloop resume FOLDER finishes an
+interrupted measurement.
 
 """
 
@@ -31,16 +31,16 @@ an interrupted one.
 def parser() -> CommandLine:
     out = command_line(
         NOISE,
-        "Measure how far two runs of the same thing differ on this machine, and keep it for comparisons.",
+        "Measure how much two identical runs differ on this machine, and store it for comparisons.",
         EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, *STOPPED),
     )
     out.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="a comparison of a run with itself")
     out.add_argument("--base", metavar="ARGUMENTS", help="what to run, as arguments of innerloop run")
-    out.add_argument("--trials", type=whole(3, 100), metavar="N", help="blocks of two runs; default: 8")
+    out.add_argument("--trials", type=whole(3, 100), metavar="N", help="trials, of two runs each; default: 8")
     out.add_argument(
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )
-    out.add_argument("--metric", metavar="FIGURE", help="the primary figure; default: output_tokens_per_s")
+    out.add_argument("--metric", metavar="METRIC", help="the primary metric; default: output_tokens_per_s")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return out
 

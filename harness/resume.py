@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import CommandLine, command_line
+from innerloop.harness.cli.arguments import CommandLine, command_line, duration
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import (
     EXIT_FAILED,
@@ -14,6 +14,7 @@ from innerloop.harness.cli.errors import (
     EXIT_UNDECIDED,
     EXIT_WORSE,
     STOPPED,
+    UNDECIDED,
     exit_codes,
 )
 from innerloop.harness.cli.progress import progress_console
@@ -24,9 +25,9 @@ EXAMPLES = """\
 examples:
   innerloop resume experiments/20260102T030405Z-compare
 
-An interrupted run is repeated; what it wrote is kept next to the new one. A block that a reboot interrupted is repeated
-as a whole. Failed runs are not repeated. Exit codes 4 and 5 come from the conditions (--fail-if) that the experiment
-was started with.
+An interrupted run is repeated; its partial output is kept beside the new one. If the machine rebooted during a trial,
+the whole trial is repeated. Failed runs are not repeated. Exit codes 4 and 5 come from the --fail-if conditions given
+when the experiment was started.
 
 """
 
@@ -35,20 +36,23 @@ def parser() -> CommandLine:
     out = command_line(
         "resume",
         "Finish an interrupted experiment and print its result.",
-        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED),
+        EXAMPLES
+        + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED, undecided=UNDECIDED),
     )
     out.add_argument("folder", metavar="FOLDER", type=Path, help="the experiment's folder")
+    out.add_argument("--budget", type=duration, metavar="TIME", help="of a sweep: start no process after this time")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: resume(arguments.folder, Output(arguments.json)))
+    return as_command(lambda: resume(arguments.folder, Output(arguments.json), arguments.budget))
 
 
-def resume(folder: Path, to: Output) -> int:
-    """Runs what is left and prints it; without a whole block there is nothing to print, and no gate is passed."""
+def resume(folder: Path, to: Output, budget_s: float | None = None) -> int:
+    """Runs what is left and prints it; without a whole block there is nothing to print, and no gate is passed.
+    budget_s: of a sweep, no process begins later than so many seconds from now."""
     from innerloop.harness.experiments.command import CONCLUDE, finish
     from innerloop.harness.experiments.folder import read_manifest
     from innerloop.harness.experiments.local import go_on
@@ -57,12 +61,12 @@ def resume(folder: Path, to: Output) -> int:
 
     manifest = read_manifest(folder)
     if manifest.design in CONCLUDE:
-        return finish(folder, manifest.design, to.json)
+        return finish(folder, manifest.design, to.json, budget_s=budget_s)
     console = progress_console()
     rules = rules_of(manifest)
     found, code = go_on(folder, console)
     if found is None:
-        console.print(f"no block of {folder} is complete", highlight=False)
+        console.print(f"no trial of {folder} is complete yet", highlight=False)
         return EXIT_UNDECIDED if rules is not None and code == EXIT_OK else code
     if manifest.design == NOISE:
         from innerloop.harness.experiments.noise import keep

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from innerloop.harness.cli.command import as_command, leave
-from innerloop.harness.cli.errors import EXIT_OK
+from innerloop.harness.cli.errors import EXIT_OK, Refused
 from innerloop.harness.cli.output import print_json, printing
 from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.session.arguments import parser, request_of
@@ -20,11 +20,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.html is not None:
+        from innerloop.harness.pages.files import check
+
+        check([("--html", arguments.html)], [])
+    if may_have_axes(arguments):
+        from innerloop.harness.experiments.axes import axes_of
+        from innerloop.harness.experiments.sweeping import run_axes
+
+        if axes_of(arguments):
+            return run_axes(arguments)
+    if arguments.budget is not None or arguments.fresh:
+        raise Refused("--budget and --fresh need an option with several values, such as --engine vllm,torch")
     if any(getattr(arguments, name) is not None for name in OF_AN_EXPERIMENT):
         from innerloop.harness.experiments.command import run_experiment
 
         return run_experiment(arguments)
     return plan_one(arguments) if arguments.dry_run else run_one(arguments)
+
+
+def may_have_axes(arguments: argparse.Namespace) -> bool:
+    """Whether an option may have several values: a comma, or a range of versions."""
+    values = [arguments.engine or "", arguments.model or "", arguments.workload or "", *arguments.set]
+    return any("," in value or ".." in value for value in values)
 
 
 def plan_one(arguments: argparse.Namespace) -> int:
@@ -60,6 +78,11 @@ def run_one(arguments: argparse.Namespace) -> int:
             print_failure(result, console)
         else:
             print_report(result, folder)
+    if arguments.html is not None:
+        from innerloop.harness.experiments.paged import put
+        from innerloop.harness.pages.run import run_page
+
+        put(arguments.html, lambda: run_page(result, folder), console)
     return exit_code(result, arguments.strict)
 
 

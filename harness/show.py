@@ -17,11 +17,11 @@ examples:
   innerloop show 20260102T030405Z-vllm-llama-tiny-quick          by its name in runs/
   innerloop show runs/20260102T030405Z-vllm-llama-tiny-quick/result.json
   innerloop show runs/20260102T030405Z-vllm-llama-tiny-quick-layers
-  innerloop show experiments/20260102T030405Z-compare            a comparison, and whether it met its conditions
+  innerloop show experiments/20260102T030405Z-compare            a comparison, and the outcome of its conditions
   innerloop show RUN --trace
   innerloop show RUN --json | python -m json.tool --indent 1 | less
 
-If the harness of a run was killed, the result is rebuilt from the run's records, and the report says so.
+If innerloop was killed during a run, the result is rebuilt from the run's records, and the report says so.
 docs/metrics.md explains the figures. Exit codes: 0 printed, even if the run itself failed;
 2 there is no such run, or it is still running.
 """
@@ -32,7 +32,9 @@ def parser() -> CommandLine:
     out.add_argument("run", metavar="RUN", help="a folder, its name in runs/ or experiments/, a result.json, or: last")
     out.add_argument("--json", action="store_true", help="print the result as one JSON document on stdout")
     out.add_argument(
-        "--trace", action="store_true", help="write trace.perfetto-trace, for ui.perfetto.dev, and print no report"
+        "--trace",
+        action="store_true",
+        help="write trace.perfetto-trace (for ui.perfetto.dev) instead of printing the report",
     )
     return out
 

@@ -25,8 +25,8 @@ Exit codes: 0 printed, even if the run failed; 2 there is no such run.
 def parser() -> CommandLine:
     out = command_line(
         "steps",
-        "Analyse the steps of a run: the slowest steps and their contents, step time against batch and context, "
-        "preemption storms, how prefill delays decoding requests, and host time by number of running requests.",
+        "Analyse the steps of a run: the slowest ones, step time by composition, preemption storms, "
+        "how prefill delays other requests, and host phases by number of running requests.",
         EXAMPLES,
     )
     out.add_argument("run", metavar="RUN", help="a run's folder, its name in runs/, or the word last")

@@ -1,4 +1,4 @@
-"""`innerloop watch`: what the devices and the host do, live; with a profiler beside it, or any other work."""
+"""`innerloop watch`: what the devices and the host do, live, or how far an experiment is."""
 
 from __future__ import annotations
 
@@ -18,13 +18,20 @@ examples:
   innerloop watch --once --json      one sample as one JSON document
   innerloop watch --json > log       one JSON document per line, for later
   CUDA_VISIBLE_DEVICES=1 innerloop watch
+  innerloop watch experiments/20260102T030405Z-study       what is running, done, failed and to come, until it ends
+  innerloop watch 20260102T030405Z-study --once --json
 
-It only reads, and uses no device memory. docs/metrics.md, "Device telemetry", explains the figures.
+innerloop watch is read-only and uses no device memory. docs/metrics.md, "Device telemetry", explains the figures.
 """
 
 
 def parser() -> CommandLine:
-    out = command_line("watch", "Show live readings of the visible GPUs and the host.", EXAMPLES)
+    out = command_line(
+        "watch", "Show live readings of the visible GPUs and the host, or how far an experiment is.", EXAMPLES
+    )
+    out.add_argument(
+        "experiment", nargs="?", metavar="EXPERIMENT", help="an experiment's folder, or its name in experiments/"
+    )
     rate = rate_up_to(20)
     out.add_argument("--rate", type=rate, default=1.0, metavar="HZ", help="samples per second, at most 20; default: 1")
     out.add_argument("--once", action="store_true", help="take one sample and stop")
@@ -38,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
+    if arguments.experiment is not None:
+        return show_experiment(arguments)
     with ExitStack() as stack:
         from innerloop.harness.store.typed import document
         from innerloop.harness.telemetry.watch import watch
@@ -50,6 +59,21 @@ def show(arguments: argparse.Namespace) -> int:
             from innerloop.harness.report.watch import draw
 
             draw(samples, arguments.once)
+    return EXIT_OK
+
+
+def show_experiment(arguments: argparse.Namespace) -> int:
+    from innerloop.harness.experiments.following import experiment_named, follow
+    from innerloop.harness.store.typed import document
+
+    found = follow(experiment_named(arguments.experiment), arguments.rate, arguments.once)
+    if arguments.json:
+        for one in found:
+            print_json(document(one), "progress", indent=None)
+    else:
+        from innerloop.harness.report.progress import draw_progress
+
+        draw_progress(document(one) for one in found)
     return EXIT_OK
 
 

@@ -1,1 +1,5 @@
-"""Layer `http`: the client that a server of any engine is driven with, and a server that does nothing."""
+"""Layer `http`: a client and what is common to the engines' own servers; and engine `http`, a server of the user's."""
+
+from innerloop.engines.http.attached import HttpAdapter
+
+adapter = HttpAdapter()

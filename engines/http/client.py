@@ -5,25 +5,29 @@ Requests go out on kept connections, the streams are read as they come, and ever
 
 from __future__ import annotations
 
-import json
 import selectors
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from innerloop.engines.contract import Nothing, Request, Session, StepReport
-from innerloop.engines.http.stream import BadResponse, ResponseReader
+from innerloop.engines.http.protocols import Read, Wire
+from innerloop.engines.http.stream import BadResponse, ResponseReader, words
+from innerloop.engines.support.failures import ServerFailed
 from innerloop.engines.support.waiting import SPIN_NS, Timer
 
 READ_BYTES = 1 << 18
 SLICE_S = 1.0  # a step that waits for longer returns, so that whoever drives it can look around
+CONNECT_S = 10.0
+MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)  # reading what is not as told
 
-Read = Callable[[bytes], tuple[list[int], bool]]  # an event's data -> the new token ids, whether they are the last
+Address = tuple[str, int]  # host and port
+Prepared = tuple[int, bytes, Read]  # a request's id, its whole message, and what reads its stream
 
 
-class ServerFailed(RuntimeError):
-    """The server ended a connection or answered with an error; its own words where it has any."""
+def unread(event: bytes) -> tuple[list[int], bool]:
+    """Reads the events of no request."""
+    raise ValueError("it belongs to no request")
 
 
 @dataclass(slots=True)
@@ -34,21 +38,22 @@ class Connection:
     fresh: bool = True  # no response has come over it yet
     request: int | None = None
     message: bytes = b""
+    read: Read = unread
     unsent: memoryview = field(default_factory=lambda: memoryview(b""))
     reader: ResponseReader = field(default_factory=ResponseReader)
     finished: bool = False  # the last token has come; the end of the response may not have
 
 
 class HttpClient(Session):
-    """Streams completions of one path of a server on 127.0.0.1. Its `info` is for whoever makes it to set.
+    """Streams completions of one server. Its `info` is for whoever makes it to set.
 
-    body: makes the JSON body of a request; read: takes a streamed event's data apart.
+    wire: where and in which form requests go, and how their streams are read.
     """
 
-    def __init__(self, port: int, path: str, body: Callable[[Request], bytes], read: Read) -> None:
-        self._address = ("127.0.0.1", port)
-        self._body, self._read = body, read
-        self._head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n".encode()
+    def __init__(self, address: Address, wire: Wire) -> None:
+        self._address, self._wire = address, wire
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        self._head = f"POST {wire.path} HTTP/1.1\r\nHost: {host}:{address[1]}\r\nAccept: text/event-stream\r\n".encode()
         self._selector = selectors.DefaultSelector()
         self._timer = Timer()
         self._selector.register(self._timer, selectors.EVENT_READ)
@@ -60,13 +65,12 @@ class HttpClient(Session):
 
     # ---------------------------------------------------------------- as the loop drives an engine
 
-    def prepare(self, request: Request) -> tuple[int, bytes]:
-        """(id, message)"""
-        body = self._body(request)
+    def prepare(self, request: Request) -> Prepared:
+        body = self._wire.body(request)
         head = self._head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-        return request.id, head + body
+        return request.id, head + body, self._wire.reader(request)
 
-    def submit(self, prepared: tuple[int, bytes]) -> None:
+    def submit(self, prepared: Prepared) -> None:
         self._unfinished += 1
         self._send(self._free() or self._open(), *prepared)
 
@@ -136,7 +140,7 @@ class HttpClient(Session):
 
     def _open(self) -> Connection:
         try:
-            made = socket.create_connection(self._address, timeout=10)
+            made = socket.create_connection(self._address, timeout=CONNECT_S)
         except OSError as error:
             raise ServerFailed(f"the server on port {self._address[1]} cannot be reached: {error}") from None
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -165,8 +169,9 @@ class HttpClient(Session):
         connection.socket.close()
         self._all.remove(connection)
 
-    def _send(self, connection: Connection, request: int, message: bytes) -> None:
-        connection.request, connection.message, connection.finished = request, message, False
+    def _send(self, connection: Connection, request: int, message: bytes, read: Read) -> None:
+        connection.request, connection.message, connection.read = request, message, read
+        connection.finished = False
         connection.reader = ResponseReader()
         connection.unsent = memoryview(message)
         self._flush(connection)
@@ -207,19 +212,24 @@ class HttpClient(Session):
         reader = connection.reader
         try:
             for event in reader.feed(data):
-                ids, last = self._read(event)
+                try:
+                    ids, last = connection.read(event)
+                except MALFORMED as error:
+                    said = error if type(error) is ValueError else f"the stream is malformed: {words(event)!r}"
+                    raise ServerFailed(f"request {request}: {said}") from error
                 if ids:
                     tokens.setdefault(request, []).extend(ids)
                 if last and not connection.finished:
                     connection.finished = True
                     finished.append(request)
                     self._unfinished -= 1
-        except (BadResponse, ValueError) as error:
+        except BadResponse as error:
             raise ServerFailed(f"request {request}: {error}") from error
         if reader.done:
             if not connection.finished:
                 raise ServerFailed(f"request {request}: the server's response ended before the last token")
-            connection.request, connection.message, connection.fresh = None, b"", False
+            connection.request, connection.message, connection.read = None, b"", unread
+            connection.fresh = False
             if reader.reusable:
                 self._idle.append(connection)
             else:
@@ -228,7 +238,7 @@ class HttpClient(Session):
     def _broken(self, connection: Connection, why: str) -> None:
         """A kept connection may be closed by the server just as it is used again: then, and if nothing of the answer
         has come, the request is sent once more on a new one."""
-        request, message = connection.request, connection.message
+        request, message, read = connection.request, connection.message, connection.read
         retry = request is not None and not connection.fresh and not connection.reader.begun
         if connection in self._idle:
             self._idle.remove(connection)
@@ -236,27 +246,6 @@ class HttpClient(Session):
         if request is None:
             return
         if not retry:
-            raise ServerFailed(f"request {request}: the server closed the stream: {why}")
-        self._send(self._open(), request, message)
-
-
-def read_completion(event: bytes) -> tuple[list[int], bool]:
-    """One streamed chunk of an OpenAI-compatible completion that carries `token_ids`, as vLLM's does on demand.
-
-    Raises:
-        ValueError: it is an error, or carries no token ids.
-    """
-    if event == b"[DONE]":
-        return [], False
-    chunk = json.loads(event)
-    if "error" in chunk:
-        raise ValueError(f"the server reported: {json.dumps(chunk['error'])[:500]}")
-    ids: list[int] = []
-    last = False
-    for choice in chunk["choices"]:
-        new = choice.get("token_ids")
-        if new is None:
-            raise ValueError(f"the server's stream has no token ids: {event[:200]!r}")
-        ids += new
-        last = last or choice.get("finish_reason") is not None
-    return ids, last
+            said = connection.reader.error()
+            raise ServerFailed(f"request {request}: {said or f'the server closed the stream: {why}'}")
+        self._send(self._open(), request, message, read)

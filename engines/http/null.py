@@ -13,12 +13,14 @@ import selectors
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections import deque
 from pathlib import Path
 from typing import Any
 
-from innerloop.engines.contract import Request
-from innerloop.engines.http.client import HttpClient, Read
+from innerloop.engines.http import answers
+from innerloop.engines.http.client import HttpClient
+from innerloop.engines.http.protocols import Protocol, Wire
+from innerloop.engines.http.texts import CANDIDATES, Words
 from innerloop.engines.support import children
 
 AT_ONCE = 16  # streams, at most: fewer than in most runs, since a client gains from reading many of them at a time
@@ -27,19 +29,18 @@ OUTPUT_TOKENS = 64
 PROMPT_TOKENS = 64
 START_S = 30.0
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-
-def capacity(batch: int, body: Callable[[Request], bytes], read: Read) -> dict[str, Any]:
-    """Drives the client against the null server, with AT_ONCE streams or `batch` if that is less, and returns what it
-    managed.
+def capacity(batch: int, protocol: Protocol) -> dict[str, Any]:
+    """Drives the client against the null server in a protocol, with AT_ONCE streams or `batch` if that is less, and
+    returns what it managed.
 
     {"tokens_per_s", "cpu_s_per_s" of this process, "tokens", "requests", "streams_at_once", "seconds",
     "connections_opened"}. It lasts for some tenths of a second, after the null server's start.
     """
     import numpy as np
 
-    from innerloop.engines.worker.loop import Work, drive
+    from innerloop.engines.worker.loop import drive
+    from innerloop.engines.worker.work import Work
 
     n, at_once = REQUESTS, min(batch, AT_ONCE)
     work = Work(
@@ -52,10 +53,11 @@ def capacity(batch: int, body: Callable[[Request], bytes], read: Read) -> dict[s
         rest_ns=0,
         duration_ns=-1,
     )
-    server = children.Child("http.null", "")
+    wire = Wire(protocol, "innerloop-null", words=Words(CANDIDATES, 0) if protocol.text else None)
+    server = children.Child("http.null", protocol.name)
     client = None
     try:
-        client = HttpClient(int(server.ready(START_S)), "/v1/completions", body, read)
+        client = HttpClient(("127.0.0.1", int(server.ready(START_S))), wire)
         with tempfile.TemporaryDirectory() as folder:
             recorder = work.recorder(Path(folder) / "null")
             cpu, begun = time.process_time_ns(), time.monotonic_ns()
@@ -81,48 +83,25 @@ def capacity(batch: int, body: Callable[[Request], bytes], read: Read) -> dict[s
 
 
 def main(told: str, channel: str) -> None:
-    """Serves until it is ended; says first on which port of 127.0.0.1."""
+    """Serves the protocol of that name until it is ended; says first on which port of 127.0.0.1."""
     children.follow_parent()
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     listener.setblocking(False)
     children.tell(channel, str(listener.getsockname()[1]))
-    Null(listener).serve()
-
-
-def event(token: int, last: bool) -> bytes:
-    """One token's chunk, with the fields and about the length of vLLM's."""
-    choice = {
-        "index": 0,
-        "text": " token",
-        "logprobs": None,
-        "finish_reason": "length" if last else None,
-        "stop_reason": None,
-        "token_ids": [token],
-    }
-    text = json.dumps(
-        {
-            "id": "cmpl-00000000000000000000000000000000",
-            "object": "text_completion",
-            "created": 1700000000,
-            "model": "innerloop-null",
-            "choices": [choice],
-        },
-        separators=(",", ":"),
-    )
-    data = f"data: {text}\n\n".encode()
-    return b"%x\r\n%s\r\n" % (len(data), data)
+    Null(listener, told).serve()
 
 
 class Null:
     """Reads requests and sends each open stream's next event in turn; one whose client is behind waits."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, protocol: str) -> None:
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
         self._listener = listener
         self._received: dict[socket.socket, bytes] = {}
-        self._left: dict[socket.socket, int] = {}  # tokens that an open stream still gets
-        self._token, self._last = event(12345, False), event(12345, True) + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+        self._left: dict[socket.socket, deque[bytes]] = {}  # what an open stream still gets, a token each
+        self._protocol = protocol
+        self._streams: dict[tuple[int, int], list[bytes]] = {}  # by the tokens of prompt and output
 
     def serve(self) -> None:
         while True:
@@ -159,12 +138,16 @@ class Null:
         if len(body) < int(fields[b"content-length"]):
             return
         self._received[connection] = b""
-        connection.send(HEAD)
-        self._left[connection] = json.loads(body)["max_tokens"]
+        connection.send(answers.HEAD)
+        asked = json.loads(body)
+        length = answers.asked(asked)
+        if length not in self._streams:
+            self._streams[length] = answers.stream(self._protocol, asked)
+        self._left[connection] = deque(self._streams[length])
 
     def _send_next(self, connection: socket.socket) -> None:
         left = self._left[connection]
-        data = self._token if left > 1 else self._last
+        data = left[0]
         try:
             sent = connection.send(data)
         except BlockingIOError:
@@ -174,9 +157,8 @@ class Null:
             return
         if sent < len(data):  # the buffer is full in the middle of an event: rare, and the rest must follow
             self._finish(connection, data[sent:])
-        if left > 1:
-            self._left[connection] = left - 1
-        else:
+        left.popleft()
+        if not left:
             del self._left[connection]
 
     def _finish(self, connection: socket.socket, rest: bytes) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 LONGEST_LINE = 1 << 16
 LONGEST_ERROR = 1 << 16
+LONGEST_PART = 1 << 26  # a chunk, or an event: far more than any of a token's
+HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
 class BadResponse(RuntimeError):
@@ -29,6 +31,7 @@ class ResponseReader:
         self._read = self._head
         self._status = 0
         self._left = 0  # of the chunk, or of the body where its length is told
+        self._streamed = False  # whether there has been an event
 
     def feed(self, data: bytes) -> list[bytes]:
         """Raises BadResponse: see there. An error's whole body is waited for first."""
@@ -37,12 +40,14 @@ class ResponseReader:
         while not self.done and self._read():
             pass
         if self._status != 200:
-            if self.done:
-                raise BadResponse(f"the server answered {self._status}: {_words(self._body)}")
-            if len(self._body) > LONGEST_ERROR:
-                raise BadResponse(f"the server answered {self._status}: {_words(self._body)} ...")
+            if self.done or len(self._body) > LONGEST_ERROR:
+                raise BadResponse(self.error())
             return []
         return self._events()
+
+    def error(self) -> str:
+        """The server's error, as far as it has come; empty where it has answered with none."""
+        return f"the server answered {self._status}: {words(self._body)}" if self._status not in (0, 100, 200) else ""
 
     # ---------------------------------------------------------------- states: each returns whether it got further
 
@@ -74,7 +79,10 @@ class ResponseReader:
         if "chunked" in fields.get("transfer-encoding", "").lower():
             self._read = self._chunk_size
         elif "content-length" in fields:
-            self._left = int(fields["content-length"])
+            length = fields["content-length"]
+            if not (length.isascii() and length.isdigit()):
+                raise BadResponse(f"the server sent an invalid content length: {length[:40]!r}")
+            self._left = int(length)
             self._read = self._sized
         else:
             raise BadResponse(f"the server answered {self._status} without a content length")
@@ -84,10 +92,12 @@ class ResponseReader:
         line = self._line()
         if line is None:
             return False
-        try:
-            self._left = int(line.partition(b";")[0], 16)
-        except ValueError:
-            raise BadResponse(f"the server sent an invalid chunk size: {line[:40]!r}") from None
+        size = line.partition(b";")[0].strip()
+        if not size or not HEX.issuperset(size):
+            raise BadResponse(f"the server sent an invalid chunk size: {line[:40]!r}")
+        self._left = int(size, 16)
+        if self._left > LONGEST_PART:
+            raise BadResponse(f"the server announced a chunk of more than {LONGEST_PART} bytes")
         self._read = self._chunk if self._left else self._trailer
         return True
 
@@ -115,19 +125,25 @@ class ResponseReader:
         return False
 
     def _events(self) -> list[bytes]:
-        if b"\n" not in self._body:
-            return []
         if b"\r" in self._body:
             self._body = self._body.replace(b"\r\n", b"\n")
-        *whole, self._body = self._body.split(b"\n\n")
         events = []
-        for block in whole:
-            data = [line[5:].removeprefix(b" ") for line in block.split(b"\n") if line.startswith(b"data:")]
-            if data:
-                events.append(data[0] if len(data) == 1 else b"\n".join(data))
+        if b"\n\n" in self._body:
+            *whole, self._body = self._body.split(b"\n\n")
+            for block in whole:
+                data = [line[5:].removeprefix(b" ") for line in block.split(b"\n") if line.startswith(b"data:")]
+                if data:
+                    events.append(data[0] if len(data) == 1 else b"\n".join(data))
+            self._streamed = self._streamed or bool(events)
+        if len(self._body) > LONGEST_PART:
+            raise BadResponse(f"the server sent an event of more than {LONGEST_PART} bytes")
+        if self.done and not self._streamed and self._body.strip():
+            raise BadResponse(f"the server answered without a stream of events: {words(self._body)}")
         return events
 
 
-def _words(body: bytes) -> str:
-    text = body.decode(errors="replace").strip()
-    return text if len(text) <= 500 else text[:500] + " ..."
+def words(said: bytes) -> str:
+    """What a server said, for an error's text: one line of at most 500 characters, without control characters."""
+    text = " ".join(said[:4000].decode(errors="replace").split())
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return shown if len(shown) <= 500 else shown[:500] + " ..."

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from importlib import metadata
 from typing import Any
 
 from innerloop.engines.contract import Adapter, EngineInfo, Load, Probe, Session, UnsupportedSetting
+from innerloop.engines.http.session import UNREPORTED as HTTP_UNREPORTED
+from innerloop.engines.lmdeploy.http import open_http
 from innerloop.engines.lmdeploy.pytorch import PyTorchSession
 from innerloop.engines.lmdeploy.settings import (
     PYTORCH,
@@ -29,7 +32,8 @@ class LmdeployAdapter(Adapter):
 
     name = "lmdeploy"
     title = "LMDeploy"
-    layers = ("core",)
+    layers = ("core", "http")
+    with_tokenizer = ("http",)
     versions = ("0.18", "0.18")
     reserved = RESERVED
     out_of_memory = (
@@ -42,16 +46,24 @@ class LmdeployAdapter(Adapter):
         return native_arguments(load)
 
     def unreported(self, load: Load) -> tuple[str, ...]:
+        if load.layer == "http":
+            return HTTP_UNREPORTED
         unseen: tuple[str, ...] = SESSIONS[backend_of(load)].unreported
         return unseen
 
     def imports(self, load: Load) -> None:
+        if load.layer == "http":  # whose server imports it
+            return
         import lmdeploy  # noqa: F401
         import torch  # noqa: F401
 
         logging.getLogger("lmdeploy").setLevel(logging.ERROR)
 
     def open(self, load: Load) -> Session:
+        if load.layer == "http":
+            version = metadata.version("lmdeploy")
+            with versions.explained(self.title, version, self.versions):
+                return open_http(load, version, versions.notes(self.title, version, self.versions))
         import lmdeploy
 
         with versions.explained(self.title, lmdeploy.__version__, self.versions):
@@ -76,8 +88,8 @@ def open_session(load: Load, lmdeploy: Any) -> Session:
     if load.settings["kv_memory_fraction"] is not None:
         arguments["cache_max_entry_count"] = free_share(load, *device_memory())
         notes += (
-            f"cache_max_entry_count {arguments['cache_max_entry_count']} is a share of the memory left by the weights,"
-            f" for kv_memory_fraction {load.settings['kv_memory_fraction']} of the device",
+            f"cache_max_entry_count = {arguments['cache_max_entry_count']} of the memory that the weights leave free; "
+            f"it corresponds to kv_memory_fraction = {load.settings['kv_memory_fraction']} of the device",
         )
     logging.getLogger("lmdeploy").setLevel(logging.ERROR)
     session: TurboMindSession | PyTorchSession = SESSIONS[backend].open(

@@ -21,7 +21,9 @@ class PyTorchSession(Session):
     millisecond later. The next iteration is already under way on the device while the event loop stands still: it was
     chosen before these tokens were known (engine_loop.py, `_main_loop_get_outputs`). So a request that has just ended
     is in it once more, and a burst's last requests are in one that brings nothing; neither is reported. A token that is
-    in flight while its request loses its cache is dropped (strategies/ar/sequence.py, `update_running`).
+    in flight while its request is preempted is dropped (strategies/ar/sequence.py, `update_running`). A preempted
+    request keeps its blocks until others take them: it comes back in a prefill of what is missing, at least of its
+    newest token.
     Prefill and decode are iterations of their own. A prompt in chunks has iterations without tokens.
     """
 
@@ -142,6 +144,7 @@ class PyTorchSession(Session):
         self._main.remove_done_callback(self._ended)
         self._timer.close()
         end(self._engine, self._loop)
+        self._loop.close()
 
     def effective(self) -> dict[str, Any]:
         engine = self._engine
@@ -214,9 +217,10 @@ class PyTorchSession(Session):
 def end(engine: Any, loop: asyncio.AbstractEventLoop) -> None:
     """Closes the engine, which releases its device when its loop ends."""
     engine.close()  # only asks its loop to end
-    main = engine.req_manager._loop_task
-    if main is not None and not main.done():
-        loop.run_until_complete(asyncio.wait([main], timeout=CLOSE_S))
+    ended = loop.create_task(engine.req_manager.wait_tasks())  # its loop, and the one that slows senders down
+    loop.run_until_complete(asyncio.wait([ended], timeout=CLOSE_S))
+    if ended.done() and not ended.cancelled():
+        ended.exception()  # has been told, or nobody asks any more
 
 
 def count_positions(alive: Any, model_inputs: Any) -> tuple[int, int]:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from innerloop.engines.contract import Load, UnsupportedSetting
-from innerloop.engines.support.refusals import by_setting, refuse
+from innerloop.engines.support.refusals import by_setting, refuse, refuse_architecture
 from innerloop.engines.support.shapes import keeps_fp8
 
 TURBOMIND, PYTORCH = "turbomind", "pytorch"
 BACKENDS = (TURBOMIND, PYTORCH)
 BLOCK_TOKENS = 64  # the pytorch backend's default
 FP8_BLOCK = [128, 128]
+OTHER = "has no such model; use --engine-arg backend=pytorch"
+ON_PYTORCH = dict.fromkeys(  # not among TurboMind's SUPPORTED_ARCHS (lmdeploy/turbomind/supported_models.py)
+    (
+        "MistralForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Phi3ForCausalLM", "DeepseekV2ForCausalLM",
+        "DeepseekV3ForCausalLM", "Glm4ForCausalLM", "Glm4MoeForCausalLM",
+    ),
+    OTHER,
+)  # fmt: skip
 FP8_POLICY = 16  # QuantPolicy.FP8 (lmdeploy/messages.py)
 RESERVED = {
     **by_setting(
@@ -39,7 +47,7 @@ RESERVED = {
         ("role", "migration_backend", "kv_transfer_config"), "the adapter runs one engine that prefills and decodes"
     ),
     **dict.fromkeys(
-        ("enable_mp_engine", "mp_engine_backend"), "the adapter can only observe steps of an engine in its own process"
+        ("enable_mp_engine", "mp_engine_backend"), "the adapter can observe steps only if the engine runs in the worker"
     ),
     **dict.fromkeys(
         ("dllm_block_length", "dllm_unmasking_strategy", "dllm_denoising_steps", "dllm_confidence_threshold"),
@@ -100,8 +108,8 @@ def unhonoured(arguments: dict[str, Any], found: dict[str, Any]) -> str | None:
     if context is not None and found["context_length"] < context:  # it would cut outputs there; pytorch backend only
         needed = context + found["kv_block_tokens"]
         return (
-            f"context_length={context}: a sequence of that length needs {needed} tokens of KV cache, which has"
-            f" {found['kv_cache_tokens']} and holds sequences of at most {found['context_length']} tokens"
+            f"context_length={context}: a sequence of that length needs {needed} tokens of KV cache; the cache has"
+            f" {found['kv_cache_tokens']}, enough for sequences of up to {found['context_length']} tokens"
         )
     return None
 
@@ -114,6 +122,8 @@ def block_tokens(load: Load) -> int:
 def refuse_settings(load: Load, backend: str) -> None:
     """Raises UnsupportedSetting for the first setting that the backend cannot honour."""
     s, turbomind = load.settings, backend == TURBOMIND
+    if turbomind:
+        refuse_architecture(load, "TurboMind", ON_PYTORCH)
     stored = load.config.get("quantization_config") or {}
     stored_awq = stored.get("quant_method") == "awq"
     refuse(
@@ -132,7 +142,7 @@ def refuse_settings(load: Load, backend: str) -> None:
             (
                 "max_tokens_per_step",
                 s["max_tokens_per_step"] <= s["max_batch_size"],
-                "needs more than max_batch_size: every running request takes one position of a step",
+                "needs it to exceed max_batch_size, because each running request takes one position of a step",
             ),
         ),
     )
@@ -186,5 +196,7 @@ def refuse_quantization(s: dict[str, Any], stored: dict[str, Any], turbomind: bo
         no("LMDeploy", unread, "supports only block-wise FP8 weights with blocks of 128 x 128")
     elif method == "compressed-tensors":
         no("LMDeploy", not packed, "supports only 4-bit compressed-tensors weights (pack-quantized)")
+    elif method == "mxfp4":
+        no("LMDeploy's pytorch backend", not turbomind, "does not support MXFP4 weights; TurboMind does")
     if turbomind and method in ("awq", "gptq"):
         no("TurboMind", stored.get("group_size") != 128, f"supports {method.upper()} weights only with group_size 128")

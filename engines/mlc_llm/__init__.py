@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.engines.contract import Adapter, EngineInfo, Load, Preparation, Probe, Session
+from innerloop.engines.http.session import UNREPORTED as HTTP_UNREPORTED
+from innerloop.engines.mlc_llm.http import open_http
 from innerloop.engines.mlc_llm.session import Limits, MlcSession, Stream
 from innerloop.engines.mlc_llm.settings import (
     LIBRARY,
@@ -37,6 +39,8 @@ class MlcAdapter(Adapter):
 
     name = "mlc_llm"
     title = TITLE
+    layers = ("core", "http")
+    with_tokenizer = ("http",)
     versions = ("0.26", "0.26")
     reserved = RESERVED
     out_of_memory = ("cuda: out of memory", "insufficient gpu memory")  # TVM's, and its own estimate's (config.cc)
@@ -47,15 +51,23 @@ class MlcAdapter(Adapter):
 
     def unreported(self, load: Load) -> tuple[str, ...]:
         """What a prefix cache held is told of a request when it has ended, not in a step."""
+        if load.layer == "http":
+            return HTTP_UNREPORTED
         return (*UNREPORTED, "cached_tokens") if load.settings["prefix_caching"] else UNREPORTED
 
     def preparation(self, load: Load) -> Sequence[Preparation]:
         return preparation(load)
 
     def imports(self, load: Load) -> None:
-        import mlc_llm.serve.sync_engine  # noqa: F401
+        if load.layer != "http":  # whose server imports it
+            import mlc_llm.serve.sync_engine  # noqa: F401
 
     def open(self, load: Load) -> Session:
+        if load.layer == "http":
+            names = packages_distributions().get("mlc_llm", [])
+            version = metadata.version(names[0])
+            with versions.explained(self.title, version, self.versions):
+                return open_http(load, version, self.versions)
         import mlc_llm
         from mlc_llm.serve.config import EngineConfig
 

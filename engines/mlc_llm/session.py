@@ -196,11 +196,11 @@ class MlcSession(Session):
             RuntimeError: it is the second in a row.
         """
         if self._idle:
-            known = f" of kv_cache_tokens {self._limits.total}" if self._limits.total is not None else ""
+            known = f" (kv_cache_tokens {self._limits.total})" if self._limits.total is not None else ""
+            waiting = "1 waiting request" if len(self._open) == 1 else f"{len(self._open)} waiting requests"
             raise RuntimeError(
-                f"MLC-LLM computes nothing while {len(self._open)} request(s) wait: the first of them does not fit "
-                f"into the KV cache{known}. It must hold the request's tokens so far and {SPARE_TOKENS} spare ones, "
-                f"and {FREE_PAGES} free pages of {PAGE_TOKENS} tokens for each running request: raise "
-                f"kv_cache_tokens"
+                f"MLC-LLM is stuck with {waiting}: the first does not fit into the KV cache{known}, which must have "
+                f"room for the request's tokens, {SPARE_TOKENS} more, and {FREE_PAGES} free pages of {PAGE_TOKENS} "
+                "tokens per running request. Raise kv_cache_tokens."
             )
         self._idle = True

@@ -7,7 +7,7 @@ from typing import Any
 
 from innerloop.engines.contract import Load, Preparation
 from innerloop.engines.mlc_llm import convert
-from innerloop.engines.support.refusals import by_setting, refuse
+from innerloop.engines.support.refusals import by_setting, refuse, refuse_architecture
 from innerloop.engines.support.shapes import keeps_fp8
 
 TITLE = "MLC-LLM"
@@ -17,6 +17,11 @@ NO_GRAPHS = "flashinfer=1;cublas_gemm=1;faster_transformer=0;cudagraph=0;cutlass
 COMPILE_ARGUMENTS = ("quantization", "opt", "tensor_parallel_shards")
 NOT_ENGINE_CONFIG = (*COMPILE_ARGUMENTS, "seed")  # which is each request's
 AWQ_MODELS = ("eagle", "llama", "llava", "olmo")  # model/model.py: those with AWQ both as a source and as a method
+MODELS = (  # of those that innerloop knows, in model/model.py
+    "llama", "mistral", "mixtral", "gemma2", "gemma3_text", "phi3", "qwen2", "qwen3", "qwen3_moe", "deepseek_v2",
+    "deepseek_v3",
+)  # fmt: skip
+LACKING = dict.fromkeys(("GptOssForCausalLM", "Glm4ForCausalLM", "Glm4MoeForCausalLM"), "has no such model")
 LEARNED_POSITIONS = ("gpt2",)  # model/gpt2/gpt2_model.py: a weight has a row for each position of the context window
 PAGE_TOKENS = 16  # the only size that it has (serve/engine_base.py)
 SPARE_TOKENS = 8  # kept free for each request that runs, else none is admitted (HasPrefillSpace, batch_prefill_base.cc)
@@ -41,7 +46,7 @@ RESERVED = {
     ),
     "model": "use --model or --weights DIR instead",
     "model_lib": "the model is compiled for the settings before it is loaded",
-    "mode": "the adapter uses mode server, which does not pick sizes for few requests",
+    "mode": "the adapter uses mode 'server'; the other modes limit the batch to a few requests",
 }
 
 MODEL, LIBRARY = "model", "library"  # the two preparations
@@ -54,6 +59,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
     and each request gets, then the user's own `engine_args`, which win."""
     s = load.settings
     awq, model_type = s["quantization"] == "awq", load.config.get("model_type")
+    refuse_architecture(load, TITLE, LACKING)
     refuse(
         TITLE,
         s,

@@ -31,7 +31,7 @@ POSITIONS = (
     "reports for each step"
 )
 HELD = "with dynamic_split_fuse OpenVINO GenAI ignores max_num_seqs: requests beyond max_batch_size wait in the adapter"
-GROWING = "the KV cache grows as needed; its use is a share of what is allocated at the time"
+GROWING = "the KV cache grows as needed; its usage is relative to what is allocated at that moment"
 
 
 class OpenVinoAdapter(Adapter):

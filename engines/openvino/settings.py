@@ -20,7 +20,7 @@ RESERVED = {
     **dict.fromkeys(("draft_model", "prompt_lookup", "adapters"), UNFOLLOWED),
     **dict.fromkeys(
         ("use_cache_eviction", "cache_eviction_config", "use_sparse_attention", "sparse_attention_config"),
-        "it skips part of attention, so the run would compute less than others",
+        "it skips part of the attention, so the run would compute less than other engines' runs",
     ),
     **dict.fromkeys(("KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"), "use KV_CACHE_PRECISION, which sets both"),
     **by_setting(

@@ -75,10 +75,10 @@ class Stepping:
 
     def _tell_left_out(self) -> None:
         for window in self._chooser.left_out:
-            kind = {"decode": "decode-only steps in a row at the usual batch size", "full": "steps with a full batch"}[
+            kind = {"decode": "decode-only steps at the usual batch size", "full": "steps with a full batch"}[
                 str(window.opens)
             ]
-            self._tell("note", text=f"{kind} did not occur within {window.wait_s:g} s and were not captured")
+            self._tell("note", text=f"no run of {kind} occurred within {window.wait_s:g} s, so none was captured")
         self._chooser.left_out.clear()
 
     def _ranged_step(self, until_ns: int | None) -> StepReport | Nothing:

@@ -1,14 +1,17 @@
-"""SGLang: its `Scheduler` stepped in this process, one pass of its event loop at a time."""
+"""SGLang, at two layers: its `Scheduler` stepped in this process, a pass of its event loop at a time; its server."""
 
 from __future__ import annotations
 
 import contextlib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from innerloop.engines.contract import Adapter, EngineInfo, Load, Probe, Session
+from innerloop.engines.http.session import UNREPORTED as HTTP_UNREPORTED
 from innerloop.engines.sglang import cpu_platform
 from innerloop.engines.sglang.core import IN_ORDER_UNREPORTED, UNREPORTED, CoreSession
+from innerloop.engines.sglang.http import open_http
 from innerloop.engines.sglang.settings import CONTEXT_MARGIN, ON_CPUS, RESERVED, native_arguments
 from innerloop.engines.support import versions
 from innerloop.engines.support.shapes import DTYPE_BYTES, kv_bytes_per_token
@@ -19,7 +22,7 @@ class SglangAdapter(Adapter):
 
     name = "sglang"
     title = "SGLang"
-    layers = ("core",)
+    layers = ("core", "http")
     versions = ("0.5.23", "0.5.23")
     reserved = RESERVED
     out_of_memory = (
@@ -27,6 +30,7 @@ class SglangAdapter(Adapter):
         "loaded weights leave no gpu memory for the kv cache",  # kv_cache_configurator.py
     )
     variables = ("SGLANG_", "SGL_", "FLASHINFER_", "TRTLLM_", "CUTE_DSL_")
+    with_tokenizer = ("http",)
 
     def architectures(self, device: str) -> tuple[str, ...] | None:
         return ON_CPUS if device == "cpu" else None
@@ -35,18 +39,23 @@ class SglangAdapter(Adapter):
         return native_arguments(load)
 
     def unreported(self, load: Load) -> tuple[str, ...]:
+        if load.layer == "http":
+            return HTTP_UNREPORTED
         return IN_ORDER_UNREPORTED if load.engine_args.get("disable_overlap_schedule") else UNREPORTED
 
     def imports(self, load: Load) -> None:
+        if load.layer == "http":  # whose server imports it
+            return
         if load.device == "cpu":
             cpu_platform.register()
         import sglang.srt.managers.scheduler  # noqa: F401
 
     def open(self, load: Load) -> Session:
-        import sglang
-
-        with versions.explained(self.title, sglang.__version__, self.versions):
-            return open_session(load, sglang.__version__)
+        version = metadata.version("sglang")
+        with versions.explained(self.title, version, self.versions):
+            if load.layer == "http":
+                return open_http(load, version, notes_of(load, version))
+            return open_session(load, version)
 
 
 adapter = SglangAdapter()
@@ -107,13 +116,6 @@ def info_of(
     dtype = str(scheduler.model_config.dtype).removeprefix("torch.")
     kept = str(runner.kv_cache_dtype).removeprefix("torch.")  # of the KV cache; a checkpoint may name its own
     known = kept in DTYPE_BYTES or kept.startswith("float8")
-    notes = versions.notes(adapter.title, version, adapter.versions)
-    if load.device == "cpu":
-        notes += (cpu_platform.SUBSTITUTED,)
-    if load.settings["kv_memory_fraction"] is not None:
-        notes += (
-            "mem_fraction_static covers weights and KV cache; activations and CUDA graphs need memory in addition",
-        )
     return EngineInfo(
         version=version,
         effective={
@@ -137,9 +139,21 @@ def info_of(
         kv_cache_tokens=tokens,
         kv_cache_bytes=tokens * kv_bytes_per_token(load.config, kept) if known else None,
         weights_bytes=weights_bytes(runner, load.device),
-        notes=notes,
+        notes=notes_of(load, version),
         unreported=session.unreported,
     )
+
+
+def notes_of(load: Load, version: str) -> tuple[str, ...]:
+    """What there is to know of a load on any layer."""
+    notes = versions.notes(adapter.title, version, adapter.versions)
+    if load.device == "cpu":
+        notes += (cpu_platform.SUBSTITUTED,)
+    if load.settings["kv_memory_fraction"] is not None:
+        notes += (
+            "mem_fraction_static covers weights and KV cache; activations and CUDA graphs need memory in addition",
+        )
+    return notes
 
 
 def weights_bytes(runner: Any, device: str) -> int | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 NAME = "innerloop_cpu"  # of the entry point, as SGLANG_PLATFORM in profiles/engines/sglang.yaml
-SUBSTITUTED = "operators are PyTorch's own: not representative of SGLang's speed"
+SUBSTITUTED = "runs on PyTorch's operators: speed not representative of SGLang"
 
 
 class Finder(DistributionFinder):
@@ -46,6 +46,13 @@ def register() -> None:
     sys.meta_path.append(Finder())
 
 
+def register_in_children() -> None:
+    """Has it registered in the processes too that this one spawns, as SGLang's server does: `multiprocessing` runs the
+    main module's file in each of them first, by the name __mp_main__."""
+    main = sys.modules["__main__"]
+    main.__spec__, main.__file__ = None, __file__
+
+
 def activate() -> str:
     """SGLang's entry point: names the platform's class, and declares what its imports miss beside a CPU torch."""
     import torch
@@ -74,3 +81,7 @@ def __getattr__(name: str) -> Any:
 
     globals()[name] = TorchCpu
     return TorchCpu
+
+
+if __name__ == "__mp_main__":
+    register()

@@ -80,8 +80,8 @@ RESERVED = {
     **dict.fromkeys(RANKS, "this layer steps one scheduler, which uses one device"),
     **dict.fromkeys(DISAGGREGATION, "this layer steps one scheduler, which prefills and decodes"),
     **dict.fromkeys(SPECULATION, "the adapter cannot track how it changes a step"),
-    "is_embedding": "innerloop's requests generate text",
-    "stream_interval": "every engine here returns each token in the step that produced it",
+    "is_embedding": "innerloop only measures text generation",
+    "stream_interval": "innerloop needs each token in the step that produced it",
     "sleep_on_idle": "requests come from this process and would not wake it",
     "watchdog_timeout": "it would stop the worker's parent; the harness has its own time limits",
 }
@@ -94,7 +94,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
     whole = s["chunked_prefill"] is False
     arguments: dict[str, Any] = {
         "model_path": load.checkpoint,
-        "skip_tokenizer_init": True,
+        "skip_tokenizer_init": load.layer == "core",
         "trust_remote_code": load.trust_remote_code,
         "device": load.device,
         "dtype": s["dtype"],
@@ -143,9 +143,9 @@ def refuse_settings(load: Load) -> None:
             ("cuda_graphs", load.device == "cpu" and s["cuda_graphs"], "has no CUDA graphs on a CPU"),
         ),
     )
-    ranks = s["tensor_parallel"] != 1
+    ranks = s["tensor_parallel"] != 1 and load.layer == "core"
     refuse("this layer", s, [("tensor_parallel", ranks, "steps one scheduler, which uses one device")])
     on_cpu = keeps_fp8(s) and load.device == "cpu"
     refuse("SGLang", s, [("kv_cache_dtype", on_cpu, "supports an FP8 KV cache only on GPUs")])
-    longer = f"can be longer than max_tokens_per_step={s['max_tokens_per_step']}"
-    refuse("a whole prompt", s, [("chunked_prefill", too_long, longer)])
+    short = f"({s['max_tokens_per_step']}) is less than context_length, so a prompt might not fit into one step"
+    refuse("max_tokens_per_step", s, [("chunked_prefill", too_long, short)])

@@ -11,10 +11,7 @@ from innerloop.engines.contract import StepReport
 
 @dataclass(slots=True)
 class Batch:
-    """A batch's composition, in the words of `StepReport`: positions, requests, and the KV cache's use (0 to 1).
-
-    Nothing is drafted: the adapters that schedule ahead refuse speculative decoding.
-    """
+    """A batch's composition, in the words of `StepReport`: positions, requests, and the KV cache's use (0 to 1)."""
 
     prefill: int
     decode: int
@@ -23,11 +20,12 @@ class Batch:
     preempted: int
     kv_usage: float | None = None
     cached: int | None = None
+    drafted: int = 0
     observer_ns: int = 0  # what counting it took
 
     @property
     def positions(self) -> int:
-        return self.prefill + self.decode
+        return self.prefill + self.decode + self.drafted
 
     def report(
         self,
@@ -37,7 +35,11 @@ class Batch:
         finished: Sequence[int],
         **phases: Any,
     ) -> StepReport:
-        """The step that brings the batch out; `phases` are its `*_ns`."""
+        """The step that brings the batch out; `phases` are its `*_ns`.
+
+        Of a batch with drafts, all but a request's first token of a step were drafted and accepted.
+        """
+        accepted = sum(len(ids) - 1 for _, ids in tokens) if self.drafted else 0
         return StepReport(
             start_ns=start_ns,
             end_ns=end_ns,
@@ -46,8 +48,8 @@ class Batch:
             prefill_tokens=self.prefill,
             decode_tokens=self.decode,
             cached_tokens=self.cached,
-            drafted_tokens=0,
-            accepted_tokens=0,
+            drafted_tokens=self.drafted,
+            accepted_tokens=accepted,
             running=self.running,
             waiting=self.waiting,
             preempted=self.preempted,

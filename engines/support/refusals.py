@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from innerloop.engines.contract import Adapter, Load, UnsupportedSetting
@@ -12,7 +12,9 @@ def refuse(title: str, settings: dict[str, Any], table: Iterable[tuple[str, bool
     """Raises UnsupportedSetting for the first row that holds: (setting, whether it is refused, why)."""
     for name, refused, why in table:
         if refused:
-            raise UnsupportedSetting(f"{name}={settings[name]}: {title} {why}")
+            value = settings[name]
+            shown = str(value).lower() if isinstance(value, bool) else value
+            raise UnsupportedSetting(f"{name}={shown}: {title} {why}")
 
 
 def refuse_reserved(adapter: Adapter, load: Load) -> None:
@@ -28,6 +30,13 @@ def refuse_model(adapter: Adapter, load: Load) -> None:
     if taken is not None and named and set(taken).isdisjoint(named):
         on = f"{adapter.title} on {load.device} runs only {', '.join(taken)} with this adapter"
         raise UnsupportedSetting(f"architecture={named[0]}: {on}")
+
+
+def refuse_architecture(load: Load, title: str, lacking: Mapping[str, str]) -> None:
+    """Raises UnsupportedSetting for a model of an architecture that the engine itself has not: the reason, by name."""
+    for name in load.config.get("architectures") or ():
+        if name in lacking:
+            raise UnsupportedSetting(f"architecture={name}: {title} {lacking[name]}")
 
 
 def by_setting(**settings: str) -> dict[str, str]:

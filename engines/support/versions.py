@@ -32,7 +32,7 @@ def notes(name: str, version: str, versions: tuple[str, str]) -> tuple[str, ...]
     """A sentence for a version outside `versions` (oldest, newest, both included); none for one inside."""
     if is_known(version, versions):
         return ()
-    return (f"{name} {version} is not a version that the adapter was written for ({span(versions)})",)
+    return (f"the adapter was written for {name} {span(versions)}; this is {version}",)
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any
 
 from innerloop.engines.contract import Adapter, Load, Probe, Session
+from innerloop.engines.http.session import UNREPORTED as HTTP_UNREPORTED
 from innerloop.engines.support import versions
 from innerloop.engines.support.device_memory import device_memory, free_share
+from innerloop.engines.tensorrt_llm.http import open_http
 from innerloop.engines.tensorrt_llm.session import LoopSession
 from innerloop.engines.tensorrt_llm.settings import RESERVED, TITLE, VERSIONS, engine_info, native_arguments
 
@@ -18,6 +21,8 @@ class TensorRTLLMAdapter(Adapter):
 
     name = "tensorrt_llm"
     title = TITLE
+    layers = ("core", "http")
+    with_tokenizer = ("http",)
     versions = VERSIONS
     reserved = RESERVED
     # py_executor_creator.py; TLLM_CUDA_CHECK's "CUDA runtime error in CALL: out of memory"
@@ -27,10 +32,19 @@ class TensorRTLLMAdapter(Adapter):
     def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:
         return native_arguments(load)
 
+    def unreported(self, load: Load) -> tuple[str, ...]:
+        return HTTP_UNREPORTED if load.layer == "http" else ()
+
     def imports(self, load: Load) -> None:
+        if load.layer == "http":  # whose server imports it
+            return
         import tensorrt_llm  # noqa: F401
 
     def open(self, load: Load) -> Session:
+        if load.layer == "http":
+            version = metadata.version("tensorrt-llm")
+            with versions.explained(TITLE, version, VERSIONS):
+                return open_http(load, version)
         import tensorrt_llm
         from tensorrt_llm.llmapi.llm_args import TorchLlmArgs
 

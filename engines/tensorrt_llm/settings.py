@@ -6,7 +6,7 @@ from typing import Any
 
 from innerloop.engines.contract import EngineInfo, Load, UnsupportedSetting
 from innerloop.engines.support import versions
-from innerloop.engines.support.refusals import by_setting, refuse
+from innerloop.engines.support.refusals import by_setting, refuse, refuse_architecture
 from innerloop.engines.support.shapes import keeps_fp8, kv_bytes_per_token
 
 TITLE = "TensorRT-LLM"
@@ -14,6 +14,9 @@ VERSIONS = ("1.2", "1.2")
 BLOCK_TOKENS = 32  # KvCacheConfig.tokens_per_block's default (llmapi/llm_args.py)
 FP8_BLOCK = [128, 128]
 DTYPES = {"HALF": "float16", "BF16": "bfloat16"}  # of bindings.DataType (_utils.py), by the common names
+LACKING = dict.fromkeys(  # no file of _torch/models registers them
+    ("Gemma2ForCausalLM", "DeepseekV2ForCausalLM", "Glm4ForCausalLM"), "has no such model in its PyTorch backend"
+)
 OVERLAPPED = (
     "overlap scheduler: a step returns the tokens of the batch launched one iteration earlier, and its time spans both"
 )
@@ -45,7 +48,7 @@ RESERVED = {
         enable_chunked_prefill="chunked_prefill",
         cuda_graph_config="cuda_graphs",
     ),
-    "stream_interval": "each token is returned in the step that produced it",
+    "stream_interval": "innerloop needs each token in the step that produced it",
     "backend": "the adapter steps the executor of the PyTorch backend",
     "model": "use --model or --weights DIR instead",
     "trust_remote_code": "use --trust-remote-code instead",
@@ -65,6 +68,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
     What the user gives of `kv_cache_config` is added to what the settings make of it.
     """
     s, quantization = load.settings, quantization_refusal(load)
+    refuse_architecture(load, TITLE, LACKING)
     refuse(
         TITLE,
         s,
@@ -137,7 +141,10 @@ def quantization_refusal(load: Load) -> str | None:
         return None if load.settings["dtype"] == "bfloat16" else "runs block-wise FP8 weights only in bfloat16"
     if method == "mxfp4":
         return None
-    return "supports only block-wise FP8 weights with blocks of 128 x 128; it would load others as if unquantized"
+    return (
+        "supports only block-wise FP8 weights with blocks of 128 x 128; it would silently load any others as "
+        "unquantized"
+    )
 
 
 def engine_info(executor: Any, version: str, arguments: dict[str, Any], load: Load) -> EngineInfo:

@@ -7,9 +7,11 @@ from importlib import metadata
 from typing import Any
 
 from innerloop.engines.contract import Adapter, EngineInfo, Load, Probe, Session, UnsupportedSetting
+from innerloop.engines.http.session import UNREPORTED as HTTP_UNREPORTED
 from innerloop.engines.support import versions
 from innerloop.engines.support.shapes import kv_bytes_per_token
 from innerloop.engines.tgi.batches import pool_tokens, warm
+from innerloop.engines.tgi.http import launcher_arguments, open_http
 from innerloop.engines.tgi.session import ModelSession, block_tokens, server_globals
 from innerloop.engines.tgi.settings import RESERVED, RULE, SCHEDULER_LIMITS, apply_memory_limits, native_arguments
 
@@ -24,6 +26,8 @@ class TgiAdapter(Adapter):
 
     name = "tgi"
     title = "TGI's Python server"
+    layers = ("core", "http")
+    with_tokenizer = ("http",)
     versions = VERSIONS
     reserved = RESERVED
     out_of_memory = ("not enough memory to handle",)  # warmup of flash_causal_lm.py
@@ -33,16 +37,21 @@ class TgiAdapter(Adapter):
     )  # fmt: skip
 
     def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:
-        return native_arguments(load)
+        return launcher_arguments(load) if load.layer == "http" else native_arguments(load)
 
     def unreported(self, load: Load) -> tuple[str, ...]:
         """Its path on CPUs has no KV cache of a fixed size."""
+        if load.layer == "http":
+            return HTTP_UNREPORTED
         return UNREPORTED if load.device == "cuda" else (*UNREPORTED, "kv_usage")
 
     def imports(self, load: Load) -> None:
-        import text_generation_server.models  # noqa: F401
+        if load.layer != "http":  # whose server imports it
+            import text_generation_server.models  # noqa: F401
 
     def open(self, load: Load) -> Session:
+        if load.layer == "http":
+            return open_http(load)
         from text_generation_server.models import get_model
 
         arguments = native_arguments(load)
@@ -50,7 +59,8 @@ class TgiAdapter(Adapter):
         known = set(get_model.__code__.co_varnames[: get_model.__code__.co_argcount])
         for name in arguments:
             if name not in known:
-                raise UnsupportedSetting(f"TGI's get_model has no argument {name!r}; innerloop's own are {list(RULE)}")
+                own = " and ".join(RULE)
+                raise UnsupportedSetting(f"TGI's get_model has no argument {name!r}; the adapter itself takes {own}")
         flash = sys.modules.get("text_generation_server.models.flash_causal_lm")
         if flash is not None and load.device == "cuda":
             apply_memory_limits(flash, load.settings)

@@ -10,7 +10,7 @@ from innerloop.engines.contract import Adapter, EngineInfo, Load, Probe, Session
 from innerloop.engines.support import versions
 from innerloop.engines.support.refusals import by_setting, refuse
 from innerloop.engines.support.shapes import keeps_fp8, kv_bytes_per_token
-from innerloop.engines.torch.attention import SDPA, configure_sdpa, refuse_wide_mask
+from innerloop.engines.torch.attention import SDPA, attention_for, configure_sdpa, refuse_latents, refuse_wide_mask
 from innerloop.engines.torch.layers import CoreSession, EngineSession, TorchSession
 
 UNREPORTED = ("sample_ns",)
@@ -32,7 +32,7 @@ class TorchAdapter(Adapter):
     versions = ("5.19", "5.24")
     reserved = {
         **dict.fromkeys(
-            ("use_async_batching", "max_queue_size"), "the adapter steps one batch at a time and sets it itself"
+            ("use_async_batching", "max_queue_size"), "the adapter sets it, since it steps one batch at a time"
         ),
         "return_logprobs": "use --verify, which asks for them in a pass of its own",
         **by_setting(
@@ -173,8 +173,9 @@ def share_of_free(fraction: float, device: str) -> float:
 def native_arguments(load: Load) -> dict[str, Any]:
     """The common settings as fields of ContinuousBatchingConfig, then the user's own `engine_args`, which win."""
     s = load.settings
+    refuse_latents(load)
     refuse(
-        "the torch engine",
+        "it",
         s,
         (
             ("quantization", s["quantization"] is not None, "supports only unquantized checkpoints"),
@@ -191,7 +192,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
         "allow_block_sharing": s["prefix_caching"],
         "use_async_batching": False,
         "auto_switch_to_flash": False,  # else what runs depends on what else is installed
-        "attn_implementation": SDPA,
+        "attn_implementation": load.engine_args.get("attn_implementation") or attention_for(load),
         "seed": s["seed"],
     }
     if load.log_probabilities:

@@ -12,7 +12,7 @@ from innerloop.engines.support import versions
 from innerloop.engines.vllm.async_ import AsyncSession
 from innerloop.engines.vllm.core import CoreSession
 from innerloop.engines.vllm.engine import EngineSession
-from innerloop.engines.vllm.http import HttpSession
+from innerloop.engines.vllm.http import HttpLayer
 from innerloop.engines.vllm.settings import (
     RESERVED,
     VERSIONS,
@@ -21,7 +21,7 @@ from innerloop.engines.vllm.settings import (
     refuse_without_avx512,
 )
 
-LAYERS: dict[str, Any] = {"core": CoreSession, "engine": EngineSession, "async": AsyncSession, "http": HttpSession}
+LAYERS: dict[str, Any] = {"core": CoreSession, "engine": EngineSession, "async": AsyncSession, "http": HttpLayer}
 
 
 class VllmAdapter(Adapter):
@@ -39,18 +39,21 @@ class VllmAdapter(Adapter):
         return native_arguments(load)
 
     def unreported(self, load: Load) -> tuple[str, ...]:
-        """With several devices the model runners are in processes of their own, and how they prepare their inputs
-        cannot be seen on any layer; see also `phases.StepProbe`."""
+        """With asynchronous scheduling, the default on GPUs, ranks prepare their inputs beside the engine core; without
+        it a GPU is waited for inside of `sample`. See `phases.StepProbe`."""
         unseen: tuple[str, ...] = LAYERS[load.layer].unreported
-        if unseen:
+        if unseen or load.device == "cpu":
             return unseen
-        alone = load.device == "cuda" and load.engine_args.get("async_scheduling") is False
-        unseen = ("prepare_ns",) if load.settings["tensor_parallel"] > 1 else ()
-        return (*unseen, "wait_ns") if alone else unseen
+        if load.engine_args.get("async_scheduling") is False:
+            return ("wait_ns",)
+        return ("prepare_ns",) if load.settings["tensor_parallel"] > 1 else ()
 
     def imports(self, load: Load) -> None:
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would silently win over kv_cache_tokens
         os.environ.pop("VLLM_API_KEY", None)  # would have layer http's server refuse its client
+        if load.device == "cpu" and load.settings["tensor_parallel"] > 1:  # it finds cores by itself on NUMA nodes only
+            shares = shared_out(sorted(os.sched_getaffinity(0)), load.settings["tensor_parallel"])
+            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", shares)
         if load.layer != "http":  # whose server imports it
             importlib.import_module("vllm.v1.engine.core_client")
 
@@ -69,3 +72,9 @@ def installed_version() -> str:
     """The version of the distribution that holds the package, whatever that is called (vllm, vllm-cpu)."""
     [name, *_] = importlib.metadata.packages_distributions()["vllm"]
     return importlib.metadata.version(name)
+
+
+def shared_out(cpus: list[int], ranks: int) -> str:
+    """Equal shares of the CPUs for each rank, as VLLM_CPU_OMP_THREADS_BIND has them: "0,1|2,3"."""
+    each = len(cpus) // ranks
+    return "|".join(",".join(map(str, cpus[rank * each : (rank + 1) * each])) for rank in range(ranks))

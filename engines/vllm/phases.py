@@ -11,6 +11,7 @@ from innerloop.engines.support.batch import Batch
 from innerloop.engines.support.marks import ranged
 from innerloop.engines.support.phases import Phases
 from innerloop.engines.support.wrapping import wrapped
+from innerloop.engines.vllm import preparation
 from innerloop.engines.vllm.settings import model_runner
 
 # What a model runner does before its forward pass, in both generations: for the ranges of a profiler.
@@ -28,7 +29,9 @@ class StepProbe:
     the call itself, so that phases stay within the step's wall time.
 
     Input preparation is timed from the model runner's entry until its inputs are ready, and is not part of `execute`.
-    Where the runner is in another process, or a version keeps it elsewhere, it stays unknown and inside of `execute`.
+    Where the runners are ranks in other processes, it is the slowest one's, and no part of the phase in which their
+    answer is waited for; with asynchronous scheduling they prepare beside this process, and it stays unknown. So it
+    does where a version keeps it elsewhere: it is then inside of `execute`.
     On a GPU without asynchronous scheduling the device is waited for inside of `sample`, and `wait` stays unknown.
     """
 
@@ -41,7 +44,8 @@ class StepProbe:
         self._batch: Batch | None = None
         self._phases = Phases("schedule", "prepare", "execute", "wait", "sample", "update")
         self.sees_wait = core.batch_queue is not None or core.vllm_config.device_config.device_type == "cpu"
-        self.sees_preparation = self._watch_preparation(model_runner(core))
+        self._ranks: preparation.Ranks | None = None
+        self.sees_preparation = self._watch_preparation(core)
         self._watch_scheduler()
         executor = core.model_executor
         executor.execute_model = self._launching("execute", ranged(self._ahead, executor.execute_model))
@@ -60,6 +64,8 @@ class StepProbe:
     def begin(self) -> int:
         """Forgets the last step; returns the time at which this one starts."""
         self._batch = None
+        if self._ranks is not None:
+            self._ranks.slowest_ns()
         return self._phases.begin()
 
     def report(
@@ -69,6 +75,8 @@ class StepProbe:
         batch, spent = self._batch, self._phases.spent
         if batch is None or batch.positions == 0:
             return Nothing.FLUSHED
+        if self._ranks is not None:
+            self._take_from_waiting(self._ranks.slowest_ns())
         return batch.report(
             start_ns,
             end_ns,
@@ -81,6 +89,14 @@ class StepProbe:
             sample_ns=spent["sample"],
             update_ns=spent["update"],
         )
+
+    def _take_from_waiting(self, prepared_ns: int) -> None:
+        """Moves what the ranks spent on preparing out of the phases in which this process waited for them."""
+        spent = self._phases.spent
+        for phase in ("wait", "execute"):
+            part = min(prepared_ns - spent["prepare"], spent[phase])
+            spent[phase] -= part
+            spent["prepare"] += part
 
     def also_update(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """`call` timed as part of `update`: what a layer above the core does with a step's outputs."""
@@ -125,42 +141,36 @@ class StepProbe:
 
         return wrapper
 
-    def _watch_preparation(self, runner: Any) -> bool:
-        """Stamps the runner's entry and the moment its inputs are ready; whether both are to be found."""
-        last = inputs_ready(runner)
-        if last is None or not callable(getattr(runner, "execute_model", None)):
-            return False
-        for name in PREPARING:
-            if callable(call := getattr(runner, name, None)):
-                marked = ranged("prepare", call)
-                if marked is not call:
-                    setattr(runner, name, marked)
-        owner, name = last
-        spent, clock, entered = self._phases.spent, time.monotonic_ns, [0]
-        entering, readying = runner.execute_model, getattr(owner, name)
+    def _watch_preparation(self, core: Any) -> bool:
+        """Whether input preparation is seen; ranges for profilers are only of a runner in this process."""
+        runner = model_runner(core)
+        if runner is None:
+            if core.batch_queue is not None or not hasattr(core.model_executor, "world_size"):
+                return False
+            ranks = preparation.Ranks(core.model_executor)
+            self._ranks = ranks if ranks.seen else None
+            return ranks.seen
+        if preparation.inputs_ready(runner) is not None:
+            for name in PREPARING:
+                if callable(call := getattr(runner, name, None)):
+                    marked = ranged("prepare", call)
+                    if marked is not call:
+                        setattr(runner, name, marked)
+        spent = self._phases.spent
 
-        def execute_model(*args: Any, **kwargs: Any) -> Any:
-            entered[0] = clock()
-            return entering(*args, **kwargs)
+        def prepared(ns: int) -> None:
+            spent["prepare"] += ns
 
-        def ready(*args: Any, **kwargs: Any) -> Any:
-            result = readying(*args, **kwargs)
-            if entered[0]:
-                spent["prepare"] += clock() - entered[0]
-                entered[0] = 0
-            return result
-
-        runner.execute_model = execute_model
-        setattr(owner, name, ready)
-        return True
+        return preparation.watch(runner, prepared)
 
     def _composition(self, output: Any) -> Batch:
         """Counts a batch's prefill and decode positions from what was computed and what is known.
 
-        The newest known token of a request that has output is a decode position; every other scheduled position is
-        prefill: the prompt's, and after a preemption all that is computed again.
+        The newest known token of a request that has output is a decode position, those behind it are drafted; every
+        other scheduled position is prefill: the prompt's, and after a preemption all that is computed again.
         """
         scheduled, partial, started = output.num_scheduled_tokens, self._partial, self._started
+        drafts = output.scheduled_spec_decode_tokens
         prefill = cached = 0
         if output.preempted_req_ids:
             partial |= output.preempted_req_ids
@@ -172,17 +182,19 @@ class StepProbe:
         started -= output.finished_req_ids
         for name in [name for name in partial if name in scheduled]:
             request = self._scheduler.requests[name]
-            prefill += scheduled[name]
+            prefill += scheduled[name] - len(drafts.get(name, ()))
             if not request.is_prefill_chunk:
                 partial.discard(name)
                 prefill -= min(request.num_output_tokens, 1)
         total = output.total_num_scheduled_tokens
+        drafted = sum(map(len, drafts.values()))
         self._preempted += len(output.preempted_req_ids or ())
         preempted = self._preempted if total else 0
         self._preempted -= preempted  # an empty batch is no step: what it preempted is reported with the next
         return Batch(
             prefill=prefill,
-            decode=total - prefill,
+            decode=total - prefill - drafted,
+            drafted=drafted,
             running=len(scheduled),
             waiting=self._scheduler.get_request_counts()[1],
             preempted=preempted,
@@ -194,19 +206,5 @@ class StepProbe:
 def wrapped_methods(core: Any) -> list[tuple[Any, str]]:
     """What a `StepProbe` has wrapped of an engine core, as (owner, name)."""
     runner = model_runner(core)
-    owner, _ = inputs_ready(runner) or (runner, "")  # of V2 runners it is their model state
+    owner, _ = preparation.inputs_ready(runner) or (runner, "")  # of V2 runners it is their model state
     return wrapped(core.scheduler, core.model_executor, *({runner, owner} - {None}))
-
-
-def inputs_ready(runner: Any) -> tuple[Any, str] | None:
-    """The last call before a model runner's forward pass, as (owner, name); None where it is not to be found.
-
-    V1 runners (gpu_model_runner.py) end their preparation with `_preprocess`, V2 runners (gpu/model_runner.py) with
-    the model state's `prepare_inputs`.
-    """
-    if callable(getattr(runner, "_preprocess", None)):
-        return runner, "_preprocess"
-    state = getattr(runner, "model_state", None)
-    if callable(getattr(state, "prepare_inputs", None)):
-        return state, "prepare_inputs"
-    return None

@@ -12,10 +12,10 @@ from innerloop.engines.support.refusals import by_setting
 from innerloop.engines.support.shapes import is_quantized, keeps_fp8, kv_bytes_per_token
 
 VERSIONS = ("0.26", "0.33")
+FOUR_BITS = ("awq", "gptq", "compressed-tensors")
 UNFOLLOWED = "the adapter cannot track how it changes a step"
 OUT_OF_SIGHT = ("async", "http")  # layers whose steps are only seen from outside
-SPECULATES = "spec_"  # spec_method, spec_model, spec_tokens: vLLM's shorter names for speculative_config
-CHANGES_STEPS = ("speculative_config", "data_parallel_size", "pipeline_parallel_size")
+CHANGES_STEPS = ("data_parallel_size", "pipeline_parallel_size")
 RESERVED = {
     "kv_transfer_config": UNFOLLOWED,
     **by_setting(
@@ -83,10 +83,10 @@ def native_arguments(load: Load) -> dict[str, Any]:
 
 
 def refuse_changed_steps(load: Load) -> None:
-    """Raises UnsupportedSetting for parallelism and speculation where each step is watched: on the layers above, what a
-    step is made of is not asked."""
+    """Raises UnsupportedSetting for data and pipeline parallelism where each step is watched: on the layers above, what
+    a step is made of is not asked."""
     for name in load.engine_args if load.layer not in OUT_OF_SIGHT else ():
-        if name in CHANGES_STEPS or name.startswith(SPECULATES):
+        if name in CHANGES_STEPS:
             raise UnsupportedSetting(f"engine argument {name}: {UNFOLLOWED}; layers async and http accept it")
 
 
@@ -97,7 +97,7 @@ def refuse_without_avx512(load: Load, flags: Set[str] | None) -> None:
     itself, late and perhaps in another process. `flags` are the CPU's, None where they are not known.
     """
     method = load.settings["quantization"]
-    if load.device == "cpu" and method in ("awq", "gptq") and flags and "avx512f" not in flags:
+    if load.device == "cpu" and method in FOUR_BITS and flags and "avx512f" not in flags:
         raise UnsupportedSetting(f"quantization={method}: vLLM's CPU build has 4-bit kernels only for AVX-512")
     if load.device == "cpu" and keeps_fp8(load.settings) and flags and flags.isdisjoint(("avx512f", "amx_tile")):
         raise UnsupportedSetting("kv_cache_dtype=fp8: vLLM's CPU build supports it only with AVX-512 or AMX")
@@ -139,6 +139,7 @@ def effective(config: Any) -> dict[str, Any]:
     `attention_backend` is the model runner's to say, `process_hops` the layer's.
     """
     model, cache, sched = config.model_config, config.cache_config, config.scheduler_config
+    drafts = config.speculative_config
     blocks, block = cache.num_gpu_blocks, cache.block_size
     graphs = getattr(config.compilation_config, "cudagraph_mode", None)
     on_cpu = config.device_config.device_type == "cpu"
@@ -158,6 +159,7 @@ def effective(config: Any) -> dict[str, Any]:
         "cuda_graph_mode": getattr(graphs, "name", None),
         "async_scheduling": bool(getattr(sched, "async_scheduling", False)),
         "attention_backend": None,
+        "speculation": None if drafts is None else f"{drafts.method}, {drafts.num_speculative_tokens} tokens",
         "executor": str(config.parallel_config.distributed_executor_backend),
         "seed": model.seed,
     }
@@ -193,8 +195,23 @@ def engine_info(
         kv_cache_tokens=tokens,
         kv_cache_bytes=None if token is None else tokens * token,
         weights_bytes=weights_bytes(runner),
-        notes=(*versions.notes("vLLM", version, VERSIONS), *notes),
+        notes=(*versions.notes("vLLM", version, VERSIONS), *wrong_rotation(load), *notes),
     )
+
+
+def wrong_rotation(load: Load) -> tuple[str, ...]:
+    """A note on latent attention (MLA) on CPUs with an unscaled rotary embedding.
+
+    vLLM 0.32's CPU kernel `rotary_embedding` takes the views [positions, heads, size] that its MLA passes for tensors
+    [positions, size], and turns only some of the heads, by the wrong angles. With YaRN, which all published models of
+    the kind have, vLLM computes in PyTorch's operators and is right.
+    """
+    config = load.config.get("text_config") or load.config
+    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    plain = rope.get("rope_type", rope.get("type", "default")) == "default"
+    if load.device != "cpu" or not config.get("kv_lora_rank") or not plain:
+        return ()
+    return ("vLLM's CPU kernel turns the positions of latent attention (MLA) wrongly: take its speed, not its tokens",)
 
 
 def model_runner(core: Any) -> Any:

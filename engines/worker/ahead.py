@@ -13,16 +13,23 @@ MOST_TOKENS = 1 << 22  # prompt tokens ready at a time, at some 40 bytes each
 
 class Ahead:
     """Makes requests ready in the order in which they become due: those with a time of their own, then those that
-    follow others (`due_ns` -1), by index. `make(index)` is what makes one; `due_ns` and `prompt_lens` are int64 [n]."""
+    follow others (`due_ns` -1), by index, but for those that cannot be made yet (`later`, bool [n]; None: there are
+    none). `create(index)` is what makes one; `due_ns` and `prompt_lens` are int64 [n]."""
 
     def __init__(
-        self, due_ns: np.ndarray, prompt_lens: np.ndarray, make: Callable[[int], Any], most_tokens: int = MOST_TOKENS
+        self,
+        due_ns: np.ndarray,
+        prompt_lens: np.ndarray,
+        create: Callable[[int], Any],
+        later: np.ndarray | None = None,
+        most_tokens: int = MOST_TOKENS,
     ) -> None:
         timed = np.flatnonzero(due_ns >= 0)
         timed = timed[np.argsort(due_ns[timed], kind="stable")]
-        self._order: list[int] = [*timed.tolist(), *np.flatnonzero(due_ns < 0).tolist()]
+        following = due_ns < 0 if later is None else (due_ns < 0) & ~later
+        self._order: list[int] = [*timed.tolist(), *np.flatnonzero(following).tolist()]
         self._lens: list[int] = prompt_lens.tolist()
-        self._make, self._most = make, most_tokens
+        self._create, self._most = create, most_tokens
         self._next = 0  # in the order
         self._taken = [False] * len(self._lens)
         self._ready: dict[int, Any] = {}
@@ -39,15 +46,19 @@ class Ahead:
                 late = until_ns is not None and begun + self._longest_ns > until_ns
                 if late or (self._ready and self._held + self._lens[index] > self._most):
                     return
-                self._ready[index] = self._make(index)
-                self._held += self._lens[index]
+                self.make(index)
                 self._longest_ns = max(self._longest_ns, clock() - begun)
             self._next += 1
+
+    def make(self, index: int) -> None:
+        """Makes this one ready."""
+        self._ready[index] = self._create(index)
+        self._held += self._lens[index]
 
     def take(self, index: int) -> Any:
         """The request, made now where it is not ready."""
         self._taken[index] = True
         if index not in self._ready:
-            return self._make(index)
+            return self._create(index)
         self._held -= self._lens[index]
         return self._ready.pop(index)

@@ -22,7 +22,8 @@ from innerloop.engines.support.children import follow_parent
 from innerloop.engines.support.refusals import refuse_reserved
 from innerloop.engines.worker.control import Control, opened
 from innerloop.engines.worker.inspection import Inspected, complaints_about_info
-from innerloop.engines.worker.loop import Work, drain, drive
+from innerloop.engines.worker.loop import drain, drive
+from innerloop.engines.worker.work import Work
 
 MS = 1_000_000
 LENGTHS = ((9, 7), (33, 1), (5, 12), (17, 3), (1, 5), (48, 9))  # (prompt, output) tokens

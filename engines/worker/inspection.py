@@ -52,7 +52,7 @@ class Inspected(Session):
         if isinstance(report, StepReport):
             self._look(report)
         elif not isinstance(report, Nothing):
-            self._complain(f"step() returned {type(report).__name__}, neither a StepReport nor a Nothing")
+            self._complain(f"step() returned {type(report).__name__}, not a StepReport or Nothing")
             return Nothing.FLUSHED
         return report
 

@@ -5,46 +5,18 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from innerloop.engines.contract import Nothing, Request, Session, WrongTokenCount
+from innerloop.engines.contract import Nothing, Session, WrongTokenCount
 from innerloop.engines.support.waiting import sleep_until
 from innerloop.engines.worker.ahead import Ahead
+from innerloop.engines.worker.conversations import Conversations
 from innerloop.engines.worker.recorder import Recorder
+from innerloop.engines.worker.work import Work
 
 MOST_LEFT = 100  # steps that an engine may take to flush what is left in it
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A workload as arrays. A request is due at `due_ns` after the window opens, or, where that is -1, `rest_ns`
-    after the request that names it in `next_request` has finished. `duration_ns` -1 runs until all are finished."""
-
-    prompt_tokens: np.ndarray  # int32 [total]
-    prompt_offsets: np.ndarray  # int64 [n + 1]
-    output_lens: np.ndarray  # int32 [n]
-    due_ns: np.ndarray  # int64 [n]
-    next_request: np.ndarray  # int32 [n]
-    user: np.ndarray  # int32 [n]
-    rest_ns: int
-    duration_ns: int
-
-    @classmethod
-    def load(cls, path: str | Path) -> Work:
-        with np.load(path, allow_pickle=False) as f:
-            arrays = {k: f[k] for k in cls.__slots__}
-        return cls(**{**arrays, "rest_ns": int(arrays["rest_ns"]), "duration_ns": int(arrays["duration_ns"])})
-
-    def request(self, index: int, request_id: int) -> Request:
-        a, b = self.prompt_offsets[index], self.prompt_offsets[index + 1]
-        return Request(request_id, self.prompt_tokens[a:b].tolist(), int(self.output_lens[index]))
-
-    def recorder(self, folder: Path, keep_ids: bool = False, first_id: int = 0) -> Recorder:
-        lens = np.diff(self.prompt_offsets).astype(np.int32)
-        return Recorder(folder, lens, self.output_lens, self.user, keep_ids, first_id)
 
 
 def drive(
@@ -54,7 +26,8 @@ def drive(
 
     Requests that are due together are submitted before the next step, in the order of their indices; their ids are the
     indices from `first_id` on. They are prepared ahead: before the window opens, and while the engine has nothing to
-    do. `ready` is called last before the window opens.
+    do; one that goes on with a conversation as soon as that has its last token. `ready` is called last before the
+    window opens.
 
     Raises:
         WrongTokenCount: the engine ran out of work while a request still lacks tokens.
@@ -62,8 +35,17 @@ def drive(
     clock = time.monotonic_ns
     due = [(d, i) for i, d in enumerate(work.due_ns.tolist()) if d >= 0]  # from the window's start, as all times here
     heapq.heapify(due)
-    lens = np.diff(work.prompt_offsets)
-    ahead = Ahead(work.due_ns, lens, lambda index: session.prepare(work.request(index, first_id + index)))
+    talks = Conversations(work, first_id)
+    keep = recorder.keep_prompt if talks.later is not None else None
+
+    def prepared(index: int) -> Any:
+        request = talks.request(index)
+        return session.prepare(request if keep is None else keep(request))
+
+    ahead = Ahead(work.due_ns, work.prompt_lens, prepared, talks.later)
+    followers: list[int] = work.next_request.tolist()
+    rests: list[int] = np.broadcast_to(np.asarray(work.rest_ns), len(followers)).tolist()
+    untils: list[int] = [-1] * len(followers) if work.until_ns is None else work.until_ns.tolist()
     ahead.fill()
     if ready is not None:
         ready()
@@ -84,11 +66,17 @@ def drive(
         if unfinished:
             report = session.step(until_ns)
             if not isinstance(report, Nothing):
-                for request in recorder.step(report):
+                finished = recorder.step(report)
+                talks.received(report.tokens)
+                for request in finished:
                     unfinished -= 1
-                    follower = int(work.next_request[request - first_id])
-                    if follower >= 0:
-                        heapq.heappush(due, (report.end_ns - start + work.rest_ns, follower))
+                    if (follower := followers[request - first_id]) < 0:
+                        continue
+                    if talks.finished(request - first_id, follower):
+                        ahead.make(follower)
+                    due_ns = recorder.last_token_ns(request) - start + rests[follower]
+                    if not 0 <= untils[follower] <= due_ns:
+                        heapq.heappush(due, (due_ns, follower))
             elif not session.has_work():
                 raise WrongTokenCount(f"the engine reports no work left, but {recorder.unfinished()}")
         elif due and until_ns is not None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from innerloop.engines.adapters import load_adapter
 from innerloop.engines.contract import CONTRACT, Adapter, Load, Session, UnsupportedSetting, WrongTokenCount
 from innerloop.engines.support.children import ChildKilled
+from innerloop.engines.support.failures import ServerFailed
 from innerloop.engines.support.refusals import refuse_model, refuse_reserved
 from innerloop.engines.worker.control import Control, opened
 
@@ -143,6 +144,8 @@ def own_cause(error: BaseException, device: str, out_of_memory: tuple[str, ...])
         return "wrong_token_count"
     if isinstance(error, UnsupportedSetting):
         return "unsupported_setting"
+    if isinstance(error, ServerFailed):
+        return "server_failed"
     if isinstance(error, ChildKilled):
         return "killed_by_signal"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

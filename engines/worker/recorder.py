@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from innerloop.engines.contract import StepReport, WrongTokenCount
+from innerloop.engines.contract import Request, StepReport, WrongTokenCount
 from innerloop.engines.worker.trace import HEADER, HEADER_BYTES, LAYOUT, MAGIC, MISSING, PHASES, STATES, STEP
 
 CHUNK_BYTES = 1 << 20  # a file's size is a multiple of this; when it is full it doubles, or grows by MOST_MORE
@@ -74,8 +74,9 @@ class Recorder:
 
     `prompt_lens`, `output_lens` and `users` are int32 arrays of shape [requests]; the requests' ids follow each other
     from `first_id`. With `keep_ids` the token ids themselves are kept in memory and written when the recorder is
-    closed: `output_ids.npz` with `ids` int32 [total] and `offsets` int64 [requests + 1]; where every token came with
-    its log-probability, also `log_probabilities` float32 [total].
+    closed: `output_ids.npz` with `ids` int32 [total] and `offsets` int64 [requests + 1], for prompts that were not
+    known beforehand `prompt_ids` and `prompt_offsets`, and where every token came with its log-probability
+    `log_probabilities` float32 [total].
     """
 
     def __init__(
@@ -98,12 +99,14 @@ class Recorder:
         for name in ("due_ns", "submitted_ns", "first_token_ns", "last_token_ns"):
             table[name] = MISSING
         table["prompt_tokens"], table["asked_tokens"], table["user"] = prompt_lens, output_lens, users
+        table["request_class"] = MISSING
         self.requests.slots[SLOT["count"]] = n
         self._table = table
         self._asked: list[int] = output_lens.tolist()
         self._left = [0] * n  # tokens that a submitted request still lacks
         self._ids: list[list[int]] | None = [[] for _ in self._asked] if keep_ids else None
         self._logs: list[list[float]] = [[] for _ in self._asked] if keep_ids else []
+        self._prompts: dict[int, list[int]] = {}
         self._step_count = self._token_count = self._finished = self._spent_ns = 0
         self._head = self.steps.slots
         self._head[SLOT["counts_overhead"]] = 1
@@ -112,6 +115,20 @@ class Recorder:
     def _bind(self) -> None:
         """Takes hold of the token columns once, since finding a field costs more than the write behind it."""
         self._columns = tuple(self.tokens.records[f] for f in ("time_ns", "request", "count", "step"))
+
+    def classify(self, class_of: np.ndarray) -> None:
+        """Which class each request is of: int32 [requests]."""
+        self._table["request_class"] = class_of
+
+    def last_token_ns(self, request: int) -> int:
+        """When a finished request had its last token."""
+        return int(self._table["last_token_ns"][request - self._first])
+
+    def keep_prompt(self, request: Request) -> Request:
+        """Keeps a prompt that was made of a conversation, where ids are kept; returns the request."""
+        if self._ids is not None:
+            self._prompts[request.id - self._first] = request.prompt
+        return request
 
     def open_window(self, start_ns: int) -> None:
         self._head[SLOT["start_ns"]] = self._head[SLOT["beat_ns"]] = start_ns
@@ -268,8 +285,17 @@ class Recorder:
         for file in (self.steps, self.tokens, self.requests):
             file.close()
         if self._ids is not None:
-            offsets = np.cumsum([0, *map(len, self._ids)], dtype=np.int64)
-            found = {"ids": np.array([i for ids in self._ids for i in ids], dtype=np.int32), "offsets": offsets}
+            ids, offsets = flat(self._ids)
+            kept = {"ids": ids, "offsets": offsets}
+            if self._prompts:
+                prompts = [self._prompts.get(index, []) for index in range(len(self._asked))]
+                kept["prompt_ids"], kept["prompt_offsets"] = flat(prompts)
             if list(map(len, self._logs)) == list(map(len, self._ids)):
-                found["log_probabilities"] = np.array([one for logs in self._logs for one in logs], dtype=np.float32)
-            np.savez(self._folder / "output_ids.npz", **found)
+                kept["log_probabilities"] = np.array([one for logs in self._logs for one in logs], dtype=np.float32)
+            np.savez(self._folder / "output_ids.npz", **kept)
+
+
+def flat(lists: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Lists behind each other, int32 [total], and where each begins, int64 [lists + 1]."""
+    offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+    return np.fromiter((i for one in lists for i in one), dtype=np.int32, count=int(offsets[-1])), offsets

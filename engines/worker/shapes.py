@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from innerloop.engines.worker.loop import Work
+from innerloop.engines.worker.work import Work
 
 TAPER_STEPS = 256  # over so many at most the requests of a taper end
 JOINING = 8  # requests of a taper that join what runs
@@ -14,14 +14,9 @@ SHORT_PROMPT, SHORT_OUTPUT = 16, 4
 SPARE_TOKENS = 64  # that a long prompt stays below the window's longest context: engines round up to pages
 
 
-def prompt_lens(work: Work) -> np.ndarray:
-    """Prompt tokens of each request, int64 [n]."""
-    return np.diff(work.prompt_offsets)
-
-
 def longest_context(work: Work) -> int:
     """The most tokens of one request, prompt and output."""
-    return int((prompt_lens(work) + work.output_lens).max(initial=1))
+    return int((work.prompt_lens + work.output_lens).max(initial=1))
 
 
 def taper(work: Work, longest: int) -> Work:
@@ -31,7 +26,7 @@ def taper(work: Work, longest: int) -> Work:
     over the taper. None gets longer than `longest` tokens, prompt and output."""
     n = len(work.output_lens)
     alone = n - joining(n)
-    lens = prompt_lens(work)
+    lens = work.prompt_lens.copy()
     lens[:alone] = np.minimum(lens[:alone], SHORT_PROMPT)
     outputs = np.full(n, SHORT_OUTPUT)
     outputs[:alone] = 1 + np.arange(alone) * min(alone, TAPER_STEPS) // max(alone, 1)
@@ -59,9 +54,9 @@ def long_contexts(work: Work, window: Work, most_prompt: int) -> Work:
     """As many requests as `work` has, with prompts as long as whole requests of the window, the longest first, and
     SHORT_OUTPUT tokens of output. A prompt has `most_prompt` tokens at most, or as many as the window's longest."""
     n = len(work.output_lens)
-    contexts = np.sort(prompt_lens(window) + window.output_lens)[::-1]
+    contexts = np.sort(window.prompt_lens + window.output_lens)[::-1]
     chosen = contexts[np.arange(n) * len(contexts) // n]
-    most = max(most_prompt, int(prompt_lens(window).max()))
+    most = max(most_prompt, int(window.prompt_lens.max()))
     lens = np.clip(chosen - SHORT_OUTPUT - SPARE_TOKENS, 1, most)
     offsets = np.concatenate([[0], np.cumsum(lens)]).astype(np.int64)
     return replace(

@@ -67,7 +67,7 @@ REQUEST = np.dtype(
         ("output_tokens", "<i4"),  # likewise
         ("user", "<i4"),
         ("state", "<i4"),  # see STATES
-        ("reserved", "<i4"),
+        ("request_class", "<i4"),  # which of the workload's classes, -1: it has none; 0 in traces of earlier versions
     ]
 )
 

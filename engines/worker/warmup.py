@@ -13,9 +13,10 @@ import numpy as np
 from innerloop.engines.contract import Session
 from innerloop.engines.worker.alternating import Alternating
 from innerloop.engines.worker.convergence import deviation, has_converged
-from innerloop.engines.worker.loop import Work, drain, drive
+from innerloop.engines.worker.loop import drain, drive
 from innerloop.engines.worker.recorder import Recorder
-from innerloop.engines.worker.shapes import first_requests, long_contexts, longest_context, prompt_lens, taper
+from innerloop.engines.worker.shapes import first_requests, long_contexts, longest_context, taper
+from innerloop.engines.worker.work import Work
 
 SHAPES = ("taper", "long")
 SHAPES_SHARE = 0.5  # of max_s, which shapes may take beside the rounds
@@ -40,6 +41,7 @@ class WarmUp:
     account: dict[str, Any]
     shapes: list[str] = field(default_factory=list)
     pairs: list[tuple[int, int]] = field(default_factory=list)
+    seconds_per_token: float | None = None  # of the last round, for one request's output tokens one after the other
 
 
 class Plan:
@@ -80,7 +82,7 @@ class Plan:
     def recorder(self, folder: Path) -> Recorder:
         """One for all parts."""
         works = [self._lengths(slot) for slot in range(self._slots)]
-        lens = np.concatenate([prompt_lens(work) for work in works]).astype(np.int32)
+        lens = np.concatenate([work.prompt_lens for work in works]).astype(np.int32)
         outputs = np.concatenate([work.output_lens for work in works]).astype(np.int32)
         return Recorder(folder, lens, outputs, np.tile(self.round.user, self._slots), first_id=self._first_id)
 
@@ -111,6 +113,7 @@ def warm_up(
         work = plan.part(len(rates))
         took_s = run_part(turns or session, work, recorder, plan.first_id(len(rates)))
         rates.append(float(work.output_lens.sum()) / took_s)
+        done.seconds_per_token = took_s / float(work.output_lens.mean())
         rounds_s += took_s
         if tell is not None:
             tell(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,10 +12,11 @@ from innerloop.engines.contract import Session
 from innerloop.engines.worker.compilations import Compilations
 from innerloop.engines.worker.control import Control
 from innerloop.engines.worker.garbage import Pauses, settle_garbage
-from innerloop.engines.worker.loop import Work, drain, drive
+from innerloop.engines.worker.loop import drain, drive
 from innerloop.engines.worker.recorder import Recorder
 from innerloop.engines.worker.shapes import longest_context
-from innerloop.engines.worker.warmup import SHAPES, Plan, Rule, warm_up
+from innerloop.engines.worker.warmup import SHAPES, Plan, Rule, run_part, warm_up
+from innerloop.engines.worker.work import Work
 
 if TYPE_CHECKING:
     from innerloop.engines.profiling import Pass
@@ -53,8 +55,13 @@ class Windows:
             tell=lambda round_: control.send("round", round=round_),
         )
         taken = {**memory, "after_warmup": self._resident("VmRSS")}
-        recorder = work.recorder(trace / "measure", job["keep_token_ids"], plan.end)
-        reset = reset_caches(session)
+        first_id, warm = plan.end, job.get("caches") == "warm"
+        reset = False if warm else reset_caches(session)
+        if warm:
+            first_id = prime(session, work, trace / "prime", first_id)
+        residence_s = (warmed.seconds_per_token or 0.0) * float(work.output_lens.mean())
+        work = work.spread_over(round(residence_s * 1e9))
+        recorder = work.recorder(trace / "measure", job["keep_token_ids"], first_id)
         control.send(
             "phase",
             phase="measure",
@@ -63,6 +70,7 @@ class Windows:
             step_pairs=warmed.pairs,
             clock_ns_per_call=clock_cost_ns(),
             caches_reset=reset,
+            spread_over_s=None if work.spread is None else residence_s,
         )
         cpu, pauses, compilations = 0.0, Pauses(recorder.paused), Compilations()
 
@@ -75,7 +83,7 @@ class Windows:
 
         def window() -> None:
             try:
-                drive(session, work, recorder, plan.end, ready)
+                drive(session, work, recorder, first_id, ready)
             finally:
                 pauses.stop()
 
@@ -90,7 +98,7 @@ class Windows:
         recorder.close()
         if profiling is None and work.duration_ns < 0:  # else requests were cut
             drain(session, recorder)
-        self._next_id = plan.end + len(work.output_lens)
+        self._next_id = first_id + len(work.output_lens)
         self._last = recorder
 
     def clear(self) -> None:
@@ -106,6 +114,19 @@ class Windows:
         new = {"taper": batch > self._batch, "long": context > self._context}
         self._batch, self._context = max(batch, self._batch), max(context, self._context)
         return tuple(name for name in SHAPES if new[name])
+
+
+def prime(session: Session, work: Work, folder: Path, first_id: int) -> int:
+    """Runs every prompt of the window that begins a conversation, for one token, so that a prefix cache knows it;
+    returns the first id that is free."""
+    first = work.first_turns()
+    recorder = first.recorder(folder, first_id=first_id)
+    try:
+        run_part(session, first, recorder, first_id)
+    finally:
+        recorder.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    return first_id + len(first.output_lens)
 
 
 def reset_caches(session: Session) -> bool | None:

@@ -122,5 +122,6 @@ def _position_sums(steps: np.ndarray, requests: np.ndarray, prefix_caching: bool
     if decode is not None and preempted is not None and not after_first - preempted <= decode <= after_first:
         yield Check(
             "decode_sum",
-            f"the steps computed {decode} decode positions{after}, but {after_first} tokens follow first tokens",
+            f"the steps computed {decode} decode positions{after}, but {after_first} tokens were generated after "
+            "the first ones",
         )

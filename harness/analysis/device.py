@@ -16,9 +16,9 @@ from innerloop.harness.schema.telemetry import (
     ClockEvent,
     Clocks,
     DeviceMemory,
+    ForeignProcess,
     LinkRates,
     PowerSummary,
-    Stranger,
     Temperature,
 )
 
@@ -185,7 +185,7 @@ def memory_bytes(
 
 def strangers(
     processes: Sequence[SeenProcess], start_ns: int, end_ns: int, followed_ns: int | None
-) -> tuple[Stranger, ...]:
+) -> tuple[ForeignProcess, ...]:
     """The processes on the device during the window that are not the worker's.
 
     In a container the driver may list the worker under a number that is not known there. So where none of the worker's
@@ -198,7 +198,7 @@ def strangers(
             continue
         before = followed_ns is None or process.first_ns < followed_ns
         if own_seen or process.name is not None or before or process.first_ns > start_ns:
-            others.append(Stranger(process.pid, process.name, process.peak_bytes))
+            others.append(ForeignProcess(process.pid, process.name, process.peak_bytes))
     return tuple(others)
 
 

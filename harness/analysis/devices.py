@@ -11,9 +11,9 @@ from innerloop.harness.analysis import device, energy
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.device_facts import DeviceFacts
 from innerloop.harness.analysis.samples import Samples
-from innerloop.harness.schema.telemetry import Device, DeviceEnergy, Most, PerToken, TotalEnergy, Utilization
+from innerloop.harness.schema.telemetry import Device, DeviceEnergy, Maximum, PerToken, TotalEnergy, Utilization
 
-MIG_NOTE = "power of the whole GPU, which other slices share"
+MIG_NOTE = "power is that of the whole GPU, which this slice shares with others"
 UNKNOWN_WORKER = "the driver does not list the worker's processes (common in containers), so their memory is unknown"
 
 
@@ -80,7 +80,7 @@ def _describe(samples: Samples, window: Window, held: Mapping[str, int | None]) 
         utilization=Utilization(device.mean(rows, "gpu_utilization"), device.mean(rows, "memory_utilization")),
         clocks_mhz=device.clocks_mhz(rows, facts.max_sm_clock_mhz, facts.max_memory_clock_mhz),
         temperature_c=device.temperature_c(rows),
-        memory_temperature_c=Most(max(map(float, device.column(rows, "memory_temperature_c")), default=None)),
+        memory_temperature_c=Maximum(max(map(float, device.column(rows, "memory_temperature_c")), default=None)),
         event_reasons=device.event_reasons(rows, end_ns),
         pcie_bytes_per_s=device.rates(table, rows, "pcie", start_ns, end_ns),
         nvlink_bytes_per_s=device.rates(table, rows, "nvlink", start_ns, end_ns),

@@ -140,14 +140,15 @@ def by_kind(
     energy = energy_at(curve, end.astype(np.float64)) - energy_at(curve, begin.astype(np.float64))
     found: dict[str, float | None] = {}
     short = []
-    for name, kind in (("with prefill", with_prefill[first]), ("of decode only", ~with_prefill[first])):
+    for name, kind in (("with prefill", with_prefill[first]), ("decode-only", ~with_prefill[first])):
         total_s = float(length_s[kind].sum())
         joules = float(energy[kind].sum()) if total_s > 0 else 0.0
         found[name] = None if np.isnan(joules) else joules
         if total_s > 0 and float(length_s[kind & long].sum()) < STRETCH_SHARE * total_s:
             found[name] = None
-            short.append(f"stretches of steps {name} last {np.median(length_s[kind]) * 1e3:.0f} ms")
+            steps = f"{name} steps" if name == "decode-only" else f"steps {name}"
+            short.append(f"stretches of {steps} last {np.median(length_s[kind]) * 1e3:.0f} ms")
     why = None
     if short:
-        why = f"{' and '.join(short)}, and {STRETCH_PERIODS} x {curve.resolution_s * 1e3:.0f} ms are needed"
-    return found["with prefill"], found["of decode only"], why
+        why = f"{' and '.join(short)}; they need to last {STRETCH_PERIODS} x {curve.resolution_s * 1e3:.0f} ms"
+    return found["with prefill"], found["decode-only"], why

@@ -61,16 +61,18 @@ def latency_s(steps: np.ndarray, requests: np.ndarray, first: np.ndarray, gaps: 
     itl_ns = gaps.itl_ns
     itl = summary(itl_ns, NS, bounds=True)
     return Latency(
-        ttft=_since_due(due, due["first_token_ns"], due["first_token_ns"] >= 0, end_ns),
+        ttft=since_due(due, due["first_token_ns"], due["first_token_ns"] >= 0, end_ns),
         tpot=summary(tpot_ns(requests, first), NS, bounds=True),
         itl=itl,
-        e2e=_since_due(due, due["last_token_ns"], finished(due), end_ns),
+        e2e=since_due(due, due["last_token_ns"], finished(due), end_ns),
         arrival_gap=itl if itl_ns is gaps.gap_ns else summary(gaps.gap_ns, NS, bounds=True),
         send_lag=summary(send_lag_ns(requests), NS),
         avoidable_lag=summary(avoidable_lag_ns(steps, requests), NS),
     )
 
 
-def _since_due(due: np.ndarray, moment_ns: np.ndarray, ended: np.ndarray, end_ns: int) -> Summary:
+def since_due(due: np.ndarray, moment_ns: np.ndarray, ended: np.ndarray, end_ns: int) -> Summary:
+    """From being due until `moment_ns`, of requests (dtype REQUEST) in order of due times; what had not `ended` was
+    last seen at `end_ns`."""
     until = np.where(ended, moment_ns, np.maximum(end_ns, due["due_ns"]))
     return durations(until - due["due_ns"], ended, NS)

@@ -69,9 +69,12 @@ def bounds(done: Work, cost: Cost, peaks: Peaks, windows: Mapping[int, Seen] | N
 
 
 def experts_touched(positions: np.ndarray, routed: Routed) -> np.ndarray:
-    """The share of a layer's experts that at least one of so many positions takes, expected where each position takes
-    any `taken` of them equally often: 1 - (1 - taken / experts) ^ positions."""
-    return np.asarray(1.0 - (1.0 - routed.taken / routed.experts) ** positions, dtype=np.float64)
+    """The share of a layer's experts that at least one of so many positions takes, expected where positions choose
+    independently: the mean of 1 - (1 - p) ^ positions over the experts' shares p, which are `taken / experts` where
+    each is chosen equally often."""
+    shares = [routed.taken / routed.experts] if routed.shares is None else routed.shares
+    touched = [1.0 - (1.0 - share) ** positions for share in shares]
+    return np.asarray(np.mean(touched, axis=0), dtype=np.float64)
 
 
 def roofline(

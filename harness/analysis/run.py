@@ -106,6 +106,8 @@ def counts(steps: np.ndarray, requests: np.ndarray) -> Counts:
         decode_positions=total(steps["decode_tokens"]),
         steps=len(steps),
         preemptions=total(steps["preempted"]),
+        drafted_tokens=total(steps["drafted_tokens"]),
+        accepted_tokens=total(steps["accepted_tokens"]),
     )
 
 

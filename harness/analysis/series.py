@@ -30,6 +30,11 @@ def over_time(steps: np.ndarray, start_ns: int, end_ns: int, bins: int = BINS) -
     )
 
 
+def spread_by_bin(steps: np.ndarray, amounts: np.ndarray, start_ns: int, end_ns: int, bins: int = BINS) -> np.ndarray:
+    """What steps (dtype STEP) did of something, [steps], by bin of the window: float64 [bins]."""
+    return _sum_by_bin(*_spans(steps, start_ns), amounts, np.linspace(0, end_ns - start_ns, bins + 1))
+
+
 def mean_by_bin(steps: np.ndarray, name: str, start_ns: int, edges: np.ndarray) -> tuple[float | None, ...]:
     """The mean of a column over the time that steps took inside each bin; `edges` count from `start_ns`, in ns.
 

@@ -22,7 +22,7 @@ REASONS = {
     "no_steps": "no step was recorded",
     "no_requests": "no request arrived",
     "batch_unknown": "the largest batch is unknown",
-    "too_few_requests": "the run needs more requests than twice the largest batch",
+    "too_few_requests": "the run needs more than twice as many requests as the largest batch",
     "no_residence": "no request finished",
     "never_settled": "the number of requests in the system never settled",
     "too_short": f"the steady window would be shorter than {LEAST_S:g} s or {LEAST_STEPS} steps",

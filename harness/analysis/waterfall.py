@@ -13,14 +13,14 @@ from innerloop.harness.analysis.statistics import Interval, paired_ratio
 from innerloop.harness.analysis.steps import IDLE_SHARE
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.result import Result
-from innerloop.harness.schema.waterfall import Points, Rung
+from innerloop.harness.schema.waterfall import LatencyPoints, LayerRow
 
 LADDER = ("core", "engine", "async", "http")  # innermost first
 
 Runs = Mapping[str, Sequence[Result]]  # by layer, in the order of the trials
 
 
-def waterfall(runs: Runs) -> tuple[float | None, tuple[Rung, ...]]:
+def waterfall(runs: Runs) -> tuple[float | None, tuple[LayerRow, ...]]:
     """(output tokens a step of layer core, the rungs), of which runs that failed are left out.
 
     A rung's time is its busy window (without the time in which no request was open) over its output tokens, and with
@@ -31,7 +31,7 @@ def waterfall(runs: Runs) -> tuple[float | None, tuple[Rung, ...]]:
     per_step = tokens_per_step(runs)
     rungs = [*_below_core(runs), *(_layer(name, runs[name]) for name in sorted(runs, key=_order))]
     total = next((rung.s_per_output_token for rung in reversed(rungs) if rung.s_per_output_token is not None), None)
-    compared: list[Rung] = []
+    compared: list[LayerRow] = []
     last = None
     for rung in rungs:
         spent = rung.s_per_output_token
@@ -70,7 +70,7 @@ def _good(results: Sequence[Result]) -> list[Result]:
     return [result for result in results if seconds_per_token(result) is not None]
 
 
-def _layer(name: str, results: Sequence[Result]) -> Rung:
+def _layer(name: str, results: Sequence[Result]) -> LayerRow:
     good = _good(results)
     failed = next((result.failure.message for result in results if result.failure is not None), None)
     return _rung(
@@ -88,11 +88,11 @@ def _rung(
     kind: Literal["bound", "kernels", "layer"],
     spent: Sequence[float],
     reason: str | None = None,
-    ttft_s: Points | None = None,
-    tpot_s: Points | None = None,
-) -> Rung:
+    ttft_s: LatencyPoints | None = None,
+    tpot_s: LatencyPoints | None = None,
+) -> LayerRow:
     """`spent`: seconds a token, of each trial."""
-    return Rung(
+    return LayerRow(
         name=name,
         kind=kind,
         reason=reason,
@@ -104,7 +104,7 @@ def _rung(
     )
 
 
-def _below_core(runs: Runs) -> list[Rung]:
+def _below_core(runs: Runs) -> list[LayerRow]:
     """The steps' bound and the time of the kernels, of the runs on layer core that have them."""
     results = runs.get("core", ())
     bound = _rung("bound", "bound", _known(map(_bound_s, results)))
@@ -146,12 +146,12 @@ def paced_by_load(result: Result) -> bool:
     return (result.time_share.idle or 0.0) > IDLE_SHARE
 
 
-def _medians(summaries: Sequence[Summary]) -> Points:
+def _medians(summaries: Sequence[Summary]) -> LatencyPoints:
     def of(values: Sequence[float | None]) -> float | None:
         known = [value for value in values if value is not None]
         return median(known) if known else None
 
-    return Points(
+    return LatencyPoints(
         mean=of([one.mean for one in summaries]),
         p50=of([one.p50 for one in summaries]),
         p90=of([one.p90 for one in summaries]),
@@ -163,7 +163,7 @@ def _ms(seconds: float | None, tokens_per_step: float | None) -> float | None:
     return None if seconds is None or tokens_per_step is None else seconds * tokens_per_step * 1e3
 
 
-def _ratio(runs: Runs, lower: Rung | None, upper: Rung) -> Interval:
+def _ratio(runs: Runs, lower: LayerRow | None, upper: LayerRow) -> Interval:
     """How many times the time of the rung below a rung takes, by the trials in which both are known: those of a trial
     are next to each other in time. Without three of them there are no bounds."""
     if lower is None:
@@ -173,7 +173,7 @@ def _ratio(runs: Runs, lower: Rung | None, upper: Rung) -> Interval:
     return paired_ratio(known[:, 0], known[:, 1])
 
 
-def _by_trial(runs: Runs, rung: Rung) -> list[float | None]:
+def _by_trial(runs: Runs, rung: LayerRow) -> list[float | None]:
     """A rung's seconds a token in each trial; those below layer core are of its runs."""
     if rung.kind == "layer":
         return [seconds_per_token(result) for result in runs[rung.name]]

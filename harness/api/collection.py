@@ -150,5 +150,5 @@ def figure(result: Any, path: str) -> Any:
             raise Refused(f"{path}: a result has no field {name!r}{nearest(name, known)}")
         found = getattr(found, name)
     if is_dataclass(found):
-        raise Refused(f"{path} is a group: name one of {', '.join(one.name for one in fields(found))}")
+        raise Refused(f"{path} has several fields; name one of {', '.join(one.name for one in fields(found))}")
     return found

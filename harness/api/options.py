@@ -25,6 +25,7 @@ class RunOptions(TypedDict, total=False):
 
     engine_args, workload_args, model_args: as --engine-arg, --workload-arg, --model-arg: {"load.users": 20}.
     label: values by key, stored with the result and added to the folder's name.
+    slo: latency limits, such as "ttft_p99=500ms,tpot_p95=50ms", or a profile's name.
     seed: a number, or a string such as "1,schedule=7".
     timeout, load_timeout, hang_timeout: seconds, or a string such as "5m".
     device_hz: device samples per second.
@@ -39,6 +40,7 @@ class RunOptions(TypedDict, total=False):
     note: str | None
     weights: str | Path | None
     layer: str | None
+    slo: str | None
     device: Literal["auto", "cpu", "cuda"]
     seed: int | str
     trust_remote_code: bool

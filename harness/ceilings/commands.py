@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   innerloop ceilings list
-  innerloop ceilings measure                   a GPU if there is one, else the CPU
+  innerloop ceilings measure                   the GPU if there is one, else the CPU
   innerloop ceilings measure --device cpu --dtype bfloat16,float32 --engine vllm
-  innerloop ceilings measure --missing         only what has not been measured, as a run does
+  innerloop ceilings measure --missing         measure only what is missing, as a run does
   innerloop ceilings remove --all
 
-torch measures them in an engine's environment: it copies and sums arrays far larger than the caches, multiplies square
-matrices, and keeps the best of repeated measurements. This takes 1 to 10 s. A run reads the cached values and measures
-what is missing. Measure on an idle machine. docs/metrics.md explains how the values are used.
+PyTorch in an engine's environment does the measuring: it copies and sums arrays much larger than the caches, multiplies
+square matrices, and the best of several repetitions counts. This takes 1 to 10 s. A run reads the cached values and
+measures what is missing. Measure on an idle machine. docs/metrics.md explains how the values are used.
 """
 
 
 def parser() -> CommandLine:
-    description = "Measure a device's ceilings: its peak memory bandwidth and peak matrix rate."
+    description = "Measure a device's peaks: memory bandwidth and matmul throughput."
     top = command_line("ceilings", description, EXAMPLES)
     verbs = top.add_subparsers(dest="verb", metavar="list | measure | remove")
     listing = verbs.add_parser("list", help="list measurements")
@@ -50,15 +50,22 @@ def parser() -> CommandLine:
 
 
 def add_measure(out: argparse.ArgumentParser) -> None:
-    out.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one")
+    out.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="default: the GPU if there is one, else the CPU",
+    )
     whose = out.add_mutually_exclusive_group()
     whose.add_argument(
-        "--engine", metavar="NAME", help="the engine whose torch measures; default: one with an existing environment"
+        "--engine", metavar="NAME", help="the engine whose PyTorch is used; default: any whose environment exists"
     )
     whose.add_argument("--engine-python", metavar="PATH", type=Path, help="a Python interpreter with torch installed")
     out.add_argument("--dtype", metavar="NAMES", help=f"dtypes, separated by commas: {', '.join(DTYPES)}")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-    out.add_argument("--missing", action="store_true", help="measure only what is missing or was disturbed")
+    out.add_argument(
+        "--missing", action="store_true", help="measure only what is missing, or was measured on a busy machine"
+    )
     out.add_argument("--remeasure", dest="missing", action="store_false", help=argparse.SUPPRESS)  # an older spelling
 
 
@@ -71,7 +78,7 @@ def spelled(words: Sequence[str]) -> list[str]:
 
 
 def remove(arguments: argparse.Namespace) -> None:
-    for name in named_or_all(arguments.names, arguments.all, cache.names(), "ceilings file"):
+    for name in named_or_all(arguments.names, arguments.all, cache.names(), "measurement"):
         cache.remove(name)
         say(f"removed {name}")
 
@@ -125,7 +132,7 @@ def environment_for(name: str | None, device: str, machine: Machine, say: Say) -
                 return found
     engine = engines.load_engine(name or "torch")
     if (why := engines.why_not(engine, machine, device)) is not None:
-        raise Refused(f"{engine.name} does not run on device {device} here: {why}")
+        raise Refused(f"{engine.name} cannot run on {device} here: {why}")
     return environments.create(engine, device, say=say)
 
 

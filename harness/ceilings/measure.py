@@ -106,15 +106,15 @@ def follow(environment: Environment, folder: Path, meter: Meter, threads: dict[s
                         return cast(Told, event)
                     elif kind == "error":
                         raise InnerloopError(
-                            f"the ceilings could not be measured: {event['message']}", *event["traceback"]
+                            f"the peaks could not be measured: {event['message']}", *event["traceback"]
                         )
                     elif kind == "exit":
                         raise InnerloopError(
-                            f"the process that measured the ceilings exited with code {event['code']}", *log_tail(log)
+                            f"the process that measured the peaks exited with code {event['code']}", *log_tail(log)
                         )
                 meter.look()
-            ended = "the process that measured the ceilings was killed"
-            late = f"the ceilings were not measured within {LIMIT_S:g} s"
+            ended = "the process that measured the peaks was killed"
+            late = f"measuring the peaks took longer than {LIMIT_S:g} s"
             raise InnerloopError(late if worker.alive else ended, *log_tail(log))
         finally:
             worker.close(pid)

@@ -60,7 +60,7 @@ def ceilings(
     if found is not None and not missing and not again:
         return found
     if say is not None:
-        what = "matrix rate" if found is not None and not again else "memory bandwidth and matrix rate"
+        what = "matmul throughput" if found is not None and not again else "memory bandwidth and matmul throughput"
         say(f"measuring the {what} of {key.name}")
     if found is None or again:
         made = measure.measure(environment, machine, key, list({*dtypes, *(found.matrix if found else ())}), None)
@@ -133,8 +133,8 @@ def with_torch(environment: Environment) -> tuple[Environment, str]:
         if other is not None and (version := torch_version(other)) is not None:
             return other, version
     raise Refused(
-        f"{environment.engine}'s environment has no torch to measure the ceilings, and no other one exists for "
-        f"{environment.device}; create one: innerloop environments create torch"
+        f"{environment.engine}'s environment has no PyTorch to measure the peaks with, and no other environment for "
+        f"{environment.device} exists; create one with innerloop environments create torch"
     )
 
 

@@ -132,6 +132,7 @@ def recipe_digest(model: ModelProfile, dtype: str, seed: int, tensors: list[Tens
         "writer": WRITER_VERSION,
         "seed": seed,
         "config": config_json(model, dtype),
+        **({"routing_zipf": model.routing_zipf} if model.routing_zipf else {}),
         "tensors": [[t.name, t.shape, t.dtype, t.fill.kind, t.fill.value, t.shard] for t in tensors],
     }
     return hashlib.sha256(json.dumps(recipe, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -113,7 +113,7 @@ def show_list(root: Path, as_json: bool) -> None:
         print_json({"folder": str(root), "checkpoints": found}, "checkpoints")
         return
     for one in found:
-        state = "whole" if one["fault"] is None else f"damaged: {one['fault']}"
+        state = "complete" if one["fault"] is None else f"damaged: {one['fault']}"
         say(f"{one['name']:<48} {size_text(one['bytes']):>10}  {state}")
     say(f"in {root}")
 

@@ -63,7 +63,7 @@ class Group(TypedDict):
 
     targets: list[str]
     weights: Quantized
-    input_activations: Quantized
+    input_activations: Quantized | None
     output_activations: Quantized | None
 
 
@@ -78,4 +78,11 @@ class CompressedTensorsConfig(TypedDict):
     config_groups: dict[str, Group]
 
 
-QuantizationConfig = AwqConfig | GptqConfig | Fp8BlockConfig | CompressedTensorsConfig
+class Mxfp4Config(TypedDict):
+    """OpenAI's, of GPT-OSS."""
+
+    quant_method: str
+    modules_to_not_convert: list[str]
+
+
+QuantizationConfig = AwqConfig | GptqConfig | Fp8BlockConfig | CompressedTensorsConfig | Mxfp4Config

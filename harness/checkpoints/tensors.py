@@ -5,13 +5,15 @@ What a linear layer becomes on disk is its weight format's concern; the rest of 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from innerloop.harness.checkpoints.formats import Fill, Linear, Tensor, linear_format, quantization_config
+from innerloop.harness.checkpoints.formats import Fill, Linear, Tensor, linear_format, mxfp4, quantization_config
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.models.families import BY_ARCHITECTURE
 from innerloop.harness.models.family import Family
+from innerloop.harness.models.routing import deviations, shares
 from innerloop.harness.models.stored import Stored
 from innerloop.harness.store.versions import Document
 
@@ -30,18 +32,36 @@ def tensors_of(family: Family, model: ModelProfile, dtype: str, linear: Linear) 
             if stored.kind == "linear":
                 outputs, inputs = stored.shape
                 yield from linear(name, outputs, inputs, dtype, stored.gain)
+            elif stored.kind == "stack" and model.quantization is not None:
+                yield from mxfp4(name, stored.shape, stored.deviation or 0.0)
             else:
-                yield Tensor(name, stored.shape, stored.dtype or dtype, fill(stored))
+                yield Tensor(name, stored.shape, stored.dtype or dtype, fill(stored, model))
 
 
-def fill(stored: Stored) -> Fill:
-    return Fill("constant", stored.value) if stored.deviation is None else Fill("normal", stored.deviation)
+def fill(stored: Stored, model: ModelProfile) -> Fill:
+    """What a tensor that is not packed holds."""
+    if stored.deviation is None:
+        return Fill("constant", stored.value)
+    if stored.kind == "router" and model.routing_zipf:
+        return Fill("rows", stored.deviation, skewed_rows(model, stored.name))
+    return Fill("normal", stored.deviation)
+
+
+def skewed_rows(model: ModelProfile, name: str) -> tuple[float, ...]:
+    """What each row of a router is multiplied by; which experts are the popular ones differs from layer to layer."""
+    family = model.family
+    routed = family.routed(model.shape()) if family else None
+    assert routed is not None, "the profile refuses a skew without routed experts"
+    popular = deviations(shares(*routed, model.routing_zipf or 0.0))
+    order = sorted(range(routed[0]), key=lambda expert: hashlib.sha256(f"{name}:{expert}".encode()).digest())
+    rank = {expert: place for place, expert in enumerate(order)}
+    return tuple(float(popular[rank[expert]]) for expert in range(routed[0]))
 
 
 def config_json(model: ModelProfile, dtype: str) -> Document:
     """The content of config.json, with the rotary embedding and the dtype in both their old and their new spelling."""
     family, stored, shape = model.family, quantization_config(model), model.shape()
-    scaling = dict(model.rope_scaling) if model.rope_scaling else None
+    scaling = rope_scaling(model)
     made = {
         "architectures": [model.architecture],
         "model_type": family.model_type if family else shape.get("model_type"),
@@ -76,6 +96,15 @@ def config_json(model: ModelProfile, dtype: str) -> Document:
     dtypes = {name: made.pop(name) for name in ("torch_dtype", "dtype")}
     whole = {**made, **rest, **dtypes, **({"quantization_config": stored} if stored else {})}
     return {name: value for name, value in whole.items() if family is None or name not in family.unwritten}
+
+
+def rope_scaling(model: ModelProfile) -> Document | None:
+    """The scaling of the rotary embedding with both of its kind's names, `type` and `rope_type`."""
+    if not model.rope_scaling:
+        return None
+    kind = model.rope_scaling.get("rope_type", model.rope_scaling.get("type"))
+    older = {"type": kind} if "type" in model.rope_scaling else {}
+    return {**model.rope_scaling, **older, "rope_type": kind}
 
 
 def rope_parameters(model: ModelProfile, scaling: Document) -> Document:

@@ -64,7 +64,7 @@ def vocabulary(model: ModelProfile) -> list[str]:
             raise Refused(f"the special token {name} has id {token_id}, but vocab_size is {model.vocab_size}")
     if model.vocab_size < 256 + len(specials):
         raise Refused(
-            f"vocab_size {model.vocab_size} is too small: it must hold 256 bytes and {len(specials)} special tokens"
+            f"vocab_size {model.vocab_size} is too small: it must fit 256 bytes and {len(specials)} special tokens"
         )
     words = model.vocab_size - 256 - len(specials)
     ordinary = iter([*byte_letters(), *(word(i) for i in range(words))])

@@ -22,13 +22,15 @@ from innerloop.harness.profiles.published import (
     architecture_of,
     block_structure,
     first,
+    packed_layout,
     quantization_method,
     text_part,
 )
 from innerloop.harness.store.versions import Document
 
 if TYPE_CHECKING:
-    from innerloop.harness.profiles.models import ModelProfile, Quantization
+    from innerloop.harness.profiles.models import ModelProfile
+    from innerloop.harness.profiles.quantization import Quantization
 
 LONGEST_NAME = 255  # bytes of a file's name
 SHOWN = 10
@@ -124,7 +126,7 @@ def read_object(path: Path) -> Document:
     """
     content = read_json(path, str(path), JSON_LIMIT_BYTES)
     if not isinstance(content, dict):
-        raise Refused(f"{path} must hold a JSON object, not a {type(content).__name__}")
+        raise Refused(f"{path} must contain a JSON object, not a {type(content).__name__}")
     return content
 
 
@@ -157,9 +159,13 @@ def compare(config: Document, model: ModelProfile) -> list[str]:
     stored = config.get("quantization_config") or text.get("quantization_config")
     found += compare_quantization(stored, model.quantization)
     return [
-        f"{field}: the profile says {profile}, the folder says {'nothing' if here is None else here}"
+        f"{field}: {_shown(profile)} in the profile, {_shown(here)} in the folder's config.json"
         for field, profile, here in found
     ]
+
+
+def _shown(value: object) -> str:
+    return "missing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def windows_of(family: Family, config: dict[str, Any]) -> list[int | None] | None:
@@ -181,6 +187,14 @@ def compare_quantization(here: Any, profile: Quantization | None) -> list[tuple[
     if profile is not None:
         spellings = {"bits": (profile.bits, BITS), "group_size": (profile.group_size, GROUP_SIZES)}
     found: list[tuple[str, object, object]] = []
+    if profile is not None and method == "compressed-tensors":
+        meant = {"bits": profile.bits, "group_size": profile.group_size, "zero_point": profile.zero_point}
+        here = {**meant, **packed_layout(folder)}
+        return [
+            (f"quantization {name}", meant.get(name, "pack-quantized"), here[name])
+            for name in here
+            if here[name] != meant.get(name)
+        ]
     for field, (expected, keys) in spellings.items():
         value = next((folder[key] for key in keys if key in folder), None)
         if value is not None and value != expected:
@@ -211,7 +225,7 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
     if pickles:
         raise Refused(
-            f"{folder} holds pickled weights ({pickles[0]}), which can run code when loaded; they are not supported",
+            f"{folder} contains pickled weights ({pickles[0]}), which can run code when loaded; they are not supported",
             "convert them to safetensors, for instance with transformers' save_pretrained(folder)",
         )
     raise Refused(f"{folder} has no *.safetensors files")

@@ -24,7 +24,11 @@ from innerloop.harness.checkpoints.formats import DTYPES, Tensor
 CHUNK_VALUES = 1 << 21  # values made at once; a multiple of 4, since one 64-bit draw makes four values
 BLOCK_VALUES = 1 << 15  # values looked up at once: few enough for the processor's cache, a multiple of 4
 LEVELS = 1 << 16  # how many different values a random tensor can hold
-BIT_PATTERNS = {"float32": "<u4", "bfloat16": "<u2", "float16": "<u2", "float8_e4m3": "u1", "int32": "<u4"}  # in numpy
+BIT_PATTERNS = {  # in numpy
+    **{"float32": "<u4", "bfloat16": "<u2", "float16": "<u2", "float8_e4m3": "u1"},
+    **{"int32": "<u4", "int64": "<u8", "uint8": "u1"},
+}
+E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # by code; 8 more are negative
 SPREAD = 1 / 8  # deviation of random scales, as a part of their mean: the smallest is 0.46 times the mean
 
 
@@ -102,6 +106,22 @@ def nibbles_table(deviation: float) -> np.ndarray:
     return numbers[index & 255] | numbers[index >> 8] << 4
 
 
+@functools.cache
+def e2m1_table(deviation: float) -> np.ndarray:
+    """As `nibbles_table`, of numbers that are rounded to the nearest of e2m1's; shape [LEVELS], uint8."""
+    inverse, sizes = NormalDist().inv_cdf, np.array(E2M1)
+    values = np.array([deviation * inverse((i + 0.5) / 256) for i in range(256)])
+    nearest = np.searchsorted((sizes[1:] + sizes[:-1]) / 2, np.abs(values))
+    numbers, index = (nearest + 8 * (values < 0)).astype("u1"), np.arange(LEVELS)
+    return numbers[index & 255] | numbers[index >> 8] << 4
+
+
+@functools.cache
+def exponents_table(largest: float) -> np.ndarray:
+    """One of two exponents, equally often; shape [LEVELS], uint8."""
+    return np.asarray(largest - np.arange(LEVELS) % 2, dtype="u1")
+
+
 def look_up(levels: np.ndarray, name: str, seed: int, start: int, out: np.ndarray) -> None:
     """Fills `out` with random picks of `levels`, of the same dtype, as a stream of values from `start` on.
 
@@ -133,6 +153,29 @@ def nibbles(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
     look_up(nibbles_table(tensor.fill.value), tensor.name, seed, 4 * start, out.view("u1"))
 
 
+def e2m1(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
+    """Fills `out` with two random 4-bit floats a byte."""
+    look_up(e2m1_table(tensor.fill.value), tensor.name, seed, start, out)
+
+
+def exponents(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
+    """Fills `out` with random exponents."""
+    look_up(exponents_table(tensor.fill.value), tensor.name, seed, start, out)
+
+
+def rows(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
+    """Fills `out` with random values, each row times a number of its own."""
+    values = np.empty(out.size, "<u4")
+    look_up(table(tensor.fill.value, "float32"), tensor.name, seed, start, values)
+    scale = np.array(tensor.fill.numbers)[np.arange(start, start + out.size) // tensor.shape[-1]]
+    out[:] = encode(values.view("<f4") * scale, tensor.dtype)
+
+
+def listed(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
+    """Fills `out` with the numbers of the plan."""
+    out[:] = tensor.fill.numbers[start : start + out.size]
+
+
 def groups(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
     """Fills `out` with the number of the group that each place belongs to."""
     out[:] = np.arange(start, start + out.size) // int(tensor.fill.value)
@@ -144,7 +187,9 @@ def constant(tensor: Tensor, seed: int, start: int, out: np.ndarray) -> None:
 
 
 Filler = Callable[[Tensor, int, int, np.ndarray], None]
-FILLS: dict[str, Filler] = {f.__name__: f for f in (normal, constant, scales, nibbles, groups)}
+FILLS: dict[str, Filler] = {
+    f.__name__: f for f in (normal, constant, scales, nibbles, e2m1, exponents, rows, listed, groups)
+}
 
 
 def chunks(tensors: list[Tensor], seed: int) -> Generator[np.ndarray, None, None]:

@@ -46,9 +46,9 @@ class CommandLine(argparse.ArgumentParser):
             if choice := re.fullmatch(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
                 known = [name.strip(" '") for name in choice[2].split(",")]
                 what = (
-                    f"{flag}: {choice[1]!r} is not a choice"
+                    f"{flag}: {choice[1]!r} is not a valid choice"
                     if flag.startswith("-")
-                    else f"there is no verb {choice[1]!r}"
+                    else f"there is no command {choice[1]!r}"
                 )
                 return f"{what}{nearest(choice[1], known)}"
             if message == "expected one argument":
@@ -62,12 +62,12 @@ class CommandLine(argparse.ArgumentParser):
         """What is wrong with a word that no flag takes, and what to write instead."""
         parser = self._chosen(words)
         if word == "--version":
-            return "--version cannot follow a verb; write innerloop --version"
+            return "--version cannot follow a command; write innerloop --version"
         if word.startswith("-"):
             flag = word.partition("=")[0]
             close = closest(flag, parser._option_string_actions)
             hint = f"; did you mean {' or '.join(close)}?" if close else f"; {parser._help()}"
-            return f"there is no flag {flag}{hint}"
+            return f"there is no option {flag}{hint}"
         meant = parser._as_assignment(word, words) or (parser.suggest and parser.suggest(word))
         if meant:
             return f"unexpected argument {word!r}; write {meant}"

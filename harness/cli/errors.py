@@ -8,22 +8,26 @@ from collections.abc import Iterable
 EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED = 0, 2, 3, 4, 5
 EXIT_HANGUP, EXIT_INTERRUPTED, EXIT_TERMINATED = 129, 130, 143  # 128 + the signal that the process then dies of
 
+UNDECIDED = "a --fail-if condition is undecided"
+STRICT = "--strict was given and the run is suspect"
+
 EXIT_CODES = {
     EXIT_OK: 'finished (a run may still be "suspect": the reasons are printed)',
     EXIT_REFUSED: "refused before anything started: the input is wrong, or this machine cannot do it",
-    EXIT_FAILED: "an engine, an installer or a check failed; what was recorded so far is kept",
-    EXIT_WORSE: "a comparison or a gate found a regression",
-    EXIT_UNDECIDED: "a comparison is undecided, or --strict was given and a run is suspect",
-    EXIT_HANGUP: "ended by SIGHUP after cleaning up; what was recorded so far is kept",
+    EXIT_FAILED: "an engine, an installer or a check failed; the records so far are kept",
+    EXIT_WORSE: "a --fail-if condition failed",
+    EXIT_UNDECIDED: f"{UNDECIDED}, or {STRICT}",
+    EXIT_HANGUP: "ended by SIGHUP after cleaning up; the records so far are kept",
     EXIT_INTERRUPTED: "ended by SIGINT (Ctrl-C), as above",
     EXIT_TERMINATED: "ended by SIGTERM, as above",
 }
 STOPPED = (EXIT_HANGUP, EXIT_INTERRUPTED, EXIT_TERMINATED)
 
 
-def exit_codes(*codes: int) -> str:
-    """The lines of a help text on exit codes: those given, or all of them."""
-    lines = (f"  {code:<3} {EXIT_CODES[code]}" for code in codes or EXIT_CODES)
+def exit_codes(*codes: int, undecided: str = EXIT_CODES[EXIT_UNDECIDED]) -> str:
+    """The lines of a help text on exit codes: those given, or all of them; `undecided`: when the command ends so."""
+    told = {**EXIT_CODES, EXIT_UNDECIDED: undecided}
+    lines = (f"  {code:<3} {told[code]}" for code in codes or told)
     return "\n".join(("exit codes (1 means a bug in innerloop):", *lines))
 
 
@@ -65,4 +69,4 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     close = closest(name, known)
     if close:
         return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
-    return "; known: " + ", ".join(known) if known else ""
+    return "; choose from: " + ", ".join(known) if known else ""

@@ -33,5 +33,5 @@ def refuse_secrets(names: Iterable[str], option: str) -> None:
         if is_secret(name):
             raise Refused(
                 f"{option} {name} looks like a credential, and it would be stored with the run",
-                "Pass it in the engine's own environment variable instead: only the name of that is stored.",
+                "Pass it in the engine's own environment variable instead; only the variable's name is stored.",
             )

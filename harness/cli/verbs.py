@@ -8,22 +8,28 @@ from pathlib import Path
 
 VERBS = {
     "run": "run an engine on a workload and print a report",
+    "sweep": "run every point of a grid and show them in one table",
+    "suite": "run a study that comes with innerloop",
+    "find-rate": "find the highest load within latency limits",
+    "bisect": "find the release or commit that made an engine slow",
     "show": "print a run's report again",
+    "report": "write runs and experiments as an HTML page, pictures or Markdown",
     "runs": "list the runs in a folder",
     "compare": "show what differs between two runs or ways to run, by how much, and where",
-    "gate": "let runs pass or fail by conditions on their figures, for CI systems",
-    "noise": "measure how far two runs of the same thing differ on this machine",
+    "gate": "pass or fail a run by conditions on its metrics, for CI",
+    "noise": "measure how much two identical runs differ on this machine",
     "resume": "finish an interrupted experiment",
     "steps": "show where the time of a run's steps went",
+    "export": "write a run's steps or requests in a form that other tools read",
     "doctor": "describe this machine and list the engines that run on it",
-    "profiles": "list, show and check the profiles of models, workloads and engines",
+    "profiles": "list, show and check the profiles of models, workloads, engines and suites",
     "environments": "list, create, register or remove engines' environments",
     "checkpoints": "list, create or remove synthetic checkpoints",
-    "ceilings": "measure this machine's peak memory bandwidth and matrix rate",
+    "ceilings": "measure this machine's peak memory bandwidth and matmul throughput",
     "watch": "show live readings of the GPUs and the host",
     "check-engine": "check that an engine's adapter follows the contract",
 }
-ROOMS = ("ceilings", "checkpoints", "environments", "profiles")  # verbs whose module is the room's own __main__.py
+ROOMS = ("ceilings", "checkpoints", "environments", "export", "profiles", "report")  # their __main__.py is it
 COMMAND = re.compile(rf"\binnerloop ({'|'.join(VERBS)})(?![\w-])")
 
 PAGE = re.compile(r"(?<![\w/.])docs/[a-z/-]+\.md")

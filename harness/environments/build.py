@@ -18,6 +18,7 @@ from innerloop.harness.environments.environment import OWN_PACKAGES, Environment
 from innerloop.harness.environments.folders import MARKER, Plan, existing, plan
 from innerloop.harness.environments.installer import Say
 from innerloop.harness.environments.interpreters import probe
+from innerloop.harness.environments.versions import beside
 from innerloop.harness.store.folders import lock_file
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def _build(planned: Plan, lock_fd: int, say: Say) -> None:
                 "lock_hash": planned.lock_hash,
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
+            beside(planned.lock, folder)
             half = folder / (MARKER + ".part")
             half.write_text(json.dumps(record, indent=1))
             os.replace(half, folder / MARKER)

@@ -20,7 +20,7 @@ from innerloop.harness.environments.listing import listed, made
 EXAMPLES = """\
 examples:
   innerloop environments list
-  innerloop environments create vllm              for a GPU where there is one, else for the CPU
+  innerloop environments create vllm              for the GPU if there is one, else for the CPU
   innerloop environments create vllm --device cpu --recreate
   innerloop environments remove vllm                      for every device and lock; or give a name from the list
   innerloop environments remove --all
@@ -47,7 +47,10 @@ def parser() -> CommandLine:
     create = verbs.add_parser("create", help="create an engine's environment, unless it exists")
     create.add_argument("engine")
     create.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="default: the GPU if there is one, else the CPU",
     )
     create.add_argument("--recreate", action="store_true", help="remove an existing one first")
     create.add_argument("--dry-run", action="store_true", help="resolve every package, but create nothing")
@@ -56,7 +59,11 @@ def parser() -> CommandLine:
     known.add_argument("--engine", required=True)
     known.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="default: cuda")
     known.add_argument(
-        "--python", type=Path, default=Path(sys.executable), metavar="PATH", help="default: the one that runs innerloop"
+        "--python",
+        type=Path,
+        default=Path(sys.executable),
+        metavar="PATH",
+        help="the interpreter; default: the one that runs innerloop",
     )
     known.add_argument(
         "--site", type=Path, action="append", default=[], metavar="DIR", help="a folder of packages; may be repeated"
@@ -69,7 +76,10 @@ def parser() -> CommandLine:
         help="an environment variable for the worker; may be repeated",
     )
     known.add_argument(
-        "--bundle", type=Path, metavar="DIR", help="the folder of an unpacked bundle; its env.sh is applied first"
+        "--bundle",
+        type=Path,
+        metavar="DIR",
+        help="the folder of an unpacked environment bundle; --site and --env are applied after its env.sh",
     )
     names = "an engine (removes its environments for every device and lock), or a name from `list`"
     remove = add_remove(verbs, "remove environments, or unregister registered ones", names)
@@ -132,8 +142,9 @@ def make(name: str, device: str, recreate: bool, only_look: bool = False) -> Non
     if only_look:
         planned, packages = build.look_up(engine, device, say=say)
         say(*packages)
-        say(f"{planned.lock.name}: {len(packages)} package(s), all available, for Python {planned.python_version}")
-        say("nothing was downloaded; the hashes are compared at installation")
+        count = "1 package" if len(packages) == 1 else f"{len(packages)} packages"
+        say(f"{planned.lock.name}: {count}, all available, for Python {planned.python_version}")
+        say("nothing was downloaded; hashes are verified when the packages are installed")
         say(f"would create: {planned.folder}")
         return
     one = build.create(engine, device, say=say, recreate=recreate)

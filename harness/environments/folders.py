@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypedDict
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments.environment import OWN_PACKAGES, Environment, worker_variables
 from innerloop.harness.environments.interpreters import choose_python
+from innerloop.harness.environments.versions import lock_of_version
 from innerloop.harness.machine import cache_folder
 
 if TYPE_CHECKING:
@@ -52,13 +53,14 @@ def plan(engine: EngineProfile, device: str) -> Plan:
     minor version, so that another lock is another environment.
 
     Raises:
-        Refused: innerloop has no lock for it, or there is no Python for it.
+        Refused: innerloop has no lock for it, or there is no Python for it, or it cannot make that version.
+        InstallFailed: the version that is asked for cannot be resolved.
     """
     recipe = engine.environments.get(device)
     if recipe is None or recipe.lock is None:
         why = "has no adapter for it" if not engine.adapter else f"has no lock for it on {device}"
         raise Refused(f"innerloop cannot create an environment for {engine.name}: this version {why}")
-    lock = lock_path(recipe.lock)
+    lock = lock_path(recipe.lock) if engine.pinned is None else lock_of_version(engine, device)
     content = lock.read_bytes()
     python, version = choose_python(recipe.python or ">=3.10")
     minor = ".".join(version.split(".")[:2])

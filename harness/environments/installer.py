@@ -51,8 +51,8 @@ def make_venv(folder: Path, python: str, lock_fd: int, say: Say) -> None:
             f"uv could not create an environment with {python} (exit code {code}); uv's output:", *_last(lines)
         )
     raise Refused(
-        f"this needs Python {python}, which is not installed, and uv could not download it",
-        "install it, or run innerloop with it; uv's output:",
+        f"the environment needs Python {python}, which is not installed and which uv could not download",
+        "install it, or run innerloop under that Python; uv's output:",
         *_last(lines),
     )
 
@@ -98,7 +98,7 @@ def _added(lines: list[str]) -> list[str]:
 def find_python(wanted: str) -> tuple[str, str] | None:
     """(path, version) of an interpreter on this machine in a range such as ">=3.11,<3.15"; None if uv knows none."""
     command = [require_uv(), "python", "find", "--no-project", "--no-python-downloads", wanted]
-    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment_of_uv(), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         return None
     path = done.stdout.strip()
@@ -118,7 +118,7 @@ def _run(command: Sequence[str], cwd: Path, lock_fd: int, say: Say) -> tuple[int
         process = subprocess.Popen(
             with_parent(command),
             cwd=cwd,
-            env=_environment(),
+            env=environment_of_uv(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -144,7 +144,8 @@ def _run(command: Sequence[str], cwd: Path, lock_fd: int, say: Say) -> tuple[int
             raise
 
 
-def _environment() -> dict[str, str]:
+def environment_of_uv() -> dict[str, str]:
+    """The variables that uv is started with."""
     kept = {name: value for name, value in os.environ.items() if name not in MISLEADING}
     return kept | uv_variables(pip_settings()) | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
 

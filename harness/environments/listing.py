@@ -11,6 +11,7 @@ from pathlib import Path
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import registered
 from innerloop.harness.environments.folders import MARKER, environments_folder, lock_path, read_marker
+from innerloop.harness.environments.versions import VERSION_LOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def of_folder(folder: Path, sizes: bool) -> Listed:
         state = "unfinished"
     elif not (folder / "bin" / "python").exists():
         state = "broken"
-    elif record["lock_hash"] != current_lock_hash(engine, device):
+    elif not (folder / VERSION_LOCK).exists() and record["lock_hash"] != current_lock_hash(engine, device):
         state = "outdated"
     used = None
     if record is not None:

@@ -25,7 +25,7 @@ def entries(text: str) -> dict[str, int]:
             continue
         pinned = PINNED.match(line)
         if pinned is None:
-            raise ValueError(f"it cannot be read at {line.strip()[:60]!r}")
+            raise ValueError(f"line {line.strip()[:60]!r} cannot be parsed")
         if line.count("--hash=") != len(HASH.findall(line)):
             raise ValueError(f"a hash of {pinned[0]} is damaged")
         found[normalised(pinned[1])] = len(HASH.findall(line))
@@ -49,4 +49,6 @@ def check(lock: Path, distribution: str | None) -> None:
     except ValueError as error:
         raise Refused(f"the lock {lock.name} is damaged: {error}", advice) from None
     if not found or (distribution is not None and normalised(distribution) not in found):
-        raise Refused(f"the lock {lock.name} is damaged: it lacks {distribution or 'every package'}", advice)
+        raise Refused(
+            f"the lock {lock.name} is damaged: it lists no {'packages' if not found else distribution}", advice
+        )

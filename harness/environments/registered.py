@@ -73,7 +73,7 @@ def register(
     for key, value in env.items():
         _check_variable(key, value)
     variables = {**recipe_of(engine, device).env, **_variables(whole, env)}
-    advice = "pass the folder that holds it with --site; this shell's PYTHONPATH is ignored"
+    advice = "pass the folder that contains it with --site; this shell's PYTHONPATH is ignored"
     found = look(python, engine, device, "--python", advice, variables)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     one = Registered(
@@ -112,7 +112,7 @@ def load(name: str) -> Registered:
     known = {one.name: one for one in everything()}
     if name not in known:
         hint = nearest(name, known) or "; see innerloop environments list"
-        raise Refused(f"--environment: nothing is registered as {name!r}{hint}")
+        raise Refused(f"--environment: there is no registered environment {name!r}{hint}")
     return known[name]
 
 
@@ -167,7 +167,7 @@ def bundle(path: Path) -> tuple[list[Path], dict[str, str]]:
             words = []
         key, equals, value = words[1].partition("=") if len(words) == 2 and words[0] == "export" else ("", "", "")
         if not equals:
-            raise Refused(f"--bundle: line {number} of {script} is not export NAME=VALUE")
+            raise Refused(f"--bundle: line {number} of {script} is not of the form 'export NAME=VALUE'")
         if key == "PYTHONPATH":  # its folders, then what was there before: ${PYTHONPATH:+:$PYTHONPATH}
             sites += [Path(entry) for entry in value.partition("${")[0].split(os.pathsep) if entry]
         else:
@@ -184,7 +184,7 @@ def _site(path: Path) -> Path:
     if not whole.is_dir():
         raise Refused(f"--site: {path} is not a folder")
     if os.pathsep in str(whole):
-        raise Refused(f"--site: {path} contains {os.pathsep!r}, which PYTHONPATH cannot hold")
+        raise Refused(f"--site: {path} contains {os.pathsep!r}, which separates entries in PYTHONPATH")
     return whole
 
 

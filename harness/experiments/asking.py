@@ -76,14 +76,16 @@ class Asked:
 
 def add_question(out: argparse.ArgumentParser) -> None:
     """What `asked` reads."""
-    out.add_argument("--metric", metavar="FIGURE", help="the primary figure; default: output_tokens_per_s")
+    out.add_argument("--metric", metavar="METRIC", help="the primary metric; default: output_tokens_per_s")
     out.add_argument(
         "--margin",
         type=relative,
         metavar="SHARE",
-        help="smaller differences count as none; default: what innerloop noise measured here, else 2%%",
+        help="differences smaller than this are ignored; default: what innerloop noise measured here, else 2%%",
     )
-    out.add_argument("--no-why", dest="why", action="store_false", help="do not analyse where the difference is")
+    out.add_argument(
+        "--no-why", dest="why", action="store_false", help="skip the analysis of where the difference lies"
+    )
     out.add_argument(
         "--verified",
         action="store_true",
@@ -100,15 +102,17 @@ def add_rules(out: argparse.ArgumentParser, default: str = "") -> None:
         action="append",
         default=[],
         metavar="CONDITION",
-        help="FIGURE < 0.97 * baseline, or FIGURE > 50 ms; the baseline is A; may be repeated" + default,
+        help="fail if METRIC < 0.97 * baseline, or METRIC > 50 ms (the baseline is A); may be repeated" + default,
     )
     out.add_argument(
         "--allow-undecided",
         action="store_true",
-        help="pass a condition that the runs are too few or too noisy to decide",
+        help="let a condition pass if the runs are too few or too noisy to decide it",
     )
     out.add_argument(
-        "--allow-suspect", action="store_true", help="pass a condition although a suspect run makes its figure doubtful"
+        "--allow-suspect",
+        action="store_true",
+        help="let a condition pass even if a suspect run makes its metric doubtful",
     )
 
 

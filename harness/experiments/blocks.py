@@ -29,12 +29,23 @@ class Job:
 def block_of(manifest: Manifest, block: int) -> list[Job]:
     """The jobs of a block in their order. There and back: a machine that slowly gets faster or slower does so for all
     cells alike."""
-    cells = [cell.name for cell in manifest.cells]
+    processes = list(_processes(manifest))
     if manifest.order == "random":
-        random.Random(f"{manifest.seed} {block}").shuffle(cells)
+        chance = random.Random(f"{manifest.seed} {block}")
+        chance.shuffle(processes)
+        for cells in processes:
+            chance.shuffle(cells)
     elif block % 2 == 0:
-        cells.reverse()
-    return [Job(cell, block) for cell in cells]
+        processes = [cells[::-1] for cells in reversed(processes)]
+    return [Job(cell, block) for cells in processes for cell in cells]
+
+
+def _processes(manifest: Manifest) -> Collection[list[str]]:
+    """The names of the cells that are run, those that share a process together."""
+    found: dict[str, list[str]] = {}
+    for cell in manifest.measured:
+        found.setdefault(cell.process or f" {cell.name}", []).append(cell.name)
+    return found.values()
 
 
 def latest(events: Sequence[Event]) -> dict[str, Event]:
@@ -48,26 +59,26 @@ def whole_blocks(manifest: Manifest, events: Sequence[Event]) -> list[dict[str, 
     out = []
     for block in range(1, manifest.blocks + 1):
         ended = {job.cell: found[job.name] for job in block_of(manifest, block) if job.name in found}
-        if len(ended) == len(manifest.cells) and _comparable(ended.values()):
+        if len(ended) == len(manifest.measured) and _comparable(manifest, ended.values()):
             out.append(ended)
     return out
 
 
 def jobs_left(manifest: Manifest, events: Sequence[Event], boot: str) -> list[Job]:
-    """What is still to be run, in order. A block that was cut by a restart of the machine is run again whole, and so is
-    one that is a process."""
+    """What is still to be run, in order. A block that was cut by a restart of the machine is run again whole, unless
+    the manifest says that what is done is kept, and so is one that is a process."""
     found = latest(events)
     left: list[Job] = []
     for block in range(1, manifest.blocks + 1):
         jobs = block_of(manifest, block)
         ended = [found[job.name] for job in jobs if job.name in found and found[job.name].event in ENDED]
-        if len(ended) == len(jobs) and _comparable(ended):
+        if len(ended) == len(jobs) and _comparable(manifest, ended):
             continue
-        again = manifest.together or any(event.boot != boot for event in ended)
+        again = manifest.together or (not manifest.kept and any(event.boot != boot for event in ended))
         names = set() if again else {event.job for event in ended}
         left += [job for job in jobs if job.name not in names]
     return left
 
 
-def _comparable(events: Collection[Event]) -> bool:
-    return all(event.event in ENDED for event in events) and len({event.boot for event in events}) == 1
+def _comparable(manifest: Manifest, events: Collection[Event]) -> bool:
+    return all(event.event in ENDED for event in events) and (manifest.kept or len({e.boot for e in events}) == 1)

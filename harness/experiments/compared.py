@@ -31,7 +31,7 @@ def blocks_of(folder: Path) -> list[Block]:
             a, b = (folder / RUNS / block[side].job for side in (A, B))
             blocks.append((Member(a, read_compared(a)), Member(b, read_compared(b))))
     if not blocks:
-        raise Refused(f"no block of {folder} is complete yet", f"finish it with innerloop resume {folder}")
+        raise Refused(f"no trial of {folder} is complete yet", f"finish it with innerloop resume {folder}")
     return blocks
 
 
@@ -47,14 +47,15 @@ def compared(folder: Path, question: Question) -> Comparison:
     found = comparison(blocks, question if manifest.until is None else replace(question, looks=manifest.blocks))
     notes = list(found.notes)
     if precise(manifest, events) and manifest.until is not None:
-        notes.append(f"+-{share(manifest.until)} was reached after {whole} of at most {manifest.blocks} blocks")
+        notes.append(f"+-{share(manifest.until)} was reached after {whole} of at most {manifest.blocks} trials")
     elif whole < manifest.blocks:
-        notes.append(f"{whole} of {manifest.blocks} blocks were run")
+        notes.append(f"{whole} of {manifest.blocks} trials were run")
     elif manifest.until is not None:
         needed = blocks_for(*sides_of(manifest, events), manifest.until)
         told = "" if needed is None else f"; at this scatter a fixed number of about {needed} would do"
-        notes.append(f"+-{share(manifest.until)} was not reached with {whole} blocks{told}")
+        notes.append(f"+-{share(manifest.until)} was not reached with {whole} trials{told}")
     if len(blocks) < whole:
-        notes.append(f"{whole - len(blocks)} blocks were left out, because a run in them failed or was refused")
+        told = "1 trial is" if whole - len(blocks) == 1 else f"{whole - len(blocks)} trials are"
+        notes.append(f"{told} excluded because of a run that failed or was refused")
     notes += [f"{event.job} failed: {event.reason}" for event in failed_jobs(events)]
     return replace(found, notes=tuple(notes))

@@ -24,10 +24,10 @@ from innerloop.harness.schema.comparison import (
     VERSION,
     ComparedFigure,
     Comparison,
+    Decomposition,
     Doubt,
     MarginSource,
     Side,
-    Why,
 )
 from innerloop.harness.store.tables import Tables, read_tables
 
@@ -78,7 +78,7 @@ def metric_named(name: str, flag: str = "--metric") -> str:
         return fits[0]
     if fits:
         raise Refused(f"{flag}: {name!r} is ambiguous; choose one of {', '.join(fits)}")
-    raise Refused(f"{flag}: there is no figure {name!r}{nearest(name, known)}")
+    raise Refused(f"{flag}: there is no metric {name!r}{nearest(name, known)}")
 
 
 def comparison(blocks: Sequence[Block], question: Question) -> Comparison:
@@ -180,7 +180,7 @@ def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[Compare
     values = {name: [[one.result.figures.get(name) for one in block] for block in blocks] for name in known}
     whole = {name: rows for name, rows in values.items() if all(v is not None and v > 0 for row in rows for v in row)}
     if question.metric not in whole:
-        raise Refused(f"--metric: {question.metric} is unknown or not above 0 in some run")
+        raise Refused(f"--metric: some run has no {question.metric}, or it is 0")
     pairs = {
         name: (known[name].better, [row[0] or 0.0 for row in rows], [row[1] or 0.0 for row in rows])
         for name, rows in whole.items()
@@ -219,7 +219,7 @@ def _values(blocks: Sequence[Block], name: str) -> tuple[np.ndarray, np.ndarray]
     return a, b
 
 
-def _why(blocks: Sequence[Block]) -> tuple[Why | None, str | None]:
+def _why(blocks: Sequence[Block]) -> tuple[Decomposition | None, str | None]:
     tables = [tuple(read_tables(member.folder) for member in block) for block in blocks]
     for block, read in zip(blocks, tables, strict=True):
         for member, one in zip(block, read, strict=True):
@@ -239,14 +239,19 @@ def _notes(blocks: Sequence[Block]) -> list[str]:
     members = [member.result for block in blocks for member in block]
     out = []
     if len(blocks) < LEAST_BLOCKS:
-        runs = "one process" if len(blocks) == 1 else f"{len(blocks)} processes"
+        runs = "one run" if len(blocks) == 1 else f"{len(blocks)} runs"
         out.append(
-            f"{runs} per side: the variation between processes is unknown, so no figure has an interval or a verdict"
+            f"{runs} per side: how much runs vary is unknown, so there are no intervals, and all verdicts are undecided"
         )
     if not all(same_boot(a.result, b.result) for a, b in blocks):
-        out.append("the sides may be from different machines or boots: every ratio includes whatever else changed")
+        out.append(
+            "A and B may have run on different machines, or with a reboot in between: "
+            "every ratio includes whatever else changed"
+        )
     if all((result.idle or 0.0) > IDLE_SHARE for result in members):
         out.append("the engine waited for requests on both sides, so throughput reflects the load; compare latency")
     names = {result.spec.substituted for result in members} - {None}
-    out += [f"not representative of the engine's speed, so do not rank it: {name}" for name in sorted(map(str, names))]
+    out += [
+        f"{name}: the speed is not representative of the engine, so do not rank it" for name in sorted(map(str, names))
+    ]
     return out

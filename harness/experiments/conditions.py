@@ -23,7 +23,7 @@ RELATIVE = (
 )
 ABSOLUTE = re.compile(rf"{NUMBER}\s*(ms|us|µs|s|)")
 SECONDS = {"s": 1.0, "": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
-FORM = "write FIGURE < 0.97 * baseline, or FIGURE > 50 ms"
+FORM = "write METRIC < 0.97 * baseline, or METRIC > 50 ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def parse(text: str) -> Condition:
     """
     found = CONDITION.fullmatch(text.strip())
     if found is None:
-        raise Refused(f"--fail-if: {text!r} is no condition; {FORM}")
+        raise Refused(f"--fail-if: {text!r} is not a condition; {FORM}")
     figure = metric_named(found[1], "--fail-if")
     limit, relative = _limit(found[3].strip(), figure, text)
     return Condition(text.strip(), figure, "below" if found[2] == "<" else "above", limit, relative)
@@ -67,7 +67,7 @@ def _limit(text: str, figure: str, whole: str) -> tuple[float, bool]:
             return float(found[1]) / (100 if found[2] else 1), True
     found = ABSOLUTE.fullmatch(text)
     if found is None:
-        raise Refused(f"--fail-if: {text!r} is no limit; {FORM}")
+        raise Refused(f"--fail-if: {text!r} is not a valid threshold; {FORM}")
     unit = next(one.unit for one in FIGURES if one.name == figure)
     if found[2] and unit != "s":
         raise Refused(f"--fail-if: {whole!r}: {figure} is in {unit}, not in seconds")
@@ -94,7 +94,7 @@ def judge(found: Comparison, rules: Rules) -> Gate:
 
 def _checked(condition: Condition, row: ComparedFigure | None, rules: Rules) -> CheckedCondition:
     value: Estimate | None = None
-    reason: str | None = "it is not known on both sides"
+    reason: str | None = "it is unknown on at least one side"
     outcome: Outcome = "cannot tell"
     waived = False
     if row is not None:
@@ -113,13 +113,13 @@ def _checked(condition: Condition, row: ComparedFigure | None, rules: Rules) -> 
 def lies(value: Estimate, condition: Condition) -> tuple[Outcome, str | None]:
     """Whether the interval lies wholly on one side of the limit, and if not, what is the matter."""
     if value.low is None or value.high is None:
-        return "cannot tell", "it has no interval: that takes at least three runs a side"
+        return "cannot tell", "it has no interval: that needs at least three runs per side"
     low, high, limit = value.low, value.high, condition.limit
     if condition.fails == "above":
         low, high, limit = -high, -low, -limit
     if high < limit:
         return "failed", None
-    return ("passed", None) if low >= limit else ("cannot tell", "the limit lies in the interval")
+    return ("passed", None) if low >= limit else ("cannot tell", "the interval contains the threshold")
 
 
 def rules_of(conditions: Sequence[str], undecided: bool, suspect: bool) -> Rules:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_json
-from innerloop.harness.schema.experiment import Event, Manifest
+from innerloop.harness.schema.experiment import VERSION, Event, Manifest
 from innerloop.harness.store import journal
 from innerloop.harness.store.documents import write_document
 from innerloop.harness.store.typed import Misfit, document, typed
@@ -41,7 +42,11 @@ def read_manifest(folder: Path) -> Manifest:
     except Misfit as error:
         raise Refused(f"{path} is incomplete: {error}") from None
     if found.schema_version.partition(".")[0] != "1":
-        raise Refused(f"{path} has schema version {found.schema_version}, which this version of innerloop cannot read")
+        raise Refused(
+            f"{path} has schema version {found.schema_version}, but innerloop {__version__} reads only "
+            f"version {VERSION}",
+            f"Read it with the version that wrote it ({found.innerloop_version}).",
+        )
     return found
 
 

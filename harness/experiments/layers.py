@@ -38,7 +38,7 @@ def chosen(engine: EngineProfile, layers: str, profiled: bool = False) -> tuple[
     if len(names) < 2:
         offered = ", ".join(engine.layers)
         why = [f"{name}: {reason}" for name, reason in engine.missing_layers.items()]
-        raise Refused(f"--layers needs at least two layers; {engine.name} has: {offered}", *why)
+        raise Refused(f"--layers needs at least two layers; {engine.name} has these layers: {offered}", *why)
     if profiled and PROFILED not in names:
         raise Refused("--profiler: with --layers it profiles layer core; add core to --layers")
     return tuple(sorted(names, key=engine.layers.index))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.words import number
+from innerloop.harness.experiments import bisecting, probes
+from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.blocks import ENDED, latest
 from innerloop.harness.experiments.folder import (
     DOCUMENT,
@@ -19,11 +21,17 @@ from innerloop.harness.experiments.folder import (
     read_events,
     read_manifest,
 )
+from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.experiments.stopping import precise
 from innerloop.harness.result.listing import RunLine, changed, line_of
 from innerloop.harness.schema.experiment import Event, Manifest
 from innerloop.harness.store.find import folders
 from innerloop.harness.store.versions import Document, read_document
+
+ADAPTIVE: dict[str, Callable[[Manifest, Sequence[Event]], bool]] = {  # designs that choose their runs: are they over?
+    FIND_RATE: lambda manifest, events: probes.state(manifest, events).next is None,
+    BISECT: lambda manifest, events: bisecting.state(manifest, events).open is None,
+}
 
 
 def list_experiments(root: Path) -> list[RunLine]:
@@ -55,15 +63,27 @@ def line_of_experiment(folder: Path) -> RunLine:
 
 def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:
     """ok, failed (a run is), or, where runs are left, running or interrupted."""
-    if len(_ended(events)) < manifest.blocks * len(manifest.cells) and not precise(manifest, events):
+    if manifest.design in ADAPTIVE:
+        if ADAPTIVE[manifest.design](manifest, events):
+            return "ok"
+        return "running" if _held(folder) else "interrupted"
+    if len(_ended(events)) < manifest.blocks * len(manifest.measured) and not precise(manifest, events):
         return "running" if _held(folder) else "interrupted"
     return "failed" if failed_jobs(events) else "ok"
 
 
 def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str:
-    """`compare, 8 of 8 blocks: B / A 1.034 (1.021 to 1.047)`; `trials, 3 of 3 blocks: output_tokens_per_s 1888`."""
-    cells = max(len(manifest.cells), 1)
-    words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} blocks"
+    """`compare, 8 of 8 trials: B / A 1.034 (1.021 to 1.047)`; `trials, 3 of 3 trials: output_tokens_per_s 1888`."""
+    cells = max(len(manifest.measured), 1)
+    if manifest.design == FIND_RATE:
+        now = probes.state(manifest, events)
+        found = "nothing holds yet" if now.answer is None else f"{manifest.options['over']} {now.answer:g}"
+        return f"{FIND_RATE}, {len(_ended(events))} probes: {found} ({now.state})"
+    if manifest.design == BISECT:
+        names, now = [cell.name for cell in manifest.cells], bisecting.state(manifest, events)
+        said = "undecided" if now.found is None else names[now.found] if now.found else "no culprit"
+        return f"{BISECT}, {len(now.pairs)} trials: {said}"
+    words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} trials"
     try:
         found = _found(document)
     except (KeyError, IndexError, TypeError):  # another design's, or none yet

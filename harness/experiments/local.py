@@ -14,10 +14,13 @@ from innerloop.harness.analysis.verdicts import looks_interval
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
 from innerloop.harness.cli.signals import Stopped
 from innerloop.harness.cli.words import number, share
+from innerloop.harness.experiments.addresses import remember
+from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.blocks import ENDED, Job, latest
 from innerloop.harness.experiments.compared import blocks_of, compared
 from innerloop.harness.experiments.folder import DOCUMENT, failed_jobs, read_events, read_manifest, unmake
-from innerloop.harness.experiments.runner import Execute, Outcome, Tell, carry_out
+from innerloop.harness.experiments.probes import FIND_RATE
+from innerloop.harness.experiments.runner import Choose, Execute, Outcome, Tell, carry_out, event_of
 from innerloop.harness.experiments.sides import check_place, question_of
 from innerloop.harness.experiments.stopping import by_key, sides_of, two_sided
 from innerloop.harness.machine import this_machine
@@ -27,7 +30,7 @@ from innerloop.harness.result.exit_code import interrupted
 from innerloop.harness.result.figures import FIGURES, value_of
 from innerloop.harness.schema.comparison import Comparison
 from innerloop.harness.schema.experiment import Event, Manifest
-from innerloop.harness.schema.result import Place, Result
+from innerloop.harness.schema.result import ExperimentPlace, Result
 from innerloop.harness.session import run as session
 from innerloop.harness.session.arguments import options_of, parser, request_of
 from innerloop.harness.spec.resolve import resolve
@@ -38,10 +41,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from innerloop.harness.machine import Machine
+    from innerloop.harness.profiling.choice import Profile
     from innerloop.harness.session.options import Options
     from innerloop.harness.spec.model import RunSpec
 
 WRITE_EVERY_S = 5.0
+Way = tuple[Callable[[Path, Manifest, "Machine", "Console"], Execute], "Choose | None"]  # how it runs and chooses
 Conclude = Callable[[Path], DataClass]  # an experiment's folder -> its document; raises Refused where there is none yet
 
 
@@ -62,9 +67,16 @@ def go_on(folder: Path, console: Console) -> tuple[Comparison | None, int]:
     return found, code
 
 
-def run_left(folder: Path, console: Console, conclude: Conclude | None = None) -> int:
+def run_left(
+    folder: Path,
+    console: Console,
+    conclude: Conclude | None = None,
+    budget_s: float | None = None,
+    way: Way | None = None,
+) -> int:
     """Runs what is left of an experiment; the exit code. Its document is written meanwhile and at the end, if
-    `conclude` makes it.
+    `conclude` makes it. budget_s: no process begins later than so many seconds from now. way: how this design is run;
+    None: a run a job.
 
     Raises:
         Refused: it is no experiment, cannot go on here, another process is running it, or nothing could be begun: a
@@ -89,8 +101,10 @@ def run_left(folder: Path, console: Console, conclude: Conclude | None = None) -
             write()
         tell_people(events, job)
 
+    runs, choose = way or (executor, None)
+    until_s = None if budget_s is None else time.monotonic() + budget_s
     try:
-        ended = carry_out(folder, executor(folder, manifest, machine, console), boot_id(), tell)
+        ended = carry_out(folder, runs(folder, manifest, machine, console), boot_id(), tell, until_s, choose)
     except Stopped as stopped:
         stopped.take()
         ended = False
@@ -126,6 +140,45 @@ def executor(folder: Path, manifest: Manifest, machine: Machine, console: Consol
     return execute
 
 
+def run_grid(folder: Path, manifest: Manifest, machine: Machine, console: Console) -> Execute:
+    """Each job is an ordinary run in a folder of its own, and one that is refused or fails takes nothing from the
+    others: those of a process behind it are run again in another one."""
+    addresses_of = {cell.name: cell.address for cell in manifest.cells}
+
+    def execute(jobs: Sequence[Job], runs: Sequence[Path]) -> Sequence[Outcome]:
+        outcomes: dict[Job, Outcome] = {}
+        asked = []
+        for job, run in zip(jobs, runs, strict=True):
+            try:
+                asked.append((job, _run_of(manifest, job, run, machine)))
+            except Refused as error:
+                outcomes[job] = Outcome("refused", reason=str(error))
+        try:
+            results = session.run_windows([one for _, one in asked], machine, console) if asked else []
+            for (job, _), (result, run) in zip(asked, results, strict=True):
+                outcomes[job] = outcome_of(result)
+                if outcomes[job].state == "done" and (address := addresses_of[job.cell]) is not None:
+                    remember(address, event_of(job, boot_id(), outcomes[job]), run)
+            _reach_again([job for job, _ in asked], outcomes, [result for result, _ in results])
+        except Refused as error:
+            if len(asked) > 1:  # not all need be the cause
+                alone = {job: execute([job], [run]) for job, run in zip(jobs, runs, strict=True) if job not in outcomes}
+                return [outcomes.get(job) or alone[job][0] for job in jobs]
+            outcomes |= {job: Outcome("refused", reason=str(error)) for job, _ in asked}
+        except InnerloopError as error:
+            outcomes |= {job: Outcome("failed", reason=str(error)) for job, _ in asked}
+        return [outcomes[job] for job in jobs]
+
+    return execute
+
+
+def _reach_again(jobs: Sequence[Job], outcomes: dict[Job, Outcome], results: Sequence[Result]) -> None:
+    """Where a process failed in a window, those behind it were not reached; where it did not load, all have failed."""
+    failed = [k for k, job in enumerate(jobs) if outcomes[job].state == "failed"]
+    if failed and results[failed[0]].startup_s.load is not None:
+        outcomes |= {jobs[k]: Outcome("unreached") for k in failed[1:]}
+
+
 def _run_of(manifest: Manifest, job: Job, run: Path, machine: Machine) -> tuple[RunSpec, Options]:
     """The run that a job is, and how it is made.
 
@@ -133,10 +186,24 @@ def _run_of(manifest: Manifest, job: Job, run: Path, machine: Machine) -> tuple[
         Refused: it cannot be run here.
     """
     words = next(cell.request["arguments"] for cell in manifest.cells if cell.name == job.cell)
+    place = ExperimentPlace(manifest.id, manifest.design, job.cell, job.block)
+    profile = _profile(manifest.options) if _is_profiled(manifest, job) else None
+    spec, options = run_of_words(words, run, machine, place, profile)
+    if job.block == 1 and manifest.options.get("verify"):
+        options = replace(options, verify=True, keep_token_ids=True)
+    return spec, options
+
+
+def run_of_words(
+    words: Sequence[str], run: Path, machine: Machine, place: ExperimentPlace, profile: Profile | None = None
+) -> tuple[RunSpec, Options]:
+    """The run that a command line asks for, as a part of an experiment.
+
+    Raises:
+        Refused: it cannot be run here.
+    """
     arguments = parser().parse_args(list(words))
-    arguments.verify = job.block == 1 and bool(manifest.options.get("verify"))
-    options = options_of(arguments, run, _profile(manifest.options) if _is_profiled(manifest, job) else None)
-    place = Place(manifest.id, manifest.design, job.cell, job.block)
+    options = options_of(arguments, run, profile)
     return resolve(request_of(arguments), machine), replace(options, numbered=False, experiment=place)
 
 
@@ -146,7 +213,7 @@ def _is_profiled(manifest: Manifest, job: Job) -> bool:
     return job.block == 1 and job.cell in ([profiled] if isinstance(profiled, str) else profiled or [])
 
 
-def _profile(options: Mapping[str, Any]) -> Any:
+def _profile(options: Mapping[str, Any]) -> Profile | None:
     return choose(options["profiler"], options["profiler_steps"])
 
 
@@ -161,21 +228,22 @@ def outcome_of(result: Result) -> Outcome:
 def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
     """Says before each process which it is, how long it may take yet, and what the figure is so far."""
     begun, done_before = time.monotonic(), len(_ended(read_events(folder)))
-    total = manifest.blocks * len(manifest.cells)
-    unit = "block" if manifest.design not in ("layers", "trials") else "trial"
-    most = " at most" if manifest.until is not None else ""
+    total = manifest.blocks * len(manifest.measured)
+    unit = "probe" if manifest.design == FIND_RATE else "trial"
+    most = "at most " if manifest.until is not None or manifest.design in (FIND_RATE, BISECT) else ""
 
     def tell(events: Sequence[Event], job: Job | None) -> None:
         done = len(_ended(events))
-        if (line := so_far(manifest, events)) is not None:
+        if not manifest.kept and (line := so_far(manifest, events)) is not None:
             console.print(line, style="dim", highlight=False)
         if job is None:
             return
-        words = f"{unit} {job.block} of {manifest.blocks}{most} ({done + 1} of {total})"
+        chosen = manifest.design in (FIND_RATE, BISECT)  # by what is found: how many are left is not known
+        words = f"{unit} {job.block} of {most}{manifest.blocks}" + ("" if chosen else f" (run {done + 1} of {total})")
         if not manifest.together and len(manifest.cells) > 1:
             words = f"{job.cell}, {words}"
         elapsed = time.monotonic() - begun
-        if done > done_before:
+        if done > done_before and not chosen:
             words += f", {elapsed:.0f} s elapsed, about {elapsed / (done - done_before) * (total - done):.0f} s left"
         console.rule(words, style="dim")
 
@@ -194,10 +262,10 @@ def so_far(manifest: Manifest, events: Sequence[Event]) -> str | None:
         found = mean_of_processes(values, looks)
         width = half_width(found)
         if found.count:
-            told.append(f"{cells[key]} {number(found.estimate)}" + (f" +-{share(width)}" if width is not None else ""))
+            told.append(f"{cells[key]} {number(found.estimate)}" + (f" ±{share(width)}" if width is not None else ""))
     if not told:
         return None
-    until = "" if manifest.until is None else f"; until +-{share(manifest.until)}"
+    until = "" if manifest.until is None else f"; stops at ±{share(manifest.until)}"
     return f"{metric} so far: {', '.join(told)}{until}"
 
 
@@ -208,7 +276,7 @@ def _ratio_so_far(manifest: Manifest, events: Sequence[Event], metric: str) -> s
     ratio = paired_ratio(a, b) if manifest.until is None else looks_interval(a, b, manifest.blocks)
     bounds = "" if ratio.low is None else f" ({number(ratio.low, 4)} to {number(ratio.high, 4)})"
     until = "" if manifest.until is None else f"; until +-{share(manifest.until)}"
-    return f"B / A after {len(a)} blocks: {number(ratio.estimate, 4)}{bounds} {metric}{until}"
+    return f"B / A after {len(a)} trials: {number(ratio.estimate, 4)}{bounds} {metric}{until}"
 
 
 def _ended(events: Sequence[Event]) -> list[Event]:

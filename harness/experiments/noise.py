@@ -60,14 +60,14 @@ def noise_of(folder: Path) -> Noise:
     manifest, events = read_manifest(folder), read_events(folder)
     cells = [cell.name for cell in manifest.cells]
     if cells != [A, B] or manifest.cells[0].key != manifest.cells[1].key:
-        raise Refused(f"{folder} does not compare a run with itself: give --change ''")
+        raise Refused(f"{folder} does not compare a run with itself; noise needs a comparison made with --change ''")
     blocks = [one for one in whole_blocks(manifest, events) if all(job.event == "done" for job in one.values())]
     results = [[result_file.read(folder / RUNS / block[side].job) for side in (A, B)] for block in blocks]
     figures = {one.name: _noise([[value_of(run, one.name) for run in row] for row in results]) for one in FIGURES}
     known = {name: found for name, found in figures.items() if found is not None}
     metric = manifest.options["metric"]
     if metric not in known:
-        raise Refused(f"{folder} has fewer than three whole blocks with {metric}: noise takes that many")
+        raise Refused(f"{folder} has fewer than three complete trials with {metric}; at least three are needed")
     first = results[0][0]
     return Noise(
         schema_version=VERSION,
@@ -134,18 +134,19 @@ def trials_to_see(
     known = noise_file.read(machine, load_of(spec))
     if known is None or metric not in known.figures:
         raise Refused(
-            f"--effect: how much runs of this load differ on this machine is unknown for {metric}",
-            "measure it: innerloop noise --base ARGUMENTS",
+            f"--effect needs the noise of {metric} for this workload on this machine, which has not been measured",
+            "measure it with innerloop noise --base ARGUMENTS",
         )
     if effect <= margin:
         raise Refused(
-            f"--effect: {effect:.2%} is not above {margin:.2%}, which counts as no difference",
+            f"--effect: {effect:.2%} must be larger than the margin ({margin:.2%}), below which "
+            "differences are ignored",
             "give a larger --effect or a smaller --margin",
         )
     found = blocks_to_see(effect, known.figures[metric].neighbours, margin)
     if found is None or found > MOST_TRIALS:
         raise Refused(
-            f"--effect: {effect:.2%} would take more than {MOST_TRIALS} blocks: two runs differ by "
+            f"--effect: detecting {effect:.2%} would need more than {MOST_TRIALS} trials: two identical runs differ by "
             f"{known.figures[metric].neighbours:.2%} here"
         )
     return found

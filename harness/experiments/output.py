@@ -32,5 +32,5 @@ def output(arguments: argparse.Namespace) -> Output:
     """
     for flag, path in (("--markdown", arguments.markdown), ("--junit", arguments.junit)):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise Refused(f"{flag}: {path} is a folder, or lies in none")
+            raise Refused(f"{flag}: {path} is a folder, or its folder does not exist")
     return Output(arguments.json, arguments.markdown, arguments.junit)

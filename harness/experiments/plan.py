@@ -64,9 +64,9 @@ def print_experiment(resolved: PlanOfExperiment, console: Console) -> None:
     """The plan of the first cell for people, and of the others what is not the same."""
     (first, common), *others = resolved.cells.items()
     if resolved.design == LAYERS:
-        console.print(f"layer {first}, and what all layers share", style="bold")
+        console.print(f"layer {first}, and settings common to all layers", style="bold")
     elif others:
-        console.print(f"window {first}, and what all windows share", style="bold")
+        console.print(f"window {first}, and settings common to all windows", style="bold")
     print_plan(common, console)
     for name, own in others:
         if resolved.design == LAYERS:
@@ -76,7 +76,9 @@ def print_experiment(resolved: PlanOfExperiment, console: Console) -> None:
             told = f"{workload}, hash {own.workload_hash[:12]}, {words(own.workload)}"
             console.print(f"window {name}: workload {told}")
     if resolved.until is not None:
-        console.print(f"until the figure is known to +-{share(resolved.until)}, after {resolved.trials} trials at most")
+        console.print(
+            f"stops once the metric is known to within ±{share(resolved.until)}, or after {resolved.trials} trials"
+        )
     console.print(f"order of runs: {', '.join(Path(f).name for f in resolved.folders)}")
 
 
@@ -84,7 +86,7 @@ def print_layer(name: str, own: Plan, common: Plan, console: Console) -> None:
     """What is not the same on another layer."""
     native = common.native_settings
     new = {name: value for name, value in own.native_settings.items() if native.get(name) != value}
-    told = ", ".join(f"{name} = {shown(name, value)}" for name, value in new.items()) or "nothing"
-    console.print(f"layer {name}: differs: {told}")
+    told = ", ".join(f"{name} = {shown(name, value)}" for name, value in new.items())
+    console.print(f"layer {name} differs in: {told}" if told else f"layer {name}: no differences")
     if own.cannot_report:
         console.print(f"  not reported: {', '.join(own.cannot_report)}", style="dim")

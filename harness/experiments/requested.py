@@ -32,7 +32,7 @@ LAYERS, TRIALS = "layers", "trials"  # designs
 MOST_WINDOWS = 100
 MOST_UNTIL = 20  # trials of --until, unless told otherwise
 OF_THE_EXPERIMENT = (
-    "layers", "trials", "until", "windows", "metric", "out", "json", "strict", "profiler", "profiler_steps",
+    "layers", "trials", "until", "windows", "metric", "out", "json", "strict", "html", "profiler", "profiler_steps",
     "verify",
 )  # fmt: skip
 
@@ -95,14 +95,14 @@ def requested(arguments: argparse.Namespace, machine: Machine) -> Experiment:
 def _check(arguments: argparse.Namespace) -> None:
     """Raises: Refused: flags that do not go together."""
     if arguments.layer is not None and arguments.layers is not None:
-        raise Refused("--layer and --layers exclude each other; give one of them")
+        raise Refused("--layer and --layers cannot be combined; give one of them")
     for flag in ("until", "windows"):
         if arguments.layers is not None and getattr(arguments, flag) is not None:
-            raise Refused(f"--layers and --{flag} exclude each other; give one of them")
+            raise Refused(f"--layers and --{flag} cannot be combined; give one of them")
     if arguments.windows is not None and arguments.profiler is not None:
-        raise Refused("--windows and --profiler exclude each other: a profiled process has one window")
+        raise Refused("--windows and --profiler cannot be combined: a profiled process has one window")
     if arguments.windows is not None and arguments.verify:
-        raise Refused("--windows and --verify exclude each other: a verified process has one window")
+        raise Refused("--windows and --verify cannot be combined: a verified process has one window")
     if arguments.until is not None and (arguments.trials or MOST_UNTIL) < LEAST_BLOCKS:
         raise Refused(f"--until needs {LEAST_BLOCKS} trials or more: fewer give no interval")
     if arguments.metric is not None and arguments.until is None:
@@ -128,7 +128,10 @@ def _trials(arguments: argparse.Namespace) -> dict[str, argparse.Namespace]:
     if isinstance(names, int):
         return {f"window{k}": _alone(arguments) for k in range(1, names + 1)}
     if arguments.workload is not None:
-        raise Refused("--windows names workloads, so leave out --workload; --windows 3 repeats the one of --workload")
+        raise Refused(
+            "--windows already names workloads, so leave out --workload; to repeat one workload, write --windows 3 "
+            "--workload NAME"
+        )
     return dict(zip(cell_names(names), (_alone(arguments, workload=name) for name in names), strict=True))
 
 
@@ -144,7 +147,7 @@ def windows_of(text: str) -> int | list[str]:
             raise Refused(f"--windows: {names[0]} is not a number from 1 to {MOST_WINDOWS}")
         return int(names[0])
     if not 1 <= len(names) <= MOST_WINDOWS:
-        raise Refused(f"--windows takes a number, or 1 to {MOST_WINDOWS} workloads with commas between them")
+        raise Refused(f"--windows takes a number, or 1 to {MOST_WINDOWS} workloads separated by commas")
     return names
 
 

@@ -160,8 +160,8 @@ def make(manifest: Manifest, out: Path | None, default: Path | None = None) -> P
 def check_place(manifest: Manifest, machine: Machine) -> None:
     """Raises: Refused: the experiment was begun on another machine, or with paths from another folder."""
     if manifest.machine != described(machine):
-        raise Refused("this experiment was started on another machine: its blocks would not be comparable")
+        raise Refused("this experiment was started on another machine: its trials would not be comparable")
     if manifest.options.get("folder") != os.getcwd():
         raise Refused(
-            f"paths in this experiment are relative to {manifest.options.get('folder')}: change to that folder first"
+            f"paths in this experiment are relative to {manifest.options.get('folder')}: cd to that folder first"
         )

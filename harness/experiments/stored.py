@@ -25,7 +25,7 @@ def compared_runs(a: str, b: str | None, asked: Asked) -> Comparison:
     if b is None:
         path = find_run(a)
         if not holds_experiment(path):
-            raise Refused(f"{a} is no experiment: name the run that is set against it, too")
+            raise Refused(f"{a} is not an experiment; also name the run to compare it with")
         question = asked.question(blocks_of(path)[0][0])
         return compared(path, question if asked.margin is not None else _as_made(path, question))
     one, two = members(a), members(b)
@@ -53,11 +53,11 @@ def members(name: str) -> list[Member]:
         return _trials(name)
     found = store.open(path)
     if isinstance(found, store.StoredLadder):
-        raise Refused(f"{name} holds one run per layer; name one of its subfolders")
+        raise Refused(f"{name} contains one run per layer; name one of its subfolders")
     if found.kind == "interrupted":
         raise Refused(f"{found.folder} has no result", f"innerloop show {found.folder} rebuilds it")
     if found.kind != "run":
-        raise Refused(f"{found.path} holds no run with a result")
+        raise Refused(f"{found.path} contains no run with a result")
     return [Member(found.folder, read_compared(found.path))]
 
 
@@ -65,11 +65,14 @@ def _trials(name: str) -> list[Member]:
     folder = find_run(name)
     manifest = read_manifest(folder)
     if len(manifest.cells) > 1:
-        cells = ", ".join(cell.name for cell in manifest.cells)
-        raise Refused(f"{name} holds runs of {cells}: name it alone, or one of the folders in {folder / RUNS}")
+        cells = " and ".join(cell.name for cell in manifest.cells)
+        raise Refused(
+            f"{name} contains runs of {cells}: give it as the only argument, or name one of the folders in "
+            f"{folder / RUNS}"
+        )
     done = latest_done(read_events(folder))
     if not done:
-        raise Refused(f"no run of {name} has ended", f"innerloop resume {folder} runs what is left")
+        raise Refused(f"no run of {name} has finished", f"innerloop resume {folder} finishes the experiment")
     return [Member(folder / RUNS / job, read_compared(folder / RUNS / job)) for job in done]
 
 
@@ -77,7 +80,9 @@ def _notes(one: int, two: int) -> list[str]:
     """What is against blocks of runs that were not measured side by side."""
     out = []
     if min(one, two) > 1:
-        out.append("A and B were measured one after the other: what else changed in between is part of every ratio")
+        out.append("A and B were measured one after the other: every ratio includes whatever else changed in between")
     if one != two:
-        out.append(f"{abs(one - two)} runs of {'A' if one > two else 'B'} are left out: a block takes one of each")
+        side, left = ("A", one - two) if one > two else ("B", two - one)
+        told = f"1 run of {side} is" if left == 1 else f"{left} runs of {side} are"
+        out.append(f"{told} not used: runs are compared in pairs")
     return out

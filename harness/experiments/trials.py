@@ -38,7 +38,7 @@ def measured(folder: Path) -> Trials:
     results = [result for blocks in jobs.values() for _, result in blocks.values() if result is not None]
     first = next((result for result in results if result.failure is None), None)
     if first is None:
-        raise Refused(f"no run of {folder} has come to its end yet", f"innerloop resume {folder} runs what is left")
+        raise Refused(f"no run of {folder} has finished yet", f"innerloop resume {folder} finishes the experiment")
     loads = [load for cells in same_cells(manifest) if (load := _load(manifest, jobs, cells)) is not None]
     reached = None if manifest.until is None else precise(manifest, events)
     return Trials(
@@ -160,20 +160,20 @@ def _load_times(jobs: Jobs) -> tuple[float | None, ...]:
 
 def _notes(manifest: Manifest, events: Sequence[Event], loads: Sequence[Load], reached: bool | None) -> Iterator[str]:
     if any(load.processes < LEAST_BLOCKS for load in loads):
-        yield f"fewer than {LEAST_BLOCKS} processes: how much they differ is unknown, so no figure has an interval"
+        yield f"fewer than {LEAST_BLOCKS} trials: how much they vary is unknown, so there are no intervals"
     if reached is False and all(load.processes >= manifest.blocks for load in loads):
         worst = max((load for load in loads if load.needed), key=lambda load: load.needed or 0, default=None)
         if worst is not None and manifest.until is not None:
             yield (
-                f"+-{share(manifest.until)} was not reached with {manifest.blocks} processes: between them "
-                f"{manifest.options['metric']} of {worst.workload} scatters by {share(worst.figures[0].scatter)}; "
-                f"about {worst.needed} would do"
+                f"±{share(manifest.until)} was not reached in {manifest.blocks} trials: "
+                f"{manifest.options['metric']} of {worst.workload} varies by {share(worst.figures[0].scatter)} "
+                f"between trials; about {worst.needed} trials would be enough"
             )
     for load in loads:
         differing = [one.name for one in load.figures if one.processes_differ]
         if differing:
             yield (
-                f"{load.workload}: processes differ more than windows do, so more trials help and more windows do not: "
-                f"{', '.join(differing)}"
+                f"{load.workload}: trials differ more than windows within a trial, so run more trials, not more "
+                f"windows ({', '.join(differing)})"
             )
     yield from (f"{event.job} failed: {event.reason}" for event in failed_jobs(events))

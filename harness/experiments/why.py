@@ -8,16 +8,16 @@ from pathlib import Path
 from innerloop.harness.analysis.attribution import LEAST_CAPTURED, Attribution, attribute
 from innerloop.harness.analysis.statistics import Interval
 from innerloop.harness.profiling.stored import captured_steps
-from innerloop.harness.schema.comparison import ChangedSteps, Estimate, KernelWhy, Why
+from innerloop.harness.schema.comparison import ChangedSteps, Decomposition, Estimate, KernelWhy
 
 
 def estimate(of: Interval) -> Estimate:
     return Estimate(of.estimate, of.low, of.high)
 
 
-def explained(found: Attribution, kernels: KernelWhy | None = None) -> Why:
+def explained(found: Attribution, kernels: KernelWhy | None = None) -> Decomposition:
     parts = _estimates(found)
-    return Why(
+    return Decomposition(
         a_s=estimate(found.a_s),
         b_s=estimate(found.b_s),
         difference_s=parts["difference"],

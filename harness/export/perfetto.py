@@ -185,7 +185,7 @@ def draw_requests(writer: TraceWriter, root: int, tables: Tables, start_ns: int,
         lane = lanes(since[chosen], until[chosen])
         most = int(lane.max(initial=-1)) + 1
         if place == 1 and most > MOST_QUEUED:
-            writer.track(f"{most} at once are too many to draw; see the counter", group)
+            writer.track(f"up to {most} at a time: too many to draw; see the counter", group)
             continue
         name = "slot" if place == 0 else "queue"
         tracks = [writer.track(f"{name} {number}", group, rank=number) for number in range(most)]

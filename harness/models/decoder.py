@@ -38,7 +38,7 @@ def gated(name: str, hidden: int, inner: int, *, bias: bool = False, experts: in
 
 def router(name: str, experts: int, hidden: int) -> Stored:
     """What chooses each position's experts; random, so that all are chosen equally often."""
-    return Stored(f"{name}.weight", (experts, hidden), "matrix", hidden**-0.5)
+    return Stored(f"{name}.weight", (experts, hidden), "router", hidden**-0.5)
 
 
 def heads_size(config: Config) -> int:

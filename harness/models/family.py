@@ -14,9 +14,10 @@ class Family:
     """What all models of a family share.
 
     architectures: as config.json names them. model_type: as it is written into a synthetic checkpoint's config.json.
-    tensors: in the order of the layers. attention: of every layer in order. defaults: what config.json may leave out.
+    tensors: in the order of the layers. attention: of every layer in order. defaults: what config.json may leave out,
+        with what it then means.
     unwritten: what our profiles say of every model and this family's config.json does not have.
-    quantizes: whether its matrices lie in the checkpoint as the quantization methods expect.
+    quantizes: the methods whose layout its matrices have in published checkpoints.
     """
 
     name: str
@@ -27,6 +28,6 @@ class Family:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     required: tuple[str, ...] = ("intermediate_size",)
     unwritten: tuple[str, ...] = ()
-    quantizes: bool = True
+    quantizes: tuple[str, ...] = ("awq", "gptq", "fp8", "compressed-tensors")
     routed: Callable[[Config], tuple[int, int] | None] = lambda config: None
     """(experts of a layer, those that each position takes); None: a dense model."""

@@ -44,6 +44,19 @@ def attention_3(config: Config) -> list[Attention]:
     return by_type(config, layer_types(config, pattern))
 
 
+LEFT_OUT_3 = {  # by the published multimodal models, for transformers' Gemma3TextConfig to fill in
+    "tie_word_embeddings": True,
+    "sliding_window": 4096,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "vocab_size": 262208,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+    "rope_local_base_freq": 1e4,
+}
 GEMMA2 = Family(
     "gemma2",
     ("Gemma2ForCausalLM",),
@@ -58,5 +71,5 @@ GEMMA3 = Family(
     "gemma3_text",
     tensors_3,
     attention_3,
-    {"tie_word_embeddings": True, "sliding_window": 4096, "hidden_activation": "gelu_pytorch_tanh"},
+    LEFT_OUT_3,
 )

@@ -1,13 +1,13 @@
 """GPT-OSS: biases everywhere, a sink a head, windows in every other layer, the experts of a layer in one tensor.
 
-This is the form of the checkpoints in bfloat16; those published by OpenAI hold the experts in MXFP4.
+The tensors are those of a checkpoint in bfloat16; those published by OpenAI hold the experts in MXFP4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from innerloop.harness.models.decoder import by_type, decoder, layer_types, queries_keys_values
+from innerloop.harness.models.decoder import by_type, decoder, layer_types, queries_keys_values, router
 from innerloop.harness.models.family import Family
 from innerloop.harness.models.stored import BIAS_DEVIATION, Attention, Config, Stored, norm
 
@@ -19,7 +19,7 @@ def layer(config: Config, name: str, number: int) -> Iterator[Stored]:
     yield from queries_keys_values(config, f"{name}.self_attn", bias=bias, out_bias=bias)
     yield Stored(f"{name}.self_attn.sinks", (config["num_attention_heads"],), "vector", BIAS_DEVIATION)
     yield norm(f"{name}.post_attention_layernorm", hidden)
-    yield Stored(f"{name}.mlp.router.weight", (count, hidden), "matrix", hidden**-0.5)
+    yield router(f"{name}.mlp.router", count, hidden)
     yield Stored(f"{name}.mlp.router.bias", (count,), "vector", value=0.0)
     experts = f"{name}.mlp.experts"
     yield Stored(f"{experts}.gate_up_proj", (count, hidden, 2 * inner), "stack", hidden**-0.5, experts=count)
@@ -44,6 +44,6 @@ GPT_OSS = Family(
     attention,
     {"sliding_window": 128, "attention_bias": True},
     required=("intermediate_size", "num_local_experts", "num_experts_per_tok"),
-    quantizes=False,
+    quantizes=("mxfp4",),
     routed=lambda config: (config["num_local_experts"], config["num_experts_per_tok"]),
 )

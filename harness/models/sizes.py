@@ -63,7 +63,7 @@ class Sizes:
 
 def sizes(family: Family, config: Config) -> Sizes:
     """The sizes of one model."""
-    numbers = dict.fromkeys(("stack", "matrix", "embedding", "head", "vector"), 0)
+    numbers = dict.fromkeys(("stack", "router", "embedding", "head", "vector"), 0)
     found: dict[tuple[int, int, bool], int] = {}
     wide = 0
     for tensor in family.tensors(config):
@@ -77,7 +77,7 @@ def sizes(family: Family, config: Config) -> Sizes:
     return Sizes(
         matrices=tuple((rows, columns, times, routed) for (rows, columns, routed), times in found.items()),
         stacks=numbers["stack"],
-        plain=numbers["matrix"],
+        plain=numbers["router"],
         tables=numbers["embedding"] + numbers["head"],
         vectors=numbers["vector"],
         always_float32=wide,

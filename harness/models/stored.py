@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Config = Mapping[str, Any]  # config.json's words, what the family takes for granted filled in
-Kind = Literal["linear", "matrix", "stack", "vector", "embedding", "head"]
+Kind = Literal["linear", "router", "stack", "vector", "embedding", "head"]
 
 ATTENTION_GAIN = 0.25  # at 1, attention's averages drown what tells positions apart: greedy output repeats one token
 BIAS_DEVIATION = 0.02  # not 0, so that a bias that an engine loses shows in its output
@@ -19,8 +19,8 @@ class Stored:
     """One tensor of a checkpoint, or one for each of `experts` routed experts, `{}` in its name standing for which.
 
     kind: `linear` is a layer's matrix [outputs, inputs], which quantization may pack, with a name that ends before its
-        suffix (`.weight`); `matrix` one that never is; `stack` the matrices of all experts in one tensor, [experts,
-        inputs, outputs]; `vector` norms and biases; `embedding` and `head` the tables.
+        suffix (`.weight`); `router` [experts, inputs], never packed; `stack` the matrices of all experts in one tensor,
+        [experts, inputs, outputs]; `vector` norms and biases; `embedding` and `head` the tables.
     deviation: of random values; None: `value` everywhere. dtype: None is the checkpoint's.
     """
 

@@ -70,7 +70,7 @@ def run(
                 if limit_s is not None and time.monotonic() - begun > limit_s:
                     raise failed(f"took longer than {limit_s:g} s", log)
                 tick()
-            raise failed("was lost: its guard process exited", log)
+            raise failed("ended with its guard process", log)
         finally:
             worker.close(pid)
             (folder / JOB).unlink(missing_ok=True)

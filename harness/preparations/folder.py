@@ -152,4 +152,4 @@ class Progress:
         self._slowly.tick(f"preparing {self._what}", f" (once; its output goes to {self._log})")
 
     def writing(self) -> None:
-        self._slowly.tick(f"writing {self._what} to the disk")
+        self._slowly.tick(f"writing {self._what} to disk")

@@ -25,6 +25,7 @@ class Account(TypedDict, total=False):
     step_pairs: Sequence[Sequence[int]]
     clock_ns_per_call: float
     caches_reset: bool | None
+    spread_over_s: float | None
     memory_bytes: Mapping[str, int]
     process_cpu_s: float
     compiled_in_window: Mapping[str, int] | None
@@ -52,8 +53,8 @@ class Event(Account, total=False):
 
 
 OF_A_WINDOW = (  # what each of the windows of one engine has of its own
-    "warmup", "warmup_shapes", "step_pairs", "clock_ns_per_call", "caches_reset", "process_cpu_s",
-    "compiled_in_window", "memory_bytes",
+    "warmup", "warmup_shapes", "step_pairs", "clock_ns_per_call", "caches_reset", "spread_over_s",
+    "process_cpu_s", "compiled_in_window", "memory_bytes",
 )  # fmt: skip
 
 

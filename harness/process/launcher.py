@@ -263,8 +263,8 @@ def overdue(outcome: Outcome, trace: Path, limits: Limits, begun_s: float) -> Fa
         return None
     quiet_s = now_s - max(last_beat_ns(trace), outcome.phases[phase]) / 1e9
     if limits.hang_s is not None and quiet_s > limits.hang_s:
-        what = "finished closing" if phase == "close" else "finished a step"
-        return Failure("hang", f"the engine has not {what} for {quiet_s:.0f} s (--hang-timeout {limits.hang_s:g} s)")
+        what = "the engine has been closing" if phase == "close" else "no step has finished"
+        return Failure("hang", f"{what} for {quiet_s:.0f} s (--hang-timeout {limits.hang_s:g} s)")
     return None
 
 

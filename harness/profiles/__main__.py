@@ -22,12 +22,13 @@ examples:
   innerloop profiles check mine.yaml chat.yaml
   innerloop profiles schema workload > workload.schema.json  for an editor that checks YAML
 
-KIND is model, workload or engine. A run takes a profile by its name or by the path of a YAML file.
+KIND is model, workload, engine, suite or slo. A run takes a profile by its name or by the path of a YAML file.
 """
 
 
 def parser() -> CommandLine:
-    top = command_line("profiles", "List, show and check the profiles of models, workloads and engines.", EXAMPLES)
+    what = "List, show and check the profiles of models, workloads, engines, suites and latency limits (slo)."
+    top = command_line("profiles", what, EXAMPLES)
     verbs = top.add_subparsers(dest="verb", metavar="list | show | check | schema")
     listing = verbs.add_parser("list", help="list the profiles shipped with innerloop, with their titles")
     listing.add_argument("kind", nargs="?", metavar="KIND", help="default: all kinds")

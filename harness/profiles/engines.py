@@ -15,6 +15,7 @@ from innerloop.harness.profiles.validation import read_mapping, validate
 
 FOLDER = Path(__file__).resolve().parents[2] / "profiles" / "engines"
 LOCKS = FOLDER / "locks"
+VERSION = re.compile(r"\d+(\.\d+)*([a-z]+\d+)?(\+[A-Za-z0-9.]+)?")
 
 
 def engine_names() -> list[str]:
@@ -29,6 +30,9 @@ def load_engine(name: str) -> EngineProfile:
     Raises:
         Refused: there is none of that name; says which is nearest.
     """
+    base, pinned, version = name.partition("==")
+    if pinned:
+        return of_version(load_engine(base), version)
     if plugins.is_path(name):
         return plugins.profile_of(name)
     own, installed = {path.stem for path in FOLDER.glob("*.yaml")}, plugins.installed()
@@ -42,8 +46,19 @@ def load_engine(name: str) -> EngineProfile:
     source = f"profiles/engines/{name}.yaml"
     engine = validate(EngineProfile, read_mapping(FOLDER / f"{name}.yaml", source), source)
     if engine.name != name:
-        raise Refused(f"{source}: name is {engine.name!r}; it must be {name!r}, like the file")
+        raise Refused(f"{source}: name is {engine.name!r}; it must match the file name ({name!r})")
     return engine
+
+
+def of_version(engine: EngineProfile, version: str) -> EngineProfile:
+    """The profile of one version of an engine.
+
+    Raises:
+        Refused: it is no version.
+    """
+    if not VERSION.fullmatch(version):
+        raise Refused(f"--engine: {version!r} is not a version; write for example {engine.name}==0.30.0")
+    return engine.model_copy(update={"pinned": version})
 
 
 def all_engines() -> list[EngineProfile]:
@@ -66,8 +81,8 @@ def broken_plugins() -> dict[str, str]:
 
 
 def runnable(machine: Machine) -> list[EngineProfile]:
-    """The engines that run here, by rank; last those of which something else stands in for a part."""
-    found = [engine for engine in all_engines() if why_not(engine, machine) is None]
+    """The engines that innerloop can start here, by rank; last those of which something else stands in for a part."""
+    found = [engine for engine in all_engines() if not engine.attached and why_not(engine, machine) is None]
     return sorted(found, key=lambda engine: all(substituted(engine, kind) for kind in devices(engine, machine)))
 
 

@@ -12,6 +12,8 @@ from innerloop.harness.profiles import WorkloadProfile as Workload
 from innerloop.harness.profiles import load_model, load_workload, names, profiles_folder
 from innerloop.harness.profiles.engine_profile import EngineProfile
 from innerloop.harness.profiles.models import ModelProfile
+from innerloop.harness.profiles.slo import SloProfile, read_slo
+from innerloop.harness.profiles.suites import Suite, load_suite
 from innerloop.harness.profiles.validation import Strict, read_mapping, validate
 
 
@@ -32,12 +34,23 @@ def _engine(name: str) -> EngineProfile:
     return validate(EngineProfile, read_mapping(path, name), name)
 
 
+def _suite(name: str) -> Suite:
+    return load_suite(name)[0]
+
+
+def _slo(name: str) -> SloProfile:
+    path = Path(name) if "/" in name else profiles_folder() / "slo" / f"{name}.yaml"
+    return read_slo(path, name)
+
+
 KINDS = {
     kind.name: kind
     for kind in (
         Kind("model", "models", ModelProfile, ("hidden_size", "config", "base"), load_model),
         Kind("workload", "workloads", Workload, ("load",), load_workload),
         Kind("engine", "engines", EngineProfile, ("environments",), _engine),
+        Kind("suite", "suites", Suite, ("grid", "points"), _suite),
+        Kind("slo", "slo", SloProfile, ("limits",), _slo),
     )
 }
 
@@ -112,4 +125,28 @@ def check(path: Path) -> Kind:
 
 def json_schema(kind: Kind) -> Mapping[str, Any]:
     """The JSON Schema of a kind, for editors that check YAML."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.schema.model_json_schema()}
+    schema = kind.schema.model_json_schema()
+    if kind.schema is ModelProfile:
+        schema = with_base(schema)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+FILLED_IN = ("name", "num_key_value_heads", "head_dim")  # of a model's file, where it leaves them out
+
+
+def with_base(schema: dict[str, Any]) -> dict[str, Any]:
+    """A model's schema for a file, which may change another model, or hold a whole config.json: then nothing else is
+    required."""
+    whole = [name for name in schema["required"] if name not in FILLED_IN]
+    base = {
+        "type": "string",
+        "title": "Base",
+        "description": "the model that this one changes: a name, or the path of a YAML file, a config.json or a folder",
+    }
+    ways: list[dict[str, Any]] = [{"required": [name]} for name in ("base", "config")]
+    return {
+        **schema,
+        "properties": {"base": base, **schema["properties"]},
+        "required": [],
+        "anyOf": [*ways, {"required": whole}],
+    }

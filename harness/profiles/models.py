@@ -2,67 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from innerloop.harness.cli.errors import nearest
 from innerloop.harness.models.families import family_of
 from innerloop.harness.models.family import Family
+from innerloop.harness.models.routing import MOST
 from innerloop.harness.models.sizes import Sizes, kv_numbers, linear_shapes, sizes
 from innerloop.harness.profiles.published import SHAPE, profile_fields
-from innerloop.harness.profiles.types import DType, QuantizationMethod
+from innerloop.harness.profiles.quantization import Quantization
+from innerloop.harness.profiles.types import DType
 from innerloop.harness.profiles.validation import NAME, Fields, Strict
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "su", "mrope")  # transformers' names
-
-
-class Quantization(Strict):
-    """How a checkpoint stores the layers' matrices; embeddings, norms and lm_head stay in the model's dtype."""
-
-    method: QuantizationMethod
-    bits: Literal[4, 8] = 4
-    group_size: int = Field(default=128, ge=8, le=65536)  # input rows that share a scale; of no meaning for fp8
-    zero_point: bool = True
-    version: str = "gemm"  # of awq
-    block_size: int | None = Field(default=None, ge=8, le=65536)  # fp8: side of the squares that share a scale
-
-    @model_validator(mode="after")
-    def _layouts(self) -> Quantization:
-        if self.method != "fp8" and self.block_size is not None:
-            raise ValueError(f"block_size belongs to fp8; {self.method} takes group_size")
-        if self.method == "fp8" and self.bits != 8:
-            raise ValueError(f"fp8 needs bits: 8, not {self.bits}")
-        if self.method == "awq" and self.bits != 4:
-            raise ValueError(f"awq needs bits: 4, not {self.bits}")
-        return self
-
-    def matrix_bytes(self, rows: int, columns: int) -> int:
-        """Stored bytes of one linear layer with `rows` inputs and `columns` outputs.
-
-        awq (gemm): qweight int32 [rows, columns/8], qzeros int32 [rows/group, columns/8],
-            scales float16 [rows/group, columns].
-        gptq: qweight int32 [rows*bits/32, columns], the same qzeros and scales, g_idx int32 [rows].
-        fp8: weight 1 byte each, and a float32 scale for each output, or for each block.
-        """
-        if self.method == "fp8":
-            side = self.block_size
-            return rows * columns + 4 * (-(-rows // side) * -(-columns // side) if side else columns)
-        groups = rows // self.group_size
-        packed = 4 * (rows * columns * self.bits // 32 + groups * columns * self.bits // 32)
-        order = 4 * rows if self.method == "gptq" else 0
-        return packed + 2 * groups * columns + order
-
-
 TokenId = Annotated[int, Field(ge=0)]
 
 
 class ModelProfile(Strict):
-    """One model, in the words of its config.json. `settings` changes the built-in defaults of `Settings`.
+    """A model, with the field names of config.json. `settings` changes the built-in defaults of `Settings`.
 
-    config: the rest of config.json, verbatim; what the fields above it say wins. A whole config.json may stand there:
-        the fields that are not given are read from it.
+    config: the rest of config.json, verbatim; the profile's own fields take precedence. It may be a complete
+        config.json; fields that the profile leaves out are read from it.
+    routing_zipf: of synthetic weights with routed experts. How much oftener a layer's routers choose some experts than
+        others: the r-th most popular one r^-routing_zipf times as often as the first, none for more than 45 % of
+        the positions. Left out, or 0: all equally often.
     """
 
     name: str = Field(pattern=NAME)
@@ -81,6 +47,7 @@ class ModelProfile(Strict):
     rope_scaling: Fields | None = None
     rms_norm_eps: float = Field(default=1e-5, gt=0, lt=1)
     tie_word_embeddings: bool = False
+    routing_zipf: float | None = Field(default=None, ge=0, le=4)
     bos_token_id: TokenId | None
     eos_token_id: TokenId | list[TokenId] | None
     dtype: DType = "bfloat16"
@@ -99,8 +66,8 @@ class ModelProfile(Strict):
             given = {name: value for name, value in filled.items() if name != "config"}
             filled = {"bos_token_id": None, "eos_token_id": None, **profile_fields(filled["config"]), **given}
         family = family_of(str(filled.get("architecture", "LlamaForCausalLM")))
-        if family is not None and "tie_word_embeddings" in family.defaults:
-            filled.setdefault("tie_word_embeddings", family.defaults["tie_word_embeddings"])
+        defaults = family.defaults if family is not None else {}
+        filled |= {name: defaults[name] for name in cls.model_fields if name in defaults and filled.get(name) is None}
         heads, hidden = filled.get("num_attention_heads"), filled.get("hidden_size")
         if heads is not None:
             filled.setdefault("num_key_value_heads", heads)
@@ -109,12 +76,11 @@ class ModelProfile(Strict):
         return filled
 
     @model_serializer(mode="wrap")
-    def _without_empty_config(self, handler: SerializerFunctionWrapHandler) -> Fields:
-        """As before there was `config`, where there is none."""
+    def _without_what_is_unused(self, handler: SerializerFunctionWrapHandler) -> Fields:
+        """As before there were these fields, where nothing is said of them."""
         made: Fields = handler(self)
-        if not self.config:
-            made.pop("config", None)
-        return made
+        unused = [name for name, value in (("config", self.config), ("routing_zipf", self.routing_zipf)) if not value]
+        return {name: value for name, value in made.items() if name not in unused}
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> ModelProfile:
@@ -135,6 +101,13 @@ class ModelProfile(Strict):
                 raise ValueError(f"rope_scaling.rope_type is {rope}{nearest(rope, ROPE_TYPES)}")
         if self.family is not None:
             self._check_family(self.family)
+        if self.routing_zipf:
+            experts, taken = (self.family.routed(self.shape()) if self.family else None) or (0, 0)
+            if taken >= MOST * experts:
+                raise ValueError(
+                    f"routing_zipf is {self.routing_zipf:g}; it needs routed experts, more than twice as many as the "
+                    f"{taken} that a position takes, and there are {experts}"
+                )
         return self
 
     def _check_family(self, family: Family) -> None:
@@ -144,15 +117,25 @@ class ModelProfile(Strict):
                 raise ValueError(f"{field} is missing")
             if not isinstance(shape[field], int) or isinstance(shape[field], bool) or shape[field] < 1:
                 raise ValueError(f"config.{field} is {shape[field]}; it must be a whole number of at least 1")
-        if self.quantization and not family.quantizes:
-            raise ValueError(f"quantization: {family.name} has no {self.quantization.method} layout in innerloop")
-        if self.quantization and self.quantization.method != "fp8":
+        if self.quantization and self.quantization.method not in family.quantizes:
+            methods = ", ".join(family.quantizes)
+            raise ValueError(f"quantization.method is {self.quantization.method}; {family.name} takes {methods}")
+        if (
+            self.quantization
+            and self.quantization.method == "mxfp4"
+            and (self.hidden_size % 32 or shape["intermediate_size"] % 32)
+        ):
+            raise ValueError(
+                f"mxfp4 has an exponent for each 32 inputs; hidden_size ({self.hidden_size}) and intermediate_size "
+                f"({shape['intermediate_size']}) must be multiples of 32"
+            )
+        if self.quantization and self.quantization.groups:
             group, pack = self.quantization.group_size, 32 // self.quantization.bits
             for name, rows, columns in self.linear_shapes():
                 if rows % group or rows % pack or columns % pack:
                     raise ValueError(
-                        f"quantization.group_size ({group}) must divide the {rows} inputs of {name}, "
-                        f"and {pack} its {columns} outputs"
+                        f"quantization.group_size ({group}) must divide {name}'s {rows} inputs, "
+                        f"and its {columns} outputs must be a multiple of {pack}"
                     )
 
     @property
@@ -201,5 +184,7 @@ class ModelProfile(Strict):
         wide = (DTYPE_BYTES["float32"] - size) * found.always_float32
         if self.quantization is None:
             return found.parameters * size + wide
-        packed = sum(times * self.quantization.matrix_bytes(*one) for *one, times, _ in found.matrices)
-        return packed + found.other * size + wide
+        stored = self.quantization
+        packed = sum(times * stored.matrix_bytes(rows, outputs, size) for rows, outputs, times, _ in found.matrices)
+        packed += stored.stacks_bytes(found.stacks, size)
+        return packed + (found.other - found.stacks) * size + wide

@@ -64,5 +64,5 @@ def installed_profile(point: EntryPoint) -> EngineProfile:
         raise Refused(f"engine {point.name}: there is no module {point.module}")
     profile = profile_of(spec.origin)
     if profile.name != point.name:
-        raise Refused(f"engine {point.name}: {point.module} calls itself {profile.name!r}")
+        raise Refused(f"engine {point.name}: {point.module} declares the name {profile.name!r}")
     return profile

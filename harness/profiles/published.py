@@ -92,6 +92,19 @@ def quantization_method(config: Any) -> str | None:
     return "fp8" if kinds == {("float", 8)} else method
 
 
+def packed_layout(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Of weights that compressed-tensors packs as whole numbers: `bits`, `group_size` and `zero_point`, as far as the
+    configuration says them; `format` if it is another one."""
+    first_group = next((one for one in compressed(stored) if isinstance(one, dict)), {})
+    form, strategy = stored.get("format"), first_group.get("strategy")
+    if form != "pack-quantized" or first_group.get("type") != "int" or strategy not in (None, "group"):
+        shared = f", {strategy}" if form == "pack-quantized" else ""
+        return {"format": f"{form}, {first_group.get('num_bits')}-bit {first_group.get('type')}{shared}"}
+    symmetric = first_group.get("symmetric", True)
+    found = {"bits": first_group.get("num_bits"), "group_size": first_group.get("group_size")}
+    return {**{name: value for name, value in found.items() if value is not None}, "zero_point": not symmetric}
+
+
 def compressed(config: Mapping[str, Any]) -> list[Any]:
     """How each group of a compressed-tensors configuration stores its weights."""
     groups = config.get("config_groups")
@@ -113,6 +126,10 @@ def quantization(stored: Any) -> Fields | None:
     if method == "fp8":
         blocks = stored.get("weight_block_size") or block_structure(stored)
         return {**found, "bits": 8, "block_size": blocks[0] if isinstance(blocks, list) and blocks else None}
+    if method == "compressed-tensors":
+        layout = packed_layout(stored)
+        other = layout.pop("format", None)
+        return {**found, **layout} if other is None else {"method": f"{method} ({other})"}
     bits, group = first(stored, "bits", "w_bit"), first(stored, "group_size", "q_group_size")
     found |= {name: value for name, value in (("bits", bits), ("group_size", group)) if value is not None}
     if method == "gptq":

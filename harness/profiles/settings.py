@@ -17,18 +17,20 @@ REQUIRED = {"dtype": "float32", "context_length": 1, "max_batch_size": 1, "max_t
 
 
 class Settings(Strict):
-    """One engine configuration in common terms. `None` leaves the choice to the engine, which reports what it took.
+    """One engine configuration in common terms. `null` leaves the choice to the engine, which reports what it
+    chose.
 
     dtype: type of the activations, of unquantized weights and, unless `kv_cache_dtype` says otherwise, of the KV cache.
     quantization: how the weights are stored; must be the checkpoint's own method (fp8 may also be made on loading).
-    tensor_parallel: devices that share every layer.
+    tensor_parallel: devices that each layer is split over.
     context_length: prompt + output tokens of the longest request.
-    max_batch_size: requests that run at the same time at most.
-    max_tokens_per_step: input positions computed in one step at most, prefill and decode together.
+    max_batch_size: largest number of requests that run at the same time.
+    max_tokens_per_step: largest number of input positions computed in one step, prefill and decode together.
     kv_cache_tokens, kv_memory_fraction: size of the KV cache, as tokens or as a share of the device's memory that
         weights, activations and KV cache together may fill; at most one of the two.
-    kv_cache_dtype: type of the numbers in the KV cache: auto, that of `dtype`, or fp8, half or a quarter of its bytes.
-    prefix_caching: reuse of KV blocks between requests whose prompts begin alike.
+    kv_cache_dtype: type of the numbers in the KV cache: auto, that of `dtype`, or fp8, with half or a quarter of
+        the bytes.
+    prefix_caching: reuse of KV blocks between requests whose prompts share a prefix.
     chunked_prefill: whether a prompt may be computed over several steps.
     cuda_graphs: whether decode steps are replayed from captured graphs.
     seed: of the engine's own random state; decoding is greedy.

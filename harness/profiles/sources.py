@@ -51,7 +51,7 @@ def from_config(path: Path, source: str) -> Fields:
         raise Refused(f"--model: there is no file {source}")
     config = read_json(path, source, LARGEST_BYTES)
     if not isinstance(config, dict):
-        raise Refused(f"{source} should hold a JSON object, not a {type(config).__name__}")
+        raise Refused(f"{source} should contain a JSON object, not a {type(config).__name__}")
     fields = profile_fields(config)
     if "architecture" not in fields:
         raise Refused(f"{source} names neither an architecture (architectures) nor a known model_type")
@@ -84,7 +84,7 @@ def on_base(data: Fields, read: Callable[[str], Fields], depth: int = 0) -> Fiel
     if not isinstance(base, str):
         raise Refused(f"base is {base!r}; it must be the name or the path of a model")
     if depth == DEEPEST:
-        raise Refused(f"base: {base} is more than {DEEPEST} levels of base deep")
+        raise Refused(f"base: {base} is nested more than {DEEPEST} levels deep")
     under = on_base(read(base), read, depth + 1)
     merged = {key: {**under[key], **own[key]} for key in MERGED if both_mappings(under, own, key)}
     kept = {key: value for key, value in under.items() if key not in ("name", "title")}

@@ -6,4 +6,4 @@ from typing import Literal
 
 DType = Literal["float32", "bfloat16", "float16"]
 KVCacheDType = Literal["auto", "fp8"]
-QuantizationMethod = Literal["awq", "gptq", "fp8"]
+QuantizationMethod = Literal["awq", "gptq", "fp8", "compressed-tensors", "mxfp4"]

@@ -7,13 +7,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.cli.reading import read_text
+from innerloop.harness.profiles.strict import Strict
 
 Schema = TypeVar("Schema", bound=BaseModel)
 DEEPEST = 50  # nesting of a profile's mappings and lists
@@ -21,14 +22,6 @@ MOST_VALUES = 100_000  # of one profile
 LARGEST = 2**64  # of a whole number
 Fields = dict[str, Any]  # of a profile, as its file or an option says them
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # what a profile may be called: its name becomes part of a folder's name
-
-
-class Strict(BaseModel):
-    """Base of every profile: immutable, no unknown fields, no silent conversion, no infinities."""
-
-    noun: ClassVar[str] = "field"  # what a message calls one of its fields
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class _Loader(yaml.SafeLoader):
@@ -55,7 +48,7 @@ class _Loader(yaml.SafeLoader):
             raise _wrong(f"*{event.anchor} contains itself", event)
         self.values += self._sizes[id(node)] if alias else 1
         if self.values > MOST_VALUES:
-            raise _wrong(f"this holds more than {MOST_VALUES} values", event)
+            raise _wrong(f"this contains more than {MOST_VALUES} values", event)
         self._sizes.setdefault(id(node), self.values - before)
         return node
 
@@ -96,8 +89,7 @@ def parse_yaml(text: str, source: str) -> Any:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise Refused(f"{source}{line}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(f"{source} is not valid YAML: {reason}") from None
+        raise Refused(f"{source} is not valid YAML: {(str(error) or type(error).__name__).splitlines()[0]}") from None
 
 
 def _check_plain(value: Any, source: str, field: str) -> None:
@@ -116,7 +108,7 @@ def _check_plain(value: Any, source: str, field: str) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         raise Refused(f"{source}: {field or 'it'} is {value}; it must be finite")
     elif not isinstance(value, (str, int, float, type(None))):
-        raise Refused(f"{source}: {field or 'it'} is of a type that a profile cannot hold ({type(value).__name__})")
+        raise Refused(f"{source}: {field or 'it'} has a type that profiles do not support ({type(value).__name__})")
 
 
 def read_mapping(path: Path, source: str) -> Fields:
@@ -125,9 +117,9 @@ def read_mapping(path: Path, source: str) -> Fields:
     Raises:
         Refused: the file cannot be read, is not YAML, or holds something else than a mapping.
     """
-    data = parse_yaml(read_text(path, source), source)
-    if not isinstance(data, dict):
-        raise Refused(f"{source} must hold a mapping of fields to values; it holds {_given(data)}")
+    if not isinstance(data := parse_yaml(read_text(path, source), source), dict):
+        contains = "nothing" if data is None else _given(data)
+        raise Refused(f"{source} must contain a mapping of fields to values; it contains {contains}")
     return data
 
 
@@ -202,10 +194,10 @@ def _problem(schema: type[BaseModel], error: Any, prefix: str) -> str:
     if kind == "missing":
         return f"{field} is missing"
     if kind == "union_tag_not_found" and isinstance(given, Mapping):
-        return f"{field}.kind is missing; known: {', '.join(sorted(_tags(annotation)))}"
+        return f"{field}.kind is missing; choose from: {', '.join(sorted(_tags(annotation)))}"
     if kind == "union_tag_invalid":
         tag = str(context["tag"])
-        return f"{field}.kind is {tag!r}, which is not a known kind{nearest(tag, _tags(annotation))}"
+        return f"{field}.kind: there is no kind {tag!r}{nearest(tag, _tags(annotation))}"
     if kind == "value_error":
         reason = str(context["error"])
         return f"{field}: {reason}" if field else reason
@@ -240,7 +232,7 @@ def _wanted(kind: str, context: Mapping[str, Any], annotation: Any) -> str:
         "model": "a mapping",
         "list": "a list",
     }
-    return words.get(kind.partition("_")[0], "something else (" + kind.replace("_", " ") + ")")
+    return words.get(kind.partition("_")[0], "a different type (" + kind.replace("_", " ") + ")")
 
 
 def _given(value: Any) -> str:
@@ -268,6 +260,8 @@ def _locate(schema: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[i
             annotation = next(m for m in _models(annotation) if _tag(m) == part)
             continue
         path.append(part)
+        if isinstance(part, int):  # a place in a list: what is in it has the list's annotation
+            continue
         owner = next(iter(_models(annotation)), None)
         field = owner.model_fields.get(str(part)) if owner else None
         annotation = field.annotation if field else None

@@ -227,7 +227,7 @@ def aligned(ranges: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, int]:
         if match is not None:
             offsets.append(int(match["start_ns"]) - int(row["start_ns"]))
     if not offsets:
-        raise ValueError("the profile has none of the steps that the worker captured")
+        raise ValueError("the profiler's output has none of the steps that the worker captured")
     offset = int(np.median(offsets))
     out = ranges.copy()
     out["start_ns"] += offset

@@ -106,7 +106,8 @@ def require(tool: str, command: Sequence[str]) -> str:
         raise Refused(
             f"--profiler {tool}: {tool} is not installed here",
             f"get it at {FROM[tool]}",
-            "or run this by hand on a machine that has it, with the engine's environment and the pass's folder:",
+            "or run this by hand on a machine that has it, with the engine's environment and the profiling "
+            "pass's folder:",
             text(command),
         )
     return found

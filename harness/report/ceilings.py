@@ -21,7 +21,7 @@ def print_ceilings(found: Sequence[Ceilings]) -> None:
         console.print(one.key.name, style="bold")
         console.print(facts(one), style="dim")
         rows = table()
-        for column in ("ceiling", "best", "median", "", "how"):
+        for column in ("peak", "best", "median", "", "how"):
             rows.add_column(column, justify="right" if column in ("best", "median") else "left")
         moved = one.memory
         memory = (
@@ -39,7 +39,11 @@ def print_ceilings(found: Sequence[Ceilings]) -> None:
             unit, scale = ("TFLOP/s", 1e12) if best >= 1e12 else ("GFLOP/s", 1e9)
             tf32 = ", TF32" if one.tf32 and dtype == "float32" else ""
             taken = one.ops_per_s(dtype)
-            note = f"; {number(taken / scale)} used (wider dtype)" if taken and taken > best else ""
+            note = (
+                f"; the roofline uses {number(taken / scale)}, the rate of a wider dtype"
+                if taken and taken > best
+                else ""
+            )
             how = f"{rate['how']}, {rate['size']} x {rate['size']}{tf32}{note}"
             rows.add_row(dtype, number(best / scale), number(median / scale), unit, how)
         console.print(rows)

@@ -18,23 +18,23 @@ from innerloop.harness.schema.comparison import (
     ChangedSteps,
     ComparedFigure,
     Comparison,
+    Decomposition,
     Difference,
     Estimate,
     KernelWhy,
     Side,
-    Why,
 )
 
 MOST_DIFFERENCES = 20
 BAR = 13  # columns of the longer of A and B
 MOST_PACKAGES = 5
-VERDICTS = {"better": "faster", "worse": "slower", "undecided": "cannot tell"}
+VERDICTS = {"better": "faster", "worse": "slower", "undecided": "undecided"}
 OTHER_WORDS = {"better": "less", "worse": "more"}  # of figures that are no speed
 SHORTER = {"steady.throughput.": "steady ", "throughput.": "", "latency_s.": "", "telemetry.energy_j": "energy"}
 STYLES = {"better": "green", "worse": "red", "same": "", "undecided": "yellow"}
 COEFFICIENTS = {
     "fixed": "fixed, per step",
-    "prefill": "prefill positions",
+    "prefill": "prefill tokens",
     "decode": "decode tokens",
     "context": "context tokens",
 }
@@ -83,7 +83,7 @@ def side(name: str, one: Side) -> Text:
 
 def differing(rows: Sequence[Difference]) -> RenderableType:
     if not rows:
-        return Text("nothing on record")
+        return Text("nothing that was recorded")
     packages = [row for row in rows if row.name.startswith("packages.")]
     others = [row for row in rows if row not in packages]
     changed = [row for row in packages if row.a is not None and row.b is not None]
@@ -117,7 +117,7 @@ def figures(found: Comparison) -> RenderableType:
         style = "bold" if row.name == found.metric else ""
         bounds = [NONE if row.ratio.low is None else f"{row.ratio.low:.3f}-{row.ratio.high:.3f}"] if bounded else []
         out.add_row(
-            Text(short_name(row.name) + (" ?" if row.doubtful else ""), style=style),
+            Text(short_name(row.name) + (" *" if row.doubtful else ""), style=style),
             figure(row, row.a),
             figure(row, row.b),
             number(row.ratio.value),
@@ -126,17 +126,18 @@ def figures(found: Comparison) -> RenderableType:
         )
     lines: list[RenderableType] = [out]
     if found.figures[0].smallest_visible is not None:
-        told = f"the smallest difference in {short_name(found.metric)} that these {found.blocks} blocks could detect"
+        told = f"the smallest difference in {short_name(found.metric)} that these {found.blocks} trials could detect"
         lines.append(Text(f"{told}: {share(found.figures[0].smallest_visible)}", style="dim"))
     if found.blocks_needed is not None:
-        lines.append(Text(f"an interval of +-1 % takes about {number(found.blocks_needed)} blocks", style="dim"))
+        lines.append(Text(f"about {number(found.blocks_needed)} trials give an interval of ±1 %", style="dim"))
     if found.margin_source == "noise":
-        words = f"differences within {share(found.margin)} count as none: two runs of one thing differ so much"
+        margin = share(found.margin)
+        words = f"differences up to {margin} count as no difference: two identical runs differ by that much here"
         lines.append(Text(words, style="dim"))
     if any(row.doubtful for row in found.figures):
-        lines.append(Text("?: doubtful, because a side is suspect", style="dim"))
+        lines.append(Text("*: doubtful, because a run is suspect", style="dim"))
     if found.missing:
-        lines.append(Text(f"unknown on at least one side: {', '.join(found.missing)}", style="dim"))
+        lines.append(Text(f"missing or 0 on at least one side: {', '.join(found.missing)}", style="dim"))
     return Group(*lines)
 
 
@@ -157,10 +158,10 @@ def verdict(row: ComparedFigure, margin: float) -> str:
     word = VERDICTS[row.verdict] if speed or row.verdict == "undecided" else OTHER_WORDS[row.verdict]
     if row.leaning is None:
         return word
-    return f"{word}, {(VERDICTS if speed else OTHER_WORDS)[row.leaning]}?"
+    return f"{word}, maybe {(VERDICTS if speed else OTHER_WORDS)[row.leaning]}"
 
 
-def why(found: Why) -> RenderableType:
+def why(found: Decomposition) -> RenderableType:
     """The waterfall from A to B, then the cost in both of its divisions, then the steps that changed most."""
     out = part_table("step time per token", found)
     out.add_column("", no_wrap=True)
@@ -172,7 +173,7 @@ def why(found: Why) -> RenderableType:
     for name, part in {
         "mix: different steps": found.mix_s,
         "cost: same steps": found.cost_s,
-        "steps of one side": found.unmatched_s,
+        "steps on one side only": found.unmatched_s,
     }.items():
         change = part.value or 0.0
         low, high = sorted((round(at * scale), round((at + change) * scale)))
@@ -181,8 +182,10 @@ def why(found: Why) -> RenderableType:
         at += change
     out.add_row(*row_of("B", found.b_s, total_a, bounded, whole=True), "█" * round(total_b * scale))
     lines: list[RenderableType] = [out, Text(held(found), style="dim"), Text("")]
-    lines.append(divided("cost by phase", found.cost_by_phase_s, found, {"rest": "other time", "gap": "between steps"}))
-    lines += [Text(""), divided("cost by content", found.cost_by_coefficient_s, found, COEFFICIENTS)]
+    lines.append(
+        divided("cost by phase", found.cost_by_phase_s, found, {"rest": "other host time", "gap": "between steps"})
+    )
+    lines += [Text(""), divided("cost by composition", found.cost_by_coefficient_s, found, COEFFICIENTS)]
     if found.kernels is not None:
         lines += [Text(""), *by_kernel_class(found.kernels)]
     if found.changed:
@@ -202,21 +205,21 @@ def by_kernel_class(found: KernelWhy) -> Iterator[RenderableType]:
     yield Text(told, style="dim")
 
 
-def part_table(title: str, found: Why | KernelWhy) -> Table:
+def part_table(title: str, found: Decomposition | KernelWhy) -> Table:
     out = table(title, "", *(["95 % interval"] if found.scatter is not None else []), "of A", gap=1, least=(22, None))
     out.columns[1].min_width = 9
     return out
 
 
-def held(found: Why) -> str:
+def held(found: Decomposition) -> str:
     matched = f"{share(found.matched_share)} of the time is in steps that both sides ran"
     if found.scatter == "steps":
-        return f"{matched}; the intervals cover variation within these two runs, not between processes"
+        return f"{matched}; the intervals cover variation within these two runs, not between runs"
     return f"{matched}; too few steps for intervals" if found.scatter is None else matched
 
 
 def divided(
-    title: str, rows: Mapping[str, Estimate], found: Why | KernelWhy, words: Mapping[str, str] | None = None
+    title: str, rows: Mapping[str, Estimate], found: Decomposition | KernelWhy, words: Mapping[str, str] | None = None
 ) -> RenderableType:
     out = part_table(title, found)
     for name, part in rows.items():

@@ -15,7 +15,7 @@ from innerloop.harness.schema.telemetry import Device, Energy, Telemetry
 def devices(telemetry: Telemetry) -> RenderableType:
     """A row a device, then their memory's use and their energy together."""
     entries = telemetry.devices or ()
-    rows = table("device", "power", "most", "busy", "SM clock", "heat", "memory")
+    rows = table("device", "power", "max power", "busy", "SM clock", "max temp", "memory")
     for device in entries:
         rows.add_row(*_row(device))
     lines = [Text(line, style="dim") for line in (*_memory(entries), *_energy(telemetry.energy_j))]
@@ -45,7 +45,7 @@ def _memory(entries: Sequence[Device]) -> Iterator[str]:
         "weights": [memory.weights for memory in held],
         "KV cache": [memory.kv_cache for memory in held],
         "other": [memory.rest for memory in held],
-        "before the load": [memory.before_load for memory in held],
+        "before loading": [memory.before_load for memory in held],
     }
     known = {label: [part for part in parts if part is not None] for label, parts in uses.items()}
     sums = {label: sum(parts) for label, parts in known.items() if len(parts) == len(held)}

@@ -22,7 +22,7 @@ def print_examination(found: Examination, console: Console) -> None:
 
     innerloop = found.innerloop
     commit = f", commit {innerloop.commit[:12]}" if innerloop.commit else ""
-    dirty = " (changed)" if (innerloop.commit or "").endswith("-dirty") else ""
+    dirty = ", with local changes" if (innerloop.commit or "").endswith("-dirty") else ""
     say(f"innerloop {innerloop.version}{commit}{dirty}, cache in {innerloop.cache}")
     say()
     print_list(console, ("machine", ""), machine_rows(found.machine))
@@ -44,7 +44,7 @@ def print_examination(found: Examination, console: Console) -> None:
         )
         for engine in found.engines
     ]
-    print_list(console, ("engine", "runs here", "device", "layers, or why it does not run"), rows)
+    print_list(console, ("engine", "runs here", "device", "layers, or why it cannot run"), rows)
     for name, why in found.broken_plugins.items():
         say(f"the plug-in {name} was skipped: {why}")
     if found.default_engine:
@@ -59,7 +59,7 @@ def print_examination(found: Examination, console: Console) -> None:
         print_list(console, ("environment", "state", "engine version", "size"), made, right=("size",))
     else:
         hint = as_called("innerloop environments create ENGINE")
-        say(f"no environments yet; a run creates the one that it needs, or use {hint}")
+        say(f"no environments yet; a run creates the one it needs, or create one with {hint}")
     if found.uv is None:
         say("uv is missing, so environments cannot be created; pip install uv")
 
@@ -68,7 +68,7 @@ def described(engine: EngineHere) -> str:
     """An engine's layers and where its speed is not its own, or why it does not run here."""
     if engine.why_not is not None:
         return engine.why_not
-    notes = [f"on {kind} {what}: not representative of its speed" for kind, what in engine.substituted.items()]
+    notes = [f"on {kind} {what}, so its speed is not representative" for kind, what in engine.substituted.items()]
     return "; ".join([", ".join(engine.layers), *notes])
 
 

@@ -1,4 +1,4 @@
-"""A gate as a person reads it: each condition, what was found, and whether it is met."""
+"""A gate as a person reads it: each condition, what was found, and its outcome."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, number, seconds, visible
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.result.figures import FIGURES
-from innerloop.harness.schema.gate import DOUBT, CheckedCondition, Gate
+from innerloop.harness.schema.gate import DOUBT, CheckedCondition, Gate, Outcome
 
 STYLES = {"passed": "green", "failed": "red", "cannot tell": "yellow"}
-UNDECIDED = "cannot tell counts as failed; more trials narrow the intervals, --allow-undecided lets it pass"
-SUSPECT = "a suspect side counts as failed; --allow-suspect lets it pass"
+WORDS = {"cannot tell": "undecided"}  # as in the verdicts of a comparison
+UNDECIDED = "undecided counts as failed; more trials narrow the intervals, --allow-undecided lets it pass"
+SUSPECT = "a doubtful condition counts as failed; --allow-suspect lets it pass"
 
 
 def print_gate(gate: Gate, console: Console | None = None) -> None:
-    (console or PlainConsole()).print(section(f"Gate: {gate.outcome.upper()}", conditions(gate)))
+    (console or PlainConsole()).print(section(f"Gate: {word(gate.outcome).upper()}", conditions(gate)))
 
 
 def conditions(gate: Gate) -> RenderableType:
@@ -38,12 +39,16 @@ def conditions(gate: Gate) -> RenderableType:
     return Group(*lines)
 
 
+def word(outcome: Outcome) -> str:
+    return WORDS.get(outcome, outcome)
+
+
 def outcome(one: CheckedCondition) -> str:
-    return f"{one.outcome}, allowed" if one.waived else one.outcome
+    return f"{word(one.outcome)}, allowed" if one.waived else word(one.outcome)
 
 
 def value(one: CheckedCondition) -> str:
-    """What was found: a part of the baseline, or the figure itself."""
+    """What was found: a fraction of the baseline, or the figure itself."""
     return NONE if one.value is None else shown(one, one.value.value)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from innerloop.harness.cli.words import visible
-from innerloop.harness.report.gate import interval, outcome, value
+from innerloop.harness.report.gate import interval, outcome, value, word
 from innerloop.harness.schema.gate import CheckedCondition, Gate
 
 
 def junit(gate: Gate) -> str:
-    """failure: the condition is not met; error: it cannot be told. One that may pass nevertheless is skipped."""
+    """failure: the condition failed; error: it is undecided. One that is let pass is skipped."""
     suite = Element(
         "testsuite",
         name="innerloop gate",
@@ -25,7 +25,7 @@ def junit(gate: Gate) -> str:
             tag = "skipped" if one.waived else "failure" if one.outcome == "failed" else "error"
             told = SubElement(test, tag, message=visible(message(one)))
             if tag != "skipped":
-                told.set("type", one.outcome)
+                told.set("type", word(one.outcome))
         SubElement(test, "system-out").text = visible(f"{one.figure}: {value(one)}, 95 %: {interval(one)}")
     indent(suite)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(suite, encoding="unicode") + "\n"

@@ -27,12 +27,14 @@ def profile(result: Result, about: Profiling) -> RenderableType:
     parts: list[RenderableType] = [Text(line, style="dim") for line in _about(about)]
     parts += [Text(f"note: {note}", style="dim") for note in about.notes]
     if about.failure is not None:
-        parts.append(Text(f"the pass failed ({about.failure.cause}): {about.failure.message}", style="yellow"))
+        parts.append(
+            Text(f"the profiling pass failed ({about.failure.cause}): {about.failure.message}", style="yellow")
+        )
     if found is not None:
         parts += [classes(found), *tops(found)]
         parts += [Text(line) for line in _estimate(found, measured(result))]
     if about.host is not None:
-        parts += host(about.host)
+        parts += host(about.host, about.folder)
     return Group(*parts)
 
 
@@ -130,7 +132,7 @@ def _estimate(found: Kernels, measured: float | None) -> Iterator[str]:
         yield f"no kernel throughput: {estimate.reason}"
         return
     yield (
-        f"kernel throughput {number(estimate.output_tokens_per_s)} output tokens/s if the device never waited"
+        f"kernel throughput: {number(estimate.output_tokens_per_s)} output tokens/s if the device were never idle"
         + (f" (measured: {number(measured)})" if measured else "")
         + f"; captured steps cover {share(estimate.covered_share)} of the run"
     )
@@ -139,17 +141,17 @@ def _estimate(found: Kernels, measured: float | None) -> Iterator[str]:
         yield f'in "other": {", ".join(names)}'
 
 
-def host(found: HostProfile) -> Iterator[RenderableType]:
+def host(found: HostProfile, folder: str) -> Iterator[RenderableType]:
     """Where the host's time went, by function."""
-    behind = f", up to {seconds(found.behind_s)} late" if found.behind_s else ", never late"
+    behind = f", up to {seconds(found.behind_s)} late" if found.behind_s else ", on time"
     yield Text(
         f"{number(found.samples)} samples at {found.rate_hz} Hz{behind}; {number(found.errors)} errors; "
-        "see flame.svg in its folder",
+        f"flame graph: {folder}/flame.svg",
         style="dim",
     )
     rows = table()
     rows.add_column("function", max_width=58)
-    for title in ("itself", "with calls"):
+    for title in ("self", "total"):
         rows.add_column(title, justify="right", no_wrap=True)
     for function in found.top[:SHOWN]:
         rows.add_row(one_line(function.name), share(function.self_share), share(function.total_share))

@@ -11,7 +11,7 @@ from rich.text import Text
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.report.tables import table
-from innerloop.harness.schema.waterfall import Rung, Waterfall
+from innerloop.harness.schema.waterfall import LayerRow, Waterfall
 
 STYLE = {"ok": "bold green", "suspect": "bold yellow"}
 BAR = 18  # columns
@@ -87,20 +87,20 @@ def rungs(found: Waterfall) -> RenderableType:
     return rows
 
 
-def rung_s(rung: Rung, by_step: bool) -> tuple[float, float]:
+def rung_s(rung: LayerRow, by_step: bool) -> tuple[float, float]:
     """A rung's time and what it adds, in seconds a step or a token; (0, 0) where it has no figures."""
     if by_step:
         return (rung.ms_per_step or 0.0) * 1e-3, (rung.added_ms_per_step or 0.0) * 1e-3
     return rung.s_per_output_token or 0.0, rung.added_s_per_output_token or 0.0
 
 
-def by_chance(found: Waterfall) -> Iterator[Rung]:
+def by_chance(found: Waterfall) -> Iterator[LayerRow]:
     """The rungs whose difference to the one below may be chance: their ratio's interval holds 1, or there is none."""
     known = [rung for rung in found.rungs if rung.s_per_output_token is not None]
     yield from (rung for rung in known[1:] if rung.within_scatter is not False)
 
 
-def doubts(rung: Rung) -> Iterator[str]:
+def doubts(rung: LayerRow) -> Iterator[str]:
     """What makes a rung's runs suspect: each kind of reason once, in the words of the first run that has it."""
     by_code: dict[str, list[str]] = {}
     for run in rung.runs:
@@ -131,8 +131,8 @@ def remarks(found: Waterfall) -> Iterator[str]:
     known = [rung for rung in found.rungs if rung.s_per_output_token is not None]
     if known:
         unit = "token" if tokens is None else "step"
-        basis = f"one step: {number(tokens)} output tokens, the mean of layer core; " if tokens is not None else ""
-        yield f"{basis}'added' adds up to {known[-1].name}'s time per {unit}; TTFT and TPOT: p50"
+        basis = f"one step = {number(tokens)} output tokens, the mean on layer core; " if tokens is not None else ""
+        yield f"{basis}the 'added' column sums to {known[-1].name}'s time per {unit}; TTFT and TPOT are p50"
         yield "; ".join(WHAT.get(rung.name, rung.name) for rung in known)
     if any((rung.added_s_per_output_token or 0.0) < 0 for rung in known):
         yield f"{TAKEN}: this layer was faster than the one below"
@@ -152,11 +152,11 @@ def remarks(found: Waterfall) -> Iterator[str]:
     for name, values in found.differences.items():
         same: dict[str, list[str]] = {}
         for layer, value in values.items():
-            same.setdefault(str(value), []).append(layer)
+            same.setdefault(str(value).lower() if isinstance(value, bool) else str(value), []).append(layer)
         told = "; ".join(f"{value} on {', '.join(layers)}" for value, layers in same.items())
         yield f"differs between layers: {name} is {told}"
     if found.paced_by_load:
-        yield "the engine waited for requests: the load set the pace, so the layers' speeds mean little"
+        yield "the engine waited for requests: the arrivals set the pace, so the layers' speeds mean little"
     client = found.client
     if client is not None:
         most = NONE if client.capacity_tokens_per_s is None else number(round(client.capacity_tokens_per_s))

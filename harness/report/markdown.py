@@ -24,7 +24,7 @@ def lines(found: Comparison, gate: Gate | None) -> Iterator[str]:
     if gate is None:
         yield "## innerloop compare"
     else:
-        yield f"## innerloop gate: {gate.outcome}"
+        yield f"## innerloop gate: {gates.word(gate.outcome)}"
         rows = [
             [f"`{one.text}`".replace("|", "\\|"), gates.value(one), gates.interval(one), gates.outcome(one)]
             for one in gate.conditions
@@ -38,7 +38,7 @@ def lines(found: Comparison, gate: Gate | None) -> Iterator[str]:
     yield from (f"- **Note**: {escaped(line)}" for line in warnings)
     rows = [
         [
-            escaped(texts.short_name(row.name)) + (" ?" if row.doubtful else ""),
+            escaped(texts.short_name(row.name)) + (" \\*" if row.doubtful else ""),
             texts.figure(row, row.a),
             texts.figure(row, row.b),
             NONE if row.ratio.value is None else f"{row.ratio.value:.3f}",
@@ -47,7 +47,9 @@ def lines(found: Comparison, gate: Gate | None) -> Iterator[str]:
         ]
         for row in found.figures
     ]
-    yield from table(["figure", "A", "B", "B / A", "95 %", "verdict"], rows)
+    yield from table(["metric", "A", "B", "B / A", "95 %", "verdict"], rows)
+    if any(row.doubtful for row in found.figures):
+        yield "\\*: doubtful, because a run is suspect"
     if found.differences:
         rows = [
             [escaped(one.name), escaped(texts.value(one.a)), escaped(texts.value(one.b))] for one in found.differences
@@ -76,17 +78,17 @@ def why(found: Comparison) -> Iterator[str]:
     assert found.why is not None
     parts = {
         "A": found.why.a_s,
-        "mix: other steps": found.why.mix_s,
+        "mix: different steps": found.why.mix_s,
         "cost: same steps": found.why.cost_s,
-        **{f"cost in {name}": part for name, part in found.why.cost_by_phase_s.items() if part.value},
-        "one side's only": found.why.unmatched_s,
+        **{f"cost: {name}": part for name, part in found.why.cost_by_phase_s.items() if part.value},
+        "steps on one side only": found.why.unmatched_s,
         "B": found.why.b_s,
     }
     rows = [
         [name, seconds(part.value) if name in ("A", "B") else texts.plus(part.value), texts.interval(part)]
         for name, part in parts.items()
     ]
-    yield from table(["step time for an output token", "", "95 %"], rows)
+    yield from table(["step time per output token", "", "95 %"], rows)
 
 
 def folded(title: str, inner: Iterator[str], left: int = 0) -> Iterator[str]:

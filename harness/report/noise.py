@@ -1,4 +1,4 @@
-"""A machine's noise as a person reads it: how far two runs of the same thing differ, and what that lets one see."""
+"""A machine's noise as a person reads it: how much two identical runs differ, and what comparisons can show then."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def print_all(found: Sequence[Noise], console: Console | None = None) -> None:
     """Every load whose noise is known, a line each."""
     console = console or PlainConsole()
     if not found:
-        console.out(as_called("no noise is known here; measure it with innerloop noise --base ARGUMENTS"))
+        console.out(as_called("no noise measured on this machine yet; run innerloop noise --base ARGUMENTS"))
         return
-    columns = ("measured", "of", "figure", "noise", "blocks")
+    columns = ("measured", "of", "metric", "noise", "trials")
     rows = [
         (one.created[:10], title(one), short_name(one.metric), share(one.margin), number(one.blocks)) for one in found
     ]
@@ -45,25 +45,26 @@ def title(found: Noise) -> str:
 
 
 def parts(found: Noise) -> Iterator[RenderableType]:
-    took = "" if found.block_s is None else f", {minutes(found.block_s)} min each"
-    yield Text(f"{title(found)}  {found.blocks} blocks of two runs of the same thing{took}", style="bold")
+    took = "" if found.block_s is None else f", {minutes(found.block_s)} min per trial"
+    yield Text(f"{title(found)}  {found.blocks} trials of two identical runs{took}", style="bold")
     for line in found.notes:
         yield Text(f"! {line}", style="yellow")
-    yield section("How far two runs of the same thing differ", scatter(found))
+    yield section("How much two identical runs differ", scatter(found))
     yield section(f"What comparisons of {short_name(found.metric)} can show", planning(found))
     yield Text(
-        f"kept for this machine: differences within {share(found.margin)} count as none unless --margin says otherwise",
+        f"stored for this machine: comparisons ignore differences up to {share(found.margin)} unless --margin says "
+        "otherwise",
         style="dim",
     )
 
 
 def scatter(found: Noise) -> RenderableType:
-    out = table("", "in one block", "any two", gap=2)
+    out = table("", "back to back", "any two", gap=2)
     for name, one in found.figures.items():
         style = "bold" if name == found.metric else ""
         cells = (short_name(name), relative(one.neighbours), relative(one.processes * math.sqrt(2)))
         out.add_row(*(Text(cell, style=style) for cell in cells))
-    note = "standard deviations of the ratio of two runs: next to each other in time, and whenever they ran"
+    note = "standard deviation of the ratio of two runs: back to back, or at any times"
     return Group(out, Text(note, style="dim"))
 
 
@@ -73,16 +74,16 @@ def relative(of: float) -> str:
 
 def planning(found: Noise) -> RenderableType:
     sigma = found.figures[found.metric].neighbours
-    out = table("blocks", "difference seen", "interval", "minutes", left=0, gap=2)
+    out = table("trials", "detectable", "interval", "minutes", left=0, gap=2)
     for blocks in SHOWN_BLOCKS:
-        wide = f"+-{share(half_width_with(blocks, sigma))}"
+        wide = f"±{share(half_width_with(blocks, sigma))}"
         out.add_row(str(blocks), share(visible_with(blocks, sigma, found.margin)), wide, of_blocks(blocks, found))
     lines: list[RenderableType] = [out]
     for width in WIDTHS:
         needed = blocks_within(width, sigma)
-        told = "too many blocks" if needed is None else f"{number(needed)} blocks, {of_blocks(needed, found)} min"
-        lines.append(Text(f"an interval of +-{share(width)} takes {told}"))
-    return Group(*lines, Text("difference seen: with 80 % power, as faster or slower; 95 % intervals", style="dim"))
+        told = "too many trials" if needed is None else f"{number(needed)} trials, {of_blocks(needed, found)} min"
+        lines.append(Text(f"an interval of ±{share(width)} needs {told}"))
+    return Group(*lines, Text("detectable: difference found with 80 % power; intervals: 95 %", style="dim"))
 
 
 def of_blocks(blocks: int, found: Noise) -> str:

@@ -29,10 +29,12 @@ def roofline(found: Roofline) -> RenderableType:
     at_bound = f"; at the bound {number(found.output_tokens_per_s_at_bound)} tokens/s"
     lines = [Text(peaks(found.peaks) + at_bound, style="dim")]
     if found.peaks.disturbed:
-        lines.append(Text("measured on a busy machine: the true shares are these or lower", style="dim"))
+        lines.append(Text("peaks were measured on a busy machine: the true shares may be lower", style="dim"))
     if found.datasheet is not None:
         mbu, mfu = share(found.mbu_of_datasheet), share(found.mfu_of_datasheet)
-        lines.append(Text(f"of the data sheet's peaks, gaps between steps included: MBU {mbu}, MFU {mfu}", style="dim"))
+        lines.append(
+            Text(f"of the data sheet's peaks, including time between steps: MBU {mbu}, MFU {mfu}", style="dim")
+        )
     return Group(rows, *lines)
 
 

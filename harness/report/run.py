@@ -13,7 +13,9 @@ from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, assignments, levels, number, seconds, share, size, visible
 from innerloop.harness.report.devices import devices
 from innerloop.harness.report.doubts import aside, failure, warnings
+from innerloop.harness.report.goodput import goodput
 from innerloop.harness.report.kernels import profile
+from innerloop.harness.report.load import by_class, cache_facts, load_facts
 from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.report.verification import verification
@@ -27,7 +29,7 @@ POINTS = ("mean", "p50", "p90", "p99")
 STYLE = {"ok": "bold green", "suspect": "bold yellow", "failed": "bold red", "interrupted": "bold red"}
 LEAST = {"p90": 10, "p99": 100}  # values, below which a quantile is one of the largest
 RULES = {
-    None: "with a full batch",
+    None: "while the batch was full",
     "full_batch": "while the batch was full",
     "after_last_user": "after the last user arrived",
     "mser5": "after the load settled",
@@ -58,14 +60,14 @@ def report(result: Result, folder: Path | None = None) -> RenderableType:
     """The whole report: what ran, its figures, what makes them doubtful or why there are none, and the files."""
     parts: list[RenderableType] = [header(result)]
     if result.counts.steps:
-        parts += [speed(result), steps(result)]
+        parts += [speed(result), *([by_class(result.classes)] if result.classes else []), steps(result)]
         if result.roofline is not None:
             parts.append(section("Roofline", roofline(result.roofline)))
         parts.append(facts(result))
         if result.telemetry.devices:
             parts.append(section("Devices", Group(devices(result.telemetry), *aside(result))))
         if result.profiling is not None:
-            parts.append(section(f"Profile ({result.profiling.kind})", profile(result, result.profiling)))
+            parts.append(section(f"Profiling pass ({result.profiling.kind})", profile(result, result.profiling)))
         if result.verification is not None:
             parts.append(section("Verification", verification(result.verification)))
         parts.append(Padding(over_time(result), (0, 0, 0, 2), expand=False))
@@ -94,7 +96,8 @@ def header(result: Result) -> RenderableType:
     status.append(f"  {_done(result)}", style="default not bold")
     window = result.window.duration_s
     if window is not None:
-        tokens = f"{number(counts.prompt_tokens)} + {number(counts.output_tokens)} tokens in {seconds(window)}"
+        prompt, output = number(counts.prompt_tokens), number(counts.output_tokens)
+        tokens = f"{prompt} prompt + {output} output tokens in {seconds(window)}"
         status.append(f" · {tokens}", style="default not bold")
     told = [("torch", _torch(result)), *_given(spec)]
     return Group(line, *(Text(f"{what}: {words}", style="dim") for what, words in told if words), status)
@@ -126,7 +129,7 @@ def _done(result: Result) -> str:
         text, extras = f"{number(counts.finished)} requests finished", [("running at the end", counts.cut), *preempted]
     else:
         text = f"{number(counts.finished)} of {number(counts.requests)} requests finished"
-        extras = [("cut", counts.cut), ("unsent", counts.unsent), *preempted]
+        extras = [("cut off", counts.cut), ("not sent", counts.unsent), *preempted]
     extra = [f"{number(count)} {what}" for what, count in extras if count]
     return text + (f" ({', '.join(extra)})" if extra else "")
 
@@ -161,6 +164,7 @@ def speed(result: Result) -> RenderableType:
     return Group(
         section("Throughput", Group(rates, Text(steady_line + intervals(in_steady), style="dim"))),
         section("Latency, from the time a request was due", latency),
+        *([section("Goodput", goodput(result.goodput))] if result.goodput is not None else []),
     )
 
 
@@ -218,11 +222,16 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         room = result.engine.kv_cache_tokens
         of = f" of {number(room)} tokens" if room else ""
         yield "KV cache", f"mean {share(kv.mean)}, max {share(kv.max)}{of}"
+    drafted, accepted = result.counts.drafted_tokens, result.counts.accepted_tokens
+    if drafted and accepted is not None:
+        yield "speculation", f"{share(accepted / drafted)} of {number(drafted)} drafted tokens were accepted"
+    yield from cache_facts(result.caches)
+    yield from load_facts(result.workload)
     memory = result.memory_bytes
     parts = {
         "weights": memory.weights,
         "KV cache": memory.kv_cache,
-        "host loaded": memory.after_load,
+        "host after load": memory.after_load,
         "host peak": memory.peak,
     }
     known = [f"{label} {size(held)}" for label, held in parts.items() if held is not None]
@@ -260,12 +269,12 @@ def _host(host: Host | None) -> Iterator[tuple[str, str]]:
     if host is None:
         return
     switches = host.worker_involuntary_switches_per_s
-    forced = "" if switches is None else f", {number(round(switches))} involuntary switches/s"
+    forced = "" if switches is None else f", {number(round(switches))} involuntary context switches/s"
     yield "worker", f"{host.worker_cores:.2f} of {number(host.cpus)} cores{forced}"
     yield (
-        "others",
-        f"harness {host.harness_cores:.2f}, other processes {host.other_cores:.2f} cores, "
-        f"stolen {share(host.steal_share)}",
+        "rest of host",
+        f"harness {host.harness_cores:.2f} cores, other processes {host.other_cores:.2f} cores, "
+        f"steal {share(host.steal_share)}",
     )
 
 

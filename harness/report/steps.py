@@ -50,16 +50,16 @@ def parts(found: Investigation) -> Iterator[RenderableType]:
         return
     yield Text(f"{number(found.steps)} steps in {seconds(found.duration_s)}")
     yield section("Slowest steps", slowest(found.slowest))
-    yield section("Step time by content", fits(found.fit_s))
+    yield section("Step time by composition", fits(found.fit_s))
     yield section("Preemptions", preemptions(found.preemptions))
     yield section("How prefill delays other requests", interference(found.interference_s))
-    yield section("Host phases by running requests", host(found.host_s))
+    yield section("Host phases by number of running requests", host(found.host_s))
 
 
 def slowest(rows: Sequence[SlowStep]) -> RenderableType:
     if not rows:
         return Text("none requested", style="dim")
-    out = table("step", "at", "wall", "fit", "bound", "prefill", "decode", "context", "mostly", left=0, gap=1)
+    out = table("step", "at", "wall", "fit", "bound", "prefill", "decode", "context", "longest phase", left=0, gap=1)
     out.columns[-1].justify, out.columns[-1].no_wrap = "left", False  # words give way to figures
     for row in rows:
         marks = f", preempted {row.preempted}" if row.preempted else ""
@@ -103,7 +103,7 @@ def fits(by_kind: Mapping[str, FittedCosts]) -> RenderableType:
         if fit.reason is not None:
             lines.append(Text(f"{KINDS[kind]}: {fit.reason}", style="dim"))
             continue
-        out = table(KINDS[kind], "cost", "±", "95 % interval", left=1)
+        out = table(KINDS[kind], "cost", "std. err.", "95 % interval", left=1)
         for name, cost in fit.costs.items():
             doubtful = fit.misfit is not None or cost.low <= 0 <= cost.high
             interval = f"{seconds(cost.low)} to {seconds(cost.high)}"
@@ -124,8 +124,8 @@ def fits(by_kind: Mapping[str, FittedCosts]) -> RenderableType:
 
 def explained(fit: FittedCosts) -> str:
     if fit.r2 is None:
-        return f"{number(fit.rows)} steps, all with the same content"
-    return f"{number(fit.rows)} steps; explains {share(fit.r2)} of the variance, typical error {seconds(fit.rmse)}"
+        return f"{number(fit.rows)} steps, all with the same composition"
+    return f"{number(fit.rows)} steps; explains {share(fit.r2)} of the variance, RMS error {seconds(fit.rmse)}"
 
 
 def preemptions(found: Preemptions | None) -> RenderableType:
@@ -164,16 +164,16 @@ def interference(found: Interference | None) -> RenderableType:
             out.add_row(label, number(one.count), *map(seconds, (one.p50, one.p90, one.p99, one.max)))
     if not out.row_count:
         return Text("no request had a second token", style="dim")
-    line = f"{share(found.stalled_share)} of the tokens waited for prefill of other requests"
+    line = f"{share(found.stalled_share)} of the tokens waited for other requests' prefill"
     if found.lost_share is not None:
-        line += f", which took {share(found.lost_share)} of the time between tokens"
+        line += f"; the waiting took {share(found.lost_share)} of the time between tokens"
     return Group(out, Text(line, style="dim"))
 
 
 def host(phases: Mapping[str, PhaseCost]) -> RenderableType:
     if not phases:
         return Text("the engine does not report these phases, or does not report its batch", style="dim")
-    out = table("phase", "fixed", "per request", "explained", "median by requests running", left=1)
+    out = table("phase", "fixed", "per request", "explained", "median by running requests", left=1)
     out.columns[-1].justify, out.columns[-1].no_wrap = "left", False
     for phase in (name for name in PHASES if name in phases):
         fit, bins = phases[phase].fit, phases[phase].bins
@@ -190,7 +190,8 @@ def host(phases: Mapping[str, PhaseCost]) -> RenderableType:
     without = [phase for phase in PHASES if phase in phases and phases[phase].fit.misfit is not None]
     if not without:
         return out
-    return Group(out, Text(f"no costs, because the fit does not describe the steps: {', '.join(without)}", style="dim"))
+    fits = "its fit does" if len(without) == 1 else "their fits do"
+    return Group(out, Text(f"no costs for {', '.join(without)}: {fits} not describe the steps", style="dim"))
 
 
 def span(one: Bin) -> str:

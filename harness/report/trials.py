@@ -53,33 +53,33 @@ def header(found: Trials) -> RenderableType:
 
 
 def processes(found: Trials) -> str:
-    """How many processes, and how long each took to load its engine."""
+    """How many trials, and how long each took to load its engine."""
     count = len(found.load_s)
     known = [one for one in found.load_s if one is not None]
-    told = "1 process" if count == 1 else f"{count} processes"
+    told = "1 trial" if count == 1 else f"{count} trials"
     if count < found.trials and not found.reached:
-        told += f" of {found.trials}"
+        told = f"{count} of {found.trials} trials"
     windows = sum(load.windows for load in found.loads)
     told += f", {windows} windows each" if windows > 1 else ""
     if known:
         low, high = seconds(min(known)), seconds(max(known))
-        told += f", loaded in {low}" if low == high else f", loaded in {low} to {high}"
+        told += f"; engine loaded in {low}" if low == high else f"; engine loaded in {low} to {high}"
     return told
 
 
 def title(load: Load) -> str:
-    of = f", {load.windows} windows a process" if load.windows > 1 else ""
+    of = f", {load.windows} windows per trial" if load.windows > 1 else ""
     return f"{load.workload}{of}"
 
 
 def figures(load: Load, found: Trials) -> RenderableType:
-    """One line a figure: its mean, how well it is known, and how far the processes lie apart."""
+    """One line a figure: its mean, how well it is known, and how much the trials differ."""
     several = load.processes > 1
     windows = any(one.window_scatter is not None for one in load.figures)
-    columns = ["", "mean", "+-", "lowest", "highest", "processes"] if several else ["", "value"]
-    rows = table(*columns, *(["windows"] if windows else []))
+    columns = ["", "mean", "±", "lowest", "highest", "between trials"] if several else ["", "value"]
+    rows = table(*columns, *(["within trials"] if windows else []))
     for one in load.figures:
-        name = shortened(one.name) + ("?" if one.doubtful else "")
+        name = shortened(one.name) + (" *" if one.doubtful else "")
         cells = [value(one, one.mean.value)]
         if several:
             cells += [share(one.half_width), value(one, one.low), value(one, one.high), share(one.scatter)]
@@ -106,18 +106,20 @@ def remarks(found: Trials) -> Iterator[str]:
     """How to read the table, and what it would take to know more."""
     several = any(load.processes > 1 for load in found.loads)
     if several:
-        how = "" if found.until is None else ", which holds although it was looked at after each process"
-        yield f"+-: half of the 95 % interval of the mean{how}; processes, windows: standard deviation / mean"
+        how = "" if found.until is None else ", corrected for checking it after each trial"
+        yield f"±: half-width of the 95 % interval of the mean{how}; between, within trials: standard deviation / mean"
+    if any(one.doubtful for load in found.loads for one in load.figures):
+        yield "*: doubtful, because a run is suspect"
     if found.reached:
-        yield f"stopped: +-{share(found.until)} was reached after {len(found.load_s)} of {found.trials} processes"
+        yield f"stopped: ±{share(found.until)} was reached after {len(found.load_s)} of {found.trials} trials"
     if found.until is None:
         for load in found.loads:
             if load.needed is not None:
-                of = f"+-1 % of {shortened(found.metric)}"
-                yield f"{load.workload}: about {number(load.needed)} processes would give {of}"
+                metric = shortened(found.metric)
+                yield f"{load.workload}: about {number(load.needed)} trials would give {metric} to within ±1 %"
     for load in found.loads:
         if load.missing:
-            yield f"{load.workload}: not in every run: {', '.join(map(shortened, load.missing))}"
+            yield f"{load.workload}: missing in some runs: {', '.join(map(shortened, load.missing))}"
 
 
 def doubts(found: Trials) -> Iterator[str]:

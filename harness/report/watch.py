@@ -39,7 +39,7 @@ def picture(one: Sample) -> RenderableType:
     parts: list[RenderableType] = [Text(f"{one.time[11:19]}  host: " + ", ".join(lines))]
     if one.devices is None:
         return Group(*parts, Text(one.note or "", style="dim"))
-    grid = table("GPU", "power", "busy", "SM", "tensor", "DRAM", "memory", "clock", "heat")
+    grid = table("GPU", "power", "busy", "SM", "tensor", "DRAM", "memory", "clock", "temp")
     below: list[RenderableType] = []
     for device in one.devices:
         watts = device.power_w if device.power_w is not None else device.power_average_w

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
 from innerloop.harness import __version__
 from innerloop.harness.analysis import client as client_analysis
+from innerloop.harness.analysis.by_class import by_class
+from innerloop.harness.analysis.goodput import goodput
+from innerloop.harness.analysis.latency import first_tokens
 from innerloop.harness.analysis.observer import step_ratio
 from innerloop.harness.analysis.run import analyse
-from innerloop.harness.result import caches, telemetry
+from innerloop.harness.cli.words import seconds
+from innerloop.harness.result import caches, synthetic, telemetry
 from innerloop.harness.result import roofline as limit
 from innerloop.harness.result.identity import key_of, new_id
+from innerloop.harness.result.load import replay_changes
 from innerloop.harness.result.reasons import reasons, status
 from innerloop.harness.result.record import Record
 from innerloop.harness.result.startup import memory_bytes, startup_s
 from innerloop.harness.schema.engine import Engine
+from innerloop.harness.schema.goodput import Goodput, Limit
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.spec import VERSION, Spec
 from innerloop.harness.schema.startup import Warmup
+from innerloop.harness.schema.window import Window
 from innerloop.harness.store.documents import plain
 from innerloop.harness.store.typed import typed
 
@@ -38,7 +46,8 @@ def build(record: Record) -> Result:
         tables.requests,
         tables.header,
         prefix_caching=caching,
-        max_batch_size=record.effective.get("max_batch_size"),
+        max_batch_size=record.effective.get("max_batch_size")
+        or (spec.get("settings_given") or {}).get("max_batch_size"),
         observed=observed,
     )
     ratio = step_ratio(reported.get("step_pairs") or ())
@@ -48,6 +57,7 @@ def build(record: Record) -> Result:
     warmup = typed(Warmup, reported["warmup"]) if reported.get("warmup") else None
     seen = telemetry.section(record, figures.steady)
     roofline = limit.section(spec, record.effective, tables, record.ceilings, record.no_ceilings, figures.steady)
+    asked = typed(Spec, plain(spec))
     kept = caches.section(record, figures.counts.prompt_tokens)
     found = (*reasons(record, figures, warmup, seen, client), *caches.doubts(record, kept, caching))
     return Result(
@@ -61,9 +71,11 @@ def build(record: Record) -> Result:
             *record.notes,
             *([record.device_note] if record.device_note else ()),
             *tables.notes,
+            *load_notes(record),
             *limit.notes(roofline),
+            *synthetic.notes(record, roofline),
         ),
-        spec=typed(Spec, plain(spec)),
+        spec=asked,
         workload=record.workload,
         workload_hash=record.workload_hash,
         engine=engine(record),
@@ -101,9 +113,36 @@ def build(record: Record) -> Result:
         checks=figures.checks,
         id=record.id or new_id(),
         key=key_of(spec),
+        classes=by_class(tables.requests, tables.tokens, class_names(record), window.end_ns or 0),
+        goodput=goodput_of(record, asked.slo, figures.window),
         process=record.process,
         experiment=record.experiment,
     )
+
+
+def class_names(record: Record) -> tuple[str, ...]:
+    """The classes of requests, in the order of their numbers; empty where there is one."""
+    classes = None if record.workload is None else record.workload.classes
+    return tuple(one.name for one in classes or ())
+
+
+def load_notes(record: Record) -> Iterator[str]:
+    """What the worker decided about the load, and what became of a trace's rows."""
+    spread_s = record.reported.get("spread_over_s")
+    if spread_s is not None:
+        yield f"users started over {seconds(spread_s)}: a mean residence, estimated from the warm-up"
+    replayed = None if record.workload is None else record.workload.replayed
+    if replayed is not None and (changes := replay_changes(replayed)):
+        yield f"trace: {changes}"
+
+
+def goodput_of(record: Record, limits: Sequence[Limit], window: Window) -> Goodput | None:
+    """What kept the limits; None without any, and of a window that never opened."""
+    if not limits or window.start_ns is None or window.end_ns is None:
+        return None
+    tables = record.tables
+    first = first_tokens(tables.requests, tables.tokens)
+    return goodput(tables.requests, first, limits, window.start_ns, window.end_ns)
 
 
 def engine(record: Record) -> Engine:

@@ -71,8 +71,12 @@ FAILURES = {
         "Lower kv_memory_fraction, max_batch_size or max_tokens_per_step, or use more devices.",
     ),
     "killed_by_signal": Cause(
-        "a signal ended the worker",
+        "the worker was killed by a signal",
         "If the kernel log shows the out-of-memory killer, choose a smaller model or KV cache.",
+    ),
+    "server_failed": Cause(
+        "the server could not be reached, refused a request or broke off",
+        "Its words are in the message; read the server's own log, or the end of engine.log.",
     ),
     "hang": Cause(
         "the engine made no progress for too long",
@@ -107,9 +111,7 @@ FAILURES = {
     "harness": Cause("innerloop itself failed", None),
     "profile": Cause("the profiler's output cannot be read", None),
     "verification": Cause("the output could not be verified", None),
-    "no_tokens": Cause(
-        "the engine returned no token", "Read the end of engine.log: the engine ran, but returned no token."
-    ),
+    "no_tokens": Cause("the engine returned no token", "Read the end of engine.log."),
 }
 
 

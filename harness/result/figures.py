@@ -37,6 +37,7 @@ FIGURES = (
     *_latency("tpot"),
     *_latency("itl"),
     *_latency("e2e"),
+    Compared("goodput.requests_per_s", "requests/s", "higher", "latency"),
     Compared("step_s.wall.mean", "s", "lower", "throughput"),
     Compared("telemetry.energy_j.devices.per_token", "J/token", "lower", "energy"),
     Compared("telemetry.energy_j.cpu.per_token", "J/token", "lower", "energy"),

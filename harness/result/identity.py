@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-WORDS = ("label", "note")  # of people, for people
+WORDS = ("label", "note", "slo")  # of people, for people, and what is only judged afterwards
 REPEATED = ("workload_args", "model_args")  # the profiles in the spec hold them already
 PATHS = ("weights", "engine_python", "plugin")  # of which the last part is what was asked
 

@@ -55,7 +55,7 @@ def list_runs(root: Path) -> list[RunLine]:
         Refused: `root` is no folder.
     """
     if root.exists() and not root.is_dir():
-        raise Refused(f"{root} is not a folder; name the folder that holds the runs")
+        raise Refused(f"{root} is not a folder; name the folder with the runs")
     lines = (line_of(folder) for folder in folders(root))
     return sorted((line for line in lines if line is not None), key=lambda line: (line.when, line.folder))
 
@@ -153,12 +153,12 @@ def _without_result(stored: StoredRun) -> RunLine | None:
     if stored.kind == "interrupted":
         job = read_job(folder)
         running = is_running(folder, job, folder / JOB)
-        reason = None if running else "its harness was killed; innerloop show rebuilds the result"
+        reason = None if running else "innerloop was killed; innerloop show rebuilds the result"
         status = "running" if running else "interrupted"
         line = RunLine(str(folder), changed(folder / JOB), status, reason, id=job.get("id"))
         return _with_spec(line, typed(Spec, job["spec"]))
     if stored.kind == "records":
-        return RunLine(str(folder), changed(folder), "broken", "it has records, but neither a result nor a job")
+        return RunLine(str(folder), changed(folder), "broken", "records without result.json and job.json")
     if STAMP.match(folder.name) and not any(folder.iterdir()):
         reason = "not started: still being prepared, or killed before the start"
         return RunLine(str(folder), changed(folder), "interrupted", reason)

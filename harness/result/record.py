@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from innerloop.harness.analysis.steps import edges
 from innerloop.harness.schema.engine import Checkpoint, Environment
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import Place, Process, Workload
+from innerloop.harness.schema.result import ExperimentPlace, Process, Workload
 from innerloop.harness.store.tables import Tables
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ class Record:
     needs none. failure: None for a run that came to its end. device_note: why no device could be sampled, None also
     where the engine uses none. ceilings: what the machine can do at most; no_ceilings: why they are not known.
     created: UTC in ISO 8601; None is the time of building. id: None makes a new one. process: None where the run had
-    one to itself. experiment: None where it is part of none.
+    one to itself. experiment: None where it is part of none. known_lens: int [requests], how many of its first prompt
+    tokens an infinite prefix cache knows of each; None where an older innerloop drew the requests.
     """
 
     spec: Mapping[str, Any]
@@ -46,7 +49,13 @@ class Record:
     created: str | None = None
     id: str | None = None
     process: Process | None = None
-    experiment: Place | None = None
+    experiment: ExperimentPlace | None = None
+    known_lens: np.ndarray | None = None
+
+    @property
+    def caches(self) -> Literal["cold", "warm"]:
+        """How the prefix cache was to be when the window opened."""
+        return "warm" if (self.spec.get("workload_profile") or {}).get("caches") == "warm" else "cold"
 
     @property
     def info(self) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from innerloop.harness.analysis.sight import seen
 from innerloop.harness.ceilings.datasheet import DATASHEETS
 from innerloop.harness.ceilings.model import QUANTIZED_DTYPE, Ceilings
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.models.routing import shares
 from innerloop.harness.models.sizes import Sizes, sizes
 from innerloop.harness.models.stored import Attention
 from innerloop.harness.profiles.models import DTYPE_BYTES, ModelProfile
@@ -48,13 +49,14 @@ def section(
         return Roofline(reason=f"the run's model is unknown: {error}")
     except Refused as error:
         return Roofline(reason=f"the cost of a step is unknown: {error}")
-    ranks = ranks_of(spec, effective)
-    total = total_peaks(ceilings, cost, ranks)
+    # Ranks on a CPU share the one whose peaks were measured.
+    devices = ranks_of(spec, effective) if ceilings.key.device == "cuda" else 1
+    total = total_peaks(ceilings, cost, devices)
     if total is None:
-        return Roofline(reason=f"this machine's {cost.linear_dtype} matrix rate is unknown")
-    published = datasheet_peaks(ceilings.key.name, cost, ranks)
+        return Roofline(reason=f"this machine's {cost.linear_dtype} matmul throughput is unknown")
+    published = datasheet_peaks(ceilings.key.name, cost, devices)
     figures = roofline(tables.steps, tables.tokens, tables.requests, cost, total, steady, published)
-    return replace(figures, peaks=measured_peaks(ceilings, cost, ranks), above_bound=above(figures.bound_share))
+    return replace(figures, peaks=measured_peaks(ceilings, cost, devices), above_bound=above(figures.bound_share))
 
 
 def measured_peaks(ceilings: Ceilings, cost: Cost, ranks: int) -> MeasuredPeaks:
@@ -125,7 +127,7 @@ def cost_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> Cost:
     """
     model = validate(ModelProfile, spec["model_profile"], "model_profile")
     if model.family is None:
-        raise Refused(f"innerloop has no model family of architecture {model.architecture}")
+        raise Refused(f"innerloop knows no model family with architecture {model.architecture}")
     settings = spec.get("settings") or {}
     dtype = str(effective.get("dtype") or settings.get("dtype") or model.dtype)
     if dtype not in DTYPE_BYTES:
@@ -139,7 +141,8 @@ def cost_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> Cost:
     head = model.hidden_size * model.vocab_size
     ops, decode_ops = sum(layer.ops for layer in layers), sum(layer.decode_ops for layer in layers)
     others = (numbers.plain + numbers.vectors) * size + numbers.always_float32 * (4 - size)
-    routed = matrices_bytes(model, numbers, size, method, routed=True) + numbers.stacks * size
+    stacks = model.quantization.stacks_bytes(numbers.stacks, size) if model.quantization else numbers.stacks * size
+    routed = matrices_bytes(model, numbers, size, method, routed=True) + stacks
     return Cost(
         layers_bytes=matrices_bytes(model, numbers, size, method, routed=False) + others,
         lm_head_bytes=head * size,
@@ -150,10 +153,17 @@ def cost_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> Cost:
         attention_ops=ops,
         dtype=dtype,
         linear_dtype=QUANTIZED_DTYPE.get(quantization_family(method), dtype),
-        routed=Routed(routed, numbers.experts, numbers.taken) if numbers.experts else None,
+        routed=Routed(routed, numbers.experts, numbers.taken, popularity(model, numbers)) if numbers.experts else None,
         windowed=windowed(layers, ranks, number),
         decode_attention_ops=None if decode_ops == ops else decode_ops,
     )
+
+
+def popularity(model: ModelProfile, numbers: Sizes) -> tuple[float, ...] | None:
+    """The share of positions that each expert is chosen for, most popular first; None: it is the same for each."""
+    if not model.routing_zipf:
+        return None
+    return tuple(shares(numbers.experts, numbers.taken, model.routing_zipf).tolist())
 
 
 def matrices_bytes(model: ModelProfile, numbers: Sizes, size: int, method: str | None, *, routed: bool) -> float:
@@ -163,7 +173,8 @@ def matrices_bytes(model: ModelProfile, numbers: Sizes, size: int, method: str |
     total = 0.0
     for rows, columns, times, of_experts in numbers.matrices:
         if of_experts == routed:
-            stored = model.quantization.matrix_bytes(rows, columns) if model.quantization else rows * columns * each
+            quantized = model.quantization
+            stored = quantized.matrix_bytes(rows, columns, size) if quantized else rows * columns * each
             total += times * stored
     return total
 
@@ -211,9 +222,9 @@ def above(bound_share: OfSteps | None) -> str | None:
     kind, share = max(over.items(), key=lambda one: one[1])
     steps = "steps" if kind == "all" else f"{kind.replace('_', ' ')} steps"
     return (
-        f"{steps} took {1 / share:.2f} of their bound, the least time at the measured peaks, so a peak is too low: "
-        "either the machine was busy when it was measured (repeat it with innerloop ceilings measure), or data "
-        "counted as read from memory came from a cache, as a small model's weights can"
+        f"{steps} took {1 / share:.2f} times their bound, the least time at the measured peaks. Either a measured peak "
+        "is too low because the machine was busy (repeat with innerloop ceilings measure), or data counted as memory "
+        "reads came from a cache, as happens with small models."
     )
 
 

@@ -24,7 +24,7 @@ def investigate(run: Path, slowest: int) -> Investigation:
     """
     stored = store.open(run)
     if isinstance(stored, store.StoredLadder):
-        raise Refused(f"{run} holds one run per layer; name one of its subfolders")
+        raise Refused(f"{run} contains one run per layer; name one of its subfolders")
     stored = stored.in_folder() if run.exists() else stored
     if stored.kind == "nothing":
         raise Refused(f"{stored.path} is not a run: it has neither result.json nor job.json")

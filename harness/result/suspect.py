@@ -120,7 +120,8 @@ def _warmup(warmup: Warmup | None) -> Iterator[Reason]:
         yield doubt(
             "not_settled",
             f"the speed had not settled after {warmup.rounds} warm-up rounds (last rounds, tokens/s: {rates})",
-            "Allow more warm-up rounds (--workload-arg warmup.max_rounds=N), and check what else loads this machine.",
+            "Allow more warm-up rounds (--workload-arg warmup.max_rounds=N), "
+            "and check what else is running on this machine.",
         )
 
 
@@ -163,8 +164,8 @@ def _harness(bubble_share: float | None, recorder_share: float | None) -> Iterat
         yield doubt(
             "bubbles",
             f"{share(bubble_share)} of the window passed between steps while there was work",
-            "Submitting or recording took that time, not the engine's steps: look at step_s.bubble, "
-            "and use a larger batch or longer outputs to compare layers.",
+            "That time went into submitting and recording requests, not into the engine: see step_s.bubble. "
+            "A larger batch or longer outputs make it matter less.",
         )
     if _over(recorder_share, RECORDER_SHARE):
         yield doubt(

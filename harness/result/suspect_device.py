@@ -9,14 +9,16 @@ from innerloop.harness.cli.words import number, share, size
 from innerloop.harness.result.codes import doubt
 from innerloop.harness.result.suspect import SAMPLING_GAP_S
 from innerloop.harness.schema.reasons import Reason
-from innerloop.harness.schema.telemetry import Device, SamplerCost, Stranger
+from innerloop.harness.schema.telemetry import Device, ForeignProcess, SamplerCost
 
 THROTTLES = {  # event reasons that hold the clocks down, and what to do about each
     "sw_power_cap": "Raise the power limit if the device allows it, or compare at equal limits.",
     "hw_slowdown": "Check the device's cooling and power supply.",
     "sw_thermal_slowdown": "Improve the device's cooling.",
     "hw_thermal_slowdown": "Improve the device's cooling.",
-    "hw_power_brake_slowdown": "The machine's power supply demanded it: check its limits.",
+    "hw_power_brake_slowdown": (
+        "An external power-brake signal forced it: check the machine's power supply and its limits."
+    ),
     "sync_boost": "A slower device in its sync boost group holds it back: remove it from the group.",
     "board_limit": "Check the device's power supply.",
     "reliability": "The device is protecting itself: check its voltage and age.",
@@ -75,7 +77,7 @@ def _clocks(name: str, device: Device, window_s: float) -> Iterator[Reason]:
         )
 
 
-def _others(name: str, strangers: Sequence[Stranger]) -> Iterator[Reason]:
+def _others(name: str, strangers: Sequence[ForeignProcess]) -> Iterator[Reason]:
     if strangers:
         shown = ", ".join(
             f"{one.name or 'an unnamed process'} ({one.pid}"
@@ -96,16 +98,17 @@ def _energy(name: str, device: Device, window_s: float) -> Iterator[Reason]:
     if period_s and energy.too_short(0, round(window_s * 1e9), period_s):
         yield doubt(
             "window_too_short_for_energy",
-            f"{name}'s power and energy update every {period_s * 1e3:.0f} ms, and the window is {window_s:.2f} s: "
-            "its energy is not known within 5 %",
+            f"{name}'s power and energy update every {period_s * 1e3:.0f} ms, and the window is {window_s:.2f} s, "
+            "so its energy is not known to within 5 %",
             f"Measure at least {energy.LEAST_PERIODS * period_s:.1f} s.",
         )
     elif apart is not None and abs(apart) > MISMATCH:
         yield doubt(
             "energy_mismatch",
-            f"{name}'s energy counter says {number(used.counter)} J, the integral of its power "
+            f"{name}'s energy counter reads {number(used.counter)} J, but the integral of its power is "
             f"{number(used.integral)} J ({apart:+.1%})",
-            "Neither is more accurate than that: power readings may miss bursts, or the counter may include more.",
+            "Trust neither to better than this difference: power readings may miss bursts, or the counter may cover "
+            "more than the device's power reading.",
         )
 
 

@@ -29,13 +29,13 @@ def _unfinished(ttft: Summary, e2e: Summary) -> Iterator[Reason]:
     if _share(ttft) > CENSORED_SHARE:
         yield doubt(
             "censored",
-            f"{share(_share(ttft))} of the due requests had no first token when the window closed",
+            f"{share(_share(ttft))} of the requests that were due had no first token when the window closed",
             "TTFT quantiles treat them as longer than their wait so far. Lower the load, or measure until all finish.",
         )
     elif _share(e2e) > CENSORED_SHARE:
         yield doubt(
             "cut_requests",
-            f"{share(_share(e2e))} of the due requests were still running when the window closed",
+            f"{share(_share(e2e))} of the requests that were due were still running when the window closed",
             "End-to-end quantiles treat them as longer than their time so far; TPOT covers only finished requests. "
             "Measure for longer.",
         )
@@ -68,7 +68,7 @@ def _changed(seen: Stability, start_ns: int) -> Iterator[Reason]:
         yield doubt(
             "drift",
             f"similar steps took {_change(drift.change)} by the end ({_change(drift.per_minute)} per minute)",
-            "Check clocks, temperature and memory over time; a longer run would give other figures.",
+            "Check clocks, temperature and memory over time; a longer run would give different figures.",
         )
     elif drift is not None and drift.kind == "level_shift":
         when = "" if drift.shift_ns is None else f", {(drift.shift_ns - start_ns) * NS:.0f} s into the window"
@@ -80,4 +80,4 @@ def _changed(seen: Stability, start_ns: int) -> Iterator[Reason]:
 
 
 def _change(part: float) -> str:
-    return f"{share(abs(part))} {'longer' if part > 0 else 'less'}"
+    return f"{share(abs(part))} {'longer' if part > 0 else 'less time'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from innerloop.harness.schema.figure import Figure
 
@@ -24,6 +24,41 @@ class Caches:
             null="the engine does not report it",
         ),
     ] = None
+    start: Annotated[
+        Literal["cold", "warm"] | None,
+        Figure("empty, or had seen the window's prompts, when the window opened", null="the engine caches no prefixes"),
+    ] = None
+    possible_hit_share: Annotated[
+        float | None,
+        Figure("hit share of an infinite prefix cache on the same requests",
+               formula="prompt tokens that an earlier request had at its beginning / prompt tokens",
+               null="an older innerloop drew the requests"),
+    ] = None  # fmt: skip
+    possible_hit_share_in_blocks: Annotated[
+        float | None,
+        Figure("the same in whole blocks of the engine, the last token of a prompt always being computed",
+               null="the engine's block size is unknown"),
+    ] = None  # fmt: skip
+    block_tokens: Annotated[
+        int | None, Figure("the engine's KV-cache block", unit="tokens", null="the engine does not report it")
+    ] = None
+    lost_hit_tokens: Annotated[
+        int | None,
+        Figure("prompt tokens computed although an infinite cache would have had them: evicted before they came again, "
+               "or not yet computed by the request that had them first", "tokens",
+               "possible in blocks - cached", "the engine does not report it", "lower"),
+    ] = None  # fmt: skip
+    recomputed_positions: Annotated[
+        int | None,
+        Figure("prompt positions computed again after preemptions", "positions",
+               "prefill positions + cached tokens - prompt tokens",
+               "the engine does not report it, or requests had not finished their prompts", "lower"),
+    ] = None  # fmt: skip
+    hit_share_over_time: Annotated[
+        tuple[float | None, ...] | None,
+        Figure("cached / (cached + computed) prompt positions in each bin of over_time",
+               null="the engine does not report it"),
+    ] = None  # fmt: skip
     made_in_window: Annotated[
         Mapping[str, int] | None,
         Figure("captures and compilations during the window, by kind", null="the engine runs in another process"),

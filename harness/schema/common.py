@@ -47,9 +47,13 @@ class Level:
 class ByStepKind:
     """A figure of all steps, of those that computed prefill positions and of those that did not."""
 
-    all: Annotated[float | None, Figure("of all steps", null="there are none")]
-    with_prefill: Annotated[float | None, Figure("of the steps with prefill", null="there are none, or it is unknown")]
-    decode_only: Annotated[float | None, Figure("of the others", null="there are none, or it is unknown")]
+    all: Annotated[float | None, Figure("of all steps", null="there are no steps")]
+    with_prefill: Annotated[
+        float | None, Figure("of the steps with prefill", null="there are no such steps, or their prefill is unknown")
+    ]
+    decode_only: Annotated[
+        float | None, Figure("of the decode-only steps", null="there are no such steps, or their prefill is unknown")
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,16 @@ from innerloop.harness.schema.figure import Figure
 VERSION = "1.2"
 MarginSource = Literal["given", "noise", "default"]
 Verdict = Literal["better", "worse", "same", "undecided"]
-ONE_PROCESS = "fewer than three processes per side"
+ONE_PROCESS = "there are fewer than three trials"
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value with the bounds of its 95 % interval."""
+    """A value with its 95 % interval."""
 
     value: float | None
-    low: Annotated[float | None, Figure("lower bound", null=ONE_PROCESS)]
-    high: Annotated[float | None, Figure("upper bound", null=ONE_PROCESS)]
+    low: Annotated[float | None, Figure("lower end of the 95 % interval", null=ONE_PROCESS)]
+    high: Annotated[float | None, Figure("upper end of the 95 % interval", null=ONE_PROCESS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Doubt:
 class Side:
     """A or B."""
 
-    runs: Annotated[tuple[str, ...], Figure("folders of its runs, one per block")]
+    runs: Annotated[tuple[str, ...], Figure("folders of its runs, one per trial")]
     status: Annotated[Literal["ok", "suspect"], Figure("suspect if one of its runs is")]
     doubts: Annotated[tuple[Doubt, ...], Figure("why its runs are suspect")]
     engine: Annotated[str, Figure("engine and version")]
@@ -59,15 +59,15 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class ComparedFigure:
-    """One figure of A and of B."""
+    """One metric of A and of B."""
 
     name: Annotated[str, Figure("dotted name, as in the result")]
     unit: str | None
     better: Literal["higher", "lower"]
-    a: Annotated[Estimate, Figure("mean over the blocks")]
-    b: Annotated[Estimate, Figure("mean over the blocks")]
-    ratio: Annotated[Estimate, Figure("B / A", formula="exp of the mean over blocks of log(b / a)")]
-    verdict: Annotated[Verdict, Figure("verdict on B: where the ratio's interval lies relative to 1 +- margin")]
+    a: Annotated[Estimate, Figure("mean over the trials")]
+    b: Annotated[Estimate, Figure("mean over the trials")]
+    ratio: Annotated[Estimate, Figure("B / A", formula="exp of the mean over trials of log(b / a)")]
+    verdict: Annotated[Verdict, Figure("verdict on B: where the ratio's interval lies relative to 1 ± margin")]
     leaning: Annotated[
         Literal["better", "worse"] | None, Figure("direction if undecided", null="the interval contains 1")
     ]
@@ -75,9 +75,9 @@ class ComparedFigure:
         float | None, Figure("p-value if there were no difference, Holm-adjusted", null=f"{ONE_PROCESS}, or --until")
     ]
     smallest_visible: Annotated[
-        float | None, Figure("relative difference that these blocks detect with 80 % power", null=ONE_PROCESS)
+        float | None, Figure("relative difference that these trials detect with 80 % power", null=ONE_PROCESS)
     ]
-    doubtful: Annotated[bool, Figure("a side is suspect for this kind of figure")]
+    doubtful: Annotated[bool, Figure("a run is suspect in a way that affects this kind of figure")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class ChangedSteps:
     context_tokens: float
     steps_per_token_a: float
     steps_per_token_b: float
-    cost_a_s: Annotated[float | None, Figure("mean time of one such step", "s", null="A has none")]
-    cost_b_s: Annotated[float | None, Figure("mean time of one such step", "s", null="B has none")]
+    cost_a_s: Annotated[float | None, Figure("mean time of one such step", "s", null="A has no such steps")]
+    cost_b_s: Annotated[float | None, Figure("mean time of one such step", "s", null="B has no such steps")]
     added_s: Annotated[float, Figure("contribution to B - A, per output token", "s")]
 
 
@@ -122,22 +122,22 @@ class KernelWhy:
 
 
 @dataclass(frozen=True, slots=True)
-class Why:
+class Decomposition:
     """Where the difference is: step time per output token, in seconds. mix + cost + unmatched = difference."""
 
-    a_s: Annotated[Estimate, Figure("A's time in steps and in the gaps between them", "s")]
-    b_s: Annotated[Estimate, Figure("B's", "s")]
+    a_s: Annotated[Estimate, Figure("A's time in and between steps", "s")]
+    b_s: Annotated[Estimate, Figure("B's time in and between steps", "s")]
     difference_s: Annotated[Estimate, Figure("B - A", "s")]
     mix_s: Annotated[Estimate, Figure("because different steps ran", "s")]
     cost_s: Annotated[Estimate, Figure("because the same steps took more or less time", "s")]
     unmatched_s: Annotated[Estimate, Figure("steps that only one side had: not comparable", "s")]
     cost_by_phase_s: Annotated[Mapping[str, Estimate], Figure("`cost_s` by phase", "s")]
-    cost_by_coefficient_s: Annotated[Mapping[str, Estimate], Figure("`cost_s` by content of the steps", "s")]
+    cost_by_coefficient_s: Annotated[Mapping[str, Estimate], Figure("`cost_s` by composition of the steps", "s")]
     matched_share: Annotated[float, Figure("share of both sides' time in steps that both ran")]
     scatter: Annotated[
         Literal["processes", "steps"] | None,
         Figure(
-            "variation that the intervals cover: between processes, or only between steps",
+            "variation that the intervals cover: between runs, or only between steps",
             null="there are no intervals",
         ),
     ]
@@ -158,18 +158,18 @@ class Comparison:
     b: Side
     differences: Annotated[tuple[Difference, ...], Figure("what differs")]
     waived: Annotated[tuple[str, ...], Figure("reasons to refuse the comparison that an option waived")]
-    blocks: Annotated[int, Figure("number of blocks; each runs A and B one after the other")]
-    margin: Annotated[float, Figure("relative difference that counts as none")]
-    metric: Annotated[str, Figure("the primary figure, listed first in figures")]
+    blocks: Annotated[int, Figure("number of trials; each runs A and B one after the other")]
+    margin: Annotated[float, Figure("relative differences up to this count as no difference")]
+    metric: Annotated[str, Figure("the primary metric, listed first in figures")]
     figures: tuple[ComparedFigure, ...]
-    missing: Annotated[tuple[str, ...], Figure("figures that a side lacks, or that are not above 0")]
-    why: Annotated[Why | None, Figure("where the difference is", null="see why_not")]
-    why_not: Annotated[str | None, Figure("why it is not known", null="it is known")]
+    missing: Annotated[tuple[str, ...], Figure("metrics that a side lacks, or that are not above 0")]
+    why: Annotated[Decomposition | None, Figure("where the difference is", null="see why_not")]
+    why_not: Annotated[str | None, Figure("why `why` is null", null="`why` is not null")]
     notes: tuple[str, ...]
     margin_source: Annotated[
         MarginSource, Figure("given: by the command; noise: measured by `innerloop noise` on this machine")
     ] = "default"
     blocks_needed: Annotated[
-        int | None, Figure("blocks that an interval of +-1 % of the metric takes at this scatter", null=ONE_PROCESS)
+        int | None, Figure("trials needed for an interval of ±1 % of the metric at this scatter", null=ONE_PROCESS)
     ] = None
     kind: Annotated[Literal["comparison"], Figure("what this document is")] = "comparison"

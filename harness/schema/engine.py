@@ -46,7 +46,9 @@ class Checkpoint:
     path: Annotated[str, Figure("folder of the weights")]
     bytes: Annotated[int, Figure("size of the files", unit="bytes")]
     cached: Annotated[bool, Figure("the files already existed")]
-    digest: Annotated[str | None, Figure("hash of the files, or of what they were made from", null="not computed")]
+    digest: Annotated[
+        str | None, Figure("hash of the files, or of what they were made from", null="the hash was not computed")
+    ]
     seconds: Annotated[float, Figure("time to write or find them", unit="s")]
     synthetic: Annotated[bool, Figure("random weights of the model's shape, made by innerloop")]
 
@@ -56,8 +58,8 @@ class Torch:
     """The engine's PyTorch."""
 
     version: str | None = None
-    cuda: Annotated[str | None, Figure("the CUDA that it was built for", null="it is a CPU build")] = None
-    threads: Annotated[int | None, Figure("threads that an operator may use", null="unknown")] = None
+    cuda: Annotated[str | None, Figure("the CUDA that it was built for", null="torch is a CPU build")] = None
+    threads: Annotated[int | None, Figure("threads that an operator may use", null="it is unknown")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +86,10 @@ class HostState:
     frequency_mhz: Annotated[
         tuple[float, float] | None, Figure("lowest and highest frequency of the CPUs", "MHz", null=SYSTEM_SILENT)
     ]
-    isolated_cpus: Annotated[str | None, Figure("CPUs isolated from the scheduler", null="none")]
+    isolated_cpus: Annotated[str | None, Figure("CPUs isolated from the scheduler", null="no CPU is isolated")]
     affinity: Annotated[tuple[int, ...], Figure("CPUs that the harness may run on")]
-    worker_cpus: Annotated[tuple[int, ...] | None, Figure("--cpus", null="it was not given")]
-    harness_cpus: Annotated[tuple[int, ...] | None, Figure("--harness-cpus", null="it was not given")]
+    worker_cpus: Annotated[tuple[int, ...] | None, Figure("--cpus", null="--cpus was not given")]
+    harness_cpus: Annotated[tuple[int, ...] | None, Figure("--harness-cpus", null="--harness-cpus was not given")]
     load_average: Annotated[
         tuple[float, float, float] | None, Figure("over the last 1, 5 and 15 minutes", null=SYSTEM_SILENT)
     ]
@@ -105,7 +107,9 @@ class Environment:
     packages: Annotated[Mapping[str, str] | None, Figure("every distribution's version", null=NOT_LOADED)] = None
     torch: Torch | None = None
     interpreter: str | None = None
-    registered: Annotated[str | None, Figure("name of a registered environment", null="it is innerloop's own")] = None
+    registered: Annotated[
+        str | None, Figure("name of a registered environment", null="the environment is innerloop's own")
+    ] = None
     sites: Annotated[tuple[str, ...] | None, Figure("package folders on its PYTHONPATH")] = None
     variables: Annotated[
         Mapping[str, str] | None, Figure("the worker's variables that can change what is measured")
@@ -120,7 +124,9 @@ class Environment:
     physical_cores: Annotated[int | None, Figure("cores that this process may run on")] = None
     logical_cores: Annotated[int | None, Figure("hardware threads that this process may run on")] = None
     machine_logical_cores: Annotated[int | None, Figure("hardware threads of the machine")] = None
-    cpu_quota: Annotated[float | None, Figure("CPU time limit of the control group, in CPUs", null="no limit")] = None
+    cpu_quota: Annotated[
+        float | None, Figure("CPU time limit of the control group, in CPUs", null="there is no limit")
+    ] = None
     memory_bytes: Annotated[int | None, Figure("memory that this process may use", unit="bytes")] = None
     memory_available_bytes: Annotated[int | None, Figure("free memory at the start", unit="bytes")] = None
     gpus: tuple[Gpu, ...] = ()

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.figure import Figure
 
-VERSION = "1.1"
+VERSION = "1.2"
 Order = Literal["there and back", "random"]
-State = Literal["started", "done", "failed", "refused", "interrupted"]
+State = Literal["started", "done", "failed", "refused", "interrupted", "unreached"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,26 @@ class Cell:
 
     name: Annotated[str, Figure("a folder's name, unique in the experiment")]
     request: Annotated[Mapping[str, Any], Figure("the requested run, as options of `innerloop run`")]
-    key: Annotated[str, Figure("hash of the resolved run: cells with the same key request the same run")]
+    key: Annotated[str, Figure("hash of the resolved run: cells with the same key measure the same thing")]
+    at: Annotated[Mapping[str, Any], Figure("its values of what differs between the cells, by dotted path")] = field(
+        default_factory=dict
+    )
+    process: Annotated[
+        str | None, Figure("cells of a block with the same one are windows of one process", null="it has its own")
+    ] = None
+    address: Annotated[
+        str | None,
+        Figure("hash of all that decides its figures on this machine; see docs/how-to/sweep.md", null="none is kept"),
+    ] = None
+    work: Annotated[
+        str | None, Figure("hash of the model and the requests' lengths: what is alike may be ranked", null="no grid's")
+    ] = None
+    devices: Annotated[int, Figure("how many devices it uses")] = 1
+    substituted: Annotated[
+        str | None,
+        Figure("part of the engine that was replaced, so that the cell is not ranked", null="nothing was replaced"),
+    ] = None
+    refused: Annotated[str | None, Figure("why it is not run", null="it is")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +55,23 @@ class Manifest:
     order: Annotated[Order, Figure("order of the cells in a block")]
     seed: Annotated[int, Figure("seed of a random order")]
     machine: Annotated[Mapping[str, Any], Figure("what must match for figures to be comparable")]
-    options: Annotated[Mapping[str, Any], Figure("how runs are made: limits, telemetry, profiling")] = field(
+    options: Annotated[Mapping[str, Any], Figure("options common to all runs: limits, telemetry, profiling")] = field(
         default_factory=dict
     )
     until: Annotated[
-        float | None, Figure("relative half-width of the interval at which it may stop", null="after all blocks")
+        float | None,
+        Figure("relative half-width of the interval at which it may stop", null="it stops after all blocks"),
     ] = None
     together: Annotated[bool, Figure("the jobs of a block are windows of one process, which loads the engine once")] = (
         False
     )
+    kept: Annotated[bool, Figure("what is done counts although the machine has been restarted since")] = False
     kind: Literal["experiment"] = "experiment"
+
+    @property
+    def measured(self) -> tuple[Cell, ...]:
+        """The cells that are run."""
+        return tuple(cell for cell in self.cells if cell.refused is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +83,14 @@ class Event:
     block: Annotated[int, Figure("from 1")]
     boot: Annotated[str, Figure("the machine's boot id")]
     time: Annotated[str, Figure("UTC, ISO 8601")]
-    status: Annotated[str | None, Figure("of the run's result", null="it has none")] = None
-    figures: Annotated[Mapping[str, float | None], Figure("of the run, by dotted name")] = field(default_factory=dict)
-    reason: Annotated[str | None, Figure("why it failed or was refused", null="it did not")] = None
+    status: Annotated[str | None, Figure("status of the run's result", null="the run has no result")] = None
+    figures: Annotated[Mapping[str, float | None], Figure("the run's figures, by dotted name")] = field(
+        default_factory=dict
+    )
+    reason: Annotated[
+        str | None, Figure("why it failed or was refused", null="the run did not fail and was not refused")
+    ] = None
+    run: Annotated[str | None, Figure("its folder", null="it is in runs/ of this experiment")] = None
 
     @property
     def job(self) -> str:

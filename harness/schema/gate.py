@@ -1,4 +1,4 @@
-"""Whether a comparison meets the conditions of a gate: the document of `innerloop gate` and `compare --fail-if`."""
+"""The outcome of a gate's conditions on a comparison: the document of `innerloop gate` and `compare --fail-if`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from innerloop.harness.schema.comparison import Comparison, Estimate
 from innerloop.harness.schema.figure import Figure
 
 VERSION = "1.0"
-DOUBT = "a side is suspect in a way that concerns this figure"  # a reason
+DOUBT = "a suspect run makes this metric doubtful"  # a reason
 Outcome = Literal["passed", "failed", "cannot tell"]
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedCondition:
-    """One thing that must not be so, and whether it is."""
+    """One --fail-if condition, and its outcome."""
 
-    text: Annotated[str, Figure("as it was given")]
-    figure: Annotated[str, Figure("dotted, as in the result")]
-    fails: Annotated[Literal["below", "above"], Figure("on which side of the limit it fails")]
-    limit: Annotated[float, Figure("in the figure's unit or, where `relative`, as B / A")]
-    relative: Annotated[bool, Figure("the limit is a part of the baseline, which is A")]
-    value: Annotated[Estimate | None, Figure("B / A or B's own value", null="it is not known on both sides")]
-    outcome: Annotated[Outcome, Figure("by where the interval lies to the limit")]
-    reason: Annotated[str | None, Figure("why it cannot be told or is doubtful", null="nothing speaks against it")]
-    waived: Annotated[bool, Figure("it cannot be told or is doubtful, and was asked to pass nevertheless")]
+    text: Annotated[str, Figure("the condition as it was given")]
+    figure: Annotated[str, Figure("the metric, dotted as in the result")]
+    fails: Annotated[Literal["below", "above"], Figure("on which side of the threshold it fails")]
+    limit: Annotated[float, Figure("the threshold, in the metric's unit or, where `relative`, as B / A")]
+    relative: Annotated[bool, Figure("the threshold is a fraction of the baseline (A)")]
+    value: Annotated[Estimate | None, Figure("B / A or B's own value", null="it is unknown on at least one side")]
+    outcome: Annotated[Outcome, Figure("by where the interval lies relative to the threshold; cannot tell: undecided")]
+    reason: Annotated[str | None, Figure("why it is undecided or doubtful", null="it is neither")]
+    waived: Annotated[
+        bool, Figure("it is undecided or doubtful, and --allow-undecided or --allow-suspect lets it pass")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,10 @@ class Gate:
 
     schema_version: str
     innerloop_version: str
-    outcome: Annotated[Outcome, Figure("failed: a condition is; cannot tell: one is, and none failed")]
+    outcome: Annotated[
+        Outcome,
+        Figure("failed: a condition failed; cannot tell: none failed, and at least one is undecided"),
+    ]
     conditions: tuple[CheckedCondition, ...]
     comparison: Comparison
     kind: Annotated[Literal["gate"], Figure("what this document is")] = "gate"

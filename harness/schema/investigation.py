@@ -20,7 +20,7 @@ class SlowStep:
     at_s: Annotated[float, Figure("start, from the start of the window", unit="s")]
     wall_s: float
     expected_s: Annotated[float | None, Figure("expected by the fit", unit="s", null="nothing was fitted")]
-    bound_s: Annotated[float | None, Figure("bound by the roofline", unit="s", null="unknown")]
+    bound_s: Annotated[float | None, Figure("roofline bound", unit="s", null="it is unknown")]
     prefill_positions: int | None
     decode_positions: int | None
     output_tokens: int | None
@@ -56,7 +56,7 @@ class Storm:
     kv_usage: Annotated[float | None, Figure("when it began", null="the engine does not report it")]
     share_of_prefill: Annotated[
         float | None,
-        Figure("share of all prefill positions computed in the storm", null="unknown, or no prefill was computed"),
+        Figure("share of all prefill computed in the storm", null="it is unknown, or no prefill was computed"),
     ]
 
 
@@ -78,7 +78,8 @@ class Interference:
     decode_only: Summary
     stalled_share: Annotated[float | None, Figure("share of the tokens that waited for prefill")]
     lost_share: Annotated[
-        float | None, Figure("share of the time between tokens spent waiting longer than the others' median")
+        float | None,
+        Figure("share of the time between tokens lost to waiting beyond the median of tokens that did not wait"),
     ]
 
 
@@ -104,12 +105,12 @@ class FittedCosts:
     together: Annotated[
         tuple[tuple[str, str, float], ...], Figure("pairs that rise and fall together, with their correlation")
     ]
-    reason: Annotated[str | None, Figure("why nothing was fitted", null="something was")]
+    reason: Annotated[str | None, Figure("why nothing was fitted", null="a fit was made")]
     misfit: Annotated[
         Literal["negative_cost", "low_r2"] | None,
         Figure(
             "why the line does not describe the steps: a cost's whole interval is negative, or r2 is under 0.3",
-            null="it does, or nothing was fitted",
+            null="the line describes the steps, or nothing was fitted",
         ),
     ]
 

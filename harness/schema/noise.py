@@ -13,27 +13,27 @@ VERSION = "1.0"
 
 @dataclass(frozen=True, slots=True)
 class FigureNoise:
-    """The scatter of one figure, as standard deviations of logarithms: 0.01 is about 1 %."""
+    """The scatter of one metric, as standard deviations of logarithms: 0.01 is about 1 %."""
 
-    neighbours: Annotated[float, Figure("of the ratio of two processes that ran next to each other")]
-    processes: Annotated[float, Figure("of a process's value, over all blocks")]
+    neighbours: Annotated[float, Figure("of the ratio of two runs made back to back")]
+    processes: Annotated[float, Figure("of single runs, over all trials")]
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Of blocks in which the same thing ran twice."""
+    """The noise of one engine, layer, model and workload on a machine, from trials of two identical runs."""
 
     schema_version: str
     innerloop_version: str
     created: Annotated[str, Figure("UTC, ISO 8601")]
-    machine: Annotated[Mapping[str, Any], Figure("which machine this holds for")]
-    load: Annotated[Mapping[str, Any], Figure("which engine, layer, model and workload it holds for")]
-    engine_version: Annotated[str | None, Figure("of the engine that ran", null="it reports none")]
-    metric: Annotated[str, Figure("the figure whose noise is the margin of comparisons")]
-    margin: Annotated[float, Figure("relative difference that counts as none because of it")]
-    blocks: Annotated[int, Figure("of two runs each")]
-    block_s: Annotated[float | None, Figure("mean time of a block", "s", null="the journal does not tell")]
-    figures: Annotated[Mapping[str, FigureNoise], Figure("by dotted name")]
-    runs: Annotated[tuple[str, ...], Figure("the folders")]
+    machine: Annotated[Mapping[str, Any], Figure("the machine it applies to")]
+    load: Annotated[Mapping[str, Any], Figure("the engine, layer, model and workload it applies to")]
+    engine_version: Annotated[str | None, Figure("version of the engine that ran", null="the engine reports none")]
+    metric: Annotated[str, Figure("the metric whose noise is the margin of comparisons")]
+    margin: Annotated[float, Figure("largest relative difference that counts as no difference")]
+    blocks: Annotated[int, Figure("number of trials, of two runs each")]
+    block_s: Annotated[float | None, Figure("mean time of a trial", "s", null="the journal has no times")]
+    figures: Annotated[Mapping[str, FigureNoise], Figure("noise of each metric, by dotted name")]
+    runs: Annotated[tuple[str, ...], Figure("the runs' folders")]
     notes: tuple[str, ...]
     kind: Annotated[Literal["noise"], Figure("what this document is")] = "noise"

@@ -16,20 +16,20 @@ class Captured:
     """The steps that the profiler saw."""
 
     steps: CountByStepKind
-    ranges: Annotated[tuple[tuple[int, int], ...], Figure("first step and the step after the last, of each window")]
+    ranges: Annotated[tuple[tuple[int, int], ...], Figure("[first step, step after the last) of each captured range")]
 
 
 @dataclass(frozen=True, slots=True)
 class Slowdown:
-    """How many times longer the pass's steps took than similar steps of the measured run."""
+    """How many times longer the profiling pass's steps took than similar steps of the measured run."""
 
-    with_prefill: Annotated[float | None, Figure("of steps with prefill", null="there are none to compare")]
-    decode_only: Annotated[float | None, Figure("of the others", null="there are none to compare")]
+    with_prefill: Annotated[float | None, Figure("of steps with prefill", null="there are no such steps to compare")]
+    decode_only: Annotated[float | None, Figure("of decode-only steps", null="there are no such steps to compare")]
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadShare:
-    """A Python thread's part of the samples."""
+    """A Python thread's share of the samples."""
 
     name: str
     share: float
@@ -37,11 +37,11 @@ class ThreadShare:
 
 @dataclass(frozen=True, slots=True)
 class FunctionShare:
-    """A function of the thread that steps: its part of that thread's samples."""
+    """A function of the thread that steps: its share of that thread's samples."""
 
     name: str
-    self_share: Annotated[float, Figure("itself")]
-    total_share: Annotated[float, Figure("including the functions it calls")]
+    self_share: Annotated[float, Figure("share of the samples in the function itself")]
+    total_share: Annotated[float, Figure("share of the samples in it and in the functions it calls")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,13 @@ class HostProfile:
 
 @dataclass(frozen=True, slots=True)
 class Profiling:
-    """The pass, and what it cost. Its figures never mix with the measured ones."""
+    """The profiling pass, and what it cost. Its figures never mix with the measured ones."""
 
     kind: Annotated[str, Figure("kernels, nsys, ncu or host")]
     steps: Annotated[str, Figure("requested steps")]
-    windows: Annotated[tuple[Mapping[str, Any], ...], Figure("the requested steps, as rules")]
+    windows: Annotated[tuple[Mapping[str, Any], ...], Figure("the requested steps, as capture ranges")]
     folder: Annotated[str, Figure("its folder, inside the run's folder")]
-    command: Annotated[str, Figure("how to repeat the pass by hand")]
+    command: Annotated[str, Figure("command that repeats the pass")]
     seconds: Annotated[float, Figure("duration of the pass", unit="s")]
     worker_pid: int | None
     measured_worker_pid: int | None
@@ -107,19 +107,19 @@ class IdleGaps(Summary):
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the measured run would take if the device never waited."""
+    """What the measured run would take if the device were never idle."""
 
     busy_s: Annotated[float | None, Figure("busy time of the measured steps", unit="s", null="see reason")]
     output_tokens_per_s: Annotated[float | None, Figure("output tokens / busy_s", unit="tokens/s", null="see reason")]
     covered_share: Annotated[float | None, Figure("measured steps that resemble a captured one", null="see reason")]
-    reason: Annotated[str | None, Figure("why there is none", null="there is one")]
+    reason: Annotated[str | None, Figure("why there is no estimate", null="there is an estimate")]
 
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
     """Kernels, or a CPU's operators, of the captured steps."""
 
-    source: Annotated[str, Figure("the kind of pass")]
+    source: Annotated[str, Figure("the profiler")]
     device: Annotated[str, Figure("cuda or cpu")]
     devices: int
     steps: CountByStepKind

@@ -13,7 +13,7 @@ Affected = Literal["throughput", "latency", "energy", "memory", "comparison"]
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One thing that is known against a run's figures."""
+    """One reason to doubt some of a run's figures."""
 
     code: Annotated[str, Figure("machine-readable code")]
     severity: Annotated[
@@ -25,7 +25,7 @@ class Reason:
     ]
     affects: Annotated[tuple[Affected, ...], Figure("the kinds of figures that it casts doubt on")]
     detail: Annotated[str, Figure("what was observed, with figures")]
-    advice: Annotated[str | None, Figure("what to do about it", null="there is nothing to advise")]
+    advice: Annotated[str | None, Figure("what to do about it", null="there is no advice")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class Check:
     """Two places in the trace that should agree and do not."""
 
     code: Annotated[str, Figure("which check failed")]
-    detail: Annotated[str, Figure("the figures of both sides")]
+    detail: Annotated[str, Figure("the two numbers that disagree")]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a run, or a profiling pass, did not come to its end."""
+    """Why a run, or a profiling pass, did not finish."""
 
     cause: Annotated[str, Figure("machine-readable kind of failure")]
     message: Annotated[str, Figure("what happened, in one sentence")]

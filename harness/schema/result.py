@@ -9,6 +9,8 @@ from innerloop.harness.schema.caches import Caches
 from innerloop.harness.schema.common import Level, TokenTotals
 from innerloop.harness.schema.engine import Checkpoint, Engine, Environment
 from innerloop.harness.schema.figure import Figure
+from innerloop.harness.schema.goodput import Goodput
+from innerloop.harness.schema.load import ClassCount, ClassLatency, Replayed
 from innerloop.harness.schema.profiling import Kernels, Profiling
 from innerloop.harness.schema.reasons import Check, Failure, Reason
 from innerloop.harness.schema.roofline import Roofline
@@ -26,29 +28,39 @@ class Workload:
     """The requests that were made of the workload's profile."""
 
     requests: int
-    users: Annotated[int | None, Figure("concurrent users", null="not a closed loop")]
-    duration_s: Annotated[float | None, Figure("of the window", unit="s", null="until all requests are finished")]
+    users: Annotated[int | None, Figure("concurrent users", null="the workload is not a closed loop")]
+    duration_s: Annotated[
+        float | None, Figure("of the window", unit="s", null="the window ends when all requests have finished")
+    ]
     prompt_tokens: TokenTotals
     output_tokens: TokenTotals
+    sessions: Annotated[int | None, Figure("conversations", null="it has none")] = None
+    shared_share: Annotated[
+        float | None,
+        Figure("prompt tokens that an earlier request had: the hit share of an infinite prefix cache",
+               null="an older innerloop wrote it"),
+    ] = None  # fmt: skip
+    classes: Annotated[tuple[ClassCount, ...] | None, Figure("requests by class", null="there is one class")] = None
+    replayed: Annotated[Replayed | None, Figure("the trace that was replayed", null="no trace was")] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
     """The process of a run that was one of several windows of one loaded engine."""
 
-    id: Annotated[str, Figure("the id of the run in its first window: runs with the same one share a process")]
-    window: Annotated[int, Figure("which window this is, from 1; an engine that is loaded once tells one load time")]
-    windows: Annotated[int, Figure("how many it was to measure")]
+    id: Annotated[str, Figure("id of the run in the process's first window; runs with the same id share a process")]
+    window: Annotated[int, Figure("number of this window, from 1; all windows of a process share one load time")]
+    windows: Annotated[int, Figure("number of windows planned")]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a run stands in an experiment."""
+class ExperimentPlace:
+    """A run's place in an experiment."""
 
-    id: Annotated[str, Figure("the experiment's")]
+    id: Annotated[str, Figure("id of the experiment")]
     design: str
     cell: str
-    block: Annotated[int, Figure("from 1: runs of one block were made next to each other in time")]
+    block: Annotated[int, Figure("from 1; runs of one block ran back to back")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,7 @@ class Result:
     step_share: StepShare
     time_share: TimeShare
     batch: Annotated[Level, Figure("requests in a step's batch")]
-    waiting: Annotated[Level, Figure("requests queued outside the batch")]
+    waiting: Annotated[Level, Figure("requests waiting outside the batch")]
     kv_usage: Annotated[Level, Figure("share of the KV cache in use")]
     steady: Steady
     over_time: OverTime | None
@@ -86,22 +98,31 @@ class Result:
     telemetry: Telemetry
     failure: Failure | None
     caches: Annotated[Caches | None, Figure("prefix cache and compilations", null="an older innerloop wrote it")] = None
-    client: Annotated[Client | None, Figure("the client of layer http", null="there was none")] = None
+    client: Annotated[Client | None, Figure("the client of layer http", null="the layer was not http")] = None
     roofline: Roofline | None = None
-    profiling: Annotated[Profiling | None, Figure("the profiling pass", null="there was none")] = None
-    kernels: Annotated[Kernels | None, Figure("what the pass saw", null="it saw none")] = None
+    profiling: Annotated[Profiling | None, Figure("the profiling pass", null="there was no profiling pass")] = None
+    kernels: Annotated[Kernels | None, Figure("what the profiler saw", null="the profiler saw no kernels")] = None
     checks: Annotated[tuple[Check, ...], Figure("inconsistencies in the trace")] = ()
     stability: Annotated[
         Stability | None, Figure("drift and backlog during the window", null="an older innerloop wrote it")
     ] = None
+    classes: Annotated[
+        tuple[ClassLatency, ...] | None, Figure("latencies by class of requests", null="there is one class")
+    ] = None
+    goodput: Annotated[Goodput | None, Figure("requests within latency limits", null="no limits were given")] = None
     kind: Annotated[Literal["run"], Figure("what this document is")] = "run"
     id: Annotated[str | None, Figure("of this run: UUID version 7", null="an older innerloop wrote it")] = None
     key: Annotated[
         str | None,
-        Figure("hash of the request: runs with the same key request the same", null="an older innerloop wrote it"),
+        Figure(
+            "hash of the resolved options: runs with the same key measure the same thing",
+            null="an older innerloop wrote it",
+        ),
     ] = None
-    process: Annotated[Process | None, Figure("its process", null="it had one to itself")] = None
-    experiment: Annotated[Place | None, Figure("its experiment", null="it is part of none")] = None
+    process: Annotated[Process | None, Figure("its process", null="the run had its own process")] = None
+    experiment: Annotated[
+        ExperimentPlace | None, Figure("its experiment", null="the run is not part of an experiment")
+    ] = None
     verification: Annotated[
         Verification | None, Figure("whether its output is the model's", null="--verify was not given")
     ] = None

@@ -14,21 +14,21 @@ class MeasuredPeaks:
     """The peaks of one device, and how they were measured."""
 
     device: str
-    devices: Annotated[int, Figure("devices that share every layer")]
+    devices: Annotated[int, Figure("devices that each layer is split over (tensor parallel)")]
     bytes_per_s: Annotated[float, Figure("memory bandwidth, the better of copy and read", unit="bytes/s")]
     copy_bytes_per_s: float
     read_bytes_per_s: float
     dtype: Annotated[str, Figure("dtype of attention and lm_head")]
-    ops_per_s: Annotated[float | None, Figure("matrix rate in that dtype", unit="operations/s")]
+    ops_per_s: Annotated[float | None, Figure("matmul throughput in that dtype", unit="operations/s")]
     linear_dtype: Annotated[str, Figure("dtype of the layers' matrix products")]
-    linear_ops_per_s: Annotated[float | None, Figure("matrix rate in that dtype", unit="operations/s")]
+    linear_ops_per_s: Annotated[float | None, Figure("matmul throughput in that dtype", unit="operations/s")]
     tf32: bool | None
     torch: str | None
     measured: Annotated[str | None, Figure("when, UTC")]
     other_cores: Annotated[float | None, Figure("cores that other processes used during the measurement")]
-    disturbed: Annotated[bool | None, Figure("other processes used so much that the peaks may be too low")]
+    disturbed: Annotated[bool | None, Figure("other processes used so much CPU that the peaks may be too low")]
     clocks: Annotated[
-        Mapping[str, Any] | None, Figure("the device's clocks during the measurement", null="it is a CPU")
+        Mapping[str, Any] | None, Figure("the device's clocks during the measurement", null="the device is a CPU")
     ]
 
 
@@ -43,11 +43,16 @@ class Peaks:
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """The experts of all layers that a router chooses from; each layer's are chosen equally often (random weights)."""
+    """The experts of all layers that a router chooses from; of random weights each is chosen equally often, unless the
+    model profile's `routing_zipf` skews them."""
 
     bytes: Annotated[float, Figure("all of them, as stored", unit="bytes")]
     experts: Annotated[int, Figure("experts per layer")]
     taken: Annotated[int, Figure("experts per layer that a position is routed to")]
+    shares: Annotated[
+        Sequence[float] | None,
+        Figure("share of positions that each expert is chosen for, most popular first", null="the same for each"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ class Cost:
     windowed: Annotated[Sequence[Windowed], Figure("layers that do not attend to the whole context")] = ()
     decode_attention_ops: Annotated[
         float | None,
-        Figure("attention_ops of decode positions", "operations", null="same as attention_ops"),
+        Figure("attention_ops of decode positions", "operations", null="it is the same as attention_ops"),
     ] = None
 
 
@@ -86,10 +91,10 @@ class Cost:
 class OfSteps:
     """A share of the wall time of one kind of steps."""
 
-    all: Annotated[float | None, Figure("of all steps", null="there are none")]
-    decode_only: Annotated[float | None, Figure("of steps without prefill", null="there are none")]
-    with_prefill: Annotated[float | None, Figure("of steps with prefill", null="there are none")]
-    steady: Annotated[float | None, Figure("of steps in the steady window", null="there is none")]
+    all: Annotated[float | None, Figure("of all steps", null="there are no steps")]
+    decode_only: Annotated[float | None, Figure("of steps without prefill", null="there are no such steps")]
+    with_prefill: Annotated[float | None, Figure("of steps with prefill", null="there are no such steps")]
+    steady: Annotated[float | None, Figure("of steps in the steady window", null="there is no steady window")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +123,11 @@ class MeanSteps:
 class Roofline:
     """The roofline model (Williams, Waterman, Patterson, CACM 52(4), 2009) over the steps, with measured peaks.
 
-    A step's bound is max(bytes / bandwidth, operations / matrix rate). All but `reason` are null where there is one.
+    A step's bound is max(bytes / bandwidth, operations / matmul throughput). All but `reason` are null where there
+    is one.
     """
 
-    reason: Annotated[str | None, Figure("why there are no figures", null="there are")]
+    reason: Annotated[str | None, Figure("why there are no figures", null="there are figures")]
     peaks: MeasuredPeaks | None = None
     total_peaks: Peaks | None = None
     cost: Cost | None = None
@@ -131,10 +137,11 @@ class Roofline:
         OfSteps | None, Figure("bytes / wall / measured bandwidth (model bandwidth utilization)", better="higher")
     ] = None
     mfu: Annotated[
-        OfSteps | None, Figure("operations / wall / measured matrix rate (model FLOPs utilization)", better="higher")
+        OfSteps | None,
+        Figure("operations / wall / measured matmul throughput (model FLOPs utilization)", better="higher"),
     ] = None
     datasheet: Annotated[
-        Peaks | None, Figure("data sheet peaks of all devices together", null="unknown for this device")
+        Peaks | None, Figure("data sheet peaks of all devices together", null="they are unknown for this device")
     ] = None
     mbu_of_datasheet: Annotated[
         float | None,
@@ -147,7 +154,8 @@ class Roofline:
     mfu_of_datasheet: Annotated[
         float | None,
         Figure(
-            "operations / time from the first step's start to the last one's end / dense matrix rate of the data sheet",
+            "operations / time from the first step's start to the last one's end / dense matmul throughput of the data "
+            "sheet",
             null="the data sheet's peaks are unknown",
             better="higher",
         ),
@@ -160,4 +168,6 @@ class Roofline:
     unattributed_prefill_positions: Annotated[int | None, Figure("positions that no request's prompt accounts for")] = (
         None
     )
-    above_bound: Annotated[str | None, Figure("how to interpret steps faster than their bound", null="none is")] = None
+    above_bound: Annotated[
+        str | None, Figure("how to interpret steps faster than their bound", null="no step is faster than its bound")
+    ] = None

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.figure import Figure
+from innerloop.harness.schema.goodput import Limit
 
-VERSION = "2.0"  # of results
+VERSION = "2.1"  # of results
 Status = Literal["ok", "suspect", "failed", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What was asked for, with every default filled in, so that the run can be repeated."""
+    """What was requested, with every default filled in, so that the run can be repeated."""
 
     engine: str
     model: str
@@ -25,13 +26,16 @@ class Spec:
     settings_given: Annotated[Mapping[str, Any], Figure("the settings that were given")]
     engine_args: Annotated[Mapping[str, Any], Figure("engine-specific arguments")]
     seeds: Mapping[str, int]
-    weights: Annotated[str | None, Figure("a folder with weights", null="synthetic weights")] = None
+    weights: Annotated[str | None, Figure("a folder with weights", null="the weights are synthetic")] = None
     trust_remote_code: bool = False
     engine_python: str | None = None
     environment: str | None = None
     model_profile: Mapping[str, Any] = field(default_factory=dict)
     workload_profile: Mapping[str, Any] = field(default_factory=dict)
-    plugin: Annotated[str | None, Figure("the adapter's file", null="it is one of innerloop's own")] = None
+    engine_version: Annotated[
+        str | None, Figure("the version that was requested", null="that of innerloop's lock, or of your environment")
+    ] = None
+    plugin: Annotated[str | None, Figure("the adapter's file", null="the adapter is one of innerloop's own")] = None
     substituted: Annotated[
         str | None,
         Figure(
@@ -40,7 +44,8 @@ class Spec:
         ),
     ] = None
     label: Annotated[Mapping[str, str], Figure("--label")] = field(default_factory=dict)
-    note: Annotated[str | None, Figure("--note", null="none was given")] = None
+    note: Annotated[str | None, Figure("--note", null="no note was given")] = None
+    slo: Annotated[tuple[Limit, ...], Figure("latency limits that were given: --slo")] = ()
     workload_args: Annotated[Mapping[str, Any], Figure("fields of the workload that were given")] = field(
         default_factory=dict
     )

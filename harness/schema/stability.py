@@ -10,18 +10,20 @@ from innerloop.harness.schema.figure import Figure
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How step time changed for steps of the same content. Shares are of the window's mean."""
+    """How step time changed for steps of the same composition. Shares are of the window's mean."""
 
     kind: Annotated[
         Literal["drift", "level_shift"] | None,
-        Figure("steady or sudden", null="less than 5 %, or chance"),
+        Figure("drift: gradual; level_shift: sudden", null="the change is below 5 %, or may be chance"),
     ]
     per_minute: Annotated[float, Figure("slope, as a share per minute", better="lower")]
     low: Annotated[float, Figure("lower end of its 95 % interval")]
     high: Annotated[float, Figure("upper end of its 95 % interval")]
     change: Annotated[float, Figure("from beginning to end, or from one level to the other", better="lower")]
     p: Annotated[float, Figure("p-value: probability of such a change by chance")]
-    shift_ns: Annotated[int | None, Figure("when the level changed, monotonic", "ns", null="not a level shift")] = None
+    shift_ns: Annotated[
+        int | None, Figure("when the level changed, monotonic", "ns", null="kind is not level_shift")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,5 +41,9 @@ class Backlog:
 class Stability:
     """Tests of what must not change while a run is measured."""
 
-    drift: Annotated[Drift | None, Figure("of the steps' time", null="too few steps, or their work is unknown")] = None
-    backlog: Annotated[Backlog | None, Figure("of an open loop", null="not an open loop, or too few arrived")] = None
+    drift: Annotated[
+        Drift | None, Figure("of the steps' time", null="there are too few steps, or their composition is unknown")
+    ] = None
+    backlog: Annotated[
+        Backlog | None, Figure("of an open loop", null="the workload is not an open loop, or too few requests arrived")
+    ] = None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from innerloop.harness.schema.figure import Figure
 
-NOT_REACHED = "the run ended before"
+NOT_REACHED = "the run ended before this point"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Startup:
         Figure("loading the engine, until it can step", "s", null=NOT_REACHED, better="lower"),
     ] = None
     warmup: Annotated[float | None, Figure("all rounds of warm-up", "s", null=NOT_REACHED)] = None
-    total: Annotated[float | None, Figure("sum of these", "s", null="a part is unknown", better="lower")] = None
+    total: Annotated[float | None, Figure("sum of these", "s", null="one of these is unknown", better="lower")] = None
     preparation: Annotated[
         float | None,
         Figure(
             "conversion of the model to the engine's own format, which is kept; not in the total",
             "s",
-            null="none is needed",
+            null="the engine needs no conversion",
         ),
     ] = None
 
@@ -54,6 +54,8 @@ class Memory:
     after_load: Annotated[int | None, Figure("when the warm-up began", unit="bytes", null=NOT_REACHED)] = None
     after_warmup: Annotated[int | None, Figure("when the window opened", unit="bytes", null=NOT_REACHED)] = None
     after_measure: Annotated[int | None, Figure("when the window had closed", unit="bytes", null=NOT_REACHED)] = None
-    peak: Annotated[int | None, Figure("largest sample", unit="bytes", null="not sampled", better="lower")] = None
+    peak: Annotated[
+        int | None, Figure("largest sample", unit="bytes", null="memory was not sampled", better="lower")
+    ] = None
     weights: Annotated[int | None, Figure("weights", unit="bytes", null="the engine does not report it")] = None
     kv_cache: Annotated[int | None, Figure("KV cache", unit="bytes", null="the engine does not report it")] = None

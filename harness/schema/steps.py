@@ -31,15 +31,27 @@ class StepSeconds:
 
 @dataclass(frozen=True, slots=True)
 class StepShare:
-    """Each phase's part of the wall time of the steps that report it, 0 to 1."""
+    """Each phase's share of the wall time of the steps that report it, 0 to 1."""
 
-    schedule: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
-    prepare: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
-    execute: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
-    wait: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
-    sample: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
-    update: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
-    other_host: Annotated[float | None, Figure("sum / sum", null=UNREPORTED)]
+    schedule: Annotated[
+        float | None, Figure("time in the phase / wall time of the steps that report it", null=UNREPORTED)
+    ]
+    prepare: Annotated[
+        float | None, Figure("time in the phase / wall time of the steps that report it", null=UNREPORTED)
+    ]
+    execute: Annotated[
+        float | None, Figure("time in the phase / wall time of the steps that report it", null=UNREPORTED)
+    ]
+    wait: Annotated[float | None, Figure("time in the phase / wall time of the steps that report it", null=UNREPORTED)]
+    sample: Annotated[
+        float | None, Figure("time in the phase / wall time of the steps that report it", null=UNREPORTED)
+    ]
+    update: Annotated[
+        float | None, Figure("time in the phase / wall time of the steps that report it", null=UNREPORTED)
+    ]
+    other_host: Annotated[
+        float | None, Figure("time in the phase / wall time of the steps that report it", null=UNREPORTED)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +78,13 @@ class Overhead:
         float | None,
         Figure(
             "median of bare / recorded over neighbouring decode steps of the last warm-up",
-            null="too few pairs, or the engine's steps are only observed",
+            null="there are too few pairs, or the engine's steps are only observed",
             better="higher",
         ),
     ] = None
     step_ratio_low: Annotated[float | None, Figure("of its 95 % interval")] = None
     step_ratio_high: Annotated[float | None, Figure("of its 95 % interval")] = None
-    step_ratio_pairs: Annotated[int | None, Figure("pairs of steps that it is based on")] = None
+    step_ratio_pairs: Annotated[int | None, Figure("pairs of steps behind step_ratio")] = None
     gc_pauses: Annotated[int | None, Figure("Python garbage collections in the window", better="lower")] = None
     gc_s: Annotated[float | None, Figure("their time", unit="s", better="lower")] = None
     gc_longest_s: Annotated[float | None, Figure("the longest of them", unit="s", better="lower")] = None
@@ -84,7 +96,7 @@ class Client:
     """The client of layer http."""
 
     cpu_s: Annotated[float | None, Figure("CPU time of its process in the window", unit="s")]
-    cpu_s_per_s: Annotated[float | None, Figure("of one core")]
+    cpu_s_per_s: Annotated[float | None, Figure("CPU time / window, in cores")]
     capacity_tokens_per_s: Annotated[float | None, Figure("highest rate received from a null server", unit="tokens/s")]
     share_of_capacity: Annotated[float | None, Figure("share of the capacity used in this run", better="lower")]
     null_server: Annotated[Mapping[str, float | int | str | None], Figure("how the capacity was measured")]

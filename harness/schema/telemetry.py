@@ -54,12 +54,15 @@ class PerToken:
 class TotalEnergy(PerToken):
     """The window's energy of all devices together, or of the CPU's sockets."""
 
-    window: Annotated[float | None, Figure("energy of the window", "J", null="a part is unknown", better="lower")]
+    window: Annotated[
+        float | None, Figure("energy of the window", "J", null="the energy of a device is unknown", better="lower")
+    ]
     above_idle: Annotated[
         float | None, Figure("energy minus idle power x duration", "J", null="idle power is unknown")
     ] = None
     dram: Annotated[
-        float | None, Figure("energy of the memory, where it is counted separately", "J", null="it is not")
+        float | None,
+        Figure("energy of the memory, where it is counted separately", "J", null="memory is not counted separately"),
     ] = None
     steady: Annotated[float | None, Figure(STEADY, "J", null=NO_STEADY)] = None
     steady_per_token: Annotated[float | None, Figure(STEADY_TOKEN, "J", null=NO_STEADY, better="lower")] = None
@@ -72,11 +75,15 @@ class DeviceEnergy(PerToken):
     window: Annotated[float | None, Figure("energy of the window", "J", null="see note", better="lower")]
     above_idle: Annotated[float | None, Figure("energy minus idle power x duration", "J", null="idle power is unknown")]
     prefill_steps: Annotated[float | None, Figure("of the steps with prefill", "J", null="see note")]
-    decode_only_steps: Annotated[float | None, Figure("of the others", "J", null="see note")]
+    decode_only_steps: Annotated[float | None, Figure("of the decode-only steps", "J", null="see note")]
     source: Annotated[Literal["counter", "integral"] | None, Figure("source of `window`")]
-    counter: Annotated[float | None, Figure("by the energy counter", "J", null="there is none")]
-    integral: Annotated[float | None, Figure("by the power reading", "J", null="it does not cover the window")]
-    counter_integral_difference: Annotated[float | None, Figure("integral / counter - 1", null="one is unknown")]
+    counter: Annotated[float | None, Figure("by the energy counter", "J", null="there is no energy counter")]
+    integral: Annotated[
+        float | None, Figure("by the power reading", "J", null="the power readings do not cover the window")
+    ]
+    counter_integral_difference: Annotated[
+        float | None, Figure("integral / counter - 1", null="one of the two is unknown")
+    ]
     resolution_s: Annotated[float | None, Figure("time resolution", "s")]
     note: str | None
     steady: Annotated[float | None, Figure(STEADY, "J", null=NO_STEADY)] = None
@@ -147,7 +154,7 @@ class Temperature:
 
 
 @dataclass(frozen=True, slots=True)
-class Most:
+class Maximum:
     """Only the largest value."""
 
     max: float | None
@@ -171,7 +178,7 @@ class LinkRates:
 
 
 @dataclass(frozen=True, slots=True)
-class Stranger:
+class ForeignProcess:
     """A process on the device that is not the worker's."""
 
     pid: int
@@ -195,7 +202,7 @@ class Device:
     index: int | None
     uuid: str | None
     name: str | None
-    mig: Annotated[Mig | None, Figure("the slice", null="it is a whole GPU")]
+    mig: Annotated[Mig | None, Figure("the slice", null="the device is a whole GPU")]
     driver: str | None
     architecture: str | None
     power_limit_w: float | None
@@ -203,24 +210,26 @@ class Device:
     source: str
     interval_s: float
     samples: int
-    missing_from_s: Annotated[float | None, Figure("when it stopped responding", "s", null="it never did")]
+    missing_from_s: Annotated[
+        float | None, Figure("when it stopped responding", "s", null="the device never stopped responding")
+    ]
     missing_reason: str | None
     faults: Annotated[Mapping[str, int], Figure("readings that failed, by name")]
     energy_j: DeviceEnergy
-    idle_power_w: Annotated[float | None, Figure("before anything was started", "W", null="not measured")]
+    idle_power_w: Annotated[float | None, Figure("power before anything was started", "W", null="it was not measured")]
     power_w: PowerSummary
-    update_period_s: Annotated[float | None, Figure("update period of the power reading", "s", null="unknown")]
+    update_period_s: Annotated[float | None, Figure("update period of the power reading", "s", null="it is unknown")]
     memory_bytes: DeviceMemory
     memory_note: str | None
     utilization: Utilization
     clocks_mhz: Clocks
     temperature_c: Temperature
-    memory_temperature_c: Most
+    memory_temperature_c: Maximum
     event_reasons: tuple[ClockEvent, ...]
     pcie_bytes_per_s: LinkRates
     nvlink_bytes_per_s: LinkRates
     gpm: Annotated[Mapping[str, float | None] | None, Figure("means of the GPM readings", null="GPM is not supported")]
-    foreign_processes: tuple[Stranger, ...]
+    foreign_processes: tuple[ForeignProcess, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,23 +242,23 @@ class SamplerCost:
     late_p99_s: float | None
     longest_gap_s: float | None
     cpu_s: Annotated[float, Figure("CPU time over its lifetime", "s")]
-    cpu_share: Annotated[float | None, Figure("of one core")]
-    error: Annotated[str | None, Figure("why it ended early", null="nothing did")]
+    cpu_share: Annotated[float | None, Figure("CPU time / lifetime, in cores")]
+    error: Annotated[str | None, Figure("why it ended early", null="the sampler did not end early")]
 
 
 @dataclass(frozen=True, slots=True)
 class Energy:
     """Energy of the window."""
 
-    devices: Annotated[TotalEnergy | None, Figure("all devices together", null="there are none")] = None
-    cpu: Annotated[TotalEnergy | None, Figure("the CPU's sockets", null="they cannot be read")] = None
+    devices: Annotated[TotalEnergy | None, Figure("all devices together", null="there are no devices")] = None
+    cpu: Annotated[TotalEnergy | None, Figure("the CPU's sockets", null="the sockets' energy cannot be read")] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
     """Everything that was sampled."""
 
-    host: Annotated[Host | None, Figure("the host", null="fewer than two samples")] = None
-    devices: Annotated[tuple[Device, ...] | None, Figure("one entry per GPU", null="none could be sampled")] = None
+    host: Annotated[Host | None, Figure("the host", null="there are fewer than two samples")] = None
+    devices: Annotated[tuple[Device, ...] | None, Figure("one entry per GPU", null="no device could be sampled")] = None
     energy_j: Energy = field(default_factory=Energy)
     sampler: Mapping[str, SamplerCost] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What several processes that ran the same thing say together: the document of `run --trials` and `--windows`."""
+"""The combined metrics of several trials of the same thing: the document of `run --trials` and `--windows`."""
 
 from __future__ import annotations
 
@@ -14,53 +14,64 @@ VERSION = "1.0"
 
 @dataclass(frozen=True, slots=True)
 class TrialFigure:
-    """One figure over the processes. A process with several windows of the same load counts with their mean."""
+    """One metric over the trials. A trial with several windows of the same workload counts with their mean."""
 
     name: Annotated[str, Figure("dotted, as in the result")]
     unit: str
     better: Literal["higher", "lower"]
-    mean: Annotated[Estimate, Figure("over the processes; with `until` the interval holds although it was looked at")]
-    low: Annotated[float, Figure("of the processes")]
-    high: Annotated[float, Figure("of the processes")]
+    mean: Annotated[Estimate, Figure("over the trials; with `until`, corrected for checking it after each trial")]
+    low: Annotated[float, Figure("lowest trial")]
+    high: Annotated[float, Figure("highest trial")]
     half_width: Annotated[
-        float | None, Figure("of the interval", formula="(high - low) / 2 / mean", null="fewer than three processes")
+        float | None,
+        Figure(
+            "half-width of the 95 % interval / mean",
+            formula="(high - low) / 2 / mean",
+            null="there are fewer than three trials",
+        ),
     ]
     scatter: Annotated[
-        float | None, Figure("standard deviation of the processes / mean", null="fewer than two processes")
+        float | None, Figure("standard deviation of the trials / mean", null="there are fewer than two trials")
     ]
     window_scatter: Annotated[
-        float | None, Figure("the same of the windows of one process", null="one window of this load a process")
+        float | None,
+        Figure("standard deviation / mean of the windows within a trial", null="one window of this workload per trial"),
     ]
     processes_differ: Annotated[
         bool | None,
         Figure(
-            "processes scatter more than their windows explain (one-way analysis of variance, 5 %)",
-            null="fewer than three processes, or one window each",
+            "trials scatter more than their windows explain (one-way analysis of variance, 5 %)",
+            null="there are fewer than three trials, or one window in each",
         ),
     ]
-    doubtful: Annotated[bool, Figure("a reason against one of the runs affects figures of this kind")]
+    doubtful: Annotated[bool, Figure("a run is suspect in a way that affects this kind of figure")]
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One thing that was measured."""
+    """One workload that was measured."""
 
     workload: str
-    workload_hash: Annotated[str | None, Figure("of all token ids, lengths and due times", null="unlike, or unknown")]
-    processes: Annotated[int, Figure("in which all of its windows came to their end")]
-    windows: Annotated[int, Figure("of this load in each process")]
+    workload_hash: Annotated[
+        str | None, Figure("of all token ids, lengths and due times", null="the runs' hashes differ, or are unknown")
+    ]
+    processes: Annotated[int, Figure("trials that finished all of their windows")]
+    windows: Annotated[int, Figure("windows of this workload in each trial")]
     figures: tuple[TrialFigure, ...]
-    missing: Annotated[tuple[str, ...], Figure("figures that some of the runs lack, or that are not above 0")]
-    runs: Annotated[tuple[LayerRun, ...], Figure("in the order of the blocks")]
+    missing: Annotated[tuple[str, ...], Figure("metrics that some of the runs lack, or that are not above 0")]
+    runs: Annotated[tuple[LayerRun, ...], Figure("in the order of the trials")]
     needed: Annotated[
         int | None,
-        Figure("processes for the half width of `until`, else of 1 %, at this scatter", null="fewer than three"),
+        Figure(
+            "trials needed for the half-width of `until` (else ±1 %) at this scatter",
+            null="there are fewer than three trials",
+        ),
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """Several processes of the same thing."""
+    """Several trials of the same thing."""
 
     schema_version: str
     innerloop_version: str
@@ -71,11 +82,13 @@ class Trials:
     dtype: str | None
     layer: str | None
     device: str | None
-    metric: Annotated[str, Figure("the figure that is asked about, the first of each load")]
-    trials: Annotated[int, Figure("processes that were asked for; with `until` at most")]
-    until: Annotated[float | None, Figure("half width at which it was to stop", null="after all trials")]
-    reached: Annotated[bool | None, Figure("that half width was reached", null="none was asked for")]
-    load_s: Annotated[tuple[float | None, ...], Figure("load time of each process, once for all its windows", "s")]
+    metric: Annotated[str, Figure("the primary metric, first in each list of figures")]
+    trials: Annotated[int, Figure("trials requested; with `until`, the maximum")]
+    until: Annotated[float | None, Figure("half-width at which to stop", null="it stops after all trials")]
+    reached: Annotated[bool | None, Figure("the half-width was reached", null="no half-width was requested")]
+    load_s: Annotated[
+        tuple[float | None, ...], Figure("engine load time of each trial; its windows share one load", "s")
+    ]
     loads: tuple[Load, ...]
     notes: tuple[str, ...]
     kind: Annotated[Literal["trials"], Figure("what this document is")] = "trials"

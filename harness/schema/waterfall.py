@@ -1,4 +1,4 @@
-"""waterfall.json: what every layer adds, from the runs of several layers."""
+"""waterfall.json: what each layer adds, from runs of several layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VERSION = "2.0"
 
 
 @dataclass(frozen=True, slots=True)
-class Points:
+class LatencyPoints:
     """A latency: medians over the trials of each trial's figure, in seconds."""
 
     mean: float | None
@@ -41,21 +41,21 @@ class LayerRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
-    """A layer, or what lies below the innermost: the roofline's bound, and the kernels."""
+class LayerRow:
+    """A layer, or one of the two rows below the innermost: the roofline bound and the kernels."""
 
     name: str
     kind: Literal["bound", "kernels", "layer"]
-    reason: Annotated[str | None, Figure("why it has no figures", null="it has figures")]
+    reason: Annotated[str | None, Figure("why it has no figures", null="the row has figures")]
     trials: int
     s_per_output_token: Annotated[
-        float | None, Figure("busy window / output tokens, median of the trials", unit="s", better="lower")
+        float | None, Figure("window without idle time / output tokens, median of the trials", unit="s", better="lower")
     ]
     s_per_output_token_range: Annotated[
         tuple[float, float] | None, Figure("lowest and highest of the trials", unit="s")
     ]
-    ttft_s: Points | None
-    tpot_s: Points | None
+    ttft_s: LatencyPoints | None
+    tpot_s: LatencyPoints | None
     tokens_per_s: Annotated[float | None, Figure("1 / s_per_output_token", unit="tokens/s", better="higher")] = None
     ms_per_step: Annotated[float | None, Figure("per step of layer core", unit="ms")] = None
     added_s_per_output_token: Annotated[float | None, Figure("difference from the layer below", unit="s")] = None
@@ -63,13 +63,13 @@ class Rung:
     added_share: Annotated[float | None, Figure("of the outermost layer's time")] = None
     ratio_to_below: Annotated[
         float | None,
-        Figure("its time / the time of the layer below, geometric mean over trials", null="no trial has both"),
+        Figure("its time / the time of the layer below, geometric mean over trials", null="no trial has both layers"),
     ] = None
     ratio_to_below_ci: Annotated[
         tuple[float, float] | None,
-        Figure("its 95 % interval, by t on the trials' log ratios", null="fewer than three trials have both"),
+        Figure("its 95 % interval, by t on the trials' log ratios", null="fewer than three trials have both layers"),
     ] = None
-    within_scatter: Annotated[bool | None, Figure("that interval contains 1", null="there is none")] = None
+    within_scatter: Annotated[bool | None, Figure("that interval contains 1", null="there is no interval")] = None
     runs: tuple[LayerRun, ...] = ()
 
 
@@ -98,7 +98,7 @@ class Waterfall:
     layers: tuple[str, ...]
     trials: int
     tokens_per_step: Annotated[float | None, Figure("output tokens per step, on layer core")]
-    rungs: tuple[Rung, ...]
+    rungs: tuple[LayerRow, ...]
     differences: Annotated[Mapping[str, Mapping[str, Any]], Figure("engine arguments that differ between layers")] = (
         field(default_factory=dict)
     )

@@ -52,7 +52,11 @@ class Counts:
     ]
     decode_positions: Annotated[int | None, Figure("newest tokens fed back to the model", null=UNREPORTED)]
     steps: Annotated[int, Figure("steps recorded")]
-    preemptions: Annotated[int | None, Figure("requests evicted from the batch", null=UNREPORTED, better="lower")]
+    preemptions: Annotated[int | None, Figure("times a request was preempted", null=UNREPORTED, better="lower")]
+    drafted_tokens: Annotated[
+        int | None, Figure("positions computed for speculative decoding, beside prefill and decode", null=UNREPORTED)
+    ] = None
+    accepted_tokens: Annotated[int | None, Figure("those of them that became output", null=UNREPORTED)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class Throughput:
     ] = None  # fmt: skip
     total_tokens_per_s: Annotated[
         float | None,
-        Figure("useful work: recomputed tokens count once, tokens from a cache count", "tokens/s",
+        Figure("useful work: recomputed tokens count once, prefix-cache hits count as computed", "tokens/s",
                "(prompt tokens of requests whose first token came in the window + output tokens) / duration",
                NEVER_OPENED, "higher"),
     ] = None  # fmt: skip
@@ -87,7 +91,7 @@ class Throughput:
     tokens_per_s_per_request: Annotated[
         float | None,
         Figure("AIPerf's output token throughput per user: every request has the same weight", "tokens/s",
-               "mean over finished requests of 1 / TPOT", "no request with a rate finished", "higher"),
+               "mean over finished requests of 1 / TPOT", "no finished request has more than one token", "higher"),
     ] = None  # fmt: skip
     user_tokens: Annotated[int, Figure("tokens that tokens_per_s_per_user is based on", "tokens")] = 0
     output_tokens_per_s_ci: Annotated[
@@ -135,18 +139,18 @@ class Latency:
 class Steady:
     """The same figures over the part of the window in which the load was steady."""
 
-    reason: Annotated[str | None, Figure("why there is none", null="there is one")]
+    reason: Annotated[str | None, Figure("why there is no steady window", null="there is a steady window")]
     rule: Annotated[
         Literal["full_batch", "after_last_user", "mser5"] | None,
         Figure("how its edges were found: see docs/method/figures.md", null="an older innerloop wrote it"),
     ] = None
-    start_ns: Annotated[int | None, Figure("its start", unit="ns", null="there is none")] = None
-    end_ns: Annotated[int | None, Figure("its end", unit="ns", null="there is none")] = None
-    duration_s: Annotated[float | None, Figure("end - start", unit="s", null="there is none")] = None
-    steps: Annotated[int | None, Figure("steps in it", null="there is none")] = None
+    start_ns: Annotated[int | None, Figure("its start", unit="ns", null="there is no steady window")] = None
+    end_ns: Annotated[int | None, Figure("its end", unit="ns", null="there is no steady window")] = None
+    duration_s: Annotated[float | None, Figure("end - start", unit="s", null="there is no steady window")] = None
+    steps: Annotated[int | None, Figure("steps in it", null="there is no steady window")] = None
     throughput: Throughput | None = None
     latency_s: Annotated[
-        Latency | None, Figure("of requests due in it; gaps of arrivals in it", null="there is none")
+        Latency | None, Figure("of requests due in it; gaps of arrivals in it", null="there is no steady window")
     ] = None
     wall_s: Annotated[Summary | None, Figure("wall time of its steps", unit="s")] = None
     batch: Level | None = None
@@ -159,6 +163,6 @@ class OverTime:
 
     bin_s: Annotated[float, Figure("length of a bin", unit="s")]
     running: Annotated[tuple[float | None, ...], Figure("mean batch")]
-    waiting: Annotated[tuple[float | None, ...], Figure("mean queue")]
+    waiting: Annotated[tuple[float | None, ...], Figure("mean number of waiting requests")]
     kv_usage: Annotated[tuple[float | None, ...], Figure("mean share of the KV cache in use")]
     output_tokens_per_s: Annotated[tuple[float, ...], Figure("speed", unit="tokens/s")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.arguments import CommandLine, command_line, duration, rate_up_to, relative, whole
-from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, STOPPED, exit_codes
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, STOPPED, STRICT, exit_codes
 from innerloop.harness.cli.verbs import as_called
 
 if TYPE_CHECKING:
@@ -26,14 +26,15 @@ examples:
   innerloop run --engine vllm --layers all --trials 3
       core, engine, async and http on the same requests, and what each layer adds
   innerloop run --engine vllm --workload users-10 --trials 8
-      every figure with an interval, from eight processes; --until 1% stops as soon as that is enough
+      every metric with a confidence interval, from eight trials; --until 1% stops as soon as they suffice
   innerloop run --engine vllm --windows users-10,users-50,users-100
-      three loads on an engine that is loaded once
+      three workloads on one engine, loaded once
+  innerloop run --engine vllm,torch --workload users-10,users-50 --set max_batch_size=8,16
+      every combination of the values, as one experiment; see docs/how-to/sweep.md
   innerloop run --engine vllm --workload users-10 --verify
       also check every token against torch: a fast engine that computes something else is caught
   innerloop run --engine vllm --model llama3-70b-awq --dry-run
       print what would be done, without doing it
-
   innerloop run --set max_batch_size=16 --label try=small --note "after the scheduler change"
       the report and `innerloop runs` show settings, labels and notes
 
@@ -47,7 +48,7 @@ def parser() -> CommandLine:
     out = command_line(
         "run",
         "Run one inference engine on one workload, in its own process and interpreter, and print a report.",
-        f"{EXAMPLES}\n{exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED)}",
+        f"{EXAMPLES}\n{exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED, undecided=STRICT)}",
         suggest,
     )
     for add in (add_request, add_watching, add_placing, add_limits, add_profiling, add_verification, add_result):
@@ -69,11 +70,11 @@ def suggest(word: str) -> str | None:
 def add_request(out: argparse.ArgumentParser) -> None:
     """What `request_of` reads, and what makes an experiment of it."""
     what = out.add_argument_group("what to run")
-    what.add_argument("--engine", metavar="NAME", help="default: the best one that runs here")
+    what.add_argument("--engine", metavar="NAME[,NAME]", help="default: the best one that runs here")
     what.add_argument("--model", metavar="NAME|YAML", help="default: llama-tiny on a CPU, llama3-8b on a large GPU")
     what.add_argument("--workload", metavar="NAME|YAML", help="default: quick")
     what.add_argument(
-        "--weights", metavar="DIR", type=Path, help="a folder with your own model; default: random weights"
+        "--weights", metavar="DIR", type=Path, help="a folder of your own weights; default: random weights"
     )
     what.add_argument(
         "--layer", metavar="NAME", help="the engine's entry point: core, engine, async or http; default: core"
@@ -85,30 +86,48 @@ def add_request(out: argparse.ArgumentParser) -> None:
         "--trials",
         metavar="N",
         type=whole(1, 100),
-        help="run it in N processes, one after the other (with --layers: each layer), and show intervals; default: 1",
+        help="run N times, each in a fresh process (with --layers: each layer N times), and show confidence intervals; "
+        "default: 1",
     )
     what.add_argument(
         "--until",
         metavar="SHARE",
         type=relative,
-        help="stop once the figure is known to +-PART, such as 2%%; after --trials at the latest; default: 20",
+        help="stop once the metric is known to within ±SHARE, such as 2%%, or after --trials (here 20 by default)",
     )
     what.add_argument(
         "--windows",
         metavar="WORKLOADS|N",
-        help="measure several workloads, or one N times, on an engine that is loaded once",
+        help="measure several workloads, or one N times, on one engine, loaded once",
     )
-    what.add_argument("--metric", metavar="FIGURE", help="the figure of --until; default: output_tokens_per_s")
+    what.add_argument(
+        "--metric", metavar="METRIC", help="the metric that --until watches; default: output_tokens_per_s"
+    )
+    what.add_argument(
+        "--budget", metavar="TIME", type=duration, help="with several values: start no process after this time, e.g. 2h"
+    )
+    what.add_argument(
+        "--fresh", action="store_true", help="with several values: run again what has been measured on this machine"
+    )
+    what.add_argument(
+        "--slo",
+        metavar="LIMITS|NAME",
+        help="latency limits, such as ttft_p99=500ms,tpot_p95=50ms, or a profile: adds goodput to the result",
+    )
     what.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto")
     what.add_argument(
         "--seed",
         default="0",
         metavar="N",
-        help="seed of token ids, lengths and arrivals; or e.g. 1,schedule=7; default: 0",
+        help="seed of token ids, lengths and arrivals, or one each, such as 1,schedule=7; default: 0",
     )
     how = out.add_argument_group("how to run it (--set and the --*-arg options may be repeated)")
     how.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting that all engines share"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting that all engines share; NAME=A,B: each",
     )
     how.add_argument(
         "--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="an engine-specific argument"
@@ -149,10 +168,14 @@ def add_watching(out: argparse.ArgumentParser) -> None:
 def add_placing(out: argparse.ArgumentParser) -> None:
     placed = out.add_argument_group("pinning to CPUs (a list such as 0-3,8)")
     placed.add_argument(
-        "--cpus", metavar="LIST", help="CPUs for the engine's processes; default: all that innerloop may use"
+        "--cpus",
+        metavar="LIST",
+        help="CPUs for the worker (the engine's process and its children); default: all that innerloop may use",
     )
     placed.add_argument(
-        "--harness-cpus", metavar="LIST", help="CPUs for the harness while it measures; default: the same"
+        "--harness-cpus",
+        metavar="LIST",
+        help="CPUs for the harness while it measures; default: all that innerloop may use",
     )
 
 
@@ -162,7 +185,7 @@ def add_limits(out: argparse.ArgumentParser) -> None:
         "--timeout",
         type=duration,
         metavar="TIME",
-        help="limit for the whole run, from the start of the engine's process; default: none",
+        help="limit for the whole run, from the start of the worker; default: none",
     )
     end.add_argument(
         "--load-timeout",
@@ -188,7 +211,8 @@ def add_profiling(out: argparse.ArgumentParser) -> None:
         "--profiler-steps",
         "--profile-steps",
         metavar="STEPS",
-        help="steps to profile: A:B (from 0, B excluded), prefill, decode or steady; default: a few tens of each kind",
+        help="steps to profile: A:B (from 0, B excluded), prefill, decode or steady; "
+        "default: a few dozen steps of each kind",
     )
 
 
@@ -215,12 +239,15 @@ def add_result(out: argparse.ArgumentParser) -> None:
     result.add_argument("--note", metavar="TEXT", help="stored with the result")
     result.add_argument("--strict", action="store_true", help="exit with 5 if the run is suspect")
     result.add_argument("--json", action="store_true", help="print the result as one JSON document on stdout")
+    result.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
+    )
     result.add_argument("--trace", action="store_true", help="also write trace.perfetto-trace, for ui.perfetto.dev")
     result.add_argument("--keep-token-ids", action="store_true", help="also write the token ids: output_ids.npz")
     result.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the resolved plan and stop; also works for another machine",
+        help="print the resolved plan and stop; also for engines and devices that this machine lacks",
     )
 
 
@@ -245,6 +272,7 @@ def request_of(arguments: argparse.Namespace) -> RunRequest:
         trust_remote_code=arguments.trust_remote_code,
         label=tuple(arguments.label),
         note=arguments.note,
+        slo=arguments.slo,
         planning=arguments.dry_run,
     )
 

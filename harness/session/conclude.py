@@ -45,19 +45,19 @@ def conclude(
         result = build(observed(inputs, prepared, outcome, device_note, sampled))
     except Exception as error:
         result = build(unread(inputs, outcome, error))
-    return keep(folder, result, f"this result could not be written to {folder}")
+    return keep(folder, result, f"the result could not be written to {folder}")
 
 
 def unread(inputs: Inputs, outcome: Outcome, error: Exception) -> Record:
     """The record of a run of which nothing could be made but what the harness knows by itself."""
-    what = f"what was recorded could not be read ({told(error)}); it is in {inputs.folder}"
+    what = f"records could not be read ({told(error)}); they are in {inputs.folder}"
     failure = outcome.failure
     if failure is None:
         lines = tuple("".join(traceback.format_exception(error)).splitlines())
-        failure = Failure("harness", f"the run finished, but {what}", traceback=lines)
+        failure = Failure("harness", f"the run finished, but its {what}", traceback=lines)
     return Record(
         spec=inputs.spec.describe(),
-        tables=no_tables([what]),
+        tables=no_tables([f"the {what}"]),
         workload=inputs.work.describe(),
         workload_hash=inputs.work.hash,
         id=inputs.id,
@@ -92,6 +92,7 @@ def observed(
         device_note=device_note,
         ceilings=prepared.ceilings,
         no_ceilings=prepared.no_ceilings,
+        known_lens=inputs.work.known_lens(inputs.spec.workload.caches == "warm"),
     )
 
 

@@ -43,11 +43,13 @@ def check_engine(spec: RunSpec, machine: Machine, limit_s: float, say: Say) -> l
     """
     adapter = adapter_of(spec.engine)
     environment = environments.obtain(spec.engine, spec.device, spec.engine_python, spec.environment, say=say)
-    if spec.weights is not None:
-        checkpoint = use_weights(spec.weights, spec.model)
+    if spec.engine.attached:
+        folder = None
+    elif spec.weights is not None:
+        folder = use_weights(spec.weights, spec.model).path
     else:
-        checkpoint = ensure_checkpoint(spec.model, spec.settings.dtype, say=say)
-    load = load_of_run(spec, checkpoint.path)
+        folder = ensure_checkpoint(spec.model, spec.settings.dtype, say=say).path
+    load = load_of_run(spec, folder)
     done = [Check("declarations", "adapter", tuple(declarations(adapter, load)))]
     made = prepare_all(adapter, load, environment, machine, say)
     load = replace(load, prepared={name: str(folder.path) for name, folder in made.items()})
@@ -144,7 +146,7 @@ def follow(scenario: str, environment: Environment, folder: Path, limit_s: float
 def ending(scenario: str, current: str | None, event: Event, log: Path) -> Iterator[Check]:
     """What is wrong with how the process ended; `current`: the check that it did not come to the end of."""
     if current is not None:
-        why = f"the engine's process ended (exit code {event['code']}) during this check"
+        why = f"the worker exited (exit code {event['code']}) during this check"
         yield Check(current, scenario, (why, *log_tail(log)[-LOG_LINES:]))
     if event["leftover"]:
         yield Check("close", scenario, (f"leftover processes: {event['leftover']}",))
@@ -159,4 +161,4 @@ def sums(scenario: str, folder: Path) -> Iterator[Check]:
             continue
         found = checks(steps, tokens, requests, prefix_caching=bool((steps["cached_tokens"] > 0).any()))
         if found:
-            yield Check(f"sums of {path.name}", scenario, tuple(one.detail for one in found))
+            yield Check(f"totals of {path.name}", scenario, tuple(one.detail for one in found))

@@ -45,10 +45,10 @@ def inputs_of(spec: RunSpec, machine: Machine, options: Options) -> Inputs:
         Refused: the run cannot be made.
     """
     model, settings = spec.model, spec.settings
-    if spec.weights is None:
+    if spec.weights is None and not spec.engine.attached:
         planned_checkpoint(model, settings.dtype)
     work = build(spec.workload, model, spec.seeds, settings.context_length)
-    warm = warmup(spec.workload, model, spec.seeds, settings.max_batch_size)
+    warm = warmup(spec.workload, model, spec.seeds, settings.max_batch_size, window=work)
     native_settings(spec)
     environments.check(spec.engine, spec.device, spec.engine_python, spec.environment)
     if options.profile is not None:

@@ -30,8 +30,7 @@ def write_job(inputs: Inputs, prepared: Prepared, then: Sequence[Inputs] = ()) -
     `then`: what the same worker measures after it, whose jobs lie in their own folders.
     """
     spec, folder = inputs.spec, inputs.folder
-    assert prepared.checkpoint is not None
-    load = load_of_run(spec, prepared.checkpoint.path)
+    load = load_of_run(spec, None if prepared.checkpoint is None else prepared.checkpoint.path)
     load = replace(load, prepared={name: str(made.path) for name, made in prepared.folders.items()})
     inputs.work.save(folder / "workload.npz")
     inputs.warm.save(folder / "warmup.npz")
@@ -51,6 +50,7 @@ def write_job(inputs: Inputs, prepared: Prepared, then: Sequence[Inputs] = ()) -
                 "window": WARMUP_WINDOW,
             },
         },
+        "caches": spec.workload.caches,
         "trace": str(folder / "trace"),
         "keep_token_ids": inputs.options.keep_token_ids,
         "id": inputs.id,

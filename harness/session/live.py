@@ -57,7 +57,7 @@ def round_words(last: Round | None) -> list[str]:
     number, most = last["rounds"] + 1, last["max_rounds"]
     words = [f"round {number} of at most {most}" if number <= most else f"{most} rounds"]
     if last["deviation"] is not None:
-        words.append(f"speed within {last['deviation']:.0%} ({last['tolerance']:.0%} wanted)")
+        words.append(f"last rounds differ by {last['deviation']:.0%} (target {last['tolerance']:.0%})")
     return [*words, f"at most {last['left_s']:.0f} s more"]
 
 

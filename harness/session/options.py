@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness.process.launcher import Limits
-from innerloop.harness.schema.result import Place
+from innerloop.harness.schema.result import ExperimentPlace
 from innerloop.harness.telemetry.device import DEFAULT_HZ
 
 if TYPE_CHECKING:
@@ -29,5 +29,5 @@ class Options:
     trace: bool = False  # also write a Perfetto trace
     numbered: bool = False  # `out` is innerloop's own choice: a number is put behind it where it is taken
     cpus: tuple[int, ...] | None = None  # for the worker and all below it; None: those that the harness may use
-    experiment: Place | None = None  # what the run is part of
+    experiment: ExperimentPlace | None = None  # what the run is part of
     harness_cpus: tuple[int, ...] | None = None  # for the harness while it measures

@@ -142,7 +142,7 @@ def add(
                 if outcome.failure is None:
                     seen, host = about.found(device), about.found_of_host()
         except Stopped as stopped:
-            outcome.failure = Failure("interrupted", f"the harness received {stopped.take()}")
+            outcome.failure = Failure("interrupted", f"innerloop received {stopped.take()}")
         except Unreadable as error:
             outcome.failure = Failure("profile", str(error))
         except (InnerloopError, OSError) as error:
@@ -181,7 +181,7 @@ def put_away(folder: Path) -> tuple[str, ...]:
     try:
         return convert(folder).notes if folder.is_dir() else ()
     except Exception as error:
-        return (f"the pass's records could not be read ({told(error)}); they are in {folder}",)
+        return (f"the profiling pass's records could not be read ({told(error)}); they are in {folder}",)
 
 
 class Pass:
@@ -253,7 +253,7 @@ class Pass:
             self.say(WORDS[phase] if phase != "measure" else f"running the workload, steps: {self.profile.steps}")
         self._phase = phase
         for event in outcome.captures[self._told :]:
-            self.say(f"{'from' if event['open'] else 'up to'} step {event['step']}")
+            self.say(f"{'capturing from' if event['open'] else 'captured up to'} step {event['step']}")
             if self.profile.kind == "host" and event["open"] and outcome.worker_pid is not None:
                 self._sampling = Sampling(outcome.worker_pid, self.folder)
             elif self._sampling is not None:

@@ -55,7 +55,7 @@ class CheckpointOfRun(PlannedCheckpoint):
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a run would be made of. why_not_here: why it cannot run on this machine, None if it can. spec: as
-    `RunSpec.describe` gives it."""
+    `RunSpec.describe` gives it. checkpoint: None where a server has its own."""
 
     spec: Document
     why_not_here: str | None
@@ -63,7 +63,7 @@ class Plan:
     preparation: Sequence[str]
     cannot_report: Sequence[str]
     environment: PlannedEnvironment
-    checkpoint: CheckpointOfRun
+    checkpoint: CheckpointOfRun | None
     workload_hash: str
     workload: Workload
     warmup: Workload
@@ -82,11 +82,12 @@ def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: P
         Refused: something that the run itself would be refused for.
     """
     work = build(spec.workload, spec.model, spec.seeds, spec.settings.context_length)
-    warm = warmup(spec.workload, spec.model, spec.seeds, spec.settings.max_batch_size)
+    warm = warmup(spec.workload, spec.model, spec.seeds, spec.settings.max_batch_size, window=work)
+    checkpoint: CheckpointOfRun | None = None
     if spec.weights is not None:
         own = use_weights(spec.weights, spec.model)
-        checkpoint: CheckpointOfRun = {"path": str(own.path), "bytes": own.bytes, "synthetic": False, "exists": True}
-    else:
+        checkpoint = {"path": str(own.path), "bytes": own.bytes, "synthetic": False, "exists": True}
+    elif not spec.engine.attached:
         checkpoint = {**planned_checkpoint(spec.model, spec.settings.dtype), "synthetic": True}
     native, cannot_report = native_settings(spec)
     return Plan(
@@ -112,6 +113,8 @@ def why_not_here(spec: RunSpec, machine: Machine) -> str | None:
     reason = why_not(spec.engine, machine, spec.device, own_python=spec.brings_python)
     if reason is not None:
         return reason
+    if spec.engine.attached:
+        return None
     try:
         checks.devices(spec.device, spec.settings, machine)
         checks.memory(spec.model, spec.device, spec.settings, machine)
@@ -120,9 +123,9 @@ def why_not_here(spec: RunSpec, machine: Machine) -> str | None:
     return None
 
 
-def no_room(checkpoint: CheckpointOfRun) -> str | None:
+def no_room(checkpoint: CheckpointOfRun | None) -> str | None:
     """Why the checkpoint cannot be made for want of disk; None if it can, or is there."""
-    if checkpoint["exists"]:
+    if checkpoint is None or checkpoint["exists"]:
         return None
     folder = next(folder for folder in Path(checkpoint["path"]).parents if folder.is_dir())
     disk = shutil.disk_usage(folder)
@@ -157,6 +160,7 @@ def planned_environment(spec: RunSpec) -> PlannedEnvironment:
 
 def print_plan(resolved: Plan, console: Console) -> None:
     """The plan for people: one line a fact."""
+    from innerloop.harness.report.load import load_words
     from innerloop.harness.report.tables import table
 
     spec, environment, checkpoint = resolved.spec, resolved.environment, resolved.checkpoint
@@ -165,7 +169,7 @@ def print_plan(resolved: Plan, console: Console) -> None:
     rows.add_column()
     rows.add_row("engine", f"{spec['engine']}, layer {spec['layer']}, on {spec['device']}")
     if resolved.why_not_here:
-        rows.add_row("not runnable here", resolved.why_not_here)
+        rows.add_row("cannot run here", resolved.why_not_here)
     missing = " (to be created)" if environment["lock"] else ""
     state = " (exists)" if environment["exists"] else missing
     rows.add_row("environment", environment["path"] + state)
@@ -174,14 +178,20 @@ def print_plan(resolved: Plan, console: Console) -> None:
         rows.add_row("", f"registered as {environment['name']}, PYTHONPATH {path}")
     if environment.get("lock"):
         rows.add_row("", f"lock {environment['lock']}, sha256 {(environment['lock_hash'] or '')[:12]}")
-    made = "exists" if checkpoint["exists"] else "to be created"
-    kind = "synthetic" if checkpoint["synthetic"] else "your own"
-    rows.add_row("model", f"{spec['model']}, {kind} weights, {checkpoint['bytes'] / 2**30:,.2f} GiB ({made})")
-    rows.add_row("", checkpoint["path"])
+    if checkpoint is None:
+        rows.add_row("model", f"{spec['model']}, whose token ids are sent; the server has its own weights")
+    else:
+        made = "exists" if checkpoint["exists"] else "to be created"
+        kind = "synthetic" if checkpoint["synthetic"] else "your own"
+        rows.add_row("model", f"{spec['model']}, {kind} weights, {checkpoint['bytes'] / 2**30:,.2f} GiB ({made})")
+        rows.add_row("", checkpoint["path"])
     rows.add_row("workload", f"{spec['workload']}, hash {resolved.workload_hash[:12]}, {words(resolved.workload)}")
-    rows.add_row("memory", memory_words(resolved))
+    for line in load_words(resolved.workload):
+        rows.add_row("", line)
+    if checkpoint is not None:
+        rows.add_row("memory", memory_words(resolved, checkpoint["bytes"]))
     rows.add_row("warm-up", f"rounds of {words(resolved.warmup)}")
-    rows.add_row("", f"at most {resolved.warmup_max_rounds} rounds, no new one after {resolved.warmup_max_s:g} s")
+    rows.add_row("", f"at most {resolved.warmup_max_rounds} rounds; none starts after {resolved.warmup_max_s:g} s")
     rows.add_row("seeds", ", ".join(f"{name} {seed}" for name, seed in spec["seeds"].items()))
     for index, (name, value) in enumerate(spec["settings"].items()):
         given = "  (given)" if name in spec["settings_given"] else ""
@@ -201,9 +211,9 @@ def print_plan(resolved: Plan, console: Console) -> None:
     console.print(rows)
 
 
-def memory_words(resolved: Plan) -> str:
-    """What the weights and the KV cache take; of GPUs how much each needs at least."""
-    settings, weights, a_token = resolved.spec["settings"], resolved.checkpoint["bytes"], resolved.kv_bytes_per_token
+def memory_words(resolved: Plan, weights: int) -> str:
+    """What the weights (bytes) and the KV cache take; of GPUs how much each needs at least."""
+    settings, a_token = resolved.spec["settings"], resolved.kv_bytes_per_token
     tokens = settings["kv_cache_tokens"]
     text = f"{size(weights)} of weights"
     if a_token is not None:
@@ -211,7 +221,8 @@ def memory_words(resolved: Plan) -> str:
         text += f", {size(a_token)} of KV cache per token{held}"
     if resolved.spec["device"] == "cuda":
         least = (weights + (a_token or 0) * (tokens or 0)) / settings["tensor_parallel"]
-        text += f"; more than {size(least)} on each of {settings['tensor_parallel']} GPU(s)"
+        many = settings["tensor_parallel"]
+        text += f"; needs more than {size(least)} on {'the GPU' if many == 1 else f'each of {many} GPUs'}"
     return text
 
 

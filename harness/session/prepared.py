@@ -39,6 +39,8 @@ def prepare(inputs: Inputs, prepared: Prepared, say: Say) -> None:
     """Makes what is not there yet: the engine's environment, the checkpoint, what the engine needs made of it."""
     spec = inputs.spec
     prepared.environment = environments.obtain(spec.engine, spec.device, spec.engine_python, spec.environment, say=say)
+    if spec.engine.attached:
+        return
     if spec.weights is not None:
         prepared.checkpoint = use_weights(spec.weights, spec.model)
     else:
@@ -51,7 +53,9 @@ def prepare(inputs: Inputs, prepared: Prepared, say: Say) -> None:
 def find_ceilings(spec: RunSpec, machine: Machine, prepared: Prepared, options: Options, say: Say) -> None:
     """What the machine can do at most, measured now if it never was; after the idle power, since it heats a device."""
     assert prepared.environment is not None
-    if options.ceilings == "off":
+    if spec.engine.attached:
+        prepared.no_ceilings = "a server's own steps are not observed, so they are not compared with the peaks"
+    elif options.ceilings == "off":
         prepared.no_ceilings = "the machine's peaks were not measured (--ceilings off)"
     else:
         prepared.ceilings, prepared.no_ceilings = for_run(spec, prepared.environment, machine, say)

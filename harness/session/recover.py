@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from innerloop.harness.analysis.chunks import heard
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.output import tell
@@ -16,7 +18,7 @@ from innerloop.harness.result.build import build
 from innerloop.harness.result.keep import keep
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import Place, Process, Result, Workload
+from innerloop.harness.schema.result import ExperimentPlace, Process, Result, Workload
 from innerloop.harness.schema.spec import Spec
 from innerloop.harness.store import run_folder
 from innerloop.harness.store.alive import QUIET_S, harness_runs, quiet_s
@@ -25,7 +27,7 @@ from innerloop.harness.store.tables import Tables, convert
 from innerloop.harness.store.typed import Misfit, typed
 from innerloop.harness.store.versions import Document
 
-Part = TypeVar("Part", Place, Process)
+Part = TypeVar("Part", ExperimentPlace, Process)
 
 RECOVERED = "This result was rebuilt from the run's records; host telemetry and the worker's final summary are missing."
 UNSAID: Document = {  # what a whole job has, where one does not say it
@@ -47,27 +49,30 @@ def recover(folder: Path) -> Result:
     spec, notes = spec_of(job, folder / JOB)
     sweep(folder)
     slowly = Slowly(tell)
-    with heard(lambda: slowly.tick("putting away what was recorded")):
+    with heard(lambda: slowly.tick("saving the records")):
         tables = convert(folder)
+        profile = spec.get("workload_profile")
+        workload, known_lens = _requests(folder, isinstance(profile, dict) and profile.get("caches") == "warm")
         result = build(
             Record(
                 spec=spec,
-                workload=_workload(folder),
+                workload=workload,
+                known_lens=known_lens,
                 workload_hash=text_of(job, "workload_hash"),
                 id=text_of(job, "id"),
                 process=part_of(job, "process", Process),
-                experiment=part_of(job, "experiment", Place),
+                experiment=part_of(job, "experiment", ExperimentPlace),
                 tables=tables,
                 failure=Failure(
                     "interrupted",
-                    f"the harness was killed before it could write a result; {_kept(tables)}",
+                    f"innerloop was killed before it could write a result; {_kept(tables)}",
                     log_tail=log_tail(folder / "engine.log"),
                 ),
-                device_note="no device telemetry: it was lost when the harness was killed",
+                device_note="no device telemetry: it was lost when innerloop was killed",
                 notes=[RECOVERED, *notes],
             )
         )
-    result = keep(folder, result, "It could not be saved")
+    result = keep(folder, result, "The rebuilt result could not be saved")
     run_folder.release(folder)
     return result
 
@@ -90,7 +95,7 @@ def spec_of(job: Document, path: Path) -> tuple[Document, list[str]]:
     try:
         typed(Spec, spec)
     except Misfit as error:
-        raise Refused(f"{path} is not a run's job: {error}") from None
+        raise Refused(f"{path} is not a valid job.json: {error}") from None
     lost = sorted(UNSAID.keys() - said.keys())
     return spec, [f"{JOB} lacks: {', '.join(lost)}"] if lost else []
 
@@ -116,17 +121,19 @@ def refuse_if_alive(folder: Path, job: Document) -> None:
     if quiet is not None and quiet < QUIET_S:
         raise Refused(
             f"the run in {folder} was active {quiet:.0f} s ago",
-            f"If its harness was killed, try again in {QUIET_S:.0f} s.",
+            f"If innerloop was killed, try again in {QUIET_S:.0f} s.",
         )
 
 
-def _workload(folder: Path) -> Workload | None:
+def _requests(folder: Path, warm: bool) -> tuple[Workload | None, np.ndarray | None]:
+    """The workload that was drawn, and what an infinite prefix cache knows of each request."""
     from innerloop.harness.workloads import load
 
     try:
-        return load(folder / "workload.npz").describe()
+        work = load(folder / "workload.npz")
     except InnerloopError:
-        return None
+        return None, None
+    return work.describe(), work.known_lens(warm)
 
 
 def _kept(tables: Tables) -> str:

@@ -33,7 +33,7 @@ def write_trace(run: Path) -> Path:
     """
     stored = store.open(run)
     if isinstance(stored, store.StoredLadder):
-        raise Refused(f"{run} holds one run per layer; name one of its subfolders")
+        raise Refused(f"{run} contains one run per layer; name one of its subfolders")
     folder, inside = stored.folder, stored.in_folder()
     result = inside.result() if inside.kind == "run" else recover(folder)
     try:

@@ -29,6 +29,7 @@ from innerloop.harness.session.live import LiveView, Part
 from innerloop.harness.session.options import Options
 from innerloop.harness.session.prepared import Prepared, find_ceilings, prepare
 from innerloop.harness.session.windows import Window, in_folders, inputs_of_windows, outcomes, samplers_of
+from innerloop.harness.spec.adapter_settings import engine_processes
 from innerloop.harness.store.run_folder import release
 from innerloop.harness.telemetry import samplers
 from innerloop.harness.telemetry.samplers import Samplers
@@ -88,7 +89,7 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
                 prepared.host = host_state(options.cpus, options.harness_cpus)
                 measure(windows, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:
-            outcome.failure = Failure("interrupted", f"the harness received {stopped.take()}")
+            outcome.failure = Failure("interrupted", f"innerloop received {stopped.take()}")
         except Refused:
             withdraw(windows, sampled)
             raise
@@ -104,7 +105,7 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
             lines = tuple(traceback.format_exc().splitlines())
             outcome.failure = Failure(cause_of(error), told(error), traceback=lines)
         results, slowly = [], Slowly(say)
-        with heard(lambda: slowly.tick("putting away what was recorded")):
+        with heard(lambda: slowly.tick("saving the records")):
             for one, its in zip(windows, outcomes(windows, outcome), strict=True):
                 results.append(conclude(one, prepared, its, sampled.note, samplers_of(sampled, windows, its)))
                 release(one.folder)
@@ -130,7 +131,7 @@ def measure(
         with started_on(options.cpus):
             worker = Worker(environment.python, folder / "job.json", folder / LOG, dict(environment.variables))
         try:
-            sampled.follow(worker.guard_pid, folder)
+            sampled.follow((worker.guard_pid, *engine_processes(first.spec)), folder)
             live = LiveView(console, [part_of(one) for one in windows], sampled.devices)
             with running_on(options.harness_cpus), live, held.released():
                 launcher.watch(worker, [one.folder / "trace" for one in windows], options.limits, live.tick, outcome)

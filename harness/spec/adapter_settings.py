@@ -37,8 +37,8 @@ def native_settings(spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
     except UnsupportedSetting as error:
         others = ", ".join(_able(spec, load)) or "none"
         raise Refused(
-            f"{spec.engine.name} does not support this setting: {error}",
-            f"engines that support all settings of this run on {spec.device}: {others}",
+            f"{spec.engine.name} does not support {error}",
+            f"engines on {spec.device} that support all settings of this run: {others}",
         ) from None
     for name in spec.engine_args:
         if probe.arguments is not None and name not in probe.arguments:
@@ -50,6 +50,11 @@ def native_settings(spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
 def preparation_steps(spec: RunSpec) -> list[str]:
     """The commands that prepare the model for the engine; most engines need none."""
     return shown(adapter_of(spec.engine), _load(spec))
+
+
+def engine_processes(spec: RunSpec) -> list[int]:
+    """Processes outside of the worker's that belong to the engine: a server that the user has started, if named."""
+    return list(adapter_of(spec.engine).processes(_load(spec)))
 
 
 def adapter_of(engine: EngineProfile) -> Adapter:
@@ -97,8 +102,10 @@ def load_of(model: ModelProfile, device: str, settings: Settings) -> Load:
     return Load("CHECKPOINT", config_json(model, settings.dtype), device, "core", settings.model_dump(), {})
 
 
-def load_of_run(spec: RunSpec, checkpoint: Path) -> Load:
-    """What the worker is told to load; `checkpoint` is the model's folder."""
+def load_of_run(spec: RunSpec, checkpoint: Path | None) -> Load:
+    """What the worker is told to load; `checkpoint` is the model's folder, None where a server has its own."""
+    if checkpoint is None:
+        return replace(_load(spec), checkpoint="")
     return replace(_load(spec), checkpoint=str(checkpoint), config=json.loads((checkpoint / "config.json").read_text()))
 
 

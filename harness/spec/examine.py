@@ -78,8 +78,10 @@ class Examination:
 def examine(machine: Machine, named: Sequence[EngineProfile] = ()) -> Examination:
     """`named`: plug-ins to list too; an engine that is listed anyway is listed once."""
     own = engines.all_engines()
-    known = [engine_here(engine, machine) for engine in (*own, *(one for one in named if one not in own))]
-    as_itself = [engine.name for engine in known if set(engine.devices) - engine.substituted.keys()]
+    shown = (*own, *(one for one in named if one not in own))
+    known = [engine_here(engine, machine) for engine in shown]
+    attached = {engine.name for engine in shown if engine.attached}
+    as_itself = [one.name for one in known if one.name not in attached and set(one.devices) - one.substituted.keys()]
     return Examination(
         innerloop=Innerloop(harness.__version__, own_commit(), str(cache_folder())),
         machine=machine,

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from innerloop.harness.profiles import ModelProfile, Seeds, Settings, WorkloadProfile
 from innerloop.harness.profiles.engines import EngineProfile, substituted
+from innerloop.harness.schema.goodput import Limit
 
-OF_A_WINDOW = ("workload", "workload_profile", "workload_args", "seeds", "label", "note")  # not of the loaded engine
+OF_A_WINDOW = (
+    "workload",
+    "workload_profile",
+    "workload_args",
+    "seeds",
+    "label",
+    "note",
+    "slo",
+)  # not of the loaded engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,7 @@ class RunRequest:
     trust_remote_code: bool = False
     label: tuple[str, ...] = ()
     note: str | None = None
+    slo: str | None = None
     planning: bool = False  # for a machine that need not be this one: nothing is refused for what this one lacks
 
 
@@ -58,6 +68,7 @@ class RunSpec:
     model_args: Mapping[str, Any] = field(default_factory=dict)
     label: Mapping[str, str] = field(default_factory=dict)
     note: str | None = None
+    slo: tuple[Limit, ...] = ()
 
     @property
     def brings_python(self) -> bool:
@@ -71,7 +82,12 @@ class RunSpec:
 
     def describe(self) -> dict[str, Any]:
         """All of it as JSON data, with the profiles by name and in full, so that a result can be repeated."""
-        only_where_set = {"plugin": self.engine.plugin, "substituted": substituted(self.engine, self.device)}
+        only_where_set: dict[str, Any] = {
+            "engine_version": self.engine.pinned,
+            "plugin": self.engine.plugin,
+            "substituted": substituted(self.engine, self.device),
+            "slo": [asdict(limit) for limit in self.slo],
+        }
         return {
             "engine": self.engine.name,
             **{name: value for name, value in only_where_set.items() if value},

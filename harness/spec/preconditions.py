@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.environments.versions import check_version
 from innerloop.harness.profiles import WorkloadProfile, engines, load_model, names
 from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.profiles.settings import Settings
@@ -18,6 +19,7 @@ from innerloop.harness.workloads import check_context, longest_request
 if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiles.engines import EngineProfile
+    from innerloop.harness.spec.model import RunRequest
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
 DEVICES = ("auto", "cpu", "cuda")
@@ -27,7 +29,7 @@ GIB = 2**30
 def device(name: str) -> None:
     """A kind of device that exists."""
     if name not in DEVICES:
-        raise Refused(f"--device: there is no device {name!r}; it is one of {', '.join(DEVICES)}")
+        raise Refused(f"--device: there is no device {name!r}; choose from: {', '.join(DEVICES)}")
 
 
 def layer(engine: EngineProfile, name: str | None, option: str = "--layer") -> str:
@@ -38,7 +40,7 @@ def layer(engine: EngineProfile, name: str | None, option: str = "--layer") -> s
         offered = ", ".join(engine.layers)
         raise Refused(
             f"{option} {name}: {engine.name} has no layer {name}: {engine.missing_layers[name]}",
-            f"its layers: {offered}",
+            f"{engine.name} has these layers: {offered}",
         )
     if name not in engine.layers:
         raise Refused(f"{option}: {engine.name} has no layer {name!r}{nearest(name, engine.layers)}")
@@ -68,22 +70,34 @@ def quantization(engine: EngineProfile, model: ModelProfile, device: str, settin
         raise Refused(
             f"{engine.name} on {device} cannot run {wanted} weights ({model.name}); it runs only {can} weights",
             f"engines that can run them on {device}: {', '.join(other.name for other in able) or 'none'}"
-            f" (available here: {', '.join(here) or 'none'})",
+            f" (here: {', '.join(here) or 'none'})",
         )
 
 
+def version(engine: EngineProfile, device: str, request: RunRequest) -> None:
+    """A version that is asked for by name can be installed, and nothing else is asked for beside it."""
+    for option, given in (("--engine-python", request.engine_python), ("--environment", request.environment)):
+        if given is not None:
+            raise Refused(f"--engine {engine.name}=={engine.pinned} and {option} cannot be combined; give one of them")
+    check_version(engine, engine.environments[device], device)
+
+
 def devices(device: str, settings: Settings, machine: Machine) -> None:
-    """There are as many devices as `tensor_parallel` says."""
+    """There are as many devices as `tensor_parallel` says; on a CPU each rank has cores of its own."""
     ways = settings.tensor_parallel
+    if device == "cpu" and ways > machine.logical_cores:
+        raise Refused(f"tensor_parallel is {ways}, but this machine has {machine.logical_cores} CPU core(s)")
     if device == "cuda" and ways > len(machine.gpus):
-        raise Refused(f"tensor_parallel is {ways}, but this machine has {len(machine.gpus)} GPU(s)")
+        raise Refused(f"tensor_parallel is {ways}, but this machine has {counted(len(machine.gpus))}")
 
 
-def heads(model: ModelProfile, device: str, settings: Settings) -> None:
+def counted(gpus: int) -> str:
+    return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
+
+
+def heads(model: ModelProfile, settings: Settings) -> None:
     """The heads can be shared out among the devices."""
     ways = settings.tensor_parallel
-    if device == "cpu" and ways > 1:
-        raise Refused(f"tensor_parallel is {ways}, but a CPU run uses one process; set it to 1")
     if model.num_attention_heads % ways:
         raise Refused(f"tensor_parallel ({ways}) must divide num_attention_heads ({model.num_attention_heads})")
 
@@ -96,7 +110,7 @@ def numbers(model: ModelProfile, workload: WorkloadProfile, settings: Settings) 
             f"of {model.name} (max_position_embeddings)"
         )
     check_context(workload, settings.context_length)
-    prompt, output = longest_request(workload)
+    prompt, output = longest_request(workload, context_length=settings.context_length)
     if settings.kv_cache_tokens is not None and settings.kv_cache_tokens < prompt + output:
         raise Refused(
             f"kv_cache_tokens ({settings.kv_cache_tokens}) is less than the longest request of {workload.name}: "
@@ -128,7 +142,7 @@ def memory(model: ModelProfile, device: str, settings: Settings, machine: Machin
         sizes = sorted(own, reverse=True)[: settings.tensor_parallel]
         share = settings.kv_memory_fraction or 1.0
         room = int(share * settings.tensor_parallel * min(sizes, default=0))
-        place = f"on {len(sizes)} GPU(s)" + (f" (kv_memory_fraction {share:g} of it)" if share < 1 else "")
+        place = f"on {counted(len(sizes))}" + (f" (kv_memory_fraction {share:g} of it)" if share < 1 else "")
     if weights + kv <= room:
         return
     parts = f"{weights / GIB:.1f} GiB for its weights ({settings.dtype}"

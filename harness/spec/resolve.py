@@ -21,8 +21,10 @@ from innerloop.harness.profiles import (
 )
 from innerloop.harness.profiles.engines import EngineProfile
 from innerloop.harness.profiles.settings import parse_settings, resolve_settings
+from innerloop.harness.profiles.slo import parse_slo
 from innerloop.harness.profiles.sources import CONFIG, weights_folder
 from innerloop.harness.profiles.validation import parse_assignments
+from innerloop.harness.schema.goodput import Limit
 from innerloop.harness.spec import preconditions as checks
 from innerloop.harness.spec.labels import check_note, parse_labels
 from innerloop.harness.spec.model import RunRequest, RunSpec
@@ -48,10 +50,12 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
     layer = checks.layer(engine, request.layer)
     model = named.model or load_model(_default_model(device, machine), request.model_arg)
     settings, given = resolve_settings(model, device, request.settings)
+    if engine.pinned is not None:
+        checks.version(engine, device, request)
     checks.quantization(engine, model, device, settings, machine)
-    checks.heads(model, device, settings)
+    checks.heads(model, settings)
     checks.numbers(model, named.workload, settings)
-    if not request.planning:
+    if not request.planning and not engine.attached:
         checks.devices(device, settings, machine)
         checks.memory(model, device, settings, machine)
     checks.paths(model, named.weights, engine, layer)
@@ -68,12 +72,19 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
         weights=named.weights,
         trust_remote_code=request.trust_remote_code,
         engine_python=request.engine_python,
-        environment=request.environment or (None if request.engine_python else registered.automatic(engine, device)),
+        environment=request.environment or automatic(engine, device, request.engine_python),
         workload_args=parse_assignments(request.workload_arg, "--workload-arg"),
         model_args=parse_assignments(request.model_arg, "--model-arg"),
         label=named.label,
         note=request.note,
+        slo=named.slo,
     )
+
+
+def automatic(engine: EngineProfile, device: str, engine_python: Path | None) -> str | None:
+    """The registered environment that is used without being named."""
+    own = engine_python is not None or engine.pinned is not None
+    return None if own else registered.automatic(engine, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,7 @@ class _Named:
     engine_args: dict[str, Any]
     seeds: Seeds
     label: dict[str, str]
+    slo: tuple[Limit, ...]
 
 
 def _names(request: RunRequest) -> _Named:
@@ -121,16 +133,18 @@ def _names(request: RunRequest) -> _Named:
     seeds = attempt(parse_seeds, request.seed)
     label = attempt(parse_labels, request.label)
     attempt(check_note, request.note)
+    slo = attempt(parse_slo, request.slo)
     if len(refusals) > 1:
         lines = [line for refusal in refusals for line in (str(refusal), *refusal.details)]
-        raise Refused("the request has several errors", *lines)
+        raise Refused("several arguments are wrong", *lines)
     if refusals:
         raise refusals[0]
     assert workload is not None
     assert engine_args is not None
     assert seeds is not None
     assert label is not None
-    return _Named(engine, model, weights, workload, engine_args, seeds, label)
+    assert slo is not None
+    return _Named(engine, model, weights, workload, engine_args, seeds, label, slo)
 
 
 def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine: Machine) -> tuple[EngineProfile, str]:
@@ -161,7 +175,7 @@ def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine
     if device == "auto":
         raise engines.refuse(named, machine)
     why = engines.why_not(named, machine, device, own_python=own)
-    raise Refused(f"{named.name} does not run on device {device} here: {why}")
+    raise Refused(f"{named.name} cannot run on {device} here: {why}")
 
 
 def _registered(named: EngineProfile | None, request: RunRequest, machine: Machine) -> tuple[EngineProfile, str]:
@@ -177,7 +191,7 @@ def _registered(named: EngineProfile | None, request: RunRequest, machine: Machi
     engine = named or engines.load_engine(one.engine)
     why = engines.why_not(engine, machine, one.device, own_python=True)
     if why is not None and not request.planning:
-        raise Refused(f"{engine.name} does not run on device {one.device} here: {why}")
+        raise Refused(f"{engine.name} cannot run on {one.device} here: {why}")
     return engine, one.device
 
 

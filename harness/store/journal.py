@@ -15,13 +15,13 @@ from innerloop.harness.schema.experiment import Event
 FILE = "journal.jsonl"
 
 
-def append(folder: Path, event: Event) -> None:
-    """Adds a line; it is on the disk when this returns. What a kill left of a line before it is ended first.
+def append(folder: Path, *events: Event) -> None:
+    """Adds a line each; they are on the disk when this returns. What a kill left of a line before them is ended first.
 
     Raises:
         OSError: it cannot be written.
     """
-    line = json.dumps(asdict(event), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    line = b"".join(json.dumps(asdict(event), ensure_ascii=False, allow_nan=False).encode() + b"\n" for event in events)
     with open(folder / FILE, "a+b") as file:
         if file.seek(0, os.SEEK_END) > 0:
             file.seek(-1, os.SEEK_END)
@@ -32,29 +32,48 @@ def append(folder: Path, event: Event) -> None:
         os.fsync(file.fileno())
 
 
-def events(folder: Path, typed: Callable[[type[Event], Any], Event]) -> list[Event]:
-    """Every event, in order. A line that a kill cut off says nothing: what it was about is run again.
+class Tail:
+    """A journal that others write to, read on from where the last reading ended. `typed` checks one line's data."""
 
-    `typed` checks one line's data.
+    def __init__(self, folder: Path, typed: Callable[[type[Event], Any], Event]) -> None:
+        self._path, self._typed = folder / FILE, typed
+        self._read = self._lines = 0  # bytes and lines of it
+
+    def new(self, all_of_it: bool = False) -> list[Event]:
+        """The events that were added. A line that is still being written waits for the next reading, unless
+        `all_of_it`; one that a kill cut off says nothing: what it was about is run again.
+
+        Raises:
+            Refused: the journal cannot be read, or a whole line is no event.
+        """
+        try:
+            with open(self._path, "rb") as file:
+                file.seek(self._read)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise Refused(f"{self._path} cannot be read: {error.strerror}") from None
+        whole = content if all_of_it else content[: content.rfind(b"\n") + 1]
+        self._read += len(whole)
+        out = []
+        for line in whole.removesuffix(b"\n").split(b"\n"):
+            self._lines += 1
+            try:
+                data = json.loads(line)
+            except (ValueError, RecursionError):
+                continue  # empty, or cut off
+            try:
+                out.append(self._typed(Event, data))
+            except ValueError as error:
+                raise Refused(f"{self._path}, line {self._lines}, is not an event: {str(error)[:200]}") from None
+        return out
+
+
+def events(folder: Path, typed: Callable[[type[Event], Any], Event]) -> list[Event]:
+    """Every event, in order. `typed` checks one line's data.
 
     Raises:
-        Refused: the journal cannot be read, or a whole line is no event.
+        Refused: as `Tail.new`.
     """
-    path = folder / FILE
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}") from None
-    out = []
-    for number, line in enumerate(lines, 1):
-        try:
-            data = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # empty, or cut off
-        try:
-            out.append(typed(Event, data))
-        except ValueError as error:
-            raise Refused(f"{path}, line {number}, is not an event: {str(error)[:200]}") from None
-    return out
+    return Tail(folder, typed).new(all_of_it=True)

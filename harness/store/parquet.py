@@ -25,7 +25,6 @@ NAMES = {  # of columns on disk, where the records have another
 }
 NUMBERS = {"steps": "step", "requests": "request"}  # a column that says which row it is
 RUN = "run"  # a column that says which run it is of
-LEFT_OUT = ("reserved",)
 NEVER_MISSING = ("start_ns", "end_ns", "time_ns", "output_tokens", "prompt_tokens", "asked_tokens", "count", "request")
 REQUIRED = (*NEVER_MISSING, "state")  # without which a table cannot be read
 CHUNK = 1 << 20  # records converted at once
@@ -102,8 +101,6 @@ def _schema(file: str, dtype: np.dtype, header: Mapping[str, int], identity: Map
     if file in NUMBERS:
         fields.append(pa.field(NUMBERS[file], pa.int64(), nullable=False))
     for name in dtype.names or ():
-        if name in LEFT_OUT:
-            continue
         kind = text if name == "state" else pa.from_numpy_dtype(dtype[name])
         fields.append(pa.field(_on_disk(file, name), kind, nullable=name not in NEVER_MISSING))
     metadata = {HEADER_PREFIX + name.encode(): str(value).encode() for name, value in header.items()}
@@ -238,9 +235,8 @@ def _room(path: Path, count: int, dtype: np.dtype) -> np.ndarray:
 
 
 def _missing(count: int, dtype: np.dtype) -> np.ndarray:
-    """A table of which every value is missing: -1 or NaN, and 0 where a file holds nothing."""
+    """A table of which every value is missing: -1 or NaN."""
     out = np.zeros(count, dtype=dtype)
     for name in dtype.names or ():
-        if name not in LEFT_OUT:
-            out[name] = np.nan if dtype[name].kind == "f" else -1
+        out[name] = np.nan if dtype[name].kind == "f" else -1
     return out

@@ -10,19 +10,34 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from innerloop.harness.schema import comparison, gate, investigation, noise, result, trials, waterfall
+from innerloop.harness.schema import (
+    bisect,
+    comparison,
+    find_rate,
+    gate,
+    investigation,
+    noise,
+    result,
+    spec,
+    sweep,
+    trials,
+    waterfall,
+)
 from innerloop.harness.store.atomic import write_text
 from innerloop.harness.store.typed import adapter
 from innerloop.harness.store.versions import Document
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 KINDS = {
-    "result": (result.Result, result.VERSION),
+    "result": (result.Result, spec.VERSION),
     "waterfall": (waterfall.Waterfall, waterfall.VERSION),
     "comparison": (comparison.Comparison, comparison.VERSION),
     "gate": (gate.Gate, gate.VERSION),
     "noise": (noise.Noise, noise.VERSION),
     "trials": (trials.Trials, trials.VERSION),
+    "bisect": (bisect.Bisect, bisect.VERSION),
+    "find_rate": (find_rate.FindRate, find_rate.VERSION),
+    "sweep": (sweep.Sweep, sweep.VERSION),
     "steps": (investigation.Investigation, investigation.VERSION),
 }
 

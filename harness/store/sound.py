@@ -23,18 +23,18 @@ def _faults(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Iter
     for name, table in (("steps", steps), ("tokens", tokens), ("requests", requests)):
         for column in table.dtype.names or ():
             if column.endswith("_ns") and len(table) and not _within(table[column], -LATEST_NS, LATEST_NS):
-                yield f"{name} has a time of more than a hundred years in {column}"
+                yield f"table {name}: a time of more than a hundred years in {column}"
     if not _within(requests["state"], 0, len(STATES) - 1):
-        yield "requests has an unknown state"
+        yield "table requests: unknown state"
     if not _within(requests["user"], -1, max(MOST_USERS, len(requests))):
-        yield "requests has an unknown user"
+        yield "table requests: unknown user"
     for column in ("prompt_tokens", "asked_tokens"):
         if not _within(requests[column], 0, np.iinfo(np.int32).max):
-            yield f"requests has a negative number of {column}"
+            yield f"table requests: negative number of {column}"
     if not _within(tokens["count"], 0, np.iinfo(np.int32).max):
-        yield "tokens has a negative number of tokens"
+        yield "table tokens: negative number of tokens"
     if added(tokens["count"]) > max(MOST_TOKENS, MOST_A_RECORD * len(tokens)):
-        yield f"tokens has more tokens than {len(tokens)} arrivals can hold"
+        yield f"table tokens: more tokens than its {len(tokens)} arrivals can account for"
 
 
 def _within(values: np.ndarray, least: int, most: int) -> bool:

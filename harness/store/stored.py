@@ -122,7 +122,7 @@ def read_job(folder: Path) -> Document:
     except FileNotFoundError:
         raise Refused(f"{folder} is not a run: it has neither {result_file.FILE} nor {JOB}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refused(f"{path} is not a run's job: {error}") from None
+        raise Refused(f"{path} is not a valid job.json: {error}") from None
     return job
 
 

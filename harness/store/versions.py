@@ -55,7 +55,7 @@ def migrated(document: Document, path: Path, current: str, migrations: Migration
             writer = document.get("innerloop_version")
             raise Refused(
                 f"{path} has schema version {document['schema_version']}, but innerloop {__version__} reads only "
-                f"version {current}" + (f" and versions since {min(migrations)}" if migrations else ""),
+                + (f"versions {min(migrations)} to {current}" if migrations else f"version {current}"),
                 "Read it with the version that wrote it" + (f" ({writer})." if writer else "."),
             )
         try:

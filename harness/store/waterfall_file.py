@@ -57,7 +57,7 @@ def _checked(path: Path) -> tuple[Document, Waterfall]:
     except FileNotFoundError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}") from None
     if found.get("kind") != "waterfall" or major(found) is None:
-        raise Refused(f"{path} is not an innerloop waterfall")
+        raise Refused(f"{path} is not the result of a run with --layers")
     found = migrated(found, path, VERSION, MIGRATIONS)
     try:
         return found, typed(Waterfall, found)

@@ -157,10 +157,10 @@ class DeviceSampler(Sampler):
         self._medium_due_ns = self._slow_due_ns = 0
         self._silent_since_ns: int | None = None
 
-    def follow(self, pid: int) -> None:
-        """Names the worker: the process tree whose memory on the device is the engine's."""
+    def follow(self, *roots: int) -> None:
+        """Names the worker, and whatever else is the engine's: the process trees whose memory on the device counts."""
         self.facts["followed_ns"] = time.monotonic_ns()
-        self._owners.follow(pid)
+        self._owners.follow(*roots)
 
     def open(self, pid: int) -> None:
         if pid > 0:

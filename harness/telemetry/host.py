@@ -48,6 +48,7 @@ class HostSampler(Sampler):
 
     def __init__(self, interval_s: float = INTERVAL_S) -> None:
         super().__init__(interval_s)
+        self.also: tuple[int, ...] = ()  # roots of further trees that count as the worker's
         self._files: dict[str, int] = {}
         self._tree: Tree | None = None
         self._switches_due = 0.0
@@ -58,7 +59,7 @@ class HostSampler(Sampler):
         self.facts["cpus"] = os.sysconf("SC_NPROCESSORS_ONLN")
         for name in ("stat", "vmstat", "meminfo"):
             self._files[name] = os.open(f"/proc/{name}", os.O_RDONLY)
-        self._tree = Tree(pid)
+        self._tree = Tree(pid, *self.also)
 
     def close(self) -> None:
         for file in self._files.values():

@@ -32,13 +32,13 @@ class Owners:
     """Remembers every process that the driver lists, and whose it is."""
 
     def __init__(self) -> None:
-        self._root: int | None = None
+        self._roots: tuple[int, ...] = ()
         self._tree: Tree | None = None
         self._seen: dict[int, Seen] = {}
 
-    def follow(self, pid: int) -> None:
-        """Names the root of the worker's process tree. May be called from another thread."""
-        self._root = pid
+    def follow(self, *roots: int) -> None:
+        """Names the roots of the process trees that count as the worker's. May be called from another thread."""
+        self._roots = roots
 
     def look(self, listed: Sequence[Process], now_ns: int) -> int:
         """Takes note of a list of processes; returns the bytes that the worker's hold, -1 if that cannot be known."""
@@ -66,10 +66,10 @@ class Owners:
             self._tree = None
 
     def _members(self) -> set[int]:
-        if self._root is None:
+        if not self._roots:
             return set()
         if self._tree is None:
-            self._tree = Tree(self._root)
+            self._tree = Tree(*self._roots)
         return self._tree.members()
 
 

@@ -43,10 +43,10 @@ class Stat:
 
 
 class Tree:
-    """A process, its descendants, and everything in its session if it leads one (orphans keep their session)."""
+    """Processes, their descendants, and everything in their sessions if they lead one (orphans keep their session)."""
 
-    def __init__(self, root: int) -> None:
-        self._root = root
+    def __init__(self, *roots: int) -> None:
+        self._roots = roots
         self._files: dict[int, int] = {}  # pid -> an open /proc/PID/stat, which a successor's pid cannot take over
         self._last: dict[int, Counters] = {}
         self._ended: Counters = (0, 0, 0)
@@ -121,7 +121,7 @@ class Tree:
             os.close(file)
 
     def _belongs(self, pid: int, stat: Stat) -> bool:
-        return pid == self._root or stat.parent in self._files or stat.session == self._root
+        return pid in self._roots or stat.parent in self._files or stat.session in self._roots
 
 
 def _open_stat(pid: int) -> tuple[int, Stat] | None:

@@ -45,13 +45,14 @@ class Samplers:
         for device in self.devices:
             device.facts["idle_until_ns"] = time.monotonic_ns()
 
-    def follow(self, pid: int, folder: Path) -> None:
-        """Names the worker, by the root of its process tree, and the run's folder."""
+    def follow(self, roots: Sequence[int], folder: Path) -> None:
+        """Names the engine's processes, by the roots of their trees, the worker's first, and the run's folder."""
         for one in self.all:
             one.keep_in(folder)
-        self.host.start(pid)
+        self.host.also = tuple(roots[1:])
+        self.host.start(roots[0])
         for device in self.devices:
-            device.follow(pid)
+            device.follow(*roots)
 
     @property
     def all(self) -> list[Sampler]:

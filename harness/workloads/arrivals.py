@@ -1,19 +1,46 @@
-"""When requests fall due: all at once, at times of their own, or after the same user's last one."""
+"""When the requests of drawn lengths fall due: all at once, at times of their own, or after the same user's last."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.words import number
 from innerloop.harness.profiles import Closed, Offline, Open, Seeds, WorkloadProfile
-from innerloop.harness.workloads import draws, lengths
+from innerloop.harness.profiles.loads import UsersFrom
+from innerloop.harness.workloads import draws, mixes
+from innerloop.harness.workloads.rates import NS, bounded, open_loop
+from innerloop.harness.workloads.traces.times import times_of
 
-NS = 1_000_000_000
-MAX_REQUESTS = 20_000_000
+FIRST_ROUNDS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """When requests are due, and who sends them: see `Workload` for what the arrays are."""
+
+    due_ns: npt.NDArray[np.int64]
+    next_request: npt.NDArray[np.int32]
+    user: npt.NDArray[np.int32]
+    rest_ns: npt.NDArray[np.int64]
+    duration_ns: npt.NDArray[np.int64]
+    until_ns: npt.NDArray[np.int64] | None = None
+    spread: npt.NDArray[np.int32] | None = None
+
+
+def scheduled(workload: WorkloadProfile, seeds: Seeds, folder: Path | None = None) -> Schedule:
+    """The schedule of an offline, open or closed load.
+
+    Raises:
+        Refused: no request falls due, more than can be prepared, or a file that cannot be used.
+    """
+    plan = workload.load
+    if isinstance(plan, Closed):
+        return _closed(plan, workload, seeds, folder)
+    due = due_times(workload, seeds, folder)
+    return Schedule(due, none(len(due)), none(len(due)), scalar(0), scalar(-1))
 
 
 def due_times(workload: WorkloadProfile, seeds: Seeds, folder: Path | None = None) -> npt.NDArray[np.int64]:
@@ -24,58 +51,79 @@ def due_times(workload: WorkloadProfile, seeds: Seeds, folder: Path | None = Non
     """
     plan = workload.load
     if isinstance(plan, Offline):
-        return np.zeros(_bounded(plan.requests), dtype=np.int64)
+        return np.zeros(bounded(plan.requests), dtype=np.int64)
     if isinstance(plan, Open):
-        return _open(plan, seeds.schedule)
-    return _closed(plan, _rounds(plan, workload, seeds, folder))
+        return times_of(plan, folder) if plan.arrivals == "file" else open_loop(plan, seeds.schedule)
+    return scheduled(workload, seeds, folder).due_ns
 
 
-def _open(plan: Open, seed: int) -> npt.NDArray[np.int64]:
-    """Due times in ns, int64 [n], ascending.
-
-    Raises:
-        Refused: none falls due within the duration, or too many.
-    """
-    end_ns = round(plan.duration_s * NS) if plan.duration_s is not None else None
-    expected = plan.requests or plan.rate_per_s * (plan.duration_s or 0)
-    count = plan.requests or _bounded(int(expected + 8 * expected**0.5) + 16)
-    if plan.arrivals == "constant":
-        due = np.rint(np.arange(_bounded(count)) * (NS / plan.rate_per_s)).astype(np.int64)
-    else:
-        gaps = draws.exponential(draws.key(seed, draws.SCHEDULE), _bounded(count)) * (NS / plan.rate_per_s)
-        due = np.cumsum(np.rint(gaps).astype(np.int64))  # whole ns first: a sum of floats differs between machines
-    if end_ns is not None:
-        due = due[due < end_ns]
-    if not len(due):
-        raise Refused(
-            f"no request would be sent: load.rate_per_s ({plan.rate_per_s:g}) x load.duration_s ({plan.duration_s:g}) "
-            "is too small"
-        )
-    return due
+def _closed(plan: Closed, workload: WorkloadProfile, seeds: Seeds, folder: Path | None) -> Schedule:
+    """Request r * users + k is user k's r-th, and only the first has a time."""
+    come, leave = _users(plan)
+    users = len(come)
+    count = bounded(_rounds(plan, users, workload, seeds, folder) * users)
+    index = np.arange(count, dtype=np.int64)
+    due = np.full(count, -1, dtype=np.int64)
+    due[:users] = come
+    return Schedule(
+        due_ns=due,
+        next_request=np.where(index + users < count, index + users, -1).astype(np.int32),
+        user=(index % users).astype(np.int32),
+        rest_ns=scalar(round(plan.rest_ms * 1e6)),
+        duration_ns=scalar(-1 if plan.duration_s is None else round(plan.duration_s * NS)),
+        until_ns=None if leave is None else leave[index % users],
+        spread=np.where(index < users, index, -1).astype(np.int32) if plan.start == "residence" else None,
+    )
 
 
-def _closed(plan: Closed, rounds: int) -> npt.NDArray[np.int64]:
-    """Due times in ns, int64 [rounds * users]: request r * users + k is user k's r-th, and only the first has one."""
-    due = np.full(_bounded(rounds * plan.users), -1, dtype=np.int64)
-    due[: plan.users] = np.rint(np.arange(plan.users) * (plan.arrive_over_s * NS / plan.users)).astype(np.int64)
-    return due
+def _users(plan: Closed) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
+    """When each user comes and, where users leave, when it sends no more (-1: never), in ns, int64 [users]."""
+    if plan.users_over_time is None:
+        users = plan.users or 0
+        return np.rint(np.arange(users) * (plan.arrive_over_s * NS / users)).astype(np.int64), None
+    return _users_over_time(plan.users_over_time)
 
 
-def _rounds(plan: Closed, workload: WorkloadProfile, seeds: Seeds, folder: Path | None) -> int:
+def _users_over_time(schedule: list[UsersFrom]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    come: list[int] = []
+    leave: list[int] = []
+    here: list[int] = []  # users, the one that came last at the end
+    for one in schedule:
+        at_ns = round(one.at_s * NS)
+        while len(here) > one.users:
+            leave[here.pop()] = at_ns
+        while len(here) < one.users:
+            here.append(len(come))
+            come.append(at_ns)
+            leave.append(-1)
+    return np.array(come, dtype=np.int64), np.array(leave, dtype=np.int64)
+
+
+def _rounds(plan: Closed, users: int, workload: WorkloadProfile, seeds: Seeds, folder: Path | None) -> int:
     """How many requests each user gets: the asked number, else enough for the duration at the highest rate foreseen."""
     if plan.requests_per_user is not None:
         return plan.requests_per_user
-    rate, rest_s, tried = plan.max_tokens_per_s_per_user, plan.rest_ms / 1e3, 16
+    rate, rest_s, tried = plan.max_tokens_per_s_per_user, plan.rest_ms / 1e3, FIRST_ROUNDS
     while True:
-        count = _bounded(tried * plan.users)
-        outputs = lengths.draw(workload.output.tokens, count, seeds.lengths, lengths.OUTPUT, folder)
-        spent_s = np.cumsum((outputs / rate + rest_s).reshape(tried, plan.users), axis=0).min(axis=1)
+        class_of = mixes.classes_of(workload, bounded(tried * users), seeds.lengths)
+        outputs = mixes.lengths_of(workload, class_of, seeds, folder)[1]
+        spent_s = np.cumsum((outputs / rate + rest_s).reshape(tried, users), axis=0).min(axis=1)
         if spent_s[-1] >= (plan.duration_s or 0):
             return int(np.searchsorted(spent_s, plan.duration_s or 0)) + 1
         tried *= 2
 
 
-def _bounded(count: int) -> int:
-    if count > MAX_REQUESTS:
-        raise Refused(f"the workload has {number(count)} requests; the limit is {number(MAX_REQUESTS)}")
-    return count
+def none(count: int) -> npt.NDArray[np.int32]:
+    """-1 for each request."""
+    return np.full(count, -1, dtype=np.int32)
+
+
+def scalar(value: int) -> npt.NDArray[np.int64]:
+    return np.array(value, dtype=np.int64)
+
+
+def think_ns(mean_s: float, kind: str, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Times between a turn and the next, int64 [count]."""
+    if kind == "constant":
+        return np.full(count, round(mean_s * NS), dtype=np.int64)
+    return np.rint(draws.exponential(draws.key(seed, draws.THINK), count) * (mean_s * NS)).astype(np.int64)

@@ -13,7 +13,7 @@ Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-CONTENT, LENGTHS, SCHEDULE, WARMUP = 1, 2, 3, 4  # streams: no two uses of chance share one
+CONTENT, LENGTHS, SCHEDULE, WARMUP, MIX, THINK = 1, 2, 3, 4, 5, 6  # streams: no two uses of chance share one
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _HIGH32 = np.uint64(32)
@@ -26,9 +26,14 @@ def key(seed: int, stream: int, part: int = 0) -> Words:
 
 def words(keys: Words, counters: Ints) -> Words:
     """64 random bits for each (key, counter); the two shapes broadcast, the counters are not negative."""
-    x: Words = keys + (counters.astype(np.uint64) + np.uint64(1)) * _GAMMA
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    steps = counters.astype(np.uint64)
+    steps += np.uint64(1)
+    steps *= _GAMMA
+    x: Words = keys + steps
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
     x ^= x >> np.uint64(31)
     return x
 
@@ -54,3 +59,25 @@ def normal(key_: Words, count: int) -> Floats:
 def exponential(key_: Words, count: int) -> Floats:
     """Exponential numbers with mean 1, shape [count]."""
     return -np.log(uniform(words(key_, np.arange(count, dtype=np.int64))))
+
+
+def gamma(key_: Words, count: int, shape: float) -> Floats:
+    """Gamma numbers of mean 1 and the given shape, shape [count] (Marsaglia and Tsang 2000; below 1 by their boost)."""
+    least = shape if shape >= 1 else shape + 1
+    d = least - 1 / 3
+    c = 1 / np.sqrt(9 * d)
+    out = np.zeros(count)
+    left, tried = np.arange(count, dtype=np.int64), 0
+    while len(left):
+        at = left * 3 + (tried << 44)
+        radius, angle = uniform(words(key_, at)), uniform(words(key_, at + 1))
+        x = np.sqrt(-2.0 * np.log(radius)) * np.cos(2.0 * np.pi * angle)
+        v = (1 + c * x) ** 3
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fits = (v > 0) & (np.log(uniform(words(key_, at + 2))) < 0.5 * x * x + d - d * v + d * np.log(v))
+        out[left[fits]] = d * v[fits]
+        left, tried = left[~fits], tried + 1
+    if shape < 1:
+        boost = words(key_ ^ np.uint64(0x5851F42D4C957F2D), np.arange(count, dtype=np.int64))
+        out *= uniform(boost) ** (1 / shape)
+    return out / shape

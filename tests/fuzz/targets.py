@@ -28,6 +28,7 @@ from innerloop.harness.session.arguments import parser
 from innerloop.harness.store import parquet, result_file, waterfall_file
 from innerloop.harness.store.tables import convert
 from tests.fuzz import mutate
+from tests.fuzz.loads import loads
 from tests.harness.conftest import SECOND, SPEC, offline_run, write_raw
 from tests.real import ROOT
 
@@ -258,4 +259,5 @@ TARGETS = {
     "results": Target(whole_run, results),
     "tables": Target(whole_run, tables),
     "traces": Target(whole_run, traces),
+    "loads": Target(no_files, loads),
 }

@@ -15,8 +15,8 @@ from tests.golden.masks import mask, without_place
 STORED = HERE / "first_version"
 EXPECTED = HERE / "expected"
 VERBS = (
-    "run", "show", "runs", "compare", "gate", "noise", "resume", "steps", "doctor", "watch", "profiles",
-    "environments", "checkpoints", "ceilings", "check-engine",
+    "run", "sweep", "suite", "find-rate", "bisect", "show", "report", "runs", "compare", "gate", "noise", "resume",
+    "steps", "doctor", "watch", "profiles", "environments", "checkpoints", "ceilings", "check-engine",
 )  # fmt: skip
 
 
@@ -171,7 +171,7 @@ REFUSED = {
         "positions": "--set context_length=4096",
         "kv_cache": "--set kv_cache_tokens=64",
         "batch": "--set max_tokens_per_step=16",
-        "parallel_cpu": "--engine vllm --device cpu --set tensor_parallel=2",
+        "parallel_cpu": "--engine torch --device cpu --set tensor_parallel=2",
         "heads": "--engine vllm --device cuda --model llama3-8b --set tensor_parallel=3",
         "quantization_of_model": "--engine vllm --model llama-tiny --set quantization=awq",
         "layer_of_torch": "--engine torch --layer http",

@@ -68,21 +68,21 @@ FIGURES = (
     (r"\b(?:memory|compute)(?:, N %)?$", "<bound by>"),
     (r"\b(?:not )?settled$", "<settled>"),
     (r"; waiting: mean N, max N$", ""),
-    (r", N involuntary switches/s$", ""),
+    (r", N involuntary context switches/s$", ""),
     (r'^(in "other": |note: no device telemetry: ).*$', r"\1<words>"),
 )
-SOMETIMES = ("worker N of", "others harness", 'in "other": ', "note: no device telemetry: ")
+SOMETIMES = ("worker N of", "rest of host harness", 'in "other": ', "note: no device telemetry: ")
 RARELY = (  # a matter of the machine's speed and of what else it does
-    "measured on a busy machine",
+    "peaks were measured on a busy machine",
     "N % intervals: ",
     "?: ",
     "the engine waited for requests: ",
     "<bars>: this layer was faster than the one below",
     "note: the machine's peaks were measured while other processes used",
-    "note: steps took N of their bound, the least time at the measured peaks",
-    "note: decode only steps took N of their bound, the least time at the measured peaks",
-    "note: with prefill steps took N of their bound, the least time at the measured peaks",
-    "note: steady steps took N of their bound, the least time at the measured peaks",
+    "note: steps took N times their bound, the least time at the measured peaks",
+    "note: decode only steps took N times their bound, the least time at the measured peaks",
+    "note: with prefill steps took N times their bound, the least time at the measured peaks",
+    "note: steady steps took N times their bound, the least time at the measured peaks",
 )
 
 
@@ -93,7 +93,7 @@ def without_figures(text: str, folder: str) -> list[str]:
     figures or why there are none, which peak binds, whether the warm-up settled, the operators in "other", why there
     is no device telemetry; a run of blanks is one. Left out are: blank lines, the reasons of a SUSPECT run and what to
     do about them, the row of the steady part below "Roofline", the rows of the operators that took most (which they are
-    is a matter of chance), how many requests waited, and involuntary switches.
+    is a matter of chance), how many requests waited, and involuntary context switches.
     """
     lines: list[str] = []
     before, operators = "", False

@@ -47,7 +47,7 @@ def test_two_runs_have_a_ratio_and_neither_interval_nor_verdict(make: Make, caps
     assert first["ratio"] == {"value": pytest.approx(1.1), "low": None, "high": None}
     assert {row["verdict"] for row in found["figures"]} == {"undecided"}
     assert {(row["p"], row["smallest_visible"], row["leaning"]) for row in found["figures"]} == {(None, None, None)}
-    assert found["notes"][0].startswith("one process per side")
+    assert found["notes"][0].startswith("one run per side")
     assert found["differences"] == [{"name": "settings.max_batch_size", "a": None, "b": 16}]
 
 
@@ -55,7 +55,7 @@ def test_for_people_settings_come_first_then_figures_then_where(make: Make, caps
     out = printed(capsys, make("a"), make("b", batch_16))
     places = [out.index(word) for word in ("settings.max_batch_size", "output_tokens_per_s", "mix: different steps")]
     assert places == sorted(places)
-    assert "cannot tell" in out
+    assert "undecided" in out
     assert "95 %" not in out.partition("Where the difference is")[0].replace("95 % interval", "")
     assert max(map(len, out.splitlines())) <= 80
 
@@ -100,7 +100,7 @@ def test_only_one_start_of_one_machine_goes_without_a_remark(make: Make) -> None
 
     a, b, c = (Member(path, read_compared(path)) for path in (make("a"), make("b"), make("c", restarted)))
     assert len(comparison([(a, b)], Question(why=False)).notes) == 1
-    assert "different machines or boots" in comparison([(a, c)], Question(why=False)).notes[1]
+    assert "on different machines" in comparison([(a, c)], Question(why=False)).notes[1]
 
 
 def test_a_suspect_side_is_named_and_its_figures_are_marked(make: Make, capsys) -> None:
@@ -112,7 +112,7 @@ def test_a_suspect_side_is_named_and_its_figures_are_marked(make: Make, capsys) 
     assert not doubtful["latency_s.ttft.p50"]
     out = printed(capsys, a, b)
     assert "! B is suspect, cpu_stolen: the hypervisor took 9 %" in out
-    assert "output_tokens_per_s ?" in out
+    assert "output_tokens_per_s *" in out
 
 
 def test_a_reason_that_does_not_say_what_it_affects_makes_everything_doubtful(make: Make, capsys) -> None:

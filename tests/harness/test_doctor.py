@@ -18,7 +18,8 @@ from innerloop.harness.report.doctor import print_examination
 from innerloop.harness.spec.examine import examine
 from tests.harness.machines import CPU, GPU
 
-ENGINES = {"vllm", "torch", "lmdeploy", "tensorrt_llm", "mlc_llm", "openvino", "sglang", "tgi"}
+ENGINES = {"http", "vllm", "torch", "lmdeploy", "tensorrt_llm", "mlc_llm", "openvino", "sglang", "tgi"}
+ON_CPUS = {"http", "vllm", "openvino", "torch", "sglang"}
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,7 @@ def test_without_a_gpu_every_engine_is_named_with_why_it_does_not_run() -> None:
     found = examine(CPU)
     assert found.default_engine == "vllm"
     reasons = {engine.name: engine.why_not for engine in found.engines}
-    assert {name for name, reason in reasons.items() if reason is None} == {"vllm", "openvino", "torch", "sglang"}
+    assert {name for name, reason in reasons.items() if reason is None} == ON_CPUS
     assert "no usable NVIDIA GPU" in str(reasons["lmdeploy"])
 
 
@@ -57,11 +58,12 @@ def test_a_gpu_is_described_and_engines_run_on_it() -> None:
 
 def test_in_a_pipe_each_engine_has_one_whole_line() -> None:
     lines = text(CPU, width=40).splitlines()
-    for name in ENGINES - {"vllm", "openvino", "torch", "sglang"}:
+    for name in ENGINES - ON_CPUS:
         [line] = [line for line in lines if line.startswith(name + " ")]
         assert "no usable NVIDIA GPU" in line
     assert any(
-        line.endswith("core; on cpu its operators are PyTorch's own: not representative of its speed") for line in lines
+        line.endswith("core, http; on cpu it runs on PyTorch's operators, so its speed is not representative")
+        for line in lines
     )
     assert any(line.startswith("vllm *") and " yes " in line for line in lines)
     assert not any("─" in line for line in lines)

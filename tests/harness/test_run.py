@@ -48,7 +48,7 @@ def test_the_share_of_the_machines_limit_is_known(runs, engine):
 def test_stdout_is_the_result_and_nothing_else(runs, engine):
     result, folder = runs[engine]
     assert result == json.loads((folder / "result.json").read_text())
-    assert result["schema_version"] == "2.0"
+    assert result["schema_version"] == "2.1"
     assert result["status"] in ("ok", "suspect")
     assert result["checks"] == []
 

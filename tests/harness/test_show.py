@@ -140,9 +140,9 @@ def test_a_later_process_with_the_harnesss_number_is_not_the_harness(run_folder:
     ("files", "words"),
     [
         ({}, "neither result.json nor job.json"),
-        ({"job.json": "{}"}, "is not a run's job"),
-        ({"job.json": "[]"}, "is not a run's job"),
-        ({"job.json": '{"spec": 1}'}, "is not a run's job"),
+        ({"job.json": "{}"}, "is not a valid job.json"),
+        ({"job.json": "[]"}, "is not a valid job.json"),
+        ({"job.json": '{"spec": 1}'}, "is not a valid job.json"),
         ({"result.json": "no"}, "is not JSON"),
     ],
 )
@@ -235,7 +235,7 @@ def test_a_job_of_wrong_kinds_is_refused(run_folder: RunFolder, capsys: pytest.C
     folder = run_folder()
     (folder / "job.json").write_text(json.dumps({"spec": {"engine": ["vllm"]}}))
     assert main([str(folder)]) == EXIT_REFUSED
-    assert "job.json is not a run's job: engine: " in capsys.readouterr().err
+    assert "job.json is not a valid job.json: engine: " in capsys.readouterr().err
     assert (folder / "trace" / "measure" / "steps.bin").exists()
 
 

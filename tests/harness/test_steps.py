@@ -63,7 +63,7 @@ def test_the_report_fits_eighty_columns_and_needs_no_terminal(run_folder, spec, 
     assert "\x1b" not in out
     for title in (
         "Slowest steps",
-        "Step time by content",
+        "Step time by composition",
         "Preemptions",
         "How prefill delays other requests",
         "Host phases",

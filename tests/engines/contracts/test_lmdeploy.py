@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from innerloop.engines.contract import UnsupportedSetting
 from innerloop.engines.lmdeploy import adapter
-from innerloop.engines.lmdeploy.settings import native_arguments
+from innerloop.engines.lmdeploy.settings import ON_PYTORCH, native_arguments
 from innerloop.engines.support.versions import is_known
+from innerloop.harness.models.families import BY_ARCHITECTURE
 from innerloop.harness.profiles.engines import load_engine
 from tests.engines.contracts.locked import locked_version
 from tests.engines.contracts.source import missing
@@ -84,6 +86,8 @@ PYTORCH = [
     "lmdeploy.pytorch.engine.engine:Engine.async_loop ~ self._loop_finally()",
     "lmdeploy.pytorch.engine.request:RequestManager.build_sender()",
     "lmdeploy.pytorch.engine.request:RequestManager._loop_task",
+    "lmdeploy.pytorch.engine.request:RequestManager.wait_tasks()",
+    "lmdeploy.pytorch.engine.request:RequestManager.wait_tasks ~ self._sender_wait_task.cancel()",
     "lmdeploy.pytorch.engine.request:RequestSender.batched_send_async(req_types, data)",
     "lmdeploy.pytorch.engine.request:RequestSender.send_async(req_type, data)",
     "lmdeploy.pytorch.engine.request:RequestType.ADD_SESSION",
@@ -208,3 +212,16 @@ def test_a_renamed_parameter_is_found_out(source, changed, module, old, new, wor
     reasons = missing(TOUCHES, changed(source, module, old, new))
     assert reasons
     assert any(words in reason for reason in reasons)
+
+
+def test_the_architectures_that_turbomind_lacks_are_those_that_its_own_list_lacks(source):
+    listed = (source.folder / "lmdeploy/turbomind/supported_models.py").read_text()
+    pytorch = (source.folder / "lmdeploy/pytorch/models/module_map.py").read_text()
+    assert [name for name in BY_ARCHITECTURE if f"{name}=" not in listed] == list(ON_PYTORCH)
+    assert [name for name in BY_ARCHITECTURE if f"'{name}'" not in pytorch] == []
+    load = make_load()
+    load.config["architectures"] = ["Gemma3ForCausalLM"]
+    with pytest.raises(UnsupportedSetting, match="TurboMind has no such model; use --engine-arg backend=pytorch"):
+        native_arguments(load)
+    load.engine_args["backend"] = "pytorch"
+    assert native_arguments(load)["backend"] == "pytorch"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import distribution, entry_points
 
@@ -10,6 +11,7 @@ import pytest
 from innerloop.engines.sglang import adapter, cpu_platform
 from innerloop.engines.sglang.settings import native_arguments
 from innerloop.engines.support.versions import is_known
+from innerloop.harness.models.families import BY_ARCHITECTURE
 from innerloop.harness.profiles.engines import load_engine
 from tests.engines.contracts.locked import locked_version
 from tests.engines.contracts.source import missing
@@ -230,3 +232,10 @@ def test_every_reserved_argument_is_a_server_argument(source):
 def test_a_renamed_parameter_or_a_changed_loop_is_found_out(source, changed, file, old, new, words):
     reasons = missing(TOUCHES, changed(source, file, old, new))
     assert any(words in reason for reason in reasons), reasons
+
+
+def test_its_models_have_every_architecture_that_innerloop_knows(source):
+    models = (source.folder / "sglang/srt/models").glob("*.py")
+    classes = {name for file in models for name in re.findall(r"^class (\w+)\(", file.read_text(), re.M)}
+    assert adapter.architectures("cuda") is None  # it takes what the engine loads
+    assert [name for name in BY_ARCHITECTURE if name not in classes] == []

@@ -6,6 +6,7 @@ import pytest
 
 from innerloop.engines.support.versions import is_known
 from innerloop.engines.torch import adapter
+from innerloop.engines.torch.attention import WITHOUT_SDPA
 from innerloop.harness.models.families import BY_ARCHITECTURE
 from tests.engines.contracts.locked import locked_version
 from tests.engines.contracts.source import missing
@@ -80,6 +81,20 @@ def test_it_has_every_architecture_that_innerloop_knows(source):
     listed = (source.folder / "transformers/models/auto/modeling_auto.py").read_text()
     assert adapter.architectures("cpu") is None  # it takes what the engine loads
     assert [name for name in BY_ARCHITECTURE if f'"{name}"' not in listed] == []
+
+
+def test_the_models_that_get_eager_attention_are_those_whose_classes_have_no_sdpa(source):
+    models = source.folder / "transformers/models"
+    without = [
+        architecture
+        for architecture, family in BY_ARCHITECTURE.items()
+        for folder in [family.model_type.removesuffix("_text")]
+        if "_supports_sdpa = False" in (models / folder / f"modeling_{folder}.py").read_text()
+    ]
+    assert sorted(without) == sorted(WITHOUT_SDPA)
+    paged = (source.folder / "transformers/integrations/eager_paged.py").read_text()
+    assert "module.sinks" in paged  # GPT-OSS's
+    assert "softcap" not in paged  # Gemma 2's, which is therefore refused
 
 
 def test_everything_is_there_in_the_oldest_version_that_the_adapter_knows():

@@ -135,6 +135,20 @@ ARGUMENTS = sorted(
     }
 )
 TOUCHES.append(f"vllm.engine.arg_utils:EngineArgs({', '.join(ARGUMENTS)})")
+NOT_IN_TABLES = [  # read from the locked release only
+    f"{OUTPUT}(scheduled_spec_decode_tokens)",
+    "vllm.config:VllmConfig(speculative_config)",
+    "vllm.config:SpeculativeConfig(method, num_speculative_tokens)",
+    # Ranks in processes of their own: a function is run in each, with its worker.
+    "vllm.v1.executor.multiproc_executor:MultiprocExecutor.collective_rpc(method, args)",
+    "vllm.v1.executor.multiproc_executor:MultiprocExecutor.collective_rpc ~"
+    " cloudpickle.dumps(method, protocol=pickle.HIGHEST_PROTOCOL)",
+    "vllm.v1.executor.multiproc_executor:WorkerProc._execute_worker_rpc ~"
+    " partial(cloudpickle.loads(method), self.worker)",
+    "vllm.v1.executor.multiproc_executor:MultiprocExecutor._init_executor ~ self.world_size == tp_size",
+    "vllm.v1.worker.worker_base:WorkerBase.rank",
+    "vllm.envs:VLLM_CPU_OMP_THREADS_BIND",
+]
 TABLES = sorted((Path(__file__).parent / "tables").glob("vllm-*.json"))
 
 
@@ -155,6 +169,10 @@ def test_the_tables_hold_the_oldest_and_the_newest_version_that_the_adapter_know
 
 def test_everything_that_the_adapter_touches_is_there(source):
     assert missing(TOUCHES, source) == []
+
+
+def test_speculation_and_ranks_are_as_the_adapter_takes_them(source):
+    assert missing(NOT_IN_TABLES, source) == []
 
 
 def test_its_registry_has_every_architecture_that_innerloop_knows(source):

@@ -1,23 +1,23 @@
 from __future__ import annotations
 
-import json
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from innerloop.engines.contract import Nothing, Request
-from innerloop.engines.http.client import HttpClient, ServerFailed, read_completion
+from innerloop.engines.http.client import HttpClient
+from innerloop.engines.http.protocols import COMPLETIONS, Wire, read_ids
+from innerloop.engines.support.failures import ServerFailed
 from tests.engines.http.server import OK, chunk, close, scripted, stream, token
 from tests.waiting import PATIENCE_S, until
 
-
-def body(request: Request) -> bytes:
-    return json.dumps({"prompt": request.prompt, "max_tokens": request.output_tokens}).encode()
+WIRE = Wire(COMPLETIONS, "m")
 
 
-def client_of(server) -> HttpClient:
-    return HttpClient(server.port, "/v1/completions", body, read_completion)
+def client_of(server, wire: Wire = WIRE) -> HttpClient:
+    return HttpClient(("127.0.0.1", server.port), wire)
 
 
 def until_done(client: HttpClient, limit: int = 1000) -> tuple[dict[int, list[int]], list[int]]:
@@ -99,10 +99,10 @@ def test_each_stream_has_the_time_at_which_it_was_read_and_all_are_read_before_a
 
     def read(event: bytes) -> tuple[list[int], bool]:
         parsed_ns.append(time.monotonic_ns())
-        return read_completion(event)
+        return read_ids(event)
 
     with scripted(answer) as server:
-        client = HttpClient(server.port, "/v1/completions", body, read)
+        client = client_of(server, Wire(replace(COMPLETIONS, reader=lambda request: read), "m"))
         for index in range(4):
             client.submit(client.prepare(Request(index, [0], 1)))
         until(lambda: len(sent) == 4 and len(client._selector.select(0)) == 4)
@@ -191,14 +191,30 @@ def test_a_request_that_met_its_connections_end_is_sent_again_on_a_new_one():
     ("said", "words"),
     [
         (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 15\r\n\r\nprompt too long", "answered 400: prompt too long"),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 11\r\n\r\n\x1b[31mred\r\n\x00", r"answered 500: \x1b[31mred \x00"),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 90000\r\n\r\n" + b"x" * 90_000, "answered 503: " + "x" * 500 + " ..."),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"a": 1}\n', 'without a stream of events: {"a": 1}'),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n", "invalid content length: '-3'"),
+        (b"HTTP/1.1 502 Bad\r\nContent-Length: 99\r\n\r\ncut off", "the server answered 502: cut off"),
+        (OK + b"-3\r\nabc\r\n", "invalid chunk size: b'-3'"),
+        (OK + b"fffffffffff\r\n", "announced a chunk of more than"),
         (OK + chunk(b'data: {"error": {"message": "out of blocks"}}\n\n'), "out of blocks"),
+        (OK + chunk(b'data: {"error": "\\u001b]0;title\\u0007"}\n\n'), r'reported: "\u001b]0;title\u0007"'),
         (OK + chunk(b'data: {"choices": [{"text": "a"}]}\n\n'), "no token ids"),
         (OK + chunk(token(1)) + b"0\r\n\r\n", "ended before the last token"),
-        (OK + chunk(b"data: {not json\n\n"), "request 3"),
+        (OK + chunk(b"data: {not json\n\n"), "the stream is malformed: '{not json'"),
+        (OK + chunk(b"data: 7\n\n"), "the stream is malformed: '7'"),
+        (OK + chunk(b'data: {"choices": [[]]}\n\n'), "the stream is malformed"),
+        (OK + chunk(b"data: " + b"[" * 100_000 + b"\n\n"), "the stream is malformed"),
+        (OK + chunk(b"data: \xff\xfe\n\n"), "the stream is malformed"),
     ],
 )
 def test_an_error_names_the_request_and_has_the_servers_words(said, words):
-    with scripted(lambda connection, asked, number: connection.sendall(said)) as server:
+    def answer(connection, asked, number):
+        connection.sendall(said)
+        close(connection)
+
+    with scripted(answer) as server:
         client = client_of(server)
         client.submit(client.prepare(Request(3, [0], 2)))
         with pytest.raises(ServerFailed, match="request 3") as caught:

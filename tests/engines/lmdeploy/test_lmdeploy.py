@@ -116,7 +116,7 @@ def test_a_backend_that_there_is_not_is_refused(ask):
         ("devices", "the adapter runs one replica, split only by --set tensor_parallel"),
         ("role", "the adapter runs one engine that prefills and decodes"),
         ("kv_transfer_config", "the adapter runs one engine that prefills and decodes"),
-        ("enable_mp_engine", "the adapter can only observe steps of an engine in its own process"),
+        ("enable_mp_engine", "the adapter can observe steps only if the engine runs in the worker"),
         ("dllm_block_length", "the adapter cannot track how it changes a step"),
         ("empty_init", "the adapter loads the weights once, before the engine starts"),
     ],

@@ -44,7 +44,7 @@ def test_common_settings_become_fields_of_the_engine_config():
     [
         ({"quantization": "gptq"}, "quantization=gptq: MLC-LLM does not support GPTQ, and supports FP8 only"),
         ({"quantization": "fp8"}, "quantization=fp8: MLC-LLM does not support GPTQ, and supports FP8 only"),
-        ({"chunked_prefill": False}, "chunked_prefill=False: MLC-LLM always splits long prompts"),
+        ({"chunked_prefill": False}, "chunked_prefill=false: MLC-LLM always splits long prompts"),
         ({"quantization": "awq"}, "dtype=bfloat16: MLC-LLM runs AWQ in float16 only"),
     ],
 )

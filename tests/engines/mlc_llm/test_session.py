@@ -111,7 +111,9 @@ def test_an_output_that_meets_the_longest_sequence_is_found_at_its_end(session_o
 
 def test_a_request_that_never_fits_into_the_kv_cache_ends_the_run(session_on, tmp_path):
     session = session_on(longest=4096, chunk=1024, total=1024)
-    with pytest.raises(RuntimeError, match=r"1 request.* does not fit into the KV cache.*kv_cache_tokens"):
+    with pytest.raises(
+        RuntimeError, match=r"stuck with 1 waiting request: .* does not fit into the KV cache.*kv_cache_tokens"
+    ):
         driven(session, work([(1020, 2)]), tmp_path / "t")
     assert session._engine.steps == 2
     assert trace.records(tmp_path / "t", "steps").size == 0

@@ -106,7 +106,9 @@ def test_steps_that_are_waited_for_in_vain_are_told_and_the_pass_ends(tmp_path, 
     waiting = Window(opens="full", counts="any", steps=3, wait_s=0.0)
     engine = ScriptedEngine()
     told = run_pass(engine, tmp_path, waiting)
-    assert told == [{"event": "note", "text": "steps with a full batch did not occur within 0 s and were not captured"}]
+    assert told == [
+        {"event": "note", "text": "no run of steps with a full batch occurred within 0 s, so none was captured"}
+    ]
     assert engine.steps < 40
     assert json.loads((tmp_path / "captured.json").read_text())["rows"] == []
 

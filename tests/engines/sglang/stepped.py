@@ -27,8 +27,9 @@ from innerloop.engines.contract import Load, Nothing, Request, Session, StepRepo
 from innerloop.engines.sglang import adapter
 from innerloop.engines.support import marks
 from innerloop.engines.torch import adapter as reference
-from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.loop import drive
 from innerloop.engines.worker.main import own_cause
+from innerloop.engines.worker.work import Work
 from tests.engines.support.driving import work
 from tests.engines.support.loads import make_load
 
@@ -126,6 +127,8 @@ def overlap(played: Played) -> Said:
     said["after a reset"] = played.window("after a reset", work(LENGTHS))
     said["idle"] = str(played.session.step(None))
     said["long"] = played.window("long", work(LONG))
+    played.submit(SETTINGS["context_length"] - 10, 10)
+    said["whole context"] = sum(len(ids) for report in played.drain() for _, ids in report.tokens)
     return said
 
 

@@ -28,7 +28,7 @@ def test_sglang_gets_every_common_setting_by_its_own_name():
 
 def test_whole_prompts_need_steps_that_hold_them():
     assert native_arguments(make_load(chunked_prefill=False, max_tokens_per_step=4096))["chunked_prefill_size"] == -1
-    with pytest.raises(UnsupportedSetting, match=r"chunked_prefill=False: .*max_tokens_per_step=2048"):
+    with pytest.raises(UnsupportedSetting, match=r"chunked_prefill=false: max_tokens_per_step [(]2048[)] is less"):
         native_arguments(make_load(chunked_prefill=False))
 
 
@@ -55,7 +55,7 @@ def test_what_sglang_cannot_honour_is_refused_by_name(given):
 
 def test_on_a_cpu_it_computes_in_float32_and_has_no_graphs_and_takes_llamas_only():
     assert native_arguments(make_load("cpu", dtype="float32", cuda_graphs=False))["dtype"] == "float32"
-    with pytest.raises(UnsupportedSetting, match=r"^cuda_graphs=True: SGLang has no CUDA graphs on a CPU"):
+    with pytest.raises(UnsupportedSetting, match=r"^cuda_graphs=true: SGLang has no CUDA graphs on a CPU"):
         native_arguments(make_load("cpu", cuda_graphs=True))
     load = make_load("cpu")
     load.config.update(architectures=["DeepseekV3ForCausalLM"])
@@ -77,7 +77,7 @@ def test_on_a_cpu_it_computes_in_float32_and_has_no_graphs_and_takes_llamas_only
         ("disaggregation_mode", "this layer steps one scheduler, which prefills and decodes"),
         ("speculative_algorithm", "the adapter cannot track how it changes a step"),
         ("dllm_algorithm", "the adapter cannot track how it changes a step"),
-        ("stream_interval", "every engine here returns each token in the step that produced it"),
+        ("stream_interval", "innerloop needs each token in the step that produced it"),
     ],
 )
 def test_what_is_reserved_is_refused_with_what_to_do_instead(name, instead):

@@ -228,6 +228,10 @@ def test_a_request_that_the_scheduler_would_never_admit_is_refused(said):
     assert set(found["all the same"]) == {"Nothing.FLUSHED"}
 
 
+def test_a_request_that_fills_the_whole_context_gets_all_its_tokens(said):
+    assert said("overlap")["whole context"] == 10
+
+
 def test_an_output_cut_short_is_found_out(said):
     assert "request 1 should have produced 3 tokens but ended with 2" in said("in order")["short"]
 
@@ -264,5 +268,5 @@ def test_a_scheduler_that_is_not_as_expected_is_released(said):
 
 
 def test_an_unknown_version_that_behaves_otherwise_is_said_to_be_one(said):
-    assert "UnknownVersion: SGLang 0.6.0 is not a version that" in said("other version")["raised"]
+    assert "this is 0.6.0, and it behaves differently" in said("other version")["raised"]
     assert "spawn_world_rank" in said("other version")["raised"]

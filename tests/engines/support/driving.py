@@ -10,7 +10,8 @@ import numpy as np
 
 from innerloop.engines.contract import Session
 from innerloop.engines.worker import trace
-from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.loop import drive
+from innerloop.engines.worker.work import Work
 from innerloop.harness.analysis.run import Figures, analyse
 
 

@@ -154,7 +154,7 @@ RESERVED = {
     "model": "use --model or --weights DIR instead",
     "trust_remote_code": "use --trust-remote-code instead",
     "backend": "the adapter steps the executor of the PyTorch backend",
-    "stream_interval": "each token is returned in the step that produced it",
+    "stream_interval": "innerloop needs each token in the step that produced it",
     **dict.fromkeys(
         (
             "pipeline_parallel_size", "context_parallel_size", "moe_cluster_parallel_size", "moe_tensor_parallel_size",

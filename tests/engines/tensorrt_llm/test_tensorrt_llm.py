@@ -13,7 +13,7 @@ import pytest
 from innerloop.engines.contract import Nothing, Request, WrongTokenCount
 from innerloop.engines.support import marks
 from innerloop.engines.tensorrt_llm.session import LoopSession
-from innerloop.engines.worker.loop import Work
+from innerloop.engines.worker.work import Work
 from tests.engines.support.driving import driven, work
 from tests.engines.tensorrt_llm.double import BLOCKS, PyExecutor
 from tests.engines.tensorrt_llm.double_requests import install, llm

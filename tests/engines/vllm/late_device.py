@@ -36,7 +36,8 @@ from innerloop.engines.vllm.core import CoreSession
 from innerloop.engines.vllm.engine import EngineSession
 from innerloop.engines.vllm.settings import engine_config
 from innerloop.engines.worker import loop
-from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.loop import drive
+from innerloop.engines.worker.work import Work
 from tests.engines.support.driving import work
 from tests.waiting import Clock
 

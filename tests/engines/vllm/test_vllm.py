@@ -47,6 +47,7 @@ class SchedulerOutput:
     preempted_req_ids: set[str] | None = None
     finished_req_ids: set[str] = field(default_factory=set)
     total_num_scheduled_tokens: int = 0
+    scheduled_spec_decode_tokens: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.total_num_scheduled_tokens = sum(self.num_scheduled_tokens.values())

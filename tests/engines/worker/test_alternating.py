@@ -11,7 +11,8 @@ import numpy as np
 from innerloop.engines.contract import Bare, EngineInfo, Session, StepReport
 from innerloop.engines.worker import alternating
 from innerloop.engines.worker.alternating import Alternating
-from innerloop.engines.worker.loop import Work, drive
+from innerloop.engines.worker.loop import drive
+from innerloop.engines.worker.work import Work
 
 OUTPUT = (12, 12, 30)  # two requests end together: the batch shrinks once
 BARE_NS, WRAPPED_NS, REPORT_NS, RECORDER_NS = 1000, 1100, 7, 50

@@ -8,7 +8,8 @@ import pytest
 from innerloop.engines.contract import Nothing, StepReport, WrongTokenCount
 from innerloop.engines.support import waiting
 from innerloop.engines.worker import ahead, loop, trace
-from innerloop.engines.worker.loop import MOST_LEFT, Work, drain, drive
+from innerloop.engines.worker.loop import MOST_LEFT, drain, drive
+from innerloop.engines.worker.work import Work
 from tests.engines.worker import scripted
 from tests.engines.worker.scripted import ScriptedEngine
 from tests.waiting import Clock

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from innerloop.engines.worker.shapes import first_requests, long_contexts, longest_context, prompt_lens, taper
+from innerloop.engines.worker.shapes import first_requests, long_contexts, longest_context, taper
 from tests.engines.support.driving import work
 
 
@@ -24,7 +24,7 @@ def test_no_request_of_a_taper_is_longer_than_the_windows():
 def test_a_tapers_last_requests_join_it_one_by_one_with_prompts_of_their_own():
     tapered = taper(work([(20, 8)] * 12), 1000)
     assert tapered.output_lens.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 4, 4, 4, 4]
-    assert prompt_lens(tapered).tolist() == [16] * 8 + [20] * 4
+    assert tapered.prompt_lens.tolist() == [16] * 8 + [20] * 4
     assert tapered.prompt_tokens[tapered.prompt_offsets[8]] == work([(20, 8)] * 12).prompt_tokens[160]
     assert tapered.due_ns.tolist() == [0] * 8 + [-1] * 4
     assert tapered.next_request.tolist() == [-1, 8, -1, 9, 10, -1, 11, -1, -1, -1, -1, -1]
@@ -40,20 +40,20 @@ def test_long_prompts_are_as_long_as_the_windows_requests_the_longest_first():
     window = work([(100, 100), (300, 300), (200, 200), (50, 50)])
     assert longest_context(window) == 600
     made = long_contexts(work([(5, 4), (6, 4)]), window, most_prompt=1000)
-    assert prompt_lens(made).tolist() == [600 - 68, 200 - 68]  # of 600, 400, 200 and 100, every second
+    assert made.prompt_lens.tolist() == [600 - 68, 200 - 68]  # of 600, 400, 200 and 100, every second
     assert len(made.prompt_tokens) == made.prompt_offsets[-1]
     assert made.output_lens.tolist() == [4, 4]
     short = long_contexts(work([(5, 4), (6, 4)]), window, most_prompt=128)
-    assert prompt_lens(short).tolist() == [300, 132]  # the window has a prompt of 300 itself
+    assert short.prompt_lens.tolist() == [300, 132]  # the window has a prompt of 300 itself
 
 
 def test_a_window_of_short_requests_gives_prompts_of_one_token_at_least():
-    assert prompt_lens(long_contexts(work([(5, 4)]), work([(3, 2)]), most_prompt=10)).tolist() == [1]
+    assert long_contexts(work([(5, 4)]), work([(3, 2)]), most_prompt=10).prompt_lens.tolist() == [1]
 
 
 def test_the_first_requests_are_a_workload_of_their_own():
     part = first_requests(work([(5, 4), (6, 3), (7, 2)]), 2)
-    assert prompt_lens(part).tolist() == [5, 6]
+    assert part.prompt_lens.tolist() == [5, 6]
     assert len(part.prompt_tokens) == 11
     assert part.output_lens.tolist() == [4, 3]
     assert len(first_requests(work([(5, 4)]), 0).output_lens) == 0

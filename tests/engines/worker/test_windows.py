@@ -11,9 +11,9 @@ import numpy as np
 
 from innerloop.engines.contract import EngineInfo
 from innerloop.engines.worker import trace
-from innerloop.engines.worker.loop import Work
 from innerloop.engines.worker.warmup import SHAPES
 from innerloop.engines.worker.windows import Windows
+from innerloop.engines.worker.work import Work
 from tests.engines.support.driving import work
 from tests.engines.worker.scripted import ScriptedEngine
 
@@ -49,7 +49,7 @@ class Channel:
 def job(folder: Path, load: Work, rounds: Work) -> dict[str, Any]:
     folder.mkdir()
     for name, one in (("workload", load), ("warmup", rounds)):
-        np.savez(folder / f"{name}.npz", **asdict(one))
+        np.savez(folder / f"{name}.npz", **{field: value for field, value in asdict(one).items() if value is not None})
     warm = {"workload": str(folder / "warmup.npz"), "rule": RULE}
     return {
         "workload": str(folder / "workload.npz"),

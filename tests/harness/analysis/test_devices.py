@@ -91,7 +91,7 @@ def test_an_engine_that_hides_its_prefill_gets_no_energy_by_phase(window: Window
 def test_a_slices_energy_is_said_to_be_the_whole_gpus(window: Window) -> None:
     mig = {"parent_uuid": "GPU-0", "gpu_instance": 1, "compute_instance": 0}
     [found] = describe([sampled(mig=mig, uuid="MIG-1")], window)
-    assert "other slices share" in str(found.energy_j.note)
+    assert "this slice shares with others" in str(found.energy_j.note)
 
 
 @pytest.mark.parametrize(("since_s", "expected_s"), [(15, 10.0), (1, -4.0)])

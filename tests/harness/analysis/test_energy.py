@@ -187,7 +187,7 @@ def test_steps_that_alternate_fast_are_not_divided_and_it_is_said() -> None:
     assert (prefill, decode) == (None, None)
     assert why is not None
     assert "with prefill last 200 ms and" in why
-    assert "of decode only last 200 ms, and 5 x 100 ms are needed" in why
+    assert "decode-only steps last 200 ms; they need to last 5 x 100 ms" in why
 
 
 def test_a_run_of_decode_steps_only_used_nothing_for_prefill() -> None:
@@ -205,7 +205,7 @@ def test_of_a_short_prefill_before_long_decoding_only_the_decoding_is_known() ->
     prefill, decode, why = by_kind(curve, start, end, with_prefill)
     assert prefill is None
     assert decode == pytest.approx(19.9 * 400)
-    assert why == "stretches of steps with prefill last 100 ms, and 5 x 100 ms are needed"
+    assert why == "stretches of steps with prefill last 100 ms; they need to last 5 x 100 ms"
 
 
 def test_without_a_curve_or_steps_nothing_is_divided() -> None:

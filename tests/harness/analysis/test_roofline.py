@@ -122,7 +122,7 @@ def test_less_than_the_bound_is_said_and_not_clipped():
     found: Any = roofline(steps, tokens, requests, cost_of(spec(), {}), slow)
     assert found.bound_share.all > 1
     assert found.mbu.all == found.bound_share.all
-    assert "a peak is too low" in str(above(found.bound_share))
+    assert "a measured peak is too low" in str(above(found.bound_share))
 
 
 def test_an_engine_that_does_not_report_prefill_has_no_bound_but_a_reason():

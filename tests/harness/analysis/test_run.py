@@ -37,7 +37,7 @@ def test_the_offline_runs_figures(offline_tables: Tables) -> None:
     assert found.latency_s.itl.p99 == pytest.approx(0.040)
     assert found.latency_s.itl.count == 8 * 49
     assert found.step_s.bubble.mean == pytest.approx(0.001)
-    assert found.steady.reason == "the run needs more requests than twice the largest batch"
+    assert found.steady.reason == "the run needs more than twice as many requests as the largest batch"
     assert found.stability.backlog is None
     assert asdict(found.overhead) == {
         "recorder_ns_per_step": pytest.approx(20_000),

@@ -41,7 +41,7 @@ def test_without_a_window_there_is_a_reason(make_steps: Make, make_requests: Mak
     tokens, requests = make_tokens([10, 20], [0, 0]), make_requests([0], [10], [20], [2])
     found = steady(span, make_steps([0], [20]), requests, np.ones(1, dtype=int), gaps_of(tokens), 20 * MS)
     assert (found.reason, found.rule) == (
-        "the run needs more requests than twice the largest batch",
+        "the run needs more than twice as many requests as the largest batch",
         "full_batch",
     )
     assert found.throughput is None

@@ -8,7 +8,7 @@ import pytest
 
 from innerloop.harness.analysis.waterfall import differences, paced_by_load, waterfall
 from innerloop.harness.schema.result import Result
-from innerloop.harness.schema.waterfall import Points, Rung
+from innerloop.harness.schema.waterfall import LatencyPoints, LayerRow
 from tests.harness.filled import filled
 
 
@@ -31,7 +31,7 @@ def run(
     )
 
 
-def by_name(found: tuple[float | None, tuple[Rung, ...]]) -> dict[str, Any]:
+def by_name(found: tuple[float | None, tuple[LayerRow, ...]]) -> dict[str, Any]:
     return {rung.name: rung for rung in found[1]}
 
 
@@ -45,8 +45,8 @@ def test_a_hand_worked_ladder():
     assert [rungs[name].ms_per_step for name in rungs] == pytest.approx([20.0, 25.0, 30.0])
     assert [rungs[name].added_ms_per_step for name in rungs] == pytest.approx([20.0, 5.0, 5.0])
     assert [rungs[name].added_share for name in rungs] == pytest.approx([2 / 3, 1 / 6, 1 / 6])
-    assert rungs["core"].ttft_s == Points(mean=0.2, p50=0.1, p90=0.3, p99=0.4)
-    assert rungs["core"].tpot_s == Points(None, None, None, None)
+    assert rungs["core"].ttft_s == LatencyPoints(mean=0.2, p50=0.1, p90=0.3, p99=0.4)
+    assert rungs["core"].tpot_s == LatencyPoints(None, None, None, None)
 
 
 def test_bound_and_kernels_are_the_first_rungs_and_the_parts_add_up_to_the_last():

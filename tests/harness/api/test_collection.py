@@ -78,5 +78,5 @@ def test_a_figure_that_results_lack_is_refused_with_the_nearest(made: tuple[il.R
     assert figure(result, "roofline.mbu.all") is None  # there were no ceilings
     with pytest.raises(il.Refused, match=r"latency_s.tfft: a result has no field 'tfft'; did you mean 'ttft'"):
         figure(result, "latency_s.tfft")
-    with pytest.raises(il.Refused, match=r"latency_s.ttft is a group: name one of .*p99"):
+    with pytest.raises(il.Refused, match=r"latency_s.ttft has several fields; name one of .*p99"):
         figure(result, "latency_s.ttft")

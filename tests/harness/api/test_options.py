@@ -13,7 +13,20 @@ from innerloop.harness.profiles.validation import parse_assignments
 from innerloop.harness.session.arguments import parser
 
 OF_THE_COMMAND = {  # and not of the function
-    *("help", "layers", "trials", "until", "windows", "metric", "harness_cpus", "strict", "json", "dry_run")
+    *(
+        "help",
+        "layers",
+        "trials",
+        "until",
+        "windows",
+        "metric",
+        "budget",
+        "fresh",
+        "harness_cpus",
+        "strict",
+        "json",
+        "dry_run",
+    )
 }
 
 
@@ -60,7 +73,7 @@ def test_a_path_object_is_a_path_and_no_name(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"device_telemetry": "some"}, "--device-telemetry: 'some' is not a choice"),
+        ({"device_telemetry": "some"}, "--device-telemetry: 'some' is not a valid choice"),
         ({"timeout": -1}, "--timeout: "),
         ({"settings": {"x": object()}}, "--set x: a profile cannot store"),
         ({"settings": {"x": float("nan")}}, "--set x: a profile cannot store nan"),

@@ -109,7 +109,7 @@ def test_what_was_measured_is_kept_and_not_measured_again(home, environment, mac
     again = limits.ceilings(environment, machine, ["float32"], say=said.append)
     assert counted == [(["float32"], True)]
     assert first == again
-    assert said == ["measuring the memory bandwidth and matrix rate of AMD EPYC"]
+    assert said == ["measuring the memory bandwidth and matmul throughput of AMD EPYC"]
 
 
 def test_only_what_is_missing_is_measured(home, environment, machine, counted):
@@ -215,7 +215,7 @@ def test_a_folder_that_cannot_be_written_costs_only_another_measurement(home, en
 
 def test_an_engine_without_torch_borrows_another_environments(home, environment, machine, monkeypatch, tmp_path):
     bare = replace(environment, engine="mlc_llm", folder=tmp_path / "bare")
-    with pytest.raises(Refused, match="has no torch"):
+    with pytest.raises(Refused, match="has no PyTorch"):
         limits.with_torch(bare)
     monkeypatch.setattr("innerloop.harness.environments.plan", lambda engine, device: engine.name)
     monkeypatch.setattr(
@@ -262,13 +262,13 @@ def test_an_error_that_is_told_is_passed_on(tmp_path, machine):
 
 
 def test_a_guard_that_is_killed_is_told_from_a_measurement_that_is_late(tmp_path, machine):
-    with pytest.raises(InnerloopError, match="the process that measured the ceilings was killed"):
+    with pytest.raises(InnerloopError, match="the process that measured the peaks was killed"):
         measure.measure(script(tmp_path, "kill -9 $PPID; sleep 60"), machine, KEY, ["float32"], None)
 
 
 def test_a_process_that_hangs_is_ended(tmp_path, machine, monkeypatch):
     monkeypatch.setattr(measure, "LIMIT_S", 0.5)
-    with pytest.raises(InnerloopError, match="not measured within"):
+    with pytest.raises(InnerloopError, match="took longer than"):
         measure.measure(script(tmp_path, "sleep 60"), machine, KEY, ["float32"], None)
 
 
@@ -294,7 +294,7 @@ def test_list_shows_what_is_kept(home, capsys):
     assert "AMD EPYC" in out
     assert "40.0  GB/s" in out
     assert "400" in out
-    assert "400 used (wider dtype)" in out
+    assert "the roofline uses 400, the rate of a wider dtype" in " ".join(out.split())
     assert main(["list", "--json"]) == EXIT_OK
     found = json.loads(capsys.readouterr().out)
     assert found["kind"] == "ceilings"

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # the output that the lowest, the second lowest ... four bits belong to
-KINDS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I32": "<u4", "F8_E4M3": "u1"}
+KINDS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I32": "<u4", "I64": "<i8", "U8": "u1", "F8_E4M3": "u1"}
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])  # by code
 
 
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -63,13 +64,33 @@ def gptq(part: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def fp8(part: dict[str, np.ndarray]) -> np.ndarray:
-    return e4m3(part["weight"]) * part["weight_scale"]
+    return e4m3(part["weight"]) * scales(part["weight_scale"])
+
+
+def scales(stored: np.ndarray) -> np.ndarray:
+    """float16 as it is; the bit patterns of bfloat16 as numbers."""
+    return dense(stored, "BF16" if stored.dtype == np.uint16 else "")
+
+
+def packed(part: dict[str, np.ndarray]) -> np.ndarray:
+    """One layer's weights [outputs, inputs] of compressed-tensors' pack-quantized form."""
+    outputs, inputs = part["weight_shape"].tolist()
+    levels = unpacked(part["weight_packed"]).reshape(outputs, -1)[:, :inputs].astype(np.float64)
+    size = scales(part["weight_scale"]).astype(np.float64)
+    return (levels - 8) * size.repeat(inputs // size.shape[1], axis=1)
+
+
+def mxfp4(blocks: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+    """A stack of experts [experts, inputs, outputs] of GPT-OSS's form (OCP Microscaling Formats 1.0)."""
+    numbers = np.stack([E2M1[blocks & 15], E2M1[blocks >> 4]], axis=-1).reshape(*exponents.shape, 32)
+    values = numbers * 2.0 ** (exponents.astype(int) - 127)[..., None]
+    return values.reshape(*values.shape[:2], -1).transpose(0, 2, 1)
 
 
 def fp8_blocks(part: dict[str, np.ndarray], block: int) -> np.ndarray:
-    scales = part["weight_scale_inv"].repeat(block, axis=0).repeat(block, axis=1)
+    size = scales(part["weight_scale_inv"]).repeat(block, axis=0).repeat(block, axis=1)
     weight = e4m3(part["weight"])
-    return weight * scales[: weight.shape[0], : weight.shape[1]]
+    return weight * size[: weight.shape[0], : weight.shape[1]]
 
 
 def dense(array: np.ndarray, kind: str) -> np.ndarray:
@@ -95,6 +116,8 @@ def dequantized(folder: Path) -> dict[str, np.ndarray]:
             matrix = awq(part, stored["group_size"])
         elif stored["quant_method"] == "gptq":
             matrix = gptq(part)
+        elif stored.get("format") == "pack-quantized":
+            matrix = packed(part)
         elif "weight_block_size" in stored:
             matrix = fp8_blocks(part, stored["weight_block_size"][0])
         else:

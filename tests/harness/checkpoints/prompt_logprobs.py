@@ -1,12 +1,19 @@
-"""Run by vLLM's own interpreter: the logarithm of each prompt token's probability, as JSON in the last line."""
+"""Run by vLLM's own interpreter: the logarithm of each prompt token's probability, as JSON in the last line.
+
+    prompt_logprobs.py FOLDER[:FOLDER ...] DTYPE PROMPTS
+
+With several folders a list of what is printed for one.
+"""
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import sys
 
 
-def main(checkpoint: str, dtype: str, prompts: list[list[int]]) -> None:
+def logprobs(checkpoint: str, dtype: str, prompts: list[list[int]]) -> list[list[float]]:
     from vllm import LLM, SamplingParams
 
     engine = LLM(
@@ -24,8 +31,15 @@ def main(checkpoint: str, dtype: str, prompts: list[list[int]]) -> None:
     for output, prompt in zip(outputs, prompts, strict=True):
         steps = zip(output.prompt_logprobs[1:], prompt[1:], strict=True)
         found.append([step[token].logprob for step, token in steps])
-    print("\n" + json.dumps(found))
+    del engine
+    gc.collect()
+    return found
+
+
+def main(folders: list[str], dtype: str, prompts: list[list[int]]) -> None:
+    found = [logprobs(folder, dtype, prompts) for folder in folders]
+    print("\n" + json.dumps(found[0] if len(folders) == 1 else found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+    main(sys.argv[1].split(os.pathsep), sys.argv[2], json.loads(sys.argv[3]))

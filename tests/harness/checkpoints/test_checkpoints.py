@@ -416,7 +416,7 @@ def test_create_list_and_remove(cache: Path, capsys: pytest.CaptureFixture[str])
     made = ensure_checkpoint(small(), "float32", folder=cache)
     assert main(["list"]) == 0
     assert f"{made.path.name} " in (line := capsys.readouterr().out.splitlines()[0])
-    assert line.endswith("whole")
+    assert line.endswith("complete")
     cut_a_shard(made.path)
     assert main(["list"]) == 0
     assert "damaged: model.safetensors has 1000 bytes" in capsys.readouterr().out

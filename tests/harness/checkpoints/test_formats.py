@@ -18,7 +18,7 @@ from innerloop.harness.profiles.published import quantization_method
 from tests.harness.checkpoints.dequantize import dequantized, e4m3, read, unpacked
 from tests.harness.checkpoints.test_synthetic_weights import forward
 
-NAMES = ["llama-tiny-awq", "llama-tiny-gptq", "llama-tiny-fp8", "llama3-8b-fp8"]  # the last one in blocks
+NAMES = ["llama-tiny-awq", "llama-tiny-gptq", "llama-tiny-w4a16", "llama-tiny-fp8", "llama3-8b-fp8"]  # last in blocks
 SMALL = ["hidden_size=256", "num_hidden_layers=2", "num_attention_heads=4", "num_key_value_heads=2", "head_dim=64"]
 SMALL += ["intermediate_size=768", "vocab_size=512", "bos_token_id=1", "eos_token_id=2"]
 
@@ -153,7 +153,8 @@ def test_planned_bytes_are_those_of_the_profile(name: str) -> None:
 def test_the_files_hold_what_was_planned(tmp_path: Path, name: str) -> None:
     model = small(name)
     tensors, types = read(made(model, tmp_path))
-    spelled = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "int32": "I32", "float8_e4m3": "F8_E4M3"}
+    spelled = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "int32": "I32", "int64": "I64"}
+    spelled["float8_e4m3"] = "F8_E4M3"
     assert {name: (a.shape, types[name]) for name, a in tensors.items()} == {
         t.name: (t.shape, spelled[t.dtype]) for t in plan(model, model.dtype)
     }
@@ -195,17 +196,18 @@ def test_config_json_names_the_quantization_and_a_made_folder_can_be_given_as_on
 def test_fp8_in_blocks_is_not_taken_for_fp8_without(tmp_path: Path) -> None:
     path = made(small("llama3-8b-fp8", "rope_theta=10000"), tmp_path)
     blocks = small("llama3-8b-fp8", "quantization.block_size=64")
-    with pytest.raises(Refused, match=r"block_size: the profile says 64, the folder says \[128, 128\]"):
+    with pytest.raises(Refused, match=r"block_size: 64 in the profile, \[128, 128\] in the folder's config.json"):
         use_weights(path, blocks)
 
 
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("llama-tiny-awq", {"version": "gemv"}, "version: the profile says gemm, the folder says gemv"),
-        ("llama-tiny-awq", {"zero_point": False}, "zero_point: the profile says True"),
-        ("llama-tiny-gptq", {"desc_act": True}, "desc_act: the profile says False"),
-        ("llama-tiny-gptq", {"checkpoint_format": "gptq_v2"}, "checkpoint_format: the profile says gptq"),
+        ("llama-tiny-awq", {"version": "gemv"}, "version: gemm in the profile, gemv in the folder's config.json"),
+        ("llama-tiny-awq", {"zero_point": False}, "zero_point: true in the profile"),
+        ("llama-tiny-gptq", {"desc_act": True}, "desc_act: false in the profile"),
+        ("llama-tiny-gptq", {"checkpoint_format": "gptq_v2"}, "checkpoint_format: gptq in the profile"),
+        ("llama-tiny-w4a16", {"format": "nvfp4-pack-quantized"}, "format: pack-quantized in the profile"),
     ],
 )
 def test_another_layout_of_the_same_method_is_refused(tmp_path: Path, name: str, change: Any, words: str) -> None:
@@ -225,7 +227,7 @@ def test_blocks_of_compressed_tensors_are_not_taken_for_a_scale_an_output(tmp_pa
     for group in config["quantization_config"]["config_groups"].values():
         group["weights"]["block_structure"] = [128, 128]
     (path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(Refused, match=r"block_size: the profile says none, the folder says \[128, 128\]"):
+    with pytest.raises(Refused, match=r"block_size: none in the profile, \[128, 128\] in the folder's config.json"):
         use_weights(path, model)
 
 
@@ -318,4 +320,19 @@ def test_routers_stay_as_they_are_and_the_configuration_says_so() -> None:
     kinds = {tensor.name: tensor.dtype for tensor in plan(model, "bfloat16")}
     assert kinds["model.layers.0.mlp.gate.weight"] == "bfloat16"
     assert kinds["model.layers.0.mlp.experts.127.down_proj.weight"] == "float8_e4m3"
-    assert kinds["model.layers.0.mlp.experts.127.down_proj.weight_scale_inv"] == "float32"
+    assert kinds["model.layers.0.mlp.experts.127.down_proj.weight_scale_inv"] == "bfloat16"  # DeepSeek's: float32
+
+
+@pytest.mark.parametrize("name", ["qwen3-moe-tiny-gptq", "qwen3-moe-tiny-fp8"])
+def test_quantized_experts_can_be_given_as_ones_own(tmp_path: Path, name: str) -> None:
+    shape = ["hidden_size=256", "num_hidden_layers=1", "vocab_size=512", "config.moe_intermediate_size=128"]
+    model = load_model(name, [*shape, "config.num_experts=4", "config.num_experts_per_tok=2"])
+    path = made(model, tmp_path)
+    own = load_model(str(path))
+    assert use_weights(path, own).bytes > (model.weights_bytes() or 0) > 0
+    weights = dequantized(path)
+    experts = [weights[f"model.layers.0.mlp.experts.{i}.up_proj.weight"] for i in range(4)]
+    assert [expert.shape for expert in experts] == [(128, 256)] * 4
+    assert np.std(experts) == pytest.approx(256**-0.5, rel=0.1)  # two blocks a matrix
+    assert abs(np.corrcoef(experts[0].ravel(), experts[1].ravel())[0, 1]) < 0.05
+    assert weights["model.layers.0.mlp.gate.weight"].std() == pytest.approx(256**-0.5, rel=0.1)

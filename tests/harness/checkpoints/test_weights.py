@@ -86,14 +86,15 @@ def test_the_digest_changes_with_the_config_and_the_files(folder: Path) -> None:
 )
 def test_another_shape_is_refused_naming_the_field(folder: Path, field: str, profile: Any, here: Any) -> None:
     change_config(folder, **{field: here})
-    assert f"{field}: the profile says {profile}, the folder says {here}" in refusal(folder)
+    words = (str(one).lower() if isinstance(one, bool) else str(one) for one in (profile, here))
+    assert "{}: {} in the profile, {} in the folder's config.json".format(field, *words) in refusal(folder)
 
 
 def test_fields_that_configs_may_leave_out_have_their_usual_meaning(folder: Path) -> None:
     change_config(folder, head_dim=..., tie_word_embeddings=..., max_position_embeddings=4096)
     assert use_weights(folder, small()).path == folder
     change_config(folder, num_key_value_heads=...)
-    assert "num_key_value_heads: the profile says 2, the folder says 4" in refusal(folder)
+    assert "num_key_value_heads: 2 in the profile, 4 in the folder's config.json" in refusal(folder)
 
 
 def test_a_window_counts_where_it_is_used(folder: Path) -> None:
@@ -101,14 +102,15 @@ def test_a_window_counts_where_it_is_used(folder: Path) -> None:
     change_config(folder, architectures=["Qwen2ForCausalLM"], sliding_window=1024, use_sliding_window=False)
     assert use_weights(folder, small(*changes)).path == folder
     change_config(folder, use_sliding_window=True, max_window_layers=2)
-    assert "sliding_window: the profile says [None, None, None], the folder says [None, None, 1024]" in refusal(
-        folder, small(*changes)
+    assert (
+        "sliding_window: [None, None, None] in the profile, [None, None, 1024] in the folder's config.json"
+        in refusal(folder, small(*changes))
     )
 
 
 def test_a_field_that_is_missing_altogether_is_named(folder: Path) -> None:
     change_config(folder, hidden_size=...)
-    assert "hidden_size: the profile says 64, the folder says nothing" in refusal(folder)
+    assert "hidden_size: 64 in the profile, missing in the folder's config.json" in refusal(folder)
 
 
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
@@ -122,10 +124,10 @@ def quantized() -> ModelProfile:
 @pytest.mark.parametrize(
     ("here", "words"),
     [
-        (None, "quantization: the profile says awq, the folder says none"),
-        ({**AWQ, "quant_method": "gptq"}, "quantization: the profile says awq, the folder says gptq"),
-        ({**AWQ, "bits": 8}, "quantization bits: the profile says 4, the folder says 8"),
-        ({**AWQ, "group_size": 64}, "quantization group_size: the profile says 128, the folder says 64"),
+        (None, "quantization: awq in the profile, none in the folder's config.json"),
+        ({**AWQ, "quant_method": "gptq"}, "quantization: awq in the profile, gptq in the folder's config.json"),
+        ({**AWQ, "bits": 8}, "quantization bits: 4 in the profile, 8 in the folder's config.json"),
+        ({**AWQ, "group_size": 64}, "quantization group_size: 128 in the profile, 64 in the folder's config.json"),
     ],
 )
 def test_another_quantization_is_refused(tmp_path: Path, here: Any, words: str) -> None:
@@ -134,7 +136,7 @@ def test_another_quantization_is_refused(tmp_path: Path, here: Any, words: str) 
     path = ensure_checkpoint(dense, "float16", folder=tmp_path).path
     change_config(path, quantization_config=AWQ)
     assert use_weights(path, model).path == path
-    assert "quantization: the profile says none, the folder says awq" in refusal(path, dense)
+    assert "quantization: none in the profile, awq in the folder's config.json" in refusal(path, dense)
     change_config(path, quantization_config=here)
     assert words in refusal(path, model)
 

@@ -28,14 +28,14 @@ def toy() -> CommandLine:
         ("--set a=1 64", "unexpected argument '64'; see innerloop run --help"),
         ("vllm", "unexpected argument 'vllm'; write --engine vllm"),
         ("--engin=x", None),  # an abbreviation
-        ("--sede 1", "there is no flag --sede; did you mean --seed or --set?"),
-        ("--qqqqqq", "there is no flag --qqqqqq; see innerloop run --help"),
-        ("--version", "--version cannot follow a verb; write innerloop --version"),
+        ("--sede 1", "there is no option --sede; did you mean --seed or --set?"),
+        ("--qqqqqq", "there is no option --qqqqqq; see innerloop run --help"),
+        ("--version", "--version cannot follow a command; write innerloop --version"),
         ("--timeout 5x", "--timeout: '5x' is not a positive duration; write seconds, or for example 90s, 5m or 1h"),
         ("--timeout 0", "--timeout: '0' is not a positive duration; write seconds, or for example 90s, 5m or 1h"),
         ("--trials 10", "--trials: '10' is not a whole number from 1 to 9"),
         ("--trials two", "--trials: 'two' is not a whole number from 1 to 9"),
-        ("--device cdua", "--device: 'cdua' is not a choice; did you mean 'cuda' or 'cpu'?"),
+        ("--device cdua", "--device: 'cdua' is not a valid choice; did you mean 'cuda' or 'cpu'?"),
         ("--engine", "--engine needs a value; write --engine NAME"),
     ],
 )
@@ -53,8 +53,8 @@ def test_an_error_is_one_line_with_the_fix(words: str, said: str | None, capsys:
     ("words", "said"),
     [
         ("remove --al", None),
-        ("lst", "there is no verb 'lst'; did you mean 'list'?"),
-        ("list --jsno", "there is no flag --jsno; did you mean --json?"),
+        ("lst", "there is no command 'lst'; did you mean 'list'?"),
+        ("list --jsno", "there is no option --jsno; did you mean --json?"),
         ("create", "MODEL is missing; see innerloop rooms create --help"),
     ],
 )

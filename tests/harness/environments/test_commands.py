@@ -74,8 +74,8 @@ def test_a_trial_looks_every_package_up_and_makes_nothing(
     assert main(["create", "toy", "--dry-run"]) == 0
     words = capsys.readouterr().out
     assert "toy==1.0" in words
-    assert "1 package(s), all available" in words
-    assert "the hashes are compared at installation" in words
+    assert "1 package, all available" in words
+    assert "hashes are verified when the packages are installed" in words
     assert list(environments.environments_folder().iterdir()) == []
     Path(str(toy.environments["cpu"].lock)).write_text("toy==1.0\nno-such-toy==1.0\n")
     assert main(["create", "toy", "--dry-run"]) == 3

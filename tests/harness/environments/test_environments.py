@@ -205,7 +205,7 @@ def test_a_package_with_another_hash_is_not_installed(home: Path, lock: Path) ->
         (b"real-toy==1.0 \\\n", "its last line is cut short"),
         (b"real-toy==1.0 \\\n    --hash=sha256:" + b"0" * 63 + b"\n", "a hash of real-toy==1.0 is damaged"),
         (b"\x93\xff\x00\x01\n", "damaged"),
-        (b"-e /tmp/somewhere\n", "cannot be read at '-e /tmp/somewhere'"),
+        (b"-e /tmp/somewhere\n", "line '-e /tmp/somewhere' cannot be parsed"),
     ],
 )
 def test_a_damaged_lock_is_refused_before_anything_is_installed(

@@ -158,7 +158,7 @@ def test_a_registered_environment_whose_folder_went_is_refused_before_a_run(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--environment", "mien"], "nothing is registered as 'mien'; did you mean 'mine'"),
+        (["--environment", "mien"], "there is no registered environment 'mien'; did you mean 'mine'"),
         (["--environment", "mine", "--engine", "vllm"], "mine is for torch on cpu, but --engine is vllm"),
         (["--environment", "mine", "--device", "cuda"], "mine is for torch on cpu, but --device is cuda"),
         (["--environment", "mine", "--engine-python", sys.executable], "give one of them"),

@@ -27,7 +27,7 @@ from innerloop.harness.run import main
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.steps import Client
-from innerloop.harness.schema.waterfall import Rung, Waterfall
+from innerloop.harness.schema.waterfall import LayerRow, Waterfall
 from innerloop.harness.session import run as session
 from innerloop.harness.show import main as show
 from innerloop.harness.store import result_file, waterfall_file
@@ -132,7 +132,7 @@ def test_trials_are_compared_with_those_beside_them_also_where_one_has_no_result
 
 
 def test_an_interruption_stops_it_and_resume_goes_on(ran, tmp_path):
-    ran.does["engine-1"] = Failure("interrupted", "the harness received SIGINT")
+    ran.does["engine-1"] = Failure("interrupted", "innerloop received SIGINT")
     found, code = layered(tmp_path, trials=2)
     assert ran.folders == ["core-1", "engine-1"]
     assert (code, found.status) == (130, "interrupted")
@@ -212,8 +212,8 @@ def test_nonsense_is_refused_with_the_reason(engine, given, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--layers", "all", "--windows", "2"], "--layers and --windows exclude each other"),
-        (["--layers", "all", "--until", "2%"], "--layers and --until exclude each other"),
+        (["--layers", "all", "--windows", "2"], "--layers and --windows cannot be combined"),
+        (["--layers", "all", "--until", "2%"], "--layers and --until cannot be combined"),
         (["--layer", "core", "--layers", "all"], "give one of them"),
         (["--layers", "core,nothing"], "no layer 'nothing'"),
         (["--layers", "engine,http", "--profile", "kernels"], "layer core"),
@@ -266,13 +266,13 @@ def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path)
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert "?: may be chance; both layers need at least three trials" in " ".join(text.split())
-    assert "differs between layers: skip_tokenizer_init is True on core; False on http" in " ".join(text.split())
+    assert "differs between layers: skip_tokenizer_init is true on core; false on http" in " ".join(text.split())
     assert "10.0 % of the 100\u202f000 tokens/s" in text
 
 
 def test_a_file_that_is_no_waterfall_is_refused(tmp_path):
     (tmp_path / "waterfall.json").write_text("{}")
-    with pytest.raises(Refused, match="not an innerloop waterfall"):
+    with pytest.raises(Refused, match="not the result of a run with --layers"):
         waterfall_file.read(tmp_path)
     (tmp_path / "waterfall.json").write_text('{"kind": "waterfall", "schema_version": 99}')
     with pytest.raises(Refused, match="schema version 99"):
@@ -291,7 +291,7 @@ def test_a_reason_for_doubt_is_said_once_a_layer():
         {"status": "suspect", "reasons": [{"code": "steal", "detail": f"{k} %"}]} for k in (3, 4)
     ]
     runs[1]["reasons"].append({"code": "warmup", "detail": "not settled"})
-    assert list(doubts(filled(Rung, {"name": "core", "runs": runs}))) == [
+    assert list(doubts(filled(LayerRow, {"name": "core", "runs": runs}))) == [
         "core: 3 % (one of 2 such runs)",
         "core: not settled",
     ]

@@ -154,7 +154,7 @@ def test_it_goes_on_only_where_it_was_begun(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert resume.main([str(out)]) == EXIT_REFUSED
-    assert "change to that folder first" in capsys.readouterr().err
+    assert "cd to that folder first" in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)
     manifest = json.loads((out / "manifest.json").read_text())
     (out / "manifest.json").write_text(json.dumps({**manifest, "machine": {"cpu": "another"}}))

@@ -49,11 +49,11 @@ def test_a_condition_names_a_figure_a_side_and_a_limit(text, figure, fails, limi
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("output_tokens_per_s", "no condition"),
-        ("output_tokens_per_s = 3", "no condition"),
-        ("output_tokens_per_s < much", "no limit"),
-        ("output_tokens_per_s < 0.97 * base", "no limit"),
-        ("output_tokens_per_s < -1", "no limit"),
+        ("output_tokens_per_s", "not a condition"),
+        ("output_tokens_per_s = 3", "not a condition"),
+        ("output_tokens_per_s < much", "not a valid threshold"),
+        ("output_tokens_per_s < 0.97 * base", "not a valid threshold"),
+        ("output_tokens_per_s < -1", "not a valid threshold"),
         ("output_token_per_s < 1", "did you mean"),
         ("p99 > 1", "is ambiguous"),
         ("output_tokens_per_s < 50 ms", "not in seconds"),
@@ -85,7 +85,7 @@ def test_the_interval_decides(low: float, high: float, outcome: str) -> None:
 def test_without_an_interval_nothing_is_decided_however_far_off() -> None:
     for value in (0.1, 10.0):
         outcome, reason = lies(Estimate(value, None, None), parse("output_tokens_per_s < 0.97 * baseline"))
-        assert (outcome, reason) == ("cannot tell", "it has no interval: that takes at least three runs a side")
+        assert (outcome, reason) == ("cannot tell", "it has no interval: that needs at least three runs per side")
 
 
 def test_the_default_is_worse_by_more_than_the_margin() -> None:
@@ -161,4 +161,4 @@ def test_a_figure_that_a_side_lacks_never_passes() -> None:
     rules = rules_of(["itl.p99 > 50 ms"], True, True)
     found = judge(comparison(SURE), rules)
     assert (found.outcome, found.conditions[0].value) == ("cannot tell", None)
-    assert found.conditions[0].reason == "it is not known on both sides"
+    assert found.conditions[0].reason == "it is unknown on at least one side"

@@ -29,12 +29,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_experiment_is_one_line(experiment, tmp_path: Path) -> None:
     folder = experiment("e", A=SPEEDS, B=SPEEDS)
     [line] = list_experiments(tmp_path)
-    assert (line.folder, line.status, line.experiment) == (str(folder), "ok", "compare, 4 of 4 blocks")
+    assert (line.folder, line.status, line.experiment) == (str(folder), "ok", "compare, 4 of 4 trials")
     assert (line.engine, line.reason, line.output_tokens_per_s) == ("vllm", None, None)
     assert line.when == "2026-11-28T00:00:00+00:00"
     document = {"figures": [{"ratio": {"value": 1.0344, "low": 1.02, "high": 1.05}}]}
     (folder / "document.json").write_text(json.dumps(document))
-    assert line_of_experiment(folder).experiment == "compare, 4 of 4 blocks: B / A 1.034 (1.020 to 1.050)"
+    assert line_of_experiment(folder).experiment == "compare, 4 of 4 trials: B / A 1.034 (1.020 to 1.050)"
 
 
 def test_an_experiment_of_trials_says_its_figure(experiment, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_an_experiment_of_trials_says_its_figure(experiment, tmp_path: Path) -> 
         (folder / "document.json").write_text(json.dumps({"kind": "trials", "loads": figures}))
         return line_of_experiment(folder).experiment
 
-    words = "compare, 4 of 4 blocks: output_tokens_per_s "
+    words = "compare, 4 of 4 trials: output_tokens_per_s "
     assert told(("quick", 1888.0, 1870.0, 1906.0)) == words + "1\u202f888 (1\u202f870 to 1\u202f906)"
     assert told(("quick", 96.42, None, None)) == words + "96.42"
     assert told(("a", 1.5, None, None), ("b", 2.5, None, None)) == words + "a 1.500, b 2.500"
@@ -60,7 +60,7 @@ def test_one_that_is_not_finished_is_running_or_interrupted(tmp_path: Path) -> N
     write_manifest(folder, manifest("A", "B", blocks=2))
     journal.append(folder, event(Job("A", 1), "failed"))
     line = line_of_experiment(folder)
-    assert (line.status, line.reason, line.experiment) == ("interrupted", "A-1 failed", "compare, 0 of 2 blocks")
+    assert (line.status, line.reason, line.experiment) == ("interrupted", "A-1 failed", "compare, 0 of 2 trials")
     with locked(folder):
         assert line_of_experiment(folder).status == "running"
     for job in (Job("B", 1), Job("A", 2), Job("B", 2)):
@@ -82,7 +82,7 @@ def test_runs_lists_both_folders_in_order_of_time(experiment, make: Make, tmp_pa
     assert runs.main(["--json"]) == EXIT_OK
     found = json.loads(capsys.readouterr().out)["runs"]
     assert {Path(line["folder"]).name: line["experiment"] for line in found} == {
-        "e": "compare, 4 of 4 blocks",
+        "e": "compare, 4 of 4 trials",
         "one": None,
     }
     assert runs.main([]) == EXIT_OK
@@ -111,4 +111,4 @@ def test_show_prints_what_noise_was_measured(experiment, capsys) -> None:
     document = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**document, "design": "noise"}))
     assert show.main([str(folder)]) == EXIT_OK
-    assert "How far two runs of the same thing differ" in capsys.readouterr().out
+    assert "How much two identical runs differ" in capsys.readouterr().out

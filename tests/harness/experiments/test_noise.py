@@ -57,16 +57,16 @@ def test_sides_that_differ_and_too_few_blocks_are_no_noise(experiment, capsys) -
     assert noise.main([str(other)]) == EXIT_REFUSED
     assert "does not compare a run with itself" in capsys.readouterr().err
     few = experiment("few", options=OPTIONS, key="one", A=A[:2], B=B[:2])
-    with pytest.raises(Refused, match="fewer than three whole blocks"):
+    with pytest.raises(Refused, match="fewer than three complete trials"):
         noise_of(few)
 
 
 def test_it_is_kept_printed_and_listed(measured: Path, capsys) -> None:
     assert noise.main([]) == EXIT_OK
-    assert "no noise is known here" in capsys.readouterr().out
+    assert "no noise measured on this machine yet" in capsys.readouterr().out
     assert noise.main([str(measured)]) == EXIT_OK
     out = " ".join(capsys.readouterr().out.split())
-    assert f"differences within {100 * math.expm1(SIGMA):.1f} % count as none" in out
+    assert f"ignore differences up to {100 * math.expm1(SIGMA):.1f} %" in out
     assert noise.main(["--json"]) == EXIT_OK
     [kept] = json.loads(capsys.readouterr().out)["noise"]
     assert kept["figures"][SPEED]["neighbours"] == pytest.approx(SIGMA)
@@ -105,14 +105,14 @@ def test_another_machine_or_load_knows_nothing_of_it(measured: Path) -> None:
 
 def test_an_effect_takes_as_many_trials_as_the_noise_says(measured: Path) -> None:
     spec = plain(result_file.read(measured / "runs" / "A-1").spec)
-    with pytest.raises(Refused, match="unknown"):
+    with pytest.raises(Refused, match="has not been measured"):
         trials_to_see(0.03, 0.02, HERE, spec, SPEED)
     noise_file.write(on_this_machine(measured))
     few, many = (trials_to_see(effect, 0.02, HERE, spec, SPEED) for effect in (0.10, 0.03))
     assert 3 <= few < many <= 100
-    with pytest.raises(Refused, match="is not above"):
+    with pytest.raises(Refused, match="must be larger than the margin"):
         trials_to_see(0.02, 0.02, HERE, spec, SPEED)
-    with pytest.raises(Refused, match="more than 100 blocks"):
+    with pytest.raises(Refused, match="more than 100 trials"):
         trials_to_see(0.0201, 0.02, HERE, spec, SPEED)
 
 

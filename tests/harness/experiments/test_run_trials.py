@@ -162,7 +162,7 @@ def test_until_stops_early_and_says_so(capsys: pytest.CaptureFixture[str]) -> No
     assert 3 <= len(done) <= 9
     if len(done) < 9:
         assert f"reached after {len(done)} of 9 processes" in said.out
-    assert "until +-99.0 %" in said.err
+    assert "stops at ±99.0 %" in said.err
 
 
 def test_what_does_not_go_together_is_refused_before_anything_is_made(capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,7 +171,7 @@ def test_what_does_not_go_together_is_refused_before_anything_is_made(capsys: py
         (["--windows", "0"], "not a number from 1"),
         (["--windows", ","], "takes a number"),
         (["--metric", "ttft.p50", "--trials", "2"], "--metric needs --until"),
-        (["--until", "2%", "--metric", "speed"], "there is no figure"),
+        (["--until", "2%", "--metric", "speed"], "there is no metric"),
         (["--trials", "2", "--windows", "2", "--profiler", "kernels"], "has one window"),
         (["--trials", "0"], "1 to 100"),
         (["--trials", "2", "--until", "2%"], "needs 3 trials or more"),
@@ -224,7 +224,7 @@ def test_progress_says_what_is_known_so_far() -> None:
     assert so_far(wanted, events) == f"{PRIMARY} so far: trial 101 +-2.5 %"
     told = so_far(replace(wanted, until=0.02), events)
     assert told is not None
-    assert told.endswith("; until +-2.0 %")
+    assert told.endswith("; stops at ±2.0 %")
 
 
 def test_the_report_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:

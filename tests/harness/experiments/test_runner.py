@@ -22,6 +22,7 @@ from innerloop.harness.experiments.comparison import Question
 from innerloop.harness.experiments.folder import locked, read_events, read_manifest, write_manifest
 from innerloop.harness.experiments.layers import added_by_layers
 from innerloop.harness.experiments.runner import Execute, Outcome, carry_out
+from innerloop.harness.experiments.sweeps import swept
 from innerloop.harness.experiments.trials import measured
 from innerloop.harness.result.build import build
 from innerloop.harness.result.figures import PRIMARY
@@ -53,8 +54,15 @@ DESIGNS: dict[str, tuple[Callable[[Path], Any], Manifest]] = {
             cells=(Cell("few", {}, "few"), Cell("few.2", {}, "few")),
         ),
     ),
+    "sweep": (
+        swept,
+        replace(
+            manifest("A", "B", blocks=2, design="sweep", order="random", options={"metric": PRIMARY}, kept=True),
+            cells=(Cell("A", {}, "A", {"x": 1}, process="p"), Cell("B", {}, "B", {"x": 2}, process="p")),
+        ),
+    ),
 }
-LINES = {"compare": 12, "layers": 8, "trials": 6, "until": 10, "windows": 12}  # of its journal, undisturbed
+LINES = {"compare": 12, "layers": 8, "trials": 6, "until": 10, "windows": 12, "sweep": 8}  # of its journal, undisturbed
 
 
 MADE: dict[tuple[str, int], tuple[Path, Outcome]] = {}  # by cell and block: the same run each time
@@ -162,7 +170,7 @@ def test_until_stops_at_the_first_look_that_is_precise_enough(tmp_path: Path, ex
     carry_out(experiment(tmp_path / "far", asked), execute, "boot", nothing)
     far = measured(tmp_path / "far")
     assert (far.reached, len(far.load_s)) == (False, 4)
-    assert "was not reached with 4 processes" in far.notes[0]
+    assert "was not reached in 4 trials" in far.notes[0]
 
 
 def test_windows_of_one_process_begin_together_and_are_run_again_together(tmp_path: Path, execute: Execute) -> None:
@@ -199,12 +207,12 @@ def test_a_prefix_is_a_document_that_says_how_far_it_is(tmp_path: Path, execute)
     killed_after(5, folder, execute)
     told = compared(folder, Question(other_machine=True))
     assert told.blocks == 1
-    assert f"1 of {BLOCKS} blocks were run" in told.notes
+    assert f"1 of {BLOCKS} trials were run" in told.notes
 
 
 def test_without_a_whole_block_there_is_no_document(tmp_path: Path, execute) -> None:
     folder = experiment(tmp_path / "e")
-    with pytest.raises(Refused, match="no block"):
+    with pytest.raises(Refused, match="no trial"):
         compared(folder, Question())
 
 

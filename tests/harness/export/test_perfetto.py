@@ -88,7 +88,7 @@ def test_thousands_of_waiting_requests_are_left_to_the_counter(offline_tables):
     many["state"], many["first_token_ns"], many["last_token_ns"] = STATES.index("cut"), -1, -1
     many["output_tokens"] = 0
     read = drawn(changed(offline_tables, requests=many, tokens=offline_tables.tokens[:0]))
-    assert any("792 at once are too many to draw" in name for name in read.tracks.values())
+    assert any("up to 792 at a time: too many to draw" in name for name in read.tracks.values())
     assert read.below("requests queued") == {}
 
 

@@ -4,49 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from innerloop.harness import environments
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model, names
-from innerloop.harness.profiles.engines import load_engine
+from tests.harness.models.in_engine import FORWARD_LOGPROBS, PROMPT_LOGPROBS, said_json
 
 pytestmark = pytest.mark.real
-SCRIPTS = {
-    "vllm": Path(__file__).parents[1] / "checkpoints" / "prompt_logprobs.py",
-    "torch": Path(__file__).parent / "forward_logprobs.py",
-}
-OPEN = pytest.mark.xfail(strict=True, reason="they differ from the second position on; which is right is open")
-NAMES = [
-    pytest.param(name, marks=[OPEN] if name.startswith("deepseek") else [])
-    for name in names("models")
-    if name.endswith("-tiny") and name != "llama-tiny"
-]
+NAMES = [name for name in names("models") if name.endswith("-tiny") and name != "llama-tiny"]
 
 
-def logprobs(engine: str, checkpoint: Path, *arguments: str) -> np.ndarray:
-    made = environments.create(load_engine(engine), "cpu")
-    done = subprocess.run(
-        [str(made.python), str(SCRIPTS[engine]), str(checkpoint), *arguments],
-        cwd=checkpoint,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **made.variables},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return np.array(json.loads(done.stdout.splitlines()[-1]))
+@pytest.fixture(scope="module")
+def logprobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each model transformers' and vLLM's, [prompts, tokens]; a process of each loads them one after the other."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    folders = os.pathsep.join(str(ensure_checkpoint(load_model(name), "float32", folder=root).path) for name in NAMES)
+    prompts = json.dumps(np.random.default_rng(0).integers(3, 8000, (2, 160)).tolist())
+    meant = said_json("torch", FORWARD_LOGPROBS, folders, prompts)
+    found = said_json("vllm", PROMPT_LOGPROBS, folders, "float32", prompts)
+    return {name: (np.array(one), np.array(other)) for name, one, other in zip(NAMES, meant, found, strict=True)}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_vllm_and_transformers_agree(tmp_path: Path, name: str) -> None:
-    model = load_model(name)
-    path = ensure_checkpoint(model, "float32", folder=tmp_path).path
-    prompts = json.dumps(np.random.default_rng(0).integers(3, model.vocab_size, (2, 160)).tolist())
-    meant, found = logprobs("torch", path, prompts), logprobs("vllm", path, "float32", prompts)
+def test_vllm_and_transformers_agree(logprobs: dict[str, tuple[np.ndarray, np.ndarray]], name: str) -> None:
+    meant, found = logprobs[name]
     assert np.abs(found - meant).max() < 0.01
     assert np.std(meant) > 0.1

@@ -119,7 +119,7 @@ def test_a_command_that_a_signal_ends_is_told_by_its_name(prepare):
 
 def test_an_interpreter_that_does_not_start_is_a_failure_with_the_guards_words(prepare):
     prepare.environment = replace(own_environment(), python=prepare.room / "python")
-    with pytest.raises(PreparationFailed, match="its guard process exited") as raised:
+    with pytest.raises(PreparationFailed, match="ended with its guard process") as raised:
         prepare(writing(prepare.room))
     assert any("FileNotFoundError" in line for line in raised.value.details)
 
@@ -137,7 +137,7 @@ def test_what_takes_long_is_said_with_its_seconds(prepare, monkeypatch):
     first, *others, last = prepare.said
     assert re.match(r"preparing model for Toy: \d+ s \(once; its output goes to ", first)
     assert re.fullmatch(r"preparing model for Toy: \d+ s", others[0])
-    saving = r"(preparing model for Toy|writing model for Toy to the disk): \d+ s"  # the second where the disk is slow
+    saving = r"(preparing model for Toy|writing model for Toy to disk): \d+ s"  # the second where the disk is slow
     assert all(re.fullmatch(saving, line) for line in others)
     assert re.match(r"model for Toy prepared in \d", last)
 

@@ -19,7 +19,7 @@ from innerloop.harness.profiles.engines import LOCKS, load_engine
 from tests.harness.machines import CPU, GPU, H200
 from tests.real import ROOT
 
-NAMES = {"vllm", "torch", "lmdeploy", "tensorrt_llm", "mlc_llm", "openvino", "sglang", "tgi"}
+NAMES = {"http", "vllm", "torch", "lmdeploy", "tensorrt_llm", "mlc_llm", "openvino", "sglang", "tgi"}
 WITHOUT_TORCH = {"openvino"}
 CUDA = ("nvidia", "cuda", "triton", "cupy", "pynvml")
 TORCHS = {"torchvision", "torchaudio", "torchcodec"}  # PyPI's builds of these are linked against CUDA
@@ -53,7 +53,7 @@ def test_a_profile_promises_an_adapter_only_where_there_is_one(name: str) -> Non
 def test_a_wrong_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(Refused, match="'vlm'; did you mean 'vllm'"):
         load_engine("vlm")
-    with pytest.raises(Refused, match="known: lmdeploy, mlc_llm"):
+    with pytest.raises(Refused, match="choose from: http, lmdeploy, mlc_llm"):
         load_engine("passwd")
     with pytest.raises(Refused, match="/etc/passwd is not a Python file"):
         load_engine("/etc/passwd")
@@ -68,13 +68,13 @@ def test_a_profile_with_a_wrong_field_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(engines, "FOLDER", tmp_path)
     with pytest.raises(Refused, match=r"profiles/engines/odd\.yaml: rank"):
         load_engine("odd")
-    with pytest.raises(Refused, match="name is 'torch'; it must be 'other'"):
+    with pytest.raises(Refused, match="name is 'torch'; it must match the file name"):
         load_engine("other")
 
 
 def test_without_a_gpu_vllm_comes_before_torch_and_what_is_not_all_itself_is_last() -> None:
     assert [engine.name for engine in engines.runnable(CPU)] == ["vllm", "torch", "openvino", "sglang"]
-    assert engines.substituted(load_engine("sglang"), "cpu") == "its operators are PyTorch's own"
+    assert engines.substituted(load_engine("sglang"), "cpu") == "it runs on PyTorch's operators"
     assert engines.substituted(load_engine("sglang"), "cuda") is None
     on_a_gpu = [engine.name for engine in engines.runnable(GPU)]
     assert on_a_gpu.index("sglang") < on_a_gpu.index("torch")

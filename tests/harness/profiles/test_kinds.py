@@ -56,9 +56,20 @@ def test_the_schema_is_a_json_schema_that_names_the_fields(kind, capsys: pytest.
     assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert found["kind"] == "profile_schema"
     assert found["additionalProperties"] is False
-    assert found["properties"].keys() == kind.schema.model_fields.keys()
-    assert kind.marks[0] in found["required"]
+    assert found["properties"].keys() - {"base"} == kind.schema.model_fields.keys()
+    assert kind.marks[0] in (found["required"] or found["anyOf"][-1]["required"])
     assert json_schema(kind).items() <= found.items()
+
+
+def test_the_schema_of_a_model_takes_what_a_file_may_be() -> None:
+    """A whole profile, a changed one or a config.json: checked with the validator where there is one."""
+    schema = json_schema(KINDS["model"])
+    assert schema["properties"]["base"]["type"] == "string"
+    ways = [set(way["required"]) for way in schema["anyOf"]]
+    assert ways[:2] == [{"base"}, {"config"}]
+    assert {"hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "eos_token_id"} <= ways[2]
+    whole = {"num_key_value_heads", "head_dim", "name", "base", "config", "title"}
+    assert whole.isdisjoint(ways[2])
 
 
 def test_a_profile_is_shown_as_written_and_as_read(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,7 +98,7 @@ def test_a_misspelt_name_is_refused_with_the_nearest() -> None:
 
 
 def test_a_name_like_nothing_is_refused_with_all_that_exist() -> None:
-    assert "known: offline-balanced, " in str(refusal("zzzz"))
+    assert "choose from: offline-balanced, " in str(refusal("zzzz"))
 
 
 def test_a_path_to_nothing_is_refused_with_the_nearest_file(tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_a_path_to_nothing_is_refused_with_the_nearest_file(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must hold a mapping of fields to values; it holds empty"),
-        ("- 1", "it holds a list"),
+        ("", "must contain a mapping of fields to values; it contains nothing"),
+        ("- 1", "it contains a list"),
         ("a: [1", "line 1: "),
         ("prompt: 1\nprompt: 2", "line 2: prompt is given twice"),
         ("on: 1", "the key true is not a string; put it in quotes"),
@@ -119,7 +119,7 @@ def test_a_path_to_nothing_is_refused_with_the_nearest_file(tmp_path: Path) -> N
         ("a: " + "[" * 3000, "line 1: this is nested more than 50 levels deep"),
         ("a:\n" + "".join(" " * depth + "-\n" for depth in range(300)), "this is nested more than 50 levels deep"),
         ("a: &a [*a]", "line 1: *a contains itself"),
-        ("a: &a [" + "0, " * 999 + "0]\nb: [" + "*a, " * 99 + "*a]\n", "line 2: this holds more than 100000 values"),
+        ("a: &a [" + "0, " * 999 + "0]\nb: [" + "*a, " * 99 + "*a]\n", "line 2: this contains more than 100000 values"),
         ("a: !!binary aGk=", "is a YAML tag; write the value without it"),
         ("a: 0x" + "f" * 5000, "a is a number of 20000 bits; the limit is 64"),
     ],
@@ -150,9 +150,12 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ("prompt.tokens.min=200", "prompt.tokens: min (200) is more than max (128)"),
         (
             "prompt.tokens.kind=unifrom",
-            "prompt.tokens.kind is 'unifrom', which is not a known kind; did you mean 'uniform'",
+            "prompt.tokens.kind: there is no kind 'unifrom'; did you mean 'uniform'",
         ),
-        ("prompt.tokens={min: 1}", "prompt.tokens.kind is missing; known: file, fixed, lognormal, normal, uniform"),
+        (
+            "prompt.tokens={min: 1}",
+            "prompt.tokens.kind is missing; choose from: file, fixed, lognormal, normal, uniform",
+        ),
         (
             "prompt.tokens=many",
             "prompt.tokens is the string 'many'; it must be a mapping with a kind, one of file, fixed",
@@ -175,7 +178,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ("load={kind: closed, users: 2, duration_s: 9, arrive_over_s: 9}", "arrive_over_s (9) must be less than"),
         ("warmup.max_round=3", "there is no field warmup.max_round; did you mean 'max_rounds'"),
         ("name=a/b", "name is the string 'a/b'; it must be only letters, digits"),
-        ("prompt=null", "prompt is empty; it must be a mapping"),
+        ("prompt=null", "prompt is missing"),
     ],
 )
 def test_a_wrong_field_is_refused_by_its_path(override: str, message: str) -> None:

@@ -68,7 +68,7 @@ def test_a_kv_size_on_the_command_line_replaces_the_other_kind_in_the_profile() 
             "dtype=bfloat61",
             "dtype is the string 'bfloat61'; it must be one of float32, bfloat16, float16; did you mean",
         ),
-        ("quantization=awg", "must be one of awq, gptq, fp8; did you mean 'awq'"),
+        ("quantization=awg", "must be one of awq, gptq, fp8, compressed-tensors, mxfp4; did you mean 'awq'"),
         ("max_batch_size", "--set takes name=value; got 'max_batch_size'"),
         ("=4", "--set takes name=value; got '=4'"),
         ("max_batch_size=[4", "--set max_batch_size=[4, line 1"),

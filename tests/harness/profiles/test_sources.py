@@ -117,6 +117,51 @@ def test_of_a_multimodal_model_the_text_part_is_taken(tmp_path: Path) -> None:
     assert "vision_config" not in config_json(model, "float32")
 
 
+def test_what_gemma_3_leaves_to_transformers_is_filled_in(tmp_path: Path) -> None:
+    """Heads, vocabulary and rotary embedding are in no field of the multimodal ones' config.json."""
+    text = {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    }
+    whole = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "text_config": text}
+    model = load_model(str(folder(tmp_path, {**whole, "eos_token_id": [1, 106], "torch_dtype": "bfloat16"})))
+    heads = (model.num_attention_heads, model.num_key_value_heads, model.head_dim)
+    assert heads == (8, 4, 256)
+    assert (model.vocab_size, model.tie_word_embeddings, model.rms_norm_eps) == (262208, True, 1e-6)
+    written = config_json(model, "bfloat16")["rope_parameters"]
+    assert written["full_attention"] == {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}
+    assert written["sliding_attention"] == {"rope_type": "default", "rope_theta": 1e4}
+
+
+def test_an_older_rope_scaling_is_written_with_its_kind(tmp_path: Path) -> None:
+    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    model = load_model(str(folder(tmp_path, {**LLAMA, "rope_scaling": scaling})))
+    assert model.rope_scaling == scaling
+    written = config_json(model, "float32")
+    assert written["rope_scaling"] == {**scaling, "rope_type": "yarn"}
+    assert written["rope_parameters"] == {**scaling, "rope_type": "yarn", "rope_theta": model.rope_theta}
+
+
+def test_four_bit_weights_of_compressed_tensors_are_read_and_other_layouts_named(tmp_path: Path) -> None:
+    weights = {"num_bits": 4, "type": "int", "symmetric": True, "group_size": 32, "strategy": "group"}
+    stored = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": {"g": {"weights": weights}},
+    }
+    config = {**LLAMA, "quantization_config": stored}
+    found = load_model(str(folder(tmp_path, config))).quantization
+    assert found is not None
+    assert (found.method, found.bits, found.group_size, found.zero_point) == ("compressed-tensors", 4, 32, False)
+    stored["format"] = "nvfp4-pack-quantized"
+    with pytest.raises(Refused, match=r"compressed-tensors \(nvfp4-pack-quantized, 4-bit int\)"):
+        load_model(str(folder(tmp_path / "other", config)))
+
+
 @pytest.mark.parametrize(
     ("stored", "expected"),
     [
@@ -164,7 +209,7 @@ def test_a_config_may_stand_in_a_profile_as_it_is(tmp_path: Path) -> None:
 
 def test_bases_without_end_are_refused(tmp_path: Path) -> None:
     (tmp_path / "round.yaml").write_text("base: round.yaml\n")
-    assert "more than 8 levels of base deep" in refusal(tmp_path / "round.yaml")
+    assert "nested more than 8 levels deep" in refusal(tmp_path / "round.yaml")
 
 
 def test_what_is_no_models_description_is_refused(tmp_path: Path) -> None:
@@ -172,7 +217,7 @@ def test_what_is_no_models_description_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "there is no config.json in the folder" in refusal(tmp_path / "empty")
     (tmp_path / "list.json").write_text("[1]")
-    assert "should hold a JSON object" in refusal(tmp_path / "list.json")
+    assert "should contain a JSON object" in refusal(tmp_path / "list.json")
     (tmp_path / "bare.json").write_text(json.dumps({"hidden_size": 64}))
     assert "names neither an architecture" in refusal(tmp_path / "bare.json")
     (tmp_path / "half.json").write_text(json.dumps({key: LLAMA[key] for key in ("architectures", "hidden_size")}))

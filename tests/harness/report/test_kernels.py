@@ -99,7 +99,7 @@ def test_what_ran_and_what_it_cost_comes_first():
 
 def test_the_estimate_stands_beside_what_was_measured():
     text = " ".join(shown().split())
-    assert "kernel throughput 1 234 output tokens/s if the device never waited (measured: 900)" in text
+    assert "kernel throughput: 1 234 output tokens/s if the device were never idle (measured: 900)" in text
     assert "captured steps cover 90.0 % of the run" in text
     assert 'in "other": a_kernel_that_nobody_knows' in text
 
@@ -113,9 +113,11 @@ def test_no_line_is_wider_than_the_terminal(width):
     "changes", [{"spec__workload_profile__load": {"kind": "open", "rate_per_s": 4}}, {"time_share__idle": 0.06}]
 )
 def test_a_rate_that_the_load_set_does_not_stand_beside_the_kernels(changes):
-    assert "kernel throughput 1 234 output tokens/s if the device never waited (measured: 900);" in one_line(shown())
+    assert "kernel throughput: 1 234 output tokens/s if the device were never idle (measured: 900);" in one_line(
+        shown()
+    )
     assert (
-        "kernel throughput 1 234 output tokens/s if the device never waited; captured steps cover 90.0 %"
+        "kernel throughput: 1 234 output tokens/s if the device were never idle; captured steps cover 90.0 %"
         in one_line(shown(**changes))
     )
 
@@ -161,7 +163,7 @@ def test_a_failed_pass_says_why():
         profiling__captured=None,
         kernels=None,
     )
-    assert "the pass failed (profile): no step was captured" in text
+    assert "the profiling pass failed (profile): no step was captured" in text
 
 
 def test_an_estimate_that_there_is_none_of_says_why():

@@ -50,7 +50,7 @@ def test_a_result_holds_the_roofline_as_plain_data(made):
 
 def test_shares_of_peaks_from_a_busy_machine_are_said_to_be_too_high(made):
     busy, quiet = printed(made(other_cores=1.0)), printed(made(other_cores=0.0))
-    said = "measured on a busy machine: the true shares are these or lower"
+    said = "peaks were measured on a busy machine: the true shares may be lower"
     assert said in busy[busy.index("\nRoofline") : busy.index("\nMachine")]
     assert said not in quiet
 
@@ -74,7 +74,7 @@ def test_more_devices_are_said(made):
 def test_above_the_bound_is_a_note_and_the_share_is_shown_as_it_is(made):
     result = made(memory={"copy_bytes_per_s": 1e9, "read_bytes_per_s": 1e9})
     assert result.roofline.bound_share.all > 1
-    assert any("a peak is too low" in note for note in result.notes)
+    assert any("a measured peak is too low" in note for note in result.notes)
     assert result.status == "ok"
 
 

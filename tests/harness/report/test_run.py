@@ -72,7 +72,7 @@ def row(printed: str, label: str) -> list[str]:
 def test_the_figures_of_a_sound_run_are_printed(result: Result) -> None:
     printed = text(result)
     assert "vllm 1.2.3 core · llama-tiny float32 · cpu · quick" in printed
-    assert "OK  8 of 8 requests finished · 128 + 400 tokens in 2.00 s" in printed
+    assert "OK  8 of 8 requests finished · 128 prompt + 400 output tokens in 2.00 s" in printed
     assert row(printed, "decode")[:2] == ["decode", "200"]
     assert row(printed, "per user")[2] == "25.0"
     assert row(printed, "TTFT")[1:3] == ["39.0", "ms"]
@@ -91,7 +91,7 @@ def test_requests_that_were_prepared_for_a_window_of_some_seconds_and_not_sent_a
     closed = replace(result, counts=counts, workload=replace(result.workload, duration_s=30.0))
     assert "OK  20 requests finished (10 running at the end)" in text(closed)
     until_all = replace(result, counts=counts, workload=replace(result.workload, duration_s=None))
-    assert "OK  20 of 1 050 requests finished (10 cut, 1 020 unsent)" in text(until_all).replace("\u202f", " ")
+    assert "OK  20 of 1 050 requests finished (10 cut off, 1 020 not sent)" in text(until_all).replace("\u202f", " ")
 
 
 def test_what_was_set_labels_and_a_note_stand_below_the_headline(result: Result) -> None:

@@ -60,7 +60,7 @@ def doubts(result: Result) -> list[str]:
 def test_a_sound_run_is_ok_and_has_every_part(build: Any) -> None:
     result = build()
     assert (result.status, doubts(result), result.checks) == ("ok", [], ())
-    assert (result.schema_version, result.kind) == ("2.0", "run")
+    assert (result.schema_version, result.kind) == ("2.1", "run")
     assert result.engine.name == "vllm"
     assert result.engine.version == "1.2.3"
     assert result.environment.lock_hash == "def"

@@ -96,7 +96,7 @@ def test_a_run_without_a_result_is_running_or_interrupted(
         ({"job.json": '{"spec": {"engine": 7}}'}, "it lacks"),
         ({"job.json": "\xff\xfe"}, "is not UTF-8 text"),
         ({"waterfall.json": '{"kind": "waterfall"}'}, "waterfall"),
-        ({"steps.parquet": ""}, "neither a result nor a job"),
+        ({"steps.parquet": ""}, "records without result.json and job.json"),
     ],
 )
 def test_a_broken_run_is_a_line_with_its_reason_and_the_others_follow(

@@ -116,7 +116,7 @@ def test_more_devices_than_kv_heads_read_copies():
 
 def test_a_rate_that_was_not_measured_is_a_reason(offline_tables):
     found = section(spec("llama-tiny"), {}, offline_tables, ceilings(bfloat16=1e12), None)
-    assert found.reason == "this machine's float32 matrix rate is unknown"
+    assert found.reason == "this machine's float32 matmul throughput is unknown"
     assert found.peaks is None
 
 

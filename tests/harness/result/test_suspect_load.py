@@ -70,5 +70,5 @@ def test_a_change_of_speed_is_named(figures: Figures) -> None:
     sudden = replace(steady, kind="level_shift", change=-0.2, shift_ns=31 * SECOND)
     found = reason(replace(figures, stability=Stability(drift=sudden)))
     assert found.code == "level_shift"
-    assert "20.0 % less, 30 s into the window" in found.detail
+    assert "20.0 % less time, 30 s into the window" in found.detail
     assert suspicions(replace(figures, stability=Stability(drift=replace(steady, kind=None)))) == []

@@ -88,7 +88,7 @@ def test_a_result_that_cannot_be_written_is_printed_and_keeps_its_code(go, monke
     assert (code, result) == (0, None)
     printed = json.loads(capsys.readouterr().out)
     assert printed["counts"]["output_tokens"] == ASKED
-    assert [note for note in printed["notes"] if "this result could not be written" in note]
+    assert [note for note in printed["notes"] if "the result could not be written" in note]
 
 
 @pytest.mark.parametrize("how", [[], ["--json"]])

@@ -83,7 +83,9 @@ def test_a_warm_up_says_which_round_how_far_from_settled_and_how_long_at_most(tm
     assert "warming up   0 s   round 1   batch 1   waiting 7" in shown.line(shown._since)
     last: Round = {"rounds": 6, "max_rounds": 30, "deviation": 0.09, "tolerance": 0.05, "left_s": 60.4}
     shown.tick(Outcome(phases={"warmup": 1}, round=last))
-    assert "round 7 of at most 30   speed within 9% (5% wanted)   at most 60 s more" in shown.line(shown._since)
+    assert "round 7 of at most 30   last rounds differ by 9% (target 5%)   at most 60 s more" in shown.line(
+        shown._since
+    )
     shown.tick(Outcome(phases={"warmup": 1}, round={**last, "rounds": 30, "deviation": None}))
     assert "30 rounds   at most 60 s more" in shown.line(shown._since)
 

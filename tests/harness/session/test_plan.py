@@ -62,12 +62,12 @@ def test_a_plan_says_what_memory_and_time_a_run_takes(monkeypatch, tmp_path, cap
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     large = ("--engine", "lmdeploy", "--model", "llama3-70b-awq")
     words = planned(capsys, *large, "--workload", "users-100")
-    assert "37.0 GiB of weights, 320 KiB of KV cache per token; more than 37.0 GiB on each of 1 GPU(s)" in words
-    assert "at most 30 rounds, no new one after 120 s" in words
+    assert "37.0 GiB of weights, 320 KiB of KV cache per token; needs more than 37.0 GiB on the GPU" in words
+    assert "at most 30 rounds; none starts after 120 s" in words
     assert "100 users, 300 s" in words
     on_cuda = ("--engine", "vllm", "--device", "cuda", "--model", "llama3-70b-awq")
     words = planned(capsys, *on_cuda, "--set", "kv_cache_tokens=32768", "--set", "tensor_parallel=2")
-    assert "(10.0 GiB for kv_cache_tokens); more than 23.5 GiB on each of 2 GPU(s)" in words
+    assert "(10.0 GiB for kv_cache_tokens); needs more than 23.5 GiB on each of 2 GPUs" in words
 
 
 def test_a_checkpoint_for_which_there_is_no_room_is_told(monkeypatch, tmp_path, capsys):
@@ -75,7 +75,7 @@ def test_a_checkpoint_for_which_there_is_no_room_is_told(monkeypatch, tmp_path, 
     usage = SimpleNamespace(total=2**40, free=2**20)
     monkeypatch.setattr("innerloop.harness.session.plan.shutil.disk_usage", lambda folder: usage)
     words = planned(capsys, "--engine", "torch", "--device", "cpu")
-    assert "not runnable here the checkpoint needs 128 MiB of disk space, and " in words
+    assert "cannot run here the checkpoint needs 128 MiB of disk space, and " in words
     assert "has 1.00 MiB left" in words
 
 
@@ -127,7 +127,7 @@ def test_a_setting_that_an_engine_cannot_honour_is_refused_with_the_engines_that
     assert run.main(["--dry-run", "--engine", "lmdeploy", "--model", "llama3-8b", "--set", "dtype=float32"]) == 2
     words = capsys.readouterr().err
     assert "--set dtype=bfloat16" in words
-    assert "on cuda: vllm, mlc_llm, torch" in words
+    assert "engines on cuda that support all settings of this run: vllm, mlc_llm, torch" in words
 
 
 def test_the_plan_tells_the_profiling_pass_and_its_command(monkeypatch, tmp_path, capsys):

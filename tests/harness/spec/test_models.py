@@ -59,7 +59,7 @@ def test_a_family_that_is_not_known_runs_with_weights_and_has_no_limit(folder: P
     rename(folder, "OtherForCausalLM")
     spec = spec_of(engine="torch", weights=folder)
     assert plan(spec, CPU).kv_bytes_per_token is None
-    with pytest.raises(Refused, match="innerloop has no model family of architecture OtherForCausalLM"):
+    with pytest.raises(Refused, match="innerloop knows no model family with architecture OtherForCausalLM"):
         cost_of(spec.describe(), {})
 
 
@@ -67,7 +67,7 @@ def test_an_engine_that_takes_llamas_only_is_refused_with_those_that_take_more()
     spec = spec_of(engine="openvino", model="qwen3-tiny")
     with pytest.raises(Refused, match="OpenVINO GenAI on cpu runs only LlamaForCausalLM") as refused:
         native_settings(spec)
-    assert set(refused.value.details[0].partition("on cpu: ")[2].split(", ")) == {"vllm", "torch", "tgi"}
+    assert set(refused.value.details[0].partition("this run: ")[2].split(", ")) == {"vllm", "torch", "tgi"}
 
 
 def test_a_layer_that_reads_a_tokenizer_is_refused_without_one(folder: Path) -> None:

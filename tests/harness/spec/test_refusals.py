@@ -58,7 +58,7 @@ def test_a_wrong_name_is_refused_with_the_nearest(capsys, arguments, field, near
 
 def test_a_setting_that_the_engine_cannot_honour_is_no_silent_default(capsys):
     words = refused(capsys, "--engine", "torch", "--set", "chunked_prefill=false")
-    assert "chunked_prefill=False: the torch engine always splits long prompts" in words
+    assert "does not support chunked_prefill=false: it always splits long prompts" in words
 
 
 def test_an_interpreter_that_is_none_is_refused(capsys, tmp_path):

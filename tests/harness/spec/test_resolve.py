@@ -77,7 +77,7 @@ def test_torch_is_the_default_where_no_better_engine_runs() -> None:
 def test_an_engine_that_is_not_all_itself_here_is_no_default_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = resolve(RunRequest(engine="sglang"), CPU)
     assert (spec.device, spec.settings.dtype) == ("cpu", "float32")
-    assert spec.describe()["substituted"] == "its operators are PyTorch's own"
+    assert spec.describe()["substituted"] == "it runs on PyTorch's operators"
     assert "substituted" not in resolve(RunRequest(engine="sglang"), H200).describe()
     monkeypatch.setattr(engines, "all_engines", lambda: [spec.engine])
     assert "no engine runs on this machine" in refusal(CPU)
@@ -177,7 +177,7 @@ def test_an_engine_that_cannot_run_here_says_what_it_needs_and_what_runs() -> No
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    assert "vllm does not run on device cuda here: this machine has no usable NVIDIA GPU" in refusal(
+    assert "vllm cannot run on cuda here: this machine has no usable NVIDIA GPU" in refusal(
         CPU, engine="vllm", device="cuda"
     )
     assert "no engine runs on device cuda of this machine" in refusal(CPU, device="cuda")
@@ -187,7 +187,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 def test_quantized_weights_are_refused_on_an_engine_that_cannot() -> None:
     said = refusal(CPU, engine="torch", model="llama3-8b-awq")
     assert "torch on cpu cannot run awq weights (llama3-8b-awq); it runs only unquantized weights" in said
-    assert "engines that can run them on cpu: vllm (available here: vllm)" in said
+    assert "engines that can run them on cpu: vllm (here: vllm)" in said
 
 
 def test_quantized_weights_are_accepted_on_an_engine_that_can() -> None:
@@ -214,7 +214,7 @@ def test_fp8_may_be_made_of_unquantized_weights_on_loading() -> None:
 @pytest.mark.parametrize(
     ("machine", "asked", "message"),
     [
-        (CPU, {"settings": ("tensor_parallel=2",)}, "tensor_parallel is 2, but a CPU run uses one process;"),
+        (CPU, {"settings": ("tensor_parallel=8",)}, "tensor_parallel is 8, but this machine has 2 CPU core(s)"),
         (H200, {"settings": ("tensor_parallel=2",)}, "tensor_parallel is 2, but this machine has 1 GPU"),
         (FOUR, {"settings": ("tensor_parallel=3",)}, "tensor_parallel (3) must divide num_attention_heads (32)"),
     ],
@@ -271,14 +271,14 @@ def test_memory_is_counted_in_the_type_that_the_weights_are_held_in() -> None:
 
 def test_a_gpu_offers_the_fraction_of_its_memory_that_is_set() -> None:
     said = refusal(H200, model="llama3-70b")
-    assert "llama3-70b needs 131.4 GiB for its weights (bfloat16); only 125.8 GiB are on 1 GPU(s)" in said
+    assert "llama3-70b needs 131.4 GiB for its weights (bfloat16); only 125.8 GiB are on 1 GPU" in said
     assert (
         resolve(RunRequest(model="llama3-70b", settings=("kv_memory_fraction=0.95",)), H200).model.name == "llama3-70b"
     )
 
 
 def test_tensor_parallel_adds_up_the_memory_of_the_devices() -> None:
-    assert "144.0 GiB are on 2 GPU(s)" in refusal(
+    assert "144.0 GiB are on 2 GPUs" in refusal(
         FOUR, model="llama3-70b", settings=("tensor_parallel=2", "dtype=float32")
     )
     assert resolve(RunRequest(model="llama3-70b", settings=("tensor_parallel=2",)), FOUR).settings.tensor_parallel == 2
@@ -287,7 +287,7 @@ def test_tensor_parallel_adds_up_the_memory_of_the_devices() -> None:
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     assert "no such folder" in refusal(CPU, weights=tmp_path / "none")
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "vocab_size": 32000}))
-    assert "vocab_size: the profile says 8192, the folder says 32000" in refusal(
+    assert "vocab_size: 8192 in the profile, 32000 in the folder's config.json" in refusal(
         CPU, model="llama-tiny", weights=tmp_path
     )
 

@@ -24,14 +24,14 @@ def test_a_whole_run_is_sound() -> None:
 @pytest.mark.parametrize(
     ("table", "column", "value", "said"),
     [
-        ("steps", "start_ns", 2**63 - 1, "steps has a time of more than a hundred years in start_ns"),
-        ("tokens", "time_ns", -(2**63), "tokens has a time"),
-        ("requests", "state", 4, "an unknown state"),
-        ("requests", "state", -1, "an unknown state"),
-        ("requests", "user", 2**31 - 1, "an unknown user"),
-        ("requests", "asked_tokens", -5, "a negative number of asked_tokens"),
-        ("tokens", "count", -1, "a negative number of tokens"),
-        ("tokens", "count", 2**31 - 1, "more tokens than 400 arrivals can hold"),
+        ("steps", "start_ns", 2**63 - 1, "table steps: a time of more than a hundred years in start_ns"),
+        ("tokens", "time_ns", -(2**63), "table tokens: a time"),
+        ("requests", "state", 4, "table requests: unknown state"),
+        ("requests", "state", -1, "table requests: unknown state"),
+        ("requests", "user", 2**31 - 1, "table requests: unknown user"),
+        ("requests", "asked_tokens", -5, "negative number of asked_tokens"),
+        ("tokens", "count", -1, "negative number of tokens"),
+        ("tokens", "count", 2**31 - 1, "more tokens than its 400 arrivals can account for"),
     ],
 )
 def test_what_no_run_records_is_refused(

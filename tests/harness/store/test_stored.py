@@ -73,5 +73,5 @@ def test_a_ladder_is_read_by_its_folder_or_its_file(tmp_path: Path) -> None:
     for path in (folder, folder / "waterfall.json"):
         stored = store.open(path)
         assert isinstance(stored, store.StoredLadder)
-        with pytest.raises(Refused, match="is not an innerloop waterfall"):
+        with pytest.raises(Refused, match="is not the result of a run with --layers"):
             stored.document()

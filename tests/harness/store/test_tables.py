@@ -72,7 +72,6 @@ def test_missing_values_are_null_in_parquet_and_times_are_whole_nanoseconds(run_
     requests = pq.read_table(folder / "requests.parquet")
     assert requests["user"].null_count == len(requests)
     assert set(requests["state"].to_pylist()) == {"finished"}
-    assert "reserved" not in requests.column_names
 
 
 def test_a_missing_fraction_is_null_and_comes_back_as_nan(tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ def test_a_newer_minor_versions_fields_stay_in_the_plain_document(tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": "3.0"}, f"has schema version 3.0, but innerloop .* reads only version {VERSION}"),
-        ({"schema_version": None}, "is not an innerloop waterfall"),
-        ({"kind": "run"}, "is not an innerloop waterfall"),
+        ({"schema_version": "3.0"}, f"has schema version 3.0, but innerloop .* reads only versions 1 to {VERSION}"),
+        ({"schema_version": None}, "is not the result of a run with --layers"),
+        ({"kind": "run"}, "is not the result of a run with --layers"),
         ({"rungs": [{"name": "core"}]}, r"is incomplete: it lacks rungs\.0\.kind"),
         ({"status": "fine"}, "is incomplete: status"),
     ],

@@ -119,7 +119,7 @@ def test_idle_power_is_measured_before_the_worker_is_named(
     )
     made.measure_idle()
     assert slept == [module.IDLE_S]
-    made.follow(os.getpid(), tmp_path)
+    made.follow((os.getpid(),), tmp_path)
     tables = [one.stop() for one in made.all]
     assert [one.source for one in tables] == ["host", "gpu0", "gpu1"]
     for part, one in zip(parts, tables[1:], strict=True):

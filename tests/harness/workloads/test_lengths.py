@@ -113,13 +113,13 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "column", "message"),
     [
-        ("a.csv", "n,m\n5,6\n-3,2\n", "n", "line 3: '-3' is not a whole number from 1"),
-        ("a.csv", "n,m\n5,6\n0,2\n", "n", "line 3: '0' is not a whole number"),
+        ("a.csv", "n,m\n5,6\n-3,2\n", "n", "line 3: '-3' is not a whole number from 0"),
+        ("a.csv", "n,m\n0,6\n0,2\n", "n", "contains no lengths"),
         ("a.csv", "n,m\n5.5,6\n", "n", "line 2: '5.5' is not a whole number"),
         ("a.csv", "m,n\n5\n", "n", "line 2: 'None' is not a whole number"),
         ("a.csv", "tokens,m\n5,6\n", "token", "has no column 'token'; did you mean 'tokens'"),
         ("a.csv", "n,m\n5,6\n", None, "column is missing; name the one in"),
-        ("a.csv", "n,m\n", "n", "holds no lengths"),
+        ("a.csv", "n,m\n", "n", "contains no lengths"),
         ("a.csv", "", "n", "has no column 'n'"),
         ("a.jsonl", '{"n": 5}\n{"n": "x"}\n', "n", "line 2: 'x' is not a whole number"),
         ("a.jsonl", '{"n": true}\n', "n", "line 1: 'True' is not a whole number"),
@@ -128,7 +128,7 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
         ("a.txt", "5\nnan\n", None, "line 2: 'nan' is not a whole number"),
         ("a.txt", "5\n1e99\n", None, "line 2: '1e99' is not a whole number"),
         ("a.txt", "5\n", "n", "column 'n'"),
-        ("a.txt", "\n", None, "holds no lengths"),
+        ("a.txt", "\n", None, "contains no lengths"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_line(

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from innerloop.harness import workloads
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.profiles import Seeds, WorkloadProfile, load_model, load_workload, names, parse_seeds
 from innerloop.harness.profiles.settings import resolve_settings
 from innerloop.harness.schema.common import TokenTotals
 from innerloop.harness.schema.result import Workload as Counted
-from innerloop.harness.workloads import Workload, build, check_context, load, longest_request, warmup
+from innerloop.harness.workloads import Workload, build, check_context, content, load, longest_request, warmup
+from innerloop.harness.workloads.workload import ARRAYS
 
 TINY = load_model("llama-tiny")
 ONE = parse_seeds(1)
@@ -41,7 +41,7 @@ def test_every_shipped_workload_builds_for_every_shipped_model_and_adds_up(name:
         check_context(workload, resolve_settings(model, "cpu", [])[0].context_length)
     work = build(workload, TINY, ONE, 2048)
     count = work.requests
-    dtypes = {field.name: getattr(work, field.name).dtype.str for field in fields(Workload)}
+    dtypes = {name: getattr(work, name).dtype.str for name in ARRAYS}
     assert dtypes == {
         "prompt_tokens": "<i4",
         "prompt_offsets": "<i8",
@@ -110,7 +110,7 @@ def test_more_requests_begin_with_the_fewer() -> None:
 
 def test_content_does_not_depend_on_how_it_is_drawn_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make("quick", "prompt.shared_prefix_tokens=9")
-    monkeypatch.setattr(workloads, "BLOCK_TOKENS", 100)
+    monkeypatch.setattr(content, "BLOCK_TOKENS", 100)
     assert make("quick", "prompt.shared_prefix_tokens=9").hash == whole.hash
 
 
@@ -174,6 +174,7 @@ def test_describe_counts_what_will_be_asked() -> None:
         duration_s=None,
         prompt_tokens=TokenTotals(total=640, min=10, mean=10.0, max=10),
         output_tokens=TokenTotals(total=192, min=3, mean=3.0, max=3),
+        shared_share=0.0,
     )
 
 
@@ -193,11 +194,11 @@ def test_a_saved_workload_is_loaded_without_pickle_and_has_the_same_hash(tmp_pat
     work = make("users-10", "load.duration_s=30")
     work.save(tmp_path / "workload.npz")
     with np.load(tmp_path / "workload.npz", allow_pickle=False) as file:
-        assert sorted(file) == sorted(field.name for field in fields(Workload))
+        assert sorted(file) == sorted([*ARRAYS, "about", "shared_lens"])
     assert load(tmp_path / "workload.npz").hash == work.hash
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Workload)])
+@pytest.mark.parametrize("field", ARRAYS)
 def test_the_hash_sees_every_array(field: str) -> None:
     work = make("quick")
     changed = getattr(work, field).copy()

@@ -143,7 +143,7 @@ def _requests(workload: Workload, log: Log, tokens: np.ndarray, dtype: np.dtype,
         "output_tokens": np.where(finished, given, 0),  # of others, the token records tell
         "user": workload.user,
         "state": state,
-        "reserved": np.zeros(n),
+        "request_class": np.full(n, -1),
     }
     return _table(dtype, n, columns)
 

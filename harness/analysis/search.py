@@ -1,0 +1,163 @@
+"""The highest load within latency limits, by probes: doubled, bisected to 5 %, confirmed below and refuted above."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from innerloop.harness.analysis.goodput import holds, share_kept
+from innerloop.harness.analysis.statistics import Interval
+
+PRECISION = 1.05  # the load that fails / the load that holds, at the end of the bisection
+BELOW, ABOVE = 0.95, 1.1  # of the answer: where it must hold, and where it must fail
+MOST_AT_ONE_LOAD = 3  # probes, before it stays undecided
+FARTHEST = 1024  # times the first load, either way
+State = Literal["searching", "found", "unresolved", "above", "below"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one probe says of one limit."""
+
+    quantile: float
+    judged: int
+    kept: int
+    clustering: float
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One run at a load. overloaded: requests piled up. aborted: it did not come to its end."""
+
+    load: float
+    limits: Mapping[str, Tally] = field(default_factory=dict)
+    overloaded: bool = False
+    aborted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """All probes at one load. holds: None where they do not decide it. shares: kept, by limit."""
+
+    load: float
+    probes: int
+    holds: bool | None
+    shares: Mapping[str, Interval]
+    overloaded: bool
+    aborted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Where the search stands. next: the load to probe now, None where it is over.
+
+    found: `answer` holds, and 1.05 times as much does not. unresolved: the probes were used up before; `answer` is the
+    highest that held so far. above: all that was tried held. below: nothing that was tried did.
+    """
+
+    state: State
+    next: float | None
+    answer: float | None
+    fails: float | None
+    confirmed: bool | None
+    refuted: bool | None
+    judged: tuple[Judged, ...]
+
+
+def search(probes: Sequence[Probe], start: float, most: int, whole: bool = False) -> Search:
+    """What the probes so far say, and the next load. `whole`: loads are whole numbers (users)."""
+    judged = judge_all(probes)
+    by_load = {one.load: one for one in judged}
+    answer = max((one.load for one in judged if one.holds), default=None)
+    fails = min((one.load for one in judged if one.holds is False), default=None)
+    if answer is not None and fails is not None and fails <= answer:  # contradicted: the lower one counts
+        answer = max((one.load for one in judged if one.holds and one.load < fails), default=None)
+    stop = min(
+        (one.load for one in judged if one.load > (answer or 0.0) and (one.holds is False or _given_up(one))),
+        default=None,
+    )
+    wanted = _next(answer, stop, start, whole, by_load)
+    checks = {} if answer is None else {place: rounded(answer * place, whole) for place in (BELOW, ABOVE)}
+    below, above = (by_load.get(checks.get(place, -1.0)) for place in (BELOW, ABOVE))
+    confirmed = None if below is None else below.holds
+    refuted = None if above is None or above.holds is None else not above.holds
+    over = wanted is None
+    if over or len(probes) >= most:
+        state = _ended(answer, fails, stop, over)
+        return Search(state, None, answer, fails, confirmed, refuted, judged)
+    return Search("searching", wanted, answer, fails, confirmed, refuted, judged)
+
+
+def _next(
+    answer: float | None, stop: float | None, start: float, whole: bool, by_load: Mapping[float, Judged]
+) -> float | None:
+    """The load to probe next; None where nothing is left to ask."""
+    undecided = [one.load for one in by_load.values() if one.holds is None and not _given_up(one)]
+    if undecided:
+        return undecided[-1]
+    if answer is None and stop is None:
+        return rounded(start, whole)
+    if answer is None:
+        assert stop is not None
+        lower = rounded(stop / 2, whole)
+        return lower if start / FARTHEST < lower < stop else None
+    if stop is None:
+        return rounded(answer * 2, whole) if answer * 2 <= start * FARTHEST else None
+    between = rounded(math.sqrt(answer * stop), whole)
+    if stop > answer * PRECISION and answer < between < stop and (not whole or stop - answer > 1):
+        return between
+    for place in (BELOW, ABOVE):
+        load = rounded(answer * place, whole)
+        if load != answer and load not in by_load and load > 0:
+            return load
+    return None
+
+
+def _ended(answer: float | None, fails: float | None, stop: float | None, over: bool) -> State:
+    if answer is None:
+        return "below" if over or fails is not None else "unresolved"
+    if stop is None:
+        return "above" if over else "unresolved"
+    return "found" if over and fails is not None else "unresolved"
+
+
+def _given_up(one: Judged) -> bool:
+    return one.holds is None and one.probes >= MOST_AT_ONE_LOAD
+
+
+def judge_all(probes: Sequence[Probe]) -> tuple[Judged, ...]:
+    """The probes by load, in the order in which the loads were first tried."""
+    groups: dict[float, list[Probe]] = {}
+    for probe in probes:
+        groups.setdefault(probe.load, []).append(probe)
+    return tuple(judge(load, group) for load, group in groups.items())
+
+
+def judge(load: float, probes: Sequence[Probe]) -> Judged:
+    """A load holds where every limit does; it fails where one does not, requests pile up, or an engine gives up."""
+    whole = [probe for probe in probes if not probe.aborted]
+    shares = {name: pooled([probe.limits[name] for probe in whole]) for name in (whole[0].limits if whole else {})}
+    quantiles = {name: whole[0].limits[name].quantile for name in shares}
+    verdicts = [holds(share, quantiles[name]) for name, share in shares.items()]
+    overloaded = 2 * sum(probe.overloaded for probe in whole) > len(whole)
+    aborted = len(probes) - len(whole)
+    found: bool | None = None
+    if overloaded or aborted or False in verdicts:
+        found = False
+    elif verdicts and all(verdicts):
+        found = True
+    return Judged(load, len(probes), found, shares, overloaded, aborted)
+
+
+def pooled(tallies: Sequence[Tally]) -> Interval:
+    """The share kept in all probes together; each counts as many independent requests as its clustering says."""
+    judged, kept = sum(one.judged for one in tallies), sum(one.kept for one in tallies)
+    alone = sum(one.judged / one.clustering for one in tallies)
+    return share_kept(kept, judged, judged / alone if alone > 0 else 1.0)
+
+
+def rounded(load: float, whole: bool) -> float:
+    """A load as it is asked for: four digits, or a whole number of users."""
+    return float(max(round(load), 1)) if whole else float(f"{load:.4g}")

@@ -1,0 +1,125 @@
+"""`innerloop bisect`: which release, or which commit, made it slow."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from innerloop.harness.cli.arguments import CommandLine, command_line, relative, whole
+from innerloop.harness.cli.command import as_command, leave
+from innerloop.harness.cli.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_UNDECIDED,
+    STOPPED,
+    Refused,
+    exit_codes,
+)
+
+EXAMPLES = """\
+examples:
+  innerloop bisect vllm 0.27..0.32 --base '--workload users-10 --workload-arg load.duration_s=30'
+  innerloop bisect vllm 0.30.0,0.31.0,0.32.0 --metric tpot.p50 --effect 10%
+  innerloop bisect --checkout ~/vllm --good v0.30.0 --bad main --build 'uv venv && uv pip install -e .' \\
+      --base '--engine vllm --engine-python {dir}/.venv/bin/python'
+
+Each block runs the first version and another one, in random order. The posterior over the culprit says which version is
+next; it ends when one answer, "no culprit" among them, is 97 % certain, or after --blocks. Then the culprit and the
+version before it are compared in three blocks, and the comparison says in which steps and phases the difference is.
+With --checkout, each revision is built once in a work tree of its own, by a shell in its folder; {dir} in --base is
+that folder. docs/how-to/find-a-regression.md explains it. Exit code 5: undecided.
+
+"""
+
+
+def parser() -> CommandLine:
+    out = command_line(
+        "bisect",
+        "Find the release or commit that made an engine slow.",
+        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED),
+    )
+    out.add_argument("engine", nargs="?", metavar="ENGINE", help="an engine whose releases innerloop installs: vllm")
+    out.add_argument(
+        "versions", nargs="?", metavar="VERSIONS", help="a range such as 0.27..0.32, or a list with commas"
+    )
+    out.add_argument("--base", default="", metavar="ARGUMENTS", help="what to run, as arguments of innerloop run")
+    out.add_argument("--metric", metavar="FIGURE", help="the figure that got worse; default: output_tokens_per_s")
+    out.add_argument(
+        "--effect", type=relative, default=0.05, metavar="SHARE", help="the smallest loss to look for; default: 5%%"
+    )
+    out.add_argument("--blocks", type=whole(1, 500), default=40, metavar="N", help="blocks at most; default: 40")
+    git = out.add_argument_group("commits of a git checkout")
+    git.add_argument("--checkout", type=Path, metavar="DIR", help="the repository")
+    git.add_argument("--good", metavar="REV", help="a revision that is fast")
+    git.add_argument("--bad", metavar="REV", help="a later revision that is slow")
+    git.add_argument("--build", metavar="COMMAND", help="builds a revision, in its folder")
+    out.add_argument(
+        "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
+    )
+    out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    out.add_argument("--dry-run", action="store_true", help="print the versions and stop")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    return as_command(lambda: bisect(arguments), keeps=not arguments.dry_run)
+
+
+def bisect(arguments: argparse.Namespace) -> int:
+    from innerloop.harness.experiments.bisecting import BISECT
+    from innerloop.harness.experiments.command import finish
+    from innerloop.harness.experiments.comparison import metric_named
+    from innerloop.harness.experiments.culprit import Asked, bisected, bisection_of
+    from innerloop.harness.experiments.sides import make
+    from innerloop.harness.machine import this_machine
+    from innerloop.harness.result.figures import PRIMARY
+
+    what, candidates = candidates_of(arguments)
+    if arguments.dry_run:
+        return tell([one.name for one in candidates], arguments.json)
+    asked = Asked(metric_named(arguments.metric or PRIMARY), arguments.effect, arguments.blocks)
+    folder = make(bisection_of(what, candidates, asked, this_machine()), arguments.out)
+    code = finish(folder, BISECT, arguments.json)
+    found = bisected(folder)
+    return EXIT_UNDECIDED if code == EXIT_OK and found.verdict == "undecided" else code
+
+
+def candidates_of(arguments: argparse.Namespace) -> tuple[str, list]:  # type: ignore[type-arg]
+    """What is bisected, and its versions.
+
+    Raises:
+        Refused: neither releases nor commits are named, or both.
+    """
+    from innerloop.harness.environments.versions import expanded
+    from innerloop.harness.experiments.culprit import releases_of
+
+    commits = (arguments.checkout, arguments.good, arguments.bad)
+    if arguments.engine is not None and any(commits):
+        raise Refused("name releases (ENGINE VERSIONS) or commits (--checkout), not both")
+    if arguments.engine is not None and arguments.versions is not None:
+        names = expanded([f"{arguments.engine}=={one.strip()}" for one in arguments.versions.split(",")])
+        return arguments.engine, releases_of(arguments.engine, names, arguments.base)
+    if not all(commits):
+        raise Refused("name an engine and its versions, or --checkout, --good and --bad", "see innerloop bisect --help")
+    from innerloop.harness.experiments.commits import commits_of
+
+    return str(arguments.checkout), commits_of(
+        arguments.checkout, arguments.good, arguments.bad, arguments.build, arguments.base
+    )
+
+
+def tell(names: Sequence[str], as_json: bool) -> int:
+    from innerloop.harness.cli.output import print_json, say
+
+    if as_json:
+        print_json({"versions": list(names)}, "plan_of_bisect")
+    else:
+        say(*names)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -1,0 +1,134 @@
+"""Content-addressed cells: a key of all that decides a cell's figures on this machine, and the runs that have it.
+
+What is done with the same address is not run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from innerloop.harness import __version__, environments
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.machine import cache_folder
+from innerloop.harness.machine.commit import own_commit
+from innerloop.harness.result.identity import key_of
+from innerloop.harness.store import result_file
+from innerloop.harness.store.documents import write_document
+
+if TYPE_CHECKING:
+    from innerloop.harness.schema.experiment import Event
+    from innerloop.harness.spec.model import RunSpec
+
+MOST_RUNS = 100  # that are known of one address: the newest
+HOW = ("cpus", "harness_cpus", "device_telemetry", "device_hz", "ceilings")  # options that a figure may depend on
+
+
+class Known(TypedDict):
+    """A run that has an address, and what its journal said of it."""
+
+    run: str
+    status: str
+    figures: dict[str, float | None]
+    boot: str
+    time: str
+
+
+def address_of(spec: RunSpec, machine: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """sha256 of the resolved run, the packages of its environment, its files, this machine and innerloop itself.
+
+    `machine` as `sides.described` gives it; `options`: how runs are made, by the names of `HOW`.
+
+    Raises:
+        Refused: the engine's environment is not known.
+    """
+    described = spec.describe()
+    asked = {
+        "run": key_of(described),
+        "packages": packages(spec),
+        "files": [state_of(Path(path)) for path in files_of(spec, described)],
+        "machine": dict(machine),
+        "options": {name: options.get(name) for name in HOW},
+        "innerloop": [__version__, _commit()],
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _commit() -> str | None:
+    return own_commit()
+
+
+def packages(spec: RunSpec) -> str:
+    """What is installed in the engine's environment: its lock's hash, or the interpreter and version where it is the
+    user's own."""
+    asked = (spec.engine.name, spec.engine.pinned, spec.engine.plugin, spec.device)
+    return _packages(spec.engine, spec.device, spec.engine_python, spec.environment, asked)
+
+
+_known: dict[Any, str] = {}
+
+
+def _packages(engine: Any, device: str, python: Path | None, name: str | None, asked: Any) -> str:
+    key = (asked, python, name)
+    if key not in _known:
+        own = environments.yours(engine, device, python, name)
+        if own is not None:
+            _known[key] = f"{own.python} {own.python_version} {own.version} {','.join(map(str, own.sites))}"
+        else:
+            _known[key] = environments.plan(engine, device).lock_hash
+    return _known[key]
+
+
+def files_of(spec: RunSpec, described: Mapping[str, Any]) -> list[str]:
+    """The user's own files on which a run depends: weights, a plug-in, lengths."""
+    found = [str(spec.weights)] if spec.weights else []
+    if spec.engine.plugin:
+        found.append(spec.engine.plugin)
+    for part in ("prompt", "output"):
+        path = described["workload_profile"][part]["tokens"].get("path")
+        found += [path] if path else []
+    return found
+
+
+def state_of(path: Path) -> list[Any]:
+    """A file, or the files of a folder, as they are now: names, sizes, times of change."""
+    if path.name == "__init__.py":
+        path = path.parent
+    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    kept = [one for one in files if "__pycache__" not in one.parts]
+    return [(str(one), one.stat().st_size, one.stat().st_mtime_ns) for one in kept if one.exists()]
+
+
+def known(address: str) -> list[Known]:
+    """The runs that have an address and are still there, the oldest first."""
+    try:
+        found = json.loads(_file(address).read_bytes())
+        return [one for one in found["runs"] if (Path(one["run"]) / result_file.FILE).is_file()]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def remember(address: str, event: Event, run: Path) -> None:
+    """Adds a run that is done; nothing is lost where that cannot be written, but time."""
+    new: Known = {
+        "run": str(run.absolute()),
+        "status": event.status or "ok",
+        "figures": dict(event.figures),
+        "boot": event.boot,
+        "time": event.time,
+    }
+    path = _file(address)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_document(path, {"runs": [*known(address)[1 - MOST_RUNS :], new]})
+    except (OSError, Refused):
+        pass
+
+
+def _file(address: str) -> Path:
+    return cache_folder() / "cells" / f"{address}.json"

@@ -1,0 +1,205 @@
+"""`innerloop find-rate`: an experiment whose next run depends on those before it, and its document."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from innerloop.harness import __version__
+from innerloop.harness.analysis.search import Judged
+from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.experiments.blocks import Job
+from innerloop.harness.experiments.comparison import estimate
+from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
+from innerloop.harness.experiments.local import outcome_of, run_of_words
+from innerloop.harness.experiments.probes import FIND_RATE, LOAD, OVERLOADED, PROBE, ended, figure_of, state
+from innerloop.harness.experiments.runner import Execute, Outcome
+from innerloop.harness.experiments.sides import described
+from innerloop.harness.profiles.slo import parse_slo
+from innerloop.harness.result.figures import PRIMARY
+from innerloop.harness.result.identity import key_of, new_id
+from innerloop.harness.schema.experiment import VERSION, Cell, Event, Manifest
+from innerloop.harness.schema.find_rate import VERSION as DOCUMENT_VERSION
+from innerloop.harness.schema.find_rate import FindRate, LoadProbed
+from innerloop.harness.schema.goodput import Limit
+from innerloop.harness.schema.result import ExperimentPlace, Result
+from innerloop.harness.schema.waterfall import EngineName
+from innerloop.harness.session import run as session
+from innerloop.harness.session.arguments import request_of, words_of
+from innerloop.harness.spec.resolve import resolve
+from innerloop.harness.store import result_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from innerloop.harness.machine import Machine
+
+FIELDS = {"open": "rate_per_s", "closed": "users"}  # of a workload's load: what is searched, by its kind
+GOODPUT = "goodput.requests_per_s"
+
+
+def search_of(arguments: argparse.Namespace, machine: Machine) -> Manifest:
+    """The experiment that a command line asks for.
+
+    Raises:
+        Refused: there are no limits, the load cannot be varied, or it cannot run here.
+    """
+    limits = parse_slo(arguments.slo)
+    if not limits:
+        raise Refused("--slo is missing; write limits, such as --slo ttft_p99=500ms,tpot_p95=50ms, or a profile's name")
+    alone = argparse.Namespace(**vars(arguments))
+    start, most = arguments.start, arguments.probes
+    for name in ("start", "probes", "out", "json", "dry_run"):
+        setattr(alone, name, None if name not in ("json", "dry_run") else False)
+    spec = resolve(request_of(alone), machine)
+    over = FIELDS.get(spec.workload.load.kind)
+    if over is None:
+        raise Refused(
+            f"the load of {spec.workload.name} is {spec.workload.load.kind}: it has neither a rate nor users to vary",
+            "choose an open workload (poisson-4) to search the rate, or a closed one (users-10) to search the users",
+        )
+    return Manifest(
+        schema_version=VERSION,
+        innerloop_version=__version__,
+        id=new_id(),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        design=FIND_RATE,
+        cells=(Cell(PROBE, {"arguments": words_of(alone)}, key_of(spec.describe())),),
+        blocks=most,
+        order="there and back",
+        seed=0,
+        machine=described(machine),
+        options={
+            "folder": os.getcwd(),
+            "metric": PRIMARY,
+            "over": over,
+            "start": start or float(getattr(spec.workload.load, over)),
+            "limits": [{**asdict(one), "name": one.name} for one in limits],
+            "engine": spec.engine.name,
+            "model": spec.model.name,
+            "workload": spec.workload.name,
+        },
+        kept=True,
+    )
+
+
+def probing(folder: Path, manifest: Manifest, machine: Machine, console: Console) -> Execute:
+    """Each probe is an ordinary run at the load that the search asks for."""
+    [cell] = manifest.cells
+    over = manifest.options["over"]
+
+    def execute(jobs: Sequence[Job], runs: Sequence[Path]) -> Sequence[Outcome]:
+        [job], [run] = jobs, runs
+        load = state(manifest, read_events(folder)).next
+        assert load is not None
+        console.print(f"probe at {over} {load:g}", style="dim", highlight=False)
+        words = words_at(cell.request["arguments"], over, load, job.block)
+        place = ExperimentPlace(manifest.id, manifest.design, job.cell, job.block)
+        try:
+            [(result, _)] = session.run_windows([run_of_words(words, run, machine, place)], machine, console)
+        except Refused:
+            raise
+        except InnerloopError as error:
+            return [Outcome("failed", reason=str(error), figures={LOAD: load})]
+        found = outcome_of(result)
+        return [Outcome(found.state, found.status, {**found.figures, **figures_of(result, load)}, found.reason)]
+
+    return execute
+
+
+def words_at(words: Sequence[str], over: str, load: float, block: int) -> list[str]:
+    """A probe's command line: its load, and a seed of its own, so that probes at one load are not the same requests."""
+    value = f"{load:g}" if over == "rate_per_s" else str(int(load))
+    seeded = [] if any(word.startswith("--seed") for word in words) else [f"--seed={block}"]
+    return [*words, f"--workload-arg=load.{over}={value}", *seeded]
+
+
+def figures_of(result: Result, load: float) -> dict[str, float | None]:
+    """What the search needs of a probe."""
+    backlog = result.stability.backlog if result.stability is not None else None
+    found: dict[str, float | None] = {LOAD: load, OVERLOADED: float(backlog is not None and backlog.overloaded)}
+    for one in result.goodput.limits if result.goodput is not None else ():
+        name = Limit(one.figure, one.quantile, one.limit_s).name
+        found |= {figure_of(name, part): float(getattr(one, part)) for part in ("judged", "kept", "clustering")}
+    return found
+
+
+def found_rate(folder: Path) -> FindRate:
+    """What a search's probes so far say.
+
+    Raises:
+        Refused: it is no experiment, or what it holds cannot be read.
+    """
+    manifest, events = read_manifest(folder), read_events(folder)
+    now, probes, options = state(manifest, events), ended(events), manifest.options
+    version = next((_version(folder, event) for event in probes if event.event == "done"), None)
+    loads = tuple(_load(one, probes) for one in now.judged)
+    status = "partial" if now.next is not None else "ok"
+    if events and events[-1].event == "interrupted":
+        status = "interrupted"
+    elif status == "ok" and any(event.status == "suspect" for event in probes):
+        status = "suspect"
+    return FindRate(
+        schema_version=DOCUMENT_VERSION,
+        innerloop_version=__version__,
+        created=events[-1].time if events else manifest.created,
+        status=status,  # type: ignore[arg-type]  # one of them
+        engine=EngineName(options["engine"], version),
+        model=options["model"],
+        workload=options["workload"],
+        over=options["over"],
+        limits=tuple(Limit(one["figure"], one["quantile"], one["limit_s"]) for one in options["limits"]),
+        state=now.state,
+        answer=now.answer,
+        fails=now.fails,
+        confirmed=now.confirmed,
+        refuted=now.refuted,
+        probes=len(probes),
+        most=manifest.blocks,
+        loads=loads,
+        notes=tuple(_notes(now.judged, options)),
+    )
+
+
+def _version(folder: Path, event: Event) -> str | None:
+    try:
+        return result_file.read(folder / RUNS / event.job).engine.version
+    except Refused:
+        return None
+
+
+def _load(one: Judged, probes: Sequence[Event]) -> LoadProbed:
+    mine = [event for event in probes if event.figures.get(LOAD) == one.load]
+    done = [event for event in mine if event.event == "done"]
+
+    def mean(name: str) -> float | None:
+        known = [value for event in done if (value := event.figures.get(name)) is not None]
+        return sum(known) / len(known) if known else None
+
+    return LoadProbed(
+        load=one.load,
+        holds=one.holds,
+        kept={name: estimate(share) for name, share in one.shares.items()},
+        overloaded=one.overloaded,
+        goodput=mean(GOODPUT),
+        output_tokens_per_s=mean(PRIMARY),
+        runs=tuple(f"{RUNS}/{event.job}" for event in mine),
+        aborted=tuple(event.reason or event.event for event in mine if event.event != "done"),
+    )
+
+
+def _notes(judged: Sequence[Judged], options: Mapping[str, Any]) -> Iterator[str]:
+    for one in judged:
+        if one.holds is None:
+            yield f"{options['over']} {one.load:g} is undecided after {one.probes} probes; more requests would tell"
+        if one.aborted:
+            yield f"{options['over']} {one.load:g}: {one.aborted} of {one.probes} probes did not come to their end"
+    held = sorted(one.load for one in judged if one.holds)
+    failed = sorted(one.load for one in judged if one.holds is False)
+    if held and failed and failed[0] < held[-1]:
+        yield f"contradictory: it failed at {failed[0]:g} and held at {held[-1]:g}; the lower one counts"

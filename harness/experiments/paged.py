@@ -1,0 +1,192 @@
+"""The pages of what a user names: a run, several layers, trials, or a comparison."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from innerloop.harness import store
+from innerloop.harness.cli.errors import Refused, told
+from innerloop.harness.experiments.asking import NOISE
+from innerloop.harness.experiments.compared import compared
+from innerloop.harness.experiments.folder import RUNS, holds_experiment, latest_done, read_events, read_manifest
+from innerloop.harness.experiments.layers import added_by_layers
+from innerloop.harness.experiments.requested import LAYERS, TRIALS
+from innerloop.harness.experiments.sides import question_of
+from innerloop.harness.experiments.trials import measured
+from innerloop.harness.pages.comparison import comparison_page
+from innerloop.harness.pages.files import write_html
+from innerloop.harness.pages.layers import layers_page
+from innerloop.harness.pages.parts import Page
+from innerloop.harness.pages.run import run_page
+from innerloop.harness.pages.several import overview
+from innerloop.harness.pages.source import Source, source
+from innerloop.harness.pages.trials import trials_page
+from innerloop.harness.schema.comparison import Comparison
+from innerloop.harness.schema.experiment import Manifest
+from innerloop.harness.schema.trials import Trials
+from innerloop.harness.schema.waterfall import Waterfall
+from innerloop.harness.session.reopen import result_of
+from innerloop.harness.store.find import find_run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def pages_of(names: Sequence[str], with_runs: bool = False) -> list[Page]:
+    """A page for each name; with more than one run, an overview in front. with_runs: an experiment's runs have pages,
+    too.
+
+    Raises:
+        Refused: there is no such run or experiment, or nothing of it has ended.
+    """
+    pages, runs = [], []
+    for name in names:
+        path = find_run(name)
+        if holds_experiment(path):
+            pages.append(experiment_page(path))
+            inside = [path / RUNS / job for job in latest_done(read_events(path))] if with_runs else []
+        elif isinstance(found := store.open(path), store.StoredLadder):
+            pages.append(ladder_page(found))
+            inside = (
+                [found.folder / run.folder for rung in found.waterfall().rungs for run in rung.runs]
+                if with_runs
+                else []
+            )
+        else:
+            inside = [path]
+        for one in inside:
+            run = opened(one)
+            runs.append(run)
+            pages.append(run_page(run.result, run.folder))
+    return [overview(runs), *pages] if len(runs) > 1 and len(runs) == len(pages) else pages
+
+
+def opened(path: Path) -> Source:
+    """A run's result and records.
+
+    Raises:
+        Refused: there is none, or it cannot be read.
+    """
+    found = store.open(path)
+    if isinstance(found, store.StoredLadder) or found.kind == "nothing":
+        raise Refused(f"{path} is not a run")
+    result, _ = result_of(found)
+    return source(result, found.folder)
+
+
+def ladder_page(found: store.StoredLadder) -> Page:
+    return layers_page(found.waterfall(), found.folder.absolute().name)
+
+
+def experiment_page(folder: Path) -> Page:
+    """The page of an experiment's document, which is made anew from its runs.
+
+    Raises:
+        Refused: it has no page, or no run of it has ended.
+    """
+    manifest = read_manifest(folder)
+    make = DESIGNS.get(manifest.design)
+    if make is None:
+        hint = "innerloop show prints it"
+        raise Refused(f"{folder} is an experiment of design {manifest.design!r}, which has no page yet", hint)
+    return make(folder, manifest)
+
+
+def document_page(found: Comparison | Waterfall | Trials, folder: Path) -> Page:
+    """The page of a document that was made already."""
+    manifest = read_manifest(folder)
+    name, again = folder.absolute().name, commands(manifest)
+    if isinstance(found, Waterfall):
+        return layers_page(found, name, again)
+    if isinstance(found, Trials):
+        return trials_page(found, name, again)
+    return comparison_page(found, name, again, sides_in(folder, found))
+
+
+def _compared(folder: Path, manifest: Manifest) -> Page:
+    return document_page(compared(folder, question_of(manifest)), folder)
+
+
+def _layers(folder: Path, _: Manifest) -> Page:
+    return document_page(added_by_layers(folder), folder)
+
+
+def _trials(folder: Path, _: Manifest) -> Page:
+    return document_page(measured(folder), folder)
+
+
+DESIGNS: Mapping[str, Callable[[Path, Manifest], Page]] = {"compare": _compared, LAYERS: _layers, TRIALS: _trials}
+"""How the page of each design is made; NOISE has none."""
+assert NOISE not in DESIGNS
+
+
+def compared_page(found: Comparison, a: str, b: str | None) -> Page:
+    """The page of a comparison of what a user named."""
+    if b is None:
+        return document_page(found, find_run(a))
+    sides = {"A": readable(found.a.runs), "B": readable(found.b.runs)}
+    return comparison_page(found, "comparison", [f"innerloop compare {shlex.quote(a)} {shlex.quote(b)}"], sides)
+
+
+def sides_in(folder: Path, found: Comparison) -> dict[str, list[Source]]:
+    """The runs of both sides of an experiment."""
+    return {
+        name: readable([str(folder / RUNS / Path(run).name) for run in side.runs])
+        for name, side in (("A", found.a), ("B", found.b))
+    }
+
+
+def readable(folders: Sequence[str]) -> list[Source]:
+    """Those of the runs that can be read."""
+    out = []
+    for folder in folders:
+        try:
+            out.append(opened(Path(folder)))
+        except Refused:
+            continue
+    return out
+
+
+def commands(manifest: Manifest) -> list[str]:
+    """The command lines that repeat an experiment."""
+    cells = [[str(word) for word in cell.request.get("arguments", ())] for cell in manifest.cells]
+    if manifest.design == "compare" and len(cells) == 2:
+        a, b = cells
+        base, change = (a, b[len(a) :]) if b[: len(a)] == a else (a, b)
+        sides = f"--base {shlex.quote(shlex.join(base))} --change {shlex.quote(shlex.join(change))}"
+        return [f"innerloop compare {sides} --trials {manifest.blocks}"]
+    first = cells[0] if cells else []
+    shared = shlex.join(without(first, {LAYERS: "--layer"}.get(manifest.design), manifest.together))
+    names = ",".join(cell.name for cell in manifest.cells)
+    more = [f"--layers {names}"] if manifest.design == LAYERS else []
+    if manifest.together:
+        same = len({tuple(cell) for cell in cells}) == 1
+        more.append(f"--windows {len(cells) if same else names}")
+    more.append(f"--trials {manifest.blocks}")
+    more += [f"--until {manifest.until * 100:g}%"] if manifest.until is not None else []
+    return [" ".join(word for word in ("innerloop run", shared, *more) if word)]
+
+
+def without(words: Sequence[str], flag: str | None, together: bool) -> list[str]:
+    """A command line without a flag and its value; windows of several workloads have each their own `--workload`."""
+    dropped = {flag, "--workload" if together else None} - {None}
+    places = [place for place, word in enumerate(words) if word in dropped]
+    left_out = {place for at in places for place in (at, at + 1)}
+    kept = [word for place, word in enumerate(words) if place not in left_out]
+    return [word for word in kept if not any(word.startswith(f"{one}=") for one in dropped)]
+
+
+def put(path: Path | None, page: Callable[[], Page], console: Console) -> None:
+    """Writes one page where a file was asked for; what keeps it from being written is said, and changes nothing else:
+    the result is in its folder already."""
+    if path is None:
+        return
+    try:
+        write_html(path, [page()])
+    except (Refused, OSError) as error:
+        console.print(f"the page could not be written: {told(error)}", highlight=False, markup=False)
+    else:
+        console.print(f"page: {path}", highlight=False, markup=False)

@@ -1,0 +1,56 @@
+"""What a search's journal says: its probes, and the load that is next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from innerloop.harness.analysis.search import Probe, Search, Tally, search
+from innerloop.harness.experiments.blocks import ENDED, Job, latest
+from innerloop.harness.schema.experiment import Event, Manifest
+
+FIND_RATE = "find-rate"  # the design
+PROBE = "probe"  # its cell
+LOAD, OVERLOADED = "load", "overloaded"  # among a probe's figures
+
+
+def figure_of(limit: str, part: str) -> str:
+    """What a probe's figure is called: slo.ttft_p99.kept."""
+    return f"slo.{limit}.{part}"
+
+
+def ended(events: Sequence[Event]) -> list[Event]:
+    """The newest event of each probe that has ended, in order."""
+    found = [event for event in latest(events).values() if event.event in ENDED]
+    return sorted(found, key=lambda event: event.block)
+
+
+def state(manifest: Manifest, events: Sequence[Event]) -> Search:
+    """Where the search stands."""
+    options = manifest.options
+    limits = {one["name"]: one["quantile"] for one in options["limits"]}
+    probes: list[Probe] = []
+    for event in ended(events):
+        known = event.figures
+        load = known.get(LOAD)
+        if event.event != "done" or load is None:
+            now = search(probes, options["start"], manifest.blocks, options["over"] == "users")
+            probes.append(Probe(load or now.next or options["start"], aborted=True))
+            continue
+        tallies = {
+            name: Tally(
+                quantile,
+                int(known.get(figure_of(name, "judged")) or 0),
+                int(known.get(figure_of(name, "kept")) or 0),
+                known.get(figure_of(name, "clustering")) or 1.0,
+            )
+            for name, quantile in limits.items()
+        }
+        probes.append(Probe(load, tallies, bool(known.get(OVERLOADED))))
+    return search(probes, options["start"], manifest.blocks, options["over"] == "users")
+
+
+def next_probe(manifest: Manifest, events: Sequence[Event], boot: str) -> list[Job]:
+    """The probe that is next; none where the search is over. The machine's boots do not matter."""
+    if state(manifest, events).next is None:
+        return []
+    return [Job(PROBE, len(ended(events)) + 1)]

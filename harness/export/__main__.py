@@ -1,0 +1,80 @@
+"""`innerloop export RUN --as steps|mooncake`: a run in a form that other tools read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from innerloop.harness.cli.arguments import CommandLine, command_line, whole
+from innerloop.harness.cli.command import as_command, leave
+from innerloop.harness.cli.errors import EXIT_OK
+from innerloop.harness.cli.output import print_json, say
+
+EXAMPLES = """\
+examples:
+  innerloop export last --as steps                       a CSV with a row a step: composition and time
+  innerloop export last --as mooncake                    a trace of the requests, for innerloop run or other tools
+  innerloop export RUN --as mooncake --block-tokens 16   with blocks of 16 tokens in hash_ids instead of 512
+  innerloop export RUN --as steps --out my.csv --json
+
+docs/how-to/replay-a-trace.md says what is in both. Exit codes: 0 written; 2 there is no such run.
+"""
+
+
+def parser() -> CommandLine:
+    out = command_line("export", "Write a run's steps or requests in a form that other tools read.", EXAMPLES)
+    out.add_argument("run", metavar="RUN", help="a run's folder, its name in runs/, or the word last")
+    out.add_argument(
+        "--as", dest="form", choices=("steps", "mooncake"), required=True, help="what is written: steps or mooncake"
+    )
+    out.add_argument("--out", type=Path, metavar="FILE", help="where; default: in the run's folder")
+    out.add_argument(
+        "--block-tokens",
+        type=whole(1, 1_000_000),
+        default=512,
+        metavar="N",
+        help="tokens that a hash id of --as mooncake stands for; default: 512",
+    )
+    out.add_argument("--json", action="store_true", help="print what was written as one JSON document on stdout")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    return as_command(lambda: export(arguments))
+
+
+def export(arguments: argparse.Namespace) -> int:
+    from innerloop.harness import store
+    from innerloop.harness.cli.errors import InnerloopError, Refused
+    from innerloop.harness.export import replay
+    from innerloop.harness.store.find import find_run
+    from innerloop.harness.workloads import load
+
+    run = find_run(arguments.run)
+    stored = store.open(run)
+    if isinstance(stored, store.StoredLadder):
+        raise Refused(f"{run} holds one run per layer; name one of its subfolders")
+    stored = stored.in_folder()
+    if stored.kind == "nothing":
+        raise Refused(f"{stored.path} is not a run: it has neither result.json nor job.json")
+    tables = stored.tables()
+    try:
+        if arguments.form == "steps":
+            path = arguments.out or stored.path / replay.STEPS_FILE
+            count = replay.write_steps(tables, path)
+        else:
+            path = arguments.out or stored.path / replay.MOONCAKE_FILE
+            count = replay.write_mooncake(tables, load(stored.path / "workload.npz"), path, arguments.block_tokens)
+    except OSError as error:
+        raise InnerloopError(f"{path} could not be written: {error.strerror}") from None
+    if arguments.json:
+        print_json({"form": arguments.form, "path": str(path), "rows": count})
+    else:
+        say(f"{path}: {count} rows")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    leave(main())

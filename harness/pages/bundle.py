@@ -1,0 +1,40 @@
+"""The chart library's program, as it lies in pages: bundled once for each version, and kept in the cache."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from innerloop.harness.machine import cache_folder
+from innerloop.harness.pages.library import VERSION, converter
+from innerloop.harness.store.atomic import write_text
+
+LEAST = 200_000  # characters; what is shorter is no whole bundle
+
+
+def bundle() -> str:
+    """JavaScript that defines `vegaEmbed` and `vega`; nothing in it ends a script element.
+
+    Bundling takes 2 s, so that it is kept; where that can't be done, it is made again each time.
+
+    Raises:
+        Refused: the chart library is not installed.
+    """
+    library = converter()
+    path = cache_folder() / "pages" / f"vega-lite-{VERSION}-by-{library.__version__}.js"
+    if found := _kept(path):
+        return found
+    made: str = library.javascript_bundle(vl_version=VERSION)
+    made = made.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, made)
+    return made
+
+
+def _kept(path: Path) -> str:
+    try:
+        found = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return found if len(found) >= LEAST and "vegaEmbed" in found[-400_000:] else ""

@@ -1,0 +1,71 @@
+"""Throughput and latency as tables, with intervals and the number of values behind them."""
+
+from __future__ import annotations
+
+from innerloop.harness.cli.words import NONE, number, seconds
+from innerloop.harness.pages.parts import Label, Row, Section, Table, filled
+from innerloop.harness.report.run import LEAST, RULES
+from innerloop.harness.schema.common import Bounds, Summary
+from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.window import Throughput
+
+RATES = (  # (label, term, field)
+    ("output tokens/s (decode)", "decode_rate", "output_tokens_per_s"),
+    ("prefill positions/s", "prefill_rate", "prefill_positions_per_s"),
+    ("total tokens/s", "total_rate", "total_tokens_per_s"),
+    ("tokens/s per user", "user_rate", "tokens_per_s_per_user"),
+    ("requests/s", "request_rate", "requests_per_s"),
+)
+LATENCIES = (("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("end to end", "e2e"))
+
+
+def speed(result: Result) -> Section:
+    return Section("speed", "Throughput and latency", [throughput(result), latency(result)])
+
+
+def throughput(result: Result) -> Table:
+    whole, steady = result.throughput, result.steady
+    inside = steady.throughput or Throughput()
+    rows = []
+    for label, term, field in RATES:
+        ci = getattr(inside, f"{field}_ci", None)
+        cells = [number(getattr(whole, field)), number(getattr(inside, field)), interval(ci)]
+        rows.append(Row(Label(label, term), cells, style="strong" if field == "output_tokens_per_s" else ""))
+    note = (
+        f"Steady: {seconds(steady.duration_s)} and {number(steady.steps)} steps, {RULES[steady.rule]}."
+        if steady.reason is None
+        else f"No steady figures: {steady.reason}."
+    )
+    columns = [Label("Throughput"), Label("window", "window"), Label("steady", "steady")]
+    return filled(Table([*columns, Label("95 % interval, steady", "rate_interval")], rows, note=note))
+
+
+def latency(result: Result) -> Table:
+    """Of the whole window: mean and quantiles, p50 and p99 with their intervals."""
+    rows = []
+    for label, term in LATENCIES:
+        of: Summary = getattr(result.latency_s, term)
+        cells = [seconds(of.mean), point(of, "p50"), bounds(of.p50_ci), point(of, "p90"), point(of, "p99")]
+        rows.append(Row(Label(label, term), [*cells, bounds(of.p99_ci if of.count >= LEAST["p99"] else None),
+                                             number(of.count)]))  # fmt: skip
+    names = ("mean", None), ("p50", "p50"), ("95 %", "interval"), ("p90", "p90"), ("p99", "p99"), ("95 %", "interval")
+    columns = [Label("Latency"), *(Label(name, term) for name, term in names), Label("n", "n")]
+    note = "From the time a request was due. A dash: there are too few values, or it is unknown."
+    return filled(Table(columns, rows, note=note))
+
+
+def point(of: Summary, name: str) -> str:
+    """A quantile, where there are enough values for it."""
+    return seconds(getattr(of, name) if of.count >= LEAST.get(name, 0) else None)
+
+
+def bounds(ci: Bounds | None) -> str:
+    if ci is None or ci[0] is None:
+        return NONE
+    return f"≥ {seconds(ci[0])}" if ci[1] is None else f"{seconds(ci[0])} – {seconds(ci[1])}"
+
+
+def interval(ci: Bounds | None) -> str:
+    if ci is None or ci[0] is None or ci[1] is None:
+        return NONE
+    return f"{number(ci[0])} – {number(ci[1])}"

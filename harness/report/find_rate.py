@@ -1,0 +1,86 @@
+"""The highest load within latency limits, as a person reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from innerloop.harness.cli.console import PlainConsole
+from innerloop.harness.cli.words import NONE, number, seconds, share
+from innerloop.harness.report.layers import STYLE
+from innerloop.harness.report.tables import section, table
+from innerloop.harness.schema.comparison import Estimate
+from innerloop.harness.schema.find_rate import FindRate
+
+UNIT = {"rate_per_s": "requests/s", "users": "users"}
+VERDICT = {True: "holds", False: "fails", None: "undecided"}
+
+
+def print_found_rate(found: FindRate, folder: Path | None = None, console: Console | None = None) -> None:
+    (console or PlainConsole()).print(Group(*parts(found, folder)))
+
+
+def parts(found: FindRate, folder: Path | None) -> Iterator[RenderableType]:
+    words = [
+        f"innerloop {found.innerloop_version}",
+        " ".join(filter(None, [found.engine.name, found.engine.version])),
+        found.model,
+        found.workload,
+    ]
+    yield Text(" · ".join(word for word in words if word), style="bold")
+    limits = ", ".join(f"{limit.name} {seconds(limit.limit_s)}" for limit in found.limits)
+    status = Text(found.status.upper(), style=STYLE.get(found.status, "bold red"))
+    yield status.append(f"  highest load within {limits}", style="default not bold")
+    yield Text(answer(found), style="bold")
+    yield section("probes", probes(found))
+    yield Text("")
+    for line in remarks(found):
+        yield Text(line, style="dim")
+    for note in found.notes:
+        yield Text(f"! {note}", style="yellow")
+    if folder is not None:
+        yield Text("")
+        yield Text(str(folder), style="bold")
+
+
+def answer(found: FindRate) -> str:
+    """One sentence."""
+    unit, value = UNIT[found.over], number(found.answer)
+    if found.state == "found":
+        return f"{value} {unit}: it holds, and {number(found.fails)} do not"
+    if found.state == "above":
+        return f"at least {value} {unit}: all that was tried held"
+    if found.state == "below":
+        return f"none: the lowest load that was tried, {number(found.fails)} {unit}, fails"
+    so_far = "nothing has held" if found.answer is None else f"{value} {unit} hold"
+    return f"unresolved after {found.probes} of {found.most} probes: {so_far} so far"
+
+
+def probes(found: FindRate) -> RenderableType:
+    """A line a load, the lowest first."""
+    names = [limit.name for limit in found.limits]
+    rows = table(UNIT[found.over], "", *(f"kept {name}" for name in names), "goodput", "tokens/s", "probes", left=2)
+    for one in sorted(found.loads, key=lambda load: load.load):
+        verdict = VERDICT[one.holds] + (", piles up" if one.overloaded else "")
+        shares = [kept(one.kept.get(name)) for name in names]
+        figures = (number(one.goodput), number(one.output_tokens_per_s), str(len(one.runs)))
+        style = "bold" if one.load == found.answer else None
+        rows.add_row(f"{one.load:g}", verdict, *shares, *figures, style=style)
+    return rows
+
+
+def kept(one: Estimate | None) -> str:
+    if one is None or one.value is None:
+        return NONE
+    return f"{share(one.value)} ({100 * (one.low or 0):.1f}-{100 * (one.high or 1):.1f})"
+
+
+def remarks(found: FindRate) -> Iterator[str]:
+    yield "kept: share of the requests, with its 95 % interval; a limit holds where that lies at or above its quantile"
+    for place, known, right in ((0.95, found.confirmed, "holds"), (1.1, found.refuted, "fails")):
+        if found.answer is not None and known is not None:
+            verdict = right if known else {"holds": "fails", "fails": "holds"}[right]
+            yield f"at {place:g} of the answer it {verdict}"

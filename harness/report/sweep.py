@@ -1,0 +1,173 @@
+"""What a grid of runs says, as a person reads it: a line a cell, the Pareto table, published figures beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from innerloop.harness.cli.console import PlainConsole
+from innerloop.harness.cli.words import NONE, number, seconds
+from innerloop.harness.report.layers import STYLE
+from innerloop.harness.report.tables import section, table
+from innerloop.harness.schema.comparison import Estimate
+from innerloop.harness.schema.sweep import Sweep, SweepCell
+
+MOST_CELLS = 60  # that are printed; document.json has all
+RATE, TTFT, TPOT = "throughput.output_tokens_per_s", "latency_s.ttft.p50", "latency_s.tpot.p50"
+
+
+def print_sweep(found: Sweep, folder: Path | None = None, console: Console | None = None) -> None:
+    (console or PlainConsole()).print(Group(*parts(found, folder)))
+
+
+def parts(found: Sweep, folder: Path | None) -> Iterator[RenderableType]:
+    yield header(found)
+    if found.published:
+        yield from conditions(found)
+    yield section("cells", cells(found))
+    if any(cell.frontier is not None for cell in found.cells):
+        yield section("tokens/s of a device against those of one user (interactivity)", pareto(found))
+    yield from curves(found)
+    yield Text("")
+    for line in remarks(found):
+        yield Text(line, style="dim")
+    for line in (*found.notes, *reasons(found)):
+        yield Text(f"! {line}", style="yellow")
+    if folder is not None:
+        yield Text("")
+        yield Text(str(folder), style="bold")
+        yield Text("  document.json  runs/", style="dim")
+
+
+def header(found: Sweep) -> RenderableType:
+    name = " ".join(filter(None, [found.name and f"{found.name}:", found.title])) or "sweep"
+    first = Text(f"innerloop {found.innerloop_version} · {name}", style="bold")
+    status = Text(found.status.upper(), style=STYLE.get(found.status, "bold red"))
+    counts = ", ".join(f"{count} {state}" for state, count in found.counts.items())
+    trials = "1 process" if found.trials == 1 else f"{found.trials} processes"
+    status.append(f"  {len(found.cells)} cells ({counts}), {trials} each", style="default not bold")
+    return Group(first, status)
+
+
+def conditions(found: Sweep) -> Iterator[RenderableType]:
+    """What differs between the published study and this one."""
+    published: Any = found.published
+    yield Text(f"published: {published['title']}, {published['date']}, {published['source']}")
+    gpus = found.machine.get("gpus") or []
+    here = f"{found.machine.get('cpu')}, " + (f"{len(gpus)} GPU(s)" if gpus else "no GPU")
+    ours = {"hardware": here}
+    rows = table("what differs", "published", "here", left=3)
+    rows.columns[1].no_wrap = rows.columns[2].no_wrap = False
+    for name, words in published["conditions"].items():
+        rows.add_row(name, words, ours.get(name, "see the cells' results"))
+    yield rows
+
+
+def shown(found: Sweep) -> tuple[SweepCell, ...]:
+    return found.cells[:MOST_CELLS]
+
+
+def cells(found: Sweep) -> RenderableType:
+    """One line a cell: its speed, what a user sees, and the state where it is not done."""
+    quoted = any(cell.published for cell in found.cells)
+    energy = any(cell.energy_j_per_token for cell in found.cells)
+    columns = ["", "tokens/s", "TTFT", "TPOT", "per user", *(["J/token"] if energy else [])]
+    rows = table(*columns, *(["published"] if quoted else []))
+    for cell in shown(found):
+        if cell.state in ("failed", "refused", "to come") and RATE not in cell.figures:
+            rows.add_row(cell.name, cell.state, *[""] * (len(rows.columns) - 2), style="dim")
+            continue
+        figures = [
+            interval(cell.figures.get(RATE)),
+            seconds(value(cell.figures.get(TTFT))),
+            seconds(value(cell.figures.get(TPOT))),
+            interval(cell.interactivity),
+            *([interval(cell.energy_j_per_token)] if energy else []),
+        ]
+        told = "; ".join(f"{one.figure}: {one.words}" for one in cell.published)
+        mark = "*" if cell.state == "suspect" else "" if cell.state == "done" else f" ({cell.state})"
+        rows.add_row(cell.name + mark, *figures, *([told] if quoted else []))
+    return rows
+
+
+def pareto(found: Sweep) -> RenderableType:
+    """The cells that may be ranked, by interactivity: which are on the frontier, and which are surely dominated."""
+    rows = table("", "per user", "per device", "")
+    rows.columns[3].justify = "left"
+    ranked = [cell for cell in found.cells if cell.frontier is not None]
+    for cell in sorted(ranked, key=lambda one: value(one.interactivity) or 0.0)[:MOST_CELLS]:
+        by = cell.dominated_by
+        more = f" and {len(by) - 1} more" if len(by) > 1 else ""
+        words = "frontier" if cell.frontier else f"dominated by {by[0]}{more}" if by else "not dominated at 95 %"
+        rows.add_row(
+            cell.name,
+            interval(cell.interactivity),
+            interval(cell.tokens_per_s_per_device),
+            words,
+            style="bold" if cell.frontier else None,
+        )
+    return rows
+
+
+def curves(found: Sweep) -> Iterator[RenderableType]:
+    """Throughput at fixed interactivity, a table for each set of levels."""
+    tables: dict[tuple[float, ...], Any] = {}
+    for curve in found.curves:
+        places = tuple(level.interactivity for level in curve.levels)
+        if places not in tables:
+            tables[places] = table("tokens/s of a user:", *(number(place) for place in places))
+        tables[places].add_row(
+            ", ".join(str(one) for one in curve.at.values()) or "all",
+            *(
+                interval(level.tokens_per_s_per_device) if level.state == "between" else level.state
+                for level in curve.levels
+            ),
+        )
+    for places, rows in tables.items():
+        if places:
+            yield section("tokens/s a device at a fixed interactivity", rows)
+
+
+def interval(one: Estimate | None) -> str:
+    """`412 (405 to 419)`, or the value alone where there is no interval."""
+    if one is None or one.value is None:
+        return NONE
+    if one.low is None or one.high is None:
+        return number(one.value)
+    return f"{number(one.value)} ({number(one.low)} to {number(one.high)})"
+
+
+def value(one: Estimate | None) -> float | None:
+    return None if one is None else one.value
+
+
+def remarks(found: Sweep) -> Iterator[str]:
+    """How to read the tables."""
+    if len(found.cells) > MOST_CELLS:
+        yield f"the first {MOST_CELLS} of {len(found.cells)} cells; document.json has all"
+    if any(cell.processes > 2 for cell in found.cells):
+        yield "in brackets: 95 % interval of the mean over the trials"
+    if found.curves:
+        yield (
+            "between measured cells by straight lines; unreachable: no cell was as fast for a user; not measured: all "
+            "cells were faster"
+        )
+    if any(cell.state == "suspect" for cell in found.cells):
+        yield "*: a run of this cell is suspect; innerloop show names the reasons"
+    if found.reused:
+        yield f"{found.reused} existing runs were reused; --fresh repeats them"
+
+
+def reasons(found: Sweep) -> Iterator[str]:
+    """Why cells failed or were refused: each reason once, with the cells that have it."""
+    by_reason: dict[str, list[str]] = {}
+    for cell in found.cells:
+        for reason in cell.reasons:
+            by_reason.setdefault(f"{cell.state}: {reason}", []).append(cell.name)
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"{reason} ({', '.join(names[:3])}{more})"

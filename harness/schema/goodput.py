@@ -1,0 +1,63 @@
+"""How many requests kept the latency limits that were given (service level objectives)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from innerloop.harness.schema.figure import Figure
+
+LIMITED = ("ttft", "tpot", "e2e")
+Limited = Literal["ttft", "tpot", "e2e"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A latency that may be exceeded by a share of the requests only."""
+
+    figure: Limited
+    quantile: Annotated[float, Figure("share of the requests that must keep it")]
+    limit_s: Annotated[float, Figure("the latency", "s")]
+
+    @property
+    def name(self) -> str:
+        """As it is typed: ttft_p99."""
+        return f"{self.figure}_p{self.quantile * 100:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitKept:
+    """What became of one limit."""
+
+    figure: Limited
+    quantile: Annotated[float, Figure("share of the requests that must keep it")]
+    limit_s: Annotated[float, Figure("the latency", "s")]
+    judged: Annotated[int, Figure("requests of which it is known: a cut one only once it had exceeded the limit")]
+    kept: Annotated[int, Figure("of them, those that kept it")]
+    share: Annotated[float | None, Figure("kept / judged", null="none was judged", better="higher")]
+    low: Annotated[
+        float | None, Figure("95 % interval: Wilson's, of judged / clustering values", null="none was judged")
+    ]
+    high: Annotated[float | None, Figure("its other end", null="none was judged")]
+    clustering: Annotated[
+        float, Figure("how many times the share's variance over batches of time is that of independent requests, >= 1")
+    ]
+    holds: Annotated[
+        bool | None,
+        Figure("true: low >= quantile; false: high < quantile", null="the requests are too few to tell"),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Goodput:
+    """Requests that kept all limits. A request that was cut or failed is none of them."""
+
+    limits: tuple[LimitKept, ...]
+    due: Annotated[int, Figure("requests that were due in the window")]
+    good: Annotated[int, Figure("of them, those that finished and kept all limits")]
+    share: Annotated[float | None, Figure("good / due: cut and failed ones count as violations", null="none was due",
+                                          better="higher")]  # fmt: skip
+    requests_per_s: Annotated[
+        float | None,
+        Figure("goodput", "requests/s", "good / duration", "the window never opened", "higher"),
+    ]

@@ -1,0 +1,46 @@
+"""What the requests of a run were made of, where that is more than lengths and times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from innerloop.harness.schema.common import NO_VALUES, Summary
+from innerloop.harness.schema.figure import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A trace, and what became of its rows."""
+
+    format: str
+    rows: Annotated[int, Figure("rows of the file, or turns of its conversations")]
+    replayed: Annotated[int, Figure("requests made of them")]
+    empty: Annotated[int, Figure("left out: no prompt or no output tokens")] = 0
+    out_of_range: Annotated[int, Figure("left out: outside start_s, end_s or max_requests")] = 0
+    too_long: Annotated[int, Figure("left out or cut: longer than the context (see fit)")] = 0
+    out_of_order: Annotated[int, Figure("earlier than the row before; rows are replayed in order of time")] = 0
+    estimated: Annotated[int, Figure("lengths estimated from the text, by chars_per_token")] = 0
+    fit: Annotated[str, Figure("what was done about requests that are too long")] = "refuse"
+    length_scale: Annotated[float, Figure("lengths were multiplied by this, with what fit: scale needed")] = 1.0
+    time_scale: Annotated[float, Figure("times were multiplied by this")] = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCount:
+    """A class of requests in a mix."""
+
+    name: str
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLatency:
+    """What the senders of one class of requests saw."""
+
+    name: str
+    requests: Annotated[int, Figure("due in the window")]
+    finished: Annotated[int, Figure("got all their tokens")]
+    ttft: Annotated[Summary, Figure("time to first token", "s", "first token - due", NO_VALUES, "lower")]
+    tpot: Annotated[Summary, Figure("time per output token after the first arrival", "s", better="lower")]
+    e2e: Annotated[Summary, Figure("end to end", "s", "last token - due", NO_VALUES, "lower")]

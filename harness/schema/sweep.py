@@ -1,0 +1,106 @@
+"""A grid of runs: its cells, what each was measured to do, and which ones are better than others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from innerloop.harness.schema.comparison import Estimate
+from innerloop.harness.schema.figure import Figure
+
+VERSION = "1.0"
+CellState = Literal["done", "suspect", "failed", "refused", "to come"]
+ONE = "fewer than three processes"
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """What a source says of a cell."""
+
+    figure: Literal["output_tokens_per_s", "ttft"]
+    words: Annotated[str, Figure("as the source has it")]
+    low: Annotated[float | None, Figure("in the metric's unit", null="the source has no number")]
+    high: Annotated[float | None, Figure("in the metric's unit", null="the source has no number")]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepCell:
+    """One point of the grid."""
+
+    name: str
+    at: Annotated[Mapping[str, Any], Figure("its values of the axes")]
+    state: Annotated[CellState, Figure("suspect: one of its runs is; to come: trials are left")]
+    reasons: Annotated[tuple[str, ...], Figure("why runs failed or were refused")]
+    processes: Annotated[int, Figure("trials that finished")]
+    runs: Annotated[tuple[str, ...], Figure("folders: relative ones are in the experiment's, others were done before")]
+    figures: Annotated[Mapping[str, Estimate], Figure("means over the processes, by dotted name")]
+    devices: int
+    substituted: Annotated[
+        str | None, Figure("part of the engine that was replaced, so that it is not ranked", null="nothing was")
+    ]
+    tokens_per_s_per_device: Annotated[
+        Estimate | None,
+        Figure("throughput", "tokens/s", "output tokens/s / devices", "no trial finished", "higher"),
+    ]
+    interactivity: Annotated[
+        Estimate | None,
+        Figure("output rate of one user", "tokens/s", "1 / mean ITL", "no request got a second token", "higher"),
+    ]
+    dominated_by: Annotated[
+        tuple[str, ...], Figure("cells with the same work that are better in both at 95 %: their intervals lie above")
+    ]
+    frontier: Annotated[
+        bool | None, Figure("no ranked cell has better means in both", null="it has no figures, or is not ranked")
+    ]
+    energy_j_per_token: Annotated[
+        Estimate | None, Figure("of devices, else of the CPU", "J/token", null="not measured", better="lower")
+    ]
+    published: Annotated[tuple[Quoted, ...], Figure("what the suite's source says of it")]
+
+
+@dataclass(frozen=True, slots=True)
+class AtInteractivity:
+    """Throughput a device at a fixed interactivity, between measured cells only."""
+
+    interactivity: Annotated[float, Figure("output tokens/s of a user", "tokens/s")]
+    state: Annotated[
+        Literal["between", "unreachable", "not measured"],
+        Figure("unreachable: no cell was as fast for a user; not measured: all cells were faster"),
+    ]
+    tokens_per_s_per_device: Annotated[Estimate | None, Figure("by linear interpolation", "tokens/s", null="see state")]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Cells that differ in their load alone, by interactivity."""
+
+    at: Annotated[Mapping[str, Any], Figure("what they have in common")]
+    cells: tuple[str, ...]
+    levels: tuple[AtInteractivity, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The document of a grid."""
+
+    schema_version: str
+    innerloop_version: str
+    created: Annotated[str, Figure("when the last run ended, UTC in ISO 8601")]
+    status: Literal["ok", "suspect", "failed", "partial", "interrupted"]
+    name: Annotated[str | None, Figure("of the suite", null="none was named")]
+    title: str | None
+    axes: Annotated[tuple[str, ...], Figure("what differs between the cells")]
+    trials: Annotated[int, Figure("trials of each cell")]
+    metric: str
+    machine: Annotated[Mapping[str, Any], Figure("where it was measured")]
+    counts: Annotated[Mapping[str, int], Figure("cells by state")]
+    boots: Annotated[int, Figure("how often the machine was started anew between its runs, plus 1")]
+    reused: Annotated[int, Figure("existing runs that were reused")]
+    cells: tuple[SweepCell, ...]
+    curves: tuple[Curve, ...]
+    published: Annotated[
+        Mapping[str, Any] | None, Figure("the suite's source and how it measured", null="the suite has none")
+    ]
+    notes: tuple[str, ...]
+    kind: Annotated[Literal["sweep"], Figure("what this document is")] = "sweep"

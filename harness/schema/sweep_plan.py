@@ -1,0 +1,37 @@
+"""What a grid would run: `--dry-run`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCell:
+    """One point. state: "run"; "done": all its runs were made before; "refused": it can be run nowhere so; "not here":
+    this machine lacks something. reason: of the last two. minutes: of all its windows that are left, without loads;
+    None where nothing says how long it takes."""
+
+    name: str
+    at: Mapping[str, Any]
+    state: Literal["run", "done", "refused", "not here"]
+    reason: str | None
+    runs_left: int
+    minutes: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOfSweep:
+    """loads: how often an engine is loaded. minutes: all windows, warm-ups and loads, as `basis` says."""
+
+    name: str | None
+    title: str | None
+    trials: int
+    cells: tuple[PlannedCell, ...]
+    runs: int
+    reused: int
+    loads: int
+    minutes: float
+    budget_minutes: float | None
+    basis: tuple[str, ...]

@@ -1,0 +1,94 @@
+"""Engine `http` against a real server: vLLM's, started as a user would."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from innerloop.engines.http.asking import models
+from innerloop.engines.http.serving import free_port
+from innerloop.harness import environments
+from innerloop.harness.checkpoints import ensure_checkpoint
+from innerloop.harness.profiles import load_model
+from innerloop.harness.profiles.engines import load_engine
+from tests.real import run, variables
+from tests.waiting import until
+
+pytestmark = pytest.mark.real
+WORKLOAD = """\
+prompt: {tokens: {kind: uniform, min: 5, max: 40}}
+output: {tokens: {kind: uniform, min: 3, max: 12}}
+load: {kind: closed, users: 4, requests_per_user: 4}
+warmup: {requests: 4, output_tokens: 4, max_rounds: 1}
+"""
+SAME = ("--model", "llama-tiny", "--device", "cpu", "--ceilings", "off", "--keep-token-ids", "--workload", "few.yaml")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("attached")
+    (made / "few.yaml").write_text(WORKLOAD)
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[tuple[int, int]]:
+    """The port and the process of a vLLM server."""
+    environment = environments.obtain(load_engine("vllm"), "cpu", None, None)
+    checkpoint, port = ensure_checkpoint(load_model("llama-tiny"), "float32"), free_port()
+    command = [
+        environment.python, "-m", "vllm.entrypoints.openai.api_server", "--model", checkpoint.path, "--port", str(port),
+        "--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager", "--max-model-len", "2048", "--max-num-seqs",
+        "8", "--kv-cache-memory-bytes", str(1 << 28), "--served-model-name", "mine", "--no-enable-prefix-caching",
+    ]  # fmt: skip
+    with open(folder / "server.log", "w") as log:
+        process = subprocess.Popen(
+            list(map(str, command)), env=variables(**environment.variables), stdout=log, stderr=log
+        )
+    try:
+        until(lambda: process.poll() is not None or bool(models(("127.0.0.1", port))))
+        assert process.poll() is None, (folder / "server.log").read_text()[-2000:]
+        yield port, process.pid
+    finally:
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        process.wait(60)
+        for one in below:
+            if one.is_running():
+                one.kill()
+
+
+def ended(folder: Path, name: str, *arguments: object) -> tuple[dict[str, Any], Any]:
+    """A run's result and the ids that it returned."""
+    done = run(*arguments, *SAME, "--out", folder / name, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / name / "result.json").read_text()), np.load(folder / name / "output_ids.npz")
+
+
+def test_a_users_server_returns_the_tokens_that_the_engines_own_core_does(
+    server: tuple[int, int], folder: Path
+) -> None:
+    port, pid = server
+    url = ("--engine", "http", "--engine-arg", f"url=http://127.0.0.1:{port}/v1")
+    core, expected = ended(folder, "core", "--engine", "vllm")
+    result, found = ended(folder, "ids", *url, "--engine-arg", f"pid={pid}")
+    assert result["workload_hash"] == core["workload_hash"]
+    assert (found["ids"] == expected["ids"]).all()
+    effective = result["engine"]["effective"]
+    assert (effective["server"], effective["served_model"], effective["max_model_len"]) == ("vllm", "mine", 2048)
+    assert effective["tokens_counted_by"] == "token ids"
+    assert result["engine"]["version"] == core["engine"]["version"]
+    assert result["memory_bytes"]["peak"] > 1 << 29
+    text, counted = ended(folder, "text", *url, "--engine-arg", "protocol=text-usage")
+    assert text["counts"]["finished"] == 16
+    assert text["engine"]["effective"]["prompts_sent_as"] == "text"
+    assert text["engine"]["effective"]["tokens_counted_by"] == "the usage in each chunk"
+    assert set(counted["ids"].tolist()) == {-1}
+    assert (counted["offsets"] == expected["offsets"]).all()

@@ -1,0 +1,153 @@
+"""vLLM's CPU build through the adapter: n-gram speculation, experts, an FP8 cache, two ranks. stepped.py steps it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from innerloop.engines.worker import trace
+from innerloop.harness import environments
+from innerloop.harness.analysis.run import Figures, analyse
+from innerloop.harness.checkpoints import ensure_checkpoint
+from innerloop.harness.process.launcher import environment
+from innerloop.harness.profiles import load_model
+from innerloop.harness.profiles.engines import load_engine
+from tests.real import ROOT, variables
+
+pytestmark = pytest.mark.real
+REFERENCES = {
+    "ngram core": "repeating reference", "ngram engine": "repeating reference", "moe": "moe reference",
+    "two ranks": "reference",
+}  # fmt: skip
+DRAFTING = ("ngram core", "ngram engine")
+CASES = (*REFERENCES, "fp8 cache")
+
+
+@dataclass(frozen=True)
+class Window:
+    """A driven window: the trace's records, what they come to, the token ids of each request, and what was told."""
+
+    steps: np.ndarray
+    requests: np.ndarray
+    figures: Figures
+    ids: list[list[int]]
+    said: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where stepped.py has left what it saw."""
+    made = environments.create(load_engine("vllm"), "cpu")
+    models = {
+        name: str(ensure_checkpoint(load_model(name), "float32").path) for name in ("llama-tiny", "qwen3-moe-tiny")
+    }
+    models["bfloat16"] = str(ensure_checkpoint(load_model("llama-tiny"), "bfloat16").path)
+    place = tmp_path_factory.mktemp("stepped")
+    done = subprocess.run(
+        [made.python, "-m", "tests.engines.vllm.stepped", place, json.dumps(models)],
+        cwd=place,
+        env={**variables(), **environment(dict(made.variables)), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return place
+
+
+def read(folder: Path, case: str) -> Window:
+    place = folder / case
+    if case == "fp8 cache" and not place.exists():
+        pytest.skip("vLLM's CPU build keeps an FP8 cache only with AVX-512 or AMX")
+    with np.load(place / "output_ids.npz", allow_pickle=False) as kept:
+        ids = [part.tolist() for part in np.split(kept["ids"], kept["offsets"][1:-1])]
+    head = trace.header(place / "steps.bin")
+    header = {field: int(head[field]) for field in (trace.HEADER.names or ()) if field != "magic"}
+    steps, tokens, requests = (trace.records(place, kind) for kind in ("steps", "tokens", "requests"))
+    said = json.loads((place / "said.json").read_text())
+    return Window(steps, requests, analyse(steps, tokens, requests, header), ids, said)
+
+
+@pytest.fixture(params=CASES)
+def window(folder, request) -> Window:
+    return read(folder, request.param)
+
+
+@pytest.fixture(params=DRAFTING)
+def drafting(folder, request) -> Window:
+    return read(folder, request.param)
+
+
+@pytest.mark.parametrize("case", REFERENCES)
+def test_every_request_gets_the_tokens_that_the_torch_engine_gives_it(folder, case):
+    found = read(folder, case).ids
+    assert found == read(folder, REFERENCES[case]).ids
+    assert len({token for ids in found for token in ids}) >= 8
+
+
+def test_the_trace_adds_up(window):
+    assert window.figures.checks == ()
+    assert window.requests["output_tokens"].tolist() == window.requests["asked_tokens"].tolist()
+    prompts, outputs = (int(window.requests[name].sum()) for name in ("prompt_tokens", "output_tokens"))
+    accepted = int(window.steps["accepted_tokens"].sum())
+    assert window.steps["prefill_tokens"].sum() == prompts
+    assert window.steps["decode_tokens"].sum() + accepted == outputs - len(window.requests)
+
+
+def test_all_that_a_step_can_tell_is_told_and_phases_fit_into_it(window):
+    assert window.said["info"]["unreported"] == window.said["beforehand"] == []
+    steps = window.steps
+    for name in steps.dtype.names or ():
+        assert (steps[name] >= 0).all(), name
+    phases = sum(steps[f"{phase}_ns"] for phase in trace.PHASES)
+    assert (phases <= steps["end_ns"] - steps["start_ns"]).all()
+    assert window.said["bare"]
+
+
+def test_drafts_are_counted_apart_and_those_accepted_came_out(drafting):
+    steps = drafting.steps
+    assert 0 < steps["accepted_tokens"].sum() < steps["drafted_tokens"].sum()
+    assert (steps["accepted_tokens"] <= steps["drafted_tokens"]).all()
+    assert (steps["drafted_tokens"] <= 3 * steps["decode_tokens"]).all()
+    decoding = steps["prefill_tokens"] == 0
+    assert (steps["output_tokens"] == steps["decode_tokens"] + steps["accepted_tokens"])[decoding].all()
+    assert (steps["running"] == steps["decode_tokens"])[decoding].all()
+    assert drafting.figures.counts.drafted_tokens == steps["drafted_tokens"].sum()
+    assert drafting.figures.counts.accepted_tokens == steps["accepted_tokens"].sum()
+    assert drafting.said["info"]["effective"]["speculation"] == "ngram, 3 tokens"
+
+
+def test_drafting_takes_fewer_steps(folder, drafting):
+    assert len(drafting.steps) < len(read(folder, "repeating reference").steps)
+
+
+def test_where_nothing_is_drafted_that_is_0(folder):
+    for case in ("moe", "two ranks"):
+        found = read(folder, case)
+        assert not found.steps["drafted_tokens"].any()
+        assert found.said["info"]["effective"]["speculation"] is None
+
+
+def test_an_fp8_cache_takes_a_byte_a_number(folder):
+    info = read(folder, "fp8 cache").said["info"]
+    assert info["effective"]["kv_cache_dtype"].startswith("fp8")
+    assert (
+        info["kv_cache_bytes"] == info["kv_cache_tokens"] * load_model("llama-tiny").kv_bytes_per_token("bfloat16") // 2
+    )
+
+
+def test_two_ranks_share_the_cache_and_tell_how_long_they_prepare(folder):
+    found = read(folder, "two ranks")
+    info = found.said["info"]
+    assert info["effective"]["tensor_parallel"] == 2
+    assert info["effective"]["executor"] == "mp"
+    assert info["effective"]["process_hops"] == 1
+    assert info["kv_cache_bytes"] == info["kv_cache_tokens"] * load_model("llama-tiny").kv_bytes_per_token("float32")
+    assert (found.steps["prepare_ns"] > 0).all()
+    assert (found.steps["wait_ns"] > 0).all()

@@ -1,0 +1,151 @@
+"""A bisection as an experiment: the first version stands in every block, and any answer can come of it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from innerloop.harness.analysis.bisection import NONE
+from innerloop.harness.cli.errors import InstallFailed, Refused
+from innerloop.harness.environments.versions import expanded, in_span
+from innerloop.harness.experiments.bisecting import BISECT, next_pair, state
+from innerloop.harness.experiments.blocks import Job
+from innerloop.harness.experiments.commits import commits_of, make
+from innerloop.harness.experiments.culprit import bisected
+from innerloop.harness.experiments.folder import read_events, write_manifest
+from innerloop.harness.experiments.listing import status
+from innerloop.harness.experiments.runner import Outcome, carry_out
+from innerloop.harness.report.bisect import verdict
+from innerloop.harness.result.figures import PRIMARY
+from innerloop.harness.schema.experiment import Cell, Manifest
+from innerloop.harness.store.typed import document, typed
+from tests.harness.experiments.test_blocks import event, manifest
+
+VERSIONS = tuple(f"e=={k}.0" for k in range(7))
+
+
+def asked(**changes: object) -> Manifest:
+    options = {"metric": PRIMARY, "effect": 0.05, "certainty": 0.97, "what": "e", "left_out": {}}
+    made = manifest(blocks=40, design=BISECT, order="random", kept=True, options=options)
+    return replace(made, cells=tuple(Cell(name, {}, name) for name in VERSIONS), **changes)
+
+
+def nothing(*_: object) -> None:
+    pass
+
+
+def run(folder: Path, speed: Callable[[int], float], broken: Sequence[str] = ()) -> None:
+    rng = np.random.default_rng(3)
+
+    def execute(jobs: Sequence[Job], runs: Sequence[Path]) -> Sequence[Outcome]:
+        [job] = jobs
+        if job.cell in broken:
+            return [Outcome("failed", reason="it does not load")]
+        value = speed(VERSIONS.index(job.cell)) * (1 + rng.normal(0, 0.01))
+        return [Outcome("done", "ok", {PRIMARY: value})]
+
+    write_manifest(folder, asked())
+    assert carry_out(folder, execute, "b1", nothing, choose=next_pair)
+
+
+def test_the_culprit_is_found_in_few_blocks_each_with_the_first_version(tmp_path: Path) -> None:
+    run(tmp_path, lambda k: 70.0 if k >= 3 else 100.0)
+    found = bisected(tmp_path)
+    assert (found.verdict, found.culprit, found.before) == ("culprit", "e==3.0", "e==2.0")
+    assert found.probability > 0.97
+    assert found.loss is not None
+    assert found.loss.value == pytest.approx(0.3, abs=0.03)
+    blocks: dict[int, set[str]] = {}
+    for one in read_events(tmp_path):
+        blocks.setdefault(one.block, set()).add(one.cell)
+    searched, last = list(blocks.values())[:-3], list(blocks.values())[-3:]
+    assert all(VERSIONS[0] in cells and len(cells) == 2 for cells in searched)
+    assert last == [{"e==2.0", "e==3.0"}] * 3
+    assert len({cell for cells in searched for cell in cells} - {VERSIONS[0]}) <= 5
+    assert status(tmp_path, asked(), read_events(tmp_path)) == "ok"
+    assert verdict(found).startswith("e==3.0: ")
+    assert typed(type(found), document(found)) == found
+
+
+def test_no_culprit_is_an_answer(tmp_path: Path) -> None:
+    run(tmp_path, lambda k: 100.0)
+    found = bisected(tmp_path)
+    assert (found.verdict, found.culprit, found.why) == ("no culprit", None, None)
+    assert verdict(found).startswith("no culprit: no version loses 5.0 %")
+
+
+def test_a_version_that_does_not_run_is_passed_over_and_named(tmp_path: Path) -> None:
+    run(tmp_path, lambda k: 60.0 if k >= 4 else 100.0, broken=VERSIONS[3:4])
+    found = bisected(tmp_path)
+    assert (found.culprit, found.before) == ("e==4.0", "e==2.0")
+    assert any("e==3.0 cannot be tested: it does not load" in note for note in found.notes)
+    assert any("may also have become slow in e==3.0" in note for note in found.notes)
+
+
+def test_where_the_first_version_does_not_run_it_is_over_and_undecided(tmp_path: Path) -> None:
+    run(tmp_path, lambda k: 100.0, broken=VERSIONS[:1])
+    assert bisected(tmp_path).verdict == "undecided"
+
+
+def test_a_block_that_a_restart_cut_is_run_again_whole() -> None:
+    first, second = state(asked(), []).open, asked()
+    assert first is not None
+    jobs = next_pair(second, [], "b1")
+    half = [replace(event(jobs[0]), figures={PRIMARY: 1.0})]
+    assert next_pair(second, half, "b1")[0].cell != jobs[0].cell
+    assert next_pair(second, half, "b2") == jobs
+    assert state(second, half).found != NONE
+
+
+def test_a_range_is_the_releases_in_it() -> None:
+    assert expanded(["vllm==0.28..0.30", "torch"]) == ["vllm==0.28.0", "vllm==0.29.0", "vllm==0.30.0", "torch"]
+    assert in_span("0.32.1", "0.28", "0.32")
+    assert not in_span("0.33.0", "0.28", "0.32")
+    with pytest.raises(Refused, match="holds no release"):
+        expanded(["vllm==1..2"])
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+
+    def git(*words: str) -> None:
+        told = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        subprocess.run(["git", *told, *words], cwd=folder, check=True, capture_output=True)
+
+    git("init", "-q", "-b", "main")
+    for k in range(3):
+        (folder / "file").write_text(str(k))
+        git("add", "file")
+        git("commit", "-qm", str(k))
+        git("tag", f"v{k}")
+    return folder
+
+
+def test_commits_have_work_trees_that_are_built_once(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+    found = commits_of(repository, "v0", "main", "cat file >> built", "--engine {dir}/engine")
+    assert len(found) == 3
+    source = found[1].source
+    assert source is not None
+    folder = Path(source["folder"])
+    assert found[1].words == ("--engine", f"{folder}/engine")
+    for _ in range(2):
+        make(repository, source["commit"], folder, source["command"])
+    assert (folder / "built").read_text() == "1"
+    with pytest.raises(InstallFailed, match="ended with 3"):
+        make(repository, found[2].source["commit"], folder.with_name("x"), "exit 3")  # type: ignore[index]
+    with pytest.raises(Refused, match="no ancestor"):
+        commits_of(repository, "main", "v0", None, "")
+    with pytest.raises(Refused, match="no revision 'v9'"):
+        commits_of(repository, "v9", "main", None, "")
+    with pytest.raises(Refused, match="no git checkout"):
+        commits_of(tmp_path, "v0", "main", None, "")

@@ -1,0 +1,139 @@
+"""What charts are made of, by hand-worked figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from innerloop.harness.pages import composition, distributions, gantt, phases, timeline
+from innerloop.harness.pages.parts import Chart
+from innerloop.harness.pages.source import Source, source
+from innerloop.harness.store import result_file
+from tests.harness.conftest import SECOND
+
+
+@pytest.fixture
+def run(make: Any) -> Source:
+    """8 requests due at 0 s; 50 steps of 39 ms, one every 40 ms: 2 ms schedule, 30 ms execute, 7 ms in no phase."""
+    folder: Path = make("run")
+    return source(result_file.read(folder), folder)
+
+
+def sums(chart: Chart, value: str = "v") -> dict[str, float]:
+    """The sum of a column of a chart by series."""
+    out: dict[str, float] = {}
+    for name, one in zip(chart.columns["series"], chart.columns[value], strict=True):
+        out[name] = out.get(name, 0.0) + one
+    return out
+
+
+def test_a_distribution_function_rises_by_one_value_at_a_time() -> None:
+    at, share = distributions.steps_up(np.array([3.0, 1.0, 2.0, 2.0]))
+    assert at.tolist() == [1.0, 2.0, 2.0, 3.0]
+    assert share.tolist() == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_a_long_distribution_is_drawn_at_ranks_with_the_least_and_the_greatest() -> None:
+    values = np.random.default_rng(0).permutation(np.arange(1.0, 10_001.0))
+    at, share = distributions.steps_up(values, most=5)
+    assert at.tolist() == [1.0, 2501.0, 5001.0, 7500.0, 10_000.0]
+    assert np.allclose(share, at / 10_000, atol=1e-4)
+
+
+def test_latencies_of_a_run_are_those_of_its_requests(run: Source) -> None:
+    values = distributions.values_of(run)
+    assert values["TTFT"].tolist() == pytest.approx([0.039] * 8)
+    assert len(values["ITL"]) == 8 * 49
+    assert set(values["ITL"].round(9)) == {0.04}
+    assert values["end to end"].tolist() == pytest.approx([1.999] * 8)
+
+
+def test_a_logarithmic_axis_is_marked_at_1_2_and_5() -> None:
+    assert distributions.decades([0.004, 0.3]) == [0.005, 0.01, 0.02, 0.05, 0.1, 0.2]
+
+
+def test_phases_add_up_to_the_steps_time_and_the_gaps(run: Source) -> None:
+    amounts = phases.amounts_s(run)
+    per_step = {name: float(values.sum()) / 50 for name, values in amounts.items()}
+    assert per_step["schedule"] == pytest.approx(0.002)
+    assert per_step["execute"] == pytest.approx(0.030)
+    assert per_step["other_host"] == pytest.approx(0.007)
+    assert per_step["bubble"] == pytest.approx(0.001 * 49 / 50)
+    assert "wait" not in amounts  # never reported
+
+
+def test_phases_over_time_are_means_per_step(run: Source) -> None:
+    chart = phases.over_time(run, phases.amounts_s(run))
+    bins = len(set(chart.columns["from"]))
+    assert bins == 12  # a quarter of the steps
+    assert sums(chart)["execute"] / bins == pytest.approx(0.030)
+    assert sum(chart.columns["steps"]) == 50 * len(chart.series)
+
+
+def test_batches_are_grouped_and_named_by_their_bounds() -> None:
+    place, names = phases.groups(np.array([1, 1, 2, 2, 3, 3, 4, 4, 9, 9, 9, 9, 9, 9, 9, 9]))
+    assert names[0].startswith("1")
+    assert names[-1].endswith("9")
+    assert len(place) == 16
+    assert (np.diff(place) >= 0).all()
+
+
+def test_one_size_of_batch_is_one_group(run: Source) -> None:
+    chart = phases.by_batch(run, phases.amounts_s(run))
+    assert chart is not None
+    assert set(chart.columns["batch"]) == {"8"}
+    assert sums(chart)["schedule"] == pytest.approx(0.002)
+
+
+def test_speed_over_time_adds_up_to_the_tokens(run: Source) -> None:
+    section = timeline.timeline(run)
+    assert section is not None
+    speed = next(chart for chart in section.parts if isinstance(chart, Chart))
+    bins = len(speed.columns["v"])
+    assert sum(speed.columns["v"]) * 1.999 / bins == pytest.approx(400, rel=1e-3)
+    names = [chart.name for chart in section.parts if isinstance(chart, Chart)]
+    assert names == ["speed", "batch", "kv-cache"]  # nothing was sampled
+
+
+def test_a_request_has_a_bar_for_each_part_of_its_life(run: Source) -> None:
+    found = gantt.spans(run)
+    assert found["due"].tolist() == [0.0] * 8
+    assert found["first"].tolist() == pytest.approx([0.039] * 8)
+    assert found["end"].tolist() == pytest.approx([1.999] * 8)
+    chart = gantt.gantt(run)
+    assert sums(chart, "took")["decode"] == pytest.approx(8 * 1.96)
+    assert len(chart.columns["from"]) == 3 * 8
+
+
+def test_a_request_that_never_ended_reaches_to_the_windows_close(run: Source) -> None:
+    rows = run.tables.requests.copy()
+    rows["state"][2], rows["last_token_ns"][2] = 1, -1
+    tables = type(run.tables)(run.tables.steps, run.tables.tokens, rows, run.tables.warmup_steps, run.tables.header)
+    assert gantt.spans(Source(run.result, tables))["end"][2] == pytest.approx(1.999)
+
+
+def test_the_slowest_steps_are_always_drawn() -> None:
+    times = np.full(10_000, 0.01)
+    times[[17, 4321]] = 1.0
+    places = composition.chosen(times)
+    assert {17, 4321} <= set(places.tolist())
+    assert len(places) <= composition.MOST_POINTS
+
+
+def test_lines_are_means_of_bins() -> None:
+    x = np.repeat([10.0, 20.0], 12)
+    at, means = composition.binned(x, np.concatenate((np.full(12, 1.0), np.full(12, 3.0))))
+    assert (at.tolist(), means.tolist()) == ([10.0, 20.0], [1.0, 3.0])
+    assert len(composition.binned(x, np.full(24, np.nan))[0]) == 0
+
+
+def test_preemption_storms_are_marked(run: Source) -> None:
+    steps = run.tables.steps.copy()
+    steps["preempted"][20:23] = 2
+    tables = type(run.tables)(steps, run.tables.tokens, run.tables.requests, run.tables.warmup_steps, run.tables.header)
+    found = timeline.events(Source(run.result, tables))
+    assert found["at"] == [pytest.approx((int(steps["start_ns"][20]) - SECOND) / 1e9)]
+    assert found["what"] == ["preemption storm: 6 requests"]

@@ -1,0 +1,239 @@
+"""Pages as files: everything that somebody else wrote is text in them, every label is defined, nothing is fetched."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from innerloop.harness import compare
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.experiments.paged import commands, pages_of
+from innerloop.harness.pages import library
+from innerloop.harness.pages.bundle import bundle
+from innerloop.harness.pages.document import html, in_script
+from innerloop.harness.pages.parts import Label, Row, Table, filled
+from innerloop.harness.pages.repeat import command
+from innerloop.harness.pages.terms import OF_THE_SCHEMA, OWN, defined
+from innerloop.harness.report.__main__ import main
+from innerloop.harness.result.figures import PRIMARY
+from innerloop.harness.schema.reasons import Failure, Reason
+from innerloop.harness.schema.result import Result
+from innerloop.harness.session.arguments import parser, request_of
+from tests.harness.experiments.test_blocks import manifest
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m\u202e'\"&"
+pytest.importorskip("vl_convert")
+
+
+class Elements(HTMLParser):
+    """The elements of a page, by name, with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.found)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A cache of this module's own, so that the library is bundled once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INNERLOOP_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def hostile(result: Result) -> Result:
+    spec = replace(result.spec, model=HOSTILE, workload=HOSTILE * 120, label={HOSTILE: HOSTILE}, note=HOSTILE)
+    reason = Reason("cpu_stolen", "suspect", ("throughput",), HOSTILE, HOSTILE)
+    return replace(result, spec=spec, status="suspect", reasons=(reason,), notes=(HOSTILE,))
+
+
+def test_hostile_names_are_text(make: Any, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert main([str(make("run", hostile)), "-o", str(page)]) == 0
+    written = page.read_text()
+    elements = Elements(written)
+    assert elements.count("script") == 3  # the data, the library, the program
+    assert elements.count("img") == 0
+    assert "</script><script>alert(1)" in elements.text  # as it was written, shown
+    assert "\x1b" not in written
+    assert "\u202e" not in written
+
+
+def test_a_page_may_run_its_own_scripts_only_and_load_nothing(make: Any, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    main([str(make("run")), "-o", str(page)])
+    elements = Elements(page.read_text())
+    [policy] = [one["content"] for name, one in elements.found if one.get("http-equiv")]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe-inline" not in policy.partition("script-src")[2]
+    assert not [one for name, one in elements.found if one.get("src") or name == "link"]
+
+
+def test_every_label_leads_to_a_definition(make: Any, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    main([str(make("run")), "-o", str(page)])
+    elements = Elements(page.read_text())
+    ids = {one["id"] for _, one in elements.found if "id" in one}
+    links = {one["href"] for name, one in elements.found if name == "a"}
+    assert {str(link)[1:] for link in links} <= ids
+    assert {"t-ttft", "t-decode_rate", "t-execute"} <= ids
+
+
+def test_all_terms_are_defined() -> None:
+    for term in (*OF_THE_SCHEMA, *OWN):
+        assert defined(term).text
+
+
+def test_data_cannot_end_its_script() -> None:
+    written = in_script({"a": "</script><!-- \u2028 &"})
+    assert not re.search("[<>&\u2028]", written)
+    assert json.loads(written) == {"a": "</script><!-- \u2028 &"}
+
+
+def test_the_library_cannot_end_its_script_and_is_kept() -> None:
+    first = bundle()
+    assert "</script" not in first
+    assert "<!--" not in first
+    assert "window.vegaEmbed" in first
+    [path] = library_files()
+    assert path.read_text() == bundle() == first
+    path.write_text("cut")  # is not taken for one
+    assert bundle() == first
+
+
+def library_files() -> list[Path]:
+    from innerloop.harness.machine import cache_folder
+
+    return [*(cache_folder() / "pages").iterdir()]
+
+
+def test_a_failed_run_has_a_page_that_says_why(make: Any, tmp_path: Path) -> None:
+    why = Failure("engine_error", "it ran out of memory", 1, ("Traceback", "MemoryError"), ("the last line",))
+    page = tmp_path / "page.html"
+    main([str(make("run", lambda result: replace(result, status="failed", failure=why))), "-o", str(page)])
+    text = Elements(page.read_text()).text
+    for word in ("Failed: it ran out of memory", "MemoryError", "the last line", "exit code 1"):
+        assert word in text
+
+
+def test_the_page_lies_in_the_runs_folder_unless_told_otherwise(make: Any, capsys: Any) -> None:
+    folder = make("run")
+    assert main([str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"] == [str(folder / "report.html")]
+    assert (folder / "report.html").stat().st_size < 2_000_000
+
+
+def test_several_runs_share_a_page_with_an_overview(make: Any, tmp_path: Path) -> None:
+    names = [str(make("one")), str(make("two"))]
+    pages = pages_of(names)
+    assert [page.name for page in pages] == ["overview", "one", "two"]
+    assert [chart.columns["run"] for chart in pages[0].charts() if chart.name == "speeds"] == [["one", "two"]]
+    ids = [one["id"] for _, one in Elements(html(pages, "now")).found if "id" in one]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_comparison_has_a_page(experiment: Any, tmp_path: Path) -> None:
+    options = {"metric": PRIMARY, "margin": 0.02, "other_work": False, "why": False}
+    folder = experiment("e", options=options, A=[1.0, 1.01, 0.99, 1.0], B=[1.2, 1.21, 1.19, 1.2])
+    [page] = pages_of([str(folder)])
+    assert "output tokens/s is 20.0 % higher" in page.verdict
+    assert page.verdict.endswith("B is faster.")
+    ratios = next(chart for chart in page.charts() if chart.name == "ratios")
+    assert ratios.columns["ratio"][0] == pytest.approx(20, abs=0.1)
+    assert ratios.columns["low"][0] < 20 < ratios.columns["high"][0]
+
+
+def test_stored_runs_are_compared_on_a_page(make: Any, tmp_path: Path, capsys: Any) -> None:
+    page = tmp_path / "page.html"
+    assert compare.main([str(make("a")), str(make("b")), "--html", str(page)]) == 0
+    assert "What differs" in Elements(page.read_text()).text
+
+
+def test_an_experiment_names_the_command_that_repeats_it() -> None:
+    made = manifest("A", "B", blocks=4)
+    base, more = ["--engine", "vllm"], ["--set", "max_batch_size=16"]
+    cells = [
+        replace(made.cells[0], request={"arguments": base}),
+        replace(made.cells[1], request={"arguments": base + more}),
+    ]
+    [line] = commands(replace(made, cells=tuple(cells), design="compare"))
+    assert shlex.split(line) == [
+        "innerloop", "compare", "--base", "--engine vllm", "--change", "--set max_batch_size=16", "--trials", "4",
+    ]  # fmt: skip
+    cells = [replace(made.cells[0], name=name, request={"arguments": ["--layer=" + name]}) for name in ("core", "http")]
+    [line] = commands(replace(made, cells=tuple(cells), design="layers"))
+    assert line == "innerloop run --layers core,http --trials 4"
+
+
+def test_a_run_names_the_command_that_repeats_it(make: Any) -> None:
+    from innerloop.harness.store import result_file
+
+    result = result_file.read(make("run"))
+    spec = replace(
+        result.spec, layer="engine", settings_given={"max_batch_size": 16}, label={"try": "a b"}, seeds={"content": 3}
+    )
+    line = parser().parse_args(shlex.split(command(spec))[2:])
+    assert (line.engine, line.layer, line.set, line.label) == ("vllm", "engine", ["max_batch_size=16"], ["try=a b"])
+    assert request_of(line).seed == "content=3"
+
+
+def test_pictures_and_markdown_lie_beside_each_other(make: Any, tmp_path: Path) -> None:
+    folder, text = make("run", hostile), tmp_path / "run.md"
+    assert main([str(folder), "--svg", str(tmp_path / "drawn"), "--markdown", str(text)]) == 0
+    drawn = {path.name: path.read_text() for path in (tmp_path / "drawn").iterdir()}
+    assert {"latencies.svg", "speed.svg", "phases-over-time.svg", "requests.svg"} <= drawn.keys()
+    assert all(svg.startswith("<svg") for svg in drawn.values())
+    written = text.read_text()
+    assert "![" in written
+    assert "(<drawn/latencies.svg>)" in written
+    assert "| TTFT |" in written
+    outside = re.sub(r"^(`{3,})$.*?^\1$", "", written, flags=re.M | re.S)  # in a block of code nothing is markup
+    assert not re.search(r"(?<!\\)<(?!details>|/details>|summary>|/summary>|drawn/)", outside)
+    assert not (folder / "report.html").exists()
+
+
+def test_pictures_may_be_png(make: Any, tmp_path: Path) -> None:
+    assert main([str(make("run")), "--png", str(tmp_path / "drawn")]) == 0
+    assert (tmp_path / "drawn" / "latencies.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_the_library_it_is_said_what_to_install(make: Any, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    folder = make("run")
+    assert main([str(folder)]) == 2
+    assert "pip install 'innerloop[pages]'" in capsys.readouterr().err
+    assert main([str(folder), "--markdown", str(folder / "run.md")]) == 0  # tables need no library
+    with pytest.raises(Refused):
+        library.converter()
+
+
+def test_a_page_that_cannot_be_written_is_refused_first(make: Any, tmp_path: Path, capsys: Any) -> None:
+    assert main([str(make("run")), "-o", str(tmp_path / "none" / "page.html")]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_columns_without_anything_are_left_out() -> None:
+    table = Table([Label("a"), Label("b"), Label("c")], [Row(Label("x"), ["-", "1"]), Row(Label("y"), ["", "2"])])
+    found = filled(table)
+    assert [column.text for column in found.columns] == ["a", "c"]
+    assert [list(row.cells) for row in found.rows] == [["1"], ["2"]]

@@ -1,0 +1,48 @@
+"""Suites as data: those that are shipped can be made into runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.experiments.axes import matches, parsed, points_of_suite
+from innerloop.harness.profiles import load_model, load_workload, names
+from innerloop.harness.profiles.engines import load_engine
+from innerloop.harness.profiles.suites import load_suite
+
+
+@pytest.mark.parametrize("name", names("suites"))
+def test_every_point_of_a_shipped_suite_names_what_there_is(name: str) -> None:
+    for point in points_of_suite(*load_suite(name)):
+        arguments = parsed(point.words)
+        load_engine(arguments.engine)
+        load_model(arguments.model, arguments.model_arg)
+        load_workload(arguments.workload, arguments.workload_arg)
+
+
+def test_the_study_has_every_engine_model_and_load_of_its_source() -> None:
+    suite, source = load_suite("study")
+    points = points_of_suite(suite, source)
+    assert len(points) == 7 * 2 * 6
+    assert suite.published is not None
+    for quoted in suite.published.figures:
+        assert [point for point in points if matches(point.at, quoted.at)], quoted
+    small = points_of_suite(*load_suite("study-small"))
+    assert {point.at["engine"] for point in small} >= {"vllm", "torch"}
+    assert len({point.at["workload"] for point in small}) == 6
+
+
+def test_a_suite_that_is_not_there_or_is_wrong_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no suite 'studdy'; did you mean 'study'"):
+        load_suite("studdy")
+    with pytest.raises(Refused, match="there is no file"):
+        load_suite("x/y.yaml")
+    path = tmp_path / "mine.yaml"
+    path.write_text("gird: {engine: [vllm]}\n")
+    with pytest.raises(Refused, match="no field gird"):
+        load_suite(str(path))
+    path.write_text("grid: {engine: [vllm]}\ntrials: 0\n")
+    with pytest.raises(Refused, match="trials is 0"):
+        load_suite(str(path))
