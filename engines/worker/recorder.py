@@ -285,8 +285,7 @@ class Recorder:
         for file in (self.steps, self.tokens, self.requests):
             file.close()
         if self._ids is not None:
-            ids, offsets = flat(self._ids)
-            kept = {"ids": ids, "offsets": offsets}
+            kept = dict(zip(("ids", "offsets"), flat(self._ids), strict=True))
             if self._prompts:
                 prompts = [self._prompts.get(index, []) for index in range(len(self._asked))]
                 kept["prompt_ids"], kept["prompt_offsets"] = flat(prompts)

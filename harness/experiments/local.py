@@ -32,7 +32,8 @@ from innerloop.harness.schema.comparison import Comparison
 from innerloop.harness.schema.experiment import Event, Manifest
 from innerloop.harness.schema.result import ExperimentPlace, Result
 from innerloop.harness.session import run as session
-from innerloop.harness.session.arguments import options_of, parser, request_of
+from innerloop.harness.session.arguments import parser, request_of
+from innerloop.harness.session.options import options_of
 from innerloop.harness.spec.resolve import resolve
 from innerloop.harness.store.documents import write_document
 from innerloop.harness.store.typed import DataClass, document

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,6 @@ from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXI
 from innerloop.harness.cli.verbs import as_called
 
 if TYPE_CHECKING:
-    from innerloop.harness.profiling.choice import Profile
-    from innerloop.harness.session.options import Options
     from innerloop.harness.spec.model import RunRequest
 
 EXAMPLES = """\
@@ -274,27 +271,6 @@ def request_of(arguments: argparse.Namespace) -> RunRequest:
         note=arguments.note,
         slo=arguments.slo,
         planning=arguments.dry_run,
-    )
-
-
-def options_of(arguments: argparse.Namespace, out: Path, profile: Profile | None) -> Options:
-    """How the command line wants it run, into the folder `out`."""
-    from innerloop.harness.machine.affinity import parse_cpus
-    from innerloop.harness.process.launcher import Limits
-    from innerloop.harness.session.options import Options
-
-    limits = Limits(arguments.load_timeout, arguments.hang_timeout, arguments.timeout)
-    kept = arguments.keep_token_ids or arguments.verify
-    options = Options(out, limits, kept, arguments.device_hz, arguments.device_telemetry)
-    return replace(
-        options,
-        ceilings=arguments.ceilings,
-        trace=arguments.trace,
-        profile=profile,
-        verify=arguments.verify,
-        numbered=arguments.out is None,
-        cpus=None if arguments.cpus is None else parse_cpus(arguments.cpus, "--cpus"),
-        harness_cpus=None if arguments.harness_cpus is None else parse_cpus(arguments.harness_cpus, "--harness-cpus"),
     )
 
 

@@ -81,7 +81,7 @@ def test_a_side_that_fails_has_its_exit_code_and_is_left_out(tmp_path: Path, cap
     assert code == EXIT_FAILED
     said = capsys.readouterr()
     assert said.out == ""
-    assert "no block" in said.err
+    assert "no trial" in said.err
     assert [event.event for event in read_events(tmp_path / "e") if event.cell == "B"] == ["started", "failed"]
 
 
@@ -177,7 +177,7 @@ def test_until_stops_once_the_ratio_is_known_as_precisely_as_asked(tmp_path: Pat
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert (found["blocks"], read_manifest(out).blocks) == (3, 4)
-    assert "+-90.0 % was reached after 3 of at most 4 blocks" in found["notes"]
+    assert "+-90.0 % was reached after 3 of at most 4 trials" in found["notes"]
     assert found["figures"][0]["p"] is None
     assert "until +-90.0 %" in said.err
     assert compare.main([str(out), "--no-why", "--json"]) == EXIT_OK
