@@ -27,7 +27,7 @@ from innerloop.harness.store import journal
 from innerloop.harness.store.run_folder import EXPERIMENTS
 from innerloop.harness.store.typed import document
 
-ALONE = ("layers", "until", "windows", "profiler", "metric")  # options that ask for another kind of experiment
+ALONE = ("layers", "until", "windows", "profiler", "metric", "html")  # options that ask for another kind of experiment
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Asked:
     strict: bool = False
     out: Path | None = None
     plan_for: str | None = None
+    on: str | None = None
 
 
 def run_axes(arguments: argparse.Namespace) -> int:
@@ -87,6 +88,7 @@ def run_suite(suite: Suite, source: str, arguments: argparse.Namespace) -> int:
         strict=arguments.strict,
         out=arguments.out,
         plan_for=arguments.plan_for,
+        on=arguments.on,
     )
     return run_points(points_of_suite(suite, source), suite, asked)
 
@@ -127,4 +129,4 @@ def run_points(points: Sequence[Point], suite: Suite | None, asked: Asked) -> in
     for cell in grid.manifest.cells:
         if cell.refused is not None:
             console.print(f"{cell.name} is refused: {cell.refused}", style="dim")
-    return finish(folder, SWEEP, asked.json, asked.strict, asked.budget_s)
+    return finish(folder, SWEEP, asked.json, asked.strict, asked.budget_s, asked.on)

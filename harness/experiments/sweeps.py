@@ -89,11 +89,12 @@ def sweep_of(manifest: Manifest, events: Sequence[Event]) -> Sweep:
         machine=manifest.machine,
         counts=dict(Counter(cell.state for cell in cells)),
         boots=max(len(boots), 1),
+        nodes=dict(Counter(one.node for one in known if one.node is not None)),
         reused=sum(one.run is not None for one in known),
         cells=cells,
         curves=tuple(_curves(manifest, boxes, suite.get("interactivity") or [])),
         published={k: v for k, v in suite["published"].items() if k != "figures"} if suite.get("published") else None,
-        notes=tuple(_notes(manifest, cells, boots)),
+        notes=tuple(_notes(manifest, cells, known)),
     )
 
 
@@ -205,13 +206,21 @@ def common(cells: Sequence[Cell]) -> dict[str, Any]:
     return {path: value for path, value in first.items() if all(cell.at.get(path) == value for cell in cells)}
 
 
-def _notes(manifest: Manifest, cells: Sequence[SweepCell], boots: set[str]) -> Iterator[str]:
+def _notes(manifest: Manifest, cells: Sequence[SweepCell], known: Sequence[Event]) -> Iterator[str]:
+    boots, nodes = {one.boot for one in known}, {one.node for one in known if one.node is not None}
     if manifest.blocks < LEAST_BLOCKS:
         yield (
             f"fewer than {LEAST_BLOCKS} trials per cell: how much they vary is unknown, so there are no intervals and "
             f"no cell dominates another; --trials {LEAST_BLOCKS} would be enough"
         )
-    if len(boots) > 1:
+    if len(nodes) > 1:
+        kinds = len({node.rpartition(" ")[2] for node in nodes})
+        alike = "alike" if kinds == 1 else f"of {kinds} kinds"
+        yield (
+            f"blocks were run on {len(nodes)} nodes, {alike}: an interval over blocks holds what nodes differ by; only "
+            "cells of one block were measured on one node"
+        )
+    elif len(boots) > 1:
         yield f"the machine was rebooted between runs ({len(boots)} boots)"
     for cell in cells:
         if cell.substituted is not None:
