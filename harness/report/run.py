@@ -15,7 +15,7 @@ from innerloop.harness.report.devices import devices
 from innerloop.harness.report.doubts import aside, failure, warnings
 from innerloop.harness.report.goodput import goodput
 from innerloop.harness.report.kernels import profile
-from innerloop.harness.report.load import by_class, cache_facts, load_facts
+from innerloop.harness.report.load import by_class, cache_facts, load_facts, speculation_facts
 from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.schema.common import Summary
@@ -218,9 +218,7 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         room = result.engine.kv_cache_tokens
         of = f" of {number(room)} tokens" if room else ""
         yield "KV cache", f"mean {share(kv.mean)}, max {share(kv.max)}{of}"
-    drafted, accepted = result.counts.drafted_tokens, result.counts.accepted_tokens
-    if drafted and accepted is not None:
-        yield "speculation", f"{share(accepted / drafted)} of {number(drafted)} drafted tokens were accepted"
+    yield from speculation_facts(result.counts)
     yield from cache_facts(result.caches)
     yield from load_facts(result.workload)
     memory = result.memory_bytes
