@@ -98,11 +98,13 @@ class Cluster:
         self._tasks: list[Task] = []
         self._place: dict[int, str] = {}  # the node of each block that has been begun
         self._lost: dict[int, int] = {}
+        self._gone: set[str] = set()  # nodes that were lost: Ray may call them alive for some seconds more
         self._devices = {cell.name: cell.devices for cell in manifest.cells}
         self._on_gpu = {cell.name: _uses_gpu(cell.request["arguments"], manifest) for cell in manifest.cells}
 
     def nodes(self) -> list[str]:
-        return [node["NodeID"] for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        alive = (node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
+        return [node["NodeID"] for node in alive if node["NodeID"] not in self._gone]
 
     def begin(self, events: Sequence[Event]) -> list[Job]:
         """Gives every idle node its block's next process; the jobs that are begun."""
@@ -162,6 +164,7 @@ class Cluster:
     def lose(self, task: Task) -> int:
         """Takes a block from its node; how often it has been lost."""
         block = task.jobs[0].block
+        self._gone.add(task.node)
         self._place.pop(block, None)
         self._lost[block] = self._lost.get(block, 0) + 1
         return self._lost[block]

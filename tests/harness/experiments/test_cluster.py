@@ -68,7 +68,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.mark.real
 def test_a_lost_nodes_block_is_run_again_whole_and_nothing_is_lost(
-    cluster: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cluster: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("s.yaml").write_text(SWEEP)
@@ -84,10 +84,10 @@ def test_a_lost_nodes_block_is_run_again_whole_and_nothing_is_lost(
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    assert main(["s.yaml", "--on", "ray", "--out", "e", "--json", "--fresh"]) == EXIT_OK
+    assert main(["s.yaml", "--on", "ray", "--out", "e", "--fresh"]) == EXIT_OK
     thread.join(10)
     assert killed
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads((Path("e") / "document.json").read_text())
     assert [cell["processes"] for cell in found["cells"]] == [3, 3, 3, 3]
     assert sum(found["nodes"].values()) == 12
     newest = {one.job: one for one in read_events(Path("e"))}
