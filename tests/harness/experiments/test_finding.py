@@ -44,7 +44,8 @@ def run(folder: Path, most: int = 15, truth: float = 17.0, stop: int | None = No
         kept = min(1.0, 0.95 + 2 * (1 - load / truth))
         figures: dict[str, float | None] = {
             figure_of("ttft_p95", "judged"): 1000.0, figure_of("ttft_p95", "kept"): round(max(kept, 0) * 1000),
-            figure_of("ttft_p95", "clustering"): 1.0, LOAD: load, OVERLOADED: float(load > 30 and truth < 100), PRIMARY: 10 * load,
+            figure_of("ttft_p95", "clustering"): 1.0, LOAD: load, OVERLOADED: float(load > 30 and truth < 100),
+            PRIMARY: 10 * load,
         }  # fmt: skip
         return [Outcome("done", "ok", figures)]
 
