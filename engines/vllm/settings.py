@@ -46,6 +46,7 @@ def native_arguments(load: Load) -> dict[str, Any]:
     s = load.settings
     cpu = load.device == "cpu"
     refuse_changed_steps(load)
+    refuse_set_acceptance(load)
     if cpu and s["cuda_graphs"]:
         raise UnsupportedSetting("cuda_graphs=true: a CPU has no CUDA graphs; leave it unset")
     if cpu and s["quantization"] == "fp8" and not is_quantized(load.config):
@@ -88,6 +89,17 @@ def refuse_changed_steps(load: Load) -> None:
     for name in load.engine_args if load.layer not in OUT_OF_SIGHT else ():
         if name in CHANGES_STEPS:
             raise UnsupportedSetting(f"engine argument {name}: {UNFOLLOWED}; layers async and http accept it")
+
+
+def refuse_set_acceptance(load: Load) -> None:
+    """Raises UnsupportedSetting for a set acceptance of drafts on a CPU: vLLM 0.32 fails there at the first draft
+    (utils/cpu_triton_utils.py: "Synthetic acceptance not supported with CPU sampling")."""
+    drafts = load.engine_args.get("speculative_config")
+    if load.device == "cpu" and isinstance(drafts, dict) and drafts.get("rejection_sample_method") == "synthetic":
+        raise UnsupportedSetting(
+            "speculative_config.rejection_sample_method=synthetic: vLLM's CPU build accepts drafts by the model only; "
+            "leave it out, or use a GPU"
+        )
 
 
 def refuse_without_avx512(load: Load, flags: Set[str] | None) -> None:
