@@ -56,7 +56,13 @@ def add_options(out: argparse.ArgumentParser) -> None:
     )
     out.add_argument("--strict", action="store_true", help="exit with 5 if a run is suspect")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    out.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
+    )
     out.add_argument("--dry-run", action="store_true", help="print cells, engine loads and estimated minutes, and stop")
+    out.add_argument(
+        "--on", metavar="CLUSTER", help="run blocks on the nodes of a Ray cluster: ray, or ray://HOST:10001"
+    )
     out.add_argument(
         "--plan-for",
         metavar="GPU",

@@ -14,6 +14,7 @@ from innerloop.engines.http.client import Address
 from innerloop.engines.http.discovery import discover
 from innerloop.engines.http.protocols import PROTOCOLS
 from innerloop.engines.http.session import UNREPORTED, HttpSession, told
+from innerloop.engines.http.stream import words
 from innerloop.engines.support import versions
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -126,7 +127,7 @@ def info_of(target: Target, model: str, given: Mapping[str, Any]) -> EngineInfo:
         version=version,
         effective={
             "server": software or listed.get("owned_by"),
-            "served_model": model,
+            "served_model": words(model.encode()),
             "max_model_len": context if type(context) is int else None,  # no setting: nobody asked for it
         },
         native=dict(given),

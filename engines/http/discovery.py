@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from functools import partial
 from typing import Any
 
 from innerloop.engines.contract import Nothing, Request, WrongTokenCount
@@ -17,11 +18,24 @@ from innerloop.engines.support.failures import ServerFailed
 
 PROMPT, TOKENS = 32, 4  # of a trial
 TRIAL_S = 120.0  # for one trial, on a server that may be busy
+FAILURES = (  # of a trial
+    ServerFailed,
+    WrongTokenCount,
+    NoWords,
+    ValueError,
+    RecursionError,
+    OSError,
+    http.client.HTTPException,
+)
+
+
+class Silent(ServerFailed):
+    """The server took a request and did not answer it: another protocol would be no better."""
 
 
 def discover(address: Address, root: str, model: str | None, protocol: str | None) -> Wire:
     """The first protocol in which a trial request brings as many tokens as it asks for; the model's name is the given
-    one, else the first that the server lists.
+    one, else the only one that the server lists.
 
     Raises:
         ServerFailed: the server cannot be reached, or none does; says what came of each.
@@ -29,17 +43,20 @@ def discover(address: Address, root: str, model: str | None, protocol: str | Non
     listed = [str(one["id"]) for one in asking.models(address, root) if "id" in one]
     reach(address)
     if model is None and len(listed) > 1:
-        raise ServerFailed(f"the server has several models: add --engine-arg model=NAME, one of {', '.join(listed)}")
+        shown = words(", ".join(listed).encode())
+        raise ServerFailed(f"the server has several models: add --engine-arg model=NAME, one of {shown}")
     name = model or (listed[0] if listed else "default")
     tried: list[str] = []
     for candidate in PROTOCOLS.values() if protocol is None else [PROTOCOLS[protocol]]:
         try:
             wire = Wire(candidate, name, root)
             if candidate.text:
-                wire = Wire(candidate, name, root, find_words(lambda text, wire=wire: tokens_of(address, wire, text)))
+                wire = Wire(candidate, name, root, find_words(partial(tokens_of, address, wire)))
             try_out(address, wire)
             return wire
-        except (ServerFailed, WrongTokenCount, NoWords, ValueError, OSError, http.client.HTTPException) as error:
+        except Silent:
+            raise
+        except FAILURES as error:
             tried.append(f"{candidate.name} (POST {root}{candidate.path}): {words(str(error).encode())}")
     raise ServerFailed("the server answers no request so that its tokens can be counted; tried " + "; ".join(tried))
 
@@ -72,7 +89,7 @@ def try_out(address: Address, wire: Wire) -> None:
             if not isinstance(report, Nothing):
                 got += sum(len(ids) for _, ids in report.tokens)
             if time.monotonic() > deadline:
-                raise ServerFailed(f"the stream did not end within {TRIAL_S:g} s")
+                raise Silent(f"the server took a request of {TOKENS} tokens and has not answered it in {TRIAL_S:g} s")
         if got != TOKENS:
             raise WrongTokenCount(f"{TOKENS} tokens were requested, but {got} came")
     finally:

@@ -26,7 +26,7 @@ OPTIONS = (
     "harness_cpus", "timeout", "load_timeout", "hang_timeout", "ceilings", "device_telemetry", "device_hz", "slo",
 )  # fmt: skip
 ASSIGNED = ("set", "engine_arg", "workload_arg", "model_arg", "label")  # options that take NAME=VALUE
-OF_ALL = ("trials", "out", "json", "strict", "fresh", "budget", "dry_run", "metric")  # not of one of the runs
+OF_ALL = ("trials", "out", "json", "strict", "fresh", "budget", "dry_run", "metric", "html")  # not of one of the runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,9 +80,9 @@ def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str
         found = "nothing holds yet" if now.answer is None else f"{manifest.options['over']} {now.answer:g}"
         return f"{FIND_RATE}, {len(_ended(events))} probes: {found} ({now.state})"
     if manifest.design == BISECT:
-        names, now = [cell.name for cell in manifest.cells], bisecting.state(manifest, events)
-        said = "undecided" if now.found is None else names[now.found] if now.found else "no culprit"
-        return f"{BISECT}, {len(now.pairs)} trials: {said}"
+        names, bisected = [cell.name for cell in manifest.cells], bisecting.state(manifest, events)
+        said = "undecided" if bisected.found is None else names[bisected.found] if bisected.found else "no culprit"
+        return f"{BISECT}, {len(bisected.pairs)} trials: {said}"
     words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} trials"
     try:
         found = _found(document)

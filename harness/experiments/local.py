@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 WRITE_EVERY_S = 5.0
 Way = tuple[Callable[[Path, Manifest, "Machine", "Console"], Execute], "Choose | None"]  # how it runs and chooses
+Elsewhere = Callable[[Path, Tell, "Console", "float | None"], bool]  # as `carry_out`, on other machines
 Conclude = Callable[[Path], DataClass]  # an experiment's folder -> its document; raises Refused where there is none yet
 
 
@@ -74,10 +75,11 @@ def run_left(
     conclude: Conclude | None = None,
     budget_s: float | None = None,
     way: Way | None = None,
+    on: Elsewhere | None = None,
 ) -> int:
     """Runs what is left of an experiment; the exit code. Its document is written meanwhile and at the end, if
     `conclude` makes it. budget_s: no process begins later than so many seconds from now. way: how this design is run;
-    None: a run a job.
+    None: a run a job. on: runs it on other machines; None: it is run on this one.
 
     Raises:
         Refused: it is no experiment, cannot go on here, another process is running it, or nothing could be begun: a
@@ -105,7 +107,10 @@ def run_left(
     runs, choose = way or (executor, None)
     until_s = None if budget_s is None else time.monotonic() + budget_s
     try:
-        ended = carry_out(folder, runs(folder, manifest, machine, console), boot_id(), tell, until_s, choose)
+        if on is not None:
+            ended = on(folder, tell, console, until_s)
+        else:
+            ended = carry_out(folder, runs(folder, manifest, machine, console), boot_id(), tell, until_s, choose)
     except Stopped as stopped:
         stopped.take()
         ended = False

@@ -12,9 +12,11 @@ from innerloop.harness.cli.errors import Refused, told
 from innerloop.harness.experiments.asking import NOISE
 from innerloop.harness.experiments.compared import compared
 from innerloop.harness.experiments.folder import RUNS, holds_experiment, latest_done, read_events, read_manifest
+from innerloop.harness.experiments.grid import SWEEP
 from innerloop.harness.experiments.layers import added_by_layers
 from innerloop.harness.experiments.requested import LAYERS, TRIALS
 from innerloop.harness.experiments.sides import question_of
+from innerloop.harness.experiments.sweeps import swept
 from innerloop.harness.experiments.trials import measured
 from innerloop.harness.pages.comparison import comparison_page
 from innerloop.harness.pages.files import write_html
@@ -23,9 +25,11 @@ from innerloop.harness.pages.parts import Page
 from innerloop.harness.pages.run import run_page
 from innerloop.harness.pages.several import overview
 from innerloop.harness.pages.source import Source, source
+from innerloop.harness.pages.sweep import sweep_page
 from innerloop.harness.pages.trials import trials_page
 from innerloop.harness.schema.comparison import Comparison
 from innerloop.harness.schema.experiment import Manifest
+from innerloop.harness.schema.sweep import Sweep
 from innerloop.harness.schema.trials import Trials
 from innerloop.harness.schema.waterfall import Waterfall
 from innerloop.harness.session.reopen import result_of
@@ -95,7 +99,7 @@ def experiment_page(folder: Path) -> Page:
     return make(folder, manifest)
 
 
-def document_page(found: Comparison | Waterfall | Trials, folder: Path) -> Page:
+def document_page(found: Comparison | Waterfall | Trials | Sweep, folder: Path) -> Page:
     """The page of a document that was made already."""
     manifest = read_manifest(folder)
     name, again = folder.absolute().name, commands(manifest)
@@ -103,6 +107,8 @@ def document_page(found: Comparison | Waterfall | Trials, folder: Path) -> Page:
         return layers_page(found, name, again)
     if isinstance(found, Trials):
         return trials_page(found, name, again)
+    if isinstance(found, Sweep):
+        return sweep_page(found, name, again)
     return comparison_page(found, name, again, sides_in(folder, found))
 
 
@@ -118,7 +124,17 @@ def _trials(folder: Path, _: Manifest) -> Page:
     return document_page(measured(folder), folder)
 
 
-DESIGNS: Mapping[str, Callable[[Path, Manifest], Page]] = {"compare": _compared, LAYERS: _layers, TRIALS: _trials}
+def _sweep(folder: Path, _: Manifest) -> Page:
+    return document_page(swept(folder), folder)
+
+
+MOST_LINES = 12  # of commands
+DESIGNS: Mapping[str, Callable[[Path, Manifest], Page]] = {
+    "compare": _compared,
+    LAYERS: _layers,
+    TRIALS: _trials,
+    SWEEP: _sweep,
+}
 """How the page of each design is made; NOISE has none."""
 assert NOISE not in DESIGNS
 
@@ -158,6 +174,9 @@ def commands(manifest: Manifest) -> list[str]:
         base, change = (a, b[len(a) :]) if b[: len(a)] == a else (a, b)
         sides = f"--base {shlex.quote(shlex.join(base))} --change {shlex.quote(shlex.join(change))}"
         return [f"innerloop compare {sides} --trials {manifest.blocks}"]
+    if manifest.design == SWEEP:
+        lines = [f"innerloop run {shlex.join(cell)} --trials {manifest.blocks}" for cell in cells]
+        return lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], f"# and {len(lines) - MOST_LINES} more"]
     first = cells[0] if cells else []
     shared = shlex.join(without(first, {LAYERS: "--layer"}.get(manifest.design), manifest.together))
     names = ",".join(cell.name for cell in manifest.cells)

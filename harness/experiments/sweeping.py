@@ -20,6 +20,7 @@ from innerloop.harness.experiments.grid import SWEEP, done_before, grid_of
 from innerloop.harness.experiments.sides import make
 from innerloop.harness.machine import this_machine
 from innerloop.harness.machine.known_gpus import with_gpu
+from innerloop.harness.pages.files import check
 from innerloop.harness.profiles.suites import Suite
 from innerloop.harness.report.sweep_plan import print_plan
 from innerloop.harness.session.arguments import words_of
@@ -42,6 +43,8 @@ class Asked:
     strict: bool = False
     out: Path | None = None
     plan_for: str | None = None
+    on: str | None = None
+    html: Path | None = None
 
 
 def run_axes(arguments: argparse.Namespace) -> int:
@@ -69,6 +72,7 @@ def run_axes(arguments: argparse.Namespace) -> int:
         json=arguments.json,
         strict=arguments.strict,
         out=arguments.out,
+        html=arguments.html,
     )
     return run_points(points_of_run(arguments, words_of(rest)), None, asked)
 
@@ -87,6 +91,8 @@ def run_suite(suite: Suite, source: str, arguments: argparse.Namespace) -> int:
         strict=arguments.strict,
         out=arguments.out,
         plan_for=arguments.plan_for,
+        on=arguments.on,
+        html=arguments.html,
     )
     return run_points(points_of_suite(suite, source), suite, asked)
 
@@ -102,6 +108,8 @@ def budget_of(suite: Suite, source: str) -> float | None:
 
 def run_points(points: Sequence[Point], suite: Suite | None, asked: Asked) -> int:
     """Runs a grid, or prints its plan."""
+    if asked.html is not None:
+        check([("--html", asked.html)], [])
     machine = this_machine()
     if asked.plan_for is not None:
         if not asked.dry_run:
@@ -127,4 +135,9 @@ def run_points(points: Sequence[Point], suite: Suite | None, asked: Asked) -> in
     for cell in grid.manifest.cells:
         if cell.refused is not None:
             console.print(f"{cell.name} is refused: {cell.refused}", style="dim")
-    return finish(folder, SWEEP, asked.json, asked.strict, asked.budget_s)
+    code = finish(folder, SWEEP, asked.json, asked.strict, asked.budget_s, asked.on)
+    if asked.html is not None:
+        from innerloop.harness.experiments.paged import experiment_page, put
+
+        put(asked.html, lambda: experiment_page(folder), console)
+    return code

@@ -9,7 +9,7 @@ from innerloop.harness.analysis.step_costs import expected_s, fits
 from innerloop.harness.analysis.steps import wall_ns
 from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.pages import specs
-from innerloop.harness.pages.parts import Chart, Label, Part, Row, Section, Series, Table
+from innerloop.harness.pages.parts import Callout, Chart, Label, Part, Row, Section, Series, Table
 from innerloop.harness.pages.source import Source
 from innerloop.harness.pages.thin import evenly, plain
 from innerloop.harness.result.roofline import bound_s_of
@@ -141,7 +141,7 @@ def scatter(
     )
 
 
-def costs(found: dict[str, FittedCosts]) -> Table | None:
+def costs(found: dict[str, FittedCosts]) -> Table | Callout | None:
     """What a step's content costs by the fit, with intervals."""
     rows, notes = [], []
     for kind, title, _, _ in KINDS:
@@ -155,7 +155,9 @@ def costs(found: dict[str, FittedCosts]) -> Table | None:
                 cells = [seconds(cost.estimate), f"{seconds(cost.low)} – {seconds(cost.high)}"]
                 rows.append(Row(Label(COSTS.get(name, name)), cells, "part"))
     columns = [Label("Fitted cost", "fit"), Label("seconds each"), Label("95 % interval", "interval")]
-    return Table(columns, rows, note=" ".join(notes)) if rows or notes else None
+    if not rows:
+        return Callout("", " ".join(notes)) if notes else None
+    return Table(columns, rows, note=" ".join(notes))
 
 
 def roofline(run: Source) -> Table | None:

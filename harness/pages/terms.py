@@ -11,6 +11,7 @@ from innerloop.harness.schema.profiling import Kernels
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.roofline import Roofline
 from innerloop.harness.schema.steps import Overhead, StepSeconds, TimeShare
+from innerloop.harness.schema.sweep import SweepCell
 from innerloop.harness.schema.telemetry import Host, TotalEnergy
 from innerloop.harness.schema.trials import TrialFigure
 from innerloop.harness.schema.waterfall import LayerRow
@@ -67,6 +68,8 @@ OF_THE_SCHEMA: dict[str, tuple[str, type, str]] = {  # key -> (what it is called
     "cost": ("cost", Decomposition, "cost_s"),
     "unmatched": ("steps on one side only", Decomposition, "unmatched_s"),
     "matched": ("matched share", Decomposition, "matched_share"),
+    "frontier": ("frontier", SweepCell, "frontier"),
+    "dominated": ("dominated", SweepCell, "dominated_by"),
     "trial_mean": ("mean of trials", TrialFigure, "mean"),
     "half_width": ("half width", TrialFigure, "half_width"),
     "scatter": ("scatter", TrialFigure, "scatter"),

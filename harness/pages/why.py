@@ -14,7 +14,7 @@ from innerloop.harness.report.comparison import COEFFICIENTS
 from innerloop.harness.report.steps import short
 from innerloop.harness.schema.comparison import Decomposition, Estimate
 
-ROOM = 1.1  # of a scale whose bars have a text behind them
+ROOM = 1.2  # of a scale whose bars have a text behind them
 PHASES = {"rest": "other time", "gap": "between steps"}
 
 

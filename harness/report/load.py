@@ -1,4 +1,4 @@
-"""What a run's requests were and what a prefix cache made of them, as a person reads it."""
+"""What a run's requests were, and what a prefix cache and speculation made of them, as a person reads it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from innerloop.harness.result.load import replay_changes
 from innerloop.harness.schema.caches import Caches
 from innerloop.harness.schema.load import ClassLatency
 from innerloop.harness.schema.result import Workload
+from innerloop.harness.schema.window import Counts
 
 LEAST_P99 = 100  # values, below which the quantile is one of the largest
 
@@ -55,6 +56,13 @@ def cache_facts(caches: Caches | None) -> Iterator[tuple[str, str]]:
     told = [f"{number(tokens)} tokens {what}" for what, tokens in lost.items() if tokens]
     if told:
         yield "", ", ".join(told)
+
+
+def speculation_facts(counts: Counts) -> Iterator[tuple[str, str]]:
+    """A line on drafted tokens; none where nothing was drafted."""
+    if counts.drafted_tokens and counts.accepted_tokens is not None:
+        accepted = share(counts.accepted_tokens / counts.drafted_tokens)
+        yield "speculation", f"{accepted} of {number(counts.drafted_tokens)} drafted tokens were accepted"
 
 
 def by_class(classes: tuple[ClassLatency, ...]) -> RenderableType:

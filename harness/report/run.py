@@ -13,7 +13,7 @@ from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, assignments, levels, number, seconds, share, size, visible
 from innerloop.harness.report.doubts import failure, warnings
 from innerloop.harness.report.goodput import goodput
-from innerloop.harness.report.load import by_class, cache_facts, load_facts
+from innerloop.harness.report.load import by_class, cache_facts, load_facts, speculation_facts
 from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.sections import sections
 from innerloop.harness.report.tables import ALIGNED, section, table
@@ -215,9 +215,7 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         room = result.engine.kv_cache_tokens
         of = f" of {number(room)} tokens" if room else ""
         yield "KV cache", f"mean {share(kv.mean)}, max {share(kv.max)}{of}"
-    drafted, accepted = result.counts.drafted_tokens, result.counts.accepted_tokens
-    if drafted and accepted is not None:
-        yield "speculation", f"{share(accepted / drafted)} of {number(drafted)} drafted tokens were accepted"
+    yield from speculation_facts(result.counts)
     yield from cache_facts(result.caches)
     yield from load_facts(result.workload)
     memory = result.memory_bytes

@@ -54,7 +54,7 @@ def no_null_server(monkeypatch):
         ({"url": "http://127.0.0.1:80/v1", "pid": 1 << 22}, "no such process"),
         ({"url": "http://127.0.0.1:80/v1", "pid": "vllm"}, "no such process"),
         ({"url": "http://gpu-box/v1", "allow_host": "gpu-box", "pid": os.getpid()}, "is not a process on this machine"),
-        ({"url": "http://127.0.0.1:80/v1", "protocol": "grpc"}, "it is one of completions, lmdeploy"),
+        ({"url": "http://127.0.0.1:80/v1", "protocol": "grpc"}, "choose from: completions, lmdeploy"),
         ({"url": "http://127.0.0.1:80/v1", "reset": "flush"}, "give a path"),
         ({"url": "http://127.0.0.1:80/v1", "modle": "m"}, "did you mean 'model'"),
     ],
@@ -163,8 +163,10 @@ def test_a_server_whose_tokens_cannot_be_counted_is_an_error_that_says_what_was_
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch):
     monkeypatch.setattr(discovery, "TRIAL_S", 0.2)
-    with speaking("silent") as port, pytest.raises(ServerFailed, match=r"did not end within 0\.2 s"):
-        discovery.discover(("127.0.0.1", port), "", None, "completions")
+    asked: list[str] = []
+    with speaking("silent", asked) as port, pytest.raises(ServerFailed, match=r"has not answered it in 0\.2 s"):
+        discovery.discover(("127.0.0.1", port), "", None, None)
+    assert asked == ["/v1/completions"]
 
 
 def test_where_nothing_listens_or_something_else_does_is_an_error():

@@ -28,7 +28,7 @@ HEAD = """\
 Made by `python -m tests.harness.models.matrix`: what `innerloop run --dry-run` says of each engine and each model that
 is shipped, on a machine that lacks nothing (models in float32 on GPUs with `--set dtype=bfloat16`). "yes": planned; a
 number: refused, for the reason below. A yes says that nothing is known against it, not that it was run:
-[models.md](../models.md) lists what was.
+[models.md](../models.md) lists what was. Engine `http` measures whatever a server of yours has.
 """
 
 
@@ -41,13 +41,13 @@ def refusal(engine: str, device: str, model: str, dtype: str) -> str | None:
         native_settings(spec)
         preparation_steps(spec)
     except Refused as refused:
-        return str(refused).replace(f" ({model})", "").removeprefix(f"{engine} does not support this setting: ")
+        return str(refused).replace(f" ({model})", "").removeprefix(f"{engine} does not support ")
     return None
 
 
 def page() -> str:
     """The page's text; what is registered on this machine does not count."""
-    shipped = [engine for engine in engines.all_engines() if engine.plugin is None]
+    shipped = [engine for engine in engines.all_engines() if engine.plugin is None and engine.name != "http"]
     with (
         mock.patch.object(resolving, "load_model", functools.cache(resolving.load_model)),
         mock.patch.object(engines, "load_engine", functools.cache(engines.load_engine)),

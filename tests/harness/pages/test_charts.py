@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.pages import composition, distributions, gantt, phases, timeline
 from innerloop.harness.pages.parts import Chart
 from innerloop.harness.pages.source import Source, source
 from innerloop.harness.store import result_file
-from tests.harness.conftest import SECOND
+from innerloop.harness.store.tables import write_telemetry
+from innerloop.harness.telemetry.device import DEVICE
+from innerloop.harness.telemetry.host import HOST
+from tests.harness.conftest import MS, SECOND
 
 
 @pytest.fixture
@@ -128,6 +132,44 @@ def test_lines_are_means_of_bins() -> None:
     at, means = composition.binned(x, np.concatenate((np.full(12, 1.0), np.full(12, 3.0))))
     assert (at.tolist(), means.tolist()) == ([10.0, 20.0], [1.0, 3.0])
     assert len(composition.binned(x, np.full(24, np.nan))[0]) == 0
+
+
+def sampled(run: Source) -> Source:
+    """The run with five readings of a device, 0.4 s apart, whose clocks are lowered by its power cap in the third."""
+    rows = np.full(5, -1, dtype=DEVICE)
+    for name in DEVICE.names or ():
+        if DEVICE[name].kind == "f":
+            rows[name] = np.nan
+    rows["time_ns"] = SECOND + np.arange(5) * 400 * MS
+    rows["power_instant_w"], rows["temperature_c"] = [300, 350, 400, 350, 300], [50, 55, 60, 62, 63]
+    rows["gpu_utilization"], rows["sm_clock_mhz"] = 0.9, [1900, 1900, 1500, 1900, 1900]
+    rows["event_reasons"] = [1, 0, 4, 4, 0]
+    host = np.zeros(3, dtype=HOST)
+    host["time_ns"] = SECOND + np.arange(3) * 500 * MS
+    host["worker_user_s"], host["machine_busy_s"] = [0, 0.5, 1.0], [0, 0.6, 1.2]
+    assert run.folder is not None
+    samples = (Samples("host", host, 0.5, 0.0), Samples("gpu-0", rows, 0.4, 0.0))
+    write_telemetry(run.folder, samples, {"run": "run"})
+    return source(run.result, run.folder)
+
+
+def test_devices_and_cores_are_drawn_over_time(run: Source) -> None:
+    section = timeline.timeline(sampled(run))
+    assert section is not None
+    charts = {chart.name: chart for chart in section.parts if isinstance(chart, Chart)}
+    assert list(charts) == ["speed", "batch", "kv-cache", "cores", "power", "utilization", "clocks", "temperature"]
+    assert charts["power"].columns["v"] == [300, 350, 400, 350, 300]
+    assert charts["power"].columns["t"] == [0.0, 0.4, 0.8, 1.2, 1.6]
+    assert charts["utilization"].columns["v"] == [90.0] * 5
+    cores = sums(charts["cores"])
+    assert cores["worker"] == pytest.approx(2 * 1.0)
+    assert cores["other processes"] == pytest.approx(2 * 0.2)
+
+
+def test_lowered_clocks_are_marked_once_where_they_begin(run: Source) -> None:
+    found = timeline.events(sampled(run))
+    assert found["at"] == [pytest.approx(0.8)]
+    assert found["what"] == ["gpu-0: clocks lowered (sw_power_cap)"]
 
 
 def test_preemption_storms_are_marked(run: Source) -> None:

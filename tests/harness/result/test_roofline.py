@@ -139,6 +139,14 @@ def test_a_section_is_plain_data_and_says_what_it_stands_on(offline_tables):
     assert 0 < (found.bound_share.all or 0) < 1
 
 
+def test_ranks_on_a_cpu_share_the_one_that_was_measured(offline_tables):
+    found = section(spec("llama-tiny", tensor_parallel=2), {}, offline_tables, ceilings(float32=4e11), None)
+    assert found.peaks is not None
+    assert found.total_peaks is not None
+    assert found.peaks.devices == 1
+    assert found.total_peaks.bytes_per_s == found.peaks.bytes_per_s
+
+
 def test_ceilings_measured_on_a_busy_machine_are_a_note(offline_tables):
     found = section(spec("llama-tiny"), {}, offline_tables, ceilings(float32=4e11), None)
     assert limit.notes(found) == []

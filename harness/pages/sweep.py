@@ -1,0 +1,287 @@
+"""The page of a grid of runs: the Pareto chart with interval boxes, every cell, and published figures beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from innerloop.harness.cli.verbs import as_called
+from innerloop.harness.cli.words import NONE, number, seconds
+from innerloop.harness.pages import specs
+from innerloop.harness.pages.parts import (
+    Callout,
+    Chart,
+    Command,
+    Label,
+    Page,
+    Part,
+    Row,
+    Section,
+    Series,
+    Table,
+    Tile,
+    filled,
+)
+from innerloop.harness.pages.summary import TONES, capital
+from innerloop.harness.pages.thin import plain
+from innerloop.harness.report.sweep import RATE, TPOT, TTFT, reasons, remarks
+from innerloop.harness.schema.comparison import Estimate
+from innerloop.harness.schema.sweep import Sweep, SweepCell
+
+FRONTIER, BEATEN, OPEN = "on the frontier", "dominated at 95 %", "neither"
+SERIES = (Series(FRONTIER, 0, "frontier"), Series(OPEN, 1), Series(BEATEN, 6, "dominated"))
+STATES = {"done": 0, "suspect": 1}  # colours
+X, Y = "output tokens/s of one user (interactivity)", "output tokens/s per device"
+MOST_BARS = 60
+
+
+def sweep_page(found: Sweep, name: str, commands: Sequence[str] = ()) -> Page:
+    """`commands` repeat it."""
+    ranked = [cell for cell in found.cells if cell.frontier is not None]
+    counts = ", ".join(f"{count} {state}" for state, count in found.counts.items())
+    trials = "1 process" if found.trials == 1 else f"{found.trials} processes"
+    sections = [pareto(found, ranked), cells(found)]
+    if found.curves:
+        sections.append(levels(found))
+    if found.published:
+        sections.append(published(found))
+    if commands:
+        sections.append(Section("repeat", "How to repeat this", [Command([as_called(one) for one in commands])]))
+    return Page(
+        name=name,
+        title=found.title or found.name or f"Sweep over {', '.join(found.axes)}",
+        subtitle=f"sweep · {len(found.cells)} cells ({counts}), {trials} each",
+        status=found.status,
+        tone=TONES.get(found.status, ""),
+        verdict=verdict(found, ranked),
+        tiles=[*tiles(ranked)],
+        sections=[section for section in sections if section is not None],
+        aside=[*aside(found)],
+    )
+
+
+def verdict(found: Sweep, ranked: Sequence[SweepCell]) -> str:
+    """Which cell is fastest, and which are worth a look."""
+    fastest = max(ranked, key=lambda cell: mean(cell.tokens_per_s_per_device), default=None)
+    if fastest is None:
+        return "No cell has figures that may be ranked."
+    frontier = sum(bool(cell.frontier) for cell in ranked)
+    of = interval(fastest.tokens_per_s_per_device)
+    best = f"Most throughput: {fastest.name}, {of} output tokens/s per device."
+    return f"{best} {frontier} of {len(ranked)} ranked cells lie on the frontier."
+
+
+def tiles(ranked: Sequence[SweepCell]) -> Iterator[Tile]:
+    if not ranked:
+        return
+    most = max(ranked, key=lambda cell: mean(cell.tokens_per_s_per_device))
+    yield Tile(Label("most tokens/s per device"), number(mean(most.tokens_per_s_per_device)), most.name)
+    quick = max(ranked, key=lambda cell: mean(cell.interactivity))
+    yield Tile(Label("most tokens/s per user", "user_rate"), number(mean(quick.interactivity)), quick.name)
+    first = [cell for cell in ranked if mean(cell.figures.get(TTFT)) > 0]
+    if first:
+        least = min(first, key=lambda cell: mean(cell.figures.get(TTFT)))
+        yield Tile(Label("least TTFT, p50", "ttft"), seconds(mean(least.figures.get(TTFT))), least.name)
+
+
+def mean(of: Estimate | None) -> float:
+    return 0.0 if of is None or of.value is None else of.value
+
+
+def interval(of: Estimate | None) -> str:
+    if of is None or of.value is None:
+        return NONE
+    known = of.low is not None and of.high is not None
+    return f"{number(of.value)} ({number(of.low)} – {number(of.high)})" if known else number(of.value)
+
+
+def aside(found: Sweep) -> Iterator[Part]:
+    yield from (Callout("warn", capital(note)) for note in found.notes)
+    if lines := [*reasons(found)]:
+        yield Callout("warn", "Some cells have no figures", lines)
+    if lines := [f"{cell.name}: {cell.substituted}" for cell in found.cells if cell.substituted]:
+        yield Callout("", "Not ranked, because a part of the engine was replaced", lines)
+
+
+def pareto(found: Sweep, ranked: Sequence[SweepCell]) -> Section | None:
+    """Throughput of a device against that of a user, a box for each cell's intervals; None without such figures."""
+    known = [cell for cell in ranked if mean(cell.interactivity) and mean(cell.tokens_per_s_per_device)]
+    if not known:
+        return None
+    intro = (
+        "To the right: more for each user. Up: more for each device. The line joins the cells that no other beats in "
+        "both; boxes are 95 % intervals."
+    )
+    return Section("pareto", "Throughput against interactivity", [pareto_chart(known), ranks(known)], intro)
+
+
+def kind(cell: SweepCell) -> str:
+    return FRONTIER if cell.frontier else BEATEN if cell.dominated_by else OPEN
+
+
+def pareto_chart(known: Sequence[SweepCell]) -> Chart:
+    def bound(cell: SweepCell, which: str, end: str) -> float:
+        of: Estimate = getattr(cell, which)
+        found = getattr(of, end)
+        return float("nan") if found is None else found
+
+    columns: dict[str, list[Any]] = {
+        "cell": [cell.name for cell in known],
+        "series": [kind(cell) for cell in known],
+        "x": plain([mean(cell.interactivity) for cell in known]),
+        "y": plain([mean(cell.tokens_per_s_per_device) for cell in known]),
+        "words": [f"{interval(cell.interactivity)}; {interval(cell.tokens_per_s_per_device)}" for cell in known],
+    }
+    for name, which, end in (
+        ("x0", "interactivity", "low"),
+        ("x1", "interactivity", "high"),
+        ("y0", "tokens_per_s_per_device", "low"),
+        ("y1", "tokens_per_s_per_device", "high"),
+    ):
+        columns[name] = plain([bound(cell, which, end) for cell in known])
+    shown = tuple(one for one in SERIES if one.name in columns["series"])
+    x = specs.quantitative("x", None, None, {"zero": False}) | {"axis": specs.across(X, specs.NUMBER_LABELS, grid=True)}
+    y = specs.quantitative("y", Y, specs.NUMBER_LABELS, {"zero": False, **specs.UP})
+    color = specs.colour(shown)
+    boxes = {
+        "transform": [specs.SHOWN, {"filter": "datum.x0 != null && datum.y0 != null"}],
+        "mark": {"type": "rect", "fillOpacity": 0.12, "strokeOpacity": 0.55, "strokeWidth": 1, "clip": True},
+        "encoding": {
+            "x": {**x, "field": "x0"}, "x2": {"field": "x1"}, "y": {**y, "field": "y0"}, "y2": {"field": "y1"},
+            "color": color, "stroke": color,
+        },
+    }  # fmt: skip
+    line = {
+        "transform": [specs.SHOWN, {"filter": f"datum.series == '{FRONTIER}'"}],
+        "mark": {"type": "line", "color": "@c0", "strokeWidth": 1.5},
+        "encoding": {"x": x, "y": y, "order": {"field": "x", "type": "quantitative"}},
+    }
+    points = {
+        "transform": [specs.SHOWN],
+        "mark": {"type": "point", "size": 64, "opacity": 1, "tooltip": True},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "color": color,
+            "tooltip": specs.tips(cell="cell", series="it is", words="per user; per device"),
+        },
+    }
+    boxed = any(low is not None for low in columns["x0"])
+    return Chart(
+        "pareto",
+        Label("Frontier", "frontier"),
+        specs.layered(*([boxes] if boxed else []), line, points, encoding={}, series=shown),
+        columns,
+        {"cell": "cell", "series": "state", "x": X, "x0": "low", "x1": "high", "y": Y, "y0": "low", "y1": "high"},
+        "Throughput per device against interactivity, with interval boxes",
+        series=shown,
+        height=340,
+        note="" if boxed else "No boxes: fewer than three processes per cell.",
+    )
+
+
+def ranks(known: Sequence[SweepCell]) -> Table:
+    rows = []
+    for cell in sorted(known, key=lambda one: mean(one.interactivity)):
+        by = cell.dominated_by
+        more = f" and {len(by) - 1} more" if len(by) > 1 else ""
+        words = f"dominated by {by[0]}{more}" if by and not cell.frontier else kind(cell)
+        cells_ = [interval(cell.interactivity), interval(cell.tokens_per_s_per_device), words]
+        rows.append(Row(Label(cell.name), cells_, "strong" if cell.frontier else ""))
+    return Table([Label("Cell"), Label("per user", "user_rate"), Label("per device"), Label("it is")], rows)
+
+
+def cells(found: Sweep) -> Section:
+    """Every cell's speed as a bar, and its figures."""
+    rows = []
+    for cell in found.cells:
+        quoted = "; ".join(f"{one.figure}: {one.words}" for one in cell.published)
+        figures = [
+            cell.state,
+            interval(cell.figures.get(RATE)),
+            seconds(mean(cell.figures.get(TTFT)) or None),
+            seconds(mean(cell.figures.get(TPOT)) or None),
+            interval(cell.energy_j_per_token),
+            str(cell.processes),
+            quoted,
+        ]
+        rows.append(Row(Label(cell.name), figures, "" if RATE in cell.figures else "dim"))
+    columns = [
+        Label("Cell"), Label("state"), Label("output tokens/s", "decode_rate"), Label("TTFT p50", "ttft"),
+        Label("TPOT p50", "tpot"), Label("J/token", "energy_per_token"), Label("processes"), Label("published"),
+    ]  # fmt: skip
+    measured = [cell for cell in found.cells if RATE in cell.figures][:MOST_BARS]
+    parts: list[Part] = [bars(measured)] if measured else []
+    parts.append(filled(Table(columns, rows, left=2, note=" ".join(f"{capital(line)}." for line in remarks(found)))))
+    return Section("cells", "Cells", parts)
+
+
+def bars(measured: Sequence[SweepCell]) -> Chart:
+    rates = [cell.figures[RATE] for cell in measured]
+    columns = {
+        "cell": [cell.name for cell in measured],
+        "series": [cell.state for cell in measured],
+        "v": plain([mean(rate) for rate in rates]),
+        "low": plain([float("nan") if rate.low is None else rate.low for rate in rates]),
+        "high": plain([float("nan") if rate.high is None else rate.high for rate in rates]),
+        "words": [interval(rate) for rate in rates],
+    }
+    series = tuple(Series(state, STATES.get(state, 6)) for state in dict.fromkeys(columns["series"]))
+    bounded = any(rate.low is not None for rate in rates)
+    x = specs.quantitative("v", None, None) | {"axis": specs.across("output tokens/s", specs.NUMBER_LABELS, grid=True)}
+    bar = {
+        "transform": [specs.SHOWN],
+        "mark": {"type": "bar", "tooltip": True, "height": {"band": 0.62}},
+        "encoding": {
+            "x": x,
+            "color": specs.colour(series),
+            "tooltip": specs.tips(cell="cell", words="output tokens/s", series="state"),
+        },
+    }
+    span = {
+        "transform": [specs.SHOWN, {"filter": "datum.low != null"}],
+        "mark": {"type": "rule", "color": "@ink", "strokeWidth": 1.5},
+        "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
+    }
+    y = {"field": "cell", "type": "nominal", "sort": None, "axis": specs.axis(None)}
+    return Chart(
+        "cells",
+        Label("Output tokens per second of each cell", "decode_rate"),
+        specs.layered(bar, *([span] if bounded else []), encoding={"y": y}, series=series),
+        columns,
+        {"cell": "cell", "v": "output tokens/s", "low": "low", "high": "high", "series": "state"},
+        "Output tokens per second of each cell, with intervals",
+        series=series,
+        height=34 + 24 * len(measured),
+        note="Lines are 95 % intervals." if bounded else "",
+    )
+
+
+def levels(found: Sweep) -> Section:
+    """Throughput at fixed interactivity, a table for each set of levels."""
+    tables: dict[tuple[float, ...], list[Row]] = {}
+    for curve in found.curves:
+        places = tuple(level.interactivity for level in curve.levels)
+        told = [interval(one.tokens_per_s_per_device) if one.state == "between" else one.state for one in curve.levels]
+        tables.setdefault(places, []).append(Row(Label(", ".join(map(str, curve.at.values())) or "all"), told))
+    parts = [
+        Table([Label("tokens/s of a user:"), *(Label(number(place)) for place in places)], rows)
+        for places, rows in tables.items()
+        if places
+    ]
+    intro = "Output tokens/s per device, between measured cells by straight lines, and never beyond them."
+    return Section("levels", "At a fixed interactivity", parts, intro)
+
+
+def published(found: Sweep) -> Section:
+    """Where the suite comes from, and what differs here."""
+    of = dict(found.published or {})
+    gpus = found.machine.get("gpus") or []
+    here = {"hardware": f"{found.machine.get('cpu')}, {f'{len(gpus)} GPU(s)' if gpus else 'no GPU'}"}
+    rows = [
+        Row(Label(str(name)), [str(words), here.get(name, "see the cells")])
+        for name, words in of.get("conditions", {}).items()
+    ]
+    intro = " · ".join(str(of[name]) for name in ("title", "date", "source") if of.get(name))
+    table = Table([Label("What differs"), Label("published"), Label("here")], rows, left=3)
+    return Section("published", "Published figures", [table], intro)
