@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.arguments import CommandLine, command_line, relative, whole
 from innerloop.harness.cli.command import as_command, leave
@@ -17,6 +18,9 @@ from innerloop.harness.cli.errors import (
     Refused,
     exit_codes,
 )
+
+if TYPE_CHECKING:
+    from innerloop.harness.experiments.commits import Candidate
 
 EXAMPLES = """\
 examples:
@@ -87,7 +91,7 @@ def bisect(arguments: argparse.Namespace) -> int:
     return EXIT_UNDECIDED if code == EXIT_OK and found.verdict == "undecided" else code
 
 
-def candidates_of(arguments: argparse.Namespace) -> tuple[str, list]:  # type: ignore[type-arg]
+def candidates_of(arguments: argparse.Namespace) -> tuple[str, list[Candidate]]:
     """What is bisected, and its versions.
 
     Raises:

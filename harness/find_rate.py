@@ -32,7 +32,7 @@ up fail. The load is doubled, then bisected to 5 %, then checked at 0.95 and at 
 requests a probe, a p95 some 75. docs/how-to/find-the-highest-load.md explains it. Exit code 5: unresolved.
 
 """
-ALONE = ("layers", "trials", "until", "windows", "metric", "budget", "fresh")
+ALONE = ("layers", "trials", "until", "windows", "metric", "budget", "fresh", "html")
 
 
 def parser() -> CommandLine:

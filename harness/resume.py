@@ -41,18 +41,19 @@ def parser() -> CommandLine:
     )
     out.add_argument("folder", metavar="FOLDER", type=Path, help="the experiment's folder")
     out.add_argument("--budget", type=duration, metavar="TIME", help="of a sweep: start no process after this time")
+    out.add_argument("--on", metavar="CLUSTER", help="of a sweep: run it on a Ray cluster: ray, or ray://HOST:10001")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: resume(arguments.folder, Output(arguments.json), arguments.budget))
+    return as_command(lambda: resume(arguments.folder, Output(arguments.json), arguments.budget, arguments.on))
 
 
-def resume(folder: Path, to: Output, budget_s: float | None = None) -> int:
+def resume(folder: Path, to: Output, budget_s: float | None = None, on: str | None = None) -> int:
     """Runs what is left and prints it; without a whole block there is nothing to print, and no gate is passed.
-    budget_s: of a sweep, no process begins later than so many seconds from now."""
+    budget_s, on: of a sweep, no process begins later than so many seconds from now; the cluster to run it on."""
     from innerloop.harness.experiments.command import CONCLUDE, finish
     from innerloop.harness.experiments.folder import read_manifest
     from innerloop.harness.experiments.local import go_on
@@ -61,7 +62,7 @@ def resume(folder: Path, to: Output, budget_s: float | None = None) -> int:
 
     manifest = read_manifest(folder)
     if manifest.design in CONCLUDE:
-        return finish(folder, manifest.design, to.json, budget_s=budget_s)
+        return finish(folder, manifest.design, to.json, budget_s=budget_s, on=on)
     console = progress_console()
     rules = rules_of(manifest)
     found, code = go_on(folder, console)

@@ -37,7 +37,7 @@ HARNESS = [  # the highest first; an import stays in its room or goes to one of 
 ENGINES = [
     ("__main__",),
     ("lmdeploy", "mlc_llm", "openvino", "sglang", "tensorrt_llm", "tgi", "torch", "vllm"),
-    ("ceilings", "http", "preparing"),
+    ("ceilings", "http", "preparing", "reference"),
     ("worker",),
     ("profiling",),
     ("adapters", "support"),
@@ -56,7 +56,10 @@ REQUIRED = {
     "filelock", "numpy", "platformdirs", "psutil", "pyarrow", "pydantic", "pynvml", "rich", "typing_extensions", "uv",
     "yaml",
 }  # fmt: skip
-EXTRA = {"pages": {"vl_convert"}}  # by room: what an extra of the package brings, imported where it is used
+EXTRA = {
+    "pages": {"vl_convert"},
+    "experiments": {"ray"},
+}  # by room: what an extra of the package brings, imported where it is used
 
 
 def room(module: str) -> str:

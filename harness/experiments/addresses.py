@@ -49,6 +49,7 @@ def address_of(spec: RunSpec, machine: Mapping[str, Any], options: Mapping[str, 
     described = spec.describe()
     asked = {
         "run": key_of(described),
+        "limits": described.get("slo"),  # of goodput, which is kept among the figures
         "packages": packages(spec),
         "files": [state_of(Path(path)) for path in files_of(spec, described)],
         "machine": dict(machine),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from innerloop.harness.cli.console import PlainConsole
@@ -69,15 +70,29 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     return code
 
 
-def finish(folder: Path, design: str, as_json: bool, strict: bool = False, budget_s: float | None = None) -> int:
+def finish(
+    folder: Path,
+    design: str,
+    as_json: bool,
+    strict: bool = False,
+    budget_s: float | None = None,
+    on: str | None = None,
+) -> int:
     """Runs what is left of an experiment and prints its document; the exit code. strict: a suspect run has its own.
-    budget_s: no process begins later than so many seconds from now.
+    budget_s: no process begins later than so many seconds from now. on: the cluster to run it on.
 
     Raises:
         Refused: it cannot go on here.
     """
     console = progress_console()
-    code = run_left(folder, console, CONCLUDE[design], budget_s, WAYS.get(design))
+    elsewhere = None
+    if on is not None:
+        if design != SWEEP:
+            raise Refused(f"--on is for sweeps and suites; a {design} runs on one machine")
+        from innerloop.harness.experiments.cluster import carry_out_on
+
+        elsewhere = partial(carry_out_on, on)
+    code = run_left(folder, console, CONCLUDE[design], budget_s, WAYS.get(design), elsewhere)
     try:
         found = CONCLUDE[design](folder)
     except Refused as refusal:

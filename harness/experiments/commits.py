@@ -103,7 +103,8 @@ def built(run: Way) -> Way:
                 if source is None:
                     continue
                 try:
-                    console.print(f"building {job.cell}", style="dim", highlight=False)
+                    if not (Path(source["folder"]) / BUILT).exists():
+                        console.print(f"building {job.cell}", style="dim", highlight=False)
                     make(Path(source["checkout"]), source["commit"], Path(source["folder"]), source["command"])
                 except InstallFailed as error:
                     return [Outcome("refused", reason=str(error))] * len(jobs)

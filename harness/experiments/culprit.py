@@ -19,7 +19,7 @@ from innerloop.harness.analysis.statistics import paired_ratio
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.experiments.bisecting import BISECT, State, better_of, next_pair, state
 from innerloop.harness.experiments.blocks import Job, latest
-from innerloop.harness.experiments.commits import Candidate, built
+from innerloop.harness.experiments.commits import Candidate, built, make
 from innerloop.harness.experiments.comparison import Block, Member, Question, comparison, estimate
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
 from innerloop.harness.experiments.local import Way, run_grid
@@ -54,12 +54,18 @@ def bisection_of(what: str, candidates: Sequence[Candidate], asked: Asked, machi
 
     Raises:
         Refused: there are fewer than two, or the first cannot be run.
+        InstallFailed: the first commit cannot be built.
     """
     if len(candidates) < 2:
         names = ", ".join(one.name for one in candidates) or "none"
         raise Refused(f"bisect needs at least two versions; {what} gives {names}")
     cells = []
     for k, one in enumerate(candidates):
+        if one.source is not None and k == 0:
+            make(Path(one.source["checkout"]), one.source["commit"], Path(one.source["folder"]), one.source["command"])
+        elif one.source is not None:  # not built yet: that it cannot be run shows when its turn comes
+            cells.append(Cell(one.name, {"arguments": list(one.words)}, one.name, {"version": one.name}))
+            continue
         arguments = parser().parse_args(list(one.words))
         try:
             key = key_of(resolve(request_of(arguments), machine).describe())

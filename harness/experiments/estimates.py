@@ -81,9 +81,8 @@ def window_s(spec: RunSpec) -> float | None:
     """How long a window lasts by its workload; None where it ends when its requests have."""
     load = spec.workload.load
     known: float | None = getattr(load, "duration_s", None)
-    if known is None and getattr(load, "rate_per_s", None) and getattr(load, "requests", None):
-        return float(load.requests / load.rate_per_s)  # type: ignore[union-attr]
-    return known
+    rate, requests = getattr(load, "rate_per_s", None), getattr(load, "requests", None)
+    return float(requests / rate) if known is None and rate and requests else known
 
 
 def load_s(spec: RunSpec) -> float:

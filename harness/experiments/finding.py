@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from innerloop.harness.machine import Machine
 
-FIELDS = {"open": "rate_per_s", "closed": "users"}  # of a workload's load: what is searched, by its kind
+FIELDS = ("rate_per_s", "users")  # of a workload's load: what is searched
 GOODPUT = "goodput.requests_per_s"
 
 
@@ -54,10 +54,11 @@ def search_of(arguments: argparse.Namespace, machine: Machine) -> Manifest:
         raise Refused("--slo is missing; write limits, such as --slo ttft_p99=500ms,tpot_p95=50ms, or a profile's name")
     alone = argparse.Namespace(**vars(arguments))
     start, most = arguments.start, arguments.probes
-    for name in ("start", "probes", "out", "json", "dry_run"):
+    for name in ("start", "probes", "out", "html", "json", "dry_run"):
         setattr(alone, name, None if name not in ("json", "dry_run") else False)
     spec = resolve(request_of(alone), machine)
-    over = FIELDS.get(spec.workload.load.kind)
+    load = spec.workload.load
+    over = next((name for name in FIELDS if getattr(load, name, None) is not None), None)
     if over is None:
         raise Refused(
             f"the load of {spec.workload.name} is {spec.workload.load.kind}: it has neither a rate nor users to vary",

@@ -77,7 +77,7 @@ class Follower:
             elif event.event in ENDED:
                 self._ended.append(event)
         manifest, now = self._manifest, datetime.now(timezone.utc)
-        states = Counter(event.event for event in self._newest.values())
+        states: Counter[str] = Counter(event.event for event in self._newest.values())
         state = status(self._folder, manifest, list(self._newest.values()))
         jobs = manifest.blocks * max(len(manifest.measured), 1)
         running = tuple(

@@ -8,22 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from innerloop.harness.analysis.statistics import paired_ratio
 from innerloop.harness.analysis.trials import half_width, mean_of_processes
+from innerloop.harness.analysis.verdicts import looks_interval
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
 from innerloop.harness.cli.signals import Stopped
 from innerloop.harness.cli.words import number, share
 from innerloop.harness.experiments.addresses import remember
 from innerloop.harness.experiments.bisecting import BISECT
-from innerloop.harness.experiments.blocks import ENDED, Job, latest, whole_blocks
-from innerloop.harness.experiments.compared import A, B, compared
+from innerloop.harness.experiments.blocks import ENDED, Job, latest
+from innerloop.harness.experiments.compared import blocks_of, compared
 from innerloop.harness.experiments.folder import DOCUMENT, failed_jobs, read_events, read_manifest, unmake
 from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.experiments.runner import Choose, Execute, Outcome, Tell, carry_out, event_of
 from innerloop.harness.experiments.sides import check_place, question_of
-from innerloop.harness.experiments.stopping import by_key
+from innerloop.harness.experiments.stopping import by_key, sides_of, two_sided
 from innerloop.harness.machine import this_machine
 from innerloop.harness.machine.state import host_state
 from innerloop.harness.profiling.choice import choose
@@ -33,7 +32,8 @@ from innerloop.harness.schema.comparison import Comparison
 from innerloop.harness.schema.experiment import Event, Manifest
 from innerloop.harness.schema.result import ExperimentPlace, Result
 from innerloop.harness.session import run as session
-from innerloop.harness.session.arguments import options_of, parser, request_of
+from innerloop.harness.session.arguments import parser, request_of
+from innerloop.harness.session.options import options_of
 from innerloop.harness.spec.resolve import resolve
 from innerloop.harness.store.documents import write_document
 from innerloop.harness.store.typed import DataClass, document
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 WRITE_EVERY_S = 5.0
 Way = tuple[Callable[[Path, Manifest, "Machine", "Console"], Execute], "Choose | None"]  # how it runs and chooses
+Elsewhere = Callable[[Path, Tell, "Console", "float | None"], bool]  # as `carry_out`, on other machines
 Conclude = Callable[[Path], DataClass]  # an experiment's folder -> its document; raises Refused where there is none yet
 
 
@@ -55,14 +56,15 @@ def go_on(folder: Path, console: Console) -> tuple[Comparison | None, int]:
     """Runs what is left of a comparison; its document, None where no block is whole, and the exit code.
 
     Raises:
-        Refused: it is no experiment, cannot go on here, or another process is running it.
+        Refused: it is no experiment, cannot go on here, another process is running it, or its sides cannot be compared.
     """
     question = question_of(read_manifest(folder))
     code = run_left(folder, console)
     try:
-        found = compared(folder, question)
+        blocks_of(folder)
     except Refused:
         return None, code
+    found = compared(folder, question)
     write_document(folder / DOCUMENT, document(found))
     return found, code
 
@@ -73,10 +75,11 @@ def run_left(
     conclude: Conclude | None = None,
     budget_s: float | None = None,
     way: Way | None = None,
+    on: Elsewhere | None = None,
 ) -> int:
     """Runs what is left of an experiment; the exit code. Its document is written meanwhile and at the end, if
     `conclude` makes it. budget_s: no process begins later than so many seconds from now. way: how this design is run;
-    None: a run a job.
+    None: a run a job. on: runs it on other machines; None: it is run on this one.
 
     Raises:
         Refused: it is no experiment, cannot go on here, another process is running it, or nothing could be begun: a
@@ -104,7 +107,10 @@ def run_left(
     runs, choose = way or (executor, None)
     until_s = None if budget_s is None else time.monotonic() + budget_s
     try:
-        ended = carry_out(folder, runs(folder, manifest, machine, console), boot_id(), tell, until_s, choose)
+        if on is not None:
+            ended = on(folder, tell, console, until_s)
+        else:
+            ended = carry_out(folder, runs(folder, manifest, machine, console), boot_id(), tell, until_s, choose)
     except Stopped as stopped:
         stopped.take()
         ended = False
@@ -188,7 +194,10 @@ def _run_of(manifest: Manifest, job: Job, run: Path, machine: Machine) -> tuple[
     words = next(cell.request["arguments"] for cell in manifest.cells if cell.name == job.cell)
     place = ExperimentPlace(manifest.id, manifest.design, job.cell, job.block)
     profile = _profile(manifest.options) if _is_profiled(manifest, job) else None
-    return run_of_words(words, run, machine, place, profile)
+    spec, options = run_of_words(words, run, machine, place, profile)
+    if job.block == 1 and manifest.options.get("verify"):
+        options = replace(options, verify=True, keep_token_ids=True)
+    return spec, options
 
 
 def run_of_words(
@@ -205,7 +214,9 @@ def run_of_words(
 
 
 def _is_profiled(manifest: Manifest, job: Job) -> bool:
-    return job.block == 1 and job.cell == manifest.options.get("profiled")
+    """`profiled`: the cell, or the cells, whose first run is; None: none."""
+    profiled = manifest.options.get("profiled")
+    return job.block == 1 and job.cell in ([profiled] if isinstance(profiled, str) else profiled or [])
 
 
 def _profile(options: Mapping[str, Any]) -> Profile | None:
@@ -248,7 +259,7 @@ def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
 def so_far(manifest: Manifest, events: Sequence[Event]) -> str | None:
     """The figure that is asked about after the blocks that are whole."""
     metric = manifest.options["metric"]
-    if [cell.name for cell in manifest.cells] == [A, B]:
+    if two_sided(manifest):
         return _ratio_so_far(manifest, events, metric)
     looks = None if manifest.until is None else manifest.blocks
     cells = {cell.key: cell.name for cell in reversed(manifest.cells)}
@@ -265,16 +276,13 @@ def so_far(manifest: Manifest, events: Sequence[Event]) -> str | None:
 
 
 def _ratio_so_far(manifest: Manifest, events: Sequence[Event], metric: str) -> str | None:
-    values = [
-        [block[side].figures.get(metric) if block[side].event == "done" else None for side in (A, B)]
-        for block in whole_blocks(manifest, events)
-    ]
-    known = np.array([row for row in values if all(row)], dtype=np.float64).reshape(-1, 2)
-    if not len(known):
+    a, b = sides_of(manifest, events)
+    if not len(a):
         return None
-    ratio = paired_ratio(known[:, 0], known[:, 1])
+    ratio = paired_ratio(a, b) if manifest.until is None else looks_interval(a, b, manifest.blocks)
     bounds = "" if ratio.low is None else f" ({number(ratio.low, 4)} to {number(ratio.high, 4)})"
-    return f"B / A after {len(known)} trials: {number(ratio.estimate, 4)}{bounds} {metric}"
+    until = "" if manifest.until is None else f"; until +-{share(manifest.until)}"
+    return f"B / A after {len(a)} trials: {number(ratio.estimate, 4)}{bounds} {metric}{until}"
 
 
 def _ended(events: Sequence[Event]) -> list[Event]:

@@ -90,8 +90,8 @@ def next_jobs(manifest: Manifest, events: Sequence[Event], boot: str) -> list[Jo
     return [job for job in left if job.block == left[0].block and mine and process[job.cell] == mine] or left[:1]
 
 
-def event_of(job: Job, boot: str, outcome: Outcome) -> Event:
-    """What the journal says of it, now."""
+def event_of(job: Job, boot: str, outcome: Outcome, node: str | None = None) -> Event:
+    """What the journal says of it, now. node: of a cluster."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     told = (outcome.status, outcome.figures, outcome.reason, outcome.run)
-    return Event(outcome.state, job.cell, job.block, boot, now, *told)
+    return Event(outcome.state, job.cell, job.block, boot, now, *told, node)

@@ -43,6 +43,7 @@ class Asked:
     strict: bool = False
     out: Path | None = None
     plan_for: str | None = None
+    on: str | None = None
     html: Path | None = None
 
 
@@ -90,6 +91,7 @@ def run_suite(suite: Suite, source: str, arguments: argparse.Namespace) -> int:
         strict=arguments.strict,
         out=arguments.out,
         plan_for=arguments.plan_for,
+        on=arguments.on,
         html=arguments.html,
     )
     return run_points(points_of_suite(suite, source), suite, asked)
@@ -133,7 +135,7 @@ def run_points(points: Sequence[Point], suite: Suite | None, asked: Asked) -> in
     for cell in grid.manifest.cells:
         if cell.refused is not None:
             console.print(f"{cell.name} is refused: {cell.refused}", style="dim")
-    code = finish(folder, SWEEP, asked.json, asked.strict, asked.budget_s)
+    code = finish(folder, SWEEP, asked.json, asked.strict, asked.budget_s, asked.on)
     if asked.html is not None:
         from innerloop.harness.experiments.paged import experiment_page, put
 

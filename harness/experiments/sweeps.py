@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 
 from innerloop.harness import __version__
 from innerloop.harness.analysis import pareto
+from innerloop.harness.analysis.distributions import t_quantile
 from innerloop.harness.analysis.pareto import Box
-from innerloop.harness.analysis.statistics import LEAST_BLOCKS, Interval
-from innerloop.harness.analysis.trials import mean_of_processes
+from innerloop.harness.analysis.statistics import CONFIDENCE, LEAST_BLOCKS, Interval
 from innerloop.harness.experiments.axes import matches
 from innerloop.harness.experiments.blocks import ENDED, Job, latest
 from innerloop.harness.experiments.comparison import estimate
@@ -89,11 +90,12 @@ def sweep_of(manifest: Manifest, events: Sequence[Event]) -> Sweep:
         machine=manifest.machine,
         counts=dict(Counter(cell.state for cell in cells)),
         boots=max(len(boots), 1),
+        nodes=dict(Counter(one.node for one in known if one.node is not None)),
         reused=sum(one.run is not None for one in known),
         cells=cells,
         curves=tuple(_curves(manifest, boxes, suite.get("interactivity") or [])),
         published={k: v for k, v in suite["published"].items() if k != "figures"} if suite.get("published") else None,
-        notes=tuple(_notes(manifest, cells, boots)),
+        notes=tuple(_notes(manifest, cells, known)),
     )
 
 
@@ -104,17 +106,18 @@ def _jobs(manifest: Manifest, cell: Cell, newest: Mapping[str, Event]) -> list[E
 
 
 def _means(jobs: Sequence[Event]) -> dict[str, Interval]:
-    """Every figure that all processes of a cell have, over them."""
+    """Every figure that all processes of a cell have, over them: means, by Student's t from three processes on."""
     done = [event.figures for event in jobs if event.event == "done"]
-    if not done:
+    names = [one.name for one in FIGURES if done and all(figures.get(one.name) is not None for figures in done)]
+    if not names:
         return {}
-    found = {}
-    for one in FIGURES:
-        values = [figures.get(one.name) for figures in done]
-        known = [value for value in values if value is not None]
-        if len(known) == len(values):
-            found[one.name] = mean_of_processes(np.array(known, dtype=np.float64))
-    return found
+    values = np.array([[figures[name] for name in names] for figures in done], dtype=np.float64)
+    n, means = len(done), values.mean(axis=0)
+    if n < LEAST_BLOCKS:
+        return {name: Interval(float(mean), None, None, n) for name, mean in zip(names, means, strict=True)}
+    reach = t_quantile((1 + CONFIDENCE) / 2, n - 1) * values.std(axis=0, ddof=1) / math.sqrt(n)
+    rows = zip(names, means.tolist(), (means - reach).tolist(), (means + reach).tolist(), strict=True)
+    return {name: Interval(mean, low, high, n) for name, mean, low, high in rows}
 
 
 def _count(means: Mapping[str, Interval]) -> int:
@@ -205,13 +208,21 @@ def common(cells: Sequence[Cell]) -> dict[str, Any]:
     return {path: value for path, value in first.items() if all(cell.at.get(path) == value for cell in cells)}
 
 
-def _notes(manifest: Manifest, cells: Sequence[SweepCell], boots: set[str]) -> Iterator[str]:
+def _notes(manifest: Manifest, cells: Sequence[SweepCell], known: Sequence[Event]) -> Iterator[str]:
+    boots, nodes = {one.boot for one in known}, {one.node for one in known if one.node is not None}
     if manifest.blocks < LEAST_BLOCKS:
         yield (
             f"fewer than {LEAST_BLOCKS} trials per cell: how much they vary is unknown, so there are no intervals and "
             f"no cell dominates another; --trials {LEAST_BLOCKS} would be enough"
         )
-    if len(boots) > 1:
+    if len(nodes) > 1:
+        kinds = len({node.rpartition(" ")[2] for node in nodes})
+        alike = "alike" if kinds == 1 else f"of {kinds} kinds"
+        yield (
+            f"blocks were run on {len(nodes)} nodes, {alike}: an interval over blocks holds what nodes differ by; only "
+            "cells of one block were measured on one node"
+        )
+    elif len(boots) > 1:
         yield f"the machine was rebooted between runs ({len(boots)} boots)"
     for cell in cells:
         if cell.substituted is not None:

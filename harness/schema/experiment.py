@@ -91,6 +91,7 @@ class Event:
         str | None, Figure("why it failed or was refused", null="the run did not fail and was not refused")
     ] = None
     run: Annotated[str | None, Figure("its folder", null="it is in runs/ of this experiment")] = None
+    node: Annotated[str | None, Figure("machine of a cluster, and a hash of what it is", null="this machine")] = None
 
     @property
     def job(self) -> str:

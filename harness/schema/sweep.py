@@ -96,6 +96,7 @@ class Sweep:
     machine: Annotated[Mapping[str, Any], Figure("where it was measured")]
     counts: Annotated[Mapping[str, int], Figure("cells by state")]
     boots: Annotated[int, Figure("how often the machine was started anew between its runs, plus 1")]
+    nodes: Annotated[Mapping[str, int], Figure("runs by machine of a cluster, each with a hash of what it is")]
     reused: Annotated[int, Figure("existing runs that were reused")]
     cells: tuple[SweepCell, ...]
     curves: tuple[Curve, ...]

@@ -11,18 +11,31 @@ from typing import Any
 
 from innerloop.harness.store.atomic import write_text
 
+INDENTED = 1 << 19  # characters of a document that a person may still read
+
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
-    """Writes a document whole or not at all.
+    """Writes a document whole or not at all; a large one without line breaks, which take longer than all the rest.
 
     Raises:
         OSError: it cannot be written.
     """
-    write_text(path, json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    whole = plain(document)
+    text = json.dumps(whole, ensure_ascii=False, allow_nan=False)
+    if len(text) <= INDENTED:
+        text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
 
 
 def plain(value: Any) -> Any:
     """The same data as JSON's own types; a number that JSON has no word for (NaN, infinity) becomes None."""
+    kind = type(value)
+    if value is None or kind is bool or kind is int:
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else None
+    if kind is str and value.isascii():
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

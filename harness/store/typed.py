@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import Field, asdict
+from dataclasses import Field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def document(instance: DataClass) -> Document:
     """The same as JSON's own types, in the order of the fields."""
     from innerloop.harness.store.documents import plain  # it imports numpy, which help does without
 
-    data: Mapping[str, Any] = plain(asdict(instance))
+    data: Mapping[str, Any] = plain(instance)
     return dict(data)
 
 

@@ -18,6 +18,7 @@ OF_THE_COMMAND = {  # and not of the function
         "layers",
         "trials",
         "until",
+        "html",
         "windows",
         "metric",
         "budget",

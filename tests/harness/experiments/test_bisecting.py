@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from tests.harness.experiments.test_blocks import event, manifest
 VERSIONS = tuple(f"e=={k}.0" for k in range(7))
 
 
-def asked(**changes: object) -> Manifest:
+def asked(**changes: Any) -> Manifest:
     options = {"metric": PRIMARY, "effect": 0.05, "certainty": 0.97, "what": "e", "left_out": {}}
     made = manifest(blocks=40, design=BISECT, order="random", kept=True, options=options)
     return replace(made, cells=tuple(Cell(name, {}, name) for name in VERSIONS), **changes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,13 +12,14 @@ from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.folder import LOCK, write_manifest
 from innerloop.harness.experiments.following import Follower, follow
 from innerloop.harness.report.progress import clock
+from innerloop.harness.schema.experiment import Event
 from innerloop.harness.store import journal
 from innerloop.harness.store.typed import typed
 from innerloop.harness.watch import main
 from tests.harness.experiments.test_blocks import event, manifest
 
 
-def at(second: int, job: Job, state: str = "done", **changes: object) -> object:
+def at(second: int, job: Job, state: str = "done", **changes: Any) -> Event:
     return replace(event(job, state), time=f"2026-11-28T00:00:{second:02d}+00:00", **changes)
 
 
@@ -28,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
         at(0, Job("a", 1), "done", run="/elsewhere"), at(1, Job("b", 1), "started"), at(5, Job("b", 1)),
         at(5, Job("c", 1), "started"), at(9, Job("c", 1), "failed", reason="no memory"), at(9, Job("a", 2), "started"),
     ):  # fmt: skip
-        journal.append(tmp_path, one)  # type: ignore[arg-type]
+        journal.append(tmp_path, one)
     return tmp_path
 
 
@@ -45,7 +47,7 @@ def test_jobs_are_done_failed_running_and_to_come(folder: Path) -> None:
         ]  # fmt: skip
         # two jobs in eight seconds; three are running or to come
         assert now.left_s == pytest.approx(12.0)
-        journal.append(folder, at(13, Job("a", 2)))  # type: ignore[arg-type]
+        journal.append(folder, at(13, Job("a", 2)))
         assert follower.progress().done == 3
 
 

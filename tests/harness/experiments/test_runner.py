@@ -123,8 +123,8 @@ def killed_after(lines: int, folder: Path, execute: Execute) -> int:
     if child == 0:
         written, append = [0], journal.append
 
-        def counting(folder: Path, event: Event) -> None:
-            append(folder, event)
+        def counting(folder: Path, *events: Event) -> None:
+            append(folder, *events)
             written[0] += 1
             if written[0] == lines:
                 os.kill(os.getpid(), signal.SIGKILL)

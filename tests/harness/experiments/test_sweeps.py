@@ -205,9 +205,14 @@ def test_no_process_begins_after_the_budget_and_the_rest_is_to_come(tmp_path: Pa
 
 
 def test_a_journal_is_read_once_however_many_cells_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = []
+    reads: list[Path] = []
     whole = journal.events
-    monkeypatch.setattr(journal, "events", lambda *a: reads.append(1) or whole(*a))
+
+    def counted(folder: Path, typed: Any) -> list[Event]:
+        reads.append(folder)
+        return whole(folder, typed)
+
+    monkeypatch.setattr(journal, "events", counted)
     write_manifest(tmp_path, grid())
     carry_out(tmp_path, lambda jobs, runs: [Outcome("done", "ok", figures(job)) for job in jobs], "b1", nothing)
     assert len(reads) == 1

@@ -1,0 +1,93 @@
+"""What has been measured on this machine with the same address is found again, as long as its run is there."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from innerloop.harness.experiments.addresses import address_of, known, remember
+from innerloop.harness.experiments.axes import Point, parsed
+from innerloop.harness.experiments.blocks import Job
+from innerloop.harness.experiments.grid import done_before, grid_of, processes
+from innerloop.harness.machine import this_machine
+from innerloop.harness.session.arguments import request_of
+from innerloop.harness.spec.resolve import resolve
+from innerloop.harness.store import result_file
+from tests.harness.experiments.test_blocks import event
+from tests.real import ROOT
+
+SCRIPTED = ("--engine", str(ROOT / "tests" / "plugins" / "scripted"), "--engine-python", sys.executable, "--device=cpu")
+FEW = f"--workload={ROOT / 'tests' / 'golden' / 'few.yaml'}"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def address(*words: str, machine: Any = None) -> str:
+    arguments = parsed([*SCRIPTED, FEW, *words])
+    return address_of(resolve(request_of(arguments), this_machine()), machine or {"cpu": "x"}, vars(arguments))
+
+
+def test_an_address_is_of_all_that_decides_and_of_nothing_else() -> None:
+    whole = address()
+    assert address("--label=a=b", "--note=later", "--timeout=5m") == whole
+    others = (
+        address("--set=max_batch_size=4"),
+        address("--seed=1"),
+        address("--cpus=0"),
+        address("--engine-arg=step_us=7"),
+        address("--slo=ttft_p99=1s"),
+        address(machine={"cpu": "y"}),
+    )
+    assert len({whole, *others}) == 7
+
+
+def test_a_users_file_is_part_of_it(tmp_path: Path) -> None:
+    lengths = tmp_path / "lengths.txt"
+    lengths.write_text("10\n20\n")
+    word = f'--workload-arg=prompt.tokens={{"kind": "file", "path": "{lengths}"}}'
+    before = address(word)
+    lengths.write_text("10\n20\n30\n")
+    assert address(word) != before
+
+
+def test_a_run_is_known_while_its_folder_is_there(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    assert known("a") == []
+    done = replace(event(Job("x", 1)), status="ok", figures={"f": 1.5})
+    remember("a", done, run)
+    assert known("a") == []
+    (run / result_file.FILE).write_text("{}")
+    [one] = known("a")
+    assert (one["run"], one["figures"], one["boot"]) == (str(run), {"f": 1.5}, "b1")
+
+
+def test_cells_that_share_a_load_share_a_process_and_take_runs_that_were_made(tmp_path: Path) -> None:
+    points = [
+        Point({"x": k}, (*SCRIPTED, FEW, f"--seed={seed}", f"--set=max_batch_size={size}"))
+        for k, (seed, size) in enumerate(((1, 2), (2, 2), (1, 4)))
+    ]
+    points.append(Point({"x": 3}, (*SCRIPTED, FEW, "--set=tensor_parallel=2")))
+    grid = grid_of(points, this_machine(), 2, None, planning=False)
+    first, second, third, refused = grid.manifest.cells
+    assert first.process == second.process != third.process
+    assert refused.refused is not None
+    assert "does not support tensor_parallel=2" in refused.refused
+    assert processes(grid.manifest) == 4
+    assert list(done_before(grid.manifest)) == []
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / result_file.FILE).write_text("{}")
+    assert third.address is not None
+    remember(third.address, replace(event(Job("x", 1)), figures={"f": 1.0}), run)
+    [one] = done_before(grid.manifest)
+    assert (one.job, one.run, one.event) == (f"{third.name}-1", str(run), "done")
+    assert processes(grid.manifest, [one]) == 3

@@ -1,0 +1,125 @@
+"""`find-rate` as an experiment: its journal alone says which load is next and what has been found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from innerloop.harness.experiments.blocks import Job
+from innerloop.harness.experiments.finding import found_rate, words_at
+from innerloop.harness.experiments.folder import read_events, write_manifest
+from innerloop.harness.experiments.listing import status
+from innerloop.harness.experiments.probes import FIND_RATE, LOAD, OVERLOADED, PROBE, figure_of, next_probe, state
+from innerloop.harness.experiments.runner import Outcome, carry_out
+from innerloop.harness.find_rate import main
+from innerloop.harness.report.find_rate import answer
+from innerloop.harness.result.figures import PRIMARY
+from innerloop.harness.schema.experiment import Manifest
+from innerloop.harness.store.typed import document, typed
+from tests.harness.experiments.test_blocks import manifest
+
+
+def asked(most: int = 15) -> Manifest:
+    options: dict[str, Any] = {
+        "metric": PRIMARY, "over": "rate_per_s", "start": 4.0, "engine": "e", "model": "m", "workload": "w",
+        "limits": [{"name": "ttft_p95", "figure": "ttft", "quantile": 0.95, "limit_s": 0.5}],
+    }  # fmt: skip
+    return manifest(PROBE, blocks=most, design=FIND_RATE, kept=True, options=options)
+
+
+def run(folder: Path, most: int = 15, truth: float = 17.0, stop: int | None = None) -> list[float]:
+    loads: list[float] = []
+
+    def execute(jobs: Sequence[Job], runs: Sequence[Path]) -> Sequence[Outcome]:
+        load = state(asked(most), read_events(folder)).next
+        assert load is not None
+        if len(loads) == stop:
+            return [Outcome("interrupted")]
+        loads.append(load)
+        if load > 60:
+            return [Outcome("failed", reason="out of memory", figures={LOAD: load})]
+        kept = min(1.0, 0.95 + 2 * (1 - load / truth))
+        figures: dict[str, float | None] = {
+            figure_of("ttft_p95", "judged"): 1000.0, figure_of("ttft_p95", "kept"): round(max(kept, 0) * 1000),
+            figure_of("ttft_p95", "clustering"): 1.0, LOAD: load, OVERLOADED: float(load > 30 and truth < 100),
+            PRIMARY: 10 * load,
+        }  # fmt: skip
+        return [Outcome("done", "ok", figures)]
+
+    carry_out(folder, execute, "b1", lambda *_: None, choose=next_probe)
+    return loads
+
+
+def test_what_is_found_is_in_the_document(tmp_path: Path) -> None:
+    write_manifest(tmp_path, asked())
+    loads = run(tmp_path)
+    found = found_rate(tmp_path)
+    assert found.state == "found"
+    assert found.answer is not None
+    assert 15.5 < found.answer <= 17.0
+    assert (found.confirmed, found.refuted, found.probes) == (True, True, len(loads))
+    at = next(one for one in found.loads if one.load == 32)
+    assert (at.holds, at.overloaded, at.output_tokens_per_s) == (False, True, 320.0)
+    assert at.kept["ttft_p95"].value == 0.0
+    assert status(tmp_path, asked(), read_events(tmp_path)) == "ok"
+    assert "it holds" in answer(found)
+    assert typed(type(found), document(found)) == found
+
+
+def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    for folder in (tmp_path / "whole", tmp_path / "cut"):
+        write_manifest(folder, asked())
+    whole = run(tmp_path / "whole")
+    first = run(tmp_path / "cut", stop=4)
+    assert status(tmp_path / "cut", asked(), read_events(tmp_path / "cut")) == "interrupted"
+    assert first + run(tmp_path / "cut") == whole
+    assert found_rate(tmp_path / "cut").answer == found_rate(tmp_path / "whole").answer
+
+
+def test_a_probe_that_fails_is_a_load_that_fails_and_is_named(tmp_path: Path) -> None:
+    write_manifest(tmp_path, asked(30))
+    run(tmp_path, most=30, truth=1000.0)
+    found = found_rate(tmp_path)
+    assert found.answer is not None
+    assert found.fails is not None
+    assert found.answer <= 60 < found.fails
+    assert any("did not come to their end" in note for note in found.notes)
+    assert next(one for one in found.loads if one.load == found.fails).aborted == ("out of memory",)
+
+
+def test_used_up_probes_are_an_answer(tmp_path: Path) -> None:
+    write_manifest(tmp_path, asked(2))
+    run(tmp_path, most=2)
+    found = found_rate(tmp_path)
+    assert (found.state, found.answer) == ("unresolved", 8.0)
+    assert answer(found) == "unresolved after 2 of 2 probes: 8.00 requests/s hold so far"
+
+
+def test_each_probe_has_requests_of_its_own() -> None:
+    assert words_at(["--engine=x"], "rate_per_s", 4.25, 3) == [
+        "--engine=x", "--workload-arg=load.rate_per_s=4.25", "--seed=3"
+    ]  # fmt: skip
+    assert words_at(["--seed=7"], "users", 12.0, 3) == ["--seed=7", "--workload-arg=load.users=12"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--workload=poisson-4"], "--slo is missing; write limits"),
+        (["--slo=ttft_p99=1s", "--workload=quick"], "neither a rate nor users to vary"),
+        (["--slo=ttft_p99=1s", "--trials=3"], "cannot be combined with find-rate"),
+        (["--slo=tfft_p99=1s"], "no latency 'tfft'"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--engine=torch", *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
