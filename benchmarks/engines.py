@@ -40,8 +40,10 @@ load: {kind: offline, requests: 24}
 warmup: {requests: 8, output_tokens: 8, max_rounds: 4, max_s: 20}
 """
 SETTINGS = ("max_batch_size=16", "context_length=512", "max_tokens_per_step=256", "kv_cache_tokens=16384")
+PER_CPU_SECOND = "output tokens a second / cores in use"  # which a busy machine changes less than the rest
 FIGURES = {  # dotted name: (heading, how a value is shown)
     "throughput.output_tokens_per_s": ("output tokens/s", 1.0),
+    PER_CPU_SECOND: ("output tokens a CPU second", 1.0),
     "throughput.prefill_positions_per_s": ("prefill positions/s", 1.0),
     "latency_s.ttft.p50": ("TTFT p50, ms", 1e3),
     "latency_s.itl.p50": ("ITL p50, ms", 1e3),
@@ -112,12 +114,19 @@ def figures(results: dict[str, list[Result]]) -> Iterator[str]:
 
 
 def shown(runs: Sequence[Result], name: str, factor: float) -> str:
-    values = [value for run in runs if (value := value_of(run, name)) is not None]
+    values = [value for run in runs if (value := figure_of(run, name)) is not None]
     if not values:
         return "-"
     found = mean_of_processes(np.array(values) * factor)
     mean = number(found.estimate)
     return mean if found.low is None else f"{mean} ({number(max(found.low, 0.0))} to {number(found.high)})"
+
+
+def figure_of(run: Result, name: str) -> float | None:
+    if name != PER_CPU_SECOND:
+        return value_of(run, name)
+    cores, rate = value_of(run, "telemetry.host.worker_cores"), run.throughput.output_tokens_per_s
+    return rate / cores if cores and rate is not None else None
 
 
 def number(value: float | None) -> str:

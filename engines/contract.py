@@ -59,6 +59,9 @@ class StepReport:
 
     `observer_ns` is what the adapter itself spent on this report: on counting the batch, on asking the engine for
     statistics. It is part of no phase.
+
+    `log_probabilities`, where the load asked for them, belong to `tokens`: for each entry the natural logarithm of the
+    probability that the model gave each of its token ids.
     """
 
     start_ns: int
@@ -82,6 +85,7 @@ class StepReport:
     sample_ns: int | None = None
     update_ns: int | None = None
     observer_ns: int = 0
+    log_probabilities: Sequence[Sequence[float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,8 @@ class EngineInfo:
 @dataclass(frozen=True, slots=True)
 class Load:
     """What to load and how. `config` is the checkpoint's config.json; `settings` holds the common settings by name,
-    `None`: the engine chooses; `prepared` the folder of each of the adapter's preparations, by its name."""
+    `None`: the engine chooses; `prepared` the folder of each of the adapter's preparations, by its name.
+    `log_probabilities`: reports carry them; never in a run that measures, since they cost time."""
 
     checkpoint: str
     config: dict[str, Any]
@@ -118,6 +123,7 @@ class Load:
     engine_args: dict[str, Any]
     trust_remote_code: bool = False
     prepared: Mapping[str, str] = field(default_factory=dict)
+    log_probabilities: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +211,7 @@ class Adapter(ABC):
     variables: tuple[str, ...] = ()  # prefixes of environment variables that change what it does: kept with a result
     parameters: str | None = None  # "vllm/engine/arg_utils.py:EngineArgs": whose fields are all the engine's arguments
     with_tokenizer: tuple[str, ...] = ()  # layers that read the tokenizer in the model's folder
+    log_probabilities: tuple[str, ...] = ()  # layers whose reports can carry them
 
     def architectures(self, device: str) -> tuple[str, ...] | None:
         """Architectures that it supports on a device, by their names in config.json; None: whatever the engine itself

@@ -23,6 +23,7 @@ from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.experiments.asking import Asked, add_question, add_rules, asked
 from innerloop.harness.experiments.output import Output, add_output, output
 
+OF_AN_EXPERIMENT = ("trials", "until", "effect", "verify", "profiler", "out")
 EXAMPLES = """\
 examples:
   innerloop compare runs/before runs/after
@@ -32,6 +33,7 @@ examples:
   innerloop compare A B --html page.html
   innerloop compare --base '--engine vllm --workload users-10' --change '--set max_batch_size=16' --trials 8
   innerloop compare --base '--engine vllm' --change '--engine-arg block_size=32' --effect 3%
+  innerloop compare --base '--engine vllm' --change '--set max_batch_size=16' --until 1%
   innerloop compare --base '--engine vllm' --change '--set max_batch_size=16' --fail-if 'itl.p99 > 1.05 * baseline'
   innerloop compare experiments/20260102T030405Z-compare
 
@@ -62,6 +64,12 @@ def parser() -> CommandLine:
     out.add_argument("--change", metavar="ARGUMENTS", help="additional arguments for side B")
     out.add_argument("--trials", type=whole(1, 100), metavar="N", help="runs of each side, interleaved; default: 8")
     out.add_argument(
+        "--until",
+        type=relative,
+        metavar="SHARE",
+        help="stop once B / A of --metric is known to +-SHARE, such as 2%%; after --trials (default: 20) at the latest",
+    )
+    out.add_argument(
         "--effect",
         type=relative,
         metavar="SHARE",
@@ -70,6 +78,16 @@ def parser() -> CommandLine:
     )
     out.add_argument(
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
+    )
+    out.add_argument(
+        "--profiler",
+        choices=("kernels", "nsys"),
+        help="profile the first run of each side, so that costs are also told by kernel class",
+    )
+    out.add_argument(
+        "--verify",
+        action="store_true",
+        help="check the output of the first run of each side against torch; see innerloop run --help",
     )
     add_question(out)
     add_rules(out)
@@ -94,9 +112,12 @@ def compare(arguments: argparse.Namespace) -> int:
 
         check([("--html", arguments.html)], [])
     if arguments.base is not None or arguments.change is not None:
-        return run(arguments, asked(arguments, trials=arguments.trials, effect=arguments.effect), to)
-    if not arguments.trials is arguments.out is arguments.effect is None:
-        raise Refused("--trials, --effect and --out need --base and --change")
+        more = {name: getattr(arguments, name) for name in ("trials", "effect", "until", "verify", "profiler")}
+        if arguments.verified and not arguments.verify:
+            raise Refused("--verified needs --verify where both sides are run: nothing checks their output else")
+        return run(arguments, asked(arguments, **more), to)
+    if any(getattr(arguments, name) for name in OF_AN_EXPERIMENT):
+        raise Refused("--trials, --until, --effect, --verify, --profiler and --out need --base and --change")
     if arguments.a is None:
         raise Refused("name two runs or an experiment, or give --base and --change")
     from innerloop.harness.experiments.stored import compared_runs
@@ -121,6 +142,8 @@ def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
         raise Refused(f"--base and --change cannot be combined with stored runs; leave out {arguments.a!r}")
     if arguments.trials is not None and arguments.effect is not None:
         raise Refused("--trials and --effect cannot be combined; give one of them")
+    if arguments.until is not None and arguments.effect is not None:
+        raise Refused("--until and --effect cannot be combined; give one of them")
     from innerloop.harness.experiments.sides import make, new
     from innerloop.harness.machine import this_machine
     from innerloop.harness.resume import resume

@@ -37,7 +37,7 @@ HARNESS = [  # the highest first; an import stays in its room or goes to one of 
 ENGINES = [
     ("__main__",),
     ("lmdeploy", "mlc_llm", "openvino", "sglang", "tensorrt_llm", "tgi", "torch", "vllm"),
-    ("ceilings", "http", "preparing"),
+    ("ceilings", "http", "preparing", "reference"),
     ("worker",),
     ("profiling",),
     ("adapters", "support"),

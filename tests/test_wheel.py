@@ -69,6 +69,9 @@ def test_it_installs_innerloop_and_nothing_beside_it(wheel: Path) -> None:
     for folder in ("engines", "harness"):
         inside = {f"innerloop/{path.relative_to(ROOT)}" for path in (ROOT / folder).rglob("*.py")}
         assert inside <= set(names), sorted(inside - set(names))
+    web = {f"innerloop/{path.relative_to(ROOT)}" for path in (ROOT / "harness" / "pages" / "web").iterdir()}
+    assert len(web) == 3
+    assert web <= set(names)
     data = {f"innerloop/{path.relative_to(ROOT)}" for path in (ROOT / "profiles").rglob("*.*")}
     assert {path for path in data if path.endswith((".yaml", ".txt"))} <= set(names)
 

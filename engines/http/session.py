@@ -20,7 +20,7 @@ from innerloop.engines.support.failures import ServerFailed
 
 RESET_S = 60.0
 ENDING_S = 2.0  # from a connection that breaks to the end of a server that dies
-TOLD = ("start_ns", "end_ns", "tokens", "finished", "token_ns", "wait_ns", "observer_ns")
+TOLD = ("start_ns", "end_ns", "tokens", "finished", "token_ns", "wait_ns", "observer_ns", "log_probabilities")
 UNREPORTED = tuple(field.name for field in fields(StepReport) if field.name not in TOLD)
 OUTSIDE = "a step is a group of tokens that the client received together; the engine's own steps run in another process"
 

@@ -28,11 +28,13 @@ class TorchAdapter(Adapter):
     name = "torch"
     title = "transformers"
     layers = tuple(LAYERS)
+    log_probabilities = ("core",)
     versions = ("5.19", "5.24")
     reserved = {
         **dict.fromkeys(
             ("use_async_batching", "max_queue_size"), "the adapter sets it, since it steps one batch at a time"
         ),
+        "return_logprobs": "use --verify, which asks for them in a pass of its own",
         **by_setting(
             max_requests_per_batch="max_batch_size",
             max_batch_tokens="max_tokens_per_step",
@@ -193,6 +195,8 @@ def native_arguments(load: Load) -> dict[str, Any]:
         "attn_implementation": load.engine_args.get("attn_implementation") or attention_for(load),
         "seed": s["seed"],
     }
+    if load.log_probabilities:
+        arguments["return_logprobs"] = True
     if s["cuda_graphs"] is not None:
         arguments["use_cuda_graph"] = s["cuda_graphs"]
     if s["kv_cache_tokens"] is not None:

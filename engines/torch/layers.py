@@ -61,7 +61,10 @@ class CoreSession(TorchSession):
         probe.execute(self._manager.model)
         probe.update()
         self._manager.output_router.output_queue.queue.clear()  # nobody reads it, and it holds every token
-        return probe.report(*self.collect(probe.batch))
+        report = probe.report(*self.collect(probe.batch))
+        if getattr(self._processor, "return_logprobs", False):
+            report.log_probabilities = [one.state.logprobs[-1:] for one in probe.batch if one.has_new_token]
+        return report
 
     def bare(self) -> Bare:
         processor = self._processor

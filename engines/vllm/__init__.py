@@ -33,6 +33,7 @@ class VllmAdapter(Adapter):
     variables = ("VLLM_",)
     parameters = "vllm/engine/arg_utils.py:EngineArgs"
     with_tokenizer = ("engine", "async", "http")
+    log_probabilities = ("core",)
 
     def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:
         return native_arguments(load)

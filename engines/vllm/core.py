@@ -24,18 +24,19 @@ class CoreSession(Session):
         from vllm.v1.executor.abstract import Executor
 
         config = engine_config(arguments)
-        session = cls(InprocClient(config, Executor.get_class(config), log_stats=False))
+        session = cls(InprocClient(config, Executor.get_class(config), log_stats=False), load.log_probabilities)
         info = engine_info(version, effective(config), arguments, load, runner=model_runner(session._core))
         session.info = replace(info, unreported=session.unreported)
         return session
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, log_probabilities: bool = False) -> None:
         """Takes charge of the engine core of an `InprocClient`."""
         from vllm.sampling_params import SamplingParams
         from vllm.v1.engine import EngineCoreRequest
 
         self._client, self._core, self._scheduler = client, client.engine_core, client.engine_core.scheduler
         self._make_request, self._make_sampling = EngineCoreRequest, SamplingParams
+        self._logprobs = 0 if log_probabilities else None  # 0: of the sampled token alone
         self._probe = StepProbe(self._core)
         self.unreported = self._probe.unreported
 
@@ -47,7 +48,11 @@ class CoreSession(Session):
                 prompt_token_ids=request.prompt,
                 mm_features=None,
                 sampling_params=self._make_sampling(
-                    temperature=0.0, ignore_eos=True, max_tokens=request.output_tokens, detokenize=False
+                    temperature=0.0,
+                    ignore_eos=True,
+                    max_tokens=request.output_tokens,
+                    detokenize=False,
+                    logprobs=self._logprobs,
                 ),
                 pooling_params=None,
                 arrival_time=time.time(),
@@ -71,7 +76,10 @@ class CoreSession(Session):
             if not self._probe.filling:
                 break
         end = time.monotonic_ns()
-        return self._probe.report(start, end, *collect(outputs))
+        report = self._probe.report(start, end, *collect(outputs))
+        if self._logprobs is not None and not isinstance(report, Nothing):
+            report.log_probabilities = log_probabilities(outputs)
+        return report
 
     def has_work(self) -> bool:
         return self._scheduler.has_requests() or bool(self._core.batch_queue)
@@ -104,3 +112,15 @@ def collect(outputs: Any) -> tuple[list[tuple[int, list[int]]], list[int]]:
             if output.finish_reason is not None:
                 finished.append(int(output.request_id))
     return tokens, finished
+
+
+def log_probabilities(outputs: Any) -> list[list[float]]:
+    """Those of the tokens in a step's outputs, in the order of `collect`. The first column of a request's
+    `new_logprobs` (v1/outputs.py, LogprobsLists) is the sampled token's, of the model's own logits (`logprobs_mode`
+    "raw_logprobs", the default)."""
+    found = []
+    for group in (outputs or {}).values():
+        for output in group.outputs:
+            if output.new_token_ids:
+                found.append([float(row[0]) for row in output.new_logprobs.logprobs])
+    return found

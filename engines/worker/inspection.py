@@ -11,7 +11,7 @@ from innerloop.engines.worker.trace import PHASES
 OPTIONAL = tuple(
     field.name
     for field in fields(StepReport)
-    if field.name not in ("start_ns", "end_ns", "tokens", "finished", "token_ns", "observer_ns")
+    if field.name not in ("start_ns", "end_ns", "tokens", "finished", "token_ns", "observer_ns", "log_probabilities")
 )
 STEPPINGS = ("driven", "observed")
 

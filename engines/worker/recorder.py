@@ -74,8 +74,9 @@ class Recorder:
 
     `prompt_lens`, `output_lens` and `users` are int32 arrays of shape [requests]; the requests' ids follow each other
     from `first_id`. With `keep_ids` the token ids themselves are kept in memory and written when the recorder is
-    closed: `output_ids.npz` with `ids` int32 [total] and `offsets` int64 [requests + 1], and for prompts that were not
-    known beforehand `prompt_ids` and `prompt_offsets`.
+    closed: `output_ids.npz` with `ids` int32 [total] and `offsets` int64 [requests + 1], for prompts that were not
+    known beforehand `prompt_ids` and `prompt_offsets`, and where every token came with its log-probability
+    `log_probabilities` float32 [total].
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Recorder:
         self._asked: list[int] = output_lens.tolist()
         self._left = [0] * n  # tokens that a submitted request still lacks
         self._ids: list[list[int]] | None = [[] for _ in self._asked] if keep_ids else None
+        self._logs: list[list[float]] = [[] for _ in self._asked] if keep_ids else []
         self._prompts: dict[int, list[int]] = {}
         self._step_count = self._token_count = self._finished = self._spent_ns = 0
         self._head = self.steps.slots
@@ -188,6 +190,8 @@ class Recorder:
         if self._ids is not None:
             for request, ids in report.tokens:
                 self._ids[request - first].extend(ids)
+            for (request, _), logs in zip(report.tokens, report.log_probabilities or (), strict=False):
+                self._logs[request - first].extend(logs)
         for row, time_ns in done:
             self._finish(row, time_ns)
         self._write_step(report, output)
@@ -281,11 +285,12 @@ class Recorder:
         for file in (self.steps, self.tokens, self.requests):
             file.close()
         if self._ids is not None:
-            ids, offsets = flat(self._ids)
-            kept = {"ids": ids, "offsets": offsets}
+            kept = dict(zip(("ids", "offsets"), flat(self._ids), strict=True))
             if self._prompts:
                 prompts = [self._prompts.get(index, []) for index in range(len(self._asked))]
                 kept["prompt_ids"], kept["prompt_offsets"] = flat(prompts)
+            if list(map(len, self._logs)) == list(map(len, self._ids)):
+                kept["log_probabilities"] = np.array([one for logs in self._logs for one in logs], dtype=np.float32)
             np.savez(self._folder / "output_ids.npz", **kept)
 
 

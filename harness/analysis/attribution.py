@@ -16,6 +16,7 @@ from innerloop.harness.analysis.statistics import BATCHES, CONFIDENCE, LEAST_BLO
 
 Pair = tuple[Run, Run]
 LEAST_STEPS = 10 * BATCHES  # of a run that is cut into segments
+LEAST_CAPTURED = 3 * BATCHES  # of a profiling pass, which has few and takes them like steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,9 @@ class Attribution:
     changed: tuple[Change, ...]
 
 
-def attribute(blocks: Sequence[Pair]) -> Attribution | None:
-    """Of blocks of one run of A and one of B each; None where a run has no steps or gave no token."""
+def attribute(blocks: Sequence[Pair], least: int = LEAST_STEPS) -> Attribution | None:
+    """Of blocks of one run of A and one of B each; None where a run has no steps or gave no token. least: steps that a
+    single run must have on each side for intervals."""
     found = [decompose(a, b) for a, b in blocks]
     known = [one for one in found if one is not None]
     if not known or len(known) < len(found):
@@ -46,7 +48,7 @@ def attribute(blocks: Sequence[Pair]) -> Attribution | None:
     values = [flat(one) for one in known]
     if len(known) == 1:
         a, b = blocks[0]
-        enough = min(len(a.seconds), len(b.seconds)) >= LEAST_STEPS
+        enough = min(len(a.seconds), len(b.seconds)) >= least
         intervals = _of_segments(a, b, values[0]) if enough else _without_bounds(values)
         scatter: Literal["processes", "steps"] | None = "steps" if enough else None
     elif len(known) < LEAST_BLOCKS:
@@ -106,5 +108,6 @@ def _joined(runs: Sequence[Run]) -> Run:
         name: np.concatenate([getattr(run, name) for run in runs])
         for name in ("tokens", "seconds", "prefill", "decode", "context")
     }
-    parts = {name: np.concatenate([run.parts[name] for run in runs]) for name in runs[0].parts}
+    names = dict.fromkeys(name for run in runs for name in run.parts)
+    parts = {name: np.concatenate([run.parts.get(name, np.zeros(len(run.seconds))) for run in runs]) for name in names}
     return Run(**columns, parts=parts)

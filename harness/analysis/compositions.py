@@ -9,8 +9,10 @@ import numpy as np
 from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.analysis.columns import NS, known
 from innerloop.harness.analysis.context import work
+from innerloop.harness.analysis.kernel_classes import CLASSES
 from innerloop.harness.analysis.steps import gaps_ns, wall_ns
 
+Tables = tuple[np.ndarray, np.ndarray, np.ndarray]
 PARTS = (*PHASES, "rest", "gap")  # of a step's time: its phases, what no phase names, and the gap behind it
 EXACT = 8  # counts up to this are told apart one by one
 GROWTH = {"prefill": 1.5, "decode": 1.1, "context": 1.25}  # beyond, each bin is this much wider than the one before
@@ -20,6 +22,7 @@ GROWTH = {"prefill": 1.5, "decode": 1.1, "context": 1.25}  # beyond, each bin is
 class Run:
     """A run's steps, float64 [steps] each. tokens: output tokens of each. parts: seconds by PARTS, NaN where the engine
     does not report a phase; their sum is `seconds`, the step's wall time and the gap behind it in which there was work.
+    Of a profiling pass (`run_of_pass`) parts are kernel classes and `rest`, and there are no gaps.
 
     prefill, decode, context: positions computed and tokens of context read; NaN: not reported.
     """
@@ -55,10 +58,47 @@ def run_of(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray, start_ns
     )
 
 
+def run_of_pass(tables: Tables, kernels: Kernels) -> Run:
+    """The captured steps of a profiling pass, whose time is divided by kernel classes; `rest` is what no kernel took,
+    below 0 where kernels ran side by side.
+
+    tables: steps, tokens and requests of the pass (dtype STEP, TOKEN, REQUEST).
+    """
+    steps = tables[0]
+    numbers = np.flatnonzero(np.bincount(kernels.step[kernels.step < len(steps)], minlength=len(steps)))
+    done, wall = work(*tables), wall_ns(steps) * NS
+    parts = {}
+    for number, name in enumerate(CLASSES):
+        rows = (kernels.kind == number) & (kernels.step < len(steps))
+        if rows.any():
+            spent = np.bincount(kernels.step[rows], kernels.self_ns[rows], minlength=len(steps))
+            parts[name] = spent * NS / kernels.devices
+    rest = wall - np.sum(list(parts.values()), axis=0)
+    return Run(
+        tokens=steps["output_tokens"][numbers].astype(np.float64),
+        seconds=wall[numbers],
+        parts={name: values[numbers] for name, values in {**parts, "rest": rest}.items()},
+        prefill=done.prefill[numbers],
+        decode=done.decode[numbers],
+        context=done.kv_read[numbers],
+    )
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Kernels or operators of captured steps, int64 [events] each: their step's number, their time in ns and their
+    class as its place in CLASSES. devices: on how many they ran."""
+
+    step: np.ndarray
+    self_ns: np.ndarray
+    kind: np.ndarray
+    devices: int = 1
+
+
 @dataclass(frozen=True)
 class Binned:
     """A run's steps by bin, float64 [bins] each: `rate` steps for an output token, `cost` mean seconds of one, `parts`
-    the same by PARTS (NaN where it is not known), `positions` means of prefill, decode and context."""
+    the same by the run's parts (NaN where it is not known), `positions` means of prefill, decode and context."""
 
     rate: np.ndarray
     cost: np.ndarray

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from innerloop.harness.analysis.compositions import GROWTH, PARTS, Binned, Run, binned, bins_of, sums
+from innerloop.harness.analysis.compositions import GROWTH, Binned, Run, binned, bins_of, sums
 
 MOST_CHANGED = 8
 
@@ -92,10 +92,13 @@ def split(one: Binned, two: Binned) -> Decomposition:
 
 
 def _by_part(one: Binned, two: Binned, both: np.ndarray, weight: np.ndarray) -> dict[str, float]:
-    """The cost difference by part of a step; a part that is not known on either side goes into `rest`."""
-    out = dict.fromkeys(PARTS, 0.0)
-    for name in PARTS:
-        before, after = one.parts[name][both], two.parts[name][both]
+    """The cost difference by part of a step; a part that is not known on either side goes into `rest`, and one that a
+    side does not have at all takes no time there."""
+    names = tuple(dict.fromkeys((*one.parts, *two.parts)))
+    nothing = np.zeros(len(both))
+    out = dict.fromkeys(names, 0.0)
+    for name in names:
+        before, after = (side.parts.get(name, nothing)[both] for side in (one, two))
         for side, values, sign in ((one, before, -1.0), (two, after, 1.0)):
             other = after if side is one else before
             alone = np.isnan(other) & ~np.isnan(values)

@@ -14,7 +14,7 @@ from innerloop.harness.analysis.latency import finished, first_tokens, gaps_of, 
 from innerloop.harness.analysis.series import over_time
 from innerloop.harness.analysis.stability import stability
 from innerloop.harness.analysis.steady import steady
-from innerloop.harness.analysis.steps import level, step_s, step_share, time_share, wall_ns
+from innerloop.harness.analysis.steps import edges, level, step_s, step_share, time_share, wall_ns
 from innerloop.harness.analysis.throughput import throughput
 from innerloop.harness.analysis.windows import steady_span
 from innerloop.harness.schema.common import Level
@@ -88,15 +88,6 @@ def analyse(
         overhead=overhead(steps, header),
         checks=checks(steps, tokens, requests, complete=header["end_ns"] > 0, prefix_caching=prefix_caching),
     )
-
-
-def edges(steps: np.ndarray, header: Mapping[str, int]) -> tuple[int, int]:
-    """The window's start and end in ns; a window that was never closed ends with its last step, (0, 0) never opened."""
-    start_ns = header["start_ns"]
-    if start_ns <= 0:
-        return 0, 0
-    last = int(steps["end_ns"][-1]) if len(steps) else start_ns
-    return start_ns, header["end_ns"] or max(last, start_ns)
 
 
 def counts(steps: np.ndarray, requests: np.ndarray) -> Counts:

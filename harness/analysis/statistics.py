@@ -195,6 +195,6 @@ def holm(p: np.ndarray) -> np.ndarray:
     return out
 
 
-def smallest_visible(error: float, freedom: float, margin: float = 0.0) -> float:
+def smallest_visible(error: float, freedom: float, margin: float = 0.0, confidence: float = CONFIDENCE) -> float:
     """The smallest difference that would have been told from `margin` with 80 % power: d + (t.975 + t.8) SE."""
-    return margin + (t_quantile(0.975, freedom) + t_quantile(0.8, freedom)) * error
+    return margin + (t_quantile((1 + confidence) / 2, freedom) + t_quantile(0.8, freedom)) * error

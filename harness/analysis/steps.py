@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from innerloop.engines.worker.trace import PHASES
@@ -10,6 +12,17 @@ from innerloop.harness.analysis.latency import finished
 from innerloop.harness.analysis.summary import summary
 from innerloop.harness.schema.common import Level, Summary
 from innerloop.harness.schema.steps import StepSeconds, StepShare, TimeShare
+
+IDLE_SHARE = 0.05  # of the window: beyond it the load set the pace and not the engine
+
+
+def edges(steps: np.ndarray, header: Mapping[str, int]) -> tuple[int, int]:
+    """The window's start and end in ns; a window that was never closed ends with its last step, (0, 0) never opened."""
+    start_ns = header["start_ns"]
+    if start_ns <= 0:
+        return 0, 0
+    last = int(steps["end_ns"][-1]) if len(steps) else start_ns
+    return start_ns, header["end_ns"] or max(last, start_ns)
 
 
 def wall_ns(steps: np.ndarray) -> np.ndarray:

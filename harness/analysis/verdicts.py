@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -50,35 +50,48 @@ class Compared:
 
 
 def compare(
-    pairs: Mapping[str, tuple[Better, Sequence[float], Sequence[float]]], margin: float = MARGIN
+    pairs: Mapping[str, tuple[Better, Sequence[float], Sequence[float]]],
+    margin: float = MARGIN,
+    looks: int | None = None,
 ) -> list[Compared]:
     """Each figure's (which direction is better, A's values, B's values), one of each side a block, in the same order.
 
     The first figure is the one that is asked about; the others' p is adjusted together. A figure that is not above 0
-    in every block has no ratio and is left out.
+    in every block has no ratio and is left out. looks: how many blocks there were to be at most, where it was looked
+    after each whether these are enough: the intervals hold nevertheless (`alpha_spent`), and there is no p.
     """
     usable = {
         name: (better, np.array(a, dtype=np.float64), np.array(b, dtype=np.float64))
         for name, (better, a, b) in pairs.items()
         if len(a) and min(*a, *b) > 0
     }
-    raw = {name: paired_p(a, b) for name, (_, a, b) in usable.items()}
+    raw = {name: paired_p(a, b) if looks is None else None for name, (_, a, b) in usable.items()}
     first = next(iter(pairs), None)
     others = [name for name, p in raw.items() if name != first and p is not None]
     adjusted = dict(zip(others, holm(np.array([raw[name] for name in others])).tolist(), strict=True))
     return [
-        compared(name, better, a, b, margin, adjusted.get(name, raw[name])) for name, (better, a, b) in usable.items()
+        replace(compared(name, better, a, b, margin, looks), p=adjusted.get(name, raw[name]))
+        for name, (better, a, b) in usable.items()
     ]
 
 
-def compared(name: str, better: Better, a: np.ndarray, b: np.ndarray, margin: float, p: float | None) -> Compared:
-    """`a`, `b`: float64 [blocks], above 0."""
-    ratio = paired_ratio(a, b)
+def compared(
+    name: str, better: Better, a: np.ndarray, b: np.ndarray, margin: float, looks: int | None = None
+) -> Compared:
+    """Without p. `a`, `b`: float64 [blocks], above 0."""
+    alpha = 1 - CONFIDENCE if looks is None else alpha_spent(len(a), looks, 1 - CONFIDENCE)
+    if alpha > 0:
+        mean_a, mean_b, ratio = mean_interval(a, 1 - alpha), mean_interval(b, 1 - alpha), paired_ratio(a, b, 1 - alpha)
+    else:
+        mean_a, mean_b, ratio = (
+            replace(one, low=None, high=None) for one in (mean_interval(a), mean_interval(b), paired_ratio(a, b))
+        )
     verdict, leaning = judge(ratio, margin, better)
     visible = None
-    if len(a) >= LEAST_BLOCKS:
-        visible = math.expm1(smallest_visible(standard_error(np.log(b / a)), len(a) - 1, math.log1p(margin)))
-    return Compared(name, better, mean_interval(a), mean_interval(b), ratio, margin, verdict, leaning, p, visible)
+    if len(a) >= LEAST_BLOCKS and alpha > 0:
+        error = standard_error(np.log(b / a))
+        visible = math.expm1(smallest_visible(error, len(a) - 1, math.log1p(margin), 1 - alpha))
+    return Compared(name, better, mean_a, mean_b, ratio, margin, verdict, leaning, None, visible)
 
 
 def judge(ratio: Interval, margin: float, better: Better) -> tuple[Verdict, Literal["better", "worse"] | None]:

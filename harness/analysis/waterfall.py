@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from innerloop.harness.analysis.statistics import Interval, paired_ratio
+from innerloop.harness.analysis.steps import IDLE_SHARE
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.waterfall import LatencyPoints, LayerRow
 
 LADDER = ("core", "engine", "async", "http")  # innermost first
-IDLE_SHARE = 0.05  # of the window: beyond it the load set the pace and not the engine
 
 Runs = Mapping[str, Sequence[Result]]  # by layer, in the order of the trials
 

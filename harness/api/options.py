@@ -30,6 +30,7 @@ class RunOptions(TypedDict, total=False):
     timeout, load_timeout, hang_timeout: seconds, or a string such as "5m".
     device_hz: device samples per second.
     profiler, profiler_steps: a profiling pass after the measured run.
+    verify: check the output against torch after the measured run.
     """
 
     engine_args: Mapping[str, Value]
@@ -56,6 +57,7 @@ class RunOptions(TypedDict, total=False):
     profiler_steps: str | None
     trace: bool
     keep_token_ids: bool
+    verify: bool
 
 
 OWN = ("engine", "model", "workload", "settings", "out")  # parameters of `il.run` itself

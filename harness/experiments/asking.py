@@ -20,8 +20,9 @@ COMPARE, NOISE = "compare", "noise"  # designs: what an experiment with two side
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A command line. metric: dotted. margin: None: by this machine's noise, or 2 %. trials, effect: of an experiment;
-    one of them at most."""
+    """A command line. metric: dotted. margin: None: by this machine's noise, or 2 %. trials, effect, until: of an
+    experiment; effect and one of the others exclude each other. verify: check the output of each side's first run.
+    profiler: look at its kernels. verified: refuse sides whose output has not been found to be the model's."""
 
     metric: str
     margin: float | None = None
@@ -33,6 +34,10 @@ class Asked:
     allow_suspect: bool = False
     trials: int | None = None
     effect: float | None = None
+    until: float | None = None
+    verify: bool = False
+    verified: bool = False
+    profiler: str | None = None
     design: str = COMPARE
 
     def margin_on(self, machine: Mapping[str, Any], spec: Mapping[str, Any]) -> tuple[float, MarginSource]:
@@ -50,7 +55,9 @@ class Asked:
         environment = a.result.environment
         machine = {} if environment is None else machine_of(environment)
         margin, source = self.margin_on(machine, plain(a.result.spec))
-        return Question(self.metric, margin, source, self.other_work, self.other_machine, self.why)
+        return Question(
+            self.metric, margin, source, self.other_work, self.other_machine, self.why, verified=self.verified
+        )
 
     def rules(self) -> Rules | None:
         """The conditions that were given; None where none was.
@@ -78,6 +85,11 @@ def add_question(out: argparse.ArgumentParser) -> None:
     )
     out.add_argument(
         "--no-why", dest="why", action="store_false", help="skip the analysis of where the difference lies"
+    )
+    out.add_argument(
+        "--verified",
+        action="store_true",
+        help="compare only if the output of both sides was checked with --verify and found to be the model's",
     )
     out.add_argument("--other-work", action="store_true", help="compare runs even if their requests differ")
     out.add_argument("--other-machine", action="store_true", help="compare runs even if their machines differ")
@@ -118,6 +130,7 @@ def asked(arguments: argparse.Namespace, **more: Any) -> Asked:
         other_work=arguments.other_work,
         other_machine=arguments.other_machine,
         why=arguments.why,
+        verified=arguments.verified,
         fail_if=tuple(arguments.fail_if),
         allow_undecided=arguments.allow_undecided,
         allow_suspect=arguments.allow_suspect,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from innerloop.harness.schema.experiment import Event, Manifest
 
 ENDED = ("done", "failed", "refused")
+A, B = "A", "B"  # the cells of an experiment that compares
 
 
 @dataclass(frozen=True, slots=True)

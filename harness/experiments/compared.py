@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from innerloop.harness.analysis.verdicts import blocks_for
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.experiments.blocks import whole_blocks
+from innerloop.harness.cli.words import share
+from innerloop.harness.experiments.blocks import A, B, whole_blocks
 from innerloop.harness.experiments.comparison import Block, Member, Question, comparison
 from innerloop.harness.experiments.folder import RUNS, failed_jobs, read_events, read_manifest
+from innerloop.harness.experiments.stopping import precise, sides_of
 from innerloop.harness.result.compared_run import read_compared
 from innerloop.harness.schema.comparison import Comparison
-
-A, B = "A", "B"
 
 
 def blocks_of(folder: Path) -> list[Block]:
@@ -43,10 +44,16 @@ def compared(folder: Path, question: Question) -> Comparison:
     blocks = blocks_of(folder)
     manifest, events = read_manifest(folder), read_events(folder)
     whole = len(whole_blocks(manifest, events))
-    found = comparison(blocks, question)
+    found = comparison(blocks, question if manifest.until is None else replace(question, looks=manifest.blocks))
     notes = list(found.notes)
-    if whole < manifest.blocks:
+    if precise(manifest, events) and manifest.until is not None:
+        notes.append(f"+-{share(manifest.until)} was reached after {whole} of at most {manifest.blocks} trials")
+    elif whole < manifest.blocks:
         notes.append(f"{whole} of {manifest.blocks} trials were run")
+    elif manifest.until is not None:
+        needed = blocks_for(*sides_of(manifest, events), manifest.until)
+        told = "" if needed is None else f"; at this scatter a fixed number of about {needed} would do"
+        notes.append(f"+-{share(manifest.until)} was not reached with {whole} trials{told}")
     if len(blocks) < whole:
         told = "1 trial is" if whole - len(blocks) == 1 else f"{whole - len(blocks)} trials are"
         notes.append(f"{told} excluded because of a run that failed or was refused")

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from innerloop.harness import __version__
-from innerloop.harness.analysis.attribution import Attribution, attribute
+from innerloop.harness.analysis.attribution import attribute
 from innerloop.harness.analysis.compositions import Run, run_of
-from innerloop.harness.analysis.run import edges
-from innerloop.harness.analysis.statistics import LEAST_BLOCKS, Interval
+from innerloop.harness.analysis.statistics import LEAST_BLOCKS
+from innerloop.harness.analysis.steps import IDLE_SHARE, edges
 from innerloop.harness.analysis.verdicts import MARGIN, blocks_for, compare
-from innerloop.harness.analysis.waterfall import IDLE_SHARE
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.experiments.why import by_kernel_class, estimate, explained
 from innerloop.harness.result.codes import ALL, makes_suspect
 from innerloop.harness.result.differences import differences, other_machine, same_boot
 from innerloop.harness.result.figures import FIGURES, PRIMARY
 from innerloop.harness.schema.compared_run import ComparedRun
 from innerloop.harness.schema.comparison import (
     VERSION,
-    ChangedSteps,
     ComparedFigure,
     Comparison,
     Decomposition,
     Doubt,
-    Estimate,
     MarginSource,
     Side,
 )
@@ -50,7 +48,8 @@ class Question:
     """What is asked. metric: the figure that decides. margin: the relative difference that counts as none, and where
     it comes from.
 
-    other_work, other_machine: compare what was not measured alike, and say so. why: look at the steps.
+    other_work, other_machine: compare what was not measured alike, and say so. why: look at the steps. looks: as in
+    `verdicts.compare`. verified: only if the output of both sides is known to be the model's.
     """
 
     metric: str = PRIMARY
@@ -59,6 +58,8 @@ class Question:
     other_work: bool = False
     other_machine: bool = False
     why: bool = True
+    looks: int | None = None
+    verified: bool = False
 
 
 def metric_named(name: str, flag: str = "--metric") -> str:
@@ -88,6 +89,8 @@ def comparison(blocks: Sequence[Block], question: Question) -> Comparison:
     """
     waived = tuple(dict.fromkeys(line for block in blocks for line in _waived(block, question)))
     sides = [_side([block[k] for block in blocks]) for k in (0, 1)]
+    if question.verified:
+        refuse_unverified(sides)
     figures, missing = _figures(blocks, question)
     why, why_not = _why(blocks) if question.why else (None, "--no-why was given")
     first_a, first_b = blocks[0][0].result, blocks[0][1].result
@@ -149,7 +152,26 @@ def _side(members: Sequence[Member]) -> Side:
         model=first.spec.model,
         workload=first.spec.workload,
         label=first.spec.label,
+        verified=_verified([member.result.verified for member in members]),
     )
+
+
+def _verified(found: Sequence[bool | None]) -> bool | None:
+    """Of a side's runs: False if one failed, True if one passed and none failed."""
+    known = [one for one in found if one is not None]
+    return all(known) if known else None
+
+
+def refuse_unverified(sides: Sequence[Side]) -> None:
+    """Raises: Refused: the output of a side is not known to be the model's."""
+    for name, side in zip("AB", sides, strict=True):
+        if side.verified is None:
+            raise Refused(
+                f"{name} is not verified: {side.runs[0]} says nothing of its output",
+                "give --verify to innerloop run, or to compare --base --change; or leave out --verified",
+            )
+        if not side.verified:
+            raise Refused(f"{name} failed its verification: {side.runs[0]} gave output that is not the model's")
 
 
 def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[ComparedFigure, ...], tuple[str, ...]]:
@@ -185,7 +207,7 @@ def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[Compare
             smallest_visible=one.visible,
             doubtful=bool({known[one.name].kind, "comparison"} & spoilt),
         )
-        for one in compare(pairs, question.margin)
+        for one in compare(pairs, question.margin, question.looks)
     )
     some = (name for name in known if name not in whole and any(v for row in values[name] for v in row))
     return found, tuple(some)
@@ -197,10 +219,6 @@ def _values(blocks: Sequence[Block], name: str) -> tuple[np.ndarray, np.ndarray]
     return a, b
 
 
-def estimate(of: Interval) -> Estimate:
-    return Estimate(of.estimate, of.low, of.high)
-
-
 def _why(blocks: Sequence[Block]) -> tuple[Decomposition | None, str | None]:
     tables = [tuple(read_tables(member.folder) for member in block) for block in blocks]
     for block, read in zip(blocks, tables, strict=True):
@@ -208,35 +226,13 @@ def _why(blocks: Sequence[Block]) -> tuple[Decomposition | None, str | None]:
             if not len(one.steps):
                 return None, f"{member.folder} has no recorded steps"
     found = attribute([(_steps_of(a), _steps_of(b)) for a, b in tables])
-    return (None, "a run produced no tokens") if found is None else (explained(found), None)
+    if found is None:
+        return None, "a run produced no tokens"
+    return explained(found, by_kernel_class([(a.folder, b.folder) for a, b in blocks])), None
 
 
 def _steps_of(tables: Tables) -> Run:
     return run_of(tables.steps, tables.tokens, tables.requests, *edges(tables.steps, tables.header))
-
-
-def explained(found: Attribution) -> Decomposition:
-    parts = {name: estimate(part) for name, part in found.parts.items()}
-
-    def below(prefix: str) -> Mapping[str, Estimate]:
-        return {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
-
-    return Decomposition(
-        a_s=estimate(found.a_s),
-        b_s=estimate(found.b_s),
-        difference_s=parts["difference"],
-        mix_s=parts["mix"],
-        cost_s=parts["cost"],
-        unmatched_s=parts["unmatched"],
-        cost_by_phase_s=below("cost."),
-        cost_by_coefficient_s=below("cost by "),
-        matched_share=found.matched_share,
-        scatter=found.scatter,
-        changed=tuple(
-            ChangedSteps(one.prefill, one.decode, one.context, *one.rate, *one.cost_s, one.added_s)
-            for one in found.changed
-        ),
-    )
 
 
 def _notes(blocks: Sequence[Block]) -> list[str]:

@@ -73,7 +73,7 @@ def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:
 
 
 def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str:
-    """`compare, 8 of 8 trials: B / A 1.034 (1.021 to 1.047)`."""
+    """`compare, 8 of 8 trials: B / A 1.034 (1.021 to 1.047)`; `trials, 3 of 3 trials: output_tokens_per_s 1888`."""
     cells = max(len(manifest.measured), 1)
     if manifest.design == FIND_RATE:
         now = probes.state(manifest, events)
@@ -85,12 +85,26 @@ def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str
         return f"{BISECT}, {len(bisected.pairs)} trials: {said}"
     words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} trials"
     try:
-        ratio = document["figures"][0]["ratio"]
-        words += f": B / A {number(ratio['value'], 4)}"
-        words += "" if ratio["low"] is None else f" ({number(ratio['low'], 4)} to {number(ratio['high'], 4)})"
+        found = _found(document)
     except (KeyError, IndexError, TypeError):  # another design's, or none yet
-        pass
-    return words
+        found = ""
+    return f"{words}: {found}" if found else words
+
+
+def _found(document: Document) -> str:
+    """The figure that was asked about: a comparison's ratio, or the mean of each load of trials."""
+    if document.get("kind") != "trials":
+        return f"B / A {_bounded(document['figures'][0]['ratio'])}"
+    told = [(load["workload"], load["figures"][0]) for load in document["loads"]]
+    named = [f"{workload} " if len(told) > 1 else "" for workload, _ in told]
+    figures = ", ".join(name + _bounded(figure["mean"]) for name, (_, figure) in zip(named, told, strict=True))
+    return f"{told[0][1]['name'].rpartition('.')[2]} {figures}"
+
+
+def _bounded(estimate: Document) -> str:
+    if estimate["low"] is None:
+        return number(estimate["value"], 4)
+    return f"{number(estimate['value'], 4)} ({number(estimate['low'], 4)} to {number(estimate['high'], 4)})"
 
 
 def _ended(events: Sequence[Event]) -> list[Event]:

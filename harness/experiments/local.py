@@ -8,22 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from innerloop.harness.analysis.statistics import paired_ratio
 from innerloop.harness.analysis.trials import half_width, mean_of_processes
+from innerloop.harness.analysis.verdicts import looks_interval
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
 from innerloop.harness.cli.signals import Stopped
 from innerloop.harness.cli.words import number, share
 from innerloop.harness.experiments.addresses import remember
 from innerloop.harness.experiments.bisecting import BISECT
-from innerloop.harness.experiments.blocks import ENDED, Job, latest, whole_blocks
-from innerloop.harness.experiments.compared import A, B, compared
+from innerloop.harness.experiments.blocks import ENDED, Job, latest
+from innerloop.harness.experiments.compared import blocks_of, compared
 from innerloop.harness.experiments.folder import DOCUMENT, failed_jobs, read_events, read_manifest, unmake
 from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.experiments.runner import Choose, Execute, Outcome, Tell, carry_out, event_of
 from innerloop.harness.experiments.sides import check_place, question_of
-from innerloop.harness.experiments.stopping import by_key
+from innerloop.harness.experiments.stopping import by_key, sides_of, two_sided
 from innerloop.harness.machine import this_machine
 from innerloop.harness.machine.state import host_state
 from innerloop.harness.profiling.choice import choose
@@ -33,7 +32,8 @@ from innerloop.harness.schema.comparison import Comparison
 from innerloop.harness.schema.experiment import Event, Manifest
 from innerloop.harness.schema.result import ExperimentPlace, Result
 from innerloop.harness.session import run as session
-from innerloop.harness.session.arguments import options_of, parser, request_of
+from innerloop.harness.session.arguments import parser, request_of
+from innerloop.harness.session.options import options_of
 from innerloop.harness.spec.resolve import resolve
 from innerloop.harness.store.documents import write_document
 from innerloop.harness.store.typed import DataClass, document
@@ -56,14 +56,15 @@ def go_on(folder: Path, console: Console) -> tuple[Comparison | None, int]:
     """Runs what is left of a comparison; its document, None where no block is whole, and the exit code.
 
     Raises:
-        Refused: it is no experiment, cannot go on here, or another process is running it.
+        Refused: it is no experiment, cannot go on here, another process is running it, or its sides cannot be compared.
     """
     question = question_of(read_manifest(folder))
     code = run_left(folder, console)
     try:
-        found = compared(folder, question)
+        blocks_of(folder)
     except Refused:
         return None, code
+    found = compared(folder, question)
     write_document(folder / DOCUMENT, document(found))
     return found, code
 
@@ -193,7 +194,10 @@ def _run_of(manifest: Manifest, job: Job, run: Path, machine: Machine) -> tuple[
     words = next(cell.request["arguments"] for cell in manifest.cells if cell.name == job.cell)
     place = ExperimentPlace(manifest.id, manifest.design, job.cell, job.block)
     profile = _profile(manifest.options) if _is_profiled(manifest, job) else None
-    return run_of_words(words, run, machine, place, profile)
+    spec, options = run_of_words(words, run, machine, place, profile)
+    if job.block == 1 and manifest.options.get("verify"):
+        options = replace(options, verify=True, keep_token_ids=True)
+    return spec, options
 
 
 def run_of_words(
@@ -210,7 +214,9 @@ def run_of_words(
 
 
 def _is_profiled(manifest: Manifest, job: Job) -> bool:
-    return job.block == 1 and job.cell == manifest.options.get("profiled")
+    """`profiled`: the cell, or the cells, whose first run is; None: none."""
+    profiled = manifest.options.get("profiled")
+    return job.block == 1 and job.cell in ([profiled] if isinstance(profiled, str) else profiled or [])
 
 
 def _profile(options: Mapping[str, Any]) -> Profile | None:
@@ -253,7 +259,7 @@ def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
 def so_far(manifest: Manifest, events: Sequence[Event]) -> str | None:
     """The figure that is asked about after the blocks that are whole."""
     metric = manifest.options["metric"]
-    if [cell.name for cell in manifest.cells] == [A, B]:
+    if two_sided(manifest):
         return _ratio_so_far(manifest, events, metric)
     looks = None if manifest.until is None else manifest.blocks
     cells = {cell.key: cell.name for cell in reversed(manifest.cells)}
@@ -270,16 +276,13 @@ def so_far(manifest: Manifest, events: Sequence[Event]) -> str | None:
 
 
 def _ratio_so_far(manifest: Manifest, events: Sequence[Event], metric: str) -> str | None:
-    values = [
-        [block[side].figures.get(metric) if block[side].event == "done" else None for side in (A, B)]
-        for block in whole_blocks(manifest, events)
-    ]
-    known = np.array([row for row in values if all(row)], dtype=np.float64).reshape(-1, 2)
-    if not len(known):
+    a, b = sides_of(manifest, events)
+    if not len(a):
         return None
-    ratio = paired_ratio(known[:, 0], known[:, 1])
+    ratio = paired_ratio(a, b) if manifest.until is None else looks_interval(a, b, manifest.blocks)
     bounds = "" if ratio.low is None else f" ({number(ratio.low, 4)} to {number(ratio.high, 4)})"
-    return f"B / A after {len(known)} trials: {number(ratio.estimate, 4)}{bounds} {metric}"
+    until = "" if manifest.until is None else f"; until +-{share(manifest.until)}"
+    return f"B / A after {len(a)} trials: {number(ratio.estimate, 4)}{bounds} {metric}{until}"
 
 
 def _ended(events: Sequence[Event]) -> list[Event]:

@@ -15,8 +15,7 @@ from innerloop.harness.analysis.noise import blocks_to_see, scatter_of
 from innerloop.harness.analysis.verdicts import MARGIN
 from innerloop.harness.cli.errors import EXIT_OK, Refused
 from innerloop.harness.cli.output import print_json
-from innerloop.harness.experiments.blocks import whole_blocks
-from innerloop.harness.experiments.compared import A, B
+from innerloop.harness.experiments.blocks import A, B, whole_blocks
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
 from innerloop.harness.experiments.output import Output
 from innerloop.harness.report.noise import print_noise

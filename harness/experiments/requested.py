@@ -33,6 +33,7 @@ MOST_WINDOWS = 100
 MOST_UNTIL = 20  # trials of --until, unless told otherwise
 OF_THE_EXPERIMENT = (
     "layers", "trials", "until", "windows", "metric", "out", "json", "strict", "html", "profiler", "profiler_steps",
+    "verify",
 )  # fmt: skip
 
 
@@ -83,6 +84,7 @@ def requested(arguments: argparse.Namespace, machine: Machine) -> Experiment:
             "profiled": profiled,
             "profiler": arguments.profiler,
             "profiler_steps": arguments.profiler_steps,
+            "verify": arguments.verify,
         },
         until=arguments.until,
         together=arguments.windows is not None,
@@ -99,6 +101,8 @@ def _check(arguments: argparse.Namespace) -> None:
             raise Refused(f"--layers and --{flag} cannot be combined; give one of them")
     if arguments.windows is not None and arguments.profiler is not None:
         raise Refused("--windows and --profiler cannot be combined: a profiled process has one window")
+    if arguments.windows is not None and arguments.verify:
+        raise Refused("--windows and --verify cannot be combined: a verified process has one window")
     if arguments.until is not None and (arguments.trials or MOST_UNTIL) < LEAST_BLOCKS:
         raise Refused(f"--until needs {LEAST_BLOCKS} trials or more: fewer give no interval")
     if arguments.metric is not None and arguments.until is None:
@@ -108,7 +112,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _alone(arguments: argparse.Namespace, **changes: str) -> argparse.Namespace:
     """The command line of one of the runs: without what concerns all, with `changes`."""
     whole = {**vars(arguments), **dict.fromkeys(OF_THE_EXPERIMENT)}
-    return argparse.Namespace(**{**whole, "json": False, "strict": False, **changes})
+    return argparse.Namespace(**{**whole, "json": False, "strict": False, "verify": False, **changes})
 
 
 def _layers(arguments: argparse.Namespace, machine: Machine) -> dict[str, argparse.Namespace]:

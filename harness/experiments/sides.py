@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness import __version__
+from innerloop.harness.analysis.statistics import LEAST_BLOCKS
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.experiments import conditions
 from innerloop.harness.experiments.asking import Asked
-from innerloop.harness.experiments.compared import A, B
+from innerloop.harness.experiments.blocks import A, B
 from innerloop.harness.experiments.comparison import Question
 from innerloop.harness.experiments.conditions import Rules
 from innerloop.harness.experiments.folder import write_manifest
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
 
 TRIALS = 8  # unless told otherwise
+MOST_UNTIL = 20  # of --until, unless told otherwise
 NOT_OF_A_SIDE = (
-    "layers", "trials", "until", "windows", "metric", "out", "dry_run", "json", "strict", "profiler", "trace",
+    "layers", "trials", "until", "windows", "metric", "out", "dry_run", "json", "strict", "profiler", "trace", "verify",
 )  # fmt: skip
 MACHINE = ("arch", "cpu", "cpu_flags", "machine_logical_cores")
 
@@ -83,6 +85,7 @@ def new(base: str, change: str, asked: Asked, machine: Machine) -> Manifest:
         order="random",
         seed=secrets.randbits(32),
         machine=described(machine),
+        until=asked.until,
         options={
             "folder": os.getcwd(),
             "metric": asked.metric,
@@ -90,6 +93,11 @@ def new(base: str, change: str, asked: Asked, machine: Machine) -> Manifest:
             "margin_source": source,
             "other_work": asked.other_work,
             "why": asked.why,
+            "profiled": None if asked.profiler is None else [A, B],
+            "profiler": asked.profiler,
+            "profiler_steps": None,
+            "verify": asked.verify,
+            "verified": asked.verified,
             "fail_if": list(asked.fail_if),
             "allow_undecided": asked.allow_undecided,
             "allow_suspect": asked.allow_suspect,
@@ -98,9 +106,13 @@ def new(base: str, change: str, asked: Asked, machine: Machine) -> Manifest:
 
 
 def trials(asked: Asked, margin: float, machine: Mapping[str, Any], spec: Mapping[str, Any]) -> int:
-    """How many blocks: as given, as many as an effect takes, or 8."""
+    """How many blocks: as given, as many as an effect takes, or 8; with `until` at most 20."""
+    if asked.until is not None and asked.trials is not None and asked.trials < LEAST_BLOCKS:
+        raise Refused(f"--until needs {LEAST_BLOCKS} trials or more: fewer give no interval")
     if asked.trials is not None:
         return asked.trials
+    if asked.until is not None:
+        return MOST_UNTIL
     if asked.effect is None:
         return TRIALS
     return trials_to_see(asked.effect, margin, machine, spec, asked.metric)
@@ -118,7 +130,10 @@ def question_of(manifest: Manifest) -> Question:
     """What the experiment was made to answer."""
     options = manifest.options
     source = options.get("margin_source", "given")
-    return Question(options["metric"], options["margin"], source, options["other_work"], why=options["why"])
+    verified = bool(options.get("verified"))
+    return Question(
+        options["metric"], options["margin"], source, options["other_work"], why=options["why"], verified=verified
+    )
 
 
 def rules_of(manifest: Manifest) -> Rules | None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from innerloop.harness.analysis.trials import half_width, mean_of_processes
-from innerloop.harness.experiments.blocks import whole_blocks
+from innerloop.harness.analysis.verdicts import enough, looks_interval
+from innerloop.harness.experiments.blocks import A, B, whole_blocks
 from innerloop.harness.schema.experiment import Event, Manifest
 
 
@@ -16,8 +17,27 @@ def precise(manifest: Manifest, events: Sequence[Event]) -> bool:
     by intervals that hold although they are looked at after each block."""
     if manifest.until is None:
         return False
+    if two_sided(manifest):
+        a, b = sides_of(manifest, events)
+        return enough(looks_interval(a, b, manifest.blocks), manifest.until)
     widths = [half_width(mean_of_processes(values, manifest.blocks)) for values in by_key(manifest, events).values()]
     return bool(widths) and all(width is not None and width <= manifest.until for width in widths)
+
+
+def two_sided(manifest: Manifest) -> bool:
+    """Whether the experiment compares B with A: what has to be precise then is their ratio."""
+    return [cell.name for cell in manifest.cells] == [A, B]
+
+
+def sides_of(manifest: Manifest, events: Sequence[Event]) -> tuple[np.ndarray, np.ndarray]:
+    """The figure that was asked about, of A and of B, float64 [blocks] each: of the blocks in which both have it."""
+    metric = manifest.options["metric"]
+    rows = [
+        [block[side].figures.get(metric) if block[side].event == "done" else None for side in (A, B)]
+        for block in whole_blocks(manifest, events)
+    ]
+    known = np.array([row for row in rows if all(row)], dtype=np.float64).reshape(-1, 2)
+    return known[:, 0], known[:, 1]
 
 
 def by_key(manifest: Manifest, events: Sequence[Event]) -> dict[str, np.ndarray]:

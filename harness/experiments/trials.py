@@ -12,10 +12,10 @@ from innerloop.harness.analysis.statistics import LEAST_BLOCKS
 from innerloop.harness.analysis.trials import half_width, processes_for, spread
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.words import share
-from innerloop.harness.experiments.comparison import estimate
 from innerloop.harness.experiments.ended import Ended, ended_jobs, last_time, run_of, status
 from innerloop.harness.experiments.folder import failed_jobs, read_events, read_manifest
 from innerloop.harness.experiments.stopping import precise
+from innerloop.harness.experiments.why import estimate
 from innerloop.harness.result.figures import FIGURES, Compared, value_of
 from innerloop.harness.result.reasons import makes_suspect
 from innerloop.harness.schema.experiment import Event, Manifest

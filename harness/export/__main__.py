@@ -70,7 +70,7 @@ def export(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise InnerloopError(f"{path} could not be written: {error.strerror}") from None
     if arguments.json:
-        print_json({"form": arguments.form, "path": str(path), "rows": count})
+        print_json({"form": arguments.form, "path": str(path), "rows": count}, "export")
     else:
         say(f"{path}: {count} rows")
     return EXIT_OK

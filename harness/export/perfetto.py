@@ -12,8 +12,7 @@ from innerloop.engines.worker.trace import PHASES, STATES
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.analysis.context import Work, first_steps, work
 from innerloop.harness.analysis.lanes import lanes
-from innerloop.harness.analysis.run import edges
-from innerloop.harness.analysis.steps import gaps_ns, wall_ns
+from innerloop.harness.analysis.steps import edges, gaps_ns, wall_ns
 from innerloop.harness.cli.words import assignments
 from innerloop.harness.export.perfetto_format import CHRONOLOGICAL, TraceWriter, Value
 from innerloop.harness.result.roofline import bound_s_of

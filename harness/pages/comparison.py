@@ -232,7 +232,7 @@ def ratios(found: Comparison) -> Chart:
     margin, bounded = found.margin * 100, any(row.ratio.low is not None for row in known)
     return Chart(
         "ratios",
-        Label("Change from A to B, with 95 % intervals", "ratio"),
+        Label(f"Change from A to B{', with 95 % intervals' if bounded else ''}", "ratio"),
         specs.layered(band, zero, *([span] if bounded else []), dot, encoding={}, series=series),
         columns,
         {"figure": "figure", "ratio": "change, %", "low": "low, %", "high": "high, %", "series": "verdict"},

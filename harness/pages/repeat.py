@@ -9,7 +9,8 @@ from typing import Any
 
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.pages.parts import Command, Facts, Label, Section
-from innerloop.harness.schema.result import Result, Spec
+from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.spec import Spec
 
 
 def repeat(result: Result) -> Section:

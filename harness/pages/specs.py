@@ -45,7 +45,7 @@ CONFIG: Spec = {
     "line": {"strokeWidth": 1.6, "strokeJoin": "round", "color": "@c0"},
     "area": {"color": "@c0", "line": False},
     "bar": {"color": "@c0"},
-    "point": {"filled": True, "size": 26, "color": "@c0"},
+    "point": {"filled": True, "size": 26, "color": "@c0", "opacity": 1},
     "rule": {"color": "@muted"},
     "text": {"color": "@ink", "fontSize": 11},
 }

@@ -13,9 +13,11 @@ from innerloop.harness.analysis.series import over_time
 from innerloop.harness.pages import specs
 from innerloop.harness.pages.parts import TIME, Chart, Columns, Label, Section, Series, Zoom
 from innerloop.harness.pages.source import Source
-from innerloop.harness.pages.thin import min_max, plain, thinned
+from innerloop.harness.pages.thin import evenly, min_max, plain, thinned
 
 BINS = 300  # of the speed
+MOST_NEAR = 200  # points of a chart that tell their value when pointed at
+LOOSE = ("clocks", "temperature")  # of which small changes matter
 X = "seconds since the window opened"
 Lines = Mapping[str, tuple[np.ndarray, np.ndarray]]  # (seconds, values) by series, [points] each
 
@@ -73,7 +75,8 @@ def _events(run: Source) -> Iterator[tuple[float, str]]:
 
 def chart(name: str, title: Label, axis: tuple[str, str], columns: Columns, **more: object) -> Chart:
     """Lines over time with the steady window behind them and events in front; `axis` is what the values are and how
-    their axis writes them. more: zoom, marks, series, unit, note, stepped."""
+    their axis writes them. more: zoom, marks, series, unit, note,
+    stepped; loose: the scale need not begin at 0."""
     zoom, marks, series = more["zoom"], more["marks"], more["series"]
     assert isinstance(zoom, Zoom)
     assert isinstance(marks, Mapping)
@@ -81,7 +84,8 @@ def chart(name: str, title: Label, axis: tuple[str, str], columns: Columns, **mo
     x = specs.zoomed("t", specs.across(None))
     text = specs.duration_text("v", "v_text") if more.get("unit") == "s" else None
     text = text or specs.number_text("v", "v_text", str(more.get("unit", "")))
-    scale = {"domainMin": 0, **specs.UP}
+    scale = {"zero": False, **specs.UP} if more.get("loose") else {"domainMin": 0, **specs.UP}
+    near_by = evenly(len(columns["v"]), MOST_NEAR).tolist()
     line = {
         "transform": [specs.SHOWN, text, specs.number_text("t", "t_text", " s")],
         "mark": {"type": "line", "clip": True, "interpolate": "step-after" if more.get("stepped") else "linear"},
@@ -91,12 +95,13 @@ def chart(name: str, title: Label, axis: tuple[str, str], columns: Columns, **mo
         },
     }
     near = {
+        "data": {"name": "near"},
         "transform": line["transform"],
         "mark": {"type": "point", "size": 60, "opacity": 0, "clip": True, "tooltip": True},
         "encoding": {
             "y": line["encoding"]["y"],
             "color": specs.colour(series),
-            "tooltip": specs.tips(series=title.text[:40], v_text=axis[0], t_text="at"),
+            "tooltip": specs.tips(**({"series": "of"} if len(series) > 1 else {}), v_text=title.text[:40], t_text="at"),
         },
     }
     steady = {
@@ -124,7 +129,7 @@ def chart(name: str, title: Label, axis: tuple[str, str], columns: Columns, **mo
         columns,
         {"series": "series", "t": X, "v": axis[0]},
         f"{title.text} over the window",
-        others={key: value for key, value in marks.items()},
+        others={**marks, "near": {name: [values[place] for place in near_by] for name, values in columns.items()}},
         series=series if len(series) > 1 else (),
         zoom=zoom,
         height=150,
@@ -246,7 +251,8 @@ def of_samples(run: Source, zoom: Zoom, marks: Mapping[str, Columns]) -> Iterato
             columns, note = joined(lines)
             series = tuple(Series(device, number) for number, device in enumerate(lines))
             title, axis = Label(words, term), (unit, specs.NUMBER_LABELS)
-            yield chart(name, title, axis, columns, zoom=zoom, marks=marks, series=series, note=note, unit=f" {unit}")
+            more = {"unit": f" {unit}", "loose": name in LOOSE}
+            yield chart(name, title, axis, columns, zoom=zoom, marks=marks, series=series, note=note, **more)
 
 
 def cores(run: Source, table: Mapping[str, np.ndarray]) -> Lines:

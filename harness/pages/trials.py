@@ -91,12 +91,12 @@ def load_section(load: Load, found: Trials, number_: int) -> Section:
         rows.append(Row(Label(name), cells, "strong" if one.name == found.metric else ""))
     columns = [
         Label("Figure"), Label("mean", "trial_mean"), Label("95 %", "interval"), Label("±", "half_width"),
-        Label("lowest"), Label("highest"), Label("processes", "scatter"), Label("windows", "scatter"),
+        Label("lowest"), Label("highest"), Label("between trials", "scatter"), Label("within trials", "scatter"),
     ]  # fmt: skip
     notes = [line for line in remarks(found)]
     parts: list[Part] = [chart(load, number_)] if len(load.runs) > 1 else []
     parts.append(filled(Table(columns, rows, note=" ".join(f"{capital(line)}." for line in notes))))
-    return Section(f"load{number_}", capital(title(load)), parts)
+    return Section(f"load{number_}", title(load), parts)
 
 
 def cell(one: TrialFigure, given: float | None) -> str:

@@ -115,7 +115,7 @@ def check(path: Path) -> Kind:
     if not path.is_file():
         raise Refused(f"there is no file {path}")
     data = read_mapping(path, str(path))
-    for kind in reversed(KINDS.values()):  # the model last: suites have a base, too
+    for kind in sorted(KINDS.values(), key=lambda kind: "base" in kind.marks):  # which a suite has, too
         if not data.keys().isdisjoint(kind.marks):
             kind.load(str(path.absolute()))
             return kind

@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from innerloop.harness.analysis.kernel_classes import TITLES
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, number, seconds, share, visible
 from innerloop.harness.report.steps import short
@@ -20,6 +21,7 @@ from innerloop.harness.schema.comparison import (
     Decomposition,
     Difference,
     Estimate,
+    KernelWhy,
     Side,
 )
 
@@ -74,6 +76,8 @@ def side(name: str, one: Side) -> Text:
     out = Text(f"{name}  {words}{labels}", style="bold")
     more = f" and {len(one.runs) - 1} more" if len(one.runs) > 1 else ""
     out.append(f"  {visible(one.runs[0])}{more}", style="dim not bold")
+    if one.verified is not None:
+        out.append("  verified" if one.verified else "  NOT VERIFIED", style="green" if one.verified else "bold red")
     return out.append(f"  {one.status.upper()}", style="yellow") if one.status != "ok" else out
 
 
@@ -182,12 +186,26 @@ def why(found: Decomposition) -> RenderableType:
         divided("cost by phase", found.cost_by_phase_s, found, {"rest": "other host time", "gap": "between steps"})
     )
     lines += [Text(""), divided("cost by composition", found.cost_by_coefficient_s, found, COEFFICIENTS)]
+    if found.kernels is not None:
+        lines += [Text(""), *by_kernel_class(found.kernels)]
     if found.changed:
         lines += [Text(""), Text("steps that changed most, per 1000 tokens", style="dim"), changed(found.changed)]
     return Group(*lines)
 
 
-def part_table(title: str, found: Decomposition) -> Table:
+def by_kernel_class(found: KernelWhy) -> Iterator[RenderableType]:
+    """What the captured steps of both profiling passes say: their own time, and in which kernels its cost is."""
+    words = {**TITLES, "rest": "outside kernels"}
+    yield divided("cost by kernel class", found.cost_by_class_s, found, words)
+    a, b, cost = seconds(found.a_s.value), seconds(found.b_s.value), plus(found.cost_s.value)
+    told = (
+        f"of {found.steps_a} and {found.steps_b} captured steps, under the profiler: {a} and {b} per token; same "
+        f"steps: {cost}; {share(found.matched_share)} of the time is in steps that both captured"
+    )
+    yield Text(told, style="dim")
+
+
+def part_table(title: str, found: Decomposition | KernelWhy) -> Table:
     out = table(title, "", *(["95 % interval"] if found.scatter is not None else []), "of A", gap=1, least=(22, None))
     out.columns[1].min_width = 9
     return out
@@ -201,7 +219,7 @@ def held(found: Decomposition) -> str:
 
 
 def divided(
-    title: str, rows: Mapping[str, Estimate], found: Decomposition, words: Mapping[str, str] | None = None
+    title: str, rows: Mapping[str, Estimate], found: Decomposition | KernelWhy, words: Mapping[str, str] | None = None
 ) -> RenderableType:
     out = part_table(title, found)
     for name, part in rows.items():

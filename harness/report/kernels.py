@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from innerloop.harness.analysis.kernel_classes import TITLES
-from innerloop.harness.analysis.waterfall import IDLE_SHARE
+from innerloop.harness.analysis.steps import IDLE_SHARE
 from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.report.tables import ALIGNED, table
 from innerloop.harness.schema.profiling import HostProfile, Kernels, Profiling

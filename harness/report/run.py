@@ -11,15 +11,15 @@ from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, assignments, levels, number, seconds, share, size, visible
-from innerloop.harness.report.devices import devices
-from innerloop.harness.report.doubts import aside, failure, warnings
+from innerloop.harness.report.doubts import failure, warnings
 from innerloop.harness.report.goodput import goodput
-from innerloop.harness.report.kernels import profile
 from innerloop.harness.report.load import by_class, cache_facts, load_facts, speculation_facts
 from innerloop.harness.report.roofline import roofline
+from innerloop.harness.report.sections import sections
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.schema.common import Summary
-from innerloop.harness.schema.result import Result, Spec
+from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.spec import Spec
 from innerloop.harness.schema.telemetry import Host
 from innerloop.harness.schema.window import Throughput
 
@@ -62,10 +62,7 @@ def report(result: Result, folder: Path | None = None) -> RenderableType:
         if result.roofline is not None:
             parts.append(section("Roofline", roofline(result.roofline)))
         parts.append(facts(result))
-        if result.telemetry.devices:
-            parts.append(section("Devices", Group(devices(result.telemetry), *aside(result))))
-        if result.profiling is not None:
-            parts.append(section(f"Profiling pass ({result.profiling.kind})", profile(result, result.profiling)))
+        parts += sections(result)
         parts.append(Padding(over_time(result), (0, 0, 0, 2), expand=False))
     elif result.startup_s.interpreter is not None:
         parts.append(facts(result))

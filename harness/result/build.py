@@ -23,7 +23,8 @@ from innerloop.harness.result.record import Record
 from innerloop.harness.result.startup import memory_bytes, startup_s
 from innerloop.harness.schema.engine import Engine
 from innerloop.harness.schema.goodput import Goodput, Limit
-from innerloop.harness.schema.result import VERSION, Result, Spec
+from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.spec import VERSION, Spec
 from innerloop.harness.schema.startup import Warmup
 from innerloop.harness.schema.window import Window
 from innerloop.harness.store.documents import plain

@@ -56,6 +56,7 @@ DOUBTS = {
     "foreign_process": Code("another process used a device", affects=(*SPEED, "energy", "memory")),
     "window_too_short_for_energy": Code("the power reading updates too rarely for this window", affects=("energy",)),
     "energy_mismatch": Code("the energy counter and the power reading disagree", affects=("energy",)),
+    "wrong_output": Code("the output is not the model's", "invalid", ALL),
     "device_sampling_gap": Code("device telemetry has a gap", affects=("energy", "memory")),
 }
 
@@ -109,6 +110,7 @@ FAILURES = {
     "timeout": Cause("the run took longer than --timeout", "Raise --timeout, or choose a smaller workload."),
     "harness": Cause("innerloop itself failed", None),
     "profile": Cause("the profiler's output cannot be read", None),
+    "verification": Cause("the output could not be verified", None),
     "no_tokens": Cause("the engine returned no token", "Read the end of engine.log."),
 }
 

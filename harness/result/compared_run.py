@@ -22,7 +22,8 @@ def read_compared(run: Path) -> ComparedRun:
     document, path = result_file.read_unchecked(run)
     figures = {one.name: _at(document, one.name) for one in FIGURES}
     try:
-        return typed(ComparedRun, {**document, "figures": figures, "idle": _at(document, "time_share.idle")})
+        more = {"idle": _at(document, "time_share.idle"), "verified": _at(document, "verification.passed")}
+        return typed(ComparedRun, {**document, "figures": figures, **more})
     except Misfit as error:
         raise Refused(f"{path} is incomplete: {error}") from None
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.harness.schema.reasons import Affected
-from innerloop.harness.schema.result import Result
+
+if TYPE_CHECKING:
+    from innerloop.harness.schema.result import Result
 
 PRIMARY = "throughput.output_tokens_per_s"
 

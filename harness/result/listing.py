@@ -11,7 +11,8 @@ from typing import Any
 
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.result.codes import makes_suspect
-from innerloop.harness.schema.result import Result, Spec
+from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.spec import Spec
 from innerloop.harness.store.alive import is_running
 from innerloop.harness.store.find import folders
 from innerloop.harness.store.stored import JOB, StoredLadder, StoredRun, open, read_job

@@ -11,7 +11,7 @@ from innerloop.harness.result.codes import failed, makes_suspect
 from innerloop.harness.result.record import Record
 from innerloop.harness.result.suspect import Evidence, suspicions, unhonoured
 from innerloop.harness.schema.reasons import Failure, Reason
-from innerloop.harness.schema.result import Status
+from innerloop.harness.schema.spec import Status
 from innerloop.harness.schema.startup import Warmup
 from innerloop.harness.schema.steps import Client
 from innerloop.harness.schema.telemetry import Telemetry

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from innerloop.harness.analysis.run import edges
+from innerloop.harness.analysis.steps import edges
 from innerloop.harness.schema.engine import Checkpoint, Environment
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import ExperimentPlace, Process, Workload

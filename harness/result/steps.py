@@ -8,7 +8,7 @@ from innerloop.harness import __version__, store
 from innerloop.harness.analysis import interference, preemptions, step_costs
 from innerloop.harness.analysis import slowest as slowest_steps
 from innerloop.harness.analysis.context import work
-from innerloop.harness.analysis.run import edges
+from innerloop.harness.analysis.steps import edges
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.result.roofline import bound_s_of
 from innerloop.harness.schema.investigation import VERSION, Investigation

@@ -8,13 +8,13 @@ from typing import Literal
 
 from innerloop.harness.schema.engine import Engine, Environment
 from innerloop.harness.schema.reasons import Reason
-from innerloop.harness.schema.result import Spec, Status
+from innerloop.harness.schema.spec import Spec, Status
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
     """Fields of a result by their names there. figures: those that are compared, by dotted name. idle: share of the
-    window in which the engine waited for requests."""
+    window in which the engine waited for requests. verified: `verification.passed`."""
 
     innerloop_version: str
     status: Status
@@ -26,3 +26,4 @@ class ComparedRun:
     figures: Mapping[str, float | None]
     idle: float | None
     kind: Literal["run"]
+    verified: bool | None = None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.figure import Figure
 
-VERSION = "1.1"
+VERSION = "1.2"
 MarginSource = Literal["given", "noise", "default"]
 Verdict = Literal["better", "worse", "same", "undecided"]
 ONE_PROCESS = "there are fewer than three trials"
@@ -43,6 +43,9 @@ class Side:
     model: str
     workload: str
     label: Mapping[str, str]
+    verified: Annotated[
+        bool | None, Figure("its output was checked and is the model's", null="none of its runs was checked")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,9 @@ class ComparedFigure:
     leaning: Annotated[
         Literal["better", "worse"] | None, Figure("direction if undecided", null="the interval contains 1")
     ]
-    p: Annotated[float | None, Figure("p-value if there were no difference, Holm-adjusted", null=ONE_PROCESS)]
+    p: Annotated[
+        float | None, Figure("p-value if there were no difference, Holm-adjusted", null=f"{ONE_PROCESS}, or --until")
+    ]
     smallest_visible: Annotated[
         float | None, Figure("relative difference that these trials detect with 80 % power", null=ONE_PROCESS)
     ]
@@ -87,6 +92,33 @@ class ChangedSteps:
     cost_a_s: Annotated[float | None, Figure("mean time of one such step", "s", null="A has no such steps")]
     cost_b_s: Annotated[float | None, Figure("mean time of one such step", "s", null="B has no such steps")]
     added_s: Annotated[float, Figure("contribution to B - A, per output token", "s")]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelWhy:
+    """The same of the steps that profiling passes captured on both sides, in seconds per output token of theirs, under
+    the profiler. mix + cost + unmatched = difference."""
+
+    steps_a: Annotated[int, Figure("captured steps of A")]
+    steps_b: Annotated[int, Figure("captured steps of B")]
+    a_s: Annotated[Estimate, Figure("A's time in captured steps", "s")]
+    b_s: Annotated[Estimate, Figure("B's", "s")]
+    difference_s: Annotated[Estimate, Figure("B - A", "s")]
+    mix_s: Annotated[Estimate, Figure("because different steps were captured", "s")]
+    cost_s: Annotated[Estimate, Figure("because the same steps took more or less time", "s")]
+    unmatched_s: Annotated[Estimate, Figure("steps that only one side had: not comparable", "s")]
+    cost_by_class_s: Annotated[
+        Mapping[str, Estimate],
+        Figure("`cost_s` by kernel class; rest: time in which no kernel ran, less overlaps", "s"),
+    ]
+    matched_share: Annotated[float, Figure("share of both sides' time in steps that both had")]
+    scatter: Annotated[
+        Literal["processes", "steps"] | None,
+        Figure(
+            "variation that the intervals cover: between processes, or only between steps",
+            null="there are no intervals",
+        ),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +142,10 @@ class Decomposition:
         ),
     ]
     changed: tuple[ChangedSteps, ...]
+    kernels: Annotated[
+        KernelWhy | None,
+        Figure("by kernel class", null="no block has a pass of `--profiler kernels` or nsys on both sides"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

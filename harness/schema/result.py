@@ -2,73 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from innerloop.harness.schema.caches import Caches
 from innerloop.harness.schema.common import Level, TokenTotals
 from innerloop.harness.schema.engine import Checkpoint, Engine, Environment
 from innerloop.harness.schema.figure import Figure
-from innerloop.harness.schema.goodput import Goodput, Limit
+from innerloop.harness.schema.goodput import Goodput
 from innerloop.harness.schema.load import ClassCount, ClassLatency, Replayed
 from innerloop.harness.schema.profiling import Kernels, Profiling
 from innerloop.harness.schema.reasons import Check, Failure, Reason
 from innerloop.harness.schema.roofline import Roofline
+from innerloop.harness.schema.spec import Spec, Status
 from innerloop.harness.schema.stability import Stability
 from innerloop.harness.schema.startup import Memory, Startup, Warmup
 from innerloop.harness.schema.steps import Client, Overhead, StepSeconds, StepShare, TimeShare
 from innerloop.harness.schema.telemetry import Telemetry
+from innerloop.harness.schema.verification import Verification
 from innerloop.harness.schema.window import Counts, Latency, OverTime, Steady, Throughput, Window
-
-VERSION = "2.1"
-Status = Literal["ok", "suspect", "failed", "interrupted"]
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What was requested, with every default filled in, so that the run can be repeated."""
-
-    engine: str
-    model: str
-    workload: str
-    layer: str
-    device: Annotated[str, Figure("cpu or cuda")]
-    settings: Annotated[Mapping[str, Any], Figure("common settings; null leaves a setting to the engine")]
-    settings_given: Annotated[Mapping[str, Any], Figure("the settings that were given")]
-    engine_args: Annotated[Mapping[str, Any], Figure("engine-specific arguments")]
-    seeds: Mapping[str, int]
-    weights: Annotated[str | None, Figure("a folder with weights", null="the weights are synthetic")] = None
-    trust_remote_code: bool = False
-    engine_python: str | None = None
-    environment: str | None = None
-    model_profile: Mapping[str, Any] = field(default_factory=dict)
-    workload_profile: Mapping[str, Any] = field(default_factory=dict)
-    engine_version: Annotated[
-        str | None, Figure("the version that was requested", null="that of innerloop's lock, or of your environment")
-    ] = None
-    plugin: Annotated[str | None, Figure("the adapter's file", null="the adapter is one of innerloop's own")] = None
-    substituted: Annotated[
-        str | None,
-        Figure(
-            "the part of the engine that was replaced, so that the speed is not representative and must not be ranked",
-            null="nothing was replaced",
-        ),
-    ] = None
-    label: Annotated[Mapping[str, str], Figure("--label")] = field(default_factory=dict)
-    note: Annotated[str | None, Figure("--note", null="no note was given")] = None
-    slo: Annotated[tuple[Limit, ...], Figure("latency limits that were given: --slo")] = ()
-    workload_args: Annotated[Mapping[str, Any], Figure("fields of the workload that were given")] = field(
-        default_factory=dict
-    )
-    model_args: Annotated[Mapping[str, Any], Figure("fields of the model's profile that were given")] = field(
-        default_factory=dict
-    )
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """All that was set: by --set, --engine-arg, --workload-arg and --model-arg."""
-        return {**self.settings_given, **self.engine_args, **self.workload_args, **self.model_args}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +122,9 @@ class Result:
     process: Annotated[Process | None, Figure("its process", null="the run had its own process")] = None
     experiment: Annotated[
         ExperimentPlace | None, Figure("its experiment", null="the run is not part of an experiment")
+    ] = None
+    verification: Annotated[
+        Verification | None, Figure("whether its output is the model's", null="--verify was not given")
     ] = None
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,6 @@ from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXI
 from innerloop.harness.cli.verbs import as_called
 
 if TYPE_CHECKING:
-    from innerloop.harness.profiling.choice import Profile
-    from innerloop.harness.session.options import Options
     from innerloop.harness.spec.model import RunRequest
 
 EXAMPLES = """\
@@ -31,6 +28,8 @@ examples:
       three workloads on one engine, loaded once
   innerloop run --engine vllm,torch --workload users-10,users-50 --set max_batch_size=8,16
       every combination of the values, as one experiment; see docs/how-to/sweep.md
+  innerloop run --engine vllm --workload users-10 --verify
+      also check every token against torch: a fast engine that computes something else is caught
   innerloop run --engine vllm --model llama3-70b-awq --dry-run
       print what would be done, without doing it
   innerloop run --set max_batch_size=16 --label try=small --note "after the scheduler change"
@@ -49,7 +48,7 @@ def parser() -> CommandLine:
         f"{EXAMPLES}\n{exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED, undecided=STRICT)}",
         suggest,
     )
-    for add in (add_request, add_watching, add_placing, add_limits, add_profiling, add_result):
+    for add in (add_request, add_watching, add_placing, add_limits, add_profiling, add_verification, add_result):
         add(out)
     return out
 
@@ -214,6 +213,16 @@ def add_profiling(out: argparse.ArgumentParser) -> None:
     )
 
 
+def add_verification(out: argparse.ArgumentParser) -> None:
+    verified = out.add_argument_group("verification (after the measured run, in processes of its own)")
+    verified.add_argument(
+        "--verify",
+        action="store_true",
+        help="check that the output is the model's: run the requests once more for their log-probabilities, some of "
+        "them one at a time, and score the tokens with torch; a run that fails is suspect",
+    )
+
+
 def add_result(out: argparse.ArgumentParser) -> None:
     result = out.add_argument_group("result")
     result.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: a new one under runs/")
@@ -262,25 +271,6 @@ def request_of(arguments: argparse.Namespace) -> RunRequest:
         note=arguments.note,
         slo=arguments.slo,
         planning=arguments.dry_run,
-    )
-
-
-def options_of(arguments: argparse.Namespace, out: Path, profile: Profile | None) -> Options:
-    """How the command line wants it run, into the folder `out`."""
-    from innerloop.harness.machine.affinity import parse_cpus
-    from innerloop.harness.process.launcher import Limits
-    from innerloop.harness.session.options import Options
-
-    limits = Limits(arguments.load_timeout, arguments.hang_timeout, arguments.timeout)
-    options = Options(out, limits, arguments.keep_token_ids, arguments.device_hz, arguments.device_telemetry)
-    return replace(
-        options,
-        ceilings=arguments.ceilings,
-        trace=arguments.trace,
-        profile=profile,
-        numbered=arguments.out is None,
-        cpus=None if arguments.cpus is None else parse_cpus(arguments.cpus, "--cpus"),
-        harness_cpus=None if arguments.harness_cpus is None else parse_cpus(arguments.harness_cpus, "--harness-cpus"),
     )
 
 

@@ -10,6 +10,7 @@ from innerloop.harness import environments
 from innerloop.harness.checkpoints import planned_checkpoint
 from innerloop.harness.result.identity import new_id
 from innerloop.harness.schema.result import Process
+from innerloop.harness.session import number_formats as verify_checks
 from innerloop.harness.session import passes
 from innerloop.harness.spec.adapter_settings import native_settings
 from innerloop.harness.workloads import Workload, build, warmup
@@ -52,4 +53,6 @@ def inputs_of(spec: RunSpec, machine: Machine, options: Options) -> Inputs:
     environments.check(spec.engine, spec.device, spec.engine_python, spec.environment)
     if options.profile is not None:
         passes.check(options.profile, spec, options.out)
+    if options.verify:
+        verify_checks.check(spec)
     return Inputs(spec, machine, options, work, warm, options.out)

@@ -18,7 +18,8 @@ from innerloop.harness.result.build import build
 from innerloop.harness.result.keep import keep
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.schema.result import ExperimentPlace, Process, Result, Spec, Workload
+from innerloop.harness.schema.result import ExperimentPlace, Process, Result, Workload
+from innerloop.harness.schema.spec import Spec
 from innerloop.harness.store import run_folder
 from innerloop.harness.store.alive import QUIET_S, harness_runs, quiet_s
 from innerloop.harness.store.stored import JOB, read_job

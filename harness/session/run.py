@@ -20,7 +20,7 @@ from innerloop.harness.process import launcher
 from innerloop.harness.process.launcher import Outcome, Worker
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
-from innerloop.harness.session import passes
+from innerloop.harness.session import passes, verify
 from innerloop.harness.session.causes import ADVICE, cause_of, refuses
 from innerloop.harness.session.conclude import conclude
 from innerloop.harness.session.inputs import Inputs
@@ -113,6 +113,8 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
         place = passes.Place(prepared.environment.python, prepared.environment.variables, inputs.folder)
         seen = (results[0], outcome.worker_pid)
         results[0] = passes.add(options.profile, spec.device, place, options.limits, seen, console)
+    if options.verify and prepared.environment is not None:
+        results[0] = verify.add(inputs, prepared, results[0], console)
     for one, result in zip(windows, results, strict=True):
         if one.options.trace:
             write_trace(one.folder, result, say)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from innerloop.harness.cli.words import assignments
 from innerloop.harness.machine import this_machine
 from innerloop.harness.profiling.choice import choose
-from innerloop.harness.schema.result import Spec
+from innerloop.harness.schema.spec import Spec
 from innerloop.harness.session import run as session
-from innerloop.harness.session.arguments import options_of, request_of
+from innerloop.harness.session.arguments import request_of
+from innerloop.harness.session.options import options_of
 from innerloop.harness.spec.resolve import resolve
 from innerloop.harness.store.run_folder import default_folder
 from innerloop.harness.store.typed import typed

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.schema.result import VERSION, Result
+from innerloop.harness.schema.spec import VERSION
 from innerloop.harness.store.migrations import result_1
 from innerloop.harness.store.typed import Misfit, document, typed
 from innerloop.harness.store.versions import Document, Migrations, major, migrated, read_document
+
+if TYPE_CHECKING:
+    from innerloop.harness.schema.result import Result
 
 FILE = "result.json"
 MIGRATIONS: Migrations = {1: result_1.migrate}
@@ -63,6 +67,8 @@ def read_unchecked(run: Path) -> tuple[Document, Path]:
 
 
 def _checked(run: Path) -> tuple[Document, Result]:
+    from innerloop.harness.schema.result import Result  # not needed where a result is compared
+
     found, path = read_unchecked(run)
     try:
         result = typed(Result, found)

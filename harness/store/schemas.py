@@ -18,6 +18,7 @@ from innerloop.harness.schema import (
     investigation,
     noise,
     result,
+    spec,
     sweep,
     trials,
     waterfall,
@@ -28,7 +29,7 @@ from innerloop.harness.store.versions import Document
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 KINDS = {
-    "result": (result.Result, result.VERSION),
+    "result": (result.Result, spec.VERSION),
     "waterfall": (waterfall.Waterfall, waterfall.VERSION),
     "comparison": (comparison.Comparison, comparison.VERSION),
     "gate": (gate.Gate, gate.VERSION),

@@ -27,7 +27,7 @@ class StoredRun:
     """A run's folder, or a file in one. What lies in it is read when it is asked for.
 
     kind: "run" has a result. "interrupted" has a job and no result: its harness was killed, or is still at work.
-    "pass" is the job of a profiling pass. "records" has tables and nothing else. "nothing" is no run.
+    "pass" is the job of a profiling pass or a verification. "records" has tables and nothing else. "nothing" is no run.
     """
 
     path: Path
@@ -136,6 +136,7 @@ def _run_in(folder: Path) -> StoredRun:
 
 def _is_pass(folder: Path) -> bool:
     try:
-        return read_job(folder).get("profile") is not None
+        job = read_job(folder)
+        return job.get("profile") is not None or bool(job.get("verification"))
     except Refused:
         return False

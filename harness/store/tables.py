@@ -17,7 +17,7 @@ from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.analysis.unfinished import filled
 from innerloop.harness.cli.errors import Refused, told
 from innerloop.harness.cli.reading import read_json
-from innerloop.harness.schema.result import VERSION
+from innerloop.harness.schema.spec import VERSION
 from innerloop.harness.store import parquet
 from innerloop.harness.store.atomic import whole
 from innerloop.harness.store.parquet import no_header

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.schema.waterfall import VERSION, Waterfall
 from innerloop.harness.store.migrations import waterfall_1
 from innerloop.harness.store.typed import Misfit, document, typed
 from innerloop.harness.store.versions import Document, Migrations, major, migrated, read_document
+
+if TYPE_CHECKING:
+    from innerloop.harness.schema.waterfall import Waterfall
 
 FILE = "waterfall.json"
 MIGRATIONS: Migrations = {1: waterfall_1.migrate}
@@ -46,6 +49,8 @@ def read_plain(path: Path) -> Document:
 
 
 def _checked(path: Path) -> tuple[Document, Waterfall]:
+    from innerloop.harness.schema.waterfall import VERSION, Waterfall
+
     path = path / FILE if path.is_dir() else path
     try:
         found = read_document(path)

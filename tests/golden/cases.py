@@ -161,7 +161,7 @@ REFUSED = {
         "length": "--workload-arg output.tokens=0",
         "value": "--set dtype=bf16",
         "layer": "--layer cor",
-        "no_layer": "--engine lmdeploy --device cuda --layer http",
+        "no_layer": "--engine lmdeploy --device cuda --layer async",
         "device": "--device gpu",
         "quantization": "--engine torch --model llama3-8b-awq",
         "setting": "--engine torch --set chunked_prefill=false",

@@ -18,6 +18,7 @@ from innerloop.contract import Nothing, Request, Session, StepReport
 from tests.plugins.driving import make_load
 from tests.plugins.scripted import adapter, faults
 from tests.plugins.scripted.faults import CHILD_MARK, CHILDREN, KINDS
+from tests.plugins.scripted.tokens import output_ids
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 30
@@ -267,6 +268,18 @@ def test_a_surplus_comes_when_the_last_request_has_ended_and_once():
     given = [[(request, len(ids)) for request, ids in session.step(None).tokens] for _ in range(3)]  # type: ignore[union-attr]
     assert given == [[(7, 1)], [(7, 1)], [(7, 1)]]
     assert not session.has_work()
+
+
+def test_every_request_is_given_the_first_ones_answer():
+    session = faulty(fault="repeats_answer")
+    answers: list[list[int]] = []
+    for number, (prompt, count) in enumerate((([1, 2], 3), ([3, 4], 4))):
+        session.submit(session.prepare(Request(number, prompt, count)))
+        answers.append([ids[0] for _ in range(count) for _, ids in session.step(None).tokens])  # type: ignore[union-attr]
+    assert answers[1][:3] == answers[0]
+    vocabulary = make_load().config["vocab_size"]
+    assert answers[0] == output_ids([1, 2], 3, vocabulary)
+    assert answers[1][3:] == output_ids([3, 4], 4, vocabulary)[3:]
 
 
 def test_a_fault_of_a_report_waits_for_one_that_it_can_happen_to():

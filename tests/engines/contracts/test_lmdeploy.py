@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from innerloop.engines.contract import UnsupportedSetting
 from innerloop.engines.lmdeploy import adapter
+from innerloop.engines.lmdeploy.http import served
 from innerloop.engines.lmdeploy.settings import ON_PYTORCH, native_arguments
 from innerloop.engines.support.versions import is_known
 from innerloop.harness.models.families import BY_ARCHITECTURE
@@ -127,13 +130,25 @@ PYTORCH = [
     "lmdeploy.pytorch.config:CacheConfig(max_prefill_token_num, num_gpu_blocks, num_reserved_gpu_blocks, block_size,"
     " enable_prefix_caching)",
 ]
+SERVER = [  # layer http
+    "lmdeploy.cli.serve:SubCliServe.api_server(args)",
+    "lmdeploy.serve.openai.protocol:GenerateReqInput(input_ids, max_tokens, temperature, ignore_eos, stream)",
+    "lmdeploy.serve.openai.protocol:GenerateReqOutput(output_ids, meta_info)",
+    "lmdeploy.serve.openai.protocol:GenerateReqMetaOutput(finish_reason, prompt_tokens)",
+    "lmdeploy.serve.openai.endpoints.generate:register ~ output_ids = res.token_ids",
+]
 READ = {  # what an engine's config is asked for once it is loaded
     "turbomind": "dtype, model_format, tp, max_batch_size, max_prefill_token_num, quant_policy, cache_block_seq_len,"
     " enable_prefix_caching, async_, session_len",
     "pytorch": "tp, quant_policy, block_size, num_gpu_blocks, session_len",
 }
 KINDS = {"turbomind": "TurbomindEngineConfig", "pytorch": "PytorchEngineConfig"}
-TOUCHES = [*TURBOMIND, *PYTORCH, *(f"lmdeploy.messages:{KINDS[name]}({fields})" for name, fields in READ.items())]
+TOUCHES = [
+    *TURBOMIND,
+    *PYTORCH,
+    *SERVER,
+    *(f"lmdeploy.messages:{KINDS[name]}({fields})" for name, fields in READ.items()),
+]
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +174,15 @@ def test_every_native_argument_is_a_field_of_the_backends_config(source, backend
         names |= native_arguments(make_load(engine_args=args, **settings)).keys()
     fields = ", ".join(sorted(names - {"backend"}))
     assert missing([f"lmdeploy.messages:{KINDS[backend]}({fields})"], source) == []
+
+
+@pytest.mark.parametrize("backend", KINDS)
+def test_every_option_of_its_server_is_one_of_its_command_line(source, backend):
+    only = {"kv_cache_tokens": 8192, "cuda_graphs": False} if backend == "pytorch" else {"kv_memory_fraction": 0.9}
+    load = make_load(engine_args={"backend": backend, "block_size": 64}, prefix_caching=True, **only)
+    line = json.loads(served(native_arguments(load), load, 1234, "n").told)["command"]
+    text = "".join((source.folder / f"lmdeploy/cli/{name}.py").read_text() for name in ("serve", "utils"))
+    assert [word for word in line if word.startswith("--") and f"'{word}'" not in text] == []
 
 
 def test_every_reserved_argument_is_a_field_of_a_backends_config(source):

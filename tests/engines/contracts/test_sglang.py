@@ -23,8 +23,17 @@ BATCH = "sglang.srt.managers.schedule_batch"
 PARTS = "sglang.srt.managers.scheduler_components"
 STREAMER = f"{PARTS}.output_streamer"
 
+COMPLETIONS = "sglang.srt.entrypoints.openai.protocol:CompletionRequest"
+
 TOUCHES = [
     "sglang:__version__",
+    # Layer http.
+    "sglang.srt.entrypoints.http_server:launch_server(server_args)",
+    "sglang.srt.entrypoints.http_server:server_info",
+    "sglang.srt.entrypoints.http_server:flush_cache",
+    "sglang.srt.entrypoints.http_server:health_generate",
+    f"{COMPLETIONS}(model, prompt, max_tokens, temperature, ignore_eos, stream, return_token_ids)",
+    "sglang.srt.entrypoints.openai.protocol:CompletionResponseStreamChoice(token_ids, finish_reason)",
     "sglang.srt.server_args:ServerArgs.resolve_once()",
     "sglang.srt.server_args:ServerArgs.resolved_dict()",
     "sglang.srt.server_args:PortArgs.init_new(server_args)",

@@ -27,7 +27,7 @@ def test_cudnn_is_switched_off_where_it_would_plan_in_every_step(device, impleme
 
 
 def test_a_mask_that_an_older_torch_reads_wrongly_is_refused_with_what_fits():
-    with pytest.raises(UnsupportedSetting, match="more than 516096 KV cache tokens"):
+    with pytest.raises(UnsupportedSetting, match="exceeds 8192 positions x 516096 KV cache tokens"):
         refuse_wide_mask("2.11.0+cu130", 8192, 516_097)
     refuse_wide_mask("2.11.0+cu130", 8192, 516_096)
     refuse_wide_mask("2.13.0", 8192, 10**6)

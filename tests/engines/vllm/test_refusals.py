@@ -8,6 +8,7 @@ import pytest
 
 from innerloop.engines.contract import Probe, UnsupportedSetting
 from innerloop.engines.vllm import adapter
+from innerloop.engines.vllm.settings import refuse_without_avx512
 from tests.engines.support.loads import make_load
 
 NGRAM = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3}
@@ -22,3 +23,15 @@ def test_a_set_acceptance_of_drafts_is_refused_on_cpus_and_taken_on_gpus():
     assert adapter.arguments(on_gpu, Probe())["speculative_config"] == SET
     found = replace(make_load("cpu", {"speculative_config": NGRAM}), layer="async")
     assert adapter.arguments(found, Probe())["speculative_config"] == NGRAM
+
+
+def test_weights_that_a_cpu_has_no_kernels_for_are_refused_before_they_are_read():
+    blocks = make_load("cpu", stored={"quant_method": "fp8", "weight_block_size": [128, 128]}, quantization="fp8")
+    with pytest.raises(UnsupportedSetting, match="block-wise FP8 weights only for AMX"):
+        refuse_without_avx512(blocks, {"avx2", "avx512f"})
+    refuse_without_avx512(blocks, {"avx512f", "amx_tile"})
+    outputs = make_load("cpu", stored={"quant_method": "compressed-tensors"}, quantization="fp8")
+    refuse_without_avx512(outputs, {"avx2"})
+    packed = make_load("cpu", stored={"quant_method": "compressed-tensors"}, quantization="compressed-tensors")
+    with pytest.raises(UnsupportedSetting, match="4-bit kernels only for AVX-512"):
+        refuse_without_avx512(packed, {"avx2"})

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.harness.analysis.attribution import Attribution, attribute
-from innerloop.harness.analysis.compositions import PARTS, Run, run_of
+from innerloop.engines.worker.trace import REQUEST, STEP, TOKEN
+from innerloop.harness.analysis.attribution import LEAST_CAPTURED, Attribution, attribute
+from innerloop.harness.analysis.compositions import PARTS, Kernels, Run, run_of, run_of_pass
+from innerloop.harness.analysis.kernel_classes import CLASSES
 from innerloop.harness.analysis.statistics import Interval
 from tests.harness.analysis.test_decomposition import COSTS, hand_made, lengths
+from tests.harness.conftest import table as made
 from tests.plugins.driving import closed
 from tests.plugins.scripted.options import make_spec
 from tests.plugins.scripted.simulate import START_NS, simulate
@@ -127,3 +130,70 @@ def test_in_at_least_95_of_100_planted_faults_of_five_kinds_the_largest_part_is_
             parts["mix"] += parts.pop("unmatched")
             right += max(PLANTED, key=lambda name: parts[name]) == kind
     assert right >= 95
+
+
+def captured(attention_us: float, seed: int, steps: int = 60) -> Run:
+    """A pass that captured steps of one composition and ten kernels each: four of GEMM, 100 us each, four of attention,
+    two of copies; 300 us outside of them. Times scatter by 1 %."""
+    rng = np.random.default_rng(seed)
+    each = np.array([100.0] * 4 + [attention_us] * 4 + [10.0] * 2)
+    kinds = [CLASSES.index(name) for name in ("gemm",) * 4 + ("attention",) * 4 + ("copies",) * 2]
+    spent = (np.tile(each, (steps, 1)) * rng.normal(1.0, 0.01, (steps, 10)) * 1000).astype(np.int64)
+    begins = np.arange(steps) * 10_000_000
+    walls = spent.sum(axis=1) + 300_000
+    table = made(
+        STEP, start_ns=begins, end_ns=begins + walls, prefill_tokens=[0] * steps, decode_tokens=[4] * steps,
+        output_tokens=[4] * steps, running=[4] * steps,
+    )  # fmt: skip
+    requests = made(REQUEST, due_ns=[0] * 4, prompt_tokens=[1000] * 4, asked_tokens=[steps] * 4, state=[2] * 4)
+    tokens = made(
+        TOKEN, time_ns=np.repeat(begins + walls, 4), request=np.tile(np.arange(4), steps), count=[1] * 4 * steps,
+        step=np.repeat(np.arange(steps), 4),
+    )  # fmt: skip
+    kernels = Kernels(np.repeat(np.arange(steps), 10), spent.ravel(), np.tile(kinds, steps))
+    return run_of_pass((table, tokens, requests), kernels)
+
+
+def test_a_slow_kernel_class_is_named_by_what_the_passes_captured() -> None:
+    found = attribute([(captured(50.0, 1), captured(80.0, 2))], LEAST_CAPTURED)
+    assert found is not None
+    by_class = {name.removeprefix("cost."): part for name, part in found.parts.items() if name.startswith("cost.")}
+    assert set(by_class) == {"gemm", "attention", "copies", "rest"}
+    planted = 4 * 30e-6 / 4  # four kernels a step, four tokens a step
+    assert holds(by_class["attention"], planted)
+    assert estimate(by_class["attention"]) >= 0.9 * estimate(found.parts["difference"])
+    assert all(holds(by_class[name], 0.0) for name in ("gemm", "copies"))
+    assert sum(map(estimate, by_class.values())) == pytest.approx(estimate(found.parts["cost"]), abs=1e-12)
+    assert found.scatter == "steps"
+    total = (400e-6 + 200e-6 + 20e-6 + 300e-6) / 4
+    assert estimate(found.a_s) == pytest.approx(total, rel=0.01)
+
+
+def test_planted_slow_classes_are_found_in_95_of_100_pairs_of_passes() -> None:
+    right = held = 0
+    for seed in range(100):
+        found = attribute([(captured(50.0, 2 * seed), captured(52.0, 2 * seed + 1))], LEAST_CAPTURED)
+        assert found is not None
+        parts = {name: estimate(part) for name, part in found.parts.items() if name.startswith("cost.")}
+        right += max(parts, key=lambda name: abs(parts[name])) == "cost.attention"
+        held += holds(found.parts["cost.attention"], 2e-6)
+    assert right >= 95
+    assert held >= 90
+
+
+def test_a_class_that_one_side_lacks_takes_no_time_there() -> None:
+    a, b = captured(50.0, 1), captured(50.0, 2)
+    without = Run(b.tokens, b.seconds - b.parts["copies"], {k: v for k, v in b.parts.items() if k != "copies"},
+                  b.prefill, b.decode, b.context)  # fmt: skip
+    found = attribute([(a, without)], LEAST_CAPTURED)
+    assert found is not None
+    assert estimate(found.parts["cost.copies"]) == pytest.approx(-20e-6 / 4, rel=0.05)
+    three = attribute([(a, without)] * 3)
+    assert three is not None
+    assert (three.scatter, estimate(three.parts["cost.copies"])) == ("processes", estimate(found.parts["cost.copies"]))
+
+
+def test_few_captured_steps_give_no_intervals() -> None:
+    found = attribute([(captured(50.0, 1, steps=20), captured(80.0, 2, steps=20))], LEAST_CAPTURED)
+    assert found is not None
+    assert (found.scatter, found.parts["cost.attention"].low) == (None, None)

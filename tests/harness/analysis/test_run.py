@@ -6,7 +6,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from innerloop.harness.analysis.run import analyse, edges, overhead
+from innerloop.harness.analysis.run import analyse, overhead
+from innerloop.harness.analysis.steps import edges
 from innerloop.harness.schema.steps import Overhead
 from innerloop.harness.schema.window import Counts, Throughput, Window
 from innerloop.harness.store.tables import Tables

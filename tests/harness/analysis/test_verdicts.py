@@ -120,6 +120,30 @@ def test_looking_after_every_block_keeps_the_promise():
     assert held / 1000 >= 0.93
 
 
+def test_a_comparison_that_was_looked_at_is_as_wide_as_its_look():
+    a, b = scattered(np.random.default_rng(7), 4, 0.05)
+    found = compare({"x": ("higher", a, b)}, looks=8)[0]
+    assert found.ratio == looks_interval(a, b, 8)
+    fixed = compare({"x": ("higher", a, b)})[0]
+    assert found.p is None
+    assert found.ratio.high > fixed.ratio.high
+    assert found.b.high > fixed.b.high
+    assert found.visible > fixed.visible
+    two = compare({"x": ("higher", a[:2], b[:2])}, looks=8)[0]
+    assert (two.a.low, two.ratio.low, two.visible, two.verdict) == (None, None, None, "undecided")
+
+
+def test_stopping_early_gives_no_more_false_verdicts_than_all_blocks_would():
+    rng = np.random.default_rng(8)
+    most, wrong = 12, 0
+    for _ in range(1000):
+        a, b = scattered(rng, most, 0.0)
+        looks = (compare({"x": ("higher", a[:n], b[:n])}, looks=most)[0] for n in range(3, most + 1))
+        last = next((look for look in looks if enough(look.ratio, 0.03)), None)
+        wrong += last is not None and last.verdict in ("better", "worse")
+    assert wrong / 1000 <= 0.05
+
+
 def test_all_looks_together_spend_what_there_is():
     assert sum(alpha_spent(n, 9, 0.05) for n in range(1, 10)) == pytest.approx(0.05)
     assert alpha_spent(2, 9, 0.05) == 0

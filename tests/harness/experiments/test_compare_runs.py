@@ -81,7 +81,7 @@ def test_a_side_that_fails_has_its_exit_code_and_is_left_out(tmp_path: Path, cap
     assert code == EXIT_FAILED
     said = capsys.readouterr()
     assert said.out == ""
-    assert "no block" in said.err
+    assert "no trial" in said.err
     assert [event.event for event in read_events(tmp_path / "e") if event.cell == "B"] == ["started", "failed"]
 
 
@@ -168,3 +168,27 @@ def test_sides_are_split_by_quotes_and_never_by_a_shell() -> None:
     assert words_of("--note 'a b' $HOME `x` ';'", "--base") == expected
     with pytest.raises(Refused, match="--base"):
         words_of("'open", "--base")
+
+
+def test_until_stops_once_the_ratio_is_known_as_precisely_as_asked(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "e"
+    words = [word for word in comparing(out, "--no-why", "--until", "90%", trials=4) if word]
+    assert compare.main(words) == EXIT_OK
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert (found["blocks"], read_manifest(out).blocks) == (3, 4)
+    assert "+-90.0 % was reached after 3 of at most 4 trials" in found["notes"]
+    assert found["figures"][0]["p"] is None
+    assert "until +-90.0 %" in said.err
+    assert compare.main([str(out), "--no-why", "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out)["figures"] == found["figures"]
+
+
+def test_until_goes_with_no_effect_and_takes_three_trials(tmp_path: Path, capsys) -> None:
+    assert compare.main(comparing(tmp_path / "e", "--until", "2%", trials=2)) == EXIT_REFUSED
+    assert "--until needs 3 trials or more" in capsys.readouterr().err
+    words = ["--base", BASE, "--change", "", "--until", "2%", "--effect", "3%"]
+    assert compare.main(words) == EXIT_REFUSED
+    assert "--until and --effect cannot be combined" in capsys.readouterr().err
+    assert compare.main(["a", "b", "--until", "2%"]) == EXIT_REFUSED
+    assert "--until" in capsys.readouterr().err

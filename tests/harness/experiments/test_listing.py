@@ -37,6 +37,23 @@ def test_an_experiment_is_one_line(experiment, tmp_path: Path) -> None:
     assert line_of_experiment(folder).experiment == "compare, 4 of 4 trials: B / A 1.034 (1.020 to 1.050)"
 
 
+def test_an_experiment_of_trials_says_its_figure(experiment, tmp_path: Path) -> None:
+    folder = experiment("e", A=SPEEDS)
+
+    def told(*loads: tuple[str, float, float | None, float | None]) -> str | None:
+        figures = [
+            {"workload": name, "figures": [{"name": SPEED, "mean": {"value": value, "low": low, "high": high}}]}
+            for name, value, low, high in loads
+        ]
+        (folder / "document.json").write_text(json.dumps({"kind": "trials", "loads": figures}))
+        return line_of_experiment(folder).experiment
+
+    words = "compare, 4 of 4 trials: output_tokens_per_s "
+    assert told(("quick", 1888.0, 1870.0, 1906.0)) == words + "1\u202f888 (1\u202f870 to 1\u202f906)"
+    assert told(("quick", 96.42, None, None)) == words + "96.42"
+    assert told(("a", 1.5, None, None), ("b", 2.5, None, None)) == words + "a 1.500, b 2.500"
+
+
 def test_one_that_is_not_finished_is_running_or_interrupted(tmp_path: Path) -> None:
     folder = tmp_path / "e"
     folder.mkdir()

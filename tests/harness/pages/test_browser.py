@@ -19,6 +19,7 @@ from tests.harness.pages.test_page import HOSTILE, hostile
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.real,  # minutes of a browser's time, like an engine's
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
 ]
 pytest.importorskip("vl_convert")
@@ -77,7 +78,7 @@ def test_as_many_marks_are_drawn_as_there_are_data(tab: Tab) -> None:
 
 def test_a_click_in_the_legend_hides_a_series_and_another_shows_it(tab: Tab) -> None:
     key = """document.querySelector('figure[data-chart="p0-requests"] [data-series="decode"]')"""
-    tab.run(f"{key}.scrollIntoView({{block: 'center'}})")
+    tab.run(f"{key}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
     place = tab.run(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({key}.getBoundingClientRect())")
     tab.press(*place)
     tab.wait(f"{MARKS % ('p0-requests', 'rect')} === 16")

@@ -213,8 +213,10 @@ def test_pictures_and_markdown_lie_beside_each_other(make: Any, tmp_path: Path) 
 
 
 def test_pictures_may_be_png(make: Any, tmp_path: Path) -> None:
-    assert main([str(make("run")), "--png", str(tmp_path / "drawn")]) == 0
-    assert (tmp_path / "drawn" / "latencies.png").read_bytes().startswith(b"\x89PNG")
+    [page] = pages_of([str(make("run"))])
+    [path] = library.write_pictures(page.charts()[:1], tmp_path / "drawn", "png")
+    assert path.name == "latencies.png"
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_the_library_it_is_said_what_to_install(make: Any, monkeypatch: Any, capsys: Any) -> None:

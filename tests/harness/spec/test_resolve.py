@@ -15,7 +15,7 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.machine import Machine
 from innerloop.harness.machine.gpus import Gpu
 from innerloop.harness.profiles import engines
-from innerloop.harness.schema.result import Spec
+from innerloop.harness.schema.spec import Spec
 from innerloop.harness.spec.model import RunRequest, RunSpec
 from innerloop.harness.spec.resolve import resolve
 from innerloop.harness.store.typed import typed

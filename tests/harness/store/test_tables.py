@@ -18,7 +18,7 @@ from innerloop.engines.worker import trace
 from innerloop.engines.worker.trace import HEADER_BYTES, STEP
 from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.schema.result import VERSION
+from innerloop.harness.schema.spec import VERSION
 from innerloop.harness.store import parquet
 from innerloop.harness.store.tables import FILES, convert, read_tables
 from innerloop.harness.telemetry.sampler import TIMES, Sampler

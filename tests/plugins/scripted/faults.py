@@ -191,7 +191,8 @@ REPORTS: dict[str, Callable[[StepReport], bool]] = {
 }
 LOST_WORK = "lost_work"  # the session says that it has no work left while a request lacks tokens
 SURPLUS = "surplus"  # after its last request has ended, the engine gives it one token more
-KINDS = (*AT, *REPORTS, LOST_WORK, SURPLUS)
+REPEATS = "repeats_answer"  # every request is given the tokens of the first one, as far as those are known
+KINDS = (*AT, *REPORTS, LOST_WORK, SURPLUS, REPEATS)
 
 
 def check(plan: FaultPlan) -> None:
@@ -220,6 +221,7 @@ class Faulty(Session):
         self._reports = 0
         self._over = self._lost = False
         self._last: StepReport | None = None  # that finished a request
+        self._given: dict[int, list[int]] = {}  # to each request, where answers are repeated
 
     def prepare(self, request: Request) -> Any:
         return self._inner.prepare(request)
@@ -233,7 +235,7 @@ class Faulty(Session):
             self._over = True
             return replace(self._last, tokens=[(self._last.finished[-1], [0])], finished=())
         due = not self._over and self._reports >= self._plan.fault_step
-        if due and self._plan.fault not in (*REPORTS, SURPLUS):
+        if due and self._plan.fault not in (*REPORTS, SURPLUS, REPEATS):
             self._over = True
             self._lost = self._plan.fault == LOST_WORK
             reach("step", self._plan)
@@ -245,7 +247,16 @@ class Faulty(Session):
             self._last = report if report.finished else self._last
             if due and self._plan.fault in REPORTS:
                 self._over = REPORTS[self._plan.fault](report)
+            if self._plan.fault == REPEATS:
+                report.tokens = [(request, self._repeated(request, list(ids))) for request, ids in report.tokens]
         return report
+
+    def _repeated(self, request: int, ids: list[int]) -> list[int]:
+        first = next(iter(self._given.values()), [])
+        given = self._given.setdefault(request, [])
+        known = first[len(given) : len(given) + len(ids)]
+        given += [*known, *ids[len(known) :]]
+        return given[-len(ids) :]
 
     def has_work(self) -> bool:
         return not self._lost and (self._inner.has_work() or self._owes_surplus())

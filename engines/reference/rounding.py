@@ -1,0 +1,54 @@
+"""Makes a model lose what an engine's number formats lose: rounds weights, inputs, cached keys and values to FP8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LARGEST = 448.0  # of e4m3
+
+
+def install(model: Any, rounding: dict[str, Any]) -> list[str]:
+    """Rounds from now on; returns what could not be. `rounding`, each part None for not at all:
+
+    inputs: of linear layers, to e4m3 with a scale "token" or a number of neighbours, found on the way.
+    weights: "output": of linear layers, once, with a scale an output.
+    cache: keys and values to e4m3 without a scale.
+    kept: names of layers, or their beginnings, that stay as they are.
+    """
+    import torch
+
+    notes = []
+    linear = [
+        (name, layer)
+        for name, layer in model.named_modules()
+        if isinstance(layer, torch.nn.Linear) and name != "lm_head" and not name.startswith(tuple(rounding["kept"]))
+    ]
+    if rounding["weights"] is not None:
+        for _, layer in linear:
+            layer.weight.copy_(scaled(layer.weight, None))
+    if rounding["inputs"] is not None:
+        group = None if rounding["inputs"] == "token" else int(rounding["inputs"])
+        for _, layer in linear:
+            layer.register_forward_pre_hook(lambda _, inputs, group=group: (scaled(inputs[0], group), *inputs[1:]))
+    if rounding["cache"] is not None:
+        cached = [layer for name, layer in model.named_modules() if name.endswith((".k_proj", ".v_proj"))]
+        for layer in cached:
+            layer.register_forward_hook(lambda _module, _inputs, output: e4m3(output))
+        if not cached:
+            notes.append(
+                "the cache's FP8 is not part of the floor: the model's keys and values have no layers of their own"
+            )
+    return notes
+
+
+def scaled(values: Any, group: int | None) -> Any:
+    """Rounded with a scale for each row, or each `group` neighbours in it, that makes the largest e4m3's largest."""
+    rows = values if group is None or values.shape[-1] % group else values.unflatten(-1, (-1, group))
+    scale = (rows.abs().amax(-1, keepdim=True).float() / LARGEST).clamp(min=1e-12)
+    return (e4m3(rows.float() / scale) * scale).to(values.dtype).reshape(values.shape)
+
+
+def e4m3(values: Any) -> Any:
+    import torch
+
+    return values.clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn).to(values.dtype)
