@@ -16,8 +16,8 @@ import numpy as np
 CERTAINTY = 0.97  # of the culprit, or of none
 NONE = 0  # in the place of a culprit: the versions are 0 (the first, which is no culprit) to n - 1
 NO_CULPRIT = 0.5  # prior
-LARGEST_LOSS = 1.6  # in logarithms: five times as slow
-LOSSES, NOISES = 40, 16
+LARGEST_LOSS = 4.0  # in logarithms: fifty times as slow
+LOSSES, NOISES = 48, 16
 FINE_LOSSES = 1000
 NOISE_RANGE = (0.004, 0.3)  # standard deviation of a log ratio
 

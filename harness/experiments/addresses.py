@@ -90,10 +90,18 @@ def files_of(spec: RunSpec, described: Mapping[str, Any]) -> list[str]:
     found = [str(spec.weights)] if spec.weights else []
     if spec.engine.plugin:
         found.append(spec.engine.plugin)
-    for part in ("prompt", "output"):
-        path = described["workload_profile"][part]["tokens"].get("path")
-        found += [path] if path else []
-    return found
+    return [*found, *paths_in(described["workload_profile"])]
+
+
+def paths_in(value: Any) -> list[str]:
+    """The files that a profile names, of lengths or of requests."""
+    if isinstance(value, Mapping):
+        own = value.get("path")
+        named = [own] if isinstance(own, str) else []
+        return [*named, *(path for one in value.values() for path in paths_in(one))]
+    if isinstance(value, (list, tuple)):
+        return [path for one in value for path in paths_in(one)]
+    return []
 
 
 def state_of(path: Path) -> list[Any]:

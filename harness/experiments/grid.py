@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from innerloop.harness.spec.model import RunSpec
 
 SWEEP = "sweep"  # the design
+NOT_OF_WORK = ("name", "title", "description", "load", "warmup")  # fields of a workload
+INTENSITY = (  # of its load: how much comes at once, and for how long
+    "kind", "users", "rest_ms", "arrive_over_s", "duration_s", "requests_per_user", "max_tokens_per_s_per_user",
+    "rate_per_s", "rates", "change", "arrivals", "requests", "burstiness", "start", "users_over_time",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,9 @@ def _cell(name: str, point: Point, arguments: argparse.Namespace, spec: RunSpec,
 def _work(spec: RunSpec) -> str:
     """What is computed: the model and the lengths of the requests, however many of them come at once."""
     workload = spec.workload.model_dump(mode="json")
-    asked = {"model": spec.model.name, "args": dict(spec.model_args), **{k: workload[k] for k in ("prompt", "output")}}
+    requests = {name: value for name, value in workload.items() if name not in NOT_OF_WORK}
+    requests["load"] = {name: value for name, value in workload["load"].items() if name not in INTENSITY}
+    asked = {"model": spec.model.name, "args": dict(spec.model_args), "requests": requests}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -28,6 +28,7 @@ def find(
     return None, MOST, [one.version for one in seen]
 
 
+@pytest.mark.slow
 def test_with_ten_percent_of_noise_it_is_right_in_95_of_100_sets() -> None:
     rng = np.random.default_rng(18)
     right = 0

@@ -91,3 +91,12 @@ def test_cells_that_share_a_load_share_a_process_and_take_runs_that_were_made(tm
     [one] = done_before(grid.manifest)
     assert (one.job, one.run, one.event) == (f"{third.name}-1", str(run), "done")
     assert processes(grid.manifest, [one]) == 3
+
+
+def test_what_comes_at_once_is_not_what_is_computed() -> None:
+    def work(*words: str) -> str | None:
+        point = Point({"x": 1}, (*SCRIPTED, FEW, *words))
+        return grid_of([point], this_machine(), 1, None, planning=False).manifest.cells[0].work
+
+    assert work() == work("--workload-arg=load.users=2") == work("--set=max_batch_size=2")
+    assert work() != work("--workload-arg=prompt.tokens=9")
