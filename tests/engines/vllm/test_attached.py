@@ -28,6 +28,7 @@ output: {tokens: {kind: uniform, min: 3, max: 12}}
 load: {kind: closed, users: 4, requests_per_user: 4}
 warmup: {requests: 4, output_tokens: 4, max_rounds: 1}
 """
+START_S = 900.0  # on a busy machine its imports alone take a minute
 SAME = ("--model", "llama-tiny", "--device", "cpu", "--ceilings", "off", "--keep-token-ids", "--workload", "few.yaml")
 
 
@@ -53,16 +54,15 @@ def server(folder: Path) -> Iterator[tuple[int, int]]:
             list(map(str, command)), env=variables(**environment.variables), stdout=log, stderr=log
         )
     try:
-        until(lambda: process.poll() is not None or bool(models(("127.0.0.1", port))))
+        until(lambda: process.poll() is not None or bool(models(("127.0.0.1", port))), START_S)
         assert process.poll() is None, (folder / "server.log").read_text()[-2000:]
         yield port, process.pid
     finally:
-        below = psutil.Process(process.pid).children(recursive=True)
+        started = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         process.terminate()
-        process.wait(60)
-        for one in below:
-            if one.is_running():
-                one.kill()
+        _, left = psutil.wait_procs(started, 60)
+        for one in left:
+            one.kill()
 
 
 def ended(folder: Path, name: str, *arguments: object) -> tuple[dict[str, Any], Any]:
