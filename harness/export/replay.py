@@ -12,7 +12,7 @@ import numpy as np
 
 from innerloop.harness.analysis.columns import NS, known
 from innerloop.harness.analysis.context import work
-from innerloop.harness.analysis.run import edges
+from innerloop.harness.analysis.steps import edges
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.store.atomic import whole
 from innerloop.harness.store.tables import Tables

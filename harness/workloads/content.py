@@ -52,7 +52,8 @@ class Pieces:
 
 def of_parts(parts: list[tuple[draws.Words, draws.Ints]]) -> Pieces:
     """Pieces of n requests from columns of (keys, lens), [n] each, in their order; a length of 0 is no piece."""
-    keys, lens = (np.stack([np.asarray(part[k]) for part in parts], axis=1) for k in (0, 1))
+    keys: draws.Words = np.stack([keys for keys, _ in parts], axis=1)
+    lens: draws.Ints = np.stack([lens for _, lens in parts], axis=1)
     there = lens > 0
     offsets = np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int64)
     return Pieces(keys[there], lens[there].astype(np.int64), offsets)

@@ -86,8 +86,10 @@ class Workload:
     @cached_property
     def prompt_lens(self) -> npt.NDArray[np.int64]:
         """Prompt tokens of each request, with the conversation before its own, int64 [n]."""
-        own = np.diff(self.prompt_offsets)
-        return own if self.history_lens is None else own + self.history_lens
+        lens: npt.NDArray[np.int64] = np.diff(self.prompt_offsets)
+        if self.history_lens is not None:
+            lens = lens + self.history_lens
+        return lens
 
     def known_lens(self, warm: bool) -> npt.NDArray[np.int64] | None:
         """How many of its first prompt tokens an infinite prefix cache knows when each request comes, int64 [n]; all of
@@ -98,7 +100,8 @@ class Workload:
         if not warm:
             return shared
         begins = self.history_lens is None or self.history_lens == 0
-        return np.where(begins, self.prompt_lens, shared).astype(np.int64)
+        known: npt.NDArray[np.int64] = np.where(begins, self.prompt_lens, shared).astype(np.int64)
+        return known
 
     @cached_property
     def hash(self) -> str:

@@ -126,7 +126,7 @@ class Taker:
         ids = self._hash_ids and self._optional(record, "hash_ids", self._hash_ids)
         if ids is not None:
             ids = values.blocks(ids, self._hash_ids or "")
-        time_ns = self._time and self._time_ns(record, self._time, later)
+        time_ns = None if self._time is None else self._time_ns(record, self._time, later)
         if time_ns is not None:
             after_ns = taken.seen_at(time_ns)
             if (self._start_ns and after_ns < self._start_ns) or after_ns >= self._end_ns:

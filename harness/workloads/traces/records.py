@@ -53,7 +53,7 @@ def json_lines(file: BinaryIO) -> Iterator[Record]:
     Raises:
         NotARecord: it is not JSON.
     """
-    decode: Callable[[str, int], tuple[Any, int]] = json.scanner.make_scanner(json.JSONDecoder())
+    decode: Callable[[str, int], tuple[Any, int]] = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
     for number, text in lines(file):
         try:
             value, end = decode(text, 0)

@@ -56,7 +56,7 @@ def test_every_shipped_workload_is_named_as_its_file_and_described() -> None:
 @pytest.mark.parametrize("users", [10, 50, 100])
 def test_users_are_those_of_the_study(users: int) -> None:
     workload = load_workload(f"users-{users}")
-    load, prompt, output = workload.load, workload.prompt.tokens, workload.output.tokens
+    load, prompt, output = workload.load, workload.mix[0].prompt.tokens, workload.mix[0].output.tokens
     assert isinstance(load, Closed)
     assert (load.users, load.rest_ms, load.arrive_over_s, load.duration_s) == (users, 10, 20, 300)
     assert isinstance(prompt, Uniform)
@@ -68,8 +68,9 @@ def test_users_are_those_of_the_study(users: int) -> None:
 def test_a_shared_variant_differs_only_in_its_prefix() -> None:
     for users in (10, 50, 100):
         plain, shared = load_workload(f"users-{users}"), load_workload(f"users-{users}-shared")
-        assert (plain.prompt.shared_prefix_tokens, shared.prompt.shared_prefix_tokens) == (0, 512)
-        assert (plain.prompt.tokens, plain.output) == (shared.prompt.tokens, shared.output)
+        without, behind = plain.mix[0], shared.mix[0]
+        assert (without.prompt.shared_prefix_tokens, behind.prompt.shared_prefix_tokens) == (0, 512)
+        assert (without.prompt.tokens, without.output) == (behind.prompt.tokens, behind.output)
 
 
 def test_poisson_workloads_are_open_loops_at_the_rate_in_their_name() -> None:
@@ -83,7 +84,7 @@ def test_poisson_workloads_are_open_loops_at_the_rate_in_their_name() -> None:
 def test_a_file_of_the_user_is_loaded_by_its_path(tmp_path: Path) -> None:
     workload = load_workload(write(tmp_path, WORKLOAD, "my load.yaml"))
     assert (workload.name, workload.load) == ("my-load", Offline(kind="offline", requests=3))
-    assert workload.output.tokens == Fixed(kind="fixed", tokens=4)
+    assert workload.mix[0].output.tokens == Fixed(kind="fixed", tokens=4)
 
 
 def test_a_model_of_the_user_is_loaded_by_its_path(tmp_path: Path) -> None:
@@ -216,9 +217,10 @@ def test_a_misspelt_setting_in_a_model_profile_is_refused() -> None:
 
 def test_overrides_change_single_fields_and_leave_the_others() -> None:
     base, changed = load_workload("quick"), load_workload("quick", ["prompt.tokens.max=64", "load.requests=8"])
-    assert isinstance(base.prompt.tokens, Uniform)
-    assert isinstance(changed.prompt.tokens, Uniform)
-    assert (changed.prompt.tokens.min, changed.prompt.tokens.max) == (base.prompt.tokens.min, 64)
+    assert isinstance(base.mix[0].prompt.tokens, Uniform)
+    assert isinstance(changed.mix[0].prompt.tokens, Uniform)
+    after, before = changed.mix[0].prompt.tokens, base.mix[0].prompt.tokens
+    assert (after.min, after.max) == (before.min, 64)
     assert changed.load == Offline(kind="offline", requests=8)
     assert changed.output == base.output
 
@@ -226,7 +228,7 @@ def test_overrides_change_single_fields_and_leave_the_others() -> None:
 def test_another_kind_begins_its_mapping_afresh_whatever_the_order_of_the_overrides() -> None:
     overrides = ["load.rate_per_s=2", "load.requests=5", "load.kind=open"]
     assert load_workload("quick", overrides).load == Open(kind="open", rate_per_s=2, requests=5)
-    assert load_workload("quick", ["prompt.tokens=64"]).prompt.tokens == Fixed(kind="fixed", tokens=64)
+    assert load_workload("quick", ["prompt.tokens=64"]).mix[0].prompt.tokens == Fixed(kind="fixed", tokens=64)
 
 
 def test_the_same_kind_again_keeps_its_fields() -> None:

@@ -70,7 +70,7 @@ def test_no_user_runs_out_of_requests_at_the_highest_rate_foreseen(output: Any) 
         output, kind="closed", users=3, rest_ms=10, arrive_over_s=2, duration_s=60, max_tokens_per_s_per_user=100
     )
     rounds = len(due_times(plan, ONE)) // 3
-    outputs = lengths.draw(plan.output.tokens, 3 * rounds, 1, lengths.OUTPUT).reshape(rounds, 3)
+    outputs = lengths.draw(plan.mix[0].output.tokens, 3 * rounds, 1, lengths.OUTPUT).reshape(rounds, 3)
     busy_s = (outputs / 100 + 0.01).sum(axis=0)
     assert busy_s.min() >= 60
     assert busy_s.min() - (outputs[-1] / 100 + 0.01).max() < 60  # and no round more than that
