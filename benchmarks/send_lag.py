@@ -22,6 +22,7 @@ import numpy as np
 
 from innerloop.engines.contract import EngineInfo, Nothing, Request, Session, StepReport
 from innerloop.engines.http.client import HttpClient
+from innerloop.engines.http.protocols import COMPLETIONS, Wire
 from innerloop.engines.vllm.async_ import AsyncSession, event_loop
 from innerloop.engines.worker import trace
 from innerloop.engines.worker.loop import drive
@@ -60,7 +61,7 @@ class Instant(Session):
 
 
 def in_selector() -> Session:
-    return HttpClient(1, "/", lambda _: b"", lambda _: ([], False))
+    return HttpClient(("127.0.0.1", 1), Wire(COMPLETIONS, "none"))
 
 
 def in_event_loop() -> Session:

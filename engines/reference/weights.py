@@ -28,11 +28,23 @@ def load(job: dict[str, Any], dtype: str) -> Any:
     else:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
         del config.quantization_config
-        tensors = dict(dequantized(folder, stored, wanted["dtype"]))
-        model = AutoModelForCausalLM.from_pretrained(
-            None, config=config, state_dict=tensors, trust_remote_code=trusted, **wanted
+        model = AutoModelForCausalLM.from_config(
+            config, trust_remote_code=trusted, dtype=wanted["dtype"], attn_implementation=ATTENTION
         )
+        fill(model, dict(dequantized(folder, stored, wanted["dtype"])))
     return model.to(job["device"]).eval()
+
+
+def fill(model: Any, tensors: dict[str, Any]) -> None:
+    """
+    Raises:
+        ValueError: the model has weights that the checkpoint lacks, or the reverse.
+    """
+    found = model.load_state_dict(tensors, strict=False)
+    tied = ("lm_head.weight",) if model.config.tie_word_embeddings else ()
+    if wrong := sorted({*found.missing_keys, *found.unexpected_keys} - {*tied}):
+        raise ValueError(f"the model's and the checkpoint's weights differ in name, first {wrong[0]}")
+    model.tie_weights()
 
 
 def dequantized(folder: str, stored: dict[str, Any], dtype: Any) -> Iterator[tuple[str, Any]]:

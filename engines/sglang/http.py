@@ -69,6 +69,6 @@ def info_of(
         },
         native=arguments,
         kv_cache_tokens=tokens,
-        kv_cache_bytes=tokens * kv_bytes_per_token(load.config, dtype) if known and tokens else None,
+        kv_cache_bytes=tokens * kv_bytes_per_token(load.config, str(dtype)) if known and tokens else None,
         notes=(*notes, ASKS_IDS),
     )

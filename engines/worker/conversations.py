@@ -24,7 +24,8 @@ class Conversations:
     @property
     def later(self) -> np.ndarray | None:
         """Which requests go on with another: bool [n]; None: none does."""
-        return self._work.history_lens > 0 if self._history else None
+        history = self._work.history_lens
+        return None if history is None else history > 0
 
     def request(self, index: int) -> Request:
         """The request, with the conversation so far."""

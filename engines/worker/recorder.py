@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,9 +75,8 @@ class Recorder:
 
     `prompt_lens`, `output_lens` and `users` are int32 arrays of shape [requests]; the requests' ids follow each other
     from `first_id`. With `keep_ids` the token ids themselves are kept in memory and written when the recorder is
-    closed: `output_ids.npz` with `ids` int32 [total] and `offsets` int64 [requests + 1], for prompts that were not
-    known beforehand `prompt_ids` and `prompt_offsets`, and where every token came with its log-probability
-    `log_probabilities` float32 [total].
+    closed: `output_ids.npz` with `ids` int32 [total], `offsets` int64 [requests + 1], `prompt_ids`, `prompt_offsets` of
+    prompts not known beforehand, and `log_probabilities` float32 [total] where every token came with its own.
     """
 
     def __init__(
@@ -285,7 +285,7 @@ class Recorder:
         for file in (self.steps, self.tokens, self.requests):
             file.close()
         if self._ids is not None:
-            kept = dict(zip(("ids", "offsets"), flat(self._ids), strict=True))
+            kept: dict[str, Any] = dict(zip(("ids", "offsets"), flat(self._ids), strict=True))
             if self._prompts:
                 prompts = [self._prompts.get(index, []) for index in range(len(self._asked))]
                 kept["prompt_ids"], kept["prompt_offsets"] = flat(prompts)

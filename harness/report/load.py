@@ -67,10 +67,8 @@ def speculation_facts(counts: Counts) -> Iterator[tuple[str, str]]:
 
 def by_class(classes: tuple[ClassLatency, ...]) -> RenderableType:
     """Latencies of each class of requests."""
-    rows = table("class", "finished", "TTFT p50", "p99", "TPOT p50", "p99", "end to end p50", "p99", least=ALIGNED)
+    rows = table("class", "finished", "TTFT p50", "p99", "TPOT p50", "e2e p50", least=ALIGNED)
     for one in classes:
-        cells = []
-        for summary in (one.ttft, one.tpot, one.e2e):
-            cells += [seconds(summary.p50), seconds(summary.p99 if summary.count >= LEAST_P99 else None)]
-        rows.add_row(one.name, number(one.finished), *cells)
+        tail = one.ttft.p99 if one.ttft.count >= LEAST_P99 else None
+        rows.add_row(one.name, number(one.finished), *map(seconds, (one.ttft.p50, tail, one.tpot.p50, one.e2e.p50)))
     return section("Latency by class", rows)

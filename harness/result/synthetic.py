@@ -20,9 +20,7 @@ def notes(record: Record, roofline: Roofline | None) -> list[str]:
     if isinstance(asked, Mapping) and asked.get("rejection_sample_method") == "synthetic":
         return [*found, "acceptance is synthetic: drafts are accepted at set rates, whatever the model says"]
     if record.checkpoint is not None and record.checkpoint.synthetic:
-        found.append(
-            "acceptance is synthetic: how many drafts random weights accept says nothing about a trained model"
-        )
+        found.append("how many drafts random weights accept says nothing about a trained model's acceptance")
     return found
 
 

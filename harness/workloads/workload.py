@@ -95,8 +95,10 @@ class Workload:
         if self.shared_lens is None:
             return None
         shared = self.shared_lens.astype(np.int64)
-        begins = True if self.history_lens is None else self.history_lens == 0
-        return np.where(begins, self.prompt_lens, shared) if warm else shared
+        if not warm:
+            return shared
+        begins = self.history_lens is None or self.history_lens == 0
+        return np.where(begins, self.prompt_lens, shared).astype(np.int64)
 
     @cached_property
     def hash(self) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-from collections.abc import Iterator
+import json.scanner
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from innerloop.harness.cli.errors import Refused
@@ -52,7 +53,7 @@ def json_lines(file: BinaryIO) -> Iterator[Record]:
     Raises:
         NotARecord: it is not JSON.
     """
-    decode = json.JSONDecoder().scan_once
+    decode: Callable[[str, int], tuple[Any, int]] = json.scanner.make_scanner(json.JSONDecoder())
     for number, text in lines(file):
         try:
             value, end = decode(text, 0)

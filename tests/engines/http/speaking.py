@@ -88,7 +88,7 @@ def made(
     """A server of a style: ids, each, total, strict, mlc, text, llama, lmdeploy, tgi; or uncounted (tells
     no usage), short (ends before the last token), silent (takes a request and says nothing). `fault`: one of FAULTS,
     from request number `after` on."""
-    asked = [] if asked is None else asked
+    seen = [] if asked is None else asked
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -115,8 +115,8 @@ def made(
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append(self.path)
-            if fault is not None and len(asked) > after:
+            seen.append(self.path)
+            if fault is not None and len(seen) > after:
                 self.wfile.write(FAULTS[fault])
                 self.close_connection = True
                 if fault == "stalls":

@@ -188,7 +188,7 @@ def test_where_nothing_listens_or_something_else_does_is_an_error():
 
 def test_a_prompt_of_which_the_server_counts_another_length_is_an_error():
     with speaking("text") as port:
-        session = adapter.open(load(f"http://127.0.0.1:{port}/v1"))
+        session: Any = adapter.open(load(f"http://127.0.0.1:{port}/v1"))
         words = session._client._wire.words
         session._client._wire = replace(session._client._wire, words=replace(words, pool=(*words.pool[:1], "zu")))
         session.submit(session.prepare(Request(3, [1, 1, 1], 2)))

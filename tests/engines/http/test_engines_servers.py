@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from innerloop.engines.adapters import load_adapter
-from innerloop.engines.contract import Load, Nothing, Request, UnsupportedSetting
+from innerloop.engines.contract import Load, Nothing, Probe, Request, UnsupportedSetting
 from innerloop.engines.http import null
 from innerloop.engines.http.serving import flags
 from innerloop.engines.lmdeploy.http import served as lmdeploy_served
@@ -165,7 +165,7 @@ def test_tgis_launcher_gets_what_its_router_needs(tmp_path):
 
 def test_sglangs_server_gets_the_arguments_of_the_other_layer_and_tells_what_they_became():
     load = replace(make_load(device="cpu", dtype="float32"), layer="http")
-    arguments = load_adapter("sglang").arguments(load, None)
+    arguments = load_adapter("sglang").arguments(load, Probe())
     assert arguments["skip_tokenizer_init"] is False
     server = sglang_served(arguments, 1234, "n")
     told = json.loads(server.told)

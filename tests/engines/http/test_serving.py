@@ -137,7 +137,7 @@ def test_a_connection_that_breaks_is_blamed_on_the_servers_end_where_it_ended(ca
         def lives(timeout: float) -> None:
             raise subprocess.TimeoutExpired("server", timeout)
 
-        made.server.process.wait = lives  # type: ignore[union-attr,method-assign,assignment]
+        made.server.process.wait = lives  # type: ignore[union-attr,method-assign]
     with pytest.raises(kind, match=words):
         call(made)
 

@@ -21,6 +21,7 @@ from tests.engines.support.loads import make_load
 
 def test_the_request_is_token_ids_and_asks_for_exactly_so_many_streamed_as_ids():
     server = served({"model": "m"}, 1234, "innerloop-1234")
+    assert server.protocol is not None
     asked = json.loads(Wire(server.protocol, server.model).body(Request(0, [3, 4, 5], 17)))
     assert asked["prompt"] == [3, 4, 5]
     assert asked["model"] == "innerloop-1234"

@@ -34,13 +34,13 @@ def test_of_experts_it_says_how_they_were_chosen() -> None:
     [even] = said("qwen3-moe-tiny")
     assert "choose experts all 16 of a layer equally often, 4 for each position" in even
     [skewed] = said("qwen3-moe-tiny", "routing_zipf=1")
-    assert "choose experts with a Zipf exponent of 1 (routing_zipf)" in skewed
+    assert "choose experts skewed with a Zipf exponent of 1 (routing_zipf)" in skewed
     assert said("llama-tiny") == said("qwen3-moe-tiny", synthetic=False) == []
 
 
 def test_of_drafts_it_says_what_their_acceptance_is_worth() -> None:
     [random] = said("llama-tiny", drafted=3)
-    assert random == "how many drafts random weights accept says nothing of a trained model's acceptance"
+    assert random == "how many drafts random weights accept says nothing about a trained model's acceptance"
     asked = {"speculative_config": {"method": "ngram", "rejection_sample_method": "synthetic"}}
     [given] = said("llama-tiny", drafted=3, engine_args=asked)
     assert given.startswith("acceptance is synthetic: drafts are accepted at set rates")

@@ -90,7 +90,10 @@ def position(session: Any) -> None:
 
 def cached(session: Any) -> None:
     """Every request gets the tokens of the first one, as far as those are known."""
-    step, answer, first, given = session.step, [], [], {}
+    step = session.step
+    answer: list[int] = []
+    first: list[int] = []
+    given: dict[int, int] = {}
 
     def repeating(until_ns: int | None) -> StepReport | Nothing:
         report = step(until_ns)
