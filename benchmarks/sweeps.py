@@ -5,13 +5,15 @@ The runs are made up, so that only innerloop's own work is timed.
 
 from __future__ import annotations
 
+import io
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.folder import DOCUMENT, read_events, read_manifest, write_manifest
 from innerloop.harness.experiments.following import Follower
@@ -73,17 +75,12 @@ def main(cells: int) -> None:
         print(f"memory at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
-def quiet() -> object:
-    import io
-
-    from innerloop.harness.cli.console import PlainConsole
-
+def quiet() -> PlainConsole:
     return PlainConsole(file=io.StringIO())
 
 
-def timed(what: str, call: object) -> None:
+def timed(what: str, call: Callable[[], object]) -> None:
     begun, used = time.monotonic(), time.process_time()
-    assert callable(call)
     call()
     print(f"{what}: {time.monotonic() - begun:.3f} s ({time.process_time() - used:.3f} s of a core)")
 

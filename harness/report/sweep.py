@@ -44,7 +44,7 @@ def parts(found: Sweep, folder: Path | None) -> Iterator[RenderableType]:
 
 
 def header(found: Sweep) -> RenderableType:
-    name = " ".join(filter(None, [found.name and f"{found.name}:", found.title])) or "sweep"
+    name = ": ".join(filter(None, [found.name, found.title])) or "sweep"
     first = Text(f"innerloop {found.innerloop_version} · {name}", style="bold")
     status = Text(found.status.upper(), style=STYLE.get(found.status, "bold red"))
     counts = ", ".join(f"{count} {state}" for state, count in found.counts.items())
