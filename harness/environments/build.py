@@ -15,10 +15,9 @@ from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
 from innerloop.harness.cli.signals import hold
 from innerloop.harness.environments import installer, lock
 from innerloop.harness.environments.environment import OWN_PACKAGES, Environment
-from innerloop.harness.environments.folders import MARKER, Plan, existing, plan
+from innerloop.harness.environments.folders import MARKER, VERSION_LOCK, Plan, existing, plan
 from innerloop.harness.environments.installer import Say
 from innerloop.harness.environments.interpreters import probe
-from innerloop.harness.environments.versions import beside
 from innerloop.harness.store.folders import lock_file
 
 if TYPE_CHECKING:
@@ -100,7 +99,8 @@ def _build(planned: Plan, lock_fd: int, say: Say) -> None:
                 "lock_hash": planned.lock_hash,
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
-            beside(planned.lock, folder)
+            if planned.engine.pinned is not None:
+                (folder / VERSION_LOCK).write_bytes(planned.lock.read_bytes())
             half = folder / (MARKER + ".part")
             half.write_text(json.dumps(record, indent=1))
             os.replace(half, folder / MARKER)

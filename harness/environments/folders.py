@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, TypedDict
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments.environment import OWN_PACKAGES, Environment, worker_variables
 from innerloop.harness.environments.interpreters import choose_python
-from innerloop.harness.environments.versions import lock_of_version
 from innerloop.harness.machine import cache_folder
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.engines import EngineProfile, Recipe
 
 MARKER = ".complete"
+VERSION_LOCK = "lock.txt"  # in an environment of a version that was named
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,12 @@ def plan(engine: EngineProfile, device: str) -> Plan:
     if recipe is None or recipe.lock is None:
         why = "has no adapter for it" if not engine.adapter else f"has no lock for it on {device}"
         raise Refused(f"innerloop cannot create an environment for {engine.name}: this version {why}")
-    lock = lock_path(recipe.lock) if engine.pinned is None else lock_of_version(engine, device)
+    if engine.pinned is None:
+        lock = lock_path(recipe.lock)
+    else:
+        from innerloop.harness.environments.versions import lock_of_version
+
+        lock = lock_of_version(engine, device)
     content = lock.read_bytes()
     python, version = choose_python(recipe.python or ">=3.10")
     minor = ".".join(version.split(".")[:2])

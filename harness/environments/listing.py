@@ -10,8 +10,7 @@ from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import registered
-from innerloop.harness.environments.folders import MARKER, environments_folder, lock_path, read_marker
-from innerloop.harness.environments.versions import VERSION_LOCK
+from innerloop.harness.environments.folders import MARKER, VERSION_LOCK, environments_folder, lock_path, read_marker
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ COMPILE = (
     "--no-emit-find-links", "--no-annotate", "--no-header", "--no-config",
 )  # fmt: skip
 TIMEOUT_S = 600.0
-VERSION_LOCK = "lock.txt"  # in an environment of a version that was asked for
 
 
 def expanded(values: Sequence[str]) -> list[str]:
@@ -147,9 +146,3 @@ def resolved(asked: str, flags: Sequence[str], recipe: Recipe, version: str) -> 
         )
     torch = (LOCKS / versions.torch).read_text(encoding="utf-8") if versions.torch else ""
     return torch + done.stdout
-
-
-def beside(lock: Path, folder: Path) -> None:
-    """Keeps a copy of a version's lock in its environment."""
-    if lock.parent != LOCKS:
-        write_text(folder / VERSION_LOCK, lock.read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from innerloop.harness.cli.output import say
 from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.local import boot_id, run_grid
@@ -46,7 +47,7 @@ def fingerprint(machine: Machine) -> str:
 
 
 def main() -> None:
-    print(ANSWER + json.dumps(run_jobs(json.load(sys.stdin))), flush=True)
+    say(ANSWER + json.dumps(run_jobs(json.load(sys.stdin))))
 
 
 if __name__ == "__main__":

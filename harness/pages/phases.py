@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def table(run: Source) -> Table:
         if of.count:
             cells = [share(getattr(shares, name)) if part else ("100.0 %" if name == "wall" else "")]
             cells += [seconds(of.mean), point(of, "p50"), bounds(of.p50_ci), point(of, "p90"), point(of, "p99")]
-            style = "strong" if name == "wall" else "part" if part else ""
+            style: Literal["", "strong", "part"] = "strong" if name == "wall" else "part" if part else ""
             rows.append(Row(Label(words, name), [*cells, number(of.count)], style))
     names = ("share", "share"), ("mean", None), ("p50", "p50"), ("95 %", "interval"), ("p90", "p90"), ("p99", "p99")
     return filled(Table([Label("Step"), *(Label(name, term) for name, term in names), Label("n", "n")], rows))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from innerloop.harness.analysis.context import Work, work
-from innerloop.harness.analysis.run import edges
+from innerloop.harness.analysis.steps import edges
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.schema.result import Result
 from innerloop.harness.store.tables import Tables, arrow_table, no_tables, read_tables

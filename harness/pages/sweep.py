@@ -218,15 +218,16 @@ def cells(found: Sweep) -> Section:
 
 def bars(measured: Sequence[SweepCell]) -> Chart:
     rates = [cell.figures[RATE] for cell in measured]
-    columns = {
+    states = [cell.state for cell in measured]
+    columns: dict[str, Sequence[Any]] = {
         "cell": [cell.name for cell in measured],
-        "series": [cell.state for cell in measured],
+        "series": states,
         "v": plain([mean(rate) for rate in rates]),
         "low": plain([float("nan") if rate.low is None else rate.low for rate in rates]),
         "high": plain([float("nan") if rate.high is None else rate.high for rate in rates]),
         "words": [interval(rate) for rate in rates],
     }
-    series = tuple(Series(state, STATES.get(state, 6)) for state in dict.fromkeys(columns["series"]))
+    series = tuple(Series(state, STATES.get(state, 6)) for state in dict.fromkeys(states))
     bounded = any(rate.low is not None for rate in rates)
     x = specs.quantitative("v", None, None) | {"axis": specs.across("output tokens/s", specs.NUMBER_LABELS, grid=True)}
     bar = {

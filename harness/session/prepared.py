@@ -53,9 +53,9 @@ def prepare(inputs: Inputs, prepared: Prepared, say: Say) -> None:
 def find_ceilings(spec: RunSpec, machine: Machine, prepared: Prepared, options: Options, say: Say) -> None:
     """What the machine can do at most, measured now if it never was; after the idle power, since it heats a device."""
     assert prepared.environment is not None
-    if spec.engine.attached:
-        prepared.no_ceilings = "a server's own steps are not observed, so they are not compared with the peaks"
-    elif options.ceilings == "off":
+    if options.ceilings == "off":
         prepared.no_ceilings = "the machine's peaks were not measured (--ceilings off)"
+    elif spec.engine.attached:
+        prepared.no_ceilings = "a server's own steps are not observed, so they are not compared with the peaks"
     else:
         prepared.ceilings, prepared.no_ceilings = for_run(spec, prepared.environment, machine, say)

@@ -35,7 +35,7 @@ from tests.engines.support.loads import make_load
 
 LENGTHS = [(17 + 3 * i, 8 + i % 7) for i in range(16)]  # (prompt, output) tokens
 LONG = [(3, 30), (4, 12)]
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "dtype": "float32", "context_length": 320, "max_batch_size": 16, "max_tokens_per_step": 64, "kv_cache_tokens": 4096,
 }  # fmt: skip
 IN_ORDER = {"disable_overlap_schedule": True}

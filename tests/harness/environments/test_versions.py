@@ -52,9 +52,6 @@ def test_a_lock_is_resolved_once_in_the_way_of_the_shipped_one(uv: Path) -> None
     planned = plan(engine, "cpu")
     assert planned.lock == first
     assert planned.folder != plan(load_engine("vllm"), "cpu").folder
-    (uv / "env").mkdir()
-    versions.beside(first, uv / "env")
-    assert (uv / "env" / versions.VERSION_LOCK).read_text() == text
 
 
 def test_what_uv_says_is_told_and_nothing_is_kept(uv: Path) -> None:

@@ -200,7 +200,7 @@ def test_layers_are_put_in_order_and_all_are_those_of_the_engine(given):
         ("vllm", "core", "two layers;"),
         ("vllm", ",", "two layers;"),
         ("torch", "core,http", "only as text"),
-        ("mlc_llm", "all", "two layers;"),
+        ("openvino", "all", "two layers;"),
     ],
 )
 def test_nonsense_is_refused_with_the_reason(engine, given, words):

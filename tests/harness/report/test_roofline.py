@@ -26,8 +26,9 @@ def made(spec, reported, offline_tables):
 
     def make(ops_per_s: float = 4e11, **fields):
         spec["model_profile"] = load_model("llama-tiny").model_dump(mode="json")
+        spec["device"] = fields.pop("device", "cpu")
         spec["settings"] |= {"tensor_parallel": fields.pop("ranks", 1)}
-        key = Key("cpu", "a CPU", "2.13", cores=2)
+        key = Key(spec["device"], "a device", "2.13", cores=2)
         rates = {"float32": rate(ops_per_s)}
         ceilings = Ceilings(key, fields.pop("memory", MEMORY), rates, "2026-11-20T13:00:00+00:00", **fields)
         return build(Record(spec=spec, workload_hash="a", tables=offline_tables, reported=reported, ceilings=ceilings))
@@ -68,7 +69,8 @@ def test_the_report_shows_each_kind_of_step_and_the_peaks(made):
 
 
 def test_more_devices_are_said(made):
-    assert "2 x 40.0 GB/s" in printed(made(ranks=2))
+    assert "2 x 40.0 GB/s" in printed(made(ranks=2, device="cuda"))
+    assert "2 x" not in printed(made(ranks=2))  # all cores were measured, however many processes use them
 
 
 def test_above_the_bound_is_a_note_and_the_share_is_shown_as_it_is(made):

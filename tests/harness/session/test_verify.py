@@ -130,9 +130,9 @@ def test_a_pass_that_fails_says_what_the_engine_said(tmp_path: Path, monkeypatch
     assert result["failure"] is None
 
 
-def test_windows_and_verify_exclude_each_other(capsys) -> None:
+def test_windows_and_verify_cannot_be_combined(capsys) -> None:
     assert run.main([*SCRIPTED, "--verify", "--windows", "2"]) == EXIT_REFUSED
-    assert "--windows and --verify exclude each other" in capsys.readouterr().err
+    assert "--windows and --verify cannot be combined" in capsys.readouterr().err
 
 
 def test_the_first_of_several_trials_is_verified(tmp_path: Path) -> None:

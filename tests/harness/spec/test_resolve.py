@@ -140,7 +140,7 @@ def test_the_description_is_json_with_names_and_whole_profiles() -> None:
         ({"workload": "quik"}, "there is no workload 'quik'; did you mean 'quick'"),
         ({"engine": "vllm", "layer": "cor"}, "vllm has no layer 'cor'; did you mean 'core'"),
         ({"layer": "cor"}, "vllm has no layer 'cor'; did you mean 'core'"),
-        ({"device": "cdua"}, "there is no device 'cdua'; it is one of auto, cpu, cuda"),
+        ({"device": "cdua"}, "there is no device 'cdua'; choose from: auto, cpu, cuda"),
         ({"settings": ("max_bach_size=4",)}, "there is no setting max_bach_size; did you mean 'max_batch_size'"),
         ({"settings": ("kv_cache_tokens=4", "kv_memory_fraction=0.5")}, "kv_cache_tokens and kv_memory_fraction both"),
         ({"workload_arg": ("prompt.tokens.mx=4",)}, "there is no field prompt.tokens.mx of kind uniform"),
