@@ -8,10 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.nvml.devices import GIB, h100, mig_slice, p100
 from tests.nvml.library import NAME, variables
 from tests.nvml.scenario import Fault, Scenario
 from tests.real import ROOT
+
+pytestmark = pytest.mark.slow
 
 DRIVER_MISMATCH, GPU_IS_LOST = 18, 15
 

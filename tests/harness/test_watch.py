@@ -17,6 +17,8 @@ from tests.nvml.library import NAME, variables
 from tests.nvml.scenario import NEVER, Cells, Event, Fault, Process, Scenario, constant
 from tests.real import ROOT
 
+pytestmark = pytest.mark.slow
+
 DRIVER_MISMATCH, GPU_IS_LOST = 18, 15
 
 

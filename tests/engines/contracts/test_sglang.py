@@ -199,6 +199,7 @@ def test_the_platform_is_registered_as_sglang_looks_for_it():
     assert not entry_points(group="sglang.srt.platforms")
 
 
+@pytest.mark.slow
 def test_everything_that_the_adapter_touches_is_there(source):
     assert missing(TOUCHES, source) == []
 

@@ -167,6 +167,7 @@ def test_the_tables_hold_the_oldest_and_the_newest_version_that_the_adapter_know
     assert [version.rpartition(".")[0] for version in stored] == list(adapter.versions)
 
 
+@pytest.mark.slow
 def test_everything_that_the_adapter_touches_is_there(source):
     assert missing(TOUCHES, source) == []
 

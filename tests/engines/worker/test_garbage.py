@@ -13,6 +13,7 @@ def thawed():
     gc.unfreeze()
 
 
+@pytest.mark.slow
 def test_every_collection_is_told_from_start_to_stop_only():
     seen: list[int] = []
     pauses = Pauses(seen.append)

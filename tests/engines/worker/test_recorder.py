@@ -102,6 +102,7 @@ for k in range(1000):
     assert int(trace.header(tmp_path / "t" / "steps.bin")["tokens"]) == 777
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path):
     code = f"""
 import resource
@@ -174,6 +175,7 @@ def test_a_trace_has_room_for_its_workload_and_a_growth_is_counted(tmp_path, mon
     assert int(trace.header(tmp_path / "whole" / "steps.bin")["growths"]) == 0
 
 
+@pytest.mark.slow
 def test_a_growth_takes_a_bounded_part_of_the_disk(tmp_path, monkeypatch):
     chunk = 1 << 20
     monkeypatch.setattr("innerloop.engines.worker.recorder.MOST_TOKENS", 3 * chunk // trace.TOKEN.itemsize)

@@ -169,6 +169,7 @@ def test_a_slow_kernel_class_is_named_by_what_the_passes_captured() -> None:
     assert estimate(found.a_s) == pytest.approx(total, rel=0.01)
 
 
+@pytest.mark.slow
 def test_planted_slow_classes_are_found_in_95_of_100_pairs_of_passes() -> None:
     right = held = 0
     for seed in range(100):

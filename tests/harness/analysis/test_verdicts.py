@@ -139,6 +139,7 @@ def test_a_comparison_that_was_looked_at_is_as_wide_as_its_look():
     assert (two.a.low, two.ratio.low, two.visible, two.verdict) == (None, None, None, "undecided")
 
 
+@pytest.mark.slow
 def test_stopping_early_gives_no_more_false_verdicts_than_all_blocks_would():
     rng = np.random.default_rng(8)
     most, wrong = 12, 0

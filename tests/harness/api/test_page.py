@@ -13,6 +13,8 @@ import innerloop as il
 from tests.harness.api.conftest import SCRIPTED
 from tests.real import ROOT
 
+pytestmark = pytest.mark.slow
+
 PAGE = ROOT / "docs" / "how-to" / "python.md"
 
 

@@ -23,6 +23,8 @@ from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.models import ModelProfile
 from tests.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["hidden_size=64", "num_hidden_layers=3", "intermediate_size=96", "vocab_size=300", "num_attention_heads=4"]
 SMALL += ["num_key_value_heads=2", "head_dim=16"]
 ROOT = Path(__file__).resolve().parents[3]

@@ -12,6 +12,8 @@ from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.models import ModelProfile
 
+pytestmark = pytest.mark.slow
+
 SHAPE = ["hidden_size=128", "intermediate_size=384", "num_attention_heads=8", "num_key_value_heads=4", "head_dim=16"]
 
 

@@ -65,6 +65,7 @@ def test_a_mixture_of_experts_worked_out_by_hand() -> None:
     assert two.bytes[0] - found.bytes[0] == 2 * (3072 / 4 + 8 + 160)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("experts", "taken", "positions"), [(8, 2, 3), (128, 8, 16), (256, 8, 64), (4, 4, 1)])
 def test_experts_touched_are_those_of_a_simulated_router(experts: int, taken: int, positions: int) -> None:
     random, trials = np.random.default_rng(7), 25_000 // positions

@@ -43,6 +43,7 @@ def test_a_plan_has_as_many_tensors_and_bytes_as_the_published_index(name: str, 
     assert (len(planned), sum(tensor.bytes for tensor in planned)) == (tensors, TOTAL_SIZES[name])
 
 
+@pytest.mark.slow
 def test_deepseek_v3_with_its_extra_layer_fills_the_published_files() -> None:
     """Layer 61 predicts a second token: a layer of experts, an embedding, a head, two norms, one for the head, and a
     matrix of 7168 x 14336. What is left of the files' bytes are their headers: as long as those that the writer here

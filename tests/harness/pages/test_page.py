@@ -66,6 +66,7 @@ def hostile(result: Result) -> Result:
     return replace(result, spec=spec, status="suspect", reasons=(reason,), notes=(HOSTILE,))
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text(make: Any, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert main([str(make("run", hostile)), "-o", str(page)]) == 0
@@ -197,6 +198,7 @@ def test_a_run_names_the_command_that_repeats_it(make: Any) -> None:
     assert request_of(line).seed == "content=3"
 
 
+@pytest.mark.slow
 def test_pictures_and_markdown_lie_beside_each_other(make: Any, tmp_path: Path) -> None:
     folder, text = make("run", hostile), tmp_path / "run.md"
     assert main([str(folder), "--svg", str(tmp_path / "drawn"), "--markdown", str(text)]) == 0

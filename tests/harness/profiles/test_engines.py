@@ -222,6 +222,7 @@ def test_files_of_locks_name_no_host_and_no_path_of_a_machine(path: Path) -> Non
     )
 
 
+@pytest.mark.slow
 def test_the_harness_imports_no_engine() -> None:
     script = (
         "import importlib, pkgutil, sys\nfrom innerloop import harness\n"

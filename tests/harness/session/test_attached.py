@@ -14,6 +14,8 @@ import pytest
 from innerloop.harness import run
 from tests.engines.http.speaking import NAME, speaking
 
+pytestmark = pytest.mark.slow
+
 WORKLOAD = """\
 prompt: {tokens: {kind: fixed, tokens: 12}}
 output: {tokens: {kind: uniform, min: 3, max: 9}}

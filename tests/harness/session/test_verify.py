@@ -22,6 +22,8 @@ from innerloop.harness.session.reference import Scores
 from innerloop.harness.session.verify import FOLDER, Verifying
 from tests.real import ROOT
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = ROOT / "tests" / "plugins" / "scripted"
 profile_of(str(PLUGIN))  # imports the plug-in under its private name
 tokens: Any = importlib.import_module("innerloop_plugin_scripted.tokens")

@@ -34,6 +34,7 @@ def contenders(out: Path, numbered: bool, count: int = 4) -> list[str | None]:
     return answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [False, True])
 def test_of_runs_that_want_one_folder_at_the_same_moment_one_gets_it(tmp_path: Path, there: bool) -> None:
     for attempt in range(10):
@@ -44,6 +45,7 @@ def test_of_runs_that_want_one_folder_at_the_same_moment_one_gets_it(tmp_path: P
         assert sorted(answers, key=str) == [str(out), None, None, None]
 
 
+@pytest.mark.slow
 def test_of_runs_whose_folder_is_named_by_the_second_each_gets_its_own(tmp_path: Path) -> None:
     for attempt in range(10):
         out = tmp_path / f"run{attempt}"

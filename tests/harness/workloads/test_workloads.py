@@ -256,6 +256,7 @@ def test_exactly_the_context_is_allowed() -> None:
         make("quick", context_length=319)
 
 
+@pytest.mark.slow
 def test_too_many_prompt_tokens_are_refused_before_they_are_drawn() -> None:
     with pytest.raises(Refused, match="20\u202f000\u202f000\u202f000 tokens in total"):
         make("quick", "load.requests=10000000", "prompt.tokens=2000", "output.tokens=1")
