@@ -59,9 +59,9 @@ def test_an_engine_that_keeps_the_contract_passes(arguments, check):
     ("fault", "words"),
     [
         (args(fault="raise", fault_step=5), "Scripted|planted|raised|fault"),
-        (args(fault="segfault", fault_step=5), r"process ended \(exit code -11\)"),
-        (args(fault="kill", fault_step=5), r"process ended \(exit code -9\)"),
-        (args(fault="exit", fault_step=5), r"process ended \(exit code 0\)"),
+        (args(fault="segfault", fault_step=5), r"worker exited \(exit code -11\)"),
+        (args(fault="kill", fault_step=5), r"worker exited \(exit code -9\)"),
+        (args(fault="exit", fault_step=5), r"worker exited \(exit code 0\)"),
         (args(fault="hang", fault_step=5), "did not finish within 8 s"),
         (args(fault="hang", fault_at="close"), "did not finish within 8 s"),
         (args(fault="oom_device", fault_step=5), "CUDA out of memory"),

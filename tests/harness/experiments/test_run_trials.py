@@ -161,7 +161,7 @@ def test_until_stops_early_and_says_so(capsys: pytest.CaptureFixture[str]) -> No
     done = [event for event in read_events(Path("e")) if event.event == "done"]
     assert 3 <= len(done) <= 9
     if len(done) < 9:
-        assert f"reached after {len(done)} of 9 processes" in said.out
+        assert f"reached after {len(done)} of 9 trials" in said.out
     assert "stops at ±99.0 %" in said.err
 
 
@@ -221,7 +221,7 @@ def test_progress_says_what_is_known_so_far() -> None:
     events = [Event("done", "trial", k, "b", "now", "ok", {PRIMARY: 99.0 + k}) for k in (1, 2, 3)]
     assert so_far(wanted, []) is None
     assert so_far(wanted, events[:1]) == f"{PRIMARY} so far: trial 100"
-    assert so_far(wanted, events) == f"{PRIMARY} so far: trial 101 +-2.5 %"
+    assert so_far(wanted, events) == f"{PRIMARY} so far: trial 101 ±2.5 %"
     told = so_far(replace(wanted, until=0.02), events)
     assert told is not None
     assert told.endswith("; stops at ±2.0 %")
@@ -234,6 +234,6 @@ def test_the_report_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     print_trials(found, Path("e"), PlainConsole(file=out, width=80))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
-    assert "3 processes, 2 windows each, loaded in" in text
+    assert "3 trials, 2 windows each; engine loaded in" in text
     assert "output_tokens_per_s" in text
     assert "document.json  runs/window1-1" in text
