@@ -26,39 +26,47 @@ EXAMPLES = """\
 examples:
   innerloop bisect vllm 0.27..0.32 --base '--workload users-10 --workload-arg load.duration_s=30'
   innerloop bisect vllm 0.30.0,0.31.0,0.32.0 --metric tpot.p50 --effect 10%
-  innerloop bisect --checkout ~/vllm --good v0.30.0 --bad main --build 'uv venv && uv pip install -e .' \\
-      --base '--engine vllm --engine-python {dir}/.venv/bin/python'
+  innerloop bisect --checkout ~/vllm --good v0.30.0 --bad main --build 'uv venv' \\
+      --build 'uv pip install -e .' --base '--engine vllm --engine-python {dir}/.venv/bin/python'
 
-Each block runs the first version and another one, in random order. The posterior over the culprit says which version is
-next; it ends when one answer, "no culprit" among them, is 97 % certain, or after --blocks. Then the culprit and the
-version before it are compared in three blocks, and the comparison says in which steps and phases the difference is.
-With --checkout, each revision is built once in a work tree of its own, by a shell in its folder; {dir} in --base is
+Each trial runs the first version and another one, in random order. The posterior over the culprit says which version is
+next; it ends when one answer, "no culprit" among them, is 97 % certain, or after --blocks trials. Then the culprit and
+the version before it are compared in three blocks, and the comparison says in which steps and phases the difference is.
+With --checkout, each revision is built once in a work tree of its own; {dir} in --base is
 that folder. docs/how-to/find-a-regression.md explains it. Exit code 5: undecided.
 
 """
+
+UNRESOLVED = "unresolved: the trials did not decide"
 
 
 def parser() -> CommandLine:
     out = command_line(
         "bisect",
         "Find the release or commit that made an engine slow.",
-        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED),
+        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED, undecided=UNRESOLVED),
     )
     out.add_argument("engine", nargs="?", metavar="ENGINE", help="an engine whose releases innerloop installs: vllm")
     out.add_argument(
         "versions", nargs="?", metavar="VERSIONS", help="a range such as 0.27..0.32, or a list with commas"
     )
     out.add_argument("--base", default="", metavar="ARGUMENTS", help="what to run, as arguments of innerloop run")
-    out.add_argument("--metric", metavar="FIGURE", help="the figure that got worse; default: output_tokens_per_s")
+    out.add_argument("--metric", metavar="METRIC", help="the metric that got worse; default: output_tokens_per_s")
     out.add_argument(
         "--effect", type=relative, default=0.05, metavar="SHARE", help="the smallest loss to look for; default: 5%%"
     )
-    out.add_argument("--blocks", type=whole(1, 500), default=40, metavar="N", help="blocks at most; default: 40")
+    out.add_argument("--blocks", type=whole(1, 500), default=40, metavar="N", help="trials at most; default: 40")
     git = out.add_argument_group("commits of a git checkout")
     git.add_argument("--checkout", type=Path, metavar="DIR", help="the repository")
     git.add_argument("--good", metavar="REV", help="a revision that is fast")
     git.add_argument("--bad", metavar="REV", help="a later revision that is slow")
-    git.add_argument("--build", metavar="COMMAND", help="builds a revision, in its folder")
+    git.add_argument(
+        "--build",
+        action="append",
+        default=[],
+        metavar="COMMAND",
+        help="builds a revision, in its folder and without a shell; may be repeated",
+    )
     out.add_argument(
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )

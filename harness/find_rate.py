@@ -34,12 +34,14 @@ requests a probe, a p95 some 75. docs/how-to/find-the-highest-load.md explains i
 """
 ALONE = ("layers", "trials", "until", "windows", "metric", "budget", "fresh", "html")
 
+UNRESOLVED = "unresolved: the probes did not decide"
+
 
 def parser() -> CommandLine:
     out = command_line(
         "find-rate",
         "Find the highest load that an engine serves within latency limits.",
-        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED),
+        EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED, undecided=UNRESOLVED),
     )
     found = out.add_argument_group("the search")
     found.add_argument("--start", type=positive, metavar="LOAD", help="the first load; default: the workload's own")

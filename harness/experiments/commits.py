@@ -36,7 +36,7 @@ class Candidate:
     source: dict[str, Any] | None = None
 
 
-def commits_of(checkout: Path, good: str, bad: str, command: str | None, base: str) -> list[Candidate]:
+def commits_of(checkout: Path, good: str, bad: str, builds: Sequence[str], base: str) -> list[Candidate]:
     """The commits from `good` to `bad` along first parents, the oldest first. Nothing is built yet.
 
     Raises:
@@ -54,18 +54,19 @@ def commits_of(checkout: Path, good: str, bad: str, command: str | None, base: s
             f"there are {len(commits)} commits from {good} to {bad}; the limit is {MOST_COMMITS}",
             "bisect tags or a sparser range first",
         )
-    root = cache_folder() / "checkouts" / hashlib.sha256(f"{checkout.resolve()}\0{command}".encode()).hexdigest()[:12]
+    commands = [words_of(one, "--build") for one in builds]
+    root = cache_folder() / "checkouts" / hashlib.sha256(f"{checkout.resolve()}\0{commands}".encode()).hexdigest()[:12]
     found = []
     for commit in commits:
         folder = root / commit[:12]
         words = [word.replace("{dir}", str(folder)) for word in words_of(base, "--base")]
-        source = {"checkout": str(checkout.resolve()), "commit": commit, "folder": str(folder), "command": command}
+        source = {"checkout": str(checkout.resolve()), "commit": commit, "folder": str(folder), "build": commands}
         found.append(Candidate(commit[:12], tuple(words), source))
     return found
 
 
-def make(checkout: Path, commit: str, folder: Path, command: str | None) -> None:
-    """A work tree of a commit, built, unless it is there.
+def make(checkout: Path, commit: str, folder: Path, commands: Sequence[Sequence[str]]) -> None:
+    """A work tree of a commit, built, unless it is there. commands: the words of each, run one after the other.
 
     Raises:
         InstallFailed: git or the build failed; its last words are in `details`.
@@ -77,15 +78,24 @@ def make(checkout: Path, commit: str, folder: Path, command: str | None) -> None
         git(checkout, "worktree", "prune")
         if git(checkout, "worktree", "add", "--detach", "--force", str(folder), commit) is None:
             raise InstallFailed(f"git could not make a work tree of {commit[:12]} in {folder}")
-    if command is not None:
-        done = subprocess.run(
-            ["sh", "-c", command], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+    for words in commands:
+        try:
+            done = subprocess.run(
+                words,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+        except OSError as error:
+            raise InstallFailed(
+                f"the build of {commit[:12]} could not be started: {words[0]}: {error.strerror}"
+            ) from None
         if done.returncode != 0:
             lines = (done.stdout + done.stderr).splitlines()[-SHOWN_LINES:]
-            raise InstallFailed(
-                f"the build of {commit[:12]} ended with {done.returncode}: {shlex.quote(command)}", *lines
-            )
+            raise InstallFailed(f"the build of {commit[:12]} ended with {done.returncode}: {shlex.join(words)}", *lines)
     (folder / BUILT).write_text("")
 
 
@@ -105,7 +115,7 @@ def built(run: Way) -> Way:
                 try:
                     if not (Path(source["folder"]) / BUILT).exists():
                         console.print(f"building {job.cell}", style="dim", highlight=False)
-                    make(Path(source["checkout"]), source["commit"], Path(source["folder"]), source["command"])
+                    make(Path(source["checkout"]), source["commit"], Path(source["folder"]), source["build"])
                 except InstallFailed as error:
                     return [Outcome("refused", reason=str(error))] * len(jobs)
             return execute(jobs, places)

@@ -62,7 +62,7 @@ def bisection_of(what: str, candidates: Sequence[Candidate], asked: Asked, machi
     cells = []
     for k, one in enumerate(candidates):
         if one.source is not None and k == 0:
-            make(Path(one.source["checkout"]), one.source["commit"], Path(one.source["folder"]), one.source["command"])
+            make(Path(one.source["checkout"]), one.source["commit"], Path(one.source["folder"]), one.source["build"])
         elif one.source is not None:  # not built yet: that it cannot be run shows when its turn comes
             cells.append(Cell(one.name, {"arguments": list(one.words)}, one.name, {"version": one.name}))
             continue

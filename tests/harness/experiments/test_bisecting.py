@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -129,24 +131,29 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
+APPEND = "open('built', 'a').write(open('file').read())"
+
+
 def test_commits_have_work_trees_that_are_built_once(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
-    found = commits_of(repository, "v0", "main", "cat file >> built", "--engine {dir}/engine")
+    found = commits_of(
+        repository, "v0", "main", [f"{sys.executable} -c {shlex.quote(APPEND)}"], "--engine {dir}/engine"
+    )
     assert len(found) == 3
     source = found[1].source
     assert source is not None
     folder = Path(source["folder"])
     assert found[1].words == ("--engine", f"{folder}/engine")
     for _ in range(2):
-        make(repository, source["commit"], folder, source["command"])
+        make(repository, source["commit"], folder, source["build"])
     assert (folder / "built").read_text() == "1"
     with pytest.raises(InstallFailed, match="ended with 3"):
-        make(repository, found[2].source["commit"], folder.with_name("x"), "exit 3")  # type: ignore[index]
+        make(repository, found[2].source["commit"], folder.with_name("x"), [["sh", "-c", "exit 3"]])  # type: ignore[index]
     with pytest.raises(Refused, match="no ancestor"):
-        commits_of(repository, "main", "v0", None, "")
+        commits_of(repository, "main", "v0", (), "")
     with pytest.raises(Refused, match="no revision 'v9'"):
-        commits_of(repository, "v9", "main", None, "")
+        commits_of(repository, "v9", "main", (), "")
     with pytest.raises(Refused, match="no git checkout"):
-        commits_of(tmp_path, "v0", "main", None, "")
+        commits_of(tmp_path, "v0", "main", (), "")
