@@ -49,7 +49,7 @@ def test_kernels_on_a_cpu_add_up_and_the_measured_run_is_another_process(tmp_pat
     first, second = (pq.read_table(part / "steps.parquet") for part in (folder, folder / "profile-kernels"))
     assert second["start_ns"][0].as_py() > first["end_ns"][-1].as_py()
     assert second["prefill_positions"].to_pylist() == first["prefill_positions"].to_pylist()[: len(second)]
-    assert "profiling pass (kernels): from step 0" in said
+    assert "profiling pass (kernels): capturing from step 0" in said
 
     # classes add up, in the result and in the table that it came from
     table = pq.read_table(folder / "profile-kernels" / "kernels.parquet")

@@ -179,6 +179,7 @@ def begun(line: str) -> str | None:
 def worker_pid(harness_pid: int) -> int:
     """The engine's process; 0 when it has ended."""
     for guard in filter(runs_guard, psutil.Process(harness_pid).children()):
-        for child in guard.children():
-            return child.pid
+        with suppress(psutil.NoSuchProcess):
+            for child in guard.children():
+                return child.pid
     return 0

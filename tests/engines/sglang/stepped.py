@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -304,11 +305,11 @@ def no_room(checkpoint: str) -> Said:
 
 def other_version(checkpoint: str) -> Said:
     """Behaves otherwise than this one."""
-    import sglang
     from sglang.srt import runtime_context
 
     del runtime_context.spawn_world_rank
-    with patch.object(sglang, "__version__", "0.6.0"):
+    own = metadata.version
+    with patch.object(metadata, "version", lambda name: "0.6.0" if name == "sglang" else own(name)):
         return {"raised": failure(lambda: adapter.open(load_of(checkpoint, CASES[0])))}
 
 

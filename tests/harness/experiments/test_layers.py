@@ -45,7 +45,9 @@ def test_every_layer_was_given_the_same_requests_and_settings(ladder):
     assert waterfall["layers"] == LAYERS
     assert {result["workload_hash"] for result in results.values()} == {waterfall["workload_hash"]}
     assert list(waterfall["differences"]) == ["skip_tokenizer_init"]
-    own = {"attention_backend", "process_hops"}  # the one cannot be seen from another process, the other is the layer's
+    own = {  # the first cannot be seen from another process, the others are a layer's
+        "attention_backend", "process_hops", "protocol", "prompts_sent_as", "tokens_counted_by",
+    }  # fmt: skip
     effective = [result["engine"]["effective"] for result in results.values()]
     assert len({json.dumps({k: v for k, v in e.items() if k not in own}) for e in effective}) == 1
 

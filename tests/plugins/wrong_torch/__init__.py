@@ -42,7 +42,7 @@ class WrongTorch(TorchAdapter):
 
     def open(self, load: Load) -> Session:
         session = super().open(without(load))
-        MISTAKES[load.engine_args.get("mistake", "")](session)
+        MISTAKES[load.engine_args.get("mistake") or ""](session)
         return session
 
 
