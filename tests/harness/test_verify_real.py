@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from tests.real import ROOT, run
 
 pytestmark = pytest.mark.real
 
+MINUTES = pytest.mark.skipif(
+    "INNERLOOP_LONG_TESTS" not in os.environ, reason="takes minutes on a CPU; set INNERLOOP_LONG_TESTS=1"
+)
 WORKLOAD = """\
 prompt: {tokens: {kind: uniform, min: 24, max: 40}}
 output: {tokens: {kind: uniform, min: 12, max: 24}}
@@ -48,8 +52,8 @@ def mistaken(folder: Path, mistake: str, *more: object) -> dict[str, Any]:
     [
         ("torch", ()),
         ("vllm", ()),
-        ("vllm", ("--set", "dtype=bfloat16")),
-        ("vllm", ("--model", "llama-tiny-fp8")),
+        pytest.param("vllm", ("--set", "dtype=bfloat16"), marks=MINUTES),
+        pytest.param("vllm", ("--model", "llama-tiny-fp8"), marks=MINUTES),
     ],
     ids=["torch", "vllm", "vllm-bf16", "vllm-fp8"],
 )
