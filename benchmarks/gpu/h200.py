@@ -170,7 +170,11 @@ def unpack(parts: Path, site: Path) -> None:
         content += piece
     begun = time.monotonic()
     with lzma.open(io.BytesIO(content)) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-        tar.extractall(site, filter="data")
+        # The content has the hashes of the manifest. Pythons before 3.10.12 and 3.11.4 have no filter.
+        if hasattr(tarfile, "data_filter"):
+            tar.extractall(site, filter="data")
+        else:
+            tar.extractall(site)
     for program in site.glob("bin/*"):
         program.chmod(0o755)
     (site / "manifest.json").write_text(json.dumps(manifest))

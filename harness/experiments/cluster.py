@@ -41,8 +41,10 @@ MOST_LOST = 5  # times that a block may be lost before that is taken for its own
 def ray_module() -> Any:
     """
     Raises:
-        Refused: it is not installed.
+        Refused: it is not installed, or this Python cannot unpack safely what nodes send.
     """
+    if not hasattr(tarfile, "data_filter"):
+        raise Refused("--on needs Python 3.12, or at least 3.11.4 or 3.10.12: older ones cannot unpack archives safely")
     try:
         import ray
     except ImportError:
