@@ -43,12 +43,12 @@ def ray_module() -> Any:
     Raises:
         Refused: it is not installed, or this Python cannot unpack safely what nodes send.
     """
-    if not hasattr(tarfile, "data_filter"):
-        raise Refused("--on needs Python 3.12, or at least 3.11.4 or 3.10.12: older ones cannot unpack archives safely")
     try:
         import ray
     except ImportError:
         raise Refused("--on ray needs Ray, which is not installed", "pip install 'innerloop[ray]'") from None
+    if not hasattr(tarfile, "data_filter"):
+        raise Refused("--on needs Python 3.12, or at least 3.11.4 or 3.10.12: older ones cannot unpack archives safely")
     return ray
 
 
