@@ -16,7 +16,7 @@ folder = os.path.dirname(os.path.abspath(__file__))
 sys.path[:] = [p for p in sys.path if p and os.path.realpath(p) != os.path.realpath(folder)]
 
 sys.modules["innerloop"] = innerloop = types.ModuleType(
-    "innerloop", "The part of innerloop that runs beside an engine."
+    "innerloop", "The part of innerloop that runs alongside an engine."
 )
 innerloop.__path__ = []
 spec = importlib.util.spec_from_file_location(

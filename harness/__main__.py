@@ -48,7 +48,7 @@ def help_text() -> str:
             "",
             *(f"  {verb:<14}{what}" for verb, what in VERBS.items()),
             "",
-            "For help on one command: innerloop help COMMAND, or innerloop COMMAND --help.",
+            "For help on a command: innerloop help COMMAND, or innerloop COMMAND --help.",
             "For the version: innerloop --version",
             "",
             exit_codes(),

@@ -29,15 +29,15 @@ examples:
   innerloop bisect --checkout ~/vllm --good v0.30.0 --bad main --build 'uv venv' \\
       --build 'uv pip install -e .' --base '--engine vllm --engine-python {dir}/.venv/bin/python'
 
-Each trial runs the first version and another one, in random order. The posterior over the culprit says which version is
-next; it ends when one answer, "no culprit" among them, is 97 % certain, or after --blocks trials. Then the culprit and
-the version before it are compared in three blocks, and the comparison says in which steps and phases the difference is.
-With --checkout, each revision is built once in a work tree of its own; {dir} in --base is
-that folder. docs/how-to/find-a-regression.md explains it. Exit code 5: undecided.
+Each trial runs the first version and another one, in random order. The posterior over culprits determines which version
+to test next. The search ends when one answer (which can be "no culprit") is 97 % certain, or after --blocks trials.
+Then the culprit and the version before it are compared in three blocks; the comparison shows which steps and phases
+account for the difference. With --checkout, each revision is built once, in its own worktree; {dir} in --base stands
+for that folder. See docs/how-to/find-a-regression.md. Exit code 5: undecided.
 
 """
 
-UNRESOLVED = "unresolved: the trials did not decide"
+UNRESOLVED = "unresolved: the trials were inconclusive"
 
 
 def parser() -> CommandLine:
@@ -48,14 +48,16 @@ def parser() -> CommandLine:
     )
     out.add_argument("engine", nargs="?", metavar="ENGINE", help="an engine whose releases innerloop installs: vllm")
     out.add_argument(
-        "versions", nargs="?", metavar="VERSIONS", help="a range such as 0.27..0.32, or a list with commas"
+        "versions", nargs="?", metavar="VERSIONS", help="a range such as 0.27..0.32, or a comma-separated list"
     )
     out.add_argument("--base", default="", metavar="ARGUMENTS", help="what to run, as arguments of innerloop run")
     out.add_argument("--metric", metavar="METRIC", help="the metric that got worse; default: output_tokens_per_s")
     out.add_argument(
         "--effect", type=relative, default=0.05, metavar="SHARE", help="the smallest loss to look for; default: 5%%"
     )
-    out.add_argument("--blocks", type=whole(1, 500), default=40, metavar="N", help="trials at most; default: 40")
+    out.add_argument(
+        "--blocks", type=whole(1, 500), default=40, metavar="N", help="maximum number of trials; default: 40"
+    )
     git = out.add_argument_group("commits of a git checkout")
     git.add_argument("--checkout", type=Path, metavar="DIR", help="the repository")
     git.add_argument("--good", metavar="REV", help="a revision that is fast")
@@ -65,7 +67,7 @@ def parser() -> CommandLine:
         action="append",
         default=[],
         metavar="COMMAND",
-        help="builds a revision, in its folder and without a shell; may be repeated",
+        help="a command that builds a revision, run in its folder without a shell; may be repeated",
     )
     out.add_argument(
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"

@@ -47,7 +47,7 @@ def parser() -> CommandLine:
         help=as_called("an environment registered with `innerloop environments register`"),
     )
     top.add_argument(
-        "--timeout", type=duration, default=600.0, metavar="TIME", help="time limit of each check; default: 10m"
+        "--timeout", type=duration, default=600.0, metavar="TIME", help="time limit for each check; default: 10m"
     )
     top.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return top

@@ -37,9 +37,10 @@ examples:
   innerloop compare --base '--engine vllm' --change '--set max_batch_size=16' --fail-if 'itl.p99 > 1.05 * baseline'
   innerloop compare experiments/20260102T030405Z-compare
 
-Given A and B, nothing is run. One run on each side shows how far apart those two are, but not whether the difference
-would repeat: that needs --trials. Both sides get the arguments in --base; B also gets those in --change. Each trial
-runs both sides in random order, each in a fresh process. `innerloop resume` finishes an interrupted comparison.
+With stored runs A and B, nothing is run. One run per side shows how far apart the two are, but not whether the
+difference would repeat: that takes --trials. Both sides get the arguments in --base; B also gets those in --change.
+Each trial runs both sides in random order, each in a fresh process. `innerloop resume` finishes an interrupted
+comparison.
 docs/method/comparisons.md explains metrics, verdicts and the parts of a difference; docs/how-to/compare-two-versions.md
 shows a complete example. Exit codes 4 and 5 occur only with --fail-if.
 
@@ -49,7 +50,7 @@ shows a complete example. Exit codes 4 and 5 occur only with --fail-if.
 def parser() -> CommandLine:
     out = command_line(
         "compare",
-        "Compare two runs, or two ways to run: what differs, by how much, and in which steps and phases.",
+        "Compare two runs, or two configurations: what differs, by how much, and in which steps and phases.",
         EXAMPLES
         + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED, undecided=UNDECIDED),
     )
@@ -62,7 +63,7 @@ def parser() -> CommandLine:
     out.add_argument("b", metavar="B", nargs="?", help="the run to compare with A")
     out.add_argument("--base", metavar="ARGUMENTS", help="arguments of innerloop run for both sides")
     out.add_argument("--change", metavar="ARGUMENTS", help="additional arguments for side B")
-    out.add_argument("--trials", type=whole(1, 100), metavar="N", help="runs of each side, interleaved; default: 8")
+    out.add_argument("--trials", type=whole(1, 100), metavar="N", help="runs per side, interleaved; default: 8")
     out.add_argument(
         "--until",
         type=relative,
@@ -82,7 +83,7 @@ def parser() -> CommandLine:
     out.add_argument(
         "--profiler",
         choices=("kernels", "nsys"),
-        help="profile the first run of each side, so that costs are also told by kernel class",
+        help="profile the first run of each side, so that costs are also broken down by kernel class",
     )
     out.add_argument(
         "--verify",
@@ -114,7 +115,7 @@ def compare(arguments: argparse.Namespace) -> int:
     if arguments.base is not None or arguments.change is not None:
         more = {name: getattr(arguments, name) for name in ("trials", "effect", "until", "verify", "profiler")}
         if arguments.verified and not arguments.verify:
-            raise Refused("--verified needs --verify where both sides are run: nothing checks their output else")
+            raise Refused("--verified needs --verify when both sides are run: otherwise nothing checks their output")
         return run(arguments, asked(arguments, **more), to)
     if any(getattr(arguments, name) for name in OF_AN_EXPERIMENT):
         raise Refused("--trials, --until, --effect, --verify, --profiler and --out need --base and --change")
@@ -141,9 +142,9 @@ def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
     if arguments.a is not None:
         raise Refused(f"--base and --change cannot be combined with stored runs; leave out {arguments.a!r}")
     if arguments.trials is not None and arguments.effect is not None:
-        raise Refused("--trials and --effect cannot be combined; give one of them")
+        raise Refused("--trials and --effect cannot be combined; use one or the other")
     if arguments.until is not None and arguments.effect is not None:
-        raise Refused("--until and --effect cannot be combined; give one of them")
+        raise Refused("--until and --effect cannot be combined; use one or the other")
     from innerloop.harness.experiments.sides import make, new
     from innerloop.harness.machine import this_machine
     from innerloop.harness.resume import resume

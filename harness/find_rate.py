@@ -26,15 +26,15 @@ examples:
       the most users, since users-10 is a closed load; limits from profiles/slo
   innerloop find-rate --engine vllm --slo ttft_p99=1s --workload-arg load.duration_s=60 --start 8
 
-A limit such as ttft_p99=500ms holds where the 95 % interval of the share of requests within 500 ms lies at or above
-99 %, and fails where it lies below; a probe that decides neither is repeated, three times at most. Requests that pile
-up fail. The load is doubled, then bisected to 5 %, then checked at 0.95 and at 1.1 of the answer. A p99 takes some 380
-requests a probe, a p95 some 75. docs/how-to/find-the-highest-load.md explains it. Exit code 5: unresolved.
+A limit such as ttft_p99=500ms is met if the 95 % interval of the share of requests within 500 ms lies at or above
+99 %, and not met if it lies below; an inconclusive probe is repeated up to three times. A growing backlog also counts
+as a failure. The load is doubled, then bisected to within 5 %, then checked at 0.95x and 1.1x the answer. A p99 takes
+about 380 requests per probe, a p95 about 75. See docs/how-to/find-the-highest-load.md. Exit code 5: unresolved.
 
 """
 ALONE = ("layers", "trials", "until", "windows", "metric", "budget", "fresh", "html")
 
-UNRESOLVED = "unresolved: the probes did not decide"
+UNRESOLVED = "unresolved: the probes were inconclusive"
 
 
 def parser() -> CommandLine:
@@ -45,7 +45,9 @@ def parser() -> CommandLine:
     )
     found = out.add_argument_group("the search")
     found.add_argument("--start", type=positive, metavar="LOAD", help="the first load; default: the workload's own")
-    found.add_argument("--probes", type=whole(1, 100), default=15, metavar="N", help="runs at most; default: 15")
+    found.add_argument(
+        "--probes", type=whole(1, 100), default=15, metavar="N", help="maximum number of runs; default: 15"
+    )
     for add in (add_request, add_watching, add_placing, add_limits, add_result):
         add(out)
     out.set_defaults(profiler=None, profiler_steps=None)
@@ -98,7 +100,7 @@ def tell_plan(options: object, most: int, as_json: bool) -> int:
     else:
         limits = ", ".join(f"{one['name']}={one['limit_s']:g}s" for one in options["limits"])
         say(f"{options['engine']}, {options['model']}, {options['workload']}: {options['over']} within {limits}")
-        say(f"first probe at {options['start']:g}; at most {most} probes, each in a process of its own")
+        say(f"first probe at {options['start']:g}; at most {most} probes, each in its own process")
     return EXIT_OK
 
 

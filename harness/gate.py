@@ -18,17 +18,17 @@ examples:
   innerloop gate baseline last --fail-if 'latency_s.itl.p99 > 50 ms' --fail-if 'ttft.p50 > 110% of baseline'
   innerloop gate baseline last --markdown summary.md --junit gate.xml
 
-BASELINE and RUN are runs, or experiments of several trials of one thing; one experiment alone has both sides, A being
-the baseline. A condition is decided by the 95 % interval. It fails if the whole interval is beyond the threshold, and
-passes if the whole interval is on the other side. Otherwise it is undecided, which counts as failed; with only one or
-two runs per side, it is always undecided. The metrics are those that innerloop compare prints.
+BASELINE and RUN are runs, or experiments with several trials of the same thing. A single experiment has both sides, and
+A is the baseline. A condition is decided by the 95 % interval. It fails if the whole interval is beyond the threshold,
+and passes if the whole interval is on the other side. Otherwise it is undecided, which counts as failed; with only one
+or two runs per side, it is always undecided. The metrics are those that innerloop compare prints.
 docs/how-to/gate-in-ci.md shows a complete CI job.
 
 """
 CODES = {
-    EXIT_OK: "passed: no --fail-if condition holds",
-    EXIT_REFUSED: "refused: the runs cannot be compared (other requests, other machine), or the input is wrong",
-    EXIT_WORSE: "failed: a --fail-if condition holds",
+    EXIT_OK: "passed: no --fail-if condition is met",
+    EXIT_REFUSED: "refused: the runs cannot be compared (different requests or machines), or the input is wrong",
+    EXIT_WORSE: "failed: a --fail-if condition is met",
     EXIT_UNDECIDED: "undecided: no condition failed, but one is undecided, or doubtful because of a suspect run",
 }
 
@@ -37,7 +37,7 @@ def parser() -> CommandLine:
     lines = [f"  {code:<3} {what}" for code, what in CODES.items()]
     stopped = f"  {', '.join(map(str, STOPPED))}: ended by a signal"
     codes = "\n".join(("exit codes (1 means a bug in innerloop):", *lines, stopped))
-    out = command_line("gate", "Pass or fail a run by conditions on its metrics.", EXAMPLES + codes)
+    out = command_line("gate", "Pass or fail a run based on conditions on its metrics.", EXAMPLES + codes)
     out.add_argument(
         "baseline", metavar="BASELINE", help="a run or an experiment; without RUN: an experiment with both sides"
     )

@@ -25,9 +25,9 @@ EXAMPLES = """\
 examples:
   innerloop resume experiments/20260102T030405Z-compare
 
-An interrupted run is repeated; its partial output is kept beside the new one. If the machine rebooted during a trial,
-the whole trial is repeated. Failed runs are not repeated. Exit codes 4 and 5 come from the --fail-if conditions given
-when the experiment was started.
+An interrupted run is repeated; its partial output is kept alongside the new one. If the machine rebooted during a
+trial, the whole trial is repeated. Failed runs are not repeated. Exit codes 4 and 5 come from the --fail-if conditions
+given when the experiment was started.
 
 """
 
@@ -40,8 +40,10 @@ def parser() -> CommandLine:
         + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED, undecided=UNDECIDED),
     )
     out.add_argument("folder", metavar="FOLDER", type=Path, help="the experiment's folder")
-    out.add_argument("--budget", type=duration, metavar="TIME", help="of a sweep: start no process after this time")
-    out.add_argument("--on", metavar="CLUSTER", help="of a sweep: run it on a Ray cluster: ray, or ray://HOST:10001")
+    out.add_argument(
+        "--budget", type=duration, metavar="TIME", help="sweeps only: start no new processes after this time"
+    )
+    out.add_argument("--on", metavar="CLUSTER", help="sweeps only: run it on a Ray cluster: ray, or ray://HOST:10001")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return out
 

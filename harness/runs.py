@@ -21,8 +21,8 @@ examples:
   innerloop runs --json | python -m json.tool
 
 Settings, labels and notes come from innerloop run --set, --label and --note. A run without a result is still running
-or was interrupted; one that cannot be read is listed as broken, with the reason. An experiment is one line, with the
-settings of its first side.
+or was interrupted; one that cannot be read is listed as broken, with the reason. Each experiment is listed on one line,
+with the settings of its first side.
 """
 
 

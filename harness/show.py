@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     if arguments.trace and arguments.json:
-        raise Refused("--trace and --json cannot be combined; give one of them")
+        raise Refused("--trace and --json cannot be combined; use one or the other")
     from innerloop.harness import store
     from innerloop.harness.experiments.folder import holds_experiment
     from innerloop.harness.session.reopen import result_of, write_trace

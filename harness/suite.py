@@ -17,9 +17,9 @@ examples:
   innerloop suite study --dry-run        what it would run here, and for how long
   innerloop suite study --budget 8h
 
-A suite is a sweep that comes with innerloop: `innerloop profiles show suite study` prints its file. What has been
-measured on this machine is not run again, so start an interrupted suite again, or finish it with innerloop resume.
-docs/how-to/run-a-study.md explains it.
+A suite is a sweep that comes with innerloop: `innerloop profiles show suite study` prints its file. Anything already
+measured on this machine is skipped, so you can simply restart an interrupted suite, or finish it with innerloop resume.
+See docs/how-to/run-a-study.md.
 
 """
 
@@ -27,10 +27,10 @@ docs/how-to/run-a-study.md explains it.
 def parser() -> CommandLine:
     out = command_line(
         "suite",
-        "Run a study that comes with innerloop, and show it beside published figures.",
+        "Run a study that comes with innerloop, and show it alongside published figures.",
         EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_UNDECIDED, *STOPPED, undecided=STRICT),
     )
-    out.add_argument("name", nargs="?", metavar="NAME", help="a suite's name; without it: list them")
+    out.add_argument("name", nargs="?", metavar="NAME", help="a suite's name; omit it to list the suites")
     add_options(out)
     return out
 

@@ -28,9 +28,9 @@ batch.yaml:
     - {engine: torch, set.max_batch_size: 16}
 
 Paths are the options of innerloop run; set.NAME, engine_arg.NAME, workload_arg.FIELD and model_arg.FIELD take one
-value. Cells that differ only in workload or seeds share a loaded engine. A cell that fails or is refused is a row with
-its reason. `innerloop resume` finishes an interrupted sweep, `innerloop watch FOLDER` follows it.
-docs/how-to/sweep.md explains it.
+value. Cells that differ only in workload or seeds share a loaded engine. A cell that fails or is refused gets a row
+that gives the reason. `innerloop resume` finishes an interrupted sweep, `innerloop watch FOLDER` follows it.
+See docs/how-to/sweep.md.
 
 """
 
@@ -49,12 +49,12 @@ def parser() -> CommandLine:
 def add_options(out: argparse.ArgumentParser) -> None:
     """How a grid is run."""
     out.add_argument("--trials", type=whole(1, 100), metavar="N", help="trials of each cell; default: the file's, or 1")
-    out.add_argument("--budget", type=duration, metavar="TIME", help="start no process after this time, e.g. 2h")
-    out.add_argument("--fresh", action="store_true", help="run again what has been measured on this machine")
+    out.add_argument("--budget", type=duration, metavar="TIME", help="start no new processes after this time, e.g. 2h")
+    out.add_argument("--fresh", action="store_true", help="re-run whatever has already been measured on this machine")
     out.add_argument(
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )
-    out.add_argument("--strict", action="store_true", help="exit with 5 if a run is suspect")
+    out.add_argument("--strict", action="store_true", help="exit with code 5 if a run is suspect")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     out.add_argument(
         "--html", type=Path, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
@@ -66,7 +66,7 @@ def add_options(out: argparse.ArgumentParser) -> None:
     out.add_argument(
         "--plan-for",
         metavar="GPU",
-        help="with --dry-run: plan for this machine with one such GPU, e.g. h200, a100-80gb",
+        help="with --dry-run: plan as if this machine had one such GPU, e.g. h200 or a100-80gb",
     )
 
 

@@ -1,4 +1,4 @@
-"""`innerloop watch`: what the devices and the host do, live, or how far an experiment is."""
+"""`innerloop watch`: what the devices and the host do, live, or how far along an experiment is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ examples:
   innerloop watch --once --json      one sample as one JSON document
   innerloop watch --json > log       one JSON document per line, for later
   CUDA_VISIBLE_DEVICES=1 innerloop watch
-  innerloop watch experiments/20260102T030405Z-study       what is running, done, failed and to come, until it ends
+  innerloop watch experiments/20260102T030405Z-study       what is running, done, failed or still pending, until it ends
   innerloop watch 20260102T030405Z-study --once --json
 
 innerloop watch is read-only and uses no device memory. docs/metrics.md, "Device telemetry", explains the figures.
@@ -27,7 +27,7 @@ innerloop watch is read-only and uses no device memory. docs/metrics.md, "Device
 
 def parser() -> CommandLine:
     out = command_line(
-        "watch", "Show live readings of the visible GPUs and the host, or how far an experiment is.", EXAMPLES
+        "watch", "Show live readings of the visible GPUs and the host, or how far along an experiment is.", EXAMPLES
     )
     out.add_argument(
         "experiment", nargs="?", metavar="EXPERIMENT", help="an experiment's folder, or its name in experiments/"

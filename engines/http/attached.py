@@ -20,12 +20,12 @@ from innerloop.engines.support import versions
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ARGUMENTS = ("url", "model", "pid", "allow_host", "protocol", "reset")
 EXAMPLE = "--engine-arg url=http://127.0.0.1:8000/v1"
-AS_IT_IS = "the server runs as it was started: the settings of this run describe it and change nothing of it"
+AS_IT_IS = "the server runs as it was started: this run's settings only describe it; they do not change it"
 KEPT = (
-    "the server's prefix cache was not emptied: prompts of an earlier run with the same --seed may be in it (another "
-    "--seed has others; --engine-arg reset=/PATH names the path that empties it)"
+    "the server's prefix cache was not emptied: prompts from an earlier run with the same --seed may still be in it (a "
+    "different --seed uses different prompts; --engine-arg reset=/PATH names the path that empties it)"
 )
-ALONE = "without --engine-arg pid=N the host's figures are the client's, and the server counts as another program"
+ALONE = "without --engine-arg pid=N, the host figures are those of the client, and the server counts as another program"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class HttpAdapter(Adapter):
     """Needs nothing but this package: it runs in any Python with numpy."""
 
     name = "http"
-    title = "a server of yours"
+    title = "your own server"
     layers = ("http",)
     versions = ("any", "any")  # it drives no engine, only what servers speak
 
@@ -58,7 +58,7 @@ class HttpAdapter(Adapter):
         if protocol is not None and protocol not in PROTOCOLS:
             raise UnsupportedSetting(f"engine argument protocol={protocol}: choose from: {', '.join(PROTOCOLS)}")
         if reset is not None and not str(reset).startswith("/"):
-            raise UnsupportedSetting(f"engine argument reset={reset}: give a path, as /flush_cache")
+            raise UnsupportedSetting(f"engine argument reset={reset}: give a path, such as /flush_cache")
         return dict(given)
 
     def unreported(self, load: Load) -> tuple[str, ...]:
@@ -90,19 +90,23 @@ def target_of(given: Mapping[str, Any]) -> Target:
     """
     url = given.get("url")
     if url is None:
-        raise UnsupportedSetting(f"engine http measures a server that runs already: say where, as {EXAMPLE}")
+        raise UnsupportedSetting(
+            f"engine http measures a server that is already running: say where it is, e.g. {EXAMPLE}"
+        )
     try:
         parts = urlsplit(str(url))
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise UnsupportedSetting(f"engine argument url={url}: {error}") from None
     if parts.username is not None or parts.password is not None:
-        raise UnsupportedSetting("engine argument url: it holds a user's name or password, which a result would keep")
+        raise UnsupportedSetting(
+            "engine argument url: it contains a user name or password, which would be stored in the result"
+        )
     if parts.scheme != "http" or not host or parts.query or parts.fragment:
         raise UnsupportedSetting(f"engine argument url={url}: give http://HOST:PORT/v1; https is not supported")
     if host not in LOOPBACK and given.get("allow_host") != host:
         raise UnsupportedSetting(
-            f"engine argument url={url}: {host} is not this machine; to send it load all the same, add "
+            f"engine argument url={url}: {host} is not this machine; to load it anyway, add "
             f"--engine-arg allow_host={host}"
         )
     return Target((host, port or 80), parts.path.rstrip("/").removesuffix("/v1"))
@@ -120,7 +124,7 @@ def info_of(target: Target, model: str, given: Mapping[str, Any]) -> EngineInfo:
         *(
             ()
             if target.address[0] in LOOPBACK
-            else ("the server is on another machine: host and devices are this one's",)
+            else ("the server is on another machine: host and device figures are for this machine",)
         ),
     )
     return EngineInfo(

@@ -27,7 +27,7 @@ Prepared = tuple[int, bytes, Read]  # a request's id, its whole message, and wha
 
 def unread(event: bytes) -> tuple[list[int], bool]:
     """Reads the events of no request."""
-    raise ValueError("it belongs to no request")
+    raise ValueError("it does not belong to any request")
 
 
 @dataclass(slots=True)

@@ -58,7 +58,7 @@ def discover(address: Address, root: str, model: str | None, protocol: str | Non
             raise
         except FAILURES as error:
             tried.append(f"{candidate.name} (POST {root}{candidate.path}): {words(str(error).encode())}")
-    raise ServerFailed("the server answers no request so that its tokens can be counted; tried " + "; ".join(tried))
+    raise ServerFailed("no request format gets a response whose tokens can be counted; tried " + "; ".join(tried))
 
 
 def reach(address: Address) -> None:
@@ -89,9 +89,11 @@ def try_out(address: Address, wire: Wire) -> None:
             if not isinstance(report, Nothing):
                 got += sum(len(ids) for _, ids in report.tokens)
             if time.monotonic() > deadline:
-                raise Silent(f"the server took a request of {TOKENS} tokens and has not answered it in {TRIAL_S:g} s")
+                raise Silent(
+                    f"the server accepted a request for {TOKENS} tokens but did not answer within {TRIAL_S:g} s"
+                )
         if got != TOKENS:
-            raise WrongTokenCount(f"{TOKENS} tokens were requested, but {got} came")
+            raise WrongTokenCount(f"{TOKENS} tokens were requested, but {got} arrived")
     finally:
         client.close()
 
@@ -116,4 +118,4 @@ def tokens_of(address: Address, wire: Wire, text: str) -> int:
     try:
         return len(found["details"]["prefill"]) if wire.protocol is TGI else number(found["usage"], "prompt_tokens")
     except (KeyError, TypeError, ValueError):
-        raise ServerFailed(f"the server does not say how many tokens a prompt has: {words(body)}") from None
+        raise ServerFailed(f"the server does not report how many tokens a prompt has: {words(body)}") from None

@@ -173,7 +173,7 @@ def reads_llama(request: Request) -> Read:
             raise ValueError(f"the server's stream has no token ids: {words(event)}")
         if last:
             if chunk.get("truncated"):
-                raise WrongTokenCount(f"request {request.id}: the server has cut it short (truncated)")
+                raise WrongTokenCount(f"request {request.id}: the server cut it short (truncated)")
             missing = number(chunk, "tokens_predicted") - seen - len(ids)
             ids += [UNKNOWN] * missing
         seen += len(ids)

@@ -129,5 +129,5 @@ def counted(wire: Wire) -> str:
     """In words how the server was asked, and what its tokens were counted by."""
     sent = "token ids"
     if wire.words is not None:
-        sent = f"text of as many tokens by the server's own count, {wire.words.least} at least"
+        sent = f"text with the same number of tokens by the server's own count, at least {wire.words.least}"
     return f"prompts are sent as {sent} (POST {wire.path}); tokens are counted by {wire.protocol.counted}"

@@ -138,7 +138,7 @@ class ResponseReader:
         if len(self._body) > LONGEST_PART:
             raise BadResponse(f"the server sent an event of more than {LONGEST_PART} bytes")
         if self.done and not self._streamed and self._body.strip():
-            raise BadResponse(f"the server answered without a stream of events: {words(self._body)}")
+            raise BadResponse(f"the server did not answer with an event stream: {words(self._body)}")
         return events
 
 

@@ -88,8 +88,8 @@ def open_session(load: Load, lmdeploy: Any) -> Session:
     if load.settings["kv_memory_fraction"] is not None:
         arguments["cache_max_entry_count"] = free_share(load, *device_memory())
         notes += (
-            f"cache_max_entry_count = {arguments['cache_max_entry_count']} of the memory that the weights leave free; "
-            f"it corresponds to kv_memory_fraction = {load.settings['kv_memory_fraction']} of the device",
+            f"cache_max_entry_count = {arguments['cache_max_entry_count']} of the memory left free by the weights, "
+            f"which corresponds to kv_memory_fraction = {load.settings['kv_memory_fraction']} of the device",
         )
     logging.getLogger("lmdeploy").setLevel(logging.ERROR)
     session: TurboMindSession | PyTorchSession = SESSIONS[backend].open(

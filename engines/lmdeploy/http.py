@@ -12,7 +12,7 @@ from innerloop.engines.lmdeploy.settings import native_arguments
 from innerloop.engines.support.device_memory import device_memory, free_share
 
 OTHERWISE = {"block_size": "cache-block-seq-len"}  # fields that are called something else on its command line
-MAY_CHOOSE = "api_server takes its PyTorch engine for models that TurboMind does not run (autoget_backend)"
+MAY_CHOOSE = "api_server falls back to its PyTorch engine for models that TurboMind does not support (autoget_backend)"
 
 
 def open_http(load: Load, version: str, notes: tuple[str, ...]) -> HttpSession:

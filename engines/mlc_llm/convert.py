@@ -59,7 +59,7 @@ def run(what: str, arguments: list[str]) -> None:
     command = [sys.executable, "-m", "mlc_llm", *arguments]
     code = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
     if code:
-        sys.exit(f"{what} ended with exit code {code}")
+        sys.exit(f"{what} exited with code {code}")
     print(f"{what} took {time.monotonic() - begun:.1f} s", flush=True)
 
 

@@ -22,7 +22,7 @@ OVERRIDES = {
     "max_history_size": "max_history_size",
     "tensor_parallel_shards": "tensor_parallel_shards",
 }
-DEBUG = "the server runs with --enable-debug: else it takes no ignore_eos"
+DEBUG = "the server runs with --enable-debug: otherwise it does not accept ignore_eos"
 
 
 def open_http(load: Load, version: str, known: tuple[str, str]) -> HttpSession:

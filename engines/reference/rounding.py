@@ -36,7 +36,7 @@ def install(model: Any, rounding: dict[str, Any]) -> list[str]:
             layer.register_forward_hook(lambda _module, _inputs, output: e4m3(output))
         if not cached:
             notes.append(
-                "the cache's FP8 is not part of the floor: the model's keys and values have no layers of their own"
+                "the floor does not include the FP8 cache: the model has no separate layers for keys and values"
             )
     return notes
 

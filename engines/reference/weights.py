@@ -43,7 +43,7 @@ def fill(model: Any, tensors: dict[str, Any]) -> None:
     found = model.load_state_dict(tensors, strict=False)
     tied = ("lm_head.weight",) if model.config.tie_word_embeddings else ()
     if wrong := sorted({*found.missing_keys, *found.unexpected_keys} - {*tied}):
-        raise ValueError(f"the model's and the checkpoint's weights differ in name, first {wrong[0]}")
+        raise ValueError(f"the model's and the checkpoint's weight names differ, starting with {wrong[0]}")
     model.tie_weights()
 
 
@@ -94,7 +94,7 @@ def method_of(stored: dict[str, Any]) -> Method:
     if name in ("fp8", "compressed-tensors") and stored.get("format", "float-quantized") == "float-quantized":
         return Method("weight", "weight_scale", ("weight_scale", "input_scale"), fp8)
     raise ValueError(
-        f"the reference cannot read weights of quantization {name}: it knows awq, gptq (4, 8 bits) and fp8"
+        f"the reference cannot read weights of quantization {name}: it supports awq, gptq (4 and 8 bits) and fp8"
     )
 
 

@@ -151,7 +151,7 @@ def notes_of(load: Load, version: str) -> tuple[str, ...]:
         notes += (cpu_platform.SUBSTITUTED,)
     if load.settings["kv_memory_fraction"] is not None:
         notes += (
-            "mem_fraction_static covers weights and KV cache; activations and CUDA graphs need memory in addition",
+            "mem_fraction_static covers weights and KV cache; activations and CUDA graphs need additional memory",
         )
     return notes
 

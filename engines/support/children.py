@@ -69,7 +69,7 @@ class Child:
             line = channel.readline() if waiting.select(0) else b""
         if not line:
             name = f"engines.{self._module}"
-            ended = self.ended(name, GRACE_S) or ChildFailed(f"{name} did not say that it is ready")
+            ended = self.ended(name, GRACE_S) or ChildFailed(f"{name} never reported that it was ready")
             self.end()
             raise type(ended)(f"{ended}; read the end of the log")
         return line.decode()

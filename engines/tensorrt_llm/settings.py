@@ -166,7 +166,7 @@ def engine_info(executor: Any, version: str, arguments: dict[str, Any], load: Lo
         raise UnsupportedSetting(
             f"quantization={load.settings['quantization']}: TensorRT-LLM loaded the weights as unquantized"
         )
-    notes = ["sampling is greedy: TensorRT-LLM takes no seed", *versions.notes(TITLE, version, VERSIONS)]
+    notes = ["sampling is greedy: TensorRT-LLM does not accept a seed", *versions.notes(TITLE, version, VERSIONS)]
     if not executor.disable_overlap_scheduler:
         notes.append(OVERLAPPED)
     return EngineInfo(

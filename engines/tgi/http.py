@@ -19,7 +19,7 @@ from innerloop.engines.support.shapes import is_quantized, keeps_fp8
 
 LAUNCHER = "text-generation-launcher"
 MODEL = "tgi"  # its paths take any name
-ENDS = "TGI's router cannot ignore the end of a sequence: a request that meets one fails the run (wrong_token_count)"
+ENDS = "TGI's router cannot ignore EOS: a request that hits it fails the run (wrong_token_count)"
 MANY = 1 << 14  # requests that may wait: its own limit of 128 would refuse more
 CHOSEN_FOR_CORE = (  # where no router runs
     "PREFIX_CACHING", "PREFILL_CHUNKING", "ATTENTION", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
@@ -98,5 +98,7 @@ def program() -> str:
     beside = Path(sys.executable).with_name(LAUNCHER)
     found = str(beside) if beside.is_file() else shutil.which(LAUNCHER)
     if found is None:
-        raise UnsupportedSetting(f"layer http needs {LAUNCHER}, which is neither beside {sys.executable} nor on PATH")
+        raise UnsupportedSetting(
+            f"the http layer needs {LAUNCHER}, which is neither next to {sys.executable} nor on PATH"
+        )
     return found

@@ -34,7 +34,7 @@ class TorchAdapter(Adapter):
         **dict.fromkeys(
             ("use_async_batching", "max_queue_size"), "the adapter sets it, since it steps one batch at a time"
         ),
-        "return_logprobs": "use --verify, which asks for them in a pass of its own",
+        "return_logprobs": "use --verify, which requests them in a separate pass",
         **by_setting(
             max_requests_per_batch="max_batch_size",
             max_batch_tokens="max_tokens_per_step",

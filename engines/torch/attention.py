@@ -18,7 +18,7 @@ EAGERLY = (
     "attention is computed operator by operator with one mask over the whole batch, since this model has no SDPA in "
     "transformers: it is slower than with FlashAttention, and its cost grows with every request's context"
 )
-NO_CUDNN = "cuDNN's attention is off: it would build a new plan for each context length, that is, in every step"
+NO_CUDNN = "cuDNN's attention is off: it would build a new plan for each context length, that is, at every step"
 SOFT_CAP = {"gemma2": 50.0}  # where config.json leaves it out
 INDEX_LIMIT = 2**32  # elements of a mask that memory-efficient attention indexed rightly before torch 2.13
 FIXED_IN = (2, 13)  # mem_eff_attention/kernel_forward.h: an offset into the mask became 64 bits wide
@@ -46,8 +46,8 @@ def attention_for(load: Load) -> str:
     cap = config.get("attn_logit_softcapping", SOFT_CAP.get(str(config.get("model_type"))))
     if cap is not None:
         raise UnsupportedSetting(
-            f"attn_logit_softcapping={cap:g}: of transformers' attention in continuous batching only FlashAttention "
-            "caps scores; on a GPU name it with --engine-arg attn_implementation=flash_attention_2"
+            f"attn_logit_softcapping={cap:g}: in transformers' continuous batching, only FlashAttention supports "
+            "softcapping; on a GPU, select it with --engine-arg attn_implementation=flash_attention_2"
         )
     return EAGER
 

@@ -88,7 +88,7 @@ def refuse_changed_steps(load: Load) -> None:
     a step is made of is not asked."""
     for name in load.engine_args if load.layer not in OUT_OF_SIGHT else ():
         if name in CHANGES_STEPS:
-            raise UnsupportedSetting(f"engine argument {name}: {UNFOLLOWED}; layers async and http accept it")
+            raise UnsupportedSetting(f"engine argument {name}: {UNFOLLOWED}; the async and http layers accept it")
 
 
 def refuse_set_acceptance(load: Load) -> None:
@@ -97,8 +97,8 @@ def refuse_set_acceptance(load: Load) -> None:
     drafts = load.engine_args.get("speculative_config")
     if load.device == "cpu" and isinstance(drafts, dict) and drafts.get("rejection_sample_method") == "synthetic":
         raise UnsupportedSetting(
-            "speculative_config.rejection_sample_method=synthetic: vLLM's CPU build accepts drafts by the model only; "
-            "leave it out, or use a GPU"
+            "speculative_config.rejection_sample_method=synthetic: vLLM's CPU build accepts drafts only according "
+            "to the model; leave it out, or use a GPU"
         )
 
 
@@ -228,7 +228,10 @@ def wrong_rotation(load: Load) -> tuple[str, ...]:
     plain = rope.get("rope_type", rope.get("type", "default")) == "default"
     if load.device != "cpu" or not config.get("kv_lora_rank") or not plain:
         return ()
-    return ("vLLM's CPU kernel turns the positions of latent attention (MLA) wrongly: take its speed, not its tokens",)
+    return (
+        "vLLM's CPU kernel applies rotary embeddings incorrectly in latent attention (MLA): its speed is valid, its "
+        "tokens are not",
+    )
 
 
 def model_runner(core: Any) -> Any:

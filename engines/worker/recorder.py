@@ -273,7 +273,7 @@ class Recorder:
     def unfinished(self) -> str:
         """Names one request that never got all its tokens, for the error of an engine that stopped too early."""
         open_ = np.flatnonzero(self._table["state"] == RUNNING)
-        return self._miscount(int(open_[0])) if len(open_) else "no request is open"
+        return self._miscount(int(open_[0])) if len(open_) else "no requests are open"
 
     def close_window(self, end_ns: int) -> None:
         """Closes the window: what still runs is marked as cut. How far it came is in the token records."""

@@ -13,7 +13,7 @@ from innerloop.harness.analysis.device_facts import DeviceFacts
 from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.schema.telemetry import Device, DeviceEnergy, Maximum, PerToken, TotalEnergy, Utilization
 
-MIG_NOTE = "power is that of the whole GPU, which this slice shares with others"
+MIG_NOTE = "power readings cover the whole GPU, which this slice shares with others"
 UNKNOWN_WORKER = "the driver does not list the worker's processes (common in containers), so their memory is unknown"
 
 
@@ -112,7 +112,9 @@ def _energy(
     steps, notes = window.steps, [MIG_NOTE] if sliced else []
     prefill = decode = None
     if joules.window is None:
-        notes.append("the device was lost" if lost else "neither the energy counter nor the power covers the window")
+        notes.append(
+            "the device was lost" if lost else "neither the energy counter nor the power readings cover the window"
+        )
     else:
         if joules.source == "integral":
             notes.append("the device has no working energy counter; energy is the integral of its power readings")

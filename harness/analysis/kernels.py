@@ -188,7 +188,7 @@ def estimate(captured: np.ndarray, busy: np.ndarray, device: str, measured: np.n
     `covered_share` is the share of measured steps whose positions lie among the captured ones' (within 10 %).
     """
     if len(captured) == 0 or len(measured) == 0:
-        return _no_estimate("no step was captured" if len(captured) == 0 else "no step was measured")
+        return _no_estimate("no steps were captured" if len(captured) == 0 else "no steps were measured")
     walls, theirs = wall_ns(captured), wall_ns(measured)
     values = busy / np.maximum(walls, 1) if device == "cpu" else busy.astype(np.float64)
     spent = np.full(len(measured), np.nan)
@@ -206,7 +206,7 @@ def estimate(captured: np.ndarray, busy: np.ndarray, device: str, measured: np.n
         covered[mine] = (positions >= 0.9 * x[0]) & (positions <= 1.1 * x[-1])
     if np.isnan(spent).any():
         missing = [kind for kind, mine in _apart(measured).items() if mine.any() and np.isnan(spent[mine]).any()]
-        return _no_estimate(f"no {missing[0]} step was captured")
+        return _no_estimate(f"no {missing[0]} steps were captured")
     seconds = float(spent.sum()) * NS
     tokens = int(measured["output_tokens"].sum(dtype=np.int64))
     return Estimate(

@@ -93,7 +93,7 @@ def roofline(
     appendix B) and MBU are.
     """
     if len(steps) == 0:
-        return Roofline(reason="no step was recorded")
+        return Roofline(reason="no steps were recorded")
     unknown = int((steps["prefill_tokens"] < 0).sum())
     if unknown:
         which = "any step" if unknown == len(steps) else f"{unknown} of {len(steps)} steps"

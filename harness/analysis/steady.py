@@ -19,11 +19,11 @@ from innerloop.harness.schema.common import Bounds
 from innerloop.harness.schema.window import Steady
 
 REASONS = {
-    "no_steps": "no step was recorded",
-    "no_requests": "no request arrived",
+    "no_steps": "no steps were recorded",
+    "no_requests": "no requests arrived",
     "batch_unknown": "the largest batch is unknown",
     "too_few_requests": "the run needs more than twice as many requests as the largest batch",
-    "no_residence": "no request finished",
+    "no_residence": "no requests finished",
     "never_settled": "the number of requests in the system never settled",
     "too_short": f"the steady window would be shorter than {LEAST_S:g} s or {LEAST_STEPS} steps",
 }

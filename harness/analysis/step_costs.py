@@ -28,7 +28,7 @@ def fits(steps: np.ndarray, done: Work) -> dict[str, FittedCosts]:
     wall_s = wall_ns(steps) * NS
     columns = columns_of(done)
     if len(steps) == 0 or np.isnan(done.prefill).any():
-        why = "no step was recorded" if len(steps) == 0 else "the engine does not report prefill per step"
+        why = "no steps were recorded" if len(steps) == 0 else "the engine does not report prefill per step"
         return {kind: not_fitted(why) for kind in ("decode_only", "with_prefill")}
     pure = done.prefill == 0
     decode = {name: columns[name][pure] for name in ("decode_token", "context_token")}

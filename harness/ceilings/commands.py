@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   innerloop ceilings list
-  innerloop ceilings measure                   the GPU if there is one, else the CPU
+  innerloop ceilings measure                   the GPU if there is one, otherwise the CPU
   innerloop ceilings measure --device cpu --dtype bfloat16,float32 --engine vllm
   innerloop ceilings measure --missing         measure only what is missing, as a run does
   innerloop ceilings remove --all
 
-PyTorch in an engine's environment does the measuring: it copies and sums arrays much larger than the caches, multiplies
-square matrices, and the best of several repetitions counts. This takes 1 to 10 s. A run reads the cached values and
-measures what is missing. Measure on an idle machine. docs/metrics.md explains how the values are used.
+PyTorch in an engine's environment takes the measurements: it copies and sums arrays much larger than the caches and
+multiplies square matrices, and the best of several repetitions is reported. This takes 1 to 10 s. A run uses the cached
+values and measures any that are missing. Measure on an idle machine. docs/metrics.md explains how the values are used.
 """
 
 
@@ -54,7 +54,7 @@ def add_measure(out: argparse.ArgumentParser) -> None:
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="default: the GPU if there is one, else the CPU",
+        help="default: the GPU if there is one, otherwise the CPU",
     )
     whose = out.add_mutually_exclusive_group()
     whose.add_argument(
@@ -64,7 +64,7 @@ def add_measure(out: argparse.ArgumentParser) -> None:
     out.add_argument("--dtype", metavar="NAMES", help=f"dtypes, separated by commas: {', '.join(DTYPES)}")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     out.add_argument(
-        "--missing", action="store_true", help="measure only what is missing, or was measured on a busy machine"
+        "--missing", action="store_true", help="measure only what is missing or was measured on a busy machine"
     )
     out.add_argument("--remeasure", dest="missing", action="store_false", help=argparse.SUPPRESS)  # an older spelling
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   innerloop checkpoints list
-  innerloop checkpoints create llama3-8b --dry-run      list the files, but write nothing
+  innerloop checkpoints create llama3-8b --dry-run      list the files without writing them
   innerloop checkpoints create llama3-8b --dtype float16
   innerloop checkpoints remove llama-tiny-float32-0123456789ab
 
@@ -41,15 +41,15 @@ def parser() -> CommandLine:
     top = command_line("checkpoints", description, EXAMPLES)
     verbs = top.add_subparsers(dest="verb", metavar="list | create | plan | remove")
     listing = verbs.add_parser("list", help="list checkpoints, with sizes")
-    create = verbs.add_parser("create", help="create a checkpoint now, unless it exists")
+    create = verbs.add_parser("create", help="create a checkpoint now, unless it already exists")
     planned = verbs.add_parser("plan", help="same as create --dry-run")
     for one in (create, planned):
-        one.add_argument("model", metavar="MODEL", help="a model profile's name, or the path of a YAML file")
+        one.add_argument("model", metavar="MODEL", help="a model profile's name, or the path to a YAML file")
         one.add_argument("--dtype", choices=WEIGHT_DTYPES, help="dtype of the weights; default: the profile's")
         one.add_argument(
-            "--seed", type=whole(0, 999_999_999), default=0, metavar="N", help="seed of the random weights; default: 0"
+            "--seed", type=whole(0, 999_999_999), default=0, metavar="N", help="seed for the random weights; default: 0"
         )
-    create.add_argument("--dry-run", action="store_true", help="list the files, but write nothing")
+    create.add_argument("--dry-run", action="store_true", help="list the files without writing them")
     planned.set_defaults(dry_run=True)
     for one in (listing, create, planned):
         one.add_argument("--json", action="store_true", help="print one JSON document on stdout")
@@ -86,7 +86,7 @@ def create(asked: argparse.Namespace) -> None:
         facts = {"path": str(made.path), "bytes": made.bytes, "cached": made.cached, "seconds": made.seconds}
         print_json({"model": model.name, "dtype": dtype, **facts}, "checkpoint")
     else:
-        state = "existed already" if made.cached else f"created in {made.seconds:.1f} s"
+        state = "already existed" if made.cached else f"created in {made.seconds:.1f} s"
         say(f"{made.path}  {size_text(made.bytes)}  {state}")
 
 

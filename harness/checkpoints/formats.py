@@ -168,7 +168,7 @@ def linear_format(model: ModelProfile) -> Linear:
         "compressed-tensors": "compressed-tensors needs quantization.bits=4 and zero_point=false",
     }
     raise Refused(
-        f"cannot create a synthetic checkpoint of {model.name}: its {method} format is not supported",
+        f"cannot create a synthetic checkpoint for {model.name}: its {method} format is not supported",
         known[method],
         "or give real weights with --weights DIR",
     )

@@ -56,7 +56,7 @@ def whole_size(path: Path, named: set[str] | None = None) -> int:
             raise Refused(f"{path} is not a complete safetensors file: {why}", "download or convert it again") from None
     if size != 8 + length + end:
         raise Refused(
-            f"{path} is damaged: its header says {8 + length + end} bytes, the file has {size}",
+            f"{path} is damaged: its header says {8 + length + end} bytes, but the file has {size}",
             "download or convert it again",
         )
     if named is not None and named != entries.keys():
@@ -87,7 +87,7 @@ def tiled(entries: Mapping[str, TensorEntry]) -> int:
     for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"][0]):
         begin, stop = entry["data_offsets"]
         if not all(type(number) is int and number <= LONGEST_SIDE for number in (begin, stop, *entry["shape"])):
-            raise ValueError(f"{name[:80]}: offsets and shape must be whole numbers, of at most {LONGEST_SIDE}")
+            raise ValueError(f"{name[:80]}: offsets and shape must be whole numbers up to {LONGEST_SIDE}")
         if len(entry["shape"]) > MOST_DIMENSIONS:
             raise ValueError(f"{name[:80]}: {len(entry['shape'])} dimensions are too many")
         bits = BITS.get(entry["dtype"])

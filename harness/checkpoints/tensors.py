@@ -130,9 +130,9 @@ def plan(model: ModelProfile, dtype: str, shard_bytes: int = SHARD_BYTES) -> lis
     family = model.family
     if family is None:
         raise Refused(
-            f"cannot create a synthetic checkpoint of architecture {model.architecture!r}"
+            f"cannot create a synthetic checkpoint for architecture {model.architecture!r}"
             f"{nearest(model.architecture, BY_ARCHITECTURE)}",
-            "give a folder with its weights (--weights DIR); it then runs, but has no roofline",
+            "give a folder with its weights (--weights DIR); it will run, but without a roofline",
         )
     if dtype not in WEIGHT_DTYPES:
         raise Refused(f"a checkpoint's dtype cannot be {dtype!r}{nearest(dtype, WEIGHT_DTYPES)}")

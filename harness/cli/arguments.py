@@ -52,7 +52,7 @@ class CommandLine(argparse.ArgumentParser):
                 )
                 return f"{what}{nearest(choice[1], known)}"
             if message == "expected one argument":
-                return f"{flag} needs a value; write {flag} {self._value_of(flag)}"
+                return f"{flag} needs a value; use {flag} {self._value_of(flag)}"
             return f"{flag}: {message}"
         if found := re.fullmatch(r"the following arguments are required: (.*)", message):
             return f"{found[1]} is missing; {self._help()}"
@@ -62,7 +62,7 @@ class CommandLine(argparse.ArgumentParser):
         """What is wrong with a word that no flag takes, and what to write instead."""
         parser = self._chosen(words)
         if word == "--version":
-            return "--version cannot follow a command; write innerloop --version"
+            return "--version cannot follow a command; use innerloop --version"
         if word.startswith("-"):
             flag = word.partition("=")[0]
             close = closest(flag, parser._option_string_actions)
@@ -70,7 +70,7 @@ class CommandLine(argparse.ArgumentParser):
             return f"there is no option {flag}{hint}"
         meant = parser._as_assignment(word, words) or (parser.suggest and parser.suggest(word))
         if meant:
-            return f"unexpected argument {word!r}; write {meant}"
+            return f"unexpected argument {word!r}; use {meant}"
         return f"unexpected argument {word!r}; {parser._help()}"
 
     def _as_assignment(self, word: str, words: Sequence[str]) -> str | None:
@@ -134,7 +134,7 @@ def duration(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|)", text.strip())
     if found is None or not 0 < float(found[1]) < float("inf"):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a positive duration; write seconds, or for example 90s, 5m or 1h"
+            f"{text!r} is not a positive duration; use seconds, or a value such as 90s, 5m or 1h"
         )
     return float(found[1]) * UNITS[found[2]]
 
@@ -144,7 +144,7 @@ def relative(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", text.strip())
     value = float(found[1]) / (100 if found[2] else 1) if found else 0.0
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1; write for example 2% or 0.02")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1; use a value such as 2% or 0.02")
     return value
 
 
@@ -158,7 +158,7 @@ def rate_up_to(most: int) -> Callable[[str], float]:
             value = 0.0
         if not 0 < value <= most:
             raise argparse.ArgumentTypeError(
-                f"{text} is not a valid rate; write a number above 0, at most {most} per second"
+                f"{text} is not a valid rate; use a number above 0, up to {most} per second"
             )
         return value
 

@@ -44,16 +44,16 @@ def parser() -> CommandLine:
     verbs = top.add_subparsers(dest="verb", metavar="list | create | register | remove")
     listing = verbs.add_parser("list", help="list environments, with size and last use")
     listing.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-    create = verbs.add_parser("create", help="create an engine's environment, unless it exists")
+    create = verbs.add_parser("create", help="create an engine's environment, unless it already exists")
     create.add_argument("engine")
     create.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="default: the GPU if there is one, else the CPU",
+        help="default: the GPU if there is one, otherwise the CPU",
     )
     create.add_argument("--recreate", action="store_true", help="remove an existing one first")
-    create.add_argument("--dry-run", action="store_true", help="resolve every package, but create nothing")
+    create.add_argument("--dry-run", action="store_true", help="resolve every package without creating anything")
     known = verbs.add_parser("register", help="register an existing environment under a name")
     known.add_argument("name")
     known.add_argument("--engine", required=True)

@@ -31,7 +31,7 @@ def require_uv() -> str:
     """`find_uv`, or Refused."""
     uv = find_uv()
     if uv is None:
-        raise Refused("uv creates the engines' environments and is not installed; pip install uv")
+        raise Refused("uv is needed to create engine environments but is not installed; pip install uv")
     return uv
 
 
@@ -51,7 +51,7 @@ def make_venv(folder: Path, python: str, lock_fd: int, say: Say) -> None:
             f"uv could not create an environment with {python} (exit code {code}); uv's output:", *_last(lines)
         )
     raise Refused(
-        f"the environment needs Python {python}, which is not installed and which uv could not download",
+        f"the environment needs Python {python}, which is not installed and could not be downloaded by uv",
         "install it, or run innerloop under that Python; uv's output:",
         *_last(lines),
     )
@@ -79,7 +79,7 @@ def install(folder: Path, lock: Path, lock_fd: int, say: Say, only_look: bool = 
     code, lines = _run(command, folder.parent, lock_fd, say)
     if code == 0:
         return _added(lines)
-    message = f"uv could not install the packages of {lock.name} (exit code {code}); uv's output:"
+    message = f"uv could not install the packages in {lock.name} (exit code {code}); uv's output:"
     if offline or not (_has_cpu_torch(lock) and any("torch" in line and "+cpu" in line for line in lines)):
         raise InstallFailed(message, *_last(lines))
     say("the configured package indexes lack torch's CPU build; trying PyTorch's own index")

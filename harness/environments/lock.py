@@ -43,7 +43,7 @@ def check(lock: Path, distribution: str | None) -> None:
     Raises:
         Refused: the file is damaged, or lacks the engine.
     """
-    advice = "install innerloop again"
+    advice = "reinstall innerloop"
     try:
         found = entries(lock.read_text(encoding="utf-8"))
     except ValueError as error:

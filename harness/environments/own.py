@@ -90,7 +90,7 @@ def look(
         python = python / "bin" / "python"
     if not python.is_file() or not os.access(python, os.X_OK):
         state = "is not executable" if python.exists() else "does not exist"
-        raise Refused(f"{option}: {path} {state}; give the path of Python in the engine's environment")
+        raise Refused(f"{option}: {path} {state}; give the path to the Python interpreter in the engine's environment")
     probed = probe(python, variables)
     installed, version = probed["packages"], probed["version"]
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_PYTHON:

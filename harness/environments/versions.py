@@ -41,7 +41,7 @@ def expanded(values: Sequence[str]) -> list[str]:
         inside = [one for one in releases(load_engine(name)) if in_span(one, first, last)]
         if not inside:
             raise Refused(
-                f"--engine: {value} holds no release that innerloop can install",
+                f"--engine: {value} contains no release that innerloop can install",
                 f"it knows {', '.join(releases(load_engine(name))) or 'none'}",
             )
         found += [f"{name}=={one}" for one in inside]

@@ -81,10 +81,10 @@ def add_question(out: argparse.ArgumentParser) -> None:
         "--margin",
         type=relative,
         metavar="SHARE",
-        help="differences smaller than this are ignored; default: what innerloop noise measured here, else 2%%",
+        help="differences smaller than this are ignored; default: what innerloop noise measured here, otherwise 2%%",
     )
     out.add_argument(
-        "--no-why", dest="why", action="store_false", help="skip the analysis of where the difference lies"
+        "--no-why", dest="why", action="store_false", help="skip the analysis of where the difference comes from"
     )
     out.add_argument(
         "--verified",
@@ -107,7 +107,7 @@ def add_rules(out: argparse.ArgumentParser, default: str = "") -> None:
     out.add_argument(
         "--allow-undecided",
         action="store_true",
-        help="let a condition pass if the runs are too few or too noisy to decide it",
+        help="let a condition pass if there are too few runs, or they are too noisy, to decide it",
     )
     out.add_argument(
         "--allow-suspect",

@@ -66,7 +66,7 @@ def split(text: str, flag: str) -> list[str]:
     """
     values = [value.strip() for value in text.split(",")]
     if len(values) > 1 and "" in values:
-        raise Refused(f"{flag}: {text!r} has an empty value; write for example {flag} a,b")
+        raise Refused(f"{flag}: {text!r} has an empty value; use a list such as {flag} a,b")
     if twice := [value for value, count in Counter(values).items() if count > 1]:
         raise Refused(f"{flag}: {text!r} names {twice[0]} twice")
     return values
@@ -101,7 +101,7 @@ def points_of_suite(suite: Suite, source: str) -> list[Point]:
         if not any(matches(whole, rule) for rule in suite.exclude):
             known.setdefault(json.dumps(whole, sort_keys=True), dict(at))
     if not known:
-        raise Refused(f"{source}: no point is left; give grid or points, or exclude less")
+        raise Refused(f"{source}: no points are left; give grid or points, or exclude fewer")
     found = list(known.values())
     paths = list(dict.fromkeys(path for at in found for path in at))
     differing = [path for path in paths if len({json.dumps(at.get(path)) for at in found}) > 1] or paths[:1]
@@ -152,7 +152,7 @@ def check_path(path: str, source: str) -> None:
         return
     if head in ASSIGNED or dot or head not in OPTIONS:
         known = [*OPTIONS, *(f"{name}.NAME" for name in ASSIGNED)]
-        raise Refused(f"{source}: there is no option {path!r} of a run{nearest(path, known)}")
+        raise Refused(f"{source}: a run has no option {path!r}{nearest(path, known)}")
 
 
 def words_of_values(values: Mapping[str, Any]) -> tuple[str, ...]:

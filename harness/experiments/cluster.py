@@ -62,7 +62,7 @@ def connected(address: str) -> Iterator[Any]:
     """
     ray = ray_module()
     if address != LOCAL and not address.startswith("ray://"):
-        raise Refused(f"--on: {address!r} is not a cluster; write ray, or ray://HOST:10001")
+        raise Refused(f"--on: {address!r} is not a cluster; use ray or ray://HOST:10001")
     started = not ray.is_initialized()
     if started:
         quiet = {"log_to_driver": False, "logging_level": "error"}
@@ -212,7 +212,7 @@ def on_node(asked: dict[str, Any]) -> dict[str, Any]:
         )  # fmt: skip
         lines = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
         if not lines:
-            raise InstallFailed(f"the node's process ended with {done.returncode}: {done.stderr[-2000:]}")
+            raise InstallFailed(f"the node's process exited with code {done.returncode}: {done.stderr[-2000:]}")
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
             tar.add(folder, ".")
@@ -252,7 +252,7 @@ def carry_out_on(address: str, folder: Path, tell: Tell, console: Console, until
                 if answer is None:
                     again = cluster.lose(task)
                     jobs = block_of(manifest, task.jobs[0].block)
-                    console.print(f"a node was lost: block {jobs[0].block} is run again", style="dim", highlight=False)
+                    console.print(f"a node was lost: running block {jobs[0].block} again", style="dim", highlight=False)
                     state = Outcome("failed", reason="its node was lost") if again > MOST_LOST else Outcome("unreached")
                     note(jobs, [state] * len(jobs), "", None)
                 elif "error" in answer:

@@ -40,13 +40,13 @@ def commits_of(checkout: Path, good: str, bad: str, builds: Sequence[str], base:
     """The commits from `good` to `bad` along first parents, the oldest first. Nothing is built yet.
 
     Raises:
-        Refused: it is no checkout, `good` is no ancestor of `bad`, or there are too many.
+        Refused: it is no checkout, `good` is not an ancestor of `bad`, or there are too many.
     """
     if git(checkout, "rev-parse", "--is-inside-work-tree") != "true":
-        raise Refused(f"--checkout: {checkout} is no git checkout")
+        raise Refused(f"--checkout: {checkout} is not a git checkout")
     first, last = (_commit(checkout, rev, flag) for rev, flag in ((good, "--good"), (bad, "--bad")))
     if git(checkout, "merge-base", first, last) != first:
-        raise Refused(f"--good {good} is no ancestor of --bad {bad}")
+        raise Refused(f"--good {good} is not an ancestor of --bad {bad}")
     between = (git(checkout, "rev-list", "--first-parent", "--reverse", f"{first}..{last}") or "").split()
     commits = [first, *between]
     if len(commits) > MOST_COMMITS:
@@ -77,7 +77,7 @@ def make(checkout: Path, commit: str, folder: Path, commands: Sequence[Sequence[
     if not (folder / ".git").exists():
         git(checkout, "worktree", "prune")
         if git(checkout, "worktree", "add", "--detach", "--force", str(folder), commit) is None:
-            raise InstallFailed(f"git could not make a work tree of {commit[:12]} in {folder}")
+            raise InstallFailed(f"git could not create a worktree for {commit[:12]} in {folder}")
     for words in commands:
         try:
             done = subprocess.run(
@@ -95,7 +95,9 @@ def make(checkout: Path, commit: str, folder: Path, commands: Sequence[Sequence[
             ) from None
         if done.returncode != 0:
             lines = (done.stdout + done.stderr).splitlines()[-SHOWN_LINES:]
-            raise InstallFailed(f"the build of {commit[:12]} ended with {done.returncode}: {shlex.join(words)}", *lines)
+            raise InstallFailed(
+                f"the build of {commit[:12]} failed with exit code {done.returncode}: {shlex.join(words)}", *lines
+            )
     (folder / BUILT).write_text("")
 
 

@@ -47,13 +47,17 @@ def compared(folder: Path, question: Question) -> Comparison:
     found = comparison(blocks, question if manifest.until is None else replace(question, looks=manifest.blocks))
     notes = list(found.notes)
     if precise(manifest, events) and manifest.until is not None:
-        notes.append(f"+-{share(manifest.until)} was reached after {whole} of at most {manifest.blocks} trials")
+        notes.append(f"±{share(manifest.until)} was reached after {whole} of at most {manifest.blocks} trials")
     elif whole < manifest.blocks:
         notes.append(f"{whole} of {manifest.blocks} trials were run")
     elif manifest.until is not None:
         needed = blocks_for(*sides_of(manifest, events), manifest.until)
-        told = "" if needed is None else f"; at this scatter a fixed number of about {needed} would do"
-        notes.append(f"+-{share(manifest.until)} was not reached with {whole} trials{told}")
+        told = (
+            ""
+            if needed is None
+            else f"; with this much scatter, a fixed number of about {needed} trials would be enough"
+        )
+        notes.append(f"±{share(manifest.until)} was not reached with {whole} trials{told}")
     if len(blocks) < whole:
         told = "1 trial is" if whole - len(blocks) == 1 else f"{whole - len(blocks)} trials are"
         notes.append(f"{told} excluded because of a run that failed or was refused")

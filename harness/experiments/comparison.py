@@ -167,11 +167,13 @@ def refuse_unverified(sides: Sequence[Side]) -> None:
     for name, side in zip("AB", sides, strict=True):
         if side.verified is None:
             raise Refused(
-                f"{name} is not verified: {side.runs[0]} says nothing of its output",
+                f"{name} is not verified: {side.runs[0]} has no record of its output being checked",
                 "give --verify to innerloop run, or to compare --base --change; or leave out --verified",
             )
         if not side.verified:
-            raise Refused(f"{name} failed its verification: {side.runs[0]} gave output that is not the model's")
+            raise Refused(
+                f"{name} failed its verification: {side.runs[0]} produced output that does not match the model's"
+            )
 
 
 def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[ComparedFigure, ...], tuple[str, ...]]:
@@ -180,7 +182,7 @@ def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[Compare
     values = {name: [[one.result.figures.get(name) for one in block] for block in blocks] for name in known}
     whole = {name: rows for name, rows in values.items() if all(v is not None and v > 0 for row in rows for v in row)}
     if question.metric not in whole:
-        raise Refused(f"--metric: some run has no {question.metric}, or it is 0")
+        raise Refused(f"--metric: at least one run has no {question.metric}, or it is 0")
     pairs = {
         name: (known[name].better, [row[0] or 0.0 for row in rows], [row[1] or 0.0 for row in rows])
         for name, rows in whole.items()
@@ -249,7 +251,9 @@ def _notes(blocks: Sequence[Block]) -> list[str]:
             "every ratio includes whatever else changed"
         )
     if all((result.idle or 0.0) > IDLE_SHARE for result in members):
-        out.append("the engine waited for requests on both sides, so throughput reflects the load; compare latency")
+        out.append(
+            "the engine waited for requests on both sides, so throughput reflects the load; compare latency instead"
+        )
     names = {result.spec.substituted for result in members} - {None}
     out += [
         f"{name}: the speed is not representative of the engine, so do not rank it" for name in sorted(map(str, names))

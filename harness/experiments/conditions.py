@@ -23,7 +23,7 @@ RELATIVE = (
 )
 ABSOLUTE = re.compile(rf"{NUMBER}\s*(ms|us|µs|s|)")
 SECONDS = {"s": 1.0, "": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
-FORM = "write METRIC < 0.97 * baseline, or METRIC > 50 ms"
+FORM = "use METRIC < 0.97 * baseline, or METRIC > 50 ms"
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def bisection_of(what: str, candidates: Sequence[Candidate], asked: Asked, machi
     """
     if len(candidates) < 2:
         names = ", ".join(one.name for one in candidates) or "none"
-        raise Refused(f"bisect needs at least two versions; {what} gives {names}")
+        raise Refused(f"bisect needs at least two versions; {what} contains {names}")
     cells = []
     for k, one in enumerate(candidates):
         if one.source is not None and k == 0:
@@ -189,4 +189,4 @@ def _notes(now: State, names: Sequence[str], options: Any) -> Iterator[str]:
         yield f"{names[k]} cannot be tested: {reason}"
     if now.found is not None and now.before is not None and now.found - now.before > 1:
         between = ", ".join(names[now.before + 1 : now.found])
-        yield f"it may also have become slow in {between}, which cannot be tested"
+        yield f"the slowdown may instead have come in with {between}, which cannot be tested"

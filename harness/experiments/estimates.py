@@ -59,9 +59,10 @@ def plan_of(grid: Grid, done: Sequence[Event], machine: Machine, budget_s: float
         minutes=round(total / 60, 1),
         budget_minutes=None if budget_s is None else budget_s / 60,
         basis=(
-            f"windows as long as their workloads say, warm-ups of {WARMUP_S:g} s",
-            f"loads of {LOAD_S:g} s and 1 s per GB of weights; environments and checkpoints that are missing are made",
-            *([f"windows that end with their requests are assumed to take {UNKNOWN_S:g} s"] if unknown else []),
+            f"windows last as long as their workloads specify, and warm-ups {WARMUP_S:g} s",
+            f"each load takes {LOAD_S:g} s plus 1 s per GB of weights; "
+            "missing environments and checkpoints are created",
+            *([f"windows without a fixed duration are assumed to take {UNKNOWN_S:g} s"] if unknown else []),
         ),
     )
 

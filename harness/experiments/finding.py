@@ -51,7 +51,7 @@ def search_of(arguments: argparse.Namespace, machine: Machine) -> Manifest:
     """
     limits = parse_slo(arguments.slo)
     if not limits:
-        raise Refused("--slo is missing; write limits, such as --slo ttft_p99=500ms,tpot_p95=50ms, or a profile's name")
+        raise Refused("--slo is missing; give limits, such as --slo ttft_p99=500ms,tpot_p95=50ms, or a profile's name")
     alone = argparse.Namespace(**vars(arguments))
     start, most = arguments.start, arguments.probes
     for name in ("start", "probes", "out", "html", "json", "dry_run"):
@@ -62,7 +62,8 @@ def search_of(arguments: argparse.Namespace, machine: Machine) -> Manifest:
     if over is None:
         raise Refused(
             f"the load of {spec.workload.name} is {spec.workload.load.kind}: it has neither a rate nor users to vary",
-            "choose an open workload (poisson-4) to search the rate, or a closed one (users-10) to search the users",
+            "choose an open workload (poisson-4) to search over the rate, or a closed one (users-10) to search over "
+            "the number of users",
         )
     return Manifest(
         schema_version=VERSION,
@@ -197,10 +198,11 @@ def _load(one: Judged, probes: Sequence[Event]) -> LoadProbed:
 def _notes(judged: Sequence[Judged], options: Mapping[str, Any]) -> Iterator[str]:
     for one in judged:
         if one.holds is None:
-            yield f"{options['over']} {one.load:g} is undecided after {one.probes} probes; more requests would tell"
+            load = f"{options['over']} {one.load:g}"
+            yield f"{load} is undecided after {one.probes} probes; more requests would settle it"
         if one.aborted:
-            yield f"{options['over']} {one.load:g}: {one.aborted} of {one.probes} probes did not come to their end"
+            yield f"{options['over']} {one.load:g}: {one.aborted} of {one.probes} probes did not finish"
     held = sorted(one.load for one in judged if one.holds)
     failed = sorted(one.load for one in judged if one.holds is False)
     if held and failed and failed[0] < held[-1]:
-        yield f"contradictory: it failed at {failed[0]:g} and held at {held[-1]:g}; the lower one counts"
+        yield f"contradictory: limits not met at {failed[0]:g} but met at {held[-1]:g}; the lower one counts"

@@ -40,7 +40,7 @@ def chosen(engine: EngineProfile, layers: str, profiled: bool = False) -> tuple[
         why = [f"{name}: {reason}" for name, reason in engine.missing_layers.items()]
         raise Refused(f"--layers needs at least two layers; {engine.name} has these layers: {offered}", *why)
     if profiled and PROFILED not in names:
-        raise Refused("--profiler: with --layers it profiles layer core; add core to --layers")
+        raise Refused("--profiler profiles the core layer when --layers is given; add core to --layers")
     return tuple(sorted(names, key=engine.layers.index))
 
 

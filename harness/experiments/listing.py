@@ -77,7 +77,7 @@ def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str
     cells = max(len(manifest.measured), 1)
     if manifest.design == FIND_RATE:
         now = probes.state(manifest, events)
-        found = "nothing holds yet" if now.answer is None else f"{manifest.options['over']} {now.answer:g}"
+        found = "no load has met the limits yet" if now.answer is None else f"{manifest.options['over']} {now.answer:g}"
         return f"{FIND_RATE}, {len(_ended(events))} probes: {found} ({now.state})"
     if manifest.design == BISECT:
         names, bisected = [cell.name for cell in manifest.cells], bisecting.state(manifest, events)

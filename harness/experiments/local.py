@@ -281,7 +281,7 @@ def _ratio_so_far(manifest: Manifest, events: Sequence[Event], metric: str) -> s
         return None
     ratio = paired_ratio(a, b) if manifest.until is None else looks_interval(a, b, manifest.blocks)
     bounds = "" if ratio.low is None else f" ({number(ratio.low, 4)} to {number(ratio.high, 4)})"
-    until = "" if manifest.until is None else f"; until +-{share(manifest.until)}"
+    until = "" if manifest.until is None else f"; until ±{share(manifest.until)}"
     return f"B / A after {len(a)} trials: {number(ratio.estimate, 4)}{bounds} {metric}{until}"
 
 

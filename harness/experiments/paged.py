@@ -95,7 +95,7 @@ def experiment_page(folder: Path) -> Page:
     make = DESIGNS.get(manifest.design)
     if make is None:
         hint = "innerloop show prints it"
-        raise Refused(f"{folder} is an experiment of design {manifest.design!r}, which has no page yet", hint)
+        raise Refused(f"{folder} is a {manifest.design} experiment, which has no page yet", hint)
     return make(folder, manifest)
 
 

@@ -64,7 +64,7 @@ def print_experiment(resolved: PlanOfExperiment, console: Console) -> None:
     """The plan of the first cell for people, and of the others what is not the same."""
     (first, common), *others = resolved.cells.items()
     if resolved.design == LAYERS:
-        console.print(f"layer {first}, and settings common to all layers", style="bold")
+        console.print(f"{first} layer, and settings common to all layers", style="bold")
     elif others:
         console.print(f"window {first}, and settings common to all windows", style="bold")
     print_plan(common, console)
@@ -87,6 +87,6 @@ def print_layer(name: str, own: Plan, common: Plan, console: Console) -> None:
     native = common.native_settings
     new = {name: value for name, value in own.native_settings.items() if native.get(name) != value}
     told = ", ".join(f"{name} = {shown(name, value)}" for name, value in new.items())
-    console.print(f"layer {name} differs in: {told}" if told else f"layer {name}: no differences")
+    console.print(f"the {name} layer differs in: {told}" if told else f"the {name} layer: no differences")
     if own.cannot_report:
         console.print(f"  not reported: {', '.join(own.cannot_report)}", style="dim")

@@ -95,10 +95,10 @@ def requested(arguments: argparse.Namespace, machine: Machine) -> Experiment:
 def _check(arguments: argparse.Namespace) -> None:
     """Raises: Refused: flags that do not go together."""
     if arguments.layer is not None and arguments.layers is not None:
-        raise Refused("--layer and --layers cannot be combined; give one of them")
+        raise Refused("--layer and --layers cannot be combined; use one or the other")
     for flag in ("until", "windows"):
         if arguments.layers is not None and getattr(arguments, flag) is not None:
-            raise Refused(f"--layers and --{flag} cannot be combined; give one of them")
+            raise Refused(f"--layers and --{flag} cannot be combined; use one or the other")
     if arguments.windows is not None and arguments.profiler is not None:
         raise Refused("--windows and --profiler cannot be combined: a profiled process has one window")
     if arguments.windows is not None and arguments.verify:
@@ -129,7 +129,7 @@ def _trials(arguments: argparse.Namespace) -> dict[str, argparse.Namespace]:
         return {f"window{k}": _alone(arguments) for k in range(1, names + 1)}
     if arguments.workload is not None:
         raise Refused(
-            "--windows already names workloads, so leave out --workload; to repeat one workload, write --windows 3 "
+            "--windows already lists workloads, so leave out --workload; to repeat one workload, use --windows 3 "
             "--workload NAME"
         )
     return dict(zip(cell_names(names), (_alone(arguments, workload=name) for name in names), strict=True))
@@ -147,7 +147,7 @@ def windows_of(text: str) -> int | list[str]:
             raise Refused(f"--windows: {names[0]} is not a number from 1 to {MOST_WINDOWS}")
         return int(names[0])
     if not 1 <= len(names) <= MOST_WINDOWS:
-        raise Refused(f"--windows takes a number, or 1 to {MOST_WINDOWS} workloads separated by commas")
+        raise Refused(f"--windows takes a number, or a comma-separated list of 1 to {MOST_WINDOWS} workloads")
     return names
 
 

@@ -131,7 +131,7 @@ def run_points(points: Sequence[Point], suite: Suite | None, asked: Asked) -> in
     if done:
         journal.append(folder, *done)
         words = f"{len(done)} of {len(grid.specs) * asked.trials} runs already exist on this machine"
-        console.print(f"{words}, and are not made again; --fresh does", style="dim")
+        console.print(f"{words} and will not be repeated; --fresh repeats them", style="dim")
     for cell in grid.manifest.cells:
         if cell.refused is not None:
             console.print(f"{cell.name} is refused: {cell.refused}", style="dim")

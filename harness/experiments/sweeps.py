@@ -217,10 +217,10 @@ def _notes(manifest: Manifest, cells: Sequence[SweepCell], known: Sequence[Event
         )
     if len(nodes) > 1:
         kinds = len({node.rpartition(" ")[2] for node in nodes})
-        alike = "alike" if kinds == 1 else f"of {kinds} kinds"
+        alike = "identical nodes" if kinds == 1 else f"nodes of {kinds} kinds"
         yield (
-            f"blocks were run on {len(nodes)} nodes, {alike}: an interval over blocks holds what nodes differ by; only "
-            "cells of one block were measured on one node"
+            f"blocks were run on {len(nodes)} {alike}: intervals across blocks include differences between nodes; only "
+            "cells of the same block were measured on the same node"
         )
     elif len(boots) > 1:
         yield f"the machine was rebooted between runs ({len(boots)} boots)"

@@ -13,28 +13,28 @@ from innerloop.harness.cli.output import print_json, say
 
 EXAMPLES = """\
 examples:
-  innerloop export last --as steps                       a CSV with a row a step: composition and time
+  innerloop export last --as steps                       a CSV with one row per step: composition and time
   innerloop export last --as mooncake                    a trace of the requests, for innerloop run or other tools
   innerloop export RUN --as mooncake --block-tokens 16   with blocks of 16 tokens in hash_ids instead of 512
   innerloop export RUN --as steps --out my.csv --json
 
-docs/how-to/replay-a-trace.md says what is in both. Exit codes: 0 written; 2 there is no such run.
+docs/how-to/replay-a-trace.md describes both formats. Exit codes: 0 written; 2 there is no such run.
 """
 
 
 def parser() -> CommandLine:
-    out = command_line("export", "Write a run's steps or requests in a form that other tools read.", EXAMPLES)
+    out = command_line("export", "Write a run's steps or requests in a format that other tools can read.", EXAMPLES)
     out.add_argument("run", metavar="RUN", help="a run's folder, its name in runs/, or the word last")
     out.add_argument(
-        "--as", dest="form", choices=("steps", "mooncake"), required=True, help="what is written: steps or mooncake"
+        "--as", dest="form", choices=("steps", "mooncake"), required=True, help="what to write: steps or mooncake"
     )
-    out.add_argument("--out", type=Path, metavar="FILE", help="where; default: in the run's folder")
+    out.add_argument("--out", type=Path, metavar="FILE", help="the output file; default: in the run's folder")
     out.add_argument(
         "--block-tokens",
         type=whole(1, 1_000_000),
         default=512,
         metavar="N",
-        help="tokens that a hash id of --as mooncake stands for; default: 512",
+        help="for --as mooncake: tokens per hash id; default: 512",
     )
     out.add_argument("--json", action="store_true", help="print what was written as one JSON document on stdout")
     return out
@@ -55,7 +55,7 @@ def export(arguments: argparse.Namespace) -> int:
     run = find_run(arguments.run)
     stored = store.open(run)
     if isinstance(stored, store.StoredLadder):
-        raise Refused(f"{run} holds one run per layer; name one of its subfolders")
+        raise Refused(f"{run} contains one run per layer; name one of its subfolders")
     stored = stored.in_folder()
     if stored.kind == "nothing":
         raise Refused(f"{stored.path} is not a run: it has neither result.json nor job.json")

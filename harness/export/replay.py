@@ -75,7 +75,7 @@ def write_mooncake(tables: Tables, drawn: Workload, path: Path, block_tokens: in
         Refused: the records and the requests are not of one run. OSError: it cannot be written.
     """
     if len(tables.requests) != drawn.requests:
-        raise Refused(f"the run has {len(tables.requests)} requests, but its workload.npz {drawn.requests}")
+        raise Refused(f"the run has {len(tables.requests)} requests, but its workload.npz has {drawn.requests}")
     count = 0
     with whole(path) as partial, partial.open("w") as file:
         for row in _requests(tables, drawn, block_tokens):

@@ -19,7 +19,7 @@ def parse_cpus(text: str, option: str) -> tuple[int, ...]:
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
         if not first.isdigit() or not (last.isdigit() or "-" not in part) or int(last or first) < int(first):
-            raise Refused(f"{option} {text}: write CPUs as in 0-3,8")
+            raise Refused(f"{option} {text}: use a list of CPUs such as 0-3,8")
         found.update(range(int(first), min(int(last or first), 1 << 16) + 1))
     allowed = os.sched_getaffinity(0)
     if unknown := sorted(found - allowed):

@@ -1,4 +1,4 @@
-"""The page of a comparison: verdict, what differs, the ratios with intervals, and where the difference is."""
+"""The page of a comparison: verdict, what differs, the ratios with intervals, and where the difference comes from."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def comparison_page(found: Comparison, name: str, commands: Sequence[str] = (), 
     if found.why is not None:
         sections.append(why(found.why))
     elif found.why_not:
-        said = Callout("", f"Where the difference is: unknown, because {found.why_not}")
-        sections.append(Section("why", "Where the difference is", [said]))
+        said = Callout("", f"Where the difference comes from: unknown, because {found.why_not}")
+        sections.append(Section("why", "Where the difference comes from", [said]))
     sections.append(differences(found))
     if commands:
         sections.append(Section("repeat", "How to repeat this", [Command([as_called(one) for one in commands])]))
@@ -98,7 +98,7 @@ def title(found: Comparison) -> str:
             f"{name} {texts.value(one.a)} → {texts.value(one.b)}" for name, one in list(changed.items())[:3]
         )
         return f"{a.engine} · {a.model} · {a.workload}" + (f": {words}" if words else "")
-    return f"{a.engine} · {a.model} · {a.workload} against {b.engine} · {b.model} · {b.workload}"
+    return f"{a.engine} · {a.model} · {a.workload} vs. {b.engine} · {b.model} · {b.workload}"
 
 
 def verdict(found: Comparison) -> str:
@@ -108,13 +108,13 @@ def verdict(found: Comparison) -> str:
     change = NONE if ratio.value is None else f"{abs(ratio.value - 1) * 100:.1f} %"
     known = f" (B / A 95 % interval {bounds(ratio)})" if ratio.low is not None else ""
     direction = "lower" if (ratio.value or 1) < 1 else "higher"
-    both = f"{texts.figure(one, one.b)} against {texts.figure(one, one.a)}"
+    both = f"{texts.figure(one, one.b)} vs. {texts.figure(one, one.a)}"
     at = f"B's {words_of(one.name)} is {change} {direction}: {both}"
     unit = f" {one.unit}" if one.unit and one.unit != "s" else ""
     ends = {
         "better": f"B is {texts.verdict(one, found.margin)}.",
         "worse": f"B is {texts.verdict(one, found.margin)}.",
-        "same": f"That counts as no difference: it is within the margin of {share(found.margin)}.",
+        "same": f"That is within the margin of {share(found.margin)}, so it is ignored.",
         "undecided": "Undecided: these runs do not show whether that would repeat.",
     }
     return f"{at}{unit}{known}. {ends[one.verdict]}"
@@ -171,7 +171,7 @@ def figures(found: Comparison) -> Section:
         for row in found.figures
     ]
     columns = [Label("Figure"), Label("A"), Label("B"), Label("B / A", "ratio"), Label("95 %", "interval"), Label("p")]
-    notes = [f"Differences up to {share(found.margin)} count as no difference."]
+    notes = [f"Differences up to {share(found.margin)} are ignored."]
     if any(row.doubtful for row in found.figures):
         notes.append("*: doubtful, because a run is suspect.")
     if found.figures[0].smallest_visible is not None:
@@ -179,7 +179,7 @@ def figures(found: Comparison) -> Section:
     if found.blocks_needed is not None:
         notes.append(f"About {number(found.blocks_needed)} trials give an interval of ±1 %.")
     table = filled(Table([*columns, Label("B is", "verdict")], rows, note=" ".join(notes)))
-    return Section("figures", "B against A", [ratios(found), table])
+    return Section("figures", "B vs. A", [ratios(found), table])
 
 
 def ratios(found: Comparison) -> Chart:
@@ -253,7 +253,7 @@ def differences(found: Comparison) -> Section:
         Row(Label(one.name), [texts.value(one.a), texts.value(one.b)]) for one in found.differences[:MOST_DIFFERENCES]
     ]
     if not rows:
-        return Section("differences", "What differs", [Callout("", "Nothing that was recorded.")])
+        return Section("differences", "What differs", [Callout("", "No recorded differences.")])
     left = len(found.differences) - len(rows)
     note = f"And {left} more; innerloop compare --json lists them all." if left > 0 else ""
     return Section("differences", "What differs", [Table([Label(""), Label("A"), Label("B")], rows, left=3, note=note)])

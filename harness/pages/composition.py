@@ -20,9 +20,9 @@ MOST_POINTS, SLOWEST, BINS, LEAST_IN_A_BIN = 1200, 60, 40, 12
 MEASURED, FIT, BOUND = "measured", "fit", "bound"
 COSTS = {
     "fixed": "fixed, per step",
-    "prefill_token": "a prefill token",
-    "decode_token": "a decode token",
-    "context_token": "a context token",
+    "prefill_token": "per prefill token",
+    "decode_token": "per decode token",
+    "context_token": "per context token",
 }
 KINDS = (  # (kind of steps, its name, what x is, its words)
     ("decode_only", "Decode-only steps", "context", "context tokens read from the KV cache"),
@@ -58,7 +58,7 @@ def composition(run: Source) -> Section | None:
         return None
     intro = (
         "Each point is a step. The fit is the time that a step of the same composition takes on average; the bound is "
-        "the least time that this machine's measured peaks allow."
+        "the minimum time that this machine's measured peaks allow."
     )
     return Section("composition", "Step time by composition", parts, intro)
 
@@ -125,8 +125,8 @@ def scatter(
     note = ""
     if len(places) < len(times):
         note = (
-            f"{len(places):,} of {len(times):,} steps drawn: even picks, and the {SLOWEST} slowest. "
-            "The lines are means over all."
+            f"{len(places):,} of {len(times):,} steps drawn: an even sample plus the {SLOWEST} slowest. "
+            "The lines are means over all steps."
         ).replace(",", "\u202f", 2)
     return Chart(
         f"steps-{kind.replace('_', '-')}",
@@ -173,7 +173,7 @@ def roofline(run: Source) -> Table | None:
     peaks, at = found.total_peaks, found.output_tokens_per_s_at_bound
     rates = "" if peaks is None else f"{number(peaks.bytes_per_s / 1e9)} GB/s, {number(peaks.ops_per_s / 1e9)} GFLOP/s"
     note = (
-        f"Measured peaks: {rates}; at the bound {number(None if at is None else round(at))} tokens/s." if rates else ""
+        f"Measured peaks: {rates}; {number(None if at is None else round(at))} tokens/s at the bound." if rates else ""
     )
     if found.above_bound:
         note += f" {found.above_bound[0].upper()}{found.above_bound[1:]}."

@@ -26,8 +26,8 @@ def latencies(run: Source) -> Section | None:
         return None
     chart = ecdf(values)
     intro = (
-        "Each curve gives the share of values that are at most as large. Steep is even; a long tail to the right is "
-        "a few slow ones."
+        "Each curve shows the share of values that are no larger. A steep curve means even values; a long tail to the "
+        "right means a few slow ones."
     )
     return Section("distributions", "Latency distributions", [chart], intro)
 
@@ -75,7 +75,7 @@ def scale(values: Sequence[float]) -> specs.Spec:
     return specs.quantitative("s", None, None, {"type": "log", "nice": False}) | {"axis": axis}
 
 
-TITLE = Label("Share of values that are at most as large", "ecdf")
+TITLE = Label("Share of values that are no larger", "ecdf")
 
 
 def ecdf(
@@ -111,7 +111,9 @@ def ecdf(
         series=shown,
     )
     thinned = [f"{key} {count:,}".replace(",", "\u202f") for key, count in counts.items() if count > POINTS]
-    note = f"Drawn at {POINTS} evenly spaced ranks, the least and the greatest among them: {', '.join(thinned)} values."
+    note = (
+        f"Drawn at {POINTS} evenly spaced ranks, including the smallest and the largest: {', '.join(thinned)} values."
+    )
     return Chart(
         name,
         title,

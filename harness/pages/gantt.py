@@ -22,7 +22,7 @@ def requests(run: Source) -> Section | None:
     if end_ns <= start_ns or not due.any():
         return None
     made = gantt(run)
-    intro = "One line per request, in the order in which they were due. Drag a rectangle to zoom into a few of them."
+    intro = "One line per request, in order of due time. Drag a rectangle to zoom into a few of them."
     return Section("requests", "Requests", [made], intro)
 
 

@@ -27,7 +27,7 @@ def kernels(result: Result) -> Section | None:
         parts += [classes(found), *tops(found), estimate(found, result)]
     if about is not None and about.host is not None:
         parts.append(functions(about.host))
-    intro = "From a second, shorter run under a profiler; its figures never mix with the measured ones."
+    intro = "From a second, shorter run under a profiler; its figures are never mixed with the measured ones."
     return Section("kernels", "Kernels" if found is not None else "Profile", parts, intro)
 
 
@@ -40,7 +40,7 @@ def described(about: Profiling) -> Iterator[Part]:
         factors = {words: getattr(about.slowdown, kind) for kind, words in KINDS.items()}
         slower = ", ".join(f"{factor:.2f} × {words}" for words, factor in factors.items() if factor)
         if slower:
-            rows.append((Label("slower under it"), slower))
+            rows.append((Label("profiler slowdown"), slower))
     rows.append((Label("files"), about.folder))
     yield Facts(rows)
     if about.failure is not None:

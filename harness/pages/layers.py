@@ -28,7 +28,12 @@ from innerloop.harness.pages.why import ROOM
 from innerloop.harness.report.layers import WHAT, by_chance, doubts, remarks, rung_s, signed
 from innerloop.harness.schema.waterfall import LayerRow, Waterfall
 
-SERIES = (Series("machine's bound", 2), Series("kernels", 4), Series("layers", 0), Series("faster than below", 6))
+SERIES = (
+    Series("machine's bound", 2),
+    Series("kernels", 4),
+    Series("layers", 0),
+    Series("faster than the layer below", 6),
+)
 KINDS = {"bound": 0, "kernels": 1, "layer": 2}
 
 
@@ -64,8 +69,8 @@ def verdict(found: Waterfall, known: Sequence[LayerRow]) -> str:
     if layers:
         most = max(layers, key=lambda rung: rung_s(rung, found.tokens_per_step is not None)[1])
         added = rung_s(most, found.tokens_per_step is not None)[1]
-        chance = ", which may be chance" if most in list(by_chance(found)) else ""
-        text += f" Of the layers, {most.name} adds most: {signed(added)}{chance}."
+        chance = ", which may be due to chance" if most in list(by_chance(found)) else ""
+        text += f" Of the layers, {most.name} adds the most: {signed(added)}{chance}."
     return text
 
 
@@ -144,7 +149,7 @@ def waterfall(found: Waterfall, known: Sequence[LayerRow], by_step: bool) -> Cha
         "encoding": {
             "x2": {"field": "to"},
             "color": specs.colour(shown),
-            "tooltip": specs.tips(rung="layer", shown="added", to_text="in all"),
+            "tooltip": specs.tips(rung="layer", shown="added", to_text="total"),
         },
     }
     label = {
@@ -168,7 +173,7 @@ def waterfall(found: Waterfall, known: Sequence[LayerRow], by_step: bool) -> Cha
         "What each layer adds to the time of a step",
         series=shown,
         height=30 + 32 * len(known),
-        note="?: may be chance." if doubtful else "",
+        note="?: may be due to chance." if doubtful else "",
     )
 
 

@@ -28,7 +28,7 @@ def converter() -> ModuleType:
         import vl_convert
     except ImportError:
         raise Refused(
-            "pages and pictures need the package vl-convert-python, which is not installed",
+            "pages and images need the package vl-convert-python, which is not installed",
             "pip install 'innerloop[pages]' installs it; innerloop show prints the same results without it",
         ) from None
     module: ModuleType = vl_convert

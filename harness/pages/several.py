@@ -27,10 +27,10 @@ def overview(runs: Sequence[Source]) -> Page:
     return Page(
         name="overview",
         title=f"{len(runs)} runs",
-        subtitle="side by side, each with a page of its own below",
+        subtitle="side by side; each has its own page below",
         status="",
         tone="",
-        verdict="These runs were not measured as a comparison; innerloop compare tells whether differences repeat.",
+        verdict="These runs were not measured as a comparison; innerloop compare shows whether differences repeat.",
         tiles=[],
         sections=[Section("overview", "Overview", parts)],
     )

@@ -50,7 +50,7 @@ def latency(result: Result) -> Table:
                                              number(of.count)]))  # fmt: skip
     names = ("mean", None), ("p50", "p50"), ("95 %", "interval"), ("p90", "p90"), ("p99", "p99"), ("95 %", "interval")
     columns = [Label("Latency"), *(Label(name, term) for name, term in names), Label("n", "n")]
-    note = "From the time a request was due. A dash: there are too few values, or it is unknown."
+    note = "From the time a request was due. A dash: too few values, or unknown."
     return filled(Table(columns, rows, note=note))
 
 

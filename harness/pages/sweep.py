@@ -24,21 +24,21 @@ from innerloop.harness.pages.parts import (
 )
 from innerloop.harness.pages.summary import TONES, capital
 from innerloop.harness.pages.thin import plain
-from innerloop.harness.report.sweep import RATE, TPOT, TTFT, reasons, remarks
+from innerloop.harness.report.sweep import RATE, TPOT, TTFT, reasons, remarks, word
 from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.sweep import Sweep, SweepCell
 
 FRONTIER, BEATEN, OPEN = "on the frontier", "dominated at 95 %", "neither"
 SERIES = (Series(FRONTIER, 0, "frontier"), Series(OPEN, 1), Series(BEATEN, 6, "dominated"))
 STATES = {"done": 0, "suspect": 1}  # colours
-X, Y = "output tokens/s of one user (interactivity)", "output tokens/s per device"
+X, Y = "output tokens/s per user (interactivity)", "output tokens/s per device"
 MOST_BARS = 60
 
 
 def sweep_page(found: Sweep, name: str, commands: Sequence[str] = ()) -> Page:
     """`commands` repeat it."""
     ranked = [cell for cell in found.cells if cell.frontier is not None]
-    counts = ", ".join(f"{count} {state}" for state, count in found.counts.items())
+    counts = ", ".join(f"{count} {word(state)}" for state, count in found.counts.items())
     trials = "1 process" if found.trials == 1 else f"{found.trials} processes"
     sections = [pareto(found, ranked), cells(found)]
     if found.curves:
@@ -64,10 +64,10 @@ def verdict(found: Sweep, ranked: Sequence[SweepCell]) -> str:
     """Which cell is fastest, and which are worth a look."""
     fastest = max(ranked, key=lambda cell: mean(cell.tokens_per_s_per_device), default=None)
     if fastest is None:
-        return "No cell has figures that may be ranked."
+        return "No cell has figures that can be ranked."
     frontier = sum(bool(cell.frontier) for cell in ranked)
     of = interval(fastest.tokens_per_s_per_device)
-    best = f"Most throughput: {fastest.name}, {of} output tokens/s per device."
+    best = f"Highest throughput: {fastest.name}, {of} output tokens/s per device."
     return f"{best} {frontier} of {len(ranked)} ranked cells lie on the frontier."
 
 
@@ -75,13 +75,13 @@ def tiles(ranked: Sequence[SweepCell]) -> Iterator[Tile]:
     if not ranked:
         return
     most = max(ranked, key=lambda cell: mean(cell.tokens_per_s_per_device))
-    yield Tile(Label("most tokens/s per device"), number(mean(most.tokens_per_s_per_device)), most.name)
+    yield Tile(Label("highest tokens/s per device"), number(mean(most.tokens_per_s_per_device)), most.name)
     quick = max(ranked, key=lambda cell: mean(cell.interactivity))
-    yield Tile(Label("most tokens/s per user", "user_rate"), number(mean(quick.interactivity)), quick.name)
+    yield Tile(Label("highest tokens/s per user", "user_rate"), number(mean(quick.interactivity)), quick.name)
     first = [cell for cell in ranked if mean(cell.figures.get(TTFT)) > 0]
     if first:
         least = min(first, key=lambda cell: mean(cell.figures.get(TTFT)))
-        yield Tile(Label("least TTFT, p50", "ttft"), seconds(mean(least.figures.get(TTFT))), least.name)
+        yield Tile(Label("lowest TTFT, p50", "ttft"), seconds(mean(least.figures.get(TTFT))), least.name)
 
 
 def mean(of: Estimate | None) -> float:
@@ -109,10 +109,10 @@ def pareto(found: Sweep, ranked: Sequence[SweepCell]) -> Section | None:
     if not known:
         return None
     intro = (
-        "To the right: more for each user. Up: more for each device. The line joins the cells that no other beats in "
-        "both; boxes are 95 % intervals."
+        "Further right: faster for each user. Higher up: more per device. The line joins the cells that no other cell "
+        "beats on both; boxes are 95 % intervals."
     )
-    return Section("pareto", "Throughput against interactivity", [pareto_chart(known), ranks(known)], intro)
+    return Section("pareto", "Throughput vs. interactivity", [pareto_chart(known), ranks(known)], intro)
 
 
 def kind(cell: SweepCell) -> str:
@@ -173,7 +173,7 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
         specs.layered(*([boxes] if boxed else []), line, points, encoding={}, series=shown),
         columns,
         {"cell": "cell", "series": "state", "x": X, "x0": "low", "x1": "high", "y": Y, "y0": "low", "y1": "high"},
-        "Throughput per device against interactivity, with interval boxes",
+        "Throughput per device vs. interactivity, with interval boxes",
         series=shown,
         height=340,
         note="" if boxed else "No boxes: fewer than three processes per cell.",
@@ -197,7 +197,7 @@ def cells(found: Sweep) -> Section:
     for cell in found.cells:
         quoted = "; ".join(f"{one.figure}: {one.words}" for one in cell.published)
         figures = [
-            cell.state,
+            word(cell.state),
             interval(cell.figures.get(RATE)),
             seconds(mean(cell.figures.get(TTFT)) or None),
             seconds(mean(cell.figures.get(TPOT)) or None),
@@ -218,7 +218,7 @@ def cells(found: Sweep) -> Section:
 
 def bars(measured: Sequence[SweepCell]) -> Chart:
     rates = [cell.figures[RATE] for cell in measured]
-    states = [cell.state for cell in measured]
+    states = [word(cell.state) for cell in measured]
     columns: dict[str, Sequence[Any]] = {
         "cell": [cell.name for cell in measured],
         "series": states,
@@ -266,11 +266,11 @@ def levels(found: Sweep) -> Section:
         told = [interval(one.tokens_per_s_per_device) if one.state == "between" else one.state for one in curve.levels]
         tables.setdefault(places, []).append(Row(Label(", ".join(map(str, curve.at.values())) or "all"), told))
     parts = [
-        Table([Label("tokens/s of a user:"), *(Label(number(place)) for place in places)], rows)
+        Table([Label("tokens/s per user:"), *(Label(number(place)) for place in places)], rows)
         for places, rows in tables.items()
         if places
     ]
-    intro = "Output tokens/s per device, between measured cells by straight lines, and never beyond them."
+    intro = "Output tokens/s per device, interpolated linearly between measured cells and never beyond them."
     return Section("levels", "At a fixed interactivity", parts, intro)
 
 

@@ -36,7 +36,7 @@ def timeline(run: Source) -> Section | None:
     if len(marks["bands"]["from"]):
         said.append("The shaded part is the steady window.")
     if len(marks["events"]["at"]):
-        said.append("Vertical lines mark events; point at one to read what it was.")
+        said.append("Vertical lines mark events; hover over one to see what it was.")
     return Section("time", "Over time", charts, " ".join(said))
 
 

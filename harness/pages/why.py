@@ -35,7 +35,7 @@ def why(found: Decomposition) -> Section:
         "Step time per output token, from A to B: mix (different steps ran), cost (the same steps took more or less "
         "time)."
     )
-    return Section("why", "Where the difference is", parts, f"{intro} {capital(texts.held(found))}.")
+    return Section("why", "Where the difference comes from", parts, f"{intro} {capital(texts.held(found))}.")
 
 
 def bridge(found: Decomposition) -> Chart:

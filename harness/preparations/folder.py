@@ -94,7 +94,7 @@ def make(wanted: Wanted, environment: Environment, say: Say, limit_s: float | No
         files = sizes(content)
         if not files:
             raise PreparationFailed(
-                f"{wanted.what} could not be prepared: its command wrote no file", f"its output is in {log}"
+                f"{wanted.what} could not be prepared: its command wrote no files", f"its output is in {log}"
             )
         sync_all(content, progress.writing)
         record = {
@@ -116,7 +116,7 @@ def fault(path: Path, key: str) -> str | None:
     try:
         record = json.loads((path / RECORD).read_bytes())
         if record["key"] != key:
-            return "it was made from other inputs"
+            return "it was made from different inputs"
         for name, size in record["files"].items():
             found = (path / CONTENT / name).stat().st_size
             if found != size:

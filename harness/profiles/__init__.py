@@ -42,7 +42,7 @@ def parse_seeds(text: str | int) -> Seeds:
     """
     parts = str(text).split(",")
     if "=" not in parts[0] and not re.fullmatch(r"\s*[-+]?\d{1,30}\s*", parts[0]):
-        raise Refused(f"--seed: {parts[0]!r} is not a whole number; write --seed 1, or --seed 1,schedule=7")
+        raise Refused(f"--seed: {parts[0]!r} is not a whole number; use --seed 1 or --seed 1,schedule=7")
     values: dict[str, int] = {}
     if re.fullmatch(r"\s*[-+]?\d{1,30}\s*", parts[0]):
         values = dict.fromkeys(Seeds.model_fields, int(parts.pop(0)))

@@ -22,7 +22,7 @@ examples:
   innerloop profiles check mine.yaml chat.yaml
   innerloop profiles schema workload > workload.schema.json  for an editor that checks YAML
 
-KIND is model, workload, engine, suite or slo. A run takes a profile by its name or by the path of a YAML file.
+KIND is model, workload, engine, suite or slo. A run takes a profile by name, or by the path to a YAML file.
 """
 
 

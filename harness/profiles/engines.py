@@ -41,7 +41,7 @@ def load_engine(name: str) -> EngineProfile:
     if name not in own and name in installed:
         return plugins.installed_profile(installed[name])
     if name not in own:
-        folder = f"; if you mean the plug-in in the folder {name}, write ./{name}" if Path(name).is_dir() else ""
+        folder = f"; for the plug-in in the folder {name}, use ./{name}" if Path(name).is_dir() else ""
         raise Refused(f"--engine: there is no engine {name!r}{folder or nearest(name, sorted({*own, *installed}))}")
     source = f"profiles/engines/{name}.yaml"
     engine = validate(EngineProfile, read_mapping(FOLDER / f"{name}.yaml", source), source)
@@ -57,7 +57,7 @@ def of_version(engine: EngineProfile, version: str) -> EngineProfile:
         Refused: it is no version.
     """
     if not VERSION.fullmatch(version):
-        raise Refused(f"--engine: {version!r} is not a version; write for example {engine.name}==0.30.0")
+        raise Refused(f"--engine: {version!r} is not a version; use a version such as {engine.name}==0.30.0")
     return engine.model_copy(update={"pinned": version})
 
 
@@ -180,5 +180,5 @@ def _software(recipe: Recipe, machine: Machine) -> str | None:
         if numbers(found) < numbers(recipe.glibc):
             return f"it needs glibc {recipe.glibc} or newer; this machine has {machine.libc or 'a different C library'}"
     if recipe.python and not in_range(machine.python, recipe.python) and find_uv() is None:
-        return f"it needs Python {recipe.python}; this is {machine.python}, and there is no uv to install another"
+        return f"it needs Python {recipe.python}; this is {machine.python}, and uv is not available to install another"
     return None

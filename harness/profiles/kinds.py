@@ -141,7 +141,7 @@ def with_base(schema: dict[str, Any]) -> dict[str, Any]:
     base = {
         "type": "string",
         "title": "Base",
-        "description": "the model that this one changes: a name, or the path of a YAML file, a config.json or a folder",
+        "description": "the model that this one changes: a name, or the path to a YAML file, a config.json or a folder",
     }
     ways: list[dict[str, Any]] = [{"required": [name]} for name in ("base", "config")]
     return {

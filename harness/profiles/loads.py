@@ -68,7 +68,7 @@ class Closed(Grown):
                 "or users would arrive after the end"
             )
         if self.start == "residence" and self.arrive_over_s:
-            raise ValueError("arrive_over_s and start: residence both say when users come; leave one of them out")
+            raise ValueError("arrive_over_s and start: residence both set when users arrive; leave one of them out")
         if self.users_over_time is not None:
             self._check_schedule(self.users_over_time)
         return self
@@ -77,10 +77,10 @@ class Closed(Grown):
         if self.duration_s is None:
             raise ValueError("users_over_time needs duration_s")
         if self.start == "residence" or self.arrive_over_s:
-            raise ValueError("users_over_time says when users come: leave out start and arrive_over_s")
+            raise ValueError("users_over_time sets when users arrive: leave out start and arrive_over_s")
         ascending([one.at_s for one in schedule], self.duration_s, "users_over_time")
         if max(one.users for one in schedule) < 1:
-            raise ValueError("users_over_time never has a user")
+            raise ValueError("users_over_time never has any users")
 
 
 class RateFrom(Strict):
@@ -119,12 +119,12 @@ class Open(Grown):
     @model_validator(mode="after")
     def _one_end(self) -> Open:
         if self.burstiness != 1.0 and self.arrivals != "gamma":
-            raise ValueError(f"burstiness is for arrivals: gamma, and arrivals is {self.arrivals}")
+            raise ValueError(f"burstiness is for arrivals: gamma, but arrivals is {self.arrivals}")
         if self.arrivals == "file":
             self._check_file()
             return self
         if self.path is not None or self.column is not None or self.time_unit is not None:
-            raise ValueError(f"path, column and time_unit are for arrivals: file, and arrivals is {self.arrivals}")
+            raise ValueError(f"path, column and time_unit are for arrivals: file, but arrivals is {self.arrivals}")
         if self.rate_per_s is None and self.rates is None:
             raise ValueError("rate_per_s is missing")
         exactly_one(self, "rate_per_s", "rates")
@@ -139,7 +139,7 @@ class Open(Grown):
         if self.path is None:
             raise ValueError("arrivals: file needs path, and for .csv and .jsonl files column")
         if self.rate_per_s is not None or self.rates is not None:
-            raise ValueError("arrivals: file has its times from the file: leave out rate_per_s and rates")
+            raise ValueError("arrivals: file takes its times from the file: leave out rate_per_s and rates")
 
     def _check_rates(self, rates: list[RateFrom]) -> None:
         if self.duration_s is None:
@@ -242,6 +242,6 @@ def ascending(times_s: list[float], duration_s: float, name: str) -> None:
     if times_s[0] != 0:
         raise ValueError(f"{name} must begin with at_s: 0")
     if any(second <= first for first, second in pairwise(times_s)):
-        raise ValueError(f"at_s must rise from one entry of {name} to the next")
+        raise ValueError(f"at_s must increase from one entry of {name} to the next")
     if times_s[-1] >= duration_s:
         raise ValueError(f"the last at_s of {name} ({times_s[-1]:g}) must be less than duration_s ({duration_s:g})")

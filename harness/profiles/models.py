@@ -105,8 +105,8 @@ class ModelProfile(Strict):
             experts, taken = (self.family.routed(self.shape()) if self.family else None) or (0, 0)
             if taken >= MOST * experts:
                 raise ValueError(
-                    f"routing_zipf is {self.routing_zipf:g}; it needs routed experts, more than twice as many as the "
-                    f"{taken} that a position takes, and there are {experts}"
+                    f"routing_zipf is {self.routing_zipf:g}; it needs more than twice as many routed experts as the "
+                    f"{taken} used per position, but there are {experts}"
                 )
         return self
 
@@ -119,14 +119,14 @@ class ModelProfile(Strict):
                 raise ValueError(f"config.{field} is {shape[field]}; it must be a whole number of at least 1")
         if self.quantization and self.quantization.method not in family.quantizes:
             methods = ", ".join(family.quantizes)
-            raise ValueError(f"quantization.method is {self.quantization.method}; {family.name} takes {methods}")
+            raise ValueError(f"quantization.method is {self.quantization.method}; {family.name} supports {methods}")
         if (
             self.quantization
             and self.quantization.method == "mxfp4"
             and (self.hidden_size % 32 or shape["intermediate_size"] % 32)
         ):
             raise ValueError(
-                f"mxfp4 has an exponent for each 32 inputs; hidden_size ({self.hidden_size}) and intermediate_size "
+                f"mxfp4 has one exponent per 32 inputs; hidden_size ({self.hidden_size}) and intermediate_size "
                 f"({shape['intermediate_size']}) must be multiples of 32"
             )
         if self.quantization and self.quantization.groups:

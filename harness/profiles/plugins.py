@@ -41,7 +41,7 @@ def profile_of(name: str) -> EngineProfile:
         raise Refused(f"--engine: {file} defines no PROFILE, the dict that describes the engine")
     profile = validate(EngineProfile, {"adapter": True, **declared, "plugin": str(file)}, f"PROFILE of {file}")
     if (adapter.name, list(adapter.layers)) != (profile.name, profile.layers):
-        raise Refused(f"--engine: {file}: the adapter's name and layers differ from PROFILE's")
+        raise Refused(f"--engine: {file}: the adapter's name and layers do not match PROFILE")
     return profile
 
 

@@ -30,9 +30,9 @@ class Quantization(Strict):
     @model_validator(mode="after")
     def _layouts(self) -> Quantization:
         if self.method != "fp8" and self.block_size is not None:
-            raise ValueError(f"block_size belongs to fp8; {self.method} takes group_size")
+            raise ValueError(f"block_size is for fp8; {self.method} uses group_size")
         if self.scale_dtype is not None and self.block_size is None:
-            raise ValueError("scale_dtype belongs to fp8 with a block_size")
+            raise ValueError("scale_dtype is for fp8 with a block_size")
         if self.method == "fp8" and self.bits != 8:
             raise ValueError(f"fp8 needs bits: 8, not {self.bits}")
         if self.method in ("awq", "mxfp4") and self.bits != 4:

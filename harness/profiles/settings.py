@@ -55,7 +55,9 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _one_kv_size(self) -> Settings:
         if self.kv_cache_tokens is not None and self.kv_memory_fraction is not None:
-            raise ValueError("kv_cache_tokens and kv_memory_fraction both set the KV cache's size; give one of them")
+            raise ValueError(
+                "kv_cache_tokens and kv_memory_fraction both set the KV cache's size; use one or the other"
+            )
         return self
 
 

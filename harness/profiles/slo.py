@@ -36,7 +36,7 @@ def load_slo(name: str) -> SloProfile:
     if name not in names(FAMILY):
         raise Refused(
             f"--slo: there is no profile {name!r}{nearest(name, names(FAMILY))}",
-            "or write limits, such as ttft_p99=500ms,tpot_p95=50ms",
+            "or give limits, such as ttft_p99=500ms,tpot_p95=50ms",
         )
     return read_slo(profiles_folder() / FAMILY / f"{name}.yaml", f"profiles/{FAMILY}/{name}.yaml")
 
@@ -77,11 +77,13 @@ def limit_of(text: str, source: str) -> Limit:
     """
     found = WRITTEN.fullmatch(text.strip())
     if found is None:
-        raise Refused(f"{source}: {text.strip()!r} is not a limit; write for example ttft_p99=500ms or tpot_p95=0.05s")
+        raise Refused(f"{source}: {text.strip()!r} is not a limit; use a form such as ttft_p99=500ms or tpot_p95=0.05s")
     figure: Any = found[1]
     if figure not in LIMITED:
         raise Refused(f"{source}: there is no latency {figure!r}{nearest(found[1], LIMITED)}")
     quantile, seconds = float(found[2]) / 100, float(found[3]) * UNITS[found[4]]
     if not 0 < quantile < 1 or seconds <= 0:
-        raise Refused(f"{source}: {text.strip()!r}: the quantile must lie between p0 and p100, the limit above 0")
+        raise Refused(
+            f"{source}: {text.strip()!r}: the quantile must be between p0 and p100, and the limit must be above 0"
+        )
     return Limit(figure, round(quantile, 12), seconds)

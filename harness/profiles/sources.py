@@ -82,7 +82,7 @@ def on_base(data: Fields, read: Callable[[str], Fields], depth: int = 0) -> Fiel
     if base is None:
         return own
     if not isinstance(base, str):
-        raise Refused(f"base is {base!r}; it must be the name or the path of a model")
+        raise Refused(f"base is {base!r}; it must be the name of a model or the path to one")
     if depth == DEEPEST:
         raise Refused(f"base: {base} is nested more than {DEEPEST} levels deep")
     under = on_base(read(base), read, depth + 1)

@@ -38,7 +38,7 @@ class _Loader(yaml.SafeLoader):
         event, before = self.peek_event(), self.values
         alias = isinstance(event, yaml.AliasEvent)
         if not alias and getattr(event, "tag", None) is not None:
-            raise _wrong(f"{event.tag} is a YAML tag; write the value without it", event)
+            raise _wrong(f"{event.tag} is a YAML tag; give the value without it", event)
         if self.depth > DEEPEST:
             raise _wrong(f"this is nested more than {DEEPEST} levels deep", event)
         self.depth += 1

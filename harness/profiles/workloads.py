@@ -55,7 +55,7 @@ class WorkloadProfile(Grown):
         given = [name for name in ("prompt", "output", "classes") if getattr(self, name) is not None]
         if isinstance(self.load, Trace):
             if given:
-                raise ValueError(f"{given[0]}: the trace has the lengths; leave it out")
+                raise ValueError(f"{given[0]}: the trace already sets the lengths; leave it out")
         elif self.classes is not None:
             if len(given) > 1:
                 raise ValueError(f"{given[0]} and classes are both given; each class has its own")

@@ -50,7 +50,7 @@ def find(
     numbers = numbers[numbers < len(steps)]
     if len(numbers) == 0:
         raise ValueError(
-            f"no step matched {profile.steps}, so none was captured; choose others with --profiler-steps A:B"
+            f"no steps matched {profile.steps}, so none were captured; choose others with --profiler-steps A:B"
         )
     rows = steps[numbers]
     captured = Captured(steps=analysis.count_kinds(analysis.kinds_of(rows)), ranges=ranges_of(calls))
@@ -76,7 +76,7 @@ def check(seen: events.Events, device: str, numbers: np.ndarray) -> None:
     if len(seen.table) == 0 or (device == "cuda" and seen.device != "cuda"):
         raise ValueError(
             "the profiler saw no device work from the worker: the engine runs it in another process, or the profiler"
-            " lost its records; " + ("try --profiler nsys" if device == "cuda" else "profile layer core")
+            " lost its records; " + ("try --profiler nsys" if device == "cuda" else "profile the core layer")
         )
     if len(np.intersect1d(numbers, seen.ranges["step"])):
         return

@@ -16,13 +16,13 @@ examples:
   innerloop report last                                    writes report.html into the run's folder
   innerloop report last -o page.html
   innerloop report runs/a runs/b runs/c -o three.html      an overview, then a page for each
-  innerloop report experiments/20260102T030405Z-compare    verdict, ratios with intervals, where the difference is
+  innerloop report experiments/20260102T030405Z-compare    verdict, intervals, where the difference comes from
   innerloop report runs/20260102T030405Z-vllm-layers --runs -o layers.html
-  innerloop report last --png pictures                     every chart as a picture, for slides
-  innerloop report last --svg pictures --markdown run.md   tables and pictures, for a pull request
+  innerloop report last --png images                       every chart as an image, for slides
+  innerloop report last --svg images --markdown run.md     tables and images, for a pull request
 
-The page is one file: it loads nothing from anywhere, and can be mailed, archived and printed. It needs the package
-vl-convert-python: pip install 'innerloop[pages]'. docs/how-to/pages.md shows what is on it.
+The page is a single file: it has no external dependencies and can be emailed, archived or printed. Creating it needs
+the package vl-convert-python: pip install 'innerloop[pages]'. docs/how-to/pages.md shows what is on it.
 Exit codes: 0 written, even if the run failed; 2 there is no such run, or it is still running.
 """
 
@@ -30,7 +30,7 @@ Exit codes: 0 written, even if the run failed; 2 there is no such run, or it is 
 def parser() -> CommandLine:
     out = command_line(
         "report",
-        "Write what runs and experiments show as one self-contained HTML page, pictures or Markdown.",
+        "Export the results of runs and experiments as a self-contained HTML page, images or Markdown.",
         EXAMPLES,
     )
     out.add_argument(
@@ -42,16 +42,20 @@ def parser() -> CommandLine:
     out.add_argument(
         "-o", "--out", type=Path, metavar="FILE", help="the HTML file; default: report.html in the folder of RUN"
     )
-    out.add_argument("--runs", dest="inside", action="store_true", help="also a page for each run of an experiment")
-    out.add_argument("--png", type=Path, metavar="DIR", help="draw every chart as a PNG into this folder")
-    out.add_argument("--svg", type=Path, metavar="DIR", help="draw every chart as an SVG into this folder")
+    out.add_argument(
+        "--runs", dest="inside", action="store_true", help="also include a page for each run of an experiment"
+    )
+    out.add_argument("--png", type=Path, metavar="DIR", help="save every chart as a PNG in this folder")
+    out.add_argument("--svg", type=Path, metavar="DIR", help="save every chart as an SVG in this folder")
     out.add_argument(
         "--markdown",
         type=Path,
         metavar="FILE",
-        help="write the tables as Markdown, with the pictures of --svg or --png",
+        help="write the tables as Markdown, with the images from --svg or --png",
     )
-    out.add_argument("--json", action="store_true", help="print the paths of what was written as one JSON document")
+    out.add_argument(
+        "--json", action="store_true", help="print the paths of the files written, as one JSON document on stdout"
+    )
     return out
 
 

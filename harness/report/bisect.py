@@ -27,13 +27,13 @@ def parts(found: Bisect, folder: Path | None) -> Iterator[RenderableType]:
     yield Text(verdict(found), style="bold")
     yield section("versions", versions(found))
     yield Text("")
-    yield Text("ratio: to the first version, measured in the same blocks, with its 95 % interval", style="dim")
-    noise = f"one comparison scatters by {share(found.noise)}; losses below {share(found.effect)} were not looked for"
-    yield Text(noise, style="dim")
+    yield Text("ratio: relative to the first version, measured in the same blocks, with its 95 % interval", style="dim")
+    yield Text(f"standard deviation of one comparison: {share(found.noise)}", style="dim")
+    yield Text(f"slowdowns below {share(found.effect)} were not searched for", style="dim")
     for note in found.notes:
         yield Text(f"! {note}", style="yellow")
     if found.why is not None:
-        yield section(f"{found.culprit} (B) against {found.before} (A)", Group(*comparison.parts(found.why)))
+        yield section(f"{found.culprit} (B) vs. {found.before} (A)", Group(*comparison.parts(found.why)))
     if folder is not None:
         yield Text("")
         yield Text(str(folder), style="bold")
@@ -48,8 +48,8 @@ def verdict(found: Bisect) -> str:
             loss = f"{share(found.loss.value)} slower ({share(found.loss.low)} to {share(found.loss.high)}), "
         return f"{found.culprit}: {loss}with probability {sure}"
     if found.verdict == "no culprit":
-        return f"no culprit: no version loses {share(found.effect)} or more against the first, with probability {sure}"
-    return f"undecided after {found.blocks} blocks: the likeliest answer has probability {sure}"
+        return f"no culprit: no version is {share(found.effect)} or more slower than the first, with probability {sure}"
+    return f"undecided after {found.blocks} blocks: the most likely answer has probability {sure}"
 
 
 def versions(found: Bisect) -> RenderableType:

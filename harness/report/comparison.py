@@ -1,4 +1,4 @@
-"""A comparison as a person reads it: what differs, what follows from it, and where the difference is."""
+"""A comparison as a person reads it: what differs, what follows from it, and where the difference comes from."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def parts(found: Comparison) -> Iterator[RenderableType]:
     for line in found.waived:
         yield Text(f"! {line}: compared anyway, as requested", style="yellow")
     yield section("What differs", differing(found.differences))
-    yield section("B against A", figures(found))
+    yield section("B vs. A", figures(found))
     for line in found.notes:
         yield Text(f"! {line}", style="yellow")
     for name, one in (("A", found.a), ("B", found.b)):
         for line in doubts(one):
             yield Text(f"! {name} is suspect, {line}", style="yellow")
     if found.why is not None:
-        yield section("Where the difference is", why(found.why))
+        yield section("Where the difference comes from", why(found.why))
     elif found.why_not:
-        yield Text(f"where the difference is: unknown, because {found.why_not}", style="dim")
+        yield Text(f"where the difference comes from: unknown, because {found.why_not}", style="dim")
 
 
 def doubts(one: Side) -> Iterator[str]:
@@ -83,7 +83,7 @@ def side(name: str, one: Side) -> Text:
 
 def differing(rows: Sequence[Difference]) -> RenderableType:
     if not rows:
-        return Text("nothing that was recorded")
+        return Text("no recorded differences")
     packages = [row for row in rows if row.name.startswith("packages.")]
     others = [row for row in rows if row not in packages]
     changed = [row for row in packages if row.a is not None and row.b is not None]
@@ -132,7 +132,7 @@ def figures(found: Comparison) -> RenderableType:
         lines.append(Text(f"about {number(found.blocks_needed)} trials give an interval of ±1 %", style="dim"))
     if found.margin_source == "noise":
         margin = share(found.margin)
-        words = f"differences up to {margin} count as no difference: two identical runs differ by that much here"
+        words = f"differences up to {margin} are ignored: two identical runs differ by that much here"
         lines.append(Text(words, style="dim"))
     if any(row.doubtful for row in found.figures):
         lines.append(Text("*: doubtful, because a run is suspect", style="dim"))
@@ -226,7 +226,7 @@ def divided(
         if part.value:
             cells = row_of((words or {}).get(name, name), part, found.a_s.value or 0.0, found.scatter is not None)
             out.add_row(*cells)
-    return out if out.row_count else Text(f"{title}: nothing", style="dim")
+    return out if out.row_count else Text(f"{title}: none", style="dim")
 
 
 def row_of(name: str, part: Estimate, of: float, bounded: bool, whole: bool = False) -> list[Text]:

@@ -16,7 +16,7 @@ from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.find_rate import FindRate
 
 UNIT = {"rate_per_s": "requests/s", "users": "users"}
-VERDICT = {True: "holds", False: "fails", None: "undecided"}
+VERDICT = {True: "met", False: "not met", None: "undecided"}
 
 
 def print_found_rate(found: FindRate, folder: Path | None = None, console: Console | None = None) -> None:
@@ -50,21 +50,21 @@ def answer(found: FindRate) -> str:
     """One sentence."""
     unit, value = UNIT[found.over], number(found.answer)
     if found.state == "found":
-        return f"{value} {unit}: it holds, and {number(found.fails)} do not"
+        return f"{value} {unit}: limits met; not met at {number(found.fails)}"
     if found.state == "above":
-        return f"at least {value} {unit}: all that was tried held"
+        return f"at least {value} {unit}: every load tried met the limits"
     if found.state == "below":
-        return f"none: the lowest load that was tried, {number(found.fails)} {unit}, fails"
-    so_far = "nothing has held" if found.answer is None else f"{value} {unit} hold"
+        return f"none: the lowest load tried, {number(found.fails)} {unit}, does not meet the limits"
+    so_far = "no load has met the limits" if found.answer is None else f"limits met at {value} {unit}"
     return f"unresolved after {found.probes} of {found.most} probes: {so_far} so far"
 
 
 def probes(found: FindRate) -> RenderableType:
     """A line a load, the lowest first."""
     names = [limit.name for limit in found.limits]
-    rows = table(UNIT[found.over], "", *(f"kept {name}" for name in names), "goodput", "tokens/s", "probes", left=2)
+    rows = table(UNIT[found.over], "", *(f"within {name}" for name in names), "goodput", "tokens/s", "probes", left=2)
     for one in sorted(found.loads, key=lambda load: load.load):
-        verdict = VERDICT[one.holds] + (", piles up" if one.overloaded else "")
+        verdict = VERDICT[one.holds] + (", backlog grows" if one.overloaded else "")
         shares = [kept(one.kept.get(name)) for name in names]
         figures = (number(one.goodput), number(one.output_tokens_per_s), str(len(one.runs)))
         style = "bold" if one.load == found.answer else None
@@ -79,8 +79,9 @@ def kept(one: Estimate | None) -> str:
 
 
 def remarks(found: FindRate) -> Iterator[str]:
-    yield "kept: share of the requests, with its 95 % interval; a limit holds where that lies at or above its quantile"
-    for place, known, right in ((0.95, found.confirmed, "holds"), (1.1, found.refuted, "fails")):
+    yield "within: share of requests within the limit, with its 95 % interval"
+    yield "a limit is met if that interval lies at or above its quantile"
+    for place, known, met in ((0.95, found.confirmed, True), (1.1, found.refuted, False)):
         if found.answer is not None and known is not None:
-            verdict = right if known else {"holds": "fails", "fails": "holds"}[right]
-            yield f"at {place:g} of the answer it {verdict}"
+            verdict = "met" if known is met else "not met"
+            yield f"at {place:g}x the answer, the limits are {verdict}"

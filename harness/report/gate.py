@@ -13,7 +13,7 @@ from innerloop.harness.schema.gate import DOUBT, CheckedCondition, Gate, Outcome
 
 STYLES = {"passed": "green", "failed": "red", "cannot tell": "yellow"}
 WORDS = {"cannot tell": "undecided"}  # as in the verdicts of a comparison
-UNDECIDED = "undecided counts as failed; more trials narrow the intervals, --allow-undecided lets it pass"
+UNDECIDED = "an undecided condition counts as failed: more trials narrow the intervals; --allow-undecided lets it pass"
 SUSPECT = "a doubtful condition counts as failed; --allow-suspect lets it pass"
 
 

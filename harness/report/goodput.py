@@ -9,15 +9,15 @@ from innerloop.harness.cli.words import number, seconds, share
 from innerloop.harness.report.tables import ALIGNED, table
 from innerloop.harness.schema.goodput import Goodput, Limit
 
-HOLDS = {True: "holds", False: "exceeded", None: "too few requests to tell"}
+HOLDS = {True: "met", False: "not met", None: "too few requests to tell"}
 
 
 def goodput(found: Goodput) -> RenderableType:
     """A line a limit, and what kept all of them."""
-    rows = table("limit", "", "kept", "95 % interval", "n", "", least=ALIGNED)
+    rows = table("limit", "", "within", "95 % interval", "n", "", least=ALIGNED)
     for one in found.limits:
         name = Limit(one.figure, one.quantile, one.limit_s).name
         bounds = f"{share(one.low)} to {share(one.high)}"
         rows.add_row(name, seconds(one.limit_s), share(one.share), bounds, number(one.judged), HOLDS[one.holds])
-    good = f"{number(found.good)} of {number(found.due)} requests that were due kept all limits and finished"
+    good = f"{number(found.good)} of {number(found.due)} requests that were due met all limits and finished"
     return Group(rows, Text(f"{good}: {number(found.requests_per_s)} requests/s", style="dim"))

@@ -131,7 +131,9 @@ def remarks(found: Waterfall) -> Iterator[str]:
     known = [rung for rung in found.rungs if rung.s_per_output_token is not None]
     if known:
         unit = "token" if tokens is None else "step"
-        basis = f"one step = {number(tokens)} output tokens, the mean on layer core; " if tokens is not None else ""
+        basis = (
+            f"one step = {number(tokens)} output tokens, the mean for the core layer; " if tokens is not None else ""
+        )
         yield f"{basis}the 'added' column sums to {known[-1].name}'s time per {unit}; TTFT and TPOT are p50"
         yield "; ".join(WHAT.get(rung.name, rung.name) for rung in known)
     if any((rung.added_s_per_output_token or 0.0) < 0 for rung in known):
@@ -143,9 +145,9 @@ def remarks(found: Waterfall) -> Iterator[str]:
                 yield f"{rung.name}: {number(round(1 / high))} to {number(round(1 / low))} tokens/s across trials"
     doubtful = list(by_chance(found))
     if any(rung.within_scatter is None for rung in doubtful):
-        yield "?: may be chance; both layers need at least three trials (--trials)"
+        yield "?: may be due to chance; both layers need at least three trials (--trials)"
     if any(rung.within_scatter for rung in doubtful):
-        yield "?: may be chance; the 95 % interval of the ratio to the layer below contains 1"
+        yield "?: may be due to chance; the 95 % interval of the ratio to the layer below contains 1"
     for rung in found.rungs:
         if rung.reason:
             yield f"{rung.name}: {rung.reason}"

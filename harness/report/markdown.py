@@ -56,7 +56,7 @@ def lines(found: Comparison, gate: Gate | None) -> Iterator[str]:
         ]
         yield from folded("What differs", table(["", "A", "B"], rows[:MOST_DIFFERENCES]), len(rows) - MOST_DIFFERENCES)
     if found.why is not None:
-        yield from folded("Where the difference is", why(found))
+        yield from folded("Where the difference comes from", why(found))
 
 
 def described(side: Side) -> str:

@@ -31,10 +31,10 @@ def draw_progress(found: Iterable[Mapping[str, Any]]) -> None:
 def picture(one: Mapping[str, Any]) -> RenderableType:
     counts = [f"{one[name]} {name}" for name in ("done", "failed", "refused") if one[name] or name == "done"]
     if one["reused"]:
-        counts[0] += f" ({one['reused']} before)"
-    counts += [f"{len(one['running'])} running", f"{one['to_come']} to come"]
+        counts[0] += f" ({one['reused']} reused)"
+    counts += [f"{len(one['running'])} running", f"{one['to_come']} pending"]
     line = f"{one['folder']}: {one['design']}, {one['state']}: {', '.join(counts)} of {one['jobs']}"
-    times = [f"{clock(one['elapsed_s'])} since the first began"] if one["elapsed_s"] is not None else []
+    times = [f"{clock(one['elapsed_s'])} since the first one started"] if one["elapsed_s"] is not None else []
     times += [f"about {clock(one['left_s'])} left"] if one["left_s"] is not None else []
     rows = table("", "", "", left=2)
     rows.show_header = False

@@ -26,7 +26,7 @@ def roofline(found: Roofline) -> RenderableType:
             rows.add_row(label, *map(share, shares), bound_by(memory), style="bold" if kind == "all" else "")
     if found.peaks is None:
         return rows
-    at_bound = f"; at the bound {number(found.output_tokens_per_s_at_bound)} tokens/s"
+    at_bound = f"; {number(found.output_tokens_per_s_at_bound)} tokens/s at the bound"
     lines = [Text(peaks(found.peaks) + at_bound, style="dim")]
     if found.peaks.disturbed:
         lines.append(Text("peaks were measured on a busy machine: the true shares may be lower", style="dim"))

@@ -27,7 +27,7 @@ def print_runs(lines: Sequence[RunLine], root: str, console: Console | None = No
     kept = [k for k in range(len(COLUMNS)) if k not in empty]
     rows = [[row(line)[k] or NONE for k in kept] for line in lines]
     print_list(console, [COLUMNS[k] for k in kept], rows, right=("tokens/s",))
-    console.out(f"runs in {root}; times in UTC; tokens/s: output tokens per second of the window")
+    console.out(f"runs in {root}; times in UTC; tokens/s: output tokens per second over the window")
 
 
 def row(line: RunLine) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def parts(found: Investigation) -> Iterator[RenderableType]:
     told = [assignments(values) for values in (found.given, found.label) if values]
     yield Text(" · ".join([visible(found.run), *named, *told]), style="bold")
     if not found.steps:
-        yield Text("no step was recorded")
+        yield Text("no steps were recorded")
         return
     yield Text(f"{number(found.steps)} steps in {seconds(found.duration_s)}")
     yield section("Slowest steps", slowest(found.slowest))
@@ -74,7 +74,7 @@ def slowest(rows: Sequence[SlowStep]) -> RenderableType:
             short(row.context_tokens),
             longest_phase(row) + marks,
         )
-    note = "fit: step time from the fit below; bound: least time at the machine's peaks"
+    note = "fit: step time from the fit below; bound: minimum time at the machine's peaks"
     return Group(out, Text(note, style="dim"))
 
 
@@ -163,16 +163,16 @@ def interference(found: Interference | None) -> RenderableType:
         if one.count:
             out.add_row(label, number(one.count), *map(seconds, (one.p50, one.p90, one.p99, one.max)))
     if not out.row_count:
-        return Text("no request had a second token", style="dim")
+        return Text("no requests had a second token", style="dim")
     line = f"{share(found.stalled_share)} of the tokens waited for other requests' prefill"
     if found.lost_share is not None:
-        line += f"; the waiting took {share(found.lost_share)} of the time between tokens"
+        line += f"; that wait was {share(found.lost_share)} of the total time between tokens"
     return Group(out, Text(line, style="dim"))
 
 
 def host(phases: Mapping[str, PhaseCost]) -> RenderableType:
     if not phases:
-        return Text("the engine does not report these phases, or does not report its batch", style="dim")
+        return Text("the engine does not report these phases or its batch", style="dim")
     out = table("phase", "fixed", "per request", "explained", "median by running requests", left=1)
     out.columns[-1].justify, out.columns[-1].no_wrap = "left", False
     for phase in (name for name in PHASES if name in phases):

@@ -16,7 +16,7 @@ from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.sweep import Sweep, SweepCell
 
-MOST_CELLS = 60  # that are printed; document.json has all
+MOST_CELLS = 60  # that are printed; document.json lists all of them
 RATE, TTFT, TPOT = "throughput.output_tokens_per_s", "latency_s.ttft.p50", "latency_s.tpot.p50"
 
 
@@ -30,7 +30,7 @@ def parts(found: Sweep, folder: Path | None) -> Iterator[RenderableType]:
         yield from conditions(found)
     yield section("cells", cells(found))
     if any(cell.frontier is not None for cell in found.cells):
-        yield section("tokens/s of a device against those of one user (interactivity)", pareto(found))
+        yield section("tokens/s per device vs. per user (interactivity)", pareto(found))
     yield from curves(found)
     yield Text("")
     for line in remarks(found):
@@ -47,7 +47,7 @@ def header(found: Sweep) -> RenderableType:
     name = ": ".join(filter(None, [found.name, found.title])) or "sweep"
     first = Text(f"innerloop {found.innerloop_version} · {name}", style="bold")
     status = Text(found.status.upper(), style=STYLE.get(found.status, "bold red"))
-    counts = ", ".join(f"{count} {state}" for state, count in found.counts.items())
+    counts = ", ".join(f"{count} {word(state)}" for state, count in found.counts.items())
     trials = "1 process" if found.trials == 1 else f"{found.trials} processes"
     status.append(f"  {len(found.cells)} cells ({counts}), {trials} each", style="default not bold")
     return Group(first, status)
@@ -67,6 +67,11 @@ def conditions(found: Sweep) -> Iterator[RenderableType]:
     yield rows
 
 
+def word(state: str) -> str:
+    """A cell's state for people."""
+    return {"to come": "pending", "not here": "cannot run here"}.get(state, state)
+
+
 def shown(found: Sweep) -> tuple[SweepCell, ...]:
     return found.cells[:MOST_CELLS]
 
@@ -79,7 +84,7 @@ def cells(found: Sweep) -> RenderableType:
     rows = table(*columns, *(["published"] if quoted else []))
     for cell in shown(found):
         if cell.state in ("failed", "refused", "to come") and RATE not in cell.figures:
-            rows.add_row(cell.name, cell.state, *[""] * (len(rows.columns) - 2), style="dim")
+            rows.add_row(cell.name, word(cell.state), *[""] * (len(rows.columns) - 2), style="dim")
             continue
         figures = [
             interval(cell.figures.get(RATE)),
@@ -89,7 +94,7 @@ def cells(found: Sweep) -> RenderableType:
             *([interval(cell.energy_j_per_token)] if energy else []),
         ]
         told = "; ".join(f"{one.figure}: {one.words}" for one in cell.published)
-        mark = "*" if cell.state == "suspect" else "" if cell.state == "done" else f" ({cell.state})"
+        mark = "*" if cell.state == "suspect" else "" if cell.state == "done" else f" ({word(cell.state)})"
         rows.add_row(cell.name + mark, *figures, *([told] if quoted else []))
     return rows
 
@@ -119,7 +124,7 @@ def curves(found: Sweep) -> Iterator[RenderableType]:
     for curve in found.curves:
         places = tuple(level.interactivity for level in curve.levels)
         if places not in tables:
-            tables[places] = table("tokens/s of a user:", *(number(place) for place in places))
+            tables[places] = table("tokens/s per user:", *(number(place) for place in places))
         tables[places].add_row(
             ", ".join(str(one) for one in curve.at.values()) or "all",
             *(
@@ -129,7 +134,7 @@ def curves(found: Sweep) -> Iterator[RenderableType]:
         )
     for places, rows in tables.items():
         if places:
-            yield section("tokens/s a device at a fixed interactivity", rows)
+            yield section("tokens/s per device at a fixed interactivity", rows)
 
 
 def interval(one: Estimate | None) -> str:
@@ -148,16 +153,16 @@ def value(one: Estimate | None) -> float | None:
 def remarks(found: Sweep) -> Iterator[str]:
     """How to read the tables."""
     if len(found.cells) > MOST_CELLS:
-        yield f"the first {MOST_CELLS} of {len(found.cells)} cells; document.json has all"
+        yield f"the first {MOST_CELLS} of {len(found.cells)} cells; document.json lists all of them"
     if any(cell.processes > 2 for cell in found.cells):
         yield "in brackets: 95 % interval of the mean over the trials"
     if found.curves:
         yield (
-            "between measured cells by straight lines; unreachable: no cell was as fast for a user; not measured: all "
-            "cells were faster"
+            "interpolated linearly between measured cells; unreachable: no cell was that fast per user; not measured: "
+            "all cells were faster"
         )
     if any(cell.state == "suspect" for cell in found.cells):
-        yield "*: a run of this cell is suspect; innerloop show names the reasons"
+        yield "*: a run of this cell is suspect; innerloop show gives the reasons"
     if found.reused:
         yield f"{found.reused} existing runs were reused; --fresh repeats them"
 

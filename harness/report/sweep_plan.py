@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.words import NONE, number
+from innerloop.harness.report.sweep import word
 from innerloop.harness.report.tables import table
 from innerloop.harness.schema.sweep_plan import PlanOfSweep
 
@@ -20,17 +21,19 @@ def print_plan(plan: PlanOfSweep, console: Console) -> None:
     rows.columns[0].no_wrap, rows.columns[0].overflow = False, "fold"
     for cell in plan.cells:
         minutes = NONE if cell.minutes is None else number(cell.minutes)
-        rows.add_row(cell.name, cell.state, str(cell.runs_left), minutes, style=None if cell.runs_left else "dim")
+        rows.add_row(cell.name, word(cell.state), str(cell.runs_left), minutes, style=None if cell.runs_left else "dim")
     console.print(rows)
     why: dict[str, list[str]] = {}
     for cell in plan.cells:
         if cell.reason is not None:
-            why.setdefault(f"{cell.state}: {cell.reason}", []).append(cell.name)
+            why.setdefault(f"{word(cell.state)}: {cell.reason}", []).append(cell.name)
     for reason, names in why.items():
         console.print(f"{reason}\n  {', '.join(names)}", style="dim", highlight=False)
     trials = "1 process" if plan.trials == 1 else f"{plan.trials} processes"
     console.print(f"{len(plan.cells)} cells, {trials} each: {plan.runs} runs left, {plan.reused} reused")
-    budget = "" if plan.budget_minutes is None else f"; no process begins after {number(plan.budget_minutes)} minutes"
-    console.print(f"{plan.loads} loads of an engine, about {number(plan.minutes)} minutes in all{budget}")
+    budget = (
+        "" if plan.budget_minutes is None else f"; no new process starts after {number(plan.budget_minutes)} minutes"
+    )
+    console.print(f"{plan.loads} engine loads, about {number(plan.minutes)} minutes in total{budget}")
     for line in plan.basis:
         console.print(f"  {line}", style="dim")

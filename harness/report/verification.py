@@ -49,7 +49,7 @@ def errors(found: Verification) -> RenderableType:
     out = table("nats", "tokens", "RMS", "p99", "flips", "beyond", "worst", left=1)
     out.add_row("rounding alone", "", small(floor.rms_nats), small(floor.p99_nats), share(floor.flip_share), "", "")
     line = (small(allowed.rms_nats), small(allowed.p99_nats), share(allowed.flip_share))
-    out.add_row("passes up to", "", *line, "0", small(allowed.margin_nats))
+    out.add_row("limit", "", *line, "0", small(allowed.margin_nats))
     for way, words in WAYS.items():
         one: Agreement | None = getattr(found, way)
         if one is not None:
@@ -58,12 +58,12 @@ def errors(found: Verification) -> RenderableType:
     if found.batch is not None:
         batch = found.batch
         out.add_row(
-            "batch against alone", number(batch.positions), small(batch.rms_nats), small(batch.p99_nats),
+            "batched vs. alone", number(batch.positions), small(batch.rms_nats), small(batch.p99_nats),
             number(batch.parted), "", "",
         )  # fmt: skip
     told = (
         f"rounding alone: {floor.formats}. RMS, p99: errors of log-probabilities. flips: tokens that are not the "
-        "reference's most likely one, in the last line requests that part; worst: how far the worst one is behind"
+        "reference's top choice (in the last row: requests that diverge); worst: how far the worst one trails it"
     )
     return Group(out, Text(told, style="dim"))
 

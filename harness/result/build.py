@@ -130,7 +130,7 @@ def load_notes(record: Record) -> Iterator[str]:
     """What the worker decided about the load, and what became of a trace's rows."""
     spread_s = record.reported.get("spread_over_s")
     if spread_s is not None:
-        yield f"users started over {seconds(spread_s)}: a mean residence, estimated from the warm-up"
+        yield f"users started over {seconds(spread_s)}: one mean residence time, estimated from the warm-up"
     replayed = None if record.workload is None else record.workload.replayed
     if replayed is not None and (changes := replay_changes(replayed)):
         yield f"trace: {changes}"

@@ -56,7 +56,7 @@ DOUBTS = {
     "foreign_process": Code("another process used a device", affects=(*SPEED, "energy", "memory")),
     "window_too_short_for_energy": Code("the power reading updates too rarely for this window", affects=("energy",)),
     "energy_mismatch": Code("the energy counter and the power reading disagree", affects=("energy",)),
-    "wrong_output": Code("the output is not the model's", "invalid", ALL),
+    "wrong_output": Code("the output does not match the model's", "invalid", ALL),
     "device_sampling_gap": Code("device telemetry has a gap", affects=("energy", "memory")),
 }
 
@@ -75,8 +75,8 @@ FAILURES = {
         "If the kernel log shows the out-of-memory killer, choose a smaller model or KV cache.",
     ),
     "server_failed": Cause(
-        "the server could not be reached, refused a request or broke off",
-        "Its words are in the message; read the server's own log, or the end of engine.log.",
+        "the server could not be reached, refused a request or dropped the connection",
+        "The message quotes the server; also read the server's own log, or the end of engine.log.",
     ),
     "hang": Cause(
         "the engine made no progress for too long",
@@ -88,7 +88,7 @@ FAILURES = {
     ),
     "load_timeout": Cause(
         "the engine did not load in time",
-        "Read the end of engine.log; if the load needs longer, raise --load-timeout.",
+        "Read the end of engine.log; if loading takes longer than that, raise --load-timeout.",
     ),
     "preparation_failed": Cause(
         "the model could not be converted to the engine's own format",
@@ -98,11 +98,11 @@ FAILURES = {
         "the engine's environment could not be created",
         "Read the installer's output; check the network and the package index that pip uses.",
     ),
-    "interrupted": Cause("the run was stopped from outside", None),
+    "interrupted": Cause("the run was stopped externally", None),
     "disk_full": Cause("the disk is full", "Free some disk space, or write the run elsewhere with --out."),
     "file_error": Cause(
         "a file could not be read or written",
-        "Check the path's permissions and the limits on files (ulimit -f, quotas).",
+        "Check the path's permissions, file-size limits (ulimit -f) and quotas.",
     ),
     "unsupported_setting": Cause(
         "the engine refused a setting", "Leave the setting unset, or choose an engine that supports it."
@@ -111,7 +111,7 @@ FAILURES = {
     "harness": Cause("innerloop itself failed", None),
     "profile": Cause("the profiler's output cannot be read", None),
     "verification": Cause("the output could not be verified", None),
-    "no_tokens": Cause("the engine returned no token", "Read the end of engine.log."),
+    "no_tokens": Cause("the engine returned no tokens", "Read the end of engine.log."),
 }
 
 

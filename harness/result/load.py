@@ -13,7 +13,7 @@ def replay_changes(replayed: Replayed) -> str:
     counts = {
         "rows without tokens left out": replayed.empty,
         "rows out of range left out": replayed.out_of_range,
-        "rows out of order, sent in order of time": replayed.out_of_order,
+        "rows out of order, sent in time order": replayed.out_of_order,
         "lengths estimated from texts": replayed.estimated,
         f"requests {FIT.get(replayed.fit, 'changed')}": replayed.too_long,
     }

@@ -127,7 +127,7 @@ def cost_of(spec: Mapping[str, Any], effective: Mapping[str, Any]) -> Cost:
     """
     model = validate(ModelProfile, spec["model_profile"], "model_profile")
     if model.family is None:
-        raise Refused(f"innerloop knows no model family with architecture {model.architecture}")
+        raise Refused(f"innerloop does not know any model family with architecture {model.architecture}")
     settings = spec.get("settings") or {}
     dtype = str(effective.get("dtype") or settings.get("dtype") or model.dtype)
     if dtype not in DTYPE_BYTES:
@@ -222,9 +222,9 @@ def above(bound_share: OfSteps | None) -> str | None:
     kind, share = max(over.items(), key=lambda one: one[1])
     steps = "steps" if kind == "all" else f"{kind.replace('_', ' ')} steps"
     return (
-        f"{steps} took {1 / share:.2f} times their bound, the least time at the measured peaks. Either a measured peak "
-        "is too low because the machine was busy (repeat with innerloop ceilings measure), or data counted as memory "
-        "reads came from a cache, as happens with small models."
+        f"{steps} took {1 / share:.2f} times their bound, the minimum time at the measured peaks. Either a measured "
+        "peak is too low because the machine was busy (repeat with innerloop ceilings measure), or data counted as "
+        "memory reads came from a cache, as happens with small models."
     )
 
 
@@ -234,7 +234,7 @@ def notes(roofline: Roofline) -> list[str]:
     peaks = roofline.peaks
     if peaks is not None and peaks.disturbed:
         out.append(
-            f"the machine's peaks were measured while other processes used {peaks.other_cores:.1f} cores, and are "
-            "probably higher: run innerloop ceilings measure when the machine is idle"
+            f"the machine's peaks were measured while other processes used {peaks.other_cores:.1f} cores; the true "
+            "peaks are probably higher: run innerloop ceilings measure when the machine is idle"
         )
     return out

@@ -86,7 +86,7 @@ def _window(window_s: float, steps: int) -> Iterator[Reason]:
     if window_s < LEAST_WINDOW_S or steps < LEAST_STEPS:
         yield doubt(
             "short_window",
-            f"the window has only {window_s:.2f} s and {steps} steps",
+            f"the window covers only {window_s:.2f} s and {steps} steps",
             f"Measure at least {LEAST_WINDOW_S:g} s and {LEAST_STEPS} steps: add requests to the workload.",
         )
 
@@ -144,7 +144,7 @@ def _host(host: Host | None) -> Iterator[Reason]:
     if swapped > SWAP_BYTES:
         yield doubt(
             "swapping",
-            f"{number(round(swapped / 2**20))} MiB were swapped in or out during the window",
+            f"{number(round(swapped / 2**20))} MiB was swapped in or out during the window",
             "Free memory, or choose a smaller model or KV cache.",
         )
 

@@ -28,6 +28,6 @@ def suspicions(client: Client | None) -> list[Reason]:
         doubt(
             "client_near_limit",
             f"the HTTP client was near its capacity: {' and '.join(found)}",
-            "The client may have limited the figures: compare with layer async, or use a smaller batch.",
+            "The client may have limited the figures: compare with the async layer, or use a smaller batch.",
         )
     ]

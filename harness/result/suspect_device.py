@@ -45,10 +45,10 @@ def suspicions(devices: Sequence[Device], samplers: Mapping[str, SamplerCost], w
 def _lost(name: str, device: Device) -> Iterator[Reason]:
     since_s = device.missing_from_s
     if since_s is not None:
-        when = f"since {since_s:.1f} s into the window" if since_s >= 0 else "since before the window"
+        when = f"since {since_s:.1f} s into the window" if since_s >= 0 else "since before the window opened"
         yield doubt(
             "device_lost",
-            f"{name} could not be read {when}: {device.missing_reason}",
+            f"{name} has been unreadable {when}: {device.missing_reason}",
             "Check the kernel log for Xid errors, and repeat once the device is back.",
         )
 

@@ -75,7 +75,7 @@ def _changed(seen: Stability, start_ns: int) -> Iterator[Reason]:
         yield doubt(
             "level_shift",
             f"similar steps suddenly took {_change(drift.change)}{when}",
-            "Check the clocks and what else started then; the figures mix both levels.",
+            "Check the clocks, and what else started at that point; the figures mix both levels.",
         )
 
 

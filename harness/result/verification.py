@@ -27,19 +27,19 @@ def with_verification(result: Result, found: Verification) -> Result:
 def wrong(found: Verification) -> Reason:
     return doubt(
         "wrong_output",
-        f"the output is not the model's: {'; '.join(map(in_words, found.missed))}",
-        f"The reference is torch; what it was asked and what it said is in {found.folder}/. "
-        "docs/method/verification.md says what each line means.",
+        f"the output does not match the model's: {'; '.join(map(in_words, found.missed))}",
+        f"The reference is torch; its inputs and outputs are in {found.folder}/. "
+        "docs/method/verification.md explains each line.",
     )
 
 
 def in_words(one: Missed) -> str:
     way = WAYS[one.way]
     if one.figure == "flips_beyond":
-        return f"{way}: {one.value:.0f} tokens that the reference puts back by more than the margin"
+        return f"{way}: {one.value:.0f} tokens that the reference ranks below its own choice by more than the margin"
     if one.figure == "flips":
-        return f"{way}: {one.value:.0f} tokens are not the reference's most likely ones, {one.line:.0f} would pass"
+        return f"{way}: {one.value:.0f} tokens are not the reference's top choice (limit: {one.line:.0f})"
     if one.figure == "not_finite":
-        return f"{way}: {one.value:.0f} log-probabilities are no finite number"
+        return f"{way}: {one.value:.0f} log-probabilities are not finite"
     name = {"rms_nats": "RMS", "p99_nats": "p99"}[one.figure]
-    return f"{way}: {name} of the log-probabilities' error is {one.value:.2g} nats, {one.line:.2g} would pass"
+    return f"{way}: {name} of the log-probabilities' error is {one.value:.2g} nats (limit: {one.line:.2g})"

@@ -16,9 +16,14 @@ class VersionProbed:
     """One of the versions, in their order."""
 
     name: str
-    probability: Annotated[float, Figure("posterior probability that it is the culprit; of the first: that none is")]
-    blocks: Annotated[int, Figure("in which it was compared with the first version")]
-    ratio: Annotated[Estimate | None, Figure("of its figure to the first version's, over the blocks", null="no block")]
+    probability: Annotated[
+        float, Figure("posterior probability that it is the culprit; for the first: that there is no culprit")
+    ]
+    blocks: Annotated[int, Figure("blocks in which it was compared with the first version")]
+    ratio: Annotated[
+        Estimate | None,
+        Figure("its figure relative to the first version's, over the blocks", null="there are no blocks"),
+    ]
     untestable: Annotated[str | None, Figure("why it cannot be tested", null="it can, as far as is known")]
 
 
@@ -34,18 +39,18 @@ class Bisect:
     metric: str
     better: Literal["higher", "lower"]
     effect: Annotated[float, Figure("the smallest relative loss that was looked for")]
-    certainty: Annotated[float, Figure("posterior probability at which it is decided")]
+    certainty: Annotated[float, Figure("posterior probability at which the search ends")]
     verdict: Literal["culprit", "no culprit", "undecided"]
     culprit: Annotated[str | None, Figure("the first version that is slow", null="see verdict")]
     before: Annotated[str | None, Figure("the last version that was tested and is not slow", null="see verdict")]
-    probability: Annotated[float, Figure("of the likeliest answer")]
+    probability: Annotated[float, Figure("of the most likely answer")]
     loss: Annotated[
         Estimate | None, Figure("relative loss of the metric: posterior mean, 95 % credible bounds", null="no culprit")
     ]
     noise: Annotated[float, Figure("posterior mean of one comparison's standard deviation, relative")]
     blocks: Annotated[int, Figure("pairs of runs that were compared")]
-    most: Annotated[int, Figure("blocks at most")]
+    most: Annotated[int, Figure("maximum number of blocks")]
     versions: tuple[VersionProbed, ...]
-    why: Annotated[Comparison | None, Figure("the culprit against the version before it", null="not run yet, or none")]
+    why: Annotated[Comparison | None, Figure("the culprit vs. the version before it", null="not run yet, or none")]
     notes: tuple[str, ...]
     kind: Annotated[Literal["bisect"], Figure("what this document is")] = "bisect"

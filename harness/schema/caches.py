@@ -36,7 +36,7 @@ class Caches:
     ] = None  # fmt: skip
     possible_hit_share_in_blocks: Annotated[
         float | None,
-        Figure("the same in whole blocks of the engine, the last token of a prompt always being computed",
+        Figure("the same in whole blocks of the engine; the last token of a prompt is always computed",
                null="the engine's block size is unknown"),
     ] = None  # fmt: skip
     block_tokens: Annotated[

@@ -44,7 +44,7 @@ class Side:
     workload: str
     label: Mapping[str, str]
     verified: Annotated[
-        bool | None, Figure("its output was checked and is the model's", null="none of its runs was checked")
+        bool | None, Figure("its output was checked and matches the model", null="none of its runs was checked")
     ] = None
 
 
@@ -123,7 +123,7 @@ class KernelWhy:
 
 @dataclass(frozen=True, slots=True)
 class Decomposition:
-    """Where the difference is: step time per output token, in seconds. mix + cost + unmatched = difference."""
+    """Where the difference comes from: step time per output token, in seconds. mix + cost + unmatched = difference."""
 
     a_s: Annotated[Estimate, Figure("A's time in and between steps", "s")]
     b_s: Annotated[Estimate, Figure("B's time in and between steps", "s")]
@@ -159,11 +159,11 @@ class Comparison:
     differences: Annotated[tuple[Difference, ...], Figure("what differs")]
     waived: Annotated[tuple[str, ...], Figure("reasons to refuse the comparison that an option waived")]
     blocks: Annotated[int, Figure("number of trials; each runs A and B one after the other")]
-    margin: Annotated[float, Figure("relative differences up to this count as no difference")]
+    margin: Annotated[float, Figure("relative differences up to this are ignored")]
     metric: Annotated[str, Figure("the primary metric, listed first in figures")]
     figures: tuple[ComparedFigure, ...]
     missing: Annotated[tuple[str, ...], Figure("metrics that a side lacks, or that are not above 0")]
-    why: Annotated[Decomposition | None, Figure("where the difference is", null="see why_not")]
+    why: Annotated[Decomposition | None, Figure("where the difference comes from", null="see why_not")]
     why_not: Annotated[str | None, Figure("why `why` is null", null="`why` is not null")]
     notes: tuple[str, ...]
     margin_source: Annotated[

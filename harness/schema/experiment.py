@@ -28,10 +28,14 @@ class Cell:
     ] = None
     address: Annotated[
         str | None,
-        Figure("hash of all that decides its figures on this machine; see docs/how-to/sweep.md", null="none is kept"),
+        Figure(
+            "hash of everything that determines its figures on this machine; see docs/how-to/sweep.md",
+            null="none is kept",
+        ),
     ] = None
     work: Annotated[
-        str | None, Figure("hash of the model and the requests' lengths: what is alike may be ranked", null="no grid's")
+        str | None,
+        Figure("hash of the model and the requests' lengths: cells with the same hash may be ranked", null="no grid's"),
     ] = None
     devices: Annotated[int, Figure("how many devices it uses")] = 1
     substituted: Annotated[
@@ -65,7 +69,7 @@ class Manifest:
     together: Annotated[bool, Figure("the jobs of a block are windows of one process, which loads the engine once")] = (
         False
     )
-    kept: Annotated[bool, Figure("what is done counts although the machine has been restarted since")] = False
+    kept: Annotated[bool, Figure("finished runs count even if the machine has been restarted since")] = False
     kind: Literal["experiment"] = "experiment"
 
     @property
@@ -91,7 +95,9 @@ class Event:
         str | None, Figure("why it failed or was refused", null="the run did not fail and was not refused")
     ] = None
     run: Annotated[str | None, Figure("its folder", null="it is in runs/ of this experiment")] = None
-    node: Annotated[str | None, Figure("machine of a cluster, and a hash of what it is", null="this machine")] = None
+    node: Annotated[str | None, Figure("machine of a cluster, and a hash of its description", null="this machine")] = (
+        None
+    )
 
     @property
     def job(self) -> str:

@@ -19,13 +19,13 @@ class LoadProbed:
     """All probes at one load."""
 
     load: float
-    holds: Annotated[bool | None, Figure("every limit holds at its quantile", null="the requests do not decide it")]
-    kept: Annotated[Mapping[str, Estimate], Figure("share of the requests that kept a limit, with its 95 % interval")]
-    overloaded: Annotated[bool, Figure("requests piled up until the last arrival")]
-    goodput: Annotated[float | None, Figure("requests that kept all limits", "requests/s", null="no probe ended")]
+    holds: Annotated[bool | None, Figure("every limit is met at its quantile", null="the requests do not settle it")]
+    kept: Annotated[Mapping[str, Estimate], Figure("share of requests within a limit, with its 95 % interval")]
+    overloaded: Annotated[bool, Figure("the backlog grew until the last arrival")]
+    goodput: Annotated[float | None, Figure("requests that met all limits", "requests/s", null="no probe ended")]
     output_tokens_per_s: Annotated[float | None, Figure("mean of the probes", "tokens/s", null="no probe ended")]
-    runs: Annotated[tuple[str, ...], Figure("folders, from the experiment's")]
-    aborted: Annotated[tuple[str, ...], Figure("why probes did not come to their end")]
+    runs: Annotated[tuple[str, ...], Figure("folders, relative to the experiment's")]
+    aborted: Annotated[tuple[str, ...], Figure("why probes did not finish")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,18 @@ class FindRate:
     state: Annotated[
         Literal["searching", "found", "unresolved", "above", "below"],
         Figure(
-            "found: the answer holds, 1.05 times as much does not; unresolved: the probes were used up; above: all "
-            "that was tried held; below: nothing did"
+            "found: the limits are met at the answer, and not at 1.05 times it; unresolved: the probes were used up; "
+            "above: every load tried met the limits; below: none did"
         ),
     ]
-    answer: Annotated[float | None, Figure("the highest load that holds", null="none did")]
-    fails: Annotated[float | None, Figure("the lowest load that fails", null="none did")]
-    confirmed: Annotated[bool | None, Figure("it holds at 0.95 of the answer", null="not probed, or undecided")]
-    refuted: Annotated[bool | None, Figure("it fails at 1.1 of the answer", null="not probed, or undecided")]
-    probes: Annotated[int, Figure("that have ended")]
-    most: Annotated[int, Figure("probes at most")]
+    answer: Annotated[float | None, Figure("the highest load that meets the limits", null="none did")]
+    fails: Annotated[float | None, Figure("the lowest load that does not meet the limits", null="none did")]
+    confirmed: Annotated[bool | None, Figure("the limits are met at 0.95x the answer", null="not probed, or undecided")]
+    refuted: Annotated[
+        bool | None, Figure("the limits are not met at 1.1x the answer", null="not probed, or undecided")
+    ]
+    probes: Annotated[int, Figure("probes that have ended")]
+    most: Annotated[int, Figure("maximum number of probes")]
     loads: Annotated[tuple[LoadProbed, ...], Figure("in the order in which they were first tried")]
     notes: tuple[str, ...]
     kind: Annotated[Literal["find_rate"], Figure("what this document is")] = "find_rate"

@@ -16,7 +16,7 @@ class Limit:
     """A latency that may be exceeded by a share of the requests only."""
 
     figure: Limited
-    quantile: Annotated[float, Figure("share of the requests that must keep it")]
+    quantile: Annotated[float, Figure("share of the requests that must meet it")]
     limit_s: Annotated[float, Figure("the latency", "s")]
 
     @property
@@ -30,15 +30,18 @@ class LimitKept:
     """What became of one limit."""
 
     figure: Limited
-    quantile: Annotated[float, Figure("share of the requests that must keep it")]
+    quantile: Annotated[float, Figure("share of the requests that must meet it")]
     limit_s: Annotated[float, Figure("the latency", "s")]
-    judged: Annotated[int, Figure("requests of which it is known: a cut one only once it had exceeded the limit")]
-    kept: Annotated[int, Figure("of them, those that kept it")]
-    share: Annotated[float | None, Figure("kept / judged", null="none was judged", better="higher")]
-    low: Annotated[
-        float | None, Figure("95 % interval: Wilson's, of judged / clustering values", null="none was judged")
+    judged: Annotated[
+        int, Figure("requests for which it is known; for one that was cut off, only once it had exceeded the limit")
     ]
-    high: Annotated[float | None, Figure("its other end", null="none was judged")]
+    kept: Annotated[int, Figure("of these, those that met it")]
+    share: Annotated[float | None, Figure("kept / judged", null="none were judged", better="higher")]
+    low: Annotated[
+        float | None,
+        Figure("lower end of its 95 % interval: Wilson's, for judged / clustering values", null="none were judged"),
+    ]
+    high: Annotated[float | None, Figure("upper end of that interval", null="none were judged")]
     clustering: Annotated[
         float, Figure("how many times the share's variance over batches of time is that of independent requests, >= 1")
     ]
@@ -50,12 +53,12 @@ class LimitKept:
 
 @dataclass(frozen=True, slots=True)
 class Goodput:
-    """Requests that kept all limits. A request that was cut or failed is none of them."""
+    """Requests that met all limits. A request that was cut off or failed is not one of them."""
 
     limits: tuple[LimitKept, ...]
     due: Annotated[int, Figure("requests that were due in the window")]
-    good: Annotated[int, Figure("of them, those that finished and kept all limits")]
-    share: Annotated[float | None, Figure("good / due: cut and failed ones count as violations", null="none was due",
+    good: Annotated[int, Figure("of these, those that finished and met all limits")]
+    share: Annotated[float | None, Figure("good / due: cut and failed ones count as violations", null="none were due",
                                           better="higher")]  # fmt: skip
     requests_per_s: Annotated[
         float | None,

@@ -15,14 +15,14 @@ class Replayed:
 
     format: str
     rows: Annotated[int, Figure("rows of the file, or turns of its conversations")]
-    replayed: Annotated[int, Figure("requests made of them")]
+    replayed: Annotated[int, Figure("requests made from them")]
     empty: Annotated[int, Figure("left out: no prompt or no output tokens")] = 0
     out_of_range: Annotated[int, Figure("left out: outside start_s, end_s or max_requests")] = 0
     too_long: Annotated[int, Figure("left out or cut: longer than the context (see fit)")] = 0
     out_of_order: Annotated[int, Figure("earlier than the row before; rows are replayed in order of time")] = 0
     estimated: Annotated[int, Figure("lengths estimated from the text, by chars_per_token")] = 0
     fit: Annotated[str, Figure("what was done about requests that are too long")] = "refuse"
-    length_scale: Annotated[float, Figure("lengths were multiplied by this, with what fit: scale needed")] = 1.0
+    length_scale: Annotated[float, Figure("lengths were multiplied by this, including what fit: scale needed")] = 1.0
     time_scale: Annotated[float, Figure("times were multiplied by this")] = 1.0
 
 

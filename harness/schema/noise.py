@@ -30,7 +30,7 @@ class Noise:
     load: Annotated[Mapping[str, Any], Figure("the engine, layer, model and workload it applies to")]
     engine_version: Annotated[str | None, Figure("version of the engine that ran", null="the engine reports none")]
     metric: Annotated[str, Figure("the metric whose noise is the margin of comparisons")]
-    margin: Annotated[float, Figure("largest relative difference that counts as no difference")]
+    margin: Annotated[float, Figure("largest relative difference that is ignored")]
     blocks: Annotated[int, Figure("number of trials, of two runs each")]
     block_s: Annotated[float | None, Figure("mean time of a trial", "s", null="the journal has no times")]
     figures: Annotated[Mapping[str, FigureNoise], Figure("noise of each metric, by dotted name")]

@@ -98,7 +98,7 @@ class Result:
     telemetry: Telemetry
     failure: Failure | None
     caches: Annotated[Caches | None, Figure("prefix cache and compilations", null="an older innerloop wrote it")] = None
-    client: Annotated[Client | None, Figure("the client of layer http", null="the layer was not http")] = None
+    client: Annotated[Client | None, Figure("the client of the http layer", null="another layer was driven")] = None
     roofline: Roofline | None = None
     profiling: Annotated[Profiling | None, Figure("the profiling pass", null="there was no profiling pass")] = None
     kernels: Annotated[Kernels | None, Figure("what the profiler saw", null="the profiler saw no kernels")] = None
@@ -124,7 +124,7 @@ class Result:
         ExperimentPlace | None, Figure("its experiment", null="the run is not part of an experiment")
     ] = None
     verification: Annotated[
-        Verification | None, Figure("whether its output is the model's", null="--verify was not given")
+        Verification | None, Figure("whether its output matches the model", null="--verify was not given")
     ] = None
 
     @property

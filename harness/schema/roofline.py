@@ -15,7 +15,7 @@ class MeasuredPeaks:
 
     device: str
     devices: Annotated[int, Figure("devices that each layer is split over (tensor parallel)")]
-    bytes_per_s: Annotated[float, Figure("memory bandwidth, the better of copy and read", unit="bytes/s")]
+    bytes_per_s: Annotated[float, Figure("memory bandwidth, the higher of copy and read", unit="bytes/s")]
     copy_bytes_per_s: float
     read_bytes_per_s: float
     dtype: Annotated[str, Figure("dtype of attention and lm_head")]

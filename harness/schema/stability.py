@@ -14,7 +14,7 @@ class Drift:
 
     kind: Annotated[
         Literal["drift", "level_shift"] | None,
-        Figure("drift: gradual; level_shift: sudden", null="the change is below 5 %, or may be chance"),
+        Figure("drift: gradual; level_shift: sudden", null="the change is below 5 %, or may be due to chance"),
     ]
     per_minute: Annotated[float, Figure("slope, as a share per minute", better="lower")]
     low: Annotated[float, Figure("lower end of its 95 % interval")]

@@ -93,7 +93,7 @@ class Overhead:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The client of layer http."""
+    """The client of the http layer."""
 
     cpu_s: Annotated[float | None, Figure("CPU time of its process in the window", unit="s")]
     cpu_s_per_s: Annotated[float | None, Figure("CPU time / window, in cores")]

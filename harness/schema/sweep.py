@@ -16,7 +16,7 @@ ONE = "fewer than three processes"
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """What a source says of a cell."""
+    """What a source says about a cell."""
 
     figure: Literal["output_tokens_per_s", "ttft"]
     words: Annotated[str, Figure("as the source has it")]
@@ -29,11 +29,13 @@ class SweepCell:
     """One point of the grid."""
 
     name: str
-    at: Annotated[Mapping[str, Any], Figure("its values of the axes")]
+    at: Annotated[Mapping[str, Any], Figure("its value on each axis")]
     state: Annotated[CellState, Figure("suspect: one of its runs is; to come: trials are left")]
     reasons: Annotated[tuple[str, ...], Figure("why runs failed or were refused")]
     processes: Annotated[int, Figure("trials that finished")]
-    runs: Annotated[tuple[str, ...], Figure("folders: relative ones are in the experiment's, others were done before")]
+    runs: Annotated[
+        tuple[str, ...], Figure("folders; relative ones are in the experiment's, others come from earlier runs")
+    ]
     figures: Annotated[Mapping[str, Estimate], Figure("means over the processes, by dotted name")]
     devices: int
     substituted: Annotated[
@@ -45,7 +47,7 @@ class SweepCell:
     ]
     interactivity: Annotated[
         Estimate | None,
-        Figure("output rate of one user", "tokens/s", "1 / mean ITL", "no request got a second token", "higher"),
+        Figure("output rate per user", "tokens/s", "1 / mean ITL", "no request got a second token", "higher"),
     ]
     dominated_by: Annotated[
         tuple[str, ...], Figure("cells with the same work that are better in both at 95 %: their intervals lie above")
@@ -56,17 +58,17 @@ class SweepCell:
     energy_j_per_token: Annotated[
         Estimate | None, Figure("of devices, else of the CPU", "J/token", null="not measured", better="lower")
     ]
-    published: Annotated[tuple[Quoted, ...], Figure("what the suite's source says of it")]
+    published: Annotated[tuple[Quoted, ...], Figure("what the suite's source says about it")]
 
 
 @dataclass(frozen=True, slots=True)
 class AtInteractivity:
-    """Throughput a device at a fixed interactivity, between measured cells only."""
+    """Throughput per device at a fixed interactivity, between measured cells only."""
 
-    interactivity: Annotated[float, Figure("output tokens/s of a user", "tokens/s")]
+    interactivity: Annotated[float, Figure("output tokens/s per user", "tokens/s")]
     state: Annotated[
         Literal["between", "unreachable", "not measured"],
-        Figure("unreachable: no cell was as fast for a user; not measured: all cells were faster"),
+        Figure("unreachable: no cell was that fast per user; not measured: all cells were faster"),
     ]
     tokens_per_s_per_device: Annotated[Estimate | None, Figure("by linear interpolation", "tokens/s", null="see state")]
 
@@ -88,15 +90,15 @@ class Sweep:
     innerloop_version: str
     created: Annotated[str, Figure("when the last run ended, UTC in ISO 8601")]
     status: Literal["ok", "suspect", "failed", "partial", "interrupted"]
-    name: Annotated[str | None, Figure("of the suite", null="none was named")]
+    name: Annotated[str | None, Figure("of the suite", null="no suite was named")]
     title: str | None
     axes: Annotated[tuple[str, ...], Figure("what differs between the cells")]
     trials: Annotated[int, Figure("trials of each cell")]
     metric: str
     machine: Annotated[Mapping[str, Any], Figure("where it was measured")]
     counts: Annotated[Mapping[str, int], Figure("cells by state")]
-    boots: Annotated[int, Figure("how often the machine was started anew between its runs, plus 1")]
-    nodes: Annotated[Mapping[str, int], Figure("runs by machine of a cluster, each with a hash of what it is")]
+    boots: Annotated[int, Figure("boots of the machine that the runs span")]
+    nodes: Annotated[Mapping[str, int], Figure("runs by machine of a cluster, each with a hash of its description")]
     reused: Annotated[int, Figure("existing runs that were reused")]
     cells: tuple[SweepCell, ...]
     curves: tuple[Curve, ...]

@@ -9,7 +9,7 @@ from innerloop.harness.schema.figure import Figure
 from innerloop.harness.schema.reasons import Failure
 
 Way = Literal["run", "repeat", "alone"]
-NO_LOGS = "the engine gives no log-probabilities"
+NO_LOGS = "the engine returns no log-probabilities"
 NOT_CHECKED = "it could not be checked"
 
 
@@ -20,21 +20,21 @@ class Floor:
 
     formats: Annotated[str, Figure("the number formats, as far as they are imitated")]
     rms_nats: Annotated[float, Figure("root mean square of the differences", unit="nats")]
-    p99_nats: Annotated[float, Figure("99 % of them are at most that large", unit="nats")]
+    p99_nats: Annotated[float, Figure("99 % of them are at most this large", unit="nats")]
     worst_nats: Annotated[float, Figure("the largest of them", unit="nats")]
-    flip_share: Annotated[float, Figure("positions at which the two have other most likely tokens")]
+    flip_share: Annotated[float, Figure("share of positions at which the two have different top choices")]
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """What passes."""
+    """The limits."""
 
     rms_nats: Annotated[float, Figure("of log-probabilities", unit="nats", formula="3 x floor.rms_nats")]
     p99_nats: Annotated[float, Figure("of log-probabilities", unit="nats", formula="3 x floor.p99_nats")]
     margin_nats: Annotated[
         float,
         Figure(
-            "by which the most likely token may be ahead of the one that was given",
+            "how far the top choice may be ahead of the token that was returned",
             unit="nats",
             formula="6 x floor.worst_nats",
         ),
@@ -42,12 +42,12 @@ class Lines:
     flip_share: Annotated[
         float,
         Figure(
-            "tokens that may be flips, of those that were checked, and three more",
+            "share of the checked tokens that may be flips; three more are allowed",
             formula="3 x floor.flip_share",
         ),
     ]
-    batch_rms_nats: Annotated[float, Figure("in batches against alone", unit="nats", formula="sqrt(2) x rms_nats")]
-    batch_p99_nats: Annotated[float, Figure("in batches against alone", unit="nats", formula="sqrt(2) x p99_nats")]
+    batch_rms_nats: Annotated[float, Figure("batched vs. alone", unit="nats", formula="sqrt(2) x rms_nats")]
+    batch_p99_nats: Annotated[float, Figure("batched vs. alone", unit="nats", formula="sqrt(2) x p99_nats")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,81 +59,90 @@ class Agreement:
     rms_nats: Annotated[
         float | None, Figure("root mean square of engine's - reference's log-probability", unit="nats", null=NO_LOGS)
     ]
-    p99_nats: Annotated[float | None, Figure("99 % of the differences are at most that", unit="nats", null=NO_LOGS)]
+    p99_nats: Annotated[
+        float | None, Figure("99 % of the differences are at most this large", unit="nats", null=NO_LOGS)
+    ]
     worst_nats: Annotated[float | None, Figure("the largest difference", unit="nats", null=NO_LOGS)]
-    not_finite: Annotated[int, Figure("log-probabilities that are no finite number, which are in no figure here")]
-    flips: Annotated[int, Figure("tokens that are not the reference's most likely one")]
-    flips_beyond: Annotated[int, Figure("of them, those that the reference puts back by more than the margin")]
-    worst_flip_nats: Annotated[float, Figure("how far the reference puts the worst one back; 0: none is", unit="nats")]
+    not_finite: Annotated[int, Figure("log-probabilities that are not finite; no figure here includes them")]
+    flips: Annotated[int, Figure("tokens that are not the reference's top choice")]
+    flips_beyond: Annotated[
+        int, Figure("of these, those that the reference ranks below its own choice by more than the margin")
+    ]
+    worst_flip_nats: Annotated[
+        float, Figure("how far the worst one trails the top choice; 0: there are no flips", unit="nats")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchEffect:
-    """The engine in its batches against the same engine with one request at a time, up to where their tokens part."""
+    """The engine in its batches vs. the same engine with one request at a time, up to where their tokens diverge."""
 
     requests: int
     positions: int
     rms_nats: Annotated[float | None, Figure("root mean square of the differences", unit="nats", null=NO_LOGS)]
-    p99_nats: Annotated[float | None, Figure("99 % of the differences are at most that", unit="nats", null=NO_LOGS)]
-    parted: Annotated[int, Figure("requests whose tokens part")]
+    p99_nats: Annotated[
+        float | None, Figure("99 % of the differences are at most this large", unit="nats", null=NO_LOGS)
+    ]
+    parted: Annotated[int, Figure("requests whose tokens diverge")]
 
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """The first token that is wrong beyond the lines."""
+    """The first token that is wrong by more than the limits allow."""
 
-    way: Annotated[Way, Figure("run: measured; repeat: once more, with log-probabilities; alone: one at a time")]
+    way: Annotated[Way, Figure("run: measured; repeat: again, with log-probabilities; alone: one at a time")]
     request: Annotated[int, Figure("as in requests.parquet")]
-    position: Annotated[int, Figure("of its output, from 0")]
-    nats: Annotated[float | None, Figure("how far it is off", unit="nats", null="no finite number")]
-    step: Annotated[int | None, Figure("as in steps.parquet", null="not of the measured run")]
+    position: Annotated[int, Figure("in its output, zero-based")]
+    nats: Annotated[float | None, Figure("how far it is off", unit="nats", null="not finite")]
+    step: Annotated[int | None, Figure("as in steps.parquet", null="not part of the measured run")]
     running: Annotated[int | None, Figure("requests in that step's batch", null="not reported")]
 
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """A line that was not met."""
+    """A limit that was not met."""
 
-    way: Annotated[Literal["run", "repeat", "alone", "batch"], Figure("of what; batch: in batches against alone")]
+    way: Annotated[Literal["run", "repeat", "alone", "batch"], Figure("which comparison; batch: batched vs. alone")]
     figure: Annotated[Literal["rms_nats", "p99_nats", "flips", "flips_beyond", "not_finite"], Figure("its name there")]
     value: float
-    line: Annotated[float, Figure("the most that would have passed")]
+    line: Annotated[float, Figure("the largest value that would have passed")]
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the tokens were held against."""
+    """What the tokens were compared with."""
 
-    dtype: Annotated[str, Figure("of its computation; stored weights of few bits are taken for what they stand for")]
+    dtype: Annotated[str, Figure("in which it computes; quantized weights are used with the values they represent")]
     torch: str
     transformers: str
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Whether the run's tokens are the model's."""
+    """Whether the run's tokens match the model."""
 
-    passed: Annotated[bool | None, Figure("every line was met", null="it could not be checked: see failure")]
-    seconds: Annotated[float, Figure("what it took, after the measured run", unit="s")]
+    passed: Annotated[bool | None, Figure("every limit was met", null="it could not be checked: see failure")]
+    seconds: Annotated[float, Figure("how long it took, after the measured run", unit="s")]
     folder: Annotated[str, Figure("its folder, inside the run's folder")]
     missed: tuple[Missed, ...] = ()
     first_divergence: Annotated[
-        Divergence | None, Figure("where it goes wrong first", null="it passed, or no single token is beyond a line")
+        Divergence | None, Figure("where it goes wrong first", null="it passed, or no single token is beyond a limit")
     ] = None
-    reference: Annotated[Reference | None, Figure("what the tokens were held against", null=NOT_CHECKED)] = None
+    reference: Annotated[Reference | None, Figure("what the tokens were compared with", null=NOT_CHECKED)] = None
     floor: Annotated[Floor | None, Figure("what rounding alone does", null=NOT_CHECKED)] = None
-    lines: Annotated[Lines | None, Figure("what passes", null=NOT_CHECKED)] = None
+    lines: Annotated[Lines | None, Figure("the limits", null=NOT_CHECKED)] = None
     run: Annotated[Agreement | None, Figure("the measured run's tokens", null=NOT_CHECKED)] = None
-    repeat: Annotated[
-        Agreement | None, Figure("the same requests once more, with log-probabilities", null=NOT_CHECKED)
-    ] = None
+    repeat: Annotated[Agreement | None, Figure("the same requests again, with log-probabilities", null=NOT_CHECKED)] = (
+        None
+    )
     alone: Annotated[Agreement | None, Figure("some of the requests, one at a time", null=NOT_CHECKED)] = None
     batch: Annotated[BatchEffect | None, Figure("`repeat` against `alone`", null=NOT_CHECKED)] = None
     repeat_differs: Annotated[
-        int | None, Figure("checked requests of which the repeat has other tokens", null=NOT_CHECKED)
+        int | None, Figure("checked requests for which the repeat returned different tokens", null=NOT_CHECKED)
     ] = None
     requests: Annotated[
-        int | None, Figure("of the run that have output; `run.requests` of them were checked", null=NOT_CHECKED)
+        int | None,
+        Figure("requests of the run that have output; `run.requests` of them were checked", null=NOT_CHECKED),
     ] = None
     failure: Annotated[Failure | None, Figure("why it could not be checked", null="it could")] = None
     notes: tuple[str, ...] = ()

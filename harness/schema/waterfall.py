@@ -57,9 +57,9 @@ class LayerRow:
     ttft_s: LatencyPoints | None
     tpot_s: LatencyPoints | None
     tokens_per_s: Annotated[float | None, Figure("1 / s_per_output_token", unit="tokens/s", better="higher")] = None
-    ms_per_step: Annotated[float | None, Figure("per step of layer core", unit="ms")] = None
+    ms_per_step: Annotated[float | None, Figure("per step of the core layer", unit="ms")] = None
     added_s_per_output_token: Annotated[float | None, Figure("difference from the layer below", unit="s")] = None
-    added_ms_per_step: Annotated[float | None, Figure("the same per step of layer core", unit="ms")] = None
+    added_ms_per_step: Annotated[float | None, Figure("the same per step of the core layer", unit="ms")] = None
     added_share: Annotated[float | None, Figure("of the outermost layer's time")] = None
     ratio_to_below: Annotated[
         float | None,
@@ -97,7 +97,7 @@ class Waterfall:
     workload_hash: str | None
     layers: tuple[str, ...]
     trials: int
-    tokens_per_step: Annotated[float | None, Figure("output tokens per step, on layer core")]
+    tokens_per_step: Annotated[float | None, Figure("output tokens per step, on the core layer")]
     rungs: tuple[LayerRow, ...]
     differences: Annotated[Mapping[str, Mapping[str, Any]], Figure("engine arguments that differ between layers")] = (
         field(default_factory=dict)

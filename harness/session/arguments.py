@@ -23,19 +23,19 @@ examples:
   innerloop run --engine vllm --layers all --trials 3
       core, engine, async and http on the same requests, and what each layer adds
   innerloop run --engine vllm --workload users-10 --trials 8
-      every metric with a confidence interval, from eight trials; --until 1% stops as soon as they suffice
+      every metric with a confidence interval, from eight trials; --until 1% stops as soon as there are enough
   innerloop run --engine vllm --windows users-10,users-50,users-100
       three workloads on one engine, loaded once
   innerloop run --engine vllm,torch --workload users-10,users-50 --set max_batch_size=8,16
       every combination of the values, as one experiment; see docs/how-to/sweep.md
   innerloop run --engine vllm --workload users-10 --verify
-      also check every token against torch: a fast engine that computes something else is caught
+      also check every token against torch; this catches an engine that is fast but wrong
   innerloop run --engine vllm --model llama3-70b-awq --dry-run
       print what would be done, without doing it
   innerloop run --set max_batch_size=16 --label try=small --note "after the scheduler change"
       the report and `innerloop runs` show settings, labels and notes
 
-`innerloop profiles list` lists models and workloads; you can also give the path of your own YAML file.
+`innerloop profiles list` lists models and workloads; you can also give the path to your own YAML file.
 `innerloop doctor` shows which engines run on this machine. docs/metrics.md explains the figures.
 
 """
@@ -71,7 +71,7 @@ def add_request(out: argparse.ArgumentParser) -> None:
     what.add_argument("--model", metavar="NAME|YAML", help="default: llama-tiny on a CPU, llama3-8b on a large GPU")
     what.add_argument("--workload", metavar="NAME|YAML", help="default: quick")
     what.add_argument(
-        "--weights", metavar="DIR", type=Path, help="a folder of your own weights; default: random weights"
+        "--weights", metavar="DIR", type=Path, help="a folder with your own weights; default: random weights"
     )
     what.add_argument(
         "--layer", metavar="NAME", help="the engine's entry point: core, engine, async or http; default: core"
@@ -101,10 +101,15 @@ def add_request(out: argparse.ArgumentParser) -> None:
         "--metric", metavar="METRIC", help="the metric that --until watches; default: output_tokens_per_s"
     )
     what.add_argument(
-        "--budget", metavar="TIME", type=duration, help="with several values: start no process after this time, e.g. 2h"
+        "--budget",
+        metavar="TIME",
+        type=duration,
+        help="with several values: start no new processes after this time, e.g. 2h",
     )
     what.add_argument(
-        "--fresh", action="store_true", help="with several values: run again what has been measured on this machine"
+        "--fresh",
+        action="store_true",
+        help="with several values: re-run whatever has already been measured on this machine",
     )
     what.add_argument(
         "--slo",
@@ -116,7 +121,7 @@ def add_request(out: argparse.ArgumentParser) -> None:
         "--seed",
         default="0",
         metavar="N",
-        help="seed of token ids, lengths and arrivals, or one each, such as 1,schedule=7; default: 0",
+        help="seed for token ids, lengths and arrivals, or one for each, such as 1,schedule=7; default: 0",
     )
     how = out.add_argument_group("how to run it (--set and the --*-arg options may be repeated)")
     how.add_argument(
@@ -124,7 +129,7 @@ def add_request(out: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting that all engines share; NAME=A,B: each",
+        help="a setting that all engines share; NAME=A,B runs each",
     )
     how.add_argument(
         "--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="an engine-specific argument"
@@ -208,18 +213,18 @@ def add_profiling(out: argparse.ArgumentParser) -> None:
         "--profiler-steps",
         "--profile-steps",
         metavar="STEPS",
-        help="steps to profile: A:B (from 0, B excluded), prefill, decode or steady; "
+        help="steps to profile: A:B (zero-based, B exclusive), prefill, decode or steady; "
         "default: a few dozen steps of each kind",
     )
 
 
 def add_verification(out: argparse.ArgumentParser) -> None:
-    verified = out.add_argument_group("verification (after the measured run, in processes of its own)")
+    verified = out.add_argument_group("verification (after the measured run, in separate processes)")
     verified.add_argument(
         "--verify",
         action="store_true",
-        help="check that the output is the model's: run the requests once more for their log-probabilities, some of "
-        "them one at a time, and score the tokens with torch; a run that fails is suspect",
+        help="check that the output matches what the model should produce: run the requests again for their "
+        "log-probabilities, some of them one at a time, and score the tokens with torch; a run that fails is suspect",
     )
 
 
@@ -234,7 +239,7 @@ def add_result(out: argparse.ArgumentParser) -> None:
         help="stored with the result and added to the folder's name; may be repeated",
     )
     result.add_argument("--note", metavar="TEXT", help="stored with the result")
-    result.add_argument("--strict", action="store_true", help="exit with 5 if the run is suspect")
+    result.add_argument("--strict", action="store_true", help="exit with code 5 if the run is suspect")
     result.add_argument("--json", action="store_true", help="print the result as one JSON document on stdout")
     result.add_argument(
         "--html", type=Path, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
@@ -244,7 +249,7 @@ def add_result(out: argparse.ArgumentParser) -> None:
     result.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the resolved plan and stop; also for engines and devices that this machine lacks",
+        help="print the resolved plan and stop; works even for engines and devices that this machine lacks",
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from innerloop.harness.cli.errors import InnerloopError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-ADVICE = "Check the path's permissions, the free space and the limits on files (ulimit -f, quotas)."
+ADVICE = "Check the path's permissions, the free space, file-size limits (ulimit -f) and quotas."
 
 
 def cause_of(error: BaseException) -> str:

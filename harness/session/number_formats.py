@@ -40,7 +40,7 @@ def number_formats(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Nu
     """
     dtype = settings.get("dtype")
     if dtype not in PRECISE:
-        raise InnerloopError(f"there is no rule for what an engine loses that computes in {dtype}")
+        raise InnerloopError(f"there is no rule for how much precision an engine that computes in {dtype} loses")
     stored = config.get("quantization_config")
     method = settings.get("quantization") if stored is None else stored.get("quant_method")
     inputs = weights = None
@@ -56,7 +56,7 @@ def number_formats(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Nu
         inputs, weights = "token", "output"
         words.append("fp8 weights and inputs")
     elif method is not None and method not in WEIGHTS_ONLY:
-        raise InnerloopError(f"there is no rule for what an engine loses with weights of {method}")
+        raise InnerloopError(f"there is no rule for how much precision an engine loses with {method} weights")
     elif method is not None:
         words.append(f"{method} weights as stored")
     cache = "e4m3" if str(settings.get("kv_cache_dtype") or "").startswith(("fp8", "float8")) else None

@@ -167,7 +167,7 @@ def print_plan(resolved: Plan, console: Console) -> None:
     rows = table(header=False)
     rows.add_column(no_wrap=True, style="dim")
     rows.add_column()
-    rows.add_row("engine", f"{spec['engine']}, layer {spec['layer']}, on {spec['device']}")
+    rows.add_row("engine", f"{spec['engine']}, {spec['layer']} layer, on {spec['device']}")
     if resolved.why_not_here:
         rows.add_row("cannot run here", resolved.why_not_here)
     missing = " (to be created)" if environment["lock"] else ""

@@ -74,13 +74,13 @@ def score(
         "scores": str(folder / SCORES),
     }
     (folder / JOB).write_text(json.dumps(job, indent=1))
-    say(f"scoring {len(sequences)} sequences by torch in {formats.precise} and in {formats.words}")
+    say(f"scoring {len(sequences)} sequences with torch in {formats.precise} and in {formats.words}")
     threads = pinned_threads(machine) if checkpoint["device"] == "cpu" else {}
     told = follow(environment.python, folder, {**environment.variables, **threads}, 2 * len(sequences), say)
     with np.load(folder / SCORES, allow_pickle=False) as kept:
         arrays = {name: kept[name] for name in ("token", "top", "top_id", "rough", "rough_top_id")}
     if not all(np.isfinite(arrays[name]).all() for name in ("token", "top", "rough")):
-        raise InnerloopError("the reference gives log-probabilities that are no finite numbers for this checkpoint")
+        raise InnerloopError("the reference returns non-finite log-probabilities for this checkpoint")
     return Scores(**arrays, torch=told["torch"], transformers=told["transformers"], notes=tuple(told["notes"]))
 
 
@@ -115,7 +115,7 @@ def follow(
                     elif kind == "exit":
                         raise InnerloopError(f"the reference exited with code {event['code']}", *log_tail(log))
             ended = "the reference was killed; it may have run out of memory"
-            late = f"the reference said nothing for {QUIET_S:g} s"
+            late = f"the reference reported nothing for {QUIET_S:g} s"
             raise InnerloopError(late if worker.alive else ended, *log_tail(log))
         finally:
             worker.close(pid)

@@ -127,7 +127,7 @@ class Verifying:
         if again.logs is None:
             spec = inputs.spec
             notes.append(
-                f"{spec.engine.title} gives no log-probabilities on layer {spec.layer}: only its tokens were checked"
+                f"{spec.engine.title} returns no log-probabilities on the {spec.layer} layer: only tokens were checked"
             )
         return Verification(
             passed=not missed,
@@ -204,7 +204,7 @@ class Verifying:
         phase = next(reversed(outcome.phases), "start")
         if phase != self._phase and phase in WORDS:
             alone = " of some requests one at a time" if outcome.closed else " with log-probabilities"
-            self.say(WORDS[phase] if phase != "measure" else f"running the workload once more,{alone}")
+            self.say(WORDS[phase] if phase != "measure" else f"running the workload again,{alone}")
         self._phase = phase
 
     def scored(

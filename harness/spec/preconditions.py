@@ -39,7 +39,7 @@ def layer(engine: EngineProfile, name: str | None, option: str = "--layer") -> s
     if name in engine.missing_layers:
         offered = ", ".join(engine.layers)
         raise Refused(
-            f"{option} {name}: {engine.name} has no layer {name}: {engine.missing_layers[name]}",
+            f"{option} {name}: {engine.name} has no {name} layer: {engine.missing_layers[name]}",
             f"{engine.name} has these layers: {offered}",
         )
     if name not in engine.layers:
@@ -60,7 +60,7 @@ def quantization(engine: EngineProfile, model: ModelProfile, device: str, settin
         same = [name for name in names("models") if _method(name) == wanted]
         raise Refused(
             f"quantization is {wanted}, but the weights of {model.name} are not quantized",
-            f"models with {wanted} weights: {', '.join(same) or 'none; give the path of your own profile'}",
+            f"models with {wanted} weights: {', '.join(same) or 'none; give the path to your own profile'}",
         )
     if wanted is not None and wanted not in engine.quantization.get(device, ()):
         load = load_of(model, device, settings)
@@ -78,7 +78,9 @@ def version(engine: EngineProfile, device: str, request: RunRequest) -> None:
     """A version that is asked for by name can be installed, and nothing else is asked for beside it."""
     for option, given in (("--engine-python", request.engine_python), ("--environment", request.environment)):
         if given is not None:
-            raise Refused(f"--engine {engine.name}=={engine.pinned} and {option} cannot be combined; give one of them")
+            raise Refused(
+                f"--engine {engine.name}=={engine.pinned} and {option} cannot be combined; use one or the other"
+            )
     check_version(engine, engine.environments[device], device)
 
 
@@ -151,7 +153,7 @@ def memory(model: ModelProfile, device: str, settings: Settings, machine: Machin
         parts += f" and {kv / GIB:.1f} GiB for kv_cache_tokens {settings.kv_cache_tokens}"
     fitting = [name for name in names("models") if (load_model(name).weights_bytes() or 0) < room]
     raise Refused(
-        f"{model.name} needs {parts}; only {room / GIB:.1f} GiB are {place}",
+        f"{model.name} needs {parts}; only {room / GIB:.1f} GiB is {place}",
         f"models whose weights fit: {', '.join(fitting) or 'none of the shipped ones'}",
     )
 
@@ -165,7 +167,7 @@ def paths(model: ModelProfile, weights: Path | None, engine: EngineProfile, laye
         reads_one = engine.adapter and layer in adapter_of(engine).with_tokenizer
         if reads_one and not any((weights / name).is_file() for name in TOKENIZERS):
             raise Refused(
-                f"--weights {weights}: there is no tokenizer in the folder, but layer {layer} of {engine.name} "
+                f"--weights {weights}: the folder contains no tokenizer, but the {layer} layer of {engine.name} "
                 "needs one",
                 "put the model's tokenizer.json and tokenizer_config.json into it, or choose --layer core",
             )

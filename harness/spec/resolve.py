@@ -183,7 +183,7 @@ def _registered(named: EngineProfile | None, request: RunRequest, machine: Machi
     assert request.environment is not None
     one = registered.load(request.environment)
     if request.engine_python is not None:
-        raise Refused("--environment and --engine-python cannot be combined; give one of them")
+        raise Refused("--environment and --engine-python cannot be combined; use one or the other")
     asks = (("engine", named.name if named else None, one.engine), ("device", request.device, one.device))
     for option, given, its in asks:
         if given not in (None, "auto", its):

@@ -103,4 +103,4 @@ def why_none() -> str:
         return f"the NVIDIA driver cannot read GPU {count}: {error}"
     finally:
         nvml.nvmlShutdown()
-    return "CUDA_VISIBLE_DEVICES hides all devices" if count else "the NVIDIA driver finds no device"
+    return "CUDA_VISIBLE_DEVICES hides all devices" if count else "the NVIDIA driver found no devices"

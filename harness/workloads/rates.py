@@ -41,7 +41,7 @@ def open_loop(plan: Open, seed: int) -> Times:
         due = due[due < end_ns]
     if not len(due):
         rate = "the rates" if plan.rates is not None else f"load.rate_per_s ({plan.rate_per_s:g})"
-        raise Refused(f"no request would be sent: {rate} x load.duration_s ({plan.duration_s:g}) is too small")
+        raise Refused(f"no requests would be sent: {rate} x load.duration_s ({plan.duration_s:g}) is too small")
     return due
 
 

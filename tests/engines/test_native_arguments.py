@@ -178,7 +178,7 @@ def test_vllms_kv_cache_has_as_many_tokens_in_fp8_as_were_asked_for():
 def test_vllm_takes_what_changes_a_step_only_where_no_step_is_watched(name):
     load = make_load(engine_args={name: 2})
     for layer in ("core", "engine"):
-        with pytest.raises(UnsupportedSetting, match=rf"engine argument {name}: .*layers async and http"):
+        with pytest.raises(UnsupportedSetting, match=rf"engine argument {name}: .*the async and http layers"):
             load_adapter("vllm").arguments(replace(load, layer=layer), Probe())
     for layer in ("async", "http"):
         assert load_adapter("vllm").arguments(replace(load, layer=layer), Probe())[name] == 2

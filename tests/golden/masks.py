@@ -20,7 +20,7 @@ MACHINE_KEYS = (
 MACHINE = (
     (r"/checkout(/\w+)*/engines\b", "/checkout/engines"),
     (r"(?<=/environments/)(\w+-(?:cpu|cuda))-[0-9a-f]{12}", rf"\1-{MASKED}"),
-    (r"[\d.]+ GiB are available on this machine", f"{MASKED} GiB are available on this machine"),
+    (r"[\d.]+ GiB is available on this machine", f"{MASKED} GiB is available on this machine"),
     (r"(?m)^(  this machine has ).*(, no NVIDIA GPU)$", rf"\1{MASKED}\2"),
     (r"(?m)^(innerloop [\d.]+)(, commit [0-9a-f]+(?: \(changed\))?)?, cache", r"\1, cache"),
     (r"(?m)^(system|CPU|instructions|memory|Python)( +).*$", rf"\1\2{MASKED}"),
@@ -79,10 +79,10 @@ RARELY = (  # a matter of the machine's speed and of what else it does
     "the engine waited for requests: ",
     "<bars>: this layer was faster than the one below",
     "note: the machine's peaks were measured while other processes used",
-    "note: steps took N times their bound, the least time at the measured peaks",
-    "note: decode only steps took N times their bound, the least time at the measured peaks",
-    "note: with prefill steps took N times their bound, the least time at the measured peaks",
-    "note: steady steps took N times their bound, the least time at the measured peaks",
+    "note: steps took N times their bound, the minimum time at the measured peaks",
+    "note: decode only steps took N times their bound, the minimum time at the measured peaks",
+    "note: with prefill steps took N times their bound, the minimum time at the measured peaks",
+    "note: steady steps took N times their bound, the minimum time at the measured peaks",
 )
 
 

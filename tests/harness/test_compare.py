@@ -56,7 +56,7 @@ def test_for_people_settings_come_first_then_figures_then_where(make: Make, caps
     places = [out.index(word) for word in ("settings.max_batch_size", "output_tokens_per_s", "mix: different steps")]
     assert places == sorted(places)
     assert "undecided" in out
-    assert "95 %" not in out.partition("Where the difference is")[0].replace("95 % interval", "")
+    assert "95 %" not in out.partition("Where the difference comes from")[0].replace("95 % interval", "")
     assert max(map(len, out.splitlines())) <= 80
 
 

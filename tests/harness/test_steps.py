@@ -84,7 +84,7 @@ def test_a_run_without_a_result_is_read_from_its_raw_trace(run_folder):
 def test_a_run_that_measured_nothing_says_so(tmp_path, capsys):
     (tmp_path / "job.json").write_text("{}")
     assert verb.main([str(tmp_path)]) == EXIT_OK
-    assert "no step was recorded" in capsys.readouterr().out
+    assert "no steps were recorded" in capsys.readouterr().out
     assert verb.main([str(tmp_path), "--json"]) == EXIT_OK
     assert json.loads(capsys.readouterr().out)["duration_s"] is None
 
@@ -99,7 +99,7 @@ def test_one_step_is_printed(offline_tables):
     )
     text = printed(findings("one", tables, None, 5))
     assert "decode only: 0 steps are too few for a fit" in text
-    assert "no request had a second token" in text
+    assert "no requests had a second token" in text
 
 
 def test_an_engine_that_reports_little_is_printed_with_what_it_leaves_out(offline_tables):

@@ -69,7 +69,7 @@ def layout_of(file: BinaryIO, plan: Trace, source: str) -> Layout:
         if getattr(columns, name) is None:
             known = f"; it has {', '.join(_names(head, found.kind))}" if _names(head, found.kind) else ""
             raise Refused(
-                f"{source}: load.columns.{name} is missing; name the column that holds the {name}'s tokens{known}"
+                f"{source}: load.columns.{name} is missing; name the column with the number of {name} tokens{known}"
             )
     optional = tuple(name for name in found.optional if name not in given)
     return replace(found, columns=columns, unit=plan.time_unit or found.unit, optional=optional)
@@ -90,9 +90,7 @@ def _recognised(head: str, source: str) -> Layout:
         if {one.columns.time, one.columns.prompt, one.columns.output} <= names:
             return one
     if len(names) < 2:
-        raise Refused(
-            f"{source} is of no format that is recognised", f"say which it is: load.format: {', '.join(BY_NAME)}"
-        )
+        raise Refused(f"{source} is not in a recognised format", f"set load.format to one of {', '.join(BY_NAME)}")
     return CSV
 
 

@@ -84,7 +84,7 @@ def _collected(file: BinaryIO, plan: Trace, layout: Layout, source: str) -> Coll
     except NotARecord as error:
         bad.append(f"line {error.line} {error}")
     if bad:
-        more = "; reading ended after as many bad rows as are named here" if len(bad) == MOST_BAD else ""
+        more = "; stopped reading after this many bad rows" if len(bad) == MOST_BAD else ""
         raise Refused(f"{source}, {bad[0]}{more}", *bad[1:])
     return taken
 
@@ -178,7 +178,7 @@ class Taker:
         if most:
             raise Refused(
                 f"{source} has more than {most} by line {taken.lines[-1]}",
-                "replay a part of it: load.max_requests, start_s and end_s; or shorter requests: load.length_scale",
+                "replay part of it (load.max_requests, start_s, end_s), or shorten the requests (load.length_scale)",
             )
 
     def _length(self, record: dict[str, Any], name: str) -> int:

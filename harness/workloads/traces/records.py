@@ -60,7 +60,7 @@ def json_lines(file: BinaryIO) -> Iterator[Record]:
         except (ValueError, RecursionError, StopIteration):
             raise NotARecord(number, "is not JSON") from None
         if end != len(text):
-            raise NotARecord(number, "has something behind its JSON value")
+            raise NotARecord(number, "has trailing data after its JSON value")
         yield number, value
 
 
@@ -124,7 +124,7 @@ def json_array(file: BinaryIO) -> Iterator[Record]:
         stream.skip(end - stream.at)
     stream.skip(1)
     if stream.next():
-        raise NotARecord(stream.line, "has something behind the list")
+        raise NotARecord(stream.line, "has trailing data after the list")
 
 
 class _Text:

@@ -153,5 +153,5 @@ def session_of(value: Any, name: str) -> Any:
         BadField: neither a text nor a whole number.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int)) or (isinstance(value, str) and len(value) > 1000):
-        raise BadField(name, f"is {values.shown(value)}; it must be a text or a whole number")
+        raise BadField(name, f"is {values.shown(value)}; it must be a string or a whole number")
     return value

@@ -91,7 +91,7 @@ def fitted(rows: Rows, plan: Trace, context_length: int, source: str) -> Replay:
         return _scaled_to(found, rows, context_length, source)
     fit = _cut(found, context_length) if plan.fit == "cut" else _skipped(found, too_long)
     if not len(fit.rows):
-        raise Refused(f"{source}: no request has at most context_length ({context_length}) tokens")
+        raise Refused(f"{source}: all requests have more than context_length ({context_length}) tokens")
     return fit
 
 
@@ -118,7 +118,7 @@ def _scaled_to(found: Replay, rows: Rows, context_length: int, source: str) -> R
         smaller = scale * min(context_length / longest, SHRINK)
         prompts = scaled(rows.prompts[found.rows], smaller)
         if prompts.max() == 1 or smaller <= 0:
-            raise Refused(f"{source}: a session has more turns than context_length ({context_length}) has room for")
+            raise Refused(f"{source}: a session has more turns than fit into context_length ({context_length})")
         scale, found = smaller, replace(found, prompts=prompts, outputs=scaled(rows.outputs[found.rows], smaller))
 
 

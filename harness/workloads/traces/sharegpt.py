@@ -27,9 +27,9 @@ def turns_of(record: Any) -> list[tuple[int, int]]:
         who = message.get("from") if isinstance(message, dict) else None
         text = message.get("value") if isinstance(message, dict) else None
         if not isinstance(who, str):
-            raise BadField("from", "is missing or not a text")
+            raise BadField("from", "is missing or not a string")
         if not isinstance(text, str):
-            raise BadField("value", "is missing or not a text")
+            raise BadField("value", "is missing or not a string")
         if who in ANSWERED:
             answered = (answered or 0) + len(text)
             continue

@@ -57,7 +57,7 @@ def estimated(characters: int, name: str, chars_per_token: float) -> int:
     """
     tokens = math.ceil(characters / chars_per_token)
     if tokens > MAX_TOKENS:
-        raise BadField(name, f"is a text of about {tokens} tokens; the limit is {MAX_TOKENS}")
+        raise BadField(name, f"is a string of about {tokens} tokens; the limit is {MAX_TOKENS}")
     return tokens
 
 
@@ -97,7 +97,7 @@ def time_ns(value: Any, name: str, unit: str | None) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BadField(name, "is missing" if value is None else f"is {_kind(value)}; it must be a time")
     if unit is None:
-        raise BadField(name, "is a number; say of what, as in load.time_unit: ms")
+        raise BadField(name, "is a number without a unit; set one, e.g. load.time_unit: ms")
     if isinstance(value, float) and not math.isfinite(value):
         raise BadField(name, f"is {value}; it must be finite")
     if abs(value) > MOST_NS // UNITS_NS[unit]:
@@ -110,7 +110,7 @@ def _date_ns(found: re.Match[str], name: str) -> int:
     try:
         moment = datetime.fromisoformat(f"{date}T{clock}").replace(tzinfo=timezone.utc)
     except ValueError:
-        raise BadField(name, f"is {shown(found[0])}, which is no date") from None
+        raise BadField(name, f"is {shown(found[0])}, which is not a date") from None
     offset = timedelta()
     if zone and zone != "Z":
         hours, minutes = int(zone[1:3]), int(zone[-2:])

@@ -142,7 +142,7 @@ def test_options_of_a_command_line():
 def test_a_server_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(UnsupportedSetting, match="layer http needs text-generation-launcher"):
+    with pytest.raises(UnsupportedSetting, match="the http layer needs text-generation-launcher"):
         load_adapter("tgi").open(load_for("tgi", tmp_path))
 
 

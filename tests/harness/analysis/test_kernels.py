@@ -182,7 +182,7 @@ def test_an_unseen_kind_of_step_leaves_the_estimate_unknown():
     found: Any = kernels.estimate(CAPTURED[1:], BUSY[1:], "cuda", steps((0, 500, 64, 0)))
     assert found.busy_s is None
     assert "with_prefill" in str(found.reason)
-    assert kernels.estimate(CAPTURED[:0], BUSY[:0], "cuda", CAPTURED).reason == "no step was captured"
+    assert kernels.estimate(CAPTURED[:0], BUSY[:0], "cuda", CAPTURED).reason == "no steps were captured"
 
 
 def test_steps_that_do_not_tell_prefill_are_compared_by_their_tokens():

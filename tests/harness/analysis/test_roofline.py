@@ -141,7 +141,7 @@ def test_one_silent_step_is_enough_for_no_figures():
 def test_an_empty_run_has_a_reason():
     steps, tokens, requests = run()
     found: Any = roofline(steps[:0], tokens[:0], requests, cost_of(spec(), {}), PEAKS)
-    assert found.reason == "no step was recorded"
+    assert found.reason == "no steps were recorded"
 
 
 def test_one_step_is_enough():

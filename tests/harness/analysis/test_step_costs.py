@@ -103,7 +103,7 @@ def test_a_batch_that_never_changes_has_no_cost_a_token():
 def test_unreported_prefill_and_empty_runs_are_reasons():
     steps, tokens, requests = simulated(requests=5)
     empty = steps[:0]
-    assert fits(empty, work(empty, tokens[:0], requests))["decode_only"].reason == "no step was recorded"
+    assert fits(empty, work(empty, tokens[:0], requests))["decode_only"].reason == "no steps were recorded"
     silent = steps.copy()
     silent["prefill_tokens"] = -1
     done = work(silent, tokens, requests)

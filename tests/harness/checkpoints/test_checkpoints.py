@@ -436,7 +436,7 @@ def test_create_says_where_it_is_and_whether_it_was_there(
     assert "created in" in (last := capsys.readouterr().out.splitlines()[-1])
     assert Path(last.split("  ")[0]).is_dir()
     assert main(["create", str(profile), "--dtype", "bfloat16", "--seed", "7"]) == 0
-    assert "existed already" in capsys.readouterr().out
+    assert "already existed" in capsys.readouterr().out
 
 
 def test_wrong_names_are_refused_with_the_nearest(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,9 +30,9 @@ def toy() -> CommandLine:
         ("--engin=x", None),  # an abbreviation
         ("--sede 1", "there is no option --sede; did you mean --seed or --set?"),
         ("--qqqqqq", "there is no option --qqqqqq; see innerloop run --help"),
-        ("--version", "--version cannot follow a command; write innerloop --version"),
-        ("--timeout 5x", "--timeout: '5x' is not a positive duration; write seconds, or for example 90s, 5m or 1h"),
-        ("--timeout 0", "--timeout: '0' is not a positive duration; write seconds, or for example 90s, 5m or 1h"),
+        ("--version", "--version cannot follow a command; use innerloop --version"),
+        ("--timeout 5x", "--timeout: '5x' is not a positive duration; use seconds, or a value such as 90s, 5m or 1h"),
+        ("--timeout 0", "--timeout: '0' is not a positive duration; use seconds, or a value such as 90s, 5m or 1h"),
         ("--trials 10", "--trials: '10' is not a whole number from 1 to 9"),
         ("--trials two", "--trials: 'two' is not a whole number from 1 to 9"),
         ("--device cdua", "--device: 'cdua' is not a valid choice; did you mean 'cuda' or 'cpu'?"),

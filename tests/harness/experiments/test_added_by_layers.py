@@ -265,7 +265,7 @@ def test_the_report_fits_80_columns_and_says_what_to_keep_in_mind(ran, tmp_path)
     print_waterfall(document, Path("e"), PlainConsole(file=out, width=80))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
-    assert "?: may be chance; both layers need at least three trials" in " ".join(text.split())
+    assert "?: may be due to chance; both layers need at least three trials" in " ".join(text.split())
     assert "differs between layers: skip_tokenizer_init is true on core; false on http" in " ".join(text.split())
     assert "10.0 % of the 100\u202f000 tokens/s" in text
 
@@ -328,7 +328,7 @@ def test_with_one_trial_every_difference_may_be_chance_but_the_first_rung_is_non
     assert "+10.0 ms " in row(text, "core")
     assert "-2.00 ms? " in row(text, "engine")
     assert "░" in row(text, "engine")
-    assert "?: may be chance; both layers need at least three trials" in text
+    assert "?: may be due to chance; both layers need at least three trials" in text
     assert "░: this layer was faster than the one below" in text
 
 
@@ -337,5 +337,6 @@ def test_trials_that_agree_are_no_chance_and_a_layer_without_a_pair_of_them_may_
     assert "?" not in printed_rungs(2, rung("core", 10.0, trials=2), rung("engine", 2.0, **apart))
     unsure = printed_rungs(3, rung("core", 10.0, trials=3), rung("engine", 2.0, within_scatter=True, trials=3))
     assert "+2.00 ms? " in row(unsure, "engine")
-    assert "?: may be chance; the 95 % interval of the ratio to the layer below contains 1" in " ".join(unsure.split())
+    chance = "?: may be due to chance; the 95 % interval of the ratio to the layer below contains 1"
+    assert chance in " ".join(unsure.split())
     assert "+2.00 ms? " in row(printed_rungs(2, rung("core", 10.0, trials=2), rung("engine", 2.0)), "engine")

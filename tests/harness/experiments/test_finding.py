@@ -88,7 +88,7 @@ def test_a_probe_that_fails_is_a_load_that_fails_and_is_named(tmp_path: Path) ->
     assert found.answer is not None
     assert found.fails is not None
     assert found.answer <= 60 < found.fails
-    assert any("did not come to their end" in note for note in found.notes)
+    assert any("did not finish" in note for note in found.notes)
     assert next(one for one in found.loads if one.load == found.fails).aborted == ("out of memory",)
 
 

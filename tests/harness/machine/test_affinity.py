@@ -21,7 +21,7 @@ def test_a_list_is_read_as_the_kernel_writes_it(monkeypatch):
 
 @pytest.mark.parametrize("text", ["", "a", "3-1", "-2", "1-", "0,,1", "1-2-3"])
 def test_what_is_no_list_is_refused(text):
-    with pytest.raises(Refused, match="write CPUs as in 0-3,8"):
+    with pytest.raises(Refused, match="use a list of CPUs such as 0-3,8"):
         parse_cpus(text, "--cpus")
 
 

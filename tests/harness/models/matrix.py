@@ -28,7 +28,7 @@ HEAD = """\
 Made by `python -m tests.harness.models.matrix`: what `innerloop run --dry-run` says of each engine and each model that
 is shipped, on a machine that lacks nothing (models in float32 on GPUs with `--set dtype=bfloat16`). "yes": planned; a
 number: refused, for the reason below. A yes says that nothing is known against it, not that it was run:
-[models.md](../models.md) lists what was. Engine `http` measures whatever a server of yours has.
+[models.md](../models.md) lists what was. Engine `http` measures whatever your own server has.
 """
 
 

@@ -31,7 +31,7 @@ def test_each_layer_begins_where_the_one_below_ended() -> None:
     assert columns["rung"] == ["bound", "core", "engine", "async", "http"]
     assert columns["from"][0] == 0
     assert columns["from"][1:] == pytest.approx(columns["to"][:-1], rel=1e-4)
-    assert columns["series"][2] == "faster than below"
+    assert columns["series"][2] == "faster than the layer below"
     assert sum(columns["added"]) == pytest.approx(columns["to"][-1], rel=1e-4)
 
 
@@ -90,6 +90,6 @@ def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
     assert drawn.columns["series"] == ["on the frontier", "on the frontier", "dominated at 95 %"]
     assert (drawn.columns["x0"][0], drawn.columns["x1"][0]) == (49.0, 51.0)
     assert (drawn.columns["y0"][1], drawn.columns["y1"][1]) == (195.0, 205.0)
-    assert "Most throughput: b, 200 (195 – 205)" in page.verdict
+    assert "Highest throughput: b, 200 (195 – 205)" in page.verdict
     assert [row.label.text for row in table(page, "cells").rows] == ["a", "b", "c", "d"]
     assert "dominated by a and 1 more" in [row.cells[-1] for row in table(page, "pareto").rows]

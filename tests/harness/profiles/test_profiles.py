@@ -121,7 +121,7 @@ def test_a_path_to_nothing_is_refused_with_the_nearest_file(tmp_path: Path) -> N
         ("a:\n" + "".join(" " * depth + "-\n" for depth in range(300)), "this is nested more than 50 levels deep"),
         ("a: &a [*a]", "line 1: *a contains itself"),
         ("a: &a [" + "0, " * 999 + "0]\nb: [" + "*a, " * 99 + "*a]\n", "line 2: this contains more than 100000 values"),
-        ("a: !!binary aGk=", "is a YAML tag; write the value without it"),
+        ("a: !!binary aGk=", "is a YAML tag; give the value without it"),
         ("a: 0x" + "f" * 5000, "a is a number of 20000 bits; the limit is 64"),
     ],
 )
@@ -258,7 +258,7 @@ def test_seeds_are_one_number_or_three() -> None:
     ("text", "message"),
     [
         ("-1", "content is -1; it must be at least 0"),
-        ("x", "--seed: 'x' is not a whole number; write --seed 1, or --seed 1,schedule=7"),
+        ("x", "--seed: 'x' is not a whole number; use --seed 1 or --seed 1,schedule=7"),
         ("", "--seed: '' is not a whole number"),
         ("1,shedule=2", "there is no field shedule; did you mean 'schedule'"),
         ("content=a", "content is the string 'a'; it must be a whole number"),

@@ -229,7 +229,7 @@ def test_an_unknown_family_is_read_under_its_older_names_and_cannot_be_made(tmp_
     model = load_model(str(folder(tmp_path, {**config, "vocab_size": 300, "eos_token_id": 2})))
     assert (model.hidden_size, model.num_hidden_layers, model.max_position_embeddings) == (64, 2, 256)
     assert (model.parameters(), model.bos_token_id) == (None, None)
-    with pytest.raises(Refused, match="cannot create a synthetic checkpoint of architecture 'OtherLMHeadModel'"):
+    with pytest.raises(Refused, match="cannot create a synthetic checkpoint for architecture 'OtherLMHeadModel'"):
         plan(model, "float32")
 
 

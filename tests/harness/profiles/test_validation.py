@@ -37,7 +37,7 @@ def test_yaml_is_read_as_people_mean_it(text: str, value: Any) -> None:
         ("a: .inf", "here: a is inf; it must be finite"),
         ("a: {b: [.nan]}", "here: a.b is nan"),
         ("a: {1: 2}", "here: the key 1 in a is not a string"),
-        ("a: !!set {b}", "here, line 1: tag:yaml.org,2002:set is a YAML tag; write the value without it"),
+        ("a: !!set {b}", "here, line 1: tag:yaml.org,2002:set is a YAML tag; give the value without it"),
         ("a: 1\nb: }", "here, line 2: "),
         ("9" * 5000, "here is not valid YAML"),
     ],

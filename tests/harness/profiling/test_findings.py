@@ -79,7 +79,7 @@ def test_an_engine_that_runs_its_kernels_elsewhere_is_not_taken_for_idle(tmp_pat
     monkeypatch.setattr(findings, "read", lambda *_: empty)
     with pytest.raises(ValueError, match=r"in another process.*--profiler nsys"):
         found(tmp_path, "kernels", said)
-    with pytest.raises(ValueError, match="layer core"):
+    with pytest.raises(ValueError, match="the core layer"):
         found(tmp_path, "kernels", said, device="cpu")
 
 

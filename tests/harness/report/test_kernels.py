@@ -159,16 +159,16 @@ def test_where_prefill_is_not_told_there_is_one_column():
 
 def test_a_failed_pass_says_why():
     text = shown(
-        profiling__failure={"cause": "profile", "message": "no step was captured"},
+        profiling__failure={"cause": "profile", "message": "no steps were captured"},
         profiling__captured=None,
         kernels=None,
     )
-    assert "the profiling pass failed (profile): no step was captured" in text
+    assert "the profiling pass failed (profile): no steps were captured" in text
 
 
 def test_an_estimate_that_there_is_none_of_says_why():
-    none = {"busy_s": None, "output_tokens_per_s": None, "covered_share": None, "reason": "no step was measured"}
-    assert "no kernel throughput: no step was measured" in shown(kernels__estimate=none)
+    none = {"busy_s": None, "output_tokens_per_s": None, "covered_share": None, "reason": "no steps were measured"}
+    assert "no kernel throughput: no steps were measured" in shown(kernels__estimate=none)
 
 
 def test_the_host_s_functions_are_shown_with_how_late_the_samples_were():

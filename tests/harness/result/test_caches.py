@@ -79,7 +79,7 @@ def test_what_became_of_a_trace_is_a_note(offline_tables: Tables) -> None:
     workload = Workload(7, None, None, TOTALS, TOTALS, classes=(ClassCount("a", 7),), replayed=replayed)
     notes = list(load_notes(record(offline_tables, workload=workload, reported={"spread_over_s": 2.5})))
     assert notes == [
-        "users started over 2.50 s: a mean residence, estimated from the warm-up",
+        "users started over 2.50 s: one mean residence time, estimated from the warm-up",
         "trace: 2 rows without tokens left out, 1 requests left out: longer than the context, "
         "lengths multiplied by 0.5",
     ]

@@ -96,7 +96,7 @@ def test_an_engine_that_repeats_an_answer_is_caught(tmp_path: Path, capsys) -> N
     assert (first["position"], first["step"]) == (0, 0)
     assert "FAILED" in capsys.readouterr().out
     assert show.main([str(tmp_path / "r")]) == EXIT_OK
-    assert "the output is not the model's" in " ".join(capsys.readouterr().out.split())
+    assert "the output does not match the model's" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_cannot_be_checked_leaves_the_run_as_it_was(tmp_path: Path, monkeypatch, capsys) -> None:

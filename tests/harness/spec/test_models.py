@@ -59,7 +59,7 @@ def test_a_family_that_is_not_known_runs_with_weights_and_has_no_limit(folder: P
     rename(folder, "OtherForCausalLM")
     spec = spec_of(engine="torch", weights=folder)
     assert plan(spec, CPU).kv_bytes_per_token is None
-    with pytest.raises(Refused, match="innerloop knows no model family with architecture OtherForCausalLM"):
+    with pytest.raises(Refused, match="innerloop does not know any model family with architecture OtherForCausalLM"):
         cost_of(spec.describe(), {})
 
 
@@ -74,4 +74,4 @@ def test_a_layer_that_reads_a_tokenizer_is_refused_without_one(folder: Path) -> 
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (folder / file).unlink()
     assert spec_of(engine="vllm", weights=folder).layer == "core"
-    assert "layer engine of vllm needs one" in refusal(engine="vllm", weights=folder, layer="engine")
+    assert "the engine layer of vllm needs one" in refusal(engine="vllm", weights=folder, layer="engine")

@@ -94,7 +94,7 @@ def test_why_there_is_no_device(
 
 def test_a_driver_without_devices_says_so(play: Play) -> None:
     play(Scenario(()))
-    assert why_none() == "the NVIDIA driver finds no device"
+    assert why_none() == "the NVIDIA driver found no devices"
 
 
 def test_without_devices_measuring_idle_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
