@@ -30,9 +30,9 @@ def routing(record: Record, roofline: Roofline | None) -> list[str]:
     if routed is None:
         return []
     zipf = (record.spec.get("model_profile") or {}).get("routing_zipf")
-    even = f"all {routed.experts} in a layer equally often, {routed.taken} per position"
-    how = f"skewed with a Zipf exponent of {zipf:g} (routing_zipf)" if zipf else even
+    even = f"all {routed.experts} experts of a layer equally often, {routed.taken} per position"
+    how = f"experts with a skew (Zipf exponent {zipf:g}, routing_zipf)" if zipf else even
     return [
-        f"routing is synthetic: the random routers choose experts {how}; a trained model's routers choose by the "
+        f"routing is synthetic: the random routers choose {how}; a trained model's routers choose by the "
         "content of the text, so a step reads a different number of experts"
     ]

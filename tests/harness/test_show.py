@@ -164,7 +164,7 @@ def test_a_trace_and_json_cannot_both_be_asked_for(tmp_path: Path, capsys: pytes
     assert main([str(tmp_path), "--trace", "--json"]) == EXIT_REFUSED
     told = capsys.readouterr()
     assert told.out == ""
-    assert "give one of them" in told.err
+    assert "use one or the other" in told.err
 
 
 @pytest.mark.parametrize(

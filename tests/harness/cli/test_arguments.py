@@ -24,9 +24,9 @@ def toy() -> CommandLine:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--set max_batch_size 64", "unexpected argument '64'; write --set max_batch_size=64"),
+        ("--set max_batch_size 64", "unexpected argument '64'; use --set max_batch_size=64"),
         ("--set a=1 64", "unexpected argument '64'; see innerloop run --help"),
-        ("vllm", "unexpected argument 'vllm'; write --engine vllm"),
+        ("vllm", "unexpected argument 'vllm'; use --engine vllm"),
         ("--engin=x", None),  # an abbreviation
         ("--sede 1", "there is no option --sede; did you mean --seed or --set?"),
         ("--qqqqqq", "there is no option --qqqqqq; see innerloop run --help"),
@@ -36,7 +36,7 @@ def toy() -> CommandLine:
         ("--trials 10", "--trials: '10' is not a whole number from 1 to 9"),
         ("--trials two", "--trials: 'two' is not a whole number from 1 to 9"),
         ("--device cdua", "--device: 'cdua' is not a valid choice; did you mean 'cuda' or 'cpu'?"),
-        ("--engine", "--engine needs a value; write --engine NAME"),
+        ("--engine", "--engine needs a value; use --engine NAME"),
     ],
 )
 def test_an_error_is_one_line_with_the_fix(words: str, said: str | None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,7 +161,7 @@ def test_a_registered_environment_whose_folder_went_is_refused_before_a_run(
         (["--environment", "mien"], "there is no registered environment 'mien'; did you mean 'mine'"),
         (["--environment", "mine", "--engine", "vllm"], "mine is for torch on cpu, but --engine is vllm"),
         (["--environment", "mine", "--device", "cuda"], "mine is for torch on cpu, but --device is cuda"),
-        (["--environment", "mine", "--engine-python", sys.executable], "give one of them"),
+        (["--environment", "mine", "--engine-python", sys.executable], "use one or the other"),
     ],
 )
 def test_an_environment_that_does_not_fit_what_is_asked_is_refused(

@@ -214,9 +214,9 @@ def test_nonsense_is_refused_with_the_reason(engine, given, words):
     [
         (["--layers", "all", "--windows", "2"], "--layers and --windows cannot be combined"),
         (["--layers", "all", "--until", "2%"], "--layers and --until cannot be combined"),
-        (["--layer", "core", "--layers", "all"], "give one of them"),
+        (["--layer", "core", "--layers", "all"], "use one or the other"),
         (["--layers", "core,nothing"], "no layer 'nothing'"),
-        (["--layers", "engine,http", "--profile", "kernels"], "layer core"),
+        (["--layers", "engine,http", "--profile", "kernels"], "the core layer"),
     ],
 )
 def test_the_command_line_refuses_what_does_not_go_together(arguments, words, capsys):

@@ -85,20 +85,20 @@ def test_a_file_has_grids_points_and_exclusions() -> None:
 
 
 def test_an_exclusion_sees_what_all_runs_have() -> None:
-    with pytest.raises(Refused, match="no point is left"):
+    with pytest.raises(Refused, match="no points are left"):
         points_of_suite(suite(base={"device": "cpu"}, grid={"engine": ["vllm"]}, exclude=[{"device": "cpu"}]), "f")
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"grid": {"enginee": ["vllm"]}}, "no option 'enginee' of a run; did you mean 'engine'"),
+        ({"grid": {"enginee": ["vllm"]}}, "a run has no option 'enginee'; did you mean 'engine'"),
         ({"grid": {"set": [1]}}, "no option 'set'"),
         ({"grid": {"engine.x": [1]}}, "no option 'engine.x'"),
         ({"grid": {"engine": "vllm"}}, "grid.engine must be a list"),
         ({"grid": {"engine": []}}, "grid.engine must be a list of values"),
         ({"grid": {"set.seed": list(range(101)), "set.max_batch_size": list(range(1, 101))}}, "10100 combinations"),
-        ({}, "no point is left"),
+        ({}, "no points are left"),
     ],
 )
 def test_what_a_file_has_wrong_is_named(given: Any, told: str) -> None:

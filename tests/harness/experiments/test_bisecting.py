@@ -79,7 +79,7 @@ def test_no_culprit_is_an_answer(tmp_path: Path) -> None:
     run(tmp_path, lambda k: 100.0)
     found = bisected(tmp_path)
     assert (found.verdict, found.culprit, found.why) == ("no culprit", None, None)
-    assert verdict(found).startswith("no culprit: no version loses 5.0 %")
+    assert verdict(found).startswith("no culprit: no version is 5.0 % or more slower")
 
 
 def test_a_version_that_does_not_run_is_passed_over_and_named(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_version_that_does_not_run_is_passed_over_and_named(tmp_path: Path) ->
     found = bisected(tmp_path)
     assert (found.culprit, found.before) == ("e==4.0", "e==2.0")
     assert any("e==3.0 cannot be tested: it does not load" in note for note in found.notes)
-    assert any("may also have become slow in e==3.0" in note for note in found.notes)
+    assert any("may instead have come in with e==3.0" in note for note in found.notes)
 
 
 def test_where_the_first_version_does_not_run_it_is_over_and_undecided(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_range_is_the_releases_in_it() -> None:
     assert expanded(["vllm==0.28..0.30", "torch"]) == ["vllm==0.28.0", "vllm==0.29.0", "vllm==0.30.0", "torch"]
     assert in_span("0.32.1", "0.28", "0.32")
     assert not in_span("0.33.0", "0.28", "0.32")
-    with pytest.raises(Refused, match="holds no release"):
+    with pytest.raises(Refused, match="contains no release"):
         expanded(["vllm==1..2"])
 
 
@@ -149,11 +149,11 @@ def test_commits_have_work_trees_that_are_built_once(
     for _ in range(2):
         make(repository, source["commit"], folder, source["build"])
     assert (folder / "built").read_text() == "1"
-    with pytest.raises(InstallFailed, match="ended with 3"):
+    with pytest.raises(InstallFailed, match="failed with exit code 3"):
         make(repository, found[2].source["commit"], folder.with_name("x"), [["sh", "-c", "exit 3"]])  # type: ignore[index]
-    with pytest.raises(Refused, match="no ancestor"):
+    with pytest.raises(Refused, match="not an ancestor"):
         commits_of(repository, "main", "v0", (), "")
     with pytest.raises(Refused, match="no revision 'v9'"):
         commits_of(repository, "v9", "main", (), "")
-    with pytest.raises(Refused, match="no git checkout"):
+    with pytest.raises(Refused, match="not a git checkout"):
         commits_of(tmp_path, "v0", "main", (), "")

@@ -65,7 +65,7 @@ def test_what_is_found_is_in_the_document(tmp_path: Path) -> None:
     assert (at.holds, at.overloaded, at.output_tokens_per_s) == (False, True, 320.0)
     assert at.kept["ttft_p95"].value == 0.0
     assert status(tmp_path, asked(), read_events(tmp_path)) == "ok"
-    assert "it holds" in answer(found)
+    assert "limits met; not met at" in answer(found)
     assert typed(type(found), document(found)) == found
 
 
@@ -97,7 +97,7 @@ def test_used_up_probes_are_an_answer(tmp_path: Path) -> None:
     run(tmp_path, most=2)
     found = found_rate(tmp_path)
     assert (found.state, found.answer) == ("unresolved", 8.0)
-    assert answer(found) == "unresolved after 2 of 2 probes: 8.00 requests/s hold so far"
+    assert answer(found) == "unresolved after 2 of 2 probes: limits met at 8.00 requests/s so far"
 
 
 def test_each_probe_has_requests_of_its_own() -> None:
@@ -110,7 +110,7 @@ def test_each_probe_has_requests_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--workload=poisson-4"], "--slo is missing; write limits"),
+        (["--workload=poisson-4"], "--slo is missing; give limits"),
         (["--slo=ttft_p99=1s", "--workload=quick"], "neither a rate nor users to vary"),
         (["--slo=ttft_p99=1s", "--trials=3"], "cannot be combined with find-rate"),
         (["--slo=tfft_p99=1s"], "no latency 'tfft'"),

@@ -71,7 +71,7 @@ def test_a_line_that_is_half_written_waits(tmp_path: Path) -> None:
 def test_the_command_prints_it_or_says_that_it_is_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(folder), "--once"]) == 0
     out = capsys.readouterr().out
-    assert "sweep, interrupted: 2 done (1 before), 1 failed" in " ".join(out.split())
+    assert "sweep, interrupted: 2 done (1 reused), 1 failed" in " ".join(out.split())
     assert "c-1: no memory" in out
     assert main([str(folder / "nothing")]) == 2
     assert "there is no file" in capsys.readouterr().err

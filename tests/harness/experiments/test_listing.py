@@ -99,7 +99,7 @@ def test_show_prints_the_comparison_and_its_conditions_again(experiment, tmp_pat
     experiment("e", options={**OPTIONS, **RULES}, A=SPEEDS, B=slow).rename(tmp_path / "experiments" / "e")
     assert show.main(["e"]) == EXIT_OK
     out = capsys.readouterr().out
-    assert "B against A" in out
+    assert "B vs. A" in out
     assert "Gate: FAILED" in out
     assert show.main(["e", "--json"]) == EXIT_OK
     assert json.loads(capsys.readouterr().out)["kind"] == "gate"

@@ -23,7 +23,7 @@ def test_limits_have_a_figure_a_quantile_and_a_time() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("ttft=1s", "is not a limit; write for example"),
+        ("ttft=1s", "is not a limit; use a form such as"),
         ("ttft_p99=500", "is not a limit"),
         ("tfft_p99=1s", "no latency 'tfft'; did you mean 'ttft'"),
         ("ttft_p100=1s", "between p0 and p100"),

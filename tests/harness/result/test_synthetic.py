@@ -32,9 +32,9 @@ def said(model: str, *changes: str, synthetic: bool = True, drafted: int = 0, **
 
 def test_of_experts_it_says_how_they_were_chosen() -> None:
     [even] = said("qwen3-moe-tiny")
-    assert "choose experts all 16 of a layer equally often, 4 for each position" in even
+    assert "choose all 16 experts of a layer equally often, 4 per position" in even
     [skewed] = said("qwen3-moe-tiny", "routing_zipf=1")
-    assert "choose experts skewed with a Zipf exponent of 1 (routing_zipf)" in skewed
+    assert "choose experts with a skew (Zipf exponent 1, routing_zipf)" in skewed
     assert said("llama-tiny") == said("qwen3-moe-tiny", synthetic=False) == []
 
 
