@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -181,7 +181,7 @@ def _by_trial(runs: Runs, rung: LayerRow) -> list[float | None]:
     return [of(result) for result in runs.get("core", ())]
 
 
-def differences(runs: Runs) -> dict[str, dict[str, Any]]:
+def differences(runs: Runs) -> dict[str, dict[str, object]]:
     """The engine's arguments that were not the same on all layers: {argument: {layer: value}}."""
     native = {name: results[0].engine.native for name, results in runs.items() if results}
     native = {name: arguments for name, arguments in native.items() if arguments}

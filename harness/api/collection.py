@@ -103,7 +103,7 @@ def _result(line: RunLine) -> Result | None:
     return run.stored.result() if run.stored.kind == "run" and line.status != "broken" else None
 
 
-def _row(line: RunLine) -> dict[str, Any]:
+def _row(line: RunLine) -> Mapping[str, object]:
     return {
         "run": line.id or Path(line.folder).name,
         "folder": line.folder,

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,7 +169,7 @@ def _shown(value: object) -> str:
     return "missing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def windows_of(family: Family, config: dict[str, Any]) -> list[int | None] | None:
+def windows_of(family: Family, config: Mapping[str, Any]) -> list[int | None] | None:
     """What each layer sees at most; None: the configuration cannot be right."""
     try:
         return [layer.window for layer in family.attention(config)]

@@ -14,7 +14,7 @@ from typing import Any
 
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.environments.versions import expanded
-from innerloop.harness.profiles.suites import Suite
+from innerloop.harness.profiles.suites import Suite, Values
 from innerloop.harness.profiles.validation import parse_yaml
 from innerloop.harness.session.arguments import parser
 
@@ -95,7 +95,7 @@ def points_of_suite(suite: Suite, source: str) -> list[Point]:
     for given in (suite.base, *grids, *suite.points, *suite.exclude):
         for path in given:
             check_path(path, source)
-    known: dict[str, dict[str, Any]] = {}
+    known: dict[str, Values] = {}
     for at in (*(at for grid in grids for at in combined(ranged(grid, source))), *suite.points):
         whole = {**suite.base, **at}
         if not any(matches(whole, rule) for rule in suite.exclude):
@@ -123,7 +123,7 @@ def ranged(grid: Mapping[str, Any], source: str) -> dict[str, list[Any]]:
     return {path: expanded(values) if path == "engine" else values for path, values in grid.items()}
 
 
-def combined(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+def combined(axes: Mapping[str, Sequence[Any]]) -> list[Values]:
     """Every combination, the last axis fastest.
 
     Raises:

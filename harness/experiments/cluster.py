@@ -13,7 +13,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +147,7 @@ class Cluster:
         )
         return remote.remote(asked)
 
-    def ended(self) -> list[tuple[Task, dict[str, Any] | None]]:
+    def ended(self) -> list[tuple[Task, Mapping[str, Any] | None]]:
         """The processes that have ended since, each with its answer; None: its node was lost."""
         if not self._tasks:
             return []
@@ -197,7 +197,7 @@ def _first_process(manifest: Manifest, events: Sequence[Event], block: int) -> l
     return next_jobs(manifest, [*done, *mine], "")
 
 
-def on_node(asked: dict[str, Any]) -> dict[str, Any]:
+def on_node(asked: Mapping[str, Any]) -> Mapping[str, Any]:
     """Runs on the node: the jobs in a process of their own, and their folders as a tar."""
     with tempfile.TemporaryDirectory(prefix="innerloop-") as place:
         folder = Path(place) / RUNS

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ class Candidate:
 
     name: str
     words: tuple[str, ...]
-    source: dict[str, Any] | None = None
+    source: Mapping[str, Any] | None = None
 
 
 def commits_of(checkout: Path, good: str, bad: str, builds: Sequence[str], base: str) -> list[Candidate]:

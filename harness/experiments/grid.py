@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,7 @@ def grid_of(points: Sequence[Point], machine: Machine, trials: int, suite: Suite
     return Grid(manifest, specs)
 
 
-def _cell(name: str, point: Point, arguments: argparse.Namespace, spec: RunSpec, machine: dict[str, Any]) -> Cell:
+def _cell(name: str, point: Point, arguments: argparse.Namespace, spec: RunSpec, machine: Mapping[str, object]) -> Cell:
     try:
         address = addresses.address_of(spec, machine, vars(arguments))
     except Refused:

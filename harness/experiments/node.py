@@ -10,6 +10,7 @@ import hashlib
 import json
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from innerloop.harness.store.typed import typed
 ANSWER = "innerloop-node: "  # what the line begins with
 
 
-def run_jobs(asked: dict[str, Any]) -> dict[str, Any]:
+def run_jobs(asked: Mapping[str, Any]) -> Mapping[str, object]:
     """asked: the manifest, jobs as [cell, block], and the folder for their runs, which is empty."""
     manifest = typed(Manifest, asked["manifest"])
     # What is done here has this machine's address, which the manifest does not know.

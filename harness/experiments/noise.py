@@ -38,14 +38,14 @@ MOST_TRIALS = 100
 LEAST_MARGIN = 0.001  # a relative difference that nobody asks about
 
 
-def load_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+def load_of(spec: Mapping[str, Any]) -> Mapping[str, object]:
     """What noise is kept by, of a resolved spec or of a result's: settings and versions may be other ones."""
     found = {name: spec.get(name) for name in LOAD}
     plugin = PurePath(spec["plugin"]).name if spec.get("plugin") else None
     return {**found, "plugin": plugin, "profiles": key_of({name: plain(spec.get(name)) for name in PROFILES})}
 
 
-def machine_of(environment: Environment) -> dict[str, Any]:
+def machine_of(environment: Environment) -> Mapping[str, object]:
     """The machine of a result, as a manifest has it."""
     found = {name: plain(getattr(environment, name)) for name in MACHINE}
     return {**found, "gpus": [gpu.uuid for gpu in environment.gpus]}

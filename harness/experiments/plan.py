@@ -32,7 +32,7 @@ class PlanOfExperiment:
     folders: Sequence[str]
     cells: Mapping[str, Plan]
 
-    def described(self) -> tuple[dict[str, Any], str]:
+    def described(self) -> tuple[Mapping[str, Any], str]:
         """As JSON, and its kind."""
         whole = dict(document(self))
         if self.design == LAYERS:

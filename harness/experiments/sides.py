@@ -50,7 +50,7 @@ def words_of(text: str, flag: str) -> list[str]:
         raise Refused(f"{flag}: {text!r} cannot be split into arguments: {error}") from None
 
 
-def cell(name: str, words: Sequence[str], machine: Machine) -> tuple[Cell, dict[str, Any]]:
+def cell(name: str, words: Sequence[str], machine: Machine) -> tuple[Cell, Mapping[str, Any]]:
     """One side, and its resolved spec.
 
     Raises:
@@ -118,7 +118,7 @@ def trials(asked: Asked, margin: float, machine: Mapping[str, Any], spec: Mappin
     return trials_to_see(asked.effect, margin, machine, spec, asked.metric)
 
 
-def described(machine: Machine) -> dict[str, Any]:
+def described(machine: Machine) -> dict[str, object]:
     """What must be alike for figures to be compared, as JSON has it."""
     whole = asdict(machine)
     found = {name: whole[name] for name in MACHINE}

@@ -202,7 +202,7 @@ def _curves(manifest: Manifest, boxes: Mapping[str, Box], asked: Sequence[float]
             )
 
 
-def common(cells: Sequence[Cell]) -> dict[str, Any]:
+def common(cells: Sequence[Cell]) -> Mapping[str, object]:
     """The values that all of the cells have."""
     first = cells[0].at
     return {path: value for path, value in first.items() if all(cell.at.get(path) == value for cell in cells)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def write_mooncake(tables: Tables, drawn: Workload, path: Path, block_tokens: in
     return count
 
 
-def _requests(tables: Tables, drawn: Workload, block_tokens: int) -> Iterator[dict[str, Any]]:
+def _requests(tables: Tables, drawn: Workload, block_tokens: int) -> Iterator[Mapping[str, object]]:
     requests = tables.requests
     start_ns, _ = edges(tables.steps, tables.header)
     rest_ns = np.broadcast_to(drawn.rest_ns, drawn.requests)
@@ -95,7 +95,7 @@ def _requests(tables: Tables, drawn: Workload, block_tokens: int) -> Iterator[di
             continue
         first, last = drawn.prompt_offsets[index : index + 2]
         own = drawn.prompt_tokens[first:last]
-        row: dict[str, Any] = {
+        row: dict[str, object] = {
             "timestamp": _ms(int(due[index]) - start_ns),
             "input_length": len(own),
             "output_length": int(drawn.output_lens[index]),

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 from typing import Any
@@ -72,7 +72,7 @@ def policy(*scripts: str) -> str:
     return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'unsafe-eval' {hashes}"
 
 
-def chart_data(key: str, chart: Chart) -> tuple[str, dict[str, Any]]:
+def chart_data(key: str, chart: Chart) -> tuple[str, Mapping[str, object]]:
     """What the page's program needs of a chart."""
     zoom = chart.zoom
     return key, {

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.pages.colours import coloured
 from innerloop.harness.pages.parts import Chart, Columns
-from innerloop.harness.pages.specs import CONFIG
+from innerloop.harness.pages.specs import CONFIG, Spec
 
 WIDTH, SCALE = 760, 2.0  # of pictures: pixels, and times that
 VERSION = "6.4"  # of Vega-Lite: the one that charts are written for
@@ -35,18 +34,18 @@ def converter() -> ModuleType:
     return module
 
 
-def rows(columns: Columns) -> list[dict[str, Any]]:
+def rows(columns: Columns) -> list[dict[str, object]]:
     """Columns as Vega-Lite takes them: one object per row."""
     names = list(columns)
     return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def whole_spec(chart: Chart, dark: bool = False) -> dict[str, Any]:
+def whole_spec(chart: Chart, dark: bool = False) -> Spec:
     """A chart with its data, title and legend, ready to be drawn."""
     sets = {"rows": rows(chart.columns), **{name: rows(columns) for name, columns in chart.others.items()}}
     title = {"text": chart.title.text[:120], "anchor": "start", "fontSize": 14, "color": "@ink", "offset": 10}
     drawn = {**chart.spec, "datasets": sets, "config": CONFIG, "title": title, "width": WIDTH, "height": chart.height}
-    found: dict[str, Any] = coloured(drawn, dark)
+    found: Spec = coloured(drawn, dark)
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -87,7 +86,7 @@ def chart(name: str, title: Label, axis: tuple[str, str], columns: Columns, **mo
     text = text or specs.number_text("v", "v_text", str(more.get("unit", "")))
     scale = {"zero": False, **specs.UP} if more.get("loose") else {"domainMin": 0, **specs.UP}
     near_by = evenly(len(columns["v"]), MOST_NEAR).tolist()
-    line: dict[str, Any] = {
+    line: specs.Spec = {
         "transform": [specs.SHOWN, text, specs.number_text("t", "t_text", " s")],
         "mark": {"type": "line", "clip": True, "interpolate": "step-after" if more.get("stepped") else "linear"},
         "encoding": {

@@ -134,7 +134,7 @@ def json_schema(kind: Kind) -> Mapping[str, Any]:
 FILLED_IN = ("name", "num_key_value_heads", "head_dim")  # of a model's file, where it leaves them out
 
 
-def with_base(schema: dict[str, Any]) -> dict[str, Any]:
+def with_base(schema: Mapping[str, Any]) -> dict[str, Any]:
     """A model's schema for a file, which may change another model, or hold a whole config.json: then nothing else is
     required."""
     whole = [name for name in schema["required"] if name not in FILLED_IN]
@@ -143,7 +143,7 @@ def with_base(schema: dict[str, Any]) -> dict[str, Any]:
         "title": "Base",
         "description": "the model that this one changes: a name, or the path to a YAML file, a config.json or a folder",
     }
-    ways: list[dict[str, Any]] = [{"required": [name]} for name in ("base", "config")]
+    ways = [{"required": [name]} for name in ("base", "config")]
     return {
         **schema,
         "properties": {"base": base, **schema["properties"]},

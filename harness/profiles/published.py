@@ -92,7 +92,7 @@ def quantization_method(config: Any) -> str | None:
     return "fp8" if kinds == {("float", 8)} else method
 
 
-def packed_layout(stored: Mapping[str, Any]) -> dict[str, Any]:
+def packed_layout(stored: Mapping[str, Any]) -> dict[str, object]:
     """Of weights that compressed-tensors packs as whole numbers: `bits`, `group_size` and `zero_point`, as far as the
     configuration says them; `format` if it is another one."""
     first_group = next((one for one in compressed(stored) if isinstance(one, dict)), {})

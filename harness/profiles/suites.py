@@ -51,7 +51,7 @@ class Suite(Strict):
     title: str = ""
     description: str = ""
     base: Values = {}
-    grid: dict[str, Any] | list[dict[str, Any]] = {}
+    grid: Values | list[Values] = {}
     points: list[Values] = []
     exclude: list[Values] = []
     trials: int = Field(default=1, ge=1, le=100)

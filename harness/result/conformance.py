@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from innerloop.engines.contract import CONTRACT
 
@@ -19,7 +18,7 @@ class Check:
     refused: str | None = None
 
 
-def document(engine: str, layer: str, checks: Sequence[Check]) -> dict[str, Any]:
+def document(engine: str, layer: str, checks: Sequence[Check]) -> Mapping[str, object]:
     """The checks as JSON data."""
     return {
         "contract": CONTRACT,

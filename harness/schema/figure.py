@@ -19,7 +19,7 @@ class Figure:
     null: str | None = None
     better: Literal["higher", "lower"] | None = None
 
-    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, object]:
         """Called by pydantic, which this room does not import."""
         schema = dict(handler(core_schema))
         said = {"description": self.text, "unit": self.unit, "formula": self.formula}

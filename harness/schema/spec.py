@@ -54,6 +54,6 @@ class Spec:
     )
 
     @property
-    def given(self) -> dict[str, Any]:
+    def given(self) -> Mapping[str, Any]:
         """All that was set: by --set, --engine-arg, --workload-arg and --model-arg."""
         return {**self.settings_given, **self.engine_args, **self.workload_args, **self.model_args}

@@ -86,7 +86,7 @@ def score(
 
 def follow(
     python: Path, folder: Path, variables: dict[str, str], total: int, say: Callable[[str], None]
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """Runs the process to its end; what its `result` says. `total`: passes over a sequence that it makes.
 
     Raises:

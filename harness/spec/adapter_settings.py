@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from innerloop.harness.spec.model import RunSpec
 
 
-def native_settings(spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
+def native_settings(spec: RunSpec) -> tuple[Mapping[str, Any], list[str]]:
     """The engine's arguments by name, and the fields of a step that it cannot report.
 
     Raises:
@@ -71,7 +72,7 @@ def probe_of(spec: RunSpec, adapter: Adapter) -> Probe:
     return Probe(version=known.version, arguments=argument_names(known, adapter.parameters))
 
 
-def _arguments(adapter: Adapter, load: Load, probe: Probe | None = None) -> dict[str, Any]:
+def _arguments(adapter: Adapter, load: Load, probe: Probe | None = None) -> Mapping[str, Any]:
     refuse_reserved(adapter, load)
     refuse_model(adapter, load)
     return adapter.arguments(load, probe or Probe())

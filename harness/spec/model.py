@@ -57,8 +57,8 @@ class RunSpec:
     layer: str
     device: str  # "cpu" or "cuda"
     settings: Settings
-    settings_given: dict[str, Any]
-    engine_args: dict[str, Any]
+    settings_given: Mapping[str, Any]
+    engine_args: Mapping[str, Any]
     seeds: Seeds
     weights: Path | None
     trust_remote_code: bool
@@ -76,13 +76,13 @@ class RunSpec:
         return self.engine_python is not None or self.environment is not None
 
     @property
-    def load(self) -> dict[str, Any]:
+    def load(self) -> Mapping[str, object]:
         """What decides which engine is loaded: specs that are equal in it can be measured on one."""
         return {name: value for name, value in self.describe().items() if name not in OF_A_WINDOW}
 
     def describe(self) -> dict[str, Any]:
         """All of it as JSON data, with the profiles by name and in full, so that a result can be repeated."""
-        only_where_set: dict[str, Any] = {
+        only_where_set: dict[str, object] = {
             "engine_version": self.engine.pinned,
             "plugin": self.engine.plugin,
             "substituted": substituted(self.engine, self.device),

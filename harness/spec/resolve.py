@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -95,7 +95,7 @@ class _Named:
     model: ModelProfile | None
     weights: Path | None
     workload: WorkloadProfile
-    engine_args: dict[str, Any]
+    engine_args: Mapping[str, Any]
     seeds: Seeds
     label: dict[str, str]
     slo: tuple[Limit, ...]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.loads import Columns, Trace
@@ -101,7 +102,7 @@ def _openai(head: str) -> Layout | None:
     return OPENAI if "messages" in first else None
 
 
-def _first_object(head: str) -> dict[str, Any]:
+def _first_object(head: str) -> Mapping[str, object]:
     """The first line's object; empty where it is none."""
     try:
         value = json.JSONDecoder().raw_decode(head)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -181,12 +181,12 @@ class Taker:
                 "replay part of it (load.max_requests, start_s, end_s), or shorten the requests (load.length_scale)",
             )
 
-    def _length(self, record: dict[str, Any], name: str) -> int:
+    def _length(self, record: Mapping[str, Any], name: str) -> int:
         tokens, estimated = values.length(_value(record, name), name, self._texts)
         self._taken.estimated += estimated
         return tokens
 
-    def _optional(self, record: dict[str, Any], what: str, name: str) -> Any:
+    def _optional(self, record: Mapping[str, Any], what: str, name: str) -> Any:
         """A value that a row may lack where the format says so; None where it does."""
         value = record.get(name)
         if value is None or value == "":
@@ -196,7 +196,7 @@ class Taker:
             return None if value == "" else value
         return value
 
-    def _think_ns(self, record: dict[str, Any]) -> int:
+    def _think_ns(self, record: Mapping[str, Any]) -> int:
         name = self._layout.columns.think
         value = name and self._optional(record, "think", name)
         if name is None or value is None:
@@ -206,7 +206,7 @@ class Taker:
             raise BadField(name, f"is {values.shown(value)}; it must not be negative")
         return think_ns
 
-    def _time_ns(self, record: dict[str, Any], name: str, later: bool) -> int | None:
+    def _time_ns(self, record: Mapping[str, Any], name: str, later: bool) -> int | None:
         value = record.get(name)
         if type(value) is int and self._unit_ns and self._timed and not later and 0 <= value < MOST_TIME:
             return value * self._unit_ns
@@ -216,7 +216,7 @@ class Taker:
         return None if later or not self._timed else values.time_ns(value, name, self._layout.unit)
 
 
-def _value(record: dict[str, Any], name: str) -> Any:
+def _value(record: Mapping[str, Any], name: str) -> Any:
     """What a row has under a name; of `body.messages`, what the mapping `body` has under `messages`."""
     value = record.get(name)
     if value is not None or "." not in name:
