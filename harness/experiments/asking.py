@@ -53,7 +53,7 @@ class Asked:
         from innerloop.harness.store.documents import plain
 
         environment = a.result.environment
-        machine = {} if environment is None else machine_of(environment)
+        machine: Mapping[str, Any] = {} if environment is None else machine_of(environment)
         margin, source = self.margin_on(machine, plain(a.result.spec))
         return Question(
             self.metric, margin, source, self.other_work, self.other_machine, self.why, verified=self.verified

@@ -118,6 +118,6 @@ def _load(spec: RunSpec) -> Load:
         device=spec.device,
         layer=spec.layer,
         settings=spec.settings.model_dump(),
-        engine_args=spec.engine_args,
+        engine_args=dict(spec.engine_args),
         trust_remote_code=spec.trust_remote_code,
     )

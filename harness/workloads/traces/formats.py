@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.loads import Columns, Trace
@@ -102,7 +102,7 @@ def _openai(head: str) -> Layout | None:
     return OPENAI if "messages" in first else None
 
 
-def _first_object(head: str) -> Mapping[str, object]:
+def _first_object(head: str) -> Mapping[str, Any]:
     """The first line's object; empty where it is none."""
     try:
         value = json.JSONDecoder().raw_decode(head)[0]
