@@ -50,7 +50,7 @@ def no_null_server(monkeypatch):
         ({"url": "https://127.0.0.1:8000/v1"}, "https is not supported"),
         ({"url": "127.0.0.1:8000/v1"}, "give http://HOST:PORT/v1"),
         ({"url": "http://127.0.0.1:99999/v1"}, "ort"),
-        ({"url": "http://me:secret@127.0.0.1:80/v1"}, "a user's name or password"),
+        ({"url": "http://me:secret@127.0.0.1:80/v1"}, "a user name or password"),
         ({"url": "http://127.0.0.1:80/v1", "pid": 1 << 22}, "no such process"),
         ({"url": "http://127.0.0.1:80/v1", "pid": "vllm"}, "no such process"),
         ({"url": "http://gpu-box/v1", "allow_host": "gpu-box", "pid": os.getpid()}, "is not a process on this machine"),

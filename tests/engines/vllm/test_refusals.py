@@ -17,7 +17,7 @@ SET = {**NGRAM, "rejection_sample_method": "synthetic", "synthetic_acceptance_ra
 
 def test_a_set_acceptance_of_drafts_is_refused_on_cpus_and_taken_on_gpus():
     on_cpu = replace(make_load("cpu", {"speculative_config": SET}), layer="async")
-    with pytest.raises(UnsupportedSetting, match="vLLM's CPU build accepts drafts by the model only"):
+    with pytest.raises(UnsupportedSetting, match="vLLM's CPU build accepts drafts only according to the model"):
         adapter.arguments(on_cpu, Probe())
     on_gpu = replace(make_load("cuda", {"speculative_config": SET}), layer="async")
     assert adapter.arguments(on_gpu, Probe())["speculative_config"] == SET

@@ -273,7 +273,7 @@ def test_only_eight_bit_floats_of_compressed_tensors_are_fp8(config: Any, method
 )
 def test_a_format_that_engines_do_not_read_is_refused_with_the_way_out(name: str, change: str, words: str) -> None:
     model = load_model(name, [change])
-    with pytest.raises(Refused, match=f"cannot create a synthetic checkpoint of {model.name}") as refused:
+    with pytest.raises(Refused, match=f"cannot create a synthetic checkpoint for {model.name}") as refused:
         plan(model, model.dtype)
     assert words in refused.value.details[0]
     assert "--weights" in refused.value.details[1]

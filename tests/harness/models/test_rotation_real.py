@@ -30,5 +30,5 @@ def test_a_run_says_so_where_it_concerns_the_model() -> None:
     assert wrong_rotation(load) == ()
     load.config.update(config_json(load_model("deepseek-v3-tiny", ["rope_scaling=null"]), "float32"))
     [note] = wrong_rotation(load)
-    assert "its speed, not its tokens" in note
+    assert "its speed is valid, its tokens are not" in note
     assert wrong_rotation(make_load("cpu")) == ()

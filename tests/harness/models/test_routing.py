@@ -90,8 +90,8 @@ def test_a_skewed_router_touches_the_experts_of_a_simulated_one() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("llama-tiny", "routing_zipf=1", "it needs routed experts"),
-        ("qwen3-moe-tiny", "config.num_experts_per_tok=8", "more than twice as many as the 8 that a position takes"),
+        ("llama-tiny", "routing_zipf=1", "routed experts as the 0 used per position"),
+        ("qwen3-moe-tiny", "config.num_experts_per_tok=8", "more than twice as many routed experts as the 8 used per position"),
     ],
 )
 def test_a_skew_that_cannot_be_is_refused(name: str, change: str, words: str) -> None:

@@ -121,7 +121,7 @@ def test_a_pass_that_fails_is_told_and_nothing_else_changes(add, measured):
 
 def test_a_pass_that_captured_nothing_says_so(add):
     result = add(lambda folder, outcome: play(folder, outcome, range(0)))
-    assert "no step matched" in result.profiling.failure.message
+    assert "no steps matched" in result.profiling.failure.message
     assert "--profiler-steps" in result.profiling.failure.message
 
 

@@ -73,7 +73,7 @@ def test_tokens_that_are_the_models_pass(tmp_path: Path, formula: list[int], cap
     assert formula == [8]  # each sequence once: all three ways gave the same
     assert found["repeat_differs"] == found["batch"]["parted"] == 0
     assert found["run"]["rms_nats"] is None
-    assert any("gives no log-probabilities" in note for note in found["notes"])
+    assert any("returns no log-probabilities" in note for note in found["notes"])
     assert (tmp_path / "r" / "output_ids.npz").exists()
     assert not (tmp_path / "r" / FOLDER / "trace").exists()
     out = capsys.readouterr().out

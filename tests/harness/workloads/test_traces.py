@@ -254,7 +254,7 @@ GOOD = '{"timestamp": 0, "input_length": 5, "output_length": 1, "hash_ids": [1]}
         (AZURE + "2026-13-01 00:00:00,1,1\n", "line 5: TIMESTAMP is '2026-13-01 00:00:00', which is not a date"),
         (AZURE + "2026-01-01 00:00:00,x,1\n", "line 5: ContextTokens is 'x'"),
         (AZURE + "2026-01-01 00:00:00\n", "line 5: ContextTokens is missing"),
-        ("word\n", "of no format that is recognised"),
+        ("word\n", "not in a recognised format"),
         ('[{"conversations": 3}]', "line 1: conversations is not a list"),
         ('[{"conversations": [{"from": "gpt"}]}]', "line 1: value is missing or not a string"),
         ("[\n1 2]", "line 2: the element is not a JSON object"),
