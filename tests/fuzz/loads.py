@@ -19,7 +19,7 @@ ROWS = 12
 TIMES = ("2026-01-01 18:15:46.6805900", "2026-01-01T18:15:47Z", "2026-01-01 18:15:48+02:00", "7", "1e3", "")
 WITHOUT_A_LINE = (
     "is empty",
-    "no format",
+    "not in a recognised format",
     "has no requests",
     "is missing; name the column",
     "tokens in total",
