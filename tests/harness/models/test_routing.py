@@ -91,7 +91,11 @@ def test_a_skewed_router_touches_the_experts_of_a_simulated_one() -> None:
     ("name", "change", "words"),
     [
         ("llama-tiny", "routing_zipf=1", "routed experts as the 0 used per position"),
-        ("qwen3-moe-tiny", "config.num_experts_per_tok=8", "more than twice as many routed experts as the 8 used per position"),
+        (
+            "qwen3-moe-tiny",
+            "config.num_experts_per_tok=8",
+            "more than twice as many routed experts as the 8 used per position",
+        ),
     ],
 )
 def test_a_skew_that_cannot_be_is_refused(name: str, change: str, words: str) -> None:
