@@ -22,6 +22,24 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
         signal.signal(number, usual)
 
 
+FIRST = ("scripts",)  # groups that take longest, in this order
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real runs that tests share are made once: a file of them, or a group of files, stays in one test process
+    (`--dist loadgroup`), and long ones come first."""
+    places: dict[str, int] = {}
+    for item in items:
+        if item.get_closest_marker("real"):
+            mark = item.get_closest_marker("xdist_group")
+            group = str(mark.args[0]) if mark else item.location[0]
+            places[item.nodeid] = FIRST.index(group) if group in FIRST else len(FIRST)
+            if not mark:
+                item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: places.get(item.nodeid, len(FIRST)))
+
+
 @pytest.fixture(scope="session")
 def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the played library lies. Building it takes a C compiler, which the tests require."""

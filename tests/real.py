@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
+import pytest
 
 from innerloop.engines.worker import trace
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
-LONG = """\
+LONG = pytest.mark.skipif(
+    "INNERLOOP_LONG_TESTS" not in os.environ, reason="one more of a kind that is tested; set INNERLOOP_LONG_TESTS=1"
+)
+LONG_WORKLOAD = """\
 prompt: {tokens: 16}
 output: {tokens: 500}
 load: {kind: offline, requests: 4000}
@@ -126,7 +130,7 @@ def runs_guard(process: psutil.Process) -> bool:
 def start_long(engine: str | Path, folder: Path, *arguments: object) -> Going:
     """Starts a run that would take many minutes."""
     workload = folder.parent / "long.yaml"
-    workload.write_text(LONG)
+    workload.write_text(LONG_WORKLOAD)
     fixed = ("--engine", engine, "--workload", workload, "--out", folder, "--set", "max_batch_size=8")
     harness = subprocess.Popen(
         command(*fixed, "--ceilings", "off", *arguments),

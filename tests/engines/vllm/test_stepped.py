@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,12 @@ import numpy as np
 import pytest
 
 from innerloop.engines.worker import trace
-from innerloop.harness import environments
 from innerloop.harness.analysis.run import Figures, analyse
 from innerloop.harness.checkpoints import ensure_checkpoint
-from innerloop.harness.process.launcher import environment
 from innerloop.harness.profiles import load_model
-from innerloop.harness.profiles.engines import load_engine
-from tests.real import ROOT, variables
+from tests.scripts import SCRIPTS, interpreter
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, SCRIPTS]
 REFERENCES = {
     "ngram core": "repeating reference", "ngram engine": "repeating reference", "moe": "moe reference",
     "two ranks": "reference",
@@ -43,21 +39,12 @@ class Window:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Where stepped.py has left what it saw."""
-    made = environments.create(load_engine("vllm"), "cpu")
     models = {
         name: str(ensure_checkpoint(load_model(name), "float32").path) for name in ("llama-tiny", "qwen3-moe-tiny")
     }
     models["bfloat16"] = str(ensure_checkpoint(load_model("llama-tiny"), "bfloat16").path)
     place = tmp_path_factory.mktemp("stepped")
-    done = subprocess.run(
-        [made.python, "-m", "tests.engines.vllm.stepped", place, json.dumps(models)],
-        cwd=place,
-        env={**variables(), **environment(dict(made.variables)), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    interpreter("vllm").run("-m", "tests.engines.vllm.stepped", place, json.dumps(models), cwd=place)
     return place
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from innerloop.harness.checkpoints import use_weights
 from innerloop.harness.profiles import load_model
-from tests.harness.models.in_engine import HERE, PROMPT_LOGPROBS, said_json
+from tests.scripts import MODELS, PROMPT_LOGPROBS, SCRIPTS, said_json
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, SCRIPTS]
 ARCHITECTURES = {
     "qwen2.5": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
@@ -25,7 +25,7 @@ ARCHITECTURES = {
 
 def test_folders_of_transformers_are_taken_and_load_in_vllm(tmp_path: Path) -> None:
     prompts = json.dumps(np.random.default_rng(0).integers(3, 512, (2, 160)).tolist())
-    meant = said_json("torch", HERE / "own_folders.py", tmp_path, prompts)
+    meant = said_json("torch", MODELS / "own_folders.py", tmp_path, prompts)
     for name, architecture in ARCHITECTURES.items():
         folder = tmp_path / name
         model = load_model(str(folder))
