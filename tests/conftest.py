@@ -14,6 +14,9 @@ import pytest
 from innerloop.harness.machine import cache_folder
 from tests.nvml.library import build, load, variables
 from tests.nvml.scenario import Scenario
+from tests.shared import ladder, whole_runs
+
+__all__ = ["ladder", "whole_runs"]
 
 Play = Callable[[Scenario], Any]
 
@@ -22,7 +25,7 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
         signal.signal(number, usual)
 
 
-FIRST = ("scripts",)  # groups that take longest, in this order
+FIRST = ("scripts", "ladder", "whole runs")  # groups that take longest, in this order
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -18,16 +18,17 @@ from tests.golden import real_runs
 from tests.golden.call import Done
 from tests.golden.masks import differences
 from tests.golden.shape import parsed, strange
+from tests.shared import WHOLE
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, WHOLE]
 Ran = tuple[str, Path, Done]
 
 
 @pytest.fixture(scope="module", params=real_runs.RUNS)
-def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, str]) -> Ran:
     """(name, its folder, how it ended) of each run."""
     folder = tmp_path_factory.mktemp(request.param) / "run"
-    done = real_runs.run(request.param, folder)
+    done = real_runs.run(request.param, folder, **measured_here)
     assert done.code == 0, done.err
     return request.param, folder, done
 

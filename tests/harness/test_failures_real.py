@@ -1,48 +1,32 @@
-"""One case of each kind of end on each real engine; the whole matrix is in test_failures.py."""
+"""Kinds of ends of real engines; others are in experiments/test_layers.py and vllm/test_ranks.py, the whole matrix of
+them in test_failures.py."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.real import Going, check_failed, run, shown_later, start_long
+from innerloop.harness.checkpoints import ensure_checkpoint
+from innerloop.harness.profiles import load_model
+from tests.real import check_failed, run, start_long
+from tests.scripts import SCRIPTS, said_json
 
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def long_run(tmp_path: Path) -> Iterator[Callable[..., Going]]:
-    started: list[Going] = []
-
-    def make(engine: str, *arguments: object) -> Going:
-        started.append(start_long(engine, tmp_path / "run", *arguments))
-        started[-1].until_measuring()
-        return started[-1]
-
-    yield make
-    for going in started:
+def test_torch_ends_when_its_harness_is_interrupted(tmp_path):
+    going = start_long("torch", tmp_path / "run")
+    try:
+        going.until_measuring()
+        going.harness.send_signal(signal.SIGINT)
+        result = check_failed(going, "interrupted", -signal.SIGINT)
+    finally:
         going.end()
-
-
-def test_nothing_of_vllm_outlives_a_killed_harness_and_its_records_can_be_shown(long_run):
-    going = long_run("vllm")
-    going.harness.kill()
-    going.until_gone()
-    result = shown_later(going.folder)
-    assert result["failure"]["cause"] == "interrupted"
-    assert result["counts"]["output_tokens"] > 0
-
-
-def test_torch_ends_when_its_harness_is_interrupted(long_run):
-    going = long_run("torch")
-    going.harness.send_signal(signal.SIGINT)
-    result = check_failed(going, "interrupted", -signal.SIGINT)
     assert "SIGINT" in result["failure"]["message"]
 
 
@@ -60,15 +44,14 @@ def test_an_engines_own_words_are_kept(tmp_path):
     assert any("check_cb_values_bounds" in line for line in failure["traceback"])
 
 
-def test_an_argument_that_the_engine_does_not_know_is_named(tmp_path):
-    failure = failed(tmp_path, "--engine-arg", "page_sise=128")
-    assert failure["cause"] == "unsupported_setting"
-    assert "'page_size'" in failure["message"]
-
-
-def test_too_large_a_kv_cache_is_out_of_memory(tmp_path):
-    failure = failed(tmp_path, "--engine-arg", "page_size=100000000000")
-    assert failure["cause"] == "out_of_memory_host"
+@SCRIPTS
+def test_an_argument_that_torch_does_not_know_is_named_and_too_large_a_cache_is_out_of_memory():
+    checkpoint = ensure_checkpoint(load_model("llama-tiny"), "float32").path
+    given = json.dumps([{"page_sise": 128}, {"page_size": 100_000_000_000}])
+    unknown, large = said_json("torch", "-m", "tests.engines.torch.failing_loads", checkpoint, given)
+    assert unknown["cause"] == "unsupported_setting"
+    assert "'page_size'" in unknown["message"]
+    assert large["cause"] == "out_of_memory_host"
 
 
 def test_a_failed_installation_shows_the_installers_words_and_leaves_nothing(tmp_path):

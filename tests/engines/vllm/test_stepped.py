@@ -1,4 +1,4 @@
-"""vLLM's CPU build through the adapter: n-gram speculation, experts, an FP8 cache, two ranks. stepped.py steps it."""
+"""vLLM's CPU build through the adapter: drafts, experts, preemptions, FP8, two ranks. stepped.py steps it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REFERENCES = {
     "two ranks": "reference",
 }  # fmt: skip
 DRAFTING = ("ngram core", "ngram engine")
-CASES = (*REFERENCES, "fp8 cache")
+CASES = (*REFERENCES, "fp8 cache", "fp8 weights")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ def folder(tmp_path_factory) -> Path:
     models = {
         name: str(ensure_checkpoint(load_model(name), "float32").path) for name in ("llama-tiny", "qwen3-moe-tiny")
     }
+    fp8 = load_model("llama-tiny-fp8")
+    models["llama-tiny-fp8"] = str(ensure_checkpoint(fp8, fp8.dtype).path)
     models["bfloat16"] = str(ensure_checkpoint(load_model("llama-tiny"), "bfloat16").path)
     place = tmp_path_factory.mktemp("stepped")
     interpreter("vllm").run("-m", "tests.engines.vllm.stepped", place, json.dumps(models), cwd=place)
@@ -95,6 +97,15 @@ def test_all_that_a_step_can_tell_is_told_and_phases_fit_into_it(window):
     phases = sum(steps[f"{phase}_ns"] for phase in trace.PHASES)
     assert (phases <= steps["end_ns"] - steps["start_ns"]).all()
     assert window.said["bare"]
+
+
+def test_what_is_preempted_is_prefilled_again_and_every_request_gets_its_tokens(folder):
+    found = read(folder, "preempting")
+    assert found.figures.checks == ()
+    assert found.figures.counts.preemptions == found.steps["preempted"].sum() > 0
+    assert found.requests["output_tokens"].tolist() == found.requests["asked_tokens"].tolist() == [60] * 8
+    assert found.steps["prefill_tokens"].sum() > 8 * 40
+    assert found.steps["decode_tokens"].sum() == 8 * 59
 
 
 def test_drafts_are_counted_apart_and_those_accepted_came_out(drafting):
