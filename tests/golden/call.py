@@ -41,7 +41,7 @@ def innerloop(verb: str, *arguments: object, cwd: Path = HERE, columns: int = 10
 
 
 def started(verb: str, *arguments: object, cwd: Path = HERE, columns: int = 1000, **more: str) -> Done:
-    """Calls a verb in an interpreter of its own, with this user's cache and engines in one thread: see tests/real.py."""
+    """Calls a verb in an interpreter of its own, with this user's cache, engines in one thread as in tests/real.py."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {name: value for name, value in os.environ.items() if name not in COLOURS}
     variables |= {"PYTHONPATH": path, "COLUMNS": str(columns), "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **more}
