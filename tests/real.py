@@ -20,10 +20,10 @@ from innerloop.engines.worker import trace
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
-LONG = pytest.mark.skipif(
+ONE_MORE = pytest.mark.skipif(
     "INNERLOOP_LONG_TESTS" not in os.environ, reason="one more of a kind that is tested; set INNERLOOP_LONG_TESTS=1"
 )
-LONG_WORKLOAD = """\
+LONG = """\
 prompt: {tokens: 16}
 output: {tokens: 500}
 load: {kind: offline, requests: 4000}
@@ -130,7 +130,7 @@ def runs_guard(process: psutil.Process) -> bool:
 def start_long(engine: str | Path, folder: Path, *arguments: object) -> Going:
     """Starts a run that would take many minutes."""
     workload = folder.parent / "long.yaml"
-    workload.write_text(LONG_WORKLOAD)
+    workload.write_text(LONG)
     fixed = ("--engine", engine, "--workload", workload, "--out", folder, "--set", "max_batch_size=8")
     harness = subprocess.Popen(
         command(*fixed, "--ceilings", "off", *arguments),

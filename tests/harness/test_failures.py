@@ -21,7 +21,7 @@ import pytest
 
 from innerloop.engines.worker import trace
 from innerloop.harness.run import main
-from tests.real import LONG_WORKLOAD, ROOT, Going, check_failed, command, runs_guard, shown_later, start_long, variables
+from tests.real import LONG, ROOT, Going, check_failed, command, runs_guard, shown_later, start_long, variables
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -76,7 +76,7 @@ def test_an_interrupted_harness_ends_the_run_says_so_and_dies_of_the_signal(long
 def test_a_terminal_that_goes_ends_the_run_and_keeps_what_was_measured(tmp_path):
     """As when a connection breaks: SIGHUP, and a stdout and stderr that take nothing any more."""
     workload, folder = tmp_path / "long.yaml", tmp_path / "run"
-    workload.write_text(LONG_WORKLOAD)
+    workload.write_text(LONG)
     arguments = ("--engine", SCRIPTED, "--workload", workload, "--out", folder, "--set", "max_batch_size=8")
     words = command(*arguments, "--ceilings", "off", *SLOW)
     pid, terminal = pty.fork()

@@ -11,7 +11,7 @@ import pytest
 
 from innerloop.harness import environments
 from innerloop.harness.profiles.engines import load_engine
-from tests.real import LONG, ROOT, run
+from tests.real import ONE_MORE, ROOT, run
 from tests.scripts import interpreter
 from tests.shared import WHOLE, Whole
 
@@ -60,7 +60,7 @@ def test_vllm_passes(whole_runs: dict[str, Whole]) -> None:
     passes(whole_runs["vllm"].result["verification"], 20)
 
 
-@LONG
+@ONE_MORE
 @pytest.mark.parametrize("arguments", [("--set", "dtype=bfloat16"), ("--model", "llama-tiny-fp8")], ids=["bf16", "fp8"])
 def test_vllm_passes_in_other_formats(arguments: tuple[str, ...], tmp_path: Path) -> None:
     passes(verified(tmp_path, "--engine", "vllm", *arguments)["verification"], 12)

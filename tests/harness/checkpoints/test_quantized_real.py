@@ -13,7 +13,7 @@ from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
 from tests.harness.checkpoints.dequantize import dequantized
 from tests.harness.checkpoints.test_synthetic_weights import forward
-from tests.real import LONG, run
+from tests.real import ONE_MORE, run
 from tests.scripts import PROMPT_LOGPROBS, SCRIPTS, said_json
 
 pytestmark = [pytest.mark.real, SCRIPTS]
@@ -49,7 +49,7 @@ def test_vllm_computes_what_the_dequantized_weights_mean(tmp_path: Path, name: s
     assert np.corrcoef(found.ravel(), np.ravel(meant))[0, 1] > 0.97
 
 
-@LONG  # what such a run computes is shown above, and by fp8 weights in engines/vllm/test_stepped.py
+@ONE_MORE  # what such a run computes is shown above, and by fp8 weights in engines/vllm/test_stepped.py
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_with_quantized_weights_comes_to_its_end(tmp_path: Path, name: str) -> None:
     (tmp_path / "w.yaml").write_text(WORKLOAD)
@@ -63,7 +63,7 @@ def test_a_run_with_quantized_weights_comes_to_its_end(tmp_path: Path, name: str
     assert result["spec"]["settings"]["quantization"] == load_model(name).quantization.method  # type: ignore[union-attr]
 
 
-@LONG  # what is refused is held by engines/vllm/test_refusals.py
+@ONE_MORE  # what is refused is held by engines/vllm/test_refusals.py
 @pytest.mark.skipif(not WITHOUT_AVX512, reason="this CPU has AVX-512")
 def test_on_a_cpu_without_avx512_4_bit_weights_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(WORKLOAD)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.real import LONG, run
+from tests.real import ONE_MORE, run
 
 pytestmark = pytest.mark.real
 
@@ -40,7 +40,7 @@ def parts(file: Any, ids: str, offsets: str) -> list[list[int]]:
     return [part.tolist() for part in np.split(file[ids], file[offsets][1:-1])]
 
 
-@pytest.mark.parametrize("engine", ["vllm", pytest.param("torch", marks=LONG)])
+@pytest.mark.parametrize("engine", ["vllm", pytest.param("torch", marks=ONE_MORE)])
 def test_prompts_of_sessions_contain_the_engines_own_output_and_are_hit(engine: str, tmp_path: Path) -> None:
     result = measured(engine, tmp_path, SESSIONS)
     with np.load(tmp_path / "run" / "output_ids.npz") as kept, np.load(tmp_path / "run" / "workload.npz") as drawn:
