@@ -25,22 +25,23 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
         signal.signal(number, usual)
 
 
-FIRST = ("scripts", "ladder", "whole runs")  # groups that take longest, in this order
+FIRST = ("scripts", "ladder", "whole runs")  # groups that take longest
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Real runs that tests share are made once: a file of them, or a group of files, stays in one test process
-    (`--dist loadgroup`), and long ones come first."""
-    places: dict[str, int] = {}
+    (`--dist loadgroup`). The longest groups come first, and what is not real fills up at the end."""
+    places: dict[pytest.Item, int] = {}
     for item in items:
-        if item.get_closest_marker("real"):
-            mark = item.get_closest_marker("xdist_group")
-            group = str(mark.args[0]) if mark else item.location[0]
-            places[item.nodeid] = FIRST.index(group) if group in FIRST else len(FIRST)
-            if not mark:
-                item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: places.get(item.nodeid, len(FIRST)))
+        if not item.get_closest_marker("real"):
+            continue
+        mark = item.get_closest_marker("xdist_group")
+        group = str(mark.args[0]) if mark else item.location[0]
+        places[item] = FIRST.index(group) if group in FIRST else len(FIRST)
+        if not mark:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: places.get(item, len(FIRST) + 1))
 
 
 @pytest.fixture(scope="session")
