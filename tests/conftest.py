@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from innerloop.harness.machine import cache_folder
+from tests.groups import group_of, place_of
 from tests.nvml.library import build, load, variables
 from tests.nvml.scenario import Scenario
 from tests.shared import ladder, whole_runs
@@ -25,23 +26,22 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
         signal.signal(number, usual)
 
 
-FIRST = ("scripts", "ladder", "whole runs")  # groups that take longest
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Real runs that tests share are made once: a file of them, or a group of files, stays in one test process
-    (`--dist loadgroup`). The longest groups come first, and what is not real fills up at the end."""
-    places: dict[pytest.Item, int] = {}
-    for item in items:
-        if not item.get_closest_marker("real"):
-            continue
-        mark = item.get_closest_marker("xdist_group")
-        group = str(mark.args[0]) if mark else item.location[0]
-        places[item] = FIRST.index(group) if group in FIRST else len(FIRST)
-        if not mark:
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: places.get(item, len(FIRST) + 1))
+    """What belongs to a group comes first, since that takes longest, and what is not real last."""
+    items.sort(key=lambda item: (item.get_closest_marker("real") is None, place_of(item.nodeid)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadgroup` one test process runs all that reads the same runs: a group, or else a file."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Grouped(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Grouped(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Scripts that run in an engine's own environment on the CPU, in one thread, and what they print.
 
-An engine is imported once a test process and not once a script: see engines/support/forking.py. Files of tests that
-use this are of the group SCRIPTS, so that one test process runs them all.
+An engine is imported once a test process, not once a script: see engines/support/forking.py. By tests/groups.py
+one test process runs all that use this.
 """
 
 from __future__ import annotations
@@ -14,14 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
-
 from innerloop.harness import environments
 from innerloop.harness.process.launcher import environment
 from innerloop.harness.profiles.engines import load_engine
 from tests.real import ROOT, variables
 
-SCRIPTS = pytest.mark.xdist_group("scripts")
 FORKING = Path(__file__).parent / "engines" / "support" / "forking.py"
 MODELS = Path(__file__).parent / "harness" / "models"
 PROMPT_LOGPROBS = MODELS.parent / "checkpoints" / "prompt_logprobs.py"  # of vLLM

@@ -1,6 +1,6 @@
 """Real runs that several files of tests read: fixtures of the whole session, which tests/conftest.py hands out.
 
-Files that read the same one are of the same group, so that one test process makes it.
+tests/groups.py has one test process run all that read the same one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import pytest
 
 from tests.real import run
 
-WHOLE = pytest.mark.xdist_group("whole runs")
-LADDER = pytest.mark.xdist_group("ladder")
 TWENTY = """\
 prompt: {tokens: {kind: uniform, min: 5, max: 60}}
 output: {tokens: {kind: uniform, min: 12, max: 40}}

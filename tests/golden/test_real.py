@@ -18,9 +18,8 @@ from tests.golden import real_runs
 from tests.golden.call import Done
 from tests.golden.masks import differences
 from tests.golden.shape import parsed, strange
-from tests.shared import WHOLE
 
-pytestmark = [pytest.mark.real, WHOLE]
+pytestmark = pytest.mark.real
 Ran = tuple[str, Path, Done]
 
 

@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 
-from innerloop.harness.checkpoints import ensure_checkpoint
-from innerloop.harness.profiles import load_model
 from tests.real import check_failed, run, start_long
-from tests.scripts import SCRIPTS, said_json
 
 pytestmark = pytest.mark.real
 
@@ -44,14 +41,15 @@ def test_an_engines_own_words_are_kept(tmp_path):
     assert any("check_cb_values_bounds" in line for line in failure["traceback"])
 
 
-@SCRIPTS
-def test_an_argument_that_torch_does_not_know_is_named_and_too_large_a_cache_is_out_of_memory():
-    checkpoint = ensure_checkpoint(load_model("llama-tiny"), "float32").path
-    given = json.dumps([{"page_sise": 128}, {"page_size": 100_000_000_000}])
-    unknown, large = said_json("torch", "-m", "tests.engines.torch.failing_loads", checkpoint, given)
-    assert unknown["cause"] == "unsupported_setting"
-    assert "'page_size'" in unknown["message"]
-    assert large["cause"] == "out_of_memory_host"
+def test_an_argument_that_the_engine_does_not_know_is_named(tmp_path):
+    failure = failed(tmp_path, "--engine-arg", "page_sise=128")
+    assert failure["cause"] == "unsupported_setting"
+    assert "'page_size'" in failure["message"]
+
+
+def test_too_large_a_kv_cache_is_out_of_memory(tmp_path):
+    failure = failed(tmp_path, "--engine-arg", "page_size=100000000000")
+    assert failure["cause"] == "out_of_memory_host"
 
 
 def test_a_failed_installation_shows_the_installers_words_and_leaves_nothing(tmp_path):

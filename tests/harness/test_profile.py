@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.real import run
-from tests.shared import WHOLE
 
-pytestmark = [pytest.mark.real, WHOLE]
+pytestmark = pytest.mark.real
 WORKLOAD = """\
 prompt: {tokens: {kind: uniform, min: 16, max: 48}}
 output: {tokens: 24}

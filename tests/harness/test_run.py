@@ -12,9 +12,8 @@ import pytest
 
 from innerloop.engines.worker.trace import PHASES
 from tests.real import ROOT, check_limit, filled, run
-from tests.shared import WHOLE
 
-pytestmark = [pytest.mark.real, WHOLE]
+pytestmark = pytest.mark.real
 ENGINES = ["torch", "vllm"]
 
 

@@ -13,7 +13,7 @@ from innerloop.harness import environments
 from innerloop.harness.profiles.engines import load_engine
 from tests.real import ONE_MORE, ROOT, run
 from tests.scripts import interpreter
-from tests.shared import WHOLE, Whole
+from tests.shared import Whole
 
 pytestmark = pytest.mark.real
 
@@ -55,7 +55,6 @@ def passes(found: dict[str, Any], requests: int) -> None:
     assert found["run"]["requests"] == requests
 
 
-@WHOLE
 def test_vllm_passes(whole_runs: dict[str, Whole]) -> None:
     passes(whole_runs["vllm"].result["verification"], 20)
 

@@ -16,9 +16,9 @@ import pytest
 from innerloop.engines.worker import trace
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
-from tests.scripts import SCRIPTS, said_json
+from tests.scripts import said_json
 
-pytestmark = [pytest.mark.real, SCRIPTS]
+pytestmark = pytest.mark.real
 RESTING = {"queued": 1, "watched": 1, "computing": 0, "has_work": True}  # one empty batch stays in the core's queue
 EMPTY = {"queued": 0, "watched": 0, "computing": 0, "has_work": False}
 PREEMPTING, CUT = "preempting", "cut by duration"

@@ -19,10 +19,10 @@ from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.engines import load_engine
 from tests.real import run, variables
-from tests.shared import LADDER, Ladder
+from tests.shared import Ladder
 from tests.waiting import until
 
-pytestmark = [pytest.mark.real, LADDER]
+pytestmark = pytest.mark.real
 START_S = 900.0  # on a busy machine its imports alone take a minute
 SAME = ("--model", "llama-tiny", "--device", "cpu", "--ceilings", "off", "--keep-token-ids")
 

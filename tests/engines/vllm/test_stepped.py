@@ -14,9 +14,9 @@ from innerloop.engines.worker import trace
 from innerloop.harness.analysis.run import Figures, analyse
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
-from tests.scripts import SCRIPTS, interpreter
+from tests.scripts import interpreter
 
-pytestmark = [pytest.mark.real, SCRIPTS]
+pytestmark = pytest.mark.real
 REFERENCES = {
     "ngram core": "repeating reference", "ngram engine": "repeating reference", "moe": "moe reference",
     "two ranks": "reference",

@@ -10,9 +10,9 @@ import pytest
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
 from tests.harness.checkpoints.dequantize import mxfp4, packed, read
-from tests.scripts import SCRIPTS, interpreter
+from tests.scripts import interpreter
 
-pytestmark = [pytest.mark.real, SCRIPTS]
+pytestmark = pytest.mark.real
 SCRIPT = Path(__file__).parent / "published_layouts.py"
 SMALL = ["num_hidden_layers=1", "vocab_size=512"]
 

@@ -14,9 +14,9 @@ from innerloop.harness.profiles import load_model
 from tests.harness.checkpoints.dequantize import dequantized
 from tests.harness.checkpoints.test_synthetic_weights import forward
 from tests.real import ONE_MORE, run
-from tests.scripts import PROMPT_LOGPROBS, SCRIPTS, said_json
+from tests.scripts import PROMPT_LOGPROBS, said_json
 
-pytestmark = [pytest.mark.real, SCRIPTS]
+pytestmark = pytest.mark.real
 WORKLOAD = """\
 prompt: {tokens: 16}
 output: {tokens: 8}

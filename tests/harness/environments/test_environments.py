@@ -24,7 +24,7 @@ from innerloop.harness.profiles.engines import LOCKS, EngineProfile
 from innerloop.harness.store.folders import lock_file
 from tests.harness.process import toys
 from tests.real import ROOT
-from tests.scripts import IMPORTED, SCRIPTS, interpreter
+from tests.scripts import IMPORTED, interpreter
 from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.slow
@@ -477,7 +477,6 @@ def test_a_lock_that_another_process_holds_is_waited_for(lock: Path) -> None:
     process.communicate()
 
 
-@SCRIPTS
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["vllm", "torch"])
 def test_the_real_engines_install_on_a_cpu_and_import(name: str, tmp_path: Path) -> None:

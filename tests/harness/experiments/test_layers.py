@@ -15,9 +15,9 @@ from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.result.suspect_client import BUSY_SHARE, NEAR_SHARE
 from innerloop.harness.store.parquet import NAMES
 from tests.real import filled, shown_later, start_long
-from tests.shared import LADDER, LAYERS
+from tests.shared import LAYERS
 
-pytestmark = [pytest.mark.real, LADDER]
+pytestmark = pytest.mark.real
 
 
 def test_every_layer_was_given_the_same_requests_and_settings(ladder):

@@ -11,9 +11,9 @@ import pytest
 
 from innerloop.harness.checkpoints import use_weights
 from innerloop.harness.profiles import load_model
-from tests.scripts import MODELS, PROMPT_LOGPROBS, SCRIPTS, said_json
+from tests.scripts import MODELS, PROMPT_LOGPROBS, said_json
 
-pytestmark = [pytest.mark.real, SCRIPTS]
+pytestmark = pytest.mark.real
 ARCHITECTURES = {
     "qwen2.5": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",

@@ -11,10 +11,9 @@ from innerloop.engines.vllm.settings import wrong_rotation
 from innerloop.harness.checkpoints.tensors import config_json
 from innerloop.harness.profiles import load_model
 from tests.engines.support.loads import make_load
-from tests.scripts import SCRIPTS, said_json
+from tests.scripts import said_json
 
 
-@SCRIPTS
 @pytest.mark.real
 def test_vllms_cpu_kernel_turns_views_wrongly_and_flat_tensors_rightly() -> None:
     """When this fails, vLLM has repaired it: then the note of engines/vllm/settings.py can go."""

@@ -12,9 +12,9 @@ import pytest
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.models.routing import shares
 from innerloop.harness.profiles import load_model
-from tests.scripts import MODELS, SCRIPTS, said_json
+from tests.scripts import MODELS, said_json
 
-pytestmark = [pytest.mark.real, SCRIPTS]
+pytestmark = pytest.mark.real
 
 
 def test_routing_is_even_or_as_the_profile_skews_it(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from innerloop.engines.torch.attention import EAGER
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
 from tests.real import run
-from tests.scripts import MODELS, SCRIPTS, said_json
+from tests.scripts import MODELS, said_json
 
-pytestmark = [pytest.mark.real, SCRIPTS]
+pytestmark = pytest.mark.real
 WORKLOAD = """\
 prompt: {tokens: 24}
 output: {tokens: 12}

@@ -10,9 +10,9 @@ import pytest
 from innerloop.harness.checkpoints import ensure_checkpoint, plan, use_weights
 from innerloop.harness.profiles import load_model
 from tests.harness.models.tiny import TINY, tiny
-from tests.scripts import SCRIPTS, said_json
+from tests.scripts import said_json
 
-pytestmark = [pytest.mark.real, SCRIPTS]
+pytestmark = pytest.mark.real
 SCRIPT = Path(__file__).parent / "as_transformers.py"
 BUFFERS = {"e_score_correction_bias"}  # which transformers holds, and does not count as a parameter
 
