@@ -1,16 +1,18 @@
-"""Files and tests that one test process runs, since they read the same runs or scripts' interpreters."""
+"""Tests that one test process runs, since they read the same runs or have the same interpreters run their scripts."""
 
 from __future__ import annotations
 
-GROUPS = {  # those that take longest first
+from fnmatch import fnmatchcase
+
+GROUPS = {  # by patterns of test ids; those that take longest first
     "scripts": (
-        "tests/harness/models/", "tests/harness/checkpoints/", "tests/engines/vllm/test_async_scheduling.py",
-        "tests/engines/vllm/test_stepped.py",
-        "tests/harness/environments/test_environments.py::test_the_real_engines",
+        "tests/harness/models/*_real.py::*", "tests/harness/checkpoints/*_real.py::*",
+        "tests/engines/vllm/test_async_scheduling.py::*", "tests/engines/vllm/test_stepped.py::*",
+        "tests/harness/environments/test_environments.py::test_the_real_engines*",
     ),
-    "ladder": ("tests/harness/experiments/test_layers.py", "tests/engines/vllm/test_attached.py"),
+    "ladder": ("tests/harness/experiments/test_layers.py::*", "tests/engines/vllm/test_attached.py::*"),
     "whole runs": (
-        "tests/harness/test_run.py", "tests/harness/test_profile.py", "tests/golden/test_real.py",
+        "tests/harness/test_run.py::*", "tests/harness/test_profile.py::*", "tests/golden/test_real.py::*",
         "tests/harness/test_verify_real.py::test_vllm_passes",
     ),
 }  # fmt: skip
@@ -18,10 +20,8 @@ GROUPS = {  # those that take longest first
 
 def group_of(test: str) -> str:
     """The name of the group that a test belongs to, its file's where it belongs to none."""
-    for name, begins in GROUPS.items():
-        if test.startswith(begins):
-            return name
-    return test.partition("::")[0]
+    found = (name for name, patterns in GROUPS.items() if any(fnmatchcase(test, pattern) for pattern in patterns))
+    return next(found, test.partition("::")[0])
 
 
 def place_of(test: str) -> int:

@@ -51,7 +51,7 @@ class Ladder:
 
 
 @pytest.fixture(scope="session")
-def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, str]) -> dict[str, Whole]:
+def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, Any]) -> dict[str, Whole]:
     """Each engine's run of TWENTY with seed 1, and its passes after it."""
     found = {}
     for engine, passes in PASSES.items():

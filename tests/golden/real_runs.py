@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -24,7 +25,7 @@ CPU_ENERGY = ("telemetry.sampler.cpu", "telemetry.energy_j.cpu", "telemetry:pack
 PHASES = {"interpreter started", "engine imported", "model loaded", "warmed up", "measured", "engine closed"}
 
 
-def run(name: str, folder: Path, **more: str) -> Done:
+def run(name: str, folder: Path, **more: Any) -> Done:
     """Runs few.yaml on the CPU; everything that it writes goes to `folder`, which must not exist yet."""
     words = [*RUNS[name].split(), "--device", "cpu", "--workload", HERE / "few.yaml", "--out", folder]
     return started("run", *words, cwd=folder.parent, **more)
