@@ -12,14 +12,36 @@ from typing import Any
 import pytest
 
 from innerloop.harness.machine import cache_folder
+from tests.groups import group_of, place_of
 from tests.nvml.library import build, load, variables
 from tests.nvml.scenario import Scenario
+from tests.shared import ladder, whole_runs
+
+__all__ = ["ladder", "whole_runs"]
 
 Play = Callable[[Scenario], Any]
 
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) == signal.SIG_IGN:  # inherited: from nohup, or a script's background job
         signal.signal(number, usual)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What belongs to a group comes first, since that takes longest, and what is not real last."""
+    items.sort(key=lambda item: (item.get_closest_marker("real") is None, place_of(item.nodeid)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadgroup` one test process runs all that reads the same runs: a group, or else a file."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class Grouped(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Grouped(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
+import pytest
 
 from innerloop.engines.worker import trace
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
+ONE_MORE = pytest.mark.skipif(
+    "INNERLOOP_LONG_TESTS" not in os.environ, reason="one more of a kind that is tested; set INNERLOOP_LONG_TESTS=1"
+)
 LONG = """\
 prompt: {tokens: 16}
 output: {tokens: 500}

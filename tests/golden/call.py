@@ -40,11 +40,11 @@ def innerloop(verb: str, *arguments: object, cwd: Path = HERE, columns: int = 10
     return Done(code, out.getvalue(), err.getvalue())
 
 
-def started(verb: str, *arguments: object, cwd: Path = HERE, columns: int = 1000) -> Done:
-    """Calls a verb in an interpreter of its own, with this user's cache."""
+def started(verb: str, *arguments: object, cwd: Path = HERE, columns: int = 1000, **more: str) -> Done:
+    """Calls a verb in an interpreter of its own, with this user's cache, engines in one thread as in tests/real.py."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {name: value for name, value in os.environ.items() if name not in COLOURS}
-    variables |= {"PYTHONPATH": path, "COLUMNS": str(columns), "NO_COLOR": "1"}
+    variables |= {"PYTHONPATH": path, "COLUMNS": str(columns), "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **more}
     command = [sys.executable, "-m", f"harness.{verb}", *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=900)
     return Done(done.returncode, done.stdout, done.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -24,10 +25,10 @@ CPU_ENERGY = ("telemetry.sampler.cpu", "telemetry.energy_j.cpu", "telemetry:pack
 PHASES = {"interpreter started", "engine imported", "model loaded", "warmed up", "measured", "engine closed"}
 
 
-def run(name: str, folder: Path) -> Done:
+def run(name: str, folder: Path, **more: Any) -> Done:
     """Runs few.yaml on the CPU; everything that it writes goes to `folder`, which must not exist yet."""
     words = [*RUNS[name].split(), "--device", "cpu", "--workload", HERE / "few.yaml", "--out", folder]
-    return started("run", *words, cwd=folder.parent)
+    return started("run", *words, cwd=folder.parent, **more)
 
 
 def report(name: str, folder: Path, done: Done) -> list[str]:

@@ -24,10 +24,10 @@ Ran = tuple[str, Path, Done]
 
 
 @pytest.fixture(scope="module", params=real_runs.RUNS)
-def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, str]) -> Ran:
     """(name, its folder, how it ended) of each run."""
     folder = tmp_path_factory.mktemp(request.param) / "run"
-    done = real_runs.run(request.param, folder)
+    done = real_runs.run(request.param, folder, **measured_here)
     assert done.code == 0, done.err
     return request.param, folder, done
 

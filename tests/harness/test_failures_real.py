@@ -1,48 +1,29 @@
-"""One case of each kind of end on each real engine; the whole matrix is in test_failures.py."""
+"""Kinds of ends of real engines; others are in experiments/test_layers.py and vllm/test_ranks.py, the whole matrix of
+them in test_failures.py."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.real import Going, check_failed, run, shown_later, start_long
+from tests.real import check_failed, run, start_long
 
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def long_run(tmp_path: Path) -> Iterator[Callable[..., Going]]:
-    started: list[Going] = []
-
-    def make(engine: str, *arguments: object) -> Going:
-        started.append(start_long(engine, tmp_path / "run", *arguments))
-        started[-1].until_measuring()
-        return started[-1]
-
-    yield make
-    for going in started:
+def test_torch_ends_when_its_harness_is_interrupted(tmp_path):
+    going = start_long("torch", tmp_path / "run")
+    try:
+        going.until_measuring()
+        going.harness.send_signal(signal.SIGINT)
+        result = check_failed(going, "interrupted", -signal.SIGINT)
+    finally:
         going.end()
-
-
-def test_nothing_of_vllm_outlives_a_killed_harness_and_its_records_can_be_shown(long_run):
-    going = long_run("vllm")
-    going.harness.kill()
-    going.until_gone()
-    result = shown_later(going.folder)
-    assert result["failure"]["cause"] == "interrupted"
-    assert result["counts"]["output_tokens"] > 0
-
-
-def test_torch_ends_when_its_harness_is_interrupted(long_run):
-    going = long_run("torch")
-    going.harness.send_signal(signal.SIGINT)
-    result = check_failed(going, "interrupted", -signal.SIGINT)
     assert "SIGINT" in result["failure"]["message"]
 
 

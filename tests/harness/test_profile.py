@@ -22,20 +22,10 @@ warmup: {requests: 4, output_tokens: 8, max_rounds: 1}
 """
 
 
-def profiled(tmp_path, engine, *arguments):
-    """(result, folder, stderr) of a run with a pass."""
-    (tmp_path / "small.yaml").write_text(WORKLOAD)
-    done = run(
-        "--engine", engine, "--model", "llama-tiny", "--workload", "small.yaml", "--out", "run", "--json",
-        "--set", "max_batch_size=8", "--ceilings", "off", *arguments, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), tmp_path / "run", done.stderr
-
-
 @pytest.mark.parametrize("engine", ["vllm", "torch"])
-def test_kernels_on_a_cpu_add_up_and_the_measured_run_is_another_process(tmp_path, engine):
-    result, folder, said = profiled(tmp_path, engine, "--profile", "kernels")
+def test_kernels_on_a_cpu_add_up_and_the_measured_run_is_another_process(whole_runs, engine):
+    whole = whole_runs[engine]
+    result, folder, said = whole.result, whole.folder, whole.stderr
     about, found = result["profiling"], result["kernels"]
     assert about["failure"] is None
     assert result == json.loads((folder / "result.json").read_text())
@@ -90,10 +80,16 @@ def usual_share_of_other(table):
 
 def test_the_host_s_flame_graph_shows_the_engine_s_step(tmp_path):
     """Of more steps where a busy machine let py-spy attach only when the first ones were over."""
+    (tmp_path / "small.yaml").write_text(WORKLOAD)
     for steps in (30, 300):
+        folder = tmp_path / str(steps)
         given = ("--profile", "host", "--profile-steps", f"0:{steps}", "--workload-arg", f"output.tokens={steps + 10}")
-        (tmp_path / str(steps)).mkdir()
-        result, folder, _ = profiled(tmp_path / str(steps), "torch", *given)
+        done = run(
+            "--engine", "torch", "--model", "llama-tiny", "--workload", "small.yaml", "--out", folder, "--json",
+            "--set", "max_batch_size=8", "--ceilings", "off", *given, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
         about = result["profiling"]
         if about["failure"] is None:
             break

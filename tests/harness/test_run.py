@@ -15,28 +15,12 @@ from tests.real import ROOT, check_limit, filled, run
 
 pytestmark = pytest.mark.real
 ENGINES = ["torch", "vllm"]
-WORKLOAD = """\
-prompt: {tokens: {kind: uniform, min: 5, max: 60}}
-output: {tokens: {kind: uniform, min: 12, max: 40}}
-load: {kind: offline, requests: 20}
-warmup: {requests: 4, output_tokens: 8, max_rounds: 8, max_s: 30}
-"""
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, measured_here):
-    """Each engine's run of WORKLOAD with seed 1: (result, folder)."""
-    found = {}
-    for engine in ENGINES:
-        folder = tmp_path_factory.mktemp(engine) / "run"
-        (folder.parent / "twenty.yaml").write_text(WORKLOAD)
-        done = run(
-            "--engine", engine, "--model", "llama-tiny", "--workload", "twenty.yaml", "--seed", 1, "--json",
-            "--keep-token-ids", "--out", folder, cwd=folder.parent, **measured_here,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        found[engine] = (json.loads(done.stdout), folder)
-    return found
+@pytest.fixture
+def runs(whole_runs):
+    """Each engine's run: (result, folder)."""
+    return {engine: (whole.result, whole.folder) for engine, whole in whole_runs.items()}
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -146,27 +130,6 @@ def test_both_engines_decode_the_same_tokens_greedily_in_fp32(runs):
             ids[engine] = [kept["ids"][first : first + 12].tolist() for first in kept["offsets"][:-1]]
     assert ids["torch"] == ids["vllm"]
     assert len(np.unique(ids["torch"])) > 8  # a model that always says the same would agree as well
-
-
-def test_preempted_requests_are_prefilled_again_and_still_get_all_their_tokens(tmp_path):
-    """A KV cache too small for what runs: both engines throw requests out and take them up again."""
-    (tmp_path / "tight.yaml").write_text(
-        "prompt: {tokens: 200}\noutput: {tokens: 100}\nload: {kind: offline, requests: 8}\n"
-        "warmup: {requests: 1, output_tokens: 4, max_rounds: 1}\n"
-    )
-    for engine in ENGINES:
-        done = run(
-            "--engine", engine, "--workload", tmp_path / "tight.yaml", "--out", tmp_path / engine, "--json",
-            "--model-arg", "num_hidden_layers=2",
-            "--set", "context_length=512", "--set", "kv_cache_tokens=1536", "--ceilings", "off", cwd=tmp_path,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        result = json.loads(done.stdout)
-        steps = pq.read_table(tmp_path / engine / "steps.parquet").to_pydict()
-        assert result["counts"]["preemptions"] == sum(steps["preempted"]) > 0, engine
-        assert sum(steps["prefill_positions"]) > 8 * 200
-        assert sum(steps["decode_positions"]) == 8 * 99
-        assert result["counts"]["output_tokens"] == 8 * 100
 
 
 def test_a_closed_loop_stops_at_its_time_and_says_what_it_cut(tmp_path):

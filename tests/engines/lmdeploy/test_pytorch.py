@@ -27,7 +27,7 @@ from tests.engines.contracts.wheels import source_of
 from tests.real import ROOT, variables
 
 pytestmark = pytest.mark.real
-LOADS = 1000
+LOADS = 400
 Said = dict[str, Any]
 
 

@@ -12,9 +12,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from innerloop.harness.checkpoints import ensure_checkpoint
+from innerloop.harness.profiles import load_model
 from tests.real import run, variables
+from tests.scripts import said_json
 
 pytestmark = pytest.mark.real
+HERE = Path(__file__).parent
 ONE_THREAD = ("--engine-arg", "INFERENCE_NUM_THREADS=1")  # as tests.real has it for engines that read OMP_NUM_THREADS
 WARMUP = "warmup: {requests: 2, output_tokens: 4, max_rounds: 1}\n"
 SIXTEEN = f"""\
@@ -32,6 +36,7 @@ load: {{kind: offline, requests: 4}}
 
 class Ran:
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.result: dict[str, Any] = json.loads((folder / "result.json").read_text())
         self.steps: dict[str, list[Any]] = pq.read_table(folder / "steps.parquet").to_pydict()
         self.requests: dict[str, list[Any]] = pq.read_table(folder / "requests.parquet").to_pydict()
@@ -39,25 +44,38 @@ class Ran:
             self.ids = [part.tolist() for part in np.split(kept["ids"], kept["offsets"][1:-1])]
 
 
-def ran(folder: Path, workload: str, engine: str, *arguments: object) -> Ran:
+def openvino(folder: Path, workload: str, *settings: str, shape: tuple[str, ...] = ()) -> Ran:
     folder.mkdir()
     (folder / "workload.yaml").write_text(workload)
     done = run(
-        "--engine", engine, "--model", "llama-tiny", "--device", "cpu", "--workload", folder / "workload.yaml",
-        "--keep-token-ids", "--ceilings", "off", "--out", folder / "run", *arguments, cwd=folder,
+        "--engine", "openvino", "--model", "llama-tiny", "--device", "cpu", "--workload", folder / "workload.yaml",
+        "--keep-token-ids", "--ceilings", "off", "--out", folder / "run", *ONE_THREAD,
+        *(f"--set={one}" for one in settings), *(f"--model-arg={one}" for one in shape), cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return Ran(folder / "run")
 
 
-def openvino(folder: Path, workload: str, *settings: str) -> Ran:
-    return ran(folder, workload, "openvino", *ONE_THREAD, *(word for one in settings for word in ("--set", one)))
+def by_transformers(run: Path, *shape: str) -> list[list[int]]:
+    """The tokens that the run's requests should have."""
+    checkpoint = ensure_checkpoint(load_model("llama-tiny", [*shape]), "float32").path
+    found: list[list[int]] = said_json("torch", HERE / "plain_tokens.py", checkpoint, run / "workload.npz")
+    return found
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """The same sixteen requests by transformers."""
-    return ran(tmp_path_factory.mktemp("torch") / "sixteen", SIXTEEN, "torch")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """Sixteen requests as everything is by default, with the tokens that they should have."""
+    found = openvino(tmp_path_factory.mktemp("plain") / "sixteen", SIXTEEN)
+    assert found.ids == by_transformers(found.folder)
+    assert len({token for ids in found.ids for token in ids}) > 16  # a model that always says the same would agree too
+    return found
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """TIGHT with all the cache that it wants."""
+    return openvino(tmp_path_factory.mktemp("wide") / "wide", TIGHT)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +83,9 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     [(), ("chunked_prefill=false", "max_batch_size=4"), ("max_tokens_per_step=48", "max_batch_size=4")],
     ids=["default", "whole prompts", "split prompts"],
 )
-def test_it_decodes_the_reference_s_tokens_in_fp32_and_positions_add_up(reference, settings, tmp_path):
-    mine = openvino(tmp_path / "one", SIXTEEN, *settings)
-    assert mine.result["workload_hash"] == reference.result["workload_hash"]
-    assert mine.ids == reference.ids
-    assert len({token for ids in mine.ids for token in ids}) > 16  # a model that always says the same would agree too
+def test_it_decodes_transformers_tokens_in_fp32_and_positions_add_up(plain, settings, tmp_path):
+    mine = openvino(tmp_path / "one", SIXTEEN, *settings) if settings else plain
+    assert mine.ids == plain.ids
     assert mine.requests["output_tokens"] == mine.requests["asked_tokens"]
     assert sum(mine.steps["prefill_positions"]) == sum(mine.requests["prompt_tokens"])
     assert sum(mine.steps["decode_positions"]) == sum(mine.requests["output_tokens"]) - 16
@@ -80,21 +96,18 @@ def test_it_decodes_the_reference_s_tokens_in_fp32_and_positions_add_up(referenc
     assert max(map(sum, zip(mine.steps["prefill_positions"], mine.steps["decode_positions"], strict=True))) <= limit
 
 
-def test_scaled_rotary_embeddings_and_tied_weights_are_converted(tmp_path):
+def test_scaled_rotary_embeddings_and_tied_weights_are_converted(plain, tmp_path):
     scaling = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                "original_max_position_embeddings": 256}  # fmt: skip
-    shape = ("--model-arg", "tie_word_embeddings=true", "--model-arg", f"rope_scaling={json.dumps(scaling)}")
-    plain = openvino(tmp_path / "plain", SIXTEEN)
-    mine = ran(tmp_path / "mine", SIXTEEN, "openvino", *ONE_THREAD, *shape)
-    assert mine.ids == ran(tmp_path / "torch", SIXTEEN, "torch", *shape).ids
+    shape = ("tie_word_embeddings=true", f"rope_scaling={json.dumps(scaling)}")
+    mine = openvino(tmp_path / "mine", SIXTEEN, shape=shape)
+    assert mine.ids == by_transformers(mine.folder, *shape)
     assert mine.ids != plain.ids
 
 
 @pytest.mark.parametrize("split", ["true", "false"])
-def test_preempted_requests_are_prefilled_again_and_still_get_their_tokens(split, tmp_path):
-    chunked = f"chunked_prefill={split}"
-    wide = openvino(tmp_path / "wide", TIGHT, chunked)
-    tight = openvino(tmp_path / "tight", TIGHT, chunked, "kv_cache_tokens=448", "context_length=256")
+def test_preempted_requests_are_prefilled_again_and_still_get_their_tokens(wide, split, tmp_path):
+    tight = openvino(tmp_path / "tight", TIGHT, f"chunked_prefill={split}", "kv_cache_tokens=448", "context_length=256")
     assert sum(wide.steps["preempted"]) == 0
     assert tight.result["counts"]["preemptions"] == sum(tight.steps["preempted"]) > 0
     assert None not in tight.steps["prefill_positions"]  # what was worked out is what the engine told

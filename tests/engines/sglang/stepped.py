@@ -9,6 +9,7 @@ the model was given. A case that fails ends this program.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -364,6 +365,7 @@ def forked(name: str) -> Iterator[bool]:
 
 def main(checkpoint: str, folder: str) -> None:
     adapter.imports(load_of(checkpoint, CASES[0]))
+    gc.freeze()  # loads collect, and would look at all that was imported
     plays: dict[str, Callable[[Path], Said]] = {
         "reference": lambda place: by_reference(checkpoint, place),
         **{case.name: lambda place, case=case: run(case, checkpoint, place) for case in CASES},  # type: ignore[misc]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from innerloop.engines.sglang import cpu_platform
-from tests.real import run
+from tests.real import ONE_MORE, run
 
 pytestmark = pytest.mark.real
 WORKLOAD = """\
@@ -55,6 +55,7 @@ def test_it_comes_to_its_end_and_its_sums_are_right(ended):
     assert result["counts"]["decode_positions"] == 8 * 7
 
 
+@ONE_MORE
 def test_its_own_server_returns_the_same_tokens_as_its_scheduler(ended, served):
     result, folder = served
     assert result["workload_hash"] == ended[1]["workload_hash"]

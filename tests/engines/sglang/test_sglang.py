@@ -34,6 +34,7 @@ WINDOWS = [
     ("overlap", "long"), ("in order", "burst"), ("in order", "long"), ("mixed", "burst"), ("mixed", "retracted"),
     ("mixed", "prefills in order"), ("retracting", "burst"), ("retracting in order", "burst"),
 ]  # fmt: skip
+MODEL = load_model("llama-tiny", ["num_hidden_layers=2"])
 CASES = sorted({case for case, _ in WINDOWS})
 
 
@@ -59,7 +60,7 @@ class Window:
 def folder(tmp_path_factory) -> Path:
     """Where stepped.py has left what it saw."""
     made = environments.create(load_engine("sglang"), "cpu")
-    checkpoint = ensure_checkpoint(load_model("llama-tiny"), "float32").path
+    checkpoint = ensure_checkpoint(MODEL, "float32").path
     place = tmp_path_factory.mktemp("stepped")
     done = subprocess.run(
         [made.python, "-m", "tests.engines.sglang.stepped", checkpoint, place],
@@ -200,10 +201,8 @@ def test_what_was_loaded_is_told_and_that_its_speed_is_not_sglangs(said):
     for case, info in found.items():
         effective = info["effective"]
         assert info["notes"] == [cpu_platform.SUBSTITUTED]
-        assert info["weights_bytes"] == load_model("llama-tiny").weights_bytes("float32")
-        assert info["kv_cache_bytes"] == info["kv_cache_tokens"] * load_model("llama-tiny").kv_bytes_per_token(
-            "float32"
-        )
+        assert info["weights_bytes"] == MODEL.weights_bytes("float32")
+        assert info["kv_cache_bytes"] == info["kv_cache_tokens"] * MODEL.kv_bytes_per_token("float32")
         assert effective["attention_backend"] == "torch_native"
         assert effective["dtype"] == effective["kv_cache_dtype"] == "float32"
         assert effective["cuda_graphs"] is False

@@ -29,6 +29,7 @@ from tests.engines.support.loads import make_load
 
 Said = dict[str, Any]
 LENGTHS = [(17 + 3 * i, 8 + i % 7) for i in range(8)]  # (prompt, output) tokens
+CROWDED = [(40, 60)] * 8  # more than a cache of 384 tokens holds
 REPEATING = [(24, 40), (31, 25), (16, 33)]
 SETTINGS = {
     "dtype": "float32", "context_length": 128, "max_batch_size": 8, "max_tokens_per_step": 64, "kv_cache_tokens": 1024,
@@ -79,6 +80,12 @@ def cases(models: dict[str, str]) -> dict[str, Callable[[Path], Said]]:
         "moe": lambda at: played(load_of(moe), work(LENGTHS), at),
         "fp8 cache": lambda at: played(
             load_of(models["bfloat16"], dtype="bfloat16", kv_cache_dtype="fp8"), work(LENGTHS), at
+        ),
+        "preempting": lambda at: played(
+            load_of(llama, engine_args={"block_size": 32}, kv_cache_tokens=384), work(CROWDED), at
+        ),
+        "fp8 weights": lambda at: played(
+            load_of(models["llama-tiny-fp8"], dtype="bfloat16", quantization="fp8"), work(LENGTHS), at
         ),
         "two ranks": lambda at: played(load_of(llama, tensor_parallel=2), work(LENGTHS), at),
     }

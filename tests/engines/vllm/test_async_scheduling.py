@@ -6,8 +6,6 @@ The core gives out a batch's tokens while the next batch is already computing. O
 
 from __future__ import annotations
 
-import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,9 @@ import numpy as np
 import pytest
 
 from innerloop.engines.worker import trace
-from innerloop.harness import environments
 from innerloop.harness.checkpoints import ensure_checkpoint
-from innerloop.harness.process.launcher import environment
 from innerloop.harness.profiles import load_model
-from innerloop.harness.profiles.engines import load_engine
-from tests.real import ROOT
+from tests.scripts import said_json
 
 pytestmark = pytest.mark.real
 RESTING = {"queued": 1, "watched": 1, "computing": 0, "has_work": True}  # one empty batch stays in the core's queue
@@ -65,18 +60,8 @@ class Ran:
 def layers(request, tmp_path_factory):
     """Both layers after all windows, with the scheduling of either generation of model runners."""
     folder = tmp_path_factory.mktemp(request.param)
-    made = environments.create(load_engine("vllm"), "cpu")
     checkpoint = ensure_checkpoint(load_model("llama-tiny"), "float32").path
-    done = subprocess.run(
-        [made.python, "-m", "tests.engines.vllm.late_device", checkpoint, folder, request.param],
-        cwd=folder,
-        env={**environment(dict(made.variables)), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = said_json("vllm", "-m", "tests.engines.vllm.late_device", checkpoint, folder, request.param)
     assert found["core"]["v2"] == found["engine"]["v2"] == (request.param == "V2")
     return {layer: Ran(core, folder / layer) for layer, core in found.items()}
 

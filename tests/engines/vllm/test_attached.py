@@ -19,24 +19,17 @@ from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.engines import load_engine
 from tests.real import run, variables
+from tests.shared import Ladder
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
-WORKLOAD = """\
-prompt: {tokens: {kind: uniform, min: 5, max: 40}}
-output: {tokens: {kind: uniform, min: 3, max: 12}}
-load: {kind: closed, users: 4, requests_per_user: 4}
-warmup: {requests: 4, output_tokens: 4, max_rounds: 1}
-"""
 START_S = 900.0  # on a busy machine its imports alone take a minute
-SAME = ("--model", "llama-tiny", "--device", "cpu", "--ceilings", "off", "--keep-token-ids", "--workload", "few.yaml")
+SAME = ("--model", "llama-tiny", "--device", "cpu", "--ceilings", "off", "--keep-token-ids")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("attached")
-    (made / "few.yaml").write_text(WORKLOAD)
-    return made
+    return tmp_path_factory.mktemp("attached")
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +66,11 @@ def ended(folder: Path, name: str, *arguments: object) -> tuple[dict[str, Any], 
 
 
 def test_a_users_server_returns_the_tokens_that_the_engines_own_core_does(
-    server: tuple[int, int], folder: Path
+    server: tuple[int, int], folder: Path, ladder: Ladder
 ) -> None:
     port, pid = server
-    url = ("--engine", "http", "--engine-arg", f"url=http://127.0.0.1:{port}/v1")
-    core, expected = ended(folder, "core", "--engine", "vllm")
+    url = ("--workload", ladder.workload, "--engine", "http", "--engine-arg", f"url=http://127.0.0.1:{port}/v1")
+    core, expected = ladder.results["core"], np.load(ladder.folder / "runs" / "core-1" / "output_ids.npz")
     result, found = ended(folder, "ids", *url, "--engine-arg", f"pid={pid}")
     assert result["workload_hash"] == core["workload_hash"]
     assert (found["ids"] == expected["ids"]).all()
@@ -87,7 +80,7 @@ def test_a_users_server_returns_the_tokens_that_the_engines_own_core_does(
     assert result["engine"]["version"] == core["engine"]["version"]
     assert result["memory_bytes"]["peak"] > 1 << 29
     text, counted = ended(folder, "text", *url, "--engine-arg", "protocol=text-usage")
-    assert text["counts"]["finished"] == 16
+    assert text["counts"]["finished"] == 24
     assert text["engine"]["effective"]["prompts_sent_as"] == "text"
     assert text["engine"]["effective"]["tokens_counted_by"] == "the usage in each chunk"
     assert set(counted["ids"].tolist()) == {-1}

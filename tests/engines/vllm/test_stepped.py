@@ -1,9 +1,8 @@
-"""vLLM's CPU build through the adapter: n-gram speculation, experts, an FP8 cache, two ranks. stepped.py steps it."""
+"""vLLM's CPU build through the adapter: drafts, experts, preemptions, FP8, two ranks. stepped.py steps it."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,10 @@ import numpy as np
 import pytest
 
 from innerloop.engines.worker import trace
-from innerloop.harness import environments
 from innerloop.harness.analysis.run import Figures, analyse
 from innerloop.harness.checkpoints import ensure_checkpoint
-from innerloop.harness.process.launcher import environment
 from innerloop.harness.profiles import load_model
-from innerloop.harness.profiles.engines import load_engine
-from tests.real import ROOT, variables
+from tests.scripts import interpreter
 
 pytestmark = pytest.mark.real
 REFERENCES = {
@@ -26,7 +22,7 @@ REFERENCES = {
     "two ranks": "reference",
 }  # fmt: skip
 DRAFTING = ("ngram core", "ngram engine")
-CASES = (*REFERENCES, "fp8 cache")
+CASES = (*REFERENCES, "fp8 cache", "fp8 weights")
 
 
 @dataclass(frozen=True)
@@ -43,21 +39,14 @@ class Window:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Where stepped.py has left what it saw."""
-    made = environments.create(load_engine("vllm"), "cpu")
     models = {
         name: str(ensure_checkpoint(load_model(name), "float32").path) for name in ("llama-tiny", "qwen3-moe-tiny")
     }
+    fp8 = load_model("llama-tiny-fp8")
+    models["llama-tiny-fp8"] = str(ensure_checkpoint(fp8, fp8.dtype).path)
     models["bfloat16"] = str(ensure_checkpoint(load_model("llama-tiny"), "bfloat16").path)
     place = tmp_path_factory.mktemp("stepped")
-    done = subprocess.run(
-        [made.python, "-m", "tests.engines.vllm.stepped", place, json.dumps(models)],
-        cwd=place,
-        env={**variables(), **environment(dict(made.variables)), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    interpreter("vllm").run("-m", "tests.engines.vllm.stepped", place, json.dumps(models), cwd=place)
     return place
 
 
@@ -108,6 +97,15 @@ def test_all_that_a_step_can_tell_is_told_and_phases_fit_into_it(window):
     phases = sum(steps[f"{phase}_ns"] for phase in trace.PHASES)
     assert (phases <= steps["end_ns"] - steps["start_ns"]).all()
     assert window.said["bare"]
+
+
+def test_what_is_preempted_is_prefilled_again_and_every_request_gets_its_tokens(folder):
+    found = read(folder, "preempting")
+    assert found.figures.checks == ()
+    assert found.figures.counts.preemptions == found.steps["preempted"].sum() > 0
+    assert found.requests["output_tokens"].tolist() == found.requests["asked_tokens"].tolist() == [60] * 8
+    assert found.steps["prefill_tokens"].sum() > 8 * 40
+    assert found.steps["decode_tokens"].sum() == 8 * 59
 
 
 def test_drafts_are_counted_apart_and_those_accepted_came_out(drafting):

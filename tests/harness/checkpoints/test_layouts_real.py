@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from innerloop.harness import environments
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
-from innerloop.harness.profiles.engines import load_engine
 from tests.harness.checkpoints.dequantize import mxfp4, packed, read
+from tests.scripts import interpreter
 
 pytestmark = pytest.mark.real
 SCRIPT = Path(__file__).parent / "published_layouts.py"
@@ -29,15 +26,7 @@ def test_the_publishers_libraries_unpack_the_same_numbers(tmp_path: Path, model:
     path = ensure_checkpoint(load_model(model, SMALL), "bfloat16", folder=tmp_path).path
     out = tmp_path / "found"
     out.mkdir()
-    made = environments.create(load_engine("vllm"), "cpu")
-    done = subprocess.run(
-        [str(made.python), str(SCRIPT), str(path), str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **made.variables},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    interpreter("vllm").run(SCRIPT, path, out)
     found, (tensors, _) = sorted(out.glob("*.npy")), read(path)
     assert len(found) == (7 if model == "llama-tiny-w4a16" else 2)
     for file in found:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from innerloop.engines.vllm.settings import cpu_flags
-from innerloop.harness import environments
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
-from innerloop.harness.profiles.engines import load_engine
 from tests.harness.checkpoints.dequantize import dequantized
 from tests.harness.checkpoints.test_synthetic_weights import forward
-from tests.real import run
+from tests.real import ONE_MORE, run
+from tests.scripts import PROMPT_LOGPROBS, said_json
 
 pytestmark = pytest.mark.real
-SCRIPT = Path(__file__).parent / "prompt_logprobs.py"
 WORKLOAD = """\
 prompt: {tokens: 16}
 output: {tokens: 8}
@@ -37,20 +33,6 @@ NAMES = [
 ]
 
 
-def of_vllm(checkpoint: Path, dtype: str, prompts: np.ndarray) -> np.ndarray:
-    made = environments.create(load_engine("vllm"), "cpu")
-    done = subprocess.run(
-        [str(made.python), str(SCRIPT), str(checkpoint), dtype, json.dumps(prompts.tolist())],
-        cwd=checkpoint,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **made.variables},  # as other real runs: see tests/real.py
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return np.array(json.loads(done.stdout.splitlines()[-1]))
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_vllm_computes_what_the_dequantized_weights_mean(tmp_path: Path, name: str) -> None:
     model = load_model(name)
@@ -62,11 +44,12 @@ def test_vllm_computes_what_the_dequantized_weights_mean(tmp_path: Path, name: s
         logits = forward(model, weights, prompt)[0].astype(np.float64)
         logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
         meant.append(logits[np.arange(47), prompt[1:]])
-    found = of_vllm(path, model.dtype, prompts)
+    found = np.array(said_json("vllm", PROMPT_LOGPROBS, path, model.dtype, json.dumps(prompts.tolist())))
     assert np.abs(found - meant).mean() < ALLOWED[name]
     assert np.corrcoef(found.ravel(), np.ravel(meant))[0, 1] > 0.97
 
 
+@ONE_MORE  # what such a run computes is shown above, and by fp8 weights in engines/vllm/test_stepped.py
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_with_quantized_weights_comes_to_its_end(tmp_path: Path, name: str) -> None:
     (tmp_path / "w.yaml").write_text(WORKLOAD)
@@ -80,6 +63,7 @@ def test_a_run_with_quantized_weights_comes_to_its_end(tmp_path: Path, name: str
     assert result["spec"]["settings"]["quantization"] == load_model(name).quantization.method  # type: ignore[union-attr]
 
 
+@ONE_MORE  # what is refused is held by engines/vllm/test_refusals.py
 @pytest.mark.skipif(not WITHOUT_AVX512, reason="this CPU has AVX-512")
 def test_on_a_cpu_without_avx512_4_bit_weights_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(WORKLOAD)

@@ -229,6 +229,14 @@ def test_a_file_with_variables_that_nobody_may_register_is_passed_over(
         assert registered.everything() == []
 
 
+TWO = """\
+prompt: {tokens: 8}
+output: {tokens: 4}
+load: {kind: offline, requests: 2}
+warmup: {requests: 1, output_tokens: 2, max_rounds: 1}
+"""
+
+
 @pytest.mark.real
 def test_a_registered_environment_runs_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The packages of innerloop's own environment, given to a bare interpreter of the same version."""
@@ -240,7 +248,8 @@ def test_a_registered_environment_runs_the_engine(tmp_path: Path, monkeypatch: p
     [packages] = made.folder.glob("lib/python3*/site-packages")
     registered.register("test-bare", engine, "cpu", tmp_path / "bare" / "bin" / "python", [packages], {"MINE": "1"})
     try:
-        given = ["--environment", "test-bare", "--workload", "quick", "--workload-arg", "load.requests=2"]
+        (tmp_path / "two.yaml").write_text(TWO)
+        given = ["--environment", "test-bare", "--workload", str(tmp_path / "two.yaml")]
         given += ["--ceilings", "off"]
         assert run.main([*given, "--out", str(tmp_path / "out")]) == 0
     finally:

@@ -14,34 +14,14 @@ from innerloop.engines.worker import trace
 from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.result.suspect_client import BUSY_SHARE, NEAR_SHARE
 from innerloop.harness.store.parquet import NAMES
-from tests.real import filled, run, start_long
+from tests.real import filled, shown_later, start_long
+from tests.shared import LAYERS
 
 pytestmark = pytest.mark.real
-LAYERS = ["core", "engine", "async", "http"]
-WORKLOAD = """\
-prompt: {tokens: {kind: uniform, min: 5, max: 40}}
-output: {tokens: {kind: uniform, min: 12, max: 24}}
-load: {kind: offline, requests: 24}
-warmup: {requests: 8, output_tokens: 4, max_rounds: 1}
-"""
-
-
-@pytest.fixture(scope="module")
-def ladder(tmp_path_factory):
-    """A ladder of all layers: (waterfall, folder, results by layer)."""
-    folder = tmp_path_factory.mktemp("ladder") / "ladder"
-    (folder.parent / "small.yaml").write_text(WORKLOAD)
-    done = run(
-        "--engine", "vllm", "--model", "llama-tiny", "--workload", folder.parent / "small.yaml", "--layers", "all",
-        "--ceilings", "off", "--keep-token-ids", "--json", "--out", folder, cwd=folder.parent,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    results = {layer: json.loads((folder / "runs" / f"{layer}-1" / "result.json").read_text()) for layer in LAYERS}
-    return json.loads(done.stdout), folder, results
 
 
 def test_every_layer_was_given_the_same_requests_and_settings(ladder):
-    waterfall, _, results = ladder
+    waterfall, results = ladder.waterfall, ladder.results
     assert waterfall["layers"] == LAYERS
     assert {result["workload_hash"] for result in results.values()} == {waterfall["workload_hash"]}
     assert list(waterfall["differences"]) == ["skip_tokenizer_init"]
@@ -53,7 +33,7 @@ def test_every_layer_was_given_the_same_requests_and_settings(ladder):
 
 
 def test_every_layer_gave_exactly_the_same_tokens(ladder):
-    _, folder, _ = ladder
+    folder = ladder.folder
     ids = {}
     for layer in LAYERS:
         with np.load(folder / "runs" / f"{layer}-1" / "output_ids.npz", allow_pickle=False) as kept:
@@ -63,7 +43,7 @@ def test_every_layer_gave_exactly_the_same_tokens(ladder):
 
 
 def test_the_parts_of_the_waterfall_add_up(ladder):
-    waterfall, folder, results = ladder
+    waterfall, folder, results = ladder.waterfall, ladder.folder, ladder.results
     assert json.loads((folder / "document.json").read_text()) == waterfall
     rungs = waterfall["rungs"]
     assert [rung["name"] for rung in rungs] == LAYERS
@@ -79,7 +59,7 @@ def test_the_parts_of_the_waterfall_add_up(ladder):
 @pytest.mark.parametrize("layer", ["core", "engine"])
 def test_the_phases_add_up_to_the_steps_within_two_percent(ladder, layer):
     """Of the usual step: between two phases another process may get the core, for longer than a whole step."""
-    _, folder, results = ladder
+    folder, results = ladder.folder, ladder.results
     assert results[layer]["engine"]["unreported"] == []
     told = filled(folder / "runs" / f"{layer}-1", PHASES)
     assert (told <= 1).all()
@@ -89,7 +69,7 @@ def test_the_phases_add_up_to_the_steps_within_two_percent(ladder, layer):
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_steps_and_bubbles_and_idle_time_are_the_window(ladder, layer):
-    _, folder, results = ladder
+    folder, results = ladder.folder, ladder.results
     shares = results[layer]["time_share"]
     if results[layer]["engine"]["stepping"] == "observed":  # its steps overlap with what lies between them
         assert shares["steps"] is shares["bubbles"] is None
@@ -104,7 +84,7 @@ def test_steps_and_bubbles_and_idle_time_are_the_window(ladder, layer):
 
 @pytest.mark.parametrize("layer", ["async", "http"])
 def test_what_is_in_another_process_is_unknown_and_not_zero(ladder, layer):
-    _, folder, results = ladder
+    folder, results = ladder.folder, ladder.results
     table = pq.read_table(folder / "runs" / f"{layer}-1" / "steps.parquet").to_pydict()
     for name in results[layer]["engine"]["unreported"]:
         assert set(table[NAMES["steps"].get(name, name)]) == {None}, name
@@ -112,13 +92,13 @@ def test_what_is_in_another_process_is_unknown_and_not_zero(ladder, layer):
 
 
 def test_the_walls_between_processes_are_told(ladder):
-    _, _, results = ladder
+    results = ladder.results
     hops = {layer: result["engine"]["effective"]["process_hops"] for layer, result in results.items()}
     assert hops == {"core": 0, "engine": 0, "async": 1, "http": 2}
 
 
 def test_it_is_shown_whether_the_client_is_the_bottleneck(ladder):
-    waterfall, _, results = ladder
+    waterfall, results = ladder.waterfall, ladder.results
     client = results["http"]["client"]
     assert client == waterfall["client"]
     assert client["cpu_s_per_s"] > 0
@@ -131,11 +111,11 @@ def test_it_is_shown_whether_the_client_is_the_bottleneck(ladder):
 
 
 def test_server_and_client_are_gone_afterwards(ladder):
-    _, folder, _ = ladder
+    folder = ladder.folder
     assert processes_of(folder) == []
 
 
-def test_killing_the_harness_during_layer_http_leaves_no_process_and_keeps_the_records(tmp_path):
+def test_killing_the_harness_during_layer_http_leaves_no_process_and_its_records_can_be_shown(tmp_path):
     going = start_long("vllm", tmp_path / "run", "--layer", "http", "--ceilings", "off")
     try:
         going.until_measuring()
@@ -148,6 +128,9 @@ def test_killing_the_harness_during_layer_http_leaves_no_process_and_keeps_the_r
         going.end()
     assert processes_of(tmp_path) == []
     assert len(trace.records(tmp_path / "run" / "trace" / "measure", "tokens")) >= 5
+    result = shown_later(tmp_path / "run")
+    assert result["failure"]["cause"] == "interrupted"
+    assert result["counts"]["output_tokens"] > 0
 
 
 def processes_of(folder) -> list[list[str]]:

@@ -11,7 +11,7 @@ import pytest
 
 from innerloop.harness.checkpoints import use_weights
 from innerloop.harness.profiles import load_model
-from tests.harness.models.in_engine import HERE, PROMPT_LOGPROBS, said_json
+from tests.scripts import MODELS, PROMPT_LOGPROBS, said_json
 
 pytestmark = pytest.mark.real
 ARCHITECTURES = {
@@ -25,7 +25,7 @@ ARCHITECTURES = {
 
 def test_folders_of_transformers_are_taken_and_load_in_vllm(tmp_path: Path) -> None:
     prompts = json.dumps(np.random.default_rng(0).integers(3, 512, (2, 160)).tolist())
-    meant = said_json("torch", HERE / "own_folders.py", tmp_path, prompts)
+    meant = said_json("torch", MODELS / "own_folders.py", tmp_path, prompts)
     for name, architecture in ARCHITECTURES.items():
         folder = tmp_path / name
         model = load_model(str(folder))

@@ -11,7 +11,7 @@ from innerloop.engines.vllm.settings import wrong_rotation
 from innerloop.harness.checkpoints.tensors import config_json
 from innerloop.harness.profiles import load_model
 from tests.engines.support.loads import make_load
-from tests.harness.models.in_engine import said_json
+from tests.scripts import said_json
 
 
 @pytest.mark.real

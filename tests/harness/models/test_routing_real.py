@@ -12,7 +12,7 @@ import pytest
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.models.routing import shares
 from innerloop.harness.profiles import load_model
-from tests.harness.models.in_engine import HERE, said_json
+from tests.scripts import MODELS, said_json
 
 pytestmark = pytest.mark.real
 
@@ -24,7 +24,7 @@ def test_routing_is_even_or_as_the_profile_skews_it(tmp_path: Path) -> None:
         for changes in ([], ["routing_zipf=1"])
     ]
     prompts = json.dumps(np.random.default_rng(0).integers(3, 8000, (192, 12)).tolist())
-    found = said_json("torch", HERE / "router_shares.py", os.pathsep.join(folders), 4, prompts)
+    found = said_json("torch", MODELS / "router_shares.py", os.pathsep.join(folders), 4, prompts)
     even, skewed = (np.array(found[folder]) for folder in folders)
     assert even.shape == skewed.shape == (4, 16)
     assert np.abs(even - 0.25).max() < 0.12

@@ -11,8 +11,8 @@ import pytest
 from innerloop.engines.torch.attention import EAGER
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
-from tests.harness.models.in_engine import HERE, said_json
 from tests.real import run
+from tests.scripts import MODELS, said_json
 
 pytestmark = pytest.mark.real
 WORKLOAD = """\
@@ -26,7 +26,7 @@ warmup: {requests: 1, output_tokens: 2, max_rounds: 1}
 def test_its_tokens_are_those_of_a_forward_pass(tmp_path: Path) -> None:
     path = ensure_checkpoint(load_model("gpt-oss-tiny"), "float32", folder=tmp_path).path
     prompts = json.dumps(np.random.default_rng(3).integers(3, 8000, (2, 160)).tolist())  # beyond the window of 128
-    found = said_json("torch", HERE / "batched_tokens.py", path, EAGER, prompts, 8)
+    found = said_json("torch", MODELS / "batched_tokens.py", path, EAGER, prompts, 8)
     assert found["batched"] == found["plain"]
 
 

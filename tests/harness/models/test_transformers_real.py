@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from innerloop.harness import environments
 from innerloop.harness.checkpoints import ensure_checkpoint, plan, use_weights
 from innerloop.harness.profiles import load_model
-from innerloop.harness.profiles.engines import load_engine
 from tests.harness.models.tiny import TINY, tiny
+from tests.scripts import said_json
 
 pytestmark = pytest.mark.real
 SCRIPT = Path(__file__).parent / "as_transformers.py"
@@ -28,17 +24,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     folders = {
         str(ensure_checkpoint(tiny(name), "float32", folder=root / str(i)).path): name for i, name in enumerate(TINY)
     }
-    environment = environments.create(load_engine("torch"), "cpu")
-    done = subprocess.run(
-        [str(environment.python), str(SCRIPT), *folders],
-        cwd=root,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment.variables},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    said = json.loads(done.stdout.splitlines()[-1])
+    said = said_json("torch", SCRIPT, *folders)
     return {folders[folder]: {**one, "folder": f"{folder}-written"} for folder, one in said.items()}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model, names
-from tests.harness.models.in_engine import FORWARD_LOGPROBS, PROMPT_LOGPROBS, said_json
+from tests.scripts import FORWARD_LOGPROBS, PROMPT_LOGPROBS, said_json
 
 pytestmark = pytest.mark.real
 NAMES = [name for name in names("models") if name.endswith("-tiny") and name != "llama-tiny"]

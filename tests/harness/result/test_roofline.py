@@ -14,14 +14,14 @@ from innerloop.harness.spec.resolve import load_model
 from innerloop.harness.store.typed import document
 from tests.harness.ceilings.rates import memory, rate
 from tests.harness.export.perfetto_reader import Read
-from tests.real import check_limit, run
+from tests.real import ONE_MORE, check_limit, run
 
 MEMORY = memory(copy=30e9)
 SHORT = """\
-prompt: {tokens: 48}
-output: {tokens: 24}
+prompt: {tokens: 16}
+output: {tokens: 8}
 load: {kind: offline, requests: 8}
-warmup: {requests: 2, output_tokens: 4, max_rounds: 2, max_s: 15}
+warmup: {requests: 2, output_tokens: 2, max_rounds: 1}
 """
 
 
@@ -158,7 +158,7 @@ def test_ceilings_measured_on_a_busy_machine_are_a_note(offline_tables):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("engine", ["vllm", "torch"])
+@pytest.mark.parametrize("engine", [pytest.param("vllm", marks=ONE_MORE), "torch"])
 def test_a_model_of_1b_shape_is_held_against_the_limit(engine, tmp_path, measured_here):
     """A layer of Llama 3.2 1B, so that no 2.5 GB checkpoint has to be made."""
     (tmp_path / "short.yaml").write_text(SHORT)

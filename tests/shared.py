@@ -1,0 +1,81 @@
+"""Real runs that several files of tests read: fixtures of the whole session, which tests/conftest.py hands out.
+
+tests/groups.py has one test process run all that read the same one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real import run
+
+TWENTY = """\
+prompt: {tokens: {kind: uniform, min: 5, max: 60}}
+output: {tokens: {kind: uniform, min: 12, max: 40}}
+load: {kind: offline, requests: 20}
+warmup: {requests: 4, output_tokens: 8, max_rounds: 8, max_s: 30}
+"""
+PASSES = {"vllm": ("--profile", "kernels", "--verify"), "torch": ("--profile", "kernels")}
+LAYERS = ["core", "engine", "async", "http"]
+SMALL = """\
+prompt: {tokens: {kind: uniform, min: 5, max: 40}}
+output: {tokens: {kind: uniform, min: 12, max: 24}}
+load: {kind: offline, requests: 24}
+warmup: {requests: 8, output_tokens: 4, max_rounds: 1}
+"""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run with all that can follow it, and what it printed."""
+
+    result: dict[str, Any]
+    folder: Path
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A ladder of all layers; `workload` is the file of its requests."""
+
+    waterfall: dict[str, Any]
+    folder: Path
+    results: dict[str, dict[str, Any]]
+    workload: Path
+
+
+@pytest.fixture(scope="session")
+def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, Any]) -> dict[str, Whole]:
+    """Each engine's run of TWENTY with seed 1, and its passes after it."""
+    found = {}
+    for engine, passes in PASSES.items():
+        folder = tmp_path_factory.mktemp(engine) / "run"
+        (folder.parent / "twenty.yaml").write_text(TWENTY)
+        done = run(
+            "--engine", engine, "--model", "llama-tiny", "--workload", "twenty.yaml", "--seed", 1, "--json",
+            "--keep-token-ids", "--set", "max_batch_size=8", "--out", folder, *passes, cwd=folder.parent,
+            **measured_here,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found[engine] = Whole(json.loads(done.stdout), folder, done.stdout, done.stderr)
+    return found
+
+
+@pytest.fixture(scope="session")
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> Ladder:
+    folder = tmp_path_factory.mktemp("ladder") / "ladder"
+    workload = folder.parent / "small.yaml"
+    workload.write_text(SMALL)
+    done = run(
+        "--engine", "vllm", "--model", "llama-tiny", "--workload", workload, "--layers", "all",
+        "--ceilings", "off", "--keep-token-ids", "--json", "--out", folder, cwd=folder.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = {layer: json.loads((folder / "runs" / f"{layer}-1" / "result.json").read_text()) for layer in LAYERS}
+    return Ladder(json.loads(done.stdout), folder, results, workload)
