@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # the column of each nibble of a word, from the lowest bits on (AutoAWQ, gemm)
-ATTENTION = "eager"  # written out in PyTorch's own operators
+ATTENTION = EXPERTS = "eager"  # written out in PyTorch's own operators; those for all experts at once lack float64
 
 
 def load(job: dict[str, Any], dtype: str) -> Any:
@@ -32,6 +32,8 @@ def load(job: dict[str, Any], dtype: str) -> Any:
             config, trust_remote_code=trusted, dtype=wanted["dtype"], attn_implementation=ATTENTION
         )
         fill(model, dict(dequantized(folder, stored, wanted["dtype"])))
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation(EXPERTS)
     return model.to(job["device"]).eval()
 
 
