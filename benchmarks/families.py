@@ -4,7 +4,7 @@
 
 runs each pair once (4 requests of 24 + 12 tokens) and adds a line to FILE (JSON lines; pairs that have one already are
 left out). `--page` then writes docs/reference/families-run.md of that file. About 100 s a pair with `--verify`, which
-vLLM's runs in float32 have; torch's tokens are what `--verify` scores by, and are counted only.
+vLLM's runs in float32 have.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ HEAD = f"""\
 
 Made by `python -m benchmarks.families --page`: each small model that is shipped, on CPUs, {REQUESTS} requests of
 {PROMPT} + {OUTPUT} tokens in one thread of a busy machine. MBU and MFU are of all steps. "agrees": `--verify` passed,
-which scores the engine's tokens by transformers in float64; the figure is the greatest part of a line's limit that was
-reached. "refused" quotes why, before anything started.
+which scores the engine's tokens by transformers in float64; the figures are the root mean square of the errors of the
+engine's log-probabilities and the most that passes. Of torch it was not asked: it is the same library. "refused" quotes
+why, before anything started.
 """
 
 
@@ -67,6 +68,47 @@ def row(engine: str, model: str) -> dict[str, Any]:
     }
 
 
+def cells(one: dict[str, Any] | None) -> list[str]:
+    """What the page says of a run: its tokens, MBU, MFU, and whether `--verify` passed."""
+    if one is None:
+        return ["not run", "", "", ""]
+    if "refused" in one:
+        reason = one["refused"].splitlines()[-1].partition(": ")[2] or one["refused"]
+        return [f"refused: {reason}", "", "", ""]
+    if one["failure"] is not None:
+        return [f"failed: {one['failure']['message']}", "", "", ""]
+    exact = one["tokens"] == REQUESTS * OUTPUT
+    tokens = f"{one['tokens']} of {REQUESTS * OUTPUT}" + ("" if exact else ": wrong")
+    return [tokens, percent(one["mbu"]), percent(one["mfu"]), agrees(one["verification"])]
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def agrees(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "not asked"
+    if found["passed"] is None:
+        return f"not checked: {found['failure']['message']}"
+    if not found["passed"]:
+        return "does not agree"
+    most = found["lines"]["rms_nats"]
+    return f"agrees, {found['repeat']['rms_nats']:.1e} of {most:.1e} nats"
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    by = {(one["engine"], one["model"]): one for one in rows}
+    versions = {one["engine"]: one["version"] for one in rows if one.get("version")}
+    heads = ["model", "engine", "output tokens", "MBU", "MFU", "--verify"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    for model in tiny():
+        for engine in ("vllm", "torch"):
+            told = [f"`{model}`", f"{engine} {versions.get(engine, '')}".strip(), *cells(by.get((engine, model)))]
+            lines.append("| " + " | ".join(told) + " |")
+    return "\n".join([HEAD, *lines, ""])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", nargs="+", default=["vllm", "torch"])
@@ -83,6 +125,8 @@ def main() -> None:
                 with open(asked.rows, "a") as file:
                     print(json.dumps(rows[-1]), file=file)
                 print(engine, model, rows[-1].get("status", "refused"), flush=True)
+    if asked.page:
+        PAGE.write_text(page(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

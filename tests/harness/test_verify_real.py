@@ -51,7 +51,7 @@ def mistaken(folder: Path, mistake: str, *more: object) -> dict[str, Any]:
     ("engine", "arguments"),
     [
         ("torch", ()),
-        ("vllm", ()),
+        ("vllm", ("--model", "qwen3-moe-tiny")),
         pytest.param("vllm", ("--set", "dtype=bfloat16"), marks=MINUTES),
         pytest.param("vllm", ("--model", "llama-tiny-fp8"), marks=MINUTES),
     ],
@@ -64,6 +64,9 @@ def test_a_right_engine_passes(engine: str, arguments: tuple[str, ...], tmp_path
     assert found["passed"] is True
     assert found["repeat"]["rms_nats"] <= found["lines"]["rms_nats"]
     assert found["run"]["requests"] == 12
+    if "qwen3-moe-tiny" in arguments:
+        assert (found["experts"]["layers"], len(found["experts"]["shares"])) == (4, 16)
+        assert sum(found["experts"]["shares"]) == pytest.approx(4)  # that each position takes
 
 
 def test_a_corrupted_tensor_is_caught(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""Every shipped model at its full size against transformers' own class on the meta device: names, shapes, parameters."""
+"""Every shipped model at its full size against transformers' class on the meta device: names, shapes, parameters."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
