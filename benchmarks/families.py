@@ -73,8 +73,8 @@ def cells(one: dict[str, Any] | None) -> list[str]:
     if one is None:
         return ["not run", "", "", ""]
     if "refused" in one:
-        reason = one["refused"].splitlines()[-1].partition(": ")[2] or one["refused"]
-        return [f"refused: {reason}", "", "", ""]
+        told = [line for line in one["refused"].splitlines() if line.startswith("innerloop: ")]
+        return [f"refused: {told[-1].removeprefix('innerloop: ')}", "", "", ""]
     if one["failure"] is not None:
         return [f"failed: {one['failure']['message']}", "", "", ""]
     exact = one["tokens"] == REQUESTS * OUTPUT
