@@ -4,7 +4,9 @@ The job: checkpoint, device, precise and rough (torch dtypes by name), rounding 
 .npz with `tokens` int32 [total], `offsets` int64 [n + 1], `prompts` int32 [n]: tokens of each that are its prompt),
 scores (the .npz to write), trust_remote_code. What is written, each of them [positions], the sequences' output tokens
 one behind the other: `token` float64, the token's log-probability by the precise model, `top` float64, that of the
-most likely token, `top_id` int32, and of the other model `rough` float64, the token's, and `rough_top_id` int32.
+most likely token, `top_id` int32, and of the other model `rough` float64, the token's, and `rough_top_id` int32; of a
+mixture of experts also `experts` int64 [layers, experts], the positions of all sequences for which the precise model
+chose each.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def score(job: dict[str, Any], tell: Tell) -> list[str]:
     import numpy as np
     import torch
 
-    from innerloop.engines.reference import rounding, weights
+    from innerloop.engines.reference import experts, rounding, weights
 
     with np.load(job["sequences"], allow_pickle=False) as kept:
         tokens, offsets, prompts = (kept[name] for name in ("tokens", "offsets", "prompts"))
@@ -69,8 +71,11 @@ def score(job: dict[str, Any], tell: Tell) -> list[str]:
     notes: list[str] = []
     with torch.inference_mode():
         model = weights.load(job, job["precise"])
+        chosen = experts.counted(model)
         precise = scores(model, sequences, prompts.tolist(), tell, job["precise"])
         found["token"], found["top"], found["top_id"] = (np.concatenate(part) for part in zip(*precise, strict=True))
+        if chosen:
+            found["experts"] = torch.stack(chosen).cpu().numpy()
         del model
         if job["device"] == "cuda":
             torch.cuda.empty_cache()

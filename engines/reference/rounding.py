@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from innerloop.engines.reference.experts import layers
+
 LARGEST = 448.0  # of e4m3
 
 
 def install(model: Any, rounding: dict[str, Any]) -> list[str]:
     """Rounds from now on; returns what could not be. `rounding`, each part None for not at all:
 
-    inputs: of linear layers, to e4m3 with a scale "token" or a number of neighbours, found on the way.
-    weights: "output": of linear layers, once, with a scale an output.
+    inputs: of linear layers and of experts, to e4m3 with a scale "token" or a number of neighbours, found on the way.
+    weights: "output": of linear layers and of experts, once, with a scale an output.
     cache: keys and values to e4m3 without a scale.
     kept: names of layers, or their beginnings, that stay as they are.
     """
@@ -23,13 +25,19 @@ def install(model: Any, rounding: dict[str, Any]) -> list[str]:
         for name, layer in model.named_modules()
         if isinstance(layer, torch.nn.Linear) and name != "lm_head" and not name.startswith(tuple(rounding["kept"]))
     ]
+    experts = layers(model)
     if rounding["weights"] is not None:
         for _, layer in linear:
             layer.weight.copy_(scaled(layer.weight, None))
+        for stack in (getattr(layer, name) for layer in experts for name in ("gate_up_proj", "down_proj")):
+            along = stack.transpose(1, 2) if experts[0].is_transposed else stack  # [experts, outputs, inputs]
+            along.copy_(scaled(along, None))
     if rounding["inputs"] is not None:
         group = None if rounding["inputs"] == "token" else int(rounding["inputs"])
-        for _, layer in linear:
+        for layer in (*(layer for _, layer in linear), *experts):
             layer.register_forward_pre_hook(lambda _, inputs, group=group: (scaled(inputs[0], group), *inputs[1:]))
+        if experts:
+            notes.append("the inputs of the experts' last matrices are not rounded in the floor")
     if rounding["cache"] is not None:
         cached = [layer for name, layer in model.named_modules() if name.endswith((".k_proj", ".v_proj"))]
         for layer in cached:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # the column of each nibble of a word, from the lowest bits on (AutoAWQ, gemm)
-ATTENTION = "eager"  # written out in PyTorch's own operators
+ATTENTION = EXPERTS = "eager"  # written out in PyTorch's own operators; those for all experts at once lack float64
 
 
 def load(job: dict[str, Any], dtype: str) -> Any:
@@ -28,23 +28,29 @@ def load(job: dict[str, Any], dtype: str) -> Any:
     else:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
         del config.quantization_config
-        model = AutoModelForCausalLM.from_config(
-            config, trust_remote_code=trusted, dtype=wanted["dtype"], attn_implementation=ATTENTION
-        )
-        fill(model, dict(dequantized(folder, stored, wanted["dtype"])))
+        model = filled(config, dict(dequantized(folder, stored, wanted["dtype"])), trusted, wanted["dtype"])
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation(EXPERTS)
     return model.to(job["device"]).eval()
 
 
-def fill(model: Any, tensors: dict[str, Any]) -> None:
-    """
+def filled(config: Any, tensors: dict[str, Any], trusted: bool, dtype: Any) -> Any:
+    """The model of a configuration with tensors by the names that are stored, each expert's of its own.
+
     Raises:
         ValueError: the model has weights that the checkpoint lacks, or the reverse.
     """
-    found = model.load_state_dict(tensors, strict=False)
-    tied = ("lm_head.weight",) if model.config.tie_word_embeddings else ()
-    if wrong := sorted({*found.missing_keys, *found.unexpected_keys} - {*tied}):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        kind = type(AutoModelForCausalLM.from_config(config, trust_remote_code=trusted))
+    model, found = kind.from_pretrained(
+        None, config=config, state_dict=tensors, dtype=dtype, attn_implementation=ATTENTION, output_loading_info=True
+    )
+    if wrong := sorted(map(str, (*found["missing_keys"], *found["unexpected_keys"]))):
         raise ValueError(f"the model's and the checkpoint's weight names differ, starting with {wrong[0]}")
-    model.tie_weights()
+    return model
 
 
 def dequantized(folder: str, stored: dict[str, Any], dtype: Any) -> Iterator[tuple[str, Any]]:
@@ -91,10 +97,13 @@ def method_of(stored: dict[str, Any]) -> Method:
         return Method("qweight", "qweight", ("qzeros", "scales", "g_idx"), gptq)
     if name == "fp8" and stored.get("weight_block_size"):
         return Method("weight", "weight_scale_inv", ("weight_scale_inv", "input_scale"), fp8_blocks)
+    if name == "compressed-tensors" and stored.get("format") == "pack-quantized":
+        return Method("weight_packed", "weight_packed", ("weight_scale", "weight_shape"), packed)
     if name in ("fp8", "compressed-tensors") and stored.get("format", "float-quantized") == "float-quantized":
         return Method("weight", "weight_scale", ("weight_scale", "input_scale"), fp8)
     raise ValueError(
-        f"the reference cannot read weights of quantization {name}: it supports awq, gptq (4 and 8 bits) and fp8"
+        f"the reference cannot read weights of quantization {name}: it supports awq, gptq (4 and 8 bits), fp8 and packed "
+        "4-bit compressed-tensors"
     )
 
 
@@ -126,6 +135,13 @@ def gptq(parts: dict[str, Any], stored: dict[str, Any]) -> Any:
         zeros = zeros + 1
     groups = parts["g_idx"].long()
     return ((numbers - zeros[groups]).float() * parts["scales"].float()[groups]).T
+
+
+def packed(parts: dict[str, Any], stored: dict[str, Any]) -> Any:
+    """w = scale x (q - 8); four bits packed along the inputs, a scale for each group of them."""
+    numbers = nibbles(parts["weight_packed"], tuple(range(8))) - 8
+    scales = parts["weight_scale"].float()
+    return numbers * scales.repeat_interleave(numbers.shape[1] // scales.shape[1], 1)
 
 
 def fp8(parts: dict[str, Any], stored: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from innerloop.harness.analysis.order import by_request
-from innerloop.harness.schema.verification import Agreement, BatchEffect, Divergence, Floor, Lines, Missed, Way
+from innerloop.harness.schema.verification import Agreement, BatchEffect, Chosen, Divergence, Floor, Lines, Missed, Way
 
 Figure = Literal["rms_nats", "p99_nats", "flips", "flips_beyond", "not_finite"]
 FEW_FLIPS = 3  # that any floor allows: where rounding flips nothing it may still flip one
@@ -42,6 +42,12 @@ class Scored:
 def floor_of(scored: Scored, formats: str) -> Floor:
     """What rounding alone does to these tokens; there is at least one."""
     return Floor(formats, *sizes(scored.rough - scored.token), float(np.mean(scored.rough_top_id != scored.top_id)))
+
+
+def chosen(counts: np.ndarray, positions: int) -> Chosen:
+    """counts: int64 [layers, experts], of so many positions (at least one) those that chose each expert."""
+    ranked = -np.sort(-counts, axis=1) / positions
+    return Chosen(len(counts), positions, tuple(ranked.mean(axis=0).tolist()))
 
 
 def lines_of(floor: Floor) -> Lines:

@@ -10,7 +10,7 @@ from rich.text import Text
 from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.report.tables import table
 from innerloop.harness.result.verification import in_words
-from innerloop.harness.schema.verification import Agreement, Divergence, Verification
+from innerloop.harness.schema.verification import Agreement, Chosen, Divergence, Verification
 
 WAYS = {"run": "measured run", "repeat": "repeated run", "alone": "one at a time"}
 
@@ -33,6 +33,8 @@ def lines(found: Verification) -> Iterator[RenderableType]:
         style="default not bold",
     )
     yield errors(found)
+    if found.experts is not None:
+        yield Text(experts(found.experts))
     for one in found.missed:
         yield Text(f"! {in_words(one)}", style="yellow")
     if found.first_divergence is not None:
@@ -66,6 +68,13 @@ def errors(found: Verification) -> RenderableType:
         "reference's top choice (in the last row: requests that diverge); worst: how far the worst one trails it"
     )
     return Group(out, Text(told, style="dim"))
+
+
+def experts(found: Chosen) -> str:
+    return (
+        f"experts: a layer's most chosen one for {share(found.shares[0])} of {number(found.positions)} positions, its "
+        f"least chosen one for {share(found.shares[-1])}; {share(sum(found.shares) / len(found.shares))} if all alike"
+    )
 
 
 def small(value: float | None) -> str:

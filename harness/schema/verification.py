@@ -118,6 +118,21 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """How often the routers chose each expert for the checked sequences, counted in the reference's pass over them."""
+
+    layers: Annotated[int, Figure("layers with routed experts")]
+    positions: Annotated[int, Figure("prompts and outputs that went through each of them, the last tokens left out")]
+    shares: Annotated[
+        tuple[float, ...],
+        Figure(
+            "share of the positions for which a layer's most chosen expert was taken, its second most, and so on",
+            formula="mean over the layers; verify/scores.npz has the counts of each, in `experts`",
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """Whether the run's tokens match the model."""
 
@@ -139,6 +154,10 @@ class Verification:
     batch: Annotated[BatchEffect | None, Figure("`repeat` against `alone`", null=NOT_CHECKED)] = None
     repeat_differs: Annotated[
         int | None, Figure("checked requests for which the repeat returned different tokens", null=NOT_CHECKED)
+    ] = None
+    experts: Annotated[
+        Chosen | None,
+        Figure("of a mixture of experts, how often each was chosen", null="a dense model, or not checked"),
     ] = None
     requests: Annotated[
         int | None,

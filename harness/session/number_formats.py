@@ -46,7 +46,8 @@ def number_formats(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Nu
     inputs = weights = None
     kept: list[str] = []
     words = [str(dtype)]
-    if stored is not None and method in ("fp8", "compressed-tensors"):
+    packed = stored is not None and stored.get("format") == "pack-quantized"
+    if stored is not None and method in ("fp8", "compressed-tensors") and not packed:
         block = stored.get("weight_block_size")
         inputs = block[1] if block else "token"
         for name in ("ignore", "ignored_layers", "modules_to_not_convert"):
@@ -55,7 +56,7 @@ def number_formats(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Nu
     elif stored is None and method == "fp8":
         inputs, weights = "token", "output"
         words.append("fp8 weights and inputs")
-    elif method is not None and method not in WEIGHTS_ONLY:
+    elif method is not None and method not in WEIGHTS_ONLY and not packed:
         raise InnerloopError(f"there is no rule for how much precision an engine loses with {method} weights")
     elif method is not None:
         words.append(f"{method} weights as stored")

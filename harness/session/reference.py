@@ -31,7 +31,8 @@ Sequence_ = tuple[np.ndarray, np.ndarray]  # a prompt and the output after it, i
 @dataclass(frozen=True, slots=True)
 class Scores:
     """Of all output tokens, one behind the other in the order of the sequences, [positions] each: see
-    `engines.reference.main`. torch, transformers: their versions."""
+    `engines.reference.main`. torch, transformers: their versions. experts: int64 [layers, experts], positions of all
+    sequences that chose each expert; None: a dense model. positions: how many there were."""
 
     token: np.ndarray
     top: np.ndarray
@@ -41,6 +42,8 @@ class Scores:
     torch: str
     transformers: str
     notes: tuple[str, ...] = ()
+    experts: np.ndarray | None = None
+    positions: int = 0
 
 
 def score(
@@ -79,9 +82,17 @@ def score(
     told = follow(environment.python, folder, {**environment.variables, **threads}, 2 * len(sequences), say)
     with np.load(folder / SCORES, allow_pickle=False) as kept:
         arrays = {name: kept[name] for name in ("token", "top", "top_id", "rough", "rough_top_id")}
+        chosen = kept.get("experts")
     if not all(np.isfinite(arrays[name]).all() for name in ("token", "top", "rough")):
         raise InnerloopError("the reference returns non-finite log-probabilities for this checkpoint")
-    return Scores(**arrays, torch=told["torch"], transformers=told["transformers"], notes=tuple(told["notes"]))
+    return Scores(
+        **arrays,
+        torch=told["torch"],
+        transformers=told["transformers"],
+        notes=tuple(told["notes"]),
+        experts=chosen,
+        positions=sum(len(prompt) + len(output) - 1 for prompt, output in sequences),
+    )
 
 
 def follow(

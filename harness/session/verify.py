@@ -141,6 +141,7 @@ class Verifying:
             alone=agreed["alone"],
             batch=batch,
             repeat_differs=sum(not np.array_equal(ran.ids[ran.of(i)], again.ids[again.of(i)]) for i in chosen.tolist()),
+            experts=None if scores.experts is None else analysis.chosen(scores.experts, scores.positions),
             requests=len(having),
             seconds=0.0,
             folder=FOLDER,

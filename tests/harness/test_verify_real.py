@@ -60,7 +60,11 @@ def test_vllm_passes(whole_runs: dict[str, Whole]) -> None:
 
 
 @ONE_MORE
-@pytest.mark.parametrize("arguments", [("--set", "dtype=bfloat16"), ("--model", "llama-tiny-fp8")], ids=["bf16", "fp8"])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--set", "dtype=bfloat16"), ("--model", "llama-tiny-fp8"), ("--model", "qwen3-moe-tiny")],
+    ids=["bf16", "fp8", "moe"],
+)
 def test_vllm_passes_in_other_formats(arguments: tuple[str, ...], tmp_path: Path) -> None:
     passes(verified(tmp_path, "--engine", "vllm", *arguments)["verification"], 12)
 

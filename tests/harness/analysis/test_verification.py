@@ -12,6 +12,7 @@ from innerloop.harness.analysis.verification import (
     Scored,
     agreement,
     batch_effect,
+    chosen,
     first_divergence,
     floor_of,
     lines_of,
@@ -151,3 +152,11 @@ def test_where_the_run_is_right_the_divergence_is_another_ways(make_steps, make_
     found = first_divergence({"run": scored(own=None), "repeat": wrong}, LINES, steps, tokens)
     assert found is not None
     assert (found.way, found.request, found.position, found.nats, found.step) == ("repeat", 0, 2, None, None)
+
+
+def test_experts_are_ranked_in_each_layer_before_the_mean() -> None:
+    """10 positions, each takes two of three: layer 0 chose 9, 1, 10 times, layer 1 8, 8, 4 times."""
+    found = chosen(np.array([[9, 1, 10], [8, 8, 4]]), 10)
+    assert (found.layers, found.positions) == (2, 10)
+    assert found.shares == pytest.approx((0.9, 0.85, 0.25))
+    assert sum(found.shares) == pytest.approx(2)

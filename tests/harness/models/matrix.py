@@ -9,6 +9,7 @@ writes it anew. Of every engine and kind of device each model is resolved as by 
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from unittest import mock
 
@@ -27,9 +28,20 @@ HEAD = """\
 
 Made by `python -m tests.harness.models.matrix`: what `innerloop run --dry-run` says of each engine and each model that
 is shipped, on a machine that lacks nothing (models in float32 on GPUs with `--set dtype=bfloat16`). "yes": planned; a
-number: refused, for the reason below. A yes says that nothing is known against it, not that it was run:
-[models.md](../models.md) lists what was. Engine `http` measures whatever your own server has.
+number: refused, for the reason below. A dry run also names the architecture or the format of the weights, and which
+engines can. A yes says that nothing is known against it, not that it was run: [families-run.md](families-run.md) lists
+what was. Engine `http` measures whatever your own server has.
 """
+GENERAL = (  # what a reason says of the model and of the engine, both of which the table has
+    (r"^architecture=\w+: ", "its architecture: "),
+    (
+        r"^[\w ]+ on \w+ cannot run [\w-]+ weights; it runs only (.+) weights$",
+        r"its weights: the engine runs only \1 ones",
+    ),
+    (r"^quantization=[\w-]+: ", "its weights: "),
+    (r"(: )[\w -]+? on (\w+) runs only (\w+) with this adapter$", r"\1on \2 this adapter runs only \3"),
+    (r"(: )(?:MLC-LLM|TensorRT-LLM) has no such model.*$", r"\1the engine has no such model"),
+)
 
 
 def refusal(engine: str, device: str, model: str, dtype: str) -> str | None:
@@ -41,8 +53,13 @@ def refusal(engine: str, device: str, model: str, dtype: str) -> str | None:
         native_settings(spec)
         preparation_steps(spec)
     except Refused as refused:
-        return str(refused).replace(f" ({model})", "").removeprefix(f"{engine} does not support ")
+        return general(str(refused).replace(f" ({model})", "").removeprefix(f"{engine} does not support "))
     return None
+
+
+def general(why: str) -> str:
+    """A refusal's reason in words that all models and engines share that are refused for it."""
+    return functools.reduce(lambda text, rule: re.sub(rule[0], rule[1], text), GENERAL, why)
 
 
 def page() -> str:

@@ -27,6 +27,20 @@ TOTAL_SIZES = {  # metadata.total_size of model.safetensors.index.json, but wher
     "gpt-oss-20b": 13_761_264_768,
     "gpt-oss-120b": 65_248_815_744,
 }
+PARAMETERS = {  # `safetensors.total` of the published repository, or what transformers counts of its model
+    "llama-1b": 1_235_814_400,
+    "llama3-8b": 8_030_261_248,
+    "llama3-70b": 70_553_706_496,
+    "llama3.1-405b": 405_853_388_800,
+    "llama3.2-3b": 3_212_749_824,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen3-0.6b": 596_049_920,
+    "qwen3-8b": 8_190_735_360,
+    "qwen3-32b": 32_762_123_264,
+    "qwen3-30b-a3b": 30_532_122_624,
+    "qwen3-235b-a22b": 235_093_634_560,
+    "mixtral-8x7b": 46_702_792_704,
+}
 DEEPSEEK_V3_FILES = (688_586_727_753, 163)  # bytes of all safetensors files, and their number
 LLAMA_3_1_8B_FP8_DYNAMIC = 9_083_953_152  # RedHatAI's, by its headers
 LLAMA_3_3_70B_W4A16 = 39_525_311_232  # RedHatAI's, by its headers
@@ -35,6 +49,11 @@ LLAMA_3_3_70B_W4A16 = 39_525_311_232  # RedHatAI's, by its headers
 @pytest.mark.parametrize(("name", "total"), TOTAL_SIZES.items(), ids=TOTAL_SIZES)
 def test_weights_are_as_large_as_those_published(name: str, total: int) -> None:
     assert load_model(name).weights_bytes() == total
+
+
+@pytest.mark.parametrize(("name", "count"), PARAMETERS.items(), ids=PARAMETERS)
+def test_parameters_are_as_many_as_published(name: str, count: int) -> None:
+    assert load_model(name).parameters() == count
 
 
 @pytest.mark.parametrize(("name", "tensors"), [("qwen3-235b-a22b", 36_945), ("gpt-oss-20b", 459)])

@@ -45,7 +45,8 @@ def formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         given, top_id = np.concatenate([output for _, output in sequences]), np.concatenate(right)
         asked.append(len(sequences))
         token = np.where(given == top_id, LIKELY, UNLIKELY)
-        return Scores(token, np.full(len(token), LIKELY), top_id, token + ROUGH, top_id, "2.13", "5.24", ("a note",))
+        top, experts = np.full(len(token), LIKELY), np.array([[3, 1], [2, 2]])
+        return Scores(token, top, top_id, token + ROUGH, top_id, "2.13", "5.24", ("a note",), experts, positions=4)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(reference, "score", score)
@@ -78,6 +79,8 @@ def test_tokens_that_are_the_models_pass(tmp_path: Path, formula: list[int], cap
     assert not (tmp_path / "r" / FOLDER / "trace").exists()
     out = capsys.readouterr().out
     assert "Verification" in out
+    assert found["experts"] == {"layers": 2, "positions": 4, "shares": [0.625, 0.375]}
+    assert "most chosen one for 62.5 % of 4 positions" in " ".join(out.split())
     assert "passed" in out
     assert max(map(len, out.splitlines())) <= 80
 
@@ -158,7 +161,7 @@ def test_only_verified_sides_are_compared_where_that_is_asked(tmp_path: Path, ca
     assert "A failed its verification" in capsys.readouterr().err
     assert compare.main([wrong, right]) == EXIT_OK
     out = capsys.readouterr().out
-    assert "NOT VERIFIED" in out
+    assert "NOT VERIFIED" in " ".join(out.split())
     assert "wrong_output" in out
 
 

@@ -34,7 +34,7 @@ NOT_IN_THESE_RUNS = {  # too short to drift, no open loop, gaps without interval
 }
 OTHER_MODELS = {"Routed", "Windowed"}  # these runs are of Llamas; tests of the families have them
 VERIFIED = {  # with --verify only: test_verify.py
-    "Agreement", "BatchEffect", "Divergence", "Floor", "Lines", "Missed", "Reference", "Verification",
+    "Agreement", "BatchEffect", "Chosen", "Divergence", "Floor", "Lines", "Missed", "Reference", "Verification",
 }  # fmt: skip
 YOUNGER = {("Cost", name) for name in ("routed", "windowed", "decode_attention_ops")}  # than the results kept here
 Field = tuple[str, str]  # the class and the field's name
