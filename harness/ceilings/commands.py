@@ -34,7 +34,7 @@ examples:
 
 PyTorch in an engine's environment does the measuring: it copies and sums arrays much larger than the caches, multiplies
 square matrices, and the best of several repetitions counts. This takes 1 to 10 s. A run reads the cached values and
-measures what is missing. Measure on an idle machine. docs/metrics.md explains how the values are used.
+measures what is missing. Measure on an idle machine. docs/method/roofline.md explains how the values are used.
 """
 
 
