@@ -54,7 +54,7 @@ class Lines:
 class Agreement:
     """The tokens of one way to run, against the reference, which is given the same tokens before each of them."""
 
-    requests: int
+    requests: Annotated[int, Figure("requests that were checked")]
     positions: Annotated[int, Figure("output tokens that were checked")]
     rms_nats: Annotated[
         float | None, Figure("root mean square of engine's - reference's log-probability", unit="nats", null=NO_LOGS)
@@ -71,8 +71,8 @@ class Agreement:
 class BatchEffect:
     """The engine in its batches against the same engine with one request at a time, up to where their tokens part."""
 
-    requests: int
-    positions: int
+    requests: Annotated[int, Figure("requests that were run both ways")]
+    positions: Annotated[int, Figure("tokens up to where theirs part")]
     rms_nats: Annotated[float | None, Figure("root mean square of the differences", unit="nats", null=NO_LOGS)]
     p99_nats: Annotated[float | None, Figure("99 % of the differences are at most that", unit="nats", null=NO_LOGS)]
     parted: Annotated[int, Figure("requests whose tokens part")]
@@ -96,7 +96,7 @@ class Missed:
 
     way: Annotated[Literal["run", "repeat", "alone", "batch"], Figure("of what; batch: in batches against alone")]
     figure: Annotated[Literal["rms_nats", "p99_nats", "flips", "flips_beyond", "not_finite"], Figure("its name there")]
-    value: float
+    value: Annotated[float, Figure("what was found")]
     line: Annotated[float, Figure("the most that would have passed")]
 
 
@@ -105,8 +105,8 @@ class Reference:
     """What the tokens were held against."""
 
     dtype: Annotated[str, Figure("of its computation; stored weights of few bits are taken for what they stand for")]
-    torch: str
-    transformers: str
+    torch: Annotated[str, Figure("version of torch")]
+    transformers: Annotated[str, Figure("version of transformers")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,4 +136,4 @@ class Verification:
         int | None, Figure("of the run that have output; `run.requests` of them were checked", null=NOT_CHECKED)
     ] = None
     failure: Annotated[Failure | None, Figure("why it could not be checked", null="it could")] = None
-    notes: tuple[str, ...] = ()
+    notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")] = ()

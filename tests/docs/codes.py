@@ -18,19 +18,22 @@ def page() -> str:
     doubts = [(f"`{code}`", one.text, one.severity, ", ".join(one.affects)) for code, one in sorted(DOUBTS.items())]
     failures = [(f"`{code}`", one.text, outside_code(one.advice or "")) for code, one in sorted(FAILURES.items())]
     codes = [(f"`{code}`", outside_code(what)) for code, what in EXIT_CODES.items()]
-    return "\n\n".join(
-        (
-            "# Errors and reasons",
-            made_by("generate"),
-            INTRO,
-            "## Exit codes",
-            table(("code", "meaning"), [*codes, ("`1`", "a bug in innerloop")]),
-            "A message that begins with `innerloop:` and ends with exit code 2 means that nothing was started: it names what is wrong "
-            "and what to write instead. Code 3 comes with a run folder, in which `result.json` and `engine.log` are kept.",
-            "## Causes of failure",
-            table(("cause", "what happened", "what to do"), failures),
-            "## Reasons to doubt a finished run",
-            SEVERITIES,
-            table(("reason", "what was observed", "severity", "affects"), doubts),
+    return (
+        "\n\n".join(
+            (
+                "# Errors and reasons",
+                made_by("generate"),
+                INTRO,
+                "## Exit codes",
+                table(("code", "meaning"), [*codes, ("`1`", "a bug in innerloop")]),
+                "A message that begins with `innerloop:` and ends with exit code 2 means that nothing was started: it names what is wrong "
+                "and what to write instead. Code 3 comes with a run folder, in which `result.json` and `engine.log` are kept.",
+                "## Causes of failure",
+                table(("cause", "what happened", "what to do"), failures),
+                "## Reasons to doubt a finished run",
+                SEVERITIES,
+                table(("reason", "what was observed", "severity", "affects"), doubts),
+            )
         )
-    ) + "\n"
+        + "\n"
+    )

@@ -55,7 +55,9 @@ def commands(page: Path, text: str | None = None) -> list[Command]:
             continue
         first = text.count("\n", 0, fence.start("body")) + 1
         for offset, line in joined(fence["body"]):
-            if fence["language"] == "text":  # a help text: its examples are indented, what they do stands behind two blanks
+            if (
+                fence["language"] == "text"
+            ):  # a help text: its examples are indented, what they do stands behind two blanks
                 line = re.split(r"(?<=\S) {2,}", line)[0] if line.startswith("  ") else ""
             found += [Command(name, first + offset, words, fence["mark"] or "") for words in parts(line)]
     prose = FENCE.sub(lambda fence: "\n" * fence[0].count("\n"), text)

@@ -136,7 +136,11 @@ def plain(kind: str) -> str:
 
 def page() -> str:
     """Raises KeyError where a column has no meaning here."""
-    told = ["# Columns of the Parquet files", made_by("generate"), "[The files of a run](files.md) says how to read them."]
+    told = [
+        "# Columns of the Parquet files",
+        made_by("generate"),
+        "[The files of a run](files.md) says how to read them.",
+    ]
     for name, found in columns().items():
         rows = [
             (f"`{column}`", kind, {**SHARED, **MEANING[name]}[column], "yes" if null else "")

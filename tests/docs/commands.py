@@ -13,8 +13,6 @@ from innerloop.harness.cli.verbs import VERBS
 from tests.docs.tables import made_by, outside_code, table
 
 
-
-
 def parser_of(verb: str) -> CommandLine:
     """The parser that a verb's command line goes through, wherever its module has it from."""
     module = entry(verb).__module__
@@ -38,7 +36,11 @@ def page(verb: str) -> str:
     parser = parser_of(verb)
     told = [f"# innerloop {verb}", made_by("generate"), outside_code(parser.description or ""), *options(parser, 2)]
     for name, sub in subverbs(parser).items():
-        told += [f"## innerloop {verb} {name}", outside_code(sub.description or help_of(parser, name)), *options(sub, 3)]
+        told += [
+            f"## innerloop {verb} {name}",
+            outside_code(sub.description or help_of(parser, name)),
+            *options(sub, 3),
+        ]
     told += ["## Examples and notes", f"```text\n{(parser.epilog or '').strip()}\n```"] if parser.epilog else []
     return "\n\n".join(filter(None, told)) + "\n"
 
@@ -57,7 +59,9 @@ def options(parser: argparse.ArgumentParser, level: int) -> list[str]:
     for group in parser._action_groups:
         actions = [one for one in group._group_actions if shown(one)]
         if actions:
-            plain = {"positional arguments": "Arguments", "options": "Options"}.get(group.title or "", group.title or "")
+            plain = {"positional arguments": "Arguments", "options": "Options"}.get(
+                group.title or "", group.title or ""
+            )
             rows = [(spelled(one), outside_code(helped(parser, one))) for one in actions]
             told += [f"{'#' * level} {plain[:1].upper()}{plain[1:]}", table(("option", "what it does"), rows)]
     return told
@@ -84,18 +88,21 @@ def helped(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 def index() -> str:
     rows = [(f"[`innerloop {verb}`]({verb}.md)", what) for verb, what in VERBS.items()]
     codes = [(f"`{code}`", outside_code(what)) for code, what in EXIT_CODES.items()]
-    return "\n\n".join(
-        (
-            "# The command line",
-            made_by("generate"),
-            table(("command", "what it does"), rows),
-            "`innerloop help COMMAND` prints a command's options. In a checkout that is not installed, write "
-            "`python -m harness.run` for `innerloop run`, and so on.",
-            "## Exit codes",
-            table(("code", "meaning"), [*codes, ("`1`", "a bug in innerloop")]),
-            "[Errors and reasons](../reasons.md) has the causes behind code 3 and what to do about each.",
+    return (
+        "\n\n".join(
+            (
+                "# The command line",
+                made_by("generate"),
+                table(("command", "what it does"), rows),
+                "`innerloop help COMMAND` prints a command's options. In a checkout that is not installed, write "
+                "`python -m harness.run` for `innerloop run`, and so on.",
+                "## Exit codes",
+                table(("code", "meaning"), [*codes, ("`1`", "a bug in innerloop")]),
+                "[Errors and reasons](../reasons.md) has the causes behind code 3 and what to do about each.",
+            )
         )
-    ) + "\n"
+        + "\n"
+    )
 
 
 def commands() -> dict[str, str]:

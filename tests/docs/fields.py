@@ -88,7 +88,7 @@ def row(name: str, node: dict[str, Any], defs: dict[str, Any]) -> tuple[str, str
         what += f"; = {node['formula']}"
     if "better" in node:
         what += f" ({node['better']} is better)"
-    return f"`{name}`", unit, what, node.get("null_when", "" if not may_be_null(node) else "it is unknown or does not apply")
+    return f"`{name}`", unit, what, node.get("null_when", "")
 
 
 def may_be_null(node: dict[str, Any]) -> bool:

@@ -27,7 +27,13 @@ def page() -> str:
     intro = """\
 Files in YAML. `innerloop profiles list` lists those that come with innerloop, `innerloop profiles show KIND NAME` prints one,
 `innerloop profiles check FILE` checks your own, and `innerloop profiles schema KIND` prints the JSON Schema for an editor."""
-    told = ["# Profiles and settings", made_by("generate"), intro, "## settings", "`--set NAME=VALUE`, common to all engines."]
+    told = [
+        "# Profiles and settings",
+        made_by("generate"),
+        intro,
+        "## settings",
+        "`--set NAME=VALUE`, common to all engines.",
+    ]
     told += shape(Settings.model_json_schema(), {}, "settings")
     for name, kind in KINDS.items():
         whole = json_schema(kind)

@@ -18,8 +18,20 @@ from tests.golden.call import HERE, Done, innerloop
 READS = ("show", "steps", "runs", "report", "gate", "export", "doctor", "profiles")
 PLANS = ("run", "sweep", "find-rate", "bisect", "suite")
 LISTS = ("environments", "checkpoints", "ceilings")  # their `list`
-PLACES = {"RUN": "first_version/torch", "A": "first_version/torch", "B": "first_version/vllm", "C": "first_version/vllm"}
-PLACES |= {"/srv/innerloop/baseline": "first_version/vllm", "new": "first_version/torch", "BASELINE": "first_version/vllm", "EXPERIMENT": "experiment", "FOLDER": "experiment", "last": "first_version/vllm"}
+PLACES = {
+    "RUN": "first_version/torch",
+    "A": "first_version/torch",
+    "B": "first_version/vllm",
+    "C": "first_version/vllm",
+}
+PLACES |= {
+    "/srv/innerloop/baseline": "first_version/vllm",
+    "new": "first_version/torch",
+    "BASELINE": "first_version/vllm",
+    "EXPERIMENT": "experiment",
+    "FOLDER": "experiment",
+    "last": "first_version/vllm",
+}
 TRACE = '{"timestamp": 0, "input_length": 600, "output_length": 9, "hash_ids": [1, 2]}\n'
 REASONS = ("needs a GPU", "needs a cluster", "needs a server", "needs an environment of yours", "minutes", "asks the")
 
@@ -88,7 +100,9 @@ def test_a_command_of_the_docs_does_what_it_says(command: Command, place: Path) 
     done = list(tried(command, place))
     assert done, f"{command}: cannot be tried here; say above its block why: <!-- not run: ... -->"
     for words, ended in done:
-        assert ended.code in ((0, EXIT_WORSE, EXIT_UNDECIDED) if words[0] == "gate" else (0,)), f"{command}\n  tried as: {shlex.join(words)}\n  {ended.err}"
+        assert ended.code in ((0, EXIT_WORSE, EXIT_UNDECIDED) if words[0] == "gate" else (0,)), (
+            f"{command}\n  tried as: {shlex.join(words)}\n  {ended.err}"
+        )
 
 
 def test_a_mark_says_one_of_the_known_reasons() -> None:

@@ -14,6 +14,7 @@ from innerloop.harness.result.codes import DOUBTS, FAILURES
 from innerloop.harness.store import result_file
 from innerloop.harness.store.schemas import KINDS, schema
 from tests.docs.commands import parser_of
+from tests.docs.fields import classes, may_be_null
 from tests.docs.generate import FOLDERS, REFERENCE, pages
 from tests.docs.tables import outside_code, table
 
@@ -73,6 +74,14 @@ def test_every_field_of_the_reference_is_in_the_schema_and_the_reverse(kind: str
     page = MADE["result.md" if kind == "result" else f"documents/{kind.replace('_', '-')}.md"]
     nodes = {"": schema(kind), **schema(kind)["$defs"]}
     assert written(page) == {(name, field) for name, node in nodes.items() for field in node.get("properties", {})}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_says_what_it_is_and_when_it_is_null(kind: str) -> None:
+    nodes = {"": schema(kind), **schema(kind)["$defs"]}
+    fields = {(name, field): one for name, node in nodes.items() for field, one in node.get("properties", {}).items()}
+    assert not [place for place, one in fields.items() if "description" not in one and not list(classes(one))]
+    assert not [place for place, one in fields.items() if may_be_null(one) and "null_when" not in one]
 
 
 def test_a_field_has_its_unit_formula_direction_and_null_rule() -> None:

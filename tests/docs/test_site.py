@@ -13,7 +13,14 @@ from tests.docs.collected import FENCE, PAGES, ROOT
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED = re.compile(r"(?<![\w/.])docs/[a-z/_-]+\.(?:md|schema\.json)")
-SOURCES = (ROOT / "harness", ROOT / "engines", ROOT / "innerloop", ROOT / "profiles", ROOT / "benchmarks", ROOT / "tests")
+SOURCES = (
+    ROOT / "harness",
+    ROOT / "engines",
+    ROOT / "innerloop",
+    ROOT / "profiles",
+    ROOT / "benchmarks",
+    ROOT / "tests",
+)
 
 
 @pytest.mark.slow
