@@ -7,11 +7,12 @@ from innerloop.harness.result.codes import DOUBTS, FAILURES
 from tests.docs.tables import made_by, outside_code, table
 
 INTRO = """\
-A run that could not be finished has one **cause**, in `failure.cause`. A run that finished can have **reasons** to doubt its
-figures, in `reasons`. Both are printed with what to do, and the exit code says what kind of end it was."""
+A run that could not be finished has one **cause**, in `failure.cause`. A run that finished can have **reasons** to
+doubt its figures, in `reasons`. Both are printed with what to do, and the exit code says what kind of end it was."""
 SEVERITIES = """\
-`invalid`: the affected figures are wrong. `suspect`: they may be. `note`: worth knowing. A run is SUSPECT if a reason of one
-of the first two kinds affects throughput or latency. [When to doubt a figure](../method/trust.md) has the limit of each."""
+`invalid`: the affected figures are wrong. `suspect`: they may be. `note`: worth knowing. A run is SUSPECT if a
+reason of one of the first two kinds affects throughput or latency.
+[When to doubt a figure](../method/trust.md) has the limit of each."""
 
 
 def page() -> str:
@@ -26,8 +27,9 @@ def page() -> str:
                 INTRO,
                 "## Exit codes",
                 table(("code", "meaning"), [*codes, ("`1`", "a bug in innerloop")]),
-                "A message that begins with `innerloop:` and ends with exit code 2 means that nothing was started: it names what is wrong "
-                "and what to write instead. Code 3 comes with a run folder, in which `result.json` and `engine.log` are kept.",
+                "A message that begins with `innerloop:` and ends with exit code 2 means that nothing was started: it names "
+                "what is wrong and what to write instead. Code 3 comes with a run folder, in which `result.json` and "
+                "`engine.log` are kept.",
                 "## Causes of failure",
                 table(("cause", "what happened", "what to do"), failures),
                 "## Reasons to doubt a finished run",

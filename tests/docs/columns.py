@@ -109,7 +109,7 @@ ABOUT = {
     "steps": "`steps.parquet`, one row a step of the window; `warmup_steps.parquet`, the same of the warm-up.",
     "tokens": "`tokens.parquet`, one row each time that tokens of a request arrive, in order of time.",
     "requests": "`requests.parquet`, one row a request, in the workload's order.",
-    "telemetry: every row": "`telemetry.parquet`, one row a sample of any source; the columns of other sources are null in it.",
+    "telemetry: every row": "`telemetry.parquet`, one row a sample of any source; columns of other sources are null.",
 }
 NUMPY = {"<f8": "double", "<i8": "int64", "<i4": "int32"}
 

@@ -1,4 +1,4 @@
-"""`python -m tests.docs.generate`: writes the reference pages that are made from the code, and removes those that are gone.
+"""`python -m tests.docs.generate`: writes the reference pages that are made from the code, and removes stale ones.
 
 engines-and-models.md has a generator of its own: `python -m tests.harness.models.matrix`.
 """

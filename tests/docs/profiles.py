@@ -14,7 +14,7 @@ from tests.docs.tables import made_by, outside_code, table
 
 ABOUT = {
     "model": "`profiles/models`; [Run a model of your own](../how-to/your-own-model.md).",
-    "workload": "`profiles/workloads`; [Replay a trace, sessions, shared prefixes and bursts](../how-to/replay-a-trace.md).",
+    "workload": "`profiles/workloads`; [Replay a trace, sessions and bursts](../how-to/replay-a-trace.md).",
     "engine": "`profiles/engines`; [Add an engine](../how-to/add-an-engine.md).",
     "suite": "`profiles/suites`; [Run a grid of configurations](../how-to/sweep.md).",
     "slo": "`profiles/slo`; [Find the highest load within latency limits](../how-to/find-the-highest-load.md).",
@@ -25,8 +25,9 @@ NOTE = re.compile(r"^\w+(, \w+)*: ")  # a line of a docstring that is about a fi
 
 def page() -> str:
     intro = """\
-Files in YAML. `innerloop profiles list` lists those that come with innerloop, `innerloop profiles show KIND NAME` prints one,
-`innerloop profiles check FILE` checks your own, and `innerloop profiles schema KIND` prints the JSON Schema for an editor."""
+Files in YAML. `innerloop profiles list` lists those that come with innerloop, `innerloop profiles show KIND NAME`
+prints one, `innerloop profiles check FILE` checks your own, and `innerloop profiles schema KIND` prints the JSON Schema
+for an editor."""
     told = [
         "# Profiles and settings",
         made_by("generate"),

@@ -1,4 +1,4 @@
-"""The docs as a site: built strictly, so that no link leads nowhere and no page is left out; and what MkDocs does not see."""
+"""The docs as a site: built strictly, so that no link leads nowhere and no page is left out; and what it leaves out."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ MORE = {  # words of the docs that are on no page of a run
     "harness": "innerloop's own process: it plans, starts the worker, samples the machine and writes the result",
     "step": "one iteration of an engine: it schedules a batch, runs the model on it and returns tokens",
     "trial": "one measurement of a setting in a process of its own; intervals are over trials",
-    "block": "one trial of each side or cell, back to back in random order, so that drift of the machine touches all alike",
+    "block": "one trial of each side or cell, back to back in random order, so that drift touches all alike",
     "experiment": "several runs with one question, in one folder: a comparison, layers, trials, a sweep, a search",
     "worker": "the process in which the engine runs, under the engine's own Python",
     "workload": "the requests of a run: their token ids, lengths and the times at which they are due",
