@@ -34,7 +34,7 @@ setup(
         "innerloop": ["py.typed"],
         "innerloop.harness.pages": ["web/*"],
         "innerloop.profiles": ["*/*.yaml", "engines/locks/*"],
-        "innerloop.docs": ["*.md", "*/*.md", "*/*.json"],
+        "innerloop.docs": ["*.md", "*/*.md", "*/*.json", "*/*.svg", "*/*/*.md"],
     },
     cmdclass={"build_py": BuildWithCommit},
 )

@@ -22,7 +22,7 @@ examples:
   innerloop show RUN --json | python -m json.tool --indent 1 | less
 
 If innerloop was killed during a run, the result is rebuilt from the run's records, and the report says so.
-docs/metrics.md explains the figures. Exit codes: 0 printed, even if the run itself failed;
+docs/reference/result.md explains the figures. Exit codes: 0 printed, even if the run itself failed;
 2 there is no such run, or it is still running.
 """
 

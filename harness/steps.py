@@ -17,7 +17,8 @@ examples:
   innerloop steps RUN --slowest 50
   innerloop steps RUN --json
 
-Reads steps.parquet, tokens.parquet and requests.parquet; runs nothing. docs/metrics.md explains the output.
+Reads steps.parquet, tokens.parquet and requests.parquet; runs nothing.
+docs/how-to/find-slow-steps.md explains the output.
 Exit codes: 0 printed, even if the run failed; 2 there is no such run.
 """
 

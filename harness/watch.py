@@ -21,7 +21,7 @@ examples:
   innerloop watch experiments/20260102T030405Z-study       what is running, done, failed or still pending, until it ends
   innerloop watch 20260102T030405Z-study --once --json
 
-innerloop watch is read-only and uses no device memory. docs/metrics.md, "Device telemetry", explains the figures.
+innerloop watch is read-only and uses no device memory. docs/method/telemetry.md explains the figures.
 """
 
 

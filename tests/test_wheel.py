@@ -100,8 +100,8 @@ def test_its_commands_work_beside_a_users_folders_of_the_same_names(elsewhere: P
 
 def test_the_pages_that_its_texts_name_are_there(elsewhere: Path) -> None:
     helped = python(elsewhere, "-m", "innerloop", "run", "--help")
-    [page] = re.findall(r"(\S+metrics\.md)", helped.stdout)
-    assert (elsewhere / page).read_text() == (ROOT / "docs" / "metrics.md").read_text()
+    [page] = re.findall(r"(\S+result\.md)", helped.stdout)
+    assert (elsewhere / page).read_text() == (ROOT / "docs" / "reference" / "result.md").read_text()
 
 
 def test_its_python_api_opens_a_run(elsewhere: Path) -> None:

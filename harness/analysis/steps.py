@@ -127,7 +127,8 @@ FULL = 0.95  # of the largest batch of the run
 
 
 def usual_batch(steps: np.ndarray) -> list[int | None]:
-    """(usual, largest) batch of a run: the median over its steps' time, and what counts as full (docs/metrics.md)."""
+    """(usual, largest) batch of a run: the median over its steps' time, and what counts as full
+    (docs/method/steps.md)."""
     running = steps["running"]
     if len(steps) == 0 or (running < 0).any():
         return [None, None]

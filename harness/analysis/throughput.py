@@ -17,7 +17,7 @@ def throughput(
     """Rates over [start_ns, end_ns]. A step, an arrival, a first token or a finish counts when it ends inside.
 
     `steps` is of dtype STEP, `requests` of dtype REQUEST, `first` and `gaps` are `latency.first_tokens` and
-    `latency.gaps_of`. See docs/metrics.md for the definitions. All None when the window is empty or holds no step.
+    `latency.gaps_of`. See docs/method/speed.md for the definitions. All None when the window is empty or holds no step.
     """
     steps = within(steps, steps["end_ns"], start_ns, end_ns)
     seconds = (end_ns - start_ns) * NS

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Run:
     """One run. Its files are read on first access, and cached.
 
-    The tables are those of the Parquet files in the folder (docs/metrics.md, "The files"), whichever version of
+    The tables are those of the Parquet files in the folder (docs/reference/files.md), whichever version of
     innerloop wrote them: missing values are null, times are nanoseconds of the machine's monotonic clock, and the
     column `run` says which run a row is of. `.to_pandas()` converts one to a data frame, if pandas is installed.
 

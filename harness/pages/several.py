@@ -39,7 +39,8 @@ def overview(runs: Sequence[Source]) -> Page:
 def name(run: Source, runs: Sequence[Source]) -> str:
     """A run's name among these: its folder's, with a number where another one has it."""
     same = [other for other in runs if other.name == run.name]
-    return run.name if len(same) == 1 else f"{run.name} ({same.index(run) + 1})"
+    number = next(place for place, other in enumerate(same, 1) if other is run)
+    return run.name if len(same) == 1 else f"{run.name} ({number})"
 
 
 def table(runs: Sequence[Source]) -> Table:

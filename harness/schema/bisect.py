@@ -15,15 +15,10 @@ VERSION = "1.0"
 class VersionProbed:
     """One of the versions, in their order."""
 
-    name: str
-    probability: Annotated[
-        float, Figure("posterior probability that it is the culprit; for the first: that there is no culprit")
-    ]
+    name: Annotated[str, Figure("the version or commit")]
+    probability: Annotated[float, Figure("posterior probability that it is the culprit; for the first: that there is no culprit")]
     blocks: Annotated[int, Figure("blocks in which it was compared with the first version")]
-    ratio: Annotated[
-        Estimate | None,
-        Figure("its figure relative to the first version's, over the blocks", null="there are no blocks"),
-    ]
+    ratio: Annotated[Estimate | None, Figure("its figure relative to the first version's, over the blocks", null="there are no blocks")]
     untestable: Annotated[str | None, Figure("why it cannot be tested", null="it can, as far as is known")]
 
 
@@ -31,16 +26,16 @@ class VersionProbed:
 class Bisect:
     """What was found."""
 
-    schema_version: str
-    innerloop_version: str
+    schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
+    innerloop_version: Annotated[str, Figure("the version that wrote this document")]
     created: Annotated[str, Figure("when the last run ended, UTC in ISO 8601")]
-    status: Literal["ok", "partial", "interrupted"]
+    status: Annotated[Literal["ok", "partial", "interrupted"], Figure("ok: it came to an end")]
     what: Annotated[str, Figure("the engine, or the checkout")]
-    metric: str
-    better: Literal["higher", "lower"]
+    metric: Annotated[str, Figure("the metric that decides")]
+    better: Annotated[Literal["higher", "lower"], Figure("which direction is better")]
     effect: Annotated[float, Figure("the smallest relative loss that was looked for")]
     certainty: Annotated[float, Figure("posterior probability at which the search ends")]
-    verdict: Literal["culprit", "no culprit", "undecided"]
+    verdict: Annotated[Literal["culprit", "no culprit", "undecided"], Figure("whether one version is to blame")]
     culprit: Annotated[str | None, Figure("the first version that is slow", null="see verdict")]
     before: Annotated[str | None, Figure("the last version that was tested and is not slow", null="see verdict")]
     probability: Annotated[float, Figure("of the most likely answer")]
@@ -52,5 +47,5 @@ class Bisect:
     most: Annotated[int, Figure("maximum number of blocks")]
     versions: tuple[VersionProbed, ...]
     why: Annotated[Comparison | None, Figure("the culprit vs. the version before it", null="not run yet, or none")]
-    notes: tuple[str, ...]
+    notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")]
     kind: Annotated[Literal["bisect"], Figure("what this document is")] = "bisect"

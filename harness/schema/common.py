@@ -60,9 +60,9 @@ class ByStepKind:
 class CountByStepKind:
     """Number of all steps, of those with prefill and of those without."""
 
-    all: int
-    with_prefill: int
-    decode_only: int
+    all: Annotated[int, Figure("all steps")]
+    with_prefill: Annotated[int, Figure("steps that computed prefill positions")]
+    decode_only: Annotated[int, Figure("steps that computed none")]
 
 
 @dataclass(frozen=True, slots=True)

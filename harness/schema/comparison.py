@@ -18,7 +18,7 @@ ONE_PROCESS = "there are fewer than three trials"
 class Estimate:
     """A value with its 95 % interval."""
 
-    value: float | None
+    value: Annotated[float | None, Figure("the estimate", null="it cannot be made of these runs")]
     low: Annotated[float | None, Figure("lower end of the 95 % interval", null=ONE_PROCESS)]
     high: Annotated[float | None, Figure("upper end of the 95 % interval", null=ONE_PROCESS)]
 
@@ -28,8 +28,8 @@ class Doubt:
     """One reason to doubt a side."""
 
     run: Annotated[str, Figure("the folder")]
-    code: str
-    detail: str
+    code: Annotated[str, Figure("the reason's code")]
+    detail: Annotated[str, Figure("what was observed")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Side:
     status: Annotated[Literal["ok", "suspect"], Figure("suspect if one of its runs is")]
     doubts: Annotated[tuple[Doubt, ...], Figure("why its runs are suspect")]
     engine: Annotated[str, Figure("engine and version")]
-    model: str
-    workload: str
-    label: Mapping[str, str]
+    model: Annotated[str, Figure("the model's profile, or its path")]
+    workload: Annotated[str, Figure("the workload's profile, or its path")]
+    label: Annotated[Mapping[str, str], Figure("--label")]
     verified: Annotated[
         bool | None, Figure("its output was checked and matches the model", null="none of its runs was checked")
     ] = None
@@ -53,8 +53,8 @@ class Difference:
     """Something that differs between the sides."""
 
     name: Annotated[str, Figure("dotted name, as in the result")]
-    a: Any
-    b: Any
+    a: Annotated[Any, Figure("its value on side A")]
+    b: Annotated[Any, Figure("its value on side B")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class ComparedFigure:
     """One metric of A and of B."""
 
     name: Annotated[str, Figure("dotted name, as in the result")]
-    unit: str | None
-    better: Literal["higher", "lower"]
+    unit: Annotated[str | None, Figure("the unit of its values", null="it is a ratio")]
+    better: Annotated[Literal["higher", "lower"], Figure("which direction is better")]
     a: Annotated[Estimate, Figure("mean over the trials")]
     b: Annotated[Estimate, Figure("mean over the trials")]
     ratio: Annotated[Estimate, Figure("B / A", formula="exp of the mean over trials of log(b / a)")]
@@ -84,11 +84,11 @@ class ComparedFigure:
 class ChangedSteps:
     """Steps of one composition."""
 
-    prefill_positions: float
-    decode_positions: float
-    context_tokens: float
-    steps_per_token_a: float
-    steps_per_token_b: float
+    prefill_positions: Annotated[float, Figure("prefill positions of such a step, in the middle of its class")]
+    decode_positions: Annotated[float, Figure("decode positions of such a step, likewise")]
+    context_tokens: Annotated[float, Figure("context tokens of such a step, likewise", "tokens")]
+    steps_per_token_a: Annotated[float, Figure("how many such steps A ran for an output token")]
+    steps_per_token_b: Annotated[float, Figure("how many such steps B ran for an output token")]
     cost_a_s: Annotated[float | None, Figure("mean time of one such step", "s", null="A has no such steps")]
     cost_b_s: Annotated[float | None, Figure("mean time of one such step", "s", null="B has no such steps")]
     added_s: Annotated[float, Figure("contribution to B - A, per output token", "s")]
@@ -152,8 +152,8 @@ class Decomposition:
 class Comparison:
     """B against A."""
 
-    schema_version: str
-    innerloop_version: str
+    schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
+    innerloop_version: Annotated[str, Figure("the version that wrote this document")]
     a: Side
     b: Side
     differences: Annotated[tuple[Difference, ...], Figure("what differs")]
@@ -165,7 +165,7 @@ class Comparison:
     missing: Annotated[tuple[str, ...], Figure("metrics that a side lacks, or that are not above 0")]
     why: Annotated[Decomposition | None, Figure("where the difference comes from", null="see why_not")]
     why_not: Annotated[str | None, Figure("why `why` is null", null="`why` is not null")]
-    notes: tuple[str, ...]
+    notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")]
     margin_source: Annotated[
         MarginSource, Figure("given: by the command; noise: measured by `innerloop noise` on this machine")
     ] = "default"

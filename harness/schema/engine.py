@@ -17,8 +17,11 @@ NOT_SAID = "the engine does not report it"
 class Engine:
     """The engine, and its settings as it resolved them."""
 
-    name: Annotated[str | None, Figure("as in --engine")]
-    layer: Annotated[str | None, Figure("the entry point that was driven: core, engine, async or http")]
+    name: Annotated[str | None, Figure("as in --engine", null="an older innerloop wrote it")]
+    layer: Annotated[
+        str | None,
+        Figure("the entry point that was driven: core, engine, async or http", null="an older innerloop wrote it"),
+    ]
     version: Annotated[str | None, Figure("of the engine's package", null=NOT_LOADED)] = None
     stepping: Annotated[
         Literal["driven", "observed"] | None,
@@ -57,7 +60,7 @@ class Checkpoint:
 class Torch:
     """The engine's PyTorch."""
 
-    version: str | None = None
+    version: Annotated[str | None, Figure("of the package torch", null="it is not installed there")] = None
     cuda: Annotated[str | None, Figure("the CUDA that it was built for", null="torch is a CPU build")] = None
     threads: Annotated[int | None, Figure("threads that an operator may use", null="it is unknown")] = None
 
@@ -66,13 +69,15 @@ class Torch:
 class Gpu:
     """A GPU that this process may use."""
 
-    index: int
-    uuid: str
-    name: str
+    index: Annotated[int, Figure("its number, in the order of PCI bus ids")]
+    uuid: Annotated[str, Figure("NVML's UUID")]
+    name: Annotated[str, Figure("the product's name")]
     memory_bytes: Annotated[int | None, Figure("its memory", unit="bytes", null="the driver does not report it")]
-    compute_capability: str | None
-    driver: str | None
-    cuda: str | None
+    compute_capability: Annotated[str | None, Figure("such as 9.0", null="it is not reported")]
+    driver: Annotated[str | None, Figure("the driver's version", null="it is not reported")]
+    cuda: Annotated[
+        str | None, Figure("the newest version of CUDA that the driver supports", null="it is not reported")
+    ]
     numa_node: Annotated[int | None, Figure("NUMA node of the host memory closest to it", null=SYSTEM_SILENT)] = None
 
 
@@ -103,32 +108,43 @@ class Environment:
     lock_hash: Annotated[str | None, Figure("of the environment's lock", null="the environment is the user's own")] = (
         None
     )
-    python: str | None = None
+    python: Annotated[str | None, Figure("version of the engine's Python", null="the engine was not loaded")] = None
     packages: Annotated[Mapping[str, str] | None, Figure("every distribution's version", null=NOT_LOADED)] = None
-    torch: Torch | None = None
-    interpreter: str | None = None
+    torch: Annotated[
+        Torch | None, Figure("the package torch, as the worker found it", null="it is not installed there")
+    ] = None
+    interpreter: Annotated[str | None, Figure("path of the engine's Python", null="it is unknown")] = None
     registered: Annotated[
         str | None, Figure("name of a registered environment", null="the environment is innerloop's own")
     ] = None
-    sites: Annotated[tuple[str, ...] | None, Figure("package folders on its PYTHONPATH")] = None
-    variables: Annotated[
-        Mapping[str, str] | None, Figure("the worker's variables that can change what is measured")
+    sites: Annotated[
+        tuple[str, ...] | None, Figure("package folders on its PYTHONPATH", null="the environment is not registered")
     ] = None
-    os: str | None = None
-    os_name: str | None = None
-    kernel: str | None = None
-    libc: str | None = None
-    arch: str | None = None
-    cpu: str | None = None
-    cpu_flags: tuple[str, ...] = ()
-    physical_cores: Annotated[int | None, Figure("cores that this process may run on")] = None
-    logical_cores: Annotated[int | None, Figure("hardware threads that this process may run on")] = None
-    machine_logical_cores: Annotated[int | None, Figure("hardware threads of the machine")] = None
+    variables: Annotated[
+        Mapping[str, str] | None,
+        Figure("the worker's variables that can change what is measured", null="an older innerloop wrote it"),
+    ] = None
+    os: Annotated[str | None, Figure("kind of operating system, such as Linux", null="it is unknown")] = None
+    os_name: Annotated[str | None, Figure("name and version of the distribution", null="it is unknown")] = None
+    kernel: Annotated[str | None, Figure("the kernel's release", null="it is unknown")] = None
+    libc: Annotated[str | None, Figure("the C library and its version", null="it is unknown")] = None
+    arch: Annotated[str | None, Figure("the processor's architecture, such as x86_64", null="it is unknown")] = None
+    cpu: Annotated[str | None, Figure("the processor's name", null="it is unknown")] = None
+    cpu_flags: Annotated[tuple[str, ...], Figure("instruction sets that matter for speed")] = ()
+    physical_cores: Annotated[int | None, Figure("cores that this process may run on", null="it is unknown")] = None
+    logical_cores: Annotated[
+        int | None, Figure("hardware threads that this process may run on", null="it is unknown")
+    ] = None
+    machine_logical_cores: Annotated[int | None, Figure("hardware threads of the machine", null="it is unknown")] = None
     cpu_quota: Annotated[
         float | None, Figure("CPU time limit of the control group, in CPUs", null="there is no limit")
     ] = None
-    memory_bytes: Annotated[int | None, Figure("memory that this process may use", unit="bytes")] = None
-    memory_available_bytes: Annotated[int | None, Figure("free memory at the start", unit="bytes")] = None
+    memory_bytes: Annotated[
+        int | None, Figure("memory that this process may use", unit="bytes", null="it is unknown")
+    ] = None
+    memory_available_bytes: Annotated[
+        int | None, Figure("free memory at the start", unit="bytes", null="it is unknown")
+    ] = None
     gpus: tuple[Gpu, ...] = ()
     host: Annotated[HostState | None, Figure("the machine's state", null="the worker was not started")] = None
     commit: Annotated[str | None, Figure("innerloop's commit", null="it is unknown")] = None

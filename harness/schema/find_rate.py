@@ -18,7 +18,7 @@ VERSION = "1.0"
 class LoadProbed:
     """All probes at one load."""
 
-    load: float
+    load: Annotated[float, Figure("requests/s of an open load, users of a closed one")]
     holds: Annotated[bool | None, Figure("every limit is met at its quantile", null="the requests do not settle it")]
     kept: Annotated[Mapping[str, Estimate], Figure("share of requests within a limit, with its 95 % interval")]
     overloaded: Annotated[bool, Figure("the backlog grew until the last arrival")]
@@ -32,13 +32,13 @@ class LoadProbed:
 class FindRate:
     """What was found."""
 
-    schema_version: str
-    innerloop_version: str
+    schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
+    innerloop_version: Annotated[str, Figure("the version that wrote this document")]
     created: Annotated[str, Figure("when the last probe ended, UTC in ISO 8601")]
-    status: Literal["ok", "suspect", "partial", "interrupted"]
+    status: Annotated[Literal["ok", "suspect", "partial", "interrupted"], Figure("ok: the search came to an end")]
     engine: EngineName
-    model: str | None
-    workload: str | None
+    model: Annotated[str | None, Figure("the model's profile, or its path", null="no run has ended yet")]
+    workload: Annotated[str | None, Figure("the workload's profile, or its path", null="no run has ended yet")]
     over: Annotated[Literal["rate_per_s", "users"], Figure("what is searched: requests/s, or concurrent users")]
     limits: tuple[Limit, ...]
     state: Annotated[
@@ -57,5 +57,5 @@ class FindRate:
     probes: Annotated[int, Figure("probes that have ended")]
     most: Annotated[int, Figure("maximum number of probes")]
     loads: Annotated[tuple[LoadProbed, ...], Figure("in the order in which they were first tried")]
-    notes: tuple[str, ...]
+    notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")]
     kind: Annotated[Literal["find_rate"], Figure("what this document is")] = "find_rate"

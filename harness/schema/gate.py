@@ -34,8 +34,8 @@ class CheckedCondition:
 class Gate:
     """All conditions together."""
 
-    schema_version: str
-    innerloop_version: str
+    schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
+    innerloop_version: Annotated[str, Figure("the version that wrote this document")]
     outcome: Annotated[
         Outcome,
         Figure("failed: a condition failed; cannot tell: none failed, and at least one is undecided"),

@@ -15,7 +15,7 @@ Limited = Literal["ttft", "tpot", "e2e"]
 class Limit:
     """A latency that may be exceeded by a share of the requests only."""
 
-    figure: Limited
+    figure: Annotated[Limited, Figure("the latency that is limited")]
     quantile: Annotated[float, Figure("share of the requests that must meet it")]
     limit_s: Annotated[float, Figure("the latency", "s")]
 
@@ -29,7 +29,7 @@ class Limit:
 class LimitKept:
     """What became of one limit."""
 
-    figure: Limited
+    figure: Annotated[Limited, Figure("the latency that is limited")]
     quantile: Annotated[float, Figure("share of the requests that must meet it")]
     limit_s: Annotated[float, Figure("the latency", "s")]
     judged: Annotated[

@@ -16,22 +16,31 @@ VERSION = "2.0"
 class SlowStep:
     """One of the slowest steps, and what was in it. Counts are null where the engine does not report them."""
 
-    step: int
+    step: Annotated[int, Figure("its number, from 0")]
     at_s: Annotated[float, Figure("start, from the start of the window", unit="s")]
-    wall_s: float
+    wall_s: Annotated[float, Figure("end less start", "s")]
     expected_s: Annotated[float | None, Figure("expected by the fit", unit="s", null="nothing was fitted")]
     bound_s: Annotated[float | None, Figure("roofline bound", unit="s", null="it is unknown")]
-    prefill_positions: int | None
-    decode_positions: int | None
-    output_tokens: int | None
-    running: int | None
-    waiting: int | None
-    preempted: int | None
-    context_tokens: float | None
-    kv_usage: float | None
-    phases_s: Mapping[str, float | None]
-    bubble_before_s: float
-    bubble_after_s: float
+    prefill_positions: Annotated[
+        int | None, Figure("prompt positions that it computed", null="the engine does not report it")
+    ]
+    decode_positions: Annotated[
+        int | None, Figure("decode positions that it computed", null="the engine does not report it")
+    ]
+    output_tokens: Annotated[int | None, Figure("tokens that came out", null="the engine does not report it")]
+    running: Annotated[int | None, Figure("requests in its batch", null="the engine does not report it")]
+    waiting: Annotated[int | None, Figure("requests that waited", null="the engine does not report it")]
+    preempted: Annotated[int | None, Figure("requests that were preempted", null="the engine does not report it")]
+    context_tokens: Annotated[
+        float | None,
+        Figure("tokens in the KV cache that it read", "tokens", null="the engine does not report positions"),
+    ]
+    kv_usage: Annotated[
+        float | None, Figure("used share of the KV cache, 0 to 1", null="the engine does not report it")
+    ]
+    phases_s: Annotated[Mapping[str, float | None], Figure("duration by phase; null: not reported", "s")]
+    bubble_before_s: Annotated[float, Figure("time before it, while there was work", "s")]
+    bubble_after_s: Annotated[float, Figure("time after it, while there was work", "s")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,7 @@ class Bin:
 
     least: Annotated[int, Figure("fewest requests running")]
     most: Annotated[int, Figure("most requests running")]
-    steps: int
+    steps: Annotated[int, Figure("steps in the bin")]
     median_s: Annotated[float, Figure("of the phase", unit="s")]
 
 
@@ -48,8 +57,8 @@ class Bin:
 class Storm:
     """Preemptions in quick succession."""
 
-    first_step: int
-    last_step: int
+    first_step: Annotated[int, Figure("number of its first step with a preemption")]
+    last_step: Annotated[int, Figure("number of its last one")]
     at_s: Annotated[float, Figure("start, from the start of the window", unit="s")]
     duration_s: Annotated[float, Figure("of these steps and the time between them", unit="s")]
     preempted: Annotated[int, Figure("requests preempted")]
@@ -64,10 +73,10 @@ class Storm:
 class Preemptions:
     """All preemptions of a run."""
 
-    count: int
-    steps: int
+    count: Annotated[int, Figure("requests preempted")]
+    steps: Annotated[int, Figure("steps in which any was")]
     storms: tuple[Storm, ...]
-    storm_count: int
+    storm_count: Annotated[int, Figure("storms")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +85,15 @@ class Interference:
 
     with_prefill: Summary
     decode_only: Summary
-    stalled_share: Annotated[float | None, Figure("share of the tokens that waited for prefill")]
+    stalled_share: Annotated[
+        float | None, Figure("share of the tokens that waited for prefill", null="no token waited for prefill")
+    ]
     lost_share: Annotated[
         float | None,
-        Figure("share of the time between tokens lost to waiting beyond the median of tokens that did not wait"),
+        Figure(
+            "share of the time between tokens lost to waiting beyond the median of tokens that did not wait",
+            null="no token waited for prefill",
+        ),
     ]
 
 
@@ -87,10 +101,10 @@ class Interference:
 class Cost:
     """A fitted cost: estimate, standard error and 95 % interval, in seconds."""
 
-    estimate: float
-    error: float
-    low: float
-    high: float
+    estimate: Annotated[float, Figure("the cost by least squares", "s")]
+    error: Annotated[float, Figure("its standard error (HC1)", "s")]
+    low: Annotated[float, Figure("lower end of its 95 % interval", "s")]
+    high: Annotated[float, Figure("upper end of its 95 % interval", "s")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +141,28 @@ class PhaseCost:
 class Investigation:
     """Where the time of a run's steps went."""
 
-    schema_version: str
-    innerloop_version: str
-    run: str
-    engine: str | None
-    model: str | None
-    workload: str | None
+    schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
+    innerloop_version: Annotated[str, Figure("the version that wrote this document")]
+    run: Annotated[str, Figure("the run's name")]
+    engine: Annotated[str | None, Figure("the engine's name", null="the run has no result")]
+    model: Annotated[str | None, Figure("the model's profile, or its path", null="the run has no result")]
+    workload: Annotated[str | None, Figure("the workload's profile, or its path", null="the run has no result")]
     given: Annotated[Mapping[str, Any], Figure("settings given by the user")]
     label: Annotated[Mapping[str, str], Figure("--label")]
-    status: str | None
-    steps: int
-    duration_s: float | None
+    status: Annotated[str | None, Figure("how the run ended", null="the run has no result")]
+    steps: Annotated[int, Figure("steps in the window")]
+    duration_s: Annotated[float | None, Figure("of the window", "s", null="the window is not known")]
     slowest: tuple[SlowStep, ...]
-    fit_s: Mapping[str, FittedCosts]
-    preemptions: Preemptions | None
-    interference_s: Interference | None
-    host_s: Mapping[str, PhaseCost]
-    kind: Literal["steps"] = "steps"
+    fit_s: Annotated[
+        Mapping[str, FittedCosts], Figure("step time by composition, for decode_only and with_prefill steps")
+    ]
+    preemptions: Annotated[
+        Preemptions | None,
+        Figure("how often requests were preempted, and storms", null="the engine does not report it"),
+    ]
+    interference_s: Annotated[
+        Interference | None,
+        Figure("how prefill delays other requests", null="the engine does not report prefill positions"),
+    ]
+    host_s: Annotated[Mapping[str, PhaseCost], Figure("host phases by requests running, by phase")]
+    kind: Annotated[Literal["steps"], Figure("what this document is")] = "steps"

@@ -13,7 +13,7 @@ from innerloop.harness.schema.figure import Figure
 class Replayed:
     """A trace, and what became of its rows."""
 
-    format: str
+    format: Annotated[str, Figure("the trace's format, as recognised or named")]
     rows: Annotated[int, Figure("rows of the file, or turns of its conversations")]
     replayed: Annotated[int, Figure("requests made from them")]
     empty: Annotated[int, Figure("left out: no prompt or no output tokens")] = 0
@@ -30,15 +30,15 @@ class Replayed:
 class ClassCount:
     """A class of requests in a mix."""
 
-    name: str
-    requests: int
+    name: Annotated[str, Figure("the class")]
+    requests: Annotated[int, Figure("requests of the class")]
 
 
 @dataclass(frozen=True, slots=True)
 class ClassLatency:
     """What the senders of one class of requests saw."""
 
-    name: str
+    name: Annotated[str, Figure("the class")]
     requests: Annotated[int, Figure("due in the window")]
     finished: Annotated[int, Figure("got all their tokens")]
     ttft: Annotated[Summary, Figure("time to first token", "s", "first token - due", NO_VALUES, "lower")]

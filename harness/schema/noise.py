@@ -23,8 +23,8 @@ class FigureNoise:
 class Noise:
     """The noise of one engine, layer, model and workload on a machine, from trials of two identical runs."""
 
-    schema_version: str
-    innerloop_version: str
+    schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
+    innerloop_version: Annotated[str, Figure("the version that wrote this document")]
     created: Annotated[str, Figure("UTC, ISO 8601")]
     machine: Annotated[Mapping[str, Any], Figure("the machine it applies to")]
     load: Annotated[Mapping[str, Any], Figure("the engine, layer, model and workload it applies to")]
@@ -35,5 +35,5 @@ class Noise:
     block_s: Annotated[float | None, Figure("mean time of a trial", "s", null="the journal has no times")]
     figures: Annotated[Mapping[str, FigureNoise], Figure("noise of each metric, by dotted name")]
     runs: Annotated[tuple[str, ...], Figure("the runs' folders")]
-    notes: tuple[str, ...]
+    notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")]
     kind: Annotated[Literal["noise"], Figure("what this document is")] = "noise"

@@ -31,15 +31,15 @@ class Slowdown:
 class ThreadShare:
     """A Python thread's share of the samples."""
 
-    name: str
-    share: float
+    name: Annotated[str, Figure("the thread")]
+    share: Annotated[float, Figure("of all samples")]
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionShare:
     """A function of the thread that steps: its share of that thread's samples."""
 
-    name: str
+    name: Annotated[str, Figure("the function and its file")]
     self_share: Annotated[float, Figure("share of the samples in the function itself")]
     total_share: Annotated[float, Figure("share of the samples in it and in the functions it calls")]
 
@@ -48,9 +48,9 @@ class FunctionShare:
 class HostProfile:
     """What py-spy saw of the worker's Python threads."""
 
-    rate_hz: int
-    samples: int | None
-    errors: int | None
+    rate_hz: Annotated[int, Figure("samples asked for per second", "Hz")]
+    samples: Annotated[int | None, Figure("samples taken", null="py-spy did not say")]
+    errors: Annotated[int | None, Figure("samples that failed", null="py-spy did not say")]
     behind_s: Annotated[float, Figure("longest delay of a sample", unit="s")]
     threads: tuple[ThreadShare, ...]
     top: tuple[FunctionShare, ...]
@@ -66,13 +66,13 @@ class Profiling:
     folder: Annotated[str, Figure("its folder, inside the run's folder")]
     command: Annotated[str, Figure("command that repeats the pass")]
     seconds: Annotated[float, Figure("duration of the pass", unit="s")]
-    worker_pid: int | None
-    measured_worker_pid: int | None
-    failure: Failure | None
-    notes: tuple[str, ...] = ()
-    captured: Captured | None = None
-    slowdown: Slowdown | None = None
-    host: HostProfile | None = None
+    worker_pid: Annotated[int | None, Figure("process of the pass", null="it was not started")]
+    measured_worker_pid: Annotated[int | None, Figure("process of the measured run", null="it is unknown")]
+    failure: Annotated[Failure | None, Figure("why there is nothing to show", null="the pass succeeded")]
+    notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")] = ()
+    captured: Annotated[Captured | None, Figure("the steps that the profiler saw", null="the pass failed")] = None
+    slowdown: Annotated[Slowdown | None, Figure("what the profiler cost", null="the pass failed")] = None
+    host: Annotated[HostProfile | None, Figure("what py-spy saw", null="the profiler was another")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +81,20 @@ class KernelClass:
 
     ns: Annotated[int, Figure("sum of their times", unit="ns")]
     share: Annotated[float | None, Figure("of all kernels' time", null="nothing ran")]
-    launches: int
+    launches: Annotated[int, Figure("kernels, copies and memsets (on a CPU operators) of the class")]
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """All launches of one kernel."""
 
-    name: str
+    name: Annotated[str, Figure("the kernel's or operator's name")]
     kernel_class: Annotated[
         str, Figure("gemm, moe, attention, kv_write, norm_activation, sampling, communication, copies or other")
     ]
     ns: Annotated[int, Figure("sum of their times", unit="ns")]
     share: Annotated[float | None, Figure("of all kernels' time", null="nothing ran")]
-    launches: int
+    launches: Annotated[int, Figure("how often it was launched")]
     mean_s: Annotated[float, Figure("of a launch", unit="s")]
 
 
@@ -121,7 +121,7 @@ class Kernels:
 
     source: Annotated[str, Figure("the profiler")]
     device: Annotated[str, Figure("cuda or cpu")]
-    devices: int
+    devices: Annotated[int, Figure("devices that kernels ran on; 0 on a CPU")]
     steps: CountByStepKind
     wall_s_per_step: Annotated[ByStepKind, Figure("mean wall time", unit="s")]
     busy_s_per_step: Annotated[ByStepKind, Figure("mean time in which something ran", unit="s")]

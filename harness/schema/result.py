@@ -27,7 +27,7 @@ from innerloop.harness.schema.window import Counts, Latency, OverTime, Steady, T
 class Workload:
     """The requests that were made of the workload's profile."""
 
-    requests: int
+    requests: Annotated[int, Figure("requests in the workload")]
     users: Annotated[int | None, Figure("concurrent users", null="the workload is not a closed loop")]
     duration_s: Annotated[
         float | None, Figure("of the window", unit="s", null="the window ends when all requests have finished")
@@ -58,8 +58,8 @@ class ExperimentPlace:
     """A run's place in an experiment."""
 
     id: Annotated[str, Figure("id of the experiment")]
-    design: str
-    cell: str
+    design: Annotated[str, Figure("kind of experiment: compare, layers, trials ...")]
+    cell: Annotated[str, Figure("its cell: a side, a layer, a point of the grid")]
     block: Annotated[int, Figure("from 1; runs of one block ran back to back")]
 
 
@@ -68,19 +68,33 @@ class Result:
     """One run."""
 
     schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
-    innerloop_version: str
+    innerloop_version: Annotated[str, Figure("the version that wrote this document")]
     created: Annotated[str, Figure("when the run ended, UTC in ISO 8601")]
     status: Annotated[Status, Figure("suspect: a reason that affects figures; failed, interrupted: see failure")]
     reasons: tuple[Reason, ...]
-    notes: tuple[str, ...]
+    notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")]
     spec: Spec
-    workload: Workload | None
-    workload_hash: Annotated[str | None, Figure("of all token ids, lengths and due times")]
+    workload: Annotated[
+        Workload | None,
+        Figure(
+            "the requests that were made of the workload's profile",
+            null="the run was refused or died before they were made",
+        ),
+    ]
+    workload_hash: Annotated[
+        str | None, Figure("of all token ids, lengths and due times", null="the run died before they were made")
+    ]
     engine: Engine
-    checkpoint: Checkpoint | None
-    environment: Environment | None
+    checkpoint: Annotated[
+        Checkpoint | None, Figure("the weights that were loaded", null="none were: the server has its own")
+    ]
+    environment: Annotated[
+        Environment | None, Figure("the engine's interpreter, and the machine", null="the run died before it was known")
+    ]
     startup_s: Startup
-    warmup: Warmup | None
+    warmup: Annotated[
+        Warmup | None, Figure("the rounds of warm-up before the window", null="the run did not get that far")
+    ]
     window: Window
     counts: Counts
     throughput: Throughput
@@ -92,14 +106,16 @@ class Result:
     waiting: Annotated[Level, Figure("requests waiting outside the batch")]
     kv_usage: Annotated[Level, Figure("share of the KV cache in use")]
     steady: Steady
-    over_time: OverTime | None
+    over_time: Annotated[OverTime | None, Figure("the window cut into equal bins", null="nothing was measured")]
     overhead: Overhead
     memory_bytes: Memory
     telemetry: Telemetry
-    failure: Failure | None
+    failure: Annotated[Failure | None, Figure("why the run did not finish", null="it finished")]
     caches: Annotated[Caches | None, Figure("prefix cache and compilations", null="an older innerloop wrote it")] = None
     client: Annotated[Client | None, Figure("the client of the http layer", null="another layer was driven")] = None
-    roofline: Roofline | None = None
+    roofline: Annotated[
+        Roofline | None, Figure("how close steps came to the machine's peaks", null="an older innerloop wrote it")
+    ] = None
     profiling: Annotated[Profiling | None, Figure("the profiling pass", null="there was no profiling pass")] = None
     kernels: Annotated[Kernels | None, Figure("what the profiler saw", null="the profiler saw no kernels")] = None
     checks: Annotated[tuple[Check, ...], Figure("inconsistencies in the trace")] = ()

@@ -13,20 +13,28 @@ from innerloop.harness.schema.figure import Figure
 class MeasuredPeaks:
     """The peaks of one device, and how they were measured."""
 
-    device: str
+    device: Annotated[str, Figure("the device's name")]
     devices: Annotated[int, Figure("devices that each layer is split over (tensor parallel)")]
     bytes_per_s: Annotated[float, Figure("memory bandwidth, the higher of copy and read", unit="bytes/s")]
-    copy_bytes_per_s: float
-    read_bytes_per_s: float
+    copy_bytes_per_s: Annotated[float, Figure("best copy, bytes read and written", "bytes/s", better="higher")]
+    read_bytes_per_s: Annotated[float, Figure("best sum, bytes read", "bytes/s", better="higher")]
     dtype: Annotated[str, Figure("dtype of attention and lm_head")]
-    ops_per_s: Annotated[float | None, Figure("matmul throughput in that dtype", unit="operations/s")]
+    ops_per_s: Annotated[
+        float | None, Figure("matmul throughput in that dtype", unit="operations/s", null="it was not measured")
+    ]
     linear_dtype: Annotated[str, Figure("dtype of the layers' matrix products")]
-    linear_ops_per_s: Annotated[float | None, Figure("matmul throughput in that dtype", unit="operations/s")]
-    tf32: bool | None
-    torch: str | None
-    measured: Annotated[str | None, Figure("when, UTC")]
-    other_cores: Annotated[float | None, Figure("cores that other processes used during the measurement")]
-    disturbed: Annotated[bool | None, Figure("other processes used so much CPU that the peaks may be too low")]
+    linear_ops_per_s: Annotated[
+        float | None, Figure("matmul throughput in that dtype", unit="operations/s", null="it was not measured")
+    ]
+    tf32: Annotated[bool | None, Figure("whether float32 products could use TF32 units", null="the device is a CPU")]
+    torch: Annotated[str | None, Figure("version of torch that measured", null="it is unknown")]
+    measured: Annotated[str | None, Figure("when, UTC", null="it is unknown")]
+    other_cores: Annotated[
+        float | None, Figure("cores that other processes used during the measurement", null="it is unknown")
+    ]
+    disturbed: Annotated[
+        bool | None, Figure("other processes used so much CPU that the peaks may be too low", null="it is unknown")
+    ]
     clocks: Annotated[
         Mapping[str, Any] | None, Figure("the device's clocks during the measurement", null="the device is a CPU")
     ]
@@ -77,9 +85,13 @@ class Cost:
     attention_ops: Annotated[float, Figure("per pair of positions: 4 head_dim per head and layer", "operations")]
     dtype: Annotated[str, Figure("dtype of attention and lm_head")]
     linear_dtype: Annotated[str, Figure("dtype in which the layers' matrices are multiplied")]
-    routed: Annotated[Routed | None, Figure("routed experts; a step reads those that its positions are routed to")] = (
-        None
-    )
+    routed: Annotated[
+        Routed | None,
+        Figure(
+            "routed experts; a step reads those that its positions are routed to",
+            null="the model has no routed experts",
+        ),
+    ] = None
     windowed: Annotated[Sequence[Windowed], Figure("layers that do not attend to the whole context")] = ()
     decode_attention_ops: Annotated[
         float | None,
@@ -101,22 +113,22 @@ class OfSteps:
 class MeanStep:
     """Means over the steps of a kind."""
 
-    bytes: float
-    operations: float
-    bound_s: float
-    prefill_positions: float
-    decode_positions: float
-    context_tokens: float
+    bytes: Annotated[float, Figure("bytes moved", "bytes")]
+    operations: Annotated[float, Figure("operations computed")]
+    bound_s: Annotated[float, Figure("least time at the peaks", "s")]
+    prefill_positions: Annotated[float, Figure("prefill positions computed")]
+    decode_positions: Annotated[float, Figure("decode positions computed")]
+    context_tokens: Annotated[float, Figure("context tokens read", "tokens")]
 
 
 @dataclass(frozen=True, slots=True)
 class MeanSteps:
     """Means over the steps of each kind; null where there are none."""
 
-    all: MeanStep | None
-    decode_only: MeanStep | None
-    with_prefill: MeanStep | None
-    steady: MeanStep | None
+    all: Annotated[MeanStep | None, Figure("all steps", null="`reason` says why")]
+    decode_only: Annotated[MeanStep | None, Figure("steps without prefill", null="there are none")]
+    with_prefill: Annotated[MeanStep | None, Figure("steps with prefill", null="there are none")]
+    steady: Annotated[MeanStep | None, Figure("steps of the steady window", null="there is none")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +140,24 @@ class Roofline:
     """
 
     reason: Annotated[str | None, Figure("why there are no figures", null="there are figures")]
-    peaks: MeasuredPeaks | None = None
-    total_peaks: Peaks | None = None
-    cost: Cost | None = None
-    bound_s: Annotated[float | None, Figure("sum of the steps' bounds", unit="s")] = None
-    bound_share: Annotated[OfSteps | None, Figure("bound / wall", better="higher")] = None
+    peaks: Annotated[MeasuredPeaks | None, Figure("of one device, as measured", null="`reason` says why")] = None
+    total_peaks: Annotated[Peaks | None, Figure("of all devices together", null="`reason` says why")] = None
+    cost: Annotated[Cost | None, Figure("what a position, a token and a pair cost", null="`reason` says why")] = None
+    bound_s: Annotated[float | None, Figure("sum of the steps' bounds", unit="s", null="`reason` says why")] = None
+    bound_share: Annotated[OfSteps | None, Figure("bound / wall", better="higher", null="`reason` says why")] = None
     mbu: Annotated[
-        OfSteps | None, Figure("bytes / wall / measured bandwidth (model bandwidth utilization)", better="higher")
+        OfSteps | None,
+        Figure(
+            "bytes / wall / measured bandwidth (model bandwidth utilization)", better="higher", null="`reason` says why"
+        ),
     ] = None
     mfu: Annotated[
         OfSteps | None,
-        Figure("operations / wall / measured matmul throughput (model FLOPs utilization)", better="higher"),
+        Figure(
+            "operations / wall / measured matmul throughput (model FLOPs utilization)",
+            better="higher",
+            null="`reason` says why",
+        ),
     ] = None
     datasheet: Annotated[
         Peaks | None, Figure("data sheet peaks of all devices together", null="they are unknown for this device")
@@ -160,14 +179,18 @@ class Roofline:
             better="higher",
         ),
     ] = None
-    memory_bound_share: Annotated[OfSteps | None, Figure("share of the bound in memory-bound steps")] = None
-    output_tokens_per_s_at_bound: Annotated[float | None, Figure("output tokens / bound", unit="tokens/s")] = None
-    bytes: Annotated[float | None, Figure("moved by all steps", unit="bytes")] = None
-    operations: Annotated[float | None, Figure("of all steps", unit="operations")] = None
-    per_step: MeanSteps | None = None
-    unattributed_prefill_positions: Annotated[int | None, Figure("positions that no request's prompt accounts for")] = (
-        None
-    )
+    memory_bound_share: Annotated[
+        OfSteps | None, Figure("share of the bound in memory-bound steps", null="`reason` says why")
+    ] = None
+    output_tokens_per_s_at_bound: Annotated[
+        float | None, Figure("output tokens / bound", unit="tokens/s", null="`reason` says why")
+    ] = None
+    bytes: Annotated[float | None, Figure("moved by all steps", unit="bytes", null="`reason` says why")] = None
+    operations: Annotated[float | None, Figure("of all steps", unit="operations", null="`reason` says why")] = None
+    per_step: Annotated[MeanSteps | None, Figure("means over the steps of each kind", null="`reason` says why")] = None
+    unattributed_prefill_positions: Annotated[
+        int | None, Figure("positions that no request's prompt accounts for", null="`reason` says why")
+    ] = None
     above_bound: Annotated[
         str | None, Figure("how to interpret steps faster than their bound", null="no step is faster than its bound")
     ] = None

@@ -17,21 +17,25 @@ Status = Literal["ok", "suspect", "failed", "interrupted"]
 class Spec:
     """What was requested, with every default filled in, so that the run can be repeated."""
 
-    engine: str
-    model: str
-    workload: str
-    layer: str
+    engine: Annotated[str, Figure("the engine's name")]
+    model: Annotated[str, Figure("the model's profile, or its path")]
+    workload: Annotated[str, Figure("the workload's profile, or its path")]
+    layer: Annotated[str, Figure("the entry point: core, engine, async or http")]
     device: Annotated[str, Figure("cpu or cuda")]
     settings: Annotated[Mapping[str, Any], Figure("common settings; null leaves a setting to the engine")]
     settings_given: Annotated[Mapping[str, Any], Figure("the settings that were given")]
     engine_args: Annotated[Mapping[str, Any], Figure("engine-specific arguments")]
-    seeds: Mapping[str, int]
+    seeds: Annotated[Mapping[str, int], Figure("by what is drawn: token ids, lengths, schedule")]
     weights: Annotated[str | None, Figure("a folder with weights", null="the weights are synthetic")] = None
-    trust_remote_code: bool = False
-    engine_python: str | None = None
-    environment: str | None = None
-    model_profile: Mapping[str, Any] = field(default_factory=dict)
-    workload_profile: Mapping[str, Any] = field(default_factory=dict)
+    trust_remote_code: Annotated[bool, Figure("whether the engine may run code of the model's folder")] = False
+    engine_python: Annotated[str | None, Figure("--engine-python", null="it was not given")] = None
+    environment: Annotated[str | None, Figure("--environment", null="it was not given")] = None
+    model_profile: Annotated[Mapping[str, Any], Figure("every field of the model's profile, as used")] = field(
+        default_factory=dict
+    )
+    workload_profile: Annotated[Mapping[str, Any], Figure("every field of the workload's profile, as used")] = field(
+        default_factory=dict
+    )
     engine_version: Annotated[
         str | None, Figure("the version that was requested", null="that of innerloop's lock, or of your environment")
     ] = None

@@ -67,12 +67,24 @@ class TimeShare:
 class Overhead:
     """What measuring cost."""
 
-    recorder_ns_per_step: Annotated[float | None, Figure("recording, by its own clock", "ns", better="lower")]
-    recorder_ns_per_token: Annotated[float | None, Figure("recording / output tokens", "ns", better="lower")]
-    recorder_share_of_step_time: Annotated[float | None, Figure("recording / wall time of the steps", better="lower")]
-    clock_ns_per_call: Annotated[float | None, Figure("reading the clock once", "ns")] = None
+    recorder_ns_per_step: Annotated[
+        float | None, Figure("recording, by its own clock", "ns", better="lower", null="there was no step")
+    ]
+    recorder_ns_per_token: Annotated[
+        float | None, Figure("recording / output tokens", "ns", better="lower", null="there was no step")
+    ]
+    recorder_share_of_step_time: Annotated[
+        float | None, Figure("recording / wall time of the steps", better="lower", null="there was no step")
+    ]
+    clock_ns_per_call: Annotated[float | None, Figure("reading the clock once", "ns", null="there was no step")] = None
     observer_ns_per_step: Annotated[
-        float | None, Figure("the adapter's observation of the engine, by its own clock", "ns", better="lower")
+        float | None,
+        Figure(
+            "the adapter's observation of the engine, by its own clock",
+            "ns",
+            better="lower",
+            null="an older innerloop wrote it, or there was no step",
+        ),
     ] = None
     step_ratio: Annotated[
         float | None,
@@ -82,21 +94,41 @@ class Overhead:
             better="higher",
         ),
     ] = None
-    step_ratio_low: Annotated[float | None, Figure("of its 95 % interval")] = None
-    step_ratio_high: Annotated[float | None, Figure("of its 95 % interval")] = None
-    step_ratio_pairs: Annotated[int | None, Figure("pairs of steps behind step_ratio")] = None
-    gc_pauses: Annotated[int | None, Figure("Python garbage collections in the window", better="lower")] = None
-    gc_s: Annotated[float | None, Figure("their time", unit="s", better="lower")] = None
-    gc_longest_s: Annotated[float | None, Figure("the longest of them", unit="s", better="lower")] = None
-    trace_growths: Annotated[int | None, Figure("times the trace had to grow in the window")] = None
+    step_ratio_low: Annotated[float | None, Figure("of its 95 % interval", null="there is no ratio")] = None
+    step_ratio_high: Annotated[float | None, Figure("of its 95 % interval", null="there is no ratio")] = None
+    step_ratio_pairs: Annotated[int | None, Figure("pairs of steps behind step_ratio", null="there is no ratio")] = None
+    gc_pauses: Annotated[
+        int | None,
+        Figure("Python garbage collections in the window", better="lower", null="an older innerloop wrote it"),
+    ] = None
+    gc_s: Annotated[
+        float | None, Figure("their time", unit="s", better="lower", null="an older innerloop wrote it")
+    ] = None
+    gc_longest_s: Annotated[
+        float | None, Figure("the longest of them", unit="s", better="lower", null="an older innerloop wrote it")
+    ] = None
+    trace_growths: Annotated[
+        int | None, Figure("times the trace had to grow in the window", null="an older innerloop wrote it")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
     """The client of the http layer."""
 
-    cpu_s: Annotated[float | None, Figure("CPU time of its process in the window", unit="s")]
-    cpu_s_per_s: Annotated[float | None, Figure("CPU time / window, in cores")]
-    capacity_tokens_per_s: Annotated[float | None, Figure("highest rate received from a null server", unit="tokens/s")]
-    share_of_capacity: Annotated[float | None, Figure("share of the capacity used in this run", better="lower")]
-    null_server: Annotated[Mapping[str, float | int | str | None], Figure("how the capacity was measured")]
+    cpu_s: Annotated[
+        float | None, Figure("CPU time of its process in the window", unit="s", null="the run did not get that far")
+    ]
+    cpu_s_per_s: Annotated[float | None, Figure("CPU time / window, in cores", null="the run did not get that far")]
+    capacity_tokens_per_s: Annotated[
+        float | None,
+        Figure("highest rate received from a null server", unit="tokens/s", null="the run did not get that far"),
+    ]
+    share_of_capacity: Annotated[
+        float | None,
+        Figure("share of the capacity used in this run", better="lower", null="the run did not get that far"),
+    ]
+    null_server: Annotated[
+        Mapping[str, float | int | str | None],
+        Figure("how the capacity was measured", null="the run did not get that far"),
+    ]

@@ -18,7 +18,7 @@ ONE = "fewer than three processes"
 class Quoted:
     """What a source says about a cell."""
 
-    figure: Literal["output_tokens_per_s", "ttft"]
+    figure: Annotated[Literal["output_tokens_per_s", "ttft"], Figure("which figure was published")]
     words: Annotated[str, Figure("as the source has it")]
     low: Annotated[float | None, Figure("in the metric's unit", null="the source has no number")]
     high: Annotated[float | None, Figure("in the metric's unit", null="the source has no number")]
@@ -28,7 +28,7 @@ class Quoted:
 class SweepCell:
     """One point of the grid."""
 
-    name: str
+    name: Annotated[str, Figure("what is varied, in words")]
     at: Annotated[Mapping[str, Any], Figure("its value on each axis")]
     state: Annotated[CellState, Figure("suspect: one of its runs is; to come: trials are left")]
     reasons: Annotated[tuple[str, ...], Figure("why runs failed or were refused")]
@@ -37,7 +37,7 @@ class SweepCell:
         tuple[str, ...], Figure("folders; relative ones are in the experiment's, others come from earlier runs")
     ]
     figures: Annotated[Mapping[str, Estimate], Figure("means over the processes, by dotted name")]
-    devices: int
+    devices: Annotated[int, Figure("devices that a run uses")]
     substituted: Annotated[
         str | None, Figure("part of the engine that was replaced, so that it is not ranked", null="nothing was")
     ]
@@ -78,7 +78,7 @@ class Curve:
     """Cells that differ in their load alone, by interactivity."""
 
     at: Annotated[Mapping[str, Any], Figure("what they have in common")]
-    cells: tuple[str, ...]
+    cells: Annotated[tuple[str, ...], Figure("names of its cells, by load")]
     levels: tuple[AtInteractivity, ...]
 
 
@@ -86,15 +86,18 @@ class Curve:
 class Sweep:
     """The document of a grid."""
 
-    schema_version: str
-    innerloop_version: str
+    schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
+    innerloop_version: Annotated[str, Figure("the version that wrote this document")]
     created: Annotated[str, Figure("when the last run ended, UTC in ISO 8601")]
-    status: Literal["ok", "suspect", "failed", "partial", "interrupted"]
+    status: Annotated[
+        Literal["ok", "suspect", "failed", "partial", "interrupted"],
+        Figure("how it ended; suspect: one of its runs is"),
+    ]
     name: Annotated[str | None, Figure("of the suite", null="no suite was named")]
-    title: str | None
+    title: Annotated[str | None, Figure("what it is about", null="it has no title")]
     axes: Annotated[tuple[str, ...], Figure("what differs between the cells")]
     trials: Annotated[int, Figure("trials of each cell")]
-    metric: str
+    metric: Annotated[str, Figure("the metric that decides")]
     machine: Annotated[Mapping[str, Any], Figure("where it was measured")]
     counts: Annotated[Mapping[str, int], Figure("cells by state")]
     boots: Annotated[int, Figure("boots of the machine that the runs span")]
@@ -105,5 +108,5 @@ class Sweep:
     published: Annotated[
         Mapping[str, Any] | None, Figure("the suite's source and how it measured", null="the suite has none")
     ]
-    notes: tuple[str, ...]
+    notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")]
     kind: Annotated[Literal["sweep"], Figure("what this document is")] = "sweep"

@@ -17,8 +17,8 @@ class TrialFigure:
     """One metric over the trials. A trial with several windows of the same workload counts with their mean."""
 
     name: Annotated[str, Figure("dotted, as in the result")]
-    unit: str
-    better: Literal["higher", "lower"]
+    unit: Annotated[str, Figure("the unit of its values")]
+    better: Annotated[Literal["higher", "lower"], Figure("which direction is better")]
     mean: Annotated[Estimate, Figure("over the trials; with `until`, corrected for checking it after each trial")]
     low: Annotated[float, Figure("lowest trial")]
     high: Annotated[float, Figure("highest trial")]
@@ -51,7 +51,7 @@ class TrialFigure:
 class Load:
     """One workload that was measured."""
 
-    workload: str
+    workload: Annotated[str, Figure("the workload's profile, or its path")]
     workload_hash: Annotated[
         str | None, Figure("of all token ids, lengths and due times", null="the runs' hashes differ, or are unknown")
     ]
@@ -73,15 +73,22 @@ class Load:
 class Trials:
     """Several trials of the same thing."""
 
-    schema_version: str
-    innerloop_version: str
+    schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
+    innerloop_version: Annotated[str, Figure("the version that wrote this document")]
     created: Annotated[str, Figure("when the last run ended, UTC in ISO 8601")]
-    status: Literal["ok", "suspect", "failed", "partial", "interrupted"]
+    status: Annotated[
+        Literal["ok", "suspect", "failed", "partial", "interrupted"],
+        Figure("how it ended; suspect: one of its runs is"),
+    ]
     engine: EngineName
-    model: str | None
-    dtype: str | None
-    layer: str | None
-    device: str | None
+    model: Annotated[str | None, Figure("the model's profile, or its path", null="no run has ended yet")]
+    dtype: Annotated[
+        str | None, Figure("number format of the activations", null="it is unknown, or the runs have several")
+    ]
+    layer: Annotated[
+        str | None, Figure("the entry point that was driven: core, engine, async or http", null="the runs have several")
+    ]
+    device: Annotated[str | None, Figure("cpu or cuda", null="it is unknown")]
     metric: Annotated[str, Figure("the primary metric, first in each list of figures")]
     trials: Annotated[int, Figure("trials requested; with `until`, the maximum")]
     until: Annotated[float | None, Figure("half-width at which to stop", null="it stops after all trials")]
@@ -90,5 +97,5 @@ class Trials:
         tuple[float | None, ...], Figure("engine load time of each trial; its windows share one load", "s")
     ]
     loads: tuple[Load, ...]
-    notes: tuple[str, ...]
+    notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")]
     kind: Annotated[Literal["trials"], Figure("what this document is")] = "trials"

@@ -54,7 +54,7 @@ class Lines:
 class Agreement:
     """The tokens of one way to run, against the reference, which is given the same tokens before each of them."""
 
-    requests: int
+    requests: Annotated[int, Figure("requests that were checked")]
     positions: Annotated[int, Figure("output tokens that were checked")]
     rms_nats: Annotated[
         float | None, Figure("root mean square of engine's - reference's log-probability", unit="nats", null=NO_LOGS)
@@ -77,8 +77,8 @@ class Agreement:
 class BatchEffect:
     """The engine in its batches vs. the same engine with one request at a time, up to where their tokens diverge."""
 
-    requests: int
-    positions: int
+    requests: Annotated[int, Figure("requests that were run both ways")]
+    positions: Annotated[int, Figure("tokens up to where theirs part")]
     rms_nats: Annotated[float | None, Figure("root mean square of the differences", unit="nats", null=NO_LOGS)]
     p99_nats: Annotated[
         float | None, Figure("99 % of the differences are at most this large", unit="nats", null=NO_LOGS)
@@ -104,7 +104,7 @@ class Missed:
 
     way: Annotated[Literal["run", "repeat", "alone", "batch"], Figure("which comparison; batch: batched vs. alone")]
     figure: Annotated[Literal["rms_nats", "p99_nats", "flips", "flips_beyond", "not_finite"], Figure("its name there")]
-    value: float
+    value: Annotated[float, Figure("what was found")]
     line: Annotated[float, Figure("the largest value that would have passed")]
 
 
@@ -113,8 +113,8 @@ class Reference:
     """What the tokens were compared with."""
 
     dtype: Annotated[str, Figure("in which it computes; quantized weights are used with the values they represent")]
-    torch: str
-    transformers: str
+    torch: Annotated[str, Figure("version of torch")]
+    transformers: Annotated[str, Figure("version of transformers")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,4 +164,4 @@ class Verification:
         Figure("requests of the run that have output; `run.requests` of them were checked", null=NOT_CHECKED),
     ] = None
     failure: Annotated[Failure | None, Figure("why it could not be checked", null="it could")] = None
-    notes: tuple[str, ...] = ()
+    notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")] = ()

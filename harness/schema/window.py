@@ -124,14 +124,27 @@ class Latency:
     ]
     e2e: Annotated[Summary, Figure("end to end", "s", "last token - due", better="lower")]
     arrival_gap: Annotated[
-        Summary | None, Figure("gap between a request's arrivals, however many tokens they bring", "s", better="lower")
+        Summary | None,
+        Figure(
+            "gap between a request's arrivals, however many tokens they bring",
+            "s",
+            better="lower",
+            null="nothing was measured",
+        ),
     ] = None
     send_lag: Annotated[
-        Summary | None, Figure("how late requests were submitted", "s", "submitted - due", better="lower")
+        Summary | None,
+        Figure("how late requests were submitted", "s", "submitted - due", better="lower", null="nothing was measured"),
     ] = None
     avoidable_lag: Annotated[
         Summary | None,
-        Figure("the harness's part of it", "s", "submitted - max(due, end of the step in progress)", better="lower"),
+        Figure(
+            "the harness's part of it",
+            "s",
+            "submitted - max(due, end of the step in progress)",
+            better="lower",
+            null="nothing was measured",
+        ),
     ] = None
 
 
@@ -148,13 +161,15 @@ class Steady:
     end_ns: Annotated[int | None, Figure("its end", unit="ns", null="there is no steady window")] = None
     duration_s: Annotated[float | None, Figure("end - start", unit="s", null="there is no steady window")] = None
     steps: Annotated[int | None, Figure("steps in it", null="there is no steady window")] = None
-    throughput: Throughput | None = None
+    throughput: Annotated[
+        Throughput | None, Figure("work per second of the steady window", null="`reason` says why")
+    ] = None
     latency_s: Annotated[
         Latency | None, Figure("of requests due in it; gaps of arrivals in it", null="there is no steady window")
     ] = None
-    wall_s: Annotated[Summary | None, Figure("wall time of its steps", unit="s")] = None
-    batch: Level | None = None
-    kv_usage: Level | None = None
+    wall_s: Annotated[Summary | None, Figure("wall time of its steps", unit="s", null="`reason` says why")] = None
+    batch: Annotated[Level | None, Figure("requests in a step's batch", null="`reason` says why")] = None
+    kv_usage: Annotated[Level | None, Figure("share of the KV cache in use", null="`reason` says why")] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ examples:
       the report and `innerloop runs` show settings, labels and notes
 
 `innerloop profiles list` lists models and workloads; you can also give the path to your own YAML file.
-`innerloop doctor` shows which engines run on this machine. docs/metrics.md explains the figures.
+`innerloop doctor` shows which engines run on this machine. docs/reference/result.md explains the figures.
 
 """
 

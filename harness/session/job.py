@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from innerloop.harness.session.prepared import Prepared
 
 FILES = ("workload.npz", "warmup.npz", "job.json")
-WARMUP_TOLERANCE = 0.05  # rounds have settled when the last ones lie this close together (docs/metrics.md)
+WARMUP_TOLERANCE = 0.05  # rounds have settled when the last ones lie this close together (docs/method/start-up.md)
 WARMUP_WINDOW = 3
 
 

@@ -128,7 +128,7 @@ def identity_of(folder: Path) -> dict[str, str]:
 
 def arrow_table(run_folder: Path, name: str) -> pa.Table:
     """A table of a run, `name` a key of FILES or "telemetry", with the columns that this version writes, whichever
-    version wrote it; see docs/metrics.md, "The files". Without rows where nothing was written.
+    version wrote it; see docs/reference/files.md. Without rows where nothing was written.
 
     Raises:
         Refused: a file that is damaged, or of another version of innerloop.

@@ -99,8 +99,8 @@ class DeviceTold(TypedDict):
 class Device(ABC):
     """An open device. A method that reads fills its columns of `row` and leaves the others as they are.
 
-    `supported` says what can be read, by the names of docs/metrics.md; it is found out once, when the device is
-    opened. `faults` counts what went wrong in single readings, by kind.
+    `supported` says what can be read, by the names of docs/method/telemetry.md; it is found out once, when the
+    device is opened. `faults` counts what went wrong in single readings, by kind.
 
     All readings raise DeviceLost when the device is gone for good; any other failure leaves its columns missing.
     """

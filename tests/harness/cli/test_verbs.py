@@ -64,11 +64,11 @@ def test_every_verb_is_known_by_its_whole_name() -> None:
 
 
 def test_pages_of_the_docs_are_named_by_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "see docs/metrics.md, docs/how-to/add-an-engine.md; not my/docs/metrics.md or docs/"
+    text = "see docs/reference/glossary.md, docs/how-to/add-an-engine.md; not my/docs/reference/glossary.md or docs/"
     monkeypatch.chdir(tmp_path)
-    page, other = ROOT / "docs/metrics.md", ROOT / "docs/how-to/add-an-engine.md"
+    page, other = ROOT / "docs/reference/glossary.md", ROOT / "docs/how-to/add-an-engine.md"
     assert page.exists()
     assert other.exists()
-    assert as_called(text) == f"see {page}, {other}; not my/docs/metrics.md or docs/"
+    assert as_called(text) == f"see {page}, {other}; not my/docs/reference/glossary.md or docs/"
     monkeypatch.chdir(ROOT)
     assert as_called(text) == text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -151,6 +152,13 @@ def test_several_runs_share_a_page_with_an_overview(make: Any, tmp_path: Path) -
     assert [chart.columns["run"] for chart in pages[0].charts() if chart.name == "speeds"] == [["one", "two"]]
     ids = [one["id"] for _, one in Elements(html(pages, "now")).found if "id" in one]
     assert len(ids) == len(set(ids))
+
+
+def test_runs_of_the_same_name_have_numbers(make: Any, tmp_path: Path) -> None:
+    one, other = make("one"), tmp_path / "elsewhere" / "one"
+    shutil.copytree(one, other)
+    [table] = [part for part in pages_of([str(one), str(other)])[0].sections[0].parts if isinstance(part, Table)]
+    assert [row.label.text for row in table.rows] == ["one (1)", "one (2)"]
 
 
 def test_a_comparison_has_a_page(experiment: Any, tmp_path: Path) -> None:
