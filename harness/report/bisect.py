@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, number, share
+from innerloop.harness.cli.words import NONE, ends, number, share
 from innerloop.harness.report import comparison
 from innerloop.harness.report.layers import STYLE
 from innerloop.harness.report.tables import section, table
@@ -45,7 +45,8 @@ def verdict(found: Bisect) -> str:
     if found.verdict == "culprit":
         loss = ""
         if found.loss is not None:
-            loss = f"{share(found.loss.value)} slower ({share(found.loss.low)} to {share(found.loss.high)}), "
+            bounds = ends(found.loss.low, found.loss.high, share)
+            loss = f"{share(found.loss.value)} slower{'' if bounds == NONE else f' ({bounds})'}, "
         return f"{found.culprit}: {loss}with probability {sure}"
     if found.verdict == "no culprit":
         return f"no culprit: no version loses {share(found.effect)} or more against the first, with probability {sure}"
@@ -59,8 +60,8 @@ def versions(found: Bisect) -> RenderableType:
         likely = f"none: {share(one.probability)}" if k == 0 else share(one.probability)
         ratio = NONE
         if one.ratio is not None:
-            bounds = "" if one.ratio.low is None else f" ({number(one.ratio.low)} to {number(one.ratio.high)})"
-            ratio = f"{number(one.ratio.value)}{bounds}"
+            bounds = ends(one.ratio.low, one.ratio.high)
+            ratio = number(one.ratio.value) + ("" if bounds == NONE else f" ({bounds})")
         told = "cannot be tested" if one.untestable else likely
         style = "bold" if one.name == found.culprit else None
         rows.add_row(one.name, told, ratio, str(one.blocks), style=style)

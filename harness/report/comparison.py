@@ -11,7 +11,7 @@ from rich.text import Text
 
 from innerloop.harness.analysis.kernel_classes import TITLES
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, number, seconds, share, visible
+from innerloop.harness.cli.words import NONE, ends, number, seconds, share, visible
 from innerloop.harness.report.steps import short
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.comparison import (
@@ -115,7 +115,7 @@ def figures(found: Comparison) -> RenderableType:
     out.columns[-1].justify, out.columns[-1].no_wrap = "left", False
     for row in found.figures:
         style = "bold" if row.name == found.metric else ""
-        bounds = [NONE if row.ratio.low is None else f"{row.ratio.low:.3f}-{row.ratio.high:.3f}"] if bounded else []
+        bounds = [ends(row.ratio.low, row.ratio.high, ratio, "-")] if bounded else []
         out.add_row(
             Text(short_name(row.name) + (" *" if row.doubtful else ""), style=style),
             figure(row, row.a),
@@ -244,7 +244,11 @@ def plus(of: float | None) -> str:
 
 
 def interval(of: Estimate) -> str:
-    return NONE if of.low is None else f"{seconds(of.low)} to {seconds(of.high)}"
+    return ends(of.low, of.high, seconds)
+
+
+def ratio(of: float | None) -> str:
+    return NONE if of is None else f"{of:.3f}"
 
 
 def changed(rows: Sequence[ChangedSteps]) -> RenderableType:

@@ -20,18 +20,18 @@ class Host:
 
     covered_s: Annotated[float, Figure("part of the window that the samples cover", unit="s")]
     cpus: Annotated[int | None, Figure("hardware threads that this process may use")]
-    worker_user_s: float
-    worker_system_s: float
-    worker_cores: float
-    worker_rss_mean_bytes: int
-    worker_rss_peak_bytes: int
-    worker_threads_max: int
-    worker_processes_max: int
+    worker_user_s: float | None
+    worker_system_s: float | None
+    worker_cores: float | None
+    worker_rss_mean_bytes: int | None
+    worker_rss_peak_bytes: int | None
+    worker_threads_max: int | None
+    worker_processes_max: int | None
     worker_major_faults: int | None
     worker_voluntary_switches_per_s: float | None
     worker_involuntary_switches_per_s: float | None
-    harness_cores: float
-    other_cores: Annotated[float, Figure("used by neither the worker nor the harness", better="lower")]
+    harness_cores: float | None
+    other_cores: Annotated[float | None, Figure("used by neither the worker nor the harness", better="lower")]
     other_share: Annotated[float | None, Figure("the same, of all cores' time", better="lower")]
     busy_share: float | None
     iowait_share: float | None
