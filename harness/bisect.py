@@ -30,8 +30,8 @@ examples:
       --build 'uv pip install -e .' --base '--engine vllm --engine-python {dir}/.venv/bin/python'
 
 Each trial runs the first version and another one, in random order. The posterior over the culprit says which version is
-next; it ends when one answer, "no culprit" among them, is 97 % certain, or after --blocks trials. Then the culprit and
-the version before it are compared in three blocks, and the comparison says in which steps and phases the difference is.
+next; it ends when one answer, "no culprit" among them, is 97 % certain, or after --trials of them. Then the culprit and
+the version before it are compared in three trials, and the comparison says in which steps and phases the difference is.
 With --checkout, each revision is built once in a work tree of its own; {dir} in --base is
 that folder. docs/how-to/find-a-regression.md explains it. Exit code 5: undecided.
 
@@ -55,7 +55,13 @@ def parser() -> CommandLine:
     out.add_argument(
         "--effect", type=relative, default=0.05, metavar="SHARE", help="the smallest loss to look for; default: 5%%"
     )
-    out.add_argument("--blocks", type=whole(1, 500), default=40, metavar="N", help="trials at most; default: 40")
+    out.add_argument(
+        "--trials",
+        type=whole(1, 500),
+        default=40,
+        metavar="N",
+        help="trials at most, each a run of the first version and one of another; default: 40",
+    )
     git = out.add_argument_group("commits of a git checkout")
     git.add_argument("--checkout", type=Path, metavar="DIR", help="the repository")
     git.add_argument("--good", metavar="REV", help="a revision that is fast")
@@ -92,7 +98,7 @@ def bisect(arguments: argparse.Namespace) -> int:
     what, candidates = candidates_of(arguments)
     if arguments.dry_run:
         return tell([one.name for one in candidates], arguments.json)
-    asked = Asked(metric_named(arguments.metric or PRIMARY), arguments.effect, arguments.blocks)
+    asked = Asked(metric_named(arguments.metric or PRIMARY), arguments.effect, arguments.trials)
     folder = make(bisection_of(what, candidates, asked, this_machine()), arguments.out)
     code = finish(folder, BISECT, arguments.json)
     found = bisected(folder)

@@ -110,7 +110,7 @@ def _position_sums(steps: np.ndarray, requests: np.ndarray, prefix_caching: bool
     preempted = total(steps["preempted"])
     prompts = int(sent["prompt_tokens"].sum(dtype=np.int64))
     after_first = int(np.maximum(sent["output_tokens"] - 1, 0).sum(dtype=np.int64))
-    accepted = total(steps["accepted_tokens"])
+    drafted, accepted = total(steps["drafted_tokens"]), total(steps["accepted_tokens"])
     if preempted is None and prefill == prompts:
         preempted = 0
     after = f" after {preempted} preemptions" if preempted else ""
@@ -120,7 +120,7 @@ def _position_sums(steps: np.ndarray, requests: np.ndarray, prefix_caching: bool
             f"the steps computed {prefill} prompt positions{after}, but the prompts have {prompts} tokens",
         )
     most = after_first - (accepted or 0)
-    least = 0 if accepted is None else most - (preempted or 0)  # any of them may have been drafted
+    least = 0 if drafted and accepted is None else most - (preempted or 0)  # any of them may have been drafted
     if decode is not None and preempted is not None and not least <= decode <= most:
         yield Check(
             "decode_sum",

@@ -219,8 +219,8 @@ def _notes(manifest: Manifest, cells: Sequence[SweepCell], known: Sequence[Event
         kinds = len({node.rpartition(" ")[2] for node in nodes})
         alike = "alike" if kinds == 1 else f"of {kinds} kinds"
         yield (
-            f"blocks were run on {len(nodes)} nodes, {alike}: an interval over blocks holds what nodes differ by; only "
-            "cells of one block were measured on one node"
+            f"trials were run on {len(nodes)} nodes, {alike}: an interval over trials holds what nodes differ by; only "
+            "cells of one trial were measured on one node"
         )
     elif len(boots) > 1:
         yield f"the machine was rebooted between runs ({len(boots)} boots)"

@@ -60,7 +60,7 @@ def comparison_page(found: Comparison, name: str, commands: Sequence[str] = (), 
     return Page(
         name=name,
         title=title(found),
-        subtitle=f"comparison · {number(found.blocks)} block{'s' if found.blocks > 1 else ''}, each runs A and B",
+        subtitle=f"comparison · {number(found.trials)} trial{'s' if found.trials > 1 else ''}, each runs A and B",
         status="suspect" if suspect else texts.verdict(first, found.margin),
         tone="warn" if suspect else TONES[first.verdict],
         verdict=verdict(found),
@@ -177,8 +177,8 @@ def figures(found: Comparison) -> Section:
         notes.append("*: doubtful, because a run is suspect.")
     if found.figures[0].smallest_visible is not None:
         notes.append(f"These trials could detect a difference of {share(found.figures[0].smallest_visible)}.")
-    if found.blocks_needed is not None:
-        notes.append(f"About {number(found.blocks_needed)} trials give an interval of ±1 %.")
+    if found.trials_needed is not None:
+        notes.append(f"About {number(found.trials_needed)} trials give an interval of ±1 %.")
     table = filled(Table([*columns, Label("B is", "verdict")], rows, note=" ".join(notes)))
     return Section("figures", "B against A", [ratios(found), table])
 

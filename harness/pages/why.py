@@ -26,6 +26,7 @@ def why(found: Decomposition) -> Section:
         for chart in (
             divided("by-phase", "Cost of the same steps, by phase", found.cost_by_phase_s, PHASES),
             divided("by-content", "Cost of the same steps, by composition", found.cost_by_coefficient_s, COEFFICIENTS),
+            divided("mix", "Mix, by composition", found.mix_by_coefficient_s or {}, COEFFICIENTS),
         )
         if chart is not None
     ]
@@ -45,7 +46,7 @@ def bridge(found: Decomposition) -> Chart:
     for name, part in (
         ("mix: different steps", found.mix_s),
         ("cost: same steps", found.cost_s),
-        ("steps on one side only", found.unmatched_s),
+        ("not comparable", found.unmatched_s),
     ):
         added = part.value or 0.0
         rows.append((name, "slower" if added > 0 else "faster", at, at + added, interval(part)))

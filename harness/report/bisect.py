@@ -23,11 +23,11 @@ def print_bisect(found: Bisect, folder: Path | None = None, console: Console | N
 def parts(found: Bisect, folder: Path | None) -> Iterator[RenderableType]:
     yield Text(f"innerloop {found.innerloop_version} · bisect {found.what} · {found.metric}", style="bold")
     status = Text(found.status.upper(), style=STYLE.get(found.status, "bold red"))
-    yield status.append(f"  {found.blocks} blocks of two runs", style="default not bold")
+    yield status.append(f"  {found.trials} trials of two runs", style="default not bold")
     yield Text(verdict(found), style="bold")
     yield section("versions", versions(found))
     yield Text("")
-    yield Text("ratio: to the first version, measured in the same blocks, with its 95 % interval", style="dim")
+    yield Text("ratio: to the first version, measured in the same trials, with its 95 % interval", style="dim")
     noise = f"one comparison scatters by {share(found.noise)}; losses below {share(found.effect)} were not looked for"
     yield Text(noise, style="dim")
     for note in found.notes:
@@ -50,12 +50,12 @@ def verdict(found: Bisect) -> str:
         return f"{found.culprit}: {loss}with probability {sure}"
     if found.verdict == "no culprit":
         return f"no culprit: no version loses {share(found.effect)} or more against the first, with probability {sure}"
-    return f"undecided after {found.blocks} blocks: the likeliest answer has probability {sure}"
+    return f"undecided after {found.trials} trials: the likeliest answer has probability {sure}"
 
 
 def versions(found: Bisect) -> RenderableType:
     """A line a version."""
-    rows = table("", "culprit", "ratio", "blocks")
+    rows = table("", "culprit", "ratio", "trials")
     for k, one in enumerate(found.versions):
         likely = f"none: {share(one.probability)}" if k == 0 else share(one.probability)
         ratio = NONE
@@ -64,5 +64,5 @@ def versions(found: Bisect) -> RenderableType:
             ratio = number(one.ratio.value) + ("" if bounds == NONE else f" ({bounds})")
         told = "cannot be tested" if one.untestable else likely
         style = "bold" if one.name == found.culprit else None
-        rows.add_row(one.name, told, ratio, str(one.blocks), style=style)
+        rows.add_row(one.name, told, ratio, str(one.trials), style=style)
     return rows

@@ -37,6 +37,7 @@ COEFFICIENTS = {
     "prefill": "prefill tokens",
     "decode": "decode tokens",
     "context": "context tokens",
+    "rest": "what that leaves",
 }
 
 
@@ -126,10 +127,10 @@ def figures(found: Comparison) -> RenderableType:
         )
     lines: list[RenderableType] = [out]
     if found.figures[0].smallest_visible is not None:
-        told = f"the smallest difference in {short_name(found.metric)} that these {found.blocks} trials could detect"
+        told = f"the smallest difference in {short_name(found.metric)} that these {found.trials} trials could detect"
         lines.append(Text(f"{told}: {share(found.figures[0].smallest_visible)}", style="dim"))
-    if found.blocks_needed is not None:
-        lines.append(Text(f"about {number(found.blocks_needed)} trials give an interval of ±1 %", style="dim"))
+    if found.trials_needed is not None:
+        lines.append(Text(f"about {number(found.trials_needed)} trials give an interval of ±1 %", style="dim"))
     if found.margin_source == "noise":
         margin = share(found.margin)
         words = f"differences up to {margin} count as no difference: two identical runs differ by that much here"
@@ -173,7 +174,7 @@ def why(found: Decomposition) -> RenderableType:
     for name, part in {
         "mix: different steps": found.mix_s,
         "cost: same steps": found.cost_s,
-        "steps on one side only": found.unmatched_s,
+        "not comparable": found.unmatched_s,
     }.items():
         change = part.value or 0.0
         low, high = sorted((round(at * scale), round((at + change) * scale)))
@@ -186,6 +187,8 @@ def why(found: Decomposition) -> RenderableType:
         divided("cost by phase", found.cost_by_phase_s, found, {"rest": "other host time", "gap": "between steps"})
     )
     lines += [Text(""), divided("cost by composition", found.cost_by_coefficient_s, found, COEFFICIENTS)]
+    if found.mix_by_coefficient_s is not None:
+        lines += [Text(""), divided("mix by composition", found.mix_by_coefficient_s, found, COEFFICIENTS)]
     if found.kernels is not None:
         lines += [Text(""), *by_kernel_class(found.kernels)]
     if found.changed:
@@ -213,6 +216,8 @@ def part_table(title: str, found: Decomposition | KernelWhy) -> Table:
 
 def held(found: Decomposition) -> str:
     matched = f"{share(found.matched_share)} of the time is in steps that both sides ran"
+    if found.modelled_share:
+        matched += f", {share(found.modelled_share)} in steps of one side whose cost on the other follows from its own"
     if found.scatter == "steps":
         return f"{matched}; the intervals cover variation within these two runs, not between runs"
     return f"{matched}; too few steps for intervals" if found.scatter is None else matched

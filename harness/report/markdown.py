@@ -81,7 +81,7 @@ def why(found: Comparison) -> Iterator[str]:
         "mix: different steps": found.why.mix_s,
         "cost: same steps": found.why.cost_s,
         **{f"cost: {name}": part for name, part in found.why.cost_by_phase_s.items() if part.value},
-        "steps on one side only": found.why.unmatched_s,
+        "not comparable": found.why.unmatched_s,
         "B": found.why.b_s,
     }
     rows = [

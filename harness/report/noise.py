@@ -33,7 +33,7 @@ def print_all(found: Sequence[Noise], console: Console | None = None) -> None:
         return
     columns = ("measured", "of", "metric", "noise", "trials")
     rows = [
-        (one.created[:10], title(one), short_name(one.metric), share(one.margin), number(one.blocks)) for one in found
+        (one.created[:10], title(one), short_name(one.metric), share(one.margin), number(one.trials)) for one in found
     ]
     print_list(console, columns, rows, right=columns[3:])
 
@@ -45,8 +45,8 @@ def title(found: Noise) -> str:
 
 
 def parts(found: Noise) -> Iterator[RenderableType]:
-    took = "" if found.block_s is None else f", {minutes(found.block_s)} min per trial"
-    yield Text(f"{title(found)}  {found.blocks} trials of two identical runs{took}", style="bold")
+    took = "" if found.trial_s is None else f", {minutes(found.trial_s)} min per trial"
+    yield Text(f"{title(found)}  {found.trials} trials of two identical runs{took}", style="bold")
     for line in found.notes:
         yield Text(f"! {line}", style="yellow")
     yield section("How much two identical runs differ", scatter(found))
@@ -87,7 +87,7 @@ def planning(found: Noise) -> RenderableType:
 
 
 def of_blocks(blocks: int, found: Noise) -> str:
-    return NONE if found.block_s is None else minutes(blocks * found.block_s)
+    return NONE if found.trial_s is None else minutes(blocks * found.trial_s)
 
 
 def minutes(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from innerloop.harness.schema.comparison import Comparison, Estimate
 from innerloop.harness.schema.figure import Figure
 
-VERSION = "1.0"
+VERSION = "2.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,8 @@ class VersionProbed:
 
     name: str
     probability: Annotated[float, Figure("posterior probability that it is the culprit; of the first: that none is")]
-    blocks: Annotated[int, Figure("in which it was compared with the first version")]
-    ratio: Annotated[Estimate | None, Figure("of its figure to the first version's, over the blocks", null="no block")]
+    trials: Annotated[int, Figure("in which it was compared with the first version")]
+    ratio: Annotated[Estimate | None, Figure("of its figure to the first version's, over the trials", null="no trial")]
     untestable: Annotated[str | None, Figure("why it cannot be tested", null="it can, as far as is known")]
 
 
@@ -43,8 +43,8 @@ class Bisect:
         Estimate | None, Figure("relative loss of the metric: posterior mean, 95 % credible bounds", null="no culprit")
     ]
     noise: Annotated[float, Figure("posterior mean of one comparison's standard deviation, relative")]
-    blocks: Annotated[int, Figure("pairs of runs that were compared")]
-    most: Annotated[int, Figure("blocks at most")]
+    trials: Annotated[int, Figure("pairs of runs that were compared")]
+    most: Annotated[int, Figure("trials at most")]
     versions: tuple[VersionProbed, ...]
     why: Annotated[Comparison | None, Figure("the culprit against the version before it", null="not run yet, or none")]
     notes: tuple[str, ...]

@@ -44,7 +44,7 @@ def kept(of: Estimate) -> str:
 
 
 def bisected(of: Estimate) -> str:
-    version = {"name": "B", "probability": 0.5, "blocks": 1, "ratio": of}
+    version = {"name": "B", "probability": 0.5, "trials": 1, "ratio": of}
     found = filled(Bisect, {"versions": [version], "verdict": "culprit", "loss": of, "culprit": "B"})
     return bisect.verdict(found) + printed(bisect.versions(found))
 
