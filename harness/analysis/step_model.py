@@ -2,7 +2,8 @@
 
     time = fixed + a x prefill positions + b x decode positions + c x tokens of context
 
-Least squares over steps, weighted for errors that grow with the time: a step's noise is a share of it.
+Least squares over steps, weighted for errors that grow with the time: a step's noise is a share of it; steps that lie
+far off the line (another process had the core) count less (Huber 1964).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from innerloop.harness.analysis.compositions import GROWTH, Run
 TERMS = ("fixed", *GROWTH)
 LEAST_STEPS = 30
 REACH = 4.0  # times the largest prefill, decode or context of a run: a step beyond is not told
-LARGEST_ERROR = 0.2  # standard error of a step's predicted time, as a share of it
+ROUNDS = 5
+FAR = 2.0  # standard deviations from the line; Huber (1964) has 1.345
+LARGEST_ERROR = 0.5  # standard error of a step's predicted time, as a share of it
 LARGEST_BIAS = 0.1  # by which the line may miss a kind of the run's own steps, as a share of their time
 SURE = 3.0  # standard errors by which it must miss them
 SMALL = 0.05  # a kind of steps with less of the run's time is not looked at
@@ -95,10 +98,14 @@ def moments(run: Run, segments: int = 1) -> tuple[Moments, Reach] | None:
     scale = np.maximum(np.abs(x).max(axis=0), 1e-30)
     floor = FLOOR * float(time.mean())
     weight = 1 / np.maximum(time, floor) ** 2
-    for _ in range(2):  # then by the times that this found
-        squares = (x * weight[:, None]).T @ x
-        fitted = x @ (inverted(squares) @ ((x * weight[:, None]).T @ time))
-        used, weight = weight, 1 / np.maximum(fitted, floor) ** 2
+    for _ in range(ROUNDS):  # then by the times that this found, and less for what lies far off
+        used = weight
+        squares = (x * used[:, None]).T @ x
+        fitted = x @ (inverted(squares) @ ((x * used[:, None]).T @ time))
+        size = np.maximum(fitted, floor)
+        off = np.abs(time - fitted) / size
+        usual = 1.4826 * float(np.median(off))  # a standard deviation, where the noise is normal
+        weight = np.minimum(FAR * usual / np.maximum(off, 1e-30), 1.0) / size**2 if usual > 0 else 1 / size**2
     if not _describes(x, time, fitted):
         return None
     segment = rows * segments // len(terms)
