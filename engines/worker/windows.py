@@ -103,6 +103,10 @@ class Windows:
             process_cpu_s=cpu_s,
             compiled_in_window=made,
             evicted_blocks=None if evicted is None or after is None else after - evicted,
+            interruptions=[
+                *(["garbage", at_ns, spent_ns] for spent_ns, at_ns in pauses.longest),
+                *(["capture", at_ns, None] for at_ns in compilations.captured_ns),
+            ],
         )
         recorder.close()
         if profiling is None and work.duration_ns < 0:  # else requests were cut

@@ -123,8 +123,8 @@ def test_no_line_ends_in_blanks(colours: Any) -> None:
     plain = re.sub("\x1b\\[[0-9;]*m", "", file.getvalue())
     assert plain.split("\n") == [
         "",
-        "     left     right",
-        "     a        b",
+        "     left    right",
+        "     a       b",
         "     longer",
         "",
         "dim",
