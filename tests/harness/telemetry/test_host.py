@@ -52,8 +52,8 @@ def test_a_busy_process_is_seen_at_work() -> None:
         process.kill()
     assert found.error is None
     assert host is not None
-    assert host.worker_user_s > 0.2
-    assert host.worker_rss_peak_bytes > 64 << 20
+    assert (host.worker_user_s or 0) > 0.2
+    assert (host.worker_rss_peak_bytes or 0) > 64 << 20
     assert host.worker_processes_max == 1
     assert host.cpus == os.sysconf("SC_NPROCESSORS_ONLN")
     assert 0 < (host.busy_share or 0) <= 1
