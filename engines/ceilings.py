@@ -6,19 +6,15 @@ stopped improving, or for a fixed time.
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
-import signal
 import statistics
-import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from innerloop.engines.worker.main import PR_SET_PDEATHSIG, Control, last_lines, message_of, opened
+from innerloop.engines.worker.answering import answer
+from innerloop.engines.worker.main import Control, message_of
 
 LEAST_REPEATS = 5
 PATIENCE = 8  # repeats without a better one after which it has stopped improving
@@ -38,25 +34,16 @@ Way = Callable[[Any, str, str, int], Callable[[], Any]]  # (torch, device, dtype
 
 def main(job_path: str, channel: str) -> None:
     """Measures what the job asks for and sends it as one `result` event. Never returns; exit code 1 after `error`."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    control = Control(opened(channel))
-    code = 0
-    try:
-        job = json.loads(Path(job_path).read_text())
-        control.send("started", pid=os.getpid())
-        import torch
+    answer(job_path, channel, measured)
 
-        control.send("measuring")
-        begun = time.process_time()
-        found = measure(torch, job["device"], job["dtypes"], job["memory"])
-        control.send("result", cpu_s=time.process_time() - begun, **found)
-    except BaseException as error:
-        code = 1
-        control.send("error", message=message_of(error), traceback=last_lines(error))
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+
+def measured(job: dict[str, Any], control: Control) -> dict[str, Any]:
+    import torch
+
+    control.send("measuring")
+    begun = time.process_time()
+    found = measure(torch, job["device"], job["dtypes"], job["memory"])
+    return {"cpu_s": time.process_time() - begun, **found}
 
 
 def measure(torch: Any, device: str, dtypes: list[str], memory: bool) -> dict[str, Any]:

@@ -189,6 +189,10 @@ class Session(ABC):
         """Empties the prefix cache; called while nothing runs. False: the engine does not support it."""
         return False
 
+    def evicted_blocks(self) -> int | None:
+        """Blocks that the prefix cache gave up for new ones since the engine was loaded. None: it does not say."""
+        return None
+
     def bare(self) -> Bare | None:
         """The engine's step without the adapter. None: the two cannot alternate. Only called while all running
         requests decode, and must not affect later reports."""

@@ -30,8 +30,8 @@ examples:
       --build 'uv pip install -e .' --base '--engine vllm --engine-python {dir}/.venv/bin/python'
 
 Each trial runs the first version and another one, in random order. The posterior over culprits determines which version
-to test next. The search ends when one answer (which can be "no culprit") is 97 % certain, or after --blocks trials.
-Then the culprit and the version before it are compared in three blocks; the comparison shows which steps and phases
+to test next. The search ends when one answer (which can be "no culprit") is 97 % certain, or after --trials of them.
+Then the culprit and the version before it are compared in three trials; the comparison shows which steps and phases
 account for the difference. With --checkout, each revision is built once, in its own worktree; {dir} in --base stands
 for that folder. See docs/how-to/find-a-regression.md. Exit code 5: undecided.
 
@@ -56,7 +56,11 @@ def parser() -> CommandLine:
         "--effect", type=relative, default=0.05, metavar="SHARE", help="the smallest loss to look for; default: 5%%"
     )
     out.add_argument(
-        "--blocks", type=whole(1, 500), default=40, metavar="N", help="maximum number of trials; default: 40"
+        "--trials",
+        type=whole(1, 500),
+        default=40,
+        metavar="N",
+        help="maximum number of trials, each a run of the first version and one of another; default: 40",
     )
     git = out.add_argument_group("commits of a git checkout")
     git.add_argument("--checkout", type=Path, metavar="DIR", help="the repository")
@@ -94,7 +98,7 @@ def bisect(arguments: argparse.Namespace) -> int:
     what, candidates = candidates_of(arguments)
     if arguments.dry_run:
         return tell([one.name for one in candidates], arguments.json)
-    asked = Asked(metric_named(arguments.metric or PRIMARY), arguments.effect, arguments.blocks)
+    asked = Asked(metric_named(arguments.metric or PRIMARY), arguments.effect, arguments.trials)
     folder = make(bisection_of(what, candidates, asked, this_machine()), arguments.out)
     code = finish(folder, BISECT, arguments.json)
     found = bisected(folder)

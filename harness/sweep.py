@@ -61,7 +61,7 @@ def add_options(out: argparse.ArgumentParser) -> None:
     )
     out.add_argument("--dry-run", action="store_true", help="print cells, engine loads and estimated minutes, and stop")
     out.add_argument(
-        "--on", metavar="CLUSTER", help="run blocks on the nodes of a Ray cluster: ray, or ray://HOST:10001"
+        "--on", metavar="CLUSTER", help="run trials on the nodes of a Ray cluster: ray, or ray://HOST:10001"
     )
     out.add_argument(
         "--plan-for",

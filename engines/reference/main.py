@@ -11,18 +11,12 @@ chose each.
 
 from __future__ import annotations
 
-import ctypes
-import json
-import os
-import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-from innerloop.engines.worker.main import PR_SET_PDEATHSIG, Control, last_lines, message_of, opened
+from innerloop.engines.worker.answering import answer
+from innerloop.engines.worker.main import Control
 
 TELL_S = 1.0  # between two messages of how far it is
 Tell = Callable[[int], object]  # sequences that are done, of both models
@@ -30,31 +24,22 @@ Tell = Callable[[int], object]  # sequences that are done, of both models
 
 def main(job_path: str, channel: str) -> None:
     """Scores what the job names and sends a `result`. Never returns; exit code 1 after `error`."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    control = Control(opened(channel))
-    code = 0
-    try:
-        job = json.loads(Path(job_path).read_text())
-        control.send("started", pid=os.getpid())
-        import torch
-        import transformers
+    answer(job_path, channel, scored)
 
-        told = [time.monotonic()]
 
-        def tell(done: int) -> None:
-            if time.monotonic() - told[0] >= TELL_S:
-                told[0] = time.monotonic()
-                control.send("scored", done=done)
+def scored(job: dict[str, Any], control: Control) -> dict[str, Any]:
+    import torch
+    import transformers
 
-        notes = score(job, tell)
-        control.send("result", torch=torch.__version__, transformers=transformers.__version__, notes=notes)
-    except BaseException as error:
-        code = 1
-        control.send("error", message=message_of(error), traceback=last_lines(error))
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    told = [time.monotonic()]
+
+    def tell(done: int) -> None:
+        if time.monotonic() - told[0] >= TELL_S:
+            told[0] = time.monotonic()
+            control.send("scored", done=done)
+
+    notes = score(job, tell)
+    return {"torch": torch.__version__, "transformers": transformers.__version__, "notes": notes}
 
 
 def score(job: dict[str, Any], tell: Tell) -> list[str]:

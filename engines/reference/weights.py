@@ -102,8 +102,8 @@ def method_of(stored: dict[str, Any]) -> Method:
     if name in ("fp8", "compressed-tensors") and stored.get("format", "float-quantized") == "float-quantized":
         return Method("weight", "weight_scale", ("weight_scale", "input_scale"), fp8)
     raise ValueError(
-        f"the reference cannot read weights of quantization {name}: it supports awq, gptq (4 and 8 bits), fp8 and packed "
-        "4-bit compressed-tensors"
+        f"the reference cannot read weights of quantization {name}: it supports awq, gptq (4 and 8 bits), fp8 and "
+        "packed 4-bit compressed-tensors"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from innerloop.engines.contract import Bare, Load, Nothing, Request, Session, StepReport
 from innerloop.engines.support.wrapping import unwrapped
+from innerloop.engines.vllm.evictions import Evictions
 from innerloop.engines.vllm.phases import StepProbe, wrapped_methods
 from innerloop.engines.vllm.settings import effective, engine_config, engine_info, model_runner
 
@@ -38,6 +39,7 @@ class CoreSession(Session):
         self._make_request, self._make_sampling = EngineCoreRequest, SamplingParams
         self._logprobs = 0 if log_probabilities else None  # 0: of the sampled token alone
         self._probe = StepProbe(self._core)
+        self._evictions = Evictions(self._scheduler)
         self.unreported = self._probe.unreported
 
     def prepare(self, request: Request) -> Any:
@@ -83,6 +85,9 @@ class CoreSession(Session):
 
     def has_work(self) -> bool:
         return self._scheduler.has_requests() or bool(self._core.batch_queue)
+
+    def evicted_blocks(self) -> int | None:
+        return self._evictions.count
 
     def reset_caches(self) -> bool:
         return bool(self._core.reset_prefix_cache())

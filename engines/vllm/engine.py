@@ -9,6 +9,7 @@ from typing import Any
 
 from innerloop.engines.contract import Bare, Load, Nothing, Request, Session, StepReport
 from innerloop.engines.support.wrapping import unwrapped, wrapped
+from innerloop.engines.vllm.evictions import Evictions
 from innerloop.engines.vllm.phases import StepProbe, wrapped_methods
 from innerloop.engines.vllm.settings import effective, engine_config, engine_info, model_runner
 
@@ -46,6 +47,7 @@ class EngineSession(Session):
         self._engine, self._core = engine, engine.engine_core.engine_core
         self._params, self._prompt = streamed_params(), tokens_prompt()
         self._probe = StepProbe(self._core)
+        self._evictions = Evictions(self._core.scheduler)
         self.unreported = self._probe.unreported
         processor = engine.output_processor
         processor.process_outputs = self._probe.also_update(processor.process_outputs)
@@ -69,6 +71,9 @@ class EngineSession(Session):
 
     def has_work(self) -> bool:
         return self._core.scheduler.has_requests() or bool(self._core.batch_queue)
+
+    def evicted_blocks(self) -> int | None:
+        return self._evictions.count
 
     def reset_caches(self) -> bool:
         return bool(self._engine.reset_prefix_cache())

@@ -204,7 +204,8 @@ class StepProbe:
 
 
 def wrapped_methods(core: Any) -> list[tuple[Any, str]]:
-    """What a `StepProbe` has wrapped of an engine core, as (owner, name)."""
+    """What `StepProbe` and `Evictions` have wrapped of an engine core, as (owner, name)."""
     runner = model_runner(core)
     owner, _ = preparation.inputs_ready(runner) or (runner, "")  # of V2 runners it is their model state
-    return wrapped(core.scheduler, core.model_executor, *({runner, owner} - {None}))
+    pool = getattr(getattr(core.scheduler, "kv_cache_manager", None), "block_pool", None)
+    return wrapped(core.scheduler, core.model_executor, *({runner, owner, pool} - {None}))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
+
+MOST = 20
 
 
 class Compilations:
@@ -14,6 +17,7 @@ class Compilations:
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
+        self.captured_ns: list[int] = []  # when captures began, monotonic: the first MOST
         self._before: dict[str, int] = {}
         self._capture: Any = None
 
@@ -25,6 +29,8 @@ class Compilations:
 
             def counted(*args: Any, **kwargs: Any) -> Any:
                 self.counts["cuda_graph_captures"] += 1
+                if len(self.captured_ns) < MOST:
+                    self.captured_ns.append(time.monotonic_ns())
                 return capture(*args, **kwargs)
 
             graph.capture_begin = counted

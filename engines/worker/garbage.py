@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+import heapq
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+MOST = 20
+LEAST_NS = 1_000_000
 
 
 def settle_garbage() -> None:
@@ -16,10 +20,12 @@ def settle_garbage() -> None:
 
 
 class Pauses:
-    """Calls `paused` with the nanoseconds of every collection in this process, from `start` until `stop`."""
+    """Calls `paused` with the nanoseconds of every collection in this process, from `start` until `stop`, and keeps the
+    MOST longest of them from LEAST_NS on: `longest` holds (nanoseconds, monotonic ns at which it began)."""
 
     def __init__(self, paused: Callable[[int], object]) -> None:
         self._paused, self._begun = paused, 0
+        self.longest: list[tuple[int, int]] = []
 
     def start(self) -> None:
         gc.callbacks.append(self._on_collection)
@@ -32,4 +38,9 @@ class Pauses:
         if phase == "start":
             self._begun = time.monotonic_ns()
         else:
-            self._paused(time.monotonic_ns() - self._begun)
+            spent_ns = time.monotonic_ns() - self._begun
+            self._paused(spent_ns)
+            if spent_ns >= LEAST_NS:
+                (heapq.heappush if len(self.longest) < MOST else heapq.heappushpop)(
+                    self.longest, (spent_ns, self._begun)
+                )

@@ -73,6 +73,7 @@ class Windows:
             spread_over_s=None if work.spread is None else residence_s,
         )
         cpu, pauses, compilations = 0.0, Pauses(recorder.paused), Compilations()
+        evicted = session.evicted_blocks()
 
         def ready() -> None:
             nonlocal cpu
@@ -94,7 +95,19 @@ class Windows:
         cpu_s = time.process_time() - cpu
         taken |= {"after_measure": self._resident("VmRSS"), "peak": self._resident("VmHWM")}
         made = None if session.info.effective.get("process_hops") else compilations.stop() or None
-        control.send("phase", phase="close", memory_bytes=taken, process_cpu_s=cpu_s, compiled_in_window=made)
+        after = session.evicted_blocks()
+        control.send(
+            "phase",
+            phase="close",
+            memory_bytes=taken,
+            process_cpu_s=cpu_s,
+            compiled_in_window=made,
+            evicted_blocks=None if evicted is None or after is None else after - evicted,
+            interruptions=[
+                *(["garbage", at_ns, spent_ns] for spent_ns, at_ns in pauses.longest),
+                *(["capture", at_ns, None] for at_ns in compilations.captured_ns),
+            ],
+        )
         recorder.close()
         if profiling is None and work.duration_ns < 0:  # else requests were cut
             drain(session, recorder)

@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 
 from innerloop.harness.analysis.compositions import Run, binned, bins_of, sums
-from innerloop.harness.analysis.decomposition import Change, Decomposition, decompose, split
+from innerloop.harness.analysis.decomposition import Change, Decomposition, Modelled, decompose, modelled, split
 from innerloop.harness.analysis.distributions import t_quantile
 from innerloop.harness.analysis.statistics import BATCHES, CONFIDENCE, LEAST_BLOCKS, Interval, mean_interval
+from innerloop.harness.analysis.step_model import moments
 
 Pair = tuple[Run, Run]
 LEAST_STEPS = 10 * BATCHES  # of a run that is cut into segments
@@ -23,7 +24,8 @@ LEAST_CAPTURED = 3 * BATCHES  # of a profiling pass, which has few and takes the
 class Attribution:
     """Seconds for an output token: of A, of B, and by its name each part of B - A.
 
-    mix + cost + unmatched = difference; the parts `cost.schedule` ... add up to cost, and so do `cost by fixed` ...
+    mix + cost + unmatched = difference; the parts `cost.schedule` ... add up to cost, and so do `cost by fixed` ...;
+    `mix by fixed` ... add up to mix, where lines through the steps describe all runs.
     scatter: what the intervals hold: "processes", of at least three blocks; "steps", of one run on each side, cut into
     segments of time: how processes differ is not in them; None: there are no intervals.
     """
@@ -32,7 +34,8 @@ class Attribution:
     b_s: Interval
     parts: dict[str, Interval]
     scatter: Literal["processes", "steps"] | None
-    matched_share: float
+    matched_share: float | None
+    modelled_share: float | None
     changed: tuple[Change, ...]
 
 
@@ -45,7 +48,7 @@ def attribute(blocks: Sequence[Pair], least: int = LEAST_STEPS) -> Attribution |
         return None
     whole = known[0] if len(known) == 1 else decompose(*(_joined([pair[k] for pair in blocks]) for k in (0, 1)))
     assert whole is not None
-    values = [flat(one) for one in known]
+    values = _with_like_parts([flat(one) for one in known])
     if len(known) == 1:
         a, b = blocks[0]
         enough = min(len(a.seconds), len(b.seconds)) >= least
@@ -57,8 +60,8 @@ def attribute(blocks: Sequence[Pair], least: int = LEAST_STEPS) -> Attribution |
         intervals = {name: mean_interval(np.array([one[name] for one in values])) for name in values[0]}
         scatter = "processes"
     a_s, b_s = intervals.pop("a"), intervals.pop("b")
-    share = float(np.mean([one.matched_share for one in known]))
-    return Attribution(a_s, b_s, intervals, scatter, share, whole.changed)
+    shares = (_mean([one.matched_share for one in known]), _mean([one.modelled_share for one in known]))
+    return Attribution(a_s, b_s, intervals, scatter, *shares, whole.changed)
 
 
 def flat(found: Decomposition) -> dict[str, float]:
@@ -72,7 +75,19 @@ def flat(found: Decomposition) -> dict[str, float]:
         "unmatched": found.unmatched_s,
         **{f"cost.{name}": value for name, value in found.cost_by_part.items()},
         **{f"cost by {name}": value for name, value in found.cost_by_coefficient.items()},
+        **{f"mix by {name}": value for name, value in (found.mix_by_coefficient or {}).items()},
     }
+
+
+def _with_like_parts(values: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """Without the parts that some of them have not."""
+    names = [name for name in values[0] if all(name in one for one in values)]
+    return [{name: one[name] for name in names} for one in values]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def _of_segments(a: Run, b: Run, whole: dict[str, float]) -> dict[str, Interval]:
@@ -81,12 +96,21 @@ def _of_segments(a: Run, b: Run, whole: dict[str, float]) -> dict[str, Interval]
     numbers = bins_of([a, b])
     count = int(max(one.max() for one in numbers)) + 1
     one, two = (sums(run, bins, count, BATCHES) for run, bins in zip((a, b), numbers, strict=True))
-    less_a = [flat(split(binned(one, k), binned(two))) for k in range(BATCHES) if one.tokens.sum() > one.tokens[k]]
-    less_b = [flat(split(binned(one), binned(two, k))) for k in range(BATCHES) if two.tokens.sum() > two.tokens[k]]
+    of_a, of_b = moments(a, BATCHES), moments(b, BATCHES)
+    lines = modelled(binned(one), binned(two), of_a, of_b)
+
+    def less(without_a: int | None, without_b: int | None) -> dict[str, float]:
+        within = lines
+        if lines is not None and of_a is not None and of_b is not None:
+            within = Modelled(lines.bins, (of_a[0].line(without_a), of_b[0].line(without_b)))
+        return flat(split(binned(one, without_a), binned(two, without_b), within))
+
+    less_a = [less(k, None) for k in range(BATCHES) if one.tokens.sum() > one.tokens[k]]
+    less_b = [less(None, k) for k in range(BATCHES) if two.tokens.sum() > two.tokens[k]]
     reach = t_quantile((1 + CONFIDENCE) / 2, BATCHES - 1)
     out = {}
     for name, value in whole.items():
-        error = math.sqrt(sum(_jackknife([less[name] for less in side]) for side in (less_a, less_b)))
+        error = math.sqrt(sum(_jackknife([found[name] for found in side]) for side in (less_a, less_b)))
         out[name] = Interval(value, value - reach * error, value + reach * error, BATCHES)
     return out
 

@@ -110,7 +110,7 @@ def _position_sums(steps: np.ndarray, requests: np.ndarray, prefix_caching: bool
     preempted = total(steps["preempted"])
     prompts = int(sent["prompt_tokens"].sum(dtype=np.int64))
     after_first = int(np.maximum(sent["output_tokens"] - 1, 0).sum(dtype=np.int64))
-    after_first -= total(steps["accepted_tokens"]) or 0
+    drafted, accepted = total(steps["drafted_tokens"]), total(steps["accepted_tokens"])
     if preempted is None and prefill == prompts:
         preempted = 0
     after = f" after {preempted} preemptions" if preempted else ""
@@ -119,9 +119,11 @@ def _position_sums(steps: np.ndarray, requests: np.ndarray, prefix_caching: bool
             "prefill_sum",
             f"the steps computed {prefill} prompt positions{after}, but the prompts have {prompts} tokens",
         )
-    if decode is not None and preempted is not None and not after_first - preempted <= decode <= after_first:
+    most = after_first - (accepted or 0)
+    least = 0 if drafted and accepted is None else most - (preempted or 0)  # any of them may have been drafted
+    if decode is not None and preempted is not None and not least <= decode <= most:
         yield Check(
             "decode_sum",
-            f"the steps computed {decode} decode positions{after}, but {after_first} tokens were generated after "
+            f"the steps computed {decode} decode positions{after}, but {most} tokens were generated after "
             "the first ones",
         )

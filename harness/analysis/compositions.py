@@ -98,7 +98,7 @@ class Kernels:
 @dataclass(frozen=True)
 class Binned:
     """A run's steps by bin, float64 [bins] each: `rate` steps for an output token, `cost` mean seconds of one, `parts`
-    the same by the run's parts (NaN where it is not known), `positions` means of prefill, decode and context."""
+    the same by the run's parts, `positions` means of prefill, decode and context (NaN where they are not known)."""
 
     rate: np.ndarray
     cost: np.ndarray
@@ -162,7 +162,7 @@ def sums(run: Run, bins: np.ndarray, count: int, segments: int = 1) -> Sums:
         steps=add(),
         seconds=add(run.seconds),
         parts={name: add(values) for name, values in run.parts.items()},
-        positions={name: add(np.nan_to_num(getattr(run, name))) for name in GROWTH},
+        positions={name: add(getattr(run, name)) for name in GROWTH},
     )
 
 

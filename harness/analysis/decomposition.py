@@ -1,12 +1,14 @@
 """Where the difference between two runs is: in the compositions of their steps, or in what like steps cost.
 
-The decomposition of Oaxaca and Blinder (1973), twofold and with symmetric weights, over bins of like steps instead of a
-regression. For an output token, run A takes the sum over bins of rate x cost; so does B. With both halfway between:
+The decomposition of Oaxaca and Blinder (1973), twofold and with symmetric weights, over bins of like steps. For an
+output token, run A takes the sum over bins of rate x cost; so does B. With both halfway between:
 
     B - A = sum (rate_B - rate_A) x mean cost + sum mean rate x (cost_B - cost_A)
           = mix                             + cost
 
-Bins in which only one of them has steps have no cost to compare: their time is `unmatched`. All parts add up to B - A.
+Steps of a bin that one run has never run would cost there what they cost on the other side, and as much more or less
+as the lines through both runs' steps (step_model.py) differ for such steps: the regression of Oaxaca and Blinder. Where
+one of the lines says nothing of such steps, their time is `unmatched`. All parts add up to B - A.
 """
 
 from __future__ import annotations
@@ -17,17 +19,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from innerloop.harness.analysis.compositions import GROWTH, Binned, Run, binned, bins_of, sums
+from innerloop.harness.analysis.step_model import TERMS, Line, Moments, Reach, moments, terms_of
 
 MOST_CHANGED = 8
 
 
 @dataclass(frozen=True)
 class Change:
-    """Steps of one composition: means of what was in them, steps for an output token and seconds of one, A and B."""
+    """Steps of one composition: means of what was in them (None: not reported), steps for an output token and seconds
+    of one, A and B."""
 
-    prefill: float
-    decode: float
-    context: float
+    prefill: float | None
+    decode: float | None
+    context: float | None
     rate: tuple[float, float]
     cost_s: tuple[float | None, float | None]
     added_s: float  # to B - A, for an output token
@@ -39,8 +43,11 @@ class Decomposition:
 
     cost_by_part: `cost_s` by phase, with what no phase names (`rest`) and the gaps between steps (`gap`); a phase that
     one of the runs does not report lies in `rest`. cost_by_coefficient: the same by what it is proportional to: fixed,
-    prefill position, decode position, context token, by least squares over the bins that both have, whose rest is 0.
-    matched_share: of both runs' time, in bins that both have. changed: the compositions that add or take away most.
+    prefill position, decode position, context token, by least squares over the bins that both have, whose rest is 0,
+    and by the lines of both runs for the others. mix_by_coefficient: `mix_s` by the same, at the mean of both lines,
+    and `rest`, which these do not explain; None where a line does not describe its run's steps.
+    matched_share, modelled_share: of both runs' time, in bins that both have, and in those of one whose cost on the
+    other side is told by the lines; None without time. changed: the compositions that add or take away most.
     """
 
     a_s: float
@@ -50,12 +57,22 @@ class Decomposition:
     unmatched_s: float
     cost_by_part: Mapping[str, float]
     cost_by_coefficient: Mapping[str, float]
-    matched_share: float
+    mix_by_coefficient: Mapping[str, float] | None
+    matched_share: float | None
+    modelled_share: float | None
     changed: tuple[Change, ...]
 
     @property
     def difference_s(self) -> float:
         return self.b_s - self.a_s
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """Bins of one run whose cost on the other side both lines tell, bool [bins], and the lines, of A and of B."""
+
+    bins: np.ndarray
+    lines: tuple[Line, Line]
 
 
 def decompose(a: Run, b: Run) -> Decomposition | None:
@@ -64,31 +81,88 @@ def decompose(a: Run, b: Run) -> Decomposition | None:
         return None
     numbers = bins_of([a, b])
     count = int(max(one.max() for one in numbers)) + 1
-    return split(*(binned(sums(run, bins, count)) for run, bins in zip((a, b), numbers, strict=True)))
+    one, two = (binned(sums(run, bins, count)) for run, bins in zip((a, b), numbers, strict=True))
+    return split(one, two, modelled(one, two, moments(a), moments(b)))
 
 
-def split(one: Binned, two: Binned) -> Decomposition:
+def modelled(
+    one: Binned, two: Binned, a: tuple[Moments, Reach] | None, b: tuple[Moments, Reach] | None
+) -> Modelled | None:
+    """Of whole runs; None where a line does not describe its run."""
+    if a is None or b is None:
+        return None
+    told = np.zeros(len(one.rate), dtype=bool)
+    for side, other in ((one, two), (two, one)):
+        there = (side.rate > 0) & ~(other.rate > 0)
+        terms = terms_of(side.positions)[there]
+        told[there] = a[1].tells(terms) & b[1].tells(terms)
+    return Modelled(told | ((one.rate > 0) & (two.rate > 0)), (a[1].line, b[1].line))
+
+
+def split(one: Binned, two: Binned, by_lines: Modelled | None = None) -> Decomposition:
     """The same of steps that are in their bins already."""
-    both = (one.rate > 0) & (two.rate > 0)
+    in_one, in_two = one.rate > 0, two.rate > 0
+    both = in_one & in_two
+    told = np.zeros(len(both), dtype=bool) if by_lines is None else by_lines.bins & (in_one ^ in_two)
     spent = [np.where(side.rate > 0, side.rate * np.nan_to_num(side.cost), 0.0) for side in (one, two)]
-    mix = np.zeros(len(both))
+    terms = terms_of(two.positions)
+    terms[~in_two] = terms_of(one.positions)[~in_two]
+    weight = (one.rate + two.rate) / 2
+    mix, cost = np.zeros(len(both)), np.zeros(len(both))
     mix[both] = (two.rate - one.rate)[both] * (one.cost + two.cost)[both] / 2
-    weight = (one.rate + two.rate)[both] / 2
-    cost = np.zeros(len(both))
-    cost[both] = weight * (two.cost - one.cost)[both]
-    by_part = _by_part(one, two, both, weight)
+    cost[both] = weight[both] * (two.cost - one.cost)[both]
+    if by_lines is not None:
+        first, second = by_lines.lines
+        cost[told] = weight[told] * (terms[told] @ (second.whole - first.whole))
+        mix[told] = (spent[1] - spent[0])[told] - cost[told]
+    compared = both | told
     total = sum(float(part.sum()) for part in spent)
+    reached = [sum(float(part[bins].sum()) for part in spent) for bins in (both, told)]
+    by_part = _by_part(one, two, both, weight[both])
+    by_coefficient = _by_coefficient(one, two, both, weight[both])
+    mix_by_coefficient = None
+    if by_lines is not None:
+        carried = weight[told] @ terms[told]
+        for name, added in _parts_by_line(first, second, carried).items():
+            by_part[name] = by_part.get(name, 0.0) + added
+        for k, name in enumerate(TERMS):
+            by_coefficient[name] += float(carried[k] * (second.whole - first.whole)[k])
+        mix_by_coefficient = _mix_by_coefficient(first, second, terms, two.rate - one.rate, compared, float(mix.sum()))
     return Decomposition(
         a_s=float(spent[0].sum()),
         b_s=float(spent[1].sum()),
         mix_s=float(mix.sum()),
         cost_s=float(cost.sum()),
-        unmatched_s=float((spent[1] - spent[0])[~both].sum()),
+        unmatched_s=float((spent[1] - spent[0])[~compared].sum()),
         cost_by_part=by_part,
-        cost_by_coefficient=_by_coefficient(one, two, both, weight),
-        matched_share=sum(float(part[both].sum()) for part in spent) / total if total > 0 else 0.0,
+        cost_by_coefficient=by_coefficient,
+        mix_by_coefficient=mix_by_coefficient,
+        matched_share=reached[0] / total if total > 0 else None,
+        modelled_share=reached[1] / total if total > 0 else None,
         changed=_changed(one, two, spent[1] - spent[0]),
     )
+
+
+def _parts_by_line(one: Line, two: Line, carried: np.ndarray) -> dict[str, float]:
+    """The cost of the modelled bins by part of a step. carried: mean rate x terms, added up over the bins, [4]. A part
+    that one side does not know lies in its `rest`, so that there is nothing of it to compare."""
+    out: dict[str, float] = {}
+    nothing = np.zeros(len(carried))
+    for name in dict.fromkeys((*one.parts, *two.parts)):
+        added = float(carried @ (two.parts.get(name, nothing) - one.parts.get(name, nothing)))
+        if name != "rest" and not np.isnan(added):
+            out[name] = added
+    return {**out, "rest": float(carried @ (two.whole - one.whole)) - sum(out.values())}
+
+
+def _mix_by_coefficient(
+    one: Line, two: Line, terms: np.ndarray, more: np.ndarray, compared: np.ndarray, mix: float
+) -> dict[str, float]:
+    """What the steps that ran more or less often (`more`, two's rate minus one's, [bins]) had in them, at the mean of
+    both lines; `rest` is what these leave of the mix."""
+    known = compared & np.isfinite(terms).all(axis=1)
+    added = (more[known] @ terms[known]) * (one.whole + two.whole) / 2
+    return {**{name: float(added[k]) for k, name in enumerate(TERMS)}, "rest": mix - float(added.sum())}
 
 
 def _by_part(one: Binned, two: Binned, both: np.ndarray, weight: np.ndarray) -> dict[str, float]:
@@ -114,7 +188,7 @@ def _by_coefficient(one: Binned, two: Binned, both: np.ndarray, weight: np.ndarr
     names = ("fixed", *GROWTH)
     if not both.any():
         return dict.fromkeys(names, 0.0)
-    where = {name: (one.positions[name] + two.positions[name])[both] / 2 for name in GROWTH}
+    where = {name: np.nan_to_num(one.positions[name] + two.positions[name])[both] / 2 for name in GROWTH}
     matrix = np.column_stack([np.ones(int(both.sum())), *(where[name] for name in GROWTH)])
     scale = np.maximum(np.abs(matrix).max(axis=0), 1e-30)
     root = np.sqrt(weight)[:, None]
@@ -131,10 +205,12 @@ def _change(one: Binned, two: Binned, bin_: int, added_s: float) -> Change:
     there = two if two.rate[bin_] > 0 else one
     costs = tuple(float(side.cost[bin_]) if side.rate[bin_] > 0 else None for side in (one, two))
     return Change(
-        prefill=float(there.positions["prefill"][bin_]),
-        decode=float(there.positions["decode"][bin_]),
-        context=float(there.positions["context"][bin_]),
+        **{name: _known(there.positions[name][bin_]) for name in GROWTH},
         rate=(float(one.rate[bin_]), float(two.rate[bin_])),
         cost_s=(costs[0], costs[1]),
         added_s=added_s,
     )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -32,31 +32,36 @@ def summary(samples: Samples, start_ns: int, end_ns: int) -> Host | None:
         known = rows[rows[name] >= 0]
         return float(np.diff(np.interp(edges, known["time_ns"], known[name]))[0]) if len(known) > 1 else None
 
-    user, system, harness = (spent(n) or 0.0 for n in ("worker_user_s", "worker_system_s", "harness_cpu_s"))
-    busy, idle, iowait, steal = (spent(f"machine_{n}_s") or 0.0 for n in ("busy", "idle", "iowait", "steal"))
-    machine = busy + idle + iowait + steal
-    other = max(busy - user - system - harness, 0.0)
+    user, system, harness = (spent(name) for name in ("worker_user_s", "worker_system_s", "harness_cpu_s"))
+    busy, idle, iowait, steal = (spent(f"machine_{name}_s") for name in ("busy", "idle", "iowait", "steal"))
+    machine = _added(busy, idle, iowait or 0.0, steal or 0.0)  # old kernels count these two as idle
+    if not machine:  # some sandboxes show counters that stand still
+        busy = iowait = steal = machine = None
+    worker = _added(user, system)
+    ours = _added(worker, harness)
+    other = None if busy is None or ours is None else max(busy - ours, 0.0)
     voluntary, involuntary = spent("worker_voluntary_switches"), spent("worker_involuntary_switches")
+    alive = rows[rows["worker_processes"] > 0]  # after its end there is nothing to count
     available = rows["available_bytes"][rows["available_bytes"] >= 0]
     return Host(
         covered_s=seconds,
         cpus=samples.facts.get("cpus"),
         worker_user_s=user,
         worker_system_s=system,
-        worker_cores=(user + system) / seconds,
-        worker_rss_mean_bytes=int(rows["worker_rss_bytes"].mean()),
-        worker_rss_peak_bytes=int(rows["worker_rss_bytes"].max()),
-        worker_threads_max=int(rows["worker_threads"].max()),
-        worker_processes_max=int(rows["worker_processes"].max()),
+        worker_cores=_part(worker, seconds),
+        worker_rss_mean_bytes=int(alive["worker_rss_bytes"].mean()) if len(alive) else None,
+        worker_rss_peak_bytes=_most(alive["worker_rss_bytes"]),
+        worker_threads_max=_most(alive["worker_threads"]),
+        worker_processes_max=_most(alive["worker_processes"]),
         worker_major_faults=_whole(spent("worker_major_faults")),
-        worker_voluntary_switches_per_s=None if voluntary is None else voluntary / seconds,
-        worker_involuntary_switches_per_s=None if involuntary is None else involuntary / seconds,
-        harness_cores=harness / seconds,
-        other_cores=other / seconds,
-        other_share=other / machine if machine > 0 else None,
-        busy_share=busy / machine if machine > 0 else None,
-        iowait_share=iowait / machine if machine > 0 else None,
-        steal_share=steal / machine if machine > 0 else None,
+        worker_voluntary_switches_per_s=_part(voluntary, seconds),
+        worker_involuntary_switches_per_s=_part(involuntary, seconds),
+        harness_cores=_part(harness, seconds),
+        other_cores=_part(other, seconds),
+        other_share=_part(other, machine),
+        busy_share=_part(busy, machine),
+        iowait_share=_part(iowait, machine),
+        steal_share=_part(steal, machine),
         available_least_bytes=int(available.min()) if len(available) else None,
         swap_in_bytes=_whole(spent("swap_in_bytes")),
         swap_out_bytes=_whole(spent("swap_out_bytes")),
@@ -77,9 +82,23 @@ def memory_bytes(samples: Samples | None, phases: Mapping[str, int]) -> dict[str
     for name, phase in begins.items():
         moment = phases.get(phase)
         at = -1 if moment is None else int(np.searchsorted(table["time_ns"], moment, side="right")) - 1
-        out[name] = int(table["worker_rss_bytes"][at]) if at >= 0 else None
-    out["peak"] = int(table["worker_rss_bytes"].max()) if len(table) else None
+        out[name] = int(table["worker_rss_bytes"][at]) if at >= 0 and table["worker_processes"][at] > 0 else None
+    out["peak"] = _most(table["worker_rss_bytes"][table["worker_processes"] > 0])
     return out
+
+
+def _added(*parts: float | None) -> float | None:
+    """Their sum; a part would pass for the whole."""
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def _part(value: float | None, whole: float | None) -> float | None:
+    return value / whole if value is not None and whole else None
+
+
+def _most(column: np.ndarray) -> int | None:
+    return int(column.max()) if len(column) else None
 
 
 def _whole(value: float | None) -> int | None:

@@ -134,16 +134,18 @@ def _for_a_token(result: Result, seconds: float | None) -> float | None:
 
 
 def seconds_per_token(result: Result) -> float | None:
-    """Busy seconds of the window for each output token; None without tokens, or of a run that failed."""
-    window, tokens = result.window.duration_s, result.counts.output_tokens
-    if result.failure is not None or not window or not tokens:
+    """Busy seconds of the window for each output token; None without tokens, of a run that failed, or where it is not
+    known how long there was no work."""
+    window, tokens, idle = result.window.duration_s, result.counts.output_tokens, result.time_share.idle
+    if result.failure is not None or not window or not tokens or idle is None:
         return None
-    return float(window * (1.0 - (result.time_share.idle or 0.0)) / tokens)
+    return float(window * (1.0 - idle) / tokens)
 
 
 def paced_by_load(result: Result) -> bool:
     """Whether the engine waited for requests during much of the window."""
-    return (result.time_share.idle or 0.0) > IDLE_SHARE
+    idle = result.time_share.idle
+    return idle is not None and idle > IDLE_SHARE
 
 
 def _medians(summaries: Sequence[Summary]) -> LatencyPoints:

@@ -34,7 +34,8 @@ examples:
 
 PyTorch in an engine's environment takes the measurements: it copies and sums arrays much larger than the caches and
 multiplies square matrices, and the best of several repetitions is reported. This takes 1 to 10 s. A run uses the cached
-values and measures any that are missing. Measure on an idle machine. docs/method/roofline.md explains how the values are used.
+values and measures any that are missing. Measure on an idle machine. docs/method/roofline.md explains how the values
+are used.
 """
 
 

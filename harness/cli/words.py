@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 NONE = "-"
@@ -59,6 +59,19 @@ def share(value: float | None) -> str:
     if abs(percent) < NOISE_PERCENT:
         percent = 0.0
     return f"{percent:.1f} %" if abs(percent) >= 0.1 or percent == 0 else f"{percent:.2g} %"
+
+
+def cores(value: float | None) -> str:
+    """CPU cores in use, as a mean: 1.50."""
+    return NONE if value is None or not math.isfinite(value) else f"{value:.2f}"
+
+
+def ends(
+    low: float | None, high: float | None, shown: Callable[[float | None], str] = number, between: str = " to "
+) -> str:
+    """An interval by its ends: 96.1 to 98.3. One that is missing is a dash, and so is the whole where both are."""
+    both = [shown(low), shown(high)]
+    return NONE if both == [NONE, NONE] else between.join(both)
 
 
 def levels(values: Sequence[float | None], top: float | None = None) -> str:

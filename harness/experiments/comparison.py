@@ -101,7 +101,7 @@ def comparison(blocks: Sequence[Block], question: Question) -> Comparison:
         b=sides[1],
         differences=differences(first_a, first_b),
         waived=waived,
-        blocks=len(blocks),
+        trials=len(blocks),
         margin=question.margin,
         margin_source=question.margin_source,
         metric=question.metric,
@@ -110,7 +110,7 @@ def comparison(blocks: Sequence[Block], question: Question) -> Comparison:
         why=why,
         why_not=why_not,
         notes=tuple(_notes(blocks)),
-        blocks_needed=blocks_for(*_values(blocks, question.metric), FINE),
+        trials_needed=blocks_for(*_values(blocks, question.metric), FINE),
     )
 
 

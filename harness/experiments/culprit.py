@@ -41,11 +41,11 @@ WAY: Way = built((run_grid, next_pair))
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is looked for. effect: the smallest relative loss; blocks: pairs of runs at most."""
+    """What is looked for. effect: the smallest relative loss; trials: pairs of runs at most."""
 
     metric: str
     effect: float
-    blocks: int
+    trials: int
     certainty: float = CERTAINTY
 
 
@@ -85,7 +85,7 @@ def bisection_of(what: str, candidates: Sequence[Candidate], asked: Asked, machi
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         design=BISECT,
         cells=tuple(usable),
-        blocks=asked.blocks,
+        blocks=asked.trials,
         order="random",
         seed=secrets.randbits(32),
         machine=described(machine),
@@ -139,7 +139,7 @@ def bisected(folder: Path) -> Bisect:
         probability=float(merged(now.posterior.probabilities, now.untestable).max()),
         loss=None if lost is None else Estimate(*(-math.expm1(-one) for one in lost)),
         noise=now.posterior.noise,
-        blocks=len(now.pairs),
+        trials=len(now.pairs),
         most=manifest.blocks,
         versions=tuple(_version(k, name, now, names, events, options["metric"]) for k, name in enumerate(names)),
         why=_why(folder, now, names, options["metric"]),
@@ -157,7 +157,7 @@ def _version(
     return VersionProbed(
         name=name,
         probability=float(now.posterior.probabilities[k]),
-        blocks=len(known),
+        trials=len(known),
         ratio=estimate(paired_ratio(known[:, 0], known[:, 1])) if len(known) else None,
         untestable=now.untestable.get(k),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from innerloop.harness.analysis.trials import half_width, mean_of_processes
 from innerloop.harness.analysis.verdicts import looks_interval
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
 from innerloop.harness.cli.signals import Stopped
-from innerloop.harness.cli.words import number, share
+from innerloop.harness.cli.words import ends, number, share
 from innerloop.harness.experiments.addresses import remember
 from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.blocks import ENDED, Job, latest
@@ -280,7 +281,7 @@ def _ratio_so_far(manifest: Manifest, events: Sequence[Event], metric: str) -> s
     if not len(a):
         return None
     ratio = paired_ratio(a, b) if manifest.until is None else looks_interval(a, b, manifest.blocks)
-    bounds = "" if ratio.low is None else f" ({number(ratio.low, 4)} to {number(ratio.high, 4)})"
+    bounds = "" if ratio.low is None else f" ({ends(ratio.low, ratio.high, partial(number, digits=4))})"
     until = "" if manifest.until is None else f"; until ±{share(manifest.until)}"
     return f"B / A after {len(a)} trials: {number(ratio.estimate, 4)}{bounds} {metric}{until}"
 

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 from innerloop.harness import store
 from innerloop.harness.cli.errors import Refused, told
 from innerloop.harness.experiments.asking import NOISE
+from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.compared import compared
+from innerloop.harness.experiments.culprit import bisected
+from innerloop.harness.experiments.finding import found_rate
 from innerloop.harness.experiments.folder import RUNS, holds_experiment, latest_done, read_events, read_manifest
 from innerloop.harness.experiments.grid import SWEEP
 from innerloop.harness.experiments.layers import added_by_layers
+from innerloop.harness.experiments.noise import noise_of
+from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.experiments.requested import LAYERS, TRIALS
 from innerloop.harness.experiments.sides import question_of
 from innerloop.harness.experiments.sweeps import swept
@@ -22,6 +27,7 @@ from innerloop.harness.pages.comparison import comparison_page
 from innerloop.harness.pages.files import write_html
 from innerloop.harness.pages.layers import layers_page
 from innerloop.harness.pages.parts import Page
+from innerloop.harness.pages.probes import bisect_page, found_rate_page, noise_page
 from innerloop.harness.pages.run import run_page
 from innerloop.harness.pages.several import overview
 from innerloop.harness.pages.source import Source, source
@@ -128,15 +134,30 @@ def _sweep(folder: Path, _: Manifest) -> Page:
     return document_page(swept(folder), folder)
 
 
+def _found_rate(folder: Path, _: Manifest) -> Page:
+    return found_rate_page(found_rate(folder), folder.absolute().name)
+
+
+def _bisect(folder: Path, _: Manifest) -> Page:
+    return bisect_page(bisected(folder), folder.absolute().name)
+
+
+def _noise(folder: Path, manifest: Manifest) -> Page:
+    again = [line.replace("innerloop compare", "innerloop noise", 1) for line in commands(manifest)]
+    return noise_page(noise_of(folder), folder.absolute().name, [line.partition(" --change ")[0] for line in again])
+
+
 MOST_LINES = 12  # of commands
 DESIGNS: Mapping[str, Callable[[Path, Manifest], Page]] = {
     "compare": _compared,
     LAYERS: _layers,
     TRIALS: _trials,
     SWEEP: _sweep,
+    FIND_RATE: _found_rate,
+    BISECT: _bisect,
+    NOISE: _noise,
 }
-"""How the page of each design is made; NOISE has none."""
-assert NOISE not in DESIGNS
+"""How the page of each design is made."""
 
 
 def compared_page(found: Comparison, a: str, b: str | None) -> Page:
@@ -169,7 +190,7 @@ def readable(folders: Sequence[str]) -> list[Source]:
 def commands(manifest: Manifest) -> list[str]:
     """The command lines that repeat an experiment."""
     cells = [[str(word) for word in cell.request.get("arguments", ())] for cell in manifest.cells]
-    if manifest.design == "compare" and len(cells) == 2:
+    if manifest.design in ("compare", NOISE) and len(cells) == 2:
         a, b = cells
         base, change = (a, b[len(a) :]) if b[: len(a)] == a else (a, b)
         sides = f"--base {shlex.quote(shlex.join(base))} --change {shlex.quote(shlex.join(change))}"

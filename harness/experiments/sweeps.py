@@ -219,8 +219,8 @@ def _notes(manifest: Manifest, cells: Sequence[SweepCell], known: Sequence[Event
         kinds = len({node.rpartition(" ")[2] for node in nodes})
         alike = "identical nodes" if kinds == 1 else f"nodes of {kinds} kinds"
         yield (
-            f"blocks were run on {len(nodes)} {alike}: intervals across blocks include differences between nodes; only "
-            "cells of the same block were measured on the same node"
+            f"trials were run on {len(nodes)} {alike}: intervals across trials include differences between nodes; only "
+            "cells of the same trial were measured on the same node"
         )
     elif len(boots) > 1:
         yield f"the machine was rebooted between runs ({len(boots)} boots)"

@@ -33,6 +33,8 @@ def explained(found: Attribution, kernels: KernelWhy | None = None) -> Decomposi
             for one in found.changed
         ),
         kernels=kernels,
+        mix_by_coefficient_s=_below(parts, "mix by ") or None,
+        modelled_share=found.modelled_share,
     )
 
 

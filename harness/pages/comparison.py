@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from innerloop.harness.cli.verbs import as_called
-from innerloop.harness.cli.words import NONE, assignments, number, share
+from innerloop.harness.cli.words import NONE, assignments, ends, number, share
 from innerloop.harness.pages import specs
 from innerloop.harness.pages.distributions import ecdf, values_of
 from innerloop.harness.pages.parts import (
@@ -60,7 +60,7 @@ def comparison_page(found: Comparison, name: str, commands: Sequence[str] = (), 
     return Page(
         name=name,
         title=title(found),
-        subtitle=f"comparison · {number(found.blocks)} block{'s' if found.blocks > 1 else ''}, each runs A and B",
+        subtitle=f"comparison · {number(found.trials)} trial{'s' if found.trials > 1 else ''}, each runs A and B",
         status="suspect" if suspect else texts.verdict(first, found.margin),
         tone="warn" if suspect else TONES[first.verdict],
         verdict=verdict(found),
@@ -105,23 +105,24 @@ def verdict(found: Comparison) -> str:
     """Whether B is faster, by how much, and how sure that is."""
     one = found.figures[0]
     ratio = one.ratio
-    change = NONE if ratio.value is None else f"{abs(ratio.value - 1) * 100:.1f} %"
-    known = f" (B / A 95 % interval {bounds(ratio)})" if ratio.low is not None else ""
-    direction = "lower" if (ratio.value or 1) < 1 else "higher"
+    if ratio.value is None:
+        return f"B's {words_of(one.name)} cannot be compared with A's: one of them is missing."
+    known = f" (B / A 95 % interval {bounds(ratio)})" if bounds(ratio) != NONE else ""
+    change, direction = f"{abs(ratio.value - 1) * 100:.1f} %", "lower" if ratio.value < 1 else "higher"
     both = f"{texts.figure(one, one.b)} vs. {texts.figure(one, one.a)}"
     at = f"B's {words_of(one.name)} is {change} {direction}: {both}"
     unit = f" {one.unit}" if one.unit and one.unit != "s" else ""
-    ends = {
+    sentence = {
         "better": f"B is {texts.verdict(one, found.margin)}.",
         "worse": f"B is {texts.verdict(one, found.margin)}.",
         "same": f"That is within the margin of {share(found.margin)}, so it is ignored.",
         "undecided": "Undecided: these runs do not show whether that would repeat.",
     }
-    return f"{at}{unit}{known}. {ends[one.verdict]}"
+    return f"{at}{unit}{known}. {sentence[one.verdict]}"
 
 
 def bounds(of: Estimate) -> str:
-    return NONE if of.low is None or of.high is None else f"{of.low:.3f} – {of.high:.3f}"
+    return ends(of.low, of.high, texts.ratio, " – ")
 
 
 def tiles(found: Comparison) -> Iterator[Tile]:
@@ -176,8 +177,8 @@ def figures(found: Comparison) -> Section:
         notes.append("*: doubtful, because a run is suspect.")
     if found.figures[0].smallest_visible is not None:
         notes.append(f"These trials could detect a difference of {share(found.figures[0].smallest_visible)}.")
-    if found.blocks_needed is not None:
-        notes.append(f"About {number(found.blocks_needed)} trials give an interval of ±1 %.")
+    if found.trials_needed is not None:
+        notes.append(f"About {number(found.trials_needed)} trials give an interval of ±1 %.")
     table = filled(Table([*columns, Label("B is", "verdict")], rows, note=" ".join(notes)))
     return Section("figures", "B vs. A", [ratios(found), table])
 

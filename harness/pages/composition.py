@@ -7,7 +7,7 @@ import numpy as np
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.step_costs import expected_s, fits
 from innerloop.harness.analysis.steps import wall_ns
-from innerloop.harness.cli.words import NONE, number, seconds, share
+from innerloop.harness.cli.words import NONE, ends, number, seconds, share
 from innerloop.harness.pages import specs
 from innerloop.harness.pages.parts import Callout, Chart, Label, Part, Row, Section, Series, Table
 from innerloop.harness.pages.source import Source
@@ -152,7 +152,7 @@ def costs(found: dict[str, FittedCosts]) -> Table | Callout | None:
             notes.append(f"{title}: {number(fit.rows)} steps, the fit explains {share(fit.r2)} of the variance.")
             rows.append(Row(Label(title, kind), ["", ""], "strong"))
             for name, cost in fit.costs.items():
-                cells = [seconds(cost.estimate), f"{seconds(cost.low)} – {seconds(cost.high)}"]
+                cells = [seconds(cost.estimate), ends(cost.low, cost.high, seconds, " – ")]
                 rows.append(Row(Label(COSTS.get(name, name)), cells, "part"))
     columns = [Label("Fitted cost", "fit"), Label("seconds each"), Label("95 % interval", "interval")]
     if not rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from innerloop.harness.cli.words import NONE, number, seconds, share, size
+from innerloop.harness.cli.words import NONE, cores, number, seconds, share, size
 from innerloop.harness.pages.parts import Facts, Label, Row, Section, Table
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.telemetry import Device, TotalEnergy
@@ -58,8 +58,8 @@ def start(result: Result) -> Iterator[Line]:
 def host(result: Result) -> Iterator[Line]:
     of, cost = result.telemetry.host, result.overhead
     if of is not None:
-        yield Label("worker", "cores"), f"{of.worker_cores:.2f} of {number(of.cpus)} cores"
-        others = f"{of.other_cores:.2f} cores, steal {share(of.steal_share)}"
+        yield Label("worker", "cores"), f"{cores(of.worker_cores)} of {number(of.cpus)} cores"
+        others = f"{cores(of.other_cores)} cores, steal {share(of.steal_share)}"
         yield Label("other processes", "other_cores"), others
     if cost.recorder_ns_per_step is not None:
         part = share(cost.recorder_share_of_step_time)

@@ -80,8 +80,8 @@ def speeds(runs: Sequence[Source]) -> Chart:
         low, high = (None, None) if ci is None else ci
         names.append(name(run, runs))
         rates.append(rate)
-        lows.append(float("nan") if low is None else low)
-        highs.append(float("nan") if high is None else high)
+        lows.append(low)
+        highs.append(high)
         parts.append("steady window" if steady is not None else "whole window")
     series = tuple(Series(one, {"steady window": 0, "whole window": 6}[one]) for one in dict.fromkeys(parts))
     columns = {"run": names, "v": plain(rates), "low": plain(lows), "high": plain(highs), "series": parts}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from innerloop.harness.cli.words import NONE, number, seconds
+from innerloop.harness.cli.words import NONE, ends, number, seconds
 from innerloop.harness.pages.parts import Label, Row, Section, Table, filled
 from innerloop.harness.report.run import LEAST, RULES
 from innerloop.harness.schema.common import Bounds, Summary
@@ -66,6 +66,4 @@ def bounds(ci: Bounds | None) -> str:
 
 
 def interval(ci: Bounds | None) -> str:
-    if ci is None or ci[0] is None or ci[1] is None:
-        return NONE
-    return f"{number(ci[0])} – {number(ci[1])}"
+    return NONE if ci is None else ends(*ci, number, " – ")

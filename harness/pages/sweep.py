@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from innerloop.harness.cli.verbs import as_called
-from innerloop.harness.cli.words import NONE, number, seconds
+from innerloop.harness.cli.words import NONE, ends, number, seconds
 from innerloop.harness.pages import specs
 from innerloop.harness.pages.parts import (
     Callout,
@@ -62,7 +62,7 @@ def sweep_page(found: Sweep, name: str, commands: Sequence[str] = ()) -> Page:
 
 def verdict(found: Sweep, ranked: Sequence[SweepCell]) -> str:
     """Which cell is fastest, and which are worth a look."""
-    fastest = max(ranked, key=lambda cell: mean(cell.tokens_per_s_per_device), default=None)
+    fastest = most(ranked, lambda cell: cell.tokens_per_s_per_device)
     if fastest is None:
         return "No cell has figures that can be ranked."
     frontier = sum(bool(cell.frontier) for cell in ranked)
@@ -72,27 +72,29 @@ def verdict(found: Sweep, ranked: Sequence[SweepCell]) -> str:
 
 
 def tiles(ranked: Sequence[SweepCell]) -> Iterator[Tile]:
-    if not ranked:
-        return
-    most = max(ranked, key=lambda cell: mean(cell.tokens_per_s_per_device))
-    yield Tile(Label("highest tokens/s per device"), number(mean(most.tokens_per_s_per_device)), most.name)
-    quick = max(ranked, key=lambda cell: mean(cell.interactivity))
-    yield Tile(Label("highest tokens/s per user", "user_rate"), number(mean(quick.interactivity)), quick.name)
-    first = [cell for cell in ranked if mean(cell.figures.get(TTFT)) > 0]
-    if first:
-        least = min(first, key=lambda cell: mean(cell.figures.get(TTFT)))
-        yield Tile(Label("lowest TTFT, p50", "ttft"), seconds(mean(least.figures.get(TTFT))), least.name)
+    if fastest := most(ranked, lambda cell: cell.tokens_per_s_per_device):
+        yield Tile(Label("highest tokens/s per device"), number(mean(fastest.tokens_per_s_per_device)), fastest.name)
+    if quick := most(ranked, lambda cell: cell.interactivity):
+        yield Tile(Label("highest tokens/s per user", "user_rate"), number(mean(quick.interactivity)), quick.name)
+    if first := most(ranked, lambda cell: cell.figures.get(TTFT), sign=-1):
+        yield Tile(Label("lowest TTFT, p50", "ttft"), seconds(mean(first.figures.get(TTFT))), first.name)
 
 
-def mean(of: Estimate | None) -> float:
-    return 0.0 if of is None or of.value is None else of.value
+def most(cells_: Sequence[SweepCell], of: Callable[[SweepCell], Estimate | None], sign: int = 1) -> SweepCell | None:
+    """The cell of the largest mean (sign -1: of the smallest) among those that have one."""
+    known = [(sign * value, -place) for place, cell in enumerate(cells_) if (value := mean(of(cell))) is not None]
+    return cells_[-max(known)[1]] if known else None
+
+
+def mean(of: Estimate | None) -> float | None:
+    return None if of is None else of.value
 
 
 def interval(of: Estimate | None) -> str:
     if of is None or of.value is None:
         return NONE
-    known = of.low is not None and of.high is not None
-    return f"{number(of.value)} ({number(of.low)} – {number(of.high)})" if known else number(of.value)
+    bounds = ends(of.low, of.high, number, " – ")
+    return number(of.value) if bounds == NONE else f"{number(of.value)} ({bounds})"
 
 
 def aside(found: Sweep) -> Iterator[Part]:
@@ -120,10 +122,9 @@ def kind(cell: SweepCell) -> str:
 
 
 def pareto_chart(known: Sequence[SweepCell]) -> Chart:
-    def bound(cell: SweepCell, which: str, end: str) -> float:
+    def bound(cell: SweepCell, which: str, end: str) -> float | None:
         of: Estimate = getattr(cell, which)
-        found = getattr(of, end)
-        return float("nan") if found is None else found
+        return of.low if end == "low" else of.high
 
     columns: dict[str, list[Any]] = {
         "cell": [cell.name for cell in known],
@@ -182,7 +183,7 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
 
 def ranks(known: Sequence[SweepCell]) -> Table:
     rows = []
-    for cell in sorted(known, key=lambda one: mean(one.interactivity)):
+    for cell in sorted(known, key=lambda one: mean(one.interactivity) or 0.0):
         by = cell.dominated_by
         more = f" and {len(by) - 1} more" if len(by) > 1 else ""
         words = f"dominated by {by[0]}{more}" if by and not cell.frontier else kind(cell)
@@ -199,8 +200,8 @@ def cells(found: Sweep) -> Section:
         figures = [
             word(cell.state),
             interval(cell.figures.get(RATE)),
-            seconds(mean(cell.figures.get(TTFT)) or None),
-            seconds(mean(cell.figures.get(TPOT)) or None),
+            seconds(mean(cell.figures.get(TTFT))),
+            seconds(mean(cell.figures.get(TPOT))),
             interval(cell.energy_j_per_token),
             str(cell.processes),
             quoted,
@@ -223,8 +224,8 @@ def bars(measured: Sequence[SweepCell]) -> Chart:
         "cell": [cell.name for cell in measured],
         "series": states,
         "v": plain([mean(rate) for rate in rates]),
-        "low": plain([float("nan") if rate.low is None else rate.low for rate in rates]),
-        "high": plain([float("nan") if rate.high is None else rate.high for rate in rates]),
+        "low": plain([rate.low for rate in rates]),
+        "high": plain([rate.high for rate in rates]),
         "words": [interval(rate) for rate in rates],
     }
     series = tuple(Series(state, STATES.get(state, 6)) for state in dict.fromkeys(states))

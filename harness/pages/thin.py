@@ -31,8 +31,10 @@ def evenly(count: int, most: int) -> np.ndarray:
 
 
 def plain(values: Any) -> list[Any]:
-    """Values as JSON has them, of DIGITS significant digits; None for NaN."""
+    """Values as JSON has them, of DIGITS significant digits; None where one is missing (None, NaN)."""
     array = np.asarray(values)
+    if array.dtype.kind == "O":
+        array = np.array([np.nan if value is None else value for value in values])
     if array.dtype.kind in "iub":
         return list(array.tolist())
     if array.dtype.kind != "f":

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from innerloop.harness.analysis.columns import known
-from innerloop.harness.analysis.device import IDLE, reason_names
-from innerloop.harness.analysis.preemptions import preemptions
 from innerloop.harness.analysis.series import over_time
 from innerloop.harness.pages import specs
+from innerloop.harness.pages.events import events
 from innerloop.harness.pages.parts import TIME, Chart, Columns, Label, Section, Series, Zoom
+from innerloop.harness.pages.samples import column, samples
 from innerloop.harness.pages.source import Source
 from innerloop.harness.pages.thin import evenly, min_max, plain, thinned
 
@@ -45,32 +45,6 @@ def bands(run: Source) -> Columns:
     if steady.start_ns is None or steady.end_ns is None:
         return {"from": [], "to": []}
     return {"from": plain([run.at_s(np.array(steady.start_ns))]), "to": plain([run.at_s(np.array(steady.end_ns))])}
-
-
-def events(run: Source) -> Columns:
-    """What is marked: when, seconds, and what it was."""
-    found = sorted(_events(run))
-    return {"at": plain([at for at, _ in found]), "what": [what for _, what in found]}
-
-
-def _events(run: Source) -> Iterator[tuple[float, str]]:
-    start_ns, end_ns = run.window
-    seen = preemptions(run.tables.steps, start_ns)
-    for storm in seen.storms if seen is not None else ():
-        yield storm.at_s, f"preemption storm: {storm.preempted} requests"
-    stability = run.result.stability
-    drift = stability.drift if stability is not None else None
-    if drift is not None and drift.shift_ns is not None:
-        yield float(run.at_s(np.array(drift.shift_ns))), "step time changed suddenly (level shift)"
-    for name, table in samples(run, devices=True):
-        time, reasons = column(table, "time_ns"), column(table, "event_reasons")
-        inside = (time >= start_ns) & (time <= end_ns) & known(reasons)
-        bits = np.where(inside, reasons, 0).astype(np.int64)[inside] & ~IDLE
-        lowered = bits != 0
-        begins = np.flatnonzero(lowered & ~np.concatenate(([False], lowered[:-1])))
-        for place in begins[:20]:
-            words = ", ".join(reason_names(int(bits[place])))
-            yield float(run.at_s(time[inside][place])), f"{name}: clocks lowered ({words})"
 
 
 def chart(name: str, title: Label, axis: tuple[str, str], columns: Columns, **more: object) -> Chart:
@@ -194,29 +168,6 @@ def of_steps(run: Source, zoom: Zoom, marks: Mapping[str, Columns]) -> Iterator[
         series = (Series("KV cache", 2),)
         more = {"stepped": True, "unit": " %"}
         yield chart("kv-cache", title, axis, columns, zoom=zoom, marks=marks, series=series, note=note, **more)
-
-
-def samples(run: Source, devices: bool) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
-    """(source, columns) of the samples: of the host, or of each device. Missing values are NaN or -1."""
-    table = run.telemetry
-    if table is None or not len(table):
-        return
-    sources = np.array(table.column("source").to_pylist())
-    for name in dict.fromkeys(sources.tolist()):
-        if (name != "host") == devices:
-            rows = np.flatnonzero(sources == name)
-            part = table.take(rows)
-            yield name, {one: _numbers(part.column(one)) for one in part.column_names if one not in ("run", "source")}
-
-
-def _numbers(values: object) -> np.ndarray:
-    found = np.array([np.nan if one is None else one for one in values.to_pylist()])  # type: ignore[attr-defined]
-    return found if found.dtype.kind in "if" else np.full(len(found), np.nan)
-
-
-def column(table: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """A column, or as many missing values where there is none."""
-    return table[name] if name in table else np.full(len(table["time_ns"]), np.nan)
 
 
 DEVICE_CHARTS = (  # (name, title, term, unit, columns by what they are, the first that is there is taken, factor)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from innerloop.harness.cli.verbs import as_called
-from innerloop.harness.cli.words import NONE, number, seconds, share
+from innerloop.harness.cli.words import ends, number, seconds, share
 from innerloop.harness.pages import specs
 from innerloop.harness.pages.comparison import words_of
 from innerloop.harness.pages.parts import (
@@ -80,7 +81,7 @@ def load_section(load: Load, found: Trials, number_: int) -> Section:
     for one in load.figures:
         cells = [
             cell(one, one.mean.value),
-            NONE if one.mean.low is None else f"{cell(one, one.mean.low)} – {cell(one, one.mean.high)}",
+            ends(one.mean.low, one.mean.high, partial(cell, one), " – "),
             share(one.half_width),
             cell(one, one.low),
             cell(one, one.high),
@@ -116,8 +117,8 @@ def chart(load: Load, number_: int) -> Chart:
     rate = next((one for one in load.figures if one.name == "throughput.output_tokens_per_s"), None)
     mean = {"mean": [], "low": [], "high": []} if rate is None else {
         "mean": plain([rate.mean.value]),
-        "low": plain([float("nan") if rate.mean.low is None else rate.mean.low]),
-        "high": plain([float("nan") if rate.mean.high is None else rate.mean.high]),
+        "low": plain([rate.mean.low]),
+        "high": plain([rate.mean.high]),
     }  # fmt: skip
     colours = {"ok": 0, "suspect": 1, "failed": 6, "interrupted": 6}
     series = tuple(Series(name, colours.get(name, 7), "suspect" if name == "suspect" else None)

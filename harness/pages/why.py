@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from innerloop.harness.cli.words import NONE, number, seconds
+from innerloop.harness.cli.words import ends, number, seconds
 from innerloop.harness.pages import specs
 from innerloop.harness.pages.parts import Chart, Label, Part, Row, Section, Series, Table
 from innerloop.harness.pages.summary import capital
@@ -26,6 +26,7 @@ def why(found: Decomposition) -> Section:
         for chart in (
             divided("by-phase", "Cost of the same steps, by phase", found.cost_by_phase_s, PHASES),
             divided("by-content", "Cost of the same steps, by composition", found.cost_by_coefficient_s, COEFFICIENTS),
+            divided("mix", "Mix, by composition", found.mix_by_coefficient_s or {}, COEFFICIENTS),
         )
         if chart is not None
     ]
@@ -45,7 +46,7 @@ def bridge(found: Decomposition) -> Chart:
     for name, part in (
         ("mix: different steps", found.mix_s),
         ("cost: same steps", found.cost_s),
-        ("steps on one side only", found.unmatched_s),
+        ("not comparable", found.unmatched_s),
     ):
         added = part.value or 0.0
         rows.append((name, "slower" if added > 0 else "faster", at, at + added, interval(part)))
@@ -97,7 +98,7 @@ def bridge(found: Decomposition) -> Chart:
 
 
 def interval(of: Estimate) -> str:
-    return NONE if of.low is None else f"{seconds(of.low)} – {seconds(of.high)}"
+    return ends(of.low, of.high, seconds, " – ")
 
 
 def divided(name: str, title: str, parts: Mapping[str, Estimate], words: Mapping[str, str]) -> Chart | None:
@@ -109,8 +110,8 @@ def divided(name: str, title: str, parts: Mapping[str, Estimate], words: Mapping
         "part": list(known),
         "series": ["slower" if (part.value or 0) > 0 else "faster" for part in known.values()],
         "v": plain([part.value for part in known.values()]),
-        "low": plain([float("nan") if part.low is None else part.low for part in known.values()]),
-        "high": plain([float("nan") if part.high is None else part.high for part in known.values()]),
+        "low": plain([part.low for part in known.values()]),
+        "high": plain([part.high for part in known.values()]),
         "interval": [interval(part) for part in known.values()],
     }
     series = (Series("slower", 1), Series("faster", 2))

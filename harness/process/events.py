@@ -29,6 +29,8 @@ class Account(TypedDict, total=False):
     memory_bytes: Mapping[str, int]
     process_cpu_s: float
     compiled_in_window: Mapping[str, int] | None
+    evicted_blocks: int | None
+    interruptions: Sequence[Sequence[Any]]  # what (garbage, capture), monotonic ns at which it began, ns or None
 
 
 class Event(Account, total=False):
@@ -54,7 +56,7 @@ class Event(Account, total=False):
 
 OF_A_WINDOW = (  # what each of the windows of one engine has of its own
     "warmup", "warmup_shapes", "step_pairs", "clock_ns_per_call", "caches_reset", "spread_over_s",
-    "process_cpu_s", "compiled_in_window", "memory_bytes",
+    "process_cpu_s", "compiled_in_window", "evicted_blocks", "interruptions", "memory_bytes",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from innerloop.harness.analysis.kernel_classes import TITLES
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, number, seconds, share, visible
+from innerloop.harness.cli.words import NONE, ends, number, seconds, share, visible
 from innerloop.harness.report.steps import short
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.comparison import (
@@ -37,6 +37,7 @@ COEFFICIENTS = {
     "prefill": "prefill tokens",
     "decode": "decode tokens",
     "context": "context tokens",
+    "rest": "what that leaves",
 }
 
 
@@ -115,7 +116,7 @@ def figures(found: Comparison) -> RenderableType:
     out.columns[-1].justify, out.columns[-1].no_wrap = "left", False
     for row in found.figures:
         style = "bold" if row.name == found.metric else ""
-        bounds = [NONE if row.ratio.low is None else f"{row.ratio.low:.3f}-{row.ratio.high:.3f}"] if bounded else []
+        bounds = [ends(row.ratio.low, row.ratio.high, ratio, "-")] if bounded else []
         out.add_row(
             Text(short_name(row.name) + (" *" if row.doubtful else ""), style=style),
             figure(row, row.a),
@@ -126,10 +127,10 @@ def figures(found: Comparison) -> RenderableType:
         )
     lines: list[RenderableType] = [out]
     if found.figures[0].smallest_visible is not None:
-        told = f"the smallest difference in {short_name(found.metric)} that these {found.blocks} trials could detect"
+        told = f"the smallest difference in {short_name(found.metric)} that these {found.trials} trials could detect"
         lines.append(Text(f"{told}: {share(found.figures[0].smallest_visible)}", style="dim"))
-    if found.blocks_needed is not None:
-        lines.append(Text(f"about {number(found.blocks_needed)} trials give an interval of ±1 %", style="dim"))
+    if found.trials_needed is not None:
+        lines.append(Text(f"about {number(found.trials_needed)} trials give an interval of ±1 %", style="dim"))
     if found.margin_source == "noise":
         margin = share(found.margin)
         words = f"differences up to {margin} are ignored: two identical runs differ by that much here"
@@ -173,7 +174,7 @@ def why(found: Decomposition) -> RenderableType:
     for name, part in {
         "mix: different steps": found.mix_s,
         "cost: same steps": found.cost_s,
-        "steps on one side only": found.unmatched_s,
+        "not comparable": found.unmatched_s,
     }.items():
         change = part.value or 0.0
         low, high = sorted((round(at * scale), round((at + change) * scale)))
@@ -186,6 +187,8 @@ def why(found: Decomposition) -> RenderableType:
         divided("cost by phase", found.cost_by_phase_s, found, {"rest": "other host time", "gap": "between steps"})
     )
     lines += [Text(""), divided("cost by composition", found.cost_by_coefficient_s, found, COEFFICIENTS)]
+    if found.mix_by_coefficient_s is not None:
+        lines += [Text(""), divided("mix by composition", found.mix_by_coefficient_s, found, COEFFICIENTS)]
     if found.kernels is not None:
         lines += [Text(""), *by_kernel_class(found.kernels)]
     if found.changed:
@@ -213,6 +216,8 @@ def part_table(title: str, found: Decomposition | KernelWhy) -> Table:
 
 def held(found: Decomposition) -> str:
     matched = f"{share(found.matched_share)} of the time is in steps that both sides ran"
+    if found.modelled_share:
+        matched += f", {share(found.modelled_share)} in steps of one side whose cost on the other follows from its own"
     if found.scatter == "steps":
         return f"{matched}; the intervals cover variation within these two runs, not between runs"
     return f"{matched}; too few steps for intervals" if found.scatter is None else matched
@@ -244,7 +249,11 @@ def plus(of: float | None) -> str:
 
 
 def interval(of: Estimate) -> str:
-    return NONE if of.low is None else f"{seconds(of.low)} to {seconds(of.high)}"
+    return ends(of.low, of.high, seconds)
+
+
+def ratio(of: float | None) -> str:
+    return NONE if of is None else f"{of:.3f}"
 
 
 def changed(rows: Sequence[ChangedSteps]) -> RenderableType:

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, number, seconds, share
+from innerloop.harness.cli.words import NONE, ends, number, seconds, share
 from innerloop.harness.report.layers import STYLE
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.comparison import Estimate
@@ -75,7 +75,12 @@ def probes(found: FindRate) -> RenderableType:
 def kept(one: Estimate | None) -> str:
     if one is None or one.value is None:
         return NONE
-    return f"{share(one.value)} ({100 * (one.low or 0):.1f}-{100 * (one.high or 1):.1f})"
+    bounds = ends(one.low, one.high, percent, "-")
+    return share(one.value) if bounds == NONE else f"{share(one.value)} ({bounds})"
+
+
+def percent(of: float | None) -> str:
+    return NONE if of is None else f"{100 * of:.1f}"
 
 
 def remarks(found: FindRate) -> Iterator[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, number, seconds, visible
+from innerloop.harness.cli.words import NONE, ends, number, seconds, visible
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.result.figures import FIGURES
 from innerloop.harness.schema.gate import DOUBT, CheckedCondition, Gate, Outcome
@@ -53,9 +55,7 @@ def value(one: CheckedCondition) -> str:
 
 
 def interval(one: CheckedCondition) -> str:
-    if one.value is None or one.value.low is None or one.value.high is None:
-        return NONE
-    return f"{shown(one, one.value.low)} to {shown(one, one.value.high)}"
+    return NONE if one.value is None else ends(one.value.low, one.value.high, partial(shown, one))
 
 
 def shown(one: CheckedCondition, of: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from innerloop.harness.cli.words import number, seconds, share
+from innerloop.harness.cli.words import ends, number, seconds, share
 from innerloop.harness.report.tables import ALIGNED, table
 from innerloop.harness.schema.goodput import Goodput, Limit
 
@@ -17,7 +17,7 @@ def goodput(found: Goodput) -> RenderableType:
     rows = table("limit", "", "within", "95 % interval", "n", "", least=ALIGNED)
     for one in found.limits:
         name = Limit(one.figure, one.quantile, one.limit_s).name
-        bounds = f"{share(one.low)} to {share(one.high)}"
+        bounds = ends(one.low, one.high, share)
         rows.add_row(name, seconds(one.limit_s), share(one.share), bounds, number(one.judged), HOLDS[one.holds])
     good = f"{number(found.good)} of {number(found.due)} requests that were due met all limits and finished"
     return Group(rows, Text(f"{good}: {number(found.requests_per_s)} requests/s", style="dim"))

@@ -68,30 +68,31 @@ def rungs(found: Waterfall) -> RenderableType:
     rows.add_column("", no_wrap=True, min_width=BAR)
     for name in ("TTFT", "TPOT"):
         rows.add_column(name, justify="right", no_wrap=True)
-    most = max((rung_s(rung, by_step)[0] for rung in found.rungs), default=0.0)
+    most = max((rung_s(rung, by_step)[0] or 0.0 for rung in found.rungs), default=0.0)
     doubtful = {rung.name for rung in by_chance(found)}
     for rung in found.rungs:
-        if rung.s_per_output_token is None:
+        spent, added = rung_s(rung, by_step)
+        if spent is None:
             rows.add_row(rung.name, NONE, NONE, NONE, "", NONE, NONE, style="red")
             continue
-        spent, added = rung_s(rung, by_step)
         rows.add_row(
             Text(rung.name, style="bold" if rung.kind == "layer" else "dim"),
             NONE if rung.tokens_per_s is None else number(round(rung.tokens_per_s)),
             seconds(spent),
-            signed(added) + ("?" if rung.name in doubtful else ""),
-            Text(bar(spent - added, spent, most), style="cyan" if added >= 0 else "green"),
+            NONE if added is None else signed(added) + ("?" if rung.name in doubtful else ""),
+            Text("") if added is None else Text(bar(spent - added, spent, most), "cyan" if added >= 0 else "green"),
             seconds(None if rung.ttft_s is None else rung.ttft_s.p50),
             seconds(None if rung.tpot_s is None else rung.tpot_s.p50),
         )
     return rows
 
 
-def rung_s(rung: LayerRow, by_step: bool) -> tuple[float, float]:
-    """A rung's time and what it adds, in seconds a step or a token; (0, 0) where it has no figures."""
+def rung_s(rung: LayerRow, by_step: bool) -> tuple[float | None, float | None]:
+    """A rung's time and what it adds, in seconds a step or a token."""
     if by_step:
-        return (rung.ms_per_step or 0.0) * 1e-3, (rung.added_ms_per_step or 0.0) * 1e-3
-    return rung.s_per_output_token or 0.0, rung.added_s_per_output_token or 0.0
+        spent, added = rung.ms_per_step, rung.added_ms_per_step
+        return None if spent is None else spent * 1e-3, None if added is None else added * 1e-3
+    return rung.s_per_output_token, rung.added_s_per_output_token
 
 
 def by_chance(found: Waterfall) -> Iterator[LayerRow]:

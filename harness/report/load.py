@@ -54,6 +54,8 @@ def cache_facts(caches: Caches | None) -> Iterator[tuple[str, str]]:
     yield "prefix cache", f"{measured}{possible}; {caches.start} at the start"
     lost = {"lost to evictions or timing": caches.lost_hit_tokens, "recomputed": caches.recomputed_positions}
     told = [f"{number(tokens)} tokens {what}" for what, tokens in lost.items() if tokens]
+    if caches.evicted_blocks is not None:
+        told.append(f"{number(caches.evicted_blocks)} blocks evicted")
     if told:
         yield "", ", ".join(told)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from innerloop.harness.cli.words import NONE, seconds, visible
+from innerloop.harness.cli.words import ends, seconds, visible
 from innerloop.harness.report import comparison as texts
 from innerloop.harness.report import gate as gates
 from innerloop.harness.schema.comparison import Comparison, Side
@@ -41,8 +41,8 @@ def lines(found: Comparison, gate: Gate | None) -> Iterator[str]:
             escaped(texts.short_name(row.name)) + (" \\*" if row.doubtful else ""),
             texts.figure(row, row.a),
             texts.figure(row, row.b),
-            NONE if row.ratio.value is None else f"{row.ratio.value:.3f}",
-            NONE if row.ratio.low is None else f"{row.ratio.low:.3f} to {row.ratio.high:.3f}",
+            texts.ratio(row.ratio.value),
+            ends(row.ratio.low, row.ratio.high, texts.ratio),
             texts.verdict(row, found.margin),
         ]
         for row in found.figures
@@ -81,7 +81,7 @@ def why(found: Comparison) -> Iterator[str]:
         "mix: different steps": found.why.mix_s,
         "cost: same steps": found.why.cost_s,
         **{f"cost: {name}": part for name, part in found.why.cost_by_phase_s.items() if part.value},
-        "steps on one side only": found.why.unmatched_s,
+        "not comparable": found.why.unmatched_s,
         "B": found.why.b_s,
     }
     rows = [

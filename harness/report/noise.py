@@ -15,7 +15,7 @@ from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import NONE, number, share, visible
 from innerloop.harness.report.comparison import short_name
 from innerloop.harness.report.tables import section, table
-from innerloop.harness.schema.noise import Noise
+from innerloop.harness.schema.noise import FigureNoise, Noise
 
 SHOWN_BLOCKS = (3, 5, 8, 12, 20, 30, 50)
 WIDTHS = (0.01, 0.02)
@@ -33,7 +33,7 @@ def print_all(found: Sequence[Noise], console: Console | None = None) -> None:
         return
     columns = ("measured", "of", "metric", "noise", "trials")
     rows = [
-        (one.created[:10], title(one), short_name(one.metric), share(one.margin), number(one.blocks)) for one in found
+        (one.created[:10], title(one), short_name(one.metric), share(one.margin), number(one.trials)) for one in found
     ]
     print_list(console, columns, rows, right=columns[3:])
 
@@ -45,8 +45,8 @@ def title(found: Noise) -> str:
 
 
 def parts(found: Noise) -> Iterator[RenderableType]:
-    took = "" if found.block_s is None else f", {minutes(found.block_s)} min per trial"
-    yield Text(f"{title(found)}  {found.blocks} trials of two identical runs{took}", style="bold")
+    took = "" if found.trial_s is None else f", {minutes(found.trial_s)} min per trial"
+    yield Text(f"{title(found)}  {found.trials} trials of two identical runs{took}", style="bold")
     for line in found.notes:
         yield Text(f"! {line}", style="yellow")
     yield section("How much two identical runs differ", scatter(found))
@@ -62,7 +62,7 @@ def scatter(found: Noise) -> RenderableType:
     out = table("", "back to back", "any two", gap=2)
     for name, one in found.figures.items():
         style = "bold" if name == found.metric else ""
-        cells = (short_name(name), relative(one.neighbours), relative(one.processes * math.sqrt(2)))
+        cells = (short_name(name), relative(one.neighbours), any_two(one))
         out.add_row(*(Text(cell, style=style) for cell in cells))
     note = "standard deviation of the ratio of two runs: back to back, or at any two times"
     return Group(out, Text(note, style="dim"))
@@ -72,12 +72,16 @@ def relative(of: float) -> str:
     return share(math.expm1(of))
 
 
+def any_two(one: FigureNoise) -> str:
+    """The scatter of the ratio of two runs that were made at any times."""
+    return relative(one.processes * math.sqrt(2))
+
+
 def planning(found: Noise) -> RenderableType:
     sigma = found.figures[found.metric].neighbours
     out = table("trials", "detectable", "interval", "minutes", left=0, gap=2)
-    for blocks in SHOWN_BLOCKS:
-        wide = f"±{share(half_width_with(blocks, sigma))}"
-        out.add_row(str(blocks), share(visible_with(blocks, sigma, found.margin)), wide, of_blocks(blocks, found))
+    for trials, cells in planned(found):
+        out.add_row(str(trials), *cells)
     lines: list[RenderableType] = [out]
     for width in WIDTHS:
         needed = blocks_within(width, sigma)
@@ -86,8 +90,16 @@ def planning(found: Noise) -> RenderableType:
     return Group(*lines, Text("detectable: difference found with 80 % power; intervals: 95 %", style="dim"))
 
 
+def planned(found: Noise) -> Iterator[tuple[int, list[str]]]:
+    """What so many trials can show: the detectable difference, the interval, minutes."""
+    sigma = found.figures[found.metric].neighbours
+    for trials in SHOWN_BLOCKS:
+        wide = f"±{share(half_width_with(trials, sigma))}"
+        yield trials, [share(visible_with(trials, sigma, found.margin)), wide, of_blocks(trials, found)]
+
+
 def of_blocks(blocks: int, found: Noise) -> str:
-    return NONE if found.block_s is None else minutes(blocks * found.block_s)
+    return NONE if found.trial_s is None else minutes(blocks * found.trial_s)
 
 
 def minutes(seconds: float) -> str:

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, assignments, levels, number, seconds, share, size, visible
+from innerloop.harness.cli.words import NONE, assignments, cores, levels, number, seconds, share, size, visible
 from innerloop.harness.report.doubts import failure, warnings
 from innerloop.harness.report.goodput import goodput
 from innerloop.harness.report.load import by_class, cache_facts, load_facts, speculation_facts
@@ -261,10 +261,10 @@ def _host(host: Host | None) -> Iterator[tuple[str, str]]:
         return
     switches = host.worker_involuntary_switches_per_s
     forced = "" if switches is None else f", {number(round(switches))} involuntary context switches/s"
-    yield "worker", f"{host.worker_cores:.2f} of {number(host.cpus)} cores{forced}"
+    yield "worker", f"{cores(host.worker_cores)} of {number(host.cpus)} cores{forced}"
     yield (
         "rest of host",
-        f"harness {host.harness_cores:.2f} cores, other processes {host.other_cores:.2f} cores, "
+        f"harness {cores(host.harness_cores)} cores, other processes {cores(host.other_cores)} cores, "
         f"steal {share(host.steal_share)}",
     )
 

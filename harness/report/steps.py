@@ -9,7 +9,7 @@ from rich.text import Text
 
 from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, assignments, number, seconds, share, visible
+from innerloop.harness.cli.words import NONE, assignments, ends, number, seconds, share, visible
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.investigation import (
     Bin,
@@ -106,7 +106,7 @@ def fits(by_kind: Mapping[str, FittedCosts]) -> RenderableType:
         out = table(KINDS[kind], "cost", "std. err.", "95 % interval", left=1)
         for name, cost in fit.costs.items():
             doubtful = fit.misfit is not None or cost.low <= 0 <= cost.high
-            interval = f"{seconds(cost.low)} to {seconds(cost.high)}"
+            interval = ends(cost.low, cost.high, seconds)
             style = "dim" if doubtful else ""
             out.add_row(COSTS[name], seconds(cost.estimate), seconds(cost.error), interval, style=style)
         lines += [out, Text(explained(fit), style="dim")]

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, number, seconds
+from innerloop.harness.cli.words import NONE, ends, number, seconds
 from innerloop.harness.report.layers import STYLE
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.comparison import Estimate
@@ -141,9 +141,8 @@ def interval(one: Estimate | None) -> str:
     """`412 (405 to 419)`, or the value alone where there is no interval."""
     if one is None or one.value is None:
         return NONE
-    if one.low is None or one.high is None:
-        return number(one.value)
-    return f"{number(one.value)} ({number(one.low)} to {number(one.high)})"
+    bounds = ends(one.low, one.high)
+    return number(one.value) if bounds == NONE else f"{number(one.value)} ({bounds})"
 
 
 def value(one: Estimate | None) -> float | None:

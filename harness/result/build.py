@@ -17,6 +17,7 @@ from innerloop.harness.cli.words import seconds
 from innerloop.harness.result import caches, synthetic, telemetry
 from innerloop.harness.result import roofline as limit
 from innerloop.harness.result.identity import key_of, new_id
+from innerloop.harness.result.interruptions import interruptions
 from innerloop.harness.result.load import replay_changes
 from innerloop.harness.result.reasons import reasons, status
 from innerloop.harness.result.record import Record
@@ -104,6 +105,7 @@ def build(record: Record) -> Result:
             step_ratio_low=ratio.low,
             step_ratio_high=ratio.high,
             step_ratio_pairs=ratio.pairs,
+            interruptions=interruptions(record),
         ),
         memory_bytes=memory_bytes(record),
         telemetry=seen,

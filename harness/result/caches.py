@@ -31,6 +31,7 @@ def section(record: Record, prompt_tokens: int) -> Caches:
         start=record.caches,
         block_tokens=block,
         recomputed_positions=recomputed(steps, requests),
+        evicted_blocks=record.reported.get("evicted_blocks"),
         hit_share_over_time=hit_share_over_time(steps, *record.window),
     )
     if record.known_lens is None or len(record.known_lens) != len(requests):

@@ -31,7 +31,7 @@ def memory_bytes(record: Record) -> Memory:
     """Memory of the worker's processes at the phases' ends and its peak; what the engine says of its own."""
     host = next((one for one in record.tables.samples if one.source == "host"), None)
     sampled, own = host_analysis.memory_bytes(host, record.phases), record.reported.get("memory_bytes") or {}
-    known = {name: [m[name] or 0 for m in (sampled, own) if m.get(name)] for name in sampled}
+    known = {name: [size for m in (sampled, own) if (size := m.get(name)) is not None] for name in sampled}
     largest = {name: max(values) if values else None for name, values in known.items()}
     return Memory(
         **largest,  # the samples count the worker's children, its own account misses no moment

@@ -10,7 +10,7 @@ import numpy as np
 
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.windows import kind_of, out_of_requests_ns
-from innerloop.harness.cli.words import number, share
+from innerloop.harness.cli.words import cores, number, share
 from innerloop.harness.result.codes import doubt
 from innerloop.harness.schema.reasons import Check, Reason
 from innerloop.harness.schema.startup import Warmup
@@ -134,10 +134,10 @@ def _host(host: Host | None) -> Iterator[Reason]:
             f"the hypervisor took {share(host.steal_share)} of this machine's CPU time",
             "Repeat on a machine with dedicated cores.",
         )
-    if _over(host.other_share, OTHER_SHARE) or host.other_cores > OTHER_CORES:
+    if _over(host.other_share, OTHER_SHARE) or _over(host.other_cores, OTHER_CORES):
         yield doubt(
             "other_processes",
-            f"other processes used {share(host.other_share)} of all cores' time ({host.other_cores:.2f} cores)",
+            f"other processes used {share(host.other_share)} of all cores' time ({cores(host.other_cores)} cores)",
             "Stop other programs on this machine, and repeat.",
         )
     swapped = (host.swap_in_bytes or 0) + (host.swap_out_bytes or 0)

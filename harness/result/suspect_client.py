@@ -18,8 +18,9 @@ def suspicions(client: Client | None) -> list[Reason]:
     near, busy = client.share_of_capacity, client.cpu_s_per_s
     found = []
     if near is not None and near > NEAR_SHARE:
-        most = client.capacity_tokens_per_s or 0.0
-        found.append(f"it received {share(near)} of the {number(round(most))} tokens/s that it can handle")
+        found.append(
+            f"it received {share(near)} of the {number(client.capacity_tokens_per_s)} tokens/s that it can handle"
+        )
     if busy is not None and busy > BUSY_SHARE:
         found.append(f"it used {share(busy)} of a core")
     if not found:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from innerloop.harness.schema.comparison import Comparison, Estimate
 from innerloop.harness.schema.figure import Figure
 
-VERSION = "1.0"
+VERSION = "2.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +16,14 @@ class VersionProbed:
     """One of the versions, in their order."""
 
     name: Annotated[str, Figure("the version or commit")]
-    probability: Annotated[float, Figure("posterior probability that it is the culprit; for the first: that there is no culprit")]
-    blocks: Annotated[int, Figure("blocks in which it was compared with the first version")]
-    ratio: Annotated[Estimate | None, Figure("its figure relative to the first version's, over the blocks", null="there are no blocks")]
+    probability: Annotated[
+        float, Figure("posterior probability that it is the culprit; for the first: that there is no culprit")
+    ]
+    trials: Annotated[int, Figure("trials in which it was compared with the first version")]
+    ratio: Annotated[
+        Estimate | None,
+        Figure("its figure relative to the first version's, over the trials", null="there are no trials"),
+    ]
     untestable: Annotated[str | None, Figure("why it cannot be tested", null="it can, as far as is known")]
 
 
@@ -43,8 +48,8 @@ class Bisect:
         Estimate | None, Figure("relative loss of the metric: posterior mean, 95 % credible bounds", null="no culprit")
     ]
     noise: Annotated[float, Figure("posterior mean of one comparison's standard deviation, relative")]
-    blocks: Annotated[int, Figure("pairs of runs that were compared")]
-    most: Annotated[int, Figure("maximum number of blocks")]
+    trials: Annotated[int, Figure("pairs of runs that were compared")]
+    most: Annotated[int, Figure("maximum number of trials")]
     versions: tuple[VersionProbed, ...]
     why: Annotated[Comparison | None, Figure("the culprit vs. the version before it", null="not run yet, or none")]
     notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")]

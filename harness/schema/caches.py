@@ -54,6 +54,11 @@ class Caches:
                "prefill positions + cached tokens - prompt tokens",
                "the engine does not report it, or requests had not finished their prompts", "lower"),
     ] = None  # fmt: skip
+    evicted_blocks: Annotated[
+        int | None,
+        Figure("blocks that the prefix cache gave up for new ones during the window", "blocks",
+               null="the engine caches no prefixes, or does not say", better="lower"),
+    ] = None  # fmt: skip
     hit_share_over_time: Annotated[
         tuple[float | None, ...] | None,
         Figure("cached / (cached + computed) prompt positions in each bin of over_time",

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.figure import Figure
 
-VERSION = "1.2"
+VERSION = "2.0"
 MarginSource = Literal["given", "noise", "default"]
 Verdict = Literal["better", "worse", "same", "undecided"]
 ONE_PROCESS = "there are fewer than three trials"
+UNREPORTED = "an engine does not report it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,13 @@ class ComparedFigure:
 class ChangedSteps:
     """Steps of one composition."""
 
-    prefill_positions: Annotated[float, Figure("prefill positions of such a step, in the middle of its class")]
-    decode_positions: Annotated[float, Figure("decode positions of such a step, likewise")]
-    context_tokens: Annotated[float, Figure("context tokens of such a step, likewise", "tokens")]
+    prefill_positions: Annotated[
+        float | None, Figure("prefill positions of such a step, in the middle of its class", null=UNREPORTED)
+    ]
+    decode_positions: Annotated[float | None, Figure("decode positions of such a step, likewise", null=UNREPORTED)]
+    context_tokens: Annotated[
+        float | None, Figure("context tokens of such a step, likewise", "tokens", null=UNREPORTED)
+    ]
     steps_per_token_a: Annotated[float, Figure("how many such steps A ran for an output token")]
     steps_per_token_b: Annotated[float, Figure("how many such steps B ran for an output token")]
     cost_a_s: Annotated[float | None, Figure("mean time of one such step", "s", null="A has no such steps")]
@@ -106,12 +111,16 @@ class KernelWhy:
     difference_s: Annotated[Estimate, Figure("B - A", "s")]
     mix_s: Annotated[Estimate, Figure("because different steps were captured", "s")]
     cost_s: Annotated[Estimate, Figure("because the same steps took more or less time", "s")]
-    unmatched_s: Annotated[Estimate, Figure("steps that only one side had: not comparable", "s")]
+    unmatched_s: Annotated[
+        Estimate, Figure("steps that only one side had, and of which the other's say nothing: not comparable", "s")
+    ]
     cost_by_class_s: Annotated[
         Mapping[str, Estimate],
         Figure("`cost_s` by kernel class; rest: time in which no kernel ran, less overlaps", "s"),
     ]
-    matched_share: Annotated[float, Figure("share of both sides' time in steps that both had")]
+    matched_share: Annotated[
+        float | None, Figure("share of both sides' time in steps that both had", null="there is no such time")
+    ]
     scatter: Annotated[
         Literal["processes", "steps"] | None,
         Figure(
@@ -130,10 +139,15 @@ class Decomposition:
     difference_s: Annotated[Estimate, Figure("B - A", "s")]
     mix_s: Annotated[Estimate, Figure("because different steps ran", "s")]
     cost_s: Annotated[Estimate, Figure("because the same steps took more or less time", "s")]
-    unmatched_s: Annotated[Estimate, Figure("steps that only one side had: not comparable", "s")]
+    unmatched_s: Annotated[
+        Estimate,
+        Figure("steps that only one side ran, and of which the other's steps say nothing: not comparable", "s"),
+    ]
     cost_by_phase_s: Annotated[Mapping[str, Estimate], Figure("`cost_s` by phase", "s")]
     cost_by_coefficient_s: Annotated[Mapping[str, Estimate], Figure("`cost_s` by composition of the steps", "s")]
-    matched_share: Annotated[float, Figure("share of both sides' time in steps that both ran")]
+    matched_share: Annotated[
+        float | None, Figure("share of both sides' time in steps that both ran", null="there is no such time")
+    ]
     scatter: Annotated[
         Literal["processes", "steps"] | None,
         Figure(
@@ -144,7 +158,22 @@ class Decomposition:
     changed: tuple[ChangedSteps, ...]
     kernels: Annotated[
         KernelWhy | None,
-        Figure("by kernel class", null="no block has a pass of `--profiler kernels` or nsys on both sides"),
+        Figure("by kernel class", null="no trial has a pass of `--profiler kernels` or nsys on both sides"),
+    ] = None
+    mix_by_coefficient_s: Annotated[
+        Mapping[str, Estimate] | None,
+        Figure(
+            "`mix_s` by composition of the steps; rest: what that does not explain",
+            "s",
+            null="no line describes both sides' steps",
+        ),
+    ] = None
+    modelled_share: Annotated[
+        float | None,
+        Figure(
+            "share of both sides' time in steps that one side ran and whose cost on the other comes from its line",
+            null="there is no such time",
+        ),
     ] = None
 
 
@@ -158,7 +187,7 @@ class Comparison:
     b: Side
     differences: Annotated[tuple[Difference, ...], Figure("what differs")]
     waived: Annotated[tuple[str, ...], Figure("reasons to refuse the comparison that an option waived")]
-    blocks: Annotated[int, Figure("number of trials; each runs A and B one after the other")]
+    trials: Annotated[int, Figure("number of trials; each runs A and B one after the other")]
     margin: Annotated[float, Figure("relative differences up to this are ignored")]
     metric: Annotated[str, Figure("the primary metric, listed first in figures")]
     figures: tuple[ComparedFigure, ...]
@@ -169,7 +198,7 @@ class Comparison:
     margin_source: Annotated[
         MarginSource, Figure("given: by the command; noise: measured by `innerloop noise` on this machine")
     ] = "default"
-    blocks_needed: Annotated[
+    trials_needed: Annotated[
         int | None, Figure("trials needed for an interval of ±1 % of the metric at this scatter", null=ONE_PROCESS)
     ] = None
     kind: Annotated[Literal["comparison"], Figure("what this document is")] = "comparison"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from innerloop.harness.schema.comparison import Comparison, Estimate
 from innerloop.harness.schema.figure import Figure
 
-VERSION = "1.0"
+VERSION = "2.0"
 DOUBT = "a suspect run makes this metric doubtful"  # a reason
 Outcome = Literal["passed", "failed", "cannot tell"]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.figure import Figure
 
-VERSION = "1.0"
+VERSION = "2.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Noise:
     engine_version: Annotated[str | None, Figure("version of the engine that ran", null="the engine reports none")]
     metric: Annotated[str, Figure("the metric whose noise is the margin of comparisons")]
     margin: Annotated[float, Figure("largest relative difference that is ignored")]
-    blocks: Annotated[int, Figure("number of trials, of two runs each")]
-    block_s: Annotated[float | None, Figure("mean time of a trial", "s", null="the journal has no times")]
+    trials: Annotated[int, Figure("number of trials, of two runs each")]
+    trial_s: Annotated[float | None, Figure("mean time of a trial", "s", null="the journal has no times")]
     figures: Annotated[Mapping[str, FigureNoise], Figure("noise of each metric, by dotted name")]
     runs: Annotated[tuple[str, ...], Figure("the runs' folders")]
     notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")]

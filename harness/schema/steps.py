@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.figure import Figure
@@ -64,6 +64,17 @@ class TimeShare:
 
 
 @dataclass(frozen=True, slots=True)
+class Interruption:
+    """Something that held the worker up in the window."""
+
+    what: Annotated[
+        Literal["garbage", "capture"], Figure("garbage: Python collected garbage; capture: a CUDA graph was captured")
+    ]
+    at_s: Annotated[float, Figure("when it began, from the window's start", "s")]
+    duration_s: Annotated[float | None, Figure("how long it took", "s", null="a capture is not timed")]
+
+
+@dataclass(frozen=True, slots=True)
 class Overhead:
     """What measuring cost."""
 
@@ -109,6 +120,10 @@ class Overhead:
     ] = None
     trace_growths: Annotated[
         int | None, Figure("times the trace had to grow in the window", null="an older innerloop wrote it")
+    ] = None
+    interruptions: Annotated[
+        tuple[Interruption, ...] | None,
+        Figure("the 20 longest garbage collections of 1 ms or more, and the first 20 captures", null="not recorded"),
     ] = None
 
 

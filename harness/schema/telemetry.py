@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from innerloop.harness.schema.figure import Figure
 
 UNSEEN = "the driver does not report it"
+UNREAD = "the kernel does not show it"
 STEADY, STEADY_TOKEN = "energy of the steady window", "steady energy / steady output tokens"
 NO_STEADY = "there is no steady window, or its energy is unknown"
 UNSAMPLED = "it was not sampled"
@@ -22,30 +23,34 @@ class Host:
 
     covered_s: Annotated[float, Figure("part of the window that the samples cover", unit="s")]
     cpus: Annotated[int | None, Figure("hardware threads that this process may use", null=UNSAMPLED)]
-    worker_user_s: Annotated[float, Figure("CPU time of the worker and its descendants in user mode", "s")]
-    worker_system_s: Annotated[float, Figure("their CPU time in the kernel", "s")]
-    worker_cores: Annotated[float, Figure("their CPU time per second of the window")]
-    worker_rss_mean_bytes: Annotated[int, Figure("their resident memory, mean", "bytes")]
-    worker_rss_peak_bytes: Annotated[int, Figure("their resident memory, largest sample", "bytes")]
-    worker_threads_max: Annotated[int, Figure("most threads at once")]
-    worker_processes_max: Annotated[int, Figure("most processes at once")]
-    worker_major_faults: Annotated[int | None, Figure("page faults that read from disk", null=UNSEEN)]
+    worker_user_s: Annotated[
+        float | None, Figure("CPU time of the worker and its descendants in user mode", "s", null=UNREAD)
+    ]
+    worker_system_s: Annotated[float | None, Figure("their CPU time in the kernel", "s", null=UNREAD)]
+    worker_cores: Annotated[float | None, Figure("their CPU time per second of the window", null=UNREAD)]
+    worker_rss_mean_bytes: Annotated[int | None, Figure("their resident memory, mean", "bytes", null=UNREAD)]
+    worker_rss_peak_bytes: Annotated[int | None, Figure("their resident memory, largest sample", "bytes", null=UNREAD)]
+    worker_threads_max: Annotated[int | None, Figure("most threads at once", null=UNREAD)]
+    worker_processes_max: Annotated[int | None, Figure("most processes at once", null=UNREAD)]
+    worker_major_faults: Annotated[int | None, Figure("page faults that read from disk", null=UNREAD)]
     worker_voluntary_switches_per_s: Annotated[
-        float | None, Figure("context switches of threads that waited", "1/s", null=UNSEEN)
+        float | None, Figure("context switches of threads that waited", "1/s", null=UNREAD)
     ]
     worker_involuntary_switches_per_s: Annotated[
         float | None,
-        Figure("context switches of threads that had to make room", "1/s", null=UNSEEN, better="lower"),
+        Figure("context switches of threads that had to make room", "1/s", null=UNREAD, better="lower"),
     ]
-    harness_cores: Annotated[float, Figure("the harness's CPU time per second of the window")]
-    other_cores: Annotated[float, Figure("used by neither the worker nor the harness", better="lower")]
+    harness_cores: Annotated[float | None, Figure("the harness's CPU time per second of the window", null=UNREAD)]
+    other_cores: Annotated[
+        float | None, Figure("used by neither the worker nor the harness", better="lower", null=UNREAD)
+    ]
     other_share: Annotated[float | None, Figure("the same, of all cores' time", better="lower", null=UNSAMPLED)]
-    busy_share: Annotated[float | None, Figure("user, nice, system, irq and softirq time", null=UNSEEN)]
-    iowait_share: Annotated[float | None, Figure("time in which cores waited for disks", null=UNSEEN)]
+    busy_share: Annotated[float | None, Figure("user, nice, system, irq and softirq time", null=UNREAD)]
+    iowait_share: Annotated[float | None, Figure("time in which cores waited for disks", null=UNREAD)]
     steal_share: Annotated[float | None, Figure("taken by the hypervisor", better="lower", null=UNSAMPLED)]
     available_least_bytes: Annotated[int | None, Figure("least free memory", unit="bytes", null=UNSAMPLED)]
-    swap_in_bytes: Annotated[int | None, Figure("read from swap, by any process", "bytes", null=UNSEEN)]
-    swap_out_bytes: Annotated[int | None, Figure("written to swap, by any process", "bytes", null=UNSEEN)]
+    swap_in_bytes: Annotated[int | None, Figure("read from swap, by any process", "bytes", null=UNREAD)]
+    swap_out_bytes: Annotated[int | None, Figure("written to swap, by any process", "bytes", null=UNREAD)]
 
 
 @dataclass(frozen=True, slots=True)

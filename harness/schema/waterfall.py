@@ -69,9 +69,9 @@ class LayerRow:
     tokens_per_s: Annotated[
         float | None, Figure("1 / s_per_output_token", unit="tokens/s", better="higher", null="`reason` says why")
     ] = None
-    ms_per_step: Annotated[float | None, Figure("per step of the core layer", unit="ms", null="layer core was not run")] = (
-        None
-    )
+    ms_per_step: Annotated[
+        float | None, Figure("per step of the core layer", unit="ms", null="layer core was not run")
+    ] = None
     added_s_per_output_token: Annotated[
         float | None, Figure("difference from the layer below", unit="s", null="`reason` says why")
     ] = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,14 @@ HOST = np.dtype(
         ("worker_user_s", "<f8"),
         ("worker_system_s", "<f8"),
         ("worker_major_faults", "<i8"),
-        ("worker_voluntary_switches", "<i8"),  # -1 in the samples that do not read them
+        ("worker_voluntary_switches", "<i8"),  # -1 in the samples that do not read them, or cannot
         ("worker_involuntary_switches", "<i8"),
         ("worker_rss_bytes", "<i8"),  # a page that two processes share counts twice
         ("worker_threads", "<i4"),
         ("worker_processes", "<i4"),
         ("harness_cpu_s", "<f8"),
-        # the machine, over all its cores; counters
-        ("machine_busy_s", "<f8"),  # user, nice, system, irq and softirq
+        # the machine, over all its cores; counters, NaN and -1 where the kernel has none
+        ("machine_busy_s", "<f8"),  # user, nice, system, irq and softirq; guests are part of user and nice
         ("machine_idle_s", "<f8"),
         ("machine_iowait_s", "<f8"),
         ("machine_steal_s", "<f8"),
@@ -58,7 +60,8 @@ class HostSampler(Sampler):
             raise OSError(f"host telemetry needs Linux's /proc; this is {sys.platform}")
         self.facts["cpus"] = os.sysconf("SC_NPROCESSORS_ONLN")
         for name in ("stat", "vmstat", "meminfo"):
-            self._files[name] = os.open(f"/proc/{name}", os.O_RDONLY)
+            with suppress(OSError):  # sandboxes have a part of /proc
+                self._files[name] = os.open(f"/proc/{name}", os.O_RDONLY)
         self._tree = Tree(pid, *self.also)
 
     def close(self) -> None:
@@ -76,7 +79,7 @@ class HostSampler(Sampler):
         if self._stop.is_set() or time.monotonic() >= self._switches_due:
             self._switches_due = time.monotonic() + SWITCHES_EVERY_S
             switches = tree.switches()
-        user, nice, system, idle, iowait, irq, softirq, steal = self._cpu_ticks()
+        busy, idle, iowait, steal = self._machine_s()
         swap_in, swap_out = self._swapped_bytes()
         return (
             usage.user_s,
@@ -87,29 +90,35 @@ class HostSampler(Sampler):
             usage.threads,
             usage.processes,
             time.process_time(),
-            (user + nice + system + irq + softirq) * TICK_S,
-            idle * TICK_S,
-            iowait * TICK_S,
-            steal * TICK_S,
+            busy,
+            idle,
+            iowait,
+            steal,
             swap_in,
             swap_out,
             self._available_bytes(),
         )
 
-    def _cpu_ticks(self) -> list[int]:
-        """user, nice, system, idle, iowait, irq, softirq, steal of all cores (guest time is part of user and nice)."""
-        line = os.pread(self._files["stat"], 256, 0).split(b"\n", 1)[0]
-        return [int(x) for x in line.split()[1:9]]
+    def _machine_s(self) -> tuple[float, float, float, float]:
+        """busy, idle, iowait and steal of all cores so far; NaN where the kernel does not count them."""
+        line = self._start_of("stat", 256).split(b"\n", 1)[0]
+        counted = [int(ticks) * TICK_S for ticks in line.split()[1:9]]
+        user, nice, system, idle, iowait, irq, softirq, steal = counted + [math.nan] * (8 - len(counted))
+        return user + nice + system + sum(s for s in (irq, softirq) if not math.isnan(s)), idle, iowait, steal
 
     def _swapped_bytes(self) -> list[int]:
         """In and out, since the machine started; -1 where the kernel does not count it."""
-        text = os.pread(self._files["vmstat"], 1 << 16, 0)
+        text = self._start_of("vmstat", 1 << 16)
         pages = (_number_after(text, key) for key in (b"\npswpin ", b"\npswpout "))
         return [-1 if n is None else n * PAGE_BYTES for n in pages]
 
     def _available_bytes(self) -> int:
-        kib = _number_after(os.pread(self._files["meminfo"], 1 << 12, 0), b"\nMemAvailable:")
+        kib = _number_after(self._start_of("meminfo", 1 << 12), b"\nMemAvailable:")
         return -1 if kib is None else kib * 1024
+
+    def _start_of(self, name: str, length: int) -> bytes:
+        """The first bytes of a file of /proc; nothing where there is none."""
+        return os.pread(self._files[name], length, 0) if name in self._files else b""
 
 
 def _number_after(text: bytes, key: bytes) -> int | None:

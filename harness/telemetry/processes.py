@@ -85,7 +85,10 @@ class Tree:
         return set(self._files)
 
     def switches(self) -> Counters:
-        """(voluntary, involuntary) context switches of every thread so far; dearer than `usage`: one file a thread."""
+        """(voluntary, involuntary) context switches of every thread so far; dearer than `usage`: one file a thread.
+
+        (-1, -1) where the kernel has not told those of any thread yet.
+        """
         now: dict[tuple[int, int], Counters] = {}
         for pid in self._files:
             try:
@@ -99,6 +102,8 @@ class Tree:
         for key in self._switches.keys() - now.keys():
             self._switches_ended = _add(self._switches_ended, self._switches[key])
         self._switches = now
+        if not now and self._switches_ended == (0, 0):
+            return -1, -1
         return _sum(now.values(), self._switches_ended)
 
     def _discover(self) -> None:

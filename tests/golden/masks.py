@@ -9,10 +9,7 @@ from collections.abc import Sequence
 from tests.golden.call import ROOT
 
 MASKED = "<machine>"
-PLACE = (
-    (re.escape(str(ROOT)), "/checkout"),
-    (r"(?m) +$", ""),
-)
+PLACE = ((re.escape(str(ROOT)), "/checkout"),)
 MACHINE_KEYS = (
     "os_name|kernel|libc|cpu|physical_cores|logical_cores|machine_logical_cores|cpu_quota|memory_bytes"
     "|memory_available_bytes|python|commit|uv|note|cpu_energy"
@@ -32,8 +29,8 @@ USAGE = r"(?s)usage: .*?(?=\n\n|\n\S)"
 
 
 def without_place(text: str) -> str:
-    """What is printed, without where this checkout lies, the spaces at the ends of lines, and the line breaks in a
-    usage, which depend on Python's version."""
+    """What is printed, without where this checkout lies and the line breaks in a usage, which depend on Python's
+    version."""
     return substitute(re.sub(USAGE, lambda usage: " ".join(usage.group().split()), text), PLACE)
 
 

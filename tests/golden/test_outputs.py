@@ -31,6 +31,17 @@ def test_text_is_the_same_to_the_letter(name: str) -> None:
     assert layout(told) == layout(recorded)
 
 
+def test_no_line_ends_in_blanks() -> None:
+    """Of what was recorded, to which every output is held above."""
+    ends = {
+        f"{path.name}: {line!r}"
+        for path in sorted(EXPECTED.iterdir())
+        for line in path.read_text(encoding="utf-8").split("\n")
+        if line != line.rstrip()
+    }
+    assert ends == set()
+
+
 @pytest.mark.parametrize("name", [name for name in CASES if expected(name).suffix == ".json"])
 def test_json_is_the_same(name: str) -> None:
     """Also in its order and layout; only the last digits of fractions may differ (see `unlike`)."""

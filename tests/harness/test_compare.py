@@ -41,7 +41,7 @@ def as_json(capsys, *words: Any) -> dict[str, Any]:
 
 def test_two_runs_have_a_ratio_and_neither_interval_nor_verdict(make: Make, capsys) -> None:
     found = as_json(capsys, make("a"), make("b", batch_16))
-    assert (found["kind"], found["blocks"], found["margin"]) == ("comparison", 1, 0.02)
+    assert (found["kind"], found["trials"], found["margin"]) == ("comparison", 1, 0.02)
     first = found["figures"][0]
     assert first["name"] == found["metric"] == "throughput.output_tokens_per_s"
     assert first["ratio"] == {"value": pytest.approx(1.1), "low": None, "high": None}
@@ -158,13 +158,13 @@ def test_blocks_have_intervals_verdicts_and_the_smallest_visible_difference(make
         blocks.append((Member(base, read_compared(base)), Member(changed, read_compared(changed))))
     found = comparison(blocks, Question())
     first = found.figures[0]
-    assert (first.verdict, found.blocks, found.why is not None) == ("better", 4, True)
+    assert (first.verdict, found.trials, found.why is not None) == ("better", 4, True)
     assert first.ratio.low is not None
     assert first.ratio.low > 1.02
     assert first.smallest_visible is not None
     assert found.figures[1].verdict == "same"
     assert (
-        found.blocks_needed == 6
+        found.trials_needed == 6
     )  # of 0.863 %: t(.975, 4) 0.863 / sqrt(5) = 1.07 %, t(.975, 5) 0.863 / sqrt(6) = 0.91 %
     assert not any("process" in note for note in found.notes)
     assert comparison(blocks, Question(margin=0.2)).figures[0].verdict == "same"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import gc
+from types import SimpleNamespace
 
 import pytest
 
-from innerloop.engines.worker.garbage import Pauses, settle_garbage
+from innerloop.engines.worker import garbage
+from innerloop.engines.worker.garbage import MOST, Pauses, settle_garbage
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +40,16 @@ def test_what_lives_at_the_windows_start_is_not_looked_at_again():
     kept: list[list[int]] = [[] for _ in range(1000)]
     settle_garbage()
     assert gc.get_freeze_count() >= before + len(kept)
+
+
+def test_the_longest_collections_are_kept_with_their_time(monkeypatch):
+    lengths = [0, 3_000_000, 999_999, *[2_000_000] * MOST]
+    clock = iter([moment for k, spent in enumerate(lengths) for moment in (k * 10**9, k * 10**9 + spent)])
+    monkeypatch.setattr(garbage, "time", SimpleNamespace(monotonic_ns=lambda: next(clock)))
+    pauses = Pauses(lambda _: None)
+    for _ in lengths:
+        pauses._on_collection("start", {})
+        pauses._on_collection("stop", {})
+    assert len(pauses.longest) == MOST
+    assert max(pauses.longest) == (3_000_000, 10**9)
+    assert min(spent for spent, _ in pauses.longest) == 2_000_000

@@ -10,6 +10,7 @@ import pytest
 
 from innerloop.harness.analysis.compositions import PARTS, Run, run_of
 from innerloop.harness.analysis.decomposition import Decomposition, decompose
+from innerloop.harness.analysis.step_model import moments
 from tests.plugins.driving import closed, offline
 from tests.plugins.scripted.options import make_spec
 from tests.plugins.scripted.simulate import START_NS, simulate
@@ -41,6 +42,8 @@ def check_sums(found: Decomposition, a: Run, b: Run) -> None:
     assert whole == pytest.approx(found.difference_s, abs=1e-12)
     assert sum(found.cost_by_part.values()) == pytest.approx(found.cost_s, abs=1e-12)
     assert sum(found.cost_by_coefficient.values()) == pytest.approx(found.cost_s, abs=1e-9)
+    if found.mix_by_coefficient is not None:
+        assert sum(found.mix_by_coefficient.values()) == pytest.approx(found.mix_s, abs=1e-12)
 
 
 def hand_made(**columns: list[float]) -> Run:
@@ -86,6 +89,7 @@ def test_runs_of_other_compositions_have_nothing_to_compare() -> None:
     a, b = hand_made(decode=[1], seconds=[1]), hand_made(decode=[2], seconds=[2])
     found = between(a, b)
     assert (found.matched_share, found.mix_s, found.cost_s, found.unmatched_s) == (0, 0, 0, 0)
+    assert (found.modelled_share, found.mix_by_coefficient) == (0, None)
     check_sums(found, a, b)
 
 
@@ -143,3 +147,87 @@ def test_no_difference_is_no_part() -> None:
         found = between(simulated(seed), simulated(seed + 50))
         assert abs(found.difference_s) < 0.01 * found.a_s
         assert abs(found.cost_s) < 0.01 * found.a_s
+
+
+def shared(caching: bool, seed: int, **options: Any) -> Run:
+    """Ten users whose prompts begin with the same 512 tokens, as of users-10-shared."""
+    draws = np.random.default_rng(7)
+    asked = [
+        (512 + int(n), int(m)) for n, m in zip(draws.integers(30, 150, 100), draws.integers(8, 80, 100), strict=True)
+    ]
+    work = closed(10, asked, rest_ns=2_000_000)
+    ids = work.prompt_tokens.copy()
+    for first in work.prompt_offsets[:-1]:
+        ids[first : first + 512] = np.arange(512)
+    limits = {"max_batch_size": 16, "max_tokens_per_step": 2048, "kv_cache_tokens": 65536, "prefix_caching": caching}
+    trace = simulate(
+        make_spec(**{**COSTS, "prefill_us": 10, **limits, **options}), replace(work, prompt_tokens=ids), seed
+    )
+    return run_of(trace.steps, trace.tokens, trace.requests, START_NS, int(trace.steps["end_ns"][-1]))
+
+
+def prefilled(run: Run) -> float:
+    """Prefill positions for an output token."""
+    return float(run.prefill.sum() / run.tokens.sum())
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.2])
+def test_prefill_that_a_cache_saves_is_mix_at_its_fitted_cost(noise: float) -> None:
+    """10 us a position: a step of hundreds of them is one that the side with the cache never runs."""
+    a, b = shared(False, 1, noise=noise), shared(True, 51, noise=noise)
+    found = between(a, b)
+    check_sums(found, a, b)
+    saved = 10e-6 * (prefilled(b) - prefilled(a))
+    assert found.mix_by_coefficient is not None
+    assert found.mix_by_coefficient["prefill"] == pytest.approx(saved, rel=0.1)
+    assert found.mix_s == pytest.approx(saved, rel=0.15)
+    assert abs(found.cost_s) < 0.1 * abs(saved)
+    assert abs(found.unmatched_s) < 0.02 * abs(saved)
+    assert found.matched_share is not None
+    assert found.modelled_share is not None
+    assert found.matched_share + found.modelled_share > 0.98
+
+
+def test_a_fault_beside_another_mix_is_cost_in_its_phase() -> None:
+    a, b = shared(False, 1), shared(True, 51, phase_us={"schedule": 300})
+    found = between(a, b)
+    check_sums(found, a, b)
+    planted = 300e-6 * len(b.seconds) / b.tokens.sum()
+    assert found.cost_by_part["schedule"] == pytest.approx(planted, rel=0.05)
+    assert found.cost_s == pytest.approx(planted, rel=0.1)
+    assert found.mix_by_coefficient is not None
+    assert found.mix_by_coefficient["prefill"] == pytest.approx(10e-6 * (prefilled(b) - prefilled(a)), rel=0.1)
+
+
+def without_prefill(n: int, seconds: float) -> Run:
+    return hand_made(decode=[1 + k % 8 for k in range(n)], seconds=[seconds * (1 + k % 8) for k in range(n)])
+
+
+def test_what_a_side_never_did_is_not_comparable() -> None:
+    """B never has a prefill, so that nothing says what one takes there; nor what 100 positions take after at most 8."""
+    b = without_prefill(80, 1.0)
+    prefill = np.where(np.arange(80) % 4 == 0, 50.0, 0.0)
+    a = replace(b, prefill=prefill, seconds=b.seconds + prefill)
+    found = between(a, b)
+    assert found.unmatched_s == pytest.approx(-float(a.seconds[prefill > 0].sum() / a.tokens.sum()))
+    check_sums(found, replace(a, parts=a.parts), b)
+    wide = hand_made(decode=[1 + k % 8 if k % 10 else 100 for k in range(80)],
+                     seconds=[1 + k % 8 if k % 10 else 100 for k in range(80)])  # fmt: skip
+    assert between(b, wide).unmatched_s == pytest.approx(
+        float(wide.seconds[wide.decode == 100].sum() / wide.tokens.sum())
+    )
+
+
+def test_a_line_that_misses_a_kind_of_its_own_steps_says_nothing() -> None:
+    """Decode at 1 s a position up to 4, three times that beyond: no line."""
+    b = without_prefill(80, 1.0)
+    bent = replace(b, seconds=np.where(b.decode > 4, 3.0, 1.0) * b.decode)
+    assert moments(b) is not None
+    assert moments(bent) is None
+
+
+def test_compositions_that_an_engine_does_not_report_are_missing_and_not_0() -> None:
+    unknown = np.full(2, np.nan)
+    a = replace(hand_made(decode=[1, 2], seconds=[1, 2]), prefill=unknown, context=unknown)
+    b = replace(hand_made(decode=[1, 2], seconds=[2, 3]), prefill=unknown, context=unknown)
+    assert {(one.prefill, one.context) for one in between(a, b).changed} == {(None, None)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ SECOND = 1_000_000_000
 
 
 def samples(times_s: list[float], **columns: list[float]) -> Samples:
-    """Samples with the given columns; the others are constant at 0."""
+    """Samples with the given columns; one process, the others are constant at 0."""
     rows = np.zeros(len(times_s), dtype=HOST)
+    rows["worker_processes"] = 1
     rows["time_ns"] = np.multiply(times_s, SECOND)
     for name, values in columns.items():
         rows[name] = values
@@ -58,7 +60,7 @@ def test_shares_of_a_hand_worked_window() -> None:
         worker_rss_mean_bytes=200,
         worker_rss_peak_bytes=300,
         worker_threads_max=9,
-        worker_processes_max=0,
+        worker_processes_max=1,
         worker_major_faults=2,
         worker_voluntary_switches_per_s=pytest.approx(100),
         worker_involuntary_switches_per_s=pytest.approx(5),
@@ -116,6 +118,58 @@ def test_samples_without_context_switches_are_skipped() -> None:
     assert found is not None
     assert found.worker_voluntary_switches_per_s == pytest.approx(10)
     assert found.worker_involuntary_switches_per_s is None
+
+
+ALL_COUNTERS = [name for name in HOST.names or () if name not in ("time_ns", "late_ns", "worker_rss_bytes",
+                                                                   "worker_threads", "worker_processes")]  # fmt: skip
+OF_ALL = ("other_cores", "other_share")
+NEEDS = {
+    "worker_user_s": ("worker_user_s", "worker_cores", *OF_ALL),
+    "worker_system_s": ("worker_system_s", "worker_cores", *OF_ALL),
+    "worker_major_faults": ("worker_major_faults",),
+    "worker_voluntary_switches": ("worker_voluntary_switches_per_s",),
+    "worker_involuntary_switches": ("worker_involuntary_switches_per_s",),
+    "harness_cpu_s": ("harness_cores", *OF_ALL),
+    "machine_busy_s": ("busy_share", "iowait_share", "steal_share", *OF_ALL),
+    "machine_idle_s": ("busy_share", "iowait_share", "steal_share", *OF_ALL),
+    "machine_iowait_s": ("iowait_share",),
+    "machine_steal_s": ("steal_share",),
+    "swap_in_bytes": ("swap_in_bytes",),
+    "swap_out_bytes": ("swap_out_bytes",),
+    "available_bytes": ("available_least_bytes",),
+}
+
+
+@pytest.mark.parametrize("name", ALL_COUNTERS)
+def test_a_counter_that_the_kernel_has_not_makes_missing_what_needs_it_and_nothing_0(name: str) -> None:
+    there: dict[str, list[float]] = {one: [100, 110] for one in ALL_COUNTERS}
+    missing = {name: [-1 if HOST[name].kind == "i" else np.nan] * 2}
+    found = asdict(summary(samples([0, 1], **there | missing), 0, SECOND))  # type: ignore[arg-type]
+    assert {field for field, value in found.items() if value is None} == set(NEEDS[name])
+
+
+def test_a_machines_counters_that_stand_still_say_nothing() -> None:
+    still = samples([0, 1], worker_user_s=[0, 1])
+    found = summary(still, 0, SECOND)
+    assert found is not None
+    assert (found.other_cores, found.busy_share, found.worker_cores) == (None, None, 1.0)
+
+
+def test_samples_after_the_workers_end_are_no_memory_of_0() -> None:
+    host = samples([1, 2, 3], worker_rss_bytes=[10, 30, 0], worker_processes=[1, 1, 0])
+    found = summary(host, SECOND, 3 * SECOND)
+    assert found is not None
+    assert (found.worker_rss_mean_bytes, found.worker_rss_peak_bytes) == (20, 30)
+    assert memory_bytes(host, {"close": int(3.5e9)}) == {
+        "before_load": None,
+        "after_load": None,
+        "after_warmup": None,
+        "after_measure": None,
+        "peak": 30,
+    }
+    gone = summary(samples([1, 2], worker_processes=[0, 0]), SECOND, 2 * SECOND)
+    assert gone is not None
+    assert (gone.worker_rss_mean_bytes, gone.worker_rss_peak_bytes, gone.worker_threads_max) == (None, None, None)
 
 
 def test_what_the_kernel_does_not_count_is_missing() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.rule import Rule
 from rich.table import Table
@@ -108,3 +109,28 @@ def test_no_line_is_broken_inside_a_number(what: RenderableType) -> None:
 def test_rich_itself_would_break_it() -> None:
     file = io.StringIO()
     assert lines(Console(file=file), file, WORDS)[0] == "measured 1"
+
+
+@pytest.mark.parametrize("colours", [None, "truecolor"])
+def test_no_line_ends_in_blanks(colours: Any) -> None:
+    rows = Table("left", "right", box=None)
+    rows.add_row("a", "b")
+    rows.add_row(Text("longer", style="bold"), "")
+    file = io.StringIO()
+    console = PlainConsole(file=file, width=40, color_system=colours, force_terminal=colours is not None)
+    console.print(Group(Padding(rows, (1, 4)), Text("dim  ", style="dim"), Text("")))
+    console.print("two  words  ")
+    plain = re.sub("\x1b\\[[0-9;]*m", "", file.getvalue())
+    assert plain.split("\n") == [
+        "",
+        "     left    right",
+        "     a       b",
+        "     longer",
+        "",
+        "dim",
+        "",
+        "two  words",
+        "",
+    ]
+    console.print("open ", end="")
+    assert file.getvalue().endswith("open ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from innerloop.harness.cli.words import assignments, levels, number, seconds, share, size, visible
+from innerloop.harness.cli.words import assignments, cores, ends, levels, number, seconds, share, size, visible
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,14 @@ def test_what_was_set_is_written_as_it_is_typed() -> None:
     assert assignments(given) == words
     assert assignments({"try": "a\x1bb"}) == "try=a\\x1bb"
     assert assignments({}) == ""
+
+
+def test_an_interval_is_named_by_its_ends() -> None:
+    assert ends(1.0, 2.0) == "1.00 to 2.00"
+    assert ends(None, 0.02, seconds, " - ") == "- - 20.0 ms"
+    assert ends(0.5, None, share) == "50.0 % to -"
+    assert ends(None, None, share) == "-"
+
+
+def test_cores() -> None:
+    assert (cores(1.5), cores(0.0), cores(None)) == ("1.50", "0.00", "-")

@@ -47,7 +47,7 @@ def test_both_sides_run_in_blocks_and_the_stored_experiment_says_the_same(tmp_pa
     assert compare.main(comparing(out)) == EXIT_OK
     found = json.loads(capsys.readouterr().out)
     first = found["figures"][0]
-    assert (found["blocks"], first["better"]) == (3, "higher")
+    assert (found["trials"], first["better"]) == (3, "higher")
     assert first["ratio"]["low"] <= first["ratio"]["value"] <= first["ratio"]["high"]
     assert first["verdict"] != "better" or first["ratio"]["low"] > 1  # how fast the runs were is the machine's matter
     assert found["differences"] == [{"name": "engine_args.step_us", "a": 2000, "b": 4000}]
@@ -72,7 +72,7 @@ def test_interrupted_it_ends_the_run_in_hand_and_goes_on_where_it_was(tmp_path: 
     states = [event.event for event in read_events(out)]
     assert states[:3] == ["started", "done", "started"]
     assert resume.main([str(out), "--json"]) == EXIT_OK
-    assert json.loads(capsys.readouterr().out)["blocks"] == 1
+    assert json.loads(capsys.readouterr().out)["trials"] == 1
 
 
 def test_a_side_that_fails_has_its_exit_code_and_is_left_out(tmp_path: Path, capsys) -> None:
@@ -117,8 +117,8 @@ def test_noise_is_measured_kept_and_sets_the_margin_of_the_next_comparison(tmp_p
     monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
     assert noise.main(["--base", BASE, "--trials", "3", "--out", str(tmp_path / "n"), "--json"]) == EXIT_OK
     found = json.loads(capsys.readouterr().out)
-    assert (found["kind"], found["blocks"]) == ("noise", 3)
-    assert found["block_s"] is not None
+    assert (found["kind"], found["trials"]) == ("noise", 3)
+    assert found["trial_s"] is not None
     assert resume.main([str(tmp_path / "n"), "--json"]) == EXIT_OK
     assert json.loads(capsys.readouterr().out)["figures"] == found["figures"]
     assert compare.main(comparing(tmp_path / "e", "--no-why", trials=1)) == EXIT_OK
@@ -176,7 +176,7 @@ def test_until_stops_once_the_ratio_is_known_as_precisely_as_asked(tmp_path: Pat
     assert compare.main(words) == EXIT_OK
     said = capsys.readouterr()
     found = json.loads(said.out)
-    assert (found["blocks"], read_manifest(out).blocks) == (3, 4)
+    assert (found["trials"], read_manifest(out).blocks) == (3, 4)
     assert "+-90.0 % was reached after 3 of at most 4 trials" in found["notes"]
     assert found["figures"][0]["p"] is None
     assert "until +-90.0 %" in said.err

@@ -44,7 +44,7 @@ def test_the_scatter_of_neighbours_is_the_margin(measured: Path) -> None:
     found = noise_of(measured)
     assert found.figures[SPEED].neighbours == pytest.approx(SIGMA)
     assert found.margin == pytest.approx(math.expm1(SIGMA))
-    assert (found.blocks, len(found.runs), found.block_s) == (3, 6, None)
+    assert (found.trials, len(found.runs), found.trial_s) == (3, 6, None)
     assert found.figures["latency_s.itl.p50"].neighbours == 0.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 
 from innerloop.harness.analysis.samples import Samples
-from innerloop.harness.pages import composition, distributions, gantt, phases, timeline
+from innerloop.harness.pages import composition, distributions, events, gantt, phases, timeline
 from innerloop.harness.pages.parts import Chart
 from innerloop.harness.pages.source import Source, source
+from innerloop.harness.schema.steps import Interruption
 from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import write_telemetry
 from innerloop.harness.telemetry.device import DEVICE
@@ -167,7 +169,7 @@ def test_devices_and_cores_are_drawn_over_time(run: Source) -> None:
 
 
 def test_lowered_clocks_are_marked_once_where_they_begin(run: Source) -> None:
-    found = timeline.events(sampled(run))
+    found = events.events(sampled(run))
     assert found["at"] == [pytest.approx(0.8)]
     assert found["what"] == ["gpu-0: clocks lowered (sw_power_cap)"]
 
@@ -176,6 +178,20 @@ def test_preemption_storms_are_marked(run: Source) -> None:
     steps = run.tables.steps.copy()
     steps["preempted"][20:23] = 2
     tables = type(run.tables)(steps, run.tables.tokens, run.tables.requests, run.tables.warmup_steps, run.tables.header)
-    found = timeline.events(Source(run.result, tables))
+    found = events.events(Source(run.result, tables))
     assert found["at"] == [pytest.approx((int(steps["start_ns"][20]) - SECOND) / 1e9)]
     assert found["what"] == ["preemption storm: 6 requests"]
+
+
+def test_other_preemptions_garbage_and_captures_are_marked(run: Source) -> None:
+    steps = run.tables.steps.copy()
+    steps["preempted"][5] = 1
+    tables = type(run.tables)(steps, run.tables.tokens, run.tables.requests, run.tables.warmup_steps, run.tables.header)
+    held = (Interruption("garbage", 0.25, 0.012), Interruption("capture", 0.5, None))
+    result = replace(run.result, overhead=replace(run.result.overhead, interruptions=held))
+    found = events.events(Source(result, tables))
+    assert dict(zip(found["what"], found["at"], strict=True)) == {
+        "preempted: 1 request": pytest.approx((int(steps["start_ns"][5]) - SECOND) / 1e9),
+        "Python collected garbage, 12.0 ms": 0.25,
+        "a CUDA graph was captured": 0.5,
+    }

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from innerloop.harness.experiments.paged import pages_of
 from innerloop.harness.pages.parts import Chart, Page, Table
+from innerloop.harness.pages.probes import bisect_page, found_rate_page, noise_page
 from innerloop.harness.pages.sweep import sweep_page
 from innerloop.harness.pages.trials import trials_page
+from innerloop.harness.schema.bisect import Bisect
+from innerloop.harness.schema.find_rate import FindRate
+from innerloop.harness.schema.noise import Noise
 from innerloop.harness.schema.sweep import Sweep
 from innerloop.harness.schema.trials import Trials
 from tests.golden.cases import STORED
@@ -93,3 +98,60 @@ def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
     assert "Highest throughput: b, 200 (195 – 205)" in page.verdict
     assert [row.label.text for row in table(page, "cells").rows] == ["a", "b", "c", "d"]
     assert "dominated by a and 1 more" in [row.cells[-1] for row in table(page, "pareto").rows]
+
+
+def probed(load: float, holds: bool | None, kept: dict[str, Any] | None) -> dict[str, Any]:
+    return {"load": load, "holds": holds, "kept": {"ttft_p99": kept} if kept else {}, "runs": ["r"], "goodput": load}
+
+
+def test_a_search_shows_each_load_with_the_share_that_kept_the_limit() -> None:
+    loads = [
+        probed(8.0, False, {"value": 0.5, "low": 0.4, "high": 0.6}),
+        probed(4.0, True, {"value": 1.0, "low": 0.992, "high": 1.0}),
+        probed(6.0, None, None),  # no probe of it has ended
+    ]
+    limit = {"figure": "ttft", "quantile": 0.99, "limit_s": 0.5}
+    found = filled(FindRate, {
+        "status": "ok", "over": "rate_per_s", "state": "found", "answer": 4.0, "fails": 8.0, "loads": loads,
+        "notes": ["<b>"], "limits": [limit], "workload": "few",
+    })  # fmt: skip
+    page = found_rate_page(found, "f")
+    assert page.verdict == "4.00 requests/s: it holds, and 8.00 do not."
+    drawn = chart(page, "kept0")
+    assert (drawn.columns["part"], drawn.columns["v"]) == (["4", "8"], [1.0, 0.5])
+    assert drawn.columns["series"] == ["holds", "fails"]
+    assert [(row.label.text, row.cells[1]) for row in table(page, "loads").rows] == [
+        ("4", "100.0 % (99.2-100.0)"), ("6", "-"), ("8", "50.0 % (40.0-60.0)"),
+    ]  # fmt: skip
+
+
+def test_a_bisection_shows_how_likely_each_version_is_the_culprit() -> None:
+    versions = [
+        {"name": "1.0", "probability": 0.01, "trials": 0, "ratio": None, "untestable": None},
+        {"name": "1.1", "probability": 0.98, "trials": 6, "ratio": estimate(0.8, 0.05), "untestable": None},
+        {"name": "1.2", "probability": 0.01, "trials": 0, "ratio": None, "untestable": "does not install"},
+    ]
+    found = filled(Bisect, {
+        "status": "ok", "what": "vllm", "metric": "throughput.output_tokens_per_s", "verdict": "culprit",
+        "culprit": "1.1", "probability": 0.98, "loss": {"value": 0.2, "low": 0.15, "high": 0.25}, "trials": 6,
+        "versions": versions, "notes": [],
+    })  # fmt: skip
+    page = bisect_page(replace(found, why=None), "b")
+    assert page.verdict == "1.1: 20.0 % slower (15.0 % to 25.0 %), with probability 98.0 %."
+    assert chart(page, "likely").columns["part"] == ["none", "1.1", "1.2"]
+    rows = {row.label.text: list(row.cells) for row in table(page, "versions").rows}
+    assert rows["1.1"] == ["98.0 %", "0.800", "0.750 – 0.850", "6"]
+    assert rows["1.2"][0] == "does not install"
+
+
+def test_noise_shows_what_comparisons_can_find() -> None:
+    metric = "throughput.output_tokens_per_s"
+    found = filled(Noise, {
+        "metric": metric, "margin": 0.02, "trials": 8, "figures": {metric: {"neighbours": 0.01, "processes": 0.02}},
+        "load": {"engine": "vllm", "model": "llama-tiny", "workload": "few"}, "notes": [],
+    })  # fmt: skip
+    page = noise_page(found, "n")
+    assert page.title == "vllm · llama-tiny · few"
+    assert table(page, "scatter").rows[0].cells == ["1.0 %", "2.9 %"]  # exp(0.02 x sqrt 2) - 1
+    assert [row.label.text for row in table(page, "planning").rows][:2] == ["3", "5"]
+    assert [one.text for one in table(page, "planning").columns] == ["Trials", "detectable", "interval"]  # no minutes

@@ -21,13 +21,14 @@ def test_what_a_cache_could_have_had_stands_beside_what_it_had() -> None:
         possible_hit_share_in_blocks=0.352,
         block_tokens=32,
         lost_hit_tokens=12,
+        evicted_blocks=0,
     )
     assert list(cache_facts(caches)) == [
         (
             "prefix cache",
             "35.1 % hit; an infinite cache: 35.7 %, 35.2 % in blocks of 32; cold at the start",
         ),
-        ("", "12 tokens lost to evictions or timing"),
+        ("", "12 tokens lost to evictions or timing, 0 blocks evicted"),
     ]
     assert list(cache_facts(Caches())) == []
     assert next(cache_facts(Caches(start="warm"))) == ("prefix cache", "hits are not reported; warm at the start")

@@ -33,6 +33,7 @@ def result(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Table
     rows["time_ns"] = [SECOND // 2, 2 * SECOND, 4 * SECOND]
     rows["worker_user_s"], rows["machine_busy_s"], rows["machine_idle_s"] = [0, 2, 4], [0, 2, 4], [0, 1, 2]
     rows["worker_rss_bytes"] = 3 << 30
+    rows["worker_processes"] = 1
     host = Samples("host", rows, 0.25, 0.01, facts={"cpus": 2})
     return results.build(
         Record(

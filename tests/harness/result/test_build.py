@@ -47,6 +47,7 @@ def build(spec: dict[str, Any], reported: dict[str, Any], offline_tables: Tables
 def host_samples(**columns: list[float]) -> Samples:
     rows = np.zeros(3, dtype=HOST)
     rows["time_ns"] = [SECOND // 2, 2 * SECOND, 4 * SECOND]
+    rows["worker_processes"] = 1
     for name, values in columns.items():
         rows[name] = values
     return Samples("host", rows, 0.25, 0.01, facts={"cpus": 2})

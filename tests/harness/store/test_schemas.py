@@ -29,7 +29,8 @@ NOT_ON_CPUS = {  # of GPUs and of what can only be read as root; tests of teleme
     *("HostProfile", "ThreadShare", "FunctionShare"),
     "HostState",  # younger than the results that are kept here; tests of the machine have it
 }
-NOT_IN_THESE_RUNS = {  # too short to drift, no open loop, gaps without intervals, no trace and no mix
+NOT_IN_THESE_RUNS = {
+    "Interruption",  # too short to drift, no open loop, gaps without intervals, no trace and no mix
     *("Backlog", "Drift", "IdleGaps", "Replayed", "ClassCount", "ClassLatency"),
 }
 OTHER_MODELS = {"Routed", "Windowed"}  # these runs are of Llamas; tests of the families have them
