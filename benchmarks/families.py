@@ -62,8 +62,7 @@ def row(engine: str, model: str) -> dict[str, Any]:
         "status": result["status"],
         "failure": result["failure"],
         "tokens": result["counts"] and result["counts"]["output_tokens"],
-        "mbu": result["roofline"] and result["roofline"]["mbu"]["all"],
-        "mfu": result["roofline"] and result["roofline"]["mfu"]["all"],
+        **{figure: ((result["roofline"] or {}).get(figure) or {}).get("all") for figure in ("mbu", "mfu")},
         "verification": result["verification"],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from innerloop.harness.profiles.models import ModelProfile
 from tests.harness.models.in_engine import HERE, said_json
 
 pytestmark = pytest.mark.real
+MANY = {"deepseek-v3", "qwen3-235b-a22b", "qwen3-30b-a3b"}  # tensors: most of a minute; with INNERLOOP_LONG_TESTS=1
 
 
 def unpacked(name: str) -> ModelProfile:
@@ -24,7 +26,7 @@ def different() -> list[str]:
     """One name for each model that is shipped in several weight formats or under several names."""
     longest_first = sorted(names("models"), key=len, reverse=True)
     found = {json.dumps(config_json(unpacked(name), "bfloat16"), sort_keys=True): name for name in longest_first}
-    return sorted(found.values())
+    return sorted({*found.values()} - (set() if "INNERLOOP_LONG_TESTS" in os.environ else MANY))
 
 
 @pytest.fixture(scope="module")
