@@ -67,7 +67,7 @@ def verdict(found: Waterfall, known: Sequence[LayerRow]) -> str:
     layers = [rung for rung in known[1:] if rung.kind == "layer"]
     text = f"A {unit} takes {seconds(spent)} through {known[-1].name}."
     if layers:
-        most = max(layers, key=lambda rung: rung_s(rung, found.tokens_per_step is not None)[1])
+        most = max(layers, key=lambda rung: rung_s(rung, found.tokens_per_step is not None)[1] or 0.0)
         added = rung_s(most, found.tokens_per_step is not None)[1]
         chance = ", which may be due to chance" if most in list(by_chance(found)) else ""
         text += f" Of the layers, {most.name} adds the most: {signed(added)}{chance}."
@@ -129,6 +129,8 @@ def waterfall(found: Waterfall, known: Sequence[LayerRow], by_step: bool) -> Cha
     columns: dict[str, list[Any]] = {"rung": [], "series": [], "from": [], "to": [], "added": [], "chance": []}
     for rung in known:
         spent, added = rung_s(rung, by_step)
+        if spent is None or added is None:
+            continue
         columns["rung"].append(rung.name)
         columns["series"].append(SERIES[3 if added < 0 else KINDS[rung.kind]].name)
         columns["from"] += plain([spent - added])
@@ -137,7 +139,7 @@ def waterfall(found: Waterfall, known: Sequence[LayerRow], by_step: bool) -> Cha
         columns["chance"].append("?" if rung.name in doubtful else "")
     unit = "time per step" if by_step else "time per output token"
     y = {"field": "rung", "type": "nominal", "sort": None, "axis": specs.axis(None)}
-    most = max(max(columns["from"]), max(columns["to"]))
+    most = max((*columns["from"], *columns["to"]), default=1.0)
     x = specs.quantitative("from", None, None, {"zero": True, "domainMax": most * ROOM}) | {
         "axis": specs.across(unit, specs.DURATION_LABELS, grid=True)
     }

@@ -79,7 +79,7 @@ def rungs(found: Waterfall) -> RenderableType:
             Text(rung.name, style="bold" if rung.kind == "layer" else "dim"),
             NONE if rung.tokens_per_s is None else number(round(rung.tokens_per_s)),
             seconds(spent),
-            NONE if added is None else signed(added) + ("?" if rung.name in doubtful else ""),
+            signed(added) + ("?" if added is not None and rung.name in doubtful else ""),
             Text("") if added is None else Text(bar(spent - added, spent, most), "cyan" if added >= 0 else "green"),
             seconds(None if rung.ttft_s is None else rung.ttft_s.p50),
             seconds(None if rung.tpot_s is None else rung.tpot_s.p50),
@@ -122,8 +122,8 @@ def bar(start: float, end: float, most: float) -> str:
     return " " * min(first, BAR - 1) + ("▏" if end >= start else "▕")
 
 
-def signed(value: float) -> str:
-    return ("+" if value >= 0 else "-") + seconds(abs(value))
+def signed(value: float | None) -> str:
+    return NONE if value is None else ("+" if value >= 0 else "-") + seconds(abs(value))
 
 
 def remarks(found: Waterfall) -> Iterator[str]:

@@ -196,7 +196,7 @@ def test_the_document_says_what_was_planted(tmp_path: Path, execute) -> None:
     folder = experiment(tmp_path / "e")
     carry_out(folder, execute, "boot", nothing)
     told = compared(folder, Question(other_machine=True))
-    assert (told.blocks, told.figures[0].verdict) == (BLOCKS, "worse")
+    assert (told.trials, told.figures[0].verdict) == (BLOCKS, "worse")
     assert told.why is not None
     assert told.why.scatter == "processes"
     assert told.why.mix_s.value == pytest.approx(0.0, abs=1e-12)
@@ -206,7 +206,7 @@ def test_a_prefix_is_a_document_that_says_how_far_it_is(tmp_path: Path, execute)
     folder = experiment(tmp_path / "e")
     killed_after(5, folder, execute)
     told = compared(folder, Question(other_machine=True))
-    assert told.blocks == 1
+    assert told.trials == 1
     assert f"1 of {BLOCKS} trials were run" in told.notes
 
 
@@ -242,7 +242,7 @@ def test_a_failed_job_is_left_out_with_its_block_and_named(tmp_path: Path, execu
 
     assert carry_out(folder, failing, "boot", nothing)
     told = compared(folder, Question(other_machine=True))
-    assert told.blocks == 2
+    assert told.trials == 2
     assert "B-2 failed: it died" in told.notes
 
 

@@ -15,7 +15,7 @@ from innerloop.harness.pages import sweep as sweep_page
 from innerloop.harness.pages.thin import plain
 from innerloop.harness.report import bisect, comparison, find_rate, gate, goodput, layers, run, sweep
 from innerloop.harness.schema.bisect import Bisect
-from innerloop.harness.schema.comparison import ComparedFigure, Estimate
+from innerloop.harness.schema.comparison import ComparedFigure, Comparison, Estimate
 from innerloop.harness.schema.gate import CheckedCondition
 from innerloop.harness.schema.goodput import Goodput
 from innerloop.harness.schema.result import Result
@@ -107,7 +107,7 @@ def test_a_sweeps_tiles_name_cells_that_have_the_figure() -> None:
 
 def test_a_comparison_without_a_ratio_gives_no_direction() -> None:
     row = filled(ComparedFigure, {"name": "ttft.p50", "ratio": {}, "a": 1.0, "verdict": "undecided", "unit": "s"})
-    words = comparison_page.verdict(filled(comparison.Comparison, {"figures": [row], "margin": 0.02}))
+    words = comparison_page.verdict(filled(Comparison, {"figures": [row], "margin": 0.02}))
     assert "cannot be set against" in words
     assert "lower" not in words
 
