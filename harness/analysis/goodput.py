@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
 from innerloop.harness.analysis.latency import finished
-from innerloop.harness.analysis.statistics import BATCHES, LEAST_PER_BATCH, Interval, batch_error, wilson_interval
+from innerloop.harness.analysis.statistics import (
+    BATCHES,
+    CONFIDENCE,
+    LEAST_PER_BATCH,
+    Interval,
+    batch_error,
+    wilson_interval,
+)
 from innerloop.harness.schema.goodput import Goodput, Limit, LimitKept
 
 NS = 1e-9
@@ -74,6 +83,12 @@ def _kept(limit: Limit, judged: np.ndarray) -> LimitKept:
         clustering=inflation,
         holds=holds(found, limit.quantile),
     )
+
+
+def fewest(quantile: float) -> int:
+    """How many requests decide that a limit at a quantile is met, if all of them met it: Wilson's lower end is then
+    n / (n + z^2)."""
+    return math.ceil(quantile / (1 - quantile) * NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) ** 2)
 
 
 def clustering(kept: np.ndarray) -> float:

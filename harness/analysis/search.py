@@ -66,8 +66,9 @@ class Search:
     judged: tuple[Judged, ...]
 
 
-def search(probes: Sequence[Probe], start: float, most: int, whole: bool = False) -> Search:
-    """What the probes so far say, and the next load. `whole`: loads are whole numbers (users)."""
+def search(probes: Sequence[Probe], start: float, most: int, whole: bool = False, least: float = 0.0) -> Search:
+    """What the probes so far say, and the next load. `whole`: loads are whole numbers (users). Below `least` probes
+    have too few requests to meet a limit."""
     judged = judge_all(probes)
     by_load = {one.load: one for one in judged}
     answer = max((one.load for one in judged if one.holds), default=None)
@@ -78,7 +79,7 @@ def search(probes: Sequence[Probe], start: float, most: int, whole: bool = False
         (one.load for one in judged if one.load > (answer or 0.0) and (one.holds is False or _given_up(one))),
         default=None,
     )
-    wanted = _next(answer, stop, start, whole, by_load)
+    wanted = _next(answer, stop, max(start / FARTHEST, least), start, by_load, whole)
     checks = {} if answer is None else {place: rounded(answer * place, whole) for place in (BELOW, ABOVE)}
     below, above = (by_load.get(checks.get(place, -1.0)) for place in (BELOW, ABOVE))
     confirmed = None if below is None else below.holds
@@ -91,7 +92,7 @@ def search(probes: Sequence[Probe], start: float, most: int, whole: bool = False
 
 
 def _next(
-    answer: float | None, stop: float | None, start: float, whole: bool, by_load: Mapping[float, Judged]
+    answer: float | None, stop: float | None, least: float, start: float, by_load: Mapping[float, Judged], whole: bool
 ) -> float | None:
     """The load to probe next; None where nothing is left to ask."""
     undecided = [one.load for one in by_load.values() if one.holds is None and not _given_up(one)]
@@ -102,7 +103,7 @@ def _next(
     if answer is None:
         assert stop is not None
         lower = rounded(stop / 2, whole)
-        return lower if start / FARTHEST < lower < stop else None
+        return lower if least <= lower < stop else None
     if stop is None:
         return rounded(answer * 2, whole) if answer * 2 <= start * FARTHEST else None
     between = rounded(math.sqrt(answer * stop), whole)

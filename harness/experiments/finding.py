@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness import __version__
-from innerloop.harness.analysis.search import Judged
+from innerloop.harness.analysis.goodput import fewest
+from innerloop.harness.analysis.search import MOST_AT_ONE_LOAD, Judged
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.comparison import estimate
@@ -20,6 +22,7 @@ from innerloop.harness.experiments.local import outcome_of, run_of_words
 from innerloop.harness.experiments.probes import FIND_RATE, LOAD, OVERLOADED, PROBE, ended, figure_of, state
 from innerloop.harness.experiments.runner import Execute, Outcome
 from innerloop.harness.experiments.sides import described
+from innerloop.harness.profiles.loads import Load, Open
 from innerloop.harness.profiles.slo import parse_slo
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.result.identity import key_of, new_id
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("rate_per_s", "users")  # of a workload's load: what is searched
 GOODPUT = "goodput.requests_per_s"
+SEED = "--seed="
 
 
 def search_of(arguments: argparse.Namespace, machine: Machine) -> Manifest:
@@ -80,7 +84,8 @@ def search_of(arguments: argparse.Namespace, machine: Machine) -> Manifest:
             "folder": os.getcwd(),
             "metric": PRIMARY,
             "over": over,
-            "start": start or float(getattr(spec.workload.load, over)),
+            "start": start or float(getattr(load, over)),
+            "least": least_rate(load, [one.quantile for one in limits]),
             "limits": [{**asdict(one), "name": one.name} for one in limits],
             "engine": spec.engine.name,
             "model": spec.model.name,
@@ -117,8 +122,18 @@ def probing(folder: Path, manifest: Manifest, machine: Machine, console: Console
 def words_at(words: Sequence[str], over: str, load: float, block: int) -> list[str]:
     """A probe's command line: its load, and a seed of its own, so that probes at one load are not the same requests."""
     value = f"{load:g}" if over == "rate_per_s" else str(int(load))
-    seeded = [] if any(word.startswith("--seed") for word in words) else [f"--seed={block}"]
-    return [*words, f"--workload-arg=load.{over}={value}", *seeded]
+    given = next((word.removeprefix(SEED) for word in words if word.startswith(SEED)), "1")
+    seeds = re.sub(r"\d+", lambda found: str(int(found[0]) + block - 1), given)
+    others = [word for word in words if not word.startswith(SEED)]
+    return [*others, f"--workload-arg=load.{over}={value}", f"{SEED}{seeds}"]
+
+
+def least_rate(load: Load, quantiles: Sequence[float]) -> float:
+    """The rate below which even all probes that one load may have are too few requests to meet the limits, requests/s;
+    0 where the number of requests does not depend on the rate."""
+    if not isinstance(load, Open) or load.duration_s is None:
+        return 0.0
+    return max(map(fewest, quantiles)) / (MOST_AT_ONE_LOAD * load.duration_s)
 
 
 def figures_of(result: Result, load: float) -> dict[str, float | None]:

@@ -33,8 +33,7 @@ def state(manifest: Manifest, events: Sequence[Event]) -> Search:
         known = event.figures
         load = known.get(LOAD)
         if event.event != "done" or load is None:
-            now = search(probes, options["start"], manifest.blocks, options["over"] == "users")
-            probes.append(Probe(load or now.next or options["start"], aborted=True))
+            probes.append(Probe(load or _search(manifest, probes).next or options["start"], aborted=True))
             continue
         tallies = {
             name: Tally(
@@ -46,7 +45,12 @@ def state(manifest: Manifest, events: Sequence[Event]) -> Search:
             for name, quantile in limits.items()
         }
         probes.append(Probe(load, tallies, bool(known.get(OVERLOADED))))
-    return search(probes, options["start"], manifest.blocks, options["over"] == "users")
+    return _search(manifest, probes)
+
+
+def _search(manifest: Manifest, probes: Sequence[Probe]) -> Search:
+    options = manifest.options
+    return search(probes, options["start"], manifest.blocks, options["over"] == "users", options.get("least", 0.0))
 
 
 def next_probe(manifest: Manifest, events: Sequence[Event], boot: str) -> list[Job]:

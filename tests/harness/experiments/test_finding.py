@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from innerloop.harness.analysis.search import Probe, Tally, search
 from innerloop.harness.experiments.blocks import Job
-from innerloop.harness.experiments.finding import found_rate, words_at
+from innerloop.harness.experiments.finding import found_rate, least_rate, words_at
 from innerloop.harness.experiments.folder import read_events, write_manifest
 from innerloop.harness.experiments.listing import status
 from innerloop.harness.experiments.probes import FIND_RATE, LOAD, OVERLOADED, PROBE, figure_of, next_probe, state
 from innerloop.harness.experiments.runner import Outcome, carry_out
 from innerloop.harness.find_rate import main
+from innerloop.harness.profiles import load_workload
 from innerloop.harness.report.find_rate import answer
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.experiment import Manifest
@@ -104,7 +106,20 @@ def test_each_probe_has_requests_of_its_own() -> None:
     assert words_at(["--engine=x"], "rate_per_s", 4.25, 3) == [
         "--engine=x", "--workload-arg=load.rate_per_s=4.25", "--seed=3"
     ]  # fmt: skip
-    assert words_at(["--seed=7"], "users", 12.0, 3) == ["--seed=7", "--workload-arg=load.users=12"]
+    assert words_at(["--seed=7"], "users", 12.0, 3) == ["--workload-arg=load.users=12", "--seed=9"]
+    assert words_at(["--seed=1,schedule=7"], "users", 1.0, 2)[-1] == "--seed=2,schedule=8"
+
+
+def test_the_rate_is_not_halved_to_where_three_probes_have_too_few_requests() -> None:
+    load = load_workload("poisson-4", ["load.duration_s=12"]).load
+    least = least_rate(load, [0.95, 0.9])  # 73 requests decide that a p95 is met
+    assert least == 73 / 36
+    assert least_rate(load_workload("users-10").load, [0.99]) == 0.0
+    probes: list[Probe] = []
+    while (load_now := search(probes, 8.0, 15, least=least).next) is not None:
+        probes.append(Probe(load_now, {"ttft_p95": Tally(0.95, 100, 0, 1.0)}))
+    assert [one.load for one in probes] == [8.0, 4.0]
+    assert search(probes, 8.0, 15, least=least).state == "below"
 
 
 @pytest.mark.parametrize(
