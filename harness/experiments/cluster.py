@@ -252,7 +252,7 @@ def carry_out_on(address: str, folder: Path, tell: Tell, console: Console, until
                 if answer is None:
                     again = cluster.lose(task)
                     jobs = block_of(manifest, task.jobs[0].block)
-                    console.print(f"a node was lost: running trial {jobs[0].trial} again", style="dim", highlight=False)
+                    console.print(f"a node was lost: running trial {jobs[0].block} again", style="dim", highlight=False)
                     state = Outcome("failed", reason="its node was lost") if again > MOST_LOST else Outcome("unreached")
                     note(jobs, [state] * len(jobs), "", None)
                 elif "error" in answer:

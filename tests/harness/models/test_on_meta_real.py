@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ from innerloop.harness.checkpoints import plan
 from innerloop.harness.checkpoints.tensors import config_json
 from innerloop.harness.profiles import load_model, names
 from innerloop.harness.profiles.models import ModelProfile
-from tests.harness.models.in_engine import HERE, said_json
+from tests.scripts import said_json
 
 pytestmark = pytest.mark.real
-MANY = {"deepseek-v3", "qwen3-235b-a22b", "qwen3-30b-a3b"}  # tensors: most of a minute; with INNERLOOP_LONG_TESTS=1
+SCRIPT = Path(__file__).parent / "on_meta.py"
 
 
 def unpacked(name: str) -> ModelProfile:
@@ -23,17 +24,25 @@ def unpacked(name: str) -> ModelProfile:
 
 
 def different() -> list[str]:
-    """One name for each model that is shipped in several weight formats or under several names."""
+    """One name for each model that is shipped in several weight formats or under several names; with
+    INNERLOOP_LONG_TESTS=1 all of them (a minute), else the published one of fewest tensors
+    of each architecture (test_transformers_real.py has the small ones)."""
     longest_first = sorted(names("models"), key=len, reverse=True)
     found = {json.dumps(config_json(unpacked(name), "bfloat16"), sort_keys=True): name for name in longest_first}
-    return sorted({*found.values()} - (set() if "INNERLOOP_LONG_TESTS" in os.environ else MANY))
+    if "INNERLOOP_LONG_TESTS" in os.environ:
+        return sorted(found.values())
+    smallest: dict[str, str] = {}
+    for name in sorted(found.values(), key=lambda name: len(plan(unpacked(name), "bfloat16"))):
+        if "-tiny" not in name:
+            smallest.setdefault(unpacked(name).architecture, name)
+    return sorted(smallest.values())
 
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     configs = tmp_path_factory.mktemp("meta") / "configs.json"
     configs.write_text(json.dumps({name: config_json(unpacked(name), "bfloat16") for name in different()}))
-    return said_json("torch", HERE / "on_meta.py", configs)
+    return said_json("torch", SCRIPT, configs)
 
 
 @pytest.mark.parametrize("name", different())

@@ -102,13 +102,13 @@ def test_a_sweeps_tiles_name_cells_that_have_the_figure() -> None:
     slow = filled(SweepCell, {"name": "slow", "figures": {sweep.TTFT: Estimate(2.0, None, None)}})
     unknown = filled(SweepCell, {"name": "unknown", "figures": {}})
     found = [(tile.label.text, tile.detail) for tile in sweep_page.tiles([unknown, slow])]
-    assert found == [("least TTFT, p50", "slow")]
+    assert found == [("lowest TTFT, p50", "slow")]
 
 
 def test_a_comparison_without_a_ratio_gives_no_direction() -> None:
     row = filled(ComparedFigure, {"name": "ttft.p50", "ratio": {}, "a": 1.0, "verdict": "undecided", "unit": "s"})
     words = comparison_page.verdict(filled(Comparison, {"figures": [row], "margin": 0.02}))
-    assert "cannot be set against" in words
+    assert "cannot be compared" in words
     assert "lower" not in words
 
 
