@@ -1,5 +1,5 @@
-"""The commands of the docs are carried out, as far as that takes no engine: what reads is run on stored runs, what would
-run an engine is planned (`--dry-run`). Others are marked in the page's source, above the block:
+"""The commands of the docs are carried out, as far as that takes no engine: what reads is run on stored runs, what
+would run an engine is planned (`--dry-run`). Others are marked in the page's source, above the block:
 `<!-- not run: REASON -->`."""
 
 from __future__ import annotations
