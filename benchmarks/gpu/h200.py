@@ -6,8 +6,8 @@
 
 It is started in a checkout by the Python that has torch, and needs nothing but the standard library; PARTS is a folder
 with manifest.json and part-* (docs/how-to/without-a-network.md). The most important step comes first, and one for which
-too little of --seconds is left is not begun, nor may one take much longer than it should. After each, OUT/results.tar.xz and
-OUT/table.txt are written anew, so that a session that is cut off loses only the step it was in.
+too little of --seconds is left is not begun, nor may one take much longer than it should. After each,
+OUT/results.tar.xz and OUT/table.txt are written anew, so that a session that is cut off loses only the step it was in.
 """
 
 from __future__ import annotations

@@ -27,9 +27,9 @@ def page() -> str:
                 INTRO,
                 "## Exit codes",
                 table(("code", "meaning"), [*codes, ("`1`", "a bug in innerloop")]),
-                "A message that begins with `innerloop:` and ends with exit code 2 means that nothing was started: it names "
-                "what is wrong and what to write instead. Code 3 comes with a run folder, in which `result.json` and "
-                "`engine.log` are kept.",
+                "A message that begins with `innerloop:` and ends with exit code 2 means that nothing was started: it "
+                "names what is wrong and what to write instead. Code 3 comes with a run folder, in which "
+                "`result.json` and `engine.log` are kept.",
                 "## Causes of failure",
                 table(("cause", "what happened", "what to do"), failures),
                 "## Reasons to doubt a finished run",

@@ -115,9 +115,10 @@ def result_page() -> str:
 
 {made_by("generate")}
 
-Schema {whole["version"]}; [result.schema.json](result.schema.json) is the same for programs. Times are in seconds unless
-a name ends in `_ns`. What is unknown is `null`, never 0. A minor version only adds fields. [Speed](../method/speed.md)
-explains the figures, [the files of a run](files.md) what lies beside `result.json`. In a path, `[]` is each item of a
+Schema {whole["version"]}; [result.schema.json](result.schema.json) is the same for programs. Times are in seconds
+unless a name ends in `_ns`. What is unknown is `null`, never 0. A minor version only adds fields.
+[Speed](../method/speed.md) explains the figures,
+[the files of a run](files.md) what lies beside `result.json`. In a path, `[]` is each item of a
 list and `*` each name."""
     return pages_of(whole, intro)
 
@@ -137,8 +138,8 @@ def documents_page(kind: str) -> str:
 {made_by("generate")}
 
 Every field of the document of kind `{kind}`, schema {whole["version"]};
-[{kind}.schema.json](../{kind}.schema.json) is the same for programs. `document.json` in an experiment's folder holds it,
-and `--json` prints it. In a path, `[]` is each item of a list and `*` each name."""
+[{kind}.schema.json](../{kind}.schema.json) is the same for programs. `document.json` in an experiment's folder holds
+it, and `--json` prints it. In a path, `[]` is each item of a list and `*` each name."""
     return pages_of(whole, intro)
 
 

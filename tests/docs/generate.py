@@ -1,4 +1,5 @@
-"""`python -m tests.docs.generate`: writes the reference pages that are made from the code, and removes stale ones.
+"""`python -m tests.docs.generate`: writes the reference pages that are made from the code, and removes stale ones;
+and the blocks of other pages that show what a command prints of a stored run.
 
 engines-and-models.md has a generator of its own: `python -m tests.harness.models.matrix`.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.docs import codes, columns, commands, fields, profiles, words
+from tests.docs import codes, columns, commands, fields, outputs, profiles, words
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 FOLDERS = ("commands", "documents")  # in which nothing else lies
@@ -45,6 +46,8 @@ def main() -> None:
         path = REFERENCE / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    for page, text in outputs.pages().items():
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ for an editor."""
     ]
     told += shape(Settings.model_json_schema(), {}, "settings")
     for name, kind in KINDS.items():
-        whole = json_schema(kind)
+        whole = dict(json_schema(kind))
         told += [f"## {name}", ABOUT[name], *shape(whole, whole.get("$defs", {}), name)]
         for part, node in sorted(whole.get("$defs", {}).items()):
             if node.get("properties"):

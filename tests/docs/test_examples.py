@@ -1,5 +1,5 @@
-"""The commands of the docs are carried out, as far as that takes no engine: what reads is run on stored runs, what would
-run an engine is planned (`--dry-run`). Others are marked in the page's source, above the block:
+"""The commands of the docs are carried out, as far as that takes no engine: what reads is run on stored runs, what
+would run an engine is planned (`--dry-run`). Others are marked in the page's source, above the block:
 `<!-- not run: REASON -->`."""
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from innerloop.harness.cli.errors import EXIT_UNDECIDED, EXIT_WORSE
-from tests.docs.collected import FENCE, ROOT, Command, all_commands
-from tests.golden.call import HERE, Done, innerloop
+from tests.docs.collected import FENCE, PAGES, ROOT, Command, all_commands
+from tests.golden.call import HERE, Done, innerloop, started
+from tests.golden.masks import without_figures
 
 READS = ("show", "steps", "runs", "report", "gate", "export", "doctor", "profiles")
 PLANS = ("run", "sweep", "find-rate", "bisect", "suite")
@@ -104,6 +105,25 @@ def test_a_command_of_the_docs_does_what_it_says(command: Command, place: Path) 
         assert ended.code in ((0, EXIT_WORSE, EXIT_UNDECIDED) if words[0] == "gate" else (0,)), (
             f"{command}\n  tried as: {shlex.join(words)}\n  {ended.err}"
         )
+
+
+@pytest.mark.slow
+def test_a_page_shows_the_lines_that_its_command_prints(place: Path, tmp_path: Path) -> None:
+    """Of blocks marked `run: `: the command and, below it, lines of its output, compared without their figures."""
+    ran = 0
+    for page in PAGES:
+        for fence in FENCE.finditer(page.read_text(encoding="utf-8")):
+            if not (fence["mark"] or "").startswith("run: "):
+                continue
+            command, *shown = fence["body"].splitlines()
+            folder = tmp_path / f"run-{ran}"
+            _, verb, *arguments = shlex.split(command.removeprefix("$ "))
+            done = started(verb, *arguments, "--ceilings", "off", "--out", folder, cwd=place)
+            assert done.code == 0, done.err
+            wanted = without_figures("\n".join(line for line in shown if line != "..."), str(folder))
+            assert [line for line in wanted if line not in without_figures(done.out, str(folder))] == []
+            ran += 1
+    assert ran
 
 
 def test_a_mark_says_one_of_the_known_reasons() -> None:

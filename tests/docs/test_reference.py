@@ -13,6 +13,7 @@ from innerloop.harness.cli.verbs import VERBS
 from innerloop.harness.result.codes import DOUBTS, FAILURES
 from innerloop.harness.store import result_file
 from innerloop.harness.store.schemas import KINDS, schema
+from tests.docs import outputs
 from tests.docs.commands import parser_of
 from tests.docs.fields import classes, may_be_null
 from tests.docs.generate import FOLDERS, REFERENCE, pages
@@ -114,3 +115,17 @@ def test_a_cell_holds_no_line_break_and_ends_at_no_bar() -> None:
 def test_markup_in_a_help_text_is_shown_as_it_is() -> None:
     assert outside_code("--*-arg <b> `a*b` x") == r"--\*-arg &lt;b> `a*b` x"
     assert outside_code("one ` alone*") == r"one \` alone\*"
+
+
+def test_blocks_of_output_are_what_is_printed_today() -> None:
+    found = outputs.pages()
+    assert found
+    stale = [str(page) for page, text in found.items() if page.read_text(encoding="utf-8") != text]
+    assert not stale, "stale: python -m tests.docs.generate"
+
+
+def test_a_block_of_output_is_renewed_and_others_stay() -> None:
+    page = "<!-- output: compare experiment, lines 1-1 -->\n```\nold\n```\n\n```\nold\n```\n"
+    found = outputs.renewed(page).splitlines()
+    assert found[2].split()[:2] == ["A", "scripted"]
+    assert found[3:] == ["```", "", "```", "old", "```"]
