@@ -43,7 +43,7 @@ def no_null_server(monkeypatch):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({}, "say where, as --engine-arg url=http://127.0.0.1:8000/v1"),
+        ({}, "say where it is, e.g. --engine-arg url=http://127.0.0.1:8000/v1"),
         ({"url": "http://gpu-box:8000/v1"}, "add --engine-arg allow_host=gpu-box"),
         ({"url": "http://gpu-box:8000/v1", "allow_host": "other"}, "add --engine-arg allow_host=gpu-box"),
         ({"url": "http://127.0.0.1.example.org/v1"}, "is not this machine"),
@@ -150,7 +150,7 @@ def test_a_protocol_that_is_named_is_the_only_one_that_is_tried():
     ("style", "words"),
     [
         ("uncounted", "ended without usage, so its tokens cannot be counted"),
-        ("short", "4 tokens were requested, but 2 came"),
+        ("short", "4 tokens were requested, but 2 arrived"),
         ("several", "add --engine-arg model=NAME, one of some/model, other"),
     ],
 )
@@ -164,7 +164,7 @@ def test_a_server_whose_tokens_cannot_be_counted_is_an_error_that_says_what_was_
 def test_a_server_that_says_nothing_is_given_up(monkeypatch):
     monkeypatch.setattr(discovery, "TRIAL_S", 0.2)
     asked: list[str] = []
-    with speaking("silent", asked) as port, pytest.raises(ServerFailed, match=r"has not answered it in 0\.2 s"):
+    with speaking("silent", asked) as port, pytest.raises(ServerFailed, match=r"did not answer within 0\.2 s"):
         discovery.discover(("127.0.0.1", port), "", None, None)
     assert asked == ["/v1/completions"]
 

@@ -193,7 +193,7 @@ def test_a_request_that_met_its_connections_end_is_sent_again_on_a_new_one():
         (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 15\r\n\r\nprompt too long", "answered 400: prompt too long"),
         (b"HTTP/1.1 500 Oops\r\nContent-Length: 11\r\n\r\n\x1b[31mred\r\n\x00", r"answered 500: \x1b[31mred \x00"),
         (b"HTTP/1.1 503 Busy\r\nContent-Length: 90000\r\n\r\n" + b"x" * 90_000, "answered 503: " + "x" * 500 + " ..."),
-        (b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"a": 1}\n', 'without a stream of events: {"a": 1}'),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"a": 1}\n', 'did not answer with an event stream: {"a": 1}'),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n", "invalid content length: '-3'"),
         (b"HTTP/1.1 502 Bad\r\nContent-Length: 99\r\n\r\ncut off", "the server answered 502: cut off"),
         (OK + b"-3\r\nabc\r\n", "invalid chunk size: b'-3'"),

@@ -53,6 +53,7 @@ def test_the_offline_runs_figures(offline_tables: Tables) -> None:
         "gc_s": None,
         "gc_longest_s": None,
         "trace_growths": None,
+        "interruptions": None,
     }
     assert found.checks == ()
 

@@ -94,8 +94,8 @@ def test_a_step_reads_seventeen_bits_for_sixteen_numbers_of_two() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("gpt-oss-tiny", "quantization={method: awq}", "quantization.method is awq; gpt-oss takes mxfp4"),
-        ("llama-tiny", "quantization={method: mxfp4}", "quantization.method is mxfp4; llama takes awq, gptq, fp8"),
+        ("gpt-oss-tiny", "quantization={method: awq}", "quantization.method is awq; gpt-oss supports mxfp4"),
+        ("llama-tiny", "quantization={method: mxfp4}", "quantization.method is mxfp4; llama supports awq, gptq, fp8"),
         ("gpt-oss-tiny-mxfp4", "hidden_size=520", "must be multiples of 32"),
         ("gpt-oss-tiny-mxfp4", "quantization.bits=8", "mxfp4 needs bits: 4, not 8"),
     ],

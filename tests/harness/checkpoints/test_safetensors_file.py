@@ -37,7 +37,7 @@ def test_a_whole_file_is_as_long_as_its_header_says(tmp_path: Path) -> None:
         ({"a": {"data_offsets": [0, 24.0]}}, "must be whole numbers"),
         ({"a": {"shape": [10**9, 10**9]}}, "a: 24 bytes do not match F32 of shape"),
         ({"a": {"shape": [-2, -3]}}, "is not contiguous with the tensor before it"),
-        ({"a": {"shape": [10**4000]}}, "must be whole numbers, of at most"),
+        ({"a": {"shape": [10**4000]}}, "must be whole numbers up to"),
         ({"a": {"shape": [1] * 65}}, "65 dimensions are too many"),
         ({"a": {"data_offsets": [float("nan"), 24]}}, "must be whole numbers"),
         ({"b": {"data_offsets": [20, 25]}}, "b: its data is not contiguous with the tensor before it"),

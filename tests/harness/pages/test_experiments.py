@@ -116,7 +116,7 @@ def test_a_search_shows_each_load_with_the_share_that_kept_the_limit() -> None:
         "notes": ["<b>"], "limits": [limit], "workload": "few",
     })  # fmt: skip
     page = found_rate_page(found, "f")
-    assert page.verdict == "4.00 requests/s: it holds, and 8.00 do not."
+    assert page.verdict == "4.00 requests/s: limits met; not met at 8.00."
     drawn = chart(page, "kept0")
     assert (drawn.columns["part"], drawn.columns["v"]) == (["4", "8"], [1.0, 0.5])
     assert drawn.columns["series"] == ["holds", "fails"]

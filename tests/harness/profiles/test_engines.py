@@ -243,5 +243,5 @@ def test_a_folder_in_the_current_one_is_not_run_for_an_engine_of_its_name(
     monkeypatch.chdir(tmp_path)
     load_engine.cache_clear()
     assert load_engine("vllm").plugin is None
-    with pytest.raises(Refused, match=r"no engine 'mine'; if you mean the plug-in in the folder mine, write \./mine"):
+    with pytest.raises(Refused, match=r"no engine 'mine'; for the plug-in in the folder mine, use \./mine"):
         load_engine("mine")

@@ -137,7 +137,7 @@ def test_fields_that_config_files_leave_out_are_filled_in() -> None:
         ("rope_scaling={rope_type: lama3}", "rope_scaling.rope_type is lama3; did you mean 'llama3'"),
         ("quantization.group_size=96", "quantization.group_size (96) must divide"),
         ("quantization.bits=8", "quantization: awq needs bits: 4, not 8"),
-        ("quantization.block_size=128", "quantization: block_size belongs to fp8; awq takes group_size"),
+        ("quantization.block_size=128", "quantization: block_size is for fp8; awq uses group_size"),
         ("num_hidden_layers=0", "num_hidden_layers is 0; it must be at least 1"),
         ("rms_norm_eps=0", "rms_norm_eps is 0; it must be more than 0"),
     ],

@@ -255,7 +255,7 @@ def test_numbers_that_just_fit_are_accepted() -> None:
 def test_weights_larger_than_the_memory_are_refused_with_both_numbers() -> None:
     said = refusal(CPU, model="llama3-70b")
     assert "llama3-70b needs 131.4 GiB for its weights (bfloat16) and 10.0 GiB for kv_cache_tokens 32768" in said
-    assert "20.0 GiB are available on this machine" in said
+    assert "20.0 GiB is available on this machine" in said
     fitting = said.split("models whose weights fit: ")[1].split(", ")
     assert {"llama-1b", "llama-tiny", "llama3-8b", "llama3-8b-awq"} <= set(fitting)
     assert not {"llama3-70b", "llama3-70b-awq"} & set(fitting)
@@ -271,14 +271,14 @@ def test_memory_is_counted_in_the_type_that_the_weights_are_held_in() -> None:
 
 def test_a_gpu_offers_the_fraction_of_its_memory_that_is_set() -> None:
     said = refusal(H200, model="llama3-70b")
-    assert "llama3-70b needs 131.4 GiB for its weights (bfloat16); only 125.8 GiB are on 1 GPU" in said
+    assert "llama3-70b needs 131.4 GiB for its weights (bfloat16); only 125.8 GiB is on 1 GPU" in said
     assert (
         resolve(RunRequest(model="llama3-70b", settings=("kv_memory_fraction=0.95",)), H200).model.name == "llama3-70b"
     )
 
 
 def test_tensor_parallel_adds_up_the_memory_of_the_devices() -> None:
-    assert "144.0 GiB are on 2 GPUs" in refusal(
+    assert "144.0 GiB is on 2 GPUs" in refusal(
         FOUR, model="llama3-70b", settings=("tensor_parallel=2", "dtype=float32")
     )
     assert resolve(RunRequest(model="llama3-70b", settings=("tensor_parallel=2",)), FOUR).settings.tensor_parallel == 2

@@ -97,7 +97,7 @@ def test_a_stationary_start_numbers_the_users() -> None:
         ({"kind": "closed", "duration_s": 3}, "users is missing"),
         ({"kind": "closed", "users": 2, "duration_s": 3, "arrive_over_s": 1, "start": "residence"}, "leave one of"),
         ({"kind": "sessions", "sessions": 2, "turns": 2}, "exactly one of rate_per_s and users"),
-        ({"kind": "trace", "path": "x"}, "prompt: the trace has the lengths"),
+        ({"kind": "trace", "path": "x"}, "prompt: the trace already sets the lengths"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(plan: dict[str, Any], said: str) -> None:
