@@ -127,7 +127,7 @@ def test_a_failed_command_leaves_nothing_that_looks_prepared(prepare):
     prepare.breaks("gen_config")
     with pytest.raises(PreparationFailed, match="model for MLC-LLM could not be prepared") as raised:
         prepare()
-    assert "writing the configuration ended with exit code 3" in raised.value.details
+    assert "writing the configuration exited with code 3" in raised.value.details
     assert not [path for path in (prepare.room / "home" / "prepared").iterdir() if path.is_dir()]
     prepare.breaks("compile")
     with pytest.raises(PreparationFailed, match=r"library for MLC-LLM .* exit code 3"):
