@@ -11,6 +11,7 @@ from typing import Any
 NONE = "-"
 THOUSANDS = "\u202f"  # narrow and not to be broken at: between the thousands of a number
 NOISE_PERCENT = 1e-6  # what rounding leaves of 0
+LEAST_S = 1e-12  # a shorter time is a rounding error of sums
 BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control characters, surrogates, separators of lines
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they reorder what stands beside
@@ -38,7 +39,7 @@ def seconds(value: float | None) -> str:
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if abs(value) >= 0.9995 * scale:
             return f"{number(value / scale)} {unit}"
-    return f"{number(value * 1e9)} ns" if value else "0 s"
+    return f"{number(value * 1e9)} ns" if abs(value) >= LEAST_S else "0 s"
 
 
 def size(value: float | None) -> str:

@@ -31,6 +31,7 @@ def test_number(value: float | None, text: str) -> None:
     [
         (None, "-"),
         (0, "0 s"),
+        (5e-20, "0 s"),  # what sums leave of nothing
         (41.23, "41.2 s"),
         (300.0, "300 s"),
         (0.9996, "1.00 s"),
