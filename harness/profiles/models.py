@@ -19,6 +19,7 @@ from innerloop.harness.profiles.validation import NAME, Fields, Strict
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "su", "mrope")  # transformers' names
 TokenId = Annotated[int, Field(ge=0)]
+MOST_EXPERTS = 2**18  # each is three tensors of a plan
 
 
 class ModelProfile(Strict):
@@ -117,6 +118,12 @@ class ModelProfile(Strict):
                 raise ValueError(f"{field} is missing")
             if not isinstance(shape[field], int) or isinstance(shape[field], bool) or shape[field] < 1:
                 raise ValueError(f"config.{field} is {shape[field]}; it must be a whole number of at least 1")
+        experts = (family.routed(shape) or (0, 0))[0]
+        if experts * self.num_hidden_layers > MOST_EXPERTS:
+            raise ValueError(
+                f"{experts} experts in each of {self.num_hidden_layers} layers are too many: innerloop plans at most "
+                f"{MOST_EXPERTS} in all, and the largest published models have some 25000"
+            )
         if self.quantization and self.quantization.method not in family.quantizes:
             methods = ", ".join(family.quantizes)
             raise ValueError(f"quantization.method is {self.quantization.method}; {family.name} supports {methods}")

@@ -129,6 +129,21 @@ def test_fields_that_config_files_leave_out_are_filled_in() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("deepseek-v3", "n_routed_experts"),
+        ("mixtral-8x7b", "num_local_experts"),
+        ("qwen3-30b-a3b", "num_experts"),
+        ("gpt-oss-20b", "num_local_experts"),
+        ("glm4-moe-tiny", "n_routed_experts"),
+    ],
+)
+def test_more_experts_than_can_be_planned_are_refused(name: str, field: str) -> None:
+    with pytest.raises(Refused, match=r"9223372036854775808 experts in each of .* layers are too many"):
+        load_model(name, [f"config.{field}=9223372036854775808"])
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("num_key_value_heads=7", "num_attention_heads (32) must be a multiple of num_key_value_heads (7)"),
