@@ -109,7 +109,7 @@ class Installs:
             _, said = process.communicate()
         self.tally.see(f"installing, {who if reached else 'nobody'} {sent.name}: exit {process.returncode}")
         if ("Traceback" in said and not before_anything(said)) or process.returncode == 1:
-            self.tally.find("tracebacks", where, said.strip()[-300:])
+            self.tally.find("tracebacks", where, said.strip()[-3000:])
         if left := left_of(mark):
             self.tally.find("orphans", where, str(left))
 

@@ -140,9 +140,9 @@ class Kills:
         self.tally.see(f"{who} {kill.sent.name}: exit {process.returncode}")
         self.tally.see(f"sent while {kill.moment}" if reached else "sent when it was over")
         if "Traceback" in said and not before_anything(said):
-            self.tally.find("tracebacks", kill, said.strip()[-300:])
+            self.tally.find("tracebacks", kill, said.strip()[-3000:])
         if process.returncode == 1:
-            self.tally.find("exit code 1", kill, said.strip()[-300:])
+            self.tally.find("exit code 1", kill, said.strip()[-3000:])
         if left := left_of(mark):
             self.tally.find("orphans", kill, str(left))
 
