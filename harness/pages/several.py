@@ -85,7 +85,7 @@ def speeds(runs: Sequence[Source]) -> Chart:
         parts.append("steady window" if steady is not None else "whole window")
     series = tuple(Series(one, {"steady window": 0, "whole window": 6}[one]) for one in dict.fromkeys(parts))
     columns = {"run": names, "v": plain(rates), "low": plain(lows), "high": plain(highs), "series": parts}
-    bounded = any(low == low for low in lows)
+    bounded = any(low is not None for low in lows)
     y = {"field": "run", "type": "nominal", "sort": None, "axis": specs.axis(None)}
     x = specs.quantitative("v", None, None) | {"axis": specs.across("output tokens/s", specs.NUMBER_LABELS, grid=True)}
     bars = {

@@ -177,9 +177,9 @@ def test_until_stops_once_the_ratio_is_known_as_precisely_as_asked(tmp_path: Pat
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert (found["trials"], read_manifest(out).blocks) == (3, 4)
-    assert "+-90.0 % was reached after 3 of at most 4 trials" in found["notes"]
+    assert "±90.0 % was reached after 3 of at most 4 trials" in found["notes"]
     assert found["figures"][0]["p"] is None
-    assert "until +-90.0 %" in said.err
+    assert "until ±90.0 %" in said.err
     assert compare.main([str(out), "--no-why", "--json"]) == EXIT_OK
     assert json.loads(capsys.readouterr().out)["figures"] == found["figures"]
 

@@ -231,5 +231,5 @@ def test_the_references_precision_follows_from_the_engines_formats(settings: Any
 def test_formats_without_a_rule_are_refused() -> None:
     with pytest.raises(InnerloopError, match="computes in int8"):
         number_formats({}, {"dtype": "int8"})
-    with pytest.raises(InnerloopError, match="weights of bitsandbytes"):
+    with pytest.raises(InnerloopError, match="bitsandbytes weights"):
         number_formats({"quantization_config": {"quant_method": "bitsandbytes"}}, {"dtype": "float16"})
