@@ -49,7 +49,9 @@ def test_attention_is_sdpa_and_eager_where_the_models_class_has_none():
 
 @pytest.mark.parametrize("config", [{"model_type": "gemma2"}, {"attn_logit_softcapping": 30.0}])
 def test_scores_that_nothing_would_cap_are_refused(config):
-    with pytest.raises(UnsupportedSetting, match=r"attn_logit_softcapping=(50|30): .* only FlashAttention supports softcapping"):
+    with pytest.raises(
+        UnsupportedSetting, match=r"attn_logit_softcapping=(50|30): .* only FlashAttention supports softcapping"
+    ):
         of("Gemma2ForCausalLM", **config)
 
 
