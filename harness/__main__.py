@@ -29,7 +29,7 @@ def main() -> int:
     if verb in ("help", *HELP):
         say(help_text())
         return EXIT_OK
-    if verb == "--version":
+    if verb in ("--version", "version"):
         say(f"innerloop {__version__}")
         return EXIT_OK
     if verb not in VERBS:

@@ -42,7 +42,7 @@ def least_squares(columns: Mapping[str, np.ndarray], y: np.ndarray) -> FittedCos
     """
     rows = len(y)
     if rows < LEAST_PER_COLUMN * 2:
-        return not_fitted(f"{rows} steps are too few for a fit", rows)
+        return not_fitted("1 step is too few for a fit" if rows == 1 else f"{rows} steps are too few for a fit", rows)
     kept, dropped = {"fixed": np.ones(rows)}, {}
     for name, column in columns.items():
         column = column.astype(np.float64)

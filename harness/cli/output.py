@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = "1.0"  # of the documents that are printed and not kept
 UNPRINTABLE = re.compile(f"[\x7f-\x9f\u2028\u2029\ud800-\udfff{BIDI}]")  # which JSON may hold as they are
+STDOUT = Path("-")  # as other tools call it; here it would be a file of that name
 HEADER = ("kind", "schema_version", "innerloop_version")
 
 

@@ -283,7 +283,8 @@ def _ratio_so_far(manifest: Manifest, events: Sequence[Event], metric: str) -> s
     ratio = paired_ratio(a, b) if manifest.until is None else looks_interval(a, b, manifest.blocks)
     bounds = "" if ratio.low is None else f" ({ends(ratio.low, ratio.high, partial(number, digits=4))})"
     until = "" if manifest.until is None else f"; until ±{share(manifest.until)}"
-    return f"B / A after {len(a)} trials: {number(ratio.estimate, 4)}{bounds} {metric}{until}"
+    trials = "1 trial" if len(a) == 1 else f"{len(a)} trials"
+    return f"B / A after {trials}: {number(ratio.estimate, 4)}{bounds} {metric}{until}"
 
 
 def _ended(events: Sequence[Event]) -> list[Event]:

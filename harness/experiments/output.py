@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.output import STDOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ def output(arguments: argparse.Namespace) -> Output:
         Refused: a file that could not be written at the end.
     """
     for flag, path in (("--markdown", arguments.markdown), ("--junit", arguments.junit)):
+        if path == STDOUT:
+            raise Refused(f"{flag}: stdout is not supported; name a file")
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise Refused(f"{flag}: {path} is a folder, or its folder does not exist")
     return Output(arguments.json, arguments.markdown, arguments.junit)

@@ -126,6 +126,9 @@ def figures(found: Comparison) -> RenderableType:
             Text(verdict(row, found.margin), style=STYLES[row.verdict]),
         )
     lines: list[RenderableType] = [out]
+    if found.trials > 1:
+        words = "A, B: means over the trials; B / A: geometric mean of each trial's ratio"
+        lines.append(Text(words, style="dim"))
     if found.figures[0].smallest_visible is not None:
         told = f"the smallest difference in {short_name(found.metric)} that these {found.trials} trials could detect"
         lines.append(Text(f"{told}: {share(found.figures[0].smallest_visible)}", style="dim"))

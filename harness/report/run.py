@@ -242,7 +242,8 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         yield "start-up", ", ".join(known)
     warmup = result.warmup
     if warmup is not None:
-        yield "warm-up", f"{warmup.rounds} rounds, {'settled' if warmup.settled else 'not settled'}"
+        rounds = "1 round" if warmup.rounds == 1 else f"{warmup.rounds} rounds"
+        yield "warm-up", f"{rounds}, {'settled' if warmup.settled else 'not settled'}"
     yield from _host(result.telemetry.host)
     client = result.client
     if client is not None:
@@ -285,13 +286,11 @@ def over_time(result: Result) -> RenderableType:
 
 
 def files(folder: Path) -> RenderableType:
-    """Where the result is and what lies beside it."""
-    names = (
-        sorted(path.name for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
-        if folder.is_dir()
-        else []
-    )
-    line = Text("\n")
-    line.append(str(folder), style="bold")
-    line.append(("\n  " + "  ".join(names)) if names else "", style="dim")
-    return line
+    """Where the result is and what lies beside it: its files, and the folders of profiling passes."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    names = [path.name for path in found if path.is_file() and path.name[0] != "."]
+    names = sorted([*names, *(f"{path.name}/" for path in found if path.is_dir() and path.name.startswith("profile-"))])
+    where = Text.assemble("\n", (str(folder), "bold"))
+    if not names:
+        return where
+    return Group(where, Padding(Text("  ".join(names), style="dim"), (0, 0, 0, 2), expand=False))

@@ -117,9 +117,10 @@ def exhausted_ns(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: 
 def _warmup(warmup: Warmup | None) -> Iterator[Reason]:
     if warmup is not None and not warmup.settled:
         rates = ", ".join(number(round(rate)) for rate in warmup.round_tokens_per_s[-5:])
+        word = "round" if warmup.rounds == 1 else "rounds"
         yield doubt(
             "not_settled",
-            f"the speed had not settled after {warmup.rounds} warm-up rounds (last rounds, tokens/s: {rates})",
+            f"the speed had not settled after {warmup.rounds} warm-up {word} (last rounds, tokens/s: {rates})",
             "Allow more warm-up rounds (--workload-arg warmup.max_rounds=N), "
             "and check what else is running on this machine.",
         )

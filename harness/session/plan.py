@@ -166,7 +166,7 @@ def print_plan(resolved: Plan, console: Console) -> None:
     spec, environment, checkpoint = resolved.spec, resolved.environment, resolved.checkpoint
     rows = table(header=False)
     rows.add_column(no_wrap=True, style="dim")
-    rows.add_column()
+    rows.add_column(overflow="fold")  # paths and commands are whole
     rows.add_row("engine", f"{spec['engine']}, {spec['layer']} layer, on {spec['device']}")
     if resolved.why_not_here:
         rows.add_row("cannot run here", resolved.why_not_here)

@@ -19,7 +19,7 @@ MACHINE = (
     (r"(?<=/environments/)(\w+-(?:cpu|cuda))-[0-9a-f]{12}", rf"\1-{MASKED}"),
     (r"[\d.]+ GiB is available on this machine", f"{MASKED} GiB is available on this machine"),
     (r"(?m)^(  this machine has ).*(, no NVIDIA GPU)$", rf"\1{MASKED}\2"),
-    (r"(?m)^(innerloop [\d.]+)(, commit [0-9a-f]+(?: \(changed\))?)?, cache", r"\1, cache"),
+    (r"(?m)^(innerloop [\d.]+)(, commit [0-9a-f]+(?:, with local changes)?)?, cache", r"\1, cache"),
     (r"(?m)^(system|CPU|instructions|memory|Python)( +).*$", rf"\1\2{MASKED}"),
     (r"(?m)^(no device telemetry: |the CPU's energy ).*$", rf"\1{MASKED}"),
     (rf'(?m)^( *"(?:{MACHINE_KEYS})": ).*?(,?)$', rf'\1"{MASKED}"\2'),

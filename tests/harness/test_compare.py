@@ -137,6 +137,13 @@ def test_what_is_no_run_is_refused(make: Make, tmp_path: Path, capsys) -> None:
     assert "name one of its subfolders" in capsys.readouterr().err
 
 
+def test_a_file_called_as_stdout_is_refused(make: Make, capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert verb.main([str(make("a")), str(make("b")), "--markdown", "-"]) == EXIT_REFUSED
+    assert "--markdown: stdout is not supported; name a file" in capsys.readouterr().err
+    assert not (tmp_path / "-").exists()
+
+
 def test_parts_add_up_and_steps_that_are_gone_are_said_to_be(make: Make, capsys) -> None:
     a, b = make("a"), make("b")
     why = as_json(capsys, a, b)["why"]

@@ -36,6 +36,6 @@ def test_a_wrong_verb_is_refused_with_the_nearest(monkeypatch, capsys):
     assert "'run'" in output.err
 
 
-@pytest.mark.parametrize("flag", ["--version"])
+@pytest.mark.parametrize("flag", ["--version", "version"])
 def test_the_version_is_the_packages(monkeypatch, capsys, flag):
     assert call(monkeypatch, capsys, flag)[1].out.strip() == f"innerloop {__version__}"

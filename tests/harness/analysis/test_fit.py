@@ -56,7 +56,7 @@ def test_a_column_that_another_explains_is_named_and_left_out():
 @pytest.mark.parametrize("rows", [0, 1, 9])
 def test_too_few_rows_are_a_reason(rows):
     fit = least_squares({"x": np.arange(float(rows))}, np.arange(float(rows)))
-    assert fit.reason == f"{rows} steps are too few for a fit"
+    assert fit.reason == ("1 step is too few for a fit" if rows == 1 else f"{rows} steps are too few for a fit")
     assert fit.costs == {}
 
 

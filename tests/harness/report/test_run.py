@@ -182,9 +182,14 @@ def test_a_run_that_measured_nothing_has_no_tables_of_figures(spec: dict[str, An
 def test_the_files_are_named(result: Result, run_folder: Callable[..., Path]) -> None:
     folder = run_folder("a")
     (folder / ".partial").touch()
+    (folder / "profile-host").mkdir()
+    (folder / "other").mkdir()
     printed = text(result, 120, folder)
     assert str(folder)[-20:] in printed.replace("\n", "")
-    assert "engine.log  job.json" in printed
+    assert "engine.log  job.json  profile-host/" in printed
+    assert "other/" not in printed
+    narrow = text(result, 30, folder).splitlines()
+    assert narrow[-2:] == ["  engine.log  job.json", "  profile-host/"]
     assert ".partial" not in printed
 
 
