@@ -130,7 +130,7 @@ def refuse_settings(load: Load) -> None:
     lost = fp8_in_blocks(load.config) and not LOSES_BLOCK_SCALES.isdisjoint(load.config.get("architectures", ()))
     half_only = load.device == "cuda" and s["dtype"] == "float32"
     loses = (
-        "drops the scales of block-wise FP8 weights of Llama models and computes NaN; use weights with one scale "
+        "drops the scales of block-wise FP8 weights of Llama models and produces NaN; use weights with one scale "
         "per output channel (llama3-8b-fp8-channel)"
     )
     too_long = s["chunked_prefill"] is False and s["max_tokens_per_step"] < s["context_length"]

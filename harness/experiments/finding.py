@@ -220,4 +220,4 @@ def _notes(judged: Sequence[Judged], options: Mapping[str, Any]) -> Iterator[str
     held = sorted(one.load for one in judged if one.holds)
     failed = sorted(one.load for one in judged if one.holds is False)
     if held and failed and failed[0] < held[-1]:
-        yield f"contradictory: limits not met at {failed[0]:g} but met at {held[-1]:g}; the lower one counts"
+        yield f"contradictory: limits not met at {failed[0]:g} but met at {held[-1]:g}; the lower one is used"

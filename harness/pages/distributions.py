@@ -26,8 +26,8 @@ def latencies(run: Source) -> Section | None:
         return None
     chart = ecdf(values)
     intro = (
-        "Each curve shows the share of values that are no larger. A steep curve means even values; a long tail to the "
-        "right means a few slow ones."
+        "Each curve shows the share of values that are no larger. A steep curve means similar values; a long tail to "
+        "the right means a few slow ones."
     )
     return Section("distributions", "Latency distributions", [chart], intro)
 

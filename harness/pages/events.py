@@ -16,7 +16,7 @@ from innerloop.harness.pages.source import Source
 from innerloop.harness.pages.thin import plain
 
 MOST_MARKS = 20  # of a kind
-INTERRUPTIONS = {"garbage": "Python collected garbage", "capture": "a CUDA graph was captured"}
+INTERRUPTIONS = {"garbage": "Python garbage collection", "capture": "CUDA graph capture"}
 
 
 def events(run: Source) -> Columns:

@@ -56,13 +56,13 @@ def found_rate_page(found: FindRate, name: str, commands: Sequence[str] = ()) ->
         )
         for one in loads
     ]
-    names = [unit, "", *(f"kept {limit}" for limit in limits), "goodput", "output tokens/s", "probes"]
+    names = [unit, "", *(f"met {limit}" for limit in limits), "goodput", "output tokens/s", "probes"]
     note = " ".join(f"{capital(line)}." for line in rate_texts.remarks(found))
     parts: list[Part] = []
     for place, limit in enumerate(found.limits):
         shares = {f"{one.load:g}": one.kept.get(limit.name) for one in loads}
         held = [HOLDS[one.holds] for one in loads]
-        title = f"Requests that kept {limit.name} {seconds(limit.limit_s)}"
+        title = f"Requests that met {limit.name} {seconds(limit.limit_s)}"
         parts.append(bars(f"kept{place}", title, shares, unit, held))
     parts.append(filled(Table([Label(one) for one in names], rows, left=2, note=note)))
     section = Section("loads", "Loads that were tried", parts)
@@ -91,8 +91,8 @@ def bisect_page(found: Bisect, name: str, commands: Sequence[str] = ()) -> Page:
             )
         )
     columns = [Label("Version"), Label("culprit"), Label("ratio"), Label("95 %", "interval"), Label("trials")]
-    note = "Ratio: to the first version, in the same trials."
-    parts: list[Part] = [bars("likely", "Probability to be the culprit", likely, "version", shown)]
+    note = "Ratio: relative to the first version, in the same trials."
+    parts: list[Part] = [bars("likely", "Probability of being the culprit", likely, "version", shown)]
     parts.append(filled(Table(columns, rows, note=note)))
     sections = [Section("versions", "Versions", parts)]
     if found.why is not None and found.why.why is not None:
@@ -113,7 +113,7 @@ def noise_page(found: Noise, name: str, commands: Sequence[str] = ()) -> Page:
         for figure, one in found.figures.items()
     ]
     scatter = Table([Label("Metric"), Label("back to back"), Label("any two")], rows,
-                    note="Standard deviation of the ratio of two runs: back to back, or at any times.")  # fmt: skip
+                    note="Standard deviation of the ratio of two runs: back to back, or any two.")  # fmt: skip
     planned = [Row(Label(str(trials)), cells) for trials, cells in noise_texts.planned(found)]
     columns = [Label("Trials"), Label("detectable"), Label("interval"), Label("minutes")]
     plan = Table(columns, planned, note="Detectable: with 80 % power; intervals: 95 %.")
@@ -121,7 +121,7 @@ def noise_page(found: Noise, name: str, commands: Sequence[str] = ()) -> Page:
         Section("scatter", "How much two identical runs differ", [filled(scatter)]),
         Section("planning", f"What comparisons of {words_of(found.metric)} can show", [filled(plan)]),
     ]
-    verdict = f"Differences of {words_of(found.metric)} up to {share(found.margin)} count as none on this machine."
+    verdict = f"Differences in {words_of(found.metric)} up to {share(found.margin)} are ignored on this machine."
     subtitle = f"noise · {number(found.trials)} trials of two identical runs"
     return page(found, name, noise_texts.title(found), subtitle, verdict, sections, commands)
 

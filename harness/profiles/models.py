@@ -121,8 +121,8 @@ class ModelProfile(Strict):
         experts = (family.routed(shape) or (0, 0))[0]
         if experts * self.num_hidden_layers > MOST_EXPERTS:
             raise ValueError(
-                f"{experts} experts in each of {self.num_hidden_layers} layers are too many: innerloop plans at most "
-                f"{MOST_EXPERTS} in all, and the largest published models have some 25000"
+                f"{experts} experts in each of {self.num_hidden_layers} layers are too many: the limit is "
+                f"{MOST_EXPERTS} in total; the largest published models have about 25000"
             )
         if self.quantization and self.quantization.method not in family.quantizes:
             methods = ", ".join(family.quantizes)

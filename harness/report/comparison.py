@@ -220,7 +220,8 @@ def part_table(title: str, found: Decomposition | KernelWhy) -> Table:
 def held(found: Decomposition) -> str:
     matched = f"{share(found.matched_share)} of the time is in steps that both sides ran"
     if found.modelled_share:
-        matched += f", {share(found.modelled_share)} in steps of one side whose cost on the other follows from its own"
+        one_sided = share(found.modelled_share)
+        matched += f", {one_sided} in steps that only one side ran, whose cost on the other is estimated"
     if found.scatter == "steps":
         return f"{matched}; the intervals cover variation within these two runs, not between runs"
     return f"{matched}; too few steps for intervals" if found.scatter is None else matched

@@ -97,7 +97,7 @@ def machine_rows(machine: Machine) -> list[tuple[str, str]]:
     if machine.machine_logical_cores != machine.logical_cores:
         cores += f" of {machine.machine_logical_cores} threads"
     if machine.cpu_quota is not None:
-        cores += f", limited to {machine.cpu_quota:g} CPUs' time"
+        cores += f", CPU time limited to {machine.cpu_quota:g} cores"
     rows = [
         ("system", f"{machine.os_name}, {machine.os} {machine.kernel}, {machine.libc or 'no glibc'}"),
         ("CPU", f"{machine.cpu} ({machine.arch}), {cores}"),

@@ -23,7 +23,7 @@ def load_facts(workload: Workload | None) -> Iterator[tuple[str, str]]:
         return
     if workload.replayed is not None:
         of = workload.replayed
-        yield "trace", f"{of.format}, {number(of.replayed)} requests of {number(of.rows)} rows"
+        yield "trace", f"{of.format}, {number(of.replayed)} requests from {number(of.rows)} rows"
     if workload.sessions is not None:
         yield "sessions", f"{number(workload.sessions)}, {number(workload.requests)} turns"
 

@@ -64,7 +64,7 @@ def scatter(found: Noise) -> RenderableType:
         style = "bold" if name == found.metric else ""
         cells = (short_name(name), relative(one.neighbours), any_two(one))
         out.add_row(*(Text(cell, style=style) for cell in cells))
-    note = "standard deviation of the ratio of two runs: back to back, or at any two times"
+    note = "standard deviation of the ratio of two runs: back to back, or any two"
     return Group(out, Text(note, style="dim"))
 
 

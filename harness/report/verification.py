@@ -72,8 +72,9 @@ def errors(found: Verification) -> RenderableType:
 
 def experts(found: Chosen) -> str:
     return (
-        f"experts: a layer's most chosen one for {share(found.shares[0])} of {number(found.positions)} positions, its "
-        f"least chosen one for {share(found.shares[-1])}; {share(sum(found.shares) / len(found.shares))} if all alike"
+        f"experts: a layer's most popular one was chosen for {share(found.shares[0])} of {number(found.positions)} "
+        f"positions, its least popular one for {share(found.shares[-1])}; an even split would be "
+        f"{share(sum(found.shares) / len(found.shares))}"
     )
 
 

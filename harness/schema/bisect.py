@@ -24,7 +24,7 @@ class VersionProbed:
         Estimate | None,
         Figure("its figure relative to the first version's, over the trials", null="there are no trials"),
     ]
-    untestable: Annotated[str | None, Figure("why it cannot be tested", null="it can, as far as is known")]
+    untestable: Annotated[str | None, Figure("why it cannot be tested", null="it can be tested, as far as is known")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Bisect:
     schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
     innerloop_version: Annotated[str, Figure("the version that wrote this document")]
     created: Annotated[str, Figure("when the last run ended, UTC in ISO 8601")]
-    status: Annotated[Literal["ok", "partial", "interrupted"], Figure("ok: it came to an end")]
+    status: Annotated[Literal["ok", "partial", "interrupted"], Figure("ok: the search finished")]
     what: Annotated[str, Figure("the engine, or the checkout")]
     metric: Annotated[str, Figure("the metric that decides")]
     better: Annotated[Literal["higher", "lower"], Figure("which direction is better")]

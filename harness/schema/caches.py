@@ -26,12 +26,13 @@ class Caches:
     ] = None
     start: Annotated[
         Literal["cold", "warm"] | None,
-        Figure("empty, or had seen the window's prompts, when the window opened", null="the engine caches no prefixes"),
-    ] = None
+        Figure("when the window opened; cold: empty; warm: it had seen the window's prompts",
+               null="the engine caches no prefixes"),
+    ] = None  # fmt: skip
     possible_hit_share: Annotated[
         float | None,
         Figure("hit share of an infinite prefix cache on the same requests",
-               formula="prompt tokens that an earlier request had at its beginning / prompt tokens",
+               formula="prompt tokens in a prefix shared with an earlier request / prompt tokens",
                null="an older innerloop drew the requests"),
     ] = None  # fmt: skip
     possible_hit_share_in_blocks: Annotated[
@@ -44,8 +45,8 @@ class Caches:
     ] = None
     lost_hit_tokens: Annotated[
         int | None,
-        Figure("prompt tokens computed although an infinite cache would have had them: evicted before they came again, "
-               "or not yet computed by the request that had them first", "tokens",
+        Figure("prompt tokens computed although an infinite cache would have had them: evicted before they were needed "
+               "again, or not yet computed by the request that had them first", "tokens",
                "possible in blocks - cached", "the engine does not report it", "lower"),
     ] = None  # fmt: skip
     recomputed_positions: Annotated[
@@ -56,8 +57,8 @@ class Caches:
     ] = None  # fmt: skip
     evicted_blocks: Annotated[
         int | None,
-        Figure("blocks that the prefix cache gave up for new ones during the window", "blocks",
-               null="the engine caches no prefixes, or does not say", better="lower"),
+        Figure("blocks evicted from the prefix cache during the window", "blocks",
+               null="the engine caches no prefixes, or does not report it", better="lower"),
     ] = None  # fmt: skip
     hit_share_over_time: Annotated[
         tuple[float | None, ...] | None,

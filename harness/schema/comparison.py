@@ -19,7 +19,7 @@ UNREPORTED = "an engine does not report it"
 class Estimate:
     """A value with its 95 % interval."""
 
-    value: Annotated[float | None, Figure("the estimate", null="it cannot be made of these runs")]
+    value: Annotated[float | None, Figure("the estimate", null="it cannot be computed from these runs")]
     low: Annotated[float | None, Figure("lower end of the 95 % interval", null=ONE_PROCESS)]
     high: Annotated[float | None, Figure("upper end of the 95 % interval", null=ONE_PROCESS)]
 
@@ -92,8 +92,8 @@ class ChangedSteps:
     context_tokens: Annotated[
         float | None, Figure("context tokens of such a step, likewise", "tokens", null=UNREPORTED)
     ]
-    steps_per_token_a: Annotated[float, Figure("how many such steps A ran for an output token")]
-    steps_per_token_b: Annotated[float, Figure("how many such steps B ran for an output token")]
+    steps_per_token_a: Annotated[float, Figure("how many such steps A ran per output token")]
+    steps_per_token_b: Annotated[float, Figure("how many such steps B ran per output token")]
     cost_a_s: Annotated[float | None, Figure("mean time of one such step", "s", null="A has no such steps")]
     cost_b_s: Annotated[float | None, Figure("mean time of one such step", "s", null="B has no such steps")]
     added_s: Annotated[float, Figure("contribution to B - A, per output token", "s")]
@@ -112,7 +112,7 @@ class KernelWhy:
     mix_s: Annotated[Estimate, Figure("because different steps were captured", "s")]
     cost_s: Annotated[Estimate, Figure("because the same steps took more or less time", "s")]
     unmatched_s: Annotated[
-        Estimate, Figure("steps that only one side had, and of which the other's say nothing: not comparable", "s")
+        Estimate, Figure("steps that only one side had and whose cost on the other cannot be estimated", "s")
     ]
     cost_by_class_s: Annotated[
         Mapping[str, Estimate],
@@ -141,7 +141,7 @@ class Decomposition:
     cost_s: Annotated[Estimate, Figure("because the same steps took more or less time", "s")]
     unmatched_s: Annotated[
         Estimate,
-        Figure("steps that only one side ran, and of which the other's steps say nothing: not comparable", "s"),
+        Figure("steps that only one side ran and whose cost on the other cannot be estimated", "s"),
     ]
     cost_by_phase_s: Annotated[Mapping[str, Estimate], Figure("`cost_s` by phase", "s")]
     cost_by_coefficient_s: Annotated[Mapping[str, Estimate], Figure("`cost_s` by composition of the steps", "s")]
@@ -171,7 +171,7 @@ class Decomposition:
     modelled_share: Annotated[
         float | None,
         Figure(
-            "share of both sides' time in steps that one side ran and whose cost on the other comes from its line",
+            "share of both sides' time in steps that only one side ran and whose cost on the other is estimated",
             null="there is no such time",
         ),
     ] = None

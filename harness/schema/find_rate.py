@@ -19,7 +19,7 @@ class LoadProbed:
     """All probes at one load."""
 
     load: Annotated[float, Figure("requests/s of an open load, users of a closed one")]
-    holds: Annotated[bool | None, Figure("every limit is met at its quantile", null="the requests do not settle it")]
+    holds: Annotated[bool | None, Figure("every limit is met at its quantile", null="the requests are inconclusive")]
     kept: Annotated[Mapping[str, Estimate], Figure("share of requests within a limit, with its 95 % interval")]
     overloaded: Annotated[bool, Figure("the backlog grew until the last arrival")]
     goodput: Annotated[float | None, Figure("requests that met all limits", "requests/s", null="no probe ended")]
@@ -35,7 +35,7 @@ class FindRate:
     schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
     innerloop_version: Annotated[str, Figure("the version that wrote this document")]
     created: Annotated[str, Figure("when the last probe ended, UTC in ISO 8601")]
-    status: Annotated[Literal["ok", "suspect", "partial", "interrupted"], Figure("ok: the search came to an end")]
+    status: Annotated[Literal["ok", "suspect", "partial", "interrupted"], Figure("ok: the search finished")]
     engine: EngineName
     model: Annotated[str | None, Figure("the model's profile, or its path", null="no run has ended yet")]
     workload: Annotated[str | None, Figure("the workload's profile, or its path", null="no run has ended yet")]

@@ -35,7 +35,7 @@ class LimitKept:
     judged: Annotated[
         int, Figure("requests for which it is known; for one that was cut off, only once it had exceeded the limit")
     ]
-    kept: Annotated[int, Figure("of these, those that met it")]
+    kept: Annotated[int, Figure("how many of these met it")]
     share: Annotated[float | None, Figure("kept / judged", null="none were judged", better="higher")]
     low: Annotated[
         float | None,
@@ -43,11 +43,11 @@ class LimitKept:
     ]
     high: Annotated[float | None, Figure("upper end of that interval", null="none were judged")]
     clustering: Annotated[
-        float, Figure("how many times the share's variance over batches of time is that of independent requests, >= 1")
+        float, Figure("variance of the share over batches of time / variance if requests were independent, >= 1")
     ]
     holds: Annotated[
         bool | None,
-        Figure("true: low >= quantile; false: high < quantile", null="the requests are too few to tell"),
+        Figure("true: low >= quantile; false: high < quantile", null="there are too few requests to tell"),
     ]
 
 
@@ -57,8 +57,8 @@ class Goodput:
 
     limits: tuple[LimitKept, ...]
     due: Annotated[int, Figure("requests that were due in the window")]
-    good: Annotated[int, Figure("of these, those that finished and met all limits")]
-    share: Annotated[float | None, Figure("good / due: cut and failed ones count as violations", null="none were due",
+    good: Annotated[int, Figure("how many of these finished and met all limits")]
+    share: Annotated[float | None, Figure("good / due: requests cut off or failed are violations", null="none were due",
                                           better="higher")]  # fmt: skip
     requests_per_s: Annotated[
         float | None,

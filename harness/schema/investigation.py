@@ -19,7 +19,7 @@ class SlowStep:
     step: Annotated[int, Figure("its number, from 0")]
     at_s: Annotated[float, Figure("start, from the start of the window", unit="s")]
     wall_s: Annotated[float, Figure("end less start", "s")]
-    expected_s: Annotated[float | None, Figure("expected by the fit", unit="s", null="nothing was fitted")]
+    expected_s: Annotated[float | None, Figure("predicted by the fit", unit="s", null="nothing was fitted")]
     bound_s: Annotated[float | None, Figure("roofline bound", unit="s", null="it is unknown")]
     prefill_positions: Annotated[
         int | None, Figure("prompt positions that it computed", null="the engine does not report it")
@@ -27,7 +27,7 @@ class SlowStep:
     decode_positions: Annotated[
         int | None, Figure("decode positions that it computed", null="the engine does not report it")
     ]
-    output_tokens: Annotated[int | None, Figure("tokens that came out", null="the engine does not report it")]
+    output_tokens: Annotated[int | None, Figure("tokens produced", null="the engine does not report it")]
     running: Annotated[int | None, Figure("requests in its batch", null="the engine does not report it")]
     waiting: Annotated[int | None, Figure("requests that waited", null="the engine does not report it")]
     preempted: Annotated[int | None, Figure("requests that were preempted", null="the engine does not report it")]
@@ -36,7 +36,7 @@ class SlowStep:
         Figure("tokens in the KV cache that it read", "tokens", null="the engine does not report positions"),
     ]
     kv_usage: Annotated[
-        float | None, Figure("used share of the KV cache, 0 to 1", null="the engine does not report it")
+        float | None, Figure("share of the KV cache in use, 0 to 1", null="the engine does not report it")
     ]
     phases_s: Annotated[Mapping[str, float | None], Figure("duration by phase; null: not reported", "s")]
     bubble_before_s: Annotated[float, Figure("time before it, while there was work", "s")]

@@ -48,7 +48,7 @@ class FunctionShare:
 class HostProfile:
     """What py-spy saw of the worker's Python threads."""
 
-    rate_hz: Annotated[int, Figure("samples asked for per second", "Hz")]
+    rate_hz: Annotated[int, Figure("requested samples per second", "Hz")]
     samples: Annotated[int | None, Figure("samples taken", null="py-spy did not say")]
     errors: Annotated[int | None, Figure("samples that failed", null="py-spy did not say")]
     behind_s: Annotated[float, Figure("longest delay of a sample", unit="s")]
@@ -72,7 +72,7 @@ class Profiling:
     notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")] = ()
     captured: Annotated[Captured | None, Figure("the steps that the profiler saw", null="the pass failed")] = None
     slowdown: Annotated[Slowdown | None, Figure("what the profiler cost", null="the pass failed")] = None
-    host: Annotated[HostProfile | None, Figure("what py-spy saw", null="the profiler was another")] = None
+    host: Annotated[HostProfile | None, Figure("what py-spy saw", null="a different profiler was used")] = None
 
 
 @dataclass(frozen=True, slots=True)

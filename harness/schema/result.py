@@ -37,11 +37,11 @@ class Workload:
     sessions: Annotated[int | None, Figure("conversations", null="it has none")] = None
     shared_share: Annotated[
         float | None,
-        Figure("prompt tokens that an earlier request had: the hit share of an infinite prefix cache",
+        Figure("prompt tokens in a prefix shared with an earlier request: the hit share of an infinite prefix cache",
                null="an older innerloop wrote it"),
     ] = None  # fmt: skip
     classes: Annotated[tuple[ClassCount, ...] | None, Figure("requests by class", null="there is one class")] = None
-    replayed: Annotated[Replayed | None, Figure("the trace that was replayed", null="no trace was")] = None
+    replayed: Annotated[Replayed | None, Figure("the trace that was replayed", null="no trace was replayed")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Result:
     workload: Annotated[
         Workload | None,
         Figure(
-            "the requests that were made of the workload's profile",
+            "the requests that were made from the workload's profile",
             null="the run was refused or died before they were made",
         ),
     ]
@@ -86,7 +86,7 @@ class Result:
     ]
     engine: Engine
     checkpoint: Annotated[
-        Checkpoint | None, Figure("the weights that were loaded", null="none were: the server has its own")
+        Checkpoint | None, Figure("the weights that were loaded", null="no weights were loaded: the server has its own")
     ]
     environment: Annotated[
         Environment | None, Figure("the engine's interpreter, and the machine", null="the run died before it was known")

@@ -27,7 +27,7 @@ class MeasuredPeaks:
         float | None, Figure("matmul throughput in that dtype", unit="operations/s", null="it was not measured")
     ]
     tf32: Annotated[bool | None, Figure("whether float32 products could use TF32 units", null="the device is a CPU")]
-    torch: Annotated[str | None, Figure("version of torch that measured", null="it is unknown")]
+    torch: Annotated[str | None, Figure("version of torch that took the measurement", null="it is unknown")]
     measured: Annotated[str | None, Figure("when, UTC", null="it is unknown")]
     other_cores: Annotated[
         float | None, Figure("cores that other processes used during the measurement", null="it is unknown")
@@ -115,7 +115,7 @@ class MeanStep:
 
     bytes: Annotated[float, Figure("bytes moved", "bytes")]
     operations: Annotated[float, Figure("operations computed")]
-    bound_s: Annotated[float, Figure("least time at the peaks", "s")]
+    bound_s: Annotated[float, Figure("minimum time at the peaks", "s")]
     prefill_positions: Annotated[float, Figure("prefill positions computed")]
     decode_positions: Annotated[float, Figure("decode positions computed")]
     context_tokens: Annotated[float, Figure("context tokens read", "tokens")]

@@ -25,9 +25,9 @@ class Spec:
     settings: Annotated[Mapping[str, Any], Figure("common settings; null leaves a setting to the engine")]
     settings_given: Annotated[Mapping[str, Any], Figure("the settings that were given")]
     engine_args: Annotated[Mapping[str, Any], Figure("engine-specific arguments")]
-    seeds: Annotated[Mapping[str, int], Figure("by what is drawn: token ids, lengths, schedule")]
+    seeds: Annotated[Mapping[str, int], Figure("one for each of token ids, lengths and schedule")]
     weights: Annotated[str | None, Figure("a folder with weights", null="the weights are synthetic")] = None
-    trust_remote_code: Annotated[bool, Figure("whether the engine may run code of the model's folder")] = False
+    trust_remote_code: Annotated[bool, Figure("whether the engine may run code from the model's folder")] = False
     engine_python: Annotated[str | None, Figure("--engine-python", null="it was not given")] = None
     environment: Annotated[str | None, Figure("--environment", null="it was not given")] = None
     model_profile: Annotated[Mapping[str, Any], Figure("every field of the model's profile, as used")] = field(

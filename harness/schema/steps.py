@@ -68,7 +68,7 @@ class Interruption:
     """Something that held the worker up in the window."""
 
     what: Annotated[
-        Literal["garbage", "capture"], Figure("garbage: Python collected garbage; capture: a CUDA graph was captured")
+        Literal["garbage", "capture"], Figure("garbage: a Python garbage collection; capture: a CUDA graph capture")
     ]
     at_s: Annotated[float, Figure("when it began, from the window's start", "s")]
     duration_s: Annotated[float | None, Figure("how long it took", "s", null="a capture is not timed")]

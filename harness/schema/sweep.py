@@ -56,7 +56,8 @@ class SweepCell:
         bool | None, Figure("no ranked cell has better means in both", null="it has no figures, or is not ranked")
     ]
     energy_j_per_token: Annotated[
-        Estimate | None, Figure("of devices, else of the CPU", "J/token", null="not measured", better="lower")
+        Estimate | None,
+        Figure("of the devices, or of the CPU if there are none", "J/token", null="not measured", better="lower"),
     ]
     published: Annotated[tuple[Quoted, ...], Figure("what the suite's source says about it")]
 

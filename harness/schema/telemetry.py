@@ -13,7 +13,7 @@ UNREAD = "the kernel does not show it"
 STEADY, STEADY_TOKEN = "energy of the steady window", "steady energy / steady output tokens"
 NO_STEADY = "there is no steady window, or its energy is unknown"
 UNSAMPLED = "it was not sampled"
-NO_ENERGY = "the energy is unknown, or no token came"
+NO_ENERGY = "the energy is unknown, or no tokens were produced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Host:
     worker_processes_max: Annotated[int | None, Figure("most processes at once", null=UNREAD)]
     worker_major_faults: Annotated[int | None, Figure("page faults that read from disk", null=UNREAD)]
     worker_voluntary_switches_per_s: Annotated[
-        float | None, Figure("context switches of threads that waited", "1/s", null=UNREAD)
+        float | None, Figure("voluntary context switches: the thread blocked", "1/s", null=UNREAD)
     ]
     worker_involuntary_switches_per_s: Annotated[
         float | None,
-        Figure("context switches of threads that had to make room", "1/s", null=UNREAD, better="lower"),
+        Figure("involuntary context switches: the thread was preempted", "1/s", null=UNREAD, better="lower"),
     ]
     harness_cores: Annotated[float | None, Figure("the harness's CPU time per second of the window", null=UNREAD)]
     other_cores: Annotated[
@@ -99,7 +99,7 @@ class DeviceEnergy(PerToken):
         float | None, Figure("integral / counter - 1", null="one of the two is unknown")
     ]
     resolution_s: Annotated[float | None, Figure("time resolution", "s", null="the energy is unknown")]
-    note: Annotated[str | None, Figure("what these figures cannot say", null="there is nothing to add")]
+    note: Annotated[str | None, Figure("limitations of these figures", null="there are none")]
     steady: Annotated[float | None, Figure(STEADY, "J", null=NO_STEADY)] = None
     steady_per_token: Annotated[float | None, Figure(STEADY_TOKEN, "J", null=NO_STEADY, better="lower")] = None
 
@@ -119,7 +119,7 @@ class PowerSummary:
 class DeviceMemory:
     """A device's memory in use, and what it is used for."""
 
-    before_load: Annotated[int | None, Figure("in use before the load, by anybody", "bytes", null=UNSAMPLED)] = None
+    before_load: Annotated[int | None, Figure("in use before the load, by any process", "bytes", null=UNSAMPLED)] = None
     after_load: Annotated[int | None, Figure("in use after the load", "bytes", null=UNSAMPLED)] = None
     after_warmup: Annotated[int | None, Figure("in use after the warm-up", "bytes", null=UNSAMPLED)] = None
     peak: Annotated[int | None, Figure("peak in the window", "bytes", better="lower", null=UNSAMPLED)] = None
@@ -232,7 +232,7 @@ class Device:
     architecture: Annotated[str | None, Figure("such as hopper", null=UNSEEN)]
     power_limit_w: Annotated[float | None, Figure("power limit in force at the start", "W", null=UNSEEN)]
     supported: Annotated[
-        Mapping[str, bool] | None, Figure("readings that the driver supports", null="it could not be found out")
+        Mapping[str, bool] | None, Figure("readings that the driver supports", null="it could not be determined")
     ]
     source: Annotated[str, Figure("its rows in telemetry.parquet")]
     interval_s: Annotated[float, Figure("planned time between samples", "s")]
@@ -240,14 +240,14 @@ class Device:
     missing_from_s: Annotated[
         float | None, Figure("when it stopped responding", "s", null="the device never stopped responding")
     ]
-    missing_reason: Annotated[str | None, Figure("why it could not be read any more", null="it could")]
+    missing_reason: Annotated[str | None, Figure("why it could no longer be read", null="it could always be read")]
     faults: Annotated[Mapping[str, int], Figure("readings that failed, by name")]
     energy_j: DeviceEnergy
     idle_power_w: Annotated[float | None, Figure("power before anything was started", "W", null="it was not measured")]
     power_w: PowerSummary
     update_period_s: Annotated[float | None, Figure("update period of the power reading", "s", null="it is unknown")]
     memory_bytes: DeviceMemory
-    memory_note: Annotated[str | None, Figure("what the memory's figures cannot say", null="there is nothing to add")]
+    memory_note: Annotated[str | None, Figure("limitations of the memory figures", null="there are none")]
     utilization: Utilization
     clocks_mhz: Clocks
     temperature_c: Temperature

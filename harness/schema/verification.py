@@ -18,7 +18,7 @@ class Floor:
     """What rounding alone does: how far the reference in the engine's number formats is from the precise one, in
     log-probabilities of the run's own tokens."""
 
-    formats: Annotated[str, Figure("the number formats, as far as they are imitated")]
+    formats: Annotated[str, Figure("the number formats, as far as they are emulated")]
     rms_nats: Annotated[float, Figure("root mean square of the differences", unit="nats")]
     p99_nats: Annotated[float, Figure("99 % of them are at most this large", unit="nats")]
     worst_nats: Annotated[float, Figure("the largest of them", unit="nats")]
@@ -57,7 +57,8 @@ class Agreement:
     requests: Annotated[int, Figure("requests that were checked")]
     positions: Annotated[int, Figure("output tokens that were checked")]
     rms_nats: Annotated[
-        float | None, Figure("root mean square of engine's - reference's log-probability", unit="nats", null=NO_LOGS)
+        float | None,
+        Figure("root mean square of the engine's log-probability - the reference's", unit="nats", null=NO_LOGS),
     ]
     p99_nats: Annotated[
         float | None, Figure("99 % of the differences are at most this large", unit="nats", null=NO_LOGS)
@@ -66,7 +67,7 @@ class Agreement:
     not_finite: Annotated[int, Figure("log-probabilities that are not finite; no figure here includes them")]
     flips: Annotated[int, Figure("tokens that are not the reference's top choice")]
     flips_beyond: Annotated[
-        int, Figure("of these, those that the reference ranks below its own choice by more than the margin")
+        int, Figure("how many of these the reference ranks below its own choice by more than the margin")
     ]
     worst_flip_nats: Annotated[
         float, Figure("how far the worst one trails the top choice; 0: there are no flips", unit="nats")
@@ -78,7 +79,7 @@ class BatchEffect:
     """The engine in its batches vs. the same engine with one request at a time, up to where their tokens diverge."""
 
     requests: Annotated[int, Figure("requests that were run both ways")]
-    positions: Annotated[int, Figure("tokens up to where theirs part")]
+    positions: Annotated[int, Figure("tokens up to where the two diverge")]
     rms_nats: Annotated[float | None, Figure("root mean square of the differences", unit="nats", null=NO_LOGS)]
     p99_nats: Annotated[
         float | None, Figure("99 % of the differences are at most this large", unit="nats", null=NO_LOGS)
@@ -122,11 +123,11 @@ class Chosen:
     """How often the routers chose each expert for the checked sequences, counted in the reference's pass over them."""
 
     layers: Annotated[int, Figure("layers with routed experts")]
-    positions: Annotated[int, Figure("prompts and outputs that went through each of them, the last tokens left out")]
+    positions: Annotated[int, Figure("prompts and outputs that went through each of them, excluding the last tokens")]
     shares: Annotated[
         tuple[float, ...],
         Figure(
-            "share of the positions for which a layer's most chosen expert was taken, its second most, and so on",
+            "share of positions for which a layer's most popular expert was chosen, its second most popular, and so on",
             formula="mean over the layers; verify/scores.npz has the counts of each, in `experts`",
         ),
     ]
@@ -141,7 +142,7 @@ class Verification:
     folder: Annotated[str, Figure("its folder, inside the run's folder")]
     missed: tuple[Missed, ...] = ()
     first_divergence: Annotated[
-        Divergence | None, Figure("where it goes wrong first", null="it passed, or no single token is beyond a limit")
+        Divergence | None, Figure("where it first goes wrong", null="it passed, or no single token is beyond a limit")
     ] = None
     reference: Annotated[Reference | None, Figure("what the tokens were compared with", null=NOT_CHECKED)] = None
     floor: Annotated[Floor | None, Figure("what rounding alone does", null=NOT_CHECKED)] = None
@@ -157,11 +158,11 @@ class Verification:
     ] = None
     experts: Annotated[
         Chosen | None,
-        Figure("of a mixture of experts, how often each was chosen", null="a dense model, or not checked"),
+        Figure("for a mixture of experts: how often each expert was chosen", null="a dense model, or not checked"),
     ] = None
     requests: Annotated[
         int | None,
         Figure("requests of the run that have output; `run.requests` of them were checked", null=NOT_CHECKED),
     ] = None
-    failure: Annotated[Failure | None, Figure("why it could not be checked", null="it could")] = None
+    failure: Annotated[Failure | None, Figure("why it could not be checked", null="it was checked")] = None
     notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")] = ()

@@ -64,8 +64,8 @@ class LayerRow:
     s_per_output_token_range: Annotated[
         tuple[float, float] | None, Figure("lowest and highest of the trials", unit="s", null="`reason` says why")
     ]
-    ttft_s: Annotated[LatencyPoints | None, Figure("time to first token", null="the row is no layer")]
-    tpot_s: Annotated[LatencyPoints | None, Figure("time per output token", null="the row is no layer")]
+    ttft_s: Annotated[LatencyPoints | None, Figure("time to first token", null="the row is not a layer")]
+    tpot_s: Annotated[LatencyPoints | None, Figure("time per output token", null="the row is not a layer")]
     tokens_per_s: Annotated[
         float | None, Figure("1 / s_per_output_token", unit="tokens/s", better="higher", null="`reason` says why")
     ] = None

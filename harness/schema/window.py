@@ -54,9 +54,10 @@ class Counts:
     steps: Annotated[int, Figure("steps recorded")]
     preemptions: Annotated[int | None, Figure("times a request was preempted", null=UNREPORTED, better="lower")]
     drafted_tokens: Annotated[
-        int | None, Figure("positions computed for speculative decoding, beside prefill and decode", null=UNREPORTED)
+        int | None,
+        Figure("positions computed for speculative decoding, in addition to prefill and decode", null=UNREPORTED),
     ] = None
-    accepted_tokens: Annotated[int | None, Figure("those of them that became output", null=UNREPORTED)] = None
+    accepted_tokens: Annotated[int | None, Figure("how many of these became output", null=UNREPORTED)] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,7 +236,7 @@
     figure.csv = () => csv(chart);
     figure.querySelector(".tools").append(
       button("CSV", "Save the data as CSV", () => save(`${chart.file}.csv`, "text/csv", csv(chart))),
-      button("SVG", "Save the picture as SVG", async () => {
+      button("SVG", "Save the chart as SVG", async () => {
         const one = drawn.get(figure);
         if (one) save(`${chart.file}.svg`, "image/svg+xml", fixed(await one.view.toSVG()));
       }),
@@ -277,7 +277,7 @@
 
   // Theme: as the system, or as chosen.
   const theme = document.getElementById("theme");
-  const choices = { auto: "as the system", light: "light", dark: "dark" };
+  const choices = { auto: "system default", light: "light", dark: "dark" };
   const choose = (name) => {
     if (name === "auto") delete root.dataset.theme;
     else root.dataset.theme = name;

@@ -100,7 +100,7 @@ def _too_long(found: Replay, rows: Rows, context_length: int, source: str) -> Re
     worst, count = int(whole.argmax()), int((whole > context_length).sum())
     row = found.rows[worst]
     before = int(found.history[worst])
-    parts = [f"{before} of the conversation before"] if before else []
+    parts = [f"earlier turns {before}"] if before else []
     parts += [f"prompt {found.prompts[worst]}", f"output {found.outputs[worst]}"]
     return Refused(
         f"{source}, line {rows.lines[row]}: {' + '.join(parts)} = {int(whole[worst])} tokens, more than "

@@ -39,7 +39,7 @@ def test_a_trace_and_sessions_are_told() -> None:
     workload = Workload(
         8, None, None, TOTALS, TOTALS, sessions=3, shared_share=0.5, classes=(ClassCount("a", 8),), replayed=replayed
     )
-    assert list(load_facts(workload)) == [("trace", "azure, 8 requests of 10 rows"), ("sessions", "3, 8 turns")]
+    assert list(load_facts(workload)) == [("trace", "azure, 8 requests from 10 rows"), ("sessions", "3, 8 turns")]
     assert list(load_words(workload)) == [
         "an infinite prefix cache would hit 50.0 % of the prompt tokens",
         "3 sessions",

@@ -80,7 +80,7 @@ def test_tokens_that_are_the_models_pass(tmp_path: Path, formula: list[int], cap
     out = capsys.readouterr().out
     assert "Verification" in out
     assert found["experts"] == {"layers": 2, "positions": 4, "shares": [0.625, 0.375]}
-    assert "most chosen one for 62.5 % of 4 positions" in " ".join(out.split())
+    assert "most popular one was chosen for 62.5 % of 4 positions" in " ".join(out.split())
     assert "passed" in out
     assert max(map(len, out.splitlines())) <= 80
 
