@@ -84,7 +84,7 @@ def test_where_nothing_runs_it_says_what_each_engine_needs() -> None:
 
 def test_limits_of_a_container_are_told() -> None:
     shown = text(replace(CPU, cpu_quota=1.5, machine_logical_cores=64))
-    assert "2 threads usable of 64 threads, limited to 1.5 CPUs" in shown
+    assert "2 threads usable of 64 threads, CPU time limited to 1.5 cores" in shown
 
 
 def test_environments_that_exist_are_listed() -> None:
