@@ -34,7 +34,9 @@ from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.find_rate import FindRate
 from innerloop.harness.schema.noise import Noise
 
-HOLDS = {True: Series("holds", 2), False: Series("fails", 1), None: Series("undecided", 6)}
+HOLDS = {
+    holds: Series(word, colour) for (holds, word), colour in zip(rate_texts.VERDICT.items(), (2, 1, 6), strict=True)
+}
 
 
 def found_rate_page(found: FindRate, name: str, commands: Sequence[str] = ()) -> Page:
@@ -46,7 +48,7 @@ def found_rate_page(found: FindRate, name: str, commands: Sequence[str] = ()) ->
         Row(
             Label(f"{one.load:g}"),
             [
-                rate_texts.VERDICT[one.holds] + (", piles up" if one.overloaded else ""),
+                rate_texts.verdict(one),
                 *(rate_texts.kept(one.kept.get(limit)) for limit in limits),
                 number(one.goodput),
                 number(one.output_tokens_per_s),
@@ -56,13 +58,13 @@ def found_rate_page(found: FindRate, name: str, commands: Sequence[str] = ()) ->
         )
         for one in loads
     ]
-    names = [unit, "", *(f"met {limit}" for limit in limits), "goodput", "output tokens/s", "probes"]
+    names = [unit, "", *(f"within {limit}" for limit in limits), "goodput", "output tokens/s", "probes"]
     note = " ".join(f"{capital(line)}." for line in rate_texts.remarks(found))
     parts: list[Part] = []
     for place, limit in enumerate(found.limits):
         shares = {f"{one.load:g}": one.kept.get(limit.name) for one in loads}
         held = [HOLDS[one.holds] for one in loads]
-        title = f"Requests that met {limit.name} {seconds(limit.limit_s)}"
+        title = f"Requests within {limit.name} {seconds(limit.limit_s)}"
         parts.append(bars(f"kept{place}", title, shares, unit, held))
     parts.append(filled(Table([Label(one) for one in names], rows, left=2, note=note)))
     section = Section("loads", "Loads that were tried", parts)

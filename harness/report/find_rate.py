@@ -13,7 +13,7 @@ from innerloop.harness.cli.words import NONE, ends, number, seconds, share
 from innerloop.harness.report.layers import STYLE
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.comparison import Estimate
-from innerloop.harness.schema.find_rate import FindRate
+from innerloop.harness.schema.find_rate import FindRate, LoadProbed
 
 UNIT = {"rate_per_s": "requests/s", "users": "users"}
 VERDICT = {True: "met", False: "not met", None: "undecided"}
@@ -64,12 +64,16 @@ def probes(found: FindRate) -> RenderableType:
     names = [limit.name for limit in found.limits]
     rows = table(UNIT[found.over], "", *(f"within {name}" for name in names), "goodput", "tokens/s", "probes", left=2)
     for one in sorted(found.loads, key=lambda load: load.load):
-        verdict = VERDICT[one.holds] + (", backlog grows" if one.overloaded else "")
         shares = [kept(one.kept.get(name)) for name in names]
         figures = (number(one.goodput), number(one.output_tokens_per_s), str(len(one.runs)))
         style = "bold" if one.load == found.answer else None
-        rows.add_row(f"{one.load:g}", verdict, *shares, *figures, style=style)
+        rows.add_row(f"{one.load:g}", verdict(one), *shares, *figures, style=style)
     return rows
+
+
+def verdict(one: LoadProbed) -> str:
+    """Whether its requests met the limits."""
+    return VERDICT[one.holds] + (", backlog grows" if one.overloaded else "")
 
 
 def kept(one: Estimate | None) -> str:
@@ -88,5 +92,4 @@ def remarks(found: FindRate) -> Iterator[str]:
     yield "a limit is met if that interval lies at or above its quantile"
     for place, known, met in ((0.95, found.confirmed, True), (1.1, found.refuted, False)):
         if found.answer is not None and known is not None:
-            verdict = "met" if known is met else "not met"
-            yield f"at {place:g}x the answer, the limits are {verdict}"
+            yield f"at {place:g}x the answer, the limits are {VERDICT[known is met]}"

@@ -119,7 +119,7 @@ def test_a_search_shows_each_load_with_the_share_that_kept_the_limit() -> None:
     assert page.verdict == "4.00 requests/s: limits met; not met at 8.00."
     drawn = chart(page, "kept0")
     assert (drawn.columns["part"], drawn.columns["v"]) == (["4", "8"], [1.0, 0.5])
-    assert drawn.columns["series"] == ["holds", "fails"]
+    assert drawn.columns["series"] == ["met", "not met"]
     assert [(row.label.text, row.cells[1]) for row in table(page, "loads").rows] == [
         ("4", "100.0 % (99.2-100.0)"), ("6", "-"), ("8", "50.0 % (40.0-60.0)"),
     ]  # fmt: skip
