@@ -29,17 +29,21 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One run at a load. overloaded: requests piled up. aborted: it did not come to its end."""
+    """One run at a load. overloaded: requests piled up. aborted: it did not come to its end. disturbed: something other
+    than the engine slowed it. doubted: something else makes its figures doubtful."""
 
     load: float
     limits: Mapping[str, Tally] = field(default_factory=dict)
     overloaded: bool = False
     aborted: bool = False
+    disturbed: bool = False
+    doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """All probes at one load. holds: None where they do not decide it. shares: kept, by limit."""
+    """All probes at one load. holds: None where they do not decide it. shares: kept, by limit. disturbed: probes that
+    do not count."""
 
     load: float
     probes: int
@@ -47,6 +51,8 @@ class Judged:
     shares: Mapping[str, Interval]
     overloaded: bool
     aborted: int
+    disturbed: int = 0
+    doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +143,38 @@ def judge_all(probes: Sequence[Probe]) -> tuple[Judged, ...]:
 
 
 def judge(load: float, probes: Sequence[Probe]) -> Judged:
-    """A load holds where every limit does; it fails where one does not, requests pile up, or an engine gives up."""
-    whole = [probe for probe in probes if not probe.aborted]
+    """A load holds where every limit does; it fails where one does not, requests pile up, or an engine gives up.
+
+    What disturbs a probe slows it: it can show that a load holds, never that it fails.
+    """
+    ended = [probe for probe in probes if not probe.aborted]
+    whole = [probe for probe in ended if not probe.disturbed or _decided([probe])[1]]
+    shares, found = _decided(whole)
+    aborted = len(probes) - len(ended)
+    return Judged(
+        load,
+        len(probes),
+        False if aborted else found,
+        shares,
+        _overloaded(whole),
+        aborted,
+        len(ended) - len(whole),
+        any(probe.doubted for probe in whole),
+    )
+
+
+def _overloaded(probes: Sequence[Probe]) -> bool:
+    return 2 * sum(probe.overloaded for probe in probes) > len(probes)
+
+
+def _decided(whole: Sequence[Probe]) -> tuple[dict[str, Interval], bool | None]:
+    """The shares kept in all probes together, and whether they hold."""
     shares = {name: pooled([probe.limits[name] for probe in whole]) for name in (whole[0].limits if whole else {})}
     quantiles = {name: whole[0].limits[name].quantile for name in shares}
     verdicts = [holds(share, quantiles[name]) for name, share in shares.items()]
-    overloaded = 2 * sum(probe.overloaded for probe in whole) > len(whole)
-    aborted = len(probes) - len(whole)
-    found: bool | None = None
-    if overloaded or aborted or False in verdicts:
-        found = False
-    elif verdicts and all(verdicts):
-        found = True
-    return Judged(load, len(probes), found, shares, overloaded, aborted)
+    if _overloaded(whole) or False in verdicts:
+        return shares, False
+    return shares, True if verdicts and all(verdicts) else None
 
 
 def pooled(tallies: Sequence[Tally]) -> Interval:

@@ -19,11 +19,22 @@ from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.comparison import estimate
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
 from innerloop.harness.experiments.local import outcome_of, run_of_words
-from innerloop.harness.experiments.probes import FIND_RATE, LOAD, OVERLOADED, PROBE, ended, figure_of, state
+from innerloop.harness.experiments.probes import (
+    DISTURBED,
+    DOUBTED,
+    FIND_RATE,
+    LOAD,
+    OVERLOADED,
+    PROBE,
+    ended,
+    figure_of,
+    state,
+)
 from innerloop.harness.experiments.runner import Execute, Outcome
 from innerloop.harness.experiments.sides import described
 from innerloop.harness.profiles.loads import Load, Open
 from innerloop.harness.profiles.slo import parse_slo
+from innerloop.harness.result.codes import DOUBTS, disturbed, makes_suspect
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.schema.experiment import VERSION, Cell, Event, Manifest
@@ -45,6 +56,7 @@ if TYPE_CHECKING:
 FIELDS = ("rate_per_s", "users")  # of a workload's load: what is searched
 GOODPUT = "goodput.requests_per_s"
 SEED = "--seed="
+OF_THE_LOAD = ("overloaded", "censored", "workload_exhausted")  # codes that say no more than that it is too high
 
 
 def search_of(arguments: argparse.Namespace, machine: Machine) -> Manifest:
@@ -139,7 +151,17 @@ def least_rate(load: Load, quantiles: Sequence[float]) -> float:
 def figures_of(result: Result, load: float) -> dict[str, float | None]:
     """What the search needs of a probe."""
     backlog = result.stability.backlog if result.stability is not None else None
-    found: dict[str, float | None] = {LOAD: load, OVERLOADED: float(backlog is not None and backlog.overloaded)}
+    doubted = any(
+        makes_suspect(one) and one.code not in OF_THE_LOAD and not DOUBTS[one.code].disturbs
+        for one in result.reasons
+        if one.code in DOUBTS
+    )
+    found: dict[str, float | None] = {
+        LOAD: load,
+        OVERLOADED: float(backlog is not None and backlog.overloaded),
+        DISTURBED: float(disturbed(result.reasons)),
+        DOUBTED: float(doubted),
+    }
     for one in result.goodput.limits if result.goodput is not None else ():
         name = Limit(one.figure, one.quantile, one.limit_s).name
         found |= {figure_of(name, part): float(getattr(one, part)) for part in ("judged", "kept", "clustering")}
@@ -159,7 +181,7 @@ def found_rate(folder: Path) -> FindRate:
     status = "partial" if now.next is not None else "ok"
     if events and events[-1].event == "interrupted":
         status = "interrupted"
-    elif status == "ok" and any(event.status == "suspect" for event in probes):
+    elif status == "ok" and any(one.doubted for one in now.judged if one.load in (now.answer, now.fails)):
         status = "suspect"
     return FindRate(
         schema_version=DOCUMENT_VERSION,
@@ -207,6 +229,7 @@ def _load(one: Judged, probes: Sequence[Event]) -> LoadProbed:
         output_tokens_per_s=mean(PRIMARY),
         runs=tuple(f"{RUNS}/{event.job}" for event in mine),
         aborted=tuple(event.reason or event.event for event in mine if event.event != "done"),
+        disturbed=one.disturbed,
     )
 
 
@@ -215,6 +238,11 @@ def _notes(judged: Sequence[Judged], options: Mapping[str, Any]) -> Iterator[str
         if one.holds is None:
             load = f"{options['over']} {one.load:g}"
             yield f"{load} is undecided after {one.probes} probes; more requests would settle it"
+        if one.disturbed:
+            yield (
+                f"{options['over']} {one.load:g}: {one.disturbed} of {one.probes} probes not counted: something other "
+                "than the engine slowed them (`innerloop show` of the run says what)"
+            )
         if one.aborted:
             yield f"{options['over']} {one.load:g}: {one.aborted} of {one.probes} probes did not finish"
     held = sorted(one.load for one in judged if one.holds)

@@ -10,7 +10,7 @@ from innerloop.harness.schema.experiment import Event, Manifest
 
 FIND_RATE = "find-rate"  # the design
 PROBE = "probe"  # its cell
-LOAD, OVERLOADED = "load", "overloaded"  # among a probe's figures
+LOAD, OVERLOADED, DISTURBED, DOUBTED = "load", "overloaded", "disturbed", "doubted"  # among a probe's figures
 
 
 def figure_of(limit: str, part: str) -> str:
@@ -44,7 +44,8 @@ def state(manifest: Manifest, events: Sequence[Event]) -> Search:
             )
             for name, quantile in limits.items()
         }
-        probes.append(Probe(load, tallies, bool(known.get(OVERLOADED))))
+        overloaded, disturbed, doubted = (bool(known.get(name)) for name in (OVERLOADED, DISTURBED, DOUBTED))
+        probes.append(Probe(load, tallies, overloaded, disturbed=disturbed, doubted=doubted))
     return _search(manifest, probes)
 
 

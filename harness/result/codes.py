@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from innerloop.harness.schema.reasons import Affected, Reason, Severity
@@ -17,6 +18,7 @@ class Code:
     text: str
     severity: Severity = "suspect"
     affects: tuple[Affected, ...] = SPEED
+    disturbs: bool = False  # something other than the engine slowed it
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +42,20 @@ DOUBTS = {
     "compiled_in_window": Code("the engine captured or compiled something during the window"),
     "cache_not_reset": Code("the prefix cache was not empty when the window opened"),
     "not_settled": Code("the speed was still changing when the warm-up ended"),
-    "cpu_stolen": Code("the hypervisor took CPU time from this machine"),
-    "other_processes": Code("other processes used the CPUs"),
-    "swapping": Code("the machine swapped memory", affects=(*SPEED, "memory")),
+    "cpu_stolen": Code("the hypervisor took CPU time from this machine", disturbs=True),
+    "other_processes": Code("other processes used the CPUs", disturbs=True),
+    "swapping": Code("the machine swapped memory", affects=(*SPEED, "memory"), disturbs=True),
     "sampling_gap": Code("host telemetry has a gap"),
     "bubbles": Code("too much time passed between steps while there was work"),
     "recorder_cost": Code("recording took too large a share of step time"),
     "client_near_limit": Code("the HTTP client was near its capacity"),
     "setting_not_honoured": Code("the engine runs with settings other than those requested", affects=ALL),
     "device_lost": Code("a device stopped responding to telemetry", affects=(*SPEED, "energy", "memory")),
-    "throttled": Code("a device lowered its clocks", affects=(*SPEED, "energy")),
+    "throttled": Code("a device lowered its clocks", affects=(*SPEED, "energy"), disturbs=True),
     "power_cap": Code("a device ran at its power limit, which is normal under load", "note", (*SPEED, "energy")),
-    "low_clocks": Code("a device ran far below its maximum clock", affects=(*SPEED, "energy")),
+    "low_clocks": Code("a device ran far below its maximum clock", affects=(*SPEED, "energy"), disturbs=True),
     "temperature_rising": Code("a device was still warming up", affects=(*SPEED, "energy")),
-    "foreign_process": Code("another process used a device", affects=(*SPEED, "energy", "memory")),
+    "foreign_process": Code("another process used a device", affects=(*SPEED, "energy", "memory"), disturbs=True),
     "window_too_short_for_energy": Code("the power reading updates too rarely for this window", affects=("energy",)),
     "energy_mismatch": Code("the energy counter and the power reading disagree", affects=("energy",)),
     "wrong_output": Code("the output does not match the model's", "invalid", ALL),
@@ -125,6 +127,11 @@ def failed(cause: str, message: str) -> Reason:
     """The one reason that stands against a run that did not come to its end."""
     known = FAILURES.get(cause)
     return Reason(cause, "invalid", ALL, message, None if known is None else known.advice)
+
+
+def disturbed(reasons: Iterable[Reason]) -> bool:
+    """Whether something other than the engine slowed a run."""
+    return any(code.disturbs for reason in reasons if (code := DOUBTS.get(reason.code)) is not None)
 
 
 def makes_suspect(reason: Reason) -> bool:

@@ -11,7 +11,7 @@ from innerloop.harness.schema.figure import Figure
 from innerloop.harness.schema.goodput import Limit
 from innerloop.harness.schema.waterfall import EngineName
 
-VERSION = "1.0"
+VERSION = "1.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,9 @@ class LoadProbed:
     output_tokens_per_s: Annotated[float | None, Figure("mean of the probes", "tokens/s", null="no probe ended")]
     runs: Annotated[tuple[str, ...], Figure("folders, relative to the experiment's")]
     aborted: Annotated[tuple[str, ...], Figure("why probes did not finish")]
+    disturbed: Annotated[
+        int, Figure("probes that something other than the engine slowed, and that therefore do not count")
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,25 @@ def test_a_load_fails_where_requests_pile_up_or_the_engine_gives_up() -> None:
     assert judge(1.0, [Probe(1.0, limits)]).holds is False
 
 
+def test_what_slows_a_probe_can_show_that_a_load_holds_and_never_that_it_fails() -> None:
+    slowed, met = probe(1.0, 0.2, disturbed=True), probe(1.0, 1.0, disturbed=True)
+    assert (judge(1.0, [slowed]).holds, judge(1.0, [slowed]).disturbed, judge(1.0, [slowed]).shares) == (None, 1, {})
+    assert (judge(1.0, [met]).holds, judge(1.0, [met]).disturbed) == (True, 0)
+    both = judge(1.0, [slowed, probe(1.0, 0.99)])
+    assert (both.holds, both.disturbed, both.shares["ttft"].estimate) == (True, 1, 0.99)
+    piled = probe(1.0, 1.0, overloaded=True, disturbed=True)
+    assert judge(1.0, [piled, piled, probe(1.0, 1.0)]).holds is True
+    assert judge(1.0, [slowed, Probe(1.0, aborted=True)]).holds is False
+
+
+def test_a_load_whose_probes_are_disturbed_is_probed_again_and_bounds_the_answer() -> None:
+    probes: list[Probe] = []
+    while (now := search(probes, 1.0, 15)).next is not None:
+        probes.append(probe(now.next, 1.0 if now.next <= 2 else 0.3, disturbed=now.next > 2))
+    assert [one.load for one in probes[:6]] == [1.0, 2.0, 4.0, 4.0, 4.0, 2.828]
+    assert (now.state, now.answer, now.fails) == ("unresolved", 2.0, None)
+
+
 def test_a_lower_load_that_fails_counts_more_than_a_higher_one_that_held() -> None:
     found = search([probe(1, 1.0), probe(2, 1.0), probe(4, 0.5), probe(3, 1.0), probe(1.5, 0.5)], 1.0, 15)
     assert (found.answer, found.fails) == (1.0, 1.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,33 @@ import pytest
 
 from innerloop.harness.analysis.search import Probe, Tally, search
 from innerloop.harness.experiments.blocks import Job
-from innerloop.harness.experiments.finding import found_rate, least_rate, words_at
+from innerloop.harness.experiments.finding import figures_of, found_rate, least_rate, words_at
 from innerloop.harness.experiments.folder import read_events, write_manifest
 from innerloop.harness.experiments.listing import status
-from innerloop.harness.experiments.probes import FIND_RATE, LOAD, OVERLOADED, PROBE, figure_of, next_probe, state
+from innerloop.harness.experiments.probes import (
+    DISTURBED,
+    DOUBTED,
+    FIND_RATE,
+    LOAD,
+    OVERLOADED,
+    PROBE,
+    ended,
+    figure_of,
+    next_probe,
+    state,
+)
 from innerloop.harness.experiments.runner import Outcome, carry_out
 from innerloop.harness.find_rate import main
 from innerloop.harness.profiles import load_workload
 from innerloop.harness.report.find_rate import answer
+from innerloop.harness.result.codes import doubt
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.experiment import Manifest
+from innerloop.harness.store import result_file
 from innerloop.harness.store.typed import document, typed
 from tests.harness.experiments.test_blocks import manifest
+
+FINISHED = Path(__file__).parents[2] / "golden" / "first_version" / "ladder" / "core-1"
 
 
 def asked(most: int = 15) -> Manifest:
@@ -69,6 +85,41 @@ def test_what_is_found_is_in_the_document(tmp_path: Path) -> None:
     assert status(tmp_path, asked(), read_events(tmp_path)) == "ok"
     assert "limits met; not met at" in answer(found)
     assert typed(type(found), document(found)) == found
+
+
+def test_a_disturbed_probe_does_not_count_and_a_doubted_one_at_the_answer_makes_it_suspect(tmp_path: Path) -> None:
+    write_manifest(tmp_path, asked())
+    limit = {figure_of("ttft_p95", part): value for part, value in (("judged", 1000.0), ("clustering", 1.0))}
+    kept = figure_of("ttft_p95", "kept")
+
+    def execute(jobs: Sequence[Job], runs: Sequence[Path]) -> Sequence[Outcome]:
+        events = read_events(tmp_path)
+        load = state(asked(), events).next
+        assert load is not None
+        first_at_4 = load == 4 and not ended(events)
+        share = 100.0 if first_at_4 or load > 5 else 1000.0
+        return [Outcome("done", "suspect", {LOAD: load, kept: share, DISTURBED: float(first_at_4), **limit})]
+
+    carry_out(tmp_path, execute, "b1", lambda *_: None, choose=next_probe)
+    found = found_rate(tmp_path)
+    at = next(one for one in found.loads if one.load == 4)
+    assert (at.holds, at.disturbed, len(at.runs)) == (True, 1, 2)
+    assert (found.state, found.status) == ("found", "ok")
+    assert "rate_per_s 4: 1 of 2 probes not counted" in found.notes[0]
+    journal = tmp_path / "journal.jsonl"
+    lines = journal.read_text().splitlines()
+    doubted = f'"{LOAD}": {found.answer}'
+    assert any(doubted in line for line in lines)
+    journal.write_text("\n".join(line.replace(doubted, f'{doubted}, "{DOUBTED}": 1.0') for line in lines) + "\n")
+    assert found_rate(tmp_path).status == "suspect"
+
+
+def test_what_a_probe_tells_of_its_run_is_kept() -> None:
+    known = result_file.read(FINISHED)
+    slowed = (doubt("other_processes", "0.3 cores", "stop them"), doubt("overloaded", "it grew", "lower it"))
+    for reasons, expected in (((), (0, 0)), (slowed, (1, 0)), ((*slowed, doubt("drift", "faster", "longer")), (1, 1))):
+        figures = figures_of(replace(known, reasons=reasons), 4.0)
+        assert (figures[DISTURBED], figures[DOUBTED]) == expected
 
 
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path) -> None:
