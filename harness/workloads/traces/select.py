@@ -91,7 +91,11 @@ def fitted(rows: Rows, plan: Trace, context_length: int, source: str) -> Replay:
         return _scaled_to(found, rows, context_length, source)
     fit = _cut(found, context_length) if plan.fit == "cut" else _skipped(found, too_long)
     if not len(fit.rows):
-        raise Refused(f"{source}: all requests have more than context_length ({context_length}) tokens")
+        shortest = int(found.whole.argmin())
+        raise Refused(
+            f"{source}: all requests have more than context_length ({context_length}) tokens; the shortest, line "
+            f"{rows.lines[found.rows[shortest]]}, has {found.whole[shortest]}"
+        )
     return fit
 
 
@@ -118,7 +122,10 @@ def _scaled_to(found: Replay, rows: Rows, context_length: int, source: str) -> R
         smaller = scale * min(context_length / longest, SHRINK)
         prompts = scaled(rows.prompts[found.rows], smaller)
         if prompts.max() == 1 or smaller <= 0:
-            raise Refused(f"{source}: a session has more turns than fit into context_length ({context_length})")
+            raise Refused(
+                f"{source}, line {rows.lines[found.rows[int(found.whole.argmax())]]}: the session has more turns than "
+                f"fit into context_length ({context_length})"
+            )
         scale, found = smaller, replace(found, prompts=prompts, outputs=scaled(rows.outputs[found.rows], smaller))
 
 

@@ -215,6 +215,8 @@ def test_requests_that_are_too_long_are_refused_scaled_cut_or_left_out(tmp_path:
     assert longest_request(profile(tmp_path / "trace", fit="cut"), context_length=640) == (600, 52)
     with pytest.raises(Refused):
         check_context(profile(tmp_path / "trace"), 640)
+    short = refused(tmp_path, MOONCAKE, context=100, fit="skip")
+    assert "all requests have more than context_length (100) tokens; the shortest, line 3, has 131" in str(short)
 
 
 def test_a_session_that_is_too_long_ends_early_or_is_left_out(tmp_path: Path) -> None:
@@ -222,6 +224,7 @@ def test_a_session_that_is_too_long_ends_early_or_is_left_out(tmp_path: Path) ->
     text = row % ("a", 50) + row % ("a", 50) + row % ("a", 50) + row % ("b", 20)
     assert lengths(make(tmp_path, text, context=120, fit="cut")) == [(50, 5), (105, 5), (20, 5)]
     assert lengths(make(tmp_path, text, context=120, fit="skip")) == [(20, 5)]
+    assert "line 3: the session has more turns than fit" in str(refused(tmp_path, text, context=5, fit="scale"))
 
 
 def test_the_warmup_has_lengths_from_all_over_the_trace(tmp_path: Path) -> None:
