@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from innerloop.harness.experiments.bisecting import BISECT, State, better_of, ne
 from innerloop.harness.experiments.blocks import Job, latest
 from innerloop.harness.experiments.commits import Candidate, built, make
 from innerloop.harness.experiments.comparison import Block, Member, Question, comparison, estimate
+from innerloop.harness.experiments.ended import of_states, states_of
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
 from innerloop.harness.experiments.local import Way, run_grid
 from innerloop.harness.experiments.sides import described, words_of
@@ -127,7 +128,7 @@ def bisected(folder: Path) -> Bisect:
         schema_version=DOCUMENT_VERSION,
         innerloop_version=__version__,
         created=events[-1].time if events else manifest.created,
-        status="ok" if over else "interrupted" if events and events[-1].event == "interrupted" else "partial",
+        status=_status(manifest, events, over),
         what=options["what"],
         metric=options["metric"],
         better="higher" if better_of(options["metric"]) == "higher" else "lower",
@@ -143,8 +144,16 @@ def bisected(folder: Path) -> Bisect:
         most=manifest.blocks,
         versions=tuple(_version(k, name, now, names, events, options["metric"]) for k, name in enumerate(names)),
         why=_why(folder, now, names, options["metric"]),
-        notes=tuple(_notes(now, names, options)),
+        notes=tuple(_notes(now, names, options, states_of(events))),
     )
+
+
+def _status(
+    manifest: Manifest, events: Sequence[Event], over: bool
+) -> Literal["ok", "suspect", "failed", "partial", "interrupted"]:
+    if over:
+        return of_states(manifest, states_of(events))
+    return "interrupted" if events and events[-1].event == "interrupted" else "partial"
 
 
 def _version(
@@ -182,7 +191,9 @@ def _why(folder: Path, now: State, names: Sequence[str], metric: str) -> Compari
         return None
 
 
-def _notes(now: State, names: Sequence[str], options: Any) -> Iterator[str]:
+def _notes(now: State, names: Sequence[str], options: Any, runs: Mapping[str, int]) -> Iterator[str]:
+    if runs.get("suspect"):
+        yield f"{runs['suspect']} of {sum(runs.values())} runs are suspect; innerloop show gives the reasons of each"
     for name, reason in options["left_out"].items():
         yield f"{name} was left out: {reason}"
     for k, reason in now.untestable.items():

@@ -17,6 +17,7 @@ from innerloop.harness.analysis.search import MOST_AT_ONE_LOAD, Judged
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.comparison import estimate
+from innerloop.harness.experiments.ended import of_states, states_of
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
 from innerloop.harness.experiments.local import outcome_of, run_of_words
 from innerloop.harness.experiments.probes import FIND_RATE, LOAD, OVERLOADED, PROBE, ended, figure_of, state
@@ -90,6 +91,7 @@ def search_of(arguments: argparse.Namespace, machine: Machine) -> Manifest:
             "engine": spec.engine.name,
             "model": spec.model.name,
             "workload": spec.workload.name,
+            "warnings": list(spec.workload.warnings()),
         },
         kept=True,
     )
@@ -156,11 +158,9 @@ def found_rate(folder: Path) -> FindRate:
     now, probes, options = state(manifest, events), ended(events), manifest.options
     version = next((_version(folder, event) for event in probes if event.event == "done"), None)
     loads = tuple(_load(one, probes) for one in now.judged)
-    status = "partial" if now.next is not None else "ok"
+    status = "partial" if now.next is not None else of_states(manifest, states_of(events))
     if events and events[-1].event == "interrupted":
         status = "interrupted"
-    elif status == "ok" and any(event.status == "suspect" for event in probes):
-        status = "suspect"
     return FindRate(
         schema_version=DOCUMENT_VERSION,
         innerloop_version=__version__,
@@ -207,6 +207,7 @@ def _load(one: Judged, probes: Sequence[Event]) -> LoadProbed:
         output_tokens_per_s=mean(PRIMARY),
         runs=tuple(f"{RUNS}/{event.job}" for event in mine),
         aborted=tuple(event.reason or event.event for event in mine if event.event != "done"),
+        suspect=sum(event.status == "suspect" for event in done),
     )
 
 

@@ -18,6 +18,7 @@ from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.sections import sections
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.schema.common import Summary
+from innerloop.harness.schema.quantiles import quantile_of
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.spec import Spec
 from innerloop.harness.schema.telemetry import Host
@@ -25,7 +26,6 @@ from innerloop.harness.schema.window import Throughput
 
 POINTS = ("mean", "p50", "p90", "p99")
 STYLE = {"ok": "bold green", "suspect": "bold yellow", "failed": "bold red", "interrupted": "bold red"}
-LEAST = {"p90": 10, "p99": 100}  # values, below which a quantile is one of the largest
 RULES = {
     None: "while the batch was full",
     "full_batch": "while the batch was full",
@@ -170,7 +170,7 @@ def intervals(speed: Throughput) -> str:
 
 def points(summary: Summary) -> Iterator[str]:
     """The mean and the quantiles that are shown, those that there are enough values for."""
-    return (seconds(getattr(summary, point) if summary.count >= LEAST.get(point, 0) else None) for point in POINTS)
+    return (seconds(quantile_of(summary, point)) for point in POINTS)
 
 
 def steps(result: Result) -> RenderableType:

@@ -20,6 +20,7 @@ from innerloop.harness.schema.investigation import (
     Preemptions,
     SlowStep,
 )
+from innerloop.harness.schema.quantiles import quantile_of
 
 COSTS = {
     "fixed": "fixed, per step",
@@ -161,7 +162,8 @@ def interference(found: Interference | None) -> RenderableType:
         "waited for prefill": found.with_prefill,
     }.items():
         if one.count:
-            out.add_row(label, number(one.count), *map(seconds, (one.p50, one.p90, one.p99, one.max)))
+            quantiles = (quantile_of(one, name) for name in ("p50", "p90", "p99", "max"))
+            out.add_row(label, number(one.count), *map(seconds, quantiles))
     if not out.row_count:
         return Text("no requests had a second token", style="dim")
     line = f"{share(found.stalled_share)} of the tokens waited for other requests' prefill"
