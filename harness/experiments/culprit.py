@@ -22,6 +22,7 @@ from innerloop.harness.experiments.blocks import Job, latest
 from innerloop.harness.experiments.commits import Candidate, built, make
 from innerloop.harness.experiments.comparison import Block, Member, Question, comparison, estimate
 from innerloop.harness.experiments.ended import of_states, states_of
+from innerloop.harness.experiments.enough import refuse_too_few
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
 from innerloop.harness.experiments.local import Way, run_grid
 from innerloop.harness.experiments.sides import described, words_of
@@ -69,8 +70,9 @@ def bisection_of(what: str, candidates: Sequence[Candidate], asked: Asked, machi
             continue
         arguments = parser().parse_args(list(one.words))
         try:
-            key = key_of(resolve(request_of(arguments), machine).describe())
-            refused = None
+            spec = resolve(request_of(arguments), machine).describe()
+            refuse_too_few([asked.metric], spec)
+            key, refused = key_of(spec), None
         except Refused as error:
             if k == 0:
                 raise
