@@ -195,7 +195,7 @@ def _why(folder: Path, now: State, names: Sequence[str], metric: str) -> Compari
 
 def _notes(now: State, names: Sequence[str], options: Any, runs: Mapping[str, int]) -> Iterator[str]:
     if runs.get("suspect"):
-        yield f"{runs['suspect']} of {sum(runs.values())} runs are suspect; innerloop show gives the reasons of each"
+        yield f"suspect runs: {runs['suspect']} of {sum(runs.values())}; innerloop show gives the reasons of each"
     for name, reason in options["left_out"].items():
         yield f"{name} was left out: {reason}"
     for k, reason in now.untestable.items():

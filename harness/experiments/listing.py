@@ -77,26 +77,20 @@ def _reasons(folder: Path, events: Sequence[Event]) -> Iterator[str]:
     """Why an experiment is not ok: how many of its runs failed, were refused or are suspect, and what the first of
     those shows."""
     ended = _ended(events)
-    failed = [event.job for event in failed_jobs(events)]
-    if failed:
-        yield (
-            _some(failed, len(ended), "failed")
-            if len(failed) > MOST_NAMED
-            else "; ".join(f"{job} failed" for job in failed)
-        )
+    failed = failed_jobs(events)
+    if len(failed) <= MOST_NAMED:
+        yield from (f"{event.job} failed" for event in failed)
+    else:
+        yield f"failed runs: {len(failed)} of {len(ended)}"
     refused = [event for event in ended if event.event == "refused"]
     if refused:
-        yield f"{_some(refused, len(ended), 'refused')} ({refused[0].reason})"
+        yield f"refused runs: {len(refused)} of {len(ended)} ({refused[0].reason})"
     suspect = [event for event in ended if state_of(event) == "suspect"]
     if suspect:
         first = suspect[0]
         line = line_of(Path(first.run) if first.run else folder / RUNS / first.job)
         seen = "" if line is None or not line.reason else f" ({line.reason} in {first.job})"
-        yield f"{_some(suspect, len(ended), 'suspect')}{seen}"
-
-
-def _some(these: Sequence[object], of: int, what: str) -> str:
-    return f"{len(these)} of {of} {'run' if of == 1 else 'runs'} {what}"
+        yield f"suspect runs: {len(suspect)} of {len(ended)}{seen}"
 
 
 def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:

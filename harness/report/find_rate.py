@@ -97,7 +97,7 @@ def remarks(found: FindRate) -> Iterator[str]:
     yield "a limit is met if that interval lies at or above its quantile"
     suspect = sum(one.suspect for one in found.loads)
     if suspect:
-        yield f"*: {suspect} of {found.probes} probes are suspect; innerloop show gives the reasons of each run"
+        yield f"*: suspect probes: {suspect} of {found.probes}; innerloop show gives the reasons of each run"
     for place, known, met in ((0.95, found.confirmed, True), (1.1, found.refuted, False)):
         if found.answer is not None and known is not None:
             yield f"at {place:g}x the answer, the limits are {VERDICT[known is met]}"

@@ -16,6 +16,7 @@ from innerloop.harness.schema.gate import DOUBT, CheckedCondition, Gate, Outcome
 STYLES = {"passed": "green", "failed": "red", "cannot tell": "yellow"}
 WORDS = {"cannot tell": "undecided"}  # as in the verdicts of a comparison
 UNDECIDED = "an undecided condition counts as failed: more trials narrow the intervals; --allow-undecided lets it pass"
+UNKNOWN = "an undecided condition counts as failed; --allow-undecided lets it pass"
 SUSPECT = "a doubtful condition counts as failed; --allow-suspect lets it pass"
 
 
@@ -36,6 +37,8 @@ def conditions(gate: Gate) -> RenderableType:
         whys = [one.reason or "" for one in gate.conditions if one.outcome == "cannot tell" and not one.waived]
         if any(not why.startswith(DOUBT) and TOO_FEW not in why for why in whys):
             lines.append(Text(UNDECIDED, style="dim"))
+        elif any(TOO_FEW in why for why in whys):
+            lines.append(Text(UNKNOWN, style="dim"))
         if any(DOUBT in why for why in whys):
             lines.append(Text(SUSPECT, style="dim"))
     return Group(*lines)

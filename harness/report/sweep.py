@@ -167,7 +167,7 @@ def remarks(found: Sweep) -> Iterator[str]:
         )
     if suspect := sum(cell.suspect for cell in found.cells):
         of = sum(len(cell.runs) for cell in found.cells)
-        yield f"*: {suspect} of {of} runs are suspect; innerloop show gives the reasons of each"
+        yield f"*: suspect runs: {suspect} of {of}; innerloop show gives the reasons of each"
     elif any(cell.state == "suspect" for cell in found.cells):
         yield "*: a run of this cell is suspect; innerloop show gives the reasons"
     if found.reused:

@@ -107,7 +107,7 @@ def test_a_quantile_of_too_few_values_ends_it_after_one_block(tmp_path: Path) ->
     assert (found.verdict, found.trials, found.status) == ("undecided", 1, "suspect")
     why = "p99 needs at least 100 values in each run; fewest: 20; run more requests, or choose a lower quantile"
     assert f"{VERSIONS[0]} cannot be tested: {why}" in found.notes
-    assert "2 of 2 runs are suspect; innerloop show gives the reasons of each" in found.notes
+    assert "suspect runs: 2 of 2; innerloop show gives the reasons of each" in found.notes
 
 
 def test_a_block_that_a_restart_cut_is_run_again_whole() -> None:

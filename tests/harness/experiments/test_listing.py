@@ -74,15 +74,15 @@ def test_one_stands_as_the_worst_of_its_runs_and_says_how_many_are_suspect(exper
     folder = experiment("e", then=suspect, A=SPEEDS[:2], B=SPEEDS[:2])
     line = line_of_experiment(folder)
     assert (line.status, line.runs) == ("suspect", {"suspect": 4})
-    assert line.reason == "4 of 4 runs suspect (cpu_stolen in A-1)"
+    assert line.reason == "suspect runs: 4 of 4 (cpu_stolen in A-1)"
     journal.append(folder, event(Job("B", 2), "failed"))
     line = line_of_experiment(folder)
     assert (line.status, line.runs) == ("failed", {"suspect": 3, "failed": 1})
-    assert line.reason == "B-2 failed; 3 of 4 runs suspect (cpu_stolen in A-1)"
+    assert line.reason == "B-2 failed; suspect runs: 3 of 4 (cpu_stolen in A-1)"
     journal.append(folder, replace(event(Job("B", 2), "refused"), reason="no such engine"))
     line = line_of_experiment(folder)
     assert line.status == "partial"
-    assert line.reason == "1 of 4 runs refused (no such engine); 3 of 4 runs suspect (cpu_stolen in A-1)"
+    assert line.reason == "refused runs: 1 of 4 (no such engine); suspect runs: 3 of 4 (cpu_stolen in A-1)"
 
 
 def test_what_the_runs_of_each_kind_make_of_an_experiment() -> None:

@@ -80,7 +80,7 @@ def test_a_suspect_run_marks_its_cell_whatever_else_became_of_it() -> None:
     shown = io.StringIO()
     print_sweep(found, console=PlainConsole(file=shown, width=120))
     assert f"{last.cell}* (failed)" in shown.getvalue()
-    assert "2 of 12 runs are suspect" in shown.getvalue()
+    assert "suspect runs: 2 of 12" in shown.getvalue()
 
 
 def test_quantiles_of_too_few_values_are_unknown_and_say_why() -> None:
