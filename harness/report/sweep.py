@@ -101,7 +101,7 @@ def cells(found: Sweep) -> RenderableType:
 def marked(cell: SweepCell) -> str:
     """A cell's name, its state where it is not done, and the mark of those of which a run is suspect."""
     state = "" if cell.state in ("done", "suspect") else f" ({word(cell.state)})"
-    return f"{cell.name}{'*' if cell.suspect or cell.state == 'suspect' else ''}{state}"
+    return f"{cell.name}{'*' if cell.suspect else ''}{state}"
 
 
 def pareto(found: Sweep) -> RenderableType:
@@ -168,8 +168,6 @@ def remarks(found: Sweep) -> Iterator[str]:
     if suspect := sum(cell.suspect for cell in found.cells):
         of = sum(len(cell.runs) for cell in found.cells)
         yield f"*: suspect runs: {suspect} of {of}; innerloop show gives the reasons of each"
-    elif any(cell.state == "suspect" for cell in found.cells):
-        yield "*: a run of this cell is suspect; innerloop show gives the reasons"
     if found.reused:
         yield f"{found.reused} existing runs were reused; --fresh repeats them"
 
