@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 
 from innerloop.harness.cli.words import number, seconds, share
+from innerloop.harness.report.quantiles import footnote
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.result.load import replay_changes
 from innerloop.harness.schema.caches import Caches
@@ -72,4 +73,5 @@ def by_class(classes: tuple[ClassLatency, ...]) -> RenderableType:
     for one in classes:
         tail = quantile_of(one.ttft, "p99")
         rows.add_row(one.name, number(one.finished), *map(seconds, (one.ttft.p50, tail, one.tpot.p50, one.e2e.p50)))
-    return section("Latency by class", rows)
+    few = footnote((one.ttft for one in classes), "requests", ("p99",))
+    return section("Latency by class", Group(rows, *few))
