@@ -72,7 +72,8 @@ def bisection_of(what: str, candidates: Sequence[Candidate], asked: Asked, machi
         try:
             spec = resolve(request_of(arguments), machine).describe()
             refuse_too_few([asked.metric], spec)
-            key, refused = key_of(spec), None
+            key = key_of(spec)
+            refused = None
         except Refused as error:
             if k == 0:
                 raise
