@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.result.figures import TOO_FEW, too_few
+from innerloop.harness.result.figures import TOO_FEW
 from innerloop.harness.schema.quantiles import QUANTILES, values_needed
 
 OF_REQUESTS = ("latency_s.ttft", "latency_s.tpot", "latency_s.e2e")  # have a value a request at most
@@ -24,10 +24,12 @@ def refuse_too_few(metrics: Iterable[str], spec: Mapping[str, Any]) -> None:
     `RunSpec.describe` gives it."""
     workload = spec.get("workload_profile") or {}
     requests = requests_of(workload.get("load") or {})
-    for metric in metrics if requests is not None else ():
-        if too_few(metric, {"": [dict.fromkeys(OF_REQUESTS, requests)]}) is not None:
-            point = metric.rpartition(".")[2]
-            needed = values_needed(QUANTILES[point])
+    if requests is None:
+        return
+    for metric in metrics:
+        of, _, point = metric.rpartition(".")
+        needed = values_needed(QUANTILES[point]) if of in OF_REQUESTS else 0
+        if requests < needed:
             raise Refused(
                 f"{metric} cannot be known: {point} needs at least {needed} values in each run, and workload "
                 f"{workload.get('name')} has {requests} requests",

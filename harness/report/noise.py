@@ -47,8 +47,8 @@ def title(found: Noise) -> str:
 
 def parts(found: Noise) -> Iterator[RenderableType]:
     took = "" if found.trial_s is None else f", {minutes(found.trial_s)} min per trial"
-    line = Text(f"{title(found)}  {found.trials} trials of two identical runs{took}", style="bold")
-    yield line.append("  SUSPECT", style="yellow") if found.status != "ok" else line
+    headline = Text(f"{title(found)}  {found.trials} trials of two identical runs{took}", style="bold")
+    yield headline.append("  SUSPECT", style="yellow") if found.status != "ok" else headline
     for line in found.notes:
         yield Text(f"! {line}", style="yellow")
     yield section("How much two identical runs differ", scatter(found))

@@ -143,7 +143,7 @@ def _of_ladder(stored: StoredLadder) -> RunLine:
         str(stored.folder),
         _utc(waterfall.created, stored.folder),
         waterfall.status,
-        ", ".join(f"{count} of {sum(states.values())} runs {how}" for how, count in states.items() if how != "ok")
+        "; ".join(f"{how} runs: {n} of {sum(states.values())}" for how, n in states.items() if how != "ok") or None,
         or None,
         runs=states,
         engine=waterfall.engine.name,
