@@ -144,7 +144,6 @@ def _of_ladder(stored: StoredLadder) -> RunLine:
         _utc(waterfall.created, stored.folder),
         waterfall.status,
         "; ".join(f"{how} runs: {n} of {sum(states.values())}" for how, n in states.items() if how != "ok") or None,
-        or None,
         runs=states,
         engine=waterfall.engine.name,
         version=waterfall.engine.version,
