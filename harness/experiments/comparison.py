@@ -189,7 +189,8 @@ def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[Compare
         raise Refused(f"--metric: at least one run has no {question.metric}, or it is 0")
     pairs = {
         name: (known[name].better, [row[0] or 0.0 for row in rows], [row[1] or 0.0 for row in rows])
-        for name, rows in ({question.metric: []} | whole).items()  # first, whether or not it is known
+        for name in dict.fromkeys((question.metric, *whole))  # that first, whether or not it is known
+        for rows in [whole.get(name, [])]
     }
     spoilt = {
         kind

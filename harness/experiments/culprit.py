@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from innerloop.harness.experiments.bisecting import BISECT, State, better_of, ne
 from innerloop.harness.experiments.blocks import Job, latest
 from innerloop.harness.experiments.commits import Candidate, built, make
 from innerloop.harness.experiments.comparison import Block, Member, Question, comparison, estimate
-from innerloop.harness.experiments.ended import of_states, states_of
+from innerloop.harness.experiments.ended import standing, states_of
 from innerloop.harness.experiments.enough import refuse_too_few
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
 from innerloop.harness.experiments.local import Way, run_grid
@@ -131,7 +131,7 @@ def bisected(folder: Path) -> Bisect:
         schema_version=DOCUMENT_VERSION,
         innerloop_version=__version__,
         created=events[-1].time if events else manifest.created,
-        status=_status(manifest, events, over),
+        status=standing(manifest, events, over),
         what=options["what"],
         metric=options["metric"],
         better="higher" if better_of(options["metric"]) == "higher" else "lower",
@@ -149,14 +149,6 @@ def bisected(folder: Path) -> Bisect:
         why=_why(folder, now, names, options["metric"]),
         notes=tuple(_notes(now, names, options, states_of(events))),
     )
-
-
-def _status(
-    manifest: Manifest, events: Sequence[Event], over: bool
-) -> Literal["ok", "suspect", "failed", "partial", "interrupted"]:
-    if over:
-        return of_states(manifest, states_of(events))
-    return "interrupted" if events and events[-1].event == "interrupted" else "partial"
 
 
 def _version(

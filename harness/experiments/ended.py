@@ -68,6 +68,13 @@ def of_states(manifest: Manifest, states: Mapping[str, int]) -> Literal["ok", "s
     return "suspect" if states.get("suspect") else "ok"
 
 
+def standing(manifest: Manifest, events: Sequence[Event], over: bool) -> Status:
+    """How what chooses its runs stands; `over`: it has what it looks for, or may not look on."""
+    if events and events[-1].event == "interrupted":
+        return "interrupted"
+    return of_states(manifest, states_of(events)) if over else "partial"
+
+
 def state_of(event: Event) -> str:
     """How a run ended: ok, suspect, failed or refused."""
     return event.status or "ok" if event.event == "done" else event.event

@@ -17,7 +17,7 @@ from innerloop.harness.analysis.search import MOST_AT_ONE_LOAD, Judged
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.comparison import estimate
-from innerloop.harness.experiments.ended import of_states, states_of
+from innerloop.harness.experiments.ended import standing
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
 from innerloop.harness.experiments.local import outcome_of, run_of_words
 from innerloop.harness.experiments.probes import FIND_RATE, LOAD, OVERLOADED, PROBE, ended, figure_of, state
@@ -158,14 +158,11 @@ def found_rate(folder: Path) -> FindRate:
     now, probes, options = state(manifest, events), ended(events), manifest.options
     version = next((_version(folder, event) for event in probes if event.event == "done"), None)
     loads = tuple(_load(one, probes) for one in now.judged)
-    status = "partial" if now.next is not None else of_states(manifest, states_of(events))
-    if events and events[-1].event == "interrupted":
-        status = "interrupted"
     return FindRate(
         schema_version=DOCUMENT_VERSION,
         innerloop_version=__version__,
         created=events[-1].time if events else manifest.created,
-        status=status,  # type: ignore[arg-type]  # one of them
+        status=standing(manifest, events, over=now.next is None),
         engine=EngineName(options["engine"], version),
         model=options["model"],
         workload=options["workload"],

@@ -26,7 +26,7 @@ def overview(runs: Sequence[Source]) -> Page:
     curves = {name(run, runs): values["ITL"] for run in runs[:MOST_CURVES] if "ITL" in (values := values_of(run))}
     if len(curves) > 1:
         parts.append(itl(curves))
-    states = Counter(run.result.status for run in runs)
+    states = Counter[str](run.result.status for run in runs)
     status = next((one for one in WORST if one in states), "")
     told = ", ".join(f"{states[one]} {one}" for one in WORST if one in states)
     return Page(
