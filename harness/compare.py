@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import CommandLine, command_line, relative, whole
+from innerloop.harness.cli.arguments import NAMED, CommandLine, command_line, relative, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import (
     EXIT_FAILED,
@@ -58,9 +58,9 @@ def parser() -> CommandLine:
         "a",
         metavar="A",
         nargs="?",
-        help="a run's folder, its name in runs/, or the word last; without B: an experiment",
+        help=f"{NAMED}; without B: an experiment with both sides",
     )
-    out.add_argument("b", metavar="B", nargs="?", help="the run to compare with A")
+    out.add_argument("b", metavar="B", nargs="?", help="the run or experiment to compare with A, named likewise")
     out.add_argument("--base", metavar="ARGUMENTS", help="arguments of innerloop run for both sides")
     out.add_argument("--change", metavar="ARGUMENTS", help="additional arguments for side B")
     out.add_argument("--trials", type=whole(1, 100), metavar="N", help="runs per side, interleaved; default: 8")

@@ -100,6 +100,8 @@ def tell_plan(options: object, most: int, as_json: bool) -> int:
     else:
         limits = ", ".join(f"{one['name']}={one['limit_s']:g}s" for one in options["limits"])
         say(f"{options['engine']}, {options['model']}, {options['workload']}: {options['over']} within {limits}")
+        for line in options["warnings"]:
+            say(f"! {line}")
         say(f"first probe at {options['start']:g}; at most {most} probes, each in its own process")
     return EXIT_OK
 

@@ -12,6 +12,9 @@ from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import printable
 
 UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+NAMED = "a run or an experiment: its folder, its name in runs/ or experiments/, or last, the newest of both"
+NAMED_RUN = "a run: its folder, its name in runs/, or last, if what was made last is a run"
+NAMED_EXPERIMENT = "its folder, its name in experiments/, or last, if what was made last is one"
 Suggest = Callable[[str], str | None]
 
 

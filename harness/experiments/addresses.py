@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from typing_extensions import NotRequired
+
 from innerloop.harness import __version__, environments
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.machine import cache_folder
@@ -36,6 +38,7 @@ class Known(TypedDict):
     figures: dict[str, float | None]
     boot: str
     time: str
+    values: NotRequired[dict[str, int]]
 
 
 def address_of(spec: RunSpec, machine: Mapping[str, Any], options: Mapping[str, Any]) -> str:
@@ -130,6 +133,7 @@ def remember(address: str, event: Event, run: Path) -> None:
         "figures": dict(event.figures),
         "boot": event.boot,
         "time": event.time,
+        "values": dict(event.values),
     }
     path = _file(address)
     try:

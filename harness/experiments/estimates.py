@@ -64,6 +64,7 @@ def plan_of(grid: Grid, done: Sequence[Event], machine: Machine, budget_s: float
             "missing environments and checkpoints are created",
             *([f"windows without a fixed duration are assumed to take {UNKNOWN_S:g} s"] if unknown else []),
         ),
+        warnings=tuple(dict.fromkeys(line for name in left for line in grid.specs[name].workload.warnings())),
     )
 
 

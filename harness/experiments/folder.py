@@ -12,9 +12,10 @@ from innerloop.harness.cli.reading import read_json
 from innerloop.harness.schema.experiment import VERSION, Event, Manifest
 from innerloop.harness.store import journal
 from innerloop.harness.store.documents import write_document
+from innerloop.harness.store.run_folder import MANIFEST
 from innerloop.harness.store.typed import Misfit, document, typed
 
-MANIFEST, DOCUMENT, RUNS = "manifest.json", "document.json", "runs"
+DOCUMENT, RUNS = "document.json", "runs"
 LOCK = ".lock"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.experiments.blocks import ENDED
+from innerloop.harness.experiments.ended import state_of, states_of
 from innerloop.harness.experiments.folder import holds_experiment, read_manifest
 from innerloop.harness.experiments.listing import status
 from innerloop.harness.experiments.probes import FIND_RATE
@@ -35,11 +36,11 @@ class JobNow:
 @dataclass(frozen=True, slots=True)
 class Progress:
     """An experiment at one moment. jobs: of a search, at most so many. to_come: jobs that are neither done, failed,
-    refused nor running. left_s: at the pace so far."""
+    refused nor running. left_s: at the pace so far. suspect: how many of those done are."""
 
     folder: str
     design: str
-    state: str  # running, ok, failed, interrupted
+    state: str  # running, ok, suspect, failed, partial, interrupted
     time: str
     jobs: int
     done: int
@@ -51,6 +52,7 @@ class Progress:
     last: tuple[JobNow, ...]
     elapsed_s: float | None
     left_s: float | None
+    suspect: int = 0
 
 
 class Follower:
@@ -106,11 +108,17 @@ class Follower:
             to_come=to_come,
             running=running,
             last=tuple(
-                JobNow(one.job, one.event, _seconds(self._begun.get(one.job), one.time), one.reason)
+                JobNow(
+                    one.job,
+                    one.event if state_of(one) == "ok" else state_of(one),
+                    _seconds(self._begun.get(one.job), one.time),
+                    one.reason,
+                )
                 for one in self._ended[-LAST:]
             ),
             elapsed_s=elapsed,
             left_s=None if manifest.design == FIND_RATE else left,
+            suspect=states_of(list(self._newest.values())).get("suspect", 0),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from innerloop.harness.cli.words import number
 from innerloop.harness.experiments import bisecting, probes
 from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.blocks import ENDED, latest
+from innerloop.harness.experiments.ended import of_states, state_of, states_of
 from innerloop.harness.experiments.folder import (
     DOCUMENT,
     LOCK,
@@ -32,6 +33,7 @@ ADAPTIVE: dict[str, Callable[[Manifest, Sequence[Event]], bool]] = {  # designs 
     FIND_RATE: lambda manifest, events: probes.state(manifest, events).next is None,
     BISECT: lambda manifest, events: bisecting.state(manifest, events).open is None,
 }
+MOST_NAMED = 3  # jobs that failed
 
 
 def list_experiments(root: Path) -> list[RunLine]:
@@ -49,27 +51,57 @@ def line_of_experiment(folder: Path) -> RunLine:
     done = latest_done(events)
     first = line_of(folder / RUNS / done[0]) if done else None
     line = first or RunLine(str(folder), "", "")
+    events = [_with_status(folder, event) for event in latest(events).values()]
     return replace(
         line,
         folder=str(folder),
         when=manifest.created[:19] + "+00:00",
         status=status(folder, manifest, events),
-        reason="; ".join(f"{event.job} failed" for event in failed_jobs(events)) or None,
+        reason="; ".join(_reasons(folder, events)) or None,
         output_tokens_per_s=None,
         id=manifest.id,
         experiment=told(manifest, events, _document(folder)),
+        runs=states_of(events),
     )
 
 
+def _with_status(folder: Path, event: Event) -> Event:
+    """With the status of its result, which a journal of before does not have."""
+    if event.event != "done" or event.status is not None:
+        return event
+    found = line_of(Path(event.run) if event.run else folder / RUNS / event.job)
+    return replace(event, status=None if found is None else found.status)
+
+
+def _reasons(folder: Path, events: Sequence[Event]) -> Iterator[str]:
+    """Why an experiment is not ok: how many of its runs failed, were refused or are suspect, and what the first of
+    those shows."""
+    ended = _ended(events)
+    failed = failed_jobs(events)
+    if len(failed) <= MOST_NAMED:
+        yield from (f"{event.job} failed" for event in failed)
+    else:
+        yield f"failed runs: {len(failed)} of {len(ended)}"
+    refused = [event for event in ended if event.event == "refused"]
+    if refused:
+        yield f"refused runs: {len(refused)} of {len(ended)} ({refused[0].reason})"
+    suspect = [event for event in ended if state_of(event) == "suspect"]
+    if suspect:
+        first = suspect[0]
+        line = line_of(Path(first.run) if first.run else folder / RUNS / first.job)
+        seen = "" if line is None or not line.reason else f" ({line.reason} in {first.job})"
+        yield f"suspect runs: {len(suspect)} of {len(ended)}{seen}"
+
+
 def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:
-    """ok, failed (a run is), or, where runs are left, running or interrupted."""
+    """That of its runs (`of_states`) or, where runs are left, running or interrupted."""
     if manifest.design in ADAPTIVE:
-        if ADAPTIVE[manifest.design](manifest, events):
-            return "ok"
+        over = ADAPTIVE[manifest.design](manifest, events)
+    else:
+        over = len(_ended(events)) >= manifest.blocks * len(manifest.measured) or precise(manifest, events)
+    if not over:
         return "running" if _held(folder) else "interrupted"
-    if len(_ended(events)) < manifest.blocks * len(manifest.measured) and not precise(manifest, events):
-        return "running" if _held(folder) else "interrupted"
-    return "failed" if failed_jobs(events) else "ok"
+    return of_states(manifest, states_of(events))
 
 
 def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str:

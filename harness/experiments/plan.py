@@ -75,6 +75,8 @@ def print_experiment(resolved: PlanOfExperiment, console: Console) -> None:
             workload = own.spec["workload"]
             told = f"{workload}, hash {own.workload_hash[:12]}, {words(own.workload)}"
             console.print(f"window {name}: workload {told}")
+            for line in own.warnings:
+                console.print(f"  ! {line}", style="yellow", highlight=False)
     if resolved.until is not None:
         console.print(
             f"stops once the metric is known to within ±{share(resolved.until)}, or after {resolved.trials} trials"

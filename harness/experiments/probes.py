@@ -44,8 +44,8 @@ def state(manifest: Manifest, events: Sequence[Event]) -> Search:
             )
             for name, quantile in limits.items()
         }
-        overloaded, disturbed, doubted = (bool(known.get(name)) for name in (OVERLOADED, DISTURBED, DOUBTED))
-        probes.append(Probe(load, tallies, overloaded, disturbed=disturbed, doubted=doubted))
+        overloaded, disturbed = (bool(known.get(name)) for name in (OVERLOADED, DISTURBED))
+        probes.append(Probe(load, tallies, overloaded, disturbed=disturbed))
     return _search(manifest, probes)
 
 

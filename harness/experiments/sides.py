@@ -19,6 +19,7 @@ from innerloop.harness.experiments.asking import Asked
 from innerloop.harness.experiments.blocks import A, B
 from innerloop.harness.experiments.comparison import Question
 from innerloop.harness.experiments.conditions import Rules
+from innerloop.harness.experiments.enough import refuse_too_few
 from innerloop.harness.experiments.folder import write_manifest
 from innerloop.harness.experiments.noise import trials_to_see
 from innerloop.harness.result.identity import key_of, new_id
@@ -73,6 +74,7 @@ def new(base: str, change: str, asked: Asked, machine: Machine) -> Manifest:
     first = words_of(base, "--base")
     second = [*first, *words_of(change, "--change")]
     (a, spec), (b, _) = cell(A, first, machine), cell(B, second, machine)
+    refuse_too_few([asked.metric, *(conditions.parse(text).figure for text in asked.fail_if)], spec)
     margin, source = asked.margin_on(described(machine), spec)
     return Manifest(
         schema_version=VERSION,

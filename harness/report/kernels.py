@@ -13,6 +13,7 @@ from innerloop.harness.analysis.steps import IDLE_SHARE
 from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.report.tables import ALIGNED, table
 from innerloop.harness.schema.profiling import HostProfile, Kernels, Profiling
+from innerloop.harness.schema.quantiles import quantile_of
 from innerloop.harness.schema.result import Result
 
 KINDS = {"with_prefill": "with prefill", "decode_only": "decode only"}
@@ -120,7 +121,7 @@ def _estimate(found: Kernels, measured: float | None) -> Iterator[str]:
     if gaps.count:
         yield (
             f"device idle {share(found.idle_share.all)} of the captured time ({number(gaps.count)} gaps): "
-            f"p50 {seconds(gaps.p50)}, p99 {seconds(gaps.p99)}, longest {seconds(gaps.max)}"
+            f"p50 {seconds(gaps.p50)}, p99 {seconds(quantile_of(gaps, 'p99'))}, longest {seconds(gaps.max)}"
         )
     if found.launches_lost:
         yield (

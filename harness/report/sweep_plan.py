@@ -37,3 +37,5 @@ def print_plan(plan: PlanOfSweep, console: Console) -> None:
     console.print(f"{plan.loads} engine loads, about {number(plan.minutes)} minutes in total{budget}")
     for line in plan.basis:
         console.print(f"  {line}", style="dim")
+    for line in plan.warnings:
+        console.print(f"! {line}", style="yellow", highlight=False)

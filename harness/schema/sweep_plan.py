@@ -23,7 +23,8 @@ class PlannedCell:
 
 @dataclass(frozen=True, slots=True)
 class PlanOfSweep:
-    """loads: how often an engine is loaded. minutes: all windows, warm-ups and loads, as `basis` says."""
+    """loads: how often an engine is loaded. minutes: all windows, warm-ups and loads, as `basis` says.
+    warnings: of what windows will say little."""
 
     name: str | None
     title: str | None
@@ -35,3 +36,4 @@ class PlanOfSweep:
     minutes: float
     budget_minutes: float | None
     basis: tuple[str, ...]
+    warnings: tuple[str, ...] = ()

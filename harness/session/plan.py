@@ -55,7 +55,8 @@ class CheckpointOfRun(PlannedCheckpoint):
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a run would be made of. why_not_here: why it cannot run on this machine, None if it can. spec: as
-    `RunSpec.describe` gives it. checkpoint: None where a server has its own."""
+    `RunSpec.describe` gives it. checkpoint: None where a server has its own. warnings: of what
+    the run will say little."""
 
     spec: Document
     why_not_here: str | None
@@ -71,6 +72,7 @@ class Plan:
     warmup_max_s: float
     kv_bytes_per_token: int | None
     profile: PlannedPass | None
+    warnings: Sequence[str] = ()
 
 
 def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: Path | None = None) -> Plan:
@@ -104,6 +106,7 @@ def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: P
         warmup_max_rounds=spec.workload.warmup.max_rounds,
         warmup_max_s=spec.workload.warmup.max_s,
         kv_bytes_per_token=spec.model.kv_bytes_per_token(spec.settings.dtype),
+        warnings=spec.workload.warnings(),
         profile=None if profile is None else passes.describe(profile, spec, out or Path("runs") / "RUN"),
     )
 
@@ -160,6 +163,8 @@ def planned_environment(spec: RunSpec) -> PlannedEnvironment:
 
 def print_plan(resolved: Plan, console: Console) -> None:
     """The plan for people: one line a fact."""
+    from rich.text import Text
+
     from innerloop.harness.report.load import load_words
     from innerloop.harness.report.tables import table
 
@@ -188,6 +193,8 @@ def print_plan(resolved: Plan, console: Console) -> None:
     rows.add_row("workload", f"{spec['workload']}, hash {resolved.workload_hash[:12]}, {words(resolved.workload)}")
     for line in load_words(resolved.workload):
         rows.add_row("", line)
+    for line in resolved.warnings:
+        rows.add_row("", Text(f"! {line}", style="yellow"))
     if checkpoint is not None:
         rows.add_row("memory", memory_words(resolved, checkpoint["bytes"]))
     rows.add_row("warm-up", f"rounds of {words(resolved.warmup)}")

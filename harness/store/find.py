@@ -1,4 +1,4 @@
-"""The run or experiment that a user names: by its path, by its name in runs/ or experiments/, or as the last run."""
+"""The run or experiment that a user names: by its path, by its name in runs/ or experiments/, or as the last one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused, closest
 from innerloop.harness.store import result_file, waterfall_file
-from innerloop.harness.store.run_folder import EXPERIMENTS, RUNS
+from innerloop.harness.store.run_folder import EXPERIMENTS, MANIFEST, RUNS
 from innerloop.harness.store.stored import JOB, open
 
 LAST = "last"
+MOST_NAMED = 3  # runs of an experiment
 
 
 def find_run(name: str) -> Path:
     """The path of a run or an experiment: `name` itself where it exists, else the folder of that name in runs/ or
-    experiments/; `last` is the newest run.
+    experiments/; `last` is the newest of both.
 
     Raises:
         Refused: there is none; says which name is nearest.
@@ -32,15 +33,35 @@ def find_run(name: str) -> Path:
 
 
 def newest() -> Path:
-    """The run in runs/ that was started last, whatever became of it.
+    """What was started last, whatever became of it: a run in runs/ or an experiment in experiments/, whose own runs do
+    not count.
 
     Raises:
         Refused: there is none.
     """
     found = [path for path in folders() if open(path).kind != "nothing"]
+    found += [path for root in (RUNS, EXPERIMENTS) for path in folders(root) if (path / MANIFEST).is_file()]
     if not found:
-        raise Refused(f"there is no run in {RUNS}/ yet")
+        raise Refused(f"there is no run in {RUNS}/ and no experiment in {EXPERIMENTS}/ yet")
     return max(found, key=lambda path: (_begun(path), path.name))
+
+
+def find_one(name: str) -> Path:
+    """The same of what can only be done with one run.
+
+    Raises:
+        Refused: there is none, or it is an experiment; says which runs that has.
+    """
+    path = find_run(name)
+    if not (path / MANIFEST).is_file():
+        return path
+    inside = path / RUNS
+    runs = [str(inside / one.name) for one in folders(inside) if open(one).kind != "nothing"]
+    left = len(runs) - MOST_NAMED
+    named = ", ".join(runs[:MOST_NAMED]) + (f" or one of {left} more" if left > 0 else "")
+    of = f"{name} ({path})" if name == LAST else str(path)
+    hint = f"name one of its runs: {named}" if runs else "none of its runs has begun"
+    raise Refused(f"{of} is an experiment, and this needs one run", hint)
 
 
 def folders(root: Path = RUNS) -> list[Path]:
@@ -50,8 +71,9 @@ def folders(root: Path = RUNS) -> list[Path]:
 
 
 def _begun(folder: Path) -> float:
-    """When a run began, as well as its files tell: its job is written once, at the start."""
-    for file in (JOB, waterfall_file.FILE, result_file.FILE):
+    """When it began, as well as its files tell: a run's job, and an experiment's manifest, are written once, at the
+    start."""
+    for file in (MANIFEST, JOB, waterfall_file.FILE, result_file.FILE):
         if (folder / file).exists():
             return (folder / file).stat().st_mtime
     return folder.stat().st_mtime

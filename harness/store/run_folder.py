@@ -14,6 +14,7 @@ from pathlib import Path
 from innerloop.harness.cli.errors import Refused
 
 RUNS, EXPERIMENTS = Path("runs"), Path("experiments")  # below the current folder
+MANIFEST = "manifest.json"  # what makes a folder an experiment's
 LONGEST_LABEL, LONGEST_LABELS = 32, 80  # characters of a folder's name
 CLAIM = ".claim"  # locked by the one run that has the folder: the system frees it at a kill
 _claims: dict[Path, int] = {}  # of this process, by folder

@@ -47,7 +47,7 @@ RESULT: dict[str, Any] = {
         "busy_s_per_step": {"all": 0.01, "with_prefill": 0.02, "decode_only": 0.008},
         "launches_per_step": {"all": 300.0, "with_prefill": 400.0, "decode_only": 280.0},
         "idle_share": {"all": 0.25, "with_prefill": 0.1, "decode_only": 0.3},
-        "idle_gaps_s": {"count": 31, "p50": 2e-6, "p99": 5e-5, "max": 1e-3},
+        "idle_gaps_s": {"count": 131, "p50": 2e-6, "p99": 5e-5, "max": 1e-3},
         "total_ns": {"all": 120_000_000, "with_prefill": 40_000_000, "decode_only": 80_000_000},
         "classes": {
             "all": parts(110_000_000, 10_000_000),
@@ -95,6 +95,12 @@ def test_what_ran_and_what_it_cost_comes_first():
     text = " ".join(shown().split())
     assert "steps 0:6, 40:46 of a second run (23.0 s), in profile-kernels: 2 with prefill, 10 decode only" in text
     assert "1.05 x with prefill, 1.31 x decode only" in text
+
+
+def test_a_quantile_of_too_few_gaps_is_a_dash():
+    assert "(131 gaps): p50 2.00 µs, p99 50.0 µs, longest 1.00 ms" in " ".join(shown().split())
+    text = " ".join(shown(kernels__idle_gaps_s__count=31).split())
+    assert "(31 gaps): p50 2.00 µs, p99 -, longest 1.00 ms" in text
 
 
 def test_the_estimate_stands_beside_what_was_measured():
