@@ -81,6 +81,9 @@ class FittedTable(Table):
 
     def _lines(self, console: Console) -> Iterator[RenderableType]:
         """Each row as lines: its first cell, and below it every other one that holds something, with its column."""
+        title = self.columns[0].header
+        if self.show_header and title:
+            yield console.render_str(title, style="dim") if isinstance(title, str) else title
         for row, cells in zip(self.rows, zip(*(one.cells for one in self.columns), strict=True), strict=True):
             if first := cells[0]:
                 yield console.render_str(first, style=row.style or "") if isinstance(first, str) else first
