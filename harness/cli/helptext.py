@@ -34,8 +34,12 @@ def columns() -> int:
     return max(min(shutil.get_terminal_size().columns, MOST), LEAST) - 2
 
 
-def filled(text: str, width: int) -> Iterator[str]:
+def filled(text: str, width: int) -> list[str]:
     """The lines of a help text."""
+    return [*_filled(text, width)][:-1]  # without the empty one that ends the last paragraph
+
+
+def _filled(text: str, width: int) -> Iterator[str]:
     paragraph: list[str] = []
     for line in [*text.splitlines(), ""]:
         if line and not line[0].isspace():
