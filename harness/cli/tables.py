@@ -32,12 +32,14 @@ class FittedTable(Table):
         columns = [_Measured(column, self, console, options) for column in self.columns]
         if self._total([max(one.natural, one.aligned) for one in columns]) + self.gap <= width:
             yield from super().__rich_console__(console, options)
+        elif self._total([max(one.least, one.aligned) for one in columns]) <= width:
+            yield from self._part(columns, [max(one.least, one.aligned) for one in columns], console, options)
         elif self._total([one.least for one in columns]) <= width:
-            yield from self._part(columns, console, options)
+            yield from self._part(columns, [one.least for one in columns], console, options)
         elif (parts := self._parts(columns, width)) is not None:
             for place, part in enumerate(parts):
                 yield from [Text("")] if place else []
-                yield from self._part(part, console, options)
+                yield from self._part(part, [one.least for one in part], console, options)
         else:
             yield from self._lines(console)
 
@@ -56,13 +58,14 @@ class FittedTable(Table):
         fit = all(self._total([one.least for one in part]) <= width for part in parts)
         return parts if fit and len(parts) <= MOST_PARTS else None
 
-    def _part(self, columns: Sequence[_Measured], console: Console, options: ConsoleOptions) -> RenderResult:
-        """A table of some of the columns, those that wrap as wide as there is room for."""
-        widths = [one.least for one in columns]
+    def _part(
+        self, columns: Sequence[_Measured], widths: list[int], console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        """A table of some of the columns, which are at least so wide; those that wrap get what room is left."""
         left = options.max_width - self._total(widths)
         wanting = sorted(range(len(columns)), key=lambda k: columns[k].natural - widths[k])
         for done, k in enumerate(wanting):
-            more = min(columns[k].natural - widths[k], left // (len(columns) - done))
+            more = min(max(columns[k].natural - widths[k], 0), left // (len(columns) - done))
             widths[k], left = widths[k] + more, left - more
         out = Table(
             box=None,
