@@ -103,9 +103,7 @@ def show_plan(model: ModelProfile, dtype: str, seed: int, as_json: bool) -> None
         where = planned_checkpoint(model, dtype, seed)
         print_json({"model": model.name, "dtype": dtype, **where, "files": shown}, "checkpoint_plan")
         return
-    rows = [
-        (file, str(len(held)), size_text(sum(t.bytes for t in held)), held[0].name) for file, held in files.items()
-    ]
+    rows = [(file, str(len(held)), size_text(sum(t.bytes for t in held)), held[0].name) for file, held in files.items()]
     print_list(PlainConsole(), ("file", "tensors", "size", "first tensor"), rows, right=("tensors", "size"))
     say(f"{model.name} {dtype}: {sum(map(len, files.values()))} tensors, {total} bytes ({size_text(total)})")
 

@@ -15,7 +15,7 @@ from innerloop.harness.experiments.folder import RUNS
 from innerloop.harness.experiments.requested import LAYERS, TRIALS, Experiment
 from innerloop.harness.schema.experiment import Manifest
 from innerloop.harness.session.arguments import parser, request_of
-from innerloop.harness.session.expected import earlier_runs
+from innerloop.harness.session.expected import Expected, earlier_runs, expected
 from innerloop.harness.session.plan import Plan, plan
 from innerloop.harness.session.plan_words import print_plan, shown, words
 from innerloop.harness.spec.resolve import resolve
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiling.choice import Profile
+    from innerloop.harness.spec.model import RunSpec
+
+RANDOM = "random"  # order of a comparison's runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ def plan_experiment(experiment: Experiment, machine: Machine, profile: Profile |
     looked_at = profiled if isinstance(profiled, list) else [profiled]
     earlier = earlier_runs()
     jobs = [job for block in range(1, manifest.blocks + 1) for job in block_of(manifest, block)]
+    if manifest.order == RANDOM:  # drawn anew when it is run
+        jobs.sort(key=lambda job: (job.block, job.cell))
     cells = {
         name: plan(spec, machine, profile if name in looked_at else None, out / RUNS / f"{name}-1", earlier)
         for name, spec in experiment.specs.items()
@@ -93,11 +98,18 @@ def plan_comparison(manifest: Manifest, machine: Machine, profile: Profile | Non
     Raises:
         Refused: as `plan`.
     """
-    specs = {}
-    for cell in manifest.cells:
-        arguments = parser().parse_args([*cell.request["arguments"], "--dry-run"])
-        specs[cell.name] = resolve(request_of(arguments), machine)
+    specs = {cell.name: spec_of(cell.request["arguments"], machine) for cell in manifest.cells}
     return plan_experiment(Experiment(manifest, specs), machine, profile, out)
+
+
+def spec_of(words: Sequence[str], machine: Machine) -> RunSpec:
+    """The run of a command line, which need not be one that this machine can run."""
+    return resolve(request_of(parser().parse_args([*words, "--dry-run"])), machine)
+
+
+def time_of(words: Sequence[str], machine: Machine) -> Expected:
+    """How long a run takes at least, by its command line."""
+    return expected(spec_of(words, machine), earlier_runs())
 
 
 def print_experiment(resolved: PlanOfExperiment, console: Console) -> None:
@@ -126,13 +138,18 @@ def print_experiment(resolved: PlanOfExperiment, console: Console) -> None:
     if resolved.at_least_s is not None:
         of = "" if resolved.until is None else f" for the first {LEAST_BLOCKS} trials"
         console.print(f"at least {seconds(resolved.at_least_s)} in total{of}, not counting what is unknown above")
-    console.print(f"order of runs: {', '.join(Path(f).name for f in resolved.folders)}")
+    if resolved.design in (LAYERS, TRIALS):
+        console.print(f"order of runs: {', '.join(Path(f).name for f in resolved.folders)}")
+    else:
+        console.print(f"{resolved.trials} trials of two runs each, in random order")
 
 
 def print_side(name: str, own: Plan, common: Plan, console: Console) -> None:
     """In what B is not as A."""
     a, b = ({**one.spec, **one.spec["settings"], **one.native_settings} for one in (common, own))
-    a["environment"], b["environment"] = common.environment["path"], own.environment["path"]
+    a["environment"], b["environment"] = (
+        one.environment.get("name") or one.environment["path"] for one in (common, own)
+    )
     left_out = ("settings", "settings_given", "model_profile", "workload_profile")
     told = [f"{key} = {shown(key, b[key])}" for key in b if key not in left_out and a.get(key) != b[key]]
     console.print(f"{name} differs from A in: {', '.join(told)}" if told else f"{name} is the same as A")

@@ -55,9 +55,10 @@ class CheckpointOfRun(PlannedCheckpoint):
 
 @dataclass(frozen=True, slots=True)
 class PlannedMemory:
-    """Bytes, of all devices together; None: not known. weights: of the checkpoint. kv_cache: of
-    kv_cache_tokens, where they are set. room: what the devices here have for both, None where there are none; place:
-    where that is. fits: whether both do. kv_tokens: for how many tokens of KV cache there is room beside the weights."""
+    """Bytes, of all devices together; None: not known. weights: of the checkpoint. kv_cache: of kv_cache_tokens, where
+    they are set. room: what the devices here have for both, None where there are none; place: where that is. fits:
+    whether both do. kv_tokens: how many tokens of KV cache there is room for beside the weights.
+    """
 
     weights: int
     kv_per_token: int | None

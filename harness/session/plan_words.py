@@ -50,6 +50,8 @@ def print_plan(resolved: Plan, console: Console) -> None:
         rows.add_row("", line)
     if resolved.memory is not None:
         rows.add_row("memory", memory_words(resolved, resolved.memory))
+        if resolved.memory.room is not None:
+            rows.add_row("", room_words(resolved.memory))
     rows.add_row("warm-up", f"rounds of {words(resolved.warmup)}")
     rows.add_row("", f"at most {resolved.warmup_max_rounds} rounds; none starts after {resolved.warmup_max_s:g} s")
     rows.add_row("time", resolved.time.words())
@@ -75,7 +77,7 @@ def print_plan(resolved: Plan, console: Console) -> None:
 
 
 def memory_words(resolved: Plan, memory: PlannedMemory) -> str:
-    """What the weights and the KV cache take, and whether they fit; of GPUs that are not here what each needs."""
+    """What the weights and the KV cache take; of GPUs that are not here what each needs."""
     settings = resolved.spec["settings"]
     text = f"{size(memory.weights)} of weights"
     if memory.kv_per_token is not None:
@@ -85,9 +87,14 @@ def memory_words(resolved: Plan, memory: PlannedMemory) -> str:
         many = settings["tensor_parallel"]
         least = (memory.weights + (memory.kv_cache or 0)) / many
         return f"{text}; needs more than {size(least)} on {'the GPU' if many == 1 else f'each of {many} GPUs'}"
-    text += f"; {'fits' if memory.fits else 'does not fit'}: {size(memory.room)} {memory.place}"
+    return text
+
+
+def room_words(memory: PlannedMemory) -> str:
+    """Whether that fits here, and into what."""
+    text = f"{'fits' if memory.fits else 'does not fit'}: {size(memory.room)} {memory.place}"
     if memory.fits and memory.kv_tokens is not None:
-        text += f", room for {number(memory.kv_tokens)} tokens of KV cache beside the weights"
+        text += f", room for {number(memory.kv_tokens)} tokens of KV cache"
     return text
 
 

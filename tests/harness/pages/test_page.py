@@ -28,7 +28,6 @@ from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.reasons import Failure, Reason
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session.arguments import parser, request_of
-from tests.harness.experiments.test_blocks import manifest
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m\u202e'\"&"
 pytest.importorskip("vl_convert")

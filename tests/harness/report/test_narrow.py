@@ -11,8 +11,8 @@ import pytest
 from innerloop.harness import compare, runs, show, steps
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.report.tables import Bars
-from tests.golden.cases import STORED
 from tests.golden.call import HERE
+from tests.golden.cases import STORED
 
 FOLDED = 24  # letters: longer words, paths and sums, may go on in the next line
 DRAWN = set("█░▏▕▁▂▃▄▅▆▇")
