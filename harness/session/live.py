@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.words import size
+from innerloop.harness.cli.words import seconds, size
 from innerloop.harness.process.launcher import Outcome
 from innerloop.harness.session.phases import DONE, WORDS
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from innerloop.harness.process.events import Round
     from innerloop.harness.telemetry.device import DeviceSampler
 
+MOST_SEEN = 500  # requests and tokens by which latencies are told
 RATE_WINDOW_S = 3.0  # tokens/s is that of the last seconds
 PLAIN_EVERY_S = 10.0  # where the output is no terminal
 
@@ -48,6 +49,29 @@ def read(folder: Path) -> Reading | None:
     running, waiting = (count if count >= 0 else None for count in (int(last["running"]), int(last["waiting"])))
     kv = float(last["kv_usage"])
     return Reading(int(head["tokens"]), int(head["finished"]), running, kv if kv == kv else None, waiting)
+
+
+def latencies(folder: Path) -> tuple[float | None, float | None]:
+    """The median TTFT of the requests so far, and the median ITL of the newest tokens, in seconds; None: there is none.
+
+    Of the same pages, of which some hundred records are looked at however long the window is.
+    """
+    import numpy as np
+
+    from innerloop.engines.worker import trace
+
+    try:
+        requests, tokens = trace.records(folder, "requests"), trace.records(folder, "tokens")
+    except (OSError, ValueError):
+        return None, None
+    some = requests[:: max(len(requests) // MOST_SEEN, 1)]
+    first = some[some["first_token_ns"] > 0]
+    ttft = first["first_token_ns"] - first["due_ns"]
+    newest = tokens[-MOST_SEEN:]
+    ordered = newest[np.argsort(newest["request"], kind="stable")]
+    same = ordered["request"][1:] == ordered["request"][:-1]
+    itl = np.diff(ordered["time_ns"])[same]
+    return tuple(float(np.median(one)) / 1e9 if len(one) else None for one in (ttft, itl))  # type: ignore[return-value]
 
 
 def round_words(last: Round | None) -> list[str]:
@@ -141,7 +165,7 @@ class LiveView:
             self._console.print(self.line(now), soft_wrap=True)
 
     def line(self, now: float) -> RenderableType:
-        """What is going on: phase, how far, tokens/s, batch and KV cache, and what the devices do."""
+        """What is going on: phase, how far, tokens/s, batch and KV cache, median latencies, what the devices do."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
@@ -157,6 +181,9 @@ class LiveView:
         facts += [] if reading.running is None else [f"batch {reading.running}"]
         facts += [f"waiting {reading.waiting}"] if reading.waiting else []
         facts += [] if reading.kv_usage is None else [f"KV {reading.kv_usage:.0%}"]
+        if self._phase == "measure":
+            told = zip(("TTFT", "ITL"), latencies(folder), strict=True)
+            facts += [f"{name} {seconds(value)}" for name, value in told if value is not None]
         facts += device_words(self._devices)
         if self._phase != "measure":
             return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *round_words(self._round), *facts])
