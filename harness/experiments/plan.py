@@ -50,7 +50,8 @@ class PlanOfExperiment:
         del whole["design"]
         if self.design == LAYERS:
             del whole["until"]
-            return {**whole, "layers": whole.pop("cells")}, "plan_of_layers"
+            whole["layers"] = whole.pop("cells")
+            return whole, "plan_of_layers"
         return whole, "plan_of_trials" if self.design == TRIALS else "plan_of_comparison"
 
 
