@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_SEEN = 500  # requests and tokens by which latencies are told
 RATE_WINDOW_S = 3.0  # tokens/s is that of the last seconds
+BAR = 24  # columns
 PLAIN_EVERY_S = 10.0  # where the output is no terminal
 
 
@@ -83,6 +84,17 @@ def round_words(last: Round | None) -> list[str]:
     if last["deviation"] is not None:
         words.append(f"last rounds differ by {last['deviation']:.0%} (target {last['tolerance']:.0%})")
     return [*words, f"at most {last['left_s']:.0f} s more"]
+
+
+def lines_of(facts: Sequence[str], width: int) -> list[str]:
+    """Facts in as few lines as they take; none is broken."""
+    lines: list[str] = []
+    for fact in facts:
+        if lines and len(lines[-1]) + 3 + len(fact) <= width:
+            lines[-1] += f"   {fact}"
+        else:
+            lines.append(fact)
+    return lines
 
 
 def device_words(devices: Sequence[DeviceSampler]) -> list[str]:
@@ -166,6 +178,7 @@ class LiveView:
 
     def line(self, now: float) -> RenderableType:
         """What is going on: phase, how far, tokens/s, batch and KV cache, median latencies, what the devices do."""
+        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
@@ -193,9 +206,8 @@ class LiveView:
             share, progress = reading.tokens / part.tokens, f"{reading.finished}/{part.requests} requests"
             progress += f", {elapsed:.0f} s"
             progress += f", about {(part.tokens - reading.tokens) / rate:.0f} s left" if rate else ""
-        text = "   ".join([progress, *facts])
         if self._live is None:
-            return f"{WORDS[self._phase]}   {text}"
+            return "   ".join([WORDS[self._phase], progress, *facts])
         grid = Table.grid(padding=(0, 2))
-        grid.add_row(WORDS[self._phase], ProgressBar(total=1.0, completed=min(share, 1.0), width=24), text)
-        return grid
+        grid.add_row(WORDS[self._phase], ProgressBar(total=1.0, completed=min(share, 1.0), width=BAR), progress)
+        return Group(grid, *lines_of(facts, self._console.width))

@@ -36,8 +36,8 @@ def print_plan(resolved: Plan, console: Console) -> None:
         rows.add_row("", f"lock {environment['lock']}, sha256 {(environment['lock_hash'] or '')[:12]}")
         if not environment["exists"]:
             many = environment["packages"]
-            of = "" if many is None else f"up to {number(many)} packages, "
-            rows.add_row("download", f"{of}size unknown: it is not in the lock")
+            packages = "" if many is None else f"up to {number(many)} packages, "
+            rows.add_row("download", f"{packages}size unknown: it is not in the lock")
     if checkpoint is None:
         rows.add_row("model", f"{spec['model']}, whose token ids are sent; the server has its own weights")
     else:

@@ -55,6 +55,13 @@ def test_the_latencies_of_a_long_window_are_those_of_a_sample(tmp_path):
     assert live.latencies(tmp_path / "measure") == (0.005, None)
 
 
+def test_no_fact_is_broken_on_a_narrow_terminal():
+    facts = ["120 tok/s", "batch 4", "TTFT 25.0 ms", "ITL 25.0 ms"]
+    assert live.lines_of(facts, 80) == ["120 tok/s   batch 4   TTFT 25.0 ms   ITL 25.0 ms"]
+    assert live.lines_of(facts, 34) == ["120 tok/s   batch 4   TTFT 25.0 ms", "ITL 25.0 ms"]
+    assert live.lines_of([], 34) == []
+
+
 def view(tmp_path, *, terminal, duration_s=None):
     out = io.StringIO()
     console = PlainConsole(file=out, force_terminal=terminal, width=120)
