@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from innerloop.harness.cli.errors import EXIT_REFUSED, Refused, closest, nearest
+from innerloop.harness.cli.helptext import HelpFormatter
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import printable
 
@@ -27,7 +28,7 @@ class CommandLine(argparse.ArgumentParser):
     suggest: Suggest | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("formatter_class", HelpFormatter)
         super().__init__(*args, **kwargs)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -104,7 +105,7 @@ class CommandLine(argparse.ArgumentParser):
 
 
 def command_line(verb: str, description: str, epilog: str, suggest: Suggest | None = None) -> CommandLine:
-    """The command line of `innerloop VERB`; the epilog, with its examples, is printed as it is."""
+    """The command line of `innerloop VERB`; the epilog's examples stay lines of their own."""
     out = CommandLine(prog=as_called(f"innerloop {verb}"), description=description, epilog=as_called(epilog))
     out.suggest = suggest
     return out

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from innerloop.harness.analysis.kernel_classes import TITLES
 from innerloop.harness.cli.console import PlainConsole
+from innerloop.harness.cli.tables import FittedTable
 from innerloop.harness.cli.words import NONE, ends, number, seconds, share, visible
 from innerloop.harness.report.steps import short
 from innerloop.harness.report.tables import section, table
@@ -229,7 +229,7 @@ def by_kernel_class(found: KernelWhy) -> Iterator[RenderableType]:
     yield Text(told, style="dim")
 
 
-def part_table(title: str, found: Decomposition | KernelWhy) -> Table:
+def part_table(title: str, found: Decomposition | KernelWhy) -> FittedTable:
     out = table(title, "", *(["95 % interval"] if found.scatter is not None else []), "of A", gap=1, least=(22, None))
     out.columns[1].min_width = 9
     return out

@@ -10,14 +10,14 @@ from rich.padding import Padding
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, assignments, cores, levels, number, seconds, share, size, visible
+from innerloop.harness.cli.words import NONE, assignments, cores, number, seconds, share, size, visible
 from innerloop.harness.report.doubts import failure, warnings
 from innerloop.harness.report.goodput import goodput
 from innerloop.harness.report.load import by_class, cache_facts, load_facts, speculation_facts
 from innerloop.harness.report.quantiles import POINTS, footnote, points
 from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.sections import sections
-from innerloop.harness.report.tables import ALIGNED, section, table
+from innerloop.harness.report.tables import ALIGNED, Bars, section, table
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.spec import Spec
@@ -269,18 +269,18 @@ def _host(host: Host | None) -> Iterator[tuple[str, str]]:
 
 
 def over_time(result: Result) -> RenderableType:
-    """The window in 60 bars: speed, batch and KV cache."""
+    """The window in 60 bars, or as many as there is room for: speed, batch and KV cache."""
     series = result.over_time
     if series is None:
         return Group()
-    bars = table(gap=1, header=False)
-    for _ in range(2):
-        bars.add_column(no_wrap=True, overflow="crop")
+    shown = table(gap=1, header=False)
+    shown.add_column(no_wrap=True)
+    shown.add_column()
     rows = {"tokens/s": series.output_tokens_per_s, "batch": series.running, "KV cache": series.kv_usage}
     for label, values in rows.items():
         if any(value is not None for value in values):
-            bars.add_row(Text(label, style="dim"), Text(levels(values), style="cyan"))
-    return Group(Text(""), bars)
+            shown.add_row(Text(label, style="dim"), Bars(values))
+    return Group(Text(""), shown)
 
 
 def files(folder: Path) -> RenderableType:

@@ -16,7 +16,7 @@ import pytest
 
 from innerloop.harness import compare
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.experiments.paged import commands, pages_of
+from innerloop.harness.experiments.paged import pages_of
 from innerloop.harness.pages import library
 from innerloop.harness.pages.bundle import bundle
 from innerloop.harness.pages.document import html, in_script
@@ -28,7 +28,6 @@ from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.reasons import Failure, Reason
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session.arguments import parser, request_of
-from tests.harness.experiments.test_blocks import manifest
 from tests.harness.made import suspect
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m\u202e'\"&"
@@ -196,22 +195,6 @@ def test_stored_runs_are_compared_on_a_page(make: Any, tmp_path: Path, capsys: A
     page = tmp_path / "page.html"
     assert compare.main([str(make("a")), str(make("b")), "--html", str(page)]) == 0
     assert "What differs" in Elements(page.read_text()).text
-
-
-def test_an_experiment_names_the_command_that_repeats_it() -> None:
-    made = manifest("A", "B", blocks=4)
-    base, more = ["--engine", "vllm"], ["--set", "max_batch_size=16"]
-    cells = [
-        replace(made.cells[0], request={"arguments": base}),
-        replace(made.cells[1], request={"arguments": base + more}),
-    ]
-    [line] = commands(replace(made, cells=tuple(cells), design="compare"))
-    assert shlex.split(line) == [
-        "innerloop", "compare", "--base", "--engine vllm", "--change", "--set max_batch_size=16", "--trials", "4",
-    ]  # fmt: skip
-    cells = [replace(made.cells[0], name=name, request={"arguments": ["--layer=" + name]}) for name in ("core", "http")]
-    [line] = commands(replace(made, cells=tuple(cells), design="layers"))
-    assert line == "innerloop run --layers core,http --trials 4"
 
 
 def test_a_run_names_the_command_that_repeats_it(make: Any) -> None:

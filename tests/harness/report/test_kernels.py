@@ -145,12 +145,15 @@ def test_names_are_shown_as_they_are():
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_long_name_gives_way_to_the_figures(width):
     text = shown(width)
-    assert row(text, "nvjet_decode").endswith("… GEMM 90.0 % 75.0 µs 12")
+    assert row(text, "nvjet_decode").endswith("GEMM 90.0 % 75.0 µs 12")
+    assert "…: a longer name; result.json has all of it" in text
     host = {
         "rate_hz": 100, "samples": 20, "errors": 0, "behind_s": 0.0, "threads": [],
         "top": [{"name": "f" * 200, "self_share": 0.6, "total_share": 0.7}],
     }  # fmt: skip
-    assert row(shown(width, profiling__host=host, kernels=None), "fff").endswith("… 60.0 % 70.0 %")
+    told = shown(width, profiling__host=host, kernels=None)
+    assert row(told, "fff").endswith("60.0 % 70.0 %")
+    assert "…: a longer name" in told
 
 
 def test_a_name_that_nobody_knows_is_shortened():
