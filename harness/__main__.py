@@ -11,6 +11,7 @@ from innerloop.harness import __version__
 from innerloop.harness.cli.command import leave
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, exit_codes, nearest
 from innerloop.harness.cli.output import say, tell
+from innerloop.harness.cli.progress import open_streams
 from innerloop.harness.cli.verbs import ROOMS, VERBS, module_of
 
 HELP = ("-h", "--help")
@@ -18,6 +19,7 @@ HELP = ("-h", "--help")
 
 def console() -> NoReturn:
     """Runs a verb and ends the process, by the signal that stopped it where one did."""
+    open_streams()
     leave(main())
 
 

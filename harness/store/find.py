@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused, closest
@@ -37,21 +39,28 @@ def newest() -> Path:
     Raises:
         Refused: there is none.
     """
-    found = [path for path in folders() if open(path).kind != "nothing"]
+    found = [(_begun(path), path.name, path) for path in folders() if _holds_run(path)]
     if not found:
         raise Refused(f"there is no run in {RUNS}/ yet")
-    return max(found, key=lambda path: (_begun(path), path.name))
+    return max(found)[2]
+
+
+def _holds_run(folder: Path) -> bool:
+    try:
+        return open(folder).kind != "nothing"
+    except OSError:  # another user's: it takes nothing from the others
+        return False
 
 
 def folders(root: Path = RUNS) -> list[Path]:
     """The folders in which runs may lie, by name."""
     found = root.iterdir() if root.is_dir() else ()
-    return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in found if os.path.isdir(path) and not path.name.startswith("."))
 
 
 def _begun(folder: Path) -> float:
     """When a run began, as well as its files tell: its job is written once, at the start."""
-    for file in (JOB, waterfall_file.FILE, result_file.FILE):
-        if (folder / file).exists():
-            return (folder / file).stat().st_mtime
-    return folder.stat().st_mtime
+    for path in (*(folder / file for file in (JOB, waterfall_file.FILE, result_file.FILE)), folder):
+        with suppress(OSError):  # it is not there, or being removed
+            return path.stat().st_mtime
+    return 0.0
