@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,15 +12,8 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.validation import apply_overrides, parse_assignments, parse_yaml
 
 TEN = ", ".join(["{}"] * 10)
-BOMB = (
-    "a: &a ["
-    + TEN.format(*range(10))
-    + "]\n"
-    + "".join(
-        f"{name}: &{name} [{TEN.format(*[f'*{before}'] * 10)}]\n"
-        for before, name in zip("abcdefgh", "bcdefghi", strict=True)
-    )
-)  # 10^9 values in 9 lines
+LINES = [f"{name}: &{name} [{TEN.format(*[f'*{before}'] * 10)}]" for before, name in pairwise("abcdefghi")]
+BOMB = "\n".join((f"a: &a [{TEN.format(*range(10))}]", *LINES))  # 10^9 values in 9 lines
 
 
 @pytest.mark.parametrize(
