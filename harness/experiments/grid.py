@@ -137,8 +137,8 @@ def check_names(points: Sequence[Point]) -> None:
     seen: set[Any] = set()
     for point in points:
         arguments = parsed(point.words)
-        if (own := (tuple(arguments.engine_arg), tuple(arguments.label))) not in seen:
-            seen.add(own)
+        if (stored := (tuple(arguments.engine_arg), tuple(arguments.label))) not in seen:
+            seen.add(stored)
             refuse_secrets(parse_assignments(arguments.engine_arg, "--engine-arg"), "--engine-arg")
             parse_labels(arguments.label)
         if arguments.engine is not None and arguments.engine not in seen:

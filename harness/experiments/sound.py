@@ -9,6 +9,7 @@ from innerloop.harness.result.figures import FIGURES
 from innerloop.harness.schema.experiment import Event, Manifest
 
 MOST_JOBS = 200_000
+LARGEST = 1e18  # of a figure or an option
 LONGEST_NAME = 200  # bytes of a cell's name, which is a folder's
 FIGURE_NAMES = {one.name for one in FIGURES}
 Check = Callable[[Any], bool]
@@ -24,7 +25,7 @@ def is_name(text: str) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def _above_0(value: Any) -> bool:
@@ -41,6 +42,10 @@ def _text(value: Any) -> bool:
 
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_text, value))
+
+
+def _text_or_texts(value: Any) -> bool:
+    return _text(value) or _texts(value)
 
 
 def _flag(value: Any) -> bool:
@@ -73,7 +78,7 @@ NEEDED: dict[str, dict[str, Check]] = {  # options, by design
 }
 OPTIONAL: dict[str, Check] = {
     **SIDES,
-    **{"margin_source": _text, "least": _number, "fail_if": _texts, "profiled": _texts},
+    **{"margin_source": _text, "least": _number, "fail_if": _texts, "profiled": _text_or_texts},
     **{"allow_undecided": _flag, "allow_suspect": _flag, "verify": _flag, "verified": _flag, "profiler": _text},
     **{"suite": lambda value: isinstance(value, Mapping), "sources": lambda value: isinstance(value, Mapping)},
 }
@@ -116,6 +121,8 @@ def odd(event: Event) -> str | None:
     """What no event of a journal says, None where there is nothing."""
     if not is_name(event.cell):
         return f"{event.cell[:60]!r} is no name of a cell"
+    if wrong := [name for name, value in event.figures.items() if value is not None and not abs(value) < LARGEST]:
+        return f"{wrong[0][:60]} is {event.figures[wrong[0]]:g}"
     return None if 1 <= event.block <= MOST_JOBS else f"block {event.block}"
 
 

@@ -53,9 +53,12 @@ def test_what_no_experiment_asks_is_refused(changes: Changed, why: str, experime
     assert show.main([str(folder)]) == 2
 
 
-@pytest.mark.parametrize(("cell", "block"), [("../../etc", 1), ("a/b", 1), (".", 1), ("A", 0), ("A", 10**9)])
-def test_an_event_of_a_run_that_cannot_lie_in_the_folder_is_refused(tmp_path: Path, cell: str, block: int) -> None:
-    told = {"event": "done", "cell": cell, "block": block, "boot": "b", "time": "t"}
+@pytest.mark.parametrize(
+    "change",
+    [{"cell": "../../etc"}, {"cell": "a/b"}, {"cell": "."}, {"block": 0}, {"block": 10**9}, {"figures": {"x": 1e300}}],
+)
+def test_an_event_of_a_run_that_cannot_lie_in_the_folder_is_refused(tmp_path: Path, change: Changed) -> None:
+    told = {"event": "done", "cell": "A", "block": 1, "boot": "b", "time": "t", **change}
     (tmp_path / journal.FILE).write_text(json.dumps(told) + "\n")
     with pytest.raises(Refused, match="line 1, is not an event"):
         read_events(tmp_path)
