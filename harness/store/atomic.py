@@ -10,6 +10,8 @@ from pathlib import Path
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.signals import hold
 
+STREAMS = (("dev",), ("dev", "fd"), ("proc", "self", "fd"))  # folders of links to what this process has open
+
 
 @contextlib.contextmanager
 def whole(path: Path, *, contended: bool = False) -> Iterator[Path]:
@@ -22,7 +24,7 @@ def whole(path: Path, *, contended: bool = False) -> Iterator[Path]:
     Raises:
         Refused: a device or a FIFO is there, which would be replaced by a file.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if (path.exists() and not path.is_file() and not path.is_dir()) or path.absolute().parts[1:-1] in STREAMS:
         raise Refused(f"{path} is not a regular file; name one, which is written whole or not at all")
     own = f".{os.getpid()}" if contended else ""
     partial = path.with_name(f".{path.name}{own}.partial")
