@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import content
 from innerloop.harness.experiments.addresses import address_of, known, remember, use_of_machine
 from innerloop.harness.experiments.axes import Point, parsed
@@ -146,3 +147,11 @@ def test_a_damaged_index_knows_nothing(runs: Any) -> None:
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"runs": runs}))
     assert known("a") == []
+
+
+@pytest.mark.parametrize("word", ["--engine-arg=api_key=k-1", "--label=api_key=k-1"])
+def test_a_credential_is_refused_wherever_it_would_be_stored(word: str) -> None:
+    points = [Point({"x": 1}, (*SCRIPTED, FEW)), Point({"x": 2}, (*SCRIPTED, FEW, word))]
+    with pytest.raises(Refused, match="api_key looks like a credential") as refused:
+        grid_of(points, this_machine(), 1, None, planning=False)
+    assert "k-1" not in str(refused.value)
