@@ -12,6 +12,7 @@ from innerloop.harness.cli.command import leave
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, exit_codes, nearest
 from innerloop.harness.cli.helptext import columns, filled
 from innerloop.harness.cli.output import say, tell
+from innerloop.harness.cli.progress import open_streams
 from innerloop.harness.cli.verbs import ROOMS, VERBS, module_of
 
 HELP = ("-h", "--help")
@@ -19,6 +20,7 @@ HELP = ("-h", "--help")
 
 def console() -> NoReturn:
     """Runs a verb and ends the process, by the signal that stopped it where one did."""
+    open_streams()
     leave(main())
 
 

@@ -133,5 +133,8 @@ class CheckpointFacts(TypedDict):
 
 def facts(path: Path) -> CheckpointFacts:
     """A checkpoint's name, its bytes on disk and what is wrong with it."""
-    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    try:
+        size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    except OSError as error:  # another user's, or being removed: the others are listed all the same
+        return {"name": path.name, "bytes": 0, "fault": f"it cannot be read: {error.strerror}"}
     return {"name": path.name, "bytes": size, "fault": fault(path)}

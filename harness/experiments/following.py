@@ -12,13 +12,12 @@ from pathlib import Path
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.experiments.blocks import ENDED
 from innerloop.harness.experiments.ended import state_of, states_of
-from innerloop.harness.experiments.folder import holds_experiment, read_manifest
+from innerloop.harness.experiments.folder import checked_event, holds_experiment, read_manifest
 from innerloop.harness.experiments.listing import status
 from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.schema.experiment import Event, Manifest
 from innerloop.harness.store.find import find_run
 from innerloop.harness.store.journal import Tail
-from innerloop.harness.store.typed import typed
 
 LAST = 5  # jobs that ended last
 
@@ -61,7 +60,7 @@ class Follower:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._manifest: Manifest = read_manifest(folder)
-        self._tail = Tail(folder, typed)
+        self._tail = Tail(folder, checked_event)
         self._newest: dict[str, Event] = {}
         self._begun: dict[str, str] = {}
         self._ended: list[Event] = []

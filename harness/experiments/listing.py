@@ -14,9 +14,9 @@ from innerloop.harness.experiments.blocks import ENDED, latest
 from innerloop.harness.experiments.ended import of_states, state_of, states_of
 from innerloop.harness.experiments.folder import (
     DOCUMENT,
-    LOCK,
     RUNS,
     failed_jobs,
+    held,
     holds_experiment,
     latest_done,
     read_events,
@@ -45,9 +45,16 @@ def list_experiments(root: Path) -> list[RunLine]:
 def line_of_experiment(folder: Path) -> RunLine:
     """One line for all runs of an experiment: engine, model and settings are those of the first of them."""
     try:
-        manifest, events = read_manifest(folder), read_events(folder)
+        return _line(folder)
     except Refused as refusal:
-        return RunLine(str(folder), changed(folder), "broken", str(refusal))
+        reason = str(refusal)
+    except Exception as error:  # a listing must not end at a file that somebody else wrote
+        reason = f"{type(error).__name__}: {error}"
+    return RunLine(str(folder), changed(folder), "broken", reason)
+
+
+def _line(folder: Path) -> RunLine:
+    manifest, events = read_manifest(folder), read_events(folder)
     done = latest_done(events)
     first = line_of(folder / RUNS / done[0]) if done else None
     line = first or RunLine(str(folder), "", "")
@@ -100,7 +107,7 @@ def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:
     else:
         over = len(_ended(events)) >= manifest.blocks * len(manifest.measured) or precise(manifest, events)
     if not over:
-        return "running" if _held(folder) else "interrupted"
+        return "running" if held(folder) else "interrupted"
     return of_states(manifest, states_of(events))
 
 
@@ -118,7 +125,7 @@ def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str
     words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} trials"
     try:
         found = _found(document)
-    except (KeyError, IndexError, TypeError):  # another design's, or none yet
+    except (LookupError, TypeError, ValueError, AttributeError):  # another design's, or none yet
         found = ""
     return f"{words}: {found}" if found else words
 
@@ -148,18 +155,3 @@ def _document(folder: Path) -> Document:
         return read_document(folder / DOCUMENT)
     except (FileNotFoundError, Refused):
         return {}
-
-
-def _held(folder: Path) -> bool:
-    """Whether a process is running the experiment."""
-    from filelock import FileLock, Timeout
-
-    if not (folder / LOCK).exists():
-        return False
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False

@@ -221,7 +221,7 @@ def _is_profiled(manifest: Manifest, job: Job) -> bool:
 
 
 def _profile(options: Mapping[str, Any]) -> Profile | None:
-    return choose(options["profiler"], options["profiler_steps"])
+    return choose(options.get("profiler"), options.get("profiler_steps"))
 
 
 def outcome_of(result: Result) -> Outcome:

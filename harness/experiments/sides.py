@@ -22,6 +22,7 @@ from innerloop.harness.experiments.conditions import Rules
 from innerloop.harness.experiments.enough import refuse_too_few
 from innerloop.harness.experiments.folder import write_manifest
 from innerloop.harness.experiments.noise import trials_to_see
+from innerloop.harness.experiments.sound import SIDES, lacking
 from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.schema.experiment import VERSION, Cell, Manifest
 from innerloop.harness.session.arguments import parser, request_of
@@ -130,7 +131,13 @@ def described(machine: Machine) -> dict[str, object]:
 
 
 def question_of(manifest: Manifest) -> Question:
-    """What the experiment was made to answer."""
+    """What the experiment was made to answer.
+
+    Raises:
+        Refused: it does not say.
+    """
+    if why := lacking(manifest, SIDES):
+        raise Refused(f"the manifest is damaged: {why}")
     options = manifest.options
     source = options.get("margin_source", "given")
     verified = bool(options.get("verified"))

@@ -194,8 +194,11 @@ def _utc(text: Any, folder: Path) -> str:
 
 
 def changed(path: Path) -> str:
-    """When a file or folder was changed, UTC."""
-    return _iso(datetime.fromtimestamp(path.stat().st_mtime, timezone.utc))
+    """When a file or folder was changed, UTC; empty where it is gone."""
+    try:
+        return _iso(datetime.fromtimestamp(path.stat().st_mtime, timezone.utc))
+    except OSError:
+        return ""
 
 
 def _iso(moment: datetime) -> str:

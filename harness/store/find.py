@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused, closest
@@ -39,11 +41,18 @@ def newest() -> Path:
     Raises:
         Refused: there is none.
     """
-    found = [path for path in folders() if open(path).kind != "nothing"]
+    found = [path for path in folders() if _holds_run(path)]
     found += [path for root in (RUNS, EXPERIMENTS) for path in folders(root) if (path / MANIFEST).is_file()]
     if not found:
         raise Refused(f"there is no run in {RUNS}/ and no experiment in {EXPERIMENTS}/ yet")
-    return max(found, key=lambda path: (_begun(path), path.name))
+    return max((_begun(path), path.name, path) for path in found)[2]
+
+
+def _holds_run(folder: Path) -> bool:
+    try:
+        return open(folder).kind != "nothing"
+    except OSError:  # another user's: it takes nothing from the others
+        return False
 
 
 def find_one(name: str) -> Path:
@@ -67,13 +76,14 @@ def find_one(name: str) -> Path:
 def folders(root: Path = RUNS) -> list[Path]:
     """The folders in which runs may lie, by name."""
     found = root.iterdir() if root.is_dir() else ()
-    return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in found if os.path.isdir(path) and not path.name.startswith("."))
 
 
 def _begun(folder: Path) -> float:
     """When it began, as well as its files tell: a run's job, and an experiment's manifest, are written once, at the
     start."""
-    for file in (MANIFEST, JOB, waterfall_file.FILE, result_file.FILE):
-        if (folder / file).exists():
-            return (folder / file).stat().st_mtime
-    return folder.stat().st_mtime
+    files = (MANIFEST, JOB, waterfall_file.FILE, result_file.FILE)
+    for path in (*(folder / file for file in files), folder):
+        with suppress(OSError):  # it is not there, or being removed
+            return path.stat().st_mtime
+    return 0.0

@@ -45,7 +45,7 @@ def make_folder(out: Path, numbered: bool = False) -> Path:
 def _claim(folder: Path) -> bool:
     """Makes the folder and takes it; False if it is not empty or somebody else has it."""
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / CLAIM, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    handle = os.open(folder / CLAIM, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(handle).st_ino != (folder / CLAIM).stat().st_ino:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.store import find
+from innerloop.harness.store import open as store_open
 from innerloop.harness.store.find import find_one, find_run
 
 
@@ -69,3 +72,15 @@ def test_without_runs_there_is_no_last(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refused, match="there is no run in runs/ and no experiment in experiments/ yet"):
         find_run("last")
+
+
+def test_a_folder_of_another_user_takes_nothing_from_the_others(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (runs / "c-private").mkdir()
+
+    def refusing(path: Path) -> Any:
+        if path.name == "c-private":
+            raise PermissionError(13, "Permission denied", str(path))
+        return store_open(path)
+
+    monkeypatch.setattr(find, "open", refusing)
+    assert find_run("last") == runs / "a-second"
