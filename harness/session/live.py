@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.words import seconds, size
 from innerloop.harness.process.launcher import Outcome
-from innerloop.harness.session.phases import DONE, WORDS
+from innerloop.harness.session.phases import DONE, EMPTYING, WORDS
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -186,7 +186,8 @@ class LiveView:
         folder = part.trace / ("measure" if self._phase == "measure" else "warmup")
         reading = read(folder) if self._phase in ("measure", "warmup") else None
         if reading is None:
-            return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *device_words(self._devices)])
+            words = EMPTYING if self._phase == "close" and self._now + 1 < len(self._parts) else WORDS[self._phase]
+            return "   ".join([f"{words}   {elapsed:.0f} s", *device_words(self._devices)])
         self._history = [(t, n) for t, n in self._history if now - t <= RATE_WINDOW_S] + [(now, reading.tokens)]
         (t0, n0), (t1, n1) = self._history[0], self._history[-1]
         rate = (n1 - n0) / (t1 - t0) if t1 > t0 else None

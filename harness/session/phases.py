@@ -16,3 +16,4 @@ DONE = {  # once it is over
     "measure": "measured",
     "close": "engine closed",
 }
+EMPTYING = "finishing the requests that the window cut"  # before the next window of the same engine

@@ -155,3 +155,12 @@ def test_devices_are_shown_together_in_every_phase(tmp_path):
 def test_what_devices_do_not_tell_is_left_out():
     assert live.device_words([Sampled(None, None, None)]) == []
     assert live.device_words([Sampled(None, 0.5, None), Sampled(100.0, None, None)]) == ["GPU 50%", "100 W"]
+
+
+def test_between_windows_the_engine_finishes_what_was_cut_and_is_not_said_to_close(tmp_path):
+    parts = [live.Part(tmp_path / name, 20, 2, None, name) for name in ("a", "b")]
+    shown = live.LiveView(PlainConsole(file=io.StringIO()), parts)
+    shown.tick(Outcome(phases={"measure": 1, "close": 2}))
+    assert shown.line(shown._since + 3) == "finishing the requests that the window cut   3 s"
+    shown.tick(Outcome(phases={"measure": 1, "close": 2}, closed=[Outcome()]))
+    assert shown.line(shown._since + 3) == "closing the engine   3 s"
