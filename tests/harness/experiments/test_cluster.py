@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.experiments.blocks import Job
-from innerloop.harness.experiments.cluster import begun_elsewhere
+from innerloop.harness.experiments.cluster import Cluster, begun_elsewhere, keep, pack
 from innerloop.harness.experiments.folder import read_events
 from innerloop.harness.schema.experiment import Event
 from innerloop.harness.sweep import main
@@ -44,6 +43,19 @@ def test_a_block_of_which_a_part_is_done_is_run_again_on_one_node() -> None:
     asked = manifest("a", "b", blocks=3, kept=True)
     events = [event(Job("a", 1)), event(Job("b", 1)), event(Job("b", 2))]
     assert list(begun_elsewhere(asked, events)) == [[Job("b", 2)]]
+
+
+def test_what_a_node_sends_comes_back_as_it_was(tmp_path: Path) -> None:
+    sent = tmp_path / "node" / "a-1" / "trace"
+    sent.mkdir(parents=True)
+    (sent / "steps.bin").write_bytes(bytes(range(256)) * 5)
+    (sent.parent / "empty").mkdir()
+    (tmp_path / "e" / "runs" / "a-1").mkdir(parents=True)
+    (tmp_path / "e" / "runs" / "a-1" / "old").touch()
+    keep(tmp_path / "e", [Job("a", 1)], pack(tmp_path / "node"))
+    back = tmp_path / "e" / "runs" / "a-1"
+    assert {path.relative_to(back).as_posix() for path in back.rglob("*")} == {"trace", "trace/steps.bin", "empty"}
+    assert (back / "trace" / "steps.bin").read_bytes() == bytes(range(256)) * 5
 
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -79,14 +91,14 @@ class Two:
 def two(monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
     """Nothing of it is left: no process, no folder."""
     import ray
-    from ray.cluster_utils import Cluster
+    from ray import cluster_utils
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with ExitStack() as undo:
         place = undo.enter_context(TemporaryDirectory(prefix="r"))  # paths of sockets must be short
         monkeypatch.setenv("TMPDIR", place)  # Ray's folder, and those of jobs that a lost node leaves
         small = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_log_monitor": False}
-        cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
         undo.callback(cluster.shutdown)
         found = Two(cluster, cluster.add_node(**small))
         undo.callback(ray.shutdown)
@@ -122,24 +134,26 @@ def test_of_a_node_that_is_killed_in_the_middle_nothing_is_lost(
     monkeypatch.chdir(tmp_path)
     Path("s.yaml").write_text(SWEEP)
     undisturbed, _ = swept("undisturbed")
+    lost_block: list[int] = []
+    begin = Cluster.begin
 
-    def each_has_done_a_part() -> bool:
-        begun = Path("disturbed/journal.jsonl").exists()
-        return begun and {one.block for one in read_events(Path("disturbed")) if one.event == "done"} == {1, 2}
+    def begin_and_kill(of: Cluster, events: Sequence[Event]) -> list[Job]:
+        """Kills the second node while it runs the second process of its trial."""
+        begun = begin(of, events)
+        block = next((block for block, node in of._place.items() if node == two.second.node_id), None)
+        done = {one.block for one in events if one.event == "done"}
+        if not lost_block and block in done and block not in {job.block for job in begun}:
+            lost_block.append(block)
+            two.lose_second()
+        return begun
 
-    def kill() -> None:
-        until(each_has_done_a_part, patience_s=600)
-        two.lose_second()
-
-    thread = threading.Thread(target=kill, daemon=True)
-    thread.start()
+    monkeypatch.setattr(Cluster, "begin", begin_and_kill)
     found, events = swept("disturbed")
-    thread.join()
     lost = [one for one in events if one.event == "unreached"]
-    [block] = {one.block for one in lost}
+    assert {one.block for one in lost} == {*lost_block}
     assert {one.cell for one in lost} == {cell["name"] for cell in found["cells"]}
     again = events[events.index(lost[-1]) + 1 :]
-    assert {one.job for one in lost} == {one.job for one in again if one.block == block and one.event == "done"}
+    assert {one.job for one in lost} == {one.job for one in again if one.block in lost_block and one.event == "done"}
     newest = {one.job: one for one in events}
     assert len(newest) == 14
     assert {one.event for one in newest.values()} == {"done"}
