@@ -23,7 +23,7 @@ from innerloop.harness import __version__
 from innerloop.harness.analysis.trials import mean_of_processes
 from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.experiments.ended import ended_jobs
-from innerloop.harness.experiments.folder import MANIFEST, read_events, read_manifest
+from innerloop.harness.experiments.folder import read_events, read_manifest
 from innerloop.harness.experiments.local import run_left
 from innerloop.harness.experiments.sides import cell, described, make
 from innerloop.harness.machine import this_machine
@@ -31,6 +31,7 @@ from innerloop.harness.result.figures import PRIMARY, value_of
 from innerloop.harness.result.identity import new_id
 from innerloop.harness.schema.experiment import VERSION, Manifest
 from innerloop.harness.schema.result import Result
+from innerloop.harness.store.run_folder import MANIFEST
 
 ENGINES = ("vllm", "openvino", "sglang", "torch")
 WORKLOAD = """\

@@ -54,7 +54,7 @@ def load_file(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if not isinstance(error, Exception):
+        if not isinstance(error, (Exception, SystemExit)):
             raise
         raise BadPlugin(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
     return module

@@ -10,7 +10,9 @@ from typing import NoReturn
 from innerloop.harness import __version__
 from innerloop.harness.cli.command import leave
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, exit_codes, nearest
+from innerloop.harness.cli.helptext import columns, filled
 from innerloop.harness.cli.output import say, tell
+from innerloop.harness.cli.progress import open_streams
 from innerloop.harness.cli.verbs import ROOMS, VERBS, module_of
 
 HELP = ("-h", "--help")
@@ -18,6 +20,7 @@ HELP = ("-h", "--help")
 
 def console() -> NoReturn:
     """Runs a verb and ends the process, by the signal that stopped it where one did."""
+    open_streams()
     leave(main())
 
 
@@ -27,7 +30,7 @@ def main() -> int:
     if verb == "help" and arguments and arguments[0] not in HELP:
         verb, arguments = arguments[0], [*arguments[1:], "--help"]
     if verb in ("help", *HELP):
-        say(help_text())
+        say(*filled(help_text(), columns()))
         return EXIT_OK
     if verb in ("--version", "version"):
         say(f"innerloop {__version__}")

@@ -77,7 +77,9 @@ def parser() -> CommandLine:
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-    out.add_argument("--dry-run", action="store_true", help="print the versions and stop")
+    out.add_argument(
+        "--dry-run", action="store_true", help="print the versions and how long a run takes at least, and stop"
+    )
     return out
 
 
@@ -97,7 +99,7 @@ def bisect(arguments: argparse.Namespace) -> int:
 
     what, candidates = candidates_of(arguments)
     if arguments.dry_run:
-        return tell([one.name for one in candidates], arguments.json)
+        return tell(candidates, arguments.trials, arguments.json)
     asked = Asked(metric_named(arguments.metric or PRIMARY), arguments.effect, arguments.trials)
     folder = make(bisection_of(what, candidates, asked, this_machine()), arguments.out)
     code = finish(folder, BISECT, arguments.json)
@@ -129,13 +131,22 @@ def candidates_of(arguments: argparse.Namespace) -> tuple[str, list[Candidate]]:
     )
 
 
-def tell(names: Sequence[str], as_json: bool) -> int:
+def tell(candidates: Sequence[Candidate], most: int, as_json: bool) -> int:
+    """The versions, and how long a run takes at least; of commits, which are not built yet, that is not known."""
     from innerloop.harness.cli.output import print_json, say
+    from innerloop.harness.experiments.plan import time_of
+    from innerloop.harness.machine import this_machine
+    from innerloop.harness.store.typed import document
 
+    names, first = [one.name for one in candidates], candidates[0]
+    time = time_of(first.words, this_machine()) if first.source is None else None
     if as_json:
-        print_json({"versions": list(names)}, "plan_of_bisect")
-    else:
-        say(*names)
+        print_json({"versions": names, "most": most, "a_run": time and document(time)}, "plan_of_bisect")
+        return EXIT_OK
+    say(*names, f"at most {most} trials of two runs each")
+    say("how long a run takes is unknown: nothing is built yet" if time is None else f"a run takes {time.words()}")
+    if time is not None:
+        say(*(f"  {line}" for line in time.basis))
     return EXIT_OK
 
 

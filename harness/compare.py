@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import CommandLine, command_line, relative, whole
+from innerloop.harness.cli.arguments import NAMED, CommandLine, command_line, relative, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import (
     EXIT_FAILED,
@@ -23,7 +23,7 @@ from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.experiments.asking import Asked, add_question, add_rules, asked
 from innerloop.harness.experiments.output import Output, add_output, output
 
-OF_AN_EXPERIMENT = ("trials", "until", "effect", "verify", "profiler", "out")
+OF_AN_EXPERIMENT = ("trials", "until", "effect", "verify", "profiler", "out", "dry_run")
 EXAMPLES = """\
 examples:
   innerloop compare runs/before runs/after
@@ -34,6 +34,7 @@ examples:
   innerloop compare --base '--engine vllm --workload users-10' --change '--set max_batch_size=16' --trials 8
   innerloop compare --base '--engine vllm' --change '--engine-arg block_size=32' --effect 3%
   innerloop compare --base '--engine vllm' --change '--set max_batch_size=16' --until 1%
+  innerloop compare --base '--engine vllm' --change '--environment mine' --dry-run
   innerloop compare --base '--engine vllm' --change '--set max_batch_size=16' --fail-if 'itl.p99 > 1.05 * baseline'
   innerloop compare experiments/20260102T030405Z-compare
 
@@ -58,9 +59,9 @@ def parser() -> CommandLine:
         "a",
         metavar="A",
         nargs="?",
-        help="a run's folder, its name in runs/, or the word last; without B: an experiment",
+        help=f"{NAMED}; without B: an experiment with both sides",
     )
-    out.add_argument("b", metavar="B", nargs="?", help="the run to compare with A")
+    out.add_argument("b", metavar="B", nargs="?", help="the run or experiment to compare with A, named likewise")
     out.add_argument("--base", metavar="ARGUMENTS", help="arguments of innerloop run for both sides")
     out.add_argument("--change", metavar="ARGUMENTS", help="additional arguments for side B")
     out.add_argument("--trials", type=whole(1, 100), metavar="N", help="runs per side, interleaved; default: 8")
@@ -79,6 +80,11 @@ def parser() -> CommandLine:
     )
     out.add_argument(
         "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
+    )
+    out.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="with --base and --change: print the plan of both sides, with the time it takes at least, and stop",
     )
     out.add_argument(
         "--profiler",
@@ -118,7 +124,7 @@ def compare(arguments: argparse.Namespace) -> int:
             raise Refused("--verified needs --verify when both sides are run: otherwise nothing checks their output")
         return run(arguments, asked(arguments, **more), to)
     if any(getattr(arguments, name) for name in OF_AN_EXPERIMENT):
-        raise Refused("--trials, --until, --effect, --verify, --profiler and --out need --base and --change")
+        raise Refused("--trials, --until, --effect, --verify, --profiler, --out and --dry-run need --base and --change")
     if arguments.a is None:
         raise Refused("name two runs or an experiment, or give --base and --change")
     from innerloop.harness.experiments.stored import compared_runs
@@ -150,6 +156,8 @@ def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
     from innerloop.harness.resume import resume
 
     what.rules()  # refused before anything runs
+    if arguments.dry_run:
+        return dry_run(arguments, what, to.json)
     folder = make(new(arguments.base, arguments.change, what, this_machine()), arguments.out)
     code = resume(folder, to)
     if arguments.html is not None:
@@ -157,6 +165,26 @@ def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
 
         put(arguments.html, lambda: experiment_page(folder), progress_console())
     return code
+
+
+def dry_run(arguments: argparse.Namespace, what: Asked, as_json: bool) -> int:
+    """Prints what would be run."""
+    from innerloop.harness.cli.console import PlainConsole
+    from innerloop.harness.cli.output import print_json
+    from innerloop.harness.experiments.plan import plan_comparison, print_experiment
+    from innerloop.harness.experiments.sides import new
+    from innerloop.harness.machine import this_machine
+    from innerloop.harness.profiling.choice import choose
+
+    machine = this_machine()
+    manifest = new(arguments.base, arguments.change, what, machine, planning=True)
+    out = arguments.out or Path("experiments") / "COMPARISON"
+    resolved = plan_comparison(manifest, machine, choose(what.profiler, None), out)
+    if as_json:
+        print_json(*resolved.described())
+    else:
+        print_experiment(resolved, PlainConsole())
+    return EXIT_OK
 
 
 if __name__ == "__main__":

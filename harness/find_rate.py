@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.arguments import CommandLine, command_line, whole
 from innerloop.harness.cli.command import as_command, leave
@@ -17,6 +18,10 @@ from innerloop.harness.cli.errors import (
     exit_codes,
 )
 from innerloop.harness.session.arguments import add_limits, add_placing, add_request, add_result, add_watching
+
+if TYPE_CHECKING:
+    from innerloop.harness.machine import Machine
+    from innerloop.harness.schema.experiment import Manifest
 
 EXAMPLES = """\
 examples:
@@ -82,25 +87,34 @@ def find_rate(arguments: argparse.Namespace) -> int:
 
     if arguments.workload is None:
         arguments.workload = "poisson-4"
-    manifest = search_of(arguments, this_machine())
+    machine = this_machine()
+    manifest = search_of(arguments, machine)
     if arguments.dry_run:
-        return tell_plan(manifest.options, manifest.blocks, arguments.json)
+        return tell_plan(manifest, machine, arguments.json)
     folder = make(manifest, arguments.out)
     code = finish(folder, FIND_RATE, arguments.json, arguments.strict)
     return EXIT_UNDECIDED if code == EXIT_OK and found_rate(folder).state == "unresolved" else code
 
 
-def tell_plan(options: object, most: int, as_json: bool) -> int:
-    """What would be probed first, and how often at most."""
+def tell_plan(manifest: Manifest, machine: Machine, as_json: bool) -> int:
+    """What would be probed first, how long that takes at least, and how often at most."""
     from innerloop.harness.cli.output import print_json, say
+    from innerloop.harness.experiments.finding import words_at
+    from innerloop.harness.experiments.plan import time_of
+    from innerloop.harness.store.typed import document
 
-    assert isinstance(options, dict)
+    [cell], options, most = manifest.cells, manifest.options, manifest.blocks
+    words = words_at(cell.request["arguments"], options["over"], options["start"], 1)
+    time = time_of(words, machine)
     if as_json:
-        print_json({"most": most, **options}, "plan_of_find_rate")
+        print_json({"most": most, **options, "first_probe": document(time)}, "plan_of_find_rate")
     else:
         limits = ", ".join(f"{one['name']}={one['limit_s']:g}s" for one in options["limits"])
         say(f"{options['engine']}, {options['model']}, {options['workload']}: {options['over']} within {limits}")
+        for line in options["warnings"]:
+            say(f"! {line}")
         say(f"first probe at {options['start']:g}; at most {most} probes, each in its own process")
+        say(f"the first probe takes {time.words()}", *(f"  {line}" for line in time.basis))
     return EXIT_OK
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from innerloop.harness.cli.arguments import CommandLine, command_line
+from innerloop.harness.cli.arguments import NAMED, CommandLine, command_line
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, EXIT_WORSE, STOPPED
 from innerloop.harness.experiments.asking import add_question, add_rules, asked
@@ -38,10 +38,8 @@ def parser() -> CommandLine:
     stopped = f"  {', '.join(map(str, STOPPED))}: ended by a signal"
     codes = "\n".join(("exit codes (1 means a bug in innerloop):", *lines, stopped))
     out = command_line("gate", "Pass or fail a run based on conditions on its metrics.", EXAMPLES + codes)
-    out.add_argument(
-        "baseline", metavar="BASELINE", help="a run or an experiment; without RUN: an experiment with both sides"
-    )
-    out.add_argument("run", metavar="RUN", nargs="?", help="the run or experiment to check")
+    out.add_argument("baseline", metavar="BASELINE", help=f"{NAMED}; without RUN: an experiment with both sides")
+    out.add_argument("run", metavar="RUN", nargs="?", help="the run or experiment to check, named likewise")
     add_rules(out, "; default: fail if --metric is worse by more than --margin")
     add_question(out)
     add_output(out)

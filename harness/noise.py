@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import CommandLine, command_line, whole
+from innerloop.harness.cli.arguments import NAMED_EXPERIMENT, CommandLine, command_line, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, STOPPED, Refused, exit_codes
 from innerloop.harness.cli.output import print_json
@@ -34,7 +34,9 @@ def parser() -> CommandLine:
         "Measure how much two identical runs differ on this machine, and store it for comparisons.",
         EXAMPLES + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, *STOPPED),
     )
-    out.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="a comparison of a run with itself")
+    out.add_argument(
+        "experiment", metavar="EXPERIMENT", nargs="?", help=f"a comparison of a run with itself: {NAMED_EXPERIMENT}"
+    )
     out.add_argument("--base", metavar="ARGUMENTS", help="what to run, as arguments of innerloop run")
     out.add_argument("--trials", type=whole(3, 100), metavar="N", help="trials, of two runs each; default: 8")
     out.add_argument(

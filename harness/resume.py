@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import CommandLine, command_line, duration
+from innerloop.harness.cli.arguments import NAMED_EXPERIMENT, CommandLine, command_line, duration
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import (
     EXIT_FAILED,
@@ -20,10 +20,12 @@ from innerloop.harness.cli.errors import (
 from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.experiments.asking import NOISE
 from innerloop.harness.experiments.output import Output
+from innerloop.harness.store.find import find_run
 
 EXAMPLES = """\
 examples:
   innerloop resume experiments/20260102T030405Z-compare
+  innerloop resume last                                          if that is the experiment that was begun last
 
 An interrupted run is repeated; its partial output is kept alongside the new one. If the machine rebooted during a
 trial, the whole trial is repeated. Failed runs are not repeated. Exit codes 4 and 5 come from the --fail-if conditions
@@ -39,7 +41,7 @@ def parser() -> CommandLine:
         EXAMPLES
         + exit_codes(EXIT_OK, EXIT_REFUSED, EXIT_FAILED, EXIT_WORSE, EXIT_UNDECIDED, *STOPPED, undecided=UNDECIDED),
     )
-    out.add_argument("folder", metavar="FOLDER", type=Path, help="the experiment's folder")
+    out.add_argument("folder", metavar="FOLDER", help=f"an experiment: {NAMED_EXPERIMENT}")
     out.add_argument(
         "--budget", type=duration, metavar="TIME", help="sweeps only: start no new processes after this time"
     )
@@ -50,7 +52,9 @@ def parser() -> CommandLine:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: resume(arguments.folder, Output(arguments.json), arguments.budget, arguments.on))
+    return as_command(
+        lambda: resume(find_run(arguments.folder), Output(arguments.json), arguments.budget, arguments.on)
+    )
 
 
 def resume(folder: Path, to: Output, budget_s: float | None = None, on: str | None = None) -> int:

@@ -50,7 +50,8 @@ def plan_one(arguments: argparse.Namespace) -> int:
     from innerloop.harness.cli.console import PlainConsole
     from innerloop.harness.machine import this_machine
     from innerloop.harness.profiling.choice import choose
-    from innerloop.harness.session.plan import plan, print_plan
+    from innerloop.harness.session.plan import plan
+    from innerloop.harness.session.plan_words import print_plan
     from innerloop.harness.spec.resolve import resolve
     from innerloop.harness.store.typed import document
 

@@ -6,14 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import CommandLine, command_line
+from innerloop.harness.cli.arguments import NAMED, CommandLine, command_line
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, Refused
 from innerloop.harness.cli.output import print_json, say
 
 EXAMPLES = """\
 examples:
-  innerloop show last                                            the newest run in runs/
+  innerloop show last                                            what was made last, a run or an experiment
   innerloop show 20260102T030405Z-vllm-llama-tiny-quick          by its name in runs/
   innerloop show runs/20260102T030405Z-vllm-llama-tiny-quick/result.json
   innerloop show runs/20260102T030405Z-vllm-llama-tiny-quick-layers
@@ -29,7 +29,7 @@ docs/reference/result.md explains the figures. Exit codes: 0 printed, even if th
 
 def parser() -> CommandLine:
     out = command_line("show", "Print the report of an earlier run or experiment.", EXAMPLES)
-    out.add_argument("run", metavar="RUN", help="a folder, its name in runs/ or experiments/, a result.json, or: last")
+    out.add_argument("run", metavar="RUN", help=f"{NAMED}; or a result.json")
     out.add_argument("--json", action="store_true", help="print the result as one JSON document on stdout")
     out.add_argument(
         "--trace",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from innerloop.harness.cli.arguments import CommandLine, command_line, whole
+from innerloop.harness.cli.arguments import NAMED_RUN, CommandLine, command_line, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json
@@ -30,7 +30,7 @@ def parser() -> CommandLine:
         "how prefill delays other requests, and host phases by number of running requests.",
         EXAMPLES,
     )
-    out.add_argument("run", metavar="RUN", help="a run's folder, its name in runs/, or the word last")
+    out.add_argument("run", metavar="RUN", help=NAMED_RUN)
     out.add_argument(
         "--slowest", type=whole(0, 100_000), default=10, metavar="N", help="how many steps to list; default: 10"
     )
@@ -45,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     from innerloop.harness.result.steps import investigate
-    from innerloop.harness.store.find import find_run
+    from innerloop.harness.store.find import find_one
     from innerloop.harness.store.typed import document
 
-    found = investigate(find_run(arguments.run), arguments.slowest)
+    found = investigate(find_one(arguments.run), arguments.slowest)
     if arguments.json:
         print_json(document(found))
         return EXIT_OK

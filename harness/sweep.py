@@ -12,7 +12,7 @@ from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXI
 
 EXAMPLES = """\
 examples:
-  innerloop sweep batch.yaml --dry-run            cells, engine loads, estimated minutes
+  innerloop sweep batch.yaml --dry-run            cells, engine loads, minutes at least
   innerloop sweep batch.yaml --trials 3 --budget 2h
   innerloop sweep batch.yaml                      again: only what has not been measured on this machine
 
@@ -59,7 +59,9 @@ def add_options(out: argparse.ArgumentParser) -> None:
     out.add_argument(
         "--html", type=Path, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
     )
-    out.add_argument("--dry-run", action="store_true", help="print cells, engine loads and estimated minutes, and stop")
+    out.add_argument(
+        "--dry-run", action="store_true", help="print cells, engine loads and the minutes they take at least, and stop"
+    )
     out.add_argument(
         "--on", metavar="CLUSTER", help="run trials on the nodes of a Ray cluster: ray, or ray://HOST:10001"
     )

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from innerloop.harness.cli.arguments import CommandLine, command_line, rate_up_to
+from innerloop.harness.cli.arguments import NAMED_EXPERIMENT, CommandLine, command_line, rate_up_to
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json
@@ -29,9 +29,7 @@ def parser() -> CommandLine:
     out = command_line(
         "watch", "Show live readings of the visible GPUs and the host, or how far along an experiment is.", EXAMPLES
     )
-    out.add_argument(
-        "experiment", nargs="?", metavar="EXPERIMENT", help="an experiment's folder, or its name in experiments/"
-    )
+    out.add_argument("experiment", nargs="?", metavar="EXPERIMENT", help=f"an experiment: {NAMED_EXPERIMENT}")
     rate = rate_up_to(20)
     out.add_argument("--rate", type=rate, default=1.0, metavar="HZ", help="samples per second, at most 20; default: 1")
     out.add_argument("--once", action="store_true", help="take one sample and stop")

@@ -33,7 +33,7 @@ def main(checkpoint: str, output: str, dtype: str) -> None:
 
     begun = time.monotonic()
     source, to = Path(checkpoint), Path(output)
-    config = json.loads((source / "config.json").read_text())
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     model = Llama(config, Tensors(source), dtype).model()
     openvino.save_model(model, to / "openvino_model.xml", compress_to_fp16=False)
     shutil.copy(source / "config.json", to)

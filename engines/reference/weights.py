@@ -22,7 +22,7 @@ def load(job: dict[str, Any], dtype: str) -> Any:
 
     folder, trusted = job["checkpoint"], bool(job.get("trust_remote_code"))
     wanted = {"dtype": getattr(torch, dtype), "attn_implementation": ATTENTION, "local_files_only": True}
-    stored = json.loads((Path(folder) / "config.json").read_text()).get("quantization_config")
+    stored = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("quantization_config")
     if stored is None:
         model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=trusted, **wanted)
     else:

@@ -39,7 +39,7 @@ def written(arguments: dict[str, Any], held: ExitStack) -> str:
     """A file of the arguments of LLM, which win over what its command line would choose. JSON is YAML too."""
     file, path = tempfile.mkstemp(suffix=".yaml", prefix="innerloop-trtllm-")
     held.callback(os.unlink, path)
-    with open(file, "w") as out:
+    with open(file, "w", encoding="utf-8") as out:
         json.dump({name: value for name, value in arguments.items() if name not in ON_THE_LINE}, out)
     return path
 

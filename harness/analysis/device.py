@@ -11,6 +11,7 @@ import numpy as np
 from innerloop.harness.analysis import energy
 from innerloop.harness.analysis.columns import NS, known
 from innerloop.harness.analysis.device_facts import SeenProcess
+from innerloop.harness.schema.quantiles import values_needed
 from innerloop.harness.schema.telemetry import (
     Clock,
     ClockEvent,
@@ -22,6 +23,7 @@ from innerloop.harness.schema.telemetry import (
     Temperature,
 )
 
+POWER_POINTS = (0.5, 0.9, 0.99)
 BUSY = 0.1  # utilization above which a device without event reasons counts as working
 REASONS = {  # bits of NVML's nvmlClocksEventReasons
     0x1: "gpu_idle",
@@ -56,12 +58,15 @@ def power_of(rows: np.ndarray) -> np.ndarray:
 
 
 def power_w(rows: np.ndarray) -> PowerSummary:
-    """Mean, p50, p90, p99 and maximum of the power readings."""
+    """Mean, p50, p90, p99 and maximum of the power readings; a quantile of too few of them is None."""
     watts = power_of(rows)
     watts = watts[known(watts)]
     if len(watts) == 0:
         return PowerSummary(mean=None, p50=None, p90=None, p99=None, max=None)
-    p50, p90, p99 = map(float, np.quantile(watts, [0.5, 0.9, 0.99]))
+    p50, p90, p99 = (
+        float(found) if len(watts) >= values_needed(q) else None
+        for q, found in zip(POWER_POINTS, np.quantile(watts, POWER_POINTS), strict=True)
+    )
     return PowerSummary(mean=float(watts.mean()), p50=p50, p90=p90, p99=p99, max=float(watts.max()))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.harness.schema.quantiles import values_needed
 from innerloop.harness.schema.telemetry import SamplerCost
 
 
@@ -41,7 +42,7 @@ def cost(samples: Samples, start_ns: int, end_ns: int) -> SamplerCost:
         interval_s=samples.interval_s,
         samples=len(rows),
         late_p50_s=float(np.quantile(late, 0.50)) if len(rows) else None,
-        late_p99_s=float(np.quantile(late, 0.99)) if len(rows) else None,
+        late_p99_s=float(np.quantile(late, 0.99)) if len(rows) >= values_needed(0.99) else None,
         longest_gap_s=float(np.diff(rows["time_ns"]).max() / 1e9) if len(rows) > 1 else None,
         cpu_s=samples.cpu_s,
         cpu_share=samples.cpu_s / life_s if life_s > 0 else None,

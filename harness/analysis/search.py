@@ -30,14 +30,13 @@ class Tally:
 @dataclass(frozen=True, slots=True)
 class Probe:
     """One run at a load. overloaded: requests piled up. aborted: it did not come to its end. disturbed: something other
-    than the engine slowed it. doubted: something else makes its figures doubtful."""
+    than the engine slowed it."""
 
     load: float
     limits: Mapping[str, Tally] = field(default_factory=dict)
     overloaded: bool = False
     aborted: bool = False
     disturbed: bool = False
-    doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,6 @@ class Judged:
     overloaded: bool
     aborted: int
     disturbed: int = 0
-    doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +157,6 @@ def judge(load: float, probes: Sequence[Probe]) -> Judged:
         _overloaded(whole),
         aborted,
         len(ended) - len(whole),
-        any(probe.doubted for probe in whole),
     )
 
 

@@ -11,6 +11,7 @@ from innerloop.harness.analysis.chunks import added
 from innerloop.harness.analysis.selection import Ordered, ordered
 from innerloop.harness.analysis.statistics import quantile_bounds
 from innerloop.harness.schema.common import Bounds, Summary
+from innerloop.harness.schema.quantiles import values_needed
 
 MOST = 1 << 62  # of a sum that is exact
 CENSORED_SHARE = 0.01  # of durations that had not ended, above which those that had do not stand for all
@@ -20,20 +21,23 @@ def summary(values: np.ndarray, scale: float = 1.0, *, bounds: bool = False) -> 
     """Mean, quantiles, maximum and count of `values` (any numeric dtype, shape [n]), times `scale`.
 
     Quantiles are interpolated linearly between the two nearest values, as numpy.quantile does by default; `bounds` adds
-    their intervals, for which `values` are in order of time. No values: all None, and a count of 0.
+    their intervals, for which `values` are in order of time. A quantile is None, and so is its interval, where there
+    are fewer values than it needs (`values_needed`). No values: all None, and a count of 0.
     """
     n = len(values)
     if n == 0:
         return Summary(None, None, None, None, None, None, 0)
     found = ordered(values)
 
-    def quantile(q: float) -> float:
+    def quantile(q: float) -> float | None:
+        if n < values_needed(q):
+            return None
         below, part = divmod(q * (n - 1), 1.0)
         low, high = found[int(below)], found[min(int(below) + 1, n - 1)]
         return (float(low) + float(high - low) * part) * scale
 
     def interval(q: float) -> Bounds | None:
-        return _scaled(quantile_bounds(values, found, q), scale) if bounds else None
+        return _scaled(quantile_bounds(values, found, q), scale) if bounds and n >= values_needed(q) else None
 
     return Summary(
         mean=mean(values, found) * scale,
@@ -70,11 +74,11 @@ def durations(values: np.ndarray, ended: np.ndarray, scale: float = 1.0) -> Summ
     seen = censoring.survival(values, ended)
 
     def quantile(q: float) -> float | None:
-        value = censoring.quantile(seen, q)
+        value = censoring.quantile(seen, q) if found.count >= values_needed(q) else None
         return None if value is None else value * scale
 
     def interval(q: float) -> Bounds | None:
-        return _scaled(censoring.quantile_bounds(seen, q), scale)
+        return _scaled(censoring.quantile_bounds(seen, q), scale) if found.count >= values_needed(q) else None
 
     return replace(
         found,

@@ -12,6 +12,7 @@ import numpy as np
 from innerloop.harness.analysis.statistics import Interval, paired_ratio
 from innerloop.harness.analysis.steps import IDLE_SHARE
 from innerloop.harness.schema.common import Summary
+from innerloop.harness.schema.quantiles import quantile_of
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.waterfall import LatencyPoints, LayerRow
 
@@ -156,8 +157,8 @@ def _medians(summaries: Sequence[Summary]) -> LatencyPoints:
     return LatencyPoints(
         mean=of([one.mean for one in summaries]),
         p50=of([one.p50 for one in summaries]),
-        p90=of([one.p90 for one in summaries]),
-        p99=of([one.p99 for one in summaries]),
+        p90=of([quantile_of(one, "p90") for one in summaries]),
+        p99=of([quantile_of(one, "p99") for one in summaries]),
     )
 
 

@@ -79,11 +79,10 @@ def _offline(requests: np.ndarray, batch: int) -> Span:
 
 
 def _closed(requests: np.ndarray, end_ns: int) -> Span:
-    done = finished(requests)
-    if not done.any():
+    done, arrived = finished(requests), first_due_ns(requests)
+    if not done.any() or not len(arrived):
         return Span("after_last_user", missing="no_residence")
     residence = np.median(requests["last_token_ns"][done] - requests["due_ns"][done])
-    arrived = first_due_ns(requests)
     start_ns = int(arrived.max() + residence)
     return Span("after_last_user", start_ns, min(end_ns, out_of_requests_ns(requests) or end_ns))
 

@@ -13,6 +13,8 @@ from innerloop.harness import store
 from innerloop.harness.api.opened import Run
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.result.listing import RunLine, fitting, list_runs
+from innerloop.harness.schema.common import Summary
+from innerloop.harness.schema.quantiles import quantile_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,7 +150,7 @@ def figure(result: Any, path: str) -> Any:
         known = [one.name for one in fields(found)] if is_dataclass(found) else []
         if name not in known:
             raise Refused(f"{path}: a result has no field {name!r}{nearest(name, known)}")
-        found = getattr(found, name)
+        found = quantile_of(found, name) if isinstance(found, Summary) else getattr(found, name)
     if is_dataclass(found):
         raise Refused(f"{path} has several fields; name one of {', '.join(one.name for one in fields(found))}")
     return found

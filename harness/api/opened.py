@@ -163,7 +163,8 @@ def open(path: str | Path) -> Run | Layers | Experiment:
     """Opens a run or an experiment.
 
     Args:
-        path: its folder, a file in it, its name in runs/ or experiments/, or "last": the newest run in runs/.
+        path: its folder, a file in it, its name in runs/ or experiments/, or "last": what was
+            made last, a run in runs/ or an experiment in experiments/.
 
     Raises:
         Refused: there is no such run.

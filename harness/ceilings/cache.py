@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.harness.ceilings.model import Ceilings, Key
+from innerloop.harness.cli.reading import read_kept
 from innerloop.harness.machine import cache_folder
 from innerloop.harness.store.atomic import write_text
 
 VERSION = 1  # raise it when what is measured changes
+ADDED = ("numa_nodes", "power_limit_w")  # to keys of which some are kept already
 
 
 def folder() -> Path:
@@ -25,7 +27,8 @@ def folder() -> Path:
 def path_of(key: Key) -> Path:
     """The file of a key: the device's name for people, and a hash of all of it."""
     words = re.sub(r"[^a-z0-9]+", "-", key.name.lower()).strip("-")[:40]
-    digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode()).hexdigest()
+    fields = {name: value for name, value in asdict(key).items() if name not in ADDED or value is not None}
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     return folder() / f"{key.device}-{words}-{digest[:12]}.json"
 
 
@@ -38,8 +41,8 @@ def read(key: Key) -> Ceilings | None:
 def load(path: Path) -> Ceilings | None:
     """One file, checked; None if it cannot be read or makes no sense."""
     try:
-        return checked(json.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return checked(read_kept(path))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -154,7 +155,7 @@ def adopted(path: Path, device: str) -> Environment:
     Raises:
         Refused: it does not run, or has no torch.
     """
-    python = path.expanduser().absolute()
+    python = Path(os.path.expanduser(path)).absolute()
     if (python / "bin" / "python").exists():
         python = python / "bin" / "python"
     if not python.is_file():

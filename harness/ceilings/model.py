@@ -17,8 +17,8 @@ QUANTIZED_DTYPE = {"fp8": "float8_e4m3fn"}  # what matrices of such weights are 
 class Key:
     """What a measurement is good for: all that decides it and is not pinned while it goes on.
 
-    `cores` (logical ones that may be used), `cpu_quota`, `physical_cores` and `governor` are of a CPU, `driver` and
-    `memory_bytes` of a GPU.
+    `cores` (logical ones that may be used), `cpu_quota`, `physical_cores`, `governor` and `numa_nodes` (of these cores,
+    where they are of several) are of a CPU, `driver`, `memory_bytes` and `power_limit_w` of a GPU.
     """
 
     device: str  # "cpu" or "cuda"
@@ -30,6 +30,8 @@ class Key:
     cpu_quota: float | None = None
     physical_cores: int | None = None
     governor: str | None = None
+    numa_nodes: int | None = None
+    power_limit_w: float | None = None
 
 
 class MemoryRate(TypedDict):

@@ -13,7 +13,7 @@ from innerloop.harness.ceilings import cache, measure
 from innerloop.harness.ceilings.model import Ceilings, Key, MatrixRate, wanted
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.environments import Environment
-from innerloop.harness.machine.state import host_state
+from innerloop.harness.machine.state import host_state, numa_nodes
 
 if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
@@ -104,11 +104,28 @@ def key_of(device: str, machine: Machine, torch: str) -> Key:
             cpu_quota=machine.cpu_quota,
             physical_cores=machine.physical_cores,
             governor=host_state().governor,
+            numa_nodes=numa_nodes(),
         )
     if not machine.gpus:
         raise Refused("this machine has no usable NVIDIA GPU")
     gpu = machine.gpus[0]
-    return Key("cuda", gpu.name, torch, driver=gpu.driver, memory_bytes=gpu.memory_bytes)
+    limit_w = power_limit_w(gpu.uuid)
+    return Key("cuda", gpu.name, torch, driver=gpu.driver, memory_bytes=gpu.memory_bytes, power_limit_w=limit_w)
+
+
+def power_limit_w(uuid: str) -> float | None:
+    """What a GPU may draw now (`nvidia-smi --power-limit`), W; None where it does not say."""
+    from innerloop.harness.telemetry.device import DeviceLost
+    from innerloop.harness.telemetry.nvml import NoDriver, NvmlDevice
+
+    try:
+        device = NvmlDevice(uuid)
+    except (NoDriver, DeviceLost):
+        return None
+    try:
+        return device.facts()["power_limit_w"]
+    finally:
+        device.close()
 
 
 def with_torch(environment: Environment) -> tuple[Environment, str]:

@@ -18,6 +18,7 @@ from innerloop.harness.checkpoints.tensors import SHARD_BYTES, config_json, plan
 from innerloop.harness.checkpoints.tokenizer import tokenizer_files
 from innerloop.harness.checkpoints.weights import Checkpoint
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.cli.reading import read_kept
 from innerloop.harness.machine import cache_folder
 from innerloop.harness.store.folders import DiskFull, Say, discard, disk_errors, locked, sweep, written_whole
 
@@ -146,7 +147,7 @@ def plain(name: str) -> str:
 def fault(path: Path, digest: str | None = None) -> str | None:
     """What is wrong with a made checkpoint; None: it is whole. Sizes are compared, contents are not read."""
     try:
-        record = json.loads((path / RECORD).read_bytes())
+        record = read_kept(path / RECORD)
         if digest not in (None, record["digest"]):
             return "it was made from a different recipe"
         for name, size in record["files"].items():

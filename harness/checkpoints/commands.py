@@ -18,7 +18,9 @@ from innerloop.harness.checkpoints.cache import (
 )
 from innerloop.harness.checkpoints.tensors import WEIGHT_DTYPES, plan, shards
 from innerloop.harness.cli.arguments import CommandLine, add_remove, command_line, named_or_all, whole
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import EXIT_OK
+from innerloop.harness.cli.lists import print_list
 from innerloop.harness.cli.output import print_json, say
 
 if TYPE_CHECKING:
@@ -101,8 +103,8 @@ def show_plan(model: ModelProfile, dtype: str, seed: int, as_json: bool) -> None
         where = planned_checkpoint(model, dtype, seed)
         print_json({"model": model.name, "dtype": dtype, **where, "files": shown}, "checkpoint_plan")
         return
-    for file, held in files.items():
-        say(f"{file}  {len(held):4d} tensors  {size_text(sum(t.bytes for t in held)):>9}  {held[0].name} ...")
+    rows = [(file, str(len(held)), size_text(sum(t.bytes for t in held)), held[0].name) for file, held in files.items()]
+    print_list(PlainConsole(), ("file", "tensors", "size", "first tensor"), rows, right=("tensors", "size"))
     say(f"{model.name} {dtype}: {sum(map(len, files.values()))} tensors, {total} bytes ({size_text(total)})")
 
 
@@ -112,9 +114,12 @@ def show_list(root: Path, as_json: bool) -> None:
     if as_json:
         print_json({"folder": str(root), "checkpoints": found}, "checkpoints")
         return
-    for one in found:
-        state = "complete" if one["fault"] is None else f"damaged: {one['fault']}"
-        say(f"{one['name']:<48} {size_text(one['bytes']):>10}  {state}")
+    rows = [
+        (one["name"], size_text(one["bytes"]), "complete" if one["fault"] is None else f"damaged: {one['fault']}")
+        for one in found
+    ]
+    if rows:
+        print_list(PlainConsole(), ("name", "size", "state"), rows, right=("size",))
     say(f"in {root}")
 
 
@@ -128,5 +133,8 @@ class CheckpointFacts(TypedDict):
 
 def facts(path: Path) -> CheckpointFacts:
     """A checkpoint's name, its bytes on disk and what is wrong with it."""
-    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    try:
+        size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    except OSError as error:  # another user's, or being removed: the others are listed all the same
+        return {"name": path.name, "bytes": 0, "fault": f"it cannot be read: {error.strerror}"}
     return {"name": path.name, "bytes": size, "fault": fault(path)}

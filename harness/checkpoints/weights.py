@@ -5,6 +5,7 @@ Nothing in the folder is ever executed: the configuration is read as data, and p
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -82,7 +83,7 @@ def use_weights(path: str | Path, model: ModelProfile) -> Checkpoint:
         Refused: no such folder, another architecture, missing or cut files, pickled weights.
     """
     started = time.monotonic()
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if not folder.is_dir():
         raise Refused(f"--weights {path}: {'not a folder' if folder.exists() else 'no such folder'}")
     folder = folder.resolve()
@@ -123,8 +124,13 @@ def read_object(path: Path) -> Document:
     """A JSON file that must hold an object.
 
     Raises:
-        Refused: unreadable, too large, not JSON, or not an object.
+        Refused: unreadable, too large, not JSON as engines read it, or not an object.
     """
+    if read_bytes(path, str(path), JSON_LIMIT_BYTES).startswith(codecs.BOM_UTF8):
+        raise Refused(
+            f"{path} begins with a byte order mark, with which engines do not read it",
+            f"remove it: sed -i '1s/^\\xef\\xbb\\xbf//' {path}",
+        )
     content = read_json(path, str(path), JSON_LIMIT_BYTES)
     if not isinstance(content, dict):
         raise Refused(f"{path} must contain a JSON object, not a {type(content).__name__}")

@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from innerloop.harness.cli.errors import EXIT_REFUSED, Refused, closest, nearest
+from innerloop.harness.cli.helptext import HelpFormatter
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import printable
 
 UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+NAMED = "a run or an experiment: its folder, its name in runs/ or experiments/, or last, the newest of both"
+NAMED_RUN = "a run: its folder, its name in runs/, or last, if what was made last is a run"
+NAMED_EXPERIMENT = "its folder, its name in experiments/, or last, if what was made last is one"
 Suggest = Callable[[str], str | None]
 
 
@@ -24,7 +28,7 @@ class CommandLine(argparse.ArgumentParser):
     suggest: Suggest | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("formatter_class", HelpFormatter)
         super().__init__(*args, **kwargs)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -101,7 +105,7 @@ class CommandLine(argparse.ArgumentParser):
 
 
 def command_line(verb: str, description: str, epilog: str, suggest: Suggest | None = None) -> CommandLine:
-    """The command line of `innerloop VERB`; the epilog, with its examples, is printed as it is."""
+    """The command line of `innerloop VERB`; the epilog's examples stay lines of their own."""
     out = CommandLine(prog=as_called(f"innerloop {verb}"), description=description, epilog=as_called(epilog))
     out.suggest = suggest
     return out

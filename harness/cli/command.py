@@ -11,7 +11,7 @@ from typing import NoReturn, TypeVar
 
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, STOPPED, InnerloopError
 from innerloop.harness.cli.output import tell
-from innerloop.harness.cli.progress import GONE, Lasting, lasting_stdout
+from innerloop.harness.cli.progress import GONE, Lasting, lasting_stdout, open_streams
 from innerloop.harness.cli.signals import Stopped, stop_signals
 from innerloop.harness.cli.verbs import as_called
 
@@ -25,6 +25,7 @@ def as_command(work: Callable[[], int], keeps: bool = False) -> int:
     Work that was interrupted and still came to its end (a run that keeps what it measured) has the signal's code too.
     `keeps`: what the work found is on the disk as well, so that an output which cannot be written changes no code.
     """
+    open_streams()
     with stop_signals() as held, lasting_stdout() as out:
         code, said = _done(work, keeps, held, out)
     if said:

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+UNBROKEN = 30  # letters: a column of times, sizes and words is never broken, one of paths and sentences is
+
 
 def print_list(
     console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()
 ) -> None:
     """Prints rows under their columns; those named in `right` are aligned right. Piped lines are never broken."""
     if console.is_terminal:
-        from rich import box
-        from rich.table import Table
+        from innerloop.harness.cli.tables import FittedTable
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in columns:
-            table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        table = FittedTable()
+        for place, column in enumerate(columns):
+            short = all(len(row[place]) <= UNBROKEN for row in rows)
+            table.add_column(column, justify="right" if column in right else "left", no_wrap=short)
         for row in rows:
             table.add_row(*row)
         console.print(table)

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 GONE = (errno.EIO, errno.EPIPE)  # the reader went, which is no trouble of ours
 
 
+def open_streams() -> None:
+    """Gives this process what it was started without (`>&-`): else the first file that it opens is its output."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            if os.open(os.devnull, os.O_RDWR) == number and getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
 class Lasting:
     """A stream whose reader may go: a terminal when its connection breaks, `head` when it has its lines; or whose disk
     may be full. What is written after that is dropped, so that the work goes on to an orderly end and its exit code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -71,3 +72,18 @@ def read_json(path: Path, source: str, most_bytes: int = DOCUMENT_BYTES) -> Any:
         raise Refused(f"{source} is nested too deeply") from None
     except ValueError as error:
         raise Refused(f"{source} is not JSON: {error}") from None
+
+
+def read_kept(path: Path) -> Any:
+    """A JSON file that innerloop keeps for itself, which may have been damaged since.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it cannot be read.
+    """
+    if not os.path.lexists(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    try:
+        return read_json(path, "it")
+    except Refused as refusal:
+        raise ValueError(str(refusal)) from None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from innerloop.harness.cli.errors import Refused
 
@@ -14,7 +15,9 @@ WORDS = (
 )
 NAME = re.compile(rf"(?:^|[_.-])(?:{WORDS})(?:$|[_.-])", re.IGNORECASE)
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+USER_IN_URL = re.compile(r"(?<=://)[^/\s]+(?=@)")
+IN_QUERY = re.compile(r"([?&]([\w.-]+)=)[^&#\s]+")
+AS_FLAG = re.compile(r"(?<!\S)(--?([A-Za-z][\w.-]*)(?:=|\s+))(?!-)\S+")
 
 
 def is_secret(name: str) -> bool:
@@ -22,16 +25,44 @@ def is_secret(name: str) -> bool:
     return NAME.search(CAMEL.sub("_", name)) is not None
 
 
+def hidden(value: str) -> str:
+    """A text without the credentials in it: in a URL (`//user:password@`, `?token=`), behind a flag (`--api-key`)."""
+
+    def after_name(found: re.Match[str]) -> str:
+        return found[1] + HIDDEN if is_secret(found[2]) else found[0]
+
+    return AS_FLAG.sub(after_name, IN_QUERY.sub(after_name, USER_IN_URL.sub(HIDDEN, value)))
+
+
 def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables, with what looks like a credential by its name, or lies in a URL (`//user:password@`), hidden."""
-    return {name: HIDDEN if is_secret(name) else USER_IN_URL.sub(HIDDEN, value) for name, value in variables.items()}
+    """The variables, with what looks like a credential, by its name or in its value, hidden."""
+    return {name: HIDDEN if is_secret(name) else hidden(value) for name, value in variables.items()}
 
 
-def refuse_secrets(names: Iterable[str], option: str) -> None:
-    """Raises: Refused: an argument that would stand in job.json and result.json, where anyone may read it."""
-    for name in names:
-        if is_secret(name):
+def refuse_secrets(arguments: Mapping[str, Any], option: str) -> None:
+    """Raises: Refused: an argument, or something in one, would stand in job.json and result.json, for all to read."""
+    for name, value in arguments.items():
+        if (place := _secret_in(name, value)) is not None:
             raise Refused(
-                f"{option} {name} looks like a credential, and it would be stored with the run",
-                "Pass it in the engine's own environment variable instead; only the variable's name is stored.",
+                f"{option} {place} looks like a credential, and it would be stored with the run",
+                "Export it in an environment variable instead; the worker inherits it, and only its name is stored.",
             )
+
+
+def _secret_in(name: str, value: Any) -> str | None:
+    """Where a credential is: `a.b`; None where there is none."""
+    if (
+        value is not None
+        and is_secret(name.rpartition(".")[2])
+        and not ("." in name and isinstance(value, (int, float)))
+    ):
+        return name  # a number deep in a configuration is a token's id
+    if isinstance(value, str):
+        return name if hidden(value) != value else None
+    if isinstance(value, Mapping):
+        inner = ((f"{name}.{key}", one) for key, one in value.items())
+    elif isinstance(value, (list, tuple)):
+        inner = ((f"{name}[{place}]", one) for place, one in enumerate(value))
+    else:
+        return None
+    return next((found for place, one in inner if (found := _secret_in(place, one)) is not None), None)

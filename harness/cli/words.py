@@ -80,7 +80,7 @@ def levels(values: Sequence[float | None], top: float | None = None) -> str:
     values = [value if value is not None and math.isfinite(value) else None for value in values]
     top = top or max((v for v in values if v is not None), default=0) or 1
     bars = "▁▂▃▄▅▆▇█"
-    return "".join(" " if v is None else bars[min(int(v / top * len(bars)), len(bars) - 1)] for v in values)
+    return "".join(" " if v is None else bars[max(min(int(v / top * len(bars)), len(bars) - 1), 0)] for v in values)
 
 
 def is_control(letter: str) -> bool:

@@ -4,7 +4,7 @@ from innerloop.harness.environments.build import create, remove
 from innerloop.harness.environments.choose import check, known, obtain, yours
 from innerloop.harness.environments.environment import Environment
 from innerloop.harness.environments.folders import MARKER, environments_folder, existing, plan
-from innerloop.harness.environments.interpreters import packages
+from innerloop.harness.environments.interpreters import content, packages
 from innerloop.harness.environments.own import adopt
 
 __all__ = [  # for other rooms; files of this one import each other
@@ -12,6 +12,7 @@ __all__ = [  # for other rooms; files of this one import each other
     "Environment",
     "adopt",
     "check",
+    "content",
     "create",
     "environments_folder",
     "existing",

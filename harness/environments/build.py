@@ -158,7 +158,7 @@ def _locked(folder: Path, say: Say | None) -> Iterator[int]:
     """
     import fcntl
 
-    fd = os.open(lock_file(folder), os.O_RDWR | os.O_CREAT, 0o644)
+    fd = os.open(lock_file(folder), os.O_RDWR | os.O_CREAT, 0o666)  # less the umask: a group may share a cache
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

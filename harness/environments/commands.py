@@ -34,6 +34,13 @@ cache folder, or in $INNERLOOP_HOME/environments. Packages come from the indexes
 its PYTHONPATH, and variables. A run uses it if you name it (--environment NAME). Otherwise a run uses it only if
 innerloop cannot install its own (no lock, no uv or no package index) and it is the only one for the engine and device.
 """
+TRUSTED = """\
+Register an environment that innerloop did not make. Whatever it names is run: its interpreter, its packages, and what
+its variables preload. Register only what you trust.
+"""
+CREDENTIALS = """\
+Credentials are refused in --env, as they would be stored: export them, and the worker inherits them.
+"""
 
 
 def parser() -> CommandLine:
@@ -54,7 +61,9 @@ def parser() -> CommandLine:
     )
     create.add_argument("--recreate", action="store_true", help="remove an existing one first")
     create.add_argument("--dry-run", action="store_true", help="resolve every package without creating anything")
-    known = verbs.add_parser("register", help="register an existing environment under a name")
+    known = verbs.add_parser(
+        "register", help="register an existing environment under a name", description=TRUSTED, epilog=CREDENTIALS
+    )
     known.add_argument("name")
     known.add_argument("--engine", required=True)
     known.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="default: cuda")

@@ -7,12 +7,12 @@ half-made, whatever left it so, and is made again.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import read_kept
 from innerloop.harness.environments.environment import OWN_PACKAGES, Environment, worker_variables
 from innerloop.harness.environments.interpreters import choose_python
 from innerloop.harness.machine import cache_folder
@@ -112,7 +112,9 @@ class Marker(TypedDict):
 def read_marker(folder: Path) -> Marker | None:
     """What was written when an environment was finished; None if it is half-made."""
     try:
-        record = json.loads((folder / MARKER).read_bytes())
-        return record if Marker.__annotations__.keys() <= record.keys() else None
-    except (OSError, ValueError, AttributeError):
+        record = read_kept(folder / MARKER)
+    except (OSError, ValueError):
         return None
+    texts = isinstance(record, dict) and [record.get(name) for name in ("created", "python_version", "lock_hash")]
+    whole = texts and all(isinstance(text, str) for text in texts) and "version" in record
+    return record if whole and isinstance(record["version"], (str, type(None))) else None

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import installer
@@ -22,6 +22,28 @@ for d in distributions():
     if name:
         names.setdefault(name.lower().replace("_", "-").replace(".", "-"), d.version)
 print(json.dumps({"version": platform.python_version(), "prefix": sys.prefix, "packages": names}))
+"""
+
+
+CONTENT = """
+import hashlib, json, os
+from importlib.metadata import distributions
+found = []
+for d in distributions():
+    told = d.read_text("direct_url.json")
+    about = json.loads(told) if told else {}
+    where = getattr(d, "_path", None)  # its folder of metadata
+    installed = os.stat(where).st_mtime_ns if where is not None and os.path.exists(where) else None
+    sources = []
+    if about.get("dir_info", {}).get("editable"):
+        for top, folders, files in os.walk(about.get("url", "").removeprefix("file://")):
+            folders[:] = [one for one in folders if one[0] != "." and one not in ("__pycache__", "build", "tests")]
+            for name in files:
+                if name.endswith((".py", ".so", ".cu", ".cpp", ".rs")):
+                    state = os.stat(os.path.join(top, name))
+                    sources.append([top, name, state.st_size, state.st_mtime_ns])
+    found.append([d.metadata["Name"] or "", d.version, installed, sorted(sources)])
+print(json.dumps(hashlib.sha256(json.dumps(sorted(found, key=str)).encode()).hexdigest()))
 """
 
 
@@ -64,14 +86,28 @@ def packages(python: Path, variables: Mapping[str, str] | None = None) -> dict[s
 
 
 def probe(python: Path, variables: Mapping[str, str] | None = None) -> Probed:
-    """Asks an interpreter; `variables` as in `packages`.
+    """What an interpreter says of itself; `variables` as in `packages`.
 
     Raises:
         Refused: it does not run, or does not answer as a Python does.
     """
+    return cast(Probed, _asked(python, PROBE, dict, variables))
+
+
+def content(python: Path, variables: Mapping[str, str] | None = None) -> str:
+    """A hash of what an interpreter finds: each distribution's version and when it was installed, and, of one that is
+    installed as a link to its sources, the state of those. So another build of the same version has another one.
+
+    Raises:
+        Refused: as `probe`.
+    """
+    return str(_asked(python, CONTENT, str, variables))
+
+
+def _asked(python: Path, script: str, kind: type, variables: Mapping[str, str] | None) -> Any:
     from innerloop.harness.process.launcher import environment
 
-    command = [str(python), "-c", PROBE]
+    command = [str(python), "-c", script]
     try:
         done = subprocess.run(
             command,
@@ -86,6 +122,6 @@ def probe(python: Path, variables: Mapping[str, str] | None = None) -> Probed:
         answer = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 and done.stdout.strip() else None
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise Refused(f"{python} is not a working Python: {error}") from None
-    if not isinstance(answer, dict):
+    if not isinstance(answer, kind):
         raise Refused(f"{python} is not a working Python (exit code {done.returncode})", *done.stderr.splitlines()[-5:])
-    return cast(Probed, answer)
+    return answer

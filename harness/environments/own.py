@@ -66,7 +66,7 @@ def recipe_of(engine: EngineProfile, device: str) -> Recipe:
 def located(path: Path) -> Path:
     """The path as given, `~` included; a bare name such as python3.12 is looked up as a shell does."""
     found = shutil.which(path) if path.name == str(path) and not path.exists() else None
-    return Path(found) if found else path.expanduser().absolute()
+    return Path(found) if found else Path(os.path.expanduser(path)).absolute()
 
 
 def look(

@@ -46,7 +46,7 @@ def config_files(environ: Mapping[str, str]) -> list[Path]:
     own = environ.get("PIP_CONFIG_FILE")
     if own == os.devnull:
         return []
-    home = Path(environ.get("HOME", "~")).expanduser()
+    home = Path(os.path.expanduser(environ.get("HOME", "~")))
     shared = [Path(folder) / "pip" for folder in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if folder]
     user = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     folders = [*shared, Path("/etc"), home / ".pip", user / "pip", Path(sys.prefix)]
@@ -101,5 +101,5 @@ def _whole(seconds: str | None) -> str | None:
 
 def _place(link: str) -> str:
     """A find-links entry that holds from any working folder: pip takes paths relative to its own, and `~`."""
-    path = Path(link).expanduser()
+    path = Path(os.path.expanduser(link))
     return str(path.absolute()) if "://" not in link and path.exists() else link

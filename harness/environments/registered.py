@@ -15,9 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.cli.reading import read_kept, read_text
+from innerloop.harness.cli.secrets import refuse_secrets
 from innerloop.harness.environments.environment import Environment
 from innerloop.harness.environments.own import environment_of, look, recipe_of
 from innerloop.harness.environments.pip_settings import no_index, pip_settings
@@ -72,6 +74,7 @@ def register(
     whole = tuple(_site(site) for site in sites)
     for key, value in env.items():
         _check_variable(key, value)
+    refuse_secrets(env, "--env")
     variables = {**recipe_of(engine, device).env, **_variables(whole, env)}
     advice = "pass the folder that contains it with --site; this shell's PYTHONPATH is ignored"
     found = look(python, engine, device, "--python", advice, variables)
@@ -152,10 +155,9 @@ def bundle(path: Path) -> tuple[list[Path], dict[str, str]]:
     """
     script = path / SCRIPT
     try:
-        lines = script.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        advice = "give the folder of the unpacked bundle"
-        raise Refused(f"--bundle: {script} cannot be read: {error}", advice) from None
+        lines = read_text(script, f"--bundle: {script}").splitlines()
+    except Refused as refusal:
+        raise Refused(str(refusal), "give the folder of the unpacked bundle") from None
     sites: list[Path] = []
     env: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
@@ -180,7 +182,7 @@ def _variables(sites: Sequence[Path], env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _site(path: Path) -> Path:
-    whole = path.expanduser().absolute()
+    whole = Path(os.path.expanduser(path)).absolute()
     if not whole.is_dir():
         raise Refused(f"--site: {path} is not a folder")
     if os.pathsep in str(whole):
@@ -206,14 +208,14 @@ def _write(one: Registered) -> None:
     path = folder() / f"{one.name}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+        write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n", contended=True)
     except OSError as error:
         raise Refused(f"{path} cannot be written: {error}", "set INNERLOOP_HOME to a writable folder") from None
 
 
 def _read(path: Path) -> Registered | None:
     try:
-        content: Any = json.loads(path.read_bytes())
+        content = read_kept(path)
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or content.keys() != FIELDS or content["name"] != path.stem:

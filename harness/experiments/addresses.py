@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from typing_extensions import NotRequired
+
 from innerloop.harness import __version__, environments
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.machine import cache_folder
+from innerloop.harness.cli.reading import read_kept
+from innerloop.harness.environments import registered
+from innerloop.harness.machine import cache_folder, cgroups
 from innerloop.harness.machine.commit import own_commit
+from innerloop.harness.machine.state import host_state
+from innerloop.harness.process.launcher import RECORDED_PREFIXES
 from innerloop.harness.result.identity import key_of
+from innerloop.harness.spec.adapter_settings import adapter_of
 from innerloop.harness.store import result_file
 from innerloop.harness.store.documents import write_document
 
@@ -36,10 +44,12 @@ class Known(TypedDict):
     figures: dict[str, float | None]
     boot: str
     time: str
+    values: NotRequired[dict[str, int]]
 
 
 def address_of(spec: RunSpec, machine: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """sha256 of the resolved run, the packages of its environment, its files, this machine and innerloop itself.
+    """sha256 of the resolved run, the packages of its environment, the variables that can change what is measured, its
+    files, this machine as this process may use it, and innerloop itself.
 
     `machine` as `sides.described` gives it; `options`: how runs are made, by the names of `HOW`.
 
@@ -52,7 +62,8 @@ def address_of(spec: RunSpec, machine: Mapping[str, Any], options: Mapping[str, 
         "limits": described.get("slo"),  # of goodput, which is kept among the figures
         "packages": packages(spec),
         "files": [state_of(Path(path)) for path in files_of(spec, described)],
-        "machine": dict(machine),
+        "machine": {**machine, **use_of_machine()},
+        "variables": variables_of(spec),
         "options": {name: options.get(name) for name in HOW},
         "innerloop": [__version__, _commit()],
     }
@@ -79,10 +90,36 @@ def _packages(engine: Any, device: str, python: Path | None, name: str | None, a
     if key not in _known:
         own = environments.yours(engine, device, python, name)
         if own is not None:
-            _known[key] = f"{own.python} {own.python_version} {own.version} {','.join(map(str, own.sites))}"
+            found = environments.content(own.python, own.variables)
+            _known[key] = f"{own.python} {own.python_version} {own.version} {','.join(map(str, own.sites))} {found}"
         else:
             _known[key] = environments.plan(engine, device).lock_hash
     return _known[key]
+
+
+def variables_of(spec: RunSpec) -> Mapping[str, str]:
+    """A hash of each variable that can change what is measured: the user's, and those of a registered environment.
+    Where temporary files lie changes nothing."""
+    own = registered.load(spec.environment).env if spec.environment is not None else {}
+    prefixes = (*RECORDED_PREFIXES, *adapter_of(spec.engine).variables)
+    return {
+        name: hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()
+        for name, value in {**os.environ, **own}.items()
+        if name.startswith(prefixes) and name != "TMPDIR"
+    }
+
+
+@lru_cache(maxsize=1)
+def use_of_machine() -> Mapping[str, Any]:
+    """How much of the machine this process may use, and how fast that is let be."""
+    state = host_state()
+    return {
+        "cpus": len(state.affinity or ()),
+        "cpu_quota": cgroups.cpu_quota(),
+        "governor": state.governor,
+        "turbo": state.turbo,
+        "smt": state.smt,
+    }
 
 
 def files_of(spec: RunSpec, described: Mapping[str, Any]) -> list[str]:
@@ -116,10 +153,16 @@ def state_of(path: Path) -> list[Any]:
 def known(address: str) -> list[Known]:
     """The runs that have an address and are still there, the oldest first."""
     try:
-        found = json.loads(_file(address).read_bytes())
-        return [one for one in found["runs"] if (Path(one["run"]) / result_file.FILE).is_file()]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_kept(_file(address))
+        return [one for one in found["runs"] if _is_whole(one) and (Path(one["run"]) / result_file.FILE).is_file()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
+
+
+def _is_whole(one: Mapping[str, Any]) -> bool:
+    return all(isinstance(one[name], str) for name in ("run", "status", "boot", "time")) and all(
+        value is None or isinstance(value, (int, float)) for value in one["figures"].values()
+    )
 
 
 def remember(address: str, event: Event, run: Path) -> None:
@@ -130,11 +173,12 @@ def remember(address: str, event: Event, run: Path) -> None:
         "figures": dict(event.figures),
         "boot": event.boot,
         "time": event.time,
+        "values": dict(event.values),
     }
     path = _file(address)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_document(path, {"runs": [*known(address)[1 - MOST_RUNS :], new]})
+        write_document(path, {"runs": [*known(address)[1 - MOST_RUNS :], new]}, contended=True)
     except (OSError, Refused):
         pass
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from innerloop.harness.analysis.bisection import NONE, Observation, Posterior, decided, merged, next_version, posterior
 from innerloop.harness.experiments.blocks import ENDED, Job, latest
-from innerloop.harness.result.figures import FIGURES
+from innerloop.harness.result.figures import FIGURES, TOO_FEW, too_few
 from innerloop.harness.schema.experiment import Event, Manifest
 
 BISECT = "bisect"  # the design
@@ -64,6 +64,8 @@ def state(manifest: Manifest, events: Sequence[Event]) -> State:
             if event.event != "done":
                 untestable[place] = event.reason or event.event
         ratio = log_ratio(pair, cells, newest, options["metric"])
+        if ratio is None and not pair.last:
+            untestable = _unmeasured(pair, cells, newest, options["metric"]) | untestable
         if pair.first == 0 and not pair.last and ratio is not None:
             seen.append(Observation(pair.second, ratio))
 
@@ -112,6 +114,17 @@ def log_ratio(pair: Pair, cells: Sequence[str], newest: Mapping[str, Event], met
     if not a or not b or a <= 0 or b <= 0:
         return None
     return math.log(b / a) * (1 if better_of(metric) == "higher" else -1)
+
+
+def _unmeasured(pair: Pair, cells: Sequence[str], newest: Mapping[str, Event], metric: str) -> dict[int, str]:
+    """Why versions whose runs came to their end cannot be compared: they lack the figure, and so would others."""
+    found: dict[int, str] = {}
+    for place in (pair.first, pair.second):
+        event = newest[Job(cells[place], block=pair.block).name]
+        if event.event == "done" and not event.figures.get(metric):
+            reason = too_few(metric, {"": [event.values]})
+            found[place] = f"{reason}; {TOO_FEW}" if reason is not None else f"its run has no {metric}, or it is 0"
+    return found
 
 
 def next_pair(manifest: Manifest, events: Sequence[Event], boot: str) -> list[Job]:

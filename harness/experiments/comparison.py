@@ -11,14 +11,14 @@ import numpy as np
 from innerloop.harness import __version__
 from innerloop.harness.analysis.attribution import attribute
 from innerloop.harness.analysis.compositions import Run, run_of
-from innerloop.harness.analysis.statistics import LEAST_BLOCKS
+from innerloop.harness.analysis.statistics import LEAST_BLOCKS, mean_interval
 from innerloop.harness.analysis.steps import IDLE_SHARE, edges
 from innerloop.harness.analysis.verdicts import MARGIN, blocks_for, compare
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.experiments.why import by_kernel_class, estimate, explained
 from innerloop.harness.result.codes import ALL, makes_suspect
 from innerloop.harness.result.differences import differences, other_machine, same_boot
-from innerloop.harness.result.figures import FIGURES, PRIMARY
+from innerloop.harness.result.figures import FIGURES, PRIMARY, Compared, too_few
 from innerloop.harness.schema.compared_run import ComparedRun
 from innerloop.harness.schema.comparison import (
     VERSION,
@@ -26,6 +26,7 @@ from innerloop.harness.schema.comparison import (
     Comparison,
     Decomposition,
     Doubt,
+    Estimate,
     MarginSource,
     Side,
 )
@@ -110,7 +111,7 @@ def comparison(blocks: Sequence[Block], question: Question) -> Comparison:
         why=why,
         why_not=why_not,
         notes=tuple(_notes(blocks)),
-        trials_needed=blocks_for(*_values(blocks, question.metric), FINE),
+        trials_needed=None if figures[0].reason else blocks_for(*_values(blocks, question.metric), FINE),
     )
 
 
@@ -177,15 +178,19 @@ def refuse_unverified(sides: Sequence[Side]) -> None:
 
 
 def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[ComparedFigure, ...], tuple[str, ...]]:
-    """Every figure that all runs have, the metric first; and the names of the others that some run has."""
+    """Every figure that all runs have, or that some lack for want of values, the metric first; and the names of the
+    others that some run has."""
     known = {one.name: one for one in sorted(FIGURES, key=lambda one: one.name != question.metric)}
     values = {name: [[one.result.figures.get(name) for one in block] for block in blocks] for name in known}
     whole = {name: rows for name, rows in values.items() if all(v is not None and v > 0 for row in rows for v in row)}
-    if question.metric not in whole:
+    behind = {side: [block[k].result.values for block in blocks] for k, side in enumerate("AB")}
+    reasons = {name: reason for name in known if name not in whole and (reason := too_few(name, behind)) is not None}
+    if question.metric not in (*whole, *reasons):
         raise Refused(f"--metric: at least one run has no {question.metric}, or it is 0")
     pairs = {
         name: (known[name].better, [row[0] or 0.0 for row in rows], [row[1] or 0.0 for row in rows])
-        for name, rows in whole.items()
+        for name in dict.fromkeys((question.metric, *whole))  # that first, whether or not it is known
+        for rows in [whole.get(name, [])]
     }
     spoilt = {
         kind
@@ -195,8 +200,9 @@ def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[Compare
         if makes_suspect(reason)
         for kind in reason.affects or ALL  # a reason of the first version does not say
     }
-    found = tuple(
-        ComparedFigure(
+    doubtful = {name for name, one in known.items() if {one.kind, "comparison"} & spoilt}
+    found = {
+        one.name: ComparedFigure(
             name=one.name,
             unit=known[one.name].unit,
             better=one.better,
@@ -207,12 +213,34 @@ def _figures(blocks: Sequence[Block], question: Question) -> tuple[tuple[Compare
             leaning=one.leaning,
             p=one.p,
             smallest_visible=one.visible,
-            doubtful=bool({known[one.name].kind, "comparison"} & spoilt),
+            doubtful=one.name in doubtful,
         )
         for one in compare(pairs, question.margin, question.looks)
+    }
+    for name, reason in reasons.items():
+        found[name] = _unknown(known[name], values[name], name in doubtful, reason)
+    some = (name for name in known if name not in found and any(v for row in values[name] for v in row))
+    return tuple(found[name] for name in known if name in found), tuple(some)
+
+
+def _unknown(of: Compared, rows: Sequence[Sequence[float | None]], doubtful: bool, reason: str) -> ComparedFigure:
+    """A quantile that too few values support on a side at least; the mean of the other one may be known."""
+    a, b = ([row[k] for row in rows] for k in (0, 1))
+    nothing = Estimate(None, None, None)
+    return ComparedFigure(
+        name=of.name,
+        unit=of.unit,
+        better=of.better,
+        a=nothing if None in a else estimate(mean_interval(np.array(a, dtype=np.float64))),
+        b=nothing if None in b else estimate(mean_interval(np.array(b, dtype=np.float64))),
+        ratio=nothing,
+        verdict="undecided",
+        leaning=None,
+        p=None,
+        smallest_visible=None,
+        doubtful=doubtful,
+        reason=reason,
     )
-    some = (name for name in known if name not in whole and any(v for row in values[name] for v in row))
-    return found, tuple(some)
 
 
 def _values(blocks: Sequence[Block], name: str) -> tuple[np.ndarray, np.ndarray]:

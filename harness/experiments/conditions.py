@@ -10,7 +10,7 @@ from typing import Literal
 from innerloop.harness import __version__
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_UNDECIDED, EXIT_WORSE, Refused
 from innerloop.harness.experiments.comparison import metric_named
-from innerloop.harness.result.figures import FIGURES
+from innerloop.harness.result.figures import FIGURES, TOO_FEW
 from innerloop.harness.schema.comparison import ComparedFigure, Comparison, Estimate
 from innerloop.harness.schema.gate import DOUBT, VERSION, CheckedCondition, Gate, Outcome
 
@@ -100,6 +100,8 @@ def _checked(condition: Condition, row: ComparedFigure | None, rules: Rules) -> 
     if row is not None:
         value = row.ratio if condition.relative else row.b
         outcome, reason = lies(value, condition)
+        if value.value is None and row.reason is not None:
+            reason = f"{row.reason}; {TOO_FEW}"
         waived = outcome == "cannot tell" and rules.undecided
         if row.doubtful and outcome != "failed":
             waived = rules.suspect and (outcome == "passed" or waived)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,6 +21,8 @@ from innerloop.harness.experiments.bisecting import BISECT, State, better_of, ne
 from innerloop.harness.experiments.blocks import Job, latest
 from innerloop.harness.experiments.commits import Candidate, built, make
 from innerloop.harness.experiments.comparison import Block, Member, Question, comparison, estimate
+from innerloop.harness.experiments.ended import standing, states_of
+from innerloop.harness.experiments.enough import refuse_too_few
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
 from innerloop.harness.experiments.local import Way, run_grid
 from innerloop.harness.experiments.sides import described, words_of
@@ -68,7 +70,9 @@ def bisection_of(what: str, candidates: Sequence[Candidate], asked: Asked, machi
             continue
         arguments = parser().parse_args(list(one.words))
         try:
-            key = key_of(resolve(request_of(arguments), machine).describe())
+            spec = resolve(request_of(arguments), machine).describe()
+            refuse_too_few([asked.metric], spec)
+            key = key_of(spec)
             refused = None
         except Refused as error:
             if k == 0:
@@ -127,7 +131,7 @@ def bisected(folder: Path) -> Bisect:
         schema_version=DOCUMENT_VERSION,
         innerloop_version=__version__,
         created=events[-1].time if events else manifest.created,
-        status="ok" if over else "interrupted" if events and events[-1].event == "interrupted" else "partial",
+        status=standing(manifest, events, over),
         what=options["what"],
         metric=options["metric"],
         better="higher" if better_of(options["metric"]) == "higher" else "lower",
@@ -143,7 +147,7 @@ def bisected(folder: Path) -> Bisect:
         most=manifest.blocks,
         versions=tuple(_version(k, name, now, names, events, options["metric"]) for k, name in enumerate(names)),
         why=_why(folder, now, names, options["metric"]),
-        notes=tuple(_notes(now, names, options)),
+        notes=tuple(_notes(now, names, options, states_of(events))),
     )
 
 
@@ -182,7 +186,9 @@ def _why(folder: Path, now: State, names: Sequence[str], metric: str) -> Compari
         return None
 
 
-def _notes(now: State, names: Sequence[str], options: Any) -> Iterator[str]:
+def _notes(now: State, names: Sequence[str], options: Any, runs: Mapping[str, int]) -> Iterator[str]:
+    if runs.get("suspect"):
+        yield f"suspect runs: {runs['suspect']} of {sum(runs.values())}; innerloop show gives the reasons of each"
     for name, reason in options["left_out"].items():
         yield f"{name} was left out: {reason}"
     for k, reason in now.untestable.items():

@@ -1,15 +1,16 @@
-"""How long a grid takes: what its windows last, and what warm-ups and loads are known or assumed to take."""
+"""How long a grid takes at least: what its windows last, and what loads and warm-ups took in earlier runs here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from innerloop.harness.checkpoints import planned_checkpoint
+from innerloop.harness.cli.words import size
 from innerloop.harness.experiments.blocks import block_of
 from innerloop.harness.schema.experiment import Cell, Event
 from innerloop.harness.schema.sweep_plan import PlannedCell, PlanOfSweep
+from innerloop.harness.session.expected import Expected, earlier_runs, expected
 from innerloop.harness.session.plan import planned_environment, why_not_here
 
 if TYPE_CHECKING:
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
     from innerloop.harness.spec.model import RunSpec
 
-WARMUP_S = 20.0  # of a window, at most what its workload allows
-UNKNOWN_S = 30.0  # of a window that ends when its requests have
-LOAD_S = 30.0  # of an engine, besides its weights
-LOAD_BYTES_PER_S = 1e9
-MAKE_BYTES_PER_S = 2e8  # a synthetic checkpoint, once
-MAKE_ENVIRONMENT_S = 300.0
+SHOWN = 3  # cells that are named
 
 
 def plan_of(grid: Grid, done: Sequence[Event], machine: Machine, budget_s: float | None) -> PlanOfSweep:
@@ -43,10 +39,10 @@ def plan_of(grid: Grid, done: Sequence[Event], machine: Machine, budget_s: float
             if process not in seen:
                 seen.add(process)
                 loads.append(job.cell)
-    planned = tuple(_planned(cell, grid, left, reasons) for cell in manifest.cells)
-    total = sum((one.minutes or 0.0) * 60 for one in planned)
-    total += sum(load_s(grid.specs[name]) for name in loads) + once_s([grid.specs[name] for name in left])
-    unknown = [one.name for one in planned if one.runs_left and window_s(grid.specs[one.name]) is None]
+    earlier = earlier_runs()
+    times = {name: expected(grid.specs[name], earlier) for name in left}
+    planned = tuple(_planned(cell, left, times, reasons) for cell in manifest.cells)
+    total = sum((one.minutes or 0.0) * 60 for one in planned) + sum(times[name].load_s or 0.0 for name in loads)
     suite = manifest.options.get("suite") or {}
     return PlanOfSweep(
         name=suite.get("name"),
@@ -58,51 +54,47 @@ def plan_of(grid: Grid, done: Sequence[Event], machine: Machine, budget_s: float
         loads=len(loads),
         minutes=round(total / 60, 1),
         budget_minutes=None if budget_s is None else budget_s / 60,
-        basis=(
-            f"windows last as long as their workloads specify, and warm-ups {WARMUP_S:g} s",
-            f"each load takes {LOAD_S:g} s plus 1 s per GB of weights; "
-            "missing environments and checkpoints are created",
-            *([f"windows without a fixed duration are assumed to take {UNKNOWN_S:g} s"] if unknown else []),
-        ),
+        basis=tuple(_basis({name: grid.specs[name] for name in left}, times)) if left else (),
+        warnings=tuple(dict.fromkeys(line for name in left for line in grid.specs[name].workload.warnings())),
     )
 
 
-def _planned(cell: Cell, grid: Grid, left: dict[str, int], reasons: dict[str, str | None]) -> PlannedCell:
+def _planned(
+    cell: Cell, left: Mapping[str, int], times: Mapping[str, Expected], reasons: Mapping[str, str | None]
+) -> PlannedCell:
     if cell.refused is not None:
         return PlannedCell(cell.name, cell.at, "refused", cell.refused, 0, None)
     if reasons[cell.name] is not None:
         return PlannedCell(cell.name, cell.at, "not here", reasons[cell.name], 0, None)
     runs = left.get(cell.name, 0)
-    spec = grid.specs[cell.name]
-    each = (window_s(spec) or UNKNOWN_S) + min(WARMUP_S, spec.workload.warmup.max_s)
-    return PlannedCell(cell.name, cell.at, "run" if runs else "done", None, runs, round(runs * each / 60, 2))
+    if not runs:
+        return PlannedCell(cell.name, cell.at, "done", None, 0, 0.0)
+    known = [part for part in (times[cell.name].warmup_s, times[cell.name].window_s) if part is not None]
+    return PlannedCell(cell.name, cell.at, "run", None, runs, round(runs * sum(known) / 60, 2) if known else None)
 
 
-def window_s(spec: RunSpec) -> float | None:
-    """How long a window lasts by its workload; None where it ends when its requests have."""
-    load = spec.workload.load
-    known: float | None = getattr(load, "duration_s", None)
-    rate, requests = getattr(load, "rate_per_s", None), getattr(load, "requests", None)
-    return float(requests / rate) if known is None and rate and requests else known
+def _basis(specs: Mapping[str, RunSpec], times: Mapping[str, Expected]) -> Iterator[str]:
+    """Where the minutes are from, and what is not in them. specs, times: of the cells that are left."""
+    yield "windows last as long as their workloads specify, or as in earlier runs here; loads and warm-ups as in those"
+    for what, name in {"loads": "load_s", "warm-ups": "warmup_s", "windows": "window_s"}.items():
+        unknown = [cell for cell, time in times.items() if getattr(time, name) is None]
+        if unknown:
+            yield f"not counted, because no earlier run here had them: {what} of {_some(unknown, len(times))}"
+    environments = {
+        one["path"] for spec in specs.values() if (one := planned_environment(spec))["lock"] and not one["exists"]
+    }
+    checkpoints = [
+        planned_checkpoint(spec.model, spec.settings.dtype) for spec in specs.values() if spec.weights is None
+    ]
+    missing = {one["path"]: one["bytes"] for one in checkpoints if not one["exists"]}
+    made = [f"{len(environments)} environments"] if environments else []
+    made += [f"checkpoints of {size(sum(missing.values()))}"] if missing else []
+    if made:
+        yield f"not counted: {' and '.join(made)} to be created; the environments' download size is unknown"
 
 
-def load_s(spec: RunSpec) -> float:
-    return LOAD_S + (spec.model.weights_bytes(spec.settings.dtype) or 0) / LOAD_BYTES_PER_S
-
-
-def once_s(specs: Sequence[RunSpec]) -> float:
-    """Making the environments and checkpoints that are not there yet."""
-    total = 0.0
-    environments: set[str] = set()
-    checkpoints: set[str] = set()
-    for spec in specs:
-        environment = planned_environment(spec)
-        if environment["lock"] and not environment["exists"] and environment["path"] not in environments:
-            environments.add(environment["path"])
-            total += MAKE_ENVIRONMENT_S
-        if spec.weights is None:
-            checkpoint = planned_checkpoint(spec.model, spec.settings.dtype)
-            if not checkpoint["exists"] and checkpoint["path"] not in checkpoints:
-                checkpoints.add(str(Path(checkpoint["path"])))
-                total += checkpoint["bytes"] / MAKE_BYTES_PER_S
-    return total
+def _some(names: Sequence[str], of: int) -> str:
+    if len(names) == of:
+        return "all cells"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"

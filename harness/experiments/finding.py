@@ -17,6 +17,7 @@ from innerloop.harness.analysis.search import MOST_AT_ONE_LOAD, Judged
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.comparison import estimate
+from innerloop.harness.experiments.ended import standing, state_of
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
 from innerloop.harness.experiments.local import outcome_of, run_of_words
 from innerloop.harness.experiments.probes import (
@@ -34,7 +35,7 @@ from innerloop.harness.experiments.runner import Execute, Outcome
 from innerloop.harness.experiments.sides import described
 from innerloop.harness.profiles.loads import Load, Open
 from innerloop.harness.profiles.slo import parse_slo
-from innerloop.harness.result.codes import DOUBTS, disturbed, makes_suspect
+from innerloop.harness.result.codes import disturbed, makes_suspect
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.schema.experiment import VERSION, Cell, Event, Manifest
@@ -102,6 +103,7 @@ def search_of(arguments: argparse.Namespace, machine: Machine) -> Manifest:
             "engine": spec.engine.name,
             "model": spec.model.name,
             "workload": spec.workload.name,
+            "warnings": list(spec.workload.warnings()),
         },
         kept=True,
     )
@@ -151,16 +153,13 @@ def least_rate(load: Load, quantiles: Sequence[float]) -> float:
 def figures_of(result: Result, load: float) -> dict[str, float | None]:
     """What the search needs of a probe."""
     backlog = result.stability.backlog if result.stability is not None else None
-    doubted = any(
-        makes_suspect(one) and one.code not in OF_THE_LOAD and not DOUBTS[one.code].disturbs
-        for one in result.reasons
-        if one.code in DOUBTS
-    )
+    slowed = disturbed(result.reasons)
+    doubted = any(makes_suspect(one) and one.code not in OF_THE_LOAD for one in result.reasons)
     found: dict[str, float | None] = {
         LOAD: load,
         OVERLOADED: float(backlog is not None and backlog.overloaded),
-        DISTURBED: float(disturbed(result.reasons)),
-        DOUBTED: float(doubted),
+        DISTURBED: float(slowed),
+        DOUBTED: float(doubted and not slowed),
     }
     for one in result.goodput.limits if result.goodput is not None else ():
         name = Limit(one.figure, one.quantile, one.limit_s).name
@@ -178,16 +177,11 @@ def found_rate(folder: Path) -> FindRate:
     now, probes, options = state(manifest, events), ended(events), manifest.options
     version = next((_version(folder, event) for event in probes if event.event == "done"), None)
     loads = tuple(_load(one, probes) for one in now.judged)
-    status = "partial" if now.next is not None else "ok"
-    if events and events[-1].event == "interrupted":
-        status = "interrupted"
-    elif status == "ok" and any(one.doubted for one in now.judged if one.load in (now.answer, now.fails)):
-        status = "suspect"
     return FindRate(
         schema_version=DOCUMENT_VERSION,
         innerloop_version=__version__,
         created=events[-1].time if events else manifest.created,
-        status=status,  # type: ignore[arg-type]  # one of them
+        status=standing(manifest, events, over=now.next is None),
         engine=EngineName(options["engine"], version),
         model=options["model"],
         workload=options["workload"],
@@ -230,6 +224,7 @@ def _load(one: Judged, probes: Sequence[Event]) -> LoadProbed:
         runs=tuple(f"{RUNS}/{event.job}" for event in mine),
         aborted=tuple(event.reason or event.event for event in mine if event.event != "done"),
         disturbed=one.disturbed,
+        suspect=sum(state_of(event) == "suspect" for event in done),
     )
 
 

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_json
+from innerloop.harness.experiments.sound import odd, unsound
 from innerloop.harness.schema.experiment import VERSION, Event, Manifest
 from innerloop.harness.store import journal
 from innerloop.harness.store.documents import write_document
+from innerloop.harness.store.run_folder import MANIFEST
 from innerloop.harness.store.typed import Misfit, document, typed
 
-MANIFEST, DOCUMENT, RUNS = "manifest.json", "document.json", "runs"
+DOCUMENT, RUNS = "document.json", "runs"
 LOCK = ".lock"
+LOOKED_AT_S = 0.2  # for which another process may hold the lock only to look whether it is held
 
 
 def holds_experiment(path: Path) -> bool:
     """Whether a path is an experiment's folder."""
-    return (path / MANIFEST).is_file()
+    try:
+        return (path / MANIFEST).is_file()
+    except OSError:  # another user's folder
+        return False
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -47,6 +56,8 @@ def read_manifest(folder: Path) -> Manifest:
             f"version {VERSION}",
             f"Read it with the version that wrote it ({found.innerloop_version}).",
         )
+    if why := unsound(found):
+        raise Refused(f"{path} is damaged: {why}")
     return found
 
 
@@ -56,7 +67,36 @@ def read_events(folder: Path) -> list[Event]:
     Raises:
         Refused: the journal cannot be read.
     """
-    return journal.events(folder, typed)
+    return journal.events(folder, checked_event)
+
+
+def checked_event(kind: type[Event], data: Any) -> Event:
+    """A line of a journal.
+
+    Raises:
+        Misfit: it is no event, or one of a run that cannot lie in the folder.
+    """
+    event = typed(kind, data)
+    if why := odd(event):
+        raise Misfit(why)
+    return event
+
+
+def held(folder: Path) -> bool:
+    """Whether a process is running the experiment. It only looks, also into a folder of somebody else's."""
+    try:
+        handle = os.open(folder / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(handle)
+    return False
 
 
 @contextmanager
@@ -70,7 +110,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOOKED_AT_S, poll_interval=LOOKED_AT_S / 10)
     except Timeout:
         raise Refused(f"another process is running the experiment in {folder}") from None
     try:

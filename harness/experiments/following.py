@@ -11,13 +11,13 @@ from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.experiments.blocks import ENDED
-from innerloop.harness.experiments.folder import holds_experiment, read_manifest
+from innerloop.harness.experiments.ended import state_of, states_of
+from innerloop.harness.experiments.folder import checked_event, holds_experiment, read_manifest
 from innerloop.harness.experiments.listing import status
 from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.schema.experiment import Event, Manifest
 from innerloop.harness.store.find import find_run
 from innerloop.harness.store.journal import Tail
-from innerloop.harness.store.typed import typed
 
 LAST = 5  # jobs that ended last
 
@@ -35,11 +35,11 @@ class JobNow:
 @dataclass(frozen=True, slots=True)
 class Progress:
     """An experiment at one moment. jobs: of a search, at most so many. to_come: jobs that are neither done, failed,
-    refused nor running. left_s: at the pace so far."""
+    refused nor running. left_s: at the pace so far. suspect: how many of those done are."""
 
     folder: str
     design: str
-    state: str  # running, ok, failed, interrupted
+    state: str  # running, ok, suspect, failed, partial, interrupted
     time: str
     jobs: int
     done: int
@@ -51,6 +51,7 @@ class Progress:
     last: tuple[JobNow, ...]
     elapsed_s: float | None
     left_s: float | None
+    suspect: int = 0
 
 
 class Follower:
@@ -59,7 +60,7 @@ class Follower:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._manifest: Manifest = read_manifest(folder)
-        self._tail = Tail(folder, typed)
+        self._tail = Tail(folder, checked_event)
         self._newest: dict[str, Event] = {}
         self._begun: dict[str, str] = {}
         self._ended: list[Event] = []
@@ -106,11 +107,17 @@ class Follower:
             to_come=to_come,
             running=running,
             last=tuple(
-                JobNow(one.job, one.event, _seconds(self._begun.get(one.job), one.time), one.reason)
+                JobNow(
+                    one.job,
+                    one.event if state_of(one) == "ok" else state_of(one),
+                    _seconds(self._begun.get(one.job), one.time),
+                    one.reason,
+                )
                 for one in self._ended[-LAST:]
             ),
             elapsed_s=elapsed,
             left_s=None if manifest.design == FIND_RATE else left,
+            suspect=states_of(list(self._newest.values())).get("suspect", 0),
         )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop.harness import __version__
 from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.secrets import refuse_secrets
 from innerloop.harness.experiments import addresses
 from innerloop.harness.experiments.axes import Point, cell_names, parsed
 from innerloop.harness.experiments.blocks import block_of
@@ -21,11 +22,13 @@ from innerloop.harness.experiments.sides import described
 from innerloop.harness.profiles import load_model, load_workload
 from innerloop.harness.profiles.engines import load_engine, substituted
 from innerloop.harness.profiles.settings import parse_settings
+from innerloop.harness.profiles.validation import parse_assignments
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.schema.experiment import VERSION, Cell, Event, Manifest
 from innerloop.harness.session.arguments import request_of, words_of
 from innerloop.harness.spec.adapter_settings import native_settings
+from innerloop.harness.spec.labels import parse_labels
 from innerloop.harness.spec.resolve import resolve
 
 if TYPE_CHECKING:
@@ -129,11 +132,15 @@ def _work(spec: RunSpec) -> str:
 def check_names(points: Sequence[Point]) -> None:
     """
     Raises:
-        Refused: an engine, a model, a workload or a setting that there is not.
+        Refused: an engine, a model, a workload or a setting that there is not; a credential, which would be stored.
     """
     seen: set[Any] = set()
     for point in points:
         arguments = parsed(point.words)
+        if (stored := (tuple(arguments.engine_arg), tuple(arguments.label))) not in seen:
+            seen.add(stored)
+            refuse_secrets(parse_assignments(arguments.engine_arg, "--engine-arg"), "--engine-arg")
+            parse_labels(arguments.label)
         if arguments.engine is not None and arguments.engine not in seen:
             seen.add(arguments.engine)
             load_engine(arguments.engine)
@@ -155,7 +162,7 @@ def done_before(manifest: Manifest) -> Iterator[Event]:
         runs = addresses.known(cell.address) if cell.address else []
         for block, one in zip(range(1, manifest.blocks + 1), reversed(runs), strict=False):
             state = (one["boot"], one["time"], one["status"], one["figures"], None, one["run"])
-            yield Event("done", cell.name, block, *state)
+            yield Event("done", cell.name, block, *state, values=one.get("values", {}))
 
 
 def processes(manifest: Manifest, done: Sequence[Event] = ()) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from innerloop.harness.cli.words import number
 from innerloop.harness.experiments import bisecting, probes
 from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.blocks import ENDED, latest
+from innerloop.harness.experiments.ended import of_states, state_of, states_of
 from innerloop.harness.experiments.folder import (
     DOCUMENT,
-    LOCK,
     RUNS,
     failed_jobs,
+    held,
     holds_experiment,
     latest_done,
     read_events,
@@ -32,6 +33,7 @@ ADAPTIVE: dict[str, Callable[[Manifest, Sequence[Event]], bool]] = {  # designs 
     FIND_RATE: lambda manifest, events: probes.state(manifest, events).next is None,
     BISECT: lambda manifest, events: bisecting.state(manifest, events).open is None,
 }
+MOST_NAMED = 3  # jobs that failed
 
 
 def list_experiments(root: Path) -> list[RunLine]:
@@ -43,33 +45,70 @@ def list_experiments(root: Path) -> list[RunLine]:
 def line_of_experiment(folder: Path) -> RunLine:
     """One line for all runs of an experiment: engine, model and settings are those of the first of them."""
     try:
-        manifest, events = read_manifest(folder), read_events(folder)
+        return _line(folder)
     except Refused as refusal:
-        return RunLine(str(folder), changed(folder), "broken", str(refusal))
+        reason = str(refusal)
+    except Exception as error:  # a listing must not end at a file that somebody else wrote
+        reason = f"{type(error).__name__}: {error}"
+    return RunLine(str(folder), changed(folder), "broken", reason)
+
+
+def _line(folder: Path) -> RunLine:
+    manifest, events = read_manifest(folder), read_events(folder)
     done = latest_done(events)
     first = line_of(folder / RUNS / done[0]) if done else None
     line = first or RunLine(str(folder), "", "")
+    events = [_with_status(folder, event) for event in latest(events).values()]
     return replace(
         line,
         folder=str(folder),
         when=manifest.created[:19] + "+00:00",
         status=status(folder, manifest, events),
-        reason="; ".join(f"{event.job} failed" for event in failed_jobs(events)) or None,
+        reason="; ".join(_reasons(folder, events)) or None,
         output_tokens_per_s=None,
         id=manifest.id,
         experiment=told(manifest, events, _document(folder)),
+        runs=states_of(events),
     )
 
 
+def _with_status(folder: Path, event: Event) -> Event:
+    """With the status of its result, which a journal of before does not have."""
+    if event.event != "done" or event.status is not None:
+        return event
+    found = line_of(Path(event.run) if event.run else folder / RUNS / event.job)
+    return replace(event, status=None if found is None else found.status)
+
+
+def _reasons(folder: Path, events: Sequence[Event]) -> Iterator[str]:
+    """Why an experiment is not ok: how many of its runs failed, were refused or are suspect, and what the first of
+    those shows."""
+    ended = _ended(events)
+    failed = failed_jobs(events)
+    if len(failed) <= MOST_NAMED:
+        yield from (f"{event.job} failed" for event in failed)
+    else:
+        yield f"failed runs: {len(failed)} of {len(ended)}"
+    refused = [event for event in ended if event.event == "refused"]
+    if refused:
+        yield f"refused runs: {len(refused)} of {len(ended)} ({refused[0].reason})"
+    suspect = [event for event in ended if state_of(event) == "suspect"]
+    if suspect:
+        first = suspect[0]
+        line = line_of(Path(first.run) if first.run else folder / RUNS / first.job)
+        seen = "" if line is None or not line.reason else f" ({line.reason} in {first.job})"
+        yield f"suspect runs: {len(suspect)} of {len(ended)}{seen}"
+
+
 def status(folder: Path, manifest: Manifest, events: Sequence[Event]) -> str:
-    """ok, failed (a run is), or, where runs are left, running or interrupted."""
+    """That of its runs (`of_states`) or, where runs are left, running or interrupted."""
     if manifest.design in ADAPTIVE:
-        if ADAPTIVE[manifest.design](manifest, events):
-            return "ok"
-        return "running" if _held(folder) else "interrupted"
-    if len(_ended(events)) < manifest.blocks * len(manifest.measured) and not precise(manifest, events):
-        return "running" if _held(folder) else "interrupted"
-    return "failed" if failed_jobs(events) else "ok"
+        over = ADAPTIVE[manifest.design](manifest, events)
+    else:
+        over = len(_ended(events)) >= manifest.blocks * len(manifest.measured) or precise(manifest, events)
+    if not over:
+        return "running" if held(folder) else "interrupted"
+    return of_states(manifest, states_of(events))
 
 
 def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str:
@@ -86,7 +125,7 @@ def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str
     words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} trials"
     try:
         found = _found(document)
-    except (KeyError, IndexError, TypeError):  # another design's, or none yet
+    except (LookupError, TypeError, ValueError, AttributeError):  # another design's, or none yet
         found = ""
     return f"{words}: {found}" if found else words
 
@@ -116,18 +155,3 @@ def _document(folder: Path) -> Document:
         return read_document(folder / DOCUMENT)
     except (FileNotFoundError, Refused):
         return {}
-
-
-def _held(folder: Path) -> bool:
-    """Whether a process is running the experiment."""
-    from filelock import FileLock, Timeout
-
-    if not (folder / LOCK).exists():
-        return False
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False

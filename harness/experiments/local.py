@@ -28,7 +28,7 @@ from innerloop.harness.machine import this_machine
 from innerloop.harness.machine.state import host_state
 from innerloop.harness.profiling.choice import choose
 from innerloop.harness.result.exit_code import interrupted
-from innerloop.harness.result.figures import FIGURES, value_of
+from innerloop.harness.result.figures import FIGURES, value_of, values_of
 from innerloop.harness.schema.comparison import Comparison
 from innerloop.harness.schema.experiment import Event, Manifest
 from innerloop.harness.schema.result import ExperimentPlace, Result
@@ -221,7 +221,7 @@ def _is_profiled(manifest: Manifest, job: Job) -> bool:
 
 
 def _profile(options: Mapping[str, Any]) -> Profile | None:
-    return choose(options["profiler"], options["profiler_steps"])
+    return choose(options.get("profiler"), options.get("profiler_steps"))
 
 
 def outcome_of(result: Result) -> Outcome:
@@ -229,7 +229,8 @@ def outcome_of(result: Result) -> Outcome:
         return Outcome("interrupted", result.status)
     if result.failure is not None:
         return Outcome("failed", result.status, reason=result.failure.message)
-    return Outcome("done", result.status, {one.name: value_of(result, one.name) for one in FIGURES})
+    figures = {one.name: value_of(result, one.name) for one in FIGURES}
+    return Outcome("done", result.status, figures, values=values_of(result))
 
 
 def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:

@@ -19,7 +19,7 @@ from innerloop.harness.experiments.blocks import A, B, whole_blocks
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
 from innerloop.harness.experiments.output import Output
 from innerloop.harness.report.noise import print_noise
-from innerloop.harness.result.figures import FIGURES, value_of
+from innerloop.harness.result.figures import FIGURES, TOO_FEW, too_few, value_of, values_of
 from innerloop.harness.result.identity import key_of
 from innerloop.harness.result.reasons import makes_suspect
 from innerloop.harness.schema.comparison import MarginSource
@@ -65,7 +65,11 @@ def noise_of(folder: Path) -> Noise:
     results = [[result_file.read(folder / RUNS / block[side].job) for side in (A, B)] for block in blocks]
     figures = {one.name: _noise([[value_of(run, one.name) for run in row] for row in results]) for one in FIGURES}
     known = {name: found for name, found in figures.items() if found is not None}
+    behind = {"": [values_of(run) for row in results for run in row]}
+    lacking = {name: reason for name in figures if name not in known and (reason := too_few(name, behind)) is not None}
     metric = manifest.options["metric"]
+    if metric in lacking:
+        raise Refused(f"{folder} cannot tell the noise of {metric}: {lacking[metric]}", TOO_FEW)
     if metric not in known:
         raise Refused(f"{folder} has fewer than three complete trials with {metric}; at least three are needed")
     first = results[0][0]
@@ -83,6 +87,8 @@ def noise_of(folder: Path) -> Noise:
         figures=known,
         runs=tuple(str(folder / RUNS / block[side].job) for block in blocks for side in (A, B)),
         notes=tuple(_notes([run for row in results for run in row])),
+        too_few=lacking,
+        status="suspect" if any(run.status != "ok" for row in results for run in row) else "ok",
     )
 
 

@@ -19,6 +19,7 @@ from innerloop.harness.experiments.grid import SWEEP
 from innerloop.harness.experiments.layers import added_by_layers
 from innerloop.harness.experiments.noise import noise_of
 from innerloop.harness.experiments.probes import FIND_RATE
+from innerloop.harness.experiments.repeating import commands
 from innerloop.harness.experiments.requested import LAYERS, TRIALS
 from innerloop.harness.experiments.sides import question_of
 from innerloop.harness.experiments.sweeps import swept
@@ -134,20 +135,18 @@ def _sweep(folder: Path, _: Manifest) -> Page:
     return document_page(swept(folder), folder)
 
 
-def _found_rate(folder: Path, _: Manifest) -> Page:
-    return found_rate_page(found_rate(folder), folder.absolute().name)
+def _found_rate(folder: Path, manifest: Manifest) -> Page:
+    return found_rate_page(found_rate(folder), folder.absolute().name, commands(manifest))
 
 
-def _bisect(folder: Path, _: Manifest) -> Page:
-    return bisect_page(bisected(folder), folder.absolute().name)
+def _bisect(folder: Path, manifest: Manifest) -> Page:
+    return bisect_page(bisected(folder), folder.absolute().name, commands(manifest))
 
 
 def _noise(folder: Path, manifest: Manifest) -> Page:
-    again = [line.replace("innerloop compare", "innerloop noise", 1) for line in commands(manifest)]
-    return noise_page(noise_of(folder), folder.absolute().name, [line.partition(" --change ")[0] for line in again])
+    return noise_page(noise_of(folder), folder.absolute().name, commands(manifest))
 
 
-MOST_LINES = 12  # of commands
 DESIGNS: Mapping[str, Callable[[Path, Manifest], Page]] = {
     "compare": _compared,
     LAYERS: _layers,
@@ -185,38 +184,6 @@ def readable(folders: Sequence[str]) -> list[Source]:
         except Refused:
             continue
     return out
-
-
-def commands(manifest: Manifest) -> list[str]:
-    """The command lines that repeat an experiment."""
-    cells = [[str(word) for word in cell.request.get("arguments", ())] for cell in manifest.cells]
-    if manifest.design in ("compare", NOISE) and len(cells) == 2:
-        a, b = cells
-        base, change = (a, b[len(a) :]) if b[: len(a)] == a else (a, b)
-        sides = f"--base {shlex.quote(shlex.join(base))} --change {shlex.quote(shlex.join(change))}"
-        return [f"innerloop compare {sides} --trials {manifest.blocks}"]
-    if manifest.design == SWEEP:
-        lines = [f"innerloop run {shlex.join(cell)} --trials {manifest.blocks}" for cell in cells]
-        return lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], f"# and {len(lines) - MOST_LINES} more"]
-    first = cells[0] if cells else []
-    shared = shlex.join(without(first, {LAYERS: "--layer"}.get(manifest.design), manifest.together))
-    names = ",".join(cell.name for cell in manifest.cells)
-    more = [f"--layers {names}"] if manifest.design == LAYERS else []
-    if manifest.together:
-        same = len({tuple(cell) for cell in cells}) == 1
-        more.append(f"--windows {len(cells) if same else names}")
-    more.append(f"--trials {manifest.blocks}")
-    more += [f"--until {manifest.until * 100:g}%"] if manifest.until is not None else []
-    return [" ".join(word for word in ("innerloop run", shared, *more) if word)]
-
-
-def without(words: Sequence[str], flag: str | None, together: bool) -> list[str]:
-    """A command line without a flag and its value; windows of several workloads have each their own `--workload`."""
-    dropped = {flag, "--workload" if together else None} - {None}
-    places = [place for place, word in enumerate(words) if word in dropped]
-    left_out = {place for at in places for place in (at, at + 1)}
-    kept = [word for place, word in enumerate(words) if place not in left_out]
-    return [word for word in kept if not any(word.startswith(f"{one}=") for one in dropped)]
 
 
 def put(path: Path | None, page: Callable[[], Page], console: Console) -> None:

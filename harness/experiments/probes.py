@@ -10,6 +10,7 @@ from innerloop.harness.schema.experiment import Event, Manifest
 
 FIND_RATE = "find-rate"  # the design
 PROBE = "probe"  # its cell
+LEAST_CLUSTERING = 1e-3  # what is less is no ratio of variances that a run can have had
 LOAD, OVERLOADED, DISTURBED, DOUBTED = "load", "overloaded", "disturbed", "doubted"  # among a probe's figures
 
 
@@ -40,12 +41,12 @@ def state(manifest: Manifest, events: Sequence[Event]) -> Search:
                 quantile,
                 int(known.get(figure_of(name, "judged")) or 0),
                 int(known.get(figure_of(name, "kept")) or 0),
-                known.get(figure_of(name, "clustering")) or 1.0,
+                max(known.get(figure_of(name, "clustering")) or 1.0, LEAST_CLUSTERING),
             )
             for name, quantile in limits.items()
         }
-        overloaded, disturbed, doubted = (bool(known.get(name)) for name in (OVERLOADED, DISTURBED, DOUBTED))
-        probes.append(Probe(load, tallies, overloaded, disturbed=disturbed, doubted=doubted))
+        overloaded, disturbed = (bool(known.get(name)) for name in (OVERLOADED, DISTURBED))
+        probes.append(Probe(load, tallies, overloaded, disturbed=disturbed))
     return _search(manifest, probes)
 
 

@@ -15,6 +15,7 @@ from innerloop.harness import __version__
 from innerloop.harness.analysis.statistics import LEAST_BLOCKS
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.experiments.comparison import metric_named
+from innerloop.harness.experiments.enough import refuse_too_few
 from innerloop.harness.experiments.layers import PROFILED, chosen
 from innerloop.harness.experiments.sides import described
 from innerloop.harness.result.figures import PRIMARY
@@ -62,6 +63,9 @@ def requested(arguments: argparse.Namespace, machine: Machine) -> Experiment:
     _check(arguments)
     cells = _layers(arguments, machine) if arguments.layers is not None else _trials(arguments)
     specs = {name: resolve(request_of(one), machine) for name, one in cells.items()}
+    metric = metric_named(arguments.metric or PRIMARY)
+    for spec in specs.values():
+        refuse_too_few([metric], spec.describe())
     profiled = None
     if arguments.profiler is not None:
         profiled = PROFILED if arguments.layers is not None else next(iter(cells))
@@ -80,7 +84,7 @@ def requested(arguments: argparse.Namespace, machine: Machine) -> Experiment:
         machine=described(machine),
         options={
             "folder": os.getcwd(),
-            "metric": metric_named(arguments.metric or PRIMARY),
+            "metric": metric,
             "profiled": profiled,
             "profiler": arguments.profiler,
             "profiler_steps": arguments.profiler_steps,

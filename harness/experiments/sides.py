@@ -19,8 +19,10 @@ from innerloop.harness.experiments.asking import Asked
 from innerloop.harness.experiments.blocks import A, B
 from innerloop.harness.experiments.comparison import Question
 from innerloop.harness.experiments.conditions import Rules
+from innerloop.harness.experiments.enough import refuse_too_few
 from innerloop.harness.experiments.folder import write_manifest
 from innerloop.harness.experiments.noise import trials_to_see
+from innerloop.harness.experiments.sound import SIDES, lacking
 from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.schema.experiment import VERSION, Cell, Manifest
 from innerloop.harness.session.arguments import parser, request_of
@@ -50,8 +52,8 @@ def words_of(text: str, flag: str) -> list[str]:
         raise Refused(f"{flag}: {text!r} cannot be split into arguments: {error}") from None
 
 
-def cell(name: str, words: Sequence[str], machine: Machine) -> tuple[Cell, Mapping[str, Any]]:
-    """One side, and its resolved spec.
+def cell(name: str, words: Sequence[str], machine: Machine, planning: bool = False) -> tuple[Cell, Mapping[str, Any]]:
+    """One side, and its resolved spec. planning: it need not be one that this machine can run.
 
     Raises:
         Refused: this machine cannot run it, or it has a flag that belongs to the whole experiment.
@@ -60,19 +62,21 @@ def cell(name: str, words: Sequence[str], machine: Machine) -> tuple[Cell, Mappi
     for flag in NOT_OF_A_SIDE:
         if getattr(arguments, flag) not in (None, False):
             raise Refused(f"{name}: --{flag.replace('_', '-')} cannot be set for one side of a comparison")
+    arguments.dry_run = planning
     spec = resolve(request_of(arguments), machine).describe()
     return Cell(name, {"arguments": list(words)}, key_of(spec)), spec
 
 
-def new(base: str, change: str, asked: Asked, machine: Machine) -> Manifest:
-    """The experiment in which B is A with `change` behind its arguments.
+def new(base: str, change: str, asked: Asked, machine: Machine, planning: bool = False) -> Manifest:
+    """The experiment in which B is A with `change` behind its arguments. planning: it is not going to be run.
 
     Raises:
         Refused: a side cannot be run, or no number of trials shows the effect that is asked for.
     """
     first = words_of(base, "--base")
     second = [*first, *words_of(change, "--change")]
-    (a, spec), (b, _) = cell(A, first, machine), cell(B, second, machine)
+    (a, spec), (b, _) = (cell(name, words, machine, planning) for name, words in ((A, first), (B, second)))
+    refuse_too_few([asked.metric, *(conditions.parse(text).figure for text in asked.fail_if)], spec)
     margin, source = asked.margin_on(described(machine), spec)
     return Manifest(
         schema_version=VERSION,
@@ -127,7 +131,13 @@ def described(machine: Machine) -> dict[str, object]:
 
 
 def question_of(manifest: Manifest) -> Question:
-    """What the experiment was made to answer."""
+    """What the experiment was made to answer.
+
+    Raises:
+        Refused: it does not say.
+    """
+    if why := lacking(manifest, SIDES):
+        raise Refused(f"the manifest is damaged: {why}")
     options = manifest.options
     source = options.get("margin_source", "given")
     verified = bool(options.get("verified"))

@@ -20,7 +20,7 @@ from innerloop.harness.experiments.axes import matches
 from innerloop.harness.experiments.blocks import ENDED, Job, latest
 from innerloop.harness.experiments.comparison import estimate
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
-from innerloop.harness.result.figures import FIGURES, PRIMARY
+from innerloop.harness.result.figures import FIGURES, PRIMARY, too_few
 from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.experiment import Cell, Event, Manifest
 from innerloop.harness.schema.sweep import VERSION, AtInteractivity, CellState, Curve, Quoted, Sweep, SweepCell
@@ -72,6 +72,8 @@ def sweep_of(manifest: Manifest, events: Sequence[Event]) -> Sweep:
             frontier=cell.name in leading if cell.name in names else None,
             energy_j_per_token=_estimate(_energy(means[cell.name])),
             published=tuple(_quoted(one) for one in quoted if matches(cell.at, one["at"])),
+            suspect=sum(one.status == "suspect" for one in jobs[cell.name]),
+            too_few=_too_few(jobs[cell.name], means[cell.name]),
         )
         for cell in manifest.cells
     )
@@ -120,6 +122,13 @@ def _means(jobs: Sequence[Event]) -> dict[str, Interval]:
     return {name: Interval(mean, low, high, n) for name, mean, low, high in rows}
 
 
+def _too_few(jobs: Sequence[Event], means: Mapping[str, Interval]) -> dict[str, str]:
+    """Why quantiles are unknown."""
+    behind = {"": [event.values for event in jobs if event.event == "done"]}
+    names = [one.name for one in FIGURES if one.name not in means]
+    return {name: reason for name in names if (reason := too_few(name, behind)) is not None}
+
+
 def _count(means: Mapping[str, Interval]) -> int:
     return max((one.count for one in means.values()), default=0)
 
@@ -163,14 +172,14 @@ def _state(manifest: Manifest, cell: Cell, jobs: Sequence[Event]) -> CellState:
 
 
 def _status(cells: Sequence[SweepCell], newest: Mapping[str, Event]) -> Any:
-    """A refused cell is a row and nothing against the whole."""
+    """A refused cell is a row and nothing against the whole, unless all are."""
     states = {cell.state for cell in cells}
     if any(event.event == "interrupted" for event in newest.values()):
         return "interrupted"
     for state, status in (("failed", "failed"), ("to come", "partial"), ("suspect", "suspect")):
         if state in states:
             return status
-    return "ok"
+    return "ok" if states != {"refused"} else "failed"
 
 
 def _quoted(one: Mapping[str, Any]) -> Quoted:

@@ -23,11 +23,11 @@ def tell(found: Comparison, rules: Rules | None, output: Output) -> int:
     if output.markdown is not None:
         from innerloop.harness.report.markdown import markdown
 
-        write_text(output.markdown, markdown(found, gate))
+        write_text(output.markdown, markdown(found, gate), contended=True)
     if output.junit is not None and gate is not None:
         from innerloop.harness.report.junit import junit
 
-        write_text(output.junit, junit(gate))
+        write_text(output.junit, junit(gate), contended=True)
     if output.json:
         print_json(document(found if gate is None else gate))
     else:

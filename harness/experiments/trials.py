@@ -16,7 +16,7 @@ from innerloop.harness.experiments.ended import Ended, ended_jobs, last_time, ru
 from innerloop.harness.experiments.folder import failed_jobs, read_events, read_manifest
 from innerloop.harness.experiments.stopping import precise
 from innerloop.harness.experiments.why import estimate
-from innerloop.harness.result.figures import FIGURES, Compared, value_of
+from innerloop.harness.result.figures import FIGURES, Compared, too_few, value_of, values_of
 from innerloop.harness.result.reasons import makes_suspect
 from innerloop.harness.schema.experiment import Event, Manifest
 from innerloop.harness.schema.result import Result
@@ -81,7 +81,7 @@ def _load(manifest: Manifest, jobs: Jobs, cells: Sequence[str]) -> Load | None:
         if len(row := [jobs[cell][block] for cell in cells if block in jobs[cell]]) == len(cells)
     ]
     whole = [row for row in rows if len(row) == len(cells)]
-    figures, missing = _figures(whole, manifest)
+    figures, missing, lacking = _figures(whole, manifest)
     hashes = {result.workload_hash for result in good}
     return Load(
         workload=good[0].spec.workload,
@@ -92,13 +92,15 @@ def _load(manifest: Manifest, jobs: Jobs, cells: Sequence[str]) -> Load | None:
         missing=missing,
         runs=tuple(run_of(*job) for job in ended),
         needed=_needed(whole, manifest),
+        too_few=lacking,
     )
 
 
 def _figures(
     processes: Sequence[Sequence[Result]], manifest: Manifest
-) -> tuple[tuple[TrialFigure, ...], tuple[str, ...]]:
-    """Every figure that all runs have, the metric first, and the names of those that only some have."""
+) -> tuple[tuple[TrialFigure, ...], tuple[str, ...], Mapping[str, str]]:
+    """Every figure that all runs have, the metric first, the names of those that only some have, and why quantiles are
+    unknown."""
     metric = manifest.options["metric"]
     spoilt = {
         kind
@@ -110,13 +112,17 @@ def _figures(
     }
     found: list[TrialFigure] = []
     missing: list[str] = []
+    lacking: dict[str, str] = {}
+    behind = {"": [values_of(result) for results in processes for result in results]}
     for one in sorted(FIGURES, key=lambda one: one.name != metric):
         values = _values(processes, one.name)
         if values is not None:
             found.append(_figure(one, values, manifest, bool({one.kind, "comparison"} & spoilt)))
+        elif (reason := too_few(one.name, behind)) is not None:
+            lacking[one.name] = reason
         elif any(value_of(result, one.name) for results in processes for result in results):
             missing.append(one.name)
-    return tuple(found), tuple(missing)
+    return tuple(found), tuple(missing), lacking
 
 
 def _values(processes: Sequence[Sequence[Result]], name: str) -> np.ndarray | None:

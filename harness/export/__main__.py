@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import CommandLine, command_line, whole
+from innerloop.harness.cli.arguments import NAMED_RUN, CommandLine, command_line, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json, say
@@ -24,7 +24,7 @@ docs/how-to/replay-a-trace.md describes both formats. Exit codes: 0 written; 2 t
 
 def parser() -> CommandLine:
     out = command_line("export", "Write a run's steps or requests in a format that other tools can read.", EXAMPLES)
-    out.add_argument("run", metavar="RUN", help="a run's folder, its name in runs/, or the word last")
+    out.add_argument("run", metavar="RUN", help=NAMED_RUN)
     out.add_argument(
         "--as", dest="form", choices=("steps", "mooncake"), required=True, help="what to write: steps or mooncake"
     )
@@ -49,10 +49,10 @@ def export(arguments: argparse.Namespace) -> int:
     from innerloop.harness import store
     from innerloop.harness.cli.errors import InnerloopError, Refused
     from innerloop.harness.export import replay
-    from innerloop.harness.store.find import find_run
+    from innerloop.harness.store.find import find_one
     from innerloop.harness.workloads import load
 
-    run = find_run(arguments.run)
+    run = find_one(arguments.run)
     stored = store.open(run)
     if isinstance(stored, store.StoredLadder):
         raise Refused(f"{run} contains one run per layer; name one of its subfolders")

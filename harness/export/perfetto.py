@@ -52,7 +52,7 @@ def write(folder: Path, result: Result | None) -> Path:
         OSError: it cannot be written.
     """
     path = Path(folder) / FILE
-    with whole(path) as partial, open(partial, "wb") as file:
+    with whole(path, contended=True) as partial, open(partial, "wb") as file:
         writer = TraceWriter(file)
         draw(writer, read_tables(folder), result, sampled(folder))
         writer.flush()

@@ -34,7 +34,7 @@ def write_steps(tables: Tables, path: Path) -> int:
     Raises:
         OSError: it cannot be written.
     """
-    with whole(path) as partial, partial.open("w", newline="") as file:
+    with whole(path, contended=True) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(STEP_COLUMNS)
         count = 0
@@ -77,7 +77,7 @@ def write_mooncake(tables: Tables, drawn: Workload, path: Path, block_tokens: in
     if len(tables.requests) != drawn.requests:
         raise Refused(f"the run has {len(tables.requests)} requests, but its workload.npz has {drawn.requests}")
     count = 0
-    with whole(path) as partial, partial.open("w") as file:
+    with whole(path, contended=True) as partial, partial.open("w", encoding="utf-8") as file:
         for row in _requests(tables, drawn, block_tokens):
             file.write(json.dumps(row) + "\n")
             count += 1

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from innerloop.harness.cli.errors import Refused
+
 if TYPE_CHECKING:
     from innerloop.harness.machine.gpus import Gpu
 
@@ -103,13 +105,23 @@ def this_machine() -> Machine:
 
 
 def cache_folder() -> Path:
-    """Where environments and checkpoints are kept: $INNERLOOP_HOME, else the user's cache folder. Not created here."""
+    """Where environments and checkpoints are kept: $INNERLOOP_HOME, else the user's cache folder. Not created here.
+
+    Raises:
+        Refused: the user has no home, as in some containers, or INNERLOOP_HOME names one of nobody.
+    """
     chosen = os.environ.get("INNERLOOP_HOME")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        whole = Path(os.path.expanduser(chosen))
+        if whole.parts[0].startswith("~"):
+            raise Refused(f"INNERLOOP_HOME is {chosen}: there is no such user", "set it to a folder")
+        return whole.absolute()
     from platformdirs import user_cache_path
 
-    return user_cache_path("innerloop")
+    try:
+        return user_cache_path("innerloop")
+    except RuntimeError:
+        raise Refused("this user has no home folder", "set INNERLOOP_HOME to a writable folder") from None
 
 
 def _cpu() -> tuple[str, tuple[str, ...]]:

@@ -91,7 +91,7 @@ def _visible(nvml: Any, gpus: list[Gpu], allowed: str | None) -> list[Gpu]:
     if allowed is None:
         return gpus
     chosen = []
-    for word in (part.strip() for part in allowed.split(",")):
+    for word in (part.strip() for part in allowed.split(",") if part.isascii()):
         if word.startswith("MIG-"):
             match = _slice(nvml, gpus, word)
         else:

@@ -36,6 +36,14 @@ def numa_node(pci_bus_id: str, root: Path = Path("/")) -> int | None:
     return int(node) if node.isdigit() else None  # -1: the firmware does not say
 
 
+def numa_nodes(root: Path = Path("/")) -> int | None:
+    """How many memory nodes the CPUs that this process may run on belong to; None: one, or it is not known."""
+    affinity = os.sched_getaffinity(0)
+    nodes = (root / "sys/devices/system/node").glob("node[0-9]*")
+    found = sum(any((node / f"cpu{cpu}").exists() for cpu in affinity) for node in nodes)
+    return found if found > 1 else None
+
+
 def _governor(cpus: Path, affinity: Iterable[int]) -> str | None:
     found = {_read(cpus / f"cpu{cpu}/cpufreq/scaling_governor") for cpu in affinity} - {""}
     return ", ".join(sorted(found)) or None

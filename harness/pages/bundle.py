@@ -28,7 +28,7 @@ def bundle() -> str:
     made = made.replace("</script", "<\\/script").replace("<!--", "<\\!--")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, made)
+        write_text(path, made, contended=True)
     return made
 
 

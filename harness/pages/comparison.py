@@ -30,6 +30,7 @@ from innerloop.harness.pages.source import Source
 from innerloop.harness.pages.thin import plain
 from innerloop.harness.pages.why import why
 from innerloop.harness.report import comparison as texts
+from innerloop.harness.result.figures import TOO_FEW
 from innerloop.harness.schema.comparison import Comparison, Estimate, Side
 
 TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "same": "", "undecided": "warn"}
@@ -106,7 +107,8 @@ def verdict(found: Comparison) -> str:
     one = found.figures[0]
     ratio = one.ratio
     if ratio.value is None:
-        return f"B's {words_of(one.name)} cannot be compared with A's: one of them is missing."
+        why = "one of them is missing" if one.reason is None else f"{one.reason}; {TOO_FEW}"
+        return f"B's {words_of(one.name)} cannot be compared with A's: {why}."
     known = f" (B / A 95 % interval {bounds(ratio)})" if bounds(ratio) != NONE else ""
     change, direction = f"{abs(ratio.value - 1) * 100:.1f} %", "lower" if ratio.value < 1 else "higher"
     both = f"{texts.figure(one, one.b)} vs. {texts.figure(one, one.a)}"
@@ -173,6 +175,7 @@ def figures(found: Comparison) -> Section:
     ]
     columns = [Label("Figure"), Label("A"), Label("B"), Label("B / A", "ratio"), Label("95 %", "interval"), Label("p")]
     notes = [f"Differences up to {share(found.margin)} are ignored."]
+    notes += [f"{line}." for line in texts.too_few(found)]
     if any(row.doubtful for row in found.figures):
         notes.append("*: doubtful, because a run is suspect.")
     if found.figures[0].smallest_visible is not None:

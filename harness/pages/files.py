@@ -43,7 +43,7 @@ def write_html(path: Path, pages: Sequence[Page]) -> None:
         Refused: the chart library is missing. OSError: it cannot be written.
     """
     moment = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    write_text(path, html(pages, f"Made by innerloop {__version__}, {moment}. Charts: Vega-Lite."))
+    write_text(path, html(pages, f"Made by innerloop {__version__}, {moment}. Charts: Vega-Lite."), contended=True)
 
 
 def pictures(pages: Sequence[Page], folder: Path, kind: str) -> dict[str, Path]:
@@ -69,7 +69,7 @@ def write_markdown(path: Path, pages: Sequence[Page], drawn: dict[str, Path]) ->
         OSError: it cannot be written.
     """
     near = {name: os.path.relpath(one, path.absolute().parent) for name, one in drawn.items()}
-    write_text(path, markdown(pages, near))
+    write_text(path, markdown(pages, near), contended=True)
 
 
 def safe(name: str) -> str:

@@ -29,6 +29,7 @@ from innerloop.harness.pages.why import why
 from innerloop.harness.report import bisect as bisect_texts
 from innerloop.harness.report import find_rate as rate_texts
 from innerloop.harness.report import noise as noise_texts
+from innerloop.harness.report.comparison import footnotes
 from innerloop.harness.schema.bisect import Bisect
 from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.find_rate import FindRate
@@ -46,7 +47,7 @@ def found_rate_page(found: FindRate, name: str, commands: Sequence[str] = ()) ->
     unit = rate_texts.UNIT[found.over]
     rows = [
         Row(
-            Label(f"{one.load:g}"),
+            Label(rate_texts.marked(one)),
             [
                 rate_texts.verdict(one),
                 *(rate_texts.kept(one.kept.get(limit)) for limit in limits),
@@ -114,8 +115,10 @@ def noise_page(found: Noise, name: str, commands: Sequence[str] = ()) -> Page:
         )
         for figure, one in found.figures.items()
     ]
-    scatter = Table([Label("Metric"), Label("back to back"), Label("any two")], rows,
-                    note="Standard deviation of the ratio of two runs: back to back, or any two.")  # fmt: skip
+    rows += [Row(Label(words_of(figure)), [NONE, NONE], "dim") for figure in found.too_few]
+    notes = ["Standard deviation of the ratio of two runs: back to back, or any two."]
+    notes += [f"{line}." for line in footnotes(found.too_few)]
+    scatter = Table([Label("Metric"), Label("back to back"), Label("any two")], rows, note=" ".join(notes))
     planned = [Row(Label(str(trials)), cells) for trials, cells in noise_texts.planned(found)]
     columns = [Label("Trials"), Label("detectable"), Label("interval"), Label("minutes")]
     plan = Table(columns, planned, note="Detectable: with 80 % power; intervals: 95 %.")
@@ -137,7 +140,6 @@ def page(
     sections: Sequence[Section],
     commands: Sequence[str],
 ) -> Page:
-    status = "ok" if isinstance(found, Noise) else found.status
     more = []
     if commands:
         more.append(Section("repeat", "How to repeat this", [Command([as_called(one) for one in commands])]))
@@ -145,8 +147,8 @@ def page(
         name=name,
         title=title,
         subtitle=subtitle,
-        status=status,
-        tone=TONES.get(status, ""),
+        status=found.status,
+        tone=TONES.get(found.status, ""),
         verdict=verdict,
         tiles=[],
         sections=[*sections, *more],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,10 +13,11 @@ from innerloop.harness.pages.distributions import ecdf, values_of
 from innerloop.harness.pages.parts import Chart, Label, Page, Part, Row, Section, Series, Table
 from innerloop.harness.pages.source import Source
 from innerloop.harness.pages.speed import point
-from innerloop.harness.pages.summary import title
+from innerloop.harness.pages.summary import TONES, title
 from innerloop.harness.pages.thin import plain
 
 MOST_CURVES = 8
+WORST = ("failed", "interrupted", "suspect")  # states of runs, the worst first
 
 
 def overview(runs: Sequence[Source]) -> Page:
@@ -24,12 +26,15 @@ def overview(runs: Sequence[Source]) -> Page:
     curves = {name(run, runs): values["ITL"] for run in runs[:MOST_CURVES] if "ITL" in (values := values_of(run))}
     if len(curves) > 1:
         parts.append(itl(curves))
+    states = Counter[str](run.result.status for run in runs)
+    status = next((one for one in WORST if one in states), "")
+    told = ", ".join(f"{states[one]} {one}" for one in WORST if one in states)
     return Page(
         name="overview",
         title=f"{len(runs)} runs",
-        subtitle="side by side; each has its own page below",
-        status="",
-        tone="",
+        subtitle="side by side; each has its own page below" + (f" · {told}" if told else ""),
+        status=status,
+        tone=TONES.get(status, ""),
         verdict="These runs were not measured as a comparison; innerloop compare shows whether differences repeat.",
         tiles=[],
         sections=[Section("overview", "Overview", parts)],

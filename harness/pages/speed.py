@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from innerloop.harness.cli.words import NONE, ends, number, seconds
 from innerloop.harness.pages.parts import Label, Row, Section, Table, filled
-from innerloop.harness.report.run import LEAST, RULES
+from innerloop.harness.report.run import RULES
 from innerloop.harness.schema.common import Bounds, Summary
+from innerloop.harness.schema.quantiles import quantile_of, values_needed
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.window import Throughput
 
@@ -46,17 +47,20 @@ def latency(result: Result) -> Table:
     for label, term in LATENCIES:
         of: Summary = getattr(result.latency_s, term)
         cells = [seconds(of.mean), point(of, "p50"), bounds(of.p50_ci), point(of, "p90"), point(of, "p99")]
-        rows.append(Row(Label(label, term), [*cells, bounds(of.p99_ci if of.count >= LEAST["p99"] else None),
+        rows.append(Row(Label(label, term), [*cells, bounds(None if quantile_of(of, "p99") is None else of.p99_ci),
                                              number(of.count)]))  # fmt: skip
     names = ("mean", None), ("p50", "p50"), ("95 %", "interval"), ("p90", "p90"), ("p99", "p99"), ("95 %", "interval")
     columns = [Label("Latency"), *(Label(name, term) for name, term in names), Label("n", "n")]
-    note = "From the time a request was due. A dash: too few values, or unknown."
+    note = (
+        f"From the time a request was due. A dash: too few values (p90 needs {values_needed(0.9)}, p99 "
+        f"{values_needed(0.99)}), or unknown."
+    )
     return filled(Table(columns, rows, note=note))
 
 
 def point(of: Summary, name: str) -> str:
     """A quantile, where there are enough values for it."""
-    return seconds(getattr(of, name) if of.count >= LEAST.get(name, 0) else None)
+    return seconds(quantile_of(of, name))
 
 
 def bounds(ci: Bounds | None) -> str:

@@ -24,7 +24,7 @@ from innerloop.harness.pages.parts import (
 )
 from innerloop.harness.pages.summary import TONES, capital
 from innerloop.harness.pages.thin import plain
-from innerloop.harness.report.sweep import RATE, TPOT, TTFT, reasons, remarks, word
+from innerloop.harness.report.sweep import RATE, TPOT, TTFT, marked, reasons, remarks, word
 from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.sweep import Sweep, SweepCell
 
@@ -67,17 +67,17 @@ def verdict(found: Sweep, ranked: Sequence[SweepCell]) -> str:
         return "No cell has figures that can be ranked."
     frontier = sum(bool(cell.frontier) for cell in ranked)
     of = interval(fastest.tokens_per_s_per_device)
-    best = f"Highest throughput: {fastest.name}, {of} output tokens/s per device."
+    best = f"Highest throughput: {marked(fastest)}, {of} output tokens/s per device."
     return f"{best} {frontier} of {len(ranked)} ranked cells lie on the frontier."
 
 
 def tiles(ranked: Sequence[SweepCell]) -> Iterator[Tile]:
     if fastest := most(ranked, lambda cell: cell.tokens_per_s_per_device):
-        yield Tile(Label("highest tokens/s per device"), number(mean(fastest.tokens_per_s_per_device)), fastest.name)
+        yield Tile(Label("highest tokens/s per device"), number(mean(fastest.tokens_per_s_per_device)), marked(fastest))
     if quick := most(ranked, lambda cell: cell.interactivity):
-        yield Tile(Label("highest tokens/s per user", "user_rate"), number(mean(quick.interactivity)), quick.name)
+        yield Tile(Label("highest tokens/s per user", "user_rate"), number(mean(quick.interactivity)), marked(quick))
     if first := most(ranked, lambda cell: cell.figures.get(TTFT), sign=-1):
-        yield Tile(Label("lowest TTFT, p50", "ttft"), seconds(mean(first.figures.get(TTFT))), first.name)
+        yield Tile(Label("lowest TTFT, p50", "ttft"), seconds(mean(first.figures.get(TTFT))), marked(first))
 
 
 def most(cells_: Sequence[SweepCell], of: Callable[[SweepCell], Estimate | None], sign: int = 1) -> SweepCell | None:
@@ -188,7 +188,7 @@ def ranks(known: Sequence[SweepCell]) -> Table:
         more = f" and {len(by) - 1} more" if len(by) > 1 else ""
         words = f"dominated by {by[0]}{more}" if by and not cell.frontier else kind(cell)
         cells_ = [interval(cell.interactivity), interval(cell.tokens_per_s_per_device), words]
-        rows.append(Row(Label(cell.name), cells_, "strong" if cell.frontier else ""))
+        rows.append(Row(Label(marked(cell)), cells_, "strong" if cell.frontier else ""))
     return Table([Label("Cell"), Label("per user", "user_rate"), Label("per device"), Label("it is")], rows)
 
 
@@ -206,7 +206,7 @@ def cells(found: Sweep) -> Section:
             str(cell.processes),
             quoted,
         ]
-        rows.append(Row(Label(cell.name), figures, "" if RATE in cell.figures else "dim"))
+        rows.append(Row(Label(marked(cell)), figures, "" if RATE in cell.figures else "dim"))
     columns = [
         Label("Cell"), Label("state"), Label("output tokens/s", "decode_rate"), Label("TTFT p50", "ttft"),
         Label("TPOT p50", "tpot"), Label("J/token", "energy_per_token"), Label("processes"), Label("published"),

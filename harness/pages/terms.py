@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from innerloop.harness.schema.comparison import ComparedFigure, Comparison, Decomposition
 from innerloop.harness.schema.figure import Figure
 from innerloop.harness.schema.profiling import Kernels
+from innerloop.harness.schema.quantiles import of_fewer
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.roofline import Roofline
 from innerloop.harness.schema.steps import Overhead, StepSeconds, TimeShare
@@ -82,8 +83,8 @@ OWN = {
         "the part of the window in which the load neither rose nor fell; each kind of load has a rule for its edges",
     ),
     "p50": ("p50", "median: half of the values are at most this; quantiles are interpolated linearly"),
-    "p90": ("p90", "90 % of the values are at most this"),
-    "p99": ("p99", "99 % of the values are at most this; not shown for fewer than 100 values"),
+    "p90": ("p90", f"90 % of the values are at most this; unknown where {of_fewer('p90')}"),
+    "p99": ("p99", f"99 % of the values are at most this; unknown where {of_fewer('p99')}"),
     "interval": ("95 % interval", "an interval made this way covers the long-run value in 95 of 100 runs"),
     "n": ("n", "the number of values behind a row"),
     "share": ("share", "share of the time spent in steps"),

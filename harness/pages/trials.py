@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from innerloop.harness.cli.verbs import as_called
-from innerloop.harness.cli.words import ends, number, seconds, share
+from innerloop.harness.cli.words import NONE, ends, number, seconds, share
 from innerloop.harness.pages import specs
 from innerloop.harness.pages.comparison import words_of
 from innerloop.harness.pages.parts import (
@@ -44,15 +44,17 @@ def trials_page(found: Trials, name: str, commands: Sequence[str] = ()) -> Page:
         subtitle=" · ".join(word for word in ("trials", processes(found), found.device, found.dtype) if word),
         status=found.status,
         tone=TONES.get(found.status, ""),
-        verdict=" ".join(verdict(load) for load in found.loads) or "No figures.",
+        verdict=" ".join(verdict(load, found.metric) for load in found.loads) or "No figures.",
         tiles=[*tiles(found)],
         sections=sections,
         aside=[*aside(found)],
     )
 
 
-def verdict(load: Load) -> str:
+def verdict(load: Load, metric: str) -> str:
     """How fast, and how well that is known."""
+    if metric in load.too_few:
+        return f"{load.workload}: {words_of(metric)} is unknown: {load.too_few[metric]}."
     if not load.figures:
         return f"{load.workload}: no figures."
     one = load.figures[0]
@@ -90,6 +92,7 @@ def load_section(load: Load, found: Trials, number_: int) -> Section:
         ]
         name = words_of(one.name) + (" *" if one.doubtful else "")
         rows.append(Row(Label(name), cells, "strong" if one.name == found.metric else ""))
+    rows += [Row(Label(words_of(one)), [NONE] * 7, "dim") for one in load.too_few]
     columns = [
         Label("Figure"), Label("mean", "trial_mean"), Label("95 %", "interval"), Label("±", "half_width"),
         Label("lowest"), Label("highest"), Label("between trials", "scatter"), Label("within trials", "scatter"),

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from innerloop.harness.cli.reading import read_kept
 from innerloop.harness.cli.slowly import Slowly
 from innerloop.harness.preparations.command import PreparationFailed, fill, run
 from innerloop.harness.store.atomic import sync_folder
@@ -114,7 +115,7 @@ def make(wanted: Wanted, environment: Environment, say: Say, limit_s: float | No
 def fault(path: Path, key: str) -> str | None:
     """What is wrong with a prepared folder; None: it is whole. Sizes are compared, contents are not read."""
     try:
-        record = json.loads((path / RECORD).read_bytes())
+        record = read_kept(path / RECORD)
         if record["key"] != key:
             return "it was made from different inputs"
         for name, size in record["files"].items():

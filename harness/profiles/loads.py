@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ from innerloop.harness.profiles.strict import Grown, Strict
 WEEK_S = 604_800
 MOST_REQUESTS = 10_000_000
 MOST_TURNS = 1_000
+MOST_ARRIVING = 0.5  # of a window, until its last user is there
 
 Rate = Annotated[float, Field(gt=0, le=1e6)]
 TimeUnit = Literal["s", "ms", "us", "ns"]
@@ -72,6 +74,14 @@ class Closed(Grown):
         if self.users_over_time is not None:
             self._check_schedule(self.users_over_time)
         return self
+
+    def late_users(self) -> str | None:
+        """What to set where users still arrive during most of a window of `duration_s`; None where they do not, or
+        their times are a schedule."""
+        if self.users is None or self.duration_s is None:
+            return None
+        last_s = self.arrive_over_s * (self.users - 1) / self.users
+        return still_arriving(self.users, last_s, self.duration_s, self.arrive_over_s)
 
     def _check_schedule(self, schedule: list[UsersFrom]) -> None:
         if self.duration_s is None:
@@ -235,6 +245,22 @@ class Sessions(Strict):
 
 
 Load = Annotated[Offline | Closed | Open | Trace | Sessions, Field(discriminator="kind")]
+
+
+def still_arriving(users: int, last_s: float, window_s: float, over_s: float) -> str | None:
+    """What a window says little of, and what to set, where the last user comes in its second half; else None.
+
+    last_s, window_s: when that is, and how long the window is. over_s: the time over which users arrive, 0 where it is
+    one that the engine decides.
+    """
+    if last_s <= MOST_ARRIVING * window_s:
+        return None
+    sooner = f", or --workload-arg load.arrive_over_s={MOST_ARRIVING * window_s:.4g} or less" if over_s else ""
+    return (
+        f"the last of {users} users comes {last_s:.4g} s into a window of {window_s:.4g} s, so only "
+        f"{window_s - last_s:.4g} s are left with all users; set --workload-arg "
+        f"load.duration_s={math.ceil((over_s or last_s) / MOST_ARRIVING)} or more{sooner}"
+    )
 
 
 def ascending(times_s: list[float], duration_s: float, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def profile_of(name: str) -> EngineProfile:
     Raises:
         Refused: there is no such file, or it does not say what an engine's plug-in must.
     """
-    path = Path(name).expanduser().absolute()
+    path = Path(os.path.expanduser(name)).absolute()
     file = path / PACKAGE if path.is_dir() else path
     if not file.is_file():
         raise Refused(f"--engine: there is no file {name}")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from innerloop.harness.profiles.lengths import MAX_TOKENS, Output, Prompt
-from innerloop.harness.profiles.loads import Load, Trace
+from innerloop.harness.profiles.loads import Closed, Load, Trace
 from innerloop.harness.profiles.strict import Grown, Strict
 from innerloop.harness.profiles.validation import NAME
 
@@ -67,6 +67,11 @@ class WorkloadProfile(Grown):
                 if getattr(self, name) is None:
                     raise ValueError(f"{name} is missing")
         return self
+
+    def warnings(self) -> tuple[str, ...]:
+        """What a window of this load will say little of, and what to set."""
+        found = self.load.late_users() if isinstance(self.load, Closed) else None
+        return () if found is None else (found,)
 
     @property
     def mix(self) -> tuple[RequestClass, ...]:

@@ -75,14 +75,16 @@ class Sampling:
         Raises:
             InnerloopError: py-spy could not look, with its own words and what to do.
         """
-        said = (self._folder / LOG).read_text(errors="replace")
+        said = (self._folder / LOG).read_text(encoding="utf-8", errors="replace")
         stacks = self._folder / STACKS
         if not stacks.exists():
             raise InnerloopError(trouble(said))
-        counts = parse(stacks.read_text(errors="replace"))
+        counts = parse(stacks.read_text(encoding="utf-8", errors="replace"))
         if not counts:
             raise InnerloopError("the chosen steps ended before py-spy took a sample; choose more steps")
-        (self._folder / GRAPH).write_text(flame_graph(counts, "samples of the worker's Python threads"))
+        (self._folder / GRAPH).write_text(
+            flame_graph(counts, "samples of the worker's Python threads"), encoding="utf-8"
+        )
         return profile(counts, said)
 
 

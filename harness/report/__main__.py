@@ -6,14 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import CommandLine, command_line
+from innerloop.harness.cli.arguments import NAMED, CommandLine, command_line
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json, say
 
 EXAMPLES = """\
 examples:
-  innerloop report last                                    writes report.html into the run's folder
+  innerloop report last                                    writes report.html into the folder of what was made last
   innerloop report last -o page.html
   innerloop report runs/a runs/b runs/c -o three.html      an overview, then a page for each
   innerloop report experiments/20260102T030405Z-compare    verdict, intervals, where the difference comes from
@@ -37,7 +37,7 @@ def parser() -> CommandLine:
         "runs",
         metavar="RUN",
         nargs="+",
-        help="a run or an experiment: a folder, its name in runs/ or experiments/, or: last",
+        help=NAMED,
     )
     out.add_argument(
         "-o", "--out", type=Path, metavar="FILE", help="the HTML file; default: report.html in the folder of RUN"

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from innerloop.harness.analysis.kernel_classes import TITLES
 from innerloop.harness.cli.console import PlainConsole
+from innerloop.harness.cli.tables import FittedTable
 from innerloop.harness.cli.words import NONE, ends, number, seconds, share, visible
 from innerloop.harness.report.steps import short
 from innerloop.harness.report.tables import section, table
+from innerloop.harness.result.figures import TOO_FEW
 from innerloop.harness.schema.comparison import (
     ChangedSteps,
     ComparedFigure,
@@ -123,9 +124,9 @@ def figures(found: Comparison) -> RenderableType:
             figure(row, row.b),
             number(row.ratio.value),
             *bounds,
-            Text(verdict(row, found.margin), style=STYLES[row.verdict]),
+            Text(verdict(row, found.margin), style="dim" if row.reason else STYLES[row.verdict]),
         )
-    lines: list[RenderableType] = [out]
+    lines: list[RenderableType] = [out, *(Text(line, style="dim") for line in too_few(found))]
     if found.trials > 1:
         words = "A, B: means over the trials; B / A: geometric mean of each trial's ratio"
         lines.append(Text(words, style="dim"))
@@ -145,6 +146,21 @@ def figures(found: Comparison) -> RenderableType:
     return Group(*lines)
 
 
+def too_few(found: Comparison) -> Iterator[str]:
+    """Why quantiles are unknown, in footnotes."""
+    return footnotes({row.name: row.reason for row in found.figures if row.reason is not None}, found.metric)
+
+
+def footnotes(reasons: Mapping[str, str], metric: str = "") -> Iterator[str]:
+    """A footnote for each reason why figures are unknown, with their names; what to do where it is about `metric`."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    for reason, those in names.items():
+        advice = f"; {TOO_FEW}" if metric in those else ""
+        yield f"-: {', '.join(map(short_name, those))}: {reason}{advice}"
+
+
 def short_name(name: str) -> str:
     for long, word in SHORTER.items():
         name = name.replace(long, word)
@@ -156,6 +172,8 @@ def figure(row: ComparedFigure, of: Estimate) -> str:
 
 
 def verdict(row: ComparedFigure, margin: float) -> str:
+    if row.reason is not None:
+        return "too few values"
     if row.verdict == "same":
         return f"same within {share(margin)}"
     speed = row.unit in ("s", "tokens/s", "requests/s")
@@ -211,7 +229,7 @@ def by_kernel_class(found: KernelWhy) -> Iterator[RenderableType]:
     yield Text(told, style="dim")
 
 
-def part_table(title: str, found: Decomposition | KernelWhy) -> Table:
+def part_table(title: str, found: Decomposition | KernelWhy) -> FittedTable:
     out = table(title, "", *(["95 % interval"] if found.scatter is not None else []), "of A", gap=1, least=(22, None))
     out.columns[1].min_width = 9
     return out

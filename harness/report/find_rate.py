@@ -67,8 +67,13 @@ def probes(found: FindRate) -> RenderableType:
         shares = [kept(one.kept.get(name)) for name in names]
         figures = (number(one.goodput), number(one.output_tokens_per_s), str(len(one.runs)))
         style = "bold" if one.load == found.answer else None
-        rows.add_row(f"{one.load:g}", verdict(one), *shares, *figures, style=style)
+        rows.add_row(marked(one), verdict(one), *shares, *figures, style=style)
     return rows
+
+
+def marked(one: LoadProbed) -> str:
+    """The load, with the mark of those of which a probe is suspect."""
+    return f"{one.load:g}{' *' if one.suspect else ''}"
 
 
 def verdict(one: LoadProbed) -> str:
@@ -90,6 +95,9 @@ def percent(of: float | None) -> str:
 def remarks(found: FindRate) -> Iterator[str]:
     yield "within: share of requests within the limit, with its 95 % interval"
     yield "a limit is met if that interval lies at or above its quantile"
+    suspect = sum(one.suspect for one in found.loads)
+    if suspect:
+        yield f"*: suspect probes: {suspect} of {found.probes}; innerloop show gives the reasons of each run"
     for place, known, met in ((0.95, found.confirmed, True), (1.1, found.refuted, False)):
         if found.answer is not None and known is not None:
             yield f"at {place:g}x the answer, the limits are {VERDICT[known is met]}"

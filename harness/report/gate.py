@@ -10,12 +10,13 @@ from rich.text import Text
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, ends, number, seconds, visible
 from innerloop.harness.report.tables import section, table
-from innerloop.harness.result.figures import FIGURES
+from innerloop.harness.result.figures import FIGURES, TOO_FEW
 from innerloop.harness.schema.gate import DOUBT, CheckedCondition, Gate, Outcome
 
 STYLES = {"passed": "green", "failed": "red", "cannot tell": "yellow"}
 WORDS = {"cannot tell": "undecided"}  # as in the verdicts of a comparison
 UNDECIDED = "an undecided condition counts as failed: more trials narrow the intervals; --allow-undecided lets it pass"
+UNKNOWN = "an undecided condition counts as failed; --allow-undecided lets it pass"
 SUSPECT = "a doubtful condition counts as failed; --allow-suspect lets it pass"
 
 
@@ -34,8 +35,10 @@ def conditions(gate: Gate) -> RenderableType:
     lines += [Text(f"! {line}", style="yellow") for line in reasons]
     if gate.outcome == "cannot tell":
         whys = [one.reason or "" for one in gate.conditions if one.outcome == "cannot tell" and not one.waived]
-        if any(not why.startswith(DOUBT) for why in whys):
+        if any(not why.startswith(DOUBT) and TOO_FEW not in why for why in whys):
             lines.append(Text(UNDECIDED, style="dim"))
+        elif any(TOO_FEW in why for why in whys):
+            lines.append(Text(UNKNOWN, style="dim"))
         if any(DOUBT in why for why in whys):
             lines.append(Text(SUSPECT, style="dim"))
     return Group(*lines)

@@ -13,11 +13,14 @@ from innerloop.harness.analysis.steps import IDLE_SHARE
 from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.report.tables import ALIGNED, table
 from innerloop.harness.schema.profiling import HostProfile, Kernels, Profiling
+from innerloop.harness.schema.quantiles import quantile_of
 from innerloop.harness.schema.result import Result
 
 KINDS = {"with_prefill": "with prefill", "decode_only": "decode only"}
 SHOWN = 8  # of the top kernels
-NAME = 64  # letters of a kernel's name, where the terminal is wide enough
+NAME = 64  # letters of a kernel's name
+FUNCTION = 58
+CUT = "…: a longer name; result.json has all of it"
 AT_WHOLE = "all"
 
 
@@ -99,19 +102,21 @@ def tops(found: Kernels) -> Iterator[RenderableType]:
     """The kernels that take most, for each kind of step."""
     for kind, words in _kinds(found).items():
         rows = table()
-        rows.add_column(f"top, {words}", max_width=NAME)  # the one column that gives way
+        rows.add_column(f"top, {words}")
         rows.add_column("class", no_wrap=True, min_width=16)
         for title, width in {"share": 6, "mean": 7, "calls": 6}.items():
             rows.add_column(title, justify="right", no_wrap=True, min_width=width)
         for kernel in found.top.get(kind, ())[:SHOWN]:
             rows.add_row(
-                one_line(kernel.name),
+                cut(kernel.name, NAME),
                 TITLES[kernel.kernel_class],
                 share(kernel.share),
                 seconds(kernel.mean_s),
                 number(kernel.launches),
             )
         yield Padding(rows, (1, 0, 0, 0), expand=False)
+    if any(len(kernel.name) > NAME for kind in _kinds(found) for kernel in found.top.get(kind, ())[:SHOWN]):
+        yield Text(CUT, style="dim")
 
 
 def _estimate(found: Kernels, measured: float | None) -> Iterator[str]:
@@ -120,7 +125,7 @@ def _estimate(found: Kernels, measured: float | None) -> Iterator[str]:
     if gaps.count:
         yield (
             f"device idle {share(found.idle_share.all)} of the captured time ({number(gaps.count)} gaps): "
-            f"p50 {seconds(gaps.p50)}, p99 {seconds(gaps.p99)}, longest {seconds(gaps.max)}"
+            f"p50 {seconds(gaps.p50)}, p99 {seconds(quantile_of(gaps, 'p99'))}, longest {seconds(gaps.max)}"
         )
     if found.launches_lost:
         yield (
@@ -137,8 +142,7 @@ def _estimate(found: Kernels, measured: float | None) -> Iterator[str]:
         + f"; captured steps cover {share(estimate.covered_share)} of the run"
     )
     if found.unknown_names:
-        names = (name if len(name) <= NAME else name[: NAME - 1] + "…" for name in found.unknown_names)
-        yield f'in "other": {", ".join(names)}'
+        yield f'in "other": {", ".join(cut(name, NAME) for name in found.unknown_names)}'
 
 
 def host(found: HostProfile, folder: str) -> Iterator[RenderableType]:
@@ -150,14 +154,15 @@ def host(found: HostProfile, folder: str) -> Iterator[RenderableType]:
         style="dim",
     )
     rows = table()
-    rows.add_column("function", max_width=58)
+    rows.add_column("function")
     for title in ("self", "total"):
         rows.add_column(title, justify="right", no_wrap=True)
     for function in found.top[:SHOWN]:
-        rows.add_row(one_line(function.name), share(function.self_share), share(function.total_share))
+        rows.add_row(cut(function.name, FUNCTION), share(function.self_share), share(function.total_share))
     yield rows
+    if any(len(function.name) > FUNCTION for function in found.top[:SHOWN]):
+        yield Text(CUT, style="dim")
 
 
-def one_line(text: str) -> Text:
-    """A name in a column that may give way, on one line however long it is."""
-    return Text(text, no_wrap=True, overflow="ellipsis")
+def cut(name: str, most: int) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 
 from innerloop.harness.cli.words import number, seconds, share
+from innerloop.harness.report.quantiles import footnote
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.result.load import replay_changes
 from innerloop.harness.schema.caches import Caches
 from innerloop.harness.schema.load import ClassLatency
+from innerloop.harness.schema.quantiles import quantile_of
 from innerloop.harness.schema.result import Workload
 from innerloop.harness.schema.window import Counts
-
-LEAST_P99 = 100  # values, below which the quantile is one of the largest
 
 
 def load_facts(workload: Workload | None) -> Iterator[tuple[str, str]]:
@@ -71,6 +71,7 @@ def by_class(classes: tuple[ClassLatency, ...]) -> RenderableType:
     """Latencies of each class of requests."""
     rows = table("class", "finished", "TTFT p50", "p99", "TPOT p50", "e2e p50", least=ALIGNED)
     for one in classes:
-        tail = one.ttft.p99 if one.ttft.count >= LEAST_P99 else None
+        tail = quantile_of(one.ttft, "p99")
         rows.add_row(one.name, number(one.finished), *map(seconds, (one.ttft.p50, tail, one.tpot.p50, one.e2e.p50)))
-    return section("Latency by class", rows)
+    few = footnote((one.ttft for one in classes), "requests", ("p99",))
+    return section("Latency by class", Group(rows, *few))

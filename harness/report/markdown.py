@@ -48,6 +48,7 @@ def lines(found: Comparison, gate: Gate | None) -> Iterator[str]:
         for row in found.figures
     ]
     yield from table(["metric", "A", "B", "B / A", "95 %", "verdict"], rows)
+    yield from (f"{escaped(line)}  " for line in texts.too_few(found))
     if any(row.doubtful for row in found.figures):
         yield "\\*: doubtful, because a run is suspect"
     if found.differences:

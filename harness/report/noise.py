@@ -13,7 +13,7 @@ from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.lists import print_list
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import NONE, number, share, visible
-from innerloop.harness.report.comparison import short_name
+from innerloop.harness.report.comparison import footnotes, short_name
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.noise import FigureNoise, Noise
 
@@ -31,11 +31,12 @@ def print_all(found: Sequence[Noise], console: Console | None = None) -> None:
     if not found:
         console.out(as_called("no noise measured on this machine yet; run innerloop noise --base ARGUMENTS"))
         return
-    columns = ("measured", "of", "metric", "noise", "trials")
+    columns = ("measured", "of", "metric", "status", "noise", "trials")
     rows = [
-        (one.created[:10], title(one), short_name(one.metric), share(one.margin), number(one.trials)) for one in found
+        (one.created[:10], title(one), short_name(one.metric), one.status, share(one.margin), number(one.trials))
+        for one in found
     ]
-    print_list(console, columns, rows, right=columns[3:])
+    print_list(console, columns, rows, right=columns[4:])
 
 
 def title(found: Noise) -> str:
@@ -46,7 +47,8 @@ def title(found: Noise) -> str:
 
 def parts(found: Noise) -> Iterator[RenderableType]:
     took = "" if found.trial_s is None else f", {minutes(found.trial_s)} min per trial"
-    yield Text(f"{title(found)}  {found.trials} trials of two identical runs{took}", style="bold")
+    headline = Text(f"{title(found)}  {found.trials} trials of two identical runs{took}", style="bold")
+    yield headline.append("  SUSPECT", style="yellow") if found.status != "ok" else headline
     for line in found.notes:
         yield Text(f"! {line}", style="yellow")
     yield section("How much two identical runs differ", scatter(found))
@@ -64,8 +66,10 @@ def scatter(found: Noise) -> RenderableType:
         style = "bold" if name == found.metric else ""
         cells = (short_name(name), relative(one.neighbours), any_two(one))
         out.add_row(*(Text(cell, style=style) for cell in cells))
+    for name in found.too_few:
+        out.add_row(short_name(name), NONE, NONE)
     note = "standard deviation of the ratio of two runs: back to back, or any two"
-    return Group(out, Text(note, style="dim"))
+    return Group(out, *(Text(line, style="dim") for line in (note, *footnotes(found.too_few))))
 
 
 def relative(of: float) -> str:

@@ -13,7 +13,7 @@ from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, seconds
 from innerloop.harness.report.tables import table
 
-STYLE = {"failed": "red", "refused": "yellow"}
+STYLE = {"failed": "red", "refused": "yellow", "suspect": "yellow"}
 
 
 def draw_progress(found: Iterable[Mapping[str, Any]]) -> None:
@@ -30,8 +30,9 @@ def draw_progress(found: Iterable[Mapping[str, Any]]) -> None:
 
 def picture(one: Mapping[str, Any]) -> RenderableType:
     counts = [f"{one[name]} {name}" for name in ("done", "failed", "refused") if one[name] or name == "done"]
-    if one["reused"]:
-        counts[0] += f" ({one['reused']} reused)"
+    known = [f"{one[name]} {name}" for name in ("suspect", "reused") if one[name]]
+    if known:
+        counts[0] += f" ({', '.join(known)})"
     counts += [f"{len(one['running'])} running", f"{one['to_come']} pending"]
     line = f"{one['folder']}: {one['design']}, {one['state']}: {', '.join(counts)} of {one['jobs']}"
     times = [f"{clock(one['elapsed_s'])} since the first one started"] if one["elapsed_s"] is not None else []

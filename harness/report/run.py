@@ -10,22 +10,21 @@ from rich.padding import Padding
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, assignments, cores, levels, number, seconds, share, size, visible
+from innerloop.harness.cli.words import NONE, assignments, cores, number, seconds, share, size, visible
 from innerloop.harness.report.doubts import failure, warnings
 from innerloop.harness.report.goodput import goodput
 from innerloop.harness.report.load import by_class, cache_facts, load_facts, speculation_facts
+from innerloop.harness.report.quantiles import POINTS, footnote, points
 from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.sections import sections
-from innerloop.harness.report.tables import ALIGNED, section, table
+from innerloop.harness.report.tables import ALIGNED, Bars, section, table
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.spec import Spec
 from innerloop.harness.schema.telemetry import Host
 from innerloop.harness.schema.window import Throughput
 
-POINTS = ("mean", "p50", "p90", "p99")
 STYLE = {"ok": "bold green", "suspect": "bold yellow", "failed": "bold red", "interrupted": "bold red"}
-LEAST = {"p90": 10, "p99": 100}  # values, below which a quantile is one of the largest
 RULES = {
     None: "while the batch was full",
     "full_batch": "while the batch was full",
@@ -152,11 +151,12 @@ def speed(result: Result) -> RenderableType:
     )
     latency = table("latency", *POINTS, "n", least=ALIGNED)
     of = result.latency_s
-    for label, summary in {"TTFT": of.ttft, "TPOT": of.tpot, "ITL": of.itl, "end to end": of.e2e}.items():
+    shown = {"TTFT": of.ttft, "TPOT": of.tpot, "ITL": of.itl, "end to end": of.e2e}
+    for label, summary in shown.items():
         latency.add_row(label, *points(summary), number(summary.count))
     return Group(
         section("Throughput", Group(rates, Text(steady_line + intervals(in_steady), style="dim"))),
-        section("Latency, from the time a request was due", latency),
+        section("Latency, from the time a request was due", Group(latency, *footnote(shown.values(), "values"))),
         *([section("Goodput", goodput(result.goodput))] if result.goodput is not None else []),
     )
 
@@ -168,19 +168,15 @@ def intervals(speed: Throughput) -> str:
     return f"\n95 % intervals: {', '.join(shown)}" if shown else ""
 
 
-def points(summary: Summary) -> Iterator[str]:
-    """The mean and the quantiles that are shown, those that there are enough values for."""
-    return (seconds(getattr(summary, point) if summary.count >= LEAST.get(point, 0) else None) for point in POINTS)
-
-
 def steps(result: Result) -> RenderableType:
     """Step time, its kinds and its phases."""
     times, shares = result.step_s, result.step_share
-    rows = table("step", "share", *POINTS, least=ALIGNED)
+    rows, shown = table("step", "share", *POINTS, least=ALIGNED), list[Summary]()
 
     def row(label: str, summary: Summary, part: str = "", style: str = "") -> None:
         if summary.count:
             rows.add_row(label, part, *points(summary), style=style)
+            shown.append(summary)
 
     row("all steps", times.wall, "100.0 %", style="bold")
     for phase, words in PHASE_WORDS.items():
@@ -193,7 +189,9 @@ def steps(result: Result) -> RenderableType:
         f"time in the window: {share(of_time.steps)} in steps, {share(of_time.bubbles)} between steps, "
         f"{share(of_time.idle)} idle"
     )
-    return section(f"Steps ({number(result.counts.steps)})", Group(rows, Text(line, style="dim")))
+    return section(
+        f"Steps ({number(result.counts.steps)})", Group(rows, *footnote(shown, "steps"), Text(line, style="dim"))
+    )
 
 
 def facts(result: Result) -> RenderableType:
@@ -271,18 +269,18 @@ def _host(host: Host | None) -> Iterator[tuple[str, str]]:
 
 
 def over_time(result: Result) -> RenderableType:
-    """The window in 60 bars: speed, batch and KV cache."""
+    """The window in 60 bars, or as many as there is room for: speed, batch and KV cache."""
     series = result.over_time
     if series is None:
         return Group()
-    bars = table(gap=1, header=False)
-    for _ in range(2):
-        bars.add_column(no_wrap=True, overflow="crop")
+    shown = table(gap=1, header=False)
+    shown.add_column(no_wrap=True)
+    shown.add_column()
     rows = {"tokens/s": series.output_tokens_per_s, "batch": series.running, "KV cache": series.kv_usage}
     for label, values in rows.items():
         if any(value is not None for value in values):
-            bars.add_row(Text(label, style="dim"), Text(levels(values), style="cyan"))
-    return Group(Text(""), bars)
+            shown.add_row(Text(label, style="dim"), Bars(values))
+    return Group(Text(""), shown)
 
 
 def files(folder: Path) -> RenderableType:

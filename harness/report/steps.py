@@ -10,6 +10,7 @@ from rich.text import Text
 from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, assignments, ends, number, seconds, share, visible
+from innerloop.harness.report.quantiles import footnote, points
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.investigation import (
     Bin,
@@ -155,19 +156,21 @@ def preemptions(found: Preemptions | None) -> RenderableType:
 def interference(found: Interference | None) -> RenderableType:
     if found is None:
         return Text("the engine does not report prefill per step", style="dim")
-    out = table("inter-token latency", "tokens", "p50", "p90", "p99", "max")
+    names = ("p50", "p90", "p99", "max")
+    out = table("inter-token latency", "tokens", *names)
     for label, one in {
         "after decode-only steps": found.decode_only,
         "waited for prefill": found.with_prefill,
     }.items():
         if one.count:
-            out.add_row(label, number(one.count), *map(seconds, (one.p50, one.p90, one.p99, one.max)))
+            out.add_row(label, number(one.count), *points(one, names))
     if not out.row_count:
         return Text("no requests had a second token", style="dim")
     line = f"{share(found.stalled_share)} of the tokens waited for other requests' prefill"
     if found.lost_share is not None:
         line += f"; that wait was {share(found.lost_share)} of the total time between tokens"
-    return Group(out, Text(line, style="dim"))
+    few = footnote((found.decode_only, found.with_prefill), "tokens", names)
+    return Group(out, *few, Text(line, style="dim"))
 
 
 def host(phases: Mapping[str, PhaseCost]) -> RenderableType:

@@ -94,9 +94,14 @@ def cells(found: Sweep) -> RenderableType:
             *([interval(cell.energy_j_per_token)] if energy else []),
         ]
         told = "; ".join(f"{one.figure}: {one.words}" for one in cell.published)
-        mark = "*" if cell.state == "suspect" else "" if cell.state == "done" else f" ({word(cell.state)})"
-        rows.add_row(cell.name + mark, *figures, *([told] if quoted else []))
+        rows.add_row(marked(cell), *figures, *([told] if quoted else []))
     return rows
+
+
+def marked(cell: SweepCell) -> str:
+    """A cell's name, its state where it is not done, and the mark of those of which a run is suspect."""
+    state = "" if cell.state in ("done", "suspect") else f" ({word(cell.state)})"
+    return f"{cell.name}{'*' if cell.suspect else ''}{state}"
 
 
 def pareto(found: Sweep) -> RenderableType:
@@ -109,7 +114,7 @@ def pareto(found: Sweep) -> RenderableType:
         more = f" and {len(by) - 1} more" if len(by) > 1 else ""
         words = "frontier" if cell.frontier else f"dominated by {by[0]}{more}" if by else "not dominated at 95 %"
         rows.add_row(
-            cell.name,
+            marked(cell),
             interval(cell.interactivity),
             interval(cell.tokens_per_s_per_device),
             words,
@@ -160,8 +165,9 @@ def remarks(found: Sweep) -> Iterator[str]:
             "interpolated linearly between measured cells; unreachable: no cell was that fast per user; not measured: "
             "all cells were faster"
         )
-    if any(cell.state == "suspect" for cell in found.cells):
-        yield "*: a run of this cell is suspect; innerloop show gives the reasons"
+    if suspect := sum(cell.suspect for cell in found.cells):
+        of = sum(len(cell.runs) for cell in found.cells)
+        yield f"*: suspect runs: {suspect} of {of}; innerloop show gives the reasons of each"
     if found.reused:
         yield f"{found.reused} existing runs were reused; --fresh repeats them"
 

@@ -34,6 +34,8 @@ def print_plan(plan: PlanOfSweep, console: Console) -> None:
     budget = (
         "" if plan.budget_minutes is None else f"; no new process starts after {number(plan.budget_minutes)} minutes"
     )
-    console.print(f"{plan.loads} engine loads, about {number(plan.minutes)} minutes in total{budget}")
+    console.print(f"{plan.loads} engine loads, at least {number(plan.minutes)} minutes in total{budget}")
     for line in plan.basis:
         console.print(f"  {line}", style="dim")
+    for line in plan.warnings:
+        console.print(f"! {line}", style="yellow", highlight=False)

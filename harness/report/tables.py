@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
+from innerloop.harness.cli.tables import FittedTable
+from innerloop.harness.cli.words import levels
+
+LEAST_BARS = 10
 ALIGNED = (18, 9)  # least widths that put the tables of a run's report under each other
 
 
 def table(
     *columns: str, left: int = 1, gap: int = 2, least: tuple[int | None, int | None] = (None, None), header: bool = True
-) -> Table:
+) -> FittedTable:
     """A table without lines; the first `left` columns are aligned left, the others right, and none breaks its words.
 
     gap: spaces between columns. least: width of the first column and of the others. header: show the columns' names.
     """
-    out = Table(box=None, padding=(0, gap, 0, 0), header_style="dim", pad_edge=False, show_header=header)
+    out = FittedTable(gap, show_header=header)
     for place, column in enumerate(columns):
         width = least[0] if place == 0 else least[1]
         out.add_column(column, justify="left" if place < left else "right", no_wrap=True, min_width=width)
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A row of bars, one a value; where there is less room, each stands for the mean of several. None: no bar."""
+
+    values: Sequence[float | None]
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(min(LEAST_BARS, len(self.values)), len(self.values)).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        many = -(-len(self.values) // options.max_width)
+        groups = [self.values[k : k + many] for k in range(0, len(self.values), many)]
+        known = [[one for one in group if one is not None] for group in groups]
+        means = [sum(group) / len(group) if group else None for group in known]
+        yield Text(levels(means), style="cyan")
 
 
 def section(title: str, content: RenderableType) -> RenderableType:

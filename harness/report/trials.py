@@ -10,7 +10,7 @@ from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, number, seconds, share
-from innerloop.harness.report.comparison import SHORTER
+from innerloop.harness.report.comparison import SHORTER, footnotes
 from innerloop.harness.report.layers import STYLE
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.trials import Load, TrialFigure, Trials
@@ -86,6 +86,8 @@ def figures(load: Load, found: Trials) -> RenderableType:
         if windows:
             cells.append(share(one.window_scatter))
         rows.add_row(name, *cells, style="bold" if one.name == found.metric else None)
+    for name in load.too_few:
+        rows.add_row(shortened(name), *[NONE] * (len(rows.columns) - 1), style="dim")
     return rows
 
 
@@ -118,6 +120,8 @@ def remarks(found: Trials) -> Iterator[str]:
                 metric = shortened(found.metric)
                 yield f"{load.workload}: about {number(load.needed)} trials would give {metric} to within ±1 %"
     for load in found.loads:
+        of = f"{load.workload}, " if len(found.loads) > 1 else ""
+        yield from (of + line for line in footnotes(load.too_few, found.metric))
         if load.missing:
             yield f"{load.workload}: missing in some runs: {', '.join(map(shortened, load.missing))}"
 

@@ -35,6 +35,7 @@ DOUBTS = {
     "workload_exhausted": Code("the workload ran out of requests before the window closed"),
     "censored": Code("too many requests had no first token when the window closed", affects=("latency",)),
     "cut_requests": Code("requests were still running when the window closed", "note", ("latency",)),
+    "late_users": Code("users were still arriving during most of the window", "note"),
     "few_requests": Code("too few requests for high quantiles", "note", ("latency",)),
     "overloaded": Code("requests came faster than the engine could serve them"),
     "drift": Code("step time drifted during the window", affects=(*SPEED, "energy")),

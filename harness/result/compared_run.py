@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.result.figures import FIGURES
+from innerloop.harness.result.figures import FIGURES, at, supported, values_of
 from innerloop.harness.schema.compared_run import ComparedRun
 from innerloop.harness.store import result_file
 from innerloop.harness.store.typed import Misfit, typed
@@ -20,17 +19,11 @@ def read_compared(run: Path) -> ComparedRun:
         Refused: there is none, or it is not one, or no migration leads from its version to this one.
     """
     document, path = result_file.read_unchecked(run)
-    figures = {one.name: _at(document, one.name) for one in FIGURES}
+    figures = {one.name: at(document, one.name) for one in FIGURES}
     try:
-        more = {"idle": _at(document, "time_share.idle"), "verified": _at(document, "verification.passed")}
-        return typed(ComparedRun, {**document, "figures": figures, **more})
+        more = {"idle": at(document, "time_share.idle"), "verified": at(document, "verification.passed")}
+        found = typed(ComparedRun, {**document, "figures": figures, "values": values_of(document), **more})
     except Misfit as error:
         raise Refused(f"{path} is incomplete: {error}") from None
-
-
-def _at(document: Mapping[str, Any], name: str) -> Any:
-    """A field by its dotted name; None where the document lacks it."""
-    found: Any = document
-    for part in name.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+    known = {name: value if supported(name, found.values) else None for name, value in found.figures.items()}
+    return replace(found, figures=known)

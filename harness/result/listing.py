@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -28,7 +29,8 @@ class RunLine:
 
     status: of a result, or "running", "interrupted" (it has no result), "broken" (it cannot be read); a run of several
     layers may be "partial". when: UTC, ISO 8601: when it ended, or began where it has no result. reason: why it is not
-    ok. output_tokens_per_s: of the window. experiment: of a folder with many runs, what it asks and found.
+    ok. output_tokens_per_s: of the window. experiment: of a folder with many runs, what it asks and found; its status
+    is that of the worst of them, and `runs` says how many ended how.
     """
 
     folder: str
@@ -46,6 +48,7 @@ class RunLine:
     output_tokens_per_s: float | None = None
     id: str | None = None
     experiment: str | None = None
+    runs: Mapping[str, int] = field(default_factory=dict)
 
 
 def list_runs(root: Path) -> list[RunLine]:
@@ -135,10 +138,13 @@ def _of_ladder(stored: StoredLadder) -> RunLine:
     runs = [run.folder for rung in waterfall.rungs for run in rung.runs]
     inner = open(stored.folder / runs[0]) if runs else None
     spec = inner.result().spec if isinstance(inner, StoredRun) and inner.kind == "run" else None
+    states = dict(Counter(run.status for rung in waterfall.rungs for run in rung.runs))
     line = RunLine(
         str(stored.folder),
         _utc(waterfall.created, stored.folder),
         waterfall.status,
+        "; ".join(f"{how} runs: {n} of {sum(states.values())}" for how, n in states.items() if how != "ok") or None,
+        runs=states,
         engine=waterfall.engine.name,
         version=waterfall.engine.version,
         layers=waterfall.layers,
@@ -188,8 +194,11 @@ def _utc(text: Any, folder: Path) -> str:
 
 
 def changed(path: Path) -> str:
-    """When a file or folder was changed, UTC."""
-    return _iso(datetime.fromtimestamp(path.stat().st_mtime, timezone.utc))
+    """When a file or folder was changed, UTC; empty where it is gone."""
+    try:
+        return _iso(datetime.fromtimestamp(path.stat().st_mtime, timezone.utc))
+    except OSError:
+        return ""
 
 
 def _iso(moment: datetime) -> str:

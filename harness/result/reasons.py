@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.run import Figures
@@ -27,10 +27,17 @@ def reasons(
     return (
         *suspicions(evidence(record, figures, warmup, telemetry)),
         *suspect_load.suspicions(figures),
+        *_late_users(record),
         *suspect_device.suspicions(telemetry.devices or (), telemetry.sampler, max(end_ns - start_ns, 0) * NS),
         *suspect_client.suspicions(client),
         *unhonoured(record.spec.get("settings") or {}, record.effective),
     )
+
+
+def _late_users(record: Record) -> Iterator[Reason]:
+    load = (record.spec.get("workload_profile") or {}).get("load") or {}
+    if record.asked_s is not None:
+        yield from suspect_load.late_users(record.tables.requests, record.window[0], round(record.asked_s * 1e9), load)
 
 
 def status(failure: Failure | None, found: Sequence[Reason]) -> Status:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
 
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.run import Figures
 from innerloop.harness.analysis.summary import CENSORED_SHARE
+from innerloop.harness.analysis.windows import first_due_ns, kind_of
 from innerloop.harness.cli.words import number, share
+from innerloop.harness.profiles.loads import still_arriving
 from innerloop.harness.result.codes import doubt
 from innerloop.harness.schema.common import Summary
+from innerloop.harness.schema.quantiles import values_needed
 from innerloop.harness.schema.reasons import Reason
 from innerloop.harness.schema.stability import Stability
 
-FEW = 100  # requests, below which the largest value alone decides p99
+FEW = values_needed(0.99)  # requests
 
 
 def suspicions(figures: Figures) -> list[Reason]:
@@ -50,9 +56,23 @@ def _few(ttft: Summary) -> Iterator[Reason]:
     if 0 < ttft.count < FEW:
         yield doubt(
             "few_requests",
-            f"{number(ttft.count)} requests are too few for a p99",
+            f"{number(ttft.count)} requests: p99 needs at least {FEW} values",
             f"Use at least {FEW} requests; MLPerf requires 662.",
         )
+
+
+def late_users(requests: np.ndarray, start_ns: int, duration_ns: int, load: Mapping[str, Any]) -> Iterator[Reason]:
+    """Of a closed loop whose window was to close at a time: users that came in its second half.
+
+    requests: of dtype REQUEST. duration_ns: -1 = until all is finished. load: the workload's, as its profile has it.
+    """
+    if duration_ns < 0 or load.get("users") is None or kind_of(requests) != "closed":
+        return
+    come = first_due_ns(requests)
+    last_s = (int(come.max(initial=start_ns)) - start_ns) * NS
+    said = still_arriving(len(come), last_s, duration_ns * NS, load.get("arrive_over_s") or 0.0)
+    if said is not None:
+        yield doubt("late_users", said, "Measure for longer, or let users arrive sooner.")
 
 
 def _changed(seen: Stability, start_ns: int) -> Iterator[Reason]:

@@ -34,7 +34,10 @@ class Bisect:
     schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
     innerloop_version: Annotated[str, Figure("the version that wrote this document")]
     created: Annotated[str, Figure("when the last run ended, UTC in ISO 8601")]
-    status: Annotated[Literal["ok", "partial", "interrupted"], Figure("ok: the search finished")]
+    status: Annotated[
+        Literal["ok", "suspect", "failed", "partial", "interrupted"],
+        Figure("ok: the search finished; suspect: one of its runs is; failed: no run finished"),
+    ]
     what: Annotated[str, Figure("the engine, or the checkout")]
     metric: Annotated[str, Figure("the metric that decides")]
     better: Annotated[Literal["higher", "lower"], Figure("which direction is better")]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from innerloop.harness.schema.figure import Figure
+from innerloop.harness.schema.quantiles import of_fewer
 
 NO_VALUES = "there are no values"
 NO_INTERVAL = "it was not computed, or there are too few values"
@@ -23,9 +24,9 @@ class Summary:
 
     mean: Annotated[float | None, Figure("arithmetic mean", null=NO_VALUES)]
     p50: Annotated[float | None, Figure("median", null=NO_VALUES)]
-    p90: Annotated[float | None, Figure("90 % of the values are at most this", null=NO_VALUES)]
-    p95: Annotated[float | None, Figure("95 % of the values are at most this", null=NO_VALUES)]
-    p99: Annotated[float | None, Figure("99 % of the values are at most this", null=NO_VALUES)]
+    p90: Annotated[float | None, Figure("90 % of the values are at most this", null=of_fewer("p90"))]
+    p95: Annotated[float | None, Figure("95 % of the values are at most this", null=of_fewer("p95"))]
+    p99: Annotated[float | None, Figure("99 % of the values are at most this", null=of_fewer("p99"))]
     max: Annotated[float | None, Figure("largest value", null=NO_VALUES)]
     count: Annotated[int, Figure("number of values")]
     p50_ci: Annotated[Bounds | None, Figure("95 % interval of p50, by order statistics", null=NO_INTERVAL)] = None

@@ -13,8 +13,9 @@ from innerloop.harness.schema.spec import Spec, Status
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """Fields of a result by their names there. figures: those that are compared, by dotted name. idle: share of the
-    window in which the engine waited for requests. verified: `verification.passed`."""
+    """Fields of a result by their names there. figures: those that are compared, by dotted name. values: how many there
+    are behind the quantiles among them, by distribution (`latency_s.itl`). idle: share of the window in which the
+    engine waited for requests. verified: `verification.passed`."""
 
     innerloop_version: str
     status: Status
@@ -24,6 +25,7 @@ class ComparedRun:
     engine: Engine
     environment: Environment | None
     figures: Mapping[str, float | None]
+    values: Mapping[str, int]
     idle: float | None
     kind: Literal["run"]
     verified: bool | None = None

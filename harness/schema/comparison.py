@@ -79,6 +79,9 @@ class ComparedFigure:
         float | None, Figure("relative difference that these trials detect with 80 % power", null=ONE_PROCESS)
     ]
     doubtful: Annotated[bool, Figure("a run is suspect in a way that affects this kind of figure")]
+    reason: Annotated[
+        str | None, Figure("why it is unknown: a quantile of too few values", null="its values are known")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

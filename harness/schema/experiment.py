@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.figure import Figure
 
-VERSION = "1.2"
+VERSION = "1.3"
 Order = Literal["there and back", "random"]
 State = Literal["started", "done", "failed", "refused", "interrupted", "unreached"]
 
@@ -98,6 +98,9 @@ class Event:
     node: Annotated[str | None, Figure("machine of a cluster, and a hash of its description", null="this machine")] = (
         None
     )
+    values: Annotated[
+        Mapping[str, int], Figure("number of values behind the quantiles among its figures: `latency_s.itl`")
+    ] = field(default_factory=dict)
 
     @property
     def job(self) -> str:

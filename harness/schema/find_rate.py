@@ -29,6 +29,7 @@ class LoadProbed:
     disturbed: Annotated[
         int, Figure("probes that something other than the engine slowed, and that therefore do not count")
     ] = 0
+    suspect: Annotated[int, Figure("how many of the probes are suspect")] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,10 @@ class FindRate:
     schema_version: Annotated[str, Figure("MAJOR.MINOR; a minor version only adds fields")]
     innerloop_version: Annotated[str, Figure("the version that wrote this document")]
     created: Annotated[str, Figure("when the last probe ended, UTC in ISO 8601")]
-    status: Annotated[Literal["ok", "suspect", "partial", "interrupted"], Figure("ok: the search finished")]
+    status: Annotated[
+        Literal["ok", "suspect", "failed", "partial", "interrupted"],
+        Figure("ok: the search finished; suspect: one of its probes is; failed: no probe finished"),
+    ]
     engine: EngineName
     model: Annotated[str | None, Figure("the model's profile, or its path", null="no run has ended yet")]
     workload: Annotated[str | None, Figure("the workload's profile, or its path", null="no run has ended yet")]

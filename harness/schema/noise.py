@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.figure import Figure
@@ -36,4 +36,8 @@ class Noise:
     figures: Annotated[Mapping[str, FigureNoise], Figure("noise of each metric, by dotted name")]
     runs: Annotated[tuple[str, ...], Figure("the runs' folders")]
     notes: Annotated[tuple[str, ...], Figure("what else is worth knowing, a sentence each")]
+    too_few: Annotated[Mapping[str, str], Figure("quantiles whose noise is unknown, and why, by dotted name")] = field(
+        default_factory=dict
+    )
+    status: Annotated[Literal["ok", "suspect"], Figure("suspect: one of its runs is")] = "ok"
     kind: Annotated[Literal["noise"], Figure("what this document is")] = "noise"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from innerloop.harness.schema.comparison import Estimate
@@ -60,6 +60,10 @@ class SweepCell:
         Figure("of the devices, or of the CPU if there are none", "J/token", null="not measured", better="lower"),
     ]
     published: Annotated[tuple[Quoted, ...], Figure("what the suite's source says about it")]
+    suspect: Annotated[int, Figure("how many of its runs are suspect")] = 0
+    too_few: Annotated[Mapping[str, str], Figure("quantiles that too few values support, and why, by dotted name")] = (
+        field(default_factory=dict)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 @dataclass(frozen=True, slots=True)
 class PlannedCell:
     """One point. state: "run"; "done": all its runs were made before; "refused": it can be run nowhere so; "not here":
-    this machine lacks something. reason: of the last two. minutes: of all its windows that are left, without loads;
-    None where nothing says how long it takes."""
+    this machine lacks something. reason: of the last two. minutes: of all its windows and warm-ups that are left, at
+    least, without loads; None where nothing says how long they take."""
 
     name: str
     at: Mapping[str, Any]
@@ -23,7 +23,8 @@ class PlannedCell:
 
 @dataclass(frozen=True, slots=True)
 class PlanOfSweep:
-    """loads: how often an engine is loaded. minutes: all windows, warm-ups and loads, as `basis` says."""
+    """loads: how often an engine is loaded. minutes: at least, of all windows, warm-ups and loads of which it
+    is known, as `basis` says. warnings: of what windows will say little."""
 
     name: str | None
     title: str | None
@@ -35,3 +36,4 @@ class PlanOfSweep:
     minutes: float
     budget_minutes: float | None
     basis: tuple[str, ...]
+    warnings: tuple[str, ...] = ()

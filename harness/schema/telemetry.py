@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from innerloop.harness.schema.figure import Figure
+from innerloop.harness.schema.quantiles import of_fewer
 
 UNSEEN = "the driver does not report it"
 UNREAD = "the kernel does not show it"
@@ -110,8 +111,8 @@ class PowerSummary:
 
     mean: Annotated[float | None, Figure("mean of the readings", "W", null=UNSAMPLED)]
     p50: Annotated[float | None, Figure("median of the readings", "W", null=UNSAMPLED)]
-    p90: Annotated[float | None, Figure("90 % quantile", "W", null=UNSAMPLED)]
-    p99: Annotated[float | None, Figure("99 % quantile", "W", null=UNSAMPLED)]
+    p90: Annotated[float | None, Figure("90 % quantile", "W", null=f"{UNSAMPLED}, or {of_fewer('p90')}")]
+    p99: Annotated[float | None, Figure("99 % quantile", "W", null=f"{UNSAMPLED}, or {of_fewer('p99')}")]
     max: Annotated[float | None, Figure("largest reading", "W", null=UNSAMPLED)]
 
 
@@ -266,7 +267,9 @@ class SamplerCost:
     interval_s: Annotated[float, Figure("planned time between samples", "s")]
     samples: Annotated[int, Figure("samples in the window")]
     late_p50_s: Annotated[float | None, Figure("actual less planned time, median", "s", null=UNSAMPLED, better="lower")]
-    late_p99_s: Annotated[float | None, Figure("the same, 99 % quantile", "s", null=UNSAMPLED, better="lower")]
+    late_p99_s: Annotated[
+        float | None, Figure("the same, 99 % quantile", "s", null=f"{UNSAMPLED}, or {of_fewer('p99')}", better="lower")
+    ]
     longest_gap_s: Annotated[
         float | None, Figure("longest time between two samples", "s", null="there are fewer than two", better="lower")
     ]

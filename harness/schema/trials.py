@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from innerloop.harness.schema.comparison import Estimate
@@ -67,6 +68,9 @@ class Load:
             null="there are fewer than three trials",
         ),
     ]
+    too_few: Annotated[Mapping[str, str], Figure("quantiles that too few values support, and why, by dotted name")] = (
+        field(default_factory=dict)
+    )
 
 
 @dataclass(frozen=True, slots=True)

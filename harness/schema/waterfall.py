@@ -20,8 +20,12 @@ class LatencyPoints:
         float | None, Figure("median over the trials of each one's mean", "s", null="no trial has it", better="lower")
     ]
     p50: Annotated[float | None, Figure("likewise of the medians", "s", null="no trial has it", better="lower")]
-    p90: Annotated[float | None, Figure("likewise of the 90 % quantiles", "s", null="no trial has it", better="lower")]
-    p99: Annotated[float | None, Figure("likewise of the 99 % quantiles", "s", null="no trial has it", better="lower")]
+    p90: Annotated[
+        float | None, Figure("likewise of the 90 % quantiles", "s", null="no trial has enough values", better="lower")
+    ]
+    p99: Annotated[
+        float | None, Figure("likewise of the 99 % quantiles", "s", null="no trial has enough values", better="lower")
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.words import size
+from innerloop.harness.cli.words import seconds, size
 from innerloop.harness.process.launcher import Outcome
 from innerloop.harness.session.phases import DONE, WORDS
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from innerloop.harness.process.events import Round
     from innerloop.harness.telemetry.device import DeviceSampler
 
+MOST_SEEN = 500  # requests and tokens by which latencies are told
 RATE_WINDOW_S = 3.0  # tokens/s is that of the last seconds
+BAR = 24  # columns
 PLAIN_EVERY_S = 10.0  # where the output is no terminal
 
 
@@ -50,6 +52,29 @@ def read(folder: Path) -> Reading | None:
     return Reading(int(head["tokens"]), int(head["finished"]), running, kv if kv == kv else None, waiting)
 
 
+def latencies(folder: Path) -> tuple[float | None, float | None]:
+    """The median TTFT of the requests so far, and the median ITL of the newest tokens, in seconds; None: there is none.
+
+    Of the same pages, of which some hundred records are looked at however long the window is.
+    """
+    import numpy as np
+
+    from innerloop.engines.worker import trace
+
+    try:
+        requests, tokens = trace.records(folder, "requests"), trace.records(folder, "tokens")
+    except (OSError, ValueError):
+        return None, None
+    some = requests[:: max(len(requests) // MOST_SEEN, 1)]
+    first = some[some["first_token_ns"] > 0]
+    ttft = first["first_token_ns"] - first["due_ns"]
+    newest = tokens[-MOST_SEEN:]
+    ordered = newest[np.argsort(newest["request"], kind="stable")]
+    same = ordered["request"][1:] == ordered["request"][:-1]
+    itl = np.diff(ordered["time_ns"])[same]
+    return tuple(float(np.median(one)) / 1e9 if len(one) else None for one in (ttft, itl))  # type: ignore[return-value]
+
+
 def round_words(last: Round | None) -> list[str]:
     """How far a warm-up is: its rounds, how far their speeds lie apart, and what ends it at the latest."""
     if last is None:
@@ -59,6 +84,17 @@ def round_words(last: Round | None) -> list[str]:
     if last["deviation"] is not None:
         words.append(f"last rounds differ by {last['deviation']:.0%} (target {last['tolerance']:.0%})")
     return [*words, f"at most {last['left_s']:.0f} s more"]
+
+
+def lines_of(facts: Sequence[str], width: int) -> list[str]:
+    """Facts in as few lines as they take; none is broken."""
+    lines: list[str] = []
+    for fact in facts:
+        if lines and len(lines[-1]) + 3 + len(fact) <= width:
+            lines[-1] += f"   {fact}"
+        else:
+            lines.append(fact)
+    return lines
 
 
 def device_words(devices: Sequence[DeviceSampler]) -> list[str]:
@@ -141,7 +177,8 @@ class LiveView:
             self._console.print(self.line(now), soft_wrap=True)
 
     def line(self, now: float) -> RenderableType:
-        """What is going on: phase, how far, tokens/s, batch and KV cache, and what the devices do."""
+        """What is going on: phase, how far, tokens/s, batch and KV cache, median latencies, what the devices do."""
+        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
@@ -157,6 +194,9 @@ class LiveView:
         facts += [] if reading.running is None else [f"batch {reading.running}"]
         facts += [f"waiting {reading.waiting}"] if reading.waiting else []
         facts += [] if reading.kv_usage is None else [f"KV {reading.kv_usage:.0%}"]
+        if self._phase == "measure":
+            told = zip(("TTFT", "ITL"), latencies(folder), strict=True)
+            facts += [f"{name} {seconds(value)}" for name, value in told if value is not None]
         facts += device_words(self._devices)
         if self._phase != "measure":
             return "   ".join([f"{WORDS[self._phase]}   {elapsed:.0f} s", *round_words(self._round), *facts])
@@ -166,9 +206,8 @@ class LiveView:
             share, progress = reading.tokens / part.tokens, f"{reading.finished}/{part.requests} requests"
             progress += f", {elapsed:.0f} s"
             progress += f", about {(part.tokens - reading.tokens) / rate:.0f} s left" if rate else ""
-        text = "   ".join([progress, *facts])
         if self._live is None:
-            return f"{WORDS[self._phase]}   {text}"
+            return "   ".join([WORDS[self._phase], progress, *facts])
         grid = Table.grid(padding=(0, 2))
-        grid.add_row(WORDS[self._phase], ProgressBar(total=1.0, completed=min(share, 1.0), width=24), text)
-        return grid
+        grid.add_row(WORDS[self._phase], ProgressBar(total=1.0, completed=min(share, 1.0), width=BAR), progress)
+        return Group(grid, *lines_of(facts, self._console.width))

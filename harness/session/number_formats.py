@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness import environments
 from innerloop.harness.checkpoints.tensors import config_json
+from innerloop.harness.checkpoints.weights import read_object
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.profiles.engines import load_engine
 
@@ -74,9 +74,7 @@ def check(spec: RunSpec) -> None:
         Refused: the run could not be verified.
     """
     settings = spec.settings.model_dump()
-    config = (
-        json.loads((spec.weights / CONFIG).read_text()) if spec.weights else config_json(spec.model, settings["dtype"])
-    )
+    config = read_object(spec.weights / CONFIG) if spec.weights else config_json(spec.model, settings["dtype"])
     try:
         number_formats(config, settings)
         environments.check(load_engine(REFERENCE), spec.device)

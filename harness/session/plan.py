@@ -15,12 +15,12 @@ from innerloop.harness.checkpoints import planned_checkpoint
 from innerloop.harness.checkpoints.cache import PlannedCheckpoint
 from innerloop.harness.checkpoints.weights import use_weights
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.words import number, size
+from innerloop.harness.cli.words import size
+from innerloop.harness.environments.lock import entries
 from innerloop.harness.profiles.engines import why_not
-from innerloop.harness.profiling.choice import TOOLS
-from innerloop.harness.profiling.tools import FROM
 from innerloop.harness.schema.result import Workload
 from innerloop.harness.session import passes
+from innerloop.harness.session.expected import Expected, Took, earlier_runs, expected
 from innerloop.harness.session.passes import PlannedPass
 from innerloop.harness.spec import preconditions as checks
 from innerloop.harness.spec.adapter_settings import native_settings, preparation_steps
@@ -28,20 +28,21 @@ from innerloop.harness.store.versions import Document
 from innerloop.harness.workloads import build, warmup
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiling.choice import Profile
     from innerloop.harness.spec.model import RunSpec
 
 
 class PlannedEnvironment(TypedDict):
-    """The engine's interpreter: its path, whether it is there and of which lock; `name` and `sites` of your own."""
+    """The engine's interpreter: its path, whether it is there and of which lock; `name` and `sites` of your own.
+    packages: how many its lock has, on all machines; download_bytes: what making it downloads, None: unknown."""
 
     path: str
     exists: bool
     lock: str | None
     lock_hash: str | None
+    packages: int | None
+    download_bytes: int | None
     name: NotRequired[str | None]
     sites: NotRequired[list[str]]
 
@@ -53,9 +54,26 @@ class CheckpointOfRun(PlannedCheckpoint):
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedMemory:
+    """Bytes, of all devices together; None: not known. weights: of the checkpoint. kv_cache: of kv_cache_tokens, where
+    they are set. room: what the devices here have for both, None where there are none; place: where that is. fits:
+    whether both do. kv_tokens: how many tokens of KV cache there is room for beside the weights.
+    """
+
+    weights: int
+    kv_per_token: int | None
+    kv_cache: int | None
+    room: int | None
+    place: str | None
+    fits: bool | None
+    kv_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a run would be made of. why_not_here: why it cannot run on this machine, None if it can. spec: as
-    `RunSpec.describe` gives it. checkpoint: None where a server has its own."""
+    `RunSpec.describe` gives it. checkpoint, memory: None where a server has its own. warnings: of what
+    the run will say little."""
 
     spec: Document
     why_not_here: str | None
@@ -70,13 +88,23 @@ class Plan:
     warmup_max_rounds: int
     warmup_max_s: float
     kv_bytes_per_token: int | None
+    memory: PlannedMemory | None
+    time: Expected
     profile: PlannedPass | None
+    warnings: Sequence[str] = ()
 
 
-def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: Path | None = None) -> Plan:
+def plan(
+    spec: RunSpec,
+    machine: Machine,
+    profile: Profile | None = None,
+    out: Path | None = None,
+    earlier: Sequence[Took] | None = None,
+) -> Plan:
     """The resolved run: its environment, checkpoint, requests and settings. Nothing is written.
 
-    `profile` is the pass after the measured run, `out` the run's folder where one is named.
+    `profile` is the pass after the measured run, `out` the run's folder where one is named, `earlier` the runs by
+    which its time is told: those in runs/ and experiments/ where None.
 
     Raises:
         Refused: something that the run itself would be refused for.
@@ -104,6 +132,9 @@ def plan(spec: RunSpec, machine: Machine, profile: Profile | None = None, out: P
         warmup_max_rounds=spec.workload.warmup.max_rounds,
         warmup_max_s=spec.workload.warmup.max_s,
         kv_bytes_per_token=spec.model.kv_bytes_per_token(spec.settings.dtype),
+        warnings=spec.workload.warnings(),
+        memory=None if checkpoint is None else planned_memory(spec, machine, checkpoint["bytes"]),
+        time=expected(spec, earlier_runs() if earlier is None else earlier),
         profile=None if profile is None else passes.describe(profile, spec, out or Path("runs") / "RUN"),
     )
 
@@ -134,6 +165,18 @@ def no_room(checkpoint: CheckpointOfRun | None) -> str | None:
     return f"the checkpoint needs {size(checkpoint['bytes'])} of disk space, and {folder} has {size(disk.free)} left"
 
 
+def planned_memory(spec: RunSpec, machine: Machine, weights: int) -> PlannedMemory:
+    """What the weights (bytes) and the KV cache take, and whether they fit where they are to be."""
+    settings, a_token = spec.settings, spec.model.kv_bytes_per_token(spec.settings.dtype)
+    kv = None if a_token is None or settings.kv_cache_tokens is None else a_token * settings.kv_cache_tokens
+    if spec.device == "cuda" and len(machine.gpus) < settings.tensor_parallel:
+        return PlannedMemory(weights, a_token, kv, None, None, None, None)
+    room, place = checks.room_for(spec.device, settings, machine)
+    left = max(room - weights, 0)
+    return PlannedMemory(weights, a_token, kv, room, place, weights + (kv or 0) <= room,
+                         left // a_token if a_token else None)  # fmt: skip
+
+
 def planned_environment(spec: RunSpec) -> PlannedEnvironment:
     recipe = spec.engine.environments[spec.device]
     own = environments.yours(spec.engine, spec.device, spec.engine_python, spec.environment)
@@ -143,6 +186,8 @@ def planned_environment(spec: RunSpec) -> PlannedEnvironment:
             "exists": True,
             "lock": None,
             "lock_hash": None,
+            "packages": None,
+            "download_bytes": 0,
             "name": own.name,
             "sites": [str(site) for site in own.sites],
         }
@@ -152,89 +197,24 @@ def planned_environment(spec: RunSpec) -> PlannedEnvironment:
             "exists": False,
             "lock": None,
             "lock_hash": None,
+            "packages": None,
+            "download_bytes": 0,
         }
     planned = environments.plan(spec.engine, spec.device)
     exists = environments.existing(planned) is not None
-    return {"path": str(planned.folder), "exists": exists, "lock": planned.lock.name, "lock_hash": planned.lock_hash}
+    return {
+        "path": str(planned.folder),
+        "exists": exists,
+        "lock": planned.lock.name,
+        "lock_hash": planned.lock_hash,
+        "packages": packages_of(planned.lock),
+        "download_bytes": 0 if exists else None,
+    }
 
 
-def print_plan(resolved: Plan, console: Console) -> None:
-    """The plan for people: one line a fact."""
-    from innerloop.harness.report.load import load_words
-    from innerloop.harness.report.tables import table
-
-    spec, environment, checkpoint = resolved.spec, resolved.environment, resolved.checkpoint
-    rows = table(header=False)
-    rows.add_column(no_wrap=True, style="dim")
-    rows.add_column(overflow="fold")  # paths and commands are whole
-    rows.add_row("engine", f"{spec['engine']}, {spec['layer']} layer, on {spec['device']}")
-    if resolved.why_not_here:
-        rows.add_row("cannot run here", resolved.why_not_here)
-    missing = " (to be created)" if environment["lock"] else ""
-    state = " (exists)" if environment["exists"] else missing
-    rows.add_row("environment", environment["path"] + state)
-    if environment.get("name"):
-        path = ":".join(environment["sites"]) or "empty"
-        rows.add_row("", f"registered as {environment['name']}, PYTHONPATH {path}")
-    if environment.get("lock"):
-        rows.add_row("", f"lock {environment['lock']}, sha256 {(environment['lock_hash'] or '')[:12]}")
-    if checkpoint is None:
-        rows.add_row("model", f"{spec['model']}, whose token ids are sent; the server has its own weights")
-    else:
-        made = "exists" if checkpoint["exists"] else "to be created"
-        kind = "synthetic" if checkpoint["synthetic"] else "your own"
-        rows.add_row("model", f"{spec['model']}, {kind} weights, {checkpoint['bytes'] / 2**30:,.2f} GiB ({made})")
-        rows.add_row("", checkpoint["path"])
-    rows.add_row("workload", f"{spec['workload']}, hash {resolved.workload_hash[:12]}, {words(resolved.workload)}")
-    for line in load_words(resolved.workload):
-        rows.add_row("", line)
-    if checkpoint is not None:
-        rows.add_row("memory", memory_words(resolved, checkpoint["bytes"]))
-    rows.add_row("warm-up", f"rounds of {words(resolved.warmup)}")
-    rows.add_row("", f"at most {resolved.warmup_max_rounds} rounds; none starts after {resolved.warmup_max_s:g} s")
-    rows.add_row("seeds", ", ".join(f"{name} {seed}" for name, seed in spec["seeds"].items()))
-    for index, (name, value) in enumerate(spec["settings"].items()):
-        given = "  (given)" if name in spec["settings_given"] else ""
-        rows.add_row("settings" if index == 0 else "", f"{name} = {shown(name, value)}{given}")
-    for index, (name, value) in enumerate(resolved.native_settings.items()):
-        rows.add_row("engine args" if index == 0 else "", f"{name} = {shown(name, value)}")
-    for index, step in enumerate(resolved.preparation):
-        rows.add_row("preparation" if index == 0 else "", step)
-    if resolved.profile:
-        of = resolved.profile
-        rows.add_row("profiling pass", f"{of['kind']}, steps: {of['steps']}, in a separate process after the run")
-        if of["kind"] in TOOLS and of["tool"] is None:
-            rows.add_row("", f"{of['kind']} is not installed here: {FROM[of['kind']]}")
-        rows.add_row("", of["command"])
-    if resolved.cannot_report:
-        rows.add_row("not reported", ", ".join(resolved.cannot_report))
-    console.print(rows)
-
-
-def memory_words(resolved: Plan, weights: int) -> str:
-    """What the weights (bytes) and the KV cache take; of GPUs how much each needs at least."""
-    settings, a_token = resolved.spec["settings"], resolved.kv_bytes_per_token
-    tokens = settings["kv_cache_tokens"]
-    text = f"{size(weights)} of weights"
-    if a_token is not None:
-        held = f" ({size(a_token * tokens)} for kv_cache_tokens)" if tokens else ""
-        text += f", {size(a_token)} of KV cache per token{held}"
-    if resolved.spec["device"] == "cuda":
-        least = (weights + (a_token or 0) * (tokens or 0)) / settings["tensor_parallel"]
-        many = settings["tensor_parallel"]
-        text += f"; needs more than {size(least)} on {'the GPU' if many == 1 else f'each of {many} GPUs'}"
-    return text
-
-
-def shown(name: str, value: Any) -> str:
-    if value is None:
-        return "none" if name == "quantization" else "chosen by the engine"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def words(described: Workload) -> str:
-    prompt, output = described.prompt_tokens, described.output_tokens
-    users = f", {described.users} users" if described.users else ""
-    lasts = f", {described.duration_s:g} s" if described.duration_s else ""
-    prompts, outputs = (f"{one.min}" if one.min == one.max else f"{one.min} to {one.max}" for one in (prompt, output))
-    return f"{number(described.requests)} requests{users}{lasts}, prompts of {prompts} tokens, outputs of {outputs}"
+def packages_of(lock: Path) -> int | None:
+    """How many packages a lock has; None where it cannot be read."""
+    try:
+        return len(entries(lock.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import fcntl
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +14,7 @@ import numpy as np
 from innerloop.harness.analysis.chunks import heard
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.output import tell
+from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.cli.slowly import Slowly
 from innerloop.harness.cli.words import number
 from innerloop.harness.process.launcher import log_tail
@@ -20,7 +24,7 @@ from innerloop.harness.result.record import Record
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import ExperimentPlace, Process, Result, Workload
 from innerloop.harness.schema.spec import Spec
-from innerloop.harness.store import run_folder
+from innerloop.harness.store import result_file, run_folder
 from innerloop.harness.store.alive import QUIET_S, harness_runs, quiet_s
 from innerloop.harness.store.stored import JOB, read_job
 from innerloop.harness.store.tables import Tables, convert
@@ -46,6 +50,23 @@ def recover(folder: Path) -> Result:
     if job.get("profile") is not None:
         raise Refused(f"{folder} is the profiling pass of a run", f"Show the run itself: {folder.absolute().parent}")
     refuse_if_alive(folder, job)
+    with one_at_a_time(folder / JOB):
+        if (folder / result_file.FILE).exists():  # another process has made it meanwhile
+            return result_file.read(folder)
+        return _rebuilt(folder, job)
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Waits until no other process rebuilds the result of the run whose job is at `path`; the lock is on the job
+    itself, so that nothing is written, and the system frees it at a kill."""
+    with open_regular(path, str(path), sys.maxsize) as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _rebuilt(folder: Path, job: Document) -> Result:
     spec, notes = spec_of(job, folder / JOB)
     sweep(folder)
     slowly = Slowly(tell)

@@ -73,6 +73,8 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
     def say(text: str) -> None:
         console.print(text, style="dim")
 
+    for line in dict.fromkeys(line for one, _ in asked for line in one.workload.warnings()):
+        console.print(f"! {line}", style="yellow", highlight=False, markup=False)
     with hold() as held:
         windows = in_folders(drawn)
         inputs = windows[0]

@@ -20,6 +20,7 @@ import numpy as np
 
 from innerloop.harness.analysis import verification as analysis
 from innerloop.harness.analysis.verification import Scored
+from innerloop.harness.checkpoints.weights import read_object
 from innerloop.harness.cli.errors import InnerloopError, told
 from innerloop.harness.cli.signals import Stopped, hold
 from innerloop.harness.process import launcher
@@ -100,7 +101,7 @@ class Verifying:
         """
         inputs, checkpoint = self._inputs, self._prepared.checkpoint
         assert checkpoint is not None
-        config = json.loads((Path(checkpoint.path) / CONFIG).read_text())
+        config = read_object(Path(checkpoint.path) / CONFIG)
         asked = inputs.spec.settings.model_dump()
         known = {name: value for name, value in result.engine.effective.items() if value is not None}
         formats = number_formats(config, {**asked, **known, "quantization": asked["quantization"]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.secrets import refuse_secrets
 from innerloop.harness.cli.words import is_control, visible
 
 MOST_LABELS, LONGEST_LABEL, LONGEST_NOTE = 32, 200, 2000  # characters
@@ -14,7 +15,7 @@ def parse_labels(items: Iterable[str]) -> dict[str, str]:
     """`["team=serving", "try=2"]` by key; a later value of a key wins.
 
     Raises:
-        Refused: no KEY=VALUE, a control character, too long, or too many.
+        Refused: no KEY=VALUE, a control character, too long, too many, or a credential.
     """
     labels = {}
     for item in items:
@@ -25,6 +26,7 @@ def parse_labels(items: Iterable[str]) -> dict[str, str]:
         labels[key.strip()] = value
     if len(labels) > MOST_LABELS:
         raise Refused(f"--label: {len(labels)} labels; the limit is {MOST_LABELS}")
+    refuse_secrets(labels, "--label")
     return labels
 
 

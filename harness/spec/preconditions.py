@@ -137,14 +137,7 @@ def memory(model: ModelProfile, device: str, settings: Settings, machine: Machin
     if weights is None:
         return  # of a family that is not known here
     kv = (settings.kv_cache_tokens or 0) * (model.kv_bytes_per_token(settings.dtype) or 0)
-    if device == "cpu":
-        room, place = machine.memory_available_bytes, "available on this machine"
-    else:
-        own = [gpu.memory_bytes or machine.memory_available_bytes for gpu in machine.gpus]  # else it is shared
-        sizes = sorted(own, reverse=True)[: settings.tensor_parallel]
-        share = settings.kv_memory_fraction or 1.0
-        room = int(share * settings.tensor_parallel * min(sizes, default=0))
-        place = f"on {counted(len(sizes))}" + (f" (kv_memory_fraction {share:g} of it)" if share < 1 else "")
+    room, place = room_for(device, settings, machine)
     if weights + kv <= room:
         return
     parts = f"{weights / GIB:.1f} GiB for its weights ({settings.dtype}"
@@ -156,6 +149,17 @@ def memory(model: ModelProfile, device: str, settings: Settings, machine: Machin
         f"{model.name} needs {parts}; only {room / GIB:.1f} GiB is {place}",
         f"models whose weights fit: {', '.join(fitting) or 'none of the shipped ones'}",
     )
+
+
+def room_for(device: str, settings: Settings, machine: Machine) -> tuple[int, str]:
+    """The memory for weights and KV cache, bytes, and where it is; 0 where there is no such device."""
+    if device == "cpu":
+        return machine.memory_available_bytes, "available on this machine"
+    own = [gpu.memory_bytes or machine.memory_available_bytes for gpu in machine.gpus]  # else it is shared
+    sizes = sorted(own, reverse=True)[: settings.tensor_parallel]
+    share = settings.kv_memory_fraction or 1.0
+    room = int(share * settings.tensor_parallel * min(sizes, default=0))
+    return room, f"on {counted(len(sizes))}" + (f" (kv_memory_fraction {share:g} of it)" if share < 1 else "")
 
 
 def paths(model: ModelProfile, weights: Path | None, engine: EngineProfile, layer: str) -> None:

@@ -129,7 +129,7 @@ def _names(request: RunRequest) -> _Named:
         attempt(checks.layer, engine, request.layer)
     attempt(parse_settings, request.settings)
     engine_args = attempt(parse_assignments, request.engine_arg, "--engine-arg")
-    attempt(refuse_secrets, engine_args or (), "--engine-arg")
+    attempt(refuse_secrets, engine_args or {}, "--engine-arg")
     seeds = attempt(parse_seeds, request.seed)
     label = attempt(parse_labels, request.label)
     attempt(check_note, request.note)

@@ -7,7 +7,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.signals import hold
+
+STREAMS = (("dev",), ("dev", "fd"), ("proc", "self", "fd"))  # folders of links to what this process has open
 
 
 @contextlib.contextmanager
@@ -15,10 +18,18 @@ def whole(path: Path, *, contended: bool = False) -> Iterator[Path]:
     """Yields the partial file to write; it replaces `path` at the end, or is removed at an error.
 
     `contended`: several processes may write `path` at the same time, so each has a partial file of its own.
+
+    A link is replaced and not followed: where it leads is not ours to write to.
+
+    Raises:
+        Refused: a device or a FIFO is there, which would be replaced by a file.
     """
+    if (path.exists() and not path.is_file() and not path.is_dir()) or path.absolute().parts[1:-1] in STREAMS:
+        raise Refused(f"{path} is not a regular file; name one, which is written whole or not at all")
     own = f".{os.getpid()}" if contended else ""
     partial = path.with_name(f".{path.name}{own}.partial")
     with hold() as held:
+        partial.unlink(missing_ok=True)  # a link that somebody else put there would be followed
         try:
             with held.released():
                 yield partial

@@ -14,8 +14,9 @@ from innerloop.harness.store.atomic import write_text
 INDENTED = 1 << 19  # characters of a document that a person may still read
 
 
-def write_document(path: Path, document: Mapping[str, Any]) -> None:
+def write_document(path: Path, document: Mapping[str, Any], *, contended: bool = False) -> None:
     """Writes a document whole or not at all; a large one without line breaks, which take longer than all the rest.
+    `contended`: as of `whole`.
 
     Raises:
         OSError: it cannot be written.
@@ -24,7 +25,7 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
     text = json.dumps(whole, ensure_ascii=False, allow_nan=False)
     if len(text) <= INDENTED:
         text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, text + "\n", contended=contended)
 
 
 def plain(value: Any) -> Any:

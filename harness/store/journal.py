@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.schema.experiment import Event
+from innerloop.harness.store.documents import plain
 
 FILE = "journal.jsonl"
+MOST_BYTES = 1 << 30
 
 
 def append(folder: Path, *events: Event) -> None:
@@ -47,11 +50,11 @@ class Tail:
             Refused: the journal cannot be read, or a whole line is no event.
         """
         try:
-            with open(self._path, "rb") as file:
+            if not os.path.lexists(self._path):
+                return []
+            with open_regular(self._path, str(self._path), MOST_BYTES) as file:
                 file.seek(self._read)
-                content = file.read()
-        except FileNotFoundError:
-            return []
+                content = file.read(MOST_BYTES)
         except OSError as error:
             raise Refused(f"{self._path} cannot be read: {error.strerror}") from None
         whole = content if all_of_it else content[: content.rfind(b"\n") + 1]
@@ -60,7 +63,7 @@ class Tail:
         for line in whole.removesuffix(b"\n").split(b"\n"):
             self._lines += 1
             try:
-                data = json.loads(line)
+                data = plain(json.loads(line))
             except (ValueError, RecursionError):
                 continue  # empty, or cut off
             try:

@@ -34,7 +34,7 @@ def write(noise: Noise) -> Path:
     """
     path = path_of(noise.machine, noise.load)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_document(path, document(noise))
+    write_document(path, document(noise), contended=True)
     return path
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from innerloop.harness.cli.errors import Refused
 
 RUNS, EXPERIMENTS = Path("runs"), Path("experiments")  # below the current folder
+MANIFEST = "manifest.json"  # what makes a folder an experiment's
 LONGEST_LABEL, LONGEST_LABELS = 32, 80  # characters of a folder's name
 CLAIM = ".claim"  # locked by the one run that has the folder: the system frees it at a kill
 _claims: dict[Path, int] = {}  # of this process, by folder
@@ -44,7 +45,7 @@ def make_folder(out: Path, numbered: bool = False) -> Path:
 def _claim(folder: Path) -> bool:
     """Makes the folder and takes it; False if it is not empty or somebody else has it."""
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / CLAIM, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    handle = os.open(folder / CLAIM, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(handle).st_ino != (folder / CLAIM).stat().st_ino:

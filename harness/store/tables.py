@@ -149,8 +149,12 @@ def arrow_table(run_folder: Path, name: str) -> pa.Table:
 
 
 def _remove_raw(trace: Path) -> None:
-    """Deletes a trace's own files, and its folders where nothing else lies in them."""
+    """Deletes a trace's own files, and its folders where nothing else lies in them; follows no link."""
+    if trace.is_symlink():
+        return
     for folder in (trace / "measure", trace / "warmup", trace):
+        if folder.is_symlink():
+            continue
         for file in LAYOUT:
             (folder / f"{file}.bin").unlink(missing_ok=True)
         if folder.is_dir() and not any(folder.iterdir()):

@@ -27,7 +27,7 @@ from innerloop.harness.result.record import Record
 from innerloop.harness.session.arguments import parser
 from innerloop.harness.store import parquet, result_file, waterfall_file
 from innerloop.harness.store.tables import convert
-from tests.fuzz import mutate
+from tests.fuzz import experiments, mutate
 from tests.fuzz.loads import loads
 from tests.harness.conftest import SECOND, SPEC, offline_run, write_raw
 from tests.real import ROOT
@@ -163,6 +163,12 @@ def whole_run(box: Path) -> None:
     waterfall_file.write(box / "ladder", waterfall_file.read(LADDER))
 
 
+def whole_experiments(box: Path) -> None:
+    """box/kept/DESIGN: a finished experiment of each design."""
+    whole_run(box)
+    experiments.made(box, box / "whole")
+
+
 def copied(box: Path, name: str) -> Path:
     """A run's folder of its own in runs/, to be changed."""
     folder = box / "runs" / "one"
@@ -260,4 +266,5 @@ TARGETS = {
     "tables": Target(whole_run, tables),
     "traces": Target(whole_run, traces),
     "loads": Target(no_files, loads),
+    "experiments": Target(whole_experiments, experiments.changed),
 }

@@ -16,6 +16,7 @@ from tests.fuzz.watch import called
 INPUTS = 12
 FOUND = {  # inputs of seed 1 that once ended in a traceback
     "arguments": (84, 294, 1388, 1625),
+    "experiments": (841,),
     "results": (325, 777, 1452, 1752, 1930),
 }
 

@@ -12,12 +12,13 @@ MASKED = "<machine>"
 PLACE = ((re.escape(str(ROOT)), "/checkout"),)
 MACHINE_KEYS = (
     "os_name|kernel|libc|cpu|physical_cores|logical_cores|machine_logical_cores|cpu_quota|memory_bytes"
-    "|memory_available_bytes|python|commit|uv|note|cpu_energy"
+    "|memory_available_bytes|python|commit|uv|note|cpu_energy|room|kv_tokens"
 )
 MACHINE = (
     (r"/checkout(/\w+)*/engines\b", "/checkout/engines"),
     (r"(?<=/environments/)(\w+-(?:cpu|cuda))-[0-9a-f]{12}", rf"\1-{MASKED}"),
     (r"[\d.]+ GiB is available on this machine", f"{MASKED} GiB is available on this machine"),
+    (r"(?m)^( +(?:fits|does not fit): ).*$", rf"\1{MASKED}"),
     (r"(?m)^(  this machine has ).*(, no NVIDIA GPU)$", rf"\1{MASKED}\2"),
     (r"(?m)^(innerloop [\d.]+)(, commit [0-9a-f]+(?:, with local changes)?)?, cache", r"\1, cache"),
     (r"(?m)^(system|CPU|instructions|memory|Python)( +).*$", rf"\1\2{MASKED}"),

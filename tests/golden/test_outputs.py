@@ -58,10 +58,14 @@ def test_a_verb_is_also_a_module_that_python_runs(verb: str) -> None:
     done = started(module, "--help", columns=100)
     assert (done.code, done.err) == (0, "")
     assert f"usage: python -m harness.{module} " in done.out
-    as_innerloop = re.sub(
-        r"python -m harness\.(\w+)", lambda found: f"innerloop {found[1].replace('_', '-')}", done.out
-    )
-    assert as_innerloop.split() == CASES[f"help_{verb}"].done().out.split()
+    told = in_one_line(done.out)
+    as_innerloop = re.sub(r"python -m harness\.(\w+)", lambda found: f"innerloop {found[1].replace('_', '-')}", told)
+    assert as_innerloop == in_one_line(CASES[f"help_{verb}"].done().out)
+
+
+def in_one_line(text: str) -> str:
+    """Help without the places at which its lines are broken."""
+    return " ".join(text.replace(" \\\n", " ").split())
 
 
 def test_the_trace_of_an_old_run_is_the_one_that_it_had(tmp_path: Path) -> None:

@@ -186,8 +186,25 @@ def test_metrics_by_their_last_parts() -> None:
 
 
 def test_the_metric_comes_first(make: Make, capsys) -> None:
-    found = as_json(capsys, make("a"), make("b"), "--metric", "itl.p99")
-    assert found["figures"][0]["name"] == found["metric"] == "latency_s.itl.p99"
+    found = as_json(capsys, make("a"), make("b"), "--metric", "itl.p50")
+    assert found["figures"][0]["name"] == found["metric"] == "latency_s.itl.p50"
+
+
+def test_a_quantile_of_too_few_values_is_a_dash_and_a_footnote(make: Make, capsys) -> None:
+    """Runs of 8 requests: TTFT has 8 values."""
+    a, b = make("a"), make("b")
+    found = as_json(capsys, a, b, "--metric", "ttft.p99")
+    first, nothing = found["figures"][0], {"value": None, "low": None, "high": None}
+    assert (first["name"], first["verdict"], found["trials_needed"]) == ("latency_s.ttft.p99", "undecided", None)
+    assert first["a"] == first["b"] == first["ratio"] == nothing
+    assert first["reason"] == "p99 needs at least 100 values in each run; fewest: 8 in A, 8 in B"
+    assert {one["name"]: one["reason"] for one in found["figures"]}["latency_s.ttft.p50"] is None
+    assert "latency_s.ttft.p99" not in found["missing"]
+    assert verb.main([str(a), str(b), "--no-why"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [row] = [line for line in lines if line.strip().startswith("ttft.p99")]
+    assert row.split() == ["ttft.p99", "-", "-", "-", "too", "few", "values"]
+    assert "p99 needs at least 100 values in each run; fewest: 8 in A, 8 in B" in " ".join(" ".join(lines).split())
 
 
 def test_margins_are_parts_or_percent(make: Make, capsys) -> None:

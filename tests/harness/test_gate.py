@@ -82,6 +82,24 @@ def test_an_experiment_of_several_things_is_named_alone(experiment, make: Make, 
     assert "is not an experiment" in capsys.readouterr().err
 
 
+def test_a_quantile_of_too_few_values_cannot_be_told(experiment, tmp_path: Path, capsys) -> None:
+    """Runs of 8 requests: TTFT has 8 values."""
+    base, other = str(experiment("base", trials=SPEEDS)), str(experiment("new", trials=SPEEDS))
+    page = tmp_path / "gate.md"
+    assert gate.main([base, other, "--no-why", "--metric", "ttft.p99", "--markdown", str(page)]) == EXIT_UNDECIDED
+    out = " ".join(capsys.readouterr().out.split())
+    why = "p99 needs at least 100 values in each run; fewest: 8 in A, 8 in B"
+    assert f"latency_s.ttft.p99: {why}; run more requests, or choose a lower quantile" in out
+    assert why in page.read_text()
+    assert "more trials narrow the intervals" not in out
+    words = [base, other, "--no-why", "--fail-if", "ttft.p99 > 50 ms", "--fail-if", "ttft.p50 > 99 s", "--json"]
+    assert gate.main(words) == EXIT_UNDECIDED
+    tail, median = json.loads(capsys.readouterr().out)["conditions"]
+    assert (tail["outcome"], tail["value"]["value"], median["outcome"]) == ("cannot tell", None, "passed")
+    assert tail["reason"].startswith(why)
+    assert gate.main([*words, "--allow-undecided"]) == EXIT_OK
+
+
 def test_words_that_do_not_go_together_are_refused(make: Make, tmp_path: Path) -> None:
     a, b = str(make("a")), str(make("b"))
     for words in (

@@ -36,10 +36,12 @@ def test_event_reasons_have_names_and_unknown_bits_their_number() -> None:
 
 def test_power_is_the_instant_reading_or_else_the_average() -> None:
     rows = samples([0, 1, 2], power_instant_w=[100, np.nan, 300], power_average_w=[50, 50, 50])
-    assert device.power_w(rows) == PowerSummary(mean=200, p50=200, p90=280, p99=298, max=300)
+    assert device.power_w(rows) == PowerSummary(mean=200, p50=200, p90=None, p99=None, max=300)
     rows["power_instant_w"] = np.nan
     assert device.power_w(rows).mean == 50
     assert device.power_w(samples([0, 1])) == PowerSummary(None, None, None, None, None)
+    many = samples([*range(101)], power_instant_w=[*range(100, 201)], power_average_w=[0] * 101)
+    assert device.power_w(many) == PowerSummary(mean=150, p50=150, p90=190, p99=199, max=200)
 
 
 def test_clocks_are_judged_while_the_device_works() -> None:

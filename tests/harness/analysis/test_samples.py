@@ -20,6 +20,7 @@ def test_its_cost_is_that_inside_the_window_with_a_neighbour_on_either_side() ->
     found = cost(samples, int(150e6), int(380e6))
     assert found.samples == 4
     assert found.late_p50_s == pytest.approx(0.0025)
+    assert found.late_p99_s is None  # four samples
     assert found.longest_gap_s == pytest.approx(0.150)
     assert found.cpu_share == pytest.approx(0.02 / 0.5)
 

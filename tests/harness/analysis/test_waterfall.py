@@ -15,15 +15,16 @@ from tests.harness.filled import filled
 def run(
     seconds: float, tokens: int = 1000, steps: int = 100, idle: float = 0.0, failed: str | None = None, **more: Any
 ) -> Result:
-    """A result as far as a waterfall looks at it."""
-    points = {"mean": 0.2, "p50": 0.1, "p90": 0.3, "p99": 0.4}
+    """A result as far as a waterfall looks at it; `values`: of TTFT."""
+    values = more.pop("values", 100)
+    points = {"mean": 0.2, "p50": 0.1, "p90": 0.3, "p99": 0.4, "count": values}
     return filled(
         Result,
         {
             "window": {"duration_s": seconds},
             "counts": {"output_tokens": tokens, "steps": steps},
             "time_share": {"steps": 1 - idle, "bubbles": 0.0, "idle": idle},
-            "latency_s": {"ttft": points, "tpot": {}},
+            "latency_s": {"ttft": points, "tpot": {"count": 0}},
             "failure": {"cause": "hang", "message": failed} if failed else None,
             "engine": {"native": more.pop("native", {})},
             **more,
@@ -47,6 +48,11 @@ def test_a_hand_worked_ladder():
     assert [rungs[name].added_share for name in rungs] == pytest.approx([2 / 3, 1 / 6, 1 / 6])
     assert rungs["core"].ttft_s == LatencyPoints(mean=0.2, p50=0.1, p90=0.3, p99=0.4)
     assert rungs["core"].tpot_s == LatencyPoints(None, None, None, None)
+
+
+def test_a_quantile_of_too_few_values_is_unknown():
+    _, found = waterfall({"core": [run(2.0, values=99), run(2.0, values=9)]})
+    assert found[0].ttft_s == LatencyPoints(mean=0.2, p50=0.1, p90=0.3, p99=None)
 
 
 def test_bound_and_kernels_are_the_first_rungs_and_the_parts_add_up_to_the_last():

@@ -49,6 +49,8 @@ def test_a_closed_loop_is_steady_a_residence_after_its_last_user(make_steps: Mak
     )
     steps = steps_every(make_steps, 100, 100)
     assert steady_span(steps, requests, 0, 10 * SECOND, 8) == Span("after_last_user", 4 * SECOND, 10 * SECOND)
+    requests["due_ns"] = -1  # of a damaged trace
+    assert steady_span(steps, requests, 0, 10 * SECOND, 8).missing == "no_residence"
 
 
 def test_a_user_who_runs_out_of_requests_closes_it(make_steps: Make, make_requests: Make) -> None:

@@ -48,14 +48,14 @@ def test_they_are_chosen_by_what_ran_how_it_ended_and_labels(folder: Path, made:
 
 def test_a_folder_that_is_not_there_has_no_runs(tmp_path: Path) -> None:
     assert len(il.runs(tmp_path / "runs")) == 0
-    table = il.runs(tmp_path / "runs").table("latency_s.ttft.p99")
+    table = il.runs(tmp_path / "runs").table("latency_s.ttft.p50")
     assert (table.num_rows, table.column_names[0]) == (0, "run")
 
 
 def test_the_table_has_a_row_a_run_with_what_was_set_labels_and_figures(
     folder: Path, made: tuple[il.Run, il.Run]
 ) -> None:
-    table = il.runs(folder).table("latency_s.ttft.p99", "spec.seeds.content")
+    table = il.runs(folder).table("latency_s.ttft.p50", "spec.seeds.content")
     rows = {row["folder"]: row for row in table.to_pylist()}
     assert len(rows) == table.num_rows == len(il.runs(folder))
     for run, batch in zip(made, (2, 4), strict=True):
@@ -63,12 +63,12 @@ def test_the_table_has_a_row_a_run_with_what_was_set_labels_and_figures(
         assert row["run"] == run.result.id
         assert (row["given.max_batch_size"], row["label.batch"]) == (batch, str(batch))
         assert row["output_tokens_per_s"] == run.result.throughput.output_tokens_per_s
-        assert row["latency_s.ttft.p99"] == run.result.latency_s.ttft.p99
+        assert row["latency_s.ttft.p50"] == run.result.latency_s.ttft.p50
         assert row["spec.seeds.content"] == 0
     broken = rows[str(folder / "broken")]
     assert broken["status"] == "broken"
     assert "is not JSON" in broken["reason"]
-    assert broken["engine"] is broken["label.batch"] is broken["latency_s.ttft.p99"] is None
+    assert broken["engine"] is broken["label.batch"] is broken["latency_s.ttft.p50"] is None
     assert str(table.schema.field("note").type) == "string"
 
 

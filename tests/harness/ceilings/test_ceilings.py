@@ -352,6 +352,8 @@ def test_a_gpus_key_and_its_clock_while_it_is_measured(play):
     key = limits.key_of("cuda", machine, "2.13.0+cu130")
     assert (key.name, key.driver) == ("NVIDIA H100 80GB HBM3", "580.65.06")
     assert key.memory_bytes is not None
+    assert key.power_limit_w == 700.0
+    assert cache.path_of(key) != cache.path_of(replace(key, power_limit_w=500.0))
     meter = measure.Meter(machine)
     meter.look()
     assert meter.most == {"sm_clock_mhz": None, "power_instant_w": None}  # not measuring yet

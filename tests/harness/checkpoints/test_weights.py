@@ -214,3 +214,9 @@ def test_a_path_that_is_no_model_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "not a folder" in refusal(tmp_path / "file")
     assert "no config.json" in refusal(tmp_path)
+
+
+def test_a_config_that_engines_do_not_read_is_refused(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert "begins with a byte order mark" in refusal(folder)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,11 @@ def test_what_cannot_be_printed_leaves_the_work_as_it_is(capsys: pytest.CaptureF
     with printing(Path("runs/x"), progress_console()):
         raise KeyError("place")
     assert capsys.readouterr() == ("", "the result could not be printed (KeyError: 'place'); it is in runs/x\n")
+
+
+@pytest.mark.parametrize(("closed", "code"), [("2>&-", 2), ("<&- >&- 2>&-", 0)])
+def test_what_is_started_without_streams_ends_as_with_them(closed: str, code: int, tmp_path: Path) -> None:
+    verb = "nosuch" if code else "runs"
+    command = ["bash", "-c", f'"$0" -m innerloop {verb} {closed}', sys.executable]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.reading import read_json, read_text
+from innerloop.harness.cli.reading import read_json, read_kept, read_text
 
 
 def test_a_byte_order_mark_is_left_out(tmp_path: Path) -> None:
@@ -42,3 +42,20 @@ def test_what_is_no_document_is_refused(tmp_path: Path, content: bytes, message:
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="it cannot be read: No such file or directory"):
         read_text(tmp_path / "none", "it")
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff\xfe{}", b"{", None])
+def test_a_damaged_file_of_our_own_is_said_to_be_so_and_not_waited_for(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "kept.json"
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"^it is not|^it is nested"):
+        read_kept(path)
+
+
+def test_a_file_of_our_own_that_is_not_there_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as missing:
+        read_kept(tmp_path / "none.json")
+    assert missing.value.filename == str(tmp_path / "none.json")

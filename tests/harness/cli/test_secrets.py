@@ -43,3 +43,36 @@ def test_values_are_hidden_and_names_stay() -> None:
 def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> None:
     with pytest.raises(Refused, match=r"^--engine-arg api_key looks like a credential"):
         refuse_secrets({"block_size": 16, "api_key": "k-1"}, "--engine-arg")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("http://me:p@ss@host:1/", f"http://{HIDDEN}@host:1/"),
+        ("https://host/x?a=1&api_key=k-1&b=2", f"https://host/x?a=1&api_key={HIDDEN}&b=2"),
+        ("--port 1 --api-key k-1 --max-tokens 5", f"--port 1 --api-key {HIDDEN} --max-tokens 5"),
+        ("--hf-token=k-1", f"--hf-token={HIDDEN}"),
+        ("-Xmx4g --verbose", "-Xmx4g --verbose"),
+    ],
+)
+def test_credentials_in_a_value_are_hidden(value: str, shown: str) -> None:
+    assert without_secrets({"VLLM_ARGS": value}) == {"VLLM_ARGS": shown}
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ({"overrides": {"auth": {"user": 1}}}, "overrides.auth"),
+        ({"servers": [{"url": "x"}, {"apiKey": "k-1"}]}, r"servers\[1\].apiKey"),
+        ({"load_from": "s3://me:k-1@host/x"}, "load_from"),
+        ({"command": "serve --api-key k-1"}, "command"),
+    ],
+)
+def test_a_credential_inside_of_an_argument_is_refused_by_its_place(value: dict[str, object], place: str) -> None:
+    with pytest.raises(Refused, match=f"^--engine-arg {place} looks like a credential") as refused:
+        refuse_secrets(value, "--engine-arg")
+    assert "k-1" not in " ".join((str(refused.value), *refused.value.details))
+
+
+def test_arguments_of_other_kinds_pass() -> None:
+    refuse_secrets({"api_key": None, "eos_token_id": 2, "kv": {"tokens": [1, 2]}, "url": "http://host:1/v1"}, "--x")

@@ -56,7 +56,7 @@ def test_a_refusal_and_help_use_the_form_of_the_call(call: list[str], form: str)
     assert f"\n  list them with {form.removesuffix('show')}runs\n" in refused.stderr
     helped = said("--help")
     assert f"usage: {form} [-h]" in helped.stdout
-    assert f"  {form} last " in helped.stdout
+    assert f"  {form} last\n" in helped.stdout
 
 
 def test_every_verb_is_known_by_its_whole_name() -> None:

@@ -76,6 +76,7 @@ def test_levels_go_from_nothing_to_the_largest() -> None:
     assert levels([0, 4, None, 8]) == "▁▅ █"
     assert levels([1, 2], top=8) == "▂▃"
     assert levels([0, 0]) == "▁▁"
+    assert levels([-9, 3]) == "▁█"  # of a damaged trace
     assert levels([None]) == " "
     assert levels([float("nan"), 1, float("inf")]) == " █ "
 

@@ -111,6 +111,10 @@ def test_a_script_that_does_more_than_export_is_refused(line: str, tmp_path: Pat
         (["mine", "--engine", "torch", "--site", "nowhere"], "--site: nowhere is not a folder"),
         (["mine", "--engine", "torch", "--env", "PLAIN"], "is not KEY=VALUE"),
         (["mine", "--engine", "torch", "--env", "A B=1"], "is not a valid variable name"),
+        (
+            ["mine", "--engine", "torch", "--env", "HF_TOKEN=k"],
+            "--env HF_TOKEN looks like a credential",
+        ),
         (["mine", "--engine", "torch", "--env", "PYTHONPATH=/x"], "give its folders with --site"),
         (["mine", "--engine", "torch", "--python", "/nowhere/python"], "does not exist"),
         (["mine", "--engine", "torch", "--bundle", "/nowhere"], "cannot be read"),

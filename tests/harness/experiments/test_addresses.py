@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from innerloop.harness.experiments.addresses import address_of, known, remember
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.environments import content
+from innerloop.harness.experiments.addresses import address_of, known, remember, use_of_machine
 from innerloop.harness.experiments.axes import Point, parsed
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.grid import done_before, grid_of, processes
-from innerloop.harness.machine import this_machine
+from innerloop.harness.machine import cache_folder, this_machine
 from innerloop.harness.session.arguments import request_of
 from innerloop.harness.spec.resolve import resolve
 from innerloop.harness.store import result_file
@@ -100,3 +103,55 @@ def test_what_comes_at_once_is_not_what_is_computed() -> None:
 
     assert work() == work("--workload-arg=load.users=2") == work("--set=max_batch_size=2")
     assert work() != work("--workload-arg=prompt.tokens=9")
+
+
+def test_what_the_user_has_set_for_the_engine_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    two = address()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    one = address()
+    monkeypatch.setenv("SOMETHING_ELSE", "1")
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    assert one != two
+    assert address() == one
+
+
+def test_how_much_of_the_machine_may_be_used_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = address()
+    monkeypatch.setattr("innerloop.harness.machine.cgroups.cpu_quota", lambda: 0.25)
+    use_of_machine.cache_clear()
+    other = address()
+    use_of_machine.cache_clear()
+    assert other != whole
+
+
+def test_another_build_of_the_same_version_is_another_address(tmp_path: Path) -> None:
+    package = tmp_path / "site" / "own-1.0.dist-info"
+    sources = tmp_path / "checkout"
+    package.mkdir(parents=True)
+    sources.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+    editable = {"url": f"file://{sources}", "dir_info": {"editable": True}}
+    (package / "direct_url.json").write_text(json.dumps(editable))
+    (sources / "core.py").write_text("a = 1\n")
+    variables = {"PYTHONPATH": str(package.parent)}
+    first = content(Path(sys.executable), variables)
+    assert content(Path(sys.executable), variables) == first
+    (sources / "core.py").write_text("a = 10\n")
+    assert content(Path(sys.executable), variables) != first
+
+
+@pytest.mark.parametrize("runs", [[{"run": "x"}], [1], {}, [{"run": 1, "status": "", "boot": "", "time": ""}], None])
+def test_a_damaged_index_knows_nothing(runs: Any) -> None:
+    path = cache_folder() / "cells" / "a.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"runs": runs}))
+    assert known("a") == []
+
+
+@pytest.mark.parametrize("word", ["--engine-arg=api_key=k-1", "--label=api_key=k-1"])
+def test_a_credential_is_refused_wherever_it_would_be_stored(word: str) -> None:
+    points = [Point({"x": 1}, (*SCRIPTED, FEW)), Point({"x": 2}, (*SCRIPTED, FEW, word))]
+    with pytest.raises(Refused, match="api_key looks like a credential") as refused:
+        grid_of(points, this_machine(), 1, None, planning=False)
+    assert "k-1" not in str(refused.value)

@@ -95,6 +95,21 @@ def test_where_the_first_version_does_not_run_it_is_over_and_undecided(tmp_path:
     assert bisected(tmp_path).verdict == "undecided"
 
 
+def test_a_quantile_of_too_few_values_ends_it_after_one_block(tmp_path: Path) -> None:
+    asked_for = replace(asked(), options={**asked().options, "metric": "latency_s.itl.p99"})
+    write_manifest(tmp_path, asked_for)
+
+    def execute(jobs: Sequence[Job], runs: Sequence[Path]) -> Sequence[Outcome]:
+        return [Outcome("done", "suspect", {}, values={"latency_s.itl": 20})]
+
+    assert carry_out(tmp_path, execute, "b1", nothing, choose=next_pair)
+    found = bisected(tmp_path)
+    assert (found.verdict, found.trials, found.status) == ("undecided", 1, "suspect")
+    why = "p99 needs at least 100 values in each run; fewest: 20; run more requests, or choose a lower quantile"
+    assert f"{VERSIONS[0]} cannot be tested: {why}" in found.notes
+    assert "suspect runs: 2 of 2; innerloop show gives the reasons of each" in found.notes
+
+
 def test_a_block_that_a_restart_cut_is_run_again_whole() -> None:
     first, second = state(asked(), []).open, asked()
     assert first is not None

@@ -51,6 +51,17 @@ def test_jobs_are_done_failed_running_and_to_come(folder: Path) -> None:
         assert follower.progress().done == 3
 
 
+def test_suspect_runs_are_told_from_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_manifest(tmp_path, manifest("a", "b", blocks=1, design="sweep", kept=True))
+    for one in (at(0, Job("a", 1), "done", status="suspect"), at(1, Job("b", 1), "done", status="ok")):
+        journal.append(tmp_path, one)
+    now = Follower(tmp_path).progress()
+    assert (now.state, now.done, now.suspect) == ("suspect", 2, 1)
+    assert [job.state for job in now.last] == ["suspect", "done"]
+    assert main([str(tmp_path), "--once"]) == 0
+    assert "sweep, suspect: 2 done (1 suspect), 0 running" in " ".join(capsys.readouterr().out.split())
+
+
 def test_it_ends_with_the_experiment_and_says_that_nobody_runs_it(folder: Path) -> None:
     [only] = follow(folder, 1.0, once=False)
     assert (only.state, only.running, only.to_come, only.left_s) == ("interrupted", (), 3, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ import pytest
 from innerloop.harness import runs, show
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.experiments.blocks import Job
+from innerloop.harness.experiments.ended import of_states
 from innerloop.harness.experiments.folder import locked, write_manifest
 from innerloop.harness.experiments.listing import line_of_experiment, list_experiments
 from innerloop.harness.store import journal
 from tests.harness.experiments.test_blocks import event, manifest
-from tests.harness.made import SPEEDS, Make
+from tests.harness.made import SPEEDS, Make, suspect
 
 SPEED = "throughput.output_tokens_per_s"
 OPTIONS = {"metric": SPEED, "margin": 0.02, "other_work": False, "why": False}
@@ -66,6 +68,32 @@ def test_one_that_is_not_finished_is_running_or_interrupted(tmp_path: Path) -> N
     for job in (Job("B", 1), Job("A", 2), Job("B", 2)):
         journal.append(folder, event(job, "refused"))
     assert line_of_experiment(folder).status == "failed"
+
+
+def test_one_stands_as_the_worst_of_its_runs_and_says_how_many_are_suspect(experiment, tmp_path: Path) -> None:
+    folder = experiment("e", then=suspect, A=SPEEDS[:2], B=SPEEDS[:2])
+    line = line_of_experiment(folder)
+    assert (line.status, line.runs) == ("suspect", {"suspect": 4})
+    assert line.reason == "suspect runs: 4 of 4 (cpu_stolen in A-1)"
+    journal.append(folder, event(Job("B", 2), "failed"))
+    line = line_of_experiment(folder)
+    assert (line.status, line.runs) == ("failed", {"suspect": 3, "failed": 1})
+    assert line.reason == "B-2 failed; suspect runs: 3 of 4 (cpu_stolen in A-1)"
+    journal.append(folder, replace(event(Job("B", 2), "refused"), reason="no such engine"))
+    line = line_of_experiment(folder)
+    assert line.status == "partial"
+    assert line.reason == "refused runs: 1 of 4 (no such engine); suspect runs: 3 of 4 (cpu_stolen in A-1)"
+
+
+def test_what_the_runs_of_each_kind_make_of_an_experiment() -> None:
+    def of(design: str, kept: bool, **states: int) -> str:
+        return of_states(manifest("A", design=design, kept=kept), states)
+
+    assert [of("trials", False, ok=3), of("trials", False, ok=2, suspect=1)] == ["ok", "suspect"]
+    assert [of("trials", False, refused=3), of("sweep", True, refused=3)] == ["failed", "failed"]
+    assert [of("trials", False, ok=2, refused=1), of("sweep", True, ok=2, refused=1)] == ["partial", "ok"]
+    assert [of("sweep", True, ok=2, failed=1), of("find-rate", True, ok=2, failed=1)] == ["failed", "ok"]
+    assert [of("find-rate", True, failed=2), of("bisect", True, suspect=2, failed=1)] == ["failed", "suspect"]
 
 
 def test_one_that_cannot_be_read_is_broken(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
 from innerloop.harness.experiments.noise import load_of, margin_for, noise_of, trials_to_see
 from innerloop.harness.store import noise_file, result_file
 from innerloop.harness.store.documents import plain
-from tests.harness.made import MACHINE, Make
+from tests.harness.made import MACHINE, Make, suspect
 
 SPEED = "throughput.output_tokens_per_s"
 OPTIONS = {"metric": SPEED, "margin": 0.02, "other_work": False, "why": False}
@@ -50,6 +50,30 @@ def test_the_scatter_of_neighbours_is_the_margin(measured: Path) -> None:
 
 def test_no_scatter_at_all_is_a_margin_of_a_thousandth(experiment) -> None:
     assert noise_of(experiment("same", options=OPTIONS, key="one", A=A, B=A)).margin == 0.001
+
+
+def test_a_quantile_of_too_few_values_has_no_noise_and_says_why(measured: Path, experiment, capsys) -> None:
+    """Runs of 8 requests: TTFT has 8 values."""
+    found = noise_of(measured)
+    assert "latency_s.ttft.p99" not in found.figures
+    why = "p99 needs at least 100 values in each run; fewest: 8"
+    assert found.too_few["latency_s.ttft.p99"] == why
+    assert found.status == "ok"
+    assert noise.main([str(measured)]) == EXIT_OK
+    assert why in " ".join(capsys.readouterr().out.split())
+    tail = experiment("tail", options={**OPTIONS, "metric": "latency_s.ttft.p99"}, key="one", A=A, B=B)
+    assert noise.main([str(tail)]) == EXIT_REFUSED
+    err = " ".join(capsys.readouterr().err.split())
+    assert why in err
+    assert "run more requests, or choose a lower quantile" in err
+
+
+def test_noise_of_suspect_runs_is_suspect(experiment, capsys) -> None:
+    folder = experiment("same", then=suspect, options=OPTIONS, key="one", A=A, B=B)
+    assert noise.main([str(folder)]) == EXIT_OK
+    assert "SUSPECT" in capsys.readouterr().out
+    assert noise.main([str(folder), "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out)["status"] == "suspect"
 
 
 def test_sides_that_differ_and_too_few_blocks_are_no_noise(experiment, capsys) -> None:

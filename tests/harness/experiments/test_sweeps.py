@@ -68,6 +68,31 @@ def test_every_cell_is_a_row_with_its_interval_and_the_faster_engine_dominates()
     assert typed(type(found), document(found)) == found
 
 
+def test_a_suspect_run_marks_its_cell_whatever_else_became_of_it() -> None:
+    jobs = all_jobs(grid())
+    events = [replace(done(job), status="suspect") if job == jobs[0] else done(job) for job in jobs[:-1]]
+    last = jobs[-1]
+    other = next(job for job in jobs if job.cell == last.cell and job != last)
+    events = [replace(one, status="suspect") if one.job == other.name else one for one in events]
+    found = sweep_of(grid(), [*events, event(last, "failed")])
+    rows = {one.name: one for one in found.cells}
+    assert (rows[last.cell].state, rows[last.cell].suspect, rows[jobs[0].cell].state) == ("failed", 1, "suspect")
+    shown = io.StringIO()
+    print_sweep(found, console=PlainConsole(file=shown, width=120))
+    assert f"{last.cell}* (failed)" in shown.getvalue()
+    assert "suspect runs: 2 of 12" in shown.getvalue()
+
+
+def test_quantiles_of_too_few_values_are_unknown_and_say_why() -> None:
+    values = {"latency_s.ttft": 20}
+    found = sweep_of(grid(1), [done(job, values=values) for job in all_jobs(grid(1))])
+    assert found.cells[0].too_few["latency_s.ttft.p99"] == ("p99 needs at least 100 values in each run; fewest: 20")
+
+
+def test_where_every_cell_was_refused_nothing_is_ok() -> None:
+    assert sweep_of(grid(), [event(job, "refused") for job in all_jobs(grid())]).status == "failed"
+
+
 def test_throughput_is_that_of_a_device() -> None:
     asked = grid()
     two = replace(asked, cells=tuple(replace(one, devices=2) for one in asked.cells))

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from innerloop.harness import machine
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.machine import cache_folder, cgroups, this_machine
 from innerloop.harness.machine.commit import commit_of
 from innerloop.harness.machine.gpus import Gpu
@@ -141,3 +142,18 @@ def test_a_system_without_cpuinfo_is_described_too(monkeypatch: pytest.MonkeyPat
     assert here.cpu
     assert here.cpu_flags == ()
     assert here.physical_cores >= 1
+
+
+def test_a_cache_of_nobody_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INNERLOOP_HOME", "~no-such-user/cache")
+    with pytest.raises(Refused, match="there is no such user"):
+        cache_folder()
+    monkeypatch.delenv("INNERLOOP_HOME")
+
+    def homeless(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_cache_path", homeless)
+    with pytest.raises(Refused, match="has no home folder") as refused:
+        cache_folder()
+    assert refused.value.details == ("set INNERLOOP_HOME to a writable folder",)

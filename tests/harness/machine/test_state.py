@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from innerloop.harness.machine.state import host_state, numa_node
+import pytest
+
+from innerloop.harness.machine.state import host_state, numa_node, numa_nodes
 
 
 def put(root: Path, path: str, text: str) -> None:
@@ -52,3 +54,12 @@ def test_a_devices_node_is_found_under_the_kernels_name_of_it(tmp_path):
     assert numa_node("00000000:3B:00.0", tmp_path) == 1
     assert numa_node("00000000:5E:00.0", tmp_path) is None
     assert numa_node("00000000:FF:00.0", tmp_path) is None
+
+
+def test_memory_nodes_are_those_of_the_cpus_that_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for node, cpus in ((0, (0, 1)), (1, (2, 3))):
+        for cpu in cpus:
+            (tmp_path / "sys/devices/system/node" / f"node{node}" / f"cpu{cpu}").mkdir(parents=True)
+    for affinity, found in (({0, 1}, None), ({0, 2}, 2), ({9}, None)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, these=affinity: these)
+        assert numa_nodes(tmp_path) == found

@@ -58,7 +58,10 @@ def test_trials_show_each_process_the_mean_and_its_interval() -> None:
         "name": "throughput.output_tokens_per_s", "unit": "tokens/s", "better": "higher", "mean": estimate(100.0, 9.9),
         "low": 96.0, "high": 104.0, "half_width": 0.099, "scatter": 0.04, "doubtful": False,
     }  # fmt: skip
-    load = {"workload": "few", "processes": 3, "windows": 1, "figures": [figure], "missing": [], "runs": runs}
+    load = {
+        "workload": "few", "processes": 3, "windows": 1, "figures": [figure], "missing": [], "runs": runs,
+        "too_few": {"latency_s.ttft.p99": "p99 needs at least 100 values in each run; fewest: 8"},
+    }  # fmt: skip
     found = filled(Trials, {
         "status": "ok", "metric": figure["name"], "trials": 3, "load_s": [1.0, 1.0, 1.0], "loads": [load], "notes": [],
         "engine": {"name": "vllm", "version": "1"}, "model": "m", "innerloop_version": "0",
@@ -68,20 +71,23 @@ def test_trials_show_each_process_the_mean_and_its_interval() -> None:
     assert dots.columns["v"] == [100.0, 104.0, 96.0]
     assert dots.others["mean"] == {"mean": [100.0], "low": [90.1], "high": [109.9]}
     assert page.verdict == "few: 100 tokens/s ± 9.9 % over 3 processes."
+    figures = table(page, "load0")
+    assert (figures.rows[1].label.text, {*figures.rows[1].cells}) == ("TTFT p99", {"-"})
+    assert "p99 needs at least 100 values in each run; fewest: 8" in figures.note
 
 
 def cell(name: str, device: float, user: float, **more: Any) -> dict[str, Any]:
     return {
         "name": name, "at": {"set.x": name}, "state": "done", "reasons": [], "processes": 3, "runs": [], "devices": 1,
         "figures": {"throughput.output_tokens_per_s": estimate(device, 5.0)}, "published": [], "dominated_by": [],
-        "tokens_per_s_per_device": estimate(device, 5.0), "interactivity": estimate(user, 1.0), **more,
+        "tokens_per_s_per_device": estimate(device, 5.0), "interactivity": estimate(user, 1.0), "suspect": 0, **more,
     }  # fmt: skip
 
 
 def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
     cells = [
         cell("a", 100.0, 50.0, frontier=True),
-        cell("b", 200.0, 20.0, frontier=True),
+        cell("b", 200.0, 20.0, frontier=True, state="suspect", suspect=1, runs=["r1", "r2", "r3"]),
         cell("c", 80.0, 10.0, frontier=False, dominated_by=["a", "b"]),
         cell("d", 90.0, 60.0, frontier=None, substituted="the attention", interactivity=None),
     ]
@@ -95,13 +101,15 @@ def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
     assert drawn.columns["series"] == ["on the frontier", "on the frontier", "dominated at 95 %"]
     assert (drawn.columns["x0"][0], drawn.columns["x1"][0]) == (49.0, 51.0)
     assert (drawn.columns["y0"][1], drawn.columns["y1"][1]) == (195.0, 205.0)
-    assert "Highest throughput: b, 200 (195 – 205)" in page.verdict
-    assert [row.label.text for row in table(page, "cells").rows] == ["a", "b", "c", "d"]
+    assert "Highest throughput: b*, 200 (195 – 205)" in page.verdict
+    assert [row.label.text for row in table(page, "cells").rows] == ["a", "b*", "c", "d"]
+    assert "Suspect runs: 1 of 3" in table(page, "cells").note.replace("*: s", "S")
     assert "dominated by a and 1 more" in [row.cells[-1] for row in table(page, "pareto").rows]
 
 
 def probed(load: float, holds: bool | None, kept: dict[str, Any] | None) -> dict[str, Any]:
-    return {"load": load, "holds": holds, "kept": {"ttft_p99": kept} if kept else {}, "runs": ["r"], "goodput": load}
+    return {"load": load, "holds": holds, "kept": {"ttft_p99": kept} if kept else {}, "runs": ["r"], "goodput": load,
+            "suspect": int(load == 8.0)}  # fmt: skip
 
 
 def test_a_search_shows_each_load_with_the_share_that_kept_the_limit() -> None:
@@ -113,7 +121,7 @@ def test_a_search_shows_each_load_with_the_share_that_kept_the_limit() -> None:
     limit = {"figure": "ttft", "quantile": 0.99, "limit_s": 0.5}
     found = filled(FindRate, {
         "status": "ok", "over": "rate_per_s", "state": "found", "answer": 4.0, "fails": 8.0, "loads": loads,
-        "notes": ["<b>"], "limits": [limit], "workload": "few",
+        "notes": ["<b>"], "limits": [limit], "workload": "few", "probes": 3,
     })  # fmt: skip
     page = found_rate_page(found, "f")
     assert page.verdict == "4.00 requests/s: limits met; not met at 8.00."
@@ -121,8 +129,9 @@ def test_a_search_shows_each_load_with_the_share_that_kept_the_limit() -> None:
     assert (drawn.columns["part"], drawn.columns["v"]) == (["4", "8"], [1.0, 0.5])
     assert drawn.columns["series"] == ["met", "not met"]
     assert [(row.label.text, row.cells[1]) for row in table(page, "loads").rows] == [
-        ("4", "100.0 % (99.2-100.0)"), ("6", "-"), ("8", "50.0 % (40.0-60.0)"),
+        ("4", "100.0 % (99.2-100.0)"), ("6", "-"), ("8 *", "50.0 % (40.0-60.0)"),
     ]  # fmt: skip
+    assert "suspect probes: 1 of 3" in table(page, "loads").note
 
 
 def test_a_bisection_shows_how_likely_each_version_is_the_culprit() -> None:
@@ -149,8 +158,12 @@ def test_noise_shows_what_comparisons_can_find() -> None:
     found = filled(Noise, {
         "metric": metric, "margin": 0.02, "trials": 8, "figures": {metric: {"neighbours": 0.01, "processes": 0.02}},
         "load": {"engine": "vllm", "model": "llama-tiny", "workload": "few"}, "notes": [],
+        "status": "suspect", "too_few": {"latency_s.ttft.p99": "p99 needs at least 100 values in each run; fewest: 8"},
     })  # fmt: skip
     page = noise_page(found, "n")
+    assert (page.status, page.tone) == ("suspect", "warn")
+    assert (table(page, "scatter").rows[1].label.text, table(page, "scatter").rows[1].cells) == ("TTFT p99", ["-", "-"])
+    assert "p99 needs at least 100 values in each run; fewest: 8" in table(page, "scatter").note
     assert page.title == "vllm · llama-tiny · few"
     assert table(page, "scatter").rows[0].cells == ["1.0 %", "2.9 %"]  # exp(0.02 x sqrt 2) - 1
     assert [row.label.text for row in table(page, "planning").rows][:2] == ["3", "5"]

@@ -16,7 +16,7 @@ import pytest
 
 from innerloop.harness import compare
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.experiments.paged import commands, pages_of
+from innerloop.harness.experiments.paged import pages_of
 from innerloop.harness.pages import library
 from innerloop.harness.pages.bundle import bundle
 from innerloop.harness.pages.document import html, in_script
@@ -28,7 +28,7 @@ from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.reasons import Failure, Reason
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session.arguments import parser, request_of
-from tests.harness.experiments.test_blocks import manifest
+from tests.harness.made import suspect
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m\u202e'\"&"
 pytest.importorskip("vl_convert")
@@ -149,6 +149,7 @@ def test_several_runs_share_a_page_with_an_overview(make: Any, tmp_path: Path) -
     names = [str(make("one")), str(make("two"))]
     pages = pages_of(names)
     assert [page.name for page in pages] == ["overview", "one", "two"]
+    assert pages[0].status == ""
     assert [chart.columns["run"] for chart in pages[0].charts() if chart.name == "speeds"] == [["one", "two"]]
     ids = [one["id"] for _, one in Elements(html(pages, "now")).found if "id" in one]
     assert len(ids) == len(set(ids))
@@ -161,6 +162,12 @@ def test_runs_of_the_same_name_have_numbers(make: Any, tmp_path: Path) -> None:
     assert [row.label.text for row in table.rows] == ["one (1)", "one (2)"]
 
 
+def test_an_overview_stands_as_the_worst_of_its_runs(make: Any) -> None:
+    page = pages_of([str(make("one")), str(make("two", suspect)), str(make("three", suspect))])[0]
+    assert (page.status, page.tone) == ("suspect", "warn")
+    assert page.subtitle.endswith("2 suspect")
+
+
 def test_a_comparison_has_a_page(experiment: Any, tmp_path: Path) -> None:
     options = {"metric": PRIMARY, "margin": 0.02, "other_work": False, "why": False}
     folder = experiment("e", options=options, A=[1.0, 1.01, 0.99, 1.0], B=[1.2, 1.21, 1.19, 1.2])
@@ -170,28 +177,24 @@ def test_a_comparison_has_a_page(experiment: Any, tmp_path: Path) -> None:
     ratios = next(chart for chart in page.charts() if chart.name == "ratios")
     assert ratios.columns["ratio"][0] == pytest.approx(20, abs=0.1)
     assert ratios.columns["low"][0] < 20 < ratios.columns["high"][0]
+    options["metric"] = "latency_s.ttft.p99"  # the runs have 8 requests
+    [page] = pages_of([str(experiment("few", options=options, A=[1.0, 1.0, 1.0], B=[1.0, 1.0, 1.0]))])
+    why = "p99 needs at least 100 values in each run; fewest: 8 in A, 8 in B"
+    assert page.status == "too few values"
+    assert why in page.verdict
+    [table] = [part for part in page.sections[0].parts if isinstance(part, Table)]
+    assert (table.rows[0].label.text, table.rows[0].cells[0], table.rows[0].cells[-1]) == (
+        "TTFT p99",
+        "-",
+        "too few values",
+    )
+    assert why in table.note
 
 
 def test_stored_runs_are_compared_on_a_page(make: Any, tmp_path: Path, capsys: Any) -> None:
     page = tmp_path / "page.html"
     assert compare.main([str(make("a")), str(make("b")), "--html", str(page)]) == 0
     assert "What differs" in Elements(page.read_text()).text
-
-
-def test_an_experiment_names_the_command_that_repeats_it() -> None:
-    made = manifest("A", "B", blocks=4)
-    base, more = ["--engine", "vllm"], ["--set", "max_batch_size=16"]
-    cells = [
-        replace(made.cells[0], request={"arguments": base}),
-        replace(made.cells[1], request={"arguments": base + more}),
-    ]
-    [line] = commands(replace(made, cells=tuple(cells), design="compare"))
-    assert shlex.split(line) == [
-        "innerloop", "compare", "--base", "--engine vllm", "--change", "--set max_batch_size=16", "--trials", "4",
-    ]  # fmt: skip
-    cells = [replace(made.cells[0], name=name, request={"arguments": ["--layer=" + name]}) for name in ("core", "http")]
-    [line] = commands(replace(made, cells=tuple(cells), design="layers"))
-    assert line == "innerloop run --layers core,http --trials 4"
 
 
 def test_a_run_names_the_command_that_repeats_it(make: Any) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles.validation import apply_overrides, parse_assignments, parse_yaml
+
+TEN = ", ".join(["{}"] * 10)
+LINES = [f"{name}: &{name} [{TEN.format(*[f'*{before}'] * 10)}]" for before, name in pairwise("abcdefghi")]
+BOMB = "\n".join((f"a: &a [{TEN.format(*range(10))}]", *LINES))  # 10^9 values in 9 lines
 
 
 @pytest.mark.parametrize(
@@ -40,6 +45,11 @@ def test_yaml_is_read_as_people_mean_it(text: str, value: Any) -> None:
         ("a: !!set {b}", "here, line 1: tag:yaml.org,2002:set is a YAML tag; give the value without it"),
         ("a: 1\nb: }", "here, line 2: "),
         ("9" * 5000, "here is not valid YAML"),
+        ("a: 0x" + "f" * 5000, "here: a is a number of 20000 bits; the limit is 64"),
+        ("a: !!int ''", "here, line 1: tag:yaml.org,2002:int is a YAML tag"),
+        ("a: " + "[" * 5000, "here, line 1: this is nested more than 50 levels deep"),
+        ("a: &a [*a]", "here, line 1: *a contains itself"),
+        (BOMB, "here, line 5: this contains more than 100000 values"),
     ],
 )
 def test_what_json_cannot_say_is_refused(text: str, message: str) -> None:

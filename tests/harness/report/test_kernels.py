@@ -47,7 +47,7 @@ RESULT: dict[str, Any] = {
         "busy_s_per_step": {"all": 0.01, "with_prefill": 0.02, "decode_only": 0.008},
         "launches_per_step": {"all": 300.0, "with_prefill": 400.0, "decode_only": 280.0},
         "idle_share": {"all": 0.25, "with_prefill": 0.1, "decode_only": 0.3},
-        "idle_gaps_s": {"count": 31, "p50": 2e-6, "p99": 5e-5, "max": 1e-3},
+        "idle_gaps_s": {"count": 131, "p50": 2e-6, "p99": 5e-5, "max": 1e-3},
         "total_ns": {"all": 120_000_000, "with_prefill": 40_000_000, "decode_only": 80_000_000},
         "classes": {
             "all": parts(110_000_000, 10_000_000),
@@ -97,6 +97,12 @@ def test_what_ran_and_what_it_cost_comes_first():
     assert "1.05 x with prefill, 1.31 x decode only" in text
 
 
+def test_a_quantile_of_too_few_gaps_is_a_dash():
+    assert "(131 gaps): p50 2.00 µs, p99 50.0 µs, longest 1.00 ms" in " ".join(shown().split())
+    text = " ".join(shown(kernels__idle_gaps_s__count=31).split())
+    assert "(31 gaps): p50 2.00 µs, p99 -, longest 1.00 ms" in text
+
+
 def test_the_estimate_stands_beside_what_was_measured():
     text = " ".join(shown().split())
     assert "kernel throughput: 1 234 output tokens/s if the device were never idle (measured: 900)" in text
@@ -139,12 +145,15 @@ def test_names_are_shown_as_they_are():
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_long_name_gives_way_to_the_figures(width):
     text = shown(width)
-    assert row(text, "nvjet_decode").endswith("… GEMM 90.0 % 75.0 µs 12")
+    assert row(text, "nvjet_decode").endswith("GEMM 90.0 % 75.0 µs 12")
+    assert "…: a longer name; result.json has all of it" in text
     host = {
         "rate_hz": 100, "samples": 20, "errors": 0, "behind_s": 0.0, "threads": [],
         "top": [{"name": "f" * 200, "self_share": 0.6, "total_share": 0.7}],
     }  # fmt: skip
-    assert row(shown(width, profiling__host=host, kernels=None), "fff").endswith("… 60.0 % 70.0 %")
+    told = shown(width, profiling__host=host, kernels=None)
+    assert row(told, "fff").endswith("60.0 % 70.0 %")
+    assert "…: a longer name" in told
 
 
 def test_a_name_that_nobody_knows_is_shortened():

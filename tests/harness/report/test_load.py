@@ -56,6 +56,7 @@ def test_classes_have_a_row_each() -> None:
     console.print(
         by_class((ClassLatency("chat", 99, 99, few, few, few), ClassLatency("code", 100, 100, many, few, many)))
     )
-    chat, code = (line.split() for line in console.export_text().splitlines()[-2:])
+    chat, code, few_words = (line.split() for line in console.export_text().splitlines()[-3:])
     assert chat == ["chat", "99", "100", "ms", "-", "100", "ms", "100", "ms"]
+    assert " ".join(few_words) == "-: too few requests; at least 100 for p99"
     assert code == ["code", "100", "200", "ms", "900", "ms", "100", "ms", "200", "ms"]

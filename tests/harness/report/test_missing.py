@@ -99,8 +99,8 @@ def test_a_rung_above_a_missing_one_adds_a_dash() -> None:
 
 
 def test_a_sweeps_tiles_name_cells_that_have_the_figure() -> None:
-    slow = filled(SweepCell, {"name": "slow", "figures": {sweep.TTFT: Estimate(2.0, None, None)}})
-    unknown = filled(SweepCell, {"name": "unknown", "figures": {}})
+    slow = filled(SweepCell, {"name": "slow", "state": "done", "figures": {sweep.TTFT: Estimate(2.0, None, None)}})
+    unknown = filled(SweepCell, {"name": "unknown", "state": "done", "figures": {}})
     found = [(tile.label.text, tile.detail) for tile in sweep_page.tiles([unknown, slow])]
     assert found == [("lowest TTFT, p50", "slow")]
 

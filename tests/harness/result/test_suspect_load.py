@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from innerloop.harness.analysis.run import Figures, analyse
-from innerloop.harness.result.suspect_load import suspicions
+from innerloop.harness.result.suspect_load import late_users, suspicions
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.reasons import Reason
 from innerloop.harness.schema.stability import Backlog, Drift, Stability
@@ -53,6 +53,19 @@ def test_cut_requests_are_a_note(figures: Figures) -> None:
 def test_fewer_than_a_hundred_requests_are_a_note(figures: Figures) -> None:
     found = reason(replace(figures, latency_s=replace(figures.latency_s, ttft=replace(MANY, count=99))))
     assert (found.code, found.severity) == ("few_requests", "note")
+
+
+@pytest.mark.parametrize(("last_ms", "late"), [(15_000, False), (15_001, True)])
+def test_users_that_come_in_the_second_half_are_a_note(make_requests, last_ms: int, late: bool) -> None:
+    requests = make_requests([0, last_ms, None], [1, 20_000, None], [2, 25_000, None], [1, 1, 1], user=[0, 1, 0])
+    load = {"kind": "closed", "users": 2, "arrive_over_s": 30.0}
+    found = [*late_users(requests, 0, 30_000_000_000, load)]
+    assert [(one.code, one.severity) for one in found] == ([("late_users", "note")] if late else [])
+    if late:
+        assert "only 15 s are left with all users" in found[0].detail
+        assert "load.duration_s=60 or more, or --workload-arg load.arrive_over_s=15 or less" in found[0].detail
+    assert [*late_users(requests, 0, -1, load)] == []
+    assert [*late_users(requests, 0, 30_000_000_000, {"users_over_time": []})] == []
 
 
 def test_a_growing_queue_is_overload(figures: Figures) -> None:

@@ -32,6 +32,36 @@ def test_the_page_is_read_while_it_is_written(tmp_path):
     assert live.read(tmp_path / "measure") == live.Reading(11, 1, None, None)
 
 
+def test_latencies_are_medians_of_what_has_come(tmp_path):
+    """Requests due at 0; their first tokens come after 30 and 50 ms, then one each after 20, 10 and 40 ms."""
+    assert live.latencies(tmp_path / "measure") == (None, None)
+    rec = recorder(tmp_path / "measure")
+    assert live.latencies(tmp_path / "measure") == (None, None)
+    for ms, tokens in ((30, [(0, [1])]), (50, [(0, [1]), (1, [1])]), (60, [(1, [1])]), (90, [(0, [1])])):
+        rec.step(StepReport(1, ms * 1_000_000, tokens))
+    ttft, itl = live.latencies(tmp_path / "measure")
+    assert (ttft, itl) == (0.04, 0.02)
+    shown, _ = view(tmp_path, terminal=False)
+    shown.tick(Outcome(phases={"measure": 1}))
+    assert "TTFT 40.0 ms   ITL 20.0 ms" in shown.line(shown._since)
+
+
+def test_the_latencies_of_a_long_window_are_those_of_a_sample(tmp_path):
+    many = 10_000
+    rec = Recorder(tmp_path / "measure", np.ones(many, np.int32), np.ones(many, np.int32), np.full(many, -1, np.int32))
+    for request in range(many):
+        rec.submitted(request, 0, 0)
+    rec.step(StepReport(1, 5_000_000, [(request, [1]) for request in range(many)]))
+    assert live.latencies(tmp_path / "measure") == (0.005, None)
+
+
+def test_no_fact_is_broken_on_a_narrow_terminal():
+    facts = ["120 tok/s", "batch 4", "TTFT 25.0 ms", "ITL 25.0 ms"]
+    assert live.lines_of(facts, 80) == ["120 tok/s   batch 4   TTFT 25.0 ms   ITL 25.0 ms"]
+    assert live.lines_of(facts, 34) == ["120 tok/s   batch 4   TTFT 25.0 ms", "ITL 25.0 ms"]
+    assert live.lines_of([], 34) == []
+
+
 def view(tmp_path, *, terminal, duration_s=None):
     out = io.StringIO()
     console = PlainConsole(file=out, force_terminal=terminal, width=120)
@@ -119,7 +149,7 @@ def test_devices_are_shown_together_in_every_phase(tmp_path):
     assert str(shown.line(shown._since)).endswith("0 s   GPU 85%   550 W   3.00 GiB")
     recorder(tmp_path / "measure").step(StepReport(1, 2, [(0, [5])], running=1))
     shown.tick(Outcome(phases={"load": 1, "measure": 2}))
-    assert str(shown.line(shown._since)).endswith("batch 1   GPU 85%   550 W   3.00 GiB")
+    assert str(shown.line(shown._since)).endswith("batch 1   TTFT 2.00 ns   GPU 85%   550 W   3.00 GiB")
 
 
 def test_what_devices_do_not_tell_is_left_out():

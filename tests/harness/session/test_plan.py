@@ -56,6 +56,21 @@ def planned(capsys, *arguments):
     return " ".join(capsys.readouterr().out.split())
 
 
+def test_a_plan_warns_of_users_that_come_late(monkeypatch, tmp_path, capsys):
+    """Users of users-10 come over 20 s, the last after 18."""
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    short = ("--engine", "torch", "--workload", "users-10", "--workload-arg", "load.duration_s=30")
+    warning = "the last of 10 users comes 18 s into a window of 30 s, so only 12 s are left with all users"
+    told = planned(capsys, *short)
+    assert f"! {warning}" in told
+    assert "set --workload-arg load.duration_s=40 or more, or --workload-arg load.arrive_over_s=15 or less" in told
+    assert run.main(["--dry-run", "--json", *short]) == 0
+    [line] = json.loads(capsys.readouterr().out)["warnings"]
+    assert line.startswith(warning)
+    assert warning not in planned(capsys, *short, "--workload-arg", "load.arrive_over_s=15")
+    assert warning not in planned(capsys, *short[:-1], "load.duration_s=40")
+
+
 def test_a_plan_says_what_memory_and_time_a_run_takes(monkeypatch, tmp_path, capsys):
     """A token of Llama 3 70B: keys and values of 80 layers and 8 heads of 128, 2 bytes each: 327 680 bytes."""
     monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))

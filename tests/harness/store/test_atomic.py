@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.store import atomic
 
 
@@ -49,3 +51,20 @@ def test_writers_of_the_same_file_do_not_share_a_partial_file(tmp_path: Path, mo
             names.append(partial.name)
             partial.touch()
     assert names == [".a.json.7.partial", ".a.json.8.partial"]
+
+
+def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("theirs")
+    (tmp_path / ".a.partial").symlink_to(elsewhere)
+    (tmp_path / "a").symlink_to(elsewhere)
+    atomic.write_text(tmp_path / "a", "ours")
+    assert (elsewhere.read_text(), (tmp_path / "a").read_text()) == ("theirs", "ours")
+
+
+@pytest.mark.parametrize("place", ["fifo", "/dev/null", "/dev/fd/0"])
+def test_a_device_is_not_replaced_by_a_file(tmp_path: Path, place: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(Refused, match="is not a regular file"):
+        atomic.write_text(tmp_path / place, "ours")
+    assert not (tmp_path / place).is_file() or place == "/dev/fd/0"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.store.find import find_run
+from innerloop.harness.store import find
+from innerloop.harness.store import open as store_open
+from innerloop.harness.store.find import find_one, find_run
 
 
 @pytest.fixture
@@ -41,6 +44,23 @@ def test_last_is_the_run_that_was_started_last(runs: Path) -> None:
     assert find_run("last") == runs / "a-layers"
 
 
+def test_last_is_an_experiment_where_that_was_made_last(runs: Path) -> None:
+    folder = Path("experiments") / "c-compare"
+    for inside, moment in (("manifest.json", 250), ("runs/A-1/job.json", 260), ("runs/B-1/job.json", 270)):
+        (folder / inside).parent.mkdir(parents=True, exist_ok=True)
+        (folder / inside).write_text("{}")
+        os.utime(folder / inside, (moment, moment))
+    assert find_run("last") == folder
+    assert find_one("b-first") == runs / "b-first"
+    with pytest.raises(
+        Refused, match=r"last \(experiments/c-compare\) is an experiment, and this needs one run"
+    ) as error:
+        find_one("last")
+    assert "experiments/c-compare/runs/A-1, experiments/c-compare/runs/B-1" in error.value.details[0]
+    os.utime(runs / "b-first" / "job.json", (300, 300))
+    assert find_run("last") == find_one("last") == runs / "b-first"
+
+
 def test_what_is_not_there_is_refused_with_the_nearest(runs: Path) -> None:
     with pytest.raises(Refused, match=r"there is no run 'b-frist' here or in runs/; did you mean b-first\?"):
         find_run("b-frist")
@@ -50,5 +70,17 @@ def test_what_is_not_there_is_refused_with_the_nearest(runs: Path) -> None:
 
 def test_without_runs_there_is_no_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Refused, match="there is no run in runs/ yet"):
+    with pytest.raises(Refused, match="there is no run in runs/ and no experiment in experiments/ yet"):
         find_run("last")
+
+
+def test_a_folder_of_another_user_takes_nothing_from_the_others(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (runs / "c-private").mkdir()
+
+    def refusing(path: Path) -> Any:
+        if path.name == "c-private":
+            raise PermissionError(13, "Permission denied", str(path))
+        return store_open(path)
+
+    monkeypatch.setattr(find, "open", refusing)
+    assert find_run("last") == runs / "a-second"

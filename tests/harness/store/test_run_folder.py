@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.store.run_folder import default_folder, make_folder, release
+from innerloop.harness.store.run_folder import CLAIM, default_folder, make_folder, release
 
 
 def contend(barrier: Any, out: str, numbered: bool, got: Any) -> None:
@@ -113,3 +113,11 @@ def test_the_values_of_labels_are_in_the_folders_name_as_far_as_they_are_safe(
     folder = default_folder("vllm", "quick", labels=labels)
     assert folder.parent.name == "runs"
     assert folder.name.partition("-vllm")[2] == end
+
+
+def test_a_claim_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / CLAIM).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Refused, match="cannot be created"):
+        make_folder(tmp_path / "run")
+    assert not (tmp_path / "elsewhere").exists()

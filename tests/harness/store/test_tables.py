@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -327,3 +328,11 @@ def test_a_long_table_is_read_into_a_file_and_is_the_same(run_folder, monkeypatc
     assert found.tokens.tolist() == tables.tokens.tolist()
     assert found.requests.tolist() == tables.requests.tolist()
     assert sorted(folder.iterdir()) == before
+
+
+def test_a_trace_that_is_a_link_is_read_and_what_it_leads_to_stays(run_folder: Callable[..., Path]) -> None:
+    theirs, ours = run_folder("theirs"), run_folder("ours")
+    shutil.rmtree(ours / "trace")
+    (ours / "trace").symlink_to(theirs / "trace")
+    assert len(convert(ours).steps) > 0
+    assert (theirs / "trace" / "measure" / "steps.bin").exists()

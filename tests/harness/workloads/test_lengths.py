@@ -144,8 +144,10 @@ def test_a_file_that_cannot_be_used_is_refused_by_line(
 def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"none\.txt cannot be read: No such file"):
         lengths.longest(in_order(str(tmp_path / "none.txt")))
-    with pytest.raises(Refused, match="is not a regular file"):
-        lengths.longest(in_order(str(tmp_path)))
+    os.mkfifo(tmp_path / "fifo")
+    for path in (str(tmp_path), "/dev/zero", str(tmp_path / "fifo")):
+        with pytest.raises(Refused, match="is not a regular file"):
+            lengths.longest(in_order(path))
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\n")
     with pytest.raises(Refused, match="not UTF-8 text"):
         lengths.longest(in_order(str(tmp_path / "binary.txt")))

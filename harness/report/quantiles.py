@@ -1,0 +1,27 @@
+"""Distributions in a report: the mean and the quantiles that there are enough values for, and what a dash means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.text import Text
+
+from innerloop.harness.cli.words import seconds
+from innerloop.harness.schema.common import Summary
+from innerloop.harness.schema.quantiles import QUANTILES, quantile_of, values_needed
+
+POINTS = ("mean", "p50", "p90", "p99")
+
+
+def points(summary: Summary, names: Sequence[str] = POINTS) -> Iterator[str]:
+    """The cells of a row."""
+    return (seconds(quantile_of(summary, name)) for name in names)
+
+
+def footnote(shown: Iterable[Summary], what: str, names: Sequence[str] = POINTS) -> list[Text]:
+    """Which quantiles a row lacks because it has too few of `what`, and how many they need; none where all have
+    enough."""
+    counts = [one.count for one in shown if one.count]
+    needed = {name: values_needed(QUANTILES[name]) for name in names if name in QUANTILES}
+    lacking = [f"{least} for {name}" for name, least in needed.items() if any(n < least for n in counts)]
+    return [Text(f"-: too few {what}; at least {', '.join(lacking)}", style="dim")] if lacking else []
