@@ -15,6 +15,8 @@ GROUPS = {  # by patterns of test ids; those that take longest first
         "tests/harness/test_run.py::*", "tests/harness/test_profile.py::*", "tests/golden/test_real.py::*",
         "tests/harness/test_verify_real.py::test_vllm_passes",
     ),
+    "cluster": ("tests/harness/experiments/test_cluster.py::*",),  # two nodes compute
+    "devices": ("tests/harness/test_devices.py::*",),  # beside it: most of it waits for waveforms
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from innerloop.engines.worker.answering import answer
+from innerloop.engines.worker.garbage import kept_whole
 from innerloop.engines.worker.main import Control
 
 TELL_S = 1.0  # between two messages of how far it is
@@ -28,8 +29,9 @@ def main(job_path: str, channel: str) -> None:
 
 
 def scored(job: dict[str, Any], control: Control) -> dict[str, Any]:
-    import torch
-    import transformers
+    with kept_whole():
+        import torch
+        import transformers
 
     told = [time.monotonic()]
 

@@ -10,9 +10,9 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,20 +38,6 @@ WAIT_S = 1.0
 MOST_LOST = 5  # times that a block may be lost before that is taken for its own fault
 
 
-def ray_module() -> Any:
-    """
-    Raises:
-        Refused: it is not installed, or this Python cannot unpack safely what nodes send.
-    """
-    try:
-        import ray
-    except ImportError:
-        raise Refused("--on ray needs Ray, which is not installed", "pip install 'innerloop[ray]'") from None
-    if not hasattr(tarfile, "data_filter"):
-        raise Refused("--on needs Python 3.12, or at least 3.11.4 or 3.10.12: older ones cannot unpack archives safely")
-    return ray
-
-
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
     """Ray, connected to a cluster: `ray` (one that runs on this machine, else a new one of this machine alone) or
@@ -60,7 +46,10 @@ def connected(address: str) -> Iterator[Any]:
     Raises:
         Refused: Ray is not installed, or nothing answers there.
     """
-    ray = ray_module()
+    try:
+        import ray
+    except ImportError:
+        raise Refused("--on ray needs Ray, which is not installed", "pip install 'innerloop[ray]'") from None
     if address != LOCAL and not address.startswith("ray://"):
         raise Refused(f"--on: {address!r} is not a cluster; use ray or ray://HOST:10001")
     started = not ray.is_initialized()
@@ -198,7 +187,7 @@ def _first_process(manifest: Manifest, events: Sequence[Event], block: int) -> l
 
 
 def on_node(asked: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Runs on the node: the jobs in a process of their own, and their folders as a tar."""
+    """Runs on the node: the jobs in a process of their own, and their folders as a ZIP archive."""
     with tempfile.TemporaryDirectory(prefix="innerloop-") as place:
         folder = Path(place) / RUNS
         folder.mkdir()
@@ -213,10 +202,7 @@ def on_node(asked: Mapping[str, Any]) -> Mapping[str, Any]:
         lines = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
         if not lines:
             raise InstallFailed(f"the node's process exited with code {done.returncode}: {done.stderr[-2000:]}")
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
-            tar.add(folder, ".")
-        return {**json.loads(lines[-1].removeprefix(ANSWER)), "runs": packed.getvalue()}
+        return {**json.loads(lines[-1].removeprefix(ANSWER)), "runs": pack(folder)}
 
 
 def carry_out_on(address: str, folder: Path, tell: Tell, console: Console, until_s: float | None = None) -> bool:
@@ -288,11 +274,20 @@ def begun_elsewhere(manifest: Manifest, events: Sequence[Event]) -> Iterator[lis
             yield made
 
 
+def pack(folder: Path) -> bytes:
+    """The files and folders below a folder, as a ZIP archive."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1, strict_timestamps=False) as archive:
+        for path in (path for path in folder.rglob("*") if path.is_file() or path.is_dir()):
+            archive.write(path, path.relative_to(folder))
+    return packed.getvalue()
+
+
 def keep(folder: Path, jobs: Sequence[Job], packed: bytes) -> None:
     """Unpacks the folders of runs where they would lie had they been made here."""
     runs = folder / RUNS
     runs.mkdir(exist_ok=True)
     for job in jobs:
         put_aside(runs / job.name)
-    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
-        tar.extractall(runs, filter="data")
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:  # it writes nothing outside of the folder, and no links
+        archive.extractall(runs)
