@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from innerloop.engines.worker.answering import answer
-from innerloop.engines.worker.garbage import kept_whole
 from innerloop.engines.worker.main import Control
 
 TELL_S = 1.0  # between two messages of how far it is
@@ -29,9 +28,8 @@ def main(job_path: str, channel: str) -> None:
 
 
 def scored(job: dict[str, Any], control: Control) -> dict[str, Any]:
-    with kept_whole():
-        import torch
-        import transformers
+    import torch
+    import transformers
 
     told = [time.monotonic()]
 

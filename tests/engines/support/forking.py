@@ -21,10 +21,8 @@ from typing import Any, NoReturn
 def main(modules: list[str]) -> None:
     answers = os.dup(1)
     os.dup2(2, 1)  # what is printed by an import is no answer
-    gc.disable()  # of what is imported nearly all stays
     for name in modules:
         importlib.import_module(name)
-    gc.enable()
     gc.collect()
     gc.freeze()  # loads collect several times each, and would look at all that was imported
     while line := sys.stdin.readline():
