@@ -1,29 +1,16 @@
-"""Python's garbage collection: not while an engine is imported; in the window, collected before it, alike for every
-engine, and counted in it."""
+"""Python's garbage collection in the window: collected before it, alike for every engine, and counted in it."""
 
 from __future__ import annotations
 
 import gc
 import heapq
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 MOST = 20
 LEAST_NS = 1_000_000
-
-
-@contextmanager
-def kept_whole() -> Iterator[None]:
-    """Collects nothing meanwhile, and keeps all that there is then out of later collections. For imports, of which
-    nearly everything stays: an eighth of their time would be collections, and loading collects it all again."""
-    gc.disable()
-    try:
-        yield
-        gc.freeze()
-    finally:
-        gc.enable()
 
 
 def settle_garbage() -> None:

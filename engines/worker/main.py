@@ -23,7 +23,6 @@ from innerloop.engines.support.children import ChildKilled
 from innerloop.engines.support.failures import ServerFailed
 from innerloop.engines.support.refusals import refuse_model, refuse_reserved
 from innerloop.engines.worker.control import Control, opened
-from innerloop.engines.worker.garbage import kept_whole
 
 if TYPE_CHECKING:
     from innerloop.engines.profiling import Pass
@@ -78,8 +77,7 @@ def run(adapter: Adapter, job: dict[str, Any], control: Control, sessions: list[
     refuse_reserved(adapter, load)
     refuse_model(adapter, load)
     begun = time.monotonic_ns()
-    with kept_whole():
-        adapter.imports(load)
+    adapter.imports(load)
     import_s = seconds_since(begun)
     profiling = profiling_pass(job, control)
     control.send("phase", phase="load", import_s=import_s)

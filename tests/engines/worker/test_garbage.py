@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from innerloop.engines.worker import garbage
-from innerloop.engines.worker.garbage import MOST, Pauses, kept_whole, settle_garbage
+from innerloop.engines.worker.garbage import MOST, Pauses, settle_garbage
 
 
 @pytest.fixture(autouse=True)
@@ -40,18 +40,6 @@ def test_what_lives_at_the_windows_start_is_not_looked_at_again():
     kept: list[list[int]] = [[] for _ in range(1000)]
     settle_garbage()
     assert gc.get_freeze_count() >= before + len(kept)
-
-
-def test_nothing_is_collected_during_an_import_and_what_it_made_is_not_looked_at_again():
-    before = gc.get_freeze_count()
-    with kept_whole():
-        assert not gc.isenabled()
-        kept: list[list[int]] = [[] for _ in range(1000)]
-    assert gc.isenabled()
-    assert gc.get_freeze_count() >= before + len(kept)
-    with pytest.raises(ImportError), kept_whole():
-        raise ImportError
-    assert gc.isenabled()
 
 
 def test_the_longest_collections_are_kept_with_their_time(monkeypatch):
