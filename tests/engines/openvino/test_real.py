@@ -14,7 +14,7 @@ import pytest
 
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
-from tests.real import run, variables
+from tests.real import ONE_MORE, run, variables
 from tests.scripts import said_json
 
 pytestmark = pytest.mark.real
@@ -105,7 +105,7 @@ def test_scaled_rotary_embeddings_and_tied_weights_are_converted(plain, tmp_path
     assert mine.ids != plain.ids
 
 
-@pytest.mark.parametrize("split", ["true", "false"])
+@pytest.mark.parametrize("split", ["true", pytest.param("false", marks=ONE_MORE)])
 def test_preempted_requests_are_prefilled_again_and_still_get_their_tokens(wide, split, tmp_path):
     tight = openvino(tmp_path / "tight", TIGHT, f"chunked_prefill={split}", "kv_cache_tokens=448", "context_length=256")
     assert sum(wide.steps["preempted"]) == 0
@@ -154,7 +154,7 @@ def test_an_argument_that_neither_scheduler_nor_plugin_has_is_named(tmp_path):
         assert f"'{nearest}'" in failure["message"]
 
 
-@pytest.mark.parametrize("caching", ["false", "true"])
+@pytest.mark.parametrize("caching", [pytest.param("false", marks=ONE_MORE), "true"])
 def test_the_adapter_keeps_the_contract(caching, tmp_path):
     command = [sys.executable, "-m", "harness.check_engine", "openvino", "--json", *ONE_THREAD]
     done = subprocess.run(

@@ -158,7 +158,8 @@ def test_ceilings_measured_on_a_busy_machine_are_a_note(offline_tables):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("engine", [pytest.param("vllm", marks=ONE_MORE), "torch"])
+@ONE_MORE
+@pytest.mark.parametrize("engine", ["vllm", "torch"])
 def test_a_model_of_1b_shape_is_held_against_the_limit(engine, tmp_path, measured_here):
     """A layer of Llama 3.2 1B, so that no 2.5 GB checkpoint has to be made."""
     (tmp_path / "short.yaml").write_text(SHORT)
