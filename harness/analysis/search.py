@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,7 +12,7 @@ from innerloop.harness.analysis.statistics import Interval
 
 PRECISION = 1.05  # the load that fails / the load that holds, at the end of the bisection
 BELOW, ABOVE = 0.95, 1.1  # of the answer: where it must hold, and where it must fail
-MOST_AT_ONE_LOAD = 3  # probes, before it stays undecided
+MOST_AT_ONE_LOAD = 3  # probes, before it stays undecided, or fails though a higher one holds
 FARTHEST = 1024  # times the first load, either way
 State = Literal["searching", "found", "unresolved", "above", "below"]
 
@@ -102,6 +102,8 @@ def _next(
     undecided = [one.load for one in by_load.values() if one.holds is None and not _given_up(one)]
     if undecided:
         return undecided[-1]
+    if (again := _contradicted(by_load.values())) is not None:
+        return again
     if answer is None and stop is None:
         return rounded(start, whole)
     if answer is None:
@@ -118,6 +120,14 @@ def _next(
         if load != answer and load not in by_load and load > 0:
             return load
     return None
+
+
+def _contradicted(judged: Collection[Judged]) -> float | None:
+    """The lowest load that fails, where a higher one holds: chance decided one of the two, so it is probed again."""
+    failing = min((one for one in judged if one.holds is False), key=lambda one: one.load, default=None)
+    if failing is None or failing.aborted or failing.probes >= MOST_AT_ONE_LOAD:
+        return None
+    return failing.load if any(one.holds and one.load > failing.load for one in judged) else None
 
 
 def _ended(answer: float | None, fails: float | None, stop: float | None, over: bool) -> State:

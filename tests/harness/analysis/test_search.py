@@ -110,8 +110,20 @@ def test_a_load_whose_probes_are_disturbed_is_probed_again_and_bounds_the_answer
 def test_a_lower_load_that_fails_counts_more_than_a_higher_one_that_held() -> None:
     found = search([probe(1, 1.0), probe(2, 1.0), probe(4, 0.5), probe(3, 1.0), probe(1.5, 0.5)], 1.0, 15)
     assert (found.answer, found.fails) == (1.0, 1.5)
+    assert found.next == 1.5  # chance decided it or a higher one: it is probed again
+    probes = [probe(1, 1.0), probe(2, 1.0), probe(4, 0.5), probe(3, 1.0), *[probe(1.5, 0.5)] * 3]
+    found = search(probes, 1.0, 15)
+    assert (found.answer, found.fails) == (1.0, 1.5)
     assert found.next is not None
     assert found.next < 1.5
+
+
+def test_a_load_that_failed_by_chance_holds_again_when_it_is_probed_once_more() -> None:
+    calm, burst = probe(1.5, 1.0), probe(1.5, 0.97, overloaded=True)
+    before = [probe(1, 1.0), probe(2, 1.0), probe(2.1, 0.5)]
+    assert search([*before, burst], 1.0, 15).next == 1.5
+    now = search([*before, burst, calm], 1.0, 15)
+    assert (now.answer, now.fails) == (2, 2.1)
 
 
 def test_with_noise_the_checks_are_seldom_contradicted() -> None:
