@@ -233,6 +233,10 @@ def _notes(manifest: Manifest, cells: Sequence[SweepCell], known: Sequence[Event
         )
     elif len(boots) > 1:
         yield f"the machine was rebooted between runs ({len(boots)} boots)"
+    replaced: dict[str, list[str]] = {}
     for cell in cells:
         if cell.substituted is not None:
-            yield f"{cell.name} is not ranked: {cell.substituted}"
+            replaced.setdefault(cell.substituted, []).append(cell.name)
+    for why, names in replaced.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield f"not ranked, because a part of the engine was replaced: {names[0]}{more} ({why})"

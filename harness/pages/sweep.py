@@ -24,7 +24,7 @@ from innerloop.harness.pages.parts import (
 )
 from innerloop.harness.pages.summary import TONES, capital
 from innerloop.harness.pages.thin import plain
-from innerloop.harness.report.sweep import RATE, TPOT, TTFT, marked, reasons, remarks, word
+from innerloop.harness.report.sweep import RATE, TPOT, TTFT, loads_of, marked, reasons, remarks, word
 from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.sweep import Sweep, SweepCell
 
@@ -101,8 +101,6 @@ def aside(found: Sweep) -> Iterator[Part]:
     yield from (Callout("warn", capital(note)) for note in found.notes)
     if lines := [*reasons(found)]:
         yield Callout("warn", "Some cells have no figures", lines)
-    if lines := [f"{cell.name}: {cell.substituted}" for cell in found.cells if cell.substituted]:
-        yield Callout("", "Not ranked, because a part of the engine was replaced", lines)
 
 
 def pareto(found: Sweep, ranked: Sequence[SweepCell]) -> Section | None:
@@ -261,14 +259,14 @@ def bars(measured: Sequence[SweepCell]) -> Chart:
 
 def levels(found: Sweep) -> Section:
     """Throughput at fixed interactivity, a table for each set of levels."""
-    tables: dict[tuple[float, ...], list[Row]] = {}
+    tables: dict[tuple[tuple[float, ...], str], list[Row]] = {}
     for curve in found.curves:
-        places = tuple(level.interactivity for level in curve.levels)
+        places, loads = tuple(level.interactivity for level in curve.levels), loads_of(found, curve)
         told = [interval(one.tokens_per_s_per_device) if one.state == "between" else one.state for one in curve.levels]
-        tables.setdefault(places, []).append(Row(Label(", ".join(map(str, curve.at.values())) or "all"), told))
+        tables.setdefault((places, loads), []).append(Row(Label(", ".join(map(str, curve.at.values())) or "all"), told))
     parts = [
-        Table([Label("tokens/s per user:"), *(Label(number(place)) for place in places)], rows)
-        for places, rows in tables.items()
+        Table([Label(f"{loads}; tokens/s per user:"), *(Label(number(place)) for place in places)], rows)
+        for (places, loads), rows in tables.items()
         if places
     ]
     intro = "Output tokens/s per device, interpolated linearly between measured cells and never beyond them."

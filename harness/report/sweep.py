@@ -14,7 +14,7 @@ from innerloop.harness.cli.words import NONE, ends, number, seconds
 from innerloop.harness.report.layers import STYLE
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.comparison import Estimate
-from innerloop.harness.schema.sweep import Sweep, SweepCell
+from innerloop.harness.schema.sweep import Curve, Sweep, SweepCell
 
 MOST_CELLS = 60  # that are printed; document.json lists all of them
 RATE, TTFT, TPOT = "throughput.output_tokens_per_s", "latency_s.ttft.p50", "latency_s.tpot.p50"
@@ -125,21 +125,28 @@ def pareto(found: Sweep) -> RenderableType:
 
 def curves(found: Sweep) -> Iterator[RenderableType]:
     """Throughput at fixed interactivity, a table for each set of levels."""
-    tables: dict[tuple[float, ...], Any] = {}
+    tables: dict[tuple[tuple[float, ...], str], Any] = {}
     for curve in found.curves:
-        places = tuple(level.interactivity for level in curve.levels)
-        if places not in tables:
-            tables[places] = table("tokens/s per user:", *(number(place) for place in places))
-        tables[places].add_row(
-            ", ".join(str(one) for one in curve.at.values()) or "all",
+        places, loads = tuple(level.interactivity for level in curve.levels), loads_of(found, curve)
+        if (places, loads) not in tables:
+            tables[places, loads] = table("tokens/s per user:", *(number(place) for place in places))
+        tables[places, loads].add_row(
+            ", ".join(map(str, curve.at.values())) or "all",
             *(
                 interval(level.tokens_per_s_per_device) if level.state == "between" else level.state
                 for level in curve.levels
             ),
         )
-    for places, rows in tables.items():
+    for (places, loads), rows in tables.items():
         if places:
-            yield section("tokens/s per device at a fixed interactivity", rows)
+            yield section(f"tokens/s per device at a fixed interactivity, {loads}", rows)
+
+
+def loads_of(found: Sweep, curve: Curve) -> str:
+    """The loads along a curve: `users-10 to users-100`."""
+    at = {cell.name: cell.at for cell in found.cells}
+    ends = (at.get(name, {}) for name in (curve.cells[0], curve.cells[-1]))
+    return " to ".join(", ".join(str(value) for path, value in end.items() if path not in curve.at) for end in ends)
 
 
 def interval(one: Estimate | None) -> str:

@@ -15,7 +15,7 @@ from innerloop.harness.experiments.blocks import Job, jobs_left
 from innerloop.harness.experiments.folder import read_events, write_manifest
 from innerloop.harness.experiments.runner import Execute, Outcome, carry_out, next_jobs
 from innerloop.harness.experiments.sweeps import PER_USER, sweep_of, swept
-from innerloop.harness.report.sweep import print_sweep
+from innerloop.harness.report.sweep import loads_of, print_sweep
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.experiment import Cell, Event, Manifest
 from innerloop.harness.store import journal
@@ -117,6 +117,8 @@ def test_a_cell_whose_engine_was_replaced_in_part_stands_outside() -> None:
     assert {one.name: one.frontier for one in found.cells} == {
         "fast-users-1": None, "fast-users-8": None, "slow-users-1": True, "slow-users-8": True,
     }  # fmt: skip
+    assert "not ranked, because a part of the engine was replaced: fast-users-1 and 1 more (kernels)" in found.notes
+    assert {loads_of(found, curve) for curve in found.curves} == {"users-1 to users-8"}
     assert {one.dominated_by for one in found.cells} == {()}
 
 
