@@ -104,7 +104,7 @@ def tell_plan(manifest: Manifest, machine: Machine, as_json: bool) -> int:
     from innerloop.harness.store.typed import document
 
     [cell], options, most = manifest.cells, manifest.options, manifest.blocks
-    words = words_at(cell.request["arguments"], options["over"], options["start"], 1)
+    words = words_at(cell.request["arguments"], options["over"], options["start"], 0)
     time = time_of(words, machine)
     if as_json:
         print_json({"most": most, **options, "first_probe": document(time)}, "plan_of_find_rate")

@@ -119,7 +119,8 @@ def probing(folder: Path, manifest: Manifest, machine: Machine, console: Console
         load = state(manifest, read_events(folder)).next
         assert load is not None
         console.print(f"probe at {over} {load:g}", style="dim", highlight=False)
-        words = words_at(cell.request["arguments"], over, load, job.block)
+        before = sum(event.figures.get(LOAD) == load for event in ended(read_events(folder)))
+        words = words_at(cell.request["arguments"], over, load, before)
         place = ExperimentPlace(manifest.id, manifest.design, job.cell, job.block)
         try:
             [(result, _)] = session.run_windows([run_of_words(words, run, machine, place)], machine, console)
@@ -133,11 +134,14 @@ def probing(folder: Path, manifest: Manifest, machine: Machine, console: Console
     return execute
 
 
-def words_at(words: Sequence[str], over: str, load: float, block: int) -> list[str]:
-    """A probe's command line: its load, and a seed of its own, so that probes at one load are not the same requests."""
+def words_at(words: Sequence[str], over: str, load: float, before: int) -> list[str]:
+    """A probe's command line: its load, and a seed by how many probes this load had before. The first probes of all
+    loads have the same requests and arrivals, scaled to the rate, so that no load is easier by chance; a further probe
+    has others.
+    """
     value = f"{load:g}" if over == "rate_per_s" else str(int(load))
     given = next((word.removeprefix(SEED) for word in words if word.startswith(SEED)), "1")
-    seeds = re.sub(r"\d+", lambda found: str(int(found[0]) + block - 1), given)
+    seeds = re.sub(r"\d+", lambda found: str(int(found[0]) + before), given)
     others = [word for word in words if not word.startswith(SEED)]
     return [*others, f"--workload-arg=load.{over}={value}", f"{SEED}{seeds}"]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from innerloop.harness.analysis.search import Probe, Tally, search
@@ -28,16 +29,23 @@ from innerloop.harness.experiments.probes import (
 )
 from innerloop.harness.experiments.runner import Outcome, carry_out
 from innerloop.harness.find_rate import main
-from innerloop.harness.profiles import load_workload
+from innerloop.harness.profiles import WorkloadProfile, load_model, load_workload, parse_seeds
+from innerloop.harness.profiles.validation import validate
 from innerloop.harness.report.find_rate import answer
 from innerloop.harness.result.codes import doubt
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.experiment import Manifest
 from innerloop.harness.store import result_file
 from innerloop.harness.store.typed import document, typed
+from innerloop.harness.workloads import build
 from tests.harness.experiments.test_blocks import manifest
 
 FINISHED = Path(__file__).parents[2] / "golden" / "first_version" / "ladder" / "core-1"
+
+LENGTHS = {
+    "name": "w", "prompt": {"tokens": {"kind": "uniform", "min": 4, "max": 9}},
+    "output": {"tokens": {"kind": "uniform", "min": 4, "max": 9}},
+}  # fmt: skip
 
 
 def asked(most: int = 15) -> Manifest:
@@ -159,12 +167,12 @@ def test_used_up_probes_are_an_answer(tmp_path: Path) -> None:
     assert answer(found) == "unresolved after 2 of 2 probes: limits met at 8.00 requests/s so far"
 
 
-def test_each_probe_has_requests_of_its_own() -> None:
-    assert words_at(["--engine=x"], "rate_per_s", 4.25, 3) == [
+def test_a_repeated_probe_of_a_load_has_requests_of_its_own() -> None:
+    assert words_at(["--engine=x"], "rate_per_s", 4.25, 2) == [
         "--engine=x", "--workload-arg=load.rate_per_s=4.25", "--seed=3"
     ]  # fmt: skip
-    assert words_at(["--seed=7"], "users", 12.0, 3) == ["--workload-arg=load.users=12", "--seed=9"]
-    assert words_at(["--seed=1,schedule=7"], "users", 1.0, 2)[-1] == "--seed=2,schedule=8"
+    assert words_at(["--seed=7"], "users", 12.0, 2) == ["--workload-arg=load.users=12", "--seed=9"]
+    assert words_at(["--seed=1,schedule=7"], "users", 1.0, 1)[-1] == "--seed=2,schedule=8"
 
 
 def test_the_rate_is_not_halved_to_where_three_probes_have_too_few_requests() -> None:
@@ -195,3 +203,14 @@ def test_what_cannot_be_searched_is_refused(
     assert main(["--engine=torch", *words]) == 2
     assert told in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_first_probes_of_two_rates_have_the_same_requests_and_arrivals_scaled() -> None:
+    slow, fast = (
+        build(validate(WorkloadProfile, {**LENGTHS, "load": {"kind": "open", "rate_per_s": rate, "requests": 50}}, "w"),
+              load_model("llama-tiny"), parse_seeds(3), 2048)
+        for rate in (4.0, 8.0)
+    )  # fmt: skip
+    assert slow.output_lens.tolist() == fast.output_lens.tolist()
+    assert slow.prompt_tokens.tolist() == fast.prompt_tokens.tolist()
+    np.testing.assert_allclose(slow.due_ns, 2 * fast.due_ns, atol=2)
