@@ -27,18 +27,12 @@ MACHINE = (
     (r'"cpu_flags": \[[^\]]*\]', f'"cpu_flags": "{MASKED}"'),
 )
 USAGE = r"(?s)usage: .*?(?=\n\n|\n\S)"
-WITH_A_PLACE = r"(?m)(?:^\S.*\n)*^.*/checkout/docs/.*(?:\n\S.*)*"  # a paragraph
 
 
 def without_place(text: str) -> str:
-    """What is printed, without where this checkout lies, and without the line breaks in a usage, which depend on
-    Python's version, and in a paragraph that names the place, which depend on its length."""
-    placed = substitute(re.sub(USAGE, joined, text), PLACE)
-    return re.sub(WITH_A_PLACE, joined, placed)
-
-
-def joined(found: re.Match[str]) -> str:
-    return " ".join(found.group().split())
+    """What is printed, without where this checkout lies and the line breaks in a usage, which depend on Python's
+    version."""
+    return substitute(re.sub(USAGE, lambda usage: " ".join(usage.group().split()), text), PLACE)
 
 
 def mask(text: str) -> str:

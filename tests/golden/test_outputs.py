@@ -19,8 +19,9 @@ NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]\d+)?"
 
 
 def layout(text: str) -> str:
-    """The text as it is; with a rich before 14.3, which made some columns wider, without blanks and line breaks."""
-    return text if RICH >= (14, 3) else " ".join(text.split())
+    """The text as it is; without blanks and line breaks with a rich before 14.3, which made some columns wider, and
+    where the place of the docs is in it, since lines break by the length of the checkout's path."""
+    return text if RICH >= (14, 3) and "/checkout/docs/" not in text else " ".join(text.split())
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if expected(name).suffix == ".txt"])
