@@ -16,6 +16,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from innerloop.engines.vllm.cpu import cpu_flags
 from innerloop.engines.worker import trace
 from tests.waiting import until
 
@@ -23,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 ONE_MORE = pytest.mark.skipif(
     "INNERLOOP_LONG_TESTS" not in os.environ, reason="one more of a kind that is tested; set INNERLOOP_LONG_TESTS=1"
 )
+WITHOUT_AVX512 = "avx512f" not in (cpu_flags() or {"avx512f"})
+FOUR_BITS = pytest.mark.skipif(WITHOUT_AVX512, reason="vLLM's CPU build has 4-bit kernels only for AVX-512")
 LONG = """\
 prompt: {tokens: 16}
 output: {tokens: 500}

@@ -11,15 +11,10 @@ from innerloop.engines.contract import Adapter, Load, Probe, Session
 from innerloop.engines.support import versions
 from innerloop.engines.vllm.async_ import AsyncSession
 from innerloop.engines.vllm.core import CoreSession
+from innerloop.engines.vllm.cpu import cpu_flags, refuse_without_avx512
 from innerloop.engines.vllm.engine import EngineSession
 from innerloop.engines.vllm.http import HttpLayer
-from innerloop.engines.vllm.settings import (
-    RESERVED,
-    VERSIONS,
-    cpu_flags,
-    native_arguments,
-    refuse_without_avx512,
-)
+from innerloop.engines.vllm.settings import RESERVED, VERSIONS, native_arguments
 
 LAYERS: dict[str, Any] = {"core": CoreSession, "engine": EngineSession, "async": AsyncSession, "http": HttpLayer}
 

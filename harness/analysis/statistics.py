@@ -60,9 +60,9 @@ def batch_error(means: np.ndarray) -> float:
 
 
 def ratio_interval(above: np.ndarray, below: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
-    """sum(above) / sum(below), of batches in order of time (float [batches] each), by the delta method.
+    """sum(above) / sum(below), of batches in order of time (float [batches] each, at least 0), by the delta method.
 
-    Batches whose `below` is 0 must have an `above` of 0, and do not count.
+    Batches whose `below` is 0 must have an `above` of 0, and do not count. A lower bound below 0 is 0.
     """
     used = below > 0
     above, below = above[used], below[used]
@@ -74,7 +74,7 @@ def ratio_interval(above: np.ndarray, below: np.ndarray, confidence: float = CON
         return Interval(ratio, None, None, n)
     rest = (above - ratio * below) / below.mean()
     reach = t_quantile((1 + confidence) / 2, n - 1) * batch_error(rest)
-    return Interval(ratio, ratio - reach, ratio + reach, n)
+    return Interval(ratio, max(ratio - reach, 0.0), ratio + reach, n)
 
 
 def batched(values: np.ndarray, batches: int = BATCHES) -> np.ndarray | None:

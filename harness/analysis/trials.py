@@ -53,22 +53,23 @@ def spread(values: np.ndarray, looks: int | None = None) -> Spread:
 
 
 def mean_of_processes(values: np.ndarray, looks: int | None = None, confidence: float = CONFIDENCE) -> Interval:
-    """The mean (values float64 [processes]) by Student's t; no bounds below three. With `looks`, an interval for which
-    `confidence` holds for all looks from the third to that number together (`alpha_spent`)."""
+    """The mean (values float64 [processes], at least 0) by Student's t; no bounds below three. A lower bound below 0 is
+    0: no mean of such values lies there. With `looks`, an interval for which `confidence` holds for all looks from the
+    third to that number together (`alpha_spent`)."""
     n = len(values)
     mean = float(values.mean()) if n else None
     alpha = 1 - confidence if looks is None else alpha_spent(n, looks, 1 - confidence)
     if mean is None or n < LEAST_BLOCKS or alpha <= 0:
         return Interval(mean, None, None, n)
     reach = t_quantile(1 - alpha / 2, n - 1) * standard_error(values)
-    return Interval(mean, mean - reach, mean + reach, n)
+    return Interval(mean, max(mean - reach, 0.0), mean + reach, n)
 
 
 def half_width(found: Interval) -> float | None:
-    """Half of an interval's width / its estimate; None without bounds."""
-    if found.low is None or found.high is None or not found.estimate:
+    """How far an interval of `mean_of_processes` reaches above its estimate / the estimate; None without bounds."""
+    if found.high is None or not found.estimate:
         return None
-    return (found.high - found.low) / 2 / found.estimate
+    return (found.high - found.estimate) / found.estimate
 
 
 def processes_for(values: np.ndarray, within: float) -> int | None:

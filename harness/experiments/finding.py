@@ -35,7 +35,7 @@ from innerloop.harness.experiments.runner import Execute, Outcome
 from innerloop.harness.experiments.sides import described
 from innerloop.harness.profiles.loads import Load, Open
 from innerloop.harness.profiles.slo import parse_slo
-from innerloop.harness.result.codes import disturbed, makes_suspect
+from innerloop.harness.result.codes import disturbed, makes_suspect, of_the_load
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.schema.experiment import VERSION, Cell, Event, Manifest
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 FIELDS = ("rate_per_s", "users")  # of a workload's load: what is searched
 GOODPUT = "goodput.requests_per_s"
 SEED = "--seed="
-OF_THE_LOAD = ("overloaded", "censored", "workload_exhausted")  # codes that say no more than that it is too high
 
 
 def search_of(arguments: argparse.Namespace, machine: Machine) -> Manifest:
@@ -158,7 +157,7 @@ def figures_of(result: Result, load: float) -> dict[str, float | None]:
     """What the search needs of a probe."""
     backlog = result.stability.backlog if result.stability is not None else None
     slowed = disturbed(result.reasons)
-    doubted = any(makes_suspect(one) and one.code not in OF_THE_LOAD for one in result.reasons)
+    doubted = any(makes_suspect(one) and not of_the_load(one) for one in result.reasons)
     found: dict[str, float | None] = {
         LOAD: load,
         OVERLOADED: float(backlog is not None and backlog.overloaded),

@@ -108,7 +108,7 @@ def _jobs(manifest: Manifest, cell: Cell, newest: Mapping[str, Event]) -> list[E
 
 
 def _means(jobs: Sequence[Event]) -> dict[str, Interval]:
-    """Every figure that all processes of a cell have, over them: means, by Student's t from three processes on."""
+    """Every figure that all processes of a cell have, over them, as `mean_of_processes` for all figures at once."""
     done = [event.figures for event in jobs if event.event == "done"]
     names = [one.name for one in FIGURES if done and all(figures.get(one.name) is not None for figures in done)]
     if not names:
@@ -118,7 +118,8 @@ def _means(jobs: Sequence[Event]) -> dict[str, Interval]:
     if n < LEAST_BLOCKS:
         return {name: Interval(float(mean), None, None, n) for name, mean in zip(names, means, strict=True)}
     reach = t_quantile((1 + CONFIDENCE) / 2, n - 1) * values.std(axis=0, ddof=1) / math.sqrt(n)
-    rows = zip(names, means.tolist(), (means - reach).tolist(), (means + reach).tolist(), strict=True)
+    lows = np.maximum(means - reach, 0.0)
+    rows = zip(names, means.tolist(), lows.tolist(), (means + reach).tolist(), strict=True)
     return {name: Interval(mean, low, high, n) for name, mean, low, high in rows}
 
 

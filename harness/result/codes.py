@@ -19,6 +19,7 @@ class Code:
     severity: Severity = "suspect"
     affects: tuple[Affected, ...] = SPEED
     disturbs: bool = False  # something other than the engine slowed it
+    of_the_load: bool = False  # says no more than that the load was too high for the engine, or for the window
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,14 @@ class Cause:
 DOUBTS = {
     "trace_mismatch": Code("the trace does not add up", "invalid", ALL),
     "short_window": Code("the measured window was too short"),
-    "workload_exhausted": Code("the workload ran out of requests before the window closed"),
-    "censored": Code("too many requests had no first token when the window closed", affects=("latency",)),
+    "workload_exhausted": Code("the workload ran out of requests before the window closed", of_the_load=True),
+    "censored": Code(
+        "too many requests had no first token when the window closed", affects=("latency",), of_the_load=True
+    ),
     "cut_requests": Code("requests were still running when the window closed", "note", ("latency",)),
     "late_users": Code("users were still arriving during most of the window", "note"),
     "few_requests": Code("too few requests for high quantiles", "note", ("latency",)),
-    "overloaded": Code("requests came faster than the engine could serve them"),
+    "overloaded": Code("requests came faster than the engine could serve them", of_the_load=True),
     "drift": Code("step time drifted during the window", affects=(*SPEED, "energy")),
     "level_shift": Code("step time changed suddenly", affects=(*SPEED, "energy")),
     "compiled_in_window": Code("the engine captured or compiled something during the window"),
@@ -141,3 +144,8 @@ def makes_suspect(reason: Reason) -> bool:
     A reason of the first version affects nobody knows what.
     """
     return reason.severity != "note" and (not reason.affects or not set(SPEED).isdisjoint(reason.affects))
+
+
+def of_the_load(reason: Reason) -> bool:
+    """Whether a reason says no more than that the load was too high for the engine, or for the window."""
+    return (code := DOUBTS.get(reason.code)) is not None and code.of_the_load

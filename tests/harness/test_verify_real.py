@@ -11,7 +11,7 @@ import pytest
 
 from innerloop.harness import environments
 from innerloop.harness.profiles.engines import load_engine
-from tests.real import ONE_MORE, ROOT, run
+from tests.real import FOUR_BITS, ONE_MORE, ROOT, run
 from tests.scripts import interpreter
 from tests.shared import Whole
 
@@ -62,8 +62,13 @@ def test_vllm_passes(whole_runs: dict[str, Whole]) -> None:
 @ONE_MORE
 @pytest.mark.parametrize(
     "arguments",
-    [("--set", "dtype=bfloat16"), ("--model", "llama-tiny-fp8"), ("--model", "qwen3-moe-tiny")],
-    ids=["bf16", "fp8", "moe"],
+    [
+        pytest.param(("--set", "dtype=bfloat16"), id="bf16"),
+        pytest.param(("--model", "llama-tiny-fp8"), id="fp8"),
+        pytest.param(("--model", "qwen3-moe-tiny"), id="moe"),
+        pytest.param(("--model", "llama-tiny-awq"), id="awq", marks=FOUR_BITS),
+        pytest.param(("--model", "llama-tiny-gptq"), id="gptq", marks=FOUR_BITS),
+    ],
 )
 def test_vllm_passes_in_other_formats(arguments: tuple[str, ...], tmp_path: Path) -> None:
     passes(verified(tmp_path, "--engine", "vllm", *arguments)["verification"], 12)

@@ -131,9 +131,9 @@ def test_a_shared_prefix_is_computed_once_with_a_prefix_cache(tmp_path):
 
 
 def test_a_type_that_this_cpu_cannot_compute_in_is_refused_and_any_other_is_held_to(tmp_path):
-    (tmp_path / "w.yaml").write_text(TIGHT)
+    (tmp_path / "w.yaml").write_text(SHARED)
     asked = ("--workload", "w.yaml", "--set", "dtype=float16", "--ceilings", "off", "--out", "run", "--json")
-    done = run("--engine", "openvino", *asked, cwd=tmp_path)
+    done = run("--engine", "openvino", *asked, *ONE_THREAD, cwd=tmp_path)
     result = json.loads(done.stdout)
     if done.returncode == 3:
         assert result["failure"]["cause"] == "unsupported_setting"

@@ -22,7 +22,7 @@ import numpy as np
 from innerloop.engines.contract import Adapter, Load, Session
 from innerloop.engines.torch import adapter as reference
 from innerloop.engines.vllm import adapter
-from innerloop.engines.vllm.settings import cpu_flags
+from innerloop.engines.vllm.cpu import cpu_flags
 from innerloop.engines.worker.loop import Work, drive
 from tests.engines.support.driving import work
 from tests.engines.support.loads import make_load

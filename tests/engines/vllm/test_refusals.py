@@ -1,14 +1,15 @@
-"""What the vLLM adapter refuses of speculation, without the engine."""
+"""What the vLLM adapter refuses, or chooses, because vLLM's CPU build has no kernels for the rest."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from innerloop.engines.contract import Probe, UnsupportedSetting
+from innerloop.engines.contract import Load, Probe, UnsupportedSetting
 from innerloop.engines.vllm import adapter
-from innerloop.engines.vllm.settings import refuse_without_avx512
+from innerloop.engines.vllm.cpu import latent_attention, refuse_without_avx512
 from tests.engines.support.loads import make_load
 
 NGRAM = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3}
@@ -35,3 +36,23 @@ def test_weights_that_a_cpu_has_no_kernels_for_are_refused_before_they_are_read(
     packed = make_load("cpu", stored={"quant_method": "compressed-tensors"}, quantization="compressed-tensors")
     with pytest.raises(UnsupportedSetting, match="4-bit kernels only for AVX-512"):
         refuse_without_avx512(packed, {"avx2"})
+
+
+def test_latent_attention_in_float32_gets_the_backend_that_can_load_it():
+    """On a CPU with AMX, vLLM itself takes AMX_MLA, whose weights cannot be packed in float32."""
+    amx, deepseek = {"avx512f", "amx_tile"}, {"kv_lora_rank": 32}
+
+    def load(device: str = "cpu", engine_args: dict[str, Any] | None = None, **settings: Any) -> Load:
+        made = make_load(device, engine_args, **settings)
+        return replace(made, config={**made.config, **deepseek})
+
+    assert latent_attention(load(dtype="float32"), amx) == {"attention_backend": "CPU_MLA"}
+    for other, flags in [
+        (load(dtype="bfloat16"), amx),
+        (load(dtype="float32"), {"avx512f"}),
+        (load(dtype="float32"), set()),
+        (load("cuda", dtype="float32"), amx),
+        (load(dtype="float32", engine_args={"attention_backend": "AMX_MLA"}), amx),
+        (make_load("cpu", dtype="float32"), amx),
+    ]:
+        assert latent_attention(other, flags) == {}

@@ -22,6 +22,14 @@ def test_by_hand():
     assert found.scatter == pytest.approx(0.02)
 
 
+def test_no_bound_of_a_mean_of_rates_is_below_0():
+    """1, 2, 9: mean 4, standard error sqrt(19 / 3) = 2.517, reach 4.30265 x 2.517 = 10.83."""
+    found = mean_of_processes(np.array([1.0, 2.0, 9.0]))
+    assert (found.estimate, found.low) == (4, 0)
+    assert found.high == pytest.approx(4 + 4.302653 * math.sqrt(19 / 3), rel=1e-6)
+    assert half_width(found) == pytest.approx(4.302653 * math.sqrt(19 / 3) / 4, rel=1e-6)
+
+
 def test_windows_count_with_the_mean_of_their_process():
     found = spread(np.array([[97.0, 99.0], [99.0, 101.0], [101.0, 103.0]]))
     assert found.mean == spread(np.array([[98.0], [100.0], [102.0]])).mean

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import psutil
 import pytest
 
 from innerloop.harness.ceilings import cache, measure
@@ -340,7 +341,8 @@ def test_the_ceilings_of_this_cpu_are_measured_and_kept(tmp_path):
         assert 0 < found["memory"][f"{kind}_median_bytes_per_s"] <= found["memory"][f"{kind}_bytes_per_s"] < 1e13
     assert found["bytes_per_s"] == max(found["memory"][f"{kind}_bytes_per_s"] for kind in ("copy", "read"))
     assert 0 < found["ops_per_s"]["float32"] < 1e15
-    assert found["memory"]["array_bytes"] >= 8 * found["memory"]["cache_bytes"]
+    enough, room = 8 * found["memory"]["cache_bytes"], psutil.virtual_memory().available
+    assert found["memory"]["array_bytes"] >= min(enough, room // 16)  # other tests take memory meanwhile
     again, said = measured()
     assert again == found
     assert said == ""

@@ -24,6 +24,7 @@ def logprobs(checkpoint: str, dtype: str, prompts: list[list[int]]) -> list[list
         max_model_len=256,
         max_num_seqs=8,
         kv_cache_memory_bytes=2**28,
+        attention_backend="CPU_MLA" if dtype == "float32" else None,  # see innerloop.engines.vllm.cpu.latent_attention
     )
     asked = SamplingParams(temperature=0, max_tokens=1, ignore_eos=True, detokenize=False, prompt_logprobs=0)
     outputs = engine.generate([{"prompt_token_ids": prompt} for prompt in prompts], asked)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.engines.vllm.settings import wrong_rotation
+from innerloop.engines.vllm.cpu import wrong_rotation
 from innerloop.harness.checkpoints.tensors import config_json
 from innerloop.harness.profiles import load_model
 from tests.engines.support.loads import make_load
