@@ -24,7 +24,7 @@ load: {kind: offline, requests: 12}
 warmup: {requests: 4, output_tokens: 4, max_rounds: 1}
 """
 SMALL_CACHE = ("--engine-arg", "page_size=16", "--set", "kv_cache_tokens=256")  # 12 requests do not fit: preemptions
-FEW_LAYERS = ("--model-arg", "num_hidden_layers=5")
+FEW_LAYERS = ("--model-arg", "num_hidden_layers=2")
 WEIGHTS = ROOT / "tests" / "engines" / "reference" / "weights_by_hand.py"
 
 
