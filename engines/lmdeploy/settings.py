@@ -219,6 +219,10 @@ def refuse_packed(s: dict[str, Any], stored: dict[str, Any], turbomind: bool) ->
     no("LMDeploy", not packed, "supports only 4-bit compressed-tensors weights (pack-quantized)")
     why = "supports compressed-tensors weights only in experts, in groups of 32; TurboMind supports them in all layers"
     no("LMDeploy's pytorch backend", not turbomind and not experts_alone, why)
-    no("TurboMind", turbomind and size not in (32, 128), "supports compressed-tensors weights only in groups of 32 or 128")
+    no(
+        "TurboMind",
+        turbomind and size not in (32, 128),
+        "supports compressed-tensors weights only in groups of 32 or 128",
+    )
     why = "reads the format of compressed-tensors weights from config_groups.group_0.format, which config.json lacks"
     no("TurboMind", turbomind and "format" not in group, why)

@@ -106,7 +106,11 @@ def test_a_stored_quantization_is_left_to_the_engine():
         ("quantization", {**PYTORCH, "quantization": "fp8", "stored": CHANNELS}, "pack-quantized"),
         ("quantization", {"quantization": "compressed-tensors", "stored": packed(bits=8)}, "only 4-bit"),
         ("quantization", {"quantization": "compressed-tensors", "stored": packed(group_size=64)}, "32 or 128"),
-        ("quantization", {"quantization": "compressed-tensors", "stored": packed(targets=["Linear"])}, "group_0.format"),
+        (
+            "quantization",
+            {"quantization": "compressed-tensors", "stored": packed(targets=["Linear"])},
+            "group_0.format",
+        ),
         ("quantization", {**PYTORCH, "quantization": "compressed-tensors", "stored": packed()}, "only in experts"),
         (
             "quantization",
