@@ -184,7 +184,6 @@ def refuse_quantization(s: dict[str, Any], stored: dict[str, Any], turbomind: bo
     method, blocks = stored.get("quant_method"), stored.get("weight_block_size")
     static = stored.get("activation_scheme") == "static" and blocks is None
     symmetric = not stored.get("desc_act") and stored.get("sym", True)
-    packed = stored.get("format") == "pack-quantized"
     no("TurboMind", turbomind and method is None, "runs quantized checkpoints only as stored")
     if method == "awq":
         no("LMDeploy", stored.get("version", "gemm") != "gemm", "supports AWQ weights only in the gemm layout")
@@ -195,8 +194,35 @@ def refuse_quantization(s: dict[str, Any], stored: dict[str, Any], turbomind: bo
         unread = blocks != FP8_BLOCK and (turbomind or not static)
         no("LMDeploy", unread, "supports only block-wise FP8 weights with blocks of 128 x 128")
     elif method == "compressed-tensors":
-        no("LMDeploy", not packed, "supports only 4-bit compressed-tensors weights (pack-quantized)")
+        refuse_packed(s, stored, turbomind)
     elif method == "mxfp4":
         no("LMDeploy's pytorch backend", not turbomind, "does not support MXFP4 weights; TurboMind does")
     if turbomind and method in ("awq", "gptq"):
         no("TurboMind", stored.get("group_size") != 128, f"supports {method.upper()} weights only with group_size 128")
+
+
+def refuse_packed(s: dict[str, Any], stored: dict[str, Any], turbomind: bool) -> None:
+    """Raises UnsupportedSetting for compressed-tensors weights that the backend cannot run.
+
+    TurboMind reads the format from the group (turbomind/converter.py, `get_tm_config`). The PyTorch engine has kernels
+    for experts alone, in groups of 32 (pytorch/config.py, `_parse_compressed_tensors_config`; pytorch/nn/linear).
+    """
+    group = (stored.get("config_groups") or {}).get("group_0") or {}
+    weights = group.get("weights") or {}
+    packed = stored.get("format") == "pack-quantized" and (weights.get("num_bits"), weights.get("type")) == (4, "int")
+    size = weights.get("group_size")
+    experts_alone = size == 32 and any("attn" in rule for rule in stored.get("ignore") or ())
+
+    def no(title: str, refused: bool, why: str) -> None:
+        refuse(title, s, [("quantization", refused, why)])
+
+    no("LMDeploy", not packed, "supports only 4-bit compressed-tensors weights (pack-quantized)")
+    why = "supports compressed-tensors weights only in experts, in groups of 32; TurboMind supports them in all layers"
+    no("LMDeploy's pytorch backend", not turbomind and not experts_alone, why)
+    no(
+        "TurboMind",
+        turbomind and size not in (32, 128),
+        "supports compressed-tensors weights only in groups of 32 or 128",
+    )
+    why = "reads the format of compressed-tensors weights from config_groups.group_0.format, which config.json lacks"
+    no("TurboMind", turbomind and "format" not in group, why)

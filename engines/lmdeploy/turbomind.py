@@ -50,8 +50,9 @@ class TurboMindSession(Session):
     the pass before; the signals are run by another thread (gateway.cc:99), which first waits for Python's lock, while
     the engine goes on to the next pass and raises the tick again. A signal that reads it finds the number of its own
     pass or of a later one, and not all signals of an iteration find the same. (Lines of commit 1263d5cd88, which is
-    0.16.0; of 0.18.0 there is a binary only.) Running requests and the cache's use are what the scheduler has last
-    published, so they too may be an iteration ahead of the tokens.
+    0.16.0; of 0.18.0 there is a binary only. A later engine.cc, with `MakeRequestSignal`, signals and counts alike.)
+    Running requests and the cache's use are what the scheduler has last published, so they too may be an iteration
+    ahead of the tokens.
 
     What it publishes leaves out the requests behind a full batch, which stay in the gateway's queue (engine.cc:794),
     and those that the iteration has finished (:865, after `Update`). So who signals counts as running, and who is in

@@ -8,7 +8,7 @@ from typing import Any
 class Evictions:
     """Counts them from here on, on this scheduler only; nothing where prefixes are not cached.
 
-    `BlockPool._maybe_evict_cached_block` (vllm/v1/core/block_pool.py, 0.27 to 0.32) is called for each block that is
+    `BlockPool._maybe_evict_cached_block` (vllm/v1/core/block_pool.py, 0.26 to 0.33) is called for each block that is
     allocated, and says whether it held a prefix. Emptying the whole cache does not call it.
     """
 

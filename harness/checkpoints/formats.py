@@ -250,6 +250,7 @@ def compressed_config(
         "weights": weights,
         "input_activations": activations,
         "output_activations": None,
+        "format": form,  # TurboMind reads it here and nowhere else
     }
     return {
         "quant_method": "compressed-tensors",

@@ -65,6 +65,7 @@ class Group(TypedDict):
     weights: Quantized
     input_activations: Quantized | None
     output_activations: Quantized | None
+    format: str
 
 
 class CompressedTensorsConfig(TypedDict):

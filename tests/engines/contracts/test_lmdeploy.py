@@ -130,6 +130,13 @@ PYTORCH = [
     "lmdeploy.pytorch.config:CacheConfig(max_prefill_token_num, num_gpu_blocks, num_reserved_gpu_blocks, block_size,"
     " enable_prefix_caching)",
 ]
+QUANTIZED = [  # what of compressed-tensors' weights each backend runs
+    "lmdeploy.turbomind.converter:get_tm_config ~ _format = quant_config['config_groups']['group_0']['format']",
+    "lmdeploy.turbomind.converter:get_tm_config ~ _num_bits == 4 and _type == 'int'",
+    "lmdeploy.pytorch.config:_parse_compressed_tensors_config # 20798b11a099",
+    "lmdeploy.pytorch.nn.linear:build_linear ~ raise RuntimeError(f'Unsupported quant method: {quant_method}')",
+    "lmdeploy.pytorch.nn.moe.compressed_tensors:FusedMoEW4A16",
+]
 SERVER = [  # layer http
     "lmdeploy.cli.serve:SubCliServe.api_server(args)",
     "lmdeploy.serve.openai.protocol:GenerateReqInput(input_ids, max_tokens, temperature, ignore_eos, stream)",
@@ -146,6 +153,7 @@ KINDS = {"turbomind": "TurbomindEngineConfig", "pytorch": "PytorchEngineConfig"}
 TOUCHES = [
     *TURBOMIND,
     *PYTORCH,
+    *QUANTIZED,
     *SERVER,
     *(f"lmdeploy.messages:{KINDS[name]}({fields})" for name, fields in READ.items()),
 ]

@@ -13,6 +13,8 @@ from innerloop.engines.lmdeploy.settings import native_arguments
 from innerloop.engines.support.device_memory import free_share
 from innerloop.engines.support.refusals import refuse_reserved
 from innerloop.engines.worker.main import own_cause
+from innerloop.harness.checkpoints.formats import quantization_config
+from innerloop.harness.profiles import load_model
 from tests.engines.support.loads import make_load
 
 PYTORCH: dict[str, Any] = {"engine_args": {"backend": "pytorch"}}
@@ -21,6 +23,18 @@ GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
 
 CHANNELS = {"quant_method": "compressed-tensors", "format": "float-quantized"}
+KIMIS = ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*"]  # what Kimi K2 Thinking leaves as it is
+
+
+def packed(bits: int = 4, group_size: int = 128, ignore: list[str] | None = None, **group: Any) -> dict[str, Any]:
+    """compressed-tensors' account of packed weights; `group` replaces what the group says beside the numbers."""
+    weights = {"num_bits": bits, "type": "int", "group_size": group_size}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "ignore": ignore or ["lm_head"],
+        "config_groups": {"group_0": {"weights": weights, **(group or {"format": "pack-quantized"})}},
+    }
 
 
 def test_turbomind_gets_every_common_setting_by_its_own_name():
@@ -90,11 +104,39 @@ def test_a_stored_quantization_is_left_to_the_engine():
         ("quantization", {**PYTORCH, "quantization": "gptq", "stored": GPTQ}, "TurboMind does"),
         ("quantization", {"quantization": "fp8", "stored": {**FP8, "weight_block_size": None}}, "128 x 128"),
         ("quantization", {**PYTORCH, "quantization": "fp8", "stored": CHANNELS}, "pack-quantized"),
+        ("quantization", {"quantization": "compressed-tensors", "stored": packed(bits=8)}, "only 4-bit"),
+        ("quantization", {"quantization": "compressed-tensors", "stored": packed(group_size=64)}, "32 or 128"),
+        (
+            "quantization",
+            {"quantization": "compressed-tensors", "stored": packed(targets=["Linear"])},
+            "group_0.format",
+        ),
+        ("quantization", {**PYTORCH, "quantization": "compressed-tensors", "stored": packed()}, "only in experts"),
+        (
+            "quantization",
+            {**PYTORCH, "quantization": "compressed-tensors", "stored": packed(group_size=32)},
+            "TurboMind supports them in all layers",
+        ),
     ],
 )
 def test_what_lmdeploy_cannot_honour_is_refused_by_name(name, given, why):
     with pytest.raises(UnsupportedSetting, match=f"^{name}=.*{why}"):
         native_arguments(make_load(**given))
+
+
+@pytest.mark.parametrize(
+    "given", [{"stored": packed()}, {"stored": packed(group_size=32)}, {**PYTORCH, "stored": packed(4, 32, KIMIS)}]
+)
+def test_packed_weights_run_on_turbomind_and_as_experts_on_the_pytorch_backend(given):
+    native_arguments(make_load(quantization="compressed-tensors", **given))
+
+
+@pytest.mark.parametrize("model", ["llama-tiny-w4a16", "llama3.3-70b-w4a16"])
+def test_packed_weights_as_innerloop_writes_them_are_taken_by_turbomind_alone(model):
+    stored = quantization_config(load_model(model))
+    native_arguments(make_load(quantization="compressed-tensors", stored=stored))
+    with pytest.raises(UnsupportedSetting, match="only in experts"):
+        native_arguments(make_load(**PYTORCH, quantization="compressed-tensors", stored=stored))
 
 
 @pytest.mark.parametrize("ask", [native_arguments, adapter.unreported])
