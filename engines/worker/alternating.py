@@ -51,7 +51,7 @@ class Alternating(Session):
             return self._bare_step()
         begun = time.monotonic_ns()
         report = self._session.step(until_ns)
-        if isinstance(report, Nothing) or report.prefill_tokens:
+        if isinstance(report, Nothing) or report.prefill_tokens or report.waiting:  # whose prompts may come next
             self._decoding, self._first = False, None
         else:
             self._began = (begun, len(report.tokens)) if self._decoding else None

@@ -170,7 +170,7 @@ class Recorder:
                 raise WrongTokenCount(self._unexpected(row, count))
             before = left[row]
             left[row] = after = before - count
-            if before == asked[row]:
+            if before == asked[row] and count:
                 self._table[row]["first_token_ns"] = time_ns
             if after <= 0:
                 done.append((row, time_ns))

@@ -16,6 +16,7 @@ from innerloop.engines.worker.convergence import deviation, has_converged
 from innerloop.engines.worker.loop import drain, drive
 from innerloop.engines.worker.recorder import Recorder
 from innerloop.engines.worker.shapes import first_requests, long_contexts, longest_context, taper
+from innerloop.engines.worker.trace import records
 from innerloop.engines.worker.work import Work
 
 SHAPES = ("taper", "long")
@@ -36,12 +37,20 @@ class Rule:
 @dataclass(slots=True)
 class WarmUp:
     """What came of it. `account` is for the result; `pairs` are (bare, recorded) ns of neighbouring decode steps of
-    the rounds that settled it."""
+    the rounds that settled it; `round_s`, `token_s` and `longest` are of the last round: how long it took, a decoding
+    request's token, and the most output tokens."""
 
     account: dict[str, Any]
     shapes: list[str] = field(default_factory=list)
     pairs: list[tuple[int, int]] = field(default_factory=list)
-    seconds_per_token: float | None = None  # of the last round, for one request's output tokens one after the other
+    round_s: float = 0.0
+    token_s: float = 0.0
+    longest: int = 0
+
+    def residence_s(self, outputs: float) -> float:
+        """How long a request of so many output tokens stays among as many as a round has: meanwhile each of them has
+        one prompt computed, as in the round, whose outputs are shorter."""
+        return max(self.round_s + (outputs - self.longest) * self.token_s, 0.0)
 
 
 class Plan:
@@ -112,8 +121,9 @@ def warm_up(
         turns = Alternating(session, bare) if bare is not None and rates else None
         work = plan.part(len(rates))
         took_s = run_part(turns or session, work, recorder, plan.first_id(len(rates)))
+        rows = records(folder, "requests")[len(rates) * plan.size :][: plan.size]
+        done.round_s, done.token_s, done.longest = took_s, token_s(rows, took_s), int(work.output_lens.max())
         rates.append(float(work.output_lens.sum()) / took_s)
-        done.seconds_per_token = took_s / float(work.output_lens.mean())
         rounds_s += took_s
         if tell is not None:
             tell(
@@ -140,6 +150,16 @@ def warm_up(
         "round_tokens_per_s": rates,
     }
     return done
+
+
+def token_s(requests: np.ndarray, took_s: float) -> float:
+    """Seconds for each token of the request (dtype REQUEST) that began last, when no prompt was left to compute; of a
+    round whose requests have one token each, `took_s`."""
+    rows = requests[(requests["output_tokens"] > 1) & (requests["first_token_ns"] >= 0)]
+    if not len(rows):
+        return took_s
+    last = rows[np.argmax(rows["first_token_ns"])]
+    return float(last["last_token_ns"] - last["first_token_ns"]) / 1e9 / float(last["output_tokens"] - 1)
 
 
 def run_part(session: Session, work: Work, recorder: Recorder, first_id: int) -> float:

@@ -59,7 +59,7 @@ class Windows:
         reset = False if warm else reset_caches(session)
         if warm:
             first_id = prime(session, work, trace / "prime", first_id)
-        residence_s = (warmed.seconds_per_token or 0.0) * float(work.output_lens.mean())
+        residence_s = warmed.residence_s(float(work.output_lens.mean()))
         work = work.spread_over(round(residence_s * 1e9))
         recorder = work.recorder(trace / "measure", job["keep_token_ids"], first_id)
         control.send(

@@ -65,7 +65,8 @@ class Work:
         if self.spread is None:
             return self
         users = int(self.spread.max()) + 1
-        return replace(self, due_ns=np.where(self.spread >= 0, self.spread * residence_ns // users, self.due_ns))
+        numbers = self.spread.astype(np.int64)  # times of ns do not fit into 32 bits
+        return replace(self, due_ns=np.where(numbers >= 0, numbers * residence_ns // users, self.due_ns))
 
     def first_turns(self) -> Work:
         """The requests that begin a conversation, all due at once, each for one token: for a cache to know them."""

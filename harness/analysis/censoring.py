@@ -41,15 +41,16 @@ def quantile(found: Survival, q: float) -> float | None:
 def quantile_bounds(found: Survival, q: float, confidence: float = 0.95) -> tuple[float | None, float | None]:
     """The interval of the q-quantile: where the survivors' log-log interval holds 1 - q (Brookmeyer and Crowley 1982).
 
-    Ends of durations are taken as independent of each other. None: no bound on that side.
+    Ends of durations are taken as independent of each other. None: no bound on that side. Of how many outlast the
+    longest of those that ended where that was the longest of all, nothing is known: it is no upper bound.
     """
     z = normal_quantile((1 + confidence) / 2)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         reach = np.exp(z * np.sqrt(found.log_variance))
         low, high = found.share**reach, found.share ** (1 / reach)
     ended = found.share <= 0  # nobody is left: the variance is not defined
-    low, high = np.where(ended, 0.0, low), np.where(ended, 0.0, high)
-    return _first(found, low <= 1 - q), _first(found, high <= 1 - q) if not ended.all() else None
+    low, high = np.where(ended, 0.0, low), np.where(ended, 1.0, high)
+    return _first(found, low <= 1 - q), _first(found, high <= 1 - q)
 
 
 def _first(found: Survival, reached: np.ndarray) -> float | None:

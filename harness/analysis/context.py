@@ -21,7 +21,8 @@ class Work:
     """Per step, float64 [steps]: positions computed, and pairs (a position, a position that it attends to, itself
     included). NaN where the engine does not report the step's prefill.
 
-    kv_read: tokens of context that lay in the KV cache before the step and were read, once for each request.
+    kv_read: tokens of context that lay in the KV cache before the step and were read: once for each decode position,
+        once for all positions of a prompt in the step, and, in a step with drafts, once for each request that decodes.
     outputs: positions whose logits were needed: one for each token that came out.
     unattributed: prefill positions of the whole run that no request could be found for; their context counts as 0.
     """
@@ -45,20 +46,24 @@ class Work:
 
 def work(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Work:
     """`steps`, `tokens` and `requests` are of dtype STEP, TOKEN and REQUEST. benchmarks/analysis.py times it."""
-    outputs, decode, decode_context = (np.zeros(len(steps)) for _ in range(3))
+    outputs, decode, decode_context, decode_read = (np.zeros(len(steps)) for _ in range(4))
+    drafted = steps["drafted_tokens"] > 0
     walk = Walk(steps, tokens, requests)
     for part in walk:
-        fed = part.fed
+        fed, context = part.fed, part.prompt + np.maximum(part.before, 1)
+        each = fed * ((fed - 1) / 2 + context)
+        together = drafted[part.step] & (fed > 0)
         add_by_step(outputs, part.step, part.count)
         add_by_step(decode, part.step, fed)
-        add_by_step(decode_context, part.step, fed * ((fed - 1) / 2 + part.prompt + np.maximum(part.before, 1)))
+        add_by_step(decode_context, part.step, each)
+        add_by_step(decode_read, part.step, np.where(together, context - 1, each - fed))
     prefill, prefill_context, prefill_read, unattributed = prefill_work(steps, walk.jobs())
     return Work(
         decode=decode,
         decode_context=decode_context,
         prefill=prefill,
         prefill_context=prefill_context,
-        kv_read=decode_context - decode + prefill_read,
+        kv_read=decode_read + prefill_read,
         outputs=outputs,
         unattributed=unattributed,
     )

@@ -96,13 +96,13 @@ def working(rows: np.ndarray) -> np.ndarray:
     return rows["gpu_utilization"] > BUSY  # NaN is not
 
 
-def event_reasons(rows: np.ndarray, end_ns: int) -> tuple[ClockEvent, ...]:
-    """For how long each reason held, longest first: every reading stands until the next one."""
+def event_reasons(rows: np.ndarray, start_ns: int, end_ns: int) -> tuple[ClockEvent, ...]:
+    """For how long each reason held in [start, end], longest first: every reading stands until the next one."""
     at = known(rows["event_reasons"])
     times, bits = rows["time_ns"][at], rows["event_reasons"][at]
     if len(times) == 0:
         return ()
-    seconds = np.diff(np.append(times, max(end_ns, int(times[-1])))) * NS
+    seconds = np.diff(np.clip(np.append(times, end_ns), start_ns, end_ns)) * NS
     held = [ClockEvent(reason, float(seconds[bits & bit != 0].sum())) for bit, reason in REASONS.items()]
     return tuple(sorted((event for event in held if event.seconds > 0), key=lambda event: -event.seconds))
 

@@ -81,7 +81,7 @@ def _describe(samples: Samples, window: Window, held: Mapping[str, int | None]) 
         clocks_mhz=device.clocks_mhz(rows, facts.max_sm_clock_mhz, facts.max_memory_clock_mhz),
         temperature_c=device.temperature_c(rows),
         memory_temperature_c=Maximum(max(map(float, device.column(rows, "memory_temperature_c")), default=None)),
-        event_reasons=device.event_reasons(rows, end_ns),
+        event_reasons=device.event_reasons(rows, start_ns, end_ns),
         pcie_bytes_per_s=device.rates(table, rows, "pcie", start_ns, end_ns),
         nvlink_bytes_per_s=device.rates(table, rows, "nvlink", start_ns, end_ns),
         gpm={name: device.mean(rows, name) for name in device.GPM} if facts.reads("gpm") else None,
@@ -171,7 +171,10 @@ def total_energy_j(devices: Sequence[Device], tokens: int, steady_tokens: int = 
     """
     if not devices:
         return None
-    whole = {(one.mig.parent_uuid if one.mig else None) or one.uuid: one.energy_j for one in devices}
+    whole = {
+        (one.mig.parent_uuid if one.mig else None) or one.uuid or place: one.energy_j
+        for place, one in enumerate(devices)
+    }
     window = _sum([joules.window for joules in whole.values()])
     total = _total(window, _sum([joules.above_idle for joules in whole.values()]), None, tokens)
     steady = _sum([joules.steady for joules in whole.values()])

@@ -44,26 +44,31 @@ def goodput(requests: np.ndarray, first: np.ndarray, limits: Sequence[Limit], st
 
 def judge(rows: np.ndarray, first: np.ndarray, limit: Limit, end_ns: int) -> np.ndarray:
     """KEPT, BROKEN or UNKNOWN, int8 [requests]. What had not ended at `end_ns` is BROKEN where it can no longer keep
-    the limit, else UNKNOWN. A request without a token after its first arrival has no TPOT: UNKNOWN, and it breaks none.
+    the limit, else UNKNOWN. Where there is such a one, those that ended but came as late are UNKNOWN, too: only the
+    quick ones of them ended in time, all KEPT. A request without a token after its first arrival has no TPOT: UNKNOWN,
+    and it breaks none.
     """
     ended = finished(rows)
     begun = rows["first_token_ns"] >= 0
     if limit.figure == "ttft":
-        value, known = rows["first_token_ns"] - rows["due_ns"], begun
-        least = end_ns - rows["due_ns"]
+        value, known, open_ = rows["first_token_ns"] - rows["due_ns"], begun, ~begun
+        seen = end_ns - rows["due_ns"]
     elif limit.figure == "e2e":
-        value, known = rows["last_token_ns"] - rows["due_ns"], ended
-        least = end_ns - rows["due_ns"]
+        value, known, open_ = rows["last_token_ns"] - rows["due_ns"], ended, ~ended
+        seen = end_ns - rows["due_ns"]
     else:
         after = rows["output_tokens"] - np.maximum(first, 1)
         value = (rows["last_token_ns"] - rows["first_token_ns"]) / np.maximum(after, 1)
         known = ended & (after > 0)
         asked = rows["asked_tokens"] - np.maximum(first, 1)
-        least = np.where(begun & ~ended & (asked > 0), end_ns - rows["first_token_ns"], 0) / np.maximum(asked, 1)
-    limit_ns = limit.limit_s / NS
+        open_ = begun & ~ended & (asked > 0)
+        seen = np.where(begun & (asked > 0), end_ns - rows["first_token_ns"], 0) / np.maximum(asked, 1)
+    limit_ns = round(limit.limit_s * 1e9)  # 0.5 / 1e-9 is less than half of 1e9
     out = np.full(len(rows), UNKNOWN, dtype=np.int8)
     out[known] = np.where(value <= limit_ns, KEPT, BROKEN)[known]
-    out[~known & (least > limit_ns)] = BROKEN
+    out[open_ & (seen > limit_ns)] = BROKEN
+    if (open_ & (seen <= limit_ns)).any():
+        out[seen <= limit_ns] = UNKNOWN
     return out
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from innerloop.harness.analysis.distributions import rank_bounds
+from innerloop.harness.analysis.statistics import CONFIDENCE
+
 LEAST_PAIRS = 8  # fewer have no 95 % interval of their median worth the name
 
 
@@ -22,13 +25,11 @@ class StepRatio:
 
 def step_ratio(pairs: Sequence[Sequence[int]]) -> StepRatio:
     """The median of bare / recorded over pairs of (bare, recorded) ns, 1 where observing costs nothing, with its 95 %
-    interval by order statistics (Hollander and Wolfe, Nonparametric Statistical Methods, 3.6: the ranks
-    n/2 -+ 0.98 sqrt(n)). None with fewer than LEAST_PAIRS."""
+    interval by order statistics, whose ranks are the binomial's. None with fewer than LEAST_PAIRS."""
     times = np.array([pair for pair in pairs if pair[1] > 0], dtype=np.float64).reshape(-1, 2)
     n = len(times)
     if n < LEAST_PAIRS:
         return StepRatio(pairs=n or None)
     ratios = np.sort(times[:, 0] / times[:, 1])
-    off = 0.98 * n**0.5
-    low, high = max(int(n / 2 - off), 0), min(int(n / 2 + off), n - 1)
-    return StepRatio(float(np.median(ratios)), float(ratios[low]), float(ratios[high]), n)
+    low, high = rank_bounds(n, 0.5, CONFIDENCE)  # within 1 to n from 6 values on
+    return StepRatio(float(np.median(ratios)), float(ratios[low - 1]), float(ratios[high - 1]), n)

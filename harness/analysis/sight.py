@@ -27,20 +27,24 @@ def seen(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray, windows: I
     if not windows:
         return {}
     count = len(steps)
-    decode, positions = {window: np.zeros(count) for window in windows}, np.zeros(count)
+    decode, decode_read = ({window: np.zeros(count) for window in windows} for _ in range(2))
+    drafted = steps["drafted_tokens"] > 0
     walk = Walk(steps, tokens, requests)
     for part in walk:
         fed, context = part.fed, part.prompt + np.maximum(part.before, 1)
-        add_by_step(positions, part.step, fed)
+        together = drafted[part.step] & (fed > 0)
         for window in windows:
-            add_by_step(decode[window], part.step, capped(context, fed, window))
+            each = capped(context, fed, window)
+            add_by_step(decode[window], part.step, each)
+            read = np.where(together, np.minimum(context - 1, window - 1), each - fed)
+            add_by_step(decode_read[window], part.step, read)
     parts = pieces(steps, walk.jobs())
     unknown = np.where(known(steps["prefill_tokens"]), 0.0, np.nan)
     found = {}
     for window in windows:
         prefill = np.bincount(parts.step, capped(parts.start + 1, parts.sizes, window), minlength=count)
         read = np.bincount(parts.step, np.minimum(parts.start, window - 1), minlength=count)
-        found[window] = Seen(decode[window] + prefill + unknown, decode[window] - positions + read + unknown)
+        found[window] = Seen(decode[window] + prefill + unknown, decode_read[window] + read + unknown)
     return found
 
 

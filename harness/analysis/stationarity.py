@@ -61,8 +61,8 @@ def trend(values: np.ndarray, confidence: float = 0.95) -> Trend | None:
     variance = kendall_variance(values) * inflation(values - slope * np.arange(n))
     z = (score - math.copysign(1, score)) / math.sqrt(variance) if score and variance > 0 else 0.0
     reach = normal_quantile((1 + confidence) / 2) * math.sqrt(variance)
-    low = max(math.floor((len(slopes) - reach) / 2), 0)
-    high = min(math.ceil((len(slopes) + reach) / 2), len(slopes) - 1)
+    low = max(round((len(slopes) - reach) / 2) - 1, 0)
+    high = len(slopes) - 1 - low
     return Trend(slope, float(slopes[low]), float(slopes[high]), normal_tail(z))
 
 

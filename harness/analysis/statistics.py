@@ -45,6 +45,14 @@ def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> Interva
     return Interval(mean, mean - reach, mean + reach, n)
 
 
+def mean_of_positive(values: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
+    """The same of values of at least 0: a lower bound below 0 is 0, for no mean lies there. No bounds below three."""
+    found = mean_interval(values, confidence)
+    if found.low is None or found.count < LEAST_BLOCKS:
+        return Interval(found.estimate, None, None, found.count)
+    return Interval(found.estimate, max(found.low, 0.0), found.high, found.count)
+
+
 def standard_error(values: np.ndarray) -> float:
     """Of the mean of independent values, float [n >= 2]."""
     return float(values.std(ddof=1)) / math.sqrt(len(values))

@@ -7,12 +7,12 @@ nothing of how processes differ.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from innerloop.harness.analysis.distributions import incomplete_beta, t_quantile
-from innerloop.harness.analysis.statistics import CONFIDENCE, LEAST_BLOCKS, Interval, standard_error
+from innerloop.harness.analysis.statistics import CONFIDENCE, LEAST_BLOCKS, Interval, mean_of_positive
 from innerloop.harness.analysis.verdicts import alpha_spent
 
 MOST_NEEDED = 100_000
@@ -53,16 +53,12 @@ def spread(values: np.ndarray, looks: int | None = None) -> Spread:
 
 
 def mean_of_processes(values: np.ndarray, looks: int | None = None, confidence: float = CONFIDENCE) -> Interval:
-    """The mean (values float64 [processes], at least 0) by Student's t; no bounds below three. A lower bound below 0 is
-    0: no mean of such values lies there. With `looks`, an interval for which `confidence` holds for all looks from the
-    third to that number together (`alpha_spent`)."""
-    n = len(values)
-    mean = float(values.mean()) if n else None
-    alpha = 1 - confidence if looks is None else alpha_spent(n, looks, 1 - confidence)
-    if mean is None or n < LEAST_BLOCKS or alpha <= 0:
-        return Interval(mean, None, None, n)
-    reach = t_quantile(1 - alpha / 2, n - 1) * standard_error(values)
-    return Interval(mean, max(mean - reach, 0.0), mean + reach, n)
+    """`mean_of_positive` (values float64 [processes], at least 0). With `looks`, an interval for which `confidence`
+    holds for all looks from the third to that number together (`alpha_spent`)."""
+    alpha = 1 - confidence if looks is None else alpha_spent(len(values), looks, 1 - confidence)
+    if alpha <= 0:
+        return replace(mean_of_positive(values), low=None, high=None)
+    return mean_of_positive(values, 1 - alpha)
 
 
 def half_width(found: Interval) -> float | None:

@@ -15,7 +15,7 @@ from innerloop.harness.analysis.statistics import (
     LEAST_BLOCKS,
     Interval,
     holm,
-    mean_interval,
+    mean_of_positive,
     paired_p,
     paired_ratio,
     smallest_visible,
@@ -81,10 +81,11 @@ def compared(
     """Without p. `a`, `b`: float64 [blocks], above 0."""
     alpha = 1 - CONFIDENCE if looks is None else alpha_spent(len(a), looks, 1 - CONFIDENCE)
     if alpha > 0:
-        mean_a, mean_b, ratio = mean_interval(a, 1 - alpha), mean_interval(b, 1 - alpha), paired_ratio(a, b, 1 - alpha)
+        mean_a, mean_b = mean_of_positive(a, 1 - alpha), mean_of_positive(b, 1 - alpha)
+        ratio = paired_ratio(a, b, 1 - alpha)
     else:
         mean_a, mean_b, ratio = (
-            replace(one, low=None, high=None) for one in (mean_interval(a), mean_interval(b), paired_ratio(a, b))
+            replace(one, low=None, high=None) for one in (mean_of_positive(a), mean_of_positive(b), paired_ratio(a, b))
         )
     verdict, leaning = judge(ratio, margin, better)
     visible = None

@@ -28,8 +28,8 @@ class Span:
     """(start_ns, end_ns]: a step or an arrival belongs to it if it ends inside. Without one, `missing` says why.
 
     rule: full_batch is ML.ENERGY's, from when B requests had their first token until all but B had it, B being the
-    largest batch. after_last_user: from the last user's arrival and a median residence on. mser5: of the requests in
-    the system, until the last arrival.
+    largest batch. after_last_user: from the last user's arrival and a median residence until one leaves. mser5: of the
+    requests in the system, until the last arrival.
     """
 
     rule: Rule
@@ -56,7 +56,7 @@ def steady_span(
     """
     kind = kind_of(requests)
     if kind == "closed":
-        found = _closed(requests, end_ns)
+        found = _closed(steps, requests, end_ns)
     elif kind == "open":
         found = _open(requests, start_ns)
     else:
@@ -78,13 +78,15 @@ def _offline(requests: np.ndarray, batch: int) -> Span:
     return Span("full_batch", int(first[batch - 1]), int(first[len(requests) - batch - 1]))
 
 
-def _closed(requests: np.ndarray, end_ns: int) -> Span:
+def _closed(steps: np.ndarray, requests: np.ndarray, end_ns: int) -> Span:
     done, arrived = finished(requests), first_due_ns(requests)
     if not done.any() or not len(arrived):
         return Span("after_last_user", missing="no_residence")
     residence = np.median(requests["last_token_ns"][done] - requests["due_ns"][done])
     start_ns = int(arrived.max() + residence)
-    return Span("after_last_user", start_ns, min(end_ns, out_of_requests_ns(requests) or end_ns))
+    gone = left_ns(steps, requests)
+    closes = [end_ns, out_of_requests_ns(requests) or end_ns, *gone[gone > start_ns].tolist()]
+    return Span("after_last_user", start_ns, min(closes))
 
 
 def first_due_ns(requests: np.ndarray) -> np.ndarray:
@@ -93,6 +95,24 @@ def first_due_ns(requests: np.ndarray) -> np.ndarray:
     first = np.full(int(requests["user"].max()) + 1, np.iinfo(np.int64).max)
     np.minimum.at(first, sent["user"], sent["due_ns"])
     return first[first < np.iinfo(np.int64).max]
+
+
+def left_ns(steps: np.ndarray, requests: np.ndarray) -> np.ndarray:
+    """When each user that left a closed loop had its last token, int64 [users that left].
+
+    It has requests left and did not send the next one, after the rest that all users take, before the last step began.
+    Where rests differ, as in sessions, nobody is known to have left.
+    """
+    sent = requests[requests["due_ns"] >= 0]
+    sent = sent[np.lexsort((sent["due_ns"], sent["user"]))]
+    again = sent["user"][1:] == sent["user"][:-1]
+    rests = (sent["due_ns"][1:] - sent["last_token_ns"][:-1])[again]
+    if len(steps) == 0 or len(rests) == 0 or rests.min() != rests.max():
+        return np.empty(0, dtype=np.int64)
+    newest = sent[np.append(~again, True)]
+    more = np.isin(newest["user"], requests["user"][requests["due_ns"] < 0])
+    idle = more & finished(newest) & (newest["last_token_ns"] + rests[0] < steps["start_ns"][-1])
+    return np.asarray(newest["last_token_ns"][idle])
 
 
 def out_of_requests_ns(requests: np.ndarray) -> int | None:

@@ -11,7 +11,7 @@ import numpy as np
 from innerloop.harness import __version__
 from innerloop.harness.analysis.attribution import attribute
 from innerloop.harness.analysis.compositions import Run, run_of
-from innerloop.harness.analysis.statistics import LEAST_BLOCKS, mean_interval
+from innerloop.harness.analysis.statistics import LEAST_BLOCKS, mean_of_positive
 from innerloop.harness.analysis.steps import IDLE_SHARE, edges
 from innerloop.harness.analysis.verdicts import MARGIN, blocks_for, compare
 from innerloop.harness.cli.errors import Refused, nearest
@@ -231,8 +231,8 @@ def _unknown(of: Compared, rows: Sequence[Sequence[float | None]], doubtful: boo
         name=of.name,
         unit=of.unit,
         better=of.better,
-        a=nothing if None in a else estimate(mean_interval(np.array(a, dtype=np.float64))),
-        b=nothing if None in b else estimate(mean_interval(np.array(b, dtype=np.float64))),
+        a=nothing if None in a else estimate(mean_of_positive(np.array(a, dtype=np.float64))),
+        b=nothing if None in b else estimate(mean_of_positive(np.array(b, dtype=np.float64))),
         ratio=nothing,
         verdict="undecided",
         leaning=None,

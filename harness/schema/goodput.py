@@ -33,7 +33,11 @@ class LimitKept:
     quantile: Annotated[float, Figure("share of the requests that must meet it")]
     limit_s: Annotated[float, Figure("the latency", "s")]
     judged: Annotated[
-        int, Figure("requests for which it is known; for one that was cut off, only once it had exceeded the limit")
+        int,
+        Figure(
+            "requests for which it is known; where some were cut off before, of those that came early enough to exceed "
+            "the limit in the window"
+        ),
     ]
     kept: Annotated[int, Figure("how many of these met it")]
     share: Annotated[float | None, Figure("kept / judged", null="none were judged", better="higher")]

@@ -109,3 +109,18 @@ def test_pairs_are_neighbours_of_one_kind_each_and_of_equal_batches(monkeypatch)
     assert 12 <= len(turns.pairs) <= 14
     neighbours = set(pairwise(engine.kinds[2:]))
     assert {("bare", "recorded"), ("recorded", "bare")} <= neighbours
+
+
+class Queued(Engine):
+    """Always has requests that wait."""
+
+    def step(self, until_ns: int | None) -> StepReport:
+        return StepReport(0, 1, [(0, [5])], prefill_tokens=0, waiting=1)
+
+
+def test_no_step_is_bare_while_requests_wait_whose_prompts_may_come_next():
+    engine: Any = Queued(Clock())
+    turns = Alternating(engine, Bare(engine.compute, engine.collect, engine.unwrapped))
+    for _ in range(50):
+        turns.step(None)
+    assert turns.pairs == engine.kinds == []

@@ -118,6 +118,15 @@ def test_users_are_spread_over_a_residence() -> None:
     assert load.spread_over(8 * MS).due_ns.tolist() == [0, -1, -1, 4 * MS, -1, -1]
 
 
+@pytest.mark.parametrize("residence_s", [2, 5])  # twice 2 s are more nanoseconds than 32 bits hold, and so are 5 s
+def test_a_residence_may_last_seconds(residence_s: int) -> None:
+    load = sessions(spread=np.array([0, 1, -1, 2, -1, -1], dtype=np.int32))
+    third = residence_s * 1000 * MS // 3
+    assert load.spread_over(residence_s * 1000 * MS).due_ns.tolist() == [
+        0, third, -1, 2 * residence_s * 1000 * MS // 3, -1, -1,
+    ]  # fmt: skip
+
+
 def test_what_warms_a_cache_is_every_first_turn_for_one_token() -> None:
     first = sessions().first_turns()
     assert first.prompt_tokens.tolist() == [10, 40]

@@ -49,6 +49,14 @@ def test_a_step_is_written_field_by_field_as_reported(tmp_path):
         assert step[name] == expected, name
 
 
+def test_an_arrival_of_nothing_is_no_first_token(tmp_path):
+    rec = recorder(tmp_path / "t", [2])
+    rec.step(StepReport(10, 20, [(0, [])]))
+    assert trace.records(tmp_path / "t", "requests")["first_token_ns"].tolist() == [-1]
+    rec.step(StepReport(20, 30, [(0, [7])]))
+    assert trace.records(tmp_path / "t", "requests")["first_token_ns"].tolist() == [30]
+
+
 def test_requests_are_known_by_ids_that_go_on_where_the_warm_up_ended(tmp_path):
     rec = recorder(tmp_path / "t", [1, 1], first_id=100)
     assert list(rec.step(StepReport(10, 20, [(101, [7])], finished=[101]))) == [101]

@@ -9,7 +9,7 @@ import pytest
 from innerloop.engines.contract import Bare
 from innerloop.engines.worker import trace, warmup
 from innerloop.engines.worker.loop import drive
-from innerloop.engines.worker.warmup import SHAPES, Plan, Rule, other_content, warm_up
+from innerloop.engines.worker.warmup import SHAPES, Plan, Rule, WarmUp, other_content, token_s, warm_up
 from tests.engines.support.driving import work
 from tests.engines.worker.scripted import ScriptedEngine
 
@@ -121,6 +121,26 @@ def test_the_rounds_after_the_first_take_bare_and_recorded_steps_in_turn_where_a
     assert bool(done.pairs) is compare
     assert all(bare >= 0 and recorded >= 0 for bare, recorded in done.pairs)
     assert len(done.pairs) <= 2 * 11 // 2  # two rounds of 11 decode steps
+
+
+def test_a_residence_has_the_prompts_of_a_round_once_and_its_own_tokens():
+    """Two prompts take 1 s and 3 s, then 3 more tokens 0.1 s each: the round takes 4.3 s. With 64 tokens that is 4 s
+    and 63 x 0.1 s, not 16 times the round."""
+    rows = np.zeros(2, trace.REQUEST)
+    rows["first_token_ns"], rows["last_token_ns"] = [1_000_000_000, 4_000_000_000], [4_300_000_000, 4_300_000_000]
+    rows["output_tokens"] = 4
+    each = token_s(rows, 4.3)
+    assert each == pytest.approx(0.1)
+    assert WarmUp({}, round_s=4.3, token_s=each, longest=4).residence_s(64.0) == pytest.approx(4.0 + 6.3)
+    assert WarmUp({}).residence_s(64.0) == 0.0
+    assert token_s(rows[:0], 4.3) == 4.3
+
+
+def test_the_last_round_tells_the_residence(tmp_path):
+    engine = ScriptedEngine(step_s=0.002)
+    done = warm_up(engine, plan([(10, 8)] * 4), tmp_path / "warmup")
+    assert done.longest == 8
+    assert 0.002 <= done.token_s <= done.round_s / 7
 
 
 def test_a_rounds_content_is_not_the_last_ones_and_has_its_lengths():

@@ -53,3 +53,15 @@ def test_bounds_hold_the_median_of_exponential_durations():
         low, high = quantile_bounds(survival(np.minimum(lasting, seen), lasting <= seen), 0.5)
         held += low <= np.log(2) <= high
     assert 182 <= held <= 199
+
+
+def test_the_longest_of_all_is_no_upper_bound_of_a_high_quantile():
+    """Of 100 values the largest lies above the 99 % quantile with 1 - 0.99^100 = 63 %; two were cut early."""
+    values = np.arange(1.0, 103.0)
+    found = survival(values, ~np.isin(values, (1.0, 2.0)))
+    assert found.share[-1] == 0
+    low, high = quantile_bounds(found, 0.99)
+    assert high is None
+    assert low is not None
+    assert low <= 99
+    assert quantile_bounds(found, 0.5)[1] is not None

@@ -7,6 +7,7 @@ import pytest
 
 from innerloop.engines.worker.trace import REQUEST, STATES, STEP, TOKEN
 from innerloop.harness.analysis.context import first_steps, jobs_of, work
+from innerloop.harness.analysis.sight import seen
 from tests.harness.conftest import offline_run, table
 
 
@@ -137,3 +138,19 @@ def test_a_whole_run_adds_up():
     assert done.decode.sum() == 8 * 49
     assert done.decode.tolist() == made["steps"]["decode_tokens"].tolist()
     assert done.pairs.sum() == 8 * sum(range(1, 16 + 49 + 1))  # every position attends to itself and all before it
+
+
+def test_the_positions_of_a_request_that_are_computed_with_drafts_read_its_context_once():
+    """A prompt of 10, its first token, then a draft of two that is accepted: three tokens by one pass over 10 tokens of
+    context, and over 13 at the next one; without drafts the same tokens are taken to be a pass each."""
+    steps, requests = steps_of([10, 0, 0]), requests_of([10])
+    tokens = tokens_of([(0, 0, 1), (1, 0, 3), (2, 0, 1)])
+    assert work(steps, tokens, requests).kv_read.tolist() == [0, 10 + 11 + 12, 13]
+    steps["drafted_tokens"] = [0, 2, 2]
+    done = work(steps, tokens, requests)
+    assert done.kv_read.tolist() == [0, 10, 13]
+    assert done.decode_context.tolist() == [0, 11 + 12 + 13, 14]
+    # a window of 12 positions, the reader's own included
+    of_window = seen(steps, tokens, requests, [12])[12]
+    assert of_window.kv_read.tolist() == [0, 10, 11]
+    assert of_window.pairs.tolist() == [55, 11 + 12 + 12, 12]

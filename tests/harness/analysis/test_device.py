@@ -58,11 +58,21 @@ def test_without_event_reasons_utilization_says_when_it_works() -> None:
 
 def test_each_event_reason_holds_until_the_next_reading() -> None:
     rows = samples([0, 1, 1.5, 3], event_reasons=[0, HOT | 4, -1, 4])
-    assert device.event_reasons(rows, 4 * SECOND) == (
+    assert device.event_reasons(rows, 0, 4 * SECOND) == (
         ClockEvent("sw_power_cap", 3.0),
         ClockEvent("hw_thermal_slowdown", 2.0),
     )
-    assert device.event_reasons(samples([0, 1]), 2 * SECOND) == ()
+    assert device.event_reasons(samples([0, 1]), 0, 2 * SECOND) == ()
+
+
+def test_an_event_reason_counts_inside_the_window_only() -> None:
+    """The rows have a neighbour on either side of the window."""
+    rows = samples([0, 2, 3, 5], event_reasons=[HOT, 4, 0, HOT])
+    assert device.event_reasons(rows, 2 * SECOND, 4 * SECOND) == (ClockEvent("sw_power_cap", 1.0),)
+    assert device.event_reasons(rows, SECOND, 4 * SECOND) == (
+        ClockEvent("sw_power_cap", 1.0),
+        ClockEvent("hw_thermal_slowdown", 1.0),
+    )
 
 
 def test_temperature_has_its_course() -> None:

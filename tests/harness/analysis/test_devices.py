@@ -156,6 +156,13 @@ def test_two_slices_of_a_gpu_use_its_energy_once() -> None:
     assert total.window == 100
 
 
+def test_devices_that_do_not_say_who_they_are_are_not_one_and_the_same() -> None:
+    one, two = (replace(entry("A", joules), uuid=None) for joules in (100, 300))
+    total = total_energy_j([one, two], 50)
+    assert total is not None
+    assert total.window == 400
+
+
 def test_a_part_does_not_pass_for_the_whole() -> None:
     total = total_energy_j([entry("A", 100), entry("B", None)], 50)
     assert total == TotalEnergy(None, None, None, None)

@@ -28,7 +28,42 @@ def test_a_time_per_token_is_that_after_the_first_arrival(make_requests: Make) -
     rows = make_requests([0, 0, 0], [10, 10, 500], [110, 10, 600], [5, 1, 2], ["finished", "finished", "cut"])
     rows["asked_tokens"] = [5, 1, 5]
     assert judge(rows, np.ones(3, int), Limit("tpot", 0.95, 0.025), END).tolist() == [1, -1, 0]
-    assert judge(rows, np.ones(3, int), Limit("tpot", 0.95, 0.5), END).tolist() == [1, -1, -1]
+    # 500 ms for each of 4 tokens are longer than the window: nothing could have exceeded them
+    assert judge(rows, np.ones(3, int), Limit("tpot", 0.95, 0.5), END).tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("figure", ["ttft", "e2e", "tpot"])
+def test_the_end_of_the_window_lets_no_more_requests_pass_than_there_are(make_requests: Make, figure: str) -> None:
+    """One is due every 10 ms, and takes 200, 400, 600 or 800 ms in turn: half of them keep 500 ms. Of those of the last
+    500 ms the quick ones have ended, and all that have are quick."""
+    due = np.arange(100) * 10.0
+    took = np.tile([200.0, 400.0, 600.0, 800.0], 25)
+    end = due + took
+    cut = end > 1000
+    first = np.where(cut, np.nan, end) if figure == "ttft" else due
+    rows = make_requests(
+        due.tolist(),
+        [None if np.isnan(one) else one for one in first],
+        [None if late else one for late, one in zip(cut, end, strict=True)],
+        np.where(cut, 0 if figure == "ttft" else 1, 11).tolist(),
+        ["cut" if late else "finished" for late in cut],
+        asked_tokens=[11] * 100,
+    )
+    limit = Limit(figure, 0.9, 0.05 if figure == "tpot" else 0.5)  # type: ignore[arg-type]
+    [kept] = goodput(rows, np.ones(100, int), [limit], START, END).limits
+    assert (kept.judged, kept.kept) == (50, 26)  # of 50 due before 500 ms, 13 of each quick kind
+
+
+def test_where_all_requests_ended_all_are_judged(make_requests: Make) -> None:
+    rows = make_requests([0, 900], [10, 910], [100, 1000], [5, 5])
+    [kept] = goodput(rows, np.ones(2, int), [Limit("e2e", 0.9, 0.5)], START, END).limits
+    assert (kept.judged, kept.kept) == (2, 2)
+
+
+@pytest.mark.parametrize("limit_s", [0.02, 0.3, 0.5, 2.0])  # 0.5 / 1e-9 is 499999999.99999994
+def test_just_the_limit_keeps_it(make_requests: Make, limit_s: float) -> None:
+    rows = make_requests([0], [limit_s * 1e3], [limit_s * 1e3], [1])
+    assert judge(rows, np.ones(1, int), Limit("ttft", 0.9, limit_s), 3 * END).tolist() == [1]
 
 
 def test_goodput_counts_what_was_cut_as_no_good_request(make_requests: Make) -> None:

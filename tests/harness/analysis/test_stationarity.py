@@ -50,8 +50,16 @@ def test_a_trends_slope_is_the_median_of_all_pairs():
     found = trend(values)
     assert found.slope == pytest.approx(stats.theilslopes(values).slope)
     assert found.low == pytest.approx(stats.theilslopes(values).low_slope)
+    assert found.high == pytest.approx(stats.theilslopes(values).high_slope)
     assert found.p < 1e-4
     assert found.low < 0.05 < found.high
+
+
+@pytest.mark.parametrize("count", range(10, 30))
+def test_falling_and_rising_trends_have_the_same_interval(count):
+    values = np.random.default_rng(count).normal(size=count)
+    up, down = trend(values), trend(-values)
+    assert (down.low, down.high) == (-up.high, -up.low)
 
 
 def test_one_wild_value_moves_no_slope():

@@ -44,6 +44,15 @@ def test_without_an_interval_nothing_is_decided():
     assert found.ratio.estimate == pytest.approx(2.0)
 
 
+def test_no_side_has_an_interval_below_three_blocks_nor_a_bound_below_zero():
+    """Two blocks: t is 12.7, and the mean of 1 and 2 would lie between -4.9 and 7.9."""
+    [two] = compare({"x": ("higher", [1.0, 2.0], [1.0, 2.0])})
+    assert (two.a.estimate, two.a.low, two.a.high, two.b.low) == (1.5, None, None, None)
+    [three] = compare({"x": ("higher", [1.0, 9.0, 1.0], [2.0, 2.0, 2.0])})
+    assert three.a.low == 0.0
+    assert three.a.high == pytest.approx(11 / 3 + 4.3027 * 8 / 3, rel=1e-4)  # standard error 8 / 3
+
+
 def test_figures_that_are_not_above_zero_have_no_ratio():
     assert compare({"x": ("higher", [0.0, 1.0, 1.0], [1.0, 1.0, 1.0]), "y": ("lower", [], [])}) == []
 

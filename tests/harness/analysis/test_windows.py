@@ -65,6 +65,23 @@ def test_a_user_who_runs_out_of_requests_closes_it(make_steps: Make, make_reques
     assert steady_span(steps, requests, 0, 9 * SECOND, 8).missing == "no_residence"
 
 
+def test_a_user_who_leaves_closes_it(make_steps: Make, make_requests: Make) -> None:
+    # two users with a rest of 100 ms; user 1 has one more request at 3 s, and does not send it
+    due = [0, 1100, 2200, 3300, 4400, None, 0, 1500, None]
+    last = [1000, 2100, 3200, 4300, None, None, 1400, 2900, None]
+    state = ["finished"] * 4 + ["cut", "unsent", "finished", "finished", "unsent"]
+    requests = make_requests(
+        due, last, last, [4 if one else 0 for one in last], state, user=[0, 0, 0, 0, 0, 0, 1, 1, 1]
+    )
+    steps = steps_every(make_steps, 50, 100)  # until 5 s
+    assert steady_span(steps, requests, 0, 5 * SECOND, 8).end_ns == 2900 * MS
+    # who rests is still there, and so is who was to send while the last step ran
+    assert steady_span(steps[:60], requests, 0, 5 * SECOND, 8).end_ns == 5 * SECOND
+    # where rests differ, nobody can tell
+    requests["due_ns"][7] += MS
+    assert steady_span(steps, requests, 0, 5 * SECOND, 8).end_ns == 5 * SECOND
+
+
 def test_an_open_loop_is_steady_once_it_has_filled(make_steps: Make, make_requests: Make) -> None:
     # ten arrivals a second that stay 2 s each, for 100 s: 20 in the system from 2 s on, and arrivals end at 99.9 s
     due = [100.0 * k for k in range(1000)]
