@@ -4,7 +4,7 @@
 
 runs each pair once (4 requests of 24 + 12 tokens) and adds a line to FILE (JSON lines; pairs that have one already are
 left out). `--page` then writes docs/reference/families-run.md of that file. About 100 s a pair with `--verify`, which
-vLLM's runs in float32 have.
+vLLM's runs have, but for FP8 weights.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def tiny() -> list[str]:
 
 def row(engine: str, model: str) -> dict[str, Any]:
     """What one run came to."""
-    verified = engine == "vllm" and load_model(model).dtype == "float32"
+    verified = engine == "vllm" and not model.endswith("-fp8")  # whose products are slow loops on CPUs
     with tempfile.TemporaryDirectory(prefix="families-") as folder:
         Path(folder, "w.yaml").write_text(WORKLOAD)
         command = [sys.executable, "-m", "harness.run", "--engine", engine, "--device", "cpu", "--model", model]
