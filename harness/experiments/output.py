@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from innerloop.harness.cli.arguments import path_of
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.output import STDOUT
 
@@ -21,8 +22,8 @@ class Output:
 
 def add_output(out: argparse.ArgumentParser) -> None:
     """What `output` reads."""
-    out.add_argument("--markdown", type=Path, metavar="FILE", help="also write a summary in Markdown")
-    out.add_argument("--junit", type=Path, metavar="FILE", help="also write the conditions as JUnit XML")
+    out.add_argument("--markdown", type=path_of, metavar="FILE", help="also write a summary in Markdown")
+    out.add_argument("--junit", type=path_of, metavar="FILE", help="also write the conditions as JUnit XML")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
 
 
