@@ -64,6 +64,8 @@ def commits_of(checkout: Path, good: str, bad: str, builds: Sequence[str], base:
             "bisect tags or a sparser range first",
         )
     commands = [words_of(one, "--build") for one in builds]
+    if [] in commands:
+        raise Refused("--build: a command is empty")
     refuse_secrets({f"command {k}": shlex.join(words) for k, words in enumerate(commands, 1)}, "--build")
     root = cache_folder() / "checkouts" / hashlib.sha256(f"{checkout.resolve()}\0{commands}".encode()).hexdigest()[:12]
     found = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from innerloop.harness.cli.arguments import path_of
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.output import STDOUT
+from innerloop.harness.cli.output import STDOUT, refuse_one_file_twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +37,5 @@ def output(arguments: argparse.Namespace) -> Output:
             raise Refused(f"{flag}: stdout is not supported; name a file")
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise Refused(f"{flag}: {path} is a folder, or its folder does not exist")
+    refuse_one_file_twice((("--markdown", arguments.markdown), ("--junit", arguments.junit)))
     return Output(arguments.json, arguments.markdown, arguments.junit)

@@ -221,6 +221,8 @@ def test_a_credential_in_a_build_is_refused_since_its_words_are_stored(repositor
     with pytest.raises(Refused, match="--build command 2 looks like a credential") as refused:
         commits_of(repository, "v0", "main", ["true", "env HF_TOKEN=k-1 make"], "")
     assert "k-1" not in str(refused.value)
+    with pytest.raises(Refused, match="--build: a command is empty"):
+        commits_of(repository, "v0", "main", ["  "], "")
 
 
 def test_a_plan_refuses_what_the_bisection_would(capsys: pytest.CaptureFixture[str]) -> None:
