@@ -83,5 +83,5 @@ def test_what_is_started_without_streams_ends_as_with_them(closed: str, code: in
 
 def test_two_outputs_into_one_file_are_refused() -> None:
     refuse_one_file_twice([("--out", Path("a")), ("--markdown", None), ("--junit", Path("b"))])
-    with pytest.raises(Refused, match="^--out and --junit name the same file"):
+    with pytest.raises(Refused, match=r"^--out and --junit name the same file"):
         refuse_one_file_twice([("--out", Path("a")), ("--junit", Path.cwd() / "a")])
