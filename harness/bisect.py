@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.arguments import CommandLine, command_line, relative, whole
+from innerloop.harness.cli.arguments import CommandLine, command_line, path_of, relative, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import (
     EXIT_FAILED,
@@ -63,7 +62,7 @@ def parser() -> CommandLine:
         help="maximum number of trials, each a run of the first version and one of another; default: 40",
     )
     git = out.add_argument_group("commits of a git checkout")
-    git.add_argument("--checkout", type=Path, metavar="DIR", help="the repository")
+    git.add_argument("--checkout", type=path_of, metavar="DIR", help="the repository")
     git.add_argument("--good", metavar="REV", help="a revision that is fast")
     git.add_argument("--bad", metavar="REV", help="a later revision that is slow")
     git.add_argument(
@@ -74,7 +73,7 @@ def parser() -> CommandLine:
         help="a command that builds a revision, run in its folder without a shell; may be repeated",
     )
     out.add_argument(
-        "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
+        "--out", type=path_of, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     out.add_argument(
@@ -92,15 +91,16 @@ def bisect(arguments: argparse.Namespace) -> int:
     from innerloop.harness.experiments.bisecting import BISECT
     from innerloop.harness.experiments.command import finish
     from innerloop.harness.experiments.comparison import metric_named
-    from innerloop.harness.experiments.culprit import Asked, bisected, bisection_of
+    from innerloop.harness.experiments.culprit import Asked, bisected, bisection_of, refuse_too_few_versions
     from innerloop.harness.experiments.sides import make
     from innerloop.harness.machine import this_machine
     from innerloop.harness.result.figures import PRIMARY
 
     what, candidates = candidates_of(arguments)
+    asked = Asked(metric_named(arguments.metric or PRIMARY), arguments.effect, arguments.trials)
+    refuse_too_few_versions(what, candidates)
     if arguments.dry_run:
         return tell(candidates, arguments.trials, arguments.json)
-    asked = Asked(metric_named(arguments.metric or PRIMARY), arguments.effect, arguments.trials)
     folder = make(bisection_of(what, candidates, asked, this_machine()), arguments.out)
     code = finish(folder, BISECT, arguments.json)
     found = bisected(folder)

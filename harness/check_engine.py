@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from innerloop.harness.cli.arguments import CommandLine, command_line, duration
+from innerloop.harness.cli.arguments import CommandLine, command_line, duration, path_of
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK
 from innerloop.harness.cli.output import print_json
@@ -39,7 +38,7 @@ def parser() -> CommandLine:
         "--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="an engine-specific argument"
     )
     top.add_argument(
-        "--engine-python", metavar="PATH", type=Path, help="a Python interpreter with the engine installed"
+        "--engine-python", metavar="PATH", type=path_of, help="a Python interpreter with the engine installed"
     )
     top.add_argument(
         "--environment",

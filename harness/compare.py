@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import NAMED, CommandLine, command_line, relative, whole
+from innerloop.harness.cli.arguments import NAMED, CommandLine, command_line, path_of, relative, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import (
     EXIT_FAILED,
@@ -79,7 +79,7 @@ def parser() -> CommandLine:
         "measured here",
     )
     out.add_argument(
-        "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
+        "--out", type=path_of, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )
     out.add_argument(
         "--dry-run",
@@ -100,7 +100,7 @@ def parser() -> CommandLine:
     add_rules(out)
     add_output(out)
     out.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
+        "--html", type=path_of, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
     )
     return out
 

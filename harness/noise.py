@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from innerloop.harness.cli.arguments import NAMED_EXPERIMENT, CommandLine, command_line, whole
+from innerloop.harness.cli.arguments import NAMED_EXPERIMENT, CommandLine, command_line, path_of, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, STOPPED, Refused, exit_codes
 from innerloop.harness.cli.output import print_json
@@ -40,7 +39,7 @@ def parser() -> CommandLine:
     out.add_argument("--base", metavar="ARGUMENTS", help="what to run, as arguments of innerloop run")
     out.add_argument("--trials", type=whole(3, 100), metavar="N", help="trials, of two runs each; default: 8")
     out.add_argument(
-        "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
+        "--out", type=path_of, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )
     out.add_argument("--metric", metavar="METRIC", help="the primary metric; default: output_tokens_per_s")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")

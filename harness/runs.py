@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-from innerloop.harness.cli.arguments import CommandLine, command_line, whole
+from innerloop.harness.cli.arguments import CommandLine, command_line, path_of, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json
@@ -31,7 +30,7 @@ def parser() -> CommandLine:
     out = command_line(
         "runs", "List runs and experiments: time, engine, model, workload, settings, status, speed.", EXAMPLES
     )
-    out.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="default: runs and experiments")
+    out.add_argument("folder", nargs="?", type=path_of, metavar="FOLDER", help="default: runs and experiments")
     out.add_argument(
         "--where",
         action="append",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from innerloop.harness.cli.arguments import CommandLine, command_line, duration, whole
+from innerloop.harness.cli.arguments import CommandLine, command_line, duration, path_of, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, STOPPED, STRICT, exit_codes
 
@@ -52,12 +51,12 @@ def add_options(out: argparse.ArgumentParser) -> None:
     out.add_argument("--budget", type=duration, metavar="TIME", help="start no new processes after this time, e.g. 2h")
     out.add_argument("--fresh", action="store_true", help="re-run whatever has already been measured on this machine")
     out.add_argument(
-        "--out", type=Path, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
+        "--out", type=path_of, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )
     out.add_argument("--strict", action="store_true", help="exit with code 5 if a run is suspect")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     out.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
+        "--html", type=path_of, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
     )
     out.add_argument(
         "--dry-run", action="store_true", help="print cells, engine loads and the minutes they take at least, and stop"

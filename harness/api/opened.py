@@ -153,9 +153,9 @@ class Experiment:
         Raises:
             Refused: its journal cannot be read.
         """
-        from innerloop.harness.experiments.folder import RUNS, latest_done, read_events
+        from innerloop.harness.experiments.folder import read_events, runs_done
 
-        found = (store.open(self.folder / RUNS / job) for job in latest_done(read_events(self.folder)))
+        found = (store.open(run) for run in runs_done(self.folder, read_events(self.folder)))
         return tuple(Run(one) for one in found if isinstance(one, store.StoredRun))
 
 

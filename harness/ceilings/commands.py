@@ -14,7 +14,7 @@ from innerloop.harness import environments
 from innerloop.harness.ceilings import cache
 from innerloop.harness.ceilings.model import DTYPES, Ceilings
 from innerloop.harness.ceilings.obtain import Say, ceilings, torch_version
-from innerloop.harness.cli.arguments import CommandLine, add_remove, command_line, named_or_all
+from innerloop.harness.cli.arguments import CommandLine, add_remove, command_line, named_or_all, path_of
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.cli.output import say
 from innerloop.harness.environments import Environment
@@ -62,7 +62,9 @@ def add_measure(out: argparse.ArgumentParser) -> None:
     whose.add_argument(
         "--engine", metavar="NAME", help="the engine whose PyTorch is used; default: any whose environment exists"
     )
-    whose.add_argument("--engine-python", metavar="PATH", type=Path, help="a Python interpreter with torch installed")
+    whose.add_argument(
+        "--engine-python", metavar="PATH", type=path_of, help="a Python interpreter with torch installed"
+    )
     out.add_argument("--dtype", metavar="NAMES", help=f"dtypes, separated by commas: {', '.join(DTYPES)}")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     out.add_argument(

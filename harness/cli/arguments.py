@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from innerloop.harness.cli.errors import EXIT_REFUSED, Refused, closest, nearest
@@ -16,6 +18,7 @@ UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 NAMED = "a run or an experiment: its folder, its name in runs/ or experiments/, or last, the newest of both"
 NAMED_RUN = "a run: its folder, its name in runs/, or last, if what was made last is a run"
 NAMED_EXPERIMENT = "its folder, its name in experiments/, or last, if what was made last is one"
+LEAST_RATE = 0.0001  # a look in three hours: more seconds than a clock has would end in a traceback
 Suggest = Callable[[str], str | None]
 
 
@@ -133,6 +136,11 @@ def named_or_all(names: Sequence[str], every: bool, known: Sequence[str], what: 
     return [*known] if every else [*dict.fromkeys(names)]
 
 
+def path_of(text: str) -> Path:
+    """A path; `~` is a home folder also behind `--out=`, where a shell leaves it as it is."""
+    return Path(os.path.expanduser(text))
+
+
 def duration(text: str) -> float:
     """Seconds, from 90, 90s, 5m or 1h."""
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|)", text.strip())
@@ -160,9 +168,9 @@ def rate_up_to(most: int) -> Callable[[str], float]:
             value = float(text)
         except ValueError:
             value = 0.0
-        if not 0 < value <= most:
+        if not LEAST_RATE <= value <= most:
             raise argparse.ArgumentTypeError(
-                f"{text} is not a valid rate; use a number above 0, up to {most} per second"
+                f"{text} is not a valid rate; use a number from {LEAST_RATE} to {most} per second"
             )
         return value
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from innerloop.harness import __version__
-from innerloop.harness.cli.errors import told
+from innerloop.harness.cli.errors import Refused, told
 from innerloop.harness.cli.words import BIDI, printable
 
 if TYPE_CHECKING:
@@ -55,6 +55,14 @@ def tell(line: str, *details: str) -> None:
     with suppress(OSError, ValueError):
         text = "\n".join((f"innerloop: {line}", *(f"  {one}" for one in details)))
         print(printable(text), file=sys.stderr, flush=True)
+
+
+def refuse_one_file_twice(files: Sequence[tuple[str, Path | None]]) -> None:
+    """Raises: Refused: two of the flags name one file, so that the second would replace what the first has written."""
+    seen: dict[Path, str] = {}
+    for flag, path in files:
+        if path is not None and (other := seen.setdefault(path.absolute(), flag)) != flag:
+            raise Refused(f"{other} and {flag} name the same file, {path}")
 
 
 @contextmanager

@@ -18,6 +18,13 @@ CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 USER_IN_URL = re.compile(r"(?<=://)[^/\s]+(?=@)")
 IN_QUERY = re.compile(r"([?&]([\w.-]+)=)[^&#\s]+")
 AS_FLAG = re.compile(r"(?<!\S)(--?([A-Za-z][\w.-]*)(?:=|\s+))(?!-)\S+")
+ASSIGNED = re.compile(r"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!\(set; )(?!\d{1,6}\b)[^\s,;]+")
+IN_JSON = re.compile(r"([\"']([\w.-]+)[\"']\s*:\s*)(?:\"[^\"]+\"|'[^']+')")
+IN_HEADER = re.compile(r"(\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*\d)[\w.~+/=-]{8,}", re.IGNORECASE)
+BY_FORM = re.compile(  # as Hugging Face, OpenAI and its like, GitHub, GitLab and AWS write theirs
+    r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
+    r"|AKIA[0-9A-Z]{16})"
+)
 
 
 def is_secret(name: str) -> bool:
@@ -26,12 +33,16 @@ def is_secret(name: str) -> bool:
 
 
 def hidden(value: str) -> str:
-    """A text without the credentials in it: in a URL (`//user:password@`, `?token=`), behind a flag (`--api-key`)."""
+    """A text without the credentials in it: in a URL (`//user:password@`, `?token=`), behind a flag (`--api-key`), a
+    name (`HF_TOKEN=`), a key of JSON's or `Bearer`, and those that are known by their form."""
 
     def after_name(found: re.Match[str]) -> str:
         return found[1] + HIDDEN if is_secret(found[2]) else found[0]
 
-    return AS_FLAG.sub(after_name, IN_QUERY.sub(after_name, USER_IN_URL.sub(HIDDEN, value)))
+    value = USER_IN_URL.sub(HIDDEN, value)
+    for pattern in (IN_QUERY, AS_FLAG, ASSIGNED, IN_JSON):
+        value = pattern.sub(after_name, value)
+    return BY_FORM.sub(HIDDEN, IN_HEADER.sub(rf"\1{HIDDEN}", value))
 
 
 def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:

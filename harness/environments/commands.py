@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import CommandLine, add_remove, command_line, named_or_all
+from innerloop.harness.cli.arguments import CommandLine, add_remove, command_line, named_or_all, path_of
 from innerloop.harness.cli.errors import EXIT_OK, Refused
 from innerloop.harness.cli.lists import print_list
 from innerloop.harness.cli.output import print_json, say
@@ -69,13 +69,13 @@ def parser() -> CommandLine:
     known.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="default: cuda")
     known.add_argument(
         "--python",
-        type=Path,
+        type=path_of,
         default=Path(sys.executable),
         metavar="PATH",
         help="the interpreter; default: the one that runs innerloop",
     )
     known.add_argument(
-        "--site", type=Path, action="append", default=[], metavar="DIR", help="a folder of packages; may be repeated"
+        "--site", type=path_of, action="append", default=[], metavar="DIR", help="a folder of packages; may be repeated"
     )
     known.add_argument(
         "--env",
@@ -86,7 +86,7 @@ def parser() -> CommandLine:
     )
     known.add_argument(
         "--bundle",
-        type=Path,
+        type=path_of,
         metavar="DIR",
         help="the folder of an unpacked environment bundle; --site and --env are applied after its env.sh",
     )

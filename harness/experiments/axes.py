@@ -204,18 +204,21 @@ def cell_names(points: Sequence[Point]) -> list[str]:
         fewer = [one for one in telling if one != path]
         if len({json.dumps([point.at.get(one) for one in fewer]) for point in points}) == len(points):
             telling = fewer
+    parts = [[_part(path, point.at[path]) for path in telling if path in point.at] for point in points]
+    names = ["-".join(filter(None, words))[:LONGEST].rstrip("-._") or "cell" for words in parts]
     seen: Counter[str] = Counter()
     found = []
-    for point in points:
-        parts = [_part(path, point.at[path]) for path in telling if path in point.at]
-        name = "-".join(filter(None, parts))[:LONGEST].rstrip("-._") or "cell"
+    for name in names:
         seen[name] += 1
+        while seen[name] > 1 and f"{name}.{seen[name]}" in names:  # a point whose values say so
+            seen[name] += 1
         found.append(name if seen[name] == 1 else f"{name}.{seen[name]}")
     return found
 
 
 def _part(path: str, value: Any) -> str:
     name = path.rpartition(".")[2]
-    text = os.path.splitext(os.path.basename(value.rstrip("/")))[0] if "/" in str(value) else str(value)
+    text = str(value)
+    text = os.path.splitext(os.path.basename(text.rstrip("/")))[0] if "/" in text else text
     text = re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-._")
     return text if path in NAMED else f"{name}-{text}"

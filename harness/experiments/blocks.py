@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from innerloop.harness.schema.experiment import Event, Manifest
 
@@ -46,6 +47,16 @@ def _processes(manifest: Manifest) -> Collection[list[str]]:
     for cell in manifest.measured:
         found.setdefault(cell.process or f" {cell.name}", []).append(cell.name)
     return found.values()
+
+
+def seconds_between(start: str | None, end: str) -> float | None:
+    """Of two times of a journal, which may be damaged; None where that is not known."""
+    if start is None:
+        return None
+    try:
+        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except (ValueError, TypeError):  # no time, or one without the zone that the other has
+        return None
 
 
 def latest(events: Sequence[Event]) -> dict[str, Event]:

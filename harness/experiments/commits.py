@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,19 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.cli.errors import InstallFailed, Refused
+from innerloop.harness.cli.output import tell
+from innerloop.harness.cli.secrets import hidden, refuse_secrets
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.local import Way
 from innerloop.harness.experiments.runner import Execute, Outcome
 from innerloop.harness.experiments.sides import words_of
 from innerloop.harness.machine import Machine, cache_folder
+from innerloop.harness.process.guarded import run_guarded
+from innerloop.harness.process.launcher import log_tail
 from innerloop.harness.schema.experiment import Manifest
+from innerloop.harness.store.folders import locked
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 MOST_COMMITS = 200
-BUILT = ".innerloop-built"
-SHOWN_LINES = 20
+WHOLE, BUILT = ".innerloop-whole", ".innerloop-built"  # in a work tree: git has written all of it; so have the builds
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,14 @@ def commits_of(checkout: Path, good: str, bad: str, builds: Sequence[str], base:
     """The commits from `good` to `bad` along first parents, the oldest first. Nothing is built yet.
 
     Raises:
-        Refused: it is no checkout, `good` is not an ancestor of `bad`, or there are too many.
+        Refused: it is no checkout, `good` is not an ancestor of `bad`, there are too many, or a credential is among
+            the words of a build, which are stored.
     """
-    if git(checkout, "rev-parse", "--is-inside-work-tree") != "true":
-        raise Refused(f"--checkout: {checkout} is not a git checkout")
+    if shutil.which("git") is None:
+        raise Refused("--checkout needs git, which is not installed")
+    about = _run_git(checkout, "rev-parse", "--is-inside-work-tree")
+    if about.stdout.strip() != "true":
+        raise Refused(f"--checkout: {checkout} is not a git checkout", *about.stderr.splitlines()[:1])
     first, last = (_commit(checkout, rev, flag) for rev, flag in ((good, "--good"), (bad, "--bad")))
     if git(checkout, "merge-base", first, last) != first:
         raise Refused(f"--good {good} is not an ancestor of --bad {bad}")
@@ -55,6 +64,9 @@ def commits_of(checkout: Path, good: str, bad: str, builds: Sequence[str], base:
             "bisect tags or a sparser range first",
         )
     commands = [words_of(one, "--build") for one in builds]
+    if [] in commands:
+        raise Refused("--build: a command is empty")
+    refuse_secrets({f"command {k}": shlex.join(words) for k, words in enumerate(commands, 1)}, "--build")
     root = cache_folder() / "checkouts" / hashlib.sha256(f"{checkout.resolve()}\0{commands}".encode()).hexdigest()[:12]
     found = []
     for commit in commits:
@@ -66,7 +78,8 @@ def commits_of(checkout: Path, good: str, bad: str, builds: Sequence[str], base:
 
 
 def make(checkout: Path, commit: str, folder: Path, commands: Sequence[Sequence[str]]) -> None:
-    """A work tree of a commit, built, unless it is there. commands: the words of each, run one after the other.
+    """A work tree of a commit, built, unless it is there: by one process at a time. commands: the words of each, run
+    one after the other. A build that was cut goes on with what it has made; a work tree that was cut is made anew.
 
     Raises:
         InstallFailed: git or the build failed; its last words are in `details`.
@@ -74,31 +87,35 @@ def make(checkout: Path, commit: str, folder: Path, commands: Sequence[Sequence[
     if (folder / BUILT).exists():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if not (folder / ".git").exists():
-        git(checkout, "worktree", "prune")
-        if git(checkout, "worktree", "add", "--detach", "--force", str(folder), commit) is None:
-            raise InstallFailed(f"git could not create a worktree for {commit[:12]} in {folder}")
-    for words in commands:
-        try:
-            done = subprocess.run(
-                words,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-        except OSError as error:
-            raise InstallFailed(
-                f"the build of {commit[:12]} could not be started: {words[0]}: {error.strerror}"
-            ) from None
-        if done.returncode != 0:
-            lines = (done.stdout + done.stderr).splitlines()[-SHOWN_LINES:]
-            raise InstallFailed(
-                f"the build of {commit[:12]} failed with exit code {done.returncode}: {shlex.join(words)}", *lines
-            )
-    (folder / BUILT).write_text("")
+    with locked(folder, tell):
+        if (folder / BUILT).exists():  # another process has built it meanwhile
+            return
+        if not (folder / WHOLE).exists():
+            _add_work_tree(checkout, commit, folder)
+        for words in commands:
+            _build(words, commit, folder)
+        (folder / BUILT).write_text("")
+
+
+def _add_work_tree(checkout: Path, commit: str, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    _run_git(checkout, "worktree", "prune")
+    added = _run_git(checkout, "worktree", "add", "--detach", "--force", "--force", str(folder), commit)
+    if added.returncode != 0:
+        told = added.stderr.splitlines()[-1:]
+        raise InstallFailed(f"git could not create a worktree for {commit[:12]} in {folder}", *told)
+    (folder / WHOLE).write_text("")
+
+
+def _build(words: Sequence[str], commit: str, folder: Path) -> None:
+    name, log = f"the build of {commit[:12]}", folder.with_name(f"{folder.name}.log")
+    if shutil.which(folder / words[0] if "/" in words[0] else words[0]) is None:
+        raise InstallFailed(f"{name} could not be started: {words[0]} is not an executable file")
+    code = run_guarded(words, folder, log)
+    if code == 0:
+        return
+    how = f"failed with exit code {code}" if code is not None else "was killed, or could not be started"
+    raise InstallFailed(f"{name} {how}: {shlex.join(words)}", *map(hidden, log_tail(log)), f"its output is in {log}")
 
 
 def built(run: Way) -> Way:
@@ -136,11 +153,14 @@ def _commit(checkout: Path, revision: str, flag: str) -> str:
 
 def git(checkout: Path, *arguments: str) -> str | None:
     """What git prints; None if it fails."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(checkout), *arguments], env=clean, capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return None
+    done = _run_git(checkout, *arguments)
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _run_git(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(checkout), *arguments]
+    try:
+        return subprocess.run(command, env=clean, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        return subprocess.CompletedProcess(command, 127, "", f"git: {error.strerror}")

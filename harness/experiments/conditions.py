@@ -23,6 +23,7 @@ RELATIVE = (
 )
 ABSOLUTE = re.compile(rf"{NUMBER}\s*(ms|us|µs|s|)")
 SECONDS = {"s": 1.0, "": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
+LARGEST = 1e18  # what is written as a larger number may be infinite, which no document holds
 FORM = "use METRIC < 0.97 * baseline, or METRIC > 50 ms"
 
 
@@ -64,14 +65,20 @@ def _limit(text: str, figure: str, whole: str) -> tuple[float, bool]:
         return 1.0, True
     for pattern in RELATIVE:
         if found := pattern.fullmatch(text):
-            return float(found[1]) / (100 if found[2] else 1), True
+            return _finite(found[1], text) / (100 if found[2] else 1), True
     found = ABSOLUTE.fullmatch(text)
     if found is None:
         raise Refused(f"--fail-if: {text!r} is not a valid threshold; {FORM}")
     unit = next(one.unit for one in FIGURES if one.name == figure)
     if found[2] and unit != "s":
         raise Refused(f"--fail-if: {whole!r}: {figure} is in {unit}, not in seconds")
-    return float(found[1]) * SECONDS[found[2]], False
+    return _finite(found[1], text) * SECONDS[found[2]], False
+
+
+def _finite(number: str, text: str) -> float:
+    if float(number) > LARGEST:
+        raise Refused(f"--fail-if: {text!r} is not a valid threshold: it is larger than any metric")
+    return float(number)
 
 
 def default_condition(metric: str, margin: float) -> Condition:

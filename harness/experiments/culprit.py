@@ -51,16 +51,20 @@ class Asked:
     certainty: float = CERTAINTY
 
 
+def refuse_too_few_versions(what: str, candidates: Sequence[Candidate]) -> None:
+    """Raises: Refused: there are fewer than two."""
+    if len(candidates) < 2:
+        names = ", ".join(one.name for one in candidates) or "none"
+        raise Refused(f"bisect needs at least two versions; {what} contains {names}")
+
+
 def bisection_of(what: str, candidates: Sequence[Candidate], asked: Asked, machine: Machine) -> Manifest:
     """The experiment that looks for the culprit among the candidates, the first of which is the anchor.
 
     Raises:
-        Refused: there are fewer than two, or the first cannot be run.
+        Refused: the first, or all others, cannot be run.
         InstallFailed: the first commit cannot be built.
     """
-    if len(candidates) < 2:
-        names = ", ".join(one.name for one in candidates) or "none"
-        raise Refused(f"bisect needs at least two versions; {what} contains {names}")
     cells = []
     for k, one in enumerate(candidates):
         if one.source is not None and k == 0:

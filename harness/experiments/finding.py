@@ -81,6 +81,8 @@ def search_of(arguments: argparse.Namespace, machine: Machine) -> Manifest:
             "choose an open workload (poisson-4) to search over the rate, or a closed one (users-10) to search over "
             "the number of users",
         )
+    if over == "users" and start is not None and (start < 1 or start != int(start)):
+        raise Refused(f"--start: {start:g} is not a number of users; give a whole number, 1 or more")
     return Manifest(
         schema_version=VERSION,
         innerloop_version=__version__,

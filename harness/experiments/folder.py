@@ -142,8 +142,13 @@ def unmake(folder: Path) -> None:
             path.rmdir()
 
 
-def latest_done(events: Sequence[Event]) -> list[str]:
-    """The jobs that ended well, in the order of their blocks."""
+def place_of(folder: Path, event: Event) -> Path:
+    """The folder of a run, which is elsewhere where it had been made before."""
+    return Path(event.run) if event.run else folder / RUNS / event.job
+
+
+def runs_done(folder: Path, events: Sequence[Event]) -> list[Path]:
+    """The folders of the runs that ended well, in the order of their blocks, each once."""
     newest = {event.job: event for event in events}
     done = [event for event in newest.values() if event.event == "done"]
-    return [event.job for event in sorted(done, key=lambda event: event.block)]
+    return list(dict.fromkeys(place_of(folder, event) for event in sorted(done, key=lambda event: event.block)))

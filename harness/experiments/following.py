@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.experiments.blocks import ENDED
+from innerloop.harness.experiments.blocks import ENDED, seconds_between
 from innerloop.harness.experiments.ended import state_of, states_of
 from innerloop.harness.experiments.folder import checked_event, holds_experiment, read_manifest
 from innerloop.harness.experiments.listing import status
@@ -82,17 +82,17 @@ class Follower:
         state = status(self._folder, manifest, list(self._newest.values()))
         jobs = manifest.blocks * max(len(manifest.measured), 1)
         running = tuple(
-            JobNow(name, "running", _seconds(event.time, now.isoformat()), None)
+            JobNow(name, "running", seconds_between(event.time, now.isoformat()), None)
             for name, event in self._newest.items()
             if event.event == "started" and state == "running"
         )
         ended = sum(states[one] for one in ENDED)
         made = [event for event in self._ended if event.run is None and event.job in self._begun]
-        elapsed = _seconds(min(self._begun.values()), now.isoformat()) if self._begun else None
+        elapsed = seconds_between(min(self._begun.values()), now.isoformat()) if self._begun else None
         to_come = max(jobs - ended - len(running), 0) if state in ("running", "interrupted") else 0
         left = None
         if made and state == "running":
-            span = _seconds(min(self._begun.values()), made[-1].time)
+            span = seconds_between(min(self._begun.values()), made[-1].time)
             left = None if span is None else span / len(made) * (to_come + len(running))
         return Progress(
             folder=str(self._folder),
@@ -110,7 +110,7 @@ class Follower:
                 JobNow(
                     one.job,
                     one.event if state_of(one) == "ok" else state_of(one),
-                    _seconds(self._begun.get(one.job), one.time),
+                    seconds_between(self._begun.get(one.job), one.time),
                     one.reason,
                 )
                 for one in self._ended[-LAST:]
@@ -119,15 +119,6 @@ class Follower:
             left_s=None if manifest.design == FIND_RATE else left,
             suspect=states_of(list(self._newest.values())).get("suspect", 0),
         )
-
-
-def _seconds(start: str | None, end: str) -> float | None:
-    if start is None:
-        return None
-    try:
-        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-    except ValueError:
-        return None
 
 
 def follow(folder: Path, hz: float, once: bool) -> Iterator[Progress]:

@@ -14,13 +14,13 @@ from innerloop.harness.experiments.blocks import ENDED, latest
 from innerloop.harness.experiments.ended import of_states, state_of, states_of
 from innerloop.harness.experiments.folder import (
     DOCUMENT,
-    RUNS,
     failed_jobs,
     held,
     holds_experiment,
-    latest_done,
+    place_of,
     read_events,
     read_manifest,
+    runs_done,
 )
 from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.experiments.stopping import precise
@@ -55,8 +55,8 @@ def line_of_experiment(folder: Path) -> RunLine:
 
 def _line(folder: Path) -> RunLine:
     manifest, events = read_manifest(folder), read_events(folder)
-    done = latest_done(events)
-    first = line_of(folder / RUNS / done[0]) if done else None
+    done = runs_done(folder, events)
+    first = line_of(done[0]) if done else None
     line = first or RunLine(str(folder), "", "")
     events = [_with_status(folder, event) for event in latest(events).values()]
     return replace(
@@ -76,7 +76,7 @@ def _with_status(folder: Path, event: Event) -> Event:
     """With the status of its result, which a journal of before does not have."""
     if event.event != "done" or event.status is not None:
         return event
-    found = line_of(Path(event.run) if event.run else folder / RUNS / event.job)
+    found = line_of(place_of(folder, event))
     return replace(event, status=None if found is None else found.status)
 
 
@@ -95,7 +95,7 @@ def _reasons(folder: Path, events: Sequence[Event]) -> Iterator[str]:
     suspect = [event for event in ended if state_of(event) == "suspect"]
     if suspect:
         first = suspect[0]
-        line = line_of(Path(first.run) if first.run else folder / RUNS / first.job)
+        line = line_of(place_of(folder, first))
         seen = "" if line is None or not line.reason else f" ({line.reason} in {first.job})"
         yield f"suspect runs: {len(suspect)} of {len(ended)}{seen}"
 

@@ -15,7 +15,7 @@ from innerloop.harness.analysis.noise import blocks_to_see, scatter_of
 from innerloop.harness.analysis.verdicts import MARGIN
 from innerloop.harness.cli.errors import EXIT_OK, Refused
 from innerloop.harness.cli.output import print_json
-from innerloop.harness.experiments.blocks import A, B, whole_blocks
+from innerloop.harness.experiments.blocks import A, B, seconds_between, whole_blocks
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
 from innerloop.harness.experiments.output import Output
 from innerloop.harness.report.noise import print_noise
@@ -111,13 +111,13 @@ def _notes(results: Sequence[Result]) -> list[str]:
 
 def block_seconds(manifest: Manifest, events: Sequence[Event]) -> float | None:
     """The mean time that the jobs of a block took, from what the journal says of those that ended."""
-    begun: dict[str, datetime] = {}
+    begun: dict[str, str] = {}
     took: list[float] = []
     for event in events:
         if event.event == "started":
-            begun[event.job] = datetime.fromisoformat(event.time)
-        elif event.event == "done" and event.job in begun:
-            took.append((datetime.fromisoformat(event.time) - begun[event.job]).total_seconds())
+            begun[event.job] = event.time
+        elif event.event == "done" and (seconds := seconds_between(begun.get(event.job), event.time)) is not None:
+            took.append(seconds)
     return sum(took) / len(took) * len(manifest.cells) if took else None
 
 

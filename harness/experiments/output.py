@@ -6,8 +6,9 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from innerloop.harness.cli.arguments import path_of
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.output import STDOUT
+from innerloop.harness.cli.output import STDOUT, refuse_one_file_twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,8 @@ class Output:
 
 def add_output(out: argparse.ArgumentParser) -> None:
     """What `output` reads."""
-    out.add_argument("--markdown", type=Path, metavar="FILE", help="also write a summary in Markdown")
-    out.add_argument("--junit", type=Path, metavar="FILE", help="also write the conditions as JUnit XML")
+    out.add_argument("--markdown", type=path_of, metavar="FILE", help="also write a summary in Markdown")
+    out.add_argument("--junit", type=path_of, metavar="FILE", help="also write the conditions as JUnit XML")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
 
 
@@ -36,4 +37,5 @@ def output(arguments: argparse.Namespace) -> Output:
             raise Refused(f"{flag}: stdout is not supported; name a file")
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise Refused(f"{flag}: {path} is a folder, or its folder does not exist")
+    refuse_one_file_twice((("--markdown", arguments.markdown), ("--junit", arguments.junit)))
     return Output(arguments.json, arguments.markdown, arguments.junit)

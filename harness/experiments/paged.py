@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from innerloop.harness import store
 from innerloop.harness.cli.errors import Refused, told
+from innerloop.harness.cli.output import tell
 from innerloop.harness.experiments.asking import NOISE
 from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.compared import compared
 from innerloop.harness.experiments.culprit import bisected
 from innerloop.harness.experiments.finding import found_rate
-from innerloop.harness.experiments.folder import RUNS, holds_experiment, latest_done, read_events, read_manifest
+from innerloop.harness.experiments.folder import RUNS, holds_experiment, read_events, read_manifest, runs_done
 from innerloop.harness.experiments.grid import SWEEP
 from innerloop.harness.experiments.layers import added_by_layers
 from innerloop.harness.experiments.noise import noise_of
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 def pages_of(names: Sequence[str], with_runs: bool = False) -> list[Page]:
     """A page for each name; with more than one run, an overview in front. with_runs: an experiment's runs have pages,
-    too.
+    too, but for those that cannot be read, which is said.
 
     Raises:
         Refused: there is no such run or experiment, or nothing of it has ended.
@@ -58,7 +59,7 @@ def pages_of(names: Sequence[str], with_runs: bool = False) -> list[Page]:
         path = find_run(name)
         if holds_experiment(path):
             pages.append(experiment_page(path))
-            inside = [path / RUNS / job for job in latest_done(read_events(path))] if with_runs else []
+            inside = runs_done(path, read_events(path)) if with_runs else []
         elif isinstance(found := store.open(path), store.StoredLadder):
             pages.append(ladder_page(found))
             inside = (
@@ -69,7 +70,13 @@ def pages_of(names: Sequence[str], with_runs: bool = False) -> list[Page]:
         else:
             inside = [path]
         for one in inside:
-            run = opened(one)
+            try:
+                run = opened(one)
+            except Refused as refusal:  # one that is gone takes nothing from the others
+                if one == path:
+                    raise
+                tell(f"{one} is left out: {refusal}")
+                continue
             runs.append(run)
             pages.append(run_page(run.result, run.folder))
     return [overview(runs), *pages] if len(runs) > 1 and len(runs) == len(pages) else pages

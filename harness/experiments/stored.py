@@ -10,7 +10,7 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.experiments.asking import Asked
 from innerloop.harness.experiments.compared import blocks_of, compared
 from innerloop.harness.experiments.comparison import Member, Question, comparison
-from innerloop.harness.experiments.folder import RUNS, holds_experiment, latest_done, read_events, read_manifest
+from innerloop.harness.experiments.folder import RUNS, holds_experiment, read_events, read_manifest, runs_done
 from innerloop.harness.result.compared_run import read_compared
 from innerloop.harness.schema.comparison import Comparison
 from innerloop.harness.store.find import find_run
@@ -70,10 +70,10 @@ def _trials(name: str) -> list[Member]:
             f"{name} contains runs of {cells}: give it as the only argument, or name one of the folders in "
             f"{folder / RUNS}"
         )
-    done = latest_done(read_events(folder))
+    done = runs_done(folder, read_events(folder))
     if not done:
         raise Refused(f"no run of {name} has finished", f"innerloop resume {folder} finishes the experiment")
-    return [Member(folder / RUNS / job, read_compared(folder / RUNS / job)) for job in done]
+    return [Member(run, read_compared(run)) for run in done]
 
 
 def _notes(one: int, two: int) -> list[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from innerloop.harness.cli.arguments import NAMED_RUN, CommandLine, command_line, whole
+from innerloop.harness.cli.arguments import NAMED_RUN, CommandLine, command_line, path_of, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json, say
@@ -28,7 +27,7 @@ def parser() -> CommandLine:
     out.add_argument(
         "--as", dest="form", choices=("steps", "mooncake"), required=True, help="what to write: steps or mooncake"
     )
-    out.add_argument("--out", type=Path, metavar="FILE", help="the output file; default: in the run's folder")
+    out.add_argument("--out", type=path_of, metavar="FILE", help="the output file; default: in the run's folder")
     out.add_argument(
         "--block-tokens",
         type=whole(1, 1_000_000),

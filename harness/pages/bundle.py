@@ -5,10 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import read_text
 from innerloop.harness.machine import cache_folder
 from innerloop.harness.pages.library import VERSION, converter
 from innerloop.harness.store.atomic import write_text
 
+MOST_BYTES = 20_000_000
 LEAST = 200_000  # characters; what is shorter is no whole bundle
 
 
@@ -26,7 +29,7 @@ def bundle() -> str:
         return found
     made: str = library.javascript_bundle(vl_version=VERSION)
     made = made.replace("</script", "<\\/script").replace("<!--", "<\\!--")
-    with suppress(OSError):
+    with suppress(OSError, Refused):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, made, contended=True)
     return made
@@ -34,7 +37,7 @@ def bundle() -> str:
 
 def _kept(path: Path) -> str:
     try:
-        found = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        found = read_text(path, str(path), MOST_BYTES)
+    except Refused:
         return ""
     return found if len(found) >= LEAST and "vegaEmbed" in found[-400_000:] else ""

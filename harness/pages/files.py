@@ -11,7 +11,7 @@ from pathlib import Path
 
 from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.output import STDOUT
+from innerloop.harness.cli.output import STDOUT, refuse_one_file_twice
 from innerloop.harness.pages.document import html
 from innerloop.harness.pages.library import converter, write_pictures
 from innerloop.harness.pages.markdown import markdown
@@ -23,13 +23,14 @@ def check(files: Sequence[tuple[str, Path | None]], folders: Sequence[tuple[str,
     """Before anything is read or run: that what is asked for can be written, by flag and path.
 
     Raises:
-        Refused: the chart library is missing, or a path is none that could be written.
+        Refused: the chart library is missing, a path is none that could be written, or two are one.
     """
     for flag, path in files:
         if path == STDOUT:
             raise Refused(f"{flag}: stdout is not supported; name a file")
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise Refused(f"{flag}: {path} is a folder, or its folder does not exist")
+    refuse_one_file_twice(files)
     for flag, path in folders:
         if path is not None and path.exists() and not path.is_dir():
             raise Refused(f"{flag}: {path} is a file; name a folder")

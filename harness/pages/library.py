@@ -13,6 +13,7 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.pages.colours import coloured
 from innerloop.harness.pages.parts import Chart, Columns
 from innerloop.harness.pages.specs import CONFIG, Spec
+from innerloop.harness.store.atomic import whole
 
 WIDTH, SCALE = 760, 2.0  # of pictures: pixels, and times that
 VERSION = "6.4"  # of Vega-Lite: the one that charts are written for
@@ -53,7 +54,8 @@ def write_pictures(charts: list[Chart], folder: Path, kind: str) -> list[Path]:
     """Draws charts as `kind`, png or svg, each into a file of its own.
 
     Raises:
-        Refused: the package is not installed, or the folder cannot be made.
+        Refused: the package is not installed, or a device or a FIFO is in the place of a picture. OSError: one cannot
+            be written.
     """
     draw = converter()
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,8 +64,10 @@ def write_pictures(charts: list[Chart], folder: Path, kind: str) -> list[Path]:
         path = folder / f"{chart.name}.{kind}"
         spec = whole_spec(chart)
         if kind == "png":
-            path.write_bytes(draw.vegalite_to_png(spec, vl_version=VERSION, scale=SCALE))
+            drawn: bytes = draw.vegalite_to_png(spec, vl_version=VERSION, scale=SCALE)
         else:
-            path.write_text(draw.vegalite_to_svg(spec, vl_version=VERSION), encoding="utf-8")
+            drawn = draw.vegalite_to_svg(spec, vl_version=VERSION).encode()
+        with whole(path, contended=True) as partial:
+            partial.write_bytes(drawn)
         paths.append(path)
     return paths

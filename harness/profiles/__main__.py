@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.arguments import CommandLine, command_line
+from innerloop.harness.cli.arguments import CommandLine, command_line, path_of
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
 from innerloop.harness.cli.output import print_json, say
@@ -36,7 +36,7 @@ def parser() -> CommandLine:
     show.add_argument("kind", metavar="KIND")
     show.add_argument("name", metavar="NAME")
     check = verbs.add_parser("check", help="check your own files; exit code 2 if anything is wrong")
-    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    check.add_argument("files", nargs="+", type=path_of, metavar="FILE")
     schema = verbs.add_parser("schema", help="print the JSON Schema of one kind")
     schema.add_argument("kind", metavar="KIND")
     for one in (listing, show, check):

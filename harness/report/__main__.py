@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from innerloop.harness.cli.arguments import NAMED, CommandLine, command_line
+from innerloop.harness.cli.arguments import NAMED, CommandLine, command_line, path_of
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json, say
@@ -40,16 +40,16 @@ def parser() -> CommandLine:
         help=NAMED,
     )
     out.add_argument(
-        "-o", "--out", type=Path, metavar="FILE", help="the HTML file; default: report.html in the folder of RUN"
+        "-o", "--out", type=path_of, metavar="FILE", help="the HTML file; default: report.html in the folder of RUN"
     )
     out.add_argument(
         "--runs", dest="inside", action="store_true", help="also include a page for each run of an experiment"
     )
-    out.add_argument("--png", type=Path, metavar="DIR", help="save every chart as a PNG in this folder")
-    out.add_argument("--svg", type=Path, metavar="DIR", help="save every chart as an SVG in this folder")
+    out.add_argument("--png", type=path_of, metavar="DIR", help="save every chart as a PNG in this folder")
+    out.add_argument("--svg", type=path_of, metavar="DIR", help="save every chart as an SVG in this folder")
     out.add_argument(
         "--markdown",
-        type=Path,
+        type=path_of,
         metavar="FILE",
         help="write the tables as Markdown, with the images from --svg or --png",
     )

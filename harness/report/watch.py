@@ -61,4 +61,6 @@ def picture(one: Sample) -> RenderableType:
             *([f"lost: {device.lost}"] if device.lost else []),
         ]
         below.append(Text(f"{device.index}: {'; '.join(words)}", style="dim"))
+    if one.note is not None:
+        below.append(Text(one.note, style="dim"))
     return Group(*parts, grid, *below)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.arguments import CommandLine, command_line, duration, rate_up_to, relative, whole
+from innerloop.harness.cli.arguments import CommandLine, command_line, duration, path_of, rate_up_to, relative, whole
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, STOPPED, STRICT, exit_codes
 from innerloop.harness.cli.verbs import as_called
 
@@ -71,7 +70,7 @@ def add_request(out: argparse.ArgumentParser) -> None:
     what.add_argument("--model", metavar="NAME|YAML", help="default: llama-tiny on a CPU, llama3-8b on a large GPU")
     what.add_argument("--workload", metavar="NAME|YAML", help="default: quick")
     what.add_argument(
-        "--weights", metavar="DIR", type=Path, help="a folder with your own weights; default: random weights"
+        "--weights", metavar="DIR", type=path_of, help="a folder with your own weights; default: random weights"
     )
     what.add_argument(
         "--layer", metavar="NAME", help="the engine's entry point: core, engine, async or http; default: core"
@@ -142,7 +141,7 @@ def add_request(out: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--trust-remote-code", action="store_true", help="let the engine run code in the model folder")
     how.add_argument(
-        "--engine-python", metavar="PATH", type=Path, help="a Python interpreter with the engine installed"
+        "--engine-python", metavar="PATH", type=path_of, help="a Python interpreter with the engine installed"
     )
     registered = as_called("an environment registered with `innerloop environments register`")
     how.add_argument("--environment", metavar="NAME", help=registered)
@@ -230,7 +229,7 @@ def add_verification(out: argparse.ArgumentParser) -> None:
 
 def add_result(out: argparse.ArgumentParser) -> None:
     result = out.add_argument_group("result")
-    result.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: a new one under runs/")
+    result.add_argument("--out", type=path_of, metavar="DIR", help="the run's folder; default: a new one under runs/")
     result.add_argument(
         "--label",
         action="append",
@@ -242,7 +241,7 @@ def add_result(out: argparse.ArgumentParser) -> None:
     result.add_argument("--strict", action="store_true", help="exit with code 5 if the run is suspect")
     result.add_argument("--json", action="store_true", help="print the result as one JSON document on stdout")
     result.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
+        "--html", type=path_of, metavar="FILE", help="also write a self-contained page (pip install 'innerloop[pages]')"
     )
     result.add_argument("--trace", action="store_true", help="also write trace.perfetto-trace, for ui.perfetto.dev")
     result.add_argument("--keep-token-ids", action="store_true", help="also write the token ids: output_ids.npz")

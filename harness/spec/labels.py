@@ -33,10 +33,11 @@ def parse_labels(items: Iterable[str]) -> dict[str, str]:
 def check_note(text: str | None) -> None:
     """
     Raises:
-        Refused: the note holds a control character, or is too long.
+        Refused: the note holds a control character or a credential, or is too long.
     """
     if text is not None:
         _check("--note", text, LONGEST_NOTE)
+        refuse_secrets({"TEXT": text}, "--note")
 
 
 def _check(option: str, text: str, longest: int) -> None:

@@ -24,7 +24,7 @@ def find_run(name: str) -> Path:
     """
     if name == LAST:
         return newest()
-    for path in (Path(name), RUNS / name, EXPERIMENTS / name):
+    for path in (Path(name), RUNS / name, EXPERIMENTS / name, Path(os.path.expanduser(name))):
         if path.exists():
             return path
     if "/" in name:
@@ -42,7 +42,7 @@ def newest() -> Path:
         Refused: there is none.
     """
     found = [path for path in folders() if _holds_run(path)]
-    found += [path for root in (RUNS, EXPERIMENTS) for path in folders(root) if (path / MANIFEST).is_file()]
+    found += [path for root in (RUNS, EXPERIMENTS) for path in folders(root) if _holds_experiment(path)]
     if not found:
         raise Refused(f"there is no run in {RUNS}/ and no experiment in {EXPERIMENTS}/ yet")
     return max((_begun(path), path.name, path) for path in found)[2]
@@ -52,6 +52,13 @@ def _holds_run(folder: Path) -> bool:
     try:
         return open(folder).kind != "nothing"
     except OSError:  # another user's: it takes nothing from the others
+        return False
+
+
+def _holds_experiment(folder: Path) -> bool:
+    try:
+        return (folder / MANIFEST).is_file()
+    except OSError:  # as above
         return False
 
 
@@ -65,7 +72,7 @@ def find_one(name: str) -> Path:
     if not (path / MANIFEST).is_file():
         return path
     inside = path / RUNS
-    runs = [str(inside / one.name) for one in folders(inside) if open(one).kind != "nothing"]
+    runs = [str(inside / one.name) for one in folders(inside) if _holds_run(one)]
     left = len(runs) - MOST_NAMED
     named = ", ".join(runs[:MOST_NAMED]) + (f" or one of {left} more" if left > 0 else "")
     of = f"{name} ({path})" if name == LAST else str(path)

@@ -29,7 +29,7 @@ def make_folder(out: Path, numbered: bool = False) -> Path:
     Raises:
         Refused: something else is there, another run has it, or it cannot be made.
     """
-    refuse_unwritable_name(out)
+    refuse_unwritable_name(out.absolute())
     try:
         for number in count(1):
             folder = out.with_name(f"{out.name}-{number}") if number > 1 else out

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from innerloop.harness.analysis.device_facts import DeviceFacts
 from innerloop.harness.machine.gpus import visible_gpus
 from innerloop.harness.telemetry.device import Device, DeviceLost
-from innerloop.harness.telemetry.nvml import NvmlDevice
+from innerloop.harness.telemetry.nvml import NoDriver, NvmlDevice
 from innerloop.harness.telemetry.samplers import why_none
 from innerloop.harness.telemetry.watched import DeviceNow, HostNow, WatchedHost, device_now
 
@@ -31,18 +31,19 @@ class Sample:
 def watch(hz: float, once: bool, stack: ExitStack) -> Iterator[Sample]:
     """Samples of all visible devices and the host, at a fixed rate; what was missed is left out."""
     gpus = visible_gpus()
-    note = None if gpus else f"no devices: {why_none()}"
+    notes = [] if gpus else [f"no devices: {why_none()}"]
     host = WatchedHost()
     stack.callback(host.close)
     devices: list[tuple[DeviceFacts, Device]] = []
     for gpu in gpus:
         try:
             device = NvmlDevice(gpu.uuid)
-        except DeviceLost as lost:
-            note = f"GPU {gpu.index} cannot be read: {lost}"
+        except (NoDriver, DeviceLost) as lost:
+            notes.append(f"GPU {gpu.index} cannot be read: {lost}")
             continue
         stack.callback(device.close)
         devices.append((DeviceFacts.of(device.facts()), device))
+    note = "; ".join(notes) or None
     sample(host, devices, note)
     due = time.monotonic() + FIRST_S
     while True:

@@ -158,3 +158,22 @@ def test_a_driver_that_does_not_work_is_told_from_none(nvml_library: Path, tmp_p
     assert found["devices"] is None
     assert "the NVIDIA driver cannot be used: " in found["note"]
     assert "mismatch" in found["note"]
+
+
+def test_every_device_that_cannot_be_read_is_named_beside_those_that_can(nvml_library: Path, tmp_path: Path) -> None:
+    scenario = Scenario((h100(0), h100(1), h100(2)))
+    code = (
+        "from contextlib import ExitStack; from innerloop.harness.telemetry import watch\n"
+        "from innerloop.harness.report.watch import draw; from innerloop.harness.telemetry.nvml import NoDriver\n"
+        "real = watch.NvmlDevice; uuids = {gpu.uuid: gpu.index for gpu in watch.visible_gpus()}\n"
+        "def device(uuid):\n"
+        "    if uuids[uuid] != 1: raise (NoDriver if uuids[uuid] else watch.DeviceLost)(f'no {uuids[uuid]}')\n"
+        "    return real(uuid)\n"
+        "watch.NvmlDevice = device\n"
+        "with ExitStack() as stack: draw(watch.watch(1.0, True, stack), True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(nvml_library, scenario, tmp_path), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "GPU 0 cannot be read: no 0; GPU 2 cannot be read: no 2" in done.stdout

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
-from innerloop.harness.cli.arguments import CommandLine, add_remove, command_line, duration, named_or_all, whole
+from innerloop.harness.cli.arguments import (
+    CommandLine,
+    add_remove,
+    command_line,
+    duration,
+    named_or_all,
+    path_of,
+    rate_up_to,
+    whole,
+)
 from innerloop.harness.cli.errors import Refused
 
 
@@ -91,3 +101,15 @@ def test_what_is_removed_is_named_or_all() -> None:
         named_or_all(["torch-cpu", "vllm-cpo"], False, known, "environment")
     with pytest.raises(Refused, match="none exists yet"):
         named_or_all(["x"], False, [], "environment")
+
+
+def test_a_path_behind_an_equals_sign_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert path_of("~/results") == Path("/home/me/results")
+    assert path_of("results/~") == Path("results/~")
+
+
+@pytest.mark.parametrize("text", ["0", "1e-300", "nan", "inf", "21"])
+def test_a_rate_that_no_clock_can_keep_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="not a valid rate"):
+        rate_up_to(20)(text)

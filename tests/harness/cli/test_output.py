@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from innerloop.harness import __version__
-from innerloop.harness.cli.output import print_json, printing, say, tell
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.output import print_json, printing, refuse_one_file_twice, say, tell
 from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.cli.words import is_control
 
@@ -78,3 +79,9 @@ def test_what_is_started_without_streams_ends_as_with_them(closed: str, code: in
     command = ["bash", "-c", f'"$0" -m innerloop {verb} {closed}', sys.executable]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+def test_two_outputs_into_one_file_are_refused() -> None:
+    refuse_one_file_twice([("--out", Path("a")), ("--markdown", None), ("--junit", Path("b"))])
+    with pytest.raises(Refused, match=r"^--out and --junit name the same file"):
+        refuse_one_file_twice([("--out", Path("a")), ("--junit", Path.cwd() / "a")])

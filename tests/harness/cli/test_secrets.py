@@ -53,6 +53,14 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
         ("--port 1 --api-key k-1 --max-tokens 5", f"--port 1 --api-key {HIDDEN} --max-tokens 5"),
         ("--hf-token=k-1", f"--hf-token={HIDDEN}"),
         ("-Xmx4g --verbose", "-Xmx4g --verbose"),
+        ("api_key=k-1 rate=2", f"api_key={HIDDEN} rate=2"),
+        ("eos_token=2 x=y", "eos_token=2 x=y"),
+        ('{"api_key": "k-1", "rate": "2"}', f'{{"api_key": {HIDDEN}, "rate": "2"}}'),
+        ("Authorization: Bearer k-123456789", f"Authorization: Bearer {HIDDEN}"),
+        ("a basic configuration", "a basic configuration"),
+        ("hf_abcdefghijklmnop1234", HIDDEN),
+        ("hf_overrides", "hf_overrides"),
+        ("ghp_0123456789abcdefghij", HIDDEN),
     ],
 )
 def test_credentials_in_a_value_are_hidden(value: str, shown: str) -> None:

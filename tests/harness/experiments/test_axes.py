@@ -127,3 +127,9 @@ def test_names_leave_out_what_goes_with_something_else_and_are_told_apart() -> N
 def test_a_value_that_its_option_does_not_take_is_refused() -> None:
     with pytest.raises(Refused, match="--timeout"):
         parsed(["--timeout=soon"])
+
+
+def test_no_two_cells_have_one_name_whatever_their_values_look_like() -> None:
+    values = ["a", "a!", "a.2", "a?", ["x/b"]]
+    names = cell_names([Point({"label.k": value}, ()) for value in values])
+    assert names == ["k-a", "k-a.3", "k-a.2", "k-a.4", "k-b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
@@ -14,11 +15,12 @@ import numpy as np
 import pytest
 
 from innerloop.harness.analysis.bisection import NONE
-from innerloop.harness.cli.errors import InstallFailed, Refused
+from innerloop.harness.bisect import main
+from innerloop.harness.cli.errors import EXIT_REFUSED, InstallFailed, Refused
 from innerloop.harness.environments.versions import expanded, in_span
 from innerloop.harness.experiments.bisecting import BISECT, next_pair, state
 from innerloop.harness.experiments.blocks import Job
-from innerloop.harness.experiments.commits import commits_of, make
+from innerloop.harness.experiments.commits import commits_of, git, make
 from innerloop.harness.experiments.culprit import bisected
 from innerloop.harness.experiments.folder import read_events, write_manifest
 from innerloop.harness.experiments.listing import status
@@ -172,3 +174,59 @@ def test_commits_have_work_trees_that_are_built_once(
         commits_of(repository, "v9", "main", (), "")
     with pytest.raises(Refused, match="not a git checkout"):
         commits_of(tmp_path, "v0", "main", (), "")
+
+
+def commit_of(repository: Path, revision: str) -> str:
+    found = git(repository, "rev-parse", revision)
+    assert found is not None
+    return found
+
+
+def test_a_work_tree_that_a_kill_cut_is_made_anew_and_a_build_goes_on(repository: Path, tmp_path: Path) -> None:
+    folder, commit = tmp_path / "trees" / "c", commit_of(repository, "v1")
+    cut = git(repository, "worktree", "add", "--no-checkout", "--lock", "--detach", str(folder), commit)
+    assert cut is not None
+    with pytest.raises(InstallFailed, match="failed with exit code 3"):
+        make(repository, commit, folder, [["sh", "-c", "touch begun; cat file; exit 3"]])
+    assert (folder.with_name("c.log")).read_text() == "1"  # of a whole work tree
+    make(repository, commit, folder, [["test", "-e", "begun"]])
+
+
+def test_a_commit_is_built_by_one_process_at_a_time(repository: Path, tmp_path: Path) -> None:
+    folder, commit = tmp_path / "trees" / "c", commit_of(repository, "v1")
+    build = ["sh", "-c", "echo begun >> log; sleep 0.5; echo ended >> log"]
+    code = (
+        "import sys, json; from pathlib import Path; from innerloop.harness.experiments.commits import make\n"
+        "make(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), [json.loads(sys.argv[4])])"
+    )
+    words = [sys.executable, "-c", code, str(repository), commit, str(folder), json.dumps(build)]
+    both = [subprocess.Popen(words, stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert [one.wait() for one in both] == [0, 0]
+    assert (folder / "log").read_text().split() == ["begun", "ended"]
+
+
+def test_what_git_says_and_that_it_is_missing_are_told_apart(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / ".git" / "config").write_text("[core")
+    with pytest.raises(Refused, match="not a git checkout") as refused:
+        commits_of(repository, "v0", "main", (), "")
+    assert "bad config" in refused.value.details[0]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Refused, match="--checkout needs git, which is not installed"):
+        commits_of(repository, "v0", "main", (), "")
+
+
+def test_a_credential_in_a_build_is_refused_since_its_words_are_stored(repository: Path) -> None:
+    with pytest.raises(Refused, match="--build command 2 looks like a credential") as refused:
+        commits_of(repository, "v0", "main", ["true", "env HF_TOKEN=k-1 make"], "")
+    assert "k-1" not in str(refused.value)
+    with pytest.raises(Refused, match="--build: a command is empty"):
+        commits_of(repository, "v0", "main", ["  "], "")
+
+
+def test_a_plan_refuses_what_the_bisection_would(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vllm", "0.30.0,0.31.0", "--metric", "speed", "--dry-run"]) == EXIT_REFUSED
+    assert "there is no metric 'speed'" in capsys.readouterr().err
+    assert main(["vllm", "0.30.0", "--dry-run"]) == EXIT_REFUSED
+    assert "at least two versions" in capsys.readouterr().err

@@ -162,3 +162,9 @@ def test_a_figure_that_a_side_lacks_never_passes() -> None:
     found = judge(comparison(SURE), rules)
     assert (found.outcome, found.conditions[0].value) == ("cannot tell", None)
     assert found.conditions[0].reason == "it is unknown on at least one side"
+
+
+@pytest.mark.parametrize("text", ["itl.p99 > 1e400", "output_tokens_per_s < 1e999 * baseline", "itl.p99 > 1e19 s"])
+def test_a_threshold_that_is_infinite_is_none(text: str) -> None:
+    with pytest.raises(Refused, match="larger than any metric"):
+        parse(text)

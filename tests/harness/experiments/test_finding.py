@@ -194,6 +194,8 @@ def test_the_rate_is_not_halved_to_where_three_probes_have_too_few_requests() ->
         (["--slo=ttft_p99=1s", "--workload=quick"], "neither a rate nor users to vary"),
         (["--slo=ttft_p99=1s", "--trials=3"], "cannot be combined with find-rate"),
         (["--slo=tfft_p99=1s"], "no latency 'tfft'"),
+        (["--slo=ttft_p99=1s", "--workload=users-10", "--start=3.7"], "--start: 3.7 is not a number of users"),
+        (["--slo=ttft_p99=1s", "--workload=users-10", "--start=0.5"], "--start: 0.5 is not a number of users"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(

@@ -90,3 +90,9 @@ def test_the_command_prints_it_or_says_that_it_is_none(folder: Path, capsys: pyt
     assert main([str(folder / "empty")]) == 2
     assert "is not an experiment" in capsys.readouterr().err
     assert [clock(5), clock(125), clock(3725)] == ["0:05", "2:05", "1:02:05"]
+
+
+@pytest.mark.parametrize("time", ["2026-11-28T00:00:00", "yesterday", ""])
+def test_a_time_that_is_none_leaves_a_duration_unknown(folder: Path, time: str) -> None:
+    journal.append(folder, replace(at(1, Job("b", 2), "started"), time=time), at(9, Job("b", 2)))
+    assert Follower(folder).progress().last[-1].seconds is None

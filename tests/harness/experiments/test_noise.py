@@ -143,3 +143,10 @@ def test_an_effect_takes_as_many_trials_as_the_noise_says(measured: Path) -> Non
 def test_words_that_do_not_go_together_are_refused(measured: Path) -> None:
     for words in (["--trials", "3"], ["--metric", "itl.p99"], [str(measured), "--base", "--engine torch"]):
         assert noise.main(words) == EXIT_REFUSED, words
+
+
+def test_a_journal_with_damaged_times_has_no_length_of_a_trial(measured: Path) -> None:
+    lines = [json.loads(line) for line in (measured / "journal.jsonl").read_text().splitlines()]
+    damaged = [{**line, "time": "yesterday"} for line in lines]
+    (measured / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in damaged))
+    assert noise_of(measured).trial_s is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,11 @@ import numpy as np
 import pytest
 
 from innerloop.harness.analysis.samples import Samples
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.experiments.paged import pages_of
 from innerloop.harness.pages import composition, distributions, events, gantt, phases, timeline
+from innerloop.harness.pages.bundle import bundle
+from innerloop.harness.pages.library import VERSION, converter, write_pictures
 from innerloop.harness.pages.parts import Chart
 from innerloop.harness.pages.source import Source, source
 from innerloop.harness.schema.steps import Interruption
@@ -18,6 +23,7 @@ from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import write_telemetry
 from innerloop.harness.telemetry.device import DEVICE
 from innerloop.harness.telemetry.host import HOST
+from tests.golden.cases import STORED
 from tests.harness.conftest import MS, SECOND
 
 
@@ -195,3 +201,24 @@ def test_other_preemptions_garbage_and_captures_are_marked(run: Source) -> None:
         "Python garbage collection, 12.0 ms": 0.25,
         "CUDA graph capture": 0.5,
     }
+
+
+def test_a_picture_replaces_a_link_and_waits_for_no_fifo(tmp_path: Path) -> None:
+    [page] = pages_of([str(STORED / "ladder")])
+    one = page.charts()[0]
+    (tmp_path / "other").write_text("kept")
+    (tmp_path / f"{one.name}.svg").symlink_to(tmp_path / "other")
+    [path] = write_pictures([one], tmp_path, "svg")
+    assert (path.is_symlink(), (tmp_path / "other").read_text()) == (False, "kept")
+    os.mkfifo(tmp_path / f"{one.name}.png")
+    with pytest.raises(Refused, match="not a regular file"):
+        write_pictures([one], tmp_path, "png")
+
+
+def test_a_kept_library_that_is_no_file_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    monkeypatch.setattr(converter(), "javascript_bundle", lambda **_: "vegaEmbed")
+    path = tmp_path / "pages" / f"vega-lite-{VERSION}-by-{converter().__version__}.js"
+    path.parent.mkdir()
+    os.mkfifo(path)
+    assert bundle() == "vegaEmbed"

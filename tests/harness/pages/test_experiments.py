@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from innerloop.harness.experiments.blocks import Job
+from innerloop.harness.experiments.folder import write_manifest
 from innerloop.harness.experiments.paged import pages_of
 from innerloop.harness.pages.parts import Chart, Page, Table
 from innerloop.harness.pages.probes import bisect_page, found_rate_page, noise_page
 from innerloop.harness.pages.sweep import sweep_page
 from innerloop.harness.pages.trials import trials_page
+from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.bisect import Bisect
 from innerloop.harness.schema.find_rate import FindRate
 from innerloop.harness.schema.noise import Noise
 from innerloop.harness.schema.sweep import Sweep
 from innerloop.harness.schema.trials import Trials
+from innerloop.harness.store import journal
 from tests.golden.cases import STORED
+from tests.harness.experiments.test_blocks import event, manifest
 from tests.harness.filled import filled
 
 
@@ -168,3 +174,15 @@ def test_noise_shows_what_comparisons_can_find() -> None:
     assert table(page, "scatter").rows[0].cells == ["1.0 %", "2.9 %"]  # exp(0.02 x sqrt 2) - 1
     assert [row.label.text for row in table(page, "planning").rows][:2] == ["3", "5"]
     assert [one.text for one in table(page, "planning").columns] == ["Trials", "detectable", "interval"]  # no minutes
+
+
+def test_runs_that_were_made_before_or_are_gone_take_no_page_from_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"metric": PRIMARY, "suite": None}
+    write_manifest(tmp_path, manifest("a", "b", blocks=1, design="sweep", kept=True, options=options))
+    made = replace(event(Job("a", 1)), status="ok", figures={PRIMARY: 1.0}, run=str(STORED / "ladder" / "core-1"))
+    journal.append(tmp_path, made, replace(event(Job("b", 1)), status="ok", figures={PRIMARY: 1.0}))
+    pages = pages_of([str(tmp_path)], with_runs=True)
+    assert [page.name for page in pages[1:]] == ["core-1"]
+    assert f"{tmp_path / 'runs' / 'b-1'} is left out" in capsys.readouterr().err

@@ -43,3 +43,14 @@ def test_a_note_is_one_line_of_text() -> None:
             check_note(note)
     with pytest.raises(Refused, match="2001 characters"):
         check_note(2001 * "x")
+
+
+@pytest.mark.parametrize("text", ["from https://me:k-1@host/x", "with --api-key k-1", "HF_TOKEN=k-1"])
+def test_a_note_that_holds_a_credential_is_refused_without_it(text: str) -> None:
+    with pytest.raises(Refused, match="--note TEXT looks like a credential") as refused:
+        check_note(text)
+    assert "k-1" not in str(refused.value)
+
+
+def test_a_note_may_speak_of_tokens() -> None:
+    check_note("basic run, max_tokens=512: the token budget was halved, see https://host/pull/12?page=2")

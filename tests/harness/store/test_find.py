@@ -84,3 +84,23 @@ def test_a_folder_of_another_user_takes_nothing_from_the_others(runs: Path, monk
 
     monkeypatch.setattr(find, "open", refusing)
     assert find_run("last") == runs / "a-second"
+
+
+def test_an_experiment_of_another_user_takes_nothing_from_the_others(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path("experiments") / "c-private").mkdir(parents=True)
+    is_file = Path.is_file
+
+    def refusing(path: Path) -> bool:
+        if path.parent.name == "c-private":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refusing)
+    assert find_run("last") == runs / "a-second"
+
+
+def test_a_home_folder_that_the_shell_did_not_write_out(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    assert find_run("~/runs/b-first") == Path.cwd() / "runs" / "b-first"

@@ -121,3 +121,14 @@ def test_a_claim_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="cannot be created"):
         make_folder(tmp_path / "run")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_current_folder_that_no_document_could_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / os.fsdecode(b"here\xff")
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(Refused, match="not UTF-8"):
+        make_folder(Path("runs") / "one", numbered=True)
+    assert not os.listdir(here)
