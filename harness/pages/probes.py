@@ -66,7 +66,8 @@ def found_rate_page(found: FindRate, name: str, commands: Sequence[str] = ()) ->
         shares = {f"{one.load:g}": one.kept.get(limit.name) for one in loads}
         held = [HOLDS[one.holds] for one in loads]
         title = f"Requests within {limit.name} {seconds(limit.limit_s)}"
-        parts.append(bars(f"kept{place}", title, shares, unit, held))
+        if any(one is not None for one in shares.values()):
+            parts.append(bars(f"kept{place}", title, shares, unit, held))
     parts.append(filled(Table([Label(one) for one in names], rows, left=2, note=note)))
     section = Section("loads", "Loads that were tried", parts)
     title = " · ".join(word for word in (found.engine.name, found.engine.version, found.model, found.workload) if word)

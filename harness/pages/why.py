@@ -15,7 +15,7 @@ from innerloop.harness.report.steps import short
 from innerloop.harness.schema.comparison import Decomposition, Estimate
 
 ROOM = 1.2  # of a scale whose bars have a text behind them
-PHASES = {"rest": "other time", "gap": "between steps"}
+PHASES = {"rest": "other host time", "gap": "between steps"}
 
 
 def why(found: Decomposition) -> Section:
