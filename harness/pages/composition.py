@@ -128,8 +128,8 @@ def scatter(
     note = ""
     if len(places) < len(times):
         note = (
-            f"{len(places):,} of {len(times):,} steps drawn: an even sample plus the {SLOWEST} slowest. "
-            "The lines are means over all steps."
+            f"{len(places):,} of {len(times):,} steps drawn: an even sample plus the {SLOWEST} slowest."
+            f"{' The lines are means over all steps.' if len(series) > 1 else ''}"
         ).replace(",", "\u202f", 2)
     return Chart(
         f"steps-{kind.replace('_', '-')}",

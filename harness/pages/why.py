@@ -136,7 +136,7 @@ def divided(name: str, title: str, parts: Mapping[str, Estimate], words: Mapping
     }
     return Chart(
         name,
-        Label(title, "cost"),
+        Label(title, "mix_by" if name == "mix" else "cost"),
         specs.layered(bars, *([span] if bounded else []), encoding={"y": y}),
         columns,
         {"part": "part", "v": "B - A, s per output token", "low": "low, s", "high": "high, s"},

@@ -136,6 +136,7 @@ def test_a_search_shows_each_load_with_the_share_that_kept_the_limit() -> None:
     ]  # fmt: skip
     assert "suspect probes: 1 of 3" in table(page, "loads").note
     unknown = replace(found, loads=tuple(replace(one, kept={}) for one in found.loads))
+    assert found_rate_page(replace(found, state="unresolved"), "f").status == "unresolved"
     assert found_rate_page(unknown, "f").charts() == []  # a chart without a mark cannot be drawn
 
 
