@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from innerloop.harness.profiles import load_model, names
+from innerloop.harness.profiles import names
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "families-run.md"
 REQUESTS, PROMPT, OUTPUT = 4, 24, 12

@@ -78,7 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def find_rate(arguments: argparse.Namespace) -> int:
     for name in ALONE:
         if getattr(arguments, name) not in (None, False):
-            raise Refused(f"--{name} cannot be combined with find-rate, which chooses its runs itself; leave it out")
+            after = ", and write the page afterwards: innerloop report last" if name == "html" else ""
+            raise Refused(
+                f"--{name} cannot be combined with find-rate, which chooses its runs itself; leave it out{after}"
+            )
     from innerloop.harness.experiments.command import finish
     from innerloop.harness.experiments.finding import found_rate, search_of
     from innerloop.harness.experiments.probes import FIND_RATE

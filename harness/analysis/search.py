@@ -58,7 +58,7 @@ class Search:
     """Where the search stands. next: the load to probe now, None where it is over.
 
     found: `answer` holds, and 1.05 times as much does not. unresolved: the probes were used up before; `answer` is the
-    highest that held so far. above: all that was tried held. below: nothing that was tried did.
+    highest that held so far. above: all that was tried held. below: nothing that was tried did, and a load failed.
     """
 
     state: State
@@ -132,7 +132,7 @@ def _contradicted(judged: Collection[Judged]) -> float | None:
 
 def _ended(answer: float | None, fails: float | None, stop: float | None, over: bool) -> State:
     if answer is None:
-        return "below" if over or fails is not None else "unresolved"
+        return "below" if fails is not None else "unresolved"
     if stop is None:
         return "above" if over else "unresolved"
     return "found" if over and fails is not None else "unresolved"

@@ -126,8 +126,10 @@ def moments(run: Run, segments: int = 1) -> tuple[Moments, Reach] | None:
 
 
 def inverted(squares: np.ndarray) -> np.ndarray:
-    """The pseudoinverse of a matrix of sums of squares, made of terms of about one size."""
-    scale = np.sqrt(np.maximum(np.diag(squares), 1e-300))
+    """The pseudoinverse of a matrix of sums of squares, made of terms of about one size. A term that no step has (no
+    prefill where the one segment that had it is left out) costs nothing."""
+    scale = np.sqrt(np.diag(squares))
+    scale = np.where(scale > 0, scale, 1.0)
     return np.asarray(np.linalg.pinv(squares / np.outer(scale, scale), NULL, hermitian=True) / np.outer(scale, scale))
 
 

@@ -35,6 +35,7 @@ from innerloop.harness.experiments.runner import Execute, Outcome
 from innerloop.harness.experiments.sides import described
 from innerloop.harness.profiles.loads import Load, Open
 from innerloop.harness.profiles.slo import parse_slo
+from innerloop.harness.report.find_rate import UNIT
 from innerloop.harness.result.codes import disturbed, makes_suspect, of_the_load
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.result.identity import key_of, new_id
@@ -119,7 +120,7 @@ def probing(folder: Path, manifest: Manifest, machine: Machine, console: Console
         [job], [run] = jobs, runs
         load = state(manifest, read_events(folder)).next
         assert load is not None
-        console.print(f"probe at {over} {load:g}", style="dim", highlight=False)
+        console.print(f"probe at {load:g} {UNIT[over]}", style="dim", highlight=False)
         before = sum(event.figures.get(LOAD) == load for event in ended(read_events(folder)))
         words = words_at(cell.request["arguments"], over, load, before)
         place = ExperimentPlace(manifest.id, manifest.design, job.cell, job.block)
@@ -235,16 +236,18 @@ def _load(one: Judged, probes: Sequence[Event]) -> LoadProbed:
 
 def _notes(judged: Sequence[Judged], options: Mapping[str, Any]) -> Iterator[str]:
     for one in judged:
+        load = f"{one.load:g} {UNIT[options['over']]}"
+        probes = "1 probe" if one.probes == 1 else f"{one.probes} probes"
         if one.holds is None:
-            load = f"{options['over']} {one.load:g}"
-            yield f"{load} is undecided after {one.probes} probes; more requests would settle it"
+            what = "a machine that does nothing else" if one.disturbed == one.probes else "more requests"
+            yield f"{load}: undecided after {probes}; {what} would settle it"
         if one.disturbed:
             yield (
-                f"{options['over']} {one.load:g}: {one.disturbed} of {one.probes} probes not counted: something other "
-                "than the engine slowed them (`innerloop show` of the run says what)"
+                f"{load}: {one.disturbed} of {probes} not counted: something other than the engine slowed the machine "
+                "(`innerloop show` of the run says what)"
             )
         if one.aborted:
-            yield f"{options['over']} {one.load:g}: {one.aborted} of {one.probes} probes did not finish"
+            yield f"{load}: {one.aborted} of {probes} did not finish"
     held = sorted(one.load for one in judged if one.holds)
     failed = sorted(one.load for one in judged if one.holds is False)
     if held and failed and failed[0] < held[-1]:

@@ -285,7 +285,7 @@ def _ratio_so_far(manifest: Manifest, events: Sequence[Event], metric: str) -> s
     bounds = "" if ratio.low is None else f" ({ends(ratio.low, ratio.high, partial(number, digits=4))})"
     until = "" if manifest.until is None else f"; until ±{share(manifest.until)}"
     trials = "1 trial" if len(a) == 1 else f"{len(a)} trials"
-    return f"B / A after {trials}: {number(ratio.estimate, 4)}{bounds} {metric}{until}"
+    return f"{metric}, B / A after {trials}: {number(ratio.estimate, 4)}{bounds}{until}"
 
 
 def _ended(events: Sequence[Event]) -> list[Event]:

@@ -109,7 +109,7 @@ def verdict(found: Comparison) -> str:
     if ratio.value is None:
         why = "one of them is missing" if one.reason is None else f"{one.reason}; {TOO_FEW}"
         return f"B's {words_of(one.name)} cannot be compared with A's: {why}."
-    known = f" (B / A 95 % interval {bounds(ratio)})" if bounds(ratio) != NONE else ""
+    known = f" (95 % interval of B / A: {bounds(ratio)})" if bounds(ratio) != NONE else ""
     change, direction = f"{abs(ratio.value - 1) * 100:.1f} %", "lower" if ratio.value < 1 else "higher"
     both = f"{texts.figure(one, one.b)} vs. {texts.figure(one, one.a)}"
     at = f"B's {words_of(one.name)} is {change} {direction}: {both}"
@@ -159,7 +159,7 @@ def described(side: Side) -> str:
 def figures(found: Comparison) -> Section:
     rows = [
         Row(
-            Label(words_of(row.name) + (" *" if row.doubtful else "")),
+            Label(words_of(row.name) + ("\u00a0*" if row.doubtful else "")),
             [
                 texts.figure(row, row.a),
                 texts.figure(row, row.b),
@@ -173,7 +173,14 @@ def figures(found: Comparison) -> Section:
         )
         for row in found.figures
     ]
-    columns = [Label("Figure"), Label("A"), Label("B"), Label("B / A", "ratio"), Label("95 %", "interval"), Label("p")]
+    columns = [
+        Label("Figure"),
+        Label("A"),
+        Label("B"),
+        Label("B / A", "ratio"),
+        Label("95 %", "interval"),
+        Label("p", "p"),
+    ]
     notes = [f"Differences up to {share(found.margin)} are ignored."]
     notes += [f"{line}." for line in texts.too_few(found)]
     if any(row.doubtful for row in found.figures):

@@ -18,6 +18,11 @@ from innerloop.harness.schema.roofline import OfSteps
 
 MOST_POINTS, SLOWEST, BINS, LEAST_IN_A_BIN = 1200, 60, 40, 12
 MEASURED, FIT, BOUND = "measured", "fit", "bound"
+LINES = {  # of the charts, by series
+    MEASURED: "Each point is a step.",
+    FIT: "The fit is the time that a step of the same composition takes on average.",
+    BOUND: "The bound is the minimum time that this machine's measured peaks allow.",
+}
 COSTS = {
     "fixed": "fixed, per step",
     "prefill_token": "per prefill token",
@@ -29,8 +34,8 @@ KINDS = (  # (kind of steps, its name, what x is, its words)
     ("with_prefill", "Steps with prefill", "prefill", "prefill positions computed"),
 )
 MISFIT = {
-    "negative_cost": "the line does not describe these steps: one of its costs is negative",
-    "low_r2": "the line does not describe these steps: it explains less than 30 % of the variance",
+    "negative_cost": "no fit is shown, because one of its costs would be negative",
+    "low_r2": "no fit is shown, because it explains less than 30 % of the variance",
 }
 
 
@@ -56,10 +61,8 @@ def composition(run: Source) -> Section | None:
     parts += [one for one in (costs(found), roofline(run)) if one is not None]
     if not parts:
         return None
-    intro = (
-        "Each point is a step. The fit is the time that a step of the same composition takes on average; the bound is "
-        "the minimum time that this machine's measured peaks allow."
-    )
+    drawn = {name for part in parts if isinstance(part, Chart) for name in part.columns["series"]}
+    intro = " ".join(words for name, words in LINES.items() if name in drawn) or LINES[MEASURED]
     return Section("composition", "Step time by composition", parts, intro)
 
 
@@ -125,8 +128,8 @@ def scatter(
     note = ""
     if len(places) < len(times):
         note = (
-            f"{len(places):,} of {len(times):,} steps drawn: an even sample plus the {SLOWEST} slowest. "
-            "The lines are means over all steps."
+            f"{len(places):,} of {len(times):,} steps drawn: an even sample plus the {SLOWEST} slowest."
+            f"{' The lines are means over all steps.' if len(series) > 1 else ''}"
         ).replace(",", "\u202f", 2)
     return Chart(
         f"steps-{kind.replace('_', '-')}",

@@ -112,7 +112,10 @@ def section_of(terms: str) -> str:
 
 def definition(one: Definition) -> str:
     formula = f"<dd><code>{text(one.formula)}</code></dd>" if one.formula else ""
-    more = [f"in {one.unit}" if one.unit else "", f"unknown where {one.null}" if one.null else ""]
+    more = [
+        f"in {one.unit}" if one.unit else "",
+        f"unknown where {one.null}" if one.null and "`" not in one.null else "",
+    ]
     said = "; ".join(word for word in (one.text, *more) if word)
     return f"<dd>{text(said)}</dd>{formula}"
 

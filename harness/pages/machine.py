@@ -31,7 +31,7 @@ def load(result: Result) -> Iterator[Line]:
 
 def memory(result: Result) -> Iterator[Line]:
     of = result.memory_bytes
-    parts = {"weights": of.weights, "KV cache": of.kv_cache, "host loaded": of.after_load, "host peak": of.peak}
+    parts = {"weights": of.weights, "KV cache": of.kv_cache, "host after load": of.after_load, "host peak": of.peak}
     known = [f"{name} {size(held)}" for name, held in parts.items() if held is not None]
     if known:
         yield Label("memory"), ", ".join(known)
@@ -52,7 +52,8 @@ def start(result: Result) -> Iterator[Line]:
         yield Label("start-up"), ", ".join(known)
     if result.warmup is not None:
         settled = "settled" if result.warmup.settled else "not settled"
-        yield Label("warm-up"), f"{result.warmup.rounds} rounds, {settled}"
+        rounds = "1 round" if result.warmup.rounds == 1 else f"{result.warmup.rounds} rounds"
+        yield Label("warm-up"), f"{rounds}, {settled}"
 
 
 def host(result: Result) -> Iterator[Line]:

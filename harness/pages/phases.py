@@ -126,7 +126,7 @@ def over_time(run: Source, amounts: dict[str, np.ndarray]) -> Chart:
         series=series,
         zoom=zoom,
         height=220,
-        note=f"Each bar is the mean of the steps that began in {length / bins:.3g} s.",
+        note=f"A bar for each {seconds(length / bins)}: the mean of the steps that began in it.",
     )
 
 

@@ -66,10 +66,12 @@ def found_rate_page(found: FindRate, name: str, commands: Sequence[str] = ()) ->
         shares = {f"{one.load:g}": one.kept.get(limit.name) for one in loads}
         held = [HOLDS[one.holds] for one in loads]
         title = f"Requests within {limit.name} {seconds(limit.limit_s)}"
-        parts.append(bars(f"kept{place}", title, shares, unit, held))
+        if any(one is not None for one in shares.values()):
+            parts.append(bars(f"kept{place}", title, shares, unit, held))
     parts.append(filled(Table([Label(one) for one in names], rows, left=2, note=note)))
     section = Section("loads", "Loads that were tried", parts)
-    title = " · ".join(word for word in (found.engine.name, found.engine.version, found.model, found.workload) if word)
+    engine = " ".join(word for word in (found.engine.name, found.engine.version) if word)
+    title = " · ".join(word for word in (engine, found.model, found.workload) if word)
     within = ", ".join(f"{limit.name} {seconds(limit.limit_s)}" for limit in found.limits)
     subtitle = f"highest load within {within}"
     return page(found, name, title, subtitle, f"{capital(rate_texts.answer(found))}.", [section], commands)
@@ -140,6 +142,7 @@ def page(
     sections: Sequence[Section],
     commands: Sequence[str],
 ) -> Page:
+    standing = rate_texts.standing(found) if isinstance(found, FindRate) else found.status
     more = []
     if commands:
         more.append(Section("repeat", "How to repeat this", [Command([as_called(one) for one in commands])]))
@@ -147,8 +150,8 @@ def page(
         name=name,
         title=title,
         subtitle=subtitle,
-        status=found.status,
-        tone=TONES.get(found.status, ""),
+        status=standing,
+        tone=TONES.get(standing, "warn"),
         verdict=verdict,
         tiles=[],
         sections=[*sections, *more],

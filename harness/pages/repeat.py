@@ -59,6 +59,8 @@ def words(spec: Spec) -> Iterator[str]:
     for flag, values in repeated.items():
         for name, value in values.items():
             yield from (flag, f"{name}={value if isinstance(value, str) else json.dumps(value)}")
+    if spec.slo:
+        yield from ("--slo", ",".join(f"{one.name}={one.limit_s:g}s" for one in spec.slo))
     given = ",".join(f"{name}={seed}" for name, seed in spec.seeds.items() if seed)
     if given:
         yield from ("--seed", given)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from innerloop.harness.cli.words import NONE, ends, number, seconds
-from innerloop.harness.pages.parts import Label, Row, Section, Table, filled
+from innerloop.harness.cli.words import NONE, ends, number, seconds, share
+from innerloop.harness.pages.parts import Label, Row, Section, Table, Tone, filled
+from innerloop.harness.report.goodput import HOLDS, kept_all
 from innerloop.harness.report.run import RULES
 from innerloop.harness.schema.common import Bounds, Summary
+from innerloop.harness.schema.goodput import Goodput, Limit
 from innerloop.harness.schema.quantiles import quantile_of, values_needed
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.window import Throughput
@@ -17,11 +19,13 @@ RATES = (  # (label, term, field)
     ("tokens/s per user", "user_rate", "tokens_per_s_per_user"),
     ("requests/s", "request_rate", "requests_per_s"),
 )
+TONES: dict[bool | None, Tone] = {True: "good", False: "bad", None: "warn"}
 LATENCIES = (("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("end to end", "e2e"))
 
 
 def speed(result: Result) -> Section:
-    return Section("speed", "Throughput and latency", [throughput(result), latency(result)])
+    limits = [] if result.goodput is None else [goodput(result.goodput)]
+    return Section("speed", "Throughput and latency", [throughput(result), latency(result), *limits])
 
 
 def throughput(result: Result) -> Table:
@@ -51,11 +55,26 @@ def latency(result: Result) -> Table:
                                              number(of.count)]))  # fmt: skip
     names = ("mean", None), ("p50", "p50"), ("95 %", "interval"), ("p90", "p90"), ("p99", "p99"), ("95 %", "interval")
     columns = [Label("Latency"), *(Label(name, term) for name, term in names), Label("n", "n")]
+    cut = any(getattr(result.latency_s, term).unfinished for _, term in LATENCIES)
     note = (
         f"From the time a request was due. A dash: too few values (p90 needs {values_needed(0.9)}, p99 "
-        f"{values_needed(0.99)}), or unknown."
+        f"{values_needed(0.99)}){', or too many that had not ended' if cut else ''}."
     )
     return filled(Table(columns, rows, note=note))
+
+
+def goodput(found: Goodput) -> Table:
+    """Whether each latency limit was met, and how many requests met all of them."""
+    rows = [
+        Row(
+            Label(f"{Limit(one.figure, one.quantile, one.limit_s).name} {seconds(one.limit_s)}"),
+            [share(one.share), ends(one.low, one.high, share, " – "), number(one.judged), HOLDS[one.holds]],
+            tone=TONES[one.holds],
+        )
+        for one in found.limits
+    ]
+    columns = [Label("Goodput", "goodput"), Label("within"), Label("95 %", "interval"), Label("n", "n"), Label("limit")]
+    return Table(columns, rows, note=f"{kept_all(found)}.")
 
 
 def point(of: Summary, name: str) -> str:

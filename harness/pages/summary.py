@@ -8,6 +8,7 @@ from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import assignments, number, seconds
 from innerloop.harness.pages.parts import Callout, Facts, Label, Part, Tile, Tone
 from innerloop.harness.pages.speed import interval, point
+from innerloop.harness.report.doubts import before_traceback, ended
 from innerloop.harness.report.run import RULES
 from innerloop.harness.result.codes import makes_suspect
 from innerloop.harness.schema.common import Summary
@@ -70,7 +71,7 @@ def tiles(result: Result) -> Iterator[Tile]:
             tail = f"p99 {point(of, 'p99')}, " if point(of, "p99") != "-" else ""
             yield Tile(Label(f"{name}, p50", field), seconds(of.p50), f"{tail}n {number(of.count)}")
     counts = result.counts
-    more = [f"{number(n)} {what}" for what, n in (("cut", counts.cut), ("preempted", counts.preemptions)) if n]
+    more = [f"{number(n)} {what}" for what, n in (("cut off", counts.cut), ("preempted", counts.preemptions)) if n]
     yield Tile(Label("requests finished", "finished"), number(counts.finished), ", ".join(more))
 
 
@@ -99,14 +100,15 @@ def failed(result: Result, why: Failure) -> Callout:
     """What happened, what to do, and the last words of the engine."""
     advice = next((reason.advice for reason in result.reasons if reason.code == why.cause), None)
     lines = [as_called(advice)] if advice else []
-    lines += [f"The worker ended with exit code {why.exit}."] if why.exit is not None else []
+    lines += [f"The worker {ended(why.exit)}."] if why.exit is not None else []
     code = [
         (title, lines_)
-        for title, lines_ in (("Traceback", why.traceback), ("End of engine.log", why.log_tail))
+        for title, lines_ in (("Traceback", why.traceback), ("End of engine.log", before_traceback(why)))
         if lines_
     ]
     return Callout("bad", f"{why.cause}: {why.message}", lines, code)
 
 
 def capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """A sentence of a text; what begins with a name and a colon is left as it is, since the name may be somebody's."""
+    return text if text.partition(" ")[0].endswith(":") else text[:1].upper() + text[1:]

@@ -24,11 +24,11 @@ from innerloop.harness.pages.parts import (
 )
 from innerloop.harness.pages.summary import TONES, capital
 from innerloop.harness.pages.thin import plain
-from innerloop.harness.report.sweep import RATE, TPOT, TTFT, loads_of, marked, reasons, remarks, word
+from innerloop.harness.report.sweep import RATE, TPOT, TTFT, curve_name, loads_of, marked, reasons, remarks, word
 from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.sweep import Sweep, SweepCell
 
-FRONTIER, BEATEN, OPEN = "on the frontier", "dominated at 95 %", "neither"
+FRONTIER, BEATEN, OPEN = "on the frontier", "dominated at 95 %", "not dominated at 95 %"
 SERIES = (Series(FRONTIER, 0, "frontier"), Series(OPEN, 1), Series(BEATEN, 6, "dominated"))
 STATES = {"done": 0, "suspect": 1}  # colours
 X, Y = "output tokens/s per user (interactivity)", "output tokens/s per device"
@@ -263,7 +263,7 @@ def levels(found: Sweep) -> Section:
     for curve in found.curves:
         places, loads = tuple(level.interactivity for level in curve.levels), loads_of(found, curve)
         told = [interval(one.tokens_per_s_per_device) if one.state == "between" else one.state for one in curve.levels]
-        tables.setdefault((places, loads), []).append(Row(Label(", ".join(map(str, curve.at.values())) or "all"), told))
+        tables.setdefault((places, loads), []).append(Row(Label(curve_name(curve)), told))
     parts = [
         Table([Label(f"{loads}; tokens/s per user:"), *(Label(number(place)) for place in places)], rows)
         for (places, loads), rows in tables.items()

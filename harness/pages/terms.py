@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from innerloop.harness.schema.comparison import ComparedFigure, Comparison, Decomposition
 from innerloop.harness.schema.figure import Figure
+from innerloop.harness.schema.goodput import Goodput
 from innerloop.harness.schema.profiling import Kernels
 from innerloop.harness.schema.quantiles import of_fewer
 from innerloop.harness.schema.result import Result
@@ -25,6 +26,7 @@ OF_THE_SCHEMA: dict[str, tuple[str, type, str]] = {  # key -> (what it is called
     "user_rate": ("tokens/s per user", Throughput, "tokens_per_s_per_user"),
     "request_rate": ("requests/s", Throughput, "requests_per_s"),
     "rate_interval": ("95 % interval of a rate", Throughput, "output_tokens_per_s_ci"),
+    "goodput": ("goodput", Goodput, "requests_per_s"),
     "ttft": ("TTFT", Latency, "ttft"),
     "tpot": ("TPOT", Latency, "tpot"),
     "itl": ("ITL", Latency, "itl"),
@@ -63,6 +65,7 @@ OF_THE_SCHEMA: dict[str, tuple[str, type, str]] = {  # key -> (what it is called
     "token_time": ("time per output token", LayerRow, "s_per_output_token"),
     "ratio": ("B / A", ComparedFigure, "ratio"),
     "verdict": ("verdict", ComparedFigure, "verdict"),
+    "p": ("p", ComparedFigure, "p"),
     "margin": ("margin", Comparison, "margin"),
     "trials": ("trials", Comparison, "trials"),
     "mix": ("mix", Decomposition, "mix_s"),

@@ -46,4 +46,4 @@ def thinned(shown: int, of: int, what: str) -> str:
     """What is to be said of a line that shows fewer points than there are; empty if it shows all."""
     if shown >= of:
         return ""
-    return f"{shown:,} of {of:,} {what} drawn: the smallest and the largest of each stretch".replace(",", "\u202f")
+    return f"{shown:,} of {of:,} {what} drawn: the smallest and the largest of each stretch.".replace(",", "\u202f")

@@ -8,6 +8,7 @@ import numpy as np
 
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.analysis.series import over_time
+from innerloop.harness.cli.words import seconds
 from innerloop.harness.pages import specs
 from innerloop.harness.pages.events import events
 from innerloop.harness.pages.parts import TIME, Chart, Columns, Label, Section, Series, Zoom
@@ -114,10 +115,10 @@ def chart(name: str, title: Label, axis: tuple[str, str], columns: Columns, **mo
 def joined(lines: Lines) -> tuple[Columns, str]:
     """Lines below each other, each with its least and greatest points only, and what is to be said of that."""
     series, at, values, shown, of = [], [], [], 0, 0
-    for name, (seconds, given) in lines.items():
+    for name, (times_s, given) in lines.items():
         places = min_max(given)
         series += [name] * len(places)
-        at += plain(seconds[places])
+        at += plain(times_s[places])
         values += plain(given[places])
         shown, of = shown + len(places), of + len(given)
     return {"series": series, "t": at, "v": values}, thinned(shown, of, "points")
@@ -138,7 +139,7 @@ def speed(run: Source, zoom: Zoom, marks: Mapping[str, Columns]) -> Chart:
         zoom=zoom,
         marks=marks,
         series=(Series("output tokens/s", 0),),
-        note=f"Means over {len(rates)} bins of {found.bin_s:.3g} s.",
+        note=f"Means over {len(rates)} bins of {seconds(found.bin_s)}.",
     )
 
 
@@ -181,7 +182,7 @@ DEVICE_CHARTS = (  # (name, title, term, unit, columns by what they are, the fir
 def of_samples(run: Source, zoom: Zoom, marks: Mapping[str, Columns]) -> Iterator[Chart]:
     """Cores in use, and of each device power, utilization, clock and temperature."""
     for _, table in samples(run, devices=False):
-        lines = inside(cores(run, table), zoom)
+        lines = drawable(inside(cores(run, table), zoom))
         if lines:
             columns, note = joined(lines)
             series = tuple(Series(name, number) for number, name in enumerate(lines))
@@ -197,7 +198,7 @@ def of_samples(run: Source, zoom: Zoom, marks: Mapping[str, Columns]) -> Iterato
                 if some.any():
                     lines[device] = (run.at_s(column(table, "time_ns")[some]), values[some] * factor)
                     break
-        lines = dict(inside(lines, zoom))
+        lines = dict(drawable(inside(lines, zoom)))
         if lines:
             columns, note = joined(lines)
             series = tuple(Series(device, number) for number, device in enumerate(lines))
@@ -224,3 +225,8 @@ def inside(lines: Lines, zoom: Zoom) -> Lines:
     """The points in the window."""
     rows = {name: (at >= zoom.x[0]) & (at <= zoom.x[1]) for name, (at, _) in lines.items()}
     return {name: (at[rows[name]], values[rows[name]]) for name, (at, values) in lines.items() if rows[name].any()}
+
+
+def drawable(lines: Lines) -> Lines:
+    """Those of more than one point; a line through one point is nothing."""
+    return {name: line for name, line in lines.items() if len(line[0]) > 1}

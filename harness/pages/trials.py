@@ -90,7 +90,7 @@ def load_section(load: Load, found: Trials, number_: int) -> Section:
             share(one.scatter),
             share(one.window_scatter),
         ]
-        name = words_of(one.name) + (" *" if one.doubtful else "")
+        name = words_of(one.name) + ("\u00a0*" if one.doubtful else "")
         rows.append(Row(Label(name), cells, "strong" if one.name == found.metric else ""))
     rows += [Row(Label(words_of(one)), [NONE] * 7, "dim") for one in load.too_few]
     columns = [
@@ -126,7 +126,9 @@ def chart(load: Load, number_: int) -> Chart:
     colours = {"ok": 0, "suspect": 1, "failed": 6, "interrupted": 6}
     series = tuple(Series(name, colours.get(name, 7), "suspect" if name == "suspect" else None)
                    for name in dict.fromkeys(columns["series"]))  # fmt: skip
-    y = specs.quantitative("v", "output tokens/s", specs.NUMBER_LABELS, {"zero": False})
+    y = specs.quantitative(
+        "v", "output tokens/s", specs.NUMBER_LABELS, {"zero": False, "padding": 8}
+    )  # the band's edges are seen
     band = {
         "data": {"name": "mean"},
         "transform": [{"filter": "datum.low != null"}],

@@ -15,7 +15,7 @@ from innerloop.harness.report.steps import short
 from innerloop.harness.schema.comparison import Decomposition, Estimate
 
 ROOM = 1.2  # of a scale whose bars have a text behind them
-PHASES = {"rest": "other time", "gap": "between steps"}
+PHASES = {"rest": "other host time", "gap": "between steps"}
 
 
 def why(found: Decomposition) -> Section:
@@ -136,7 +136,7 @@ def divided(name: str, title: str, parts: Mapping[str, Estimate], words: Mapping
     }
     return Chart(
         name,
-        Label(title, "cost"),
+        Label(title, "mix_by" if name == "mix" else "cost"),
         specs.layered(bars, *([span] if bounded else []), encoding={"y": y}),
         columns,
         {"part": "part", "v": "B - A, s per output token", "low": "low, s", "high": "high, s"},

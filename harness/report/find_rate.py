@@ -10,11 +10,12 @@ from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, ends, number, seconds, share
-from innerloop.harness.report.layers import STYLE
+from innerloop.harness.report.layers import STYLE as RUN_STYLE
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.find_rate import FindRate, LoadProbed
 
+STYLE = {**RUN_STYLE, "unresolved": "bold yellow"}
 UNIT = {"rate_per_s": "requests/s", "users": "users"}
 VERDICT = {True: "met", False: "not met", None: "undecided"}
 
@@ -32,7 +33,7 @@ def parts(found: FindRate, folder: Path | None) -> Iterator[RenderableType]:
     ]
     yield Text(" · ".join(word for word in words if word), style="bold")
     limits = ", ".join(f"{limit.name} {seconds(limit.limit_s)}" for limit in found.limits)
-    status = Text(found.status.upper(), style=STYLE.get(found.status, "bold red"))
+    status = Text(standing(found).upper(), style=STYLE.get(standing(found), "bold red"))
     yield status.append(f"  highest load within {limits}", style="default not bold")
     yield Text(answer(found), style="bold")
     yield section("probes", probes(found))
@@ -44,6 +45,11 @@ def parts(found: FindRate, folder: Path | None) -> Iterator[RenderableType]:
     if folder is not None:
         yield Text("")
         yield Text(str(folder), style="bold")
+
+
+def standing(found: FindRate) -> str:
+    """The status, or that there is no answer."""
+    return found.state if (found.status, found.state) == ("ok", "unresolved") else found.status
 
 
 def answer(found: FindRate) -> str:

@@ -19,5 +19,10 @@ def goodput(found: Goodput) -> RenderableType:
         name = Limit(one.figure, one.quantile, one.limit_s).name
         bounds = ends(one.low, one.high, share)
         rows.add_row(name, seconds(one.limit_s), share(one.share), bounds, number(one.judged), HOLDS[one.holds])
+    return Group(rows, Text(kept_all(found), style="dim"))
+
+
+def kept_all(found: Goodput) -> str:
+    """How many requests met every limit."""
     good = f"{number(found.good)} of {number(found.due)} requests that were due met all limits and finished"
-    return Group(rows, Text(f"{good}: {number(found.requests_per_s)} requests/s", style="dim"))
+    return f"{good}: {number(found.requests_per_s)} requests/s"

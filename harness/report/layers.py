@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, number, seconds, share
+from innerloop.harness.report.doubts import kinds
 from innerloop.harness.report.tables import table
 from innerloop.harness.schema.waterfall import LayerRow, Waterfall
 
@@ -39,7 +41,7 @@ def waterfall(found: Waterfall, folder: Path | None = None) -> RenderableType:
         parts += [Text(""), Text(str(folder), style="bold")]
         names = [run.folder for rung in found.rungs for run in rung.runs]
         file = "document.json" if any("/" in name for name in names) else "waterfall.json"
-        parts.append(Text("  " + "  ".join([file, *names]), style="dim"))
+        parts.append(Padding(Text("  ".join([file, *names]), style="dim"), (0, 0, 0, 2), expand=False))
     return Group(*parts)
 
 
@@ -103,14 +105,9 @@ def by_chance(found: Waterfall) -> Iterator[LayerRow]:
 
 def doubts(rung: LayerRow) -> Iterator[str]:
     """What makes a rung's runs suspect: each kind of reason once, in the words of the first run that has it."""
-    by_code: dict[str, list[str]] = {}
-    for run in rung.runs:
-        told = run.status == "failed" and rung.reason is not None  # among the remarks
-        for reason in () if told else run.reasons:
-            by_code.setdefault(reason.code, []).append(reason.detail)
-    for details in by_code.values():
-        more = f" (one of {len(details)} such runs)" if len(details) > 1 else ""
-        yield f"{rung.name}: {details[0]}{more}"
+    told = rung.reason is not None  # among the remarks
+    runs = [() if told and run.status == "failed" else run.reasons for run in rung.runs]
+    yield from (f"{rung.name}: {line}" for line in kinds(runs))
 
 
 def bar(start: float, end: float, most: float) -> str:

@@ -20,8 +20,15 @@ def points(summary: Summary, names: Sequence[str] = POINTS) -> Iterator[str]:
 
 def footnote(shown: Iterable[Summary], what: str, names: Sequence[str] = POINTS) -> list[Text]:
     """Which quantiles a row lacks because it has too few of `what`, and how many they need; none where all have
-    enough."""
-    counts = [one.count for one in shown if one.count]
+    enough. Where most of them are known, but those still running at the end may be longer, that is said."""
+    known = [one for one in shown if one.count]
     needed = {name: values_needed(QUANTILES[name]) for name in names if name in QUANTILES}
-    lacking = [f"{least} for {name}" for name, least in needed.items() if any(n < least for n in counts)]
-    return [Text(f"-: too few {what}; at least {', '.join(lacking)}", style="dim")] if lacking else []
+    lacking = [f"{least} for {name}" for name, least in needed.items() if any(one.count < least for one in known)]
+    cut = [
+        name
+        for name, least in needed.items()
+        if any(one.count >= least and one.unfinished and quantile_of(one, name) is None for one in known)
+    ]
+    lines = [f"-: too few {what}; at least {', '.join(lacking)}"] if lacking else []
+    lines += [f"-: {', '.join(cut)} unknown where too many {what} had not ended"] if cut else []
+    return [Text(line, style="dim") for line in lines]

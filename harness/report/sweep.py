@@ -131,7 +131,7 @@ def curves(found: Sweep) -> Iterator[RenderableType]:
         if (places, loads) not in tables:
             tables[places, loads] = table("tokens/s per user:", *(number(place) for place in places))
         tables[places, loads].add_row(
-            ", ".join(map(str, curve.at.values())) or "all",
+            curve_name(curve),
             *(
                 interval(level.tokens_per_s_per_device) if level.state == "between" else level.state
                 for level in curve.levels
@@ -140,6 +140,12 @@ def curves(found: Sweep) -> Iterator[RenderableType]:
     for (places, loads), rows in tables.items():
         if places:
             yield section(f"tokens/s per device at a fixed interactivity, {loads}", rows)
+
+
+def curve_name(curve: Curve) -> str:
+    """What its cells have in common: `vllm, max_batch_size=16`; a name of its own needs no key."""
+    words = (f"{path.partition('.')[2]}={value}" if "." in path else str(value) for path, value in curve.at.items())
+    return ", ".join(words) or "all"
 
 
 def loads_of(found: Sweep, curve: Curve) -> str:

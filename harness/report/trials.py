@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, number, seconds, share
 from innerloop.harness.report.comparison import SHORTER, footnotes
+from innerloop.harness.report.doubts import kinds
 from innerloop.harness.report.layers import STYLE
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.trials import Load, TrialFigure, Trials
@@ -36,7 +38,7 @@ def parts(found: Trials, folder: Path | None) -> Iterator[RenderableType]:
         shown = runs if len(runs) <= MOST_RUNS else [*runs[: MOST_RUNS - 1], f"... ({len(runs)})"]
         yield Text("")
         yield Text(str(folder), style="bold")
-        yield Text("  " + "  ".join(["document.json", *shown]), style="dim")
+        yield Padding(Text("  ".join(["document.json", *shown]), style="dim"), (0, 0, 0, 2), expand=False)
 
 
 def header(found: Trials) -> RenderableType:
@@ -109,7 +111,9 @@ def remarks(found: Trials) -> Iterator[str]:
     several = any(load.processes > 1 for load in found.loads)
     if several:
         how = "" if found.until is None else ", corrected for checking it after each trial"
-        yield f"±: half-width of the 95 % interval of the mean{how}; between, within trials: standard deviation / mean"
+        yield f"±: half-width of the 95 % interval of the mean{how}"
+        within = any(one.window_scatter is not None for load in found.loads for one in load.figures)
+        yield f"between{', within' if within else ''} trials: standard deviation / mean"
     if any(one.doubtful for load in found.loads for one in load.figures):
         yield "*: doubtful, because a run is suspect"
     if found.reached:
@@ -128,11 +132,5 @@ def remarks(found: Trials) -> Iterator[str]:
 
 def doubts(found: Trials) -> Iterator[str]:
     """What makes runs suspect: each kind of reason once, in the words of the first run that has it."""
-    by_code: dict[str, list[str]] = {}
-    for load in found.loads:
-        for run in load.runs:
-            for reason in run.reasons if run.status == "suspect" else ():
-                by_code.setdefault(reason.code, []).append(reason.detail)
-    for details in by_code.values():
-        more = f" (one of {len(details)} such runs)" if len(details) > 1 else ""
-        yield f"suspect: {details[0]}{more}"
+    runs = [run.reasons if run.status == "suspect" else () for load in found.loads for run in load.runs]
+    yield from (f"suspect: {line}" for line in kinds(runs))

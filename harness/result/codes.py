@@ -146,6 +146,11 @@ def makes_suspect(reason: Reason) -> bool:
     return reason.severity != "note" and (not reason.affects or not set(SPEED).isdisjoint(reason.affects))
 
 
+def is_note(code: str) -> bool:
+    """Whether a reason of this code is only worth knowing, and makes no run suspect."""
+    return (known := DOUBTS.get(code)) is not None and known.severity == "note"
+
+
 def of_the_load(reason: Reason) -> bool:
     """Whether a reason says no more than that the load was too high for the engine, or for the window."""
     return (code := DOUBTS.get(reason.code)) is not None and code.of_the_load

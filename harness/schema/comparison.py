@@ -67,13 +67,17 @@ class ComparedFigure:
     better: Annotated[Literal["higher", "lower"], Figure("which direction is better")]
     a: Annotated[Estimate, Figure("mean over the trials")]
     b: Annotated[Estimate, Figure("mean over the trials")]
-    ratio: Annotated[Estimate, Figure("B / A", formula="exp of the mean over trials of log(b / a)")]
+    ratio: Annotated[Estimate, Figure("B's figure divided by A's", formula="exp of the mean over trials of log(b / a)")]
     verdict: Annotated[Verdict, Figure("verdict on B: where the ratio's interval lies relative to 1 ± margin")]
     leaning: Annotated[
         Literal["better", "worse"] | None, Figure("direction if undecided", null="the interval contains 1")
     ]
     p: Annotated[
-        float | None, Figure("p-value if there were no difference, Holm-adjusted", null=f"{ONE_PROCESS}, or --until")
+        float | None,
+        Figure(
+            "how often chance alone would show a difference this large (p-value), Holm-adjusted",
+            null=f"{ONE_PROCESS}, or --until",
+        ),
     ]
     smallest_visible: Annotated[
         float | None, Figure("relative difference that these trials detect with 80 % power", null=ONE_PROCESS)
@@ -112,8 +116,10 @@ class KernelWhy:
     a_s: Annotated[Estimate, Figure("A's time in captured steps", "s")]
     b_s: Annotated[Estimate, Figure("B's", "s")]
     difference_s: Annotated[Estimate, Figure("B - A", "s")]
-    mix_s: Annotated[Estimate, Figure("because different steps were captured", "s")]
-    cost_s: Annotated[Estimate, Figure("because the same steps took more or less time", "s")]
+    mix_s: Annotated[Estimate, Figure("the part of the difference that is due to different captured steps", "s")]
+    cost_s: Annotated[
+        Estimate, Figure("the part of the difference that is due to the same steps taking more or less time", "s")
+    ]
     unmatched_s: Annotated[
         Estimate, Figure("steps that only one side had and whose cost on the other cannot be estimated", "s")
     ]
@@ -140,8 +146,10 @@ class Decomposition:
     a_s: Annotated[Estimate, Figure("A's time in and between steps", "s")]
     b_s: Annotated[Estimate, Figure("B's time in and between steps", "s")]
     difference_s: Annotated[Estimate, Figure("B - A", "s")]
-    mix_s: Annotated[Estimate, Figure("because different steps ran", "s")]
-    cost_s: Annotated[Estimate, Figure("because the same steps took more or less time", "s")]
+    mix_s: Annotated[Estimate, Figure("the part of the difference that is due to different steps", "s")]
+    cost_s: Annotated[
+        Estimate, Figure("the part of the difference that is due to the same steps taking more or less time", "s")
+    ]
     unmatched_s: Annotated[
         Estimate,
         Figure("steps that only one side ran and whose cost on the other cannot be estimated", "s"),

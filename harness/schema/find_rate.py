@@ -51,8 +51,8 @@ class FindRate:
     state: Annotated[
         Literal["searching", "found", "unresolved", "above", "below"],
         Figure(
-            "found: the limits are met at the answer, and not at 1.05 times it; unresolved: the probes were used up; "
-            "above: every load tried met the limits; below: none did"
+            "found: the limits are met at the answer, and not at 1.05 times it; unresolved: the probes were used up, "
+            "or none decided anything; above: every load tried met the limits; below: none did, and one failed"
         ),
     ]
     answer: Annotated[float | None, Figure("the highest load that meets the limits", null="none did")]

@@ -66,5 +66,11 @@ class Goodput:
                                           better="higher")]  # fmt: skip
     requests_per_s: Annotated[
         float | None,
-        Figure("goodput", "requests/s", "good / duration", "the window never opened", "higher"),
+        Figure(
+            "requests that finished and met all limits",
+            "requests/s",
+            "good / duration",
+            "the window never opened",
+            "higher",
+        ),
     ]

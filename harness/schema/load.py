@@ -40,7 +40,9 @@ class ClassLatency:
 
     name: Annotated[str, Figure("the class")]
     requests: Annotated[int, Figure("due in the window")]
-    finished: Annotated[int, Figure("got all their tokens")]
+    finished: Annotated[int, Figure("requests that got all their tokens")]
     ttft: Annotated[Summary, Figure("time to first token", "s", "first token - due", NO_VALUES, "lower")]
     tpot: Annotated[Summary, Figure("time per output token after the first arrival", "s", better="lower")]
-    e2e: Annotated[Summary, Figure("end to end", "s", "last token - due", NO_VALUES, "lower")]
+    e2e: Annotated[
+        Summary, Figure("from when a request was due to its last token", "s", "last token - due", NO_VALUES, "lower")
+    ]

@@ -144,17 +144,21 @@ class Roofline:
     total_peaks: Annotated[Peaks | None, Figure("of all devices together", null="`reason` says why")] = None
     cost: Annotated[Cost | None, Figure("what a position, a token and a pair cost", null="`reason` says why")] = None
     bound_s: Annotated[float | None, Figure("sum of the steps' bounds", unit="s", null="`reason` says why")] = None
-    bound_share: Annotated[OfSteps | None, Figure("bound / wall", better="higher", null="`reason` says why")] = None
+    bound_share: Annotated[OfSteps | None, Figure("bound / step time", better="higher", null="`reason` says why")] = (
+        None
+    )
     mbu: Annotated[
         OfSteps | None,
         Figure(
-            "bytes / wall / measured bandwidth (model bandwidth utilization)", better="higher", null="`reason` says why"
+            "bytes / step time / measured bandwidth (model bandwidth utilization)",
+            better="higher",
+            null="`reason` says why",
         ),
     ] = None
     mfu: Annotated[
         OfSteps | None,
         Figure(
-            "operations / wall / measured matmul throughput (model FLOPs utilization)",
+            "operations / step time / measured matmul throughput (model FLOPs utilization)",
             better="higher",
             null="`reason` says why",
         ),

@@ -23,9 +23,9 @@ class StepSeconds:
     wait: Annotated[Summary, Figure("waiting for the device", unit="s", better="lower")]
     sample: Annotated[Summary, Figure("choosing tokens", unit="s", better="lower")]
     update: Annotated[Summary, Figure("processing tokens, finishing requests", unit="s", better="lower")]
-    other_host: Annotated[Summary, Figure("wall minus all reported phases", unit="s", better="lower")]
-    decode_only: Annotated[Summary, Figure("wall of steps without prefill", unit="s", better="lower")]
-    with_prefill: Annotated[Summary, Figure("wall of steps with prefill", unit="s", better="lower")]
+    other_host: Annotated[Summary, Figure("step time that no reported phase covers", unit="s", better="lower")]
+    decode_only: Annotated[Summary, Figure("time of steps without prefill", unit="s", better="lower")]
+    with_prefill: Annotated[Summary, Figure("time of steps with prefill", unit="s", better="lower")]
     bubble: Annotated[Summary, Figure("time between steps while there was work", unit="s", better="lower")]
 
 
@@ -79,7 +79,8 @@ class Overhead:
     """What measuring cost."""
 
     recorder_ns_per_step: Annotated[
-        float | None, Figure("recording, by its own clock", "ns", better="lower", null="there was no step")
+        float | None,
+        Figure("time that recording a step takes, by its own clock", "ns", better="lower", null="there was no step"),
     ]
     recorder_ns_per_token: Annotated[
         float | None, Figure("recording / output tokens", "ns", better="lower", null="there was no step")

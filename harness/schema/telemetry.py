@@ -43,7 +43,7 @@ class Host:
     ]
     harness_cores: Annotated[float | None, Figure("the harness's CPU time per second of the window", null=UNREAD)]
     other_cores: Annotated[
-        float | None, Figure("used by neither the worker nor the harness", better="lower", null=UNREAD)
+        float | None, Figure("cores that neither the worker nor the harness used", better="lower", null=UNREAD)
     ]
     other_share: Annotated[float | None, Figure("the same, of all cores' time", better="lower", null=UNSAMPLED)]
     busy_share: Annotated[float | None, Figure("user, nice, system, irq and softirq time", null=UNREAD)]

@@ -37,7 +37,7 @@ class Counts:
     """What was requested, and what was done."""
 
     requests: Annotated[int, Figure("requests in the workload")]
-    finished: Annotated[int, Figure("got all their tokens")]
+    finished: Annotated[int, Figure("requests that got all their tokens")]
     cut: Annotated[int, Figure("were still running when the window closed, or when the run died")]
     unsent: Annotated[int, Figure("were never due, or not yet submitted")]
     without_first_token: Annotated[
@@ -66,7 +66,7 @@ class Throughput:
 
     prefill_positions_per_s: Annotated[
         float | None,
-        Figure("prefill done; recomputation counts, prefix-cache hits do not", "positions/s",
+        Figure("prompt positions computed; recomputation counts, prefix-cache hits do not", "positions/s",
                "prefill positions / duration", UNREPORTED, "higher"),
     ] = None  # fmt: skip
     output_tokens_per_s: Annotated[
@@ -123,7 +123,9 @@ class Latency:
             "gap between a request's arrivals; k tokens that arrive together count as k equal gaps", "s", better="lower"
         ),
     ]
-    e2e: Annotated[Summary, Figure("end to end", "s", "last token - due", better="lower")]
+    e2e: Annotated[
+        Summary, Figure("from when a request was due to its last token", "s", "last token - due", better="lower")
+    ]
     arrival_gap: Annotated[
         Summary | None,
         Figure(
@@ -181,4 +183,6 @@ class OverTime:
     running: Annotated[tuple[float | None, ...], Figure("mean batch")]
     waiting: Annotated[tuple[float | None, ...], Figure("mean number of waiting requests")]
     kv_usage: Annotated[tuple[float | None, ...], Figure("mean share of the KV cache in use")]
-    output_tokens_per_s: Annotated[tuple[float, ...], Figure("speed", unit="tokens/s")]
+    output_tokens_per_s: Annotated[
+        tuple[float, ...], Figure("output tokens per second, in equal parts of the window", unit="tokens/s")
+    ]

@@ -107,6 +107,14 @@ def test_a_load_whose_probes_are_disturbed_is_probed_again_and_bounds_the_answer
     assert (now.state, now.answer, now.fails) == ("unresolved", 2.0, None)
 
 
+def test_where_no_load_was_decided_the_search_is_unresolved_and_not_below_every_load() -> None:
+    probes: list[Probe] = []
+    while (now := search(probes, 4.0, 15, least=4.0)).next is not None:
+        probes.append(probe(now.next, 0.3, disturbed=True))
+    assert [one.load for one in probes] == [4.0, 4.0, 4.0]
+    assert (now.state, now.answer, now.fails) == ("unresolved", None, None)
+
+
 def test_a_lower_load_that_fails_counts_more_than_a_higher_one_that_held() -> None:
     found = search([probe(1, 1.0), probe(2, 1.0), probe(4, 0.5), probe(3, 1.0), probe(1.5, 0.5)], 1.0, 15)
     assert (found.answer, found.fails) == (1.0, 1.5)

@@ -291,9 +291,10 @@ def test_a_reason_for_doubt_is_said_once_a_layer():
         {"status": "suspect", "reasons": [{"code": "steal", "detail": f"{k} %"}]} for k in (3, 4)
     ]
     runs[1]["reasons"].append({"code": "warmup", "detail": "not settled"})
+    runs[1]["reasons"].append({"code": "few_requests", "detail": "64 requests"})  # a note, and no doubt
     assert list(doubts(filled(LayerRow, {"name": "core", "runs": runs}))) == [
-        "core: 3 % (one of 2 such runs)",
-        "core: not settled",
+        "core: 3 % (2 of 2 runs)",
+        "core: not settled (1 of 2 runs)",
     ]
 
 

@@ -115,7 +115,7 @@ def test_a_disturbed_probe_does_not_count_and_a_doubted_one_makes_the_whole_susp
     at = next(one for one in found.loads if one.load == 4)
     assert (at.holds, at.disturbed, len(at.runs)) == (True, 1, 2)
     assert (found.state, found.status) == ("found", "ok")
-    assert "rate_per_s 4: 1 of 2 probes not counted" in found.notes[0]
+    assert "4 requests/s: 1 of 2 probes not counted" in found.notes[0]
     journal = tmp_path / "journal.jsonl"
     lines = journal.read_text().splitlines()
     lines[-1] = lines[-1].replace(f'"{DOUBTED}": 0.0', f'"{DOUBTED}": 1.0')

@@ -174,6 +174,11 @@ def test_devices_and_cores_are_drawn_over_time(run: Source) -> None:
     assert cores["other processes"] == pytest.approx(2 * 0.2)
 
 
+def test_a_line_of_one_point_is_not_drawn() -> None:
+    one, two = (np.zeros(1), np.ones(1)), (np.arange(2.0), np.ones(2))
+    assert list(timeline.drawable({"worker": one, "harness": two})) == ["harness"]
+
+
 def test_lowered_clocks_are_marked_once_where_they_begin(run: Source) -> None:
     found = events.events(sampled(run))
     assert found["at"] == [pytest.approx(0.8)]

@@ -15,11 +15,12 @@ from innerloop.harness.pages.parts import Chart, Page, Table
 from innerloop.harness.pages.probes import bisect_page, found_rate_page, noise_page
 from innerloop.harness.pages.sweep import sweep_page
 from innerloop.harness.pages.trials import trials_page
+from innerloop.harness.report.sweep import curve_name
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.bisect import Bisect
 from innerloop.harness.schema.find_rate import FindRate
 from innerloop.harness.schema.noise import Noise
-from innerloop.harness.schema.sweep import Sweep
+from innerloop.harness.schema.sweep import Curve, Sweep
 from innerloop.harness.schema.trials import Trials
 from innerloop.harness.store import journal
 from tests.golden.cases import STORED
@@ -102,6 +103,8 @@ def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
         "curves": [], "notes": [], "machine": {},
     })  # fmt: skip
     page = sweep_page(found, "s")
+    curve = Curve({"engine": "vllm", "set.max_batch_size": 16}, ("a", "b"), ())
+    assert curve_name(curve) == "vllm, max_batch_size=16"
     drawn = chart(page, "pareto")
     assert drawn.columns["cell"] == ["a", "b", "c"]  # d is not ranked
     assert drawn.columns["series"] == ["on the frontier", "on the frontier", "dominated at 95 %"]
@@ -138,6 +141,9 @@ def test_a_search_shows_each_load_with_the_share_that_kept_the_limit() -> None:
         ("4", "100.0 % (99.2-100.0)"), ("6", "-"), ("8 *", "50.0 % (40.0-60.0)"),
     ]  # fmt: skip
     assert "suspect probes: 1 of 3" in table(page, "loads").note
+    unknown = replace(found, loads=tuple(replace(one, kept={}) for one in found.loads))
+    assert found_rate_page(replace(found, state="unresolved"), "f").status == "unresolved"
+    assert found_rate_page(unknown, "f").charts() == []  # a chart without a mark cannot be drawn
 
 
 def test_a_bisection_shows_how_likely_each_version_is_the_culprit() -> None:

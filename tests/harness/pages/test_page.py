@@ -22,9 +22,11 @@ from innerloop.harness.pages.bundle import bundle
 from innerloop.harness.pages.document import html, in_script
 from innerloop.harness.pages.parts import Label, Row, Table, filled
 from innerloop.harness.pages.repeat import command
+from innerloop.harness.pages.speed import speed
 from innerloop.harness.pages.terms import OF_THE_SCHEMA, OWN, defined
 from innerloop.harness.report.__main__ import main
 from innerloop.harness.result.figures import PRIMARY
+from innerloop.harness.schema.goodput import Goodput, Limit, LimitKept
 from innerloop.harness.schema.reasons import Failure, Reason
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session.arguments import parser, request_of
@@ -202,11 +204,30 @@ def test_a_run_names_the_command_that_repeats_it(make: Any) -> None:
 
     result = result_file.read(make("run"))
     spec = replace(
-        result.spec, layer="engine", settings_given={"max_batch_size": 16}, label={"try": "a b"}, seeds={"content": 3}
+        result.spec,
+        layer="engine",
+        settings_given={"max_batch_size": 16},
+        label={"try": "a b"},
+        seeds={"content": 3},
+        slo=(Limit("ttft", 0.99, 0.5),),
     )
     line = parser().parse_args(shlex.split(command(spec))[2:])
     assert (line.engine, line.layer, line.set, line.label) == ("vllm", "engine", ["max_batch_size=16"], ["try=a b"])
     assert request_of(line).seed == "content=3"
+    assert line.slo == "ttft_p99=0.5s"
+
+
+def test_limits_of_latency_are_on_the_page_as_in_the_report(make: Any) -> None:
+    from innerloop.harness.store import result_file
+
+    kept = LimitKept("ttft", 0.9, 0.2, judged=117, kept=117, share=1.0, low=0.968, high=1.0, clustering=1.0, holds=True)
+    good = Goodput((kept,), due=117, good=107, share=107 / 117, requests_per_s=8.9)
+    found = [
+        part for part in speed(replace(result_file.read(make("run")), goodput=good)).parts if isinstance(part, Table)
+    ]
+    assert found[-1].rows[0].label.text == "ttft_p90 200 ms"
+    assert found[-1].rows[0].cells == ["100.0 %", "96.8 % – 100.0 %", "117", "met"]
+    assert "107 of 117 requests" in found[-1].note
 
 
 @pytest.mark.slow

@@ -150,12 +150,31 @@ def test_a_failure_shows_its_cause_and_the_engines_last_words(failed: Result) ->
         "FAILED",
         "failed: out_of_memory_host",
         "MemoryError: [Errno 12] cannot allocate memory",
-        "exit 1",
+        "the worker ended with exit code 1",
         "Choose a smaller model.",
         "[/red] is no markup",
         "loading loading",
     ):
         assert words in printed
+
+
+def test_a_traceback_that_ends_the_log_is_printed_once(failed: Result) -> None:
+    assert failed.failure is not None
+    lines = ("Traceback (most recent call last):", "ValueError: once")
+    why = replace(failed.failure, traceback=lines, log_tail=("loading", *lines), exit=-9)
+    printed = text(replace(failed, failure=why))
+    assert printed.count("ValueError: once") == 1
+    assert "loading" in printed
+    assert "the worker was ended by signal 9" in printed
+    other = replace(why, log_tail=("loading", *lines, "and then more"))
+    assert text(replace(failed, failure=other)).count("ValueError: once") == 2
+
+
+def test_a_dash_where_requests_had_not_ended_is_explained(result: Result) -> None:
+    e2e = replace(result.latency_s.e2e, count=37, unfinished=27, p90=None)
+    latency = replace(result.latency_s, e2e=e2e)
+    assert "-: p90 unknown where too many values had not ended" in text(replace(result, latency_s=latency))
+    assert "had not ended" not in text(result)
 
 
 def test_what_the_engine_does_not_report_is_a_dash_or_left_out(result: Result) -> None:
