@@ -35,7 +35,7 @@ Made by `python -m benchmarks.families --page`: each small model that is shipped
 {PROMPT} + {OUTPUT} tokens in one thread of a busy machine. MBU and MFU are of all steps. "agrees": `--verify` passed,
 which scores the engine's tokens by transformers in float64; the figures are the root mean square of the errors of the
 engine's log-probabilities and the most that passes. Of torch it was not asked: it is the same library. "refused" quotes
-why, before anything started.
+why, before anything started. 4-bit weights were run on another machine, whose CPU has AVX-512.
 """
 
 
