@@ -127,9 +127,11 @@ class Worker:
     def events(self, wait_s: float) -> list[Event]:
         """What has arrived on the control channel, waiting at most `wait_s` seconds for the first of it."""
         if not self._selector.select(wait_s):
-            if self._guard.poll() is not None:
+            if self._guard.poll() is None:
+                return []
+            if not self._selector.select(0):  # its last word may have come since
                 self.alive = False  # killed: a forked child of the engine may still hold the channel open
-            return []
+                return []
         data = os.read(self._control, 1 << 20)
         if not data:
             self.alive = False  # the worker, the guard and all their children have let go of the channel

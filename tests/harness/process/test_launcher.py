@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
+import selectors
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from innerloop.engines.worker.recorder import Recorder
 from innerloop.harness.process import ended, launcher
-from innerloop.harness.process.launcher import Limits, Outcome
+from innerloop.harness.process.launcher import Limits, Outcome, Worker
 from innerloop.harness.schema.reasons import Failure
 from tests.real import ROOT
 from tests.waiting import Clock
@@ -200,3 +204,30 @@ def test_a_profiler_s_windows_are_kept_as_they_are_told():
     outcome = Outcome()
     launcher.take({"event": "capture", "time_ns": 5, "open": True, "step": 7}, outcome)
     assert outcome.captures == [{"open": True, "step": 7, "time_ns": 5}]
+
+
+def test_the_last_word_of_a_guard_that_ends_just_then_is_heard() -> None:
+    """Nothing has come when the waiting ends; then the worker's exit code does, and the guard ends."""
+    read_fd, write_fd = os.pipe()
+    worker = Worker.__new__(Worker)
+    worker.alive, worker._control, worker._pending = True, read_fd, b""
+
+    class Late:
+        def __init__(self) -> None:
+            self.real = selectors.DefaultSelector()
+            self.real.register(read_fd, selectors.EVENT_READ)
+            self.unregister = self.real.unregister
+
+        def select(self, wait_s: float) -> list[Any]:
+            found = self.real.select(0)
+            if wait_s:
+                os.write(write_fd, b'{"event": "exit", "code": 3}\n')
+                os.close(write_fd)
+            return found
+
+    worker._selector, worker._guard = cast(Any, Late()), cast(Any, SimpleNamespace(poll=lambda: 0))
+    assert worker.events(1.0) == [{"event": "exit", "code": 3}]
+    assert worker.alive
+    assert worker.events(0) == []
+    assert not worker.alive
+    os.close(read_fd)
