@@ -28,7 +28,7 @@ IMPORTED = {
     "vllm": (
         "vllm.v1.engine.core_client", "vllm.v1.worker.cpu_worker", "vllm.entrypoints.llm",
         "vllm.model_executor.models.llama", "transformers.generation.continuous_batching",
-        "transformers.models.auto.modeling_auto",
+        "transformers.models.auto.modeling_auto", "tests.engines.vllm.inspecting",
     ),
 }  # fmt: skip
 
@@ -58,7 +58,7 @@ def interpreter(engine: str) -> Interpreter:
     made = environments.create(load_engine(engine), "cpu")
     process = subprocess.Popen(
         [str(made.python), str(FORKING), *IMPORTED[engine]],
-        env={**environment(variables(**made.variables)), "PYTHONPATH": str(ROOT)},
+        env={**environment(variables(**made.variables)), "PYTHONPATH": str(ROOT), "TORCHDYNAMO_DISABLE": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -21,6 +21,9 @@ REFERENCES = {
     "ngram core": "repeating reference", "ngram engine": "repeating reference", "moe": "moe reference",
     "two ranks": "reference",
 }  # fmt: skip
+SMALL = [  # products of FP8 are slow loops on CPUs
+    "num_hidden_layers=1", "hidden_size=128", "intermediate_size=256", "num_attention_heads=4", "head_dim=32",
+]  # fmt: skip
 DRAFTING = ("ngram core", "ngram engine")
 CASES = (*REFERENCES, "fp8 cache", "fp8 weights")
 
@@ -42,7 +45,7 @@ def folder(tmp_path_factory) -> Path:
     models = {
         name: str(ensure_checkpoint(load_model(name), "float32").path) for name in ("llama-tiny", "qwen3-moe-tiny")
     }
-    fp8 = load_model("llama-tiny-fp8", ["num_hidden_layers=1"])  # its products are slow loops on CPUs
+    fp8 = load_model("llama-tiny-fp8", SMALL)
     models["llama-tiny-fp8"] = str(ensure_checkpoint(fp8, fp8.dtype).path)
     models["bfloat16"] = str(ensure_checkpoint(load_model("llama-tiny"), "bfloat16").path)
     place = tmp_path_factory.mktemp("stepped")

@@ -24,13 +24,14 @@ warmup: {requests: 1, output_tokens: 2, max_rounds: 1}
 """
 # Largest mean difference of log probabilities, whose own deviation is 1: vLLM rounds activations to float16 with 4-bit
 # weights, to bfloat16 and e4m3 (a relative error of up to 1/16 in each layer) with fp8 weights.
+SMALL = ["num_hidden_layers=2", "hidden_size=256", "intermediate_size=512", "num_attention_heads=4"]  # slow loops
 ALLOWED = {"llama-tiny-awq": 0.01, "llama-tiny-gptq": 0.01, "llama-tiny-fp8": 0.2}
 NAMES = [pytest.param(name, marks=[] if name.endswith("fp8") else [FOUR_BITS]) for name in ALLOWED]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_vllm_computes_what_the_dequantized_weights_mean(tmp_path: Path, name: str) -> None:
-    model = load_model(name, ["num_hidden_layers=2"])  # products of FP8 are slow loops on CPUs
+    model = load_model(name, SMALL)
     path = ensure_checkpoint(model, model.dtype, folder=tmp_path).path
     weights = dequantized(path)
     prompts = np.random.default_rng(0).integers(3, model.vocab_size, (2, 24))
