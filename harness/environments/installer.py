@@ -62,9 +62,9 @@ def install(folder: Path, lock: Path, lock_fd: int, say: Say, only_look: bool = 
 
     Packages come from where pip is configured to look. torch's CPU builds (`+cpu`) are on PyTorch's own index: where
     the configured sources do not have the one in the lock, it is tried as well. Everything is compiled to bytecode, as
-    pip does: else every start of an engine compiles thousands of files, where the environment or the user's
-    PYTHONDONTWRITEBYTECODE keeps Python from writing them. `only_look`: all of it is looked up and nothing
-    is fetched, so that no hash is compared.
+    pip does, unless UV_COMPILE_BYTECODE says otherwise: else every start of an engine compiles thousands of files,
+    where the environment or the user's PYTHONDONTWRITEBYTECODE keeps Python from writing them. `only_look`: all of it
+    is looked up and nothing is fetched, so that no hash is compared.
 
     Raises:
         InstallFailed: with the installer's own words.
@@ -75,7 +75,8 @@ def install(folder: Path, lock: Path, lock_fd: int, say: Say, only_look: bool = 
     offline = no_index(pip_settings())
     if offline:
         command.append("--no-index")
-    command.append("--dry-run" if only_look else "--compile-bytecode")
+    if only_look:
+        command.append("--dry-run")
     code, lines = _run(command, folder.parent, lock_fd, say)
     if code == 0:
         return _added(lines)
@@ -146,7 +147,8 @@ def _run(command: Sequence[str], cwd: Path, lock_fd: int, say: Say) -> tuple[int
 
 def environment_of_uv() -> dict[str, str]:
     """The variables that uv is started with."""
-    kept = {name: value for name, value in os.environ.items() if name not in MISLEADING}
+    kept = {"UV_COMPILE_BYTECODE": "1"}
+    kept |= {name: value for name, value in os.environ.items() if name not in MISLEADING}
     return kept | uv_variables(pip_settings()) | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
 
 

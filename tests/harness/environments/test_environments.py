@@ -339,6 +339,12 @@ def test_a_users_pythonpath_and_uv_settings_do_not_change_what_is_installed(
     assert worker.stdout.strip() == "1.0"
 
 
+def test_who_asks_uv_for_no_bytecode_gets_none(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_COMPILE_BYTECODE", "0")
+    made = environments.create(toys.engine(lock), "cpu")
+    assert not list(made.folder.glob("lib/*/site-packages/toy/**/*.pyc"))
+
+
 def test_libraries_to_preload_are_named_if_they_are_there(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = toys.engine(lock, preload=["pyvenv.cfg", "lib/libabsent.so"])  # stands for a library
     made = environments.create(engine, "cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -25,7 +26,7 @@ from tests.real import ROOT
 from tests.waiting import gone, until
 
 SWEEP = f"""\
-name: fourteen
+name: two-nodes
 base: {{model: llama-tiny, device: cpu, ceilings: "off", workload: {ROOT / "tests" / "golden" / "few.yaml"}}}
 grid:
   engine: [{ROOT / "tests" / "plugins" / "scripted"}]
@@ -33,10 +34,9 @@ grid:
   engine_arg.step_us: [500]
   set.max_batch_size: [2, 4]
   workload_arg.load.users: [2, 3, 4]
-points:
-  - {{engine: torch, set.max_batch_size: 4}}
 trials: 2
-"""  # a trial: 6 cells of the scripted engine in 2 processes, and a real one
+"""  # a trial: 6 cells of the scripted engine in 2 processes
+A_REAL_ONE = "points: [{engine: torch, set.max_batch_size: 4}]\n" if "INNERLOOP_LONG_TESTS" in os.environ else ""
 
 
 def test_a_block_of_which_a_part_is_done_is_run_again_on_one_node() -> None:
@@ -62,7 +62,7 @@ def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, caps
                                            tmp_path: Path) -> None:  # fmt: skip
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.chdir(tmp_path)
-    Path("s.yaml").write_text(SWEEP)
+    Path("s.yaml").write_text(SWEEP + A_REAL_ONE)
     assert main(["s.yaml", "--on", "ray", "--out", "e"]) == 2
     assert "pip install 'innerloop[ray]'" in capsys.readouterr().err
     assert not Path("e").exists()
@@ -132,7 +132,7 @@ def test_of_a_node_that_is_killed_in_the_middle_nothing_is_lost(
     two: Two, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("s.yaml").write_text(SWEEP)
+    Path("s.yaml").write_text(SWEEP + A_REAL_ONE)
     undisturbed, _ = swept("undisturbed")
     lost_block: list[int] = []
     begin = Cluster.begin
@@ -155,7 +155,7 @@ def test_of_a_node_that_is_killed_in_the_middle_nothing_is_lost(
     again = events[events.index(lost[-1]) + 1 :]
     assert {one.job for one in lost} == {one.job for one in again if one.block in lost_block and one.event == "done"}
     newest = {one.job: one for one in events}
-    assert len(newest) == 14
+    assert len(newest) == 2 * len(found["cells"]) >= 12
     assert {one.event for one in newest.values()} == {"done"}
     assert all((Path("disturbed/runs") / name / "result.json").is_file() for name in newest)
     assert masked(found) == masked(undisturbed)
