@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, TypedDict, cast
 from innerloop.harness.ceilings.model import Ceilings, Key, MatrixRate, MemoryRate
 from innerloop.harness.cli.errors import InnerloopError
 from innerloop.harness.cli.signals import hold
+from innerloop.harness.process.engine_log import log_tail
 from innerloop.harness.process.guard import TEMPORARY
-from innerloop.harness.process.launcher import Worker, log_tail
+from innerloop.harness.process.launcher import Worker
 
 if TYPE_CHECKING:
     from innerloop.harness.environments import Environment

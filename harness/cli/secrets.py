@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from innerloop.harness.cli.errors import Refused
 
 HIDDEN = "(set; value not stored)"
+SHORT, PLAIN = 6, 16  # least characters of a value that is looked for; of one of letters or digits only
 WORDS = (
     r"API_?KEY|ACCESS_?KEY|KEY$|TOKEN(?![_.-]IDS?$)|SECRETS?"  # a key in the middle of a name is one of attention
     r"|PASS|PASSWORD|PASSWD|PASSPHRASE|CRED|CREDENTIALS?|AUTH|AUTHORIZATION"
@@ -48,6 +50,26 @@ def hidden(value: str) -> str:
 def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
     """The variables, with what looks like a credential, by its name or in its value, hidden."""
     return {name: HIDDEN if is_secret(name) else hidden(value) for name, value in variables.items()}
+
+
+def own_credentials() -> list[str]:
+    """The values of this process's variables that hold a credential, the longest first; not those short or plain enough
+    to be found in what is none (`required`, `8080`)."""
+    held = {value for name, value in os.environ.items() if is_secret(name)}
+    told = [value for value in held if len(value) >= (PLAIN if value.isalpha() or value.isdigit() else SHORT)]
+    return sorted(told, key=len, reverse=True)
+
+
+def without_credentials(found: Any, credentials: Sequence[str]) -> Any:
+    """What was read from JSON, its texts without these values."""
+    if isinstance(found, str):
+        for value in credentials:
+            found = found.replace(value, HIDDEN)
+        return found
+    if isinstance(found, dict):
+        parts = ((without_credentials(name, credentials), one) for name, one in found.items())
+        return {name: without_credentials(one, credentials) for name, one in parts}
+    return [without_credentials(one, credentials) for one in found] if isinstance(found, list) else found
 
 
 def refuse_secrets(arguments: Mapping[str, Any], option: str) -> None:

@@ -20,8 +20,8 @@ from innerloop.harness.experiments.local import Way
 from innerloop.harness.experiments.runner import Execute, Outcome
 from innerloop.harness.experiments.sides import words_of
 from innerloop.harness.machine import Machine, cache_folder
+from innerloop.harness.process.engine_log import log_tail
 from innerloop.harness.process.guarded import run_guarded
-from innerloop.harness.process.launcher import log_tail
 from innerloop.harness.schema.experiment import Manifest
 from innerloop.harness.store.folders import locked
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from innerloop.harness.cli.errors import InnerloopError
 from innerloop.harness.cli.signals import hold
 from innerloop.harness.process.ended import oom_kills, signal_name
-from innerloop.harness.process.launcher import Worker, log_tail
+from innerloop.harness.process.engine_log import log_tail
+from innerloop.harness.process.launcher import Worker
 
 if TYPE_CHECKING:
     from innerloop.harness.environments.environment import Environment

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from innerloop.harness.cli.signals import hold
 from innerloop.harness.process.bound import MARK, end_marked
+from innerloop.harness.process.engine_log import blank_credentials
 
 GUARD = Path(__file__).with_name("guard.py")
 GRACE_S, CLEANUP_S = 5.0, 30.0  # between SIGTERM and SIGKILL; until the guard itself is killed
@@ -49,6 +50,7 @@ def run_guarded(command: Sequence[str], folder: Path, log: Path) -> int | None:
                 _end(process)
                 if process.returncode != 0:
                     end_marked(mark)
+                blank_credentials(log)
             os.set_blocking(read_fd, False)
             return _code(read_fd)
         finally:

@@ -17,11 +17,10 @@ from pathlib import Path
 
 import innerloop
 from innerloop import engines
-from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.reading import open_regular
-from innerloop.harness.cli.secrets import without_secrets
+from innerloop.harness.cli.secrets import own_credentials, without_credentials, without_secrets
 from innerloop.harness.process.bound import MARK, end_marked
 from innerloop.harness.process.ended import ended, explained, oom_kills
+from innerloop.harness.process.engine_log import blank_credentials
 from innerloop.harness.process.events import Account, Capture, Event, Round, account, of_all_windows
 from innerloop.harness.process.guard import unregister
 from innerloop.harness.process.temp_folder import temp_variables
@@ -31,7 +30,6 @@ TICK_S = 1.0  # news on the control channel is heard at once; this is for the li
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
 CLOSE_S = 10.0  # for an engine to close after its failure
 CLEANUP_S = 8.0  # for the guard to end everything below it, before its own group is killed too
-LOG_TAIL_LINES, LOG_TAIL_BYTES = 20, 64 << 10
 BEFORE_WINDOWS = ("start", "import", "load")  # phases
 CHANNEL = "control"  # the FIFO beside the job of a worker that a tool starts
 
@@ -138,7 +136,8 @@ class Worker:
             self._selector.unregister(self._control)
             return []
         *lines, self._pending = (self._pending + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        told: list[Event] = without_credentials([json.loads(line) for line in lines], own_credentials())
+        return told
 
     def kill(self) -> None:
         """Ends the worker and everything below it; returns when nothing is left."""
@@ -166,6 +165,7 @@ class Worker:
         os.close(self._control)
         if self._fifo is not None:
             self._fifo.unlink(missing_ok=True)
+        blank_credentials(self.log_path)
 
 
 def worker_command(python: Path, job_path: Path, channel: str, module: str = "worker") -> list[str]:
@@ -275,15 +275,3 @@ def last_beat_ns(trace: Path) -> int:
 
     beats = [int(header(path)["beat_ns"]) for path in trace.glob("*/steps.bin") if path.stat().st_size]
     return max(beats, default=0)
-
-
-def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> tuple[str, ...]:
-    """The last lines of the engine's log, without control characters."""
-    try:
-        with open_regular(path, path.name, sys.maxsize) as f:
-            f.seek(max(os.fstat(f.fileno()).st_size - LOG_TAIL_BYTES, 0))
-            text = f.read(LOG_TAIL_BYTES).decode(errors="replace")
-    except (OSError, Refused):
-        return ()
-    text = "".join(c if c.isprintable() or c in "\n\t" else "\n" for c in text)
-    return tuple(line for line in text.splitlines() if line.strip())[-lines:]

@@ -12,6 +12,7 @@ from innerloop.harness.cli.errors import told
 from innerloop.harness.cli.secrets import without_secrets
 from innerloop.harness.machine.commit import own_commit
 from innerloop.harness.process import launcher
+from innerloop.harness.process.engine_log import log_tail
 from innerloop.harness.process.launcher import Outcome
 from innerloop.harness.result.build import build
 from innerloop.harness.result.keep import keep
@@ -40,7 +41,7 @@ def conclude(
     """
     folder = inputs.folder
     if outcome.failure is not None and not outcome.failure.log_tail:
-        outcome.failure = replace(outcome.failure, log_tail=launcher.log_tail(folder / "engine.log"))
+        outcome.failure = replace(outcome.failure, log_tail=log_tail(folder / "engine.log"))
     try:
         result = build(observed(inputs, prepared, outcome, device_note, sampled))
     except Exception as error:

@@ -17,8 +17,9 @@ from innerloop.harness import environments
 from innerloop.harness.analysis.checks import checks
 from innerloop.harness.checkpoints import ensure_checkpoint, use_weights
 from innerloop.harness.preparations import prepare_all
+from innerloop.harness.process.engine_log import log_tail
 from innerloop.harness.process.events import Event
-from innerloop.harness.process.launcher import Worker, log_tail
+from innerloop.harness.process.launcher import Worker
 from innerloop.harness.result.conformance import Check
 from innerloop.harness.spec.adapter_settings import adapter_of, load_of_run
 

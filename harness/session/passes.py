@@ -19,6 +19,7 @@ from innerloop.harness.analysis.steps import usual_batch
 from innerloop.harness.cli.errors import InnerloopError, Refused, told
 from innerloop.harness.cli.signals import Stopped, hold
 from innerloop.harness.process import launcher
+from innerloop.harness.process.engine_log import log_tail
 from innerloop.harness.process.launcher import Limits, Outcome, Worker
 from innerloop.harness.profiling import findings, tools
 from innerloop.harness.profiling.choice import TOOLS, DescribedProfile, Profile
@@ -151,7 +152,7 @@ def add(
             lines = tuple(traceback.format_exc().splitlines())
             outcome.failure = Failure(cause_of(error), told(error), traceback=lines)
         if outcome.failure is not None:
-            tail = launcher.log_tail(about.folder / "engine.log")
+            tail = log_tail(about.folder / "engine.log")
             outcome.failure = replace(outcome.failure, log_tail=tail)
         outcome.notes += put_away(about.folder)
         result = replace(

@@ -15,7 +15,8 @@ from innerloop.harness import environments
 from innerloop.harness.ceilings.measure import pinned_threads
 from innerloop.harness.cli.errors import InnerloopError
 from innerloop.harness.cli.signals import hold
-from innerloop.harness.process.launcher import Worker, log_tail
+from innerloop.harness.process.engine_log import log_tail
+from innerloop.harness.process.launcher import Worker
 from innerloop.harness.profiles.engines import load_engine
 from innerloop.harness.session.number_formats import REFERENCE, NumberFormats
 

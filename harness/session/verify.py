@@ -24,6 +24,7 @@ from innerloop.harness.checkpoints.weights import read_object
 from innerloop.harness.cli.errors import InnerloopError, told
 from innerloop.harness.cli.signals import Stopped, hold
 from innerloop.harness.process import launcher
+from innerloop.harness.process.engine_log import log_tail
 from innerloop.harness.process.launcher import Outcome, Worker
 from innerloop.harness.result.keep import keep
 from innerloop.harness.result.verification import with_verification
@@ -169,7 +170,7 @@ class Verifying:
             finally:
                 worker.close(outcome.worker_pid)
         if outcome.failure is not None:
-            outcome.failure = replace(outcome.failure, log_tail=launcher.log_tail(self.folder / "engine.log"))
+            outcome.failure = replace(outcome.failure, log_tail=log_tail(self.folder / "engine.log"))
             raise InnerloopError(outcome.failure.message)
         again, alone = (read_outputs(trace / "measure" / OUTPUT) for trace in traces)
         for trace in traces:

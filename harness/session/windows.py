@@ -10,8 +10,9 @@ import numpy as np
 
 from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.process.engine_log import log_tail
 from innerloop.harness.process.events import of_all_windows
-from innerloop.harness.process.launcher import BEFORE_WINDOWS, Outcome, log_tail
+from innerloop.harness.process.launcher import BEFORE_WINDOWS, Outcome
 from innerloop.harness.schema.result import Process
 from innerloop.harness.session.inputs import Inputs, inputs_of
 from innerloop.harness.store.run_folder import make_folder, release

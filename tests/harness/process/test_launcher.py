@@ -91,16 +91,6 @@ def test_a_worker_that_ends_without_a_word_is_read_from_its_exit(code, out_of_me
     assert words in found.message
 
 
-def test_the_logs_end_is_shown_without_control_characters_and_empty_lines(tmp_path):
-    log = tmp_path / "engine.log"
-    log.write_bytes(b"one\n\x1b[31mtwo\x1b[0m\n\n" + b"loading: 1%\rloading: 2%\r" + b"\xff\nlast\n")
-    lines = launcher.log_tail(log, 3)
-    assert lines[-1] == "last"
-    assert len(lines) == 3
-    assert all(character.isprintable() for line in lines for character in line)
-    assert launcher.log_tail(tmp_path / "none") == ()
-
-
 def test_variables_of_the_harness_s_interpreter_do_not_reach_the_engine_s(monkeypatch):
     monkeypatch.setenv("VIRTUAL_ENV", "/somewhere")
     monkeypatch.setenv("PYTHONHOME", "/elsewhere")

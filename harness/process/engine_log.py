@@ -1,0 +1,58 @@
+"""What a worker's processes print: its last lines, and no credentials of this process's variables in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import open_regular
+from innerloop.harness.cli.secrets import own_credentials, without_credentials
+
+TAIL_LINES, TAIL_BYTES = 20, 64 << 10
+PART_BYTES = 1 << 20
+
+
+def log_tail(path: Path, lines: int = TAIL_LINES) -> tuple[str, ...]:
+    """The last lines of a log, without control characters."""
+    try:
+        with open_regular(path, path.name, sys.maxsize) as f:
+            f.seek(max(os.fstat(f.fileno()).st_size - TAIL_BYTES, 0))
+            text = f.read(TAIL_BYTES).decode(errors="replace")
+    except (OSError, Refused):
+        return ()
+    text = without_credentials(text, own_credentials())
+    text = "".join(c if c.isprintable() or c in "\n\t" else "\n" for c in text)
+    return tuple(line for line in text.splitlines() if line.strip())[-lines:]
+
+
+def blank_credentials(path: Path) -> None:
+    """Writes asterisks over the values of this process's credentials; a log that cannot be read or written stays."""
+    values = [value.encode(errors="surrogateescape") for value in own_credentials()]
+    try:
+        with open_regular(path, path.name, sys.maxsize) as read:
+            found = list(_places(read, values)) if values else []
+        if found:
+            with open(path, "r+b") as file:
+                for place, length in found:
+                    file.seek(place)
+                    file.write(b"*" * length)
+    except (OSError, Refused):
+        pass
+
+
+def _places(file: BinaryIO, values: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Where each value begins, and its length. Parts overlap by the longest value, less a byte."""
+    begin, kept = 0, b""
+    while part := file.read(PART_BYTES):
+        held = kept + part
+        for value in values:
+            at = held.find(value)
+            while at >= 0:
+                yield begin + at, len(value)
+                at = held.find(value, at + 1)
+        kept = held[len(held) - min(len(held), max(map(len, values)) - 1) :]
+        begin += len(held) - len(kept)
