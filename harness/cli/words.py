@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ LEAST_S = 1e-12  # a shorter time is a rounding error of sums
 BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control characters, surrogates, separators of lines
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they reorder what stands beside
+# What GitHub's, Azure's and TeamCity's CI take for a command in a line of output: `::error::`, `##[error]`, `##vso[`.
+OF_CI = re.compile(r"^([ \t]*):(?=:[\w-]+[^\n:]*::)|##(?=[a-z]*\[)", re.MULTILINE)
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -96,8 +99,10 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def printable(text: str) -> str:
-    """A text that may have several lines as it may be printed: everything that acts on a terminal is escaped."""
-    return visible(text, keep="\n\t")
+    """A text that may have several lines as it may be printed: everything that acts on a terminal is escaped, and
+    what a CI system would take for a command."""
+    text = visible(text, keep="\n\t")
+    return OF_CI.sub(lambda one: f"{one[1]}\\x3a" if one[1] is not None else "#\\x23", text)
 
 
 def assignments(values: Mapping[str, Any]) -> str:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from innerloop.harness.cli.words import assignments, cores, ends, levels, number, seconds, share, size, visible
+from innerloop.harness.cli.words import (
+    assignments,
+    cores,
+    ends,
+    levels,
+    number,
+    printable,
+    seconds,
+    share,
+    size,
+    visible,
+)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +97,19 @@ def test_control_characters_of_a_users_text_are_escaped() -> None:
     assert visible("a\x1b[31mb\n\x07") == "a\\x1b[31mb\\n\\x07"
     assert visible("\u202egpj.exe") == "\\u202egpj.exe"
     assert visible("bad \udcff byte") == "bad \\udcff byte"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("::error file=a.py,line=1::x", "\\x3a:error file=a.py,line=1::x"),
+        ("x\n  ::set-output name=a::b", "x\n  \\x3a:set-output name=a::b"),
+        ("x ##vso[task.setvariable]y\n##[group]", "x #\\x23vso[task.setvariable]y\n#\\x23[group]"),
+        *((text, text) for text in ("::1", "tests/a.py::test_b::c", "## a [link]", "a: b\n:: c", "std::vector::at")),
+    ],
+)
+def test_what_a_ci_system_would_take_for_a_command_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
 
 
 def test_what_was_set_is_written_as_it_is_typed() -> None:
