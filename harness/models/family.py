@@ -16,6 +16,7 @@ class Family:
     architectures: as config.json names them. model_type: as it is written into a synthetic checkpoint's config.json.
     tensors: in the order of the layers. attention: of every layer in order. defaults: what config.json may leave out,
         with what it then means.
+    required: whole numbers of at least 1, without which nothing can be computed; `a or b`: one of them is enough.
     unwritten: what our profiles say of every model and this family's config.json does not have.
     quantizes: the methods whose layout its matrices have in published checkpoints.
     """

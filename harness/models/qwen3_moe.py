@@ -36,6 +36,6 @@ QWEN3_MOE = Family(
     tensors,
     qwen2.attention,
     {"decoder_sparse_step": 1},
-    required=("moe_intermediate_size", "num_experts_per_tok"),
+    required=("moe_intermediate_size", "num_experts_per_tok", "num_experts or num_local_experts"),
     routed=lambda config: (experts(config), config["num_experts_per_tok"]),
 )

@@ -9,6 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from innerloop.harness.cli.errors import nearest
 from innerloop.harness.models.families import family_of
 from innerloop.harness.models.family import Family
+from innerloop.harness.models.fields import wrong_fields
 from innerloop.harness.models.routing import MOST
 from innerloop.harness.models.sizes import Sizes, kv_numbers, linear_shapes, sizes
 from innerloop.harness.profiles.published import SHAPE, profile_fields
@@ -100,6 +101,8 @@ class ModelProfile(Strict):
             rope = str(self.rope_scaling.get("rope_type", self.rope_scaling.get("type")))
             if rope not in ROPE_TYPES:
                 raise ValueError(f"rope_scaling.rope_type is {rope}{nearest(rope, ROPE_TYPES)}")
+        for wrong in wrong_fields(self.config):
+            raise ValueError(wrong)
         if self.family is not None:
             self._check_family(self.family)
         if self.routing_zipf:
@@ -114,10 +117,12 @@ class ModelProfile(Strict):
     def _check_family(self, family: Family) -> None:
         shape = self.shape()
         for field in family.required:
-            if shape.get(field) is None:
+            given = [name for name in field.split(" or ") if shape.get(name) is not None]
+            if not given:
                 raise ValueError(f"{field} is missing")
-            if not isinstance(shape[field], int) or isinstance(shape[field], bool) or shape[field] < 1:
-                raise ValueError(f"config.{field} is {shape[field]}; it must be a whole number of at least 1")
+            for name in given:
+                if not isinstance(shape[name], int) or isinstance(shape[name], bool) or shape[name] < 1:
+                    raise ValueError(f"config.{name} is {shape[name]}; it must be a whole number of at least 1")
         experts = (family.routed(shape) or (0, 0))[0]
         if experts * self.num_hidden_layers > MOST_EXPERTS:
             raise ValueError(

@@ -1,0 +1,40 @@
+"""What the keys of a configuration are, as far as families and engines' adapters compute with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from innerloop.harness.models.stored import Config
+
+WHOLE = {  # a whole number of at least this, or null
+    "decoder_sparse_step": 1, "first_k_dense_replace": 0, "max_window_layers": 0, "moe_intermediate_size": 0,
+    "n_routed_experts": 0, "n_shared_experts": 0, "num_experts": 0, "num_experts_per_tok": 0, "num_local_experts": 0,
+    "q_lora_rank": 0, "sliding_window": 0, "sliding_window_pattern": 1, "_sliding_window_pattern": 1,
+}  # fmt: skip
+NUMBERS = (
+    "attn_logit_softcapping", "final_logit_softcapping", "partial_rotary_factor", "query_pre_attn_scalar",
+    "rope_local_base_freq", "routed_scaling_factor",
+)  # fmt: skip
+LISTS: dict[str, tuple[type, str]] = {"layer_types": (str, "names"), "mlp_only_layers": (int, "whole numbers")}
+
+
+def wrong_fields(config: Config) -> Iterator[str]:
+    """What each value is that is not of its key's kind, and what it must be."""
+    for name, value in config.items():
+        if value is not None and (must := _must(name, value)):
+            yield f"config.{name} is {value!r}; it must be {must}"
+
+
+def _must(name: str, value: Any) -> str | None:
+    if name in WHOLE and not (_is(value, int) and value >= WHOLE[name]):
+        return f"a whole number of at least {WHOLE[name]}"
+    if name in NUMBERS and not (_is(value, int) or _is(value, float)):
+        return "a number"
+    if name in LISTS and not (isinstance(value, list) and all(_is(one, LISTS[name][0]) for one in value)):
+        return f"a list of {LISTS[name][1]}"
+    return None
+
+
+def _is(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
