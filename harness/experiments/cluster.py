@@ -33,6 +33,7 @@ from innerloop.harness.store.typed import document
 if TYPE_CHECKING:
     from rich.console import Console
 
+PRIORITY = "RAY_worker_niceness", "0"  # with Ray's own 15, engines wait for whatever else runs on their node
 LOCAL = "ray"  # --on ray: a cluster that is running here, else one of this machine alone
 WAIT_S = 1.0
 MOST_LOST = 5  # times that a block may be lost before that is taken for its own fault
@@ -60,6 +61,7 @@ def connected(address: str) -> Iterator[Any]:
                 try:
                     ray.init(address="auto", **quiet)
                 except ConnectionError:
+                    os.environ.setdefault(*PRIORITY)
                     ray.init(include_dashboard=False, **quiet)
             else:
                 ray.init(address, **quiet)

@@ -25,6 +25,7 @@ def host_state(
         worker_cpus=worker_cpus,
         harness_cpus=harness_cpus,
         load_average=_load(root / "proc/loadavg"),
+        niceness=os.getpriority(os.PRIO_PROCESS, 0),
         boot_id=_read(root / "proc/sys/kernel/random/boot_id") or None,
     )
 

@@ -26,7 +26,7 @@ SYSTEM = (
     "physical_cores",
     "logical_cores",
 )
-STATE = ("governor", "turbo", "smt", "affinity", "worker_cpus", "harness_cpus")
+STATE = ("governor", "turbo", "smt", "affinity", "niceness", "worker_cpus", "harness_cpus")
 MACHINE = ("arch", "cpu", "cpu_flags", "machine_logical_cores")
 
 

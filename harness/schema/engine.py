@@ -99,6 +99,10 @@ class HostState:
         tuple[float, float, float] | None, Figure("over the last 1, 5 and 15 minutes", null=SYSTEM_SILENT)
     ]
     boot_id: Annotated[str | None, Figure("id of this boot of the system", null=SYSTEM_SILENT)]
+    niceness: Annotated[
+        int | None,
+        Figure("of innerloop and the engine: -20 gets most CPU time, 19 least", null="an older innerloop wrote it"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

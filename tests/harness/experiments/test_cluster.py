@@ -17,7 +17,7 @@ import pytest
 
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.experiments.blocks import Job
-from innerloop.harness.experiments.cluster import Cluster, begun_elsewhere, keep, pack
+from innerloop.harness.experiments.cluster import PRIORITY, Cluster, begun_elsewhere, keep, pack
 from innerloop.harness.experiments.folder import read_events
 from innerloop.harness.schema.experiment import Event
 from innerloop.harness.sweep import main
@@ -94,6 +94,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
     from ray import cluster_utils
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv(*PRIORITY)
     with ExitStack() as undo:
         place = undo.enter_context(TemporaryDirectory(prefix="r"))  # paths of sockets must be short
         monkeypatch.setenv("TMPDIR", place)  # Ray's folder, and those of jobs that a lost node leaves

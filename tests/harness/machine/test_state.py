@@ -31,6 +31,7 @@ def test_what_the_kernel_says_is_read(tmp_path):
     assert found.load_average == (0.5, 0.25, 0.1)
     assert (found.boot_id, found.worker_cpus, found.harness_cpus) == ("8c0f", (1,), None)
     assert found.affinity == tuple(sorted(os.sched_getaffinity(0)))
+    assert found.niceness == os.nice(0)
 
 
 def test_what_the_kernel_does_not_say_is_unknown(tmp_path):
