@@ -109,6 +109,7 @@ def test_a_wrong_position_after_a_preemption_is_caught(tmp_path: Path) -> None:
     assert "alone" not in {one["way"] for one in found["missed"]}
 
 
+@ONE_MORE  # session/test_verify.py has it with the scripted engine
 def test_an_engine_that_repeats_an_answer_is_caught(tmp_path: Path) -> None:
     found = mistaken(tmp_path, "cached")["verification"]
     assert found["passed"] is False
