@@ -342,6 +342,7 @@ def test_a_users_pythonpath_and_uv_settings_do_not_change_what_is_installed(
 def test_who_asks_uv_for_no_bytecode_gets_none(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_COMPILE_BYTECODE", "0")
     made = environments.create(toys.engine(lock), "cpu")
+    assert made.folder is not None
     assert not list(made.folder.glob("lib/*/site-packages/toy/**/*.pyc"))
 
 
