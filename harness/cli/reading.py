@@ -13,6 +13,7 @@ from innerloop.harness.cli.errors import Refused
 
 PROFILE_BYTES = 1_000_000
 DOCUMENT_BYTES = 100_000_000
+MOST_DIGITS = 20  # with a sign
 
 
 def open_regular(path: Path, source: str, most_bytes: int) -> BinaryIO:
@@ -59,6 +60,17 @@ def read_text(path: Path, source: str, most_bytes: int = PROFILE_BYTES) -> str:
         raise Refused(f"{source} is not UTF-8 text") from None
 
 
+def whole_number(text: str) -> int:
+    """JSON's, of as many digits as 64 bits have; no figure has more, and float takes 308 at most.
+
+    Raises:
+        ValueError: it has more.
+    """
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"a number has {len(text)} digits")
+    return int(text)
+
+
 def read_json(path: Path, source: str, most_bytes: int = DOCUMENT_BYTES) -> Any:
     """The same as JSON.
 
@@ -67,7 +79,7 @@ def read_json(path: Path, source: str, most_bytes: int = DOCUMENT_BYTES) -> Any:
     """
     text = read_text(path, source, most_bytes)
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=whole_number)
     except RecursionError:
         raise Refused(f"{source} is nested too deeply") from None
     except ValueError as error:

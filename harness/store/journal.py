@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.reading import open_regular
+from innerloop.harness.cli.reading import open_regular, whole_number
 from innerloop.harness.schema.experiment import Event
 from innerloop.harness.store.documents import plain
 
@@ -63,7 +63,7 @@ class Tail:
         for line in whole.removesuffix(b"\n").split(b"\n"):
             self._lines += 1
             try:
-                data = plain(json.loads(line))
+                data = plain(json.loads(line, parse_int=whole_number))
             except (ValueError, RecursionError):
                 continue  # empty, or cut off
             try:

@@ -29,6 +29,7 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -
         (b"\xff\xfe{}", "it is not UTF-8 text"),
         (b"{", "it is not JSON: "),
         (b"[" * 100_000, "it is nested too deeply"),
+        (b"[1" + b"0" * 400 + b"]", "it is not JSON: a number has 401 digits"),
         (b" " * 101, "it is too large: 101 bytes; the limit is 100"),
     ],
 )
