@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +12,8 @@ from pathlib import Path
 from innerloop.harness.cli.signals import hold
 from innerloop.harness.process.bound import MARK, end_marked
 from innerloop.harness.process.engine_log import blank_credentials
+from innerloop.harness.process.guarding import guard_command, stop_guard
 
-GUARD = Path(__file__).with_name("guard.py")
 GRACE_S, CLEANUP_S = 5.0, 30.0  # between SIGTERM and SIGKILL; until the guard itself is killed
 MOST_BYTES = 1 << 16  # of the guard's last word
 
@@ -29,12 +27,11 @@ def run_guarded(command: Sequence[str], folder: Path, log: Path) -> int | None:
     """
     read_fd, write_fd = os.pipe()
     mark = uuid.uuid4().hex
-    guard = [sys.executable, "-I", "-S", str(GUARD), str(write_fd), str(GRACE_S), "--", *command]
     with hold() as held:
         try:
             with open(log, "wb") as output:
                 process = subprocess.Popen(
-                    guard,
+                    guard_command(write_fd, GRACE_S, command),
                     cwd=folder,
                     stdin=subprocess.PIPE,
                     stdout=output,
@@ -47,7 +44,7 @@ def run_guarded(command: Sequence[str], folder: Path, log: Path) -> int | None:
                 with held.released():
                     process.wait()
             finally:
-                _end(process)
+                stop_guard(process, CLEANUP_S)
                 if process.returncode != 0:
                     end_marked(mark)
                 blank_credentials(log)
@@ -56,17 +53,6 @@ def run_guarded(command: Sequence[str], folder: Path, log: Path) -> int | None:
         finally:
             os.close(write_fd)
             os.close(read_fd)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Returns when nothing is left of it: the guard reads the end of its input as the order to stop."""
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        process.wait(CLEANUP_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _code(read_fd: int) -> int | None:

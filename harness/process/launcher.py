@@ -7,7 +7,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from innerloop.harness.process.ended import ended, explained, oom_kills
 from innerloop.harness.process.engine_log import blank_credentials
 from innerloop.harness.process.events import Account, Capture, Event, Round, account, of_all_windows
 from innerloop.harness.process.guard import unregister
+from innerloop.harness.process.guarding import guard_command, stop_guard
 from innerloop.harness.process.temp_folder import temp_variables
 from innerloop.harness.schema.reasons import Failure
 
@@ -96,12 +96,11 @@ class Worker:
             fifo = None
             read_fd, write_fd = os.pipe()
         command = [*tool, *worker_command(python, job_path, str(fifo or write_fd), module)]
-        guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(write_fd), str(GRACE_S)]
         self.log_path = log_path
         self._mark, self._begun_s = uuid.uuid4().hex, time.time()
         with open(log_path, "ab") as log:
             self._guard = subprocess.Popen(
-                [*guard, "--", *command],
+                guard_command(write_fd, GRACE_S, command),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -141,14 +140,7 @@ class Worker:
 
     def kill(self) -> None:
         """Ends the worker and everything below it; returns when nothing is left."""
-        if self._guard.stdin is not None:
-            self._guard.stdin.close()  # the guard reads its end as the order to stop
-            self._guard.stdin = None
-        try:
-            self._guard.wait(CLEANUP_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._guard.pid, signal.SIGKILL)
-            self._guard.wait()
+        stop_guard(self._guard, CLEANUP_S)
 
     def close(self, worker_pid: int | None = None) -> None:
         """Should the guard itself have been killed, the group that `worker_pid` leads is ended here, and whatever the
