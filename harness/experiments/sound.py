@@ -9,6 +9,7 @@ from innerloop.harness.result.figures import FIGURES
 from innerloop.harness.schema.experiment import Event, Manifest
 
 MOST_JOBS = 200_000
+KEPT, JUDGED = ".kept", ".judged"  # of a latency limit's figures: how many requests
 LARGEST = 1e18  # of a figure or an option
 LONGEST_NAME = 200  # bytes of a cell's name, which is a folder's
 FIGURE_NAMES = {one.name for one in FIGURES}
@@ -123,6 +124,10 @@ def odd(event: Event) -> str | None:
         return f"{event.cell[:60]!r} is no name of a cell"
     if wrong := [name for name, value in event.figures.items() if value is not None and not abs(value) < LARGEST]:
         return f"{wrong[0][:60]} is {event.figures[wrong[0]]:g}"
+    for name in (one for one in event.figures if one.endswith(KEPT)):
+        kept, judged = (event.figures.get(name.removesuffix(KEPT) + part) or 0 for part in (KEPT, JUDGED))
+        if not 0 <= kept <= judged:
+            return f"{name[:60]} is {kept:g} of {judged:g}"
     return None if 1 <= event.block <= MOST_JOBS else f"block {event.block}"
 
 

@@ -55,7 +55,11 @@ def test_what_no_experiment_asks_is_refused(changes: Changed, why: str, experime
 
 @pytest.mark.parametrize(
     "change",
-    [{"cell": "../../etc"}, {"cell": "a/b"}, {"cell": "."}, {"block": 0}, {"block": 10**9}, {"figures": {"x": 1e300}}],
+    [
+        *({"cell": "../../etc"}, {"cell": "a/b"}, {"cell": "."}, {"block": 0}, {"block": 10**9}),
+        *({"figures": {"x": 1e300}}, {"figures": {"slo.ttft_p99.kept": 7, "slo.ttft_p99.judged": 3}}),
+        *({"figures": {"slo.ttft_p99.kept": -1, "slo.ttft_p99.judged": 3}}, {"figures": {"slo.ttft_p99.kept": 1}}),
+    ],
 )
 def test_an_event_of_a_run_that_cannot_lie_in_the_folder_is_refused(tmp_path: Path, change: Changed) -> None:
     told = {"event": "done", "cell": "A", "block": 1, "boot": "b", "time": "t", **change}
