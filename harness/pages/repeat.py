@@ -9,6 +9,7 @@ from typing import Any
 
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.pages.parts import Command, Facts, Label, Section
+from innerloop.harness.schema.engine import HostState
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.spec import Spec
 
@@ -25,12 +26,20 @@ def repeat(result: Result) -> Section:
     if result.id:
         rows.append((Label("run id"), result.id))
     note = "The same command on the same machine, engine version and workload hash repeats this run."
-    return Section("repeat", "How to repeat this", [Command([command(result.spec)], note), Facts(rows)])
+    return Section("repeat", "How to repeat this", [Command([command(result)], note), Facts(rows)])
 
 
-def command(spec: Spec) -> str:
+def command(result: Result) -> str:
     """`innerloop run` with what was asked for, as a shell reads it."""
-    return as_called(" ".join(["innerloop run", *(shlex.quote(word) for word in words(spec))]))
+    found = [*words(result.spec), *placing(result.environment.host if result.environment is not None else None)]
+    return as_called(" ".join(["innerloop run", *map(shlex.quote, found)]))
+
+
+def placing(host: HostState | None) -> Iterator[str]:
+    """The CPUs that processes were pinned to."""
+    for flag, cpus in (("--cpus", host.worker_cpus), ("--harness-cpus", host.harness_cpus)) if host is not None else ():
+        if cpus:
+            yield from (flag, ",".join(map(str, cpus)))
 
 
 def words(spec: Spec) -> Iterator[str]:

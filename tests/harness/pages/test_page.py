@@ -211,10 +211,14 @@ def test_a_run_names_the_command_that_repeats_it(make: Any) -> None:
         seeds={"content": 3},
         slo=(Limit("ttft", 0.99, 0.5),),
     )
-    line = parser().parse_args(shlex.split(command(spec))[2:])
+    assert result.environment is not None
+    assert result.environment.host is not None
+    around = replace(result.environment, host=replace(result.environment.host, worker_cpus=(0, 2)))
+    line = parser().parse_args(shlex.split(command(replace(result, spec=spec, environment=around)))[2:])
     assert (line.engine, line.layer, line.set, line.label) == ("vllm", "engine", ["max_batch_size=16"], ["try=a b"])
     assert request_of(line).seed == "content=3"
     assert line.slo == "ttft_p99=0.5s"
+    assert (line.cpus, line.harness_cpus) == ("0,2", None)
 
 
 def test_limits_of_latency_are_on_the_page_as_in_the_report(make: Any) -> None:
