@@ -83,6 +83,7 @@ class Kills:
         self.room, self.tally, self.at_once = room, tally, at_once
         self.processes: set[int] = set()  # of all runs, when they got their signal
         (room / "load.yaml").write_text(LOAD)
+        self._begun_s = time.time()
         self._places: SimpleQueue[Path] = SimpleQueue()
         for place in (room / f"place-{k}" for k in range(at_once)):
             (place / "tmp").mkdir(parents=True)
@@ -95,7 +96,7 @@ class Kills:
         time.sleep(QUIET_S + 1)  # none can pass for a run that goes on
         for kill in plan:
             self._look(self.room / f"run-{kill.number}", kill)
-        for name in shared_memory_of(self.processes):
+        for name in shared_memory_of(self.processes, self._begun_s):
             self.tally.find("shared memory", name)
         for place in sorted(self.room.glob("place-*")):
             self._look_into(place, plan[0].engine if plan else SCRIPTED)

@@ -43,7 +43,13 @@ def left_of(mark: str) -> list[str]:
     return lines
 
 
-def shared_memory_of(pids: set[int]) -> list[str]:
-    """The files in shared memory that are called by one of these processes."""
-    names = os.listdir(SHARED_MEMORY) if os.path.isdir(SHARED_MEMORY) else []
-    return [name for name in names if any(part.isdigit() and int(part) in pids for part in name.split("_"))]
+def shared_memory_of(pids: set[int], since_s: float) -> list[str]:
+    """The files in shared memory that are called by one of these processes and are younger than `since_s` (Unix time):
+    an older one is of another process, which had that number before."""
+    found = []
+    for name in os.listdir(SHARED_MEMORY) if os.path.isdir(SHARED_MEMORY) else []:
+        with suppress(OSError):  # it is gone
+            young = os.stat(os.path.join(SHARED_MEMORY, name)).st_mtime >= since_s
+            if young and any(part.isdigit() and int(part) in pids for part in name.split("_")):
+                found.append(name)
+    return found

@@ -27,6 +27,14 @@ def test_the_same_seed_plans_the_same_kills() -> None:
     assert {one.moment for one in first} == {*MOMENTS}
 
 
+def test_shared_memory_of_a_process_that_had_the_number_before_is_not_its_own(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(left, "SHARED_MEMORY", str(tmp_path))
+    for name, written_s in (("__KMP_REGISTERED_LIB_12_0", 100), ("__KMP_REGISTERED_LIB_13_0", 200), ("psm_14", 200)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (written_s, written_s))
+    assert left.shared_memory_of({12, 13}, 150) == ["__KMP_REGISTERED_LIB_13_0"]
+
+
 def test_a_process_that_is_left_is_found_by_its_mark_and_killed(monkeypatch) -> None:
     monkeypatch.setattr(left, "GONE_S", 0.2)
     mark = left.new_mark()

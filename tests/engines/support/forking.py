@@ -13,9 +13,12 @@ import json
 import os
 import runpy
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
+
+from innerloop.harness.process.guard import unregister
 
 
 def main(modules: list[str]) -> None:
@@ -26,10 +29,12 @@ def main(modules: list[str]) -> None:
     gc.collect()
     gc.freeze()  # loads collect several times each, and would look at all that was imported
     while line := sys.stdin.readline():
+        begun_s = time.time()
         child = os.fork()
         if not child:
             run(json.loads(line))
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        unregister(begun_s)
         os.write(answers, f"{code}\n".encode())
 
 
