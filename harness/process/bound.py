@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from innerloop.harness.process.guard import TRACKER_S, tracks
+
 MARK = "INNERLOOP_WORKER"  # in the environment of a worker and of all that it starts
 POLL_S = 0.02
 PATIENCE_S = 5.0
@@ -25,16 +27,29 @@ def with_parent(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", WITH_PARENT, str(os.getpid()), *command]
 
 
+def end_group(leader: int) -> None:
+    """Kills a process and those of the group that it leads, but resource trackers, which then end by themselves."""
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        with suppress(ProcessLookupError, PermissionError):
+            if pid == leader or (os.getpgid(pid) == leader and not tracks(pid)):
+                os.kill(pid, signal.SIGKILL)
+
+
 def end_marked(mark: str) -> int:
     """Kills every process whose environment holds the mark, in whatever session; says how many there were.
 
-    Goes on until none is left, since a process may have been forking, for at most `PATIENCE_S`.
+    Goes on until none is left, since a process may have been forking, for at most `PATIENCE_S`. Resource trackers come
+    last, as in `guard.sweep`.
     """
     seen: set[int] = set()
-    deadline = time.monotonic() + PATIENCE_S
+    alone_at = time.monotonic()
+    deadline = alone_at + PATIENCE_S
     while (found := marked(mark)) and time.monotonic() < deadline:
         seen |= found
-        for pid in found:
+        others = {pid for pid in found if not tracks(pid)}
+        if others:
+            alone_at = time.monotonic()
+        for pid in others or (found if time.monotonic() - alone_at > TRACKER_S else ()):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(POLL_S)

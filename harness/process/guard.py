@@ -18,6 +18,7 @@ import time
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 POLL_S = 0.02
 SETTLE_S = 0.5  # after a worker's orderly end
+TRACKER_S = 1.0  # for a resource tracker to end, once nothing else is left
 TEMPORARY = ".temporary"  # a folder that holds this file goes with the harness
 SHARED, LIBRARY = "/dev/shm", "__KMP_REGISTERED_LIB_"  # libiomp's file of a process: its pid and its user follow
 
@@ -56,10 +57,11 @@ def main() -> int:
 
 
 def stop(worker: subprocess.Popen, grace_s: float) -> None:
-    """SIGTERM to the worker's group, then SIGKILL after the grace time; a stopped process only feels the second."""
-    for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+    """SIGTERM to the worker's group, then SIGKILL to the worker after the grace time; a stopped process only feels the
+    second. Whatever else is left is swept."""
+    for send, number, patience_s in ((os.killpg, signal.SIGTERM, grace_s), (os.kill, signal.SIGKILL, 5.0)):
         try:
-            os.killpg(worker.pid, number)
+            send(worker.pid, number)
         except ProcessLookupError:
             return
         deadline = time.monotonic() + patience_s
@@ -82,13 +84,18 @@ def settle(patience_s: float) -> None:
 def sweep() -> int:
     """Kills and reaps every process that is still below this one, and says how many there were.
 
-    Orphans are handed to this process one generation at a time, so it goes on until there are none.
+    Orphans are handed to this process one generation at a time, so it goes on until there are none. Resource trackers
+    of multiprocessing's come last: what others had in shared memory they remove once those are gone.
     """
     seen: set[int] = set()
+    alone_at = time.monotonic()
     while True:
         below = descendants(os.getpid())
         seen |= below
-        for pid in below:
+        others = {pid for pid in below if not tracks(pid)}
+        if others:
+            alone_at = time.monotonic()
+        for pid in others or (below if time.monotonic() - alone_at > TRACKER_S else ()):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -99,6 +106,15 @@ def sweep() -> int:
         except ChildProcessError:
             return len(seen)
         time.sleep(POLL_S)
+
+
+def tracks(pid: int) -> bool:
+    """Whether a process is a resource tracker, which ends by itself once nobody uses it."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return b"multiprocessing.resource_tracker" in f.read()
+    except OSError:
+        return False
 
 
 def unregister(since_s: float) -> None:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import signal
 import subprocess
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import innerloop
 from innerloop import engines
 from innerloop.harness.cli.secrets import own_credentials, without_credentials, without_secrets
-from innerloop.harness.process.bound import MARK, end_marked
+from innerloop.harness.process.bound import MARK, end_group, end_marked
 from innerloop.harness.process.ended import ended, explained, oom_kills
 from innerloop.harness.process.engine_log import blank_credentials
 from innerloop.harness.process.events import Account, Capture, Event, Round, account, of_all_windows
@@ -148,9 +146,7 @@ class Worker:
         self.kill()
         if self._guard.returncode != 0:
             if worker_pid is not None:
-                for kill in (os.killpg, os.kill):  # behind a tool a worker leads no group
-                    with suppress(ProcessLookupError):
-                        kill(worker_pid, signal.SIGKILL)
+                end_group(worker_pid)
             end_marked(self._mark)
             unregister(self._begun_s)
         self._selector.close()

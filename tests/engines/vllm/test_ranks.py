@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,15 +18,24 @@ pytestmark = [
 TWO = ("--set", "tensor_parallel=2", "--set", "kv_cache_tokens=8192", "--set", "context_length=1024")
 
 
+def shared_memory(processes: list[psutil.Process]) -> set[Path]:
+    """What these have of multiprocessing's."""
+    mapped = (line.split()[-1] for one in processes for line in Path(f"/proc/{one.pid}/maps").read_text().splitlines())
+    return {Path(path) for path in mapped if path.startswith("/dev/shm/psm_")}
+
+
 def test_a_killed_worker_leaves_no_rank_and_what_it_recorded_tells_of_both(tmp_path):
     going = start_long("vllm", tmp_path / "run", *TWO)
     try:
         going.until_measuring()
         worker = going.worker()
         assert len(worker.children(recursive=True)) >= 2
+        shared = shared_memory(worker.children(recursive=True))
         worker.kill()
         result = check_failed(going, "killed_by_signal", 3)
         assert not going.left()
+        assert shared
+        assert not [path for path in shared if path.exists()]
     finally:
         going.end()
     steps = pq.read_table(tmp_path / "run" / "steps.parquet")

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
-from innerloop.harness.process.bound import MARK, end_marked, marked, with_parent
+from innerloop.harness.process import bound
+from innerloop.harness.process.bound import MARK, end_group, end_marked, marked, with_parent
 from innerloop.harness.process.launcher import Worker
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 def test_a_program_ends_with_the_process_that_started_it() -> None:
@@ -35,6 +37,26 @@ def test_a_program_whose_starter_has_gone_already_does_nothing() -> None:
     command[place] = "1" if os.getppid() != 1 else "2"
     assert subprocess.run(command, check=False).returncode == 1
     assert not Path("never").exists()
+
+
+def test_what_marked_processes_had_in_shared_memory_goes_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bound, "TRACKER_S", PATIENCE_S)
+    monkeypatch.setattr(bound, "PATIENCE_S", PATIENCE_S)
+    code = (
+        "import time; from multiprocessing.shared_memory import SharedMemory\n"
+        "kept = SharedMemory(create=True, size=64); print(kept.name, flush=True); time.sleep(600)"
+    )
+    env = {**os.environ, MARK: "of-this-test"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    kept = Path("/dev/shm") / process.stdout.readline().strip()
+    assert kept.name.startswith("psm_")
+    end_group(process.pid)
+    end_marked("of-this-test")
+    assert process.wait() == -signal.SIGKILL
+    assert not kept.exists()
 
 
 def test_marked_processes_are_ended_whatever_session_they_are_in() -> None:

@@ -34,7 +34,7 @@ import importlib.util, sys
 spec = importlib.util.spec_from_file_location("guard", {str(GUARD)!r})
 guard = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(guard)
-guard.SETTLE_S = {PATIENCE_S}
+guard.SETTLE_S = guard.TRACKER_S = {PATIENCE_S}
 sys.exit(guard.main())
 """
 
@@ -129,6 +129,34 @@ def test_what_ends_by_itself_just_after_the_worker_is_not_counted_as_left_behind
     last = json.loads(os.read(read_fd, 4096))
     os.close(read_fd)
     assert (last["code"], last["leftover"]) == (0, 0)
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), signal.SIGKILL)", "time.sleep(600)"])
+def test_what_a_killed_worker_had_in_shared_memory_goes_with_it(end):
+    """Its resource tracker removes it, where that is not killed with all else."""
+    worker = (
+        "import os, signal, time\nfrom multiprocessing.shared_memory import SharedMemory\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"kept = SharedMemory(create=True, size=64)\nprint(kept.name, flush=True)\n{end}"
+    )
+    read_fd, write_fd = os.pipe()
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", PATIENT, str(write_fd), "0.3", "--", sys.executable, "-c", worker],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=[write_fd],
+        start_new_session=True,
+    )
+    os.close(write_fd)
+    assert guard.stdin is not None
+    assert guard.stdout is not None
+    kept = Path("/dev/shm") / guard.stdout.readline().decode().strip()
+    guard.stdin.close()
+    guard.wait(PATIENCE_S)
+    assert json.loads(os.read(read_fd, 4096))["code"] == -signal.SIGKILL
+    os.close(read_fd)
+    assert kept.name.startswith("psm_")
+    assert not kept.exists()
 
 
 def guarded(worker: str, folder: Path) -> subprocess.Popen[bytes]:
