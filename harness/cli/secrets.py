@@ -52,7 +52,7 @@ def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: HIDDEN if is_secret(name) else hidden(value) for name, value in variables.items()}
 
 
-def own_credentials() -> list[str]:
+def own_secrets() -> list[str]:
     """The values of this process's variables that hold a credential, the longest first; not those short or plain enough
     to be found in what is none (`required`, `8080`)."""
     held = {value for name, value in os.environ.items() if is_secret(name)}
@@ -60,16 +60,16 @@ def own_credentials() -> list[str]:
     return sorted(told, key=len, reverse=True)
 
 
-def without_credentials(found: Any, credentials: Sequence[str]) -> Any:
+def without_values(found: Any, values: Sequence[str]) -> Any:
     """What was read from JSON, its texts without these values."""
     if isinstance(found, str):
-        for value in credentials:
+        for value in values:
             found = found.replace(value, HIDDEN)
         return found
     if isinstance(found, dict):
-        parts = ((without_credentials(name, credentials), one) for name, one in found.items())
-        return {name: without_credentials(one, credentials) for name, one in parts}
-    return [without_credentials(one, credentials) for one in found] if isinstance(found, list) else found
+        parts = ((without_values(name, values), one) for name, one in found.items())
+        return {name: without_values(one, values) for name, one in parts}
+    return [without_values(one, values) for one in found] if isinstance(found, list) else found
 
 
 def refuse_secrets(arguments: Mapping[str, Any], option: str) -> None:

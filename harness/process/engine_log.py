@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import open_regular
-from innerloop.harness.cli.secrets import own_credentials, without_credentials
+from innerloop.harness.cli.secrets import own_secrets, without_values
 
 TAIL_LINES, TAIL_BYTES = 20, 64 << 10
 PART_BYTES = 1 << 20
@@ -24,14 +24,14 @@ def log_tail(path: Path, lines: int = TAIL_LINES) -> tuple[str, ...]:
             text = f.read(TAIL_BYTES).decode(errors="replace")
     except (OSError, Refused):
         return ()
-    text = without_credentials(text, own_credentials())
+    text = without_values(text, own_secrets())
     text = "".join(c if c.isprintable() or c in "\n\t" else "\n" for c in text)
     return tuple(line for line in text.splitlines() if line.strip())[-lines:]
 
 
-def blank_credentials(path: Path) -> None:
+def blank_secrets(path: Path) -> None:
     """Writes asterisks over the values of this process's credentials; a log that cannot be read or written stays."""
-    values = [value.encode(errors="surrogateescape") for value in own_credentials()]
+    values = [value.encode(errors="surrogateescape") for value in own_secrets()]
     try:
         with open_regular(path, path.name, sys.maxsize) as read:
             found = list(_places(read, values)) if values else []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from innerloop.harness.cli.signals import hold
 from innerloop.harness.process.bound import MARK, end_marked
-from innerloop.harness.process.engine_log import blank_credentials
+from innerloop.harness.process.engine_log import blank_secrets
 from innerloop.harness.process.guarding import guard_command, stop_guard
 
 GRACE_S, CLEANUP_S = 5.0, 30.0  # between SIGTERM and SIGKILL; until the guard itself is killed
@@ -47,7 +47,7 @@ def run_guarded(command: Sequence[str], folder: Path, log: Path) -> int | None:
                 stop_guard(process, CLEANUP_S)
                 if process.returncode != 0:
                     end_marked(mark)
-                blank_credentials(log)
+                blank_secrets(log)
             os.set_blocking(read_fd, False)
             return _code(read_fd)
         finally:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import innerloop
 from innerloop import engines
-from innerloop.harness.cli.secrets import own_credentials, without_credentials, without_secrets
+from innerloop.harness.cli.secrets import own_secrets, without_secrets, without_values
 from innerloop.harness.process.bound import MARK, end_group, end_marked
 from innerloop.harness.process.ended import ended, explained, oom_kills
-from innerloop.harness.process.engine_log import blank_credentials
+from innerloop.harness.process.engine_log import blank_secrets
 from innerloop.harness.process.events import Account, Capture, Event, Round, account, of_all_windows
 from innerloop.harness.process.guard import unregister
 from innerloop.harness.process.guarding import guard_command, stop_guard
@@ -133,7 +133,7 @@ class Worker:
             self._selector.unregister(self._control)
             return []
         *lines, self._pending = (self._pending + data).split(b"\n")
-        told: list[Event] = without_credentials([json.loads(line) for line in lines], own_credentials())
+        told: list[Event] = without_values([json.loads(line) for line in lines], own_secrets())
         return told
 
     def kill(self) -> None:
@@ -153,7 +153,7 @@ class Worker:
         os.close(self._control)
         if self._fifo is not None:
             self._fifo.unlink(missing_ok=True)
-        blank_credentials(self.log_path)
+        blank_secrets(self.log_path)
 
 
 def worker_command(python: Path, job_path: Path, channel: str, module: str = "worker") -> list[str]:

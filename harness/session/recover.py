@@ -17,7 +17,7 @@ from innerloop.harness.cli.output import tell
 from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.cli.slowly import Slowly
 from innerloop.harness.cli.words import number
-from innerloop.harness.process.engine_log import blank_credentials, log_tail
+from innerloop.harness.process.engine_log import blank_secrets, log_tail
 from innerloop.harness.result.build import build
 from innerloop.harness.result.keep import keep
 from innerloop.harness.result.record import Record
@@ -69,7 +69,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
 def _rebuilt(folder: Path, job: Document) -> Result:
     spec, notes = spec_of(job, folder / JOB)
     sweep(folder)
-    blank_credentials(folder / "engine.log")
+    blank_secrets(folder / "engine.log")
     slowly = Slowly(tell)
     with heard(lambda: slowly.tick("saving the records")):
         tables = convert(folder)

@@ -8,7 +8,7 @@ import pytest
 
 from innerloop.harness.cli.secrets import HIDDEN
 from innerloop.harness.process import engine_log
-from innerloop.harness.process.engine_log import blank_credentials, log_tail
+from innerloop.harness.process.engine_log import blank_secrets, log_tail
 from tests.real import ROOT, run
 
 KEY = "k-4711-unhappy"
@@ -39,11 +39,11 @@ def test_values_of_credentials_are_written_over_wherever_they_lie(
     for before in range(40):
         text = "x" * before + f"auth required {KEY}{KEY}, key {KEY[:-1]}, {KEY}"
         log.write_text(text)
-        blank_credentials(log)
+        blank_secrets(log)
         assert log.read_text() == text.replace(KEY, "*" * len(KEY))
     log.write_text(f"auth required {KEY}")
     assert log_tail(log) == (f"auth required {HIDDEN}",)
-    blank_credentials(tmp_path / "none")
+    blank_secrets(tmp_path / "none")
 
 
 def test_an_engine_that_prints_and_raises_a_credential_leaves_it_nowhere(tmp_path: Path) -> None:
