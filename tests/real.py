@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 ONE_MORE = pytest.mark.skipif(
     "INNERLOOP_LONG_TESTS" not in os.environ, reason="one more of a kind that is tested; set INNERLOOP_LONG_TESTS=1"
 )
+SMALLER = "num_hidden_layers=2"  # of models in runs whose time is better spent on something else than computing
+FEW_LAYERS = ("--model-arg", SMALLER)
 WITHOUT_AVX512 = "avx512f" not in (cpu_flags() or {"avx512f"})
 FOUR_BITS = pytest.mark.skipif(WITHOUT_AVX512, reason="vLLM's CPU build has 4-bit kernels only for AVX-512")
 LONG = """\

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.real import run
+from tests.real import FEW_LAYERS, run
 
 TWENTY = """\
 prompt: {tokens: {kind: uniform, min: 5, max: 60}}
 output: {tokens: {kind: uniform, min: 12, max: 40}}
 load: {kind: offline, requests: 20}
-warmup: {requests: 4, output_tokens: 8, max_rounds: 8, max_s: 30}
+warmup: {requests: 4, output_tokens: 8, max_rounds: 3, max_s: 30}
 """
 PASSES = {"vllm": ("--profile", "kernels", "--verify"), "torch": ("--profile", "kernels")}
 LAYERS = ["core", "engine", "async", "http"]
@@ -58,8 +58,8 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str
         folder = tmp_path_factory.mktemp(engine) / "run"
         (folder.parent / "twenty.yaml").write_text(TWENTY)
         done = run(
-            "--engine", engine, "--model", "llama-tiny", "--workload", "twenty.yaml", "--seed", 1, "--json",
-            "--keep-token-ids", "--set", "max_batch_size=8", "--out", folder, *passes, cwd=folder.parent,
+            "--engine", engine, "--model", "llama-tiny", *FEW_LAYERS, "--workload", "twenty.yaml", "--seed", 1,
+            "--json", "--keep-token-ids", "--set", "max_batch_size=8", "--out", folder, *passes, cwd=folder.parent,
             **measured_here,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -73,8 +73,8 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Ladder:
     workload = folder.parent / "small.yaml"
     workload.write_text(SMALL)
     done = run(
-        "--engine", "vllm", "--model", "llama-tiny", "--workload", workload, "--layers", "all",
-        "--ceilings", "off", "--keep-token-ids", "--json", "--out", folder, cwd=folder.parent,
+        "--engine", "vllm", "--model", "llama-tiny", *FEW_LAYERS, "--workload", workload, "--layers",
+        "all", "--ceilings", "off", "--keep-token-ids", "--json", "--out", folder, cwd=folder.parent,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     results = {layer: json.loads((folder / "runs" / f"{layer}-1" / "result.json").read_text()) for layer in LAYERS}

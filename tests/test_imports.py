@@ -94,23 +94,25 @@ def across(imports: Graph, start: str, end: str) -> dict[str, str]:
     }
 
 
-IMPORTS = graph(ROOT)
+@pytest.fixture(scope="module")
+def imports() -> Graph:
+    return graph(ROOT)
 
 
-def test_no_file_imports_itself_by_way_of_others() -> None:
-    assert circles(IMPORTS) == {}
+def test_no_file_imports_itself_by_way_of_others(imports: Graph) -> None:
+    assert circles(imports) == {}
 
 
-def test_imports_go_down_the_rooms() -> None:
-    assert upward(IMPORTS) == []
+def test_imports_go_down_the_rooms(imports: Graph) -> None:
+    assert upward(imports) == []
 
 
-def test_the_engines_side_imports_nothing_of_the_harness() -> None:
-    assert across(IMPORTS, "engines", "harness") == {}
+def test_the_engines_side_imports_nothing_of_the_harness(imports: Graph) -> None:
+    assert across(imports, "engines", "harness") == {}
 
 
-def test_the_harness_takes_from_the_engines_side_only_what_both_share() -> None:
-    assert across(IMPORTS, "harness", "engines").keys() <= SHARED
+def test_the_harness_takes_from_the_engines_side_only_what_both_share(imports: Graph) -> None:
+    assert across(imports, "harness", "engines").keys() <= SHARED
 
 
 def test_the_harness_imports_what_setup_py_requires_and_no_engine() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,12 @@ from tests.docs.generate import FOLDERS, REFERENCE, pages
 from tests.docs.tables import outside_code, table
 
 STORED = Path(__file__).parents[1] / "golden" / "first_version"
-MADE = pages()
 Field = tuple[str, str]  # the section, "" for the document itself, and the field's name
+
+
+@cache
+def made() -> dict[str, str]:
+    return pages()
 
 
 def written(page: str) -> set[Field]:
@@ -56,10 +61,10 @@ def held(node: dict[str, Any], value: Any, defs: dict[str, Any], name: str = "")
 
 
 def test_the_pages_are_up_to_date() -> None:
-    stale = [name for name, text in MADE.items() if (REFERENCE / name).read_text(encoding="utf-8") != text]
+    stale = [name for name, text in made().items() if (REFERENCE / name).read_text(encoding="utf-8") != text]
     assert not stale, "stale: python -m tests.docs.generate"
     lying = {f"{folder}/{path.name}" for folder in FOLDERS for path in (REFERENCE / folder).iterdir()}
-    assert lying <= set(MADE)
+    assert lying <= set(made())
 
 
 @pytest.mark.parametrize("run", ["vllm", "torch", "failed", "ladder/http-1"])
@@ -67,12 +72,12 @@ def test_every_field_of_a_real_result_is_in_the_reference(run: str) -> None:
     whole = schema("result")
     seen = set(held(whole, result_file.read_plain(STORED / run), whole["$defs"]))
     assert len(seen) > 150
-    assert seen <= written(MADE["result.md"])
+    assert seen <= written(made()["result.md"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_field_of_the_reference_is_in_the_schema_and_the_reverse(kind: str) -> None:
-    page = MADE["result.md" if kind == "result" else f"documents/{kind.replace('_', '-')}.md"]
+    page = made()["result.md" if kind == "result" else f"documents/{kind.replace('_', '-')}.md"]
     nodes = {"": schema(kind), **schema(kind)["$defs"]}
     assert written(page) == {(name, field) for name, node in nodes.items() for field in node.get("properties", {})}
 
@@ -86,7 +91,7 @@ def test_every_field_says_what_it_is_and_when_it_is_null(kind: str) -> None:
 
 
 def test_a_field_has_its_unit_formula_direction_and_null_rule() -> None:
-    [line] = [one for one in MADE["result.md"].splitlines() if one.startswith("| `tokens_per_s_per_user` |")]
+    [line] = [one for one in made()["result.md"].splitlines() if one.startswith("| `tokens_per_s_per_user` |")]
     assert line == (
         "| `tokens_per_s_per_user` | number, tokens/s | output rate that one user sees after the first token; "
         "= 1 / mean ITL of the tokens that came in the window (higher is better) | no request got a second token |"
@@ -95,14 +100,18 @@ def test_a_field_has_its_unit_formula_direction_and_null_rule() -> None:
 
 def test_every_option_is_on_its_commands_page() -> None:
     for verb in VERBS:
+        page = made()[f"commands/{verb}.md"]
         for action in parser_of(verb)._actions:
             for flag in action.option_strings:
-                assert flag in ("-h", "--help") or re.search(rf"`{flag}[ `]", MADE[f"commands/{verb}.md"]), (verb, flag)
+                assert flag in ("-h", "--help") or re.search(rf"`{flag}[ `]", page), (
+                    verb,
+                    flag,
+                )
 
 
 def test_every_reason_and_cause_is_on_the_page_of_reasons_and_every_reason_has_its_limit_explained() -> None:
     for code in (*DOUBTS, *FAILURES):
-        assert f"| `{code}` |" in MADE["reasons.md"]
+        assert f"| `{code}` |" in made()["reasons.md"]
     trust = (REFERENCE.parent / "method" / "trust.md").read_text(encoding="utf-8")
     explained = trust.partition("## Suspect runs")[2].partition("## Failed runs")[0]
     assert set(re.findall(r"`(\w+)`", explained)) >= set(DOUBTS)

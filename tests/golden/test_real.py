@@ -22,7 +22,7 @@ from tests.real import ONE_MORE
 
 pytestmark = pytest.mark.real
 Ran = tuple[str, Path, Done]
-NAMES = [pytest.param(name, marks=[ONE_MORE] if name == "profile" else []) for name in real_runs.RUNS]
+NAMES = [pytest.param(name, marks=[ONE_MORE] if name in ("torch", "profile") else []) for name in real_runs.RUNS]
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -11,7 +11,7 @@ import pytest
 
 from innerloop.harness import environments
 from innerloop.harness.profiles.engines import load_engine
-from tests.real import FOUR_BITS, ONE_MORE, ROOT, run
+from tests.real import FEW_LAYERS, FOUR_BITS, ONE_MORE, ROOT, run
 from tests.scripts import interpreter
 from tests.shared import Whole
 
@@ -24,7 +24,6 @@ load: {kind: offline, requests: 12}
 warmup: {requests: 4, output_tokens: 4, max_rounds: 1}
 """
 SMALL_CACHE = ("--engine-arg", "page_size=16", "--set", "kv_cache_tokens=256")  # 12 requests do not fit: preemptions
-FEW_LAYERS = ("--model-arg", "num_hidden_layers=2")
 WEIGHTS = ROOT / "tests" / "engines" / "reference" / "weights_by_hand.py"
 
 
@@ -85,6 +84,7 @@ def test_torch_passes_and_what_it_preempts_is_prefilled_again(tmp_path: Path) ->
     assert requests["output_tokens"] == requests["asked_tokens"]
 
 
+@ONE_MORE
 def test_a_corrupted_tensor_is_caught(tmp_path: Path) -> None:
     result = mistaken(tmp_path, "tensor")
     found = result["verification"]
@@ -101,6 +101,7 @@ def test_blocks_swapped_only_in_large_batches_are_caught_there(tmp_path: Path) -
     assert found["first_divergence"]["running"] > 8
 
 
+@ONE_MORE
 def test_a_wrong_position_after_a_preemption_is_caught(tmp_path: Path) -> None:
     result = mistaken(tmp_path, "position", *SMALL_CACHE)
     assert result["counts"]["preemptions"] > 0

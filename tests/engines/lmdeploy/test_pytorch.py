@@ -24,7 +24,7 @@ from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.engines import load_engine
 from tests.engines.contracts.locked import locked_version
 from tests.engines.contracts.wheels import source_of
-from tests.real import ROOT, variables
+from tests.real import ROOT, SMALLER, variables
 
 pytestmark = pytest.mark.real
 LOADS = 400
@@ -36,7 +36,7 @@ def folder(tmp_path_factory) -> Path:
     """Where stepped.py has left what it saw."""
     made = environments.create(load_engine("sglang"), "cpu")
     source = source_of("lmdeploy", locked_version("lmdeploy-cuda.txt", "lmdeploy")).folder
-    checkpoint = ensure_checkpoint(load_model("llama-tiny"), "bfloat16").path
+    checkpoint = ensure_checkpoint(load_model("llama-tiny", [SMALLER]), "bfloat16").path
     place = tmp_path_factory.mktemp("stepped")
     own = load_engine("lmdeploy").environments["cuda"].env
     done = subprocess.run(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from innerloop.engines.sglang import cpu_platform
-from tests.real import ONE_MORE, run
+from tests.real import FEW_LAYERS, ONE_MORE, run
 
 pytestmark = pytest.mark.real
 WORKLOAD = """\
@@ -26,8 +26,8 @@ def ended(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sglang")
     (folder / "short.yaml").write_text(WORKLOAD)
     done = run(
-        "--engine", "sglang", "--device", "cpu", "--model", "llama-tiny", "--workload", folder / "short.yaml",
-        "--ceilings", "off", "--keep-token-ids", "--out", folder / "run", cwd=folder,
+        "--engine", "sglang", "--device", "cpu", "--model", "llama-tiny", *FEW_LAYERS, "--workload",
+        folder / "short.yaml", "--ceilings", "off", "--keep-token-ids", "--out", folder / "run", cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done, json.loads((folder / "run" / "result.json").read_text())
@@ -39,8 +39,9 @@ def served(ended, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     (folder / "short.yaml").write_text(WORKLOAD)
     done = run(
-        "--engine", "sglang", "--layer", "http", "--device", "cpu", "--model", "llama-tiny", "--workload",
-        folder / "short.yaml", "--ceilings", "off", "--keep-token-ids", "--out", folder / "run", cwd=folder,
+        "--engine", "sglang", "--layer", "http", "--device", "cpu", "--model", "llama-tiny", *FEW_LAYERS,
+        "--workload", folder / "short.yaml", "--ceilings", "off", "--keep-token-ids", "--out", folder / "run",
+        cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "run" / "result.json").read_text()), folder / "run"

@@ -23,7 +23,7 @@ from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.process.launcher import environment
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.engines import load_engine
-from tests.real import ROOT, variables
+from tests.real import ROOT, SMALLER, variables
 
 pytestmark = pytest.mark.real
 CACHED = {("overlap", "again"), ("overlap", "again, retracted"), ("overlap", "long")}  # windows that find prompts again
@@ -34,7 +34,7 @@ WINDOWS = [
     ("overlap", "long"), ("in order", "burst"), ("in order", "long"), ("mixed", "burst"), ("mixed", "retracted"),
     ("mixed", "prefills in order"), ("retracting", "burst"), ("retracting in order", "burst"),
 ]  # fmt: skip
-MODEL = load_model("llama-tiny", ["num_hidden_layers=2"])
+MODEL = load_model("llama-tiny", [SMALLER])
 CASES = sorted({case for case, _ in WINDOWS})
 
 

@@ -16,6 +16,7 @@ import pytest
 from innerloop.engines.worker import trace
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
+from tests.real import SMALLER
 from tests.scripts import said_json
 
 pytestmark = pytest.mark.real
@@ -60,7 +61,7 @@ class Ran:
 def layers(request, tmp_path_factory):
     """Both layers after all windows, with the scheduling of either generation of model runners."""
     folder = tmp_path_factory.mktemp(request.param)
-    checkpoint = ensure_checkpoint(load_model("llama-tiny"), "float32").path
+    checkpoint = ensure_checkpoint(load_model("llama-tiny", [SMALLER]), "float32").path
     found = said_json("vllm", "-m", "tests.engines.vllm.late_device", checkpoint, folder, request.param)
     assert found["core"]["v2"] == found["engine"]["v2"] == (request.param == "V2")
     return {layer: Ran(core, folder / layer) for layer, core in found.items()}

@@ -18,13 +18,13 @@ from innerloop.harness import environments
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.engines import load_engine
-from tests.real import run, variables
+from tests.real import FEW_LAYERS, SMALLER, run, variables
 from tests.shared import Ladder
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
 START_S = 900.0  # on a busy machine its imports alone take a minute
-SAME = ("--model", "llama-tiny", "--device", "cpu", "--ceilings", "off", "--keep-token-ids")
+SAME = ("--model", "llama-tiny", *FEW_LAYERS, "--device", "cpu", "--ceilings", "off", "--keep-token-ids")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(folder: Path) -> Iterator[tuple[int, int]]:
     """The port and the process of a vLLM server."""
     environment = environments.obtain(load_engine("vllm"), "cpu", None, None)
-    checkpoint, port = ensure_checkpoint(load_model("llama-tiny"), "float32"), free_port()
+    checkpoint, port = ensure_checkpoint(load_model("llama-tiny", [SMALLER]), "float32"), free_port()
     command = [
         environment.python, "-m", "vllm.entrypoints.openai.api_server", "--model", checkpoint.path, "--port", str(port),
         "--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager", "--max-model-len", "2048", "--max-num-seqs",

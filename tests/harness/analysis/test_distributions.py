@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from innerloop.harness.analysis import distributions
 
-stats = pytest.importorskip("scipy.stats")
+
+@pytest.fixture(scope="module")
+def stats() -> Any:
+    return pytest.importorskip("scipy.stats")  # its import takes a second
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 19, 100, 5000])
 @pytest.mark.parametrize("p", [0.001, 0.2, 0.5, 0.6, 0.8, 0.975, 0.9999])
-def test_quantiles_of_students_t_are_scipys(p: float, freedom: int) -> None:
+def test_quantiles_of_students_t_are_scipys(stats: Any, p: float, freedom: int) -> None:
     assert distributions.t_quantile(p, freedom) == pytest.approx(stats.t.ppf(p, freedom), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("x", [-40.0, -1.0, 0.0, 0.3, 2.0, 100.0])
-def test_so_is_its_distribution(x: float) -> None:
+def test_so_is_its_distribution(stats: Any, x: float) -> None:
     assert distributions.t_cdf(x, 3) == pytest.approx(stats.t.cdf(x, 3), rel=1e-9)
 
 
 @pytest.mark.parametrize(("n", "p"), [(1, 0.5), (64, 0.99), (500, 0.9), (10_000, 0.999)])
-def test_a_binomial_distribution_is_scipys(n: int, p: float) -> None:
+def test_a_binomial_distribution_is_scipys(stats: Any, n: int, p: float) -> None:
     expected = stats.binom.cdf(np.arange(n + 1), n, p)
     np.testing.assert_allclose(distributions.binomial_cdf(n, p), expected, atol=1e-10)
 
@@ -39,7 +44,7 @@ def test_few_values_do_not_bound_a_high_quantile():
 
 
 @pytest.mark.parametrize(("n", "q"), [(10, 0.5), (99, 0.9), (3000, 0.95)])
-def test_ranks_hold_the_quantile_as_often_as_asked(n: int, q: float) -> None:
+def test_ranks_hold_the_quantile_as_often_as_asked(stats: Any, n: int, q: float) -> None:
     # the quantile lies between the values of rank low and high if low <= B < high, B the number of values below it
     low, high = distributions.rank_bounds(n, q, 0.95)
     below, above = stats.binom.cdf(low - 1, n, q), stats.binom.sf(high - 1, n, q)

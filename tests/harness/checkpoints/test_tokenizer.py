@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import pytest
 from tokenizers import Tokenizer
@@ -20,7 +21,12 @@ def with_ids(
 
 
 def load(model: ModelProfile) -> Tokenizer:
-    return Tokenizer.from_str(tokenizer_files(model)["tokenizer.json"].decode())
+    return tokenizer_of(model.model_dump_json())
+
+
+@cache  # a vocabulary of 128 256 takes seconds
+def tokenizer_of(profile: str) -> Tokenizer:
+    return Tokenizer.from_str(tokenizer_files(ModelProfile.model_validate_json(profile))["tokenizer.json"].decode())
 
 
 SHAPES = [

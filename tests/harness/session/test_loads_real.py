@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.real import run
+from tests.real import ONE_MORE, run
 
 pytestmark = pytest.mark.real
 
@@ -40,7 +40,7 @@ def parts(file: Any, ids: str, offsets: str) -> list[list[int]]:
     return [part.tolist() for part in np.split(file[ids], file[offsets][1:-1])]
 
 
-@pytest.mark.parametrize("engine", ["vllm", "torch"])
+@pytest.mark.parametrize("engine", ["vllm", pytest.param("torch", marks=ONE_MORE)])
 def test_prompts_of_sessions_contain_the_engines_own_output_and_are_hit(engine: str, tmp_path: Path) -> None:
     result = measured(engine, tmp_path, SESSIONS)
     with np.load(tmp_path / "run" / "output_ids.npz") as kept, np.load(tmp_path / "run" / "workload.npz") as drawn:
@@ -65,9 +65,11 @@ def test_a_trace_is_hit_as_often_as_its_blocks_allow_and_is_the_same_for_both_en
         json.dumps({**row, "hash_ids": [int(rng.integers(4)), 10, 20 + k]}) + "\n" for k, row in enumerate(rows)
     )
     (tmp_path / "trace.jsonl").write_text(text)
-    result = measured("vllm", tmp_path, TRACE)
+    result = measured("torch", tmp_path, TRACE)
     caches = result["caches"]
-    assert caches["prefix_hit_share"] == pytest.approx(caches["possible_hit_share_in_blocks"], abs=0.02)
+    # of requests that are prefilled in one step none hits what another one brings
+    assert caches["prefix_hit_share"] == pytest.approx(caches["possible_hit_share_in_blocks"], abs=0.1)
+    assert caches["prefix_hit_share"] <= caches["possible_hit_share_in_blocks"]
     assert caches["possible_hit_share"] == pytest.approx(36 * 128 / (40 * 130), abs=0.01)
-    torch = run("--engine", "torch", "--device", "cpu", "--workload", "./w.yaml", "--dry-run", "--json", cwd=tmp_path)
-    assert json.loads(torch.stdout)["workload_hash"] == result["workload_hash"]
+    vllm = run("--engine", "vllm", "--device", "cpu", "--workload", "./w.yaml", "--dry-run", "--json", cwd=tmp_path)
+    assert json.loads(vllm.stdout)["workload_hash"] == result["workload_hash"]
