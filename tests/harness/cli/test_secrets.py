@@ -13,7 +13,7 @@ from innerloop.harness.cli.secrets import HIDDEN, is_secret, refuse_secrets, wit
     [
         *("VLLM_API_KEY", "SGLANG_API_KEY", "LMDEPLOY_TOKEN", "PYTHON_KEYRING_PASSWORD", "TORCH_SECRET"),
         *("CUDA_DB_PASSWD", "AWS_ACCESS_KEY_ID", "AZURE_CREDENTIALS", "api_key", "apiKey", "api-key", "hf_token"),
-        *("auth", "HTTP_AUTHORIZATION", "ssl_keyfile_password", "server.token", "KEY", "GITHUB_PASS"),
+        *("auth", "HTTP_AUTHORIZATION", "ssl_keyfile_password", "server.token", "KEY", "GITHUB_PASS", "PGPASSWORD"),
     ],
 )
 def test_names_of_credentials(name: str) -> None:
