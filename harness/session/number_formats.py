@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop.harness import environments
 from innerloop.harness.checkpoints.tensors import config_json
-from innerloop.harness.checkpoints.weights import read_object
+from innerloop.harness.checkpoints.weights import read_config
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.profiles.engines import load_engine
 
 if TYPE_CHECKING:
     from innerloop.harness.spec.model import RunSpec
 
-CONFIG = "config.json"
 REFERENCE = "torch"  # the engine whose environment has what the reference needs
 
 PRECISE = {"float32": "float64", "bfloat16": "float32", "float16": "float32"}  # for what an engine computes in
@@ -74,7 +73,7 @@ def check(spec: RunSpec) -> None:
         Refused: the run could not be verified.
     """
     settings = spec.settings.model_dump()
-    config = read_object(spec.weights / CONFIG) if spec.weights else config_json(spec.model, settings["dtype"])
+    config = read_config(spec.weights) if spec.weights else config_json(spec.model, settings["dtype"])
     try:
         number_formats(config, settings)
         environments.check(load_engine(REFERENCE), spec.device)

@@ -209,6 +209,15 @@ def test_a_config_that_is_no_json_object_is_refused(folder: Path, content: str) 
     assert "config.json" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("quantization_config", "awq"), ("rope_scaling", [1]), ("sliding_window", "x"), ("model_type", [1])],
+)
+def test_a_config_whose_parts_are_of_another_kind_is_refused(folder: Path, name: str, value: Any) -> None:
+    change_config(folder, **{name: value})
+    assert f"{name} is {value!r}; it must be a" in refusal(folder)
+
+
 def test_a_path_that_is_no_model_folder_is_refused(tmp_path: Path) -> None:
     assert "no such folder" in refusal(tmp_path / "nothing")
     (tmp_path / "file").write_text("")
