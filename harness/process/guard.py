@@ -88,7 +88,6 @@ def sweep() -> int:
     of multiprocessing's come last: what others had in shared memory they remove once those are gone.
     """
     killed: set[int] = set()
-    trackers: set[int] = set()  # a process that is ending has no command line by which to know it
     alone_at = time.monotonic()
     while True:
         try:
@@ -97,8 +96,7 @@ def sweep() -> int:
         except ChildProcessError:
             return len(killed)
         below = descendants(os.getpid())
-        trackers |= {pid for pid in below if tracks(pid)}
-        others = below - trackers
+        others = {pid for pid in below if not tracks(pid)}
         if others:
             alone_at = time.monotonic()
         due = others or (below if time.monotonic() - alone_at > TRACKER_S else set())
@@ -112,12 +110,14 @@ def sweep() -> int:
 
 
 def tracks(pid: int) -> bool:
-    """Whether a process is a resource tracker, which ends by itself once nobody uses it."""
+    """Whether a process is a resource tracker, which ends by itself once nobody uses it; or may become one: a process
+    has no command line in the midst of its exec, nor at its end."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as f:
-            return b"multiprocessing.resource_tracker" in f.read()
+            said = f.read()
     except OSError:
         return False
+    return not said or b"multiprocessing.resource_tracker" in said
 
 
 def unregister(since_s: float) -> None:

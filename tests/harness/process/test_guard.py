@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from innerloop.harness.process.guard import TEMPORARY
+from innerloop.harness.process.guard import TEMPORARY, lives, tracks
 from tests.waiting import PATIENCE_S, gone, until
 
 GUARD = Path(__file__).parents[3] / "harness" / "process" / "guard.py"
@@ -158,6 +158,19 @@ def test_what_a_killed_worker_had_in_shared_memory_goes_with_it(end):
     os.close(read_fd)
     assert kept.name.startswith("psm_")
     assert not kept.exists()
+
+
+def test_a_process_without_a_command_line_yet_may_become_a_tracker():
+    """One that has ended has none either, as in the midst of an exec."""
+    ended, other = subprocess.Popen(["true"]), subprocess.Popen(["sleep", "600"])
+    try:
+        until(lambda: not lives(str(ended.pid)))
+        until(lambda: not tracks(other.pid))
+        assert tracks(ended.pid)
+    finally:
+        other.kill()
+        for process in (ended, other):
+            process.wait()
 
 
 def guarded(worker: str, folder: Path) -> subprocess.Popen[bytes]:
