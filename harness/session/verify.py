@@ -65,7 +65,7 @@ def add(inputs: Inputs, prepared: Prepared, result: Result, console: Console) ->
             with held.released():
                 found = about.run(outcome, result)
         except Stopped as stopped:
-            outcome.failure = Failure("interrupted", f"the harness received {stopped.take()}")
+            outcome.failure = Failure("interrupted", f"innerloop received {stopped.take()}")
         except (InnerloopError, OSError) as error:
             cause = "verification" if isinstance(error, InnerloopError) else cause_of(error)
             outcome.failure = outcome.failure or Failure(
