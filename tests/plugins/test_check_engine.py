@@ -90,7 +90,7 @@ def test_a_planted_fault_is_caught_and_named(fault, words, check):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_however_it_is_stopped_nothing_of_it_is_left(number: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "harness.check_engine", SCRIPTED, *args(fault="hang", fault_step=5)]
+    command = [sys.executable, "-m", "harness.check_engine", str(SCRIPTED), *args(fault="hang", fault_step=5)]
     harness = subprocess.Popen(
         command, cwd=ROOT, env=variables(TMPDIR=str(tmp_path)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
