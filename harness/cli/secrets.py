@@ -14,7 +14,9 @@ HIDDEN = "(set; value not stored)"
 SHORT, PLAIN = 6, 16  # least characters of a value that is looked for; of one of letters or digits only
 WORDS = (
     r"API_?KEY|ACCESS_?KEY|KEY$|TOKEN(?![_.-]IDS?$)|SECRETS?"  # a key in the middle of a name is one of attention
-    r"|PASS|[A-Z]*PASSWORD|PASSWD|PASSPHRASE|CRED|CREDENTIALS?|AUTH|AUTHORIZATION"  # PostgreSQL's is PGPASSWORD
+    r"|PASS|PASSWD|PASSPHRASE|CRED|CREDENTIALS?|AUTH|AUTHORIZATION|PAT$"
+    r"|[A-Z]*PASSWORD|SSHPASS|(?<=_)PWD$"  # PGPASSWORD; MYSQL_PWD, and not the shell's PWD
+    r"|(?:SECRET|PRIVATE)KEY|(?:ACCESS|AUTH|API)TOKEN"
 )
 NAME = re.compile(rf"(?:^|[_.-])(?:{WORDS})(?:$|[_.-])", re.IGNORECASE)
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
