@@ -28,8 +28,11 @@ def wrong_parts(config: Config) -> Iterator[str]:
         for name in MAPPINGS:
             if part.get(name) is not None and not isinstance(part[name], dict):
                 yield f"{place}{name} is {_shown(part[name])}; it must be a mapping"
-        if not isinstance(part.get("model_type") or "", str):
+        if not isinstance(part.get("model_type"), (str, type(None))):
             yield f"{place}model_type is {_shown(part['model_type'])}; it must be a name"
+        names = part.get("architectures")
+        if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            yield f"{place}architectures is {_shown(names)}; it must be a list of names"
 
 
 def wrong_fields(config: Config) -> Iterator[str]:

@@ -75,7 +75,8 @@ def test_other_architectures_may_have_keys_of_another_kind(tmp_path: Path, other
         ({"rope_parameters": [1]}, "rope_parameters is [1]; it must be a mapping"),
         ({"quantization_config": "awq"}, "quantization_config is 'awq'; it must be a mapping"),
         ({"text_config": {"rope_parameters": "x"}}, "text_config.rope_parameters is 'x'; it must be a mapping"),
-        ({"model_type": ["x"]}, "model_type is ['x']; it must be a name"),
+        ({"model_type": []}, "model_type is []; it must be a name"),
+        ({"architectures": ["x", 1]}, "architectures is ['x', 1]; it must be a list of names"),
         ({"rope_theta": "x"}, "rope_theta is the string 'x'; it must be a number"),
     ],
 )
