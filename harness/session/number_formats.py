@@ -50,7 +50,10 @@ def number_formats(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Nu
         block = stored.get("weight_block_size")
         inputs = block[1] if block else "token"
         for name in ("ignore", "ignored_layers", "modules_to_not_convert"):
-            kept += stored.get(name) or []
+            left = stored.get(name) or []
+            if not isinstance(left, list) or not all(isinstance(one, str) for one in left):
+                raise InnerloopError(f"quantization_config.{name} must be a list of names")
+            kept += left
         words.append("fp8 inputs")
     elif stored is None and method == "fp8":
         inputs, weights = "token", "output"
