@@ -96,18 +96,23 @@ class Worker:
         command = [*tool, *worker_command(python, job_path, str(fifo or write_fd), module)]
         self.log_path = log_path
         self._mark, self._begun_s = uuid.uuid4().hex, time.time()
-        with open(log_path, "ab") as log:
-            self._guard = subprocess.Popen(
-                guard_command(write_fd, GRACE_S, command),
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                cwd=job_path.parent,
-                env={**environment(variables), MARK: self._mark},
-                pass_fds=[write_fd],
-                start_new_session=True,
-            )
-        os.close(write_fd)
+        try:
+            with open(log_path, "ab") as log:
+                self._guard = subprocess.Popen(
+                    guard_command(write_fd, GRACE_S, command),
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    cwd=job_path.parent,
+                    env={**environment(variables), MARK: self._mark},
+                    pass_fds=[write_fd],
+                    start_new_session=True,
+                )
+        except BaseException:
+            os.close(read_fd)
+            raise
+        finally:
+            os.close(write_fd)
         os.set_blocking(read_fd, False)
         self._fifo, self._control = fifo, read_fd
         self._pending = b""
