@@ -13,6 +13,7 @@ WHOLE = {  # a whole number of at least this, or null
     "n_routed_experts": 0, "n_shared_experts": 0, "num_experts": 0, "num_experts_per_tok": 0, "num_local_experts": 0,
     "q_lora_rank": 1, "sliding_window": 0, "sliding_window_pattern": 1, "_sliding_window_pattern": 1,
 }  # fmt: skip
+NEEDED = ("decoder_sparse_step", "first_k_dense_replace")  # where they are written, null means nothing
 NUMBERS = (
     "attn_logit_softcapping", "final_logit_softcapping", "partial_rotary_factor", "query_pre_attn_scalar",
     "rope_local_base_freq", "routed_scaling_factor",
@@ -39,7 +40,7 @@ def wrong_fields(config: Config) -> Iterator[str]:
     """What each value is that is not of the kind that the families take its key for, and what it must be; other
     architectures may have other kinds (EXAONE's sliding_window_pattern is `LLLG`)."""
     for name, value in config.items():
-        if value is not None and (must := _must(name, value)):
+        if (value is not None or name in NEEDED) and (must := _must(name, value)):
             yield f"config.{name} is {_shown(value)}; it must be {must}"
 
 
