@@ -43,6 +43,7 @@ SMALL = {
         ("gemma2-tiny", "config.attn_logit_softcapping=x", "config.attn_logit_softcapping is 'x'; it must be a number"),
         ("gemma3-tiny", "config.sliding_window=[1]", "config.sliding_window is [1]; it must be a whole number"),
         ("gpt-oss-tiny", "config.layer_types=full", "config.layer_types is 'full'; it must be a list of names"),
+        ("qwen3-moe-tiny", "config.decoder_sparse_step=null", "config.decoder_sparse_step is None; it must be a whole"),
         ("gpt-oss-tiny", "config.layer_types=[full_attention]", "config.layer_types has 1 of 4 layers"),
         (
             "deepseek-v3-tiny",
@@ -85,6 +86,12 @@ def test_a_part_of_another_kind_is_refused(tmp_path: Path, part: dict[str, Any],
     with pytest.raises(Refused) as refused:
         load_model(str(tmp_path))
     assert str(refused.value) == f"{tmp_path / 'config.json'}: {message}"
+
+
+def test_without_a_first_layer_that_sees_a_window_none_does() -> None:
+    model = load_model("qwen2-tiny", ["config.use_sliding_window=true", "config.max_window_layers=null"])
+    assert model.family is not None
+    assert {layer.window for layer in model.family.attention(model.shape())} == {None}
 
 
 def test_of_a_list_for_more_layers_the_first_ones_count() -> None:
