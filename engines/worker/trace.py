@@ -6,6 +6,7 @@ after a crash, never sees a record that is not whole. Missing integers are -1, m
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,15 @@ EARLIER = {
 def header(path: Path) -> np.ndarray:
     """The live header of a trace file, a 0-d record of dtype HEADER mapped read-only."""
     return np.memmap(path, dtype=HEADER, mode="r", shape=())
+
+
+def last_beat_ns(folder: Path) -> int | None:
+    """The last heartbeat of all traces in a folder, monotonic; None: there is none. They may come and go meanwhile."""
+    beats = []
+    for path in Path(folder).glob("*/steps.bin"):
+        with suppress(OSError, ValueError):  # it is gone, or not yet whole
+            beats.append(int(header(path)["beat_ns"]))
+    return max(beats, default=None)
 
 
 def records(folder: Path, name: str) -> np.ndarray:

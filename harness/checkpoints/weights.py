@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from innerloop.harness.checkpoints.safetensors_file import INDEX, JSON_LIMIT_BYTES, whole_size
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_bytes, read_json
+from innerloop.harness.models.families import family_of
 from innerloop.harness.models.family import Family
+from innerloop.harness.models.fields import wrong_fields, wrong_parts
 from innerloop.harness.profiles.published import (
     SHAPE,
     architecture_of,
@@ -89,7 +91,7 @@ def use_weights(path: str | Path, model: ModelProfile) -> Checkpoint:
     folder = folder.resolve()
     if not (folder / "config.json").is_file():
         raise Refused(f"--weights {path}: there is no config.json in the folder")
-    config = read_object(folder / "config.json")
+    config = read_config(folder)
     differences = compare(config, model)
     if differences:
         raise Refused(
@@ -135,6 +137,24 @@ def read_object(path: Path) -> Document:
     if not isinstance(content, dict):
         raise Refused(f"{path} must contain a JSON object, not a {type(content).__name__}")
     return content
+
+
+def read_config(folder: Path) -> Document:
+    """The config.json of a folder of weights.
+
+    Raises:
+        Refused: as `read_object`, or what adapters and families read of it is not of its kind.
+    """
+    config = read_object(folder / "config.json")
+    for wrong in wrong_in(config):
+        raise Refused(f"{folder / 'config.json'}: {wrong}")
+    return config
+
+
+def wrong_in(config: Document) -> Iterator[str]:
+    yield from wrong_parts(config)
+    if family_of(architecture_of(config) or "") is not None:
+        yield from wrong_fields(text_part(config))
 
 
 def compare(config: Document, model: ModelProfile) -> list[str]:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SCHEMA_VERSION = "1.0"  # of the documents that are printed and not kept
-UNPRINTABLE = re.compile(f"[\x7f-\x9f\u2028\u2029\ud800-\udfff{BIDI}]")  # which JSON may hold as they are
+# What JSON may hold as it is, and a terminal or a CI system (`##[error]`) would act on.
+UNPRINTABLE = re.compile(f"[\x7f-\x9f\u2028\u2029\ud800-\udfff{BIDI}]|#(?=#[a-z]*\\[)")
 STDOUT = Path("-")  # as other tools call it; here it would be a file of that name
 HEADER = ("kind", "schema_version", "innerloop_version")
 

@@ -13,7 +13,8 @@ from innerloop.harness.cli.errors import Refused
 
 PROFILE_BYTES = 1_000_000
 DOCUMENT_BYTES = 100_000_000
-MOST_DIGITS = 20  # with a sign
+LARGEST = 2**64  # of a whole number
+MOST_DIGITS = len(str(-LARGEST))
 
 
 def open_regular(path: Path, source: str, most_bytes: int) -> BinaryIO:
@@ -61,7 +62,7 @@ def read_text(path: Path, source: str, most_bytes: int = PROFILE_BYTES) -> str:
 
 
 def whole_number(text: str) -> int:
-    """JSON's, of as many digits as 64 bits have; no figure has more, and float takes 308 at most.
+    """JSON's, of as many digits as `LARGEST` has; no figure has more, and float takes 308 at most.
 
     Raises:
         ValueError: it has more.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,9 @@ HIDDEN = "(set; value not stored)"
 SHORT, PLAIN = 6, 16  # least characters of a value that is looked for; of one of letters or digits only
 WORDS = (
     r"API_?KEY|ACCESS_?KEY|KEY$|TOKEN(?![_.-]IDS?$)|SECRETS?"  # a key in the middle of a name is one of attention
-    r"|PASS|PASSWORD|PASSWD|PASSPHRASE|CRED|CREDENTIALS?|AUTH|AUTHORIZATION"
+    r"|PASS|PASSWD|PASSPHRASE|CRED|CREDENTIALS?|AUTH|AUTHORIZATION|PAT$"
+    r"|[A-Z]*PASSWORD|SSHPASS|(?<=_)PWD$"  # PGPASSWORD; MYSQL_PWD, and not the shell's PWD
+    r"|(?:SECRET|PRIVATE)KEY|(?:ACCESS|AUTH|API)TOKEN"
 )
 NAME = re.compile(rf"(?:^|[_.-])(?:{WORDS})(?:$|[_.-])", re.IGNORECASE)
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -53,11 +56,20 @@ def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def own_secrets() -> list[str]:
-    """The values of this process's variables that hold a credential, the longest first; not those short or plain enough
-    to be found in what is none (`required`, `8080`)."""
-    held = {value for name, value in os.environ.items() if is_secret(name)}
+    """The credentials in this process's variables, the longest first: each line of a value, and who is named in a URL
+    (`//user:password@`), also as Python and JSON write them. Not those short or plain enough to be found in what is
+    none (`required`, `8080`)."""
+    held: set[str] = set()
+    for name, value in os.environ.items():
+        users = USER_IN_URL.findall(value)
+        held.update(
+            map(str.strip, value.splitlines())
+            if is_secret(name)
+            else (*users, *(one.partition(":")[2] for one in users))
+        )
     told = [value for value in held if len(value) >= (PLAIN if value.isalpha() or value.isdigit() else SHORT)]
-    return sorted(told, key=len, reverse=True)
+    written = {form for value in told for form in (value, repr(value)[1:-1], json.dumps(value)[1:-1])}
+    return sorted(written, key=len, reverse=True)
 
 
 def without_values(found: Any, values: Sequence[str]) -> Any:

@@ -17,7 +17,7 @@ BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control characters, surrogates, separators of lines
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they reorder what stands beside
 # What GitHub's, Azure's and TeamCity's CI take for a command in a line of output: `::error::`, `##[error]`, `##vso[`.
-OF_CI = re.compile(r"^([ \t]*):(?=:[\w-]+[^\n:]*::)|##(?=[a-z]*\[)", re.MULTILINE)
+OF_CI = re.compile(r"^([^\S\n]*):(?=:[\w-]+(?: [^\n]*?)?::)|##(?=[a-z]*\[)", re.MULTILINE)
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -147,8 +147,8 @@ def _run(command: Sequence[str], cwd: Path, lock_fd: int, say: Say) -> tuple[int
 
 def environment_of_uv() -> dict[str, str]:
     """The variables that uv is started with."""
-    kept = {"UV_COMPILE_BYTECODE": "1"}
-    kept |= {name: value for name, value in os.environ.items() if name not in MISLEADING}
+    kept = {name: value for name, value in os.environ.items() if name not in MISLEADING}
+    kept["UV_COMPILE_BYTECODE"] = kept.get("UV_COMPILE_BYTECODE") or "1"
     return kept | uv_variables(pip_settings()) | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
 
 

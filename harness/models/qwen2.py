@@ -24,8 +24,8 @@ def tensors(config: Config) -> Iterator[Stored]:
 def attention(config: Config) -> list[Attention]:
     """With `use_sliding_window`, the layers from `max_window_layers` on see a window."""
     layers = config["num_hidden_layers"]
-    whole = config.get("max_window_layers", layers) if config.get("use_sliding_window") else layers
-    own = ["sliding_attention" if i >= whole else "full_attention" for i in range(layers)]
+    whole = config.get("max_window_layers") if config.get("use_sliding_window") else None
+    own = ["sliding_attention" if whole is not None and i >= whole else "full_attention" for i in range(layers)]
     return by_type(config, config.get("layer_types") or own)
 
 

@@ -38,13 +38,16 @@ def end_group(leader: int) -> None:
 def end_marked(mark: str) -> int:
     """Kills every process whose environment holds the mark, in whatever session; says how many there were.
 
-    Goes on until none is left, since a process may have been forking, for at most `PATIENCE_S`. Resource trackers come
-    last, as in `guard.sweep`.
+    Goes on until twice none is found, since a process may have been forking, or have no environment in the midst of its
+    exec, for at most `PATIENCE_S`. Resource trackers come last, as in `guard.sweep`.
     """
     seen: set[int] = set()
     alone_at = time.monotonic()
     deadline = alone_at + PATIENCE_S
-    while (found := marked(mark)) and time.monotonic() < deadline:
+    none = 0
+    while none < 2 and time.monotonic() < deadline:
+        found = marked(mark)
+        none = 0 if found else none + 1
         seen |= found
         others = {pid for pid in found if not tracks(pid)}
         if others:

@@ -10,38 +10,47 @@ from typing import BinaryIO
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import open_regular
-from innerloop.harness.cli.secrets import own_secrets, without_values
+from innerloop.harness.cli.secrets import own_secrets
 
 TAIL_LINES, TAIL_BYTES = 20, 64 << 10
 PART_BYTES = 1 << 20
 
 
 def log_tail(path: Path, lines: int = TAIL_LINES) -> tuple[str, ...]:
-    """The last lines of a log, without control characters."""
+    """The last lines of a log, without control characters and credentials of this process's variables."""
+    values = _values()
+    before = max(map(len, values), default=0)  # what is read may begin within a value, which is then cut off
     try:
         with open_regular(path, path.name, sys.maxsize) as f:
-            f.seek(max(os.fstat(f.fileno()).st_size - TAIL_BYTES, 0))
-            text = f.read(TAIL_BYTES).decode(errors="replace")
+            f.seek(max(os.fstat(f.fileno()).st_size - TAIL_BYTES - before, 0))
+            read = f.read(TAIL_BYTES + before)
     except (OSError, Refused):
         return ()
-    text = without_values(text, own_secrets())
+    for value in values:
+        read = read.replace(value, b"*" * len(value))
+    text = read[-TAIL_BYTES:].decode(errors="replace")
     text = "".join(c if c.isprintable() or c in "\n\t" else "\n" for c in text)
     return tuple(line for line in text.splitlines() if line.strip())[-lines:]
 
 
 def blank_secrets(path: Path) -> None:
-    """Writes asterisks over the values of this process's credentials; a log that cannot be read or written stays."""
-    values = [value.encode(errors="surrogateescape") for value in own_secrets()]
+    """Writes asterisks over the values of this process's credentials; a log that cannot be read or written stays, and
+    so does what a link in its place leads to."""
+    values = _values()
     try:
         with open_regular(path, path.name, sys.maxsize) as read:
             found = list(_places(read, values)) if values else []
         if found:
-            with open(path, "r+b") as file:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "wb") as file:
                 for place, length in found:
                     file.seek(place)
                     file.write(b"*" * length)
     except (OSError, Refused):
         pass
+
+
+def _values() -> list[bytes]:
+    return [value.encode(errors="surrogateescape") for value in own_secrets()]
 
 
 def _places(file: BinaryIO, values: Sequence[bytes]) -> Iterator[tuple[int, int]]:

@@ -82,39 +82,42 @@ def settle(patience_s: float) -> None:
 
 
 def sweep() -> int:
-    """Kills and reaps every process that is still below this one, and says how many there were.
+    """Kills and reaps every process that is still below this one, and says how many it had to kill.
 
     Orphans are handed to this process one generation at a time, so it goes on until there are none. Resource trackers
     of multiprocessing's come last: what others had in shared memory they remove once those are gone.
     """
-    seen: set[int] = set()
+    killed: set[int] = set()
     alone_at = time.monotonic()
     while True:
-        below = descendants(os.getpid())
-        seen |= below
-        others = {pid for pid in below if not tracks(pid)}
-        if others:
-            alone_at = time.monotonic()
-        for pid in others or (below if time.monotonic() - alone_at > TRACKER_S else ()):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         except ChildProcessError:
-            return len(seen)
+            return len(killed)
+        below = descendants(os.getpid())
+        others = {pid for pid in below if not tracks(pid)}
+        if others:
+            alone_at = time.monotonic()
+        due = others or (below if time.monotonic() - alone_at > TRACKER_S else set())
+        killed |= {pid for pid in due if lives(str(pid))}
+        for pid in due:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         time.sleep(POLL_S)
 
 
 def tracks(pid: int) -> bool:
-    """Whether a process is a resource tracker, which ends by itself once nobody uses it."""
+    """Whether a process is a resource tracker, which ends by itself once nobody uses it; or may become one: a process
+    has no command line in the midst of its exec, nor at its end."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as f:
-            return b"multiprocessing.resource_tracker" in f.read()
+            said = f.read()
     except OSError:
         return False
+    return not said or b"multiprocessing.resource_tracker" in said
 
 
 def unregister(since_s: float) -> None:
@@ -136,11 +139,13 @@ def unregister(since_s: float) -> None:
 
 
 def lives(pid: str) -> bool:
+    """Whether a process is there, and not one that is ending and has given its memory back."""
     try:
         with open(f"/proc/{pid}/stat") as f:
-            return f.read().rpartition(")")[2].split()[0] not in "ZX"
+            about = f.read().rpartition(")")[2].split()  # from its third field on: state, ..., vsize
     except OSError:
         return False
+    return about[0] not in "ZX" and about[20] != "0"
 
 
 def remove_temporary() -> None:

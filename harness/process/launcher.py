@@ -96,18 +96,23 @@ class Worker:
         command = [*tool, *worker_command(python, job_path, str(fifo or write_fd), module)]
         self.log_path = log_path
         self._mark, self._begun_s = uuid.uuid4().hex, time.time()
-        with open(log_path, "ab") as log:
-            self._guard = subprocess.Popen(
-                guard_command(write_fd, GRACE_S, command),
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                cwd=job_path.parent,
-                env={**environment(variables), MARK: self._mark},
-                pass_fds=[write_fd],
-                start_new_session=True,
-            )
-        os.close(write_fd)
+        try:
+            with open(log_path, "ab") as log:
+                self._guard = subprocess.Popen(
+                    guard_command(write_fd, GRACE_S, command),
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    cwd=job_path.parent,
+                    env={**environment(variables), MARK: self._mark},
+                    pass_fds=[write_fd],
+                    start_new_session=True,
+                )
+        except BaseException:
+            os.close(read_fd)
+            raise
+        finally:
+            os.close(write_fd)
         os.set_blocking(read_fd, False)
         self._fifo, self._control = fifo, read_fd
         self._pending = b""
@@ -243,6 +248,8 @@ def take(event: Event, outcome: Outcome) -> None:
 
 def overdue(outcome: Outcome, trace: Path, limits: Limits, begun_s: float) -> Failure | None:
     """The failure of a worker that has taken too long, if it has."""
+    from innerloop.engines.worker.trace import last_beat_ns
+
     now_s = time.monotonic()
     if limits.total_s is not None and now_s - begun_s > limits.total_s:
         return Failure("timeout", f"the run took longer than --timeout {limits.total_s:g} s")
@@ -251,15 +258,8 @@ def overdue(outcome: Outcome, trace: Path, limits: Limits, begun_s: float) -> Fa
         if now_s - begun_s > limits.load_s:
             return Failure("load_timeout", f"the engine did not load within --load-timeout {limits.load_s:g} s")
         return None
-    quiet_s = now_s - max(last_beat_ns(trace), outcome.phases[phase]) / 1e9
+    quiet_s = now_s - max(last_beat_ns(trace) or 0, outcome.phases[phase]) / 1e9
     if limits.hang_s is not None and quiet_s > limits.hang_s:
         what = "the engine has been closing" if phase == "close" else "no step has finished"
         return Failure("hang", f"{what} for {quiet_s:.0f} s (--hang-timeout {limits.hang_s:g} s)")
     return None
-
-
-def last_beat_ns(trace: Path) -> int:
-    from innerloop.engines.worker.trace import header
-
-    beats = [int(header(path)["beat_ns"]) for path in trace.glob("*/steps.bin") if path.stat().st_size]
-    return max(beats, default=0)

@@ -101,9 +101,9 @@ class ModelProfile(Strict):
             rope = str(self.rope_scaling.get("rope_type", self.rope_scaling.get("type")))
             if rope not in ROPE_TYPES:
                 raise ValueError(f"rope_scaling.rope_type is {rope}{nearest(rope, ROPE_TYPES)}")
-        for wrong in wrong_fields(self.config):
-            raise ValueError(wrong)
         if self.family is not None:
+            for wrong in wrong_fields(self.config):
+                raise ValueError(wrong)
             self._check_family(self.family)
         if self.routing_zipf:
             experts, taken = (self.family.routed(self.shape()) if self.family else None) or (0, 0)
@@ -116,6 +116,8 @@ class ModelProfile(Strict):
 
     def _check_family(self, family: Family) -> None:
         shape = self.shape()
+        if (types := shape.get("layer_types")) and len(types) < self.num_hidden_layers:
+            raise ValueError(f"config.layer_types has {len(types)} of {self.num_hidden_layers} layers")
         for field in family.required:
             given = [name for name in field.split(" or ") if shape.get(name) is not None]
             if not given:
@@ -167,7 +169,10 @@ class ModelProfile(Strict):
         own = {
             name: getattr(self, name) for name in (*SHAPE, "max_position_embeddings") if getattr(self, name) is not None
         }
-        return {**defaults, **self.config, **own}
+        whole = {**defaults, **self.config, **own}
+        if isinstance(whole.get("layer_types"), list):  # it may be of a model with more layers
+            whole["layer_types"] = whole["layer_types"][: self.num_hidden_layers]
+        return whole
 
     def linear_shapes(self) -> tuple[tuple[str, int, int], ...]:
         """(name in its layer, inputs, outputs) of the matrices that quantization packs."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.models.families import BY_ARCHITECTURE, BY_MODEL_TYPE
+from innerloop.harness.models.fields import wrong_parts
 from innerloop.harness.profiles.types import DType
 from innerloop.harness.profiles.validation import Fields
 
@@ -49,7 +51,13 @@ def architecture_of(config: Mapping[str, Any]) -> str | None:
 
 
 def profile_fields(config: Mapping[str, Any]) -> Fields:
-    """What a config.json says of a profile's fields, with the rest of its text part under `config`."""
+    """What a config.json says of a profile's fields, with the rest of its text part under `config`.
+
+    Raises:
+        Refused: a part of it that is read here is not of its kind.
+    """
+    for wrong in wrong_parts(config):
+        raise Refused(wrong)
     text = text_part(config)
     fields: Fields = {"config": {key: value for key, value in text.items() if key not in APART}}
     fields |= {name: value for name in SAME if (value := first(text, name, *OLDER.get(name, ()))) is not None}
@@ -72,12 +80,12 @@ def rope(text: Mapping[str, Any]) -> Fields:
     """The rotary embedding, from its older spelling or from `rope_parameters`; of layers that see everything where
     there are several."""
     newer = text.get("rope_parameters") or {}
-    newer = newer.get("full_attention", newer)
+    newer = newer["full_attention"] if isinstance(newer.get("full_attention"), dict) else newer
     kind = newer.get("rope_type", "default")
     scaling = {key: value for key, value in newer.items() if key not in ("rope_theta", "partial_rotary_factor")}
     theta = text.get("rope_theta", newer.get("rope_theta"))
     return {
-        "rope_theta": None if theta is None else float(theta),
+        "rope_theta": float(theta) if isinstance(theta, int) else theta,
         "rope_scaling": text.get("rope_scaling") or (scaling if kind != "default" else None),
     }
 
@@ -88,8 +96,8 @@ def quantization_method(config: Any) -> str | None:
     method = config.get("quant_method")
     if method != "compressed-tensors":
         return method
-    kinds = {(w.get("type"), w.get("num_bits")) if isinstance(w, dict) else None for w in compressed(config)}
-    return "fp8" if kinds == {("float", 8)} else method
+    kinds = [(w.get("type"), w.get("num_bits")) if isinstance(w, dict) else None for w in compressed(config)]
+    return "fp8" if kinds and all(kind == ("float", 8) for kind in kinds) else method
 
 
 def packed_layout(stored: Mapping[str, Any]) -> dict[str, object]:

@@ -52,7 +52,10 @@ def from_config(path: Path, source: str) -> Fields:
     config = read_json(path, source, LARGEST_BYTES)
     if not isinstance(config, dict):
         raise Refused(f"{source} should contain a JSON object, not a {type(config).__name__}")
-    fields = profile_fields(config)
+    try:
+        fields = profile_fields(config)
+    except Refused as refusal:
+        raise Refused(f"{source}: {refusal}") from None
     if "architecture" not in fields:
         raise Refused(f"{source} names neither an architecture (architectures) nor a known model_type")
     return {"name": name_of(path.absolute().parent), "title": fields["architecture"], "source": source, **fields}

@@ -13,13 +13,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from innerloop.harness.cli.errors import Refused, nearest
-from innerloop.harness.cli.reading import read_text
+from innerloop.harness.cli.reading import LARGEST, read_text
 from innerloop.harness.profiles.strict import Strict
 
 Schema = TypeVar("Schema", bound=BaseModel)
 DEEPEST = 50  # nesting of a profile's mappings and lists
 MOST_VALUES = 100_000  # of one profile
-LARGEST = 2**64  # of a whole number
 Fields = dict[str, Any]  # of a profile, as its file or an option says them
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # what a profile may be called: its name becomes part of a folder's name
 

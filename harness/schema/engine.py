@@ -101,7 +101,10 @@ class HostState:
     boot_id: Annotated[str | None, Figure("id of this boot of the system", null=SYSTEM_SILENT)]
     niceness: Annotated[
         int | None,
-        Figure("of innerloop and the engine: -20 gets most CPU time, 19 least", null="an older innerloop wrote it"),
+        Figure(
+            "of innerloop and an engine that it starts: -20 gets most CPU time, 19 least",
+            null="an older innerloop wrote it",
+        ),
     ] = None
 
 

@@ -16,9 +16,11 @@ from innerloop.engines.worker import trace
 from innerloop.harness import environments
 from innerloop.harness.analysis.checks import checks
 from innerloop.harness.checkpoints import ensure_checkpoint, use_weights
+from innerloop.harness.cli.signals import hold
 from innerloop.harness.preparations import prepare_all
 from innerloop.harness.process.engine_log import log_tail
 from innerloop.harness.process.events import Event
+from innerloop.harness.process.guard import TEMPORARY
 from innerloop.harness.process.launcher import Worker
 from innerloop.harness.result.conformance import Check
 from innerloop.harness.spec.adapter_settings import adapter_of, load_of_run
@@ -101,8 +103,9 @@ def declarations(adapter: Adapter, load: Load) -> Iterator[str]:
 
 def run_scenario(scenario: str, spec: RunSpec, load: Load, environment: Environment, limit_s: float) -> list[Check]:
     """Runs one scenario to its end, whatever that is; nothing of it is left."""
-    with tempfile.TemporaryDirectory(prefix="innerloop-check-") as name:
+    with hold() as held, tempfile.TemporaryDirectory(prefix="innerloop-check-") as name, held.released():
         folder = Path(name)
+        (folder / TEMPORARY).touch()  # so that it goes also where the harness is killed
         job = {
             "engine": spec.engine.name,
             "plugin": spec.engine.plugin,
@@ -117,31 +120,36 @@ def run_scenario(scenario: str, spec: RunSpec, load: Load, environment: Environm
 def follow(scenario: str, environment: Environment, folder: Path, limit_s: float) -> list[Check]:
     """What the worker tells; a check that is not over within `limit_s` seconds hangs, and ends the scenario."""
     log = folder / "engine.log"
-    worker = Worker(environment.python, folder / "job.json", log, dict(environment.variables), module=WORKER)
     done: list[Check] = []
     current: str | None = "start"
-    pid, deadline = None, time.monotonic() + limit_s
-    try:
-        while worker.alive:
-            for event in worker.events(TICK_S):
-                kind = event["event"]
-                if kind == "started":
-                    pid = event["pid"]
-                elif kind == "checking":
-                    current, deadline = event["name"], time.monotonic() + limit_s
-                elif kind == "checked":
-                    done.append(Check(event["name"], scenario, tuple(event["wrong"])))
-                elif kind == "error":
-                    done.append(Check(current or "close", scenario, (event["message"],)))
-                elif kind == "done":
-                    current = None
-                elif kind == "exit":
-                    done += ending(scenario, current, event, log)
-            if time.monotonic() > deadline:
-                return [*done, Check(current or "close", scenario, (f"the check did not finish within {limit_s:g} s",))]
-        return done
-    finally:
-        worker.close(pid)
+    pid = None
+    with hold() as held:
+        worker = Worker(environment.python, folder / "job.json", log, dict(environment.variables), module=WORKER)
+        deadline = time.monotonic() + limit_s
+        try:
+            while worker.alive:
+                with held.released():
+                    events = worker.events(TICK_S)
+                for event in events:
+                    kind = event["event"]
+                    if kind == "started":
+                        pid = event["pid"]
+                    elif kind == "checking":
+                        current, deadline = event["name"], time.monotonic() + limit_s
+                    elif kind == "checked":
+                        done.append(Check(event["name"], scenario, tuple(event["wrong"])))
+                    elif kind == "error":
+                        done.append(Check(current or "close", scenario, (event["message"],)))
+                    elif kind == "done":
+                        current = None
+                    elif kind == "exit":
+                        done += ending(scenario, current, event, log)
+                if time.monotonic() > deadline:
+                    late = f"the check did not finish within {limit_s:g} s"
+                    return [*done, Check(current or "close", scenario, (late,))]
+            return done
+        finally:
+            worker.close(pid)
 
 
 def ending(scenario: str, current: str | None, event: Event, log: Path) -> Iterator[Check]:

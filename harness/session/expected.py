@@ -6,6 +6,7 @@ What neither says is unknown, and said to be so: no figure is assumed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -106,10 +107,21 @@ def window_s(spec: RunSpec) -> float | None:
 
 def earlier_runs(runs: Path = RUNS, experiments: Path = EXPERIMENTS) -> list[Took]:
     """The runs of these folders that came to their end, the newest first; what cannot be read is passed over."""
-    found = [*folders(runs), *(run for one in folders(experiments) for run in folders(one / RUNS.name))]
-    written = [(path.stat().st_mtime_ns, path) for run in found if (path := run / result_file.FILE).is_file()]
+    found, written = [], []
+    for place in (runs, *(one / RUNS.name for one in _within(experiments))):
+        found += _within(place)
+    for path in (run / result_file.FILE for run in found):
+        with suppress(OSError):  # it has none, is gone, or is another user's
+            written.append((path.stat().st_mtime_ns, path))
     took = (_took(path) for _, path in sorted(written, reverse=True)[:MOST_LOOKED_AT])
     return [one for one in took if one is not None]
+
+
+def _within(root: Path) -> list[Path]:
+    try:
+        return folders(root)
+    except OSError:  # another user's
+        return []
 
 
 def _took(path: Path) -> Took | None:
@@ -117,9 +129,16 @@ def _took(path: Path) -> Took | None:
         result, _ = result_file.read_unchecked(path)
         if result["status"] not in ("ok", "suspect"):
             return None
-        start = result["startup_s"]
-        parts = [start[name] for name in LOADING]
-        load = float(sum(parts)) if None not in parts else None
-        return Took(str(path.parent), result["spec"], load, start["warmup"], result["window"]["duration_s"])
+        start, spec = result["startup_s"], result["spec"]
+        if not isinstance(spec, dict):
+            return None
+        parts = [_seconds(start[name]) for name in LOADING]
+        known = [part for part in parts if part is not None]
+        load = sum(known) if len(known) == len(parts) else None
+        return Took(str(path.parent), spec, load, _seconds(start["warmup"]), _seconds(result["window"]["duration_s"]))
     except (Refused, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _seconds(value: Any) -> float | None:
+    return None if value is None else float(value)

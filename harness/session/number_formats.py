@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop.harness import environments
 from innerloop.harness.checkpoints.tensors import config_json
-from innerloop.harness.checkpoints.weights import read_object
+from innerloop.harness.checkpoints.weights import read_config
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.profiles.engines import load_engine
 
 if TYPE_CHECKING:
     from innerloop.harness.spec.model import RunSpec
 
-CONFIG = "config.json"
 REFERENCE = "torch"  # the engine whose environment has what the reference needs
 
 PRECISE = {"float32": "float64", "bfloat16": "float32", "float16": "float32"}  # for what an engine computes in
@@ -51,7 +50,10 @@ def number_formats(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Nu
         block = stored.get("weight_block_size")
         inputs = block[1] if block else "token"
         for name in ("ignore", "ignored_layers", "modules_to_not_convert"):
-            kept += stored.get(name) or []
+            left = stored.get(name) or []
+            if not isinstance(left, list) or not all(isinstance(one, str) for one in left):
+                raise InnerloopError(f"quantization_config.{name} must be a list of names")
+            kept += left
         words.append("fp8 inputs")
     elif stored is None and method == "fp8":
         inputs, weights = "token", "output"
@@ -74,7 +76,7 @@ def check(spec: RunSpec) -> None:
         Refused: the run could not be verified.
     """
     settings = spec.settings.model_dump()
-    config = read_object(spec.weights / CONFIG) if spec.weights else config_json(spec.model, settings["dtype"])
+    config = read_config(spec.weights) if spec.weights else config_json(spec.model, settings["dtype"])
     try:
         number_formats(config, settings)
         environments.check(load_engine(REFERENCE), spec.device)

@@ -20,7 +20,7 @@ import numpy as np
 
 from innerloop.harness.analysis import verification as analysis
 from innerloop.harness.analysis.verification import Scored
-from innerloop.harness.checkpoints.weights import read_object
+from innerloop.harness.checkpoints.weights import read_config
 from innerloop.harness.cli.errors import InnerloopError, told
 from innerloop.harness.cli.signals import Stopped, hold
 from innerloop.harness.process import launcher
@@ -33,7 +33,7 @@ from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.verification import Agreement, Reference, Verification, Way
 from innerloop.harness.session import reference
 from innerloop.harness.session.causes import cause_of
-from innerloop.harness.session.number_formats import CONFIG, NumberFormats, number_formats
+from innerloop.harness.session.number_formats import NumberFormats, number_formats
 from innerloop.harness.session.outputs import Outputs, one_by_one, put_together, read_outputs, spread
 from innerloop.harness.session.phases import WORDS
 from innerloop.harness.spec.adapter_settings import adapter_of
@@ -65,7 +65,7 @@ def add(inputs: Inputs, prepared: Prepared, result: Result, console: Console) ->
             with held.released():
                 found = about.run(outcome, result)
         except Stopped as stopped:
-            outcome.failure = Failure("interrupted", f"the harness received {stopped.take()}")
+            outcome.failure = Failure("interrupted", f"innerloop received {stopped.take()}")
         except (InnerloopError, OSError) as error:
             cause = "verification" if isinstance(error, InnerloopError) else cause_of(error)
             outcome.failure = outcome.failure or Failure(
@@ -102,7 +102,7 @@ class Verifying:
         """
         inputs, checkpoint = self._inputs, self._prepared.checkpoint
         assert checkpoint is not None
-        config = read_object(Path(checkpoint.path) / CONFIG)
+        config = read_config(Path(checkpoint.path))
         asked = inputs.spec.settings.model_dump()
         known = {name: value for name, value in result.engine.effective.items() if value is not None}
         formats = number_formats(config, {**asked, **known, "quantization": asked["quantization"]})

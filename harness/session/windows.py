@@ -76,7 +76,7 @@ def outcomes(windows: Sequence[Inputs], outcome: Outcome) -> list[Outcome]:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class SamplerOfWindow:
     """A window's part of what a sampler saw."""
 
     sampler: Sampler
@@ -94,8 +94,8 @@ class Stopped:
         return replace(found, table=found.table[kept])
 
 
-def samplers_of(sampled: Samplers, windows: Sequence[Inputs], outcome: Outcome) -> Sequence[Sampler | Stopped]:
+def samplers_of(sampled: Samplers, windows: Sequence[Inputs], outcome: Outcome) -> Sequence[Sampler | SamplerOfWindow]:
     """The samplers as one of the windows has them; a process with one window has all that they saw."""
     if len(windows) == 1:
         return sampled.all
-    return [Stopped(one, outcome.phases.get("warmup", 0), outcome.phases.get("close")) for one in sampled.all]
+    return [SamplerOfWindow(one, outcome.phases.get("warmup", 0), outcome.phases.get("close")) for one in sampled.all]

@@ -12,7 +12,7 @@ from innerloop.engines.contract import Adapter, Load, Probe, UnsupportedSetting
 from innerloop.engines.support.refusals import refuse_model, refuse_reserved
 from innerloop.harness import environments
 from innerloop.harness.checkpoints.tensors import config_json
-from innerloop.harness.checkpoints.weights import read_object
+from innerloop.harness.checkpoints.weights import read_config
 from innerloop.harness.cli.errors import Refused, closest, nearest
 from innerloop.harness.environments.parameters import argument_names
 from innerloop.harness.preparations import shown
@@ -107,11 +107,11 @@ def load_of_run(spec: RunSpec, checkpoint: Path | None) -> Load:
     """What the worker is told to load; `checkpoint` is the model's folder, None where a server has its own."""
     if checkpoint is None:
         return replace(_load(spec), checkpoint="")
-    return replace(_load(spec), checkpoint=str(checkpoint), config=read_object(checkpoint / "config.json"))
+    return replace(_load(spec), checkpoint=str(checkpoint), config=read_config(checkpoint))
 
 
 def _load(spec: RunSpec) -> Load:
-    own = read_object(spec.weights / "config.json") if spec.weights else None
+    own = read_config(spec.weights) if spec.weights else None
     return Load(
         checkpoint="CHECKPOINT",
         config=own or config_json(spec.model, spec.settings.dtype),

@@ -26,16 +26,11 @@ def harness_runs(job: Document, written: Path) -> bool:
 
 def quiet_s(folder: Path) -> float | None:
     """Seconds since the last sign of life of the worker; None if it gave none in this boot."""
-    quiet = (time.monotonic_ns() - last_beat_ns(folder)) / 1e9
+    from innerloop.engines.worker.trace import last_beat_ns
+
+    beat_ns = last_beat_ns(folder / "trace")
+    quiet = -1.0 if beat_ns is None else (time.monotonic_ns() - beat_ns) / 1e9
     return quiet if quiet >= 0 else None
-
-
-def last_beat_ns(folder: Path) -> int:
-    """The monotonic time of the trace's last sign of life; long ago when there is none."""
-    from innerloop.engines.worker.trace import HEADER_BYTES, header
-
-    raw = (folder / "trace").glob("*/steps.bin")
-    return max((int(header(path)["beat_ns"]) for path in raw if path.stat().st_size >= HEADER_BYTES), default=-1 << 62)
 
 
 def is_running(folder: Path, job: Document, job_file: Path) -> bool:

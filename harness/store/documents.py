@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from innerloop.harness.cli.reading import LARGEST
 from innerloop.harness.store.atomic import write_text
 
 INDENTED = 1 << 19  # characters of a document that a person may still read
@@ -29,10 +30,13 @@ def write_document(path: Path, document: Mapping[str, Any], *, contended: bool =
 
 
 def plain(value: Any) -> Any:
-    """The same data as JSON's own types; a number that JSON has no word for (NaN, infinity) becomes None."""
+    """The same data as JSON's own types; a number that JSON has no word for (NaN, infinity) becomes None, a whole one
+    of more than 64 bits a fraction: as a whole one it would not be read again."""
     kind = type(value)
-    if value is None or kind is bool or kind is int:
+    if value is None or kind is bool:
         return value
+    if kind is int:
+        return value if abs(value) <= LARGEST else _fraction(value)
     if kind is float:
         return value if math.isfinite(value) else None
     if kind is str and value.isascii():
@@ -50,3 +54,10 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int)):
         return value
     return str(value).encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair is no UTF-8
+
+
+def _fraction(value: int) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:
+        return None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from innerloop.harness.check_engine import main
 from tests.real import ROOT, variables
+from tests.waiting import gone, until
 
 pytestmark = pytest.mark.slow
 
@@ -83,6 +86,23 @@ def test_a_planted_fault_is_caught_and_named(fault, words, check):
     assert code == 3
     found = [line for lines in wrong.values() for line in lines]
     assert any(re.search(words, line) for line in found), found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_however_it_is_stopped_nothing_of_it_is_left(number: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "harness.check_engine", str(SCRIPTED), *args(fault="hang", fault_step=5)]
+    harness = subprocess.Popen(
+        command, cwd=ROOT, env=variables(TMPDIR=str(tmp_path)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: [*tmp_path.glob("innerloop-check-*/trace/*/steps.bin")])
+        below = psutil.Process(harness.pid).children(recursive=True)
+        harness.send_signal(number)
+        assert harness.wait() == -number
+        until(lambda: all(gone(one.pid) for one in below))
+        until(lambda: not [*tmp_path.glob("innerloop-check-*")])
+    finally:
+        harness.kill()
 
 
 def test_the_how_tos_example_is_an_engine_that_passes_runs_and_is_listed(tmp_path, check):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,24 @@ def test_a_step_is_written_field_by_field_as_reported(tmp_path):
     for name in step.dtype.names:
         expected = 2 if name == "output_tokens" else getattr(report, name)
         assert step[name] == expected, name
+
+
+def test_the_last_heartbeat_is_found_while_traces_come_and_go(tmp_path, monkeypatch):
+    assert trace.last_beat_ns(tmp_path) is None
+    for name, beat_ns in (("warmup", 5), ("measure", 7), ("prime", 9)):
+        recorder(tmp_path / name, [1]).heartbeat(beat_ns)
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "steps.bin").write_bytes(b"not yet")
+    assert trace.last_beat_ns(tmp_path) == 9
+    read = trace.header
+
+    def header(path):
+        if path.parent.name == "prime":
+            shutil.rmtree(path.parent)
+        return read(path)
+
+    monkeypatch.setattr(trace, "header", header)
+    assert trace.last_beat_ns(tmp_path) == 7
 
 
 def test_an_arrival_of_nothing_is_no_first_token(tmp_path):

@@ -81,7 +81,6 @@ def test_the_digest_changes_with_the_config_and_the_files(folder: Path) -> None:
         ("max_position_embeddings", 2048, 1024),
         ("max_position_embeddings", 2048, "many"),
         ("architectures", "LlamaForCausalLM", ["MistralForCausalLM"]),
-        ("architectures", "LlamaForCausalLM", "LlamaForCausalLM"),
     ],
 )
 def test_another_shape_is_refused_naming_the_field(folder: Path, field: str, profile: Any, here: Any) -> None:
@@ -207,6 +206,21 @@ def test_pickled_weights_are_refused_with_advice(folder: Path) -> None:
 def test_a_config_that_is_no_json_object_is_refused(folder: Path, content: str) -> None:
     (folder / "config.json").write_bytes(content.encode("latin-1"))
     assert "config.json" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("quantization_config", "awq"),
+        ("rope_scaling", [1]),
+        ("sliding_window", "x"),
+        ("model_type", [1]),
+        ("architectures", "Llama"),
+    ],
+)
+def test_a_config_whose_parts_are_of_another_kind_is_refused(folder: Path, name: str, value: Any) -> None:
+    change_config(folder, **{name: value})
+    assert f"{name} is {value!r}; it must be a" in refusal(folder)
 
 
 def test_a_path_that_is_no_model_folder_is_refused(tmp_path: Path) -> None:

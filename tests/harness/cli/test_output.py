@@ -44,7 +44,7 @@ def test_a_number_that_json_does_not_know_is_an_error() -> None:
         print_json({"rate": float("nan")}, "rates")
 
 
-HOSTILE = "a\x1b[31m\x1b]0;title\x07\x9b2J\u202e\u2028[/INST]\udc80"
+HOSTILE = "a\x1b[31m\x1b]0;title\x07\x9b2J\u202e\u2028[/INST]\udc80##vso[x]"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
@@ -58,12 +58,13 @@ def test_a_document_is_the_same_in_every_encoding_and_nothing_in_it_acts_on_a_te
     assert json.loads(printed)["text"] == HOSTILE
     assert json.loads(printed)["folder"] == "/home/jürgen"
     assert not any(is_control(letter) for letter in printed if letter != "\n")
+    assert "##" not in printed
 
 
 def test_lines_and_complaints_are_printable(capsys: pytest.CaptureFixture[str]) -> None:
     say(HOSTILE, "two\nlines")
     tell(HOSTILE, "try\tthis")
-    shown = "a\\x1b[31m\\x1b]0;title\\x07\\x9b2J\\u202e\\u2028[/INST]\\udc80"
+    shown = "a\\x1b[31m\\x1b]0;title\\x07\\x9b2J\\u202e\\u2028[/INST]\\udc80#\\x23vso[x]"
     assert capsys.readouterr() == (f"{shown}\ntwo\nlines\n", f"innerloop: {shown}\n  try\tthis\n")
 
 

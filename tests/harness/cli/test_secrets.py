@@ -13,7 +13,8 @@ from innerloop.harness.cli.secrets import HIDDEN, is_secret, refuse_secrets, wit
     [
         *("VLLM_API_KEY", "SGLANG_API_KEY", "LMDEPLOY_TOKEN", "PYTHON_KEYRING_PASSWORD", "TORCH_SECRET"),
         *("CUDA_DB_PASSWD", "AWS_ACCESS_KEY_ID", "AZURE_CREDENTIALS", "api_key", "apiKey", "api-key", "hf_token"),
-        *("auth", "HTTP_AUTHORIZATION", "ssl_keyfile_password", "server.token", "KEY", "GITHUB_PASS"),
+        *("auth", "HTTP_AUTHORIZATION", "ssl_keyfile_password", "server.token", "KEY", "GITHUB_PASS", "PGPASSWORD"),
+        *("MYSQL_PWD", "SSHPASS", "GITHUB_PAT", "AUTHTOKEN", "DJANGO_SECRETKEY"),
     ],
 )
 def test_names_of_credentials(name: str) -> None:
@@ -25,6 +26,7 @@ def test_names_of_credentials(name: str) -> None:
     [
         *("TOKENIZERS_PARALLELISM", "max_num_batched_tokens", "kv_cache_tokens", "pad_token_id", "eos_token_ids"),
         *("OMP_NUM_THREADS", "KMP_AFFINITY", "num_key_value_heads", "PYTHONPATH", "author", "monkey", "COMPASS"),
+        *("PWD", "OLDPWD", "PATH", "PATTERN", "max_pat_len"),
     ],
 )
 def test_names_of_other_things(name: str) -> None:

@@ -103,6 +103,8 @@ def test_control_characters_of_a_users_text_are_escaped() -> None:
     ("text", "shown"),
     [
         ("::error file=a.py,line=1::x", "\\x3a:error file=a.py,line=1::x"),
+        ("::error file=C:a.py::x", "\\x3a:error file=C:a.py::x"),
+        ("\u00a0\u3000::error::x", "\u00a0\u3000\\x3a:error::x"),
         ("x\n  ::set-output name=a::b", "x\n  \\x3a:set-output name=a::b"),
         ("x ##vso[task.setvariable]y\n##[group]", "x #\\x23vso[task.setvariable]y\n#\\x23[group]"),
         *((text, text) for text in ("::1", "tests/a.py::test_b::c", "## a [link]", "a: b\n:: c", "std::vector::at")),

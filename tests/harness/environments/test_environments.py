@@ -344,6 +344,8 @@ def test_who_asks_uv_for_no_bytecode_gets_none(lock: Path, monkeypatch: pytest.M
     made = environments.create(toys.engine(lock), "cpu")
     assert made.folder is not None
     assert not list(made.folder.glob("lib/*/site-packages/toy/**/*.pyc"))
+    monkeypatch.setenv("UV_COMPILE_BYTECODE", "")  # which uv would refuse
+    assert installer.environment_of_uv()["UV_COMPILE_BYTECODE"] == "1"
 
 
 def test_libraries_to_preload_are_named_if_they_are_there(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:

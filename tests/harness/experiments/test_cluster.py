@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -17,7 +18,7 @@ import pytest
 
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.experiments.blocks import Job
-from innerloop.harness.experiments.cluster import PRIORITY, Cluster, begun_elsewhere, keep, pack
+from innerloop.harness.experiments.cluster import PRIORITY, Cluster, begun_elsewhere, connected, keep, pack
 from innerloop.harness.experiments.folder import read_events
 from innerloop.harness.schema.experiment import Event
 from innerloop.harness.sweep import main
@@ -66,6 +67,22 @@ def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, caps
     assert main(["s.yaml", "--on", "ray", "--out", "e"]) == 2
     assert "pip install 'innerloop[ray]'" in capsys.readouterr().err
     assert not Path("e").exists()
+
+
+def test_a_cluster_that_it_starts_runs_engines_at_niceness_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun_with: list[str | None] = []
+
+    def init(address: str | None = None, **_: Any) -> None:
+        if address == "auto":
+            raise ConnectionError("none is running")
+        begun_with.append(os.environ.get(PRIORITY[0]))
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setenv(*PRIORITY)  # so that it is taken back
+    monkeypatch.delenv(PRIORITY[0])
+    with connected("ray"):
+        assert begun_with == ["0"]
 
 
 @dataclass

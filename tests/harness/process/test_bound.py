@@ -76,6 +76,14 @@ def test_marked_processes_are_ended_whatever_session_they_are_in() -> None:
             process.wait()
 
 
+def test_a_process_that_is_seen_only_at_the_second_look_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = subprocess.Popen(["sleep", "600"])
+    looks = iter([set(), {process.pid}, set(), set()])  # it is in the midst of its exec at the first
+    monkeypatch.setattr(bound, "marked", lambda _: next(looks))
+    assert end_marked("x") == 1
+    assert process.wait() == -signal.SIGKILL
+
+
 def test_nothing_outlives_a_worker_whose_guard_was_killed(tmp_path: Path) -> None:
     script = tmp_path / "engine.sh"
     script.write_text(

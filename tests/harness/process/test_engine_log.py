@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -42,8 +44,44 @@ def test_values_of_credentials_are_written_over_wherever_they_lie(
         blank_secrets(log)
         assert log.read_text() == text.replace(KEY, "*" * len(KEY))
     log.write_text(f"auth required {KEY}")
-    assert log_tail(log) == (f"auth required {HIDDEN}",)
+    assert log_tail(log) == (f"auth required {'*' * len(KEY)}",)
     blank_secrets(tmp_path / "none")
+
+
+def test_credentials_are_found_as_they_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = ("AAAAB3NzaC1yc2E", "BBBBccccDDDD0", 'ab"c\\d-123', "hunter2hunter2", "pw-4711")
+    monkeypatch.setenv("SSH_PRIVATE_KEY", f"-----BEGIN-----\n{parts[0]}\n{parts[1]}\n-----END-----\n")
+    monkeypatch.setenv("MINE_TOKEN", parts[2])
+    monkeypatch.setenv("PGPASSWORD", parts[3])
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:{parts[4]}@proxy:1")
+    log = tmp_path / "engine.log"
+    own = {name: os.environ[name] for name in ("SSH_PRIVATE_KEY", "MINE_TOKEN", "PGPASSWORD", "HTTPS_PROXY")}
+    for printed in (str(own), json.dumps(own), "\n".join(own.values()), "\n".join(parts)):
+        log.write_text(printed)
+        kept = "\n".join(log_tail(log))
+        blank_secrets(log)
+        kept += log.read_text()
+        assert not [part for part in parts if part in kept or json.dumps(part)[1:-1] in kept]
+    assert "me:" not in log.read_text()
+
+
+def test_a_credential_that_the_logs_end_begins_in_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE_API_KEY", KEY)
+    monkeypatch.setattr(engine_log, "TAIL_BYTES", 40)
+    log = tmp_path / "engine.log"
+    for after in range(24, 60):
+        log.write_text(f"before {KEY}{'.' * after}")
+        (line,) = log_tail(log)
+        assert line == f"before {'*' * len(KEY)}{'.' * after}"[-40:]
+
+
+def test_a_link_in_the_place_of_a_log_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE_API_KEY", KEY)
+    mine, log = tmp_path / ".profile", tmp_path / "engine.log"
+    mine.write_text(f"export MINE_API_KEY={KEY}")
+    log.symlink_to(mine)
+    blank_secrets(log)
+    assert mine.read_text() == f"export MINE_API_KEY={KEY}"
 
 
 def test_an_engine_that_prints_and_raises_a_credential_leaves_it_nowhere(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from innerloop.harness.process.guard import TEMPORARY
+from innerloop.harness.process.guard import TEMPORARY, lives, tracks
 from tests.waiting import PATIENCE_S, gone, until
 
 GUARD = Path(__file__).parents[3] / "harness" / "process" / "guard.py"
@@ -153,10 +153,24 @@ def test_what_a_killed_worker_had_in_shared_memory_goes_with_it(end):
     kept = Path("/dev/shm") / guard.stdout.readline().decode().strip()
     guard.stdin.close()
     guard.wait(PATIENCE_S)
-    assert json.loads(os.read(read_fd, 4096))["code"] == -signal.SIGKILL
+    last = json.loads(os.read(read_fd, 4096))
+    assert (last["code"], last["leftover"]) == (-signal.SIGKILL, 0), "the tracker ended by itself"
     os.close(read_fd)
     assert kept.name.startswith("psm_")
     assert not kept.exists()
+
+
+def test_a_process_without_a_command_line_yet_may_become_a_tracker():
+    """One that has ended has none either, as in the midst of an exec."""
+    ended, other = subprocess.Popen(["true"]), subprocess.Popen(["sleep", "600"])
+    try:
+        until(lambda: not lives(str(ended.pid)))
+        until(lambda: not tracks(other.pid))
+        assert tracks(ended.pid)
+    finally:
+        other.kill()
+        for process in (ended, other):
+            process.wait()
 
 
 def guarded(worker: str, folder: Path) -> subprocess.Popen[bytes]:

@@ -221,3 +221,11 @@ def test_the_last_word_of_a_guard_that_ends_just_then_is_heard() -> None:
     assert worker.events(0) == []
     assert not worker.alive
     os.close(read_fd)
+
+
+def test_a_worker_that_cannot_be_started_leaves_no_file_open(tmp_path):
+    (tmp_path / "job.json").write_text("{}")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(FileNotFoundError):
+        launcher.Worker(Path(sys.executable), tmp_path / "job.json", tmp_path / "none" / "engine.log", {})
+    assert os.listdir("/proc/self/fd") == before

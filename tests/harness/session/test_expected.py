@@ -57,17 +57,30 @@ def test_a_window_that_lasts_a_given_time_lasts_that(spec: RunSpec) -> None:
     assert found.basis[2] == "window: as long as the workload specifies"
 
 
-def test_earlier_runs_are_read_and_what_cannot_be_is_passed_over(tmp_path: Path, spec: RunSpec) -> None:
+def test_earlier_runs_are_read_and_what_cannot_be_is_passed_over(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = {"interpreter": 0.5, "imports": 2.0, "load": 1.5, "warmup": 0.25}
     whole = {"kind": "result", "schema_version": "2.0", "status": "ok", "startup_s": start, "spec": {"engine": "torch"},
              "window": {"duration_s": 8.0}}  # fmt: skip
-    broken = [{**whole, "status": "failed"}, {**whole, "window": None}, {}]
+    broken = [{**whole, "status": "failed"}, {**whole, "window": None}, {}, {**whole, "spec": [1]}]
+    broken += [{**whole, "window": {"duration_s": "x"}}, {**whole, "startup_s": {**start, "warmup": [1]}}]
     for place, one in {
         "runs/a": whole, **{f"runs/broken{k}": one for k, one in enumerate(broken)}, "experiments/e/runs/b": whole
     }.items():  # fmt: skip
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "result.json").write_text(json.dumps(one))
     os.utime(tmp_path / "runs/a/result.json", (1, 1))
+    private = tmp_path / "experiments/private"
+    private.mkdir()
+    is_dir = Path.is_dir
+
+    def refusing(path: Path) -> bool:
+        if path.parent == private:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refusing)
     found = earlier_runs(tmp_path / "runs", tmp_path / "experiments")
     assert [Path(one.folder).name for one in found] == ["b", "a"], "the newest first"
     assert (found[0].load_s, found[0].warmup_s, found[0].window_s) == (4.0, 0.25, 8.0)

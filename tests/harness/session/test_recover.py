@@ -33,3 +33,17 @@ def test_two_that_show_a_killed_run_at_once_rebuild_it_once(
     assert len(begun) == 1
     assert first == second
     assert not list(folder.glob(".*.partial"))
+
+
+def test_the_log_of_a_killed_run_holds_no_credential(
+    run_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder("killed")
+    (folder / "job.json").write_text(json.dumps({"spec": SPEC}))
+    (folder / "engine.log").write_text("logged in with k-4711-unhappy\n")
+    monkeypatch.setenv("MINE_API_KEY", "k-4711-unhappy")
+    failure = recover(folder).failure
+    assert failure is not None
+    assert failure.log_tail == ("logged in with **************",)
+    assert (folder / "engine.log").read_text() == "logged in with **************\n"
+    assert "k-4711" not in (folder / "result.json").read_text()

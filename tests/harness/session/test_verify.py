@@ -233,3 +233,6 @@ def test_formats_without_a_rule_are_refused() -> None:
         number_formats({}, {"dtype": "int8"})
     with pytest.raises(InnerloopError, match="bitsandbytes weights"):
         number_formats({"quantization_config": {"quant_method": "bitsandbytes"}}, {"dtype": "float16"})
+    for ignored in (True, "lm_head", [["lm_head"]]):
+        with pytest.raises(InnerloopError, match=r"quantization_config\.ignore must be a list of names"):
+            number_formats({"quantization_config": {"quant_method": "fp8", "ignore": ignored}}, {"dtype": "float16"})

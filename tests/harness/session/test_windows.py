@@ -13,7 +13,7 @@ from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.process.launcher import Outcome, take
 from innerloop.harness.schema.reasons import Failure
-from innerloop.harness.session.windows import Stopped, in_folders, inputs_of_windows, outcomes, samplers_of
+from innerloop.harness.session.windows import SamplerOfWindow, in_folders, inputs_of_windows, outcomes, samplers_of
 
 
 def told(outcome: Outcome, phase: str, time_ns: int, **more: Any) -> None:
@@ -78,9 +78,9 @@ class Saw:
 
 def test_a_windows_samples_reach_from_its_warm_up_to_its_end_with_those_of_the_idle_device() -> None:
     saw: Any = Saw(*range(0, 100, 10), idle_until_ns=20)
-    kept = Stopped(saw, 45, 65).stop().table["time_ns"].tolist()
+    kept = SamplerOfWindow(saw, 45, 65).stop().table["time_ns"].tolist()
     assert kept == [0, 10, 40, 50, 60, 70]
-    assert Stopped(saw, 85, None).stop().table["time_ns"].tolist() == [0, 10, 80, 90]
+    assert SamplerOfWindow(saw, 85, None).stop().table["time_ns"].tolist() == [0, 10, 80, 90]
     one: Any = SimpleNamespace(all=[saw])
     assert samplers_of(one, windows(Path(), 1), Outcome()) == [saw]
 
