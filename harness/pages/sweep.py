@@ -24,7 +24,18 @@ from innerloop.harness.pages.parts import (
 )
 from innerloop.harness.pages.summary import TONES, capital
 from innerloop.harness.pages.thin import plain
-from innerloop.harness.report.sweep import RATE, TPOT, TTFT, curve_name, loads_of, marked, reasons, remarks, word
+from innerloop.harness.report.sweep import (
+    RATE,
+    TPOT,
+    TTFT,
+    curve_name,
+    doubts,
+    loads_of,
+    marked,
+    reasons,
+    remarks,
+    word,
+)
 from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.sweep import Sweep, SweepCell
 
@@ -101,6 +112,8 @@ def aside(found: Sweep) -> Iterator[Part]:
     yield from (Callout("warn", capital(note)) for note in found.notes)
     if lines := [*reasons(found)]:
         yield Callout("warn", "Some cells have no figures", lines)
+    if lines := [capital(line) for line in doubts(found)]:
+        yield Callout("warn", "Some runs are suspect", lines)
 
 
 def pareto(found: Sweep, ranked: Sequence[SweepCell]) -> Section | None:

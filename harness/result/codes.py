@@ -39,6 +39,7 @@ DOUBTS = {
     ),
     "cut_requests": Code("requests were still running when the window closed", "note", ("latency",)),
     "late_users": Code("users were still arriving during most of the window", "note"),
+    "missing_users": Code("some users had not come when the window closed"),
     "few_requests": Code("too few requests for high quantiles", "note", ("latency",)),
     "overloaded": Code("requests came faster than the engine could serve them", of_the_load=True),
     "drift": Code("step time drifted during the window", affects=(*SPEED, "energy")),
@@ -144,6 +145,11 @@ def makes_suspect(reason: Reason) -> bool:
     A reason of the first version affects nobody knows what.
     """
     return reason.severity != "note" and (not reason.affects or not set(SPEED).isdisjoint(reason.affects))
+
+
+def suspect_codes(reasons: Iterable[Reason]) -> tuple[str, ...]:
+    """The codes of what makes a run suspect, each once."""
+    return tuple(dict.fromkeys(one.code for one in reasons if makes_suspect(one)))
 
 
 def is_note(code: str) -> bool:

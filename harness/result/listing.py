@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.harness.cli.errors import Refused, nearest
-from innerloop.harness.result.codes import makes_suspect
+from innerloop.harness.result.codes import suspect_codes
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.spec import Spec
 from innerloop.harness.store.alive import is_running
@@ -119,7 +119,7 @@ def _of_result(folder: Path, result: Result) -> RunLine:
     if result.failure is not None:
         reason = result.failure.cause
     elif result.status == "suspect":
-        reason = ", ".join(dict.fromkeys(one.code for one in result.reasons if makes_suspect(one)))
+        reason = ", ".join(suspect_codes(result.reasons))
     line = RunLine(
         str(folder),
         _utc(result.created, folder),
