@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.harness.result.suspect import Evidence, exhausted_ns, suspicions, unhonoured
+from innerloop.harness.result.suspect import Evidence, _warmup, exhausted_ns, suspicions, unhonoured
 from innerloop.harness.schema.reasons import Check
 from innerloop.harness.schema.startup import Warmup
 from innerloop.harness.schema.telemetry import Host, SamplerCost
@@ -95,6 +95,20 @@ def test_each_disturbance_is_named(codes: Any, code: str, changes: dict[str, Any
 )
 def test_what_is_at_the_limit_or_not_known_is_no_reason(codes: Any, changes: dict[str, Any]) -> None:
     assert codes(**changes) == []
+
+
+@pytest.mark.parametrize(
+    ("most", "advice"),
+    [
+        ({"max_rounds": 8, "max_s": 30.0}, "a longer warm-up (it took 48 s; --workload-arg warmup.max_s=N, here 30)"),
+        ({"max_rounds": 2, "max_s": 30.0}, "more warm-up rounds (--workload-arg warmup.max_rounds=N, here 2)"),
+        ({}, "more warm-up rounds (--workload-arg warmup.max_rounds=N)"),
+    ],
+)
+def test_a_warm_up_that_was_cut_is_to_be_longer_in_what_cut_it(most: dict[str, Any], advice: str) -> None:
+    seen = filled(Warmup, {"settled": False, "rounds": 2, "seconds": 47.9, "round_tokens_per_s": (1.0, 2.0)})
+    [reason] = _warmup(seen, most)
+    assert reason.advice == f"Allow {advice}, and check what else is running on this machine."
 
 
 def test_too_few_steps_are_a_short_window(codes: Any, make_steps: Make) -> None:
