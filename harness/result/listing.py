@@ -106,12 +106,13 @@ def fitting(lines: Sequence[RunLine], conditions: Mapping[str, str]) -> list[Run
     for name in conditions:
         if name not in FIELDS and name not in keys and lines:
             raise Refused(f"no run has a field or label {name!r}{nearest(name, {*FIELDS, *keys})}")
-    return [line for line in lines if all(_value(line, name) == value for name, value in conditions.items())]
+    return [line for line in lines if all(_has(line, name, value) for name, value in conditions.items())]
 
 
-def _value(line: RunLine, name: str) -> str | None:
-    found: str | None = getattr(line, name) if name in FIELDS else line.label.get(name)
-    return found
+def _has(line: RunLine, name: str, value: str) -> bool:
+    """Whether a line has a value, or, being that of several runs, one of them has."""
+    found = getattr(line, name) if name in FIELDS else line.label.get(name)
+    return found == value or (name in FIELDS and found is not None and value in found.split(","))
 
 
 def _of_result(folder: Path, result: Result) -> RunLine:
