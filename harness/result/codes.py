@@ -103,7 +103,8 @@ FAILURES = {
     ),
     "install_failed": Cause(
         "the engine's environment could not be created",
-        "Read the installer's output; check the network and the package index that pip uses.",
+        "Read the installer's output; check the network and the package index that pip uses. Without a network, "
+        "register an environment that is here: docs/how-to/without-a-network.md.",
     ),
     "interrupted": Cause("the run was stopped externally", None),
     "disk_full": Cause("the disk is full", "Free some disk space, or write the run elsewhere with --out."),
