@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.words import number
 from innerloop.harness.experiments import bisecting, probes
+from innerloop.harness.experiments.asking import COMPARE
 from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.blocks import ENDED, latest
 from innerloop.harness.experiments.ended import of_states, state_of, states_of
@@ -35,6 +37,7 @@ ADAPTIVE: dict[str, Callable[[Manifest, Sequence[Event]], bool]] = {  # designs 
     BISECT: lambda manifest, events: bisecting.state(manifest, events).open is None,
 }
 FILES = ("model", "workload")  # what may be the path of a file, of which a run's line has the name
+MOST_LETTERS = 60  # of what differs between two sides
 MOST_NAMED = 3  # jobs that failed
 
 
@@ -58,7 +61,8 @@ def line_of_experiment(folder: Path) -> RunLine:
 
 def _line(folder: Path) -> RunLine:
     manifest, events = read_manifest(folder), read_events(folder)
-    done = runs_done(folder, events)
+    of_first = [event for event in events if event.cell == manifest.cells[0].name] if manifest.cells else []
+    done = runs_done(folder, of_first) or runs_done(folder, events)
     first = line_of(done[0]) if done else None
     line = varied(first or RunLine(str(folder), "", ""), manifest)
     events = [_with_status(folder, event) for event in latest(events).values()]
@@ -139,12 +143,21 @@ def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str
         names, bisected = [cell.name for cell in manifest.cells], bisecting.state(manifest, events)
         said = "undecided" if bisected.found is None else names[bisected.found] if bisected.found else "no culprit"
         return f"{BISECT}, {len(bisected.pairs)} trials: {said}"
-    words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} trials"
+    words = f"{manifest.design}{changed_in(manifest)}, {len(_ended(events)) // cells} of {manifest.blocks} trials"
     try:
         found = _found(document)
     except (LookupError, TypeError, ValueError, AttributeError):  # another design's, or none yet
         found = ""
     return f"{words}: {found}" if found else words
+
+
+def changed_in(manifest: Manifest) -> str:
+    """What side B of a comparison has and A has not: ` --set max_batch_size=16`."""
+    if manifest.design != COMPARE or len(manifest.cells) < 2:
+        return ""
+    a, b = (list(map(str, cell.request.get("arguments", ()))) for cell in manifest.cells[:2])
+    words = shlex.join(b[len(a) :] if b[: len(a)] == a else [word for word in b if word not in a])
+    return f" {words[: MOST_LETTERS - 1]}…" if len(words) > MOST_LETTERS else f" {words}" if words else ""
 
 
 def _found(document: Document) -> str:

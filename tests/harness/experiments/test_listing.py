@@ -12,8 +12,8 @@ from innerloop.harness import runs, show
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.ended import of_states
-from innerloop.harness.experiments.folder import locked, read_manifest, write_manifest
-from innerloop.harness.experiments.listing import line_of_experiment, list_experiments
+from innerloop.harness.experiments.folder import locked, read_events, read_manifest, write_manifest
+from innerloop.harness.experiments.listing import changed_in, line_of_experiment, list_experiments
 from innerloop.harness.result.listing import fitting
 from innerloop.harness.store import journal
 from tests.harness.experiments.test_blocks import event, manifest
@@ -39,6 +39,26 @@ def test_an_experiment_is_one_line(experiment, tmp_path: Path) -> None:
     document = {"figures": [{"ratio": {"value": 1.0344, "low": 1.02, "high": 1.05}}]}
     (folder / "document.json").write_text(json.dumps(document))
     assert line_of_experiment(folder).experiment == "compare, 4 of 4 trials: B / A 1.034 (1.020 to 1.050)"
+
+
+def test_a_comparison_shows_its_first_side_and_what_the_other_has_beside(experiment, tmp_path: Path) -> None:
+    folder = experiment("e", A=SPEEDS[:1], B=SPEEDS[:1])
+    asked, base = read_manifest(folder), ["--engine", "vllm"]
+    a = replace(asked.cells[0], request={"arguments": base})
+    b = replace(asked.cells[1], request={"arguments": [*base, "--set", "max_batch_size=16"]})
+    write_manifest(folder, replace(asked, design="compare", cells=(a, b)))
+    events = read_events(folder)
+    (folder / journal.FILE).unlink()
+    journal.append(folder, *reversed(events))  # B ran first
+    result = folder / "runs" / "B-1" / "result.json"
+    found = json.loads(result.read_text())
+    found["spec"]["settings_given"] = {"max_batch_size": 16}
+    result.write_text(json.dumps(found))
+    line = line_of_experiment(folder)
+    assert "max_batch_size" not in line.given
+    assert str(line.experiment).startswith("compare --set max_batch_size=16, 1 of ")
+    other = replace(b, request={"arguments": ["--x=" + "y" * 99]})
+    assert changed_in(replace(asked, design="compare", cells=(a, other))) == f" --x={'y' * 55}…"
 
 
 def test_an_experiment_of_trials_says_its_figure(experiment, tmp_path: Path) -> None:
