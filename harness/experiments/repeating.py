@@ -76,9 +76,9 @@ def _swept(manifest: Manifest) -> list[str]:
 
 def _axes_and_rest(manifest: Manifest) -> Iterator[str]:
     """`--engine=a,b`, and what all cells have."""
-    first = next(iter(manifest.measured))
+    first = (*manifest.measured, *manifest.cells)[0]
     varied = words_of_values(first.at)
-    yield from (word for word in map(str, first.request["arguments"]) if word not in varied)
+    yield from (word for word in map(str, first.request.get("arguments", ())) if word not in varied)
     for path in first.at:
         values = dict.fromkeys(words_of_values({path: cell.at[path]})[0] for cell in manifest.cells if path in cell.at)
         one = words_of_values({path: first.at[path]})[0]

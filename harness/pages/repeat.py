@@ -11,6 +11,7 @@ from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.pages.parts import Command, Facts, Label, Section
 from innerloop.harness.schema.engine import HostState
 from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.roofline import NOT_ASKED
 from innerloop.harness.schema.spec import Spec
 
 
@@ -31,7 +32,8 @@ def repeat(result: Result) -> Section:
 
 def command(result: Result) -> str:
     """`innerloop run` with what was asked for, as a shell reads it."""
-    found = [*words(result.spec), *placing(result.environment.host if result.environment is not None else None)]
+    host = result.environment.host if result.environment is not None else None
+    found = [*words(result.spec), *placing(host), *passes(result)]
     return as_called(" ".join(["innerloop run", *map(shlex.quote, found)]))
 
 
@@ -40,6 +42,16 @@ def placing(host: HostState | None) -> Iterator[str]:
     for flag, cpus in (("--cpus", host.worker_cpus), ("--harness-cpus", host.harness_cpus)) if host is not None else ():
         if cpus:
             yield from (flag, ",".join(map(str, cpus)))
+
+
+def passes(result: Result) -> Iterator[str]:
+    """What was left out, and what followed the measured run."""
+    if result.roofline is not None and result.roofline.reason == NOT_ASKED:
+        yield from ("--ceilings", "off")
+    if result.profiling is not None:
+        yield from ("--profiler", result.profiling.kind)
+    if result.verification is not None:
+        yield "--verify"
 
 
 def words(spec: Spec) -> Iterator[str]:

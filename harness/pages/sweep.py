@@ -123,7 +123,7 @@ def pareto(found: Sweep, ranked: Sequence[SweepCell]) -> Section | None:
         return None
     intro = (
         "Further right: faster for each user. Higher up: more per device. The line joins the cells that no other cell "
-        "beats on both; boxes are 95 % intervals."
+        "beats on both; boxes, where a cell has three processes, are 95 % intervals."
     )
     return Section("pareto", "Throughput vs. interactivity", [pareto_chart(known), ranks(known)], intro)
 

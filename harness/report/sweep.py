@@ -36,7 +36,7 @@ def parts(found: Sweep, folder: Path | None) -> Iterator[RenderableType]:
     yield Text("")
     for line in remarks(found):
         yield Text(line, style="dim")
-    for line in (*found.notes, *reasons(found), *doubts(found)):
+    for line in (*found.notes, *reasons(found), *(f"suspect: {one}" for one in doubts(found))):
         yield Text(f"! {line}", style="yellow")
     if folder is not None:
         yield Text("")
@@ -195,7 +195,7 @@ def doubts(found: Sweep) -> Iterator[str]:
             by_code.setdefault(code, {})[cell.name] = count
     for code, cells_ in by_code.items():
         text = DOUBTS[code].text if code in DOUBTS else code
-        yield f"suspect: {text} ({sum(cells_.values())} of {runs} runs: {_some([*cells_])})"
+        yield f"{text} ({sum(cells_.values())} of {runs} runs: {_some([*cells_])})"
 
 
 def _some(names: list[str]) -> str:

@@ -77,8 +77,8 @@ def test_each_reason_to_doubt_runs_is_told_once_with_the_cells_that_have_it() ->
     assert rows[jobs[0].cell]["not_settled"] == 1
     names = [one.name for one in found.cells if one.doubts]
     assert [*doubts(found)] == [
-        f"suspect: other processes used the CPUs (2 of 12 runs: {', '.join(names)})",
-        f"suspect: the speed was still changing when the warm-up ended (1 of 12 runs: {jobs[0].cell})",
+        f"other processes used the CPUs (2 of 12 runs: {', '.join(names)})",
+        f"the speed was still changing when the warm-up ended (1 of 12 runs: {jobs[0].cell})",
     ]
     assert typed(type(found), document(found)) == found
 

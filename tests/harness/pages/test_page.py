@@ -22,14 +22,20 @@ from innerloop.harness.pages.bundle import bundle
 from innerloop.harness.pages.document import html, in_script
 from innerloop.harness.pages.parts import Label, Row, Table, filled
 from innerloop.harness.pages.repeat import command
-from innerloop.harness.pages.speed import speed
+from innerloop.harness.pages.speed import bounds, latency, speed
 from innerloop.harness.pages.terms import OF_THE_SCHEMA, OWN, defined
 from innerloop.harness.report.__main__ import main
+from innerloop.harness.report.quantiles import left_out
 from innerloop.harness.result.figures import PRIMARY
+from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.goodput import Goodput, Limit, LimitKept
+from innerloop.harness.schema.profiling import Profiling
 from innerloop.harness.schema.reasons import Failure, Reason
 from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.roofline import NOT_ASKED, Roofline
+from innerloop.harness.schema.verification import Verification
 from innerloop.harness.session.arguments import parser, request_of
+from tests.harness.filled import filled as made_of
 from tests.harness.made import suspect
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m\u202e'\"&"
@@ -219,6 +225,31 @@ def test_a_run_names_the_command_that_repeats_it(make: Any) -> None:
     assert request_of(line).seed == "content=3"
     assert line.slo == "ttft_p99=0.5s"
     assert (line.cpus, line.harness_cpus) == ("0,2", None)
+    assert (line.ceilings, line.profiler, line.verify) == ("auto", None, False)
+    more = {
+        "roofline": Roofline(NOT_ASKED),
+        "profiling": made_of(Profiling, {"kind": "host"}),
+        "verification": made_of(Verification, {}),
+    }
+    line = parser().parse_args(shlex.split(command(replace(result, **more)))[2:])
+    assert (line.ceilings, line.profiler, line.verify) == ("off", "host", True)
+
+
+def test_what_had_not_ended_and_is_left_out_is_said(make: Any) -> None:
+    from innerloop.harness.store import result_file
+
+    result = result_file.read(make("run"))
+    few, many = (made_of(Summary, {"count": 1000 - n, "unfinished": n}) for n in (10, 11))
+    known = replace(result.latency_s, ttft=few, e2e=many)
+    told = latency(replace(result, latency_s=known)).note
+    assert told.endswith(" Left out, because they had not ended when the window closed: 10 of 1\u202f000 for TTFT.")
+    assert left_out({"TTFT": many, "ITL": made_of(Summary, {"count": 5, "unfinished": 0})}) == ""
+
+
+def test_an_interval_may_be_open_on_either_side() -> None:
+    assert [bounds(one) for one in ((0.5, None), (None, 0.5), (0.5, 1.0), (None, None), None)] == [
+        "≥ 500 ms", "≤ 500 ms", "500 ms – 1.00 s", "-", "-",
+    ]  # fmt: skip
 
 
 def test_limits_of_latency_are_on_the_page_as_in_the_report(make: Any) -> None:
