@@ -91,7 +91,7 @@ def differing(rows: Sequence[Difference]) -> RenderableType:
     others = [row for row in rows if row not in packages]
     changed = [row for row in packages if row.a is not None and row.b is not None]
     shown = [*others[:MOST_DIFFERENCES], *changed[:MOST_PACKAGES]]
-    out = table("", "A", "B", left=3, header=False)
+    out = table("", "A", "B", left=3)
     for column in out.columns[1:]:
         column.no_wrap = False
     for row in shown:

@@ -246,3 +246,13 @@ def test_what_would_tell_more_is_said_where_much_is_not_comparable() -> None:
     )
     assert "cannot be estimated" not in held(replace(found, modelled_share=0.85))
     assert "cannot be estimated" not in held(replace(found, matched_share=None, modelled_share=0.0))
+
+
+def test_what_differs_names_its_sides_on_a_narrow_terminal_too(make: Make, capsys, monkeypatch) -> None:
+    def long(result: Result) -> Result:
+        return replace(result, engine=replace(result.engine, effective={"path": "/a-long-folder" * 5}))
+
+    for columns in ("80", "40"):  # a table, and columns below each other
+        monkeypatch.setenv("COLUMNS", columns)
+        out = printed(capsys, make(f"a{columns}"), make(f"b{columns}", long))
+        assert {"A", "B", "settings.path"} <= {*out.partition("What differs")[2].partition("B vs. A")[0].split()}
