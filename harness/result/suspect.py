@@ -100,7 +100,8 @@ def _workload(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: int
             "workload_exhausted",
             f"the requests ran out {(moment - start_ns) * NS:.1f} s into a window of {duration_ns * NS:.1f} s, "
             "so the load dropped before it closed",
-            "Add requests to the workload, or shorten its duration.",
+            "Requests are prepared for users that get load.max_tokens_per_s_per_user: raise it (--workload-arg), or "
+            "shorten load.duration_s.",
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.harness.result.suspect import Evidence, _warmup, exhausted_ns, suspicions, unhonoured
+from innerloop.harness.result.suspect import Evidence, _warmup, _workload, exhausted_ns, suspicions, unhonoured
 from innerloop.harness.schema.reasons import Check
 from innerloop.harness.schema.startup import Warmup
 from innerloop.harness.schema.telemetry import Host, SamplerCost
@@ -122,6 +122,8 @@ def test_a_user_who_runs_out_of_requests_exhausts_a_closed_loop(make_requests: M
         [0, 0, None], [1, 1, None], [9900, 4000, None], [2, 2, 0], ["finished", "finished", "unsent"], user=[0, 1, 0]
     )
     assert exhausted_ns(requests, 0, 10 * SECOND, 10 * SECOND) == 4 * SECOND
+    [reason] = _workload(requests, 0, 10 * SECOND, 10 * SECOND)
+    assert "load.max_tokens_per_s_per_user" in str(reason.advice)
 
 
 def test_a_user_who_is_still_served_does_not(make_requests: Make) -> None:
