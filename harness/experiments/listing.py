@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.words import number
@@ -87,7 +88,7 @@ def varied(line: RunLine, manifest: Manifest) -> RunLine:
             text = value if isinstance(value, str) else json.dumps(value)
             values.setdefault(path, {})[Path(text).stem if path in FILES and "/" in text else text] = None
     joined = {path: ",".join(texts) for path, texts in values.items() if len(texts) > 1}
-    named = {path: text for path, text in joined.items() if path in ("engine", "model", "workload")}
+    named: dict[str, Any] = {path: joined[path] for path in ("engine", "model", "workload") if path in joined}
     given = {path.partition(".")[2]: text for path, text in joined.items() if "." in path}
     version = None if "engine" in named else line.version
     return replace(line, **named, version=version, given={**line.given, **given}) if joined else line

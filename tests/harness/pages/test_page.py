@@ -226,7 +226,7 @@ def test_a_run_names_the_command_that_repeats_it(make: Any) -> None:
     assert line.slo == "ttft_p99=0.5s"
     assert (line.cpus, line.harness_cpus) == ("0,2", None)
     assert (line.ceilings, line.profiler, line.verify) == ("auto", None, False)
-    more = {
+    more: dict[str, Any] = {
         "roofline": Roofline(NOT_ASKED),
         "profiling": made_of(Profiling, {"kind": "host"}),
         "verification": made_of(Verification, {}),
