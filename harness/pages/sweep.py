@@ -25,6 +25,8 @@ from innerloop.harness.pages.parts import (
 from innerloop.harness.pages.summary import TONES, capital
 from innerloop.harness.pages.thin import plain
 from innerloop.harness.report.sweep import (
+    BELOW,
+    OPEN,
     RATE,
     TPOT,
     TTFT,
@@ -34,13 +36,14 @@ from innerloop.harness.report.sweep import (
     marked,
     reasons,
     remarks,
+    unbeaten,
     word,
 )
 from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.sweep import Sweep, SweepCell
 
-FRONTIER, BEATEN, OPEN = "on the frontier", "dominated at 95 %", "not dominated at 95 %"
-SERIES = (Series(FRONTIER, 0, "frontier"), Series(OPEN, 1), Series(BEATEN, 6, "dominated"))
+FRONTIER, BEATEN = "on the frontier", "dominated at 95 %"
+SERIES = (Series(FRONTIER, 0, "frontier"), Series(OPEN, 1), Series(BELOW, 1), Series(BEATEN, 6, "dominated"))
 STATES = {"done": 0, "suspect": 1}  # colours
 X, Y = "output tokens/s per user (interactivity)", "output tokens/s per device"
 MOST_BARS = 60
@@ -129,7 +132,7 @@ def pareto(found: Sweep, ranked: Sequence[SweepCell]) -> Section | None:
 
 
 def kind(cell: SweepCell) -> str:
-    return FRONTIER if cell.frontier else BEATEN if cell.dominated_by else OPEN
+    return FRONTIER if cell.frontier else BEATEN if cell.dominated_by else unbeaten(cell)
 
 
 def pareto_chart(known: Sequence[SweepCell]) -> Chart:
@@ -154,7 +157,7 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
     shown = tuple(one for one in SERIES if one.name in columns["series"])
     x = specs.quantitative("x", None, None, {"zero": False}) | {"axis": specs.across(X, specs.NUMBER_LABELS, grid=True)}
     y = specs.quantitative("y", Y, specs.NUMBER_LABELS, {"zero": False, **specs.UP})
-    color = specs.colour(shown)
+    color, tips = specs.colour(shown), specs.tips(cell="cell", series="it is", words="per user; per device")
     boxes = {
         "transform": [specs.SHOWN, {"filter": "datum.x0 != null && datum.y0 != null"}],
         "mark": {"type": "rect", "fillOpacity": 0.12, "strokeOpacity": 0.55, "strokeWidth": 1, "clip": True},
@@ -171,12 +174,7 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
     points = {
         "transform": [specs.SHOWN],
         "mark": {"type": "point", "size": 64, "opacity": 1, "tooltip": True},
-        "encoding": {
-            "x": x,
-            "y": y,
-            "color": color,
-            "tooltip": specs.tips(cell="cell", series="it is", words="per user; per device"),
-        },
+        "encoding": {"x": x, "y": y, "color": color, "tooltip": tips},
     }
     boxed = any(low is not None for low in columns["x0"])
     return Chart(

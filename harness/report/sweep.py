@@ -18,6 +18,7 @@ from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.sweep import Curve, Sweep, SweepCell
 
 MOST_CELLS = 60  # that are printed; document.json lists all of them
+OPEN, BELOW = "not dominated at 95 %", "below the frontier"
 RATE, TTFT, TPOT = "throughput.output_tokens_per_s", "latency_s.ttft.p50", "latency_s.tpot.p50"
 
 
@@ -113,7 +114,7 @@ def pareto(found: Sweep) -> RenderableType:
     for cell in sorted(ranked, key=lambda one: value(one.interactivity) or 0.0)[:MOST_CELLS]:
         by = cell.dominated_by
         more = f" and {len(by) - 1} more" if len(by) > 1 else ""
-        words = "frontier" if cell.frontier else f"dominated by {by[0]}{more}" if by else "not dominated at 95 %"
+        words = "frontier" if cell.frontier else f"dominated by {by[0]}{more}" if by else unbeaten(cell)
         rows.add_row(
             marked(cell),
             interval(cell.interactivity),
@@ -122,6 +123,11 @@ def pareto(found: Sweep) -> RenderableType:
             style="bold" if cell.frontier else None,
         )
     return rows
+
+
+def unbeaten(cell: SweepCell) -> str:
+    """What a cell is that lies below the frontier and is not known to be dominated: without intervals, nothing is."""
+    return BELOW if cell.interactivity is None or cell.interactivity.low is None else OPEN
 
 
 def curves(found: Sweep) -> Iterator[RenderableType]:

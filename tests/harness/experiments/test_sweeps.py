@@ -15,7 +15,7 @@ from innerloop.harness.experiments.blocks import Job, jobs_left
 from innerloop.harness.experiments.folder import read_events, write_manifest
 from innerloop.harness.experiments.runner import Execute, Outcome, carry_out, next_jobs
 from innerloop.harness.experiments.sweeps import PER_USER, sweep_of, swept
-from innerloop.harness.report.sweep import doubts, loads_of, print_sweep
+from innerloop.harness.report.sweep import doubts, loads_of, print_sweep, unbeaten
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.experiment import Cell, Event, Manifest
 from innerloop.harness.store import journal
@@ -259,3 +259,25 @@ def test_a_journal_is_read_once_however_many_cells_there_are(tmp_path: Path, mon
     carry_out(tmp_path, lambda jobs, runs: [Outcome("done", "ok", figures(job)) for job in jobs], "b1", nothing)
     assert len(reads) == 1
     assert len(read_events(tmp_path)) == 24
+
+
+def test_without_intervals_a_cell_is_below_the_frontier_and_no_more() -> None:
+    for blocks, words in ((1, "below the frontier"), (3, "not dominated at 95 %")):
+        slower = {"slow-users-1": {PRIMARY: 100.0, PER_USER: 100.0}}
+        jobs = all_jobs(grid(blocks))
+        noise = {job: 0.5 * (job.block - 2) * 100 for job in jobs}  # so wide that nothing dominates
+        events = [
+            replace(
+                done(job),
+                figures={
+                    name: value + noise[job]
+                    for name, value in (slower.get(job.cell, figures(job))).items()
+                    if value is not None
+                },
+            )
+            for job in jobs
+        ]
+        rows = {one.name: one for one in sweep_of(grid(blocks), events).cells}
+        below = rows["slow-users-1"]
+        assert (below.frontier, below.dominated_by) == (False, ())
+        assert unbeaten(below) == words
