@@ -6,14 +6,13 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from innerloop.harness.experiments.asking import COMPARE, NOISE
 from innerloop.harness.experiments.axes import text_of, words_of_values
 from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.grid import SWEEP
 from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.experiments.requested import LAYERS
+from innerloop.harness.pages.repeat import written
 from innerloop.harness.profiles import names as known_names
 from innerloop.harness.profiles.suites import FAMILY, Suite, load_suite
 from innerloop.harness.profiles.validation import validate
@@ -69,9 +68,8 @@ def _swept(manifest: Manifest) -> list[str]:
     suite = validate(Suite, data, "the manifest")
     if suite.name in known_names(FAMILY) and load_suite(suite.name)[0] == suite:
         return [_line("suite", suite.name, *trials)]
-    file, given = f"{suite.name}.yaml", suite.model_dump(mode="json", exclude_defaults=True)
-    written = yaml.safe_dump(given, sort_keys=False, allow_unicode=True, width=120).splitlines()
-    return [f"cat > {file} <<'END_OF_{file}'", *written, f"END_OF_{file}", _line("sweep", file, *trials)]
+    file = f"{suite.name}.yaml"
+    return [*written(file, suite.model_dump(mode="json", exclude_defaults=True)), _line("sweep", file, *trials)]
 
 
 def _axes_and_rest(manifest: Manifest) -> Iterator[str]:

@@ -113,7 +113,8 @@ def test_a_suite_is_named_and_a_file_is_written_out() -> None:
     assert line == "innerloop suite study-small --trials 4"
     own = suite.model_copy(update={"name": "batch", "exclude": [{"engine": "torch", "workload": "users-10"}]})
     first, *written, end, last = commands(made("sweep", {"c": BASE}, {"suite": own.model_dump(mode="json")}))
-    assert (first, last) == (f"cat > batch.yaml <<'{end}'", "innerloop sweep batch.yaml --trials 4")
+    assert end == "END_OF_FILE"
+    assert (first, last) == ("cat > batch.yaml <<'END_OF_FILE'", "innerloop sweep batch.yaml --trials 4")
     again = validate(Suite, yaml.safe_load("\n".join(written)), "batch.yaml")
     assert again == own
     assert points_of_suite(again, "batch.yaml") == points_of_suite(own, source)

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -21,9 +22,10 @@ from innerloop.harness.pages import library
 from innerloop.harness.pages.bundle import bundle
 from innerloop.harness.pages.document import html, in_script
 from innerloop.harness.pages.parts import Label, Row, Table, filled
-from innerloop.harness.pages.repeat import command
+from innerloop.harness.pages.repeat import command, files, words
 from innerloop.harness.pages.speed import bounds, latency, speed
 from innerloop.harness.pages.terms import OF_THE_SCHEMA, OWN, defined
+from innerloop.harness.profiles import load_model, load_workload
 from innerloop.harness.report.__main__ import main
 from innerloop.harness.report.quantiles import left_out
 from innerloop.harness.result.figures import PRIMARY
@@ -233,6 +235,31 @@ def test_a_run_names_the_command_that_repeats_it(make: Any) -> None:
     }
     line = parser().parse_args(shlex.split(command(replace(result, **more)))[2:])
     assert (line.ceilings, line.profiler, line.verify) == ("off", "host", True)
+
+
+def test_a_workload_and_a_model_of_ones_own_are_written_out(make: Any, tmp_path: Path) -> None:
+    from innerloop.harness.store import result_file
+
+    load, model = load_workload("quick"), load_model("qwen3-tiny")
+    own = load.model_copy(update={"name": "chat", "title": "a\nEND_OF_FILE\nrm -rf /"})
+    spec = replace(
+        result_file.read(make("run")).spec,
+        workload="chat", workload_profile=own.model_dump(mode="json"), workload_args={"load.requests": 3},
+        model="my model", model_profile=model.model_dump(mode="json"),
+    )  # fmt: skip
+    lines = [*files(spec)]
+    assert [one for one in lines if one.startswith("cat")] == [
+        "cat > ./chat.yaml <<'END_OF_FILE'", "cat > './my model.yaml' <<'END_OF_FILE'",
+    ]  # fmt: skip
+    assert lines.count("END_OF_FILE") == 2  # the title's is set in
+    line = parser().parse_args([*words(spec)])
+    assert (line.workload, line.model, line.workload_arg) == ("./chat.yaml", "./my model.yaml", [])
+    (tmp_path / "run.sh").write_text("\n".join(lines))
+    subprocess.run(["sh", "run.sh"], cwd=tmp_path, check=True)
+    assert load_workload(str(tmp_path / "chat.yaml")) == own
+    assert load_model(str(tmp_path / "my model.yaml")) == model
+    shipped = replace(spec, workload="quick", model="qwen3-tiny")
+    assert [*files(shipped)] == []
 
 
 def test_what_had_not_ended_and_is_left_out_is_said(make: Any) -> None:
