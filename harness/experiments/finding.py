@@ -35,7 +35,7 @@ from innerloop.harness.experiments.runner import Execute, Outcome
 from innerloop.harness.experiments.sides import described
 from innerloop.harness.profiles.loads import Load, Open
 from innerloop.harness.profiles.slo import parse_slo
-from innerloop.harness.report.find_rate import UNIT
+from innerloop.harness.report.find_rate import amount
 from innerloop.harness.result.codes import disturbed, makes_suspect, of_the_load
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.result.identity import key_of, new_id
@@ -122,7 +122,7 @@ def probing(folder: Path, manifest: Manifest, machine: Machine, console: Console
         assert load is not None
         if (seen := last_probe(manifest, read_events(folder))) is not None:
             console.print(seen, style="dim", highlight=False)
-        console.print(f"probe at {load:g} {UNIT[over]}", style="dim", highlight=False)
+        console.print(f"probe at {amount(load, over)}", style="dim", highlight=False)
         before = sum(event.figures.get(LOAD) == load for event in ended(read_events(folder)))
         words = words_at(cell.request["arguments"], over, load, before)
         place = ExperimentPlace(manifest.id, manifest.design, job.cell, job.block)
@@ -154,7 +154,7 @@ def last_probe(manifest: Manifest, events: Sequence[Event]) -> str | None:
               for limit in options["limits"]]  # fmt: skip
     within = [f"{name} {kept:g} of {judged:g}" for name, kept, judged in counts if kept is not None and judged]
     told = f"; requests within: {', '.join(within)}" if within else ""
-    return f"{load:g} {UNIT[options['over']]}: {holds}{told}"
+    return f"{amount(load, options['over'])}: {holds}{told}"
 
 
 def words_at(words: Sequence[str], over: str, load: float, before: int) -> list[str]:
@@ -257,7 +257,7 @@ def _load(one: Judged, probes: Sequence[Event]) -> LoadProbed:
 
 def _notes(judged: Sequence[Judged], options: Mapping[str, Any]) -> Iterator[str]:
     for one in judged:
-        load = f"{one.load:g} {UNIT[options['over']]}"
+        load = amount(one.load, options["over"])
         probes = "1 probe" if one.probes == 1 else f"{one.probes} probes"
         if one.holds is None:
             what = "a machine that does nothing else" if one.disturbed == one.probes else "more requests"

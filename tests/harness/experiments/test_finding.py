@@ -31,7 +31,7 @@ from innerloop.harness.experiments.runner import Outcome, carry_out
 from innerloop.harness.find_rate import main
 from innerloop.harness.profiles import WorkloadProfile, load_model, load_workload, parse_seeds
 from innerloop.harness.profiles.validation import validate
-from innerloop.harness.report.find_rate import answer
+from innerloop.harness.report.find_rate import amount, answer
 from innerloop.harness.result.codes import doubt
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.experiment import Manifest
@@ -109,6 +109,11 @@ def test_before_a_probe_it_is_said_what_the_last_one_showed(tmp_path: Path) -> N
     assert last_probe(asked(), slowed) == f"{words}; requests within: ttft_p95 1000 of 1000"
     failed = [replace(events[1], event="failed", reason="out of memory")]
     assert last_probe(asked(), failed) == "the probe did not finish: out of memory"
+
+
+def test_a_load_has_its_unit() -> None:
+    loads = (1, "users"), (2.0, "users"), (1, "rate_per_s")
+    assert [amount(*one) for one in loads] == ["1 user", "2 users", "1 requests/s"]
 
 
 def test_a_disturbed_probe_does_not_count_and_a_doubted_one_makes_the_whole_suspect(tmp_path: Path) -> None:
