@@ -21,8 +21,8 @@ examples:
 
 Settings, labels and notes come from innerloop run --set, --label and --note. A run without a result is still running
 or was interrupted; one that cannot be read is listed as broken, with the reason. Each experiment is listed on one line,
-with the settings of its first side; it stands as the worst of its runs does, and the line says how many failed, were
-refused or are suspect.
+with the settings of its first side, or all values of a sweep; it stands as the worst of its runs does, and the line
+says how many failed, were refused or are suspect.
 """
 
 

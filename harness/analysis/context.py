@@ -90,6 +90,17 @@ def first_steps(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> 
     return out
 
 
+def begun_ns(steps: np.ndarray, requests: np.ndarray, end_ns: int, known_in: np.ndarray | None) -> np.ndarray:
+    """When each request's prompt was begun, int64 ns [requests], by `known_in`, its `first_steps`: never before it was
+    due nor after its first token, `end_ns` where neither had come. Where no step says it, its first token."""
+    due = np.minimum(np.where(requests["due_ns"] >= 0, requests["due_ns"], requests["submitted_ns"]), end_ns)
+    first = np.where(requests["first_token_ns"] >= 0, requests["first_token_ns"], end_ns)
+    begun = first
+    if known_in is not None:
+        begun = np.where(known_in >= 0, steps["start_ns"][np.maximum(known_in, 0)], end_ns)
+    return np.clip(begun, due, np.maximum(first, due))
+
+
 def jobs_of(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Jobs:
     """The prompts of a run."""
     walk = Walk(steps, tokens, requests)

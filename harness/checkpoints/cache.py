@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 WRITER_VERSION = 1  # raise it when the same plan would give other values, or other files beside the weights
 RECORD = "checkpoint.json"
-SHORT_DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 ADVICE = "free some space (`innerloop checkpoints list`, `remove`) or set INNERLOOP_HOME to another disk"
 
 
@@ -109,7 +108,7 @@ def ensure_checkpoint(
                 if problem is not None:
                     if path.exists():
                         say(f"{path.name} is damaged ({problem}); creating it again")
-                    wrote = progress(say, f"writing {model.name} {SHORT_DTYPES[dtype]}", sum(t.bytes for t in tensors))
+                    wrote = progress(say, f"writing {model.name} {dtype}", sum(t.bytes for t in tensors))
                     make(path, files, small, seed, record, wrote)
     size = sum((path / name).stat().st_size for name in files)
     return Checkpoint(path, size, cached, digest, time.monotonic() - started, True)

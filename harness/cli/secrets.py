@@ -19,6 +19,11 @@ WORDS = (
     r"|(?:SECRET|PRIVATE)KEY|(?:ACCESS|AUTH|API)TOKEN"
 )
 NAME = re.compile(rf"(?:^|[_.-])(?:{WORDS})(?:$|[_.-])", re.IGNORECASE)
+OF_TEXT = re.compile(  # tokens of a vocabulary, which models and prompts name: eos_token, additional_special_tokens
+    r"(?:^|(?<=[_.-]))(?:bos|eos|pad|unk|sep|cls|mask|stop|special|start|end|image|audio|video)[_.-]tokens?"
+    r"(?=$|[_.-])",
+    re.IGNORECASE,
+)
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 USER_IN_URL = re.compile(r"(?<=://)[^/\s]+(?=@)")
 IN_QUERY = re.compile(r"([?&]([\w.-]+)=)[^&#\s]+")
@@ -33,8 +38,9 @@ BY_FORM = re.compile(  # as Hugging Face, OpenAI and its like, GitHub, GitLab an
 
 
 def is_secret(name: str) -> bool:
-    """Whether a variable or an argument of that name holds a credential: VLLM_API_KEY, hf_token; not num_tokens."""
-    return NAME.search(CAMEL.sub("_", name)) is not None
+    """Whether a variable or an argument of that name holds a credential: VLLM_API_KEY, hf_token; not num_tokens, nor
+    eos_token."""
+    return NAME.search(OF_TEXT.sub("", CAMEL.sub("_", name))) is not None
 
 
 def hidden(value: str) -> str:

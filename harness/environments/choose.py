@@ -13,6 +13,7 @@ from innerloop.harness.environments.environment import Environment
 from innerloop.harness.environments.folders import existing, plan
 from innerloop.harness.environments.installer import Say
 from innerloop.harness.environments.own import adopt
+from innerloop.harness.environments.pip_settings import nowhere, pip_settings
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.engines import EngineProfile
@@ -55,6 +56,16 @@ def known(engine: EngineProfile, device: str, engine_python: Path | None, name: 
         return None
 
 
+def why_not_made(engine: EngineProfile, device: str) -> str | None:
+    """Why innerloop cannot create the engine's environment, which is not there: pip is told to look nowhere."""
+    recipe = engine.environments.get(device)
+    if recipe is None or recipe.lock is None or not nowhere(pip_settings()) or existing(plan(engine, device)):
+        return None
+    mine = [one.name for one in registered.everything() if (one.engine, one.device) == (engine.name, device)]
+    instead = f"choose one with --environment: {', '.join(mine)}" if mine else "register one that is here"
+    return f"innerloop cannot create its environment, because pip is told to use no index; {instead}"
+
+
 def check(engine: EngineProfile, device: str, engine_python: Path | None = None, name: str | None = None) -> None:
     """Whether `obtain` could begin; makes nothing.
 
@@ -64,5 +75,7 @@ def check(engine: EngineProfile, device: str, engine_python: Path | None = None,
     if yours(engine, device, engine_python, name) is not None:
         return
     if existing(planned := plan(engine, device)) is None:
+        if (reason := why_not_made(engine, device)) is not None:
+            raise Refused(f"{engine.name}: {reason}", "docs/how-to/without-a-network.md shows how")
         installer.require_uv()
         make_root(planned.folder.parent)

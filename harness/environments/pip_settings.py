@@ -86,6 +86,11 @@ def no_index(settings: Mapping[str, str]) -> bool:
     return settings.get("no-index", "").lower() in TRUE
 
 
+def nowhere(settings: Mapping[str, str]) -> bool:
+    """Whether pip is told to look for packages nowhere, as on a machine without a network."""
+    return no_index(settings) and not settings.get("find-links")
+
+
 def _option(key: str) -> str:
     """An option's name as pip normalises it: `PIP_INDEX_URL` and `--index_url` are `index-url`."""
     return key.lower().replace("_", "-").removeprefix("--")

@@ -22,7 +22,7 @@ from innerloop.harness.cli.reading import read_kept, read_text
 from innerloop.harness.cli.secrets import refuse_secrets
 from innerloop.harness.environments.environment import Environment
 from innerloop.harness.environments.own import environment_of, look, recipe_of
-from innerloop.harness.environments.pip_settings import no_index, pip_settings
+from innerloop.harness.environments.pip_settings import nowhere, pip_settings
 from innerloop.harness.machine import cache_folder
 from innerloop.harness.machine.uv import find_uv
 from innerloop.harness.store.atomic import write_text
@@ -130,9 +130,8 @@ def automatic(engine: EngineProfile, device: str) -> str | None:
     innerloop cannot install its own: it has no lock for it, there is no uv, or pip is told to use no index.
     """
     fitting = [one.name for one in everything() if (one.engine, one.device) == (engine.name, device)]
-    recipe, settings = engine.environments.get(device), pip_settings()
-    offline = no_index(settings) and not settings.get("find-links")
-    stuck = recipe is None or recipe.lock is None or offline or find_uv() is None
+    recipe = engine.environments.get(device)
+    stuck = recipe is None or recipe.lock is None or nowhere(pip_settings()) or find_uv() is None
     return fitting[0] if len(fitting) == 1 and stuck else None
 
 

@@ -45,6 +45,7 @@ class Known(TypedDict):
     boot: str
     time: str
     values: NotRequired[dict[str, int]]
+    doubts: NotRequired[list[str]]
 
 
 def address_of(spec: RunSpec, machine: Mapping[str, Any], options: Mapping[str, Any]) -> str:
@@ -174,6 +175,7 @@ def remember(address: str, event: Event, run: Path) -> None:
         "boot": event.boot,
         "time": event.time,
         "values": dict(event.values),
+        "doubts": list(event.doubts),
     }
     path = _file(address)
     try:

@@ -35,7 +35,7 @@ from innerloop.harness.experiments.runner import Execute, Outcome
 from innerloop.harness.experiments.sides import described
 from innerloop.harness.profiles.loads import Load, Open
 from innerloop.harness.profiles.slo import parse_slo
-from innerloop.harness.report.find_rate import UNIT
+from innerloop.harness.report.find_rate import amount
 from innerloop.harness.result.codes import disturbed, makes_suspect, of_the_load
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.result.identity import key_of, new_id
@@ -120,7 +120,9 @@ def probing(folder: Path, manifest: Manifest, machine: Machine, console: Console
         [job], [run] = jobs, runs
         load = state(manifest, read_events(folder)).next
         assert load is not None
-        console.print(f"probe at {load:g} {UNIT[over]}", style="dim", highlight=False)
+        if (seen := last_probe(manifest, read_events(folder))) is not None:
+            console.print(seen, style="dim", highlight=False)
+        console.print(f"probe at {amount(load, over)}", style="dim", highlight=False)
         before = sum(event.figures.get(LOAD) == load for event in ended(read_events(folder)))
         words = words_at(cell.request["arguments"], over, load, before)
         place = ExperimentPlace(manifest.id, manifest.design, job.cell, job.block)
@@ -134,6 +136,25 @@ def probing(folder: Path, manifest: Manifest, machine: Machine, console: Console
         return [Outcome(found.state, found.status, {**found.figures, **figures_of(result, load)}, found.reason)]
 
     return execute
+
+
+def last_probe(manifest: Manifest, events: Sequence[Event]) -> str | None:
+    """What the newest probe showed: `2 users: undecided; ttft_p90: 11 of 12 requests within the limit`."""
+    if not (probes := ended(events)):
+        return None
+    known, options = probes[-1].figures, manifest.options
+    if probes[-1].event != "done" or (load := known.get(LOAD)) is None:
+        return f"the probe did not finish: {probes[-1].reason or probes[-1].event}"
+    one = next((one for one in state(manifest, events).judged if one.load == load), None)
+    if known.get(DISTURBED):
+        holds = "this probe does not count: something other than the engine slowed it"
+    else:
+        holds = {True: "limits met", False: "limits not met", None: "undecided"}[None if one is None else one.holds]
+    counts = [(limit["name"], *(known.get(figure_of(limit["name"], part)) for part in ("kept", "judged")))
+              for limit in options["limits"]]  # fmt: skip
+    within = [f"{name} {kept:g} of {judged:g}" for name, kept, judged in counts if kept is not None and judged]
+    told = f"; requests within: {', '.join(within)}" if within else ""
+    return f"{amount(load, options['over'])}: {holds}{told}"
 
 
 def words_at(words: Sequence[str], over: str, load: float, before: int) -> list[str]:
@@ -236,7 +257,7 @@ def _load(one: Judged, probes: Sequence[Event]) -> LoadProbed:
 
 def _notes(judged: Sequence[Judged], options: Mapping[str, Any]) -> Iterator[str]:
     for one in judged:
-        load = f"{one.load:g} {UNIT[options['over']]}"
+        load = amount(one.load, options["over"])
         probes = "1 probe" if one.probes == 1 else f"{one.probes} probes"
         if one.holds is None:
             what = "a machine that does nothing else" if one.disturbed == one.probes else "more requests"

@@ -162,7 +162,8 @@ def done_before(manifest: Manifest) -> Iterator[Event]:
         runs = addresses.known(cell.address) if cell.address else []
         for block, one in zip(range(1, manifest.blocks + 1), reversed(runs), strict=False):
             state = (one["boot"], one["time"], one["status"], one["figures"], None, one["run"])
-            yield Event("done", cell.name, block, *state, values=one.get("values", {}))
+            doubts = tuple(one.get("doubts", ()))
+            yield Event("done", cell.name, block, *state, values=one.get("values", {}), doubts=doubts)
 
 
 def processes(manifest: Manifest, done: Sequence[Event] = ()) -> int:

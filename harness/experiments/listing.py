@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.words import number
 from innerloop.harness.experiments import bisecting, probes
+from innerloop.harness.experiments.asking import COMPARE
 from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.blocks import ENDED, latest
 from innerloop.harness.experiments.ended import of_states, state_of, states_of
@@ -33,6 +37,8 @@ ADAPTIVE: dict[str, Callable[[Manifest, Sequence[Event]], bool]] = {  # designs 
     FIND_RATE: lambda manifest, events: probes.state(manifest, events).next is None,
     BISECT: lambda manifest, events: bisecting.state(manifest, events).open is None,
 }
+FILES = ("model", "workload")  # what may be the path of a file, of which a run's line has the name
+MOST_LETTERS = 60  # of what differs between two sides
 MOST_NAMED = 3  # jobs that failed
 
 
@@ -43,7 +49,8 @@ def list_experiments(root: Path) -> list[RunLine]:
 
 
 def line_of_experiment(folder: Path) -> RunLine:
-    """One line for all runs of an experiment: engine, model and settings are those of the first of them."""
+    """One line for all runs of an experiment: engine, model and settings are those of the first of them, and of a grid
+    all the values that its cells have."""
     try:
         return _line(folder)
     except Refused as refusal:
@@ -55,9 +62,10 @@ def line_of_experiment(folder: Path) -> RunLine:
 
 def _line(folder: Path) -> RunLine:
     manifest, events = read_manifest(folder), read_events(folder)
-    done = runs_done(folder, events)
+    of_first = [event for event in events if event.cell == manifest.cells[0].name] if manifest.cells else []
+    done = runs_done(folder, of_first) or runs_done(folder, events)
     first = line_of(done[0]) if done else None
-    line = first or RunLine(str(folder), "", "")
+    line = varied(first or RunLine(str(folder), "", ""), manifest)
     events = [_with_status(folder, event) for event in latest(events).values()]
     return replace(
         line,
@@ -70,6 +78,20 @@ def _line(folder: Path) -> RunLine:
         experiment=told(manifest, events, _document(folder)),
         runs=states_of(events),
     )
+
+
+def varied(line: RunLine, manifest: Manifest) -> RunLine:
+    """The line with every value of what differs between a grid's cells: `vllm,torch`, max_batch_size=8,16."""
+    values: dict[str, dict[str, None]] = {}
+    for cell in manifest.cells:
+        for path, value in cell.at.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            values.setdefault(path, {})[Path(text).stem if path in FILES and "/" in text else text] = None
+    joined = {path: ",".join(texts) for path, texts in values.items() if len(texts) > 1}
+    named: dict[str, Any] = {path: joined[path] for path in ("engine", "model", "workload") if path in joined}
+    given = {path.partition(".")[2]: text for path, text in joined.items() if "." in path}
+    version = None if "engine" in named else line.version
+    return replace(line, **named, version=version, given={**line.given, **given}) if joined else line
 
 
 def _with_status(folder: Path, event: Event) -> Event:
@@ -122,7 +144,7 @@ def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str
         names, bisected = [cell.name for cell in manifest.cells], bisecting.state(manifest, events)
         said = "undecided" if bisected.found is None else names[bisected.found] if bisected.found else "no culprit"
         return f"{BISECT}, {len(bisected.pairs)} trials: {said}"
-    words = f"{manifest.design}, {len(_ended(events)) // cells} of {manifest.blocks} trials"
+    words = f"{manifest.design}{changed_in(manifest)}, {len(_ended(events)) // cells} of {manifest.blocks} trials"
     try:
         found = _found(document)
     except (LookupError, TypeError, ValueError, AttributeError):  # another design's, or none yet
@@ -130,8 +152,21 @@ def told(manifest: Manifest, events: Sequence[Event], document: Document) -> str
     return f"{words}: {found}" if found else words
 
 
+def changed_in(manifest: Manifest) -> str:
+    """What side B of a comparison has and A has not: ` --set max_batch_size=16`."""
+    if manifest.design != COMPARE or len(manifest.cells) < 2:
+        return ""
+    a, b = (list(map(str, cell.request.get("arguments", ()))) for cell in manifest.cells[:2])
+    words = shlex.join(b[len(a) :] if b[: len(a)] == a else [word for word in b if word not in a])
+    return f" {words[: MOST_LETTERS - 1]}…" if len(words) > MOST_LETTERS else f" {words}" if words else ""
+
+
 def _found(document: Document) -> str:
-    """The figure that was asked about: a comparison's ratio, or the mean of each load of trials."""
+    """The figure that was asked about: a comparison's ratio, the mean of each load of trials, a grid's fastest cell."""
+    if document.get("kind") == "sweep":
+        of = {cell["name"]: cell["figures"][document["metric"]] for cell in document["cells"] if cell["figures"]}
+        best = max(of, key=lambda name: of[name]["value"])
+        return f"most {document['metric'].rpartition('.')[2]} {_bounded(of[best])} with {best}"
     if document.get("kind") != "trials":
         return f"B / A {_bounded(document['figures'][0]['ratio'])}"
     told = [(load["workload"], load["figures"][0]) for load in document["loads"]]

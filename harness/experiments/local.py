@@ -27,6 +27,7 @@ from innerloop.harness.experiments.stopping import by_key, sides_of, two_sided
 from innerloop.harness.machine import this_machine
 from innerloop.harness.machine.state import host_state
 from innerloop.harness.profiling.choice import choose
+from innerloop.harness.result.codes import suspect_codes
 from innerloop.harness.result.exit_code import interrupted
 from innerloop.harness.result.figures import FIGURES, value_of, values_of
 from innerloop.harness.schema.comparison import Comparison
@@ -230,7 +231,7 @@ def outcome_of(result: Result) -> Outcome:
     if result.failure is not None:
         return Outcome("failed", result.status, reason=result.failure.message)
     figures = {one.name: value_of(result, one.name) for one in FIGURES}
-    return Outcome("done", result.status, figures, values=values_of(result))
+    return Outcome("done", result.status, figures, values=values_of(result), doubts=suspect_codes(result.reasons))
 
 
 def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:

@@ -144,7 +144,8 @@ def print_experiment(resolved: PlanOfExperiment, console: Console) -> None:
     if resolved.design in (LAYERS, TRIALS):
         console.print(f"order of runs: {', '.join(Path(f).name for f in resolved.folders)}")
     else:
-        console.print(f"{resolved.trials} trials of two runs each, in random order")
+        trials = "1 trial of two runs" if resolved.trials == 1 else f"{resolved.trials} trials of two runs each"
+        console.print(f"{trials}, in random order")
 
 
 def print_side(name: str, own: Plan, common: Plan, console: Console) -> None:

@@ -7,14 +7,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from innerloop.harness.experiments.asking import COMPARE, NOISE
+from innerloop.harness.experiments.axes import text_of, words_of_values
 from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.grid import SWEEP
 from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.experiments.requested import LAYERS
+from innerloop.harness.pages.repeat import written
+from innerloop.harness.profiles import names as known_names
+from innerloop.harness.profiles.suites import FAMILY, Suite, load_suite
+from innerloop.harness.profiles.validation import validate
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.experiment import Manifest
 
-MOST_LINES = 12  # of commands
 SWITCHES = ("verify", "verified", "other_work", "allow_undecided", "allow_suspect")  # options of both names
 
 
@@ -56,8 +60,28 @@ def _bisected(manifest: Manifest) -> list[str]:
 
 
 def _swept(manifest: Manifest) -> list[str]:
-    lines = [f"innerloop run {shlex.join(cell)} --trials {manifest.blocks}" for cell in _cells(manifest)]
-    return lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], f"# and {len(lines) - MOST_LINES} more"]
+    """Of options with several values the command line; of a suite its name; of a file the file, too."""
+    trials = ["--trials", str(manifest.blocks)]
+    data = manifest.options.get("suite")
+    if data is None:
+        return [_line("run", *_axes_and_rest(manifest), *trials)]
+    suite = validate(Suite, data, "the manifest")
+    if suite.name in known_names(FAMILY) and load_suite(suite.name)[0] == suite:
+        return [_line("suite", suite.name, *trials)]
+    file = f"{suite.name}.yaml"
+    return [*written(file, suite.model_dump(mode="json", exclude_defaults=True)), _line("sweep", file, *trials)]
+
+
+def _axes_and_rest(manifest: Manifest) -> Iterator[str]:
+    """`--engine=a,b`, and what all cells have."""
+    first = (*manifest.measured, *manifest.cells)[0]
+    varied = words_of_values(first.at)
+    yield from (word for word in map(str, first.request.get("arguments", ())) if word not in varied)
+    for path in first.at:
+        values = dict.fromkeys(words_of_values({path: cell.at[path]})[0] for cell in manifest.cells if path in cell.at)
+        one = words_of_values({path: first.at[path]})[0]
+        flag = one.removesuffix(text_of(first.at[path], quoted="." in path))
+        yield flag + ",".join(word.removeprefix(flag) for word in values)
 
 
 def _of_runs(manifest: Manifest) -> list[str]:

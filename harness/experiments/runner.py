@@ -29,6 +29,7 @@ class Outcome:
     reason: str | None = None
     run: str | None = None  # its folder, where that is none of this experiment
     values: Mapping[str, int] = field(default_factory=dict)
+    doubts: Sequence[str] = ()  # codes of what makes its run suspect
 
 
 Execute = Callable[[Sequence[Job], Sequence[Path]], Sequence[Outcome]]
@@ -95,4 +96,4 @@ def event_of(job: Job, boot: str, outcome: Outcome, node: str | None = None) -> 
     """What the journal says of it, now. node: of a cluster."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     told = (outcome.status, outcome.figures, outcome.reason, outcome.run)
-    return Event(outcome.state, job.cell, job.block, boot, now, *told, node, outcome.values)
+    return Event(outcome.state, job.cell, job.block, boot, now, *told, node, outcome.values, tuple(outcome.doubts))

@@ -73,6 +73,7 @@ def sweep_of(manifest: Manifest, events: Sequence[Event]) -> Sweep:
             energy_j_per_token=_estimate(_energy(means[cell.name])),
             published=tuple(_quoted(one) for one in quoted if matches(cell.at, one["at"])),
             suspect=sum(one.status == "suspect" for one in jobs[cell.name]),
+            doubts=dict(Counter(code for one in jobs[cell.name] for code in one.doubts)),
             too_few=_too_few(jobs[cell.name], means[cell.name]),
         )
         for cell in manifest.cells

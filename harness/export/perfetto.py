@@ -10,7 +10,7 @@ import numpy as np
 
 from innerloop.engines.worker.trace import PHASES, STATES
 from innerloop.harness.analysis.columns import known
-from innerloop.harness.analysis.context import Work, first_steps, work
+from innerloop.harness.analysis.context import Work, begun_ns, first_steps, work
 from innerloop.harness.analysis.lanes import lanes
 from innerloop.harness.analysis.steps import edges, gaps_ns, wall_ns
 from innerloop.harness.cli.words import assignments
@@ -170,10 +170,7 @@ def draw_requests(writer: TraceWriter, root: int, tables: Tables, start_ns: int,
     first = np.where(requests["first_token_ns"] >= 0, requests["first_token_ns"], end_ns)
     last = np.where(requests["state"] == STATES.index("finished"), requests["last_token_ns"], end_ns)
     begun_in = first_steps(steps, tables.tokens, requests)
-    begun = first
-    if begun_in is not None:
-        begun = np.where(begun_in >= 0, steps["start_ns"][np.maximum(begun_in, 0)], end_ns)
-    begun = np.clip(begun, due, np.maximum(first, due))
+    begun = begun_ns(steps, requests, end_ns, begun_in)
     last = np.maximum(last, np.maximum(first, begun))
     waited = "queued" if begun_in is not None else "queued, then prefill"
     runs = rows[begun[rows] < end_ns]

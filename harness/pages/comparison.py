@@ -182,6 +182,8 @@ def figures(found: Comparison) -> Section:
         Label("p", "p"),
     ]
     notes = [f"Differences up to {share(found.margin)} are ignored."]
+    if any(row.p is not None for row in found.figures[1:]):
+        notes.append("p is adjusted for the number of figures (Holm); intervals and verdicts are each figure's own.")
     notes += [f"{line}." for line in texts.too_few(found)]
     if any(row.doubtful for row in found.figures):
         notes.append("*: doubtful, because a run is suspect.")

@@ -178,6 +178,8 @@ def roofline(run: Source) -> Table | None:
     note = (
         f"Measured peaks: {rates}; {number(None if at is None else round(at))} tokens/s at the bound." if rates else ""
     )
+    if found.peaks is not None and found.peaks.disturbed:
+        note += " They were measured on a busy machine: the true shares may be lower."
     if found.above_bound:
         note += f" {found.above_bound[0].upper()}{found.above_bound[1:]}."
     columns = [Label("Roofline"), Label("of bound", "bound"), Label("MBU", "mbu"), Label("MFU", "mfu")]

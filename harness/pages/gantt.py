@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from innerloop.harness.analysis.context import begun_ns
 from innerloop.harness.analysis.latency import finished
 from innerloop.harness.pages import specs
 from innerloop.harness.pages.parts import TIME, Chart, Label, Section, Series, Zoom
@@ -11,7 +12,8 @@ from innerloop.harness.pages.source import Source
 from innerloop.harness.pages.thin import evenly, plain
 
 MOST = 600  # requests drawn
-SERIES = (Series("queued", 6), Series("prefill", 1), Series("decode", 0))
+QUEUED, PREFILL, DECODE = Series("queued", 6, "queue"), Series("prefill", 1), Series("decode", 0)
+BOTH = Series("queued, then prefill", 1)  # where no step says when a prompt was begun
 
 
 def requests(run: Source) -> Section | None:
@@ -27,11 +29,15 @@ def requests(run: Source) -> Section | None:
 
 
 def spans(run: Source) -> dict[str, np.ndarray]:
-    """Of the requests that were due in the window, in that order: number, int64, and due, submitted, first token and
-    end, float64 seconds from the window's start, [requests] each. What had not happened when the window closed has
-    its close."""
+    """Of the requests that were due in the window, in that order: number, int64, and due, begun (their prompt; where
+    no step says that, submitted), first token and end, float64 seconds from the window's start, [requests] each. What
+    had not happened when the window closed has its close."""
     _, end_ns = run.window
-    rows = run.tables.requests
+    rows, begun_in = run.tables.requests, run.begun_in
+    submitted = np.where(rows["submitted_ns"] >= 0, rows["submitted_ns"], end_ns)
+    begun = submitted
+    if begun_in is not None:
+        begun = np.maximum(submitted, begun_ns(run.tables.steps, rows, end_ns, begun_in))
     order = np.argsort(rows["due_ns"], kind="stable")
     order = order[(rows["due_ns"][order] >= 0) & (rows["due_ns"][order] < end_ns)]
     rows = rows[order]
@@ -42,7 +48,7 @@ def spans(run: Source) -> dict[str, np.ndarray]:
     return {
         "request": order,
         "due": run.at_s(rows["due_ns"]),
-        "submitted": moment("submitted_ns", rows["submitted_ns"] >= 0),
+        "begun": run.at_s(begun[order]),
         "first": moment("first_token_ns", rows["first_token_ns"] >= 0),
         "end": moment("last_token_ns", finished(rows)),
         "prompt": rows["prompt_tokens"].astype(np.int64),
@@ -51,7 +57,8 @@ def spans(run: Source) -> dict[str, np.ndarray]:
 
 
 def gantt(run: Source) -> Chart:
-    """Up to three bars a request: until it was submitted, until its first token, until its end."""
+    """Up to three bars a request: until its prompt was begun, until its first token, until its end."""
+    all_series = (QUEUED, BOTH if run.begun_in is None else PREFILL, DECODE)
     found = spans(run)
     picks = evenly(len(found["request"]), MOST)
     drawn = {name: values[picks] for name, values in found.items()}
@@ -59,9 +66,7 @@ def gantt(run: Source) -> Chart:
     columns: dict[str, list[object]] = {
         name: [] for name in ("series", "line", "below", "request", "from", "to", "took", "prompt", "output")
     }
-    for series, (begin, end) in zip(
-        SERIES, (("due", "submitted"), ("submitted", "first"), ("first", "end")), strict=True
-    ):
+    for series, (begin, end) in zip(all_series, (("due", "begun"), ("begun", "first"), ("first", "end")), strict=True):
         some = drawn[end] > drawn[begin]
         columns["series"] += [series.name] * int(some.sum())
         given = {
@@ -85,7 +90,7 @@ def gantt(run: Source) -> Chart:
             "x2": {"field": "to"},
             "y": y,
             "y2": {"field": "below"},
-            "color": specs.colour(SERIES),
+            "color": specs.colour(all_series),
             "tooltip": specs.tips(
                 request="request", series="", took_text="for", from_text="from", prompt="prompt tokens",
                 output="output tokens",
@@ -93,7 +98,7 @@ def gantt(run: Source) -> Chart:
         },
         [specs.duration_text("took", "took_text"), specs.number_text("from", "from_text", " s")],
         zoom=zoom,
-        series=SERIES,
+        series=all_series,
     )  # fmt: skip
     left = len(found["request"]) - len(picks)
     return Chart(
@@ -106,7 +111,7 @@ def gantt(run: Source) -> Chart:
             "prompt": "prompt tokens", "output": "output tokens",
         },
         "A line for each request: waiting, prefill and decode",
-        series=SERIES,
+        series=all_series,
         zoom=zoom,
         height=int(min(520, max(160, 7 * len(picks)))),
         note=f"{len(picks)} of {len(found['request'])} requests drawn, spread evenly." if left else "",

@@ -112,7 +112,13 @@ def over_time(run: Source, amounts: dict[str, np.ndarray]) -> Chart:
             "color": specs.colour(series),
             "tooltip": specs.tips(series="phase", v_text="mean per step", from_text="from", steps="steps"),
         },
-        [specs.SHOWN, stacked, specs.duration_text("v", "v_text"), specs.number_text("from", "from_text", " s")],
+        [
+            specs.SHOWN,
+            {"filter": "datum.to >= x0 && datum.from <= x1"},
+            stacked,
+            specs.duration_text("v", "v_text"),
+            specs.number_text("from", "from_text", " s"),
+        ],
         zoom=zoom,
         series=series,
     )

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
+
+import yaml
 
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.pages.parts import Command, Facts, Label, Section
+from innerloop.harness.profiles import names
 from innerloop.harness.schema.engine import HostState
 from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.roofline import NOT_ASKED
 from innerloop.harness.schema.spec import Spec
 
 
@@ -26,12 +31,40 @@ def repeat(result: Result) -> Section:
     if result.id:
         rows.append((Label("run id"), result.id))
     note = "The same command on the same machine, engine version and workload hash repeats this run."
-    return Section("repeat", "How to repeat this", [Command([command(result)], note), Facts(rows)])
+    return Section("repeat", "How to repeat this", [Command([*files(result.spec), command(result)], note), Facts(rows)])
+
+
+def files(spec: Spec) -> Iterator[str]:
+    """Shell lines that write the workload and the model, where they are the user's own, as they were used."""
+    for _, name, profile in _own(spec):
+        yield from written(_file(name), profile)
+
+
+def _own(spec: Spec) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(option, name, profile) of a workload and a model that do not come with innerloop."""
+    for option, name, profile in (
+        ("workload", spec.workload, spec.workload_profile),
+        ("model", spec.model, spec.model_profile),
+    ):
+        if profile and name not in names(f"{option}s"):
+            yield option, name, profile
+
+
+def _file(name: str) -> str:
+    return f"./{PurePath(name).stem or 'own'}.yaml"
+
+
+def written(file: str, data: Mapping[str, Any]) -> Iterator[str]:
+    """Shell lines that write a YAML file. Nothing in it can end it early: what follows a key is set in or quoted."""
+    yield f"cat > {shlex.quote(file)} <<'END_OF_FILE'"
+    yield from yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120).splitlines()
+    yield "END_OF_FILE"
 
 
 def command(result: Result) -> str:
     """`innerloop run` with what was asked for, as a shell reads it."""
-    found = [*words(result.spec), *placing(result.environment.host if result.environment is not None else None)]
+    host = result.environment.host if result.environment is not None else None
+    found = [*words(result.spec), *placing(host), *passes(result)]
     return as_called(" ".join(["innerloop run", *map(shlex.quote, found)]))
 
 
@@ -42,11 +75,22 @@ def placing(host: HostState | None) -> Iterator[str]:
             yield from (flag, ",".join(map(str, cpus)))
 
 
+def passes(result: Result) -> Iterator[str]:
+    """What was left out, and what followed the measured run."""
+    if result.roofline is not None and result.roofline.reason == NOT_ASKED:
+        yield from ("--ceilings", "off")
+    if result.profiling is not None:
+        yield from ("--profiler", result.profiling.kind)
+    if result.verification is not None:
+        yield "--verify"
+
+
 def words(spec: Spec) -> Iterator[str]:
+    own = {option: _file(name) for option, name, _ in _own(spec)}
     named = {
         "--engine": spec.plugin or spec.engine,
-        "--model": spec.model,
-        "--workload": spec.workload,
+        "--model": own.get("model", spec.model),
+        "--workload": own.get("workload", spec.workload),
         "--layer": spec.layer if spec.layer != "core" else None,
         "--device": spec.device,
         "--weights": spec.weights,
@@ -61,8 +105,8 @@ def words(spec: Spec) -> Iterator[str]:
     repeated: dict[str, Mapping[str, Any]] = {
         "--set": spec.settings_given,
         "--engine-arg": spec.engine_args,
-        "--workload-arg": spec.workload_args,
-        "--model-arg": spec.model_args,
+        "--workload-arg": {} if "workload" in own else spec.workload_args,
+        "--model-arg": {} if "model" in own else spec.model_args,
         "--label": spec.label,
     }
     for flag, values in repeated.items():

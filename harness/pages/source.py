@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from innerloop.harness.analysis.context import Work, work
+from innerloop.harness.analysis.context import Work, first_steps, work
 from innerloop.harness.analysis.steps import edges
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.schema.result import Result
@@ -46,6 +46,12 @@ class Source:
         if not len(tables.steps) or len(tables.tokens) > CONTEXT_TOKENS:
             return None
         return work(tables.steps, tables.tokens, tables.requests)
+
+    @cached_property
+    def begun_in(self) -> np.ndarray | None:
+        """The step in which each request's prompt was begun, as `first_steps`; None too where there is too much."""
+        tables = self.tables
+        return None if self.work is None else first_steps(tables.steps, tables.tokens, tables.requests)
 
     @cached_property
     def telemetry(self) -> pa.Table | None:

@@ -123,6 +123,17 @@ def colour(series: Sequence[Series]) -> Spec:
 SHOWN: Spec = {"filter": "indexof(off, datum.series) < 0"}  # the rows of series that are not hidden
 
 
+def shown_points(at: str) -> list[Spec]:
+    """Transforms that keep the points of lines over `at` in the span that is shown, and of each line the nearest on
+    either side of it, so that what leaves the span is still drawn and the other axis fits what is seen."""
+    ends = [{"op": "lead", "field": at, "as": "next_at"}, {"op": "lag", "field": at, "as": "last_at"}]
+    inside = "(datum.next_at == null || datum.next_at >= x0) && (datum.last_at == null || datum.last_at <= x1)"
+    return [
+        {"window": ends, "groupby": ["series"], "sort": [{"field": at}]},
+        {"filter": inside},
+    ]
+
+
 def layered(*layers: Spec, encoding: Spec, zoom: Zoom | None = None, series: Sequence[Series] = ()) -> Spec:
     """A chart of several layers that share `encoding`."""
     return {

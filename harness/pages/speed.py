@@ -5,6 +5,7 @@ from __future__ import annotations
 from innerloop.harness.cli.words import NONE, ends, number, seconds, share
 from innerloop.harness.pages.parts import Label, Row, Section, Table, Tone, filled
 from innerloop.harness.report.goodput import HOLDS, kept_all
+from innerloop.harness.report.quantiles import left_out
 from innerloop.harness.report.run import RULES
 from innerloop.harness.schema.common import Bounds, Summary
 from innerloop.harness.schema.goodput import Goodput, Limit
@@ -60,6 +61,8 @@ def latency(result: Result) -> Table:
         f"From the time a request was due. A dash: too few values (p90 needs {values_needed(0.9)}, p99 "
         f"{values_needed(0.99)}){', or too many that had not ended' if cut else ''}."
     )
+    if told := left_out({label: getattr(result.latency_s, term) for label, term in LATENCIES}):
+        note += f" {told[0].upper()}{told[1:]}."
     return filled(Table(columns, rows, note=note))
 
 
@@ -83,8 +86,10 @@ def point(of: Summary, name: str) -> str:
 
 
 def bounds(ci: Bounds | None) -> str:
-    if ci is None or ci[0] is None:
+    if ci is None or ci == (None, None):
         return NONE
+    if ci[0] is None:
+        return f"≤ {seconds(ci[1])}"
     return f"≥ {seconds(ci[0])}" if ci[1] is None else f"{seconds(ci[0])} – {seconds(ci[1])}"
 
 

@@ -24,12 +24,26 @@ from innerloop.harness.pages.parts import (
 )
 from innerloop.harness.pages.summary import TONES, capital
 from innerloop.harness.pages.thin import plain
-from innerloop.harness.report.sweep import RATE, TPOT, TTFT, curve_name, loads_of, marked, reasons, remarks, word
+from innerloop.harness.report.sweep import (
+    BELOW,
+    OPEN,
+    RATE,
+    TPOT,
+    TTFT,
+    curve_name,
+    doubts,
+    loads_of,
+    marked,
+    reasons,
+    remarks,
+    unbeaten,
+    word,
+)
 from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.sweep import Sweep, SweepCell
 
-FRONTIER, BEATEN, OPEN = "on the frontier", "dominated at 95 %", "not dominated at 95 %"
-SERIES = (Series(FRONTIER, 0, "frontier"), Series(OPEN, 1), Series(BEATEN, 6, "dominated"))
+FRONTIER, BEATEN = "on the frontier", "dominated at 95 %"
+SERIES = (Series(FRONTIER, 0, "frontier"), Series(OPEN, 1), Series(BELOW, 1), Series(BEATEN, 6, "dominated"))
 STATES = {"done": 0, "suspect": 1}  # colours
 X, Y = "output tokens/s per user (interactivity)", "output tokens/s per device"
 MOST_BARS = 60
@@ -101,6 +115,8 @@ def aside(found: Sweep) -> Iterator[Part]:
     yield from (Callout("warn", capital(note)) for note in found.notes)
     if lines := [*reasons(found)]:
         yield Callout("warn", "Some cells have no figures", lines)
+    if lines := [capital(line) for line in doubts(found)]:
+        yield Callout("warn", "Some runs are suspect", lines)
 
 
 def pareto(found: Sweep, ranked: Sequence[SweepCell]) -> Section | None:
@@ -110,13 +126,13 @@ def pareto(found: Sweep, ranked: Sequence[SweepCell]) -> Section | None:
         return None
     intro = (
         "Further right: faster for each user. Higher up: more per device. The line joins the cells that no other cell "
-        "beats on both; boxes are 95 % intervals."
+        "beats on both; boxes, where a cell has three processes, are 95 % intervals."
     )
     return Section("pareto", "Throughput vs. interactivity", [pareto_chart(known), ranks(known)], intro)
 
 
 def kind(cell: SweepCell) -> str:
-    return FRONTIER if cell.frontier else BEATEN if cell.dominated_by else OPEN
+    return FRONTIER if cell.frontier else BEATEN if cell.dominated_by else unbeaten(cell)
 
 
 def pareto_chart(known: Sequence[SweepCell]) -> Chart:
@@ -141,7 +157,7 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
     shown = tuple(one for one in SERIES if one.name in columns["series"])
     x = specs.quantitative("x", None, None, {"zero": False}) | {"axis": specs.across(X, specs.NUMBER_LABELS, grid=True)}
     y = specs.quantitative("y", Y, specs.NUMBER_LABELS, {"zero": False, **specs.UP})
-    color = specs.colour(shown)
+    color, tips = specs.colour(shown), specs.tips(cell="cell", series="it is", words="per user; per device")
     boxes = {
         "transform": [specs.SHOWN, {"filter": "datum.x0 != null && datum.y0 != null"}],
         "mark": {"type": "rect", "fillOpacity": 0.12, "strokeOpacity": 0.55, "strokeWidth": 1, "clip": True},
@@ -158,12 +174,7 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
     points = {
         "transform": [specs.SHOWN],
         "mark": {"type": "point", "size": 64, "opacity": 1, "tooltip": True},
-        "encoding": {
-            "x": x,
-            "y": y,
-            "color": color,
-            "tooltip": specs.tips(cell="cell", series="it is", words="per user; per device"),
-        },
+        "encoding": {"x": x, "y": y, "color": color, "tooltip": tips},
     }
     boxed = any(low is not None for low in columns["x0"])
     return Chart(

@@ -62,7 +62,7 @@ def chart(name: str, title: Label, axis: tuple[str, str], columns: Columns, **mo
     scale = {"zero": False, **specs.UP} if more.get("loose") else {"domainMin": 0, **specs.UP}
     near_by = evenly(len(columns["v"]), MOST_NEAR).tolist()
     line: specs.Spec = {
-        "transform": [specs.SHOWN, text, specs.number_text("t", "t_text", " s")],
+        "transform": [specs.SHOWN, *specs.shown_points("t"), text, specs.number_text("t", "t_text", " s")],
         "mark": {"type": "line", "clip": True, "interpolate": "step-after" if more.get("stepped") else "linear"},
         "encoding": {
             "y": specs.quantitative("v", axis[0], axis[1], scale),

@@ -15,7 +15,7 @@ from innerloop.harness.profiles.lengths import MAX_TOKENS, Fixed, FromFile, Logn
 from innerloop.harness.profiles.loads import Closed, Offline, Open
 from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.profiles.settings import Settings, check_settings, resolve_settings
-from innerloop.harness.profiles.sources import beside_file, config_file, from_config, on_base, plain
+from innerloop.harness.profiles.sources import CONFIG, beside_file, config_file, from_config, on_base, plain
 from innerloop.harness.profiles.strict import Strict
 from innerloop.harness.profiles.validation import Fields, apply_overrides, parse_assignments, read_mapping, validate
 from innerloop.harness.profiles.workloads import WorkloadProfile
@@ -102,7 +102,9 @@ def _own(family: str, option: str, name: str) -> tuple[Fields, str]:
     if "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
         path, source = Path(os.path.expanduser(name)), name
         if not os.path.isfile(path):  # unlike Path.is_file, also False where a folder may not be entered
-            beside = [p.name for p in path.parent.glob("*.y*ml")] if os.path.isdir(path.parent) else []
+            parts = ("*.y*ml", f"*/{CONFIG}") if family == "models" else ("*.y*ml",)
+            found = [p for part in parts for p in path.parent.glob(part)] if os.path.isdir(path.parent) else []
+            beside = [p.parent.name if p.name == CONFIG else p.name for p in found]  # a model's folder, or a file
             raise Refused(f"--{option}: there is no file {name}{nearest(path.name, beside)}")
     else:
         path, source = profiles_folder() / family / f"{name}.yaml", f"profiles/{family}/{name}.yaml"

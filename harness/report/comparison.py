@@ -29,6 +29,7 @@ from innerloop.harness.schema.comparison import (
 MOST_DIFFERENCES = 20
 BAR = 13  # columns of the longer of A and B
 MOST_PACKAGES = 5
+MUCH = 0.1  # of both sides' time that is not comparable: then it is said what would help
 VERDICTS = {"better": "faster", "worse": "slower", "undecided": "undecided"}
 OTHER_WORDS = {"better": "less", "worse": "more"}  # of figures that are no speed
 SHORTER = {"steady.throughput.": "steady ", "throughput.": "", "latency_s.": "", "telemetry.energy_j": "energy"}
@@ -90,7 +91,7 @@ def differing(rows: Sequence[Difference]) -> RenderableType:
     others = [row for row in rows if row not in packages]
     changed = [row for row in packages if row.a is not None and row.b is not None]
     shown = [*others[:MOST_DIFFERENCES], *changed[:MOST_PACKAGES]]
-    out = table("", "A", "B", left=3, header=False)
+    out = table("", "A", "B", left=3)
     for column in out.columns[1:]:
         column.no_wrap = False
     for row in shown:
@@ -240,6 +241,10 @@ def held(found: Decomposition) -> str:
     if found.modelled_share:
         one_sided = share(found.modelled_share)
         matched += f", {one_sided} in steps that only one side ran, whose cost on the other is estimated"
+    unknown = 0.0 if found.matched_share is None else 1 - found.matched_share - (found.modelled_share or 0.0)
+    if unknown > MUCH:
+        one_sided = f"{share(unknown)} in steps that only one side ran, whose cost on the other cannot be estimated"
+        matched += f", {one_sided}: more requests, or longer windows, would tell more"
     if found.scatter == "steps":
         return f"{matched}; the intervals cover variation within these two runs, not between runs"
     return f"{matched}; too few steps for intervals" if found.scatter is None else matched

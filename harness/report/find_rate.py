@@ -20,6 +20,11 @@ UNIT = {"rate_per_s": "requests/s", "users": "users"}
 VERDICT = {True: "met", False: "not met", None: "undecided"}
 
 
+def amount(load: float, over: str) -> str:
+    """A load with its unit: 2 users, 1 user, 3.7 requests/s."""
+    return f"{load:g} {UNIT[over] if (load, over) != (1, 'users') else 'user'}"
+
+
 def print_found_rate(found: FindRate, folder: Path | None = None, console: Console | None = None) -> None:
     (console or PlainConsole()).print(Group(*parts(found, folder)))
 

@@ -67,12 +67,8 @@ def described(side: Side) -> str:
 
 
 def doubts(found: Comparison) -> Iterator[str]:
-    told = dict.fromkeys(
-        f"{name} is suspect, {doubt.code}: {doubt.detail}"
-        for name, side in (("A", found.a), ("B", found.b))
-        for doubt in side.doubts
-    )
-    yield from list(told)[:MOST_DOUBTS]
+    sides = ("A", found.a), ("B", found.b)
+    yield from [f"{name} is suspect, {line}" for name, side in sides for line in texts.doubts(side)][:MOST_DOUBTS]
 
 
 def why(found: Comparison) -> Iterator[str]:

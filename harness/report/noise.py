@@ -12,7 +12,7 @@ from innerloop.harness.analysis.noise import blocks_within, half_width_with, vis
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.lists import print_list
 from innerloop.harness.cli.verbs import as_called
-from innerloop.harness.cli.words import NONE, number, share, visible
+from innerloop.harness.cli.words import NONE, number, seconds, share, visible
 from innerloop.harness.report.comparison import footnotes, short_name
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.noise import FigureNoise, Noise
@@ -46,7 +46,7 @@ def title(found: Noise) -> str:
 
 
 def parts(found: Noise) -> Iterator[RenderableType]:
-    took = "" if found.trial_s is None else f", {minutes(found.trial_s)} min per trial"
+    took = "" if found.trial_s is None else f", {seconds(found.trial_s)} per trial"
     headline = Text(f"{title(found)}  {found.trials} trials of two identical runs{took}", style="bold")
     yield headline.append("  SUSPECT", style="yellow") if found.status != "ok" else headline
     for line in found.notes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.text import Text
 
-from innerloop.harness.cli.words import seconds
+from innerloop.harness.analysis.summary import CENSORED_SHARE
+from innerloop.harness.cli.words import number, seconds
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.quantiles import QUANTILES, quantile_of, values_needed
 
@@ -32,3 +33,15 @@ def footnote(shown: Iterable[Summary], what: str, names: Sequence[str] = POINTS)
     lines = [f"-: too few {what}; at least {', '.join(lacking)}"] if lacking else []
     lines += [f"-: {', '.join(cut)} unknown where too many {what} had not ended"] if cut else []
     return [Text(line, style="dim") for line in lines]
+
+
+def left_out(shown: Mapping[str, Summary]) -> str:
+    """Of which rows values are left out because they had not ended, too few for quantiles to count them; empty where
+    of none. `shown`: rows by what they are called."""
+    few = {name: one.unfinished for name, one in shown.items() if 0 < one.unfinished <= CENSORED_SHARE * _due(one)}
+    told = ", ".join(f"{number(count)} of {number(_due(shown[name]))} for {name}" for name, count in few.items())
+    return f"left out, because they had not ended when the window closed: {told}" if told else ""
+
+
+def _due(one: Summary) -> int:
+    return one.count + one.unfinished

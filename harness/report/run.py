@@ -14,7 +14,7 @@ from innerloop.harness.cli.words import NONE, assignments, cores, number, second
 from innerloop.harness.report.doubts import failure, warnings
 from innerloop.harness.report.goodput import goodput
 from innerloop.harness.report.load import by_class, cache_facts, load_facts, speculation_facts
-from innerloop.harness.report.quantiles import POINTS, footnote, points
+from innerloop.harness.report.quantiles import POINTS, footnote, left_out, points
 from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.sections import sections
 from innerloop.harness.report.tables import ALIGNED, Bars, section, table
@@ -154,9 +154,12 @@ def speed(result: Result) -> RenderableType:
     shown = {"TTFT": of.ttft, "TPOT": of.tpot, "ITL": of.itl, "end to end": of.e2e}
     for label, summary in shown.items():
         latency.add_row(label, *points(summary), number(summary.count))
+    notes = footnote(shown.values(), "values")
+    if told := left_out(shown):
+        notes.append(Text(told, style="dim"))
     return Group(
         section("Throughput", Group(rates, Text(steady_line + intervals(in_steady), style="dim"))),
-        section("Latency, from the time a request was due", Group(latency, *footnote(shown.values(), "values"))),
+        section("Latency, from the time a request was due", Group(latency, *notes)),
         *([section("Goodput", goodput(result.goodput))] if result.goodput is not None else []),
     )
 

@@ -13,10 +13,12 @@ from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.words import NONE, ends, number, seconds
 from innerloop.harness.report.layers import STYLE
 from innerloop.harness.report.tables import section, table
+from innerloop.harness.result.codes import DOUBTS
 from innerloop.harness.schema.comparison import Estimate
 from innerloop.harness.schema.sweep import Curve, Sweep, SweepCell
 
 MOST_CELLS = 60  # that are printed; document.json lists all of them
+OPEN, BELOW = "not dominated at 95 %", "below the frontier"
 RATE, TTFT, TPOT = "throughput.output_tokens_per_s", "latency_s.ttft.p50", "latency_s.tpot.p50"
 
 
@@ -35,7 +37,7 @@ def parts(found: Sweep, folder: Path | None) -> Iterator[RenderableType]:
     yield Text("")
     for line in remarks(found):
         yield Text(line, style="dim")
-    for line in (*found.notes, *reasons(found)):
+    for line in (*found.notes, *reasons(found), *(f"suspect: {one}" for one in doubts(found))):
         yield Text(f"! {line}", style="yellow")
     if folder is not None:
         yield Text("")
@@ -112,7 +114,7 @@ def pareto(found: Sweep) -> RenderableType:
     for cell in sorted(ranked, key=lambda one: value(one.interactivity) or 0.0)[:MOST_CELLS]:
         by = cell.dominated_by
         more = f" and {len(by) - 1} more" if len(by) > 1 else ""
-        words = "frontier" if cell.frontier else f"dominated by {by[0]}{more}" if by else "not dominated at 95 %"
+        words = "frontier" if cell.frontier else f"dominated by {by[0]}{more}" if by else unbeaten(cell)
         rows.add_row(
             marked(cell),
             interval(cell.interactivity),
@@ -121,6 +123,11 @@ def pareto(found: Sweep) -> RenderableType:
             style="bold" if cell.frontier else None,
         )
     return rows
+
+
+def unbeaten(cell: SweepCell) -> str:
+    """What a cell is that lies below the frontier and is not known to be dominated: without intervals, nothing is."""
+    return BELOW if cell.interactivity is None or cell.interactivity.low is None else OPEN
 
 
 def curves(found: Sweep) -> Iterator[RenderableType]:
@@ -185,6 +192,22 @@ def remarks(found: Sweep) -> Iterator[str]:
         yield f"{found.reused} existing runs were reused; --fresh repeats them"
 
 
+def doubts(found: Sweep) -> Iterator[str]:
+    """Why runs are suspect: each reason once, with how many runs and which cells have it."""
+    runs = sum(len(cell.runs) for cell in found.cells)
+    by_code: dict[str, dict[str, int]] = {}
+    for cell in found.cells:
+        for code, count in cell.doubts.items():
+            by_code.setdefault(code, {})[cell.name] = count
+    for code, cells_ in by_code.items():
+        text = DOUBTS[code].text if code in DOUBTS else code
+        yield f"{text} ({sum(cells_.values())} of {runs} runs: {_some([*cells_])})"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def reasons(found: Sweep) -> Iterator[str]:
     """Why cells failed or were refused: each reason once, with the cells that have it."""
     by_reason: dict[str, list[str]] = {}
@@ -192,5 +215,4 @@ def reasons(found: Sweep) -> Iterator[str]:
         for reason in cell.reasons:
             by_reason.setdefault(f"{cell.state}: {reason}", []).append(cell.name)
     for reason, names in by_reason.items():
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        yield f"{reason} ({', '.join(names[:3])}{more})"
+        yield f"{reason} ({_some(names)})"

@@ -39,6 +39,7 @@ DOUBTS = {
     ),
     "cut_requests": Code("requests were still running when the window closed", "note", ("latency",)),
     "late_users": Code("users were still arriving during most of the window", "note"),
+    "missing_users": Code("some users had not come when the window closed"),
     "few_requests": Code("too few requests for high quantiles", "note", ("latency",)),
     "overloaded": Code("requests came faster than the engine could serve them", of_the_load=True),
     "drift": Code("step time drifted during the window", affects=(*SPEED, "energy")),
@@ -102,7 +103,8 @@ FAILURES = {
     ),
     "install_failed": Cause(
         "the engine's environment could not be created",
-        "Read the installer's output; check the network and the package index that pip uses.",
+        "Read the installer's output; check the network and the package index that pip uses. Without a network, "
+        "register an environment that is here: docs/how-to/without-a-network.md.",
     ),
     "interrupted": Cause("the run was stopped externally", None),
     "disk_full": Cause("the disk is full", "Free some disk space, or write the run elsewhere with --out."),
@@ -144,6 +146,11 @@ def makes_suspect(reason: Reason) -> bool:
     A reason of the first version affects nobody knows what.
     """
     return reason.severity != "note" and (not reason.affects or not set(SPEED).isdisjoint(reason.affects))
+
+
+def suspect_codes(reasons: Iterable[Reason]) -> tuple[str, ...]:
+    """The codes of what makes a run suspect, each once."""
+    return tuple(dict.fromkeys(one.code for one in reasons if makes_suspect(one)))
 
 
 def is_note(code: str) -> bool:

@@ -52,7 +52,7 @@ def _facts(result: ComparedRun) -> Iterator[tuple[str, Any]]:
         yield from _dotted(name, getattr(environment, name))
     for name in STATE if environment.host is not None else ():
         yield name, getattr(environment.host, name)
-    yield "commit", environment.commit
+    yield "innerloop commit", environment.commit
 
 
 def _dotted(name: str, value: Any) -> Iterator[tuple[str, Any]]:

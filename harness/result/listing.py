@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.harness.cli.errors import Refused, nearest
-from innerloop.harness.result.codes import makes_suspect
+from innerloop.harness.result.codes import suspect_codes
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.spec import Spec
 from innerloop.harness.store.alive import is_running
@@ -106,12 +106,13 @@ def fitting(lines: Sequence[RunLine], conditions: Mapping[str, str]) -> list[Run
     for name in conditions:
         if name not in FIELDS and name not in keys and lines:
             raise Refused(f"no run has a field or label {name!r}{nearest(name, {*FIELDS, *keys})}")
-    return [line for line in lines if all(_value(line, name) == value for name, value in conditions.items())]
+    return [line for line in lines if all(_has(line, name, value) for name, value in conditions.items())]
 
 
-def _value(line: RunLine, name: str) -> str | None:
-    found: str | None = getattr(line, name) if name in FIELDS else line.label.get(name)
-    return found
+def _has(line: RunLine, name: str, value: str) -> bool:
+    """Whether a line has a value, or, being that of several runs, one of them has."""
+    found = getattr(line, name) if name in FIELDS else line.label.get(name)
+    return found == value or (name in FIELDS and found is not None and value in found.split(","))
 
 
 def _of_result(folder: Path, result: Result) -> RunLine:
@@ -119,7 +120,7 @@ def _of_result(folder: Path, result: Result) -> RunLine:
     if result.failure is not None:
         reason = result.failure.cause
     elif result.status == "suspect":
-        reason = ", ".join(dict.fromkeys(one.code for one in result.reasons if makes_suspect(one)))
+        reason = ", ".join(suspect_codes(result.reasons))
     line = RunLine(
         str(folder),
         _utc(result.created, folder),

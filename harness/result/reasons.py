@@ -62,4 +62,5 @@ def evidence(record: Record, figures: Figures, warmup: Warmup | None, telemetry:
         host=telemetry.host,
         sampler=telemetry.sampler.get("host"),
         checks=figures.checks,
+        most_warmup=(record.spec.get("workload_profile") or {}).get("warmup") or {},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,8 @@ class Evidence:
 
     steps, requests: of dtype STEP and REQUEST. start_ns, end_ns: the window's edges. duration_ns: what the workload
     asked for, -1 = until all is finished. bubble_share: of the window. recorder_share: of the steps' time.
-    sampler: of the host. checks: what does not add up in the trace.
+    sampler: of the host. checks: what does not add up in the trace. most_warmup: `max_rounds` and `max_s`, as the
+    workload has them.
     """
 
     steps: np.ndarray
@@ -55,6 +56,7 @@ class Evidence:
     host: Host | None
     sampler: SamplerCost | None
     checks: Sequence[Check]
+    most_warmup: Mapping[str, Any] = field(default_factory=dict)
 
 
 def suspicions(seen: Evidence) -> list[Reason]:
@@ -64,7 +66,7 @@ def suspicions(seen: Evidence) -> list[Reason]:
         *_trace(seen.checks),
         *_window(window_s, len(seen.steps)),
         *_workload(seen.requests, seen.start_ns, seen.end_ns, seen.duration_ns),
-        *_warmup(seen.warmup),
+        *_warmup(seen.warmup, seen.most_warmup),
         *_host(seen.host),
         *_sampling(seen.sampler),
         *_harness(seen.bubble_share, seen.recorder_share),
@@ -98,7 +100,8 @@ def _workload(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: int
             "workload_exhausted",
             f"the requests ran out {(moment - start_ns) * NS:.1f} s into a window of {duration_ns * NS:.1f} s, "
             "so the load dropped before it closed",
-            "Add requests to the workload, or shorten its duration.",
+            "Requests are prepared for users that get load.max_tokens_per_s_per_user: raise it (--workload-arg), or "
+            "shorten load.duration_s.",
         )
 
 
@@ -114,16 +117,24 @@ def exhausted_ns(requests: np.ndarray, start_ns: int, end_ns: int, duration_ns: 
     return moment if moment is not None and moment < close - EARLY_SHARE * duration_ns else None
 
 
-def _warmup(warmup: Warmup | None) -> Iterator[Reason]:
+def _warmup(warmup: Warmup | None, most: Mapping[str, Any]) -> Iterator[Reason]:
     if warmup is not None and not warmup.settled:
         rates = ", ".join(number(round(rate)) for rate in warmup.round_tokens_per_s[-5:])
         word = "round" if warmup.rounds == 1 else "rounds"
         yield doubt(
             "not_settled",
             f"the speed had not settled after {warmup.rounds} warm-up {word} (last rounds, tokens/s: {rates})",
-            "Allow more warm-up rounds (--workload-arg warmup.max_rounds=N), "
-            "and check what else is running on this machine.",
+            f"Allow {_more(warmup, most)}, and check what else is running on this machine.",
         )
+
+
+def _more(warmup: Warmup, most: Mapping[str, Any]) -> str:
+    """What would have let the warm-up go on: no round begins after `max_s`, nor are there more than `max_rounds`."""
+    rounds, most_s = most.get("max_rounds"), most.get("max_s")
+    if rounds is not None and most_s is not None and warmup.rounds < rounds:
+        return f"a longer warm-up (it took {warmup.seconds:.0f} s; --workload-arg warmup.max_s=N, here {most_s:g})"
+    now = "" if rounds is None else f", here {rounds}"
+    return f"more warm-up rounds (--workload-arg warmup.max_rounds=N{now})"
 
 
 def _host(host: Host | None) -> Iterator[Reason]:

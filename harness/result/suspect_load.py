@@ -62,13 +62,21 @@ def _few(ttft: Summary) -> Iterator[Reason]:
 
 
 def late_users(requests: np.ndarray, start_ns: int, duration_ns: int, load: Mapping[str, Any]) -> Iterator[Reason]:
-    """Of a closed loop whose window was to close at a time: users that came in its second half.
+    """Of a closed loop whose window was to close at a time: users that came in its second half, or not at all.
 
     requests: of dtype REQUEST. duration_ns: -1 = until all is finished. load: the workload's, as its profile has it.
     """
     if duration_ns < 0 or load.get("users") is None or kind_of(requests) != "closed":
         return
     come = first_due_ns(requests)
+    come = come[come < start_ns + duration_ns]
+    if len(come) < load["users"]:
+        yield doubt(
+            "missing_users",
+            f"only {len(come)} of {load['users']} users came before the window closed",
+            "Measure for longer (--workload-arg load.duration_s=N), or let users arrive sooner.",
+        )
+        return
     last_s = (int(come.max(initial=start_ns)) - start_ns) * NS
     said = still_arriving(len(come), last_s, duration_ns * NS, load.get("arrive_over_s") or 0.0)
     if said is not None:

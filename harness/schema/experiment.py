@@ -101,6 +101,7 @@ class Event:
     values: Annotated[
         Mapping[str, int], Figure("number of values behind the quantiles among its figures: `latency_s.itl`")
     ] = field(default_factory=dict)
+    doubts: Annotated[tuple[str, ...], Figure("codes of the reasons that make the run suspect")] = ()
 
     @property
     def job(self) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from innerloop.harness.schema.figure import Figure
 
+NOT_ASKED = "the machine's peaks were not measured (--ceilings off)"  # a reason
+
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPeaks:

@@ -61,6 +61,9 @@ class SweepCell:
     ]
     published: Annotated[tuple[Quoted, ...], Figure("what the suite's source says about it")]
     suspect: Annotated[int, Figure("how many of its runs are suspect")] = 0
+    doubts: Annotated[Mapping[str, int], Figure("how many of its runs have each reason to doubt them, by code")] = (
+        field(default_factory=dict)
+    )
     too_few: Annotated[Mapping[str, str], Figure("quantiles that too few values support, and why, by dotted name")] = (
         field(default_factory=dict)
     )

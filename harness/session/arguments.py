@@ -66,8 +66,10 @@ def suggest(word: str) -> str | None:
 def add_request(out: argparse.ArgumentParser) -> None:
     """What `request_of` reads, and what makes an experiment of it."""
     what = out.add_argument_group("what to run")
-    what.add_argument("--engine", metavar="NAME[,NAME]", help="default: the best one that runs here")
-    what.add_argument("--model", metavar="NAME|YAML", help="default: llama-tiny on a CPU, llama3-8b on a large GPU")
+    what.add_argument("--engine", metavar="NAME[,NAME]", help="NAME, NAME==VERSION, or the file of your own adapter; "
+                      "default: the best one that runs here")  # fmt: skip
+    what.add_argument("--model", metavar="NAME|PATH", help="or a config.json, a folder that has one, a YAML file; "
+                      "default: llama-tiny on a CPU, llama3-8b on a large GPU")  # fmt: skip
     what.add_argument("--workload", metavar="NAME|YAML", help="default: quick")
     what.add_argument(
         "--weights", metavar="DIR", type=path_of, help="a folder with your own weights; default: random weights"
@@ -128,7 +130,9 @@ def add_request(out: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting that all engines share; NAME=A,B runs each",
+        help="a setting that all engines share (NAME=A,B runs each): dtype, quantization, tensor_parallel, "
+        "context_length, max_batch_size, max_tokens_per_step, kv_cache_tokens, kv_memory_fraction, kv_cache_dtype, "
+        "prefix_caching, chunked_prefill, cuda_graphs, seed",
     )
     how.add_argument(
         "--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="an engine-specific argument"

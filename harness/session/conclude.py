@@ -129,7 +129,13 @@ def environment_facts(inputs: Inputs, environment: Environment | None, outcome: 
 
 
 def worker_variables(inputs: Inputs, environment: Environment) -> dict[str, str]:
-    """The variables of a worker that can change what is measured; of a registered environment all that it sets."""
+    """The variables of a worker that can change what is measured; of a registered environment all that it sets, but
+    for what every environment of the engine sets alike, or it would differ from innerloop's own in nothing else."""
     own = adapter_of(inputs.spec.engine).variables
     found = launcher.recorded_variables(launcher.environment(dict(environment.variables)), own)
-    return {**found, **without_secrets(environment.variables)} if environment.name else found
+    if not environment.name:
+        return found
+    recipe = inputs.spec.engine.environments.get(environment.device)
+    alike = {} if recipe is None else recipe.env
+    told = {name: value for name, value in environment.variables.items() if alike.get(name) != value}
+    return {**found, **without_secrets(told)}

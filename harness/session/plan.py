@@ -146,6 +146,8 @@ def why_not_here(spec: RunSpec, machine: Machine) -> str | None:
         return reason
     if spec.engine.attached:
         return None
+    if not spec.brings_python and (reason := environments.why_not_made(spec.engine, spec.device)) is not None:
+        return reason
     try:
         checks.devices(spec.device, spec.settings, machine)
         checks.memory(spec.model, spec.device, spec.settings, machine)

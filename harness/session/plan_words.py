@@ -45,7 +45,7 @@ def print_plan(resolved: Plan, console: Console) -> None:
     else:
         made = "exists" if checkpoint["exists"] else "to be created"
         kind = "synthetic" if checkpoint["synthetic"] else "your own"
-        rows.add_row("model", f"{spec['model']}, {kind} weights, {checkpoint['bytes'] / 2**30:,.2f} GiB ({made})")
+        rows.add_row("model", f"{spec['model']}, {kind} weights, {size(checkpoint['bytes'])} ({made})")
         rows.add_row("", checkpoint["path"])
     rows.add_row("workload", f"{spec['workload']}, hash {resolved.workload_hash[:12]}, {words(resolved.workload)}")
     for line in load_words(resolved.workload):

@@ -10,6 +10,7 @@ from innerloop.harness import environments
 from innerloop.harness.ceilings.obtain import for_run
 from innerloop.harness.checkpoints import Checkpoint, ensure_checkpoint, use_weights
 from innerloop.harness.preparations import PreparedFolder, prepare_all
+from innerloop.harness.schema.roofline import NOT_ASKED
 from innerloop.harness.spec.adapter_settings import adapter_of, load_of_run
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def find_ceilings(spec: RunSpec, machine: Machine, prepared: Prepared, options: 
     """What the machine can do at most, measured now if it never was; after the idle power, since it heats a device."""
     assert prepared.environment is not None
     if options.ceilings == "off":
-        prepared.no_ceilings = "the machine's peaks were not measured (--ceilings off)"
+        prepared.no_ceilings = NOT_ASKED
     elif spec.engine.attached:
         prepared.no_ceilings = "a server's own steps are not observed, so they are not compared with the peaks"
     else:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from innerloop import harness
+from innerloop.harness import environments
 from innerloop.harness.environments import registered
 from innerloop.harness.environments.listing import listed
 from innerloop.harness.machine import Machine, cache_folder
@@ -105,7 +106,7 @@ def engine_here(engine: EngineProfile, machine: Machine) -> EngineHere:
         adapter=engine.adapter,
         layers=engine.layers,
         devices=able,
-        why_not=None if able else engines.why_not(engine, machine),
+        why_not=None if able else engines.why_not(engine, machine) or _not_made(engine, machine),
         substituted={kind: what for kind in able if (what := engines.substituted(engine, kind))},
         needs=engine.needs,
     )
@@ -113,8 +114,15 @@ def engine_here(engine: EngineProfile, machine: Machine) -> EngineHere:
 
 def runs_on(engine: EngineProfile, machine: Machine) -> list[str]:
     """The kinds of device that the engine runs on here, in its own environment or in one that is registered for it."""
-    return [
-        kind
-        for kind in machine.device_kinds()
-        if engines.why_not(engine, machine, kind, own_python=registered.automatic(engine, kind) is not None) is None
-    ]
+    found = []
+    for kind in machine.device_kinds():
+        brought = registered.automatic(engine, kind) is not None
+        able = engines.why_not(engine, machine, kind, own_python=brought) is None
+        if able and (brought or environments.why_not_made(engine, kind) is None):
+            found.append(kind)
+    return found
+
+
+def _not_made(engine: EngineProfile, machine: Machine) -> str | None:
+    reasons = (environments.why_not_made(engine, kind) for kind in machine.device_kinds())
+    return next((reason for reason in reasons if reason is not None), None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from innerloop.harness import environments
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.secrets import refuse_secrets
 from innerloop.harness.environments import registered
@@ -163,6 +164,8 @@ def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine
             if named is None and engines.substituted(engine, kind):
                 continue
             brought = own or registered.automatic(engine, kind) is not None
+            if named is None and not brought and environments.why_not_made(engine, kind):
+                continue
             if engines.why_not(engine, machine, kind, own_python=brought) is None:
                 return engine, kind
     if named is not None and request.planning:

@@ -16,7 +16,9 @@ import pytest
 from innerloop.harness import compare as verb
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
 from innerloop.harness.experiments.comparison import Member, Question, comparison, metric_named
+from innerloop.harness.report.comparison import held
 from innerloop.harness.result.compared_run import read_compared
+from innerloop.harness.schema.comparison import Decomposition
 from innerloop.harness.schema.engine import HostState
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
@@ -234,3 +236,23 @@ def test_reports_need_no_pyarrow_where_steps_are_not_read(make: Make, capsys) ->
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "False"
+
+
+def test_what_would_tell_more_is_said_where_much_is_not_comparable() -> None:
+    found = filled(Decomposition, {"matched_share": 0.1, "modelled_share": 0.2, "scatter": "trials"})
+    assert held(found).endswith(
+        "70.0 % in steps that only one side ran, whose cost on the other cannot be estimated: more requests, or longer "
+        "windows, would tell more"
+    )
+    assert "cannot be estimated" not in held(replace(found, modelled_share=0.85))
+    assert "cannot be estimated" not in held(replace(found, matched_share=None, modelled_share=0.0))
+
+
+def test_what_differs_names_its_sides_on_a_narrow_terminal_too(make: Make, capsys, monkeypatch) -> None:
+    def long(result: Result) -> Result:
+        return replace(result, engine=replace(result.engine, effective={"path": "/a-long-folder" * 5}))
+
+    for columns in ("80", "40"):  # a table, and columns below each other
+        monkeypatch.setenv("COLUMNS", columns)
+        out = printed(capsys, make(f"a{columns}"), make(f"b{columns}", long))
+        assert {"A", "B", "settings.path"} <= {*out.partition("What differs")[2].partition("B vs. A")[0].split()}

@@ -154,3 +154,11 @@ def test_markdown_needs_no_condition(make: Make, tmp_path: Path) -> None:
     summary = tmp_path / "s.md"
     assert compare.main([str(make("a")), str(make("b")), "--markdown", str(summary)]) == EXIT_OK
     assert summary.read_text().startswith("## innerloop compare\n")
+
+
+def test_markdown_names_a_doubt_of_several_runs_once(experiment, tmp_path: Path) -> None:
+    summary = tmp_path / "s.md"
+    folder = experiment("e", then=suspect, A=SPEEDS[:3], B=SPEEDS[:3])
+    assert compare.main([str(folder), "--markdown", str(summary)]) == EXIT_OK
+    [of_a] = [line for line in summary.read_text().splitlines() if line.startswith("- **Note**: A is suspect")]
+    assert of_a.endswith("3 of 3 runs)")

@@ -202,7 +202,7 @@ def test_progress_is_said_in_bytes_and_ends_at_the_whole(tmp_path: Path) -> None
     model = small("vocab_size=32768")
     ensure_checkpoint(model, "bfloat16", say=said.append, folder=tmp_path)
     size = sum(tensor.bytes for tensor in plan(model, "bfloat16")) / 2**20
-    assert said[-1] == f"writing llama-tiny bf16: {size:.1f} of {size:.1f} MiB"
+    assert said[-1] == f"writing llama-tiny bfloat16: {size:.1f} of {size:.1f} MiB"
 
 
 def test_progress_is_not_said_for_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +306,7 @@ ensure_checkpoint(small(*sys.argv[2:]), "float32", say=stall, folder=folder)
     with python(code, str(tmp_path)) as same, python(code, str(tmp_path), "rope_theta=1234") as other:
         for process in (same, other):
             assert process.stdout is not None
-            assert process.stdout.readline().startswith("writing llama-tiny fp32")
+            assert process.stdout.readline().startswith("writing llama-tiny float32")
         same.send_signal(signal.SIGKILL)
         other.send_signal(signal.SIGKILL)
     half_made = left_behind(tmp_path)

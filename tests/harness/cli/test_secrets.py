@@ -15,6 +15,7 @@ from innerloop.harness.cli.secrets import HIDDEN, is_secret, refuse_secrets, wit
         *("CUDA_DB_PASSWD", "AWS_ACCESS_KEY_ID", "AZURE_CREDENTIALS", "api_key", "apiKey", "api-key", "hf_token"),
         *("auth", "HTTP_AUTHORIZATION", "ssl_keyfile_password", "server.token", "KEY", "GITHUB_PASS", "PGPASSWORD"),
         *("MYSQL_PWD", "SSHPASS", "GITHUB_PAT", "AUTHTOKEN", "DJANGO_SECRETKEY"),
+        *("eos_token_secret", "geos_token"),
     ],
 )
 def test_names_of_credentials(name: str) -> None:
@@ -27,6 +28,7 @@ def test_names_of_credentials(name: str) -> None:
         *("TOKENIZERS_PARALLELISM", "max_num_batched_tokens", "kv_cache_tokens", "pad_token_id", "eos_token_ids"),
         *("OMP_NUM_THREADS", "KMP_AFFINITY", "num_key_value_heads", "PYTHONPATH", "author", "monkey", "COMPASS"),
         *("PWD", "OLDPWD", "PATH", "PATTERN", "max_pat_len"),
+        *("eos_token", "text.padToken", "additional_special_tokens", "unk-token"),
     ],
 )
 def test_names_of_other_things(name: str) -> None:
@@ -57,6 +59,7 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
         ("-Xmx4g --verbose", "-Xmx4g --verbose"),
         ("api_key=k-1 rate=2", f"api_key={HIDDEN} rate=2"),
         ("eos_token=2 x=y", "eos_token=2 x=y"),
+        ('with eos_token="</s>" hf_token=k-1', f'with eos_token="</s>" hf_token={HIDDEN}'),
         ('{"api_key": "k-1", "rate": "2"}', f'{{"api_key": {HIDDEN}, "rate": "2"}}'),
         ("Authorization: Bearer k-123456789", f"Authorization: Bearer {HIDDEN}"),
         ("a basic configuration", "a basic configuration"),

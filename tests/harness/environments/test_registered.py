@@ -14,9 +14,11 @@ import pytest
 
 from innerloop.harness import doctor, environments, run
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.environments import registered
+from innerloop.harness.environments import choose, registered
 from innerloop.harness.environments.__main__ import main
+from innerloop.harness.machine import this_machine
 from innerloop.harness.profiles.engines import load_engine
+from innerloop.harness.spec.examine import runs_on
 from tests.harness.process import toys
 
 
@@ -195,6 +197,25 @@ def test_unnamed_it_is_used_only_where_innerloop_cannot_install_its_own(
     assert registered.automatic(torch, "cpu") == "my-torch"
     registered.register("another", torch, "cpu", python, [packages], {})
     assert registered.automatic(torch, "cpu") is None
+
+
+def test_where_pip_looks_nowhere_only_what_is_there_runs(
+    home: Path, python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for room in (registered, choose):
+        monkeypatch.setattr(room, "pip_settings", lambda: {"no-index": "true"})
+    torch, machine = load_engine("torch"), this_machine()
+    assert (runs_on(torch, machine), runs_on(load_engine("http"), machine)) == ([], ["cpu"])
+    assert run.main(["--engine", "torch", "--device", "cpu"]) == 2
+    told = capsys.readouterr().err
+    assert "torch: innerloop cannot create its environment, because pip is told to use no index" in told
+    assert "without-a-network.md" in told
+    packages = site(tmp_path / "engine", "transformers", "numpy")
+    registered.register("mine", torch, "cpu", python, [packages], {})
+    assert str(choose.why_not_made(torch, "cpu")).endswith("use no index; choose one with --environment: mine")
+    assert runs_on(torch, machine) == ["cpu"]
+    assert run.main(["--device", "cpu", "--dry-run", "--json"]) == 0  # the only engine that runs as itself
+    assert json.loads(capsys.readouterr().out)["spec"]["engine"] == "torch"
 
 
 def test_the_doctor_shows_what_runs_by_being_registered(

@@ -12,7 +12,7 @@ import pytest
 
 from innerloop.harness.analysis.search import Probe, Tally, search
 from innerloop.harness.experiments.blocks import Job
-from innerloop.harness.experiments.finding import figures_of, found_rate, least_rate, words_at
+from innerloop.harness.experiments.finding import figures_of, found_rate, last_probe, least_rate, words_at
 from innerloop.harness.experiments.folder import read_events, write_manifest
 from innerloop.harness.experiments.listing import status
 from innerloop.harness.experiments.probes import (
@@ -31,7 +31,7 @@ from innerloop.harness.experiments.runner import Outcome, carry_out
 from innerloop.harness.find_rate import main
 from innerloop.harness.profiles import WorkloadProfile, load_model, load_workload, parse_seeds
 from innerloop.harness.profiles.validation import validate
-from innerloop.harness.report.find_rate import answer
+from innerloop.harness.report.find_rate import amount, answer
 from innerloop.harness.result.codes import doubt
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.experiment import Manifest
@@ -93,6 +93,27 @@ def test_what_is_found_is_in_the_document(tmp_path: Path) -> None:
     assert status(tmp_path, asked(), read_events(tmp_path)) == "ok"
     assert "limits met; not met at" in answer(found)
     assert typed(type(found), document(found)) == found
+
+
+def test_before_a_probe_it_is_said_what_the_last_one_showed(tmp_path: Path) -> None:
+    write_manifest(tmp_path, asked())
+    assert last_probe(asked(), []) is None
+    assert run(tmp_path, stop=1) == [4.0]
+    events = read_events(tmp_path)[:2]
+    assert last_probe(asked(), events) == "4 requests/s: limits met; requests within: ttft_p95 1000 of 1000"
+    known = {**events[1].figures, figure_of("ttft_p95", "judged"): 12.0, figure_of("ttft_p95", "kept"): 11.0}
+    few = [replace(events[1], figures=known)]
+    assert last_probe(asked(), few) == "4 requests/s: undecided; requests within: ttft_p95 11 of 12"
+    slowed = [replace(events[1], figures={**events[1].figures, DISTURBED: 1.0})]
+    words = "4 requests/s: this probe does not count: something other than the engine slowed it"
+    assert last_probe(asked(), slowed) == f"{words}; requests within: ttft_p95 1000 of 1000"
+    failed = [replace(events[1], event="failed", reason="out of memory")]
+    assert last_probe(asked(), failed) == "the probe did not finish: out of memory"
+
+
+def test_a_load_has_its_unit() -> None:
+    loads = (1, "users"), (2.0, "users"), (1, "rate_per_s")
+    assert [amount(*one) for one in loads] == ["1 user", "2 users", "1 requests/s"]
 
 
 def test_a_disturbed_probe_does_not_count_and_a_doubted_one_makes_the_whole_suspect(tmp_path: Path) -> None:

@@ -12,13 +12,15 @@ from innerloop.harness import runs, show
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.ended import of_states
-from innerloop.harness.experiments.folder import locked, write_manifest
-from innerloop.harness.experiments.listing import line_of_experiment, list_experiments
+from innerloop.harness.experiments.folder import locked, read_events, read_manifest, write_manifest
+from innerloop.harness.experiments.listing import changed_in, line_of_experiment, list_experiments
+from innerloop.harness.result.listing import fitting
 from innerloop.harness.store import journal
 from tests.harness.experiments.test_blocks import event, manifest
 from tests.harness.made import SPEEDS, Make, suspect
 
 SPEED = "throughput.output_tokens_per_s"
+SPEED_OF = [("A", 100.0), ("B", 150.0)]
 OPTIONS = {"metric": SPEED, "margin": 0.02, "other_work": False, "why": False}
 RULES = {"fail_if": [f"{SPEED} < 0.97 * baseline"], "allow_undecided": False, "allow_suspect": False}
 
@@ -39,6 +41,26 @@ def test_an_experiment_is_one_line(experiment, tmp_path: Path) -> None:
     assert line_of_experiment(folder).experiment == "compare, 4 of 4 trials: B / A 1.034 (1.020 to 1.050)"
 
 
+def test_a_comparison_shows_its_first_side_and_what_the_other_has_beside(experiment, tmp_path: Path) -> None:
+    folder = experiment("e", A=SPEEDS[:1], B=SPEEDS[:1])
+    asked, base = read_manifest(folder), ["--engine", "vllm"]
+    a = replace(asked.cells[0], request={"arguments": base})
+    b = replace(asked.cells[1], request={"arguments": [*base, "--set", "max_batch_size=16"]})
+    write_manifest(folder, replace(asked, design="compare", cells=(a, b)))
+    events = read_events(folder)
+    (folder / journal.FILE).unlink()
+    journal.append(folder, *reversed(events))  # B ran first
+    result = folder / "runs" / "B-1" / "result.json"
+    found = json.loads(result.read_text())
+    found["spec"]["settings_given"] = {"max_batch_size": 16}
+    result.write_text(json.dumps(found))
+    line = line_of_experiment(folder)
+    assert "max_batch_size" not in line.given
+    assert str(line.experiment).startswith("compare --set max_batch_size=16, 1 of ")
+    other = replace(b, request={"arguments": ["--x=" + "y" * 99]})
+    assert changed_in(replace(asked, design="compare", cells=(a, other))) == f" --x={'y' * 55}…"
+
+
 def test_an_experiment_of_trials_says_its_figure(experiment, tmp_path: Path) -> None:
     folder = experiment("e", A=SPEEDS)
 
@@ -54,6 +76,26 @@ def test_an_experiment_of_trials_says_its_figure(experiment, tmp_path: Path) -> 
     assert told(("quick", 1888.0, 1870.0, 1906.0)) == words + "1\u202f888 (1\u202f870 to 1\u202f906)"
     assert told(("quick", 96.42, None, None)) == words + "96.42"
     assert told(("a", 1.5, None, None), ("b", 2.5, None, None)) == words + "a 1.500, b 2.500"
+
+
+def test_a_grid_names_all_values_and_its_fastest_cell(experiment, tmp_path: Path) -> None:
+    folder = experiment("e", A=SPEEDS, B=SPEEDS)
+    asked = read_manifest(folder)
+    values = {"A": ("vllm", "./chat.yaml", 8), "B": ("torch", "users-10", 16)}
+    cells = tuple(
+        replace(cell, at=dict(zip(("engine", "workload", "set.max_batch_size"), values[cell.name], strict=True)))
+        for cell in asked.cells
+    )
+    write_manifest(folder, replace(asked, design="sweep", cells=cells))
+    figures = [{"name": name, "figures": {SPEED: {"value": v, "low": None, "high": None}}} for name, v in SPEED_OF]
+    document = {"kind": "sweep", "metric": SPEED, "cells": [*figures, {"name": "refused", "figures": {}}]}
+    (folder / "document.json").write_text(json.dumps(document))
+    line = line_of_experiment(folder)
+    assert (line.engine, line.version, line.workload) == ("vllm,torch", None, "chat,users-10")
+    assert line.given["max_batch_size"] == "8,16"
+    assert line.experiment == "sweep, 4 of 4 trials: most output_tokens_per_s 150.0 with B"
+    assert fitting([line], {"engine": "torch"}) == [line]
+    assert fitting([line], {"engine": "vll"}) == []
 
 
 def test_one_that_is_not_finished_is_running_or_interrupted(tmp_path: Path) -> None:

@@ -6,13 +6,19 @@ import shlex
 from dataclasses import replace
 from typing import Any
 
+import yaml
+
 from innerloop.harness import bisect, compare, find_rate
 from innerloop.harness.experiments.asking import NOISE
+from innerloop.harness.experiments.axes import cell_names, points_of_run, points_of_suite
 from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.experiments.repeating import commands
+from innerloop.harness.profiles.suites import Suite, load_suite
+from innerloop.harness.profiles.validation import validate
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.experiment import Manifest
+from innerloop.harness.session.arguments import parser as run_parser
 from tests.harness.experiments.test_blocks import manifest
 
 
@@ -88,7 +94,27 @@ def test_a_bisection_of_commits_names_the_checkout_and_how_it_is_built() -> None
     assert found.base == "--engine vllm '--engine-python={dir}/.venv/bin/python'"
 
 
-def test_of_many_cells_the_first_are_named() -> None:
-    lines = commands(made("sweep", {f"c{k}": [*BASE, f"--seed={k}"] for k in range(14)}))
-    assert lines[0] == "innerloop run --engine vllm --seed=0 --trials 4"
-    assert lines[12:] == ["# and 2 more"]
+def test_a_grid_of_a_command_line_is_one_command_again() -> None:
+    typed = ["--engine", "vllm,torch", "--workload", "users-10", "--set", "max_batch_size=8,16", "--set", "seed=3"]
+    points = points_of_run(run_parser().parse_args(typed), ["--workload=users-10", "--set=seed=3"])
+    cells = {name: list(point.words) for name, point in zip(cell_names(points), points, strict=True)}
+    one = made("sweep", cells, {"suite": None})
+    at = tuple(replace(cell, at=point.at) for cell, point in zip(one.cells, points, strict=True))
+    [line] = commands(replace(one, cells=at))
+    found = run_parser().parse_args(shlex.split(line)[2:])
+    assert (found.engine, found.workload, found.trials) == ("vllm,torch", "users-10", 4)
+    assert sorted(found.set) == ["max_batch_size=8,16", "seed=3"]
+    assert len(points_of_run(found, [])) == 4
+
+
+def test_a_suite_is_named_and_a_file_is_written_out() -> None:
+    suite, source = load_suite("study-small")
+    [line] = commands(made("sweep", {"c": BASE}, {"suite": suite.model_dump(mode="json")}))
+    assert line == "innerloop suite study-small --trials 4"
+    own = suite.model_copy(update={"name": "batch", "exclude": [{"engine": "torch", "workload": "users-10"}]})
+    first, *written, end, last = commands(made("sweep", {"c": BASE}, {"suite": own.model_dump(mode="json")}))
+    assert end == "END_OF_FILE"
+    assert (first, last) == ("cat > batch.yaml <<'END_OF_FILE'", "innerloop sweep batch.yaml --trials 4")
+    again = validate(Suite, yaml.safe_load("\n".join(written)), "batch.yaml")
+    assert again == own
+    assert points_of_suite(again, "batch.yaml") == points_of_suite(own, source)

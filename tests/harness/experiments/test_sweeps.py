@@ -15,7 +15,7 @@ from innerloop.harness.experiments.blocks import Job, jobs_left
 from innerloop.harness.experiments.folder import read_events, write_manifest
 from innerloop.harness.experiments.runner import Execute, Outcome, carry_out, next_jobs
 from innerloop.harness.experiments.sweeps import PER_USER, sweep_of, swept
-from innerloop.harness.report.sweep import loads_of, print_sweep
+from innerloop.harness.report.sweep import doubts, loads_of, print_sweep, unbeaten
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.experiment import Cell, Event, Manifest
 from innerloop.harness.store import journal
@@ -65,6 +65,21 @@ def test_every_cell_is_a_row_with_its_interval_and_the_faster_engine_dominates()
     assert rows["slow-users-8"].dominated_by == ("fast-users-8",)
     assert rows["slow-users-1"].dominated_by == ("fast-users-1",)
     assert [name for name, one in rows.items() if one.frontier] == ["fast-users-1", "fast-users-8"]
+    assert typed(type(found), document(found)) == found
+
+
+def test_each_reason_to_doubt_runs_is_told_once_with_the_cells_that_have_it() -> None:
+    jobs = all_jobs(grid())
+    codes = {jobs[0].name: ("other_processes", "not_settled"), jobs[1].name: ("other_processes",)}
+    events = [done(job, doubts=codes.get(job.name, ())) for job in jobs]
+    found = sweep_of(grid(), events)
+    rows = {one.name: one.doubts for one in found.cells}
+    assert rows[jobs[0].cell]["not_settled"] == 1
+    names = [one.name for one in found.cells if one.doubts]
+    assert [*doubts(found)] == [
+        f"other processes used the CPUs (2 of 12 runs: {', '.join(names)})",
+        f"the speed was still changing when the warm-up ended (1 of 12 runs: {jobs[0].cell})",
+    ]
     assert typed(type(found), document(found)) == found
 
 
@@ -244,3 +259,25 @@ def test_a_journal_is_read_once_however_many_cells_there_are(tmp_path: Path, mon
     carry_out(tmp_path, lambda jobs, runs: [Outcome("done", "ok", figures(job)) for job in jobs], "b1", nothing)
     assert len(reads) == 1
     assert len(read_events(tmp_path)) == 24
+
+
+def test_without_intervals_a_cell_is_below_the_frontier_and_no_more() -> None:
+    for blocks, words in ((1, "below the frontier"), (3, "not dominated at 95 %")):
+        slower = {"slow-users-1": {PRIMARY: 100.0, PER_USER: 100.0}}
+        jobs = all_jobs(grid(blocks))
+        noise = {job: 0.5 * (job.block - 2) * 100 for job in jobs}  # so wide that nothing dominates
+        events = [
+            replace(
+                done(job),
+                figures={
+                    name: value + noise[job]
+                    for name, value in (slower.get(job.cell, figures(job))).items()
+                    if value is not None
+                },
+            )
+            for job in jobs
+        ]
+        rows = {one.name: one for one in sweep_of(grid(blocks), events).cells}
+        below = rows["slow-users-1"]
+        assert (below.frontier, below.dominated_by) == (False, ())
+        assert unbeaten(below) == words

@@ -14,6 +14,7 @@ from innerloop.harness.pages.files import write_html
 from innerloop.harness.report.__main__ import main
 from innerloop.harness.schema.reasons import Failure
 from tests.golden.cases import STORED
+from tests.harness.conftest import SECOND, offline_run, write_raw
 from tests.harness.pages.browser import CHROMIUM, Browser, Tab, chromium
 from tests.harness.pages.test_page import HOSTILE, hostile
 
@@ -104,6 +105,26 @@ def test_a_drag_zooms_all_charts_over_time_and_a_double_click_shows_everything(t
     assert words.endswith(" s")
     tab.run(f"{plot}.dispatchEvent(new MouseEvent('dblclick', {{bubbles: true}}))")
     tab.wait(f"({span % 'p0-requests'})[0] === 0")
+
+
+def test_the_other_axis_fits_what_is_zoomed_to(browser: Browser, make: Any, tmp_path: Path) -> None:
+    folder, steps = make("run"), offline_run()["steps"]
+    steps["running"][:5] = 64  # of 50 steps, in which 8 requests run otherwise
+    edges = {"start_ns": SECOND, "end_ns": int(steps["end_ns"][-1])}
+    write_raw(folder / "trace" / "measure" / "steps.bin", steps, **edges)
+    page = tmp_path / "page.html"
+    assert main([str(folder), "-o", str(page)]) == 0
+    found = browser.open(page)
+    top = """document.querySelector('figure[data-chart="p0-batch"]').view.scale('y').domain()[1]"""
+    assert found.run(top) == 64
+    assert found.run(MARKS % ("p0-phases-over-time", "rect")) == 4 * 12
+    found.run("""document.querySelector('figure[data-chart="p0-batch"] .plot').focus()""")
+    for key in ("+", "ArrowRight", "ArrowRight"):  # the last half
+        found.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=key if len(key) == 1 else "")
+    found.wait(f"{top} === 8")
+    found.wait(f"{MARKS % ('p0-phases-over-time', 'rect')} <= 4 * 7")
+    assert found.complaints() == []
+    found.close()
 
 
 def test_the_keyboard_zooms_and_reaches_everything(tab: Tab) -> None:

@@ -120,6 +120,23 @@ def test_a_request_has_a_bar_for_each_part_of_its_life(run: Source) -> None:
     assert len(chart.columns["from"]) == 3 * 8
 
 
+def test_a_request_that_waits_in_the_engine_is_queued_until_its_prompt_is_begun(run: Source) -> None:
+    """Of 8 requests with 8 prompt positions each the last 4 are computed in the second step, at 40 ms."""
+    steps, tokens, rows = run.tables.steps.copy(), run.tables.tokens, run.tables.requests.copy()
+    total = int(rows["prompt_tokens"].sum())
+    steps["prefill_tokens"][:2] = [total // 2, total - total // 2]
+    moved = tokens.copy()
+    late = (moved["request"] >= 4) & (moved["step"] == 0)
+    kept = moved[~late]
+    rows["first_token_ns"][4:] = [kept["time_ns"][kept["request"] == one].min() for one in range(4, 8)]
+    found = gantt.spans(Source(run.result, replace(run.tables, steps=steps, tokens=kept, requests=rows)))
+    assert found["begun"].tolist() == pytest.approx([0.0] * 4 + [0.04] * 4, abs=1e-3)
+    silent = steps.copy()
+    silent["prefill_tokens"] = -1
+    other = Source(run.result, replace(run.tables, steps=silent))
+    assert [one.name for one in gantt.gantt(other).series] == ["queued", "queued, then prefill", "decode"]
+
+
 def test_a_request_that_never_ended_reaches_to_the_windows_close(run: Source) -> None:
     rows = run.tables.requests.copy()
     rows["state"][2], rows["last_token_ns"][2] = 1, -1

@@ -11,7 +11,7 @@ import pytest
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.folder import write_manifest
 from innerloop.harness.experiments.paged import pages_of
-from innerloop.harness.pages.parts import Chart, Page, Table
+from innerloop.harness.pages.parts import Callout, Chart, Page, Table
 from innerloop.harness.pages.probes import bisect_page, found_rate_page, noise_page
 from innerloop.harness.pages.sweep import sweep_page
 from innerloop.harness.pages.trials import trials_page
@@ -87,14 +87,15 @@ def cell(name: str, device: float, user: float, **more: Any) -> dict[str, Any]:
     return {
         "name": name, "at": {"set.x": name}, "state": "done", "reasons": [], "processes": 3, "runs": [], "devices": 1,
         "figures": {"throughput.output_tokens_per_s": estimate(device, 5.0)}, "published": [], "dominated_by": [],
-        "tokens_per_s_per_device": estimate(device, 5.0), "interactivity": estimate(user, 1.0), "suspect": 0, **more,
+        "tokens_per_s_per_device": estimate(device, 5.0), "interactivity": estimate(user, 1.0), "suspect": 0,
+        "doubts": {}, **more,
     }  # fmt: skip
 
 
 def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
     cells = [
         cell("a", 100.0, 50.0, frontier=True),
-        cell("b", 200.0, 20.0, frontier=True, state="suspect", suspect=1, runs=["r1", "r2", "r3"]),
+        cell("b", 200.0, 20.0, frontier=True, state="suspect", suspect=1, runs=["r1", "r2", "r3"], doubts={"drift": 1}),
         cell("c", 80.0, 10.0, frontier=False, dominated_by=["a", "b"]),
         cell("d", 90.0, 60.0, frontier=None, substituted="the attention", interactivity=None),
     ]
@@ -103,6 +104,8 @@ def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
         "curves": [], "notes": [], "machine": {},
     })  # fmt: skip
     page = sweep_page(found, "s")
+    [said] = [part for part in page.aside if isinstance(part, Callout)]
+    assert said.lines == ["Step time drifted during the window (1 of 3 runs: b)"]
     curve = Curve({"engine": "vllm", "set.max_batch_size": 16}, ("a", "b"), ())
     assert curve_name(curve) == "vllm, max_batch_size=16"
     drawn = chart(page, "pareto")

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -21,15 +22,22 @@ from innerloop.harness.pages import library
 from innerloop.harness.pages.bundle import bundle
 from innerloop.harness.pages.document import html, in_script
 from innerloop.harness.pages.parts import Label, Row, Table, filled
-from innerloop.harness.pages.repeat import command
-from innerloop.harness.pages.speed import speed
+from innerloop.harness.pages.repeat import command, files, words
+from innerloop.harness.pages.speed import bounds, latency, speed
 from innerloop.harness.pages.terms import OF_THE_SCHEMA, OWN, defined
+from innerloop.harness.profiles import load_model, load_workload
 from innerloop.harness.report.__main__ import main
+from innerloop.harness.report.quantiles import left_out
 from innerloop.harness.result.figures import PRIMARY
+from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.goodput import Goodput, Limit, LimitKept
+from innerloop.harness.schema.profiling import Profiling
 from innerloop.harness.schema.reasons import Failure, Reason
 from innerloop.harness.schema.result import Result
+from innerloop.harness.schema.roofline import NOT_ASKED, Roofline
+from innerloop.harness.schema.verification import Verification
 from innerloop.harness.session.arguments import parser, request_of
+from tests.harness.filled import filled as made_of
 from tests.harness.made import suspect
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m\u202e'\"&"
@@ -219,6 +227,56 @@ def test_a_run_names_the_command_that_repeats_it(make: Any) -> None:
     assert request_of(line).seed == "content=3"
     assert line.slo == "ttft_p99=0.5s"
     assert (line.cpus, line.harness_cpus) == ("0,2", None)
+    assert (line.ceilings, line.profiler, line.verify) == ("auto", None, False)
+    more: dict[str, Any] = {
+        "roofline": Roofline(NOT_ASKED),
+        "profiling": made_of(Profiling, {"kind": "host"}),
+        "verification": made_of(Verification, {}),
+    }
+    line = parser().parse_args(shlex.split(command(replace(result, **more)))[2:])
+    assert (line.ceilings, line.profiler, line.verify) == ("off", "host", True)
+
+
+def test_a_workload_and_a_model_of_ones_own_are_written_out(make: Any, tmp_path: Path) -> None:
+    from innerloop.harness.store import result_file
+
+    load, model = load_workload("quick"), load_model("qwen3-tiny")
+    own = load.model_copy(update={"name": "chat", "title": "a\nEND_OF_FILE\nrm -rf /"})
+    spec = replace(
+        result_file.read(make("run")).spec,
+        workload="chat", workload_profile=own.model_dump(mode="json"), workload_args={"load.requests": 3},
+        model="my model", model_profile=model.model_dump(mode="json"),
+    )  # fmt: skip
+    lines = [*files(spec)]
+    assert [one for one in lines if one.startswith("cat")] == [
+        "cat > ./chat.yaml <<'END_OF_FILE'", "cat > './my model.yaml' <<'END_OF_FILE'",
+    ]  # fmt: skip
+    assert lines.count("END_OF_FILE") == 2  # the title's is set in
+    line = parser().parse_args([*words(spec)])
+    assert (line.workload, line.model, line.workload_arg) == ("./chat.yaml", "./my model.yaml", [])
+    (tmp_path / "run.sh").write_text("\n".join(lines))
+    subprocess.run(["sh", "run.sh"], cwd=tmp_path, check=True)
+    assert load_workload(str(tmp_path / "chat.yaml")) == own
+    assert load_model(str(tmp_path / "my model.yaml")) == model
+    shipped = replace(spec, workload="quick", model="qwen3-tiny")
+    assert [*files(shipped)] == []
+
+
+def test_what_had_not_ended_and_is_left_out_is_said(make: Any) -> None:
+    from innerloop.harness.store import result_file
+
+    result = result_file.read(make("run"))
+    few, many = (made_of(Summary, {"count": 1000 - n, "unfinished": n}) for n in (10, 11))
+    known = replace(result.latency_s, ttft=few, e2e=many)
+    told = latency(replace(result, latency_s=known)).note
+    assert told.endswith(" Left out, because they had not ended when the window closed: 10 of 1\u202f000 for TTFT.")
+    assert left_out({"TTFT": many, "ITL": made_of(Summary, {"count": 5, "unfinished": 0})}) == ""
+
+
+def test_an_interval_may_be_open_on_either_side() -> None:
+    assert [bounds(one) for one in ((0.5, None), (None, 0.5), (0.5, 1.0), (None, None), None)] == [
+        "≥ 500 ms", "≤ 500 ms", "500 ms – 1.00 s", "-", "-",
+    ]  # fmt: skip
 
 
 def test_limits_of_latency_are_on_the_page_as_in_the_report(make: Any) -> None:

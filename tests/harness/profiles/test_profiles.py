@@ -269,3 +269,13 @@ def test_a_wrong_seed_is_refused(text: str, message: str) -> None:
     with pytest.raises(Refused) as refused:
         parse_seeds(text)
     assert message in str(refused.value) + " ".join(refused.value.details)
+
+
+def test_a_folder_of_a_model_whose_name_is_misspelled_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    (tmp_path / "chat.yaml").write_text("{}")
+    with pytest.raises(Refused, match=r"there is no file .*minne; did you mean 'mine'"):
+        load_model(f"{tmp_path}/minne")
+    with pytest.raises(Refused, match=r"there is no file .*minne; choose from: chat\.yaml$"):
+        load_workload(f"{tmp_path}/minne")

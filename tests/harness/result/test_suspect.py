@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.harness.result.suspect import Evidence, exhausted_ns, suspicions, unhonoured
+from innerloop.harness.result.suspect import Evidence, _warmup, _workload, exhausted_ns, suspicions, unhonoured
 from innerloop.harness.schema.reasons import Check
 from innerloop.harness.schema.startup import Warmup
 from innerloop.harness.schema.telemetry import Host, SamplerCost
@@ -97,6 +97,20 @@ def test_what_is_at_the_limit_or_not_known_is_no_reason(codes: Any, changes: dic
     assert codes(**changes) == []
 
 
+@pytest.mark.parametrize(
+    ("most", "advice"),
+    [
+        ({"max_rounds": 8, "max_s": 30.0}, "a longer warm-up (it took 48 s; --workload-arg warmup.max_s=N, here 30)"),
+        ({"max_rounds": 2, "max_s": 30.0}, "more warm-up rounds (--workload-arg warmup.max_rounds=N, here 2)"),
+        ({}, "more warm-up rounds (--workload-arg warmup.max_rounds=N)"),
+    ],
+)
+def test_a_warm_up_that_was_cut_is_to_be_longer_in_what_cut_it(most: dict[str, Any], advice: str) -> None:
+    seen = filled(Warmup, {"settled": False, "rounds": 2, "seconds": 47.9, "round_tokens_per_s": (1.0, 2.0)})
+    [reason] = _warmup(seen, most)
+    assert reason.advice == f"Allow {advice}, and check what else is running on this machine."
+
+
 def test_too_few_steps_are_a_short_window(codes: Any, make_steps: Make) -> None:
     start = np.arange(9) * 200
     assert codes(steps=make_steps(start, start + 200)) == ["short_window"]
@@ -108,6 +122,8 @@ def test_a_user_who_runs_out_of_requests_exhausts_a_closed_loop(make_requests: M
         [0, 0, None], [1, 1, None], [9900, 4000, None], [2, 2, 0], ["finished", "finished", "unsent"], user=[0, 1, 0]
     )
     assert exhausted_ns(requests, 0, 10 * SECOND, 10 * SECOND) == 4 * SECOND
+    [reason] = _workload(requests, 0, 10 * SECOND, 10 * SECOND)
+    assert "load.max_tokens_per_s_per_user" in str(reason.advice)
 
 
 def test_a_user_who_is_still_served_does_not(make_requests: Make) -> None:

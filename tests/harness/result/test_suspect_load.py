@@ -85,3 +85,13 @@ def test_a_change_of_speed_is_named(figures: Figures) -> None:
     assert found.code == "level_shift"
     assert "20.0 % less time, 30 s into the window" in found.detail
     assert suspicions(replace(figures, stability=Stability(drift=replace(steady, kind=None)))) == []
+
+
+@pytest.mark.parametrize("third_ms", [None, 30_000])
+def test_users_that_never_came_make_a_run_suspect(make_requests, third_ms: int | None) -> None:
+    requests = make_requests(
+        [0, 20_000, third_ms], [1, 20_001, None], [2, 25_000, None], [1, 1, 1], user=[0, 1, 2]
+    )  # user 2 was to come when the window of 30 s had closed
+    [found] = late_users(requests, 0, 30_000_000_000, {"kind": "closed", "users": 3, "arrive_over_s": 0.0})
+    assert (found.code, found.severity) == ("missing_users", "suspect")
+    assert found.detail == "only 2 of 3 users came before the window closed"

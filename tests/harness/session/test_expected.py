@@ -110,6 +110,8 @@ def test_plans_say_whether_it_fits_what_it_downloads_and_how_long_it_takes(
     assert "B differs from A in: max_batch_size = 16" in said
     assert "at least 2 400 s in total" in said.replace("\u202f", " ")
     assert "4 trials of two runs each, in random order" in said
+    assert compare.main(["--base", base, "--change", "", "--trials", "1", "--dry-run"]) == 0
+    assert "1 trial of two runs, in random order" in capsys.readouterr().out
     asked = ["--slo", "ttft_p95=1s", "--start", "3", "--dry-run", "--json"]
     assert find_rate.main([*base.split(), *asked]) == 0
     assert json.loads(capsys.readouterr().out)["first_probe"]["window_s"] == 300
