@@ -110,6 +110,10 @@ FAILURES = {
         "a file could not be read or written",
         "Check the path's permissions, file-size limits (ulimit -f) and quotas.",
     ),
+    "system_limit": Cause(
+        "the system refused another process, thread or open file",
+        "Raise the limit: ulimit -u for processes and threads, ulimit -n for open files, or the container's limit.",
+    ),
     "unsupported_setting": Cause(
         "the engine refused a setting", "Leave the setting unset, or choose an engine that supports it."
     ),
