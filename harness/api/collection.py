@@ -91,12 +91,18 @@ def runs(folder: str | Path = "runs") -> Runs:
 
 
 def _each(line: RunLine) -> Iterable[RunLine]:
-    inside = list_runs(Path(line.folder)) if isinstance(store.open(Path(line.folder)), store.StoredLadder) else []
-    return inside or [line]
+    return (list_runs(Path(line.folder)) if isinstance(_found(line), store.StoredLadder) else []) or [line]
+
+
+def _found(line: RunLine) -> store.StoredRun | store.StoredLadder:
+    try:
+        return store.open(Path(line.folder))
+    except OSError:  # another user's, or it has gone meanwhile
+        return store.StoredRun(Path(line.folder), "nothing")
 
 
 def _run(line: RunLine) -> Run:
-    found = store.open(Path(line.folder))
+    found = _found(line)
     return Run(found if isinstance(found, store.StoredRun) else store.StoredRun(found.path, "nothing"))
 
 
@@ -109,7 +115,7 @@ def _row(line: RunLine) -> Mapping[str, object]:
     return {
         "run": line.id or Path(line.folder).name,
         "folder": line.folder,
-        "when": datetime.fromisoformat(line.when),
+        "when": datetime.fromisoformat(line.when) if line.when else None,  # None: it has gone meanwhile
         "status": line.status,
         "reason": line.reason,
         "engine": line.engine,

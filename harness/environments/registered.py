@@ -130,10 +130,17 @@ def automatic(engine: EngineProfile, device: str) -> str | None:
     innerloop cannot install its own: it has no lock for it, there is no uv, or pip is told to use no index.
     """
     fitting = [one.name for one in everything() if (one.engine, one.device) == (engine.name, device)]
-    recipe, settings = engine.environments.get(device), pip_settings()
-    offline = no_index(settings) and not settings.get("find-links")
-    stuck = recipe is None or recipe.lock is None or offline or find_uv() is None
-    return fitting[0] if len(fitting) == 1 and stuck else None
+    recipe = engine.environments.get(device)
+    stuck = len(fitting) == 1 and (recipe is None or recipe.lock is None or find_uv() is None or _offline())
+    return fitting[0] if stuck else None
+
+
+def _offline() -> bool:
+    try:
+        settings = pip_settings()
+    except Refused:  # which is said where something is to be installed
+        return True
+    return no_index(settings) and not settings.get("find-links")
 
 
 def unregister(name: str) -> None:
@@ -143,7 +150,7 @@ def unregister(name: str) -> None:
 
 def missing(one: Registered) -> str | None:
     """What of a registered environment is no longer there; None if all is."""
-    gone = [path for path in (one.python, *one.sites) if not path.exists()]
+    gone = [path for path in (one.python, *one.sites) if not os.path.exists(path)]  # or another user's
     return str(gone[0]) if gone else None
 
 

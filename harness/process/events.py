@@ -26,7 +26,7 @@ class Account(TypedDict, total=False):
     clock_ns_per_call: float
     caches_reset: bool | None
     spread_over_s: float | None
-    memory_bytes: Mapping[str, int]
+    memory_bytes: Mapping[str, int | None]
     process_cpu_s: float
     compiled_in_window: Mapping[str, int] | None
     evicted_blocks: int | None

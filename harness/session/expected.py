@@ -6,6 +6,7 @@ What neither says is unknown, and said to be so: no figure is assumed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -106,10 +107,19 @@ def window_s(spec: RunSpec) -> float | None:
 
 def earlier_runs(runs: Path = RUNS, experiments: Path = EXPERIMENTS) -> list[Took]:
     """The runs of these folders that came to their end, the newest first; what cannot be read is passed over."""
-    found = [*folders(runs), *(run for one in folders(experiments) for run in folders(one / RUNS.name))]
-    written = [(path.stat().st_mtime_ns, path) for run in found if (path := run / result_file.FILE).is_file()]
+    written = []
+    for run in (*_folders(runs), *(run for one in _folders(experiments) for run in _folders(one / RUNS.name))):
+        with suppress(OSError):  # it has no result, or is another user's
+            written.append(((run / result_file.FILE).stat().st_mtime_ns, run / result_file.FILE))
     took = (_took(path) for _, path in sorted(written, reverse=True)[:MOST_LOOKED_AT])
     return [one for one in took if one is not None]
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return folders(root)
+    except OSError:
+        return []
 
 
 def _took(path: Path) -> Took | None:

@@ -27,6 +27,8 @@ WORDS = ("out_of_memory", "no enough gpu memory")  # of an adapter
         (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk_full"),
         (OSError(errno.EFBIG, "File too large"), "file_error"),
+        (OSError(errno.EMFILE, "Too many open files", "/a"), "system_limit"),
+        (RuntimeError("can't start new thread"), "system_limit"),
         (ChildKilled("the server was killed by SIGKILL"), "killed_by_signal"),
         (OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "out_of_memory_device"),
         (RuntimeError("CUDA error: out of memory; CUDA out of memory"), "out_of_memory_device"),
@@ -93,3 +95,12 @@ def test_the_control_channel_is_a_file_of_this_process_alone(tmp_path):
     assert json.loads(os.read(listening, 65536))["text"] == "heard"
     for fd in (read_fd, write_fd, listening):
         os.close(fd)
+
+
+def test_memory_that_the_system_does_not_say_is_unknown(tmp_path):
+    """A sandbox has no VmHWM in /proc/self/status."""
+    (tmp_path / "status").write_text("VmRSS:\t  2048 kB\n")
+    assert worker.resident_bytes("VmRSS", str(tmp_path / "status")) == 2 << 20
+    assert worker.resident_bytes("VmHWM", str(tmp_path / "status")) is None
+    assert worker.resident_bytes("VmHWM", str(tmp_path / "none")) is None
+    assert (worker.resident_bytes("VmHWM") or 0) > 0

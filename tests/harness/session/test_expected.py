@@ -12,6 +12,7 @@ import pytest
 
 from innerloop.harness import compare, find_rate, run
 from innerloop.harness.machine import this_machine
+from innerloop.harness.session import expected as expectations
 from innerloop.harness.session.expected import Took, earlier_runs, expected
 from innerloop.harness.spec.model import RunRequest, RunSpec
 from innerloop.harness.spec.resolve import resolve
@@ -57,7 +58,9 @@ def test_a_window_that_lasts_a_given_time_lasts_that(spec: RunSpec) -> None:
     assert found.basis[2] == "window: as long as the workload specifies"
 
 
-def test_earlier_runs_are_read_and_what_cannot_be_is_passed_over(tmp_path: Path, spec: RunSpec) -> None:
+def test_earlier_runs_are_read_and_what_cannot_be_is_passed_over(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = {"interpreter": 0.5, "imports": 2.0, "load": 1.5, "warmup": 0.25}
     whole = {"kind": "result", "schema_version": "2.0", "status": "ok", "startup_s": start, "spec": {"engine": "torch"},
              "window": {"duration_s": 8.0}}  # fmt: skip
@@ -68,6 +71,15 @@ def test_earlier_runs_are_read_and_what_cannot_be_is_passed_over(tmp_path: Path,
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "result.json").write_text(json.dumps(one))
     os.utime(tmp_path / "runs/a/result.json", (1, 1))
+    real = expectations.folders
+
+    def folders(root: Path) -> list[Path]:
+        if root.parent.name == "x":
+            raise PermissionError(13, "Permission denied", str(root))  # another user's experiment
+        return real(root)
+
+    (tmp_path / "experiments/x").mkdir()
+    monkeypatch.setattr(expectations, "folders", folders)
     found = earlier_runs(tmp_path / "runs", tmp_path / "experiments")
     assert [Path(one.folder).name for one in found] == ["b", "a"], "the newest first"
     assert (found[0].load_s, found[0].warmup_s, found[0].window_s) == (4.0, 0.25, 8.0)
