@@ -16,9 +16,11 @@ from innerloop.engines.worker import trace
 from innerloop.harness import environments
 from innerloop.harness.analysis.checks import checks
 from innerloop.harness.checkpoints import ensure_checkpoint, use_weights
+from innerloop.harness.cli.signals import hold
 from innerloop.harness.preparations import prepare_all
 from innerloop.harness.process.engine_log import log_tail
 from innerloop.harness.process.events import Event
+from innerloop.harness.process.guard import TEMPORARY
 from innerloop.harness.process.launcher import Worker
 from innerloop.harness.result.conformance import Check
 from innerloop.harness.spec.adapter_settings import adapter_of, load_of_run
@@ -101,8 +103,9 @@ def declarations(adapter: Adapter, load: Load) -> Iterator[str]:
 
 def run_scenario(scenario: str, spec: RunSpec, load: Load, environment: Environment, limit_s: float) -> list[Check]:
     """Runs one scenario to its end, whatever that is; nothing of it is left."""
-    with tempfile.TemporaryDirectory(prefix="innerloop-check-") as name:
+    with hold() as held, tempfile.TemporaryDirectory(prefix="innerloop-check-") as name, held.released():
         folder = Path(name)
+        (folder / TEMPORARY).touch()  # so that it goes also where the harness is killed
         job = {
             "engine": spec.engine.name,
             "plugin": spec.engine.plugin,

@@ -13,6 +13,7 @@ import pytest
 
 from innerloop.harness.check_engine import main
 from tests.real import ROOT, variables
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -101,3 +102,14 @@ def test_the_how_tos_example_is_an_engine_that_passes_runs_and_is_listed(tmp_pat
     doctor = [sys.executable, "-m", "harness.doctor", "--engine", "echo.py"]
     listed = subprocess.run(doctor, cwd=tmp_path, env=variables(), capture_output=True, text=True, timeout=600)
     assert re.search(r"^echo +yes +cpu", listed.stdout, re.MULTILINE)
+
+
+def test_a_killed_check_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "harness.check_engine", str(SCRIPTED), *args(fault="hang", fault_step=5)]
+    going = subprocess.Popen(command, cwd=tmp_path, env=variables(TMPDIR=str(tmp_path)), stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: any(tmp_path.glob("innerloop-check-*/job.json")))
+    finally:
+        going.kill()
+        going.wait()
+    until(lambda: not any(tmp_path.glob("innerloop-check-*")))
