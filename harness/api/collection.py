@@ -74,10 +74,12 @@ class Runs:
         columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
         for name in dict.fromkeys(name for row in rows for name in row if name not in kinds):
             columns[name] = _column([row.get(name) for row in rows])
-        results = [_result(line) for line in self.lines] if figures else []
-        for path in figures:
-            columns[path] = _column([None if result is None else figure(result, path) for result in results])
-        return pa.table(columns)
+        found: dict[str, list[Any]] = {path: [] for path in figures}
+        for line in self.lines if figures else ():  # one result at a time is in memory
+            result = _result(line)
+            for path, values in found.items():
+                values.append(None if result is None else figure(result, path))
+        return pa.table(columns | {path: _column(values) for path, values in found.items()})
 
 
 def runs(folder: str | Path = "runs") -> Runs:
