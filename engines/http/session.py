@@ -115,7 +115,8 @@ def told(info: EngineInfo, wire: Wire, load: Load) -> EngineInfo:
         "prompts_sent_as": "text" if protocol.text else "token ids",
         "tokens_counted_by": protocol.counted,
     }
-    able, unknown = None, ()
+    able: dict[str, Any] | None = None
+    unknown: tuple[str, ...] = ()
     try:
         able = null.capacity(load.settings["max_batch_size"], protocol)
     except OSError as error:  # no room for temporary files, say
