@@ -44,7 +44,8 @@ def main(job_path: str, channel: str) -> None:
     if not (job.get("profile") or {}).get("under_tool"):  # a tool may start this process from a thread that ends
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     control = Control(opened(channel))
-    control.send("started", pid=os.getpid(), interpreter_s=(started - job["spawn_ns"]) / 1e9)
+    begun_s = (started - job["spawn_ns"]) / 1e9
+    control.send("started", pid=os.getpid(), interpreter_s=begun_s, not_preloaded=not_preloaded())
     adapter: Adapter | None = None
     sessions: list[Session] = []
     code = 0
@@ -201,6 +202,18 @@ def resident_bytes(field: str = "VmRSS", status: str = "/proc/self/status") -> i
             return next((int(line.split()[1]) * 1024 for line in f if line.startswith(field + ":")), None)
     except OSError:
         return None
+
+
+def not_preloaded() -> list[str]:
+    """The libraries of LD_PRELOAD that the loader has left out, which it says in a line of engine.log only."""
+    named = os.environ.get("LD_PRELOAD", "").replace(":", " ").split()
+    left_out = []
+    for name in named:
+        try:
+            ctypes.CDLL(name, mode=os.RTLD_NOLOAD)
+        except OSError:
+            left_out.append(name)
+    return left_out
 
 
 def seconds_since(begun_ns: int) -> float:

@@ -43,6 +43,7 @@ DOUBTS = {
     "overloaded": Code("requests came faster than the engine could serve them", of_the_load=True),
     "drift": Code("step time drifted during the window", affects=(*SPEED, "energy")),
     "level_shift": Code("step time changed suddenly", affects=(*SPEED, "energy")),
+    "not_preloaded": Code("a library named in LD_PRELOAD was not loaded"),
     "compiled_in_window": Code("the engine captured or compiled something during the window"),
     "cache_not_reset": Code("the prefix cache was not empty when the window opened"),
     "not_settled": Code("the speed was still changing when the warm-up ended"),

@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -104,3 +106,16 @@ def test_memory_that_the_system_does_not_say_is_unknown(tmp_path):
     assert worker.resident_bytes("VmHWM", str(tmp_path / "status")) is None
     assert worker.resident_bytes("VmHWM", str(tmp_path / "none")) is None
     assert (worker.resident_bytes("VmHWM") or 0) > 0
+
+
+def test_a_library_that_was_not_preloaded_is_told_from_one_that_was(tmp_path):
+    script = tmp_path / "told.py"
+    script.write_text("from innerloop.engines.worker.main import not_preloaded; print(not_preloaded())")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "LD_PRELOAD": "/gone/liba.so:libm.so.6 libgone.so"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "['/gone/liba.so', 'libgone.so']\n"
