@@ -3,8 +3,9 @@
 import signal
 from typing import NoReturn
 
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Until something has begun Ctrl-C ends this as any other program, and no KeyboardInterrupt shows where it was.
+if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_IGN):
+    # Until something has begun Ctrl-C ends this as any other program, and no KeyboardInterrupt shows where it was. A
+    # script's background job ignores it when it starts; once work has begun it is heard there too.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -115,13 +115,19 @@ def told(info: EngineInfo, wire: Wire, load: Load) -> EngineInfo:
         "prompts_sent_as": "text" if protocol.text else "token ids",
         "tokens_counted_by": protocol.counted,
     }
+    able: dict[str, Any] | None = None
+    unknown: tuple[str, ...] = ()
+    try:
+        able = null.capacity(load.settings["max_batch_size"], protocol)
+    except OSError as error:  # no room for temporary files, say
+        unknown = (f"what the HTTP client can take at most is unknown: {error}",)
     return replace(
         info,
         stepping="observed",
         effective={**info.effective, **told},
-        notes=(*info.notes, OUTSIDE, counted(wire)),
+        notes=(*info.notes, OUTSIDE, counted(wire), *unknown),
         unreported=UNREPORTED,
-        client=null.capacity(load.settings["max_batch_size"], protocol),
+        client=able,
     )
 
 

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TRACEBACK_LINES = 20
+LIMITS = (errno.EMFILE, errno.ENFILE)  # of open files
 OUT_OF_DEVICE_MEMORY = ("cuda out of memory", "cudaerrormemoryallocation", "outofmemoryerror")  # and the adapter's own
 
 
@@ -42,7 +44,8 @@ def main(job_path: str, channel: str) -> None:
     if not (job.get("profile") or {}).get("under_tool"):  # a tool may start this process from a thread that ends
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     control = Control(opened(channel))
-    control.send("started", pid=os.getpid(), interpreter_s=(started - job["spawn_ns"]) / 1e9)
+    begun_s = (started - job["spawn_ns"]) / 1e9
+    control.send("started", pid=os.getpid(), interpreter_s=begun_s, not_preloaded=not_preloaded())
     adapter: Adapter | None = None
     sessions: list[Session] = []
     code = 0
@@ -153,6 +156,8 @@ def own_cause(error: BaseException, device: str, out_of_memory: tuple[str, ...])
     if isinstance(error, OSError) and error.errno == errno.EFBIG:  # a limit on a file's size
         return "file_error"
     text = f"{type(error).__name__}: {error}".lower()
+    if "can't start new thread" in text or (isinstance(error, OSError) and error.errno in LIMITS):
+        return "system_limit"
     if any(words in text for words in (*OUT_OF_DEVICE_MEMORY, *out_of_memory)):
         return "out_of_memory_device"
     if "can't allocate memory" in text or "cannot allocate memory" in text:  # torch's CPU allocator, and the system
@@ -172,8 +177,13 @@ def last_lines(error: BaseException) -> list[str]:
 
 
 def versions() -> dict[str, Any]:
-    """Python, every installed distribution, and torch's own account of its build where the engine has loaded it."""
-    packages = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    """Python, every distribution that an import finds, and torch's own account of its build where the engine has
+    loaded it."""
+    packages: dict[str, str] = {}
+    for one in importlib.metadata.distributions():
+        with suppress(Exception):  # one whose metadata is damaged takes nothing from the others
+            packages.setdefault(one.metadata["Name"], one.version)
+    packages.pop(None, None)  # type: ignore[call-overload]  # a folder that has no metadata
     torch = sys.modules.get("torch")
     return {
         "python": platform.python_version(),
@@ -184,10 +194,26 @@ def versions() -> dict[str, Any]:
     }
 
 
-def resident_bytes(field: str = "VmRSS") -> int:
-    """Resident memory of this process, now or (VmHWM) at most; without its children."""
-    with open("/proc/self/status") as f:
-        return next(int(line.split()[1]) * 1024 for line in f if line.startswith(field + ":"))
+def resident_bytes(field: str = "VmRSS", status: str = "/proc/self/status") -> int | None:
+    """Resident memory of this process, now or (VmHWM) at most; without its children. None where that is not said, as
+    sandboxes leave out the most."""
+    try:
+        with open(status) as f:
+            return next((int(line.split()[1]) * 1024 for line in f if line.startswith(field + ":")), None)
+    except OSError:
+        return None
+
+
+def not_preloaded() -> list[str]:
+    """The libraries of LD_PRELOAD that the loader has left out, which it says in a line of engine.log only."""
+    named = os.environ.get("LD_PRELOAD", "").replace(":", " ").split()
+    left_out = []
+    for name in named:
+        try:
+            ctypes.CDLL(name, mode=os.RTLD_NOLOAD)
+        except OSError:
+            left_out.append(name)
+    return left_out
 
 
 def seconds_since(begun_ns: int) -> float:

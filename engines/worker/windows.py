@@ -21,7 +21,7 @@ from innerloop.engines.worker.work import Work
 if TYPE_CHECKING:
     from innerloop.engines.profiling import Pass
 
-Memory = Callable[[str], int]  # bytes of this process by a field of /proc/self/status
+Memory = Callable[[str], int | None]  # bytes of this process by a field of /proc/self/status
 
 
 class Windows:
@@ -37,7 +37,7 @@ class Windows:
         self._batch = self._context = 0  # the most requests of a warm-up, and the longest context of a window
         self._last: Recorder | None = None
 
-    def measure(self, job: Mapping[str, Any], memory: Mapping[str, int], profiling: Pass | None = None) -> None:
+    def measure(self, job: Mapping[str, Any], memory: Mapping[str, int | None], profiling: Pass | None = None) -> None:
         """Warms up, empties the caches and measures the job's requests; in a profiling pass the window ends early.
 
         memory: bytes that were taken before.

@@ -74,10 +74,12 @@ class Runs:
         columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
         for name in dict.fromkeys(name for row in rows for name in row if name not in kinds):
             columns[name] = _column([row.get(name) for row in rows])
-        results = [_result(line) for line in self.lines] if figures else []
-        for path in figures:
-            columns[path] = _column([None if result is None else figure(result, path) for result in results])
-        return pa.table(columns)
+        found: dict[str, list[Any]] = {path: [] for path in figures}
+        for line in self.lines if figures else ():  # one result at a time is in memory
+            result = _result(line)
+            for path, values in found.items():
+                values.append(None if result is None else figure(result, path))
+        return pa.table(columns | {path: _column(values) for path, values in found.items()})
 
 
 def runs(folder: str | Path = "runs") -> Runs:
@@ -91,12 +93,18 @@ def runs(folder: str | Path = "runs") -> Runs:
 
 
 def _each(line: RunLine) -> Iterable[RunLine]:
-    inside = list_runs(Path(line.folder)) if isinstance(store.open(Path(line.folder)), store.StoredLadder) else []
-    return inside or [line]
+    return (list_runs(Path(line.folder)) if isinstance(_found(line), store.StoredLadder) else []) or [line]
+
+
+def _found(line: RunLine) -> store.StoredRun | store.StoredLadder:
+    try:
+        return store.open(Path(line.folder))
+    except OSError:  # another user's, or it has gone meanwhile
+        return store.StoredRun(Path(line.folder), "nothing")
 
 
 def _run(line: RunLine) -> Run:
-    found = store.open(Path(line.folder))
+    found = _found(line)
     return Run(found if isinstance(found, store.StoredRun) else store.StoredRun(found.path, "nothing"))
 
 
@@ -109,7 +117,7 @@ def _row(line: RunLine) -> Mapping[str, object]:
     return {
         "run": line.id or Path(line.folder).name,
         "folder": line.folder,
-        "when": datetime.fromisoformat(line.when),
+        "when": datetime.fromisoformat(line.when) if line.when else None,  # None: it has gone meanwhile
         "status": line.status,
         "reason": line.reason,
         "engine": line.engine,

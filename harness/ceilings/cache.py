@@ -17,7 +17,7 @@ from innerloop.harness.machine import cache_folder
 from innerloop.harness.store.atomic import write_text
 
 VERSION = 1  # raise it when what is measured changes
-ADDED = ("numa_nodes", "power_limit_w")  # to keys of which some are kept already
+ADDED = ("numa_nodes", "power_limit_w", "turbo", "clock_limits")  # to keys of which some are kept already
 
 
 def folder() -> Path:

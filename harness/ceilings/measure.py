@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, TypedDict, cast
 from innerloop.harness.ceilings.model import Ceilings, Key, MatrixRate, MemoryRate
 from innerloop.harness.cli.errors import InnerloopError
 from innerloop.harness.cli.signals import hold
+from innerloop.harness.machine import cpu_times
 from innerloop.harness.process.engine_log import log_tail
 from innerloop.harness.process.guard import TEMPORARY
-from innerloop.harness.process.launcher import Worker
+from innerloop.harness.process.launcher import RECORDED_PREFIXES, Worker
 
 if TYPE_CHECKING:
     from innerloop.harness.environments import Environment
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 LIMIT_S = 180.0  # importing torch from a cold disk takes most of it
 TICK_S = 0.2
+# Variables that say where things are.
+PLACES = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH", "TMPDIR")
 
 
 class Told(TypedDict):
@@ -52,7 +56,7 @@ def measure(
         (folder / TEMPORARY).touch()  # so that it goes also where the harness is killed
         meter = Meter(machine if environment.device == "cuda" else None)
         try:
-            told = follow(environment, folder, meter, pinned_threads(machine))
+            told = follow(environment, folder, meter, {**neutral(environment.variables), **pinned_threads(machine)})
         finally:
             meter.close()
     memory = told["memory"] if known is None else known.memory
@@ -80,14 +84,20 @@ def pinned_threads(machine: Machine) -> dict[str, str]:
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores))
 
 
-def follow(environment: Environment, folder: Path, meter: Meter, threads: dict[str, str]) -> Told:
+def neutral(own: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables of an environment, without those of the user's that can change what is measured: instructions that
+    a library may not use, a limit of threads, where threads are put. What is kept is good for runs with others."""
+    user = {name: None for name in os.environ if name.startswith(RECORDED_PREFIXES) and name not in PLACES}
+    return {**user, **own}
+
+
+def follow(environment: Environment, folder: Path, meter: Meter, variables: Mapping[str, str | None]) -> Told:
     """Starts the process and returns its result; nothing of it is left.
 
     Raises:
         InnerloopError: it sent none.
     """
     log = folder / "ceilings.log"
-    variables = {**environment.variables, **threads}
     pid: int | None = None
     with hold() as held:
         worker = Worker(environment.python, folder / "job.json", log, variables, module="ceilings")
@@ -131,8 +141,8 @@ class Meter:
 
         self.most: dict[str, float | None] | None = None
         self._device: Device | None = None
-        self._begun: tuple[float, float] | None = None
-        self._ended: tuple[float, float] | None = None
+        self._begun: tuple[float, float | None] | None = None
+        self._ended: tuple[float, float | None] | None = None
         if machine is not None and machine.gpus:
             with suppress(NoDriver, DeviceLost):
                 self._device = NvmlDevice(machine.gpus[0].uuid)
@@ -166,8 +176,10 @@ class Meter:
         """Cores' worth of CPU time that others used between `begin` and `end`."""
         if self._begun is None or self._ended is None:
             return None
-        seconds, busy = (b - a for a, b in zip(self._begun, self._ended, strict=True))
-        return max(busy - own_cpu_s, 0.0) / seconds if seconds > 0 else None
+        (begun, busy_before), (ended, busy_after) = self._begun, self._ended
+        if busy_before is None or busy_after is None or ended <= begun:
+            return None
+        return max(busy_after - busy_before - own_cpu_s, 0.0) / (ended - begun)
 
     def close(self) -> None:
         if self._device is not None:
@@ -175,9 +187,9 @@ class Meter:
             self._device = None
 
 
-def busy_s() -> float:
-    """Seconds of CPU time that the whole machine has spent since it started, over all cores."""
-    import psutil
-
-    times = psutil.cpu_times()
+def busy_s() -> float | None:
+    """Seconds of CPU time that the whole machine has spent since it started, over all cores; None: not known."""
+    times = cpu_times()
+    if times is None:
+        return None
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))

@@ -17,8 +17,9 @@ QUANTIZED_DTYPE = {"fp8": "float8_e4m3fn"}  # what matrices of such weights are 
 class Key:
     """What a measurement is good for: all that decides it and is not pinned while it goes on.
 
-    `cores` (logical ones that may be used), `cpu_quota`, `physical_cores`, `governor` and `numa_nodes` (of these cores,
-    where they are of several) are of a CPU, `driver`, `memory_bytes` and `power_limit_w` of a GPU.
+    `cores` (logical ones that may be used), `cpu_quota`, `physical_cores`, `governor`, `numa_nodes` (of these cores,
+    where they are of several), `turbo` and `clock_limits` (see `machine.state`) are of a CPU, `driver`, `memory_bytes`
+    and `power_limit_w` of a GPU.
     """
 
     device: str  # "cpu" or "cuda"
@@ -31,6 +32,8 @@ class Key:
     physical_cores: int | None = None
     governor: str | None = None
     numa_nodes: int | None = None
+    turbo: bool | None = None
+    clock_limits: str | None = None
     power_limit_w: float | None = None
 
 

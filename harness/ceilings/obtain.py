@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING
 from innerloop.harness import environments
 from innerloop.harness.ceilings import cache, measure
 from innerloop.harness.ceilings.model import Ceilings, Key, MatrixRate, wanted
-from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import InnerloopError, Refused, told
 from innerloop.harness.environments import Environment
-from innerloop.harness.machine.state import host_state, numa_nodes
+from innerloop.harness.machine.state import clock_limits, host_state, numa_nodes
 
 if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
@@ -32,8 +33,8 @@ def for_run(spec: RunSpec, environment: Environment, machine: Machine, say: Say)
     try:
         dtypes = wanted(spec.device, settings.dtype, settings.quantization)
         return ceilings(environment, machine, dtypes, say=say), None
-    except InnerloopError as error:
-        return None, str(error)
+    except (InnerloopError, OSError) as error:  # of the system: a full disk for temporary files, say
+        return None, told(error)
 
 
 def ceilings(
@@ -105,6 +106,8 @@ def key_of(device: str, machine: Machine, torch: str) -> Key:
             physical_cores=machine.physical_cores,
             governor=host_state().governor,
             numa_nodes=numa_nodes(),
+            turbo=host_state().turbo,
+            clock_limits=clock_limits(),
         )
     if not machine.gpus:
         raise Refused("this machine has no usable NVIDIA GPU")
@@ -119,13 +122,10 @@ def power_limit_w(uuid: str) -> float | None:
     from innerloop.harness.telemetry.nvml import NoDriver, NvmlDevice
 
     try:
-        device = NvmlDevice(uuid)
+        with closing(NvmlDevice(uuid)) as device:
+            return device.facts()["power_limit_w"]
     except (NoDriver, DeviceLost):
         return None
-    try:
-        return device.facts()["power_limit_w"]
-    finally:
-        device.close()
 
 
 def with_torch(environment: Environment) -> tuple[Environment, str]:

@@ -46,12 +46,23 @@ def _done(work: Callable[[], int], keeps: bool, held: stop_signals, out: Lasting
         return 128 + stopped.number, (f"interrupted by {stopped}",)
     except OSError as error:
         if error.filename is None:
+            if not _here():
+                return EXIT_REFUSED, ("the current folder no longer exists", "cd to one that does")
             raise
         return EXIT_REFUSED, (f"{os.fsdecode(error.filename)[:SHOWN]}: {error.strerror}",)
     if out.lost is not None and out.lost.errno not in GONE:
         lost = EXIT_FAILED if code == EXIT_OK and not keeps else code
         return lost, (f"the output could not be written: {out.lost.strerror}",)
     return (128 + held.taken if code == EXIT_INTERRUPTED and held.taken else code), ()
+
+
+def _here() -> bool:
+    """Whether the folder that this was called in is still there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def signals_passed_on(work: Callable[[], Got]) -> Got:

@@ -13,7 +13,7 @@ from innerloop.harness.environments.environment import Environment
 from innerloop.harness.environments.folders import existing, plan
 from innerloop.harness.environments.installer import Say
 from innerloop.harness.environments.own import adopt
-from innerloop.harness.environments.pip_settings import nowhere, pip_settings
+from innerloop.harness.environments.pip_settings import nowhere
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.engines import EngineProfile
@@ -59,7 +59,7 @@ def known(engine: EngineProfile, device: str, engine_python: Path | None, name: 
 def why_not_made(engine: EngineProfile, device: str) -> str | None:
     """Why innerloop cannot create the engine's environment, which is not there: pip is told to look nowhere."""
     recipe = engine.environments.get(device)
-    if recipe is None or recipe.lock is None or not nowhere(pip_settings()) or existing(plan(engine, device)):
+    if recipe is None or recipe.lock is None or not nowhere() or existing(plan(engine, device)):
         return None
     mine = [one.name for one in registered.everything() if (one.engine, one.device) == (engine.name, device)]
     instead = f"choose one with --environment: {', '.join(mine)}" if mine else "register one that is here"

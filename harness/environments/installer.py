@@ -71,7 +71,8 @@ def install(folder: Path, lock: Path, lock_fd: int, say: Say, only_look: bool = 
     """
     uv = require_uv()
     python = folder / "bin" / "python"
-    command = [uv, "pip", "install", "--python", str(python), "--no-deps", "--requirements", str(lock)]
+    command = [uv, "pip", "install", "--python", str(python), "--no-deps", "--require-hashes"]  # whatever uv.toml says
+    command += ["--requirements", str(lock)]
     offline = no_index(pip_settings())
     if offline:
         command.append("--no-index")

@@ -18,9 +18,12 @@ import json, platform, sys
 from importlib.metadata import distributions
 names = {}
 for d in distributions():
-    name = d.metadata["Name"]
+    try:
+        name, version = d.metadata["Name"], d.version
+    except Exception:  # one whose metadata is damaged takes nothing from the others
+        name, _, version = d._path.name.rpartition(".")[0].partition("-")
     if name:
-        names.setdefault(name.lower().replace("_", "-").replace(".", "-"), d.version)
+        names.setdefault(name.lower().replace("_", "-").replace(".", "-"), version)
 print(json.dumps({"version": platform.python_version(), "prefix": sys.prefix, "packages": names}))
 """
 
@@ -28,21 +31,36 @@ print(json.dumps({"version": platform.python_version(), "prefix": sys.prefix, "p
 CONTENT = """
 import hashlib, json, os
 from importlib.metadata import distributions
+from urllib.parse import unquote, urlsplit
+DECIDES = (".py", ".so", ".cu", ".cuh", ".cpp", ".cc", ".c", ".h", ".hpp", ".rs", ".json")
+def told(d):
+    try:
+        return [d.metadata["Name"] or "", d.version]
+    except Exception:  # one whose metadata is damaged takes nothing from the others
+        return [str(d._path)]
+def linked(d):
+    where = str(getattr(d, "_path", None) or "")
+    top, name = os.path.split(where)
+    if name.endswith(".egg-info") and os.path.basename(top) not in ("site-packages", "dist-packages"):
+        return top  # setup.py develop
+    try:
+        about = json.loads(d.read_text("direct_url.json") or "{}")
+        return unquote(urlsplit(about["url"]).path) if about["dir_info"]["editable"] else None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 found = []
 for d in distributions():
-    told = d.read_text("direct_url.json")
-    about = json.loads(told) if told else {}
     where = getattr(d, "_path", None)  # its folder of metadata
     installed = os.stat(where).st_mtime_ns if where is not None and os.path.exists(where) else None
     sources = []
-    if about.get("dir_info", {}).get("editable"):
-        for top, folders, files in os.walk(about.get("url", "").removeprefix("file://")):
-            folders[:] = [one for one in folders if one[0] != "." and one not in ("__pycache__", "build", "tests")]
-            for name in files:
-                if name.endswith((".py", ".so", ".cu", ".cpp", ".rs")):
-                    state = os.stat(os.path.join(top, name))
-                    sources.append([top, name, state.st_size, state.st_mtime_ns])
-    found.append([d.metadata["Name"] or "", d.version, installed, sorted(sources)])
+    for top, folders, files in os.walk(linked(d) or ""):
+        folders[:] = [one for one in folders if one[0] != "." and one not in ("__pycache__", "build", "tests")]
+        for name in files:
+            path = os.path.join(top, name)
+            if name[0] != "." and name.endswith(DECIDES) and os.path.exists(path):
+                state = os.stat(path)
+                sources.append([top, name, state.st_size, state.st_mtime_ns])
+    found.append([*told(d), installed, sorted(sources)])
 print(json.dumps(hashlib.sha256(json.dumps(sorted(found, key=str)).encode()).hexdigest()))
 """
 

@@ -86,8 +86,13 @@ def no_index(settings: Mapping[str, str]) -> bool:
     return settings.get("no-index", "").lower() in TRUE
 
 
-def nowhere(settings: Mapping[str, str]) -> bool:
-    """Whether pip is told to look for packages nowhere, as on a machine without a network."""
+def nowhere() -> bool | None:
+    """Whether pip is told to look for packages nowhere, as on a machine without a network. None: its configuration
+    cannot be read, which is said where something is to be installed."""
+    try:
+        settings = pip_settings()
+    except Refused:
+        return None
     return no_index(settings) and not settings.get("find-links")
 
 

@@ -22,7 +22,7 @@ from innerloop.harness.cli.reading import read_kept, read_text
 from innerloop.harness.cli.secrets import refuse_secrets
 from innerloop.harness.environments.environment import Environment
 from innerloop.harness.environments.own import environment_of, look, recipe_of
-from innerloop.harness.environments.pip_settings import nowhere, pip_settings
+from innerloop.harness.environments.pip_settings import nowhere
 from innerloop.harness.machine import cache_folder
 from innerloop.harness.machine.uv import find_uv
 from innerloop.harness.store.atomic import write_text
@@ -131,7 +131,7 @@ def automatic(engine: EngineProfile, device: str) -> str | None:
     """
     fitting = [one.name for one in everything() if (one.engine, one.device) == (engine.name, device)]
     recipe = engine.environments.get(device)
-    stuck = recipe is None or recipe.lock is None or nowhere(pip_settings()) or find_uv() is None
+    stuck = recipe is None or recipe.lock is None or find_uv() is None or nowhere() is not False
     return fitting[0] if len(fitting) == 1 and stuck else None
 
 
@@ -142,7 +142,7 @@ def unregister(name: str) -> None:
 
 def missing(one: Registered) -> str | None:
     """What of a registered environment is no longer there; None if all is."""
-    gone = [path for path in (one.python, *one.sites) if not path.exists()]
+    gone = [path for path in (one.python, *one.sites) if not os.path.exists(path)]  # or another user's
     return str(gone[0]) if gone else None
 
 

@@ -21,7 +21,7 @@ from innerloop.harness.cli.reading import read_kept
 from innerloop.harness.environments import registered
 from innerloop.harness.machine import cache_folder, cgroups
 from innerloop.harness.machine.commit import own_commit
-from innerloop.harness.machine.state import host_state
+from innerloop.harness.machine.state import clock_limits, host_state
 from innerloop.harness.process.launcher import RECORDED_PREFIXES
 from innerloop.harness.result.identity import key_of
 from innerloop.harness.spec.adapter_settings import adapter_of
@@ -120,15 +120,29 @@ def use_of_machine() -> Mapping[str, Any]:
         "governor": state.governor,
         "turbo": state.turbo,
         "smt": state.smt,
+        "clock_limits": clock_limits(),
+        "niceness": state.niceness,
     }
 
 
 def files_of(spec: RunSpec, described: Mapping[str, Any]) -> list[str]:
-    """The user's own files on which a run depends: weights, a plug-in, lengths."""
+    """The user's own files on which a run depends: weights, a plug-in, lengths, what engine arguments name."""
     found = [str(spec.weights)] if spec.weights else []
+    found += paths_of_arguments(spec.engine_args)
     if spec.engine.plugin:
         found.append(spec.engine.plugin)
     return [*found, *paths_in(described["workload_profile"])]
+
+
+def paths_of_arguments(value: Any) -> list[str]:
+    """The files that engine arguments name, and the folders of models: a draft model, a table of scales."""
+    if isinstance(value, Mapping):
+        return [path for one in value.values() for path in paths_of_arguments(one)]
+    if isinstance(value, (list, tuple)):
+        return [path for one in value for path in paths_of_arguments(one)]
+    if not isinstance(value, str) or not value.startswith("/"):
+        return []
+    return [value] if os.path.isfile(value) or os.path.isfile(os.path.join(value, "config.json")) else []
 
 
 def paths_in(value: Any) -> list[str]:

@@ -26,6 +26,7 @@ OPTIONS = (
     "harness_cpus", "timeout", "load_timeout", "hang_timeout", "ceilings", "device_telemetry", "device_hz", "slo",
 )  # fmt: skip
 ASSIGNED = ("set", "engine_arg", "workload_arg", "model_arg", "label")  # options that take NAME=VALUE
+SWITCHES = ("ceilings", "device_telemetry")  # options that take the word off, which YAML reads as false
 OF_ALL = ("trials", "out", "json", "strict", "fresh", "budget", "dry_run", "metric", "html")  # not of one of the runs
 
 
@@ -164,7 +165,8 @@ def words_of_values(values: Mapping[str, Any]) -> tuple[str, ...]:
         if head == "trust_remote_code":
             words += [flag] if value else []
         else:
-            words.append(f"{flag}={rest}={text_of(value)}" if rest else f"{flag}={text_of(value, quoted=False)}")
+            text = "off" if value is False and head in SWITCHES else text_of(value, quoted=False)
+            words.append(f"{flag}={rest}={text_of(value)}" if rest else f"{flag}={text}")
     return tuple(words)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.cli.errors import Refused
 
@@ -81,7 +82,7 @@ def this_machine() -> Machine:
     arch = platform.machine().lower()
     model, flags = _cpu()
     usable = _usable_cpus()
-    total, available = _memory()
+    total, available = memory()
     limit = cgroups.memory()
     if limit is not None:
         total, available = min(total, limit[0]), min(available, limit[1])
@@ -135,8 +136,15 @@ def _cpu() -> tuple[str, tuple[str, ...]]:
         key, _, value = line.partition(":")
         fields[key.strip().lower()] = value.strip()
     has = set(fields.get("flags", fields.get("features", "")).split())
-    model = fields.get("model name") or platform.processor() or platform.machine() or "unknown CPU"
+    model = fields.get("model name") or _arm(fields) or platform.processor() or platform.machine() or "unknown CPU"
     return model, tuple(flag for flag in CPU_FLAGS if flag in has)
+
+
+def _arm(fields: Mapping[str, str]) -> str | None:
+    """What an Arm CPU is by the registers that the kernel shows, which has no name for it."""
+    registers = ("cpu implementer", "cpu part", "cpu variant")
+    parts = [fields[name].removeprefix("0x") for name in registers if name in fields]
+    return f"Arm CPU {'-'.join(parts)}" if parts else None
 
 
 def _usable_cpus() -> list[int]:
@@ -160,12 +168,25 @@ def _physical_cores(cpus: list[int]) -> int:
     return len(cores)
 
 
-def _memory() -> tuple[int, int]:
-    """(total, available) in bytes, of the whole machine."""
+def memory() -> tuple[int, int]:
+    """(total, available) in bytes, of the whole machine; where /proc does not say it, as in sandboxes, by sysconf."""
     import psutil
 
-    memory = psutil.virtual_memory()
-    return int(memory.total), int(memory.available)
+    try:
+        found = psutil.virtual_memory()
+    except (OSError, LookupError, ValueError):  # of a file that is not there, or is empty
+        return tuple(os.sysconf(name) * os.sysconf("SC_PAGE_SIZE") for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))  # type: ignore[return-value]
+    return int(found.total), int(found.available)
+
+
+def cpu_times() -> Any:
+    """psutil's, of all cores together since the machine started; None where /proc does not say them."""
+    import psutil
+
+    try:
+        return psutil.cpu_times()
+    except (OSError, LookupError, ValueError, TypeError):  # as above
+        return None
 
 
 def _os_name() -> str:

@@ -38,9 +38,20 @@ def memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgr
     return (min(limits), min(left)) if limits else None
 
 
+def oom_kills(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """How many processes of this process's group, and of those below it, the kernel has killed for want of memory;
+    None where that is not counted, as by version 1, which leaves out the groups below."""
+    for folder, version in _folders(root, own, "memory"):
+        if version == 2 and (text := _read(folder / "memory.events")):
+            counted = [line.split()[1] for line in text.splitlines() if line.startswith("oom_kill ")]
+            return int(counted[0]) if counted and counted[0].isdigit() else None
+    return None
+
+
 def _folders(root: Path, own: Path, controller: str) -> Iterator[tuple[Path, int]]:
-    """(folder, version) of this process's group and of every one above it, innermost first."""
-    for line in _read(own).splitlines():
+    """(folder, version) of this process's group and of every one above it, innermost first. Where the kernel does not
+    say which group that is, the root is taken, which in a container is its own."""
+    for line in (_read(own) or f"1:{controller}:/\n0::/").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             bases, version = [root, root / "unified"], 2

@@ -107,9 +107,12 @@ def _slice(nvml: Any, gpus: list[Gpu], uuid: str) -> list[Gpu]:
     try:
         handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
         whole = _text(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)))
-        memory = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
     except nvml.NVMLError:
         return []
+    try:
+        memory: int | None = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except nvml.NVMLError:
+        memory = None
     return [replace(gpu, uuid=uuid, memory_bytes=memory) for gpu in gpus if gpu.uuid == whole]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -63,6 +64,15 @@ def _frequency(cpus: Path, cpuinfo: Path, affinity: tuple[int, ...]) -> tuple[fl
         lines = [line.split(":") for line in _read(cpuinfo).splitlines() if line.startswith("cpu MHz")]
         found = [float(value) for _, value in lines]
     return (min(found), max(found)) if found else None
+
+
+def clock_limits(root: Path = Path("/")) -> str | None:
+    """The highest clocks that the CPUs of this process may have now, in MHz: `4x3800`, or `4x3800 8x2600` where there
+    are several kinds of cores; None: the kernel does not say."""
+    cpus = root / "sys/devices/system/cpu"
+    texts = [_read(cpus / f"cpu{cpu}/cpufreq/scaling_max_freq") for cpu in os.sched_getaffinity(0)]
+    found = Counter(int(text) // 1000 for text in texts if text.isdigit())
+    return " ".join(f"{found[mhz]}x{mhz}" for mhz in sorted(found, reverse=True)) or None
 
 
 def _load(path: Path) -> tuple[float, float, float] | None:

@@ -64,6 +64,8 @@ def run(
                 for event in events:
                     if event["event"] == "started":
                         pid = event["pid"]
+                    elif event["event"] == "error":
+                        raise PreparationFailed(event["message"])
                     elif event["code"] == 0:
                         return
                     else:

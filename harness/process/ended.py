@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 
+from innerloop.harness.machine import cgroups
 from innerloop.harness.schema.reasons import Failure
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started."""
+    """How many processes the kernel has killed for want of memory so far: of this control group where it counts them,
+    since others' say nothing of ours, else of the machine."""
+    if (own := cgroups.oom_kills()) is not None:
+        return own
     try:
         with open("/proc/vmstat") as f:
             return next((int(line.split()[1]) for line in f if line.startswith("oom_kill ")), 0)

@@ -11,11 +11,13 @@ from typing_extensions import Required
 class Account(TypedDict, total=False):
     """What the worker has told of itself so far, and of its engine: what it has not come to is not there.
 
-    info: the engine's `EngineInfo`, of which a plug-in decides what it holds; versions: of Python, torch and packages.
-    Seconds are of parts of its start, bytes of resident memory at the ends of phases.
+    not_preloaded: of LD_PRELOAD. info: the engine's `EngineInfo`, of which a plug-in decides what it holds;
+    versions: of Python, torch and packages. Seconds are of parts of its start, bytes of resident memory at the ends
+    of phases.
     """
 
     interpreter_s: float
+    not_preloaded: Sequence[str]
     import_s: float
     load_s: float
     info: Mapping[str, Any]
@@ -26,7 +28,7 @@ class Account(TypedDict, total=False):
     clock_ns_per_call: float
     caches_reset: bool | None
     spread_over_s: float | None
-    memory_bytes: Mapping[str, int]
+    memory_bytes: Mapping[str, int | None]
     process_cpu_s: float
     compiled_in_window: Mapping[str, int] | None
     evicted_blocks: int | None

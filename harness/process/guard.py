@@ -7,6 +7,7 @@ or when the harness is gone, however it went. The last line on the control chann
 """
 
 import ctypes
+import errno
 import json
 import os
 import select
@@ -18,6 +19,7 @@ import time
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 POLL_S = 0.02
 SETTLE_S = 0.5  # after a worker's orderly end
+UNSTARTED = {errno.EAGAIN: "system_limit", errno.EMFILE: "system_limit", errno.ENOMEM: "out_of_memory_host"}  # causes
 TRACKER_S = 1.0  # for a resource tracker to end, once nothing else is left
 TEMPORARY = ".temporary"  # a folder that holds this file goes with the harness
 SHARED, LIBRARY = "/dev/shm", "__KMP_REGISTERED_LIB_"  # libiomp's file of a process: its pid and its user follow
@@ -34,7 +36,12 @@ def main() -> int:
     os.set_blocking(wakened, False)
     signal.set_wakeup_fd(wakened, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[control_fd], start_new_session=True)
+    try:
+        worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[control_fd], start_new_session=True)
+    except OSError as error:
+        said = f"{command[0]} could not be started: {error.strerror}"
+        tell(control_fd, event="error", cause=UNSTARTED.get(error.errno or 0, "file_error"), message=said, traceback=[])
+        return 1
     while worker.poll() is None:
         ready, _, _ = select.select([0, wake], [], [])
         if wake in ready:
@@ -48,12 +55,15 @@ def main() -> int:
     leftover = sweep()
     unregister(begun_s)
     remove_temporary()
-    line = json.dumps({"event": "exit", "time_ns": time.monotonic_ns(), "code": code, "leftover": leftover}) + "\n"
+    tell(control_fd, event="exit", code=code, leftover=leftover)
+    return 0
+
+
+def tell(control_fd: int, **message: object) -> None:
     try:
-        os.write(control_fd, line.encode())
+        os.write(control_fd, (json.dumps({**message, "time_ns": time.monotonic_ns()}) + "\n").encode())
     except OSError:
         pass  # nobody is left to read it
-    return 0
 
 
 def stop(worker: subprocess.Popen, grace_s: float) -> None:

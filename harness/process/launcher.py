@@ -8,7 +8,7 @@ import selectors
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,8 +32,9 @@ BEFORE_WINDOWS = ("start", "import", "load")  # phases
 CHANNEL = "control"  # the FIFO beside the job of a worker that a tool starts
 
 RECORDED_PREFIXES = (  # of variables that can change what is measured; an engine's own are its adapter's to say
-    "CUDA_", "CUBLAS_", "CUDNN_", "GOMP_", "GLIBC_", "KMP_", "LD_", "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_",
-    "ONEDNN_", "DNNL_", "PYTHON", "PYTORCH_", "TMPDIR", "TORCH", "TRITON_", "HF_HUB_OFFLINE", "TRANSFORMERS_",
+    "ATEN_", "CUDA_", "CUBLAS_", "CUDNN_", "FLASHINFER_", "FLASH_ATTENTION_", "GOMP_", "GLIBC_", "KMP_", "LD_",
+    "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "ONEDNN_", "DNNL_", "PYTHON", "PYTORCH_", "TBB_", "TMPDIR", "TORCH",
+    "TRITON_", "HF_HUB_OFFLINE", "TRANSFORMERS_",
 )  # fmt: skip
 
 
@@ -81,7 +82,7 @@ class Worker:
         python: Path,
         job_path: Path,
         log_path: Path,
-        variables: dict[str, str],
+        variables: Mapping[str, str | None],
         tool: Sequence[str] = (),
         module: str = "worker",
     ) -> None:
@@ -166,8 +167,9 @@ def worker_command(python: Path, job_path: Path, channel: str, module: str = "wo
     return [str(python), str(Path(engines.__file__).resolve().parent), str(job_path), channel, module]
 
 
-def environment(variables: dict[str, str]) -> dict[str, str]:
-    """The user's variables without those that would leak the harness's interpreter into the engine's, then ours.
+def environment(variables: Mapping[str, str | None]) -> dict[str, str]:
+    """The user's variables without those that would leak the harness's interpreter into the engine's, then ours; None
+    is one that is not to be set.
 
     Unless the user says otherwise, CUDA numbers devices as NVML does, so that what is sampled is what is used. TMPDIR
     is another one where sockets would not fit into the user's.
@@ -177,7 +179,8 @@ def environment(variables: dict[str, str]) -> dict[str, str]:
     checkout = str(Path(innerloop.__file__).resolve().parents[1])  # the worker finds `engines` by its own path
     entries = [entry for entry in own.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != checkout]
     own["PYTHONPATH"] = os.pathsep.join(entries)
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **own, **temp_variables(), **variables}
+    whole = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **own, **temp_variables(), **variables}
+    return {name: value for name, value in whole.items() if value is not None}
 
 
 def recorded_variables(variables: dict[str, str], own_prefixes: tuple[str, ...]) -> dict[str, str]:
@@ -207,6 +210,8 @@ def watch(
             else:
                 take(event, outcome)
         tick(outcome)
+        if exit_code is not None:  # in time, though this process may have been stopped (Ctrl-Z) until now
+            break
         if outcome.failure is None:
             outcome.failure = overdue(outcome, traces[len(outcome.closed)], limits, begun)
             if outcome.failure is not None:

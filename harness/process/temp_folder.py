@@ -12,7 +12,10 @@ USUAL = ("/tmp", "/var/tmp", "/dev/shm")
 
 def temp_variables() -> dict[str, str]:
     """TMPDIR of a worker where the user's own is too long for a socket's path, as batch systems have it; else empty."""
-    own = tempfile.gettempdir()
+    try:
+        own = tempfile.gettempdir()
+    except FileNotFoundError:  # none can be written to, as in a container that is read-only
+        return {}
     if len(os.fsencode(own)) + NAMES_BYTES <= SOCKET_BYTES:
         return {}
     short = next((folder for folder in USUAL if os.access(folder, os.W_OK | os.X_OK)), None)

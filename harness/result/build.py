@@ -71,6 +71,7 @@ def build(record: Record) -> Result:
             *(record.info.get("notes") or ()),
             *record.notes,
             *([record.device_note] if record.device_note else ()),
+            *telemetry.notes(tables.samples),
             *tables.notes,
             *load_notes(record),
             *limit.notes(roofline),

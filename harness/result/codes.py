@@ -44,6 +44,7 @@ DOUBTS = {
     "overloaded": Code("requests came faster than the engine could serve them", of_the_load=True),
     "drift": Code("step time drifted during the window", affects=(*SPEED, "energy")),
     "level_shift": Code("step time changed suddenly", affects=(*SPEED, "energy")),
+    "not_preloaded": Code("a library named in LD_PRELOAD was not loaded"),
     "compiled_in_window": Code("the engine captured or compiled something during the window"),
     "cache_not_reset": Code("the prefix cache was not empty when the window opened"),
     "not_settled": Code("the speed was still changing when the warm-up ended"),
@@ -111,6 +112,10 @@ FAILURES = {
     "file_error": Cause(
         "a file could not be read or written",
         "Check the path's permissions, file-size limits (ulimit -f) and quotas.",
+    ),
+    "system_limit": Cause(
+        "the system refused another process, thread or open file",
+        "Raise the limit: ulimit -u for processes and threads, ulimit -n for open files, or the container's limit.",
     ),
     "unsupported_setting": Cause(
         "the engine refused a setting", "Leave the setting unset, or choose an engine that supports it."

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.run import Figures
 from innerloop.harness.result import suspect_client, suspect_device, suspect_load
-from innerloop.harness.result.codes import failed, makes_suspect
+from innerloop.harness.result.codes import doubt, failed, makes_suspect
 from innerloop.harness.result.record import Record
 from innerloop.harness.result.suspect import Evidence, suspicions, unhonoured
 from innerloop.harness.schema.reasons import Failure, Reason
@@ -30,8 +30,18 @@ def reasons(
         *_late_users(record),
         *suspect_device.suspicions(telemetry.devices or (), telemetry.sampler, max(end_ns - start_ns, 0) * NS),
         *suspect_client.suspicions(client),
+        *_preloads(record.reported.get("not_preloaded") or ()),
         *unhonoured(record.spec.get("settings") or {}, record.effective),
     )
+
+
+def _preloads(left_out: Sequence[str]) -> Iterator[Reason]:
+    if left_out:
+        yield doubt(
+            "not_preloaded",
+            f"the engine ran without {', '.join(left_out)}, which LD_PRELOAD names",
+            "Install what is missing, or take it out of LD_PRELOAD; the beginning of engine.log says why.",
+        )
 
 
 def _late_users(record: Record) -> Iterator[Reason]:

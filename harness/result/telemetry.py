@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from innerloop.harness.analysis import devices as device_analysis
 from innerloop.harness.analysis import host as host_analysis
-from innerloop.harness.analysis.samples import cost
+from innerloop.harness.analysis.samples import Samples, cost
 from innerloop.harness.result.record import Record
 from innerloop.harness.schema.telemetry import Energy, Telemetry
 from innerloop.harness.schema.window import Steady
+
+
+def notes(samples: Sequence[Samples]) -> Iterator[str]:
+    """What could not be sampled to the end; of devices that is a reason to doubt the run."""
+    for one in samples:
+        if one.error is not None and one.facts.get("kind") != "device":
+            yield f"no {one.source} telemetry after {len(one.table)} samples: {one.error}"
 
 
 def section(record: Record, steady: Steady) -> Telemetry:

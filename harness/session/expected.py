@@ -107,17 +107,15 @@ def window_s(spec: RunSpec) -> float | None:
 
 def earlier_runs(runs: Path = RUNS, experiments: Path = EXPERIMENTS) -> list[Took]:
     """The runs of these folders that came to their end, the newest first; what cannot be read is passed over."""
-    found, written = [], []
-    for place in (runs, *(one / RUNS.name for one in _within(experiments))):
-        found += _within(place)
-    for path in (run / result_file.FILE for run in found):
-        with suppress(OSError):  # it has none, is gone, or is another user's
-            written.append((path.stat().st_mtime_ns, path))
+    written = []
+    for run in (*_folders(runs), *(run for one in _folders(experiments) for run in _folders(one / RUNS.name))):
+        with suppress(OSError):  # it has no result, or is another user's
+            written.append(((run / result_file.FILE).stat().st_mtime_ns, run / result_file.FILE))
     took = (_took(path) for _, path in sorted(written, reverse=True)[:MOST_LOOKED_AT])
     return [one for one in took if one is not None]
 
 
-def _within(root: Path) -> list[Path]:
+def _folders(root: Path) -> list[Path]:
     try:
         return folders(root)
     except OSError:  # another user's

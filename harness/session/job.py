@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from innerloop.engines.contract import CONTRACT
 from innerloop.harness.spec.adapter_settings import load_of_run
+from innerloop.harness.store.alive import this_harness
 from innerloop.harness.store.atomic import write_text
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def write_job(inputs: Inputs, prepared: Prepared, then: Sequence[Inputs] = ()) -
         "then": [str(one.folder / "job.json") for one in then],
         "spec": spec.describe(),
         "workload_hash": inputs.work.hash,
-        "harness_pid": os.getpid(),
+        **this_harness(),
         "spawn_ns": time.monotonic_ns(),
     }
     write_text(folder / "job.json", json.dumps(job, indent=1))

@@ -31,6 +31,7 @@ from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session.causes import cause_of
 from innerloop.harness.session.phases import WORDS
+from innerloop.harness.store.alive import this_harness
 from innerloop.harness.store.atomic import write_text
 from innerloop.harness.store.tables import convert, read_tables
 
@@ -234,7 +235,7 @@ class Pass:
             "trace": str(self.folder / "trace"),
             "keep_token_ids": False,
             "spawn_ns": time.monotonic_ns(),
-            "harness_pid": os.getpid(),
+            **this_harness(),
             "profile": {
                 **self.profile.describe(),
                 "folder": str(self.folder),

@@ -97,7 +97,7 @@ def score(
 
 
 def follow(
-    python: Path, folder: Path, variables: dict[str, str], total: int, say: Callable[[str], None]
+    python: Path, folder: Path, variables: Mapping[str, str | None], total: int, say: Callable[[str], None]
 ) -> Mapping[str, Any]:
     """Runs the process to its end; what its `result` says. `total`: passes over a sequence that it makes.
 

@@ -21,7 +21,7 @@ from innerloop.harness.process.launcher import Outcome, Worker
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session import passes, verify
-from innerloop.harness.session.causes import ADVICE, cause_of, refuses
+from innerloop.harness.session.causes import advice_of, cause_of, refuses
 from innerloop.harness.session.conclude import conclude
 from innerloop.harness.session.inputs import Inputs
 from innerloop.harness.session.job import take_back, write_job
@@ -101,7 +101,7 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
         except (InnerloopError, OSError) as error:
             if refuses(error, inputs.folder / LOG):
                 withdraw(windows, sampled)
-                raise Refused(f"nothing was started: {error}", ADVICE) from error
+                raise Refused(f"nothing was started: {error}", advice_of(error)) from error
             outcome.failure = Failure(cause_of(error), str(error))
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())

@@ -8,7 +8,6 @@ of it is said in the result, in `verification`; a run that fails it is suspect.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 import traceback
@@ -37,6 +36,7 @@ from innerloop.harness.session.number_formats import NumberFormats, number_forma
 from innerloop.harness.session.outputs import Outputs, one_by_one, put_together, read_outputs, spread
 from innerloop.harness.session.phases import WORDS
 from innerloop.harness.spec.adapter_settings import adapter_of
+from innerloop.harness.store.alive import this_harness
 from innerloop.harness.store.atomic import write_text
 from innerloop.harness.store.tables import read_tables
 
@@ -188,7 +188,7 @@ class Verifying:
             "trace": str(self.folder / "trace"),
             "keep_token_ids": True,
             "spawn_ns": time.monotonic_ns(),
-            "harness_pid": os.getpid(),
+            **this_harness(),
             "verification": True,
             "then": [str(second)],
         }

@@ -11,6 +11,21 @@ from innerloop.harness.store.versions import Document
 QUIET_S = 10.0  # a worker that shows no sign of life for this long has ended: nothing outlives its harness longer
 
 
+def this_harness() -> Document:
+    """What a job says of the process that writes it."""
+    return {"harness_pid": os.getpid(), "harness_start": start_of(os.getpid())}
+
+
+def start_of(pid: int) -> str | None:
+    """The boot and the clock tick in it at which a process began, which tells it from a later one with its number
+    whatever is done to clocks and files; None where there is no such process."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path(f'/proc/{pid}/stat').read_bytes().rpartition(b')')[2].split()[19].decode()}"
+    except (OSError, IndexError):
+        return None
+
+
 def harness_runs(job: Document, written: Path) -> bool:
     """Whether the process that wrote the job at `written` still runs (and not a later one with its number)."""
     import psutil
@@ -18,7 +33,9 @@ def harness_runs(job: Document, written: Path) -> bool:
     pid = job.get("harness_pid")
     if not isinstance(pid, int) or pid == os.getpid():
         return False
-    try:
+    if isinstance(start := job.get("harness_start"), str):
+        return start == start_of(pid)
+    try:  # of an earlier version
         return bool(psutil.Process(pid).create_time() <= written.stat().st_mtime + 1)
     except (psutil.Error, ValueError, OverflowError):
         return False

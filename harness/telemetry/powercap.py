@@ -46,8 +46,9 @@ def zones(root: Path = ROOT) -> dict[str, list[Path]]:
     for folder in sorted(root.glob("intel-rapl:*")):  # AMD's are called so too
         try:
             name = (folder / "name").read_text().strip()
-            (folder / "energy_uj").read_text()
-        except OSError:
+            for file in ("energy_uj", "max_energy_range_uj"):  # without its range it is not known where it wraps
+                int((folder / file).read_text())
+        except (OSError, ValueError):
             continue
         kind = name.partition("-")[0]
         if kind in found:

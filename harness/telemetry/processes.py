@@ -54,11 +54,12 @@ class Tree:
         self._newest = b""
         self._switches: dict[tuple[int, int], Counters] = {}
         self._switches_ended: Counters = (0, 0)
-        self._loadavg = os.open("/proc/loadavg", os.O_RDONLY)
+        self._loadavg = _opened("/proc/loadavg")
 
     def close(self) -> None:
         for file in (*self._files.values(), self._loadavg):
-            os.close(file)
+            if file is not None:
+                os.close(file)
         self._files.clear()
 
     def usage(self) -> Usage:
@@ -107,9 +108,11 @@ class Tree:
         return _sum(now.values(), self._switches_ended)
 
     def _discover(self) -> None:
-        """Finds new members. The kernel tells in one small file whether any process or thread was made since."""
-        newest = os.pread(self._loadavg, 128, 0).split()[-1]
-        if newest == self._newest:
+        """Finds new members. The kernel tells in one small file whether any process or thread was made since; where it
+        does not, every process is looked at."""
+        newest = os.pread(self._loadavg, 128, 0) if self._loadavg is not None else b""
+        newest = newest.split()[-1] if newest.split() else b""
+        if newest and newest == self._newest:
             return
         self._newest = newest
         listed = {int(name) for name in os.listdir("/proc") if name.isdigit()}
@@ -129,10 +132,16 @@ class Tree:
         return pid in self._roots or stat.parent in self._files or stat.session in self._roots
 
 
-def _open_stat(pid: int) -> tuple[int, Stat] | None:
+def _opened(path: str) -> int | None:
     try:
-        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
-    except OSError:  # it has ended since
+        return os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+
+
+def _open_stat(pid: int) -> tuple[int, Stat] | None:
+    file = _opened(f"/proc/{pid}/stat")
+    if file is None:  # it has ended since
         return None
     stat = _read_stat(file)
     if stat is None:

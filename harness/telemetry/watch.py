@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -37,12 +37,10 @@ def watch(hz: float, once: bool, stack: ExitStack) -> Iterator[Sample]:
     devices: list[tuple[DeviceFacts, Device]] = []
     for gpu in gpus:
         try:
-            device = NvmlDevice(gpu.uuid)
+            device = stack.enter_context(closing(NvmlDevice(gpu.uuid)))
+            devices.append((DeviceFacts.of(device.facts()), device))
         except (NoDriver, DeviceLost) as lost:
             notes.append(f"GPU {gpu.index} cannot be read: {lost}")
-            continue
-        stack.callback(device.close)
-        devices.append((DeviceFacts.of(device.facts()), device))
     note = "; ".join(notes) or None
     sample(host, devices, note)
     due = time.monotonic() + FIRST_S

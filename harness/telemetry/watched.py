@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from innerloop.harness.analysis.device import reason_names
 from innerloop.harness.analysis.device_facts import DeviceFacts
+from innerloop.harness.machine import cpu_times, memory
 from innerloop.harness.schema.telemetry import Mig
 from innerloop.harness.telemetry.device import MISSING, READ, Device, DeviceLost, DeviceTold, Row
 from innerloop.harness.telemetry.owners import process_name
@@ -126,14 +128,10 @@ def inventory() -> Inventory:
     devices, notes = [], []
     for gpu in visible_gpus():
         try:
-            device = NvmlDevice(gpu.uuid)
+            with closing(NvmlDevice(gpu.uuid)) as device:
+                devices.append(device.facts())
         except (NoDriver, DeviceLost) as error:
             notes.append(f"GPU {gpu.index} cannot be read: {error}")
-            continue
-        try:
-            devices.append(device.facts())
-        finally:
-            device.close()
     if not devices and not notes:
         notes.append(why_none())
     return Inventory(devices or None, "; ".join(notes) or None, bool(zones()["package"]))
@@ -148,11 +146,9 @@ class WatchedHost:
         self._energy_before: tuple[float, float] | None = None
 
     def now(self) -> HostNow:
-        import psutil
-
-        times = psutil.cpu_times()
+        times = cpu_times()
         busy = None
-        if self._cpu_before is not None:
+        if times is not None and self._cpu_before is not None:
             spent = [after - before for after, before in zip(times[:8], self._cpu_before[:8], strict=True)]
             idle = times._fields.index("idle")
             waiting = times._fields.index("iowait") if "iowait" in times._fields else idle
@@ -161,7 +157,7 @@ class WatchedHost:
         self._cpu_before = times
         return HostNow(
             busy_share=busy,
-            available_bytes=int(psutil.virtual_memory().available),
+            available_bytes=memory()[1],
             cpu_power_w=self._power(),
         )
 

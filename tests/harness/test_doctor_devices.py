@@ -7,9 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from innerloop.harness.ceilings import obtain
+from innerloop.harness.machine import gpus
+from innerloop.harness.telemetry import nvml, watched
 from tests.nvml.devices import GIB, h100, mig_slice, p100
 from tests.nvml.library import NAME, variables
 from tests.nvml.scenario import Fault, Scenario
@@ -92,3 +96,25 @@ def test_a_device_that_does_not_answer_is_told_from_none(nvml_library: Path, tmp
     telemetry = json.loads(doctor(nvml_library, scenario, tmp_path, "--json"))["telemetry"]
     assert telemetry["devices"] is None
     assert "lost" in telemetry["note"].lower()
+
+
+def test_a_device_that_is_lost_while_it_is_asked_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Device:
+        def __init__(self, uuid: str) -> None:
+            self.uuid = uuid
+
+        def facts(self) -> str:
+            if self.uuid == "a":
+                raise nvml.DeviceLost("GPU is lost")
+            return self.uuid
+
+        def close(self) -> None:
+            closed.append(self.uuid)
+
+    closed: list[str] = []
+    monkeypatch.setattr(nvml, "NvmlDevice", Device)
+    monkeypatch.setattr(gpus, "visible_gpus", lambda: [SimpleNamespace(index=k, uuid=u) for k, u in enumerate("ab")])
+    found = watched.inventory()
+    assert (str(found.devices), found.note) == ("['b']", "GPU 0 cannot be read: GPU is lost")
+    assert closed == ["a", "b"]
+    assert obtain.power_limit_w("a") is None

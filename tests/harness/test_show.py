@@ -247,3 +247,14 @@ def test_a_fifo_in_a_files_place_is_not_waited_for(run_folder: RunFolder, name: 
         (folder / "trace" / "measure" / "steps.bin").unlink()
     os.mkfifo(folder / name)
     assert main([str(folder), "--json"]) == (EXIT_OK if name in ("engine.log", "workload.npz") else EXIT_REFUSED)
+
+
+def test_whether_a_harness_lives_does_not_hang_on_clocks(run_folder: RunFolder) -> None:
+    """A file's time and a process's start by the clock move apart where the clock is set."""
+    folder, pid = run_folder(end_ns=0), os.getppid()
+    job = {"harness_pid": pid, "harness_start": alive.start_of(pid)}
+    os.utime(folder / "job.json", (1, 1))
+    assert alive.harness_runs(job, folder / "job.json")
+    assert not alive.harness_runs({**job, "harness_start": "another boot 17"}, folder / "job.json")
+    assert alive.this_harness() == {"harness_pid": os.getpid(), "harness_start": alive.start_of(os.getpid())}
+    assert alive.start_of(1 << 30) is None

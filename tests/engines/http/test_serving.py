@@ -209,3 +209,14 @@ def test_an_argument_that_the_engine_does_not_have_is_a_refusal(monkeypatch):
     assert sessions.counted(Wire(COMPLETIONS, "m", "/root")) == (
         "prompts are sent as token ids (POST /root/v1/completions); tokens are counted by token ids"
     )
+
+
+def test_a_client_whose_capacity_cannot_be_measured_is_used_without_it(monkeypatch):
+    def full(batch, protocol):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(null, "capacity", full)
+    wire = Wire(COMPLETIONS, NAME)
+    found = sessions.told(EngineInfo(version="1", stepping="driven", effective={}), wire, make_load())
+    assert found.client is None
+    assert found.notes[-1] == "what the HTTP client can take at most is unknown: [Errno 28] No space left on device"

@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -27,6 +29,8 @@ WORDS = ("out_of_memory", "no enough gpu memory")  # of an adapter
         (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk_full"),
         (OSError(errno.EFBIG, "File too large"), "file_error"),
+        (OSError(errno.EMFILE, "Too many open files", "/a"), "system_limit"),
+        (RuntimeError("can't start new thread"), "system_limit"),
         (ChildKilled("the server was killed by SIGKILL"), "killed_by_signal"),
         (OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "out_of_memory_device"),
         (RuntimeError("CUDA error: out of memory; CUDA out of memory"), "out_of_memory_device"),
@@ -93,3 +97,25 @@ def test_the_control_channel_is_a_file_of_this_process_alone(tmp_path):
     assert json.loads(os.read(listening, 65536))["text"] == "heard"
     for fd in (read_fd, write_fd, listening):
         os.close(fd)
+
+
+def test_memory_that_the_system_does_not_say_is_unknown(tmp_path):
+    """A sandbox has no VmHWM in /proc/self/status."""
+    (tmp_path / "status").write_text("VmRSS:\t  2048 kB\n")
+    assert worker.resident_bytes("VmRSS", str(tmp_path / "status")) == 2 << 20
+    assert worker.resident_bytes("VmHWM", str(tmp_path / "status")) is None
+    assert worker.resident_bytes("VmHWM", str(tmp_path / "none")) is None
+    assert (worker.resident_bytes("VmHWM") or 0) > 0
+
+
+def test_a_library_that_was_not_preloaded_is_told_from_one_that_was(tmp_path):
+    script = tmp_path / "told.py"
+    script.write_text("from innerloop.engines.worker.main import not_preloaded; print(not_preloaded())")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "LD_PRELOAD": "/gone/liba.so:libm.so.6 libgone.so"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "['/gone/liba.so', 'libgone.so']\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import innerloop as il
+from innerloop.harness import store
 from innerloop.harness.api.collection import figure
 from tests.harness.api.conftest import FIRST_VERSION
 
@@ -34,6 +35,26 @@ def test_each_run_is_there_and_a_broken_one_ends_nothing(folder: Path, made: tup
     with pytest.raises(il.Refused, match="is not JSON"):
         _ = by_name["broken"].result
     assert runs[0].result.spec.engine in ("torch", "vllm")  # the oldest: of the first version
+
+
+def test_a_run_that_cannot_be_looked_at_or_has_gone_is_broken_and_ends_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = store.open
+
+    def another_users(path: Path) -> object:
+        if path.name == "broken":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    count = len(il.runs(folder))
+    monkeypatch.setattr(store, "open", another_users)
+    monkeypatch.setattr("innerloop.harness.result.listing.open", another_users)
+    monkeypatch.setattr("innerloop.harness.result.listing.changed", lambda path: "")
+    runs = il.runs(folder)
+    assert len(list(runs)) == count
+    rows = {Path(row["folder"]).name: row for row in runs.table("latency_s.ttft.p50").to_pylist()}
+    assert (rows["broken"]["status"], rows["broken"]["when"]) == ("broken", None)
 
 
 def test_they_are_chosen_by_what_ran_how_it_ended_and_labels(folder: Path, made: tuple[il.Run, il.Run]) -> None:

@@ -20,6 +20,7 @@ from innerloop.harness.ceilings.model import Ceilings, Key, wanted
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
 from innerloop.harness.environments import Environment
 from innerloop.harness.machine import this_machine
+from innerloop.harness.process import launcher
 from innerloop.harness.report.ceilings import facts
 from tests.harness.ceilings.rates import memory, rate
 from tests.nvml.devices import h100
@@ -43,7 +44,7 @@ def home(tmp_path, monkeypatch):
 
 
 def governed(monkeypatch, governor):
-    monkeypatch.setattr(limits, "host_state", lambda: SimpleNamespace(governor=governor))
+    monkeypatch.setattr(limits, "host_state", lambda: SimpleNamespace(governor=governor, turbo=None))
 
 
 @pytest.fixture
@@ -140,6 +141,26 @@ def test_whatever_decides_a_measurement_makes_another_one(home, environment, mac
     governed(monkeypatch, "powersave")
     limits.ceilings(environment, machine, ["float32"])
     assert len(counted) == len(changes) + 2
+    monkeypatch.setattr(limits, "host_state", lambda: SimpleNamespace(governor="performance", turbo=False))
+    limits.ceilings(environment, machine, ["float32"])
+    monkeypatch.setattr(limits, "clock_limits", lambda: "2x1200")
+    limits.ceilings(environment, machine, ["float32"])
+    assert len(counted) == len(changes) + 4
+
+
+def test_what_the_user_has_set_for_libraries_does_not_reach_a_measurement(monkeypatch):
+    user = {
+        "OMP_THREAD_LIMIT": "1",
+        "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "KMP_AFFINITY": "x",
+    }
+    for name, value in {**user, "LD_LIBRARY_PATH": "/lib", "CUDA_VISIBLE_DEVICES": "1"}.items():
+        monkeypatch.setenv(name, value)
+    found = launcher.environment({**measure.neutral({"KMP_AFFINITY": "own"}), "OMP_NUM_THREADS": "2"})
+    assert not {"OMP_THREAD_LIMIT", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"} & found.keys()
+    assert (found["KMP_AFFINITY"], found["OMP_NUM_THREADS"]) == ("own", "2")
+    assert (found["LD_LIBRARY_PATH"], found["CUDA_VISIBLE_DEVICES"]) == ("/lib", "1")
 
 
 def test_what_a_busy_machine_gave_is_measured_again_after_an_hour_and_the_best_is_kept(
@@ -228,11 +249,13 @@ def test_an_engine_without_torch_borrows_another_environments(home, environment,
 def test_a_run_goes_on_without_what_could_not_be_measured(home, environment, machine, monkeypatch):
     spec = cast("Any", SimpleNamespace(device="cpu", settings=SimpleNamespace(dtype="float32", quantization=None)))
 
-    def fails(*_):
-        raise InnerloopError("it broke")
+    for error in (InnerloopError("it broke"), OSError(28, "No space left on device")):  # for temporary files
 
-    monkeypatch.setattr(measure, "measure", fails)
-    assert limits.for_run(spec, environment, machine, say=lambda _: None) == (None, "it broke")
+        def fails(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(measure, "measure", fails)
+        assert limits.for_run(spec, environment, machine, say=lambda _: None) == (None, str(error))
 
 
 def test_a_gpu_that_is_not_there_has_no_key(machine):

@@ -221,3 +221,13 @@ def test_a_signal_that_a_callback_swallows_still_stops_the_work():
     done = ended(work)
     assert (done.returncode, done.stdout) == (-signal.SIGINT, "went on\n")
     assert done.stderr == "innerloop: interrupted by SIGINT\n"
+
+
+def test_a_current_folder_that_is_gone_is_refused_in_one_line(capsys, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert command.as_command(lambda: len(str(Path("run").absolute()))) == 2
+    assert capsys.readouterr().err == "innerloop: the current folder no longer exists\n  cd to one that does\n"
+    monkeypatch.chdir(tmp_path)

@@ -207,12 +207,13 @@ def test_a_folder_that_is_being_written_is_there_or_not(tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
+@pytest.mark.parametrize("before", ["default_int_handler", "SIG_IGN"])  # a script's background job begins with this
 @pytest.mark.parametrize("program", [["-m", "harness.doctor"], ["-m", "innerloop", "doctor"]])
-def test_from_its_first_line_on_a_command_dies_of_ctrl_c_without_a_word(program, tmp_path):
+def test_from_its_first_line_on_a_command_dies_of_ctrl_c_without_a_word(program, before, tmp_path):
     """The signal comes with the first module of ours that is imported after the package itself."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"signal.signal(signal.SIGINT, signal.{before})\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name in ('harness.doctor', 'innerloop.harness'):\n"

@@ -128,9 +128,9 @@ def test_a_second_use_makes_nothing_and_counts_as_a_use(lock: Path, monkeypatch:
     assert marker.stat().st_mtime > 1e9
 
 
-def test_another_lock_is_another_environment(home: Path, lock: Path) -> None:
+def test_another_lock_is_another_environment(home: Path, lock: Path, wheels: Path) -> None:
     first = environments.create(toys.engine(lock), "cpu")
-    lock.write_text("toy==2.0\n")
+    lock.write_text(f"toy==2.0 --hash=sha256:{toys.sha256(wheels / 'toy-2.0-py3-none-any.whl')}\n")
     second = environments.create(toys.engine(lock), "cpu")
     assert (first.version, second.version) == ("1.0", "2.0")
     assert len(left(home)) == 2
@@ -181,7 +181,7 @@ def test_two_processes_at_once_make_it_once(home: Path, lock: Path) -> None:
 
 
 def test_a_failed_install_shows_the_installers_words_and_leaves_nothing(home: Path, lock: Path) -> None:
-    lock.write_text("toy==1.0\nno-such-toy==3.1\n")
+    lock.write_text(f"{lock.read_text()}no-such-toy==3.1 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(InstallFailed) as failed:
         environments.create(toys.engine(lock), "cpu")
     assert "no-such-toy" in "\n".join(failed.value.details)
@@ -189,6 +189,20 @@ def test_a_failed_install_shows_the_installers_words_and_leaves_nothing(home: Pa
 
 
 def test_a_package_with_another_hash_is_not_installed(home: Path, lock: Path) -> None:
+    lock.write_text(f"toy==1.0 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(InstallFailed) as failed:
+        environments.create(toys.engine(lock), "cpu")
+    assert "hash" in "\n".join(failed.value.details).lower()
+    assert left(home) == []
+
+
+def test_a_users_uv_toml_does_not_turn_hashes_off(
+    home: Path, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UV_NO_CONFIG")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "config" / "uv").mkdir(parents=True)
+    (tmp_path / "config" / "uv" / "uv.toml").write_text("[pip]\nverify-hashes = false\nrequire-hashes = false\n")
     lock.write_text(f"toy==1.0 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(InstallFailed) as failed:
         environments.create(toys.engine(lock), "cpu")

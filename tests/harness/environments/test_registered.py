@@ -193,6 +193,13 @@ def test_unnamed_it_is_used_only_where_innerloop_cannot_install_its_own(
     assert registered.automatic(torch, "cpu") == "my-torch"
     monkeypatch.setattr(registered, "pip_settings", lambda: {"no-index": "true", "find-links": "/wheels"})
     assert registered.automatic(torch, "cpu") is None
+
+    def unreadable() -> dict[str, str]:
+        raise Refused("pip's configuration file cannot be read")
+
+    monkeypatch.setattr(registered, "pip_settings", unreadable)
+    assert registered.automatic(torch, "cpu") == "my-torch"
+    assert registered.automatic(load_engine("vllm"), "cpu") is None  # nothing is registered: it is not asked
     monkeypatch.setattr(registered, "find_uv", lambda: None)
     assert registered.automatic(torch, "cpu") == "my-torch"
     registered.register("another", torch, "cpu", python, [packages], {})

@@ -10,9 +10,18 @@ from typing import Any
 
 import pytest
 
+from innerloop.engines.worker import main as worker
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import content
-from innerloop.harness.experiments.addresses import address_of, known, remember, use_of_machine
+from innerloop.harness.environments import packages as packages_of
+from innerloop.harness.experiments.addresses import (
+    address_of,
+    known,
+    paths_of_arguments,
+    remember,
+    state_of,
+    use_of_machine,
+)
 from innerloop.harness.experiments.axes import Point, parsed
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.grid import done_before, grid_of, processes
@@ -59,6 +68,18 @@ def test_a_users_file_is_part_of_it(tmp_path: Path) -> None:
     before = address(word)
     lengths.write_text("10\n20\n30\n")
     assert address(word) != before
+
+
+def test_what_engine_arguments_name_is_part_of_it(tmp_path: Path) -> None:
+    draft, scales = tmp_path / "draft", tmp_path / "scales.json"
+    draft.mkdir()
+    for file in (draft / "config.json", draft / "model.safetensors", scales):
+        file.write_text("x")
+    given = {"speculative_config": {"model": str(draft)}, "scales": [str(scales)], "n": 1, "text": "/", "gone": "/gone"}
+    assert paths_of_arguments(given) == [str(draft), str(scales)]
+    before = state_of(draft)
+    (draft / "model.safetensors").write_text("xy")
+    assert state_of(draft) != before
 
 
 def test_a_run_is_known_while_its_folder_is_there(tmp_path: Path) -> None:
@@ -127,18 +148,53 @@ def test_how_much_of_the_machine_may_be_used_is_part_of_it(monkeypatch: pytest.M
 
 def test_another_build_of_the_same_version_is_another_address(tmp_path: Path) -> None:
     package = tmp_path / "site" / "own-1.0.dist-info"
-    sources = tmp_path / "checkout"
+    sources = tmp_path / "a checkout"  # a URL has its blank in another form
     package.mkdir(parents=True)
     sources.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
-    editable = {"url": f"file://{sources}", "dir_info": {"editable": True}}
+    editable = {"url": sources.as_uri(), "dir_info": {"editable": True}}
     (package / "direct_url.json").write_text(json.dumps(editable))
     (sources / "core.py").write_text("a = 1\n")
     variables = {"PYTHONPATH": str(package.parent)}
     first = content(Path(sys.executable), variables)
     assert content(Path(sys.executable), variables) == first
     (sources / "core.py").write_text("a = 10\n")
-    assert content(Path(sys.executable), variables) != first
+    second = content(Path(sys.executable), variables)
+    assert second != first
+    (sources / ".#core.py").symlink_to("somebody@host.1234")  # an editor's
+    assert content(Path(sys.executable), variables) == second
+    (sources / "kernel.cuh").write_text("")
+    assert content(Path(sys.executable), variables) != second
+
+
+def test_one_package_whose_metadata_are_damaged_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in {
+        "old": b"Name: old\nAuthor: J\xe9r\xf4me\n",
+        "whole": b"Name: whole\nVersion: 2\n",
+        "none": None,
+    }.items():
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        if text is not None:
+            (folder / "METADATA").write_bytes(b"Metadata-Version: 2.1\n" + text)
+    (tmp_path / "whole-1.0.dist-info" / "direct_url.json").write_text("{")
+    variables = {"PYTHONPATH": str(tmp_path)}
+    found = packages_of(Path(sys.executable), variables)
+    assert (found["old"], found["whole"]) == ("1.0", "2")
+    assert "none" not in found
+    assert content(Path(sys.executable), variables)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert worker.versions()["packages"]["whole"] == "2"
+
+
+def test_of_a_package_that_is_there_twice_the_one_is_told_that_an_import_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numpy-0.0.1.dist-info").mkdir()
+    (tmp_path / "numpy-0.0.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert worker.versions()["packages"]["numpy"] == "0.0.1"
+    assert packages_of(Path(sys.executable), {"PYTHONPATH": str(tmp_path)})["numpy"] == "0.0.1"
 
 
 @pytest.mark.parametrize("runs", [[{"run": "x"}], [1], {}, [{"run": 1, "status": "", "boot": "", "time": ""}], None])

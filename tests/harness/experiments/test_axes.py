@@ -115,6 +115,11 @@ def test_a_value_comes_back_as_it_was(value: Any) -> None:
     assert text_of("a b", quoted=False) == "a b"
 
 
+def test_off_is_the_word_that_yaml_reads_as_false() -> None:
+    words = words_of_values({"ceilings": False, "device_telemetry": False, "set.prefix_caching": False})
+    assert words == ("--ceilings=off", "--device-telemetry=off", "--set=prefix_caching=false")
+
+
 def test_names_leave_out_what_goes_with_something_else_and_are_told_apart() -> None:
     points = [
         Point({"workload": "a/few.yaml", "set.prefix_caching": False}, ()),

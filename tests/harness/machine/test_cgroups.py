@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from innerloop.harness.machine import cgroups
+from innerloop.harness.process import ended
 
 GIB = 1 << 30
 
@@ -65,3 +66,25 @@ def test_a_group_that_is_not_visible_from_inside_a_container_is_passed_over(tree
 def test_a_system_without_control_groups_has_no_limits(tree: Path) -> None:
     assert cgroups.cpu_quota(tree, tree / "absent") is None
     assert cgroups.memory(tree, tree / "absent") is None
+
+
+def test_where_the_kernel_does_not_say_which_group_it_is_the_root_is_taken(tree: Path) -> None:
+    group(tree, cpu__max="50000 100000", memory__max=str(GIB), memory__current="0")
+    assert cgroups.cpu_quota(tree, tree / "none") == 0.5
+    assert cgroups.memory(tree, tree / "none") == (GIB, GIB)
+    old = tree.with_name("old")
+    group(old / "cpu", cpu__cfs_quota_us="200000", cpu__cfs_period_us="100000")
+    assert cgroups.cpu_quota(old, tree / "none") == 2.0
+
+
+def test_only_what_was_killed_for_memory_in_this_group_counts(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group(tree / "a", memory__events="low 0\noom 9\noom_kill 7")
+    group(tree / "a" / "b", memory__events="low 0\noom 3\noom_kill 2")
+    assert cgroups.oom_kills(tree, own(tree, "0::/a/b\n")) == 2
+    assert cgroups.oom_kills(tree, own(tree, "0::/a\n")) == 7
+    group(tree / "memory" / "job", memory__oom_control="oom_kill 4")
+    assert cgroups.oom_kills(tree, own(tree, "4:memory:/job\n0::/\n")) is None
+    monkeypatch.setattr(cgroups, "oom_kills", lambda: 5)
+    assert ended.oom_kills() == 5
+    monkeypatch.setattr(cgroups, "oom_kills", lambda: None)
+    assert ended.oom_kills() >= 0

@@ -93,6 +93,17 @@ def test_a_slice_has_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert visible_gpus() == ()
 
 
+def test_a_slice_whose_memory_is_not_said_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def memory(handle: Any) -> Any:
+        raise NVMLError("not supported")
+
+    module = nvml("A", "B")
+    module.nvmlDeviceGetMemoryInfo = memory
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-7")
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    assert [(gpu.name, gpu.uuid, gpu.memory_bytes) for gpu in visible_gpus()] == [("B", "MIG-7", None)]
+
+
 def test_a_device_that_does_not_answer_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen(monkeypatch, nvml("A", "B", fallen=0)) == ["B"]
 

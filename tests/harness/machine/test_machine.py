@@ -157,3 +157,22 @@ def test_a_cache_of_nobody_is_refused_with_what_to_do(monkeypatch: pytest.Monkey
     with pytest.raises(Refused, match="has no home folder") as refused:
         cache_folder()
     assert refused.value.details == ("set INNERLOOP_HOME to a writable folder",)
+
+
+def test_what_proc_does_not_say_is_asked_of_the_system_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden() -> None:
+        raise KeyError(b"MemTotal:")  # psutil's, of a file that is empty
+
+    monkeypatch.setattr(psutil, "virtual_memory", hidden)
+    monkeypatch.setattr(psutil, "cpu_times", hidden)
+    total, available = machine.memory()
+    assert total == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < available <= total
+    assert machine.cpu_times() is None
+    assert 0 < this_machine().memory_bytes <= total
+
+
+def test_an_arm_cpu_is_told_from_another_by_its_registers() -> None:
+    fields = {"cpu implementer": "0x41", "cpu part": "0xd40", "cpu variant": "0x1"}
+    assert machine._arm(fields) == "Arm CPU 41-d40-1"
+    assert machine._arm({}) is None

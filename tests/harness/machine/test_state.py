@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from innerloop.harness.machine.state import host_state, numa_node, numa_nodes
+from innerloop.harness.machine.state import clock_limits, host_state, numa_node, numa_nodes
 
 
 def put(root: Path, path: str, text: str) -> None:
@@ -64,3 +64,11 @@ def test_memory_nodes_are_those_of_the_cpus_that_may_be_used(tmp_path: Path, mon
     for affinity, found in (({0, 1}, None), ({0, 2}, 2), ({9}, None)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, these=affinity: these)
         assert numa_nodes(tmp_path) == found
+
+
+def test_the_clocks_that_cores_may_have_tell_their_kinds_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cpu, khz in enumerate((3800000, 3800000, 2600000, 2600000)):
+        put(tmp_path, f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_max_freq", str(khz))
+    for affinity, found in (({0, 1}, "2x3800"), ({0, 2, 3}, "1x3800 2x2600"), ({9}, None)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, these=affinity: these)
+        assert clock_limits(tmp_path) == found

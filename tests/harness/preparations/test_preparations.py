@@ -119,9 +119,8 @@ def test_a_command_that_a_signal_ends_is_told_by_its_name(prepare):
 
 def test_an_interpreter_that_does_not_start_is_a_failure_with_the_guards_words(prepare):
     prepare.environment = replace(own_environment(), python=prepare.room / "python")
-    with pytest.raises(PreparationFailed, match="ended with its guard process") as raised:
+    with pytest.raises(PreparationFailed, match="/python could not be started: No such file or directory"):
         prepare(writing(prepare.room))
-    assert any("FileNotFoundError" in line for line in raised.value.details)
 
 
 def test_a_command_may_not_take_longer_than_the_limit(prepare):

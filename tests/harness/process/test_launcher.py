@@ -229,3 +229,34 @@ def test_a_worker_that_cannot_be_started_leaves_no_file_open(tmp_path):
     with pytest.raises(FileNotFoundError):
         launcher.Worker(Path(sys.executable), tmp_path / "job.json", tmp_path / "none" / "engine.log", {})
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_worker_that_ended_in_time_is_not_late_though_that_is_heard_late(tmp_path, clock):
+    """As after Ctrl-Z and fg: the harness stood still while the worker came to its end."""
+
+    class Ended:
+        alive = True
+
+        def events(self, wait_s):
+            clock.sleep(3600)
+            phases = [
+                {"event": "phase", "time_ns": 1001 * NS, "phase": "measure"},
+                {"event": "done", "time_ns": 1002 * NS},
+            ]
+            return [*phases, {"event": "exit", "time_ns": 1002 * NS, "code": 0, "leftover": 0}]
+
+    outcome, limits = Outcome(), Limits(hang_s=60, total_s=60)
+    launcher.watch(Ended(), [tmp_path], limits, lambda outcome: None, outcome)  # type: ignore[arg-type]
+    assert outcome.failure is None
+
+
+def test_a_program_that_cannot_be_started_is_told_from_a_guard_that_was_killed(tmp_path):
+    worker = Worker(tmp_path / "gone", tmp_path / "job.json", tmp_path / "engine.log", {})
+    outcome = Outcome()
+    try:
+        launcher.watch(worker, [tmp_path], Limits(), lambda outcome: None, outcome)
+    finally:
+        worker.close()
+    assert outcome.failure is not None
+    assert outcome.failure.cause == "file_error"
+    assert outcome.failure.message == f"{tmp_path}/gone could not be started: No such file or directory"

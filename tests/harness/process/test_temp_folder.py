@@ -31,3 +31,12 @@ def test_in_place_of_a_long_one_a_worker_gets_one_in_which_a_socket_can_be(
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
     path.unlink()
+
+
+def test_where_no_folder_can_be_written_a_worker_is_given_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    assert "TMPDIR" not in environment({})

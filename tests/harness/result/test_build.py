@@ -91,6 +91,13 @@ def test_a_trace_that_does_not_add_up_makes_it_suspect(build: Any, offline_table
     assert result.checks[0].code == "output_sums"
 
 
+def test_a_library_that_was_not_preloaded_makes_it_suspect(build: Any, reported: dict[str, Any]) -> None:
+    result = build(reported={**reported, "not_preloaded": ["/gone/libtcmalloc.so.4"]})
+    assert doubts(result) == ["not_preloaded"]
+    assert any("without /gone/libtcmalloc.so.4," in reason.detail for reason in result.reasons)
+    assert result.status == "suspect"
+
+
 def test_a_prefix_cache_is_allowed_for(build: Any, reported: dict[str, Any], offline_tables: Tables) -> None:
     steps = offline_tables.steps.copy()
     steps["prefill_tokens"][0] -= 16

@@ -7,7 +7,7 @@ import pytest
 
 from innerloop.harness.cli.errors import InnerloopError
 from innerloop.harness.result.codes import FAILURES
-from innerloop.harness.session.causes import cause_of, refuses
+from innerloop.harness.session.causes import advice_of, cause_of, refuses
 from innerloop.harness.session.job import FILES, take_back
 
 
@@ -21,7 +21,9 @@ from innerloop.harness.session.job import FILES, take_back
         (PermissionError(errno.EACCES, "Permission denied", "/a"), "file_error"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out_of_memory_host"),
         (MemoryError(), "out_of_memory_host"),
-        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "harness"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "system_limit"),
+        (OSError(errno.EMFILE, "Too many open files"), "system_limit"),
+        (RuntimeError("can't start new thread"), "system_limit"),
         (InnerloopError("the folder cannot be removed"), "harness"),
         (ZeroDivisionError(), "harness"),
     ],
@@ -35,6 +37,10 @@ def test_a_file_that_is_refused_before_the_worker_starts_refuses_the_run(tmp_pat
     denied, log = PermissionError(errno.EACCES, "Permission denied", "/cache"), tmp_path / "engine.log"
     assert refuses(denied, log)
     assert not refuses(ZeroDivisionError(), log)
+    limited = OSError(errno.EMFILE, "Too many open files")
+    assert refuses(limited, log)
+    assert "ulimit -n" in advice_of(limited)
+    assert "ulimit -f" in advice_of(denied)
     log.touch()
     assert not refuses(denied, log)
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -125,3 +126,22 @@ def test_another_system_is_said_to_have_no_telemetry(monkeypatch: pytest.MonkeyP
     assert found.error is not None
     assert "darwin" in found.error
     assert summary(found, 0, 10**9) is None
+
+
+@linux
+@pytest.mark.parametrize("loadavg", [None, ""])
+def test_processes_are_found_where_the_kernel_does_not_say_that_there_are_new_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loadavg: str | None
+) -> None:
+    """As in a sandbox without /proc/loadavg, or with an empty one."""
+    real = processes._opened
+    if loadavg is not None:
+        (tmp_path / "loadavg").write_text(loadavg)
+    there = str(tmp_path / "loadavg")
+    monkeypatch.setattr(processes, "_opened", lambda path: real(there if path == "/proc/loadavg" else path))
+    tree = Tree(os.getpid())
+    before = tree.usage().processes
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in tree.members()
+        assert tree.usage().processes == before + 1
+    tree.close()

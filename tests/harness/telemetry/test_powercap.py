@@ -76,3 +76,9 @@ def test_memory_that_is_not_counted_apart_is_missing(tmp_path: Path) -> None:
     sampler = CpuEnergySampler(tmp_path, 0.01)
     sampler.start(-1)
     assert np.isnan(sampler.stop().table["dram_j"]).all()
+
+
+def test_a_counter_whose_range_is_not_said_hides_no_other(root: Path) -> None:
+    (root / "intel-rapl:1" / "max_energy_range_uj").unlink()
+    (root / "intel-rapl:0:1" / "energy_uj").write_text("")
+    assert zones(root) == {"package": [root / "intel-rapl:0"], "dram": []}
