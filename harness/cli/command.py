@@ -45,6 +45,8 @@ def _done(work: Callable[[], int], keeps: bool, held: stop_signals, out: Lasting
         stopped.take()
         return 128 + stopped.number, (f"interrupted by {stopped}",)
     except OSError as error:
+        if error.filename is None and not _is_somewhere():
+            return EXIT_REFUSED, ("the current folder has been removed", "cd to another one")
         if error.filename is None:
             raise
         return EXIT_REFUSED, (f"{os.fsdecode(error.filename)[:SHOWN]}: {error.strerror}",)
@@ -52,6 +54,15 @@ def _done(work: Callable[[], int], keeps: bool, held: stop_signals, out: Lasting
         lost = EXIT_FAILED if code == EXIT_OK and not keeps else code
         return lost, (f"the output could not be written: {out.lost.strerror}",)
     return (128 + held.taken if code == EXIT_INTERRUPTED and held.taken else code), ()
+
+
+def _is_somewhere() -> bool:
+    """Whether this process has a current folder; without, no relative path leads anywhere."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def signals_passed_on(work: Callable[[], Got]) -> Got:

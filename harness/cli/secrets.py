@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from innerloop.harness.cli.errors import Refused
@@ -17,7 +17,8 @@ WORDS = (
 )
 NAME = re.compile(rf"(?:^|[_.-])(?:{WORDS})(?:$|[_.-])", re.IGNORECASE)
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-USER_IN_URL = re.compile(r"(?<=://)[^/\s]+(?=@)")
+USER_IN_URL = re.compile(r"(?<=:/)(/?)[^/\s]+(?=@)")  # a path has one slash of its two
+SPECIAL = re.compile(r"[<\[{|].*[>\]}|]")  # a tokenizer's own tokens: <s>, [PAD], <|im_end|>
 IN_QUERY = re.compile(r"([?&]([\w.-]+)=)[^&#\s]+")
 AS_FLAG = re.compile(r"(?<!\S)(--?([A-Za-z][\w.-]*)(?:=|\s+))(?!-)\S+")
 ASSIGNED = re.compile(r"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!\(set; )(?!\d{1,6}\b)[^\s,;]+")
@@ -41,10 +42,18 @@ def hidden(value: str) -> str:
     def after_name(found: re.Match[str]) -> str:
         return found[1] + HIDDEN if is_secret(found[2]) else found[0]
 
-    value = USER_IN_URL.sub(HIDDEN, value)
+    value = USER_IN_URL.sub(rf"\1{HIDDEN}", value)
     for pattern in (IN_QUERY, AS_FLAG, ASSIGNED, IN_JSON):
         value = pattern.sub(after_name, value)
     return BY_FORM.sub(HIDDEN, IN_HEADER.sub(rf"\1{HIDDEN}", value))
+
+
+def places(text: str) -> Iterator[tuple[int, int]]:
+    """Where in a text `hidden` finds a credential: its first character, and the one behind it."""
+    for pattern in (USER_IN_URL, IN_QUERY, AS_FLAG, ASSIGNED, IN_JSON, IN_HEADER, BY_FORM):
+        for found in pattern.finditer(text):
+            if pattern.groups < 2 or is_secret(found[2]):
+                yield found.end(1) if pattern.groups else found.start(), found.end()
 
 
 def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
@@ -86,8 +95,9 @@ def _secret_in(name: str, value: Any) -> str | None:
     """Where a credential is: `a.b`; None where there is none."""
     if (
         value is not None
-        and is_secret(name.rpartition(".")[2])
+        and is_secret(name.rpartition(".")[2].partition("[")[0])
         and not ("." in name and isinstance(value, (int, float)))
+        and not (isinstance(value, str) and SPECIAL.fullmatch(value))
     ):
         return name  # a number deep in a configuration is a token's id
     if isinstance(value, str):

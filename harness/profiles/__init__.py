@@ -101,7 +101,7 @@ def _own(family: str, option: str, name: str) -> tuple[Fields, str]:
         return from_config(config, str(config)), str(config)
     if "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
         path, source = Path(os.path.expanduser(name)), name
-        if not os.path.isfile(path):  # unlike Path.is_file, also False where a folder may not be entered
+        if not os.path.lexists(path):  # of what is there and no regular file its reader says what is wrong
             beside = [p.name for p in path.parent.glob("*.y*ml")] if os.path.isdir(path.parent) else []
             raise Refused(f"--{option}: there is no file {name}{nearest(path.name, beside)}")
     else:

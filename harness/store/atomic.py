@@ -23,6 +23,7 @@ def whole(path: Path, *, contended: bool = False) -> Iterator[Path]:
 
     Raises:
         Refused: a device or a FIFO is there, which would be replaced by a file.
+        OSError: it cannot be written; names `path` and not the partial file.
     """
     if (path.exists() and not path.is_file() and not path.is_dir()) or path.absolute().parts[1:-1] in STREAMS:
         raise Refused(f"{path} is not a regular file; name one, which is written whole or not at all")
@@ -34,6 +35,10 @@ def whole(path: Path, *, contended: bool = False) -> Iterator[Path]:
             with held.released():
                 yield partial
             replace_file(partial, path)
+        except OSError as error:
+            if error.filename in (partial, str(partial)):
+                error.filename, error.filename2 = str(path), None
+            raise
         finally:
             partial.unlink(missing_ok=True)
 

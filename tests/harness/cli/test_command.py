@@ -221,3 +221,14 @@ def test_a_signal_that_a_callback_swallows_still_stops_the_work():
     done = ended(work)
     assert (done.returncode, done.stdout) == (-signal.SIGINT, "went on\n")
     assert done.stderr == "innerloop: interrupted by SIGINT\n"
+
+
+def test_a_current_folder_that_is_gone_is_said(tmp_path: Path) -> None:
+    script = "import os, sys\nfrom innerloop.harness.cli import command\nos.rmdir(os.getcwd())\n"
+    script += "command.leave(command.as_command(os.getcwd))"
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+    )
+    said = "innerloop: the current folder has been removed\n  cd to another one\n"
+    assert (done.returncode, done.stderr) == (2, said)

@@ -68,3 +68,9 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path: Path, place: str) -> None:
     with pytest.raises(Refused, match="is not a regular file"):
         atomic.write_text(tmp_path / place, "ours")
     assert not (tmp_path / place).is_file() or place == "/dev/fd/0"
+
+
+def test_a_file_that_cannot_be_written_is_named_and_not_its_partial_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as refused:
+        atomic.write_text(tmp_path / "none" / "a.json", "one", contended=True)
+    assert refused.value.filename == str(tmp_path / "none" / "a.json")
