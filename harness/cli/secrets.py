@@ -21,7 +21,7 @@ USER_IN_URL = re.compile(r"(?<=:/)(/?)[^/\s]+(?=@)")  # a path has one slash of 
 SPECIAL = re.compile(r"[<\[{|].*[>\]}|]")  # a tokenizer's own tokens: <s>, [PAD], <|im_end|>
 IN_QUERY = re.compile(r"([?&]([\w.-]+)=)[^&#\s]+")
 AS_FLAG = re.compile(r"(?<!\S)(--?([A-Za-z][\w.-]*)(?:=|\s+))(?!-)\S+")
-ASSIGNED = re.compile(r"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!\(set; )(?!\d{1,6}\b)[^\s,;]+")
+ASSIGNED = re.compile(r"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!\(set; |\d{1,6}\b|VALUE\b)[^\s,;]+")
 IN_JSON = re.compile(r"([\"']([\w.-]+)[\"']\s*:\s*)(?:\"[^\"]+\"|'[^']+')")
 IN_HEADER = re.compile(r"(\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*\d)[\w.~+/=-]{8,}", re.IGNORECASE)
 BY_FORM = re.compile(  # as Hugging Face, OpenAI and its like, GitHub, GitLab and AWS write theirs

@@ -79,6 +79,11 @@ def test_what_was_run_keeps_its_exit_code_where_its_output_is_lost(monkeypatch, 
     """A verb that runs something has its result on the disk; one that only looks has nothing but its output."""
     seen = []
     module = importlib.import_module(f"innerloop.harness.{verb}")
-    monkeypatch.setattr(module, "as_command", lambda work, keeps=False: seen.append(keeps) or 0)
+
+    def as_command(work, keeps=False):
+        seen.append(keeps)
+        return 0
+
+    monkeypatch.setattr(module, "as_command", as_command)
     assert module.main(words) == 0
     assert seen == [keeps]

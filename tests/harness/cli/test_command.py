@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -232,3 +233,11 @@ def test_a_current_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     )
     said = "innerloop: the current folder has been removed\n  cd to another one\n"
     assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_a_file_that_a_full_disk_cuts_is_named_and_no_refusal(capsys):
+    def full() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "p.html")
+
+    assert command.as_command(full) == 3
+    assert capsys.readouterr().err == "innerloop: p.html: No space left on device\n"

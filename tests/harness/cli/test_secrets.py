@@ -56,6 +56,7 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
         ("-Xmx4g --verbose", "-Xmx4g --verbose"),
         ("api_key=k-1 rate=2", f"api_key={HIDDEN} rate=2"),
         ("eos_token=2 x=y", "eos_token=2 x=y"),
+        ("--label takes KEY=VALUE; got 'x'", "--label takes KEY=VALUE; got 'x'"),  # innerloop's own words
         ('{"api_key": "k-1", "rate": "2"}', f'{{"api_key": {HIDDEN}, "rate": "2"}}'),
         ("Authorization: Bearer k-123456789", f"Authorization: Bearer {HIDDEN}"),
         ("a basic configuration", "a basic configuration"),
