@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from innerloop.harness import __version__
-from innerloop.harness.cli.command import leave
+from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, exit_codes, nearest
 from innerloop.harness.cli.helptext import columns, filled
 from innerloop.harness.cli.output import say, tell
@@ -30,17 +30,25 @@ def main() -> int:
     if verb == "help" and arguments and arguments[0] not in HELP:
         verb, arguments = arguments[0], [*arguments[1:], "--help"]
     if verb in ("help", *HELP):
-        say(*filled(help_text(), columns()))
-        return EXIT_OK
+        return told(*filled(help_text(), columns()))
     if verb in ("--version", "version"):
-        say(f"innerloop {__version__}")
-        return EXIT_OK
+        return told(f"innerloop {__version__}")
     if verb not in VERBS:
         what = "option" if verb.startswith("-") else "command"
         hint = nearest(verb, VERBS) if what == "command" else "; innerloop --help lists the commands"
         tell(f"there is no {what} {verb!r}{hint}")
         return EXIT_REFUSED
     return entry(verb)(arguments)
+
+
+def told(*lines: str) -> int:
+    """Prints lines, and returns the exit code."""
+
+    def work() -> int:
+        say(*lines)
+        return EXIT_OK
+
+    return as_command(work)
 
 
 def help_text() -> str:

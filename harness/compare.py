@@ -107,7 +107,7 @@ def parser() -> CommandLine:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: compare(arguments))
+    return as_command(lambda: compare(arguments), keeps=arguments.base is not None and not arguments.dry_run)
 
 
 def compare(arguments: argparse.Namespace) -> int:

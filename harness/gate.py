@@ -59,8 +59,9 @@ def gate(arguments: argparse.Namespace) -> int:
     what, to = asked(arguments), output(arguments)
     given = what.rules() if what.fail_if else None
     found = compared_runs(arguments.baseline, arguments.run, what)
-    default = Rules((default_condition(found.metric, found.margin),), what.allow_undecided, what.allow_suspect)
-    return tell(found, given or default, to)
+    if given is None:
+        given = Rules((default_condition(found.metric, found.margin),), what.allow_undecided, what.allow_suspect)
+    return tell(found, given, to)
 
 
 if __name__ == "__main__":

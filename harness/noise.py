@@ -48,7 +48,7 @@ def parser() -> CommandLine:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: noise(arguments))
+    return as_command(lambda: noise(arguments), keeps=arguments.base is not None)
 
 
 def noise(arguments: argparse.Namespace) -> int:

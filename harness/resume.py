@@ -53,7 +53,7 @@ def parser() -> CommandLine:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     return as_command(
-        lambda: resume(find_run(arguments.folder), Output(arguments.json), arguments.budget, arguments.on)
+        lambda: resume(find_run(arguments.folder), Output(arguments.json), arguments.budget, arguments.on), keeps=True
     )
 
 

@@ -37,7 +37,7 @@ def parser() -> CommandLine:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: suite(arguments), keeps=not arguments.dry_run)
+    return as_command(lambda: suite(arguments), keeps=arguments.name is not None and not arguments.dry_run)
 
 
 def suite(arguments: argparse.Namespace) -> int:

@@ -228,6 +228,9 @@ def remove(name: str, root: Path) -> Path:
     path = root / name
     if path not in made(root):
         raise Refused(f"there is no checkpoint {name!r}{nearest(name, [known.name for known in made(root)])}")
-    with disk_errors(path, ADVICE), locked(path, lambda text: None):
-        discard(path)
+    try:
+        with locked(path, lambda text: None):
+            discard(path)
+    except OSError as error:
+        raise Refused(f"{path} cannot be removed: {error.strerror or error}") from None
     return path

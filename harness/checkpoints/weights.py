@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.checkpoints.safetensors_file import INDEX, JSON_LIMIT_BYTES, whole_size
@@ -131,7 +132,7 @@ def read_object(path: Path) -> Document:
     if read_bytes(path, str(path), JSON_LIMIT_BYTES).startswith(codecs.BOM_UTF8):
         raise Refused(
             f"{path} begins with a byte order mark, with which engines do not read it",
-            f"remove it: sed -i '1s/^\\xef\\xbb\\xbf//' {path}",
+            f"remove it: sed -i '1s/^\\xef\\xbb\\xbf//' {quote(str(path))}",
         )
     content = read_json(path, str(path), JSON_LIMIT_BYTES)
     if not isinstance(content, dict):

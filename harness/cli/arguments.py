@@ -6,11 +6,15 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
-from innerloop.harness.cli.errors import EXIT_REFUSED, Refused, closest, nearest
+from innerloop.harness.cli.command import as_command
+from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused, closest, nearest
 from innerloop.harness.cli.helptext import HelpFormatter
+from innerloop.harness.cli.output import say
+from innerloop.harness.cli.secrets import HIDDEN, hidden, is_secret
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import printable
 
@@ -43,8 +47,18 @@ class CommandLine(argparse.ArgumentParser):
             self.error(self._unknown(unknown[0], words))
         return found
 
+    def print_help(self, file: Any = None) -> None:
+        """Prints help, in any encoding; where it cannot be printed, that is the end, and says so."""
+
+        def printed() -> int:
+            say(self.format_help().removesuffix("\n"), file=file)
+            return EXIT_OK
+
+        if code := as_command(printed):
+            self.exit(code)
+
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_REFUSED, printable(f"innerloop: {self.said(message)}\n"))
+        self.exit(EXIT_REFUSED, printable(hidden(f"innerloop: {self.said(message)}\n")))
 
     def said(self, message: str) -> str:
         """argparse's own words as ours: the flag first, then what is wrong, then the fix."""
@@ -76,9 +90,11 @@ class CommandLine(argparse.ArgumentParser):
             hint = f"; did you mean {' or '.join(close)}?" if close else f"; {parser._help()}"
             return f"there is no option {flag}{hint}"
         meant = parser._as_assignment(word, words) or (parser.suggest and parser.suggest(word))
+        before = [one for one, value in pairwise(words) if value == word]
+        shown = HIDDEN if any(map(is_secret, before)) else repr(word)
         if meant:
-            return f"unexpected argument {word!r}; use {meant}"
-        return f"unexpected argument {word!r}; {parser._help()}"
+            return f"unexpected argument {shown}; use {meant}"
+        return f"unexpected argument {shown}; {parser._help()}"
 
     def _as_assignment(self, word: str, words: Sequence[str]) -> str | None:
         """`--set NAME VALUE`, where `--set NAME=VALUE` was meant."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from innerloop.harness.cli.signals import Stopped, stop_signals
 from innerloop.harness.cli.verbs import as_called
 
 SHOWN = 300  # letters of a path
+FULL = (errno.ENOSPC, errno.EDQUOT)
 Got = TypeVar("Got")
 
 
@@ -49,7 +51,8 @@ def _done(work: Callable[[], int], keeps: bool, held: stop_signals, out: Lasting
             if not _here():
                 return EXIT_REFUSED, ("the current folder no longer exists", "cd to one that does")
             raise
-        return EXIT_REFUSED, (f"{os.fsdecode(error.filename)[:SHOWN]}: {error.strerror}",)
+        code = EXIT_FAILED if error.errno in FULL else EXIT_REFUSED
+        return code, (f"{os.fsdecode(error.filename)[:SHOWN]}: {error.strerror}",)
     if out.lost is not None and out.lost.errno not in GONE:
         lost = EXIT_FAILED if code == EXIT_OK and not keeps else code
         return lost, (f"the output could not be written: {out.lost.strerror}",)

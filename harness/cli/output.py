@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused, told
+from innerloop.harness.cli.secrets import hidden
 from innerloop.harness.cli.words import BIDI, printable
 
 if TYPE_CHECKING:
@@ -52,17 +54,19 @@ def say(*lines: str, file: TextIO | None = None) -> None:
 
 
 def tell(line: str, *details: str) -> None:
-    """What went wrong, on stderr, and what to do about it; a terminal that is gone takes nothing from the work."""
+    """What went wrong, on stderr, and what to do about it, without credentials; a terminal that is gone takes nothing
+    from the work."""
     with suppress(OSError, ValueError):
         text = "\n".join((f"innerloop: {line}", *(f"  {one}" for one in details)))
-        print(printable(text), file=sys.stderr, flush=True)
+        print(printable(hidden(text)), file=sys.stderr, flush=True)
 
 
 def refuse_one_file_twice(files: Sequence[tuple[str, Path | None]]) -> None:
-    """Raises: Refused: two of the flags name one file, so that the second would replace what the first has written."""
-    seen: dict[Path, str] = {}
+    """Raises: Refused: two of the flags name one file, by whatever paths, so that the second would replace what the
+    first has written."""
+    seen: dict[str, str] = {}
     for flag, path in files:
-        if path is not None and (other := seen.setdefault(path.absolute(), flag)) != flag:
+        if path is not None and (other := seen.setdefault(os.path.realpath(path), flag)) != flag:
             raise Refused(f"{other} and {flag} name the same file, {path}")
 
 

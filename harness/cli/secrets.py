@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from innerloop.harness.cli.errors import Refused
@@ -25,10 +25,11 @@ OF_TEXT = re.compile(  # tokens of a vocabulary, which models and prompts name: 
     re.IGNORECASE,
 )
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-USER_IN_URL = re.compile(r"(?<=://)[^/\s]+(?=@)")
+USER_IN_URL = re.compile(r"(?<=:/)(/?)[^/\s]+(?=@)")  # a path has one slash of its two
+SPECIAL = re.compile(r"[<\[{|].*[>\]}|]")  # a tokenizer's own tokens: <s>, [PAD], <|im_end|>
 IN_QUERY = re.compile(r"([?&]([\w.-]+)=)[^&#\s]+")
 AS_FLAG = re.compile(r"(?<!\S)(--?([A-Za-z][\w.-]*)(?:=|\s+))(?!-)\S+")
-ASSIGNED = re.compile(r"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!\(set; )(?!\d{1,6}\b)[^\s,;]+")
+ASSIGNED = re.compile(r"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!\(set; |\d{1,6}\b|VALUE\b)[^\s,;]+")
 IN_JSON = re.compile(r"([\"']([\w.-]+)[\"']\s*:\s*)(?:\"[^\"]+\"|'[^']+')")
 IN_HEADER = re.compile(r"(\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*\d)[\w.~+/=-]{8,}", re.IGNORECASE)
 BY_FORM = re.compile(  # as Hugging Face, OpenAI and its like, GitHub, GitLab and AWS write theirs
@@ -50,10 +51,18 @@ def hidden(value: str) -> str:
     def after_name(found: re.Match[str]) -> str:
         return found[1] + HIDDEN if is_secret(found[2]) else found[0]
 
-    value = USER_IN_URL.sub(HIDDEN, value)
+    value = USER_IN_URL.sub(rf"\1{HIDDEN}", value)
     for pattern in (IN_QUERY, AS_FLAG, ASSIGNED, IN_JSON):
         value = pattern.sub(after_name, value)
     return BY_FORM.sub(HIDDEN, IN_HEADER.sub(rf"\1{HIDDEN}", value))
+
+
+def places(text: str) -> Iterator[tuple[int, int]]:
+    """Where in a text `hidden` finds a credential: its first character, and the one behind it."""
+    for pattern in (USER_IN_URL, IN_QUERY, AS_FLAG, ASSIGNED, IN_JSON, IN_HEADER, BY_FORM):
+        for found in pattern.finditer(text):
+            if pattern.groups < 2 or is_secret(found[2]):
+                yield found.end(1) if pattern.groups else found.start(), found.end()
 
 
 def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
@@ -67,7 +76,7 @@ def own_secrets() -> list[str]:
     none (`required`, `8080`)."""
     held: set[str] = set()
     for name, value in os.environ.items():
-        users = USER_IN_URL.findall(value)
+        users = [found[0].lstrip("/") for found in USER_IN_URL.finditer(value)]
         held.update(
             map(str.strip, value.splitlines())
             if is_secret(name)
@@ -104,8 +113,9 @@ def _secret_in(name: str, value: Any) -> str | None:
     """Where a credential is: `a.b`; None where there is none."""
     if (
         value is not None
-        and is_secret(name.rpartition(".")[2])
+        and is_secret(name.rpartition(".")[2].partition("[")[0])
         and not ("." in name and isinstance(value, (int, float)))
+        and not (isinstance(value, str) and SPECIAL.fullmatch(value))
     ):
         return name  # a number deep in a configuration is a token's id
     if isinstance(value, str):

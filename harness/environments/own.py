@@ -69,6 +69,17 @@ def located(path: Path) -> Path:
     return Path(found) if found else Path(os.path.expanduser(path)).absolute()
 
 
+def _lack(python: Path) -> str:
+    """Why a path is no interpreter that this user can run."""
+    try:
+        os.stat(python)
+    except PermissionError:
+        return "cannot be reached by this user"
+    except OSError:
+        return "does not exist"
+    return "is not executable"
+
+
 def look(
     path: Path,
     engine: EngineProfile,
@@ -86,11 +97,12 @@ def look(
     """
     recipe = recipe_of(engine, device)
     python = located(path)
-    if (python / "bin" / "python").exists():
+    if os.path.exists(python / "bin" / "python"):  # unlike Path.exists, also False where a folder may not be entered
         python = python / "bin" / "python"
-    if not python.is_file() or not os.access(python, os.X_OK):
-        state = "is not executable" if python.exists() else "does not exist"
-        raise Refused(f"{option}: {path} {state}; give the path to the Python interpreter in the engine's environment")
+    if not os.path.isfile(python) or not os.access(python, os.X_OK):
+        raise Refused(
+            f"{option}: {path} {_lack(python)}; give the path to the Python interpreter in the engine's environment"
+        )
     probed = probe(python, variables)
     installed, version = probed["packages"], probed["version"]
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_PYTHON:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from innerloop.harness.analysis.verdicts import blocks_for
 from innerloop.harness.cli.errors import Refused
@@ -31,7 +32,7 @@ def blocks_of(folder: Path) -> list[Block]:
             a, b = (folder / RUNS / block[side].job for side in (A, B))
             blocks.append((Member(a, read_compared(a)), Member(b, read_compared(b))))
     if not blocks:
-        raise Refused(f"no trial of {folder} is complete yet", f"finish it with innerloop resume {folder}")
+        raise Refused(f"no trial of {folder} is complete yet", f"finish it with innerloop resume {quote(str(folder))}")
     return blocks
 
 

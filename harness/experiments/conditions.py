@@ -82,9 +82,18 @@ def _finite(number: str, text: str) -> float:
 
 
 def default_condition(metric: str, margin: float) -> Condition:
-    """That the figure asked about is worse by more than the margin."""
+    """That the figure asked about is worse by more than the margin.
+
+    Raises:
+        Refused: it would have to fall below 0 for that.
+    """
     better = next(one.better for one in FIGURES if one.name == metric)
     sign, factor = ("<", 1 - margin) if better == "higher" else (">", 1 + margin)
+    if factor <= 0:
+        raise Refused(
+            f"with a margin of {margin:.3g} of {metric}, which is what innerloop noise measured here, no run fails",
+            "give --margin or --fail-if, or measure the noise again on a machine with nothing else to do",
+        )
     return parse(f"{metric} {sign} {factor:.6g} * baseline")
 
 

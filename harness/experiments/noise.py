@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path, PurePath
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from innerloop.harness import __version__
 from innerloop.harness.analysis.noise import blocks_to_see, scatter_of
 from innerloop.harness.analysis.verdicts import MARGIN
-from innerloop.harness.cli.errors import EXIT_OK, Refused
+from innerloop.harness.cli.errors import EXIT_OK, InnerloopError, Refused
 from innerloop.harness.cli.output import print_json
 from innerloop.harness.experiments.blocks import A, B, seconds_between, whole_blocks
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
@@ -85,7 +86,7 @@ def noise_of(folder: Path) -> Noise:
         trials=len(blocks),
         trial_s=block_seconds(manifest, events),
         figures=known,
-        runs=tuple(str(folder / RUNS / block[side].job) for block in blocks for side in (A, B)),
+        runs=tuple(str(folder.absolute() / RUNS / block[side].job) for block in blocks for side in (A, B)),
         notes=tuple(_notes([run for row in results for run in row])),
         too_few=lacking,
         status="suspect" if any(run.status != "ok" for row in results for run in row) else "ok",
@@ -162,10 +163,17 @@ def keep(folder: Path, to: Output) -> int:
     """Keeps what an experiment of A against itself measured, for later comparisons, and prints it; the exit code.
 
     Raises:
-        Refused: as `noise_of`.
+        Refused: as `noise_of`. InnerloopError: it is printed and cannot be kept.
     """
     noise = noise_of(folder)
-    noise_file.write(noise)
+    try:
+        noise_file.write(noise)
+    except OSError as error:
+        tell_noise(noise, to)
+        raise InnerloopError(
+            f"the noise cannot be kept in {noise_file.folder()}: {error.strerror or error}",
+            f"set INNERLOOP_HOME to a folder that this user may write to, then: innerloop noise {quote(str(folder))}",
+        ) from None
     tell_noise(noise, to)
     return EXIT_OK
 
@@ -174,4 +182,5 @@ def tell_noise(noise: Noise, to: Output) -> None:
     if to.json:
         print_json(document(noise))
     else:
-        print_noise(noise)
+        kept = noise_file.read(noise.machine, noise.load)
+        print_noise(noise, kept is not None and kept.runs == noise.runs)

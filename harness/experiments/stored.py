@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from innerloop.harness import store
 from innerloop.harness.cli.errors import Refused
@@ -55,7 +56,7 @@ def members(name: str) -> list[Member]:
     if isinstance(found, store.StoredLadder):
         raise Refused(f"{name} contains one run per layer; name one of its subfolders")
     if found.kind == "interrupted":
-        raise Refused(f"{found.folder} has no result", f"innerloop show {found.folder} rebuilds it")
+        raise Refused(f"{found.folder} has no result", f"innerloop show {quote(str(found.folder))} rebuilds it")
     if found.kind != "run":
         raise Refused(f"{found.path} contains no run with a result")
     return [Member(found.folder, read_compared(found.path))]
@@ -72,7 +73,9 @@ def _trials(name: str) -> list[Member]:
         )
     done = runs_done(folder, read_events(folder))
     if not done:
-        raise Refused(f"no run of {name} has finished", f"innerloop resume {folder} finishes the experiment")
+        raise Refused(
+            f"no run of {name} has finished", f"innerloop resume {quote(str(folder))} finishes the experiment"
+        )
     return [Member(run, read_compared(run)) for run in done]
 
 

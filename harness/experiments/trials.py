@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -38,7 +39,9 @@ def measured(folder: Path) -> Trials:
     results = [result for blocks in jobs.values() for _, result in blocks.values() if result is not None]
     first = next((result for result in results if result.failure is None), None)
     if first is None:
-        raise Refused(f"no run of {folder} has finished yet", f"innerloop resume {folder} finishes the experiment")
+        raise Refused(
+            f"no run of {folder} has finished yet", f"innerloop resume {quote(str(folder))} finishes the experiment"
+        )
     loads = [load for cells in same_cells(manifest) if (load := _load(manifest, jobs, cells)) is not None]
     reached = None if manifest.until is None else precise(manifest, events)
     return Trials(

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import open_regular
-from innerloop.harness.cli.secrets import own_secrets
+from innerloop.harness.cli.secrets import hidden, own_secrets, places
 
 TAIL_LINES, TAIL_BYTES = 20, 64 << 10
 PART_BYTES = 1 << 20
@@ -28,18 +28,20 @@ def log_tail(path: Path, lines: int = TAIL_LINES) -> tuple[str, ...]:
         return ()
     for value in values:
         read = read.replace(value, b"*" * len(value))
-    text = read[-TAIL_BYTES:].decode(errors="replace")
+    text = hidden(read[-TAIL_BYTES:].decode(errors="replace"))
     text = "".join(c if c.isprintable() or c in "\n\t" else "\n" for c in text)
     return tuple(line for line in text.splitlines() if line.strip())[-lines:]
 
 
 def blank_secrets(path: Path) -> None:
-    """Writes asterisks over the values of this process's credentials; a log that cannot be read or written stays, and
-    so does what a link in its place leads to."""
+    """Writes asterisks over the values of this process's credentials, and over others that are known by their form or
+    their name; a log that cannot be read or written stays, and so does what a link in its place leads to."""
     values = _values()
     try:
         with open_regular(path, path.name, sys.maxsize) as read:
             found = list(_places(read, values)) if values else []
+            read.seek(0)
+            found += _formed(read)
         if found:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "wb") as file:
                 for place, length in found:
@@ -51,6 +53,14 @@ def blank_secrets(path: Path) -> None:
 
 def _values() -> list[bytes]:
     return [value.encode(errors="surrogateescape") for value in own_secrets()]
+
+
+def _formed(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Where each credential in a line is that is known without its value, and its length."""
+    begin = 0
+    while line := file.readline(PART_BYTES):
+        yield from ((begin + at, end - at) for at, end in places(line.decode("latin-1")))  # a letter a byte
+        begin += len(line)
 
 
 def _places(file: BinaryIO, values: Sequence[bytes]) -> Iterator[tuple[int, int]]:

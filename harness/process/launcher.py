@@ -14,7 +14,7 @@ from pathlib import Path
 
 import innerloop
 from innerloop import engines
-from innerloop.harness.cli.secrets import own_secrets, without_secrets, without_values
+from innerloop.harness.cli.secrets import hidden, own_secrets, without_secrets, without_values
 from innerloop.harness.process.bound import MARK, end_group, end_marked
 from innerloop.harness.process.ended import ended, explained, oom_kills
 from innerloop.harness.process.engine_log import blank_secrets
@@ -240,9 +240,11 @@ def take(event: Event, outcome: Outcome) -> None:
         outcome.phases[event["phase"]] = time_ns
         outcome.reported.update(account(event))
     elif kind == "error":
-        outcome.failure = Failure(event["cause"], event["message"], traceback=tuple(event["traceback"]))
+        outcome.failure = Failure(
+            event["cause"], hidden(event["message"]), traceback=tuple(map(hidden, event["traceback"]))
+        )
     elif kind == "note":
-        outcome.notes.append(event["text"])
+        outcome.notes.append(hidden(event["text"]))
     elif kind == "round":
         outcome.round = event["round"]
     elif kind == "capture":

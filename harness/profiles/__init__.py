@@ -101,7 +101,7 @@ def _own(family: str, option: str, name: str) -> tuple[Fields, str]:
         return from_config(config, str(config)), str(config)
     if "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
         path, source = Path(os.path.expanduser(name)), name
-        if not os.path.isfile(path):  # unlike Path.is_file, also False where a folder may not be entered
+        if not os.path.lexists(path):  # of what is there and no regular file its reader says what is wrong
             parts = ("*.y*ml", f"*/{CONFIG}") if family == "models" else ("*.y*ml",)
             found = [p for part in parts for p in path.parent.glob(part)] if os.path.isdir(path.parent) else []
             beside = [p.parent.name if p.name == CONFIG else p.name for p in found]  # a model's folder, or a file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,7 @@ def check(path: Path) -> Kind:
     Raises:
         Refused: it cannot be read, is of no kind, or a field is wrong.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise Refused(f"there is no file {path}")
     data = read_mapping(path, str(path))
     for kind in sorted(KINDS.values(), key=lambda kind: "base" in kind.marks):  # which a suite has, too

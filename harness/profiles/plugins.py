@@ -32,7 +32,8 @@ def profile_of(name: str) -> EngineProfile:
     path = Path(os.path.expanduser(name)).absolute()
     file = path / PACKAGE if path.is_dir() else path
     if not file.is_file():
-        raise Refused(f"--engine: there is no file {name}")
+        there = os.path.lexists(file)
+        raise Refused(f"--engine: {name} is not a regular file" if there else f"--engine: there is no file {name}")
     try:
         declared: Any = getattr(load_file(file), "PROFILE", None)
         adapter = load_adapter("", str(file))

@@ -47,7 +47,7 @@ def from_config(path: Path, source: str) -> Fields:
     Raises:
         Refused: it cannot be read, is no object, or does not say which architecture it is of.
     """
-    if not os.path.isfile(path):
+    if not os.path.lexists(path):
         raise Refused(f"--model: there is no file {source}")
     config = read_json(path, source, LARGEST_BYTES)
     if not isinstance(config, dict):

@@ -68,7 +68,7 @@ def load_suite(name: str) -> tuple[Suite, str]:
     """
     if "/" in name or name.endswith((".yaml", ".yml")):
         path, source = Path(os.path.expanduser(name)), name
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise Refused(f"there is no file {name}")
     else:
         if name not in names(FAMILY):

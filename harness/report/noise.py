@@ -21,8 +21,9 @@ SHOWN_BLOCKS = (3, 5, 8, 12, 20, 30, 50)
 WIDTHS = (0.01, 0.02)
 
 
-def print_noise(found: Noise, console: Console | None = None) -> None:
-    (console or PlainConsole()).print(Group(*parts(found)))
+def print_noise(found: Noise, kept: bool, console: Console | None = None) -> None:
+    """`kept`: later comparisons on this machine use it."""
+    (console or PlainConsole()).print(Group(*parts(found, kept)))
 
 
 def print_all(found: Sequence[Noise], console: Console | None = None) -> None:
@@ -45,7 +46,7 @@ def title(found: Noise) -> str:
     return " · ".join(visible(str(word)) for word in (engine, load.get("model"), load.get("workload")) if word)
 
 
-def parts(found: Noise) -> Iterator[RenderableType]:
+def parts(found: Noise, kept: bool) -> Iterator[RenderableType]:
     took = "" if found.trial_s is None else f", {seconds(found.trial_s)} per trial"
     headline = Text(f"{title(found)}  {found.trials} trials of two identical runs{took}", style="bold")
     yield headline.append("  SUSPECT", style="yellow") if found.status != "ok" else headline
@@ -53,11 +54,9 @@ def parts(found: Noise) -> Iterator[RenderableType]:
         yield Text(f"! {line}", style="yellow")
     yield section("How much two identical runs differ", scatter(found))
     yield section(f"What comparisons of {short_name(found.metric)} can show", planning(found))
-    yield Text(
-        f"stored for this machine: comparisons ignore differences up to {share(found.margin)} unless --margin says "
-        "otherwise",
-        style="dim",
-    )
+    margin = f"differences up to {share(found.margin)} unless --margin says otherwise"
+    told = f"stored for this machine: comparisons ignore {margin}" if kept else "not stored for this machine"
+    yield Text(told, style="dim")
 
 
 def scatter(found: Noise) -> RenderableType:

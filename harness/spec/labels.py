@@ -42,6 +42,11 @@ def check_note(text: str | None) -> None:
 
 def _check(option: str, text: str, longest: int) -> None:
     found = next((letter for letter in text if is_control(letter)), None)
+    if found is not None and "\ud800" <= found <= "\udfff":
+        raise Refused(
+            f"{option}: {visible(text)!r} cannot be read in this locale, or is not UTF-8",
+            "set LC_ALL=C.UTF-8, or use ASCII",
+        )
     if found is not None:
         raise Refused(f"{option}: {visible(text)!r} contains a control character ({visible(found)}); remove it")
     if len(text) > longest:

@@ -60,6 +60,8 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
         checks.devices(device, settings, machine)
         checks.memory(model, device, settings, machine)
     checks.paths(model, named.weights, engine, layer)
+    refuse_secrets(model.model_dump(mode="json"), "--model")
+    refuse_secrets(named.workload.model_dump(mode="json"), "--workload")
     return RunSpec(
         engine=engine,
         model=model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.signals import hold
 
+OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a write may meet in a file that is open
 STREAMS = (("dev",), ("dev", "fd"), ("proc", "self", "fd"))  # folders of links to what this process has open
 
 
@@ -23,6 +25,7 @@ def whole(path: Path, *, contended: bool = False) -> Iterator[Path]:
 
     Raises:
         Refused: a device or a FIFO is there, which would be replaced by a file.
+        OSError: it cannot be written; names `path` and not the partial file.
     """
     if (path.exists() and not path.is_file() and not path.is_dir()) or path.absolute().parts[1:-1] in STREAMS:
         raise Refused(f"{path} is not a regular file; name one, which is written whole or not at all")
@@ -34,8 +37,17 @@ def whole(path: Path, *, contended: bool = False) -> Iterator[Path]:
             with held.released():
                 yield partial
             replace_file(partial, path)
+        except OSError as error:
+            raise named(error, path, partial) from None
         finally:
             partial.unlink(missing_ok=True)
+
+
+def named(error: OSError, path: Path, partial: Path | None = None) -> OSError:
+    """The error with the file that it is about: the system names none where a write fails, and else the partial one."""
+    if (error.filename is None and error.errno in OF_A_DISK) or error.filename in (partial, str(partial)):
+        error.filename, error.filename2 = str(path), None
+    return error
 
 
 def write_text(path: Path, text: str, *, contended: bool = False) -> None:

@@ -88,7 +88,7 @@ def sweep(root: Path) -> None:
 
 @contextlib.contextmanager
 def disk_errors(path: Path, advice: str) -> Iterator[None]:
-    """Turns what the disk says while `path` is written into errors with `advice`.
+    """Turns what the disk says while `path`, in the cache, is written into errors; `advice`: where it is full.
 
     Raises:
         DiskFull: no space, or none left to this user.
@@ -99,4 +99,5 @@ def disk_errors(path: Path, advice: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"the disk filled up while writing {path.name} in {path.parent}", advice) from error
-        raise Refused(f"{path} cannot be written: {error.strerror or error}", advice) from error
+        where = f"set INNERLOOP_HOME to a folder that this user may write to; {path.parent} is none"
+        raise Refused(f"{path} cannot be written: {error.strerror or error}", where) from error

@@ -12,6 +12,7 @@ from typing import Any
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import open_regular, whole_number
 from innerloop.harness.schema.experiment import Event
+from innerloop.harness.store.atomic import named
 from innerloop.harness.store.documents import plain
 
 FILE = "journal.jsonl"
@@ -25,14 +26,18 @@ def append(folder: Path, *events: Event) -> None:
         OSError: it cannot be written.
     """
     line = b"".join(json.dumps(asdict(event), ensure_ascii=False, allow_nan=False).encode() + b"\n" for event in events)
-    with open(folder / FILE, "a+b") as file:
-        if file.seek(0, os.SEEK_END) > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                line = b"\n" + line
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+    path = folder / FILE
+    try:
+        with open(path, "a+b") as file:
+            if file.seek(0, os.SEEK_END) > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    line = b"\n" + line
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise named(error, path) from None
 
 
 class Tail:

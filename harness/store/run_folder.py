@@ -38,7 +38,9 @@ def make_folder(out: Path, numbered: bool = False) -> Path:
             if not numbered:
                 break
     except OSError as error:
-        raise Refused(f"--out: {out} cannot be created: {error.strerror or error}") from None
+        raise Refused(
+            f"--out: {out} cannot be created: {error.strerror or error}", "name a folder with --out that can be"
+        ) from None
     raise Refused(f"--out: {out} is not empty; name a new folder, so that runs do not mix")
 
 

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import importlib
+import os
+import subprocess
+import sys
+
 import pytest
 
 from innerloop.harness import __main__ as cli
 from innerloop.harness import __version__
+from tests.real import ROOT
 
 
 def call(monkeypatch, capsys, *arguments):
@@ -39,3 +45,45 @@ def test_a_wrong_verb_is_refused_with_the_nearest(monkeypatch, capsys):
 @pytest.mark.parametrize("flag", ["--version", "version"])
 def test_the_version_is_the_packages(monkeypatch, capsys, flag):
     assert call(monkeypatch, capsys, flag)[1].out.strip() == f"innerloop {__version__}"
+
+
+CALLS = (["run", "--help"], ["--version"], ["help"], ["profiles"], ["suite"])
+
+
+@pytest.mark.parametrize("words", CALLS, ids=" ".join)
+def test_what_needs_no_run_is_told_in_any_encoding_and_says_where_it_cannot_be(words: list[str]) -> None:
+    command = [sys.executable, "-m", "innerloop", *words]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(command, env=ascii_only, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr == "innerloop: the output could not be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "keeps"),
+    [
+        ("compare", ["--base", "x", "--change", "y"], True),
+        ("compare", ["--base", "x", "--change", "y", "--dry-run"], False),
+        ("compare", ["a", "b"], False),
+        ("noise", ["--base", "x"], True),
+        ("noise", [], False),
+        ("resume", ["a"], True),
+        ("suite", ["study"], True),
+        ("suite", [], False),
+    ],
+)
+def test_what_was_run_keeps_its_exit_code_where_its_output_is_lost(monkeypatch, verb, words, keeps):
+    """A verb that runs something has its result on the disk; one that only looks has nothing but its output."""
+    seen = []
+    module = importlib.import_module(f"innerloop.harness.{verb}")
+
+    def as_command(work, keeps=False):
+        seen.append(keeps)
+        return 0
+
+    monkeypatch.setattr(module, "as_command", as_command)
+    assert module.main(words) == 0
+    assert seen == [keeps]

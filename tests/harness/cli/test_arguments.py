@@ -113,3 +113,12 @@ def test_a_path_behind_an_equals_sign_may_begin_at_home(monkeypatch: pytest.Monk
 def test_a_rate_that_no_clock_can_keep_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="not a valid rate"):
         rate_up_to(20)(text)
+
+
+def test_what_follows_the_name_of_a_credential_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    from innerloop.harness.session.arguments import parser
+
+    for words in ("--engine-arg api_key hunter2", "--model-arg x --api-token=hunter2", "hf_token hunter2"):
+        with pytest.raises(SystemExit):
+            parser().parse_args(words.split())
+        assert "hunter2" not in capsys.readouterr().err

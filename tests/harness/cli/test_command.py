@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -231,3 +232,11 @@ def test_a_current_folder_that_is_gone_is_refused_in_one_line(capsys, tmp_path, 
     assert command.as_command(lambda: len(str(Path("run").absolute()))) == 2
     assert capsys.readouterr().err == "innerloop: the current folder no longer exists\n  cd to one that does\n"
     monkeypatch.chdir(tmp_path)
+
+
+def test_a_file_that_a_full_disk_cuts_is_named_and_no_refusal(capsys):
+    def full() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "p.html")
+
+    assert command.as_command(full) == 3
+    assert capsys.readouterr().err == "innerloop: p.html: No space left on device\n"

@@ -86,3 +86,17 @@ def test_two_outputs_into_one_file_are_refused() -> None:
     refuse_one_file_twice([("--out", Path("a")), ("--markdown", None), ("--junit", Path("b"))])
     with pytest.raises(Refused, match=r"^--out and --junit name the same file"):
         refuse_one_file_twice([("--out", Path("a")), ("--junit", Path.cwd() / "a")])
+
+
+def test_one_file_is_one_however_its_path_is_written(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    for other in (tmp_path / "link" / "a", tmp_path / "link" / ".." / tmp_path.name / "a"):
+        with pytest.raises(Refused, match="name the same file"):
+            refuse_one_file_twice([("--out", tmp_path / "a"), ("--junit", other)])
+
+
+def test_what_went_wrong_is_told_without_credentials(capsys: pytest.CaptureFixture[str]) -> None:
+    tell("--weights https:/me:hunter2@host/x: no such folder", "--workload-arg api_key=hunter2 is no field")
+    found = capsys.readouterr().err
+    assert "hunter2" not in found
+    assert "host/x: no such folder" in found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.secrets import HIDDEN, is_secret, refuse_secrets, without_secrets
+from innerloop.harness.cli.secrets import HIDDEN, is_secret, places, refuse_secrets, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,7 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
     ("value", "shown"),
     [
         ("http://me:p@ss@host:1/", f"http://{HIDDEN}@host:1/"),
+        ("http:/me:p@ss@host:1/", f"http:/{HIDDEN}@host:1/"),
         ("https://host/x?a=1&api_key=k-1&b=2", f"https://host/x?a=1&api_key={HIDDEN}&b=2"),
         ("--port 1 --api-key k-1 --max-tokens 5", f"--port 1 --api-key {HIDDEN} --max-tokens 5"),
         ("--hf-token=k-1", f"--hf-token={HIDDEN}"),
@@ -60,6 +61,7 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
         ("api_key=k-1 rate=2", f"api_key={HIDDEN} rate=2"),
         ("eos_token=2 x=y", "eos_token=2 x=y"),
         ('with eos_token="</s>" hf_token=k-1', f'with eos_token="</s>" hf_token={HIDDEN}'),
+        ("--label takes KEY=VALUE; got 'x'", "--label takes KEY=VALUE; got 'x'"),  # innerloop's own words
         ('{"api_key": "k-1", "rate": "2"}', f'{{"api_key": {HIDDEN}, "rate": "2"}}'),
         ("Authorization: Bearer k-123456789", f"Authorization: Bearer {HIDDEN}"),
         ("a basic configuration", "a basic configuration"),
@@ -89,3 +91,20 @@ def test_a_credential_inside_of_an_argument_is_refused_by_its_place(value: dict[
 
 def test_arguments_of_other_kinds_pass() -> None:
     refuse_secrets({"api_key": None, "eos_token_id": 2, "kv": {"tokens": [1, 2]}, "url": "http://host:1/v1"}, "--x")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("from https://me:k-1@host/x?token=k-2", ["me:k-1", "k-2"]),
+        ("Authorization: Bearer k-123456789", ["k-123456789"]),
+        ("key hf_ABCDEFGHIJKLMNOP, 5 tokens", ["hf_ABCDEFGHIJKLMNOP"]),
+        ("--api-key k-1 api_key=k-2 max_tokens=5", ["k-1", "k-2"]),
+    ],
+)
+def test_where_credentials_stand_in_a_text(text: str, found: list[str]) -> None:
+    assert sorted(text[begin:end] for begin, end in places(text)) == sorted(found)
+
+
+def test_a_tokenizers_own_tokens_are_no_credentials() -> None:
+    refuse_secrets({"config": {"pad_token": "<pad>", "image_token": "<|image|>", "mask_token": "[MASK]"}}, "--model")

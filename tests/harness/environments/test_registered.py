@@ -14,7 +14,7 @@ import pytest
 
 from innerloop.harness import doctor, environments, run
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.environments import choose, registered
+from innerloop.harness.environments import choose, pip_settings, registered
 from innerloop.harness.environments.__main__ import main
 from innerloop.harness.machine import this_machine
 from innerloop.harness.profiles.engines import load_engine
@@ -184,20 +184,20 @@ def test_unnamed_it_is_used_only_where_innerloop_cannot_install_its_own(
 ) -> None:
     packages = site(tmp_path / "engine", "transformers", "numpy", "text-generation-server")
     torch, tgi = load_engine("torch"), load_engine("tgi")
-    monkeypatch.setattr(registered, "pip_settings", dict)
+    monkeypatch.setattr(pip_settings, "pip_settings", dict)
     for engine in (torch, tgi):
         registered.register(f"my-{engine.name}", engine, "cpu", python, [packages], {})
     assert registered.automatic(torch, "cpu") is None
     assert registered.automatic(tgi, "cpu") == "my-tgi"  # there is no lock for it
-    monkeypatch.setattr(registered, "pip_settings", lambda: {"no-index": "true"})
+    monkeypatch.setattr(pip_settings, "pip_settings", lambda: {"no-index": "true"})
     assert registered.automatic(torch, "cpu") == "my-torch"
-    monkeypatch.setattr(registered, "pip_settings", lambda: {"no-index": "true", "find-links": "/wheels"})
+    monkeypatch.setattr(pip_settings, "pip_settings", lambda: {"no-index": "true", "find-links": "/wheels"})
     assert registered.automatic(torch, "cpu") is None
 
     def unreadable() -> dict[str, str]:
         raise Refused("pip's configuration file cannot be read")
 
-    monkeypatch.setattr(registered, "pip_settings", unreadable)
+    monkeypatch.setattr(pip_settings, "pip_settings", unreadable)
     assert registered.automatic(torch, "cpu") == "my-torch"
     assert registered.automatic(load_engine("vllm"), "cpu") is None  # nothing is registered: it is not asked
     monkeypatch.setattr(registered, "find_uv", lambda: None)
@@ -209,8 +209,7 @@ def test_unnamed_it_is_used_only_where_innerloop_cannot_install_its_own(
 def test_where_pip_looks_nowhere_only_what_is_there_runs(
     home: Path, python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for room in (registered, choose):
-        monkeypatch.setattr(room, "pip_settings", lambda: {"no-index": "true"})
+    monkeypatch.setattr(pip_settings, "pip_settings", lambda: {"no-index": "true"})
     torch, machine = load_engine("torch"), this_machine()
     assert (runs_on(torch, machine), runs_on(load_engine("http"), machine)) == ([], ["cpu"])
     assert run.main(["--engine", "torch", "--device", "cpu"]) == 2

@@ -168,3 +168,9 @@ def test_a_figure_that_a_side_lacks_never_passes() -> None:
 def test_a_threshold_that_is_infinite_is_none(text: str) -> None:
     with pytest.raises(Refused, match="larger than any metric"):
         parse(text)
+
+
+def test_noise_as_large_as_the_metric_makes_no_condition() -> None:
+    with pytest.raises(Refused, match="no run fails"):
+        default_condition(SPEED, 1.99)
+    assert default_condition(TAIL, 1.99).limit == pytest.approx(2.99)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from innerloop.harness import compare, noise
-from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
-from innerloop.harness.experiments.noise import load_of, margin_for, noise_of, trials_to_see
+from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, Refused
+from innerloop.harness.experiments.noise import load_of, margin_for, noise_of, tell_noise, trials_to_see
+from innerloop.harness.experiments.output import Output
 from innerloop.harness.store import noise_file, result_file
 from innerloop.harness.store.documents import plain
 from tests.harness.made import MACHINE, Make, suspect
@@ -150,3 +151,22 @@ def test_a_journal_with_damaged_times_has_no_length_of_a_trial(measured: Path) -
     damaged = [{**line, "time": "yesterday"} for line in lines]
     (measured / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in damaged))
     assert noise_of(measured).trial_s is None
+
+
+def test_what_cannot_be_kept_is_printed_all_the_same(measured: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "home").write_text("in the way")
+    assert noise.main([str(measured)]) == EXIT_FAILED
+    printed = capsys.readouterr()
+    assert "How much two identical runs differ" in printed.out
+    assert "not stored for this machine" in printed.out
+    assert "the noise cannot be kept" in printed.err
+
+
+def test_what_is_kept_is_known_by_whatever_path_it_is_shown(measured: Path, monkeypatch, capsys) -> None:
+    assert noise.main([str(measured)]) == EXIT_OK
+    monkeypatch.chdir(measured.parent)
+    capsys.readouterr()
+    tell_noise(noise_of(Path(measured.name)), Output())
+    assert "not stored" not in capsys.readouterr().out
+    tell_noise(replace(noise_of(Path(measured.name)), runs=()), Output())
+    assert "not stored" in capsys.readouterr().out

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from innerloop.harness.cli.secrets import HIDDEN
 from innerloop.harness.process import engine_log
 from innerloop.harness.process.engine_log import blank_secrets, log_tail
+from innerloop.harness.process.launcher import Outcome, take
 from tests.real import ROOT, run
 
 KEY = "k-4711-unhappy"
@@ -82,6 +84,21 @@ def test_a_link_in_the_place_of_a_log_is_not_followed(tmp_path: Path, monkeypatc
     log.symlink_to(mine)
     blank_secrets(log)
     assert mine.read_text() == f"export MINE_API_KEY={KEY}"
+
+
+def test_credentials_that_only_the_engine_knows_are_written_over_and_not_told(tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    log.write_text("one µ\n401 for https://me:k-1@host/x?token=k-2\nlogged in with hf_ABCDEFGHIJKLMNOP\n")
+    assert not [line for line in log_tail(log) if "k-" in line or "hf_" in line]
+    blank_secrets(log)
+    assert log.read_text() == "one µ\n401 for https://******@host/x?token=***\nlogged in with *******************\n"
+    outcome = Outcome()
+    told: Any = {"event": "error", "time_ns": 1, "cause": "engine_exception", "message": "for https://me:k-1@host/"}
+    told["traceback"] = ["x", "Bearer k-123456789"]
+    take(told, outcome)
+    note: Any = {"event": "note", "time_ns": 1, "text": "api_key=k-1"}
+    take(note, outcome)
+    assert "k-1" not in f"{outcome.failure} {outcome.notes}"
 
 
 def test_an_engine_that_prints_and_raises_a_credential_leaves_it_nowhere(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,11 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     assert "is not UTF-8 text" in str(refusal(f"{tmp_path}/binary.yaml"))
     (tmp_path / "folder.yaml").mkdir()
-    assert "there is no file" in str(refusal(f"{tmp_path}/folder.yaml"))
+    assert "folder.yaml is not a regular file" in str(refusal(f"{tmp_path}/folder.yaml"))
+    os.mkfifo(tmp_path / "fifo.yaml")
+    assert "fifo.yaml is not a regular file" in str(refusal(f"{tmp_path}/fifo.yaml"))
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    assert "Too many levels of symbolic links" in str(refusal(f"{tmp_path}/loop.yaml"))
 
 
 @pytest.mark.parametrize(

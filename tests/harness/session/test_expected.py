@@ -12,7 +12,6 @@ import pytest
 
 from innerloop.harness import compare, find_rate, run
 from innerloop.harness.machine import this_machine
-from innerloop.harness.session import expected as expectations
 from innerloop.harness.session.expected import Took, earlier_runs, expected
 from innerloop.harness.spec.model import RunRequest, RunSpec
 from innerloop.harness.spec.resolve import resolve

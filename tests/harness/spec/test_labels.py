@@ -38,7 +38,7 @@ def test_what_is_no_label_is_refused(items: list[str], words: str) -> None:
 def test_a_note_is_one_line_of_text() -> None:
     check_note(None)
     check_note("after the change of the scheduler: größer ✓")
-    for note in ("two\nlines", "bell\x07", "\udcff"):
+    for note in ("two\nlines", "bell\x07", "\u2028"):
         with pytest.raises(Refused, match=r"--note: .* contains a control character"):
             check_note(note)
     with pytest.raises(Refused, match="2001 characters"):
@@ -54,3 +54,9 @@ def test_a_note_that_holds_a_credential_is_refused_without_it(text: str) -> None
 
 def test_a_note_may_speak_of_tokens() -> None:
     check_note("basic run, max_tokens=512: the token budget was halved, see https://host/pull/12?page=2")
+
+
+def test_letters_that_the_locale_cannot_read_are_told_from_control_characters() -> None:
+    with pytest.raises(Refused, match="cannot be read in this locale") as refused:
+        check_note("gr\udcc3\udcbcn")
+    assert refused.value.details == ("set LC_ALL=C.UTF-8, or use ASCII",)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.secrets import refuse_secrets
 from innerloop.harness.machine import Machine
 from innerloop.harness.machine.gpus import Gpu
-from innerloop.harness.profiles import engines
+from innerloop.harness.profiles import engines, load_model, load_workload, names
 from innerloop.harness.schema.spec import Spec
 from innerloop.harness.spec.model import RunRequest, RunSpec
 from innerloop.harness.spec.resolve import resolve
@@ -297,3 +298,16 @@ def test_a_spec_does_not_change() -> None:
     change: Callable[..., Any] = object.__getattribute__(spec, "__setattr__")
     with pytest.raises(AttributeError):
         change("device", "cuda")
+
+
+def test_a_credential_in_a_profile_is_refused_since_profiles_are_stored(tmp_path: Path) -> None:
+    asked = refusal(CPU, model_arg=("config.hf_token=k-1",))
+    assert asked.startswith("--model config.hf_token looks like a credential")
+    (tmp_path / "w.yaml").write_text(
+        "title: a\ndescription: from https://me:k-1@host/\nprompt: {tokens: 8}\noutput: {tokens: 4}\n"
+        "load: {kind: offline, requests: 2}\n"
+    )
+    assert "k-1" not in refusal(CPU, workload=str(tmp_path / "w.yaml"))
+    for family, load in (("models", load_model), ("workloads", load_workload)):
+        for name in names(family):
+            refuse_secrets(load(name).model_dump(mode="json"), name)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.store import atomic
+from innerloop.harness.schema.experiment import Event
+from innerloop.harness.store import atomic, journal
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -68,3 +70,23 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path: Path, place: str) -> None:
     with pytest.raises(Refused, match="is not a regular file"):
         atomic.write_text(tmp_path / place, "ours")
     assert not (tmp_path / place).is_file() or place == "/dev/fd/0"
+
+
+def test_a_file_that_cannot_be_written_is_named_and_not_its_partial_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as refused:
+        atomic.write_text(tmp_path / "none" / "a.json", "one", contended=True)
+    assert refused.value.filename == str(tmp_path / "none" / "a.json")
+
+
+def test_a_write_that_a_full_disk_cuts_names_the_file(tmp_path: Path) -> None:
+    def cut() -> None:
+        with atomic.whole(tmp_path / "a.json"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left") as met:
+        cut()
+    assert met.value.filename == str(tmp_path / "a.json")
+    (tmp_path / journal.FILE).symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left|seek") as met:
+        journal.append(tmp_path, Event("started", "a", 1, "boot", "2026-01-01T00:00:00+00:00"))
+    assert met.value.filename == str(tmp_path / journal.FILE)

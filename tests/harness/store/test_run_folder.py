@@ -115,6 +115,13 @@ def test_the_values_of_labels_are_in_the_folders_name_as_far_as_they_are_safe(
     assert folder.name.partition("-vllm")[2] == end
 
 
+def test_a_folder_that_cannot_be_made_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("in the way")
+    with pytest.raises(Refused, match="cannot be created") as refused:
+        make_folder(tmp_path / "runs" / "x", numbered=True)
+    assert refused.value.details == ("name a folder with --out that can be",)
+
+
 def test_a_claim_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / CLAIM).symlink_to(tmp_path / "elsewhere")

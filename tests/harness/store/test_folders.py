@@ -1,0 +1,28 @@
+"""What the disk says while something of the cache is written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.store.folders import DiskFull, disk_errors
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ELOOP])
+def test_a_place_that_may_not_be_written_is_no_full_disk(tmp_path: Path, number: int) -> None:
+    with pytest.raises(Refused) as refused, disk_errors(tmp_path / "x", "free some space"):
+        raise OSError(number, os.strerror(number))
+    assert not isinstance(refused.value, DiskFull)
+    [advice] = refused.value.details
+    assert advice == f"set INNERLOOP_HOME to a folder that this user may write to; {tmp_path} is none"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_answered_with_how_to_make_room(tmp_path: Path, number: int) -> None:
+    with pytest.raises(DiskFull) as refused, disk_errors(tmp_path / "x", "free some space"):
+        raise OSError(number, os.strerror(number))
+    assert refused.value.details == ("free some space",)
