@@ -13,6 +13,7 @@ stay. Ends with code 1 where something is left.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -49,6 +50,8 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        signal.signal(number, usual)  # nohup and a script's background job begin with them ignored, and so would a run
     begun, tally = time.monotonic(), Tally()
     engines = asked.engine or [SCRIPTED]
     with tempfile.TemporaryDirectory(prefix="soak-") as name:

@@ -31,9 +31,9 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineProfi
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
     monkeypatch.setenv("UV_NO_CONFIG", "1")
-    toys.wheel(tmp_path / "wheels", "toy")
+    wheel = toys.wheel(tmp_path / "wheels", "toy")
     lock = tmp_path / "toy.txt"
-    lock.write_text("toy==1.0\n")
+    lock.write_text(f"toy==1.0 --hash=sha256:{toys.sha256(wheel)}\n")
     engine = toys.engine(lock)
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "toy.yaml").write_text(engine.model_dump_json())
@@ -41,6 +41,11 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineProfi
     engines.load_engine.cache_clear()
     yield engine
     engines.load_engine.cache_clear()
+
+
+def add_to_lock(toy: EngineProfile, text: str) -> None:
+    lock = Path(str(toy.environments["cpu"].lock))
+    lock.write_text(lock.read_text() + text)
 
 
 def listed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
@@ -77,7 +82,7 @@ def test_a_trial_looks_every_package_up_and_makes_nothing(
     assert "1 package, all available" in words
     assert "hashes are verified when the packages are installed" in words
     assert list(environments.environments_folder().iterdir()) == []
-    Path(str(toy.environments["cpu"].lock)).write_text("toy==1.0\nno-such-toy==1.0\n")
+    add_to_lock(toy, f"no-such-toy==1.0 --hash=sha256:{'0' * 64}\n")
     assert main(["create", "toy", "--dry-run"]) == 3
     assert list(environments.environments_folder().iterdir()) == []
 
@@ -85,7 +90,7 @@ def test_a_trial_looks_every_package_up_and_makes_nothing(
 def test_list_tells_states_apart(toy: EngineProfile, capsys: pytest.CaptureFixture[str]) -> None:
     made = environments.create(toy, "cpu")
     assert made.folder is not None
-    Path(str(toy.environments["cpu"].lock)).write_text("toy==1.0 \n")
+    add_to_lock(toy, "\n")
     assert [one["state"] for one in listed(capsys)] == ["outdated"]
     made.python.unlink()
     assert [one["state"] for one in listed(capsys)] == ["broken"]
@@ -127,7 +132,7 @@ def test_what_cannot_be_is_refused(
 def test_a_failed_install_shows_its_words_and_exits_with_3(
     toy: EngineProfile, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path(str(toy.environments["cpu"].lock)).write_text("toy==1.0\nno-such-toy==1.0\n")
+    add_to_lock(toy, f"no-such-toy==1.0 --hash=sha256:{'0' * 64}\n")
     assert main(["create", "toy"]) == 3
     assert "no-such-toy" in capsys.readouterr().err
 

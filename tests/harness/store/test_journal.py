@@ -14,8 +14,8 @@ from innerloop.harness.store.journal import FILE, append, events
 
 def typed(kind: type[Event], data: Any) -> Event:
     try:
-        return kind(**data)
-    except TypeError as error:  # also what is no mapping
+        return kind(**{**data, "doubts": tuple(data["doubts"])})  # a list in JSON
+    except (KeyError, TypeError) as error:  # also what is no mapping
         raise ValueError(str(error)) from None
 
 
