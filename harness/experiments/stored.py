@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -15,6 +16,8 @@ from innerloop.harness.experiments.folder import RUNS, holds_experiment, read_ev
 from innerloop.harness.result.compared_run import read_compared
 from innerloop.harness.schema.comparison import Comparison
 from innerloop.harness.store.find import find_run
+
+SAME = "A and B are the same runs, so nothing can differ"
 
 
 def compared_runs(a: str, b: str | None, asked: Asked) -> Comparison:
@@ -31,7 +34,8 @@ def compared_runs(a: str, b: str | None, asked: Asked) -> Comparison:
         return compared(path, question if asked.margin is not None else _as_made(path, question))
     one, two = members(a), members(b)
     found = comparison(list(zip(one, two, strict=False)), asked.question(one[0]))
-    return replace(found, notes=(*found.notes, *_notes(len(one), len(two))))
+    same = os.path.realpath(find_run(a)) == os.path.realpath(find_run(b))
+    return replace(found, notes=(*found.notes, *_notes(len(one), len(two)), *([SAME] if same else [])))
 
 
 def _as_made(folder: Path, question: Question) -> Question:

@@ -53,6 +53,14 @@ def test_two_runs_have_a_ratio_and_neither_interval_nor_verdict(make: Make, caps
     assert found["differences"] == [{"name": "settings.max_batch_size", "a": None, "b": 16}]
 
 
+def test_a_run_beside_itself_is_said(make: Make, capsys, monkeypatch) -> None:
+    run = make("a")
+    monkeypatch.chdir(run.parent)
+    said = "A and B are the same runs, so nothing can differ"
+    assert said in as_json(capsys, run, "a")["notes"]
+    assert said not in as_json(capsys, run, make("b"))["notes"]
+
+
 def test_for_people_settings_come_first_then_figures_then_where(make: Make, capsys) -> None:
     out = printed(capsys, make("a"), make("b", batch_16))
     places = [out.index(word) for word in ("settings.max_batch_size", "output_tokens_per_s", "mix: different steps")]

@@ -54,8 +54,9 @@ def test_too_large_a_kv_cache_is_out_of_memory(tmp_path):
 
 def test_a_failed_installation_shows_the_installers_words_and_leaves_nothing(tmp_path):
     home = tmp_path / "home"
-    nowhere = {"PIP_INDEX_URL": (tmp_path / "no-index").as_uri(), "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
-    failure = failed(tmp_path, INNERLOOP_HOME=str(home), PIP_NO_INDEX="1", **nowhere)
+    (wheels := tmp_path / "wheels").mkdir()
+    lacking = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    failure = failed(tmp_path, INNERLOOP_HOME=str(home), **lacking)
     assert failure["cause"] == "install_failed"
     assert failure["traceback"]
     assert not list(home.glob("environments/*/bin"))

@@ -7,6 +7,7 @@ be imported there. What this does not show: kernels, graphs, more than one devic
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ from tests.engines.contracts.wheels import source_of
 from tests.real import ROOT, SMALLER, variables
 
 pytestmark = pytest.mark.real
-LOADS = 400
+LOADS = 400 if "INNERLOOP_LONG_TESTS" in os.environ else 100
 Said = dict[str, Any]
 
 

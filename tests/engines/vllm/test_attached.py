@@ -18,7 +18,7 @@ from innerloop.harness import environments
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.engines import load_engine
-from tests.real import FEW_LAYERS, SMALLER, run, variables
+from tests.real import FEW_LAYERS, ONE_MORE, SMALLER, run, variables
 from tests.shared import Ladder
 from tests.waiting import until
 
@@ -79,6 +79,12 @@ def test_a_users_server_returns_the_tokens_that_the_engines_own_core_does(
     assert effective["tokens_counted_by"] == "token ids"
     assert result["engine"]["version"] == core["engine"]["version"]
     assert result["memory_bytes"]["peak"] > 1 << 29
+
+
+@ONE_MORE  # engines/http has the protocols
+def test_of_a_text_the_usage_is_counted(server: tuple[int, int], folder: Path, ladder: Ladder) -> None:
+    url = ("--workload", ladder.workload, "--engine", "http", "--engine-arg", f"url=http://127.0.0.1:{server[0]}/v1")
+    expected = np.load(ladder.folder / "runs" / "core-1" / "output_ids.npz")
     text, counted = ended(folder, "text", *url, "--engine-arg", "protocol=text-usage")
     assert text["counts"]["finished"] == 24
     assert text["engine"]["effective"]["prompts_sent_as"] == "text"

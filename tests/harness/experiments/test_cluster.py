@@ -127,16 +127,21 @@ def two(monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
     assert not Path(place).exists()
 
 
+AGAIN = (  # when it ended, who is on the frontier, where curves are read off, what else ran beside it
+    "created", "frontier", "levels", "doubts",
+)  # fmt: skip
+
+
 def masked(found: Any) -> Any:
-    """A document without what a second measurement changes: when it ended, the numbers of its estimates (whether there
-    is one stays), who is on the frontier, and where curves are read off. Both nodes are this machine: `nodes` stays."""
+    """A document without what a second measurement changes: the numbers of its estimates (whether there is one stays)
+    and AGAIN. Both nodes are this machine: `nodes` stays."""
     if isinstance(found, list):
         return [masked(one) for one in found]
     if not isinstance(found, dict):
         return found
     if found.keys() == {"value", "low", "high"}:
         return {name: value is None for name, value in found.items()}
-    return {name: masked(one) for name, one in found.items() if name not in ("created", "frontier", "levels")}
+    return {name: masked(one) for name, one in found.items() if name not in AGAIN}
 
 
 def swept(name: str) -> tuple[dict[str, Any], list[Event]]:

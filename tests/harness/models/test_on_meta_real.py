@@ -42,7 +42,7 @@ def test_each_shipped_model_is_stored_as_transformers_would_write_it(tmp_path: P
     configs, chosen = tmp_path / "configs.json", different()
     configs.write_text(json.dumps({name: config_json(unpacked(name), "bfloat16") for name in chosen}))
     said = said_json("torch", SCRIPT, configs)
-    assert len(chosen) > 10
+    assert len(chosen) >= 10  # architectures
     for name in chosen:
         check(name, said[name])
 
