@@ -87,14 +87,15 @@ def test_a_cluster_that_it_starts_runs_engines_at_niceness_0(monkeypatch: pytest
 
 @dataclass
 class Two:
-    """A cluster of two nodes, and every process that was seen of it."""
+    """A cluster of two nodes, and every process that was seen of it; `before`: those that other tests had begun."""
 
     cluster: Any
     second: Any
+    before: set[psutil.Process]
     seen: set[psutil.Process] = field(default_factory=set)
 
     def look(self) -> None:
-        self.seen |= set(psutil.Process().children(recursive=True))
+        self.seen |= set(psutil.Process().children(recursive=True)) - self.before
 
     def lose_second(self) -> None:
         self.look()
@@ -112,13 +113,14 @@ def two(monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv(*PRIORITY)
+    before = set(psutil.Process().children(recursive=True))
     with ExitStack() as undo:
         place = undo.enter_context(TemporaryDirectory(prefix="r"))  # paths of sockets must be short
         monkeypatch.setenv("TMPDIR", place)  # Ray's folder, and those of jobs that a lost node leaves
         small = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_log_monitor": False}
         cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
         undo.callback(cluster.shutdown)
-        found = Two(cluster, cluster.add_node(**small))
+        found = Two(cluster, cluster.add_node(**small), before)
         undo.callback(ray.shutdown)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
         undo.callback(found.look)
