@@ -7,7 +7,6 @@ be imported there. What this does not show: kernels, graphs, more than one devic
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ from tests.engines.contracts.wheels import source_of
 from tests.real import ROOT, SMALLER, variables
 
 pytestmark = pytest.mark.real
-LOADS = 400 if "INNERLOOP_LONG_TESTS" in os.environ else 100
+LOADS = 400
 Said = dict[str, Any]
 
 
