@@ -1,4 +1,4 @@
-"""What a worker's processes print: its last lines, and no credentials of this process's variables in it."""
+"""What a worker's processes print: its last lines, without credentials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PART_BYTES = 1 << 20
 
 
 def log_tail(path: Path, lines: int = TAIL_LINES) -> tuple[str, ...]:
-    """The last lines of a log, without control characters and credentials of this process's variables."""
+    """The last lines of a log, without control characters and credentials (as `blank_secrets` finds them)."""
     values = _values()
     before = max(map(len, values), default=0)  # what is read may begin within a value, which is then cut off
     try:
