@@ -26,6 +26,7 @@ assert spec is not None
 assert spec.loader is not None
 sys.modules["innerloop.engines"] = innerloop.engines = package = importlib.util.module_from_spec(spec)  # type: ignore[attr-defined]
 spec.loader.exec_module(package)
+importlib.import_module("innerloop.engines.temp_folder").use_own_temp_folder()
 sys.modules["innerloop.contract"] = innerloop.contract = importlib.import_module("innerloop.engines.contract")  # type: ignore[attr-defined]
 
 module = importlib.import_module(f"innerloop.engines.{sys.argv[3] if len(sys.argv) > 3 else 'worker'}")

@@ -36,8 +36,8 @@ def rate_per_user(arrived_ns: np.ndarray, gap_ns: np.ndarray, count: np.ndarray)
     batches = _batches(len(arrived_ns))
     if not batches or added(gap_ns) <= 0:
         return Interval(None, None, None, 0)
-    edges = np.linspace(arrived_ns[0], arrived_ns[-1], batches + 1)[1:-1]
-    bounds = [0, *np.searchsorted(arrived_ns, edges).tolist(), len(arrived_ns)]
+    edges = np.ceil(np.linspace(arrived_ns[0], arrived_ns[-1], batches + 1)[1:-1]).astype(arrived_ns.dtype)
+    bounds = [0, *np.searchsorted(arrived_ns, edges).tolist(), len(arrived_ns)]  # of one dtype: no copy of the times
     return ratio_interval(_sums(count, bounds), _sums(gap_ns, bounds) * NS)
 
 

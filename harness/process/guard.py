@@ -3,7 +3,8 @@
 Run as a script of its own (`python -I -S guard.py CONTROL_FD GRACE_S -- COMMAND...`), standard library only. It is the
 worker's parent and the adopter of every orphan below it (PR_SET_CHILD_SUBREAPER), it reads standard input, which the
 harness holds open for as long as it lives, and it ends everything below it when the worker ends, when a byte arrives
-or when the harness is gone, however it went. The last line on the control channel is its own: how the worker ended.
+or when the harness is gone, however it went; the worker's temporary files go too. The last line on the control channel
+is its own: how the worker ended.
 """
 
 import ctypes
@@ -22,6 +23,7 @@ SETTLE_S = 0.5  # after a worker's orderly end
 UNSTARTED = {errno.EAGAIN: "system_limit", errno.EMFILE: "system_limit", errno.ENOMEM: "out_of_memory_host"}  # causes
 TRACKER_S = 1.0  # for a resource tracker to end, once nothing else is left
 TEMPORARY = ".temporary"  # a folder that holds this file goes with the harness
+TEMP = "INNERLOOP_TEMP"  # the variable that names the folder for the worker's temporary files
 SHARED, LIBRARY = "/dev/shm", "__KMP_REGISTERED_LIB_"  # libiomp's file of a process: its pid and its user follow
 
 
@@ -29,6 +31,7 @@ def main() -> int:
     control_fd, grace_s = int(sys.argv[1]), float(sys.argv[2])
     command = sys.argv[4:]
     begun_s = time.time()
+    temp = make_temp_folder()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # only the harness, or its end, stops a run
@@ -39,6 +42,7 @@ def main() -> int:
     try:
         worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[control_fd], start_new_session=True)
     except OSError as error:
+        remove_temp_folder(temp)
         said = f"{command[0]} could not be started: {error.strerror}"
         tell(control_fd, event="error", cause=UNSTARTED.get(error.errno or 0, "file_error"), message=said, traceback=[])
         return 1
@@ -54,6 +58,7 @@ def main() -> int:
         settle(SETTLE_S)
     leftover = sweep()
     unregister(begun_s)
+    remove_temp_folder(temp)
     remove_temporary()
     tell(control_fd, event="exit", code=code, leftover=leftover)
     return 0
@@ -156,6 +161,26 @@ def lives(pid: str) -> bool:
     except OSError:
         return False
     return about[0] not in "ZX" and about[20] != "0"
+
+
+def make_temp_folder() -> str | None:
+    """None: no own one was asked for, or could be made, as where the disk is full; the worker has the user's then."""
+    folder = os.environ.get(TEMP)
+    if folder:
+        try:
+            os.mkdir(folder, 0o700)
+            return folder
+        except OSError:
+            pass
+    return None
+
+
+def remove_temp_folder(folder: str | None) -> None:
+    """Removes all temporary files of a worker that is gone."""
+    if folder and os.path.isdir(folder):
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_temporary() -> None:

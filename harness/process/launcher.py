@@ -19,9 +19,9 @@ from innerloop.harness.process.bound import MARK, end_group, end_marked
 from innerloop.harness.process.ended import ended, explained, oom_kills
 from innerloop.harness.process.engine_log import blank_secrets
 from innerloop.harness.process.events import Account, Capture, Event, Round, account, of_all_windows
-from innerloop.harness.process.guard import unregister
+from innerloop.harness.process.guard import TEMP, remove_temp_folder, unregister
 from innerloop.harness.process.guarding import guard_command, stop_guard
-from innerloop.harness.process.temp_folder import temp_variables
+from innerloop.harness.process.temp_folder import own_folder, temp_variables
 from innerloop.harness.schema.reasons import Failure
 
 TICK_S = 1.0  # news on the control channel is heard at once; this is for the live view and the time limits
@@ -97,6 +97,11 @@ class Worker:
         command = [*tool, *worker_command(python, job_path, str(fifo or write_fd), module)]
         self.log_path = log_path
         self._mark, self._begun_s = uuid.uuid4().hex, time.time()
+        own = {**environment(variables), MARK: self._mark}
+        temp = own_folder(own, self._mark)
+        self._temp = str(temp) if temp else None
+        if self._temp:
+            own[TEMP] = self._temp
         try:
             with open(log_path, "ab") as log:
                 self._guard = subprocess.Popen(
@@ -105,7 +110,7 @@ class Worker:
                     stdout=log,
                     stderr=log,
                     cwd=job_path.parent,
-                    env={**environment(variables), MARK: self._mark},
+                    env=own,
                     pass_fds=[write_fd],
                     start_new_session=True,
                 )
@@ -148,13 +153,15 @@ class Worker:
 
     def close(self, worker_pid: int | None = None) -> None:
         """Should the guard itself have been killed, the group that `worker_pid` leads is ended here, and whatever the
-        worker started in sessions of its own; what libiomp left of them in shared memory goes too."""
+        worker started in sessions of its own; what libiomp left of them in shared memory goes too, and their temporary
+        files."""
         self.kill()
         if self._guard.returncode != 0:
             if worker_pid is not None:
                 end_group(worker_pid)
             end_marked(self._mark)
             unregister(self._begun_s)
+            remove_temp_folder(self._temp)
         self._selector.close()
         os.close(self._control)
         if self._fifo is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -38,3 +40,17 @@ def test_a_burst_counts_with_all_its_tokens():
     found = rate_per_user(arrived, np.full(20, 100 * MS), np.full(20, 4))
     assert [found.estimate, found.low, found.high] == pytest.approx([40.0] * 3)
     assert rate_per_user(arrived[:0], arrived[:0], arrived[:0]).estimate is None
+
+
+def test_arrivals_are_not_copied() -> None:
+    """Those of a day are 250 M, mapped from a file."""
+    count = 1_000_000
+    arrived = np.arange(count, dtype=np.int64) * MS
+    gaps, ones = np.full(count, MS), np.ones(count, dtype=np.int32)
+    tracemalloc.start()
+    try:
+        found = rate_per_user(arrived, gaps, ones)
+        assert tracemalloc.get_traced_memory()[1] < count
+    finally:
+        tracemalloc.stop()
+    assert found.estimate == pytest.approx(1000)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
-from innerloop.harness.process.launcher import environment
-from innerloop.harness.process.temp_folder import NAMES_BYTES
+from innerloop.engines import temp_folder
+from innerloop.harness.process import guard
+from innerloop.harness.process.guard import remove_temp_folder
+from innerloop.harness.process.launcher import Worker, environment
+from innerloop.harness.process.temp_folder import NAMES_BYTES, OWN_BYTES, own_folder
+from tests.waiting import until
 
 
 def test_a_short_folder_of_the_users_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,10 +34,15 @@ def test_in_place_of_a_long_one_a_worker_gets_one_in_which_a_socket_can_be(
     monkeypatch.setenv("TMPDIR", str(long))
     folder = environment({})["TMPDIR"]
     assert folder != str(long)
-    path = Path(folder) / ("x" * (NAMES_BYTES - 1))
+    own = own_folder({"TMPDIR": folder}, "0123456789abcdef")
+    assert own is not None
+    assert len(str(own)) == len(folder) + OWN_BYTES
+    own.mkdir()
+    path = own / ("x" * (NAMES_BYTES - 1))
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
-    path.unlink()
+    remove_temp_folder(str(own))
+    assert not own.exists()
 
 
 def test_where_no_folder_can_be_written_a_worker_is_given_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,3 +52,56 @@ def test_where_no_folder_can_be_written_a_worker_is_given_none(monkeypatch: pyte
     monkeypatch.setattr(tempfile, "gettempdir", none)
     monkeypatch.delenv("TMPDIR", raising=False)
     assert "TMPDIR" not in environment({})
+    assert own_folder({}, "0123456789abcdef") is None
+
+
+@pytest.mark.parametrize("killed", [None, "guard", "worker"])
+def test_temporary_files_of_a_worker_go_with_it(
+    killed: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it ends; none of them is in the user's own folder, and a run's record names that one."""
+    usual = tmp_path / "usual"
+    usual.mkdir()
+    script = tmp_path / "engine.sh"
+    script.write_text(
+        f'#!/bin/sh\nmkdir "${guard.TEMP}/deep" && echo x > "${guard.TEMP}/deep/file"\n'
+        f'echo "${guard.TEMP}" > begun\n{"sleep 600" if killed else ""}\n'
+    )
+    script.chmod(0o755)
+    (tmp_path / "job.json").write_text("{}")
+    worker = Worker(script, tmp_path / "job.json", tmp_path / "engine.log", {"TMPDIR": str(usual)})
+    try:
+        until(lambda: (tmp_path / "begun").exists() and (tmp_path / "begun").read_text().endswith("\n"))
+        own = Path((tmp_path / "begun").read_text().strip())
+        assert own.parent == usual
+        if killed:
+            [process] = psutil.Process(worker.guard_pid).children()
+            assert (own / "deep" / "file").exists()
+            os.kill(worker.guard_pid if killed == "guard" else process.pid, signal.SIGKILL)
+        if killed != "guard":
+            until(lambda: not own.exists())
+    finally:
+        worker.close(None)
+    assert not list(usual.iterdir())
+
+
+def test_a_worker_uses_its_own_folder_and_keeps_the_cache_of_inductor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("USER", "a/b")
+    monkeypatch.setenv("LOGNAME", "a/b")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "as it was")  # so that it is so again
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    assert temp_folder.VARIABLE == guard.TEMP
+    monkeypatch.setenv(temp_folder.VARIABLE, str(tmp_path / "none"))
+    temp_folder.use_own_temp_folder()
+    assert tempfile.gettempdir() == str(tmp_path)
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    own = tmp_path / "own"
+    own.mkdir()
+    monkeypatch.setenv(temp_folder.VARIABLE, str(own))
+    temp_folder.use_own_temp_folder()
+    assert tempfile.gettempdir() == str(own)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "torchinductor_a_b")
