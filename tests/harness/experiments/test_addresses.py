@@ -164,7 +164,16 @@ def test_another_build_of_the_same_version_is_another_address(tmp_path: Path) ->
     (sources / ".#core.py").symlink_to("somebody@host.1234")  # an editor's
     assert content(Path(sys.executable), variables) == second
     (sources / "kernel.cuh").write_text("")
-    assert content(Path(sys.executable), variables) != second
+    third = content(Path(sys.executable), variables)
+    assert third != second
+    (sources / "runs" / "one").mkdir(parents=True)
+    (sources / "runs" / "one" / "result.json").write_text("{}")  # of a run that was made in the checkout
+    assert content(Path(sys.executable), variables) == third
+    (sources / "own" / "configs").mkdir(parents=True)
+    (sources / "own" / "__init__.py").write_text("")
+    fourth = content(Path(sys.executable), variables)
+    (sources / "own" / "configs" / "kernels.json").write_text("{}")
+    assert content(Path(sys.executable), variables) not in (third, fourth)
 
 
 def test_one_package_whose_metadata_are_damaged_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
