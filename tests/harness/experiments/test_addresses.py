@@ -214,6 +214,17 @@ def test_a_damaged_index_knows_nothing(runs: Any) -> None:
     assert known("a") == []
 
 
+@pytest.mark.parametrize("more", [{"doubts": 5}, {"doubts": [[1]]}, {"values": [1]}, {"values": {"a": "x"}}])
+def test_a_run_of_which_something_is_no_fact_is_not_known(more: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("{}")
+    whole = {"run": str(tmp_path), "status": "ok", "boot": "b", "time": "2026-01-01", "figures": {"x": 1.0}}
+    path = cache_folder() / "cells" / "a.json"
+    path.parent.mkdir(parents=True)
+    for one, count in ((whole, 1), (whole | more, 0)):
+        path.write_text(json.dumps({"runs": [one]}))
+        assert len(known("a")) == count
+
+
 @pytest.mark.parametrize("word", ["--engine-arg=api_key=k-1", "--label=api_key=k-1"])
 def test_a_credential_is_refused_wherever_it_would_be_stored(word: str) -> None:
     points = [Point({"x": 1}, (*SCRIPTED, FEW)), Point({"x": 2}, (*SCRIPTED, FEW, word))]
