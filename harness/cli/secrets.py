@@ -31,7 +31,8 @@ TOLD = re.escape(HIDDEN)
 QUOTED = r"(?:\"(?:[^\"\\\n]|\\.)+\"|'(?:[^'\\\n]|\\.)+')"
 IN_QUERY = re.compile(rf"([?&]([\w.-]+)=)(?!{TOLD})[^&#\s]+")
 AS_FLAG = re.compile(rf"(?<!\S)(--?([A-Za-z][\w.-]*)(?:=|[ \t]+(?!-)))(?!{TOLD})(?:{QUOTED}\S*|\S+)")
-NONE = r"(?:\d{1,6}|VALUE|None|null)(?=[.:]?(?:[\s,;)\]}'\"]|$))"  # a number, a placeholder, what is not set
+NUMBERS = r"\d{1,6}(?:[-/.:x]\d{1,6})*%?"  # 512, 0.5, 5-10
+NONE = rf"(?:{NUMBERS}|VALUE|None|null)(?=[.:]?(?:[\s,;)\]}}'\"]|$))"  # or a placeholder, or what is not set
 ASSIGNED = re.compile(rf"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!{TOLD}|{NONE})(?:{QUOTED}[^\s,;]*|[^\s,;]+)")
 IN_JSON = re.compile(rf"([\"']([\w.-]+)[\"']\s*:\s*){QUOTED}")
 IN_HEADER = re.compile(r"(\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*\d)[\w.~+/=-]{8,}", re.IGNORECASE)

@@ -66,6 +66,7 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
         ("Authorization: Bearer k-123456789", f"Authorization: Bearer {HIDDEN}"),
         ("a basic configuration", "a basic configuration"),
         ("f(hf_token=None), api_key=null", "f(hf_token=None), api_key=null"),  # not set
+        *((text, text) for text in ("max_token=0.5", "(max_token=5-10).", "token=5%, x", "token=1/2")),
         ("password='two words, 3' rate=2", f"password={HIDDEN} rate=2"),
         ('{"api_key": "k\\"1 k-2", "rate": 2}', f'{{"api_key": {HIDDEN}, "rate": 2}}'),
         ("--api-key=-k-1 password=1234-k", f"--api-key={HIDDEN} password={HIDDEN}"),
