@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from typing_extensions import NotRequired
 
 from innerloop.harness import __version__, environments
+from innerloop.harness.ceilings.obtain import power_limit_w
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_kept
 from innerloop.harness.environments import registered
 from innerloop.harness.machine import cache_folder, cgroups
 from innerloop.harness.machine.commit import own_commit
+from innerloop.harness.machine.gpus import visible_gpus
 from innerloop.harness.machine.state import clock_limits, host_state
 from innerloop.harness.process.launcher import RECORDED_PREFIXES
 from innerloop.harness.result.identity import key_of
@@ -122,6 +124,7 @@ def use_of_machine() -> Mapping[str, Any]:
         "smt": state.smt,
         "clock_limits": clock_limits(),
         "niceness": state.niceness,
+        "gpu_limits": [(gpu.driver, power_limit_w(gpu.uuid)) for gpu in visible_gpus()],
     }
 
 

@@ -14,6 +14,7 @@ from innerloop.engines.worker import main as worker
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import content
 from innerloop.harness.environments import packages as packages_of
+from innerloop.harness.experiments import addresses
 from innerloop.harness.experiments.addresses import (
     address_of,
     known,
@@ -26,6 +27,7 @@ from innerloop.harness.experiments.axes import Point, parsed
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.grid import done_before, grid_of, processes
 from innerloop.harness.machine import cache_folder, this_machine
+from innerloop.harness.machine.gpus import Gpu
 from innerloop.harness.session.arguments import request_of
 from innerloop.harness.spec.resolve import resolve
 from innerloop.harness.store import result_file
@@ -144,6 +146,21 @@ def test_how_much_of_the_machine_may_be_used_is_part_of_it(monkeypatch: pytest.M
     other = address()
     use_of_machine.cache_clear()
     assert other != whole
+
+
+def test_a_gpus_power_limit_and_driver_are_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(driver: str, limit_w: float) -> str | None:
+        gpu = Gpu(0, "H100", "GPU-1", None, "9.0", driver, "13.0")
+        monkeypatch.setattr(addresses, "visible_gpus", lambda: (gpu,))
+        monkeypatch.setattr(addresses, "power_limit_w", lambda uuid: limit_w)
+        use_of_machine.cache_clear()
+        return address()
+
+    try:
+        assert one("580.1", 700.0) == one("580.1", 700.0)
+        assert len({one("580.1", 700.0), one("580.1", 350.0), one("590.1", 700.0)}) == 3
+    finally:
+        use_of_machine.cache_clear()
 
 
 def test_another_build_of_the_same_version_is_another_address(tmp_path: Path) -> None:
