@@ -20,8 +20,13 @@ def read_compared(run: Path) -> ComparedRun:
     """
     document, path = result_file.read_unchecked(run)
     figures = {one.name: at(document, one.name) for one in FIGURES}
+    devices = at(document, "telemetry.devices")
     try:
-        more = {"idle": at(document, "time_share.idle"), "verified": at(document, "verification.passed")}
+        more = {
+            "idle": at(document, "time_share.idle"),
+            "verified": at(document, "verification.passed"),
+            "power_limits_w": [at(one, "power_limit_w") for one in (devices if isinstance(devices, list) else [])],
+        }
         found = typed(ComparedRun, {**document, "figures": figures, "values": values_of(document), **more})
     except Misfit as error:
         raise Refused(f"{path} is incomplete: {error}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -52,7 +52,14 @@ def _facts(result: ComparedRun) -> Iterator[tuple[str, Any]]:
         yield from _dotted(name, getattr(environment, name))
     for name in STATE if environment.host is not None else ():
         yield name, getattr(environment.host, name)
+    yield "GPU driver", _together(gpu.driver for gpu in environment.gpus)
+    yield "GPU power limit, W", _together(None if one is None else f"{one:g}" for one in result.power_limits_w)
     yield "innerloop commit", environment.commit
+
+
+def _together(values: Iterable[str | None]) -> str | None:
+    """What several devices have: each value once."""
+    return ", ".join(dict.fromkeys(value for value in values if value is not None)) or None
 
 
 def _dotted(name: str, value: Any) -> Iterator[tuple[str, Any]]:

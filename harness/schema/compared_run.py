@@ -15,7 +15,7 @@ from innerloop.harness.schema.spec import Spec, Status
 class ComparedRun:
     """Fields of a result by their names there. figures: those that are compared, by dotted name. values: how many there
     are behind the quantiles among them, by distribution (`latency_s.itl`). idle: share of the window in which the
-    engine waited for requests. verified: `verification.passed`."""
+    engine waited for requests. verified: `verification.passed`. power_limits_w: of its devices."""
 
     innerloop_version: str
     status: Status
@@ -29,3 +29,4 @@ class ComparedRun:
     idle: float | None
     kind: Literal["run"]
     verified: bool | None = None
+    power_limits_w: tuple[float | None, ...] = ()

@@ -18,6 +18,7 @@ from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
 from innerloop.harness.experiments.comparison import Member, Question, comparison, metric_named
 from innerloop.harness.report.comparison import held
 from innerloop.harness.result.compared_run import read_compared
+from innerloop.harness.result.differences import differences
 from innerloop.harness.schema.comparison import Decomposition
 from innerloop.harness.schema.engine import HostState
 from innerloop.harness.schema.reasons import Failure
@@ -102,6 +103,27 @@ def test_other_gpus_count_as_another_machine(make: Make) -> None:
     with pytest.raises(Refused, match="the GPUs differ"):
         comparison([(one, two)], Question())
     assert comparison([(one, one)], Question(why=False)).waived == ()
+
+
+def test_another_driver_or_power_limit_of_a_gpu_differs(make: Make) -> None:
+    from innerloop.harness.schema.engine import Gpu
+    from innerloop.harness.schema.telemetry import Device, Telemetry
+
+    def on(driver: str, limit_w: float) -> Callable[[Result], Result]:
+        gpu = filled(Gpu, {"index": 0, "uuid": "1", "name": "a GPU", "driver": driver})
+        devices = tuple(filled(Device, {"power_limit_w": limit_w}) for _ in range(2))
+        return lambda result: replace(
+            result,
+            spec=replace(result.spec, device="cuda"),
+            environment=environment(gpus=(gpu, gpu)),
+            telemetry=filled(Telemetry, {"devices": devices, "sampler": {}}),
+        )
+
+    a, b = (read_compared(path) for path in (make("a", on("580.1", 700.0)), make("b", on("590.1", 350.0))))
+    assert [(one.name, one.a, one.b) for one in differences(a, b)] == [
+        ("GPU driver", "580.1", "590.1"),
+        ("GPU power limit, W", "700", "350"),
+    ]
 
 
 def test_only_one_start_of_one_machine_goes_without_a_remark(make: Make) -> None:
