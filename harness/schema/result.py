@@ -112,7 +112,10 @@ class Result:
     telemetry: Telemetry
     failure: Annotated[Failure | None, Figure("why the run did not finish", null="it finished")]
     caches: Annotated[Caches | None, Figure("prefix cache and compilations", null="an older innerloop wrote it")] = None
-    client: Annotated[Client | None, Figure("the client of the http layer", null="another layer was driven")] = None
+    client: Annotated[
+        Client | None,
+        Figure("the client of the http layer", null="another layer was driven, or a note says why it is unknown"),
+    ] = None
     roofline: Annotated[
         Roofline | None, Figure("how close steps came to the machine's peaks", null="an older innerloop wrote it")
     ] = None

@@ -8,6 +8,7 @@ from typing import Annotated
 from innerloop.harness.schema.figure import Figure
 
 NOT_REACHED = "the run ended before this point"
+NOT_SAID = f"{NOT_REACHED}, or the system does not say"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,13 @@ class Warmup:
 class Memory:
     """Resident memory of the worker's processes, and what the engine reports; of all devices together."""
 
-    before_load: Annotated[int | None, Figure("when the load began", unit="bytes", null=NOT_REACHED)] = None
-    after_load: Annotated[int | None, Figure("when the warm-up began", unit="bytes", null=NOT_REACHED)] = None
-    after_warmup: Annotated[int | None, Figure("when the window opened", unit="bytes", null=NOT_REACHED)] = None
-    after_measure: Annotated[int | None, Figure("when the window had closed", unit="bytes", null=NOT_REACHED)] = None
+    before_load: Annotated[int | None, Figure("when the load began", unit="bytes", null=NOT_SAID)] = None
+    after_load: Annotated[int | None, Figure("when the warm-up began", unit="bytes", null=NOT_SAID)] = None
+    after_warmup: Annotated[int | None, Figure("when the window opened", unit="bytes", null=NOT_SAID)] = None
+    after_measure: Annotated[int | None, Figure("when the window had closed", unit="bytes", null=NOT_SAID)] = None
     peak: Annotated[
-        int | None, Figure("largest sample", unit="bytes", null="memory was not sampled", better="lower")
+        int | None,
+        Figure("largest sample", unit="bytes", null="nothing says how much it was", better="lower"),
     ] = None
     weights: Annotated[int | None, Figure("weights", unit="bytes", null="the engine does not report it")] = None
     kv_cache: Annotated[int | None, Figure("KV cache", unit="bytes", null="the engine does not report it")] = None
