@@ -69,7 +69,8 @@ def one_at_a_time(path: Path) -> Iterator[None]:
 def _rebuilt(folder: Path, job: Document) -> Result:
     spec, notes = spec_of(job, folder / JOB)
     sweep(folder)
-    blank_secrets(folder / "engine.log")
+    for log in folder.rglob("*.log"):  # that of a preparation too; the guard does so as well, but may be killed
+        blank_secrets(log)
     slowly = Slowly(tell)
     with heard(lambda: slowly.tick("saving the records")):
         tables = convert(folder)
