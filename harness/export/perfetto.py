@@ -13,6 +13,8 @@ from innerloop.harness.analysis.columns import known
 from innerloop.harness.analysis.context import Work, begun_ns, first_steps, work
 from innerloop.harness.analysis.lanes import lanes
 from innerloop.harness.analysis.steps import edges, gaps_ns, wall_ns
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.output import tell
 from innerloop.harness.cli.words import assignments
 from innerloop.harness.export.perfetto_format import CHRONOLOGICAL, TraceWriter, Value
 from innerloop.harness.result.roofline import bound_s_of
@@ -60,12 +62,17 @@ def write(folder: Path, result: Result | None) -> Path:
 
 
 def sampled(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """The samplers' readings: {source: {column: float64 [samples], and time_ns}}; empty without telemetry."""
+    """The samplers' readings: {source: {column: float64 [samples], and time_ns}}; empty without telemetry, and where it
+    is damaged, which is told: the steps and the requests are drawn all the same."""
     path = Path(folder) / "telemetry.parquet"
     if not path.exists():
         return {}
-    with parquet.damage(path):
-        return _readings(parquet.read_telemetry(path, {}))
+    try:
+        with parquet.damage(path):
+            return _readings(parquet.read_telemetry(path, {}))
+    except Refused as error:
+        tell(str(error), "the trace has no telemetry")
+        return {}
 
 
 def _readings(table: pa.Table) -> dict[str, dict[str, np.ndarray]]:
