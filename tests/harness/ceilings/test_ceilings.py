@@ -386,6 +386,11 @@ def test_a_gpus_key_and_its_clock_while_it_is_measured(play):
     meter.look()
     meter.end()
     meter.close()
+    assert meter.other_gpu_share() == pytest.approx(0.9)  # others' as long as it is not measured
+    busy = made(key=key, other_gpu_share=meter.other_gpu_share(), clocks=meter.most)
+    assert "others used the GPU 90.0 % of the time before" in facts(busy)
+    assert busy.disturbed
+    assert not made(key=key, other_gpu_share=0.02, other_cores=100.0).disturbed
     assert meter.most is not None
     assert all(value and value > 0 for value in meter.most.values())
     words = facts(made(key=key, clocks=meter.most, threads=None))
