@@ -66,7 +66,8 @@ class Ceilings:
     """What was measured on one device. `matrix` by number format, in torch's names.
 
     measured: UTC, ISO 8601. other_cores: CPU cores' worth of work that other processes did meanwhile, None if unknown.
-    other_gpu_share: of the time just before, in which a GPU ran anything, which was others'; None if unknown. clocks: the highest SM clock (MHz) and power (W) seen meanwhile, None where no device could be asked.
+    other_gpu_share: of the time just before, in which a GPU ran anything, which was others'; None if unknown.
+    clocks: the highest SM clock (MHz) and power (W) seen meanwhile, None where no device could be asked.
     """
 
     key: Key
