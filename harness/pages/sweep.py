@@ -47,6 +47,8 @@ SERIES = (Series(FRONTIER, 0, "frontier"), Series(OPEN, 1), Series(BELOW, 1), Se
 STATES = {"done": 0, "suspect": 1}  # colours
 X, Y = "output tokens/s per user (interactivity)", "output tokens/s per device"
 MOST_BARS = 60
+MOST_NAMES = 12  # of points with their names above them: all, else those of the frontier
+NAME = {"type": "text", "dy": -9, "limit": 170}
 
 
 def sweep_page(found: Sweep, name: str, commands: Sequence[str] = ()) -> Page:
@@ -147,6 +149,9 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
         "y": plain([mean(cell.tokens_per_s_per_device) for cell in known]),
         "words": [f"{interval(cell.interactivity)}; {interval(cell.tokens_per_s_per_device)}" for cell in known],
     }
+    named = [cell.frontier or len(known) <= MOST_NAMES for cell in known]
+    few = sum(map(bool, named)) <= MOST_NAMES
+    columns["name"] = [cell.name if few and of else "" for cell, of in zip(known, named, strict=True)]
     for name, which, end in (
         ("x0", "interactivity", "low"),
         ("x1", "interactivity", "high"),
@@ -154,6 +159,7 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
         ("y1", "tokens_per_s_per_device", "high"),
     ):
         columns[name] = plain([bound(cell, which, end) for cell in known])
+    columns["top"] = [y if high is None else high for y, high in zip(columns["y"], columns["y1"], strict=True)]
     shown = tuple(one for one in SERIES if one.name in columns["series"])
     x = specs.quantitative("x", None, None, {"zero": False}) | {"axis": specs.across(X, specs.NUMBER_LABELS, grid=True)}
     y = specs.quantitative("y", Y, specs.NUMBER_LABELS, {"zero": False, **specs.UP})
@@ -176,11 +182,19 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
         "mark": {"type": "point", "size": 64, "opacity": 1, "tooltip": True},
         "encoding": {"x": x, "y": y, "color": color, "tooltip": tips},
     }
+    names = {
+        "transform": [specs.SHOWN, {"filter": "datum.name != ''"}],
+        "encoding": {"x": x, "y": {**y, "field": "top"}, "text": {"field": "name"}},
+        "layer": [
+            {"mark": {**NAME, "stroke": "@ground", "strokeWidth": 4, "strokeJoin": "round"}},
+            {"mark": {**NAME, "color": "@muted"}},
+        ],
+    }
     boxed = any(low is not None for low in columns["x0"])
     return Chart(
         "pareto",
         Label("Frontier", "frontier"),
-        specs.layered(*([boxes] if boxed else []), line, points, encoding={}, series=shown),
+        specs.layered(*([boxes] if boxed else []), line, points, names, encoding={}, series=shown),
         columns,
         {"cell": "cell", "series": "state", "x": X, "x0": "low", "x1": "high", "y": Y, "y0": "low", "y1": "high"},
         "Throughput per device vs. interactivity, with interval boxes",

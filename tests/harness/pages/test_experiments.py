@@ -13,7 +13,7 @@ from innerloop.harness.experiments.folder import write_manifest
 from innerloop.harness.experiments.paged import pages_of
 from innerloop.harness.pages.parts import Callout, Chart, Page, Table
 from innerloop.harness.pages.probes import bisect_page, found_rate_page, noise_page
-from innerloop.harness.pages.sweep import sweep_page
+from innerloop.harness.pages.sweep import MOST_NAMES, sweep_page
 from innerloop.harness.pages.trials import trials_page
 from innerloop.harness.report.sweep import curve_name
 from innerloop.harness.result.figures import PRIMARY
@@ -92,6 +92,12 @@ def cell(name: str, device: float, user: float, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+SWEEP: dict[str, Any] = {
+    "status": "ok", "title": "three", "axes": ["set.x"], "trials": 3, "counts": {"done": 4}, "curves": [], "notes": [],
+    "machine": {},
+}  # fmt: skip
+
+
 def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
     cells = [
         cell("a", 100.0, 50.0, frontier=True),
@@ -99,10 +105,7 @@ def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
         cell("c", 80.0, 10.0, frontier=False, dominated_by=["a", "b"]),
         cell("d", 90.0, 60.0, frontier=None, substituted="the attention", interactivity=None),
     ]
-    found = filled(Sweep, {
-        "status": "ok", "title": "three", "axes": ["set.x"], "trials": 3, "counts": {"done": 4}, "cells": cells,
-        "curves": [], "notes": [], "machine": {},
-    })  # fmt: skip
+    found = filled(Sweep, {**SWEEP, "cells": cells})
     page = sweep_page(found, "s")
     [said] = [part for part in page.aside if isinstance(part, Callout)]
     assert said.lines == ["Step time drifted during the window (1 of 3 runs: b)"]
@@ -111,6 +114,11 @@ def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
     drawn = chart(page, "pareto")
     assert drawn.columns["cell"] == ["a", "b", "c"]  # d is not ranked
     assert drawn.columns["series"] == ["on the frontier", "on the frontier", "dominated at 95 %"]
+    assert drawn.columns["name"] == ["a", "b", "c"]
+    assert drawn.columns["top"] == [105.0, 205.0, 85.0]  # above the boxes
+    many = [cell(f"n{k}", 300.0 - k, 5.0, frontier=k == 0) for k in range(MOST_NAMES + 1)]
+    named = chart(sweep_page(replace(found, cells=filled(Sweep, {**SWEEP, "cells": many}).cells), "s"), "pareto")
+    assert [name for name in named.columns["name"] if name] == ["n0"]
     assert (drawn.columns["x0"][0], drawn.columns["x1"][0]) == (49.0, 51.0)
     assert (drawn.columns["y0"][1], drawn.columns["y1"][1]) == (195.0, 205.0)
     assert "Highest throughput: b*, 200 (195 – 205)" in page.verdict
