@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TRACEBACK_LINES = 20
-LIMITS = (errno.EMFILE, errno.ENFILE)  # of open files
+LIMITS = (errno.EAGAIN, errno.EMFILE, errno.ENFILE)  # of processes (fork) and of open files
 OUT_OF_DEVICE_MEMORY = ("cuda out of memory", "cudaerrormemoryallocation", "outofmemoryerror")  # and the adapter's own
 
 

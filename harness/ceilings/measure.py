@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 LIMIT_S = 180.0  # importing torch from a cold disk takes most of it
 TICK_S = 0.2
-# Variables that say where things are.
-PLACES = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH", "TMPDIR")
+PLACES = (  # of variables that say where things are: without them there may be no GPU (MPS), or another torch
+    "CUDA_CACHE_PATH", "CUDA_DEVICE_ORDER", "CUDA_HOME", "CUDA_MPS_LOG_DIRECTORY", "CUDA_MPS_PIPE_DIRECTORY",
+    "CUDA_PATH", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHON", "TMPDIR",
+)  # fmt: skip
 
 
 class Told(TypedDict):
@@ -89,7 +91,7 @@ def pinned_threads(machine: Machine) -> dict[str, str]:
 def neutral(own: Mapping[str, str]) -> dict[str, str | None]:
     """The variables of an environment, without those of the user's that can change what is measured: instructions that
     a library may not use, a limit of threads, where threads are put. What is kept is good for runs with others."""
-    user = {name: None for name in os.environ if name.startswith(RECORDED_PREFIXES) and name not in PLACES}
+    user = {name: None for name in os.environ if name.startswith(RECORDED_PREFIXES) and not name.startswith(PLACES)}
     return {**user, **own}
 
 

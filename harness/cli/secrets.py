@@ -27,10 +27,13 @@ OF_TEXT = re.compile(  # tokens of a vocabulary, which models and prompts name: 
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 USER_IN_URL = re.compile(r"(?<=:/)(/?)[^/\s]+(?=@)")  # a path has one slash of its two
 SPECIAL = re.compile(r"[<\[{|].*[>\]}|]")  # a tokenizer's own tokens: <s>, [PAD], <|im_end|>
-IN_QUERY = re.compile(r"([?&]([\w.-]+)=)[^&#\s]+")
-AS_FLAG = re.compile(r"(?<!\S)(--?([A-Za-z][\w.-]*)(?:=|\s+))(?!-)\S+")
-ASSIGNED = re.compile(r"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!\(set; |\d{1,6}\b|VALUE\b)[^\s,;]+")
-IN_JSON = re.compile(r"([\"']([\w.-]+)[\"']\s*:\s*)(?:\"[^\"]+\"|'[^']+')")
+TOLD = re.escape(HIDDEN)
+QUOTED = r"(?:\"(?:[^\"\\\n]|\\.)+\"|'(?:[^'\\\n]|\\.)+')"
+IN_QUERY = re.compile(rf"([?&]([\w.-]+)=)(?!{TOLD})[^&#\s]+")
+AS_FLAG = re.compile(rf"(?<!\S)(--?([A-Za-z][\w.-]*)(?:=|[ \t]+(?!-)))(?!{TOLD})(?:{QUOTED}\S*|\S+)")
+NONE = r"(?:\d{1,6}|VALUE|None|null)(?=[.:]?(?:[\s,;)\]}'\"]|$))"  # a number, a placeholder, what is not set
+ASSIGNED = re.compile(rf"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!{TOLD}|{NONE})(?:{QUOTED}[^\s,;]*|[^\s,;]+)")
+IN_JSON = re.compile(rf"([\"']([\w.-]+)[\"']\s*:\s*){QUOTED}")
 IN_HEADER = re.compile(r"(\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*\d)[\w.~+/=-]{8,}", re.IGNORECASE)
 BY_FORM = re.compile(  # as Hugging Face, OpenAI and its like, GitHub, GitLab and AWS write theirs
     r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"

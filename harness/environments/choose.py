@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.errors import InstallFailed, Refused
 from innerloop.harness.environments import installer, registered
 from innerloop.harness.environments.build import create, make_root
 from innerloop.harness.environments.environment import Environment
@@ -54,13 +55,20 @@ def known(engine: EngineProfile, device: str, engine_python: Path | None, name: 
         return existing(plan(engine, device))
     except Refused:
         return None
+    except InstallFailed:  # a version of which it is not known what it needs, nor can be
+        if nowhere():
+            return None
+        raise
 
 
 def why_not_made(engine: EngineProfile, device: str) -> str | None:
     """Why innerloop cannot create the engine's environment, which is not there: pip is told to look nowhere."""
     recipe = engine.environments.get(device)
-    if recipe is None or recipe.lock is None or not nowhere() or existing(plan(engine, device)):
+    if recipe is None or recipe.lock is None or not nowhere():
         return None
+    with suppress(InstallFailed):  # a version of which it is not known what it needs
+        if existing(plan(engine, device)):
+            return None
     mine = [one.name for one in registered.everything() if (one.engine, one.device) == (engine.name, device)]
     instead = f"choose one with --environment: {', '.join(mine)}" if mine else "register one that is here"
     return f"innerloop cannot create its environment, because pip is told to use no index; {instead}"
@@ -74,8 +82,8 @@ def check(engine: EngineProfile, device: str, engine_python: Path | None = None,
     """
     if yours(engine, device, engine_python, name) is not None:
         return
+    if (reason := why_not_made(engine, device)) is not None:
+        raise Refused(f"{engine.name}: {reason}", "docs/how-to/without-a-network.md shows how")
     if existing(planned := plan(engine, device)) is None:
-        if (reason := why_not_made(engine, device)) is not None:
-            raise Refused(f"{engine.name}: {reason}", "docs/how-to/without-a-network.md shows how")
         installer.require_uv()
         make_root(planned.folder.parent)

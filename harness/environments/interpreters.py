@@ -32,7 +32,8 @@ CONTENT = """
 import hashlib, json, os
 from importlib.metadata import distributions
 from urllib.parse import unquote, urlsplit
-DECIDES = (".py", ".so", ".cu", ".cuh", ".cpp", ".cc", ".c", ".h", ".hpp", ".rs", ".json")
+DECIDES = (".py", ".so", ".cu", ".cuh", ".cpp", ".cc", ".c", ".h", ".hpp", ".rs")
+TABLES = ".json"  # of kernels, in packages; beside them lie results of runs
 def told(d):
     try:
         return [d.metadata["Name"] or "", d.version]
@@ -52,12 +53,15 @@ found = []
 for d in distributions():
     where = getattr(d, "_path", None)  # its folder of metadata
     installed = os.stat(where).st_mtime_ns if where is not None and os.path.exists(where) else None
-    sources = []
+    sources, packages = [], set()
     for top, folders, files in os.walk(linked(d) or ""):
+        if "__init__.py" in files or os.path.dirname(top) in packages:
+            packages.add(top)
         folders[:] = [one for one in folders if one[0] != "." and one not in ("__pycache__", "build", "tests")]
         for name in files:
             path = os.path.join(top, name)
-            if name[0] != "." and name.endswith(DECIDES) and os.path.exists(path):
+            decides = name.endswith(DECIDES) or (name.endswith(TABLES) and top in packages)
+            if name[0] != "." and decides and os.path.exists(path):
                 state = os.stat(path)
                 sources.append([top, name, state.st_size, state.st_mtime_ns])
     found.append([*told(d), installed, sorted(sources)])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from innerloop.harness.cli.errors import InstallFailed, Refused
 from innerloop.harness.environments.installer import SHOWN_LINES, environment_of_uv, require_uv
+from innerloop.harness.environments.pip_settings import no_index, pip_settings
 from innerloop.harness.machine import cache_folder
 from innerloop.harness.profiles.engine_profile import EngineProfile, Recipe
 from innerloop.harness.profiles.engines import LOCKS, load_engine, numbers
@@ -131,7 +132,7 @@ def resolved(asked: str, flags: Sequence[str], recipe: Recipe, version: str) -> 
     """
     versions = recipe.versions
     assert versions is not None
-    command = [require_uv(), *COMPILE, *flags, "-"]
+    command = [require_uv(), *COMPILE, *flags, *(["--no-index"] if no_index(pip_settings()) else []), "-"]
     try:
         done = subprocess.run(
             command, cwd=LOCKS, env=environment_of_uv(), input=asked, capture_output=True, text=True, timeout=TIMEOUT_S,

@@ -175,8 +175,13 @@ def known(address: str) -> list[Known]:
 
 
 def _is_whole(one: Mapping[str, Any]) -> bool:
-    return all(isinstance(one[name], str) for name in ("run", "status", "boot", "time")) and all(
-        value is None or isinstance(value, (int, float)) for value in one["figures"].values()
+    doubts = one.get("doubts", [])
+    return (
+        all(isinstance(one[name], str) for name in ("run", "status", "boot", "time"))
+        and all(value is None or isinstance(value, (int, float)) for value in one["figures"].values())
+        and all(isinstance(value, int) for value in one.get("values", {}).values())
+        and isinstance(doubts, list)
+        and all(isinstance(code, str) for code in doubts)
     )
 
 

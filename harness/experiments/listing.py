@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from innerloop.harness.cli.errors import Refused
@@ -28,6 +28,7 @@ from innerloop.harness.experiments.folder import (
 )
 from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.experiments.stopping import precise
+from innerloop.harness.profiles.sources import CONFIG
 from innerloop.harness.result.listing import RunLine, changed, line_of
 from innerloop.harness.schema.experiment import Event, Manifest
 from innerloop.harness.store.find import folders
@@ -86,12 +87,19 @@ def varied(line: RunLine, manifest: Manifest) -> RunLine:
     for cell in manifest.cells:
         for path, value in cell.at.items():
             text = value if isinstance(value, str) else json.dumps(value)
-            values.setdefault(path, {})[Path(text).stem if path in FILES and "/" in text else text] = None
+            values.setdefault(path, {})[_called(text) if path in FILES else text] = None
     joined = {path: ",".join(texts) for path, texts in values.items() if len(texts) > 1}
     named: dict[str, Any] = {path: joined[path] for path in ("engine", "model", "workload") if path in joined}
     given = {path.partition(".")[2]: text for path, text in joined.items() if "." in path}
     version = None if "engine" in named else line.version
     return replace(line, **named, version=version, given={**line.given, **given}) if joined else line
+
+
+def _called(text: str) -> str:
+    """A profile's name, or what a run of the file or the model's folder has for it."""
+    path = PurePath(text)
+    path = path.parent if path.name == CONFIG else path
+    return path.stem if path.suffix in (".yaml", ".yml") else path.name
 
 
 def _with_status(folder: Path, event: Event) -> Event:

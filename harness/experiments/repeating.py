@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from innerloop.harness.experiments.asking import COMPARE, NOISE
@@ -19,12 +20,23 @@ from innerloop.harness.profiles.validation import validate
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.experiment import Manifest
 
+SUFFIXES = (".yaml", ".yml")
 SWITCHES = ("verify", "verified", "other_work", "allow_undecided", "allow_suspect")  # options of both names
 
 
 def commands(manifest: Manifest) -> list[str]:
-    """The command lines that repeat an experiment."""
-    return LINES.get(manifest.design, _of_runs)(manifest)
+    """The command lines that repeat an experiment; before them which files of the user's own they need."""
+    files = ", ".join(dict.fromkeys(path for words in _cells(manifest) for path in _own_files(words)))
+    said = [f"# needs {files}, as the page of a run has it (innerloop report --runs)"] if files else []
+    return [*said, *LINES.get(manifest.design, _of_runs)(manifest)]
+
+
+def _own_files(words: Sequence[str]) -> Iterator[str]:
+    """The files of workloads and models that a command line names."""
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
+        flag, _, value = word.partition("=")
+        if flag in ("--workload", "--model"):
+            yield from (one for one in (value or following).split(",") if "/" in one or one.endswith(SUFFIXES))
 
 
 def _compared(manifest: Manifest) -> list[str]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.pages.parts import Command, Facts, Label, Section
-from innerloop.harness.profiles import names
+from innerloop.harness.profiles import load_model, load_workload, names
 from innerloop.harness.schema.engine import HostState
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.roofline import NOT_ASKED
@@ -36,22 +38,34 @@ def repeat(result: Result) -> Section:
 
 def files(spec: Spec) -> Iterator[str]:
     """Shell lines that write the workload and the model, where they are the user's own, as they were used."""
-    for _, name, profile in _own(spec):
-        yield from written(_file(name), profile)
+    for file, profile in _own(spec).values():
+        yield from written(file, profile)
 
 
-def _own(spec: Spec) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """(option, name, profile) of a workload and a model that do not come with innerloop."""
-    for option, name, profile in (
-        ("workload", spec.workload, spec.workload_profile),
-        ("model", spec.model, spec.model_profile),
+def _own(spec: Spec) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """(file, profile) of a workload and a model that do not come with innerloop, by option; each has its own file."""
+    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for option, name, profile, given in (
+        ("workload", spec.workload, spec.workload_profile, spec.workload_args),
+        ("model", spec.model, spec.model_profile, spec.model_args),
     ):
-        if profile and name not in names(f"{option}s"):
-            yield option, name, profile
+        if profile and not _ships(option, name, profile, given):
+            stem = PurePath(name).name.removesuffix(".yaml").removesuffix(".yml") or "own"
+            taken = any(file == f"./{stem}.yaml" for file, _ in found.values())
+            found[option] = (f"./{stem}-{option}.yaml" if taken else f"./{stem}.yaml"), profile
+    return found
 
 
-def _file(name: str) -> str:
-    return f"./{PurePath(name).stem or 'own'}.yaml"
+def _ships(option: str, name: str, profile: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """Whether a profile is one of innerloop's own; a user's may have the name of one."""
+    if name not in names(f"{option}s"):
+        return False
+    read: Callable[..., BaseModel] = load_workload if option == "workload" else load_model
+    try:
+        known = read(name, [f"{path}={json.dumps(value)}" for path, value in given.items()]).model_dump(mode="json")
+    except Refused:
+        return False
+    return all(known.get(field) == value for field, value in profile.items())
 
 
 def written(file: str, data: Mapping[str, Any]) -> Iterator[str]:
@@ -86,7 +100,7 @@ def passes(result: Result) -> Iterator[str]:
 
 
 def words(spec: Spec) -> Iterator[str]:
-    own = {option: _file(name) for option, name, _ in _own(spec)}
+    own = {option: file for option, (file, _) in _own(spec).items()}
     named = {
         "--engine": spec.plugin or spec.engine,
         "--model": own.get("model", spec.model),

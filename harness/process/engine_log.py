@@ -59,8 +59,14 @@ def _formed(file: BinaryIO) -> Iterator[tuple[int, int]]:
     """Where each credential in a line is that is known without its value, and its length."""
     begin = 0
     while line := file.readline(PART_BYTES):
-        yield from ((begin + at, end - at) for at, end in places(line.decode("latin-1")))  # a letter a byte
+        text = line.decode(errors="surrogateescape")
+        for at, end in places(text):
+            yield begin + _length(text[:at]), _length(text[at:end])
         begin += len(line)
+
+
+def _length(text: str) -> int:
+    return len(text.encode(errors="surrogateescape"))
 
 
 def _places(file: BinaryIO, values: Sequence[bytes]) -> Iterator[tuple[int, int]]:

@@ -32,9 +32,10 @@ BEFORE_WINDOWS = ("start", "import", "load")  # phases
 CHANNEL = "control"  # the FIFO beside the job of a worker that a tool starts
 
 RECORDED_PREFIXES = (  # of variables that can change what is measured; an engine's own are its adapter's to say
-    "ATEN_", "CUDA_", "CUBLAS_", "CUDNN_", "FLASHINFER_", "FLASH_ATTENTION_", "GOMP_", "GLIBC_", "KMP_", "LD_",
-    "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "ONEDNN_", "DNNL_", "PYTHON", "PYTORCH_", "TBB_", "TMPDIR", "TORCH",
-    "TRITON_", "HF_HUB_OFFLINE", "TRANSFORMERS_",
+    "ATEN_", "CUDA_", "CUBLAS", "CUDNN_", "FLASHINFER_", "FLASH_ATTENTION_", "GOMP_", "GLIBC_", "KMP_", "LD_",
+    "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "ONEDNN_", "DNNL_", "OPENBLAS_", "PYTHON", "PYTORCH_", "TBB_",
+    "TMPDIR", "TORCH", "TRITON_", "HF_HUB_OFFLINE", "TRANSFORMERS_",
+    "LRU_CACHE_CAPACITY", "THP_MEM_ALLOC_ENABLE",  # torch's on Arm: of kernels, and huge pages
 )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def failure(result: Result, why: Failure) -> RenderableType:
         text.append(f"\nthe worker {ended(why.exit)}", style="default not bold")
     advice = next((reason.advice for reason in result.reasons if reason.code == why.cause), None)
     if advice:
-        text.append(f"\n{advice}", style="default not bold")
+        text.append(f"\n{as_called(advice)}", style="default not bold")
     for title, lines in (("traceback", why.traceback), ("end of engine.log", before_traceback(why))):
         if lines:
             text.append(f"\n\n{title}\n", style="cyan not bold")

@@ -45,8 +45,9 @@ def whole(path: Path, *, contended: bool = False) -> Iterator[Path]:
 
 def named(error: OSError, path: Path, partial: Path | None = None) -> OSError:
     """The error with the file that it is about: the system names none where a write fails, and else the partial one."""
-    if (error.filename is None and error.errno in OF_A_DISK) or error.filename in (partial, str(partial)):
-        error.filename, error.filename2 = str(path), None
+    unnamed = error.filename is None and error.errno in OF_A_DISK
+    if unnamed or (partial is not None and error.filename in (partial, str(partial))):
+        return OSError(error.errno, error.strerror, str(path))  # in place, a second name would be told as None
     return error
 
 

@@ -13,6 +13,8 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.signals import hold
 from innerloop.harness.store.atomic import sync_folder
 
+MAY_NOT = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP)  # of a place, not of what is written
+
 Say = Callable[[str], None]
 
 
@@ -99,5 +101,9 @@ def disk_errors(path: Path, advice: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"the disk filled up while writing {path.name} in {path.parent}", advice) from error
-        where = f"set INNERLOOP_HOME to a folder that this user may write to; {path.parent} is none"
-        raise Refused(f"{path} cannot be written: {error.strerror or error}", where) from error
+        details = []
+        if error.errno in MAY_NOT:
+            details = [f"set INNERLOOP_HOME to a folder that this user may write to; {path.parent} is none"]
+        elif error.errno == errno.EFBIG:
+            details = ["raise the limit of a file's size (ulimit -f), or set INNERLOOP_HOME to another file system"]
+        raise Refused(f"{path} cannot be written: {error.strerror or error}", *details) from error

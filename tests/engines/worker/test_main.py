@@ -30,6 +30,7 @@ WORDS = ("out_of_memory", "no enough gpu memory")  # of an adapter
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk_full"),
         (OSError(errno.EFBIG, "File too large"), "file_error"),
         (OSError(errno.EMFILE, "Too many open files", "/a"), "system_limit"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "system_limit"),
         (RuntimeError("can't start new thread"), "system_limit"),
         (ChildKilled("the server was killed by SIGKILL"), "killed_by_signal"),
         (OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "out_of_memory_device"),

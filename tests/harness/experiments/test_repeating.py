@@ -118,3 +118,11 @@ def test_a_suite_is_named_and_a_file_is_written_out() -> None:
     again = validate(Suite, yaml.safe_load("\n".join(written)), "batch.yaml")
     assert again == own
     assert points_of_suite(again, "batch.yaml") == points_of_suite(own, source)
+
+
+def test_files_of_the_users_own_are_named_before_the_command() -> None:
+    cells = {"a": [*BASE, "--workload", "./few.yaml", "--model=mine/model"], "b": [*BASE, "--workload=./few.yaml"]}
+    said, line = commands(made("compare", cells))
+    assert said == "# needs ./few.yaml, mine/model, as the page of a run has it (innerloop report --runs)"
+    assert line.startswith("innerloop compare")
+    assert len(commands(made("noise", {"a": [*BASE, "--workload", "quick"]}))) == 1

@@ -258,8 +258,18 @@ def test_a_workload_and_a_model_of_ones_own_are_written_out(make: Any, tmp_path:
     subprocess.run(["sh", "run.sh"], cwd=tmp_path, check=True)
     assert load_workload(str(tmp_path / "chat.yaml")) == own
     assert load_model(str(tmp_path / "my model.yaml")) == model
-    shipped = replace(spec, workload="quick", model="qwen3-tiny")
+    same = replace(spec, workload="one", model="one-1.5")
+    assert [file for file in [*files(same)] if file.startswith("cat")] == [
+        "cat > ./one.yaml <<'END_OF_FILE'", "cat > ./one-1.5.yaml <<'END_OF_FILE'",
+    ]  # fmt: skip
+    same = replace(same, model="one")
+    line = parser().parse_args([*words(same)])
+    assert (line.workload, line.model) == ("./one.yaml", "./one-model.yaml")
+    changed = load_workload("quick", ["load.requests=3"]).model_dump(mode="json")
+    shipped = replace(spec, workload="quick", workload_profile=changed, model="qwen3-tiny")
     assert [*files(shipped)] == []
+    of_its_name = replace(shipped, workload_args={})  # a user's file that is called as one of innerloop's
+    assert parser().parse_args([*words(of_its_name)]).workload == "./quick.yaml"
 
 
 def test_what_had_not_ended_and_is_left_out_is_said(make: Any) -> None:

@@ -70,6 +70,13 @@ def test_credentials_are_found_as_they_are_printed(tmp_path: Path, monkeypatch: 
     assert "me:" not in log.read_text()
 
 
+def test_letters_of_several_bytes_are_written_over_whole(tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    log.write_bytes("größe 2 --api-key pàss-4711, ".encode() + b"\xff api_key=k-1 end\n")
+    blank_secrets(log)
+    assert log.read_bytes() == "größe 2 --api-key ".encode() + b"*" * 11 + b" \xff api_key=*** end\n"
+
+
 def test_a_credential_that_the_logs_end_begins_in_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINE_API_KEY", KEY)
     monkeypatch.setattr(engine_log, "TAIL_BYTES", 40)

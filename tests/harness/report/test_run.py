@@ -13,6 +13,7 @@ import pytest
 
 from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.cli.console import PlainConsole
+from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.report.run import print_report
 from innerloop.harness.result import build as results
 from innerloop.harness.result.record import Record
@@ -189,11 +190,16 @@ def test_a_run_without_a_steady_window_says_why(result: Result) -> None:
     assert "no steady figures: the batch was full for 0.10 s" in text(short)
 
 
-def test_a_run_that_measured_nothing_has_no_tables_of_figures(spec: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_that_measured_nothing_has_no_tables_of_figures(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     failure = Failure("install_failed", "no network")
     empty = results.build(Record(spec=spec, tables=read_tables(tmp_path), failure=failure))
     printed = text(empty)
     assert "no network" in printed
+    page = as_called("docs/how-to/without-a-network.md")  # where it lies, and not as the table of causes has it
+    assert page in "".join(part.strip(" │") for part in text(empty, 300).splitlines())
     assert "Throughput" not in printed
     assert "0 of 0" not in printed
 

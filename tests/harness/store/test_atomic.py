@@ -86,6 +86,7 @@ def test_a_write_that_a_full_disk_cuts_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as met:
         cut()
     assert met.value.filename == str(tmp_path / "a.json")
+    assert str(met.value).endswith(f"{str(tmp_path / 'a.json')!r}")
     (tmp_path / journal.FILE).symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"No space left|seek") as met:
         journal.append(tmp_path, Event("started", "a", 1, "boot", "2026-01-01T00:00:00+00:00"))

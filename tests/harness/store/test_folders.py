@@ -21,6 +21,22 @@ def test_a_place_that_may_not_be_written_is_no_full_disk(tmp_path: Path, number:
     assert advice == f"set INNERLOOP_HOME to a folder that this user may write to; {tmp_path} is none"
 
 
+@pytest.mark.parametrize(
+    ("number", "details"),
+    [
+        (errno.EFBIG, ("raise the limit of a file's size (ulimit -f), or set INNERLOOP_HOME to another file system",)),
+        (errno.EIO, ()),
+        (errno.EMFILE, ()),
+    ],
+)
+def test_another_folder_is_advised_only_where_the_place_is_the_trouble(
+    tmp_path: Path, number: int, details: tuple[str, ...]
+) -> None:
+    with pytest.raises(Refused) as refused, disk_errors(tmp_path / "x", "free some space"):
+        raise OSError(number, os.strerror(number))
+    assert refused.value.details == details
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_answered_with_how_to_make_room(tmp_path: Path, number: int) -> None:
     with pytest.raises(DiskFull) as refused, disk_errors(tmp_path / "x", "free some space"):
