@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.analysis.chunks import heard
+from innerloop.harness.analysis.chunks import said
 from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused, told
 from innerloop.harness.cli.signals import Stopped, hold
-from innerloop.harness.cli.slowly import Slowly
 from innerloop.harness.export import perfetto
 from innerloop.harness.machine.affinity import running_on, started_on
 from innerloop.harness.machine.state import host_state
@@ -106,8 +105,8 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
             outcome.failure = Failure(cause_of(error), told(error), traceback=lines)
-        results, slowly = [], Slowly(say)
-        with heard(lambda: slowly.tick("saving the records")):
+        results = []
+        with said("saving the records", say):
             for one, its in zip(windows, outcomes(windows, outcome), strict=True):
                 results.append(conclude(one, prepared, its, sampled.note, samplers_of(sampled, windows, its)))
                 release(one.folder)
