@@ -27,7 +27,7 @@ from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.schema.experiment import VERSION, Cell, Event, Manifest
 from innerloop.harness.session.arguments import request_of, words_of
-from innerloop.harness.spec.adapter_settings import native_settings
+from innerloop.harness.spec.adapter_settings import devices_of, native_settings
 from innerloop.harness.spec.labels import parse_labels
 from innerloop.harness.spec.resolve import resolve
 
@@ -115,7 +115,7 @@ def _cell(name: str, point: Point, arguments: argparse.Namespace, spec: RunSpec,
         process=hashlib.sha256(load.encode()).hexdigest()[:12],
         address=address,
         work=_work(spec),
-        devices=spec.settings.tensor_parallel if spec.device == "cuda" else 1,
+        devices=devices_of(spec) if spec.device == "cuda" else 1,
         substituted=substituted(spec.engine, spec.device),
     )
 

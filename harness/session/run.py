@@ -28,7 +28,7 @@ from innerloop.harness.session.live import LiveView, Part
 from innerloop.harness.session.options import Options
 from innerloop.harness.session.prepared import Prepared, find_ceilings, prepare
 from innerloop.harness.session.windows import Window, in_folders, inputs_of_windows, outcomes, samplers_of
-from innerloop.harness.spec.adapter_settings import engine_processes
+from innerloop.harness.spec.adapter_settings import devices_of, engine_processes
 from innerloop.harness.store.run_folder import release
 from innerloop.harness.telemetry import samplers
 from innerloop.harness.telemetry.samplers import Samplers
@@ -65,9 +65,8 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
     asked = [(spec, replace(options, limits=options.limits.on(spec.device))) for spec, options in asked]
     drawn, (spec, options) = inputs_of_windows(asked, machine), asked[0]
     prepared, outcome = Prepared(), Outcome()
-    sampled = samplers.for_run(
-        spec.device, spec.settings.tensor_parallel, machine, options.device_telemetry, options.device_hz
-    )
+    used = devices_of(spec)
+    sampled = samplers.for_run(spec.device, used, machine, options.device_telemetry, options.device_hz)
 
     def say(text: str) -> None:
         console.print(text, style="dim")
