@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
-from innerloop.harness.ceilings.model import Ceilings, Key, MatrixRate, MemoryRate
+from innerloop.harness.ceilings.model import BUSY_BEFORE, Ceilings, Key, MatrixRate, MemoryRate
 from innerloop.harness.cli.errors import InnerloopError
 from innerloop.harness.cli.signals import hold
 from innerloop.harness.machine import cpu_times
@@ -23,6 +23,7 @@ from innerloop.harness.process.launcher import RECORDED_PREFIXES, Worker
 if TYPE_CHECKING:
     from innerloop.harness.environments import Environment
     from innerloop.harness.machine import Machine
+    from innerloop.harness.telemetry.device import Device
 
 LIMIT_S = 180.0  # importing torch from a cold disk takes most of it
 TICK_S = 0.2
@@ -71,7 +72,7 @@ def measure(
         threads=told["threads"],
         tf32=told["tf32"],
         other_cores=max((cores for cores in others if cores is not None), default=None),  # of all that is kept
-        clocks=meter.most,
+        clocks=None if meter.most is None else {**meter.most, BUSY_BEFORE: meter.busy_before},
     )
 
 
@@ -136,10 +137,11 @@ class Meter:
 
     def __init__(self, machine: Machine | None) -> None:
         """`machine`: the first of its GPUs is looked at; None: no GPU is."""
-        from innerloop.harness.telemetry.device import Device, DeviceLost
+        from innerloop.harness.telemetry.device import DeviceLost
         from innerloop.harness.telemetry.nvml import NoDriver, NvmlDevice
 
         self.most: dict[str, float | None] | None = None
+        self.busy_before: float | None = None  # how much of the time others kept the GPU busy before, 0 to 1
         self._device: Device | None = None
         self._begun: tuple[float, float | None] | None = None
         self._ended: tuple[float, float | None] | None = None
@@ -147,6 +149,7 @@ class Meter:
             with suppress(NoDriver, DeviceLost):
                 self._device = NvmlDevice(machine.gpus[0].uuid)
                 self.most = dict.fromkeys(("sm_clock_mhz", "power_instant_w"))
+                self.busy_before = used_by_others(self._device)
 
     def begin(self) -> None:
         self._begun = (time.monotonic(), busy_s())
@@ -185,6 +188,22 @@ class Meter:
         if self._device is not None:
             self._device.close()
             self._device = None
+
+
+def used_by_others(device: Device) -> float | None:
+    """How much of the time a GPU was busy just now, 0 to 1; 0 where no process is on it; None where it is not known.
+
+    Raises:
+        DeviceLost: it does not answer.
+    """
+    from innerloop.harness.telemetry.device import MISSING, SLOT
+
+    if device.processes() == []:
+        return 0.0
+    row = list(MISSING)
+    device.medium(row)
+    busy = float(row[SLOT["gpu_utilization"]])
+    return None if busy != busy else busy
 
 
 def busy_s() -> float | None:

@@ -8,7 +8,8 @@ from typing import TypedDict
 
 from innerloop.harness.store.versions import Document
 
-DISTURBED = 0.1  # of the cores: where others used more of them meanwhile, the machine can do more than was measured
+DISTURBED = 0.1  # of the cores, or of a GPU's time: where others used more, the device can do more than was measured
+BUSY_BEFORE = "utilization_before"
 DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn")  # torch's names
 QUANTIZED_DTYPE = {"fp8": "float8_e4m3fn"}  # what matrices of such weights are multiplied in, where the device can
 
@@ -66,7 +67,8 @@ class Ceilings:
     """What was measured on one device. `matrix` by number format, in torch's names.
 
     measured: UTC, ISO 8601. other_cores: CPU cores' worth of work that other processes did meanwhile, None if unknown.
-    clocks: the highest SM clock (MHz) and power (W) seen meanwhile, None where no device could be asked.
+    clocks: the highest SM clock (MHz) and power (W) seen meanwhile, and how much of the time others kept the device
+    busy just before (0 to 1), by BUSY_BEFORE; None where no device could be asked.
     """
 
     key: Key
@@ -92,7 +94,11 @@ class Ceilings:
 
     @property
     def disturbed(self) -> bool:
-        """Whether others used the CPU so much that its ceilings are probably higher; a GPU's don't suffer by that."""
+        """Whether others used the device so much that its ceilings are probably higher: a CPU meanwhile, a GPU just
+        before, from where on its own work cannot be told from theirs."""
+        if self.key.device == "cuda":
+            busy = (self.clocks or {}).get(BUSY_BEFORE)
+            return busy is not None and busy > DISTURBED
         cores = self.key.cores
         return self.other_cores is not None and cores is not None and self.other_cores > DISTURBED * cores
 

@@ -16,7 +16,7 @@ from innerloop.harness.ceilings import cache, measure
 from innerloop.harness.ceilings import obtain as limits
 from innerloop.harness.ceilings.__main__ import main
 from innerloop.harness.ceilings.commands import formats
-from innerloop.harness.ceilings.model import Ceilings, Key, wanted
+from innerloop.harness.ceilings.model import BUSY_BEFORE, Ceilings, Key, wanted
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, InnerloopError, Refused
 from innerloop.harness.environments import Environment
 from innerloop.harness.machine import this_machine
@@ -24,7 +24,7 @@ from innerloop.harness.process import launcher
 from innerloop.harness.report.ceilings import facts
 from tests.harness.ceilings.rates import memory, rate
 from tests.nvml.devices import h100
-from tests.nvml.scenario import Scenario
+from tests.nvml.scenario import Process, Scenario
 
 NOW = datetime.now(timezone.utc).isoformat(timespec="seconds")
 KEY = Key("cpu", "AMD EPYC", "2.13.0+cpu", cores=2, physical_cores=1, governor="performance")
@@ -391,6 +391,19 @@ def test_a_gpus_key_and_its_clock_while_it_is_measured(play):
     words = facts(made(key=key, clocks=meter.most, threads=None))
     assert "SM clock up to" in words
     assert "driver 580.65.06" in words
+
+
+@pytest.mark.parametrize(("on_it", "busy"), [((Process(4321, 1 << 30),), 0.9), ((), 0.0)])
+def test_peaks_of_a_gpu_that_others_keep_busy_are_measured_again(play, on_it, busy) -> None:
+    play(Scenario((h100(processes=on_it),)))
+    meter = measure.Meter(this_machine())
+    meter.close()
+    assert meter.busy_before == busy
+    key = Key("cuda", "H100", "2.13")
+    found = made(key=key, clocks={"sm_clock_mhz": 1980.0, BUSY_BEFORE: meter.busy_before})
+    assert found.disturbed == bool(on_it)
+    assert limits.stale(replace(found, measured="2026-01-01T00:00:00+00:00")) == bool(on_it)
+    assert not made(key=key, clocks={"sm_clock_mhz": 1980.0}).disturbed  # kept by an earlier version
 
 
 def test_a_gpu_whose_driver_does_not_answer_is_measured_without_its_clock(play, machine):
