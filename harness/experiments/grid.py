@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness import __version__
+from innerloop.harness.analysis.chunks import tick
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.secrets import refuse_secrets
 from innerloop.harness.experiments import addresses
@@ -64,6 +65,7 @@ def grid_of(points: Sequence[Point], machine: Machine, trials: int, suite: Suite
     place = described(machine)
     cells, specs = [], {}
     for name, point in zip(cell_names(points), points, strict=True):
+        tick()
         arguments = parsed(point.words)
         arguments.dry_run = planning
         try:

@@ -220,13 +220,16 @@ def cells(found: Sweep) -> Section:
         Label("Cell"), Label("state"), Label("output tokens/s", "decode_rate"), Label("TTFT p50", "ttft"),
         Label("TPOT p50", "tpot"), Label("J/token", "energy_per_token"), Label("processes"), Label("published"),
     ]  # fmt: skip
-    measured = [cell for cell in found.cells if RATE in cell.figures][:MOST_BARS]
-    parts: list[Part] = [bars(measured)] if measured else []
-    parts.append(filled(Table(columns, rows, left=2, note=" ".join(f"{capital(line)}." for line in remarks(found)))))
+    measured = [cell for cell in found.cells if RATE in cell.figures]
+    parts: list[Part] = [bars(measured[:MOST_BARS], len(measured))] if measured else []
+    parts.append(
+        filled(Table(columns, rows, left=2, note=" ".join(f"{capital(line)}." for line in remarks(found, whole=True))))
+    )
     return Section("cells", "Cells", parts)
 
 
-def bars(measured: Sequence[SweepCell]) -> Chart:
+def bars(measured: Sequence[SweepCell], of: int) -> Chart:
+    """of: how many cells have such a figure; the table below has all."""
     rates = [cell.figures[RATE] for cell in measured]
     states = [word(cell.state) for cell in measured]
     columns: dict[str, Sequence[Any]] = {
@@ -239,6 +242,7 @@ def bars(measured: Sequence[SweepCell]) -> Chart:
     }
     series = tuple(Series(state, STATES.get(state, 6)) for state in dict.fromkeys(states))
     bounded = any(rate.low is not None for rate in rates)
+    left = "" if of == len(measured) else f"The first {len(measured)} of {of} cells; the table has all. "
     x = specs.quantitative("v", None, None) | {"axis": specs.across("output tokens/s", specs.NUMBER_LABELS, grid=True)}
     bar = {
         "transform": [specs.SHOWN],
@@ -264,7 +268,7 @@ def bars(measured: Sequence[SweepCell]) -> Chart:
         "Output tokens per second of each cell, with intervals",
         series=series,
         height=34 + 24 * len(measured),
-        note="Lines are 95 % intervals." if bounded else "",
+        note=left + ("Lines are 95 % intervals." if bounded else ""),
     )
 
 

@@ -107,11 +107,13 @@ def marked(cell: SweepCell) -> str:
 
 
 def pareto(found: Sweep) -> RenderableType:
-    """The cells that may be ranked, by interactivity: which are on the frontier, and which are surely dominated."""
+    """The cells that may be ranked, by interactivity: which are on the frontier, and which are surely dominated. Of very
+    many, those on the frontier first."""
     rows = table("", "per user", "per device", "")
     rows.columns[3].justify = "left"
     ranked = [cell for cell in found.cells if cell.frontier is not None]
-    for cell in sorted(ranked, key=lambda one: value(one.interactivity) or 0.0)[:MOST_CELLS]:
+    chosen = sorted(ranked, key=lambda one: not one.frontier)[:MOST_CELLS]
+    for cell in sorted(chosen, key=lambda one: value(one.interactivity) or 0.0):
         by = cell.dominated_by
         more = f" and {len(by) - 1} more" if len(by) > 1 else ""
         words = "frontier" if cell.frontier else f"dominated by {by[0]}{more}" if by else unbeaten(cell)
@@ -174,10 +176,13 @@ def value(one: Estimate | None) -> float | None:
     return None if one is None else one.value
 
 
-def remarks(found: Sweep) -> Iterator[str]:
-    """How to read the tables."""
-    if len(found.cells) > MOST_CELLS:
-        yield f"the first {MOST_CELLS} of {len(found.cells)} cells; document.json lists all of them"
+def remarks(found: Sweep, whole: bool = False) -> Iterator[str]:
+    """How to read the tables. whole: they have all cells."""
+    if len(found.cells) > MOST_CELLS and not whole:
+        yield (
+            f"{MOST_CELLS} of {len(found.cells)} cells: the first ones, and of ranked ones those on the frontier; "
+            "document.json lists all of them"
+        )
     if any(cell.processes > 2 for cell in found.cells):
         yield "in brackets: 95 % interval of the mean over the trials"
     if found.curves:

@@ -185,6 +185,7 @@ def test_of_many_runs_the_records_of_those_that_are_drawn_together_stay_in_memor
     assert len(read) == 5
     [curves] = [chart for chart in pages[0].charts() if chart.name == "itl-of-runs"]
     assert set(curves.columns["series"]) == {"run0", "run1"}
+    assert curves.note == "Of the first 2 of 5 runs."
     assert all(any(chart.name == "latencies" for chart in page.charts()) for page in pages[1:])
 
 
