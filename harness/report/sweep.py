@@ -107,16 +107,14 @@ def marked(cell: SweepCell) -> str:
 
 
 def pareto(found: Sweep) -> RenderableType:
-    """The cells that may be ranked, by interactivity: which are on the frontier, and which are surely dominated. Of very
-    many, those on the frontier first."""
+    """The cells that may be ranked, by interactivity: which are on the frontier, and which are surely dominated. Of
+    very many, those on the frontier and then the first ones."""
     rows = table("", "per user", "per device", "")
     rows.columns[3].justify = "left"
     ranked = [cell for cell in found.cells if cell.frontier is not None]
     chosen = sorted(ranked, key=lambda one: not one.frontier)[:MOST_CELLS]
     for cell in sorted(chosen, key=lambda one: value(one.interactivity) or 0.0):
-        by = cell.dominated_by
-        more = f" and {len(by) - 1} more" if len(by) > 1 else ""
-        words = "frontier" if cell.frontier else f"dominated by {by[0]}{more}" if by else unbeaten(cell)
+        words = "frontier" if cell.frontier else beaten(cell) or unbeaten(cell)
         rows.add_row(
             marked(cell),
             interval(cell.interactivity),
@@ -125,6 +123,13 @@ def pareto(found: Sweep) -> RenderableType:
             style="bold" if cell.frontier else None,
         )
     return rows
+
+
+def beaten(cell: SweepCell) -> str:
+    """By whom a cell is dominated, in words; nothing where it is not."""
+    by = cell.dominated_by
+    left = max(cell.dominators, len(by)) - 1  # documents of before have all names and no number
+    return f"dominated by {by[0]}{f' and {left} more' if left > 0 else ''}" if by else ""
 
 
 def unbeaten(cell: SweepCell) -> str:
