@@ -30,6 +30,7 @@ from innerloop.harness.report.sweep import (
     RATE,
     TPOT,
     TTFT,
+    beaten,
     curve_name,
     doubts,
     loads_of,
@@ -207,9 +208,7 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
 def ranks(known: Sequence[SweepCell]) -> Table:
     rows = []
     for cell in sorted(known, key=lambda one: mean(one.interactivity) or 0.0):
-        by = cell.dominated_by
-        more = f" and {len(by) - 1} more" if len(by) > 1 else ""
-        words = f"dominated by {by[0]}{more}" if by and not cell.frontier else kind(cell)
+        words = kind(cell) if cell.frontier else beaten(cell) or kind(cell)
         cells_ = [interval(cell.interactivity), interval(cell.tokens_per_s_per_device), words]
         rows.append(Row(Label(marked(cell)), cells_, "strong" if cell.frontier else ""))
     return Table([Label("Cell"), Label("per user", "user_rate"), Label("per device"), Label("it is")], rows)
@@ -234,13 +233,14 @@ def cells(found: Sweep) -> Section:
         Label("Cell"), Label("state"), Label("output tokens/s", "decode_rate"), Label("TTFT p50", "ttft"),
         Label("TPOT p50", "tpot"), Label("J/token", "energy_per_token"), Label("processes"), Label("published"),
     ]  # fmt: skip
-    measured = [cell for cell in found.cells if RATE in cell.figures][:MOST_BARS]
-    parts: list[Part] = [bars(measured)] if measured else []
-    parts.append(filled(Table(columns, rows, left=2, note=" ".join(f"{capital(line)}." for line in remarks(found)))))
+    measured = [cell for cell in found.cells if RATE in cell.figures]
+    note = " ".join(f"{capital(line)}." for line in remarks(found, whole=True))
+    parts: list[Part] = [*([bars(measured)] if measured else []), filled(Table(columns, rows, left=2, note=note))]
     return Section("cells", "Cells", parts)
 
 
-def bars(measured: Sequence[SweepCell]) -> Chart:
+def bars(every: Sequence[SweepCell]) -> Chart:
+    measured = every[:MOST_BARS]
     rates = [cell.figures[RATE] for cell in measured]
     states = [word(cell.state) for cell in measured]
     columns: dict[str, Sequence[Any]] = {
@@ -253,6 +253,7 @@ def bars(measured: Sequence[SweepCell]) -> Chart:
     }
     series = tuple(Series(state, STATES.get(state, 6)) for state in dict.fromkeys(states))
     bounded = any(rate.low is not None for rate in rates)
+    left = f"The first {MOST_BARS} of {len(every)} cells; the table has all. " if len(every) > MOST_BARS else ""
     x = specs.quantitative("v", None, None) | {"axis": specs.across("output tokens/s", specs.NUMBER_LABELS, grid=True)}
     bar = {
         "transform": [specs.SHOWN],
@@ -278,7 +279,7 @@ def bars(measured: Sequence[SweepCell]) -> Chart:
         "Output tokens per second of each cell, with intervals",
         series=series,
         height=34 + 24 * len(measured),
-        note="Lines are 95 % intervals." if bounded else "",
+        note=left + ("Lines are 95 % intervals." if bounded else ""),
     )
 
 
