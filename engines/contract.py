@@ -238,6 +238,10 @@ class Adapter(ABC):
         """What has to be created from the model before loading, in order. Most engines need nothing."""
         return ()
 
+    def devices(self, load: Load) -> int:
+        """How many devices it uses: the first ones that are visible."""
+        return int(load.settings["tensor_parallel"])
+
     def processes(self, load: Load) -> Sequence[int]:
         """Processes that are the engine's although the worker has not started them: their memory and CPU time count
         as the worker's, each with all below it."""

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from innerloop.harness.cli.arguments import CommandLine, command_line, path_of, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
-from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.output import print_json, tell
 
 EXAMPLES = """\
 examples:
@@ -49,12 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
+    from innerloop.harness.analysis.chunks import said
     from innerloop.harness.experiments.listing import list_experiments
     from innerloop.harness.result.listing import chosen, list_runs
     from innerloop.harness.store.run_folder import EXPERIMENTS, RUNS
 
     roots = (RUNS, EXPERIMENTS) if arguments.folder is None else (arguments.folder,)
-    found = [line for root in roots for line in (*list_runs(root), *list_experiments(root))]
+    with said("reading the runs", tell):
+        found = [line for root in roots for line in (*list_runs(root), *list_experiments(root))]
     lines = chosen(sorted(found, key=lambda line: (line.when, line.folder)), arguments.where)
     lines = lines[-arguments.last :] if arguments.last else lines
     if arguments.json:

@@ -44,11 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
+    from innerloop.harness.analysis.chunks import said
+    from innerloop.harness.cli.output import tell
     from innerloop.harness.result.steps import investigate
     from innerloop.harness.store.find import find_one
     from innerloop.harness.store.typed import document
 
-    found = investigate(find_one(arguments.run), arguments.slowest)
+    with said("reading the records", tell):
+        found = investigate(find_one(arguments.run), arguments.slowest)
     if arguments.json:
         print_json(document(found))
         return EXIT_OK

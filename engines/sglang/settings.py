@@ -77,6 +77,7 @@ RESERVED = {
     "model_path": "use --model or --weights DIR instead",
     "trust_remote_code": "use --trust-remote-code instead",
     "device": "use --device instead",
+    **dict.fromkeys(("base_gpu_id", "gpu_id_step"), "choose the GPUs with CUDA_VISIBLE_DEVICES instead"),
     **dict.fromkeys(RANKS, "this layer steps one scheduler, which uses one device"),
     **dict.fromkeys(DISAGGREGATION, "this layer steps one scheduler, which prefills and decodes"),
     **dict.fromkeys(SPECULATION, "the adapter cannot track how it changes a step"),

@@ -14,7 +14,7 @@ from innerloop.engines.vllm.core import CoreSession
 from innerloop.engines.vllm.cpu import cpu_flags, refuse_without_avx512
 from innerloop.engines.vllm.engine import EngineSession
 from innerloop.engines.vllm.http import HttpLayer
-from innerloop.engines.vllm.settings import RESERVED, VERSIONS, native_arguments
+from innerloop.engines.vllm.settings import CHANGES_STEPS, RESERVED, VERSIONS, native_arguments
 
 LAYERS: dict[str, Any] = {"core": CoreSession, "engine": EngineSession, "async": AsyncSession, "http": HttpLayer}
 
@@ -42,6 +42,13 @@ class VllmAdapter(Adapter):
         if load.engine_args.get("async_scheduling") is False:
             return ("wait_ns",)
         return ("prepare_ns",) if load.settings["tensor_parallel"] > 1 else ()
+
+    def devices(self, load: Load) -> int:
+        """With the engine arguments that the async and http layers accept."""
+        each = super().devices(load)
+        for name in CHANGES_STEPS:
+            each *= int(load.engine_args.get(name) or 1)
+        return each
 
     def imports(self, load: Load) -> None:
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would silently win over kv_cache_tokens

@@ -17,6 +17,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from innerloop.harness.cli.slowly import Slowly
+
 CHUNK = 1 << 21  # rows looked at at once; what is shorter is looked at as a whole
 _heard: list[Callable[[], None]] = []
 
@@ -27,8 +29,13 @@ def chunks(table: np.ndarray) -> Iterator[np.ndarray]:
         yield np.asarray(table[begin : begin + CHUNK])
         if len(table) > CHUNK:
             give_back(table)
-            for tick in _heard:
-                tick()
+            tick()
+
+
+def tick() -> None:
+    """A part of what is long is done."""
+    for one in _heard:
+        one()
 
 
 @contextmanager
@@ -39,6 +46,14 @@ def heard(tick: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _heard.remove(tick)
+
+
+@contextmanager
+def said(doing: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Meanwhile `say` hears what goes on and for how long, every few seconds, where it takes more than two."""
+    slowly = Slowly(say)
+    with heard(lambda: slowly.tick(doing)):
+        yield
 
 
 def give_back(table: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from innerloop.harness.analysis.statistics import Interval
 
 NICE = (1.0, 2.0, 5.0)
 MOST_LEVELS = 6
+MOST_NAMED = 10  # of those that dominate a cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +46,20 @@ def dominates(a: Box, b: Box) -> bool:
     return x_low > x_high and y_low > y_high
 
 
-def dominated(boxes: Mapping[str, Box]) -> dict[str, tuple[str, ...]]:
-    """By whom each is dominated, by name. Boxes sorted by x first, so that only those to the right are looked at."""
+def dominated(boxes: Mapping[str, Box]) -> dict[str, tuple[tuple[str, ...], int]]:
+    """By whom each is dominated, by name: the first MOST_NAMED of these, and how many they are. Of n boxes all names
+    would be some n^2 / 4."""
     names = list(boxes)
     lows = np.array([_number(boxes[name].x.low) for name in names])
     y_lows = np.array([_number(boxes[name].y.low) for name in names])
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, tuple[tuple[str, ...], int]] = {}
     for name in names:
         high, y_high = boxes[name].x.high, boxes[name].y.high
         if high is None or y_high is None:
-            found[name] = ()
+            found[name] = ((), 0)
             continue
-        found[name] = tuple(names[k] for k in np.flatnonzero((lows > high) & (y_lows > y_high)))
+        better = np.flatnonzero((lows > high) & (y_lows > y_high))
+        found[name] = (tuple(names[k] for k in better[:MOST_NAMED]), len(better))
     return found
 
 

@@ -78,7 +78,7 @@ def checked(data: Any) -> Ceilings:
         raise ValueError(f"invalid rates: {rates}")
     if datetime.fromisoformat(found.measured).tzinfo is None:
         raise ValueError("no time zone")
-    numbers = [found.memory["array_bytes"], found.other_cores, *(found.clocks or {}).values()]
+    numbers = [found.memory["array_bytes"], found.other_cores, found.other_gpu_share, *(found.clocks or {}).values()]
     if not all(number is None or isinstance(number, (int, float)) for number in numbers):
         raise ValueError(f"invalid numbers: {numbers}")
     return found

@@ -65,6 +65,7 @@ def measure(
     assert memory is not None
     earlier = {} if known is None else known.matrix
     others = [meter.other_cores(told["cpu_s"]), None if known is None else known.other_cores]
+    shares = [meter.other_gpu_share(), None if known is None else known.other_gpu_share]
     return Ceilings(
         key=key,
         memory=memory,
@@ -73,6 +74,7 @@ def measure(
         threads=told["threads"],
         tf32=told["tf32"],
         other_cores=max((cores for cores in others if cores is not None), default=None),  # of all that is kept
+        other_gpu_share=max((one for one in shares if one is not None), default=None),
         clocks=meter.most,
     )
 
@@ -141,6 +143,7 @@ class Meter:
         from innerloop.harness.telemetry.device import Device, DeviceLost
         from innerloop.harness.telemetry.nvml import NoDriver, NvmlDevice
 
+        self._before: list[float] = []  # a GPU's utilization until it is measured
         self.most: dict[str, float | None] | None = None
         self._device: Device | None = None
         self._begun: tuple[float, float | None] | None = None
@@ -157,10 +160,10 @@ class Meter:
         self._ended = (time.monotonic(), busy_s())
 
     def look(self) -> None:
-        """Takes one reading of the GPU; the highest ones are kept."""
+        """Takes one reading of the GPU; the highest ones are kept once it is measured."""
         from innerloop.harness.telemetry.device import SLOT, DeviceLost, Row
 
-        if self._device is None or self.most is None or self._begun is None:
+        if self._device is None or self.most is None:
             return
         row: Row = [None] * len(SLOT)
         try:
@@ -168,6 +171,10 @@ class Meter:
             self._device.medium(row)
         except DeviceLost:
             self.close()
+            return
+        if self._begun is None:
+            used = row[SLOT["gpu_utilization"]]
+            self._before += [] if used is None else [used]
             return
         for name, most in self.most.items():
             value = row[SLOT[name]]
@@ -182,6 +189,10 @@ class Meter:
         if busy_before is None or busy_after is None or ended <= begun:
             return None
         return max(busy_after - busy_before - own_cpu_s, 0.0) / (ended - begun)
+
+    def other_gpu_share(self) -> float | None:
+        """Of the time before `begin` in which the GPU ran anything, which was others' (NVML's utilization)."""
+        return sum(self._before) / len(self._before) if self._before else None
 
     def close(self) -> None:
         if self._device is not None:

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from innerloop.harness.store.versions import Document
 
-DISTURBED = 0.1  # of the cores: where others used more of them meanwhile, the machine can do more than was measured
+DISTURBED = 0.1  # of the cores, or of a GPU's time: where others used more, the machine can do more than was measured
 DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn")  # torch's names
 QUANTIZED_DTYPE = {"fp8": "float8_e4m3fn"}  # what matrices of such weights are multiplied in, where the device can
 
@@ -66,6 +66,7 @@ class Ceilings:
     """What was measured on one device. `matrix` by number format, in torch's names.
 
     measured: UTC, ISO 8601. other_cores: CPU cores' worth of work that other processes did meanwhile, None if unknown.
+    other_gpu_share: of the time just before, in which a GPU ran anything, which was others'; None if unknown.
     clocks: the highest SM clock (MHz) and power (W) seen meanwhile, None where no device could be asked.
     """
 
@@ -76,6 +77,7 @@ class Ceilings:
     threads: int | None = None
     tf32: bool | None = None
     other_cores: float | None = None
+    other_gpu_share: float | None = None
     clocks: dict[str, float | None] | None = None
 
     @property
@@ -92,9 +94,12 @@ class Ceilings:
 
     @property
     def disturbed(self) -> bool:
-        """Whether others used the CPU so much that its ceilings are probably higher; a GPU's don't suffer by that."""
+        """Whether others used the device so much that its ceilings are probably higher; a GPU's don't suffer by work of
+        the CPU's."""
         cores = self.key.cores
-        return self.other_cores is not None and cores is not None and self.other_cores > DISTURBED * cores
+        if cores is None:
+            return self.other_gpu_share is not None and self.other_gpu_share > DISTURBED
+        return self.other_cores is not None and self.other_cores > DISTURBED * cores
 
     def lacks(self, dtypes: Sequence[str]) -> list[str]:
         return [dtype for dtype in dtypes if dtype not in self.matrix]

@@ -19,6 +19,7 @@ from innerloop.harness.machine.state import clock_limits, host_state, numa_nodes
 if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
     from innerloop.harness.spec.model import RunSpec
+    from innerloop.harness.telemetry.device import DeviceTold
 
 Say = Callable[[str], None]
 
@@ -112,18 +113,19 @@ def key_of(device: str, machine: Machine, torch: str) -> Key:
     if not machine.gpus:
         raise Refused("this machine has no usable NVIDIA GPU")
     gpu = machine.gpus[0]
-    limit_w = power_limit_w(gpu.uuid)
+    told_of = told_by(gpu.uuid)
+    limit_w = None if told_of is None else told_of["power_limit_w"]  # nvidia-smi --power-limit
     return Key("cuda", gpu.name, torch, driver=gpu.driver, memory_bytes=gpu.memory_bytes, power_limit_w=limit_w)
 
 
-def power_limit_w(uuid: str) -> float | None:
-    """What a GPU may draw now (`nvidia-smi --power-limit`), W; None where it does not say."""
+def told_by(uuid: str) -> DeviceTold | None:
+    """What the driver says of a GPU now; None where it does not answer."""
     from innerloop.harness.telemetry.device import DeviceLost
     from innerloop.harness.telemetry.nvml import NoDriver, NvmlDevice
 
     try:
         with closing(NvmlDevice(uuid)) as device:
-            return device.facts()["power_limit_w"]
+            return device.facts()
     except (NoDriver, DeviceLost):
         return None
 

@@ -89,7 +89,10 @@ def _build(planned: Plan, lock_fd: int, say: Say) -> None:
                 probed = probe(folder / "bin" / "python", OWN_PACKAGES)
             version = probed["packages"].get(recipe.distribution or "")
             if recipe.distribution is not None and version is None:
-                raise InstallFailed(f"{planned.lock.name} was installed, but {recipe.distribution} is missing")
+                raise InstallFailed(
+                    f"{planned.lock.name} was installed, but {recipe.distribution} is missing",
+                    "take target and prefix out of uv.toml: they put packages elsewhere",
+                )
             record = {
                 "engine": planned.engine.name,
                 "device": planned.device,

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from typing_extensions import NotRequired
 
 from innerloop.harness import __version__, environments
-from innerloop.harness.ceilings.obtain import power_limit_w
+from innerloop.harness.ceilings.obtain import told_by
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_kept
 from innerloop.harness.environments import registered
 from innerloop.harness.machine import cache_folder, cgroups
 from innerloop.harness.machine.commit import own_commit
-from innerloop.harness.machine.gpus import visible_gpus
-from innerloop.harness.machine.state import clock_limits, host_state
+from innerloop.harness.machine.state import clock_limits, host_state, huge_pages
 from innerloop.harness.process.launcher import RECORDED_PREFIXES
 from innerloop.harness.result.identity import key_of
 from innerloop.harness.spec.adapter_settings import adapter_of
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from innerloop.harness.spec.model import RunSpec
 
 MOST_RUNS = 100  # that are known of one address: the newest
+OF_A_DEVICE = ("driver", "memory_total_bytes", "power_limit_w", "max_sm_clock_mhz", "max_memory_clock_mhz")
 HOW = ("cpus", "harness_cpus", "device_telemetry", "device_hz", "ceilings")  # options that a figure may depend on
 
 
@@ -66,6 +66,7 @@ def address_of(spec: RunSpec, machine: Mapping[str, Any], options: Mapping[str, 
         "packages": packages(spec),
         "files": [state_of(Path(path)) for path in files_of(spec, described)],
         "machine": {**machine, **use_of_machine()},
+        "devices": devices(tuple(machine.get("gpus") or ())) if spec.device == "cuda" else None,
         "variables": variables_of(spec),
         "options": {name: options.get(name) for name in HOW},
         "innerloop": [__version__, _commit()],
@@ -124,8 +125,17 @@ def use_of_machine() -> Mapping[str, Any]:
         "smt": state.smt,
         "clock_limits": clock_limits(),
         "niceness": state.niceness,
-        "gpu_limits": [(gpu.driver, power_limit_w(gpu.uuid)) for gpu in visible_gpus()],
+        "kernel": os.uname().release,
+        "huge_pages": huge_pages(),
     }
+
+
+@lru_cache(maxsize=1)
+def devices(uuids: tuple[str, ...]) -> list[Any]:
+    """What decides the speed of GPUs that are the same ones as before: driver, memory, the power and clocks that they
+    may have now; None of one that does not say."""
+    told: list[Mapping[str, Any] | None] = [told_by(uuid) for uuid in uuids]
+    return [None if one is None else [one[name] for name in OF_A_DEVICE] for one in told]
 
 
 def files_of(spec: RunSpec, described: Mapping[str, Any]) -> list[str]:

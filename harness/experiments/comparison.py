@@ -10,11 +10,13 @@ import numpy as np
 
 from innerloop.harness import __version__
 from innerloop.harness.analysis.attribution import attribute
+from innerloop.harness.analysis.chunks import said
 from innerloop.harness.analysis.compositions import Run, run_of
 from innerloop.harness.analysis.statistics import LEAST_BLOCKS, mean_of_positive
 from innerloop.harness.analysis.steps import IDLE_SHARE, edges
 from innerloop.harness.analysis.verdicts import MARGIN, blocks_for, compare
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.cli.output import tell
 from innerloop.harness.experiments.why import by_kernel_class, estimate, explained
 from innerloop.harness.result.codes import ALL, makes_suspect
 from innerloop.harness.result.differences import differences, other_machine, same_boot
@@ -30,7 +32,7 @@ from innerloop.harness.schema.comparison import (
     MarginSource,
     Side,
 )
-from innerloop.harness.store.tables import Tables, read_tables
+from innerloop.harness.store.tables import read_tables
 
 Block = tuple["Member", "Member"]  # of A and of B
 FINE = 0.01  # the half width that is planned for
@@ -250,18 +252,23 @@ def _values(blocks: Sequence[Block], name: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def _why(blocks: Sequence[Block]) -> tuple[Decomposition | None, str | None]:
-    tables = [tuple(read_tables(member.folder) for member in block) for block in blocks]
-    for block, read in zip(blocks, tables, strict=True):
-        for member, one in zip(block, read, strict=True):
-            if not len(one.steps):
+    runs: list[Run] = []  # of A and of B in turn; the records of one at a time are in memory
+    with said("reading the records of the runs", tell):
+        for member in (one for block in blocks for one in block):
+            run = _steps_of(member.folder)
+            if run is None:
                 return None, f"{member.folder} has no recorded steps"
-    found = attribute([(_steps_of(a), _steps_of(b)) for a, b in tables])
+            runs.append(run)
+    found = attribute(list(zip(runs[::2], runs[1::2], strict=True)))
     if found is None:
         return None, "a run produced no tokens"
     return explained(found, by_kernel_class([(a.folder, b.folder) for a, b in blocks])), None
 
 
-def _steps_of(tables: Tables) -> Run:
+def _steps_of(folder: Path) -> Run | None:
+    tables = read_tables(folder)
+    if not len(tables.steps):
+        return None
     return run_of(tables.steps, tables.tokens, tables.requests, *edges(tables.steps, tables.header))
 
 

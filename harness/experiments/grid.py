@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness import __version__
+from innerloop.harness.analysis.chunks import tick
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.secrets import refuse_secrets
 from innerloop.harness.experiments import addresses
@@ -27,7 +28,7 @@ from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.result.identity import key_of, new_id
 from innerloop.harness.schema.experiment import VERSION, Cell, Event, Manifest
 from innerloop.harness.session.arguments import request_of, words_of
-from innerloop.harness.spec.adapter_settings import native_settings
+from innerloop.harness.spec.adapter_settings import devices_of, native_settings
 from innerloop.harness.spec.labels import parse_labels
 from innerloop.harness.spec.resolve import resolve
 
@@ -64,6 +65,7 @@ def grid_of(points: Sequence[Point], machine: Machine, trials: int, suite: Suite
     place = described(machine)
     cells, specs = [], {}
     for name, point in zip(cell_names(points), points, strict=True):
+        tick()
         arguments = parsed(point.words)
         arguments.dry_run = planning
         try:
@@ -115,7 +117,7 @@ def _cell(name: str, point: Point, arguments: argparse.Namespace, spec: RunSpec,
         process=hashlib.sha256(load.encode()).hexdigest()[:12],
         address=address,
         work=_work(spec),
-        devices=spec.settings.tensor_parallel if spec.device == "cuda" else 1,
+        devices=devices_of(spec) if spec.device == "cuda" else 1,
         substituted=substituted(spec.engine, spec.device),
     )
 

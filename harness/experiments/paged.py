@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,8 @@ from innerloop.harness.pages.files import write_html
 from innerloop.harness.pages.layers import layers_page
 from innerloop.harness.pages.parts import Page
 from innerloop.harness.pages.probes import bisect_page, found_rate_page, noise_page
-from innerloop.harness.pages.run import run_page
-from innerloop.harness.pages.several import overview
+from innerloop.harness.pages.run import page_of
+from innerloop.harness.pages.several import MOST_CURVES, overview
 from innerloop.harness.pages.source import Source, source
 from innerloop.harness.pages.sweep import sweep_page
 from innerloop.harness.pages.trials import trials_page
@@ -42,6 +43,7 @@ from innerloop.harness.schema.trials import Trials
 from innerloop.harness.schema.waterfall import Waterfall
 from innerloop.harness.session.reopen import result_of
 from innerloop.harness.store.find import find_run
+from innerloop.harness.store.tables import no_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +56,8 @@ def pages_of(names: Sequence[str], with_runs: bool = False) -> list[Page]:
     Raises:
         Refused: there is no such run or experiment, or nothing of it has ended.
     """
-    pages, runs = [], []
+    pages: list[Page] = []
+    runs: list[Source] = []
     for name in names:
         path = find_run(name)
         if holds_experiment(path):
@@ -77,8 +80,9 @@ def pages_of(names: Sequence[str], with_runs: bool = False) -> list[Page]:
                     raise
                 tell(f"{one} is left out: {refusal}")
                 continue
-            runs.append(run)
-            pages.append(run_page(run.result, run.folder))
+            pages.append(page_of(run))
+            # The overview draws the records of the first ones: those of all runs would not fit into memory.
+            runs.append(run if len(runs) < MOST_CURVES else replace(run, tables=no_tables()))
     return [overview(runs), *pages] if len(runs) > 1 and len(runs) == len(pages) else pages
 
 

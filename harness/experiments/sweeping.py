@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from innerloop.harness.analysis.chunks import said
 from innerloop.harness.cli.arguments import duration
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import EXIT_OK, Refused
-from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.output import print_json, tell
 from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.experiments.axes import OF_ALL, Point, axes_of, points_of_run, points_of_suite
 from innerloop.harness.experiments.command import finish
@@ -115,8 +116,9 @@ def run_points(points: Sequence[Point], suite: Suite | None, asked: Asked) -> in
         if not asked.dry_run:
             raise Refused("--plan-for needs --dry-run")
         machine = with_gpu(machine, asked.plan_for)
-    grid = grid_of(points, machine, asked.trials, suite, planning=asked.dry_run)
-    done = [] if asked.fresh else list(done_before(grid.manifest))
+    with said(f"checking {len(points)} cells", tell):
+        grid = grid_of(points, machine, asked.trials, suite, planning=asked.dry_run)
+        done = [] if asked.fresh else list(done_before(grid.manifest))
     if asked.dry_run:
         plan = plan_of(grid, done, machine, asked.budget_s)
         if asked.json:

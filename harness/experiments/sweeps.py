@@ -47,7 +47,7 @@ def sweep_of(manifest: Manifest, events: Sequence[Event]) -> Sweep:
     means = {cell.name: _means(jobs[cell.name]) for cell in manifest.cells}
     boxes = {cell.name: _box(cell, means[cell.name]) for cell in manifest.cells}
     ranked = _ranked(manifest, boxes)
-    beaten: dict[str, tuple[str, ...]] = {}
+    beaten: dict[str, tuple[tuple[str, ...], int]] = {}
     leading: set[str] = set()
     for group in ranked.values():
         beaten |= pareto.dominated(group)
@@ -68,7 +68,8 @@ def sweep_of(manifest: Manifest, events: Sequence[Event]) -> Sweep:
             substituted=cell.substituted,
             tokens_per_s_per_device=_estimate(boxes[cell.name].y),
             interactivity=_estimate(boxes[cell.name].x),
-            dominated_by=beaten.get(cell.name, ()),
+            dominated_by=beaten.get(cell.name, ((), 0))[0],
+            dominators=beaten.get(cell.name, ((), 0))[1],
             frontier=cell.name in leading if cell.name in names else None,
             energy_j_per_token=_estimate(_energy(means[cell.name])),
             published=tuple(_quoted(one) for one in quoted if matches(cell.at, one["at"])),

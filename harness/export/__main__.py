@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from innerloop.harness.cli.arguments import NAMED_RUN, CommandLine, command_line, path_of, whole
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
-from innerloop.harness.cli.output import print_json, say
+from innerloop.harness.cli.output import print_json, say, tell
 
 EXAMPLES = """\
 examples:
@@ -17,7 +17,8 @@ examples:
   innerloop export RUN --as mooncake --block-tokens 16   with blocks of 16 tokens in hash_ids instead of 512
   innerloop export RUN --as steps --out my.csv --json
 
-docs/how-to/replay-a-trace.md describes both formats. Exit codes: 0 written; 2 there is no such run.
+docs/how-to/replay-a-trace.md describes both formats. Exit codes: 0 written; 2 there is no such run, its files are
+damaged, or the output cannot be written.
 """
 
 
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     from innerloop.harness import store
-    from innerloop.harness.cli.errors import InnerloopError, Refused
+    from innerloop.harness.analysis.chunks import said
+    from innerloop.harness.cli.errors import Refused
     from innerloop.harness.export import replay
     from innerloop.harness.store.find import find_one
     from innerloop.harness.workloads import load
@@ -58,16 +60,13 @@ def export(arguments: argparse.Namespace) -> int:
     stored = stored.in_folder()
     if stored.kind == "nothing":
         raise Refused(f"{stored.path} is not a run: it has neither result.json nor job.json")
-    tables = stored.tables()
-    try:
+    path = arguments.out or stored.path / (replay.STEPS_FILE if arguments.form == "steps" else replay.MOONCAKE_FILE)
+    with said("exporting", tell):
+        tables = stored.tables()
         if arguments.form == "steps":
-            path = arguments.out or stored.path / replay.STEPS_FILE
             count = replay.write_steps(tables, path)
         else:
-            path = arguments.out or stored.path / replay.MOONCAKE_FILE
             count = replay.write_mooncake(tables, load(stored.path / "workload.npz"), path, arguments.block_tokens)
-    except OSError as error:
-        raise InnerloopError(f"{path} could not be written: {error.strerror}") from None
     if arguments.json:
         print_json({"form": arguments.form, "path": str(path), "rows": count}, "export")
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,16 +12,15 @@ from innerloop.harness.analysis.columns import known
 from innerloop.harness.analysis.context import Work, begun_ns, first_steps, work
 from innerloop.harness.analysis.lanes import lanes
 from innerloop.harness.analysis.steps import edges, gaps_ns, wall_ns
+from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.output import tell
 from innerloop.harness.cli.words import assignments
 from innerloop.harness.export.perfetto_format import CHRONOLOGICAL, TraceWriter, Value
 from innerloop.harness.result.roofline import bound_s_of
 from innerloop.harness.schema.result import Result
-from innerloop.harness.store import parquet
 from innerloop.harness.store.atomic import whole
+from innerloop.harness.store.samples_file import read_samples
 from innerloop.harness.store.tables import Tables, read_tables
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 FILE = "trace.perfetto-trace"
 MOST_PHASED = 300_000  # steps; of a longer run the phases are left out, or the file would not open
@@ -54,33 +52,18 @@ def write(folder: Path, result: Result | None) -> Path:
     path = Path(folder) / FILE
     with whole(path, contended=True) as partial, open(partial, "wb") as file:
         writer = TraceWriter(file)
-        draw(writer, read_tables(folder), result, sampled(folder))
+        draw(writer, read_tables(folder), result, samples_of(folder))
         writer.flush()
     return path
 
 
-def sampled(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """The samplers' readings: {source: {column: float64 [samples], and time_ns}}; empty without telemetry."""
-    path = Path(folder) / "telemetry.parquet"
-    if not path.exists():
+def samples_of(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """The samplers' readings; none where they are damaged, which is told: steps and requests are drawn all the same."""
+    try:
+        return read_samples(Path(folder), SAMPLED)
+    except Refused as error:
+        tell(str(error), "the trace has no telemetry")
         return {}
-    with parquet.damage(path):
-        return _readings(parquet.read_telemetry(path, {}))
-
-
-def _readings(table: pa.Table) -> dict[str, dict[str, np.ndarray]]:
-    sources = np.array(table.column("source").to_pylist())
-    columns = {
-        name: table.column(name).cast("float64").to_numpy(zero_copy_only=False)
-        for name in table.column_names
-        if name in SAMPLED
-    }
-    time = table.column("time_ns").to_numpy(zero_copy_only=False)
-    out = {}
-    for source in dict.fromkeys(sources.tolist()):
-        rows = sources == source
-        out[source] = {"time_ns": time[rows], **{name: column[rows] for name, column in columns.items()}}
-    return out
 
 
 def draw(

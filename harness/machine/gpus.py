@@ -41,7 +41,8 @@ def visible_gpus() -> tuple[Gpu, ...]:
         return ()
     try:
         found = [gpu for index in range(pynvml.nvmlDeviceGetCount()) if (gpu := _gpu(pynvml, index))]
-        return tuple(_visible(pynvml, found, os.environ.get("CUDA_VISIBLE_DEVICES")))
+        chosen = _visible(pynvml, found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return tuple(_as_used(pynvml, gpu) for gpu in chosen)
     except pynvml.NVMLError:
         return ()
     finally:
@@ -100,6 +101,24 @@ def _visible(nvml: Any, gpus: list[Gpu], allowed: str | None) -> list[Gpu]:
             break
         chosen.append(match[0])
     return chosen
+
+
+def _as_used(nvml: Any, gpu: Gpu) -> Gpu:
+    """A GPU in MIG mode as its first slice, which is what CUDA takes where none is named."""
+    if gpu.uuid.startswith("MIG-"):
+        return gpu
+    try:
+        handle = nvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+        if not nvml.nvmlDeviceGetMigMode(handle)[0]:
+            return gpu
+        count = nvml.nvmlDeviceGetMaxMigDeviceCount(handle)
+    except nvml.NVMLError:  # no MIG
+        return gpu
+    for place in range(count):
+        with contextlib.suppress(nvml.NVMLError):
+            uuid = _text(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)))
+            return next(iter(_slice(nvml, [gpu], uuid)), gpu)
+    return gpu
 
 
 def _slice(nvml: Any, gpus: list[Gpu], uuid: str) -> list[Gpu]:

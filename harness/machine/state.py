@@ -75,6 +75,12 @@ def clock_limits(root: Path = Path("/")) -> str | None:
     return " ".join(f"{found[mhz]}x{mhz}" for mhz in sorted(found, reverse=True)) or None
 
 
+def huge_pages(root: Path = Path("/")) -> str | None:
+    """Who gets large pages of memory: `always`, `madvise`, `never`; None: the kernel does not say."""
+    words = _read(root / "sys/kernel/mm/transparent_hugepage/enabled").split()
+    return next((word.strip("[]") for word in words if word.startswith("[")), None)
+
+
 def _load(path: Path) -> tuple[float, float, float] | None:
     words = _read(path).split()
     return (float(words[0]), float(words[1]), float(words[2])) if len(words) >= 3 else None

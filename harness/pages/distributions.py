@@ -9,6 +9,7 @@ import numpy as np
 
 from innerloop.harness.analysis.columns import NS
 from innerloop.harness.analysis.latency import e2e_ns, first_tokens, gaps_of, tpot_ns, ttft_ns
+from innerloop.harness.analysis.selection import at_ranks
 from innerloop.harness.pages import specs
 from innerloop.harness.pages.parts import Chart, Label, Section, Series
 from innerloop.harness.pages.source import Source
@@ -33,7 +34,7 @@ def latencies(run: Source) -> Section | None:
 
 
 def values_of(run: Source) -> dict[str, np.ndarray]:
-    """The latencies that there are, by series, seconds, float64 [values] each."""
+    """The latencies that there are, by series, ns, int64 or float64 [values] each."""
     requests, tokens = run.tables.requests, run.tables.tokens
     if not len(requests):
         return {}
@@ -43,7 +44,7 @@ def values_of(run: Source) -> dict[str, np.ndarray]:
         "ITL": gaps_of(tokens).itl_ns if len(tokens) else np.empty(0),
         "end to end": e2e_ns(requests),
     }
-    return {name: np.asarray(values) * NS for name, values in found.items() if len(values)}
+    return {name: values for name, values in found.items() if len(values)}
 
 
 def steps_up(values: np.ndarray, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
@@ -51,8 +52,7 @@ def steps_up(values: np.ndarray, most: int = POINTS) -> tuple[np.ndarray, np.nda
     of every value, or of `most` evenly chosen ranks, among them the least and the greatest."""
     count = len(values)
     ranks = np.arange(count) if count <= most else np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
-    chosen = np.sort(values) if count <= most else np.partition(values, ranks)
-    return chosen[ranks], (ranks + 1) / count
+    return at_ranks(values, ranks), (ranks + 1) / count
 
 
 def decades(values: Sequence[float]) -> list[float]:
@@ -84,7 +84,7 @@ def ecdf(
     known: tuple[Series, ...] = SERIES,
     title: Label = TITLE,
 ) -> Chart:
-    """A curve for each series of `values`, seconds; values of 0 have no place on a logarithmic scale."""
+    """A curve for each series of `values`, ns; values of 0 have no place on a logarithmic scale."""
     series, x, share, counts = [], [], [], {}
     zeros = 0
     for key, given in values.items():
@@ -92,7 +92,7 @@ def ecdf(
         some = at > 0
         zeros += int((~some).sum())
         series += [key] * int(some.sum())
-        x += plain(at[some])
+        x += plain(at[some] * NS)
         share += plain(part[some])
         counts[key] = len(given)
     shown = [one for one in known if one.name in values]

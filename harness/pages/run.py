@@ -21,14 +21,19 @@ from innerloop.harness.schema.result import Result
 
 def run_page(result: Result, folder: Path | None) -> Page:
     """`folder` holds the run's records; without them the page has tables and no charts."""
-    run = source(result, folder)
+    return page_of(source(result, folder))
+
+
+def page_of(run: Source) -> Page:
+    """The same of a run whose records have been read."""
+    result = run.result
     aside = [*summary.aside(result)]
     if run.trouble and result.counts.steps:
         aside.append(Callout("warn", f"There are no charts: {run.trouble}"))
     return Page(
         name=run.name,
         title=summary.title(result),
-        subtitle=" · ".join(word for word in (run.name if folder else "", summary.subtitle(result)) if word),
+        subtitle=" · ".join(word for word in (run.name if run.folder else "", summary.subtitle(result)) if word),
         status=result.status,
         tone=summary.TONES.get(result.status, ""),
         verdict=summary.verdict(result),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def overview(runs: Sequence[Source]) -> Page:
     parts: list[Part] = [table(runs), *([speeds(runs)] if any(run.result.counts.steps for run in runs) else [])]
     curves = {name(run, runs): values["ITL"] for run in runs[:MOST_CURVES] if "ITL" in (values := values_of(run))}
     if len(curves) > 1:
-        parts.append(itl(curves))
+        parts.append(itl(curves, len(runs)))
     states = Counter[str](run.result.status for run in runs)
     status = next((one for one in WORST if one in states), "")
     told = ", ".join(f"{states[one]} {one}" for one in WORST if one in states)
@@ -120,7 +121,9 @@ def speeds(runs: Sequence[Source]) -> Chart:
     )
 
 
-def itl(curves: dict[str, np.ndarray]) -> Chart:
-    """The inter-token latencies of several runs as curves."""
+def itl(curves: dict[str, np.ndarray], runs: int) -> Chart:
+    """The inter-token latencies of several of the runs as curves."""
     series = tuple(Series(one, place) for place, one in enumerate(curves))
-    return ecdf(curves, "itl-of-runs", series, Label("Inter-token latency, share of values", "itl"))
+    chart = ecdf(curves, "itl-of-runs", series, Label("Inter-token latency, share of values", "itl"))
+    left = f" Of the first {MOST_CURVES} of {runs} runs." if runs > MOST_CURVES else ""
+    return replace(chart, note=(chart.note + left).strip())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +13,13 @@ from innerloop.harness.analysis.context import Work, first_steps, work
 from innerloop.harness.analysis.steps import edges
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.schema.result import Result
-from innerloop.harness.store.tables import Tables, arrow_table, no_tables, read_tables
+from innerloop.harness.store.samples_file import read_samples
+from innerloop.harness.store.tables import Tables, no_tables, read_tables
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
+DRAWN = (  # columns of samples that are drawn
+    "worker_user_s", "worker_system_s", "harness_cpu_s", "machine_busy_s", "event_reasons",
+    "power_instant_w", "power_average_w", "gpu_utilization", "sm_clock_mhz", "temperature_c",
+)  # fmt: skip
 CONTEXT_TOKENS = 20_000_000  # arrivals, above which no step's composition is worked out: a page is to come in seconds
 
 
@@ -54,14 +56,15 @@ class Source:
         return None if self.work is None else first_steps(tables.steps, tables.tokens, tables.requests)
 
     @cached_property
-    def telemetry(self) -> pa.Table | None:
-        """The samples; None where there are none, or they cannot be read."""
+    def telemetry(self) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """The samples by source, of each the columns DRAWN that it has, as `read_samples`; empty where there are none,
+        or they cannot be read."""
         if self.folder is None:
-            return None
+            return {}
         try:
-            return arrow_table(self.folder, "telemetry")
+            return read_samples(self.folder, DRAWN)
         except Refused:
-            return None
+            return {}
 
     def at_s(self, time_ns: np.ndarray) -> np.ndarray:
         """Seconds from the window's start, float64, the shape of `time_ns`."""

@@ -30,6 +30,7 @@ from innerloop.harness.report.sweep import (
     RATE,
     TPOT,
     TTFT,
+    beaten,
     curve_name,
     doubts,
     loads_of,
@@ -47,6 +48,8 @@ SERIES = (Series(FRONTIER, 0, "frontier"), Series(OPEN, 1), Series(BELOW, 1), Se
 STATES = {"done": 0, "suspect": 1}  # colours
 X, Y = "output tokens/s per user (interactivity)", "output tokens/s per device"
 MOST_BARS = 60
+MOST_NAMES = 12  # of points with their names above them: all, else those of the frontier
+NAME = {"type": "text", "dy": -9, "limit": 170}
 
 
 def sweep_page(found: Sweep, name: str, commands: Sequence[str] = ()) -> Page:
@@ -147,6 +150,9 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
         "y": plain([mean(cell.tokens_per_s_per_device) for cell in known]),
         "words": [f"{interval(cell.interactivity)}; {interval(cell.tokens_per_s_per_device)}" for cell in known],
     }
+    named = [cell.frontier or len(known) <= MOST_NAMES for cell in known]
+    few = sum(map(bool, named)) <= MOST_NAMES
+    columns["name"] = [cell.name if few and of else "" for cell, of in zip(known, named, strict=True)]
     for name, which, end in (
         ("x0", "interactivity", "low"),
         ("x1", "interactivity", "high"),
@@ -154,6 +160,7 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
         ("y1", "tokens_per_s_per_device", "high"),
     ):
         columns[name] = plain([bound(cell, which, end) for cell in known])
+    columns["top"] = [y if high is None else high for y, high in zip(columns["y"], columns["y1"], strict=True)]
     shown = tuple(one for one in SERIES if one.name in columns["series"])
     x = specs.quantitative("x", None, None, {"zero": False}) | {"axis": specs.across(X, specs.NUMBER_LABELS, grid=True)}
     y = specs.quantitative("y", Y, specs.NUMBER_LABELS, {"zero": False, **specs.UP})
@@ -176,11 +183,19 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
         "mark": {"type": "point", "size": 64, "opacity": 1, "tooltip": True},
         "encoding": {"x": x, "y": y, "color": color, "tooltip": tips},
     }
+    names = {
+        "transform": [specs.SHOWN, {"filter": "datum.name != ''"}],
+        "encoding": {"x": x, "y": {**y, "field": "top"}, "text": {"field": "name"}},
+        "layer": [
+            {"mark": {**NAME, "stroke": "@ground", "strokeWidth": 4, "strokeJoin": "round"}},
+            {"mark": {**NAME, "color": "@muted"}},
+        ],
+    }
     boxed = any(low is not None for low in columns["x0"])
     return Chart(
         "pareto",
         Label("Frontier", "frontier"),
-        specs.layered(*([boxes] if boxed else []), line, points, encoding={}, series=shown),
+        specs.layered(*([boxes] if boxed else []), line, points, names, encoding={}, series=shown),
         columns,
         {"cell": "cell", "series": "state", "x": X, "x0": "low", "x1": "high", "y": Y, "y0": "low", "y1": "high"},
         "Throughput per device vs. interactivity, with interval boxes",
@@ -193,9 +208,7 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
 def ranks(known: Sequence[SweepCell]) -> Table:
     rows = []
     for cell in sorted(known, key=lambda one: mean(one.interactivity) or 0.0):
-        by = cell.dominated_by
-        more = f" and {len(by) - 1} more" if len(by) > 1 else ""
-        words = f"dominated by {by[0]}{more}" if by and not cell.frontier else kind(cell)
+        words = kind(cell) if cell.frontier else beaten(cell) or kind(cell)
         cells_ = [interval(cell.interactivity), interval(cell.tokens_per_s_per_device), words]
         rows.append(Row(Label(marked(cell)), cells_, "strong" if cell.frontier else ""))
     return Table([Label("Cell"), Label("per user", "user_rate"), Label("per device"), Label("it is")], rows)
@@ -220,13 +233,14 @@ def cells(found: Sweep) -> Section:
         Label("Cell"), Label("state"), Label("output tokens/s", "decode_rate"), Label("TTFT p50", "ttft"),
         Label("TPOT p50", "tpot"), Label("J/token", "energy_per_token"), Label("processes"), Label("published"),
     ]  # fmt: skip
-    measured = [cell for cell in found.cells if RATE in cell.figures][:MOST_BARS]
-    parts: list[Part] = [bars(measured)] if measured else []
-    parts.append(filled(Table(columns, rows, left=2, note=" ".join(f"{capital(line)}." for line in remarks(found)))))
+    measured = [cell for cell in found.cells if RATE in cell.figures]
+    note = " ".join(f"{capital(line)}." for line in remarks(found, whole=True))
+    parts: list[Part] = [*([bars(measured)] if measured else []), filled(Table(columns, rows, left=2, note=note))]
     return Section("cells", "Cells", parts)
 
 
-def bars(measured: Sequence[SweepCell]) -> Chart:
+def bars(every: Sequence[SweepCell]) -> Chart:
+    measured = every[:MOST_BARS]
     rates = [cell.figures[RATE] for cell in measured]
     states = [word(cell.state) for cell in measured]
     columns: dict[str, Sequence[Any]] = {
@@ -239,6 +253,7 @@ def bars(measured: Sequence[SweepCell]) -> Chart:
     }
     series = tuple(Series(state, STATES.get(state, 6)) for state in dict.fromkeys(states))
     bounded = any(rate.low is not None for rate in rates)
+    left = f"The first {MOST_BARS} of {len(every)} cells; the table has all. " if len(every) > MOST_BARS else ""
     x = specs.quantitative("v", None, None) | {"axis": specs.across("output tokens/s", specs.NUMBER_LABELS, grid=True)}
     bar = {
         "transform": [specs.SHOWN],
@@ -264,7 +279,7 @@ def bars(measured: Sequence[SweepCell]) -> Chart:
         "Output tokens per second of each cell, with intervals",
         series=series,
         height=34 + 24 * len(measured),
-        note="Lines are 95 % intervals." if bounded else "",
+        note=left + ("Lines are 95 % intervals." if bounded else ""),
     )
 
 

@@ -4,7 +4,7 @@ Run as a script of its own (`python -I -S guard.py CONTROL_FD GRACE_S -- COMMAND
 worker's parent and the adopter of every orphan below it (PR_SET_CHILD_SUBREAPER), it reads standard input, which the
 harness holds open for as long as it lives, and it ends everything below it when the worker ends, when a byte arrives
 or when the harness is gone, however it went; the worker's temporary files go too. The last line on the control channel
-is its own: how the worker ended.
+is its own: how the worker ended. What the worker printed is this process's output, a log.
 """
 
 import ctypes
@@ -24,6 +24,11 @@ UNSTARTED = {errno.EAGAIN: "system_limit", errno.EMFILE: "system_limit", errno.E
 TRACKER_S = 1.0  # for a resource tracker to end, once nothing else is left
 TEMPORARY = ".temporary"  # a folder that holds this file goes with the harness
 TEMP = "INNERLOOP_TEMP"  # the variable that names the folder for the worker's temporary files
+CLEAN = """
+import sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path; from innerloop.harness.process.engine_log import blank_secrets
+blank_secrets(Path(sys.argv[2]))
+"""
 SHARED, LIBRARY = "/dev/shm", "__KMP_REGISTERED_LIB_"  # libiomp's file of a process: its pid and its user follow
 
 
@@ -60,15 +65,18 @@ def main() -> int:
     unregister(begun_s)
     remove_temp_folder(temp)
     remove_temporary()
-    tell(control_fd, event="exit", code=code, leftover=leftover)
+    if not tell(control_fd, event="exit", code=code, leftover=leftover):
+        clean_log()
     return 0
 
 
-def tell(control_fd: int, **message: object) -> None:
+def tell(control_fd: int, **message: object) -> bool:
+    """False: nobody is left to read it."""
     try:
         os.write(control_fd, (json.dumps({**message, "time_ns": time.monotonic_ns()}) + "\n").encode())
+        return True
     except OSError:
-        pass  # nobody is left to read it
+        return False
 
 
 def stop(worker: subprocess.Popen, grace_s: float) -> None:
@@ -181,6 +189,15 @@ def remove_temp_folder(folder: str | None) -> None:
         import shutil
 
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def clean_log() -> None:
+    """Takes credentials out of the log, as the harness does where it lives (see engine_log.py)."""
+    log = os.readlink("/proc/self/fd/1")
+    root = os.path.abspath(__file__)
+    for _ in range(4):
+        root = os.path.dirname(root)
+    subprocess.run([sys.executable, "-I", "-S", "-c", CLEAN, root, log], stderr=subprocess.DEVNULL, check=False)
 
 
 def remove_temporary() -> None:

@@ -182,7 +182,7 @@ def environment(variables: Mapping[str, str | None]) -> dict[str, str]:
     Unless the user says otherwise, CUDA numbers devices as NVML does, so that what is sampled is what is used. TMPDIR
     is another one where sockets would not fit into the user's.
     """
-    leaky = ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+    leaky = ("PYTHONHOME", "PYTHONINSPECT", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
     own = {k: v for k, v in os.environ.items() if k not in leaky}
     checkout = str(Path(innerloop.__file__).resolve().parents[1])  # the worker finds `engines` by its own path
     entries = [entry for entry in own.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != checkout]

@@ -9,7 +9,7 @@ from pathlib import Path
 from innerloop.harness.cli.arguments import NAMED, CommandLine, command_line, path_of
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
-from innerloop.harness.cli.output import print_json, say
+from innerloop.harness.cli.output import print_json, say, tell
 
 EXAMPLES = """\
 examples:
@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def report(arguments: argparse.Namespace) -> int:
     """Writes what is asked for; without a flag, the page."""
+    from innerloop.harness.analysis.chunks import said
     from innerloop.harness.experiments.paged import pages_of
     from innerloop.harness.pages import files
     from innerloop.harness.store.find import find_run
@@ -78,7 +79,8 @@ def report(arguments: argparse.Namespace) -> int:
     files.check(
         [("--out", page), ("--markdown", arguments.markdown)], [("--png", arguments.png), ("--svg", arguments.svg)]
     )
-    pages = pages_of(arguments.runs, arguments.inside)
+    with said("making the pages", tell):
+        pages = pages_of(arguments.runs, arguments.inside)
     written: list[Path] = []
     drawn: dict[str, Path] = {}
     for kind in ("png", "svg"):

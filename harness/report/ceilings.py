@@ -8,7 +8,7 @@ from innerloop.harness.ceilings.cache import path_of
 from innerloop.harness.ceilings.model import Ceilings
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.verbs import as_called
-from innerloop.harness.cli.words import number
+from innerloop.harness.cli.words import number, share
 from innerloop.harness.report.tables import table
 
 
@@ -60,5 +60,7 @@ def facts(one: Ceilings) -> str:
     parts.append(f"measured {one.measured[:16].replace('T', ' ')} UTC")
     if one.other_cores is not None and one.other_cores > 0.1:
         parts.append(f"other processes used {one.other_cores:.1f} cores during the measurement")
+    if one.key.device == "cuda" and one.disturbed:
+        parts.append(f"others used the GPU {share(one.other_gpu_share)} of the time before the measurement")
     parts.append(f"stored as {path_of(key).stem}")
     return " · ".join(parts)

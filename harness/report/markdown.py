@@ -68,7 +68,10 @@ def described(side: Side) -> str:
 
 def doubts(found: Comparison) -> Iterator[str]:
     sides = ("A", found.a), ("B", found.b)
-    yield from [f"{name} is suspect, {line}" for name, side in sides for line in texts.doubts(side)][:MOST_DOUBTS]
+    lines = [f"{name} is suspect, {line}" for name, side in sides for line in texts.doubts(side)]
+    yield from lines[:MOST_DOUBTS]
+    if len(lines) > MOST_DOUBTS:
+        yield f"and {len(lines) - MOST_DOUBTS} more doubts"
 
 
 def why(found: Comparison) -> Iterator[str]:

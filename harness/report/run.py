@@ -17,7 +17,7 @@ from innerloop.harness.report.load import by_class, cache_facts, load_facts, spe
 from innerloop.harness.report.quantiles import POINTS, footnote, left_out, points
 from innerloop.harness.report.roofline import roofline
 from innerloop.harness.report.sections import sections
-from innerloop.harness.report.tables import ALIGNED, Bars, section, table
+from innerloop.harness.report.tables import ALIGNED, Bars, Clauses, section, table
 from innerloop.harness.schema.common import Summary
 from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.spec import Spec
@@ -203,7 +203,7 @@ def facts(result: Result) -> RenderableType:
     rows.add_column(no_wrap=True, min_width=18, style="dim")
     rows.add_column(overflow="fold")
     for label, text in _facts(result):
-        rows.add_row(label, text)
+        rows.add_row(label, Clauses(text))
     return section("Machine", rows)
 
 

@@ -107,14 +107,14 @@ def marked(cell: SweepCell) -> str:
 
 
 def pareto(found: Sweep) -> RenderableType:
-    """The cells that may be ranked, by interactivity: which are on the frontier, and which are surely dominated."""
+    """The cells that may be ranked, by interactivity: which are on the frontier, and which are surely dominated. Of
+    very many, those on the frontier and then the first ones."""
     rows = table("", "per user", "per device", "")
     rows.columns[3].justify = "left"
     ranked = [cell for cell in found.cells if cell.frontier is not None]
-    for cell in sorted(ranked, key=lambda one: value(one.interactivity) or 0.0)[:MOST_CELLS]:
-        by = cell.dominated_by
-        more = f" and {len(by) - 1} more" if len(by) > 1 else ""
-        words = "frontier" if cell.frontier else f"dominated by {by[0]}{more}" if by else unbeaten(cell)
+    chosen = sorted(ranked, key=lambda one: not one.frontier)[:MOST_CELLS]
+    for cell in sorted(chosen, key=lambda one: value(one.interactivity) or 0.0):
+        words = "frontier" if cell.frontier else beaten(cell) or unbeaten(cell)
         rows.add_row(
             marked(cell),
             interval(cell.interactivity),
@@ -123,6 +123,13 @@ def pareto(found: Sweep) -> RenderableType:
             style="bold" if cell.frontier else None,
         )
     return rows
+
+
+def beaten(cell: SweepCell) -> str:
+    """By whom a cell is dominated, in words; nothing where it is not."""
+    by = cell.dominated_by
+    left = max(cell.dominators, len(by)) - 1  # documents of before have all names and no number
+    return f"dominated by {by[0]}{f' and {left} more' if left > 0 else ''}" if by else ""
 
 
 def unbeaten(cell: SweepCell) -> str:
@@ -174,10 +181,13 @@ def value(one: Estimate | None) -> float | None:
     return None if one is None else one.value
 
 
-def remarks(found: Sweep) -> Iterator[str]:
-    """How to read the tables."""
-    if len(found.cells) > MOST_CELLS:
-        yield f"the first {MOST_CELLS} of {len(found.cells)} cells; document.json lists all of them"
+def remarks(found: Sweep, whole: bool = False) -> Iterator[str]:
+    """How to read the tables. whole: they have all cells."""
+    if len(found.cells) > MOST_CELLS and not whole:
+        yield (
+            f"{MOST_CELLS} of {len(found.cells)} cells: the first ones, and of ranked ones those on the frontier; "
+            "document.json lists all of them"
+        )
     if any(cell.processes > 2 for cell in found.cells):
         yield "in brackets: 95 % interval of the mean over the trials"
     if found.curves:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.padding import Padding
@@ -46,6 +47,28 @@ class Bars:
         known = [[one for one in group if one is not None] for group in groups]
         means = [sum(group) / len(group) if group else None for group in known]
         yield Text(levels(means), style="cyan")
+
+
+@dataclass(frozen=True, slots=True)
+class Clauses:
+    """A text that is broken behind its commas, so that a number and its unit stay on one line where there is room."""
+
+    text: str
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        words = max(map(cell_len, self.text.split()), default=0)
+        return Measurement(words, cell_len(self.text)).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        *others, last = self.text.split(", ")
+        lines = [""]
+        for clause in (*(f"{one}," for one in others), last):
+            longer = f"{lines[-1]} {clause}".lstrip()
+            if not lines[-1] or cell_len(longer) <= options.max_width:
+                lines[-1] = longer
+            else:
+                lines.append(clause)
+        yield Text("\n".join(lines), overflow="fold")
 
 
 def section(title: str, content: RenderableType) -> RenderableType:

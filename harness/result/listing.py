@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from innerloop.harness.analysis.chunks import tick
 from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.result.codes import suspect_codes
 from innerloop.harness.schema.result import Result
@@ -59,8 +60,13 @@ def list_runs(root: Path) -> list[RunLine]:
     """
     if root.exists() and not root.is_dir():
         raise Refused(f"{root} is not a folder; name the folder with the runs")
-    lines = (line_of(folder) for folder in folders(root))
-    return sorted((line for line in lines if line is not None), key=lambda line: (line.when, line.folder))
+    lines = []
+    for folder in folders(root):
+        line = line_of(folder)
+        if line is not None:
+            lines.append(line)
+        tick()
+    return sorted(lines, key=lambda line: (line.when, line.folder))
 
 
 def line_of(folder: Path) -> RunLine | None:

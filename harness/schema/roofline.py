@@ -35,7 +35,8 @@ class MeasuredPeaks:
         float | None, Figure("cores that other processes used during the measurement", null="it is unknown")
     ]
     disturbed: Annotated[
-        bool | None, Figure("other processes used so much CPU that the peaks may be too low", null="it is unknown")
+        bool | None,
+        Figure("other processes used so much of the device that the peaks may be too low", null="it is unknown"),
     ]
     clocks: Annotated[
         Mapping[str, Any] | None, Figure("the device's clocks during the measurement", null="the device is a CPU")

@@ -11,11 +11,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from innerloop.harness.analysis.chunks import heard
+from innerloop.harness.analysis.chunks import said
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.output import tell
 from innerloop.harness.cli.reading import open_regular
-from innerloop.harness.cli.slowly import Slowly
 from innerloop.harness.cli.words import number
 from innerloop.harness.process.engine_log import blank_secrets, log_tail
 from innerloop.harness.result.build import build
@@ -69,9 +68,9 @@ def one_at_a_time(path: Path) -> Iterator[None]:
 def _rebuilt(folder: Path, job: Document) -> Result:
     spec, notes = spec_of(job, folder / JOB)
     sweep(folder)
-    blank_secrets(folder / "engine.log")
-    slowly = Slowly(tell)
-    with heard(lambda: slowly.tick("saving the records")):
+    for log in folder.rglob("*.log"):  # that of a preparation too; the guard does so as well, but may be killed
+        blank_secrets(log)
+    with said("saving the records", tell):
         tables = convert(folder)
         profile = spec.get("workload_profile")
         workload, known_lens = _requests(folder, isinstance(profile, dict) and profile.get("caches") == "warm")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from innerloop.harness import store
-from innerloop.harness.cli.errors import InnerloopError, Refused
+from innerloop.harness.cli.errors import Refused
 from innerloop.harness.export import perfetto
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session.recover import recover
@@ -29,14 +29,11 @@ def write_trace(run: Path) -> Path:
     """Writes the Perfetto trace of a run, with or without a result, and returns its path.
 
     Raises:
-        Refused: there is no such run, or it has several layers. InnerloopError: it cannot be written.
+        Refused: there is no such run, or it has several layers. OSError: it cannot be written.
     """
     stored = store.open(run)
     if isinstance(stored, store.StoredLadder):
         raise Refused(f"{run} contains one run per layer; name one of its subfolders")
     folder, inside = stored.folder, stored.in_folder()
     result = inside.result() if inside.kind == "run" else recover(folder)
-    try:
-        return perfetto.write(folder, result)
-    except OSError as error:
-        raise InnerloopError(f"{folder / perfetto.FILE} cannot be written: {error.strerror}") from None
+    return perfetto.write(folder, result)

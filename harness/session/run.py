@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.analysis.chunks import heard
+from innerloop.harness.analysis.chunks import said
 from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused, told
 from innerloop.harness.cli.signals import Stopped, hold
-from innerloop.harness.cli.slowly import Slowly
 from innerloop.harness.export import perfetto
 from innerloop.harness.machine.affinity import running_on, started_on
 from innerloop.harness.machine.state import host_state
@@ -29,7 +28,7 @@ from innerloop.harness.session.live import LiveView, Part
 from innerloop.harness.session.options import Options
 from innerloop.harness.session.prepared import Prepared, find_ceilings, prepare
 from innerloop.harness.session.windows import Window, in_folders, inputs_of_windows, outcomes, samplers_of
-from innerloop.harness.spec.adapter_settings import engine_processes
+from innerloop.harness.spec.adapter_settings import devices_of, engine_processes
 from innerloop.harness.store.run_folder import release
 from innerloop.harness.telemetry import samplers
 from innerloop.harness.telemetry.samplers import Samplers
@@ -66,9 +65,8 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
     asked = [(spec, replace(options, limits=options.limits.on(spec.device))) for spec, options in asked]
     drawn, (spec, options) = inputs_of_windows(asked, machine), asked[0]
     prepared, outcome = Prepared(), Outcome()
-    sampled = samplers.for_run(
-        spec.device, spec.settings.tensor_parallel, machine, options.device_telemetry, options.device_hz
-    )
+    used = devices_of(spec)
+    sampled = samplers.for_run(spec.device, used, machine, options.device_telemetry, options.device_hz)
 
     def say(text: str) -> None:
         console.print(text, style="dim")
@@ -106,8 +104,8 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
         except Exception as error:
             lines = tuple(traceback.format_exc().splitlines())
             outcome.failure = Failure(cause_of(error), told(error), traceback=lines)
-        results, slowly = [], Slowly(say)
-        with heard(lambda: slowly.tick("saving the records")):
+        results = []
+        with said("saving the records", say):
             for one, its in zip(windows, outcomes(windows, outcome), strict=True):
                 results.append(conclude(one, prepared, its, sampled.note, samplers_of(sampled, windows, its)))
                 release(one.folder)

@@ -58,6 +58,11 @@ def engine_processes(spec: RunSpec) -> list[int]:
     return list(adapter_of(spec.engine).processes(_load(spec)))
 
 
+def devices_of(spec: RunSpec) -> int:
+    """How many of the machine's devices the engine uses, the first ones."""
+    return adapter_of(spec.engine).devices(_load(spec))
+
+
 def adapter_of(engine: EngineProfile) -> Adapter:
     return load_adapter(engine.name, engine.plugin)
 

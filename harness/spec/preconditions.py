@@ -156,7 +156,7 @@ def room_for(device: str, settings: Settings, machine: Machine) -> tuple[int, st
     if device == "cpu":
         return machine.memory_available_bytes, "available on this machine"
     own = [gpu.memory_bytes or machine.memory_available_bytes for gpu in machine.gpus]  # else it is shared
-    sizes = sorted(own, reverse=True)[: settings.tensor_parallel]
+    sizes = own[: settings.tensor_parallel]  # which engines use
     share = settings.kv_memory_fraction or 1.0
     room = int(share * settings.tensor_parallel * min(sizes, default=0))
     return room, f"on {counted(len(sizes))}" + (f" (kv_memory_fraction {share:g} of it)" if share < 1 else "")

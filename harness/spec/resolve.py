@@ -204,5 +204,5 @@ def _default_model(device: str, machine: Machine) -> str:
     """The largest shipped model that runs comfortably: it is what a newcomer's first run takes."""
     if device == "cpu":
         return "llama-tiny"
-    largest = max((gpu.memory_bytes or machine.memory_bytes for gpu in machine.gpus), default=0)
-    return "llama3-8b" if largest >= LARGE_GPU_BYTES else "llama-1b"
+    memory = machine.gpus[0].memory_bytes or machine.memory_bytes if machine.gpus else 0  # of the one that is used
+    return "llama3-8b" if memory >= LARGE_GPU_BYTES else "llama-1b"

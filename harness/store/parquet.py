@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from innerloop.engines.worker.trace import HEADER, LAYOUT, STATES
-from innerloop.harness.analysis.chunks import chunks, give_back, scratch_in
+from innerloop.harness.analysis.chunks import chunks, give_back, scratch_in, tick
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.store.atomic import whole
@@ -206,6 +206,7 @@ def _read(path: Path, file: str) -> tuple[np.ndarray, dict[str, int]]:
         begin += len(batch)
         if len(out) > CHUNK:
             give_back(out)
+            tick()
     return out, {name: int(stored.get(HEADER_PREFIX + name.encode(), b"-1")) for name in no_header()}
 
 

@@ -72,10 +72,10 @@ def device_sampler(gpu: Gpu, hz: float) -> DeviceSampler:
     return DeviceSampler(source, identity, partial(NvmlDevice, gpu.uuid), hz)
 
 
-def for_run(device: str, tensor_parallel: int, machine: Machine, choice: str, hz: float) -> Samplers:
+def for_run(device: str, used: int, machine: Machine, choice: str, hz: float) -> Samplers:
     """The samplers of a run on `device` ("cpu" or "cuda"); `choice` is one of CHOICES.
 
-    An engine on GPUs uses the first `tensor_parallel` visible ones, one on the CPU none.
+    An engine on GPUs uses the first `used` visible ones, one on the CPU none.
     """
     if choice == "off":
         return Samplers(note="no device telemetry: it was turned off")
@@ -83,7 +83,7 @@ def for_run(device: str, tensor_parallel: int, machine: Machine, choice: str, hz
         return Samplers(note=f"no device telemetry: {why_none()}")
     if choice == "all":
         return Samplers(machine.gpus, hz=hz)
-    return Samplers(machine.gpus[:tensor_parallel] if device == "cuda" else (), hz=hz)
+    return Samplers(machine.gpus[:used] if device == "cuda" else (), hz=hz)
 
 
 def why_none() -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from innerloop.harness.analysis.prefixes import theoretical
-from innerloop.harness.cli.errors import InnerloopError, Refused, told
+from innerloop.harness.cli.errors import Refused, told
 from innerloop.harness.cli.reading import open_regular
 from innerloop.harness.schema.common import TokenTotals
 from innerloop.harness.schema.load import ClassCount, Replayed
@@ -158,7 +158,7 @@ def load(path: Path) -> Workload:
     """Reads what `Workload.save` wrote.
 
     Raises:
-        InnerloopError: the file is missing or no workload.
+        Refused: the file is missing or no workload.
     """
     try:
         with open_regular(path, str(path), MOST_BYTES) as own, np.load(own, allow_pickle=False) as file:
@@ -175,7 +175,7 @@ def load(path: Path) -> Workload:
             replayed=None if replayed is None else typed(Replayed, replayed),
         )
     except (Refused, TypeError, *DAMAGE) as error:
-        raise InnerloopError(f"{path} is not a workload file of this version of innerloop: {told(error)}") from None
+        raise Refused(f"{path} is not a workload file of this version of innerloop: {told(error)}") from None
 
 
 def _check(arrays: Mapping[str, npt.NDArray[Any]]) -> None:

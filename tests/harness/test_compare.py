@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from innerloop.harness.schema.comparison import Decomposition
 from innerloop.harness.schema.engine import HostState
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
+from innerloop.harness.store.tables import Tables, read_tables
 from tests.harness.filled import filled
 from tests.harness.made import HOST, Make, environment, faster, suspect
 from tests.real import ROOT
@@ -186,6 +188,21 @@ def test_parts_add_up_and_steps_that_are_gone_are_said_to_be(make: Make, capsys)
     found = as_json(capsys, a, b)
     assert (found["why"], found["why_not"]) == (None, f"{b} has no recorded steps")
     assert as_json(capsys, a, b, "--no-why")["why_not"] == "--no-why was given"
+
+
+def test_of_many_runs_the_records_of_one_at_a_time_are_in_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = (Member(path, read_compared(path)) for path in (make("a"), make("b")))
+    read: list[weakref.ref[Tables]] = []
+
+    def reading(folder: Path) -> Tables:
+        assert all(one() is None for one in read)
+        tables = read_tables(folder)
+        read.append(weakref.ref(tables))
+        return tables
+
+    monkeypatch.setattr("innerloop.harness.experiments.comparison.read_tables", reading)
+    assert comparison([(a, b)] * 3, Question()).why is not None
+    assert len(read) == 6
 
 
 def test_blocks_have_intervals_verdicts_and_the_smallest_visible_difference(make: Make) -> None:

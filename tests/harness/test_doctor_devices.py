@@ -117,4 +117,4 @@ def test_a_device_that_is_lost_while_it_is_asked_hides_no_other(monkeypatch: pyt
     found = watched.inventory()
     assert (str(found.devices), found.note) == ("['b']", "GPU 0 cannot be read: GPU is lost")
     assert closed == ["a", "b"]
-    assert obtain.power_limit_w("a") is None
+    assert obtain.told_by("a") is None

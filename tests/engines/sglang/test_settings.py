@@ -74,6 +74,7 @@ def test_on_a_cpu_it_computes_in_float32_and_has_no_graphs_and_takes_llamas_only
         ("model_path", "use --model or --weights DIR instead"),
         ("pp_size", "this layer steps one scheduler, which uses one device"),
         ("dp_size", "this layer steps one scheduler, which uses one device"),
+        ("base_gpu_id", "choose the GPUs with CUDA_VISIBLE_DEVICES instead"),
         ("disaggregation_mode", "this layer steps one scheduler, which prefills and decodes"),
         ("speculative_algorithm", "the adapter cannot track how it changes a step"),
         ("dllm_algorithm", "the adapter cannot track how it changes a step"),

@@ -15,9 +15,10 @@ from innerloop.harness.analysis import chunks
 from innerloop.harness.analysis.arrivals import arrival_gaps, first_counts
 from innerloop.harness.analysis.checks import checks
 from innerloop.harness.analysis.context import first_steps, work
+from innerloop.harness.analysis.interference import interference
 from innerloop.harness.analysis.latency import first_tokens, gaps_of
 from innerloop.harness.analysis.run import analyse
-from innerloop.harness.analysis.selection import Selected
+from innerloop.harness.analysis.selection import Selected, at_ranks
 from innerloop.harness.analysis.sight import seen
 from innerloop.harness.analysis.summary import summary
 from innerloop.harness.analysis.unfinished import filled
@@ -103,6 +104,7 @@ def parts(made: dict[str, np.ndarray]) -> dict[str, Any]:
         "begun": None if (begun := first_steps(steps, tokens, requests)) is None else begun.tolist(),
         "filled": filled(requests, tokens).tolist(),
         "unsound": unsound(steps, tokens, requests),
+        "interference": interference(steps, tokens, requests),
     }
 
 
@@ -175,6 +177,22 @@ def test_counted_off_is_sorted(seed: int, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(found) == 1000
     with pytest.raises(IndexError):
         found[1000]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_values_of_many_ranks_are_those_of_a_sorted_column(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK", 100)
+    draw = np.random.default_rng(seed)
+    spread = draw.lognormal(14, 3, 1000).astype(np.int64)
+    values = [spread, spread // 10**6, np.full(1000, 40 * MS), draw.integers(0, 1 << 50, 1000)][seed % 4]
+    ranks = np.unique(np.linspace(0, 999, 60).round().astype(np.int64))
+    expected = np.sort(values)[ranks]
+    found = at_ranks(values, ranks)
+    assert np.allclose(found, expected, rtol=2.0**-24, atol=0)
+    exact = expected < 1 << 25
+    assert (found[exact] == expected[exact]).all()
+    monkeypatch.setattr(chunks, "CHUNK", 1000)
+    assert at_ranks(values, ranks).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -22,14 +22,17 @@ def test_a_point_dominates_where_both_intervals_lie_above() -> None:
     assert not dominates(box(10, 10), box(1, 1, None))
 
 
-def test_all_dominators_are_named() -> None:
+def test_dominators_are_counted_and_the_first_are_named() -> None:
     boxes = {"a": box(10, 10), "b": box(20, 20), "c": box(5, 30), "d": box(4, 4), "e": box(1, 1, None)}
-    assert dominated(boxes) == {"a": ("b",), "b": (), "c": (), "d": ("a", "b"), "e": ()}
+    nobody = ((), 0)
+    assert dominated(boxes) == {"a": (("b",), 1), "b": nobody, "c": nobody, "d": (("a", "b"), 2), "e": nobody}
     assert all(
         (other in beaten) == dominates(boxes[other], boxes[name])
-        for name, beaten in dominated(boxes).items()
+        for name, (beaten, _) in dominated(boxes).items()
         for other in boxes
     )
+    many = {f"{k}": box(3.0 * k, 3.0 * k) for k in range(40)}
+    assert dominated(many)["5"] == (tuple(f"{k}" for k in range(6, 16)), 34)
 
 
 def test_the_frontier_is_of_the_means() -> None:

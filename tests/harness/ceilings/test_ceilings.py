@@ -313,6 +313,7 @@ def test_a_result_is_taken_with_what_was_known_before(tmp_path, machine):
     busy = measure.measure(script(tmp_path, body), machine, KEY, ["bfloat16"], made(other_cores=64.0))
     assert busy.other_cores == 64.0  # the memory's rate is of then
     assert busy.disturbed
+    assert limits.stale(replace(busy, measured="2026-01-01T00:00:00+00:00"))  # so that it is measured again
 
 
 def test_list_shows_what_is_kept(home, capsys):
@@ -392,6 +393,12 @@ def test_a_gpus_key_and_its_clock_while_it_is_measured(play):
     meter.look()
     meter.end()
     meter.close()
+    assert meter.other_gpu_share() == pytest.approx(0.9)  # others' as long as it is not measured
+    busy = made(key=key, other_gpu_share=meter.other_gpu_share(), clocks=meter.most)
+    assert "others used the GPU 90.0 % of the time before" in facts(busy)
+    assert busy.disturbed
+    assert limits.stale(replace(busy, measured="2026-01-01T00:00:00+00:00"))  # so that it is measured again
+    assert not made(key=key, other_gpu_share=0.02, other_cores=100.0).disturbed
     assert meter.most is not None
     assert all(value and value > 0 for value in meter.most.values())
     words = facts(made(key=key, clocks=meter.most, threads=None))

@@ -210,6 +210,20 @@ def test_a_users_uv_toml_does_not_turn_hashes_off(
     assert left(home) == []
 
 
+@pytest.mark.parametrize("place", ["target", "prefix"])
+def test_where_a_users_uv_toml_puts_packages_elsewhere_that_is_said(
+    place: str, home: Path, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UV_NO_CONFIG")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "config" / "uv").mkdir(parents=True)
+    (tmp_path / "config" / "uv" / "uv.toml").write_text(f'[pip]\n{place} = "{tmp_path / "elsewhere"}"\n')
+    with pytest.raises(InstallFailed, match="but toy is missing") as failed:
+        environments.create(toys.engine(lock), "cpu")
+    assert "take target and prefix out of uv.toml" in failed.value.details[0]
+    assert left(home) == []
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -16,7 +16,9 @@ from innerloop.harness.environments import content
 from innerloop.harness.environments import packages as packages_of
 from innerloop.harness.experiments import addresses
 from innerloop.harness.experiments.addresses import (
+    OF_A_DEVICE,
     address_of,
+    devices,
     known,
     paths_of_arguments,
     remember,
@@ -27,11 +29,11 @@ from innerloop.harness.experiments.axes import Point, parsed
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.grid import done_before, grid_of, processes
 from innerloop.harness.machine import cache_folder, this_machine
-from innerloop.harness.machine.gpus import Gpu
 from innerloop.harness.session.arguments import request_of
 from innerloop.harness.spec.resolve import resolve
 from innerloop.harness.store import result_file
 from tests.harness.experiments.test_blocks import event
+from tests.harness.machines import GPU
 from tests.real import ROOT
 
 SCRIPTED = ("--engine", str(ROOT / "tests" / "plugins" / "scripted"), "--engine-python", sys.executable, "--device=cpu")
@@ -148,19 +150,26 @@ def test_how_much_of_the_machine_may_be_used_is_part_of_it(monkeypatch: pytest.M
     assert other != whole
 
 
-def test_a_gpus_power_limit_and_driver_are_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def one(driver: str, limit_w: float) -> str | None:
-        gpu = Gpu(0, "H100", "GPU-1", None, "9.0", driver, "13.0")
-        monkeypatch.setattr(addresses, "visible_gpus", lambda: (gpu,))
-        monkeypatch.setattr(addresses, "power_limit_w", lambda uuid: limit_w)
-        use_of_machine.cache_clear()
-        return address()
+def test_what_a_gpu_may_do_now_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep took what had been measured at 700 W, or with another driver, for a GPU that may draw 500 W."""
+    told = dict.fromkeys(OF_A_DEVICE, 1.0)
+    monkeypatch.setattr(addresses, "told_by", lambda uuid: dict(told))
+    monkeypatch.setattr(addresses, "packages", lambda spec: "x")
 
-    try:
-        assert one("580.1", 700.0) == one("580.1", 700.0)
-        assert len({one("580.1", 700.0), one("580.1", 350.0), one("590.1", 700.0)}) == 3
-    finally:
-        use_of_machine.cache_clear()
+    def on_a_gpu(device: str = "cuda") -> str:
+        devices.cache_clear()
+        asked = parsed(["--engine=vllm", FEW, f"--device={device}"])
+        spec = resolve(request_of(asked), GPU)
+        return address_of(spec, {"gpus": ["GPU-1"]}, vars(asked))
+
+    before, on_the_cpu = on_a_gpu(), on_a_gpu("cpu")
+    for name in OF_A_DEVICE:
+        told[name] = 0.5
+        assert on_a_gpu() != before
+        assert on_a_gpu("cpu") == on_the_cpu
+        told[name] = 1.0
+    assert on_a_gpu() == before
+    devices.cache_clear()
 
 
 def test_another_build_of_the_same_version_is_another_address(tmp_path: Path) -> None:

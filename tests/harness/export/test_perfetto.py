@@ -183,6 +183,15 @@ def test_show_writes_the_trace_of_a_run_whose_harness_was_killed(run_folder):
     assert Read((folder / "trace.perfetto-trace").read_bytes()).slices
 
 
+def test_a_run_is_drawn_without_telemetry_that_is_damaged(run_folder, capsys):
+    folder = run_folder("killed")
+    (folder / "telemetry.parquet").write_bytes(b"PAR1")
+    assert show.main([str(folder), "--trace"]) == EXIT_OK
+    assert "telemetry.parquet is damaged" in capsys.readouterr().err
+    read = Read((folder / perfetto.FILE).read_bytes())
+    assert read.named("steps", read.slices)
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     assert show.main([str(tmp_path), "--trace"]) == EXIT_REFUSED
     assert list(tmp_path.iterdir()) == []

@@ -101,5 +101,9 @@ def test_the_verb_writes_into_the_runs_folder(run_folder: Any, tmp_path: Path, c
     assert (folder / "steps.csv").exists()
     out = capsys.readouterr().out
     assert '"rows": 8' in out
-    assert main([str(folder), "--as", "mooncake", "--out", str(tmp_path / "no" / "where")]) == 3
+    assert main([str(folder), "--as", "mooncake", "--out", str(tmp_path / "no" / "where")]) == 2
+    assert "where: No such file or directory" in capsys.readouterr().err
     assert main([str(tmp_path), "--as", "steps"]) == 2
+    (folder / "workload.npz").write_bytes(b"PK")
+    assert main([str(folder), "--as", "mooncake"]) == 2
+    assert "workload.npz is not a workload file" in capsys.readouterr().err

@@ -26,10 +26,12 @@ def nvml(*names: str, fallen: int | None = None) -> Any:
             raise NVMLError("GPU is lost")
         return names[handle].encode()
 
-    def by_uuid(uuid: str) -> str:
-        if uuid != "MIG-7":
-            raise NVMLError("not found")
-        return "slice"
+    def not_found(why: str = "not found") -> Any:
+        raise NVMLError(why)
+
+    def by_uuid(uuid: str) -> Any:
+        known = {f"GPU-{handle}abc": handle for handle in range(len(names))}
+        return "slice" if uuid == "MIG-7" else known[uuid] if uuid in known else not_found()
 
     module.NVMLError = NVMLError
     module.nvmlInit = lambda: module.calls.append("init")
@@ -45,6 +47,7 @@ def nvml(*names: str, fallen: int | None = None) -> Any:
     module.nvmlSystemGetCudaDriverVersion_v2 = lambda: 13020
     module.nvmlDeviceGetHandleByUUID = by_uuid
     module.nvmlDeviceGetDeviceHandleFromMigDeviceHandle = lambda handle: 1
+    module.nvmlDeviceGetMigMode = lambda handle: not_found("not supported")
     return module
 
 
@@ -91,6 +94,29 @@ def test_a_slice_has_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (gpu.name, gpu.uuid, gpu.memory_bytes) == ("B", "MIG-7", 10)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-8")
     assert visible_gpus() == ()
+
+
+@pytest.mark.parametrize("allowed", [None, "1", "GPU-1"])
+def test_a_gpu_in_mig_mode_is_its_first_slice(allowed: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was told, planned and its peaks were kept as the whole GPU, of which CUDA sees one slice."""
+
+    def slice_at(handle: int, place: int) -> str:
+        if (handle, place) != (1, 2):
+            raise NVMLError("not found")
+        return "slice"
+
+    module = nvml("A", "B")
+    module.nvmlDeviceGetUUID = lambda handle: "MIG-7" if handle == "slice" else f"GPU-{handle}abc"
+    module.nvmlDeviceGetMigMode = lambda handle: (handle == 1, handle == 1)
+    module.nvmlDeviceGetMaxMigDeviceCount = lambda handle: 7
+    module.nvmlDeviceGetMigDeviceHandleByIndex = slice_at
+    if allowed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    found = [(gpu.name, gpu.uuid, gpu.memory_bytes) for gpu in visible_gpus()]
+    assert found == [("A", "GPU-0abc", 80), ("B", "MIG-7", 10)][0 if allowed is None else 1 :]
+    module.nvmlDeviceGetMigDeviceHandleByIndex = lambda handle, place: slice_at(0, place)
+    assert visible_gpus()[-1].uuid == "GPU-1abc"  # no slice was made yet
 
 
 def test_a_slice_whose_memory_is_not_said_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

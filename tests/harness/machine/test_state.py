@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from innerloop.harness.machine.state import clock_limits, host_state, numa_node, numa_nodes
+from innerloop.harness.machine.state import clock_limits, host_state, huge_pages, numa_node, numa_nodes
 
 
 def put(root: Path, path: str, text: str) -> None:
@@ -72,3 +72,9 @@ def test_the_clocks_that_cores_may_have_tell_their_kinds_apart(tmp_path: Path, m
     for affinity, found in (({0, 1}, "2x3800"), ({0, 2, 3}, "1x3800 2x2600"), ({9}, None)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, these=affinity: these)
         assert clock_limits(tmp_path) == found
+
+
+def test_who_gets_large_pages(tmp_path: Path) -> None:
+    assert huge_pages(tmp_path) is None
+    put(tmp_path, "sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never")
+    assert huge_pages(tmp_path) == "madvise"

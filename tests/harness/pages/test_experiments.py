@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.folder import write_manifest
 from innerloop.harness.experiments.paged import pages_of
 from innerloop.harness.pages.parts import Callout, Chart, Page, Table
 from innerloop.harness.pages.probes import bisect_page, found_rate_page, noise_page
-from innerloop.harness.pages.sweep import sweep_page
+from innerloop.harness.pages.sweep import MOST_NAMES, sweep_page
 from innerloop.harness.pages.trials import trials_page
-from innerloop.harness.report.sweep import curve_name
+from innerloop.harness.report.sweep import curve_name, pareto, remarks
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.bisect import Bisect
 from innerloop.harness.schema.find_rate import FindRate
@@ -88,8 +90,14 @@ def cell(name: str, device: float, user: float, **more: Any) -> dict[str, Any]:
         "name": name, "at": {"set.x": name}, "state": "done", "reasons": [], "processes": 3, "runs": [], "devices": 1,
         "figures": {"throughput.output_tokens_per_s": estimate(device, 5.0)}, "published": [], "dominated_by": [],
         "tokens_per_s_per_device": estimate(device, 5.0), "interactivity": estimate(user, 1.0), "suspect": 0,
-        "doubts": {}, **more,
+        "dominators": len(more.get("dominated_by", ())), "doubts": {}, **more,
     }  # fmt: skip
+
+
+SWEEP: dict[str, Any] = {
+    "status": "ok", "title": "three", "axes": ["set.x"], "trials": 3, "counts": {"done": 4}, "curves": [], "notes": [],
+    "machine": {},
+}  # fmt: skip
 
 
 def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
@@ -99,10 +107,7 @@ def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
         cell("c", 80.0, 10.0, frontier=False, dominated_by=["a", "b"]),
         cell("d", 90.0, 60.0, frontier=None, substituted="the attention", interactivity=None),
     ]
-    found = filled(Sweep, {
-        "status": "ok", "title": "three", "axes": ["set.x"], "trials": 3, "counts": {"done": 4}, "cells": cells,
-        "curves": [], "notes": [], "machine": {},
-    })  # fmt: skip
+    found = filled(Sweep, {**SWEEP, "cells": cells})
     page = sweep_page(found, "s")
     [said] = [part for part in page.aside if isinstance(part, Callout)]
     assert said.lines == ["Step time drifted during the window (1 of 3 runs: b)"]
@@ -111,12 +116,35 @@ def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
     drawn = chart(page, "pareto")
     assert drawn.columns["cell"] == ["a", "b", "c"]  # d is not ranked
     assert drawn.columns["series"] == ["on the frontier", "on the frontier", "dominated at 95 %"]
+    assert drawn.columns["name"] == ["a", "b", "c"]
+    assert drawn.columns["top"] == [105.0, 205.0, 85.0]  # above the boxes
+    many = [cell(f"n{k}", 300.0 - k, 5.0, frontier=k == 0) for k in range(MOST_NAMES + 1)]
+    named = chart(sweep_page(replace(found, cells=filled(Sweep, {**SWEEP, "cells": many}).cells), "s"), "pareto")
+    assert [name for name in named.columns["name"] if name] == ["n0"]
     assert (drawn.columns["x0"][0], drawn.columns["x1"][0]) == (49.0, 51.0)
     assert (drawn.columns["y0"][1], drawn.columns["y1"][1]) == (195.0, 205.0)
     assert "Highest throughput: b*, 200 (195 – 205)" in page.verdict
     assert [row.label.text for row in table(page, "cells").rows] == ["a", "b*", "c", "d"]
     assert "Suspect runs: 1 of 3" in table(page, "cells").note.replace("*: s", "S")
     assert "dominated by a and 1 more" in [row.cells[-1] for row in table(page, "pareto").rows]
+
+
+def test_of_very_many_cells_the_frontier_is_printed_and_what_is_left_out_is_said() -> None:
+    """The table had the 60 slowest for a user, none of them on the frontier."""
+    cells = [cell(f"c{k}", 10.0, 1.0 + k, frontier=k >= 98) for k in range(100)]
+    found = filled(Sweep, {
+        "status": "ok", "title": "many", "axes": ["set.x"], "trials": 3, "counts": {"done": 100}, "cells": cells,
+        "curves": [], "notes": [], "machine": {},
+    })  # fmt: skip
+    text = io.StringIO()
+    PlainConsole(file=text, width=200).print(pareto(found))
+    shown = [line.split()[0] for line in text.getvalue().splitlines() if line.split()[0].startswith("c")]
+    assert shown == [*(f"c{k}" for k in range(58)), "c98", "c99"]
+    assert next(remarks(found)).startswith("60 of 100 cells")
+    page = sweep_page(found, "s")
+    assert chart(page, "cells").note.startswith("The first 60 of 100 cells; the table has all.")
+    assert len(table(page, "cells").rows) == 100
+    assert "60 of" not in table(page, "cells").note
 
 
 def probed(load: float, holds: bool | None, kept: dict[str, Any] | None) -> dict[str, Any]:

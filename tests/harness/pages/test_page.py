@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -37,6 +38,7 @@ from innerloop.harness.schema.result import Result
 from innerloop.harness.schema.roofline import NOT_ASKED, Roofline
 from innerloop.harness.schema.verification import Verification
 from innerloop.harness.session.arguments import parser, request_of
+from innerloop.harness.store.tables import Tables, read_tables
 from tests.harness.filled import filled as made_of
 from tests.harness.made import suspect
 
@@ -163,6 +165,28 @@ def test_several_runs_share_a_page_with_an_overview(make: Any, tmp_path: Path) -
     assert [chart.columns["run"] for chart in pages[0].charts() if chart.name == "speeds"] == [["one", "two"]]
     ids = [one["id"] for _, one in Elements(html(pages, "now")).found if "id" in one]
     assert len(ids) == len(set(ids))
+
+
+def test_of_many_runs_the_records_of_those_that_are_drawn_together_stay_in_memory(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[weakref.ref[Tables]] = []
+
+    def reading(folder: Path) -> Tables:
+        assert sum(one() is not None for one in read) <= 3  # two, and the one whose page was made last
+        tables = read_tables(folder)
+        read.append(weakref.ref(tables))
+        return tables
+
+    monkeypatch.setattr("innerloop.harness.pages.source.read_tables", reading)
+    for module in ("pages.several", "experiments.paged"):
+        monkeypatch.setattr(f"innerloop.harness.{module}.MOST_CURVES", 2)
+    pages = pages_of([str(make(f"run{k}")) for k in range(5)])
+    assert len(read) == 5
+    [curves] = [chart for chart in pages[0].charts() if chart.name == "itl-of-runs"]
+    assert set(curves.columns["series"]) == {"run0", "run1"}
+    assert curves.note == "Of the first 2 of 5 runs."
+    assert all(any(chart.name == "latencies" for chart in page.charts()) for page in pages[1:])
 
 
 def test_runs_of_the_same_name_have_numbers(make: Any, tmp_path: Path) -> None:

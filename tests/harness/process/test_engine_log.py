@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from innerloop.harness.cli.secrets import HIDDEN
 from innerloop.harness.process import engine_log
 from innerloop.harness.process.engine_log import blank_secrets, log_tail
 from innerloop.harness.process.launcher import Outcome, take
-from tests.real import ROOT, run
+from tests.real import ROOT, run, variables
+from tests.waiting import until
 
 KEY = "k-4711-unhappy"
 BEGIN = "    def __init__(self, load: Load) -> None:\n"
@@ -119,3 +122,24 @@ def test_an_engine_that_prints_and_raises_a_credential_leaves_it_nowhere(tmp_pat
     assert "my variables:" in (tmp_path / "run" / "engine.log").read_text()
     kept = [done.stdout, done.stderr, *(path.read_text("latin-1") for path in (tmp_path / "run").rglob("*.*"))]
     assert not [text for text in kept if KEY in text]
+
+
+def test_the_log_is_cleaned_also_where_the_harness_was_killed(tmp_path: Path) -> None:
+    """By the guard: nobody may ever look at the run."""
+    engine = tmp_path / "engine.sh"
+    engine.write_text("#!/bin/sh\necho my key is $MINE_API_KEY\necho ready > begun\nsleep 600\n")
+    engine.chmod(0o755)
+    (tmp_path / "job.json").write_text("{}")
+    harness = (
+        "import pathlib, time\nfrom innerloop.harness.process.launcher import Worker\n"
+        "at = pathlib.Path.cwd()\nworker = Worker(at / 'engine.sh', at / 'job.json', at / 'engine.log', {})\n"
+        "time.sleep(600)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", harness], cwd=tmp_path, env=variables(MINE_API_KEY=KEY))
+    until((tmp_path / "begun").exists)
+    log = tmp_path / "engine.log"
+    assert KEY in log.read_text()
+    process.kill()
+    process.wait()
+    until(lambda: KEY not in log.read_text())
+    assert log.read_text().startswith("my key is ***")

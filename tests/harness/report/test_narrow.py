@@ -10,7 +10,7 @@ import pytest
 
 from innerloop.harness import compare, runs, show, steps
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.report.tables import Bars
+from innerloop.harness.report.tables import Bars, Clauses
 from tests.golden.call import HERE
 from tests.golden.cases import STORED
 
@@ -50,3 +50,18 @@ def test_bars_are_as_many_as_there_is_room_for() -> None:
     with console.capture() as found:
         console.print(Bars([0.0, 0.0, 4.0, 4.0, None, None, 8.0, 8.0]))
     assert found.get() == "▁▅ █\n"
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (40, ["load 1.29 GiB, peak 1.52 GiB"]),
+        (28, ["load 1.29 GiB, peak 1.52 GiB"]),
+        (27, ["load 1.29 GiB,", "peak 1.52 GiB"]),
+        (8, ["load", "1.29", "GiB,", "peak", "1.52 GiB"]),
+    ],
+)
+def test_a_number_and_its_unit_stay_on_a_line(width: int, lines: list[str]) -> None:
+    console = PlainConsole(width=width, record=True, file=io.StringIO())
+    console.print(Clauses("load 1.29 GiB, peak 1.52 GiB"))
+    assert [line.rstrip() for line in console.export_text().splitlines()] == lines

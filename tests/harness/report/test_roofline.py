@@ -28,7 +28,7 @@ def made(spec, reported, offline_tables):
         spec["model_profile"] = load_model("llama-tiny").model_dump(mode="json")
         spec["device"] = fields.pop("device", "cpu")
         spec["settings"] |= {"tensor_parallel": fields.pop("ranks", 1)}
-        key = Key(spec["device"], "a device", "2.13", cores=2)
+        key = Key(spec["device"], "a device", "2.13", cores=2 if spec["device"] == "cpu" else None)
         rates = {"float32": rate(ops_per_s)}
         ceilings = Ceilings(key, fields.pop("memory", MEMORY), rates, "2026-11-20T13:00:00+00:00", **fields)
         return build(Record(spec=spec, workload_hash="a", tables=offline_tables, reported=reported, ceilings=ceilings))
@@ -84,6 +84,9 @@ def test_above_the_bound_is_a_note_and_the_share_is_shown_as_it_is(made):
 def test_a_busy_machine_is_a_note(made):
     assert any("other processes used 1.0 cores" in note for note in made(other_cores=1.0).notes)
     assert not any("other processes used" in note for note in made(other_cores=0.1).notes)
+    gpu = {"device": "cuda", "clocks": {"sm_clock_mhz": 1980.0}}
+    assert any("other processes used the GPU" in note for note in made(other_gpu_share=0.9, **gpu).notes)
+    assert not any("other processes used" in note for note in made(other_gpu_share=0.0, other_cores=1.0, **gpu).notes)
 
 
 def test_without_ceilings_the_reason_is_printed(spec, reported, offline_tables):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from innerloop.harness.analysis.chunks import heard
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.result.build import build
 from innerloop.harness.result.listing import RunLine, chosen, list_runs
@@ -172,3 +173,12 @@ def test_the_verb_prints_lines_or_one_document(
     assert one["given"] == {"max_batch_size": 16}
     assert main([str(tmp_path / "none")]) == 0
     assert "create one with innerloop run" in capsys.readouterr().out
+
+
+def test_of_many_runs_it_is_said_that_it_goes_on(tmp_path: Path) -> None:
+    for k in range(3):
+        (tmp_path / f"run{k}").mkdir()
+        (tmp_path / f"run{k}" / "result.json").write_text("{}")
+    ticks: list[int] = []
+    with heard(lambda: ticks.append(1)):
+        assert len(list_runs(tmp_path)) == len(ticks) == 3

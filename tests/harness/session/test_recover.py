@@ -40,10 +40,13 @@ def test_the_log_of_a_killed_run_holds_no_credential(
 ) -> None:
     folder = run_folder("killed")
     (folder / "job.json").write_text(json.dumps({"spec": SPEC}))
-    (folder / "engine.log").write_text("logged in with k-4711-unhappy\n")
+    (folder / "profile-kernels").mkdir()
+    for log in (folder / "engine.log", folder / "profile-kernels" / "engine.log"):
+        log.write_text("logged in with k-4711-unhappy\n")
     monkeypatch.setenv("MINE_API_KEY", "k-4711-unhappy")
     failure = recover(folder).failure
     assert failure is not None
     assert failure.log_tail == ("logged in with **************",)
-    assert (folder / "engine.log").read_text() == "logged in with **************\n"
+    for log in folder.rglob("engine.log"):
+        assert log.read_text() == "logged in with **************\n"
     assert "k-4711" not in (folder / "result.json").read_text()

@@ -17,7 +17,9 @@ from innerloop.harness.machine import Machine
 from innerloop.harness.machine.gpus import Gpu
 from innerloop.harness.profiles import engines, load_model, load_workload, names
 from innerloop.harness.schema.spec import Spec
+from innerloop.harness.spec.adapter_settings import devices_of
 from innerloop.harness.spec.model import RunRequest, RunSpec
+from innerloop.harness.spec.preconditions import room_for
 from innerloop.harness.spec.resolve import resolve
 from innerloop.harness.store.typed import typed
 from tests.harness.machines import CPU, GIB, GPU
@@ -88,6 +90,20 @@ def test_an_engine_that_is_not_all_itself_here_is_no_default_and_says_so(monkeyp
 def test_a_gpu_is_preferred_and_given_a_model_of_its_size(machine: Machine, model: str) -> None:
     spec = resolve(RunRequest(), machine)
     assert (spec.device, spec.model.name, spec.settings.kv_memory_fraction) == ("cuda", model, 0.9)
+
+
+def test_of_gpus_of_several_sizes_the_first_is_used() -> None:
+    mixed = replace(CPU, gpus=(gpu(8), gpu(139.8)))
+    spec = resolve(RunRequest(), mixed)
+    assert spec.model.name == "llama-1b"
+    assert room_for("cuda", spec.settings, mixed)[0] == int(0.9 * 8 * GIB)
+
+
+def test_vllm_uses_a_device_a_rank_of_every_kind() -> None:
+    four = replace(CPU, gpus=(gpu(139.8),) * 4)
+    request = RunRequest(engine="vllm", layer="http", settings=("tensor_parallel=2",))
+    assert devices_of(resolve(request, four)) == 2
+    assert devices_of(resolve(replace(request, engine_arg=("pipeline_parallel_size=2",)), four)) == 4
 
 
 def test_the_cpu_of_a_machine_with_a_gpu_can_be_asked_for() -> None:
