@@ -13,9 +13,10 @@ from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.folder import write_manifest
 from innerloop.harness.experiments.paged import pages_of
+from innerloop.harness.pages.frontier import MOST_NAMES
 from innerloop.harness.pages.parts import Callout, Chart, Page, Table
 from innerloop.harness.pages.probes import bisect_page, found_rate_page, noise_page
-from innerloop.harness.pages.sweep import MOST_NAMES, sweep_page
+from innerloop.harness.pages.sweep import sweep_page
 from innerloop.harness.pages.trials import trials_page
 from innerloop.harness.report.sweep import curve_name, pareto, remarks
 from innerloop.harness.result.figures import PRIMARY

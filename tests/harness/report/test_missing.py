@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from innerloop.harness.pages import comparison as comparison_page
-from innerloop.harness.pages import machine, speed, why
+from innerloop.harness.pages import frontier, machine, speed, why
 from innerloop.harness.pages import sweep as sweep_page
 from innerloop.harness.pages.thin import plain
 from innerloop.harness.report import bisect, comparison, find_rate, gate, goodput, layers, run, sweep
@@ -58,7 +58,7 @@ def bisected(of: Estimate) -> str:
         (bisected, "97.0 % slower, with probability -", "97.0 % slower (- to 98.0 %)"),
         (comparison.interval, "-", "- to 980 ms"),
         (sweep.interval, "0.970", "0.970 (- to 0.980)"),
-        (sweep_page.interval, "0.970", "0.970 (- – 0.980)"),
+        (frontier.interval, "0.970", "0.970 (- – 0.980)"),
         (why.interval, "-", "- – 980 ms"),
         (comparison_page.bounds, "-", "- – 0.980"),
         (lambda of: speed.interval((of.low, of.high)), "-", "- – 0.980"),
