@@ -103,6 +103,15 @@ def without_values(found: Any, values: Sequence[str]) -> Any:
     return [without_values(one, values) for one in found] if isinstance(found, list) else found
 
 
+def without_credentials(found: Any, name: str = "") -> Any:
+    """What was read from JSON, its texts as `hidden` has them, and none that stands below a credential's `name`."""
+    if isinstance(found, str):
+        return HIDDEN if is_secret(name) and not SPECIAL.fullmatch(found) else hidden(found)
+    if isinstance(found, dict):
+        return {key: without_credentials(one, key) for key, one in found.items()}
+    return [without_credentials(one, name) for one in found] if isinstance(found, list) else found
+
+
 def refuse_secrets(arguments: Mapping[str, Any], option: str) -> None:
     """Raises: Refused: an argument, or something in one, would stand in job.json and result.json, for all to read."""
     for name, value in arguments.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import innerloop
 from innerloop import engines
-from innerloop.harness.cli.secrets import hidden, own_secrets, without_secrets, without_values
+from innerloop.harness.cli.secrets import hidden, own_secrets, without_credentials, without_secrets, without_values
 from innerloop.harness.process.bound import MARK, end_group, end_marked
 from innerloop.harness.process.ended import ended, explained, oom_kills
 from innerloop.harness.process.engine_log import blank_secrets
@@ -146,6 +146,9 @@ class Worker:
             return []
         *lines, self._pending = (self._pending + data).split(b"\n")
         told: list[Event] = without_values([json.loads(line) for line in lines], own_secrets())
+        for event in told:
+            if "info" in event:  # of the engine's own files too
+                event["info"] = without_credentials(event["info"])
         return told
 
     def kill(self) -> None:
