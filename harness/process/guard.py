@@ -9,6 +9,7 @@ is its own: how the worker ended. What the worker printed is this process's outp
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import select
@@ -172,15 +173,21 @@ def lives(pid: str) -> bool:
 
 
 def make_temp_folder() -> str | None:
-    """None: no own one was asked for, or could be made, as where the disk is full; the worker has the user's then."""
+    """None: no own one was asked for, or could be made, as where the disk is full; the worker has the user's then.
+
+    It is locked as long as this process lives (see temp_folder.remove_left)."""
     folder = os.environ.get(TEMP)
-    if folder:
-        try:
-            os.mkdir(folder, 0o700)
-            return folder
-        except OSError:
-            pass
-    return None
+    if not folder:
+        return None
+    try:
+        os.mkdir(folder, 0o700)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(os.open(folder, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        pass  # a file system without locks
+    return folder
 
 
 def remove_temp_folder(folder: str | None) -> None:

@@ -21,7 +21,7 @@ from innerloop.harness.process.engine_log import blank_secrets
 from innerloop.harness.process.events import Account, Capture, Event, Round, account, of_all_windows
 from innerloop.harness.process.guard import TEMP, remove_temp_folder, unregister
 from innerloop.harness.process.guarding import guard_command, stop_guard
-from innerloop.harness.process.temp_folder import own_folder, temp_variables
+from innerloop.harness.process.temp_folder import own_folder, remove_left, temp_variables
 from innerloop.harness.schema.reasons import Failure
 
 TICK_S = 1.0  # news on the control channel is heard at once; this is for the live view and the time limits
@@ -101,8 +101,9 @@ class Worker:
         own = {**environment(variables), MARK: self._mark}
         temp = own_folder(own, self._mark)
         self._temp = str(temp) if temp else None
-        if self._temp:
-            own[TEMP] = self._temp
+        if temp:
+            remove_left(temp.parent)
+            own[TEMP] = str(temp)
         try:
             with open(log_path, "ab") as log:
                 self._guard = subprocess.Popen(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 SOCKET_BYTES = 107  # of a Unix socket's path: sun_path in linux/un.h, less the closing NUL
 NAMES_BYTES = 45  # that engines put behind the folder: vLLM a UUID, multiprocessing and torch two names
-OWN = "innerloop-"  # what the names of workers' own folders begin with
+OWN = "innerloop."  # what the names of workers' own folders begin with
 OWN_BYTES = len(OWN) + 9  # of such a name and the slash before it
+YOUNG_S = 60.0  # within which a guard certainly locks the folder that it has made
 USUAL = ("/tmp", "/var/tmp", "/dev/shm")
 
 
@@ -35,6 +41,22 @@ def own_folder(variables: Mapping[str, str], mark: str) -> Path | None:
     except FileNotFoundError:
         return None
     return Path(os.path.abspath(parent), OWN + mark[:8])
+
+
+def remove_left(parent: Path) -> None:
+    """Removes this user's folders of workers whose guard was killed together with the harness: a guard that lives has
+    its folder locked. Where nothing can be locked, as on some network file systems, none is removed."""
+    for folder in parent.glob(OWN + "[0-9a-f]" * 8):
+        with suppress(OSError):
+            about = folder.lstat()
+            if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or time.time() - about.st_mtime < YOUNG_S:
+                continue
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(handle)
 
 
 def _writable(folder: str) -> bool:

@@ -16,7 +16,7 @@ from innerloop.harness.process import engine_log
 from innerloop.harness.process.engine_log import blank_secrets, log_tail
 from innerloop.harness.process.launcher import Outcome, Worker, take
 from tests.real import ROOT, run, variables
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 KEY = "k-4711-unhappy"
 BEGIN = "    def __init__(self, load: Load) -> None:\n"
@@ -147,7 +147,9 @@ def test_the_log_is_cleaned_also_where_the_harness_was_killed(tmp_path: Path) ->
 
 def test_what_an_engine_tells_of_itself_holds_no_credential(tmp_path: Path) -> None:
     """Of its own files too, whose values are in none of our variables."""
-    info = {"native": {"api_key": "k-1", "eos_token": "</s>", "hub": "https://me:k-2@host/", "max_tokens": 5}}
+    info: dict[str, Any] = {
+        "native": {"api_key": "k-1", "eos_token": "</s>", "hub": "https://me:k-2@host/", "max_tokens": 5}
+    }
     info |= {"notes": ["started with --token k-3"], "effective": {"dtype": "float32", "token_ids": [1, 2]}}
     told = json.dumps({"event": "phase", "phase": "load", "time_ns": 1, "info": info})
     engine = tmp_path / "engine.sh"
@@ -155,9 +157,10 @@ def test_what_an_engine_tells_of_itself_holds_no_credential(tmp_path: Path) -> N
     engine.chmod(0o755)
     (tmp_path / "job.json").write_text("{}")
     worker = Worker(engine, tmp_path / "job.json", tmp_path / "engine.log", {})
-    heard: list[Any] = []
+    heard: Any = []
     try:
-        until(lambda: heard.extend(worker.events(0.1)) or heard)
+        while not heard:
+            heard = worker.events(PATIENCE_S)
     finally:
         worker.close(None)
     native = {"api_key": HIDDEN, "eos_token": "</s>", "hub": f"https://{HIDDEN}@host/", "max_tokens": 5}

@@ -15,7 +15,7 @@ from innerloop.engines import temp_folder
 from innerloop.harness.process import guard
 from innerloop.harness.process.guard import remove_temp_folder
 from innerloop.harness.process.launcher import Worker, environment
-from innerloop.harness.process.temp_folder import NAMES_BYTES, OWN_BYTES, own_folder
+from innerloop.harness.process.temp_folder import NAMES_BYTES, OWN_BYTES, own_folder, remove_left
 from tests.waiting import until
 
 
@@ -105,3 +105,36 @@ def test_a_worker_uses_its_own_folder_and_keeps_the_cache_of_inductor(
     temp_folder.use_own_temp_folder()
     assert tempfile.gettempdir() == str(own)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "torchinductor_a_b")
+
+
+def test_what_a_guard_and_its_harness_left_when_both_were_killed_goes_with_the_next_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing that somebody still has, that is young, or that is not ours."""
+    left, young, other = (tmp_path / name for name in ("innerloop.0123abcd", "innerloop.0123abce", "innerloop.mine"))
+    for folder in (left, young, other):
+        folder.mkdir()
+        (folder / "socket").touch()
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "innerloop.0123abcf"
+    link.symlink_to(tmp_path / "elsewhere")
+    for folder in (left, other):
+        os.utime(folder, (1, 1))
+    script = tmp_path / "engine.sh"
+    script.write_text("#!/bin/sh\necho x > begun\nsleep 600\n")
+    script.chmod(0o755)
+    (tmp_path / "job.json").write_text("{}")
+    worker = Worker(script, tmp_path / "job.json", tmp_path / "engine.log", {"TMPDIR": str(tmp_path)})
+    try:
+        until((tmp_path / "begun").exists)
+        assert not left.exists()
+        [own] = set(tmp_path.glob("innerloop.*")) - {young, other, link}
+        os.utime(own, (1, 1))
+        remove_left(tmp_path)
+        assert own.exists()
+    finally:
+        worker.close(None)
+    assert young.exists()
+    assert other.exists()
+    assert link.is_symlink()
+    assert not own.exists()
