@@ -81,7 +81,7 @@ def run(
 
 def how_it_ended(code: int, out_of_memory: bool) -> str:
     if code == -signal.SIGKILL and out_of_memory:
-        return "was killed by the kernel: the machine ran out of memory"
+        return "was killed by the kernel: the machine or its container ran out of memory"
     return f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
 
 

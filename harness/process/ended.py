@@ -24,7 +24,9 @@ def oom_kills() -> int:
 def ended(exit_code: int | None, out_of_memory: bool) -> Failure:
     """The failure of a worker that ended without a word."""
     if exit_code == -signal.SIGKILL and out_of_memory:
-        return Failure("out_of_memory_host", "the kernel killed the worker: the machine ran out of memory")
+        return Failure(
+            "out_of_memory_host", "the kernel killed the worker: the machine or its container ran out of memory"
+        )
     if exit_code is None:
         return Failure("killed_by_signal", "the worker's guard process was killed")
     if exit_code < 0:
@@ -36,7 +38,11 @@ def explained(failure: Failure, out_of_memory: bool) -> Failure:
     """A process below the worker that was killed while the kernel ran out of memory was killed for that."""
     if not out_of_memory or failure.cause != "killed_by_signal" or "SIGKILL" not in failure.message:
         return failure
-    return replace(failure, cause="out_of_memory_host", message=f"{failure.message}: the machine ran out of memory")
+    return replace(
+        failure,
+        cause="out_of_memory_host",
+        message=f"{failure.message}: the machine or its container ran out of memory",
+    )
 
 
 def signal_name(number: int) -> str:

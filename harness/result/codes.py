@@ -71,8 +71,8 @@ DOUBTS = {
 FAILURES = {
     "engine_exception": Cause("the engine raised an exception", "Read the traceback and the end of engine.log."),
     "out_of_memory_host": Cause(
-        "the machine ran out of memory",
-        "Choose a smaller model, lower kv_cache_tokens, or use a machine with more memory.",
+        "the machine or its container ran out of memory",
+        "Choose a smaller model, lower kv_cache_tokens, or use a machine, or a limit of the container, with more memory.",
     ),
     "out_of_memory_device": Cause(
         "a device ran out of memory",

@@ -20,6 +20,7 @@ from innerloop.harness.schema.reasons import Reason
 from innerloop.harness.schema.stability import Stability
 
 FEW = values_needed(0.99)  # requests
+SOONER = "or let users arrive sooner: load.start=spread is over load.arrive_over_s."
 
 
 def suspicions(figures: Figures) -> list[Reason]:
@@ -74,13 +75,13 @@ def late_users(requests: np.ndarray, start_ns: int, duration_ns: int, load: Mapp
         yield doubt(
             "missing_users",
             f"only {len(come)} of {load['users']} users came before the window closed",
-            "Measure for longer (--workload-arg load.duration_s=N), or let users arrive sooner.",
+            f"Measure for longer (--workload-arg load.duration_s=N), {SOONER}",
         )
         return
     last_s = (int(come.max(initial=start_ns)) - start_ns) * NS
     said = still_arriving(len(come), last_s, duration_ns * NS, load.get("arrive_over_s") or 0.0)
     if said is not None:
-        yield doubt("late_users", said, "Measure for longer, or let users arrive sooner.")
+        yield doubt("late_users", said, f"Measure for longer, {SOONER}")
 
 
 def _changed(seen: Stability, start_ns: int) -> Iterator[Reason]:

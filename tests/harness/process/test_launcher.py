@@ -121,7 +121,7 @@ def test_a_process_below_the_worker_that_the_kernel_killed_is_out_of_memory(mess
     found = ended.explained(Failure("killed_by_signal", message), out_of_memory)
     assert found.cause == cause
     assert found.message.startswith(message)
-    assert ("the machine ran out of memory" in found.message) is (cause == "out_of_memory_host")
+    assert ("the machine or its container ran out of memory" in found.message) is (cause == "out_of_memory_host")
 
 
 def test_an_unnamed_signal_has_a_number():
