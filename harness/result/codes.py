@@ -72,7 +72,7 @@ FAILURES = {
     "engine_exception": Cause("the engine raised an exception", "Read the traceback and the end of engine.log."),
     "out_of_memory_host": Cause(
         "the machine or its container ran out of memory",
-        "Choose a smaller model, lower kv_cache_tokens, or use a machine, or a limit of the container, with more memory.",
+        "Choose a smaller model, lower kv_cache_tokens, or give it more memory: a larger machine, a container's limit.",
     ),
     "out_of_memory_device": Cause(
         "a device ran out of memory",
