@@ -22,7 +22,7 @@ from innerloop.harness.cli.reading import read_kept
 from innerloop.harness.environments import registered
 from innerloop.harness.machine import cache_folder, cgroups
 from innerloop.harness.machine.commit import own_commit
-from innerloop.harness.machine.state import clock_limits, host_state, huge_pages
+from innerloop.harness.machine.state import host_state
 from innerloop.harness.process.launcher import RECORDED_PREFIXES
 from innerloop.harness.result.identity import key_of
 from innerloop.harness.spec.adapter_settings import adapter_of
@@ -123,10 +123,10 @@ def use_of_machine() -> Mapping[str, Any]:
         "governor": state.governor,
         "turbo": state.turbo,
         "smt": state.smt,
-        "clock_limits": clock_limits(),
+        "clock_limits": state.clock_limits,
         "niceness": state.niceness,
         "kernel": os.uname().release,
-        "huge_pages": huge_pages(),
+        "huge_pages": state.huge_pages,
     }
 
 

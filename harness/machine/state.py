@@ -28,6 +28,8 @@ def host_state(
         load_average=_load(root / "proc/loadavg"),
         niceness=os.getpriority(os.PRIO_PROCESS, 0),
         boot_id=_read(root / "proc/sys/kernel/random/boot_id") or None,
+        clock_limits=clock_limits(root),
+        huge_pages=huge_pages(root),
     )
 
 

@@ -26,7 +26,9 @@ SYSTEM = (
     "physical_cores",
     "logical_cores",
 )
-STATE = ("governor", "turbo", "smt", "affinity", "niceness", "worker_cpus", "harness_cpus")
+STATE = (
+    "governor", "turbo", "clock_limits", "smt", "huge_pages", "affinity", "niceness", "worker_cpus", "harness_cpus",
+)  # fmt: skip
 MACHINE = ("arch", "cpu", "cpu_flags", "machine_logical_cores")
 
 

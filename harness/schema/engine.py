@@ -106,6 +106,13 @@ class HostState:
             null="an older innerloop wrote it",
         ),
     ] = None
+    clock_limits: Annotated[
+        str | None,
+        Figure("highest clocks that the CPUs may have, in MHz: `4x3800 8x2600`, cores times clock", null=SYSTEM_SILENT),
+    ] = None
+    huge_pages: Annotated[
+        str | None, Figure("who gets transparent huge pages: `always`, `madvise`, `never`", null=SYSTEM_SILENT)
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
