@@ -134,7 +134,8 @@ def use_of_machine() -> Mapping[str, Any]:
 def devices(uuids: tuple[str, ...]) -> list[Any]:
     """What decides the speed of GPUs that are the same ones as before: driver, memory, the power and clocks that they
     may have now; None of one that does not say."""
-    return [None if (told := told_by(uuid)) is None else [told[name] for name in OF_A_DEVICE] for uuid in uuids]
+    found: list[Mapping[str, Any] | None] = [told_by(uuid) for uuid in uuids]
+    return [None if told is None else [told[name] for name in OF_A_DEVICE] for told in found]
 
 
 def files_of(spec: RunSpec, described: Mapping[str, Any]) -> list[str]:

@@ -164,6 +164,7 @@ def withdraw(windows: Sequence[Inputs], sampled: Samplers) -> None:
 def write_trace(folder: Path, result: Result, say: Callable[[str], None]) -> None:
     """The run for https://ui.perfetto.dev; whatever keeps it from being written takes nothing from the run."""
     try:
-        perfetto.write(folder, result)
+        with said(f"writing {perfetto.FILE}", say):
+            perfetto.write(folder, result)
     except Exception as error:
         say(f"{perfetto.FILE} could not be written: {told(error)}")
