@@ -171,7 +171,7 @@ def make_temp_folder() -> str | None:
             os.mkdir(folder, 0o700)
             return folder
         except OSError:
-            pass
+            del os.environ[TEMP]  # what is there already is somebody else's
     return None
 
 
