@@ -53,7 +53,8 @@ def test_runs_of_something_else_by_the_same_name_tell_nothing(spec: RunSpec) -> 
     """A model's file that was changed; weights of another size; a batch of one, whose window lasts much longer."""
     whole = plain(spec.describe())
     other = {**whole["settings"], "max_batch_size": 1}
-    loads = [{"model_profile": {**whole["model_profile"], "num_hidden_layers": 99}}, {"plugin": "/elsewhere/torch.py"}]
+    shape = {**whole["model_profile"], "num_hidden_layers": 99}
+    loads: list[dict[str, Any]] = [{"model_profile": shape}, {"plugin": "/elsewhere/torch.py"}]
     loads += [{"settings": {**whole["settings"], "dtype": "float16"}}]
     assert expected(spec, [took(spec, 9.0, **one) for one in loads]).at_least_s is None
     found = expected(spec, [took(spec, 1.0, settings=other), took(spec, 3.0, engine_args={"x": 1})])
