@@ -110,7 +110,8 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
                 results.append(conclude(one, prepared, its, sampled.note, samplers_of(sampled, windows, its)))
                 release(one.folder)
     if options.profile is not None and prepared.environment is not None:
-        place = passes.Place(prepared.environment.python, prepared.environment.variables, inputs.folder)
+        environment = prepared.environment
+        place = passes.Place(environment.python, environment.variables, inputs.folder, options.cpus)
         seen = (results[0], outcome.worker_pid)
         results[0] = passes.add(options.profile, spec.device, place, options.limits, seen, console)
     if options.verify and prepared.environment is not None:
