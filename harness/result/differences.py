@@ -26,6 +26,7 @@ SYSTEM = (
     "physical_cores",
     "logical_cores",
 )
+OF_A_GPU = ("name", "driver", "cuda", "memory_bytes")
 STATE = ("governor", "turbo", "smt", "affinity", "niceness", "worker_cpus", "harness_cpus")
 MACHINE = ("arch", "cpu", "cpu_flags", "machine_logical_cores")
 
@@ -50,6 +51,9 @@ def _facts(result: ComparedRun) -> Iterator[tuple[str, Any]]:
         return
     for name in SYSTEM:
         yield from _dotted(name, getattr(environment, name))
+    for gpu in environment.gpus if result.spec.device == "cuda" else ():
+        yield from ((f"gpus.{gpu.index}.{name}", getattr(gpu, name)) for name in OF_A_GPU)
+    yield from _dotted("power_limit_w", result.power_limits_w)
     for name in STATE if environment.host is not None else ():
         yield name, getattr(environment.host, name)
     yield "innerloop commit", environment.commit

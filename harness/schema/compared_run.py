@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from innerloop.harness.schema.engine import Engine, Environment
@@ -15,7 +15,7 @@ from innerloop.harness.schema.spec import Spec, Status
 class ComparedRun:
     """Fields of a result by their names there. figures: those that are compared, by dotted name. values: how many there
     are behind the quantiles among them, by distribution (`latency_s.itl`). idle: share of the window in which the
-    engine waited for requests. verified: `verification.passed`."""
+    engine waited for requests. verified: `verification.passed`. power_limits_w: of each device, by its source."""
 
     innerloop_version: str
     status: Status
@@ -29,3 +29,4 @@ class ComparedRun:
     idle: float | None
     kind: Literal["run"]
     verified: bool | None = None
+    power_limits_w: Mapping[str, float | None] = field(default_factory=dict)

@@ -106,6 +106,25 @@ def test_other_gpus_count_as_another_machine(make: Make) -> None:
     assert comparison([(one, one)], Question(why=False)).waived == ()
 
 
+def test_another_driver_or_power_limit_of_the_same_gpu_is_a_difference(make: Make) -> None:
+    from innerloop.harness.schema.engine import Gpu
+    from innerloop.harness.schema.telemetry import Device
+
+    def on(driver: str, limit_w: float) -> Callable[[Result], Result]:
+        gpu = filled(Gpu, {"index": 0, "uuid": "1", "name": "a GPU", "driver": driver})
+        device = filled(Device, {"source": "gpu0", "power_limit_w": limit_w})
+        return lambda result: replace(
+            result,
+            spec=replace(result.spec, device="cuda"),
+            environment=environment(gpus=(gpu,)),
+            telemetry=replace(result.telemetry, devices=(device,)),
+        )
+
+    a, b = (Member(path, read_compared(path)) for path in (make("a", on("570", 700.0)), make("b", on("580", 500.0))))
+    found = {one.name: (one.a, one.b) for one in comparison([(a, b)], Question(why=False)).differences}
+    assert found == {"gpus.0.driver": ("570", "580"), "power_limit_w.gpu0": (700.0, 500.0)}
+
+
 def test_only_one_start_of_one_machine_goes_without_a_remark(make: Make) -> None:
     def restarted(result: Result) -> Result:
         return replace(result, environment=environment(host=filled(HostState, {**HOST, "boot_id": "another"})))
