@@ -6,6 +6,8 @@ after a crash, never sees a record that is not whole. Missing integers are -1, m
 
 from __future__ import annotations
 
+import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -84,8 +86,19 @@ EARLIER = {
 
 
 def header(path: Path) -> np.ndarray:
-    """The live header of a trace file, a 0-d record of dtype HEADER mapped read-only."""
-    return np.memmap(path, dtype=HEADER, mode="r", shape=())
+    """The live header of a trace file, a 0-d record of dtype HEADER mapped read-only.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is too short, or no regular file: a FIFO would be waited for.
+    """
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            raise ValueError(f"{path} is not a regular file")
+        with open(opened, "rb", closefd=False) as file:
+            return np.memmap(file, dtype=HEADER, mode="r", shape=())
+    finally:
+        os.close(opened)
 
 
 def last_beat_ns(folder: Path) -> int | None:

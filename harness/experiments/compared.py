@@ -12,7 +12,7 @@ from innerloop.harness.cli.words import share
 from innerloop.harness.experiments.blocks import A, B, whole_blocks
 from innerloop.harness.experiments.comparison import Block, Member, Question, comparison
 from innerloop.harness.experiments.folder import RUNS, failed_jobs, read_events, read_manifest
-from innerloop.harness.experiments.stopping import precise, sides_of
+from innerloop.harness.experiments.stopping import precise, sides_of, two_sided
 from innerloop.harness.result.compared_run import read_compared
 from innerloop.harness.schema.comparison import Comparison
 
@@ -24,7 +24,7 @@ def blocks_of(folder: Path) -> list[Block]:
         Refused: there is none yet, or the folder holds no experiment with two sides.
     """
     manifest = read_manifest(folder)
-    if [cell.name for cell in manifest.cells] != [A, B]:
+    if not two_sided(manifest):
         raise Refused(f"the experiment in {folder} has no sides A and B to compare")
     blocks: list[Block] = []
     for block in whole_blocks(manifest, read_events(folder)):

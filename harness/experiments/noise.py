@@ -59,7 +59,7 @@ def noise_of(folder: Path) -> Noise:
         Refused: its sides are not the same, or fewer than three of its blocks are whole.
     """
     manifest, events = read_manifest(folder), read_events(folder)
-    cells = [cell.name for cell in manifest.cells]
+    cells = [cell.name for cell in manifest.measured]
     if cells != [A, B] or manifest.cells[0].key != manifest.cells[1].key:
         raise Refused(f"{folder} does not compare a run with itself; noise needs a comparison made with --change ''")
     blocks = [one for one in whole_blocks(manifest, events) if all(job.event == "done" for job in one.values())]

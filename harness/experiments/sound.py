@@ -13,6 +13,7 @@ KEPT, JUDGED = ".kept", ".judged"  # of a latency limit's figures: how many requ
 LARGEST = 1e18  # of a figure or an option
 LONGEST_NAME = 200  # bytes of a cell's name, which is a folder's
 FIGURE_NAMES = {one.name for one in FIGURES}
+MAY_REFUSE = ("sweep", "bisect")  # designs of which a cell need not be run
 Check = Callable[[Any], bool]
 
 
@@ -101,6 +102,8 @@ def _faults(manifest: Manifest) -> Iterator[str]:
     for cell in manifest.cells:
         if "arguments" in cell.request and not _texts(cell.request["arguments"]):
             yield f"the arguments of {cell.name} are no list of texts"
+        if cell.refused is not None and manifest.design not in MAY_REFUSE:
+            yield f"{cell.name} of {manifest.design} is refused"
     if manifest.until is not None and not _part(manifest.until):
         yield f"until is {manifest.until}"
     if why := lacking(manifest, NEEDED.get(manifest.design, {})):

@@ -26,7 +26,7 @@ def precise(manifest: Manifest, events: Sequence[Event]) -> bool:
 
 def two_sided(manifest: Manifest) -> bool:
     """Whether the experiment compares B with A: what has to be precise then is their ratio."""
-    return [cell.name for cell in manifest.cells] == [A, B]
+    return [cell.name for cell in manifest.measured] == [A, B]
 
 
 def sides_of(manifest: Manifest, events: Sequence[Event]) -> tuple[np.ndarray, np.ndarray]:
@@ -46,8 +46,8 @@ def by_key(manifest: Manifest, events: Sequence[Event]) -> dict[str, np.ndarray]
     metric = manifest.options["metric"]
     blocks = [one for one in whole_blocks(manifest, events) if all(event.event == "done" for event in one.values())]
     found: dict[str, np.ndarray] = {}
-    for key in dict.fromkeys(cell.key for cell in manifest.cells):
-        cells = [cell.name for cell in manifest.cells if cell.key == key]
+    for key in dict.fromkeys(cell.key for cell in manifest.measured):
+        cells = [cell.name for cell in manifest.measured if cell.key == key]
         rows = [[block[cell].figures.get(metric) for cell in cells] for block in blocks]
         known = [row for row in rows if all(row)]
         found[key] = np.array(known, dtype=np.float64).reshape(-1, len(cells)).mean(axis=1)

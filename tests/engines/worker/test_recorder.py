@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,6 +115,7 @@ def test_a_reader_sees_every_record_of_a_writer_that_was_killed(tmp_path):
 import os, signal
 from tests.engines.worker.test_recorder import recorder, StepReport
 from pathlib import Path
+from typing import Any
 rec = recorder(Path({str(tmp_path / "t")!r}), [1000])
 rec.open_window(5)
 for k in range(1000):
@@ -135,6 +137,7 @@ def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path):
 import resource
 from tests.engines.worker.test_recorder import recorder, StepReport
 from pathlib import Path
+from typing import Any
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 rec = recorder(Path({str(tmp_path / "t")!r}), [10_000_000])
@@ -219,3 +222,12 @@ def test_pages_are_had_in_memory_also_where_the_kernel_cannot_do_it_at_once(tmp_
     rec = recorder(tmp_path / "t", [1])
     rec.step(StepReport(10, 20, [(0, [7])]))
     assert trace.records(tmp_path / "t", "steps")["output_tokens"].tolist() == [1]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_trace_that_is_no_file_is_not_waited_for(make: Any, tmp_path: Path) -> None:
+    (tmp_path / "measure").mkdir()
+    make(tmp_path / "measure" / "steps.bin")
+    assert trace.last_beat_ns(tmp_path) is None
+    with pytest.raises(ValueError, match="not a regular file"):
+        trace.header(tmp_path / "measure" / "steps.bin")

@@ -42,6 +42,10 @@ def change(path: Path, **changes: Any) -> None:
         ({"design": "bisect", "options": {"what": "e", "metric": "speed"}}, "options.metric of bisect is 'speed'"),
         ({"options": {"fail_if": "x"}}, "options.fail_if is 'x'"),
         ({"until": 5.0}, "until is 5.0"),
+        (
+            {"design": "compare", "cells": [{"name": "A", "request": {}, "key": "k", "refused": "no memory"}]},
+            "A of compare is refused",
+        ),
     ],
 )
 def test_what_no_experiment_asks_is_refused(changes: Changed, why: str, experiment: Callable[..., Path]) -> None:
