@@ -85,15 +85,17 @@ def test_temporary_files_of_a_worker_go_with_it(
     assert not list(usual.iterdir())
 
 
-def test_a_worker_uses_its_own_folder_and_keeps_the_cache_of_inductor(
+def test_a_worker_uses_its_own_folder_and_keeps_the_caches_of_kernels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("USER", "a/b")
     monkeypatch.setenv("LOGNAME", "a/b")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "as it was")  # so that it is so again
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    for name in temp_folder.CACHES:
+        monkeypatch.setenv(name, "as it was")  # so that it is so again
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("QUACK_CACHE_DIR", "/mine")
     assert temp_folder.VARIABLE == guard.TEMP
     monkeypatch.setenv(temp_folder.VARIABLE, str(tmp_path / "none"))
     temp_folder.use_own_temp_folder()
@@ -105,6 +107,8 @@ def test_a_worker_uses_its_own_folder_and_keeps_the_cache_of_inductor(
     temp_folder.use_own_temp_folder()
     assert tempfile.gettempdir() == str(own)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "torchinductor_a_b")
+    assert os.environ["CUTE_DSL_CACHE_DIR"] == str(tmp_path / "a_b" / "cutlass_python_cache")
+    assert os.environ["QUACK_CACHE_DIR"] == "/mine"
 
 
 def test_what_a_guard_and_its_harness_left_when_both_were_killed_goes_with_the_next_worker(
