@@ -85,6 +85,12 @@ def test_temporary_files_of_a_worker_go_with_it(
     assert not list(usual.iterdir())
 
 
+def test_a_folder_that_is_there_already_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(guard.TEMP, str(tmp_path))
+    assert guard.make_temp_folder() is None
+    assert guard.TEMP not in os.environ  # nor does the worker take it
+
+
 def test_a_worker_uses_its_own_folder_and_keeps_the_caches_of_kernels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,14 +121,22 @@ def test_what_a_guard_and_its_harness_left_when_both_were_killed_goes_with_the_n
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nothing that somebody still has, that is young, or that is not ours."""
-    left, young, other = (tmp_path / name for name in ("innerloop.0123abcd", "innerloop.0123abce", "innerloop.mine"))
-    for folder in (left, young, other):
+
+    def named(mark: str) -> Path:
+        folder = own_folder({"TMPDIR": str(tmp_path)}, mark)
+        assert folder is not None
+        return folder
+
+    left, young, link, other = named("00000"), named("00001"), named("00002"), tmp_path / "innerloop.mine"
+    with monkeypatch.context() as on_another_machine:  # whose locks may not be seen here
+        on_another_machine.setattr("innerloop.harness.process.temp_folder._system", lambda: "xyz")
+        elsewhere = named("00000")
+    for folder in (left, young, other, elsewhere):
         folder.mkdir()
         (folder / "socket").touch()
     (tmp_path / "elsewhere").mkdir()
-    link = tmp_path / "innerloop.0123abcf"
     link.symlink_to(tmp_path / "elsewhere")
-    for folder in (left, other):
+    for folder in (left, other, elsewhere):
         os.utime(folder, (1, 1))
     script = tmp_path / "engine.sh"
     script.write_text("#!/bin/sh\necho x > begun\nsleep 600\n")
@@ -132,7 +146,7 @@ def test_what_a_guard_and_its_harness_left_when_both_were_killed_goes_with_the_n
     try:
         until((tmp_path / "begun").exists)
         assert not left.exists()
-        [own] = set(tmp_path.glob("innerloop.*")) - {young, other, link}
+        [own] = set(tmp_path.glob("innerloop.*")) - {young, other, link, elsewhere}
         os.utime(own, (1, 1))
         remove_left(tmp_path)
         assert own.exists()
@@ -140,5 +154,6 @@ def test_what_a_guard_and_its_harness_left_when_both_were_killed_goes_with_the_n
         worker.close(None)
     assert young.exists()
     assert other.exists()
+    assert elsewhere.exists()
     assert link.is_symlink()
     assert not own.exists()
