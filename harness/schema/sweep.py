@@ -49,10 +49,7 @@ class SweepCell:
         Estimate | None,
         Figure("output rate per user", "tokens/s", "1 / mean ITL", "no request got a second token", "higher"),
     ]
-    dominated_by: Annotated[
-        tuple[str, ...],
-        Figure("cells with the same work that are better in both at 95 %: their intervals lie above; the first ten"),
-    ]
+    dominated_by: Annotated[tuple[str, ...], Figure("the cells that dominate it, the first ten")]
     frontier: Annotated[
         bool | None, Figure("no ranked cell has better means in both", null="it has no figures, or is not ranked")
     ]
@@ -62,7 +59,9 @@ class SweepCell:
     ]
     published: Annotated[tuple[Quoted, ...], Figure("what the suite's source says about it")]
     suspect: Annotated[int, Figure("how many of its runs are suspect")] = 0
-    dominators: Annotated[int, Figure("how many such cells dominate it")] = 0
+    dominators: Annotated[
+        int, Figure("how many cells with the same work are better in both at 95 %: their intervals lie above")
+    ] = 0
     doubts: Annotated[Mapping[str, int], Figure("how many of its runs have each reason to doubt them, by code")] = (
         field(default_factory=dict)
     )
