@@ -122,7 +122,7 @@ def effective(config: Any) -> dict[str, Any]:
     model, cache, sched = config.model_config, config.cache_config, config.scheduler_config
     drafts = config.speculative_config
     blocks, block = cache.num_gpu_blocks, cache.block_size
-    graphs = getattr(config.compilation_config, "cudagraph_mode", None)
+    mode = getattr(getattr(config.compilation_config, "cudagraph_mode", None), "name", None)
     on_cpu = config.device_config.device_type == "cpu"
     return {
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -136,8 +136,8 @@ def effective(config: Any) -> dict[str, Any]:
         "kv_block_tokens": block,
         "prefix_caching": cache.enable_prefix_caching,
         "chunked_prefill": sched.enable_chunked_prefill,
-        "cuda_graphs": None if on_cpu else not model.enforce_eager,
-        "cuda_graph_mode": getattr(graphs, "name", None),
+        "cuda_graphs": None if on_cpu else not model.enforce_eager and mode != "NONE",  # a backend may have none
+        "cuda_graph_mode": mode,
         "async_scheduling": bool(getattr(sched, "async_scheduling", False)),
         "attention_backend": None,
         "speculation": None if drafts is None else f"{drafts.method}, {drafts.num_speculative_tokens} tokens",

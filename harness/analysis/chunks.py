@@ -6,6 +6,7 @@ the kernel takes from when others need memory, and no longer count as this proce
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import tempfile
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from innerloop.harness.cli.slowly import Slowly
 
 CHUNK = 1 << 21  # rows looked at at once; what is shorter is looked at as a whole
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)  # another user's folder, or a disk that is only read
 _heard: list[Callable[[], None]] = []
 
 
@@ -65,7 +67,7 @@ def give_back(table: np.ndarray) -> None:
 
 def scratch(near: np.ndarray, rows: int, dtype: npt.DTypeLike) -> np.ndarray:
     """An array [rows] to be filled: of a file without a name beside the one that `near` is mapped from, where it is
-    long and there is such a file, else in memory.
+    long, there is such a file, and one may be written there; else in memory.
 
     Raises:
         OSError: the disk is full.
@@ -73,7 +75,13 @@ def scratch(near: np.ndarray, rows: int, dtype: npt.DTypeLike) -> np.ndarray:
     source = next((one.filename for one in _bases(near) if getattr(one, "filename", None)), None)
     if rows <= CHUNK or source is None:
         return np.empty(rows, dtype=dtype)
-    return scratch_in(next(one for one in Path(source).absolute().parents if one.is_dir()), rows, dtype)
+    folder = next(one for one in Path(source).absolute().parents if one.is_dir())
+    try:
+        return scratch_in(folder, rows, dtype)
+    except OSError as error:
+        if error.errno not in NOT_OURS:
+            raise
+        return np.empty(rows, dtype=dtype)
 
 
 def scratch_in(folder: Path, rows: int, dtype: npt.DTypeLike) -> np.ndarray:

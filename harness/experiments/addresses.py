@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -20,16 +21,20 @@ from innerloop.harness.ceilings.obtain import told_by
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_kept
 from innerloop.harness.environments import registered
+from innerloop.harness.experiments.sides import described
 from innerloop.harness.machine import cache_folder, cgroups
 from innerloop.harness.machine.commit import own_commit
 from innerloop.harness.machine.state import host_state
 from innerloop.harness.process.launcher import RECORDED_PREFIXES
 from innerloop.harness.result.identity import key_of
+from innerloop.harness.session.arguments import parser
 from innerloop.harness.spec.adapter_settings import adapter_of
 from innerloop.harness.store import result_file
 from innerloop.harness.store.documents import write_document
 
 if TYPE_CHECKING:
+    from innerloop.harness.experiments.blocks import Job
+    from innerloop.harness.machine import Machine
     from innerloop.harness.schema.experiment import Event
     from innerloop.harness.spec.model import RunSpec
 
@@ -72,6 +77,22 @@ def address_of(spec: RunSpec, machine: Mapping[str, Any], options: Mapping[str, 
         "innerloop": [__version__, _commit()],
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def addresses_now(asked: Mapping[Job, tuple[RunSpec, Sequence[str]]], machine: Machine) -> dict[Job, str]:
+    """The addresses of runs that are about to begin, each a spec and its command line; of those whose environment is
+    not known there is none. What a sweep has had since its beginning is of the machine, the variables, the profiles
+    and the packages as they were then.
+    """
+    for kept in (use_of_machine, devices):
+        kept.cache_clear()
+    _known.clear()
+    place = described(machine)
+    found: dict[Job, str] = {}
+    for job, (spec, words) in asked.items():
+        with suppress(Refused):
+            found[job] = address_of(spec, place, vars(parser().parse_args(list(words))))
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -22,6 +22,7 @@ from innerloop.harness.experiments.sides import words_of
 from innerloop.harness.machine import Machine, cache_folder
 from innerloop.harness.process.engine_log import log_tail
 from innerloop.harness.process.guarded import run_guarded
+from innerloop.harness.process.launcher import RECORDED_PREFIXES
 from innerloop.harness.schema.experiment import Manifest
 from innerloop.harness.store.folders import locked
 
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MOST_COMMITS = 200
+PROGRAMS = ("cc", "c++", "gcc", "g++", "clang", "nvcc", "cmake", "ninja", "python3", "cargo")
+FLAGS = ("CC", "CXX", "CPP", "FC", "LD", "CFLAGS", "CPPFLAGS", "CXXFLAGS", "LDFLAGS", "LIBRARY_PATH", "CPATH")
+BUILD_VARIABLES = (
+    *(name for name in RECORDED_PREFIXES if name != "TMPDIR"), "CMAKE_", "CUDA", "NVCC", "RUSTFLAGS", "SGL", "VLLM_",
+)  # fmt: skip
 WHOLE, BUILT = ".innerloop-whole", ".innerloop-built"  # in a work tree: git has written all of it; so have the builds
 
 
@@ -67,14 +73,32 @@ def commits_of(checkout: Path, good: str, bad: str, builds: Sequence[str], base:
     if [] in commands:
         raise Refused("--build: a command is empty")
     refuse_secrets({f"command {k}": shlex.join(words) for k, words in enumerate(commands, 1)}, "--build")
-    root = cache_folder() / "checkouts" / hashlib.sha256(f"{checkout.resolve()}\0{commands}".encode()).hexdigest()[:12]
+    by = built_by(commands)
+    key = hashlib.sha256(f"{checkout.resolve()}\0{commands}\0{by}".encode()).hexdigest()[:12]
+    root = cache_folder() / "checkouts" / key
     found = []
     for commit in commits:
         folder = root / commit[:12]
         words = [word.replace("{dir}", str(folder)) for word in words_of(base, "--base")]
-        source = {"checkout": str(checkout.resolve()), "commit": commit, "folder": str(folder), "build": commands}
+        source = {
+            "checkout": str(checkout.resolve()),
+            "commit": commit,
+            "folder": str(folder),
+            "build": commands,
+            "by": by,
+        }
         found.append(Candidate(commit[:12], tuple(words), source))
     return found
+
+
+def built_by(commands: Sequence[Sequence[str]]) -> str:
+    """A digest of what decides a build beside its commit: variables of compilers and libraries, and which programs are
+    found. Commits that were built with other flags, or by another compiler, differ by more than their sources."""
+    variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(BUILD_VARIABLES)}
+    variables |= {name: os.environ[name] for name in FLAGS if name in os.environ}
+    found = [shutil.which(name) for name in dict.fromkeys((*(words[0] for words in commands), *PROGRAMS))]
+    programs = [(path, os.path.realpath(path), os.stat(path).st_mtime_ns) for path in found if path is not None]
+    return hashlib.sha256(repr((sorted(variables.items()), programs)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def make(checkout: Path, commit: str, folder: Path, commands: Sequence[Sequence[str]]) -> None:
@@ -133,6 +157,12 @@ def built(run: Way) -> Way:
                     continue
                 try:
                     if not (Path(source["folder"]) / BUILT).exists():
+                        if source.get("by") not in (None, built_by(source["build"])):
+                            raise Refused(
+                                "the variables or programs that decide a build are no longer those of the commits that "
+                                "were built before",
+                                "restore them and resume, or begin another bisection",
+                            )
                         console.print(f"building {job.cell}", style="dim", highlight=False)
                     make(Path(source["checkout"]), source["commit"], Path(source["folder"]), source["build"])
                 except InstallFailed as error:

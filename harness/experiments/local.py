@@ -15,7 +15,7 @@ from innerloop.harness.analysis.verdicts import looks_interval
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, InnerloopError, Refused
 from innerloop.harness.cli.signals import Stopped
 from innerloop.harness.cli.words import ends, number, share
-from innerloop.harness.experiments.addresses import remember
+from innerloop.harness.experiments.addresses import addresses_now, remember
 from innerloop.harness.experiments.bisecting import BISECT
 from innerloop.harness.experiments.blocks import ENDED, Job, latest
 from innerloop.harness.experiments.compared import blocks_of, compared
@@ -151,22 +151,23 @@ def executor(folder: Path, manifest: Manifest, machine: Machine, console: Consol
 def run_grid(folder: Path, manifest: Manifest, machine: Machine, console: Console) -> Execute:
     """Each job is an ordinary run in a folder of its own, and one that is refused or fails takes nothing from the
     others: those of a process behind it are run again in another one."""
-    addresses_of = {cell.name: cell.address for cell in manifest.cells}
+    kept = {cell.name for cell in manifest.cells if cell.address is not None}
 
     def execute(jobs: Sequence[Job], runs: Sequence[Path]) -> Sequence[Outcome]:
-        outcomes: dict[Job, Outcome] = {}
-        asked = []
+        outcomes, asked = dict[Job, Outcome](), []
         for job, run in zip(jobs, runs, strict=True):
             try:
                 asked.append((job, _run_of(manifest, job, run, machine)))
             except Refused as error:
                 outcomes[job] = Outcome("refused", reason=str(error))
+        runs_kept = {job: (spec, _words(manifest, job)) for job, (spec, _) in asked if job.cell in kept}
+        addresses = addresses_now(runs_kept, machine)
         try:
             results = session.run_windows([one for _, one in asked], machine, console) if asked else []
             for (job, _), (result, run) in zip(asked, results, strict=True):
                 outcomes[job] = outcome_of(result)
-                if outcomes[job].state == "done" and (address := addresses_of[job.cell]) is not None:
-                    remember(address, event_of(job, boot_id(), outcomes[job]), run)
+                if outcomes[job].state == "done" and job in addresses:
+                    remember(addresses[job], event_of(job, boot_id(), outcomes[job]), run)
             _reach_again([job for job, _ in asked], outcomes, [result for result, _ in results])
         except Refused as error:
             if len(asked) > 1:  # not all need be the cause
@@ -193,13 +194,18 @@ def _run_of(manifest: Manifest, job: Job, run: Path, machine: Machine) -> tuple[
     Raises:
         Refused: it cannot be run here.
     """
-    words = next(cell.request["arguments"] for cell in manifest.cells if cell.name == job.cell)
+    words = _words(manifest, job)
     place = ExperimentPlace(manifest.id, manifest.design, job.cell, job.block)
     profile = _profile(manifest.options) if _is_profiled(manifest, job) else None
     spec, options = run_of_words(words, run, machine, place, profile)
     if job.block == 1 and manifest.options.get("verify"):
         options = replace(options, verify=True, keep_token_ids=True)
     return spec, options
+
+
+def _words(manifest: Manifest, job: Job) -> Sequence[str]:
+    """The command line of a job's cell."""
+    return list(next(cell.request["arguments"] for cell in manifest.cells if cell.name == job.cell))
 
 
 def run_of_words(

@@ -17,6 +17,7 @@ from typing import Any
 
 from innerloop.harness.cli.output import say
 from innerloop.harness.cli.progress import progress_console
+from innerloop.harness.experiments.addresses import devices
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.local import boot_id, run_grid
 from innerloop.harness.experiments.sides import described
@@ -43,6 +44,7 @@ def fingerprint(machine: Machine) -> str:
     """A node's name and a hash of what must be alike for figures to be compared: `gpu-7 3f2a9c41`."""
     whole = described(machine)
     whole["gpus"] = sorted(gpu.name for gpu in machine.gpus)  # and not their own numbers
+    whole["devices"] = devices(tuple(gpu.uuid for gpu in machine.gpus))  # what they may do
     digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
     return f"{platform.node()} {digest[:8]}"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from innerloop.engines.worker.trace import PHASES, STATES
+from innerloop.harness.analysis.chunks import tick
 from innerloop.harness.analysis.columns import known
 from innerloop.harness.analysis.context import Work, begun_ns, first_steps, work
 from innerloop.harness.analysis.lanes import lanes
@@ -24,6 +25,7 @@ from innerloop.harness.store.tables import Tables, read_tables
 
 FILE = "trace.perfetto-trace"
 MOST_PHASED = 300_000  # steps; of a longer run the phases are left out, or the file would not open
+BLOCK = 1 << 16  # steps drawn, and values of a counter written, at once
 MOST_QUEUED = 512  # requests waiting at once that are drawn; of more the counter tells
 AROUND_NS = 2_000_000_000  # of the samplers' readings before and after the window
 COUNTS = ("prefill_tokens", "decode_tokens", "output_tokens", "running", "waiting", "preempted")
@@ -93,14 +95,30 @@ def draw(
 
 def draw_steps(writer: TraceWriter, track: int, steps: np.ndarray, done: Work, bound_s: np.ndarray | None) -> None:
     """A slice a step with its phases inside, one behind the other: how long each took is recorded, not when."""
-    if len(steps) == 0:
-        return
+    phases = PHASES if len(steps) <= MOST_PHASED else ()
+    for first in range(0, len(steps), BLOCK):
+        some = slice(first, first + BLOCK)
+        bound = None if bound_s is None else bound_s[some]
+        draw_block(writer, track, first, steps[some], done.kv_read[some], bound, phases)
+        tick()
+
+
+def draw_block(
+    writer: TraceWriter,
+    track: int,
+    first: int,
+    steps: np.ndarray,
+    kv_read: np.ndarray,
+    bound_s: np.ndarray | None,
+    drawn: Sequence[str],
+) -> None:
+    """Steps that follow each other, the first of which is number `first`; drawn: phases."""
     counts = {name: steps[name].tolist() for name in COUNTS}
-    phases = {phase: steps[f"{phase}_ns"].tolist() for phase in PHASES} if len(steps) <= MOST_PHASED else {}
+    phases = {phase: steps[f"{phase}_ns"].tolist() for phase in drawn}
     bound = np.full(len(steps), np.nan) if bound_s is None else bound_s
     wall_s = np.maximum(wall_ns(steps), 1) / 1e9
     derived = {
-        "context_tokens": done.kv_read.tolist(),
+        "context_tokens": kv_read.tolist(),
         "kv_usage": steps["kv_usage"].tolist(),
         "limit_ms": (bound * 1e3).tolist(),
         "share_of_limit": (bound / wall_s).tolist(),
@@ -108,7 +126,7 @@ def draw_steps(writer: TraceWriter, track: int, steps: np.ndarray, done: Work, b
     for row, (begin, end) in enumerate(zip(steps["start_ns"].tolist(), steps["end_ns"].tolist(), strict=True)):
         prefill, decode = counts["prefill_tokens"][row], counts["decode_tokens"][row]
         kind = "step" if prefill < 0 else "decode step" if not prefill else "mixed step" if decode else "prefill step"
-        facts: dict[str, Value | None] = {"step": row}
+        facts: dict[str, Value | None] = {"step": first + row}
         facts.update((name, column[row]) for name, column in counts.items() if column[row] >= 0)
         facts.update((name, column[row]) for name, column in derived.items() if column[row] == column[row])  # no NaN
         writer.begin(track, begin, kind, facts)
@@ -236,6 +254,9 @@ def draw_samples(writer: TraceWriter, root: int, source: str, columns: Mapping[s
 
 def curve(writer: TraceWriter, track: int, times_ns: np.ndarray, values: np.ndarray) -> None:
     """Writes a counter where it changes."""
-    changed = np.concatenate(([True], np.diff(values) != 0))
-    for time, value in zip(times_ns[changed].tolist(), values[changed].tolist(), strict=True):
-        writer.count(track, time, value)
+    changed = np.flatnonzero(np.concatenate(([True], np.diff(values) != 0)))
+    for first in range(0, len(changed), BLOCK):
+        some = changed[first : first + BLOCK]
+        for time, value in zip(times_ns[some].tolist(), values[some].tolist(), strict=True):
+            writer.count(track, time, value)
+        tick()

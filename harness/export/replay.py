@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.harness.analysis.chunks import tick
 from innerloop.harness.analysis.columns import NS, known
 from innerloop.harness.analysis.context import work
 from innerloop.harness.analysis.steps import edges
@@ -18,6 +20,8 @@ from innerloop.harness.store.atomic import whole
 from innerloop.harness.store.tables import Tables
 from innerloop.harness.workloads import Workload
 
+DIGEST_BYTES = 16
+EVERY = 1024  # rows, after which it is told that it goes on
 STEPS_FILE, MOONCAKE_FILE = "steps.csv", "mooncake.jsonl"
 STEP_COLUMNS = (
     "step", "start_s", "duration_s", "requests", "prefill_positions", "prefill_context", "decode_positions",
@@ -52,6 +56,8 @@ def _steps(tables: Tables) -> Iterator[list[Any]]:
     counted = [np.where(known(steps[name]), steps[name], -1) for name in ("cached_tokens", "output_tokens")]
     queued = [np.where(known(steps[name]), steps[name], -1) for name in ("waiting", "preempted")]
     for k, one in enumerate(steps):
+        if k % EVERY == 0:
+            tick()
         yield [
             k,
             f"{(int(one['start_ns']) - start_ns) * NS:.9f}",
@@ -91,6 +97,8 @@ def _requests(tables: Tables, drawn: Workload, block_tokens: int) -> Iterator[Ma
     sessions, blocks = _sessions(drawn), dict[tuple[int, bytes], int]()
     due = requests["due_ns"]
     for index in np.argsort(due, kind="stable").tolist():
+        if index % EVERY == 0:
+            tick()
         if due[index] < 0:
             continue
         first, last = drawn.prompt_offsets[index : index + 2]
@@ -126,7 +134,10 @@ def _hash_ids(ids: np.ndarray, block_tokens: int, blocks: dict[tuple[int, bytes]
     """A number for each block of a prompt: the same where all before it and it are the same."""
     found, parent = [], -1
     for first in range(0, len(ids), block_tokens):
-        parent = blocks.setdefault((parent, ids[first : first + block_tokens].tobytes()), len(blocks))
+        content = ids[first : first + block_tokens].tobytes()
+        if len(content) > DIGEST_BYTES:  # of long prompts that differ, all blocks would be kept
+            content = hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+        parent = blocks.setdefault((parent, content), len(blocks))
         found.append(parent)
     return found
 

@@ -57,9 +57,12 @@ def latency(result: Result) -> Table:
     names = ("mean", None), ("p50", "p50"), ("95 %", "interval"), ("p90", "p90"), ("p99", "p99"), ("95 %", "interval")
     columns = [Label("Latency"), *(Label(name, term) for name, term in names), Label("n", "n")]
     cut = any(getattr(result.latency_s, term).unfinished for _, term in LATENCIES)
+    known = [getattr(result.latency_s, term) for _, term in LATENCIES]
+    changing = any(one.p50 is not None and one.p50_ci is None and one.p90_ci is not None for one in known)
     note = (
         f"From the time a request was due. A dash: too few values (p90 needs {values_needed(0.9)}, p99 "
-        f"{values_needed(0.99)}){', or too many that had not ended' if cut else ''}."
+        f"{values_needed(0.99)}){', or too many that had not ended' if cut else ''}"
+        f"{', or values that change too much over the window for an interval' if changing else ''}."
     )
     if told := left_out({label: getattr(result.latency_s, term) for label, term in LATENCIES}):
         note += f" {told[0].upper()}{told[1:]}."

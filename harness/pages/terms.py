@@ -74,7 +74,7 @@ OF_THE_SCHEMA: dict[str, tuple[str, type, str]] = {  # key -> (what it is called
     "matched": ("matched share", Decomposition, "matched_share"),
     "mix_by": ("mix by composition", Decomposition, "mix_by_coefficient_s"),
     "frontier": ("frontier", SweepCell, "frontier"),
-    "dominated": ("dominated", SweepCell, "dominators"),
+    "dominated": ("dominated", SweepCell, "dominated_by"),
     "trial_mean": ("mean of trials", TrialFigure, "mean"),
     "half_width": ("half width", TrialFigure, "half_width"),
     "scatter": ("scatter", TrialFigure, "scatter"),

@@ -182,7 +182,7 @@ def make_temp_folder() -> str | None:
     try:
         os.mkdir(folder, 0o700)
     except OSError:
-        del os.environ[TEMP]  # one that is there already is somebody else's
+        del os.environ[TEMP]  # what is there already is somebody else's
         return None
     try:
         fcntl.flock(os.open(folder, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_EX | fcntl.LOCK_NB)

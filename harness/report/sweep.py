@@ -128,7 +128,7 @@ def pareto(found: Sweep) -> RenderableType:
 def beaten(cell: SweepCell) -> str:
     """By whom a cell is dominated, in words; nothing where it is not."""
     by = cell.dominated_by
-    left = max(cell.dominators, len(by)) - 1  # documents of before have all names and no number
+    left = max(cell.dominators or 0, len(by)) - 1  # documents of before have all names and no number
     return f"dominated by {by[0]}{f' and {left} more' if left > 0 else ''}" if by else ""
 
 

@@ -55,6 +55,8 @@ def _facts(result: ComparedRun) -> Iterator[tuple[str, Any]]:
     for name in STATE if environment.host is not None else ():
         yield name, getattr(environment.host, name)
     yield "GPU driver", _together(gpu.driver for gpu in environment.gpus)
+    yield "CUDA of the driver", _together(gpu.cuda for gpu in environment.gpus)
+    yield "GPU memory, bytes", _together(str(gpu.memory_bytes or "unknown") for gpu in environment.gpus)
     yield "GPU power limit, W", _together(None if one is None else f"{one:g}" for one in result.power_limits_w)
     yield "innerloop commit", environment.commit
 

@@ -31,7 +31,7 @@ SHOWN_CHECKS = 3
 
 HONOURED = (
     "dtype", "tensor_parallel", "context_length", "max_batch_size", "max_tokens_per_step", "kv_cache_tokens",
-    "prefix_caching", "chunked_prefill",
+    "prefix_caching", "chunked_prefill", "cuda_graphs",
 )  # fmt: skip
 
 

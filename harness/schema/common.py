@@ -9,7 +9,7 @@ from innerloop.harness.schema.figure import Figure
 from innerloop.harness.schema.quantiles import of_fewer
 
 NO_VALUES = "there are no values"
-NO_INTERVAL = "it was not computed, or there are too few values"
+NO_INTERVAL = "it was not computed, there are too few values, or they change too much over the window for a bound"
 
 Bounds = tuple[float | None, float | None]  # None: no bound on that side
 

@@ -49,7 +49,9 @@ class SweepCell:
         Estimate | None,
         Figure("output rate per user", "tokens/s", "1 / mean ITL", "no request got a second token", "higher"),
     ]
-    dominated_by: Annotated[tuple[str, ...], Figure("the cells that dominate it, the first ten")]
+    dominated_by: Annotated[
+        tuple[str, ...], Figure("cells with the same work that are better in both at 95 %: their intervals lie above")
+    ]
     frontier: Annotated[
         bool | None, Figure("no ranked cell has better means in both", null="it has no figures, or is not ranked")
     ]
@@ -59,9 +61,7 @@ class SweepCell:
     ]
     published: Annotated[tuple[Quoted, ...], Figure("what the suite's source says about it")]
     suspect: Annotated[int, Figure("how many of its runs are suspect")] = 0
-    dominators: Annotated[
-        int, Figure("how many cells with the same work are better in both at 95 %: their intervals lie above")
-    ] = 0
+    dominators: Annotated[int, Figure("how many cells dominate it; `dominated_by` has the first ten")] = 0
     doubts: Annotated[Mapping[str, int], Figure("how many of its runs have each reason to doubt them, by code")] = (
         field(default_factory=dict)
     )

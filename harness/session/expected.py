@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 MOST_LOOKED_AT = 200  # results, the newest
 MOST_USED = 5
 LOADING = ("interpreter", "imports", "load")
-SAME = ("engine", "model", "device", "layer")
+SAME = ("engine", "plugin", "model", "model_profile", "device", "layer")
+OF_A_LOAD = ("dtype", "quantization", "tensor_parallel")  # settings that decide how much is loaded, and how
+ALIKE = ("workload_profile", "settings", "engine_args")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +62,21 @@ class Expected:
 def expected(spec: RunSpec, earlier: Sequence[Took]) -> Expected:
     """What is known of a run's time. earlier: as `earlier_runs` gives them."""
     asked = plain(spec.describe())
-    same = [one for one in earlier if all(one.spec.get(name) == asked[name] for name in SAME)][:MOST_USED]
-    alike = [one for one in same if one.spec.get("workload_profile") == asked["workload_profile"]]
+    same = [one for one in earlier if _loads_alike(one.spec, asked)]
+    alike = [one for one in same if all(one.spec.get(name) == asked[name] for name in ALIKE)][:MOST_USED]
+    same = same[:MOST_USED]
     load, warmup = middle([one.load_s for one in same]), middle([one.warmup_s for one in alike])
     fixed = window_s(spec)
     window = fixed if fixed is not None else middle([one.window_s for one in alike])
     known = [one for one in (load, warmup, window) if one is not None]
     return Expected(load, warmup, window, sum(known) if known else None, tuple(_basis(spec, same, alike, window)))
+
+
+def _loads_alike(spec: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether what is loaded is the same, by whatever name."""
+    settings = spec.get("settings")
+    same = all(spec.get(name) == asked.get(name) for name in SAME)
+    return same and isinstance(settings, Mapping) and all(settings.get(n) == asked["settings"][n] for n in OF_A_LOAD)
 
 
 def _basis(spec: RunSpec, same: Sequence[Took], alike: Sequence[Took], window: float | None) -> Iterator[str]:
@@ -76,13 +86,13 @@ def _basis(spec: RunSpec, same: Sequence[Took], alike: Sequence[Took], window: f
     else:
         yield f"load: unknown, because no earlier run of {what} is in {RUNS}/ or {EXPERIMENTS}/"
     if alike:
-        yield f"warm-up: {_median_of(alike)} of this workload"
+        yield f"warm-up: {_median_of(alike)} of this workload and these settings"
     else:
         yield f"warm-up: unknown; no round of it starts after {spec.workload.warmup.max_s:g} s"
     if window_s(spec) is not None:
         yield "window: as long as the workload specifies"
     elif window is not None:
-        yield f"window: {_median_of(alike)} of this workload"
+        yield f"window: {_median_of(alike)} of this workload and these settings"
     else:
         yield "window: unknown; it ends when its requests have finished"
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from innerloop.harness.analysis.steps import usual_batch
 from innerloop.harness.cli.errors import InnerloopError, Refused, told
 from innerloop.harness.cli.signals import Stopped, hold
+from innerloop.harness.machine.affinity import started_on
 from innerloop.harness.process import launcher
 from innerloop.harness.process.engine_log import log_tail
 from innerloop.harness.process.launcher import Limits, Outcome, Worker
@@ -50,11 +51,12 @@ class Unreadable(InnerloopError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the pass runs: the engine's interpreter with its variables, and the measured run's folder."""
+    """Where the pass runs: the engine's interpreter with its variables, the measured run's folder and its CPUs."""
 
     python: Path
     variables: Mapping[str, str]
     run_folder: Path
+    cpus: tuple[int, ...] | None = None
 
     def folder(self, profile: Profile) -> Path:
         return self.run_folder / f"profile-{profile.kind}"
@@ -214,9 +216,10 @@ class Pass:
             prefix = tools.prefix(self.profile.kind, self.folder, self._tool)
             self.console.print(tools.text(self.command()), soft_wrap=True)
         with hold() as held:
-            worker = Worker(
-                self.place.python, job_path, self.folder / "engine.log", dict(self.place.variables), tool=prefix
-            )
+            with started_on(self.place.cpus):
+                worker = Worker(
+                    self.place.python, job_path, self.folder / "engine.log", dict(self.place.variables), tool=prefix
+                )
             try:
                 with held.released():
                     launcher.watch(worker, [self.folder / "trace"], self.limits, self.tick, outcome)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from innerloop.harness import environments
 from innerloop.harness.ceilings.obtain import for_run
 from innerloop.harness.checkpoints import Checkpoint, ensure_checkpoint, use_weights
+from innerloop.harness.machine import this_machine
+from innerloop.harness.machine.affinity import started_on
 from innerloop.harness.preparations import PreparedFolder, prepare_all
 from innerloop.harness.schema.roofline import NOT_ASKED
 from innerloop.harness.spec.adapter_settings import adapter_of, load_of_run
@@ -52,11 +54,14 @@ def prepare(inputs: Inputs, prepared: Prepared, say: Say) -> None:
 
 
 def find_ceilings(spec: RunSpec, machine: Machine, prepared: Prepared, options: Options, say: Say) -> None:
-    """What the machine can do at most, measured now if it never was; after the idle power, since it heats a device."""
+    """What the machine can do at most, on the CPUs that the worker gets, measured now if it never was; after the idle
+    power, since it heats a device."""
     assert prepared.environment is not None
     if options.ceilings == "off":
         prepared.no_ceilings = NOT_ASKED
     elif spec.engine.attached:
         prepared.no_ceilings = "a server's own steps are not observed, so they are not compared with the peaks"
     else:
-        prepared.ceilings, prepared.no_ceilings = for_run(spec, prepared.environment, machine, say)
+        with started_on(options.cpus):
+            machine = machine if options.cpus is None else this_machine()
+            prepared.ceilings, prepared.no_ceilings = for_run(spec, prepared.environment, machine, say)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from innerloop.harness import store
+from innerloop.harness.analysis.chunks import said
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.output import tell
 from innerloop.harness.export import perfetto
 from innerloop.harness.schema.result import Result
 from innerloop.harness.session.recover import recover
@@ -36,4 +38,5 @@ def write_trace(run: Path) -> Path:
         raise Refused(f"{run} contains one run per layer; name one of its subfolders")
     folder, inside = stored.folder, stored.in_folder()
     result = inside.result() if inside.kind == "run" else recover(folder)
-    return perfetto.write(folder, result)
+    with said(f"writing {perfetto.FILE}", tell):
+        return perfetto.write(folder, result)

@@ -110,7 +110,8 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
                 results.append(conclude(one, prepared, its, sampled.note, samplers_of(sampled, windows, its)))
                 release(one.folder)
     if options.profile is not None and prepared.environment is not None:
-        place = passes.Place(prepared.environment.python, prepared.environment.variables, inputs.folder)
+        environment = prepared.environment
+        place = passes.Place(environment.python, environment.variables, inputs.folder, options.cpus)
         seen = (results[0], outcome.worker_pid)
         results[0] = passes.add(options.profile, spec.device, place, options.limits, seen, console)
     if options.verify and prepared.environment is not None:
@@ -164,6 +165,7 @@ def withdraw(windows: Sequence[Inputs], sampled: Samplers) -> None:
 def write_trace(folder: Path, result: Result, say: Callable[[str], None]) -> None:
     """The run for https://ui.perfetto.dev; whatever keeps it from being written takes nothing from the run."""
     try:
-        perfetto.write(folder, result)
+        with said(f"writing {perfetto.FILE}", say):
+            perfetto.write(folder, result)
     except Exception as error:
         say(f"{perfetto.FILE} could not be written: {told(error)}")

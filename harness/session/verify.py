@@ -22,6 +22,7 @@ from innerloop.harness.analysis.verification import Scored
 from innerloop.harness.checkpoints.weights import read_config
 from innerloop.harness.cli.errors import InnerloopError, told
 from innerloop.harness.cli.signals import Stopped, hold
+from innerloop.harness.machine.affinity import started_on
 from innerloop.harness.process import launcher
 from innerloop.harness.process.engine_log import log_tail
 from innerloop.harness.process.launcher import Outcome, Worker
@@ -163,7 +164,8 @@ class Verifying:
         job_path = self.write_jobs(few)
         traces = [self.folder / "trace", self.folder / ALONE / "trace"]
         with hold() as held:
-            worker = Worker(environment.python, job_path, self.folder / "engine.log", dict(environment.variables))
+            with started_on(self._inputs.options.cpus):
+                worker = Worker(environment.python, job_path, self.folder / "engine.log", dict(environment.variables))
             try:
                 with held.released():
                     launcher.watch(worker, traces, self._inputs.options.limits, self.tick, outcome)

@@ -5,6 +5,7 @@ Every check raises `Refused` with the field, the numbers and what would do inste
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
 DEVICES = ("auto", "cpu", "cuda")
 GIB = 2**30
+PCI = "PCI_BUS_ID"  # of CUDA_DEVICE_ORDER: NVML's order, which the worker gets
 
 
 def device(name: str) -> None:
@@ -91,6 +93,19 @@ def devices(device: str, settings: Settings, machine: Machine) -> None:
         raise Refused(f"tensor_parallel is {ways}, but this machine has {machine.logical_cores} CPU core(s)")
     if device == "cuda" and ways > len(machine.gpus):
         raise Refused(f"tensor_parallel is {ways}, but this machine has {counted(len(machine.gpus))}")
+    if device == "cuda":
+        order_of_gpus(machine)
+
+
+def order_of_gpus(machine: Machine) -> None:
+    """CUDA numbers GPUs as NVML does, so that those are sampled that the engine uses."""
+    order, named = os.environ.get("CUDA_DEVICE_ORDER", PCI), os.environ.get("CUDA_VISIBLE_DEVICES")
+    by_uuid = named is not None and all(word.strip().startswith(("GPU-", "MIG-")) for word in named.split(","))
+    if order != PCI and not by_uuid and (named is not None or len(machine.gpus) > 1):
+        raise Refused(
+            f"CUDA_DEVICE_ORDER is {order}: the engine might use other GPUs than those that are sampled",
+            f"unset it or set it to {PCI}, or name the GPUs by UUID in CUDA_VISIBLE_DEVICES",
+        )
 
 
 def counted(gpus: int) -> str:

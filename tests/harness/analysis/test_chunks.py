@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 from dataclasses import asdict
 from pathlib import Path
@@ -218,3 +219,21 @@ def test_what_is_long_lies_in_a_file_without_a_name_beside_the_trace(
     assert [path.name for path in tmp_path.rglob("*")] == ["measure", "tokens.bin"]
     assert not isinstance(chunks.scratch(np.empty(3), 100, np.int64).base, mmap.mmap)
     assert not isinstance(chunks.scratch(mapped, 10, np.int64).base, mmap.mmap)
+
+
+def test_beside_a_trace_of_somebody_else_what_is_long_is_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "CHUNK", 10)
+    write_raw(tmp_path / "tokens.bin", offline_run()["tokens"])
+    mapped = np.memmap(tmp_path / "tokens.bin", dtype=np.int64, mode="r")
+    failing = {"errno": errno.EACCES}
+
+    def refused(*_: Any) -> Any:
+        raise OSError(failing["errno"], "no")
+
+    monkeypatch.setattr(chunks, "scratch_in", refused)
+    assert chunks.scratch(mapped, 100, np.int64).base is None
+    failing["errno"] = errno.ENOSPC
+    with pytest.raises(OSError, match="no"):
+        chunks.scratch(mapped, 100, np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from dataclasses import replace
@@ -11,10 +12,11 @@ from typing import Any
 import pytest
 
 from innerloop.engines.worker import main as worker
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import content
 from innerloop.harness.environments import packages as packages_of
-from innerloop.harness.experiments import addresses
+from innerloop.harness.experiments import addresses, local
 from innerloop.harness.experiments.addresses import (
     OF_A_DEVICE,
     address_of,
@@ -28,6 +30,7 @@ from innerloop.harness.experiments.addresses import (
 from innerloop.harness.experiments.axes import Point, parsed
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.grid import done_before, grid_of, processes
+from innerloop.harness.experiments.runner import Outcome
 from innerloop.harness.machine import cache_folder, this_machine
 from innerloop.harness.session.arguments import request_of
 from innerloop.harness.spec.resolve import resolve
@@ -119,6 +122,25 @@ def test_cells_that_share_a_load_share_a_process_and_take_runs_that_were_made(tm
     [one] = done_before(grid.manifest)
     assert (one.job, one.run, one.event) == (f"{third.name}-1", str(run), "done")
     assert processes(grid.manifest, [one]) == 3
+
+
+def test_a_sweep_that_goes_on_keeps_its_runs_by_what_they_are_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were kept by the variables, profiles and packages of the day on which the sweep began."""
+    grid = grid_of([Point({"x": 1}, (*SCRIPTED, FEW))], this_machine(), 2, None, planning=False)
+    [cell] = grid.manifest.cells
+    kept: list[str] = []
+    monkeypatch.setattr(local, "remember", lambda address, event, run: kept.append(address))
+    monkeypatch.setattr(local, "outcome_of", lambda result: Outcome("done", "ok"))
+    monkeypatch.setattr(local.session, "run_windows", lambda asked, *_: [(None, options.out) for _, options in asked])
+    execute = local.run_grid(tmp_path, grid.manifest, this_machine(), PlainConsole(file=io.StringIO()))
+    execute([Job(cell.name, 1)], [tmp_path / "one"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    execute([Job(cell.name, 2)], [tmp_path / "two"])
+    assert kept[0] == cell.address != kept[1]
+    again = grid_of([Point({"x": 1}, (*SCRIPTED, FEW))], this_machine(), 2, None, planning=False)
+    assert kept[1] == again.manifest.cells[0].address
 
 
 def test_what_comes_at_once_is_not_what_is_computed() -> None:

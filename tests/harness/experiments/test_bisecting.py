@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -16,15 +18,17 @@ import pytest
 
 from innerloop.harness.analysis.bisection import NONE
 from innerloop.harness.bisect import main
+from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.errors import EXIT_REFUSED, InstallFailed, Refused
 from innerloop.harness.environments.versions import expanded, in_span
 from innerloop.harness.experiments.bisecting import BISECT, next_pair, state
 from innerloop.harness.experiments.blocks import Job
-from innerloop.harness.experiments.commits import commits_of, git, make
+from innerloop.harness.experiments.commits import built, commits_of, git, make
 from innerloop.harness.experiments.culprit import bisected
 from innerloop.harness.experiments.folder import read_events, write_manifest
 from innerloop.harness.experiments.listing import status
 from innerloop.harness.experiments.runner import Outcome, carry_out
+from innerloop.harness.machine import this_machine
 from innerloop.harness.report.bisect import verdict
 from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.experiment import Cell, Manifest
@@ -174,6 +178,50 @@ def test_commits_have_work_trees_that_are_built_once(
         commits_of(repository, "v9", "main", (), "")
     with pytest.raises(Refused, match="not a git checkout"):
         commits_of(tmp_path, "v0", "main", (), "")
+
+
+def test_commits_that_are_built_by_something_else_are_others(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bisection took what an earlier one had built with other flags, between commits that it built itself."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+
+    def folders() -> list[str]:
+        return [str(one.source and one.source["folder"]) for one in commits_of(repository, "v0", "v1", ["make"], "")]
+
+    plain = folders()
+    monkeypatch.setenv("CFLAGS", "-O0")
+    assert not set(folders()) & set(plain)
+    monkeypatch.delenv("CFLAGS")
+    monkeypatch.setenv("SOMETHING_ELSE", "1")
+    assert folders() == plain
+    compiler = programs / "cc"
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    assert not set(folders()) & set(plain)
+
+
+def test_a_bisection_that_goes_on_builds_as_it_began(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+    found = commits_of(repository, "v0", "v1", ["true"], "")
+    whole = replace(manifest(), options={"sources": {"A": found[0].source, "B": found[1].source}})
+    ran: list[str] = []
+
+    def runs(jobs: Any, places: Any) -> Any:
+        ran.extend(job.cell for job in jobs)
+        return [Outcome("done")] * len(jobs)
+
+    execute = built((lambda *_: runs, None))[0](tmp_path, whole, this_machine(), PlainConsole(file=io.StringIO()))
+    assert execute([Job("A", 1)], [tmp_path])[0].state == "done"
+    monkeypatch.setenv("CXXFLAGS", "-O0")
+    assert execute([Job("A", 2)], [tmp_path])[0].state == "done"  # it is built already
+    with pytest.raises(Refused, match="no longer those of the commits"):  # not a commit that cannot be built
+        execute([Job("B", 1)], [tmp_path])
+    assert ran == ["A", "A"]
 
 
 def commit_of(repository: Path, revision: str) -> str:

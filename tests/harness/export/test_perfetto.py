@@ -50,6 +50,19 @@ def test_every_step_is_a_slice_with_its_phases_and_facts(offline_tables):
     assert [one[1] - one[0] for one in phases[:2]] == [2 * MS, 30 * MS]
 
 
+def test_in_blocks_the_trace_is_the_same(offline_tables, monkeypatch):
+    def written():
+        file = io.BytesIO()
+        writer = TraceWriter(file)
+        perfetto.draw(writer, offline_tables, None, {})
+        writer.flush()
+        return file.getvalue()
+
+    whole = written()
+    monkeypatch.setattr(perfetto, "BLOCK", 7)
+    assert written() == whole
+
+
 def test_phases_longer_than_their_step_are_cut_at_its_end(offline_tables):
     offline_tables.steps["execute_ns"] = 90 * MS
     drawn(offline_tables)  # nests, or `check_nesting` fails

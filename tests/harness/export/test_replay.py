@@ -12,7 +12,7 @@ import pytest
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.export.__main__ import main
-from innerloop.harness.export.replay import write_mooncake, write_steps
+from innerloop.harness.export.replay import _hash_ids, write_mooncake, write_steps
 from innerloop.harness.profiles import WorkloadProfile, load_model, parse_seeds
 from innerloop.harness.profiles.validation import validate
 from innerloop.harness.store.tables import Tables
@@ -107,3 +107,13 @@ def test_the_verb_writes_into_the_runs_folder(run_folder: Any, tmp_path: Path, c
     (folder / "workload.npz").write_bytes(b"PK")
     assert main([str(folder), "--as", "mooncake"]) == 2
     assert "workload.npz is not a workload file" in capsys.readouterr().err
+
+
+def test_long_blocks_are_told_apart_by_their_content_and_what_lies_before() -> None:
+    seen: dict[tuple[int, bytes], int] = {}
+    one, other = np.arange(40, dtype=np.int32), np.arange(40, dtype=np.int32)
+    other[15] = 7
+    assert _hash_ids(one, 10, seen) == [0, 1, 2, 3]
+    assert _hash_ids(one[:25], 10, seen) == [0, 1, 4]
+    assert _hash_ids(other, 10, seen) == [0, 5, 6, 7]
+    assert {len(content) for _, content in seen} == {16}

@@ -307,6 +307,17 @@ def test_what_had_not_ended_and_is_left_out_is_said(make: Any) -> None:
     assert left_out({"TTFT": many, "ITL": made_of(Summary, {"count": 5, "unfinished": 0})}) == ""
 
 
+def test_a_median_without_an_interval_is_explained(make: Any) -> None:
+    """Its quantiles further out have bounds: what changes is the whole distribution, and values are not few."""
+    from innerloop.harness.store import result_file
+
+    result = result_file.read(make("run"))
+    for p50_ci, said in ((None, True), ((0.04, 0.05), False)):
+        itl = made_of(Summary, {"p50": 0.041, "p50_ci": p50_ci, "p90_ci": (0.04, None), "count": 7948, "unfinished": 0})
+        note = latency(replace(result, latency_s=replace(result.latency_s, itl=itl))).note
+        assert ("values that change too much over the window" in note) is said
+
+
 def test_an_interval_may_be_open_on_either_side() -> None:
     assert [bounds(one) for one in ((0.5, None), (None, 0.5), (0.5, 1.0), (None, None), None)] == [
         "≥ 500 ms", "≤ 500 ms", "500 ms – 1.00 s", "-", "-",

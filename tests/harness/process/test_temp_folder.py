@@ -85,10 +85,12 @@ def test_temporary_files_of_a_worker_go_with_it(
     assert not list(usual.iterdir())
 
 
-def test_a_folder_that_is_there_already_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_was_there_is_not_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(guard.TEMP, str(tmp_path))
     assert guard.make_temp_folder() is None
-    assert guard.TEMP not in os.environ  # nor does the worker take it
+    assert guard.TEMP not in os.environ  # which the worker gets
+    monkeypatch.setenv(guard.TEMP, str(tmp_path / "own"))
+    assert guard.make_temp_folder() == str(tmp_path / "own")
 
 
 def test_a_worker_uses_its_own_folder_and_keeps_the_caches_of_kernels(

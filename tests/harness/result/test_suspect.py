@@ -176,3 +176,10 @@ def test_a_kv_cache_that_is_not_of_fp8_as_asked_is_found_out():
     for kept in ("fp8_e4m3", "float8_e4m3fn", None):
         assert unhonoured(asked, {"kv_cache_dtype": kept}) == []
     assert unhonoured({"kv_cache_dtype": "auto"}, {"kv_cache_dtype": "bfloat16"}) == []
+
+
+def test_graphs_that_were_asked_for_and_are_not_there_are_found() -> None:
+    [reason] = unhonoured({"cuda_graphs": True}, {"cuda_graphs": False})
+    assert reason.detail == "cuda_graphs: True was requested, but the engine runs with False"
+    assert unhonoured({"cuda_graphs": None}, {"cuda_graphs": False}) == []
+    assert unhonoured({"cuda_graphs": False}, {"cuda_graphs": None}) == []

@@ -46,7 +46,19 @@ def test_the_median_of_earlier_runs_of_the_same_thing_is_taken(spec: RunSpec) ->
     assert (found.load_s, found.warmup_s, found.window_s, found.at_least_s) == (3.0, 2.0, 4.0, 9.0)
     assert found.words() == "at least 9.00 s: load 3.00 s, warm-up 2.00 s, window 4.00 s"
     assert found.basis[0] == "load: median of 3 earlier runs of torch with llama-tiny on cpu"
-    assert found.basis[2] == "window: median of 2 earlier runs of this workload"
+    assert found.basis[2] == "window: median of 2 earlier runs of this workload and these settings"
+
+
+def test_runs_of_something_else_by_the_same_name_tell_nothing(spec: RunSpec) -> None:
+    """A model's file that was changed; weights of another size; a batch of one, whose window lasts much longer."""
+    whole = plain(spec.describe())
+    other = {**whole["settings"], "max_batch_size": 1}
+    shape = {**whole["model_profile"], "num_hidden_layers": 99}
+    loads: list[dict[str, Any]] = [{"model_profile": shape}, {"plugin": "/elsewhere/torch.py"}]
+    loads += [{"settings": {**whole["settings"], "dtype": "float16"}}]
+    assert expected(spec, [took(spec, 9.0, **one) for one in loads]).at_least_s is None
+    found = expected(spec, [took(spec, 1.0, settings=other), took(spec, 3.0, engine_args={"x": 1})])
+    assert (found.load_s, found.warmup_s, found.window_s) == (2.0, None, None)
 
 
 def test_a_window_that_lasts_a_given_time_lasts_that(spec: RunSpec) -> None:

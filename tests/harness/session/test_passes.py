@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import signal
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +17,7 @@ import numpy as np
 import pytest
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.signals import Stopped, stop_signals
 from innerloop.harness.process.launcher import Limits, Outcome
 from innerloop.harness.profiling import tools
@@ -26,7 +29,7 @@ from innerloop.harness.schema.common import CountByStepKind
 from innerloop.harness.schema.profiling import Captured, Slowdown
 from innerloop.harness.schema.reasons import Failure
 from innerloop.harness.schema.result import Result
-from innerloop.harness.session import passes
+from innerloop.harness.session import passes, verify
 from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import convert
 from tests.harness.conftest import MS, offline_run, write_raw
@@ -210,3 +213,35 @@ def test_a_missing_nsys_is_refused_with_the_whole_command_to_run_by_hand(tmp_pat
     assert f"--output={tmp_path}/run/profile-nsys/report" in command
     checkout = Path(passes.__file__).resolve().parents[2]
     assert f"/env/bin/python {checkout}/engines {tmp_path}/run/profile-nsys/job.json 1" in command
+
+
+@pytest.mark.parametrize("part", ["pass", "verification"])
+def test_what_follows_a_run_runs_on_its_cpus(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass beside `--cpus` had all of them: other threads, other times, other kernels than the run that it is of."""
+    started: list[set[int]] = []
+
+    class Worker:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            started.append(os.sched_getaffinity(0))
+            raise InnerloopError("enough")
+
+    before, outcome = os.sched_getaffinity(0), Outcome()
+    one = min(before)
+    work: Callable[[], object]
+    if part == "pass":
+        monkeypatch.setattr(passes, "Worker", Worker)
+        monkeypatch.setattr(passes.Pass, "write_job", lambda self: tmp_path / "job.json")
+        place = passes.Place(Path(sys.executable), {}, tmp_path, (one,))
+        work = lambda: passes.Pass(KERNELS, place, Limits(), PlainConsole()).run(outcome)  # noqa: E731
+    else:
+        monkeypatch.setattr(verify, "Worker", Worker)
+        monkeypatch.setattr(verify.Verifying, "write_jobs", lambda self, few: tmp_path / "job.json")
+        inputs: Any = SimpleNamespace(folder=tmp_path, options=SimpleNamespace(cpus=(one,)))
+        environment = SimpleNamespace(python=Path(sys.executable), variables={})
+        prepared: Any = SimpleNamespace(environment=environment)
+        checking = verify.Verifying(inputs, prepared, PlainConsole())
+        work = lambda: checking.answers(np.arange(1), outcome)  # noqa: E731
+    with pytest.raises(InnerloopError, match="enough"):
+        work()
+    assert started == [{one}]
+    assert os.sched_getaffinity(0) == before

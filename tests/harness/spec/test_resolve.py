@@ -108,6 +108,31 @@ def test_vllm_uses_a_device_a_rank_of_every_kind() -> None:
         assert devices_of(resolve(replace(request, engine_arg=(f"data_parallel_size={none}",)), four)) == 2
 
 
+@pytest.mark.parametrize(
+    ("order", "named", "gpus", "runs"),
+    [
+        ("PCI_BUS_ID", None, 2, True),
+        ("FASTEST_FIRST", None, 1, True),
+        ("FASTEST_FIRST", None, 2, False),
+        ("FASTEST_FIRST", "1", 1, False),  # another one by CUDA's order
+        ("FASTEST_FIRST", "GPU-1, MIG-2", 2, True),
+    ],
+)
+def test_gpus_are_numbered_as_they_are_sampled(
+    order: str, named: str | None, gpus: int, runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    machine = replace(CPU, gpus=(gpu(139.8),) * gpus)
+    if runs:
+        assert resolve(RunRequest(), machine).device == "cuda"
+    else:
+        assert "CUDA_DEVICE_ORDER is FASTEST_FIRST: the engine might use other GPUs" in refusal(machine)
+    assert resolve(RunRequest(device="cpu"), machine).device == "cpu"
+
+
 def test_the_cpu_of_a_machine_with_a_gpu_can_be_asked_for() -> None:
     spec = resolve(RunRequest(device="cpu"), H200)
     assert (spec.device, spec.model.name) == ("cpu", "llama-tiny")
