@@ -6,21 +6,29 @@ import re
 import tempfile
 
 VARIABLE = "INNERLOOP_TEMP"  # names it, beside TMPDIR, where the profiler that starts a worker has its lock
+CACHES = {  # where among temporary files libraries keep kernels from run to run, by the variable that says otherwise
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor_{user}",  # torch/_inductor/runtime/cache_dir_utils.py
+    "CUTE_DSL_CACHE_DIR": "{user}/cutlass_python_cache",  # nvidia-cutlass-dsl: base_dsl/cache_helpers.py
+    "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": "{user}/flash_attention_cute_dsl_cache",
+    "QUACK_CACHE_DIR": "{user}/quack_cache",
+}
 
 
 def use_own_temp_folder() -> None:
-    """Makes it that of this process and of all that it starts; Inductor's cache stays where it is kept between runs."""
+    """Makes it that of this process and of all that it starts; caches of kernels stay where they are between runs."""
     own = os.environ.get(VARIABLE)
     if own and os.path.isdir(own):
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", _inductor_cache())
+        usual, user = tempfile.gettempdir(), _user()
+        for name, place in CACHES.items():
+            os.environ.setdefault(name, os.path.join(usual, place.format(user=user)))
         os.environ["TMPDIR"] = own
         tempfile.tempdir = None  # asked again
 
 
-def _inductor_cache() -> str:
-    """As torch/_inductor/runtime/cache_dir_utils.py has it."""
+def _user() -> str:
+    """As these libraries have it in a path."""
     try:
         user = getpass.getuser()
     except (KeyError, ImportError, OSError):
         user = f"uid_{os.getuid()}"
-    return os.path.join(tempfile.gettempdir(), "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", user))
+    return re.sub(r'[\\/:*?"<>|]', "_", user)

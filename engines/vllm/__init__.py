@@ -44,10 +44,11 @@ class VllmAdapter(Adapter):
         return ("prepare_ns",) if load.settings["tensor_parallel"] > 1 else ()
 
     def devices(self, load: Load) -> int:
-        """With the engine arguments that the async and http layers accept."""
+        """With the engine arguments that the async and http layers accept; one that is no number vLLM refuses."""
         each = super().devices(load)
         for name in CHANGES_STEPS:
-            each *= int(load.engine_args.get(name) or 1)
+            ways = load.engine_args.get(name)
+            each *= ways if isinstance(ways, int) and ways > 0 else 1
         return each
 
     def imports(self, load: Load) -> None:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TRACEBACK_LINES = 20
-LIMITS = (errno.EAGAIN, errno.EMFILE, errno.ENFILE)  # of processes (fork) and of open files
+LIMITS = (errno.EMFILE, errno.ENFILE)  # of open files
+STARTING = ("/subprocess.py", "multiprocessing/util.py", "multiprocessing/popen_fork.py")  # Python's, which fork
 OUT_OF_DEVICE_MEMORY = ("cuda out of memory", "cudaerrormemoryallocation", "outofmemoryerror")  # and the adapter's own
 
 
@@ -156,7 +157,7 @@ def own_cause(error: BaseException, device: str, out_of_memory: tuple[str, ...])
     if isinstance(error, OSError) and error.errno == errno.EFBIG:  # a limit on a file's size
         return "file_error"
     text = f"{type(error).__name__}: {error}".lower()
-    if "can't start new thread" in text or (isinstance(error, OSError) and error.errno in LIMITS):
+    if "can't start new thread" in text or (isinstance(error, OSError) and (error.errno in LIMITS or refused(error))):
         return "system_limit"
     if any(words in text for words in (*OUT_OF_DEVICE_MEMORY, *out_of_memory)):
         return "out_of_memory_device"
@@ -165,6 +166,13 @@ def own_cause(error: BaseException, device: str, out_of_memory: tuple[str, ...])
     if isinstance(error, MemoryError) or "no available memory for the cache blocks" in text:
         return "out_of_memory_device" if device == "cuda" else "out_of_memory_host"
     return None
+
+
+def refused(error: OSError) -> bool:
+    """Whether it was another process that the system refused: a lock that somebody holds, or a pipe in which nothing is
+    yet, has the same number."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return error.errno == errno.EAGAIN and bool(frames) and frames[-1].filename.endswith(STARTING)
 
 
 def message_of(error: BaseException) -> str:

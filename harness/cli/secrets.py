@@ -29,12 +29,13 @@ USER_IN_URL = re.compile(r"(?<=:/)(/?)[^/\s]+(?=@)")  # a path has one slash of 
 SPECIAL = re.compile(r"[<\[{|].*[>\]}|]")  # a tokenizer's own tokens: <s>, [PAD], <|im_end|>
 TOLD = re.escape(HIDDEN)
 QUOTED = r"(?:\"(?:[^\"\\\n]|\\.)+\"|'(?:[^'\\\n]|\\.)+')"
+SEVERAL = rf"[\[(]\s*{QUOTED}(?:\s*,\s*{QUOTED})*\s*,?\s*[\])]"  # api_key=['k-1', 'k-2']
 IN_QUERY = re.compile(rf"([?&]([\w.-]+)=)(?!{TOLD})[^&#\s]+")
 AS_FLAG = re.compile(rf"(?<!\S)(--?([A-Za-z][\w.-]*)(?:=|[ \t]+(?!-)))(?!{TOLD})(?:{QUOTED}\S*|\S+)")
 NUMBERS = r"\d{1,6}(?:[-/.:x]\d{1,6})*%?"  # 512, 0.5, 5-10
 NONE = rf"(?:{NUMBERS}|VALUE|None|null)(?=[.:]?(?:[\s,;)\]}}'\"]|$))"  # or a placeholder, or what is not set
-ASSIGNED = re.compile(rf"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!{TOLD}|{NONE})(?:{QUOTED}[^\s,;]*|[^\s,;]+)")
-IN_JSON = re.compile(rf"([\"']([\w.-]+)[\"']\s*:\s*){QUOTED}")
+ASSIGNED = re.compile(rf"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!{TOLD}|{NONE})(?:{SEVERAL}|{QUOTED}[^\s,;]*|[^\s,;]+)")
+IN_JSON = re.compile(rf"([\"']([\w.-]+)[\"']\s*:\s*)(?:{QUOTED}|{SEVERAL})")
 IN_HEADER = re.compile(r"(\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*\d)[\w.~+/=-]{8,}", re.IGNORECASE)
 BY_FORM = re.compile(  # as Hugging Face, OpenAI and its like, GitHub, GitLab and AWS write theirs
     r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"

@@ -91,7 +91,7 @@ def _build(planned: Plan, lock_fd: int, say: Say) -> None:
             if recipe.distribution is not None and version is None:
                 raise InstallFailed(
                     f"{planned.lock.name} was installed, but {recipe.distribution} is missing",
-                    "take target and prefix out of uv.toml: they put packages elsewhere",
+                    "if uv.toml has target or prefix, take them out: they put packages elsewhere",
                 )
             record = {
                 "engine": planned.engine.name,

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from innerloop.harness.cli.errors import Refused
@@ -28,7 +28,7 @@ from innerloop.harness.experiments.folder import (
 )
 from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.experiments.stopping import precise
-from innerloop.harness.profiles.sources import CONFIG
+from innerloop.harness.profiles.sources import name_of, plain
 from innerloop.harness.result.listing import RunLine, changed, line_of
 from innerloop.harness.schema.experiment import Event, Manifest
 from innerloop.harness.store.find import folders
@@ -97,9 +97,10 @@ def varied(line: RunLine, manifest: Manifest) -> RunLine:
 
 def _called(text: str) -> str:
     """A profile's name, or what a run of the file or the model's folder has for it."""
-    path = PurePath(text)
-    path = path.parent if path.name == CONFIG else path
-    return path.stem if path.suffix in (".yaml", ".yml") else path.name
+    path = Path(text)
+    if path.suffix in (".yaml", ".yml"):
+        return plain(path.stem)
+    return name_of(path.parent if path.suffix == ".json" else path) if "/" in text else text
 
 
 def _with_status(folder: Path, event: Event) -> Event:

@@ -26,8 +26,10 @@ SWITCHES = ("verify", "verified", "other_work", "allow_undecided", "allow_suspec
 
 def commands(manifest: Manifest) -> list[str]:
     """The command lines that repeat an experiment; before them which files of the user's own they need."""
-    files = ", ".join(dict.fromkeys(path for words in _cells(manifest) for path in _own_files(words)))
-    said = [f"# needs {files}, as the page of a run has it (innerloop report --runs)"] if files else []
+    paths = dict.fromkeys(path for words in _cells(manifest) for path in _own_files(words))
+    # A line break in a path would end the comment.
+    files = ", ".join(path if path.isprintable() else repr(path) for path in paths)
+    said = [f"# needs {files}: a run's page writes it (innerloop report --runs)"] if files else []
     return [*said, *LINES.get(manifest.design, _of_runs)(manifest)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import stat
@@ -40,13 +41,14 @@ def own_folder(variables: Mapping[str, str], mark: str) -> Path | None:
         parent = asked if asked and _writable(asked) else tempfile.gettempdir()
     except FileNotFoundError:
         return None
-    return Path(os.path.abspath(parent), OWN + mark[:8])
+    return Path(os.path.abspath(parent), OWN + _system() + mark[:5])
 
 
 def remove_left(parent: Path) -> None:
     """Removes this user's folders of workers whose guard was killed together with the harness: a guard that lives has
-    its folder locked. Where nothing can be locked, as on some network file systems, none is removed."""
-    for folder in parent.glob(OWN + "[0-9a-f]" * 8):
+    its folder locked. Where nothing can be locked, as on some network file systems, none is removed; nor any of another
+    machine, whose locks may not be seen here."""
+    for folder in parent.glob(OWN + _system() + "[0-9a-f]" * 5):
         with suppress(OSError):
             about = folder.lstat()
             if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or time.time() - about.st_mtime < YOUNG_S:
@@ -57,6 +59,15 @@ def remove_left(parent: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(handle)
+
+
+def _system() -> str:
+    """Three letters that tell this start of this machine from most others."""
+    try:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    except OSError:
+        boot_id = b""
+    return hashlib.sha256(boot_id).hexdigest()[:3]
 
 
 def _writable(folder: str) -> bool:

@@ -20,7 +20,7 @@ from innerloop.harness.schema.reasons import Reason
 from innerloop.harness.schema.stability import Stability
 
 FEW = values_needed(0.99)  # requests
-SOONER = "or let users arrive sooner: load.start=spread is over load.arrive_over_s."
+SOONER = "or let users arrive sooner: with load.start=spread they come over load.arrive_over_s seconds."
 
 
 def suspicions(figures: Figures) -> list[Reason]:

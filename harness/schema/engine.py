@@ -108,10 +108,17 @@ class HostState:
     ] = None
     clock_limits: Annotated[
         str | None,
-        Figure("highest clocks that the CPUs may have, in MHz: `4x3800 8x2600`, cores times clock", null=SYSTEM_SILENT),
+        Figure(
+            "highest clocks that the CPUs may have, in MHz: `4x3800 8x2600`, cores times clock",
+            null=f"{SYSTEM_SILENT}, or an older innerloop wrote it",
+        ),
     ] = None
     huge_pages: Annotated[
-        str | None, Figure("who gets transparent huge pages: `always`, `madvise`, `never`", null=SYSTEM_SILENT)
+        str | None,
+        Figure(
+            "who gets transparent huge pages: `always`, `madvise`, `never`",
+            null=f"{SYSTEM_SILENT}, or an older innerloop wrote it",
+        ),
     ] = None
 
 

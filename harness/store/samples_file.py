@@ -30,6 +30,7 @@ def read_samples(folder: Path, names: Collection[str]) -> dict[str, Columns]:
 
 
 def _read(path: Path, names: Collection[str]) -> dict[str, Columns]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path, read_dictionary=["source"])
@@ -40,6 +41,8 @@ def _read(path: Path, names: Collection[str]) -> dict[str, Columns]:
         found = {name: batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64) for name in known}
         found["time_ns"] = batch.column("time_ns").to_numpy()
         which = batch.column("source")
+        if not pa.types.is_dictionary(which.type):
+            raise TypeError("the names of its sources are no texts")
         places = which.indices.to_numpy()
         for place, source in enumerate(which.dictionary.to_pylist()):
             rows = places == place

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import functools
 import json
+import multiprocessing.util
 import os
 import subprocess
 import sys
@@ -30,7 +33,7 @@ WORDS = ("out_of_memory", "no enough gpu memory")  # of an adapter
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk_full"),
         (OSError(errno.EFBIG, "File too large"), "file_error"),
         (OSError(errno.EMFILE, "Too many open files", "/a"), "system_limit"),
-        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "system_limit"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "engine_exception"),  # of a lock, or a pipe
         (RuntimeError("can't start new thread"), "system_limit"),
         (ChildKilled("the server was killed by SIGKILL"), "killed_by_signal"),
         (OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "out_of_memory_device"),
@@ -49,6 +52,33 @@ WORDS = ("out_of_memory", "no enough gpu memory")  # of an adapter
 )
 def test_causes_are_told_apart(error, cause):
     assert worker.cause_of(error, "cpu", WORDS) == cause
+
+
+def test_a_process_that_the_system_refuses_is_told_from_a_lock_that_somebody_holds(monkeypatch, tmp_path):
+    def lock():
+        with open(tmp_path / "lock", "w") as one, open(tmp_path / "lock") as other:
+            fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def started_in(module):  # as fork_exec, which has no frame of its own, is refused there
+        return lambda: exec(compile("raise BlockingIOError(11, 'refused')", module.__file__, "exec"))
+
+    nothing, end = os.pipe()
+    os.set_blocking(nothing, False)
+    monkeypatch.setattr("os.fork", functools.partial(os.read, nothing, 1))  # refused with the same number
+    fork = multiprocessing.get_context("fork").Process(target=print)
+    cases = [
+        (fork.start, "system_limit"),
+        (lambda: os.read(nothing, 1), "engine_exception"),
+        (lock, "engine_exception"),
+    ]
+    cases += [(started_in(module), "system_limit") for module in (subprocess, multiprocessing.util)]
+    for start, cause in cases:
+        with pytest.raises(BlockingIOError) as met:
+            start()
+        assert worker.cause_of(met.value) == cause
+    os.close(nothing)
+    os.close(end)
 
 
 @pytest.mark.parametrize(("device", "cause"), [("cuda", "out_of_memory_device"), ("cpu", "out_of_memory_host")])

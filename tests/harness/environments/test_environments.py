@@ -220,7 +220,7 @@ def test_where_a_users_uv_toml_puts_packages_elsewhere_that_is_said(
     (tmp_path / "config" / "uv" / "uv.toml").write_text(f'[pip]\n{place} = "{tmp_path / "elsewhere"}"\n')
     with pytest.raises(InstallFailed, match="but toy is missing") as failed:
         environments.create(toys.engine(lock), "cpu")
-    assert "take target and prefix out of uv.toml" in failed.value.details[0]
+    assert "if uv.toml has target or prefix, take them out" in failed.value.details[0]
     assert left(home) == []
 
 

@@ -93,15 +93,17 @@ def test_a_folder_that_was_there_is_not_the_workers(tmp_path: Path, monkeypatch:
     assert guard.make_temp_folder() == str(tmp_path / "own")
 
 
-def test_a_worker_uses_its_own_folder_and_keeps_the_cache_of_inductor(
+def test_a_worker_uses_its_own_folder_and_keeps_the_caches_of_kernels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("USER", "a/b")
     monkeypatch.setenv("LOGNAME", "a/b")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "as it was")  # so that it is so again
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    for name in temp_folder.CACHES:
+        monkeypatch.setenv(name, "as it was")  # so that it is so again
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("QUACK_CACHE_DIR", "/mine")
     assert temp_folder.VARIABLE == guard.TEMP
     monkeypatch.setenv(temp_folder.VARIABLE, str(tmp_path / "none"))
     temp_folder.use_own_temp_folder()
@@ -113,21 +115,32 @@ def test_a_worker_uses_its_own_folder_and_keeps_the_cache_of_inductor(
     temp_folder.use_own_temp_folder()
     assert tempfile.gettempdir() == str(own)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "torchinductor_a_b")
+    assert os.environ["CUTE_DSL_CACHE_DIR"] == str(tmp_path / "a_b" / "cutlass_python_cache")
+    assert os.environ["QUACK_CACHE_DIR"] == "/mine"
 
 
 def test_what_a_guard_and_its_harness_left_when_both_were_killed_goes_with_the_next_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nothing that somebody still has, that is young, or that is not ours."""
-    left, young, other = (tmp_path / name for name in ("innerloop.0123abcd", "innerloop.0123abce", "innerloop.mine"))
-    for folder in (left, young, other):
+
+    def named(mark: str) -> Path:
+        folder = own_folder({"TMPDIR": str(tmp_path)}, mark)
+        assert folder is not None
+        return folder
+
+    left, young, link, other = named("00000"), named("00001"), named("00002"), tmp_path / "innerloop.mine"
+    with monkeypatch.context() as on_another_machine:  # whose locks may not be seen here
+        on_another_machine.setattr("innerloop.harness.process.temp_folder._system", lambda: "xyz")
+        elsewhere = named("00000")
+    for folder in (left, young, other, elsewhere):
         folder.mkdir()
         (folder / "socket").touch()
     (tmp_path / "elsewhere").mkdir()
-    link = tmp_path / "innerloop.0123abcf"
     link.symlink_to(tmp_path / "elsewhere")
-    for folder in (left, other):
+    for folder in (left, other, elsewhere):
         os.utime(folder, (1, 1))
+    os.utime(young, (1 << 33, 1 << 33))  # however long this takes
     script = tmp_path / "engine.sh"
     script.write_text("#!/bin/sh\necho x > begun\nsleep 600\n")
     script.chmod(0o755)
@@ -136,7 +149,7 @@ def test_what_a_guard_and_its_harness_left_when_both_were_killed_goes_with_the_n
     try:
         until((tmp_path / "begun").exists)
         assert not left.exists()
-        [own] = set(tmp_path.glob("innerloop.*")) - {young, other, link}
+        [own] = set(tmp_path.glob("innerloop.*")) - {young, other, link, elsewhere}
         os.utime(own, (1, 1))
         remove_left(tmp_path)
         assert own.exists()
@@ -144,5 +157,6 @@ def test_what_a_guard_and_its_harness_left_when_both_were_killed_goes_with_the_n
         worker.close(None)
     assert young.exists()
     assert other.exists()
+    assert elsewhere.exists()
     assert link.is_symlink()
     assert not own.exists()

@@ -104,6 +104,8 @@ def test_vllm_uses_a_device_a_rank_of_every_kind() -> None:
     request = RunRequest(engine="vllm", layer="http", settings=("tensor_parallel=2",))
     assert devices_of(resolve(request, four)) == 2
     assert devices_of(resolve(replace(request, engine_arg=("pipeline_parallel_size=2",)), four)) == 4
+    for none in ("two", "[2]", "2.5", "0", "null", "-1"):  # vLLM says what is wrong with it
+        assert devices_of(resolve(replace(request, engine_arg=(f"data_parallel_size={none}",)), four)) == 2
 
 
 @pytest.mark.parametrize(

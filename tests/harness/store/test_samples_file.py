@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from innerloop.harness.analysis.samples import Samples
@@ -46,3 +48,7 @@ def test_without_samples_there_are_no_sources_and_damage_is_refused(tmp_path: Pa
     (tmp_path / FILE).write_bytes(b"PAR1")
     with pytest.raises(Refused, match="is damaged"):
         read_samples(tmp_path, ("watts",))
+    for source in ([1, 2], [None, "host"]):
+        pq.write_table(pa.table({"source": source, "time_ns": [1, 2], "watts": [1.0, 2.0]}), tmp_path / FILE)
+        with pytest.raises(Refused, match="is damaged"):
+            read_samples(tmp_path, ("watts",))
