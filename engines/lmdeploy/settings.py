@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from innerloop.engines.contract import Load, UnsupportedSetting
-from innerloop.engines.support.refusals import by_setting, refuse, refuse_architecture
+from innerloop.engines.support.refusals import OTHER_MODEL, by_setting, refuse, refuse_architecture
 from innerloop.engines.support.shapes import keeps_fp8
 
 TURBOMIND, PYTORCH = "turbomind", "pytorch"
@@ -35,6 +35,7 @@ RESERVED = {
         enable_prefix_caching="prefix_caching",
         eager_mode="cuda_graphs",
     ),
+    "hf_overrides": OTHER_MODEL,
     **dict.fromkeys(
         (
             "dp", "dp_rank", "cp", "ep", "device_num", "devices", "nnodes", "node_rank", "dist_init_addr",

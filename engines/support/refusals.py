@@ -7,6 +7,11 @@ from typing import Any
 
 from innerloop.engines.contract import Adapter, Load, UnsupportedSetting
 
+OTHER_MODEL = (
+    "the engine would run another model than the one in the result; use --model-arg, or --weights DIR with a config.json "
+    "of its own"
+)  # why an argument that overrides config.json is reserved
+
 
 def refuse(title: str, settings: dict[str, Any], table: Iterable[tuple[str, bool, str]]) -> None:
     """Raises UnsupportedSetting for the first row that holds: (setting, whether it is refused, why)."""

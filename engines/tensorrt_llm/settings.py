@@ -6,7 +6,7 @@ from typing import Any
 
 from innerloop.engines.contract import EngineInfo, Load, UnsupportedSetting
 from innerloop.engines.support import versions
-from innerloop.engines.support.refusals import by_setting, refuse, refuse_architecture
+from innerloop.engines.support.refusals import OTHER_MODEL, by_setting, refuse, refuse_architecture
 from innerloop.engines.support.shapes import keeps_fp8, kv_bytes_per_token
 
 TITLE = "TensorRT-LLM"
@@ -50,6 +50,7 @@ RESERVED = {
     ),
     "stream_interval": "innerloop needs each token in the step that produced it",
     "backend": "the adapter steps the executor of the PyTorch backend",
+    "model_kwargs": OTHER_MODEL,
     "model": "use --model or --weights DIR instead",
     "trust_remote_code": "use --trust-remote-code instead",
 }  # fmt: skip
