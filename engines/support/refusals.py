@@ -8,8 +8,8 @@ from typing import Any
 from innerloop.engines.contract import Adapter, Load, UnsupportedSetting
 
 OTHER_MODEL = (
-    "the engine would run another model than the one in the result; use --model-arg, or --weights DIR with a config.json "
-    "of its own"
+    "the engine would run another model than the one in the result; use --model-arg, or --weights DIR with a "
+    "config.json of its own"
 )  # why an argument that overrides config.json is reserved
 
 

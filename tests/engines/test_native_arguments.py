@@ -55,8 +55,8 @@ def test_vllm_finds_a_stored_quantization_by_itself():
     ],
 )
 def test_vllm_takes_no_second_name_of_a_setting_and_no_other_model(name, instead):
-    """With one layer of eight by `hf_overrides` a run was 15 times as fast and said nothing; with one active sequence it
-    had said 256."""
+    """With one layer of eight by `hf_overrides` a run was 15 times as fast and said nothing; with one active sequence
+    the result said 256."""
     with pytest.raises(UnsupportedSetting, match=f"^engine argument {name}: .*{instead}"):
         refuse_reserved(load_adapter("vllm", None), make_load(engine_args={name: 1}))
 
