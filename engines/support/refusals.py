@@ -22,6 +22,18 @@ def refuse(title: str, settings: dict[str, Any], table: Iterable[tuple[str, bool
             raise UnsupportedSetting(f"{name}={shown}: {title} {why}")
 
 
+def whole_argument(given: Mapping[str, Any], name: str, default: int, within: str = "") -> int:
+    """An engine argument that the adapter computes with; `within`: the argument that it is a field of, and a dot.
+
+    Raises:
+        UnsupportedSetting: it is no whole number, or less than 1.
+    """
+    value = given.get(name, default)
+    if type(value) is not int or value < 1:
+        raise UnsupportedSetting(f"engine argument {within}{name}={value}: give a whole number of at least 1")
+    return value
+
+
 def refuse_reserved(adapter: Adapter, load: Load) -> None:
     """Raises UnsupportedSetting for the first engine argument that the adapter keeps to itself."""
     for name in load.engine_args:

@@ -9,6 +9,7 @@ from typing import Any
 
 from innerloop.engines.contract import Adapter, Load, Probe, Session
 from innerloop.engines.support import versions
+from innerloop.engines.support.refusals import whole_argument
 from innerloop.engines.vllm.async_ import AsyncSession
 from innerloop.engines.vllm.core import CoreSession
 from innerloop.engines.vllm.cpu import cpu_flags, refuse_without_avx512
@@ -47,7 +48,7 @@ class VllmAdapter(Adapter):
         """With the engine arguments that the async and http layers accept."""
         each = super().devices(load)
         for name in CHANGES_STEPS:
-            each *= int(load.engine_args.get(name) or 1)
+            each *= whole_argument(load.engine_args, name, 1)
         return each
 
     def imports(self, load: Load) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from innerloop.engines.contract import EngineInfo, Load, UnsupportedSetting
 from innerloop.engines.support import versions
-from innerloop.engines.support.refusals import OTHER_MODEL, by_setting
+from innerloop.engines.support.refusals import OTHER_MODEL, by_setting, whole_argument
 from innerloop.engines.support.shapes import is_quantized, keeps_fp8, kv_bytes_per_token
 from innerloop.engines.vllm.cpu import latent_attention, refuse_set_acceptance, wrong_rotation
 
@@ -88,10 +88,11 @@ def native_arguments(load: Load) -> dict[str, Any]:
 
 def refuse_changed_steps(load: Load) -> None:
     """Raises UnsupportedSetting for data and pipeline parallelism where each step is watched: on the layers above, what
-    a step is made of is not asked."""
-    for name in load.engine_args if load.layer not in OUT_OF_SIGHT else ():
-        if name in CHANGES_STEPS:
+    a step is made of is not asked. And for a number of replicas or stages that is none."""
+    for name in CHANGES_STEPS:
+        if name in load.engine_args and load.layer not in OUT_OF_SIGHT:
             raise UnsupportedSetting(f"engine argument {name}: {UNFOLLOWED}; the async and http layers accept it")
+        whole_argument(load.engine_args, name, 1)
 
 
 def engine_config(arguments: dict[str, Any]) -> Any:

@@ -61,6 +61,34 @@ def test_vllm_takes_no_second_name_of_a_setting_and_no_other_model(name, instead
         refuse_reserved(load_adapter("vllm", None), make_load(engine_args={name: 1}))
 
 
+@pytest.mark.parametrize("value", [0, -1, "x", [1], 1.5, True, None])
+@pytest.mark.parametrize(
+    ("engine", "argument", "field"),
+    [
+        ("torch", "page_size", None),
+        ("lmdeploy", "block_size", None),
+        ("vllm", "data_parallel_size", None),
+        ("vllm", "pipeline_parallel_size", None),
+        ("tensorrt_llm", "kv_cache_config", "tokens_per_block"),
+    ],
+)
+def test_what_an_adapter_computes_with_is_a_whole_number(engine, argument, field, value):
+    given = {
+        argument: value if field is None else {field: value},
+        **({"backend": "pytorch"} if engine == "lmdeploy" else {}),
+    }
+    load = replace(make_load(engine_args=given, kv_cache_tokens=9000), layer="async" if engine == "vllm" else "core")
+    name = argument if field is None else f"{argument}.{field}"
+    with pytest.raises(UnsupportedSetting) as refused:
+        load_adapter(engine, None).arguments(load, Probe())
+    assert str(refused.value) == f"engine argument {name}={value}: give a whole number of at least 1"
+
+
+def test_optimizations_of_mlc_llm_are_a_text():
+    with pytest.raises(UnsupportedSetting, match=r"^engine argument opt=5: give a level"):
+        load_adapter("mlc_llm", None).arguments(make_load(engine_args={"opt": 5}), Probe())
+
+
 @pytest.mark.parametrize(
     ("engine", "name"),
     [("sglang", "json_model_override_args"), ("lmdeploy", "hf_overrides"), ("tensorrt_llm", "model_kwargs")],
