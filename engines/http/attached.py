@@ -46,7 +46,7 @@ class HttpAdapter(Adapter):
 
     def arguments(self, load: Load, probe: Probe) -> dict[str, Any]:
         given = load.engine_args
-        versions.check_known(given, ARGUMENTS, "engine http has no argument")
+        versions.check_known(given, ARGUMENTS, "an engine argument called")
         target = target_of(given)
         pid, protocol, reset = given.get("pid"), given.get("protocol"), given.get("reset")
         if pid is not None and (type(pid) is not int or not os.path.exists(f"/proc/{pid}")):
@@ -91,7 +91,7 @@ def target_of(given: Mapping[str, Any]) -> Target:
     url = given.get("url")
     if url is None:
         raise UnsupportedSetting(
-            f"engine http measures a server that is already running: say where it is, e.g. {EXAMPLE}"
+            f"a run without a url: it measures a server that is already running; say where that is, e.g. {EXAMPLE}"
         )
     try:
         parts = urlsplit(str(url))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from innerloop.engines.contract import Load, UnsupportedSetting
-from innerloop.engines.support.refusals import by_setting, refuse, refuse_architecture
+from innerloop.engines.support.refusals import OTHER_MODEL, by_setting, refuse, refuse_architecture, whole_argument
 from innerloop.engines.support.shapes import keeps_fp8
 
 TURBOMIND, PYTORCH = "turbomind", "pytorch"
@@ -35,6 +35,7 @@ RESERVED = {
         enable_prefix_caching="prefix_caching",
         eager_mode="cuda_graphs",
     ),
+    "hf_overrides": OTHER_MODEL,
     **dict.fromkeys(
         (
             "dp", "dp_rank", "cp", "ep", "device_num", "devices", "nnodes", "node_rank", "dist_init_addr",
@@ -115,8 +116,12 @@ def unhonoured(arguments: dict[str, Any], found: dict[str, Any]) -> str | None:
 
 
 def block_tokens(load: Load) -> int:
-    """Tokens in a block of the PyTorch backend's KV cache."""
-    return load.engine_args.get("block_size", BLOCK_TOKENS)
+    """Tokens in a block of the PyTorch backend's KV cache.
+
+    Raises:
+        UnsupportedSetting: the user's own size is none.
+    """
+    return whole_argument(load.engine_args, "block_size", BLOCK_TOKENS)
 
 
 def refuse_settings(load: Load, backend: str) -> None:

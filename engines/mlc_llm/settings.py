@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from innerloop.engines.contract import Load, Preparation
+from innerloop.engines.contract import Load, Preparation, UnsupportedSetting
 from innerloop.engines.mlc_llm import convert
 from innerloop.engines.support.refusals import by_setting, refuse, refuse_architecture
 from innerloop.engines.support.shapes import keeps_fp8
@@ -81,6 +81,8 @@ def native_arguments(load: Load) -> dict[str, Any]:
             ),
         ),
     )
+    if not isinstance(load.engine_args.get("opt", ""), str):
+        raise UnsupportedSetting(f"engine argument opt={load.engine_args['opt']}: give a level, such as O2, or flags")
     # Without kv_cache_tokens the KV cache is at most max_num_sequence times the longest sequence (cpp/serve/config.cc).
     roomy = s["kv_cache_tokens"] is None and model_type not in LEARNED_POSITIONS
     arguments: dict[str, Any] = {

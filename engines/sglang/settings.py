@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from innerloop.engines.contract import Load
-from innerloop.engines.support.refusals import by_setting, refuse
+from innerloop.engines.support.refusals import OTHER_MODEL, by_setting, refuse
 from innerloop.engines.support.shapes import fp8_in_blocks, is_quantized, keeps_fp8
 
 # The scheduler ends a request two positions before context_length, and refuses prompts within seven of it.
@@ -81,6 +81,7 @@ RESERVED = {
     **dict.fromkeys(RANKS, "this layer steps one scheduler, which uses one device"),
     **dict.fromkeys(DISAGGREGATION, "this layer steps one scheduler, which prefills and decodes"),
     **dict.fromkeys(SPECULATION, "the adapter cannot track how it changes a step"),
+    "json_model_override_args": OTHER_MODEL,
     "is_embedding": "innerloop only measures text generation",
     "stream_interval": "innerloop needs each token in the step that produced it",
     "sleep_on_idle": "requests come from this process and would not wake it",

@@ -7,6 +7,11 @@ from typing import Any
 
 from innerloop.engines.contract import Adapter, Load, UnsupportedSetting
 
+OTHER_MODEL = (
+    "the engine would run another model than the one in the result; use --model-arg, or --weights DIR with a "
+    "config.json of its own"
+)  # why an argument that overrides config.json is reserved
+
 
 def refuse(title: str, settings: dict[str, Any], table: Iterable[tuple[str, bool, str]]) -> None:
     """Raises UnsupportedSetting for the first row that holds: (setting, whether it is refused, why)."""
@@ -15,6 +20,18 @@ def refuse(title: str, settings: dict[str, Any], table: Iterable[tuple[str, bool
             value = settings[name]
             shown = str(value).lower() if isinstance(value, bool) else value
             raise UnsupportedSetting(f"{name}={shown}: {title} {why}")
+
+
+def whole_argument(given: Mapping[str, Any], name: str, default: int, within: str = "") -> int:
+    """An engine argument that the adapter computes with; `within`: the argument that it is a field of, and a dot.
+
+    Raises:
+        UnsupportedSetting: it is no whole number, or less than 1.
+    """
+    value = given.get(name, default)
+    if type(value) is not int or value < 1:
+        raise UnsupportedSetting(f"engine argument {within}{name}={value}: give a whole number of at least 1")
+    return value
 
 
 def refuse_reserved(adapter: Adapter, load: Load) -> None:

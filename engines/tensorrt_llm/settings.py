@@ -6,7 +6,7 @@ from typing import Any
 
 from innerloop.engines.contract import EngineInfo, Load, UnsupportedSetting
 from innerloop.engines.support import versions
-from innerloop.engines.support.refusals import by_setting, refuse, refuse_architecture
+from innerloop.engines.support.refusals import OTHER_MODEL, by_setting, refuse, refuse_architecture, whole_argument
 from innerloop.engines.support.shapes import keeps_fp8, kv_bytes_per_token
 
 TITLE = "TensorRT-LLM"
@@ -50,6 +50,7 @@ RESERVED = {
     ),
     "stream_interval": "innerloop needs each token in the step that produced it",
     "backend": "the adapter steps the executor of the PyTorch backend",
+    "model_kwargs": OTHER_MODEL,
     "model": "use --model or --weights DIR instead",
     "trust_remote_code": "use --trust-remote-code instead",
 }  # fmt: skip
@@ -118,7 +119,7 @@ def cache_config(load: Load) -> dict[str, Any]:
     if keeps_fp8(s):
         cache["dtype"] = "fp8"
     if s["kv_cache_tokens"] is not None:
-        block = given.get("tokens_per_block", BLOCK_TOKENS)
+        block = whole_argument(given, "tokens_per_block", BLOCK_TOKENS, "kv_cache_config.")
         cache["max_tokens"] = -(-s["kv_cache_tokens"] // block) * block  # it rounds down to whole blocks
     elif s["kv_memory_fraction"] is not None:
         cache["free_gpu_memory_fraction"] = s["kv_memory_fraction"]  # what the weights take is known on the device

@@ -8,7 +8,7 @@ from typing import Any
 
 from innerloop.engines.contract import Adapter, EngineInfo, Load, Probe, Session, UnsupportedSetting
 from innerloop.engines.support import versions
-from innerloop.engines.support.refusals import by_setting, refuse
+from innerloop.engines.support.refusals import by_setting, refuse, whole_argument
 from innerloop.engines.support.shapes import keeps_fp8, kv_bytes_per_token
 from innerloop.engines.torch.attention import SDPA, attention_for, configure_sdpa, refuse_latents, refuse_wide_mask
 from innerloop.engines.torch.layers import CoreSession, EngineSession, TorchSession
@@ -199,8 +199,9 @@ def native_arguments(load: Load) -> dict[str, Any]:
         arguments["return_logprobs"] = True
     if s["cuda_graphs"] is not None:
         arguments["use_cuda_graph"] = s["cuda_graphs"]
+    page = whole_argument(load.engine_args, "page_size", PAGE_TOKENS)
     if s["kv_cache_tokens"] is not None:
-        arguments["num_blocks"] = -(-s["kv_cache_tokens"] // load.engine_args.get("page_size", PAGE_TOKENS))
+        arguments["num_blocks"] = -(-s["kv_cache_tokens"] // page)
     elif s["kv_memory_fraction"] is not None:
         arguments["max_memory_percent"] = s["kv_memory_fraction"]
     return {**arguments, **load.engine_args}

@@ -9,6 +9,7 @@ from typing import Any
 
 from innerloop.engines.contract import Adapter, Load, Probe, Session
 from innerloop.engines.support import versions
+from innerloop.engines.support.refusals import whole_argument
 from innerloop.engines.vllm.async_ import AsyncSession
 from innerloop.engines.vllm.core import CoreSession
 from innerloop.engines.vllm.cpu import cpu_flags, refuse_without_avx512
@@ -44,11 +45,10 @@ class VllmAdapter(Adapter):
         return ("prepare_ns",) if load.settings["tensor_parallel"] > 1 else ()
 
     def devices(self, load: Load) -> int:
-        """With the engine arguments that the async and http layers accept; one that is no number vLLM refuses."""
+        """With the engine arguments that the async and http layers accept."""
         each = super().devices(load)
         for name in CHANGES_STEPS:
-            ways = load.engine_args.get(name)
-            each *= ways if isinstance(ways, int) and ways > 0 else 1
+            each *= whole_argument(load.engine_args, name, 1)
         return each
 
     def imports(self, load: Load) -> None:

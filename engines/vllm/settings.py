@@ -7,7 +7,7 @@ from typing import Any
 
 from innerloop.engines.contract import EngineInfo, Load, UnsupportedSetting
 from innerloop.engines.support import versions
-from innerloop.engines.support.refusals import by_setting
+from innerloop.engines.support.refusals import OTHER_MODEL, by_setting, whole_argument
 from innerloop.engines.support.shapes import is_quantized, keeps_fp8, kv_bytes_per_token
 from innerloop.engines.vllm.cpu import latent_attention, refuse_set_acceptance, wrong_rotation
 
@@ -23,7 +23,9 @@ RESERVED = {
         tensor_parallel_size="tensor_parallel",
         max_model_len="context_length",
         max_num_seqs="max_batch_size",
+        max_num_active_seqs="max_batch_size",
         max_num_batched_tokens="max_tokens_per_step",
+        max_num_scheduled_tokens="max_tokens_per_step",
         enable_prefix_caching="prefix_caching",
         enable_chunked_prefill="chunked_prefill",
         enforce_eager="cuda_graphs",
@@ -32,6 +34,8 @@ RESERVED = {
         gpu_memory_utilization="kv_memory_fraction",
         seed="seed",
     ),
+    **dict.fromkeys(("hf_overrides", "hf_config_path", "model_class_overrides"), OTHER_MODEL),
+    "stream_interval": "innerloop needs each token in the step that produced it",
     "model": "use --model or --weights DIR instead",
     "trust_remote_code": "use --trust-remote-code instead",
 }
@@ -84,10 +88,11 @@ def native_arguments(load: Load) -> dict[str, Any]:
 
 def refuse_changed_steps(load: Load) -> None:
     """Raises UnsupportedSetting for data and pipeline parallelism where each step is watched: on the layers above, what
-    a step is made of is not asked."""
-    for name in load.engine_args if load.layer not in OUT_OF_SIGHT else ():
-        if name in CHANGES_STEPS:
+    a step is made of is not asked. And for a number of replicas or stages that is none."""
+    for name in CHANGES_STEPS:
+        if name in load.engine_args and load.layer not in OUT_OF_SIGHT:
             raise UnsupportedSetting(f"engine argument {name}: {UNFOLLOWED}; the async and http layers accept it")
+        whole_argument(load.engine_args, name, 1)
 
 
 def engine_config(arguments: dict[str, Any]) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -18,7 +17,7 @@ from innerloop.harness.environments.environment import OWN_PACKAGES, Environment
 from innerloop.harness.environments.folders import MARKER, VERSION_LOCK, Plan, existing, plan
 from innerloop.harness.environments.installer import Say
 from innerloop.harness.environments.interpreters import probe
-from innerloop.harness.store.folders import lock_file
+from innerloop.harness.store.folders import lock_file, remove_tree
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.engines import EngineProfile
@@ -114,9 +113,10 @@ def _build(planned: Plan, lock_fd: int, say: Say) -> None:
 
 def discard(folder: Path) -> None:
     """Removes an environment; the marker goes first, so that what an interruption leaves is not taken as whole."""
-    (folder / MARKER).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
+    if not folder.is_symlink():
+        (folder / MARKER).unlink(missing_ok=True)
+    remove_tree(folder, as_far_as_possible=True)
+    if os.path.lexists(folder):
         raise InnerloopError(f"{folder} cannot be removed; remove it by hand")
 
 

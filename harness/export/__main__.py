@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 
 from innerloop.harness.cli.arguments import NAMED_RUN, CommandLine, command_line, path_of, whole
@@ -61,6 +62,9 @@ def export(arguments: argparse.Namespace) -> int:
     if stored.kind == "nothing":
         raise Refused(f"{stored.path} is not a run: it has neither result.json nor job.json")
     path = arguments.out or stored.path / (replay.STEPS_FILE if arguments.form == "steps" else replay.MOONCAKE_FILE)
+    folder = path.absolute().parent
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        raise Refused(f"{folder} may not be written to", "--out names a file elsewhere")
     with said("exporting", tell):
         tables = stored.tables()
         if arguments.form == "steps":

@@ -105,11 +105,15 @@ def this_machine() -> Machine:
     )
 
 
+class NoHome(Refused):
+    """This user has no home, and so nothing is kept for them: whoever only looks there finds nothing."""
+
+
 def cache_folder() -> Path:
     """Where environments and checkpoints are kept: $INNERLOOP_HOME, else the user's cache folder. Not created here.
 
     Raises:
-        Refused: the user has no home, as in some containers, or INNERLOOP_HOME names one of nobody.
+        NoHome: the user has none, as in some containers. Refused: INNERLOOP_HOME names one of nobody.
     """
     chosen = os.environ.get("INNERLOOP_HOME")
     if chosen:
@@ -122,7 +126,7 @@ def cache_folder() -> Path:
     try:
         return user_cache_path("innerloop")
     except RuntimeError:
-        raise Refused("this user has no home folder", "set INNERLOOP_HOME to a writable folder") from None
+        raise NoHome("this user has no home folder", "set INNERLOOP_HOME to a writable folder") from None
 
 
 def _cpu() -> tuple[str, tuple[str, ...]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import read_text
-from innerloop.harness.machine import cache_folder
+from innerloop.harness.machine import NoHome, cache_folder
 from innerloop.harness.pages.library import VERSION, converter
 from innerloop.harness.store.atomic import write_text
 
@@ -24,15 +25,22 @@ def bundle() -> str:
         Refused: the chart library is not installed.
     """
     library = converter()
-    path = cache_folder() / "pages" / f"vega-lite-{VERSION}-by-{library.__version__}.js"
+    try:
+        path = cache_folder() / "pages" / f"vega-lite-{VERSION}-by-{library.__version__}.js"
+    except NoHome:
+        return _made(library)
     if found := _kept(path):
         return found
-    made: str = library.javascript_bundle(vl_version=VERSION)
-    made = made.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    made = _made(library)
     with suppress(OSError, Refused):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, made, contended=True)
     return made
+
+
+def _made(library: ModuleType) -> str:
+    made: str = library.javascript_bundle(vl_version=VERSION)
+    return made.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def _kept(path: Path) -> str:

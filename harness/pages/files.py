@@ -30,6 +30,8 @@ def check(files: Sequence[tuple[str, Path | None]], folders: Sequence[tuple[str,
             raise Refused(f"{flag}: stdout is not supported; name a file")
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise Refused(f"{flag}: {path} is a folder, or its folder does not exist")
+        if path is not None and not os.access(path.absolute().parent, os.W_OK):
+            raise Refused(f"{flag}: {path.absolute().parent} may not be written to", f"{flag} names a file elsewhere")
     refuse_one_file_twice(files)
     for flag, path in folders:
         if path is not None and path.exists() and not path.is_dir():

@@ -72,10 +72,23 @@ def written_whole(path: Path) -> Iterator[Path]:
 def discard(path: Path) -> None:
     """Removes `path` and what is half-made of it; its lock is held. Killed midway, only a half-made folder is left."""
     half_made = partial(path)
-    shutil.rmtree(half_made, ignore_errors=True)
-    if path.exists():
+    remove_tree(half_made, as_far_as_possible=True)
+    if os.path.lexists(path):
         os.replace(path, half_made)
-        shutil.rmtree(half_made)
+        remove_tree(half_made)
+
+
+def remove_tree(path: Path, *, as_far_as_possible: bool = False) -> None:
+    """Removes a folder; of one that a user keeps elsewhere and has linked here, the link.
+
+    Raises:
+        OSError: it cannot be removed, or is not there, and not only what is possible was asked for.
+    """
+    if path.is_symlink():
+        with contextlib.suppress(OSError) if as_far_as_possible else contextlib.nullcontext():
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=as_far_as_possible)
 
 
 def sweep(root: Path) -> None:
@@ -85,7 +98,7 @@ def sweep(root: Path) -> None:
     for left in root.glob(".*.partial"):
         whole = left.with_name(left.name[1:].removesuffix(".partial"))
         with contextlib.suppress(Timeout), FileLock(lock_file(whole)).acquire(timeout=0):
-            shutil.rmtree(left, ignore_errors=True)
+            remove_tree(left, as_far_as_possible=True)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.machine import cache_folder
+from innerloop.harness.machine import NoHome, cache_folder
 from innerloop.harness.schema.noise import VERSION, Noise
 from innerloop.harness.store.documents import plain, write_document
 from innerloop.harness.store.typed import Misfit, document, typed
@@ -40,7 +40,10 @@ def write(noise: Noise) -> Path:
 
 def read(machine: Mapping[str, Any], load: Mapping[str, Any]) -> Noise | None:
     """What was measured for them; None if nothing was, or it cannot be read."""
-    found = _load(path_of(machine, load))
+    try:
+        found = _load(path_of(machine, load))
+    except NoHome:
+        return None
     return found if found is not None and plain(found.machine) == plain(machine) else None
 
 

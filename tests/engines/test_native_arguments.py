@@ -44,6 +44,60 @@ def test_vllm_finds_a_stored_quantization_by_itself():
     assert vllm_adapter.native_arguments(make_load(quantization="fp8"))["quantization"] == "fp8"
 
 
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("hf_overrides", "another model than the one in the result; use --model-arg, or --weights DIR"),
+        ("hf_config_path", "another model than the one in the result"),
+        ("max_num_active_seqs", "use --set max_batch_size instead"),
+        ("max_num_scheduled_tokens", "use --set max_tokens_per_step instead"),
+        ("stream_interval", "innerloop needs each token in the step that produced it"),
+    ],
+)
+def test_vllm_takes_no_second_name_of_a_setting_and_no_other_model(name, instead):
+    """With one layer of eight by `hf_overrides` a run was 15 times as fast and said nothing; with one active sequence
+    the result said 256."""
+    with pytest.raises(UnsupportedSetting, match=f"^engine argument {name}: .*{instead}"):
+        refuse_reserved(load_adapter("vllm", None), make_load(engine_args={name: 1}))
+
+
+@pytest.mark.parametrize("value", [0, -1, "x", [1], 1.5, True, None])
+@pytest.mark.parametrize(
+    ("engine", "argument", "field"),
+    [
+        ("torch", "page_size", None),
+        ("lmdeploy", "block_size", None),
+        ("vllm", "data_parallel_size", None),
+        ("vllm", "pipeline_parallel_size", None),
+        ("tensorrt_llm", "kv_cache_config", "tokens_per_block"),
+    ],
+)
+def test_what_an_adapter_computes_with_is_a_whole_number(engine, argument, field, value):
+    given = {
+        argument: value if field is None else {field: value},
+        **({"backend": "pytorch"} if engine == "lmdeploy" else {}),
+    }
+    load = replace(make_load(engine_args=given, kv_cache_tokens=9000), layer="async" if engine == "vllm" else "core")
+    name = argument if field is None else f"{argument}.{field}"
+    with pytest.raises(UnsupportedSetting) as refused:
+        load_adapter(engine, None).arguments(load, Probe())
+    assert str(refused.value) == f"engine argument {name}={value}: give a whole number of at least 1"
+
+
+def test_optimizations_of_mlc_llm_are_a_text():
+    with pytest.raises(UnsupportedSetting, match=r"^engine argument opt=5: give a level"):
+        load_adapter("mlc_llm", None).arguments(make_load(engine_args={"opt": 5}), Probe())
+
+
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [("sglang", "json_model_override_args"), ("lmdeploy", "hf_overrides"), ("tensorrt_llm", "model_kwargs")],
+)
+def test_no_engine_takes_another_model_by_an_argument(engine, name):
+    with pytest.raises(UnsupportedSetting, match="another model than the one in the result"):
+        refuse_reserved(load_adapter(engine, None), make_load(engine_args={name: {}}))
+
+
 def test_what_is_not_set_is_the_engines_own_choice():
     found = vllm_adapter.native_arguments(make_load())
     assert not {"enable_chunked_prefill", "enforce_eager", "gpu_memory_utilization"} & found.keys()

@@ -9,7 +9,7 @@ import pytest
 
 from innerloop.engines.contract import Load, Probe, UnsupportedSetting
 from innerloop.engines.support.device_memory import free_share
-from innerloop.engines.support.refusals import refuse_reserved
+from innerloop.engines.support.refusals import OTHER_MODEL, refuse_reserved
 from innerloop.engines.tensorrt_llm import adapter
 from innerloop.engines.tensorrt_llm.settings import ALONE, UNFOLLOWED, engine_info
 from innerloop.engines.worker.main import cause_of
@@ -144,6 +144,7 @@ def test_a_caches_config_that_holds_no_fields_is_refused():
 
 
 RESERVED = {
+    "model_kwargs": OTHER_MODEL,
     "dtype": "use --set dtype instead",
     "tensor_parallel_size": "use --set tensor_parallel instead",
     "max_seq_len": "use --set context_length instead",

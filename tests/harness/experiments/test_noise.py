@@ -14,6 +14,8 @@ from innerloop.harness import compare, noise
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, Refused
 from innerloop.harness.experiments.noise import load_of, margin_for, noise_of, tell_noise, trials_to_see
 from innerloop.harness.experiments.output import Output
+from innerloop.harness.pages.bundle import bundle
+from innerloop.harness.pages.library import converter
 from innerloop.harness.store import noise_file, result_file
 from innerloop.harness.store.documents import plain
 from tests.harness.made import MACHINE, Make, suspect
@@ -126,6 +128,22 @@ def test_another_machine_or_load_knows_nothing_of_it(measured: Path) -> None:
     assert margin_for(HERE, {**spec, "settings": {"max_batch_size": 3}}, SPEED)[1] == "noise"
     noise_file.path_of(HERE, load_of(spec)).write_text("{")
     assert margin_for(HERE, spec, SPEED) == (0.02, "default")
+
+
+def test_who_has_no_home_has_measured_no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container whose user has no name, `compare` of two stored runs asked for a folder to write to."""
+
+    def homeless(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("INNERLOOP_HOME", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_path", homeless)
+    assert margin_for(HERE, {"engine": "vllm"}, SPEED) == (0.02, "default")
+    monkeypatch.setattr(converter(), "javascript_bundle", lambda **_: "vegaEmbed")
+    assert bundle() == "vegaEmbed"
+    monkeypatch.setenv("INNERLOOP_HOME", "~no-such-user/cache")
+    with pytest.raises(Refused, match="there is no such user"):
+        margin_for(HERE, {"engine": "vllm"}, SPEED)
 
 
 def test_an_effect_takes_as_many_trials_as_the_noise_says(measured: Path) -> None:

@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 
 from innerloop.harness import compare
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.errors import EXIT_REFUSED, Refused
 from innerloop.harness.experiments.paged import pages_of
+from innerloop.harness.export.__main__ import main as export
 from innerloop.harness.pages import library
 from innerloop.harness.pages.bundle import bundle
 from innerloop.harness.pages.document import html, in_script
+from innerloop.harness.pages.files import check
 from innerloop.harness.pages.parts import Label, Row, Table, filled
 from innerloop.harness.pages.repeat import command, files, words
 from innerloop.harness.pages.speed import bounds, latency, speed
@@ -380,3 +382,14 @@ def test_columns_without_anything_are_left_out() -> None:
     found = filled(table)
     assert [column.text for column in found.columns] == ["a", "c"]
     assert [list(row.cells) for row in found.rows] == [["1"], ["2"]]
+
+
+def test_a_place_that_may_not_be_written_is_refused_before_anything_is_read(tmp_path, monkeypatch, capsys):
+    """Of another user's run: with the way out, and of `run --html` before the run and not behind it."""
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(Refused, match=f"^--html: {tmp_path} may not be written to$") as refused:
+        check([("--html", tmp_path / "page.html")], [])
+    assert refused.value.details == ("--html names a file elsewhere",)
+    (tmp_path / "job.json").write_text("{}")
+    assert export([str(tmp_path), "--as", "steps"]) == EXIT_REFUSED
+    assert capsys.readouterr().err == f"innerloop: {tmp_path} may not be written to\n  --out names a file elsewhere\n"

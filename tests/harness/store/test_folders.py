@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.store.folders import DiskFull, disk_errors
+from innerloop.harness.environments.build import discard as discard_environment
+from innerloop.harness.store.folders import DiskFull, discard, disk_errors, partial, sweep
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ELOOP])
@@ -42,3 +43,25 @@ def test_a_full_disk_is_answered_with_how_to_make_room(tmp_path: Path, number: i
     with pytest.raises(DiskFull) as refused, disk_errors(tmp_path / "x", "free some space"):
         raise OSError(number, os.strerror(number))
     assert refused.value.details == ("free some space",)
+
+
+def test_a_folder_that_is_kept_elsewhere_is_removed_as_a_link_and_stays_there(tmp_path: Path) -> None:
+    """A checkpoint that had been moved to a larger disk became a half-made one that nothing could replace."""
+    kept = tmp_path / "disk" / "model"
+    kept.mkdir(parents=True)
+    (kept / "weights").write_text("all")
+    linked, gone = tmp_path / "linked", tmp_path / "gone"
+    for _ in range(2):
+        linked.symlink_to(kept)
+        gone.symlink_to(tmp_path / "nowhere")
+        discard(linked)
+        discard(gone)
+        discard_environment(linked)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["disk"]
+    linked.symlink_to(kept)
+    discard_environment(linked)
+    partial(linked).symlink_to(kept)
+    sweep(tmp_path)
+    assert not os.path.lexists(linked)
+    assert not os.path.lexists(partial(linked))
+    assert (kept / "weights").read_text() == "all"
