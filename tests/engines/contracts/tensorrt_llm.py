@@ -68,7 +68,8 @@ LOADS = [
     make_load(kv_memory_fraction=0.9, engine_args={"disable_overlap_scheduler": True}),
 ]
 FOUND = [native_arguments(load) for load in LOADS]
-ARGUMENTS = sorted({name for found in FOUND for name in found} | set(RESERVED))
+NOT_READ = {"model_kwargs"}  # refused by name all the same: what was read does not show whether it is there
+ARGUMENTS = sorted({name for found in FOUND for name in found} | set(RESERVED) - NOT_READ)
 CACHE = sorted({name for found in FOUND for name in found["kv_cache_config"]} | {"tokens_per_block", *CACHE_RESERVED})
 
 TOUCHES = [

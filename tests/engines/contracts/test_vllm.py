@@ -122,9 +122,10 @@ TOUCHES = [
     f"{COMPLETION}:CompletionResponseStreamChoice(token_ids, finish_reason)",
     f"{COMPLETION}:CompletionStreamResponse(choices)",
 ]
+NEWER = {"max_num_active_seqs"}  # than the release at the lower end
 # Fields of EngineArgs: all that the common settings can become, what layer http sets, and what is refused by name.
 ARGUMENTS = sorted(
-    {"generation_config", "served_model_name", *RESERVED}
+    {"generation_config", "served_model_name", *RESERVED} - NEWER
     | {
         name
         for settings in (
@@ -136,6 +137,7 @@ ARGUMENTS = sorted(
 )
 TOUCHES.append(f"vllm.engine.arg_utils:EngineArgs({', '.join(ARGUMENTS)})")
 NOT_IN_TABLES = [  # read from the locked release only
+    f"vllm.engine.arg_utils:EngineArgs({', '.join(NEWER)})",
     f"{OUTPUT}(scheduled_spec_decode_tokens)",
     "vllm.config:VllmConfig(speculative_config)",
     "vllm.config:SpeculativeConfig(method, num_speculative_tokens)",

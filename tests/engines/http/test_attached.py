@@ -43,7 +43,7 @@ def no_null_server(monkeypatch):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({}, "say where it is, e.g. --engine-arg url=http://127.0.0.1:8000/v1"),
+        ({}, "say where that is, e.g. --engine-arg url=http://127.0.0.1:8000/v1"),
         ({"url": "http://gpu-box:8000/v1"}, "add --engine-arg allow_host=gpu-box"),
         ({"url": "http://gpu-box:8000/v1", "allow_host": "other"}, "add --engine-arg allow_host=gpu-box"),
         ({"url": "http://127.0.0.1.example.org/v1"}, "is not this machine"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from innerloop.engines.contract import UnsupportedSetting
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.secrets import refuse_secrets
 from innerloop.harness.machine import Machine
@@ -104,8 +105,9 @@ def test_vllm_uses_a_device_a_rank_of_every_kind() -> None:
     request = RunRequest(engine="vllm", layer="http", settings=("tensor_parallel=2",))
     assert devices_of(resolve(request, four)) == 2
     assert devices_of(resolve(replace(request, engine_arg=("pipeline_parallel_size=2",)), four)) == 4
-    for none in ("two", "[2]", "2.5", "0", "null", "-1"):  # vLLM says what is wrong with it
-        assert devices_of(resolve(replace(request, engine_arg=(f"data_parallel_size={none}",)), four)) == 2
+    for none in ("two", "[2]", "2.5", "0", "null", "-1"):
+        with pytest.raises(UnsupportedSetting, match="give a whole number of at least 1"):
+            devices_of(resolve(replace(request, engine_arg=(f"data_parallel_size={none}",)), four))
 
 
 @pytest.mark.parametrize(
