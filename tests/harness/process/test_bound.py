@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import psutil
@@ -46,7 +47,8 @@ def test_what_marked_processes_had_in_shared_memory_goes_with_them(monkeypatch: 
         "import time; from multiprocessing.shared_memory import SharedMemory\n"
         "kept = SharedMemory(create=True, size=64); print(kept.name, flush=True); time.sleep(600)"
     )
-    env = {**os.environ, MARK: "of-this-test"}
+    mark = uuid.uuid4().hex  # other runs of these tests may go on beside this one
+    env = {**os.environ, MARK: mark}
     process = subprocess.Popen(
         [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -54,14 +56,14 @@ def test_what_marked_processes_had_in_shared_memory_goes_with_them(monkeypatch: 
     kept = Path("/dev/shm") / process.stdout.readline().strip()
     assert kept.name.startswith("psm_")
     end_group(process.pid)
-    end_marked("of-this-test")
+    end_marked(mark)
     assert process.wait() == -signal.SIGKILL
     assert not kept.exists()
 
 
 def test_marked_processes_are_ended_whatever_session_they_are_in() -> None:
-    mark = "a" * 32
-    other = subprocess.Popen(["sleep", "600"], env={**os.environ, MARK: "b" * 32})
+    mark = uuid.uuid4().hex
+    other = subprocess.Popen(["sleep", "600"], env={**os.environ, MARK: uuid.uuid4().hex})
     mine = [
         subprocess.Popen(["sleep", "600"], env={**os.environ, MARK: mark}, start_new_session=k > 0) for k in range(3)
     ]

@@ -18,16 +18,18 @@ from innerloop.harness.schema.profiling import FunctionShare, HostProfile, Threa
 from tests.real import variables
 from tests.waiting import PATIENCE_S, gone, until
 
-SPIN = "import time\ndef spin():\n    while True: sum(range(1000))\nspin()\n"
+SPIN = "def spin():\n    print('spins', flush=True)\n    while True: sum(range(1000))\nspin()\n"
 
 
 @pytest.fixture
 def spinning():
-    """A Python process that computes."""
-    process = subprocess.Popen([sys.executable, "-c", SPIN])
+    """A Python process that computes, and no longer starts."""
+    process = subprocess.Popen([sys.executable, "-c", SPIN], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"spins\n"
     yield process
     process.kill()
-    process.wait()
+    process.communicate()
 
 
 def sampled(pid: int, folder: Path, seconds: float) -> HostProfile | None:
