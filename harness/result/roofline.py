@@ -233,9 +233,12 @@ def notes(roofline: Roofline) -> list[str]:
     out = [roofline.above_bound] if roofline.above_bound else []
     peaks = roofline.peaks
     if peaks is not None and peaks.disturbed:
-        what = "the GPU" if peaks.clocks is not None else f"{peaks.other_cores:.1f} cores"
+        gpu = peaks.clocks is not None
+        used = (
+            "just after others had used the GPU" if gpu else f"while other processes used {peaks.other_cores:.1f} cores"
+        )
         out.append(
-            f"the machine's peaks were measured while other processes used {what}; the true "
+            f"the machine's peaks were measured {used}; the true "
             "peaks are probably higher: run innerloop ceilings measure when the machine is idle"
         )
     return out

@@ -85,8 +85,8 @@ def test_a_busy_machine_is_a_note(made):
     assert any("other processes used 1.0 cores" in note for note in made(other_cores=1.0).notes)
     assert not any("other processes used" in note for note in made(other_cores=0.1).notes)
     gpu = {"device": "cuda", "clocks": {"sm_clock_mhz": 1980.0}}
-    assert any("other processes used the GPU" in note for note in made(other_gpu_share=0.9, **gpu).notes)
-    assert not any("other processes used" in note for note in made(other_gpu_share=0.0, other_cores=1.0, **gpu).notes)
+    assert any("just after others had used the GPU" in note for note in made(other_gpu_share=0.9, **gpu).notes)
+    assert not any("peaks were measured" in note for note in made(other_gpu_share=0.0, other_cores=1.0, **gpu).notes)
 
 
 def test_without_ceilings_the_reason_is_printed(spec, reported, offline_tables):
