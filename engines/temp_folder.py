@@ -12,15 +12,24 @@ CACHES = {  # where among temporary files libraries keep kernels from run to run
     "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": "{user}/flash_attention_cute_dsl_cache",
     "QUACK_CACHE_DIR": "{user}/quack_cache",
 }
+VOCABULARIES = {  # where they keep vocabularies that they have downloaded, or that somebody has put there
+    "TIKTOKEN_CACHE_DIR": "data-gym-cache",  # tiktoken/load.py, before DATA_GYM_CACHE_DIR
+    "TIKTOKEN_RS_CACHE_DIR": "tiktoken-rs-cache",  # openai-harmony: src/tiktoken_ext/public_encodings.rs
+}
 
 
 def use_own_temp_folder() -> None:
-    """Makes it that of this process and of all that it starts; caches of kernels stay where they are between runs."""
+    """Makes it that of this process and of all that it starts; caches of kernels stay where they are between runs, and
+    so do vocabularies that are there already (a machine without a network has no others)."""
     own = os.environ.get(VARIABLE)
     if own and os.path.isdir(own):
         usual, user = tempfile.gettempdir(), _user()
         for name, place in CACHES.items():
             os.environ.setdefault(name, os.path.join(usual, place.format(user=user)))
+        for name, place in VOCABULARIES.items():
+            folder = os.path.join(usual, place)
+            if os.path.isdir(folder) and not (name == "TIKTOKEN_CACHE_DIR" and "DATA_GYM_CACHE_DIR" in os.environ):
+                os.environ.setdefault(name, folder)
         os.environ["TMPDIR"] = own
         tempfile.tempdir = None  # asked again
 

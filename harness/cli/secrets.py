@@ -41,6 +41,10 @@ BY_FORM = re.compile(  # as Hugging Face, OpenAI and its like, GitHub, GitLab an
     r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
     r"|AKIA[0-9A-Z]{16})"
 )
+PARTS = (  # in small letters; one of them is in every text with a credential that `places` finds, or ":/" and "@" are
+    *("key", "token", "secret", "pass", "cred", "auth", "pat", "pwd"),
+    *("bearer", "basic", "hf_", "sk-", "gh", "akia"),
+)
 
 
 def is_secret(name: str) -> bool:
@@ -64,6 +68,9 @@ def hidden(value: str) -> str:
 
 def places(text: str) -> Iterator[tuple[int, int]]:
     """Where in a text `hidden` finds a credential: its first character, and the one behind it."""
+    small = text.lower()
+    if not any(part in small for part in PARTS) and not (":/" in text and "@" in text):
+        return  # most lines of a log, found out ten times as fast
     for pattern in (USER_IN_URL, IN_QUERY, AS_FLAG, ASSIGNED, IN_JSON, IN_HEADER, BY_FORM):
         for found in pattern.finditer(text):
             if pattern.groups < 2 or is_secret(found[2]):

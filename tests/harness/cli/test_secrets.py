@@ -20,6 +20,7 @@ from innerloop.harness.cli.secrets import HIDDEN, hidden, is_secret, places, ref
 )
 def test_names_of_credentials(name: str) -> None:
     assert is_secret(name)
+    assert list(places(f"{name}=k-123456"))
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,7 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
 def test_credentials_in_a_value_are_hidden(value: str, shown: str) -> None:
     assert hidden(value) == shown
     assert hidden(shown) == shown
+    assert bool(list(places(value))) == (value != shown)
 
 
 @pytest.mark.parametrize(

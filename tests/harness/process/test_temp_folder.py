@@ -160,3 +160,35 @@ def test_what_a_guard_and_its_harness_left_when_both_were_killed_goes_with_the_n
     assert elsewhere.exists()
     assert link.is_symlink()
     assert not own.exists()
+
+
+def test_vocabularies_that_are_there_are_found_from_a_workers_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an operator puts them on a machine without a network; of others nothing is said, as nothing may be made."""
+    names = (*temp_folder.CACHES, *temp_folder.VOCABULARIES, "DATA_GYM_CACHE_DIR")
+    own = tmp_path / "own"
+    own.mkdir()
+    (tmp_path / "tiktoken-rs-cache").mkdir()
+    monkeypatch.setenv(temp_folder.VARIABLE, str(own))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def variables(**given: str) -> dict[str, str]:
+        for name in names:
+            monkeypatch.setenv(name, "as it was")  # so that it is so again
+            monkeypatch.delenv(name)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        temp_folder.use_own_temp_folder()
+        return {
+            name: os.environ[name] for name in (*temp_folder.VOCABULARIES, "DATA_GYM_CACHE_DIR") if name in os.environ
+        }
+
+    assert variables() == {"TIKTOKEN_RS_CACHE_DIR": str(tmp_path / "tiktoken-rs-cache")}
+    (tmp_path / "data-gym-cache").mkdir()
+    assert variables(TIKTOKEN_RS_CACHE_DIR="/mine") == {
+        "TIKTOKEN_CACHE_DIR": str(tmp_path / "data-gym-cache"),
+        "TIKTOKEN_RS_CACHE_DIR": "/mine",
+    }
+    assert "TIKTOKEN_CACHE_DIR" not in variables(DATA_GYM_CACHE_DIR="/mine")
