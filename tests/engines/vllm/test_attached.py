@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,10 +44,12 @@ def server(folder: Path) -> Iterator[tuple[int, int]]:
         "--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager", "--max-model-len", "2048", "--max-num-seqs",
         "8", "--kv-cache-memory-bytes", str(1 << 28), "--served-model-name", "mine", "--no-enable-prefix-caching",
     ]  # fmt: skip
+    temporary = tempfile.mkdtemp()  # where it leaves sockets and rendezvous files; short enough for their paths
     with open(folder / "server.log", "w") as log:
         process = subprocess.Popen(
-            list(map(str, command)), env=variables(**environment.variables), stdout=log, stderr=log
-        )
+            list(map(str, command)),
+            env=variables(**environment.variables, TMPDIR=temporary), stdout=log, stderr=log,
+        )  # fmt: skip
     try:
         until(lambda: process.poll() is not None or bool(models(("127.0.0.1", port))), START_S)
         assert process.poll() is None, (folder / "server.log").read_text()[-2000:]
@@ -56,6 +60,7 @@ def server(folder: Path) -> Iterator[tuple[int, int]]:
         _, left = psutil.wait_procs(started, 60)
         for one in left:
             one.kill()
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def ended(folder: Path, name: str, *arguments: object) -> tuple[dict[str, Any], Any]:
