@@ -35,7 +35,9 @@ class Accepted:
 
     def __str__(self) -> str:
         told = [KINDS[kind] for kind in self.kinds]
-        return " or ".join([*told, ", ".join(map(str, self.choices))] if self.choices else told)
+        if self.choices:
+            told.append(f"one of {', '.join(map(str, self.choices))}")
+        return " or ".join(told)
 
 
 def arguments_of(environment: Environment, where: str) -> Mapping[str, Accepted | None] | None:

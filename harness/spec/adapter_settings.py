@@ -72,6 +72,24 @@ def devices_of(spec: RunSpec) -> int:
     return adapter_of(spec.engine).devices(_load(spec))
 
 
+def devices_needed(spec: RunSpec) -> int:
+    """The same, also of a run whose engine arguments are refused later: then as many as `tensor_parallel` says."""
+    try:
+        return devices_of(spec) if spec.engine.adapter else spec.settings.tensor_parallel
+    except UnsupportedSetting:
+        return spec.settings.tensor_parallel
+
+
+def all_here(spec: RunSpec) -> bool:
+    """Whether this machine must have all devices of a run whose engine arguments are not refused anyway."""
+    adapter, load = adapter_of(spec.engine), _load(spec)
+    try:
+        _arguments(adapter, load)
+    except UnsupportedSetting:
+        return False
+    return not adapter.elsewhere(load)
+
+
 def adapter_of(engine: EngineProfile) -> Adapter:
     return load_adapter(engine.name, engine.plugin)
 

@@ -183,12 +183,13 @@ def test_speculation_and_ranks_are_as_the_adapter_takes_them(source):
 
 def test_what_its_arguments_take_is_read_from_their_annotations(source, tmp_path):
     nowhere = Environment("vllm", "cpu", tmp_path, tmp_path, None, None, {}, "0", "3.12.0", sites=(source.folder,))
-    known = parameters.arguments_of(nowhere, adapter.parameters)
+    assert adapter.parameters is not None
+    known = parameters.arguments_of(nowhere, adapter.parameters) or {}
     assert known["block_size"] == Accepted(("int",))
     assert known["cpu_offload_gb"] == Accepted(("float",))
     assert known["enable_expert_parallel"] == Accepted(("bool",))
     assert known["scheduling_policy"] == Accepted(choices=("fcfs", "priority"))
-    assert known["moe_backend"].takes("flashinfer-cutlass")
+    assert "flashinfer_cutlass" in getattr(known["moe_backend"], "choices", ())
     assert known["load_format"] is None  # any text
     assert sum(accepted is not None for accepted in known.values()) > len(known) / 2
 

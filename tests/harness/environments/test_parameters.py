@@ -163,5 +163,5 @@ def test_an_argument_that_the_engine_lacks_or_does_not_take_is_refused_before_th
     assert run.main([*fixed, "block_size=x"]) == 2
     assert "--engine-arg block_size=x: vLLM 1.0 takes a whole number" in capsys.readouterr().err
     assert run.main([*fixed, "moe_backend=tritn"]) == 2
-    assert "--engine-arg moe_backend=tritn: vLLM 1.0 takes auto, triton" in capsys.readouterr().err
+    assert "--engine-arg moe_backend=tritn: vLLM 1.0 takes one of auto, triton" in capsys.readouterr().err
     assert run.main([*fixed, "block_size=32"]) == 0
