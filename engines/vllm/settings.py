@@ -40,6 +40,7 @@ RESERVED = {
         seed="seed",
     ),
     **dict.fromkeys(("hf_overrides", "hf_config_path", "model_class_overrides"), OTHER_MODEL),
+    "device_ids": "choose the GPUs with CUDA_VISIBLE_DEVICES instead",
     "stream_interval": "innerloop needs each token in the step that produced it",
     "model": "use --model or --weights DIR instead",
     "trust_remote_code": "use --trust-remote-code instead",

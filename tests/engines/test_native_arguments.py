@@ -51,6 +51,7 @@ def test_vllm_finds_a_stored_quantization_by_itself():
         ("hf_config_path", "another model than the one in the result"),
         ("max_num_active_seqs", "use --set max_batch_size instead"),
         ("max_num_scheduled_tokens", "use --set max_tokens_per_step instead"),
+        ("device_ids", "choose the GPUs with CUDA_VISIBLE_DEVICES instead"),
         ("stream_interval", "innerloop needs each token in the step that produced it"),
     ],
 )

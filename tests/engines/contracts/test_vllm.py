@@ -125,7 +125,7 @@ TOUCHES = [
     f"{COMPLETION}:CompletionResponseStreamChoice(token_ids, finish_reason)",
     f"{COMPLETION}:CompletionStreamResponse(choices)",
 ]
-NEWER = {"max_num_active_seqs"}  # than the release at the lower end
+NEWER = {"device_ids", "max_num_active_seqs"}  # than the release at the lower end, or than its table
 # Fields of EngineArgs: all that the common settings can become, what layer http sets, and what is refused by name.
 ARGUMENTS = sorted(
     {"generation_config", "served_model_name", *RESERVED} - NEWER
