@@ -242,6 +242,10 @@ class Adapter(ABC):
         """How many devices it uses: the first ones that are visible."""
         return int(load.settings["tensor_parallel"])
 
+    def elsewhere(self, load: Load) -> bool:
+        """Whether some of its devices may be other machines', so that this one need not have all of them."""
+        return False
+
     def processes(self, load: Load) -> Sequence[int]:
         """Processes that are the engine's although the worker has not started them: their memory and CPU time count
         as the worker's, each with all below it."""

@@ -9,6 +9,7 @@ GROUPS = {  # by patterns of test ids; those that take longest first
         "tests/harness/models/*_real.py::*", "tests/harness/checkpoints/*_real.py::*",
         "tests/engines/vllm/test_async_scheduling.py::*", "tests/engines/vllm/test_stepped.py::*",
         "tests/harness/environments/test_environments.py::test_the_real_engines*",
+        "tests/harness/environments/test_parameters_real.py::*",
     ),
     "ladder": ("tests/harness/experiments/test_layers.py::*", "tests/engines/vllm/test_attached.py::*"),
     "whole runs": (

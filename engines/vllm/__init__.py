@@ -15,7 +15,7 @@ from innerloop.engines.vllm.core import CoreSession
 from innerloop.engines.vllm.cpu import cpu_flags, refuse_without_avx512
 from innerloop.engines.vllm.engine import EngineSession
 from innerloop.engines.vllm.http import HttpLayer
-from innerloop.engines.vllm.settings import CHANGES_STEPS, RESERVED, VERSIONS, native_arguments
+from innerloop.engines.vllm.settings import ACROSS_MACHINES, CHANGES_STEPS, RESERVED, VERSIONS, native_arguments
 
 LAYERS: dict[str, Any] = {"core": CoreSession, "engine": EngineSession, "async": AsyncSession, "http": HttpLayer}
 
@@ -50,6 +50,9 @@ class VllmAdapter(Adapter):
         for name in CHANGES_STEPS:
             each *= whole_argument(load.engine_args, name, 1)
         return each
+
+    def elsewhere(self, load: Load) -> bool:
+        return any(load.engine_args.get(name) not in (None, "mp", "uni") for name in ACROSS_MACHINES)
 
     def imports(self, load: Load) -> None:
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would silently win over kv_cache_tokens

@@ -14,7 +14,12 @@ from innerloop.engines.vllm.cpu import latent_attention, refuse_set_acceptance, 
 VERSIONS = ("0.26", "0.33")
 UNFOLLOWED = "the adapter cannot track how it changes a step"
 OUT_OF_SIGHT = ("async", "http")  # layers whose steps are only seen from outside
-CHANGES_STEPS = ("data_parallel_size", "pipeline_parallel_size")
+CHANGES_STEPS = ("data_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size")
+ACROSS_MACHINES = (  # by which ranks may be on other machines
+    "distributed_executor_backend", "data_parallel_backend", "nnodes", "data_parallel_size_local",
+    "data_parallel_address", "data_parallel_rank", "data_parallel_start_rank", "data_parallel_external_lb",
+    "data_parallel_multi_port_external_lb", "data_parallel_hybrid_lb",
+)  # fmt: skip
 RESERVED = {
     "kv_transfer_config": UNFOLLOWED,
     **by_setting(
@@ -35,6 +40,7 @@ RESERVED = {
         seed="seed",
     ),
     **dict.fromkeys(("hf_overrides", "hf_config_path", "model_class_overrides"), OTHER_MODEL),
+    "device_ids": "choose the GPUs with CUDA_VISIBLE_DEVICES instead",
     "stream_interval": "innerloop needs each token in the step that produced it",
     "model": "use --model or --weights DIR instead",
     "trust_remote_code": "use --trust-remote-code instead",
@@ -87,8 +93,8 @@ def native_arguments(load: Load) -> dict[str, Any]:
 
 
 def refuse_changed_steps(load: Load) -> None:
-    """Raises UnsupportedSetting for data and pipeline parallelism where each step is watched: on the layers above, what
-    a step is made of is not asked. And for a number of replicas or stages that is none."""
+    """Raises UnsupportedSetting for data, pipeline and prefill context parallelism where each step is watched: on the
+    layers above, what a step is made of is not asked. And for a number of replicas, stages or parts that is none."""
     for name in CHANGES_STEPS:
         if name in load.engine_args and load.layer not in OUT_OF_SIGHT:
             raise UnsupportedSetting(f"engine argument {name}: {UNFOLLOWED}; the async and http layers accept it")

@@ -29,7 +29,8 @@ USER_IN_URL = re.compile(r"(?<=:/)(/?)[^/\s]+(?=@)")  # a path has one slash of 
 SPECIAL = re.compile(r"[<\[{|].*[>\]}|]")  # a tokenizer's own tokens: <s>, [PAD], <|im_end|>
 TOLD = re.escape(HIDDEN)
 QUOTED = r"(?:\"(?:[^\"\\\n]|\\.)+\"|'(?:[^'\\\n]|\\.)+')"
-SEVERAL = rf"[\[(]\s*{QUOTED}(?:\s*,\s*{QUOTED})*\s*,?\s*[\])]"  # api_key=['k-1', 'k-2']
+ONE = rf"(?:None|null|[bru]{{0,2}}{QUOTED})"
+SEVERAL = rf"[\[({{]\s*{ONE}(?:\s*,\s*{ONE})*(?:\s*,)?\s*[\])}}]"  # api_key=['k-1', 'k-2']
 IN_QUERY = re.compile(rf"([?&]([\w.-]+)=)(?!{TOLD})[^&#\s]+")
 AS_FLAG = re.compile(rf"(?<!\S)(--?([A-Za-z][\w.-]*)(?:=|[ \t]+(?!-)))(?!{TOLD})(?:{QUOTED}\S*|\S+)")
 NUMBERS = r"\d{1,6}(?:[-/.:x]\d{1,6})*%?"  # 512, 0.5, 5-10

@@ -100,7 +100,9 @@ def _called(text: str) -> str:
     path = Path(text)
     if path.suffix in (".yaml", ".yml"):
         return plain(path.stem)
-    return name_of(path.parent if path.suffix == ".json" else path) if "/" in text else text
+    if path.suffix == ".json":
+        return name_of(path.absolute().parent)
+    return name_of(path.absolute()) if "/" in text else text
 
 
 def _with_status(folder: Path, event: Event) -> Event:

@@ -23,7 +23,7 @@ from innerloop.harness.session import passes
 from innerloop.harness.session.expected import Expected, Took, earlier_runs, expected
 from innerloop.harness.session.passes import PlannedPass
 from innerloop.harness.spec import preconditions as checks
-from innerloop.harness.spec.adapter_settings import native_settings, preparation_steps
+from innerloop.harness.spec.adapter_settings import devices_needed, native_settings, preparation_steps
 from innerloop.harness.store.versions import Document
 from innerloop.harness.workloads import build, warmup
 
@@ -56,13 +56,15 @@ class CheckpointOfRun(PlannedCheckpoint):
 @dataclass(frozen=True, slots=True)
 class PlannedMemory:
     """Bytes, of all devices together; None: not known. weights: of the checkpoint. kv_cache: of kv_cache_tokens, where
-    they are set. room: what the devices here have for both, None where there are none; place: where that is. fits:
-    whether both do. kv_tokens: how many tokens of KV cache there is room for beside the weights.
+    they are set. devices: how many the engine uses. room: what those here have for both, None where there are fewer;
+    place: where that is. fits: whether both do. kv_tokens: how many tokens of KV cache there is room for beside the
+    weights; None also where engine arguments add devices, since the engine may copy the weights.
     """
 
     weights: int
     kv_per_token: int | None
     kv_cache: int | None
+    devices: int
     room: int | None
     place: str | None
     fits: bool | None
@@ -149,8 +151,8 @@ def why_not_here(spec: RunSpec, machine: Machine) -> str | None:
     if not spec.brings_python and (reason := environments.why_not_made(spec.engine, spec.device)) is not None:
         return reason
     try:
-        checks.devices(spec.device, spec.settings, machine)
-        checks.memory(spec.model, spec.device, spec.settings, machine)
+        checks.devices(spec, machine)
+        checks.memory(spec, machine)
     except Refused as refusal:
         return str(refusal)
     return None
@@ -171,12 +173,13 @@ def planned_memory(spec: RunSpec, machine: Machine, weights: int) -> PlannedMemo
     """What the weights (bytes) and the KV cache take, and whether they fit where they are to be."""
     settings, a_token = spec.settings, spec.model.kv_bytes_per_token(spec.settings.dtype)
     kv = None if a_token is None or settings.kv_cache_tokens is None else a_token * settings.kv_cache_tokens
-    if spec.device == "cuda" and len(machine.gpus) < settings.tensor_parallel:
-        return PlannedMemory(weights, a_token, kv, None, None, None, None)
-    room, place = checks.room_for(spec.device, settings, machine)
+    needed = devices_needed(spec)
+    if spec.device == "cuda" and len(machine.gpus) < needed:
+        return PlannedMemory(weights, a_token, kv, needed, None, None, None, None)
+    room, place = checks.room_for(spec, machine)
     left = max(room - weights, 0)
-    return PlannedMemory(weights, a_token, kv, room, place, weights + (kv or 0) <= room,
-                         left // a_token if a_token else None)  # fmt: skip
+    return PlannedMemory(weights, a_token, kv, needed, room, place, weights + (kv or 0) <= room,
+                         left // a_token if a_token and needed == settings.tensor_parallel else None)  # fmt: skip
 
 
 def planned_environment(spec: RunSpec) -> PlannedEnvironment:

@@ -53,7 +53,7 @@ def print_plan(resolved: Plan, console: Console) -> None:
     for line in resolved.warnings:
         rows.add_row("", Text(f"! {line}", style="yellow"))
     if resolved.memory is not None:
-        rows.add_row("memory", memory_words(resolved, resolved.memory))
+        rows.add_row("memory", memory_words(resolved.memory))
         if resolved.memory.room is not None:
             rows.add_row("", room_words(resolved.memory))
     rows.add_row("warm-up", f"rounds of {words(resolved.warmup)}")
@@ -80,15 +80,14 @@ def print_plan(resolved: Plan, console: Console) -> None:
     console.print(rows)
 
 
-def memory_words(resolved: Plan, memory: PlannedMemory) -> str:
+def memory_words(memory: PlannedMemory) -> str:
     """What the weights and the KV cache take; of GPUs that are not here what each needs."""
-    settings = resolved.spec["settings"]
     text = f"{size(memory.weights)} of weights"
     if memory.kv_per_token is not None:
         held = f" ({size(memory.kv_cache)} for kv_cache_tokens)" if memory.kv_cache else ""
         text += f", {size(memory.kv_per_token)} of KV cache per token{held}"
     if memory.room is None:
-        many = settings["tensor_parallel"]
+        many = memory.devices
         least = (memory.weights + (memory.kv_cache or 0)) / many
         return f"{text}; needs more than {size(least)} on {'the GPU' if many == 1 else f'each of {many} GPUs'}"
     return text

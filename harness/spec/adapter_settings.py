@@ -14,7 +14,7 @@ from innerloop.harness import environments
 from innerloop.harness.checkpoints.tensors import config_json
 from innerloop.harness.checkpoints.weights import read_config
 from innerloop.harness.cli.errors import Refused, closest, nearest
-from innerloop.harness.environments.parameters import argument_names
+from innerloop.harness.environments.parameters import Accepted, arguments_of
 from innerloop.harness.preparations import shown
 from innerloop.harness.profiles.engines import all_engines
 
@@ -32,20 +32,29 @@ def native_settings(spec: RunSpec) -> tuple[Mapping[str, Any], list[str]]:
         Refused: the engine cannot honour a setting.
     """
     adapter, load = adapter_of(spec.engine), _load(spec)
-    probe = probe_of(spec, adapter)
+    version, known = known_arguments(spec, adapter)
     try:
-        arguments = _arguments(adapter, load, probe)
+        arguments = _arguments(adapter, load, Probe(version=version, arguments=known))
     except UnsupportedSetting as error:
         others = ", ".join(_able(spec, load)) or "none"
         raise Refused(
             f"{spec.engine.name} does not support {error}",
             f"engines on {spec.device} that support all settings of this run: {others}",
         ) from None
-    for name in spec.engine_args:
-        if probe.arguments is not None and name not in probe.arguments:
-            close = nearest(name, closest(name, probe.arguments))
-            raise Refused(f"--engine-arg: {adapter.title} {probe.version} has no engine argument {name!r}{close}")
+    if known is not None:
+        _check_engine_args(spec.engine_args, known, f"{adapter.title} {version}")
     return arguments, list(adapter.unreported(load))
+
+
+def _check_engine_args(given: Mapping[str, Any], known: Mapping[str, Accepted | None], engine: str) -> None:
+    """Raises Refused for the first that the engine does not have, or that does not take such a value."""
+    for name, value in given.items():
+        if name not in known:
+            close = nearest(name, closest(name, known))
+            raise Refused(f"--engine-arg: {engine} has no engine argument {name!r}{close}")
+        accepted = known[name]
+        if accepted is not None and not accepted.takes(value):
+            raise Refused(f"--engine-arg {name}={value}: {engine} takes {accepted}")
 
 
 def preparation_steps(spec: RunSpec) -> list[str]:
@@ -63,18 +72,34 @@ def devices_of(spec: RunSpec) -> int:
     return adapter_of(spec.engine).devices(_load(spec))
 
 
+def devices_needed(spec: RunSpec) -> int:
+    """The same, also of a run whose engine arguments are refused later: then as many as `tensor_parallel` says."""
+    try:
+        return devices_of(spec) if spec.engine.adapter else spec.settings.tensor_parallel
+    except UnsupportedSetting:
+        return spec.settings.tensor_parallel
+
+
+def all_here(spec: RunSpec) -> bool:
+    """Whether this machine must have all devices of a run whose engine arguments are not refused anyway."""
+    adapter, load = adapter_of(spec.engine), _load(spec)
+    try:
+        _arguments(adapter, load)
+    except UnsupportedSetting:
+        return False
+    return not adapter.elsewhere(load)
+
+
 def adapter_of(engine: EngineProfile) -> Adapter:
     return load_adapter(engine.name, engine.plugin)
 
 
-def probe_of(spec: RunSpec, adapter: Adapter) -> Probe:
-    """What the engine's environment says of the arguments that were given, where there is one already."""
+def known_arguments(spec: RunSpec, adapter: Adapter) -> tuple[str | None, Mapping[str, Accepted | None] | None]:
+    """The engine's version and its arguments, where some were given and its environment is there already."""
     if adapter.parameters is None or not spec.engine_args:
-        return Probe()
+        return None, None
     known = environments.known(spec.engine, spec.device, spec.engine_python, spec.environment)
-    if known is None:
-        return Probe()
-    return Probe(version=known.version, arguments=argument_names(known, adapter.parameters))
+    return (None, None) if known is None else (known.version, arguments_of(known, adapter.parameters))
 
 
 def _arguments(adapter: Adapter, load: Load, probe: Probe | None = None) -> Mapping[str, Any]:

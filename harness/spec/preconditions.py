@@ -14,13 +14,13 @@ from innerloop.harness.environments.versions import check_version
 from innerloop.harness.profiles import WorkloadProfile, engines, load_model, names
 from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.profiles.settings import Settings
-from innerloop.harness.spec.adapter_settings import adapter_of, load_of, takes
+from innerloop.harness.spec.adapter_settings import adapter_of, all_here, devices_needed, load_of, takes
 from innerloop.harness.workloads import check_context, longest_request
 
 if TYPE_CHECKING:
     from innerloop.harness.machine import Machine
     from innerloop.harness.profiles.engines import EngineProfile
-    from innerloop.harness.spec.model import RunRequest
+    from innerloop.harness.spec.model import RunRequest, RunSpec
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
 DEVICES = ("auto", "cpu", "cuda")
@@ -86,14 +86,21 @@ def version(engine: EngineProfile, device: str, request: RunRequest) -> None:
     check_version(engine, engine.environments[device], device)
 
 
-def devices(device: str, settings: Settings, machine: Machine) -> None:
-    """There are as many devices as `tensor_parallel` says; on a CPU each rank has cores of its own."""
-    ways = settings.tensor_parallel
+def devices(spec: RunSpec, machine: Machine) -> None:
+    """There are as many devices as `tensor_parallel` and the engine arguments say; on a CPU each rank has cores of its
+    own."""
+    device, ways = spec.device, spec.settings.tensor_parallel
     if device == "cpu" and ways > machine.logical_cores:
         raise Refused(f"tensor_parallel is {ways}, but this machine has {machine.logical_cores} CPU core(s)")
     if device == "cuda" and ways > len(machine.gpus):
         raise Refused(f"tensor_parallel is {ways}, but this machine has {counted(len(machine.gpus))}")
     if device == "cuda":
+        needed, there = devices_needed(spec), len(machine.gpus)
+        if needed > there and all_here(spec):
+            raise Refused(
+                f"tensor_parallel ({ways}) and the engine arguments need {counted(needed)}, but this machine has "
+                f"{counted(there)}"
+            )
         order_of_gpus(machine)
 
 
@@ -146,13 +153,15 @@ def numbers(model: ModelProfile, workload: WorkloadProfile, settings: Settings) 
         )
 
 
-def memory(model: ModelProfile, device: str, settings: Settings, machine: Machine) -> None:
-    """The weights, and the KV cache where its size is known, fit into the memory of the device."""
+def memory(spec: RunSpec, machine: Machine) -> None:
+    """The weights, and the KV cache where its size is known, fit into the memory of all devices together: of replicas
+    each may have all of the weights or, of experts, its share."""
+    model, settings = spec.model, spec.settings
     weights = model.weights_bytes(settings.dtype)
     if weights is None:
         return  # of a family that is not known here
     kv = (settings.kv_cache_tokens or 0) * (model.kv_bytes_per_token(settings.dtype) or 0)
-    room, place = room_for(device, settings, machine)
+    room, place = room_for(spec, machine)
     if weights + kv <= room:
         return
     parts = f"{weights / GIB:.1f} GiB for its weights ({settings.dtype}"
@@ -166,14 +175,14 @@ def memory(model: ModelProfile, device: str, settings: Settings, machine: Machin
     )
 
 
-def room_for(device: str, settings: Settings, machine: Machine) -> tuple[int, str]:
+def room_for(spec: RunSpec, machine: Machine) -> tuple[int, str]:
     """The memory for weights and KV cache, bytes, and where it is; 0 where there is no such device."""
-    if device == "cpu":
+    if spec.device == "cpu":
         return machine.memory_available_bytes, "available on this machine"
     own = [gpu.memory_bytes or machine.memory_available_bytes for gpu in machine.gpus]  # else it is shared
-    sizes = own[: settings.tensor_parallel]  # which engines use
-    share = settings.kv_memory_fraction or 1.0
-    room = int(share * settings.tensor_parallel * min(sizes, default=0))
+    needed, share = devices_needed(spec), spec.settings.kv_memory_fraction or 1.0
+    sizes = own[:needed]  # which engines use
+    room = int(share * needed * min(sizes, default=0))
     return room, f"on {counted(len(sizes))}" + (f" (kv_memory_fraction {share:g} of it)" if share < 1 else "")
 
 

@@ -56,13 +56,10 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
     checks.quantization(engine, model, device, settings, machine)
     checks.heads(model, settings)
     checks.numbers(model, named.workload, settings)
-    if not request.planning and not engine.attached:
-        checks.devices(device, settings, machine)
-        checks.memory(model, device, settings, machine)
     checks.paths(model, named.weights, engine, layer)
     refuse_secrets(model.model_dump(mode="json"), "--model")
     refuse_secrets(named.workload.model_dump(mode="json"), "--workload")
-    return RunSpec(
+    spec = RunSpec(
         engine=engine,
         model=model,
         workload=named.workload,
@@ -82,6 +79,10 @@ def resolve(request: RunRequest, machine: Machine) -> RunSpec:
         note=request.note,
         slo=named.slo,
     )
+    if not request.planning and not engine.attached:
+        checks.devices(spec, machine)
+        checks.memory(spec, machine)
+    return spec
 
 
 def automatic(engine: EngineProfile, device: str, engine_python: Path | None) -> str | None:

@@ -51,6 +51,7 @@ def test_vllm_finds_a_stored_quantization_by_itself():
         ("hf_config_path", "another model than the one in the result"),
         ("max_num_active_seqs", "use --set max_batch_size instead"),
         ("max_num_scheduled_tokens", "use --set max_tokens_per_step instead"),
+        ("device_ids", "choose the GPUs with CUDA_VISIBLE_DEVICES instead"),
         ("stream_interval", "innerloop needs each token in the step that produced it"),
     ],
 )
@@ -69,6 +70,7 @@ def test_vllm_takes_no_second_name_of_a_setting_and_no_other_model(name, instead
         ("lmdeploy", "block_size", None),
         ("vllm", "data_parallel_size", None),
         ("vllm", "pipeline_parallel_size", None),
+        ("vllm", "prefill_context_parallel_size", None),
         ("tensorrt_llm", "kv_cache_config", "tokens_per_block"),
     ],
 )
@@ -228,7 +230,7 @@ def test_vllms_kv_cache_has_as_many_tokens_in_fp8_as_were_asked_for():
     assert fp8["kv_cache_memory_bytes"] == 1000 * 2 * 32 * 8 * 128
 
 
-@pytest.mark.parametrize("name", ["data_parallel_size", "pipeline_parallel_size"])
+@pytest.mark.parametrize("name", ["data_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size"])
 def test_vllm_takes_what_changes_a_step_only_where_no_step_is_watched(name):
     load = make_load(engine_args={name: 2})
     for layer in ("core", "engine"):

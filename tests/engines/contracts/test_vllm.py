@@ -11,6 +11,9 @@ from innerloop.engines.vllm import adapter, native_arguments
 from innerloop.engines.vllm.phases import PREPARING
 from innerloop.engines.vllm.server import ARGUMENT_MODULES
 from innerloop.engines.vllm.settings import RESERVED
+from innerloop.harness.environments import parameters
+from innerloop.harness.environments.environment import Environment
+from innerloop.harness.environments.parameters import Accepted
 from innerloop.harness.models.families import BY_ARCHITECTURE
 from tests.engines.contracts.locked import locked_version
 from tests.engines.contracts.source import Table, missing
@@ -122,7 +125,7 @@ TOUCHES = [
     f"{COMPLETION}:CompletionResponseStreamChoice(token_ids, finish_reason)",
     f"{COMPLETION}:CompletionStreamResponse(choices)",
 ]
-NEWER = {"max_num_active_seqs"}  # than the release at the lower end
+NEWER = {"device_ids", "max_num_active_seqs"}  # than the release at the lower end, or than its table
 # Fields of EngineArgs: all that the common settings can become, what layer http sets, and what is refused by name.
 ARGUMENTS = sorted(
     {"generation_config", "served_model_name", *RESERVED} - NEWER
@@ -176,6 +179,19 @@ def test_everything_that_the_adapter_touches_is_there(source):
 
 def test_speculation_and_ranks_are_as_the_adapter_takes_them(source):
     assert missing(NOT_IN_TABLES, source) == []
+
+
+def test_what_its_arguments_take_is_read_from_their_annotations(source, tmp_path):
+    nowhere = Environment("vllm", "cpu", tmp_path, tmp_path, None, None, {}, "0", "3.12.0", sites=(source.folder,))
+    assert adapter.parameters is not None
+    known = parameters.arguments_of(nowhere, adapter.parameters) or {}
+    assert known["block_size"] == Accepted(("int",))
+    assert known["cpu_offload_gb"] == Accepted(("float",))
+    assert known["enable_expert_parallel"] == Accepted(("bool",))
+    assert known["scheduling_policy"] == Accepted(choices=("fcfs", "priority"))
+    assert "flashinfer_cutlass" in getattr(known["moe_backend"], "choices", ())
+    assert known["load_format"] is None  # any text
+    assert sum(accepted is not None for accepted in known.values()) > len(known) / 2
 
 
 def test_its_registry_has_every_architecture_that_innerloop_knows(source):

@@ -72,6 +72,9 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
         ('{"api_key": "k\\"1 k-2", "rate": 2}', f'{{"api_key": {HIDDEN}, "rate": 2}}'),
         ("args: {'api_key': ['k-1', 'k, 2'], 'port': 1}", f"args: {{'api_key': {HIDDEN}, 'port': 1}}"),
         ("Namespace(api_key=['k-1', 'k 2'], port=1)", f"Namespace(api_key={HIDDEN}, port=1)"),
+        ("f(api_key=[None, 'k-1'], tokens={'k-2', 'k-3'})", f"f(api_key={HIDDEN}, tokens={{'k-2', 'k-3'}})"),
+        ("f(api_key={b'k-1', b'k-2',}, x=1)", f"f(api_key={HIDDEN}, x=1)"),
+        ('{"api_key": [null, "k-1"], "rate": 2}', f'{{"api_key": {HIDDEN}, "rate": 2}}'),
         ("{'eos_token': ['</s>'], 'seeds': ['1']}", "{'eos_token': ['</s>'], 'seeds': ['1']}"),
         ("--api-key=-k-1 password=1234-k", f"--api-key={HIDDEN} password={HIDDEN}"),
         ("--api-key\nnext", "--api-key\nnext"),
@@ -84,6 +87,11 @@ def test_credentials_in_a_value_are_hidden(value: str, shown: str) -> None:
     assert hidden(value) == shown
     assert hidden(shown) == shown
     assert bool(list(places(value))) == (value != shown)
+
+
+@pytest.mark.parametrize("begin", ["api_key=['k-1'", '"api_key": ["k-1"', "api_key=["])
+def test_a_list_without_an_end_is_looked_at_once(begin: str) -> None:
+    hidden(begin + " " * 300_000)  # would take minutes
 
 
 @pytest.mark.parametrize(

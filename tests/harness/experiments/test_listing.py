@@ -98,13 +98,15 @@ def test_a_grid_names_all_values_and_its_fastest_cell(experiment, tmp_path: Path
     assert fitting([line], {"engine": "vll"}) == []
 
 
-def test_models_of_a_grid_are_called_as_their_runs_call_them() -> None:
+def test_models_of_a_grid_are_called_as_their_runs_call_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = manifest("A")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     kept = "hub/models--Qwen--Qwen3-0.6B/snapshots/c1899de"  # as Hugging Face's cache has it
-    paths = ("models/Llama-3.1-8B", "models/Llama-3.2-1B/config.json", kept, "./mine.yaml", "llama3-8b")
+    paths = ("models/Llama-3.1-8B", "models/Llama-3.2-1B/config.json", kept, "./mine.yaml", "llama3-8b", "config.json")
     cells = tuple(replace(made.cells[0], name=f"c{k}", at={"model": path}) for k, path in enumerate(paths))
     line = varied(RunLine("e", "", ""), replace(made, design="sweep", cells=cells))
-    assert line.model == "Llama-3.1-8B,Llama-3.2-1B,Qwen3-0.6B,mine,llama3-8b"
+    assert line.model == "Llama-3.1-8B,Llama-3.2-1B,Qwen3-0.6B,mine,llama3-8b,here"
 
 
 def test_one_that_is_not_finished_is_running_or_interrupted(tmp_path: Path) -> None:

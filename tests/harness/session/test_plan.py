@@ -83,6 +83,8 @@ def test_a_plan_says_what_memory_and_time_a_run_takes(monkeypatch, tmp_path, cap
     on_cuda = ("--engine", "vllm", "--device", "cuda", "--model", "llama3-70b-awq")
     words = planned(capsys, *on_cuda, "--set", "kv_cache_tokens=32768", "--set", "tensor_parallel=2")
     assert "(10.0 GiB for kv_cache_tokens); needs more than 23.5 GiB on each of 2 GPUs" in words
+    words = planned(capsys, *on_cuda, "--layer", "http", "--engine-arg", "pipeline_parallel_size=2")
+    assert "needs more than 18.5 GiB on each of 2 GPUs" in words
 
 
 def test_a_checkpoint_for_which_there_is_no_room_is_told(monkeypatch, tmp_path, capsys):

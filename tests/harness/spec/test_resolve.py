@@ -97,7 +97,7 @@ def test_of_gpus_of_several_sizes_the_first_is_used() -> None:
     mixed = replace(CPU, gpus=(gpu(8), gpu(139.8)))
     spec = resolve(RunRequest(), mixed)
     assert spec.model.name == "llama-1b"
-    assert room_for("cuda", spec.settings, mixed)[0] == int(0.9 * 8 * GIB)
+    assert room_for(spec, mixed)[0] == int(0.9 * 8 * GIB)
 
 
 def test_vllm_uses_a_device_a_rank_of_every_kind() -> None:
@@ -105,9 +105,31 @@ def test_vllm_uses_a_device_a_rank_of_every_kind() -> None:
     request = RunRequest(engine="vllm", layer="http", settings=("tensor_parallel=2",))
     assert devices_of(resolve(request, four)) == 2
     assert devices_of(resolve(replace(request, engine_arg=("pipeline_parallel_size=2",)), four)) == 4
+    assert devices_of(resolve(replace(request, engine_arg=("prefill_context_parallel_size=2",)), four)) == 4
     for none in ("two", "[2]", "2.5", "0", "null", "-1"):
         with pytest.raises(UnsupportedSetting, match="give a whole number of at least 1"):
             devices_of(resolve(replace(request, engine_arg=(f"data_parallel_size={none}",)), four))
+
+
+def test_there_are_as_many_gpus_as_settings_and_engine_arguments_say_together() -> None:
+    two = replace(CPU, gpus=(gpu(139.8),) * 2)
+    ranks = ("pipeline_parallel_size=2", "data_parallel_size=2")
+    assert "tensor_parallel (1) and the engine arguments need 4 GPUs, but this machine has 2 GPUs" in refusal(
+        two, engine="vllm", layer="http", engine_arg=ranks
+    )
+    for fitting in (ranks[:1], (*ranks, "data_parallel_size_local=1"), (*ranks, "distributed_executor_backend=ray")):
+        assert resolve(RunRequest(engine="vllm", layer="http", engine_arg=fitting), two).device == "cuda"
+    # Layer core has no such ranks, whatever there is here.
+    assert resolve(RunRequest(engine="vllm", layer="core", engine_arg=ranks), two).device == "cuda"
+
+
+def test_the_weights_may_lie_on_all_gpus_that_an_engine_uses() -> None:
+    four = replace(CPU, gpus=(gpu(8),) * 4)
+    request = RunRequest(engine="vllm", layer="async", model="llama3-8b")
+    with pytest.raises(Refused, match=r"only 7.2 GiB is on 1 GPU"):
+        resolve(request, four)
+    split = resolve(replace(request, engine_arg=("pipeline_parallel_size=4",)), four)
+    assert room_for(split, four) == (int(0.9 * 32 * GIB), "on 4 GPUs (kv_memory_fraction 0.9 of it)")
 
 
 @pytest.mark.parametrize(
