@@ -239,13 +239,24 @@ def test_a_job_of_wrong_kinds_is_refused(run_folder: RunFolder, capsys: pytest.C
     assert (folder / "trace" / "measure" / "steps.bin").exists()
 
 
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def nowhere(path: Path) -> None:
+    path.symlink_to("nothing")
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, loop, nowhere])
 @pytest.mark.parametrize("name", ["result.json", "job.json", "engine.log", "workload.npz", "steps.parquet"])
-def test_a_fifo_in_a_files_place_is_not_waited_for(run_folder: RunFolder, name: str) -> None:
+def test_what_is_no_file_in_a_files_place_is_neither_waited_for_nor_taken_for_missing(
+    run_folder: RunFolder, name: str, put: Callable[[Path], None]
+) -> None:
     folder = run_folder()
     (folder / name).unlink(missing_ok=True)
     if name == "steps.parquet":
         (folder / "trace" / "measure" / "steps.bin").unlink()
-    os.mkfifo(folder / name)
+    put(folder / name)
     assert main([str(folder), "--json"]) == (EXIT_OK if name in ("engine.log", "workload.npz") else EXIT_REFUSED)
 
 

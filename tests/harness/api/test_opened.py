@@ -95,6 +95,28 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
+def test_a_link_to_itself_in_a_tables_place_is_refused_by_name(
+    made: tuple[il.Run, il.Run], tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(made[0].folder, tmp_path / "run")
+    path = tmp_path / "run" / f"{name}.parquet"
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(il.Refused, match=f"{name}.parquet is not a regular file"):
+        getattr(opened(tmp_path / "run"), name)
+
+
+@pytest.mark.parametrize("name", ["steps", "tokens", "requests"])
+def test_a_link_to_itself_in_a_raw_traces_place_is_refused_by_name(run_folder: Callable[..., Path], name: str) -> None:
+    folder = run_folder()
+    path = folder / "trace" / "measure" / f"{name}.bin"
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(il.Refused, match=f"{name}.bin is not a regular file"):
+        getattr(opened(folder), name)
+
+
+@pytest.mark.parametrize("name", TABLES)
 def test_a_damaged_table_is_refused_by_name(made: tuple[il.Run, il.Run], tmp_path: Path, name: str) -> None:
     shutil.copytree(made[0].folder, tmp_path / "run")
     path = tmp_path / "run" / f"{name}.parquet"
