@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, ends, number, share
+from innerloop.harness.cli.words import NONE, ends, number, share, visible
 from innerloop.harness.report import comparison
 from innerloop.harness.report.layers import STYLE
 from innerloop.harness.report.tables import section, table
@@ -36,7 +36,7 @@ def parts(found: Bisect, folder: Path | None) -> Iterator[RenderableType]:
         yield section(f"{found.culprit} (B) vs. {found.before} (A)", Group(*comparison.parts(found.why)))
     if folder is not None:
         yield Text("")
-        yield Text(str(folder), style="bold")
+        yield Text(visible(str(folder)), style="bold")
 
 
 def verdict(found: Bisect) -> str:

@@ -70,7 +70,7 @@ def doubts(one: Side) -> Iterator[str]:
     for code in dict.fromkeys(doubt.code for doubt in one.doubts):
         found = [doubt for doubt in one.doubts if doubt.code == code]
         of = "" if len(one.runs) == 1 else f", {len(found)} of {len(one.runs)} runs"
-        yield f"{code}: {found[0].detail} ({found[0].run}{of})"
+        yield f"{code}: {found[0].detail} ({visible(found[0].run)}{of})"
 
 
 def side(name: str, one: Side) -> Text:

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, ends, number, seconds, share
+from innerloop.harness.cli.words import NONE, ends, number, seconds, share, visible
 from innerloop.harness.report.layers import STYLE as RUN_STYLE
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.comparison import Estimate
@@ -49,7 +49,7 @@ def parts(found: FindRate, folder: Path | None) -> Iterator[RenderableType]:
         yield Text(f"! {note}", style="yellow")
     if folder is not None:
         yield Text("")
-        yield Text(str(folder), style="bold")
+        yield Text(visible(str(folder)), style="bold")
 
 
 def standing(found: FindRate) -> str:

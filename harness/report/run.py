@@ -291,7 +291,7 @@ def files(folder: Path) -> RenderableType:
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     names = [path.name for path in found if path.is_file() and path.name[0] != "."]
     names = sorted([*names, *(f"{path.name}/" for path in found if path.is_dir() and path.name.startswith("profile-"))])
-    where = Text.assemble("\n", (str(folder), "bold"))
+    where = Text.assemble("\n", (visible(str(folder)), "bold"))
     if not names:
         return where
-    return Group(where, Padding(Text("  ".join(names), style="dim"), (0, 0, 0, 2), expand=False))
+    return Group(where, Padding(Text("  ".join(map(visible, names)), style="dim"), (0, 0, 0, 2), expand=False))

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, ends, number, seconds
+from innerloop.harness.cli.words import NONE, ends, number, seconds, visible
 from innerloop.harness.report.layers import STYLE
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.result.codes import DOUBTS
@@ -41,7 +41,7 @@ def parts(found: Sweep, folder: Path | None) -> Iterator[RenderableType]:
         yield Text(f"! {line}", style="yellow")
     if folder is not None:
         yield Text("")
-        yield Text(str(folder), style="bold")
+        yield Text(visible(str(folder)), style="bold")
         yield Text("  document.json  runs/", style="dim")
 
 

@@ -260,6 +260,15 @@ def test_what_is_no_file_in_a_files_place_is_neither_waited_for_nor_taken_for_mi
     assert main([str(folder), "--json"]) == (EXIT_OK if name in ("engine.log", "workload.npz") else EXIT_REFUSED)
 
 
+def test_a_newline_in_a_folders_name_breaks_no_line(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = finished.rename(finished.with_name("a\nb\x1b[2J"))
+    (odd / "c\nd").write_text("")
+    assert main([str(odd)]) == EXIT_OK
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "/a\\nb\\x1b[2J " in printed
+    assert " c\\nd " in printed
+
+
 def test_whether_a_harness_lives_does_not_hang_on_clocks(run_folder: RunFolder) -> None:
     """A file's time and a process's start by the clock move apart where the clock is set."""
     folder, pid = run_folder(end_ns=0), os.getppid()
