@@ -42,10 +42,7 @@ class Run:
     def status(self) -> str:
         """The result's status (ok, suspect, failed, interrupted) or, without a readable result: running,
         interrupted or broken."""
-        from innerloop.harness.result.listing import line_of
-
-        line = line_of(self.folder)
-        return "broken" if line is None else line.status
+        return _status(self.folder)
 
     @cached_property
     def result(self) -> Result:
@@ -105,6 +102,12 @@ class Layers:
         return self.stored.folder
 
     @cached_property
+    def status(self) -> str:
+        """That of the worst of its runs: ok, suspect, failed, partial (a run is missing), interrupted, running or, if
+        what lies in the folder cannot be read, broken."""
+        return _status(self.folder)
+
+    @cached_property
     def waterfall(self) -> Waterfall:
         """The content of document.json (or waterfall.json), typed: what each layer adds.
 
@@ -132,6 +135,12 @@ class Experiment:
     folder: Path
 
     @cached_property
+    def status(self) -> str:
+        """That of the worst of its runs: ok, suspect, failed, partial (one was refused), interrupted, running or, if
+        what lies in the folder cannot be read, broken. `innerloop runs` shows the same."""
+        return _status(self.folder)
+
+    @cached_property
     def document(self) -> dict[str, Any]:
         """What document.json holds; docs/reference/ has the schema of its `kind`.
 
@@ -157,6 +166,16 @@ class Experiment:
 
         found = (store.open(run) for run in runs_done(self.folder, read_events(self.folder)))
         return tuple(Run(one) for one in found if isinstance(one, store.StoredRun))
+
+
+def _status(folder: Path) -> str:
+    """As `innerloop runs` shows it."""
+    from innerloop.harness.experiments.folder import holds_experiment
+    from innerloop.harness.experiments.listing import line_of_experiment
+    from innerloop.harness.result.listing import line_of
+
+    line = line_of_experiment(folder) if holds_experiment(folder) else line_of(folder)
+    return "broken" if line is None else line.status
 
 
 def open(path: str | Path) -> Run | Layers | Experiment:

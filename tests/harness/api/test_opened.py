@@ -11,7 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import innerloop as il
+from innerloop.harness.result.listing import line_of
+from innerloop.harness.store import journal
 from tests.harness.api.conftest import FIRST_VERSION
+from tests.harness.made import SPEEDS
 
 TABLES = ("steps", "tokens", "requests", "warmup_steps", "telemetry")
 
@@ -85,6 +88,17 @@ def test_several_layers_have_a_waterfall_and_runs() -> None:
     assert found.runs
     layers = [rung.name for rung in found.waterfall.rungs for _ in rung.runs]
     assert [run.result.spec.layer for run in found.runs] == layers
+
+
+def test_several_layers_and_an_experiment_have_the_status_that_a_list_shows(experiment: Callable[..., Path]) -> None:
+    layers = il.open(FIRST_VERSION / "ladder")
+    assert layers.status == line_of(FIRST_VERSION / "ladder").status
+    folder = experiment("e", A=SPEEDS)
+    assert il.open(folder).status == "ok"
+    (folder / journal.FILE).write_text("")
+    assert il.open(folder).status == "interrupted"
+    (folder / journal.FILE).write_text("[]\n")
+    assert il.open(folder).status == "broken"
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
