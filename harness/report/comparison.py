@@ -214,7 +214,8 @@ def why(found: Decomposition) -> RenderableType:
     if found.kernels is not None:
         lines += [Text(""), *by_kernel_class(found.kernels)]
     if found.changed:
-        lines += [Text(""), Text("steps that changed most, per 1000 tokens", style="dim"), changed(found.changed)]
+        title = f"steps that changed most, per {number(1000)} output tokens"
+        lines += [Text(""), Text(title, style="dim"), changed(found.changed)]
     return Group(*lines)
 
 

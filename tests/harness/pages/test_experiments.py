@@ -176,6 +176,8 @@ def test_a_search_shows_each_load_with_the_share_that_kept_the_limit() -> None:
         ("4", "100.0 % (99.2-100.0)"), ("6", "-"), ("8 *", "50.0 % (40.0-60.0)"),
     ]  # fmt: skip
     assert "suspect probes: 1 of 3" in table(page, "loads").note
+    assert all(column.text for column in table(page, "loads").columns)
+    assert "goodput: requests/s that met all limits." in table(page, "loads").note
     unknown = replace(found, loads=tuple(replace(one, kept={}) for one in found.loads))
     assert found_rate_page(replace(found, state="unresolved"), "f").status == "unresolved"
     assert found_rate_page(unknown, "f").charts() == []  # a chart without a mark cannot be drawn
