@@ -199,5 +199,5 @@ def open(path: str | Path) -> Run | Layers | Experiment:
     if isinstance(found, store.StoredLadder):
         return Layers(found)
     if found.kind == "nothing":
-        raise Refused(f"{found.path} is not a run")
+        raise store.no_run(found.path)
     return Run(found)

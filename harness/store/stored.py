@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from innerloop.harness.cli.errors import Refused
@@ -105,6 +106,13 @@ def open(path: Path) -> StoredRun | StoredLadder:
     return _run_in(path) if path.is_dir() else StoredRun(path, "run" if is_there(path) else "nothing")
 
 
+def no_run(folder: Path) -> Refused:
+    """What to say of a folder that is no run and, where it holds some, how to list them."""
+    holds = folder.is_dir() and any(one.is_dir() and _run_in(one).kind != "nothing" for one in folder.iterdir())
+    hint = [f"it holds runs; list them with innerloop runs {quote(str(folder))}"] if holds else []
+    return Refused(f"{folder} is not a run: it has neither {result_file.FILE} nor {JOB}", *hint)
+
+
 def read_job(folder: Path) -> Document:
     """The job of a run's folder.
 
@@ -119,7 +127,7 @@ def read_job(folder: Path) -> Document:
         if not isinstance(job["spec"], dict):
             raise ValueError("its spec is not a mapping")
     except FileNotFoundError:
-        raise Refused(f"{folder} is not a run: it has neither {result_file.FILE} nor {JOB}") from None
+        raise no_run(folder) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused(f"{path} is not a valid job.json: {error}") from None
     return job

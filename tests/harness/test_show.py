@@ -260,6 +260,13 @@ def test_what_is_no_file_in_a_files_place_is_neither_waited_for_nor_taken_for_mi
     assert main([str(folder), "--json"]) == (EXIT_OK if name in ("engine.log", "workload.npz") else EXIT_REFUSED)
 
 
+def test_of_a_folder_of_runs_it_says_how_to_list_them(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(finished.parent)]) == EXIT_REFUSED
+    said = capsys.readouterr().err
+    assert f"{finished.parent} is not a run: it has neither result.json nor job.json" in said
+    assert f"innerloop runs {finished.parent}" in said
+
+
 def test_a_newline_in_a_folders_name_breaks_no_line(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = finished.rename(finished.with_name("a\nb\x1b[2J"))
     (odd / "c\nd").write_text("")
