@@ -11,7 +11,7 @@ from rich.text import Text
 from innerloop.harness.analysis.kernel_classes import TITLES
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.tables import FittedTable
-from innerloop.harness.cli.words import NONE, ends, number, seconds, share, visible
+from innerloop.harness.cli.words import NONE, counted, ends, number, seconds, share, visible
 from innerloop.harness.report.steps import short
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.result.figures import TOO_FEW
@@ -135,7 +135,7 @@ def figures(found: Comparison) -> RenderableType:
         told = f"the smallest difference in {short_name(found.metric)} that these {found.trials} trials could detect"
         lines.append(Text(f"{told}: {share(found.figures[0].smallest_visible)}", style="dim"))
     if found.trials_needed is not None:
-        lines.append(Text(f"about {number(found.trials_needed)} trials give an interval of ±1 %", style="dim"))
+        lines.append(Text(f"about {counted(found.trials_needed, 'trial')} would give an interval of ±1 %", style="dim"))
     if found.margin_source == "noise":
         margin = share(found.margin)
         words = f"differences up to {margin} are ignored: two identical runs differ by that much here"

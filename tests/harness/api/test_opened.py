@@ -92,7 +92,9 @@ def test_several_layers_have_a_waterfall_and_runs() -> None:
 
 def test_several_layers_and_an_experiment_have_the_status_that_a_list_shows(experiment: Callable[..., Path]) -> None:
     layers = il.open(FIRST_VERSION / "ladder")
-    assert layers.status == line_of(FIRST_VERSION / "ladder").status
+    line = line_of(FIRST_VERSION / "ladder")
+    assert line is not None
+    assert layers.status == line.status == "suspect"
     folder = experiment("e", A=SPEEDS)
     assert il.open(folder).status == "ok"
     (folder / journal.FILE).write_text("")
