@@ -28,7 +28,7 @@ def print_plan(resolved: Plan, console: Console) -> None:
     rows.add_row("engine", f"{spec['engine']}, {spec['layer']} layer, on {spec['device']}")
     if resolved.why_not_here:
         rows.add_row("cannot run here", resolved.why_not_here)
-    missing = " (to be created)" if environment["lock"] else ""
+    missing = "" if not environment["lock"] else " (not here)" if resolved.why_not_here else " (to be created)"
     state = " (exists)" if environment["exists"] else missing
     rows.add_row("environment", environment["path"] + state)
     if environment.get("name"):
