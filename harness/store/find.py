@@ -25,6 +25,8 @@ def find_run(name: str) -> Path:
     """
     if name == LAST:
         return newest()
+    if not name.strip():
+        raise Refused("the name of a run or an experiment is blank", "list them with innerloop runs")
     for path in (Path(name), RUNS / name, EXPERIMENTS / name, Path(os.path.expanduser(name))):
         if path.exists():
             return path
