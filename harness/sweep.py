@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 
 from innerloop.harness.cli.arguments import CommandLine, command_line, duration, path_of, whole
 from innerloop.harness.cli.command import as_command, leave
-from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, STOPPED, STRICT, exit_codes
+from innerloop.harness.cli.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_UNDECIDED,
+    STOPPED,
+    STRICT,
+    Refused,
+    exit_codes,
+)
 
 EXAMPLES = """\
 examples:
@@ -80,6 +90,8 @@ def sweep(arguments: argparse.Namespace) -> int:
     from innerloop.harness.experiments.sweeping import run_suite
     from innerloop.harness.profiles.suites import load_suite
 
+    if not os.path.lexists(os.path.expanduser(arguments.file)):
+        raise Refused(f"there is no file {arguments.file}")
     name = arguments.file if "/" in arguments.file else f"./{arguments.file}"
     return run_suite(*load_suite(name), arguments)
 

@@ -42,10 +42,7 @@ class Run:
     def status(self) -> str:
         """The result's status (ok, suspect, failed, interrupted) or, without a readable result: running,
         interrupted or broken."""
-        from innerloop.harness.result.listing import line_of
-
-        line = line_of(self.folder)
-        return "broken" if line is None else line.status
+        return _status(self.folder)
 
     @cached_property
     def result(self) -> Result:
@@ -105,6 +102,12 @@ class Layers:
         return self.stored.folder
 
     @cached_property
+    def status(self) -> str:
+        """That of the worst of its runs: ok, suspect, failed, partial (a run is missing), interrupted, running or, if
+        what lies in the folder cannot be read, broken."""
+        return _status(self.folder)
+
+    @cached_property
     def waterfall(self) -> Waterfall:
         """The content of document.json (or waterfall.json), typed: what each layer adds.
 
@@ -130,6 +133,12 @@ class Experiment:
     """Runs that say something together: trials, windows, a comparison."""
 
     folder: Path
+
+    @cached_property
+    def status(self) -> str:
+        """That of the worst of its runs: ok, suspect, failed, partial (one was refused), interrupted, running or, if
+        what lies in the folder cannot be read, broken. `innerloop runs` shows the same."""
+        return _status(self.folder)
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -159,6 +168,16 @@ class Experiment:
         return tuple(Run(one) for one in found if isinstance(one, store.StoredRun))
 
 
+def _status(folder: Path) -> str:
+    """As `innerloop runs` shows it."""
+    from innerloop.harness.experiments.folder import holds_experiment
+    from innerloop.harness.experiments.listing import line_of_experiment
+    from innerloop.harness.result.listing import line_of
+
+    line = line_of_experiment(folder) if holds_experiment(folder) else line_of(folder)
+    return "broken" if line is None else line.status
+
+
 def open(path: str | Path) -> Run | Layers | Experiment:
     """Opens a run or an experiment.
 
@@ -180,5 +199,5 @@ def open(path: str | Path) -> Run | Layers | Experiment:
     if isinstance(found, store.StoredLadder):
         return Layers(found)
     if found.kind == "nothing":
-        raise Refused(f"{found.path} is not a run")
+        raise store.no_run(found.path)
     return Run(found)

@@ -153,7 +153,10 @@ def named_or_all(names: Sequence[str], every: bool, known: Sequence[str], what: 
 
 
 def path_of(text: str) -> Path:
-    """A path; `~` is a home folder also behind `--out=`, where a shell leaves it as it is."""
+    """A path; `~` is a home folder also behind `--out=`, where a shell leaves it as it is. A blank one, as of a
+    variable that is not set, would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is blank")
     return Path(os.path.expanduser(text))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from innerloop.harness.cli.words import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -14,7 +16,9 @@ UNBROKEN = 30  # letters: a column of times, sizes and words is never broken, on
 def print_list(
     console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()
 ) -> None:
-    """Prints rows under their columns; those named in `right` are aligned right. Piped lines are never broken."""
+    """Prints rows under their columns; those named in `right` are aligned right. Piped lines are never broken, and
+    control characters, a newline in a folder's name too, are escaped."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     if console.is_terminal:
         from innerloop.harness.cli.tables import FittedTable
 

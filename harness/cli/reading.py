@@ -17,6 +17,19 @@ LARGEST = 2**64  # of a whole number
 MOST_DIGITS = len(str(-LARGEST))
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything lies at a path, were it a link that leads nowhere or to itself: whoever reads it then says so.
+
+    Raises:
+        OSError: that cannot be known, as in a folder of somebody else's.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    return True
+
+
 def open_regular(path: Path, source: str, most_bytes: int) -> BinaryIO:
     """Opens a regular file of at most `most_bytes` for reading; never waits, as a FIFO would.
 

@@ -11,6 +11,8 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from innerloop.harness.cli.words import visible
+
 WRAPPED = 24  # columns: a text wraps at least so wide, or as wide as its longest word
 MOST_PARTS = 3  # tables that one may become; beyond that each row gets lines of its own
 ANY_WIDTH = 10_000
@@ -26,6 +28,10 @@ class FittedTable(Table):
     def __init__(self, gap: int = 2, **options: Any) -> None:
         super().__init__(box=None, padding=(0, gap, 0, 0), header_style="dim", pad_edge=False, **options)
         self.gap = gap
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """Adds a row. In a text every control character is escaped: a row never has more lines than it needs."""
+        super().add_row(*(visible(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width

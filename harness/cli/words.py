@@ -30,6 +30,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{decimals}f}".replace(",", THOUSANDS)
 
 
+def counted(count: int | None, one: str) -> str:
+    """A number of things, of which one is called `one`: 1 step, 11 482 steps."""
+    return f"{number(count)} {one}{'' if count == 1 else 's'}"
+
+
 def _magnitude(value: float, digits: int) -> int:
     """The exponent of the first significant digit once rounded: 0 for 1 to 9.99, -1 for 0.1 to 0.999."""
     return int(f"{value:.{digits - 1}e}".split("e")[1])

@@ -61,17 +61,24 @@ def known(engine: EngineProfile, device: str, engine_python: Path | None, name: 
         raise
 
 
-def why_not_made(engine: EngineProfile, device: str) -> str | None:
-    """Why innerloop cannot create the engine's environment, which is not there: pip is told to look nowhere."""
+def why_not_made(engine: EngineProfile, device: str, anew: bool = False) -> str | None:
+    """Why innerloop cannot create the engine's environment, which is not there, or is to be created anew: pip is told
+    to look nowhere."""
     recipe = engine.environments.get(device)
     if recipe is None or recipe.lock is None or not nowhere():
         return None
     with suppress(InstallFailed):  # a version of which it is not known what it needs
-        if existing(plan(engine, device)):
+        if existing(plan(engine, device)) and not anew:
             return None
     mine = [one.name for one in registered.everything() if (one.engine, one.device) == (engine.name, device)]
     instead = f"choose one with --environment: {', '.join(mine)}" if mine else "register one that is here"
     return f"innerloop cannot create its environment, because pip is told to use no index; {instead}"
+
+
+def refuse_without_index(engine: EngineProfile, device: str, anew: bool = False) -> None:
+    """Raises: Refused: as `why_not_made`."""
+    if (reason := why_not_made(engine, device, anew)) is not None:
+        raise Refused(f"{engine.name}: {reason}", "docs/how-to/without-a-network.md shows how")
 
 
 def check(engine: EngineProfile, device: str, engine_python: Path | None = None, name: str | None = None) -> None:
@@ -82,8 +89,7 @@ def check(engine: EngineProfile, device: str, engine_python: Path | None = None,
     """
     if yours(engine, device, engine_python, name) is not None:
         return
-    if (reason := why_not_made(engine, device)) is not None:
-        raise Refused(f"{engine.name}: {reason}", "docs/how-to/without-a-network.md shows how")
+    refuse_without_index(engine, device)
     if existing(planned := plan(engine, device)) is None:
         installer.require_uv()
         make_root(planned.folder.parent)

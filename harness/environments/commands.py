@@ -14,6 +14,7 @@ from innerloop.harness.cli.output import print_json, say
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import size
 from innerloop.harness.environments import build, registered
+from innerloop.harness.environments.choose import refuse_without_index
 from innerloop.harness.environments.folders import environments_folder
 from innerloop.harness.environments.listing import listed, made
 
@@ -148,6 +149,7 @@ def make(name: str, device: str, recreate: bool, only_look: bool = False) -> Non
         if not able and not only_look:
             raise engines.refuse(engine, machine)
         device = able[0] if able else next(iter(engine.environments))
+    refuse_without_index(engine, device, recreate)
     if only_look:
         planned, packages = build.look_up(engine, device, say=say)
         say(*packages)

@@ -55,7 +55,7 @@ def refuse_too_few_versions(what: str, candidates: Sequence[Candidate]) -> None:
     """Raises: Refused: there are fewer than two."""
     if len(candidates) < 2:
         names = ", ".join(one.name for one in candidates) or "none"
-        raise Refused(f"bisect needs at least two versions; {what} contains {names}")
+        raise Refused(f"bisect needs at least two versions of {what}; got {names}")
 
 
 def bisection_of(what: str, candidates: Sequence[Candidate], asked: Asked, machine: Machine) -> Manifest:

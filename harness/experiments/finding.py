@@ -265,7 +265,7 @@ def _notes(judged: Sequence[Judged], options: Mapping[str, Any]) -> Iterator[str
         if one.disturbed:
             yield (
                 f"{load}: {one.disturbed} of {probes} not counted: something other than the engine slowed the machine "
-                "(`innerloop show` of the run says what)"
+                "(innerloop show of the run says what)"
             )
         if one.aborted:
             yield f"{load}: {one.aborted} of {probes} did not finish"

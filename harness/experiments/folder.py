@@ -11,7 +11,7 @@ from typing import Any
 
 from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.reading import read_json
+from innerloop.harness.cli.reading import is_there, read_json
 from innerloop.harness.experiments.sound import odd, unsound
 from innerloop.harness.schema.experiment import VERSION, Event, Manifest
 from innerloop.harness.store import journal
@@ -27,7 +27,7 @@ LOOKED_AT_S = 0.2  # for which another process may hold the lock only to look wh
 def holds_experiment(path: Path) -> bool:
     """Whether a path is an experiment's folder."""
     try:
-        return (path / MANIFEST).is_file()
+        return is_there(path / MANIFEST)
     except OSError:  # another user's folder
         return False
 
@@ -44,7 +44,7 @@ def read_manifest(folder: Path) -> Manifest:
         Refused: the folder holds no experiment, or one of another version.
     """
     path = folder / MANIFEST
-    if not path.is_file():
+    if not is_there(path):
         raise Refused(f"{folder} is not an experiment: it has no {MANIFEST}")
     try:
         found = typed(Manifest, read_json(path, str(path)))

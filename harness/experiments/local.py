@@ -27,6 +27,7 @@ from innerloop.harness.experiments.stopping import by_key, sides_of, two_sided
 from innerloop.harness.machine import this_machine
 from innerloop.harness.machine.state import host_state
 from innerloop.harness.profiling.choice import choose
+from innerloop.harness.report.comparison import short_name
 from innerloop.harness.result.codes import suspect_codes
 from innerloop.harness.result.exit_code import interrupted
 from innerloop.harness.result.figures import FIGURES, value_of, values_of
@@ -281,7 +282,7 @@ def so_far(manifest: Manifest, events: Sequence[Event]) -> str | None:
     if not told:
         return None
     until = "" if manifest.until is None else f"; stops at ±{share(manifest.until)}"
-    return f"{metric} so far: {', '.join(told)}{until}"
+    return f"{short_name(metric)} so far: {', '.join(told)}{until}"
 
 
 def _ratio_so_far(manifest: Manifest, events: Sequence[Event], metric: str) -> str | None:
@@ -290,9 +291,8 @@ def _ratio_so_far(manifest: Manifest, events: Sequence[Event], metric: str) -> s
         return None
     ratio = paired_ratio(a, b) if manifest.until is None else looks_interval(a, b, manifest.blocks)
     bounds = "" if ratio.low is None else f" ({ends(ratio.low, ratio.high, partial(number, digits=4))})"
-    until = "" if manifest.until is None else f"; until ±{share(manifest.until)}"
-    trials = "1 trial" if len(a) == 1 else f"{len(a)} trials"
-    return f"{metric}, B / A after {trials}: {number(ratio.estimate, 4)}{bounds}{until}"
+    until = "" if manifest.until is None else f"; stops at ±{share(manifest.until)}"
+    return f"{short_name(metric)}, B / A after trial {len(a)}: {number(ratio.estimate, 4)}{bounds}{until}"
 
 
 def _ended(events: Sequence[Event]) -> list[Event]:

@@ -20,6 +20,7 @@ from innerloop.harness.experiments.blocks import A, B, seconds_between, whole_bl
 from innerloop.harness.experiments.folder import RUNS, read_events, read_manifest
 from innerloop.harness.experiments.output import Output
 from innerloop.harness.report.noise import print_noise
+from innerloop.harness.result.codes import DOUBTS
 from innerloop.harness.result.figures import FIGURES, TOO_FEW, too_few, value_of, values_of
 from innerloop.harness.result.identity import key_of
 from innerloop.harness.result.reasons import makes_suspect
@@ -107,7 +108,7 @@ def _notes(results: Sequence[Result]) -> list[str]:
     for result in results:
         for code in dict.fromkeys(reason.code for reason in result.reasons if makes_suspect(reason)):
             found[code] = found.get(code, 0) + 1
-    return [f"{count} of {len(results)} runs are suspect: {code}" for code, count in found.items()]
+    return [f"{DOUBTS[code].text} ({count} of {len(results)} runs; {code})" for code, count in found.items()]
 
 
 def block_seconds(manifest: Manifest, events: Sequence[Event]) -> float | None:

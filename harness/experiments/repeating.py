@@ -29,7 +29,7 @@ def commands(manifest: Manifest) -> list[str]:
     paths = dict.fromkeys(path for words in _cells(manifest) for path in _own_files(words))
     # A line break in a path would end the comment.
     files = ", ".join(path if path.isprintable() else repr(path) for path in paths)
-    said = [f"# needs {files}: a run's page writes it (innerloop report --runs)"] if files else []
+    said = [f"# needs {files}; see the page of a run (innerloop report --runs)"] if files else []
     return [*said, *LINES.get(manifest.design, _of_runs)(manifest)]
 
 

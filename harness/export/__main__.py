@@ -60,7 +60,7 @@ def export(arguments: argparse.Namespace) -> int:
         raise Refused(f"{run} contains one run per layer; name one of its subfolders")
     stored = stored.in_folder()
     if stored.kind == "nothing":
-        raise Refused(f"{stored.path} is not a run: it has neither result.json nor job.json")
+        raise store.no_run(stored.path)
     path = arguments.out or stored.path / (replay.STEPS_FILE if arguments.form == "steps" else replay.MOONCAKE_FILE)
     folder = path.absolute().parent
     if folder.is_dir() and not os.access(folder, os.W_OK):

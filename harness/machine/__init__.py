@@ -110,13 +110,14 @@ class NoHome(Refused):
 
 
 def cache_folder() -> Path:
-    """Where environments and checkpoints are kept: $INNERLOOP_HOME, else the user's cache folder. Not created here.
+    """Where environments and checkpoints are kept: $INNERLOOP_HOME, else, or where that is blank, the user's cache
+    folder. Not created here.
 
     Raises:
         NoHome: the user has none, as in some containers. Refused: INNERLOOP_HOME names one of nobody.
     """
-    chosen = os.environ.get("INNERLOOP_HOME")
-    if chosen:
+    chosen = os.environ.get("INNERLOOP_HOME", "")
+    if chosen.strip():
         whole = Path(os.path.expanduser(chosen))
         if whole.parts[0].startswith("~"):
             raise Refused(f"INNERLOOP_HOME is {chosen}: there is no such user", "set it to a folder")

@@ -19,6 +19,7 @@ from innerloop.harness.pages.specs import CONFIG
 from innerloop.harness.pages.terms import Definition, defined
 
 UNIT = re.compile(r"(?<=\d) (?=(?:%|s|ms|µs|ns|[KMG]i?B|GB/s|J|W|MHz|°C)(?![\w]))")  # a number keeps its unit
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 MARK = re.compile(r"\{\{(\w+)\}\}")
 IN_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -58,6 +59,11 @@ def read(name: str) -> str:
 def text(given: str) -> str:
     """Somebody's text as HTML shows it: no markup, and no control character that acts on what stands beside it."""
     return escape(UNIT.sub("\u00a0", printable(given)), quote=True)
+
+
+def command_line(given: str) -> str:
+    """A command line as text to copy: each space stays one, and no option is broken at its hyphens."""
+    return OPTION.sub(r"<span>\g<0></span>", escape(printable(given), quote=True))
 
 
 def in_script(data: Any) -> str:
@@ -179,7 +185,7 @@ class Writer:
             rows = "".join(f"<div><dt>{self.label(one)}</dt><dd>{text(value)}</dd></div>" for one, value in part.rows)
             return f'<dl class="facts">{rows}</dl>' if rows else ""
         if isinstance(part, Command):
-            lines = "\n".join(map(text, part.lines))
+            lines = "\n".join(map(command_line, part.lines))
             note = f'<p class="note">{text(part.note)}</p>' if part.note else ""
             return (
                 f'<div class="command"><button type="button" class="copy">Copy</button><pre>{lines}</pre></div>{note}'

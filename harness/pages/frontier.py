@@ -93,7 +93,7 @@ def pareto_chart(known: Sequence[SweepCell]) -> Chart:
     return Chart(
         "pareto",
         Label("Frontier", "frontier"),
-        specs.layered(*([boxes] if boxed else []), line, points, names, encoding={}, series=shown),
+        specs.layered(*([boxes] if boxed else []), line, names, points, encoding={}, series=shown),
         columns,
         {"cell": "cell", "series": "state", "x": X, "x0": "low", "x1": "high", "y": Y, "y0": "low", "y1": "high"},
         "Throughput per device vs. interactivity, with interval boxes",

@@ -24,8 +24,7 @@ from innerloop.harness.pages.parts import (
 )
 from innerloop.harness.pages.summary import TONES, capital
 from innerloop.harness.pages.thin import plain
-from innerloop.harness.pages.why import ROOM
-from innerloop.harness.report.layers import WHAT, by_chance, doubts, remarks, rung_s, signed
+from innerloop.harness.report.layers import TAKEN, WHAT, by_chance, doubts, remarks, rung_s, signed
 from innerloop.harness.schema.waterfall import LayerRow, Waterfall
 
 SERIES = (
@@ -119,7 +118,8 @@ def parts(found: Waterfall, known: Sequence[LayerRow]) -> Iterator[Part]:
         Label("Layer"), Label("tokens/s"), Label(unit, "per_step" if by_step else "token_time"),
         Label("added", "added"), Label("of all"), Label("95 % of ratio to below", "interval"),
     ]  # fmt: skip
-    said = [line for line in remarks(found) if not any(rung.reason and rung.reason in line for rung in found.rungs)]
+    elsewhere = (TAKEN, *(f"{rung.name}: {rung.reason}" for rung in found.rungs if rung.reason))  # on the page
+    said = [line for line in remarks(found) if not line.startswith(elsewhere)]
     yield filled(Table(columns, rows, note=" ".join(f"{capital(line)}." for line in said)))
 
 
@@ -140,7 +140,7 @@ def waterfall(found: Waterfall, known: Sequence[LayerRow], by_step: bool) -> Cha
     unit = "time per step" if by_step else "time per output token"
     y = {"field": "rung", "type": "nominal", "sort": None, "axis": specs.axis(None)}
     most = max((*columns["from"], *columns["to"]), default=1.0)
-    x = specs.quantitative("from", None, None, {"zero": True, "domainMax": most * ROOM}) | {
+    x = specs.quantitative("from", None, None, specs.with_room(most)) | {
         "axis": specs.across(unit, specs.DURATION_LABELS, grid=True)
     }
     signed_text = f"(datum.added < 0 ? '' : '+') + {specs.DURATION.format('datum.added')} + datum.chance"

@@ -59,7 +59,7 @@ def found_rate_page(found: FindRate, name: str, commands: Sequence[str] = ()) ->
         )
         for one in loads
     ]
-    names = [unit, "", *(f"within {limit}" for limit in limits), "goodput", "output tokens/s", "probes"]
+    names = [unit, "limits", *(f"within {limit}" for limit in limits), "goodput", "output tokens/s", "probes"]
     note = " ".join(f"{capital(line)}." for line in rate_texts.remarks(found))
     parts: list[Part] = []
     for place, limit in enumerate(found.limits):
@@ -69,7 +69,7 @@ def found_rate_page(found: FindRate, name: str, commands: Sequence[str] = ()) ->
         if any(one is not None for one in shares.values()):
             parts.append(bars(f"kept{place}", title, shares, unit, held))
     parts.append(filled(Table([Label(one) for one in names], rows, left=2, note=note)))
-    section = Section("loads", "Loads that were tried", parts)
+    section = Section("loads", "Loads tried", parts)
     engine = " ".join(word for word in (found.engine.name, found.engine.version) if word)
     title = " · ".join(word for word in (engine, found.model, found.workload) if word)
     within = ", ".join(f"{limit.name} {seconds(limit.limit_s)}" for limit in found.limits)

@@ -50,6 +50,7 @@ CONFIG: Spec = {
     "text": {"color": "@ink", "fontSize": 11},
 }
 
+TEXT = 72  # pixels: a text behind a bar
 _S = "(abs({0}) >= 0.9995 ? format({0}, ',.3r') + ' s' : abs({0}) >= 0.9995e-3 ? format({0} * 1e3, ',.3r') + ' ms'"
 DURATION = _S + " : {0} == 0 ? '0 s' : format({0} * 1e6, ',.3r') + ' µs')"
 _N = "(abs({0}) >= 1000 ? replace(format({0}, ',.0f'), /,/g, '\u202f') : format({0}, '.3~r'))"
@@ -96,6 +97,11 @@ def quantitative(field: str, title: str | None, labels: str | None, scale: Mappi
         "axis": axis(title, labels),
         **({"scale": dict(scale)} if scale else {}),
     }
+
+
+def with_room(most: float) -> Spec:
+    """A scale from 0 to `most`, with room for a text behind the longest bar however wide the chart is."""
+    return {"zero": True, "domainMax": {"expr": f"{most!r} * width / max(width - {TEXT}, width / 2)"}}
 
 
 def zoomed(field: str, axis_: Spec, place: str = "x") -> Spec:

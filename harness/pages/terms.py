@@ -112,9 +112,9 @@ OWN = {
     "level_shift": ("level shift", "the moment at which step time for steps of the same composition changed suddenly"),
     "throttling": ("lowered clocks", "a device reported a reason for lowered clocks other than being idle"),
     "suspect": ("suspect", "something was observed that makes some of the figures doubtful; each reason says which"),
-    "power": ("power", "of the whole device, as its driver reports it"),
-    "clock": ("clock", "of the streaming multiprocessors (SM)"),
-    "temperature": ("temperature", "of the GPU's die"),
+    "power": ("power", "what the whole device draws, as its driver reports it"),
+    "clock": ("clock", "clock rate of the GPU's streaming multiprocessors (SM)"),
+    "temperature": ("temperature", "temperature of the GPU's die"),
     "utilization": ("utilization", "time in which any kernel ran, however much of the device it used"),
     "cores": ("cores", "CPU time used per second of wall time"),
 }

@@ -14,7 +14,6 @@ from innerloop.harness.report.comparison import COEFFICIENTS
 from innerloop.harness.report.steps import short
 from innerloop.harness.schema.comparison import Decomposition, Estimate
 
-ROOM = 1.2  # of a scale whose bars have a text behind them
 PHASES = {"rest": "other host time", "gap": "between steps"}
 
 
@@ -63,7 +62,7 @@ def bridge(found: Decomposition) -> Chart:
     }
     most = max((high for _, _, _, high, _ in rows), default=1.0)
     y = {"field": "part", "type": "nominal", "sort": None, "axis": specs.axis(None)}
-    x = specs.quantitative("from", None, None, {"zero": True, "domainMax": most * ROOM}) | {
+    x = specs.quantitative("from", None, None, specs.with_room(most)) | {
         "axis": specs.across("step time per output token", specs.DURATION_LABELS, grid=True)
     }
     bars = {

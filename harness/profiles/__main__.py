@@ -33,7 +33,7 @@ def parser() -> CommandLine:
     listing = verbs.add_parser("list", help="list the profiles shipped with innerloop, with their titles")
     listing.add_argument("kind", nargs="?", metavar="KIND", help="default: all kinds")
     show = verbs.add_parser("show", help="print a profile's YAML, or with --json its parsed values")
-    show.add_argument("kind", metavar="KIND")
+    show.add_argument("kind", nargs="?", metavar="KIND", help="may be left out if one profile has the name")
     show.add_argument("name", metavar="NAME")
     check = verbs.add_parser("check", help="check your own files; exit code 2 if anything is wrong")
     check.add_argument("files", nargs="+", type=path_of, metavar="FILE")
@@ -61,7 +61,7 @@ def do(arguments: argparse.Namespace) -> int:
         chosen = [kinds.kind_of(arguments.kind)] if arguments.kind else [*kinds.KINDS.values()]
         list_profiles([one for kind in chosen for one in kinds.shipped(kind)], arguments.json)
         return EXIT_OK
-    kind = kinds.kind_of(arguments.kind)
+    kind = kinds.kind_of(arguments.kind) if arguments.kind else kinds.kind_with(arguments.name)
     if arguments.verb == "schema":
         print_json(kinds.json_schema(kind), "profile_schema")
     elif arguments.json:

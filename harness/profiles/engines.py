@@ -41,8 +41,8 @@ def load_engine(name: str) -> EngineProfile:
     if name not in own and name in installed:
         return plugins.installed_profile(installed[name])
     if name not in own:
-        folder = f"; for the plug-in in the folder {name}, use ./{name}" if Path(name).is_dir() else ""
-        raise Refused(f"--engine: there is no engine {name!r}{folder or nearest(name, sorted({*own, *installed}))}")
+        folder = f"; for the plug-in in the folder {name}, use ./{name}" if name and Path(name).is_dir() else ""
+        raise Refused(f"there is no engine {name!r}{folder or nearest(name, sorted({*own, *installed}))}")
     source = f"profiles/engines/{name}.yaml"
     engine = validate(EngineProfile, read_mapping(FOLDER / f"{name}.yaml", source), source)
     if engine.name != name:

@@ -68,6 +68,21 @@ def kind_of(name: str) -> Kind:
     raise Refused(f"there is no profile kind {name!r}{nearest(name, KINDS)}")
 
 
+def kind_with(name: str) -> Kind:
+    """The kind of the shipped profile of that name.
+
+    Raises:
+        Refused: there is none, or several kinds have one.
+    """
+    found = [kind for kind in KINDS.values() if name in names(kind.family)]
+    if len(found) > 1:
+        raise Refused(f"{name} is the name of several profiles; give a kind: {', '.join(kind.name for kind in found)}")
+    if not found:
+        known = [one for kind in KINDS.values() for one in names(kind.family)]
+        raise Refused(f"there is no profile {name!r}{nearest(name, known)}", "list them with innerloop profiles list")
+    return found[0]
+
+
 class Shipped(TypedDict):
     """A profile that comes with innerloop, as JSON data."""
 

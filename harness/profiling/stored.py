@@ -8,7 +8,9 @@ import numpy as np
 
 from innerloop.harness.analysis.compositions import Kernels, Run, run_of_pass
 from innerloop.harness.analysis.kernel_classes import CLASSES
+from innerloop.harness.cli.reading import is_there
 from innerloop.harness.profiling.events import FILE
+from innerloop.harness.store import parquet
 from innerloop.harness.store.tables import read_tables
 
 PASSES = ("profile-kernels", "profile-nsys")  # folders of passes that see kernels
@@ -16,8 +18,12 @@ PASSES = ("profile-kernels", "profile-nsys")  # folders of passes that see kerne
 
 def captured_steps(run: Path) -> Run | None:
     """The captured steps of a run's pass with their time by kernel class; None where it has no such pass, or no step of
-    it is whole."""
-    folder = next((run / name for name in PASSES if (run / name / FILE).is_file()), None)
+    it is whole.
+
+    Raises:
+        Refused: what lies there is damaged.
+    """
+    folder = next((run / name for name in PASSES if is_there(run / name / FILE)), None)
     if folder is None:
         return None
     tables = read_tables(folder)
@@ -28,7 +34,16 @@ def captured_steps(run: Path) -> Run | None:
 
 
 def read_kernels(path: Path) -> Kernels:
-    """The kernels of a file of `events.write` that belong to a step."""
+    """The kernels of a file of `events.write` that belong to a step.
+
+    Raises:
+        Refused: it is damaged.
+    """
+    with parquet.damage(path):
+        return _read_kernels(path)
+
+
+def _read_kernels(path: Path) -> Kernels:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 

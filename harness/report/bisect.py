@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, ends, number, share
+from innerloop.harness.cli.words import NONE, counted, ends, number, share, visible
 from innerloop.harness.report import comparison
 from innerloop.harness.report.layers import STYLE
 from innerloop.harness.report.tables import section, table
@@ -23,7 +23,7 @@ def print_bisect(found: Bisect, folder: Path | None = None, console: Console | N
 def parts(found: Bisect, folder: Path | None) -> Iterator[RenderableType]:
     yield Text(f"innerloop {found.innerloop_version} · bisect {found.what} · {found.metric}", style="bold")
     status = Text(found.status.upper(), style=STYLE.get(found.status, "bold red"))
-    yield status.append(f"  {found.trials} trials of two runs", style="default not bold")
+    yield status.append(f"  {counted(found.trials, 'trial')} of two runs", style="default not bold")
     yield Text(verdict(found), style="bold")
     yield section("versions", versions(found))
     yield Text("")
@@ -36,7 +36,7 @@ def parts(found: Bisect, folder: Path | None) -> Iterator[RenderableType]:
         yield section(f"{found.culprit} (B) vs. {found.before} (A)", Group(*comparison.parts(found.why)))
     if folder is not None:
         yield Text("")
-        yield Text(str(folder), style="bold")
+        yield Text(visible(str(folder)), style="bold")
 
 
 def verdict(found: Bisect) -> str:
@@ -50,7 +50,7 @@ def verdict(found: Bisect) -> str:
         return f"{found.culprit}: {loss}with probability {sure}"
     if found.verdict == "no culprit":
         return f"no culprit: no version is {share(found.effect)} or more slower than the first, with probability {sure}"
-    return f"undecided after {found.trials} trials: the most likely answer has probability {sure}"
+    return f"undecided after {counted(found.trials, 'trial')}: the most likely answer has probability {sure}"
 
 
 def versions(found: Bisect) -> RenderableType:

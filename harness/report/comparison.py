@@ -11,7 +11,7 @@ from rich.text import Text
 from innerloop.harness.analysis.kernel_classes import TITLES
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.tables import FittedTable
-from innerloop.harness.cli.words import NONE, ends, number, seconds, share, visible
+from innerloop.harness.cli.words import NONE, counted, ends, number, seconds, share, visible
 from innerloop.harness.report.steps import short
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.result.figures import TOO_FEW
@@ -70,7 +70,7 @@ def doubts(one: Side) -> Iterator[str]:
     for code in dict.fromkeys(doubt.code for doubt in one.doubts):
         found = [doubt for doubt in one.doubts if doubt.code == code]
         of = "" if len(one.runs) == 1 else f", {len(found)} of {len(one.runs)} runs"
-        yield f"{code}: {found[0].detail} ({found[0].run}{of})"
+        yield f"{code}: {found[0].detail} ({visible(found[0].run)}{of})"
 
 
 def side(name: str, one: Side) -> Text:
@@ -135,7 +135,7 @@ def figures(found: Comparison) -> RenderableType:
         told = f"the smallest difference in {short_name(found.metric)} that these {found.trials} trials could detect"
         lines.append(Text(f"{told}: {share(found.figures[0].smallest_visible)}", style="dim"))
     if found.trials_needed is not None:
-        lines.append(Text(f"about {number(found.trials_needed)} trials give an interval of ±1 %", style="dim"))
+        lines.append(Text(f"about {counted(found.trials_needed, 'trial')} would give an interval of ±1 %", style="dim"))
     if found.margin_source == "noise":
         margin = share(found.margin)
         words = f"differences up to {margin} are ignored: two identical runs differ by that much here"
@@ -214,7 +214,8 @@ def why(found: Decomposition) -> RenderableType:
     if found.kernels is not None:
         lines += [Text(""), *by_kernel_class(found.kernels)]
     if found.changed:
-        lines += [Text(""), Text("steps that changed most, per 1000 tokens", style="dim"), changed(found.changed)]
+        title = f"steps that changed most, per {number(1000)} output tokens"
+        lines += [Text(""), Text(title, style="dim"), changed(found.changed)]
     return Group(*lines)
 
 

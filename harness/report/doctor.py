@@ -50,18 +50,23 @@ def print_examination(found: Examination, console: Console) -> None:
     if found.default_engine:
         say("* the default engine")
     else:
-        say("No engine runs here. What each one needs:")
+        say("There is no default engine here. What each engine needs:")
         for engine in found.engines:
             say(as_called(f"  {engine.name}: {engine.needs}"))
     say()
     if found.environments:
         made = [(one.name, one.state, one.version or "-", size(one.bytes)) for one in found.environments]
         print_list(console, ("environment", "state", "engine version", "size"), made, right=("size",))
-    else:
+    elif found.uv is not None and not found.no_index:
         hint = as_called("innerloop environments create ENGINE")
-        say(f"no environments yet; a run creates the one it needs, or create one with {hint}")
-    if found.uv is None:
-        say("uv is missing, so environments cannot be created; pip install uv")
+        say(f"no environments yet; a run creates the one it needs from a package index, or create one with {hint}")
+    else:
+        say("no environments yet")
+    instead = as_called("innerloop environments register NAME --engine ENGINE --python PATH")
+    if found.no_index:
+        say(f"pip is told to use no index, so environments cannot be created; register one that is here: {instead}")
+    elif found.uv is None:
+        say(f"uv is missing, so environments cannot be created; pip install uv, or register one: {instead}")
 
 
 def described(engine: EngineHere) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, ends, number, seconds, share
+from innerloop.harness.cli.words import NONE, ends, number, seconds, share, visible
 from innerloop.harness.report.layers import STYLE as RUN_STYLE
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.comparison import Estimate
@@ -49,7 +49,7 @@ def parts(found: FindRate, folder: Path | None) -> Iterator[RenderableType]:
         yield Text(f"! {note}", style="yellow")
     if folder is not None:
         yield Text("")
-        yield Text(str(folder), style="bold")
+        yield Text(visible(str(folder)), style="bold")
 
 
 def standing(found: FindRate) -> str:
@@ -73,12 +73,14 @@ def answer(found: FindRate) -> str:
 def probes(found: FindRate) -> RenderableType:
     """A line a load, the lowest first."""
     names = [limit.name for limit in found.limits]
-    rows = table(UNIT[found.over], "", *(f"within {name}" for name in names), "goodput", "tokens/s", "probes", left=2)
+    rows = table(
+        UNIT[found.over], "limits", *(f"within {name}" for name in names), "goodput", "tokens/s", "probes", left=2
+    )
     for one in sorted(found.loads, key=lambda load: load.load):
         shares = [kept(one.kept.get(name)) for name in names]
-        figures = (number(one.goodput), number(one.output_tokens_per_s), str(len(one.runs)))
+        cells = (number(one.goodput), number(one.output_tokens_per_s), str(len(one.runs)))
         style = "bold" if one.load == found.answer else None
-        rows.add_row(marked(one), verdict(one), *shares, *figures, style=style)
+        rows.add_row(marked(one), verdict(one), *shares, *cells, style=style)
     return rows
 
 
@@ -105,6 +107,7 @@ def percent(of: float | None) -> str:
 
 def remarks(found: FindRate) -> Iterator[str]:
     yield "within: share of requests within the limit, with its 95 % interval"
+    yield "goodput: requests/s that met all limits"
     yield "a limit is met if that interval lies at or above its quantile"
     suspect = sum(one.suspect for one in found.loads)
     if suspect:

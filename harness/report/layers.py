@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, number, seconds, share
+from innerloop.harness.cli.words import NONE, number, seconds, share, visible
 from innerloop.harness.report.doubts import kinds
 from innerloop.harness.report.tables import table
 from innerloop.harness.schema.waterfall import LayerRow, Waterfall
@@ -38,7 +38,7 @@ def waterfall(found: Waterfall, folder: Path | None = None) -> RenderableType:
     parts += [Text(line, style="dim") for line in remarks(found)]
     parts += [Text(f"! {line}", style="yellow") for rung in found.rungs for line in doubts(rung)]
     if folder is not None:
-        parts += [Text(""), Text(str(folder), style="bold")]
+        parts += [Text(""), Text(visible(str(folder)), style="bold")]
         names = [run.folder for rung in found.rungs for run in rung.runs]
         file = "document.json" if any("/" in name for name in names) else "waterfall.json"
         parts.append(Padding(Text("  ".join([file, *names]), style="dim"), (0, 0, 0, 2), expand=False))

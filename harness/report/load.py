@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 
-from innerloop.harness.cli.words import number, seconds, share
+from innerloop.harness.cli.words import counted, number, seconds, share
 from innerloop.harness.report.quantiles import footnote
 from innerloop.harness.report.tables import ALIGNED, section, table
 from innerloop.harness.result.load import replay_changes
@@ -23,7 +23,7 @@ def load_facts(workload: Workload | None) -> Iterator[tuple[str, str]]:
         return
     if workload.replayed is not None:
         of = workload.replayed
-        yield "trace", f"{of.format}, {number(of.replayed)} requests from {number(of.rows)} rows"
+        yield "trace", f"{of.format}, {counted(of.replayed, 'request')} from {counted(of.rows, 'row')}"
     if workload.sessions is not None:
         yield "sessions", f"{number(workload.sessions)}, {number(workload.requests)} turns"
 

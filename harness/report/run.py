@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, assignments, cores, number, seconds, share, size, visible
+from innerloop.harness.cli.words import NONE, assignments, cores, counted, number, seconds, share, size, visible
 from innerloop.harness.report.doubts import failure, warnings
 from innerloop.harness.report.goodput import goodput
 from innerloop.harness.report.load import by_class, cache_facts, load_facts, speculation_facts
@@ -118,9 +118,12 @@ def _done(result: Result) -> str:
         return "nothing was measured"
     preempted = [("preemptions", counts.preemptions)]
     if result.failure is None and result.workload is not None and result.workload.duration_s is not None:
-        text, extras = f"{number(counts.finished)} requests finished", [("running at the end", counts.cut), *preempted]
+        text, extras = (
+            f"{counted(counts.finished, 'request')} finished",
+            [("running at the end", counts.cut), *preempted],
+        )
     else:
-        text = f"{number(counts.finished)} of {number(counts.requests)} requests finished"
+        text = f"{number(counts.finished)} of {counted(counts.requests, 'request')} finished"
         extras = [("cut off", counts.cut), ("not sent", counts.unsent), *preempted]
     extra = [f"{number(count)} {what}" for what, count in extras if count]
     return text + (f" ({', '.join(extra)})" if extra else "")
@@ -145,7 +148,7 @@ def speed(result: Result) -> RenderableType:
     for label, figures in rows.items():
         rates.add_row(label, *map(number, figures))
     steady_line = (
-        f"steady: {seconds(steady.duration_s)}, {number(steady.steps)} steps, {RULES[steady.rule]}"
+        f"steady: {seconds(steady.duration_s)}, {counted(steady.steps, 'step')}, {RULES[steady.rule]}"
         if steady.reason is None
         else f"no steady figures: {steady.reason}"
     )
@@ -291,7 +294,7 @@ def files(folder: Path) -> RenderableType:
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     names = [path.name for path in found if path.is_file() and path.name[0] != "."]
     names = sorted([*names, *(f"{path.name}/" for path in found if path.is_dir() and path.name.startswith("profile-"))])
-    where = Text.assemble("\n", (str(folder), "bold"))
+    where = Text.assemble("\n", (visible(str(folder)), "bold"))
     if not names:
         return where
-    return Group(where, Padding(Text("  ".join(names), style="dim"), (0, 0, 0, 2), expand=False))
+    return Group(where, Padding(Text("  ".join(map(visible, names)), style="dim"), (0, 0, 0, 2), expand=False))

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, assignments, ends, number, seconds, share, visible
+from innerloop.harness.cli.words import NONE, assignments, counted, ends, number, seconds, share, visible
 from innerloop.harness.report.quantiles import footnote, points
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.schema.investigation import (
@@ -49,7 +49,7 @@ def parts(found: Investigation) -> Iterator[RenderableType]:
     if not found.steps:
         yield Text("no steps were recorded")
         return
-    yield Text(f"{number(found.steps)} steps in {seconds(found.duration_s)}")
+    yield Text(f"{counted(found.steps, 'step')} in {seconds(found.duration_s)}")
     yield section("Slowest steps", slowest(found.slowest))
     yield section("Step time by composition", fits(found.fit_s))
     yield section("Preemptions", preemptions(found.preemptions))
@@ -125,8 +125,8 @@ def fits(by_kind: Mapping[str, FittedCosts]) -> RenderableType:
 
 def explained(fit: FittedCosts) -> str:
     if fit.r2 is None:
-        return f"{number(fit.rows)} steps, all with the same composition"
-    return f"{number(fit.rows)} steps; explains {share(fit.r2)} of the variance, RMS error {seconds(fit.rmse)}"
+        return f"{counted(fit.rows, 'step')}, all with the same composition"
+    return f"{counted(fit.rows, 'step')}; explains {share(fit.r2)} of the variance, RMS error {seconds(fit.rmse)}"
 
 
 def preemptions(found: Preemptions | None) -> RenderableType:
@@ -134,10 +134,8 @@ def preemptions(found: Preemptions | None) -> RenderableType:
         return Text("the engine does not report them", style="dim")
     if not found.count:
         return Text("none")
-    line = Text(
-        f"{number(found.count)} in {number(found.steps)} steps, {number(found.storm_count)} storms "
-        "of 3 or more close together"
-    )
+    storms = f"{counted(found.storm_count, 'storm')} of 3 or more close together"
+    line = Text(f"{number(found.count)} in {counted(found.steps, 'step')}, {storms}")
     if not found.storms:
         return line
     out = table("at", "lasted", "steps", "preempted", "KV cache", "of all prefill", left=0)

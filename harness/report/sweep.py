@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, ends, number, seconds
+from innerloop.harness.cli.words import NONE, counted, ends, number, seconds, visible
 from innerloop.harness.report.layers import STYLE
 from innerloop.harness.report.tables import section, table
 from innerloop.harness.result.codes import DOUBTS
@@ -41,7 +41,7 @@ def parts(found: Sweep, folder: Path | None) -> Iterator[RenderableType]:
         yield Text(f"! {line}", style="yellow")
     if folder is not None:
         yield Text("")
-        yield Text(str(folder), style="bold")
+        yield Text(visible(str(folder)), style="bold")
         yield Text("  document.json  runs/", style="dim")
 
 
@@ -51,7 +51,7 @@ def header(found: Sweep) -> RenderableType:
     status = Text(found.status.upper(), style=STYLE.get(found.status, "bold red"))
     counts = ", ".join(f"{count} {word(state)}" for state, count in found.counts.items())
     trials = "1 process" if found.trials == 1 else f"{found.trials} processes"
-    status.append(f"  {len(found.cells)} cells ({counts}), {trials} each", style="default not bold")
+    status.append(f"  {counted(len(found.cells), 'cell')} ({counts}), {trials} each", style="default not bold")
     return Group(first, status)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.words import NONE, number
+from innerloop.harness.cli.words import NONE, counted, number
 from innerloop.harness.report.sweep import word
 from innerloop.harness.report.tables import table
 from innerloop.harness.schema.sweep_plan import PlanOfSweep
@@ -30,7 +30,9 @@ def print_plan(plan: PlanOfSweep, console: Console) -> None:
     for reason, names in why.items():
         console.print(f"{reason}\n  {', '.join(names)}", style="dim", highlight=False)
     trials = "1 process" if plan.trials == 1 else f"{plan.trials} processes"
-    console.print(f"{len(plan.cells)} cells, {trials} each: {plan.runs} runs left, {plan.reused} reused")
+    console.print(
+        f"{counted(len(plan.cells), 'cell')}, {trials} each: {counted(plan.runs, 'run')} left, {plan.reused} reused"
+    )
     budget = (
         "" if plan.budget_minutes is None else f"; no new process starts after {number(plan.budget_minutes)} minutes"
     )

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
-from innerloop.harness.cli.words import NONE, number, seconds, share
+from innerloop.harness.cli.words import NONE, number, seconds, share, visible
 from innerloop.harness.report.comparison import SHORTER, footnotes
 from innerloop.harness.report.doubts import kinds
 from innerloop.harness.report.layers import STYLE
@@ -37,7 +37,7 @@ def parts(found: Trials, folder: Path | None) -> Iterator[RenderableType]:
         runs = [run.folder for load in found.loads for run in load.runs]
         shown = runs if len(runs) <= MOST_RUNS else [*runs[: MOST_RUNS - 1], f"... ({len(runs)})"]
         yield Text("")
-        yield Text(str(folder), style="bold")
+        yield Text(visible(str(folder)), style="bold")
         yield Padding(Text("  ".join(["document.json", *shown]), style="dim"), (0, 0, 0, 2), expand=False)
 
 

@@ -39,7 +39,7 @@ DOUBTS = {
     ),
     "cut_requests": Code("requests were still running when the window closed", "note", ("latency",)),
     "late_users": Code("users were still arriving during most of the window", "note"),
-    "missing_users": Code("some users had not come when the window closed"),
+    "missing_users": Code("some users had not arrived when the window closed"),
     "few_requests": Code("too few requests for high quantiles", "note", ("latency",)),
     "overloaded": Code("requests came faster than the engine could serve them", of_the_load=True),
     "drift": Code("step time drifted during the window", affects=(*SPEED, "energy")),

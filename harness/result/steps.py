@@ -27,7 +27,7 @@ def investigate(run: Path, slowest: int) -> Investigation:
         raise Refused(f"{run} contains one run per layer; name one of its subfolders")
     stored = stored.in_folder() if run.exists() else stored
     if stored.kind == "nothing":
-        raise Refused(f"{stored.path} is not a run: it has neither result.json nor job.json")
+        raise store.no_run(stored.path)
     result = stored.result() if stored.kind == "run" else None
     return findings(stored.path.name, stored.tables(), result, slowest)
 

@@ -125,7 +125,7 @@ class Kernels:
     steps: CountByStepKind
     wall_s_per_step: Annotated[ByStepKind, Figure("mean wall time", unit="s")]
     busy_s_per_step: Annotated[ByStepKind, Figure("mean time in which something ran", unit="s")]
-    launches_per_step: Annotated[ByStepKind, Figure("mean launches")]
+    launches_per_step: Annotated[ByStepKind, Figure("mean number of kernels launched in a step")]
     idle_share: Annotated[ByStepKind, Figure("time in which nothing ran", better="lower")]
     idle_gaps_s: IdleGaps
     total_ns: Annotated[CountByStepKind, Figure("sum of all kernels' times", unit="ns")]

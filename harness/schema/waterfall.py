@@ -74,13 +74,14 @@ class LayerRow:
         float | None, Figure("1 / s_per_output_token", unit="tokens/s", better="higher", null="`reason` says why")
     ] = None
     ms_per_step: Annotated[
-        float | None, Figure("per step of the core layer", unit="ms", null="layer core was not run")
+        float | None, Figure("time per step of the core layer", unit="ms", null="layer core was not run")
     ] = None
     added_s_per_output_token: Annotated[
         float | None, Figure("difference from the layer below", unit="s", null="`reason` says why")
     ] = None
     added_ms_per_step: Annotated[
-        float | None, Figure("the same per step of the core layer", unit="ms", null="layer core was not run")
+        float | None,
+        Figure("time added to the layer below, per step of the core layer", unit="ms", null="layer core was not run"),
     ] = None
     added_share: Annotated[float | None, Figure("of the outermost layer's time", null="`reason` says why")] = None
     ratio_to_below: Annotated[

@@ -38,7 +38,7 @@ class Counts:
 
     requests: Annotated[int, Figure("requests in the workload")]
     finished: Annotated[int, Figure("requests that got all their tokens")]
-    cut: Annotated[int, Figure("were still running when the window closed, or when the run died")]
+    cut: Annotated[int, Figure("requests that were still running when the window closed, or when the run died")]
     unsent: Annotated[int, Figure("were never due, or not yet submitted")]
     without_first_token: Annotated[
         int, Figure("were submitted but had no token when the window closed: they have no TTFT")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from innerloop.harness.cli.words import number, size
+from innerloop.harness.cli.words import counted, number, size
 from innerloop.harness.profiling.choice import TOOLS
 from innerloop.harness.profiling.tools import FROM
 from innerloop.harness.report.load import load_words
@@ -28,7 +28,7 @@ def print_plan(resolved: Plan, console: Console) -> None:
     rows.add_row("engine", f"{spec['engine']}, {spec['layer']} layer, on {spec['device']}")
     if resolved.why_not_here:
         rows.add_row("cannot run here", resolved.why_not_here)
-    missing = " (to be created)" if environment["lock"] else ""
+    missing = "" if not environment["lock"] else " (not here)" if resolved.why_not_here else " (to be created)"
     state = " (exists)" if environment["exists"] else missing
     rows.add_row("environment", environment["path"] + state)
     if environment.get("name"):
@@ -57,7 +57,9 @@ def print_plan(resolved: Plan, console: Console) -> None:
         if resolved.memory.room is not None:
             rows.add_row("", room_words(resolved.memory))
     rows.add_row("warm-up", f"rounds of {words(resolved.warmup)}")
-    rows.add_row("", f"at most {resolved.warmup_max_rounds} rounds; none starts after {resolved.warmup_max_s:g} s")
+    rows.add_row(
+        "", f"at most {counted(resolved.warmup_max_rounds, 'round')}; none starts after {resolved.warmup_max_s:g} s"
+    )
     rows.add_row("time", resolved.time.words())
     for line in resolved.time.basis:
         rows.add_row("", line)
@@ -109,7 +111,7 @@ def shown(name: str, value: Any) -> str:
 
 def words(described: Workload) -> str:
     prompt, output = described.prompt_tokens, described.output_tokens
-    users = f", {described.users} users" if described.users else ""
+    users = f", {counted(described.users, 'user')}" if described.users else ""
     lasts = f", {described.duration_s:g} s" if described.duration_s else ""
     prompts, outputs = (f"{one.min}" if one.min == one.max else f"{one.min} to {one.max}" for one in (prompt, output))
-    return f"{number(described.requests)} requests{users}{lasts}, prompts of {prompts} tokens, outputs of {outputs}"
+    return f"{counted(described.requests, 'request')}{users}{lasts}, prompts of {prompts} tokens, outputs of {outputs}"

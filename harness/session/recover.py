@@ -15,7 +15,7 @@ from innerloop.harness.analysis.chunks import said
 from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.output import tell
 from innerloop.harness.cli.reading import open_regular
-from innerloop.harness.cli.words import number
+from innerloop.harness.cli.words import counted
 from innerloop.harness.process.engine_log import blank_secrets, log_tail
 from innerloop.harness.result.build import build
 from innerloop.harness.result.keep import keep
@@ -160,7 +160,7 @@ def _requests(folder: Path, warm: bool) -> tuple[Workload | None, np.ndarray | N
 def _kept(tables: Tables) -> str:
     steps, tokens = len(tables.steps), int(tables.steps["output_tokens"].sum())
     return (
-        f"{number(steps)} steps and {number(tokens)} tokens had been recorded"
+        f"{counted(steps, 'step')} and {counted(tokens, 'token')} had been recorded"
         if steps
         else "nothing had been measured yet"
     )

@@ -9,6 +9,7 @@ from innerloop import harness
 from innerloop.harness import environments
 from innerloop.harness.environments import registered
 from innerloop.harness.environments.listing import listed
+from innerloop.harness.environments.pip_settings import nowhere
 from innerloop.harness.machine import Machine, cache_folder
 from innerloop.harness.machine.commit import own_commit
 from innerloop.harness.machine.uv import find_uv
@@ -57,7 +58,8 @@ class EnvironmentHere:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """All of it. uv: its path, None where it is not there. broken_plugins: why each is left out."""
+    """All of it. uv: its path, None where it is not there. no_index: pip is told to look for packages nowhere, so that
+    no environment can be created. broken_plugins: why each is left out."""
 
     innerloop: Innerloop
     machine: Machine
@@ -66,6 +68,7 @@ class Examination:
     broken_plugins: Mapping[str, str]
     environments: Sequence[EnvironmentHere]
     uv: str | None
+    no_index: bool
     telemetry: Inventory
 
     def describe(self) -> Document:
@@ -94,6 +97,7 @@ def examine(machine: Machine, named: Sequence[EngineProfile] = ()) -> Examinatio
             for one in listed()
         ],
         uv=find_uv(),
+        no_index=nowhere() is True,
         telemetry=inventory(),
     )
 

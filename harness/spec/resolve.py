@@ -161,13 +161,14 @@ def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine
     if request.environment is not None:
         return _registered(named, request, machine)
     kinds = machine.device_kinds() if device == "auto" else (device,)
-    candidates = [named] if named else engines.runnable(machine)
+    candidates, lacking = [named] if named else engines.runnable(machine), False
     for engine in candidates:
         for kind in kinds:
             if named is None and engines.substituted(engine, kind):
                 continue
             brought = own or registered.automatic(engine, kind) is not None
             if named is None and not brought and environments.why_not_made(engine, kind):
+                lacking = True
                 continue
             if engines.why_not(engine, machine, kind, own_python=brought) is None:
                 return engine, kind
@@ -177,6 +178,11 @@ def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine
             return named, planned[0]
     if named is None:
         where = "this machine" if device == "auto" else f"device {device} of this machine"
+        if lacking:
+            why = "no environment is here, and innerloop cannot create one, because pip is told to use no index"
+            raise Refused(
+                f"no engine runs on {where}: {why}", "docs/how-to/without-a-network.md shows how to register one"
+            )
         raise Refused(f"no engine runs on {where}", "innerloop doctor shows what each one needs")
     if device == "auto":
         raise engines.refuse(named, machine)

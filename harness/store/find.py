@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused, closest
+from innerloop.harness.cli.reading import is_there
 from innerloop.harness.store import result_file, waterfall_file
 from innerloop.harness.store.run_folder import EXPERIMENTS, MANIFEST, RUNS
 from innerloop.harness.store.stored import JOB, open
@@ -24,6 +25,8 @@ def find_run(name: str) -> Path:
     """
     if name == LAST:
         return newest()
+    if not name.strip():
+        raise Refused("the name of a run or an experiment is blank", "list them with innerloop runs")
     for path in (Path(name), RUNS / name, EXPERIMENTS / name, Path(os.path.expanduser(name))):
         if path.exists():
             return path
@@ -57,7 +60,7 @@ def _holds_run(folder: Path) -> bool:
 
 def _holds_experiment(folder: Path) -> bool:
     try:
-        return (folder / MANIFEST).is_file()
+        return is_there(folder / MANIFEST)
     except OSError:  # as above
         return False
 
@@ -69,7 +72,7 @@ def find_one(name: str) -> Path:
         Refused: there is none, or it is an experiment; says which runs that has.
     """
     path = find_run(name)
-    if not (path / MANIFEST).is_file():
+    if not is_there(path / MANIFEST):
         return path
     inside = path / RUNS
     runs = [str(inside / one.name) for one in folders(inside) if _holds_run(one)]

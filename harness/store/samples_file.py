@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from innerloop.harness.analysis.chunks import tick
+from innerloop.harness.cli.reading import is_there
 from innerloop.harness.store import parquet
 
 FILE = "telemetry.parquet"
@@ -23,7 +24,7 @@ def read_samples(folder: Path, names: Collection[str]) -> dict[str, Columns]:
         Refused: the file is damaged.
     """
     path = folder / FILE
-    if not path.exists():
+    if not is_there(path):
         return {}
     with parquet.damage(path):
         return _read(path, names)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.reading import read_json
+from innerloop.harness.cli.reading import is_there, read_json
 from innerloop.harness.store import result_file, waterfall_file
 from innerloop.harness.store.documents import plain
 from innerloop.harness.store.versions import Document
@@ -101,9 +101,16 @@ def open(path: Path) -> StoredRun | StoredLadder:
 
     Any other file that exists is taken for a result under another name; reading it tells.
     """
-    if (path / waterfall_file.FILE).exists() if path.is_dir() else path.name == waterfall_file.FILE:
+    if is_there(path / waterfall_file.FILE) if path.is_dir() else path.name == waterfall_file.FILE:
         return StoredLadder(path)
-    return _run_in(path) if path.is_dir() else StoredRun(path, "run" if path.exists() else "nothing")
+    return _run_in(path) if path.is_dir() else StoredRun(path, "run" if is_there(path) else "nothing")
+
+
+def no_run(folder: Path) -> Refused:
+    """What to say of a folder that is no run and, where it holds some, how to list them."""
+    holds = folder.is_dir() and any(one.is_dir() and _run_in(one).kind != "nothing" for one in folder.iterdir())
+    hint = [f"it holds runs; list them with innerloop runs {quote(str(folder))}"] if holds else []
+    return Refused(f"{folder} is not a run: it has neither {result_file.FILE} nor {JOB}", *hint)
 
 
 def read_job(folder: Path) -> Document:
@@ -114,24 +121,24 @@ def read_job(folder: Path) -> Document:
     """
     path = folder / JOB
     try:
-        if not os.path.lexists(path):
+        if not is_there(path):
             raise FileNotFoundError
         job = plain(read_json(path, str(path)))
         if not isinstance(job["spec"], dict):
             raise ValueError("its spec is not a mapping")
     except FileNotFoundError:
-        raise Refused(f"{folder} is not a run: it has neither {result_file.FILE} nor {JOB}") from None
+        raise no_run(folder) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused(f"{path} is not a valid job.json: {error}") from None
     return job
 
 
 def _run_in(folder: Path) -> StoredRun:
-    if (folder / result_file.FILE).exists():
+    if is_there(folder / result_file.FILE):
         return StoredRun(folder, "run")
-    if (folder / JOB).exists():
+    if is_there(folder / JOB):
         return StoredRun(folder, "pass" if _is_pass(folder) else "interrupted")
-    return StoredRun(folder, "records" if (folder / RECORDS).exists() else "nothing")
+    return StoredRun(folder, "records" if is_there(folder / RECORDS) else "nothing")
 
 
 def _is_pass(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from innerloop.harness.analysis.columns import known
 from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.analysis.unfinished import filled
 from innerloop.harness.cli.errors import Refused, told
-from innerloop.harness.cli.reading import read_json
+from innerloop.harness.cli.reading import is_there, read_json
 from innerloop.harness.schema.spec import VERSION
 from innerloop.harness.store import parquet
 from innerloop.harness.store.atomic import whole
@@ -137,11 +137,11 @@ def arrow_table(run_folder: Path, name: str) -> pa.Table:
 
     folder = Path(run_folder)
     path, identity = folder / f"{name}.parquet", identity_of(folder)
-    if path.exists():
+    if is_there(path):
         identity |= parquet.stored_identity(path)
     if name == "telemetry":
         columns = {parquet.RUN: pa.string(), "source": pa.string(), "time_ns": pa.int64(), "late_ns": pa.int64()}
-        return parquet.read_telemetry(path, identity) if path.exists() else pa.schema(columns).empty_table()
+        return parquet.read_telemetry(path, identity) if is_there(path) else pa.schema(columns).empty_table()
     rows, header = _table(folder, name)
     if name == "requests" and _raw(folder, name).exists():
         rows = filled(rows, _table(folder, "tokens")[0])
@@ -168,9 +168,9 @@ def _raw(run_folder: Path, name: str) -> Path:
 
 def _table(run_folder: Path, name: str) -> tuple[np.ndarray, dict[str, int]]:
     file = FILES[name][1]
-    if (raw := _raw(run_folder, name)).exists():
+    if is_there(raw := _raw(run_folder, name)):
         return _read_raw(raw, file)
-    if (path := run_folder / f"{name}.parquet").exists():
+    if is_there(path := run_folder / f"{name}.parquet"):
         return parquet.read(path, file)
     return np.empty(0, dtype=LAYOUT[file]), no_header()
 
@@ -178,6 +178,8 @@ def _table(run_folder: Path, name: str) -> tuple[np.ndarray, dict[str, int]]:
 def _read_raw(path: Path, file: str) -> tuple[np.ndarray, dict[str, int]]:
     """The whole records and the header of a raw file, also of one that is shorter than its header says, or of an
     earlier layout."""
+    if not path.is_file():
+        raise Refused(f"{path} is not a regular file")
     size = path.stat().st_size
     empty = np.empty(0, dtype=LAYOUT[file])
     if size < HEADER_BYTES:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,7 +81,7 @@ def test_on_a_terminal_lines_fit() -> None:
 
 def test_where_nothing_runs_it_says_what_each_engine_needs() -> None:
     shown = text(replace(CPU, os="darwin", arch="aarch64", libc=None))
-    assert "No engine runs here" in shown
+    assert "There is no default engine here" in shown
     assert "lmdeploy: Linux on x86-64" in shown
 
 
@@ -107,3 +109,28 @@ def test_device_telemetry_has_its_place() -> None:
 def test_an_engine_that_is_named_and_listed_anyway_is_listed_once():
     names = [engine.name for engine in examine(CPU, [load_engine("vllm")]).engines]
     assert names.count("vllm") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "can", "why"),
+    [
+        ({}, True, "a run creates the one it needs from a package index"),
+        ({"no_index": True}, False, "pip is told to use no index, so environments cannot be created"),
+        ({"uv": None}, False, "uv is missing, so environments cannot be created; pip install uv"),
+    ],
+)
+def test_it_promises_no_environment_that_cannot_be_created(changes: dict[str, Any], can: bool, why: str) -> None:
+    out = io.StringIO()
+    found = replace(examine(CPU), **{"no_index": False, "uv": "/bin/uv", **changes})
+    print_examination(found, PlainConsole(file=out, width=80, color_system=None))
+    assert why in out.getvalue()
+    assert ("environments create" in out.getvalue()) is can
+    assert ("environments register NAME" in out.getvalue()) is not can
+
+
+def test_without_an_index_the_json_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    assert not examine(CPU).describe()["no_index"]
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    assert examine(CPU).describe()["no_index"]

@@ -239,14 +239,41 @@ def test_a_job_of_wrong_kinds_is_refused(run_folder: RunFolder, capsys: pytest.C
     assert (folder / "trace" / "measure" / "steps.bin").exists()
 
 
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def nowhere(path: Path) -> None:
+    path.symlink_to("nothing")
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, loop, nowhere])
 @pytest.mark.parametrize("name", ["result.json", "job.json", "engine.log", "workload.npz", "steps.parquet"])
-def test_a_fifo_in_a_files_place_is_not_waited_for(run_folder: RunFolder, name: str) -> None:
+def test_what_is_no_file_in_a_files_place_is_neither_waited_for_nor_taken_for_missing(
+    run_folder: RunFolder, name: str, put: Callable[[Path], None]
+) -> None:
     folder = run_folder()
     (folder / name).unlink(missing_ok=True)
     if name == "steps.parquet":
         (folder / "trace" / "measure" / "steps.bin").unlink()
-    os.mkfifo(folder / name)
+    put(folder / name)
     assert main([str(folder), "--json"]) == (EXIT_OK if name in ("engine.log", "workload.npz") else EXIT_REFUSED)
+
+
+def test_of_a_folder_of_runs_it_says_how_to_list_them(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(finished.parent)]) == EXIT_REFUSED
+    said = capsys.readouterr().err
+    assert f"{finished.parent} is not a run: it has neither result.json nor job.json" in said
+    assert f"innerloop runs {finished.parent}" in said
+
+
+def test_a_newline_in_a_folders_name_breaks_no_line(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = finished.rename(finished.with_name("a\nb\x1b[2J"))
+    (odd / "c\nd").write_text("")
+    assert main([str(odd)]) == EXIT_OK
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "/a\\nb\\x1b[2J " in printed
+    assert " c\\nd " in printed
 
 
 def test_whether_a_harness_lives_does_not_hang_on_clocks(run_folder: RunFolder) -> None:

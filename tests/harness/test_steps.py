@@ -153,7 +153,7 @@ def test_of_a_ladder_a_run_is_to_be_named(tmp_path, capsys):
 def test_a_storm_has_a_row_of_its_own(offline_tables):
     offline_tables.steps["preempted"][[20, 21, 22]] = 2
     text = printed(findings("storm", offline_tables, None, 1))
-    assert "6 in 3 steps, 1 storms" in text
+    assert "6 in 3 steps, 1 storm of" in text
     assert "20 to 22" in text
 
 

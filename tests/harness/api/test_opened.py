@@ -11,7 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import innerloop as il
+from innerloop.harness.result.listing import line_of
+from innerloop.harness.store import journal
 from tests.harness.api.conftest import FIRST_VERSION
+from tests.harness.made import SPEEDS
 
 TABLES = ("steps", "tokens", "requests", "warmup_steps", "telemetry")
 
@@ -87,11 +90,46 @@ def test_several_layers_have_a_waterfall_and_runs() -> None:
     assert [run.result.spec.layer for run in found.runs] == layers
 
 
+def test_several_layers_and_an_experiment_have_the_status_that_a_list_shows(experiment: Callable[..., Path]) -> None:
+    layers = il.open(FIRST_VERSION / "ladder")
+    line = line_of(FIRST_VERSION / "ladder")
+    assert line is not None
+    assert layers.status == line.status == "suspect"
+    folder = experiment("e", A=SPEEDS)
+    assert il.open(folder).status == "ok"
+    (folder / journal.FILE).write_text("")
+    assert il.open(folder).status == "interrupted"
+    (folder / journal.FILE).write_text("[]\n")
+    assert il.open(folder).status == "broken"
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(il.Refused, match="is not a run"):
         il.open(tmp_path)
     with pytest.raises(il.Refused, match="no file"):
         il.open(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_link_to_itself_in_a_tables_place_is_refused_by_name(
+    made: tuple[il.Run, il.Run], tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(made[0].folder, tmp_path / "run")
+    path = tmp_path / "run" / f"{name}.parquet"
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(il.Refused, match=f"{name}.parquet is not a regular file"):
+        getattr(opened(tmp_path / "run"), name)
+
+
+@pytest.mark.parametrize("name", ["steps", "tokens", "requests"])
+def test_a_link_to_itself_in_a_raw_traces_place_is_refused_by_name(run_folder: Callable[..., Path], name: str) -> None:
+    folder = run_folder()
+    path = folder / "trace" / "measure" / f"{name}.bin"
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(il.Refused, match=f"{name}.bin is not a regular file"):
+        getattr(opened(folder), name)
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -17,7 +17,8 @@ from innerloop.harness.cli.arguments import (
     rate_up_to,
     whole,
 )
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.errors import EXIT_REFUSED, Refused
+from innerloop.harness.session.arguments import parser as run_parser
 
 
 def toy() -> CommandLine:
@@ -122,3 +123,15 @@ def test_what_follows_the_name_of_a_credential_is_not_told(capsys: pytest.Captur
         with pytest.raises(SystemExit):
             parser().parse_args(words.split())
         assert "hunter2" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t"])
+@pytest.mark.parametrize("words", [["--out"], ["--html"], ["--engine-python"], ["--weights"]])
+def test_a_blank_path_is_not_the_current_folder(
+    words: list[str], blank: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a variable of a shell that is not set."""
+    with pytest.raises(SystemExit) as ended:
+        run_parser().parse_args([*words, blank])
+    assert ended.value.code == EXIT_REFUSED
+    assert capsys.readouterr().err == f"innerloop: {words[0]}: the path is blank\n"

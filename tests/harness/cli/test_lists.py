@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+import pytest
+
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.lists import print_list
 
@@ -23,6 +25,18 @@ def test_long_cells_are_never_broken_in_a_pipe() -> None:
     print_list(PlainConsole(file=out, width=40), ("name", "size"), ROWS)
     assert len(out.getvalue().splitlines()) == 3
     assert ROWS[1][0].strip() in out.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_newline_in_a_cell_breaks_no_row(terminal: bool) -> None:
+    out = io.StringIO()
+    console = PlainConsole(file=out, width=60, force_terminal=terminal, color_system=None)
+    print_list(console, ("name", "size"), [("a\nb\t\x1b[31mc", "1"), ("d", "2")], right=("size",))
+    assert [line.split() for line in out.getvalue().splitlines()] == [
+        ["name", "size"],
+        ["a\\nb\\t\\x1b[31mc", "1"],
+        ["d", "2"],
+    ]
 
 
 def test_a_terminal_gets_a_table_that_fits_and_takes_no_markup_from_cells() -> None:

@@ -36,6 +36,13 @@ def test_a_table_that_fits_is_one() -> None:
     ]
 
 
+def test_a_newline_in_a_text_breaks_no_row() -> None:
+    table = latencies()
+    table.add_row("a\nb\r\x9b", "1", "2", "3")
+    assert [line.split() for line in shown(table, 60)][-1] == ["a\\nb\\r\\x9b", "1", "2", "3"]
+    assert len(shown(table, 60)) == 4
+
+
 def test_columns_that_do_not_fit_go_below_and_the_first_one_is_repeated() -> None:
     assert shown(latencies(), 28) == [
         "latency        mean      p50",

@@ -7,6 +7,7 @@ import pytest
 from innerloop.harness.cli.words import (
     assignments,
     cores,
+    counted,
     ends,
     levels,
     number,
@@ -131,3 +132,7 @@ def test_an_interval_is_named_by_its_ends() -> None:
 
 def test_cores() -> None:
     assert (cores(1.5), cores(0.0), cores(None)) == ("1.50", "0.00", "-")
+
+
+def test_one_is_not_counted_in_the_plural() -> None:
+    assert [counted(count, "step") for count in (0, 1, 11_482)] == ["0 steps", "1 step", "11\u202f482 steps"]

@@ -57,6 +57,18 @@ def listed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     return environments
 
 
+def test_without_an_index_none_is_removed_to_be_created_anew(
+    toy: EngineProfile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["create", "toy"]) == 0
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    before = listed(capsys)
+    assert main(["create", "toy", "--recreate"]) == 2
+    assert "toy: innerloop cannot create its environment" in capsys.readouterr().err
+    assert listed(capsys) == before
+    assert main(["create", "toy"]) == 0  # it is there
+
+
 def test_create_list_and_remove(toy: EngineProfile, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["create", "toy"]) == 0
     assert "ready: Toy 1.0" in capsys.readouterr().out

@@ -216,6 +216,16 @@ def test_where_pip_looks_nowhere_only_what_is_there_runs(
     told = capsys.readouterr().err
     assert "torch: innerloop cannot create its environment, because pip is told to use no index" in told
     assert "without-a-network.md" in told
+    assert run.main(["--device", "cpu"]) == 2
+    told = capsys.readouterr().err
+    assert "no engine runs on device cpu of this machine: no environment is here, and innerloop cannot create" in told
+    assert "without-a-network.md" in told
+    assert run.main(["--engine", "torch", "--device", "cpu", "--dry-run"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "(not here)" in told
+    for words in (["create", "torch"], ["create", "torch", "--dry-run"], ["create", "torch", "--recreate"]):
+        assert main(words) == 2
+        assert "torch: innerloop cannot create its environment" in capsys.readouterr().err
     packages = site(tmp_path / "engine", "transformers", "numpy")
     registered.register("mine", torch, "cpu", python, [packages], {})
     assert str(choose.why_not_made(torch, "cpu")).endswith("use no index; choose one with --environment: mine")

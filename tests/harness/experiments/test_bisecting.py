@@ -277,4 +277,4 @@ def test_a_plan_refuses_what_the_bisection_would(capsys: pytest.CaptureFixture[s
     assert main(["vllm", "0.30.0,0.31.0", "--metric", "speed", "--dry-run"]) == EXIT_REFUSED
     assert "there is no metric 'speed'" in capsys.readouterr().err
     assert main(["vllm", "0.30.0", "--dry-run"]) == EXIT_REFUSED
-    assert "at least two versions" in capsys.readouterr().err
+    assert "at least two versions of vllm; got vllm==0.30.0" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from innerloop.harness.experiments.noise import load_of, margin_for, noise_of, t
 from innerloop.harness.experiments.output import Output
 from innerloop.harness.pages.bundle import bundle
 from innerloop.harness.pages.library import converter
+from innerloop.harness.result.codes import DOUBTS
 from innerloop.harness.store import noise_file, result_file
 from innerloop.harness.store.documents import plain
 from tests.harness.made import MACHINE, Make, suspect
@@ -76,7 +77,10 @@ def test_noise_of_suspect_runs_is_suspect(experiment, capsys) -> None:
     assert noise.main([str(folder)]) == EXIT_OK
     assert "SUSPECT" in capsys.readouterr().out
     assert noise.main([str(folder), "--json"]) == EXIT_OK
-    assert json.loads(capsys.readouterr().out)["status"] == "suspect"
+    found = json.loads(capsys.readouterr().out)
+    assert found["status"] == "suspect"
+    assert all(note.split(" (")[0] in {code.text for code in DOUBTS.values()} for note in found["notes"])
+    assert found["notes"]
 
 
 def test_sides_that_differ_and_too_few_blocks_are_no_noise(experiment, capsys) -> None:

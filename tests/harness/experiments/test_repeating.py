@@ -123,8 +123,8 @@ def test_a_suite_is_named_and_a_file_is_written_out() -> None:
 def test_files_of_the_users_own_are_named_before_the_command() -> None:
     cells = {"a": [*BASE, "--workload", "./few.yaml", "--model=mine/model"], "b": [*BASE, "--workload=./few.yaml"]}
     said, line = commands(made("compare", cells))
-    assert said == "# needs ./few.yaml, mine/model: a run's page writes it (innerloop report --runs)"
+    assert said == "# needs ./few.yaml, mine/model; see the page of a run (innerloop report --runs)"
     assert line.startswith("innerloop compare")
     assert len(commands(made("noise", {"a": [*BASE, "--workload", "quick"]}))) == 1
     said = commands(made("noise", {"a": [*BASE, "--workload", "./a\ntouch b\n.yaml"]}))[0]
-    assert said.startswith(r"# needs './a\ntouch b\n.yaml': a")
+    assert said.startswith(r"# needs './a\ntouch b\n.yaml'; s")

@@ -220,11 +220,15 @@ def test_progress_says_what_is_known_so_far() -> None:
     wanted = manifest("trial", blocks=9, design="trials", options={"metric": PRIMARY})
     events = [Event("done", "trial", k, "b", "now", "ok", {PRIMARY: 99.0 + k}) for k in (1, 2, 3)]
     assert so_far(wanted, []) is None
-    assert so_far(wanted, events[:1]) == f"{PRIMARY} so far: trial 100"
-    assert so_far(wanted, events) == f"{PRIMARY} so far: trial 101 ±2.5 %"
+    assert so_far(wanted, events[:1]) == "output_tokens_per_s so far: trial 100"
+    assert so_far(wanted, events) == "output_tokens_per_s so far: trial 101 ±2.5 %"
     told = so_far(replace(wanted, until=0.02), events)
     assert told is not None
     assert told.endswith("; stops at ±2.0 %")
+    pair = manifest("A", "B", blocks=9, options={"metric": PRIMARY})
+    both = [replace(one, cell=cell) for one in events[:1] for cell in ("A", "B")]
+    assert so_far(pair, both) == "output_tokens_per_s, B / A after trial 1: 1.000"
+    assert str(so_far(replace(pair, until=0.02), both)).endswith("; stops at ±2.0 %")
 
 
 def test_the_report_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:

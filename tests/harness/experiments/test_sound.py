@@ -78,6 +78,19 @@ def test_a_journal_that_is_no_file_is_refused_and_not_waited_for(tmp_path: Path)
         read_events(tmp_path)
 
 
+@pytest.mark.parametrize("name", [MANIFEST, journal.FILE])
+def test_a_link_to_itself_in_an_experiment_is_refused_and_not_taken_for_missing(
+    experiment: Callable[..., Path], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = experiment("e", A=SPEEDS)
+    (folder / name).unlink()
+    (folder / name).symlink_to(name)
+    assert runs.main([".", "--json"]) == 0
+    (line,) = json.loads(capsys.readouterr().out)["runs"]
+    assert line["status"] == "broken"
+    assert f"{name} cannot be read: Too many levels of symbolic links" in line["reason"]
+
+
 def test_a_damaged_experiment_is_a_line_and_the_others_are_listed(
     experiment: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,6 +83,13 @@ def test_the_cache_folder_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch
     assert cache_folder() == tmp_path / "cache" / "innerloop"
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_a_blank_variable_is_as_if_it_were_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blank: str) -> None:
+    monkeypatch.setenv("INNERLOOP_HOME", blank)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "innerloop"
+
+
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
     done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)

@@ -26,6 +26,13 @@ pytestmark = [
 pytest.importorskip("vl_convert")
 COMPARED = STORED.parent / "experiment"
 MARKS = """[...document.querySelectorAll('figure[data-chart="%s"] .mark-%s > path')].length"""
+CUT = """[...document.querySelectorAll('figure svg')].flatMap((svg) => {
+  const room = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll('text')].filter((text) => {
+    const own = text.getBoundingClientRect();
+    return own.width && (own.left < room.left - 1 || own.right > room.right + 1);
+  }).map((text) => text.textContent);
+})"""  # texts that a chart's edge cuts
 SIZES = [(1440, False), (390, True)]
 
 
@@ -44,6 +51,7 @@ def sound(tab: Tab, width: int) -> None:
     assert tab.run(empty) == 0
     widths = tab.run("[...document.querySelectorAll('figure svg')].map((svg) => svg.getBoundingClientRect().width)")
     assert max(widths, default=0) <= width
+    assert tab.run(CUT) == []
 
 
 @pytest.mark.parametrize(("width", "dark"), SIZES)

@@ -48,6 +48,8 @@ def test_each_layer_begins_where_the_one_below_ended() -> None:
     assert columns["from"][1:] == pytest.approx(columns["to"][:-1], rel=1e-4)
     assert columns["series"][2] == "faster than the layer below"
     assert sum(columns["added"]) == pytest.approx(columns["to"][-1], rel=1e-4)
+    notes = [part.note for section in page.sections for part in section.parts if isinstance(part, Table)]
+    assert not any("░" in note for note in notes)  # a terminal's bar, which no page has
 
 
 def test_the_runs_of_an_experiment_may_have_pages_too() -> None:
@@ -118,6 +120,7 @@ def test_a_sweep_shows_the_frontier_and_the_boxes_of_the_intervals() -> None:
     assert drawn.columns["cell"] == ["a", "b", "c"]  # d is not ranked
     assert drawn.columns["series"] == ["on the frontier", "on the frontier", "dominated at 95 %"]
     assert drawn.columns["name"] == ["a", "b", "c"]
+    assert [layer.get("mark", {}).get("type") for layer in drawn.spec["layer"]][-2:] == [None, "point"]  # over names
     assert drawn.columns["top"] == [105.0, 205.0, 85.0]  # above the boxes
     many = [cell(f"n{k}", 300.0 - k, 5.0, frontier=k == 0) for k in range(MOST_NAMES + 1)]
     named = chart(sweep_page(replace(found, cells=filled(Sweep, {**SWEEP, "cells": many}).cells), "s"), "pareto")
@@ -173,6 +176,8 @@ def test_a_search_shows_each_load_with_the_share_that_kept_the_limit() -> None:
         ("4", "100.0 % (99.2-100.0)"), ("6", "-"), ("8 *", "50.0 % (40.0-60.0)"),
     ]  # fmt: skip
     assert "suspect probes: 1 of 3" in table(page, "loads").note
+    assert all(column.text for column in table(page, "loads").columns)
+    assert "goodput: requests/s that met all limits." in table(page, "loads").note
     unknown = replace(found, loads=tuple(replace(one, kept={}) for one in found.loads))
     assert found_rate_page(replace(found, state="unresolved"), "f").status == "unresolved"
     assert found_rate_page(unknown, "f").charts() == []  # a chart without a mark cannot be drawn

@@ -22,7 +22,7 @@ from innerloop.harness.experiments.paged import pages_of
 from innerloop.harness.export.__main__ import main as export
 from innerloop.harness.pages import library
 from innerloop.harness.pages.bundle import bundle
-from innerloop.harness.pages.document import html, in_script
+from innerloop.harness.pages.document import command_line, html, in_script
 from innerloop.harness.pages.files import check
 from innerloop.harness.pages.parts import Label, Row, Table, filled
 from innerloop.harness.pages.repeat import command, files, words
@@ -231,6 +231,13 @@ def test_stored_runs_are_compared_on_a_page(make: Any, tmp_path: Path, capsys: A
     page = tmp_path / "page.html"
     assert compare.main([str(make("a")), str(make("b")), "--html", str(page)]) == 0
     assert "What differs" in Elements(page.read_text()).text
+
+
+def test_a_command_to_copy_is_what_it_is() -> None:
+    """No space of it is another one, as between a number and its unit; no option is broken at its hyphens."""
+    line = "innerloop run --label 'try=5 ms' --load-timeout 5m <a--b>"
+    assert Elements(command_line(line)).text == line
+    assert re.findall("<span>(.*?)</span>", command_line(line)) == ["--label", "--load-timeout"]
 
 
 def test_a_run_names_the_command_that_repeats_it(make: Any) -> None:

@@ -81,5 +81,9 @@ def test_a_profile_is_shown_as_written_and_as_read(capsys: pytest.CaptureFixture
     assert main(["show", "workload", "quick", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["profile"]["warmup"] == {"requests": None, "output_tokens": 32, "max_rounds": 30, "max_s": 30.0}
+    assert main(["show", "quick"]) == 0
+    assert "requests" in capsys.readouterr().out
+    assert main(["show", "quikc"]) == 2
+    assert "there is no profile 'quikc'; did you mean 'quick'?" in capsys.readouterr().err
     assert main(["show", "workload", "quikc"]) == 2
     assert "did you mean 'quick'" in capsys.readouterr().err

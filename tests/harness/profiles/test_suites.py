@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness import sweep
+from innerloop.harness.cli.errors import EXIT_REFUSED, Refused
 from innerloop.harness.experiments.axes import matches, parsed, points_of_suite
 from innerloop.harness.profiles import load_model, load_workload, names
 from innerloop.harness.profiles.engines import load_engine
@@ -46,3 +47,11 @@ def test_a_suite_that_is_not_there_or_is_wrong_is_refused(tmp_path: Path) -> Non
     path.write_text("grid: {engine: [vllm]}\ntrials: 0\n")
     with pytest.raises(Refused, match="trials is 0"):
         load_suite(str(path))
+
+
+def test_a_file_that_is_not_there_is_named_as_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sweep.main(["batch.yaml", "--dry-run"]) == EXIT_REFUSED
+    assert capsys.readouterr().err == "innerloop: there is no file batch.yaml\n"

@@ -104,3 +104,9 @@ def test_an_experiment_of_another_user_takes_nothing_from_the_others(
 def test_a_home_folder_that_the_shell_did_not_write_out(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(Path.cwd()))
     assert find_run("~/runs/b-first") == Path.cwd() / "runs" / "b-first"
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t"])
+def test_a_blank_name_is_not_the_current_folder(blank: str) -> None:
+    with pytest.raises(Refused, match="is blank"):
+        find_run(blank)

@@ -26,6 +26,13 @@ def write(folder: Path) -> None:
     write_telemetry(folder, [Samples("gpu0", one, 1.0, 0.0), Samples("host", two, 1.0, 0.0)], {"run": "r"})
 
 
+def test_a_link_to_itself_is_refused_and_not_taken_for_no_samples(tmp_path: Path) -> None:
+    assert read_samples(tmp_path, ("watts",)) == {}
+    (tmp_path / FILE).symlink_to(FILE)
+    with pytest.raises(Refused, match=r"telemetry\.parquet is not a regular file"):
+        read_samples(tmp_path, ("watts",))
+
+
 @pytest.mark.parametrize("part", [1, 2, 3, 100])
 def test_each_source_has_the_columns_of_which_it_has_a_value(
     part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
