@@ -46,3 +46,20 @@ def test_a_suite_that_is_not_there_or_is_wrong_is_refused(tmp_path: Path) -> Non
     path.write_text("grid: {engine: [vllm]}\ntrials: 0\n")
     with pytest.raises(Refused, match="trials is 0"):
         load_suite(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("title: of https://me:k-1@host/x", "title"),
+        ("description: made with --api-key k-1", "description"),
+        ("points: [{set.dtype: float32}, {weights: 'https://me:k-1@host/x'}]", r"points\[1\].weights"),
+        ("base: {engine_arg.api_key: k-1}", "base.engine_arg.api_key"),
+    ],
+)
+def test_a_suite_that_holds_a_credential_is_refused_since_it_is_stored(tmp_path: Path, text: str, place: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{text}\n")
+    with pytest.raises(Refused, match=f"mine.yaml: {place} looks like a credential") as refused:
+        load_suite(str(path))
+    assert "k-1" not in " ".join((str(refused.value), *refused.value.details))
