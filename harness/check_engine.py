@@ -54,7 +54,7 @@ def parser() -> CommandLine:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: run(arguments))
+    return as_command(lambda: run(arguments), keeps=True)  # the code is the answer
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -107,7 +107,8 @@ def parser() -> CommandLine:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: compare(arguments), keeps=arguments.base is not None and not arguments.dry_run)
+    ran = arguments.base is not None and not arguments.dry_run
+    return as_command(lambda: compare(arguments), keeps=ran or bool(arguments.fail_if))
 
 
 def compare(arguments: argparse.Namespace) -> int:

@@ -48,7 +48,7 @@ def parser() -> CommandLine:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: gate(arguments))
+    return as_command(lambda: gate(arguments), keeps=True)  # the code is the answer
 
 
 def gate(arguments: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from innerloop.harness.cli.arguments import NAMED_EXPERIMENT, CommandLine, comma
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK
 from innerloop.harness.cli.output import print_json
+from innerloop.harness.cli.progress import while_read
 
 EXAMPLES = """\
 examples:
@@ -49,7 +50,7 @@ def show(arguments: argparse.Namespace) -> int:
         from innerloop.harness.store.typed import document
         from innerloop.harness.telemetry.watch import watch
 
-        samples = watch(arguments.rate, arguments.once, stack)
+        samples = while_read(watch(arguments.rate, arguments.once, stack))
         if arguments.json:
             for sample in samples:
                 print_json(document(sample), "sample", indent=None)
@@ -64,7 +65,7 @@ def show_experiment(arguments: argparse.Namespace) -> int:
     from innerloop.harness.experiments.following import experiment_named, follow
     from innerloop.harness.store.typed import document
 
-    found = follow(experiment_named(arguments.experiment), arguments.rate, arguments.once)
+    found = while_read(follow(experiment_named(arguments.experiment), arguments.rate, arguments.once))
     if arguments.json:
         for one in found:
             print_json(document(one), "progress", indent=None)

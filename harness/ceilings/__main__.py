@@ -15,7 +15,7 @@ from innerloop.harness.cli.output import print_json
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 2 refused, 3 it could not be measured, 130 interrupted."""
     arguments = parser().parse_args(spelled(sys.argv[1:] if argv is None else argv))
-    return as_command(lambda: do(arguments))
+    return as_command(lambda: do(arguments), keeps=arguments.verb in ("measure", "remove"))
 
 
 def do(arguments: argparse.Namespace) -> int:

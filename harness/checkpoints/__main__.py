@@ -9,7 +9,8 @@ from innerloop.harness.cli.command import as_command, leave
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb and returns the exit code."""
     asked = parser().parse_args(argv)
-    return as_command(lambda: do(asked))
+    makes = asked.verb in ("create", "remove") and not getattr(asked, "dry_run", False)
+    return as_command(lambda: do(asked), keeps=makes)
 
 
 if __name__ == "__main__":

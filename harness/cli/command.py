@@ -25,7 +25,8 @@ def as_command(work: Callable[[], int], keeps: bool = False) -> int:
     """What `work` returns or, where it raises an InnerloopError or is stopped, that exit code; stderr says why.
 
     Work that was interrupted and still came to its end (a run that keeps what it measured) has the signal's code too.
-    `keeps`: what the work found is on the disk as well, so that an output which cannot be written changes no code.
+    `keeps`: what the work found is on the disk as well, or is the code itself, so that an output which cannot be
+    written changes no code.
     """
     open_streams()
     with stop_signals() as held, lasting_stdout() as out:

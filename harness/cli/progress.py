@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 from innerloop.harness.cli.words import THOUSANDS
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 GONE = (errno.EIO, errno.EPIPE)  # the reader went, which is no trouble of ours
+Shown = TypeVar("Shown")
 
 
 def open_streams() -> None:
@@ -83,6 +84,15 @@ def lasting_stdout() -> Iterator[Lasting]:
         yield lasting
     finally:
         sys.stdout = own
+
+
+def while_read(found: Iterable[Shown]) -> Iterator[Shown]:
+    """What is found, up to the first that could not be printed: its reader has gone, or the disk is full, and who only
+    looks would go on for nobody."""
+    for one in found:
+        yield one
+        if getattr(sys.stdout, "lost", None) is not None:
+            return
 
 
 def progress_console(quiet: bool = False) -> Console:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote, quote_plus, unquote
 
 from innerloop.harness.cli.errors import Refused
 
 HIDDEN = "(set; value not stored)"
 SHORT, PLAIN = 6, 16  # least characters of a value that is looked for; of one of letters or digits only
 WORDS = (
-    r"API_?KEY|ACCESS_?KEY|KEY$|TOKEN(?![_.-]IDS?$)|SECRETS?"  # a key in the middle of a name is one of attention
+    r"[A-Z]*API_?KEYS?\d*|(?:ACCESS|PRIVATE)_?KEYS?|KEY$"  # a key in the middle of a name is one of attention
+    r"|TOKEN\d*(?![_.-]IDS?$)|SECRETS?|(?<!^Py_)JWT|COOKIES?|BEARER|CONNECTION_?STRING"
     r"|PASS|PASSWD|PASSPHRASE|CRED|CREDENTIALS?|AUTH|AUTHORIZATION|PAT$"
-    r"|[A-Z]*PASSWORD|SSHPASS|(?<=_)PWD$"  # PGPASSWORD; MYSQL_PWD, and not the shell's PWD
-    r"|(?:SECRET|PRIVATE)KEY|(?:ACCESS|AUTH|API)TOKEN"
+    r"|[A-Z]*PASSWORDS?|SSHPASS|(?<=_)PWD$|USERPWD"  # PGPASSWORD; MYSQL_PWD, and not the shell's PWD
+    r"|(?:SECRET|SSH|ACCOUNT)KEY|(?:ACCESS|AUTH|API|HF|GH)TOKEN"
 )
 NAME = re.compile(rf"(?:^|[_.-])(?:{WORDS})(?:$|[_.-])", re.IGNORECASE)
 OF_TEXT = re.compile(  # tokens of a vocabulary, which models and prompts name: eos_token, additional_special_tokens
@@ -36,16 +39,34 @@ AS_FLAG = re.compile(rf"(?<!\S)(--?([A-Za-z][\w.-]*)(?:=|[ \t]+(?!-)))(?!{TOLD})
 NUMBERS = r"\d{1,6}(?:[-/.:x]\d{1,6})*%?"  # 512, 0.5, 5-10
 NONE = rf"(?:{NUMBERS}|VALUE|None|null)(?=[.:]?(?:[\s,;)\]}}'\"]|$))"  # or a placeholder, or what is not set
 ASSIGNED = re.compile(rf"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!{TOLD}|{NONE})(?:{SEVERAL}|{QUOTED}[^\s,;]*|[^\s,;]+)")
-IN_JSON = re.compile(rf"([\"']([\w.-]+)[\"']\s*:\s*)(?:{QUOTED}|{SEVERAL})")
+ESCAPED = r"\\+[\"'][^\"'\n]+[\"']"  # JSON within a text of JSON's
+WRAPPED = rf"(?:\w+\()?[bru]?{QUOTED}\)?"  # b'k-1', SecretStr('k-1')
+IN_JSON = re.compile(rf"((?<!\\)\\*[\"']([\w.-]+)\\*[\"']\s*:\s*)(?:{WRAPPED}|{SEVERAL}|{ESCAPED})")
+IN_LIST = re.compile(  # of a command line's words: ['--api-key', 'k-1']
+    rf"([\"']--?([A-Za-z][\w.-]*)(?:=|[\"']\s*,\s*[\"'](?!-)))(?!{TOLD})[^\"'\n]+"
+)
+OPAQUE = (  # letters and digits, and neither a number with its unit (0.25ms/token) nor a name (model.layers.0)
+    r"(?=\S{0,99}\d)(?=\S{0,99}[A-Za-z])(?!\d+(?:\.\d+)?[A-Za-zµ]{0,6}(?:/\w+)?(?![^\s,;)\]}]))(?!\w+(?:\.\w+)+)"
+    r"[^\s,;\"'()\[\]{}<>]{6,}"
+)
+SPELLED = re.compile(  # in YAML, INI and headers: `api_key: k-1`, `HF_TOKEN = "k-1"`; plain words stand in any sentence
+    rf"(?<![\w?&./-])((?!(?:key|token|auth)\s?[:=])([A-Za-z][\w-]*)[ \t]?[:=][ \t]*(?:(?:token|digest)[ \t]+)?)"
+    rf"(?:{QUOTED}|{OPAQUE})",
+    re.IGNORECASE,
+)
+SIGNED = re.compile(rf"([?&](?:[\w-]*signature|sig)=)(?!{TOLD})[^&#\s\"']+", re.IGNORECASE)
 IN_HEADER = re.compile(r"(\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*\d)[\w.~+/=-]{8,}", re.IGNORECASE)
-BY_FORM = re.compile(  # as Hugging Face, OpenAI and its like, GitHub, GitLab and AWS write theirs
-    r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
-    r"|AKIA[0-9A-Z]{16})"
+BY_FORM = re.compile(  # as Hugging Face, OpenAI and its like, GitHub, GitLab, AWS, NVIDIA, Slack, Google write theirs
+    r"\b(?:(?:hf|gsk|npm)_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|(?:sk|nvapi|glpat)-[\w-]{16,}|[rs]k_live_\w{16,}"
+    r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|dckr_pat_[\w-]{16,}|pypi-AgE[\w-]{16,}|xox[a-z]-[\w-]{16,}"
+    r"|AIza[\w-]{30,}|A[KS]IA[0-9A-Z]{16}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,})"  # the last: a JSON Web Token
 )
 PARTS = (  # in small letters; one of them is in every text with a credential that `places` finds, or ":/" and "@" are
-    *("key", "token", "secret", "pass", "cred", "auth", "pat", "pwd"),
-    *("bearer", "basic", "hf_", "sk-", "gh", "akia"),
+    *("key", "token", "secret", "pass", "cred", "auth", "pat", "pwd", "jwt", "cookie", "connection", "sig"),
+    *("bearer", "basic", "hf_", "gsk_", "npm_", "api_org_", "sk-", "nvapi-", "k_live_", "gh", "pypi-", "xox"),
+    *("aiza", "akia", "asia", "eyj"),
 )
+NAMED = (IN_QUERY, AS_FLAG, IN_LIST, ASSIGNED, IN_JSON, SPELLED)  # the second group is the name
 
 
 def is_secret(name: str) -> bool:
@@ -62,9 +83,11 @@ def hidden(value: str) -> str:
         return found[1] + HIDDEN if is_secret(found[2]) else found[0]
 
     value = USER_IN_URL.sub(rf"\1{HIDDEN}", value)
-    for pattern in (IN_QUERY, AS_FLAG, ASSIGNED, IN_JSON):
+    for pattern in NAMED:
         value = pattern.sub(after_name, value)
-    return BY_FORM.sub(HIDDEN, IN_HEADER.sub(rf"\1{HIDDEN}", value))
+    for pattern in (SIGNED, IN_HEADER):
+        value = pattern.sub(rf"\1{HIDDEN}", value)
+    return BY_FORM.sub(HIDDEN, value)
 
 
 def places(text: str) -> Iterator[tuple[int, int]]:
@@ -72,7 +95,7 @@ def places(text: str) -> Iterator[tuple[int, int]]:
     small = text.lower()
     if not any(part in small for part in PARTS) and not (":/" in text and "@" in text):
         return  # most lines of a log, found out ten times as fast
-    for pattern in (USER_IN_URL, IN_QUERY, AS_FLAG, ASSIGNED, IN_JSON, IN_HEADER, BY_FORM):
+    for pattern in (USER_IN_URL, *NAMED, SIGNED, IN_HEADER, BY_FORM):
         for found in pattern.finditer(text):
             if pattern.groups < 2 or is_secret(found[2]):
                 yield found.end(1) if pattern.groups else found.start(), found.end()
@@ -84,20 +107,32 @@ def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def own_secrets() -> list[str]:
-    """The credentials in this process's variables, the longest first: each line of a value, and who is named in a URL
-    (`//user:password@`), also as Python and JSON write them. Not those short or plain enough to be found in what is
-    none (`required`, `8080`)."""
+    """The credentials in this process's variables, the longest first: each line of a value, and what `hidden` would
+    hide in one (`//user:password@`, `--api-key x`), also as URLs, Python, JSON and base64 have them. Not those short or
+    plain enough to be found in what is none (`required`, `8080`)."""
     held: set[str] = set()
     for name, value in os.environ.items():
-        users = [found[0].lstrip("/") for found in USER_IN_URL.finditer(value)]
-        held.update(
-            map(str.strip, value.splitlines())
-            if is_secret(name)
-            else (*users, *(one.partition(":")[2] for one in users))
-        )
+        inner = [value[begin:end].strip("\"'") for begin, end in places(value)]
+        held.update(inner, (one.partition(":")[2] for one in inner))
+        if is_secret(name):
+            held.update(map(str.strip, value.splitlines()))
+    held |= {unquote(value) for value in held}
     told = [value for value in held if len(value) >= (PLAIN if value.isalpha() or value.isdigit() else SHORT)]
-    written = {form for value in told for form in (value, repr(value)[1:-1], json.dumps(value)[1:-1])}
-    return sorted(written, key=len, reverse=True)
+    return sorted({form for value in told for form in _written(value)}, key=len, reverse=True)
+
+
+def _written(value: str) -> Iterator[str]:
+    """A value as a text may have it."""
+    encoded = value.encode(errors="surrogateescape")
+    yield from (
+        value,
+        repr(value)[1:-1],
+        json.dumps(value)[1:-1],
+        quote(encoded),
+        quote_plus(encoded),
+        quote(encoded, ""),
+    )
+    yield from (one.decode().rstrip("=") for one in (b64encode(encoded), urlsafe_b64encode(encoded)))
 
 
 def without_values(found: Any, values: Sequence[str]) -> Any:

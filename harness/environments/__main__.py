@@ -9,7 +9,8 @@ from innerloop.harness.environments.commands import do, parser
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0, 2 refused, 3 the installer failed, 130 interrupted."""
     arguments = parser().parse_args(argv)
-    return as_command(lambda: do(arguments))
+    makes = arguments.verb in ("create", "register", "remove") and not getattr(arguments, "dry_run", False)
+    return as_command(lambda: do(arguments), keeps=makes)
 
 
 if __name__ == "__main__":

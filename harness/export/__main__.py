@@ -43,7 +43,7 @@ def parser() -> CommandLine:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: export(arguments))
+    return as_command(lambda: export(arguments), keeps=True)
 
 
 def export(arguments: argparse.Namespace) -> int:

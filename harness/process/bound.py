@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from innerloop.harness.process.guard import TRACKER_S, tracks
 
 MARK = "INNERLOOP_WORKER"  # in the environment of a worker and of all that it starts
 POLL_S = 0.02
 PATIENCE_S = 5.0
+CLOCK_S = 1.0  # to which a process's beginning is known in Unix time
 
 # Lets the kernel end a program with the harness, and only then becomes it.
 WITH_PARENT = (
@@ -35,8 +37,9 @@ def end_group(leader: int) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def end_marked(mark: str) -> int:
-    """Kills every process whose environment holds the mark, in whatever session; says how many there were.
+def end_marked(mark: str, log: Path | None = None, since_s: float = 0) -> int:
+    """Kills every process whose environment holds the mark, in whatever session, and those that print into `log` and
+    began after `since_s` (Unix time), such as one that was started without the environment; says how many there were.
 
     Goes on until twice none is found, since a process may have been forking, or have no environment in the midst of its
     exec, for at most `PATIENCE_S`. Resource trackers come last, as in `guard.sweep`.
@@ -46,7 +49,7 @@ def end_marked(mark: str) -> int:
     deadline = alone_at + PATIENCE_S
     none = 0
     while none < 2 and time.monotonic() < deadline:
-        found = marked(mark)
+        found = marked(mark) | (writers(log, since_s) if log is not None else set())
         none = 0 if found else none + 1
         seen |= found
         others = {pid for pid in found if not tracks(pid)}
@@ -68,4 +71,18 @@ def marked(mark: str) -> set[int]:
             with suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
                 if wanted in file.read().split(b"\0"):
                     found.add(int(name))
+    return found
+
+
+def writers(log: Path, since_s: float) -> set[int]:
+    """The living processes whose stdout or stderr is this log, and that began after `since_s` (Unix time)."""
+    import psutil
+
+    found = set()
+    for pid in psutil.pids():
+        for number in (1, 2):
+            with suppress(OSError, psutil.Error):
+                same = os.path.samefile(f"/proc/{pid}/fd/{number}", log)
+                if same and pid != os.getpid() and psutil.Process(pid).create_time() >= since_s - CLOCK_S:
+                    found.add(pid)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ def run_guarded(command: Sequence[str], folder: Path, log: Path) -> int | None:
         OSError: the log cannot be written.
     """
     read_fd, write_fd = os.pipe()
-    mark = uuid.uuid4().hex
+    mark, begun_s = uuid.uuid4().hex, time.time()
     with hold() as held:
         try:
             with open(log, "wb") as output:
@@ -46,7 +47,7 @@ def run_guarded(command: Sequence[str], folder: Path, log: Path) -> int | None:
             finally:
                 stop_guard(process, CLEANUP_S)
                 if process.returncode != 0:
-                    end_marked(mark)
+                    end_marked(mark, log, begun_s)
                 blank_secrets(log)
             os.set_blocking(read_fd, False)
             return _code(read_fd)

@@ -164,7 +164,7 @@ class Worker:
         if self._guard.returncode != 0:
             if worker_pid is not None:
                 end_group(worker_pid)
-            end_marked(self._mark)
+            end_marked(self._mark, self.log_path, self._begun_s)
             unregister(self._begun_s)
             remove_temp_folder(self._temp)
         self._selector.close()

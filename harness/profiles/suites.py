@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from innerloop.harness.cli.errors import Refused, nearest
+from innerloop.harness.cli.secrets import refuse_secrets
 from innerloop.harness.profiles import names, profiles_folder
 from innerloop.harness.profiles.validation import NAME, Strict, read_mapping, validate
 
@@ -64,7 +65,7 @@ def load_suite(name: str) -> tuple[Suite, str]:
     """A suite by name, or by the path of a YAML file; and what a message calls it.
 
     Raises:
-        Refused: there is none, or a field is wrong.
+        Refused: there is none, or a field is wrong, or holds a credential, which would be stored.
     """
     if "/" in name or name.endswith((".yaml", ".yml")):
         path, source = Path(os.path.expanduser(name)), name
@@ -76,4 +77,6 @@ def load_suite(name: str) -> tuple[Suite, str]:
         path, source = profiles_folder() / FAMILY / f"{name}.yaml", f"profiles/{FAMILY}/{name}.yaml"
     data = read_mapping(path, source)
     data.setdefault("name", path.stem)
-    return validate(Suite, data, source), source
+    suite = validate(Suite, data, source)
+    refuse_secrets(suite.model_dump(mode="json"), f"{source}:")
+    return suite, source

@@ -61,7 +61,7 @@ def parser() -> CommandLine:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: report(arguments))
+    return as_command(lambda: report(arguments), keeps=True)
 
 
 def report(arguments: argparse.Namespace) -> int:

@@ -37,11 +37,13 @@ def conclude(
     sampled.
 
     Whatever fails here, the run stays what it was: its own failure is kept, and its records lie in its folder. Only a
-    run that came to its end and has no figures is a failure of innerloop's.
+    run that came to its end and has no figures is a failure of innerloop's, or of whoever took its folder away.
     """
     folder = inputs.folder
     if outcome.failure is not None and not outcome.failure.log_tail:
         outcome.failure = replace(outcome.failure, log_tail=log_tail(folder / "engine.log"))
+    if outcome.failure is None and not (folder / "trace").is_dir():
+        outcome.failure = Failure("file_error", f"{folder} was removed or renamed during the run: no records are left")
     try:
         result = build(observed(inputs, prepared, outcome, device_note, sampled))
     except Exception as error:

@@ -68,6 +68,18 @@ def test_what_needs_no_run_is_told_in_any_encoding_and_says_where_it_cannot_be(w
         ("compare", ["--base", "x", "--change", "y"], True),
         ("compare", ["--base", "x", "--change", "y", "--dry-run"], False),
         ("compare", ["a", "b"], False),
+        ("compare", ["a", "b", "--fail-if", "ttft.p50 > 1 s"], True),
+        ("gate", ["a", "b"], True),
+        ("check_engine", ["x"], True),
+        ("report.__main__", ["a"], True),
+        ("export.__main__", ["a", "--as", "steps"], True),
+        ("environments.__main__", ["create", "torch"], True),
+        ("environments.__main__", ["create", "torch", "--dry-run"], False),
+        ("environments.__main__", ["list"], False),
+        ("checkpoints.__main__", ["create", "llama-tiny"], True),
+        ("checkpoints.__main__", ["plan", "llama-tiny"], False),
+        ("ceilings.__main__", ["measure"], True),
+        ("ceilings.__main__", ["list"], False),
         ("noise", ["--base", "x"], True),
         ("noise", [], False),
         ("resume", ["a"], True),
@@ -76,7 +88,8 @@ def test_what_needs_no_run_is_told_in_any_encoding_and_says_where_it_cannot_be(w
     ],
 )
 def test_what_was_run_keeps_its_exit_code_where_its_output_is_lost(monkeypatch, verb, words, keeps):
-    """A verb that runs something has its result on the disk; one that only looks has nothing but its output."""
+    """A verb that runs or makes something has that on the disk, and the code of one that checks is its answer; one that
+    only looks has nothing but its output."""
     seen = []
     module = importlib.import_module(f"innerloop.harness.{verb}")
 

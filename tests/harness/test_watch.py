@@ -153,6 +153,24 @@ def test_without_a_driver_the_host_is_still_shown(tmp_path: Path) -> None:
     assert shown[1] == "no devices: no NVIDIA driver on this machine"
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_it_ends_when_nobody_reads_it_any_more(tmp_path: Path, form: tuple[str, ...]) -> None:
+    """As `innerloop watch | head -1`, which went on for ever; on a full disk it says so."""
+    command = [sys.executable, "-m", "harness.watch", "--rate", "20", *form]
+    own = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=own, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait() == 0
+        assert process.stderr.read() == b""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, env=own, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 3
+    assert b"No space left on device" in done.stderr
+
+
 def test_a_driver_that_does_not_work_is_told_from_none(nvml_library: Path, tmp_path: Path) -> None:
     found = once(nvml_library, Scenario((h100(),), init_error=DRIVER_MISMATCH), tmp_path)
     assert found["devices"] is None

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.cli.secrets import HIDDEN, hidden, is_secret, places, refuse_secrets, without_secrets
+from innerloop.harness.cli.secrets import (
+    HIDDEN,
+    hidden,
+    is_secret,
+    own_secrets,
+    places,
+    refuse_secrets,
+    without_secrets,
+)
 
 
 @pytest.mark.parametrize(
@@ -15,7 +23,8 @@ from innerloop.harness.cli.secrets import HIDDEN, hidden, is_secret, places, ref
         *("CUDA_DB_PASSWD", "AWS_ACCESS_KEY_ID", "AZURE_CREDENTIALS", "api_key", "apiKey", "api-key", "hf_token"),
         *("auth", "HTTP_AUTHORIZATION", "ssl_keyfile_password", "server.token", "KEY", "GITHUB_PASS", "PGPASSWORD"),
         *("MYSQL_PWD", "SSHPASS", "GITHUB_PAT", "AUTHTOKEN", "DJANGO_SECRETKEY"),
-        *("eos_token_secret", "geos_token"),
+        *("eos_token_secret", "geos_token", "API_KEYS", "HF_TOKEN2", "MY_JWT", "SESSION_COOKIE", "PRIVATE_KEY_PEM"),
+        *("AZURE_STORAGE_CONNECTION_STRING", "HFTOKEN", "OPENAIAPIKEY"),
     ],
 )
 def test_names_of_credentials(name: str) -> None:
@@ -29,7 +38,7 @@ def test_names_of_credentials(name: str) -> None:
         *("TOKENIZERS_PARALLELISM", "max_num_batched_tokens", "kv_cache_tokens", "pad_token_id", "eos_token_ids"),
         *("OMP_NUM_THREADS", "KMP_AFFINITY", "num_key_value_heads", "PYTHONPATH", "author", "monkey", "COMPASS"),
         *("PWD", "OLDPWD", "PATH", "PATTERN", "max_pat_len"),
-        *("eos_token", "text.padToken", "additional_special_tokens", "unk-token"),
+        *("eos_token", "text.padToken", "additional_special_tokens", "unk-token", "PyJWT"),
     ],
 )
 def test_names_of_other_things(name: str) -> None:
@@ -80,6 +89,22 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
         ("--api-key\nnext", "--api-key\nnext"),
         ("hf_abcdefghijklmnop1234", HIDDEN),
         ("hf_overrides", "hf_overrides"),
+        ("['serve', '--api-key', 'k 1', '-v']", f"['serve', '--api-key', '{HIDDEN}', '-v']"),
+        ("['--hf-token=k-1', '--port=1']", f"['--hf-token={HIDDEN}', '--port=1']"),
+        ("api_key: secret-k1", f"api_key: {HIDDEN}"),
+        ("X-Api-Key: secret-k1, a: 1", f"X-Api-Key: {HIDDEN}, a: 1"),
+        ("Authorization: Token secret-k1", f"Authorization: Token {HIDDEN}"),
+        ("HF_TOKEN = 'k 1'", f"HF_TOKEN = {HIDDEN}"),
+        (
+            "missing key: layers.0.w1, cache_key: model.layers.0.w1",
+            "missing key: layers.0.w1, cache_key: model.layers.0.w1",
+        ),
+        ("time_per_output_token: 12.5ms/token", "time_per_output_token: 12.5ms/token"),
+        ('"{\\"api_key\\": \\"k-1\\", \\"rate\\": 2}"', f'"{{\\"api_key\\": {HIDDEN}, \\"rate\\": 2}}"'),
+        ("{'api_key': SecretStr('k-1'), 'token': b'k-2'}", f"{{'api_key': {HIDDEN}, 'token': {HIDDEN}}}"),
+        ("https://h/x?sv=1&sig=k-1&X-Amz-Signature=k-2", f"https://h/x?sv=1&sig={HIDDEN}&X-Amz-Signature={HIDDEN}"),
+        ("nvapi-abcdefghijklmnop1234 xoxb-0123456789-0123456789", f"{HIDDEN} {HIDDEN}"),
+        ("eyJhbGciOiJI.eyJzdWIiOiIx.dozjgNryP4J3", HIDDEN),
         ("ghp_0123456789abcdefghij", HIDDEN),
     ],
 )
@@ -128,3 +153,28 @@ def test_where_credentials_stand_in_a_text(text: str, found: list[str]) -> None:
 
 def test_a_tokenizers_own_tokens_are_no_credentials() -> None:
     refuse_secrets({"config": {"pad_token": "<pad>", "image_token": "<|image|>", "mask_token": "[MASK]"}}, "--model")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "written"),
+    [
+        ("MINE_PAT", "a/b+c=9", ["a/b%2Bc%3D9", "a%2Fb%2Bc%3D9", "YS9iK2M9OQ"]),
+        ("MINE_URL", "postgres://me:p%40ss-1@host/x", ["me:p%40ss-1", "p%40ss-1", "p@ss-1", "bWU6cEBzcy0x"]),
+        ("MINE_FLAGS", "-v --api-key secret-k1", ["secret-k1"]),
+        ("MINE_STORE", "Proto=https;AccountKey=secret-k1==;End=1", ["secret-k1=="]),
+    ],
+)
+def test_credentials_of_variables_are_known_as_texts_have_them(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, written: list[str]
+) -> None:
+    """The last ones in base64, as a header of HTTP has them."""
+    monkeypatch.setenv(name, value)
+    found = own_secrets()
+    assert not [one for one in written if one not in found]
+    assert found == sorted(found, key=len, reverse=True)
+
+
+@pytest.mark.parametrize("text", ["a=", '"a":', "\\", "api_key:", "api_key: a", "'--a','", "a-", "a.", "://"])
+def test_a_long_line_of_any_kind_is_looked_through(text: str) -> None:
+    """Not in the square of its length, which would be hours."""
+    list(places(text * (200_000 // len(text))))

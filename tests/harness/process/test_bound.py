@@ -86,10 +86,12 @@ def test_a_process_that_is_seen_only_at_the_second_look_is_ended(monkeypatch: py
     assert process.wait() == -signal.SIGKILL
 
 
-def test_nothing_outlives_a_worker_whose_guard_was_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["setsid", "env -i setsid"])
+def test_nothing_outlives_a_worker_whose_guard_was_killed(tmp_path: Path, how: str) -> None:
+    """Nor what was started without the environment that has the worker's mark, as long as it prints into its log."""
     script = tmp_path / "engine.sh"
     script.write_text(
-        "#!/bin/sh\nsetsid sleep 600 &\necho $! > child\n"
+        f"#!/bin/sh\n{how} sleep 600 &\necho $! > child\n"
         f": > /dev/shm/__KMP_REGISTERED_LIB_$$_{os.getuid()}\necho ready > begun\nsleep 600\n"
     )
     script.chmod(0o755)

@@ -55,3 +55,20 @@ def test_a_file_that_is_not_there_is_named_as_it_was_given(
     monkeypatch.chdir(tmp_path)
     assert sweep.main(["batch.yaml", "--dry-run"]) == EXIT_REFUSED
     assert capsys.readouterr().err == "innerloop: there is no file batch.yaml\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("title: of https://me:k-1@host/x", "title"),
+        ("description: made with --api-key k-1", "description"),
+        ("points: [{set.dtype: float32}, {weights: 'https://me:k-1@host/x'}]", r"points\[1\].weights"),
+        ("base: {engine_arg.api_key: k-1}", "base.engine_arg.api_key"),
+    ],
+)
+def test_a_suite_that_holds_a_credential_is_refused_since_it_is_stored(tmp_path: Path, text: str, place: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{text}\n")
+    with pytest.raises(Refused, match=f"mine.yaml: {place} looks like a credential") as refused:
+        load_suite(str(path))
+    assert "k-1" not in " ".join((str(refused.value), *refused.value.details))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,24 @@ def test_a_run_without_figures_is_a_failure_of_ours_that_says_where_its_records_
     assert any("raise left.pop()" in line for line in result["failure"]["traceback"])
     assert result["counts"]["steps"] == 0
     assert list(Path("run").glob("**/steps.*"))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_folder_that_is_taken_away_during_the_run_is_no_run_without_steps(go, monkeypatch, capsys, kept):
+    """It was a suspect run of 0 steps, with exit code 0. `kept`: only what lay in the folder is gone."""
+    from innerloop.harness.session import run
+
+    own = run.conclude
+
+    def late(inputs: Any, *more: Any) -> Any:
+        shutil.rmtree(inputs.folder / "trace" if kept else inputs.folder)
+        return own(inputs, *more)
+
+    monkeypatch.setattr(run, "conclude", late)
+    code, _ = go("--json")
+    result = json.loads(capsys.readouterr().out)
+    assert (code, result["status"], result["failure"]["cause"]) == (3, "failed", "file_error")
+    assert f"{Path('run').absolute()} was removed or renamed" in result["failure"]["message"]
 
 
 def test_an_engines_failure_stays_the_failure(go, monkeypatch):
