@@ -29,7 +29,7 @@ def parser() -> CommandLine:
     out.add_argument(
         "--as", dest="form", choices=("steps", "mooncake"), required=True, help="what to write: steps or mooncake"
     )
-    out.add_argument("--out", type=path_of, metavar="FILE", help="the output file; default: in the run's folder")
+    out.add_argument("-o", "--out", type=path_of, metavar="FILE", help="the output file; default: in the run's folder")
     out.add_argument(
         "--block-tokens",
         type=whole(1, 1_000_000),

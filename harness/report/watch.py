@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -15,11 +16,13 @@ from innerloop.harness.telemetry.watch import Sample
 
 
 def draw(samples: Iterator[Sample], once: bool) -> None:
-    """Redraws a table in place on a terminal, prints one after the other elsewhere."""
+    """Redraws a table in place on a terminal, prints one after the other elsewhere, and a note when it changes."""
     console = PlainConsole()
     if once or not console.is_terminal:
+        note = None
         for one in samples:
-            console.print(picture(one))
+            console.print(picture(replace(one, note=None) if one.note == note else one))
+            note = one.note
         return
     with Live(console=console, auto_refresh=False) as live:
         for one in samples:
@@ -38,7 +41,7 @@ def picture(one: Sample) -> RenderableType:
         lines.append(f"CPU power {unit(host.cpu_power_w, 'W')}")
     parts: list[RenderableType] = [Text(f"{one.time[11:19]}  host: " + ", ".join(lines))]
     if one.devices is None:
-        return Group(*parts, Text(one.note or "", style="dim"))
+        return Group(*parts, *([Text(one.note, style="dim")] if one.note else []))
     grid = table("GPU", "power", "busy", "SM", "tensor", "DRAM", "memory", "clock", "temp")
     below: list[RenderableType] = []
     for device in one.devices:

@@ -179,9 +179,10 @@ def _engine_and_device(named: EngineProfile | None, request: RunRequest, machine
     if named is None:
         where = "this machine" if device == "auto" else f"device {device} of this machine"
         if lacking:
-            why = "no environment is here, and innerloop cannot create one, because pip is told to use no index"
             raise Refused(
-                f"no engine runs on {where}: {why}", "docs/how-to/without-a-network.md shows how to register one"
+                f"no engine runs on {where}: no environment is here, and innerloop cannot create one, because pip is "
+                "told to use no index",
+                "docs/how-to/without-a-network.md shows how to register one",
             )
         raise Refused(f"no engine runs on {where}", "innerloop doctor shows what each one needs")
     if device == "auto":
