@@ -14,7 +14,7 @@ from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
 from innerloop.harness.cli.signals import hold
 from innerloop.harness.environments import installer, lock
 from innerloop.harness.environments.environment import OWN_PACKAGES, Environment
-from innerloop.harness.environments.folders import MARKER, VERSION_LOCK, Plan, existing, plan
+from innerloop.harness.environments.folders import MARKER, VERSION_LOCK, Plan, existing, plan, read_marker
 from innerloop.harness.environments.installer import Say
 from innerloop.harness.environments.interpreters import probe
 from innerloop.harness.store.folders import lock_file, remove_tree
@@ -38,6 +38,7 @@ def create(engine: EngineProfile, device: str, *, say: Say | None = None, recrea
     if found is None:
         make_root(planned.folder.parent)
         with _locked(planned.folder, say) as lock_fd:
+            _settle(planned.folder)
             found = None if recreate else existing(planned)
             if found is None:
                 if recreate:
@@ -75,12 +76,16 @@ def look_up(engine: EngineProfile, device: str, *, say: Say | None = None) -> tu
 
 
 def _build(planned: Plan, lock_fd: int, say: Say) -> None:
-    """Makes the environment in its place; on any error or interruption nothing is left. Its lock is held."""
+    """Makes the environment in its place; on any error or interruption nothing is left but the one that was there.
+    Its lock is held."""
     folder, recipe = planned.folder, planned.recipe
     say(f"creating {folder.name} from {planned.lock.name} with Python {planned.python_version} (once)")
     lock.check(planned.lock, recipe.distribution)
     with hold() as held:
-        discard(folder)
+        if read_marker(folder) is None:
+            discard(folder)
+        else:
+            os.rename(folder, _before(folder))
         try:
             with held.released():
                 installer.make_venv(folder, planned.python, lock_fd, say)
@@ -108,7 +113,26 @@ def _build(planned: Plan, lock_fd: int, say: Say) -> None:
             os.replace(half, folder / MARKER)
         except BaseException:
             discard(folder)
+            _settle(folder)
             raise
+        _settle(folder)
+
+
+def _before(folder: Path) -> Path:
+    """Where an environment is kept while it is made anew."""
+    return folder.with_name(f".{folder.name}.before")
+
+
+def _settle(folder: Path) -> None:
+    """Removes an environment that has been made anew; puts it back where the new one, as of a killed process, is not
+    whole. Its lock is held."""
+    before = _before(folder)
+    if os.path.lexists(before):
+        if read_marker(folder) is not None:
+            discard(before)
+        else:
+            discard(folder)
+            os.rename(before, folder)
 
 
 def discard(folder: Path) -> None:
@@ -128,6 +152,7 @@ def remove(folder: Path) -> None:
     """
     with _locked(folder, None):
         _refuse_in_use(folder)
+        discard(_before(folder))
         discard(folder)
 
 

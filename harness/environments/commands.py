@@ -60,7 +60,7 @@ def parser() -> CommandLine:
         default="auto",
         help="default: the GPU if there is one, otherwise the CPU",
     )
-    create.add_argument("--recreate", action="store_true", help="remove an existing one first")
+    create.add_argument("--recreate", action="store_true", help="create it anew; an existing one stays if that fails")
     create.add_argument("--dry-run", action="store_true", help="resolve every package without creating anything")
     known = verbs.add_parser(
         "register", help="register an existing environment under a name", description=TRUSTED, epilog=CREDENTIALS

@@ -271,9 +271,8 @@ def test_a_newline_in_a_folders_name_breaks_no_line(finished: Path, capsys: pyte
     odd = finished.rename(finished.with_name("a\nb\x1b[2J"))
     (odd / "c\nd").write_text("")
     assert main([str(odd)]) == EXIT_OK
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "/a\\nb\\x1b[2J " in printed
-    assert " c\\nd " in printed
+    printed = "".join(capsys.readouterr().out.split())  # a long path is broken anywhere
+    assert "/a\\nb\\x1b[2Jc\\ndengine.log" in printed
 
 
 def test_whether_a_harness_lives_does_not_hang_on_clocks(run_folder: RunFolder) -> None:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from innerloop.harness import environments
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.errors import InstallFailed, Refused
 from innerloop.harness.environments import installer
 from innerloop.harness.profiles.engines import EngineProfile
 from innerloop.harness.store.folders import lock_file
@@ -105,6 +105,34 @@ def test_recreate_makes_it_again(lock: Path) -> None:
     again = environments.create(toys.engine(lock), "cpu", recreate=True)
     assert again.folder == made.folder
     assert not (made.folder / "stray").exists()
+
+
+def test_where_it_cannot_be_made_again_the_one_that_was_there_stays(
+    home: Path, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = environments.create(toys.engine(lock), "cpu")
+    assert made.folder is not None
+    (made.folder / "stray").touch()
+    (tmp_path / "none").mkdir()
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "none"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty-cache"))
+    with pytest.raises(InstallFailed):
+        environments.create(toys.engine(lock), "cpu", recreate=True)
+    assert environments.existing(environments.plan(toys.engine(lock), "cpu")) == made
+    assert (made.folder / "stray").exists()
+    assert left(home) == [made.folder.name]
+
+
+def test_one_that_was_to_be_made_again_by_a_killed_process_is_back(home: Path, lock: Path) -> None:
+    made = environments.create(toys.engine(lock), "cpu")
+    assert made.folder is not None
+    before = made.folder.rename(made.folder.with_name(f".{made.folder.name}.before"))
+    (made.folder / "bin").mkdir(parents=True)  # as far as the other came
+    assert environments.create(toys.engine(lock), "cpu") == made
+    assert left(home) == [made.folder.name]
+    made.folder.rename(before)
+    environments.remove(made.folder)
+    assert left(home) == []
 
 
 @pytest.mark.parametrize("damage", ["no marker", "marker cut short", "python gone"])

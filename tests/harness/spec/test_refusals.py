@@ -40,7 +40,7 @@ def test_an_engine_that_cannot_run_here_says_what_it_needs_what_is_there_and_wha
 @pytest.mark.parametrize(
     ("arguments", "field", "nearest"),
     [
-        (("--engine", "vlm"), "--engine", "'vllm'"),
+        (("--engine", "vlm"), "engine", "'vllm'"),
         (("--model", "lama3"), "--model", "'llama3-8b'"),
         (("--workload", "quikc"), "--workload", "'quick'"),
         (("--set", "max_bach_size=4"), "max_bach_size", "'max_batch_size'"),
