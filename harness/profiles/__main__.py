@@ -11,6 +11,7 @@ from innerloop.harness.cli.arguments import CommandLine, command_line, path_of
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
 from innerloop.harness.cli.output import print_json, say
+from innerloop.harness.cli.secrets import hidden
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.kinds import Shipped
@@ -87,7 +88,7 @@ def check_files(files: Sequence[Path], as_json: bool) -> int:
     """Says of every file what kind of profile it is, or what is wrong with it."""
     found = [(file, *checked(file)) for file in files]
     if as_json:
-        shown = [{"file": str(file), "kind": kind, "problems": problems} for file, kind, problems in found]
+        shown = [{"file": hidden(str(file)), "kind": kind, "problems": problems} for file, kind, problems in found]
         print_json({"files": shown}, "profile_check")
     else:
         for file, kind, problems in found:
@@ -102,7 +103,7 @@ def checked(file: Path) -> tuple[str | None, list[str]]:
     try:
         return check(file).name, []
     except Refused as refusal:
-        return None, [str(refusal), *refusal.details]
+        return None, [*map(hidden, (str(refusal), *refusal.details))]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.cli.lists import print_list
+from innerloop.harness.cli.secrets import hidden
 from innerloop.harness.cli.verbs import as_called
 from innerloop.harness.cli.words import NONE, assignments, number, visible
 from innerloop.harness.result.listing import RunLine
@@ -24,7 +25,7 @@ def print_runs(lines: Sequence[RunLine], root: str, console: Console | None = No
     """Prints runs under their columns; the run's name is its folder in `root`, or in one of those that it names."""
     console = console or PlainConsole()
     if not lines:
-        console.out(as_called(f"no matching runs in {root}; create one with innerloop run"))
+        console.out(as_called(hidden(f"no matching runs in {root}; create one with innerloop run")))
         return
     empty = [k for k, column in enumerate(COLUMNS) if column in OPTIONAL and not any(row(x)[k] for x in lines)]
     kept = [k for k in range(len(COLUMNS)) if k not in empty]

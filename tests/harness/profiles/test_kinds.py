@@ -49,6 +49,14 @@ def test_files_are_checked_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixt
     assert found["files"][0]["problems"]
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_credential_in_a_path_is_not_repeated(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "https://me:k-1@host/x.yaml", *options]) == 2
+    out = capsys.readouterr().out
+    assert "host/x.yaml" in out
+    assert "k-1" not in out
+
+
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_the_schema_is_a_json_schema_that_names_the_fields(kind, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema", kind.name]) == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+import pytest
+
 from innerloop.harness.cli.console import PlainConsole
 from innerloop.harness.report.runs import print_runs
 from innerloop.harness.result.listing import RunLine
@@ -48,3 +50,10 @@ def test_a_narrow_terminal_gets_a_few_lines_a_run_without_what_is_unknown() -> N
 def test_a_wide_terminal_gets_a_table() -> None:
     assert any("engine" in line and "status" in line for line in lines(200))
     assert any("2026-01-02 03:04" in line and "suspect" in line for line in lines(200))
+
+
+def test_a_credential_in_the_path_that_was_asked_for_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    print_runs([], "https:/me:k-1@host/runs")
+    out = capsys.readouterr().out
+    assert "host/runs" in out
+    assert "k-1" not in out
