@@ -60,7 +60,7 @@ def told(error: BaseException) -> str:
 
 def closest(name: str, choices: Iterable[str]) -> list[str]:
     """The known names, two at most, one of which was probably meant."""
-    return difflib.get_close_matches(name, sorted(choices), n=2, cutoff=0.5)
+    return difflib.get_close_matches(name, sorted(choices), n=2, cutoff=0.55)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
