@@ -46,7 +46,7 @@ IN_LIST = re.compile(  # of a command line's words: ['--api-key', 'k-1']
     rf"([\"']--?([A-Za-z][\w.-]*)(?:=|[\"']\s*,\s*[\"'](?!-)))(?!{TOLD})[^\"'\n]+"
 )
 WITHIN = r"[^\s,;\"'()\[\]{}<>]"
-OPAQUE = (  # letters and digits, and neither a number with its unit (0.25ms/token), a name (layers.0) nor a call (f1(x))
+OPAQUE = (  # letters and digits, and no number with its unit (0.25ms/token), no name (layers.0), no call (f1(x))
     rf"(?={WITHIN}{{0,99}}\d)(?={WITHIN}{{0,99}}[A-Za-z])(?!\d+(?:\.\d+)?[A-Za-zµ]{{0,6}}(?:/\w+)?(?![^\s,;)\]}}]))"
     rf"(?!\w+(?:\.\w+)+)(?!\w+[(\[]){WITHIN}{{6,}}"
 )
