@@ -45,9 +45,10 @@ IN_JSON = re.compile(rf"((?<!\\)\\*[\"']([\w.-]+)\\*[\"']\s*:\s*)(?:{WRAPPED}|{S
 IN_LIST = re.compile(  # of a command line's words: ['--api-key', 'k-1']
     rf"([\"']--?([A-Za-z][\w.-]*)(?:=|[\"']\s*,\s*[\"'](?!-)))(?!{TOLD})[^\"'\n]+"
 )
-OPAQUE = (  # letters and digits, and neither a number with its unit (0.25ms/token) nor a name (model.layers.0)
-    r"(?=\S{0,99}\d)(?=\S{0,99}[A-Za-z])(?!\d+(?:\.\d+)?[A-Za-zµ]{0,6}(?:/\w+)?(?![^\s,;)\]}]))(?!\w+(?:\.\w+)+)"
-    r"[^\s,;\"'()\[\]{}<>]{6,}"
+WITHIN = r"[^\s,;\"'()\[\]{}<>]"
+OPAQUE = (  # letters and digits, and no number with its unit (0.25ms/token), no name (layers.0), no call (f1(x))
+    rf"(?={WITHIN}{{0,99}}\d)(?={WITHIN}{{0,99}}[A-Za-z])(?!\d+(?:\.\d+)?[A-Za-zµ]{{0,6}}(?:/\w+)?(?![^\s,;)\]}}]))"
+    rf"(?!\w+(?:\.\w+)+)(?!\w+[(\[]){WITHIN}{{6,}}"
 )
 SPELLED = re.compile(  # in YAML, INI and headers: `api_key: k-1`, `HF_TOKEN = "k-1"`; plain words stand in any sentence
     rf"(?<![\w?&./-])((?!(?:key|token|auth)\s?[:=])([A-Za-z][\w-]*)[ \t]?[:=][ \t]*(?:(?:token|digest)[ \t]+)?)"
@@ -59,7 +60,8 @@ IN_HEADER = re.compile(r"(\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*\d)[\w.~+/=-]{8,}"
 BY_FORM = re.compile(  # as Hugging Face, OpenAI and its like, GitHub, GitLab, AWS, NVIDIA, Slack, Google write theirs
     r"\b(?:(?:hf|gsk|npm)_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|(?:sk|nvapi|glpat)-[\w-]{16,}|[rs]k_live_\w{16,}"
     r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|dckr_pat_[\w-]{16,}|pypi-AgE[\w-]{16,}|xox[a-z]-[\w-]{16,}"
-    r"|AIza[\w-]{30,}|A[KS]IA[0-9A-Z]{16}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,})"  # the last: a JSON Web Token
+    r"|AIza[\w-]{30,}|A[KS]IA[0-9A-Z]{16}"
+    r"|(?<!-)eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,})"  # a JSON Web Token
 )
 PARTS = (  # in small letters; one of them is in every text with a credential that `places` finds, or ":/" and "@" are
     *("key", "token", "secret", "pass", "cred", "auth", "pat", "pwd", "jwt", "cookie", "connection", "sig"),

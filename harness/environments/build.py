@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.harness.cli.errors import InnerloopError, InstallFailed, Refused
+from innerloop.harness.cli.errors import InstallFailed, Refused
 from innerloop.harness.cli.signals import hold
 from innerloop.harness.environments import installer, lock
 from innerloop.harness.environments.environment import OWN_PACKAGES, Environment
-from innerloop.harness.environments.folders import MARKER, VERSION_LOCK, Plan, existing, plan, read_marker
+from innerloop.harness.environments.folders import (
+    MARKER,
+    VERSION_LOCK,
+    Plan,
+    discard,
+    existing,
+    kept_aside,
+    locked,
+    plan,
+    read_marker,
+    settle,
+)
 from innerloop.harness.environments.installer import Say
 from innerloop.harness.environments.interpreters import probe
-from innerloop.harness.store.folders import lock_file, remove_tree
+from innerloop.harness.store.folders import lock_file
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.engines import EngineProfile
@@ -30,15 +40,15 @@ def create(engine: EngineProfile, device: str, *, say: Say | None = None, recrea
 
     Raises:
         Refused: it cannot be made on this machine.
-        InstallFailed: the installer failed; its words are in `details`, and nothing is left behind.
+        InstallFailed: the installer failed; its words are in `details`, and nothing is left but the one that was there.
     """
     say = say or (lambda text: None)
     planned = plan(engine, device)
     found = None if recreate else existing(planned)
     if found is None:
         make_root(planned.folder.parent)
-        with _locked(planned.folder, say) as lock_fd:
-            _settle(planned.folder)
+        with locked(planned.folder, say) as lock_fd:
+            settle(planned.folder)
             found = None if recreate else existing(planned)
             if found is None:
                 if recreate:
@@ -64,7 +74,7 @@ def look_up(engine: EngineProfile, device: str, *, say: Say | None = None) -> tu
     root = planned.folder.parent
     make_root(root)
     trial = root / f".{planned.folder.name}.trial-{os.getpid()}"
-    with hold() as held, _locked(trial, None) as lock_fd:
+    with hold() as held, locked(trial, None) as lock_fd:
         try:
             with held.released():
                 installer.make_venv(trial, planned.python, lock_fd, say or (lambda text: None))
@@ -85,7 +95,7 @@ def _build(planned: Plan, lock_fd: int, say: Say) -> None:
         if read_marker(folder) is None:
             discard(folder)
         else:
-            os.rename(folder, _before(folder))
+            os.rename(folder, kept_aside(folder))
         try:
             with held.released():
                 installer.make_venv(folder, planned.python, lock_fd, say)
@@ -113,35 +123,9 @@ def _build(planned: Plan, lock_fd: int, say: Say) -> None:
             os.replace(half, folder / MARKER)
         except BaseException:
             discard(folder)
-            _settle(folder)
+            settle(folder)
             raise
-        _settle(folder)
-
-
-def _before(folder: Path) -> Path:
-    """Where an environment is kept while it is made anew."""
-    return folder.with_name(f".{folder.name}.before")
-
-
-def _settle(folder: Path) -> None:
-    """Removes an environment that has been made anew; puts it back where the new one, as of a killed process, is not
-    whole. Its lock is held."""
-    before = _before(folder)
-    if os.path.lexists(before):
-        if read_marker(folder) is not None:
-            discard(before)
-        else:
-            discard(folder)
-            os.rename(before, folder)
-
-
-def discard(folder: Path) -> None:
-    """Removes an environment; the marker goes first, so that what an interruption leaves is not taken as whole."""
-    if not folder.is_symlink():
-        (folder / MARKER).unlink(missing_ok=True)
-    remove_tree(folder, as_far_as_possible=True)
-    if os.path.lexists(folder):
-        raise InnerloopError(f"{folder} cannot be removed; remove it by hand")
+        settle(folder)
 
 
 def remove(folder: Path) -> None:
@@ -150,9 +134,9 @@ def remove(folder: Path) -> None:
     Raises:
         Refused: it is in use, or being made.
     """
-    with _locked(folder, None):
+    with locked(folder, None):
         _refuse_in_use(folder)
-        discard(_before(folder))
+        discard(kept_aside(folder))
         discard(folder)
 
 
@@ -173,28 +157,3 @@ def make_root(root: Path) -> None:
         ) from None
     if not os.access(root, os.W_OK):
         raise Refused(f"{root} is not writable", "set INNERLOOP_HOME to a writable folder")
-
-
-@contextmanager
-def _locked(folder: Path, say: Say | None) -> Iterator[int]:
-    """Holds the lock of an environment and yields its file descriptor, which children may inherit to hold it too.
-
-    `say` None: don't wait.
-
-    Raises:
-        Refused: another process holds it, and `say` is None.
-    """
-    import fcntl
-
-    fd = os.open(lock_file(folder), os.O_RDWR | os.O_CREAT, 0o666)  # less the umask: a group may share a cache
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if say is None:
-                raise Refused(f"another process is creating {folder.name}") from None
-            say(f"waiting for another process to create {folder.name}")
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield fd
-    finally:
-        os.close(fd)

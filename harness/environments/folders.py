@@ -7,15 +7,20 @@ half-made, whatever left it so, and is made again.
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.reading import read_kept
 from innerloop.harness.environments.environment import OWN_PACKAGES, Environment, worker_variables
+from innerloop.harness.environments.installer import Say
 from innerloop.harness.environments.interpreters import choose_python
 from innerloop.harness.machine import cache_folder
+from innerloop.harness.store.folders import lock_file, remove_tree
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.engines import EngineProfile, Recipe
@@ -82,8 +87,12 @@ def lock_path(name: str) -> Path:
 
 
 def existing(planned: Plan) -> Environment | None:
-    """The environment that `planned` describes, if it is there and whole."""
+    """The environment that `planned` describes, if it is there and whole, or was before a process was killed that made
+    it anew."""
     record = read_marker(planned.folder)
+    if record is None:
+        settle_left(planned.folder)
+        record = read_marker(planned.folder)
     python = planned.folder / "bin" / "python"
     if record is None or not python.exists():  # its base interpreter may have gone
         return None
@@ -118,3 +127,61 @@ def read_marker(folder: Path) -> Marker | None:
     texts = isinstance(record, dict) and [record.get(name) for name in ("created", "python_version", "lock_hash")]
     whole = texts and all(isinstance(text, str) for text in texts) and "version" in record
     return record if whole and isinstance(record["version"], (str, type(None))) else None
+
+
+def kept_aside(folder: Path) -> Path:
+    """Where an environment is kept while it is made anew."""
+    return folder.with_name(f".{folder.name}.before")
+
+
+def settle(folder: Path) -> None:
+    """Removes an environment that has been made anew; puts it back where the new one, as of a killed process, is not
+    whole. Its lock is held."""
+    before = kept_aside(folder)
+    if os.path.lexists(before):
+        if read_marker(folder) is not None:
+            discard(before)
+        else:
+            discard(folder)
+            os.rename(before, folder)
+
+
+def settle_left(folder: Path) -> None:
+    """Settles what a killed process left that made an environment anew; what a living one makes stays as it is."""
+    if os.path.lexists(kept_aside(folder)):
+        with suppress(OSError, InnerloopError), locked(folder, None):
+            settle(folder)
+
+
+def discard(folder: Path) -> None:
+    """Removes an environment; the marker goes first, so that what an interruption leaves is not taken as whole."""
+    if not folder.is_symlink():
+        (folder / MARKER).unlink(missing_ok=True)
+    remove_tree(folder, as_far_as_possible=True)
+    if os.path.lexists(folder):
+        raise InnerloopError(f"{folder} cannot be removed; remove it by hand")
+
+
+@contextmanager
+def locked(folder: Path, say: Say | None) -> Iterator[int]:
+    """Holds the lock of an environment and yields its file descriptor, which children may inherit to hold it too.
+
+    `say` None: don't wait.
+
+    Raises:
+        Refused: another process holds it, and `say` is None.
+    """
+    import fcntl
+
+    fd = os.open(lock_file(folder), os.O_RDWR | os.O_CREAT, 0o666)  # less the umask: a group may share a cache
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if say is None:
+                raise Refused(f"another process is creating {folder.name}") from None
+            say(f"waiting for another process to create {folder.name}")
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+    finally:
+        os.close(fd)

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import registered
-from innerloop.harness.environments.folders import MARKER, VERSION_LOCK, environments_folder, lock_path, read_marker
+from innerloop.harness.environments.folders import (
+    MARKER,
+    VERSION_LOCK,
+    environments_folder,
+    kept_aside,
+    lock_path,
+    read_marker,
+    settle_left,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,8 @@ def of_registered(one: registered.Registered) -> Listed:
 def made(sizes: bool = True) -> list[Listed]:
     """Every environment in the cache folder, whole or not, by name."""
     root = environments_folder()
+    for kept in root.glob(kept_aside(Path("*")).name):
+        settle_left(kept.with_name(kept.name.removeprefix(".").removesuffix(kept.suffix)))
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     return [of_folder(folder, sizes) for folder in folders if folder.name.count("-") >= 2 and folder.name[0] != "."]
 

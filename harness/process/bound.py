@@ -75,14 +75,26 @@ def marked(mark: str) -> set[int]:
 
 
 def writers(log: Path, since_s: float) -> set[int]:
-    """The living processes whose stdout or stderr is this log, and that began after `since_s` (Unix time)."""
+    """The living processes whose stdout or stderr is this log, and that began after `since_s` (Unix time). Not those of
+    a session whose leader lives and prints elsewhere, such as a user's shell that redirected something into the log."""
     import psutil
 
-    found = set()
-    for pid in psutil.pids():
-        for number in (1, 2):
+    found: set[int] = set()
+    with suppress(OSError):
+        wanted = os.lstat(log)  # were it a link by now, whatever prints into /dev/null might be found
+        for pid in set(psutil.pids()) - {os.getpid()}:
             with suppress(OSError, psutil.Error):
-                same = os.path.samefile(f"/proc/{pid}/fd/{number}", log)
-                if same and pid != os.getpid() and psutil.Process(pid).create_time() >= since_s - CLOCK_S:
-                    found.add(pid)
+                if _prints_into(pid, wanted) and psutil.Process(pid).create_time() >= since_s - CLOCK_S:
+                    leader = os.getsid(pid)
+                    if leader == pid or (leader and _prints_into(leader, wanted, gone=True)):
+                        found.add(pid)
     return found
+
+
+def _prints_into(pid: int, wanted: os.stat_result, gone: bool = False) -> bool:
+    """Whether stdout or stderr of a process is that file; `gone`: of one that has ended, or has neither."""
+    open_files = []
+    for number in (1, 2):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            open_files.append(os.stat(f"/proc/{pid}/fd/{number}"))
+    return any(os.path.samestat(one, wanted) for one in open_files) if open_files else gone

@@ -100,6 +100,8 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
             "missing key: layers.0.w1, cache_key: model.layers.0.w1",
         ),
         ("time_per_output_token: 12.5ms/token", "time_per_output_token: 12.5ms/token"),
+        ("next_token = sample_2d(x), token_at = logits[0]", "next_token = sample_2d(x), token_at = logits[0]"),
+        ("api_key: secret-k1(of you)", f"api_key: {HIDDEN}(of you)"),
         ('"{\\"api_key\\": \\"k-1\\", \\"rate\\": 2}"', f'"{{\\"api_key\\": {HIDDEN}, \\"rate\\": 2}}"'),
         ("{'api_key': SecretStr('k-1'), 'token': b'k-2'}", f"{{'api_key': {HIDDEN}, 'token': {HIDDEN}}}"),
         ("https://h/x?sv=1&sig=k-1&X-Amz-Signature=k-2", f"https://h/x?sv=1&sig={HIDDEN}&X-Amz-Signature={HIDDEN}"),
@@ -174,7 +176,7 @@ def test_credentials_of_variables_are_known_as_texts_have_them(
     assert found == sorted(found, key=len, reverse=True)
 
 
-@pytest.mark.parametrize("text", ["a=", '"a":', "\\", "api_key:", "api_key: a", "'--a','", "a-", "a.", "://"])
+@pytest.mark.parametrize("text", ["a=", '"a":', "\\", "api_key:", "api_key: a", "'--a','", "a-", "a.", "://", "eyJ-"])
 def test_a_long_line_of_any_kind_is_looked_through(text: str) -> None:
     """Not in the square of its length, which would be hours."""
     list(places(text * (200_000 // len(text))))

@@ -13,6 +13,7 @@ import pytest
 
 from innerloop.harness import environments
 from innerloop.harness.environments.__main__ import main
+from innerloop.harness.environments.folders import locked
 from innerloop.harness.environments.listing import disk_bytes
 from innerloop.harness.profiles import engines
 from innerloop.harness.profiles.engines import EngineProfile
@@ -67,6 +68,28 @@ def test_without_an_index_none_is_removed_to_be_created_anew(
     assert "toy: innerloop cannot create its environment" in capsys.readouterr().err
     assert listed(capsys) == before
     assert main(["create", "toy"]) == 0  # it is there
+
+
+def test_what_a_killed_process_left_that_made_one_anew_is_found(
+    toy: EngineProfile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where none can be created, and by who only looks; not while a living process makes it."""
+    assert main(["create", "toy"]) == 0
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    [ready] = listed(capsys)
+    folder = Path(str(ready["folder"]))
+    before = folder.with_name(f".{folder.name}.before")
+    folder.rename(before)
+    with locked(folder, None):
+        assert listed(capsys) == []
+    assert listed(capsys) == [ready]
+    folder.rename(before)
+    (folder / "bin").mkdir(parents=True)  # as far as the other came
+    assert main(["create", "toy"]) == 0
+    assert [one["state"] for one in listed(capsys)] == ["ready"]
+    (before / "bin").mkdir(parents=True)  # killed while it removed the one before
+    assert [one["state"] for one in listed(capsys)] == ["ready"]
+    assert not before.exists()
 
 
 def test_create_list_and_remove(toy: EngineProfile, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from innerloop.harness.process import bound
-from innerloop.harness.process.bound import MARK, end_group, end_marked, marked, with_parent
+from innerloop.harness.process.bound import MARK, end_group, end_marked, marked, with_parent, writers
 from innerloop.harness.process.launcher import Worker
 from tests.waiting import PATIENCE_S, until
 
@@ -106,3 +107,35 @@ def test_nothing_outlives_a_worker_whose_guard_was_killed(tmp_path: Path, how: s
         worker.close(None)
     assert not Path(f"/dev/shm/__KMP_REGISTERED_LIB_{own.pid}_{os.getuid()}").exists()
     until(lambda: not [one for one in (child, own) if one.is_running() and one.status() != psutil.STATUS_ZOMBIE])
+
+
+def test_what_others_print_into_a_log_is_not_a_workers(tmp_path: Path) -> None:
+    """As a user's shell that has redirected something into it; one that is left of a session whose leader has gone may
+    be the worker's. A link in the log's place leads to what is nobody's."""
+    log, begun_s = tmp_path / "engine.log", time.time()
+    script = 'sleep 600 >> "$0" & echo $! > child; exec sleep 600'
+    with open(log, "w") as file:
+        alone = subprocess.Popen(["sleep", "600"], stdout=file, start_new_session=True)
+    reader = subprocess.Popen(["tail", "-f", log], stdout=subprocess.DEVNULL)
+    shell = subprocess.Popen(["sh", "-c", script, log], cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True)
+    child = tmp_path / "child"
+    try:
+        until(lambda: child.exists() and bool(child.read_text().strip()))
+        redirected = psutil.Process(int(child.read_text()))
+        until(lambda: os.path.samefile(f"/proc/{redirected.pid}/fd/1", log))
+        assert writers(log, begun_s) == {alone.pid}
+        assert writers(log, begun_s + 600) == set()
+        shell.kill()
+        shell.wait()
+        assert writers(log, begun_s) == {alone.pid, redirected.pid}
+        log.unlink()
+        log.symlink_to(os.devnull)
+        assert writers(log, begun_s) == set()
+        log.unlink()
+        assert writers(log, begun_s) == set()
+    finally:
+        for process in (alone, reader, shell):
+            process.kill()
+            process.wait()
+        if child.exists():
+            os.kill(int(child.read_text()), signal.SIGKILL)
