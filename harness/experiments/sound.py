@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
+from innerloop.harness.profiling.choice import KINDS
 from innerloop.harness.result.figures import FIGURES
+from innerloop.harness.schema.comparison import MarginSource
 from innerloop.harness.schema.experiment import Event, Manifest
 
 MOST_JOBS = 200_000
@@ -54,6 +56,10 @@ def _flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _one_of(*known: str) -> Check:
+    return lambda value: isinstance(value, str) and value in known
+
+
 def _figure(value: Any) -> bool:
     return isinstance(value, str) and value in FIGURE_NAMES
 
@@ -72,7 +78,7 @@ def _limits(value: Any) -> bool:
 SIDES: dict[str, Check] = {"metric": _figure, "margin": _number, "other_work": _flag, "why": _flag}  # a question
 NEEDED: dict[str, dict[str, Check]] = {  # options, by design
     "find-rate": {
-        **{"over": _text, "start": _above_0, "limits": _limits},
+        **{"over": _one_of("rate_per_s", "users"), "start": _above_0, "limits": _limits},
         **{"engine": _text, "model": _text, "workload": _text},
     },
     "bisect": {"what": _text, "metric": _figure, "effect": _part, "certainty": _part, "left_out": _by_name},
@@ -80,8 +86,19 @@ NEEDED: dict[str, dict[str, Check]] = {  # options, by design
 }
 OPTIONAL: dict[str, Check] = {
     **SIDES,
-    **{"margin_source": _text, "least": _number, "fail_if": _texts, "profiled": _text_or_texts},
-    **{"allow_undecided": _flag, "allow_suspect": _flag, "verify": _flag, "verified": _flag, "profiler": _text},
+    **{
+        "margin_source": _one_of(*get_args(MarginSource)),
+        "least": _number,
+        "fail_if": _texts,
+        "profiled": _text_or_texts,
+    },
+    **{
+        "allow_undecided": _flag,
+        "allow_suspect": _flag,
+        "verify": _flag,
+        "verified": _flag,
+        "profiler": _one_of(*KINDS),
+    },
     **{"suite": lambda value: isinstance(value, Mapping), "sources": lambda value: isinstance(value, Mapping)},
 }
 

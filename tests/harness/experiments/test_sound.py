@@ -40,6 +40,9 @@ def change(path: Path, **changes: Any) -> None:
         ({"cells": [{"name": "a", "request": {"arguments": "-x"}, "key": "k"}]}, "no list of texts"),
         ({"design": "find-rate"}, "options.over of find-rate is missing"),
         ({"design": "bisect", "options": {"what": "e", "metric": "speed"}}, "options.metric of bisect is 'speed'"),
+        ({"design": "find-rate", "options": {"over": "requests"}}, "options.over of find-rate is 'requests'"),
+        ({"options": {"profiler": "all"}}, "options.profiler is 'all'"),
+        ({"options": {"margin_source": "mine"}}, "options.margin_source is 'mine'"),
         ({"options": {"fail_if": "x"}}, "options.fail_if is 'x'"),
         ({"until": 5.0}, "until is 5.0"),
         (
