@@ -86,20 +86,13 @@ NEEDED: dict[str, dict[str, Check]] = {  # options, by design
 }
 OPTIONAL: dict[str, Check] = {
     **SIDES,
-    **{
-        "margin_source": _one_of(*get_args(MarginSource)),
-        "least": _number,
-        "fail_if": _texts,
-        "profiled": _text_or_texts,
-    },
-    **{
-        "allow_undecided": _flag,
-        "allow_suspect": _flag,
-        "verify": _flag,
-        "verified": _flag,
-        "profiler": _one_of(*KINDS),
-    },
-    **{"suite": lambda value: isinstance(value, Mapping), "sources": lambda value: isinstance(value, Mapping)},
+    "margin_source": _one_of(*get_args(MarginSource)),
+    "profiler": _one_of(*KINDS),
+    "profiled": _text_or_texts,
+    "least": _number,
+    "fail_if": _texts,
+    **dict.fromkeys(("allow_undecided", "allow_suspect", "verify", "verified"), _flag),
+    **dict.fromkeys(("suite", "sources"), lambda value: isinstance(value, Mapping)),
 }
 
 
