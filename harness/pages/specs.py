@@ -101,7 +101,7 @@ def quantitative(field: str, title: str | None, labels: str | None, scale: Mappi
 
 def with_room(most: float) -> Spec:
     """A scale from 0 to `most`, with room for a text behind the longest bar however wide the chart is."""
-    return {"zero": True, "domainMax": {"expr": f"{most!r} * width / max(width - {TEXT}, width / 2)"}}
+    return {"zero": True, "domainMax": {"expr": f"{float(most)!r} * width / max(width - {TEXT}, width / 2)"}}
 
 
 def zoomed(field: str, axis_: Spec, place: str = "x") -> Spec:

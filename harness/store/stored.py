@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -108,9 +109,18 @@ def open(path: Path) -> StoredRun | StoredLadder:
 
 def no_run(folder: Path) -> Refused:
     """What to say of a folder that is no run and, where it holds some, how to list them."""
-    holds = folder.is_dir() and any(one.is_dir() and _run_in(one).kind != "nothing" for one in folder.iterdir())
-    hint = [f"it holds runs; list them with innerloop runs {quote(str(folder))}"] if holds else []
+    hint = [f"it holds runs; list them with innerloop runs {quote(str(folder))}"] if _holds_runs(folder) else []
     return Refused(f"{folder} is not a run: it has neither {result_file.FILE} nor {JOB}", *hint)
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Whether runs lie in a folder, as far as it and what lies in it may be looked at."""
+    with suppress(OSError):
+        for one in folder.iterdir():
+            with suppress(OSError):  # as among others' in /tmp
+                if one.is_dir() and _run_in(one).kind != "nothing":
+                    return True
+    return False
 
 
 def read_job(folder: Path) -> Document:

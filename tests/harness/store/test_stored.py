@@ -10,6 +10,8 @@ import pytest
 
 from innerloop.harness import store
 from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.reading import is_there
+from innerloop.harness.store import stored
 from tests.harness.conftest import SPEC
 
 PASS = json.dumps({"spec": SPEC, "profile": {"kind": "kernels"}})
@@ -75,3 +77,21 @@ def test_a_ladder_is_read_by_its_folder_or_its_file(tmp_path: Path) -> None:
         assert isinstance(stored, store.StoredLadder)
         with pytest.raises(Refused, match="is not the result of a run with --layers"):
             stored.document()
+
+
+def test_a_folder_of_others_beside_runs_hides_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in /tmp, where some folders may not be looked into; root, as which tests run, may do all."""
+
+    def look(path: Path) -> bool:
+        if path.parent.name == "a":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_there(path)
+
+    monkeypatch.setattr(stored, "is_there", look)
+    (tmp_path / "a").mkdir()
+    assert store.no_run(tmp_path).details == ()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "result.json").touch()
+    (tmp_path / "c").mkdir()
+    [hint] = store.no_run(tmp_path).details
+    assert hint == f"it holds runs; list them with innerloop runs {tmp_path}"
