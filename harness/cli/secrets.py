@@ -50,9 +50,10 @@ OPAQUE = (  # letters and digits, and no number with its unit (0.25ms/token), no
     rf"(?={WITHIN}{{0,99}}\d)(?={WITHIN}{{0,99}}[A-Za-z])(?!\d+(?:\.\d+)?[A-Za-zµ]{{0,6}}(?:/\w+)?(?![^\s,;)\]}}]))"
     rf"(?!\w+(?:\.\w+)+)(?!\w+[(\[]){WITHIN}{{6,}}"
 )
+KEY_OF_CODE = r"[\w-]*key[ \t]?[:=][ \t]*(?:\"[^\"\d\n]*\"|'[^'\d\n]*')"  # weight_key = "down_proj": keys have digits
 SPELLED = re.compile(  # in YAML, INI and headers: `api_key: k-1`, `HF_TOKEN = "k-1"`; plain words stand in any sentence
-    rf"(?<![\w?&./-])((?!(?:key|token|auth)\s?[:=])([A-Za-z][\w-]*)[ \t]?[:=][ \t]*(?:(?:token|digest)[ \t]+)?)"
-    rf"(?:{QUOTED}|{OPAQUE})",
+    rf"(?<![\w?&./-])((?!(?:key|token|auth)\s?[:=]|{KEY_OF_CODE})([A-Za-z][\w-]*)[ \t]?[:=][ \t]*"
+    rf"(?:(?:token|digest)[ \t]+)?)(?:{QUOTED}|{OPAQUE})",
     re.IGNORECASE,
 )
 SIGNED = re.compile(rf"([?&](?:[\w-]*signature|sig)=)(?!{TOLD})[^&#\s\"']+", re.IGNORECASE)

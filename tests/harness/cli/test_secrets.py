@@ -89,6 +89,8 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
         ("--api-key\nnext", "--api-key\nnext"),
         ("hf_abcdefghijklmnop1234", HIDDEN),
         ("hf_overrides", "hf_overrides"),
+        *((text, text) for text in ('weight_key: "QuantKey"', "CACHE_KEY = 'name of'", 'key_cache_key: ""')),
+        ('ssl_key: "QuantKey1"', f"ssl_key: {HIDDEN}"),
         ("['serve', '--api-key', 'k 1', '-v']", f"['serve', '--api-key', '{HIDDEN}', '-v']"),
         ("['--hf-token=k-1', '--port=1']", f"['--hf-token={HIDDEN}', '--port=1']"),
         ("api_key: secret-k1", f"api_key: {HIDDEN}"),

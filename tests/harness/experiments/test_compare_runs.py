@@ -179,7 +179,7 @@ def test_until_stops_once_the_ratio_is_known_as_precisely_as_asked(tmp_path: Pat
     assert (found["trials"], read_manifest(out).blocks) == (3, 4)
     assert "±90.0 % was reached after 3 of at most 4 trials" in found["notes"]
     assert found["figures"][0]["p"] is None
-    assert "until ±90.0 %" in said.err
+    assert "stops at ±90.0 %" in " ".join(said.err.split())
     assert compare.main([str(out), "--no-why", "--json"]) == EXIT_OK
     assert json.loads(capsys.readouterr().out)["figures"] == found["figures"]
 
