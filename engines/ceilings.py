@@ -68,7 +68,7 @@ def memory_rate(torch: Any, device: str, timed: Timer) -> dict[str, Any]:
     size = max(LEAST_ARRAY_BYTES[device], CACHES * cache)
     size = min(size, room // 8) // 4096 * 4096
     source = torch.ones(size // 8, dtype=torch.int64, device=device)  # integers: nothing but the reading takes time
-    target = source.clone()  # its pages are there before the first copy: short of memory, that alone takes seconds
+    target = source.clone()  # its pages are there before the first copy, whose time they would add to
     copy = best(lambda: target.copy_(source), timed, MEMORY_S)
     read = best(source.sum, timed, MEMORY_S)
     return {

@@ -97,7 +97,7 @@ def places(text: str) -> Iterator[tuple[int, int]]:
     """Where in a text `hidden` finds a credential: its first character, and the one behind it."""
     small = text.lower()
     if not any(part in small for part in PARTS) and not (":/" in text and "@" in text):
-        return  # most lines of a log, found out ten times as fast
+        return  # most lines of a log
     for pattern in (USER_IN_URL, *NAMED, SIGNED, IN_HEADER, BY_FORM):
         for found in pattern.finditer(text):
             if pattern.groups < 2 or is_secret(found[2]):
