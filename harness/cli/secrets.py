@@ -16,15 +16,16 @@ HIDDEN = "(set; value not stored)"
 SHORT, PLAIN = 6, 16  # least characters of a value that is looked for; of one of letters or digits only
 WORDS = (
     r"[A-Z]*API_?KEYS?\d*|(?:ACCESS|PRIVATE)_?KEYS?|KEY$"  # a key in the middle of a name is one of attention
-    r"|TOKEN\d*(?![_.-]IDS?$)|SECRETS?|(?<!^Py_)JWT|COOKIES?|BEARER|CONNECTION_?STRING"
-    r"|PASS|PASSWD|PASSPHRASE|CRED|CREDENTIALS?|AUTH|AUTHORIZATION|PAT$"
+    r"|(?:TOKEN|PASS)[_.-]?\d*$"  # in the middle one of a vocabulary or of a compiler: token_threshold, pass_config
+    r"|SECRETS?|(?<!^Py_)JWT|COOKIES?|BEARER|CONNECTION_?STRING"
+    r"|PASSWD|PASSPHRASE|CRED|CREDENTIALS?|AUTH|AUTHORIZATION|PAT$"
     r"|[A-Z]*PASSWORDS?|SSHPASS|(?<=_)PWD$|USERPWD"  # PGPASSWORD; MYSQL_PWD, and not the shell's PWD
-    r"|(?:SECRET|SSH|ACCOUNT)KEY|(?:ACCESS|AUTH|API|HF|GH)TOKEN"
+    r"|(?:SECRET|SSH|ACCOUNT)KEY|(?:ACCESS|AUTH|API|HF|GH)_?TOKEN(?!_PATH$|_FILE$)"
 )
 NAME = re.compile(rf"(?:^|[_.-])(?:{WORDS})(?:$|[_.-])", re.IGNORECASE)
-OF_TEXT = re.compile(  # tokens of a vocabulary, which models and prompts name: eos_token, additional_special_tokens
-    r"(?:^|(?<=[_.-]))(?:bos|eos|pad|unk|sep|cls|mask|stop|special|start|end|image|audio|video)[_.-]tokens?"
-    r"(?=$|[_.-])",
+OF_TEXT = re.compile(  # tokens of a vocabulary, which models, prompts and code name: eos_token, bytes_per_token
+    r"(?:^|(?<=[_.-]))(?:bos|eos|pad|unk|sep|cls|mask|stop|special|start|end|image|audio|video"
+    r"|per|to|next|first|prompt|output|draft)[_.-]tokens?(?=$|[_.-])",
     re.IGNORECASE,
 )
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -38,7 +39,13 @@ IN_QUERY = re.compile(rf"([?&]([\w.-]+)=)(?!{TOLD})[^&#\s]+")
 AS_FLAG = re.compile(rf"(?<!\S)(--?([A-Za-z][\w.-]*)(?:=|[ \t]+(?!-)))(?!{TOLD})(?:{QUOTED}\S*|\S+)")
 NUMBERS = r"\d{1,6}(?:[-/.:x]\d{1,6})*%?"  # 512, 0.5, 5-10
 NONE = rf"(?:{NUMBERS}|VALUE|None|null)(?=[.:]?(?:[\s,;)\]}}'\"]|$))"  # or a placeholder, or what is not set
-ASSIGNED = re.compile(rf"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!{TOLD}|{NONE})(?:{SEVERAL}|{QUOTED}[^\s,;]*|[^\s,;]+)")
+CODE = (  # what a traceback's line has behind a name: token=self.token, sort_key=lambda x: x, key=os.path.getctime
+    r"(?:[A-Za-z_]\w*\.)*\2(?![\w.-])|(?:(?<=key=)|(?<=token=))"
+    r"(?:lambda\b|[A-Za-z_]+(?:\.[A-Za-z_]+)+(?![\w-])|[A-Za-z_][\w.]*[(\[])"
+)
+ASSIGNED = re.compile(
+    rf"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!{TOLD}|{NONE}|{CODE})(?:{SEVERAL}|{QUOTED}[^\s,;]*|[^\s,;]+)"
+)
 ESCAPED = r"\\+[\"'][^\"'\n]+[\"']"  # JSON within a text of JSON's
 WRAPPED = rf"(?:\w+\()?[bru]?{QUOTED}\)?"  # b'k-1', SecretStr('k-1')
 IN_JSON = re.compile(rf"((?<!\\)\\*[\"']([\w.-]+)\\*[\"']\s*:\s*)(?:{WRAPPED}|{SEVERAL}|{ESCAPED})")
@@ -50,7 +57,9 @@ OPAQUE = (  # letters and digits, and no number with its unit (0.25ms/token), no
     rf"(?={WITHIN}{{0,99}}\d)(?={WITHIN}{{0,99}}[A-Za-z])(?!\d+(?:\.\d+)?[A-Za-zµ]{{0,6}}(?:/\w+)?(?![^\s,;)\]}}]))"
     rf"(?!\w+(?:\.\w+)+)(?!\w+[(\[]){WITHIN}{{6,}}"
 )
-KEY_OF_CODE = r"[\w-]*key[ \t]?[:=][ \t]*(?:\"[^\"\d\n]*\"|'[^'\d\n]*')"  # weight_key = "down_proj": keys have digits
+KEY_OF_CODE = (  # weight_key = "down_proj": keys have digits
+    r"(?![\w-]*(?:api|secret|access|private)[_-]?key)[\w-]*key[ \t]?[:=][ \t]*(?:\"[^\"\d\n]*\"|'[^'\d\n]*')"
+)
 SPELLED = re.compile(  # in YAML, INI and headers: `api_key: k-1`, `HF_TOKEN = "k-1"`; plain words stand in any sentence
     rf"(?<![\w?&./-])((?!(?:key|token|auth)\s?[:=]|{KEY_OF_CODE})([A-Za-z][\w-]*)[ \t]?[:=][ \t]*"
     rf"(?:(?:token|digest)[ \t]+)?)(?:{QUOTED}|{OPAQUE})",
@@ -173,6 +182,7 @@ def _secret_in(name: str, value: Any) -> str | None:
     """Where a credential is: `a.b`; None where there is none."""
     if (
         value is not None
+        and not isinstance(value, bool)
         and is_secret(name.rpartition(".")[2].partition("[")[0])
         and not ("." in name and isinstance(value, (int, float)))
         and not (isinstance(value, str) and SPECIAL.fullmatch(value))

@@ -82,12 +82,13 @@ NEEDED: dict[str, dict[str, Check]] = {  # options, by design
         **{"engine": _text, "model": _text, "workload": _text},
     },
     "bisect": {"what": _text, "metric": _figure, "effect": _part, "certainty": _part, "left_out": _by_name},
-    "trials": {"metric": _figure},
+    **{design: {"metric": _figure} for design in ("trials", "layers")},
 }
 OPTIONAL: dict[str, Check] = {
     **SIDES,
     "margin_source": _one_of(*get_args(MarginSource)),
     "profiler": _one_of(*KINDS),
+    "profiler_steps": _text,
     "profiled": _text_or_texts,
     "least": _number,
     "fail_if": _texts,

@@ -24,7 +24,7 @@ from innerloop.harness.cli.secrets import (
         *("auth", "HTTP_AUTHORIZATION", "ssl_keyfile_password", "server.token", "KEY", "GITHUB_PASS", "PGPASSWORD"),
         *("MYSQL_PWD", "SSHPASS", "GITHUB_PAT", "AUTHTOKEN", "DJANGO_SECRETKEY"),
         *("eos_token_secret", "geos_token", "API_KEYS", "HF_TOKEN2", "MY_JWT", "SESSION_COOKIE", "PRIVATE_KEY_PEM"),
-        *("AZURE_STORAGE_CONNECTION_STRING", "HFTOKEN", "OPENAIAPIKEY"),
+        *("AZURE_STORAGE_CONNECTION_STRING", "HFTOKEN", "OPENAIAPIKEY", "HF_TOKEN_WRITE", "DB_PASS_2", "TOKEN_1"),
     ],
 )
 def test_names_of_credentials(name: str) -> None:
@@ -39,6 +39,8 @@ def test_names_of_credentials(name: str) -> None:
         *("OMP_NUM_THREADS", "KMP_AFFINITY", "num_key_value_heads", "PYTHONPATH", "author", "monkey", "COMPASS"),
         *("PWD", "OLDPWD", "PATH", "PATTERN", "max_pat_len"),
         *("eos_token", "text.padToken", "additional_special_tokens", "unk-token", "PyJWT"),
+        *("long_prefill_token_threshold", "max_prefill_token_num", "encoder_cudagraph_token_budgets", "pass_config"),
+        *("num_experts_per_token", "req_to_token_pool", "SGLANG_INIT_NEW_TOKEN_RATIO", "HF_TOKEN_PATH"),
     ],
 )
 def test_names_of_other_things(name: str) -> None:
@@ -91,6 +93,10 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
         ("hf_overrides", "hf_overrides"),
         *((text, text) for text in ('weight_key: "QuantKey"', "CACHE_KEY = 'name of'", 'key_cache_key: ""')),
         ('ssl_key: "QuantKey1"', f"ssl_key: {HIDDEN}"),
+        ('API_KEY = "my own key"', f"API_KEY = {HIDDEN}"),
+        *((text, text) for text in ("max(dumps, key=os.path.getctime)", "f(token=self.token, next_key=lambda x: x)")),
+        ("f(password=password, api_key=os.environ.get(x))", "f(password=password, api_key=os.environ.get(x))"),
+        ("password=password1 api_key=a-b.c key=ab.c1", f"password={HIDDEN} api_key={HIDDEN} key={HIDDEN}"),
         ("['serve', '--api-key', 'k 1', '-v']", f"['serve', '--api-key', '{HIDDEN}', '-v']"),
         ("['--hf-token=k-1', '--port=1']", f"['--hf-token={HIDDEN}', '--port=1']"),
         ("api_key: secret-k1", f"api_key: {HIDDEN}"),
@@ -140,6 +146,8 @@ def test_a_credential_inside_of_an_argument_is_refused_by_its_place(value: dict[
 
 def test_arguments_of_other_kinds_pass() -> None:
     refuse_secrets({"api_key": None, "eos_token_id": 2, "kv": {"tokens": [1, 2]}, "url": "http://host:1/v1"}, "--x")
+    refuse_secrets({"hf_token": True, "long_prefill_token_threshold": 512, "max_prefill_token_num": 4096}, "--x")
+    refuse_secrets({"compilation_config": {"pass_config": {"fuse_norm_quant": True}, "token_budgets": [1]}}, "--x")
 
 
 @pytest.mark.parametrize(
