@@ -66,7 +66,10 @@ SPELLED = re.compile(  # in YAML, INI and headers: `api_key: k-1`, `HF_TOKEN = "
     re.IGNORECASE,
 )
 SIGNED = re.compile(rf"([?&](?:[\w-]*signature|sig)=)(?!{TOLD})[^&#\s\"']+", re.IGNORECASE)
-IN_HEADER = re.compile(r"(\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*\d)[\w.~+/=-]{8,}", re.IGNORECASE)
+IN_HEADER = re.compile(  # elsewhere words without a digit may be a sentence's
+    r"(\bauthorization:[ \t]*(?:bearer|basic)[ \t]+|\b(?:bearer|basic)\s+(?=[\w.~+/=-]*\d))[\w.~+/=-]{8,}",
+    re.IGNORECASE,
+)
 BY_FORM = re.compile(  # as Hugging Face, OpenAI and its like, GitHub, GitLab, AWS, NVIDIA, Slack, Google write theirs
     r"\b(?:(?:hf|gsk|npm)_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|(?:sk|nvapi|glpat)-[\w-]{16,}|[rs]k_live_\w{16,}"
     r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|dckr_pat_[\w-]{16,}|pypi-AgE[\w-]{16,}|xox[a-z]-[\w-]{16,}"

@@ -76,6 +76,7 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
         ("--label takes KEY=VALUE; got 'x'", "--label takes KEY=VALUE; got 'x'"),  # innerloop's own words
         ('{"api_key": "k-1", "rate": "2"}', f'{{"api_key": {HIDDEN}, "rate": "2"}}'),
         ("Authorization: Bearer k-123456789", f"Authorization: Bearer {HIDDEN}"),
+        ("Authorization: Basic dXNlcjpwYXNzMQ==", f"Authorization: Basic {HIDDEN}"),
         ("a basic configuration", "a basic configuration"),
         ("f(hf_token=None), api_key=null", "f(hf_token=None), api_key=null"),  # not set
         *((text, text) for text in ("max_token=0.5", "(max_token=5-10).", "token=5%, x", "token=1/2")),
