@@ -43,8 +43,12 @@ CODE = (  # what a traceback's line has behind a name: token=self.token, sort_ke
     r"(?:[A-Za-z_]\w*\.)*\2(?![\w.-])|(?:(?<=key=)|(?<=token=))"
     r"(?:lambda\b|[A-Za-z_]+(?:\.[A-Za-z_]+)+(?![\w-])|[A-Za-z_][\w.]*[(\[])"
 )
+KEY_OF_CODE = (  # weight_key = "down_proj": keys have digits
+    r"(?![\w-]*(?:api|secret|access|private)[_-]?key)[\w-]*key[ \t]?[:=][ \t]*(?:\"[^\"\d\n]*\"|'[^'\d\n]*')"
+)
 ASSIGNED = re.compile(
-    rf"(?<![\w?&.-])(([A-Za-z_][\w.-]*)=)(?!{TOLD}|{NONE}|{CODE})(?:{SEVERAL}|{QUOTED}[^\s,;]*|[^\s,;]+)"
+    rf"(?<![\w?&.-])(?!{KEY_OF_CODE})(([A-Za-z_][\w.-]*)=)(?!{TOLD}|{NONE}|{CODE})"
+    rf"(?:{SEVERAL}|{QUOTED}[^\s,;]*|[^\s,;]+)"
 )
 ESCAPED = r"\\+[\"'][^\"'\n]+[\"']"  # JSON within a text of JSON's
 WRAPPED = rf"(?:\w+\()?[bru]?{QUOTED}\)?"  # b'k-1', SecretStr('k-1')
@@ -56,9 +60,6 @@ WITHIN = r"[^\s,;\"'()\[\]{}<>]"
 OPAQUE = (  # letters and digits, and no number with its unit (0.25ms/token), no name (layers.0), no call (f1(x))
     rf"(?={WITHIN}{{0,99}}\d)(?={WITHIN}{{0,99}}[A-Za-z])(?!\d+(?:\.\d+)?[A-Za-zµ]{{0,6}}(?:/\w+)?(?![^\s,;)\]}}]))"
     rf"(?!\w+(?:\.\w+)+)(?!\w+[(\[]){WITHIN}{{6,}}"
-)
-KEY_OF_CODE = (  # weight_key = "down_proj": keys have digits
-    r"(?![\w-]*(?:api|secret|access|private)[_-]?key)[\w-]*key[ \t]?[:=][ \t]*(?:\"[^\"\d\n]*\"|'[^'\d\n]*')"
 )
 SPELLED = re.compile(  # in YAML, INI and headers: `api_key: k-1`, `HF_TOKEN = "k-1"`; plain words stand in any sentence
     rf"(?<![\w?&./-])((?!(?:key|token|auth)\s?[:=]|{KEY_OF_CODE})([A-Za-z][\w-]*)[ \t]?[:=][ \t]*"

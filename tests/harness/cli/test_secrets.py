@@ -95,6 +95,7 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
         *((text, text) for text in ('weight_key: "QuantKey"', "CACHE_KEY = 'name of'", 'key_cache_key: ""')),
         ('ssl_key: "QuantKey1"', f"ssl_key: {HIDDEN}"),
         ('API_KEY = "my own key"', f"API_KEY = {HIDDEN}"),
+        ("f(sort_key='self_time', api_key='my key', x=1)", f"f(sort_key='self_time', api_key={HIDDEN}, x=1)"),
         *((text, text) for text in ("max(dumps, key=os.path.getctime)", "f(token=self.token, next_key=lambda x: x)")),
         ("f(password=password, api_key=os.environ.get(x))", "f(password=password, api_key=os.environ.get(x))"),
         ("password=password1 api_key=a-b.c key=ab.c1", f"password={HIDDEN} api_key={HIDDEN} key={HIDDEN}"),
