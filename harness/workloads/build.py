@@ -11,7 +11,7 @@ from innerloop.harness.profiles.loads import Sessions, Trace
 from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.workloads import draws, mixes
 from innerloop.harness.workloads.arrivals import none, scalar, scheduled
-from innerloop.harness.workloads.content import Pieces, check_total, token_ids
+from innerloop.harness.workloads.content import Pieces, prompt_ids
 from innerloop.harness.workloads.context import check_context
 from innerloop.harness.workloads.conversations import conversations
 from innerloop.harness.workloads.mixes import OWN
@@ -39,13 +39,12 @@ def build(
     if not isinstance(workload.load, Trace):
         check_context(workload, context_length, base_folder)
     parts = _parts(workload, seeds, context_length, base_folder)
-    check_total(int(parts.pieces.lens.sum()))
-    ids, offsets = token_ids(parts.pieces, model)
+    ids = prompt_ids(parts.pieces, model)  # refuses too many, before anything is made of them
     when, history = parts.schedule, None if parts.history is None else parts.history.astype(np.int32)
     order = np.argsort(np.where(when.due_ns < 0, np.iinfo(np.int64).max, when.due_ns), kind="stable")
     return Workload(
         prompt_tokens=ids,
-        prompt_offsets=offsets,
+        prompt_offsets=parts.pieces.prompt_offsets,
         output_lens=parts.outputs.astype(np.int32),
         due_ns=when.due_ns,
         next_request=when.next_request,
@@ -108,11 +107,10 @@ def warmup(
         class_of = mixes.classes_of(workload, count, seeds.lengths)
         own, outputs = mixes.lengths_of(workload, class_of, seeds, base_folder)
         pieces = mixes.prompts_of(workload, own, class_of, seeds.content, draws.WARMUP)
-    ids, offsets = token_ids(pieces, model)
     count = len(outputs)
     return Workload(
-        prompt_tokens=ids,
-        prompt_offsets=offsets,
+        prompt_tokens=prompt_ids(pieces, model),
+        prompt_offsets=pieces.prompt_offsets,
         output_lens=np.minimum(outputs, knobs.output_tokens).astype(np.int32),
         due_ns=np.zeros(count, dtype=np.int64),
         next_request=none(count),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +16,7 @@ from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.workloads import draws
 
 MAX_PROMPT_TOKENS = 2**30  # 4 GiB of ids
-BLOCK_TOKENS = 2**16  # ids drawn at a time, so that what is worked with stays in a core's cache
+BLOCK_TOKENS = 2**15  # ids drawn at a time, so that what is worked with stays in a core's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +38,14 @@ class Pieces:
     @property
     def prompt_lens(self) -> draws.Ints:
         """Tokens of each request's pieces, int64 [n]."""
-        return np.diff(self.token_offsets[self.offsets])
+        return np.diff(self.prompt_offsets)
 
     @property
+    def prompt_offsets(self) -> draws.Ints:
+        """Where each request's prompt begins in all ids, int64 [n + 1]."""
+        return self.token_offsets[self.offsets]
+
+    @cached_property
     def token_offsets(self) -> draws.Ints:
         """Where each piece begins in all ids, int64 [pieces + 1]."""
         return np.concatenate([[0], np.cumsum(self.lens)]).astype(np.int64)
@@ -59,33 +67,56 @@ def of_parts(parts: list[tuple[draws.Words, draws.Ints]]) -> Pieces:
     return Pieces(keys[there], lens[there].astype(np.int64), offsets)
 
 
-def token_ids(pieces: Pieces, model: ModelProfile) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Prompt ids of all requests, int32 [total], and their offsets, int64 [n + 1]; ids are uniform over the vocabulary
-    without the special ones.
+@dataclass(frozen=True, eq=False)
+class PromptIds:
+    """Prompt ids of all requests, uniform over the ids `plain`, drawn whenever they are looked at, so that a load of
+    any size takes little memory. As int32 [total] to `len`, slices and numpy.
+    """
+
+    pieces: Pieces
+    plain: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return int(self.pieces.token_offsets[-1])
+
+    def __getitem__(self, which: slice) -> npt.NDArray[np.int32]:
+        begin, end, step = which.indices(len(self))
+        if step != 1:
+            raise ValueError("ids are drawn in their order")
+        parts = [self._block(at, min(at + BLOCK_TOKENS, end)) for at in range(begin, end, BLOCK_TOKENS)]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self[:].astype(dtype or np.int32, copy=False)
+
+    def blocks(self) -> Iterator[npt.NDArray[np.int32]]:
+        """All ids, at most BLOCK_TOKENS at a time."""
+        for at in range(0, len(self), BLOCK_TOKENS):
+            yield self._block(at, min(at + BLOCK_TOKENS, len(self)))
+
+    def _block(self, begin: int, end: int) -> npt.NDArray[np.int32]:
+        begins = self.pieces.token_offsets
+        first, last = int(np.searchsorted(begins, begin, side="right")) - 1, int(np.searchsorted(begins, end))
+        keys, place = self.pieces.keys[first:last], np.arange(begin, end, dtype=np.int64)
+        if last == first + 1:
+            place -= begins[first]
+        else:
+            edges = np.clip(begins[first : last + 1], begin, end)
+            counts = edges[1:] - edges[:-1]
+            keys = np.repeat(keys, counts)
+            place -= np.repeat(begins[first:last], counts)
+        return self.plain.take(draws.below(draws.words(keys, place), len(self.plain)))
+
+
+def prompt_ids(pieces: Pieces, model: ModelProfile) -> PromptIds:
+    """The ids of prompts: uniform over the vocabulary without the special ones.
 
     Raises:
-        Refused: more ids than fit into memory.
+        Refused: more ids than an engine's process could hold.
     """
-    begins = pieces.token_offsets
-    total = int(begins[-1])
-    check_total(total)
+    check_total(int(pieces.token_offsets[-1]))
     special = [*model.ends, *([] if model.bos_token_id is None else [model.bos_token_id])]
-    plain = np.setdiff1d(np.arange(model.vocab_size, dtype=np.int32), special)
-    ids = np.empty(total, dtype=np.int32)
-    first, count = 0, len(pieces.lens)
-    while first < count:
-        last = max(first + 1, int(np.searchsorted(begins, begins[first] + BLOCK_TOKENS, side="right")) - 1)
-        for begin in range(int(begins[first]), int(begins[last]), BLOCK_TOKENS):  # a piece may be longer than a block
-            end = min(begin + BLOCK_TOKENS, int(begins[last]))
-            place = np.arange(begin, end, dtype=np.int64)
-            if last == first + 1:
-                keys, place = pieces.keys[first], place - begins[first]
-            else:
-                keys = np.repeat(pieces.keys[first:last], pieces.lens[first:last])
-                place -= np.repeat(begins[first:last], pieces.lens[first:last])
-            ids[begin:end] = plain[draws.below(draws.words(keys, place), len(plain))]
-        first = last
-    return ids, begins[pieces.offsets]
+    return PromptIds(pieces, np.setdiff1d(np.arange(model.vocab_size, dtype=np.int32), special))
 
 
 def check_total(tokens: int) -> None:

@@ -30,17 +30,21 @@ def words(keys: Words, counters: Ints) -> Words:
     steps += np.uint64(1)
     steps *= _GAMMA
     x: Words = keys + steps
-    x ^= x >> np.uint64(30)
+    high = np.empty_like(x)  # made once: the arrays are long, and most of the time is their memory's
+    x ^= np.right_shift(x, np.uint64(30), out=high)
     x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
+    x ^= np.right_shift(x, np.uint64(27), out=high)
     x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
+    x ^= np.right_shift(x, np.uint64(31), out=high)
     return x
 
 
 def below(bits: Words, bound: int) -> Ints:
     """Whole numbers from 0 to bound-1; bound <= 2**32. The bias is at most bound / 2**32."""
-    return (((bits >> _HIGH32) * np.uint64(bound)) >> _HIGH32).astype(np.int64)
+    numbers = bits >> _HIGH32
+    numbers *= np.uint64(bound)
+    numbers >>= _HIGH32
+    return numbers.view(np.int64)
 
 
 def uniform(bits: Words) -> Floats:

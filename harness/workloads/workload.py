@@ -6,11 +6,11 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from innerloop.harness.schema.load import ClassCount, Replayed
 from innerloop.harness.schema.result import Workload as Counted
 from innerloop.harness.store.atomic import whole
 from innerloop.harness.store.typed import Misfit, typed
+from innerloop.harness.workloads.content import PromptIds
 
 DAMAGE = (
     OSError,
@@ -45,7 +46,7 @@ Optional32 = npt.NDArray[np.int32] | None
 class Workload:
     """The requests of a run. Request i has prompt_tokens[prompt_offsets[i] : prompt_offsets[i + 1]].
 
-    prompt_tokens int32 [total], prompt_offsets int64 [n + 1], output_lens int32 [n].
+    prompt_tokens int32 [total], drawn where they are looked at or read from a file; prompt_offsets int64 [n + 1], output_lens int32 [n].
     due_ns int64 [n]: from the window's start; -1: `rest_ns` after its predecessor has finished.
     next_request int32 [n]: the request that follows in the same user's chain, -1 none. user int32 [n], -1 none.
     rest_ns int64 [] or [n], duration_ns int64 []: duration -1 means until all have finished, else the window closes
@@ -62,7 +63,7 @@ class Workload:
     requests were made of, None unless of a trace. sessions: conversations, None where there are none.
     """
 
-    prompt_tokens: npt.NDArray[np.int32]
+    prompt_tokens: npt.NDArray[np.int32] | PromptIds
     prompt_offsets: npt.NDArray[np.int64]
     output_lens: npt.NDArray[np.int32]
     due_ns: npt.NDArray[np.int64]
@@ -112,9 +113,9 @@ class Workload:
             given = getattr(self, name)
             if given is None:
                 continue
-            array = np.ascontiguousarray(given, dtype=DTYPES[name])
-            digest.update(f"{name} {array.dtype.str} {given.shape}\n".encode())
-            digest.update(array.reshape(-1).view(np.uint8).data)
+            digest.update(f"{name} {DTYPES[name]} {_shape(given)}\n".encode())
+            for block in _blocks(given, DTYPES[name]):
+                digest.update(block)
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
@@ -123,7 +124,7 @@ class Workload:
         replayed = asdict(self.replayed) if self.replayed else None
         text = json.dumps({"classes": list(self.classes), "replayed": replayed, "sessions": self.sessions})
         with whole(Path(path)) as partial, partial.open("wb") as file:
-            np.savez(file, **arrays, about=np.frombuffer(text.encode(), dtype=np.uint8))
+            _write(file, {**arrays, "about": np.frombuffer(text.encode(), dtype=np.uint8)})
 
     def describe(self) -> Counted:
         """Counts for people: requests, users, and prompt and output tokens."""
@@ -152,6 +153,28 @@ ARRAYS = (
 OPTIONAL = ("history_lens", "until_ns", "spread", "class_of", "shared_lens")
 UNHASHED = ("class_of", "shared_lens")  # they change nothing that the engine gets
 DTYPES = {name: "<i4" if name in _INT32 else "<i8" for name in (*ARRAYS, *OPTIONAL)}
+
+
+def _write(file: BinaryIO, arrays: Mapping[str, npt.NDArray[Any] | PromptIds]) -> None:
+    """As numpy's savez, with no more of what is drawn than a block at a time in memory."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                dtype = DTYPES.get(name, "|u1")
+                header = {"descr": dtype, "fortran_order": False, "shape": _shape(array)}
+                np.lib.format.write_array_header_1_0(entry, header)
+                for block in _blocks(array, dtype):
+                    entry.write(block)
+
+
+def _shape(array: npt.NDArray[Any] | PromptIds) -> tuple[int, ...]:
+    return (len(array),) if isinstance(array, PromptIds) else array.shape
+
+
+def _blocks(array: npt.NDArray[Any] | PromptIds, dtype: str) -> Iterator[memoryview]:
+    """The bytes of an array."""
+    for block in array.blocks() if isinstance(array, PromptIds) else (array,):
+        yield np.ascontiguousarray(block, dtype=dtype).reshape(-1).view(np.uint8).data
 
 
 def load(path: Path) -> Workload:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from innerloop.harness.cli.errors import Refused
 from innerloop.harness.profiles import WorkloadProfile, load_model, parse_seeds
 from innerloop.harness.profiles.validation import validate
 from innerloop.harness.workloads import Workload, build, check_context, draws, load, longest_request
-from innerloop.harness.workloads.content import Pieces, token_ids
+from innerloop.harness.workloads.content import BLOCK_TOKENS, Pieces, prompt_ids
 from innerloop.harness.workloads.sharing import shared_lens
 
 TINY = load_model("llama-tiny")
@@ -203,11 +204,40 @@ def test_what_prompts_share_is_what_their_ids_have_in_common(seed: int) -> None:
     keys = rng.integers(1, 4, offsets[-1]).astype(np.uint64) << np.uint64(20)
     lens = rng.choice([5, 5, 5, 3, 9], offsets[-1]).astype(np.int64)
     pieces = Pieces(keys, lens, offsets)
-    ids, places = token_ids(pieces, TINY)
     order = rng.permutation(n)
-    found = [part.tolist() for part in np.split(ids, places[1:-1])]
+    found = [part.tolist() for part in np.split(prompt_ids(pieces, TINY), pieces.prompt_offsets[1:-1])]
     wanted = longest_common(found, order.tolist())
     assert np.abs(shared_lens(pieces, order, None) - wanted).max() <= 1  # two tokens may be equal by chance
+
+
+def test_ids_are_the_same_wherever_a_look_at_them_begins_and_ends() -> None:
+    rng = np.random.default_rng(0)
+    lens = np.concatenate([rng.integers(1, 9, 500), [3 * BLOCK_TOKENS, 1, BLOCK_TOKENS], rng.integers(1, 9, 500)])
+    pieces = Pieces(rng.integers(0, 2**63, len(lens), dtype=np.uint64), lens, np.arange(len(lens) + 1))
+    ids = prompt_ids(pieces, TINY)
+    alone = [Pieces(pieces.keys[[i]], lens[[i]], np.arange(2)) for i in range(len(lens))]
+    whole = np.concatenate([np.asarray(prompt_ids(one, TINY)) for one in alone])
+    assert np.array_equal(ids, whole)
+    assert np.array_equal(np.concatenate(list(ids.blocks())), whole)
+    assert max(map(len, ids.blocks())) == BLOCK_TOKENS
+    for begin, end in rng.integers(0, len(whole) + 1, (200, 2)).tolist():
+        assert np.array_equal(ids[begin:end], whole[begin:end])
+    with pytest.raises(ValueError, match="in their order"):
+        ids[::2]
+
+
+def test_a_large_load_is_hashed_and_saved_in_little_memory(tmp_path: Any) -> None:
+    """50 M tokens or 500 M: the ids are drawn as they are written."""
+    work = make({"kind": "offline", "requests": 100}, prompt={"tokens": 90_000})
+    tracemalloc.start()
+    try:
+        hashed = work.hash
+        work.save(tmp_path / "w.npz")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20, "of 36 MB of ids"
+    assert load(tmp_path / "w.npz").hash == hashed
 
 
 def test_engines_hit_whole_blocks_and_never_a_whole_prompt() -> None:
