@@ -124,6 +124,7 @@ def test_what_needs_no_run_is_told_in_any_encoding_and_says_where_it_cannot_be(w
         ("ceilings.__main__", ["measure"], True),
         ("ceilings.__main__", ["list"], False),
         ("noise", ["--base", "x"], True),
+        ("noise", ["--base", "x", "--dry-run"], False),
         ("noise", [], False),
         ("resume", ["a"], True),
         ("suite", ["study"], True),
