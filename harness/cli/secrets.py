@@ -135,7 +135,8 @@ def key_places(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _without_keys(text: str) -> str:
-    parts, at = [], 0
+    parts: list[str] = []
+    at = 0
     for begin, end in key_places(text):
         if not parts or not BETWEEN.fullmatch(text, at, begin):  # of one key
             parts += [text[at:begin], HIDDEN]
