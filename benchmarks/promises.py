@@ -23,7 +23,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from innerloop.engines.worker.trace import PHASES
-from tests.real import Going, run, runs_guard, start_long
+from tests.real import Going, guards, run, start_long
 
 FILLED = 0.95  # of the steps' time, by the phases that the engine reports
 END_S = 10.0
@@ -69,7 +69,7 @@ def endings(engine: str) -> Iterator[Kept]:
     ways: dict[str, Callable[[Going], object]] = {
         "worker killed": lambda going: going.worker().kill(),
         "worker stopped": lambda going: going.worker().suspend(),
-        "guard killed": lambda going: next(p for p in going.members if runs_guard(p)).kill(),
+        "guard killed": lambda going: guards(going.harness.pid)[0].kill(),
         "harness killed": lambda going: going.harness.kill(),
         "harness told SIGINT": lambda going: going.harness.send_signal(signal.SIGINT),
         "harness told SIGTERM": lambda going: going.harness.send_signal(signal.SIGTERM),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from innerloop.harness.cli.arguments import NAMED, CommandLine, command_line, path_of, relative, whole
 from innerloop.harness.cli.command import as_command, leave
@@ -158,7 +157,10 @@ def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
 
     what.rules()  # refused before anything runs
     if arguments.dry_run:
-        return dry_run(arguments, what, to.json)
+        from innerloop.harness.experiments.plan import print_sides
+
+        print_sides(arguments.base, arguments.change, what, arguments.out, to.json)
+        return EXIT_OK
     folder = make(new(arguments.base, arguments.change, what, this_machine()), arguments.out)
     code = resume(folder, to)
     if arguments.html is not None:
@@ -166,26 +168,6 @@ def run(arguments: argparse.Namespace, what: Asked, to: Output) -> int:
 
         put(arguments.html, lambda: experiment_page(folder), progress_console())
     return code
-
-
-def dry_run(arguments: argparse.Namespace, what: Asked, as_json: bool) -> int:
-    """Prints what would be run."""
-    from innerloop.harness.cli.console import PlainConsole
-    from innerloop.harness.cli.output import print_json
-    from innerloop.harness.experiments.plan import plan_comparison, print_experiment
-    from innerloop.harness.experiments.sides import new
-    from innerloop.harness.machine import this_machine
-    from innerloop.harness.profiling.choice import choose
-
-    machine = this_machine()
-    manifest = new(arguments.base, arguments.change, what, machine, planning=True)
-    out = arguments.out or Path("experiments") / "COMPARISON"
-    resolved = plan_comparison(manifest, machine, choose(what.profiler, None), out)
-    if as_json:
-        print_json(*resolved.described())
-    else:
-        print_experiment(resolved, PlainConsole())
-    return EXIT_OK
 
 
 if __name__ == "__main__":

@@ -41,6 +41,11 @@ def parser() -> CommandLine:
     out.add_argument(
         "--out", type=path_of, metavar="DIR", help="the experiment's folder; default: a new one in experiments/"
     )
+    out.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="with --base: print the plan of the runs, with the time they take at least, and stop",
+    )
     out.add_argument("--metric", metavar="METRIC", help="the primary metric; default: output_tokens_per_s")
     out.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return out
@@ -48,14 +53,15 @@ def parser() -> CommandLine:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    return as_command(lambda: noise(arguments), keeps=arguments.base is not None)
+    ran = arguments.base is not None and not arguments.dry_run
+    return as_command(lambda: noise(arguments), keeps=ran)
 
 
 def noise(arguments: argparse.Namespace) -> int:
     to = Output(arguments.json)
     if arguments.base is None:
-        if not arguments.trials is arguments.out is arguments.metric is None:
-            raise Refused("--trials, --out and --metric need --base")
+        if arguments.dry_run or not arguments.trials is arguments.out is arguments.metric is None:
+            raise Refused("--trials, --out, --metric and --dry-run need --base")
         return known(to) if arguments.experiment is None else of_experiment(arguments.experiment, to)
     if arguments.experiment is not None:
         raise Refused(f"--base cannot be combined with a stored experiment; leave out {arguments.experiment!r}")
@@ -66,6 +72,11 @@ def noise(arguments: argparse.Namespace) -> int:
     from innerloop.harness.resume import resume
 
     asked = Asked(metric_named(arguments.metric or PRIMARY), why=False, trials=arguments.trials, design=NOISE)
+    if arguments.dry_run:
+        from innerloop.harness.experiments.plan import print_sides
+
+        print_sides(arguments.base, "", asked, arguments.out, to.json)
+        return EXIT_OK
     return resume(make(new(arguments.base, "", asked, this_machine()), arguments.out), to)
 
 

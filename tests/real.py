@@ -80,8 +80,7 @@ class Going:
             return False
 
     def worker(self) -> psutil.Process:
-        [guard] = [p for p in self.members if runs_guard(p)]
-        [worker] = guard.children()
+        [worker] = guards(self.harness.pid)[1].children()
         return worker
 
     def left(self) -> list[psutil.Process]:
@@ -131,6 +130,12 @@ def runs_guard(process: psutil.Process) -> bool:
         return any(word.endswith("guard.py") for word in process.cmdline())
     except psutil.NoSuchProcess:  # it has just ended; also a zombie's
         return False
+
+
+def guards(harness_pid: int) -> list[psutil.Process]:
+    """The guard's processes: the first, and the second, which is the worker's parent; fewer where one has ended."""
+    first = [one for one in psutil.Process(harness_pid).children() if runs_guard(one)]
+    return first + [below for one in first for below in one.children() if runs_guard(below)]
 
 
 def start_long(engine: str | Path, folder: Path, *arguments: object) -> Going:

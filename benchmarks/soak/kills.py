@@ -24,11 +24,11 @@ from benchmarks.soak.left import MARK, left_of, marked, new_mark, shared_memory_
 from benchmarks.soak.tally import Tally
 from innerloop.harness.show import main as show
 from innerloop.harness.store.alive import QUIET_S
-from tests.real import ROOT, command, runs_guard, variables
+from tests.real import ROOT, command, guards, variables
 
 SCRIPTED = str(ROOT / "tests" / "plugins" / "scripted")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-WHO = ("harness", "guard", "worker")
+WHO = ("harness", "guard", "second guard", "worker")
 # The moment is a random time after something has appeared: seconds at most, and how often it is chosen.
 MOMENTS: dict[str, tuple[str | None, float, int]] = {
     "start": (None, 1.5, 3),
@@ -206,8 +206,9 @@ class Kills:
 def whom(harness: psutil.Process, who: str) -> list[psutil.Process]:
     if who == "harness":
         return [harness]
-    guards = [one for one in harness.children() if runs_guard(one)]
-    return guards if who == "guard" else [below for guard in guards for below in guard.children()][:1]
+    if who.endswith("guard"):
+        return guards(harness.pid)[WHO.index(who) - 1 :]
+    return [below for guard in guards(harness.pid)[1:] for below in guard.children()][:1]
 
 
 def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> bool:

@@ -16,7 +16,7 @@ from innerloop.harness.cli.helptext import HelpFormatter
 from innerloop.harness.cli.output import say
 from innerloop.harness.cli.secrets import HIDDEN, hidden, is_secret
 from innerloop.harness.cli.verbs import as_called
-from innerloop.harness.cli.words import printable
+from innerloop.harness.cli.words import printable, visible
 
 UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 NAMED = "a run or an experiment: its folder, its name in runs/ or experiments/, or last, the newest of both"
@@ -58,7 +58,7 @@ class CommandLine(argparse.ArgumentParser):
             self.exit(code)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_REFUSED, printable(hidden(f"innerloop: {self.said(message)}\n")))
+        self.exit(EXIT_REFUSED, printable(f"{visible(hidden(f'innerloop: {self.said(message)}'))}\n"))
 
     def said(self, message: str) -> str:
         """argparse's own words as ours: the flag first, then what is wrong, then the fix."""
@@ -67,9 +67,9 @@ class CommandLine(argparse.ArgumentParser):
             if choice := re.fullmatch(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
                 known = [name.strip(" '") for name in choice[2].split(",")]
                 what = (
-                    f"{flag}: {choice[1]!r} is not a valid choice"
+                    f"{flag}: '{choice[1]}' is not a valid choice"
                     if flag.startswith("-")
-                    else f"there is no command {choice[1]!r}"
+                    else f"there is no command '{choice[1]}'"
                 )
                 return f"{what}{nearest(choice[1], known)}"
             if message == "expected one argument":

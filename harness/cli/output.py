@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused, told
 from innerloop.harness.cli.secrets import hidden
-from innerloop.harness.cli.words import BIDI, printable
+from innerloop.harness.cli.words import BIDI, printable, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,11 +54,11 @@ def say(*lines: str, file: TextIO | None = None) -> None:
 
 
 def tell(line: str, *details: str) -> None:
-    """What went wrong, on stderr, and what to do about it, without credentials; a terminal that is gone takes nothing
-    from the work."""
+    """What went wrong, on stderr, and what to do about it, a line each, without credentials; a terminal that is gone
+    takes nothing from the work."""
     with suppress(OSError, ValueError):
-        text = "\n".join((f"innerloop: {line}", *(f"  {one}" for one in details)))
-        print(printable(hidden(text)), file=sys.stderr, flush=True)
+        lines = [visible(hidden(one), keep="\t") for one in (f"innerloop: {line}", *(f"  {one}" for one in details))]
+        print(printable("\n".join(lines)), file=sys.stderr, flush=True)
 
 
 def refuse_one_file_twice(files: Sequence[tuple[str, Path | None]]) -> None:

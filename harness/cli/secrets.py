@@ -30,6 +30,15 @@ OF_TEXT = re.compile(  # tokens of a vocabulary, which models, prompts and code 
 )
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 USER_IN_URL = re.compile(r"(?<=:/)(/?)[^/\s]+(?=@)")  # a path has one slash of its two
+HOST = r"(?:[A-Za-z][\w-]{0,62}(?:\.[\w-]{1,63}){0,8}|\d{1,3}(?:\.\d{1,3}){3}|\[[\da-fA-F:.]{2,45}\])"
+USER = (  # user:password; no address of mail or package behind its scheme, no place in a device (cuda:0@host)
+    r"(?<![\w@:/.%+-])(?!(?:mailto|sips?|xmpp|acct|npm|pkg):)[A-Za-z][\w.+%-]{0,63}:(?!\d{1,5}@)"
+    r"[^\s/\"'<>()\[\]{},;=&|]{1,128}"
+)
+USER_AT_HOST = re.compile(  # without a scheme: before a port, as Go writes a database, or of a proxy
+    rf"{USER}(?=@(?:{HOST}:\d{{2,5}}(?![\w.:])|(?:tcp|unix)\())"
+)
+USER_AT_PROXY = re.compile(rf"((?:proxy|dsn)[\"']?[ \t=:]{{1,3}}[\"']?){USER}(?=@{HOST})", re.IGNORECASE)
 SPECIAL = re.compile(r"[<\[{|].*[>\]}|]")  # a tokenizer's own tokens: <s>, [PAD], <|im_end|>
 TOLD = re.escape(HIDDEN)
 QUOTED = r"(?:\"(?:[^\"\\\n]|\\.)+\"|'(?:[^'\\\n]|\\.)+')"
@@ -77,11 +86,17 @@ BY_FORM = re.compile(  # as Hugging Face, OpenAI and its like, GitHub, GitLab, A
     r"|AIza[\w-]{30,}|A[KS]IA[0-9A-Z]{16}"
     r"|(?<!-)eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,})"  # a JSON Web Token
 )
-PARTS = (  # in small letters; one of them is in every text with a credential that `places` finds, or ":/" and "@" are
+PARTS = (  # in small letters; one of them is in every text with a credential that `places` finds, or ":" and "@" are
     *("key", "token", "secret", "pass", "cred", "auth", "pat", "pwd", "jwt", "cookie", "connection", "sig"),
     *("bearer", "basic", "hf_", "gsk_", "npm_", "api_org_", "sk-", "nvapi-", "k_live_", "gh", "pypi-", "xox"),
     *("aiza", "akia", "asia", "eyj"),
 )
+KEY_BEGINS = re.compile(r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
+KEY_ENDS, KEY_LENGTH = "-----END ", 1 << 15  # that of a key of 32 768 bits, and what a log writes before each line
+BASE64 = r"(?:(?<=\\[nr])|(?<![\w+/=.\\-]))%s[A-Za-z0-9+/]{%s,}={0,2}(?![\w+/=.-])"  # \n: in a text of JSON's
+KEY_LINE = re.compile(BASE64 % ("", 40))
+LAST_LINE = re.compile(BASE64 % ("(?![a-z]+\\b)", 4) + r"(?=[ \t\r]*(?:\n|\\+[nr]|\Z))")  # and no word of another line
+BETWEEN = re.compile(r"(?:\s|\\+[nr])*")
 NAMED = (IN_QUERY, AS_FLAG, IN_LIST, ASSIGNED, IN_JSON, SPELLED)  # the second group is the name
 
 
@@ -93,15 +108,16 @@ def is_secret(name: str) -> bool:
 
 def hidden(value: str) -> str:
     """A text without the credentials in it: in a URL (`//user:password@`, `?token=`), behind a flag (`--api-key`), a
-    name (`HF_TOKEN=`), a key of JSON's or `Bearer`, and those that are known by their form."""
+    name (`HF_TOKEN=`), a key of JSON's or `Bearer`, and those that are known by their form, as private keys are."""
 
     def after_name(found: re.Match[str]) -> str:
         return found[1] + HIDDEN if is_secret(found[2]) else found[0]
 
-    value = USER_IN_URL.sub(rf"\1{HIDDEN}", value)
+    value = _without_keys(value)
+    value = USER_AT_HOST.sub(HIDDEN, USER_IN_URL.sub(rf"\1{HIDDEN}", value))
     for pattern in NAMED:
         value = pattern.sub(after_name, value)
-    for pattern in (SIGNED, IN_HEADER):
+    for pattern in (USER_AT_PROXY, SIGNED, IN_HEADER):
         value = pattern.sub(rf"\1{HIDDEN}", value)
     return BY_FORM.sub(HIDDEN, value)
 
@@ -109,12 +125,36 @@ def hidden(value: str) -> str:
 def places(text: str) -> Iterator[tuple[int, int]]:
     """Where in a text `hidden` finds a credential: its first character, and the one behind it."""
     small = text.lower()
-    if not any(part in small for part in PARTS) and not (":/" in text and "@" in text):
+    if not any(part in small for part in PARTS) and not (":" in text and "@" in text):
         return  # most lines of a log
-    for pattern in (USER_IN_URL, *NAMED, SIGNED, IN_HEADER, BY_FORM):
+    yield from key_places(text)
+    for pattern in (USER_IN_URL, USER_AT_HOST, USER_AT_PROXY, *NAMED, SIGNED, IN_HEADER, BY_FORM):
         for found in pattern.finditer(text):
             if pattern.groups < 2 or is_secret(found[2]):
                 yield found.end(1) if pattern.groups else found.start(), found.end()
+
+
+def key_places(text: str) -> Iterator[tuple[int, int]]:
+    """Where in a text the lines of private keys are, whatever stands before them in a log."""
+    at = 0
+    while begins := KEY_BEGINS.search(text, at):
+        at, most = begins.end(), begins.end() + KEY_LENGTH
+        ends = text.find(KEY_ENDS, at, most)
+        found = [line.span() for line in KEY_LINE.finditer(text, at, ends if ends >= 0 else most)]
+        if found and ends >= 0:  # the last line is shorter
+            found += [line.span() for line in LAST_LINE.finditer(text, found[-1][1], ends)]
+        yield from found
+        at = max(ends, at) if ends >= 0 else most
+
+
+def _without_keys(text: str) -> str:
+    parts: list[str] = []
+    at = 0
+    for begin, end in key_places(text):
+        if not parts or not BETWEEN.fullmatch(text, at, begin):  # of one key
+            parts += [text[at:begin], HIDDEN]
+        at = end
+    return "".join((*parts, text[at:]))
 
 
 def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:

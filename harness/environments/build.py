@@ -18,16 +18,18 @@ from innerloop.harness.environments.folders import (
     VERSION_LOCK,
     Plan,
     discard,
+    end_trial,
     existing,
     kept_aside,
     locked,
     plan,
     read_marker,
+    remove_trials,
     settle,
+    trial_of,
 )
 from innerloop.harness.environments.installer import Say
 from innerloop.harness.environments.interpreters import probe
-from innerloop.harness.store.folders import lock_file
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.engines import EngineProfile
@@ -47,6 +49,7 @@ def create(engine: EngineProfile, device: str, *, say: Say | None = None, recrea
     found = None if recreate else existing(planned)
     if found is None:
         make_root(planned.folder.parent)
+        remove_trials(planned.folder.parent)
         with locked(planned.folder, say) as lock_fd:
             settle(planned.folder)
             found = None if recreate else existing(planned)
@@ -73,15 +76,15 @@ def look_up(engine: EngineProfile, device: str, *, say: Say | None = None) -> tu
     lock.check(planned.lock, planned.recipe.distribution)
     root = planned.folder.parent
     make_root(root)
-    trial = root / f".{planned.folder.name}.trial-{os.getpid()}"
+    remove_trials(root)
+    trial = trial_of(planned.folder)
     with hold() as held, locked(trial, None) as lock_fd:
         try:
             with held.released():
                 installer.make_venv(trial, planned.python, lock_fd, say or (lambda text: None))
                 found = installer.install(trial, planned.lock, lock_fd, say or (lambda text: None), only_look=True)
         finally:
-            discard(trial)
-            lock_file(trial).unlink(missing_ok=True)
+            end_trial(trial)
     return planned, found
 
 

@@ -67,7 +67,11 @@ def parser() -> CommandLine:
     )
     known.add_argument("name")
     known.add_argument("--engine", required=True)
-    known.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="default: cuda")
+    known.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        help="default: what its packages are built for; where that is both, the GPU if there is one, otherwise the CPU",
+    )
     known.add_argument(
         "--python",
         type=path_of,

@@ -153,6 +153,25 @@ def settle_left(folder: Path) -> None:
             settle(folder)
 
 
+def trial_of(folder: Path) -> Path:
+    """Where this process tries out how an environment is made, without making it."""
+    return folder.with_name(f".{folder.name}.trial-{os.getpid()}")
+
+
+def end_trial(trial: Path) -> None:
+    """Removes a trial and its lock, which is held."""
+    discard(trial)
+    lock_file(trial).unlink(missing_ok=True)
+
+
+def remove_trials(root: Path) -> None:
+    """Removes what killed processes left of their trials; a living one has its locked."""
+    for left in root.glob("..*.trial-*.lock"):
+        trial = left.with_name(left.name[1:].removesuffix(left.suffix))
+        with suppress(OSError, InnerloopError), locked(trial, None):
+            end_trial(trial)
+
+
 def discard(folder: Path) -> None:
     """Removes an environment; the marker goes first, so that what an interruption leaves is not taken as whole."""
     if not folder.is_symlink():

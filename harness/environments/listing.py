@@ -17,6 +17,7 @@ from innerloop.harness.environments.folders import (
     kept_aside,
     lock_path,
     read_marker,
+    remove_trials,
     settle_left,
 )
 
@@ -65,6 +66,7 @@ def of_registered(one: registered.Registered) -> Listed:
 def made(sizes: bool = True) -> list[Listed]:
     """Every environment in the cache folder, whole or not, by name."""
     root = environments_folder()
+    remove_trials(root)
     for kept in root.glob(kept_aside(Path("*")).name):
         settle_left(kept.with_name(kept.name.removeprefix(".").removesuffix(kept.suffix)))
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []

@@ -69,6 +69,23 @@ def located(path: Path) -> Path:
     return Path(found) if found else Path(os.path.expanduser(path)).absolute()
 
 
+def interpreter(path: Path, option: str) -> Path:
+    """The Python at `path`, which may be an environment's folder. Raises: Refused: there is none."""
+    python = located(path)
+    if os.path.exists(python / "bin" / "python"):  # unlike Path.exists, also False where a folder may not be entered
+        python = python / "bin" / "python"
+    if not os.path.isfile(python) or not os.access(python, os.X_OK):
+        raise Refused(
+            f"{option}: {path} {_lack(python)}; give the path to the Python interpreter in the engine's environment"
+        )
+    return python
+
+
+def names_of(recipe: Recipe) -> list[str]:
+    """The distributions one of which the engine is."""
+    return [name for name in (recipe.distribution, *recipe.alternatives) if name]
+
+
 def _lack(python: Path) -> str:
     """Why a path is no interpreter that this user can run."""
     try:
@@ -96,18 +113,12 @@ def look(
         Refused: it does not run, is too old, or lacks the engine or numpy.
     """
     recipe = recipe_of(engine, device)
-    python = located(path)
-    if os.path.exists(python / "bin" / "python"):  # unlike Path.exists, also False where a folder may not be entered
-        python = python / "bin" / "python"
-    if not os.path.isfile(python) or not os.access(python, os.X_OK):
-        raise Refused(
-            f"{option}: {path} {_lack(python)}; give the path to the Python interpreter in the engine's environment"
-        )
+    python = interpreter(path, option)
     probed = probe(python, variables)
     installed, version = probed["packages"], probed["version"]
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_PYTHON:
         raise Refused(f"{option}: {path} is Python {version}; innerloop's worker needs 3.10 or newer")
-    names = [name for name in (recipe.distribution, *recipe.alternatives) if name]
+    names = names_of(recipe)
     held = next((name for name in names if name in installed), None)
     for name, there in ((" or ".join(names), held is not None or not names), ("numpy", "numpy" in installed)):
         if not there:

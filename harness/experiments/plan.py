@@ -1,5 +1,5 @@
-"""What an experiment would run, without doing it: `--layers`, `--trials`, `--windows` or a comparison with
-`--dry-run`."""
+"""What an experiment would run, without doing it: `--layers`, `--trials`, `--windows`, a comparison or a measurement of
+noise with `--dry-run`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.harness.analysis.statistics import LEAST_BLOCKS
+from innerloop.harness.cli.console import PlainConsole
+from innerloop.harness.cli.output import print_json
 from innerloop.harness.cli.words import seconds, share
+from innerloop.harness.experiments.asking import NOISE, Asked
 from innerloop.harness.experiments.blocks import block_of
 from innerloop.harness.experiments.folder import RUNS
 from innerloop.harness.experiments.requested import LAYERS, TRIALS, Experiment
+from innerloop.harness.experiments.sides import new
+from innerloop.harness.machine import this_machine
+from innerloop.harness.profiling.choice import choose
 from innerloop.harness.schema.experiment import Manifest
 from innerloop.harness.session.arguments import parser, request_of
 from innerloop.harness.session.expected import Expected, earlier_runs, expected
@@ -101,6 +107,22 @@ def plan_comparison(manifest: Manifest, machine: Machine, profile: Profile | Non
     """
     specs = {cell.name: spec_of(cell.request["arguments"], machine) for cell in manifest.cells}
     return plan_experiment(Experiment(manifest, specs), machine, profile, out)
+
+
+def print_sides(base: str, change: str, asked: Asked, out: Path | None, as_json: bool) -> None:
+    """Prints what an experiment of two sides would run.
+
+    Raises:
+        Refused: as `sides.new` and `plan`.
+    """
+    machine = this_machine()
+    manifest = new(base, change, asked, machine, planning=True)
+    folder = out or Path("experiments") / ("NOISE" if manifest.design == NOISE else "COMPARISON")
+    resolved = plan_comparison(manifest, machine, choose(asked.profiler, None), folder)
+    if as_json:
+        print_json(*resolved.described())
+    else:
+        print_experiment(resolved, PlainConsole())
 
 
 def spec_of(words: Sequence[str], machine: Machine) -> RunSpec:

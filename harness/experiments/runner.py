@@ -13,7 +13,7 @@ from pathlib import Path
 
 from innerloop.harness.cli.signals import Stopped, hold
 from innerloop.harness.experiments.blocks import Job, jobs_left
-from innerloop.harness.experiments.folder import RUNS, locked, put_aside, read_events, read_manifest
+from innerloop.harness.experiments.folder import RUNS, check_kept, kept, locked, put_aside, read_events, read_manifest
 from innerloop.harness.experiments.stopping import precise
 from innerloop.harness.schema.experiment import Event, Manifest, State
 from innerloop.harness.store import journal
@@ -49,9 +49,10 @@ def carry_out(
 
     Raises:
         Refused: it is no experiment, or another process is running it.
+        InnerloopError: its folder is removed or renamed meanwhile.
     """
     manifest = read_manifest(folder)
-    with locked(folder), hold() as held:
+    with kept(folder), locked(folder), hold() as held:
         events = read_events(folder)
 
         def note(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
@@ -77,6 +78,7 @@ def carry_out(
             except Stopped as stopped:
                 stopped.take()
                 outcomes = [Outcome("interrupted")] * len(jobs)
+            check_kept(folder)
             note(jobs, outcomes)
             if any(outcome.state == "interrupted" for outcome in outcomes):
                 return False

@@ -10,10 +10,11 @@ from typing import BinaryIO
 
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.reading import open_regular
-from innerloop.harness.cli.secrets import hidden, own_secrets, places
+from innerloop.harness.cli.secrets import KEY_ENDS, KEY_LENGTH, hidden, own_secrets, places
 
 TAIL_LINES, TAIL_BYTES = 20, 64 << 10
 PART_BYTES = 1 << 20
+BLOCK_BEGINS = b"-----BEGIN "
 
 
 def log_tail(path: Path, lines: int = TAIL_LINES) -> tuple[str, ...]:
@@ -56,9 +57,13 @@ def _values() -> list[bytes]:
 
 
 def _formed(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Where each credential in a line is that is known without its value, and its length."""
+    """Where each credential in a line is that is known without its value, and its length; a private key has several."""
     begin = 0
     while line := file.readline(PART_BYTES):
+        if BLOCK_BEGINS in line:
+            length = len(line) + KEY_LENGTH
+            while KEY_ENDS.encode() not in line and len(line) < length and (more := file.readline(PART_BYTES)):
+                line += more
         text = line.decode(errors="surrogateescape")
         for at, end in places(text):
             yield begin + _length(text[:at]), _length(text[at:end])

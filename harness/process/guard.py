@@ -5,6 +5,9 @@ worker's parent and the adopter of every orphan below it (PR_SET_CHILD_SUBREAPER
 harness holds open for as long as it lives, and it ends everything below it when the worker ends, when a byte arrives
 or when the harness is gone, however it went; the worker's temporary files go too. The last line on the control channel
 is its own: how the worker ended. What the worker printed is this process's output, a log.
+
+It is two processes, since either may be killed: the first adopts and ends what the second leaves, and the second, which
+hears of the first's end by a signal, stops the worker.
 """
 
 import ctypes
@@ -17,8 +20,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 POLL_S = 0.02
 SETTLE_S = 0.5  # after a worker's orderly end
 UNSTARTED = {errno.EAGAIN: "system_limit", errno.EMFILE: "system_limit", errno.ENOMEM: "out_of_memory_host"}  # causes
@@ -26,16 +30,38 @@ TRACKER_S = 1.0  # for a resource tracker to end, once nothing else is left
 TEMPORARY = ".temporary"  # a folder that holds this file goes with the harness
 TEMP = "INNERLOOP_TEMP"  # the variable that names the folder for the worker's temporary files
 SHARED, LIBRARY = "/dev/shm", "__KMP_REGISTERED_LIB_"  # libiomp's file of a process: its pid and its user follow
+UNHEARD = 3  # the second process's exit code where nobody read its last word
 
 
 def main() -> int:
-    control_fd, grace_s = int(sys.argv[1]), float(sys.argv[2])
-    command = sys.argv[4:]
-    begun_s, harness = time.time(), os.getppid()
+    """The first process. Its exit code is 0 when nothing is left, whatever became of the second."""
+    control_fd, grace_s, command = int(sys.argv[1]), float(sys.argv[2]), sys.argv[4:]
+    begun_s, first, harness = time.time(), os.getpid(), os.getppid()
     temp = make_temp_folder()
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # only the harness, or its end, stops a run
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        second = os.fork()
+    except OSError as error:
+        return unstarted(control_fd, command[0], error)
+    if second == 0:
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        return follow(command, control_fd, grace_s, first, lambda: clean(begun_s, temp))
+    os.close(control_fd)
+    code = os.waitstatus_to_exitcode(os.waitpid(second, 0)[1])
+    if code not in (0, UNHEARD):
+        clean(begun_s, temp)
+    if code == UNHEARD or os.getppid() != harness:
+        clean_log()
+    return 0
+
+
+def follow(command: list[str], control_fd: int, grace_s: float, first: int, clean_up: Callable[[], int]) -> int:
+    """The second process: starts the worker, follows it to its end and ends what is below it. `first`: its parent's
+    pid, as long as that lives."""
     wake, wakened = os.pipe()
     os.set_blocking(wakened, False)
     signal.set_wakeup_fd(wakened, warn_on_full_buffer=False)
@@ -43,11 +69,11 @@ def main() -> int:
     try:
         worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[control_fd], start_new_session=True)
     except OSError as error:
-        remove_temp_folder(temp)
-        said = f"{command[0]} could not be started: {error.strerror}"
-        tell(control_fd, event="error", cause=UNSTARTED.get(error.errno or 0, "file_error"), message=said, traceback=[])
-        return 1
+        return unstarted(control_fd, command[0], error)
     while worker.poll() is None:
+        if os.getppid() != first:
+            stop(worker, grace_s)
+            continue
         ready, _, _ = select.select([0, wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
@@ -57,14 +83,26 @@ def main() -> int:
     code = worker.returncode
     if code == 0:
         settle(SETTLE_S)
-    leftover = sweep()
+    leftover = clean_up()
+    if os.getppid() != first:  # the harness has seen that: it must not hear of a worker that was told to end
+        clean_log()
+        return 0
+    return 0 if tell(control_fd, event="exit", code=code, leftover=leftover) else UNHEARD
+
+
+def clean(begun_s: float, temp: str | None) -> int:
+    """Leaves nothing of a worker; says how many processes had to be killed."""
+    killed = sweep()
     unregister(begun_s)
     remove_temp_folder(temp)
     remove_temporary()
-    heard = tell(control_fd, event="exit", code=code, leftover=leftover)
-    if not heard or os.getppid() != harness:
-        clean_log()
-    return 0
+    return killed
+
+
+def unstarted(control_fd: int, program: str, error: OSError) -> int:
+    said = f"{program} could not be started: {error.strerror}"
+    tell(control_fd, event="error", cause=UNSTARTED.get(error.errno or 0, "file_error"), message=said, traceback=[])
+    return 1
 
 
 def tell(control_fd: int, **message: object) -> bool:

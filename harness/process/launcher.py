@@ -252,9 +252,8 @@ def take(event: Event, outcome: Outcome) -> None:
         outcome.phases[event["phase"]] = time_ns
         outcome.reported.update(account(event))
     elif kind == "error":
-        outcome.failure = Failure(
-            event["cause"], hidden(event["message"]), traceback=tuple(map(hidden, event["traceback"]))
-        )
+        lines = hidden("\n".join(event["traceback"])).splitlines()  # a credential may have several
+        outcome.failure = Failure(event["cause"], hidden(event["message"]), traceback=tuple(lines))
     elif kind == "note":
         outcome.notes.append(hidden(event["text"]))
     elif kind == "round":

@@ -12,6 +12,7 @@ from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED, Refused
 from innerloop.harness.cli.output import print_json, say
 from innerloop.harness.cli.secrets import hidden
+from innerloop.harness.cli.words import visible
 
 if TYPE_CHECKING:
     from innerloop.harness.profiles.kinds import Shipped
@@ -92,7 +93,8 @@ def check_files(files: Sequence[Path], as_json: bool) -> int:
         print_json({"files": shown}, "profile_check")
     else:
         for file, kind, problems in found:
-            say("\n  ".join(problems) if problems else f"{file}: a valid {kind} profile")
+            said = map(visible, problems or (f"{file}: a valid {kind} profile",))
+            say("\n  ".join(said))
     return EXIT_REFUSED if any(problems for _, _, problems in found) else EXIT_OK
 
 

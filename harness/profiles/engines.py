@@ -120,10 +120,10 @@ def refuse(engine: EngineProfile, machine: Machine) -> Refused:
     """The refusal of an engine that cannot run here: what it needs, what this machine has, what runs instead."""
     here = [f"{other.name} ({', '.join(devices(other, machine))})" for other in runnable(machine)]
     return Refused(
-        f"{engine.name} cannot run here: {why_not(engine, machine)}\n"
-        f"  {engine.name} needs {engine.needs}\n"
-        f"  this machine has {machine.summary()}\n"
-        f"  what runs here: {', '.join(here) or 'none of the supported engines'}"
+        f"{engine.name} cannot run here: {why_not(engine, machine)}",
+        f"{engine.name} needs {engine.needs}",
+        f"this machine has {machine.summary()}",
+        f"what runs here: {', '.join(here) or 'none of the supported engines'}",
     )
 
 

@@ -118,5 +118,5 @@ def exported(report: Path, tool: str, say: Callable[[str], None]) -> Path:
     say(f"exporting: {tools.text(command)}")
     done = subprocess.run(with_parent(command), capture_output=True, text=True, timeout=EXPORT_S, check=False)
     if done.returncode != 0:
-        raise InnerloopError(f"nsys export failed: {(done.stderr or done.stdout).strip()[-400:]}")
+        raise InnerloopError(f"nsys export failed: {' '.join((done.stderr or done.stdout).split())[-400:]}")
     return report.with_suffix(".sqlite")

@@ -25,7 +25,7 @@ def print_runs(lines: Sequence[RunLine], root: str, console: Console | None = No
     """Prints runs under their columns; the run's name is its folder in `root`, or in one of those that it names."""
     console = console or PlainConsole()
     if not lines:
-        console.out(as_called(hidden(f"no matching runs in {root}; create one with innerloop run")))
+        console.out(as_called(hidden(f"no matching runs in {visible(str(root))}; create one with innerloop run")))
         return
     empty = [k for k, column in enumerate(COLUMNS) if column in OPTIONAL and not any(row(x)[k] for x in lines)]
     kept = [k for k in range(len(COLUMNS)) if k not in empty]

@@ -21,7 +21,7 @@ import pytest
 
 from innerloop.engines.worker import trace
 from innerloop.harness.run import main
-from tests.real import LONG, ROOT, Going, check_failed, command, runs_guard, shown_later, start_long, variables
+from tests.real import LONG, ROOT, Going, check_failed, command, guards, shown_later, start_long, variables
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -115,11 +115,12 @@ def test_nothing_outlives_a_killed_harness_and_its_records_can_be_shown(long_run
     assert result["counts"]["steps"] >= 5
 
 
-def test_a_killed_guard_takes_the_worker_with_it(long_run):
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_killed_guard_takes_the_worker_with_it(long_run, which):
     going = long_run()
-    [guard] = [p for p in going.members if runs_guard(p)]
-    guard.kill()
-    check_failed(going, "killed_by_signal", 3)
+    guards(going.harness.pid)[which].kill()
+    result = check_failed(going, "killed_by_signal", 3)
+    assert result["failure"]["message"] == "the worker's guard process was killed"
 
 
 def test_interrupted_before_the_engine_is_loaded(tmp_path):

@@ -36,6 +36,49 @@ def test_no_verb_lists_them_all(monkeypatch, capsys):
     assert all(verb in output.out for verb in cli.VERBS)
 
 
+NAME = "./no\nsuch"
+REFUSED = (  # command lines with a name over two lines
+    ["show", NAME],
+    ["compare", NAME, NAME],
+    ["steps", NAME],
+    ["export", NAME, "--as", "steps"],
+    ["report", NAME, "-o", "x.html"],
+    ["gate", NAME, "--fail-if", "latency_s.e2e.p50 > 1"],
+    ["resume", NAME],
+    ["suite", NAME],
+    ["sweep", NAME],
+    ["watch", NAME],
+    ["watch", "--rate", NAME],
+    ["noise", NAME],
+    ["bisect", NAME, "0.1..0.2"],
+    ["doctor", NAME],
+    ["check-engine", NAME],
+    ["find-rate", "--slo", NAME],
+    ["run", "--engine", NAME],
+    ["run", "--engine", "torch", "--workload", NAME, "--model", NAME, "--set", f"{NAME}=1"],
+    ["run", f"--{NAME}"],
+    ["profiles", "show", NAME],
+    ["profiles", "check", NAME],
+    ["profiles", NAME],
+    ["environments", "create", NAME],
+    ["environments", "remove", NAME],
+    ["environments", "register", NAME, NAME, "--engine", "torch"],
+    ["checkpoints", "create", NAME],
+    ["checkpoints", "remove", NAME],
+    ["ceilings", "remove", NAME],
+)
+
+
+@pytest.mark.parametrize("words", REFUSED, ids=lambda words: " ".join(words).replace(NAME, "NAME"))
+def test_a_name_with_a_newline_breaks_no_line_of_a_refusal(monkeypatch, capsys, tmp_path, words):
+    monkeypatch.chdir(tmp_path)
+    code, output = call(monkeypatch, capsys, *words)
+    said = output.out + output.err
+    assert code == 2
+    assert "no\\nsuch" in said
+    assert "no\nsuch" not in said
+
+
 def test_a_wrong_verb_is_refused_with_the_nearest(monkeypatch, capsys):
     code, output = call(monkeypatch, capsys, "rnu")
     assert code == 2
@@ -81,6 +124,7 @@ def test_what_needs_no_run_is_told_in_any_encoding_and_says_where_it_cannot_be(w
         ("ceilings.__main__", ["measure"], True),
         ("ceilings.__main__", ["list"], False),
         ("noise", ["--base", "x"], True),
+        ("noise", ["--base", "x", "--dry-run"], False),
         ("noise", [], False),
         ("resume", ["a"], True),
         ("suite", ["study"], True),

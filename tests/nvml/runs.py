@@ -22,7 +22,7 @@ from innerloop.harness.result.suspect_device import MISMATCH
 from innerloop.harness.session.phases import DONE
 from tests.nvml.library import variables
 from tests.nvml.scenario import Curve, Scenario
-from tests.real import ROOT, command, runs_guard
+from tests.real import ROOT, command, guards
 from tests.real import variables as real_variables
 from tests.waiting import until
 
@@ -178,8 +178,6 @@ def begun(line: str) -> str | None:
 
 def worker_pid(harness_pid: int) -> int:
     """The engine's process; 0 when it has ended."""
-    for guard in filter(runs_guard, psutil.Process(harness_pid).children()):
-        with suppress(psutil.NoSuchProcess):
-            for child in guard.children():
-                return child.pid
+    with suppress(psutil.NoSuchProcess, IndexError):
+        return guards(harness_pid)[1].children()[0].pid
     return 0

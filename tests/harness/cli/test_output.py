@@ -13,6 +13,7 @@ from innerloop.harness import __version__
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.output import print_json, printing, refuse_one_file_twice, say, tell
 from innerloop.harness.cli.progress import progress_console
+from innerloop.harness.cli.secrets import HIDDEN
 from innerloop.harness.cli.words import is_control
 
 DOCUMENT = {"folder": "/home/jürgen", "bytes": [1, None]}
@@ -32,6 +33,13 @@ def test_a_document_that_says_what_it_is_is_printed_as_it_is(capsys: pytest.Capt
     assert json.loads(capsys.readouterr().out) == document
     with pytest.raises(ValueError, match="without kind, schema_version, innerloop_version"):
         print_json(DOCUMENT)
+
+
+def test_what_went_wrong_is_a_line_and_each_detail_another(capsys: pytest.CaptureFixture[str]) -> None:
+    tell("no\nsuch file\tof\x1b mine", "token=\nk api_key=k-1\n", "list")
+    assert capsys.readouterr().err == (
+        f"innerloop: no\\nsuch file\tof\\x1b mine\n  token=\\nk api_key={HIDDEN}\\n\n  list\n"
+    )
 
 
 def test_a_document_can_stand_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from innerloop.harness.cli.errors import Refused
@@ -14,6 +16,16 @@ from innerloop.harness.cli.secrets import (
     refuse_secrets,
     without_secrets,
 )
+
+BODY = "\n".join((f"MIIE{'ab+/' * 15}", f"Q{'9xYz' * 15}abc", "kd8sG1/w=="))
+PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{BODY}\n-----END RSA PRIVATE KEY-----\n"
+CERTIFICATE = PEM.replace("RSA PRIVATE KEY", "CERTIFICATE")
+ADDRESSES = (  # that hold no password
+    *("git@host:path", "me@example.com:25", "mailto:me@example.com", "to:me@example.com", "name@1.2", "npm:a@latest"),
+    *("vllm/vllm-openai:v0.11@sha256:9f86d081884c7d65", "torch:2.9@cpu", "cuda:0@node1:29500", "model:tag@main"),
+    *("12:30 me@host:22", "f:g@file.py:12:5", "x = {a: b@c}", "proxy: me@host:3128", "tcp://node1:29500, a@b"),
+)
+MORE = ("a.", "a:", "a:@", ",a:b@c", "proxy a:", "-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----\n", "A/A")
 
 
 @pytest.mark.parametrize(
@@ -118,12 +130,30 @@ def test_an_argument_that_holds_a_credential_is_refused_without_its_value() -> N
         ("nvapi-abcdefghijklmnop1234 xoxb-0123456789-0123456789", f"{HIDDEN} {HIDDEN}"),
         ("eyJhbGciOiJI.eyJzdWIiOiIx.dozjgNryP4J3", HIDDEN),
         ("ghp_0123456789abcdefghij", HIDDEN),
+        ("proxy=user:pw@proxy:3128", f"proxy={HIDDEN}@proxy:3128"),
+        ("HTTPS_PROXY=me:p@s:s-1@10.0.0.1:80 x=1", f"HTTPS_PROXY={HIDDEN}@10.0.0.1:80 x=1"),
+        ("--proxy me:pw@proxy -v", f"--proxy {HIDDEN}@proxy -v"),
+        ("db me:pw@tcp(host)/x, me:pw@[::1]:5432/x", f"db {HIDDEN}@tcp(host)/x, {HIDDEN}@[::1]:5432/x"),
+        ('{"proxy": "me:pw@proxy.example"}', f'{{"proxy": "{HIDDEN}@proxy.example"}}'),
+        *((text, text) for text in ADDRESSES),
+        (PEM, PEM.replace(BODY, HIDDEN)),
+        (json.dumps({"x": PEM}), json.dumps({"x": PEM}).replace(json.dumps(BODY)[1:-1], HIDDEN)),
+        (PEM.replace("\n", " "), PEM.replace(BODY, HIDDEN).replace("\n", " ")),
+        *((text, text) for text in ("-----BEGIN PRIVATE KEY-----\nyour key\n-----END PRIVATE KEY-----", CERTIFICATE)),
     ],
 )
 def test_credentials_in_a_value_are_hidden(value: str, shown: str) -> None:
     assert hidden(value) == shown
     assert hidden(shown) == shown
     assert bool(list(places(value))) == (value != shown)
+
+
+def test_a_private_key_is_found_whatever_a_log_writes_before_its_lines() -> None:
+    lines = [f"INFO 12:01 [x.py:3] {line}" for line in PEM.splitlines()]
+    lines.insert(3, "WARNING of another process, about weights")
+    text = "\n".join(["INFO before", *lines, "INFO after"])
+    assert [text[begin:end] for begin, end in places(text)] == BODY.splitlines()
+    assert list(places(text[: text.index("-----END")])) == list(places(text))[:2], "one that has no end, yet"
 
 
 @pytest.mark.parametrize("begin", ["api_key=['k-1'", '"api_key": ["k-1"', "api_key=["])
@@ -175,6 +205,9 @@ def test_a_tokenizers_own_tokens_are_no_credentials() -> None:
         ("MINE_PAT", "a/b+c=9", ["a/b%2Bc%3D9", "a%2Fb%2Bc%3D9", "YS9iK2M9OQ"]),
         ("MINE_URL", "postgres://me:p%40ss-1@host/x", ["me:p%40ss-1", "p%40ss-1", "p@ss-1", "bWU6cEBzcy0x"]),
         ("MINE_FLAGS", "-v --api-key secret-k1", ["secret-k1"]),
+        ("MINE_PROXY", "me:secret-k1@proxy:3128", ["me:secret-k1", "secret-k1"]),
+        ("MINE_FILE", PEM, BODY.splitlines()),
+        ("MINE_FILE", json.dumps(PEM), BODY.splitlines()),
         ("MINE_STORE", "Proto=https;AccountKey=secret-k1==;End=1", ["secret-k1=="]),
     ],
 )
@@ -188,7 +221,7 @@ def test_credentials_of_variables_are_known_as_texts_have_them(
     assert found == sorted(found, key=len, reverse=True)
 
 
-@pytest.mark.parametrize("text", ["a=", '"a":', "\\", "api_key:", "api_key: a", "'--a','", "a-", "a.", "://", "eyJ-"])
+@pytest.mark.parametrize("text", ["a=", '"a":', "\\", "api_key: a", "api_key:", "'--a','", "a-", "://", "eyJ-", *MORE])
 def test_a_long_line_of_any_kind_is_looked_through(text: str) -> None:
     """Not in the square of its length, which would be hours."""
     list(places(text * (200_000 // len(text))))

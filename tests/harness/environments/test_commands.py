@@ -17,6 +17,7 @@ from innerloop.harness.environments.folders import locked
 from innerloop.harness.environments.listing import disk_bytes
 from innerloop.harness.profiles import engines
 from innerloop.harness.profiles.engines import EngineProfile
+from innerloop.harness.store.folders import lock_file
 from tests.harness.process import toys
 from tests.real import ROOT
 
@@ -120,6 +121,22 @@ def test_a_trial_looks_every_package_up_and_makes_nothing(
     add_to_lock(toy, f"no-such-toy==1.0 --hash=sha256:{'0' * 64}\n")
     assert main(["create", "toy", "--dry-run"]) == 3
     assert list(environments.environments_folder().iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["create", "toy", "--dry-run"], ["create", "toy"], ["list"]])
+def test_what_a_killed_trial_left_goes_with_the_next_call(toy: EngineProfile, words: list[str]) -> None:
+    """Not that of a process that lives."""
+    root = environments.environments_folder()
+    root.mkdir(parents=True)
+    killed, before, living = (root / f".toy-cpu-{number}.trial-{number}" for number in "123")
+    for trial in (killed, living):
+        (trial / "bin").mkdir(parents=True)
+    for trial in (killed, before):
+        lock_file(trial).touch()
+    with locked(living, None):
+        assert main(words) == 0
+        left = [path.name for path in root.iterdir() if ".trial-" in path.name]
+    assert sorted(left) == sorted((living.name, lock_file(living).name))
 
 
 def test_list_tells_states_apart(toy: EngineProfile, capsys: pytest.CaptureFixture[str]) -> None:

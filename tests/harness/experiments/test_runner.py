@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innerloop.harness.cli.errors import Refused
+from innerloop.harness.cli.errors import EXIT_FAILED, InnerloopError, Refused
 from innerloop.harness.experiments.blocks import Job
 from innerloop.harness.experiments.compared import compared
 from innerloop.harness.experiments.comparison import Question
@@ -244,6 +244,30 @@ def test_a_failed_job_is_left_out_with_its_block_and_named(tmp_path: Path, execu
     told = compared(folder, Question(other_machine=True))
     assert told.trials == 2
     assert "B-2 failed: it died" in told.notes
+
+
+@pytest.mark.parametrize("made_again", [True, False])
+@pytest.mark.parametrize("taken", ["A-1", "B-3"])
+def test_a_folder_that_is_taken_away_meanwhile_is_told_and_has_failed(
+    tmp_path: Path, execute, taken: str, made_again: bool
+) -> None:
+    """Whether or not the run that is going on makes its own part of it again."""
+    folder, calls = experiment(tmp_path / "e"), []
+
+    def taking(jobs: Sequence[Job], runs: Sequence[Path]) -> Sequence[Outcome]:
+        calls.append(jobs[0].name)
+        if jobs[0].name == taken:
+            folder.rename(tmp_path / "elsewhere")
+            if made_again:
+                runs[0].mkdir(parents=True)
+        return [Outcome("done")]
+
+    with pytest.raises(InnerloopError, match="was removed or renamed during the experiment") as failed:
+        carry_out(folder, taking, "boot", nothing)
+    assert failed.value.exit_code == EXIT_FAILED
+    assert calls[-1] == taken
+    assert not (folder / journal.FILE).exists()
+    assert carry_out(tmp_path / "elsewhere", execute, "boot", nothing), "where it is, it can be gone on with"
 
 
 def test_one_process_at_a_time(tmp_path: Path, execute) -> None:

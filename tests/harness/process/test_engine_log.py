@@ -111,6 +111,24 @@ def test_credentials_that_only_the_engine_knows_are_written_over_and_not_told(tm
     assert "k-1" not in f"{outcome.failure} {outcome.notes}"
 
 
+def test_a_private_key_that_an_engine_prints_over_several_lines_is_written_over(tmp_path: Path) -> None:
+    log, body = tmp_path / "engine.log", ["MIIE" + "ab+/" * 15, "Q" + "9xYz" * 15 + "abc", "kd8sG1/wQA=="]
+    text = "\n".join(("-----BEGIN PRIVATE KEY-----", *(f"INFO {line}" for line in body), "-----END PRIVATE KEY-----\n"))
+    log.write_text(text)
+    told: Any = {"event": "error", "time_ns": 1, "cause": "engine_exception", "message": text, "traceback": []}
+    outcome = Outcome()
+    take(told | {"traceback": ["x", *text.splitlines()]}, outcome)
+    assert outcome.failure is not None
+    assert outcome.failure.traceback[0] == "x"
+    shown = f"{outcome.failure} {log_tail(log, 5)}"
+    assert not [line for line in body if line in shown]
+    log.write_text(f"{text}after {body[0]}\n")
+    blank_secrets(log)
+    for line in body:
+        text = text.replace(line, "*" * len(line))
+    assert log.read_text() == f"{text}after {body[0]}\n"
+
+
 def test_an_engine_that_prints_and_raises_a_credential_leaves_it_nowhere(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "how-to" / "add-an-engine.md").read_text()
     example = page.partition("```python\n")[2].partition("```")[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import tempfile
 from pathlib import Path
@@ -55,7 +54,7 @@ def test_where_no_folder_can_be_written_a_worker_is_given_none(monkeypatch: pyte
     assert own_folder({}, "0123456789abcdef") is None
 
 
-@pytest.mark.parametrize("killed", [None, "guard", "worker"])
+@pytest.mark.parametrize("killed", [None, "guard", "second", "worker"])
 def test_temporary_files_of_a_worker_go_with_it(
     killed: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,9 +74,11 @@ def test_temporary_files_of_a_worker_go_with_it(
         own = Path((tmp_path / "begun").read_text().strip())
         assert own.parent == usual
         if killed:
-            [process] = psutil.Process(worker.guard_pid).children()
+            first = psutil.Process(worker.guard_pid)
+            [second] = first.children()
+            [process] = second.children()
             assert (own / "deep" / "file").exists()
-            os.kill(worker.guard_pid if killed == "guard" else process.pid, signal.SIGKILL)
+            {"guard": first, "second": second, "worker": process}[killed].kill()
         if killed != "guard":
             until(lambda: not own.exists())
     finally:

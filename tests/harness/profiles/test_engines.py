@@ -89,7 +89,7 @@ def test_with_a_gpu_it_is_preferred() -> None:
 def test_a_refusal_says_what_is_needed_what_is_here_and_what_runs() -> None:
     refusal = engines.refuse(load_engine("lmdeploy"), CPU)
     assert isinstance(refusal, Refused)
-    text = str(refusal)
+    text = "\n".join((str(refusal), *refusal.details))
     assert "lmdeploy cannot run here" in text
     assert "an NVIDIA GPU of compute capability" in text
     assert "this machine has linux x86_64, Test CPU, 2 cores, 24.0 GiB memory, no NVIDIA GPU" in text
