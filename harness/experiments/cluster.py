@@ -203,7 +203,8 @@ def on_node(asked: Mapping[str, Any]) -> Mapping[str, Any]:
         )  # fmt: skip
         lines = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
         if not lines:
-            raise InstallFailed(f"the node's process exited with code {done.returncode}: {done.stderr[-2000:]}")
+            said = " ".join(done.stderr.split())[-2000:]
+            raise InstallFailed(f"the node's process exited with code {done.returncode}: {said}")
         return {**json.loads(lines[-1].removeprefix(ANSWER)), "runs": pack(folder)}
 
 

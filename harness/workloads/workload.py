@@ -46,7 +46,8 @@ Optional32 = npt.NDArray[np.int32] | None
 class Workload:
     """The requests of a run. Request i has prompt_tokens[prompt_offsets[i] : prompt_offsets[i + 1]].
 
-    prompt_tokens int32 [total], drawn where they are looked at or read from a file; prompt_offsets int64 [n + 1], output_lens int32 [n].
+    prompt_tokens int32 [total], drawn where they are looked at, or read from a file. prompt_offsets int64 [n + 1],
+    output_lens int32 [n].
     due_ns int64 [n]: from the window's start; -1: `rest_ns` after its predecessor has finished.
     next_request int32 [n]: the request that follows in the same user's chain, -1 none. user int32 [n], -1 none.
     rest_ns int64 [] or [n], duration_ns int64 []: duration -1 means until all have finished, else the window closes
