@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from innerloop.harness.cli.command import as_command, leave
 from innerloop.harness.cli.errors import EXIT_OK, Refused
-from innerloop.harness.cli.output import print_json, printing
+from innerloop.harness.cli.output import print_json, printing, tell
 from innerloop.harness.cli.progress import progress_console
 from innerloop.harness.session.arguments import parser, request_of
 
@@ -47,6 +47,7 @@ def may_have_axes(arguments: argparse.Namespace) -> bool:
 
 def plan_one(arguments: argparse.Namespace) -> int:
     """Prints what would be done."""
+    from innerloop.harness.analysis.chunks import said
     from innerloop.harness.cli.console import PlainConsole
     from innerloop.harness.machine import this_machine
     from innerloop.harness.profiling.choice import choose
@@ -56,7 +57,8 @@ def plan_one(arguments: argparse.Namespace) -> int:
     from innerloop.harness.store.typed import document
 
     machine, profile = this_machine(), choose(arguments.profiler, arguments.profiler_steps)
-    resolved = plan(resolve(request_of(arguments), machine), machine, profile, arguments.out)
+    with said("drawing the prompts", tell):
+        resolved = plan(resolve(request_of(arguments), machine), machine, profile, arguments.out)
     if arguments.json:
         print_json(document(resolved), "plan")
     else:

@@ -84,8 +84,9 @@ def run_windows(asked: Sequence[Window], machine: Machine, console: Console) -> 
                 sampled.measure_idle()
                 find_ceilings(spec, machine, prepared, options, say)
                 assert prepared.environment is not None
-                for one in windows:
-                    write_job(one, prepared, windows[1:] if one is inputs else ())
+                with said("drawing the prompts", say):
+                    for one in windows:
+                        write_job(one, prepared, windows[1:] if one is inputs else ())
                 prepared.host = host_state(options.cpus, options.harness_cpus)
                 measure(windows, prepared.environment, outcome, sampled, console)
         except Stopped as stopped:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from innerloop.harness.analysis.chunks import tick
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.cli.words import number
 from innerloop.harness.profiles.models import ModelProfile
@@ -93,6 +94,7 @@ class PromptIds:
         """All ids, at most BLOCK_TOKENS at a time."""
         for at in range(0, len(self), BLOCK_TOKENS):
             yield self._block(at, min(at + BLOCK_TOKENS, len(self)))
+            tick()
 
     def _block(self, begin: int, end: int) -> npt.NDArray[np.int32]:
         begins = self.pieces.token_offsets
