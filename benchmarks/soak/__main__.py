@@ -4,10 +4,10 @@
     python -m benchmarks.soak --kills 50 --engine torch --engine vllm --at-once 1
 
 A run is one of the tests' scripted engine unless `--engine` says otherwise, with children in sessions of their own. At
-a random moment of its life, from the interpreter's start to the report, the harness, the guard or the worker gets
-SIGKILL, SIGTERM, SIGINT or SIGHUP; of an installation the harness or uv. Afterwards nothing that it started may live,
-every folder must be shown or refused in one line, no lock may be held, and no partial file or temporary folder may
-stay. Ends with code 1 where something is left.
+a random moment of its life, from the interpreter's start to the report, the harness, one of the guard's two processes
+or the worker gets SIGKILL, SIGTERM, SIGINT or SIGHUP; of an installation the harness or uv. Afterwards nothing that it
+started may live, every folder must be shown or refused in one line, no lock may be held, and no partial file or
+temporary folder may stay. Ends with code 1 where something is left.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.soak import left
-from benchmarks.soak.kills import MOMENTS, SCRIPTED, before_anything, planned
+from benchmarks.soak.kills import MOMENTS, SCRIPTED, WHO, before_anything, planned
 from benchmarks.soak.pairs import Pairs
 from benchmarks.soak.tally import Tally
 from tests.real import ROOT
@@ -22,7 +22,7 @@ def test_the_same_seed_plans_the_same_kills() -> None:
     first = planned(200, 7, [SCRIPTED])
     assert first == planned(200, 7, [SCRIPTED])
     assert first != planned(200, 8, [SCRIPTED])
-    assert {one.who for one in first} == {"harness", "guard", "worker"}
+    assert {one.who for one in first} == set(WHO)
     assert {one.sent.name for one in first} == {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"}
     assert {one.moment for one in first} == {*MOMENTS}
 

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from innerloop.harness.process.guarded import run_guarded
-from tests.waiting import until
+from tests.real import guards
+from tests.waiting import gone, until
 
 STARTS = "sleep 600 & echo $! > child; wait"
 
@@ -42,3 +43,19 @@ def test_it_ends_with_the_harness_however_that_ends(tmp_path: Path, number: sign
     os.kill(harness.pid, number)
     harness.wait()
     until(lambda: not psutil.pid_exists(child))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_it_ends_where_a_process_of_the_guard_is_killed(tmp_path: Path, which: int) -> None:
+    """What it started without the mark and with its output elsewhere, too."""
+    started = "env -i setsid sleep 600 > /dev/null 2>&1 & echo $! > child; wait"
+    code = (
+        "import sys; from pathlib import Path; from innerloop.harness.process.guarded import run_guarded\n"
+        f"here = Path(sys.argv[1]); print(run_guarded(['sh', '-c', {started!r}], here, here / 'log'))"
+    )
+    harness = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip() != "")
+    child = int((tmp_path / "child").read_text())
+    guards(harness.pid)[which].kill()
+    assert harness.communicate()[0] == "None\n"
+    assert gone(child)
