@@ -7,7 +7,7 @@ or when the harness is gone, however it went; the worker's temporary files go to
 is its own: how the worker ended. What the worker printed is this process's output, a log.
 
 It is two processes, since either may be killed: the first adopts and ends what the second leaves, and the second, which
-hears of the first's end by a signal, stops the worker.
+hears of the first's end by a signal, kills the worker.
 """
 
 import ctypes
@@ -40,6 +40,8 @@ def main() -> int:
     temp = make_temp_folder()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # only the harness, or its end, stops a run
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # inherited as ignored, nobody could be waited for
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
@@ -65,15 +67,15 @@ def follow(command: list[str], control_fd: int, grace_s: float, first: int, clea
     wake, wakened = os.pipe()
     os.set_blocking(wakened, False)
     signal.set_wakeup_fd(wakened, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
         worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[control_fd], start_new_session=True)
     except OSError as error:
         return unstarted(control_fd, command[0], error)
     while worker.poll() is None:
         if os.getppid() != first:
-            stop(worker, grace_s)
-            continue
+            worker.kill()  # at once: told to end, it might report that as the run's failure
+            worker.wait()
+            break
         ready, _, _ = select.select([0, wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
@@ -84,7 +86,7 @@ def follow(command: list[str], control_fd: int, grace_s: float, first: int, clea
     if code == 0:
         settle(SETTLE_S)
     leftover = clean_up()
-    if os.getppid() != first:  # the harness has seen that: it must not hear of a worker that was told to end
+    if os.getppid() != first:  # the harness has seen that: it must not hear of a worker that was killed here
         clean_log()
         return 0
     return 0 if tell(control_fd, event="exit", code=code, leftover=leftover) else UNHEARD

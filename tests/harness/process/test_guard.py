@@ -101,6 +101,47 @@ def test_a_worker_that_is_stopped_and_deaf_to_sigterm_is_killed(start):
     run.check_gone()
 
 
+def test_a_worker_whose_first_guard_was_killed_does_not_report_its_end_as_a_failure(start):
+    """An engine that handles SIGTERM would say that it was told to exit, as if it had failed by itself."""
+    told = "import signal; signal.signal(signal.SIGTERM, lambda *_: os.write(int(sys.argv[1]), b'told'))"
+    run = start("time.sleep(600)", first=told)
+    run.guard.kill()
+    run.check_gone()
+    assert os.read(run.read_fd, 4096) == b""  # until both guards have ended, too
+
+
+INHERITS = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_a_guard_hears_of_its_workers_end_whatever_signals_it_has_inherited():
+    """Ignored, as some daemons leave them, or blocked, as programs that wait for theirs have them."""
+    read_fd, write_fd = os.pipe()
+    own = ["-I", "-S", str(GUARD), str(write_fd), "0.3", "--", sys.executable, "-c", "import sys; sys.exit(3)"]
+    guard = subprocess.Popen(
+        [sys.executable, "-c", INHERITS, *own],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=[write_fd],
+        start_new_session=True,
+    )
+    os.close(write_fd)
+    try:
+        assert guard.wait(PATIENCE_S) == 0
+        assert guard.stderr is not None
+        assert guard.stderr.read() == b""
+        assert json.loads(os.read(read_fd, 4096))["code"] == 3
+    finally:
+        os.close(read_fd)
+        if guard.poll() is None:
+            os.killpg(guard.pid, signal.SIGKILL)
+        guard.communicate()
+
+
 def test_interrupts_meant_for_the_harness_do_not_reach_the_worker(start):
     run = start("time.sleep(600)")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
