@@ -17,6 +17,7 @@ from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.workloads import draws
 
 MAX_PROMPT_TOKENS = 2**30  # 4 GiB of ids
+LONG_TOKENS = 2**25  # more take longer than a moment
 BLOCK_TOKENS = 2**15  # ids drawn at a time, so that what is worked with stays in a core's cache
 
 
@@ -94,7 +95,8 @@ class PromptIds:
         """All ids, at most BLOCK_TOKENS at a time."""
         for at in range(0, len(self), BLOCK_TOKENS):
             yield self._block(at, min(at + BLOCK_TOKENS, len(self)))
-            tick()
+            if len(self) > LONG_TOKENS:
+                tick()
 
     def _block(self, begin: int, end: int) -> npt.NDArray[np.int32]:
         begins = self.pieces.token_offsets

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from innerloop.harness import run
+from innerloop.harness.cli import slowly
 from innerloop.harness.profiling import tools
+from innerloop.harness.workloads import content
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, monkeypatch, capsys):
@@ -26,6 +28,15 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, monkeypatch, cap
     assert plan["environment"]["lock"] == "torch-cpu.txt"
     assert len(plan["workload_hash"]) == 64
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("tokens", "heard"), [(100, True), (10**6, False)])
+def test_while_the_prompts_of_a_large_load_are_drawn_that_is_said(tokens, heard, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    monkeypatch.setattr(slowly, "FIRST_S", 0.0)
+    monkeypatch.setattr(content, "LONG_TOKENS", tokens)
+    assert run.main(["--engine", "torch", "--device", "cpu", "--workload", "quick", "--dry-run"]) == 0
+    assert ("innerloop: drawing the prompts: 0 s" in capsys.readouterr().err) == heard
 
 
 def test_the_plans_hash_follows_the_seed_and_not_the_engine(monkeypatch, tmp_path, capsys):
