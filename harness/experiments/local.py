@@ -23,7 +23,7 @@ from innerloop.harness.experiments.folder import DOCUMENT, failed_jobs, read_eve
 from innerloop.harness.experiments.probes import FIND_RATE
 from innerloop.harness.experiments.runner import Choose, Execute, Outcome, Tell, carry_out, event_of
 from innerloop.harness.experiments.sides import check_place, question_of
-from innerloop.harness.experiments.stopping import by_key, sides_of, two_sided
+from innerloop.harness.experiments.stopping import by_key, metric_of, sides_of, two_sided
 from innerloop.harness.machine import this_machine
 from innerloop.harness.machine.state import host_state
 from innerloop.harness.profiling.choice import choose
@@ -268,7 +268,7 @@ def teller(folder: Path, manifest: Manifest, console: Console) -> Tell:
 
 def so_far(manifest: Manifest, events: Sequence[Event]) -> str | None:
     """The figure that is asked about after the blocks that are whole."""
-    metric = manifest.options["metric"]
+    metric = metric_of(manifest)
     if two_sided(manifest):
         return _ratio_so_far(manifest, events, metric)
     looks = None if manifest.until is None else manifest.blocks

@@ -82,7 +82,7 @@ NEEDED: dict[str, dict[str, Check]] = {  # options, by design
         **{"engine": _text, "model": _text, "workload": _text},
     },
     "bisect": {"what": _text, "metric": _figure, "effect": _part, "certainty": _part, "left_out": _by_name},
-    **{design: {"metric": _figure} for design in ("trials", "layers")},
+    "trials": {"metric": _figure},
 }
 OPTIONAL: dict[str, Check] = {
     **SIDES,

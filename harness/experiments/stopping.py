@@ -9,6 +9,7 @@ import numpy as np
 from innerloop.harness.analysis.trials import half_width, mean_of_processes
 from innerloop.harness.analysis.verdicts import enough, looks_interval
 from innerloop.harness.experiments.blocks import A, B, whole_blocks
+from innerloop.harness.result.figures import PRIMARY
 from innerloop.harness.schema.experiment import Event, Manifest
 
 
@@ -24,6 +25,11 @@ def precise(manifest: Manifest, events: Sequence[Event]) -> bool:
     return bool(widths) and all(width is not None and width <= manifest.until for width in widths)
 
 
+def metric_of(manifest: Manifest) -> str:
+    """The figure that was asked about: the primary one of layers whose manifest, of another version, names none."""
+    return str(manifest.options.get("metric", PRIMARY))
+
+
 def two_sided(manifest: Manifest) -> bool:
     """Whether the experiment compares B with A: what has to be precise then is their ratio."""
     return [cell.name for cell in manifest.measured] == [A, B]
@@ -31,7 +37,7 @@ def two_sided(manifest: Manifest) -> bool:
 
 def sides_of(manifest: Manifest, events: Sequence[Event]) -> tuple[np.ndarray, np.ndarray]:
     """The figure that was asked about, of A and of B, float64 [blocks] each: of the blocks in which both have it."""
-    metric = manifest.options["metric"]
+    metric = metric_of(manifest)
     rows = [
         [block[side].figures.get(metric) if block[side].event == "done" else None for side in (A, B)]
         for block in whole_blocks(manifest, events)
@@ -43,7 +49,7 @@ def sides_of(manifest: Manifest, events: Sequence[Event]) -> tuple[np.ndarray, n
 def by_key(manifest: Manifest, events: Sequence[Event]) -> dict[str, np.ndarray]:
     """The figure that was asked about, by the key of what was measured: the mean over the windows of each process,
     float64 [processes]. Processes in which one of them failed do not count."""
-    metric = manifest.options["metric"]
+    metric = metric_of(manifest)
     blocks = [one for one in whole_blocks(manifest, events) if all(event.event == "done" for event in one.values())]
     found: dict[str, np.ndarray] = {}
     for key in dict.fromkeys(cell.key for cell in manifest.measured):

@@ -241,3 +241,10 @@ def test_the_report_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert "3 trials, 2 windows each; engine loaded in" in text
     assert "output_tokens_per_s" in text
     assert "document.json  runs/window1-1" in text
+
+
+def test_layers_that_name_no_metric_are_told_by_the_usual_one() -> None:
+    """Those of a manifest that another version wrote."""
+    layers = manifest("core", "engine", blocks=2, design="layers")
+    events = [Event("done", cell, 1, "b", "now", "ok", {PRIMARY: 100.0}) for cell in ("core", "engine")]
+    assert so_far(layers, events) == "output_tokens_per_s so far: core 100, engine 100"

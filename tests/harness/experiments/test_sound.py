@@ -43,7 +43,6 @@ def change(path: Path, **changes: Any) -> None:
         ({"design": "find-rate", "options": {"over": "requests"}}, "options.over of find-rate is 'requests'"),
         ({"options": {"profiler": "all"}}, "options.profiler is 'all'"),
         ({"options": {"profiler": "host", "profiler_steps": 5}}, "options.profiler_steps is 5"),
-        ({"design": "layers", "options": {}}, "options.metric of layers is missing"),
         ({"options": {"margin_source": "mine"}}, "options.margin_source is 'mine'"),
         ({"options": {"fail_if": "x"}}, "options.fail_if is 'x'"),
         ({"until": 5.0}, "until is 5.0"),
