@@ -81,15 +81,18 @@ def refuse_without_index(engine: EngineProfile, device: str, anew: bool = False)
         raise Refused(f"{engine.name}: {reason}", "docs/how-to/without-a-network.md shows how")
 
 
-def check(engine: EngineProfile, device: str, engine_python: Path | None = None, name: str | None = None) -> None:
-    """Whether `obtain` could begin; makes nothing.
+def check(
+    engine: EngineProfile, device: str, engine_python: Path | None = None, name: str | None = None
+) -> Environment | None:
+    """Whether `obtain` could begin; makes nothing. Returns what it would return, where that is not innerloop's own.
 
     Raises:
         Refused: it could not.
     """
-    if yours(engine, device, engine_python, name) is not None:
-        return
+    if (own := yours(engine, device, engine_python, name)) is not None:
+        return own
     refuse_without_index(engine, device)
     if existing(planned := plan(engine, device)) is None:
         installer.require_uv()
         make_root(planned.folder.parent)
+    return None

@@ -31,6 +31,7 @@ class Inputs:
     work: Workload
     warm: Workload
     folder: Path
+    environment: environments.Environment | None  # the user's, asked already; None: it is innerloop's to make
     id: str = field(default_factory=new_id)  # of the run
     process: Process | None = None  # None: it is the only window of its process
 
@@ -50,9 +51,9 @@ def inputs_of(spec: RunSpec, machine: Machine, options: Options) -> Inputs:
     work = build(spec.workload, model, spec.seeds, settings.context_length)
     warm = warmup(spec.workload, model, spec.seeds, settings.max_batch_size, window=work)
     native_settings(spec)
-    environments.check(spec.engine, spec.device, spec.engine_python, spec.environment)
+    environment = environments.check(spec.engine, spec.device, spec.engine_python, spec.environment)
     if options.profile is not None:
         passes.check(options.profile, spec, options.out)
     if options.verify:
         verify_checks.check(spec)
-    return Inputs(spec, machine, options, work, warm, options.out)
+    return Inputs(spec, machine, options, work, warm, options.out, environment)

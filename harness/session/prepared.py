@@ -41,7 +41,8 @@ class Prepared:
 def prepare(inputs: Inputs, prepared: Prepared, say: Say) -> None:
     """Makes what is not there yet: the engine's environment, the checkpoint, what the engine needs made of it."""
     spec = inputs.spec
-    prepared.environment = environments.obtain(spec.engine, spec.device, spec.engine_python, spec.environment, say=say)
+    asked = (spec.engine, spec.device, spec.engine_python, spec.environment)
+    prepared.environment = inputs.environment or environments.obtain(*asked, say=say)
     if spec.engine.attached:
         return
     if spec.weights is not None:

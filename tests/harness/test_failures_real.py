@@ -1,5 +1,4 @@
-"""Kinds of ends of real engines; others are in experiments/test_layers.py and vllm/test_ranks.py, the whole matrix of
-them in test_failures.py."""
+"""Kinds of ends of real engines; others are in vllm/test_ranks.py, the whole matrix of them in test_failures.py."""
 
 from __future__ import annotations
 

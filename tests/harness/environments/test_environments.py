@@ -288,7 +288,7 @@ def test_a_users_own_python_is_adopted(tmp_path: Path, wheels: Path) -> None:
     assert adopted.version == "2.0"
     assert adopted.variables == {"TOY_QUIET": "1"}
     assert environments.adopt(tmp_path / "own", toys.engine(None), "cpu") == adopted
-    environments.check(toys.engine(None), "cpu", python)
+    assert environments.check(toys.engine(None), "cpu", python) == adopted
 
 
 def test_an_adopted_engine_may_have_another_name(tmp_path: Path, wheels: Path) -> None:

@@ -14,7 +14,7 @@ from innerloop.engines.worker import trace
 from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.result.suspect_client import BUSY_SHARE, NEAR_SHARE
 from innerloop.harness.store.parquet import NAMES
-from tests.real import filled, shown_later, start_long
+from tests.real import ONE_MORE, filled, shown_later, start_long
 from tests.shared import LAYERS
 
 pytestmark = pytest.mark.real
@@ -115,6 +115,7 @@ def test_server_and_client_are_gone_afterwards(ladder):
     assert processes_of(folder) == []
 
 
+@ONE_MORE  # test_failures.py has killed harnesses, vllm/test_ranks.py the processes of a killed vLLM
 def test_killing_the_harness_during_layer_http_leaves_no_process_and_its_records_can_be_shown(tmp_path):
     going = start_long("vllm", tmp_path / "run", "--layer", "http", "--ceilings", "off")
     try:

@@ -112,9 +112,13 @@ def test_a_worker_uses_its_own_folder_and_keeps_the_caches_of_kernels(
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
     own = tmp_path / "own"
     own.mkdir()
+    (tmp_path / "torchinductor_a_b").mkdir()
     monkeypatch.setenv(temp_folder.VARIABLE, str(own))
     temp_folder.use_own_temp_folder()
     assert tempfile.gettempdir() == str(own)
+    assert [(entry.name, entry.resolve()) for entry in own.iterdir()] == [
+        ("torchinductor_a_b", tmp_path / "torchinductor_a_b")  # the only one that is there
+    ]
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "torchinductor_a_b")
     assert os.environ["CUTE_DSL_CACHE_DIR"] == str(tmp_path / "a_b" / "cutlass_python_cache")
     assert os.environ["QUACK_CACHE_DIR"] == "/mine"
