@@ -1,6 +1,8 @@
 """A worker's own folder for temporary files, which its guard has made and removes."""
 
+import fcntl
 import getpass
+import importlib.util
 import os
 import re
 import tempfile
@@ -13,6 +15,10 @@ CACHES = {  # where among temporary files libraries keep kernels from run to run
     "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": "{user}/flash_attention_cute_dsl_cache",
     "QUACK_CACHE_DIR": "{user}/quack_cache",
 }
+HEADERS = (
+    "torchinductor_{user}/precompiled_headers"  # torch asks no variable: _HEADER_DIR, torch/_inductor/codecache.py
+)
+CUT_OFF = b"gpcWrite"  # how GCC's compiled header begins until it is whole, and begins with gpch: gcc/c-family/c-pch.cc
 VOCABULARIES = {  # where they keep vocabularies that they have downloaded, or that somebody has put there
     "TIKTOKEN_CACHE_DIR": "data-gym-cache",  # tiktoken/load.py, before DATA_GYM_CACHE_DIR
     "TIKTOKEN_RS_CACHE_DIR": "tiktoken-rs-cache",  # openai-harmony: src/tiktoken_ext/public_encodings.rs
@@ -21,24 +27,42 @@ VOCABULARIES = {  # where they keep vocabularies that they have downloaded, or t
 
 def use_own_temp_folder() -> None:
     """Makes it that of this process and of all that it starts; caches of kernels stay where they are between runs, and
-    so do vocabularies that are there already (a machine without a network has no others). Those caches are linked too:
-    torch asks no variable for where its compiled C++ header is (_HEADER_DIR, torch/_inductor/codecache.py)."""
+    so do vocabularies that are there already (a machine without a network has no others)."""
     own = os.environ.get(VARIABLE)
     if own and os.path.isdir(own):
         usual, user = tempfile.gettempdir(), _user()
         for name, place in CACHES.items():
-            folder, link = (os.path.join(root, place.format(user=user)) for root in (usual, own))
-            os.environ.setdefault(name, folder)
-            if os.path.isdir(folder):
-                with suppress(OSError):  # it is there, of a process that started this one
-                    os.makedirs(os.path.dirname(link), exist_ok=True)
-                    os.symlink(folder, link)
+            os.environ.setdefault(name, os.path.join(usual, place.format(user=user)))
         for name, place in VOCABULARIES.items():
             folder = os.path.join(usual, place)
             if os.path.isdir(folder) and not (name == "TIKTOKEN_CACHE_DIR" and "DATA_GYM_CACHE_DIR" in os.environ):
                 os.environ.setdefault(name, folder)
+        if importlib.util.find_spec("torch"):
+            _link(HEADERS.format(user=user), usual, own)
         os.environ["TMPDIR"] = own
         tempfile.tempdir = None  # asked again
+
+
+def _link(place: str, usual: str, own: str) -> None:
+    """Has what a library keeps at that place among temporary files, in whatever folder, stay where it was."""
+    folder, link = os.path.join(usual, place), os.path.join(own, place)
+    with suppress(OSError):  # of a process that this one's started, it is there
+        os.makedirs(folder, exist_ok=True)
+        if os.stat(folder).st_uid == os.getuid():  # in a shared folder somebody else's may lie by that name
+            _remove_cut_off(folder)
+            os.makedirs(os.path.dirname(link), exist_ok=True)
+            os.symlink(folder, link)
+
+
+def _remove_cut_off(folder: str) -> None:
+    """Removes headers whose compiler was killed: torch never makes anew what is there, and GCC passes over it."""
+    for name in os.listdir(folder):
+        if name.endswith(".h.gch"):
+            path, lock = os.path.join(folder, name), os.path.join(folder, "locks", name.replace(".h.gch", ".lock"))
+            with suppress(OSError), open(path, "rb") as header, open(lock, "a") as held:
+                if header.read(len(CUT_OFF)) == CUT_OFF:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # torch's own: nobody is making it
+                    os.unlink(path)
 
 
 def _user() -> str:

@@ -39,8 +39,12 @@ class Inputs:
         return replace(self, folder=folder)
 
 
-def inputs_of(spec: RunSpec, machine: Machine, options: Options) -> Inputs:
+def inputs_of(
+    spec: RunSpec, machine: Machine, options: Options, environment: environments.Environment | None = None
+) -> Inputs:
     """Draws the requests and asks everything that can refuse the run, but for its folder.
+
+    environment: the user's, where that has been asked for another window of the process.
 
     Raises:
         Refused: the run cannot be made.
@@ -51,7 +55,8 @@ def inputs_of(spec: RunSpec, machine: Machine, options: Options) -> Inputs:
     work = build(spec.workload, model, spec.seeds, settings.context_length)
     warm = warmup(spec.workload, model, spec.seeds, settings.max_batch_size, window=work)
     native_settings(spec)
-    environment = environments.check(spec.engine, spec.device, spec.engine_python, spec.environment)
+    if environment is None:
+        environment = environments.check(spec.engine, spec.device, spec.engine_python, spec.environment)
     if options.profile is not None:
         passes.check(options.profile, spec, options.out)
     if options.verify:

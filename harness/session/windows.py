@@ -36,7 +36,9 @@ def inputs_of_windows(asked: Sequence[Window], machine: Machine) -> list[Inputs]
     loads = [spec.load for spec, _ in asked]
     if any(load != loads[0] for load in loads):
         raise Refused("windows share a loaded engine: only their workloads and seeds may differ")
-    made = [inputs_of(spec, machine, options) for spec, options in asked]
+    made: list[Inputs] = []
+    for spec, options in asked:
+        made.append(inputs_of(spec, machine, options, made[0].environment if made else None))
     if len(made) == 1:
         return made
     return [replace(one, process=Process(made[0].id, k, len(made))) for k, one in enumerate(made, 1)]

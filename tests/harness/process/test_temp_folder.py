@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import importlib.util
 import os
 import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -112,16 +115,60 @@ def test_a_worker_uses_its_own_folder_and_keeps_the_caches_of_kernels(
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
     own = tmp_path / "own"
     own.mkdir()
-    (tmp_path / "torchinductor_a_b").mkdir()
     monkeypatch.setenv(temp_folder.VARIABLE, str(own))
     temp_folder.use_own_temp_folder()
     assert tempfile.gettempdir() == str(own)
-    assert [(entry.name, entry.resolve()) for entry in own.iterdir()] == [
-        ("torchinductor_a_b", tmp_path / "torchinductor_a_b")  # the only one that is there
-    ]
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "torchinductor_a_b")
     assert os.environ["CUTE_DSL_CACHE_DIR"] == str(tmp_path / "a_b" / "cutlass_python_cache")
     assert os.environ["QUACK_CACHE_DIR"] == "/mine"
+
+
+@pytest.fixture
+def headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
+    """Has this process take a worker's own folder, of an interpreter that has torch; where its headers lie then."""
+
+    def take() -> Path:
+        (own := tmp_path / "own").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        monkeypatch.setenv(temp_folder.VARIABLE, str(own))
+        monkeypatch.setenv("USER", "me")
+        monkeypatch.setenv("LOGNAME", "me")
+        for name in (*temp_folder.CACHES, *temp_folder.VOCABULARIES):
+            monkeypatch.setenv(name, "/mine")  # torch's headers do not follow it
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "torch")
+        temp_folder.use_own_temp_folder()
+        return own / "torchinductor_me" / "precompiled_headers"
+
+    return take
+
+
+def test_torchs_compiled_headers_stay_where_they_were_whole(tmp_path: Path, headers: Callable[[], Path]) -> None:
+    kept = tmp_path / "torchinductor_me" / "precompiled_headers"
+    (kept / "locks").mkdir(parents=True)
+    for name, begins in (("whole", b"gpch+014"), ("cut", b"gpcWrite"), ("made", b"gpcWrite"), ("unlocked", b"gpcW")):
+        (kept / f"{name}.h.gch").write_bytes(begins + bytes(100))
+    with open(kept / "locks" / "made.lock", "w") as maker:
+        fcntl.flock(maker, fcntl.LOCK_EX)
+        assert headers().resolve() == kept
+        assert sorted(path.name for path in kept.glob("*.gch")) == ["made.h.gch", "unlocked.h.gch", "whole.h.gch"]
+    guard.remove_temp_folder(str(tmp_path / "own"))
+    assert not (tmp_path / "own").exists()
+    assert (kept / "whole.h.gch").exists()
+
+
+def test_where_none_were_compiled_yet_there_is_a_place_for_them(tmp_path: Path, headers: Callable[[], Path]) -> None:
+    (headers() / "one").touch()
+    assert (tmp_path / "torchinductor_me" / "precompiled_headers" / "one").exists()
+
+
+def test_somebody_elses_folder_is_not_linked(
+    tmp_path: Path, headers: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torchinductor_me" / "precompiled_headers").mkdir(parents=True)
+    mine = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: mine + 1)
+    assert not headers().exists()
 
 
 def test_what_a_guard_and_its_harness_left_when_both_were_killed_goes_with_the_next_worker(

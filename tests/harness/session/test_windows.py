@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +12,16 @@ import pytest
 
 from innerloop.harness.analysis.samples import Samples
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.process.launcher import Outcome, take
+from innerloop.harness.environments import interpreters, own
+from innerloop.harness.machine import this_machine
+from innerloop.harness.process.launcher import Limits, Outcome, take
 from innerloop.harness.schema.reasons import Failure
+from innerloop.harness.session import prepared
+from innerloop.harness.session.options import Options
 from innerloop.harness.session.windows import SamplerOfWindow, in_folders, inputs_of_windows, outcomes, samplers_of
+from innerloop.harness.spec.model import RunRequest
+from innerloop.harness.spec.resolve import resolve
+from tests.real import ROOT
 
 
 def told(outcome: Outcome, phase: str, time_ns: int, **more: Any) -> None:
@@ -103,3 +111,28 @@ def test_all_windows_get_a_folder_or_none_does(tmp_path: Path) -> None:
         in_folders([drawn("free"), drawn("taken")])
     assert not (tmp_path / "free").exists()
     assert [one.folder.name for one in in_folders([drawn("free"), drawn("other")])] == ["free", "other"]
+
+
+def test_an_interpreter_is_asked_once_for_all_windows_and_their_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def probe(python: Path, *more: Any) -> Any:
+        asked.append(python)
+        return interpreters.probe(python, *more)
+
+    def reached(*_: Any, **__: Any) -> Any:
+        raise Refused("the environment is there")
+
+    monkeypatch.setattr(own, "probe", probe)
+    monkeypatch.setattr(prepared, "ensure_checkpoint", reached)
+    engine = str(ROOT / "tests" / "plugins" / "scripted")
+    machine, request = this_machine(), RunRequest(engine=engine, device="cpu", engine_python=Path(sys.executable))
+    windows = [(resolve(request, machine), Options(tmp_path / str(k), Limits())) for k in range(2)]
+    first, second = inputs_of_windows(windows, machine)
+    found = prepared.Prepared()
+    with pytest.raises(Refused, match="is there"):
+        prepared.prepare(first, found, print)
+    assert found.environment is first.environment is second.environment is not None
+    assert asked == [Path(sys.executable)]
