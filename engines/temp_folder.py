@@ -47,8 +47,8 @@ def _link(place: str, usual: str, own: str) -> None:
     """Has what a library keeps at that place among temporary files, in whatever folder, stay where it was."""
     folder, link = os.path.join(usual, place), os.path.join(own, place)
     with suppress(OSError):  # of a process that this one's started, it is there
-        os.makedirs(folder, exist_ok=True)
-        if os.stat(folder).st_uid == os.getuid():  # in a shared folder somebody else's may lie by that name
+        os.makedirs(os.path.join(folder, "locks"), exist_ok=True)
+        if all(os.stat(one).st_uid == os.getuid() for one in (folder, os.path.dirname(folder))):  # /tmp is everybody's
             _remove_cut_off(folder)
             os.makedirs(os.path.dirname(link), exist_ok=True)
             os.symlink(folder, link)
@@ -59,9 +59,11 @@ def _remove_cut_off(folder: str) -> None:
     for name in os.listdir(folder):
         if name.endswith(".h.gch"):
             path, lock = os.path.join(folder, name), os.path.join(folder, "locks", name.replace(".h.gch", ".lock"))
-            with suppress(OSError), open(path, "rb") as header, open(lock, "a") as held:
-                if header.read(len(CUT_OFF)) == CUT_OFF:
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # torch's own: nobody is making it
+            with suppress(OSError), open(lock, "a") as held:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # torch's own: nobody is making it
+                with open(path, "rb") as header:
+                    cut_off = CUT_OFF.startswith(header.read(len(CUT_OFF)))
+                if cut_off:
                     os.unlink(path)
 
 

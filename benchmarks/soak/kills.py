@@ -199,7 +199,7 @@ class Kills:
         except subprocess.TimeoutExpired:
             self.tally.find("stuck locks", place.name)
         for left in (*(place / "tmp").iterdir(), *place.glob("home/**/.*.partial")):
-            if left.name != "torchinductor_root":  # torch's own cache
+            if not left.name.startswith("torchinductor_"):  # torch's own cache, by the user's name
                 self.tally.find("leftovers", place.name, str(left))
 
 

@@ -47,9 +47,8 @@ class Plan:
 
 
 def environments_folder() -> Path:
-    """Where environments are kept: a folder of the cache, by its own path where that is a link, since torch keeps what
-    it compiled of an environment's headers by their path."""
-    return (cache_folder() / "environments").resolve()
+    """Where environments are kept: a folder of the cache."""
+    return cache_folder() / "environments"
 
 
 def plan(engine: EngineProfile, device: str) -> Plan:

@@ -146,12 +146,19 @@ def headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Pat
 def test_torchs_compiled_headers_stay_where_they_were_whole(tmp_path: Path, headers: Callable[[], Path]) -> None:
     kept = tmp_path / "torchinductor_me" / "precompiled_headers"
     (kept / "locks").mkdir(parents=True)
-    for name, begins in (("whole", b"gpch+014"), ("cut", b"gpcWrite"), ("made", b"gpcWrite"), ("unlocked", b"gpcW")):
-        (kept / f"{name}.h.gch").write_bytes(begins + bytes(100))
+    held = {
+        "whole": b"gpch+014 of GCC 12",
+        "cut": b"gpcWrite and more",
+        "empty": b"",
+        "made": b"gpcWrite",
+        "other": b"CPCH",
+    }
+    for name, content in held.items():
+        (kept / f"{name}.h.gch").write_bytes(content)
     with open(kept / "locks" / "made.lock", "w") as maker:
         fcntl.flock(maker, fcntl.LOCK_EX)
         assert headers().resolve() == kept
-        assert sorted(path.name for path in kept.glob("*.gch")) == ["made.h.gch", "unlocked.h.gch", "whole.h.gch"]
+        assert sorted(path.name for path in kept.glob("*.gch")) == ["made.h.gch", "other.h.gch", "whole.h.gch"]
     guard.remove_temp_folder(str(tmp_path / "own"))
     assert not (tmp_path / "own").exists()
     assert (kept / "whole.h.gch").exists()
