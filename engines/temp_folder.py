@@ -15,9 +15,8 @@ CACHES = {  # where among temporary files libraries keep kernels from run to run
     "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": "{user}/flash_attention_cute_dsl_cache",
     "QUACK_CACHE_DIR": "{user}/quack_cache",
 }
-HEADERS = (
-    "torchinductor_{user}/precompiled_headers"  # torch asks no variable: _HEADER_DIR, torch/_inductor/codecache.py
-)
+# Where torch keeps compiled C++ headers, for which it asks no variable: _HEADER_DIR, torch/_inductor/codecache.py.
+HEADERS = "torchinductor_{user}/precompiled_headers"
 CUT_OFF = b"gpcWrite"  # how GCC's compiled header begins until it is whole, and begins with gpch: gcc/c-family/c-pch.cc
 VOCABULARIES = {  # where they keep vocabularies that they have downloaded, or that somebody has put there
     "TIKTOKEN_CACHE_DIR": "data-gym-cache",  # tiktoken/load.py, before DATA_GYM_CACHE_DIR
@@ -44,9 +43,9 @@ def use_own_temp_folder() -> None:
 
 
 def _link(place: str, usual: str, own: str) -> None:
-    """Has what a library keeps at that place among temporary files, in whatever folder, stay where it was."""
+    """Makes `place` in the worker's own folder a link to that place in the user's, so that it stays from run to run."""
     folder, link = os.path.join(usual, place), os.path.join(own, place)
-    with suppress(OSError):  # of a process that this one's started, it is there
+    with suppress(OSError):  # a process that this one starts finds the link there
         os.makedirs(os.path.join(folder, "locks"), exist_ok=True)
         if all(os.stat(one).st_uid == os.getuid() for one in (folder, os.path.dirname(folder))):  # /tmp is everybody's
             _remove_cut_off(folder)
