@@ -92,13 +92,14 @@ def make_trace(folder: Path, tokens: int) -> None:
     steps["kv_usage"] = 0.5
     arrivals = np.zeros(n_steps * BATCH, dtype=TOKEN)
     arrivals["step"] = np.repeat(np.arange(n_steps), BATCH)
-    arrivals["time_ns"] = steps["end_ns"][arrivals["step"]]
-    arrivals["request"] = arrivals["step"] // OUTPUT * BATCH + np.tile(np.arange(BATCH), n_steps)
+    begins, ends, step = steps["start_ns"], steps["end_ns"], arrivals["step"]
+    arrivals["time_ns"] = ends[step]
+    arrivals["request"] = step // OUTPUT * BATCH + np.tile(np.arange(BATCH), n_steps)
     arrivals["count"] = 1
     requests = np.zeros(n_requests, dtype=REQUEST)
-    requests["due_ns"] = requests["submitted_ns"] = np.repeat(steps["start_ns"][::OUTPUT], BATCH)
-    requests["first_token_ns"] = np.repeat(steps["end_ns"][::OUTPUT], BATCH)
-    requests["last_token_ns"] = np.repeat(steps["end_ns"][OUTPUT - 1 :: OUTPUT], BATCH)
+    requests["due_ns"] = requests["submitted_ns"] = np.repeat(begins[::OUTPUT], BATCH)
+    requests["first_token_ns"] = np.repeat(ends[::OUTPUT], BATCH)
+    requests["last_token_ns"] = np.repeat(ends[OUTPUT - 1 :: OUTPUT], BATCH)
     requests["prompt_tokens"], requests["asked_tokens"], requests["output_tokens"] = PROMPT, OUTPUT, OUTPUT
     requests["user"], requests["state"] = -1, STATES.index("finished")
     (folder / "trace" / "measure").mkdir(parents=True)

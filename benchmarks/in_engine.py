@@ -84,9 +84,10 @@ def recorded(session: Session, work: Work, folder: Path) -> Callable[[], dict[st
         while session.has_work():
             session.step(None)
         head, steps = header(folder / "steps.bin"), records(folder, "steps")
+        start_ns, end_ns = steps["start_ns"], steps["end_ns"]
         return {
             "loop_s": seconds,
-            "step_s": float(np.median(steps["end_ns"] - steps["start_ns"])) / 1e9,
+            "step_s": float(np.median(end_ns - start_ns)) / 1e9,
             "steps": int(head["count"]),
             "tokens": int(head["tokens"]),
             "recorder_ns": int(head["recorder_ns"]),

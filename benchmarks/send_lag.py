@@ -97,7 +97,8 @@ def lags_us(waiting: Session | None, requests: int) -> np.ndarray:
         if waiting is not None:
             waiting.close()
         sent = trace.records(Path(folder) / "trace", "requests")[1:]
-        return (sent["submitted_ns"] - sent["due_ns"]) / 1e3
+        submitted_ns, due_ns = sent["submitted_ns"], sent["due_ns"]
+        return (submitted_ns - due_ns) / 1e3
 
 
 def main() -> None:

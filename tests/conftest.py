@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import tempfile
@@ -25,6 +26,13 @@ Play = Callable[[Scenario], Any]
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) == signal.SIG_IGN:  # inherited: from nohup, or a script's background job
         signal.signal(number, usual)
+
+gc.disable()  # collecting tests imports them, and nearly all of it stays
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # later collections do not look at it
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,6 +21,7 @@ from innerloop.engines.contract import Load, Nothing, Request, Session
 from innerloop.engines.support.children import follow_parent
 from innerloop.engines.support.refusals import refuse_reserved
 from innerloop.engines.worker.control import Control, opened
+from innerloop.engines.worker.garbage import importing
 from innerloop.engines.worker.inspection import Inspected, complaints_about_info
 from innerloop.engines.worker.loop import drain, drive
 from innerloop.engines.worker.work import Work
@@ -159,7 +160,8 @@ def main(job_path: str, channel: str) -> None:
         adapter, load = load_adapter(job["engine"], job.get("plugin")), Load(**job["load"])
         refuse_reserved(adapter, load)
         control.send("checking", name="open")
-        adapter.imports(load)
+        with importing():
+            adapter.imports(load)
         session = adapter.open(load)
         report(control, "open", complaints_about_info(session, adapter, load))
         check(session, load, job, control)

@@ -24,6 +24,7 @@ from innerloop.engines.support.children import ChildKilled
 from innerloop.engines.support.failures import ServerFailed
 from innerloop.engines.support.refusals import refuse_model, refuse_reserved
 from innerloop.engines.worker.control import Control, opened
+from innerloop.engines.worker.garbage import importing
 
 if TYPE_CHECKING:
     from innerloop.engines.profiling import Pass
@@ -81,7 +82,8 @@ def run(adapter: Adapter, job: dict[str, Any], control: Control, sessions: list[
     refuse_reserved(adapter, load)
     refuse_model(adapter, load)
     begun = time.monotonic_ns()
-    adapter.imports(load)
+    with importing():
+        adapter.imports(load)
     import_s = seconds_since(begun)
     profiling = profiling_pass(job, control)
     control.send("phase", phase="load", import_s=import_s)

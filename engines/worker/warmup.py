@@ -155,7 +155,8 @@ def warm_up(
 def token_s(requests: np.ndarray, took_s: float) -> float:
     """Seconds for each token of the request (dtype REQUEST) that began last, when no prompt was left to compute; of a
     round whose requests have one token each, `took_s`."""
-    rows = requests[(requests["output_tokens"] > 1) & (requests["first_token_ns"] >= 0)]
+    tokens, first = requests["output_tokens"], requests["first_token_ns"]
+    rows = requests[(tokens > 1) & (first >= 0)]
     if not len(rows):
         return took_s
     last = rows[np.argmax(rows["first_token_ns"])]

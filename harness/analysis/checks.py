@@ -55,7 +55,8 @@ def _times(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> Itera
         yield Check("token_times", f"token record {back} is earlier than the record before it")
     order = ("due_ns", "submitted_ns", "first_token_ns", "last_token_ns")
     for earlier, later in pairwise(order):
-        wrong = (requests[later] >= 0) & (requests[later] < requests[earlier])
+        before, after = requests[earlier], requests[later]
+        wrong = (after >= 0) & (after < before)
         if wrong.any():
             yield Check("request_times", f"{int(wrong.sum())} requests have {later} before {earlier}")
 

@@ -90,11 +90,18 @@ def first_steps(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> 
     return out
 
 
+def waited_from_ns(requests: np.ndarray, end_ns: int) -> np.ndarray:
+    """When each request was due, or where nothing was sent by a time, submitted: int64 ns [requests], `end_ns` at
+    most."""
+    due, submitted = requests["due_ns"], requests["submitted_ns"]
+    return np.minimum(np.where(due >= 0, due, submitted), end_ns)
+
+
 def begun_ns(steps: np.ndarray, requests: np.ndarray, end_ns: int, known_in: np.ndarray | None) -> np.ndarray:
     """When each request's prompt was begun, int64 ns [requests], by `known_in`, its `first_steps`: never before it was
     due nor after its first token, `end_ns` where neither had come. Where no step says it, its first token."""
-    due = np.minimum(np.where(requests["due_ns"] >= 0, requests["due_ns"], requests["submitted_ns"]), end_ns)
-    first = np.where(requests["first_token_ns"] >= 0, requests["first_token_ns"], end_ns)
+    due, first = waited_from_ns(requests, end_ns), requests["first_token_ns"]
+    first = np.where(first >= 0, first, end_ns)
     begun = first
     if known_in is not None:
         begun = np.where(known_in >= 0, steps["start_ns"][np.maximum(known_in, 0)], end_ns)

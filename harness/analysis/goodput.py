@@ -49,20 +49,21 @@ def judge(rows: np.ndarray, first: np.ndarray, limit: Limit, end_ns: int) -> np.
     and it breaks none.
     """
     ended = finished(rows)
-    begun = rows["first_token_ns"] >= 0
+    due, first_ns, last_ns = rows["due_ns"], rows["first_token_ns"], rows["last_token_ns"]
+    begun = first_ns >= 0
     if limit.figure == "ttft":
-        value, known, open_ = rows["first_token_ns"] - rows["due_ns"], begun, ~begun
-        seen = end_ns - rows["due_ns"]
+        value, known, open_ = first_ns - due, begun, ~begun
+        seen = end_ns - due
     elif limit.figure == "e2e":
-        value, known, open_ = rows["last_token_ns"] - rows["due_ns"], ended, ~ended
-        seen = end_ns - rows["due_ns"]
+        value, known, open_ = last_ns - due, ended, ~ended
+        seen = end_ns - due
     else:
         after = rows["output_tokens"] - np.maximum(first, 1)
-        value = (rows["last_token_ns"] - rows["first_token_ns"]) / np.maximum(after, 1)
+        value = (last_ns - first_ns) / np.maximum(after, 1)
         known = ended & (after > 0)
         asked = rows["asked_tokens"] - np.maximum(first, 1)
         open_ = begun & ~ended & (asked > 0)
-        seen = np.where(begun & (asked > 0), end_ns - rows["first_token_ns"], 0) / np.maximum(asked, 1)
+        seen = np.where(begun & (asked > 0), end_ns - first_ns, 0) / np.maximum(asked, 1)
     limit_ns = round(limit.limit_s * 1e9)  # 0.5 / 1e-9 is less than half of 1e9
     out = np.full(len(rows), UNKNOWN, dtype=np.int8)
     out[known] = np.where(value <= limit_ns, KEPT, BROKEN)[known]

@@ -30,7 +30,11 @@ def summary(samples: Samples, start_ns: int, end_ns: int) -> Host | None:
     def spent(name: str) -> float | None:
         """How far a counter rose between the edges."""
         known = rows[rows[name] >= 0]
-        return float(np.diff(np.interp(edges, known["time_ns"], known[name]))[0]) if len(known) > 1 else None
+        at, counted = known["time_ns"], known[name]
+        if len(known) < 2:
+            return None
+        begin, end = np.interp(edges, at, counted).tolist()
+        return float(end - begin)
 
     user, system, harness = (spent(name) for name in ("worker_user_s", "worker_system_s", "harness_cpu_s"))
     busy, idle, iowait, steal = (spent(f"machine_{name}_s") for name in ("busy", "idle", "iowait", "steal"))

@@ -114,8 +114,9 @@ def per_step(work: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndar
     for place, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
         rows = work[begin:end]
         total[place], launches[place] = rows["self_ns"].sum(), len(rows)
-        for device in np.unique(rows["device"]):
-            starts, stops = union(*_edges(rows[rows["device"] == device]))
+        on = rows["device"]
+        for device in np.unique(on):
+            starts, stops = union(*_edges(rows[on == device]))
             busy[place] += (stops - starts).sum()
     return busy, total, launches
 
@@ -257,9 +258,8 @@ def _apart(steps: np.ndarray) -> dict[str, np.ndarray]:
 
 def _positions(steps: np.ndarray) -> np.ndarray:
     """Input positions that each step computed; its output tokens where they are not reported."""
-    parts = [np.where(known(steps[name]), steps[name], 0) for name in ("prefill_tokens", "decode_tokens")]
-    reported = known(steps["prefill_tokens"]) & known(steps["decode_tokens"])
-    return np.where(reported, parts[0] + parts[1], steps["output_tokens"]).astype(np.int64)
+    prefill, decode, output = steps["prefill_tokens"], steps["decode_tokens"], steps["output_tokens"]
+    return np.where(known(prefill) & known(decode), prefill + decode, output).astype(np.int64)
 
 
 def _uncovered(spans: list[tuple[np.ndarray, np.ndarray]], steps: np.ndarray) -> float | None:
@@ -273,8 +273,9 @@ def _uncovered(spans: list[tuple[np.ndarray, np.ndarray]], steps: np.ndarray) ->
 
 def _windows(ranges: np.ndarray) -> list[tuple[int, int]]:
     found = []
-    for window in np.unique(ranges["window"]):
-        rows = ranges[ranges["window"] == window]
+    of = ranges["window"]
+    for window in np.unique(of):
+        rows = ranges[of == window]
         found.append((int(rows["start_ns"].min()), int(rows["end_ns"].max())))
     return found
 

@@ -25,21 +25,23 @@ def finished(requests: np.ndarray) -> np.ndarray:
 
 def ttft_ns(requests: np.ndarray) -> np.ndarray:
     """Time to first token: first token - due, of every request that has a first token, finished or cut."""
-    have = (requests["first_token_ns"] >= 0) & (requests["due_ns"] >= 0)
-    return (requests["first_token_ns"] - requests["due_ns"])[have]
+    first, due = requests["first_token_ns"], requests["due_ns"]
+    return (first - due)[(first >= 0) & (due >= 0)]
 
 
 def e2e_ns(requests: np.ndarray) -> np.ndarray:
     """End to end: last token - due, of finished requests."""
-    return (requests["last_token_ns"] - requests["due_ns"])[finished(requests) & (requests["due_ns"] >= 0)]
+    last, due = requests["last_token_ns"], requests["due_ns"]
+    return (last - due)[finished(requests) & (due >= 0)]
 
 
 def tpot_ns(requests: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Time per output token after the first arrival: (last - first) / (tokens - first), of finished requests that have
     tokens after it. `first`, int [requests], is how many tokens came in each request's first arrival."""
     some = finished(requests) & (requests["output_tokens"] > np.maximum(first, 1))
-    rows = requests[some]
-    return (rows["last_token_ns"] - rows["first_token_ns"]) / (rows["output_tokens"] - np.maximum(first[some], 1))
+    rows, first = requests[some], np.maximum(first[some], 1)
+    begin, end, tokens = rows["first_token_ns"], rows["last_token_ns"], rows["output_tokens"]
+    return (end - begin) / (tokens - first)
 
 
 def gaps_of(tokens: np.ndarray) -> Gaps:
@@ -74,5 +76,6 @@ def latency_s(steps: np.ndarray, requests: np.ndarray, first: np.ndarray, gaps: 
 def since_due(due: np.ndarray, moment_ns: np.ndarray, ended: np.ndarray, end_ns: int) -> Summary:
     """From being due until `moment_ns`, of requests (dtype REQUEST) in order of due times; what had not `ended` was
     last seen at `end_ns`."""
-    until = np.where(ended, moment_ns, np.maximum(end_ns, due["due_ns"]))
-    return durations(until - due["due_ns"], ended, NS)
+    since = due["due_ns"]
+    until = np.where(ended, moment_ns, np.maximum(end_ns, since))
+    return durations(until - since, ended, NS)

@@ -27,7 +27,8 @@ def edges(steps: np.ndarray, header: Mapping[str, int]) -> tuple[int, int]:
 
 def wall_ns(steps: np.ndarray) -> np.ndarray:
     """Each step's duration, int64 [steps]."""
-    return steps["end_ns"] - steps["start_ns"]
+    begin, end = steps["start_ns"], steps["end_ns"]
+    return end - begin
 
 
 def other_host_ns(steps: np.ndarray) -> np.ndarray:
@@ -89,8 +90,8 @@ def gaps_ns(
     ends = np.concatenate(([start_ns], np.maximum.accumulate(steps["end_ns"])))
     starts = np.concatenate((steps["start_ns"], [end_ns]))
     length = np.maximum(starts - ends, 0)
-    due = np.sort(requests["due_ns"][requests["due_ns"] >= 0])
-    last = np.sort(requests["last_token_ns"][finished(requests)])
+    due, last = requests["due_ns"], requests["last_token_ns"]
+    due, last = np.sort(due[due >= 0]), np.sort(last[finished(requests)])
     arrived = np.searchsorted(due, ends, side="right")
     working = arrived > np.searchsorted(last, ends, side="right")
     next_due = np.append(due, np.iinfo(np.int64).max)[arrived]

@@ -26,7 +26,8 @@ def throughput(
     prefill = total(steps["prefill_tokens"])
     output = int(steps["output_tokens"].sum(dtype=np.int64))
     started = within(requests, requests["first_token_ns"], start_ns, end_ns)
-    done = finished(requests) & (requests["last_token_ns"] >= start_ns) & (requests["last_token_ns"] <= end_ns)
+    last = requests["last_token_ns"]
+    done = finished(requests) & (last >= start_ns) & (last <= end_ns)
     prompts = int(started["prompt_tokens"].sum(dtype=np.int64))
     inside = gaps.within(start_ns - 1, end_ns)
     users, waited = added(inside.count), added(inside.gap_ns)

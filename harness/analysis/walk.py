@@ -124,8 +124,9 @@ def sane(tokens: np.ndarray, steps: int, requests: int) -> np.ndarray:
     """The records that name a step and a request that are there and bring something; a broken trace has others."""
     if len(tokens) == 0:
         return tokens
-    good = (tokens["step"] >= 0) & (tokens["step"] < steps) & (tokens["count"] > 0)
-    good &= (tokens["request"] >= 0) & (tokens["request"] < requests)
+    step, request = tokens["step"], tokens["request"]
+    good = (step >= 0) & (step < steps) & (tokens["count"] > 0)
+    good &= (request >= 0) & (request < requests)
     return tokens if good.all() else tokens[good]
 
 

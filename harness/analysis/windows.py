@@ -63,7 +63,8 @@ def steady_span(
         found = _offline(requests, max_batch_size or int(steps["running"].max(initial=-1)))
     if found.start_ns is None or found.end_ns is None:
         return found
-    inside = int(((steps["end_ns"] > found.start_ns) & (steps["end_ns"] <= found.end_ns)).sum())
+    ends = steps["end_ns"]
+    inside = int(((ends > found.start_ns) & (ends <= found.end_ns)).sum())
     if (found.end_ns - found.start_ns) * NS < LEAST_S or inside < LEAST_STEPS:
         return Span(found.rule, missing="too_short" if len(steps) else "no_steps")
     return found
@@ -82,7 +83,8 @@ def _closed(steps: np.ndarray, requests: np.ndarray, end_ns: int) -> Span:
     done, arrived = finished(requests), first_due_ns(requests)
     if not done.any() or not len(arrived):
         return Span("after_last_user", missing="no_residence")
-    residence = np.median(requests["last_token_ns"][done] - requests["due_ns"][done])
+    due, last = requests["due_ns"], requests["last_token_ns"]
+    residence = np.median((last - due)[done])
     start_ns = int(arrived.max() + residence)
     gone = left_ns(steps, requests)
     closes = [end_ns, out_of_requests_ns(requests) or end_ns, *gone[gone > start_ns].tolist()]
@@ -105,8 +107,9 @@ def left_ns(steps: np.ndarray, requests: np.ndarray) -> np.ndarray:
     """
     sent = requests[requests["due_ns"] >= 0]
     sent = sent[np.lexsort((sent["due_ns"], sent["user"]))]
-    again = sent["user"][1:] == sent["user"][:-1]
-    rests = (sent["due_ns"][1:] - sent["last_token_ns"][:-1])[again]
+    user, due, last = sent["user"], sent["due_ns"], sent["last_token_ns"]
+    again = user[1:] == user[:-1]
+    rests = (due[1:] - last[:-1])[again]
     if len(steps) == 0 or len(rests) == 0 or rests.min() != rests.max():
         return np.empty(0, dtype=np.int64)
     newest = sent[np.append(~again, True)]

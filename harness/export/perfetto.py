@@ -10,7 +10,7 @@ import numpy as np
 from innerloop.engines.worker.trace import PHASES, STATES
 from innerloop.harness.analysis.chunks import tick
 from innerloop.harness.analysis.columns import known
-from innerloop.harness.analysis.context import Work, begun_ns, first_steps, work
+from innerloop.harness.analysis.context import Work, begun_ns, first_steps, waited_from_ns, work
 from innerloop.harness.analysis.lanes import lanes
 from innerloop.harness.analysis.steps import edges, gaps_ns, wall_ns
 from innerloop.harness.cli.errors import Refused
@@ -167,9 +167,9 @@ def draw_requests(writer: TraceWriter, root: int, tables: Tables, start_ns: int,
     rows = np.flatnonzero(requests["submitted_ns"] >= 0)
     if len(rows) == 0 or end_ns <= start_ns:
         return
-    due = np.minimum(np.where(requests["due_ns"] >= 0, requests["due_ns"], requests["submitted_ns"]), end_ns)
-    first = np.where(requests["first_token_ns"] >= 0, requests["first_token_ns"], end_ns)
-    last = np.where(requests["state"] == STATES.index("finished"), requests["last_token_ns"], end_ns)
+    due, first, last = waited_from_ns(requests, end_ns), requests["first_token_ns"], requests["last_token_ns"]
+    first = np.where(first >= 0, first, end_ns)
+    last = np.where(requests["state"] == STATES.index("finished"), last, end_ns)
     begun_in = first_steps(steps, tables.tokens, requests)
     begun = begun_ns(steps, requests, end_ns, begun_in)
     last = np.maximum(last, np.maximum(first, begun))

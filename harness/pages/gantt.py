@@ -38,8 +38,9 @@ def spans(run: Source) -> dict[str, np.ndarray]:
     begun = submitted
     if begun_in is not None:
         begun = np.maximum(submitted, begun_ns(run.tables.steps, rows, end_ns, begun_in))
-    order = np.argsort(rows["due_ns"], kind="stable")
-    order = order[(rows["due_ns"][order] >= 0) & (rows["due_ns"][order] < end_ns)]
+    due = rows["due_ns"]
+    order = np.argsort(due, kind="stable")
+    order = order[(due[order] >= 0) & (due[order] < end_ns)]
     rows = rows[order]
 
     def moment(name: str, some: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ def kernels(ran: Ran, ranges: np.ndarray, ahead: np.ndarray | None = None, lost:
     make-up and wall time of a step are those of the batch that comes out of it.
     """
     table = _table(ran.start_ns, ran.end_ns, ran.names, ran.stream)
-    table["self_ns"] = table["end_ns"] - table["start_ns"]
+    table["self_ns"] = ran.end_ns - ran.start_ns
     table["device"] = ran.device
     launch = ran.launches.time_ns
     unknown = launch < 0

@@ -67,7 +67,8 @@ def find(
 
 def ranges_of(calls: np.ndarray) -> tuple[tuple[int, int], ...]:
     """The first step and the one behind the last, of each window."""
-    by_window = (calls["step"][calls["window"] == window] for window in np.unique(calls["window"]))
+    step, of = calls["step"], calls["window"]
+    by_window = (step[of == window] for window in np.unique(of))
     return tuple((int(numbers.min()), int(numbers.max()) + 1) for numbers in by_window)
 
 

@@ -17,7 +17,13 @@ class Startup:
 
     interpreter: Annotated[float | None, Figure("start of the engine's interpreter", "s", null=NOT_REACHED)] = None
     imports: Annotated[
-        float | None, Figure("import of the engine's packages", "s", null=NOT_REACHED, better="lower")
+        float | None,
+        Figure(
+            "import of the engine's packages, with Python's garbage collection paused",
+            "s",
+            null=NOT_REACHED,
+            better="lower",
+        ),
     ] = None
     load: Annotated[
         float | None,

@@ -66,12 +66,12 @@ def latencies(folder: Path) -> tuple[float | None, float | None]:
     except (OSError, ValueError):
         return None, None
     some = requests[:: max(len(requests) // MOST_SEEN, 1)]
-    first = some[some["first_token_ns"] > 0]
-    ttft = first["first_token_ns"] - first["due_ns"]
+    due, first = some["due_ns"], some["first_token_ns"]
+    ttft = (first - due)[first > 0]
     newest = tokens[-MOST_SEEN:]
     ordered = newest[np.argsort(newest["request"], kind="stable")]
-    same = ordered["request"][1:] == ordered["request"][:-1]
-    itl = np.diff(ordered["time_ns"])[same]
+    request, time_ns = ordered["request"], ordered["time_ns"]
+    itl = np.diff(time_ns)[request[1:] == request[:-1]]
     return tuple(float(np.median(one)) / 1e9 if len(one) else None for one in (ttft, itl))  # type: ignore[return-value]
 
 

@@ -13,6 +13,7 @@ from innerloop.contract import EngineInfo, Request, StepReport, UnsupportedSetti
 from innerloop.engines.worker.trace import HEADER, REQUEST, STATES, STEP, TOKEN
 from innerloop.harness.analysis.context import work as computed
 from innerloop.harness.analysis.step_costs import fits
+from innerloop.harness.analysis.steps import wall_ns
 from tests.plugins.driving import Clock, Work, closed, drive, offline
 from tests.plugins.scripted import sessions
 from tests.plugins.scripted.options import make_spec
@@ -33,7 +34,7 @@ def test_every_step_takes_what_the_formula_says():
     trace = simulate(spec, offline([(10, 3), (20, 2)]))
     added = 50 * 2 + 30
     durations = [1000 + 30 * 3 + added, 1000 + 2 * 20 + 30 * 0.04 + added, 1000 + 20 + 11 * 0.04 + added]
-    assert (trace.steps["end_ns"] - trace.steps["start_ns"]).tolist() == [round(us * US) for us in durations]
+    assert wall_ns(trace.steps).tolist() == [round(us * US) for us in durations]
     assert trace.steps["start_ns"].tolist() == [START_NS, *trace.steps["end_ns"].tolist()[:-1]]
 
 
@@ -42,7 +43,7 @@ def test_the_analysis_finds_the_formula_again():
     trace = simulate(spec, closed(8, mixed(200), rest_ns=3 * MS))
     done = computed(trace.steps, trace.tokens, trace.requests)
     expected = 1000 * US + 20 * US * done.decode + 3 * US * done.prefill + 40 * done.kv_read
-    np.testing.assert_allclose(trace.steps["end_ns"] - trace.steps["start_ns"], expected, atol=1)
+    np.testing.assert_allclose(wall_ns(trace.steps), expected, atol=1)
     costs = {"fixed": 1e-3, "prefill_token": 3e-6, "decode_token": 20e-6, "context_token": 40e-9}
     for fit in fits(trace.steps, done).values():
         assert {name: cost.estimate for name, cost in fit.costs.items()} == pytest.approx(
@@ -56,7 +57,7 @@ def test_phases_are_the_shares_of_a_step_and_what_is_added_to_them():
     steps = simulate(spec, offline([(5, 3)])).steps
     phases = ("schedule", "prepare", "execute", "wait", "sample", "update")
     assert [steps[f"{phase}_ns"].tolist() for phase in phases] == [[n] * 3 for n in (100, 200, 700, 0, 0, 2000)]
-    assert (steps["end_ns"] - steps["start_ns"]).tolist() == [3000] * 3
+    assert wall_ns(steps).tolist() == [3000] * 3
 
 
 def test_noise_has_the_mean_and_the_spread_that_were_asked_for_and_depends_on_the_seed_alone():
@@ -64,11 +65,11 @@ def test_noise_has_the_mean_and_the_spread_that_were_asked_for_and_depends_on_th
     spec = make_spec(noise=0.2, kv_cache_tokens=40_000, **flat)
     work = offline([(1, 40_000)])
     steps = simulate(spec, work, seed=5).steps
-    durations = (steps["end_ns"] - steps["start_ns"]) / MS
+    durations = wall_ns(steps) / MS
     assert durations.mean() == pytest.approx(1, abs=4 * 0.2 / math.sqrt(len(steps)))
     assert durations.std() == pytest.approx(0.2, rel=0.03)
     assert (simulate(spec, work, seed=5).steps == steps).all()
-    assert (simulate(spec, work, seed=6).steps["end_ns"] != steps["end_ns"]).all()
+    assert (wall_ns(simulate(spec, work, seed=6).steps) != wall_ns(steps)).all()
 
 
 def test_the_records_of_a_window_that_is_cut():

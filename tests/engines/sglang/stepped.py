@@ -9,7 +9,6 @@ the model was given. A case that fails ends this program.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -29,6 +28,7 @@ from innerloop.engines.contract import Load, Nothing, Request, Session, StepRepo
 from innerloop.engines.sglang import adapter
 from innerloop.engines.support import marks
 from innerloop.engines.torch import adapter as reference
+from innerloop.engines.worker.garbage import importing
 from innerloop.engines.worker.loop import drive
 from innerloop.engines.worker.main import own_cause
 from innerloop.engines.worker.work import Work
@@ -364,8 +364,8 @@ def forked(name: str) -> Iterator[bool]:
 
 
 def main(checkpoint: str, folder: str) -> None:
-    adapter.imports(load_of(checkpoint, CASES[0]))
-    gc.freeze()  # loads collect, and would look at all that was imported
+    with importing():
+        adapter.imports(load_of(checkpoint, CASES[0]))
     plays: dict[str, Callable[[Path], Said]] = {
         "reference": lambda place: by_reference(checkpoint, place),
         **{case.name: lambda place, case=case: run(case, checkpoint, place) for case in CASES},  # type: ignore[misc]

@@ -7,7 +7,6 @@ printed in a line. A script ends without what `atexit` has registered.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import os
@@ -18,16 +17,16 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+from innerloop.engines.worker.garbage import importing
 from innerloop.harness.process.guard import unregister
 
 
 def main(modules: list[str]) -> None:
     answers = os.dup(1)
     os.dup2(2, 1)  # what is printed by an import is no answer
-    for name in modules:
-        importlib.import_module(name)
-    gc.collect()
-    gc.freeze()  # loads collect several times each, and would look at all that was imported
+    with importing():
+        for name in modules:
+            importlib.import_module(name)
     while line := sys.stdin.readline():
         begun_s = time.time()
         child = os.fork()

@@ -14,7 +14,7 @@ from innerloop.engines.contract import Nothing, Request, WrongTokenCount
 from innerloop.engines.support import marks
 from innerloop.engines.tensorrt_llm.session import LoopSession
 from innerloop.engines.worker.work import Work
-from tests.engines.support.driving import driven, work
+from tests.engines.support.driving import Driven, driven, work
 from tests.engines.tensorrt_llm.double import BLOCKS, PyExecutor
 from tests.engines.tensorrt_llm.double_requests import install, llm
 from tests.waiting import PATIENCE_S
@@ -44,6 +44,11 @@ def after_a_rest(first: tuple[int, int], second: tuple[int, int], rest_ns: int) 
     return replace(work([first, second], due_ns=[0, -1]), next_request=np.array([1, -1], np.int32), rest_ns=rest_ns)
 
 
+def columns(out: Driven, *names: str) -> list[tuple[int, ...]]:
+    """Those figures of each step."""
+    return list(zip(*(out.steps[name].tolist() for name in names), strict=True))
+
+
 @pytest.mark.parametrize(("overlap", "withholds"), [(False, False), (True, False), (True, True)])
 def test_every_position_and_token_is_counted_once(session_on, tmp_path, overlap, withholds):
     executor = PyExecutor(overlap, withholds=withholds)
@@ -58,17 +63,20 @@ def test_every_position_and_token_is_counted_once(session_on, tmp_path, overlap,
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_second_burst_is_told_like_the_first(session_on, tmp_path, overlap):
     out = driven(session_on(PyExecutor(overlap)), after_a_rest((4, 3), (5, 3), 20_000_000), tmp_path / "t")
-    made = zip(
-        *(out.steps[name].tolist() for name in ("prefill_tokens", "decode_tokens", "output_tokens")), strict=True
-    )
-    assert list(made) == [(4, 0, 1), (0, 1, 1), (0, 1, 1), (5, 0, 1), (0, 1, 1), (0, 1, 1)]
+    assert columns(out, "prefill_tokens", "decode_tokens", "output_tokens") == [
+        (4, 0, 1),
+        (0, 1, 1),
+        (0, 1, 1),
+        (5, 0, 1),
+        (0, 1, 1),
+        (0, 1, 1),
+    ]
     assert out.figures.checks == ()
 
 
 def test_where_the_token_before_the_last_is_withheld_the_last_step_brings_two(session_on, tmp_path):
     out = driven(session_on(PyExecutor(overlap=True, withholds=True)), work([(4, 4)]), tmp_path / "t")
-    made = zip(*(out.steps[name].tolist() for name in ("decode_tokens", "output_tokens")), strict=True)
-    assert list(made) == [(0, 1), (1, 1), (1, 0), (1, 2)]
+    assert columns(out, "decode_tokens", "output_tokens") == [(0, 1), (1, 1), (1, 0), (1, 2)]
     assert out.figures.checks == ()
 
 
@@ -87,10 +95,13 @@ def test_a_burst_into_an_idle_engine_starts_with_a_batch_of_one(session_on, tmp_
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_prompt_in_chunks_takes_steps_without_tokens(session_on, tmp_path, overlap):
     out = driven(session_on(PyExecutor(overlap)), work([(20, 3)]), tmp_path / "t")
-    made = zip(
-        *(out.steps[name].tolist() for name in ("prefill_tokens", "decode_tokens", "output_tokens")), strict=True
-    )
-    assert list(made) == [(8, 0, 0), (8, 0, 0), (4, 0, 1), (0, 1, 1), (0, 1, 1)]
+    assert columns(out, "prefill_tokens", "decode_tokens", "output_tokens") == [
+        (8, 0, 0),
+        (8, 0, 0),
+        (4, 0, 1),
+        (0, 1, 1),
+        (0, 1, 1),
+    ]
 
 
 @pytest.mark.parametrize("overlap", [False, True])

@@ -87,7 +87,8 @@ def test_a_turn_has_the_conversation_so_far_with_the_engines_own_output(tmp_path
 
 def test_a_turn_is_due_its_thinking_time_after_the_last_token_of_the_one_before(tmp_path: Path) -> None:
     requests = run(Talking(), sessions(), tmp_path / "t")
-    after = requests["due_ns"][[1, 2, 4, 5]] - requests["last_token_ns"][[0, 1, 3, 4]]
+    due, last = requests["due_ns"], requests["last_token_ns"]
+    after = due[[1, 2, 4, 5]] - last[[0, 1, 3, 4]]
     assert after.tolist() == [30 * MS, 10 * MS, 0, 20 * MS]
     assert requests["prompt_tokens"].tolist() == [1, 4, 6, 1, 3, 6]
 

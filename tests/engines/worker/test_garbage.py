@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from innerloop.engines.worker import garbage
-from innerloop.engines.worker.garbage import MOST, Pauses, settle_garbage
+from innerloop.engines.worker.garbage import MOST, Pauses, importing, settle_garbage
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,20 @@ def test_every_collection_is_told_from_start_to_stop_only():
 
 def test_stopping_what_never_started_is_nothing():
     Pauses(lambda _: None).stop()
+
+
+def test_what_is_imported_is_not_looked_at_and_collections_go_on_after_it():
+    before = gc.get_freeze_count()
+    with importing():
+        assert not gc.isenabled()
+        with importing():
+            kept: list[list[int]] = [[] for _ in range(1000)]
+        assert not gc.isenabled()
+        assert gc.get_freeze_count() >= before + len(kept)
+    assert gc.isenabled()
+    with pytest.raises(ImportError), importing():
+        raise ImportError("no such package")
+    assert gc.isenabled()
 
 
 def test_what_lives_at_the_windows_start_is_not_looked_at_again():

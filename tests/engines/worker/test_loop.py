@@ -62,7 +62,8 @@ def test_every_token_is_recorded_with_its_request_and_step(tmp_path):
     assert list(zip(tokens["step"].tolist(), tokens["request"].tolist(), strict=True)) == [
         (0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 2),
     ]  # fmt: skip
-    assert (tokens["time_ns"] == steps["end_ns"][tokens["step"]]).all()
+    time_ns, step, ends = tokens["time_ns"], tokens["step"], steps["end_ns"]
+    assert (time_ns == ends[step]).all()
     assert requests["output_tokens"].tolist() == [2, 1, 3]
     assert [trace.STATES[s] for s in requests["state"]] == ["finished"] * 3
 

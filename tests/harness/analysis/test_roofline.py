@@ -9,6 +9,7 @@ import pytest
 
 from innerloop.harness.analysis.context import Work
 from innerloop.harness.analysis.roofline import bounds, roofline
+from innerloop.harness.analysis.steps import wall_ns
 from innerloop.harness.profiles.models import ModelProfile
 from innerloop.harness.result.roofline import above, cost_of
 from innerloop.harness.schema.roofline import Peaks, Roofline
@@ -104,7 +105,7 @@ def run(**changes):
 def test_shares_are_time_weighted_over_the_steps_of_a_kind():
     steps, tokens, requests = run()
     found: Any = roofline(steps, tokens, requests, cost_of(spec(), {}), PEAKS)
-    wall = float((steps["end_ns"] - steps["start_ns"]).sum()) / 1e9
+    wall = float(wall_ns(steps).sum()) / 1e9
     assert found.bound_share.all == pytest.approx(found.bound_s / wall)
     assert found.output_tokens_per_s_at_bound == pytest.approx(80 / found.bound_s)
     assert 0 < found.mfu.all < found.mbu.all <= found.bound_share.all < 1

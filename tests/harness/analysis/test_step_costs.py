@@ -8,6 +8,7 @@ import pytest
 from innerloop.engines.worker.trace import REQUEST, STATES, STEP, TOKEN
 from innerloop.harness.analysis.context import work
 from innerloop.harness.analysis.step_costs import binned, expected_s, fits, host_costs
+from innerloop.harness.analysis.steps import wall_ns
 from tests.harness.conftest import offline_run, table
 
 FIXED, PREFILL, DECODE, CONTEXT = 4e-3, 60e-6, 90e-6, 0.4e-6  # seconds
@@ -88,7 +89,7 @@ def test_the_costs_of_a_simulated_trace_are_recovered():
 def test_without_scatter_every_step_takes_what_the_fit_expects():
     steps, tokens, requests = simulated(scatter=0.0)
     done = work(steps, tokens, requests)
-    wall = (steps["end_ns"] - steps["start_ns"]) / 1e9
+    wall = wall_ns(steps) / 1e9
     assert expected_s(fits(steps, done), done) == pytest.approx(wall, rel=1e-3)
 
 
