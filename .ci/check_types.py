@@ -1,4 +1,4 @@
-"""Runs mypy without Python's garbage collection, two fifths of its time here: nearly all that it makes stays."""
+"""Runs mypy with Python's garbage collection off, which saves two fifths of its time: nearly all it makes stays."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import gc
 from mypy.__main__ import console_entry
 
 gc.disable()
-gc.enable = lambda: None  # mypy pauses it for a while itself, and then goes on with it
+gc.enable = lambda: None  # mypy turns it on again itself
 console_entry()

@@ -252,7 +252,8 @@ class Adapter(ABC):
         return ()
 
     def imports(self, load: Load) -> None:  # noqa: B027
-        """Imports the engine's packages, so that importing is timed separately from `open`."""
+        """Imports the engine's packages, so that importing is timed separately from `open`. Python's garbage collection
+        is paused meanwhile, and what is imported is frozen (`gc.freeze`) until the window."""
 
     @abstractmethod
     def open(self, load: Load) -> Session:

@@ -6,7 +6,7 @@ import gc
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,12 +27,16 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
     if signal.getsignal(number) == signal.SIG_IGN:  # inherited: from nohup, or a script's background job
         signal.signal(number, usual)
 
-gc.disable()  # collecting tests imports them, and nearly all of it stays
 
-
-def pytest_collection_finish() -> None:
-    gc.freeze()  # later collections do not look at it
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Of garbage no collection looks at the tests that this makes, then or later: nearly all of it stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Python's garbage collection: paused during imports; collected before the window and counted in it, alike for all."""
+"""Python's garbage collection: paused during imports; before the window collected, and in it counted, alike for all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ LEAST_NS = 1_000_000
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """No collection looks at what imports make, then or later: objects by the million, nearly all of which stay."""
+    """No collection looks at what imports make, then or in the load: objects by the million, nearly all of which stay.
+
+    An engine that unfreezes has its later collections look at it again, as vLLM and SGLang after a capture of graphs.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -27,7 +30,9 @@ def importing() -> Iterator[None]:
 
 
 def settle_garbage() -> None:
-    """Collects what there is and keeps what stays out of later collections, which then look at what is new."""
+    """Collects what there is, of imports too, and keeps what stays out of later collections, which then look at the
+    window's own: how often they are full ones depends on how much the last full one has left."""
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
 

@@ -30,6 +30,7 @@ TRACKER_S = 1.0  # for a resource tracker to end, once nothing else is left
 TEMPORARY = ".temporary"  # a folder that holds this file goes with the harness
 TEMP = "INNERLOOP_TEMP"  # the variable that names the folder for the worker's temporary files
 SHARED, LIBRARY = "/dev/shm", "__KMP_REGISTERED_LIB_"  # libiomp's file of a process: its pid and its user follow
+TICK_S = 0.01  # the most by which a file's times, which the kernel takes at its ticks, are behind its clock
 UNHEARD = 3  # the second process's exit code where nobody read its last word
 
 
@@ -192,7 +193,7 @@ def unregister(since_s: float) -> None:
         if name.startswith(LIBRARY) and pid.isdigit() and user == str(os.getuid()):
             path = os.path.join(SHARED, name)
             try:
-                if os.stat(path).st_mtime >= since_s and not lives(pid):
+                if os.stat(path).st_mtime >= since_s - TICK_S and not lives(pid):
                     os.unlink(path)
             except OSError:
                 pass

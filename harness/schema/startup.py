@@ -19,7 +19,7 @@ class Startup:
     imports: Annotated[
         float | None,
         Figure(
-            "import of the engine's packages, with Python's garbage collection paused",
+            "import of the engine's packages, with Python's garbage collection paused in the worker",
             "s",
             null=NOT_REACHED,
             better="lower",

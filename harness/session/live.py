@@ -67,7 +67,8 @@ def latencies(folder: Path) -> tuple[float | None, float | None]:
         return None, None
     some = requests[:: max(len(requests) // MOST_SEEN, 1)]
     due, first = some["due_ns"], some["first_token_ns"]
-    ttft = (first - due)[first > 0]
+    begun = first > 0  # looked at first, since the worker goes on writing
+    ttft = (first - due)[begun]
     newest = tokens[-MOST_SEEN:]
     ordered = newest[np.argsort(newest["request"], kind="stable")]
     request, time_ns = ordered["request"], ordered["time_ns"]

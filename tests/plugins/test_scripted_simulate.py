@@ -69,7 +69,7 @@ def test_noise_has_the_mean_and_the_spread_that_were_asked_for_and_depends_on_th
     assert durations.mean() == pytest.approx(1, abs=4 * 0.2 / math.sqrt(len(steps)))
     assert durations.std() == pytest.approx(0.2, rel=0.03)
     assert (simulate(spec, work, seed=5).steps == steps).all()
-    assert (wall_ns(simulate(spec, work, seed=6).steps) != wall_ns(steps)).all()
+    assert (wall_ns(simulate(spec, work, seed=6).steps) != wall_ns(steps)).mean() > 0.9
 
 
 def test_the_records_of_a_window_that_is_cut():

@@ -23,6 +23,7 @@ from innerloop.engines.contract import Adapter, Load, Session
 from innerloop.engines.torch import adapter as reference
 from innerloop.engines.vllm import adapter
 from innerloop.engines.vllm.cpu import cpu_flags
+from innerloop.engines.worker.garbage import importing
 from innerloop.engines.worker.loop import Work, drive
 from tests.engines.support.driving import work
 from tests.engines.support.loads import make_load
@@ -101,8 +102,9 @@ def main(folder: str, models: str) -> None:
     if not keeps_fp8():
         del plays["fp8 cache"]
     only = sys.argv[3:]
-    adapter.imports(load_of(json.loads(models)["llama-tiny"]))
-    reference.imports(load_of(json.loads(models)["llama-tiny"]))
+    with importing():
+        adapter.imports(load_of(json.loads(models)["llama-tiny"]))
+        reference.imports(load_of(json.loads(models)["llama-tiny"]))
     for name, play in plays.items():
         if only and name not in only:
             continue

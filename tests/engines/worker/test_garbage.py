@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -9,10 +10,15 @@ from innerloop.engines.worker import garbage
 from innerloop.engines.worker.garbage import MOST, Pauses, importing, settle_garbage
 
 
+class Kept(list[object]):
+    """A list that a weak reference can lead to."""
+
+
 @pytest.fixture(autouse=True)
 def thawed():
-    yield
     gc.unfreeze()
+    yield
+    gc.freeze()  # as tests/conftest.py has it
 
 
 @pytest.mark.slow
@@ -47,6 +53,18 @@ def test_what_is_imported_is_not_looked_at_and_collections_go_on_after_it():
     with pytest.raises(ImportError), importing():
         raise ImportError("no such package")
     assert gc.isenabled()
+
+
+def test_garbage_of_imports_is_collected_before_the_window():
+    with importing():
+        ring = Kept()
+        ring.append(ring)
+        kept = weakref.ref(ring)
+        del ring
+    gc.collect()
+    assert kept() is not None
+    settle_garbage()
+    assert kept() is None
 
 
 def test_what_lives_at_the_windows_start_is_not_looked_at_again():

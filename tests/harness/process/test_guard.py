@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from innerloop.harness.process import guard as guard_module
 from innerloop.harness.process.guard import TEMPORARY, lives, tracks
 from tests.waiting import PATIENCE_S, gone, until
 
@@ -270,3 +271,13 @@ def test_what_libiomp_leaves_of_a_process_that_is_gone_is_removed_and_no_other(t
     finally:
         before.unlink(missing_ok=True)
         lives.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(("older_s", "left"), [(0.005, False), (0.5, True)])
+def test_a_file_of_the_tick_before_is_as_young(tmp_path, monkeypatch, older_s, left):
+    monkeypatch.setattr(guard_module, "SHARED", str(tmp_path))
+    kept = tmp_path / f"__KMP_REGISTERED_LIB_{2**30}_{os.getuid()}"
+    kept.touch()
+    os.utime(kept, (100.0 - older_s, 100.0 - older_s))
+    guard_module.unregister(100.0)
+    assert kept.exists() is left
