@@ -80,10 +80,10 @@ def open_session(load: Load, version: str) -> Session:
     with contextlib.ExitStack() as held:
         ports = PortArgs.init_new(args)
         held.callback(unlink_sockets, ports)
+        held.callback(unlink_snapshot, ports)
         rank = spawn_world_rank(args, tp_rank=0, pp_rank=0)
         publish(args, role="scheduler", ranks=SpawnRanks(world_rank=rank, gpu_id=args.base_gpu_id))
         made = scheduler.Scheduler(args, ports)
-        held.callback(unlink_snapshot, made)
         session = CoreSession(made)
         held.callback(session.release)
         scheduler.dispatch_event_loop = lambda _: None  # the passes are ours
@@ -102,10 +102,11 @@ def unlink_sockets(ports: Any) -> None:
             Path(address.removeprefix("ipc://")).unlink(missing_ok=True)
 
 
-def unlink_snapshot(scheduler: Any) -> None:
-    """Removes what the scheduler keeps in shared memory for its router."""
-    if hasattr(scheduler.load_snapshot_writer, "path"):
-        Path(scheduler.load_snapshot_writer.path).unlink(missing_ok=True)
+def unlink_snapshot(ports: Any) -> None:
+    """Removes what a scheduler keeps in shared memory for its router, also one that failed in its start."""
+    from sglang.srt.managers.load_snapshot import shm_path_for
+
+    Path(shm_path_for(ports.instance_id)).unlink(missing_ok=True)
 
 
 def info_of(

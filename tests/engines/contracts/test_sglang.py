@@ -37,7 +37,7 @@ TOUCHES = [
     "sglang.srt.server_args:ServerArgs.resolve_once()",
     "sglang.srt.server_args:ServerArgs.resolved_dict()",
     "sglang.srt.server_args:PortArgs.init_new(server_args)",
-    "sglang.srt.server_args:PortArgs(tokenizer_ipc_name, scheduler_input_ipc_name, detokenizer_ipc_name)",
+    "sglang.srt.server_args:PortArgs(tokenizer_ipc_name, scheduler_input_ipc_name, detokenizer_ipc_name, instance_id)",
     "sglang.srt.runtime_context:SpawnRanks(world_rank, gpu_id)",
     "sglang.srt.runtime_context:spawn_world_rank(server_args, tp_rank, pp_rank)",
     "sglang.srt.runtime_context:publish(server_args, role, ranks)",
@@ -104,8 +104,7 @@ TOUCHES = [
             "model_config",
         )
     ),
-    f"{SCHEDULER}:Scheduler.load_snapshot_writer",
-    "sglang.srt.managers.load_snapshot:ShmLoadSnapshotWriter.path",
+    "sglang.srt.managers.load_snapshot:shm_path_for(ipc_name)",
     "sglang.srt.model_executor.model_runner:ModelRunner.kv_cache_dtype",
     # Why FP8 in blocks is refused; where this is gone, the refusal can go.
     "sglang.srt.models.llama:LlamaForCausalLM._legacy_load_weights"

@@ -278,6 +278,7 @@ def left_by(scheduler: Any) -> list[Path]:
 
 def no_room(checkpoint: str) -> Said:
     """A KV cache for which nothing is left."""
+    from sglang.srt.managers.load_snapshot import shm_path_for
     from sglang.srt.mem_cache import kv_cache_configurator as configurator
     from sglang.srt.server_args import PortArgs
 
@@ -299,7 +300,8 @@ def no_room(checkpoint: str) -> Said:
         except Exception as error:
             sockets = [str(value) for value in vars(made[0]).values() if str(value).startswith("ipc://")]
             cause = own_cause(error, "cuda", adapter.out_of_memory)
-            left = [name for name in sockets if Path(name.removeprefix("ipc://")).exists()]
+            files = [name.removeprefix("ipc://") for name in sockets] + [shm_path_for(made[0].instance_id)]
+            left = [name for name in files if Path(name).exists()]
             return {"raised": str(error), "cause": cause, "sockets": sockets, "left": left}
     return {}
 
