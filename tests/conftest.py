@@ -30,7 +30,7 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Of garbage no collection looks at the tests that this makes, then or later: nearly all of it stays."""
+    """No garbage collection looks at the tests that this makes, then or later: nearly all of them stay."""
     gc.disable()
     try:
         return (yield)

@@ -91,8 +91,7 @@ def first_steps(steps: np.ndarray, tokens: np.ndarray, requests: np.ndarray) -> 
 
 
 def waited_from_ns(requests: np.ndarray, end_ns: int) -> np.ndarray:
-    """When each request was due, or where nothing was sent by a time, submitted: int64 ns [requests], `end_ns` at
-    most."""
+    """When each request was due, or submitted where it was due at no time: int64 ns [requests], `end_ns` at most."""
     due, submitted = requests["due_ns"], requests["submitted_ns"]
     return np.minimum(np.where(due >= 0, due, submitted), end_ns)
 
