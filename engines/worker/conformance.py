@@ -21,7 +21,7 @@ from innerloop.engines.contract import Load, Nothing, Request, Session
 from innerloop.engines.support.children import follow_parent
 from innerloop.engines.support.refusals import refuse_reserved
 from innerloop.engines.worker.control import Control, opened
-from innerloop.engines.worker.garbage import importing
+from innerloop.engines.worker.garbage import frozen, importing
 from innerloop.engines.worker.inspection import Inspected, complaints_about_info
 from innerloop.engines.worker.loop import drain, drive
 from innerloop.engines.worker.work import Work
@@ -188,7 +188,8 @@ def close(session: Session | None, control: Control) -> int:
         return 0
     control.send("checking", name="close")
     try:
-        session.close()
+        with frozen():
+            session.close()
     except Exception as error:
         traceback.print_exc()
         control.send("error", message=f"close() raised {type(error).__name__}: {error}", traceback=[])

@@ -24,7 +24,7 @@ from innerloop.engines.support.children import ChildKilled
 from innerloop.engines.support.failures import ServerFailed
 from innerloop.engines.support.refusals import refuse_model, refuse_reserved
 from innerloop.engines.worker.control import Control, opened
-from innerloop.engines.worker.garbage import importing
+from innerloop.engines.worker.garbage import frozen, importing
 
 if TYPE_CHECKING:
     from innerloop.engines.profiling import Pass
@@ -127,7 +127,8 @@ def account_of(session: Session) -> dict[str, Any]:
 
 def close(session: Session, control: Control) -> None:
     try:
-        session.close()
+        with frozen():
+            session.close()
     except Exception as error:
         control.send("note", text=f"closing the engine failed: {message_of(error)}")
         traceback.print_exc()

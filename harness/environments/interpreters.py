@@ -13,13 +13,22 @@ from typing import Any, TypedDict, cast
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import installer
 
-PROBE = """
+TOLD = """
+def told(d):  # its name and version: two lines of its headers, since to parse all that it has takes far longer
+    try:
+        heads = (d.read_text("METADATA") or d.read_text("PKG-INFO") or "").partition("\\n\\n")[0].splitlines()
+        return [next(h[len(key):].strip() for h in heads if h.startswith(key)) for key in ("Name: ", "Version: ")]
+    except Exception:
+        return [d.metadata["Name"] or "", d.version]
+"""
+
+PROBE = TOLD + """
 import json, platform, sys
 from importlib.metadata import distributions
 names = {}
 for d in distributions():
     try:
-        name, version = d.metadata["Name"], d.version
+        name, version = told(d)
     except Exception:  # one whose metadata is damaged takes nothing from the others
         name, _, version = d._path.name.rpartition(".")[0].partition("-")
     if name:
@@ -28,17 +37,12 @@ print(json.dumps({"version": platform.python_version(), "prefix": sys.prefix, "p
 """
 
 
-CONTENT = """
+CONTENT = TOLD + """
 import hashlib, json, os
 from importlib.metadata import distributions
 from urllib.parse import unquote, urlsplit
 DECIDES = (".py", ".so", ".cu", ".cuh", ".cpp", ".cc", ".c", ".h", ".hpp", ".rs")
 TABLES = ".json"  # of kernels, in packages; beside them lie results of runs
-def told(d):
-    try:
-        return [d.metadata["Name"] or "", d.version]
-    except Exception:  # one whose metadata is damaged takes nothing from the others
-        return [str(d._path)]
 def linked(d):
     where = str(getattr(d, "_path", None) or "")
     top, name = os.path.split(where)
@@ -64,7 +68,11 @@ for d in distributions():
             if name[0] != "." and decides and os.path.exists(path):
                 state = os.stat(path)
                 sources.append([top, name, state.st_size, state.st_mtime_ns])
-    found.append([*told(d), installed, sorted(sources)])
+    try:
+        says = told(d)
+    except Exception:  # one whose metadata is damaged takes nothing from the others
+        says = [str(d._path)]
+    found.append([*says, installed, sorted(sources)])
 print(json.dumps(hashlib.sha256(json.dumps(sorted(found, key=str)).encode()).hexdigest()))
 """
 

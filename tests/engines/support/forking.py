@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from innerloop.engines.worker.garbage import importing
+from innerloop.engines.worker.garbage import frozen, importing
 from innerloop.harness.process.guard import unregister
 
 
@@ -47,11 +47,13 @@ def run(job: dict[str, Any]) -> NoReturn:
         script, *sys.argv[1:] = job["arguments"]
         if script == "-m":
             name, *sys.argv[1:] = sys.argv[1:]
-            runpy.run_module(name, run_name="__main__", alter_sys=True)
+            with frozen():
+                runpy.run_module(name, run_name="__main__", alter_sys=True)
         else:
             sys.argv[0] = script
             sys.path.insert(0, str(Path(script).parent))
-            runpy.run_path(script, run_name="__main__")
+            with frozen():
+                runpy.run_path(script, run_name="__main__")
         code = 0
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)
