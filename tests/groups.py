@@ -19,6 +19,7 @@ GROUPS = {  # by patterns of test ids; those that take longest first
     ),
     "cluster": ("tests/harness/experiments/test_cluster.py::*",),  # two nodes compute
     "devices": ("tests/harness/test_devices.py::*",),  # beside it: most of it waits for waveforms
+    "failures": ("tests/harness/test_failures.py::*",),  # most of it waits for processes to end
 }  # fmt: skip
 
 

@@ -58,7 +58,12 @@ def interpreter(engine: str) -> Interpreter:
     made = environments.create(load_engine(engine), "cpu")
     process = subprocess.Popen(
         [str(made.python), str(FORKING), *IMPORTED[engine]],
-        env={**environment(variables(**made.variables)), "PYTHONPATH": str(ROOT), "TORCHDYNAMO_DISABLE": "1"},
+        env={
+            **environment(variables(**made.variables)),
+            "PYTHONPATH": str(ROOT),
+            "TORCHDYNAMO_DISABLE": "1",
+            "KMP_AFFINITY": "none",  # else libiomp binds each forked process to the first core
+        },
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -22,7 +22,9 @@ def told(d):  # its name and version: two lines of its headers, since to parse a
         return [d.metadata["Name"] or "", d.version]
 """
 
-PROBE = TOLD + """
+PROBE = (
+    TOLD
+    + """
 import json, platform, sys
 from importlib.metadata import distributions
 names = {}
@@ -35,9 +37,12 @@ for d in distributions():
         names.setdefault(name.lower().replace("_", "-").replace(".", "-"), version)
 print(json.dumps({"version": platform.python_version(), "prefix": sys.prefix, "packages": names}))
 """
+)
 
 
-CONTENT = TOLD + """
+CONTENT = (
+    TOLD
+    + """
 import hashlib, json, os
 from importlib.metadata import distributions
 from urllib.parse import unquote, urlsplit
@@ -75,6 +80,7 @@ for d in distributions():
     found.append([*says, installed, sorted(sources)])
 print(json.dumps(hashlib.sha256(json.dumps(sorted(found, key=str)).encode()).hexdigest()))
 """
+)
 
 
 class Probed(TypedDict):
