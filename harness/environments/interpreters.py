@@ -10,27 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
+from innerloop import engines
 from innerloop.harness.cli.errors import Refused
 from innerloop.harness.environments import installer
 
-TOLD = """
-def told(d):  # its name and version: two lines of its headers, since to parse all that it has takes far longer
-    try:
-        heads = (d.read_text("METADATA") or d.read_text("PKG-INFO") or "").partition("\\n\\n")[0].splitlines()
-        return [next(h[len(key):].strip() for h in heads if h.startswith(key)) for key in ("Name: ", "Version: ")]
-    except Exception:
-        return [d.metadata["Name"] or "", d.version]
-"""
+INSTALLED = (Path(engines.__file__).parent / "worker" / "installed.py").read_text(encoding="utf-8")
 
 PROBE = (
-    TOLD
+    INSTALLED
     + """
 import json, platform, sys
 from importlib.metadata import distributions
 names = {}
 for d in distributions():
     try:
-        name, version = told(d)
+        name, version = name_and_version(d)
     except Exception:  # one whose metadata is damaged takes nothing from the others
         name, _, version = d._path.name.rpartition(".")[0].partition("-")
     if name:
@@ -41,7 +35,7 @@ print(json.dumps({"version": platform.python_version(), "prefix": sys.prefix, "p
 
 
 CONTENT = (
-    TOLD
+    INSTALLED
     + """
 import hashlib, json, os
 from importlib.metadata import distributions
@@ -74,7 +68,7 @@ for d in distributions():
                 state = os.stat(path)
                 sources.append([top, name, state.st_size, state.st_mtime_ns])
     try:
-        says = told(d)
+        says = name_and_version(d)
     except Exception:  # one whose metadata is damaged takes nothing from the others
         says = [str(d._path)]
     found.append([*says, installed, sorted(sources)])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from innerloop.engines.worker import garbage
-from innerloop.engines.worker.garbage import MOST, Pauses, importing, settle_garbage
+from innerloop.engines.worker.garbage import MOST, Pauses, frozen, importing, settle_garbage
 
 
 class Kept(list[object]):
@@ -53,6 +53,22 @@ def test_what_is_imported_is_not_looked_at_and_collections_go_on_after_it():
     with pytest.raises(ImportError), importing():
         raise ImportError("no such package")
     assert gc.isenabled()
+
+
+def test_while_an_engine_closes_nothing_that_lives_is_looked_at_though_it_unfreezes():
+    ring = Kept()
+    ring.append(ring)
+    kept = weakref.ref(ring)
+    del ring
+    with frozen():
+        gc.unfreeze()
+        gc.collect()
+        assert kept() is not None
+    with pytest.raises(RuntimeError), frozen():
+        raise RuntimeError("no such device")
+    gc.unfreeze()
+    gc.collect()
+    assert kept() is None
 
 
 def test_garbage_of_imports_is_collected_before_the_window():

@@ -1,0 +1,40 @@
+"""What an installed distribution is called: by two lines of its metadata, or by a parser where they are unusual."""
+
+from __future__ import annotations
+
+from importlib.metadata import PathDistribution, distributions
+from pathlib import Path
+
+import pytest
+
+from innerloop.engines.worker.installed import name_and_version
+
+USUAL = "Metadata-Version: 2.4\nName: one\nVersion: 1.2\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        USUAL,
+        USUAL.replace("\n", "\r\n"),
+        "Metadata-Version: 2.4\nVersion:   1.2 \nSummary: a\n Name: two\nName: one\n\nName: three\nVersion: 3\n",
+        "Metadata-Version: 2.4\nname:one\nVERSION: 1.2\n\nName: three\nVersion: 3\n",
+    ],
+    ids=["usual", "line ends", "other names below", "other spelling"],
+)
+@pytest.mark.parametrize("file", ["one-1.2.dist-info/METADATA", "one.egg-info/PKG-INFO"])
+def test_its_headers_tell_its_name_and_version(text: str, file: str, tmp_path: Path) -> None:
+    path = tmp_path / file
+    path.parent.mkdir()
+    path.write_bytes(text.encode())
+    assert name_and_version(PathDistribution(path.parent)) == ("one", "1.2")
+
+
+def test_a_folder_without_metadata_has_no_name(tmp_path: Path) -> None:
+    assert name_and_version(PathDistribution(tmp_path))[0] == ""
+
+
+def test_of_all_that_is_installed_here_a_parser_says_the_same() -> None:
+    found = [(name_and_version(one), (one.metadata["Name"], one.version)) for one in distributions()]
+    assert len(found) > 20
+    assert not [(short, whole) for short, whole in found if short != whole]
