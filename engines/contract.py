@@ -200,7 +200,11 @@ class Session(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Releases everything, in bounded time. Called once, also after a failure or while requests are unfinished."""
+        """Releases everything, in bounded time. Called once, also after a failure or while requests are unfinished.
+
+        Python's garbage that is older than the call is not collected, by `gc.collect` neither: what holds on to itself
+        has to be closed, not only forgotten.
+        """
 
 
 class Adapter(ABC):

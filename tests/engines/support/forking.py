@@ -2,7 +2,8 @@
 
 `python forking.py MODULE ...`. Each line of stdin is a JSON object: `arguments`, as Python takes them (a script or -m
 and a module, then what is for it), `cwd`, and `out` and `err`, the files for what it prints. For each the exit code is
-printed in a line. A script ends without what `atexit` has registered.
+printed in a line. A script ends without what `atexit` has registered, and in it `gc.unfreeze` does
+nothing: an engine that closes would have all modules looked at again.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ def test_while_an_engine_closes_nothing_that_lives_is_looked_at_though_it_unfree
     ring = Kept()
     ring.append(ring)
     kept = weakref.ref(ring)
-    del ring
     with frozen():
+        del ring
         gc.unfreeze()
         gc.collect()
         assert kept() is not None

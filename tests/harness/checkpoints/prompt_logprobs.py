@@ -34,7 +34,7 @@ def logprobs(checkpoint: str, dtype: str, prompts: list[list[int]]) -> list[list
         found.append([step[token].logprob for step, token in steps])
     del engine
     gc.collect()
-    gc.freeze()  # what is left are modules; the next load would look at them several times
+    gc.freeze()  # what is left are mostly modules; the next load would look at them several times
     return found
 
 
