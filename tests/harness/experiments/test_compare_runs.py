@@ -171,13 +171,19 @@ def test_sides_are_split_by_quotes_and_never_by_a_shell() -> None:
 
 
 def test_until_stops_once_the_ratio_is_known_as_precisely_as_asked(tmp_path: Path, capsys) -> None:
+    """After three trials where the machine is quiet, after all where three on a busy one differed too much."""
     out = tmp_path / "e"
     words = [word for word in comparing(out, "--no-why", "--until", "90%", trials=4) if word]
     assert compare.main(words) == EXIT_OK
     said = capsys.readouterr()
     found = json.loads(said.out)
-    assert (found["trials"], read_manifest(out).blocks) == (3, 4)
-    assert "±90.0 % was reached after 3 of at most 4 trials" in found["notes"]
+    trials, ratio = found["trials"], found["figures"][0]["ratio"]
+    assert (trials in (3, 4), read_manifest(out).blocks) == (True, 4)
+    if trials == 3:
+        assert ratio["high"] / ratio["low"] <= 1.9**2
+        assert "±90.0 % was reached after 3 of at most 4 trials" in found["notes"]
+    else:
+        assert [note for note in found["notes"] if note.startswith("±90.0 % was ")]
     assert found["figures"][0]["p"] is None
     assert "stops at ±90.0 %" in " ".join(said.err.split())
     assert compare.main([str(out), "--no-why", "--json"]) == EXIT_OK
