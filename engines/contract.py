@@ -202,8 +202,8 @@ class Session(ABC):
     def close(self) -> None:
         """Releases everything, in bounded time. Called once, also after a failure or while requests are unfinished.
 
-        Python's garbage that is older than the call is not collected, by `gc.collect` neither: what holds on to itself
-        has to be closed, not only forgotten.
+        Python's garbage that is older than the call is not collected, not even by `gc.collect`: what refers to itself
+        has to be closed, not only dropped.
         """
 
 

@@ -21,7 +21,7 @@ load: {kind: offline, requests: 20}
 warmup: {requests: 4, output_tokens: 8, max_rounds: 3, max_s: 30}
 """
 PASSES = {"vllm": ("--profile", "kernels", "--verify"), "torch": ("--profile", "kernels")}
-VARIABLES: dict[str, dict[str, Any]] = {  # for log-probabilities vLLM would compile C++ for 20 s
+VARIABLES: dict[str, dict[str, Any]] = {  # for log-probabilities vLLM would compile C++
     "vllm": {"TORCHDYNAMO_DISABLE": "1"}, "torch": {},
 }  # fmt: skip
 LAYERS = ["core", "engine", "async", "http"]

@@ -7,8 +7,7 @@ from importlib.metadata import Distribution
 
 
 def name_and_version(one: Distribution) -> tuple[str, str]:
-    """("", ...) where it has no name. Two lines of its metadata are looked for: to parse all, with the
-    description, takes several times as long.
+    """("", ...) where it has no name. Two lines of its metadata are looked for: to parse all takes far longer.
 
     Raises:
         Exception: of any kind, where the metadata are damaged.
