@@ -18,6 +18,7 @@ import pytest
 
 from innerloop.engines.vllm.cpu import cpu_flags
 from innerloop.engines.worker import trace
+from tests import preloaded
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
@@ -53,16 +54,14 @@ def variables(**more: str) -> dict[str, str]:
 
 def run(*arguments: object, cwd: Path, timeout: float = 1800, **more: str) -> subprocess.CompletedProcess[str]:
     """Runs the harness to its end; nothing of stdout and stderr is mixed."""
-    return subprocess.run(
-        command(*arguments), cwd=cwd, env=variables(**more), capture_output=True, text=True, timeout=timeout
-    )
+    return preloaded.run("harness.run", *arguments, cwd=cwd, env=variables(**more), timeout=timeout)
 
 
 @dataclass
 class Going:
     """A run that has been started, with every process that belonged to it when last looked at."""
 
-    harness: subprocess.Popen[str]
+    harness: preloaded.Command
     folder: Path
     members: list[psutil.Process] = field(default_factory=list)
 
@@ -143,15 +142,10 @@ def start_long(engine: str | Path, folder: Path, *arguments: object) -> Going:
     workload = folder.parent / "long.yaml"
     workload.write_text(LONG)
     fixed = ("--engine", engine, "--workload", workload, "--out", folder, "--set", "max_batch_size=8")
-    harness = subprocess.Popen(
-        command(*fixed, "--ceilings", "off", *arguments),
-        cwd=folder.parent,
-        env=variables(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    harness = preloaded.Command(
+        "harness.run", *fixed, "--ceilings", "off", *arguments,
+        cwd=folder.parent, env=variables(), start_new_session=True,
+    )  # fmt: skip
     return Going(harness, folder)
 
 
@@ -174,8 +168,7 @@ def shown_later(folder: Path) -> dict[str, Any]:
     shown: list[subprocess.CompletedProcess[str]] = []
 
     def can_be_shown() -> bool:
-        command = [sys.executable, "-m", "harness.show", str(folder), "--json"]
-        shown.append(subprocess.run(command, cwd=ROOT, env=variables(), capture_output=True, text=True))
+        shown.append(preloaded.run("harness.show", folder, "--json", cwd=ROOT, env=variables()))
         return shown[-1].returncode == 0
 
     until(can_be_shown)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 from innerloop.harness.__main__ import entry
+from tests import preloaded
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -41,12 +40,11 @@ def innerloop(verb: str, *arguments: object, cwd: Path = HERE, columns: int = 10
 
 
 def started(verb: str, *arguments: object, cwd: Path = HERE, columns: int = 1000, **more: str) -> Done:
-    """Calls a verb in an interpreter of its own, with this user's cache, engines in one thread as in tests/real.py."""
+    """Calls a verb in a process of its own, with this user's cache, engines in one thread as in tests/real.py."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {name: value for name, value in os.environ.items() if name not in COLOURS}
     variables |= {"PYTHONPATH": path, "COLUMNS": str(columns), "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **more}
-    command = [sys.executable, "-m", f"harness.{verb}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=900)
+    done = preloaded.run(f"harness.{verb}", *arguments, cwd=cwd, env=variables, timeout=900)
     return Done(done.returncode, done.stdout, done.stderr)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +12,7 @@ import pytest
 from innerloop.harness.ceilings import obtain
 from innerloop.harness.machine import gpus
 from innerloop.harness.telemetry import nvml, watched
+from tests import preloaded
 from tests.nvml.devices import GIB, h100, mig_slice, p100
 from tests.nvml.library import NAME, variables
 from tests.nvml.scenario import Fault, Scenario
@@ -26,17 +25,9 @@ DRIVER_MISMATCH, GPU_IS_LOST = 18, 15
 
 def doctor(library: Path, scenario: Scenario, folder: Path, *arguments: str) -> str:
     """What it prints; nothing may go to stderr, and it must succeed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "harness.doctor", *arguments],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "INNERLOOP_HOME": str(folder / "home"),
-            **variables(library, scenario, folder / "scenario.txt"),
-        },
-        capture_output=True,
-        text=True,
-    )
+    own = {**os.environ, "PYTHONPATH": str(ROOT), "INNERLOOP_HOME": str(folder / "home")}
+    own |= variables(library, scenario, folder / "scenario.txt")
+    done = preloaded.run("harness.doctor", *arguments, cwd=Path.cwd(), env=own)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

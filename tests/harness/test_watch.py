@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests import preloaded
 from tests.nvml.devices import GIB, HW_THERMAL, SW_POWER_CAP, h100, mig_slice, p100
 from tests.nvml.library import NAME, variables
 from tests.nvml.scenario import NEVER, Cells, Event, Fault, Process, Scenario, constant
@@ -28,10 +29,7 @@ def environment(library: Path, scenario: Scenario, folder: Path, **more: str) ->
 
 def watch(library: Path, scenario: Scenario, folder: Path, *arguments: str, **more: str) -> str:
     """What it prints; nothing may go to stderr, and it must succeed."""
-    command = [sys.executable, "-m", "harness.watch", *arguments]
-    done = subprocess.run(
-        command, env=environment(library, scenario, folder, **more), cwd=folder, capture_output=True, text=True
-    )
+    done = preloaded.run("harness.watch", *arguments, cwd=folder, env=environment(library, scenario, folder, **more))
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -111,14 +109,8 @@ def test_it_goes_on_when_a_device_is_lost_and_until_it_is_interrupted(nvml_libra
     cells = Cells(tmp_path / "cells")
     moment = cells.new(NEVER)
     scenario = Scenario((h100(0), h100(1, faults=(Fault("*", GPU_IS_LOST, start=moment),))), cells)
-    command = [sys.executable, "-m", "harness.watch", "--json", "--rate", "20"]
-    with subprocess.Popen(
-        command,
-        env=environment(nvml_library, scenario, tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as going:
+    own = environment(nvml_library, scenario, tmp_path)
+    with preloaded.Command("harness.watch", "--json", "--rate", "20", cwd=tmp_path, env=own) as going:
         assert going.stdout is not None
         samples = (json.loads(line) for line in going.stdout)
         assert [device["lost"] for device in next(samples)["devices"]] == [None, None]

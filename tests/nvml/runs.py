@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from innerloop.harness.result.suspect_device import MISMATCH
 from innerloop.harness.session.phases import DONE
 from tests.nvml.library import variables
 from tests.nvml.scenario import Curve, Scenario
-from tests.real import ROOT, command, guards
+from tests.preloaded import Command
+from tests.real import ROOT, guards
 from tests.real import variables as real_variables
 from tests.waiting import until
 
@@ -142,14 +142,16 @@ def played_run(
     fixed = (*engine, "--device", "cpu", "--workload", folder / "workload.yaml", "--out", folder / "run")
     with (
         open(folder / "stdout", "w+") as stdout,
-        subprocess.Popen(
-            command(*fixed, "--ceilings", "off", *(arguments or ("--device-telemetry", "all"))),
+        Command(
+            "harness.run",
+            *fixed,
+            "--ceilings",
+            "off",
+            *(arguments or ("--device-telemetry", "all")),
             cwd=folder,
             env=real_variables(**environment),
             stdout=stdout,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as harness,
+        ) as harness,  # fmt: skip
     ):
         assert harness.stderr is not None
         said = []

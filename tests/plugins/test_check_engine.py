@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import psutil
 import pytest
 
 from innerloop.harness.check_engine import main
+from tests import preloaded
 from tests.real import ROOT, variables
 from tests.waiting import gone, until
 
@@ -90,10 +90,10 @@ def test_a_planted_fault_is_caught_and_named(fault, words, check):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_however_it_is_stopped_nothing_of_it_is_left(number: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "harness.check_engine", str(SCRIPTED), *args(fault="hang", fault_step=5)]
-    harness = subprocess.Popen(
-        command, cwd=ROOT, env=variables(TMPDIR=str(tmp_path)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    harness = preloaded.Command(
+        "harness.check_engine", SCRIPTED, *args(fault="hang", fault_step=5),
+        cwd=ROOT, env=variables(TMPDIR=str(tmp_path)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     try:
         until(lambda: [*tmp_path.glob("innerloop-check-*/trace/*/steps.bin")])
         below = psutil.Process(harness.pid).children(recursive=True)
@@ -112,12 +112,10 @@ def test_the_how_tos_example_is_an_engine_that_passes_runs_and_is_listed(tmp_pat
     exit_code, wrong = check(tmp_path / "echo.py")
     assert exit_code == 0, wrong
     asked = ("--engine", "echo.py", "--workload", "quick", "--ceilings", "off", "--json")
-    run = [sys.executable, "-m", "harness.run", *asked]
-    done = subprocess.run(run, cwd=tmp_path, env=variables(), capture_output=True, text=True, timeout=600)
+    done = preloaded.run("harness.run", *asked, cwd=tmp_path, env=variables(), timeout=600)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["engine"]["name"] == "echo"
     assert result["counts"]["finished"] == 64
-    doctor = [sys.executable, "-m", "harness.doctor", "--engine", "echo.py"]
-    listed = subprocess.run(doctor, cwd=tmp_path, env=variables(), capture_output=True, text=True, timeout=600)
+    listed = preloaded.run("harness.doctor", "--engine", "echo.py", cwd=tmp_path, env=variables(), timeout=600)
     assert re.search(r"^echo +yes +cpu", listed.stdout, re.MULTILINE)

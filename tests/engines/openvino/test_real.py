@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
+from tests import preloaded
 from tests.real import ONE_MORE, run, variables
 from tests.scripts import said_json
 
@@ -158,10 +157,9 @@ def test_an_argument_that_neither_scheduler_nor_plugin_has_is_named(tmp_path):
 
 @pytest.mark.parametrize("caching", [pytest.param("false", marks=ONE_MORE), "true"])
 def test_the_adapter_keeps_the_contract(caching, tmp_path):
-    command = [sys.executable, "-m", "harness.check_engine", "openvino", "--json", *ONE_THREAD]
-    done = subprocess.run(
-        [*command, "--set", f"prefix_caching={caching}"],
-        cwd=tmp_path, env=variables(), capture_output=True, text=True, timeout=1800,
+    done = preloaded.run(
+        "harness.check_engine", "openvino", "--json", *ONE_THREAD, "--set", f"prefix_caching={caching}",
+        cwd=tmp_path, env=variables(), timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     checked = {one["name"] for one in json.loads(done.stdout)["checks"]}

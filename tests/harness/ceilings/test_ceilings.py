@@ -346,17 +346,14 @@ def test_wrong_names_are_refused_with_the_nearest(home, capsys):
 @pytest.mark.real
 def test_the_ceilings_of_this_cpu_are_measured_and_kept(measured_here):
     """By a real torch; what is there of environments is used, or one is made."""
-    import subprocess
-    import sys
-
+    from tests import preloaded
     from tests.real import variables
 
-    command = [sys.executable, "-m", "harness.ceilings", "--device", "cpu", "--dtype", "float32", "--json"]
+    asked = ("--device", "cpu", "--dtype", "float32", "--json")
 
     def measured():
-        done = subprocess.run(
-            command, env=variables(**measured_here), capture_output=True, text=True, timeout=1800, check=True
-        )
+        done = preloaded.run("harness.ceilings", *asked, cwd=Path.cwd(), env=variables(**measured_here), timeout=1800)
+        assert done.returncode == 0, done.stderr
         return json.loads(done.stdout), done.stderr
 
     there = any(Path(measured_here["INNERLOOP_HOME"]).glob("ceilings/*.json"))  # of a run that was before this

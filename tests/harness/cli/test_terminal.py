@@ -8,8 +8,6 @@ import json
 import os
 import pty
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from innerloop.harness.store import result_file
 from innerloop.harness.store.tables import convert
 from innerloop.harness.store.typed import adapter
 from tests.harness.test_failures import FEW, SCRIPTED
+from tests.preloaded import Command
 from tests.real import variables
 
 pytestmark = pytest.mark.slow
@@ -46,14 +45,8 @@ def on_terminal(*words: object, cwd: Path, code: int | None = 0) -> str:
     ours, theirs = pty.openpty()
     own = variables(TERM="xterm-256color", COLUMNS="160", LINES="50", INNERLOOP_HOME=str(cwd / "home"))
     own.pop("NO_COLOR", None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness", *map(str, words)],
-        cwd=cwd,
-        env=own,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
+    process = Command(
+        "harness", *words, cwd=cwd, env=own, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     )
     os.close(theirs)
     sent = b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from innerloop.harness import compare, noise, resume, show
 from innerloop.harness.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, EXIT_WORSE, Refused
 from innerloop.harness.experiments.folder import read_events, read_manifest
 from innerloop.harness.experiments.sides import words_of
+from tests.preloaded import Command
 from tests.real import ROOT
 from tests.waiting import until
 
@@ -63,8 +65,10 @@ def test_both_sides_run_in_blocks_and_the_stored_experiment_says_the_same(tmp_pa
 
 def test_interrupted_it_ends_the_run_in_hand_and_goes_on_where_it_was(tmp_path: Path, capsys) -> None:
     out = tmp_path / "e"
-    command = [sys.executable, "-m", "innerloop", "compare", *comparing(out, trials=1)]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Command(
+        "innerloop", "compare", *comparing(out, trials=1),
+        cwd=tmp_path, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     journal = out / "journal.jsonl"
     until(lambda: journal.exists() and journal.read_text().count("\n") == 3)
     process.send_signal(signal.SIGINT)
