@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.plugins.scripted.faults import CHILD_MARK, CHILDREN, KINDS
 from tests.plugins.scripted.tokens import output_ids
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 30
+PATIENCE_S = 120  # only what never comes takes so long
 
 PROGRAM = """
 import sys
@@ -58,16 +59,17 @@ def ended(tmp_path: Path, **engine_args: str) -> tuple[int, str]:
 
 
 @pytest.fixture
-def children() -> Iterator[Any]:
-    """children(): the living children that a fault has left behind; they are ended when the test is."""
-    before = {process.pid for process in psutil.process_iter()}
+def children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """children(): the living children that a fault of this test has left behind; they are ended when the test is."""
+    monkeypatch.setenv("INNERLOOP_TEST_MARK", str(tmp_path))  # other tests may run on this machine
 
     def find() -> list[psutil.Process]:
         found = []
-        for process in psutil.process_iter(["cmdline", "status"]):
-            ours = (process.info["cmdline"] or [""])[-1] == CHILD_MARK and process.pid not in before
-            if ours and process.info["status"] != psutil.STATUS_ZOMBIE:
-                found.append(process)
+        for process in psutil.process_iter(["cmdline"]):
+            if (process.info["cmdline"] or [""])[-1] == CHILD_MARK:
+                with suppress(psutil.Error):  # it has just ended, as a zombie has, or is another user's
+                    if process.environ().get("INNERLOOP_TEST_MARK") == str(tmp_path):
+                        found.append(process)
         return found
 
     yield find
