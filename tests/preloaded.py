@@ -1,7 +1,9 @@
 """Commands of innerloop in processes forked from one that has imported it: importing takes longer than most of them.
 
-A test process has such a server for each way in which they are started, from its first use to its own end. Commands are
-innerloop's own processes in all else: streams, variables, working folder, signals and exit codes are those asked for.
+A test process has a server for each set of values of AT_START, from its first use to the test process's end. Streams,
+variables, working folder, signals and exit codes are those of a new interpreter. What is not: all commands of a server
+have the same hash seed and the same state of numpy's global random numbers, and PYTHON... and LC_... variables do
+nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
 from typing import IO, Any, NoReturn
 
@@ -30,7 +33,9 @@ LIBRARIES = (
     "numpy.random", "platformdirs", "psutil", "pyarrow.parquet", "pydantic.dataclasses", "pynvml", "rich.live",
 )  # fmt: skip
 STREAMS = (("stdin", "r", "strict"), ("stdout", "w", "strict"), ("stderr", "w", "backslashreplace"))
-SERVERS: list[subprocess.Popen[bytes]] = []
+START_S = 600.0  # on a busy machine the server's imports alone take ten seconds
+Values = tuple[tuple[str, str], ...]
+SERVERS: dict[Values, tuple[subprocess.Popen[bytes], socket.socket]] = {}
 FILES = 4  # stdin, stdout, stderr, and where the process number and then the exit code are written
 
 
@@ -48,6 +53,7 @@ class Command:
         stderr: IO[Any] | int = subprocess.PIPE,
         start_new_session: bool = False,
     ) -> None:
+        self.args = [module, *map(str, arguments)]
         self.stdout: IO[str] | None = None
         self.stderr: IO[str] | None = None
         self.returncode: int | None = None
@@ -64,42 +70,66 @@ class Command:
         given.append(tells)
         job = {
             "module": module,
-            "arguments": [*map(str, arguments)],
+            "arguments": self.args[1:],
             "cwd": str(cwd),
             "variables": dict(env),
             "session": start_new_session,
         }
         at_start = tuple((name, env[name]) for name in AT_START if name in env)
-        socket.send_fds(server(at_start), [json.dumps(job).encode()], given)
-        for file in given:
-            os.close(file)
-        self.pid = int(self._told.readline())
+        try:
+            socket.send_fds(server(at_start), [json.dumps(job).encode()], given)
+        finally:
+            for file in given:
+                os.close(file)
+        self.pid = self._next(START_S)
+
+    def _next(self, timeout: float | None) -> int:
+        """The next number that the server tells of this command."""
+        if not select.select([self._told], [], [], timeout)[0]:
+            raise TimeoutError(f"nothing was told of {' '.join(self.args)} within {timeout} s")
+        if not (line := self._told.readline()):
+            raise RuntimeError(f"the server that started {' '.join(self.args)} has ended; its stderr may say why")
+        return int(line)
 
     def poll(self) -> int | None:
         """The exit code once it has ended."""
-        if self.returncode is None and select.select([self._told], [], [], 0)[0]:
-            self.returncode = int(self._told.readline())
-            self._told.close()
+        with suppress(TimeoutError):
+            self.wait(0)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Raises TimeoutError where it has not ended by then."""
-        if self.returncode is None and not select.select([self._told], [], [], timeout)[0]:
-            raise TimeoutError(f"process {self.pid} goes on after {timeout} s")
-        code = self.poll()
-        assert code is not None
-        return code
+        if self.returncode is None:
+            self.returncode = self._next(timeout)
+            self._told.close()
+        return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What is left to be read of stdout and of stderr, once it has ended."""
-        with ThreadPoolExecutor(2) as both:
-            out, err = (both.submit(rest, file) for file in (self.stdout, self.stderr))
-            try:
-                self.wait(timeout)
-            except TimeoutError:
-                self.kill()  # else what is read has no end
-                raise
-        return out.result(), err.result()
+        """What is left to be read of stdout and of stderr, once it has ended.
+
+        Raises TimeoutError where it has not ended by then, and kills it, or where another process holds them open.
+        """
+        texts = ["", ""]
+
+        def read(place: int, file: IO[str]) -> None:
+            with file:
+                texts[place] = file.read()
+
+        files = [(place, file) for place, file in enumerate((self.stdout, self.stderr)) if file and not file.closed]
+        readers = [Thread(target=read, args=each, daemon=True) for each in files]
+        for reader in readers:
+            reader.start()
+        until = None if timeout is None else time.monotonic() + timeout
+        try:
+            self.wait(timeout)
+        except TimeoutError:
+            self.kill()
+            raise
+        for reader in readers:
+            reader.join(None if until is None else max(until - time.monotonic(), 0))
+            if reader.is_alive():
+                raise TimeoutError(f"what {' '.join(self.args)} prints was open after {timeout} s, when it had ended")
+        return texts[0], texts[1]
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -129,30 +159,32 @@ def run(
     """The command's end; nothing of stdout and stderr is mixed."""
     with Command(module, *arguments, cwd=cwd, env=env) as command:
         out, err = command.communicate(timeout)
-        return subprocess.CompletedProcess([module, *map(str, arguments)], command.wait(), out, err)
+        return subprocess.CompletedProcess(command.args, command.wait(), out, err)
 
 
-def rest(file: IO[str] | None) -> str:
-    """What is left to be read, to its end."""
-    if file is None or file.closed:
-        return ""
-    with file:
-        return file.read()
+def run_in_new_interpreter(
+    module: str, *arguments: object, cwd: Path, env: Mapping[str, str], timeout: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The same as a user starts it."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    nothing = subprocess.DEVNULL
+    return subprocess.run(command, cwd=cwd, env=env, stdin=nothing, capture_output=True, text=True, timeout=timeout)
 
 
 def number(file: IO[Any] | int) -> int:
     return file if isinstance(file, int) else file.fileno()
 
 
-@cache
-def server(at_start: tuple[tuple[str, str], ...]) -> socket.socket:
+def server(at_start: Values) -> socket.socket:
     """The socket of a server that was started with these variables. It ends with this process, which closes it."""
+    if at_start in SERVERS and SERVERS[at_start][0].poll() is None:
+        return SERVERS[at_start][1]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     others = {name: value for name, value in os.environ.items() if name not in AT_START}
     command = [sys.executable, "-c", "from tests.preloaded import main; main()"]
     with theirs:
         process = subprocess.Popen(command, cwd=ROOT, env={**others, **dict(at_start)}, stdin=theirs.fileno())
-    SERVERS.append(process)
+    SERVERS[at_start] = process, ours
     return ours
 
 
@@ -163,9 +195,10 @@ def main() -> NoReturn:
     """Imports all of innerloop.harness, and then starts what it is asked to."""
     import innerloop.harness
 
-    rooms = [found.name for found in pkgutil.walk_packages(innerloop.harness.__path__, "innerloop.harness.")]
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the test process says when all ends
+    modules = [found.name for found in pkgutil.walk_packages(innerloop.harness.__path__, "innerloop.harness.")]
     gc.disable()
-    for name in (*LIBRARIES, *rooms):
+    for name in (*LIBRARIES, *modules):
         importlib.import_module(name)
     gc.freeze()
     gc.enable()
@@ -190,10 +223,11 @@ def main() -> NoReturn:
             if not child:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, usual)
                 asked.detach()
                 become(json.loads(message), files[:3])
             tells[child] = files[3]
-            os.write(files[3], f"{child}\n".encode())
+            tell(files[3], child)
             for file in files[:3]:
                 os.close(file)
 
@@ -205,11 +239,13 @@ def reap(tells: dict[int, int]) -> None:
         if not child:
             return
         file = tells.pop(child)
-        try:
-            os.write(file, f"{os.waitstatus_to_exitcode(status)}\n".encode())
-        except BrokenPipeError:
-            pass  # nobody asks for it any more
+        tell(file, os.waitstatus_to_exitcode(status))
         os.close(file)
+
+
+def tell(file: int, number: int) -> None:
+    with suppress(BrokenPipeError):  # nobody asks for it any more
+        os.write(file, f"{number}\n".encode())
 
 
 def become(job: dict[str, Any], files: list[int]) -> NoReturn:

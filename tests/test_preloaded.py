@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests import preloaded
-from tests.preloaded import Command
+from tests.preloaded import SERVERS, Command, run_in_new_interpreter
 from tests.real import ROOT, variables
 
 TELLS = """\
@@ -31,15 +29,9 @@ def modules(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def fresh(module: str, *arguments: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """The same in a new interpreter."""
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-
-
 def test_streams_variables_folder_and_exit_code_are_those_of_a_new_interpreter(modules: Path) -> None:
     own = variables(TOLD="by the test")
-    expected = fresh("tells", "7", "b c", cwd=modules, env=own)
+    expected = run_in_new_interpreter("tells", "7", "b c", cwd=modules, env=own)
     found = preloaded.run("tells", "7", "b c", cwd=modules, env=own)
     assert (found.returncode, found.stdout, found.stderr) == (1, expected.stdout, expected.stderr)
     assert expected.stderr.endswith("\n7\n")
@@ -53,7 +45,9 @@ def test_streams_variables_folder_and_exit_code_are_those_of_a_new_interpreter(m
 )
 def test_a_command_says_what_it_says_to_a_user(words: tuple[str, ...], tmp_path: Path) -> None:
     module, *rest = words
-    expected, found = (start(module, *rest, cwd=tmp_path, env=variables()) for start in (fresh, preloaded.run))
+    expected, found = (
+        start(module, *rest, cwd=tmp_path, env=variables()) for start in (run_in_new_interpreter, preloaded.run)
+    )
     assert (found.returncode, found.stdout, found.stderr) == (expected.returncode, expected.stdout, expected.stderr)
     assert found.stdout or found.stderr
 
@@ -73,6 +67,34 @@ def test_a_signal_ends_it_and_several_go_on_at_once(modules: Path) -> None:
         assert one.wait() == -number
         assert not Path(f"/proc/{one.pid}").exists()
     assert "KeyboardInterrupt" in going[2].communicate()[1]
+
+
+def test_one_that_does_not_end_and_pipes_that_another_holds_are_late(modules: Path) -> None:
+    with pytest.raises(TimeoutError):
+        preloaded.run("waits", cwd=modules, env=variables(), timeout=0.2)
+    (modules / "leaves.py").write_text("import subprocess\nprint(subprocess.Popen(['sleep', '600']).pid, flush=True)\n")
+    command = Command("leaves", cwd=modules, env=variables())
+    assert command.stdout is not None
+    left = int(command.stdout.readline())
+    try:
+        assert command.wait() == 0
+        with pytest.raises(TimeoutError):
+            command.communicate(0.2)
+    finally:
+        os.kill(left, signal.SIGKILL)
+
+
+def test_an_interrupt_of_all_is_no_end_of_the_server_but_its_killing_is(modules: Path) -> None:
+    own = variables(LD_LIBRARY_PATH=str(modules))
+    going = Command("waits", cwd=modules, env=own)
+    [(server, _)] = [SERVERS[values] for values in SERVERS if ("LD_LIBRARY_PATH", str(modules)) in values]
+    server.send_signal(signal.SIGINT)
+    assert preloaded.run("innerloop", "--version", cwd=modules, env=own).returncode == 0
+    server.kill()
+    with pytest.raises(RuntimeError, match="the server that started waits has ended"):
+        going.wait()
+    os.kill(going.pid, signal.SIGKILL)
+    assert preloaded.run("innerloop", "--version", cwd=modules, env=own).returncode == 0
 
 
 def test_a_library_path_is_that_of_the_processs_start(tmp_path: Path) -> None:

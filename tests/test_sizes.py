@@ -7,6 +7,8 @@ import ast
 from tests.imports import files
 from tests.real import ROOT
 
+ROOMS = ("engines", "harness")
+WRITTEN = {".py", ".js", ".css", ".html"}
 MOST_LINES = 300
 MOST_PARAMETERS = 7  # self counts
 MOST_FLAT_FILES = 24  # in harness/ itself
@@ -18,8 +20,12 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return len(named) + (given.vararg is not None) + (given.kwarg is not None)
 
 
-def test_no_file_of_the_harness_is_long() -> None:
-    lengths = {name: len(path.read_text().splitlines()) for name, path in files(ROOT).items() if "harness" in name}
+def test_no_file_of_the_harness_and_the_engines_is_long() -> None:
+    """Also of those that are not Python."""
+    paths = [path for room in ROOMS for path in (ROOT / room).rglob("*") if path.suffix in WRITTEN]
+    assert {path.suffix for path in paths} == WRITTEN
+    assert {path.relative_to(ROOT).parts[0] for path in paths} == {*ROOMS}
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in paths}
     assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
 
 

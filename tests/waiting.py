@@ -11,11 +11,12 @@ PATIENCE_S = 120.0  # only what never comes takes so long
 
 
 def until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
-    """Returns once the condition holds; fails when it does not hold in all that time."""
-    deadline = time.monotonic() + patience_s
+    """Returns once the condition holds; fails when it does not hold in all that time. Looks less often with time."""
+    deadline, pause_s = time.monotonic() + patience_s, 0.005
     while not condition():
         assert time.monotonic() < deadline, f"it did not come within {patience_s:g} s"
-        time.sleep(0.005)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.2, 0.1)
 
 
 def gone(pid: int) -> bool:

@@ -30,7 +30,7 @@ def html(pages: Sequence[Page], made: str) -> str:
     Raises:
         Refused: the chart library is not installed.
     """
-    library, program = bundle(), read("page.js")
+    library, program = bundle(), read("page.js") + read("navigation.js")
     writer = Writer()
     body = "".join(writer.page(page, number, len(pages)) for number, page in enumerate(pages))
     charts = {key: data for one in writer.charts for key, data in [chart_data(*one)]}

@@ -39,12 +39,16 @@ def innerloop(verb: str, *arguments: object, cwd: Path = HERE, columns: int = 10
     return Done(code, out.getvalue(), err.getvalue())
 
 
-def started(verb: str, *arguments: object, cwd: Path = HERE, columns: int = 1000, **more: str) -> Done:
-    """Calls a verb in a process of its own, with this user's cache, engines in one thread as in tests/real.py."""
+def started(
+    verb: str, *arguments: object, cwd: Path = HERE, columns: int = 1000, interpreter: bool = False, **more: str
+) -> Done:
+    """Calls a verb in a process, or else in an interpreter, of its own, with this user's cache, engines in one thread
+    as in tests/real.py."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {name: value for name, value in os.environ.items() if name not in COLOURS}
     variables |= {"PYTHONPATH": path, "COLUMNS": str(columns), "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **more}
-    done = preloaded.run(f"harness.{verb}", *arguments, cwd=cwd, env=variables, timeout=900)
+    start = preloaded.run_in_new_interpreter if interpreter else preloaded.run
+    done = start(f"harness.{verb}", *arguments, cwd=cwd, env=variables, timeout=900)
     return Done(done.returncode, done.stdout, done.stderr)
 
 

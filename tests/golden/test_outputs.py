@@ -56,7 +56,7 @@ def test_json_is_the_same(name: str) -> None:
 def test_a_verb_is_also_a_module_that_python_runs(verb: str) -> None:
     """Its help names the commands as they were called; else it is the same."""
     module = verb.replace("-", "_")
-    done = started(module, "--help", columns=100)
+    done = started(module, "--help", columns=100, interpreter=True)
     assert (done.code, done.err) == (0, "")
     assert f"usage: python -m harness.{module} " in done.out
     told = in_one_line(done.out)

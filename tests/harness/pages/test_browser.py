@@ -162,6 +162,14 @@ def test_a_change_of_theme_changes_the_charts(tab: Tab) -> None:
     assert tab.complaints() == []
 
 
+def test_the_link_of_the_section_that_is_being_read_is_marked(tab: Tab) -> None:
+    ids = tab.run("[...document.querySelectorAll('section[id]')].map((section) => section.id)")
+    for one in (ids[0], ids[len(ids) // 2]):
+        tab.run(f"document.getElementById('{one}').scrollIntoView({{behavior: 'instant'}})")
+        tab.wait(f"document.querySelector('.links a.here')?.hash === '#{one}'")
+    assert tab.run("document.querySelectorAll('.links a.here').length") == 1
+
+
 def test_hostile_names_do_nothing(browser: Browser, make: Any, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     main([str(make("run", hostile)), str(make("other", hostile)), "-o", str(page)])
