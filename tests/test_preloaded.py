@@ -94,6 +94,7 @@ def test_an_interrupt_of_all_is_no_end_of_the_server_but_its_killing_is(modules:
     with pytest.raises(RuntimeError, match="the server that started waits has ended"):
         going.wait()
     os.kill(going.pid, signal.SIGKILL)
+    server.wait()  # its files are closed before it counts as ended
     assert preloaded.run("innerloop", "--version", cwd=modules, env=own).returncode == 0
 
 
