@@ -117,6 +117,7 @@ class Command:
 
         files = [(place, file) for place, file in enumerate((self.stdout, self.stderr)) if file and not file.closed]
         readers = [Thread(target=read, args=each, daemon=True) for each in files]
+        self.stdout = self.stderr = None  # who reads them closes them: closing would wait for a read that has no end
         for reader in readers:
             reader.start()
         until = None if timeout is None else time.monotonic() + timeout

@@ -72,16 +72,14 @@ def test_a_signal_ends_it_and_several_go_on_at_once(modules: Path) -> None:
 def test_one_that_does_not_end_and_pipes_that_another_holds_are_late(modules: Path) -> None:
     with pytest.raises(TimeoutError):
         preloaded.run("waits", cwd=modules, env=variables(), timeout=0.2)
-    (modules / "leaves.py").write_text("import subprocess\nprint(subprocess.Popen(['sleep', '600']).pid, flush=True)\n")
-    command = Command("leaves", cwd=modules, env=variables())
-    assert command.stdout is not None
-    left = int(command.stdout.readline())
+    (modules / "leaves.py").write_text(
+        "import subprocess\nwith open('left', 'w') as file: file.write(str(subprocess.Popen(['sleep', '600']).pid))\n"
+    )
     try:
-        assert command.wait() == 0
-        with pytest.raises(TimeoutError):
-            command.communicate(0.2)
+        with pytest.raises(TimeoutError, match="when it had ended"):
+            preloaded.run("leaves", cwd=modules, env=variables(), timeout=5)
     finally:
-        os.kill(left, signal.SIGKILL)
+        os.kill(int((modules / "left").read_text()), signal.SIGKILL)
 
 
 def test_an_interrupt_of_all_is_no_end_of_the_server_but_its_killing_is(modules: Path) -> None:

@@ -20,9 +20,9 @@ from tests.plugins.driving import make_load
 from tests.plugins.scripted import adapter, faults
 from tests.plugins.scripted.faults import CHILD_MARK, CHILDREN, KINDS
 from tests.plugins.scripted.tokens import output_ids
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 120  # only what never comes takes so long
 
 PROGRAM = """
 import sys
