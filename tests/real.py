@@ -28,6 +28,9 @@ ONE_MORE = pytest.mark.skipif(
 )
 SMALLER = "num_hidden_layers=2"  # of models in runs whose time is better spent on something else than computing
 FEW_LAYERS = ("--model-arg", SMALLER)
+ONE_THREAD = (  # of OpenVINO, as `variables` has it for engines that read OMP_NUM_THREADS, on whichever core is free
+    "--engine-arg", "INFERENCE_NUM_THREADS=1", "--engine-arg", "ENABLE_CPU_PINNING=false",
+)  # fmt: skip
 WITHOUT_AVX512 = "avx512f" not in (cpu_flags() or {"avx512f"})
 FOUR_BITS = pytest.mark.skipif(WITHOUT_AVX512, reason="vLLM's CPU build has 4-bit kernels only for AVX-512")
 LONG = """\

@@ -21,7 +21,7 @@ load: {kind: offline, requests: 20}
 warmup: {requests: 4, output_tokens: 8, max_rounds: 3, max_s: 30}
 """
 PASSES = {"vllm": ("--profile", "kernels", "--verify"), "torch": ("--profile", "kernels")}
-VARIABLES: dict[str, dict[str, Any]] = {  # for log-probabilities vLLM would compile C++
+VARIABLES: dict[str, dict[str, str]] = {  # for log-probabilities vLLM would compile C++
     "vllm": {"TORCHDYNAMO_DISABLE": "1"}, "torch": {},
 }  # fmt: skip
 LAYERS = ["core", "engine", "async", "http"]
@@ -54,20 +54,20 @@ class Ladder:
 
 
 @pytest.fixture(scope="session")
-def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, Any]) -> dict[str, Whole]:
+def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, str]) -> dict[str, Whole]:
     """Each engine's run of TWENTY with seed 1, and its passes after it."""
-    found = {}
-    for engine, passes in PASSES.items():
-        folder = tmp_path_factory.mktemp(engine) / "run"
-        (folder.parent / "twenty.yaml").write_text(TWENTY)
-        done = run(
-            "--engine", engine, "--model", "llama-tiny", *FEW_LAYERS, "--workload", "twenty.yaml", "--seed", 1,
-            "--json", "--keep-token-ids", "--set", "max_batch_size=8", "--out", folder, *passes, cwd=folder.parent,
-            **measured_here, **VARIABLES[engine],
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        found[engine] = Whole(json.loads(done.stdout), folder, done.stdout, done.stderr)
-    return found
+    return {engine: whole_run(engine, tmp_path_factory.mktemp(engine) / "run", **measured_here) for engine in PASSES}
+
+
+def whole_run(engine: str, folder: Path, **more: str) -> Whole:
+    (folder.parent / "twenty.yaml").write_text(TWENTY)
+    done = run(
+        "--engine", engine, "--model", "llama-tiny", *FEW_LAYERS, "--workload", "twenty.yaml", "--seed", 1,
+        "--json", "--keep-token-ids", "--set", "max_batch_size=8", "--out", folder, *PASSES[engine],
+        cwd=folder.parent, **more, **VARIABLES[engine],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return Whole(json.loads(done.stdout), folder, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="session")

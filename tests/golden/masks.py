@@ -51,7 +51,7 @@ def substitute(text: str, patterns: Sequence[tuple[str, str]]) -> str:
     return text
 
 
-NUMBER = r"(?<![\w.])[+-]?(?:\d{1,3}(?:[ \u202f]\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)*)(?!\w)"
+NUMBER = r"(?<![\w.])[+-]?(?:\d{1,3}(?:[ \u202f]\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)*)(?:e[+-]?\d+)?(?!\w)"
 FIGURES = (
     (r"[▁-█▏▕░]+(?: [▁-█▏▕░]+)*", "<bars>"),
     (NUMBER, "N"),

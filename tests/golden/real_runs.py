@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -13,27 +12,36 @@ from tests.golden.call import HERE, Done, innerloop, started
 from tests.golden.cases import EXPECTED
 from tests.golden.masks import FIGURES, substitute, without_figures
 from tests.golden.shape import Shape, shape
+from tests.shared import Whole, whole_run
 
 RUNS = {
-    "vllm": "--engine vllm",
     "torch": "--engine torch --trace --keep-token-ids --json",
     "ladder": "--engine torch --layers core,engine --keep-token-ids",
     "profile": "--engine torch --profile kernels",
 }
+WHOLE = "vllm"  # the engine whose whole run, which other tests read too, is compared as well
+NAMES = (WHOLE, *RUNS)
+JSON = tuple(name for name in NAMES if name == WHOLE or "--json" in RUNS[name])
 OF_LUCK = re.compile(r"(^|\.)(steady|stability)\.|_ci(\[\])?$")  # there where the machine was slow enough for them
 CPU_ENERGY = ("telemetry.sampler.cpu", "telemetry.energy_j.cpu", "telemetry:package_j", "telemetry:dram_j")
 PHASES = {"interpreter started", "engine imported", "model loaded", "warmed up", "measured", "engine closed"}
 
 
-def run(name: str, folder: Path, **more: Any) -> Done:
-    """Runs few.yaml on the CPU; everything that it writes goes to `folder`, which must not exist yet."""
+def run(name: str, folder: Path, **more: str) -> Done:
+    """Runs few.yaml, or what a whole run has, on the CPU; everything that it writes goes to `folder`, which must not exist yet."""
+    if name == WHOLE:
+        return ended(whole_run(WHOLE, folder, **more))
     words = [*RUNS[name].split(), "--device", "cpu", "--workload", HERE / "few.yaml", "--out", folder]
     return started("run", *words, cwd=folder.parent, **more)
 
 
+def ended(whole: Whole) -> Done:
+    return Done(0, whole.stdout, whole.stderr)
+
+
 def report(name: str, folder: Path, done: Done) -> list[str]:
     """The run's report, masked: what it printed, or where that was JSON, what `show` prints."""
-    text = innerloop("show", folder, columns=1000).out if "--json" in RUNS[name] else done.out
+    text = innerloop("show", folder, columns=1000).out if name in JSON else done.out
     return without_figures(text, str(folder))
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--real", action="store_true")
     arguments = parser.parse_args()
     if arguments.real:
-        for name in arguments.names or real_runs.RUNS:
+        for name in arguments.names or real_runs.NAMES:
             record_real(name)
         return
     for name in arguments.names or CASES:

@@ -22,12 +22,15 @@ from tests.real import ONE_MORE
 
 pytestmark = pytest.mark.real
 Ran = tuple[str, Path, Done]
-NAMES = [pytest.param(name, marks=[ONE_MORE] if name in ("torch", "profile") else []) for name in real_runs.RUNS]
+NAMES = [pytest.param(name, marks=[ONE_MORE] if name in ("torch", "profile") else []) for name in real_runs.NAMES]
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, str]) -> Ran:
     """(name, its folder, how it ended) of each run."""
+    if request.param == real_runs.WHOLE:
+        whole = request.getfixturevalue("whole_runs")[request.param]
+        return request.param, whole.folder, real_runs.ended(whole)
     folder = tmp_path_factory.mktemp(request.param) / "run"
     done = real_runs.run(request.param, folder, **measured_here)
     assert done.code == 0, done.err
@@ -48,7 +51,7 @@ def test_what_it_leaves_has_the_same_fields(ran: Ran) -> None:
 
 def test_stdout_is_the_document_where_json_was_asked_for(ran: Ran) -> None:
     name, folder, done = ran
-    if "--json" in real_runs.RUNS[name]:
+    if name in real_runs.JSON:
         assert done.out == real_runs.document(folder).read_text(encoding="utf-8")
         assert json.loads(done.out)["failure"] is None
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from innerloop.engines.worker.trace import PHASES
-from tests.real import ROOT, check_limit, filled, run
+from tests.real import ONE_THREAD, ROOT, check_limit, filled, run
 
 pytestmark = pytest.mark.real
 ENGINES = ["torch", "vllm"]
@@ -142,7 +142,7 @@ def test_a_closed_loop_stops_at_its_time_and_says_what_it_cut(tmp_path):
     for seconds in (2, 20, 200):
         folder = tmp_path / f"run-{seconds}"
         given = ("--workload", "closed.yaml", "--workload-arg", f"load.duration_s={seconds}", "--ceilings", "off")
-        done = run("--engine", "torch", *given, "--out", folder, "--json", cwd=tmp_path)
+        done = run("--engine", "openvino", *ONE_THREAD, *given, "--out", folder, "--json", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout)
         if result["counts"]["finished"] > 4:

@@ -29,7 +29,7 @@ from tests.waiting import until
 WORKLOAD = """\
 prompt: {{tokens: 16}}
 output: {{tokens: 30}}
-load: {{kind: closed, users: 4, duration_s: {seconds}}}
+load: {{kind: closed, users: 4, rest_ms: 500, duration_s: {seconds}}}
 warmup: {{requests: 2, output_tokens: 20, max_rounds: 2}}
 """
 

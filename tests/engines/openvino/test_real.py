@@ -13,14 +13,11 @@ import pytest
 from innerloop.harness.checkpoints import ensure_checkpoint
 from innerloop.harness.profiles import load_model
 from tests import preloaded
-from tests.real import ONE_MORE, run, variables
+from tests.real import ONE_MORE, ONE_THREAD, run, variables
 from tests.scripts import said_json
 
 pytestmark = pytest.mark.real
 HERE = Path(__file__).parent
-ONE_THREAD = (  # as tests.real has it for engines that read OMP_NUM_THREADS, and on whichever core is free
-    "--engine-arg", "INFERENCE_NUM_THREADS=1", "--engine-arg", "ENABLE_CPU_PINNING=false",
-)  # fmt: skip
 WARMUP = "warmup: {requests: 2, output_tokens: 4, max_rounds: 1}\n"
 SIXTEEN = f"""\
 prompt: {{tokens: {{kind: uniform, min: 5, max: 40}}}}
