@@ -59,7 +59,7 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str
     return {engine: whole_run(engine, tmp_path_factory.mktemp(engine) / "run", **measured_here) for engine in PASSES}
 
 
-def whole_run(engine: str, folder: Path, **more: str) -> Whole:
+def whole_run(engine: str, folder: Path, **more: Any) -> Whole:
     (folder.parent / "twenty.yaml").write_text(TWENTY)
     done = run(
         "--engine", engine, "--model", "llama-tiny", *FEW_LAYERS, "--workload", "twenty.yaml", "--seed", 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -27,7 +28,7 @@ CPU_ENERGY = ("telemetry.sampler.cpu", "telemetry.energy_j.cpu", "telemetry:pack
 PHASES = {"interpreter started", "engine imported", "model loaded", "warmed up", "measured", "engine closed"}
 
 
-def run(name: str, folder: Path, **more: str) -> Done:
+def run(name: str, folder: Path, **more: Any) -> Done:
     """Runs few.yaml, or what a whole run has, on the CPU; everything that it writes goes to `folder`, which must not exist yet."""
     if name == WHOLE:
         return ended(whole_run(WHOLE, folder, **more))
