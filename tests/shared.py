@@ -21,7 +21,7 @@ load: {kind: offline, requests: 20}
 warmup: {requests: 4, output_tokens: 8, max_rounds: 3, max_s: 30}
 """
 PASSES = {"vllm": ("--profile", "kernels", "--verify"), "torch": ("--profile", "kernels")}
-VARIABLES: dict[str, dict[str, str]] = {  # for log-probabilities vLLM would compile C++
+VARIABLES: dict[str, dict[str, Any]] = {  # for log-probabilities vLLM would compile C++
     "vllm": {"TORCHDYNAMO_DISABLE": "1"}, "torch": {},
 }  # fmt: skip
 LAYERS = ["core", "engine", "async", "http"]
@@ -54,7 +54,7 @@ class Ladder:
 
 
 @pytest.fixture(scope="session")
-def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, str]) -> dict[str, Whole]:
+def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, Any]) -> dict[str, Whole]:
     """Each engine's run of TWENTY with seed 1, and its passes after it."""
     return {engine: whole_run(engine, tmp_path_factory.mktemp(engine) / "run", **measured_here) for engine in PASSES}
 

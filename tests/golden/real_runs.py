@@ -29,7 +29,8 @@ PHASES = {"interpreter started", "engine imported", "model loaded", "warmed up",
 
 
 def run(name: str, folder: Path, **more: Any) -> Done:
-    """Runs few.yaml, or what a whole run has, on the CPU; everything that it writes goes to `folder`, which must not exist yet."""
+    """Runs few.yaml on the CPU, or does a whole run; everything that it writes goes to `folder`, which must not exist
+    yet."""
     if name == WHOLE:
         return ended(whole_run(WHOLE, folder, **more))
     words = [*RUNS[name].split(), "--device", "cpu", "--workload", HERE / "few.yaml", "--out", folder]
