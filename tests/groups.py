@@ -14,7 +14,7 @@ GROUPS = {  # by patterns of test ids; those that take longest first
     "ladder": ("tests/harness/experiments/test_layers.py::*", "tests/engines/vllm/test_attached.py::*"),
     "whole runs": (
         "tests/harness/test_run.py::*", "tests/harness/test_profile.py::*", "tests/golden/test_real.py::*",
-        "tests/harness/test_verify_real.py::test_vllm_passes",
+        "tests/harness/test_verify_real.py::test_vllm_passes", "tests/engines/vllm/test_ranks.py::*",
         "tests/harness/ceilings/test_ceilings.py::test_the_ceilings_of_this_cpu_are_measured_and_kept",
     ),
     "cluster": ("tests/harness/experiments/test_cluster.py::*",),  # two nodes compute

@@ -93,7 +93,7 @@ class Going:
         until(lambda: self.harness.poll() is not None and not self.left())
 
     def result(self) -> dict[str, Any]:
-        return json.loads((self.folder / "result.json").read_text())
+        return result_of(self.folder)
 
     def end(self) -> None:
         self.harness.kill()
@@ -101,6 +101,12 @@ class Going:
         for process in self.members:
             if process.is_running():
                 process.kill()
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    """A run's result."""
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return found
 
 
 def filled(folder: Path, phases: Iterable[str]) -> np.ndarray:

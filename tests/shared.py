@@ -20,6 +20,7 @@ output: {tokens: {kind: uniform, min: 12, max: 40}}
 load: {kind: offline, requests: 20}
 warmup: {requests: 4, output_tokens: 8, max_rounds: 3, max_s: 30}
 """
+SEED = ("--seed", 1)
 PASSES = {"vllm": ("--profile", "kernels", "--verify"), "torch": ("--profile", "kernels")}
 VARIABLES: dict[str, dict[str, Any]] = {  # for log-probabilities vLLM would compile C++
     "vllm": {"TORCHDYNAMO_DISABLE": "1"}, "torch": {},
@@ -55,14 +56,14 @@ class Ladder:
 
 @pytest.fixture(scope="session")
 def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, Any]) -> dict[str, Whole]:
-    """Each engine's run of TWENTY with seed 1, and its passes after it."""
+    """Each engine's run of TWENTY with SEED, and its passes after it."""
     return {engine: whole_run(engine, tmp_path_factory.mktemp(engine) / "run", **measured_here) for engine in PASSES}
 
 
 def whole_run(engine: str, folder: Path, **more: Any) -> Whole:
     (folder.parent / "twenty.yaml").write_text(TWENTY)
     done = run(
-        "--engine", engine, "--model", "llama-tiny", *FEW_LAYERS, "--workload", "twenty.yaml", "--seed", 1,
+        "--engine", engine, "--model", "llama-tiny", *FEW_LAYERS, "--workload", "twenty.yaml", *SEED,
         "--json", "--keep-token-ids", "--set", "max_batch_size=8", "--out", folder, *PASSES[engine],
         cwd=folder.parent, **more, **VARIABLES[engine],
     )  # fmt: skip

@@ -73,7 +73,6 @@ def cases(models: dict[str, str]) -> dict[str, Callable[[Path], Said]]:
     llama, moe = models["llama-tiny"], models["qwen3-moe-tiny"]
     drafting = {"speculative_config": NGRAM}
     return {
-        "reference": lambda at: played(load_of(llama), work(LENGTHS), at, reference),
         "repeating reference": lambda at: played(load_of(llama), repeating(), at, reference),
         "moe reference": lambda at: played(load_of(moe), work(LENGTHS), at, reference),
         "ngram core": lambda at: played(load_of(llama, engine_args=drafting), repeating(), at),
@@ -88,7 +87,6 @@ def cases(models: dict[str, str]) -> dict[str, Callable[[Path], Said]]:
         "fp8 weights": lambda at: played(
             load_of(models["llama-tiny-fp8"], dtype="bfloat16", quantization="fp8"), work(LENGTHS), at
         ),
-        "two ranks": lambda at: played(load_of(llama, tensor_parallel=2), work(LENGTHS), at),
     }
 
 

@@ -1,21 +1,41 @@
-"""A real run of vLLM on two ranks, whose worker is killed: both ranks were seen, and none is left."""
+"""vLLM on two ranks: a window that ends, then one in which the worker is killed. Both ranks were seen, none is left."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from tests.real import check_failed, start_long
+from innerloop.harness.profiles import load_model
+from tests import preloaded
+from tests.real import FEW_LAYERS, LONG, SMALLER, Going, check_failed, result_of, variables
+from tests.shared import SEED, TWENTY, Whole
 
 pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two ranks need two cores"),
 ]
-TWO = ("--set", "tensor_parallel=2", "--set", "kv_cache_tokens=8192", "--set", "context_length=1024")
+GIVEN = (
+    "--engine", "vllm", "--model", "llama-tiny", *FEW_LAYERS, "--windows", "twenty.yaml,long.yaml", *SEED,
+    "--set", "tensor_parallel=2", "--set", "max_batch_size=8", "--set", "kv_cache_tokens=8192",
+    "--set", "context_length=1024", "--ceilings", "off", "--keep-token-ids",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Killed:
+    """Both windows' folders, and what the ranks had of shared memory."""
+
+    ended: Path
+    killed: Path
+    shared: set[Path]
 
 
 def shared_memory(processes: list[psutil.Process]) -> set[Path]:
@@ -24,22 +44,68 @@ def shared_memory(processes: list[psutil.Process]) -> set[Path]:
     return {Path(path) for path in mapped if path.startswith("/dev/shm/psm_")}
 
 
-def test_a_killed_worker_leaves_no_rank_and_what_it_recorded_tells_of_both(tmp_path):
-    going = start_long("vllm", tmp_path / "run", *TWO)
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
+    place = tmp_path_factory.mktemp("ranks")
+    for name, workload in (("twenty", TWENTY), ("long", LONG)):
+        (place / f"{name}.yaml").write_text(workload)
+    runs = place / "both" / "runs"
+    harness = preloaded.Command(
+        "harness.run", *GIVEN, "--out", place / "both", cwd=place, env=variables(), start_new_session=True
+    )
+    going = Going(harness, runs / "long-1")
     try:
         going.until_measuring()
         worker = going.worker()
         assert len(worker.children(recursive=True)) >= 2
         shared = shared_memory(worker.children(recursive=True))
         worker.kill()
-        result = check_failed(going, "killed_by_signal", 3)
+        check_failed(going, "killed_by_signal", 3)
         assert not going.left()
-        assert shared
-        assert not [path for path in shared if path.exists()]
+        yield Killed(runs / "twenty-1", runs / "long-1", shared)
     finally:
         going.end()
-    steps = pq.read_table(tmp_path / "run" / "steps.parquet")
-    assert min(steps["prepare_ns"].to_pylist()) > 0
-    assert min(steps["wait_ns"].to_pylist()) > 0
+
+
+def steps(folder: Path) -> dict[str, list[Any]]:
+    return pq.read_table(folder / "steps.parquet").to_pydict()
+
+
+def test_a_killed_worker_leaves_no_rank_and_what_it_recorded_tells_of_both(ran: Killed) -> None:
+    assert ran.shared
+    assert not [path for path in ran.shared if path.exists()]
+    recorded, result = steps(ran.killed), result_of(ran.killed)
+    assert min(recorded["prepare_ns"]) > 0
+    assert min(recorded["wait_ns"]) > 0
     assert result["engine"]["effective"]["tensor_parallel"] == 2
     assert result["telemetry"]["host"]["worker_processes_max"] >= 3  # the engine core and its ranks
+
+
+def test_two_ranks_give_the_tokens_of_one(ran: Killed, whole_runs: dict[str, Whole]) -> None:
+    alone = whole_runs["vllm"]
+    assert result_of(ran.ended)["workload_hash"] == alone.result["workload_hash"]
+    with np.load(ran.ended / "output_ids.npz") as mine, np.load(alone.folder / "output_ids.npz") as theirs:
+        assert mine["ids"].tolist() == theirs["ids"].tolist()
+        assert mine["offsets"].tolist() == theirs["offsets"].tolist()
+
+
+def test_positions_add_up_and_every_phase_is_told(ran: Killed) -> None:
+    result, recorded = result_of(ran.ended), steps(ran.ended)
+    requests = pq.read_table(ran.ended / "requests.parquet").to_pydict()
+    assert result["failure"] is None
+    assert result["checks"] == []
+    assert result["engine"]["unreported"] == []
+    assert requests["output_tokens"] == requests["asked_tokens"]
+    assert sum(recorded["prefill_positions"]) == sum(requests["prompt_tokens"])
+    assert sum(recorded["decode_positions"]) == sum(requests["output_tokens"]) - 20
+    assert not any(recorded["drafted_tokens"])
+    assert min(recorded["prepare_ns"]) > 0
+    assert min(recorded["wait_ns"]) > 0
+
+
+def test_two_ranks_share_the_cache(ran: Killed) -> None:
+    engine = result_of(ran.ended)["engine"]
+    told = {name: engine["effective"][name] for name in ("tensor_parallel", "executor", "process_hops")}
+    assert told == {"tensor_parallel": 2, "executor": "mp", "process_hops": 1}
+    each = load_model("llama-tiny", [SMALLER]).kv_bytes_per_token("float32")
+    assert engine["kv_cache_bytes"] == engine["kv_cache_tokens"] * each

@@ -1,4 +1,4 @@
-"""vLLM's CPU build through the adapter: drafts, experts, preemptions, FP8, two ranks. stepped.py steps it."""
+"""vLLM's CPU build through the adapter: drafts, experts, preemptions, FP8. stepped.py steps it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ from innerloop.harness.profiles import load_model
 from tests.scripts import interpreter
 
 pytestmark = pytest.mark.real
-REFERENCES = {
-    "ngram core": "repeating reference", "ngram engine": "repeating reference", "moe": "moe reference",
-    "two ranks": "reference",
-}  # fmt: skip
+REFERENCES = {"ngram core": "repeating reference", "ngram engine": "repeating reference", "moe": "moe reference"}
 SMALL = [  # products of FP8 are slow loops on CPUs
     "num_hidden_layers=1", "hidden_size=128", "intermediate_size=256", "num_attention_heads=4", "head_dim=32",
 ]  # fmt: skip
@@ -130,10 +127,9 @@ def test_drafting_takes_fewer_steps(folder, drafting):
 
 
 def test_where_nothing_is_drafted_that_is_0(folder):
-    for case in ("moe", "two ranks"):
-        found = read(folder, case)
-        assert not found.steps["drafted_tokens"].any()
-        assert found.said["info"]["effective"]["speculation"] is None
+    found = read(folder, "moe")
+    assert not found.steps["drafted_tokens"].any()
+    assert found.said["info"]["effective"]["speculation"] is None
 
 
 def test_an_fp8_cache_takes_a_byte_a_number(folder):
@@ -142,14 +138,3 @@ def test_an_fp8_cache_takes_a_byte_a_number(folder):
     assert (
         info["kv_cache_bytes"] == info["kv_cache_tokens"] * load_model("llama-tiny").kv_bytes_per_token("bfloat16") // 2
     )
-
-
-def test_two_ranks_share_the_cache_and_tell_how_long_they_prepare(folder):
-    found = read(folder, "two ranks")
-    info = found.said["info"]
-    assert info["effective"]["tensor_parallel"] == 2
-    assert info["effective"]["executor"] == "mp"
-    assert info["effective"]["process_hops"] == 1
-    assert info["kv_cache_bytes"] == info["kv_cache_tokens"] * load_model("llama-tiny").kv_bytes_per_token("float32")
-    assert (found.steps["prepare_ns"] > 0).all()
-    assert (found.steps["wait_ns"] > 0).all()
