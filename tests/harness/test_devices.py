@@ -1,5 +1,5 @@
-"""Device telemetry of runs beside which played devices do what is known exactly: one of torch, the others of the
-scripted engine.
+"""Device telemetry of runs beside which played devices do what is known exactly: one of OpenVINO, the others
+of the scripted engine.
 
 A device is sampled when a busy machine lets it be, so that what is known exactly is held against the run's own samples:
 their times say how far off a figure can be.
@@ -25,7 +25,7 @@ from innerloop.harness.session.phases import WORDS
 from innerloop.harness.telemetry.samplers import IDLE_S
 from tests.nvml.devices import GIB, HW_THERMAL, SW_POWER_CAP, h100, mig_slice
 from tests.nvml.library import NAME
-from tests.nvml.runs import TORCH, Played, Stage, played_run
+from tests.nvml.runs import OPENVINO, Played, Stage, played_run
 from tests.nvml.scenario import NEVER, STALL, ZERO, Cells, Event, Fault, Process, Scenario, constant, levels, ramp, wave
 
 pytestmark = pytest.mark.real
@@ -68,7 +68,7 @@ def well(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Played
             used.set(MEMORY[stage.phase])
             stage.hold(lambda: all(one.get() == MEMORY[stage.phase] for one in told))
 
-    return played_run(Scenario(parts, cells), nvml_library, folder, engine=TORCH, on_phase=steer)
+    return played_run(Scenario(parts, cells), nvml_library, folder, engine=OPENVINO, on_phase=steer)
 
 
 @pytest.mark.parametrize("index", [0, 1])

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.real import check_failed, run, start_long
+from tests.real import ONE_MORE, ONE_THREAD, check_failed, run, start_long
 
 pytestmark = pytest.mark.real
 
 
-def test_torch_ends_when_its_harness_is_interrupted(tmp_path):
-    going = start_long("torch", tmp_path / "run")
+def test_an_engine_ends_when_its_harness_is_interrupted(tmp_path):
+    going = start_long("openvino", tmp_path / "run", *ONE_THREAD)
     try:
         going.until_measuring()
         going.harness.send_signal(signal.SIGINT)
@@ -40,6 +40,7 @@ def test_an_engines_own_words_are_kept(tmp_path):
     assert any("check_cb_values_bounds" in line for line in failure["traceback"])
 
 
+@ONE_MORE  # engines/openvino/test_real.py has OpenVINO's
 def test_an_argument_that_the_engine_does_not_know_is_named(tmp_path):
     failure = failed(tmp_path, "--engine-arg", "page_sise=128")
     assert failure["cause"] == "unsupported_setting"

@@ -22,7 +22,7 @@ from innerloop.harness.session.phases import DONE
 from tests.nvml.library import variables
 from tests.nvml.scenario import Curve, Scenario
 from tests.preloaded import Command
-from tests.real import ROOT, guards
+from tests.real import ONE_THREAD, ROOT, guards
 from tests.real import variables as real_variables
 from tests.waiting import until
 
@@ -34,7 +34,7 @@ warmup: {{requests: 2, output_tokens: 20, max_rounds: 2}}
 """
 
 
-TORCH = ("--engine", "torch")
+OPENVINO = ("--engine", "openvino", *ONE_THREAD)
 SCRIPTED = ("--engine", ROOT / "tests" / "plugins" / "scripted", "--engine-arg", "step_us=20000")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.real import ONE_MORE, run
+from tests.real import FEW_LAYERS, ONE_MORE, run
 
 pytestmark = pytest.mark.real
 
@@ -31,7 +31,7 @@ def measured(engine: str, folder: Path, workload: str) -> dict[str, Any]:
     (folder / "w.yaml").write_text(workload)
     settings = ("--set", "prefix_caching=true", "--set", "kv_cache_tokens=8192", "--set", "max_batch_size=4")
     asked = ("--engine", engine, "--device", "cpu", "--workload", "./w.yaml", *settings, "--engine-arg", BLOCK[engine])
-    done = run(*asked, "--ceilings", "off", "--keep-token-ids", "--out", "run", "--json", cwd=folder)
+    done = run(*asked, *FEW_LAYERS, "--ceilings", "off", "--keep-token-ids", "--out", "run", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
