@@ -7,6 +7,7 @@ be imported there. What this does not show: kernels, graphs, more than one devic
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ from tests.engines.contracts.wheels import source_of
 from tests.real import ROOT, SMALLER, variables
 
 pytestmark = pytest.mark.real
-LOADS = 400
+LOADS = 400 if "INNERLOOP_LONG_TESTS" in os.environ else 200
 Said = dict[str, Any]
 
 
@@ -129,7 +130,7 @@ def test_in_random_loads_the_steps_are_the_engines_own_iterations(folder):
         met["waited"] += any(column(load, "waiting"))
         count += 1
     assert count == LOADS
-    assert min(met.values()) >= 10, met
+    assert min(met.values()) >= LOADS / 40, met
 
 
 @pytest.mark.parametrize("case", ["burst", "chunked", "preempted"])
