@@ -97,7 +97,8 @@ def _read(family: str, option: str, name: str, overrides: Iterable[str]) -> tupl
 
 def _own(family: str, option: str, name: str) -> tuple[Fields, str]:
     """A profile's fields as its file has them, a base left unread, and what to call it in a message."""
-    if family == "models" and name not in names(family) and (config := config_file(name)) is not None:
+    shipped = names(family)
+    if family == "models" and name not in shipped and (config := config_file(name)) is not None:
         return from_config(config, str(config)), str(config)
     if "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
         path, source = Path(os.path.expanduser(name)), name
@@ -108,11 +109,11 @@ def _own(family: str, option: str, name: str) -> tuple[Fields, str]:
             raise Refused(f"--{option}: there is no file {name}{nearest(path.name, beside)}")
     else:
         path, source = profiles_folder() / family / f"{name}.yaml", f"profiles/{family}/{name}.yaml"
-        if name not in names(family):
-            raise Refused(f"--{option}: there is no {option} {name!r}{nearest(name, names(family))}")
+        if name not in shipped:
+            raise Refused(f"--{option}: there is no {option} {name!r}{nearest(name, shipped)}")
     data = read_mapping(path, source)
     data.setdefault("name", plain(path.stem))
-    if data.get("base") not in names(family):
+    if data.get("base") not in shipped:
         beside_file(data, path.parent)
     _anchor_files(data, path.parent.absolute())
     return data, source

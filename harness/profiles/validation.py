@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -81,7 +82,7 @@ def parse_yaml(text: str, source: str) -> Any:
         Refused: not YAML, names `source` and the line; or a value that JSON cannot say, names the field.
     """
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = copy.deepcopy(_loaded(text))
         _check_plain(value, source, "")
         return value
     except yaml.MarkedYAMLError as error:
@@ -89,6 +90,11 @@ def parse_yaml(text: str, source: str) -> Any:
         raise Refused(f"{source}{line}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Refused(f"{source} is not valid YAML: {(str(error) or type(error).__name__).splitlines()[0]}") from None
+
+
+@lru_cache(maxsize=64)  # the points of a sweep name the same few profiles
+def _loaded(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
 
 
 def _check_plain(value: Any, source: str, field: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -12,10 +13,15 @@ T = TypeVar("T")
 
 def filled(kind: type[T], values: Mapping[str, Any]) -> T:
     """`kind` with these values; data classes in it are made of mappings and lists likewise, all other fields None."""
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     assert values.keys() <= set(names), f"{kind.__name__} has no {values.keys() - set(names)}"
     return kind(**{name: _value(hints[name], values.get(name)) for name in names})
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _value(hint: Any, value: Any) -> Any:

@@ -57,6 +57,10 @@ def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     return names + ([f"**{a.kwarg.arg}"] if a.kwarg else [])
 
 
+def _is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "self"
+
+
 def _class(node: ast.ClassDef, module: str, local: dict[str, str]) -> Class:
     bases = [local.get(base, f"{module}:{base}") for base in map(ast.unparse, node.bases)]
     found = Class(bases)
@@ -71,7 +75,7 @@ def _class(node: ast.ClassDef, module: str, local: dict[str, str]) -> Class:
         else:
             found.members.update(dict.fromkeys(_assigned(item)))
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store) and ast.unparse(inner.value) == "self":
+        if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store) and _is_self(inner.value):
             found.members.setdefault(inner.attr, None)
     return found
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.metadata import packages_distributions
 from typing import Any
 
 import pytest
 
+from innerloop.engines import mlc_llm
 from innerloop.engines.contract import Load, Probe, Request, UnsupportedSetting
 from innerloop.engines.mlc_llm import UNREPORTED, adapter
 from innerloop.engines.mlc_llm.settings import NO_GRAPHS, RESERVED, native_arguments
@@ -135,6 +137,7 @@ def package(modules, monkeypatch, tmp_path):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mlc_llm_nightly_cu130\nVersion: 0.26.dev7\n")
     (info / "top_level.txt").write_text("mlc_llm\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(mlc_llm, "packages_distributions", lambda: {"mlc_llm": ["mlc_llm_nightly_cu130"]})
     made = Package()
     vars(modules["mlc_llm.serve.config"])["EngineConfig"] = Config
     vars(modules["mlc_llm.serve.sync_engine"])["SyncMLCEngine"] = made.make_engine
@@ -157,7 +160,8 @@ def test_what_was_prepared_is_what_is_loaded(package):
     assert (made["device"], made["mode"], made["config"].verbose) == ("cuda", "server", False)
 
 
-def test_the_version_is_that_of_the_distribution_that_holds_the_package(package):
+def test_the_version_is_that_of_the_distribution_that_holds_the_package(package, monkeypatch):
+    monkeypatch.setattr(mlc_llm, "packages_distributions", packages_distributions)  # reads all lists of files
     info = adapter.open(prepared()).info
     assert info.version == "0.26.dev7"
     assert info.notes == ()
@@ -166,7 +170,7 @@ def test_the_version_is_that_of_the_distribution_that_holds_the_package(package)
 
 
 def test_without_a_distribution_it_is_the_packages_own(package, monkeypatch):
-    monkeypatch.setattr("innerloop.engines.mlc_llm.packages_distributions", dict)
+    monkeypatch.setattr(mlc_llm, "packages_distributions", dict)
     assert adapter.open(prepared()).info.version == "0.1.dev0"
 
 

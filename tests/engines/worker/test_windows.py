@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from innerloop.engines.contract import EngineInfo
 from innerloop.engines.worker import trace
@@ -16,6 +18,13 @@ from innerloop.engines.worker.windows import Windows
 from innerloop.engines.worker.work import Work
 from tests.engines.support.driving import work
 from tests.engines.worker.scripted import ScriptedEngine
+
+
+@pytest.fixture(autouse=True)
+def frozen_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests, which tests/conftest.py freezes, are no garbage to look for before each window."""
+    monkeypatch.setattr(gc, "unfreeze", lambda: None)
+
 
 RULE = {"max_rounds": 2, "max_s": 60.0, "tolerance": 1e-9, "window": 2}
 

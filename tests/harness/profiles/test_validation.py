@@ -36,6 +36,14 @@ def test_yaml_is_read_as_people_mean_it(text: str, value: Any) -> None:
     assert parse_yaml(text, "here") == value
 
 
+def test_what_was_read_once_is_not_changed_by_what_is_made_of_it() -> None:
+    text = "{a: [1], b: {c: 2}}"
+    first = parse_yaml(text, "here")
+    first["a"].append(3)
+    first["b"]["c"] = 4
+    assert parse_yaml(text, "there") == {"a": [1], "b": {"c": 2}}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -18,8 +18,9 @@ HARNESS = Path(harness.__file__).parent
 def given(folder: Path, function: str) -> set[str]:
     """The codes that calls of a function name in the files of a folder."""
     found: set[str] = set()
-    for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+    texts = [path.read_text() for path in folder.rglob("*.py")]
+    for text in texts:
+        for node in ast.walk(ast.parse(text)) if f"{function}(" in text else ():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function:
                 [first, *_] = node.args
                 either = [first.body, first.orelse] if isinstance(first, ast.IfExp) else [first]
