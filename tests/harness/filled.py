@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 def filled(kind: type[T], values: Mapping[str, Any]) -> T:
     """`kind` with these values; data classes in it are made of mappings and lists likewise, all other fields None."""
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     assert values.keys() <= set(names), f"{kind.__name__} has no {values.keys() - set(names)}"
     return kind(**{name: _value(hints[name], values.get(name)) for name in names})
