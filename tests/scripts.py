@@ -2,12 +2,16 @@
 
 An engine is imported once a test process, not once a script: see engines/support/forking.py. By tests/groups.py
 one test process runs all that use this.
+
+`python -m tests.scripts ENGINE ...` imports engines and ends: Python compiles then what several processes that import one
+at the same time would each compile.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -55,8 +59,12 @@ class Interpreter:
 
 @cache
 def interpreter(engine: str) -> Interpreter:
+    return Interpreter(started(engine), TemporaryDirectory(prefix=f"innerloop-{engine}-"))
+
+
+def started(engine: str) -> subprocess.Popen[str]:
     made = environments.create(load_engine(engine), "cpu")
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [str(made.python), str(FORKING), *IMPORTED[engine]],
         env={
             **environment(variables(**made.variables)),
@@ -68,9 +76,13 @@ def interpreter(engine: str) -> Interpreter:
         stdout=subprocess.PIPE,
         text=True,
     )
-    return Interpreter(process, TemporaryDirectory(prefix=f"innerloop-{engine}-"))
 
 
 def said_json(engine: str, *arguments: object) -> Any:
     """The JSON that a script prints in its last line."""
     return json.loads(interpreter(engine).run(*arguments).splitlines()[-1])
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        started(name).communicate()
