@@ -22,8 +22,10 @@ from tests import preloaded
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
+COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE", "PYTHON_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+LONG_TESTS = bool(os.environ.get("INNERLOOP_LONG_TESTS", "").strip())
 ONE_MORE = pytest.mark.skipif(
-    not os.environ.get("INNERLOOP_LONG_TESTS", "").strip(),
+    not LONG_TESTS,
     reason="one more of a kind that is tested; set INNERLOOP_LONG_TESTS=1",
 )
 SMALLER = "num_hidden_layers=2"  # of models in runs whose time is better spent on something else than computing
@@ -46,13 +48,15 @@ def command(*arguments: object) -> list[str]:
 
 
 def variables(**more: str) -> dict[str, str]:
-    """This process's variables, with the checkout first: innerloop's own packages may come from PYTHONPATH too.
+    """This process's variables but for those that ask for colours, with the checkout first: innerloop's own packages
+    may come from PYTHONPATH too.
 
     Engines compute in one thread, so that a busy machine slows them in proportion and no worse: of two threads the one
     that has a core waits for the other in every operator.
     """
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
+    own = {name: value for name, value in os.environ.items() if name not in COLOURS}
+    return {**own, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
 def run(*arguments: object, cwd: Path, timeout: float = 1800, **more: str) -> subprocess.CompletedProcess[str]:

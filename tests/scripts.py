@@ -3,8 +3,8 @@
 An engine is imported once a test process, not once a script: see engines/support/forking.py. By tests/groups.py
 one test process runs all that use this.
 
-`python -m tests.scripts ENGINE ...` imports engines and ends: Python compiles then what several processes that import one
-at the same time would each compile.
+`python -m tests.scripts ENGINE ...` imports engines and ends: Python compiles then what each of several processes that
+import one at the same time would compile.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str
 def whole_run(engine: str, folder: Path, **more: Any) -> Whole:
     (folder.parent / "twenty.yaml").write_text(TWENTY)
     done = run(
-        "--engine", engine, "--model", "llama-tiny", *FEW_LAYERS, "--workload", "twenty.yaml", *SEED,
-        "--json", "--keep-token-ids", "--set", "max_batch_size=8", "--out", folder, *PASSES[engine],
+        "--engine", engine, "--device", "cpu", "--model", "llama-tiny", *FEW_LAYERS, "--workload", "twenty.yaml",
+        *SEED, "--json", "--keep-token-ids", "--set", "max_batch_size=8", "--out", folder, *PASSES[engine],
         cwd=folder.parent, **more, **VARIABLES[engine],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

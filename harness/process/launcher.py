@@ -221,6 +221,8 @@ def watch(
                     outcome.notes.append(f"killed {event['leftover']} processes that the engine left behind")
             else:
                 take(event, outcome)
+                if event["event"] in ("started", "phase"):  # several may have arrived at once
+                    tick(outcome)
         tick(outcome)
         if exit_code is not None:  # in time, though this process may have been stopped (Ctrl-Z) until now
             break

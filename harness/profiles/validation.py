@@ -82,7 +82,7 @@ def parse_yaml(text: str, source: str) -> Any:
         Refused: not YAML, names `source` and the line; or a value that JSON cannot say, names the field.
     """
     try:
-        value = copy.deepcopy(_loaded(text))
+        value = yaml.load(text, Loader=_Loader)
         _check_plain(value, source, "")
         return value
     except yaml.MarkedYAMLError as error:
@@ -90,11 +90,6 @@ def parse_yaml(text: str, source: str) -> Any:
         raise Refused(f"{source}{line}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Refused(f"{source} is not valid YAML: {(str(error) or type(error).__name__).splitlines()[0]}") from None
-
-
-@lru_cache(maxsize=64)  # the points of a sweep name the same few profiles
-def _loaded(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)
 
 
 def _check_plain(value: Any, source: str, field: str) -> None:
@@ -116,13 +111,16 @@ def _check_plain(value: Any, source: str, field: str) -> None:
         raise Refused(f"{source}: {field or 'it'} has a type that profiles do not support ({type(value).__name__})")
 
 
+_parsed = lru_cache(maxsize=64)(parse_yaml)  # the points of a sweep name the same few files
+
+
 def read_mapping(path: Path, source: str) -> Fields:
     """The mapping that a YAML file holds.
 
     Raises:
         Refused: the file cannot be read, is not YAML, or holds something else than a mapping.
     """
-    if not isinstance(data := parse_yaml(read_text(path, source), source), dict):
+    if not isinstance(data := copy.deepcopy(_parsed(read_text(path, source), source)), dict):
         contains = "nothing" if data is None else _given(data)
         raise Refused(f"{source} must contain a mapping of fields to values; it contains {contains}")
     return data

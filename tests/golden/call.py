@@ -1,4 +1,4 @@
-"""The one place from which these tests call innerloop."""
+"""The one place from which these tests call innerloop, but for the run of vLLM that other tests read too."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from innerloop.harness.__main__ import entry
 from tests import preloaded
+from tests.real import COLOURS, variables
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 NOWHERE = "/proc/innerloop"  # an INNERLOOP_HOME in which there is nothing, and nothing can be made
-COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE", "PYTHON_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,9 @@ def started(
 ) -> Done:
     """Calls a verb in a process, or else in an interpreter, of its own, with this user's cache, engines in one thread
     as in tests/real.py."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    variables = {name: value for name, value in os.environ.items() if name not in COLOURS}
-    variables |= {"PYTHONPATH": path, "COLUMNS": str(columns), "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **more}
+    env = variables(COLUMNS=str(columns), NO_COLOR="1", **more)
     start = preloaded.run_in_new_interpreter if interpreter else preloaded.run
-    done = start(f"harness.{verb}", *arguments, cwd=cwd, env=variables, timeout=900)
+    done = start(f"harness.{verb}", *arguments, cwd=cwd, env=env, timeout=900)
     return Done(done.returncode, done.stdout, done.stderr)
 
 

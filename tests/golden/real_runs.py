@@ -25,7 +25,7 @@ NAMES = (WHOLE, *RUNS)
 JSON = tuple(name for name in NAMES if name == WHOLE or "--json" in RUNS[name])
 OF_LUCK = re.compile(r"(^|\.)(steady|stability)\.|_ci(\[\])?$")  # there where the machine was slow enough for them
 CPU_ENERGY = ("telemetry.sampler.cpu", "telemetry.energy_j.cpu", "telemetry:package_j", "telemetry:dram_j")
-PHASES = {"interpreter started", "engine imported", "model loaded", "warmed up", "measured", "engine closed"}
+PHASES = ["interpreter started", "engine imported", "model loaded", "warmed up", "measured", "engine closed"]
 
 
 def run(name: str, folder: Path, **more: Any) -> Done:
@@ -64,7 +64,7 @@ def kept(folder: Path) -> Shape:
 
 
 def phases(done: Done) -> list[str]:
-    """Which phases stderr says were over, in this order. A phase that was over too soon to be seen is not told."""
+    """Which phases stderr says were over, in this order."""
     lines = [substitute(line.strip(), FIGURES) for line in done.err.splitlines()]
     return [line.removesuffix(" in N s") for line in lines if re.fullmatch(r"[a-z ]+ in N s", line)]
 

@@ -58,11 +58,7 @@ def test_stdout_is_the_document_where_json_was_asked_for(ran: Ran) -> None:
 
 def test_stderr_tells_the_phases(ran: Ran) -> None:
     name, _, done = ran
-    told = real_runs.phases(done)
-    begun = told[1:] if told[0] == "interpreter started" else told  # which may be over before it is looked for
-    assert begun[:2] == ["engine imported", "model loaded"]
-    assert set(told) <= real_runs.PHASES
-    assert told.count("model loaded") == (2 if name == "ladder" else 1)
+    assert real_runs.phases(done) == real_runs.PHASES * (2 if name == "ladder" else 1)
 
 
 def test_torch_s_manager_is_a_layer_that_gives_the_same_tokens(ran: Ran) -> None:

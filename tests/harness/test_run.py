@@ -1,4 +1,4 @@
-"""Real runs of both engines, end to end, through the command that a user types."""
+"""Real runs of torch, vLLM and OpenVINO, end to end, through the command that a user types."""
 
 from __future__ import annotations
 

@@ -22,10 +22,11 @@ from innerloop.harness.session.phases import DONE
 from tests.nvml.library import variables
 from tests.nvml.scenario import Curve, Scenario
 from tests.preloaded import Command
-from tests.real import ONE_THREAD, ROOT, guards
+from tests.real import FEW_LAYERS, ROOT, guards
 from tests.real import variables as real_variables
 from tests.waiting import until
 
+# Users rest, so that an engine computes less.
 WORKLOAD = """\
 prompt: {{tokens: 16}}
 output: {{tokens: 30}}
@@ -34,7 +35,7 @@ warmup: {{requests: 2, output_tokens: 20, max_rounds: 2}}
 """
 
 
-OPENVINO = ("--engine", "openvino", *ONE_THREAD)
+TORCH = ("--engine", "torch", *FEW_LAYERS)
 SCRIPTED = ("--engine", ROOT / "tests" / "plugins" / "scripted", "--engine-arg", "step_us=20000")
 
 

@@ -7,7 +7,6 @@ be imported there. What this does not show: kernels, graphs, more than one devic
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,10 +24,10 @@ from innerloop.harness.profiles import load_model
 from innerloop.harness.profiles.engines import load_engine
 from tests.engines.contracts.locked import locked_version
 from tests.engines.contracts.wheels import source_of
-from tests.real import ROOT, SMALLER, variables
+from tests.real import LONG_TESTS, ROOT, SMALLER, variables
 
 pytestmark = pytest.mark.real
-LOADS = 400 if "INNERLOOP_LONG_TESTS" in os.environ else 200
+LOADS = 400 if LONG_TESTS else 200
 Said = dict[str, Any]
 
 

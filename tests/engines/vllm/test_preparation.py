@@ -1,4 +1,4 @@
-"""What ranks spend on preparing inputs, on ranks that are objects of this process; test_stepped.py has real ones."""
+"""What ranks spend on preparing inputs, on ranks that are objects of this process; test_ranks.py has real ones."""
 
 from __future__ import annotations
 

@@ -19,14 +19,13 @@ from innerloop.engines.worker.work import Work
 from tests.engines.support.driving import work
 from tests.engines.worker.scripted import ScriptedEngine
 
+RULE = {"max_rounds": 2, "max_s": 60.0, "tolerance": 1e-9, "window": 2}
+
 
 @pytest.fixture(autouse=True)
 def frozen_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests, which tests/conftest.py freezes, are no garbage to look for before each window."""
     monkeypatch.setattr(gc, "unfreeze", lambda: None)
-
-
-RULE = {"max_rounds": 2, "max_s": 60.0, "tolerance": 1e-9, "window": 2}
 
 
 class Caching(ScriptedEngine):

@@ -23,7 +23,7 @@ from innerloop.harness.experiments.folder import read_events
 from innerloop.harness.schema.experiment import Event
 from innerloop.harness.sweep import main
 from tests.harness.experiments.test_blocks import event, manifest
-from tests.real import ROOT
+from tests.real import LONG_TESTS, ROOT
 from tests.waiting import gone, until
 
 SWEEP = f"""\
@@ -37,7 +37,7 @@ grid:
   workload_arg.load.users: [2, 3, 4]
 trials: 2
 """  # a trial: 6 cells of the scripted engine in 2 processes
-A_REAL_ONE = "points: [{engine: torch, set.max_batch_size: 4}]\n" if "INNERLOOP_LONG_TESTS" in os.environ else ""
+A_REAL_ONE = "points: [{engine: torch, set.max_batch_size: 4}]\n" if LONG_TESTS else ""
 
 
 def test_a_block_of_which_a_part_is_done_is_run_again_on_one_node() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from innerloop.harness.checkpoints import plan
 from innerloop.harness.checkpoints.tensors import config_json
 from innerloop.harness.profiles import load_model, names
 from innerloop.harness.profiles.models import ModelProfile
+from tests.real import LONG_TESTS
 from tests.scripts import said_json
 
 pytestmark = pytest.mark.real
@@ -29,7 +29,7 @@ def different() -> list[str]:
     of each architecture (test_transformers_real.py has the small ones)."""
     longest_first = sorted(names("models"), key=len, reverse=True)
     found = {json.dumps(config_json(unpacked(name), "bfloat16"), sort_keys=True): name for name in longest_first}
-    if "INNERLOOP_LONG_TESTS" in os.environ:
+    if LONG_TESTS:
         return sorted(found.values())
     smallest: dict[str, str] = {}
     for name in sorted(found.values(), key=lambda name: len(plan(unpacked(name), "bfloat16"))):

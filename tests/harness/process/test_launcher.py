@@ -170,6 +170,28 @@ def test_an_engine_that_hangs_in_closing_after_a_failure_is_not_waited_for(tmp_p
     assert any("did not close" in note for note in outcome.notes)
 
 
+def test_every_phase_is_told_though_several_are_over_when_they_are_heard_of(tmp_path):
+    phases = ["import", "load", "warmup", "measure", "close"]
+
+    class Quick:
+        alive = True
+
+        def events(self, wait_s):
+            told = [{"event": "phase", "time_ns": k, "phase": phase} for k, phase in enumerate(phases, 2)]
+            return [
+                {"event": "started", "time_ns": 1, "pid": 7}, *told, {"event": "done", "time_ns": 9},
+                {"event": "exit", "time_ns": 10, "code": 0, "leftover": 0},
+            ]  # fmt: skip
+
+    seen: list[str] = []
+
+    def heard(outcome: Outcome) -> None:
+        seen.append(next(reversed(outcome.phases)))
+
+    launcher.watch(Quick(), [tmp_path], Limits(), heard, Outcome())  # type: ignore[arg-type]
+    assert seen == ["start", *phases, "done"]
+
+
 TOOL = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:], close_fds=True))"
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from innerloop.harness.cli.errors import Refused
-from innerloop.harness.profiles.validation import apply_overrides, parse_assignments, parse_yaml
+from innerloop.harness.profiles.validation import apply_overrides, parse_assignments, parse_yaml, read_mapping
 
 TEN = ", ".join(["{}"] * 10)
 LINES = [f"{name}: &{name} [{TEN.format(*[f'*{before}'] * 10)}]" for before, name in pairwise("abcdefghi")]
@@ -36,12 +37,14 @@ def test_yaml_is_read_as_people_mean_it(text: str, value: Any) -> None:
     assert parse_yaml(text, "here") == value
 
 
-def test_what_was_read_once_is_not_changed_by_what_is_made_of_it() -> None:
-    text = "{a: [1], b: {c: 2}}"
-    first = parse_yaml(text, "here")
+def test_what_was_read_once_is_not_changed_by_what_is_made_of_it(tmp_path: Path) -> None:
+    (path := tmp_path / "p.yaml").write_text("{a: [1], b: {c: 2}}")
+    first = read_mapping(path, "here")
     first["a"].append(3)
     first["b"]["c"] = 4
-    assert parse_yaml(text, "there") == {"a": [1], "b": {"c": 2}}
+    assert read_mapping(path, "here") == {"a": [1], "b": {"c": 2}}
+    path.write_text("{a: 5}")
+    assert read_mapping(path, "here") == {"a": 5}
 
 
 @pytest.mark.parametrize(
