@@ -11,7 +11,8 @@ GROUPS = {  # by patterns of test ids; those that take longest first
         "tests/harness/environments/test_environments.py::test_the_real_engines*",
         "tests/harness/environments/test_parameters_real.py::*",
     ),
-    "ladder": ("tests/harness/experiments/test_layers.py::*", "tests/engines/vllm/test_attached.py::*"),
+    "ladder": ("tests/harness/experiments/test_layers.py::*", "tests/engines/vllm/test_attached.py::*",
+               "tests/golden/test_real.py::*ladder*"),
     "whole runs": (
         "tests/harness/test_run.py::*", "tests/harness/test_profile.py::*", "tests/golden/test_real.py::*",
         "tests/harness/test_verify_real.py::test_vllm_passes", "tests/engines/vllm/test_ranks.py::*",

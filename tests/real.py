@@ -113,6 +113,12 @@ def result_of(folder: Path) -> dict[str, Any]:
     return found
 
 
+def first_tokens(folder: Path) -> list[list[int]]:
+    """The first twelve token ids of each request: later ones may differ where sums are added up in another order."""
+    with np.load(folder / "output_ids.npz", allow_pickle=False) as kept:
+        return [kept["ids"][first : first + 12].tolist() for first in kept["offsets"][:-1]]
+
+
 def filled(folder: Path, phases: Iterable[str]) -> np.ndarray:
     """The part of each of a run's steps that is told as one of those phases."""
     table = pq.read_table(folder / "steps.parquet")

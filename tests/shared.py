@@ -52,19 +52,24 @@ class Ladder:
     folder: Path
     results: dict[str, dict[str, Any]]
     workload: Path
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture(scope="session")
 def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, Any]) -> dict[str, Whole]:
     """Each engine's run of TWENTY with SEED, and its passes after it."""
-    return {engine: whole_run(engine, tmp_path_factory.mktemp(engine) / "run", **measured_here) for engine in PASSES}
+    return {
+        engine: whole_run(engine, tmp_path_factory.mktemp(engine) / "run", *passes, **measured_here)
+        for engine, passes in PASSES.items()
+    }
 
 
-def whole_run(engine: str, folder: Path, **more: Any) -> Whole:
+def whole_run(engine: str, folder: Path, *arguments: str, **more: Any) -> Whole:
     (folder.parent / "twenty.yaml").write_text(TWENTY)
     done = run(
         "--engine", engine, "--device", "cpu", "--model", "llama-tiny", *FEW_LAYERS, "--workload", "twenty.yaml",
-        *SEED, "--json", "--keep-token-ids", "--set", "max_batch_size=8", "--out", folder, *PASSES[engine],
+        *SEED, "--json", "--keep-token-ids", "--set", "max_batch_size=8", "--out", folder, *arguments,
         cwd=folder.parent, **more, **VARIABLES[engine],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -73,13 +78,16 @@ def whole_run(engine: str, folder: Path, **more: Any) -> Whole:
 
 @pytest.fixture(scope="session")
 def ladder(tmp_path_factory: pytest.TempPathFactory) -> Ladder:
-    folder = tmp_path_factory.mktemp("ladder") / "ladder"
+    return ladder_run(tmp_path_factory.mktemp("ladder") / "ladder")
+
+
+def ladder_run(folder: Path, **more: Any) -> Ladder:
     workload = folder.parent / "small.yaml"
     workload.write_text(SMALL)
     done = run(
-        "--engine", "vllm", "--model", "llama-tiny", *FEW_LAYERS, "--workload", workload, "--layers",
-        "all", "--ceilings", "off", "--keep-token-ids", "--json", "--out", folder, cwd=folder.parent,
+        "--engine", "vllm", "--device", "cpu", "--model", "llama-tiny", *FEW_LAYERS, "--workload", workload, "--layers",
+        "all", "--ceilings", "off", "--keep-token-ids", "--json", "--out", folder, cwd=folder.parent, **more,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     results = {layer: json.loads((folder / "runs" / f"{layer}-1" / "result.json").read_text()) for layer in LAYERS}
-    return Ladder(json.loads(done.stdout), folder, results, workload)
+    return Ladder(json.loads(done.stdout), folder, results, workload, done.stdout, done.stderr)

@@ -1,4 +1,4 @@
-"""The one place from which these tests call innerloop, but for the run of vLLM that other tests read too."""
+"""The one place from which these tests call innerloop, but for runs of vLLM that other tests read too."""
 
 from __future__ import annotations
 

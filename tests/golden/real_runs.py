@@ -13,32 +13,31 @@ from tests.golden.call import HERE, Done, innerloop, started
 from tests.golden.cases import EXPECTED
 from tests.golden.masks import FIGURES, substitute, without_figures
 from tests.golden.shape import Shape, shape
-from tests.shared import Whole, whole_run
+from tests.shared import PASSES, Ladder, Whole, ladder_run, whole_run
 
 RUNS = {
     "torch": "--engine torch --trace --keep-token-ids --json",
-    "ladder": "--engine torch --layers core,engine --keep-token-ids",
     "profile": "--engine torch --profile kernels",
 }
-WHOLE = "vllm"  # the engine whose whole run, which other tests read too, is compared as well
-NAMES = (WHOLE, *RUNS)
-JSON = tuple(name for name in NAMES if name == WHOLE or "--json" in RUNS[name])
+SHARED = ("vllm", "ladder")  # runs of vLLM that other tests read too: a whole one, and a ladder of all layers
+NAMES = (*SHARED, *RUNS)
+JSON = tuple(name for name in NAMES if name in SHARED or "--json" in RUNS[name])
 OF_LUCK = re.compile(r"(^|\.)(steady|stability)\.|_ci(\[\])?$")  # there where the machine was slow enough for them
 CPU_ENERGY = ("telemetry.sampler.cpu", "telemetry.energy_j.cpu", "telemetry:package_j", "telemetry:dram_j")
 PHASES = ["interpreter started", "engine imported", "model loaded", "warmed up", "measured", "engine closed"]
 
 
 def run(name: str, folder: Path, **more: Any) -> Done:
-    """Runs few.yaml on the CPU, or does a whole run; everything that it writes goes to `folder`, which must not exist
+    """Runs few.yaml on the CPU, or what is shared; everything that it writes goes to `folder`, which must not exist
     yet."""
-    if name == WHOLE:
-        return ended(whole_run(WHOLE, folder, **more))
+    if name in SHARED:
+        return ended(ladder_run(folder, **more) if name == "ladder" else whole_run(name, folder, *PASSES[name], **more))
     words = [*RUNS[name].split(), "--device", "cpu", "--workload", HERE / "few.yaml", "--out", folder]
     return started("run", *words, cwd=folder.parent, **more)
 
 
-def ended(whole: Whole) -> Done:
-    return Done(0, whole.stdout, whole.stderr)
+def ended(shared: Whole | Ladder) -> Done:
+    return Done(0, shared.stdout, shared.stderr)
 
 
 def report(name: str, folder: Path, done: Done) -> list[str]:

@@ -1,4 +1,4 @@
-"""Real runs report, keep and write what they did. Their figures are not looked at, but for a ladder's sums.
+"""Real runs report, keep and write what they did. Their figures are not looked at.
 
 What may differ from run to run: every number and its unit, and what depends on the machine's speed and on what else it
 does (see `without_figures`). In a result a type is tolerated if a run that was recorded had it at that place: figures
@@ -7,11 +7,8 @@ that such short runs cannot give, of the steady part for example, are null in so
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from tests.golden import real_runs
@@ -19,22 +16,24 @@ from tests.golden.call import Done
 from tests.golden.masks import differences
 from tests.golden.shape import parsed, strange
 from tests.real import ONE_MORE
+from tests.shared import LAYERS
 
 pytestmark = pytest.mark.real
 Ran = tuple[str, Path, Done]
-NAMES = [pytest.param(name, marks=[ONE_MORE] if name in ("torch", "profile") else []) for name in real_runs.NAMES]
+NAMES = [pytest.param(name, marks=[ONE_MORE] if name in real_runs.RUNS else []) for name in real_runs.NAMES]
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, str]) -> Ran:
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """(name, its folder, how it ended) of each run."""
-    if request.param == real_runs.WHOLE:
-        whole = request.getfixturevalue("whole_runs")[request.param]
-        return request.param, whole.folder, real_runs.ended(whole)
-    folder = tmp_path_factory.mktemp(request.param) / "run"
-    done = real_runs.run(request.param, folder, **measured_here)
+    name = request.param
+    if name in real_runs.SHARED:
+        shared = request.getfixturevalue("ladder") if name == "ladder" else request.getfixturevalue("whole_runs")[name]
+        return name, shared.folder, real_runs.ended(shared)
+    folder = tmp_path_factory.mktemp(name) / "run"
+    done = real_runs.run(name, folder, **request.getfixturevalue("measured_here"))
     assert done.code == 0, done.err
-    return request.param, folder, done
+    return name, folder, done
 
 
 def test_its_report_has_the_same_lines(ran: Ran) -> None:
@@ -53,24 +52,8 @@ def test_stdout_is_the_document_where_json_was_asked_for(ran: Ran) -> None:
     name, folder, done = ran
     if name in real_runs.JSON:
         assert done.out == real_runs.document(folder).read_text(encoding="utf-8")
-        assert json.loads(done.out)["failure"] is None
 
 
 def test_stderr_tells_the_phases(ran: Ran) -> None:
     name, _, done = ran
-    assert real_runs.phases(done) == real_runs.PHASES * (2 if name == "ladder" else 1)
-
-
-def test_torch_s_manager_is_a_layer_that_gives_the_same_tokens(ran: Ran) -> None:
-    name, folder, _ = ran
-    if name != "ladder":
-        return
-    waterfall = json.loads((folder / "document.json").read_text())
-    assert waterfall["layers"] == ["core", "engine"]
-    assert waterfall["differences"] == {}
-    kept = [np.load(folder / "runs" / f"{layer}-1" / "output_ids.npz") for layer in ("core", "engine")]
-    assert kept[0]["ids"].tolist() == kept[1]["ids"].tolist()
-    steps = pq.read_table(folder / "runs" / "engine-1" / "steps.parquet").to_pydict()
-    requests = pq.read_table(folder / "runs" / "engine-1" / "requests.parquet").to_pydict()
-    assert sum(steps["prefill_positions"]) == sum(requests["prompt_tokens"])
-    assert sum(steps["decode_positions"]) == sum(requests["output_tokens"]) - len(requests["output_tokens"])
+    assert real_runs.phases(done) == real_runs.PHASES * (len(LAYERS) if name == "ladder" else 1)

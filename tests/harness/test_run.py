@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from innerloop.engines.worker.trace import PHASES
-from tests.real import ONE_THREAD, ROOT, check_limit, filled, run
+from tests.real import ONE_THREAD, ROOT, check_limit, filled, first_tokens, result_of, run
+from tests.shared import whole_run
 
 pytestmark = pytest.mark.real
 ENGINES = ["torch", "vllm"]
@@ -124,12 +125,23 @@ def test_only_the_engines_package_of_the_checkout_is_importable_in_the_worker(ru
 
 
 def test_both_engines_decode_the_same_tokens_greedily_in_fp32(runs):
-    ids = {}
-    for engine in ENGINES:
-        with np.load(runs[engine][1] / "output_ids.npz", allow_pickle=False) as kept:
-            ids[engine] = [kept["ids"][first : first + 12].tolist() for first in kept["offsets"][:-1]]
+    ids = {engine: first_tokens(runs[engine][1]) for engine in ENGINES}
     assert ids["torch"] == ids["vllm"]
     assert len(np.unique(ids["torch"])) > 8  # a model that always says the same would agree as well
+
+
+def test_torchs_manager_gives_its_cores_tokens_though_requests_are_preempted(runs, tmp_path):
+    small_cache = ("--engine-arg", "page_size=16", "--set", "kv_cache_tokens=256")  # which eight requests outgrow
+    whole_run("torch", tmp_path / "run", *small_cache, "--layer", "engine", "--ceilings", "off")
+    result = result_of(tmp_path / "run")
+    steps, requests = (
+        pq.read_table(tmp_path / "run" / f"{name}.parquet").to_pydict() for name in ("steps", "requests")
+    )
+    assert first_tokens(tmp_path / "run") == first_tokens(runs["torch"][1])
+    assert requests["output_tokens"] == requests["asked_tokens"]
+    assert result["counts"]["preemptions"] == sum(steps["preempted"]) > 0
+    assert sum(steps["prefill_positions"]) > sum(requests["prompt_tokens"])
+    assert sum(steps["decode_positions"]) == sum(requests["output_tokens"]) - 20
 
 
 def test_a_closed_loop_stops_at_its_time_and_says_what_it_cut(tmp_path):

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from innerloop.harness import environments
@@ -73,15 +72,10 @@ def test_vllm_passes_in_other_formats(arguments: tuple[str, ...], tmp_path: Path
     passes(verified(tmp_path, "--engine", "vllm", *arguments)["verification"], 12)
 
 
-def test_torch_passes_and_what_it_preempts_is_prefilled_again(tmp_path: Path) -> None:
+@ONE_MORE  # test_run.py has the same tokens of vLLM, and of preempted requests
+def test_torch_passes(tmp_path: Path) -> None:
     """What the planted mistakes below are made in."""
-    result = verified(tmp_path, "--engine", "torch", *FEW_LAYERS, *SMALL_CACHE)
-    passes(result["verification"], 12)
-    steps, requests = (pq.read_table(tmp_path / "r" / f"{name}.parquet").to_pydict() for name in ("steps", "requests"))
-    assert result["counts"]["preemptions"] == sum(steps["preempted"]) > 0
-    assert sum(steps["prefill_positions"]) > sum(requests["prompt_tokens"])
-    assert sum(steps["decode_positions"]) == sum(requests["output_tokens"]) - 12
-    assert requests["output_tokens"] == requests["asked_tokens"]
+    passes(verified(tmp_path, "--engine", "torch", *FEW_LAYERS, *SMALL_CACHE)["verification"], 12)
 
 
 @ONE_MORE

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from innerloop.engines.worker.trace import PHASES
 from innerloop.harness.profiles import load_model
 from tests import preloaded
-from tests.real import FEW_LAYERS, LONG, SMALLER, Going, check_failed, filled, result_of, variables
+from tests.real import FEW_LAYERS, LONG, SMALLER, Going, check_failed, filled, first_tokens, result_of, variables
 from tests.shared import SEED, TWENTY, Whole
 
 pytestmark = [
@@ -25,8 +24,9 @@ pytestmark = [
 ]
 GIVEN = (
     "--engine", "vllm", "--device", "cpu", "--model", "llama-tiny", *FEW_LAYERS, *SEED,
-    "--windows", "twenty.yaml,long.yaml", "--set", "tensor_parallel=2", "--set", "max_batch_size=8", "--set", "max_tokens_per_step=64",
-    "--set", "kv_cache_tokens=8192", "--set", "context_length=1024", "--ceilings", "off", "--keep-token-ids",
+    "--windows", "twenty.yaml,long.yaml", "--set", "tensor_parallel=2", "--set", "max_batch_size=8",
+    "--set", "max_tokens_per_step=64", "--set", "kv_cache_tokens=8192", "--set", "context_length=1024",
+    "--ceilings", "off", "--keep-token-ids",
 )  # fmt: skip
 
 
@@ -80,11 +80,6 @@ def test_a_killed_worker_leaves_no_rank_and_what_it_recorded_tells_of_both(ran: 
     assert min(recorded["wait_ns"]) > 0
     assert result["engine"]["effective"]["tensor_parallel"] == 2
     assert result["telemetry"]["host"]["worker_processes_max"] >= 3  # the engine core and its ranks
-
-
-def first_tokens(folder: Path) -> list[list[int]]:
-    with np.load(folder / "output_ids.npz") as kept:
-        return [kept["ids"][first : first + 12].tolist() for first in kept["offsets"][:-1]]
 
 
 def test_two_ranks_give_the_tokens_of_one(ran: Windows, whole_runs: dict[str, Whole]) -> None:
