@@ -35,6 +35,7 @@ REPEATING = [(24, 40), (31, 25), (16, 33)]
 SETTINGS = {
     "dtype": "float32", "context_length": 128, "max_batch_size": 8, "max_tokens_per_step": 64, "kv_cache_tokens": 1024,
 }  # fmt: skip
+ALIKE = [(80, 4)] * 6
 NGRAM = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3, "prompt_lookup_min": 1}
 
 
@@ -47,6 +48,14 @@ def repeating() -> Work:
     """Prompts that say a few tokens over and over, in which n-grams find something to draft."""
     load = work(REPEATING)
     return replace(load, prompt_tokens=np.tile(np.array([11, 12, 13, 14], dtype=np.int32), 18)[: 24 + 31 + 16])
+
+
+def alike() -> Work:
+    """Prompts whose first 64 tokens, two blocks of a prefix cache, are those of all."""
+    load = work(ALIKE)
+    prompts = load.prompt_tokens.reshape(len(ALIKE), -1).copy()
+    prompts[:, :64] = prompts[0, :64]
+    return replace(load, prompt_tokens=prompts.ravel())
 
 
 def window(session: Session, load: Work, folder: Path) -> None:
@@ -83,6 +92,9 @@ def cases(models: dict[str, str]) -> dict[str, Callable[[Path], Said]]:
         ),
         "preempting": lambda at: played(
             load_of(llama, engine_args={"block_size": 32}, kv_cache_tokens=384), work(CROWDED), at
+        ),
+        "alike": lambda at: played(
+            load_of(llama, engine_args={"block_size": 32}, prefix_caching=True, max_batch_size=1), alike(), at
         ),
         "fp8 weights": lambda at: played(
             load_of(models["llama-tiny-fp8"], dtype="bfloat16", quantization="fp8"), work(LENGTHS), at

@@ -61,7 +61,8 @@ def read(folder: Path, case: str) -> Window:
     header = {field: int(head[field]) for field in (trace.HEADER.names or ()) if field != "magic"}
     steps, tokens, requests = (trace.records(place, kind) for kind in ("steps", "tokens", "requests"))
     said = json.loads((place / "said.json").read_text())
-    return Window(steps, requests, analyse(steps, tokens, requests, header), ids, said)
+    figures = analyse(steps, tokens, requests, header, prefix_caching=case == "alike")
+    return Window(steps, requests, figures, ids, said)
 
 
 @pytest.fixture(params=CASES)
@@ -107,6 +108,14 @@ def test_what_is_preempted_is_prefilled_again_and_every_request_gets_its_tokens(
     assert found.requests["output_tokens"].tolist() == found.requests["asked_tokens"].tolist() == [60] * 8
     assert found.steps["prefill_tokens"].sum() > 8 * 40
     assert found.steps["decode_tokens"].sum() == 8 * 59
+
+
+def test_what_a_prefix_cache_holds_is_told_and_not_computed(folder):
+    found = read(folder, "alike")
+    assert found.figures.checks == ()
+    assert found.steps["cached_tokens"].sum() == 5 * 64  # of all requests but the first, which come one by one
+    assert found.steps["prefill_tokens"].sum() == 6 * 80 - 5 * 64
+    assert found.said["info"]["effective"]["kv_block_tokens"] == 32
 
 
 def test_drafts_are_counted_apart_and_those_accepted_came_out(drafting):

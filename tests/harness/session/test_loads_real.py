@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.real import FEW_LAYERS, ONE_MORE, run
+from tests.real import FEW_LAYERS, ONE_MORE, result_of, run
 
 pytestmark = pytest.mark.real
 
@@ -26,24 +27,41 @@ warmup: {requests: 1, output_tokens: 2, max_rounds: 1, max_s: 1}
 BLOCK = {"vllm": "block_size=32", "torch": "page_size=32"}
 
 
-def measured(engine: str, folder: Path, workload: str) -> dict[str, Any]:
-    folder.mkdir(exist_ok=True)
-    (folder / "w.yaml").write_text(workload)
-    settings = ("--set", "prefix_caching=true", "--set", "kv_cache_tokens=8192", "--set", "max_batch_size=4")
-    asked = ("--engine", engine, "--device", "cpu", "--workload", "./w.yaml", *settings, "--engine-arg", BLOCK[engine])
-    done = run(*asked, *FEW_LAYERS, "--ceilings", "off", "--keep-token-ids", "--out", "run", "--json", cwd=folder)
+@dataclass(frozen=True)
+class Ran:
+    result: dict[str, Any]
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=["torch", pytest.param("vllm", marks=ONE_MORE)])
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
+    """Both loads, as windows of one process."""
+    engine, place = request.param, tmp_path_factory.mktemp(request.param)
+    for name, workload in (("sessions", SESSIONS), ("trace", TRACE)):
+        (place / f"{name}.yaml").write_text(workload)
+    rng = np.random.default_rng(1)
+    blocks = [[int(rng.integers(4)), 10, 20 + k] for k in range(40)]
+    rows = [
+        {"timestamp": 5 * k, "input_length": 130, "output_length": 2, "hash_ids": ids} for k, ids in enumerate(blocks)
+    ]
+    (place / "trace.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run(
+        "--engine", engine, "--device", "cpu", *FEW_LAYERS, "--windows", "./sessions.yaml,./trace.yaml",
+        "--set", "prefix_caching=true", "--set", "kv_cache_tokens=8192", "--set", "max_batch_size=4",
+        "--engine-arg", BLOCK[engine], "--ceilings", "off", "--keep-token-ids", "--out", "both", cwd=place,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    folders = {name: place / "both" / "runs" / f"{name}-1" for name in ("sessions", "trace")}
+    return {name: Ran(result_of(folder), folder) for name, folder in folders.items()}
 
 
 def parts(file: Any, ids: str, offsets: str) -> list[list[int]]:
     return [part.tolist() for part in np.split(file[ids], file[offsets][1:-1])]
 
 
-@pytest.mark.parametrize("engine", ["vllm", pytest.param("torch", marks=ONE_MORE)])
-def test_prompts_of_sessions_contain_the_engines_own_output_and_are_hit(engine: str, tmp_path: Path) -> None:
-    result = measured(engine, tmp_path, SESSIONS)
-    with np.load(tmp_path / "run" / "output_ids.npz") as kept, np.load(tmp_path / "run" / "workload.npz") as drawn:
+def test_prompts_of_sessions_contain_the_engines_own_output_and_are_hit(ran: dict[str, Ran]) -> None:
+    result, folder = ran["sessions"].result, ran["sessions"].folder
+    with np.load(folder / "output_ids.npz") as kept, np.load(folder / "workload.npz") as drawn:
         prompts, outputs = parts(kept, "prompt_ids", "prompt_offsets"), parts(kept, "ids", "offsets")
         own, following = parts(drawn, "prompt_tokens", "prompt_offsets"), drawn["next_request"].tolist()
         continued = drawn["history_lens"] > 0
@@ -58,18 +76,13 @@ def test_prompts_of_sessions_contain_the_engines_own_output_and_are_hit(engine: 
     assert result["workload"]["sessions"] == 3
 
 
-def test_a_trace_is_hit_as_often_as_its_blocks_allow_and_is_the_same_for_both_engines(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    rows = [{"timestamp": 5 * k, "input_length": 130, "output_length": 2} for k in range(40)]
-    text = "".join(
-        json.dumps({**row, "hash_ids": [int(rng.integers(4)), 10, 20 + k]}) + "\n" for k, row in enumerate(rows)
-    )
-    (tmp_path / "trace.jsonl").write_text(text)
-    result = measured("torch", tmp_path, TRACE)
+def test_a_trace_is_hit_as_often_as_its_blocks_allow_and_is_the_same_for_other_engines(ran: dict[str, Ran]) -> None:
+    result, folder = ran["trace"].result, ran["trace"].folder
     caches = result["caches"]
     # of requests that are prefilled in one step none hits what another one brings
     assert caches["prefix_hit_share"] == pytest.approx(caches["possible_hit_share_in_blocks"], abs=0.1)
     assert caches["prefix_hit_share"] <= caches["possible_hit_share_in_blocks"]
     assert caches["possible_hit_share"] == pytest.approx(36 * 128 / (40 * 130), abs=0.01)
-    vllm = run("--engine", "vllm", "--device", "cpu", "--workload", "./w.yaml", "--dry-run", "--json", cwd=tmp_path)
-    assert json.loads(vllm.stdout)["workload_hash"] == result["workload_hash"]
+    other = ("--engine", "openvino", "--device", "cpu", "--workload", "./trace.yaml", "--dry-run", "--json")
+    planned = run(*other, cwd=folder.parents[2])
+    assert json.loads(planned.stdout)["workload_hash"] == result["workload_hash"]
