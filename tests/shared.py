@@ -14,10 +14,10 @@ import pytest
 
 from tests.real import FEW_LAYERS, run
 
-TWENTY = """\
+SHORT = """\
 prompt: {tokens: {kind: uniform, min: 5, max: 60}}
 output: {tokens: {kind: uniform, min: 12, max: 40}}
-load: {kind: offline, requests: 20}
+load: {kind: offline, requests: 12}
 warmup: {requests: 4, output_tokens: 8, max_rounds: 3, max_s: 30}
 """
 SEED = ("--seed", 1)
@@ -58,7 +58,7 @@ class Ladder:
 
 @pytest.fixture(scope="session")
 def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str, Any]) -> dict[str, Whole]:
-    """Each engine's run of TWENTY with SEED, and its passes after it."""
+    """Each engine's run of SHORT with SEED, and its passes after it."""
     return {
         engine: whole_run(engine, tmp_path_factory.mktemp(engine) / "run", *passes, **measured_here)
         for engine, passes in PASSES.items()
@@ -66,9 +66,9 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory, measured_here: dict[str
 
 
 def whole_run(engine: str, folder: Path, *arguments: str, **more: Any) -> Whole:
-    (folder.parent / "twenty.yaml").write_text(TWENTY)
+    (folder.parent / "short.yaml").write_text(SHORT)
     done = run(
-        "--engine", engine, "--device", "cpu", "--model", "llama-tiny", *FEW_LAYERS, "--workload", "twenty.yaml",
+        "--engine", engine, "--device", "cpu", "--model", "llama-tiny", *FEW_LAYERS, "--workload", "short.yaml",
         *SEED, "--json", "--keep-token-ids", "--set", "max_batch_size=8", "--out", folder, *arguments,
         cwd=folder.parent, **more, **VARIABLES[engine],
     )  # fmt: skip

@@ -50,6 +50,16 @@ warmup: {requests: 4, output_tokens: 4, max_rounds: 2}
 """
 
 
+FIXED = """\
+name: fixed
+title: as many steps in each process, however fast it is
+prompt: {tokens: 10}
+output: {tokens: 20}
+load: {kind: offline, requests: 8}
+warmup: {requests: 4, output_tokens: 8, max_rounds: 1}
+"""
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -139,11 +149,12 @@ def test_a_window_that_ends_before_its_requests_leaves_the_next_one_an_idle_engi
 
 
 def test_a_process_that_fails_in_a_window_keeps_the_windows_before(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(asked("alone")) == EXIT_OK
+    Path("fixed.yaml").write_text(FIXED)
+    assert main(asked("alone", workload="./fixed.yaml")) == EXIT_OK
     alone = read_tables(Path("alone"))
-    later = len(alone.warmup_steps) + len(alone.steps) + 10  # in the warm-up of the second window
+    later = len(alone.warmup_steps) + len(alone.steps) + 2  # in the warm-up of the second window
     fault = ["--engine-arg", "fault=raise", "--engine-arg", f"fault_step={later}"]
-    assert main(asked("e", "--windows", "3", *fault, "--json")) == EXIT_FAILED
+    assert main(asked("e", "--windows", "3", *fault, "--json", workload="./fixed.yaml")) == EXIT_FAILED
     capsys.readouterr()
     states = [event.event for event in read_events(Path("e")) if event.event != "started"]
     assert states == ["done", "failed", "failed"]
