@@ -134,6 +134,7 @@ def test_torchs_manager_gives_its_cores_tokens_though_requests_are_preempted(run
     small_cache = ("--engine-arg", "page_size=16", "--set", "kv_cache_tokens=256")  # which eight requests outgrow
     whole_run("torch", tmp_path / "run", *small_cache, "--layer", "engine", "--ceilings", "off")
     result = result_of(tmp_path / "run")
+    assert result["engine"]["layer"] == "engine"
     steps, requests = (
         pq.read_table(tmp_path / "run" / f"{name}.parquet").to_pydict() for name in ("steps", "requests")
     )
