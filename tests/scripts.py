@@ -1,10 +1,10 @@
 """Scripts that run in an engine's own environment on the CPU, in one thread, and what they print.
 
 An engine is imported once a test process, not once a script: see engines/support/forking.py. By tests/groups.py
-one test process runs all that use this.
+one test process runs most that use this.
 
-`python -m tests.scripts ENGINE ...` imports engines and ends: Python compiles then what each of several processes that
-import one at the same time would compile.
+`python -m tests.scripts ENGINE ...` imports each engine once and ends, so that Python has compiled its files before
+several test processes import it at the same time.
 """
 
 from __future__ import annotations

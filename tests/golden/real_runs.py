@@ -13,7 +13,7 @@ from tests.golden.call import HERE, Done, innerloop, started
 from tests.golden.cases import EXPECTED
 from tests.golden.masks import FIGURES, substitute, without_figures
 from tests.golden.shape import Shape, shape
-from tests.shared import PASSES, Ladder, Whole, ladder_run, whole_run
+from tests.shared import ARGUMENTS, Ladder, Whole, ladder_run, whole_run
 
 RUNS = {
     "torch": "--engine torch --trace --keep-token-ids --json",
@@ -31,7 +31,9 @@ def run(name: str, folder: Path, **more: Any) -> Done:
     """Runs few.yaml on the CPU, or what is shared; everything that it writes goes to `folder`, which must not exist
     yet."""
     if name in SHARED:
-        return ended(ladder_run(folder, **more) if name == "ladder" else whole_run(name, folder, *PASSES[name], **more))
+        return ended(
+            ladder_run(folder, **more) if name == "ladder" else whole_run(name, folder, *ARGUMENTS[name], **more)
+        )
     words = [*RUNS[name].split(), "--device", "cpu", "--workload", HERE / "few.yaml", "--out", folder]
     return started("run", *words, cwd=folder.parent, **more)
 

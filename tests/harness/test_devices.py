@@ -23,12 +23,10 @@ from innerloop.harness.result.suspect import SAMPLING_GAP_S
 from innerloop.harness.result.suspect_device import THROTTLES
 from innerloop.harness.session.phases import WORDS
 from innerloop.harness.telemetry.samplers import IDLE_S
-from tests import preloaded
 from tests.nvml.devices import GIB, HW_THERMAL, SW_POWER_CAP, h100, mig_slice
 from tests.nvml.library import NAME
 from tests.nvml.runs import TORCH, Played, Stage, played_run
 from tests.nvml.scenario import NEVER, STALL, ZERO, Cells, Event, Fault, Process, Scenario, constant, levels, ramp, wave
-from tests.real import variables
 
 pytestmark = pytest.mark.real
 NOT_SUPPORTED, GPU_IS_LOST = 3, 15
@@ -70,7 +68,7 @@ def well(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Played
             used.set(MEMORY[stage.phase])
             stage.hold(lambda: all(one.get() == MEMORY[stage.phase] for one in told))
 
-    return played_run(Scenario(parts, cells), nvml_library, folder, engine=TORCH, on_phase=steer)
+    return played_run(Scenario(parts, cells), nvml_library, folder, engine=TORCH, warmup_tokens=200, on_phase=steer)
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -105,11 +103,6 @@ def test_energy_is_divided_by_tokens_and_set_off_from_idle(well: Played, index: 
     assert energy["per_token"] == pytest.approx(energy["window"] / tokens)
     assert energy["per_token_above_idle"] == pytest.approx(energy["above_idle"] / tokens)
     assert energy["tokens_per_j"] == pytest.approx(tokens / energy["window"])
-
-
-def test_show_prints_later_what_the_run_printed(well: Played) -> None:
-    shown = preloaded.run("harness.show", well.folder, cwd=well.folder.parent, env=variables())
-    assert shown.stdout == well.stdout
 
 
 def test_the_totals_are_those_of_all_devices(well: Played) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from innerloop.harness import run
 from innerloop.harness.cli.errors import EXIT_OK, EXIT_REFUSED
 from innerloop.harness.result import build as results
 from innerloop.harness.result.record import Record
@@ -19,6 +20,7 @@ from innerloop.harness.show import main
 from innerloop.harness.store import alive, result_file
 from innerloop.harness.store.tables import convert
 from tests.harness.conftest import SECOND
+from tests.real import ROOT
 from tests.waiting import Clock
 
 RunFolder = Callable[..., Path]
@@ -41,6 +43,16 @@ def test_a_run_is_printed_by_its_folder_or_its_file(
     printed = capsys.readouterr().out
     assert "OK  8 of 8 requests finished" in printed
     assert "steps.parquet" in printed
+
+
+@pytest.mark.slow
+def test_it_prints_what_the_run_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scripted = ("--engine", ROOT / "tests" / "plugins" / "scripted", "--engine-python", sys.executable)
+    load = ("--workload", ROOT / "tests" / "golden" / "few.yaml", "--device", "cpu", "--ceilings", "off")
+    assert run.main([*map(str, (*scripted, *load, "--out", tmp_path / "run"))]) == EXIT_OK
+    printed = capsys.readouterr().out
+    assert main([str(tmp_path / "run")]) == EXIT_OK
+    assert capsys.readouterr().out == printed != ""
 
 
 def test_json_is_the_result_and_nothing_else(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

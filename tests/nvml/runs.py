@@ -31,7 +31,7 @@ WORKLOAD = """\
 prompt: {{tokens: 16}}
 output: {{tokens: 30}}
 load: {{kind: closed, users: 4, rest_ms: 500, duration_s: {seconds}}}
-warmup: {{requests: 2, output_tokens: 20, max_rounds: 2}}
+warmup: {{requests: 2, output_tokens: {warmup_tokens}, max_rounds: 2}}
 """
 
 
@@ -134,11 +134,12 @@ def played_run(
     *arguments: object,
     engine: tuple[object, ...] = SCRIPTED,
     seconds: float = 10,
+    warmup_tokens: int = 20,
     on_phase: Callable[[Stage], None] = lambda _: None,
     **more: str,
 ) -> Played:
     """Runs the engine on the CPU for a window of that many seconds. `on_phase` is called as each phase begins."""
-    (folder / "workload.yaml").write_text(WORKLOAD.format(seconds=seconds))
+    (folder / "workload.yaml").write_text(WORKLOAD.format(seconds=seconds, warmup_tokens=warmup_tokens))
     environment = {**variables(library, scenario, folder / "scenario.txt"), **more}
     fixed = (*engine, "--device", "cpu", "--workload", folder / "workload.yaml", "--out", folder / "run")
     with (

@@ -58,10 +58,10 @@ def alike() -> Work:
     return replace(load, prompt_tokens=prompts.ravel())
 
 
-def window(session: Session, load: Work, folder: Path) -> None:
-    recorder = load.recorder(folder, keep_ids=True)
+def window(session: Session, load: Work, folder: Path, first_id: int = 0) -> None:
+    recorder = load.recorder(folder, keep_ids=True, first_id=first_id)
     try:
-        drive(session, load, recorder)
+        drive(session, load, recorder, first_id)
     finally:
         recorder.close()
 
@@ -74,6 +74,19 @@ def played(load: Load, given: Work, folder: Path, engine: Adapter = adapter) -> 
         window(session, given, folder)
         bare = session.bare() is not None
         return {"info": asdict(session.info), "beforehand": engine.unreported(load), "bare": bare}
+    finally:
+        session.close()
+
+
+def emptied(load: Load, given: Work, folder: Path) -> Said:
+    """As `played`, and the same window again once the caches have been emptied, which leaves its trace in `again`."""
+    adapter.imports(load)
+    session = adapter.open(load)
+    try:
+        window(session, given, folder)
+        said = {"info": asdict(session.info), "emptied": session.reset_caches()}
+        window(session, given, folder / "again", len(given.output_lens))
+        return said
     finally:
         session.close()
 
@@ -93,7 +106,8 @@ def cases(models: dict[str, str]) -> dict[str, Callable[[Path], Said]]:
         "preempting": lambda at: played(
             load_of(llama, engine_args={"block_size": 32}, kv_cache_tokens=384), work(CROWDED), at
         ),
-        "alike": lambda at: played(
+        "alike reference": lambda at: played(load_of(llama), alike(), at, reference),
+        "alike": lambda at: emptied(
             load_of(llama, engine_args={"block_size": 32}, prefix_caching=True, max_batch_size=1), alike(), at
         ),
         "fp8 weights": lambda at: played(

@@ -1,4 +1,4 @@
-"""vLLM's CPU build through the adapter: drafts, experts, preemptions, FP8. stepped.py steps it."""
+"""vLLM's CPU build through the adapter: drafts, experts, preemptions, a prefix cache, FP8. stepped.py steps it."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def read(folder: Path, case: str) -> Window:
     head = trace.header(place / "steps.bin")
     header = {field: int(head[field]) for field in (trace.HEADER.names or ()) if field != "magic"}
     steps, tokens, requests = (trace.records(place, kind) for kind in ("steps", "tokens", "requests"))
-    said = json.loads((place / "said.json").read_text())
-    figures = analyse(steps, tokens, requests, header, prefix_caching=case == "alike")
+    said = json.loads((folder / case.partition("/")[0] / "said.json").read_text())
+    figures = analyse(steps, tokens, requests, header, prefix_caching=case in ("alike", "alike/again"))
     return Window(steps, requests, figures, ids, said)
 
 
@@ -110,12 +110,15 @@ def test_what_is_preempted_is_prefilled_again_and_every_request_gets_its_tokens(
     assert found.steps["decode_tokens"].sum() == 8 * 59
 
 
-def test_what_a_prefix_cache_holds_is_told_and_not_computed(folder):
-    found = read(folder, "alike")
-    assert found.figures.checks == ()
-    assert found.steps["cached_tokens"].sum() == 5 * 64  # of all requests but the first, which come one by one
-    assert found.steps["prefill_tokens"].sum() == 6 * 80 - 5 * 64
-    assert found.said["info"]["effective"]["kv_block_tokens"] == 32
+def test_what_a_prefix_cache_holds_is_not_computed_until_it_is_emptied(folder):
+    first, again = read(folder, "alike"), read(folder, "alike/again")
+    assert first.said["info"]["effective"]["kv_block_tokens"] == 32
+    assert first.said["emptied"] is True
+    for found in (first, again):
+        assert found.figures.checks == ()
+        assert found.steps["cached_tokens"].sum() == 5 * 64  # of all requests but the first, which come one by one
+        assert found.steps["prefill_tokens"].sum() == 6 * 80 - 5 * 64
+        assert found.ids == read(folder, "alike reference").ids
 
 
 def test_drafts_are_counted_apart_and_those_accepted_came_out(drafting):
